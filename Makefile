@@ -1,0 +1,52 @@
+# rowfleet: `make demo` and `make test` need Python 3.11 or newer and make; they set up .venv themselves.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: demo test lint types imports check lock bench clean help
+.DEFAULT_GOAL := help
+
+help: ## list what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(READY): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rowfleet needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; set PYTHON=…")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+setup: $(READY) ## create .venv from the hash-locked requirements
+
+demo: $(READY) ## run the main job on real input, on this machine
+	@$(BIN)/python examples/demo.py
+
+test: $(READY) ## the whole test suite
+	@$(BIN)/python -m pytest
+
+lint: $(READY) ## ruff
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(READY) ## mypy, strict
+	@$(BIN)/mypy
+
+imports: $(READY) ## the import rules
+	@$(BIN)/lint-imports --no-cache
+
+check: lint types imports test ## everything CI asks for
+
+bench: $(READY) ## rows per second, calls per row, memory: ratios in one run
+	@$(BIN)/python benchmarks/pipeline.py
+
+lock: ## resolve requirements/*.txt anew, run time and development together
+	$(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url \
+	  --no-emit-find-links --no-emit-options --no-header --extra local --extra dev \
+	  -o requirements/dev.txt pyproject.toml
+	$(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url \
+	  --no-emit-find-links --no-emit-options --no-header -c requirements/dev.txt \
+	  -o requirements/runtime.txt pyproject.toml
+
+clean: ## remove what make made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis dist build demo-output

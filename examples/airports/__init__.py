@@ -1,0 +1,1 @@
+"""An agent behind HTTP that finds the airport nearest to a city."""

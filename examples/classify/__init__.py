@@ -1,0 +1,1 @@
+"""A classifier, called as a Python function, that tells what a dictionary definition defines."""

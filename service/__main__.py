@@ -1,0 +1,5 @@
+"""`python -m service` is `rowfleet`."""
+
+from service.cli import main
+
+main()

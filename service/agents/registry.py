@@ -1,0 +1,40 @@
+"""Which ways to invoke there are, and the one function that opens any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from service.agents import http, python
+from service.agents.substitute import Options, resolve
+from service.agents.surroundings import Surroundings
+from service.errors import ConfigError
+from service.model import Json
+from service.ports import Agent
+
+AGENTS: Mapping[str, Callable[[Options, Surroundings], Agent]] = MappingProxyType(
+    {"http": http.open_http, "python": python.open_python}
+)
+"""`invoke` in a mapping -> what opens such an agent."""
+
+
+def open_agent(
+    invoke: str,
+    options: Mapping[str, Json],
+    *,
+    name: str,
+    environ: Mapping[str, str],
+    surroundings: Surroundings | None = None,
+) -> Agent:
+    """Open the agent that a target describes; its connections are made at the first call.
+
+    `name` is the target's, for messages. Raises ConfigError when `invoke` is not supported, an option is
+    unknown or malformed, a `${NAME}` is not in `environ`, or a function cannot be imported.
+    """
+    opener = AGENTS.get(invoke)
+    if opener is None:
+        supported = ", ".join(sorted(AGENTS))
+        raise ConfigError(
+            f"target {name}: invoke: {invoke} is not supported by this version ({supported} are)"
+        )
+    return opener(resolve(options, environ=environ, place=f"target {name}"), surroundings or Surroundings())

@@ -1,0 +1,164 @@
+"""Create, or check, what a deployment needs: queues, table, bucket and the notification between them.
+
+Everything here can be run again. What exists with a difference that cannot be mended in place (another key, a
+missing index) raises ConfigError in words; nothing is ever deleted or replaced.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from service.aws.bucket import provision_bucket
+from service.aws.clients import Clients
+from service.aws.errors import SETUP, Call, answered
+from service.aws.tables import provision_table
+from service.errors import ConfigError
+from service.ports import MESSAGE_BYTES
+
+QUEUES = ("ingest", "rows", "aggregate")
+
+_DAY_S = 86_400
+_RETENTION_S = 4 * _DAY_S
+_DLQ_RETENTION_S = 14 * _DAY_S
+_POLL_S = 20
+_ABSENT = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceNames:
+    """What the resources of one deployment are called."""
+
+    bucket: str
+    table: str
+    prefix: str
+
+    def queue(self, role: str) -> str:
+        """`{prefix}-ingest`, `{prefix}-rows` or `{prefix}-aggregate`."""
+        return f"{self.prefix}-{role}"
+
+    def dead_letters(self, role: str) -> str:
+        """The dead-letter queue of a queue."""
+        return f"{self.queue(role)}-dlq"
+
+
+@dataclass(frozen=True, slots=True)
+class QueueOptions:
+    """Visibility before the first extension, and deliveries before a message is given up."""
+
+    visibility_s: int = 60
+    max_receives: int = 5
+
+
+async def provision(
+    clients: Clients,
+    names: ResourceNames,
+    queues: QueueOptions | None = None,
+    *,
+    incoming_prefix: str = "incoming/",
+) -> list[str]:
+    """Create what is missing and check the rest. Returns one line on each resource.
+
+    Raises ConfigError for a resource that is different from what it has to be.
+    """
+    lines: list[str] = []
+    options = queues or QueueOptions()
+    made = {role: await _queue_pair(clients, names, role, options, lines) for role in QUEUES}
+    lines.append(await provision_table(clients, names.table))
+    url, arn = made["ingest"]
+    lines += await provision_bucket(clients, names.bucket, url, arn, incoming_prefix)
+    return lines
+
+
+async def queue_urls(clients: Clients, names: ResourceNames) -> dict[str, str]:
+    """URLs by role: `ingest`, `rows`, `aggregate`, and `ingest-dlq`, `rows-dlq`, `aggregate-dlq`.
+
+    Raises ConfigError where one does not exist.
+    """
+    urls: dict[str, str] = {}
+    for role in QUEUES:
+        for key, name in ((role, names.queue(role)), (f"{role}-dlq", names.dead_letters(role))):
+            url = await _queue_url(clients, name)
+            if url is None:
+                raise ConfigError(
+                    f"queue {name} does not exist: {SETUP}, or check ROWFLEET_PREFIX and the region"
+                )
+            urls[key] = url
+    return urls
+
+
+async def _queue_pair(
+    clients: Clients, names: ResourceNames, role: str, options: QueueOptions, lines: list[str]
+) -> tuple[str, str]:
+    """A queue and its dead-letter queue; returns the queue's URL and ARN."""
+    _, dead_arn = await _queue(
+        clients, names.dead_letters(role), {"MessageRetentionPeriod": str(_DLQ_RETENTION_S)}, lines
+    )
+    redrive = {"deadLetterTargetArn": dead_arn, "maxReceiveCount": options.max_receives}
+    return await _queue(
+        clients,
+        names.queue(role),
+        {
+            "MessageRetentionPeriod": str(_RETENTION_S),
+            "ReceiveMessageWaitTimeSeconds": str(_POLL_S),
+            "VisibilityTimeout": str(options.visibility_s),
+            "RedrivePolicy": json.dumps(redrive, separators=(",", ":")),
+        },
+        lines,
+    )
+
+
+async def _queue(
+    clients: Clients, name: str, wanted: dict[str, str], lines: list[str]
+) -> tuple[str, str]:
+    """Create a queue, or bring its attributes up to date; returns its URL and ARN."""
+    wanted = wanted | {"MaximumMessageSize": str(MESSAGE_BYTES)}
+    url = await _queue_url(clients, name)
+    if url is None:
+        create = clients.sqs.create_queue(QueueName=name, Attributes=wanted)
+        made = await _ask(clients, "sqs:CreateQueue", name, create)
+        attributes = await _attributes(clients, name, made["QueueUrl"])
+        lines.append(f"queue {name}: created")
+        return made["QueueUrl"], attributes["QueueArn"]
+    attributes = await _attributes(clients, name, url)
+    changed = {key: value for key, value in wanted.items() if not _same(attributes.get(key), value)}
+    if changed:
+        change = clients.sqs.set_queue_attributes(QueueUrl=url, Attributes=changed)
+        await _ask(clients, "sqs:SetQueueAttributes", name, change)
+    lines.append(f"queue {name}: {'updated ' + ', '.join(sorted(changed)) if changed else 'found'}")
+    return url, attributes["QueueArn"]
+
+
+async def _attributes(clients: Clients, name: str, url: str) -> dict[str, str]:
+    get = clients.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+    answer = await _ask(clients, "sqs:GetQueueAttributes", name, get)
+    attributes: dict[str, str] = answer["Attributes"]
+    return attributes
+
+
+async def _queue_url(clients: Clients, name: str) -> str | None:
+    call = Call("sqs:GetQueueUrl", f"queue {name}", clients.options.call_timeout_s, expects=_ABSENT)
+    try:
+        answer = await answered(call, clients.sqs.get_queue_url(QueueName=name))
+    except ClientError:  # the only ones that come through
+        return None
+    return str(answer["QueueUrl"])
+
+
+def _same(stored: str | None, wanted: str) -> bool:
+    """Whether attributes are equal; a RedrivePolicy is JSON that SQS writes in its own way."""
+    if stored is None or not wanted.startswith("{"):
+        return stored == wanted
+    return {key: str(value) for key, value in json.loads(stored).items()} == {
+        key: str(value) for key, value in json.loads(wanted).items()
+    }
+
+
+async def _ask(
+    clients: Clients, permission: str, queue: str, answer: Awaitable[dict[str, Any]]
+) -> dict[str, Any]:
+    return await answered(Call(permission, f"queue {queue}", clients.options.call_timeout_s), answer)

@@ -1,0 +1,144 @@
+"""Every error rowfleet raises on purpose, by what its receiver does about it.
+
+    RowfleetError
+    ├── ConfigError                 say it in one line, exit 2
+    │   ├── SettingsError           an environment variable is unknown or wrong
+    │   ├── MappingError            a mapping or schema file does not compile
+    │   └── UsageError              a command was asked for something that is not there
+    ├── RetryableError              back off, try again; a message goes back to its queue
+    │   ├── ThrottledError          the service asked for less
+    │   ├── ConflictError           a concurrent transaction was in the way
+    │   ├── UnknownResultError      sent, not answered: it may have been applied
+    │   ├── UnreachableError        no connection at all
+    │   └── AgentRetryableError     the agent may answer next time
+    │       ├── AgentTimeoutError
+    │       ├── AgentThrottledError
+    │       └── AgentUnavailableError
+    ├── RowRejectedError            the row is committed FAILED with this text
+    │   ├── BadRecordError          the record is ragged, undecodable or too large
+    │   ├── InputError              the row cannot be mapped to an input
+    │   ├── AgentRejectedError      the agent refused this input for good
+    │   ├── ExtractionError         the answer lacks what the mapping requires
+    │   └── RowTooLargeError        the outcome does not fit the table
+    ├── BatchRejectedError          the batch is FAILED with this text
+    │   ├── SourceError             the object is missing, forbidden, changed or unreadable
+    │   └── CsvError                the bytes are no table
+    ├── PoisonMessageError          leave the message to the dead-letter queue, log why
+    ├── LeaseLostError              somebody else has the message: walk away
+    └── AccessError                 credentials or permissions: no retry will help by itself
+
+`kind` is the name that outcomes, metrics and `rowfleet errors` show: the class name.
+"""
+
+
+class RowfleetError(Exception):
+    """Anything rowfleet raises on purpose; its text is fit for a user."""
+
+    @property
+    def kind(self) -> str:
+        """The name under which failures of this class are grouped."""
+        return type(self).__name__
+
+
+class ConfigError(RowfleetError):
+    """The process cannot start or the command cannot run as configured."""
+
+
+class SettingsError(ConfigError):
+    """An environment variable or flag is unknown, malformed or contradicts another."""
+
+
+class MappingError(ConfigError):
+    """A mapping or schema file is wrong; the text has one `file:line: what (hint)` line per problem."""
+
+
+class UsageError(ConfigError):
+    """A command names a file, batch or option that does not exist."""
+
+
+class RetryableError(RowfleetError):
+    """It may work next time. `retry_after_s` is a wish of the other side, where it stated one."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ThrottledError(RetryableError):
+    """The service limits the rate of calls."""
+
+
+class ConflictError(RetryableError):
+    """A concurrent transaction touched the same items; nothing was applied."""
+
+
+class UnknownResultError(RetryableError):
+    """The request was sent and no answer came: it may or may not have been applied."""
+
+
+class UnreachableError(RetryableError):
+    """No connection could be made."""
+
+
+class AgentRetryableError(RetryableError):
+    """The agent failed in a way that another attempt may cure."""
+
+
+class AgentTimeoutError(AgentRetryableError):
+    """The agent did not answer within `execution.timeout_seconds`."""
+
+
+class AgentThrottledError(AgentRetryableError):
+    """The agent asked for fewer requests (HTTP 429 and the like)."""
+
+
+class AgentUnavailableError(AgentRetryableError):
+    """The agent could not be reached or answered with a server error."""
+
+
+class RowRejectedError(RowfleetError):
+    """The row can never succeed as it is: it is committed FAILED with this text."""
+
+
+class BadRecordError(RowRejectedError):
+    """The CSV record is ragged, holds bytes that do not decode, or is too large for a message."""
+
+
+class InputError(RowRejectedError):
+    """The row cannot be turned into an input."""
+
+
+class AgentRejectedError(RowRejectedError):
+    """The agent refused the input (a 4xx, a raised ValueError, a reply too large)."""
+
+
+class ExtractionError(RowRejectedError):
+    """The agent's answer does not hold what the mapping requires."""
+
+
+class RowTooLargeError(RowRejectedError):
+    """The row or its outcome exceeds what a message or an item can hold."""
+
+
+class BatchRejectedError(RowfleetError):
+    """The batch can never complete: it becomes FAILED with this text."""
+
+
+class SourceError(BatchRejectedError):
+    """The source object is missing, forbidden, or changed while it was read."""
+
+
+class CsvError(BatchRejectedError):
+    """The source object is not a table that can be read; the text names line and remedy."""
+
+
+class PoisonMessageError(RowfleetError):
+    """A message that no handler can act on; it stays for the dead-letter queue."""
+
+
+class LeaseLostError(RowfleetError):
+    """The message's visibility ran out; its work belongs to somebody else now."""
+
+
+class AccessError(RowfleetError):
+    """AWS refused the credentials or the permission; the text names the call and the remedy."""

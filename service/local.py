@@ -1,0 +1,139 @@
+"""The whole service on one machine: an embedded endpoint, its resources, and the roles, in one process.
+
+`rowfleet run` keeps it for one file, `rowfleet local` until it is told to stop. The stages, adapters and
+messages are those of production; only the endpoint is another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from service import embedded
+from service.app import Backend, aws_options, connect, serve, setup
+from service.aws.clients import AwsOptions, open_clients
+from service.mapping import Definition
+from service.model import BatchView
+from service.settings import QueueSettings, Settings
+from service.submit import Request, fetch, follow, submit
+from service.telemetry import Metrics
+
+POLL_WAIT_S = 1.0
+"""Long polls of a laptop: a stop does not have to wait long for the poll in flight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """A running local service."""
+
+    url: str
+    backend: Backend
+    options: AwsOptions
+    created: list[str]
+
+
+def local_settings(settings: Settings) -> Settings:
+    """The settings with what suits a laptop, where nothing else was asked for."""
+    default = QueueSettings()
+    changes = {
+        name: section.model_copy(update={"poll_wait_s": POLL_WAIT_S})
+        for name in ("ingest", "rows", "results")
+        if (section := getattr(settings, name)).poll_wait_s == default.poll_wait_s
+    }
+    return settings.model_copy(update=changes)
+
+
+def local_options(settings: Settings, url: str) -> AwsOptions:
+    """How the embedded endpoint is reached: its own region and keys, whatever the environment says."""
+    anywhere = settings.model_copy(
+        update={"aws": settings.aws.model_copy(update={"region": embedded.REGION})}
+    )
+    return replace(
+        aws_options(anywhere),
+        endpoint_url=url,
+        access_key=embedded.ACCESS_KEY,
+        secret_key=embedded.SECRET_KEY,
+    )
+
+
+@asynccontextmanager
+async def local_service(
+    settings: Settings,
+    definitions: Callable[[str], Definition],
+    roles: Collection[str],
+    stop: asyncio.Event,
+    *,
+    port: int = 0,
+    data_dir: Path | None = None,
+    metrics: Metrics | None = None,
+) -> AsyncIterator[Local]:
+    """Everything running; leaving drains it. Raises ConfigError, also when a role cannot start."""
+    settings = local_settings(settings)
+    async with embedded.embedded_endpoint(port, data_dir) as url:
+        options = local_options(settings, url)
+        async with open_clients(options) as clients:
+            created = await setup(clients, settings)
+        async with connect(settings, options, metrics) as backend:
+            ready = asyncio.Event()
+            work = serve(backend, settings, definitions, roles, stop, on_ready=lambda _: ready.set())
+            async with _alongside(work, stop):
+                await ready.wait()
+                yield Local(url, backend, options, created)
+
+
+@asynccontextmanager
+async def _alongside(work: Coroutine[None, None, None], stop: asyncio.Event) -> AsyncIterator[None]:
+    """Run `work` beside the body: if it fails the body is cancelled, and when the body ends it is stopped."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(work)
+            try:
+                yield
+            finally:
+                stop.set()
+                await asyncio.wait({task})
+    except BaseExceptionGroup as errors:
+        raise _single(errors) from None
+
+
+def _single(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What is worth saying of a group: its first error."""
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def run_file(
+    local: Local, request: Request, bucket: str, on_progress: Callable[[BatchView | None], None]
+) -> BatchView:
+    """Submit and follow one file; the batch as it ended. Raises UsageError."""
+    backend = local.backend
+    id_ = await submit(
+        request,
+        table=backend.table,
+        objects=backend.objects,
+        ingest=backend.ingest,
+        clock=backend.clock,
+        bucket=bucket,
+    )
+    final: BatchView | None = None
+    async for final in follow(backend.table, backend.clock, id_):
+        on_progress(final)
+    assert final is not None
+    return final
+
+
+async def fetch_results(backend: Backend, view: BatchView, out: Path) -> dict[str, Path]:
+    """The results as `OUT.csv`, `OUT.failures.csv` if any failed, and `OUT.manifest.json`, by their names."""
+    output = view.batch.output
+    files = {"output.csv": out}
+    if view.counts.failed:
+        files["failures.csv"] = out.with_name(f"{out.stem}.failures.csv")
+    files["manifest.json"] = out.with_name(f"{out.stem}.manifest.json")
+    for name, path in files.items():
+        await fetch(backend.objects, output.bucket, output.prefix + name, path)
+    return files

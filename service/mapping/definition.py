@@ -1,0 +1,234 @@
+"""A run definition: as the canonical text that travels with a batch, and compiled."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from service import jsontext
+from service.errors import MappingError
+from service.mapping.extraction import Extraction, Extractor, compile_extractor
+from service.mapping.forms import CsvForm, ExecutionForm, HttpForm, PythonForm, RunForm, read_form
+from service.mapping.inputs import InputMapping, compile_input
+from service.mapping.problems import Flaw, Path, Report, not_yet, raise_if_any, suggest
+from service.model import Json
+
+_TARGETS: dict[str, type[HttpForm | PythonForm]] = {"http": HttpForm, "python": PythonForm}
+_LATER_TARGETS = frozenset({"lambda", "step_functions", "bedrock", "command"})
+
+_ORDERED = frozenset(
+    {"field_mappings", "paths", "column_mappings", "static_values", "transforms", "body", "headers"}
+)
+"""Tables whose keys users invent: their order is the order of columns and fields, and part of the meaning."""
+
+_REFERENCE = re.compile(r"\$\{(?:[A-Za-z_][A-Za-z0-9_]*|secret:[A-Za-z0-9_/.+=@-]+)\}")
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "\\t": "\t"}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is invoked for a row.
+
+    `options` are the other keys as they stand in the file, defaults included; `${NAME}` and
+    `${secret:NAME}` in them are for the caller to resolve.
+    """
+
+    type: str
+    name: str
+    invoke: str
+    options: dict[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often a row is tried, and the bounds of the wait in between, in seconds."""
+
+    max_attempts: int = 4
+    base_s: float = 0.5
+    cap_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """`max_concurrency` counts per worker process, None leaves it to that; `timeout_s` is per attempt."""
+
+    max_concurrency: int | None = None
+    timeout_s: float = 60.0
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+
+
+@dataclass(frozen=True, slots=True)
+class CsvOptions:
+    """How the file is read and written. `delimiter` is one character or "auto"."""
+
+    delimiter: str = "auto"
+    encoding: str = "auto"
+    escape_formulas: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RowMapping:
+    """A compiled run definition: a row to an input, a reply to output fields. Stateless, so safe to share."""
+
+    name: str
+    digest: str
+    target: Target
+    execution: Execution
+    csv: CsvOptions
+    inputs: InputMapping
+    extractor: Extractor
+
+    @property
+    def required_columns(self) -> frozenset[str]:
+        """The CSV columns that the mapping names."""
+        return self.inputs.required_columns
+
+    @property
+    def output_fields(self) -> tuple[str, ...]:
+        """The fields of every extraction, in mapping order."""
+        return self.extractor.output_fields
+
+    def check_columns(self, columns: Sequence[str]) -> None:
+        """Raises CsvError, naming the columns that are missing and those that the file has."""
+        self.inputs.check_columns(columns)
+
+    def body(self, columns: Sequence[str], cells: Sequence[str]) -> Json:
+        """The input of a row. Raises InputError."""
+        return self.inputs.build(columns, cells)
+
+    def extract(self, reply: Json) -> Extraction:
+        """The output fields of a reply, parsed JSON or a str. Raises ExtractionError."""
+        return self.extractor.extract(reply)
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A run definition with what it refers to written into it.
+
+    It travels with the batch, which so stays on the version it started with. `text` is
+    canonical JSON: compact, keys sorted, except in tables whose order means something.
+    """
+
+    name: str
+    text: str
+
+    @property
+    def digest(self) -> str:
+        """The version: the first 16 hexadecimal digits of the text's SHA-256."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+
+    @classmethod
+    def from_text(cls, name: str, text: str) -> Definition:
+        """The definition that `text` was taken from."""
+        return cls(name, text)
+
+    @classmethod
+    def resolved(cls, name: str, document: dict[str, Json], output_mapping: Json) -> Definition:
+        """The definition of a file's document, with its output mapping in place of a name."""
+        return cls(name, jsontext.dumps(_canonical({**document, "output_mapping": output_mapping})))
+
+    def compile(self) -> RowMapping:
+        """Raises MappingError, for text that another version of rowfleet wrote, say."""
+        report = Report(f"mapping {self.name!r}")
+        try:
+            document = jsontext.loads(self.text)
+        except ValueError as error:
+            raise MappingError(f"mapping {self.name!r}: {error}") from None
+        spec = document.get("output_mapping") if isinstance(document, dict) else None
+        extractor = compile_extractor(spec, report, ("output_mapping",))
+        mapping = compile_run(self.name, document, extractor, report, self.digest)
+        raise_if_any(report.problems)
+        assert mapping is not None, "no problem and no mapping"
+        return mapping
+
+
+def compile_run(
+    name: str, document: Json, extractor: Extractor, report: Report, digest: str = ""
+) -> RowMapping | None:
+    """None where the keys are wrong; with any problem in the report the result is of no use."""
+    form = read_form(RunForm, document, report, ())
+    if not isinstance(document, dict):
+        return None
+    target = _target(document.get("target"), report, ("target",)) if "target" in document else None
+    if form is None or target is None:
+        return None
+    inputs = compile_input(form.input_mapping, report, ("input_mapping",))
+    execution = _execution(form.execution, report, ("execution",))
+    return RowMapping(name, digest, target, execution, _csv(form.csv, report, ("csv",)), inputs, extractor)
+
+
+def _target(value: Json, report: Report, path: Path) -> Target | None:
+    if not isinstance(value, dict):
+        return None  # the form of the run says so
+    invoke = value.get("invoke")
+    if not isinstance(invoke, str) or invoke not in _TARGETS:
+        supported = f"supported: {', '.join(_TARGETS)}"
+        if invoke in _LATER_TARGETS:
+            report.add((*path, "invoke"), not_yet(f"invoke: {invoke}"), supported)
+        else:
+            what = f"unknown invoke {invoke!r}" if "invoke" in value else "'target.invoke' is missing"
+            report.add((*path, "invoke"), what, suggest(str(invoke or ""), _TARGETS))
+        return None
+    form = read_form(_TARGETS[invoke], value, report, path)
+    if form is None:
+        return None
+    if isinstance(form, HttpForm):
+        _check_http(form, report, path)
+    options = form.model_dump(exclude={"type", "name", "invoke"})
+    for key, option in options.items():
+        with report.at((*path, key)):
+            _check_references(option)
+    return Target(form.type, form.name, form.invoke, options)
+
+
+def _check_http(form: HttpForm, report: Report, path: Path) -> None:
+    if not form.url.startswith(("http://", "https://", "${")):
+        report.add((*path, "url"), f"{form.url!r} is no http:// or https:// address", "or ${NAME}")
+    for name, value in form.headers.items():
+        if _HEADER.fullmatch(name) is None or not value.isprintable():
+            report.add(
+                (*path, "headers", name),
+                f"header {name!r} cannot be sent",
+                "no line breaks, no blanks in names",
+            )
+
+
+def _check_references(option: Json) -> None:
+    texts = option.values() if isinstance(option, dict) else [option]
+    for text in texts:
+        if "${" in _REFERENCE.sub("", str(text)):
+            raise Flaw("a ${ that is neither ${NAME} nor ${secret:NAME}")
+
+
+def _execution(form: ExecutionForm, report: Report, path: Path) -> Execution:
+    retry = form.retry_policy
+    if retry.cap_seconds < retry.base_seconds:
+        report.add((*path, "retry_policy", "cap_seconds"), "cap_seconds is less than base_seconds")
+    policy = RetryPolicy(retry.max_attempts, retry.base_seconds, retry.cap_seconds)
+    return Execution(form.max_concurrency, form.timeout_seconds, policy)
+
+
+def _csv(form: CsvForm, report: Report, path: Path) -> CsvOptions:
+    delimiter = _DELIMITERS.get(form.delimiter, form.delimiter)
+    if delimiter != "auto" and (len(delimiter) != 1 or delimiter in '"\r\n\0 '):
+        report.add(
+            (*path, "delimiter"), f"{form.delimiter!r} cannot separate cells", "auto, or one of , ; tab |"
+        )
+    if form.encoding != "auto":
+        try:
+            b"".decode(form.encoding)
+        except (LookupError, ValueError):
+            hint = "auto, or for example utf-8, utf-16, cp1252"
+            report.add((*path, "encoding"), f"unknown encoding {form.encoding!r}", hint)
+    return CsvOptions(delimiter, form.encoding, form.escape_formulas)
+
+
+def _canonical(value: Json, key: str = "") -> Json:
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    if not isinstance(value, dict) or key in _ORDERED:
+        return value
+    return {name: _canonical(value[name], name) for name in sorted(value)}

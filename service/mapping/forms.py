@@ -1,0 +1,212 @@
+"""The keys that mapping files may have, and their types. What the values mean is compiled elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from service.mapping.problems import Path, Report, dotted, not_yet, suggest
+from service.model import Json
+
+Name = Field(min_length=1, max_length=128)
+
+
+class Form(BaseModel):
+    """A table of keys: unknown ones are problems, and values are not converted."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    later: ClassVar[frozenset[str]] = frozenset()
+    """Keys that the language has and this version has not."""
+
+
+class HttpForm(Form):
+    """`invoke: http`."""
+
+    type: Literal["agent", "tool"] = "agent"
+    name: str = Name
+    invoke: Literal["http"]
+    url: str = Field(min_length=1)
+    method: Literal["POST", "PUT", "PATCH"] = "POST"
+    headers: dict[str, str] = {}
+
+
+class PythonForm(Form):
+    """`invoke: python`."""
+
+    type: Literal["agent", "tool"] = "agent"
+    name: str = Name
+    invoke: Literal["python"]
+    function: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")
+
+
+class InputForm(Form):
+    """`input_mapping`. Transforms and templates are compiled later."""
+
+    column_mappings: dict[str, str] = {}
+    static_values: dict[str, Any] = {}
+    include_columns: list[str] = []
+    exclude_columns: list[str] = []
+    transforms: dict[str, Any] = {}
+    template: str | None = None
+    body: Any = None
+
+    @model_validator(mode="after")
+    def _columns_agree(self) -> Self:
+        if self.exclude_columns and (self.column_mappings or self.include_columns):
+            raise ValueError(
+                "exclude_columns has no effect beside column_mappings or include_columns, "
+                "which pass only what they name"
+            )
+        return self
+
+
+class RetryForm(Form):
+    """`retry_policy`."""
+
+    max_attempts: int = Field(default=4, ge=1, le=1000)
+    base_seconds: float = Field(default=0.5, gt=0, allow_inf_nan=False)
+    cap_seconds: float = Field(default=60.0, gt=0, allow_inf_nan=False)
+
+
+class ExecutionForm(Form):
+    """`execution`."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"rate_limit"})
+
+    max_concurrency: int | None = Field(default=None, ge=1)
+    timeout_seconds: float = Field(default=60.0, gt=0, allow_inf_nan=False)
+    retry_policy: RetryForm = RetryForm()
+
+
+class CsvForm(Form):
+    """`csv`."""
+
+    delimiter: str = "auto"
+    encoding: str = "auto"
+    escape_formulas: bool = True
+
+
+class RunForm(Form):
+    """A run definition."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"rate_limit", "reuse"})
+
+    target: dict[str, Any]
+    input_mapping: InputForm = InputForm()
+    output_mapping: Any = None
+    execution: ExecutionForm = ExecutionForm()
+    csv: CsvForm = CsvForm()
+
+
+class ExtractionForm(Form):
+    """One of `output_mappings`, or an `output_mapping` that stands inline."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"reject_if", "pending_if", "not_found"})
+
+    type: Literal["agent", "tool"] = "agent"
+    extraction_methods: list[dict[str, Any]] = Field(min_length=1)
+    required: list[str] = []
+    allow_empty: bool = False
+
+
+class MethodForm(Form):
+    """What every method has; the values are expressions, or `{path, transform}`."""
+
+    method: str
+    field_mappings: dict[str, Any] = Field(min_length=1)
+
+    @property
+    def fields(self) -> tuple[str, dict[str, Any], Any]:
+        """The key that the fields stand under, the fields, and the transform of all of them."""
+        return "field_mappings", self.field_mappings, None
+
+
+class ToolForm(MethodForm):
+    """`tool_result` and `structured_output`."""
+
+    tool_name: str = ""
+
+
+class ResultsArrayForm(MethodForm):
+    """`results_array`."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"each"})
+
+
+class JmespathForm(Form):
+    """`jmespath`."""
+
+    method: str
+    paths: dict[str, Any] = Field(min_length=1)
+    transform: Any = None
+
+    @property
+    def fields(self) -> tuple[str, dict[str, Any], Any]:
+        """As in MethodForm: in `paths`, the key `transform` is always the transform."""
+        paths = {name: path for name, path in self.paths.items() if name != "transform"}
+        inside = self.paths.get("transform")
+        return "paths", paths, self.transform if inside is None else inside
+
+    @model_validator(mode="after")
+    def _one_transform(self) -> Self:
+        if self.transform is not None and "transform" in self.paths:
+            raise ValueError("transform stands twice, in paths and beside it")
+        if set(self.paths) == {"transform"}:
+            raise ValueError("paths names no field: the key transform is always the transform")
+        return self
+
+
+class PathForm(Form):
+    """A path with a transform of its own."""
+
+    path: str
+    transform: Any = None
+
+
+F = TypeVar("F", bound=Form)
+
+
+def read_form(form: type[F], value: Json, report: Report, path: Path) -> F | None:
+    """The value as a form; None, and its problems in the report, where it is none."""
+    try:
+        return form.model_validate(value)
+    except ValidationError as error:
+        for item in error.errors(include_url=False):
+            _add(form, dict(item), report, path)
+        return None
+
+
+def _add(form: type[Form], item: dict[str, Any], report: Report, path: Path) -> None:
+    location: Path = tuple(part for part in item["loc"] if part != "[key]")
+    where = (*path, *location)
+    kind, name = item["type"], dotted(where)
+    if kind == "extra_forbidden":
+        owner, key = _form_at(form, location[:-1]), str(location[-1])
+        if key in owner.later:
+            report.add(where, not_yet(repr(key)))
+        else:
+            report.add(where, f"unknown key {name!r}", suggest(key, owner.model_fields))
+    elif kind == "missing":
+        report.add(where, f"{name!r} is missing")
+    else:
+        report.add(where, f"{name}: {_reason(item)}" if name else _reason(item))
+
+
+def _reason(item: dict[str, Any]) -> str:
+    if item["type"] in {"model_type", "dict_type", "model_attributes_type"}:
+        return "must be a table of keys and values"
+    if item["type"] == "too_short":
+        return "must not be empty"
+    text = str(item["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    return text.replace("valid string", "text").replace("String should", "must")
+
+
+def _form_at(form: type[Form], location: Path) -> type[Form]:
+    for part in location:
+        field = form.model_fields.get(str(part))
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, Form):
+            break
+        form = field.annotation
+    return form

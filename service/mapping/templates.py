@@ -1,0 +1,227 @@
+"""Jinja templates that always end, soon, and with bounded output.
+
+A sandbox keeps a template from Python's insides, not from `{% for i in range(10**9) %}` or `'a' * 10**9`.
+So a template here is what a prompt needs: values, filters, conditions; loops and calls are refused when the
+file is loaded, and what could grow is measured before it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Never
+
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, Undefined, meta, nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from service import jsontext
+from service.errors import InputError
+from service.mapping.problems import Flaw, suggest
+from service.model import Json
+
+MAX_OUTPUT_CHARS = 1_000_000
+
+_ALLOWED = (
+    *(
+        nodes.Template,
+        nodes.Output,
+        nodes.TemplateData,
+        nodes.Name,
+        nodes.Const,
+        nodes.Getattr,
+        nodes.Getitem,
+    ),
+    *(nodes.Slice, nodes.Filter, nodes.Test, nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not),
+    *(nodes.Neg, nodes.Pos, nodes.Add, nodes.Sub, nodes.Concat, nodes.CondExpr, nodes.If, nodes.List),
+    *(nodes.Tuple, nodes.Dict, nodes.Pair, nodes.Keyword),
+)
+_JINJA_FILTERS = (
+    *("default", "d", "lower", "upper", "title", "capitalize", "trim", "first", "last", "length", "count"),
+    *("int", "string", "truncate", "urlencode"),
+)
+_OWN_WORDS = {
+    "Call": "a call",
+    "For": "a loop ('for')",
+    "Assign": "'set'",
+    "Mul": "'*'",
+    "Pow": "'**'",
+    "Mod": "'%'",
+}
+
+
+class _TooLarge(Exception):  # noqa: N818 -- never leaves the module
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A compiled template. `names` are the variables it needs.
+
+    Those with a `default` or a test for `defined` are in `optional` instead.
+    """
+
+    source: str
+    names: frozenset[str]
+    optional: frozenset[str]
+    _template: Template
+
+    def render(self, fields: Mapping[str, Json]) -> str:
+        """Raises InputError, for an undefined name among others."""
+        parts: list[str] = []
+        size = 0
+        try:
+            for part in self._template.generate(dict(fields)):
+                size += len(part)
+                _measure(size)
+                parts.append(part)
+        except _TooLarge:
+            raise InputError(f"the template gives more than {MAX_OUTPUT_CHARS} characters") from None
+        except TemplateError as error:
+            raise InputError(f"the template cannot be filled in: {error.message}") from None
+        except Exception as error:  # filters and tests raise whatever they like for odd values
+            raise InputError(f"the template cannot be filled in: {error}") from error
+        return "".join(parts)
+
+
+def compile_template(source: str) -> Text:
+    """Raises Flaw for syntax, and for what could run long or grow without bounds."""
+    try:
+        tree = _ENVIRONMENT.parse(source)
+        for node in tree.find_all(nodes.Node):
+            _check(node)
+        optional = _optional_names(tree)
+        names = frozenset(meta.find_undeclared_variables(tree))
+        return Text(source, names - optional, names & optional, _ENVIRONMENT.from_string(source))
+    except TemplateSyntaxError as error:
+        raise Flaw(f"template, line {error.lineno}: {error.message}") from None
+    except RecursionError:
+        raise Flaw("a template nested too deeply") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Nested:
+    """A JSON value whose strings are templates, for `body:`."""
+
+    names: frozenset[str]
+    optional: frozenset[str]
+    _build: Callable[[Mapping[str, Json]], Json]
+
+    def render(self, fields: Mapping[str, Json]) -> Json:
+        """The value with every string filled in. Raises InputError."""
+        return self._build(fields)
+
+
+def compile_nested(value: Json) -> Nested:
+    """A string that is exactly one `{{ name }}` becomes the field itself, not its text. Raises Flaw."""
+    texts: list[Text] = []
+    build = _compile(value, texts)
+    names = frozenset().union(*(text.names for text in texts))
+    optional = frozenset().union(*(text.optional for text in texts))
+    return Nested(names, optional, build)
+
+
+def _compile(value: Json, texts: list[Text]) -> Callable[[Mapping[str, Json]], Json]:
+    if isinstance(value, dict):
+        entries = {key: _compile(item, texts) for key, item in value.items()}
+        return lambda fields: {key: build(fields) for key, build in entries.items()}
+    if isinstance(value, list):
+        items = [_compile(item, texts) for item in value]
+        return lambda fields: [build(fields) for build in items]
+    if not isinstance(value, str):
+        return lambda _fields: value
+    text = compile_template(value)
+    texts.append(text)
+    name = _only_name(value)
+    return text.render if name is None else lambda fields: _field(fields, name)
+
+
+def _only_name(source: str) -> str | None:
+    body = _ENVIRONMENT.parse(source).body
+    if len(body) == 1 and isinstance(body[0], nodes.Output) and len(body[0].nodes) == 1:
+        only = body[0].nodes[0]
+        return only.name if isinstance(only, nodes.Name) else None
+    return None
+
+
+def _field(fields: Mapping[str, Json], name: str) -> Json:
+    if name not in fields:
+        raise InputError(f"the template cannot be filled in: {name!r} is undefined")
+    return fields[name]
+
+
+def _check(node: nodes.Node) -> None:
+    if isinstance(node, nodes.Filter) and node.name not in _ENVIRONMENT.filters:
+        raise Flaw(
+            f"template, line {node.lineno}: no filter {node.name!r}", suggest(node.name, _ENVIRONMENT.filters)
+        )
+    if not isinstance(node, _ALLOWED):
+        kind = type(node).__name__
+        word = _OWN_WORDS.get(kind, f"'{kind.lower()}'")
+        raise Flaw(
+            f"template, line {node.lineno}: {word} is not allowed",
+            "a template has {{ values }}, filters such as {{ name | upper }}, and {% if %}",
+        )
+
+
+def _optional_names(tree: nodes.Template) -> frozenset[str]:
+    asked = [
+        *(node.node for node in tree.find_all(nodes.Filter) if node.name in {"default", "d"}),
+        *(node.node for node in tree.find_all(nodes.Test) if node.name in {"defined", "undefined"}),
+    ]
+    return frozenset(node.name for node in asked if isinstance(node, nodes.Name))
+
+
+def _shown(value: Json) -> str:
+    """A value in a text: nothing for null, JSON for what is no text."""
+    if value is None:
+        return ""
+    if isinstance(value, Undefined):
+        return str(value)  # raises, naming the variable
+    return value if isinstance(value, str) else jsontext.dumps(value)
+
+
+def _replace(value: Json, old: str, new: str) -> str:
+    text = _shown(value)
+    _measure(len(text) + (text.count(old) if old else len(text) + 1) * len(new))
+    return text.replace(old, new)
+
+
+def _join(value: Sequence[Json], separator: str = "") -> str:
+    texts = [_shown(item) for item in value]
+    _measure(sum(map(len, texts)) + len(separator) * len(texts))
+    return separator.join(texts)
+
+
+def _measure(size: int) -> None:
+    if size > MAX_OUTPUT_CHARS:
+        raise _TooLarge
+
+
+def _no_calls(*_arguments: Any) -> Never:
+    raise TypeError("a template calls nothing")
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """The second line of defence; what it intercepts, `_check` has refused already."""
+
+    intercepted_binops = frozenset({"*", "**", "%", "/", "//"})
+
+    def call_binop(self, *_arguments: Any) -> Never:
+        _no_calls()
+
+
+def _environment() -> _Environment:
+    environment = _Environment(
+        undefined=StrictUndefined,
+        autoescape=False,  # prompts and JSON values, not HTML
+        keep_trailing_newline=True,
+        finalize=_shown,
+        cache_size=0,
+    )
+    own = {"replace": _replace, "join": _join, "tojson": jsontext.dumps}
+    environment.filters = {**{name: environment.filters[name] for name in _JINJA_FILTERS}, **own}
+    environment.globals.clear()
+    return environment
+
+
+_ENVIRONMENT = _environment()

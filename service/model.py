@@ -1,0 +1,261 @@
+"""Batches, rows and outcomes: the words of the completion protocol as types.
+
+Pure: no I/O, no clock, no randomness. The layout of these in DynamoDB is `aws/dynamodb.py`'s business.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+Json = Any
+"""None, bool, int, float, Decimal, str, list[Json] or dict[str, Json]."""
+
+ROW_DIGITS = 10
+MAX_ROWS = 10**ROW_DIGITS - 1
+MAX_ROUND = 999
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class State(StrEnum):
+    """Where a batch stands. `protocol.md` has the transitions."""
+
+    SPLITTING = "SPLITTING"
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    AGGREGATING = "AGGREGATING"
+    SUCCEEDED = "SUCCEEDED"
+    COMPLETED_WITH_ERRORS = "COMPLETED_WITH_ERRORS"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether no further transition of this round can happen."""
+        return self in FINAL_STATES
+
+
+FINAL_STATES = frozenset({State.SUCCEEDED, State.COMPLETED_WITH_ERRORS, State.FAILED, State.CANCELLED})
+
+
+class Status(StrEnum):
+    """What became of a row."""
+
+    SUCCESS = "SUCCESS"
+    FAILED = "FAILED"
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` may be a tool name or an execution id: 1-128 of letters, digits, `.`, `_`, `-`."""
+    return _NAME.fullmatch(text) is not None
+
+
+def batch_id(tool_name: str, execution_id: str) -> str:
+    """`{tool_name}#{execution_id}`, the id users see and the table's partition key."""
+    return f"{tool_name}#{execution_id}"
+
+
+def row_id(number: int) -> str:
+    """`row_0000000017`: zero-padded, so that sort order is file order."""
+    return f"row_{number:0{ROW_DIGITS}d}"
+
+
+def row_number(row_id: str) -> int:
+    """The number in a `row_id`."""
+    return int(row_id.removeprefix("row_"))
+
+
+def partition_of(number: int, partitions: int) -> int:
+    """The partition that holds row `number`; rows go round-robin: read so, they are in file order."""
+    return number % partitions
+
+
+def partition_key(batch_id: str, partition: int) -> str:
+    """The table key of a partition: the batch id itself for 0, `{batch_id}#{p}` above."""
+    return batch_id if partition == 0 else f"{batch_id}#{partition}"
+
+
+def iso_time(ms: int) -> str:
+    """Milliseconds since 1970 as `2026-11-23T07:14:00.250Z`."""
+    moment = datetime.fromtimestamp(ms / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The object a batch reads. `etag` is unquoted; `size` is in bytes; empty `version` means unversioned."""
+
+    bucket: str
+    key: str
+    etag: str = ""
+    version: str = ""
+    size: int = 0
+
+    @property
+    def url(self) -> str:
+        """`s3://bucket/key`."""
+        return f"s3://{self.bucket}/{self.key}"
+
+    def is_same_object(self, other: Source) -> bool:
+        """Whether both name the same bytes; an etag that is not known yet matches any."""
+        same_place = (self.bucket, self.key) == (other.bucket, other.key)
+        return same_place and (not self.etag or not other.etag or self.etag == other.etag)
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A bucket and a key prefix that ends in `/`."""
+
+    bucket: str
+    prefix: str
+
+    def url(self, name: str = "") -> str:
+        """`s3://bucket/prefix` plus `name`."""
+        return f"s3://{self.bucket}/{self.prefix}{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a CSV file is written. `bom_bytes` is the length of its byte order mark."""
+
+    encoding: str
+    delimiter: str
+    bom_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """How far a split got: `rows` are sent for certain; at `byte_offset` and `line` the next starts."""
+
+    rows: int = 0
+    byte_offset: int = 0
+    line: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The batch item. Times are ISO 8601 in UTC. `total` is None until the splitter seals the batch."""
+
+    tool_name: str
+    execution_id: str
+    state: State
+    source: Source
+    output: Location
+    mapping_digest: str = ""
+    round: int = 1
+    total: int | None = None
+    columns: tuple[str, ...] = ()
+    output_fields: tuple[str, ...] = ()
+    escape_formulas: bool = True
+    dialect: Dialect | None = None
+    partitions: int = 1
+    limit: int | None = None
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    created_at: str = ""
+    updated_at: str = ""
+    finished_at: str = ""
+    ttl: int = 0
+    error: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def batch_id(self) -> str:
+        """`{tool_name}#{execution_id}`."""
+        return batch_id(self.tool_name, self.execution_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Sums over the counter slots of one round."""
+
+    succeeded: int = 0
+    failed: int = 0
+    agent_ms: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    @property
+    def done(self) -> int:
+        """Rows that have an outcome."""
+        return self.succeeded + self.failed
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.succeeded + other.succeeded,
+            self.failed + other.failed,
+            self.agent_ms + other.agent_ms,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BatchView:
+    """A batch and its counters, read consistently in one go."""
+
+    batch: Batch
+    counts: Counts
+
+    @property
+    def is_complete(self) -> bool:
+        """Sealed, and every row of the round has an outcome."""
+        return self.batch.total is not None and self.counts.done >= self.batch.total
+
+
+@dataclass(frozen=True, slots=True)
+class RowError:
+    """Why a row FAILED: the error's class name, and a text for people."""
+
+    type: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is committed for a row: exactly one per row and round. `execution_time_ms` is the agent's time."""
+
+    number: int
+    round: int
+    status: Status
+    input_data: Mapping[str, Json]
+    output_data: Mapping[str, Json]
+    execution_time_ms: int
+    timestamp: str
+    attempts: int = 1
+    worker: str = ""
+    error: RowError | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    @property
+    def counts(self) -> Counts:
+        """What this outcome adds to its round's counter."""
+        ok = self.status is Status.SUCCESS
+        return Counts(int(ok), int(not ok), self.execution_time_ms, self.input_tokens, self.output_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One transaction: outcomes of one batch and round (at most 99, distinct rows) and their counter slot.
+
+    `token` makes a repetition of the same commit harmless (DynamoDB's ClientRequestToken, 36 characters);
+    a commit with other outcomes needs another token.
+    """
+
+    batch_id: str
+    round: int
+    partitions: int
+    slot: int
+    outcomes: tuple[Outcome, ...]
+    token: str
+    ttl: int
+
+    @property
+    def counts(self) -> Counts:
+        """What the commit adds to the counter slot."""
+        return sum((outcome.counts for outcome in self.outcomes), Counts())

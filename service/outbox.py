@@ -1,0 +1,76 @@
+"""Sending: packs messages into batch calls and repeats only the entries that were refused.
+
+SendMessageBatch may refuse single entries under HTTP 200; resending the whole batch would deliver the
+others twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+
+import stamina
+
+from service.errors import RetryableError, ThrottledError
+from service.ports import MESSAGE_BYTES, SEND_LIMIT, Outgoing, Queue
+
+SEND_TIMEOUT_S = 60.0
+"""A batch call that cannot be got through for this long fails its sender, which is redelivered itself."""
+
+
+def pack(messages: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
+    """Batches of at most 10 messages and 1 MiB, in order."""
+    batch: list[Outgoing] = []
+    size = 0
+    for message in messages:
+        length = len(message.body)
+        if batch and (len(batch) == SEND_LIMIT or size + length > MESSAGE_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(message)
+        size += length
+    if batch:
+        yield batch
+
+
+async def send_batch(queue: Queue, batch: Sequence[Outgoing]) -> None:
+    """Send one packed batch, whole. Raises RetryableError when it cannot be got through in time."""
+    rest = list(batch)
+    async for attempt in stamina.retry_context(
+        on=RetryableError,
+        attempts=None,
+        timeout=SEND_TIMEOUT_S,
+        wait_initial=0.05,
+        wait_max=5.0,
+        wait_jitter=0.5,
+    ):
+        with attempt:
+            refused = await queue.send(rest)
+            rest = [rest[index] for index in refused]
+            if rest:
+                raise ThrottledError(f"{queue.name} refused {len(rest)} of {len(batch)} messages")
+
+
+async def send_all(queue: Queue, messages: Iterable[Outgoing], *, concurrency: int = 1) -> None:
+    """Send all messages, in order where `concurrency` is 1. Raises RetryableError; some may be sent then."""
+    batches = pack(messages)
+
+    async def drain() -> None:
+        for batch in batches:
+            await send_batch(queue, batch)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(concurrency):
+                group.create_task(drain())
+    except* RetryableError as errors:
+        raise first_error(errors) from None
+
+
+def first_error(errors: ExceptionGroup[RetryableError]) -> RetryableError:
+    """One error of a group, which is enough to act on."""
+    error: BaseException = errors
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, RetryableError)
+    return error

@@ -1,0 +1,48 @@
+"""How large things are where AWS counts: items in DynamoDB.
+
+Pure. Sizes follow https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
+and never come out below what DynamoDB counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+from service.model import Json, Outcome
+
+_NESTED = 3
+"""Overhead of a list or map; each of its elements costs one byte more."""
+
+_NUMBER = 21
+"""Most bytes of a number."""
+
+_FIXED = 400
+"""Names and values of the attributes whose size hardly varies, and the 100 bytes that an index adds."""
+
+
+def value_bytes(value: Json) -> int:
+    """Size of an attribute's value."""
+    if isinstance(value, str):
+        return len(value.encode("utf-8", "surrogatepass"))
+    if value is None or isinstance(value, bool):
+        return 1
+    if isinstance(value, int | float | Decimal):
+        return _NUMBER + max(0, len(str(value)) - 2 * _NUMBER)
+    if isinstance(value, Mapping):
+        return _NESTED + sum(
+            1 + len(str(k).encode("utf-8", "surrogatepass")) + value_bytes(v) for k, v in value.items()
+        )
+    return _NESTED + sum(1 + value_bytes(item) for item in value)
+
+
+def outcome_bytes(outcome: Outcome) -> int:
+    """Size of the item that holds an outcome."""
+    error = outcome.error
+    return (
+        _FIXED
+        + value_bytes(outcome.input_data)
+        + value_bytes(outcome.output_data)
+        + (value_bytes(error.type) + value_bytes(error.message) if error else 0)
+        + len(outcome.worker)
+    )

@@ -1,0 +1,311 @@
+"""Splitting: an ingest message becomes a batch and its row messages (the protocol's steps 1 to 3).
+
+Opening is idempotent: a redelivered message finds its batch and goes on where the checkpoint says. Rows are
+sent in windows, and a window is checkpointed when all of it is sent; so what a crash may send twice is one
+window, which the next splitter marks as `replay`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
+
+import stamina
+import structlog
+
+from service.consume import Delivery
+from service.csvio import CsvReader, Header, Record
+from service.errors import (
+    BatchRejectedError,
+    MappingError,
+    PoisonMessageError,
+    RetryableError,
+    SourceError,
+)
+from service.mapping import Definition, RowMapping
+from service.messages import Job, RowMessage, decode_ingest
+from service.model import Batch, Location, Source, State, iso_time
+from service.outbox import send_all
+from service.ports import MESSAGE_BYTES, Clock, Objects, Outgoing, Queue, Table
+from service.settle import Completion
+from service.telemetry import Metrics
+
+log = structlog.get_logger(__name__)
+
+READ_TIMEOUT_S = 120.0
+"""A source that cannot be read for this long sends its ingest message back to the queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class SplitLimits:
+    """Limits of one split, and where results go by default. Sizes in bytes."""
+
+    checkpoint_rows: int = 2_000
+    send_concurrency: int = 16
+    read_bytes: int = 2**20
+    max_record_bytes: int = 8 * 2**20
+    partition_bytes: int = 16 * 2**20
+    max_partitions: int = 16
+    incoming_prefix: str = "incoming/"
+    results_bucket: str = "rowfleet"
+    ttl_s: int = 7 * 86_400
+
+
+class Splitter:
+    """Handles ingest messages. `definitions` finds a mapping by name or raises MappingError."""
+
+    def __init__(
+        self,
+        table: Table,
+        rows_queue: Queue,
+        objects: Objects,
+        completion: Completion,
+        definitions: Callable[[str], Definition],
+        limits: SplitLimits,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._table = table
+        self._rows_queue = rows_queue
+        self._objects = objects
+        self._completion = completion
+        self._definitions = definitions
+        self._limits = limits
+        self._clock = clock
+        self._metrics = metrics
+
+    async def handle(self, delivery: Delivery) -> None:
+        """Carry out every job of an ingest message. Raises what `consume` understands."""
+        jobs = decode_ingest(delivery.message.body, incoming_prefix=self._limits.incoming_prefix)
+        if not jobs:
+            log.info("ingest_ignored", message_id=delivery.message.id, reason="asks for no run")
+        for job in jobs:
+            await self._run(job, delivery)
+
+    async def _run(self, job: Job, delivery: Delivery) -> None:
+        batch, definition = await self._open(job, delivery)
+        with structlog.contextvars.bound_contextvars(batch_id=batch.batch_id):
+            if batch.state is State.SPLITTING:
+                try:
+                    definition = await self._stored_definition(batch, definition)
+                    await self._split(batch, definition.compile(), delivery)
+                except (BatchRejectedError, MappingError) as error:
+                    await self._reject(batch, str(error))
+                    return
+            await self._completion.check(batch.batch_id)
+
+    # -- opening ---------------------------------------------------------------------------------------
+
+    async def _open(self, job: Job, delivery: Delivery) -> tuple[Batch, Definition | None]:
+        """The job's batch as it stands in the table, created if this is the first to ask for it."""
+        definition: Definition | None = None
+        problem = job.problem
+        source = job.source
+        try:
+            if not problem:
+                definition = self._definitions(job.mapping)
+                source = await self._head(job.source)
+        except (MappingError, SourceError) as error:
+            problem = str(error)
+        execution_id = job.execution_id or derive_execution_id(
+            job.source, job.sequencer or delivery.message.id
+        )
+        batch = self._new_batch(job, execution_id, source, definition, problem)
+        stored = await self._table.open(batch, definition.text if definition else "")
+        _refuse_other_source(stored, source, is_first_delivery=delivery.message.receives == 1)
+        if stored == batch:
+            log.info(
+                "batch_opened", batch_id=batch.batch_id, state=batch.state, source=source.url, error=problem
+            )
+        return stored, definition
+
+    async def _head(self, source: Source) -> Source:
+        found = await self._objects.head(source.bucket, source.key, source.version)
+        if source.etag and found.etag != source.etag:
+            raise SourceError(
+                f"{source.url} has changed since the event that announced it (etag {found.etag}, announced "
+                f"{source.etag}); the newer upload has its own run"
+            )
+        return found
+
+    def _new_batch(
+        self, job: Job, execution_id: str, source: Source, definition: Definition | None, problem: str
+    ) -> Batch:
+        now_ms = self._clock.now_ms()
+        limits = self._limits
+        mapping = definition.compile() if definition else None
+        output = job.output or Location(limits.results_bucket, f"results/{job.mapping}/{execution_id}/")
+        return Batch(
+            tool_name=job.mapping,
+            execution_id=execution_id,
+            state=State.FAILED if problem else State.SPLITTING,
+            source=source,
+            output=output,
+            mapping_digest=definition.digest if definition else "",
+            output_fields=mapping.output_fields if mapping else (),
+            escape_formulas=mapping.csv.escape_formulas if mapping else True,
+            partitions=min(limits.max_partitions, 1 + source.size // limits.partition_bytes),
+            limit=job.limit,
+            created_at=iso_time(now_ms),
+            updated_at=iso_time(now_ms),
+            finished_at=iso_time(now_ms) if problem else "",
+            ttl=now_ms // 1000 + limits.ttl_s,
+            error=problem,
+        )
+
+    async def _stored_definition(self, batch: Batch, found: Definition | None) -> Definition:
+        """The mapping that the batch was opened with, which may have changed in the folder since."""
+        if found is not None and found.digest == batch.mapping_digest:
+            return found
+        text = await self._table.definition(batch.batch_id, batch.mapping_digest)
+        if text is None:
+            raise RetryableError(f"the definition of {batch.batch_id} is not in the table")
+        return Definition.from_text(batch.tool_name, text)
+
+    async def _reject(self, batch: Batch, problem: str) -> None:
+        now = iso_time(self._clock.now_ms())
+        await self._table.move(
+            batch.batch_id,
+            expected=State.SPLITTING,
+            round=batch.round,
+            to=State.FAILED,
+            now=now,
+            error=problem,
+        )
+        self._metrics.count("batches_failed")
+        log.error("batch_failed", reason=problem)
+
+    # -- splitting -------------------------------------------------------------------------------------
+
+    async def _split(self, batch: Batch, mapping: RowMapping, delivery: Delivery) -> None:
+        """Send every row and seal the batch. Raises BatchRejectedError where the source is no table."""
+        replay_until = batch.checkpoint.rows + self._limits.checkpoint_rows if batch.columns else 0
+        if replay_until:
+            log.info("split_resumed", rows=batch.checkpoint.rows, byte_offset=batch.checkpoint.byte_offset)
+        reader = self._reader(batch, mapping)
+        window: list[Record] = []
+        async for records in self._records(reader, batch):
+            if not batch.columns and reader.header:
+                batch = await self._begin(batch, mapping, reader.header)
+            window += records
+            while len(window) >= self._limits.checkpoint_rows:
+                due, window = window[: self._limits.checkpoint_rows], window[self._limits.checkpoint_rows :]
+                batch = await self._send(batch, due, replay_until, delivery)
+        if window:
+            batch = await self._send(batch, window, replay_until, delivery)
+        total = batch.checkpoint.rows
+        sealed = await self._table.seal(batch.batch_id, total, iso_time(self._clock.now_ms()))
+        log.info("batch_sealed" if sealed else "batch_was_sealed", total=total)
+
+    def _reader(self, batch: Batch, mapping: RowMapping) -> CsvReader:
+        most = self._limits.max_record_bytes
+        if batch.dialect and batch.columns:
+            return CsvReader.resume(batch.columns, batch.dialect, batch.checkpoint, max_record_bytes=most)
+        csv = mapping.csv
+        return CsvReader(delimiter=csv.delimiter, encoding=csv.encoding, max_record_bytes=most)
+
+    async def _begin(self, batch: Batch, mapping: RowMapping, header: Header) -> Batch:
+        """The header is known: check it against the mapping and store it, before any row is sent."""
+        mapping.check_columns(header.columns)
+        for note in header.notes:
+            log.warning("header_changed", note=note)
+        batch = replace(batch, columns=header.columns, dialect=header.dialect, notes=header.notes)
+        await self._checkpoint(batch)
+        return batch
+
+    async def _records(self, reader: CsvReader, batch: Batch) -> AsyncIterator[Sequence[Record]]:
+        """The records behind the checkpoint, as they are read, up to the batch's limit."""
+        offset, size = batch.checkpoint.byte_offset, batch.source.size
+        most = batch.limit if batch.limit is not None else size + 1
+        while offset < size:
+            chunk = await self._read(batch.source, offset)
+            if not chunk:
+                raise SourceError(f"{batch.source.url} ended after {offset} of {size} bytes")
+            offset += len(chunk)
+            records = reader.feed(chunk)
+            if records and records[-1].number >= most:
+                yield [record for record in records if record.number <= most]
+                return
+            yield records
+        yield [record for record in reader.close() if record.number <= most]
+
+    async def _read(self, source: Source, offset: int) -> bytes:
+        async for attempt in stamina.retry_context(
+            on=RetryableError, attempts=None, timeout=READ_TIMEOUT_S, wait_initial=0.1, wait_max=10.0
+        ):
+            with attempt:
+                return await self._objects.read(source, offset, self._limits.read_bytes)
+        raise AssertionError("stamina always returns or raises")
+
+    async def _send(
+        self, batch: Batch, records: Sequence[Record], replay_until: int, delivery: Delivery
+    ) -> Batch:
+        """Send a window and checkpoint it; the batch with its new checkpoint."""
+        delivery.check_lease()
+        messages = (
+            Outgoing(row_body(batch, record, replay=record.number <= replay_until), batch.batch_id)
+            for record in records
+        )
+        await send_all(self._rows_queue, messages, concurrency=self._limits.send_concurrency)
+        self._metrics.count("rows_sent", len(records))
+        batch = replace(batch, checkpoint=records[-1].end)
+        await self._checkpoint(batch)
+        await asyncio.sleep(0)
+        return batch
+
+    async def _checkpoint(self, batch: Batch) -> None:
+        now = iso_time(self._clock.now_ms())
+        if not await self._table.checkpoint(replace(batch, updated_at=now)):
+            raise RetryableError("another splitter has taken this batch further")
+
+
+def _refuse_other_source(stored: Batch, source: Source, *, is_first_delivery: bool) -> None:
+    """A batch id names one source for good.
+
+    A changed object is refused only where somebody asks anew: while the batch is being split, reading tells
+    (a versioned object can still be read), and a redelivered message asks for nothing new.
+    """
+    ours = stored.source
+    same_place = (ours.bucket, ours.key) == (source.bucket, source.key)
+    asked_anew = is_first_delivery and stored.state is not State.SPLITTING
+    if not same_place or (asked_anew and not ours.is_same_object(source)):
+        raise PoisonMessageError(
+            f"batch {stored.batch_id} exists with another source: it reads {_etagged(ours)}, this message "
+            f"asks for {_etagged(source)}; use another execution_id"
+        )
+
+
+def derive_execution_id(source: Source, occasion: str) -> str:
+    """A readable id that is the same for the same upload: the file's stem and a digest.
+
+    `occasion` (S3's sequencer, or the id of the job's message) tells two uploads of the same bytes apart.
+    """
+    facts = "\n".join((source.bucket, source.key, source.version or source.etag, occasion))
+    stem = source.key.rsplit("/", 1)[-1].removesuffix(".csv")
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:40]
+    digest = hashlib.sha256(facts.encode()).hexdigest()[:12]
+    return f"{readable}-{digest}" if readable else digest
+
+
+def row_body(batch: Batch, record: Record, *, replay: bool = False) -> str:
+    """A record's message; one too large for SQS carries a defect and the start of its cells instead."""
+    message = RowMessage(
+        batch.batch_id, batch.round, record.number, record.cells, replay=replay, defect=record.defect
+    )
+    body = message.encode()
+    if len(body) <= MESSAGE_BYTES:
+        return body
+    keep = MESSAGE_BYTES // 16 // max(1, len(record.cells))
+    cells = tuple(cell[:keep] for cell in record.cells)
+    defect = (
+        f"the row takes {len(body)} bytes as a message (line {record.line}), SQS takes {MESSAGE_BYTES}; "
+        f"its cells are cut to {keep} characters here"
+    )
+    return replace(message, cells=cells, defect=defect).encode()
+
+
+def _etagged(source: Source) -> str:
+    return f"{source.url} (etag {source.etag or 'unknown'})"

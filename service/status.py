@@ -1,0 +1,109 @@
+"""What users ask of a batch: how far it is, and why rows failed. Reads only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from service.errors import UsageError
+from service.model import Batch, BatchView, Outcome
+from service.ports import Clock, Table
+
+PAGE_ROWS = 500
+EXAMPLES = 5
+"""Rows named per group of failures."""
+
+
+@dataclass(slots=True)
+class FailureGroup:
+    """Failures with one cause: the same error type, and the same text but for numbers and quoted values."""
+
+    type: str
+    message: str
+    count: int = 0
+    rows: list[int] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """For `errors --json`."""
+        return {"type": self.type, "message": self.message, "count": self.count, "rows": self.rows}
+
+
+async def require(table: Table, batch_id: str) -> BatchView:
+    """The batch, or UsageError."""
+    view = await table.read(batch_id)
+    if view is None:
+        raise UsageError(f"there is no batch {batch_id!r}; `rowfleet list` shows the latest")
+    return view
+
+
+def status_json(view: BatchView, clock: Clock) -> dict[str, Any]:
+    """The contract of `status --json`. Rates are rows per second since the start; times are ISO 8601, UTC."""
+    batch, counts = view.batch, view.counts
+    ended = batch.state.is_final
+    seconds = _seconds(batch.created_at, batch.finished_at if ended else "", clock.now_ms())
+    rate = counts.done / seconds if seconds > 0 else None
+    left = batch.total - counts.done if batch.total is not None else None
+    written = ended and not batch.error
+    return {
+        "batch_id": batch.batch_id,
+        "tool_name": batch.tool_name,
+        "execution_id": batch.execution_id,
+        "state": str(batch.state),
+        "round": batch.round,
+        "total": batch.total,
+        "succeeded": counts.succeeded,
+        "failed": counts.failed,
+        "in_progress": left if not ended else 0,
+        "rate_per_s": round(rate, 2) if rate is not None else None,
+        "eta_s": _eta(left, rate) if not ended else 0,
+        "started_at": batch.created_at,
+        "finished_at": batch.finished_at or None,
+        "source": batch.source.url,
+        "output": batch.output.url("output.csv") if written else None,
+        "failures": batch.output.url("failures.csv") if written and counts.failed else None,
+        "manifest": batch.output.url("manifest.json") if written else None,
+        "error": batch.error or None,
+    }
+
+
+async def failures(table: Table, batch: Batch) -> list[FailureGroup]:
+    """All failed rows, grouped by cause, the commonest first."""
+    groups: dict[tuple[str, str], FailureGroup] = {}
+    async for outcome in _failed(table, batch):
+        error = outcome.error
+        kind, message = (error.type, error.message) if error else ("Unknown", "")
+        key = (kind, _pattern(message))
+        group = groups.setdefault(key, FailureGroup(kind, message))
+        group.count += 1
+        if len(group.rows) < EXAMPLES:
+            group.rows.append(outcome.number)
+    return sorted(groups.values(), key=lambda group: (-group.count, group.type, group.message))
+
+
+async def _failed(table: Table, batch: Batch) -> AsyncIterator[Outcome]:
+    for partition in range(batch.partitions):
+        after: int | None = 0
+        while after is not None:
+            page = await table.failed(batch, partition, after=after, limit=PAGE_ROWS)
+            for outcome in page.outcomes:
+                yield outcome
+            after = page.after
+
+
+def _pattern(message: str) -> str:
+    """The message without what differs from row to row."""
+    return re.sub(r"'[^']*'|\"[^\"]*\"|\d+", "…", message)
+
+
+def _seconds(start: str, end: str, now_ms: int) -> float:
+    end_s = datetime.fromisoformat(end).timestamp() if end else now_ms / 1000
+    return end_s - datetime.fromisoformat(start).timestamp() if start else 0.0
+
+
+def _eta(left: int | None, rate: float | None) -> float | None:
+    if left is None or not rate:
+        return None
+    return round(left / rate, 1)

@@ -1,0 +1,1 @@
+"""What a process answers over HTTP: health now, the status page later."""

@@ -1,0 +1,241 @@
+"""Working: a row message becomes an invocation, an outcome, and a settled row (steps 4 to 7).
+
+Every row ends as one outcome, SUCCESS or FAILED; what is retried and what is not is decided by the class of
+the error (`errors`). Nothing here knows how an agent is reached or how outcomes are stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass, replace
+
+import structlog
+
+from service.consume import Delivery
+from service.csvio import row_data
+from service.errors import (
+    AgentRetryableError,
+    AgentTimeoutError,
+    BadRecordError,
+    PoisonMessageError,
+    RetryableError,
+    RowRejectedError,
+    RowTooLargeError,
+)
+from service.mapping import Extraction
+from service.messages import RowMessage
+from service.model import Batch, Json, Outcome, RowError, State, Status, iso_time, row_id
+from service.outbox import send_all
+from service.ports import ITEM_BYTES, MAX_DELAY_S, Clock, Invocation, Outgoing, Queue, Table
+from service.runs import Run, Runs, Target
+from service.settle import Settler
+from service.sizes import outcome_bytes
+from service.telemetry import Metrics
+
+log = structlog.get_logger(__name__)
+
+GRACE_S = 5.0
+"""An agent that does not keep its own time-out is cut off this much later."""
+
+MAX_ERROR_CHARS = 2_000
+"""An error text longer than this is cut: it is stored with every failed row."""
+
+TAKES_ROWS = frozenset({State.SPLITTING, State.RUNNING})
+
+
+@dataclass(frozen=True, slots=True)
+class WorkLimits:
+    """`worker` names this process in outcomes; a retry that waits longer than `inline_wait_s` is re-sent."""
+
+    worker: str
+    inline_wait_s: float = 5.0
+
+
+class Worker:
+    """Handles row messages. `rng` spreads retries; seeded in tests."""
+
+    def __init__(
+        self,
+        table: Table,
+        rows_queue: Queue,
+        runs: Runs,
+        settler: Settler,
+        limits: WorkLimits,
+        clock: Clock,
+        metrics: Metrics,
+        rng: random.Random,
+    ) -> None:
+        self._table = table
+        self._rows_queue = rows_queue
+        self._runs = runs
+        self._settler = settler
+        self._limits = limits
+        self._clock = clock
+        self._metrics = metrics
+        self._rng = rng
+
+    async def handle(self, delivery: Delivery) -> None:
+        """Process one row and return when it is settled. Raises what `consume` understands."""
+        row = RowMessage.decode(delivery.message.body)
+        run = await self._runs.get(row.batch_id, row.round)
+        if run is None:
+            raise PoisonMessageError(f"there is no batch {row.batch_id!r} in the table")
+        with structlog.contextvars.bound_contextvars(batch_id=row.batch_id, row_id=row_id(row.number)):
+            if not _concerns(row, run.batch):
+                return
+            suspect = row.replay or delivery.message.receives > 1
+            if suspect and await self._is_committed(run.batch, row):
+                self._metrics.count("rows_skipped")
+                log.info("row_was_committed", receives=delivery.message.receives, replay=row.replay)
+                outcome = None
+            elif run.target is None:
+                return
+            else:
+                outcome = await self._process(row, run, run.target, delivery)
+                if outcome is None:
+                    return
+            delivery.free()
+            self._runs.refresh(await self._settler.settle(run.batch, row.number, outcome))
+            if outcome is not None:
+                self._report(outcome)
+
+    async def _is_committed(self, batch: Batch, row: RowMessage) -> bool:
+        outcome = await self._table.outcome(batch, row.number)
+        return outcome is not None and outcome.round >= row.round
+
+    async def _process(self, row: RowMessage, run: Run, target: Target, delivery: Delivery) -> Outcome | None:
+        """The row's outcome, or None where it was re-sent to be tried later."""
+        attempt = row.attempt
+        if row.defect:
+            return self._failed(row, run, BadRecordError(row.defect), attempt, 0)
+        try:
+            body = target.mapping.body(run.batch.columns, row.cells)
+        except RowRejectedError as error:
+            return self._failed(row, run, error, attempt, 0)
+        while True:
+            started = self._clock.monotonic()
+            try:
+                extraction, elapsed_ms = await self._ask(row, target, body, attempt, delivery)
+            except RowRejectedError as error:
+                return self._failed(row, run, error, attempt, self._since(started))
+            except AgentRetryableError as error:
+                elapsed_ms = self._since(started)
+                self._metrics.count("agent_retries")
+                if attempt >= target.mapping.execution.retry.max_attempts:
+                    return self._failed(row, run, error, attempt, elapsed_ms)
+                attempt += 1
+                wait = self._backoff(target, attempt, error)
+                if wait > self._limits.inline_wait_s:
+                    await self._send_again(row, run.batch, attempt, wait)
+                    return None
+                await self._clock.sleep(wait)
+            else:
+                return self._succeeded(row, run, extraction, attempt, elapsed_ms)
+
+    async def _ask(
+        self, row: RowMessage, target: Target, body: Json, attempt: int, delivery: Delivery
+    ) -> tuple[Extraction, int]:
+        """One invocation and what the mapping finds in its reply, with the agent's milliseconds."""
+        timeout_s = target.mapping.execution.timeout_s
+        invocation = Invocation(f"{row.batch_id}/{row.round}/{row.number}", body, attempt, timeout_s)
+        if target.places.locked():
+            with delivery.blocked():
+                await target.places.acquire()
+        else:
+            await target.places.acquire()
+        started = self._clock.monotonic()
+        try:
+            async with asyncio.timeout(timeout_s + GRACE_S):
+                reply = await target.agent.invoke(invocation)
+        except TimeoutError:
+            raise AgentTimeoutError(f"no answer within {timeout_s:g} s") from None
+        finally:
+            target.places.release()
+            self._metrics.observe("agent_latency_ms", elapsed := self._since(started))
+        return target.mapping.extract(reply.body), elapsed
+
+    def _backoff(self, target: Target, attempt: int, error: RetryableError) -> float:
+        """Seconds before `attempt`: the agent's own wish, else exponential with full jitter above a half."""
+        policy = target.mapping.execution.retry
+        if error.retry_after_s is not None:
+            return min(error.retry_after_s, MAX_DELAY_S) + self._rng.uniform(0, policy.base_s)
+        longest = min(policy.cap_s, policy.base_s * 2.0 ** min(attempt - 2, 30))
+        return longest * self._rng.uniform(0.5, 1.0)
+
+    async def _send_again(self, row: RowMessage, batch: Batch, attempt: int, wait_s: float) -> None:
+        """Put the row back with a delay and its next attempt; its present message is then deleted."""
+        delay_s = min(MAX_DELAY_S, max(1, round(wait_s)))
+        again = replace(row, attempt=attempt)
+        await send_all(self._rows_queue, [Outgoing(again.encode(), batch.batch_id, delay_s)])
+        self._metrics.count("rows_sent_again")
+        log.info("row_sent_again", attempt=attempt, delay_s=delay_s)
+
+    # -- outcomes --------------------------------------------------------------------------------------
+
+    def _succeeded(
+        self, row: RowMessage, run: Run, extraction: Extraction, attempt: int, elapsed_ms: int
+    ) -> Outcome:
+        outcome = replace(
+            self._outcome(row, run, Status.SUCCESS, attempt, elapsed_ms),
+            output_data=extraction.values,
+            input_tokens=extraction.input_tokens,
+            output_tokens=extraction.output_tokens,
+        )
+        size = outcome_bytes(outcome)
+        if size <= ITEM_BYTES:
+            return outcome
+        problem = RowTooLargeError(f"the outcome takes {size} bytes, an item in the table holds {ITEM_BYTES}")
+        return self._failed(row, run, problem, attempt, elapsed_ms)
+
+    def _failed(self, row: RowMessage, run: Run, error: Exception, attempt: int, elapsed_ms: int) -> Outcome:
+        message = str(error)
+        if len(message) > MAX_ERROR_CHARS:
+            message = message[: MAX_ERROR_CHARS - 1] + "…"
+        outcome = replace(
+            self._outcome(row, run, Status.FAILED, attempt, elapsed_ms),
+            error=RowError(type(error).__name__, message),
+        )
+        if outcome_bytes(outcome) <= ITEM_BYTES:
+            return outcome
+        keep = ITEM_BYTES // 8 // max(1, len(row.cells))
+        cut = row_data(run.batch.columns, tuple(cell[:keep] for cell in row.cells))
+        note = f"{message} (cells longer than {keep} characters are cut in the results)"
+        return replace(outcome, input_data=cut, error=RowError(type(error).__name__, note))
+
+    def _outcome(self, row: RowMessage, run: Run, status: Status, attempt: int, elapsed_ms: int) -> Outcome:
+        return Outcome(
+            number=row.number,
+            round=row.round,
+            status=status,
+            input_data=row_data(run.batch.columns, row.cells),
+            output_data={},
+            execution_time_ms=elapsed_ms,
+            timestamp=iso_time(self._clock.now_ms()),
+            attempts=attempt,
+            worker=self._limits.worker,
+        )
+
+    def _report(self, outcome: Outcome) -> None:
+        """The canonical line of a row."""
+        error = outcome.error
+        reason = {"error": error.type, "reason": error.message} if error else {}
+        log.info(
+            "row_settled", status=outcome.status, agent_ms=outcome.execution_time_ms,
+            attempts=outcome.attempts, **reason,
+        )  # fmt: skip
+
+    def _since(self, started: float) -> int:
+        return round((self._clock.monotonic() - started) * 1000)
+
+
+def _concerns(row: RowMessage, batch: Batch) -> bool:
+    """Whether the row is still to be processed. Raises PoisonMessageError for an impossible one."""
+    if row.round > batch.round:
+        raise PoisonMessageError(f"round {row.round} of a batch whose round is {batch.round}")
+    if batch.total is not None and row.number > batch.total:
+        raise PoisonMessageError(f"row {row.number} of a batch of {batch.total} rows")
+    if row.round < batch.round or batch.state not in TAKES_ROWS:
+        log.info("row_dropped", row_round=row.round, batch_round=batch.round, state=batch.state)
+        return False
+    return True

@@ -1,0 +1,149 @@
+"""Objects: one suite over memory and the real protocol (S3 as ministack speaks it)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+
+from service.aws.clients import AwsOptions, open_clients
+from service.aws.provision import ResourceNames
+from service.aws.s3 import S3Objects
+from service.embedded import ACCESS_KEY, REGION, SECRET_KEY
+from service.errors import SourceError
+from service.memory import MemoryObjects
+from service.ports import Objects, StoredFile
+
+PART = 5 * 1024 * 1024
+
+
+@dataclass
+class Kit:
+    objects: Objects
+    bucket: str
+
+    async def put(self, key: str, body: bytes) -> StoredFile:
+        return await self.objects.put(self.bucket, key, body, content_type="text/csv")
+
+    async def content(self, key: str) -> bytes:
+        source = await self.objects.head(self.bucket, key)
+        return await self.objects.read(source, 0, source.size)
+
+
+@pytest.fixture(params=["memory", "ministack"])
+async def kit(request: pytest.FixtureRequest, names: ResourceNames) -> AsyncIterator[Kit]:
+    if request.param == "memory":
+        yield Kit(MemoryObjects(), names.bucket)
+        return
+    options = AwsOptions(REGION, request.getfixturevalue("endpoint"), ACCESS_KEY, SECRET_KEY)
+    async with open_clients(options) as clients:
+        await clients.s3.create_bucket(Bucket=names.bucket)
+        yield Kit(S3Objects(clients, part_bytes=PART), names.bucket)
+
+
+async def test_put_stores_a_whole_object(kit: Kit) -> None:
+    """A put object has its bytes; size and sha256 come back."""
+    stored = await kit.put("a/b ü.csv", b"x,y\n")
+    assert stored == StoredFile(kit.bucket, "a/b ü.csv", 4, hashlib.sha256(b"x,y\n").hexdigest())
+    assert await kit.content("a/b ü.csv") == b"x,y\n"
+
+
+async def test_head_tells_size_and_unquoted_etag(kit: Kit) -> None:
+    """Head gives what a later read needs."""
+    await kit.put("one", b"12345")
+    source = await kit.objects.head(kit.bucket, "one")
+    assert (source.bucket, source.key, source.size, source.version) == (kit.bucket, "one", 5, "")
+    assert source.etag == hashlib.md5(b"12345").hexdigest()
+
+
+async def test_ranges(kit: Kit) -> None:
+    """A read returns the range, fewer bytes at the end, none behind it or of an empty object."""
+    await kit.put("one", b"0123456789")
+    source = await kit.objects.head(kit.bucket, "one")
+    assert await kit.objects.read(source, 2, 3) == b"234"
+    assert await kit.objects.read(source, 8, 100) == b"89"
+    assert await kit.objects.read(source, 10, 5) == b""
+    assert await kit.objects.read(source, 3, 0) == b""
+    await kit.put("empty", b"")
+    assert await kit.objects.read(await kit.objects.head(kit.bucket, "empty"), 0, 100) == b""
+
+
+async def test_a_missing_object_is_a_source_error(kit: Kit) -> None:
+    """Head and read name what is missing."""
+    await kit.put("one", b"1")
+    source = await kit.objects.head(kit.bucket, "one")
+    with pytest.raises(SourceError, match=r"nothing\.csv does not exist"):
+        await kit.objects.head(kit.bucket, "nothing.csv")
+    with pytest.raises(SourceError, match="does not exist"):
+        await kit.objects.head(kit.bucket + "-other", "nothing.csv")
+    missing = type(source)(kit.bucket, "two", source.etag)
+    with pytest.raises(SourceError, match="does not exist"):
+        await kit.objects.read(missing, 0, 1)
+
+
+async def test_a_changed_object_is_a_source_error(kit: Kit) -> None:
+    """Reading by an etag that is not the object's any more fails in words."""
+    await kit.put("one", b"old")
+    source = await kit.objects.head(kit.bucket, "one")
+    await kit.put("one", b"new")
+    with pytest.raises(SourceError, match="changed while it was read"):
+        await kit.objects.read(source, 0, 3)
+
+
+@pytest.mark.parametrize("size", [0, 1, PART, PART + 1, 2 * PART + 5])
+async def test_an_upload_is_whole(kit: Kit, size: int) -> None:
+    """What was written in pieces is read back as one, whether it took no, one or several parts."""
+    body = bytes(range(251)) * (size // 251 + 1)
+    body = body[:size]
+    async with kit.objects.upload(kit.bucket, "big.csv", content_type="text/csv") as upload:
+        for start in range(0, size, 1_000_003):
+            await upload.write(body[start : start + 1_000_003])
+        stored = await upload.complete()
+    assert stored == StoredFile(kit.bucket, "big.csv", size, hashlib.sha256(body).hexdigest())
+    assert await kit.content("big.csv") == body
+
+
+@pytest.mark.parametrize("size", [10, PART + 1])
+async def test_an_upload_is_invisible_until_completed(kit: Kit, size: int) -> None:
+    """Nothing is there while writing, nor after leaving without completing."""
+    async with kit.objects.upload(kit.bucket, "big.csv", content_type="text/csv") as upload:
+        await upload.write(b"x" * size)
+        with pytest.raises(SourceError):
+            await kit.objects.head(kit.bucket, "big.csv")
+    with pytest.raises(SourceError):
+        await kit.objects.head(kit.bucket, "big.csv")
+
+
+async def test_an_error_aborts_the_upload(kit: Kit) -> None:
+    """An exception inside the context leaves nothing behind, and the old object as it was."""
+    await kit.put("big.csv", b"old")
+    with pytest.raises(RuntimeError, match="broken"):
+        async with kit.objects.upload(kit.bucket, "big.csv", content_type="text/csv") as upload:
+            await upload.write(b"x" * (PART + 1))
+            raise RuntimeError("broken")
+    assert await kit.content("big.csv") == b"old"
+
+
+async def test_a_closed_upload_takes_nothing(kit: Kit) -> None:
+    """Writing after completion is a bug of the caller, and says so."""
+    async with kit.objects.upload(kit.bucket, "one", content_type="text/csv") as upload:
+        await upload.complete()
+        with pytest.raises(RuntimeError, match="closed"):
+            await upload.write(b"more")
+        with pytest.raises(RuntimeError, match="closed"):
+            await upload.complete()
+
+
+async def test_an_abandoned_multipart_upload_leaves_no_parts(endpoint: str, names: ResourceNames) -> None:
+    """On S3 the parts of an aborted upload are removed: they cost money."""
+    async with open_clients(AwsOptions(REGION, endpoint, ACCESS_KEY, SECRET_KEY)) as clients:
+        await clients.s3.create_bucket(Bucket=names.bucket)
+        objects = S3Objects(clients, part_bytes=PART)
+        async with objects.upload(names.bucket, "big.csv", content_type="text/csv") as upload:
+            await upload.write(b"x" * (PART + 1))
+            listed = await clients.s3.list_multipart_uploads(Bucket=names.bucket)
+            assert len(listed["Uploads"]) == 1
+        listed = await clients.s3.list_multipart_uploads(Bucket=names.bucket)
+        assert not listed.get("Uploads")

@@ -1,0 +1,176 @@
+import pytest
+
+from service.catalog import load_catalog
+from service.errors import MappingError
+from service.mapping import Catalog, CsvOptions, Definition, Execution, RetryPolicy, Target
+
+FULL = """
+target:
+  type: agent
+  name: broadband
+  invoke: http
+  url: ${AGENT_URL}
+  headers: {Authorization: "Bearer ${secret:AGENT_TOKEN}"}
+execution: {max_concurrency: 50, timeout_seconds: 30, retry_policy: {max_attempts: 2}}
+csv: {delimiter: tab, encoding: cp1252, escape_formulas: false}
+"""
+NAMED = (
+    "output_mappings: {broadband: {extraction_methods: [{method: direct, field_mappings: {z: z, a: a}}]}}\n"
+)
+
+
+def test_a_run_takes_the_output_mapping_of_its_targets_name():
+    """It may stand in another file, and is written into the definition."""
+    catalog = Catalog.load({"run.yaml": FULL, "named.yml": NAMED}, {})
+    assert catalog.names == ("run",)
+    mapping = catalog.definition("run").compile()
+    assert mapping.output_fields == ("z", "a")
+    assert mapping.target == Target(
+        "agent", "broadband", "http",
+        {"url": "${AGENT_URL}", "method": "POST", "headers": {"Authorization": "Bearer ${secret:AGENT_TOKEN}"}},
+    )  # fmt: skip
+    assert mapping.execution == Execution(50, 30, RetryPolicy(max_attempts=2))
+    assert mapping.csv == CsvOptions("\t", "cp1252", escape_formulas=False)
+    assert mapping.extract({"a": 1}).values == {"z": None, "a": 1}
+
+
+def test_both_forms_may_stand_in_one_file():
+    """Keys of a run and output_mappings mix freely, in one document or several."""
+    for text in (FULL + NAMED, FULL + "---" + "\n" + NAMED):
+        assert Catalog.load({"m/run.yaml": text}, {}).definition("run").compile().output_fields == ("z", "a")
+
+
+def test_a_definition_survives_as_text():
+    """Compiled from its own text it is the same, whatever the files say by then; field order is kept."""
+    definition = Catalog.load({"run.yaml": FULL + NAMED}, {}).definition("run")
+    again = Definition.from_text("run", definition.text)
+    assert again.digest == definition.digest == again.compile().digest
+    assert len(again.digest) == 16
+    assert again.compile().output_fields == ("z", "a")
+
+
+def test_the_digest_does_not_depend_on_the_layout_of_the_file():
+    """Comments and the order of fixed keys do not make another version; another field does."""
+    csv, rest = "csv: {encoding: utf-8, delimiter: auto}\n", FULL.replace("csv:", "#")
+    one = Catalog.load({"run.yaml": rest + NAMED + csv}, {}).definition("run")
+    two = Catalog.load({"run.yaml": csv + "# comment\n" + rest + NAMED}, {}).definition("run")
+    other = Catalog.load({"run.yaml": rest + NAMED.replace("z: z, ", "") + csv}, {}).definition("run")
+    assert one.digest == two.digest != other.digest
+
+
+def test_text_of_another_version_is_refused_in_words():
+    """A definition that this version does not understand is a MappingError, not a crash."""
+    for text in ('{"target": 1}', "[]", "{", '{"output_mapping": {}, "later": 1}', "1"):
+        with pytest.raises(MappingError, match="mapping 'x'"):
+            Definition.from_text("x", text).compile()
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    """With the remedy."""
+    catalog = Catalog.load({"run.yaml": FULL + NAMED}, {})
+    with pytest.raises(MappingError, match=r"^unknown mapping 'rum'; known: run; add mappings/rum.yaml$"):
+        catalog.definition("rum")
+
+
+def test_every_problem_of_every_file_is_named_once():
+    """One line each, in the order of files and lines."""
+    with pytest.raises(MappingError) as caught:
+        Catalog.load(
+            {
+                "b.yaml": "target: {name: n, invoke: http}\nexecution:\n  max_concurency: 5\n  timeout_seconds: 0\n",
+                "a.yaml": "output_mappings:\n  n:\n    extraction_methods:\n      - {method: driect}\n",
+            },
+            {"s.yaml": "agent: x\nagent: y\n"},
+        )
+    assert str(caught.value).splitlines() == [
+        "a.yaml:4: unknown method 'driect' (did you mean 'direct'?)",
+        "b.yaml:1: 'target.url' is missing",
+        "b.yaml:3: unknown key 'execution.max_concurency' (did you mean 'max_concurrency'?)",
+        "b.yaml:4: execution.timeout_seconds: must be greater than 0",
+        "s.yaml:2: duplicate key 'agent' (first in line 1)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("rate_limit: {}\n", "'rate_limit' is not supported by this version yet"),
+        ("reuse: {}\n", "'reuse' is not supported by this version yet"),
+        ("execution: {rate_limit: 1}\n", "'rate_limit' is not supported"),
+        ("output_mapping: {reject_if: [a], extraction_methods: [{method: direct, field_mappings: {a: a}}]}\n", "'reject_if' is not"),
+        ("output_mapping: {extraction_methods: [{method: results_array, each: true, field_mappings: {a: a}}]}\n", "'each' is not"),
+        ("output_mapping: {extraction_methods: [{method: jmespath, paths: {transform: trim}}]}\n", "names no field"),
+        ("output_mapping: {extraction_methods: [{method: direct, field_mappings: {a: 1}}]}\n", "must be text"),
+        ("output_mapping: {extraction_methods: [{method: direct, field_mappings: {a: {pth: b}}}]}\n", "did you mean 'path'"),
+        ("output_mapping: {extraction_methods: []}\n", "must not be empty"),
+        ("output_mapping: {required: [b], extraction_methods: [{method: direct, field_mappings: {a: a}}]}\n", "required field 'b'"),
+        ("output_mapping: nosuch\n", "no output mapping 'nosuch'"),
+        ("target: {name: t, invoke: lambda, url: x}\n", "invoke: lambda is not supported by this version yet (supported: http, python)"),
+        ("target: {name: t, invoke: htp}\n", "did you mean 'http'"),
+        ("target: {name: t}\n", "'target.invoke' is missing"),
+        ("target: {name: t, invoke: python, function: run}\n", "target.function"),
+        ("target: {name: t, invoke: http, url: 'ftp://x'}\n", "no http://"),
+        ("target: {name: t, invoke: http, url: 'http://${a b}'}\n", "neither ${NAME}"),
+        ('target: {name: t, invoke: http, url: "http://a", headers: {X: "a\\nb"}}\n', "cannot be sent"),
+        ("execution: {max_concurrency: true}\n", "max_concurrency: must be a valid integer"),
+        ("execution: {retry_policy: {base_seconds: 5, cap_seconds: 1}}\n", "less than base_seconds"),
+        ("execution:\n", "must be a table"),
+        ("csv: {delimiter: ab}\n", "cannot separate"),
+        ("csv: {encoding: utf-99}\n", "unknown encoding"),
+        ("csv: {encoding: hex}\n", "unknown encoding"),
+        ("input_mapping: {exclude_columns: [a], include_columns: [b]}\n", "no effect"),
+        ("input_mapping: {column_mappings: {a: A}, transforms: {b: trim}}\n", "no field 'b'"),
+        ("input_mapping: {column_mappings: {a: A}, static_values: {a: 1}}\n", "mapped to a column already"),
+        ("input_mapping: {transforms: {a: nosuch}}\n", "unknown function 'nosuch'"),
+        ("input_mapping: {column_mappings: {prompt: A}, template: x}\n", "field 'prompt' already"),
+        ("- a\n", "must be a table"),
+    ],
+)  # fmt: skip
+def test_a_wrong_definition_is_refused_in_words(refused, text, words):
+    """What is wrong or not there yet is said at load, in the file and line; nothing is ignored."""
+    said = refused(text, whole=text.startswith("- "))
+    assert words in said
+    assert said.startswith("run.yaml:")
+    assert len(said.splitlines()) == 1
+
+
+def test_a_schema_alone_is_not_enough_yet():
+    """Beside an output mapping a schema is accepted; a target that has only a schema is refused in words."""
+    schema = {"schemas/broadband.yaml": "agent: broadband\nversion: '1.0'\nfields: []\n"}
+    assert Catalog.load({"run.yaml": FULL + NAMED}, schema).names == ("run",)
+    with pytest.raises(
+        MappingError, match="a schema without an output mapping .* not supported by this version yet"
+    ):
+        Catalog.load({"run.yaml": FULL}, schema)
+    with pytest.raises(MappingError, match="none is named 'broadband'"):
+        Catalog.load({"run.yaml": FULL}, {})
+
+
+def test_names_are_given_once():
+    """Neither two runs nor two output mappings may have one name."""
+    with pytest.raises(MappingError, match="a second run definition 'run' .*the first is in run.yaml"):
+        Catalog.load({"run.yaml": FULL + NAMED, "run.yml": FULL}, {})
+    with pytest.raises(MappingError, match="a second output mapping 'broadband'"):
+        Catalog.load({"a.yaml": NAMED, "b.yaml": NAMED}, {})
+    with pytest.raises(MappingError, match="cannot be a mapping's name"):
+        Catalog.load({"my run.yaml": FULL + NAMED}, {})
+
+
+def test_folders_are_read(tmp_path):
+    """*.yaml and *.yml, with a BOM or without; other files are left alone; schemas need not be there."""
+    (tmp_path / "run.yaml").write_text(FULL, "utf-8-sig")
+    (tmp_path / "named.yml").write_text(NAMED)
+    (tmp_path / "README.md").write_text("a: [")
+    assert load_catalog(tmp_path, tmp_path / "none").names == ("run",)
+
+
+def test_unreadable_folders_and_files_are_named(tmp_path):
+    """A missing folder says how to name another; a file that is no UTF-8 says where."""
+    with pytest.raises(MappingError, match="--mappings DIR or ROWFLEET_MAPPINGS"):
+        load_catalog(tmp_path / "none", tmp_path)
+    (tmp_path / "a.yaml").write_bytes(b"a: \xff")
+    (tmp_path / "b.yaml").mkdir()
+    with pytest.raises(MappingError) as caught:
+        load_catalog(tmp_path, tmp_path)
+    assert "a.yaml: not UTF-8: byte 3 is 0xff" in str(caught.value)
+    assert "b.yaml: cannot be read" in str(caught.value)

@@ -1,0 +1,260 @@
+import json
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service import jsontext
+from service.errors import ExtractionError
+from service.mapping import Catalog
+
+DESIGN = r"""
+output_mappings:
+  broadband-agent-rust:
+    type: "agent"
+    extraction_methods:
+      - method: "tool_result"
+        tool_name: "browser_broadband"
+        field_mappings:
+          exchange: "$.content | parse('Exchange: (.+)')"
+          cabinet: "$.content | parse('Cabinet: (.+)')"
+
+      - method: "structured_output"
+        tool_name: "print_output"
+        field_mappings:
+          exchange: "$.exchange"
+          cabinet: "$.cabinet"
+
+      - method: "jmespath"
+        paths:
+          exchange: "messages[-1].content[0].text"
+          transform: "parse_text"
+
+  web-search-agent:
+    type: "agent"
+    extraction_methods:
+      - method: "results_array"
+        field_mappings:
+          title: "results[0].title"
+          url: "results[0].url"
+          snippet: "results[0].snippet"
+
+  classification-tool:
+    type: "tool"
+    extraction_methods:
+      - method: "direct"
+        field_mappings:
+          category: "$.category"
+          confidence: "$.confidence_score"
+"""
+"""Verbatim from the original design."""
+
+CATALOG = Catalog.load({"design.yaml": DESIGN}, {})
+BROADBAND = CATALOG.extractor("broadband-agent-rust")
+TEXT = "Exchange: WHITEHALL\r\nCabinet: Direct Exchange"
+
+
+def call(name="browser_broadband", id="t1", **arguments):
+    return {
+        "role": "assistant",
+        "content": [{"type": "tool_use", "id": id, "name": name, "input": arguments}],
+    }
+
+
+def result(content, id="t1", **more):
+    return {
+        "role": "user",
+        "content": [{"type": "tool_result", "tool_use_id": id, "content": content, **more}],
+    }
+
+
+def extractor(methods, **more):
+    spec = json.dumps({"output_mappings": {"e": {"extraction_methods": methods, **more}}})
+    return Catalog.load({"e.yaml": spec}, {}).extractor("e")
+
+
+def direct(**fields):
+    return {"method": "direct", "field_mappings": fields}
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"messages": [call(), result(TEXT)]},
+        [call(), result([{"type": "text", "text": TEXT}])],
+        {"messages": [{"role": "user", "content": [{"type": "tool_result", "name": "browser_broadband", "content": TEXT}]}]},
+        {"role": "assistant", "content": [*call()["content"], *result(TEXT)["content"]]},
+        {"content": [*call()["content"], *result([{"type": "text", "text": t} for t in TEXT.split("\r\n")])["content"]]},
+    ],
+)  # fmt: skip
+def test_the_original_design_finds_a_tool_result_in_every_anthropic_shape(reply):
+    """The tool's name comes from the call that the result answers, or from the block where it stands there."""
+    found = BROADBAND.extract(reply)
+    assert found.values == {"exchange": "WHITEHALL", "cabinet": "Direct Exchange"}
+    assert found.provenance["exchange"] == "tool_result[0]:$.content | parse('Exchange: (.+)')"
+
+
+def test_errors_and_other_tools_are_skipped():
+    """The last result that is not flagged as an error counts, and only of the tool that is named."""
+    reply = {"messages": [call(id="1"), result("Exchange: ONE", "1"), call(id="2"), result("Exchange: TWO", "2"),
+                          call(id="3"), result("Exchange: ERR", "3", is_error=True),
+                          call("other", id="4"), result("Exchange: OTHER", "4")]}  # fmt: skip
+    assert BROADBAND.extract(reply).values["exchange"] == "TWO"
+
+
+def test_the_design_falls_back_to_structured_output():
+    """Without a tool result, the arguments of print_output count; then its JSON result; then the envelope's."""
+    arguments = {"messages": [call("print_output", exchange="A", cabinet="B")]}
+    answered = {"messages": [call("print_output"), result('{"exchange": "A", "cabinet": "B"}')]}
+    envelope = {"messages": [], "structured_output": {"exchange": "A", "cabinet": "B"}, "success": True}
+    for reply in (arguments, answered, envelope):
+        found = BROADBAND.extract(reply)
+        assert found.values == {"exchange": "A", "cabinet": "B"}
+        assert found.provenance["exchange"] == "structured_output[1]:$.exchange"
+
+
+def test_the_design_falls_back_to_the_final_text():
+    """`transform` beside the paths is parse_text, and gives a field the entry of its name or nothing."""
+    reply = {
+        "messages": [{"role": "assistant", "content": [{"type": "text", "text": "**Exchange:** WHITEHALL"}]}]
+    }
+    assert BROADBAND.extract(reply).values == {"exchange": "WHITEHALL", "cabinet": None}
+    reply["messages"][0]["content"][0]["text"] = "Note: I found nothing"
+    with pytest.raises(ExtractionError, match=r"no value for any of exchange, cabinet .*no result of tool"):
+        BROADBAND.extract(reply)
+
+
+def test_the_other_two_mappings_of_the_design():
+    """results_array and direct read the raw reply."""
+    web = CATALOG.extractor("web-search-agent").extract({"results": [{"title": "T", "url": "U"}]})
+    assert web.values == {"title": "T", "url": "U", "snippet": None}
+    tool = CATALOG.extractor("classification-tool").extract({"category": "x", "confidence_score": 0})
+    assert tool.values == {"category": "x", "confidence": 0}
+
+
+def test_later_methods_fill_what_the_first_successful_one_left_empty():
+    """Earlier methods that failed do not fill, and nothing is overwritten."""
+    e = extractor([direct(a="x.a", b="x.b"), direct(a="y.a"), direct(a="z.a", b="z.b")])
+    assert e.extract({"y": {"a": "Y"}, "z": {"a": "Z", "b": "Z"}}).values == {"a": "Y", "b": "Z"}
+    assert e.output_fields == ("a", "b")
+
+
+def test_nulls_and_empty_strings_are_no_success():
+    """A method that yields only null and "" has not succeeded; 0 and false are values."""
+    e = extractor([direct(a="x"), direct(a="y")])
+    assert e.extract({"x": "", "y": 0}).provenance == {"a": "direct[1]:y"}
+    assert e.extract({"x": False, "y": 0}).values == {"a": False}
+
+
+def test_required_fields_decide_which_method_succeeds():
+    """With `required`, a method without every required field fails, and its values are not used."""
+    e = extractor([direct(a="x.a", b="x.b"), direct(a="y.a", b="y.b")], required=["b"])
+    assert e.extract({"x": {"a": 1}, "y": {"b": 2}}).values == {"a": None, "b": 2}
+    with pytest.raises(ExtractionError, match="no value for required field b"):
+        e.extract({"x": {"a": 1}})
+
+
+def test_required_fields_may_come_from_several_methods():
+    """Where no single method succeeds, their values together may still hold what is required."""
+    e = extractor([direct(a="x"), direct(b="y")], required=["a", "b"])
+    assert e.extract({"x": 1, "y": 2}).values == {"a": 1, "b": 2}
+
+
+def test_allow_empty_makes_nothing_a_success():
+    """With allow_empty, a reply without any value is a row of nulls."""
+    e = extractor([direct(a="x")], allow_empty=True, required=["a"])
+    assert e.extract({}).values == {"a": None}
+
+
+def test_a_plain_text_reply_is_content():
+    """Text that is no JSON is `{content: text}`, also for jmespath."""
+    methods = [
+        {
+            "method": "jmespath",
+            "paths": {"n": {"path": "content", "transform": ["parse('n=(.*)')", "to_number"]}},
+        }
+    ]
+    assert extractor(methods).extract("n= 1.50").values == {"n": Decimal("1.50")}
+    assert extractor([direct(a="$.content")]).extract("hello").values == {"a": "hello"}
+
+
+def test_tool_results_are_json_too():
+    """The root of tool_result has the text, and `json` where the text is JSON; the tool may be left open."""
+    e = extractor([{"method": "tool_result", "field_mappings": {"a": "json.a", "t": "content"}}])
+    assert e.extract([call(), result('{"a": 0.1}')]).values == {"a": 0.1, "t": '{"a": 0.1}'}
+    assert e.extract([call(), result("text")]).values == {"a": None, "t": "text"}
+
+
+def test_parse_text_in_an_expression_keeps_the_object():
+    """Asked for by an expression, the object is the value; of a field that is one of its keys, the entry."""
+    e = extractor([direct(details="content | parse_text()", exchange="content | parse_text()")])
+    assert e.extract(TEXT).values == {
+        "details": {"exchange": "WHITEHALL", "cabinet": "Direct Exchange"}, "exchange": "WHITEHALL"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("reply", "tokens"),
+    [
+        ({"x": 1, "usage": {"input_tokens": 5, "output_tokens": 7}}, (5, 7)),
+        (
+            {"x": 1, "messages": [{"role": "assistant", "content": "a", "usage": {"input_tokens": 2}}] * 2},
+            (4, 0),
+        ),
+        ({"x": 1, "usage": {"input_tokens": -5, "output_tokens": True}}, (0, 0)),
+        ({"x": 1, "usage": {"input_tokens": 10**30, "output_tokens": "7"}}, (0, 0)),
+        ({"x": 1, "usage": [1]}, (0, 0)),
+    ],
+)
+def test_usage_is_read_where_it_is_counts(reply, tokens):
+    """The envelope's usage, else the sum over messages; what is no non-negative whole number is 0."""
+    found = extractor([direct(x="x")]).extract(reply)
+    assert (found.input_tokens, found.output_tokens) == tokens
+
+
+def test_error_messages_stay_short():
+    """An agent's long names do not get into the table at full length."""
+    with pytest.raises(ExtractionError) as caught:
+        BROADBAND.extract([call("n" * 100_000), result("x")])
+    assert len(str(caught.value)) <= 1000
+
+
+TEXTS = st.text(max_size=8) | st.sampled_from(["a", "content", "type", "tool_use", "tool_result", "t1", TEXT])
+KEYS = st.sampled_from(["a", "messages", "content", "type", "text", "id", "name", "tool_use_id", "usage", "input",
+                        "input_tokens", "output_tokens", "role", "is_error", "results", "structured_output"])  # fmt: skip
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.decimals() | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=5),
+)
+EVERY = extractor([
+    {"method": "tool_result", "tool_name": "a", "field_mappings": {"f": "content | parse('(.+)')", "g": "json.a"}},
+    {"method": "tool_result", "field_mappings": {"f": "$", "g": "content | parse_text()"}},
+    {"method": "structured_output", "tool_name": "a", "field_mappings": {"f": "@.a", "h": "sort(@)"}},
+    {"method": "structured_output", "field_mappings": {"f": "max_by(@, &a)"}},
+    {"method": "results_array", "field_mappings": {"f": "results[0].a", "h": "sum(results)"}},
+    {"method": "jmespath", "paths": {"k": "@", "transform": ["to_number", "round"]}},
+    {"method": "direct", "field_mappings": {"i": "ceil(a)", "j": "a > content", "k": "a | split(',') | join('|')"}},
+])  # fmt: skip
+
+
+@given(reply=ANY)
+def test_any_reply_extracts_or_fails_in_words(reply):
+    """Nothing but ExtractionError comes out, every field is there, and the values can be written as JSON."""
+    try:
+        found = EVERY.extract(reply)
+    except ExtractionError:
+        return
+    assert tuple(found.values) == EVERY.output_fields
+    jsontext.dumps(found.values).encode()
+
+
+@pytest.mark.parametrize("text", ["[" * 900 + "]" * 900, '{"content":' * 400 + "1" + "}" * 400])
+def test_deep_replies_do_not_crash(text):
+    """As deep as the parser takes it, also as the content of a tool result."""
+    deep = jsontext.loads(text)
+    for reply in (deep, {"messages": [call("a"), result(deep)]}, {"messages": [call("a"), result(text)]}):
+        try:
+            EVERY.extract(reply)
+        except ExtractionError:
+            continue

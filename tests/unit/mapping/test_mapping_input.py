@@ -1,0 +1,124 @@
+import pytest
+
+from service.errors import CsvError, InputError
+
+COLUMNS = ("Address", "Post code", "Ref")
+CELLS = ("10 Downing St", " sw1a 2aa ", "0123")
+
+
+def body(mapping, columns=COLUMNS, cells=CELLS):
+    return mapping.body(columns, cells)
+
+
+def test_without_input_mapping_every_column_passes(compiled):
+    """All columns pass under their own names, as text."""
+    assert body(compiled()) == dict(zip(COLUMNS, CELLS, strict=True))
+
+
+def test_columns_constants_transforms_and_template(compiled):
+    """Only what is named passes; the template adds `prompt` from the mapped fields."""
+    mapping = compiled("""
+input_mapping:
+  column_mappings: {address: Address, postcode: "Post code"}
+  static_values: {country: NO, n: 5}
+  include_columns: [Ref]
+  transforms: {postcode: [trim, upper], Ref: to_integer}
+  template: "Find {{ address }}, {{ postcode | lower }}{% if n %} ({{ n }}){% endif %}."
+""")
+    assert body(mapping) == {
+        "address": "10 Downing St", "postcode": "SW1A 2AA", "Ref": "0123" and 123 if False else body(mapping)["Ref"],
+        "country": "NO", "n": 5, "prompt": "Find 10 Downing St, sw1a 2aa (5).",
+    }  # fmt: skip
+    assert body(mapping)["Ref"] == 123
+    assert mapping.required_columns == {"Address", "Post code", "Ref"}
+
+
+def test_excluded_columns_do_not_pass(compiled):
+    """exclude_columns takes columns out, and a misspelt one is noticed rather than sent."""
+    mapping = compiled("input_mapping: {exclude_columns: [Ref]}\n")
+    assert body(mapping) == {"Address": CELLS[0], "Post code": CELLS[1]}
+    with pytest.raises(CsvError, match="'Ref'"):
+        mapping.check_columns(("Address", "Reff"))
+
+
+def test_include_columns_alone_pass_only_those(compiled):
+    """Without column_mappings, include_columns is the list of what passes."""
+    assert body(compiled("input_mapping: {include_columns: [Ref]}\n")) == {"Ref": "0123"}
+
+
+def test_a_missing_column_is_named_with_the_columns_of_the_file(compiled):
+    """Both sides are named, with the nearest name."""
+    mapping = compiled("input_mapping: {column_mappings: {postcode: Post code, a: Address}}\n")
+    mapping.check_columns(COLUMNS)
+    with pytest.raises(
+        CsvError,
+        match="names column 'Post code', the file has 'Address', 'Postcode'; did you mean 'Postcode'",
+    ):
+        mapping.check_columns(("Address", "Postcode"))
+
+
+def test_a_body_is_a_nested_template(compiled):
+    """Strings are filled in, exactly one `{{ name }}` keeps the value, and values cannot break out of JSON."""
+    mapping = compiled("""
+input_mapping:
+  column_mappings: {q: Ref}
+  static_values: {limit: 3, tags: [a, b]}
+  template: "Ask: {{ q }}"
+  body:
+    messages: [{role: user, content: "{{ prompt }}"}]
+    limit: "{{ limit }}"
+    text: "{{ limit }} of {{ tags }}"
+    fixed: 1.5
+""")
+    quoted = body(mapping, ("Ref",), ('"}], "x": {{ limit }}',))
+    assert quoted == {
+        "messages": [{"role": "user", "content": 'Ask: "}], "x": {{ limit }}'}],
+        "limit": 3, "text": '3 of ["a","b"]', "fixed": 1.5,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{% for i in [1] %}{% endfor %}", "{{ 'a' * 10 }}", "{{ 2 ** 9 }}", "{{ a.upper() }}", "{{ range(9) }}",
+     "{% macro m() %}{% endmacro %}", "{% include 'x' %}", "{% import 'x' as y %}", "{% extends 'x' %}",
+     "{% set x = a %}", "{{ a | center(9) }}", "{{ ''.__class__.__mro__ }}{{ cycler() }}", "{{ '%9d' % 1 }}",
+     "{% call a() %}{% endcall %}", "{% filter upper %}{% endfilter %}", "{{ a | uper }}", "{% if %}", "{{ b }}",
+     "{% raw %}", "{% block x %}{% endblock %}", "{{ a is nosuchtest }}"],
+)  # fmt: skip
+def test_what_a_template_must_not_do_is_refused_at_load(refused, template):
+    """Loops, calls, arithmetic that grows, other files, unknown names and filters: each with file and line."""
+    text = f'input_mapping:\n  column_mappings: {{a: A}}\n  template: "{template}"\n'
+    assert refused(text).startswith("run.yaml:4: ")
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ a.__class__ }}", "{{ a.upper }}", "{{ a[0].x }}", "{{ a | replace('x', b) | replace('y', b) }}", "{{ a - b }}",
+     "{{ a | join(b) }}"],
+)  # fmt: skip
+def test_what_goes_wrong_with_a_row_is_an_input_error(compiled, template):
+    """Attributes of Python's objects, undefined values, type errors and runaway growth fail the row in words."""
+    mapping = compiled(f'input_mapping:\n  column_mappings: {{a: A, b: B}}\n  template: "{template}"\n')
+    with pytest.raises(InputError, match="template"):
+        mapping.body(("A", "B"), ("x" * 2000, "y" * 2000))
+
+
+def test_template_names_are_columns_where_all_pass(compiled):
+    """A variable is then a column that the file must have, unless it has a default."""
+    mapping = compiled("input_mapping: {template: \"{{ Ref }} {{ note | default('-') }}\"}\n")
+    assert mapping.required_columns == {"Ref"}
+    assert body(mapping)["prompt"] == "0123 -"
+
+
+def test_a_transform_that_makes_nothing_of_a_cell_fails_the_row(compiled):
+    """null instead of what the file says is never sent; an empty cell may become null."""
+    mapping = compiled("input_mapping: {transforms: {Ref: to_number}}\n")
+    with pytest.raises(InputError, match="'Ref': to_number makes nothing of 'abc'"):
+        mapping.body(("Ref",), ("abc",))
+    assert mapping.body(("Ref",), ("",)) == {"Ref": None}
+
+
+def test_a_row_of_another_width_is_an_input_error(compiled):
+    """Cells are never matched to the wrong columns."""
+    with pytest.raises(InputError, match="2 cells under 3 columns"):
+        compiled().body(COLUMNS, ("a", "b"))

@@ -1,0 +1,329 @@
+"""What only Python functions have: imports, exceptions, values that are no JSON, threads that do not end."""
+
+import asyncio
+import decimal
+import enum
+import subprocess
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from service.agents import open_agent
+from service.agents.surroundings import Surroundings
+from service.errors import (
+    AgentRejectedError,
+    AgentRetryableError,
+    AgentThrottledError,
+    AgentTimeoutError,
+    AgentUnavailableError,
+    ConfigError,
+)
+from service.ports import Agent, Invocation, Reply
+
+ROOT = Path(__file__).parents[2]
+
+Call = Callable[..., Awaitable[Reply]]
+
+
+@pytest.fixture
+async def opened() -> AsyncIterator[Callable[..., Agent]]:
+    """Open agents for functions; they are closed at the end."""
+    module = ModuleType("unit_functions")
+    sys.modules[module.__name__] = module
+    agents: list[Agent] = []
+
+    def open_one(function: object, **surroundings: int) -> Agent:
+        module.function = function
+        options = {"function": "unit_functions:function"}
+        around = Surroundings(**surroundings)
+        agents.append(open_agent("python", options, name="a", environ={}, surroundings=around))
+        return agents[-1]
+
+    yield open_one
+    for agent in agents:
+        await asyncio.wait_for(agent.close(), 5)
+    del sys.modules[module.__name__]
+
+
+@pytest.fixture
+def call(opened: Callable[..., Agent]) -> Call:
+    async def once(function: object, body: object = None, *, timeout_s: float = 30) -> Reply:
+        return await opened(function).invoke(Invocation(id="1", body=body, timeout_s=timeout_s))
+
+    return once
+
+
+def raising(error: BaseException) -> Callable[[object], None]:
+    def function(_given: object) -> None:
+        raise error
+
+    return function
+
+
+def raising_async(error: BaseException) -> Callable[[object], Awaitable[None]]:
+    async def function(_given: object) -> None:
+        raise error
+
+    return function
+
+
+class UnprintableError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def attributed(wait_s: object) -> Exception:
+    error = RuntimeError("slow down")
+    error.retry_after_s = wait_s  # type: ignore[attr-defined]
+    return error
+
+
+@pytest.mark.parametrize("kind", [raising, raising_async])
+@pytest.mark.parametrize(
+    ("raised", "error", "text"),
+    [
+        (ValueError("no such place"), AgentRejectedError, "no such place"),
+        (ValueError(), AgentRejectedError, "ValueError"),
+        (UnicodeDecodeError("utf-8", b"", 0, 1, "bad"), AgentRejectedError, "bad"),
+        (TypeError("NoneType"), AgentUnavailableError, "TypeError: NoneType"),
+        (KeyError("x"), AgentUnavailableError, "KeyError: 'x'"),
+        (decimal.InvalidOperation(), AgentUnavailableError, "InvalidOperation"),
+        (TimeoutError("upstream"), AgentTimeoutError, "TimeoutError: upstream"),
+        (ConnectionResetError(104, "reset"), AgentUnavailableError, "ConnectionResetError"),
+        (attributed(2.5), AgentThrottledError, "RuntimeError: slow down"),
+        (attributed("soon"), AgentThrottledError, "slow down"),
+        (AgentTimeoutError("as it is"), AgentTimeoutError, "^as it is$"),
+        (AgentRejectedError("as it is"), AgentRejectedError, "^as it is$"),
+        (SystemExit(1), AgentUnavailableError, "SystemExit"),
+        (KeyboardInterrupt(), AgentUnavailableError, "KeyboardInterrupt"),
+        (StopIteration(), AgentUnavailableError, "StopIteration"),
+        (asyncio.CancelledError(), AgentUnavailableError, "cancelled from inside"),
+        (UnprintableError(), AgentUnavailableError, "UnprintableError"),
+        (RuntimeError("x" * 100_000), AgentUnavailableError, "x{900}"),
+        (ExceptionGroup("many", [ValueError("a")]), AgentUnavailableError, "many"),
+    ],
+    ids=repr,
+)
+async def test_what_an_exception_means(
+    call: Call, kind: Callable[..., object], raised: BaseException, error: type[Exception], text: str
+) -> None:
+    """ValueError rejects the row; everything else may pass; nothing else gets out, whatever is raised."""
+    with pytest.raises(error, match=text) as caught:
+        await call(kind(raised))
+    assert len(str(caught.value)) < 1_200
+
+
+@pytest.mark.parametrize(
+    ("said", "heard"), [(2.5, 2.5), (0, 0), (-1, None), (float("nan"), None), (1e300, 86_400)]
+)
+async def test_how_long_to_wait(call: Call, said: float, heard: float | None) -> None:
+    """`retry_after_s` of any exception counts, as long as it makes sense."""
+    with pytest.raises(AgentThrottledError) as caught:
+        await call(raising(attributed(said)))
+    assert caught.value.retry_after_s == heard
+
+
+class Colour(enum.StrEnum):
+    RED = "red"
+
+
+class Size(enum.IntEnum):
+    SMALL = 1
+
+
+@pytest.mark.parametrize(
+    ("value", "body"),
+    [
+        (None, None),
+        (True, True),
+        (12345678901234567890, 12345678901234567890),
+        (Decimal("0.10"), 0.1),
+        (Decimal("0.1000000000000000000001"), Decimal("0.1000000000000000000001")),
+        ((1, 2), [1, 2]),
+        (OrderedDict(a=1), {"a": 1}),
+        ({1: "one"}, {"1": "one"}),
+        ([Colour.RED, Size.SMALL], ["red", 1]),
+        ("words", "words"),
+        ("12", "12"),
+        ('{"a": [1]}', {"a": [1]}),
+        ("{not json", "{not json"),
+        ("", ""),
+    ],
+    ids=repr,
+)
+async def test_what_may_be_returned(call: Call, value: object, body: object) -> None:
+    """What JSON can hold comes out as over HTTP; a text that is a JSON object is taken for it."""
+    reply = await call(lambda _given: value)
+    assert reply.body == body
+    assert type(reply.body) is type(body)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (object(), r"\$ is of type object"),
+        ({"a": [1, {2}]}, r"\$\.a\[1\] is of type set"),
+        (float("nan"), "is nan, which JSON cannot hold"),
+        ({"a": float("inf")}, r"\$\.a is inf"),
+        (Decimal("NaN"), "is NaN"),
+        (b"bytes", "of type bytes"),
+        ({("a", 1): 1}, "a key of type tuple"),
+        ({None: 1}, "a key of type NoneType"),
+        pytest.param(10**5_000, "more than 4,000 digits", id="long"),
+        ("\ud800", "no valid Unicode"),
+        ({"a": "\ud800"}, "no valid Unicode"),
+        (Colour, "is of type EnumType|EnumMeta"),
+    ],
+)
+async def test_what_may_not_be_returned(call: Call, value: object, says: str) -> None:
+    """The error says where in the value, and what is there."""
+    with pytest.raises(AgentRejectedError, match=says):
+        await call(lambda _given: value)
+
+
+async def test_a_value_that_holds_itself(call: Call) -> None:
+    """It ends, in words."""
+    circle: list[object] = []
+    circle.append(circle)
+    with pytest.raises(AgentRejectedError, match="or holds itself"):
+        await call(lambda _given: circle)
+
+
+async def test_the_function_has_an_input_of_its_own(call: Call) -> None:
+    """What it does to it does not change what the next attempt gets."""
+    body = {"a": [1]}
+
+    def function(given: dict) -> int:
+        given["a"].append(2)
+        return len(given["a"])
+
+    assert (await call(function, body)).body == 2
+    assert body == {"a": [1]}
+
+
+async def test_all_sorts_of_callables(call: Call) -> None:
+    """Coroutine functions in disguise, and objects that can be called."""
+
+    class Sync:
+        def __call__(self, given: int) -> int:
+            return given + 1
+
+    class Async:
+        async def __call__(self, given: int) -> int:
+            return given + 1
+
+    async def add(number: int, given: int) -> int:
+        return given + number
+
+    for function in (Sync(), Async(), partial(add, 1), lambda given: add(1, given)):
+        assert (await call(function, 1)).body == 2
+
+
+async def test_plain_functions_run_in_threads_and_no_more_than_allowed(opened: Callable[..., Agent]) -> None:
+    """The loop stays free, and one that overruns keeps its place until it returns."""
+    release, names, most = threading.Event(), set(), []
+
+    def function(_given: object) -> int:
+        names.add(threading.current_thread().name)
+        most.append(sum(thread.name.startswith("agent ") for thread in threading.enumerate()))
+        release.wait(10)
+        return 1
+
+    agent = opened(function, max_concurrency=2)
+    calls = [agent.invoke(Invocation(id=str(n), body=None, timeout_s=0.1)) for n in range(5)]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(result, AgentTimeoutError) for result in results)
+    assert len(most) == 2
+    assert max(most) <= 2
+    release.set()
+    assert (await agent.invoke(Invocation(id="6", body=None))).body == 1
+    assert names == {"agent unit_functions:function"}
+
+
+async def test_a_coroutine_that_will_not_be_cancelled_times_out_all_the_same(call: Call) -> None:
+    """Stubborn clean-up costs neither the row nor `close` more than its grace."""
+    release = asyncio.Event()
+
+    async def function(_given: object) -> None:
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                continue
+
+    with pytest.raises(AgentTimeoutError):
+        await call(function, timeout_s=0.05)
+    release.set()
+
+
+def test_the_process_ends_although_a_function_does_not() -> None:
+    """Neither closing nor leaving waits for a thread that hangs."""
+    program = """
+import asyncio, sys, threading, types
+from service.agents import open_agent
+from service.errors import AgentTimeoutError
+from service.ports import Invocation
+module = sys.modules["m"] = types.ModuleType("m")
+module.hang = lambda given: threading.Event().wait()
+async def main():
+    agent = open_agent("python", {"function": "m:hang"}, name="a", environ={})
+    try:
+        await agent.invoke(Invocation(id="1", body=None, timeout_s=0.05))
+    except AgentTimeoutError:
+        print("timed out")
+    await agent.close()
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "timed out\n", "")
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (
+            "nowhere:f",
+            r"module 'nowhere' cannot be imported \(ModuleNotFoundError.*looked in .*hint: start rowfleet",
+        ),
+        ("broken:f", "module 'broken' cannot be imported .*SyntaxError"),
+        ("exits:f", "module 'exits' cannot be imported .*SystemExit"),
+        ("fine:anwser", r"has no function 'anwser' \(did you mean answer\?\)"),
+        ("fine:number", "something that is no function, 'number'"),
+        ("fine", "must be written module:function"),
+        ("fine.answer", "must be written module:function"),
+        ("..:f", "cannot be imported"),
+        ("", "must be a text"),
+    ],
+)
+def test_what_cannot_be_imported_is_found_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, says: str
+) -> None:
+    """Before a row is spent, with a hint where modules are looked for."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "broken.py").write_text("def f(:")
+    (tmp_path / "exits.py").write_text("raise SystemExit(3)")
+    (tmp_path / "fine.py").write_text("number = 1\ndef answer(given): return given")
+    around = Surroundings(search_path=str(tmp_path))
+    with pytest.raises(ConfigError, match=says):
+        open_agent("python", {"function": function}, name="a", environ={}, surroundings=around)
+
+
+async def test_modules_come_from_the_search_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder in which the user started rowfleet."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "only_here.py").write_text("def answer(given): return {'here': given}")
+    around = Surroundings(search_path=str(tmp_path))
+    agent = open_agent("python", {"function": "only_here:answer"}, name="a", environ={}, surroundings=around)
+    assert (await agent.invoke(Invocation(id="1", body=1))).body == {"here": 1}
+    await agent.close()
+    with pytest.raises(AgentRetryableError, match="closed"):
+        await agent.invoke(Invocation(id="1", body=1))

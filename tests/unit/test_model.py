@@ -1,0 +1,89 @@
+"""The protocol's words."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.model import (
+    Batch,
+    BatchView,
+    Counts,
+    Location,
+    Source,
+    State,
+    batch_id,
+    is_name,
+    iso_time,
+    partition_key,
+    partition_of,
+    row_id,
+    row_number,
+)
+
+BATCH = Batch("tool", "exec", State.RUNNING, Source("b", "k", "e"), Location("b", "p/"))
+
+
+@given(st.integers(1, 10**10 - 1), st.integers(1, 10**10 - 1))
+def test_row_ids_sort_as_the_file_does(first, second):
+    """Sort order of row ids is file order, and the number comes back."""
+    assert (row_id(first) < row_id(second)) == (first < second)
+    assert row_number(row_id(first)) == first
+
+
+def test_reading_partitions_round_robin_is_file_order():
+    """Rows are spread so that taking one of each partition in turn gives them in order."""
+    parts = {p: [n for n in range(1, 100) if partition_of(n, 7) == p] for p in range(7)}
+    order = [parts[partition_of(n, 7)].pop(0) for n in range(1, 100)]
+    assert order == list(range(1, 100))
+
+
+def test_partition_keys_are_the_batch_id_and_numbered_ones():
+    """Partition 0 is the batch id itself, so that a small batch stands under one key."""
+    assert partition_key("t#e", 0) == "t#e"
+    assert partition_key("t#e", 3) == "t#e#3"
+    assert BATCH.batch_id == batch_id("tool", "exec") == "tool#exec"
+
+
+@pytest.mark.parametrize("name", ["a", "A-b_c.9", "x" * 128])
+def test_names(name):
+    """Letters, digits, dot, underscore and hyphen make a name."""
+    assert is_name(name)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a#b", "a/b", "-a", ".a", "é", "x" * 129, "a\n"])
+def test_what_is_no_name(name):
+    """Separators of ids and keys, and whatever a shell or URL would trip over, are no names."""
+    assert not is_name(name)
+
+
+def test_a_batch_is_complete_when_it_is_sealed_and_every_row_counted():
+    """Before the seal no count completes a batch, not even one that looks equal."""
+    assert not BatchView(BATCH, Counts(5, 5)).is_complete
+    sealed = replace(BATCH, total=10)
+    assert not BatchView(sealed, Counts(5, 4)).is_complete
+    assert BatchView(sealed, Counts(5, 5)).is_complete
+    assert BatchView(replace(BATCH, total=0), Counts()).is_complete
+
+
+def test_sources_are_the_same_by_place_and_bytes():
+    """An unknown etag matches any; a known one has to be equal."""
+    source = Source("b", "k", "e")
+    assert source.is_same_object(Source("b", "k"))
+    assert source.is_same_object(Source("b", "k", "e", version="v"))
+    assert not source.is_same_object(Source("b", "k", "f"))
+    assert not source.is_same_object(Source("b", "other", "e"))
+
+
+def test_final_states_are_those_that_nothing_leaves():
+    """Exactly four states end a round."""
+    assert {state for state in State if state.is_final} == {
+        State.SUCCEEDED, State.COMPLETED_WITH_ERRORS, State.FAILED, State.CANCELLED,
+    }  # fmt: skip
+
+
+def test_times_are_utc_with_milliseconds():
+    """Times sort as text."""
+    assert iso_time(0) == "1970-01-01T00:00:00.000Z"
+    assert iso_time(1_737_194_400_250) == "2025-01-18T10:00:00.250Z"

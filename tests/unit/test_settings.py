@@ -1,0 +1,89 @@
+"""Settings from the environment."""
+
+import pytest
+
+from service.errors import SettingsError
+from service.settings import Settings, describe, load_settings, user_environment
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch, tmp_path):
+    """Each test starts in an empty folder without ROWFLEET_ variables."""
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("ROWFLEET_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_defaults_are_valid():
+    """No variable is needed."""
+    settings = load_settings()
+    assert settings.table == "batch_processor_results"
+    assert settings.prefix == "rowfleet"
+    assert settings.results_bucket == settings.bucket
+
+
+def test_nested_names(monkeypatch):
+    """A double underscore leads into a section."""
+    monkeypatch.setenv("ROWFLEET_WORKER__MAX_INFLIGHT_ROWS", "200")
+    assert load_settings().worker.max_inflight_rows == 200
+
+
+def test_an_unknown_name_is_an_error_with_the_nearest_one(monkeypatch):
+    """A typo is said, with what was probably meant."""
+    monkeypatch.setenv("ROWFLEET_BUKET", "x")
+    with pytest.raises(SettingsError, match="ROWFLEET_BUKET is not a setting; did you mean ROWFLEET_BUCKET"):
+        load_settings()
+
+
+def test_an_unknown_name_in_dotenv_is_an_error_too(tmp_path):
+    """`.env` is read as the environment is."""
+    (tmp_path / ".env").write_text("ROWFLEET_COMMIT__LINGERS=3\n")
+    with pytest.raises(SettingsError, match="ROWFLEET_COMMIT__LINGERS"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ROWFLEET_COMMIT__MAX_ROWS", "100"),
+        ("ROWFLEET_COMMIT__MAX_ROWS", "many"),
+        ("ROWFLEET_ROWS__POLL_WAIT_S", "21"),
+        ("ROWFLEET_LOG_LEVEL", "loud"),
+        ("ROWFLEET_AGGREGATE__PART_BYTES", "1000"),
+    ],
+)
+def test_a_wrong_value_names_its_variable(monkeypatch, name, value):
+    """A value outside AWS's limits or of the wrong type is said by the variable's name."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=f"{name}: .*{value}"):
+        load_settings()
+
+
+def test_relations_between_settings_are_checked(monkeypatch):
+    """Two values that contradict each other are an error that names both."""
+    monkeypatch.setenv("ROWFLEET_WORKER__MAX_HELD_ROWS", "10")
+    with pytest.raises(SettingsError, match=r"worker.max_held_rows .* worker.max_inflight_rows"):
+        load_settings()
+
+
+def test_the_environment_wins_over_dotenv_and_flags_over_both(monkeypatch, tmp_path):
+    """Precedence: flag, environment, `.env`, default; each says where it came from."""
+    (tmp_path / ".env").write_text("ROWFLEET_BUCKET=from-file\nROWFLEET_TABLE=t\nAGENT_URL=http://file\n")
+    monkeypatch.setenv("ROWFLEET_BUCKET", "from-env")
+    settings = load_settings({"prefix": "flagged"})
+    assert (settings.bucket, settings.table, settings.prefix) == ("from-env", "t", "flagged")
+    origins = {line.name: line.origin for line in describe(settings, {"prefix": "--prefix"})}
+    assert origins["ROWFLEET_BUCKET"] == "environment"
+    assert origins["ROWFLEET_TABLE"] == ".env"
+    assert origins["ROWFLEET_PREFIX"] == "flag --prefix"
+    assert origins["ROWFLEET_LOG_LEVEL"] == "default"
+    assert user_environment()["AGENT_URL"] == "http://file"
+
+
+def test_every_setting_says_what_it_means():
+    """No setting is without a description, and sizes and times carry their unit in their name."""
+    for line in describe(Settings()):
+        assert line.description, line.name
