@@ -87,8 +87,17 @@ def resource_names(settings: Settings) -> ResourceNames:
 
 async def setup(clients: Clients, settings: Settings) -> list[str]:
     """Create what is missing and check the rest; a line on each resource. Raises ConfigError, AccessError."""
-    queue = QueueOptions(round(settings.rows.visibility_timeout_s), settings.rows.max_receives)
-    return await provision(clients, resource_names(settings), queue, incoming_prefix=settings.incoming_prefix)
+    queues = {
+        role: QueueOptions(round(queue.visibility_timeout_s), queue.max_receives)
+        for role, queue in (
+            ("ingest", settings.ingest),
+            ("rows", settings.rows),
+            ("aggregate", settings.results),
+        )
+    }
+    return await provision(
+        clients, resource_names(settings), queues, incoming_prefix=settings.incoming_prefix
+    )
 
 
 @asynccontextmanager
@@ -284,7 +293,7 @@ def _count_calls(metrics: Metrics) -> Callable[[str, str], None]:
 def _count_retries(metrics: Metrics) -> None:
     """Retries are numbers, not log lines: what they were for is logged when it fails for good."""
 
-    def on_retry(_: stamina.instrumentation.RetryDetails) -> None:
+    def on_retry(details: stamina.instrumentation.RetryDetails) -> None:  # noqa: ARG001 -- stamina's keyword
         metrics.count("retries")
 
     stamina.instrumentation.set_on_retry_hooks([on_retry])

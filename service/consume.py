@@ -21,7 +21,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TypeVar
 
 import structlog
 
@@ -32,10 +31,10 @@ from service.errors import (
     RetryableError,
     RowfleetError,
 )
+from service.lease import Lease, Leases
 from service.ports import SEND_LIMIT, Clock, Message, Queue
 from service.telemetry import Metrics
 
-T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 MAX_BACKOFF_S = 30.0
@@ -59,33 +58,36 @@ class ConsumeLimits:
 class Delivery:
     """One received message on its way through a handler."""
 
-    __slots__ = ("_consumer", "_freed", "lost", "message", "renewed_at")
+    __slots__ = ("_consumer", "_is_free", "lease")
 
-    def __init__(self, message: Message, consumer: Consumer, now: float) -> None:
-        self.message = message
-        self.renewed_at = now
-        self.lost = False
+    def __init__(self, lease: Lease, consumer: Consumer) -> None:
+        self.lease = lease
         self._consumer = consumer
-        self._freed = False
+        self._is_free = False
+
+    @property
+    def message(self) -> Message:
+        """The message."""
+        return self.lease.message
 
     def free(self) -> None:
         """The work is done and only bookkeeping is left: its place may be filled again. Idempotent."""
-        if not self._freed:
-            self._freed = True
-            self._consumer._free_place()  # noqa: SLF001 -- one noun in two classes
+        if not self._is_free:
+            self._is_free = True
+            self._consumer.place_freed()
 
     @contextmanager
     def blocked(self) -> Iterator[None]:
         """Waiting for something else than this consumer's places: receive nothing meanwhile."""
-        self._consumer._block(1)  # noqa: SLF001
+        self._consumer.count_blocked(1)
         try:
             yield
         finally:
-            self._consumer._block(-1)  # noqa: SLF001
+            self._consumer.count_blocked(-1)
 
     def check_lease(self) -> None:
         """Raises LeaseLostError once a heartbeat was told that the message is somebody else's."""
-        if self.lost:
+        if self.lease.is_lost:
             raise LeaseLostError(f"the lease of message {self.message.id} ran out")
 
 
@@ -127,11 +129,12 @@ class Consumer:
         self._limits = limits
         self._clock = clock
         self._metrics = metrics
-        self._held: dict[str, Delivery] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._done: list[Delivery] = []
         self._changed = asyncio.Event()
-        self._work_done = asyncio.Event()
+        self._leases = Leases(
+            queue, clock, metrics, self._changed.set,
+            visibility_s=limits.visibility_s, delete_linger_s=limits.delete_linger_s,
+        )  # fmt: skip
+        self._tasks: set[asyncio.Task[None]] = set()
         self._running = self._reserved = self._blocked = 0
         self._receiving = Trouble()
         self._handling = Trouble()
@@ -145,8 +148,8 @@ class Consumer:
         """
         async with asyncio.TaskGroup() as group:
             helpers = [
-                group.create_task(self._heartbeat()),
-                group.create_task(self._delete_settled()),
+                group.create_task(self._leases.keep()),
+                group.create_task(self._leases.delete_settled()),
                 group.create_task(self._wake_on(stop)),
             ]
             pollers = [group.create_task(self._poll(stop, group)) for _ in range(self._limits.pollers)]
@@ -160,10 +163,15 @@ class Consumer:
         """What keeps this consumer from working, in words; empty when nothing does."""
         return self._receiving.text or self._handling.text
 
-    @property
-    def held(self) -> int:
-        """Messages received and not deleted yet."""
-        return len(self._held)
+    def place_freed(self) -> None:
+        """A delivery's work has ended."""
+        self._running -= 1
+        self._changed.set()
+
+    def count_blocked(self, change: int) -> None:
+        """A delivery waits for a place elsewhere (+1), or does not any more (-1)."""
+        self._blocked += change
+        self._changed.set()
 
     # -- receiving -------------------------------------------------------------------------------------
 
@@ -175,7 +183,7 @@ class Consumer:
             finally:
                 self._reserved -= room
             if stop.is_set():
-                await self._give_back([m.receipt for m in messages], 0)
+                await self._leases.release([m.receipt for m in messages], 0)
                 return
             for message in messages:
                 self._start(message, group)
@@ -208,7 +216,7 @@ class Consumer:
         if self._blocked:
             return 0
         limits = self._limits
-        return min(limits.max_running - self._running, limits.max_held - len(self._held)) - self._reserved
+        return min(limits.max_running - self._running, limits.max_held - len(self._leases)) - self._reserved
 
     async def _receive(self, room: int) -> Sequence[Message]:
         limits = self._limits
@@ -228,75 +236,6 @@ class Consumer:
         self._metrics.count("messages_received", len(messages))
         return messages
 
-    def _start(self, message: Message, group: asyncio.TaskGroup) -> None:
-        delivery = Delivery(message, self, self._clock.monotonic())
-        self._held[message.receipt] = delivery
-        self._running += 1
-        task = group.create_task(self._work(delivery))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    # -- working ---------------------------------------------------------------------------------------
-
-    async def _work(self, delivery: Delivery) -> None:
-        """Run the handler and carry out what its end means for the message."""
-        message = delivery.message
-        try:
-            await self._handle(delivery)
-        except asyncio.CancelledError:
-            delivery.free()
-            raise
-        except PoisonMessageError as error:
-            log.error(
-                "message_poisoned", queue=self._queue.name, message_id=message.id, receives=message.receives,
-                reason=str(error), body=message.body[:200], remedy="left to the dead-letter queue",
-            )  # fmt: skip
-            self._metrics.count("messages_poisoned")
-            await self._return(delivery, 1.0)
-        except LeaseLostError as error:
-            log.warning("lease_lost", queue=self._queue.name, message_id=message.id, reason=str(error))
-            self._forget(delivery)
-        except AccessError as error:
-            self._hold_back(self._handling, error)
-            await self._return(delivery, MAX_BACKOFF_S)
-        except RetryableError as error:
-            wait = min(MAX_BACKOFF_S, error.retry_after_s or 2.0 ** min(message.receives, 10))
-            log.warning(
-                "message_given_back", queue=self._queue.name, message_id=message.id, reason=str(error),
-                kind=error.kind, again_in_s=wait,
-            )  # fmt: skip
-            self._hold_back(self._handling, error)
-            await self._return(delivery, wait)
-        except Exception:
-            # A bug of ours must not take the other rows down with it: the traceback is logged, the message
-            # comes again elsewhere, and in the end is a dead letter.
-            log.exception("handler_crashed", queue=self._queue.name, message_id=message.id)
-            self._metrics.count("handler_crashes")
-            await self._return(delivery, min(MAX_BACKOFF_S, 2.0 ** min(message.receives, 10)))
-        else:
-            self._recover(self._handling)
-            delivery.free()
-            self._done.append(delivery)
-            self._work_done.set()
-
-    async def _return(self, delivery: Delivery, delay_s: float) -> None:
-        delivery.free()
-        await self._give_back([delivery.message.receipt], delay_s)
-        self._forget(delivery)
-
-    def _forget(self, delivery: Delivery) -> None:
-        delivery.free()
-        self._held.pop(delivery.message.receipt, None)
-        self._changed.set()
-
-    def _free_place(self) -> None:
-        self._running -= 1
-        self._changed.set()
-
-    def _block(self, change: int) -> None:
-        self._blocked += change
-        self._changed.set()
-
     def _hold_back(self, trouble: Trouble, error: RowfleetError) -> None:
         """Receive nothing for a while, so that an outage burns no receive counts and no invocations."""
         if trouble.text != str(error):
@@ -308,63 +247,55 @@ class Consumer:
             log.info("queue_recovered", queue=self._queue.name)
             self._changed.set()
 
-    # -- leases ----------------------------------------------------------------------------------------
+    # -- working ---------------------------------------------------------------------------------------
 
-    async def _heartbeat(self) -> None:
-        """Extend every held lease that is a third old, so that a slow agent keeps its row."""
-        interval = self._limits.visibility_s / 3
-        while True:
-            await self._clock.sleep(interval / 2)
-            now = self._clock.monotonic()
-            due = [d for d in self._held.values() if not d.lost and now - d.renewed_at >= interval / 2]
-            await asyncio.gather(*(self._extend(batch, now) for batch in _tens(due)))
+    def _start(self, message: Message, group: asyncio.TaskGroup) -> None:
+        delivery = Delivery(self._leases.take(message), self)
+        self._running += 1
+        task = group.create_task(self._work(delivery))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    async def _extend(self, batch: Sequence[Delivery], now: float) -> None:
+    async def _work(self, delivery: Delivery) -> None:
+        """Run the handler and carry out what its end means for the message."""
         try:
-            lost = await self._queue.extend([d.message.receipt for d in batch], self._limits.visibility_s)
-        except (RetryableError, AccessError) as error:
-            log.warning("heartbeat_failed", queue=self._queue.name, reason=str(error), messages=len(batch))
-            return
-        gone = set(lost)
-        for index, delivery in enumerate(batch):
-            if index in gone and delivery.message.receipt in self._held:
-                delivery.lost = True
-                self._metrics.count("leases_lost")
-            else:
-                delivery.renewed_at = now
-
-    async def _give_back(self, receipts: Sequence[str], delay_s: float) -> None:
-        """Let others have the messages after `delay_s`; where that fails, visibility does it later."""
-        for batch in _tens(receipts):
-            try:
-                await self._queue.extend(batch, delay_s)
-            except (RetryableError, AccessError) as error:
-                log.warning(
-                    "give_back_failed", queue=self._queue.name, reason=str(error), messages=len(batch)
-                )
-
-    # -- deleting --------------------------------------------------------------------------------------
-
-    async def _delete_settled(self) -> None:
-        """Delete what is settled, in full tens where more is about to come."""
-        while True:
-            await self._work_done.wait()
-            if len(self._done) % SEND_LIMIT:
-                await self._clock.sleep(self._limits.delete_linger_s)
-            self._work_done.clear()
-            done, self._done = self._done, []
-            await asyncio.gather(*(self._delete(batch) for batch in _tens(done)))
-
-    async def _delete(self, batch: Sequence[Delivery]) -> None:
-        """One attempt is enough: a message that comes again is recognised as settled."""
-        try:
-            refused = await self._queue.delete([d.message.receipt for d in batch])
-        except (RetryableError, AccessError) as error:
-            log.warning("delete_failed", queue=self._queue.name, reason=str(error), messages=len(batch))
+            await self._handle(delivery)
+        except LeaseLostError as error:
+            log.warning("lease_lost", queue=self._queue.name, reason=str(error))
+            delivery.free()
+            self._leases.forget(delivery.lease)
+        except Exception as error:  # noqa: BLE001 -- see the module: every error has its consequence
+            delay_s = self._consequence(error, delivery.message)
+            delivery.free()
+            await self._leases.give_back(delivery.lease, delay_s)
         else:
-            self._metrics.count("messages_deleted", len(batch) - len(refused))
-        for delivery in batch:
-            self._forget(delivery)
+            self._recover(self._handling)
+            self._leases.settle(delivery.lease)
+        finally:
+            delivery.free()
+
+    def _consequence(self, error: Exception, message: Message) -> float:
+        """Log why a message is given back, and say after how many seconds it may come again."""
+        delay_s = min(MAX_BACKOFF_S, 2.0 ** min(message.receives, 10))
+        known = {"queue": self._queue.name, "message_id": message.id, "receives": message.receives}
+        if isinstance(error, PoisonMessageError):
+            log.error(
+                "message_poisoned", reason=str(error), body=message.body[:200],
+                remedy="left to the dead-letter queue", **known,
+            )  # fmt: skip
+            self._metrics.count("messages_poisoned")
+            return 1.0
+        if isinstance(error, RetryableError | AccessError):
+            if isinstance(error, RetryableError) and error.retry_after_s is not None:
+                delay_s = min(MAX_BACKOFF_S, error.retry_after_s)
+            log.warning("message_given_back", reason=str(error), kind=error.kind, again_in_s=delay_s, **known)
+            self._hold_back(self._handling, error)
+            return delay_s
+        # A bug of ours must not take the other rows down with it: the traceback is logged, the message comes
+        # again elsewhere, and in the end is a dead letter.
+        log.error("handler_crashed", exc_info=error, **known)
+        self._metrics.count("handler_crashes")
+        return delay_s
 
     # -- stopping --------------------------------------------------------------------------------------
 
@@ -376,20 +307,12 @@ class Consumer:
         """Wait for what is held, for `drain_s` at most; then give the rest back."""
         try:
             async with asyncio.timeout(self._limits.drain_s):
-                while self._held:
+                while len(self._leases):
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
-            rest = list(self._held.values())
-            log.warning("drain_gave_up", queue=self._queue.name, given_back=len(rest))
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            settled = {delivery.message.receipt for delivery in self._done}
-            await self._give_back([r for r in self._held if r not in settled], 0)
-            self._held.clear()
-
-
-def _tens(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), SEND_LIMIT):
-        yield items[start : start + SEND_LIMIT]
+            given_back = await self._leases.give_back_rest()
+            log.warning("drain_gave_up", queue=self._queue.name, given_back=given_back)

@@ -15,6 +15,9 @@ from typing import Any
 Json = Any
 """None, bool, int, float, Decimal, str, list[Json] or dict[str, Json]."""
 
+ERROR_COLUMN = "_error"
+"""The column that failures.csv adds to those of the input."""
+
 ROW_DIGITS = 10
 MAX_ROWS = 10**ROW_DIGITS - 1
 MAX_ROUND = 999

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import stamina
 
-from service.errors import RetryableError, ThrottledError
+from service.errors import AccessError, RetryableError, RowfleetError, ThrottledError
 from service.ports import MESSAGE_BYTES, SEND_LIMIT, Outgoing, Queue
 
 SEND_TIMEOUT_S = 60.0
@@ -34,7 +34,7 @@ def pack(messages: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
 
 
 async def send_batch(queue: Queue, batch: Sequence[Outgoing]) -> None:
-    """Send one packed batch, whole. Raises RetryableError when it cannot be got through in time."""
+    """Send one packed batch, whole. Raises AccessError; RetryableError when it cannot be got through in time."""
     rest = list(batch)
     async for attempt in stamina.retry_context(
         on=RetryableError,
@@ -52,7 +52,10 @@ async def send_batch(queue: Queue, batch: Sequence[Outgoing]) -> None:
 
 
 async def send_all(queue: Queue, messages: Iterable[Outgoing], *, concurrency: int = 1) -> None:
-    """Send all messages, in order where `concurrency` is 1. Raises RetryableError; some may be sent then."""
+    """Send all messages, in order where `concurrency` is 1.
+
+    Raises RetryableError or AccessError; some may be sent then.
+    """
     batches = pack(messages)
 
     async def drain() -> None:
@@ -63,14 +66,14 @@ async def send_all(queue: Queue, messages: Iterable[Outgoing], *, concurrency: i
         async with asyncio.TaskGroup() as group:
             for _ in range(concurrency):
                 group.create_task(drain())
-    except* RetryableError as errors:
+    except* (RetryableError, AccessError) as errors:
         raise first_error(errors) from None
 
 
-def first_error(errors: ExceptionGroup[RetryableError]) -> RetryableError:
+def first_error(errors: ExceptionGroup[RowfleetError]) -> RowfleetError:
     """One error of a group, which is enough to act on."""
     error: BaseException = errors
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
-    assert isinstance(error, RetryableError)
+    assert isinstance(error, RowfleetError)
     return error

@@ -32,7 +32,7 @@ def airports() -> Iterable[tuple[str, ...]]:
     for code, airport in sorted(airportsdata.load("IATA").items()):
         if NOT_FOR_PLANES_ON_WHEELS.search(airport["name"]):
             continue
-        name = airport["name"].removesuffix(" Airport")
+        name = " ".join(airport["name"].split()).removesuffix(" Airport")
         yield code, name, f"{airport['lat']:.3f}", f"{airport['lon']:.3f}", airport["tz"]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from yarl import URL
 from service import __version__, jsontext
 from service.agents.retry_after import retry_after_s
 from service.agents.substitute import Options
-from service.agents.surroundings import Surroundings
+from service.agents.surroundings import REPLY_LIMIT_SETTING, Surroundings
 from service.errors import (
     AgentRejectedError,
     AgentRetryableError,
@@ -42,13 +43,14 @@ EXCERPT_CHARS = 300
 
 _EXCERPT_BYTES = 4 * EXCERPT_CHARS
 _CHUNK_BYTES = 64 * 2**10
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _METHODS = ("POST", "PUT", "PATCH")
 _RETRYABLE = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 
 
 def open_http(options: Options, surroundings: Surroundings) -> Agent:
     """Check the options; no connection is made. Raises ConfigError."""
-    options.expect("url", "method", "headers", "max_reply_bytes")
+    options.expect("url", "method", "headers")
     method = options.text("method", "POST").upper()
     if method not in _METHODS:
         raise ConfigError(
@@ -60,7 +62,6 @@ def open_http(options: Options, surroundings: Surroundings) -> Agent:
             shown=f"{method} {options.written['url']}",
             method=method,
             headers=_headers(options),
-            max_reply_bytes=options.count("max_reply_bytes", surroundings.max_reply_bytes),
         ),
         options,
         surroundings,
@@ -88,11 +89,7 @@ def _headers(options: Options) -> dict[str, str]:
         if not isinstance(value, str | int) or isinstance(value, bool):
             raise ConfigError(f"{options.place}: headers.{name} must be a text")
         text = str(value).strip()
-        if (
-            not name.isascii()
-            or not name.replace("-", "").replace("_", "").isalnum()
-            or not text.isprintable()
-        ):
+        if _HEADER.fullmatch(name) is None or not text.isprintable():
             raise ConfigError(f"{options.place}: headers.{name} holds characters that no header can carry")
         headers[name] = text
     return headers
@@ -106,7 +103,6 @@ class Endpoint:
     shown: str
     method: str
     headers: Mapping[str, str]
-    max_reply_bytes: int
 
 
 class HttpAgent:
@@ -181,7 +177,7 @@ class HttpAgent:
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         """The whole body, or an error as soon as it is known to be too large."""
-        limit = self._endpoint.max_reply_bytes
+        limit = self._surroundings.max_reply_bytes
         if (response.content_length or 0) > limit:
             self._too_large(response, f"{response.content_length:,}")
         data = bytearray()
@@ -193,9 +189,10 @@ class HttpAgent:
 
     def _too_large(self, response: aiohttp.ClientResponse, size: str) -> NoReturn:
         response.close()
-        limit = self._endpoint.max_reply_bytes
+        limit = self._surroundings.max_reply_bytes
         raise AgentRejectedError(
-            f"{self._endpoint.shown}: the reply has {size} bytes, {limit:,} are allowed (max_reply_bytes)"
+            f"{self._endpoint.shown}: the reply has {size} bytes, "
+            f"{limit:,} are allowed ({REPLY_LIMIT_SETTING})"
         )
 
     async def _refuse(self, response: aiohttp.ClientResponse) -> NoReturn:

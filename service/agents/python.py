@@ -1,8 +1,9 @@
 """`invoke: python`: a function of yours per row, in this process.
 
-`function: "module:function"` is called with the mapped input, a dict of its own, and returns what JSON can
-hold, or a text. Plain functions run in threads, at most `max_concurrency` at a time; coroutine functions in
-the loop. `invocation_id()` gives the id that is the same for every attempt at a row.
+`function: "module:function"` (or `"module:Class.method"`) is called with the mapped input, a dict of its
+own, and returns what JSON can hold, or a text. Plain functions run in threads, at most `max_concurrency` at
+a time; coroutine functions in the loop. `invocation_id()` gives the id that is the same for every attempt at
+a row.
 
 | the function | the row |
 | --- | --- |
@@ -30,13 +31,13 @@ import inspect
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from service import jsontext
 from service.agents.jsonable import to_json
 from service.agents.retry_after import LONGEST_S
 from service.agents.substitute import Options
-from service.agents.surroundings import Surroundings
+from service.agents.surroundings import REPLY_LIMIT_SETTING, Surroundings
 from service.errors import (
     AgentRejectedError,
     AgentRetryableError,
@@ -66,12 +67,12 @@ def invocation_id() -> str:
 
 def open_python(options: Options, surroundings: Surroundings) -> Agent:
     """Import the function. Raises ConfigError naming module, function and where they were looked for."""
-    options.expect("function", "max_reply_bytes")
+    options.expect("function")
     return PythonAgent(
         _import(options, surroundings.search_path),
         name=options.text("function"),
         max_concurrency=surroundings.max_concurrency,
-        max_reply_bytes=options.count("max_reply_bytes", surroundings.max_reply_bytes),
+        max_reply_bytes=surroundings.max_reply_bytes,
     )
 
 
@@ -92,7 +93,9 @@ def _import(options: Options, search_path: str) -> Function:
             f"looked in {search_path or 'no folder of its own'} and sys.path (hint: start rowfleet in "
             f"the folder that holds {module_name.partition('.')[0]!r}, or install it)"
         ) from None
-    function = getattr(module, attribute, None)
+    function: Any = module
+    for part in attribute.split("."):
+        function = getattr(function, part, None)
     if not callable(function):
         near = difflib.get_close_matches(attribute, [name for name in vars(module) if name[0] != "_"], n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
@@ -101,7 +104,7 @@ def _import(options: Options, search_path: str) -> Function:
             f"{options.place}: function {spec!r}: {module_name} ({getattr(module, '__file__', None)}) "
             f"{what} {attribute!r}{hint}"
         )
-    return function  # type: ignore[no-any-return]
+    return cast(Function, function)
 
 
 class PythonAgent:
@@ -220,7 +223,7 @@ class PythonAgent:
         if len(data) > self._max_reply_bytes:
             raise AgentRejectedError(
                 f"{self._name}: the reply has {len(data):,} bytes, "
-                f"{self._max_reply_bytes:,} are allowed (max_reply_bytes)"
+                f"{self._max_reply_bytes:,} are allowed ({REPLY_LIMIT_SETTING})"
             )
         return Reply(body=_parse(data, result), size=len(data))
 

@@ -45,13 +45,6 @@ class Options:
             raise ConfigError(f"{self.place}: {name} must be a text that is not empty")
         return value.strip()
 
-    def count(self, name: str, default: int) -> int:
-        """A whole number of at least 1."""
-        value = self.values.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ConfigError(f"{self.place}: {name} must be a whole number of at least 1")
-        return value
-
     def redact(self, text: str) -> str:
         """`text` with every resolved value replaced by its reference, longest first."""
         for reference, value in self.resolved:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 MAX_REPLY_BYTES = 4 * 2**20
 """Longest reply taken unless set otherwise: ten times what a table item holds."""
 
+REPLY_LIMIT_SETTING = "ROWFLEET_HTTP__MAX_REPLY_BYTES"
+"""Named where a reply is too large."""
+
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:

@@ -7,6 +7,7 @@ on the wire, so orjson loses nothing.
 
 from __future__ import annotations
 
+import io
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -33,6 +34,7 @@ _POLL_GRACE_S = 5.0
 _BACKOFF_S = 20.0
 """Longest single pause of botocore's standard retry mode."""
 
+_LARGE_BYTES = 1_000_000
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -80,6 +82,7 @@ async def open_clients(options: AwsOptions, on_call: OnCall | None = None) -> As
 
         async def client(service: str, config: AioConfig) -> Any:
             made = await stack.enter_async_context(_create(session, service, options, config))
+            made.meta.events.register("before-send", _stream_large_body)
             if on_call is not None:
                 made.meta.events.register("before-send", _Counter(on_call))
             return made
@@ -151,6 +154,12 @@ def _misconfigured(error: Exception, options: AwsOptions) -> Exception:
     if isinstance(error, BotoCoreError):
         return translate(error, Call("connecting", options.endpoint_url or "AWS", options.call_timeout_s))
     return ConfigError(f"AWS clients cannot be made: {error}")
+
+
+def _stream_large_body(request: Any, **_event: object) -> None:
+    """Let aiohttp send a large body in pieces; it warns that one of bytes may hold up the event loop."""
+    if isinstance(request.body, bytes) and len(request.body) > _LARGE_BYTES:
+        request.body = io.BytesIO(request.body)
 
 
 class _Counter:

@@ -25,6 +25,7 @@ from service.model import (
     Outcome,
     State,
     partition_key,
+    partition_of,
     row_id,
     row_number,
 )
@@ -150,7 +151,7 @@ class DynamoTable:
 
     async def outcome(self, batch: Batch, number: int) -> Outcome | None:
         """The committed outcome of a row."""
-        partition = partition_key(batch.batch_id, number % batch.partitions)
+        partition = partition_key(batch.batch_id, partition_of(number, batch.partitions))
         item = await self._get_item(items.key(partition, row_id(number)))
         return None if item is None else items.outcome_of(item)
 

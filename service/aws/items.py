@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from service.aws.values import Item, Value, decode, decode_number, depth_of, encode, size_of
-from service.errors import RowRejectedError, RowTooLargeError
+from service.errors import BatchRejectedError, RowRejectedError, RowTooLargeError
 from service.model import (
     Batch,
     BatchView,
@@ -110,6 +110,13 @@ def batch_item(batch: Batch) -> Item:
     if batch.dialect is not None:
         item["dialect"] = dialect_value(batch.dialect)
     return item
+
+
+def check_batch_size(batch: Batch, definition: str = "") -> None:
+    """Raise BatchRejectedError where a batch or its definition does not fit an item."""
+    size = max(size_of(batch_item(batch)), size_of(definition_item(batch, definition)))
+    if size > ITEM_BYTES:
+        raise BatchRejectedError(f"the table cannot hold this batch: {size:,} bytes in one item")
 
 
 def source_value(source: Source) -> Value:

@@ -7,7 +7,7 @@ missing index) raises ConfigError in words; nothing is ever deleted or replaced.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,17 +57,19 @@ class QueueOptions:
 async def provision(
     clients: Clients,
     names: ResourceNames,
-    queues: QueueOptions | None = None,
+    queues: Mapping[str, QueueOptions] | None = None,
     *,
     incoming_prefix: str = "incoming/",
 ) -> list[str]:
-    """Create what is missing and check the rest. Returns one line on each resource.
+    """Create what is missing and check the rest. Returns one line on each resource; `queues` is by role.
 
     Raises ConfigError for a resource that is different from what it has to be.
     """
     lines: list[str] = []
-    options = queues or QueueOptions()
-    made = {role: await _queue_pair(clients, names, role, options, lines) for role in QUEUES}
+    made = {
+        role: await _queue_pair(clients, names, role, (queues or {}).get(role, QueueOptions()), lines)
+        for role in QUEUES
+    }
     lines.append(await provision_table(clients, names.table))
     url, arn = made["ingest"]
     lines += await provision_bucket(clients, names.bucket, url, arn, incoming_prefix)
@@ -112,9 +114,7 @@ async def _queue_pair(
     )
 
 
-async def _queue(
-    clients: Clients, name: str, wanted: dict[str, str], lines: list[str]
-) -> tuple[str, str]:
+async def _queue(clients: Clients, name: str, wanted: dict[str, str], lines: list[str]) -> tuple[str, str]:
     """Create a queue, or bring its attributes up to date; returns its URL and ARN."""
     wanted = wanted | {"MaximumMessageSize": str(MESSAGE_BYTES)}
     url = await _queue_url(clients, name)

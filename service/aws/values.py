@@ -18,7 +18,7 @@ _SAFE_INT = 10**_DIGITS
 _LOWEST, _HIGHEST = -130, 125
 """DynamoDB numbers: 38 significant digits, magnitudes 1E-130 to 9.99…E+125."""
 
-_NAMELESS = "\0"
+_NUL = "\0"
 """Stands for an empty name, which DynamoDB refuses in maps too: CSV headers do have empty columns."""
 
 _CONTAINER_BYTES = 3
@@ -39,7 +39,7 @@ def encode(value: Json) -> Value:
     if isinstance(value, int | float | Decimal):
         return _number(value)
     if isinstance(value, Mapping):
-        return {"M": {_clean(str(key)) or _NAMELESS: encode(member) for key, member in value.items()}}
+        return {"M": {_stored_name(str(key)): encode(member) for key, member in value.items()}}
     if isinstance(value, list | tuple):
         return {"L": [encode(member) for member in value]}
     raise TypeError(f"{type(value).__name__} is no JSON value")
@@ -53,7 +53,7 @@ def decode(value: Value) -> Json:
     if kind == "N":
         return decode_number(content)
     if kind == "M":
-        return {"" if key == _NAMELESS else key: decode(member) for key, member in content.items()}
+        return {_original_name(key): decode(member) for key, member in content.items()}
     if kind == "L":
         return [decode(member) for member in content]
     if kind == "NULL":
@@ -82,6 +82,16 @@ def depth_of(value: Value) -> int:
     if kind == "L":
         return 1 + max(map(depth_of, content), default=0)
     return 1
+
+
+def _stored_name(name: str) -> str:
+    """The empty name as NUL; so that nothing else becomes NUL, a name of NULs gets one more."""
+    name = _clean(name)
+    return name if name.strip(_NUL) else name + _NUL
+
+
+def _original_name(name: str) -> str:
+    return name if name.strip(_NUL) else name[:-1]
 
 
 def _clean(text: str) -> str:

@@ -8,9 +8,8 @@ from decimal import Decimal
 
 from service import jsontext
 from service.csvio.cells import SURPLUS
-from service.model import Json, Outcome
+from service.model import ERROR_COLUMN, Json, Outcome
 
-ERROR_COLUMN = "_error"
 _RESULT_COLUMNS = ("_status", "_execution_time_ms", "_timestamp", ERROR_COLUMN)
 
 # Beyond RFC 4180's four, the delimiters that a reader might sniff for: our own files are dropped in again.

@@ -219,7 +219,7 @@ def _csv(form: CsvForm, report: Report, path: Path) -> CsvOptions:
         )
     if form.encoding != "auto":
         try:
-            b"".decode(form.encoding)
+            b"a".decode(form.encoding, "replace")
         except (LookupError, ValueError):
             hint = "auto, or for example utf-8, utf-16, cp1252"
             report.add((*path, "encoding"), f"unknown encoding {form.encoding!r}", hint)

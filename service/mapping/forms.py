@@ -200,7 +200,7 @@ def _reason(item: dict[str, Any]) -> str:
     if item["type"] == "too_short":
         return "must not be empty"
     text = str(item["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
-    return text.replace("valid string", "text").replace("String should", "must")
+    return text.replace("a valid string", "text").replace("String should", "must")
 
 
 def _form_at(form: type[Form], location: Path) -> type[Form]:

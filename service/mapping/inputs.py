@@ -10,7 +10,7 @@ from service.mapping.expression import Expression, compile_transform
 from service.mapping.forms import InputForm
 from service.mapping.problems import Flaw, Path, Report, nearest, suggest
 from service.mapping.templates import Nested, Text, compile_nested, compile_template
-from service.model import Json
+from service.model import ERROR_COLUMN, Json
 
 PROMPT = "prompt"
 _SHOWN_COLUMNS = 50
@@ -21,7 +21,8 @@ _SHOWN_CHARS = 80
 class InputMapping:
     """A compiled `input_mapping`. `columns` maps input fields to CSV columns.
 
-    With `pass_rest`, every column that is not in `excluded` passes under its own name as well.
+    With `pass_rest`, every column that is not in `excluded` passes under its own name as well; the `_error`
+    of a failures.csv that was dropped in again does not, unless it is named.
     """
 
     columns: Mapping[str, str]
@@ -59,7 +60,9 @@ class InputMapping:
     def _fields(self, row: Mapping[str, str]) -> dict[str, Json]:
         fields: dict[str, Json] = {}
         if self.pass_rest:
-            fields = {name: cell for name, cell in row.items() if name not in self.excluded}
+            fields = {
+                name: cell for name, cell in row.items() if name not in self.excluded and name != ERROR_COLUMN
+            }
         for name, column in self.columns.items():
             if column not in row:
                 raise InputError(f"the row has no column {column!r}")

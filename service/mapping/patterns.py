@@ -15,7 +15,7 @@ import re2
 
 from service.mapping.problems import Flaw
 
-MAX_MATCHES = 10_000
+MAX_MATCHES = 1_000
 """One search is linear, but each match starts another."""
 
 _HINT = "patterns run in linear time on google-re2, which has no look-around and no back-references"

@@ -29,6 +29,8 @@ _NUMBER = re.compile(
     re.VERBOSE,
 )
 _MAX_NUMBER_CHARS = 1_000
+_MAX_RESULT_CHARS = 10_000_000
+"""What replace and join may make: one after the other they could fill the memory from a short text."""
 _MAX_KEY_CHARS = 100
 _EXACT = Context(prec=_MAX_NUMBER_CHARS * 2)
 
@@ -157,7 +159,8 @@ def _join(separator: Json) -> Apply:
     def apply(value: Json) -> Json:
         items = value if isinstance(value, list) else [value]
         texts = [text for item in items if (text := text_of(item)) is not None]
-        return separator.join(texts) if texts else None
+        size = sum(map(len, texts)) + len(separator) * len(texts)
+        return separator.join(texts) if texts and size <= _MAX_RESULT_CHARS else None
 
     return apply
 
@@ -165,7 +168,12 @@ def _join(separator: Json) -> Apply:
 def _replace(old: Json, new: Json) -> Apply:
     if not isinstance(old, str) or not old or not isinstance(new, str):
         raise Flaw("replace needs two texts in quotes", "for example replace('-', ' ')")
-    return _on_text(lambda text: text.replace(old, new))()
+
+    def replaced(text: str) -> Json:
+        grows = text.count(old) * (len(new) - len(old))
+        return text.replace(old, new) if len(text) + grows <= _MAX_RESULT_CHARS else None
+
+    return _on_text(replaced)()
 
 
 def _whole(argument: Json, name: str, most: int) -> int:

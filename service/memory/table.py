@@ -8,7 +8,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from service.aws.items import check_sizes, outcome_of, row_items
+from service.aws.items import check_batch_size, check_sizes, outcome_of, row_items
 from service.aws.values import Item, size_of
 from service.model import (
     Batch,
@@ -45,6 +45,7 @@ class MemoryTable:
     async def open(self, batch: Batch, definition: str) -> Batch:
         """Store batch and definition unless the batch id is taken; return what stands."""
         await asyncio.sleep(0)
+        check_batch_size(batch, definition)
         self._definitions[batch.batch_id, batch.mapping_digest] = definition
         return self._batches.setdefault(batch.batch_id, batch)
 
@@ -70,7 +71,7 @@ class MemoryTable:
             return False
         if stored.checkpoint.rows > batch.checkpoint.rows:
             return False
-        self._batches[batch.batch_id] = replace(
+        changed = replace(
             stored,
             checkpoint=batch.checkpoint,
             columns=batch.columns,
@@ -78,6 +79,8 @@ class MemoryTable:
             notes=batch.notes,
             updated_at=batch.updated_at,
         )
+        check_batch_size(changed)
+        self._batches[batch.batch_id] = changed
         return True
 
     async def seal(self, batch_id: str, total: int, now: str) -> bool:

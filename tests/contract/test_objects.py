@@ -21,13 +21,17 @@ PART = 5 * 1024 * 1024
 
 @dataclass
 class Kit:
+    """Objects, and a bucket for them."""
+
     objects: Objects
     bucket: str
 
     async def put(self, key: str, body: bytes) -> StoredFile:
+        """Store an object."""
         return await self.objects.put(self.bucket, key, body, content_type="text/csv")
 
     async def content(self, key: str) -> bytes:
+        """Read an object."""
         source = await self.objects.head(self.bucket, key)
         return await self.objects.read(source, 0, source.size)
 
@@ -119,10 +123,14 @@ async def test_an_upload_is_invisible_until_completed(kit: Kit, size: int) -> No
 async def test_an_error_aborts_the_upload(kit: Kit) -> None:
     """An exception inside the context leaves nothing behind, and the old object as it was."""
     await kit.put("big.csv", b"old")
-    with pytest.raises(RuntimeError, match="broken"):
+
+    async def fail() -> None:
         async with kit.objects.upload(kit.bucket, "big.csv", content_type="text/csv") as upload:
             await upload.write(b"x" * (PART + 1))
             raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        await fail()
     assert await kit.content("big.csv") == b"old"
 
 

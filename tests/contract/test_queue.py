@@ -31,10 +31,12 @@ class Kit:
     async def receive(
         self, limit: int = 10, *, wait_s: float = 0, visibility_s: float = 30, dead: bool = False
     ) -> Sequence[Message]:
+        """Receive, in steps of time that end when something came."""
         queue = self.dead_letters if dead else self.queue
         receiving = asyncio.create_task(queue.receive(limit, wait_s=wait_s, visibility_s=visibility_s))
-        if self.clock is not None:
-            await self.clock.advance(wait_s)
+        for _ in range(int(wait_s * 10)):
+            if self.clock is not None:
+                await self.clock.advance(0 if receiving.done() else 0.125)
         return await receiving
 
     async def receive_all(self, count: int, *, visibility_s: float = 30) -> list[Message]:

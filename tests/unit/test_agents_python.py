@@ -297,6 +297,7 @@ asyncio.run(main())
         ("broken:f", "module 'broken' cannot be imported .*SyntaxError"),
         ("exits:f", "module 'exits' cannot be imported .*SystemExit"),
         ("fine:anwser", r"has no function 'anwser' \(did you mean answer\?\)"),
+        ("fine:answer.nothing", "has no function 'answer.nothing'"),
         ("fine:number", "something that is no function, 'number'"),
         ("fine", "must be written module:function"),
         ("fine.answer", "must be written module:function"),
@@ -320,9 +321,12 @@ def test_what_cannot_be_imported_is_found_at_once(
 async def test_modules_come_from_the_search_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder in which the user started rowfleet."""
     monkeypatch.setattr(sys, "path", list(sys.path))
-    (tmp_path / "only_here.py").write_text("def answer(given): return {'here': given}")
+    text = "class Finder:\n    @staticmethod\n    def answer(given): return {'here': given}"
+    (tmp_path / "only_here.py").write_text(text)
     around = Surroundings(search_path=str(tmp_path))
-    agent = open_agent("python", {"function": "only_here:answer"}, name="a", environ={}, surroundings=around)
+    agent = open_agent(
+        "python", {"function": "only_here:Finder.answer"}, name="a", environ={}, surroundings=around
+    )
     assert (await agent.invoke(Invocation(id="1", body=1))).body == {"here": 1}
     await agent.close()
     with pytest.raises(AgentRetryableError, match="closed"):

@@ -53,19 +53,20 @@ output_mappings:
 CATALOG = Catalog.load({"design.yaml": DESIGN}, {})
 BROADBAND = CATALOG.extractor("broadband-agent-rust")
 TEXT = "Exchange: WHITEHALL\r\nCabinet: Direct Exchange"
+BLOCKS = [{"type": "text", "text": line} for line in TEXT.split("\r\n")]
 
 
-def call(name="browser_broadband", id="t1", **arguments):
+def call(name="browser_broadband", ref="t1", **arguments):
     return {
         "role": "assistant",
-        "content": [{"type": "tool_use", "id": id, "name": name, "input": arguments}],
+        "content": [{"type": "tool_use", "id": ref, "name": name, "input": arguments}],
     }
 
 
-def result(content, id="t1", **more):
+def result(content, ref="t1", **more):
     return {
         "role": "user",
-        "content": [{"type": "tool_result", "tool_use_id": id, "content": content, **more}],
+        "content": [{"type": "tool_result", "tool_use_id": ref, "content": content, **more}],
     }
 
 
@@ -83,13 +84,13 @@ def direct(**fields):
     [
         {"messages": [call(), result(TEXT)]},
         [call(), result([{"type": "text", "text": TEXT}])],
-        {"messages": [{"role": "user", "content": [{"type": "tool_result", "name": "browser_broadband", "content": TEXT}]}]},
+        {"messages": [result(TEXT, None, name="browser_broadband")]},
         {"role": "assistant", "content": [*call()["content"], *result(TEXT)["content"]]},
-        {"content": [*call()["content"], *result([{"type": "text", "text": t} for t in TEXT.split("\r\n")])["content"]]},
+        {"content": [*call()["content"], *result(BLOCKS)["content"]]},
     ],
-)  # fmt: skip
+)
 def test_the_original_design_finds_a_tool_result_in_every_anthropic_shape(reply):
-    """The tool's name comes from the call that the result answers, or from the block where it stands there."""
+    """The tool's name comes from the call that the result answers, or from the block itself."""
     found = BROADBAND.extract(reply)
     assert found.values == {"exchange": "WHITEHALL", "cabinet": "Direct Exchange"}
     assert found.provenance["exchange"] == "tool_result[0]:$.content | parse('Exchange: (.+)')"
@@ -97,14 +98,23 @@ def test_the_original_design_finds_a_tool_result_in_every_anthropic_shape(reply)
 
 def test_errors_and_other_tools_are_skipped():
     """The last result that is not flagged as an error counts, and only of the tool that is named."""
-    reply = {"messages": [call(id="1"), result("Exchange: ONE", "1"), call(id="2"), result("Exchange: TWO", "2"),
-                          call(id="3"), result("Exchange: ERR", "3", is_error=True),
-                          call("other", id="4"), result("Exchange: OTHER", "4")]}  # fmt: skip
+    reply = {
+        "messages": [
+            call(ref="1"),
+            result("Exchange: ONE", "1"),
+            call(ref="2"),
+            result("Exchange: TWO", "2"),
+            call(ref="3"),
+            result("Exchange: ERR", "3", is_error=True),
+            call("other", ref="4"),
+            result("Exchange: OTHER", "4"),
+        ]
+    }
     assert BROADBAND.extract(reply).values["exchange"] == "TWO"
 
 
 def test_the_design_falls_back_to_structured_output():
-    """Without a tool result, the arguments of print_output count; then its JSON result; then the envelope's."""
+    """Without a tool result, the arguments of print_output count, its JSON result, or the envelope."""
     arguments = {"messages": [call("print_output", exchange="A", cabinet="B")]}
     answered = {"messages": [call("print_output"), result('{"exchange": "A", "cabinet": "B"}')]}
     envelope = {"messages": [], "structured_output": {"exchange": "A", "cabinet": "B"}, "success": True}
@@ -190,8 +200,9 @@ def test_parse_text_in_an_expression_keeps_the_object():
     """Asked for by an expression, the object is the value; of a field that is one of its keys, the entry."""
     e = extractor([direct(details="content | parse_text()", exchange="content | parse_text()")])
     assert e.extract(TEXT).values == {
-        "details": {"exchange": "WHITEHALL", "cabinet": "Direct Exchange"}, "exchange": "WHITEHALL"
-    }  # fmt: skip
+        "details": {"exchange": "WHITEHALL", "cabinet": "Direct Exchange"},
+        "exchange": "WHITEHALL",
+    }
 
 
 @pytest.mark.parametrize(
@@ -221,21 +232,41 @@ def test_error_messages_stay_short():
 
 
 TEXTS = st.text(max_size=8) | st.sampled_from(["a", "content", "type", "tool_use", "tool_result", "t1", TEXT])
-KEYS = st.sampled_from(["a", "messages", "content", "type", "text", "id", "name", "tool_use_id", "usage", "input",
-                        "input_tokens", "output_tokens", "role", "is_error", "results", "structured_output"])  # fmt: skip
+KEYS = st.sampled_from(
+    [
+        "a",
+        "messages",
+        "content",
+        "type",
+        "text",
+        "id",
+        "name",
+        "tool_use_id",
+        "usage",
+        "input",
+        "input_tokens",
+        "output_tokens",
+        "role",
+        "is_error",
+        "results",
+        "structured_output",
+    ]
+)
 ANY = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.decimals() | TEXTS,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=5),
 )
-EVERY = extractor([
-    {"method": "tool_result", "tool_name": "a", "field_mappings": {"f": "content | parse('(.+)')", "g": "json.a"}},
-    {"method": "tool_result", "field_mappings": {"f": "$", "g": "content | parse_text()"}},
-    {"method": "structured_output", "tool_name": "a", "field_mappings": {"f": "@.a", "h": "sort(@)"}},
-    {"method": "structured_output", "field_mappings": {"f": "max_by(@, &a)"}},
-    {"method": "results_array", "field_mappings": {"f": "results[0].a", "h": "sum(results)"}},
-    {"method": "jmespath", "paths": {"k": "@", "transform": ["to_number", "round"]}},
-    {"method": "direct", "field_mappings": {"i": "ceil(a)", "j": "a > content", "k": "a | split(',') | join('|')"}},
-])  # fmt: skip
+EVERY = extractor(
+    [
+        {"method": "tool_result", "tool_name": "a", "field_mappings": {"f": "content | parse('(.+)')"}},
+        {"method": "tool_result", "field_mappings": {"f": "$", "g": "content | parse_text()"}},
+        {"method": "structured_output", "tool_name": "a", "field_mappings": {"f": "@.a", "h": "sort(@)"}},
+        {"method": "structured_output", "field_mappings": {"f": "max_by(@, &a)"}},
+        {"method": "results_array", "field_mappings": {"f": "results[0].a", "h": "sum(results)"}},
+        {"method": "jmespath", "paths": {"k": "@", "transform": ["to_number", "round"]}},
+        direct(i="ceil(a)", j="a > content", k="a | split(',') | join('|')"),
+    ]
+)
 
 
 @given(reply=ANY)

@@ -31,7 +31,7 @@ def test_a_duplicate_key_is_a_problem_in_its_line():
     ],
 )
 def test_only_json_scalars_are_recognised(text, value):
-    """Countries, codes, times and dates stay text; only JSON's numbers, true, false and null are taken as such."""
+    """Countries, codes, times and dates stay text; JSON's numbers, true, false and null do not."""
     assert read(f"v: {text}\n") == ([{"v": value}], [])
 
 
@@ -61,7 +61,7 @@ def test_unreadable_text_is_one_problem_with_a_line(text):
     values, problems = read(text)
     assert values == []
     assert len(problems) == 1
-    assert problems[0].startswith("f.yaml:1: ") or problems[0].startswith("f.yaml:2: ")
+    assert problems[0].startswith(("f.yaml:1: ", "f.yaml:2: "))
 
 
 def test_merge_keys_are_refused_in_words():

@@ -1,0 +1,76 @@
+"""How commands speak and end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Coroutine
+from typing import Any, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+
+from service.model import BatchView, State
+
+EXIT_OK, EXIT_BATCH_FAILED, EXIT_USAGE, EXIT_FAILED_ROWS, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+
+T = TypeVar("T")
+
+out = Console()
+err = Console(stderr=True)
+
+
+def say(message: str) -> None:
+    """One line on stderr."""
+    err.print(f"rowfleet: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_line(text: str) -> None:
+    """Text on stdout that scripts and shells read: no wrapping, no colour."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def print_json(value: object) -> None:
+    """For `--json`."""
+    print_line(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def call(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end. An interrupt ends it in order and exits 130."""
+    try:
+        return asyncio.run(work)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        say("interrupted")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def exit_with(code: int) -> NoReturn:
+    """End the command."""
+    raise typer.Exit(code)
+
+
+def exit_code(view: BatchView) -> int:
+    """What a batch that ended means to a script."""
+    if view.batch.state is State.SUCCEEDED:
+        return EXIT_OK
+    return EXIT_FAILED_ROWS if view.batch.state is State.COMPLETED_WITH_ERRORS else EXIT_BATCH_FAILED
+
+
+def stop_on_signals() -> asyncio.Event:
+    """SIGTERM or SIGINT asks to stop in order; the second one stops at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    main_task = asyncio.current_task()
+    assert main_task is not None
+
+    def on_signal() -> None:
+        if stop.is_set():
+            main_task.cancel()
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    return stop

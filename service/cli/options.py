@@ -1,0 +1,85 @@
+"""Options that commands share, and what they make of them: settings, roles, logs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.app import ROLES
+from service.errors import UsageError
+from service.settings import Settings, load_settings
+from service.telemetry import Metrics, configure_logging
+
+MappingsOption = Annotated[
+    Path | None, typer.Option("--mappings", help="Folder of mappings.", show_default=False)
+]
+SchemasOption = Annotated[
+    Path | None, typer.Option("--schemas", help="Folder of schemas.", show_default=False)
+]
+MappingOption = Annotated[str, typer.Option("--mapping", "-m", help="Name of the mapping (its file's stem).")]
+EndpointOption = Annotated[
+    str | None,
+    typer.Option("--endpoint-url", help="AWS endpoint, e.g. of `rowfleet local`.", show_default=False),
+]
+RegionOption = Annotated[str | None, typer.Option("--region", help="AWS region.", show_default=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", min=1, help="Only the first N rows.", show_default=False)
+]
+BatchArgument = Annotated[str, typer.Argument(metavar="BATCH", help="Batch id, e.g. my-tool#my-run.")]
+
+
+def settings_of(
+    *,
+    mappings: Path | None = None,
+    schemas: Path | None = None,
+    endpoint_url: str | None = None,
+    region: str | None = None,
+) -> Settings:
+    """The environment's settings, with what flags change. Raises SettingsError."""
+    folders = {
+        name: path for name, path in (("mappings", mappings), ("schemas", schemas)) if path is not None
+    }
+    loaded = load_settings(folders)
+    aws = {name: text for name, text in (("endpoint_url", endpoint_url), ("region", region)) if text}
+    return loaded.model_copy(update={"aws": loaded.aws.model_copy(update=aws)}) if aws else loaded
+
+
+def roles_of(text: str) -> list[str]:
+    """`all`, `none`, or names with commas. Raises UsageError."""
+    if text == "all":
+        return list(ROLES)
+    names = [] if text == "none" else [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in ROLES:
+            later = "comes with a later version of rowfleet" if name == "sweeper" else "is not a role"
+            raise UsageError(f"--roles: {name!r} {later}; there are {', '.join(ROLES)}")
+    return names
+
+
+def log_service(settings: Settings) -> None:
+    """A service process logs to stderr: JSON, or lines for people on a terminal."""
+    configure_logging(settings.log_level, as_json=_as_json(settings))
+
+
+def log_command(settings: Settings) -> None:
+    """A command that shows something itself logs errors only, unless more was asked for."""
+    level = settings.log_level if "log_level" in settings.model_fields_set else "error"
+    configure_logging(level, as_json=settings.log_format == "json")
+
+
+def service_metrics(settings: Settings, roles: list[str]) -> Metrics:
+    """Written to stdout, where CloudWatch Logs reads them; kept in memory on a terminal."""
+    emit = _print_line if _as_json(settings) else None
+    return Metrics({"service": settings.prefix, "role": "+".join(sorted(roles))}, emit)
+
+
+def _as_json(settings: Settings) -> bool:
+    return settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
+
+
+def _print_line(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 -- the metric line itself

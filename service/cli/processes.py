@@ -1,0 +1,205 @@
+"""Commands that run something: `run`, `local`, `serve`, `setup`."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service import app as service_app
+from service import embedded, local, render
+from service.app import ROLES, agent_opener, aws_options, connect, serve
+from service.aws.clients import open_clients
+from service.catalog import load_catalog
+from service.cli.console import call, err, exit_code, exit_with, out, print_json, print_line, stop_on_signals
+from service.cli.options import (
+    EndpointOption,
+    JsonOption,
+    LimitOption,
+    MappingOption,
+    MappingsOption,
+    RegionOption,
+    SchemasOption,
+    log_command,
+    log_service,
+    roles_of,
+    service_metrics,
+    settings_of,
+)
+from service.errors import UsageError
+from service.mapping import Catalog
+from service.model import BatchView
+from service.settings import Settings
+from service.status import status_json
+from service.submit import Request, readable
+
+app = typer.Typer()
+
+
+@app.command()
+def run(
+    source: Annotated[Path, typer.Argument(metavar="IN.csv", help="The file to process.")],
+    mapping: MappingOption,
+    target: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Result file (default: IN.output.csv).", show_default=False),
+    ] = None,
+    limit: LimitOption = None,
+    as_json: JsonOption = False,
+    mappings: MappingsOption = None,
+    schemas: SchemasOption = None,
+) -> None:
+    """Process a file on this machine: the whole pipeline, with an embedded AWS endpoint."""
+    settings = settings_of(mappings=mappings, schemas=schemas)
+    catalog = load_catalog(settings.mappings, settings.schemas)
+    request = Request(str(readable(str(source))), mapping, limit=limit)
+    path = target or source.with_name(f"{source.stem}.output.csv")
+    _check_agent(settings, catalog, mapping)
+    _check_writable(path)
+    log_command(settings)
+    exit_with(call(_run(settings, catalog, request, path, as_json=as_json)))
+
+
+async def _run(settings: Settings, catalog: Catalog, request: Request, path: Path, *, as_json: bool) -> int:
+    # Nothing outlives this command, so an interrupted run has nothing to drain for.
+    settings = settings.model_copy(update={"drain_timeout_s": 2.0})
+    stop = asyncio.Event()
+    async with local.local_service(settings, catalog.definition, ROLES, stop) as service:
+        with render.progress(err, quiet=as_json) as report:
+            view = await local.run_file(service, request, settings.bucket, report.update)
+        files: dict[str, Path] = {}
+        if not view.batch.error:
+            files = await _fetch_somewhere(service, view, path)
+        status = status_json(view, service.backend.clock)
+    if as_json:
+        print_json({**status, "files": {name: str(file) for name, file in files.items()}})
+    else:
+        render.show_finished(out, status, files)
+    return exit_code(view)
+
+
+async def _fetch_somewhere(service: local.Local, view: BatchView, path: Path) -> dict[str, Path]:
+    """The results at `path`; where that fails (a full disk), in the temporary folder: they were paid for."""
+    try:
+        return await local.fetch_results(service.backend, view, path)
+    except OSError as error:
+        spare = Path(tempfile.gettempdir()) / path.name
+        err.print(f"rowfleet: cannot write {path}: {error.strerror}; writing to {spare} instead", style="red")
+        try:
+            return await local.fetch_results(service.backend, view, spare)
+        except OSError as second:
+            raise UsageError(
+                f"cannot write {spare} either: {second.strerror}; the results are lost: make room, or name "
+                "another place with --out"
+            ) from None
+
+
+@app.command(name="local")
+def local_(
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65_535, help="Port of the endpoint; 0: any.")
+    ] = 4566,
+    roles: Annotated[str, typer.Option("--roles", help="all, none, or some of: " + ",".join(ROLES))] = "all",
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Keep queues, table and bucket in this folder.", show_default=False),
+    ] = None,
+    mappings: MappingsOption = None,
+    schemas: SchemasOption = None,
+) -> None:
+    """Keep an embedded AWS endpoint, all resources and all roles running on this machine."""
+    settings = settings_of(mappings=mappings, schemas=schemas)
+    catalog = load_catalog(settings.mappings, settings.schemas)
+    chosen = roles_of(roles)
+    log_service(settings)
+    call(_local(settings, catalog, chosen, port, data))
+
+
+async def _local(
+    settings: Settings, catalog: Catalog, roles: list[str], port: int, data: Path | None
+) -> None:
+    stop = stop_on_signals()
+    async with local.local_service(
+        settings, catalog.definition, roles, stop, port=port, data_dir=data
+    ) as service:
+        first = catalog.names[0] if catalog.names else "NAME"
+        exports = {
+            "AWS_ENDPOINT_URL": service.url,
+            "AWS_ACCESS_KEY_ID": embedded.ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": embedded.SECRET_KEY,
+            "AWS_REGION": embedded.REGION,
+            "AWS_DEFAULT_REGION": embedded.REGION,
+            "ROWFLEET_BUCKET": settings.bucket,
+            "ROWFLEET_TABLE": settings.table,
+            "ROWFLEET_PREFIX": settings.prefix,
+        }
+        lines = [f"export {name}={value}" for name, value in exports.items()]
+        lines += [
+            "",
+            f"# roles: {', '.join(roles) or 'none'}; mappings: {', '.join(catalog.names) or 'none'}",
+            f"# drop a file:  aws s3 cp FILE.csv s3://{settings.bucket}/{settings.incoming_prefix}{first}/",
+            f"# its result:   aws s3 ls --recursive s3://{settings.bucket}/results/",
+            "# Ctrl-C or SIGTERM stops",
+        ]
+        print_line("\n".join(lines))
+        await stop.wait()
+
+
+@app.command(name="serve")
+def serve_(
+    roles: Annotated[str, typer.Option("--roles", help="all, or some of: " + ",".join(ROLES))] = "all",
+    mappings: MappingsOption = None,
+    schemas: SchemasOption = None,
+    endpoint_url: EndpointOption = None,
+    region: RegionOption = None,
+) -> None:
+    """Be a service process, configured by the environment; SIGTERM drains it."""
+    settings = settings_of(mappings=mappings, schemas=schemas, endpoint_url=endpoint_url, region=region)
+    chosen = roles_of(roles)
+    if not chosen:
+        raise UsageError("--roles none: a service process plays at least one role")
+    catalog = load_catalog(settings.mappings, settings.schemas)
+    log_service(settings)
+    call(_serve(settings, catalog, chosen))
+
+
+async def _serve(settings: Settings, catalog: Catalog, roles: list[str]) -> None:
+    stop = stop_on_signals()
+    async with connect(settings, aws_options(settings), service_metrics(settings, roles)) as backend:
+        await serve(backend, settings, catalog.definition, roles, stop)
+
+
+@app.command()
+def setup(endpoint_url: EndpointOption = None, region: RegionOption = None) -> None:
+    """Create, or check, queues, table, bucket and notification on any endpoint."""
+    settings = settings_of(endpoint_url=endpoint_url, region=region)
+    log_command(settings)
+
+    async def work() -> list[str]:
+        async with open_clients(aws_options(settings)) as clients:
+            return await service_app.setup(clients, settings)
+
+    for line in call(work()):
+        out.print(line, highlight=False, soft_wrap=True)
+
+
+def _check_agent(settings: Settings, catalog: Catalog, name: str) -> None:
+    """Open and close the agent once, so that a missing variable is said before anything runs."""
+    mapping = catalog.definition(name).compile()
+
+    async def check() -> None:
+        await agent_opener(settings)(mapping).close()
+
+    asyncio.run(check())
+
+
+def _check_writable(path: Path) -> None:
+    """Fail before a row is spent where the result could not be written in the end."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+            pass
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}; name another place with --out") from None

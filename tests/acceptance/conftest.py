@@ -1,0 +1,37 @@
+"""The installed command in a folder of its own, alone or on the shared endpoint, and its agent."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.aws.provision import ResourceNames
+from tests.acceptance.support import Cli, Deployment, HttpAgent, serve_agent
+
+
+@pytest.fixture
+def agent() -> Iterator[HttpAgent]:
+    """An agent that the folder's mapping asks."""
+    with serve_agent() as made:
+        yield made
+
+
+@pytest.fixture
+def cli(tmp_path: Path, agent: HttpAgent) -> Iterator[Cli]:
+    """A folder with the mapping `up`, which asks the agent."""
+    made = Cli(tmp_path, {"AGENT_URL": agent.url})
+    made.mapping()
+    yield made
+    agent.release_all()
+    made.close()
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, endpoint: str, names: ResourceNames, agent: HttpAgent) -> Iterator[Deployment]:
+    """A folder with the mapping `up` and its own resources, made by `rowfleet setup`."""
+    made = Deployment(tmp_path, {"AGENT_URL": agent.url}, endpoint, names)
+    made.mapping()
+    assert made("setup", ROWFLEET_ROWS__MAX_RECEIVES="3").code == 0
+    yield made
+    agent.release_all()
+    made.close()

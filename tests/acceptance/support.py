@@ -1,0 +1,382 @@
+"""What the acceptance tests share: the installed command in a folder, an HTTP agent, a deployment."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, TypeVar
+
+import botocore.session
+from botocore.config import Config
+
+from service.aws.provision import ResourceNames
+from service.embedded import ACCESS_KEY, REGION, SECRET_KEY
+
+BIN = Path(sys.executable).parent
+DEADLINE_S = 60.0
+
+T = TypeVar("T")
+
+_TICK = threading.Event()
+
+
+def until(condition: Callable[[], T], what: str, deadline_s: float = DEADLINE_S) -> T:
+    """The condition's first truthy value; fails with `what` after the deadline."""
+    end = time.monotonic() + deadline_s
+    while not (value := condition()):
+        assert time.monotonic() < end, f"not within {deadline_s:g} s: {what}"
+        _TICK.wait(0.05)
+    return value
+
+
+# -- the agent -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Call:
+    """One invocation as the agent saw it. `path` tells the processes apart that were given their own."""
+
+    path: str
+    id: str
+    body: dict[str, Any]
+
+
+def upper(body: dict[str, Any]) -> tuple[int, Any]:
+    """The agent's usual answer; it refuses names that begin with `bad`."""
+    name = body["name"]
+    if name.startswith("bad"):
+        return 400, {"reason": f"{name} is not for me"}
+    return 200, {"category": name.upper()}
+
+
+@dataclass
+class HttpAgent:
+    """Answers by `answer`, keeps every call, and holds those whose path is in `held` until released."""
+
+    url: str = ""
+    answer: Callable[[dict[str, Any]], tuple[int, Any]] = upper
+    calls: list[Call] = field(default_factory=list)
+    _held: dict[str, threading.Event] = field(default_factory=dict)
+
+    def hold(self, path: str = "/") -> None:
+        """From now on calls of this path wait."""
+        self._held[path] = threading.Event()
+
+    def release(self, path: str = "/") -> None:
+        """Let the calls of this path be answered, those under way and those to come."""
+        self._held[path].set()
+
+    def release_all(self) -> None:
+        """Let everything go."""
+        for gate in self._held.values():
+            gate.set()
+
+    def handle(self, call: Call) -> tuple[int, Any]:
+        """Record, wait, answer."""
+        self.calls.append(call)
+        if (gate := self._held.get(call.path)) is not None:
+            gate.wait(2 * DEADLINE_S)
+        return self.answer(call.body)
+
+    def names(self, path: str | None = None) -> list[str]:
+        """The `name` of every row that was asked for, in order of arrival."""
+        return [call.body["name"] for call in self.calls if path in (None, call.path)]
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+    def handle_error(self, *_: object) -> None:
+        """A client that was killed is part of the tests."""
+
+
+@contextmanager
+def serve_agent() -> Iterator[HttpAgent]:
+    """An agent on a free port of 127.0.0.1."""
+    made = HttpAgent()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            status, reply = made.handle(Call(self.path, self.headers["Idempotency-Key"], body))
+            data = json.dumps(reply).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: object) -> None:
+            """The record is enough."""
+
+    server = _Server(("127.0.0.1", 0), Handler)
+    made.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    yield made
+    made.release_all()
+    server.shutdown()
+    server.server_close()
+    thread.join(DEADLINE_S)
+
+
+# -- the command ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> Any:
+        """Its stdout, which has to be JSON and nothing else."""
+        return json.loads(self.stdout)
+
+
+class Running:
+    """A command that runs, with its output in files. `until` fails early when it ends before its time."""
+
+    def __init__(self, command: list[str], folder: Path, env: dict[str, str], logs: Path) -> None:
+        stem = uuid.uuid4().hex[:8]
+        self._out, self._err = logs / f"{stem}.out", logs / f"{stem}.err"
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self.process = subprocess.Popen(
+                command, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err
+            )
+
+    @property
+    def stdout(self) -> str:
+        """What it wrote so far."""
+        return self._out.read_text("utf-8")
+
+    @property
+    def stderr(self) -> str:
+        """What it wrote so far."""
+        return self._err.read_text("utf-8")
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Its log lines of one event."""
+        lines = [line for line in self.stderr.splitlines(keepends=True) if line.endswith("}\n")]
+        return [entry for line in lines if (entry := json.loads(line))["event"] == name]
+
+    def until(self, condition: Callable[[], T], what: str) -> T:
+        """Like `until`, while the process lives."""
+
+        def alive() -> T:
+            value = condition()
+            assert value or self.process.poll() is None, f"{what}: it ended before:\n{self.stderr[-3000:]}"
+            return value
+
+        return until(alive, what)
+
+    def started(self) -> str:
+        """Wait for `service_started`; the health URL."""
+        return str(self.until(lambda: self.events("service_started"), "service_started")[0]["health"])
+
+    def finish(self, deadline_s: float = DEADLINE_S) -> Finished:
+        """Wait for its end."""
+        code = self.process.wait(deadline_s)
+        return Finished(code, self.stdout, self.stderr)
+
+    def stop(self, deadline_s: float = DEADLINE_S) -> Finished:
+        """SIGTERM, and wait for its end."""
+        self.process.terminate()
+        return self.finish(deadline_s)
+
+
+class Cli:
+    """The `rowfleet` command in one folder, in an environment that holds only what is given here."""
+
+    def __init__(self, root: Path, env: dict[str, str]) -> None:
+        self.folder, self.logs, self.temp = root / "work", root / "logs", root / "temp"
+        for folder in (self.folder, self.logs, self.temp, self.folder / "mappings"):
+            folder.mkdir()
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.temp),
+            "TMPDIR": str(self.temp),
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "ROWFLEET_INGEST__POLL_WAIT_S": "0.5",
+            "ROWFLEET_ROWS__POLL_WAIT_S": "0.5",
+            "ROWFLEET_RESULTS__POLL_WAIT_S": "0.5",
+            **env,
+        }
+        self._running: list[Running] = []
+
+    def start(self, *arguments: object, **env: str) -> Running:
+        """Start a command; it is killed at the end of the test if it still runs."""
+        return self.launch([str(BIN / "rowfleet"), *map(str, arguments)], **env)
+
+    def launch(self, command: list[str], **env: str) -> Running:
+        """Start any program, in the same folder and environment."""
+        running = Running(command, self.folder, {**self.env, **env}, self.logs)
+        self._running.append(running)
+        return running
+
+    def __call__(self, *arguments: object, **env: str) -> Finished:
+        """Run a command to its end."""
+        return self.start(*arguments, **env).finish()
+
+    def aws(self, *arguments: object, **env: str) -> Finished:
+        """The ordinary AWS CLI."""
+        return self.launch([str(BIN / "aws"), *map(str, arguments)], AWS_PAGER="", **env).finish()
+
+    def write(self, name: str, content: str | bytes) -> Path:
+        """A file in the folder, byte by byte."""
+        path = self.folder / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    def mapping(
+        self, name: str = "up", target: str = "invoke: http, url: '${AGENT_URL}'", more: str = ""
+    ) -> None:
+        """A mapping file whose one output field is `category`."""
+        self.write(
+            f"mappings/{name}.yaml",
+            f"target: {{type: tool, name: {name}, {target}}}\n"
+            "output_mapping:\n"
+            "  type: tool\n"
+            "  extraction_methods: [{method: direct, field_mappings: {category: '$.category'}}]\n" + more,
+        )
+
+    def files(self) -> set[str]:
+        """Everything in the folder."""
+        return {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()}
+
+    def close(self) -> None:
+        """Kill what still runs."""
+        for running in self._running:
+            if running.process.poll() is None:
+                running.process.kill()
+                running.process.wait(DEADLINE_S)
+
+
+# -- a deployment that processes share -----------------------------------------------------------------
+
+
+class Deployment(Cli):
+    """A folder whose environment names resources on an endpoint, and clients of one's own to look at them."""
+
+    def __init__(self, root: Path, env: dict[str, str], endpoint: str, names: ResourceNames) -> None:
+        keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_REGION": REGION}
+        ours = {
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_DEFAULT_REGION": REGION,
+            "ROWFLEET_BUCKET": names.bucket,
+            "ROWFLEET_TABLE": names.table,
+            "ROWFLEET_PREFIX": names.prefix,
+        }
+        super().__init__(root, keys | ours | env)
+        self.names = names
+        session = botocore.session.get_session()
+        config = Config(retries={"mode": "standard"}, s3={"addressing_style": "path"})
+        self.sqs, self.s3, self.dynamodb = (
+            session.create_client(
+                service,
+                region_name=REGION,
+                endpoint_url=endpoint,
+                aws_access_key_id=ACCESS_KEY,
+                aws_secret_access_key=SECRET_KEY,
+                config=config,
+            )
+            for service in ("sqs", "s3", "dynamodb")
+        )
+
+    def queue(self, role: str) -> str:
+        """The URL of a queue: `ingest`, `rows-dlq`, …."""
+        return str(self.sqs.get_queue_url(QueueName=f"{self.names.prefix}-{role}")["QueueUrl"])
+
+    def send_job(self, **job: Any) -> None:
+        """A job message on the ingest queue."""
+        self.sqs.send_message(QueueUrl=self.queue("ingest"), MessageBody=json.dumps({"v": 1, **job}))
+
+    def put(self, key: str, content: str) -> str:
+        """An object in the bucket; its URL."""
+        self.s3.put_object(Bucket=self.names.bucket, Key=key, Body=content.encode())
+        return f"s3://{self.names.bucket}/{key}"
+
+    def get(self, url: str) -> bytes:
+        """An object's bytes."""
+        bucket, _, key = url.removeprefix("s3://").partition("/")
+        return bytes(self.s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+
+    def status(self, batch: str) -> dict[str, Any] | None:
+        """`rowfleet status --json`, None while there is no such batch."""
+        answer = self("status", batch, "--json")
+        return answer.json if answer.code == 0 else None
+
+    def item(self, batch: str, sort: str = "#batch") -> dict[str, Any]:
+        """One item of the table as DynamoDB shows it; {} where there is none."""
+        key = {"batch_id": {"S": batch}, "row_id": {"S": sort}}
+        answer = self.dynamodb.get_item(TableName=self.names.table, Key=key, ConsistentRead=True)
+        return dict(answer.get("Item", {}))
+
+    def state(self, batch: str) -> str:
+        """The batch's state as it stands in the table, cheaper than a command; "" without a batch."""
+        return str(self.item(batch).get("state", {}).get("S", ""))
+
+    def ended(self, batch: str) -> dict[str, Any]:
+        """Wait for the batch's end; its status."""
+        final = {"SUCCEEDED", "COMPLETED_WITH_ERRORS", "FAILED", "CANCELLED"}
+        until(lambda: self.state(batch) in final, f"the end of {batch}: {self.item(batch)}")
+        status = self.status(batch)
+        assert status is not None
+        return status
+
+    def items(self, partition: str) -> list[dict[str, Any]]:
+        """All items of a partition of the table."""
+        pages = self.dynamodb.get_paginator("query").paginate(
+            TableName=self.names.table,
+            KeyConditionExpression="batch_id = :id",
+            ExpressionAttributeValues={":id": {"S": partition}},
+            ConsistentRead=True,
+        )
+        return [item for page in pages for item in page["Items"]]
+
+    def counted(self, batch: str) -> tuple[int, int]:
+        """`succeeded` and `failed`, summed over the counter items."""
+        counters = [item for item in self.items(batch) if item["row_id"]["S"].startswith("#count#")]
+        return (
+            sum(int(item.get("succeeded", {"N": "0"})["N"]) for item in counters),
+            sum(int(item.get("failed", {"N": "0"})["N"]) for item in counters),
+        )
+
+
+def unique_names() -> ResourceNames:
+    """Resource names nobody else uses."""
+    unique = uuid.uuid4().hex[:12]
+    return ResourceNames(f"bucket-{unique}", f"table-{unique}", f"t{unique}")
+
+
+# -- files ---------------------------------------------------------------------------------------------
+
+RESULT_COLUMNS = ["_status", "_execution_time_ms", "_timestamp", "_error"]
+
+
+def table(content: bytes | str | Path) -> list[dict[str, str]]:
+    """The rows of a CSV file, by the standard library."""
+    data = content.read_bytes() if isinstance(content, Path) else content
+    text = data.decode("utf-8") if isinstance(data, bytes) else data
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def people(count: int) -> str:
+    """A CSV of `count` rows: `name,n`."""
+    return "name,n\n" + "".join(f"person {n},{n}\n" for n in range(1, count + 1))

@@ -1,0 +1,315 @@
+"""What is wrong with the input, the configuration or AWS is said in one line, with the right exit code."""
+
+import errno
+import json
+import os
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from service.embedded import REGION
+from tests.acceptance.support import BIN, Cli, Deployment, Finished, HttpAgent, people, table, unique_names
+
+KEYS = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": REGION}
+
+
+def says(done: Finished, code: int, *words: str) -> None:
+    """One line on stderr in our own words, the exit code, and no traceback anywhere."""
+    assert "Traceback" not in done.stderr + done.stdout
+    assert done.code == code, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("rowfleet: "), done.stderr
+    for word in words:
+        assert word in done.stderr, done.stderr
+
+
+# -- found before anything runs ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def good(cli: Cli, agent: HttpAgent) -> Iterator[Cli]:
+    """A folder in which `run in.csv --mapping up` would work; afterwards nothing was asked or written."""
+    cli.write("in.csv", people(3))
+    before = {name: (cli.folder / name).read_bytes() for name in cli.files()}
+    yield cli
+    assert agent.calls == []
+    assert {name: (cli.folder / name).read_bytes() for name in before} == before
+    written = cli.files() - set(before) - {"mappings/broken.yaml", ".env"}
+    assert not written
+
+
+def test_a_missing_input_file(good: Cli) -> None:
+    """The file is named: 2."""
+    says(good("run", "nothing.csv", "--mapping", "up"), 2, "nothing.csv", "no file")
+
+
+def test_an_input_that_is_a_folder(good: Cli) -> None:
+    """The path is named: 2."""
+    says(good("run", "mappings", "--mapping", "up"), 2, "mappings", "directory")
+
+
+def test_an_unknown_mapping(good: Cli) -> None:
+    """The name, those that there are, and where to add one: 2."""
+    says(good("run", "in.csv", "--mapping", "upp"), 2, "'upp'", "known: up", "mappings/upp.yaml")
+
+
+def test_no_folder_of_mappings(good: Cli) -> None:
+    """The folder, and the option that names another: 2."""
+    says(good("run", "in.csv", "--mapping", "up", "--mappings", "gone"), 2, "gone", "--mappings")
+
+
+def test_broken_yaml(good: Cli) -> None:
+    """File and line of what is no YAML: 2."""
+    good.write("mappings/broken.yaml", "target:\n  type: tool\n name: [\n")
+    says(good("run", "in.csv", "--mapping", "up"), 2, "mappings/broken.yaml:3")
+
+
+def test_a_missing_agent_variable(good: Cli) -> None:
+    """The variable that `${AGENT_URL}` refers to, and where: 2."""
+    del good.env["AGENT_URL"]
+    says(good("run", "in.csv", "--mapping", "up"), 2, "AGENT_URL", "not set")
+
+
+def test_an_unknown_setting(good: Cli) -> None:
+    """The variable, and the one that was meant: 2."""
+    done = good("run", "in.csv", "--mapping", "up", ROWFLEET_WORKER__MAX_INFLIGHT_ROW="3")
+    says(done, 2, "ROWFLEET_WORKER__MAX_INFLIGHT_ROW is not a setting", "ROWFLEET_WORKER__MAX_INFLIGHT_ROWS?")
+
+
+def test_a_setting_with_a_wrong_value(good: Cli) -> None:
+    """The variable, what it has to be, and what it is: 2. Likewise from `.env`."""
+    done = good("run", "in.csv", "--mapping", "up", ROWFLEET_COMMIT__LINGER_S="soon")
+    says(done, 2, "ROWFLEET_COMMIT__LINGER_S", "number", "soon")
+    good.write(".env", "ROWFLEET_COMMIT__LINGER_S=later\n")
+    says(good("settings"), 2, "ROWFLEET_COMMIT__LINGER_S", "number", "later")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "in.csv", "--mapping", "up", "--flag"], "--flag"),
+        (["run", "in.csv"], "--mapping"),
+        (["run", "in.csv", "--mapping", "up", "--limit", "0"], "--limit"),
+        (["rum"], "rum"),
+        (["local", "--roles", "splitter,chef"], "chef"),
+    ],
+    ids=lambda value: "-".join(value[:2]) if isinstance(value, list) else value,
+)
+def test_bad_usage(good: Cli, arguments: list[str], words: str) -> None:
+    """What of the command line is wrong: 2."""
+    done = good(*arguments)
+    assert done.code == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "place", ["gone/out.csv", "in.csv/out.csv", "/proc/out.csv", "mappings", "in.csv"],
+    ids=["no-folder", "folder-is-a-file", "not-writable", "is-a-folder", "is-the-input"],
+)  # fmt: skip
+def test_a_place_for_results_that_cannot_be_written(good: Cli, place: str) -> None:
+    """The path and `--out`, before a row is spent on results that could not be kept: 2."""
+    says(good("run", "in.csv", "--mapping", "up", "--out", place), 2, place, "--out")
+
+
+def test_a_port_in_use(good: Cli) -> None:
+    """`local` names the port and the option: 2."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        says(good("local", "--port", port), 2, str(port), "in use", "--port")
+
+
+# -- found in the file ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", ("empty", "no header")),
+        ('name,n\nann,1\n"bob,2\ncid,3\n', ("quote", "line 3")),
+    ],
+    ids=["no-bytes", "no-end-of-quote"],
+)
+def test_a_file_that_is_no_table(cli: Cli, content: str, words: tuple[str, ...]) -> None:
+    """The batch fails with the reason, and leaves no files behind: 1."""
+    cli.write("in.csv", content)
+    before = cli.files()
+    done = cli("run", "in.csv", "--mapping", "up")
+    assert done.code == 1, done.stderr
+    for word in words:
+        assert word in done.stdout
+    assert cli.files() == before
+    says(done, 1, *words)
+
+
+def test_a_missing_column(cli: Cli, agent: HttpAgent) -> None:
+    """The batch fails before a row is spent: the column that is missing, and those that are there: 1."""
+    cli.mapping(more="input_mapping: {column_mappings: {name: Surname}}\n")
+    cli.write("in.csv", people(3))
+    before = cli.files()
+    done = cli("run", "in.csv", "--mapping", "up", "--json")
+    assert done.code == 1, done.stderr
+    assert done.json["state"] == "FAILED"
+    assert done.json["files"] == {}
+    for word in ("Surname", "name", "n"):
+        assert word in done.json["error"]
+    assert agent.calls == []
+    assert cli.files() == before
+    says(done, 1, "Surname")
+
+
+# -- results that cannot be written in the end ---------------------------------------------------------
+
+
+def test_a_folder_that_vanishes_during_the_run(cli: Cli, agent: HttpAgent) -> None:
+    """The results, which were paid for, go to the temporary folder, and a line says where."""
+    cli.write("in.csv", people(2))
+    (cli.folder / "results").mkdir()
+    agent.hold()
+    running = cli.start("run", "in.csv", "--mapping", "up", "--out", "results/out.csv")
+    running.until(lambda: agent.calls, "a row at the agent")
+    shutil.rmtree(cli.folder / "results")
+    agent.release()
+    done = running.finish()
+    says(done, 0, "cannot write results/out.csv", str(cli.temp / "out.csv"))
+    assert len(table(cli.temp / "out.csv")) == 2
+    assert (cli.temp / "out.manifest.json").exists()
+
+
+def test_a_full_disk(cli: Cli) -> None:
+    """Where the results fit nowhere, it is said that they are lost, and nothing is half written: 2.
+
+    A limit on the size of a file stands in for the disk: writing beyond it is an OSError just so.
+    """
+    cli.mapping("big", "invoke: python, function: 'agent_mod:answer'")
+    cli.write("agent_mod.py", "def answer(row):\n    return {'category': 'x' * 10_000}\n")
+    cli.write("in.csv", people(50))
+    before = cli.files()
+    limited = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2**18, 2**18)); "
+    limited += "os.execv(sys.argv[1], sys.argv[1:])"
+    command = [str(BIN / "python"), "-c", limited, str(BIN / "rowfleet"), "run", "in.csv", "--mapping", "big"]
+    done = cli.launch(command, PYTHONDONTWRITEBYTECODE="1").finish()
+    assert done.code == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert os.strerror(errno.EFBIG) in done.stderr
+    assert "lost" in done.stderr
+    assert "--out" in done.stderr
+    assert cli.files() == before
+    assert not [path.name for path in cli.temp.iterdir() if "out" in path.name]
+
+
+# -- AWS -----------------------------------------------------------------------------------------------
+
+
+def commands(cli: Cli) -> dict[str, list[str]]:
+    """Every command that needs AWS."""
+    cli.write("in.csv", people(3))
+    return {
+        "status": ["status", "up#x"],
+        "watch": ["watch", "up#x"],
+        "errors": ["errors", "up#x"],
+        "list": ["list"],
+        "submit": ["submit", "in.csv", "--mapping", "up"],
+        "serve": ["serve", "--roles", "worker"],
+        "setup": ["setup"],
+    }
+
+
+COMMANDS = ["status", "list", "submit", "serve", "setup"]
+
+
+@contextmanager
+def refusing(status: int, body: dict[str, str]) -> Iterator[str]:
+    """Something that answers every call of AWS's JSON protocol with an error; its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            data = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/x-amz-json-1.0")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: object) -> None:
+            """Nobody reads it."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def check_all(cli: Cli, env: dict[str, str], *words: str) -> None:
+    """Every command says the same, side by side."""
+    ways = commands(cli)
+    running = {name: cli.start(*ways[name], **KEYS, **env) for name in COMMANDS}
+    for one in running.values():
+        says(one.finish(), 2, *words)
+
+
+def test_aws_that_cannot_be_reached(cli: Cli) -> None:
+    """A closed port: the address, and what to check: 2."""
+    with socket.create_server(("127.0.0.1", 0)) as once:
+        port = once.getsockname()[1]
+    check_all(cli, {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}, f"127.0.0.1:{port}", "AWS_ENDPOINT_URL")
+
+
+def test_credentials_that_aws_does_not_know(cli: Cli) -> None:
+    """AWS's own words and the variables to check, never the secret: 2."""
+    error = {
+        "__type": "com.amazon.coral.service#UnrecognizedClientException",
+        "message": "The security token included in the request is invalid.",
+    }
+    with refusing(400, error) as url:
+        check_all(cli, {"AWS_ENDPOINT_URL": url}, "credentials", "security token", "AWS_ACCESS_KEY_ID")
+
+
+def test_a_permission_that_is_missing(cli: Cli) -> None:
+    """The permission and what it is needed on: 2."""
+    error = {"__type": "com.amazon.coral.service#AccessDeniedException", "message": "not authorized"}
+    with refusing(403, error) as url:
+        check_all(cli, {"AWS_ENDPOINT_URL": url}, "sqs:GetQueueUrl", "rowfleet-ingest", "not authorized")
+
+
+def test_no_credentials_and_no_region(cli: Cli) -> None:
+    """What to set: 2."""
+    says(cli("list"), 2, "region", "AWS_REGION")
+    says(cli("list", "--region", REGION), 2, "credentials", "AWS_PROFILE", "AWS_ACCESS_KEY_ID")
+
+
+@pytest.mark.parametrize("missing", ["queue", "bucket", "table"])
+def test_resources_that_are_not_there(deployment: Deployment, missing: str) -> None:
+    """The resource by name, and `rowfleet setup`: 2."""
+    other = unique_names()
+    name = {"queue": other.prefix, "bucket": other.bucket, "table": other.table}[missing]
+    variable = {"queue": "ROWFLEET_PREFIX", "bucket": "ROWFLEET_BUCKET", "table": "ROWFLEET_TABLE"}[missing]
+    deployment.write("in.csv", people(1))
+    command = ["submit", "in.csv", "--mapping", "up"] if missing == "bucket" else ["list"]
+    says(deployment(*command, **{variable: name}), 2, name, "rowfleet setup")
+
+
+def test_a_batch_that_is_not_there(deployment: Deployment) -> None:
+    """The id, and the command that lists those that are: 2."""
+    for command in ("status", "watch", "errors"):
+        says(deployment(command, "up#nothing"), 2, "up#nothing", "rowfleet list")
+
+
+def test_a_submit_that_cannot_be(deployment: Deployment) -> None:
+    """A local file or an object that is not there, an id that cannot be one: each is named: 2."""
+    deployment.write("in.csv", people(1))
+    says(deployment("submit", "gone.csv", "--mapping", "up"), 2, "gone.csv")
+    gone = f"s3://{deployment.names.bucket}/gone.csv"
+    says(deployment("submit", gone, "--mapping", "up"), 2, gone)
+    says(deployment("submit", "in.csv", "--mapping", "up", "--execution-id", "a b"), 2, "'a b'")
+    assert Path(deployment.folder / "in.csv").exists()

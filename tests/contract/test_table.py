@@ -1,0 +1,421 @@
+"""Table: one suite over memory and the real protocol (DynamoDB as ministack speaks it)."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from service.aws.clients import AwsOptions, open_clients
+from service.aws.dynamodb import DynamoTable
+from service.aws.provision import ResourceNames
+from service.aws.tables import provision_table
+from service.embedded import ACCESS_KEY, REGION, SECRET_KEY
+from service.errors import BatchRejectedError, RowRejectedError, RowTooLargeError
+from service.memory import MemoryTable
+from service.model import (
+    Batch,
+    Checkpoint,
+    Commit,
+    Counts,
+    Dialect,
+    Location,
+    Outcome,
+    RowError,
+    Source,
+    State,
+    Status,
+)
+from service.ports import COMMIT_LIMIT, OutcomePage, Table
+
+NOW = "2026-11-18T10:00:00.000Z"
+LATER = "2026-11-18T10:05:00.000Z"
+TTL = 1_900_000_000
+
+BATCH = Batch(
+    tool_name="address-search",
+    execution_id="exec-1",
+    state=State.SPLITTING,
+    source=Source("bucket", "incoming/a b.csv", "etag", "v1", 1234),
+    output=Location("bucket", "results/"),
+    mapping_digest="digest",
+    columns=("address", "", "größe"),
+    output_fields=("exchange",),
+    dialect=Dialect("utf-8", ";", 3),
+    limit=20,
+    checkpoint=Checkpoint(10, 200, 12),
+    created_at=NOW,
+    updated_at=NOW,
+    ttl=TTL,
+    notes=("one note",),
+)
+
+
+@pytest.fixture(params=["memory", "ministack"])
+async def table(request: pytest.FixtureRequest, names: ResourceNames) -> AsyncIterator[Table]:
+    if request.param == "memory":
+        yield MemoryTable()
+        return
+    options = AwsOptions(REGION, request.getfixturevalue("endpoint"), ACCESS_KEY, SECRET_KEY)
+    async with open_clients(options) as clients:
+        await provision_table(clients, names.table)
+        yield DynamoTable(clients, names.table)
+
+
+def outcome(number: int, *, round_: int = 1, failed: bool = False, **fields: Any) -> Outcome:
+    made = Outcome(
+        number=number,
+        round=round_,
+        status=Status.FAILED if failed else Status.SUCCESS,
+        input_data={"address": f"{number} Downing Street"},
+        output_data={} if failed else {"exchange": "WHITEHALL"},
+        execution_time_ms=100,
+        timestamp=NOW,
+        worker="w1",
+        error=RowError("AgentRejectedError", "HTTP 400") if failed else None,
+    )
+    return replace(made, **fields)
+
+
+def commit(*outcomes: Outcome, batch: Batch = BATCH, slot: int = 0, token: str = "") -> Commit:
+    round_ = outcomes[0].round
+    token = token or str(uuid.uuid4())
+    return Commit(batch.batch_id, round_, batch.partitions, slot, outcomes, token, TTL)
+
+
+async def all_pages(
+    table: Table, batch: Batch, partition: int, limit: int, *, failed: bool
+) -> list[OutcomePage]:
+    pages: list[OutcomePage] = []
+    after: int | None = 0
+    while after is not None:
+        read = table.failed if failed else table.outcomes
+        pages.append(await read(batch, partition, after=after, limit=limit))
+        after = pages[-1].after
+    return pages
+
+
+async def numbers(
+    table: Table, batch: Batch = BATCH, partition: int = 0, limit: int = 1000, *, failed: bool = False
+) -> list[int]:
+    pages = await all_pages(table, batch, partition, limit, failed=failed)
+    return [found.number for page in pages for found in page.outcomes]
+
+
+# -- batches
+
+
+async def test_open_stores_the_batch_and_its_definition(table: Table) -> None:
+    """A new batch is stored as it is, whatever is set or absent, with its definition."""
+    assert await table.open(BATCH, '{"type": "agent"}') == BATCH
+    view = await table.read(BATCH.batch_id)
+    assert view is not None
+    assert (view.batch, view.counts) == (BATCH, Counts())
+    assert await table.definition(BATCH.batch_id, "digest") == '{"type": "agent"}'
+    assert await table.definition(BATCH.batch_id, "other") is None
+    bare = Batch("t", "e", State.SPLITTING, Source("b", "k"), Location("b", ""))
+    assert await table.open(bare, "{}") == bare
+    assert (await table.read("t#e")).batch == bare  # type: ignore[union-attr]
+
+
+async def test_open_returns_what_stands(table: Table) -> None:
+    """A batch id that is taken keeps its batch: the second opener gets the first one's."""
+    await table.open(BATCH, "{}")
+    assert await table.open(replace(BATCH, source=Source("other", "key")), "{}") == BATCH
+
+
+async def test_concurrent_opens_agree(table: Table) -> None:
+    """Of many openers at once, one wins and all get its batch."""
+    batches = [replace(BATCH, updated_at=str(number)) for number in range(8)]
+    opened = await asyncio.gather(*(table.open(batch, "{}") for batch in batches))
+    assert len(set(opened)) == 1
+
+
+async def test_an_unknown_batch_is_none(table: Table) -> None:
+    """Reading what is not there is no error, and moving it does nothing."""
+    assert await table.read("no#batch") is None
+    assert not await table.seal("no#batch", 1, NOW)
+    assert not await table.move("no#batch", expected=State.RUNNING, round=1, to=State.PAUSED, now=NOW)
+    assert not await table.checkpoint(BATCH)
+
+
+async def test_checkpoints_go_forward_while_splitting(table: Table) -> None:
+    """A checkpoint stores progress, columns, dialect and notes; an older one is refused."""
+    await table.open(replace(BATCH, columns=(), dialect=None), "{}")
+    further = replace(
+        BATCH, checkpoint=Checkpoint(20, 400, 25), columns=("a",), notes=("n",), updated_at=LATER
+    )
+    assert await table.checkpoint(further)
+    assert await table.checkpoint(further)
+    assert not await table.checkpoint(replace(BATCH, checkpoint=Checkpoint(19, 380, 24)))
+    assert (await table.read(BATCH.batch_id)).batch == further  # type: ignore[union-attr]
+    assert await table.checkpoint(replace(further, dialect=None))
+    assert (await table.read(BATCH.batch_id)).batch.dialect is None  # type: ignore[union-attr]
+
+
+async def test_seal_ends_splitting(table: Table) -> None:
+    """Sealing sets the total and RUNNING, once; then no checkpoint is taken any more."""
+    await table.open(BATCH, "{}")
+    assert await table.seal(BATCH.batch_id, 30, LATER)
+    assert not await table.seal(BATCH.batch_id, 31, LATER)
+    assert not await table.checkpoint(replace(BATCH, checkpoint=Checkpoint(99, 9, 9)))
+    expected = replace(BATCH, state=State.RUNNING, total=30, updated_at=LATER)
+    assert (await table.read(BATCH.batch_id)).batch == expected  # type: ignore[union-attr]
+
+
+async def test_move_needs_state_and_round(table: Table) -> None:
+    """A move happens from the expected state and round only; a final state sets when it finished."""
+    await table.open(replace(BATCH, state=State.RUNNING), "{}")
+    move = table.move
+    key = BATCH.batch_id
+    assert not await move(key, expected=State.PAUSED, round=1, to=State.RUNNING, now=LATER)
+    assert not await move(key, expected=State.RUNNING, round=2, to=State.AGGREGATING, now=LATER)
+    assert await move(key, expected=State.RUNNING, round=1, to=State.AGGREGATING, now=LATER)
+    expected = replace(BATCH, state=State.AGGREGATING, updated_at=LATER)
+    assert (await table.read(key)).batch == expected  # type: ignore[union-attr]
+    assert await move(key, expected=State.AGGREGATING, round=1, to=State.FAILED, now=LATER, error="disk")
+    expected = replace(expected, state=State.FAILED, finished_at=LATER, error="disk")
+    assert (await table.read(key)).batch == expected  # type: ignore[union-attr]
+
+
+async def test_one_of_many_movers_wins(table: Table) -> None:
+    """Of concurrent moves from one state, exactly one is True."""
+    await table.open(replace(BATCH, state=State.RUNNING), "{}")
+    moves = (
+        table.move(BATCH.batch_id, expected=State.RUNNING, round=1, to=State.AGGREGATING, now=NOW)
+        for _ in range(8)
+    )
+    assert sum(await asyncio.gather(*moves)) == 1
+
+
+async def test_recent_is_newest_first(table: Table) -> None:
+    """Batches are listed by creation, the newest first, up to the limit, as they stand now."""
+    for minute in (3, 1, 2):
+        batch = replace(BATCH, execution_id=f"e{minute}", created_at=f"2026-11-18T10:0{minute}:00Z")
+        await table.open(batch, "{}")
+    await table.seal("address-search#e3", 5, LATER)
+    found = await table.recent(2)
+    assert [(batch.execution_id, batch.state) for batch in found] == [
+        ("e3", State.RUNNING),
+        ("e2", State.SPLITTING),
+    ]
+
+
+# -- commits
+
+
+async def test_a_commit_stores_outcomes_and_counts(table: Table) -> None:
+    """All fields of an outcome come back, and the counters add up over slots."""
+    await table.open(BATCH, "{}")
+    good = outcome(1, attempts=3, input_tokens=10, output_tokens=5)
+    bad = outcome(2, failed=True)
+    assert await table.commit(commit(good, slot=3)) == ()
+    assert await table.commit(commit(bad, outcome(3), slot=7)) == ()
+    assert await table.outcome(BATCH, 1) == good
+    assert await table.outcome(BATCH, 2) == bad
+    assert await table.outcome(BATCH, 4) is None
+    view = await table.read(BATCH.batch_id)
+    assert view is not None
+    assert view.counts == Counts(2, 1, 300, 10, 5)
+
+
+async def test_a_taken_row_cancels_the_commit(table: Table) -> None:
+    """Where rows are committed already their indices come back and nothing at all is applied."""
+    await table.open(BATCH, "{}")
+    await table.commit(commit(outcome(2), outcome(4)))
+    assert list(await table.commit(commit(outcome(1), outcome(2), outcome(3), outcome(4)))) == [1, 3]
+    assert await numbers(table) == [2, 4]
+    assert (await table.read(BATCH.batch_id)).counts.done == 2  # type: ignore[union-attr]
+
+
+async def test_the_same_token_applies_once(table: Table) -> None:
+    """Repeating a commit under its token says that it is applied, and counts nothing twice."""
+    await table.open(BATCH, "{}")
+    once = commit(outcome(1), outcome(2))
+    assert await table.commit(once) == ()
+    assert await table.commit(once) == ()
+    assert (await table.read(BATCH.batch_id)).counts.done == 2  # type: ignore[union-attr]
+
+
+async def test_a_token_for_other_outcomes_is_a_bug(table: Table) -> None:
+    """Reusing a token for another commit is not taken for success."""
+    await table.open(BATCH, "{}")
+    first = commit(outcome(1))
+    await table.commit(first)
+    with pytest.raises(RuntimeError, match="bug"):
+        await table.commit(commit(outcome(2), token=first.token))
+
+
+async def test_concurrent_commits_count_each_row_once(table: Table) -> None:
+    """Workers that commit the same rows at once end up with each row counted once."""
+    await table.open(BATCH, "{}")
+
+    async def work(worker: int) -> None:
+        pending = [outcome(number, worker=f"w{worker}") for number in range(1, 31)]
+        while pending:
+            taken = await table.commit(commit(*pending[:10], slot=worker))
+            pending = [entry for index, entry in enumerate(pending[:10]) if index not in taken][
+                : 10 if taken else 0
+            ] + pending[10:]
+
+    await asyncio.gather(*(work(worker) for worker in range(4)))
+    assert (await table.read(BATCH.batch_id)).counts.succeeded == 30  # type: ignore[union-attr]
+    assert await numbers(table) == list(range(1, 31))
+
+
+async def test_a_later_round_replaces_an_outcome(table: Table) -> None:
+    """A redriven row is committed anew; an earlier round's late commit is not; counters are per round."""
+    second = replace(BATCH, round=2)
+    await table.open(second, "{}")
+    await table.commit(commit(outcome(1, failed=True)))
+    assert await numbers(table, failed=True) == [1]
+    assert await table.commit(commit(outcome(1, round_=2))) == ()
+    assert list(await table.commit(commit(outcome(1, failed=True)))) == [0]
+    assert (await table.outcome(BATCH, 1)).status is Status.SUCCESS  # type: ignore[union-attr]
+    assert await numbers(table, failed=True) == []
+    assert (await table.read(BATCH.batch_id)).counts == Counts(1, 0, 100)  # type: ignore[union-attr]
+
+
+async def test_the_largest_commit_fits(table: Table) -> None:
+    """99 outcomes go in one commit; 100, none, or a row twice are bugs of the caller."""
+    await table.open(BATCH, "{}")
+    rows = [outcome(number) for number in range(1, COMMIT_LIMIT + 2)]
+    assert await table.commit(commit(*rows[:COMMIT_LIMIT])) == ()
+    with pytest.raises(ValueError, match="distinct"):
+        await table.commit(commit(*rows))
+    with pytest.raises(ValueError, match="distinct"):
+        await table.commit(commit(rows[0], rows[0]))
+
+
+async def test_values_survive(table: Table) -> None:
+    """JSON comes back with the same values; whole numbers as int, fractions as Decimal."""
+    await table.open(BATCH, "{}")
+    values = {
+        "text": "größe 😀",
+        "empty": "",
+        "": "nameless",
+        "none": None,
+        "yes": True,
+        "zero": 0,
+        "big": 12345678901234567890,
+        "list": [1, "a", [], {}],
+        "map": {"a": {"b": [None]}},
+    }
+    numbers = {"half": 0.5, "money": Decimal("19.99"), "thirty-eight": Decimal("0." + "1" * 38)}
+    assert await table.commit(commit(outcome(1, output_data=values | numbers))) == ()
+    found = (await table.outcome(BATCH, 1)).output_data  # type: ignore[union-attr]
+    assert found == values | {name: Decimal(str(number)) for name, number in numbers.items()}
+    assert [type(found[name]) for name in ("yes", "zero", "half")] == [bool, int, Decimal]
+
+
+async def test_numbers_that_do_not_fit_come_back_as_their_text(table: Table) -> None:
+    """A number beyond DynamoDB's range is kept, exactly, as text."""
+    await table.open(BATCH, "{}")
+    values = {
+        "digits": int("9" * 39),
+        "large": Decimal("1E+126"),
+        "tiny": 1e-300,
+        "pi": Decimal("3." + "14" * 19),
+    }
+    await table.commit(commit(outcome(1, output_data=values)))
+    found = (await table.outcome(BATCH, 1)).output_data  # type: ignore[union-attr]
+    assert found == {"digits": "9" * 39, "large": "1E+126", "tiny": "1e-300", "pi": "3." + "14" * 19}
+
+
+async def test_nan_is_refused(table: Table) -> None:
+    """What is no JSON is refused, naming the row, and nothing is applied."""
+    with pytest.raises(RowRejectedError, match="row 2"):
+        await table.commit(commit(outcome(1), outcome(2, output_data={"x": float("nan")})))
+    assert await table.outcome(BATCH, 1) is None
+
+
+async def test_a_row_too_large_is_refused(table: Table) -> None:
+    """An item above 400 KB is refused in words that name the row; nothing is applied."""
+    await table.open(BATCH, "{}")
+    with pytest.raises(RowTooLargeError, match="row 2"):
+        await table.commit(commit(outcome(1), outcome(2, output_data={"text": "x" * 410_000})))
+    assert await table.outcome(BATCH, 1) is None
+    assert await table.commit(commit(outcome(2, output_data={"text": "x" * 390_000}))) == ()
+
+
+async def test_a_transaction_too_large_is_refused(table: Table) -> None:
+    """Outcomes that fit one by one but not together are refused: the caller splits them."""
+    await table.open(BATCH, "{}")
+    rows = [outcome(number, output_data={"text": "x" * 350_000}) for number in range(1, 13)]
+    with pytest.raises(RowTooLargeError, match="12 outcomes"):
+        await table.commit(commit(*rows))
+    assert await table.commit(commit(*rows[:10])) == ()
+
+
+async def test_a_row_nested_too_deeply_is_refused(table: Table) -> None:
+    """DynamoDB holds 32 levels."""
+    await table.open(BATCH, "{}")
+    deep: Any = "x"
+    for _ in range(40):
+        deep = [deep]
+    with pytest.raises(RowTooLargeError, match="row 1 is nested"):
+        await table.commit(commit(outcome(1, output_data={"deep": deep})))
+
+
+async def test_a_batch_too_large_is_refused(table: Table) -> None:
+    """A header or definition that does not fit an item fails the batch in words."""
+    with pytest.raises(BatchRejectedError, match="cannot hold this batch"):
+        await table.open(BATCH, "x" * 410_000)
+    await table.open(BATCH, "{}")
+    with pytest.raises(BatchRejectedError, match="cannot hold this batch"):
+        await table.checkpoint(replace(BATCH, columns=("c" * 410_000,)))
+
+
+# -- reading outcomes
+
+
+async def test_outcomes_are_ascending_and_paged(table: Table) -> None:
+    """Pages hold at most `limit` outcomes in row order; `after` leads through all of them."""
+    await table.open(BATCH, "{}")
+    await table.commit(commit(*(outcome(number) for number in (9, 100, 2, 11, 1))))
+    pages = await all_pages(table, BATCH, 0, 2, failed=False)
+    assert [len(page.outcomes) for page in pages] == [2, 2, 1]
+    assert await numbers(table, limit=2) == [1, 2, 9, 11, 100]
+    page = await table.outcomes(BATCH, 0, after=9, limit=10)
+    assert ([found.number for found in page.outcomes], page.after) == ([11, 100], None)
+    assert not (await table.outcomes(BATCH, 0, after=9_999_999_999, limit=10)).outcomes
+
+
+async def test_a_page_is_about_a_megabyte(table: Table) -> None:
+    """Large outcomes end a page early."""
+    await table.open(BATCH, "{}")
+    rows = [outcome(number, output_data={"text": "x" * 300_000}) for number in range(1, 8)]
+    await table.commit(commit(*rows))
+    pages = await all_pages(table, BATCH, 0, 100, failed=False)
+    assert len(pages) > 1
+    assert await numbers(table, limit=100) == list(range(1, 8))
+
+
+async def test_partitions_hold_their_rows(table: Table) -> None:
+    """Row i is in partition i mod P, also among the failed ones, and under its own key."""
+    batch = replace(BATCH, partitions=3)
+    await table.open(batch, "{}")
+    await table.commit(commit(*(outcome(number, failed=number > 5) for number in range(1, 9)), batch=batch))
+    assert [await numbers(table, batch, partition) for partition in range(3)] == [
+        [3, 6],
+        [1, 4, 7],
+        [2, 5, 8],
+    ]
+    failed = [await numbers(table, batch, partition, failed=True) for partition in range(3)]
+    assert failed == [[6], [7], [8]]
+    assert (await table.outcome(batch, 7)).number == 7  # type: ignore[union-attr]
+    assert (await table.read(batch.batch_id)).counts.done == 8  # type: ignore[union-attr]
+
+
+async def test_failed_finds_only_failed_rows(table: Table) -> None:
+    """The index of failures gives whole outcomes, in order and in pages."""
+    await table.open(BATCH, "{}")
+    await table.commit(commit(*(outcome(number, failed=number % 2 == 0) for number in range(1, 9))))
+    assert await numbers(table, limit=3, failed=True) == [2, 4, 6, 8]
+    page = await table.failed(BATCH, 0, after=6, limit=10)
+    assert list(page.outcomes) == [outcome(8, failed=True)]

@@ -1,0 +1,349 @@
+"""What the stage tests share: a laboratory of memory ports, a scripted agent, and deliveries by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+import random
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+import stamina
+
+from service.aggregator import AggregateLimits, Aggregator
+from service.clock import SystemClock
+from service.consume import ConsumeLimits, Consumer, Delivery
+from service.lease import Lease
+from service.mapping import Catalog, Definition
+from service.memory import MemoryClock, MemoryObjects, MemoryQueue, MemoryTable
+from service.messages import RowMessage, encode
+from service.model import Batch, BatchView, Location, Outcome, RowError, Source, State, Status
+from service.ports import Invocation, Message, Outgoing, Queue, Reply
+from service.runs import Runs
+from service.settle import Completion, SettleLimits, Settler
+from service.splitter import SplitLimits, Splitter
+from service.telemetry import Metrics
+from service.worker import Worker, WorkLimits
+
+DEMO = """
+target: {type: tool, name: demo, invoke: python, function: "demo:ask"}
+input_mapping: {column_mappings: {name: name}}
+output_mapping:
+  type: tool
+  extraction_methods: [{method: direct, field_mappings: {answer: $.answer}}]
+execution:
+  timeout_seconds: 10
+  retry_policy: {max_attempts: 3, base_seconds: 2, cap_seconds: 60}
+"""
+BUCKET = "in"
+KEY = "files/rows.csv"
+
+
+def definition_of(yaml: str, name: str = "demo") -> Definition:
+    """A run definition as the catalog compiles it."""
+    return Catalog.load({f"{name}.yaml": yaml}, {}).definition(name)
+
+
+class ScriptedAgent:
+    """Answers by a function of the invocation, which may be async; an exception it returns is raised."""
+
+    def __init__(self, script: Callable[[Invocation], object] | None = None) -> None:
+        self.script = script or (lambda invocation: {"answer": f"re: {invocation.body['name']}"})
+        self.calls: list[Invocation] = []
+        self.running = self.most_running = 0
+        self.closed = 0
+
+    async def invoke(self, invocation: Invocation) -> Reply:
+        """Ask the script."""
+        self.calls.append(invocation)
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            answer = self.script(invocation)
+            if inspect.isawaitable(answer):
+                answer = await answer
+        finally:
+            self.running -= 1
+        if isinstance(answer, Exception):
+            raise answer
+        return Reply(answer)
+
+    async def close(self) -> None:
+        """Count it."""
+        self.closed += 1
+
+
+class Places:
+    """Stands for the consumer behind a delivery made by hand: counts what the delivery tells it."""
+
+    def __init__(self) -> None:
+        self.freed = 0
+        self.blocked = self.most_blocked = 0
+
+    def place_freed(self) -> None:
+        """The delivery's work has ended."""
+        self.freed += 1
+
+    def count_blocked(self, change: int) -> None:
+        """It waits elsewhere, or does not any more."""
+        self.blocked += change
+        self.most_blocked = max(self.most_blocked, self.blocked)
+
+
+class Lab:
+    """Memory ports, and every stage on them. `table`, `rows` and the like may be replaced before use."""
+
+    def __init__(self, clock=None, table=None) -> None:
+        self.clock = clock or MemoryClock()
+        self.table = table or MemoryTable()
+        self.objects = MemoryObjects()
+        self.dead = {name: MemoryQueue(f"{name}-dlq", self.clock) for name in ("ingest", "rows", "aggregate")}
+        self.ingest: Queue = self.queue("ingest")
+        self.rows: Queue = self.queue("rows")
+        self.aggregate: Queue = self.queue("aggregate")
+        self.metrics = Metrics()
+        self.definitions = {"demo": definition_of(DEMO)}
+        self.agent = ScriptedAgent()
+        self.tokens = (f"{number:036d}" for number in itertools.count(1))
+        self._ids = itertools.count(1)
+
+    def queue(self, name: str, max_receives: int = 5) -> MemoryQueue:
+        """A queue with its dead-letter queue."""
+        return MemoryQueue(name, self.clock, dead_letters=self.dead[name], max_receives=max_receives)
+
+    # -- stages ----------------------------------------------------------------------------------------
+
+    def find(self, name: str) -> Definition:
+        """The catalog's part."""
+        return Catalog().definition(name) if name not in self.definitions else self.definitions[name]
+
+    @property
+    def completion(self) -> Completion:
+        """Step 6."""
+        return Completion(self.table, self.aggregate, self.clock)
+
+    def settler(self, *, slot: int = 0, **limits) -> Settler:
+        """A settler with a short linger."""
+        limits = SettleLimits(**{"linger_s": 0.005, "timeout_s": 5.0} | limits)
+        return Settler(
+            self.table,
+            self.completion,
+            limits,
+            self.metrics,
+            slot=slot,
+            tokens=lambda: next(self.tokens),
+        )
+
+    def runs(self, open_agent=None, *, max_places: int = 64) -> Runs:
+        """Runs whose agent is `self.agent`."""
+        return Runs(self.table, open_agent or (lambda _: self.agent), self.clock, max_places=max_places)
+
+    def worker(self, settler: Settler, runs: Runs | None = None, *, name="w1", inline_wait_s=5.0) -> Worker:
+        """A worker."""
+        return Worker(
+            self.table,
+            self.rows,
+            runs or self.runs(),
+            settler,
+            WorkLimits(name, inline_wait_s),
+            self.clock,
+            self.metrics,
+            random.Random(7),
+        )
+
+    @asynccontextmanager
+    async def working(self, runs: Runs | None = None, **options) -> AsyncIterator[Worker]:
+        """A worker with a settler of its own."""
+        async with self.settler() as settler:
+            yield self.worker(settler, runs, **options)
+
+    def splitter(self, **limits) -> Splitter:
+        """A splitter with small windows."""
+        return Splitter(
+            self.table,
+            self.rows,
+            self.objects,
+            self.completion,
+            self.find,
+            SplitLimits(**{"checkpoint_rows": 10, "read_bytes": 64, "results_bucket": "out"} | limits),
+            self.clock,
+            self.metrics,
+        )
+
+    def aggregator(self, page_rows: int = 1_000) -> Aggregator:
+        """An aggregator."""
+        return Aggregator(self.table, self.objects, AggregateLimits(page_rows), self.clock, self.metrics)
+
+    def consumer(self, queue: Queue, handle, **limits) -> Consumer:
+        """A consumer without lingers."""
+        defaults = {"poll_wait_s": 1.0, "receive_linger_s": 0.0, "delete_linger_s": 0.0, "drain_s": 5.0}
+        return Consumer(queue, handle, ConsumeLimits(**defaults | limits), self.clock, self.metrics)
+
+    @asynccontextmanager
+    async def consuming(self, *consumers: Consumer) -> AsyncIterator[asyncio.Event]:
+        """The consumers at work; at the end they are told to stop and time goes on until they have."""
+        stop = asyncio.Event()
+        tasks = [asyncio.create_task(consumer.run(stop)) for consumer in consumers]
+        try:
+            yield stop
+        finally:
+            stop.set()
+            await self.until(lambda: all(task.done() for task in tasks), step_s=1.0)
+            await asyncio.gather(*tasks)
+
+    async def until(self, is_true: Callable[[], bool], *, step_s: float = 0.0) -> None:
+        """Let everybody run, and time pass in steps of `step_s`, until something is true."""
+        async with asyncio.timeout(10):
+            while not is_true():
+                await self.pass_time(step_s)
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass where it is ours to turn."""
+        if isinstance(self.clock, MemoryClock):
+            await self.clock.advance(seconds)
+        else:
+            await asyncio.sleep(0)
+
+    # -- data ------------------------------------------------------------------------------------------
+
+    async def put(self, text: str | bytes, key: str = KEY) -> Source:
+        """Upload a source."""
+        body = text.encode() if isinstance(text, str) else text
+        await self.objects.put(BUCKET, key, body, content_type="text/csv")
+        return await self.objects.head(BUCKET, key)
+
+    def job(self, execution_id: str = "e1", key: str = KEY, **more) -> str:
+        """A job message for the source."""
+        return encode(
+            {"v": 1, "mapping": "demo", "source": f"s3://{BUCKET}/{key}", "execution_id": execution_id} | more
+        )
+
+    def delivery(self, body: str, *, receives: int = 1, places: Places | None = None) -> Delivery:
+        """A message in a handler's hands."""
+        message = Message(f"m{next(self._ids)}", body, f"r{next(self._ids)}", receives)
+        return Delivery(Lease(message, self.clock.monotonic()), places or Places())
+
+    async def batch(
+        self, total: int | None = 3, *, execution_id="e1", state=State.RUNNING, definition=None, **changes
+    ) -> Batch:
+        """A batch as the splitter leaves it; with `total` None it is still being split."""
+        definition = definition or self.definitions["demo"]
+        mapping = definition.compile()
+        batch = Batch(
+            tool_name="demo",
+            execution_id=execution_id,
+            state=State.SPLITTING,
+            source=Source(BUCKET, KEY, "etag"),
+            output=Location("out", f"results/demo/{execution_id}/"),
+            mapping_digest=definition.digest,
+            columns=("id", "name"),
+            output_fields=mapping.output_fields,
+            created_at="2026-11-23T07:00:00.000Z",
+            ttl=2_000_000_000,
+        )
+        batch = replace(batch, **changes)
+        if total is not None:
+            batch = replace(batch, total=total, state=state)
+        return await self.table.open(batch, definition.text)
+
+    def row(self, number: int, batch: Batch, **more) -> RowMessage:
+        """The message of row `number`."""
+        return RowMessage(batch.batch_id, batch.round, number, (str(number), f"name {number}"), **more)
+
+    def outcome(self, number: int, *, failed: str = "", round_: int = 1, **more) -> Outcome:
+        """An outcome, FAILED where `failed` says why."""
+        return Outcome(
+            number=number,
+            round=round_,
+            status=Status.FAILED if failed else Status.SUCCESS,
+            input_data={"id": str(number), "name": f"name {number}"},
+            output_data={} if failed else {"answer": f"re: name {number}"},
+            execution_time_ms=5,
+            timestamp="2026-11-23T07:00:01.000Z",
+            worker="w1",
+            error=RowError("AgentRejectedError", failed) if failed else None,
+            **more,
+        )
+
+    async def view(self, batch_id: str = "demo#e1") -> BatchView:
+        """The batch and its counts as they stand."""
+        view = await self.table.read(batch_id)
+        assert view is not None
+        return view
+
+    async def outcomes(self, batch: Batch) -> dict[int, Outcome]:
+        """All outcomes by number."""
+        found: dict[int, Outcome] = {}
+        for partition in range(batch.partitions):
+            page = await self.table.outcomes(batch, partition, after=0, limit=10_000)
+            found |= {outcome.number: outcome for outcome in page.outcomes}
+        return found
+
+    async def waiting(self, queue: Queue) -> list[str]:
+        """The bodies of all visible messages, which are hidden for an hour by looking at them."""
+        bodies: list[str] = []
+        while messages := await queue.receive(10, wait_s=0, visibility_s=3600):
+            bodies += [message.body for message in messages]
+        return bodies
+
+    async def sent_rows(self) -> list[RowMessage]:
+        """The row messages that wait, by number."""
+        rows = [RowMessage.decode(body) for body in await self.waiting(self.rows)]
+        return sorted(rows, key=lambda row: row.number)
+
+    async def send(self, queue: Queue, *bodies: str) -> None:
+        """Send messages as they are."""
+        for body in bodies:
+            await queue.send([Outgoing(body)])
+
+
+@pytest.fixture(autouse=True)
+def quick_retries() -> Iterator[None]:
+    """Repetitions of calls do not wait, and end after 20 attempts."""
+    with stamina.set_testing(True, attempts=20):
+        yield
+
+
+@pytest.fixture
+def lab() -> Lab:
+    """A laboratory whose time is turned by hand."""
+    return Lab()
+
+
+@pytest.fixture
+def make_lab() -> Callable[..., Lab]:
+    """For laboratories with a clock or table of their own."""
+    return Lab
+
+
+@pytest.fixture
+def real_lab() -> Lab:
+    """A laboratory on the system's clock."""
+    return Lab(SystemClock())
+
+
+@pytest.fixture
+def scripted() -> type[ScriptedAgent]:
+    """The scripted agent, to script."""
+    return ScriptedAgent
+
+
+@pytest.fixture
+def places() -> Places:
+    """What a delivery tells its consumer."""
+    return Places()
+
+
+@pytest.fixture
+def define() -> Callable[[str], Definition]:
+    """Compiles a run definition."""
+    return definition_of
+
+
+@pytest.fixture
+def demo_yaml() -> str:
+    """The mapping of most tests."""
+    return DEMO

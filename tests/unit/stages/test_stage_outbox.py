@@ -1,0 +1,123 @@
+"""Sending in packed batches."""
+
+import json
+
+import pytest
+import stamina
+
+from service.errors import AccessError, RetryableError, ThrottledError, UnreachableError
+from service.memory import MemoryClock, MemoryQueue
+from service.outbox import pack, send_all
+from service.ports import MESSAGE_BYTES, Outgoing
+
+
+class RefusingQueue(MemoryQueue):
+    """Refuses or fails by script: a function of the call's number and its bodies."""
+
+    def __init__(self, script) -> None:
+        super().__init__("q", MemoryClock())
+        self.script = script
+        self.calls: list[list[str]] = []
+
+    async def send(self, messages):
+        """Send what the script lets through."""
+        self.calls.append([message.body for message in messages])
+        refused = self.script(len(self.calls), self.calls[-1])
+        if isinstance(refused, Exception):
+            raise refused
+        await super().send([m for index, m in enumerate(messages) if index not in refused])
+        return refused
+
+    async def bodies(self) -> list[str]:
+        """What arrived."""
+        found = []
+        while messages := await self.receive(10, wait_s=0, visibility_s=60):
+            found += [message.body for message in messages]
+        return found
+
+
+def outgoing(count, size=1):
+    return [Outgoing(json.dumps(number).ljust(size)) for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("count", "sizes"), [(0, []), (1, [1]), (10, [10]), (11, [10, 1]), (25, [10, 10, 5])]
+)
+def test_messages_are_packed_by_ten_in_order(count, sizes):
+    """A batch call holds at most ten messages, in the order they came, none twice."""
+    messages = outgoing(count)
+    batches = list(pack(messages))
+    assert [len(batch) for batch in batches] == sizes
+    assert [message for batch in batches for message in batch] == messages
+
+
+def test_messages_are_packed_by_a_mebibyte():
+    """The messages of one call add up to at most 1 MiB, and exactly 1 MiB is still one call."""
+    half = MESSAGE_BYTES // 2
+    assert [len(batch) for batch in pack(outgoing(4, half))] == [2, 2]
+    assert [len(batch) for batch in pack(outgoing(3, half + 1))] == [1, 1, 1]
+    assert [len(batch) for batch in pack(outgoing(2, MESSAGE_BYTES))] == [1, 1]
+
+
+async def test_only_refused_entries_are_sent_again():
+    """Entries refused under HTTP 200 are repeated alone, so that the others arrive once."""
+    queue = RefusingQueue(lambda call, _: (1, 3) if call == 1 else (0,) if call == 2 else ())
+    await send_all(queue, outgoing(5))
+    assert queue.calls == [["0", "1", "2", "3", "4"], ["1", "3"], ["1"]]
+    assert sorted(await queue.bodies()) == ["0", "1", "2", "3", "4"]
+
+
+async def test_an_error_repeats_the_rest_of_its_batch_only():
+    """A failing call repeats what is left of its batch; what was accepted before is not sent again."""
+    script = {1: (2,), 2: ThrottledError("slow down"), 3: UnreachableError("gone")}
+    queue = RefusingQueue(lambda call, _: script.get(call, ()))
+    await send_all(queue, outgoing(13))
+    assert queue.calls[:4] == [[str(n) for n in range(10)], ["2"], ["2"], ["2"]]
+    assert sorted(map(int, await queue.bodies())) == list(range(13))
+
+
+async def test_a_queue_that_refuses_for_good_is_a_retryable_error():
+    """A batch that cannot be got through in time fails its sender, naming the queue."""
+    queue = RefusingQueue(lambda *_: (0,))
+    with pytest.raises(RetryableError, match="q refused 1 of 2"):
+        await send_all(queue, outgoing(2), concurrency=4)
+    assert len(queue.calls) == 20
+
+
+async def test_partial_progress_is_kept_by_an_error():
+    """When a later batch fails, the earlier ones have been sent, once."""
+    queue = RefusingQueue(lambda _, bodies: UnreachableError("gone") if "10" in bodies else ())
+    with pytest.raises(UnreachableError):
+        await send_all(queue, outgoing(15))
+    assert sorted(map(int, await queue.bodies())) == list(range(10))
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+async def test_a_missing_permission_is_told_as_such(concurrency):
+    """AccessError reaches the sender as itself, at once: no retry will help."""
+    queue = RefusingQueue(lambda *_: AccessError("sqs:SendMessage is not allowed"))
+    with pytest.raises(AccessError, match="sqs:SendMessage"):
+        await send_all(queue, outgoing(2), concurrency=concurrency)
+    assert len(queue.calls) == 1
+
+
+async def test_concurrent_sending_sends_each_message_once():
+    """Several senders share one stream of batches; each message is sent by one of them."""
+    queue = RefusingQueue(lambda call, _: (0,) if call % 3 == 0 else ())
+    await send_all(queue, outgoing(207), concurrency=16)
+    assert sorted(map(int, await queue.bodies())) == list(range(207))
+
+
+async def test_nothing_to_send_calls_nothing():
+    """An empty stream makes no call."""
+    queue = RefusingQueue(lambda *_: ())
+    await send_all(queue, [], concurrency=3)
+    assert queue.calls == []
+
+
+async def test_a_short_refusal_is_waited_out():
+    """Outside of testing a refusal is repeated after a pause, and goes through."""
+    queue = RefusingQueue(lambda call, _: (0,) if call == 1 else ())
+    with stamina.set_testing(False):
+        await send_all(queue, outgoing(1))
+    assert await queue.bodies() == ["0"]

@@ -1,0 +1,138 @@
+"""The lean clients: what they parse, count, keep apart and give up on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+from botocore.exceptions import ClientError
+
+from service.aws.clients import AwsOptions, Clients, open_clients
+from service.aws.dynamodb import DynamoTable
+from service.aws.provision import ResourceNames
+from service.aws.sqs import SqsQueue
+from service.aws.tables import provision_table
+from service.errors import ConfigError, UnknownResultError, UnreachableError
+from service.ports import Outgoing
+
+IMPATIENT = AwsOptions(
+    "us-east-1",
+    "http://127.0.0.1:9",
+    "test",
+    "test",
+    connect_timeout_s=0.5,
+    read_timeout_s=0.3,
+    max_attempts=1,
+)
+
+
+@asynccontextmanager
+async def server(answer: bytes | None) -> AsyncIterator[str]:
+    """An HTTP server that gives one answer, hangs up without one, or hangs."""
+    handlers: set[asyncio.Task[None] | None] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handlers.add(asyncio.current_task())
+        await reader.readuntil(b"\r\n\r\n")
+        if answer == b"hang":
+            await reader.read()
+        elif answer is not None:
+            head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+            writer.write(head % len(answer) + answer)
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with listening:
+        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+        await asyncio.gather(*filter(None, handlers))
+
+
+async def test_every_attempt_is_counted(aws_options: AwsOptions, names: ResourceNames) -> None:
+    """`on_call` hears service and operation of each HTTP attempt."""
+    calls: Counter[tuple[str, str]] = Counter()
+    async with open_clients(aws_options, lambda *call: calls.update([call])) as clients:
+        await clients.sqs.create_queue(QueueName=names.queue("rows"))
+        await clients.s3.create_bucket(Bucket=names.bucket)
+        with pytest.raises(ClientError):
+            await clients.dynamodb.describe_table(TableName="none")
+    assert calls == {("sqs", "CreateQueue"): 1, ("s3", "CreateBucket"): 1, ("dynamodb", "DescribeTable"): 1}
+
+
+async def test_cancellation_reasons_survive(clients: Clients, names: ResourceNames) -> None:
+    """The lean parser leaves errors to botocore, which keeps the reasons of a cancelled transaction."""
+    await provision_table(clients, names.table)
+    put = {
+        "TableName": names.table,
+        "Item": {"batch_id": {"S": "a"}, "row_id": {"S": "b"}},
+        "ConditionExpression": "attribute_exists(batch_id)",
+    }
+    with pytest.raises(ClientError) as caught:
+        await clients.dynamodb.transact_write_items(TransactItems=[{"Put": put}])
+    assert caught.value.response["CancellationReasons"][0]["Code"] == "ConditionalCheckFailed"
+
+
+async def test_answers_keep_their_metadata(clients: Clients) -> None:
+    """Request ids and the HTTP status are there for logs."""
+    answer = await clients.dynamodb.list_tables()
+    assert answer["ResponseMetadata"]["HTTPStatusCode"] == 200
+    assert answer["ResponseMetadata"]["RequestId"]
+
+
+async def test_a_long_poll_does_not_delay_a_send(aws_options: AwsOptions, names: ResourceNames) -> None:
+    """Receives have connections of their own: with one connection each, a send goes through at once."""
+    async with open_clients(replace(aws_options, max_connections=1)) as clients:
+        made = await clients.sqs.create_queue(QueueName=names.queue("rows"))
+        queue = SqsQueue(clients, "rows", made["QueueUrl"])
+        receiving = asyncio.create_task(queue.receive(1, wait_s=10, visibility_s=30))
+        await asyncio.sleep(0.05)
+        started = time.monotonic()
+        await queue.send([Outgoing("x")])
+        assert time.monotonic() - started < 5
+        assert [message.body for message in await receiving] == ["x"]
+
+
+async def test_nobody_listens() -> None:
+    """No connection at all is UnreachableError, with the address and the remedy."""
+    async with open_clients(IMPATIENT) as clients:
+        with pytest.raises(UnreachableError, match=r"cannot reach http://127\.0\.0\.1:9.*--endpoint-url"):
+            await DynamoTable(clients, "t").read("a#b")
+
+
+@pytest.mark.parametrize("answer", [None, b"hang"])
+async def test_no_answer_is_an_unknown_result(answer: bytes | None) -> None:
+    """A server that took the request and closed, or says nothing in time, may have applied it."""
+    async with server(answer) as url, open_clients(replace(IMPATIENT, endpoint_url=url)) as clients:
+        with pytest.raises(UnknownResultError):
+            await SqsQueue(clients, "rows", url).send([Outgoing("x")])
+
+
+async def test_a_foreign_answer_is_an_unknown_result() -> None:
+    """HTML where JSON belongs (a captive portal, a proxy) is no success."""
+    async with server(b"<html>") as url, open_clients(replace(IMPATIENT, endpoint_url=url)) as clients:
+        with pytest.raises(UnknownResultError, match="not AWS's"):
+            await SqsQueue(clients, "rows", url).send([Outgoing("x")])
+
+
+async def test_a_malformed_endpoint_is_a_config_error() -> None:
+    """The address is checked when clients are opened."""
+    with pytest.raises(ConfigError):
+        async with open_clients(replace(IMPATIENT, endpoint_url="not a url")):
+            pass
+
+
+async def test_a_proxy_is_not_asked_for_this_machine(
+    aws_options: AwsOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HTTP_PROXY is for the world, not for an endpoint on the loopback."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    async with open_clients(aws_options) as clients:
+        assert "TableNames" in await clients.dynamodb.list_tables()

@@ -1,0 +1,146 @@
+"""What ministack never answers: cancelled for other reasons, throttled, half refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, ReadTimeoutError
+
+from service.aws.clients import AwsOptions, Clients
+from service.aws.dynamodb import DynamoTable
+from service.aws.sqs import SqsQueue
+from service.errors import (
+    AccessError,
+    ConflictError,
+    RetryableError,
+    RowTooLargeError,
+    ThrottledError,
+    UnknownResultError,
+)
+from service.model import Commit, Outcome, Status
+from service.ports import Outgoing
+
+
+@dataclass
+class Answering:
+    """A client whose every operation gives one answer, and remembers what it was asked."""
+
+    answer: Any
+    asked: list[dict[str, Any]] = field(default_factory=list)
+
+    def __getattr__(self, operation: str) -> Any:
+        async def call(**parameters: Any) -> Any:
+            self.asked.append(parameters)
+            if isinstance(self.answer, Exception):
+                raise self.answer
+            return self.answer
+
+        return call
+
+
+def clients(answer: Any) -> Clients:
+    client = Answering(answer)
+    return Clients(AwsOptions("us-east-1"), sqs=client, sqs_poll=client, dynamodb=client, s3=client)
+
+
+def commit(rows: int = 2) -> Commit:
+    outcomes = tuple(
+        Outcome(number, 1, Status.SUCCESS, {}, {}, 1, "2026-11-18T10:00:00Z") for number in range(1, rows + 1)
+    )
+    return Commit("t#e", 1, 1, 7, outcomes, "token", 1_900_000_000)
+
+
+def refused(code: str, *reasons: str) -> ClientError:
+    return ClientError(
+        {
+            "Error": {"Code": code, "Message": "words"},
+            "CancellationReasons": [{"Code": reason, "Message": f"about {reason}"} for reason in reasons],
+        },
+        "TransactWriteItems",
+    )
+
+
+CANCELLED = "TransactionCanceledException"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (refused(CANCELLED, "None", "TransactionConflict", "None"), ConflictError),
+        (refused(CANCELLED, "ConditionalCheckFailed", "None", "TransactionConflict"), ConflictError),
+        (refused(CANCELLED, "None", "ThrottlingError", "None"), ThrottledError),
+        (refused(CANCELLED, "ProvisionedThroughputExceeded", "None", "None"), ThrottledError),
+        (refused(CANCELLED, "ValidationError", "None", "None"), RowTooLargeError),
+        (refused(CANCELLED, "AccessDenied", "None", "None"), AccessError),
+        (refused(CANCELLED, "SomethingNew", "None", "None"), RetryableError),
+        (refused(CANCELLED), RetryableError),
+        (refused("TransactionInProgressException"), ConflictError),
+        (refused("ThrottlingException"), ThrottledError),
+        (refused("ValidationException"), AccessError),
+        (refused("InternalServerError"), UnknownResultError),
+        (refused("IdempotentParameterMismatchException"), RuntimeError),
+        (ReadTimeoutError(endpoint_url="http://x", error="slow"), UnknownResultError),
+    ],
+)
+async def test_each_refusal_of_a_commit_has_its_class(error: Exception, expected: type[Exception]) -> None:
+    """A conflict or throttle is nothing applied; no answer is unknown; nothing is taken for success."""
+    with pytest.raises(expected) as caught:
+        await DynamoTable(clients(error), "table").commit(commit())
+    assert type(caught.value) is expected
+
+
+async def test_only_taken_rows_come_back_as_indices() -> None:
+    """Where every reason is a row that exists, their indices are the answer."""
+    error = refused(CANCELLED, "None", "ConditionalCheckFailed", "None")
+    assert list(await DynamoTable(clients(error), "table").commit(commit())) == [1]
+
+
+async def test_a_commit_is_one_transaction_under_its_token() -> None:
+    """Rows and counter go in one call: a condition on each row, the sums on the worker's slot."""
+    opened = clients({})
+    await DynamoTable(opened, "table").commit(commit())
+    (asked,) = opened.dynamodb.asked
+    assert asked["ClientRequestToken"] == "token"
+    *puts, counter = asked["TransactItems"]
+    condition = "attribute_not_exists(#row_id) OR #round < :round"
+    assert [put["Put"]["ConditionExpression"] for put in puts] == [condition, condition]
+    assert counter["Update"]["Key"] == {"batch_id": {"S": "t#e"}, "row_id": {"S": "#count#001#07"}}
+    assert counter["Update"]["ExpressionAttributeValues"][":succeeded"] == {"N": "2"}
+
+
+def failed(code: str, *, fault: bool) -> dict[str, Any]:
+    entries = [
+        {"Id": "2", "Code": code, "SenderFault": fault},
+        {"Id": "0", "Code": code, "SenderFault": fault},
+    ]
+    return {"Successful": [{"Id": "1"}], "Failed": entries}
+
+
+async def test_entries_that_failed_inside_sqs_are_sent_again() -> None:
+    """A batch may fail in part under HTTP 200: just those entries come back, in order."""
+    queue = SqsQueue(clients(failed("InternalError", fault=False)), "rows", "url")
+    assert list(await queue.send([Outgoing("x")] * 3)) == [0, 2]
+    queue = SqsQueue(clients(failed("RequestThrottled", fault=True)), "rows", "url")
+    assert list(await queue.send([Outgoing("x")] * 3)) == [0, 2]
+    assert list(await queue.delete(["a", "b", "c"])) == [0, 2]
+
+
+async def test_an_entry_that_can_never_be_sent_is_an_error() -> None:
+    """Sending again what SQS calls the sender's fault would never end."""
+    queue = SqsQueue(clients(failed("InvalidMessageContents", fault=True)), "rows", "url")
+    with pytest.raises(AccessError, match="InvalidMessageContents"):
+        await queue.send([Outgoing("x")] * 3)
+
+
+@pytest.mark.parametrize("code", ["ReceiptHandleIsInvalid", "InvalidParameterValue", "MessageNotInflight"])
+async def test_lost_leases_are_told_from_trouble(code: str) -> None:
+    """A stale receipt is a lost lease; an internal error is not, and the call may be repeated."""
+    assert list(
+        await SqsQueue(clients(failed(code, fault=True)), "rows", "url").extend(["a", "b", "c"], 5)
+    ) == [0, 2]
+    with pytest.raises(RetryableError):
+        await SqsQueue(clients(failed("InternalError", fault=False)), "rows", "url").extend(
+            ["a", "b", "c"], 5
+        )

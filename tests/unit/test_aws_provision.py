@@ -1,0 +1,125 @@
+"""Provisioning creates what is missing, mends what it may, and says what it may not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from service.aws.clients import AwsOptions, Clients, open_clients
+from service.aws.provision import QueueOptions, ResourceNames, provision, queue_urls
+from service.aws.s3 import S3Objects
+from service.aws.sqs import SqsQueue
+from service.embedded import ACCESS_KEY, SECRET_KEY
+from service.errors import ConfigError
+from service.messages import decode_ingest
+
+
+async def attributes(clients: Clients, url: str) -> dict[str, str]:
+    answer = await clients.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+    found: dict[str, str] = answer["Attributes"]
+    return found
+
+
+async def test_everything_is_created_once(clients: Clients, names: ResourceNames) -> None:
+    """The first run creates, the second finds; a dropped CSV is announced on the ingest queue."""
+    first = await provision(clients, names, {"rows": QueueOptions(visibility_s=45, max_receives=3)})
+    assert len(first) == 11
+    assert not any("found" in line for line in first)
+    second = await provision(clients, names, {"rows": QueueOptions(visibility_s=45, max_receives=3)})
+    assert len(second) == 11
+    assert all("found" in line for line in second), second
+    urls = await queue_urls(clients, names)
+    assert sorted(urls) == ["aggregate", "aggregate-dlq", "ingest", "ingest-dlq", "rows", "rows-dlq"]
+    rows = await attributes(clients, urls["rows"])
+    assert (rows["VisibilityTimeout"], rows["MessageRetentionPeriod"]) == ("45", "345600")
+    redrive = json.loads(rows["RedrivePolicy"])
+    assert int(redrive["maxReceiveCount"]) == 3
+    assert redrive["deadLetterTargetArn"].endswith(names.dead_letters("rows"))
+    assert (await attributes(clients, urls["rows-dlq"]))["MessageRetentionPeriod"] == "1209600"
+    await drop_and_receive(clients, names, urls["ingest"])
+
+
+async def drop_and_receive(clients: Clients, names: ResourceNames, url: str) -> None:
+    objects = S3Objects(clients)
+    for key in ("incoming/tool/b ü.txt", "other/tool/c.csv", "incoming/tool/a b ü.csv"):
+        await objects.put(names.bucket, key, b"x\n1\n", content_type="text/csv")
+    queue = SqsQueue(clients, "ingest", url)
+    jobs = []
+    while not jobs:
+        for message in await queue.receive(10, wait_s=5, visibility_s=30):
+            jobs += decode_ingest(message.body)
+    assert [(job.mapping, job.source.key) for job in jobs] == [("tool", "incoming/tool/a b ü.csv")]
+    assert jobs[0].source.is_same_object(await objects.head(names.bucket, "incoming/tool/a b ü.csv"))
+
+
+async def test_changed_queue_settings_are_brought_up_to_date(clients: Clients, names: ResourceNames) -> None:
+    """A queue with other attributes is updated, and the line says which."""
+    await provision(clients, names)
+    lines = await provision(clients, names, {"rows": QueueOptions(visibility_s=90)})
+    assert f"queue {names.queue('rows')}: updated VisibilityTimeout" in lines
+    url = (await queue_urls(clients, names))["rows"]
+    assert (await attributes(clients, url))["VisibilityTimeout"] == "90"
+
+
+async def test_existing_notifications_and_rules_stay(clients: Clients, names: ResourceNames) -> None:
+    """What others configured on the bucket and the queue is kept."""
+    made = await clients.sqs.create_queue(QueueName=names.prefix + "-mine")
+    arn = (await attributes(clients, made["QueueUrl"]))["QueueArn"]
+    await clients.s3.create_bucket(Bucket=names.bucket)
+    mine: dict[str, Any] = {"Id": "mine", "QueueArn": arn, "Events": ["s3:ObjectRemoved:*"]}
+    await clients.s3.put_bucket_notification_configuration(
+        Bucket=names.bucket, NotificationConfiguration={"QueueConfigurations": [mine]}
+    )
+    rule = {"ID": "logs", "Status": "Enabled", "Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 1}}
+    await clients.s3.put_bucket_lifecycle_configuration(
+        Bucket=names.bucket, LifecycleConfiguration={"Rules": [rule]}
+    )
+    await provision(clients, names)
+    found = await clients.s3.get_bucket_notification_configuration(Bucket=names.bucket)
+    assert {entry["Id"] for entry in found["QueueConfigurations"]} == {"mine", "rowfleet-ingest"}
+    found = await clients.s3.get_bucket_lifecycle_configuration(Bucket=names.bucket)
+    assert {entry["ID"] for entry in found["Rules"]} == {"logs", "rowfleet-work", "rowfleet-work-uploads"}
+
+
+async def test_a_missing_queue_is_named(clients: Clients, names: ResourceNames) -> None:
+    """Asking for URLs before setup says what to run."""
+    with pytest.raises(
+        ConfigError, match=f"queue {names.queue('ingest')} does not exist: run `rowfleet setup`"
+    ):
+        await queue_urls(clients, names)
+
+
+async def create_table(clients: Clients, name: str, partition: str, sort: str) -> None:
+    await clients.dynamodb.create_table(
+        TableName=name,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in (partition, sort)],
+        KeySchema=[
+            {"AttributeName": partition, "KeyType": "HASH"},
+            {"AttributeName": sort, "KeyType": "RANGE"},
+        ],
+    )
+
+
+async def test_another_key_is_refused(clients: Clients, names: ResourceNames) -> None:
+    """A table that is somebody else's is left alone."""
+    await create_table(clients, names.table, "id", "when")
+    with pytest.raises(ConfigError, match=r"has the key id \+ when, not batch_id \+ row_id"):
+        await provision(clients, names)
+
+
+async def test_a_missing_index_is_refused(clients: Clients, names: ResourceNames) -> None:
+    """An index is not added behind the user's back: it costs time and money."""
+    await create_table(clients, names.table, "batch_id", "row_id")
+    with pytest.raises(ConfigError, match="has no index by_timestamp"):
+        await provision(clients, names)
+
+
+async def test_other_regions(endpoint: str, names: ResourceNames) -> None:
+    """Outside us-east-1 a bucket needs its LocationConstraint."""
+    async with open_clients(AwsOptions("eu-west-2", endpoint, ACCESS_KEY, SECRET_KEY)) as clients:
+        await provision(clients, names)
+        found = await clients.s3.get_bucket_location(Bucket=names.bucket)
+        assert found["LocationConstraint"] == "eu-west-2"

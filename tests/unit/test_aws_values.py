@@ -1,0 +1,87 @@
+"""JSON values as DynamoDB attribute values."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.aws.values import decode, depth_of, encode, size_of
+
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False, allow_infinity=False)
+)
+JSON = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4)
+)
+
+
+def same(before: Any, after: Any) -> bool:
+    """Equal, where numbers out of range became their text."""
+    if isinstance(before, dict):
+        return before.keys() == after.keys() and all(same(before[key], after[key]) for key in before)
+    if isinstance(before, list):
+        return len(before) == len(after) and all(map(same, before, after))
+    if isinstance(before, bool) or before is None or isinstance(before, str):
+        return bool(before == after and type(before) is type(after))
+    return Decimal(repr(before)) == Decimal(str(after))
+
+
+@given(JSON)
+def test_values_come_back(value: Any) -> None:
+    """Whatever JSON goes in comes out with the same content."""
+    assert same(value, decode(encode(value)))
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        (10**38 - 1, {"N": "9" * 38}),
+        (-(10**38) + 1, {"N": "-" + "9" * 38}),
+        (10**40, {"N": "1" + "0" * 40}),
+        (10**38 + 1, {"S": "1" + "0" * 37 + "1"}),
+        (Decimal("9.9E+125"), {"N": "9.9E+125"}),
+        (Decimal("1E+126"), {"S": "1E+126"}),
+        (Decimal("1E-130"), {"N": "1E-130"}),
+        (1e-131, {"S": "1e-131"}),
+        (0.1, {"N": "0.1"}),
+        (-0.0, {"N": "-0.0"}),
+        (True, {"BOOL": True}),
+        ("", {"S": ""}),
+        ("\ud800!", {"S": "\ufffd!"}),
+        ("\ud83d\ude00", {"S": "😀"}),
+        ({"": 1, "\0": 2}, {"M": {"\0": {"N": "1"}, "\0\0": {"N": "2"}}}),
+    ],
+)
+def test_edges(value: Any, stored: dict[str, Any]) -> None:
+    """What DynamoDB can hold exactly is a number, the rest is text; text is valid UTF-8."""
+    assert encode(value) == stored
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, Decimal("NaN"), Decimal("-Infinity")])
+def test_no_numbers(value: Any) -> None:
+    """NaN and infinities are refused."""
+    with pytest.raises(ValueError, match="no number"):
+        encode({"x": [value]})
+
+
+def test_no_json() -> None:
+    """So is what JSON does not know."""
+    with pytest.raises(TypeError, match="bytes"):
+        encode(b"x")
+
+
+def test_sizes_follow_dynamodb() -> None:
+    """Names and text count in UTF-8, containers three bytes and one per element."""
+    assert size_of({"ü": {"S": "aü"}}) == 2 + 3
+    assert size_of({"l": {"L": [{"BOOL": True}, {"NULL": True}]}}) == 1 + 3 + 2 + 2
+    assert size_of({"m": {"M": {"k": {"S": "vv"}}}}) == 1 + 3 + 1 + 1 + 2
+
+
+def test_depth() -> None:
+    """A scalar is one level."""
+    assert [depth_of(encode(value)) for value in ("x", [], ["x"], {"a": {"b": ["x"]}})] == [1, 1, 2, 4]

@@ -1,0 +1,140 @@
+"""The embedded endpoint: where it listens, when it ends, what it keeps."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from service.aws.clients import AwsOptions, open_clients
+from service.embedded import ACCESS_KEY, REGION, SECRET_KEY, EmbeddedProcess, embedded_endpoint
+from service.errors import ConfigError
+
+LISTENING = "0A"
+
+
+def until(condition: Callable[[], bool], timeout_s: float = 15.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def listeners(pid: int) -> list[tuple[str, int]]:
+    """Addresses and ports (TCP and UDP) on which a process listens, from /proc."""
+    inodes = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            inodes.add(str(entry.readlink()))
+    found = []
+    for table in ("tcp", "tcp6", "udp", "udp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if f"socket:[{fields[9]}]" in inodes and (fields[3] == LISTENING or table.startswith("udp")):
+                address, port = fields[1].split(":")
+                found.append((address, int(port, 16)))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs Linux's /proc")
+def test_it_listens_on_one_port_of_the_loopback_only() -> None:
+    """Nothing of ours may be reachable from another machine."""
+    process = EmbeddedProcess.start()
+    try:
+        assert listeners(process.pid) == [("0100007F", process.port)]
+        assert process.url == f"http://127.0.0.1:{process.port}"
+    finally:
+        process.stop()
+    assert not is_alive(process.pid)
+
+
+def test_a_port_in_use_is_named() -> None:
+    """A second endpoint on the same port fails at once, in words, and leaves the first alone."""
+    process = EmbeddedProcess.start()
+    try:
+        with pytest.raises(ConfigError, match=rf"port {process.port} is in use: .*--port"):
+            EmbeddedProcess.start(process.port)
+        assert is_alive(process.pid)
+    finally:
+        process.stop()
+
+
+def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without ministack the user learns what to install."""
+    package = tmp_path / "ministack"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"pip install 'rowfleet\[local\]'"):
+        EmbeddedProcess.start()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_it_dies_with_its_parent(number: signal.Signals) -> None:
+    """However the parent ends, the endpoint does not outlive it."""
+    script = (
+        "import time; from service.embedded import EmbeddedProcess\n"
+        "process = EmbeddedProcess.start(); print(process.pid, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert is_alive(pid)
+        parent.send_signal(number)
+        parent.wait()
+        until(lambda: not is_alive(pid))
+
+
+def test_it_ends_on_sigterm() -> None:
+    """The child itself obeys SIGTERM, as every process of ours."""
+    process = EmbeddedProcess.start()
+    os.kill(process.pid, signal.SIGTERM)
+    until(lambda: not is_alive(process.pid))
+    process.stop()
+
+
+def test_it_has_a_process_group_of_its_own() -> None:
+    """A terminal's Ctrl-C reaches the parent, which drains before it ends the endpoint."""
+    process = EmbeddedProcess.start()
+    try:
+        assert os.getpgid(process.pid) == process.pid != os.getpgid(0)
+    finally:
+        process.stop()
+
+
+def test_it_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a data folder its files go with it."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    EmbeddedProcess.start().stop()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_data_folder_is_kept(tmp_path: Path) -> None:
+    """What was stored is there after a restart with the same folder."""
+    for run in range(2):
+        async with (
+            embedded_endpoint(data_dir=tmp_path / "data") as url,
+            open_clients(AwsOptions(REGION, url, ACCESS_KEY, SECRET_KEY)) as clients,
+        ):
+            if run == 0:
+                await clients.s3.create_bucket(Bucket="kept")
+                await clients.s3.put_object(Bucket="kept", Key="one", Body=b"1")
+                await clients.sqs.create_queue(QueueName="kept")
+            else:
+                assert (await clients.s3.head_object(Bucket="kept", Key="one"))["ContentLength"] == 1
+                assert "QueueUrl" in await clients.sqs.get_queue_url(QueueName="kept")
