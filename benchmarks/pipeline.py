@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from service.embedded import ACCESS_KEY, REGION, SECRET_KEY, EmbeddedProcess
+from service.local import SPLIT
 
 AGENT = """
 import asyncio
@@ -104,6 +105,7 @@ def run_fleet(folder: Path, source: Path, concurrency: int, url: str, prefix: st
         "ROWFLEET_WORKER__MAX_INFLIGHT_ROWS": str(concurrency), "ROWFLEET_LOG_FORMAT": "json",
         "ROWFLEET_INGEST__POLL_WAIT_S": "1", "ROWFLEET_ROWS__POLL_WAIT_S": "1",
         "ROWFLEET_RESULTS__POLL_WAIT_S": "1", "ROWFLEET_METRICS_INTERVAL_S": "3600",
+        **{f"ROWFLEET_SPLIT__{name.upper()}": str(value) for name, value in SPLIT.items()},
     }  # fmt: skip
     rowfleet = [sys.executable, "-m", "service"]
     subprocess.run([*rowfleet, "setup"], env=environment, cwd=folder, check=True, stdout=subprocess.DEVNULL)

@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def show(console: Console) -> None:
-    """The first results, the failures, and where everything is."""
+    """The first results, and what they took."""
     console.print()
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in SHOWN.values():
@@ -61,13 +61,6 @@ def show(console: Console) -> None:
     for row in first(OUT, 5):
         table.add_row(*(escape(row[name]) for name in SHOWN))
     console.print(table)
-    failures = OUT.with_name("cities.failures.csv")
-    if failures.exists():
-        rows = first(failures, 1)
-        console.print(f"\n[dim]a failed row, ready to be dropped in again ({failures}):[/]")
-        console.print(
-            escape(f"{rows[0]['City']}, {rows[0]['Country']}: {rows[0]['_error']}"), highlight=False
-        )
     manifest = json.loads(OUT.with_name("cities.manifest.json").read_text("utf-8"))
     tokens = manifest["input_tokens"] + manifest["output_tokens"]
     console.print(f"\n[dim]agent time {manifest['agent_ms'] / 1000:,.0f} s, {tokens:,} tokens[/]")

@@ -160,7 +160,9 @@ async def serve(
             running = [group.create_task(consumer.run(stop)) for consumer in consumers.values()]
             if on_ready is not None:
                 on_ready(url)
-            await asyncio.wait(running)
+            await stop.wait()
+            if running:
+                await asyncio.wait(running)
             flusher.cancel()
     backend.metrics.flush(backend.clock.now_ms())
     log.info("service_stopped", roles=sorted(consumers))
@@ -202,6 +204,7 @@ def _splitter(
         SplitLimits(
             checkpoint_rows=split.checkpoint_rows,
             send_concurrency=split.send_concurrency,
+            max_queued_rows=split.max_queued_rows,
             read_bytes=split.read_bytes,
             max_record_bytes=split.max_record_bytes,
             partition_bytes=split.partition_bytes,

@@ -7,22 +7,30 @@ messages are those of production; only the endpoint is another.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from pydantic import BaseModel
 
 from service import embedded
 from service.app import Backend, aws_options, connect, serve, setup
 from service.aws.clients import AwsOptions, open_clients
 from service.mapping import Definition
 from service.model import BatchView
-from service.settings import QueueSettings, Settings
+from service.settings import Settings
 from service.submit import Request, fetch, follow, submit
 from service.telemetry import Metrics
 
 POLL_WAIT_S = 1.0
 """Long polls of a laptop: a stop does not have to wait long for the poll in flight."""
+
+SPLIT = {"max_queued_rows": 1_000, "checkpoint_rows": 500, "partition_bytes": 32 * 1024, "max_partitions": 64}
+"""ministack's calls take time in proportion to the messages in a queue and the items under a partition key.
+
+So the splitter keeps just ahead of the workers, and a batch is spread over more partitions than AWS needs.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +45,16 @@ class Local:
 
 def local_settings(settings: Settings) -> Settings:
     """The settings with what suits a laptop, where nothing else was asked for."""
-    default = QueueSettings()
-    changes = {
-        name: section.model_copy(update={"poll_wait_s": POLL_WAIT_S})
-        for name in ("ingest", "rows", "results")
-        if (section := getattr(settings, name)).poll_wait_s == default.poll_wait_s
-    }
+    changes: dict[str, BaseModel] = {"split": _defaulted(settings.split, SPLIT)}
+    for name in ("ingest", "rows", "results"):
+        changes[name] = _defaulted(getattr(settings, name), {"poll_wait_s": POLL_WAIT_S})
     return settings.model_copy(update=changes)
+
+
+def _defaulted(section: BaseModel, suited: Mapping[str, float]) -> BaseModel:
+    return section.model_copy(
+        update={name: value for name, value in suited.items() if name not in section.model_fields_set}
+    )
 
 
 def local_options(settings: Settings, url: str) -> AwsOptions:

@@ -34,7 +34,7 @@ def pack(messages: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
 
 
 async def send_batch(queue: Queue, batch: Sequence[Outgoing]) -> None:
-    """Send one packed batch, whole. Raises AccessError; RetryableError when it cannot be got through in time."""
+    """Send one packed batch, whole. Raises AccessError, and RetryableError when time runs out."""
     rest = list(batch)
     async for attempt in stamina.retry_context(
         on=RetryableError,

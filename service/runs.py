@@ -100,6 +100,8 @@ class Runs:
         text = await self._table.definition(batch.batch_id, batch.mapping_digest)
         if text is None:
             raise RetryableError(f"the definition of {batch.batch_id} is not in the table")
+        if batch.mapping_digest in self._targets:  # another batch of this mapping was faster
+            return self._targets[batch.mapping_digest]
         mapping = Definition.from_text(batch.tool_name, text).compile()
         places = min(mapping.execution.max_concurrency or self._max_places, self._max_places)
         target = Target(mapping, self._open_agent(mapping), asyncio.Semaphore(places))
@@ -107,10 +109,13 @@ class Runs:
         return target
 
     async def _fail(self, batch: Batch, problem: str) -> Batch:
-        """A mapping that cannot be served fails its batch at once, before any row is spent on it."""
+        """A mapping that cannot be served fails its batch at once, before any row is spent on it.
+
+        In the order of the states, so that a batch which is sealed in between is caught as well.
+        """
         log.error("batch_failed", batch_id=batch.batch_id, reason=problem)
         now = iso_time(self._clock.now_ms())
-        for state in (State.RUNNING, State.SPLITTING):
+        for state in (State.SPLITTING, State.RUNNING):
             await self._table.move(
                 batch.batch_id, expected=state, round=batch.round, to=State.FAILED, now=now, error=problem
             )

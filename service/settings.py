@@ -75,6 +75,9 @@ class SplitSettings(_Section):
         default=2_000, description="Rows between checkpoints: the most that a crash sends twice"
     )
     send_concurrency: Count = Field(default=16, description="SendMessageBatch calls in flight per source")
+    max_queued_rows: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Split no faster than this many rows ahead of the workers; 0: no limit"
+    )
     read_bytes: Count = Field(default=2**20, description="Bytes read from S3 at a time")
     max_record_bytes: Count = Field(
         default=8 * 2**20, description="Longest CSV record; a longer one is a missing quote"

@@ -22,7 +22,7 @@ from typing import Self
 import stamina
 import structlog
 
-from service.errors import AccessError, RetryableError, RowfleetError
+from service.errors import AccessError, RetryableError, RowfleetError, RowRejectedError
 from service.messages import AggregateMessage
 from service.model import Batch, BatchView, Commit, Outcome, State, iso_time
 from service.outbox import send_all
@@ -143,6 +143,8 @@ class Settler:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, Exception):  # goes on as it is, while a task group would wrap it
+            kind = error = trace = None
         await self._tasks.__aexit__(kind, error, trace)
 
     async def settle(self, batch: Batch, number: int, outcome: Outcome | None) -> BatchView | None:
@@ -150,7 +152,7 @@ class Settler:
 
         Without an outcome (a row that is known to be committed) only the check is done. Returns the batch as
         the check saw it. Raises RetryableError or AccessError; the row may or may not be committed then, and
-        its message has to come again.
+        its message has to come again. Raises RowRejectedError where the table can never hold the outcome.
         """
         key = (batch.batch_id, batch.round)
         group = self._groups.get(key)
@@ -176,9 +178,8 @@ class Settler:
         try:
             await self._commit(batch, [w.outcome for w in waiters if w.outcome is not None])
             view = await self._completion.check(batch.batch_id)
-        except asyncio.CancelledError:
-            _fail(waiters, RetryableError("the process is stopping"))
-            raise
+        except RowRejectedError as error:
+            await self._settle_apart(batch, waiters, error)
         except (RetryableError, AccessError) as error:
             _fail(waiters, error)
         except Exception as error:
@@ -188,6 +189,17 @@ class Settler:
         else:
             for future in _pending(waiters):
                 future.set_result(view)
+        finally:
+            _fail(waiters, RetryableError("the process is stopping"))  # cancelled: nobody was told yet
+
+    async def _settle_apart(self, batch: Batch, waiters: Sequence[_Waiter], error: RowRejectedError) -> None:
+        """Some row of these can never be stored: halve them until it is found, and settle the others."""
+        middle = len(waiters) // 2
+        if not middle:
+            _fail(waiters, error)
+            return
+        await self._settle(batch, waiters[:middle])
+        await self._settle(batch, waiters[middle:])
 
     async def _commit(self, batch: Batch, outcomes: list[Outcome]) -> None:
         """Commit what is not committed yet. Raises RetryableError after `timeout_s` of trying."""

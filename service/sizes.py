@@ -17,8 +17,9 @@ _NESTED = 3
 _NUMBER = 21
 """Most bytes of a number."""
 
-_FIXED = 400
-"""Names and values of the attributes whose size hardly varies, and the 100 bytes that an index adds."""
+_FIXED = 1_000
+"""Names of all attributes, the values that hardly vary, the 100 bytes that an index adds, and two keys with
+the longest batch id there can be."""
 
 
 def value_bytes(value: Json) -> int:

@@ -35,16 +35,27 @@ from service.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
 
+MAX_CUT_CELLS = MESSAGE_BYTES // 64
+"""Cells of a row too large for a message: with more, their quotes and commas alone would fill it."""
+
 READ_TIMEOUT_S = 120.0
 """A source that cannot be read for this long sends its ingest message back to the queue."""
+
+ROOM_POLL_S = 0.25
+"""How often a splitter that waits for room in the rows queue looks."""
 
 
 @dataclass(frozen=True, slots=True)
 class SplitLimits:
-    """Limits of one split, and where results go by default. Sizes in bytes."""
+    """Limits of one split, and where results go by default. Sizes in bytes.
+
+    With `max_queued_rows` above 0 the splitter waits while more messages than that are in the rows queue:
+    SQS takes any number, but an emulator gets slow.
+    """
 
     checkpoint_rows: int = 2_000
     send_concurrency: int = 16
+    max_queued_rows: int = 0
     read_bytes: int = 2**20
     max_record_bytes: int = 8 * 2**20
     partition_bytes: int = 16 * 2**20
@@ -114,12 +125,18 @@ class Splitter:
             job.source, job.sequencer or delivery.message.id
         )
         batch = self._new_batch(job, execution_id, source, definition, problem)
-        stored = await self._table.open(batch, definition.text if definition else "")
+        try:
+            stored = await self._table.open(batch, definition.text if definition else "")
+        except BatchRejectedError as error:
+            # Larger than an item; without its mapping there is room to say so.
+            batch = self._new_batch(job, execution_id, source, None, str(error))
+            stored = await self._table.open(batch, "")
         _refuse_other_source(stored, source, is_first_delivery=delivery.message.receives == 1)
         if stored == batch:
             log.info(
-                "batch_opened", batch_id=batch.batch_id, state=batch.state, source=source.url, error=problem
-            )
+                "batch_opened", batch_id=batch.batch_id, state=batch.state, source=source.url,
+                error=batch.error,
+            )  # fmt: skip
         return stored, definition
 
     async def _head(self, source: Source) -> Source:
@@ -244,6 +261,7 @@ class Splitter:
         self, batch: Batch, records: Sequence[Record], replay_until: int, delivery: Delivery
     ) -> Batch:
         """Send a window and checkpoint it; the batch with its new checkpoint."""
+        await self._wait_for_room(delivery)
         delivery.check_lease()
         messages = (
             Outgoing(row_body(batch, record, replay=record.number <= replay_until), batch.batch_id)
@@ -255,6 +273,12 @@ class Splitter:
         await self._checkpoint(batch)
         await asyncio.sleep(0)
         return batch
+
+    async def _wait_for_room(self, delivery: Delivery) -> None:
+        most = self._limits.max_queued_rows
+        while most and await self._rows_queue.depth() >= most:
+            delivery.check_lease()
+            await self._clock.sleep(ROOM_POLL_S)
 
     async def _checkpoint(self, batch: Batch) -> None:
         now = iso_time(self._clock.now_ms())
@@ -298,13 +322,15 @@ def row_body(batch: Batch, record: Record, *, replay: bool = False) -> str:
     body = message.encode()
     if len(body) <= MESSAGE_BYTES:
         return body
-    keep = MESSAGE_BYTES // 16 // max(1, len(record.cells))
-    cells = tuple(cell[:keep] for cell in record.cells)
+    cells = record.cells[:MAX_CUT_CELLS]
+    keep = MESSAGE_BYTES // 16 // max(1, len(cells))
     defect = (
         f"the row takes {len(body)} bytes as a message (line {record.line}), SQS takes {MESSAGE_BYTES}; "
         f"its cells are cut to {keep} characters here"
     )
-    return replace(message, cells=cells, defect=defect).encode()
+    if len(cells) < len(record.cells):
+        defect += f", and to the first {len(cells)} of {len(record.cells)}"
+    return replace(message, cells=tuple(cell[:keep] for cell in cells), defect=defect).encode()
 
 
 def _etagged(source: Source) -> str:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from service.errors import UsageError
-from service.model import Batch, BatchView, Outcome
+from service.model import Batch, BatchView, Outcome, State
 from service.ports import Clock, Table
 
 PAGE_ROWS = 500
@@ -46,7 +46,7 @@ def status_json(view: BatchView, clock: Clock) -> dict[str, Any]:
     seconds = _seconds(batch.created_at, batch.finished_at if ended else "", clock.now_ms())
     rate = counts.done / seconds if seconds > 0 else None
     left = batch.total - counts.done if batch.total is not None else None
-    written = ended and not batch.error
+    written = batch.state in (State.SUCCEEDED, State.COMPLETED_WITH_ERRORS)
     return {
         "batch_id": batch.batch_id,
         "tool_name": batch.tool_name,

@@ -18,8 +18,8 @@ from service.outbox import send_all
 from service.ports import Clock, Objects, Outgoing, Queue, Table
 
 CHUNK_BYTES = 2**20
-POLL_S = 0.2
-"""How often a waiting command reads its batch."""
+POLL_MIN_S, POLL_MAX_S = 0.1, 2.0
+"""How often a waiting command reads its batch: often at first, then less, at 5 % of the time it waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +56,14 @@ async def submit(
 
 async def follow(table: Table, clock: Clock, id_: str) -> AsyncIterator[BatchView | None]:
     """The batch as it moves, until it ends; None while it is not opened yet."""
+    started = clock.monotonic()
     while True:
         view = await table.read(id_)
         yield view
         if view is not None and view.batch.state.is_final:
             return
-        await clock.sleep(POLL_S)
+        waited = clock.monotonic() - started
+        await clock.sleep(min(POLL_MAX_S, max(POLL_MIN_S, waited / 20)))
 
 
 async def fetch(objects: Objects, bucket: str, key: str, path: Path) -> int:

@@ -7,7 +7,10 @@ the error (`errors`). Nothing here knows how an agent is reached or how outcomes
 from __future__ import annotations
 
 import asyncio
+import math
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 import structlog
@@ -96,13 +99,24 @@ class Worker:
                 if outcome is None:
                     return
             delivery.free()
-            self._runs.refresh(await self._settler.settle(run.batch, row.number, outcome))
-            if outcome is not None:
-                self._report(outcome)
+            await self._settle(row, run, outcome)
 
     async def _is_committed(self, batch: Batch, row: RowMessage) -> bool:
         outcome = await self._table.outcome(batch, row.number)
         return outcome is not None and outcome.round >= row.round
+
+    async def _settle(self, row: RowMessage, run: Run, outcome: Outcome | None) -> None:
+        """Commit and check. An outcome that the table cannot hold is one more way to fail."""
+        try:
+            view = await self._settler.settle(run.batch, row.number, outcome)
+        except RowRejectedError as error:
+            if outcome is None:
+                raise
+            outcome = self._failed(row, run, error, outcome.attempts, outcome.execution_time_ms)
+            view = await self._settler.settle(run.batch, row.number, outcome)
+        self._runs.refresh(view)
+        if outcome is not None:
+            self._report(outcome)
 
     async def _process(self, row: RowMessage, run: Run, target: Target, delivery: Delivery) -> Outcome | None:
         """The row's outcome, or None where it was re-sent to be tried later."""
@@ -114,36 +128,30 @@ class Worker:
         except RowRejectedError as error:
             return self._failed(row, run, error, attempt, 0)
         while True:
-            started = self._clock.monotonic()
-            try:
-                extraction, elapsed_ms = await self._ask(row, target, body, attempt, delivery)
-            except RowRejectedError as error:
-                return self._failed(row, run, error, attempt, self._since(started))
-            except AgentRetryableError as error:
-                elapsed_ms = self._since(started)
-                self._metrics.count("agent_retries")
-                if attempt >= target.mapping.execution.retry.max_attempts:
-                    return self._failed(row, run, error, attempt, elapsed_ms)
-                attempt += 1
-                wait = self._backoff(target, attempt, error)
-                if wait > self._limits.inline_wait_s:
-                    await self._send_again(row, run.batch, attempt, wait)
-                    return None
-                await self._clock.sleep(wait)
-            else:
-                return self._succeeded(row, run, extraction, attempt, elapsed_ms)
+            async with _place(target, delivery):
+                started = self._clock.monotonic()
+                try:
+                    extraction = await self._ask(row, target, body, attempt)
+                except RowRejectedError as error:
+                    return self._failed(row, run, error, attempt, self._since(started))
+                except AgentRetryableError as error:
+                    failure = error
+                else:
+                    return self._succeeded(row, run, extraction, attempt, self._since(started))
+            self._metrics.count("agent_retries")
+            if attempt >= target.mapping.execution.retry.max_attempts:
+                return self._failed(row, run, failure, attempt, self._since(started))
+            attempt += 1
+            wait = self._backoff(target, attempt, failure)
+            if wait > self._limits.inline_wait_s:
+                await self._send_again(row, run.batch, attempt, wait)
+                return None
+            await self._clock.sleep(wait)
 
-    async def _ask(
-        self, row: RowMessage, target: Target, body: Json, attempt: int, delivery: Delivery
-    ) -> tuple[Extraction, int]:
-        """One invocation and what the mapping finds in its reply, with the agent's milliseconds."""
+    async def _ask(self, row: RowMessage, target: Target, body: Json, attempt: int) -> Extraction:
+        """One invocation, and what the mapping finds in its reply."""
         timeout_s = target.mapping.execution.timeout_s
         invocation = Invocation(f"{row.batch_id}/{row.round}/{row.number}", body, attempt, timeout_s)
-        if target.places.locked():
-            with delivery.blocked():
-                await target.places.acquire()
-        else:
-            await target.places.acquire()
         started = self._clock.monotonic()
         try:
             async with asyncio.timeout(timeout_s + GRACE_S):
@@ -151,9 +159,8 @@ class Worker:
         except TimeoutError:
             raise AgentTimeoutError(f"no answer within {timeout_s:g} s") from None
         finally:
-            target.places.release()
-            self._metrics.observe("agent_latency_ms", elapsed := self._since(started))
-        return target.mapping.extract(reply.body), elapsed
+            self._metrics.observe("agent_latency_ms", self._since(started))
+        return target.mapping.extract(reply.body)
 
     def _backoff(self, target: Target, attempt: int, error: RetryableError) -> float:
         """Seconds before `attempt`: the agent's own wish, else exponential with full jitter above a half."""
@@ -165,7 +172,7 @@ class Worker:
 
     async def _send_again(self, row: RowMessage, batch: Batch, attempt: int, wait_s: float) -> None:
         """Put the row back with a delay and its next attempt; its present message is then deleted."""
-        delay_s = min(MAX_DELAY_S, max(1, round(wait_s)))
+        delay_s = min(MAX_DELAY_S, math.ceil(wait_s))
         again = replace(row, attempt=attempt)
         await send_all(self._rows_queue, [Outgoing(again.encode(), batch.batch_id, delay_s)])
         self._metrics.count("rows_sent_again")
@@ -201,7 +208,8 @@ class Worker:
         keep = ITEM_BYTES // 8 // max(1, len(row.cells))
         cut = row_data(run.batch.columns, tuple(cell[:keep] for cell in row.cells))
         note = f"{message} (cells longer than {keep} characters are cut in the results)"
-        return replace(outcome, input_data=cut, error=RowError(type(error).__name__, note))
+        outcome = replace(outcome, input_data=cut, error=RowError(type(error).__name__, note))
+        return outcome if outcome_bytes(outcome) <= ITEM_BYTES else replace(outcome, input_data={})
 
     def _outcome(self, row: RowMessage, run: Run, status: Status, attempt: int, elapsed_ms: int) -> Outcome:
         return Outcome(
@@ -227,6 +235,20 @@ class Worker:
 
     def _since(self, started: float) -> int:
         return round((self._clock.monotonic() - started) * 1000)
+
+
+@asynccontextmanager
+async def _place(target: Target, delivery: Delivery) -> AsyncIterator[None]:
+    """One of the target's places; whoever has to wait for one lets nothing more be received."""
+    if target.places.locked():
+        with delivery.blocked():
+            await target.places.acquire()
+    else:
+        await target.places.acquire()
+    try:
+        yield
+    finally:
+        target.places.release()
 
 
 def _concerns(row: RowMessage, batch: Batch) -> bool:

@@ -11,7 +11,7 @@ import sys
 import typer
 
 from service.cli import batches, inspection, processes
-from service.cli.console import EXIT_BATCH_FAILED, EXIT_USAGE, say
+from service.cli.console import EXIT_BATCH_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, say
 from service.errors import BatchRejectedError, RowfleetError
 
 app = typer.Typer(
@@ -36,6 +36,9 @@ def main() -> None:
     except RowfleetError as error:
         say(str(error))
         sys.exit(EXIT_USAGE)
+    except KeyboardInterrupt:
+        say("interrupted")
+        sys.exit(EXIT_INTERRUPTED)
     except OSError as error:
         say(f"{error.filename or 'input/output'}: {error.strerror or error}")
         sys.exit(EXIT_USAGE)

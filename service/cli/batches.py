@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -21,8 +22,11 @@ from service.cli.options import (
     settings_of,
 )
 from service.model import BatchView
-from service.status import FailureGroup, failures, require, status_json
+from service.settings import Settings
+from service.status import failures, require, status_json
 from service.submit import Request, follow, readable, submit
+
+T = TypeVar("T")
 
 app = typer.Typer()
 
@@ -32,7 +36,7 @@ def submit_(
     source: Annotated[str, typer.Argument(metavar="FILE|s3://…", help="A local file, or one in S3.")],
     mapping: MappingOption,
     execution_id: Annotated[
-        str, typer.Option(help="Name of this run; the same name is never run twice.")
+        str, typer.Option(help="Name of this run; the same name is never run twice.", show_default=False)
     ] = "",
     limit: LimitOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow it to its end; exit as `run` does.")] = False,
@@ -42,31 +46,29 @@ def submit_(
 ) -> None:
     """Start a run on a deployed or local service."""
     settings = settings_of(endpoint_url=endpoint_url, region=region)
-    log_command(settings)
     if not source.startswith("s3://"):
         readable(source)
 
-    async def work() -> int:
-        async with connect(settings, aws_options(settings)) as backend:
-            id_ = await submit(
-                Request(source, mapping, execution_id, limit),
-                table=backend.table,
-                objects=backend.objects,
-                ingest=backend.ingest,
-                clock=backend.clock,
-                bucket=settings.bucket,
-            )
-            if wait:
-                if not as_json:
-                    err.print(id_, highlight=False)
-                return await _follow(backend, id_, as_json=as_json)
-        if as_json:
-            print_json({"batch_id": id_})
-        else:
-            print_line(id_)
-        return EXIT_OK
+    async def work(backend: Backend) -> int:
+        id_ = await submit(
+            Request(source, mapping, execution_id, limit),
+            table=backend.table,
+            objects=backend.objects,
+            ingest=backend.ingest,
+            clock=backend.clock,
+            bucket=settings.bucket,
+        )
+        if not wait:
+            if as_json:
+                print_json({"batch_id": id_})
+            else:
+                print_line(id_)
+            return EXIT_OK
+        if not as_json:
+            err.print(id_, highlight=False, markup=False)
+        return await _follow(backend, id_, as_json=as_json)
 
-    exit_with(call(work()))
+    exit_with(_on_backend(settings, work))
 
 
 @app.command()
@@ -77,18 +79,15 @@ def status(
     region: RegionOption = None,
 ) -> None:
     """How far a batch is."""
-    settings = settings_of(endpoint_url=endpoint_url, region=region)
-    log_command(settings)
 
-    async def work() -> dict[str, Any]:
-        async with connect(settings, aws_options(settings)) as backend:
-            return status_json(await require(backend.table, batch), backend.clock)
+    async def work(backend: Backend) -> None:
+        answer = status_json(await require(backend.table, batch), backend.clock)
+        if as_json:
+            print_json(answer)
+        else:
+            render.show_status(out, answer)
 
-    answer = call(work())
-    if as_json:
-        print_json(answer)
-    else:
-        render.show_status(out, answer)
+    _on_backend(settings_of(endpoint_url=endpoint_url, region=region), work)
 
 
 @app.command()
@@ -99,15 +98,12 @@ def watch(
     region: RegionOption = None,
 ) -> None:
     """Follow a batch to its end; exit as `run` does."""
-    settings = settings_of(endpoint_url=endpoint_url, region=region)
-    log_command(settings)
 
-    async def work() -> int:
-        async with connect(settings, aws_options(settings)) as backend:
-            await require(backend.table, batch)
-            return await _follow(backend, batch, as_json=as_json)
+    async def work(backend: Backend) -> int:
+        await require(backend.table, batch)
+        return await _follow(backend, batch, as_json=as_json)
 
-    exit_with(call(work()))
+    exit_with(_on_backend(settings_of(endpoint_url=endpoint_url, region=region), work))
 
 
 @app.command(name="list")
@@ -118,22 +114,16 @@ def list_(
     region: RegionOption = None,
 ) -> None:
     """The latest batches."""
-    settings = settings_of(endpoint_url=endpoint_url, region=region)
-    log_command(settings)
 
-    async def work() -> list[BatchView | None]:
-        async with connect(settings, aws_options(settings)) as backend:
-            batches = await backend.table.recent(limit)
-            views = (
-                await asyncio.gather(*(backend.table.read(b.batch_id) for b in batches)) if as_json else []
-            )
-            if as_json:
-                print_json([status_json(view, backend.clock) for view in views if view])
-            else:
-                render.show_batches(out, batches)
-            return list(views)
+    async def work(backend: Backend) -> None:
+        batches = await backend.table.recent(limit)
+        if as_json:
+            views = await asyncio.gather(*(backend.table.read(found.batch_id) for found in batches))
+            print_json([status_json(view, backend.clock) for view in views if view])
+        else:
+            render.show_batches(out, batches)
 
-    call(work())
+    _on_backend(settings_of(endpoint_url=endpoint_url, region=region), work)
 
 
 @app.command()
@@ -144,32 +134,41 @@ def errors(
     region: RegionOption = None,
 ) -> None:
     """Why rows failed, grouped by cause."""
-    settings = settings_of(endpoint_url=endpoint_url, region=region)
+
+    async def work(backend: Backend) -> None:
+        view = await require(backend.table, batch)
+        groups = await failures(backend.table, view.batch)
+        if as_json:
+            print_json(
+                {
+                    "batch_id": batch,
+                    "state": str(view.batch.state),
+                    "error": view.batch.error or None,
+                    "failed": view.counts.failed,
+                    "causes": [group.as_json() for group in groups],
+                }
+            )
+            return
+        if view.batch.error:
+            out.print(f"the batch failed: {view.batch.error}", style="red", markup=False)
+        render.show_failures(out, groups)
+
+    _on_backend(settings_of(endpoint_url=endpoint_url, region=region), work)
+
+
+def _on_backend(settings: Settings, work: Callable[[Backend], Awaitable[T]]) -> T:
+    """Do `work` with the ports open."""
     log_command(settings)
 
-    async def work() -> tuple[BatchView, list[FailureGroup]]:
+    async def connected() -> T:
         async with connect(settings, aws_options(settings)) as backend:
-            view = await require(backend.table, batch)
-            return view, await failures(backend.table, view.batch)
+            return await work(backend)
 
-    view, groups = call(work())
-    if as_json:
-        print_json(
-            {
-                "batch_id": batch,
-                "state": str(view.batch.state),
-                "error": view.batch.error or None,
-                "failed": view.counts.failed,
-                "causes": [group.as_json() for group in groups],
-            }
-        )
-        return
-    if view.batch.error:
-        out.print(f"the batch failed: {view.batch.error}", style="red", markup=False)
-    render.show_failures(out, groups)
+    return call(connected())
 
 
 async def _follow(backend: Backend, id_: str, *, as_json: bool) -> int:
+    """Show a batch until it ends; its exit code."""
     view: BatchView | None = None
     with render.progress(err, quiet=as_json) as report:
         async for view in follow(backend.table, backend.clock, id_):

@@ -33,8 +33,11 @@ from service.errors import UsageError
 from service.mapping import Catalog
 from service.model import BatchView
 from service.settings import Settings
-from service.status import status_json
+from service.status import failures, status_json
 from service.submit import Request, readable
+
+SHOWN_CAUSES = 5
+"""Causes of failed rows that `run` shows: its endpoint is gone when `errors` could be asked."""
 
 app = typer.Typer()
 
@@ -57,8 +60,8 @@ def run(
     catalog = load_catalog(settings.mappings, settings.schemas)
     request = Request(str(readable(str(source))), mapping, limit=limit)
     path = target or source.with_name(f"{source.stem}.output.csv")
+    _check_target(path, source)
     _check_agent(settings, catalog, mapping)
-    _check_writable(path)
     log_command(settings)
     exit_with(call(_run(settings, catalog, request, path, as_json=as_json)))
 
@@ -74,10 +77,15 @@ async def _run(settings: Settings, catalog: Catalog, request: Request, path: Pat
         if not view.batch.error:
             files = await _fetch_somewhere(service, view, path)
         status = status_json(view, service.backend.clock)
+        causes = await failures(service.backend.table, view.batch) if view.counts.failed else []
     if as_json:
-        print_json({**status, "files": {name: str(file) for name, file in files.items()}})
+        shown = {name: str(file) for name, file in files.items()}
+        print_json({**status, "files": shown, "causes": [cause.as_json() for cause in causes]})
     else:
         render.show_finished(out, status, files)
+        if causes:
+            out.print()
+            render.show_failures(out, causes[:SHOWN_CAUSES])
     return exit_code(view)
 
 
@@ -112,10 +120,9 @@ def local_(
 ) -> None:
     """Keep an embedded AWS endpoint, all resources and all roles running on this machine."""
     settings = settings_of(mappings=mappings, schemas=schemas)
-    catalog = load_catalog(settings.mappings, settings.schemas)
     chosen = roles_of(roles)
     log_service(settings)
-    call(_local(settings, catalog, chosen, port, data))
+    call(_local(settings, _catalog_for(chosen, settings), chosen, port, data))
 
 
 async def _local(
@@ -140,8 +147,9 @@ async def _local(
         lines += [
             "",
             f"# roles: {', '.join(roles) or 'none'}; mappings: {', '.join(catalog.names) or 'none'}",
-            f"# drop a file:  aws s3 cp FILE.csv s3://{settings.bucket}/{settings.incoming_prefix}{first}/",
-            f"# its result:   aws s3 ls --recursive s3://{settings.bucket}/results/",
+            f"# drop a file:   aws s3 cp FILE.csv s3://{settings.bucket}/{settings.incoming_prefix}{first}/",
+            f"# send a job to: {service.url}/000000000000/{service.backend.names.queue('ingest')}",
+            f"# see results:   rowfleet list; aws s3 ls --recursive s3://{settings.results_bucket}/results/",
             "# Ctrl-C or SIGTERM stops",
         ]
         print_line("\n".join(lines))
@@ -161,9 +169,8 @@ def serve_(
     chosen = roles_of(roles)
     if not chosen:
         raise UsageError("--roles none: a service process plays at least one role")
-    catalog = load_catalog(settings.mappings, settings.schemas)
     log_service(settings)
-    call(_serve(settings, catalog, chosen))
+    call(_serve(settings, _catalog_for(chosen, settings), chosen))
 
 
 async def _serve(settings: Settings, catalog: Catalog, roles: list[str]) -> None:
@@ -186,6 +193,11 @@ def setup(endpoint_url: EndpointOption = None, region: RegionOption = None) -> N
         out.print(line, highlight=False, soft_wrap=True)
 
 
+def _catalog_for(roles: list[str], settings: Settings) -> Catalog:
+    """Only a splitter reads mappings: a batch brings its own to the other roles."""
+    return load_catalog(settings.mappings, settings.schemas) if "splitter" in roles else Catalog.load({}, {})
+
+
 def _check_agent(settings: Settings, catalog: Catalog, name: str) -> None:
     """Open and close the agent once, so that a missing variable is said before anything runs."""
     mapping = catalog.definition(name).compile()
@@ -196,8 +208,12 @@ def _check_agent(settings: Settings, catalog: Catalog, name: str) -> None:
     asyncio.run(check())
 
 
-def _check_writable(path: Path) -> None:
+def _check_target(path: Path, source: Path) -> None:
     """Fail before a row is spent where the result could not be written in the end."""
+    if path.is_dir():
+        raise UsageError(f"--out {path} is a folder; name a file in it")
+    if path.resolve() == source.resolve():
+        raise UsageError(f"--out {path} is the input; name another file")
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
             pass

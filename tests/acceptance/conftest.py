@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.aws.provision import ResourceNames
+from service.aws.provision import QueueOptions, ResourceNames
 from tests.acceptance.support import Cli, Deployment, HttpAgent, serve_agent
 
 
@@ -28,10 +28,10 @@ def cli(tmp_path: Path, agent: HttpAgent) -> Iterator[Cli]:
 
 @pytest.fixture
 def deployment(tmp_path: Path, endpoint: str, names: ResourceNames, agent: HttpAgent) -> Iterator[Deployment]:
-    """A folder with the mapping `up` and its own resources, made by `rowfleet setup`."""
+    """A folder with the mapping `up` and resources of its own; three deliveries make a dead letter."""
     made = Deployment(tmp_path, {"AGENT_URL": agent.url}, endpoint, names)
     made.mapping()
-    assert made("setup", ROWFLEET_ROWS__MAX_RECEIVES="3").code == 0
+    made.provision(QueueOptions(max_receives=3))
     yield made
     agent.release_all()
     made.close()

@@ -1,5 +1,6 @@
 """What the acceptance tests share: the installed command in a folder, an HTTP agent, a deployment."""
 
+import asyncio
 import csv
 import io
 import json
@@ -19,7 +20,8 @@ from typing import Any, TypeVar
 import botocore.session
 from botocore.config import Config
 
-from service.aws.provision import ResourceNames
+from service.aws.clients import AwsOptions, open_clients
+from service.aws.provision import QUEUES, QueueOptions, ResourceNames, provision
 from service.embedded import ACCESS_KEY, REGION, SECRET_KEY
 
 BIN = Path(sys.executable).parent
@@ -213,9 +215,9 @@ class Cli:
             "HOME": str(self.temp),
             "TMPDIR": str(self.temp),
             "AWS_EC2_METADATA_DISABLED": "true",
-            "ROWFLEET_INGEST__POLL_WAIT_S": "0.5",
-            "ROWFLEET_ROWS__POLL_WAIT_S": "0.5",
-            "ROWFLEET_RESULTS__POLL_WAIT_S": "0.5",
+            "ROWFLEET_INGEST__POLL_WAIT_S": "0.2",
+            "ROWFLEET_ROWS__POLL_WAIT_S": "0.2",
+            "ROWFLEET_RESULTS__POLL_WAIT_S": "0.2",
             **env,
         }
         self._running: list[Running] = []
@@ -298,6 +300,16 @@ class Deployment(Cli):
             )
             for service in ("sqs", "s3", "dynamodb")
         )
+
+    def provision(self, queue: QueueOptions) -> None:
+        """What `rowfleet setup` does, without a process."""
+        options = AwsOptions(REGION, self.env["AWS_ENDPOINT_URL"], ACCESS_KEY, SECRET_KEY)
+
+        async def create() -> None:
+            async with open_clients(options) as clients:
+                await provision(clients, self.names, dict.fromkeys(QUEUES, queue))
+
+        asyncio.run(create())
 
     def queue(self, role: str) -> str:
         """The URL of a queue: `ingest`, `rows-dlq`, …."""

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
@@ -90,31 +89,34 @@ def test_a_setting_with_a_wrong_value(good: Cli) -> None:
     says(good("settings"), 2, "ROWFLEET_COMMIT__LINGER_S", "number", "later")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["run", "in.csv", "--mapping", "up", "--flag"], "--flag"),
-        (["run", "in.csv"], "--mapping"),
-        (["run", "in.csv", "--mapping", "up", "--limit", "0"], "--limit"),
-        (["rum"], "rum"),
-        (["local", "--roles", "splitter,chef"], "chef"),
-    ],
-    ids=lambda value: "-".join(value[:2]) if isinstance(value, list) else value,
-)
-def test_bad_usage(good: Cli, arguments: list[str], words: str) -> None:
+def test_bad_usage(good: Cli) -> None:
     """What of the command line is wrong: 2."""
-    done = good(*arguments)
-    assert done.code == 2
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
+    cases = {
+        "--flag": ["run", "in.csv", "--mapping", "up", "--flag"],
+        "--mapping": ["run", "in.csv"],
+        "--limit": ["run", "in.csv", "--mapping", "up", "--limit", "0"],
+        "rum": ["rum"],
+        "chef": ["local", "--roles", "splitter,chef"],
+    }
+    running = {word: good.start(*arguments) for word, arguments in cases.items()}
+    for word, one in running.items():
+        done = one.finish()
+        assert done.code == 2, word
+        assert word in done.stderr
+        assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    "place", ["gone/out.csv", "in.csv/out.csv", "/proc/out.csv", "mappings", "in.csv"],
-    ids=["no-folder", "folder-is-a-file", "not-writable", "is-a-folder", "is-the-input"],
-)  # fmt: skip
-def test_a_place_for_results_that_cannot_be_written(good: Cli, place: str) -> None:
+def test_a_place_for_results_that_cannot_be_written(good: Cli) -> None:
     """The path and `--out`, before a row is spent on results that could not be kept: 2."""
+    places = ["gone/out.csv", "in.csv/out.csv", "/proc/out.csv"]
+    running = {place: good.start("run", "in.csv", "--mapping", "up", "--out", place) for place in places}
+    for place, one in running.items():
+        says(one.finish(), 2, place, "--out")
+
+
+@pytest.mark.parametrize("place", ["mappings", "in.csv"], ids=["a-folder", "the-input"])
+def test_a_place_for_results_that_must_not_be_replaced(good: Cli, place: str) -> None:
+    """A folder cannot become a file, and results never replace the input they were made from: 2."""
     says(good("run", "in.csv", "--mapping", "up", "--out", place), 2, place, "--out")
 
 
@@ -128,40 +130,33 @@ def test_a_port_in_use(good: Cli) -> None:
 # -- found in the file ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        ("", ("empty", "no header")),
-        ('name,n\nann,1\n"bob,2\ncid,3\n', ("quote", "line 3")),
-    ],
-    ids=["no-bytes", "no-end-of-quote"],
-)
-def test_a_file_that_is_no_table(cli: Cli, content: str, words: tuple[str, ...]) -> None:
-    """The batch fails with the reason, and leaves no files behind: 1."""
-    cli.write("in.csv", content)
+NO_TABLES = {
+    "empty.csv": ("", ("empty", "no header")),
+    "quote.csv": ('name,n\nann,1\n"bob,2\ncid,3\n', ("quote", "line 3")),
+    "column.csv": ("given,n\nann,1\n", ("'name'", "'given'", "'n'")),
+}
+
+
+def test_files_that_are_no_tables(cli: Cli, agent: HttpAgent) -> None:
+    """No bytes, a quote without end, a missing column: the batch fails with the reason: 1.
+
+    No row is spent, and no file is left behind.
+    """
+    cli.mapping(more="input_mapping: {column_mappings: {name: name}}\n")
+    for name, (content, _) in NO_TABLES.items():
+        cli.write(name, content)
     before = cli.files()
-    done = cli("run", "in.csv", "--mapping", "up")
-    assert done.code == 1, done.stderr
-    for word in words:
-        assert word in done.stdout
+    running = {name: cli.start("run", name, "--mapping", "up", "--json") for name in NO_TABLES}
+    finished = {name: one.finish() for name, one in running.items()}
     assert cli.files() == before
-    says(done, 1, *words)
-
-
-def test_a_missing_column(cli: Cli, agent: HttpAgent) -> None:
-    """The batch fails before a row is spent: the column that is missing, and those that are there: 1."""
-    cli.mapping(more="input_mapping: {column_mappings: {name: Surname}}\n")
-    cli.write("in.csv", people(3))
-    before = cli.files()
-    done = cli("run", "in.csv", "--mapping", "up", "--json")
-    assert done.code == 1, done.stderr
-    assert done.json["state"] == "FAILED"
-    assert done.json["files"] == {}
-    for word in ("Surname", "name", "n"):
-        assert word in done.json["error"]
     assert agent.calls == []
-    assert cli.files() == before
-    says(done, 1, "Surname")
+    for name, (_, words) in NO_TABLES.items():
+        done = finished[name]
+        assert done.json["state"] == "FAILED"
+        assert done.json["files"] == {}
+        for word in words:
+            assert word in done.json["error"]
+        says(done, 1, *words)
 
 
 # -- results that cannot be written in the end ---------------------------------------------------------
@@ -207,23 +202,6 @@ def test_a_full_disk(cli: Cli) -> None:
 # -- AWS -----------------------------------------------------------------------------------------------
 
 
-def commands(cli: Cli) -> dict[str, list[str]]:
-    """Every command that needs AWS."""
-    cli.write("in.csv", people(3))
-    return {
-        "status": ["status", "up#x"],
-        "watch": ["watch", "up#x"],
-        "errors": ["errors", "up#x"],
-        "list": ["list"],
-        "submit": ["submit", "in.csv", "--mapping", "up"],
-        "serve": ["serve", "--roles", "worker"],
-        "setup": ["setup"],
-    }
-
-
-COMMANDS = ["status", "list", "submit", "serve", "setup"]
-
-
 @contextmanager
 def refusing(status: int, body: dict[str, str]) -> Iterator[str]:
     """Something that answers every call of AWS's JSON protocol with an error; its URL."""
@@ -250,11 +228,11 @@ def refusing(status: int, body: dict[str, str]) -> Iterator[str]:
     thread.join()
 
 
-def check_all(cli: Cli, env: dict[str, str], *words: str) -> None:
+def check_all(cli: Cli, env: dict[str, str], commands: list[str], *words: str) -> None:
     """Every command says the same, side by side."""
-    ways = commands(cli)
-    running = {name: cli.start(*ways[name], **KEYS, **env) for name in COMMANDS}
-    for one in running.values():
+    cli.write("in.csv", people(3))
+    running = [cli.start(*command.split(), **KEYS, **env) for command in commands]
+    for one in running:
         says(one.finish(), 2, *words)
 
 
@@ -262,7 +240,9 @@ def test_aws_that_cannot_be_reached(cli: Cli) -> None:
     """A closed port: the address, and what to check: 2."""
     with socket.create_server(("127.0.0.1", 0)) as once:
         port = once.getsockname()[1]
-    check_all(cli, {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}, f"127.0.0.1:{port}", "AWS_ENDPOINT_URL")
+    commands = ["status up#x", "list", "submit in.csv --mapping up", "serve --roles worker", "setup"]
+    url = f"http://127.0.0.1:{port}"
+    check_all(cli, {"AWS_ENDPOINT_URL": url}, commands, url, "AWS_ENDPOINT_URL")
 
 
 def test_credentials_that_aws_does_not_know(cli: Cli) -> None:
@@ -272,14 +252,28 @@ def test_credentials_that_aws_does_not_know(cli: Cli) -> None:
         "message": "The security token included in the request is invalid.",
     }
     with refusing(400, error) as url:
-        check_all(cli, {"AWS_ENDPOINT_URL": url}, "credentials", "security token", "AWS_ACCESS_KEY_ID")
+        check_all(
+            cli,
+            {"AWS_ENDPOINT_URL": url},
+            ["list", "serve"],
+            "credentials",
+            "security token",
+            "AWS_ACCESS_KEY_ID",
+        )
 
 
 def test_a_permission_that_is_missing(cli: Cli) -> None:
     """The permission and what it is needed on: 2."""
     error = {"__type": "com.amazon.coral.service#AccessDeniedException", "message": "not authorized"}
     with refusing(403, error) as url:
-        check_all(cli, {"AWS_ENDPOINT_URL": url}, "sqs:GetQueueUrl", "rowfleet-ingest", "not authorized")
+        check_all(
+            cli,
+            {"AWS_ENDPOINT_URL": url},
+            ["list", "serve"],
+            "sqs:GetQueueUrl",
+            "rowfleet-ingest",
+            "not authorized",
+        )
 
 
 def test_no_credentials_and_no_region(cli: Cli) -> None:
@@ -288,28 +282,35 @@ def test_no_credentials_and_no_region(cli: Cli) -> None:
     says(cli("list", "--region", REGION), 2, "credentials", "AWS_PROFILE", "AWS_ACCESS_KEY_ID")
 
 
-@pytest.mark.parametrize("missing", ["queue", "bucket", "table"])
-def test_resources_that_are_not_there(deployment: Deployment, missing: str) -> None:
-    """The resource by name, and `rowfleet setup`: 2."""
+def test_resources_that_are_not_there(deployment: Deployment) -> None:
+    """The queue, table or bucket by name, and `rowfleet setup`: 2."""
     other = unique_names()
-    name = {"queue": other.prefix, "bucket": other.bucket, "table": other.table}[missing]
-    variable = {"queue": "ROWFLEET_PREFIX", "bucket": "ROWFLEET_BUCKET", "table": "ROWFLEET_TABLE"}[missing]
     deployment.write("in.csv", people(1))
-    command = ["submit", "in.csv", "--mapping", "up"] if missing == "bucket" else ["list"]
-    says(deployment(*command, **{variable: name}), 2, name, "rowfleet setup")
+    submit = ["submit", "in.csv", "--mapping", "up"]
+    running = {
+        other.prefix: deployment.start("list", ROWFLEET_PREFIX=other.prefix),
+        other.table: deployment.start("list", ROWFLEET_TABLE=other.table),
+        other.bucket: deployment.start(*submit, ROWFLEET_BUCKET=other.bucket),
+    }
+    for name, one in running.items():
+        says(one.finish(), 2, name, "rowfleet setup")
 
 
 def test_a_batch_that_is_not_there(deployment: Deployment) -> None:
     """The id, and the command that lists those that are: 2."""
-    for command in ("status", "watch", "errors"):
-        says(deployment(command, "up#nothing"), 2, "up#nothing", "rowfleet list")
+    running = [deployment.start(command, "up#nothing") for command in ("status", "watch", "errors")]
+    for one in running:
+        says(one.finish(), 2, "up#nothing", "rowfleet list")
 
 
 def test_a_submit_that_cannot_be(deployment: Deployment) -> None:
     """A local file or an object that is not there, an id that cannot be one: each is named: 2."""
     deployment.write("in.csv", people(1))
-    says(deployment("submit", "gone.csv", "--mapping", "up"), 2, "gone.csv")
     gone = f"s3://{deployment.names.bucket}/gone.csv"
-    says(deployment("submit", gone, "--mapping", "up"), 2, gone)
-    says(deployment("submit", "in.csv", "--mapping", "up", "--execution-id", "a b"), 2, "'a b'")
-    assert Path(deployment.folder / "in.csv").exists()
+    cases = {"nothing.csv": ["nothing.csv"], gone: [gone], "'a b'": ["in.csv", "--execution-id", "a b"]}
+    running = {
+        word: deployment.start("submit", *arguments, "--mapping", "up") for word, arguments in cases.items()
+    }
+    finished = {word: one.finish() for word, one in running.items()}
+    for word, done in finished.items():
+        says(done, 2, word)

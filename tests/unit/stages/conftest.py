@@ -278,8 +278,11 @@ class Lab:
         """All outcomes by number."""
         found: dict[int, Outcome] = {}
         for partition in range(batch.partitions):
-            page = await self.table.outcomes(batch, partition, after=0, limit=10_000)
-            found |= {outcome.number: outcome for outcome in page.outcomes}
+            after: int | None = 0
+            while after is not None:
+                page = await self.table.outcomes(batch, partition, after=after, limit=1_000)
+                found |= {outcome.number: outcome for outcome in page.outcomes}
+                after = page.after
         return found
 
     async def waiting(self, queue: Queue) -> list[str]:

@@ -74,6 +74,7 @@ class Handler:
             self.gate.set()
 
     async def __call__(self, delivery):
+        """Handle."""
         self.started.append(delivery)
         try:
             await self.gate.wait()
@@ -179,22 +180,37 @@ async def test_a_place_is_filled_as_soon_as_it_is_free(lab, queue):
 
 
 async def test_freeing_twice_makes_one_place(lab, queue):
-    """A handler that frees its place and then returns does not count as two."""
-    await fill(lab, queue, 30)
-    running = most = 0
+    """A handler that frees its place more than once, and then returns, does not count as several."""
+    await fill(lab, queue, 5)
+    started = []
+    gate = asyncio.Event()
 
     async def handle(delivery):
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        await asyncio.sleep(0)
-        running -= 1
-        delivery.free()
-        delivery.free()
+        started.append(delivery.message.body)
+        if len(started) == 1:
+            for _ in range(3):
+                delivery.free()
+        else:
+            await gate.wait()
 
-    async with lab.consuming(lab.consumer(queue, handle, max_running=3)):
-        await lab.until(lambda: sum(queue.deleted) == 30, step_s=0.1)
-    assert most == 3
+    async with lab.consuming(lab.consumer(queue, handle, max_running=1)):
+        await lab.until(lambda: len(started) == 2)
+        await lab.pass_time(5)
+        assert len(started) == 2
+        gate.set()
+        await lab.until(lambda: len(started) == 5, step_s=0.1)
+
+
+async def test_deletes_wait_a_little_for_each_other(lab, queue):
+    """What is settled within the linger is deleted in one call, not one by one."""
+    await fill(lab, queue, 5)
+
+    async def handle(delivery):
+        await lab.clock.sleep(0.01 * (1 + int(delivery.message.body)))
+
+    async with lab.consuming(lab.consumer(queue, handle, delete_linger_s=0.5)):
+        await lab.until(lambda: queue.deleted != [], step_s=0.01)
+    assert queue.deleted == [5]
 
 
 async def test_nothing_is_received_while_a_delivery_is_blocked(lab, queue):
@@ -208,12 +224,12 @@ async def test_nothing_is_received_while_a_delivery_is_blocked(lab, queue):
         await finish.wait()
 
     async with lab.consuming(lab.consumer(queue, handle, max_running=5)):
-        await lab.until(lambda: queue.asked != [] and queue.polls == 0)
+        await lab.until(lambda: queue.asked == [5, 4] and queue.polls == 0, step_s=0.5)
         await fill(lab, queue, 3)
         await lab.pass_time(10)
-        assert len(queue.asked) == 1
+        assert queue.asked == [5, 4]
         unblock.set()
-        await lab.until(lambda: len(queue.asked) > 1)
+        await lab.until(lambda: len(queue.asked) > 2)
         finish.set()
         await lab.until(lambda: sum(queue.deleted) == 4, step_s=0.1)
 
@@ -318,8 +334,7 @@ async def test_a_bug_costs_only_its_own_message(lab, queue):
 
 @pytest.mark.parametrize("error", [AccessError("kms:Decrypt"), AgentTimeoutError("no answer")])
 async def test_handlers_in_trouble_hold_the_receiving_back(real_lab, error):
-    """After an error that the next message would meet too, nothing is received for a while, so that an
-    outage burns no receive counts; the reason can be asked for."""
+    """After an error that any message would meet, nothing is received for a while; the reason is told."""
     queue = WatchedQueue(real_lab.clock)
     await fill(real_lab, queue, 3)
     handler = Handler(is_open=True, error=error)

@@ -1,0 +1,222 @@
+"""The commands that look at a service: what they promise to scripts, and what they show to people."""
+
+import json
+import re
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+
+from tests.acceptance.support import Deployment, HttpAgent, Running, serve_agent, table, unique_names
+
+STATUS_KEYS = [
+    "batch_id", "tool_name", "execution_id", "state", "round", "total", "succeeded", "failed", "in_progress",
+    "rate_per_s", "eta_s", "started_at", "finished_at", "source", "output", "failures", "manifest", "error",
+]  # fmt: skip
+
+ROWS = "name,n\nann,1\nbad bob,2\ncid,3\nbad dan,4\nbad eve\n"
+"""Two rows that the agent refuses and one that is ragged, among five."""
+
+
+@pytest.fixture(scope="module")
+def agent() -> Iterator[HttpAgent]:
+    """One agent for all tests here."""
+    with serve_agent() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def deployment(
+    tmp_path_factory: pytest.TempPathFactory, endpoint: str, agent: HttpAgent
+) -> Iterator[Deployment]:
+    """One deployment for all tests here, made by `rowfleet setup`."""
+    root = tmp_path_factory.mktemp("batches")
+    made = Deployment(root, {"AGENT_URL": agent.url}, endpoint, unique_names())
+    made.mapping()
+    made.write("in.csv", ROWS)
+    done = made("setup")
+    assert done.code == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert f"queue {made.names.prefix}-rows: created" in lines
+    for name in (made.names.table, made.names.bucket):
+        assert any(name in line for line in lines)
+    yield made
+    agent.release_all()
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def services(deployment: Deployment) -> Iterator[list[Running]]:
+    """Two processes side by side, as two containers would be."""
+    running = [
+        deployment.start("serve"),
+        deployment.start("serve", "--roles", "worker", ROWFLEET_LOG_LEVEL="debug"),
+    ]
+    for one in running:
+        one.started()
+    yield running
+    for one in running:
+        assert one.stop().code == 0
+
+
+@pytest.fixture(scope="module")
+def batch(deployment: Deployment, services: list[Running]) -> str:
+    """A batch of five rows, three of which failed, as `submit --wait --json` ran it."""
+    done = deployment("submit", "in.csv", "--mapping", "up", "--execution-id", "exec-1", "--wait", "--json")
+    assert done.code == 3, done.stderr
+    assert done.stderr == ""
+    status = done.json
+    assert list(status) == STATUS_KEYS
+    assert status["state"] == "COMPLETED_WITH_ERRORS"
+    return str(status["batch_id"])
+
+
+def test_setup_twice_changes_nothing(deployment: Deployment) -> None:
+    """What is there is found, not made again."""
+    done = deployment("setup")
+    assert done.code == 0, done.stderr
+    assert "created" not in done.stdout
+    assert "updated" not in done.stdout
+
+
+def test_status_as_json(deployment: Deployment, batch: str) -> None:
+    """Every promised key, with the values of a batch that has ended."""
+    done = deployment("status", batch, "--json")
+    assert done.code == 0, done.stderr
+    status = done.json
+    assert list(status) == STATUS_KEYS
+    results = f"s3://{deployment.names.bucket}/results/up/exec-1"
+    expected = {
+        "batch_id": "up#exec-1", "tool_name": "up", "execution_id": "exec-1",
+        "state": "COMPLETED_WITH_ERRORS", "round": 1, "total": 5, "succeeded": 2, "failed": 3,
+        "in_progress": 0, "eta_s": 0, "output": f"{results}/output.csv", "error": None,
+        "failures": f"{results}/failures.csv", "manifest": f"{results}/manifest.json",
+    }  # fmt: skip
+    assert {key: status[key] for key in expected} == expected
+    assert status["rate_per_s"] > 0
+    assert status["started_at"] < status["finished_at"]
+    assert deployment.get(status["source"]).decode() == ROWS
+    assert [row["name"] for row in table(deployment.get(status["failures"]))] == [
+        "bad bob", "bad dan", "bad eve",
+    ]  # fmt: skip
+    assert json.loads(deployment.get(status["manifest"]))["batch_id"] == batch
+
+
+def test_status_for_people(deployment: Deployment, batch: str) -> None:
+    """Names and values; addresses are whole, so that they can be copied."""
+    done = deployment("status", batch)
+    assert done.code == 0, done.stderr
+    assert "COMPLETED_WITH_ERRORS" in done.stdout
+    assert f"s3://{deployment.names.bucket}/results/up/exec-1/output.csv" in done.stdout
+
+
+def test_list(deployment: Deployment, batch: str) -> None:
+    """The latest batches first, each as `status` shows it."""
+    later = deployment("submit", "in.csv", "--mapping", "up", "--limit", 1, "--wait", "--json")
+    assert later.code == 0, later.stderr
+    done = deployment("list", "--json")
+    assert done.code == 0, done.stderr
+    assert [entry["batch_id"] for entry in done.json][:2] == [later.json["batch_id"], batch]
+    assert all(list(entry) == STATUS_KEYS for entry in done.json)
+    one = deployment("list", "--limit", 1, "--json")
+    assert [entry["batch_id"] for entry in one.json] == [later.json["batch_id"]]
+
+
+def test_list_for_people(deployment: Deployment, batch: str) -> None:
+    """A table in which the ids are whole, so that they can be copied."""
+    done = deployment("list")
+    assert done.code == 0, done.stderr
+    assert batch in done.stdout
+
+
+def test_watch(deployment: Deployment, agent: HttpAgent, services: list[Running]) -> None:
+    """It follows a batch that runs to its end, and exits as `run` does; meanwhile `status` tells how far."""
+    agent.hold()
+    submitted = deployment("submit", "in.csv", "--mapping", "up", "--limit", 3)
+    assert submitted.code == 0, submitted.stderr
+    batch = submitted.stdout.strip()
+    services[0].until(lambda: deployment.state(batch) == "RUNNING", "a running batch")
+    watching = deployment.start("watch", batch, "--json")
+    going = deployment.status(batch)
+    assert going is not None
+    assert list(going) == STATUS_KEYS
+    open_ = {"state": "RUNNING", "total": 3, "succeeded": 0, "failed": 0, "in_progress": 3, "output": None}
+    assert {key: going[key] for key in open_} == open_
+    assert watching.process.poll() is None
+    agent.release()
+    done = watching.finish()
+    assert done.code == 3, done.stderr
+    assert (done.json["state"], done.json["succeeded"], done.json["failed"]) == (
+        "COMPLETED_WITH_ERRORS", 2, 1,
+    )  # fmt: skip
+
+
+def test_errors_are_grouped_by_cause(deployment: Deployment, batch: str) -> None:
+    """Failures that differ by values only are one cause, the commonest first, with rows as examples."""
+    done = deployment("errors", batch, "--json")
+    assert done.code == 0, done.stderr
+    answer = done.json
+    assert [answer[key] for key in ("batch_id", "state", "failed", "error")] == [
+        batch, "COMPLETED_WITH_ERRORS", 3, None,
+    ]  # fmt: skip
+    causes = {cause["type"]: cause for cause in answer["causes"]}
+    assert causes["BadRecordError"]["count"] == 1
+    assert causes["BadRecordError"]["rows"] == [5]
+    assert "line 6" in causes["BadRecordError"]["message"]
+    refused = [cause for cause in answer["causes"] if cause["type"] == "AgentRejectedError"]
+    assert sorted(row for cause in refused for row in cause["rows"]) == [2, 4]
+    assert sum(cause["count"] for cause in answer["causes"]) == 3
+    shown = deployment("errors", batch)
+    assert shown.code == 0
+    assert "BadRecordError" in shown.stdout
+
+
+def test_settings(deployment: Deployment) -> None:
+    """Every setting with value, default, unit and origin; the environment wins over `.env`."""
+    deployment.write(".env", "ROWFLEET_TTL_DAYS=3\nROWFLEET_ROWS__POLL_WAIT_S=9\n")
+    try:
+        done = deployment("settings", "--json")
+        shown = deployment("settings")
+    finally:
+        (deployment.folder / ".env").unlink()
+    assert done.code == 0, done.stderr
+    lines = done.json
+    for name, line in lines.items():
+        assert re.fullmatch(r"ROWFLEET_[A-Z0-9_]+", name)
+        assert list(line) == ["value", "default", "unit", "origin", "description"]
+    picked = {
+        name: [lines[f"ROWFLEET_{name}"][key] for key in ("value", "default", "unit", "origin")]
+        for name in ("TTL_DAYS", "ROWS__POLL_WAIT_S", "COMMIT__MAX_ROWS", "TABLE")
+    }
+    assert picked == {
+        "TTL_DAYS": ["3", "7", "days", ".env"],
+        "ROWS__POLL_WAIT_S": ["0.2", "20", "s", "environment"],
+        "COMMIT__MAX_ROWS": ["99", "99", "rows", "default"],
+        "TABLE": [deployment.names.table, "batch_processor_results", None, "environment"],
+    }
+    assert shown.code == 0
+    assert "TTL_DAYS" in shown.stdout
+
+
+def test_health(services: list[Running], batch: str) -> None:
+    """`/livez` and `/readyz` answer at the address in the log, per process and role."""
+    for running, roles in zip(services, (["aggregator", "splitter", "worker"], ["worker"]), strict=True):
+        health = running.started()
+        with urllib.request.urlopen(f"{health}/livez", timeout=10) as answer:
+            assert answer.status == 200
+        with urllib.request.urlopen(f"{health}/readyz", timeout=10) as answer:
+            assert answer.status == 200
+            body = json.loads(answer.read())
+        assert body == {"ready": True, "roles": dict.fromkeys(roles, "ok")}
+
+
+def test_logs_are_json_with_the_batch_bound(services: list[Running], batch: str) -> None:
+    """Off a terminal every line is one JSON object; a row's line names batch and row and holds no payload."""
+    rows = [event for running in services for event in running.events("row_settled")]
+    ours = [event for event in rows if event["batch_id"] == batch]
+    assert sorted(event["row_id"] for event in ours) == [f"row_{n:010d}" for n in range(1, 6)]
+    assert {event["status"] for event in ours} == {"SUCCESS", "FAILED"}
+    for running in services:
+        for line in running.stderr.splitlines():
+            assert {"event", "level", "timestamp"} <= json.loads(line).keys()
+            assert "ANN" not in line

@@ -1,0 +1,397 @@
+"""From a complete batch to its result files."""
+
+import asyncio
+import csv
+import hashlib
+import io
+import json
+from dataclasses import replace
+
+import pytest
+from structlog.testing import capture_logs
+
+from service.errors import AccessError, LeaseLostError, PoisonMessageError, UnreachableError
+from service.memory import MemoryObjects, MemoryTable, MemoryUpload
+from service.messages import AggregateMessage
+from service.model import Commit, State
+
+PREFIX = "results/demo/e1/"
+
+
+class FailingObjects(MemoryObjects):
+    """Raises `error` instead of writing names in `refuse`."""
+
+    refuse: frozenset[str] = frozenset()
+    error: Exception = AccessError("s3:PutObject is not allowed")
+
+    async def put(self, bucket, key, body, *, content_type):
+        """Write, unless refused."""
+        if key.rsplit("/", 1)[-1] in self.refuse:
+            raise self.error
+        return await super().put(bucket, key, body, content_type=content_type)
+
+
+class WatchedTable(MemoryTable):
+    """Remembers how much was asked for at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pages: list[tuple[int, int, int]] = []
+        self.on_page = None
+
+    async def outcomes(self, batch, partition, *, after, limit):
+        """A page."""
+        self.pages.append((partition, after, limit))
+        if self.on_page:
+            self.on_page()
+        return await super().outcomes(batch, partition, after=after, limit=limit)
+
+
+@pytest.fixture
+def lab(make_lab):
+    """A laboratory whose table is watched and whose bucket can refuse."""
+    lab = make_lab(table=WatchedTable())
+    lab.objects = FailingObjects()
+    return lab
+
+
+async def finished(
+    lab, total, *, failed=(), state=State.AGGREGATING, change=lambda outcome: outcome, **changes
+):
+    """A batch whose rows all have outcomes."""
+    batch = await lab.batch(total, state=state, **changes)
+    outcomes = [
+        change(lab.outcome(n, failed="no" if n in failed else "", round_=batch.round))
+        for n in range(1, total + 1)
+    ]
+    await commit(lab, batch, outcomes)
+    return batch
+
+
+async def commit(lab, batch, outcomes):
+    for start in range(0, len(outcomes), 99):
+        rows = tuple(outcomes[start : start + 99])
+        token = f"{batch.batch_id}-{batch.round}-{rows[0].number}"
+        await lab.table.commit(
+            Commit(batch.batch_id, batch.round, batch.partitions, 0, rows, token, batch.ttl)
+        )
+
+
+async def aggregate(lab, batch, *, round_=1, receives=1, page_rows=1_000):
+    body = AggregateMessage(batch.batch_id, round_).encode()
+    await lab.aggregator(page_rows).handle(lab.delivery(body, receives=receives))
+
+
+def files(lab):
+    return {key.removeprefix(PREFIX): stored.body for (_, key), stored in lab.objects.stored.items()}
+
+
+def records(body):
+    return list(csv.reader(io.StringIO(body.decode(), newline="")))
+
+
+@pytest.mark.parametrize("partitions", [1, 2, 7, 16])
+@pytest.mark.parametrize("total", [1, 2, 15, 16, 17, 250])
+async def test_rows_come_out_in_file_order(lab, partitions, total):
+    """However the rows are spread over partitions and pages, the output has each once, in input order."""
+    batch = await finished(lab, total, failed=(2, 16), partitions=partitions)
+    await aggregate(lab, batch, page_rows=20)
+    header, *rows = records(files(lab)["output.csv"])
+    assert header == [
+        "input_id", "input_name", "output_answer",
+        "_status", "_execution_time_ms", "_timestamp", "_error",
+    ]  # fmt: skip
+    assert [int(row[0]) for row in rows] == list(range(1, total + 1))
+    assert rows[0] == ["1", "name 1", "re: name 1", "SUCCESS", "5", "2026-11-23T07:00:01.000Z", ""]
+    if total > 1:
+        assert rows[1][2:4] == ["", "FAILED"]
+        assert rows[1][-1] == "AgentRejectedError: no"
+
+
+async def test_a_run_without_rows_has_a_header(lab):
+    """Header-only input: header-only output, SUCCEEDED."""
+    batch = await finished(lab, 0)
+    await aggregate(lab, batch)
+    assert len(records(files(lab)["output.csv"])) == 1
+    assert files(lab).keys() == {"output.csv", "manifest.json"}
+    assert (await lab.view()).batch.state is State.SUCCEEDED
+
+
+async def test_a_batch_without_failures_succeeds(lab):
+    """There is no failures.csv where nothing failed."""
+    batch = await finished(lab, 5)
+    await lab.clock.advance(60)
+    await aggregate(lab, batch)
+    assert files(lab).keys() == {"output.csv", "manifest.json"}
+    view = await lab.view()
+    assert (view.batch.state, view.batch.error) == (State.SUCCEEDED, "")
+    assert view.batch.finished_at == "2023-11-14T22:14:20.000Z"
+
+
+async def test_failures_are_written_apart(lab):
+    """failures.csv holds the original columns and the error of each failed row, to be dropped in again."""
+    batch = await finished(lab, 30, failed=(7, 21))
+    await aggregate(lab, batch)
+    assert records(files(lab)["failures.csv"]) == [
+        ["id", "name", "_error"],
+        ["7", "name 7", "AgentRejectedError: no"],
+        ["21", "name 21", "AgentRejectedError: no"],
+    ]
+    assert (await lab.view()).batch.state is State.COMPLETED_WITH_ERRORS
+
+
+async def test_the_manifest_says_what_there_is(lab):
+    """Totals, times, columns, mapping, source, and the size and digest of each file."""
+    batch = await finished(lab, 30, failed=(7, 21), notes=("Column 3 has no name",))
+    await aggregate(lab, batch)
+    found = files(lab)
+    manifest = json.loads(found["manifest.json"])
+    listed = manifest.pop("files")
+    assert manifest == {
+        "batch_id": "demo#e1",
+        "tool_name": "demo",
+        "execution_id": "e1",
+        "state": "COMPLETED_WITH_ERRORS",
+        "round": 1,
+        "total": 30,
+        "succeeded": 28,
+        "failed": 2,
+        "agent_ms": 150,
+        "input_tokens": 0,
+        "output_tokens": 0,
+        "started_at": "2026-11-23T07:00:00.000Z",
+        "last_outcome_at": "2026-11-23T07:00:01.000Z",
+        "columns": ["id", "name"],
+        "output_fields": ["answer"],
+        "notes": ["Column 3 has no name"],
+        "mapping": {"name": "demo", "digest": batch.mapping_digest},
+        "source": {"url": "s3://in/files/rows.csv", "etag": "etag", "version": "", "bytes": 0},
+    }
+    assert [(file["name"], file["rows"]) for file in listed] == [("failures.csv", 2), ("output.csv", 30)]
+    for file in listed:
+        body = found[file["name"]]
+        assert file["url"] == f"s3://out/{PREFIX}{file['name']}"
+        assert (file["bytes"], file["sha256"]) == (len(body), hashlib.sha256(body).hexdigest())
+
+
+async def test_formulas_are_disarmed_unless_the_batch_says_otherwise(lab):
+    """What the batch was opened with decides."""
+
+    def formula(outcome):
+        return replace(outcome, output_data={"answer": "=1+1"})
+
+    for execution_id, escape, cell in (("e1", True, "'=1+1"), ("e2", False, "=1+1")):
+        batch = await finished(lab, 1, change=formula, execution_id=execution_id, escape_formulas=escape)
+        await aggregate(lab, batch)
+        body = lab.objects.stored["out", f"results/demo/{execution_id}/output.csv"].body
+        assert records(body)[1][2] == cell
+
+
+# -- crashes and duplicates -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("died_at", ["failures.csv", "output.csv", "manifest.json"])
+async def test_a_crash_at_any_file_is_repeated_with_the_same_bytes(lab, died_at):
+    """Nothing half-written is visible, the manifest comes last, and the redelivery writes what was meant."""
+    batch = await finished(lab, 30, failed=(7,))
+    lab.objects.refuse, lab.objects.error = frozenset({died_at}), UnreachableError("killed")
+    with pytest.raises(UnreachableError):
+        await aggregate(lab, batch)
+    first = files(lab)
+    assert "manifest.json" not in first
+    assert (await lab.view()).batch.state is State.AGGREGATING
+    lab.objects.refuse = frozenset()
+    await lab.clock.advance(600)
+    await aggregate(lab, batch, receives=2)
+    second = files(lab)
+    assert second.keys() == {"failures.csv", "output.csv", "manifest.json"}
+    assert {name: second[name] for name in first} == first
+    assert len(records(second["output.csv"])) == 31
+
+
+async def test_a_crash_before_the_last_step_is_made_up_for(make_lab):
+    """Killed between manifest and final state: the repetition writes the same bytes and ends the batch."""
+
+    class Dies(MemoryTable):
+        dead = True
+
+        async def move(self, batch_id, **change):
+            if self.dead:
+                raise UnreachableError("killed")
+            return await super().move(batch_id, **change)
+
+    lab = make_lab(table=Dies())
+    batch = await finished(lab, 30, failed=(7,))
+    with pytest.raises(UnreachableError):
+        await aggregate(lab, batch)
+    first = files(lab)
+    lab.table.dead = False
+    await lab.clock.advance(600)
+    await aggregate(lab, batch, receives=2)
+    assert files(lab) == first
+    assert first.keys() == {"failures.csv", "output.csv", "manifest.json"}
+    assert (await lab.view()).batch.state is State.COMPLETED_WITH_ERRORS
+
+
+async def test_a_duplicate_after_the_end_changes_nothing(lab):
+    """The batch is final: the message is acknowledged and nothing is written."""
+    batch = await finished(lab, 3)
+    await aggregate(lab, batch)
+    lab.objects.refuse = frozenset({"output.csv", "manifest.json"})
+    before = await lab.view()
+    await aggregate(lab, batch)
+    assert await lab.view() == before
+
+
+async def test_two_at_once_write_the_same(lab):
+    """A trigger sent twice is aggregated twice at worst, with the same result."""
+    batch = await finished(lab, 200, failed=(7,), partitions=3)
+    await aggregate(lab, batch)
+    alone = files(lab)
+    lab.objects.stored.clear()
+    lab.table._batches[batch.batch_id] = batch
+    await asyncio.gather(*(aggregate(lab, batch, page_rows=30) for _ in range(3)))
+    assert files(lab) == alone
+    assert (await lab.view()).batch.state is State.COMPLETED_WITH_ERRORS
+
+
+async def test_a_message_before_the_claim_claims(lab):
+    """The trigger is sent before RUNNING -> AGGREGATING: who gets it first may have to do that."""
+    batch = await finished(lab, 3, state=State.RUNNING)
+    await aggregate(lab, batch)
+    assert (await lab.view()).batch.state is State.SUCCEEDED
+    assert "manifest.json" in files(lab)
+
+
+async def test_a_batch_that_is_not_complete_is_not_written(lab):
+    """A stray message must not make a result of some of the rows."""
+    batch = await lab.batch(3)
+    await commit(lab, batch, [lab.outcome(1)])
+    await aggregate(lab, batch)
+    assert files(lab) == {}
+    assert (await lab.view()).batch.state is State.RUNNING
+
+
+@pytest.mark.parametrize("round_", [1, 3])
+async def test_a_message_of_another_round_is_ignored(lab, round_):
+    """It is stale, or from nowhere."""
+    batch = await finished(lab, 3, round=2)
+    await aggregate(lab, batch, round_=round_)
+    assert files(lab) == {}
+    await aggregate(lab, batch, round_=2)
+    assert json.loads(files(lab)["manifest.json"])["round"] == 2
+
+
+async def test_an_unknown_batch_is_poison(lab):
+    """There is nothing to write, ever."""
+    with pytest.raises(PoisonMessageError, match="no batch 'demo#none'"):
+        await lab.aggregator().handle(lab.delivery(AggregateMessage("demo#none", 1).encode()))
+
+
+async def test_a_body_that_is_no_message_is_poison(lab):
+    """It cannot be decoded."""
+    with pytest.raises(PoisonMessageError, match="not JSON"):
+        await lab.aggregator().handle(lab.delivery("junk"))
+
+
+async def test_a_lost_lease_aborts_the_upload(lab):
+    """Somebody else aggregates: nothing of ours becomes visible."""
+    batch = await finished(lab, 100)
+    delivery = lab.delivery(AggregateMessage(batch.batch_id, 1).encode())
+
+    def lose():
+        delivery.lease.is_lost = len(lab.table.pages) > 3
+
+    lab.table.on_page = lose
+    with pytest.raises(LeaseLostError):
+        await lab.aggregator(page_rows=10).handle(delivery)
+    assert files(lab) == {}
+    assert (await lab.view()).batch.state is State.AGGREGATING
+
+
+# -- what cannot be written ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("missing", [1, 7, 10])
+async def test_a_missing_outcome_fails_the_batch_in_words(lab, missing):
+    """Counted but not there (a restored table, a ttl too short): no output that lacks a row."""
+    batch = await finished(lab, 10, partitions=3)
+    partition = batch.batch_id + (f"#{missing % 3}" if missing % 3 else "")
+    del lab.table._rows[partition][missing]
+    lab.table._numbers[partition].remove(missing)
+    await aggregate(lab, batch)
+    view = await lab.view()
+    assert view.batch.state is State.FAILED
+    assert f"row {missing} of 10 is counted but has no outcome" in view.batch.error
+    assert files(lab) == {}
+
+
+async def test_a_bucket_that_refuses_gets_three_chances(lab):
+    """AccessError is given back, for somebody may put it right; at last the batch is FAILED in words."""
+    batch = await finished(lab, 3)
+    lab.objects.refuse = frozenset({"output.csv"})
+    for receives in (1, 2):
+        with pytest.raises(AccessError):
+            await aggregate(lab, batch, receives=receives)
+        assert (await lab.view()).batch.state is State.AGGREGATING
+    await aggregate(lab, batch, receives=3)
+    view = await lab.view()
+    assert view.batch.state is State.FAILED
+    assert view.batch.error == "cannot write s3://out/results/demo/e1/: s3:PutObject is not allowed"
+    assert files(lab) == {}
+
+
+async def test_a_bucket_that_opens_in_time_gets_the_results(lab):
+    """The third delivery succeeds where the permission was given meanwhile."""
+    batch = await finished(lab, 3)
+    lab.objects.refuse = frozenset({"output.csv"})
+    with pytest.raises(AccessError):
+        await aggregate(lab, batch)
+    lab.objects.refuse = frozenset()
+    await aggregate(lab, batch, receives=3)
+    assert (await lab.view()).batch.state is State.SUCCEEDED
+
+
+async def test_memory_is_bounded_by_pages(lab):
+    """`page_rows` outcomes are read at a time over all partitions together, each page once."""
+    batch = await finished(lab, 500, partitions=4)
+    await aggregate(lab, batch, page_rows=100)
+    assert {limit for _, _, limit in lab.table.pages} == {25}
+    assert len(set(lab.table.pages)) == len(lab.table.pages)
+    first_pages = lab.table.pages[:4]
+    assert sorted(partition for partition, _, _ in first_pages) == [0, 1, 2, 3]
+
+
+async def test_pages_are_written_as_they_are_read(lab):
+    """Rows go to the upload in pieces, not when all of them are there."""
+    written = []
+
+    class Watched(MemoryObjects):
+        def upload(self, bucket, key, *, content_type):
+            return WatchedUpload(self, bucket, key, content_type)
+
+    class WatchedUpload(MemoryUpload):
+        async def write(self, data):
+            written.append((len(lab.table.pages), len(data)))
+            await super().write(data)
+
+    lab.objects = Watched()
+    batch = await finished(
+        lab, 300, change=lambda outcome: replace(outcome, output_data={"answer": "x" * 10_000})
+    )
+    await aggregate(lab, batch, page_rows=30)
+    assert len(written) > 8
+    assert max(size for _, size in written) < 300_000
+    assert written[0][0] < 3
+
+
+async def test_counters_that_differ_from_the_rows_are_reported(lab):
+    """The rows decide what is written; a difference is a bug that must be seen."""
+    batch = await finished(lab, 3)
+    counts = lab.table._counts[batch.batch_id, 1]
+    counts[0] = replace(counts[0], succeeded=2, failed=1)
+    with capture_logs() as logs:
+        await aggregate(lab, batch)
+    assert "counters_differ_from_rows" in [line["event"] for line in logs]
+    assert json.loads(files(lab)["manifest.json"])["succeeded"] == 3
+    assert (await lab.view()).batch.state is State.SUCCEEDED

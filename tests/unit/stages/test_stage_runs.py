@@ -1,0 +1,235 @@
+"""What a worker knows of its batches."""
+
+import asyncio
+
+import pytest
+
+from service.errors import ConfigError, RetryableError, UnreachableError
+from service.memory import MemoryTable
+from service.model import BatchView, Counts, State
+from service.runs import MAX_RUNS
+
+
+class CountingTable(MemoryTable):
+    """Counts reads and definitions; `on_move` runs before the first move."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: list[str] = []
+        self.definitions_read = 0
+        self.error: Exception | None = None
+        self.on_move = None
+
+    async def read(self, batch_id):
+        """Read."""
+        self.reads.append(batch_id)
+        if self.error:
+            raise self.error
+        return await super().read(batch_id)
+
+    async def definition(self, batch_id, digest):
+        """The definition."""
+        self.definitions_read += 1
+        return await super().definition(batch_id, digest)
+
+    async def move(self, batch_id, **change):
+        """Move; something else may happen right after the first one."""
+        moved = await super().move(batch_id, **change)
+        if self.on_move:
+            on_move, self.on_move = self.on_move, None
+            await on_move()
+        return moved
+
+
+@pytest.fixture
+def lab(make_lab):
+    """A laboratory that counts reads."""
+    return make_lab(table=CountingTable())
+
+
+async def test_a_batch_is_read_once(lab):
+    """However many rows come at once, one read and one definition serve them all."""
+    batch = await lab.batch(5)
+    runs = lab.runs()
+    found = await asyncio.gather(*(runs.get(batch.batch_id, 1) for _ in range(50)))
+    assert len(set(map(id, found))) == 1
+    assert lab.table.reads == [batch.batch_id]
+    assert lab.table.definitions_read == 1
+
+
+async def test_a_newer_round_is_read_again(lab):
+    """A row of a round that is not known yet makes the worker look."""
+    batch = await lab.batch(5)
+    runs = lab.runs()
+    await runs.get(batch.batch_id, 1)
+    from dataclasses import replace
+
+    lab.table._batches[batch.batch_id] = replace(batch, round=2)
+    run = await runs.get(batch.batch_id, 2)
+    assert run.batch.round == 2
+    assert len(lab.table.reads) == 2
+
+
+async def test_an_unknown_batch_is_none_and_asked_for_again(lab):
+    """It may be opened yet."""
+    runs = lab.runs()
+    assert await runs.get("demo#e1", 1) is None
+    await lab.batch(5)
+    assert (await runs.get("demo#e1", 1)).batch.total == 5
+
+
+async def test_a_failed_read_is_raised_and_tried_again(lab):
+    """A read that fails gives the row back; the next one reads again."""
+    batch = await lab.batch(5)
+    runs = lab.runs()
+    lab.table.error = UnreachableError("no route")
+    with pytest.raises(UnreachableError):
+        await runs.get(batch.batch_id, 1)
+    lab.table.error = None
+    assert (await runs.get(batch.batch_id, 1)).batch == batch
+
+
+async def test_the_batchs_own_definition_is_used(lab, define, demo_yaml):
+    """Whatever the folder of this worker holds, the mapping is the one that the batch was opened with."""
+    changed = define(demo_yaml.replace("timeout_seconds: 10", "timeout_seconds: 77"))
+    batch = await lab.batch(5, definition=changed)
+    lab.definitions.clear()
+    run = await lab.runs().get(batch.batch_id, 1)
+    assert run.target.mapping.execution.timeout_s == 77
+    assert run.target.mapping.digest == changed.digest
+
+
+async def test_a_definition_that_is_not_there_yet_gives_the_row_back(lab):
+    """Batch and definition are two items: a missing one is a reason to come again, not to fail."""
+    batch = await lab.batch(5)
+    lab.table._definitions.clear()
+    with pytest.raises(RetryableError, match="definition of demo#e1"):
+        await lab.runs().get(batch.batch_id, 1)
+
+
+async def test_batches_of_one_mapping_share_their_agent(lab, scripted):
+    """One agent and one set of places serve a mapping, even where its batches are first seen at once."""
+    agents = []
+
+    def open_agent(_):
+        agents.append(scripted())
+        return agents[-1]
+
+    batches = [await lab.batch(5, execution_id=f"e{n}") for n in range(5)]
+    runs = lab.runs(open_agent)
+    found = await asyncio.gather(*(runs.get(batch.batch_id, 1) for batch in batches))
+    assert len(agents) == 1
+    assert len({id(run.target) for run in found}) == 1
+    await runs.close()
+    assert agents[0].closed == 1
+
+
+async def test_closing_closes_every_agent_once(lab, scripted, define, demo_yaml):
+    """Each mapping's agent gives its connections back when the worker ends."""
+    agents = []
+
+    def open_agent(_):
+        agents.append(scripted())
+        return agents[-1]
+
+    runs = lab.runs(open_agent)
+    for n in range(3):
+        definition = define(demo_yaml.replace("timeout_seconds: 10", f"timeout_seconds: {n + 1}"))
+        batch = await lab.batch(5, execution_id=f"e{n}", definition=definition)
+        await runs.get(batch.batch_id, 1)
+    await runs.close()
+    await runs.close()
+    assert [agent.closed for agent in agents] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("total", [None, 3])
+async def test_a_mapping_that_cannot_be_served_fails_its_batch_once(lab, total):
+    """The batch is FAILED in words before any row is spent; its other rows find it so, without a read."""
+    batch = await lab.batch(total)
+    opened = []
+
+    def open_agent(_):
+        opened.append(True)
+        raise ConfigError("${AGENT_URL} is not set")
+
+    runs = lab.runs(open_agent)
+    found = [await runs.get(batch.batch_id, 1) for _ in range(5)]
+    assert all(run.target is None for run in found)
+    assert opened == [True]
+    view = await lab.view()
+    assert (view.batch.state, view.batch.error) == (State.FAILED, "${AGENT_URL} is not set")
+    assert view.batch.finished_at
+
+
+async def test_a_batch_that_is_sealed_meanwhile_is_failed_too(lab):
+    """Between two looks at the state the splitter may seal the batch; it must not be left running."""
+    batch = await lab.batch(None)
+    lab.table.on_move = lambda: lab.table.seal(batch.batch_id, 3, "now")
+
+    def open_agent(_):
+        raise ConfigError("no agent")
+
+    run = await lab.runs(open_agent).get(batch.batch_id, 1)
+    assert run.target is None
+    assert (await lab.view()).batch.state is State.FAILED
+
+
+async def test_a_definition_that_does_not_compile_fails_its_batch(lab):
+    """Text that another version wrote is a configuration error of this batch."""
+    batch = await lab.batch(3)
+    lab.table._definitions[batch.batch_id, batch.mapping_digest] = '{"target": 1}'
+    run = await lab.runs().get(batch.batch_id, 1)
+    assert run.target is None
+    assert (await lab.view()).batch.state is State.FAILED
+
+
+async def test_a_batch_that_has_ended_opens_no_agent(lab):
+    """Its rows will be dropped."""
+    batch = await lab.batch(3, state=State.CANCELLED)
+
+    def open_agent(_):
+        raise AssertionError("not to be opened")
+
+    assert (await lab.runs(open_agent).get(batch.batch_id, 1)).target is None
+
+
+async def test_what_a_check_has_read_is_taken_in(lab):
+    """A completion check's view replaces the batch as remembered; views of strangers are ignored."""
+    batch = await lab.batch(3)
+    runs = lab.runs()
+    await runs.get(batch.batch_id, 1)
+    from dataclasses import replace
+
+    runs.refresh(BatchView(replace(batch, state=State.CANCELLED), Counts()))
+    runs.refresh(BatchView(replace(batch, execution_id="other"), Counts()))
+    runs.refresh(None)
+    assert (await runs.get(batch.batch_id, 1)).batch.state is State.CANCELLED
+    assert len(lab.table.reads) == 1
+
+
+async def test_the_batch_used_longest_ago_is_forgotten(lab):
+    """Memory holds a bounded number of batches, the latest used."""
+    runs = lab.runs()
+    for n in range(MAX_RUNS):
+        await runs.get((await lab.batch(1, execution_id=f"e{n}")).batch_id, 1)
+    await runs.get("demo#e0", 1)
+    await runs.get((await lab.batch(1, execution_id="new")).batch_id, 1)
+    lab.table.reads.clear()
+    await runs.get("demo#e0", 1)
+    assert lab.table.reads == []
+    await runs.get("demo#e1", 1)
+    assert lab.table.reads == ["demo#e1"]
+    assert len(runs._runs) == MAX_RUNS
+
+
+async def test_places_are_the_lesser_of_process_and_mapping(lab, define, demo_yaml):
+    """`max_concurrency` counts per process; without it the process's own limit holds, which always does."""
+    for n, (wish, most, places) in enumerate(
+        [("", 8, 8), ("max_concurrency: 3, ", 8, 3), ("max_concurrency: 50, ", 8, 8)]
+    ):
+        definition = define(
+            demo_yaml.replace("execution:\n  ", f"execution:\n  {wish.replace(', ', chr(10) + '  ')}")
+        )
+        batch = await lab.batch(1, execution_id=f"p{n}", definition=definition)
+        run = await lab.runs(max_places=most).get(batch.batch_id, 1)
+        assert run.target.places._value == places

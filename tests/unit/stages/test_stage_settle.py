@@ -1,0 +1,517 @@
+"""Group commit, completion check, trigger."""
+
+import asyncio
+import random
+from dataclasses import replace
+
+import pytest
+import stamina
+from structlog.testing import capture_logs
+
+from service.errors import (
+    AccessError,
+    ConfigError,
+    ConflictError,
+    RetryableError,
+    RowTooLargeError,
+    ThrottledError,
+    UnknownResultError,
+    UnreachableError,
+)
+from service.memory import MemoryTable
+from service.messages import AggregateMessage
+from service.model import Counts, State
+
+
+class FaultyTable(MemoryTable):
+    """Records commits; `before` and `after` map a call's number to the error raised before or after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.commits = []
+        self.before: dict[int, Exception] = {}
+        self.after: dict[int, Exception] = {}
+        self.always: dict[str, Exception] = {}
+        self.moves_fail = False
+
+    async def commit(self, commit):
+        """Commit, with faults."""
+        self.commits.append(commit)
+        number = len(self.commits)
+        if error := self.before.get(number) or self.always.get(commit.batch_id):
+            raise error
+        taken = await super().commit(commit)
+        if number in self.after:
+            raise self.after[number]
+        return taken
+
+    async def move(self, batch_id, **change):
+        """Move, unless the process is to die before it."""
+        if self.moves_fail:
+            raise UnreachableError("killed before the claim")
+        return await super().move(batch_id, **change)
+
+
+@pytest.fixture
+def lab(make_lab):
+    """A laboratory on a faulty table."""
+    return make_lab(table=FaultyTable())
+
+
+async def settle_all(lab, settler, batch, numbers, **outcome):
+    return await asyncio.gather(
+        *(settler.settle(batch, number, lab.outcome(number, **outcome)) for number in numbers),
+        return_exceptions=True,
+    )
+
+
+async def triggers(lab):
+    return [AggregateMessage.decode(body) for body in await lab.waiting(lab.aggregate)]
+
+
+# -- group commit ------------------------------------------------------------------------------------------
+
+
+async def test_what_is_ready_within_the_linger_is_one_transaction(lab):
+    """Rows that become ready together are committed together, with one counter update, and all are told."""
+    batch = await lab.batch(100)
+    async with lab.settler(slot=7) as settler:
+        views = await settle_all(lab, settler, batch, range(1, 31))
+    (commit,) = lab.table.commits
+    assert [outcome.number for outcome in commit.outcomes] == list(range(1, 31))
+    assert (commit.slot, commit.ttl, commit.partitions) == (7, batch.ttl, batch.partitions)
+    assert all(view.counts.succeeded == 30 for view in views)
+    assert (await lab.view()).counts == Counts(succeeded=30, agent_ms=150)
+    assert lab.metrics.totals["commits"] == 1
+    assert lab.metrics.totals["rows_succeeded"] == 30
+
+
+async def test_a_full_transaction_does_not_linger(lab):
+    """99 rows are committed at once, however long the linger is; a transaction never holds more."""
+    batch = await lab.batch(250)
+    async with lab.settler(linger_s=3600) as settler, asyncio.timeout(5):
+        await settle_all(lab, settler, batch, range(1, 199))
+    assert [len(commit.outcomes) for commit in lab.table.commits] == [99, 99]
+
+
+async def test_a_transaction_takes_no_more_bytes_than_dynamodb(lab):
+    """Outcomes that are large together are spread over several transactions, each within the limit."""
+    batch = await lab.batch(20)
+    large = {"answer": "x" * 390_000}
+    async with lab.settler() as settler:
+        answers = await asyncio.gather(
+            *(
+                settler.settle(batch, n, lab.outcome(n) if n % 2 else _large(lab, n, large))
+                for n in range(1, 31)
+            )
+        )
+    assert None not in answers
+    assert len(lab.table.commits) == 2
+    assert (await lab.view()).counts.done == 30
+
+
+def _large(lab, number, output):
+    return replace(lab.outcome(number), output_data=output)
+
+
+async def test_batches_and_rounds_are_committed_apart(lab):
+    """A transaction has one counter, so each batch and round has its own."""
+    first, second = await lab.batch(10), await lab.batch(10, execution_id="e2")
+    async with lab.settler() as settler:
+        await asyncio.gather(
+            settle_all(lab, settler, first, [1, 2]), settle_all(lab, settler, second, [1, 2, 3])
+        )
+    assert sorted((c.batch_id, len(c.outcomes)) for c in lab.table.commits) == [
+        ("demo#e1", 2),
+        ("demo#e2", 3),
+    ]
+    assert (await lab.view("demo#e2")).counts.done == 3
+
+
+async def test_rounds_are_committed_apart_even_at_once(lab):
+    """A late row of the earlier round and a row of the present one do not share a transaction."""
+    old = await lab.batch(2)
+    new = lab.table._batches[old.batch_id] = _next_round(old)
+    async with lab.settler() as settler:
+        await asyncio.gather(
+            settler.settle(old, 1, lab.outcome(1)), settler.settle(new, 2, lab.outcome(2, round_=2))
+        )
+    assert [(commit.round, len(commit.outcomes)) for commit in lab.table.commits] == [(1, 1), (2, 1)]
+    assert (await lab.view()).counts.done == 1
+
+
+async def test_the_same_row_twice_in_a_group_is_counted_once(lab):
+    """Two deliveries of one row wait for one commit, and both are answered."""
+    batch = await lab.batch(2)
+    async with lab.settler() as settler:
+        views = await asyncio.gather(
+            settler.settle(batch, 1, lab.outcome(1)),
+            settler.settle(batch, 1, lab.outcome(1, failed="no")),
+            settler.settle(batch, 1, None),
+        )
+    assert [view.counts for view in views] == [Counts(succeeded=1, agent_ms=5)] * 3
+    assert (await lab.view()).counts == Counts(succeeded=1, agent_ms=5)
+
+
+async def test_an_outcome_joins_a_check_of_the_same_row(lab):
+    """A row that waits for a check only is committed when a second delivery brings its outcome."""
+    batch = await lab.batch(2)
+    async with lab.settler() as settler:
+        await asyncio.gather(settler.settle(batch, 1, None), settler.settle(batch, 1, lab.outcome(1)))
+    assert (await lab.view()).counts.done == 1
+
+
+async def test_duplicates_are_dropped_and_the_rest_committed(lab):
+    """A transaction cancelled because some rows exist is repeated without them, under another token."""
+    batch = await lab.batch(100)
+    async with lab.settler() as settler:
+        await settle_all(lab, settler, batch, [3, 5, 7])
+        views = await settle_all(lab, settler, batch, range(1, 11), failed="second time")
+    assert all(view.counts.done == 10 for view in views)
+    assert (await lab.view()).counts == Counts(succeeded=3, failed=7, agent_ms=50)
+    assert [len(commit.outcomes) for commit in lab.table.commits] == [3, 10, 7]
+    assert len({commit.token for commit in lab.table.commits}) == 3
+    assert (await lab.outcomes(batch))[5].error is None
+    assert lab.metrics.totals["duplicate_outcomes"] == 3
+
+
+async def test_only_duplicates_still_pass_through_the_check(lab):
+    """When every row exists already nothing is committed, and the check is done all the same."""
+    batch = await lab.batch(3)
+    lab.table.moves_fail = True
+    async with lab.settler() as settler:
+        await settle_all(lab, settler, batch, [1, 2, 3])
+        lab.table.moves_fail = False
+        views = await settle_all(lab, settler, batch, [1, 2, 3])
+    assert [view.batch.state for view in views] == [State.RUNNING] * 3
+    assert (await lab.view()).batch.state is State.AGGREGATING
+    assert (await lab.view()).counts.done == 3
+
+
+# -- faults -----------------------------------------------------------------------------------------------
+
+
+async def test_an_unknown_result_is_repeated_under_the_same_token(lab):
+    """A commit that was applied and whose answer was lost counts once."""
+    batch = await lab.batch(5)
+    lab.table.after = {1: UnknownResultError("no answer"), 2: UnknownResultError("no answer")}
+    async with lab.settler() as settler:
+        views = await settle_all(lab, settler, batch, [1, 2, 3])
+    assert all(view.counts.succeeded == 3 for view in views)
+    assert len({commit.token for commit in lab.table.commits}) == 1
+    assert len(lab.table.commits) == 3
+    assert lab.metrics.totals["rows_succeeded"] == 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ConflictError("conflict"), ThrottledError("slow"), UnknownResultError("?"), UnreachableError("-")],
+)
+async def test_a_commit_that_was_not_applied_is_repeated(lab, error):
+    """Conflicts, throttles and lost requests are tried again until the commit is through, counted once."""
+    batch = await lab.batch(5)
+    lab.table.before = dict.fromkeys(range(1, 8), error)
+    async with lab.settler() as settler:
+        await settle_all(lab, settler, batch, [1, 2])
+    assert len(lab.table.commits) == 8
+    assert (await lab.view()).counts.done == 2
+
+
+async def test_exhausted_retries_reach_the_waiters_of_that_group_only(lab):
+    """After `timeout_s` every row of the group is given back; another batch's rows are settled."""
+    bad, good = await lab.batch(5), await lab.batch(5, execution_id="e2")
+    lab.table.always = {bad.batch_id: ConflictError("hot item")}
+    with stamina.set_testing(False):
+        async with lab.settler(timeout_s=0.1) as settler:
+            failed, settled = await asyncio.gather(
+                settle_all(lab, settler, bad, [1, 2, 3]), settle_all(lab, settler, good, [1, 2])
+            )
+    assert [type(error) for error in failed] == [ConflictError] * 3
+    assert [view.counts.done for view in settled] == [2, 2]
+    assert len(lab.table.commits) > 2
+
+
+async def test_a_group_that_failed_can_be_settled_later(lab):
+    """The rows come again with their messages, and are committed then."""
+    batch = await lab.batch(2)
+    lab.table.always = {batch.batch_id: AccessError("dynamodb:TransactWriteItems")}
+    async with lab.settler() as settler:
+        assert [type(e) for e in await settle_all(lab, settler, batch, [1, 2])] == [AccessError] * 2
+        lab.table.always = {}
+        await settle_all(lab, settler, batch, [1, 2])
+    assert (await lab.view()).batch.state is State.AGGREGATING
+    assert len(await triggers(lab)) == 1
+
+
+async def test_a_failing_check_gives_the_rows_back(lab):
+    """A row whose completion was not checked is not settled: its message must come again."""
+    batch = await lab.batch(1)
+    lab.table.moves_fail = True
+    async with lab.settler() as settler:
+        (error,) = await settle_all(lab, settler, batch, [1])
+    assert isinstance(error, UnreachableError)
+
+
+async def test_a_missing_permission_to_trigger_is_told_as_such(lab):
+    """AccessError from the aggregate queue reaches the rows as itself, so that the consumer holds back."""
+    batch = await lab.batch(1)
+
+    class Forbidden(type(lab.aggregate)):
+        async def send(self, messages):
+            raise AccessError("sqs:SendMessage")
+
+    lab.aggregate = Forbidden("aggregate", lab.clock)
+    async with lab.settler() as settler:
+        (error,) = await settle_all(lab, settler, batch, [1])
+    assert isinstance(error, AccessError)
+
+
+async def test_a_bug_reaches_its_rows_and_stops_nobody_else(lab):
+    """An unexpected error gives its group's rows back and is logged; the settler goes on."""
+    bad, good = await lab.batch(5), await lab.batch(5, execution_id="e2")
+    lab.table.always = {bad.batch_id: ZeroDivisionError("oops")}
+    with capture_logs() as logs:
+        async with lab.settler() as settler:
+            (error,) = await settle_all(lab, settler, bad, [1])
+            (view,) = await settle_all(lab, settler, good, [1])
+    assert isinstance(error, RetryableError)
+    assert view.counts.done == 1
+    assert [line["event"] for line in logs].count("settle_crashed") == 1
+
+
+async def test_a_row_that_cannot_be_stored_spoils_no_other(lab):
+    """A row that the table refuses for good is rejected by itself; the others of its group are committed."""
+    batch = await lab.batch(4)
+    deep: object = "leaf"
+    for _ in range(40):
+        deep = [deep]
+    async with lab.settler() as settler:
+        answers = await asyncio.gather(
+            *(
+                settler.settle(
+                    batch,
+                    n,
+                    replace(lab.outcome(n), output_data={"answer": deep}) if n == 2 else lab.outcome(n),
+                )
+                for n in (1, 2, 3)
+            ),
+            return_exceptions=True,
+        )
+    assert isinstance(answers[1], RowTooLargeError)
+    assert answers[2].counts.done == 2
+    assert (await lab.outcomes(batch)).keys() == {1, 3}
+
+
+async def test_a_cancelled_waiter_does_not_disturb_the_others(lab):
+    """A delivery that was cancelled while it waited is committed with the rest, who are answered."""
+    batch = await lab.batch(5)
+    async with lab.settler(linger_s=0.02) as settler:
+        waiters = [asyncio.create_task(settler.settle(batch, n, lab.outcome(n))) for n in (1, 2)]
+        await asyncio.sleep(0)
+        waiters[0].cancel()
+        view = await waiters[1]
+    assert view.counts.done == 2
+    assert waiters[0].cancelled()
+
+
+async def test_leaving_the_context_settles_what_waits(lab):
+    """The settler ends with nothing waiting: what was handed over is committed before it returns."""
+    batch = await lab.batch(5)
+    async with lab.settler(linger_s=0.05) as settler:
+        waiters = [asyncio.create_task(settler.settle(batch, n, lab.outcome(n))) for n in (1, 2)]
+        await asyncio.sleep(0)
+    assert (await lab.view()).counts.done == 2
+    assert [(await waiter).counts.done for waiter in waiters] == [2, 2]
+
+
+async def test_being_cancelled_gives_back_what_waits(lab):
+    """When the process is torn down, the rows that still wait are given back, not left hanging."""
+    batch = await lab.batch(5)
+    waiters = []
+
+    async def work():
+        async with lab.settler(linger_s=3600) as settler:
+            waiters.append(asyncio.create_task(settler.settle(batch, 1, lab.outcome(1))))
+            await asyncio.Event().wait()
+
+    working = asyncio.create_task(work())
+    await lab.until(lambda: waiters != [])
+    working.cancel()
+    with pytest.raises(RetryableError, match="stopping"):
+        await waiters[0]
+    with pytest.raises(asyncio.CancelledError):
+        await working
+
+
+async def test_being_cancelled_mid_commit_gives_back_what_was_taken(make_lab):
+    """Rows whose transaction is under way when the process is torn down learn of it as well."""
+    reached = asyncio.Event()
+
+    class Hanging(MemoryTable):
+        async def commit(self, commit):
+            reached.set()
+            await asyncio.Event().wait()
+
+    lab = make_lab(table=Hanging())
+    batch = await lab.batch(5)
+    waiters = []
+
+    async def work():
+        async with lab.settler() as settler:
+            waiters.append(asyncio.create_task(settler.settle(batch, 1, lab.outcome(1))))
+            await asyncio.Event().wait()
+
+    working = asyncio.create_task(work())
+    await reached.wait()
+    working.cancel()
+    async with asyncio.timeout(2):
+        with pytest.raises(RetryableError, match="stopping"):
+            await waiters[0]
+    with pytest.raises(asyncio.CancelledError):
+        await working
+
+
+async def test_an_error_in_the_context_goes_through_as_it_is(lab):
+    """What fails beside the settler is told as itself, not wrapped, and what waits is settled first."""
+    batch = await lab.batch(5)
+
+    async def work():
+        async with lab.settler() as settler:
+            waiters.append(asyncio.create_task(settler.settle(batch, 1, lab.outcome(1))))
+            await asyncio.sleep(0)
+            raise ConfigError("the port is taken")
+
+    waiters = []
+    with pytest.raises(ConfigError, match="the port is taken"):
+        await work()
+    assert (await waiters[0]).counts.done == 1
+
+
+# -- completion ---------------------------------------------------------------------------------------------
+
+
+async def test_the_last_row_triggers_the_aggregation(lab):
+    """Sealed and complete: the aggregate message is sent and the batch claimed; not a row earlier."""
+    batch = await lab.batch(3)
+    async with lab.settler() as settler:
+        await settle_all(lab, settler, batch, [1, 3])
+        assert (await lab.view()).batch.state is State.RUNNING
+        assert await triggers(lab) == []
+        await settle_all(lab, settler, batch, [2], failed="no")
+    assert await triggers(lab) == [AggregateMessage(batch.batch_id, 1)]
+    assert (await lab.view()).batch.state is State.AGGREGATING
+
+
+async def test_a_batch_that_is_not_sealed_is_not_complete(lab):
+    """While rows are still being split nobody knows the total; sealing checks, and triggers."""
+    batch = await lab.batch(None)
+    async with lab.settler() as settler:
+        await settle_all(lab, settler, batch, [1, 2])
+        assert await triggers(lab) == []
+    await lab.table.seal(batch.batch_id, 2, "now")
+    await lab.completion.check(batch.batch_id)
+    assert len(await triggers(lab)) == 1
+
+
+async def test_a_batch_without_rows_is_complete_when_it_is_sealed(lab):
+    """0 of 0 rows are done."""
+    batch = await lab.batch(0)
+    await lab.completion.check(batch.batch_id)
+    assert len(await triggers(lab)) == 1
+    assert (await lab.view()).batch.state is State.AGGREGATING
+
+
+async def test_a_crash_between_send_and_claim_is_made_up_for(lab):
+    """The message goes before the claim: a skipped duplicate's check triggers again, twice but not never."""
+    batch = await lab.batch(1)
+    lab.table.moves_fail = True
+    async with lab.settler() as settler:
+        await settle_all(lab, settler, batch, [1])
+        assert len(await triggers(lab)) == 1
+        lab.table.moves_fail = False
+        await settler.settle(batch, 1, None)
+    assert len(await triggers(lab)) == 1
+    assert (await lab.view()).batch.state is State.AGGREGATING
+
+
+async def test_a_crash_between_commit_and_send_is_made_up_for(lab):
+    """A trigger that was never sent comes with the redelivered row."""
+    batch = await lab.batch(1)
+    lab.table.after = {1: AccessError("killed after the commit")}
+    async with lab.settler() as settler:
+        await settle_all(lab, settler, batch, [1])
+        assert (await lab.view()).counts.done == 1
+        assert await triggers(lab) == []
+        await settler.settle(batch, 1, None)
+    assert len(await triggers(lab)) == 1
+
+
+async def test_a_claimed_batch_is_not_triggered_again(lab):
+    """Late duplicates of a batch that is being aggregated, or has ended, send nothing."""
+    batch = await lab.batch(1)
+    async with lab.settler() as settler:
+        await settle_all(lab, settler, batch, [1])
+        assert len(await triggers(lab)) == 1
+        view = await settler.settle(batch, 1, None)
+    assert view.batch.state is State.AGGREGATING
+    assert await triggers(lab) == []
+
+
+async def test_the_counters_of_an_earlier_round_do_not_count(lab):
+    """A round is complete by its own counters; what an older message commits late is ignored."""
+    old = await lab.batch(2, round=1)
+    async with lab.settler() as settler:
+        await settle_all(lab, settler, old, [1])
+        lab.table._batches[old.batch_id] = new = _next_round(old)
+        await settle_all(lab, settler, old, [2])
+        assert (await lab.view()).counts.done == 0
+        assert await triggers(lab) == []
+        await settle_all(lab, settler, new, [1, 2], round_=2)
+    assert (await lab.view()).counts.done == 2
+    assert await triggers(lab) == [AggregateMessage(old.batch_id, 2)]
+
+
+def _next_round(batch):
+    return replace(batch, round=batch.round + 1)
+
+
+async def test_a_row_of_a_later_round_is_not_overwritten(lab):
+    """An outcome of an older round loses against one that is committed for a newer round."""
+    old = await lab.batch(1)
+    new = lab.table._batches[old.batch_id] = _next_round(old)
+    async with lab.settler() as settler:
+        await settle_all(lab, settler, new, [1], round_=2)
+        await settle_all(lab, settler, old, [1], failed="late")
+    assert (await lab.outcomes(new))[1].round == 2
+    assert (await lab.view()).counts == Counts(succeeded=1, agent_ms=5)
+
+
+async def test_counters_beyond_the_total_still_complete_the_batch(lab):
+    """More outcomes than rows is a bug to be reported, not a reason to hang."""
+    batch = await lab.batch(1)
+    with capture_logs() as logs:
+        async with lab.settler() as settler:
+            await settle_all(lab, settler, batch, [1, 2])
+    assert "counters_exceed_total" in [line["event"] for line in logs]
+    assert len(await triggers(lab)) == 1
+
+
+async def test_checking_a_batch_that_does_not_exist_does_nothing(lab):
+    """There is nothing to trigger."""
+    assert await lab.completion.check("demo#none") is None
+    assert await triggers(lab) == []
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_settlers_that_race_for_the_last_rows_count_exactly(lab, seed):
+    """Workers that settle overlapping rows at once, with faults: counters exact, triggered at least once."""
+    rng = random.Random(seed)
+    batch = await lab.batch(40)
+    lab.table.before = {n: ConflictError("conflict") for n in range(1, 200) if rng.random() < 0.2}
+    lab.table.after = {n: UnknownResultError("lost") for n in range(1, 200) if rng.random() < 0.2}
+    async with lab.settler(slot=1) as one, lab.settler(slot=2, max_rows=3) as two:
+        orders = [(settler, n) for settler in (one, two) for n in rng.sample(range(1, 41), 40)]
+        await asyncio.gather(*(settler.settle(batch, n, lab.outcome(n)) for settler, n in orders))
+    assert (await lab.view()).counts == Counts(succeeded=40, agent_ms=200)
+    assert (await lab.view()).batch.state is State.AGGREGATING
+    assert len(await triggers(lab)) >= 1

@@ -1,0 +1,194 @@
+"""Starting a run from a command."""
+
+import json
+import os
+
+import pytest
+
+from service.errors import SourceError, UnreachableError, UsageError
+from service.memory import MemoryObjects
+from service.messages import decode_ingest
+from service.model import State
+from service.submit import Request, fetch, follow, readable, submit
+
+
+@pytest.fixture
+def rows_csv(tmp_path):
+    """A local source."""
+    path = tmp_path / "rows.csv"
+    path.write_text("id,name\n1,Paris\n")
+    return path
+
+
+async def start(lab, source, **more):
+    return await submit(
+        Request(str(source), "demo", **more),
+        table=lab.table,
+        objects=lab.objects,
+        ingest=lab.ingest,
+        clock=lab.clock,
+        bucket="b",
+    )
+
+
+async def jobs(lab):
+    return [json.loads(body) for body in await lab.waiting(lab.ingest)]
+
+
+async def test_a_local_file_is_uploaded_and_its_job_published(lab, rows_csv):
+    """The object is whole before the job is sent, and the job is one that the splitter takes."""
+    assert await start(lab, rows_csv, execution_id="e1", limit=20) == "demo#e1"
+    ((bucket, key),) = lab.objects.stored
+    assert lab.objects.stored[bucket, key].body == rows_csv.read_bytes()
+    (job,) = await jobs(lab)
+    assert job == {
+        "v": 1,
+        "mapping": "demo",
+        "source": f"s3://b/{key}",
+        "execution_id": "e1",
+        "options": {"limit": 20},
+    }
+    (decoded,) = decode_ingest(json.dumps(job))
+    assert (decoded.execution_id, decoded.limit, decoded.problem) == ("e1", 20, "")
+
+
+async def test_the_same_file_has_the_same_key(lab, rows_csv, tmp_path):
+    """By content and name: the same file twice is one object, another content another."""
+    await start(lab, rows_csv)
+    await start(lab, rows_csv)
+    assert len(lab.objects.stored) == 1
+    rows_csv.write_text("id,name\n2,Rome\n")
+    await start(lab, rows_csv)
+    assert len(lab.objects.stored) == 2
+
+
+async def test_an_execution_id_that_is_made_up_is_new_each_time(lab, rows_csv):
+    """Without an id of the user's every submission is a run of its own."""
+    first, second = await start(lab, rows_csv), await start(lab, rows_csv)
+    assert first != second
+    assert first.startswith("demo#rows-")
+
+
+@pytest.mark.parametrize("name", ["ü.csv", "-.csv", "a b.csv", "x" * 150 + ".csv", ".csv"])
+async def test_an_execution_id_that_is_made_up_is_a_name(lab, tmp_path, name):
+    """Whatever the file is called."""
+    path = tmp_path / name
+    path.write_text("id\n")
+    await start(lab, path)
+    (job,) = await jobs(lab)
+    assert decode_ingest(json.dumps(job))[0].execution_id
+
+
+async def test_an_object_in_s3_is_not_copied(lab):
+    """A run may read from where the source is."""
+    await lab.put("id,name\n")
+    await start(lab, "s3://in/files/rows.csv", execution_id="e1")
+    assert len(lab.objects.stored) == 1
+    assert (await jobs(lab))[0]["source"] == "s3://in/files/rows.csv"
+
+
+async def test_the_same_execution_id_for_the_same_source_is_welcome(lab, rows_csv):
+    """It is the same batch: nothing is run twice."""
+    await start(lab, rows_csv, execution_id="e1")
+    (body,) = await lab.waiting(lab.ingest)
+    await lab.splitter().handle(lab.delivery(body))
+    assert await start(lab, rows_csv, execution_id="e1") == "demo#e1"
+
+
+async def test_the_same_execution_id_for_another_source_is_refused(lab, rows_csv):
+    """Said at once, before anything is published."""
+    await lab.batch(3)
+    with pytest.raises(UsageError, match=r"demo#e1 exists and reads s3://in/files/rows\.csv"):
+        await start(lab, rows_csv, execution_id="e1")
+    assert await jobs(lab) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "more", "reason"),
+    [
+        ("no-such-file.csv", {}, "there is no file no-such-file.csv"),
+        ("s3:/in/x.csv", {}, "there is no file"),
+        ("s3://in", {}, "not of the form"),
+        ("ROWS", {"execution_id": "a b"}, "--execution-id 'a b'"),
+    ],
+)
+async def test_what_cannot_be_submitted_is_said_in_words(lab, rows_csv, source, more, reason):
+    """A usage error that names what is wrong, and no job."""
+    with pytest.raises(UsageError, match=reason):
+        await start(lab, rows_csv if source == "ROWS" else source, **more)
+    assert await jobs(lab) == []
+
+
+async def test_a_missing_object_is_a_source_error(lab):
+    """The source is looked at before the job is published."""
+    with pytest.raises(SourceError, match="does not exist"):
+        await start(lab, "s3://in/none.csv")
+    assert await jobs(lab) == []
+
+
+def test_a_folder_is_not_readable(tmp_path):
+    """The operating system's reason is given."""
+    with pytest.raises(UsageError, match="Is a directory"):
+        readable(str(tmp_path))
+
+
+async def test_following_ends_with_the_batch(lab):
+    """None until the batch is opened, then what it is each time it is read, to its end."""
+    seen = []
+    following = follow(lab.table, lab.clock, "demo#e1")
+
+    async def next_view():
+        import asyncio
+
+        step = asyncio.ensure_future(anext(following, "end"))
+        await lab.until(step.done, step_s=1.0)
+        seen.append(step.result())
+
+    await next_view()
+    batch = await lab.batch(3)
+    await next_view()
+    await lab.table.move(batch.batch_id, expected=State.RUNNING, round=1, to=State.SUCCEEDED, now="now")
+    await next_view()
+    await next_view()
+    assert seen[0] is None
+    assert [view.batch.state for view in seen[1:3]] == [State.RUNNING, State.SUCCEEDED]
+    assert seen[3] == "end"
+
+
+async def test_an_object_is_fetched_whole(lab, tmp_path):
+    """The file has the object's bytes and ordinary permissions, and nothing else is left behind."""
+    body = os.urandom(20 * 2**20)
+    await lab.objects.put("b", "k", body, content_type="text/csv")
+    path = tmp_path / "out.csv"
+    assert await fetch(lab.objects, "b", "k", path) == len(body)
+    assert path.read_bytes() == body
+    probe = tmp_path / "probe"
+    probe.touch()
+    assert path.stat().st_mode == probe.stat().st_mode
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.csv", "probe"]
+
+
+async def test_a_fetch_that_fails_leaves_nothing_behind(lab, tmp_path):
+    """Whole or not at all: an earlier file stays, and no fragment is there."""
+
+    class Breaks(MemoryObjects):
+        async def read(self, source, start, length):
+            if start > 0:
+                raise UnreachableError("reset by peer")
+            return await super().read(source, start, length)
+
+    objects = Breaks()
+    await objects.put("b", "k", bytes(20 * 2**20), content_type="text/csv")
+    path = tmp_path / "out.csv"
+    path.write_text("earlier")
+    with pytest.raises(UnreachableError):
+        await fetch(objects, "b", "k", path)
+    assert path.read_text() == "earlier"
+    assert [p.name for p in tmp_path.iterdir()] == ["out.csv"]
+
+
+async def test_a_missing_object_fetches_nothing(lab, tmp_path):
+    """Not even an empty file."""
+    with pytest.raises(SourceError):
+        await fetch(lab.objects, "b", "none", tmp_path / "out.csv")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,542 @@
+"""From a row message to a settled row."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from service.errors import (
+    AgentRejectedError,
+    AgentThrottledError,
+    AgentTimeoutError,
+    AgentUnavailableError,
+    PoisonMessageError,
+    RetryableError,
+    UnreachableError,
+)
+from service.memory import MemoryTable
+from service.messages import AggregateMessage, RowMessage
+from service.model import Outcome, State, Status
+from service.ports import ITEM_BYTES
+from service.worker import MAX_ERROR_CHARS
+
+ONE_PLACE = """
+target: {type: tool, name: demo, invoke: python, function: "demo:ask"}
+output_mapping:
+  type: tool
+  extraction_methods: [{method: direct, field_mappings: {answer: $.answer, more: $.more}}]
+execution: {max_concurrency: 1, timeout_seconds: 10, retry_policy: {max_attempts: 1}}
+"""
+
+
+async def handle(lab, *rows, receives=1, **options) -> None:
+    """Deliver rows to one worker, all at once; time passes until it is done."""
+    async with lab.working(**options) as worker:
+        await all_done(lab, [worker.handle(lab.delivery(row.encode(), receives=receives)) for row in rows])
+
+
+async def all_done(lab, handlings) -> list[None]:
+    tasks = [asyncio.create_task(handling) for handling in handlings]
+    await lab.until(lambda: all(task.done() for task in tasks), step_s=0.25)
+    return await asyncio.gather(*tasks)
+
+
+async def outcome_of(lab, batch, number=1) -> Outcome:
+    return (await lab.outcomes(batch))[number]
+
+
+# -- outcomes ---------------------------------------------------------------------------------------------
+
+
+async def test_a_row_becomes_an_outcome(lab):
+    """The mapped input goes to the agent; what it answers is committed with attempts, times and worker."""
+    batch = await lab.batch(2)
+
+    async def answer(invocation):
+        await lab.clock.sleep(1.25)
+        return {"answer": 42, "ignored": True}
+
+    lab.agent.script = answer
+    await handle(lab, lab.row(1, batch), name="worker-7")
+    (call,) = lab.agent.calls
+    assert (call.id, call.body, call.attempt, call.timeout_s) == ("demo#e1/1/1", {"name": "name 1"}, 1, 10)
+    assert await outcome_of(lab, batch) == Outcome(
+        number=1,
+        round=1,
+        status=Status.SUCCESS,
+        input_data={"id": "1", "name": "name 1"},
+        output_data={"answer": 42},
+        execution_time_ms=1250,
+        timestamp="2023-11-14T22:13:21.250Z",
+        attempts=1,
+        worker="worker-7",
+    )
+    assert (await lab.view()).counts.succeeded == 1
+
+
+async def test_tokens_are_counted(lab):
+    """What an agent says of its usage is stored with the row and summed for the batch."""
+    batch = await lab.batch(2)
+    lab.agent.script = lambda _: {"answer": "x", "usage": {"input_tokens": 11, "output_tokens": 7}}
+    await handle(lab, lab.row(1, batch), lab.row(2, batch))
+    outcome = await outcome_of(lab, batch)
+    assert (outcome.input_tokens, outcome.output_tokens) == (11, 7)
+    counts = (await lab.view()).counts
+    assert (counts.input_tokens, counts.output_tokens) == (22, 14)
+
+
+async def test_the_place_is_free_before_the_row_is_settled(lab, places):
+    """When the agent has answered only bookkeeping is left, and the next row may start."""
+    batch = await lab.batch(2)
+    async with lab.settler(linger_s=3600, max_rows=2) as settler:
+        worker = lab.worker(settler)
+        one = asyncio.create_task(worker.handle(lab.delivery(lab.row(1, batch).encode(), places=places)))
+        await lab.until(lambda: places.freed == 1)
+        assert not one.done()
+        await worker.handle(lab.delivery(lab.row(2, batch).encode(), places=places))
+        await one
+    assert places.freed == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "text"),
+    [
+        (AgentRejectedError("422: no such city"), "AgentRejectedError", "422: no such city"),
+        ({"other": 1}, "ExtractionError", "answer"),
+        ("no json", "ExtractionError", "answer"),
+        (AgentTimeoutError("no answer"), "AgentTimeoutError", "no answer"),
+        (AgentThrottledError("429"), "AgentThrottledError", "429"),
+        (AgentUnavailableError("503"), "AgentUnavailableError", "503"),
+    ],
+)
+async def test_every_way_to_fail_is_an_outcome_that_names_it(lab, answer, kind, text):
+    """A row that fails is committed FAILED with the error's class and text, never nothing."""
+    batch = await lab.batch(2)
+    lab.agent.script = lambda _: answer
+    await handle(lab, lab.row(1, batch), inline_wait_s=60)
+    outcome = await outcome_of(lab, batch)
+    assert outcome.status is Status.FAILED
+    assert outcome.error.type == kind
+    assert text in outcome.error.message
+    assert outcome.output_data == {}
+    assert outcome.input_data == {"id": "1", "name": "name 1"}
+    assert (await lab.view()).counts.failed == 1
+
+
+async def test_a_defective_row_is_failed_without_the_agent(lab):
+    """What the splitter found wrong is the row's error; no agent gets to see it, and its cells are kept."""
+    batch = await lab.batch(2)
+    row = replace(lab.row(1, batch, defect="3 cells, the header has 2"), cells=("a", "b", "c"))
+    await handle(lab, row)
+    outcome = await outcome_of(lab, batch)
+    assert (outcome.error.type, outcome.error.message) == ("BadRecordError", "3 cells, the header has 2")
+    assert outcome.input_data == {"id": "a", "name": "b", "_surplus": ["c"]}
+    assert lab.agent.calls == []
+
+
+async def test_a_row_that_cannot_be_mapped_is_failed_without_the_agent(lab, define):
+    """An input error is the row's outcome."""
+    definition = define(
+        ONE_PLACE.replace("output_mapping", "input_mapping: {transforms: {name: to_number}}\noutput_mapping")
+    )
+    batch = await lab.batch(2, definition=definition)
+    await handle(lab, lab.row(1, batch))
+    assert (await outcome_of(lab, batch)).error.type == "InputError"
+    assert lab.agent.calls == []
+
+
+async def test_an_outcome_larger_than_an_item_is_failed(lab):
+    """A reply that the table cannot hold fails its row, which then is small enough."""
+    batch = await lab.batch(2)
+    lab.agent.script = lambda _: {"answer": "é" * (ITEM_BYTES // 2)}
+    await handle(lab, lab.row(1, batch))
+    outcome = await outcome_of(lab, batch)
+    assert outcome.error.type == "RowTooLargeError"
+    assert outcome.error.message.startswith("the outcome takes"), "seen before the table is asked"
+    assert outcome.output_data == {}
+
+
+async def test_an_outcome_of_any_size_is_stored_or_failed(lab):
+    """Around the limit of an item no size makes a row that can neither be stored nor failed."""
+    batch = await lab.batch(300, execution_id="e" * 128)
+    sizes = range(ITEM_BYTES - 1_500, ITEM_BYTES + 100, 50)
+    lab.agent.script = lambda call: {"answer": "x" * sizes[int(call.id.rsplit("/", 1)[1]) - 1]}
+    await handle(lab, *(lab.row(number, batch) for number in range(1, len(sizes) + 1)))
+    outcomes = await lab.outcomes(batch)
+    assert len(outcomes) == len(sizes)
+    assert outcomes[1].status is Status.SUCCESS
+    assert outcomes[len(sizes)].error.type == "RowTooLargeError"
+
+
+async def test_a_row_too_large_to_be_failed_whole_is_cut(lab):
+    """A defective row of a megabyte is committed with its cells cut, and the error says so."""
+    batch = await lab.batch(2)
+    row = replace(lab.row(1, batch, defect="too large"), cells=("ab", "é" * 500_000))
+    await handle(lab, row)
+    outcome = await outcome_of(lab, batch)
+    assert outcome.input_data["id"] == "ab"
+    assert set(outcome.input_data["name"]) == {"é"}
+    assert "cells longer than" in outcome.error.message
+    assert outcome.error.message.startswith("too large")
+
+
+async def test_a_row_whose_column_names_fill_an_item_is_failed_without_cells(lab):
+    """Even where the names alone are too much for an item the row gets its outcome."""
+    columns = tuple(f"column_{n:06}" for n in range(27_000))
+    batch = await lab.batch(2, columns=columns)
+    await handle(lab, replace(lab.row(1, batch, defect="bad"), cells=("x",) * len(columns)))
+    outcome = await outcome_of(lab, batch)
+    assert outcome.error.message.startswith("bad")
+    assert outcome.input_data == {}
+
+
+async def test_a_reply_that_the_table_refuses_fails_its_row_only(lab, define):
+    """A reply nested too deeply for an item is a FAILED row; the rows settled with it succeed."""
+    batch = await lab.batch(3)
+    deep: object = "leaf"
+    for _ in range(40):
+        deep = [deep]
+    lab.agent.script = lambda call: {"answer": deep if call.id.endswith("/2") else "fine"}
+    await handle(lab, *(lab.row(number, batch) for number in (1, 2, 3)))
+    outcomes = await lab.outcomes(batch)
+    assert [outcomes[n].status for n in (1, 2, 3)] == [Status.SUCCESS, Status.FAILED, Status.SUCCESS]
+    assert outcomes[2].error.type == "RowTooLargeError"
+    assert outcomes[2].attempts == 1
+    assert len(lab.agent.calls) == 3
+    assert (await lab.view()).batch.state is State.AGGREGATING
+
+
+async def test_a_long_error_text_is_cut(lab):
+    """Error texts are stored with every failed row, so they end somewhere."""
+    batch = await lab.batch(2)
+    lab.agent.script = lambda _: AgentRejectedError("x" * 10_000)
+    await handle(lab, lab.row(1, batch))
+    message = (await outcome_of(lab, batch)).error.message
+    assert len(message) == MAX_ERROR_CHARS
+    assert message.endswith("x…")
+
+
+# -- attempts ---------------------------------------------------------------------------------------------
+
+
+async def test_a_short_back_off_is_waited_out_in_place(lab):
+    """While the pause is short the row is tried again here, with the next attempt's number."""
+    batch = await lab.batch(2)
+    answers = iter([AgentUnavailableError("503"), AgentTimeoutError("slow"), {"answer": "at last"}])
+    times = []
+
+    def answer(_):
+        times.append(lab.clock.monotonic())
+        return next(answers)
+
+    lab.agent.script = answer
+    await handle(lab, lab.row(1, batch))
+    assert [call.attempt for call in lab.agent.calls] == [1, 2, 3]
+    assert len({call.id for call in lab.agent.calls}) == 1
+    outcome = await outcome_of(lab, batch)
+    assert (outcome.status, outcome.attempts) == (Status.SUCCESS, 3)
+    assert 1 <= times[1] - times[0] <= 2
+    assert 2 <= times[2] - times[1] <= 4
+    assert await lab.sent_rows() == []
+
+
+async def test_a_long_back_off_sends_the_row_again(lab):
+    """A longer pause is spent in the queue: the row comes back with the next attempt, this message ends."""
+    batch = await lab.batch(2)
+    lab.agent.script = lambda _: AgentThrottledError("429", retry_after_s=100)
+    await handle(lab, lab.row(1, batch))
+    assert (await lab.outcomes(batch)) == {}
+    assert lab.clock.monotonic() < 5
+    await lab.clock.advance(90)
+    assert await lab.sent_rows() == []
+    await lab.clock.advance(20)
+    assert await lab.sent_rows() == [lab.row(1, batch, attempt=2)]
+    assert len(lab.agent.calls) == 1
+
+
+async def test_the_agents_wish_is_never_undercut(lab, define, demo_yaml):
+    """The delay of a row sent again is rounded up, so that it does not come before Retry-After."""
+    definition = define(demo_yaml.replace("base_seconds: 2", "base_seconds: 0.01"))
+    batch = await lab.batch(2, definition=definition)
+    lab.agent.script = lambda _: AgentThrottledError("429", retry_after_s=100.2)
+    await handle(lab, lab.row(1, batch))
+    (entry,) = lab.rows._entries.values()
+    assert entry.outgoing.delay_s == 101
+
+
+async def test_a_wish_beyond_the_longest_delay_is_taken_as_that(lab):
+    """SQS delays by 15 minutes at most."""
+    batch = await lab.batch(2)
+    lab.agent.script = lambda _: AgentThrottledError("429", retry_after_s=86_400)
+    await handle(lab, lab.row(1, batch))
+    (entry,) = lab.rows._entries.values()
+    assert entry.outgoing.delay_s == 900
+    assert entry.outgoing.group == batch.batch_id
+
+
+async def test_a_short_wish_is_honoured_in_place(lab):
+    """Retry-After decides the pause instead of the policy."""
+    batch = await lab.batch(2)
+    times = []
+
+    def answer(call):
+        times.append(lab.clock.monotonic())
+        return AgentThrottledError("429", retry_after_s=4) if call.attempt == 1 else {"answer": "x"}
+
+    lab.agent.script = answer
+    await handle(lab, lab.row(1, batch), inline_wait_s=10)
+    assert 4 <= times[1] - times[0] <= 6.5
+
+
+async def test_the_last_attempt_decides(lab):
+    """When the attempts are used up, wherever they were made, the row is FAILED with the last error."""
+    batch = await lab.batch(2)
+    lab.agent.script = lambda call: AgentUnavailableError(f"503 at {call.attempt}")
+    await handle(lab, lab.row(1, batch, attempt=3))
+    outcome = await outcome_of(lab, batch)
+    assert (outcome.error.message, outcome.attempts) == ("503 at 3", 3)
+    assert await lab.sent_rows() == []
+
+
+async def test_a_row_that_cannot_be_sent_again_keeps_its_message(lab):
+    """If the re-send fails, the original must not be deleted: the handler raises."""
+    batch = await lab.batch(2)
+    lab.agent.script = lambda _: AgentThrottledError("429", retry_after_s=100)
+
+    class Broken(type(lab.rows)):
+        async def send(self, messages):
+            raise UnreachableError("no route")
+
+    lab.rows = Broken("rows", lab.clock)
+    with pytest.raises(UnreachableError):
+        await handle(lab, lab.row(1, batch))
+
+
+async def test_an_agent_that_ignores_its_timeout_is_cut_off(lab, define, make_lab):
+    """`timeout_seconds` and a grace later the invocation is cancelled and counts as timed out."""
+    from service.worker import GRACE_S
+
+    definition = define(ONE_PLACE.replace("timeout_seconds: 10", "timeout_seconds: 0.05"))
+    batch = await lab.batch(2, definition=definition)
+    cancelled = []
+
+    async def hang(_):
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    lab.agent.script = hang
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    await handle(lab, lab.row(1, batch))
+    assert GRACE_S <= loop.time() - started < GRACE_S + 2
+    assert cancelled == [True]
+    outcome = await outcome_of(lab, batch)
+    assert (outcome.error.type, outcome.error.message) == ("AgentTimeoutError", "no answer within 0.05 s")
+
+
+async def test_waiting_for_a_place_is_not_the_agents_time(lab, define):
+    """`execution_time_ms` is what the agent took, for failed rows as for others."""
+    batch = await lab.batch(3, definition=define(ONE_PLACE))
+
+    async def answer(call):
+        await lab.clock.sleep(2)
+        number = int(call.id.rsplit("/", 1)[1])
+        return [{"answer": 1}, AgentRejectedError("no"), AgentUnavailableError("503")][number - 1]
+
+    lab.agent.script = answer
+    await handle(lab, *(lab.row(number, batch) for number in (1, 2, 3)))
+    outcomes = await lab.outcomes(batch)
+    assert [outcomes[n].execution_time_ms for n in (1, 2, 3)] == [2000, 2000, 2000]
+
+
+# -- duplicates and strays ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("receives", "replay"), [(2, False), (1, True)])
+async def test_a_suspect_row_is_read_first(lab, receives, replay):
+    """A row received before, or replayed by the splitter, is not invoked again once it is committed."""
+    batch = await lab.batch(2)
+    await handle(lab, lab.row(1, batch))
+    lab.agent.calls.clear()
+    await handle(lab, lab.row(1, batch, replay=replay), receives=receives)
+    assert lab.agent.calls == []
+    assert (await lab.view()).counts.done == 1
+    assert lab.metrics.totals["rows_skipped"] == 1
+
+
+async def test_a_suspect_row_without_an_outcome_is_processed(lab):
+    """A worker that died before the commit left nothing behind: the row is done again."""
+    batch = await lab.batch(2)
+    await handle(lab, lab.row(1, batch, replay=True), receives=2)
+    assert (await outcome_of(lab, batch)).status is Status.SUCCESS
+
+
+async def test_an_unsuspected_duplicate_is_counted_once(lab):
+    """Two copies delivered at once to two workers: perhaps two invocations, but one outcome, one count."""
+    batch = await lab.batch(2)
+    async with lab.working(name="one") as one, lab.working(name="two") as two:
+        body = lab.row(1, batch).encode()
+        await all_done(lab, [worker.handle(lab.delivery(body)) for worker in (one, two)])
+    assert (await lab.view()).counts.done == 1
+
+
+async def test_a_skipped_duplicate_passes_through_the_check(lab):
+    """The trigger that died with the last row's worker comes with the row's next delivery."""
+    batch = await lab.batch(1)
+    async with lab.settler() as settler:
+        await lab.table.commit(_commit(lab, batch))
+        await lab.worker(settler).handle(lab.delivery(lab.row(1, batch).encode(), receives=2))
+    assert [AggregateMessage.decode(body) for body in await lab.waiting(lab.aggregate)] == [
+        AggregateMessage(batch.batch_id, 1)
+    ]
+
+
+def _commit(lab, batch):
+    from service.model import Commit
+
+    return Commit(batch.batch_id, batch.round, batch.partitions, 0, (lab.outcome(1),), "t" * 36, batch.ttl)
+
+
+@pytest.mark.parametrize("state", [State.FAILED, State.CANCELLED, State.SUCCEEDED, State.AGGREGATING])
+async def test_rows_of_a_batch_that_takes_none_are_dropped(lab, state):
+    """Their messages end here: nothing is invoked, nothing is committed."""
+    batch = await lab.batch(2, state=state)
+    await handle(lab, lab.row(1, batch))
+    assert lab.agent.calls == []
+    assert await lab.outcomes(batch) == {}
+
+
+async def test_rows_of_an_earlier_round_are_dropped(lab):
+    """A redrive has left them behind."""
+    batch = await lab.batch(2, round=2)
+    await handle(lab, replace(lab.row(1, batch), round=1))
+    assert lab.agent.calls == []
+
+
+async def test_rows_are_taken_while_the_batch_is_still_being_split(lab):
+    """Work starts before the total is known."""
+    batch = await lab.batch(None)
+    await handle(lab, lab.row(1, batch))
+    assert (await outcome_of(lab, batch)).status is Status.SUCCESS
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"number": 3}, "row 3 of a batch of 2"),
+        ({"batch_id": "demo#none"}, "no batch 'demo#none'"),
+        ({"round": 2}, "round 2 of a batch whose round is 1"),
+    ],
+)
+async def test_an_impossible_row_is_poison(lab, change, reason):
+    """A row that no batch has is left to the dead letters, and processed by nobody."""
+    batch = await lab.batch(2)
+    with pytest.raises(PoisonMessageError, match=reason):
+        await handle(lab, replace(lab.row(1, batch), **change))
+    assert lab.agent.calls == []
+
+
+async def test_a_body_that_is_no_row_is_poison(lab):
+    """It cannot be decoded."""
+    async with lab.working() as worker:
+        with pytest.raises(PoisonMessageError, match="not JSON"):
+            await worker.handle(lab.delivery("junk"))
+
+
+async def test_a_failed_commit_gives_the_row_back(make_lab):
+    """A row that could not be committed is not settled: the handler raises, the message comes again."""
+
+    class Down(MemoryTable):
+        async def commit(self, commit):
+            raise UnreachableError("no table")
+
+    lab = make_lab(table=Down())
+    batch = await lab.batch(2)
+    with pytest.raises(RetryableError, match="no table"):
+        await handle(lab, lab.row(1, batch))
+
+
+# -- batches ----------------------------------------------------------------------------------------------
+
+
+async def test_the_mappings_concurrency_is_respected(lab, define):
+    """At most `max_concurrency` invocations run, and who waits for one says so to the consumer."""
+    from_yaml = define(ONE_PLACE.replace("max_concurrency: 1", "max_concurrency: 3"))
+    batch = await lab.batch(20, definition=from_yaml)
+
+    async def answer(_):
+        await lab.clock.sleep(1)
+        return {"answer": 1}
+
+    lab.agent.script = answer
+    async with lab.working() as worker:
+        deliveries = [lab.delivery(lab.row(number, batch).encode()) for number in range(1, 21)]
+        shared = deliveries[0]._consumer
+        for delivery in deliveries:
+            delivery._consumer = shared
+        await all_done(lab, map(worker.handle, deliveries))
+    assert lab.agent.most_running == 3
+    assert shared.most_blocked == 17
+    assert shared.blocked == 0
+    assert (await lab.view()).counts.done == 20
+
+
+async def test_a_place_comes_back_after_every_kind_of_end(lab, define):
+    """Rejections, time-outs, crashes and cancellations give their place back."""
+    batch = await lab.batch(9, definition=define(ONE_PLACE))
+    endings = [AgentRejectedError("no"), AgentTimeoutError("slow"), {"other": 1}, {"answer": 1}]
+    lab.agent.script = lambda call: endings[int(call.id.rsplit("/", 1)[1]) - 1]
+    runs = lab.runs()
+    await handle(lab, *(lab.row(number, batch) for number in (1, 2, 3, 4)), runs=runs)
+
+    async def hang(_):
+        await asyncio.Event().wait()
+
+    lab.agent.script = hang
+    async with lab.working(runs) as worker:
+        hanging = asyncio.create_task(worker.handle(lab.delivery(lab.row(5, batch).encode())))
+        waiting = asyncio.create_task(worker.handle(lab.delivery(lab.row(6, batch).encode())))
+        await lab.until(lambda: lab.agent.running == 1)
+        waiting.cancel()
+        hanging.cancel()
+        await asyncio.gather(hanging, waiting, return_exceptions=True)
+        lab.agent.script = lambda _: {"answer": 1}
+        await worker.handle(lab.delivery(lab.row(7, batch).encode()))
+    assert (await lab.outcomes(batch)).keys() == {1, 2, 3, 4, 7}
+
+
+async def test_many_batches_interleave(lab):
+    """Rows of many batches on one worker each go to their own batch."""
+    batches = [await lab.batch(7, execution_id=f"e{n}") for n in range(30)]
+    rows = [lab.row(number, batch) for number in range(1, 8) for batch in batches]
+    await handle(lab, *rows)
+    for batch in batches:
+        view = await lab.view(batch.batch_id)
+        assert view.counts.succeeded == 7
+        assert view.batch.state is State.AGGREGATING
+    sent = [AggregateMessage.decode(body).batch_id for body in await lab.waiting(lab.aggregate)]
+    assert sorted(sent) == sorted(batch.batch_id for batch in batches)
+
+
+async def test_a_batch_that_ended_stops_costing_calls(lab):
+    """What a completion check reads is taken in: further rows of a batch that has ended are dropped."""
+    batch = await lab.batch(3)
+    runs = lab.runs()
+    await handle(lab, lab.row(1, batch), runs=runs)
+    await lab.table.move(batch.batch_id, expected=State.RUNNING, round=1, to=State.CANCELLED, now="now")
+    await handle(lab, lab.row(2, batch), runs=runs)
+    await handle(lab, lab.row(3, batch), runs=runs)
+    assert [call.id for call in lab.agent.calls] == ["demo#e1/1/1", "demo#e1/1/2"]
+
+
+async def test_rows_sent_again_are_what_they_were(lab):
+    """Replay mark and cells survive being sent again."""
+    batch = await lab.batch(2)
+    lab.agent.script = lambda _: AgentThrottledError("429", retry_after_s=20)
+    row = RowMessage(batch.batch_id, 1, 2, ("Ü", "\n"), replay=True)
+    await handle(lab, row)
+    await lab.clock.advance(60)
+    assert await lab.sent_rows() == [replace(row, attempt=2)]
