@@ -70,9 +70,7 @@ class Aggregator:
             except AccessError as error:
                 if delivery.message.receives < ACCESS_ATTEMPTS:
                     raise
-                await self._finish(
-                    view.batch, State.FAILED, f"cannot write {view.batch.output.url()}: {error}"
-                )
+                await self._finish(view.batch, State.FAILED, f"the results cannot be written: {error}")
             except BatchRejectedError as error:
                 await self._finish(view.batch, State.FAILED, str(error))
 

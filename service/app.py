@@ -32,6 +32,7 @@ from service.clock import SystemClock
 from service.consume import ConsumeLimits, Consumer
 from service.errors import ConfigError
 from service.mapping import Definition, RowMapping
+from service.opening import OpenLimits
 from service.ports import Agent, Clock, Objects, Queue, Table
 from service.runs import Runs
 from service.settings import QueueSettings, Settings, user_environment
@@ -207,11 +208,13 @@ def _splitter(
             max_queued_rows=split.max_queued_rows,
             read_bytes=split.read_bytes,
             max_record_bytes=split.max_record_bytes,
-            partition_bytes=split.partition_bytes,
-            max_partitions=split.max_partitions,
             incoming_prefix=settings.incoming_prefix,
-            results_bucket=settings.results_bucket,
-            ttl_s=settings.ttl_days * 86_400,
+            opening=OpenLimits(
+                partition_bytes=split.partition_bytes,
+                max_partitions=split.max_partitions,
+                results_bucket=settings.results_bucket,
+                ttl_s=settings.ttl_days * 86_400,
+            ),
         ),
         backend.clock,
         backend.metrics,

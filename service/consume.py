@@ -34,11 +34,9 @@ from service.errors import (
 from service.lease import Lease, Leases
 from service.ports import SEND_LIMIT, Clock, Message, Queue
 from service.telemetry import Metrics
+from service.trouble import MAX_BACKOFF_S, Trouble
 
 log = structlog.get_logger(__name__)
-
-MAX_BACKOFF_S = 30.0
-"""Longest pause of a poller whose calls fail, and longest delay of a message that is given back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,30 +89,6 @@ class Delivery:
             raise LeaseLostError(f"the lease of message {self.message.id} ran out")
 
 
-class Trouble:
-    """Calls that fail one after the other: how long to hold back, and what to say of it."""
-
-    __slots__ = ("_failures", "text", "until")
-
-    def __init__(self) -> None:
-        self._failures = 0
-        self.text = ""
-        self.until = 0.0
-
-    def add(self, error: RowfleetError, now: float) -> None:
-        """Another failure: hold back for 0.5 s, doubling to `MAX_BACKOFF_S`; a burst counts as one."""
-        self.text = str(error)
-        if now >= self.until:
-            self._failures += 1
-            self.until = now + min(MAX_BACKOFF_S, 0.25 * 2.0 ** min(self._failures, 8))
-
-    def clear(self) -> bool:
-        """A call succeeded; returns whether that is news."""
-        news = bool(self.text)
-        self._failures, self.text, self.until = 0, "", 0.0
-        return news
-
-
 Handler = Callable[[Delivery], Awaitable[None]]
 
 
@@ -144,17 +118,20 @@ class Consumer:
         """Consume until `stop` is set, then finish or give back what is held within `drain_s`.
 
         A poll that is in flight then is not cancelled: SQS would hide what it was about to deliver for a
-        whole visibility time-out. Its messages are given back at once.
+        whole visibility time-out. Its messages are given back at once; the wait for it is part of
+        `drain_s`.
         """
         async with asyncio.TaskGroup() as group:
             helpers = [
                 group.create_task(self._leases.keep()),
                 group.create_task(self._leases.delete_settled()),
-                group.create_task(self._wake_on(stop)),
             ]
             pollers = [group.create_task(self._poll(stop, group)) for _ in range(self._limits.pollers)]
+            await stop.wait()
+            self._changed.set()
+            give_up_at = asyncio.get_running_loop().time() + self._limits.drain_s
             await asyncio.wait(pollers)
-            await self._drain()
+            await self._drain(give_up_at)
             for helper in helpers:
                 helper.cancel()
 
@@ -299,14 +276,10 @@ class Consumer:
 
     # -- stopping --------------------------------------------------------------------------------------
 
-    async def _wake_on(self, stop: asyncio.Event) -> None:
-        await stop.wait()
-        self._changed.set()
-
-    async def _drain(self) -> None:
-        """Wait for what is held, for `drain_s` at most; then give the rest back."""
+    async def _drain(self, give_up_at: float) -> None:
+        """Wait for what is held until `give_up_at` (by the event loop's time); then give the rest back."""
         try:
-            async with asyncio.timeout(self._limits.drain_s):
+            async with asyncio.timeout_at(give_up_at):
                 while len(self._leases):
                     self._changed.clear()
                     await self._changed.wait()

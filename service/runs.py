@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import structlog
 
-from service.errors import ConfigError, RetryableError
-from service.mapping import Definition, RowMapping
+from service.errors import ConfigError
+from service.mapping import RowMapping
 from service.model import Batch, BatchView, State, iso_time
+from service.opening import stored_definition
 from service.ports import Agent, Clock, Table
 
 log = structlog.get_logger(__name__)
@@ -97,12 +98,10 @@ class Runs:
         return Run(batch, target)
 
     async def _open(self, batch: Batch) -> Target:
-        text = await self._table.definition(batch.batch_id, batch.mapping_digest)
-        if text is None:
-            raise RetryableError(f"the definition of {batch.batch_id} is not in the table")
+        definition = await stored_definition(self._table, batch)
         if batch.mapping_digest in self._targets:  # another batch of this mapping was faster
             return self._targets[batch.mapping_digest]
-        mapping = Definition.from_text(batch.tool_name, text).compile()
+        mapping = definition.compile()
         places = min(mapping.execution.max_concurrency or self._max_places, self._max_places)
         target = Target(mapping, self._open_agent(mapping), asyncio.Semaphore(places))
         self._targets[batch.mapping_digest] = target
@@ -113,7 +112,7 @@ class Runs:
 
         In the order of the states, so that a batch which is sealed in between is caught as well.
         """
-        log.error("batch_failed", batch_id=batch.batch_id, reason=problem)
+        log.warning("batch_failed", batch_id=batch.batch_id, reason=problem)
         now = iso_time(self._clock.now_ms())
         for state in (State.SPLITTING, State.RUNNING):
             await self._table.move(

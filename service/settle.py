@@ -13,9 +13,10 @@ trigger lost to a crash come back with the redelivered message.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
 
@@ -68,7 +69,7 @@ class Completion:
             now=iso_time(self._clock.now_ms()),
         )
         log.info("batch_complete", batch_id=batch_id, round=batch.round, total=batch.total, claimed=claimed)
-        return view
+        return replace(view, batch=replace(batch, state=State.AGGREGATING)) if claimed else view
 
 
 @dataclass(slots=True)
@@ -158,7 +159,7 @@ class Settler:
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = _Group(batch)
-            self._tasks.create_task(self._run(key, group))
+            self._tasks.create_task(self._run(key, group), context=contextvars.Context())
         return await group.add(number, outcome, self._limits.max_rows)
 
     async def _run(self, key: tuple[str, int], group: _Group) -> None:

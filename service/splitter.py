@@ -1,17 +1,15 @@
-"""Splitting: an ingest message becomes a batch and its row messages (the protocol's steps 1 to 3).
+"""Splitting: a batch's source becomes row messages (the protocol's steps 2 and 3; `opening` is step 1).
 
-Opening is idempotent: a redelivered message finds its batch and goes on where the checkpoint says. Rows are
-sent in windows, and a window is checkpointed when all of it is sent; so what a crash may send twice is one
-window, which the next splitter marks as `replay`.
+A redelivered message finds its batch and goes on where the checkpoint says. Rows are sent in windows, and a
+window is checkpointed when all of it is sent; so what a crash may send twice is one window, which the next
+splitter marks as `replay`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import re
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import stamina
 import structlog
@@ -21,13 +19,13 @@ from service.csvio import CsvReader, Header, Record
 from service.errors import (
     BatchRejectedError,
     MappingError,
-    PoisonMessageError,
     RetryableError,
     SourceError,
 )
 from service.mapping import Definition, RowMapping
 from service.messages import Job, RowMessage, decode_ingest
-from service.model import Batch, Location, Source, State, iso_time
+from service.model import Batch, Source, State, iso_time
+from service.opening import Opener, OpenLimits, stored_definition
 from service.outbox import send_all
 from service.ports import MESSAGE_BYTES, Clock, Objects, Outgoing, Queue, Table
 from service.settle import Completion
@@ -47,7 +45,7 @@ ROOM_POLL_S = 0.25
 
 @dataclass(frozen=True, slots=True)
 class SplitLimits:
-    """Limits of one split, and where results go by default. Sizes in bytes.
+    """Limits of one split. Sizes in bytes.
 
     With `max_queued_rows` above 0 the splitter waits while more messages than that are in the rows queue:
     SQS takes any number, but an emulator gets slow.
@@ -58,11 +56,8 @@ class SplitLimits:
     max_queued_rows: int = 0
     read_bytes: int = 2**20
     max_record_bytes: int = 8 * 2**20
-    partition_bytes: int = 16 * 2**20
-    max_partitions: int = 16
     incoming_prefix: str = "incoming/"
-    results_bucket: str = "rowfleet"
-    ttl_s: int = 7 * 86_400
+    opening: OpenLimits = field(default_factory=OpenLimits)
 
 
 class Splitter:
@@ -83,7 +78,7 @@ class Splitter:
         self._rows_queue = rows_queue
         self._objects = objects
         self._completion = completion
-        self._definitions = definitions
+        self._opener = Opener(table, objects, definitions, limits.opening, clock)
         self._limits = limits
         self._clock = clock
         self._metrics = metrics
@@ -97,90 +92,17 @@ class Splitter:
             await self._run(job, delivery)
 
     async def _run(self, job: Job, delivery: Delivery) -> None:
-        batch, definition = await self._open(job, delivery)
+        batch, definition = await self._opener.open(job, delivery.message.id)
         with structlog.contextvars.bound_contextvars(batch_id=batch.batch_id):
             if batch.state is State.SPLITTING:
                 try:
-                    definition = await self._stored_definition(batch, definition)
+                    if definition is None or definition.digest != batch.mapping_digest:
+                        definition = await stored_definition(self._table, batch)
                     await self._split(batch, definition.compile(), delivery)
                 except (BatchRejectedError, MappingError) as error:
                     await self._reject(batch, str(error))
                     return
             await self._completion.check(batch.batch_id)
-
-    # -- opening ---------------------------------------------------------------------------------------
-
-    async def _open(self, job: Job, delivery: Delivery) -> tuple[Batch, Definition | None]:
-        """The job's batch as it stands in the table, created if this is the first to ask for it."""
-        definition: Definition | None = None
-        problem = job.problem
-        source = job.source
-        try:
-            if not problem:
-                definition = self._definitions(job.mapping)
-                source = await self._head(job.source)
-        except (MappingError, SourceError) as error:
-            problem = str(error)
-        execution_id = job.execution_id or derive_execution_id(
-            job.source, job.sequencer or delivery.message.id
-        )
-        batch = self._new_batch(job, execution_id, source, definition, problem)
-        try:
-            stored = await self._table.open(batch, definition.text if definition else "")
-        except BatchRejectedError as error:
-            # Larger than an item; without its mapping there is room to say so.
-            batch = self._new_batch(job, execution_id, source, None, str(error))
-            stored = await self._table.open(batch, "")
-        _refuse_other_source(stored, source, is_first_delivery=delivery.message.receives == 1)
-        if stored == batch:
-            log.info(
-                "batch_opened", batch_id=batch.batch_id, state=batch.state, source=source.url,
-                error=batch.error,
-            )  # fmt: skip
-        return stored, definition
-
-    async def _head(self, source: Source) -> Source:
-        found = await self._objects.head(source.bucket, source.key, source.version)
-        if source.etag and found.etag != source.etag:
-            raise SourceError(
-                f"{source.url} has changed since the event that announced it (etag {found.etag}, announced "
-                f"{source.etag}); the newer upload has its own run"
-            )
-        return found
-
-    def _new_batch(
-        self, job: Job, execution_id: str, source: Source, definition: Definition | None, problem: str
-    ) -> Batch:
-        now_ms = self._clock.now_ms()
-        limits = self._limits
-        mapping = definition.compile() if definition else None
-        output = job.output or Location(limits.results_bucket, f"results/{job.mapping}/{execution_id}/")
-        return Batch(
-            tool_name=job.mapping,
-            execution_id=execution_id,
-            state=State.FAILED if problem else State.SPLITTING,
-            source=source,
-            output=output,
-            mapping_digest=definition.digest if definition else "",
-            output_fields=mapping.output_fields if mapping else (),
-            escape_formulas=mapping.csv.escape_formulas if mapping else True,
-            partitions=min(limits.max_partitions, 1 + source.size // limits.partition_bytes),
-            limit=job.limit,
-            created_at=iso_time(now_ms),
-            updated_at=iso_time(now_ms),
-            finished_at=iso_time(now_ms) if problem else "",
-            ttl=now_ms // 1000 + limits.ttl_s,
-            error=problem,
-        )
-
-    async def _stored_definition(self, batch: Batch, found: Definition | None) -> Definition:
-        """The mapping that the batch was opened with, which may have changed in the folder since."""
-        if found is not None and found.digest == batch.mapping_digest:
-            return found
-        text = await self._table.definition(batch.batch_id, batch.mapping_digest)
-        if text is None:
-            raise RetryableError(f"the definition of {batch.batch_id} is not in the table")
-        return Definition.from_text(batch.tool_name, text)
 
     async def _reject(self, batch: Batch, problem: str) -> None:
         now = iso_time(self._clock.now_ms())
@@ -193,7 +115,7 @@ class Splitter:
             error=problem,
         )
         self._metrics.count("batches_failed")
-        log.error("batch_failed", reason=problem)
+        log.warning("batch_failed", reason=problem)
 
     # -- splitting -------------------------------------------------------------------------------------
 
@@ -286,34 +208,6 @@ class Splitter:
             raise RetryableError("another splitter has taken this batch further")
 
 
-def _refuse_other_source(stored: Batch, source: Source, *, is_first_delivery: bool) -> None:
-    """A batch id names one source for good.
-
-    A changed object is refused only where somebody asks anew: while the batch is being split, reading tells
-    (a versioned object can still be read), and a redelivered message asks for nothing new.
-    """
-    ours = stored.source
-    same_place = (ours.bucket, ours.key) == (source.bucket, source.key)
-    asked_anew = is_first_delivery and stored.state is not State.SPLITTING
-    if not same_place or (asked_anew and not ours.is_same_object(source)):
-        raise PoisonMessageError(
-            f"batch {stored.batch_id} exists with another source: it reads {_etagged(ours)}, this message "
-            f"asks for {_etagged(source)}; use another execution_id"
-        )
-
-
-def derive_execution_id(source: Source, occasion: str) -> str:
-    """A readable id that is the same for the same upload: the file's stem and a digest.
-
-    `occasion` (S3's sequencer, or the id of the job's message) tells two uploads of the same bytes apart.
-    """
-    facts = "\n".join((source.bucket, source.key, source.version or source.etag, occasion))
-    stem = source.key.rsplit("/", 1)[-1].removesuffix(".csv")
-    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:40]
-    digest = hashlib.sha256(facts.encode()).hexdigest()[:12]
-    return f"{readable}-{digest}" if readable else digest
-
-
 def row_body(batch: Batch, record: Record, *, replay: bool = False) -> str:
     """A record's message; one too large for SQS carries a defect and the start of its cells instead."""
     message = RowMessage(
@@ -331,7 +225,3 @@ def row_body(batch: Batch, record: Record, *, replay: bool = False) -> str:
     if len(cells) < len(record.cells):
         defect += f", and to the first {len(cells)} of {len(record.cells)}"
     return replace(message, cells=tuple(cell[:keep] for cell in cells), defect=defect).encode()
-
-
-def _etagged(source: Source) -> str:
-    return f"{source.url} (etag {source.etag or 'unknown'})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import insort
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -78,8 +79,8 @@ async def failures(table: Table, batch: Batch) -> list[FailureGroup]:
         key = (kind, _pattern(message))
         group = groups.setdefault(key, FailureGroup(kind, message))
         group.count += 1
-        if len(group.rows) < EXAMPLES:
-            group.rows.append(outcome.number)
+        insort(group.rows, outcome.number)  # partitions come one after the other
+        del group.rows[EXAMPLES:]
     return sorted(groups.values(), key=lambda group: (-group.count, group.type, group.message))
 
 

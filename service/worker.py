@@ -129,6 +129,7 @@ class Worker:
             return self._failed(row, run, error, attempt, 0)
         while True:
             async with _place(target, delivery):
+                delivery.check_lease()  # before the agent is paid for a row that is somebody else's by now
                 started = self._clock.monotonic()
                 try:
                     extraction = await self._ask(row, target, body, attempt)

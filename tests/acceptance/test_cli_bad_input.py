@@ -114,10 +114,19 @@ def test_a_place_for_results_that_cannot_be_written(good: Cli) -> None:
         says(one.finish(), 2, place, "--out")
 
 
-@pytest.mark.parametrize("place", ["mappings", "in.csv"], ids=["a-folder", "the-input"])
-def test_a_place_for_results_that_must_not_be_replaced(good: Cli, place: str) -> None:
-    """A folder cannot become a file, and results never replace the input they were made from: 2."""
-    says(good("run", "in.csv", "--mapping", "up", "--out", place), 2, place, "--out")
+@pytest.mark.parametrize(
+    ("source", "place"),
+    [("in.csv", "mappings"), ("in.csv", "in.csv"), ("mine.failures.csv", "mine.csv")],
+    ids=["a-folder", "the-input", "the-input-as-failures"],
+)
+def test_a_place_for_results_that_must_not_be_replaced(cli: Cli, source: str, place: str) -> None:
+    """A folder cannot become a file, and no result replaces the input that it was made from: 2."""
+    cli.write(source, "name,n\nbad bob,1\n")
+    before = cli.files()
+    done = cli("run", source, "--mapping", "up", "--out", place)
+    assert (cli.folder / source).read_text() == "name,n\nbad bob,1\n"
+    assert cli.files() == before
+    says(done, 2, place, "--out")
 
 
 def test_a_port_in_use(good: Cli) -> None:

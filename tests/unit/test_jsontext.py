@@ -21,7 +21,7 @@ def test_numbers_keep_their_value(text):
 @pytest.mark.parametrize("text", ["NaN", "[Infinity]", "-Infinity", "1" * 5_000, "{", "", "[" * 100_000])
 def test_what_is_no_json_is_a_value_error(text):
     """NaN, endless numbers and bottomless nesting are refused like any other syntax error."""
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r".+"):
         loads(text)
 
 

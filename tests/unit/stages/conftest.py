@@ -21,6 +21,7 @@ from service.mapping import Catalog, Definition
 from service.memory import MemoryClock, MemoryObjects, MemoryQueue, MemoryTable
 from service.messages import RowMessage, encode
 from service.model import Batch, BatchView, Location, Outcome, RowError, Source, State, Status
+from service.opening import OpenLimits
 from service.ports import Invocation, Message, Outgoing, Queue, Reply
 from service.runs import Runs
 from service.settle import Completion, SettleLimits, Settler
@@ -162,13 +163,15 @@ class Lab:
 
     def splitter(self, **limits) -> Splitter:
         """A splitter with small windows."""
+        opening = {name: limits.pop(name) for name in ("partition_bytes", "max_partitions") if name in limits}
+        opened = OpenLimits(results_bucket="out", **opening)
         return Splitter(
             self.table,
             self.rows,
             self.objects,
             self.completion,
             self.find,
-            SplitLimits(**{"checkpoint_rows": 10, "read_bytes": 64, "results_bucket": "out"} | limits),
+            SplitLimits(**{"checkpoint_rows": 10, "read_bytes": 64, "opening": opened} | limits),
             self.clock,
             self.metrics,
         )

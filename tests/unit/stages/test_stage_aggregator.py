@@ -337,7 +337,7 @@ async def test_a_bucket_that_refuses_gets_three_chances(lab):
     await aggregate(lab, batch, receives=3)
     view = await lab.view()
     assert view.batch.state is State.FAILED
-    assert view.batch.error == "cannot write s3://out/results/demo/e1/: s3:PutObject is not allowed"
+    assert view.batch.error == "the results cannot be written: s3:PutObject is not allowed"
     assert files(lab) == {}
 
 

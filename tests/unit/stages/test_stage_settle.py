@@ -183,7 +183,7 @@ async def test_only_duplicates_still_pass_through_the_check(lab):
         await settle_all(lab, settler, batch, [1, 2, 3])
         lab.table.moves_fail = False
         views = await settle_all(lab, settler, batch, [1, 2, 3])
-    assert [view.batch.state for view in views] == [State.RUNNING] * 3
+    assert [view.batch.state for view in views] == [State.AGGREGATING] * 3
     assert (await lab.view()).batch.state is State.AGGREGATING
     assert (await lab.view()).counts.done == 3
 

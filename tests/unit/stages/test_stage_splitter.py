@@ -14,8 +14,9 @@ from service.mapping import Definition
 from service.memory import MemoryObjects, MemoryQueue, MemoryTable
 from service.messages import AggregateMessage, RowMessage
 from service.model import Checkpoint, Location, Source, State, is_name
+from service.opening import derive_execution_id
 from service.ports import MESSAGE_BYTES
-from service.splitter import derive_execution_id, row_body
+from service.splitter import row_body
 
 HEADER = "id,name\r\n"
 
@@ -244,14 +245,23 @@ async def test_a_changed_source_under_the_same_id_is_refused(lab):
         await split(lab, lab.job())
 
 
-async def test_a_redelivery_after_the_source_changed_is_no_error(lab):
-    """A job that is done and delivered again asks for nothing new, whatever became of its source."""
+async def test_a_changed_source_is_refused_at_every_delivery(lab):
+    """So that the message ends in the dead-letter queue, where somebody sees it; the batch stays as it is."""
     await lab.put(table_of(5))
     await split(lab, lab.job())
     await lab.put(table_of(9))
-    await split(lab, lab.job(), receives=2)
+    for receives in (1, 2, 5):
+        with pytest.raises(PoisonMessageError, match="use another execution_id"):
+            await split(lab, lab.job(), receives=receives)
+    assert (await batch_of(lab)).total == 5
+
+
+async def test_a_redelivery_after_the_source_is_gone_is_no_error(lab):
+    """A job that is done and delivered again asks for nothing new, whatever became of its source."""
+    await lab.put(table_of(5))
+    await split(lab, lab.job())
     lab.objects.stored.clear()
-    await split(lab, lab.job(), receives=3)
+    await split(lab, lab.job(), receives=2)
     assert (await batch_of(lab)).total == 5
 
 

@@ -10,6 +10,7 @@ from service.errors import (
     AgentThrottledError,
     AgentTimeoutError,
     AgentUnavailableError,
+    LeaseLostError,
     PoisonMessageError,
     RetryableError,
     UnreachableError,
@@ -214,6 +215,18 @@ async def test_a_long_error_text_is_cut(lab):
     message = (await outcome_of(lab, batch)).error.message
     assert len(message) == MAX_ERROR_CHARS
     assert message.endswith("x…")
+
+
+async def test_no_agent_is_asked_for_a_row_whose_lease_is_lost(lab):
+    """Somebody else has the row by now: neither is the agent paid again, nor an outcome made."""
+    batch = await lab.batch(2)
+    delivery = lab.delivery(lab.row(1, batch).encode())
+    delivery.lease.is_lost = True
+    async with lab.working() as worker:
+        with pytest.raises(LeaseLostError):
+            await worker.handle(delivery)
+    assert lab.agent.calls == []
+    assert (await lab.outcomes(batch)) == {}
 
 
 # -- attempts ---------------------------------------------------------------------------------------------
