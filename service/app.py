@@ -107,24 +107,37 @@ async def connect(
 ) -> AsyncIterator[Backend]:
     """Open the ports; every resource has to exist. Raises ConfigError, AccessError and RetryableError."""
     metrics = metrics or Metrics()
+    async with open_clients(options, count_calls(metrics)) as clients:
+        yield await backend_on(clients, settings, metrics)
+
+
+async def backend_on(clients: Clients, settings: Settings, metrics: Metrics) -> Backend:
+    """The ports on clients that are open."""
     names = resource_names(settings)
-    async with open_clients(options, _count_calls(metrics)) as clients:
-        urls = await queue_urls(clients, names)
-        ingest, rows, aggregate = (
-            SqsQueue(clients, name=names.queue(role), url=urls[role])
-            for role in ("ingest", "rows", "aggregate")
-        )
-        yield Backend(
-            clients=clients,
-            names=names,
-            table=DynamoTable(clients, settings.table),
-            objects=S3Objects(clients, part_bytes=settings.aggregate.part_bytes),
-            ingest=ingest,
-            rows=rows,
-            aggregate=aggregate,
-            clock=SystemClock(),
-            metrics=metrics,
-        )
+    urls = await queue_urls(clients, names)
+    ingest, rows, aggregate = (
+        SqsQueue(clients, name=names.queue(role), url=urls[role]) for role in ("ingest", "rows", "aggregate")
+    )
+    return Backend(
+        clients=clients,
+        names=names,
+        table=DynamoTable(clients, settings.table),
+        objects=S3Objects(clients, part_bytes=settings.aggregate.part_bytes),
+        ingest=ingest,
+        rows=rows,
+        aggregate=aggregate,
+        clock=SystemClock(),
+        metrics=metrics,
+    )
+
+
+def count_calls(metrics: Metrics) -> Callable[[str, str], None]:
+    """What counts every AWS call, under `aws_calls_{service}_{operation}`."""
+
+    def count(service: str, operation: str) -> None:
+        metrics.count(f"aws_calls_{service.lower()}_{operation}")
+
+    return count
 
 
 async def serve(
@@ -287,13 +300,6 @@ async def _flush_metrics(backend: Backend, interval_s: float) -> None:
     while True:
         await backend.clock.sleep(interval_s)
         backend.metrics.flush(backend.clock.now_ms())
-
-
-def _count_calls(metrics: Metrics) -> Callable[[str, str], None]:
-    def count(service: str, operation: str) -> None:
-        metrics.count(f"aws_calls_{service.lower()}_{operation}")
-
-    return count
 
 
 def _count_retries(metrics: Metrics) -> None:

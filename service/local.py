@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from service import embedded
-from service.app import Backend, aws_options, connect, serve, setup
+from service.app import Backend, aws_options, backend_on, count_calls, serve, setup
 from service.aws.clients import AwsOptions, open_clients
 from service.mapping import Definition
 from service.model import BatchView
@@ -39,8 +39,6 @@ class Local:
 
     url: str
     backend: Backend
-    options: AwsOptions
-    created: list[str]
 
 
 def local_settings(settings: Settings) -> Settings:
@@ -79,20 +77,20 @@ async def local_service(
     *,
     port: int = 0,
     data_dir: Path | None = None,
-    metrics: Metrics | None = None,
 ) -> AsyncIterator[Local]:
     """Everything running; leaving drains it. Raises ConfigError, also when a role cannot start."""
     settings = local_settings(settings)
     async with embedded.embedded_endpoint(port, data_dir) as url:
         options = local_options(settings, url)
-        async with open_clients(options) as clients:
-            created = await setup(clients, settings)
-        async with connect(settings, options, metrics) as backend:
+        metrics = Metrics()
+        async with open_clients(options, count_calls(metrics)) as clients:
+            await setup(clients, settings)
+            backend = await backend_on(clients, settings, metrics)
             ready = asyncio.Event()
             work = serve(backend, settings, definitions, roles, stop, on_ready=lambda _: ready.set())
             async with _alongside(work, stop):
                 await ready.wait()
-                yield Local(url, backend, options, created)
+                yield Local(url, backend)
 
 
 @asynccontextmanager
@@ -138,13 +136,26 @@ async def run_file(
     return final
 
 
+def result_paths(out: Path) -> dict[str, Path]:
+    """Where results go: `OUT.csv`, `OUT.failures.csv` and `OUT.manifest.json`, by their names in S3."""
+    return {
+        "output.csv": out,
+        "failures.csv": out.with_name(f"{out.stem}.failures.csv"),
+        "manifest.json": out.with_name(f"{out.stem}.manifest.json"),
+    }
+
+
 async def fetch_results(backend: Backend, view: BatchView, out: Path) -> dict[str, Path]:
-    """The results as `OUT.csv`, `OUT.failures.csv` if any failed, and `OUT.manifest.json`, by their names."""
+    """Write the results of a batch. An earlier run's go first: its failures are no failures of this one.
+
+    The manifest is written last, so that where one lies everything beside it belongs to it.
+    """
     output = view.batch.output
-    files = {"output.csv": out}
-    if view.counts.failed:
-        files["failures.csv"] = out.with_name(f"{out.stem}.failures.csv")
-    files["manifest.json"] = out.with_name(f"{out.stem}.manifest.json")
-    for name, path in files.items():
+    paths = result_paths(out)
+    for name in ("manifest.json", "failures.csv"):
+        paths[name].unlink(missing_ok=True)
+    if not view.counts.failed:
+        del paths["failures.csv"]
+    for name, path in paths.items():
         await fetch(backend.objects, output.bucket, output.prefix + name, path)
-    return files
+    return paths

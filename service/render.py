@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -54,19 +54,22 @@ class Rate:
 class ProgressReport:
     """Shows a batch as it moves: a bar on a terminal, a line every few seconds elsewhere."""
 
-    def __init__(self, console: Console, bar: Progress | None) -> None:
+    def __init__(
+        self, console: Console, bar: Progress | None, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._console = console
+        self._now = now
         self._bar = bar
         self._task = bar.add_task("starting", total=None, failed=0, rate="", left="") if bar else None
         self._rate = Rate()
-        self._last_line = time.monotonic()
+        self._last_line = now()
 
     def update(self, view: BatchView | None) -> None:
         """Show the latest reading."""
         if view is None:
             return
         counts, total = view.counts, view.batch.total
-        now = time.monotonic()
+        now = self._now()
         self._rate.add(now, counts.done)
         rate = self._rate.per_s
         left = _left(total, counts.done, rate)
@@ -126,13 +129,10 @@ class _RowsColumn(TextColumn):
 
 
 def show_finished(console: Console, status: Mapping[str, Any], files: Mapping[str, Path | str]) -> None:
-    """The end of a run: state, counts, rate, and where the files are."""
+    """The end of a run that has results: state, counts, rate, and where the files are."""
     state = State(status["state"])
     console.print(Text(str(state), style=f"bold {_COLOURS.get(state, '')}".strip()), end="  ")
     console.print(escape(status["batch_id"]), highlight=False)
-    if status["error"]:
-        console.print(Text(status["error"], style="red"))
-        return
     seconds = status["total"] / status["rate_per_s"] if status["rate_per_s"] else 0
     console.print(
         f"{status['total']:,} rows: {status['succeeded']:,} succeeded, {status['failed']:,} failed, "
@@ -189,21 +189,20 @@ def show_failures(console: Console, groups: Sequence[FailureGroup]) -> None:
 
 
 def show_settings(console: Console, lines: Sequence[SettingLine]) -> None:
-    """`rowfleet settings`: changed ones stand out."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("setting", "value", "unit", "origin", "meaning"):
-        table.add_column(name, overflow="fold")
+    """`rowfleet settings`: a setting and what it means, by section; what is not a default stands out."""
+    section = ""
     for line in lines:
+        words = line.name.split("__")
+        if words[:-1] != section.split("__")[:-1]:
+            console.print()
+        section = line.name
         changed = line.origin != "default"
-        value = line.value if not changed else f"{line.value} (default {line.default})"
-        table.add_row(
-            line.name,
-            Text(value, style="bold" if changed else ""),
-            line.unit,
-            line.origin,
-            escape(line.description),
-        )
-    console.print(table)
+        text = Text(f"{line.name}={line.value}", style="bold" if changed else "")
+        text.append(f" {line.unit}" if line.unit else "", style="dim")
+        if changed:
+            text.append(f"  ({line.origin}; default {line.default or 'empty'})", style="yellow")
+        console.print(text, soft_wrap=True)
+        console.print(Text(f"    {line.description}", style="dim"), soft_wrap=True)
 
 
 def _left(total: int | None, done: int, rate: float) -> str:

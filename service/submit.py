@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.errors import UsageError
+from service.errors import SourceError, UsageError
 from service.messages import encode, parse_url
 from service.model import BatchView, Source, batch_id, is_name
 from service.outbox import send_all
@@ -92,7 +92,10 @@ async def _located(source: str, objects: Objects, bucket: str, mapping: str) -> 
             where, key = parse_url(source)
         except ValueError as error:
             raise UsageError(str(error)) from None
-        return await objects.head(where, key)
+        try:
+            return await objects.head(where, key)
+        except SourceError as error:
+            raise UsageError(str(error)) from None
     path = Path(source)
     digest = await asyncio.to_thread(_digest, path)
     key = f"sources/{mapping}/{digest[:16]}/{path.name}"

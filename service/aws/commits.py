@@ -42,31 +42,42 @@ async def applied(
         if code == "ValidationException":
             items.check_sizes(commit, rows)
             raise AccessError(f"{call.resource} refused a commit ({message_of(error)})") from error
-        return _cancelled(error, commit, rows)
+        if _is_invalid(error):
+            items.check_sizes(commit, rows)
+        return taken(error, f"batch {commit.batch_id}: commit cancelled")
     return ()
 
 
-def _cancelled(error: ClientError, commit: Commit, rows: list[Item]) -> tuple[int, ...]:
-    """What the reasons of a cancelled transaction mean; the last reason is the counter's."""
-    reasons: list[dict[str, Any]] = error.response.get("CancellationReasons") or []
-    codes = [str(reason.get("Code") or "None") for reason in reasons]
+def taken(error: ClientError, what: str) -> tuple[int, ...]:
+    """The indices of the writes whose conditions failed, where nothing else kept a transaction from applying.
+
+    Raises what the other reasons mean; `what` begins their texts.
+    """
+    codes = _reasons(error)
     others = set(codes) - {"None", _TAKEN}
     if not others and _TAKEN in codes:
         return tuple(index for index, code in enumerate(codes) if code == _TAKEN)
-    text = f"batch {commit.batch_id}: commit cancelled ({', '.join(sorted(others)) or message_of(error)})"
+    text = f"{what} ({', '.join(sorted(others)) or message_of(error)})"
     if "TransactionConflict" in others or others & CONFLICTS:
         raise ConflictError(text) from error
     if others & THROTTLING:
         raise ThrottledError(text) from error
     if "AccessDenied" in others:
         raise AccessError(text) from error
-    if "ValidationError" in others:
-        items.check_sizes(commit, rows)
-        words = next(
-            str(reason.get("Message")) for reason in reasons if reason.get("Code") == "ValidationError"
-        )
-        raise RowTooLargeError(f"{text}: {words}") from error
+    if _is_invalid(error):
+        words = [reason.get("Message") for reason in error.response["CancellationReasons"]]
+        raise RowTooLargeError(f"{text}: {next(filter(None, words), '')}") from error
     raise RetryableError(text) from error
+
+
+def _reasons(error: ClientError) -> list[str]:
+    """The code of each write, "None" for those that could have been applied."""
+    reasons = error.response.get("CancellationReasons") or []
+    return [str(reason.get("Code") or "None") for reason in reasons]
+
+
+def _is_invalid(error: ClientError) -> bool:
+    return "ValidationError" in _reasons(error)
 
 
 def _row_put(table: str, row: Item, round_: int) -> dict[str, Any]:

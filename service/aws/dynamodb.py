@@ -13,10 +13,10 @@ from botocore.exceptions import ClientError
 
 from service.aws import items
 from service.aws.clients import Clients
-from service.aws.commits import applied
-from service.aws.errors import Call, answered, message_of
+from service.aws.commits import applied, taken
+from service.aws.errors import Call, answered, code_of, message_of
 from service.aws.values import Item, Value, encode
-from service.errors import BatchRejectedError
+from service.errors import BatchRejectedError, RowTooLargeError
 from service.model import (
     MAX_ROWS,
     Batch,
@@ -47,7 +47,11 @@ class DynamoTable:
         self._timeout_s = clients.options.call_timeout_s
         self._get = self._call("dynamodb:GetItem")
         self._query = self._call("dynamodb:Query")
-        self._put = self._call("dynamodb:PutItem", writes=True, expects=_BATCH_WRITE_CODES)
+        self._open = self._call(
+            "dynamodb:PutItem",
+            writes=True,
+            expects=frozenset({"TransactionCanceledException", "ValidationException"}),
+        )
         self._update = self._call("dynamodb:UpdateItem", writes=True, expects=_BATCH_WRITE_CODES)
         self._commit = self._call(
             "dynamodb:PutItem and dynamodb:UpdateItem",
@@ -62,16 +66,20 @@ class DynamoTable:
         )
 
     async def open(self, batch: Batch, definition: str) -> Batch:
-        """Store batch and definition unless the batch id is taken; return what stands.
-
-        The definition goes first, under its digest: whoever sees the batch finds its definition.
-        """
-        await self._wrote(self._put, self._put_item(items.definition_item(batch, definition)))
-        condition = {
+        """Store batch and definition, together, unless the batch id is taken; return what stands."""
+        absent = {
             "ConditionExpression": "attribute_not_exists(#batch_id)",
             "ExpressionAttributeNames": {"#batch_id": "batch_id"},
         }
-        if await self._wrote(self._put, self._put_item(items.batch_item(batch), **condition)):
+        writes = [
+            {"Put": {"TableName": self._name, "Item": items.batch_item(batch), **absent}},
+            {"Put": {"TableName": self._name, "Item": items.definition_item(batch, definition)}},
+        ]
+        try:
+            await answered(self._open, self._dynamodb.transact_write_items(TransactItems=writes))
+        except ClientError as error:
+            self._check_taken(error, batch)
+        else:
             return batch
         stored = await self._get_item(items.key(batch.batch_id, items.BATCH_SORT))
         return batch if stored is None else items.batch_of(stored)
@@ -206,9 +214,15 @@ class DynamoTable:
         answer: dict[str, Any] = await answered(self._get, get)
         return answer.get("Item")
 
-    def _put_item(self, item: Item, **condition: object) -> Awaitable[object]:
-        put: Awaitable[object] = self._dynamodb.put_item(TableName=self._name, Item=item, **condition)
-        return put
+    def _check_taken(self, error: ClientError, batch: Batch) -> None:
+        """Return where a batch was not opened because it exists; raises what else it was."""
+        too_large = f"{self._open.resource} cannot hold this batch"
+        if code_of(error) == "ValidationException":
+            raise BatchRejectedError(f"{too_large}: {message_of(error)}") from error
+        try:
+            taken(error, f"batch {batch.batch_id} was not opened")
+        except RowTooLargeError:
+            raise BatchRejectedError(f"{too_large}: {message_of(error)}") from error
 
     async def _change(
         self,
@@ -235,11 +249,11 @@ class DynamoTable:
         return await self._wrote(self._update, update)
 
     async def _wrote(self, call: Call, write: Awaitable[object]) -> bool:
-        """Whether a conditional write of a batch or definition item was applied."""
+        """Whether a conditional write of a batch item was applied."""
         try:
             await answered(call, write)
         except ClientError as error:
-            if error.response["Error"]["Code"] == _CONDITION_FAILED:
+            if code_of(error) == _CONDITION_FAILED:
                 return False
             raise BatchRejectedError(
                 f"{call.resource} cannot hold this batch: {message_of(error)}"

@@ -10,7 +10,7 @@ import typer
 
 from service import render
 from service.app import Backend, aws_options, connect
-from service.cli.console import EXIT_OK, call, err, exit_code, exit_with, out, print_json, print_line
+from service.cli.console import EXIT_OK, call, err, exit_code, exit_with, out, print_json, print_line, say
 from service.cli.options import (
     BatchArgument,
     EndpointOption,
@@ -175,9 +175,11 @@ async def _follow(backend: Backend, id_: str, *, as_json: bool) -> int:
             report.update(view)
     assert view is not None
     answer = status_json(view, backend.clock)
+    if view.batch.error:
+        say(f"batch {id_} failed: {view.batch.error}")
     if as_json:
         print_json(answer)
-    else:
+    elif not view.batch.error:
         files = {name: answer[name] for name in ("output", "failures", "manifest") if answer[name]}
         render.show_finished(out, answer, files)
     return exit_code(view)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +15,17 @@ from service import embedded, local, render
 from service.app import ROLES, agent_opener, aws_options, connect, serve
 from service.aws.clients import open_clients
 from service.catalog import load_catalog
-from service.cli.console import call, err, exit_code, exit_with, out, print_json, print_line, stop_on_signals
+from service.cli.console import (
+    call,
+    err,
+    exit_code,
+    exit_with,
+    out,
+    print_json,
+    print_line,
+    say,
+    stop_on_signals,
+)
 from service.cli.options import (
     EndpointOption,
     JsonOption,
@@ -81,11 +92,13 @@ async def _run(settings: Settings, catalog: Catalog, request: Request, path: Pat
     if as_json:
         shown = {name: str(file) for name, file in files.items()}
         print_json({**status, "files": shown, "causes": [cause.as_json() for cause in causes]})
-    else:
+    elif not view.batch.error:
         render.show_finished(out, status, files)
         if causes:
             out.print()
             render.show_failures(out, causes[:SHOWN_CAUSES])
+    if view.batch.error:
+        say(f"batch {view.batch.batch_id} failed: {view.batch.error}")
     return exit_code(view)
 
 
@@ -95,7 +108,7 @@ async def _fetch_somewhere(service: local.Local, view: BatchView, path: Path) ->
         return await local.fetch_results(service.backend, view, path)
     except OSError as error:
         spare = Path(tempfile.gettempdir()) / path.name
-        err.print(f"rowfleet: cannot write {path}: {error.strerror}; writing to {spare} instead", style="red")
+        say(f"cannot write {path}: {error.strerror}; writing to {spare} instead")
         try:
             return await local.fetch_results(service.backend, view, spare)
         except OSError as second:
@@ -133,6 +146,8 @@ async def _local(
         settings, catalog.definition, roles, stop, port=port, data_dir=data
     ) as service:
         first = catalog.names[0] if catalog.names else "NAME"
+        queue = f"{service.url}/000000000000/{service.backend.names.queue('ingest')}"
+        job = json.dumps({"v": 1, "mapping": first, "source": f"s3://{settings.bucket}/any/key.csv"})
         exports = {
             "AWS_ENDPOINT_URL": service.url,
             "AWS_ACCESS_KEY_ID": embedded.ACCESS_KEY,
@@ -148,7 +163,8 @@ async def _local(
             "",
             f"# roles: {', '.join(roles) or 'none'}; mappings: {', '.join(catalog.names) or 'none'}",
             f"# drop a file:   aws s3 cp FILE.csv s3://{settings.bucket}/{settings.incoming_prefix}{first}/",
-            f"# send a job to: {service.url}/000000000000/{service.backend.names.queue('ingest')}",
+            f"# send a job:    aws sqs send-message --endpoint-url {service.url} --queue-url {queue} \\",
+            f"#                  --message-body '{job}'",
             f"# see results:   rowfleet list; aws s3 ls --recursive s3://{settings.results_bucket}/results/",
             "# Ctrl-C or SIGTERM stops",
         ]
@@ -212,8 +228,9 @@ def _check_target(path: Path, source: Path) -> None:
     """Fail before a row is spent where the result could not be written in the end."""
     if path.is_dir():
         raise UsageError(f"--out {path} is a folder; name a file in it")
-    if path.resolve() == source.resolve():
-        raise UsageError(f"--out {path} is the input; name another file")
+    for written in local.result_paths(path).values():
+        if written.resolve() == source.resolve():
+            raise UsageError(f"--out {path} would write {written.name} over the input; name another file")
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
             pass

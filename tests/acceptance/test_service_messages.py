@@ -168,7 +168,7 @@ def test_jobs_that_cannot_be_carried_out(shared: Deployment, service: Running) -
         assert status["finished_at"]
     watched = shared("watch", "up#gone")
     assert watched.code == 1
-    assert f"{bucket}/gone.csv" in watched.stdout
+    assert f"{bucket}/gone.csv" in watched.stderr
     service.until(lambda: settled(shared), "an empty ingest queue")
     dropped = [batch for batch in batches(shared) if batch.startswith("dropped#x-")]
     assert [shared.state(batch) for batch in dropped] == ["FAILED"]

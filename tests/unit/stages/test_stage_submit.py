@@ -119,9 +119,9 @@ async def test_what_cannot_be_submitted_is_said_in_words(lab, rows_csv, source, 
     assert await jobs(lab) == []
 
 
-async def test_a_missing_object_is_a_source_error(lab):
+async def test_a_missing_object_is_bad_usage(lab):
     """The source is looked at before the job is published."""
-    with pytest.raises(SourceError, match="does not exist"):
+    with pytest.raises(UsageError, match="does not exist"):
         await start(lab, "s3://in/none.csv")
     assert await jobs(lab) == []
 

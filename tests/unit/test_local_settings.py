@@ -1,0 +1,34 @@
+"""What the laptop changes in the settings."""
+
+from service.local import POLL_WAIT_S, SPLIT, local_options, local_settings
+from service.settings import QueueSettings, Settings, SplitSettings
+
+
+def test_a_laptop_polls_shortly_and_splits_just_ahead():
+    """Defaults become those that suit an emulator."""
+    settings = local_settings(Settings())
+    assert {settings.ingest.poll_wait_s, settings.rows.poll_wait_s, settings.results.poll_wait_s} == {
+        POLL_WAIT_S
+    }
+    assert {name: getattr(settings.split, name) for name in SPLIT} == SPLIT
+
+
+def test_what_was_asked_for_stays():
+    """A value that was set is not changed, not even where it is the default."""
+    asked = Settings(rows=QueueSettings(poll_wait_s=20), split=SplitSettings(checkpoint_rows=7))
+    settings = local_settings(asked)
+    assert settings.rows.poll_wait_s == 20
+    assert settings.split.checkpoint_rows == 7
+    assert settings.split.max_queued_rows == SPLIT["max_queued_rows"]
+
+
+def test_the_embedded_endpoint_is_reached_whatever_the_environment_says(monkeypatch):
+    """Region, keys and address are the endpoint's own."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://elsewhere")
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    options = local_options(Settings(), "http://127.0.0.1:1")
+    assert (options.endpoint_url, options.region, options.access_key) == (
+        "http://127.0.0.1:1",
+        "us-east-1",
+        "test",
+    )

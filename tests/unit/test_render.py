@@ -1,0 +1,148 @@
+"""What commands show to people."""
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from service.model import Batch, BatchView, Checkpoint, Counts, Location, Source, State
+from service.render import (
+    ProgressReport,
+    Rate,
+    progress,
+    show_batches,
+    show_failures,
+    show_finished,
+    show_settings,
+    show_status,
+)
+from service.settings import SettingLine
+from service.status import FailureGroup
+
+BATCH = Batch(
+    "demo", "e1", State.RUNNING, Source("b", "k.csv"), Location("b", "p/"), total=5_000,
+    checkpoint=Checkpoint(rows=2_000), created_at="2026-11-23T07:00:00.000Z",
+)  # fmt: skip
+STATUS = {
+    "state": "COMPLETED_WITH_ERRORS", "batch_id": "demo#e1",
+    "total": 1_200, "succeeded": 1_199, "failed": 1, "rate_per_s": 120.0,
+}  # fmt: skip
+
+
+@pytest.fixture
+def console():
+    """A console that is no terminal."""
+    return Console(file=io.StringIO(), width=100)
+
+
+def text_of(console) -> str:
+    return console.file.getvalue()
+
+
+def times(*moments):
+    """A clock that shows one moment after the other."""
+    left = iter(moments)
+    return lambda: next(left)
+
+
+def test_the_rate_is_that_of_the_last_seconds():
+    """A slow start is forgotten after ten seconds."""
+    rate = Rate()
+    rate.add(0, 0)
+    assert rate.per_s == 0
+    for second in range(1, 31):
+        rate.add(second, 100 * max(0, second - 10))
+    assert rate.per_s == pytest.approx(100)
+
+
+def test_off_a_terminal_progress_is_a_line_every_five_seconds(console):
+    """Between the lines nothing is printed; each has counts, rate and the time left."""
+    report = ProgressReport(console, None, now=times(0, 0, 4, 5.5, 8, 11))
+    for done in (0, 400, 550, 800, 1_100):
+        report.update(BatchView(BATCH, Counts(done, 0)))
+    assert text_of(console).splitlines() == [
+        "RUNNING: 550 of 5,000 rows, 0 failed, 100 rows/s, 44 s left",
+        "RUNNING: 1,100 of 5,000 rows, 0 failed, 100 rows/s, 39 s left",
+    ]
+
+
+def test_before_the_seal_progress_says_what_is_known(console):
+    """The total is not known yet: at least as many rows as were sent."""
+    report = ProgressReport(console, None, now=times(0, 10))
+    report.update(None)
+    report.update(BatchView(replace(BATCH, total=None, state=State.SPLITTING), Counts(7, 2)))
+    assert text_of(console) == "SPLITTING: 9 of 2,000+ rows, 2 failed, 0 rows/s\n"
+
+
+def test_a_quiet_report_prints_nothing(console):
+    """With --json nobody reads progress."""
+    with progress(console, quiet=True) as report:
+        report.update(BatchView(BATCH, Counts(1, 1)))
+    assert text_of(console) == ""
+
+
+def test_on_a_terminal_progress_is_a_bar():
+    """Counts, failures and the state stand beside the bar."""
+    terminal = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
+    with progress(terminal) as report:
+        report.update(BatchView(BATCH, Counts(2_495, 5)))
+    shown = terminal.file.getvalue()
+    assert "running" in shown
+    assert "2,500/5,000 rows, 5 failed" in shown
+
+
+def test_a_finished_run_names_counts_and_files(console):
+    """State, counts, rate, and a line a file."""
+    show_finished(console, STATUS, {"output.csv": "out/x.csv", "manifest.json": "out/x.manifest.json"})
+    assert text_of(console).splitlines() == [
+        "COMPLETED_WITH_ERRORS  demo#e1",
+        "1,200 rows: 1,199 succeeded, 1 failed, in 10.0 s (120 rows/s)",
+        "  output.csv     out/x.csv",
+        "  manifest.json  out/x.manifest.json",
+    ]
+
+
+def test_status_leaves_out_what_is_not_known(console):
+    """A name and a value a line."""
+    show_status(console, {"state": "RUNNING", "total": 1_200, "error": None})
+    assert [line.split() for line in text_of(console).splitlines()] == [
+        ["state", "RUNNING"],
+        ["total", "1,200"],
+    ]
+
+
+def test_batches_are_listed_and_none_is_said(console):
+    """Each batch with state, rows and source; an empty list says how to start one."""
+    show_batches(console, [BATCH])
+    assert "demo#e1" in text_of(console)
+    assert "5,000" in text_of(console)
+    show_batches(console, [])
+    assert "rowfleet submit" in text_of(console)
+
+
+def test_failures_are_shown_with_examples(console):
+    """Commonest first as given; markup in an agent's text is text."""
+    show_failures(console, [FailureGroup("AgentRejectedError", "HTTP 422 [bold]", 3, [1, 7, 9])])
+    assert "HTTP 422 [bold]" in text_of(console)
+    assert "1, 7, 9" in text_of(console)
+    show_failures(console, [])
+    assert text_of(console).endswith("no failed rows\n")
+
+
+def test_settings_say_where_they_come_from(console):
+    """A setting that is no default shows its origin and the default."""
+    show_settings(
+        console,
+        [
+            SettingLine("ROWFLEET_BUCKET", "mine", "rowfleet", "", "environment", "Bucket"),
+            SettingLine("ROWFLEET_AWS__READ_TIMEOUT_S", "10", "10", "s", "default", "Longest wait"),
+        ],
+    )
+    assert text_of(console).splitlines() == [
+        "ROWFLEET_BUCKET=mine  (environment; default rowfleet)",
+        "    Bucket",
+        "",
+        "ROWFLEET_AWS__READ_TIMEOUT_S=10 s",
+        "    Longest wait",
+    ]
