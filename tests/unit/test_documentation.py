@@ -1,0 +1,51 @@
+"""What the documents say is so."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from service.catalog import load_catalog
+from service.mapping import Catalog
+from service.settings import Settings, describe
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path):
+    """Every relative link in a document names a file that is there."""
+    for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text("utf-8")):
+        assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_settings_that_are_named_exist(path):
+    """Every ROWFLEET_ variable in a document is one that rowfleet knows."""
+    known = {line.name for line in describe(Settings())}
+    for name in re.findall(r"ROWFLEET_[A-Z_]*[A-Z]", path.read_text("utf-8")):
+        assert name in known, name
+
+
+def test_the_mapping_in_the_readme_compiles():
+    """What the README tells a new user to write is accepted as it stands."""
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        catalog = Catalog.load({"my-agent.yaml": block}, {})
+        assert catalog.definition("my-agent").compile().output_fields == ("exchange",)
+
+
+def test_the_mappings_that_are_shipped_compile():
+    """The repository's own mappings and schemas load."""
+    catalog = load_catalog(ROOT / "mappings", ROOT / "schemas")
+    assert set(catalog.names) == {"airport-agent", "classification-tool"}
+    for name in catalog.names:
+        catalog.definition(name).compile()
+
+
+def test_no_file_names_a_package_registry():
+    """Locks hold hashes, not addresses, so that every machine installs from where it is told to."""
+    for path in ROOT.glob("requirements/*.txt"):
+        assert not re.search(r"https?://|index-url", path.read_text("utf-8")), path.name
