@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test lint types imports check lock bench clean help
+.PHONY: setup demo test fuzz lint types imports check json-schema lock bench clean help
 .DEFAULT_GOAL := help
 
 help: ## list what can be made
@@ -25,6 +25,11 @@ demo: $(READY) ## run the main job on real input, on this machine
 test: $(READY) ## the whole test suite
 	@$(BIN)/python -m pytest
 
+FUZZ_EXAMPLES ?= 1000
+fuzz: $(READY) ## a minute of arbitrary files and replies (FUZZ_EXAMPLES=100000 for a night)
+	@FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest --hypothesis-profile=fuzz --timeout 0 \
+	  tests/unit/mapping/test_mapping_fuzz.py tests/unit/mapping/test_mapping_envelope_properties.py
+
 lint: $(READY) ## ruff
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -39,6 +44,12 @@ check: lint types imports test ## everything CI asks for
 
 bench: $(READY) ## rows per second, calls per row, memory: ratios in one run
 	@$(BIN)/python benchmarks/pipeline.py
+
+json-schema: $(READY) ## JSON Schemas of mapping and schema files, for editors
+	@for kind in mapping schema; do \
+	  $(BIN)/python -m service.mapping.json_schema $$kind >$(VENV)/schema.json && \
+	  cp $(VENV)/schema.json docs/schema/$$kind.json || exit; \
+	done
 
 lock: ## resolve requirements/*.txt anew, run time and development together
 	$(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url \

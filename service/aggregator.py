@@ -8,6 +8,7 @@ last: where it is, everything is.
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -20,7 +21,6 @@ import structlog
 from service import csvio
 from service.consume import Delivery
 from service.errors import AccessError, BatchRejectedError, PoisonMessageError
-from service.jsontext import dumps
 from service.messages import AggregateMessage
 from service.model import Batch, BatchView, Counts, Outcome, State, Status, iso_time, partition_of
 from service.ports import Clock, Objects, StoredFile, Table, Upload
@@ -101,7 +101,8 @@ class Aggregator:
         if (tally.succeeded, tally.failed) != (view.counts.succeeded, view.counts.failed):
             log.error("counters_differ_from_rows", rows=repr(tally), counters=repr(view.counts))
         state = State.COMPLETED_WITH_ERRORS if tally.failed else State.SUCCEEDED
-        manifest = dumps(_manifest(batch, state, tally, writer.last_outcome_at, files)).encode() + b"\n"
+        facts = _manifest(batch, state, tally, writer.last_outcome_at, files)
+        manifest = json.dumps(facts, indent=2, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
         output = batch.output
         await self._objects.put(
             output.bucket, output.prefix + "manifest.json", manifest, content_type="application/json"
@@ -192,7 +193,8 @@ class _Results:
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
-        header = csvio.output_header(self._batch.columns, self._batch.output_fields)
+        batch = self._batch
+        header = csvio.output_header(batch.columns, batch.output_fields, provenance=batch.provenance)
         self._output = await self._open("output.csv", header)
         return self
 
@@ -206,7 +208,11 @@ class _Results:
         batch = self._batch
         assert self._output is not None
         cells = csvio.output_cells(
-            outcome, batch.columns, batch.output_fields, escape_formulas=batch.escape_formulas
+            outcome,
+            batch.columns,
+            batch.output_fields,
+            escape_formulas=batch.escape_formulas,
+            provenance=batch.provenance,
         )
         await self._output.add(csvio.encode_row(cells))
         self._output.rows += 1

@@ -2,41 +2,82 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from service.errors import MappingError
 from service.mapping import Catalog
+from service.mapping.problems import Problem
+from service.mapping.yamltext import MAX_BYTES
+
+YAML_SUFFIXES = frozenset({".yaml", ".yml"})
 
 
-def load_catalog(mappings_dir: Path, schemas_dir: Path) -> Catalog:
-    """Every `*.yaml` and `*.yml` in both folders, compiled. A missing folder of schemas has none in it.
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The text of every file by its path, and a problem for each that cannot be read."""
 
-    Raises MappingError naming every file that cannot be read, or every problem in them.
+    mappings: dict[str, str] = field(default_factory=dict)
+    schemas: dict[str, str] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def read_sources(mappings_dir: Path, schemas_dir: Path) -> Sources:
+    """Every `*.yaml` and `*.yml` in both folders. A missing folder of schemas has none in it.
+
+    Raises MappingError where there is no folder of mappings.
     """
     if not mappings_dir.is_dir():
         raise MappingError(
             f"{mappings_dir} is no folder with mappings; name one with --mappings DIR or ROWFLEET_MAPPINGS"
         )
-    problems: list[str] = []
-    mappings = _read(mappings_dir, problems)
-    schemas = _read(schemas_dir, problems) if schemas_dir.is_dir() else {}
-    if problems:
-        raise MappingError("\n".join(problems))
-    return Catalog.load(mappings, schemas)
+    sources = Sources()
+    _read(mappings_dir, sources.mappings, sources.problems)
+    if schemas_dir.is_dir():
+        _read(schemas_dir, sources.schemas, sources.problems)
+    return sources
 
 
-def _read(folder: Path, problems: list[str]) -> dict[str, str]:
-    texts: dict[str, str] = {}
+def load_catalog(mappings_dir: Path, schemas_dir: Path) -> Catalog:
+    """What `read_sources` reads, compiled.
+
+    Raises MappingError naming every file that cannot be read, or every problem in them.
+    """
+    sources = read_sources(mappings_dir, schemas_dir)
+    if sources.problems:
+        raise MappingError("\n".join(f"{problem.file}: {problem.what}" for problem in sources.problems))
+    return Catalog.load(sources.mappings, sources.schemas)
+
+
+def _read(folder: Path, texts: dict[str, str], problems: list[Problem]) -> None:
     try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix in {".yaml", ".yml"})
+        paths = sorted(path for path in folder.iterdir() if path.suffix in YAML_SUFFIXES)
     except OSError as error:
-        problems.append(f"{folder}: cannot be read: {error.strerror}")
-        return texts
+        problems.append(Problem(folder.as_posix(), 1, f"cannot be read: {error.strerror}"))
+        return
     for path in paths:
-        try:
-            texts[path.as_posix()] = path.read_text("utf-8-sig")
-        except UnicodeDecodeError as error:
-            problems.append(f"{path}: not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}")
-        except OSError as error:
-            problems.append(f"{path}: cannot be read: {error.strerror}")
-    return texts
+        text = read_text(path, MAX_BYTES)
+        if isinstance(text, Problem):
+            problems.append(text)
+        else:
+            texts[path.as_posix()] = text
+
+
+def read_text(path: Path, most_bytes: int) -> str | Problem:
+    """A file's text, without a BOM. Of a larger file the beginning, which is more than `most_bytes` too."""
+    file = path.as_posix()
+    if path.exists() and not path.is_file():
+        return Problem(file, 1, "cannot be read: it is no ordinary file")
+    try:
+        with path.open("rb") as opened:
+            data = opened.read(most_bytes + 1)
+    except OSError as error:
+        return Problem(file, 1, f"cannot be read: {error.strerror}")
+    if len(data) > most_bytes:
+        return data.decode("utf-8", "replace")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        what = f"not UTF-8: byte {error.start} is 0x{data[error.start]:02x}"
+        return Problem(file, line, what, "save the file as UTF-8")

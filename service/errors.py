@@ -13,12 +13,15 @@
     │   └── AgentRetryableError     the agent may answer next time
     │       ├── AgentTimeoutError
     │       ├── AgentThrottledError
-    │       └── AgentUnavailableError
+    │       ├── AgentUnavailableError
+    │       └── ReplyPendingError   the reply says "not yet" (pending_if)
     ├── RowRejectedError            the row is committed FAILED with this text
     │   ├── BadRecordError          the record is ragged, undecodable or too large
     │   ├── InputError              the row cannot be mapped to an input
     │   ├── AgentRejectedError      the agent refused this input for good
     │   ├── ExtractionError         the answer lacks what the mapping requires
+    │   │   ├── ReplyRejectedError  the reply says no (reject_if)
+    │   │   └── UnfitValueError     a value breaks a rule of the schema
     │   └── RowTooLargeError        the outcome does not fit the table
     ├── BatchRejectedError          the batch is FAILED with this text
     │   ├── SourceError             the object is missing, forbidden, changed or unreadable
@@ -96,6 +99,10 @@ class AgentUnavailableError(AgentRetryableError):
     """The agent could not be reached or answered with a server error."""
 
 
+class ReplyPendingError(AgentRetryableError):
+    """The agent answered that it is not done: a `pending_if` of the mapping matches its reply."""
+
+
 class RowRejectedError(RowfleetError):
     """The row can never succeed as it is: it is committed FAILED with this text."""
 
@@ -114,6 +121,14 @@ class AgentRejectedError(RowRejectedError):
 
 class ExtractionError(RowRejectedError):
     """The agent's answer does not hold what the mapping requires."""
+
+
+class ReplyRejectedError(ExtractionError):
+    """The agent's answer says no: a `reject_if` of the mapping matches it. The text is what it says."""
+
+
+class UnfitValueError(ExtractionError):
+    """A value in the agent's answer does not fit the schema; the text names field, value and rule."""
 
 
 class RowTooLargeError(RowRejectedError):

@@ -7,7 +7,7 @@ with the digits it went in with.
 from __future__ import annotations
 
 import json
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
 
 from service.model import Json
@@ -50,7 +50,10 @@ def plain_number(value: Decimal | float) -> str:
 
 def _exact(text: str) -> float | Decimal:
     value = float(text)
-    exact = Decimal(text)
+    try:
+        exact = Decimal(text)
+    except InvalidOperation:
+        raise ValueError(f"a number with an exponent beyond all measure: {text[:40]}") from None
     return value if Decimal(repr(value)) == exact else exact
 
 

@@ -155,6 +155,7 @@ class Batch:
     columns: tuple[str, ...] = ()
     output_fields: tuple[str, ...] = ()
     escape_formulas: bool = True
+    provenance: bool = False
     dialect: Dialect | None = None
     partitions: int = 1
     limit: int | None = None
@@ -220,7 +221,11 @@ class RowError:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What is committed for a row: exactly one per row and round. `execution_time_ms` is the agent's time."""
+    """What is committed for a row: exactly one per row and round. `execution_time_ms` is the agent's time.
+
+    `provenance` says which method and path gave a field, where the batch wants it. `raw_reply` is the agent's
+    reply as text, kept (cut where it is long) only where a mapping could make nothing of it.
+    """
 
     number: int
     round: int
@@ -234,6 +239,8 @@ class Outcome:
     error: RowError | None = None
     input_tokens: int = 0
     output_tokens: int = 0
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    raw_reply: str = ""
 
     @property
     def counts(self) -> Counts:

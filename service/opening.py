@@ -105,6 +105,7 @@ class Opener:
             mapping_digest=definition.digest if definition else "",
             output_fields=mapping.output_fields if mapping else (),
             escape_formulas=mapping.csv.escape_formulas if mapping else True,
+            provenance=mapping.csv.provenance if mapping else False,
             partitions=min(limits.max_partitions, 1 + source.size // limits.partition_bytes),
             limit=job.limit,
             created_at=iso_time(now_ms),

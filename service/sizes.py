@@ -46,4 +46,6 @@ def outcome_bytes(outcome: Outcome) -> int:
         + value_bytes(outcome.output_data)
         + (value_bytes(error.type) + value_bytes(error.message) if error else 0)
         + len(outcome.worker)
+        + value_bytes(outcome.provenance)
+        + value_bytes(outcome.raw_reply)
     )

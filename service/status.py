@@ -84,6 +84,16 @@ async def failures(table: Table, batch: Batch) -> list[FailureGroup]:
     return sorted(groups.values(), key=lambda group: (-group.count, group.type, group.message))
 
 
+async def failed_row(table: Table, batch: Batch, number: int) -> Outcome:
+    """The outcome of a failed row. Raises UsageError where it has none, or did not fail."""
+    outcome = await table.outcome(batch, number)
+    if outcome is None:
+        raise UsageError(f"row {number} of {batch.batch_id} has no outcome")
+    if outcome.error is None:
+        raise UsageError(f"row {number} of {batch.batch_id} did not fail")
+    return outcome
+
+
 async def _failed(table: Table, batch: Batch) -> AsyncIterator[Outcome]:
     for partition in range(batch.partitions):
         after: int | None = 0

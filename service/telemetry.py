@@ -36,7 +36,9 @@ def configure_logging(level: str, *, as_json: bool, stream: TextIO | None = None
             structlog.processors.JSONRenderer(serializer=_render),
         ]
     else:
-        processors.append(structlog.dev.ConsoleRenderer(colors=out.isatty()))
+        # rich's tracebacks show the values of variables, among them what must not be logged
+        plain = structlog.dev.plain_traceback
+        processors.append(structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=plain))
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 import structlog
 
 from service.consume import Delivery
-from service.csvio import row_data
 from service.errors import (
     AgentRetryableError,
     AgentTimeoutError,
@@ -24,35 +23,31 @@ from service.errors import (
     PoisonMessageError,
     RetryableError,
     RowRejectedError,
-    RowTooLargeError,
 )
-from service.mapping import Extraction
 from service.messages import RowMessage
-from service.model import Batch, Json, Outcome, RowError, State, Status, iso_time, row_id
+from service.model import Batch, Json, Outcome, State, iso_time, row_id
 from service.outbox import send_all
-from service.ports import ITEM_BYTES, MAX_DELAY_S, Clock, Invocation, Outgoing, Queue, Table
+from service.outcomes import Attempt
+from service.ports import MAX_DELAY_S, Clock, Invocation, Outgoing, Queue, Reply, Table
 from service.runs import Run, Runs, Target
 from service.settle import Settler
-from service.sizes import outcome_bytes
 from service.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
-
-GRACE_S = 5.0
-"""An agent that does not keep its own time-out is cut off this much later."""
-
-MAX_ERROR_CHARS = 2_000
-"""An error text longer than this is cut: it is stored with every failed row."""
 
 TAKES_ROWS = frozenset({State.SPLITTING, State.RUNNING})
 
 
 @dataclass(frozen=True, slots=True)
 class WorkLimits:
-    """`worker` names this process in outcomes; a retry that waits longer than `inline_wait_s` is re-sent."""
+    """`worker` names this process in outcomes; a retry that waits longer than `inline_wait_s` is re-sent.
+
+    An agent that does not keep its own time-out is cut off `grace_s` later.
+    """
 
     worker: str
     inline_wait_s: float = 5.0
+    grace_s: float = 5.0
 
 
 class Worker:
@@ -112,7 +107,8 @@ class Worker:
         except RowRejectedError as error:
             if outcome is None:
                 raise
-            outcome = self._failed(row, run, error, outcome.attempts, outcome.execution_time_ms)
+            attempt = replace(self._attempt(row, run, outcome.attempts), elapsed_ms=outcome.execution_time_ms)
+            outcome = attempt.failed(error)
             view = await self._settler.settle(run.batch, row.number, outcome)
         self._runs.refresh(view)
         if outcome is not None:
@@ -120,48 +116,51 @@ class Worker:
 
     async def _process(self, row: RowMessage, run: Run, target: Target, delivery: Delivery) -> Outcome | None:
         """The row's outcome, or None where it was re-sent to be tried later."""
-        attempt = row.attempt
-        if row.defect:
-            return self._failed(row, run, BadRecordError(row.defect), attempt, 0)
+        number = row.attempt
         try:
+            if row.defect:
+                raise BadRecordError(row.defect)
             body = target.mapping.body(run.batch.columns, row.cells)
         except RowRejectedError as error:
-            return self._failed(row, run, error, attempt, 0)
+            return self._attempt(row, run, number).failed(error)
         while True:
             async with _place(target, delivery):
                 delivery.check_lease()  # before the agent is paid for a row that is somebody else's by now
                 started = self._clock.monotonic()
+                reply: Json = None
                 try:
-                    extraction = await self._ask(row, target, body, attempt)
-                except RowRejectedError as error:
-                    return self._failed(row, run, error, attempt, self._since(started))
-                except AgentRetryableError as error:
+                    reply = (await self._ask(row, target, body, number)).body
+                    extraction = target.mapping.extract(reply)
+                except (RowRejectedError, AgentRetryableError) as error:
                     failure = error
                 else:
-                    return self._succeeded(row, run, extraction, attempt, self._since(started))
+                    attempt = self._attempt(row, run, number, started)
+                    return attempt.succeeded(extraction, provenance=run.batch.provenance)
+            attempt = self._attempt(row, run, number, started)
+            if not isinstance(failure, AgentRetryableError):
+                return attempt.failed(failure, reply)
             self._metrics.count("agent_retries")
-            if attempt >= target.mapping.execution.retry.max_attempts:
-                return self._failed(row, run, failure, attempt, self._since(started))
-            attempt += 1
-            wait = self._backoff(target, attempt, failure)
+            if number >= target.mapping.execution.retry.max_attempts:
+                return attempt.failed(failure, reply)
+            number += 1
+            wait = self._backoff(target, number, failure)
             if wait > self._limits.inline_wait_s:
-                await self._send_again(row, run.batch, attempt, wait)
+                await self._send_again(row, run.batch, number, wait)
                 return None
             await self._clock.sleep(wait)
 
-    async def _ask(self, row: RowMessage, target: Target, body: Json, attempt: int) -> Extraction:
-        """One invocation, and what the mapping finds in its reply."""
+    async def _ask(self, row: RowMessage, target: Target, body: Json, attempt: int) -> Reply:
+        """One invocation."""
         timeout_s = target.mapping.execution.timeout_s
         invocation = Invocation(f"{row.batch_id}/{row.round}/{row.number}", body, attempt, timeout_s)
         started = self._clock.monotonic()
         try:
-            async with asyncio.timeout(timeout_s + GRACE_S):
-                reply = await target.agent.invoke(invocation)
+            async with asyncio.timeout(timeout_s + self._limits.grace_s):
+                return await target.agent.invoke(invocation)
         except TimeoutError:
             raise AgentTimeoutError(f"no answer within {timeout_s:g} s") from None
         finally:
             self._metrics.observe("agent_latency_ms", self._since(started))
-        return target.mapping.extract(reply.body)
 
     def _backoff(self, target: Target, attempt: int, error: RetryableError) -> float:
         """Seconds before `attempt`: the agent's own wish, else exponential with full jitter above a half."""
@@ -179,50 +178,15 @@ class Worker:
         self._metrics.count("rows_sent_again")
         log.info("row_sent_again", attempt=attempt, delay_s=delay_s)
 
-    # -- outcomes --------------------------------------------------------------------------------------
-
-    def _succeeded(
-        self, row: RowMessage, run: Run, extraction: Extraction, attempt: int, elapsed_ms: int
-    ) -> Outcome:
-        outcome = replace(
-            self._outcome(row, run, Status.SUCCESS, attempt, elapsed_ms),
-            output_data=extraction.values,
-            input_tokens=extraction.input_tokens,
-            output_tokens=extraction.output_tokens,
-        )
-        size = outcome_bytes(outcome)
-        if size <= ITEM_BYTES:
-            return outcome
-        problem = RowTooLargeError(f"the outcome takes {size} bytes, an item in the table holds {ITEM_BYTES}")
-        return self._failed(row, run, problem, attempt, elapsed_ms)
-
-    def _failed(self, row: RowMessage, run: Run, error: Exception, attempt: int, elapsed_ms: int) -> Outcome:
-        message = str(error)
-        if len(message) > MAX_ERROR_CHARS:
-            message = message[: MAX_ERROR_CHARS - 1] + "…"
-        outcome = replace(
-            self._outcome(row, run, Status.FAILED, attempt, elapsed_ms),
-            error=RowError(type(error).__name__, message),
-        )
-        if outcome_bytes(outcome) <= ITEM_BYTES:
-            return outcome
-        keep = ITEM_BYTES // 8 // max(1, len(row.cells))
-        cut = row_data(run.batch.columns, tuple(cell[:keep] for cell in row.cells))
-        note = f"{message} (cells longer than {keep} characters are cut in the results)"
-        outcome = replace(outcome, input_data=cut, error=RowError(type(error).__name__, note))
-        return outcome if outcome_bytes(outcome) <= ITEM_BYTES else replace(outcome, input_data={})
-
-    def _outcome(self, row: RowMessage, run: Run, status: Status, attempt: int, elapsed_ms: int) -> Outcome:
-        return Outcome(
-            number=row.number,
-            round=row.round,
-            status=status,
-            input_data=row_data(run.batch.columns, row.cells),
-            output_data={},
-            execution_time_ms=elapsed_ms,
-            timestamp=iso_time(self._clock.now_ms()),
-            attempts=attempt,
-            worker=self._limits.worker,
+    def _attempt(self, row: RowMessage, run: Run, number: int, started: float | None = None) -> Attempt:
+        """An attempt that ends now; one without a start took the agent no time."""
+        return Attempt(
+            row,
+            run.batch.columns,
+            number,
+            0 if started is None else self._since(started),
+            iso_time(self._clock.now_ms()),
+            self._limits.worker,
         )
 
     def _report(self, outcome: Outcome) -> None:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from service.aws.clients import AwsOptions, Clients, open_clients
 from service.aws.provision import ResourceNames
 from service.embedded import ACCESS_KEY, REGION, SECRET_KEY, EmbeddedProcess
+
+# A slow machine is no failed property; `make fuzz` looks further with the same tests.
+PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("patient", **PATIENT)
+settings.register_profile("fuzz", max_examples=int(os.environ.get("FUZZ_EXAMPLES", "1000")), **PATIENT)
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

@@ -92,6 +92,7 @@ def batch_item(batch: Batch) -> Item:
         "columns": encode(batch.columns),
         "output_fields": encode(batch.output_fields),
         "escape_formulas": encode(batch.escape_formulas),
+        "provenance": encode(batch.provenance),
         "partitions": encode(batch.partitions),
         "checkpoint": checkpoint_value(batch.checkpoint),
         "created_at": encode(batch.created_at),
@@ -159,6 +160,7 @@ def batch_of(item: Item) -> Batch:
         columns=tuple(values["columns"]),
         output_fields=tuple(values["output_fields"]),
         escape_formulas=values["escape_formulas"],
+        provenance=values.get("provenance", False),
         dialect=Dialect(**values["dialect"]) if "dialect" in values else None,
         partitions=values["partitions"],
         limit=values.get("limit"),
@@ -240,6 +242,10 @@ def _row_item(commit: Commit, outcome: Outcome) -> Item:
         item["input_tokens"] = {"N": str(outcome.input_tokens)}
     if outcome.output_tokens:
         item["output_tokens"] = {"N": str(outcome.output_tokens)}
+    if outcome.provenance:
+        item["provenance"] = encode(outcome.provenance)
+    if outcome.raw_reply:
+        item["raw_reply"] = encode(outcome.raw_reply)
     return item
 
 
@@ -259,6 +265,8 @@ def outcome_of(item: Item) -> Outcome:
         error=None if error is None else RowError(error["M"]["type"]["S"], error["M"]["message"]["S"]),
         input_tokens=_whole(item, "input_tokens"),
         output_tokens=_whole(item, "output_tokens"),
+        provenance=decode(item["provenance"]) if "provenance" in item else {},
+        raw_reply=item["raw_reply"]["S"] if "raw_reply" in item else "",
     )
 
 

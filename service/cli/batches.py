@@ -21,9 +21,9 @@ from service.cli.options import (
     log_command,
     settings_of,
 )
-from service.model import BatchView
+from service.model import BatchView, Outcome
 from service.settings import Settings
-from service.status import failures, require, status_json
+from service.status import failed_row, failures, require, status_json
 from service.submit import Request, follow, readable, submit
 
 T = TypeVar("T")
@@ -129,6 +129,10 @@ def list_(
 @app.command()
 def errors(
     batch: BatchArgument,
+    row: Annotated[
+        int | None,
+        typer.Option("--row", min=1, help="One failed row, and the reply that was kept.", show_default=False),
+    ] = None,
     as_json: JsonOption = False,
     endpoint_url: EndpointOption = None,
     region: RegionOption = None,
@@ -137,6 +141,9 @@ def errors(
 
     async def work(backend: Backend) -> None:
         view = await require(backend.table, batch)
+        if row is not None:
+            _show_row(await failed_row(backend.table, view.batch, row), as_json=as_json)
+            return
         groups = await failures(backend.table, view.batch)
         if as_json:
             print_json(
@@ -154,6 +161,27 @@ def errors(
         render.show_failures(out, groups)
 
     _on_backend(settings_of(endpoint_url=endpoint_url, region=region), work)
+
+
+def _show_row(outcome: Outcome, *, as_json: bool) -> None:
+    """The error for people; the kept reply as it is, to be given to `rowfleet try NAME -`."""
+    error = outcome.error
+    assert error is not None
+    if as_json:
+        print_json(
+            {
+                "row": outcome.number,
+                "type": error.type,
+                "message": error.message,
+                "attempts": outcome.attempts,
+                "input_data": outcome.input_data,
+                "reply": outcome.raw_reply or None,
+            }
+        )
+        return
+    err.print(f"row {outcome.number}: {error.type}: {error.message}", markup=False, highlight=False)
+    if outcome.raw_reply:
+        print_line(outcome.raw_reply)
 
 
 def _on_backend(settings: Settings, work: Callable[[Backend], Awaitable[T]]) -> T:

@@ -1,15 +1,88 @@
-"""Commands that look at files and settings: `settings`."""
+"""Commands that look at files and settings: `check`, `try`, `settings`."""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
-from service import render
-from service.cli.console import out, print_json
-from service.cli.options import JsonOption, settings_of
-from service.settings import describe
+from service import jsontext, render
+from service.agents.http import parse_body
+from service.catalog import load_catalog
+from service.cli.checkup import check_folders
+from service.cli.console import EXIT_FAILED_ROWS, EXIT_USAGE, err, exit_with, out, print_json, print_line
+from service.cli.explanation import Verdict, show
+from service.cli.options import JsonOption, MappingsOption, SchemasOption, settings_of
+from service.errors import UsageError
+from service.mapping import Problem
+from service.model import Json, Status
+from service.settings import Settings, describe
 
 app = typer.Typer()
+
+
+@app.command()
+def check(
+    mappings: MappingsOption = None, schemas: SchemasOption = None, as_json: JsonOption = False
+) -> None:
+    """Compile every mapping and schema, and run every sample in mappings/samples/NAME/.
+
+    A line per problem: file:line: what is wrong — what to do. Exit 0 if all is right, 2 otherwise.
+    """
+    settings = _settings(mappings, schemas)
+    done = check_folders(settings.mappings, settings.schemas, settings.http.max_reply_bytes)
+    if as_json:
+        print_json(
+            {
+                "ok": not done.problems,
+                "problems": [
+                    {"file": p.file, "line": p.line, "what": _one_line(p.what), "hint": _one_line(p.hint)}
+                    for p in done.problems
+                ],
+                "mappings": done.mappings, "schemas": done.schemas, "samples": done.samples,
+            }
+        )  # fmt: skip
+    else:
+        for problem in done.problems:
+            print_line(_shown(problem))
+        count = len(done.problems)
+        wrong = f"{count} problem{'' if count == 1 else 's'}" if count else "all right"
+        skipped = "" if done.ran or not done.samples else "; samples run once everything compiles"
+        style = "red" if count else "green"
+        err.print(f"{done.counts}: {wrong}{skipped}", style=style, highlight=False, soft_wrap=True)
+    if done.problems:
+        exit_with(EXIT_USAGE)
+
+
+@app.command(name="try")
+def try_(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A run definition or a named extraction.")],
+    reply: Annotated[Path, typer.Argument(metavar="REPLY.json", help="A saved reply; - reads stdin.")],
+    explain: Annotated[bool, typer.Option("--explain", help="Show where each value came from.")] = False,
+    mappings: MappingsOption = None,
+    schemas: SchemasOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Extract from a saved agent reply: the values as they would stand in the CSV.
+
+    Exit 0 if the row would succeed, 3 if it would fail, 2 for bad usage or configuration.
+    """
+    settings = _settings(mappings, schemas)
+    catalog = load_catalog(settings.mappings, settings.schemas)
+    extractor = catalog.extractor(name)
+    is_run = name in catalog.names
+    escape = catalog.definition(name).compile().csv.escape_formulas if is_run else True
+    verdict = Verdict(name, extractor.explain(_read(reply, settings.http.max_reply_bytes)), escape)
+    if as_json:
+        print_line(_indented(verdict.as_json()))
+    else:
+        show(out, verdict, explain=explain)
+        if verdict.status is Status.FAILED and not explain:
+            err.print("--explain shows what was tried for each field", style="dim", highlight=False)
+    if verdict.status is Status.FAILED:
+        exit_with(EXIT_FAILED_ROWS)
 
 
 @app.command()
@@ -28,3 +101,52 @@ def settings(as_json: JsonOption = False) -> None:
         )  # fmt: skip
     else:
         render.show_settings(out, lines)
+
+
+def _settings(mappings: Path | None, schemas: Path | None) -> Settings:
+    """Raises UsageError for a folder of schemas that was named and is not there."""
+    made = settings_of(mappings=mappings, schemas=schemas)
+    if "schemas" in made.model_fields_set and not made.schemas.is_dir():
+        raise UsageError(f"{made.schemas} is no folder with schemas; see --schemas DIR and ROWFLEET_SCHEMAS")
+    return made
+
+
+def _read(path: Path, most_bytes: int) -> Json:
+    """A reply as a worker would read it: JSON if it parses, otherwise text."""
+    if str(path) == "-":
+        data = sys.stdin.buffer.read(most_bytes + 1)
+    else:
+        with path.open("rb") as opened:
+            data = opened.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        limit = f"{most_bytes} bytes that workers accept (ROWFLEET_HTTP__MAX_REPLY_BYTES)"
+        raise UsageError(f"{path}: longer than the {limit}")
+    reply = parse_body(data, None)
+    if isinstance(reply, str) and reply.lstrip()[:1] in {"{", "["}:
+        err.print("the reply is no JSON and is taken for text", style="yellow", highlight=False)
+    return reply
+
+
+def _shown(problem: Problem) -> str:
+    place = f"{problem.file}:{max(problem.line, 1)}"
+    return _one_line(f"{place}: {problem.what}" + (f" — {problem.hint}" if problem.hint else ""))
+
+
+def _one_line(text: str) -> str:
+    """Files hold anything; what is quoted of them may neither break a line nor reach the terminal raw."""
+    return "".join(
+        c if c.isprintable() else " " if c.isspace() else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+def _indented(value: Json, indent: str = "") -> str:
+    """JSON for people and programs, every number with its own digits."""
+    inner = indent + "  "
+    if isinstance(value, dict) and value:
+        items = [
+            f"{inner}{jsontext.dumps(str(key))}: {_indented(item, inner)}" for key, item in value.items()
+        ]
+        return "{\n" + ",\n".join(items) + f"\n{indent}}}"
+    if isinstance(value, list) and value:
+        return "[\n" + ",\n".join(inner + _indented(item, inner) for item in value) + f"\n{indent}]"
+    return jsontext.dumps(value)

@@ -10,6 +10,7 @@ from service import jsontext
 from service.csvio.cells import SURPLUS
 from service.model import ERROR_COLUMN, Json, Outcome
 
+PROVENANCE_COLUMN = "_provenance"
 _RESULT_COLUMNS = ("_status", "_execution_time_ms", "_timestamp", ERROR_COLUMN)
 
 # Beyond RFC 4180's four, the delimiters that a reader might sniff for: our own files are dropped in again.
@@ -24,16 +25,27 @@ _NUMBER = re.compile(
 )
 
 
-def output_header(columns: Sequence[str], output_fields: Sequence[str]) -> list[str]:
-    """The first row of output.csv; its names differ from each other if the columns do, and the fields."""
+def output_header(
+    columns: Sequence[str], output_fields: Sequence[str], *, provenance: bool = False
+) -> list[str]:
+    """The first row of output.csv; its names differ from each other if the columns do, and the fields.
+
+    With `provenance`, a last column tells which method and path gave each field, as a JSON object.
+    """
     inputs = [f"input_{column}" for column in columns]
-    return [*inputs, *(f"output_{field}" for field in output_fields), *_RESULT_COLUMNS]
+    outputs = [f"output_{field}" for field in output_fields]
+    return [*inputs, *outputs, *_RESULT_COLUMNS, *([PROVENANCE_COLUMN] if provenance else [])]
 
 
 def output_cells(
-    outcome: Outcome, columns: Sequence[str], output_fields: Sequence[str], *, escape_formulas: bool
+    outcome: Outcome,
+    columns: Sequence[str],
+    output_fields: Sequence[str],
+    *,
+    escape_formulas: bool,
+    provenance: bool = False,
 ) -> list[str]:
-    """An outcome as a row of output.csv.
+    """An outcome as a row of output.csv, under `output_header`.
 
     With `escape_formulas`, output text that a spreadsheet would run gets a leading `'`; input cells stay as
     they came.
@@ -48,6 +60,7 @@ def output_cells(
         str(outcome.execution_time_ms),
         outcome.timestamp,
         _error(outcome),
+        *([jsontext.dumps(dict(outcome.provenance))] if provenance else []),
     ]
 
 

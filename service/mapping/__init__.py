@@ -1,27 +1,36 @@
 """The mapping language: YAML files -> catalog -> definition -> row to input, reply to output fields.
 
     yamltext     text -> values with lines          expression   JMESPath + `$` + transforms, compiled
-    forms        which keys there are, their types  transforms   the registry of transforms
-    catalog      all files; names -> definitions    templates    Jinja that always ends
-    definition   one run, as text and compiled      envelope     any reply -> transcript
-    inputs       a row -> the agent's input         methods      the registry of extraction methods
-    problems     what is wrong, where, what to do   extraction   a reply -> output fields
+    forms        which keys there are, their types  evaluation   the value of an expression's tree
+    catalog      all files; names -> definitions    transforms   the registry of transforms (dates, patterns)
+    definition   one run, as text and compiled      templates    Jinja that always ends
+    inputs       a row -> the agent's input         envelope     any reply -> transcript
+    schemas      an agent's own word on its output  methods      the registry of extraction methods
+    types        the registry of a schema's types   guards       a reply that says no, or not yet
+    problems     what is wrong, where, what to do   extraction   a reply -> output fields (explain: and why)
 
 Pure: everything is compiled and checked when it is loaded, and the rest is data in, data out.
 """
 
-from service.mapping.catalog import Catalog
+from service.mapping.catalog import Catalog, check
 from service.mapping.definition import CsvOptions, Definition, Execution, RetryPolicy, RowMapping, Target
+from service.mapping.explain import Explained, FieldTrace, Tried
 from service.mapping.extraction import Extraction, Extractor
+from service.mapping.problems import Problem
 
 __all__ = [
     "Catalog",
     "CsvOptions",
     "Definition",
     "Execution",
+    "Explained",
     "Extraction",
     "Extractor",
+    "FieldTrace",
+    "Problem",
     "RetryPolicy",
     "RowMapping",
     "Target",
+    "Tried",
+    "check",
 ]

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from service.errors import MappingError
 from service.mapping.definition import Definition, compile_run
-from service.mapping.extraction import Extractor, compile_extractor
-from service.mapping.problems import Problem, Report, not_yet, raise_if_any, suggest
+from service.mapping.extraction import Extractor, compile_extractor, schema_extractor, with_schema
+from service.mapping.problems import Problem, Report, raise_if_any, suggest
+from service.mapping.schemas import Schema, compile_schema
 from service.mapping.yamltext import Document, read_documents
 from service.model import Json, is_name
 
@@ -35,11 +36,13 @@ class Catalog:
     def load(cls, mappings: Mapping[str, str], schemas: Mapping[str, str]) -> Catalog:
         """From file names (with or without a folder) and their YAML. A run's name is its file's stem.
 
-        Schemas are read, but neither extract nor validate in this version: a target that has nothing but a
-        schema is refused, and beside an output mapping a schema has no effect.
-        Raises MappingError naming every problem.
+        A schema belongs to the target of its agent's name: it checks what an output mapping extracts, and
+        without one extracts by itself. Raises MappingError naming every problem.
         """
-        return _Loader().load(mappings, schemas)
+        loader = _Loader()
+        catalog = loader.load(mappings, schemas)
+        raise_if_any(loader.problems)
+        return catalog
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -70,17 +73,30 @@ def _unknown(kind: str, name: str, known: tuple[str, ...]) -> str:
     return f"unknown {kind} {name!r}; known: {names}{remedy}"
 
 
+def check(mappings: Mapping[str, str], schemas: Mapping[str, str]) -> tuple[Problem, ...]:
+    """Everything that `Catalog.load` would raise for, in the order of files and lines; () for good files."""
+    loader = _Loader()
+    loader.load(mappings, schemas)
+    return tuple(sorted(set(loader.problems)))
+
+
 class _Loader:
     """Reads every file before it looks at any run, since an output mapping may stand in a later file."""
 
     def __init__(self) -> None:
-        self.problems: list[Problem] = []
-        self.reports: list[Report] = []
+        self._problems: list[Problem] = []
+        self._reports: list[Report] = []
         self.named: dict[str, _Extraction] = {}
         self.runs: dict[str, Document] = {}
-        self.agents: set[str] = set()
+        self.schemas: dict[str, tuple[str, Schema | None]] = {}
+
+    @property
+    def problems(self) -> list[Problem]:
+        """Of all files that were loaded."""
+        return [*self._problems, *(problem for report in self._reports for problem in report.problems)]
 
     def load(self, mappings: Mapping[str, str], schemas: Mapping[str, str]) -> Catalog:
+        """With problems, the catalog is of no use."""
         for file in sorted(schemas):
             for document in self._documents(file, schemas[file]):
                 self._add_schema(document)
@@ -92,21 +108,27 @@ class _Loader:
         for name, document in self.runs.items():
             definition, extractors[name] = self._run(name, document)
             definitions[name] = definition
-        raise_if_any([*self.problems, *(problem for report in self.reports for problem in report.problems)])
         return Catalog(definitions, extractors)
 
     def _documents(self, file: str, text: str) -> list[Document]:
         documents, problems = read_documents(file, text)
-        self.problems += problems
-        self.reports += [document.report for document in documents]
+        self._problems += problems
+        self._reports += [document.report for document in documents]
         return documents
 
     def _add_schema(self, document: Document) -> None:
-        agent = document.value.get("agent") if isinstance(document.value, dict) else None
-        if isinstance(agent, str):
-            self.agents.add(agent)
+        """One whose agent is known is kept even if it is wrong, so that no run complains of its absence."""
+        value, report = document.value, document.report
+        schema = compile_schema(value, report)
+        agent = value.get("agent") if isinstance(value, dict) else None
+        if not isinstance(agent, str):
+            return
+        if agent in self.schemas:
+            report.add(
+                ("agent",), f"a second schema of {agent!r}", f"the first is in {self.schemas[agent][0]}"
+            )
         else:
-            document.report.add((), "a schema names its agent", "agent: NAME")
+            self.schemas[agent] = (report.file, schema)
 
     def _add_document(self, document: Document) -> None:
         """Split a document into named extractions and, where it has other keys, a run definition."""
@@ -145,37 +167,40 @@ class _Loader:
                 self.named[name] = _Extraction(report.file, spec, extractor)
 
     def _run(self, name: str, document: Document) -> tuple[Definition, Extractor]:
-        spec, extractor = self._output_mapping(document)
-        compile_run(name, document.value, extractor, document.report)
-        return Definition.resolved(name, document.value, spec), extractor
+        value, report = document.value, document.report
+        target = value.get("target")
+        agent = target.get("name") if isinstance(target, dict) else None
+        has_schema = isinstance(agent, str) and agent in self.schemas
+        schema = self.schemas[str(agent)][1] if has_schema else None
+        spec, extractor = self._output_mapping(document, agent, has_schema=has_schema)
+        if spec is not None:
+            extractor = with_schema(extractor, schema, report, ("output_mapping",))
+        elif schema is not None and value.get("output_mapping") is None:
+            extractor = schema_extractor(schema, report, ("target", "name"))
+        compile_run(name, value, extractor, report)
+        return Definition.resolved(name, value, spec, schema and schema.spec), extractor
 
-    def _output_mapping(self, document: Document) -> tuple[Json, Extractor]:
-        """What a run's `output_mapping` says: an extraction, the name of one, or nothing for the target's."""
+    def _output_mapping(self, document: Document, agent: Json, *, has_schema: bool) -> tuple[Json, Extractor]:
+        """An extraction, the name of one, or the target's; None where its schema may extract."""
         value, report = document.value, document.report
         chosen = value.get("output_mapping")
-        target = value.get("target")
         by_target = chosen is None
         if by_target:
-            chosen = target.get("name") if isinstance(target, dict) else None
+            chosen = agent
         if isinstance(chosen, dict):
             return chosen, compile_extractor(chosen, report, ("output_mapping",))
         if isinstance(chosen, str) and chosen in self.named:
             return self.named[chosen].spec, self.named[chosen].extractor
         if not by_target:
-            hint = (
-                suggest(chosen, self.named)
-                if isinstance(chosen, str)
-                else "a name, or extraction_methods: […]"
-            )
+            hint = "a name, or extraction_methods: […]"
+            if isinstance(chosen, str):
+                is_own = has_schema and chosen == agent
+                hint = "leave it out: the schema is enough" if is_own else suggest(chosen, self.named)
             report.add(("output_mapping",), f"no output mapping {chosen!r}", hint)
-        elif chosen in self.agents:
-            what = not_yet(f"a schema without an output mapping (target {chosen!r})")
-            report.add(("target", "name"), what, f"add output_mapping, or {_NAMED}: {{{chosen}: …}}")
-        elif isinstance(chosen, str):
-            hint = suggest(chosen, self.named)
-            report.add(
-                ("target", "name"), f"no output_mapping, and none is named {chosen!r} as the target is", hint
-            )
+        elif isinstance(chosen, str) and not has_schema:
+            hint = suggest(chosen, [*self.named, *self.schemas])
+            what = f"no output_mapping, and neither one nor a schema is named {chosen!r} as the target is"
+            report.add(("target", "name"), what, hint)
         return None, Extractor(())
 
 

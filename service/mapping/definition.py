@@ -8,23 +8,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from service import jsontext
-from service.errors import MappingError
-from service.mapping.extraction import Extraction, Extractor, compile_extractor
+from service.csvio import CsvReader
+from service.errors import CsvError, MappingError
+from service.mapping.extraction import Extraction, Extractor, compile_output
 from service.mapping.forms import CsvForm, ExecutionForm, HttpForm, PythonForm, RunForm, read_form
 from service.mapping.inputs import InputMapping, compile_input
-from service.mapping.problems import Flaw, Path, Report, not_yet, raise_if_any, suggest
+from service.mapping.problems import Path, Report, not_yet, raise_if_any, suggest
+from service.mapping.references import check_references
+from service.mapping.schemas import compile_schema
 from service.model import Json
 
 _TARGETS: dict[str, type[HttpForm | PythonForm]] = {"http": HttpForm, "python": PythonForm}
 _LATER_TARGETS = frozenset({"lambda", "step_functions", "bedrock", "command"})
+
+_SCHEMA = "schema"
+"""The key that a definition's text has beside those of a run definition's file."""
 
 _ORDERED = frozenset(
     {"field_mappings", "paths", "column_mappings", "static_values", "transforms", "body", "headers"}
 )
 """Tables whose keys users invent: their order is the order of columns and fields, and part of the meaning."""
 
-_REFERENCE = re.compile(r"\$\{(?:[A-Za-z_][A-Za-z0-9_]*|secret:[A-Za-z0-9_/.+=@-]+)\}")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_AUTO = "auto"
 _DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "\\t": "\t"}
 
 
@@ -62,11 +68,15 @@ class Execution:
 
 @dataclass(frozen=True, slots=True)
 class CsvOptions:
-    """How the file is read and written. `delimiter` is one character or "auto"."""
+    """How the file is read and written. `delimiter` is one character or "auto".
+
+    With `provenance`, a column says which method and path gave each value.
+    """
 
     delimiter: str = "auto"
     encoding: str = "auto"
     escape_formulas: bool = True
+    provenance: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +110,7 @@ class RowMapping:
         return self.inputs.build(columns, cells)
 
     def extract(self, reply: Json) -> Extraction:
-        """The output fields of a reply, parsed JSON or a str. Raises ExtractionError."""
+        """The output fields of a reply, parsed JSON or a str. Raises ExtractionError, ReplyPendingError."""
         return self.extractor.extract(reply)
 
 
@@ -126,9 +136,12 @@ class Definition:
         return cls(name, text)
 
     @classmethod
-    def resolved(cls, name: str, document: dict[str, Json], output_mapping: Json) -> Definition:
-        """The definition of a file's document, with its output mapping in place of a name."""
-        return cls(name, jsontext.dumps(_canonical({**document, "output_mapping": output_mapping})))
+    def resolved(
+        cls, name: str, document: dict[str, Json], output_mapping: Json, schema: Json = None
+    ) -> Definition:
+        """The definition of a file's document, with its output mapping in place of a name, and the schema."""
+        whole = {**document, "output_mapping": output_mapping}
+        return cls(name, jsontext.dumps(_canonical(whole if schema is None else {**whole, _SCHEMA: schema})))
 
     def compile(self) -> RowMapping:
         """Raises MappingError, for text that another version of rowfleet wrote, say."""
@@ -138,7 +151,10 @@ class Definition:
         except ValueError as error:
             raise MappingError(f"mapping {self.name!r}: {error}") from None
         spec = document.get("output_mapping") if isinstance(document, dict) else None
-        extractor = compile_extractor(spec, report, ("output_mapping",))
+        schema = None
+        if isinstance(document, dict) and _SCHEMA in document:
+            schema = compile_schema(document.pop(_SCHEMA), report, (_SCHEMA,))
+        extractor = compile_output(spec, schema, report, ("output_mapping",))
         mapping = compile_run(self.name, document, extractor, report, self.digest)
         raise_if_any(report.problems)
         assert mapping is not None, "no problem and no mapping"
@@ -180,7 +196,7 @@ def _target(value: Json, report: Report, path: Path) -> Target | None:
     options = form.model_dump(exclude={"type", "name", "invoke"})
     for key, option in options.items():
         with report.at((*path, key)):
-            _check_references(option)
+            check_references(option)
     return Target(form.type, form.name, form.invoke, options)
 
 
@@ -196,13 +212,6 @@ def _check_http(form: HttpForm, report: Report, path: Path) -> None:
             )
 
 
-def _check_references(option: Json) -> None:
-    texts = option.values() if isinstance(option, dict) else [option]
-    for text in texts:
-        if "${" in _REFERENCE.sub("", str(text)):
-            raise Flaw("a ${ that is neither ${NAME} nor ${secret:NAME}")
-
-
 def _execution(form: ExecutionForm, report: Report, path: Path) -> Execution:
     retry = form.retry_policy
     if retry.cap_seconds < retry.base_seconds:
@@ -213,17 +222,22 @@ def _execution(form: ExecutionForm, report: Report, path: Path) -> Execution:
 
 def _csv(form: CsvForm, report: Report, path: Path) -> CsvOptions:
     delimiter = _DELIMITERS.get(form.delimiter, form.delimiter)
-    if delimiter != "auto" and (len(delimiter) != 1 or delimiter in '"\r\n\0 '):
-        report.add(
-            (*path, "delimiter"), f"{form.delimiter!r} cannot separate cells", "auto, or one of , ; tab |"
-        )
-    if form.encoding != "auto":
-        try:
-            b"a".decode(form.encoding, "replace")
-        except (LookupError, ValueError):
-            hint = "auto, or for example utf-8, utf-16, cp1252"
-            report.add((*path, "encoding"), f"unknown encoding {form.encoding!r}", hint)
-    return CsvOptions(delimiter, form.encoding, form.escape_formulas)
+    if _is_read(delimiter, _AUTO, report, (*path, "delimiter")) and _is_read(
+        _AUTO, form.encoding, report, (*path, "encoding")
+    ):
+        _is_read(delimiter, form.encoding, report, (*path, "delimiter"))
+    return CsvOptions(delimiter, form.encoding, form.escape_formulas, form.provenance)
+
+
+def _is_read(delimiter: str, encoding: str, report: Report, path: Path) -> bool:
+    """Whether a file can be so; what the reader says against it otherwise, in the report."""
+    try:
+        CsvReader(delimiter=delimiter, encoding=encoding)
+    except CsvError as error:
+        examples = "auto, or one of , ; tab |" if path[-1] == "delimiter" else "auto, utf-8, utf-16 or cp1252"
+        report.add(path, str(error), examples)
+        return False
+    return True
 
 
 def _canonical(value: Json, key: str = "") -> Json:

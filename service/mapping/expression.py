@@ -7,61 +7,103 @@ refused. Nothing is looked up or checked while rows are running.
 
 from __future__ import annotations
 
-import math
 import warnings
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any
 
 from jmespath.exceptions import JMESPathError
 from jmespath.lexer import Lexer
 from jmespath.parser import Parser
-from jmespath.visitor import Options, TreeInterpreter
 
 from service.mapping import functions
-from service.mapping.patterns import well_formed
+from service.mapping.evaluation import (
+    CURRENT,
+    MAX_DEPTH,
+    ROOT,
+    Evaluate,
+    Node,
+    clean,
+    compiled,
+    piped,
+    root_key,
+    steps_of,
+)
 from service.mapping.problems import Flaw
 from service.mapping.transforms import TRANSFORMS, Transform, unknown_function
 from service.model import Json
 
 MAX_CHARS = 10_000
-MAX_DEPTH = 100
-"""Of expressions and of values: a value nested deeper counts as none, since code that walks it could fail."""
 
-Node = dict[str, Any]
-_CURRENT: Node = {"type": "current", "children": []}
-_OPTIONS = Options(custom_functions=functions.FUNCTIONS)
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What stands between two pipes; `transform` is its name where it is one, else ""."""
+
+    transform: str
+    _evaluate: Evaluate
+
+    def apply(self, root: Json, value: Json) -> Json:
+        """The value after it; None where there is none. Never raises."""
+        try:
+            return self._evaluate(root, value)
+        except Exception:  # noqa: BLE001 -- as in Expression.search
+            return None
 
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """A compiled expression; safe to share."""
+    """A compiled expression; safe to share.
+
+    `ends_in_parse_text`: the value is the object that parse_text made. `root_key`: the only key of the root
+    that it looks at, "" where that is not sure.
+    """
 
     text: str
     _tree: Node
+    _evaluate: Evaluate
+    ends_in_parse_text: bool = False
+    root_key: str = ""
 
     def search(self, root: Json) -> Json:
         """The value in `root`; None where there is none, whatever the reason. Never raises.
 
         The value is JSON that can be written: no NaN, no half surrogates, at most `MAX_DEPTH` levels.
         """
+        return self.search_in(root, root)
+
+    def search_in(self, root: Json, current: Json) -> Json:
+        """As `search`, from a value within the root."""
         try:
-            return _clean(_Interpreter(root).visit(self._tree, root), 0)  # type: ignore[arg-type]
+            return clean(self._evaluate(root, current), 0)
         except Exception:  # noqa: BLE001 -- agents send anything, and a library walks it: no value is no value
             return None
 
-    @property
-    def ends_in_parse_text(self) -> bool:
-        """Whether the value is the object that `parse_text` made."""
-        last = self._tree["children"][-1] if self._tree["type"] == "pipe" else self._tree
-        return bool(last["type"] == "transform" and last["value"] == "parse_text")
+    def stages(self) -> list[Stage]:
+        """The parts between pipes, to see which of them has no value."""
+        return [
+            Stage(node["value"] if node["type"] == "transform" else "", compiled(node))
+            for node in piped(self._tree)
+        ]
+
+    def each(self) -> tuple[Expression, Expression] | None:
+        """Of `a.items[0].b` the list `a.items`, and `b` to look for in each of them.
+
+        The first index counts. None where there is no index, or where the expression itself takes several.
+        """
+        steps = steps_of(self._tree)
+        kinds = [step["type"] for step in steps]
+        place = kinds.index("index") if "index" in kinds else 0
+        if not place or not set(kinds[:place]) <= {"root", "current", "identity", "field"}:
+            return None
+        items, rest = steps[:place], steps[place + 1 :] or [CURRENT]
+        before, after = ({"type": "pipe", "children": part} for part in (items, rest))
+        return _expression(self.text, before), _expression(self.text, after)
 
 
 def compile_expression(text: object) -> Expression:
     """Raises Flaw for what does not parse, unknown functions and wrong arguments."""
     if not isinstance(text, str):
         raise Flaw("an expression must be text", "put it in quotes")
-    return Expression(text, _resolve(_parse(text), 0))
+    return _expression(text, _resolve(_parse(text), 0))
 
 
 def compile_transform(text: object) -> Expression:
@@ -74,7 +116,19 @@ def compile_transform(text: object) -> Expression:
         raise Flaw(f"{text!r} is no transform", "a name such as trim, or a call: \"parse('…')\"")
     if tree["value"] not in TRANSFORMS:
         raise unknown_function(tree["value"], frozenset())
-    return Expression(text, _bound(TRANSFORMS[tree["value"]], _CURRENT, tree["children"]))
+    return _expression(text, _bound(TRANSFORMS[tree["value"]], CURRENT, tree["children"]))
+
+
+def content_pattern(pattern: str) -> Expression:
+    """`$.content | parse('pattern')`, whatever quotes the pattern holds. Raises Flaw."""
+    literal = {"type": "literal", "value": pattern, "children": []}
+    path = {
+        "type": "subexpression",
+        "children": [ROOT, {"type": "field", "value": "content", "children": []}],
+    }
+    parse = _bound(TRANSFORMS["parse"], CURRENT, [literal])
+    quoted = pattern.replace("'", "\\'")
+    return _expression(f"$.content | parse('{quoted}')", {"type": "pipe", "children": [path, parse]})
 
 
 class _Lexer(Lexer):
@@ -102,18 +156,10 @@ class _Parser(Parser):
         return {"type": "literal", "value": token["value"], "children": []}
 
 
-class _Interpreter(TreeInterpreter):
-    """One evaluation: JMESPath's interpreter, plus the root and the transforms."""
-
-    def __init__(self, root: Json) -> None:
-        super().__init__(_OPTIONS)
-        self._root = root
-
-    def visit_root(self, _node: Node, _value: Json) -> Json:
-        return self._root
-
-    def visit_transform(self, node: Node, value: Json) -> Json:
-        return node["apply"](self.visit(node["children"][0], value))
+def _expression(text: str, tree: Node) -> Expression:
+    last = piped(tree)[-1]
+    is_object = last["type"] == "transform" and last["value"] == "parse_text"
+    return Expression(text, tree, compiled(tree), is_object, root_key(tree))
 
 
 def _parse(text: str) -> Node:
@@ -160,7 +206,7 @@ def _call(name: str, arguments: list[Node]) -> Node:
     if name in TRANSFORMS:
         transform = TRANSFORMS[name]
         if transform.takes(count):
-            return _bound(transform, _CURRENT, arguments)
+            return _bound(transform, CURRENT, arguments)
         if arguments and transform.takes(count - 1):
             return _bound(transform, arguments[0], arguments[1:])
         wanted = " or ".join(str(n) for n in range(transform.least, transform.most + 1))
@@ -195,21 +241,3 @@ def _check_constants(name: str, arguments: list[Node]) -> None:
         if is_wrong:
             wanted = " or ".join("&expression" if kind == "expref" else kind for kind in types)
             raise Flaw(f"argument {place + 1} of {name}() must be {wanted}")
-
-
-def _clean(value: Json, depth: int) -> Json:
-    if value is None or isinstance(value, bool | int):
-        return value
-    if isinstance(value, str):
-        return well_formed(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Decimal):
-        return value if value.is_finite() else None
-    if depth >= MAX_DEPTH:
-        raise ValueError("nested too deeply")
-    if isinstance(value, list):
-        return [_clean(item, depth + 1) for item in value]
-    if isinstance(value, dict):
-        return {well_formed(str(key)): _clean(item, depth + 1) for key, item in value.items()}
-    raise TypeError("no JSON")  # an &expression that nothing was applied to

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -86,6 +87,7 @@ class CsvForm(Form):
     delimiter: str = "auto"
     encoding: str = "auto"
     escape_formulas: bool = True
+    provenance: bool = False
 
 
 class RunForm(Form):
@@ -103,11 +105,12 @@ class RunForm(Form):
 class ExtractionForm(Form):
     """One of `output_mappings`, or an `output_mapping` that stands inline."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"reject_if", "pending_if", "not_found"})
-
     type: Literal["agent", "tool"] = "agent"
     extraction_methods: list[dict[str, Any]] = Field(min_length=1)
     required: list[str] = []
+    reject_if: list[str] = []
+    pending_if: list[str] = []
+    not_found: list[str] = []
     allow_empty: bool = False
 
 
@@ -130,9 +133,9 @@ class ToolForm(MethodForm):
 
 
 class ResultsArrayForm(MethodForm):
-    """`results_array`."""
+    """`results_array`; with `each`, all items count and their texts are joined."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"each"})
+    each: bool = False
 
 
 class JmespathForm(Form):
@@ -163,6 +166,44 @@ class PathForm(Form):
 
     path: str
     transform: Any = None
+
+
+class SchemaForm(Form):
+    """A schema file. `version` and `output_format` are for its readers: every shape is recognised."""
+
+    agent: str = Name
+    version: str | int | float | Decimal = ""
+    output_format: str = ""
+    fields: list[dict[str, Any]]
+
+
+class SchemaFieldForm(Form):
+    """One of a schema's `fields`. What the rules mean depends on the type, and is compiled later."""
+
+    name: str
+    type: str
+    required: bool = False
+    enum: list[Any] | None = Field(default=None, min_length=1)
+    pattern: str | None = None
+    minimum: Any = None
+    maximum: Any = None
+    extraction: list[dict[str, Any]] = []
+
+
+class ToolPatternForm(Form):
+    """`type: tool_result` in a schema: a pattern in the text of a tool's result."""
+
+    type: Literal["tool_result"]
+    tool: str = ""
+    pattern: str = Field(min_length=1)
+
+
+class StructuredPathForm(Form):
+    """`type: structured` in a schema: a path in the structured output."""
+
+    type: Literal["structured"]
+    tool: str = ""
+    path: str = Field(min_length=1)
 
 
 F = TypeVar("F", bound=Form)

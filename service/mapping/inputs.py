@@ -9,6 +9,7 @@ from service.errors import CsvError, InputError
 from service.mapping.expression import Expression, compile_transform
 from service.mapping.forms import InputForm
 from service.mapping.problems import Flaw, Path, Report, nearest, suggest
+from service.mapping.references import refuse_references
 from service.mapping.templates import Nested, Text, compile_nested, compile_template
 from service.model import ERROR_COLUMN, Json
 
@@ -93,9 +94,11 @@ def compile_input(form: InputForm, report: Report, path: Path) -> InputMapping:
         if column in columns and columns[column] != column:
             report.add((*path, "include_columns", place), f"{column!r} is a field of column_mappings already")
         columns[column] = column
-    for name in form.static_values:
+    for name, value in form.static_values.items():
         if name in columns:
             report.add((*path, "static_values", name), f"{name!r} is mapped to a column already")
+        with report.at((*path, "static_values", name)):
+            refuse_references(value)
     known = set(columns) | set(form.static_values)
     pass_rest = not columns
     wanted = _Wanted(known, pass_rest, frozenset(form.exclude_columns))
@@ -111,12 +114,14 @@ def compile_input(form: InputForm, report: Report, path: Path) -> InputMapping:
         with report.at((*path, "template")):
             if PROMPT in known:
                 raise Flaw(f"there is a field {PROMPT!r} already, and the template's text has that name")
+            refuse_references(form.template)
             template = compile_template(form.template)
             wanted.add(sorted(template.names), template.optional)
             known.add(PROMPT)
     body: Nested | None = None
     if form.body is not None:
         with report.at((*path, "body")):
+            refuse_references(form.body)
             body = compile_nested(form.body)
             wanted.add(sorted(body.names), body.optional)
     required = frozenset(columns.values()) | wanted.excluded | wanted.columns

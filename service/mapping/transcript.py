@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from service.model import Json
-
-_MAX_TOKENS = 10**12
-"""More is no token count; the sums in the table have to stay exact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +38,36 @@ class Usage:
         return Usage(self.input_tokens + other.input_tokens, self.output_tokens + other.output_tokens)
 
 
+Part = str | ToolCall | ToolResult
+"""What a message holds: text that was said, a call, or a result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn. `role` is assistant, user or system; a message of a tool is the user's, as with Anthropic."""
+
+    role: str
+    parts: tuple[Part, ...]
+
+    @property
+    def text(self) -> str:
+        """What was said, one line per block."""
+        return "\n".join(part for part in self.parts if isinstance(part, str))
+
+
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """Calls and results in the order they came; `structured` is the envelope's own, if it has one."""
+    """Calls and results in the order they came; `structured` is the envelope's own, if it has one.
+
+    `text` is the last thing the agent said: of its messages, the last with any text.
+    """
 
     calls: tuple[ToolCall, ...] = ()
     results: tuple[ToolResult, ...] = ()
     text: str = ""
     usage: Usage = Usage()
     structured: Json = None
+    messages: tuple[Message, ...] = ()
 
     def last_result(self, tool: str) -> ToolResult | None:
         """The last result of `tool` (of any, where it is "") that is not flagged as an error."""
@@ -59,15 +78,32 @@ class Transcript:
         """The last call of `tool` that has arguments."""
         return next((call for call in reversed(self.calls) if call.name == tool and call.arguments), None)
 
+    def as_json(self) -> dict[str, Json]:
+        """The transcript as Anthropic messages; normalising them gives this transcript again."""
+        return {
+            "messages": [
+                {"role": message.role, "content": [_block(part) for part in message.parts]}
+                for message in self.messages
+            ],
+            "structured_output": self.structured,
+            "usage": {
+                "input_tokens": self.usage.input_tokens,
+                "output_tokens": self.usage.output_tokens,
+            },
+        }
 
-def usage_of(holder: Json) -> Usage:
-    """`usage.input_tokens` and `usage.output_tokens` of an object; what is no count is 0."""
-    usage = holder.get("usage") if isinstance(holder, dict) else None
-    if not isinstance(usage, dict):
-        return Usage()
-    return Usage(_count(usage.get("input_tokens")), _count(usage.get("output_tokens")))
 
-
-def _count(value: Json) -> int:
-    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_TOKENS
-    return value if is_count else 0
+def _block(part: Part) -> dict[str, Any]:
+    match part:
+        case ToolCall():
+            return {"type": "tool_use", "id": part.id, "name": part.name, "input": part.arguments}
+        case ToolResult():
+            return {
+                "type": "tool_result",
+                "tool_use_id": part.call_id,
+                "name": part.name,
+                "content": part.text,
+                "is_error": part.is_error,
+            }
+        case _:
+            return {"type": "text", "text": part}

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 
 from service import jsontext
+from service.mapping.dates import date_reader, iso_date
 from service.mapping.patterns import compile_pattern
-from service.mapping.problems import Flaw, not_yet, suggest
+from service.mapping.problems import Flaw, suggest
 from service.model import Json
 
 Apply = Callable[[Json], Json]
-
-_LATER = frozenset({"to_date"})
 
 _NUMBER = re.compile(
     r"""(?P<sign>[-+\N{MINUS SIGN}]?) \s*
@@ -112,7 +111,8 @@ def _parse_json(text: str) -> Json:
         return None
 
 
-def _to_integer(value: Json) -> Json:
+def exact_integer(value: Json) -> int | None:
+    """A whole number by the rules of `exact_number`; None for 1.5."""
     number = exact_number(value)
     if isinstance(number, Decimal):
         is_whole = number.adjusted() < _MAX_NUMBER_CHARS and number == number.to_integral_value()
@@ -120,7 +120,8 @@ def _to_integer(value: Json) -> Json:
     return number
 
 
-def _to_boolean(value: Json) -> Json:
+def truth(value: Json) -> bool | None:
+    """true, yes, y, 1 and their opposites, in any case; None for everything else."""
     words = {
         "true": True,
         "yes": True,
@@ -132,6 +133,15 @@ def _to_boolean(value: Json) -> Json:
         "0": False,
     }
     return words.get((text_of(value) or "").strip().lower())
+
+
+def _to_date(*formats: Json) -> Apply:
+    readers = [date_reader(one) for one in formats] or [iso_date]
+
+    def read(text: str) -> Json:
+        return next((found for reader in readers if (found := reader(text)) is not None), None)
+
+    return _on_text(read)()
 
 
 def _default(fallback: Json) -> Apply:
@@ -209,8 +219,9 @@ _ALL = (
     Transform("parse_text", lambda: parse_text),
     Transform("parse_json", _on_text(_parse_json)),
     Transform("to_number", lambda: exact_number),
-    Transform("to_integer", lambda: _to_integer),
-    Transform("to_boolean", lambda: _to_boolean),
+    Transform("to_integer", lambda: exact_integer),
+    Transform("to_boolean", lambda: truth),
+    Transform("to_date", _to_date, 0, 5),
     Transform("trim", _on_text(str.strip)),
     Transform("lower", _on_text(str.lower)),
     Transform("upper", _on_text(str.upper)),
@@ -229,6 +240,4 @@ TRANSFORMS = {transform.name: transform for transform in _ALL}
 
 def unknown_function(name: str, natives: frozenset[str]) -> Flaw:
     """What to say about a name that is neither a transform nor a function of JMESPath."""
-    if name in _LATER:
-        return Flaw(not_yet(f"transform {name!r}"))
     return Flaw(f"unknown function {name!r}", suggest(name, natives | set(TRANSFORMS)))

@@ -40,6 +40,9 @@ _Loader.add_implicit_resolver(
 )
 
 
+TAG_HINT = "write the value without !tags"
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """One YAML document: its value, and a report that knows its lines."""
@@ -60,7 +63,8 @@ def read_documents(file: str, text: str) -> tuple[list[Document], list[Problem]]
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = " ".join(part for part in (error.context, error.problem) if part)
-        return [], [Problem(file, mark.line + 1 if mark else 1, f"not YAML: {what}")]
+        line = mark.line if mark else 0
+        return [], [Problem(file, line + 1, f"not YAML: {what}", _syntax_hint(text, line))]
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         return [], [Problem(file, line, f"not YAML: {error.reason} (character {error.character!r})")]
@@ -69,6 +73,19 @@ def read_documents(file: str, text: str) -> tuple[list[Document], list[Problem]]
     reader = _Reader(file)
     documents = [document for node in nodes if (document := reader.read(node)) is not None]
     return documents, reader.problems
+
+
+def _syntax_hint(text: str, line: int) -> str:
+    """What is most often behind a syntax error, by what stands in its line."""
+    lines = text.splitlines()
+    shown = lines[line] if line < len(lines) else ""
+    if "${" in shown or "{{" in shown:
+        return "put text that holds { in quotes"
+    if shown[: len(shown) - len(shown.lstrip())].count("\t"):
+        return "indent with spaces, not tabs"
+    if shown.count(": ") > 1:
+        return "put text that holds ': ' in quotes"
+    return "look at quotes, brackets and indentation there and in the line before"
 
 
 class _Reader:
@@ -100,12 +117,14 @@ class _Reader:
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
+            if node.tag != _PREFIX + "seq":
+                self._add(node, f"tag {node.tag!r} is not supported", TAG_HINT)
             return [self._item(item, (*path, place)) for place, item in enumerate(node.value)]
         return self._scalar(node)
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Json]:
         if node.tag != _PREFIX + "map":
-            self._add(node, f"tag {node.tag!r} is not supported")
+            self._add(node, f"tag {node.tag!r} is not supported", TAG_HINT)
         result: dict[str, Json] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
@@ -139,7 +158,7 @@ class _Reader:
             except ValueError as error:
                 self._add(node, str(error))
         elif kind != "str":
-            self._add(node, f"tag {node.tag!r} is not supported")
+            self._add(node, f"tag {node.tag!r} is not supported", TAG_HINT)
         return text
 
     def _add(self, node: yaml.Node, what: str, hint: str = "") -> None:

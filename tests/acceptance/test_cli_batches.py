@@ -171,6 +171,20 @@ def test_errors_are_grouped_by_cause(deployment: Deployment, batch: str) -> None
     assert "BadRecordError" in shown.stdout
 
 
+def test_one_failed_row(deployment: Deployment, batch: str) -> None:
+    """A row's error, its cells, and the reply that was kept, if there is one; only failed rows have that."""
+    shown = deployment("errors", batch, "--row", "2")
+    assert shown.code == 0
+    assert shown.stderr.startswith("row 2: AgentRejectedError: ")
+    found = json.loads(deployment("errors", batch, "--row", "2", "--json").stdout)
+    assert (found["row"], found["type"], found["reply"]) == (2, "AgentRejectedError", None)
+    assert found["input_data"] == {"name": "bad bob", "n": "2"}
+    for row, words in {"1": "did not fail", "99": "has no outcome"}.items():
+        refused = deployment("errors", batch, "--row", row)
+        assert refused.code == 2
+        assert words in refused.stderr
+
+
 def test_settings(deployment: Deployment) -> None:
     """Every setting with value, default, unit and origin; the environment wins over `.env`."""
     deployment.write(".env", "ROWFLEET_TTL_DAYS=3\nROWFLEET_ROWS__POLL_WAIT_S=9\n")

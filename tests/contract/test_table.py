@@ -46,6 +46,7 @@ BATCH = Batch(
     mapping_digest="digest",
     columns=("address", "", "größe"),
     output_fields=("exchange",),
+    provenance=True,
     dialect=Dialect("utf-8", ";", 3),
     limit=20,
     checkpoint=Checkpoint(10, 200, 12),
@@ -212,8 +213,9 @@ async def test_recent_is_newest_first(table: Table) -> None:
 async def test_a_commit_stores_outcomes_and_counts(table: Table) -> None:
     """All fields of an outcome come back, and the counters add up over slots."""
     await table.open(BATCH, "{}")
-    good = outcome(1, attempts=3, input_tokens=10, output_tokens=5)
-    bad = outcome(2, failed=True)
+    sources = {"answer": "direct[0]:$.answer"}
+    good = outcome(1, attempts=3, input_tokens=10, output_tokens=5, provenance=sources)
+    bad = outcome(2, failed=True, raw_reply='{"no": "é"}')
     assert await table.commit(commit(good, slot=3)) == ()
     assert await table.commit(commit(bad, outcome(3), slot=7)) == ()
     assert await table.outcome(BATCH, 1) == good

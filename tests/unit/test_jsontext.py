@@ -18,7 +18,9 @@ def test_numbers_keep_their_value(text):
     assert Decimal(dumps(loads(text))) == Decimal(text)
 
 
-@pytest.mark.parametrize("text", ["NaN", "[Infinity]", "-Infinity", "1" * 5_000, "{", "", "[" * 100_000])
+@pytest.mark.parametrize(
+    "text", ["NaN", "[Infinity]", "-Infinity", "1" * 5_000, "{", "", "[" * 100_000, "1e99999999999999999999"]
+)
 def test_what_is_no_json_is_a_value_error(text):
     """NaN, endless numbers and bottomless nesting are refused like any other syntax error."""
     with pytest.raises(ValueError, match=r".+"):

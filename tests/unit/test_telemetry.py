@@ -3,6 +3,7 @@
 import io
 import json
 
+import pytest
 import structlog
 
 from service.telemetry import MAX_SAMPLES, Metrics, Samples, configure_logging
@@ -50,6 +51,26 @@ def test_samples_stay_within_the_format_and_keep_the_spread():
     assert samples.values[-1] > 95_000
     middle = samples.values[len(samples.values) // 2]
     assert 40_000 < middle < 60_000
+
+
+def break_with(secret):
+    raise RuntimeError(f"broken, {len(secret)} characters")
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_traceback_shows_no_values(as_json):
+    """A bug's traceback names places in the code; what the variables held may be a secret."""
+    stream = io.StringIO()
+    configure_logging("info", as_json=as_json, stream=stream)
+    try:
+        try:
+            break_with("s3cr3t-canary".upper())
+        except RuntimeError as error:
+            structlog.get_logger().error("handler_crashed", exc_info=error)
+    finally:
+        structlog.reset_defaults()
+    assert "RuntimeError: broken, 13 characters" in stream.getvalue()
+    assert "S3CR3T-CANARY" not in stream.getvalue()
 
 
 def test_log_lines_are_json_with_their_context():

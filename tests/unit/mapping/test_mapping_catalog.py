@@ -2,7 +2,7 @@ import pytest
 
 from service.catalog import load_catalog
 from service.errors import MappingError
-from service.mapping import Catalog, CsvOptions, Definition, Execution, RetryPolicy, Target
+from service.mapping import Catalog, CsvOptions, Definition, Execution, Problem, RetryPolicy, Target, check
 
 FULL = """
 target:
@@ -12,7 +12,7 @@ target:
   url: ${AGENT_URL}
   headers: {Authorization: "Bearer ${secret:AGENT_TOKEN}"}
 execution: {max_concurrency: 50, timeout_seconds: 30, retry_policy: {max_attempts: 2}}
-csv: {delimiter: tab, encoding: cp1252, escape_formulas: false}
+csv: {delimiter: tab, encoding: cp1252, escape_formulas: false, provenance: true}
 """
 NAMED = (
     "output_mappings: {broadband: {extraction_methods: [{method: direct, field_mappings: {z: z, a: a}}]}}\n"
@@ -41,7 +41,7 @@ def test_a_run_takes_the_output_mapping_of_its_targets_name():
         },
     )
     assert mapping.execution == Execution(50, 30, RetryPolicy(max_attempts=2))
-    assert mapping.csv == CsvOptions("\t", "cp1252", escape_formulas=False)
+    assert mapping.csv == CsvOptions("\t", "cp1252", escape_formulas=False, provenance=True)
     assert mapping.extract({"a": 1}).values == {"z": None, "a": 1}
 
 
@@ -71,7 +71,15 @@ def test_the_digest_does_not_depend_on_the_layout_of_the_file():
 
 def test_text_of_another_version_is_refused_in_words():
     """A definition that this version does not understand is a MappingError, not a crash."""
-    for text in ('{"target": 1}', "[]", "{", '{"output_mapping": {}, "later": 1}', "1"):
+    for text in (
+        '{"target": 1}',
+        '{"schema": 1}',
+        '{"schema": null}',
+        "[]",
+        "{",
+        '{"output_mapping": {}, "later": 1}',
+        "1",
+    ):
         with pytest.raises(MappingError, match="mapping 'x'"):
             Definition.from_text("x", text).compile()
 
@@ -92,7 +100,7 @@ def test_every_problem_of_every_file_is_named_once():
                 "  timeout_seconds: 0\n",
                 "a.yaml": "output_mappings:\n  n:\n    extraction_methods:\n      - {method: driect}\n",
             },
-            {"s.yaml": "agent: x\nagent: y\n"},
+            {"s.yaml": "agent: x\nagent: y\nfields: []\n"},
         )
     assert str(caught.value).splitlines() == [
         "a.yaml:4: unknown method 'driect' (did you mean 'direct'?)",
@@ -109,8 +117,10 @@ def test_every_problem_of_every_file_is_named_once():
         ("rate_limit: {}\n", "'rate_limit' is not supported by this version yet"),
         ("reuse: {}\n", "'reuse' is not supported by this version yet"),
         ("execution: {rate_limit: 1}\n", "'rate_limit' is not supported"),
-        (methods(DIRECT, "reject_if: [a], "), "'reject_if' is not"),
-        (methods("{method: results_array, each: true, field_mappings: {a: a}}"), "'each' is not"),
+        (methods(DIRECT, "reject_if: ['(?=a)'], "), "look-around"),
+        (methods(DIRECT, "pending_if: ['a*'], "), "matches the empty text"),
+        (methods(DIRECT, "not_found: [1], "), "not_found[0]: must be text"),
+        (methods("{method: direct, each: true, field_mappings: {a: a}}"), "unknown key"),
         (methods("{method: jmespath, paths: {transform: trim}}"), "names no field"),
         (methods("{method: direct, field_mappings: {a: 1}}"), "must be text"),
         (
@@ -133,9 +143,11 @@ def test_every_problem_of_every_file_is_named_once():
         ("execution: {max_concurrency: true}\n", "max_concurrency: must be a valid integer"),
         ("execution: {retry_policy: {base_seconds: 5, cap_seconds: 1}}\n", "less than base_seconds"),
         ("execution:\n", "must be a table"),
-        ("csv: {delimiter: ab}\n", "cannot separate"),
-        ("csv: {encoding: utf-99}\n", "unknown encoding"),
-        ("csv: {encoding: hex}\n", "unknown encoding"),
+        ("csv: {delimiter: ab}\n", "csv.delimiter: 'ab' is not one ASCII character"),
+        ("csv: {encoding: utf-99}\n", "csv.encoding: 'utf-99' is not a known encoding"),
+        ("csv: {encoding: hex}\n", "csv.encoding: 'hex' is not supported"),
+        ("csv: {encoding: shift_jis, delimiter: pipe}\n", "may be half of another character"),
+        ("schema: {}\n", "unknown key 'schema'"),
         ("input_mapping: {exclude_columns: [a], include_columns: [b]}\n", "no effect"),
         ("input_mapping: {column_mappings: {a: A}, transforms: {b: trim}}\n", "no field 'b'"),
         ("input_mapping: {column_mappings: {a: A}, static_values: {a: 1}}\n", "mapped to a column already"),
@@ -152,16 +164,24 @@ def test_a_wrong_definition_is_refused_in_words(refused, text, words):
     assert len(said.splitlines()) == 1
 
 
-def test_a_schema_alone_is_not_enough_yet():
-    """Beside an output mapping a schema is accepted; a target that has only a schema is refused in words."""
-    schema = {"schemas/broadband.yaml": "agent: broadband\nversion: '1.0'\nfields: []\n"}
-    assert Catalog.load({"run.yaml": FULL + NAMED}, schema).names == ("run",)
-    with pytest.raises(
-        MappingError, match=r"a schema without an output mapping .* not supported by this version yet"
-    ):
-        Catalog.load({"run.yaml": FULL}, schema)
-    with pytest.raises(MappingError, match="none is named 'broadband'"):
-        Catalog.load({"run.yaml": FULL}, {})
+def test_every_problem_can_be_had_as_data():
+    """`check` gives what `Catalog.load` raises for, in the same order, and nothing for good files."""
+    files = {"b.yaml": FULL, "a.yaml": "output_mappings:\n  n: {extraction_methods: [{method: driect}]}\n"}
+    problems = check(files, {"s.yaml": "agent: x\nfields:\n  - {name: a, type: strnig}\n"})
+    assert problems == (
+        Problem("a.yaml", 2, "unknown method 'driect'", "did you mean 'direct'?"),
+        Problem(
+            "b.yaml",
+            4,
+            "no output_mapping, and neither one nor a schema is named 'broadband' as the target is",
+            "known: n, x",
+        ),
+        Problem("s.yaml", 3, "unknown type 'strnig'", "did you mean 'string'?"),
+    )
+    with pytest.raises(MappingError) as caught:
+        Catalog.load(files, {"s.yaml": "agent: x\nfields:\n  - {name: a, type: strnig}\n"})
+    assert str(caught.value).splitlines() == [str(problem) for problem in problems]
+    assert check({"run.yaml": FULL + NAMED}, {}) == ()
 
 
 def test_names_are_given_once():

@@ -142,14 +142,14 @@ class Lab:
         """Runs whose agent is `self.agent`."""
         return Runs(self.table, open_agent or (lambda _: self.agent), self.clock, max_places=max_places)
 
-    def worker(self, settler: Settler, runs: Runs | None = None, *, name="w1", inline_wait_s=5.0) -> Worker:
+    def worker(self, settler: Settler, runs: Runs | None = None, *, name="w1", **limits) -> Worker:
         """A worker."""
         return Worker(
             self.table,
             self.rows,
             runs or self.runs(),
             settler,
-            WorkLimits(name, inline_wait_s),
+            WorkLimits(name, **limits),
             self.clock,
             self.metrics,
             random.Random(7),

@@ -1,0 +1,244 @@
+"""JSON Schemas (draft 2020-12) of mapping and schema files, from the forms that the files are read with.
+
+    python -m service.mapping.json_schema mapping|schema
+
+`make json-schema` writes them to docs/schema/. They know keys, types and names of methods, transforms and
+types, so that an editor completes and validates; what an expression, pattern or template means, `rowfleet
+check` says. YAML editors take a schema from the file's first line:
+
+    # yaml-language-server: $schema=../docs/schema/mapping.json
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from pydantic.json_schema import models_json_schema
+
+from service.mapping.definition import _TARGETS
+from service.mapping.forms import ExtractionForm, Form, PathForm, RunForm, SchemaFieldForm, SchemaForm
+from service.mapping.methods import _KINDS
+from service.mapping.schemas import _EXTRACTIONS
+from service.mapping.transforms import TRANSFORMS
+from service.mapping.types import TYPES
+
+Schema = dict[str, Any]
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_USE = (
+    "First line of a YAML file: # yaml-language-server: $schema=PATH/TO/{}.json (made by `make json-schema`)"
+)
+
+_TARGET = {
+    "type": "What it is.",
+    "name": "Finds the extraction and the schema of this name.",
+    "invoke": "How it is invoked.",
+}
+_DESCRIPTIONS: dict[str, dict[str, str]] = {
+    "RunForm": {
+        "target": "What is invoked for every row.",
+        "input_mapping": "How a row of the CSV becomes the agent's input. Default: all columns.",
+        "output_mapping": "A name of output_mappings, or an extraction. Default: the target's name.",
+        "execution": "How rows are run.",
+        "csv": "How the file is read and the result written.",
+    },
+    "HttpForm": {
+        **_TARGET,
+        "url": "http:// or https://; ${NAME} is taken from the environment, ${secret:NAME} from a secret.",
+        "method": "The HTTP method.",
+        "headers": "Sent with every request; ${NAME} and ${secret:NAME} are filled in.",
+    },
+    "PythonForm": {
+        **_TARGET,
+        "function": "package.module:function, which takes the input and returns the reply.",
+    },
+    "InputForm": {
+        "column_mappings": "Input field: CSV column. With it, only what is named passes.",
+        "static_values": "Input fields that are the same for every row.",
+        "include_columns": "Columns that pass under their own names, beside column_mappings.",
+        "exclude_columns": "Columns that do not pass; all others do.",
+        "transforms": "Input field: a transform, or several in order.",
+        "template": "A Jinja template; its text is sent as the field `prompt`.",
+        "body": "The whole input as a nested template, in place of the fields.",
+    },
+    "ExecutionForm": {
+        "max_concurrency": "Calls in flight, per worker process.",
+        "timeout_seconds": "Longest wait for an answer, per attempt.",
+        "retry_policy": "How often a row is tried.",
+    },
+    "RetryForm": {
+        "max_attempts": "The first attempt counts.",
+        "base_seconds": "The wait before the second attempt; doubled from then on.",
+        "cap_seconds": "The longest wait.",
+    },
+    "CsvForm": {
+        "delimiter": "auto, or one of , ; tab |",
+        "encoding": "auto, or for example utf-8, utf-16, cp1252.",
+        "escape_formulas": "Put ' before output text that a spreadsheet would run.",
+        "provenance": "Add the column _provenance: which method and path gave each value.",
+    },
+    "ExtractionForm": {
+        "type": "What it is for.",
+        "extraction_methods": "Tried in order; later ones fill what the first that succeeds left empty.",
+        "required": "Fields without which a row has failed.",
+        "reject_if": "Patterns: a reply that matches makes the row a failure.",
+        "pending_if": "Patterns: a reply that matches is asked for again later.",
+        "not_found": "Texts that count as no value.",
+        "allow_empty": "A reply without any value is no failure.",
+    },
+    "PathForm": {"path": "An expression.", "transform": "Applied to what the path gives."},
+    "SchemaForm": {
+        "agent": "The name of the target that it belongs to.",
+        "version": "For readers.",
+        "output_format": "For readers: every shape is recognised.",
+        "fields": "What the agent gives.",
+    },
+    "SchemaFieldForm": {
+        "name": "The output field.",
+        "type": "What the value must be.",
+        "required": "Without it the row has failed.",
+        "enum": "The values that there are.",
+        "pattern": "The whole text must match it (RE2).",
+        "minimum": "The least value.",
+        "maximum": "The greatest value.",
+        "extraction": "Where the value is found; tried in order.",
+    },
+    "ToolPatternForm": {"tool": "Any tool if absent.", "pattern": "The first group counts (RE2)."},
+    "StructuredPathForm": {"tool": "The tool that the output is passed to.", "path": "An expression."},
+}
+_METHOD_KEYS = {
+    "method": "Where in the reply it looks.",
+    "tool_name": "The tool whose result or arguments count.",
+    "field_mappings": "Output field: expression.",
+    "paths": "Output field: expression; the key `transform` is always the transform.",
+    "transform": "Applied to all fields.",
+    "each": "All items of the list, not only the first; their texts are joined.",
+}
+
+
+def json_schema(kind: str) -> Schema:
+    """`mapping` or `schema`: the JSON Schema of files in mappings/ or schemas/. Raises KeyError."""
+    made = {"mapping": _mapping, "schema": _schema}[kind]()
+    used = _used(made)
+    definitions = made.pop("$defs")
+    head = {"$schema": _DIALECT, "$comment": _USE.format(kind)}
+    return head | made | {"$defs": {name: definitions[name] for name in sorted(used)}}
+
+
+def _mapping() -> Schema:
+    method_forms = [form for form, _ in _KINDS.values()]
+    definitions = _definitions(RunForm, ExtractionForm, PathForm, *_TARGETS.values(), *method_forms)
+    definitions |= _methods(definitions)
+    run, extraction = definitions.pop("RunForm"), definitions["ExtractionForm"]
+    keys = run["properties"]
+    keys["target"] |= {"anyOf": [_ref(form.__name__) for form in _TARGETS.values()]}
+    keys["output_mapping"] |= {"anyOf": [{"type": "string"}, _ref("ExtractionForm")]}
+    _clear(keys["target"], "type", "additionalProperties")
+    methods = extraction["properties"]["extraction_methods"]
+    methods["items"] = {"anyOf": [_ref(f"method_{name}") for name in _KINDS]}
+    definitions["InputForm"]["properties"]["transforms"]["additionalProperties"] = _ref("Transform")
+    definitions["PathForm"]["properties"]["transform"] |= _ref("Transform")
+    definitions["Transform"] = _transform()
+    definitions["Expression"] = {"anyOf": [{"type": "string"}, _ref("PathForm")]}
+    named: Schema = {
+        "description": "Extractions by name, which run definitions and other files can use.",
+        "type": "object",
+        "additionalProperties": _ref("ExtractionForm"),
+    }
+    return {
+        "title": "rowfleet mapping",
+        "description": "A run definition (the file's stem is its name), named extractions, or both.",
+        "type": "object",
+        "properties": keys | {"output_mappings": named},
+        "additionalProperties": False,
+        "anyOf": [{"required": ["target"]}, {"required": ["output_mappings"]}],
+        "dependentRequired": {key: ["target"] for key in keys if key != "target"},
+        "$defs": definitions,
+    }
+
+
+def _schema() -> Schema:
+    definitions = _definitions(SchemaForm, SchemaFieldForm, *_EXTRACTIONS.values())
+    whole, field = definitions.pop("SchemaForm"), definitions["SchemaFieldForm"]["properties"]
+    whole["properties"]["fields"]["items"] = _ref("SchemaFieldForm")
+    version = whole["properties"]["version"]
+    version["type"] = ["string", "number"]
+    _clear(version, "anyOf", "default")
+    field["type"]["enum"] = list(TYPES)
+    field["extraction"]["items"] = {"anyOf": [_ref(form.__name__) for form in _EXTRACTIONS.values()]}
+    return whole | {
+        "title": "rowfleet schema",
+        "description": "What an agent says of its own output: to extract it by, and to check it.",
+        "$defs": definitions,
+    }
+
+
+def _definitions(*forms: type[Form]) -> dict[str, Schema]:
+    """Every form that is needed, by class name, with descriptions and without noise."""
+    unique = dict.fromkeys(forms)
+    _, made = models_json_schema([(form, "validation") for form in unique], ref_template="#/$defs/{model}")
+    definitions: dict[str, Schema] = made["$defs"]
+    for name, definition in definitions.items():
+        _clear(definition, "title", "description")
+        for key, value in definition["properties"].items():
+            _clear(value, "title")
+            if isinstance(value.get("default"), dict | list) or value.get("default", "") in ("", None):
+                _clear(value, "default")
+            if text := _DESCRIPTIONS.get(name, _METHOD_KEYS).get(key):
+                value["description"] = text
+    return definitions
+
+
+def _methods(definitions: dict[str, Schema]) -> dict[str, Schema]:
+    """A definition per method: its form, with the method's name."""
+    made: dict[str, Schema] = {}
+    for name, (form, _) in _KINDS.items():
+        base = definitions[form.__name__]
+        keys = {key: dict(value) for key, value in base["properties"].items()}
+        keys["method"] = {"const": name, "description": _METHOD_KEYS["method"]}
+        if "transform" in keys:
+            keys["transform"] |= _ref("Transform")
+        for fields in keys.keys() & {"field_mappings", "paths"}:
+            keys[fields]["additionalProperties"] = _ref("Expression")
+        if "paths" in keys:
+            keys["paths"]["properties"] = {"transform": _ref("Transform")}
+        made[f"method_{name}"] = base | {"properties": keys}
+    return made
+
+
+def _transform() -> Schema:
+    """A name, which editors complete; a call such as parse('…'); or several, in order."""
+    one: Schema = {"anyOf": [{"enum": sorted(TRANSFORMS)}, {"type": "string"}]}
+    return {"anyOf": [*one["anyOf"], {"type": "array", "items": one}]}
+
+
+def _used(schema: Schema) -> set[str]:
+    """The definitions that are reached from outside `$defs`."""
+    found: set[str] = set()
+    waiting: list[Any] = [{key: value for key, value in schema.items() if key != "$defs"}]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            name = str(node.get("$ref", "")).removeprefix("#/$defs/")
+            if name and name not in found:
+                found.add(name)
+                waiting.append(schema["$defs"][name])
+            waiting += node.values()
+        elif isinstance(node, list):
+            waiting += node
+    return found
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/$defs/{name}"}
+
+
+def _clear(schema: Schema, *keys: str) -> None:
+    for key in keys:
+        schema.pop(key, None)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(json_schema(sys.argv[1]), indent=2, ensure_ascii=False) + "\n")

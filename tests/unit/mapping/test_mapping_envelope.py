@@ -1,0 +1,459 @@
+import base64
+import copy
+import json
+from pathlib import Path
+
+import pytest
+
+from service.mapping import Catalog
+from service.mapping.envelope import View, normalise
+from service.mapping.transcript import ToolCall, ToolResult, Transcript, Usage
+
+FOLDER = Path(__file__).parents[2] / "fixtures" / "replies"
+REPLIES = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(FOLDER.glob("*.json"))}
+PLAIN = {"plain_json", "plain_text"}
+ONE_ANSWER = {"openai_chat_completion", "bedrock_converse_response"}
+"""What a model says in one turn: it calls tools, but what they answered is not in there."""
+
+WITHOUT_USAGE = {
+    "anthropic_messages",
+    "anthropic_retried_list",
+    "lambda_invoke",
+    "lambda_invoke_twice",
+    "lambda_task",
+    "lambda_url_base64",
+    "openai_responses_items",
+}
+STRUCTURED = {"stepfunctions_agent", "stepfunctions_execution", "stepfunctions_task", "langgraph_state"}
+
+TEXT = (
+    "Exchange: WHITEHALL\nCabinet: Direct Exchange\n"
+    "Download Speed: 50.0-330.0 Mbps\nUpload Speed: 3.0-50.0 Mbps"
+)
+ARGUMENTS = {
+    "exchange": "WHITEHALL",
+    "cabinet": "Direct Exchange",
+    "speeds": {"download": "50.0-330.0 Mbps", "upload": "3.0-50.0 Mbps"},
+}
+FOUND = {"exchange": "WHITEHALL", "cabinet": "Direct Exchange"}
+
+DESIGN = """
+output_mappings:
+  broadband-agent-rust:
+    type: "agent"
+    extraction_methods:
+      - method: "tool_result"
+        tool_name: "browser_broadband"
+        field_mappings:
+          exchange: "$.content | parse('Exchange: (.+)')"
+          cabinet: "$.content | parse('Cabinet: (.+)')"
+
+      - method: "structured_output"
+        tool_name: "print_output"
+        field_mappings:
+          exchange: "$.exchange"
+          cabinet: "$.cabinet"
+
+      - method: "jmespath"
+        paths:
+          exchange: "messages[-1].content[0].text"
+          transform: "parse_text"
+"""
+"""Verbatim from the original design."""
+
+BROADBAND = Catalog.load({"design.yaml": DESIGN}, {}).extractor("broadband-agent-rust")
+
+
+def extractor(*methods):
+    return Catalog.load(
+        {"e.yaml": json.dumps({"output_mappings": {"e": {"extraction_methods": methods}}})}, {}
+    ).extractor("e")
+
+
+SPEEDS = extractor(
+    {
+        "method": "structured_output",
+        "tool_name": "print_output",
+        "field_mappings": {"download": "$.speeds.download", "upload": "$.speeds.upload"},
+    }
+)
+
+
+def names(kind):
+    return sorted(REPLIES.keys() - kind)
+
+
+def calling(*calls):
+    return {
+        "role": "assistant",
+        "content": [{"type": "tool_use", "id": i, "name": n, "input": {}} for i, n in calls],
+    }
+
+
+def answering(*answers, **more):
+    return {
+        "role": "user",
+        "content": [{"type": "tool_result", "tool_use_id": i, "content": c, **more} for i, c in answers],
+    }
+
+
+@pytest.mark.parametrize("name", names(PLAIN | ONE_ANSWER))
+def test_the_design_finds_the_tool_result_in_every_envelope(name):
+    """The design's mapping, unchanged, reads the same facts from every provider's shape."""
+    found = BROADBAND.extract(REPLIES[name])
+    assert found.values == FOUND
+    assert {path.partition("[")[0] for path in found.provenance.values()} == {"tool_result"}
+
+
+@pytest.mark.parametrize("name", sorted(ONE_ANSWER))
+def test_without_results_the_design_reads_the_call(name):
+    """One turn of a model holds no results; the arguments of print_output are what is left."""
+    found = BROADBAND.extract(REPLIES[name])
+    assert found.values == FOUND
+    assert {path.partition("[")[0] for path in found.provenance.values()} == {"structured_output"}
+
+
+@pytest.mark.parametrize("name", names(PLAIN))
+def test_every_envelope_has_the_same_transcript(name):
+    """Result, arguments as an object, final text, and tokens where they are counted."""
+    transcript = normalise(REPLIES[name])
+    result = transcript.last_result("browser_broadband")
+    assert (result is None) if name in ONE_ANSWER else (result.text == TEXT)
+    assert [call.arguments for call in transcript.calls if call.name == "print_output"] == [ARGUMENTS]
+    assert transcript.text == "The exchange is WHITEHALL, served from the Direct Exchange cabinet."
+    assert transcript.usage == (Usage() if name in WITHOUT_USAGE else Usage(1200, 345))
+    assert transcript.structured == (ARGUMENTS if name in STRUCTURED else None)
+    assert SPEEDS.extract(REPLIES[name]).values == {"download": "50.0-330.0 Mbps", "upload": "3.0-50.0 Mbps"}
+
+
+@pytest.mark.parametrize("name", names(set()))
+def test_a_transcript_is_its_own_normal_form(name):
+    """As JSON, also written and read again, it normalises to itself; the reply is not touched."""
+    reply = copy.deepcopy(REPLIES[name])
+    transcript = normalise(reply)
+    assert reply == REPLIES[name]
+    assert normalise(transcript.as_json()) == transcript
+    assert normalise(json.loads(json.dumps(transcript.as_json()))) == transcript
+
+
+def test_plain_replies_have_no_transcript():
+    """Other JSON is the root as it came, and text is `{content: text}`."""
+    assert View.of(REPLIES["plain_json"]) == View(ARGUMENTS, Transcript(), ARGUMENTS)
+    assert View.of(TEXT) == View({"content": TEXT}, Transcript(), TEXT)
+    for reply in (None, 1, [], {}, [{"title": "t", "content": "snippet"}], {"content": "x"}, {"role": 1}):
+        assert View.of(reply) == View(reply, Transcript(), reply)
+
+
+# --- names -------------------------------------------------------------------------------------------
+
+
+def test_a_result_is_named_by_the_call_it_answers():
+    """Its own name counts only where no call has the id; without either it answers for any tool."""
+    reply = [
+        calling(("1", "a")),
+        answering(("1", "A"), name="ignored"),
+        answering(("2", "B"), name="b"),
+        answering(("3", "C")),
+    ]
+    transcript = normalise(reply)
+    assert [result.name for result in transcript.results] == ["a", "b", ""]
+    assert transcript.last_result("").text == "C"
+    assert transcript.last_result("c") is None
+
+
+def test_ids_may_come_again():
+    """Some servers number calls anew in every turn: the last call before the result is meant."""
+    reply = [
+        answering(("1", "early")),
+        calling(("1", "a")),
+        answering(("1", "A")),
+        calling(("1", "b")),
+        answering(("1", "B")),
+    ]
+    assert [(r.name, r.text) for r in normalise(reply).results] == [("a", "early"), ("a", "A"), ("b", "B")]
+
+
+def test_no_id_is_no_id():
+    """A call and a result that both have no id do not belong together."""
+    assert normalise([calling(("", "a")), answering(("", "A"))]).results[0].name == ""
+
+
+# --- what the shapes have beside the common facts ------------------------------------------------------
+
+
+def block(kind, **more):
+    return {"role": "assistant", "content": [{"type": kind, "tool_use_id": "1", **more}]}
+
+
+HITS = [{"type": "web_search_result", "url": "https://example.org", "title": "Example", "page_age": None}]
+
+
+@pytest.mark.parametrize(
+    ("message", "text", "is_error"),
+    [
+        (block("web_search_tool_result", content=HITS), json.dumps(HITS, separators=(",", ":")), False),
+        (
+            block(
+                "web_search_tool_result",
+                content={"type": "web_search_tool_result_error", "error_code": "max_uses_exceeded"},
+            ),
+            '{"type":"web_search_tool_result_error","error_code":"max_uses_exceeded"}',
+            True,
+        ),
+        (block("mcp_tool_result", content=[{"type": "text", "text": "x"}], is_error=True), "x", True),
+        (block("tool_result", content=[{"type": "image", "source": {}}]), "", False),
+        (block("tool_result", content={"a": 1}), '{"a":1}', False),
+        (block("tool_result", content=[{"a": 1}]), '[{"a":1}]', False),
+        (block("tool_result"), "", False),
+        ({"role": "tool", "tool_call_id": "1", "content": [{"type": "text", "text": "x"}]}, "x", False),
+        ({"role": "function", "name": "f", "content": "x"}, "x", False),
+        ({"type": "tool", "tool_call_id": "1", "content": "x", "status": "error"}, "x", True),
+        ({"type": "tool", "content": [{"type": "json", "json": {"a": 1}}]}, '{"a":1}', False),
+        ({"type": "function_call_output", "call_id": "1", "output": "x"}, "x", False),
+        ({"type": "custom_tool_call_output", "call_id": "1", "output": "x"}, "x", False),
+        ({"type": "mcp_call", "id": "1", "name": "f", "arguments": "{}", "output": "x"}, "x", False),
+        (
+            {"type": "mcp_call", "id": "1", "name": "f", "arguments": "{}", "output": None, "error": "no"},
+            "no",
+            True,
+        ),
+        (
+            {
+                "role": "user",
+                "content": [{"toolResult": {"toolUseId": "1", "content": [{"json": {"a": 1}}]}}],
+            },
+            '{"a":1}',
+            False,
+        ),
+        (
+            {
+                "role": "user",
+                "content": [{"toolResult": {"content": [{"text": "x"}, {"text": "y"}], "status": "error"}}],
+            },
+            "x\ny",
+            True,
+        ),
+    ],
+)
+def test_results_of_every_kind(message, text, is_error):
+    """Text is text; what a server's tool or Converse gives as data is JSON; errors are flagged."""
+    (result,) = normalise({"messages": [message]}).results
+    assert (result.text, result.is_error) == (text, is_error)
+
+
+@pytest.mark.parametrize(
+    ("message", "call"),
+    [
+        (
+            {
+                "role": "assistant",
+                "content": [{"type": "server_tool_use", "id": "1", "name": "f", "input": {}}],
+            },
+            ToolCall("1", "f", {}),
+        ),
+        (
+            {
+                "role": "assistant",
+                "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": '{"a":1}'}}],
+            },
+            ToolCall("1", "f", {"a": 1}),
+        ),
+        (
+            {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": '{"a":'}}]},
+            ToolCall("", "f", '{"a":'),
+        ),
+        (
+            {"tool_calls": [{"id": "1", "type": "custom", "custom": {"name": "f", "input": "free text"}}]},
+            ToolCall("1", "f", "free text"),
+        ),
+        (
+            {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
+            ToolCall("", "f", {}),
+        ),
+        (
+            {"type": "function_call", "id": "fc", "call_id": "1", "name": "f", "arguments": "[1]"},
+            ToolCall("1", "f", [1]),
+        ),
+        (
+            {"type": "custom_tool_call", "call_id": "1", "name": "f", "input": "free text"},
+            ToolCall("1", "f", "free text"),
+        ),
+        (
+            {
+                "type": "AIMessageChunk",
+                "content": "",
+                "tool_calls": [{"name": "f", "args": {"a": 1}, "id": "1"}],
+            },
+            ToolCall("1", "f", {"a": 1}),
+        ),
+        (
+            {
+                "type": "ai",
+                "content": "",
+                "additional_kwargs": {
+                    "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "{}"}}]
+                },
+            },
+            ToolCall("1", "f", {}),
+        ),
+        (
+            {
+                "role": "assistant",
+                "content": [{"toolUse": {"toolUseId": "1", "name": "f", "input": {"a": 1}}}],
+            },
+            ToolCall("1", "f", {"a": 1}),
+        ),
+    ],
+)
+def test_calls_of_every_kind(message, call):
+    """Arguments that are JSON in a string are an object; other text stays text."""
+    assert normalise({"messages": [message]}).calls == (call,)
+
+
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        (
+            {"choices": [{"message": {"role": "assistant", "content": None, "refusal": "I cannot."}}]},
+            "I cannot.",
+        ),
+        (
+            {
+                "output": [
+                    {
+                        "type": "message",
+                        "role": "assistant",
+                        "content": [{"type": "refusal", "refusal": "No."}],
+                    }
+                ]
+            },
+            "No.",
+        ),
+        ({"output": [{"type": "reasoning", "content": [{"type": "reasoning_text", "text": "hm"}]}]}, ""),
+        (
+            [{"role": "assistant", "content": "said"}, calling(("1", "f")), {"role": "user", "content": "q"}],
+            "said",
+        ),
+        ({"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}, "a\nb"),
+        ({"message": {"role": "assistant", "content": "x"}, "done": True}, "x"),
+        ([{"type": "assistant", "message": {"role": "assistant", "content": "x"}}], "x"),
+    ],
+)
+def test_the_final_text_is_the_last_thing_the_agent_said(reply, text):
+    """A refusal is said; what it thought, called or was told is not."""
+    assert normalise(reply).text == text
+
+
+@pytest.mark.parametrize(
+    ("reply", "usage"),
+    [
+        (
+            {"usage": {"input_tokens": 3, "cache_read_input_tokens": 5, "cache_creation_input_tokens": None}},
+            (8, 0),
+        ),
+        ({"usage": {"prompt_tokens": 8, "completion_tokens": 2, "cache_read_input_tokens": 5}}, (8, 2)),
+        ({"usage": {"inputTokens": 3, "outputTokens": 2, "cacheWriteInputTokens": 5}}, (8, 2)),
+        ({"usage_metadata": {"input_tokens": 8, "output_tokens": 2}}, (8, 2)),
+        ({"output": json.dumps({"usage": {"input_tokens": 8}})}, (8, 0)),
+        ({"usage": {"input_tokens": 10**12, "cache_read_input_tokens": 10**12}}, (10**12, 0)),
+        ({"usage": {"prompt_tokens": 1.5, "completion_tokens": "2"}}, (0, 0)),
+    ],
+)
+def test_input_tokens_are_all_that_the_model_was_given(reply, usage):
+    """Cached ones too: counted apart by Anthropic and Converse, and included by the others."""
+    assert normalise(reply).usage == Usage(*usage)
+
+
+# --- wrappers ------------------------------------------------------------------------------------------
+
+INNER = {"category": "x"}
+JSON = json.dumps(INNER)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"StatusCode": 200, "ExecutedVersion": "$LATEST", "Payload": JSON},
+        {"StatusCode": 200, "Payload": INNER},
+        {"StatusCode": 200, "Payload": json.dumps({"statusCode": 200, "body": JSON})},
+        {"StatusCode": 200, "Payload": json.dumps(JSON)},
+        {"statusCode": 200, "headers": {}, "body": JSON},
+        {"statusCode": 200, "body": base64.b64encode(JSON.encode()).decode(), "isBase64Encoded": True},
+        {"executionArn": "a", "status": "SUCCEEDED", "output": JSON},
+        {"ExecutionArn": "a", "Status": "SUCCEEDED", "Output": INNER},
+        {
+            "executionArn": "a",
+            "output": json.dumps({"StatusCode": 200, "Payload": {"statusCode": 200, "body": JSON}}),
+        },
+        {"output": JSON},
+        {"body": JSON},
+        JSON,
+    ],
+)
+def test_wrappers_are_transparent(reply):
+    """`$.category` is the agent's category, however it was invoked; `raw` has what came."""
+    view = View.of(reply)
+    assert (view.root, view.raw) == (INNER, reply)
+    assert extractor({"method": "direct", "field_mappings": {"c": "$.category"}}).extract(reply).values == {
+        "c": "x"
+    }
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"body": JSON, "title": "a page"},
+        {"statusCode": 200, "body": JSON, "elapsed": 3},
+        {"status": "ok", "output": JSON},
+        {"output": INNER},
+        {"Payload": INNER},
+        {"statusCode": 200, "body": "no JSON"},
+        {"statusCode": 200, "body": "cmF0", "isBase64Encoded": True},
+        {"statusCode": 200, "body": "%%%", "isBase64Encoded": True},
+        {"statusCode": 200, "body": "12"},
+        {"executionArn": "a", "status": "FAILED", "error": "States.Timeout", "cause": JSON},
+        {"StatusCode": 200, "FunctionError": "Unhandled", "Payload": '{"errorMessage": "no"}'},
+        {"output": [INNER]},
+    ],
+)
+def test_what_says_more_than_its_wrapper_stays_as_it_came(reply):
+    """Nothing that stands beside a reply is lost, and what is no JSON document is not unwrapped."""
+    assert View.of(reply).root is reply
+
+
+def test_a_transcript_is_read_through_what_stays_as_it_came():
+    """The root keeps `success`, and tool results are found all the same."""
+    inner = {"messages": [answering(("1", TEXT), name="browser_broadband")]}
+    for output in (inner, json.dumps(inner)):
+        reply = {"output": output, "success": True}
+        assert View.of(reply).root is reply
+        assert BROADBAND.extract(reply).values == FOUND
+
+
+def test_the_outermost_envelope_that_knows_counts():
+    """Messages, tokens and structured output are each taken from the outermost that has them."""
+    inner = {
+        "messages": [{"role": "assistant", "content": "inner"}],
+        "usage": {"input_tokens": 1},
+        "structured_output": {"a": 1},
+    }
+    reply = {"output": json.dumps(inner), "usage": {"input_tokens": 2}, "structured_output": '{"a": 2}'}
+    transcript = normalise(reply)
+    assert (transcript.text, transcript.usage, transcript.structured) == ("inner", Usage(2, 0), {"a": 2})
+
+
+def test_a_result_is_kept_whole():
+    """Message by message, with roles; a result is the user's, as with Anthropic."""
+    transcript = normalise(REPLIES["openai_chat_messages"])
+    assert [message.role for message in transcript.messages] == [
+        "system",
+        "user",
+        "assistant",
+        "user",
+        "assistant",
+        "user",
+        "assistant",
+    ]
+    assert transcript.messages[3].parts == (
+        ToolResult("call_DdmO9pD3xa9XTPNJ32zg2hcA", "browser_broadband", TEXT),
+    )

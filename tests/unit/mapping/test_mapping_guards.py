@@ -1,0 +1,146 @@
+import json
+
+import pytest
+
+from service.errors import AgentRetryableError, ExtractionError, ReplyPendingError, ReplyRejectedError
+from service.mapping import Catalog
+
+
+def extractor(**guards):
+    methods = [{"method": "jmespath", "paths": {"a": "a || content || messages[-1].content", "b": "b"}}]
+    spec = {"output_mappings": {"e": {"extraction_methods": methods, **guards}}}
+    return Catalog.load({"e.yaml": json.dumps(spec)}, {}).extractor("e")
+
+
+def conversation(*results, said="done", **more):
+    calls = [
+        {"type": "tool_use", "id": str(n), "name": name, "input": {}} for n, (name, _) in enumerate(results)
+    ]
+    answers = [
+        {"type": "tool_result", "tool_use_id": str(n), "content": text} for n, (_, text) in enumerate(results)
+    ]
+    return {
+        "messages": [
+            {"role": "user", "content": "Error checking is what I ask about"},
+            {"role": "assistant", "content": calls},
+            {"role": "user", "content": answers},
+            {"role": "assistant", "content": said},
+        ],
+        **more,
+    }
+
+
+REJECTS = extractor(reject_if=["^Error( checking)?"])
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "Error checking SW1A",
+        "I looked.\r\nError checking SW1A\r\nSorry.",
+        {"a": "Error checking SW1A"},
+        {"result": {"message": "Error checking SW1A"}},
+        {"errors": ["Error checking SW1A"]},
+        conversation(("t", "fine"), said="Error checking SW1A"),
+        conversation(("t", "Error checking SW1A"), ("u", "fine")),
+        conversation(structured_output={"status": "Error checking SW1A"}),
+    ],
+)
+def test_reject_if_fails_the_row_with_the_line(reply):
+    """In what the agent said last, the last result of each tool, or the strings of a plain reply."""
+    with pytest.raises(ReplyRejectedError) as caught:
+        REJECTS.extract(reply)
+    assert str(caught.value) == "Error checking SW1A"
+    assert isinstance(caught.value, ExtractionError)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "No Error",
+        {"x": {"y": {"deep": "Error checking"}}, "a": 1},
+        conversation(("t", "Error checking, once"), ("t", "fine")),
+    ],
+)
+def test_guards_do_not_look_everywhere(reply):
+    """Not at what the user asked, at an earlier result of the same tool, or deep in a plain reply."""
+    assert REJECTS.extract(reply).values["a"]
+
+
+def test_pending_if_is_retried():
+    """The worker asks again, as for a busy agent; what is rejected is not pending."""
+    pending = extractor(reject_if=["failed"], pending_if=["(?i)still (working|running)"])
+    with pytest.raises(ReplyPendingError, match=r"^Still working on it$") as caught:
+        pending.extract("Hello.\nStill working on it")
+    assert isinstance(caught.value, AgentRetryableError)
+    with pytest.raises(ReplyRejectedError):
+        pending.extract("still running\nfailed")
+
+
+def test_guards_come_before_the_fields():
+    """A reply that says no is rejected although it has values, or lacks what is required."""
+    guarded = extractor(reject_if=["no such"], required=["b"])
+    for reply in ({"a": "no such place", "b": 1}, {"a": "no such place"}):
+        with pytest.raises(ReplyRejectedError):
+            guarded.extract(reply)
+
+
+def test_a_long_line_is_cut():
+    """The text goes to the table and the CSV."""
+    with pytest.raises(ReplyRejectedError) as caught:
+        REJECTS.extract("Error" + "x" * 100_000)
+    assert len(str(caught.value)) == 500
+
+
+def test_not_found_makes_values_null():
+    """The whole value without outer blanks, in any case; a text that only contains it is a value."""
+    e = extractor(not_found=["Not found", "N/A"])
+    assert e.extract({"a": " not FOUND\n", "b": "n/a or so"}).values == {"a": None, "b": "n/a or so"}
+    with pytest.raises(ExtractionError, match="no value for any of a, b"):
+        e.extract({"a": "N/A"})
+    assert extractor().extract({"a": "N/A"}).values["a"] == "N/A"
+
+
+def each(**fields):
+    methods = [{"method": "results_array", "each": True, "field_mappings": fields}]
+    spec = {"output_mappings": {"e": {"extraction_methods": methods, "allow_empty": True}}}
+    return Catalog.load({"e.yaml": json.dumps(spec)}, {}).extractor("e")
+
+
+RESULTS = {
+    "results": [
+        {"title": " One ", "n": 1, "tags": ["a", "b"]},
+        {"title": None, "n": 2.5, "tags": []},
+        {"title": "Three", "n": True, "tags": ["c"]},
+    ],
+    "prefix": "p",
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("results[0].title", "One; Three"),
+        ("$.results[0].title", "One; Three"),
+        ("results[1].n", "1; 2.5; true"),
+        ("results[*].n", "1; 2.5; true"),
+        ("results[0].title | upper()", "ONE; THREE"),
+        ("results[0].tags[0]", "a; c"),
+        ("results[0] | $.prefix", "p; p; p"),
+        ("results[0].{n: n}", '{"n":1}; {"n":2.5}; {"n":true}'),
+        ("prefix", "p"),
+        ("results[9].n", "1; 2.5; true"),
+        ("nothing[0].n", None),
+        ("prefix[0].n", None),
+    ],
+)
+def test_each_joins_the_texts_of_all_results(path, value):
+    """The first index stands for every item; paths that take several themselves are joined as they are."""
+    mapping = {"path": path, "transform": "trim"} if "title" in path else path
+    assert each(f=mapping).extract(RESULTS).values["f"] == value
+
+
+def test_each_finds_the_list_wherever_it_is():
+    """Behind other keys, and behind `$`."""
+    for path in ("deep.more.results[0].n", "$.deep.more.results[0].n", "deep.more | results[0].n"):
+        assert each(f=path).extract({"deep": {"more": RESULTS}}).values["f"] == "1; 2.5; true"

@@ -1,0 +1,122 @@
+from datetime import datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.mapping.dates import iso_date, iso_datetime
+from service.mapping.expression import compile_expression, compile_transform
+from service.mapping.patterns import compile_pattern
+from service.mapping.problems import Flaw
+
+PIECES = st.lists(
+    st.sampled_from(
+        [
+            *("a", "b", "ä", ".", "x*", "(a)", "(b)?", "(a|b)", "[^b]", "[ab]+", r"\s", r"\s*", "^", "$"),
+            *(
+                r"\b",
+                r"\B",
+                r"\A",
+                r"\z",
+                "(?i)",
+                "(?m)",
+                "(?s)",
+                "(?s:.)",
+                "a|b",
+                r"\n",
+                r"\r",
+                "(.+)",
+                "(.*)",
+            ),
+        ]
+    ),
+    min_size=1,
+    max_size=5,
+).map("".join)
+TEXTS = st.text(st.sampled_from("aabbä\n\n\r x\ud800\U0001f600"), max_size=14)
+
+
+def by_definition(pattern, text):
+    """Line by line, then the whole text: what `parse` promises."""
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    for part in [*lines, text] if len(lines) > 1 else lines:
+        match = pattern._compiled.search(part)
+        found = None if match is None else match.group(1 if pattern._compiled.groups else 0)
+        if found is not None:
+            return found.strip()
+    return None
+
+
+@given(text=PIECES, subject=TEXTS)
+def test_one_search_finds_what_searching_line_by_line_would(text, subject):
+    """The fast way and the definition agree for anchors, flags, groups that take no part, and any text."""
+    try:
+        pattern = compile_pattern(text)
+    except Flaw:
+        return
+    assert pattern.first(subject) == by_definition(pattern, subject)
+
+
+def test_patterns_are_linear():
+    """What backtracks for ever elsewhere takes no time here: see benchmarks/extraction.py."""
+    long = "a" * 50_000 + "!"
+    assert compile_expression("@ | parse('(a+)+$')").search(long) is None
+    assert compile_expression("@ | parse('(a|aa)+b')").search(long) is None
+    assert compile_expression("@ | parse('(a+)+!$')").search(long) == "a" * 50_000
+
+
+def test_the_line_of_a_match():
+    """What guards show: the line that matches, or the match where it takes several lines."""
+    assert compile_pattern("b(x?)").line("a\r\n abc \r\nd") == "abc"
+    assert compile_pattern("b(x)?", whole=True).line("abc") == "abc"
+    assert compile_pattern(r"a\nb").line("xa\nby") == "a\nb"
+    assert compile_pattern("b").line("a") is None
+
+
+@pytest.mark.parametrize(
+    ("transform", "text", "value"),
+    [
+        ("to_date", " 2025-01-18 ", "2025-01-18"),
+        ("to_date", "2025-01-18T10:00:00+01:00", "2025-01-18"),
+        ("to_date", "18/01/2025", None),
+        ("to_date", "2025-02-29", None),
+        ("to_date", 20250118, None),
+        ("to_date('%d/%m/%Y')", "18/01/2025", "2025-01-18"),
+        ("to_date('%d/%m/%Y')", "2025-01-18", None),
+        ("to_date('%d/%m/%Y', '%Y.%m.%d')", "2025.1.8", "2025-01-08"),
+        ("to_date('%d %b %Y')", "3 MAY  2024", "2024-05-03"),
+        ("to_date('%A, %d %B %Y')", "Saturday, 18 January 2025", "2025-01-18"),
+        ("to_date('%m/%d/%y %I:%M %p')", "1/18/68 10:30 am", "2068-01-18"),
+        ("to_date('%d.%m.%y')", "18.01.69", "1969-01-18"),
+        ("to_date('%d/%m/%Y')", "31/02/2025", None),
+        ("to_date('%d/%m/%Y')", "٣/01/2025", None),
+        ("to_date('%d/%m/%Y%%')", "18/01/2025%", "2025-01-18"),
+    ],
+)
+def test_to_date(transform, text, value):
+    """ISO text, or text in one of the formats; English names, no locale, no clock: the same on every day."""
+    assert compile_transform(transform).search(text) == value
+
+
+def test_date_formats_are_linear():
+    """A format of many numbers does not search for ever where they end."""
+    assert compile_transform(f"to_date('%d%m%Y{'%f' * 40}')").search("1" * 99 + "x") is None
+
+
+@given(
+    day=st.dates(), form=st.sampled_from(["%d/%m/%Y", "%Y%m%d", "%d %b %Y", "%B %d, %Y", "%Y-%m-%dT%H:%M"])
+)
+def test_dates_come_back(day, form):
+    """What strftime writes, to_date reads."""
+    written = day.strftime(form.replace("%Y", f"{day.year:04}"))
+    assert compile_transform(f"to_date('{form}')").search(written) == day.isoformat()
+
+
+@given(text=st.text("0123456789-:.TtZz+ ", max_size=32))
+def test_any_text_is_a_date_or_none(text):
+    """Never an error; what is one reads as itself."""
+    for read in (iso_date, iso_datetime):
+        if found := read(text):
+            assert read(found) == found
+            datetime.fromisoformat(found)

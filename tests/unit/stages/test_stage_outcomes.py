@@ -1,0 +1,85 @@
+"""What became of a row, as it is stored."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service import csvio
+from service.errors import AgentRejectedError, ExtractionError
+from service.mapping import Extraction
+from service.messages import RowMessage
+from service.model import Status
+from service.outcomes import MAX_REPLY_CHARS, Attempt, reply_text
+from service.ports import ITEM_BYTES
+from service.sizes import outcome_bytes
+
+COLUMNS = ("id", "name")
+
+
+def attempt(cells=("1", "Ada")):
+    return Attempt(RowMessage("demo#e1", 1, 7, cells), COLUMNS, 2, 31, "2026-11-23T07:00:00.000Z", "w1")
+
+
+def test_a_success_holds_what_was_extracted():
+    """Cells, fields, tokens and the circumstances; where each value came from only if that is wanted."""
+    extraction = Extraction({"answer": 42}, {"answer": "direct[0]:$.answer"}, 11, 5)
+    outcome = attempt().succeeded(extraction)
+    assert (outcome.status, outcome.input_data) == (Status.SUCCESS, {"id": "1", "name": "Ada"})
+    assert (outcome.output_data, outcome.input_tokens, outcome.output_tokens) == ({"answer": 42}, 11, 5)
+    assert (outcome.number, outcome.round, outcome.attempts, outcome.execution_time_ms) == (7, 1, 2, 31)
+    assert outcome.provenance == {}
+    assert outcome.raw_reply == ""
+    assert attempt().succeeded(extraction, provenance=True).provenance == {"answer": "direct[0]:$.answer"}
+
+
+def test_a_reply_that_nothing_could_be_made_of_is_kept():
+    """JSON as compact text, text as it came; without a reply there is nothing."""
+    error = ExtractionError("no value for 'answer'")
+    assert attempt().failed(error, {"no": [1, 2]}).raw_reply == '{"no":[1,2]}'
+    assert attempt().failed(error, "plain").raw_reply == "plain"
+    assert attempt().failed(AgentRejectedError("422")).raw_reply == ""
+
+
+def test_a_long_reply_is_cut():
+    """It is for people to look at; the mark shows that something is missing."""
+    kept = reply_text("x" * 100_000)
+    assert len(kept) == MAX_REPLY_CHARS
+    assert kept.endswith("x…")
+
+
+def test_a_reply_is_never_the_reason_that_an_outcome_does_not_fit():
+    """Where the cells take all the room, the reply goes first."""
+    cells = ("1", "y" * (ITEM_BYTES - 5_000))
+    outcome = attempt(cells).failed(ExtractionError("nothing"), "é" * 30_000)
+    assert outcome.raw_reply == ""
+    assert outcome.input_data["name"] == cells[1]
+    assert outcome_bytes(outcome) <= ITEM_BYTES
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda children: st.lists(children) | st.dictionaries(st.text(), children),
+)
+
+
+@given(st.tuples(st.text(), st.text()), JSON, st.text())
+def test_every_failure_fits_an_item(cells, reply, message):
+    """Whatever the cells, the reply and the error hold, the outcome can be stored."""
+    assert outcome_bytes(attempt(cells).failed(ExtractionError(message), reply)) <= ITEM_BYTES
+
+
+@pytest.mark.parametrize("provenance", [False, True])
+def test_the_provenance_column_is_there_where_it_is_wanted(provenance):
+    """One more column at the end, a JSON object of field and source; header and cells agree."""
+    extraction = Extraction({"answer": 42}, {"answer": "direct[0]:$.answer"})
+    outcome = attempt().succeeded(extraction, provenance=provenance)
+    header = csvio.output_header(COLUMNS, ["answer"], provenance=provenance)
+    cells = csvio.output_cells(outcome, COLUMNS, ["answer"], escape_formulas=True, provenance=provenance)
+    row = dict(zip(header, cells, strict=True))
+    assert row["output_answer"] == "42"
+    if provenance:
+        assert json.loads(row["_provenance"]) == {"answer": "direct[0]:$.answer"}
+    else:
+        assert "_provenance" not in row

@@ -1,0 +1,124 @@
+"""Every example in docs/mapping.md does what the page says."""
+
+from __future__ import annotations
+
+import json
+import re
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from service import jsontext
+from service.errors import MappingError, ReplyPendingError, RowRejectedError
+from service.mapping import Catalog
+
+PAGE = (Path(__file__).parents[2] / "docs" / "mapping.md").read_text("utf-8")
+BLOCK = re.compile(r"<!-- (?P<mark>[^>]+?) -->|```(?P<kind>yaml|json)\n(?P<text>.*?)```", re.DOTALL)
+
+
+def steps():
+    """The page as (mark, kind, text): each block of code with the mark before it."""
+    mark = ""
+    for match in BLOCK.finditer(PAGE):
+        if match["mark"]:
+            if mark.startswith(("fails", "expressions")):
+                yield mark, "", ""
+            mark = match["mark"]
+            continue
+        yield mark, match["kind"], match["text"]
+        mark = ""
+
+
+def examples():
+    """What the page claims: (name of the mapping, what is done, given, expected)."""
+    given = None
+    for mark, kind, text in [*steps(), ("", "", "")]:
+        word, _, rest = mark.partition(" ")
+        if word in ("row", "reply"):
+            given = (word, rest, text)
+        elif word in ("sends", "gives"):
+            assert given is not None
+            yield given[1], word, given[2], text
+        elif word == "fails":
+            assert given is not None
+            yield given[1], word, given[2], rest
+        if kind == "json":
+            assert mark, f"a JSON block that is no example: {text[:60]}"
+
+
+def tables():
+    """The rows of the tables of expressions."""
+    for table in re.findall(r"<!-- expressions -->\n((?:\|.*\n)+)", PAGE):
+        for line in table.splitlines()[2:]:
+            cells = [cell.strip().strip("`") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+            yield tuple(cell.replace("\\|", "|") for cell in cells)
+
+
+def mapping_files():
+    """The YAML of the page that is right, by file name; schemas apart."""
+    files = {}
+    for mark, kind, text in steps():
+        if kind == "yaml" and not mark.startswith("wrong"):
+            name = re.match(r"# (\S+)", text)
+            assert name, text
+            files[name[1]] = text
+    return files
+
+
+@pytest.fixture(scope="module")
+def catalog():
+    """Everything on the page, loaded at once."""
+    files = mapping_files()
+    return Catalog.load(
+        {name: text for name, text in files.items() if name.startswith("mappings/")},
+        {name: text for name, text in files.items() if name.startswith("schemas/")},
+    )
+
+
+def plain(value):
+    """JSON with numbers compared by value."""
+    return json.loads(jsontext.dumps(value), parse_float=Decimal)
+
+
+@pytest.mark.parametrize(("name", "does", "given", "expected"), list(examples()))
+def test_examples(catalog, name, does, given, expected):
+    """A row sends, and a reply gives, what the page says."""
+    value = jsontext.loads(given)
+    if does == "sends":
+        mapping = catalog.definition(name).compile()
+        mapping.check_columns(tuple(value))
+        assert plain(mapping.body(tuple(value), tuple(value.values()))) == plain(jsontext.loads(expected))
+    elif does == "gives":
+        found = catalog.extractor(name).extract(value).values
+        assert plain({k: v for k, v in found.items() if v is not None}) == plain(jsontext.loads(expected))
+    else:
+        with pytest.raises((RowRejectedError, ReplyPendingError), match=re.escape(expected)):
+            catalog.extractor(name).extract(value)
+
+
+@pytest.mark.parametrize(("expression", "on", "gives"), list(tables()))
+def test_expressions(expression, on, gives):
+    """Each row of the tables gives what it says."""
+    spec = {"type": "tool", "allow_empty": True, "extraction_methods": [
+        {"method": "direct", "field_mappings": {"field": expression}}]}  # fmt: skip
+    loaded = Catalog.load({"page.yaml": json.dumps({"output_mappings": {"page": spec}})}, {})
+    found = loaded.extractor("page").extract(jsontext.loads(on)).values["field"]
+    assert plain(found) == plain(jsontext.loads(gives))
+
+
+def test_there_are_examples():
+    """The page's marks are found: a test that reads nothing would hold."""
+    assert len(list(examples())) >= 8
+    assert len(list(tables())) >= 25
+    assert len(mapping_files()) >= 5
+
+
+@pytest.mark.parametrize(
+    ("words", "text"), [(mark[6:], text) for mark, kind, text in steps() if mark.startswith("wrong")]
+)
+def test_mistakes(words, text):
+    """What the page calls a mistake is refused, in the words that it gives and with a line."""
+    with pytest.raises(MappingError, match=re.escape(words)) as refused:
+        Catalog.load({"mappings/wrong.yaml": text}, {})
+    assert re.match(r"mappings/wrong\.yaml:\d+: ", str(refused.value))

@@ -1,0 +1,221 @@
+"""Recorded replies as tests of the mappings."""
+
+import json
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from service.mapping import Catalog
+from service.samples import Tool, check_samples, read_samples, same
+
+EXTRACTION = """output_mappings:
+  price:
+    extraction_methods:
+      - method: direct
+        field_mappings: {price: "$.price", note: "$.note"}
+"""
+CATALOG = Catalog.load({"price.yaml": EXTRACTION}, {})
+
+
+def write(folder: Path, **files: object) -> None:
+    """Files of `price`, `_` in a name standing for a dot."""
+    (folder / "price").mkdir(exist_ok=True)
+    for name, content in files.items():
+        text = content if isinstance(content, str) else json.dumps(content)
+        (folder / "price" / name.replace("_", ".")).write_text(text)
+
+
+@pytest.fixture
+def problems(tmp_path):
+    """What is wrong with files of `price`, a line each without the folder."""
+
+    def check(**files: object) -> list[str]:
+        write(tmp_path, **files)
+        samples, found = read_samples(tmp_path, 1_000)
+        found = sorted([*found, *check_samples(CATALOG, samples, [])])
+        return [
+            f"{p.file.removeprefix(f'{tmp_path.as_posix()}/')}:{p.line}: {p.what} — {p.hint}" for p in found
+        ]
+
+    return check
+
+
+def test_no_folder_no_samples(tmp_path):
+    """Nobody has to record any."""
+    assert read_samples(tmp_path / "samples", 1_000) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [
+        {"output_data": {"price": 1.50, "note": None}},
+        {"output_data": {"price": 1.5}},
+        {"status": "SUCCESS"},
+        {"status": "SUCCESS", "output_data": {"price": 1.5}, "error": None, "usage": {}, "explain": []},
+    ],
+)
+def test_expectations_that_hold(problems, expected):
+    """Values as they are; a field without a value may be left out; usage and explain are not compared."""
+    assert problems(a_json={"price": 1.5}, a_expected_json=expected) == []
+
+
+def test_failures_that_are_expected(problems):
+    """The error may be given in part, with or without its kind; or the status alone."""
+    assert (
+        problems(
+            a_json={},
+            a_expected_json={"status": "FAILED", "error": "no value for any of price, note"},
+            b_json={},
+            b_expected_json={"error": "ExtractionError: no value"},
+            c_json={},
+            c_expected_json={"status": "FAILED"},
+        )
+        == []
+    )
+
+
+def test_every_difference_is_named(problems):
+    """Field, what was expected and what came, in the field's line of the expectation."""
+    expected = '{\n"output_data": {\n"price": "1.5",\n"cost": 1\n}}'
+    first, second, third = problems(a_json={"price": 1.5, "note": "cheap"}, a_expected_json=expected)
+    assert first.startswith('price/a.expected.json:1: sample: note: expected no value, got "cheap" — ')
+    assert second.startswith('price/a.expected.json:3: sample: price: expected "1.5", got 1.5 — ')
+    assert third.startswith(
+        "price/a.expected.json:4: sample: expects the field 'cost', which the mapping does not have — known:"
+    )
+    assert "rowfleet try price " in first
+    assert first.endswith("price/a.expected.json")
+
+
+def test_a_status_or_an_error_that_is_another(problems):
+    """Both are shown, with the error of a row that was not expected to fail."""
+    wrong = problems(
+        a_json={},
+        a_expected_json={"output_data": {"price": 1}},
+        b_json={"price": 1},
+        b_expected_json={"status": "FAILED"},
+        c_json={},
+        c_expected_json={"error": "Not found"},
+    )
+    assert (
+        "status: expected SUCCESS, got FAILED (ExtractionError: no value for any of price, note" in wrong[0]
+    )
+    assert "status: expected FAILED, got SUCCESS" in wrong[1]
+    assert "error: expected 'Not found', got 'ExtractionError: no value" in wrong[2]
+
+
+def test_a_reply_alone_has_to_extract(problems):
+    """Without an expectation a row that succeeds is enough."""
+    assert problems(a_json={"price": 1}) == []
+    (wrong,) = problems(b_json={})
+    assert wrong.startswith("price/b.json:1: sample: ExtractionError: no value for any of price, note")
+    assert "say beside it that this is right" in wrong
+
+
+def test_an_expectation_alone(problems):
+    """There is no reply that it could be of."""
+    (wrong,) = problems(a_expected_json={"status": "FAILED"})
+    assert wrong == (
+        "price/a.expected.json:1: there is no reply for it — save the reply as a.json, or delete this file"
+    )
+
+
+def test_replies_that_are_text(tmp_path):
+    """X.txt is read as a worker reads it: text, unless it is JSON."""
+    write(tmp_path, a_txt="Price: 12\n", b_txt='{"price": 12}')
+    samples, found = read_samples(tmp_path, 1_000)
+    assert [sample.reply for sample in samples] == ["Price: 12\n", {"price": 12}]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a_json", '{\n"price": 1,\n}', "a.json:3: not JSON:"),
+        ("a_json", "x" * 1_001, "a.json:1: has more than the 1000 bytes"),
+        ("a_yaml", "price: 1", "a.yaml:1: is no sample — a reply is X.json or X.txt"),
+    ],
+)
+def test_files_that_are_no_samples(problems, name, content, words):
+    """Each is named with what it should be."""
+    assert words in "\n".join(problems(**{name: content}))
+
+
+@pytest.mark.parametrize(
+    ("expected", "words"),
+    [
+        ([], "an expectation is an object"),
+        ({}, "an expectation that expects nothing"),
+        ({"output": {}}, "unknown key 'output' in an expectation"),
+        ({"status": "OK"}, "'status' must be SUCCESS or FAILED"),
+        ({"status": []}, "'status' must be SUCCESS or FAILED"),
+        ({"output_data": []}, "'output_data' must be an object"),
+        ({"error": {}, "status": "FAILED"}, "'error' must be a text"),
+        ({"status": "SUCCESS", "error": "a"}, "a row that succeeds has no 'error'"),
+        ("{", "not JSON"),
+    ],
+)
+def test_expectations_that_are_none(problems, expected, words):
+    """The file and a form that is right are named."""
+    wrong = "\n".join(problems(a_json={"price": 1}, a_expected_json=expected))
+    assert words in wrong
+    assert wrong.startswith("price/a.expected.json:1: ")
+
+
+def test_folders(tmp_path):
+    """A file beside the folders and a folder of no mapping are named; notes and hidden files are not."""
+    write(tmp_path, a_json={"price": 1})
+    for name in ("README.md", ".DS_Store", "stray.json", "price/notes.md"):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "prize").mkdir()
+    (tmp_path / "prize" / "a.json").write_text("{}")
+    samples, found = read_samples(tmp_path, 1_000)
+    assert [problem.what for problem in found] == ["is no folder"]
+    (wrong,) = check_samples(CATALOG, samples, [])
+    assert wrong.file == (tmp_path / "prize").as_posix()
+    assert wrong.what == "samples of 'prize', and no mapping is called so"
+    assert wrong.hint == "did you mean 'price'?"
+
+
+def test_a_tool_that_no_sample_has(tmp_path):
+    """It is named where the mapping does, with the nearest that a reply has; without samples it is not."""
+    call = {"type": "tool_use", "id": "1", "name": "find_price", "input": {"price": 1}}
+    write(tmp_path, a_json={"price": 1, "messages": [{"role": "assistant", "content": [call]}]})
+    samples, _ = read_samples(tmp_path, 1_000)
+    right = Tool("find_price", "price.yaml", 5, frozenset({"price"}))
+    wrong = Tool("find_prize", "price.yaml", 6, frozenset({"price", "run"}))
+    elsewhere = Tool("find_prize", "other.yaml", 7, frozenset({"other"}))
+    (problem,) = check_samples(CATALOG, samples, [right, wrong, elsewhere])
+    assert (problem.file, problem.line) == ("price.yaml", 6)
+    assert problem.what == "no recorded sample has the tool 'find_prize'"
+    assert problem.hint.startswith("did you mean 'find_price'?; record a reply")
+
+
+@pytest.mark.parametrize(
+    ("expected", "got", "is_same"),
+    [
+        (1, 1.0, True),
+        (1.5, Decimal("1.50"), True),
+        (12345678901234567890, Decimal(12345678901234567890), True),
+        (0.1, Decimal("0.1000000000000000001"), False),
+        (1, True, False),
+        (False, 0, False),
+        ("1", 1, False),
+        (None, None, True),
+        (None, "", False),
+        ({"a": 1, "b": [1.0]}, {"b": [1], "a": Decimal(1)}, True),
+        ({"a": 1}, {"a": 1, "b": None}, False),
+        ([1, 2], [1], False),
+    ],
+)
+def test_values_are_compared_as_json(expected, got, is_same):
+    """Numbers by value, without loss; true is not 1; the order of keys does not count."""
+    assert same(expected, got) is is_same
+
+
+def test_an_expectation_nested_without_end(problems):
+    """It is a difference like any other."""
+    deep = '{"output_data": {"price": ' + "[" * 400 + "]" * 400 + "}}"
+    (wrong,) = problems(a_json={"price": 1}, a_expected_json=deep)
+    assert "price: expected " in wrong
