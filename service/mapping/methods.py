@@ -15,6 +15,7 @@ from service.mapping.expression import Expression, compile_expression, compile_t
 from service.mapping.forms import JmespathForm, MethodForm, PathForm, ResultsArrayForm, ToolForm, read_form
 from service.mapping.guards import Guards
 from service.mapping.problems import Flaw, Path, Report, suggest
+from service.mapping.transcript import ToolCall
 from service.mapping.transforms import text_of
 from service.model import Json
 
@@ -217,20 +218,30 @@ def _structured_output(form: ToolForm, _rules: Iterable[FieldRule]) -> Finder:
 
 
 def structured_output(tool: str) -> Finder:
-    """The arguments of the tool's last call, else its result that is JSON, else the envelope's own."""
+    """The arguments of the tool's last call, else its result that is JSON, else the envelope's own.
+
+    Where no tool is named: the envelope's own, else the arguments of the last call that nothing answers. The
+    arguments of a call that was answered are a question, not an output.
+    """
 
     def find(view: View) -> Json:
         transcript = view.transcript
         if tool and (call := transcript.last_call(tool)):
-            return _json(call.arguments) if isinstance(call.arguments, str) else call.arguments
+            return _arguments(call)
         result = transcript.last_result(tool) if tool else None
         if result is not None and isinstance(answer := _json(result.text), dict | list):
             return answer
         if transcript.structured is not None:
             return transcript.structured
+        if not tool and (call := transcript.unanswered_call()):
+            return _arguments(call)
         return Absent(f"no structured output of {tool!r}" if tool else "no structured output")
 
     return find
+
+
+def _arguments(call: ToolCall) -> Json:
+    return _json(call.arguments) if isinstance(call.arguments, str) else call.arguments
 
 
 def _no_result(view: View, tool: str) -> str:

@@ -78,6 +78,12 @@ class Transcript:
         """The last call of `tool` that has arguments."""
         return next((call for call in reversed(self.calls) if call.name == tool and call.arguments), None)
 
+    def unanswered_call(self) -> ToolCall | None:
+        """The last call with arguments that no result answers: how an agent hands over what it puts out."""
+        answered = {result.call_id for result in self.results}
+        calls = (call for call in reversed(self.calls) if call.arguments)
+        return next((call for call in calls if not call.id or call.id not in answered), None)
+
     def as_json(self) -> dict[str, Json]:
         """The transcript as Anthropic messages; normalising them gives this transcript again."""
         return {

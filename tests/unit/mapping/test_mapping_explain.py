@@ -54,7 +54,7 @@ def test_each_value_says_where_it_is_from_and_what_was_tried():
                     Tried("tool_result[0]", FIELDS["cabinet"], "'Not found' is in not_found"),
                     Tried("structured_output[1]", "c", "the path gives null"),
                 ),
-                "note | to_number",
+                "note | trim | to_number",
             ),
         ),
     )

@@ -108,6 +108,19 @@ def test_a_reply_that_is_no_conversation_is_structured_output():
     assert automatic(structured("x", "integer")).extract({"x": "1,234"}).values == {"x": 1234}
 
 
+def test_a_call_that_nothing_answers_is_structured_output():
+    """So agents hand over what they put out. What an answered call asked for is no output of the agent's."""
+    lookup = {"type": "tool_use", "id": "t1", "name": "lookup", "input": {"x": "1"}}
+    found = {"type": "tool_result", "tool_use_id": "t1", "content": "no number here"}
+    printed = {"type": "tool_use", "id": "t2", "name": "print_output", "input": {"x": "2"}}
+    asked = [{"role": "assistant", "content": [lookup]}, {"role": "user", "content": [found]}]
+    mapping = automatic(structured("x", "integer"))
+    done = {"messages": [*asked, {"role": "assistant", "content": [printed]}]}
+    assert mapping.extract(done).values == {"x": 2}
+    with pytest.raises(ExtractionError, match="no structured output"):
+        mapping.extract({"messages": asked})
+
+
 def test_with_a_mapping_the_schema_only_types():
     """The mapping extracts, also fields that the schema does not know; the schema's others are left out."""
     mapping = mapped({"n": "$.number", "free": "$.f"}, structured("n", "number"), structured("z", "string"))
