@@ -52,6 +52,7 @@ class Leases:
         self._held: dict[str, Lease] = {}
         self._settled: list[Lease] = []
         self._has_settled = asyncio.Event()
+        self._changing = asyncio.Lock()  # an extension that came after a release would hide the message again
 
     def __len__(self) -> int:
         return len(self._held)
@@ -87,22 +88,24 @@ class Leases:
 
     async def release(self, receipts: Sequence[str], delay_s: float) -> None:
         """Make messages visible after `delay_s`; where that fails, their time-out does it later."""
-        for batch in tens(receipts):
-            try:
-                await self._queue.extend(batch, delay_s)
-            except (RetryableError, AccessError) as error:
-                log.warning(
-                    "give_back_failed", queue=self._queue.name, reason=str(error), messages=len(batch)
-                )
+        async with self._changing:
+            for batch in tens(receipts):
+                try:
+                    await self._queue.extend(batch, delay_s)
+                except (RetryableError, AccessError) as error:
+                    log.warning(
+                        "give_back_failed", queue=self._queue.name, reason=str(error), messages=len(batch)
+                    )
 
     async def keep(self) -> None:
         """Extend every lease that is a sixth of its time old, for ever: each has several chances."""
         interval = self._visibility_s / 6
         while True:
             await self._clock.sleep(interval)
-            now = self._clock.monotonic()
-            due = [x for x in self._held.values() if not x.is_lost and now - x.renewed_at >= interval]
-            await asyncio.gather(*(self._extend(batch, now) for batch in tens(due)))
+            async with self._changing:
+                now = self._clock.monotonic()
+                due = [x for x in self._held.values() if not x.is_lost and now - x.renewed_at >= interval]
+                await asyncio.gather(*(self._extend(batch, now) for batch in tens(due)))
 
     async def delete_settled(self) -> None:
         """Delete what is settled, for ever, in full tens where more is about to come."""

@@ -7,6 +7,7 @@ queue, not for a guess.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
@@ -189,37 +190,34 @@ def _s3_record(record: object) -> dict[str, Any]:
     name = record.get("eventName")
     if not isinstance(name, str) or not name.removeprefix("s3:").startswith("ObjectCreated:"):
         return {}
-    try:
-        s3 = record["s3"]
-        entry = s3["object"]
-        return {
-            "bucket": _field(s3["bucket"], "name", str),
-            "key": unquote_plus(_field(entry, "key", str)),
-            "etag": str(entry.get("eTag", "")).strip('"'),
-            "version": str(entry.get("versionId") or ""),
-            "sequencer": str(entry.get("sequencer") or ""),
-            "size": int(entry.get("size") or 0),
-        }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise PoisonMessageError(f"an S3 event record without bucket and key ({error!r})") from None
+    return _created(
+        record.get("s3"), "an S3 event record", key_of=unquote_plus, etag="eTag", version="versionId"
+    )
 
 
 def _event_bridge_object(data: dict[str, Any]) -> dict[str, Any]:
     if data.get("detail-type") != "Object Created":
         return {}
+    # EventBridge does not encode the key
+    return _created(data["detail"], "an EventBridge event", key_of=str, etag="etag", version="version-id")
+
+
+def _created(
+    place: Any, what: str, *, key_of: Callable[[str], str], etag: str, version: str
+) -> dict[str, Any]:
+    """The object that an event announces. Raises PoisonMessageError where it names none."""
     try:
-        detail = data["detail"]
-        entry = detail["object"]
+        entry = place["object"]
         return {
-            "bucket": _field(detail["bucket"], "name", str),
-            "key": _field(entry, "key", str),  # EventBridge does not encode it
-            "etag": str(entry.get("etag", "")).strip('"'),
-            "version": str(entry.get("version-id") or ""),
+            "bucket": _field(place["bucket"], "name", str),
+            "key": key_of(_field(entry, "key", str)),
+            "etag": str(entry.get(etag, "")).strip('"'),
+            "version": str(entry.get(version) or ""),
             "sequencer": str(entry.get("sequencer") or ""),
             "size": int(entry.get("size") or 0),
         }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise PoisonMessageError(f"an EventBridge event without bucket and key ({error!r})") from None
+        raise PoisonMessageError(f"{what} without bucket and key ({error!r})") from None
 
 
 def _dropped(entry: dict[str, Any], incoming_prefix: str) -> tuple[Job, ...]:

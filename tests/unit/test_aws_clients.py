@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -88,14 +87,18 @@ async def test_answers_keep_their_metadata(clients: Clients) -> None:
 
 async def test_a_long_poll_does_not_delay_a_send(aws_options: AwsOptions, names: ResourceNames) -> None:
     """Receives have connections of their own: with one connection each, a send goes through at once."""
-    async with open_clients(replace(aws_options, max_connections=1)) as clients:
+    polled = asyncio.Event()
+
+    def on_call(_: str, operation: str) -> None:
+        if operation == "ReceiveMessage":
+            polled.set()
+
+    async with open_clients(replace(aws_options, max_connections=1), on_call) as clients:
         made = await clients.sqs.create_queue(QueueName=names.queue("rows"))
         queue = SqsQueue(clients, "rows", made["QueueUrl"])
         receiving = asyncio.create_task(queue.receive(1, wait_s=10, visibility_s=30))
-        await asyncio.sleep(0.05)
-        started = time.monotonic()
-        await queue.send([Outgoing("x")])
-        assert time.monotonic() - started < 5
+        await polled.wait()
+        await queue.send([Outgoing("x")])  # had it waited for the poll to end, the poll would be empty
         assert [message.body for message in await receiving] == ["x"]
 
 

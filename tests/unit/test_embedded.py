@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,7 @@ def until(condition: Callable[[], bool], timeout_s: float = 15.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
+        threading.Event().wait(0.02)
 
 
 def is_alive(pid: int) -> bool:
@@ -88,8 +89,8 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_it_dies_with_its_parent(number: signal.Signals) -> None:
     """However the parent ends, the endpoint does not outlive it."""
     script = (
-        "import time; from service.embedded import EmbeddedProcess\n"
-        "process = EmbeddedProcess.start(); print(process.pid, flush=True); time.sleep(60)"
+        "import signal; from service.embedded import EmbeddedProcess\n"
+        "process = EmbeddedProcess.start(); print(process.pid, flush=True); signal.pause()"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None

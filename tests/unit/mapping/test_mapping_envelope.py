@@ -37,28 +37,7 @@ ARGUMENTS = {
 }
 FOUND = {"exchange": "WHITEHALL", "cabinet": "Direct Exchange"}
 
-DESIGN = """
-output_mappings:
-  broadband-agent-rust:
-    type: "agent"
-    extraction_methods:
-      - method: "tool_result"
-        tool_name: "browser_broadband"
-        field_mappings:
-          exchange: "$.content | parse('Exchange: (.+)')"
-          cabinet: "$.content | parse('Cabinet: (.+)')"
-
-      - method: "structured_output"
-        tool_name: "print_output"
-        field_mappings:
-          exchange: "$.exchange"
-          cabinet: "$.cabinet"
-
-      - method: "jmespath"
-        paths:
-          exchange: "messages[-1].content[0].text"
-          transform: "parse_text"
-"""
+DESIGN = (Path(__file__).parents[3] / "mappings" / "examples.yaml").read_text("utf-8")
 """Verbatim from the original design."""
 
 BROADBAND = Catalog.load({"design.yaml": DESIGN}, {}).extractor("broadband-agent-rust")

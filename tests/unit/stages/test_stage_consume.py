@@ -27,6 +27,7 @@ class WatchedQueue(MemoryQueue):
         self.fail: dict[str, Exception] = {}
         self.lost: set[str] = set()
         self.hold: asyncio.Event | None = None
+        self.hold_extend: asyncio.Event | None = None
         self.polls = self.cancelled_polls = 0
 
     async def receive(self, limit, *, wait_s, visibility_s):
@@ -48,6 +49,8 @@ class WatchedQueue(MemoryQueue):
     async def extend(self, receipts, visibility_s):
         """Extend, except what is in `lost`."""
         self.extended.append((len(receipts), visibility_s))
+        if self.hold_extend is not None:
+            await self.hold_extend.wait()
         if "extend" in self.fail:
             raise self.fail["extend"]
         refused = set(await super().extend(receipts, visibility_s))
@@ -445,6 +448,22 @@ async def test_a_heartbeat_that_fails_is_repeated_in_time(lab, queue):
         handler.started[0].check_lease()
         assert len(handler.started) == 1
         handler.gate.set()
+
+
+async def test_a_message_is_not_hidden_again_by_an_extension_under_way(lab, queue):
+    """Giving back waits for the heartbeat's call: the other way round nobody would see it for long."""
+    await fill(lab, queue, 1)
+    handler = Handler(error=RetryableError("later"))
+    queue.hold_extend = asyncio.Event()
+    async with lab.consuming(lab.consumer(queue, handler, visibility_s=60)):
+        await lab.until(lambda: len(handler.started) == 1)
+        await lab.until(lambda: queue.extended == [(1, 60)], step_s=5)
+        handler.gate.set()
+        await lab.pass_time(1)
+        assert queue.extended == [(1, 60)]
+        queue.hold_extend.set()
+        await lab.until(lambda: len(queue.extended) == 2)
+        assert queue.extended == [(1, 60), (1, 2.0)]
 
 
 async def test_a_handler_can_see_that_its_lease_was_lost(lab, queue):
