@@ -132,7 +132,7 @@ def test_replies_that_are_text(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a_json", '{\n"price": 1,\n}', "a.json:3: not JSON:"),
+        ("a_json", '{\n"price": 1,\n"b" 2}', "a.json:3: not JSON:"),
         ("a_json", "x" * 1_001, "a.json:1: has more than the 1000 bytes"),
         ("a_yaml", "price: 1", "a.yaml:1: is no sample — a reply is X.json or X.txt"),
     ],
