@@ -89,13 +89,7 @@ class Leases:
     async def release(self, receipts: Sequence[str], delay_s: float) -> None:
         """Make messages visible after `delay_s`; where that fails, their time-out does it later."""
         async with self._changing:
-            for batch in tens(receipts):
-                try:
-                    await self._queue.extend(batch, delay_s)
-                except (RetryableError, AccessError) as error:
-                    log.warning(
-                        "give_back_failed", queue=self._queue.name, reason=str(error), messages=len(batch)
-                    )
+            await asyncio.gather(*(self._release(batch, delay_s) for batch in tens(receipts)))
 
     async def keep(self) -> None:
         """Extend every lease that is a sixth of its time old, for ever: each has several chances."""
@@ -116,6 +110,12 @@ class Leases:
             self._has_settled.clear()
             settled, self._settled = self._settled, []
             await asyncio.gather(*(self._delete(batch) for batch in tens(settled)))
+
+    async def _release(self, batch: Sequence[str], delay_s: float) -> None:
+        try:
+            await self._queue.extend(batch, delay_s)
+        except (RetryableError, AccessError) as error:
+            log.warning("give_back_failed", queue=self._queue.name, reason=str(error), messages=len(batch))
 
     async def _extend(self, batch: Sequence[Lease], now: float) -> None:
         try:
