@@ -38,6 +38,7 @@ from service.runs import Runs
 from service.settings import QueueSettings, Settings, user_environment
 from service.settle import Completion, SettleLimits, Settler
 from service.splitter import SplitLimits, Splitter
+from service.submit import Request, submit
 from service.telemetry import Metrics
 from service.web.health import serve_health
 from service.worker import Worker, WorkLimits
@@ -131,6 +132,18 @@ async def backend_on(clients: Clients, settings: Settings, metrics: Metrics) -> 
     )
 
 
+async def start(backend: Backend, request: Request, bucket: str) -> str:
+    """Start a run; its batch id. Local files go to `bucket`. Raises UsageError."""
+    return await submit(
+        request,
+        table=backend.table,
+        objects=backend.objects,
+        ingest=backend.ingest,
+        clock=backend.clock,
+        bucket=bucket,
+    )
+
+
 def count_calls(metrics: Metrics) -> Callable[[str, str], None]:
     """What counts every AWS call, under `aws_calls_{service}_{operation}`."""
 
@@ -196,7 +209,7 @@ def agent_opener(
             name=mapping.target.name,
             environ=variables,
             surroundings=Surroundings(
-                max_concurrency=min(mapping.execution.max_concurrency or most, most),
+                max_concurrency=mapping.execution.places(most),
                 max_reply_bytes=settings.http.max_reply_bytes,
                 search_path=str(Path.cwd()),
             ),

@@ -157,3 +157,11 @@ class LeaseLostError(RowfleetError):
 
 class AccessError(RowfleetError):
     """AWS refused the credentials or the permission; the text names the call and the remedy."""
+
+
+def first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """One error of a group, which is enough to act on and to say."""
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -15,12 +15,13 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from service import embedded
-from service.app import Backend, aws_options, backend_on, count_calls, serve, setup
+from service.app import Backend, aws_options, backend_on, count_calls, serve, setup, start
 from service.aws.clients import AwsOptions, open_clients
+from service.errors import first_of
 from service.mapping import Definition
 from service.model import BatchView
 from service.settings import Settings
-from service.submit import Request, fetch, follow, submit
+from service.submit import Request, fetch, follow
 from service.telemetry import Metrics
 
 POLL_WAIT_S = 1.0
@@ -105,15 +106,7 @@ async def _alongside(work: Coroutine[None, None, None], stop: asyncio.Event) -> 
                 stop.set()
                 await asyncio.wait({task})
     except BaseExceptionGroup as errors:
-        raise _single(errors) from None
-
-
-def _single(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What is worth saying of a group: its first error."""
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+        raise first_of(errors) from None
 
 
 async def run_file(
@@ -121,14 +114,7 @@ async def run_file(
 ) -> BatchView:
     """Submit and follow one file; the batch as it ended. Raises UsageError."""
     backend = local.backend
-    id_ = await submit(
-        request,
-        table=backend.table,
-        objects=backend.objects,
-        ingest=backend.ingest,
-        clock=backend.clock,
-        bucket=bucket,
-    )
+    id_ = await start(backend, request, bucket)
     final: BatchView | None = None
     async for final in follow(backend.table, backend.clock, id_):
         on_progress(final)

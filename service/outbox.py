@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import stamina
 
-from service.errors import AccessError, RetryableError, RowfleetError, ThrottledError
+from service.errors import AccessError, RetryableError, ThrottledError, first_of
 from service.ports import MESSAGE_BYTES, SEND_LIMIT, Outgoing, Queue
 
 SEND_TIMEOUT_S = 60.0
@@ -67,13 +67,4 @@ async def send_all(queue: Queue, messages: Iterable[Outgoing], *, concurrency: i
             for _ in range(concurrency):
                 group.create_task(drain())
     except* (RetryableError, AccessError) as errors:
-        raise first_error(errors) from None
-
-
-def first_error(errors: ExceptionGroup[RowfleetError]) -> RowfleetError:
-    """One error of a group, which is enough to act on."""
-    error: BaseException = errors
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, RowfleetError)
-    return error
+        raise first_of(errors) from None

@@ -102,7 +102,7 @@ class Runs:
         if batch.mapping_digest in self._targets:  # another batch of this mapping was faster
             return self._targets[batch.mapping_digest]
         mapping = definition.compile()
-        places = min(mapping.execution.max_concurrency or self._max_places, self._max_places)
+        places = mapping.execution.places(self._max_places)
         target = Target(mapping, self._open_agent(mapping), asyncio.Semaphore(places))
         self._targets[batch.mapping_digest] = target
         return target

@@ -132,6 +132,9 @@ class Settler:
         self._completion = completion
         self._limits = limits
         self._metrics = metrics
+        self._patiently = stamina.AsyncRetryingCaller(
+            attempts=None, timeout=limits.timeout_s, wait_initial=0.02, wait_max=5.0, wait_jitter=0.1
+        ).on(RetryableError)
         self._slot = slot
         self._tokens = tokens
         self._groups: dict[tuple[str, int], _Group] = {}
@@ -214,7 +217,8 @@ class Settler:
                 self._tokens(),
                 batch.ttl,
             )
-            duplicates = set(await self._attempt(commit))
+            # the same token for every repetition: an answer that was lost cannot make it count twice
+            duplicates = set(await self._patiently(self._table.commit, commit))
             if not duplicates:
                 self._metrics.count("commits")
                 self._metrics.observe("commit_rows", len(outcomes))
@@ -224,16 +228,6 @@ class Settler:
             self._metrics.count("duplicate_outcomes", len(duplicates))
             log.info("outcomes_already_committed", batch_id=batch.batch_id, rows=len(duplicates))
             outcomes = [outcome for index, outcome in enumerate(outcomes) if index not in duplicates]
-
-    async def _attempt(self, commit: Commit) -> Sequence[int]:
-        """The same token for every repetition: an answer that was lost cannot make it count twice."""
-        async for attempt in stamina.retry_context(
-            on=RetryableError, attempts=None, timeout=self._limits.timeout_s,
-            wait_initial=0.02, wait_max=5.0, wait_jitter=0.1,
-        ):  # fmt: skip
-            with attempt:
-                return await self._table.commit(commit)
-        raise AssertionError("stamina always returns or raises")
 
 
 def _pending(waiters: Iterable[_Waiter]) -> Iterator[asyncio.Future[BatchView | None]]:

@@ -24,7 +24,7 @@ from service.errors import (
 )
 from service.mapping import Definition, RowMapping
 from service.messages import Job, RowMessage, decode_ingest
-from service.model import Batch, Source, State, iso_time
+from service.model import Batch, State, iso_time
 from service.opening import Opener, OpenLimits, stored_definition
 from service.outbox import send_all
 from service.ports import MESSAGE_BYTES, Clock, Objects, Outgoing, Queue, Table
@@ -38,6 +38,10 @@ MAX_CUT_CELLS = MESSAGE_BYTES // 64
 
 READ_TIMEOUT_S = 120.0
 """A source that cannot be read for this long sends its ingest message back to the queue."""
+
+READING = stamina.AsyncRetryingCaller(
+    attempts=None, timeout=READ_TIMEOUT_S, wait_initial=0.1, wait_max=10.0
+).on(RetryableError)
 
 ROOM_POLL_S = 0.25
 """How often a splitter that waits for room in the rows queue looks."""
@@ -160,7 +164,7 @@ class Splitter:
         offset, size = batch.checkpoint.byte_offset, batch.source.size
         most = batch.limit if batch.limit is not None else size + 1
         while offset < size:
-            chunk = await self._read(batch.source, offset)
+            chunk = await READING(self._objects.read, batch.source, offset, self._limits.read_bytes)
             if not chunk:
                 raise SourceError(f"{batch.source.url} ended after {offset} of {size} bytes")
             offset += len(chunk)
@@ -170,14 +174,6 @@ class Splitter:
                 return
             yield records
         yield [record for record in reader.close() if record.number <= most]
-
-    async def _read(self, source: Source, offset: int) -> bytes:
-        async for attempt in stamina.retry_context(
-            on=RetryableError, attempts=None, timeout=READ_TIMEOUT_S, wait_initial=0.1, wait_max=10.0
-        ):
-            with attempt:
-                return await self._objects.read(source, offset, self._limits.read_bytes)
-        raise AssertionError("stamina always returns or raises")
 
     async def _send(
         self, batch: Batch, records: Sequence[Record], replay_until: int, delivery: Delivery

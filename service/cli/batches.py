@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from service import render
-from service.app import Backend, aws_options, connect
+from service.app import Backend, aws_options, connect, start
 from service.cli.console import EXIT_OK, call, err, exit_code, exit_with, out, print_json, print_line, say
 from service.cli.options import (
     BatchArgument,
@@ -24,7 +24,7 @@ from service.cli.options import (
 from service.model import BatchView, Outcome
 from service.settings import Settings
 from service.status import failed_row, failures, require, status_json
-from service.submit import Request, follow, readable, submit
+from service.submit import Request, follow, readable
 
 T = TypeVar("T")
 
@@ -50,14 +50,7 @@ def submit_(
         readable(source)
 
     async def work(backend: Backend) -> int:
-        id_ = await submit(
-            Request(source, mapping, execution_id, limit),
-            table=backend.table,
-            objects=backend.objects,
-            ingest=backend.ingest,
-            clock=backend.clock,
-            bucket=settings.bucket,
-        )
+        id_ = await start(backend, Request(source, mapping, execution_id, limit), settings.bucket)
         if not wait:
             if as_json:
                 print_json({"batch_id": id_})

@@ -65,6 +65,10 @@ class Execution:
     timeout_s: float = 60.0
     retry: RetryPolicy = field(default_factory=RetryPolicy)
 
+    def places(self, most: int) -> int:
+        """Calls in flight in a process that has room for `most`."""
+        return min(self.max_concurrency or most, most)
+
 
 @dataclass(frozen=True, slots=True)
 class CsvOptions:
