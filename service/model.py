@@ -22,6 +22,9 @@ ROW_DIGITS = 10
 MAX_ROWS = 10**ROW_DIGITS - 1
 MAX_ROUND = 999
 
+CHECKPOINT_ROWS = 2_000
+"""Rows between checkpoints of a split, unless set otherwise."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -142,7 +145,12 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The batch item. Times are ISO 8601 in UTC. `total` is None until the splitter seals the batch."""
+    """The batch item. Times are ISO 8601 in UTC. `total` is None until the splitter seals the batch.
+
+    `window` is the number of rows between checkpoints, fixed when the batch is opened: rows up to
+    `checkpoint.rows + window` may have been sent. After `deadline_at`, where there is one, what has no
+    outcome becomes FAILED.
+    """
 
     tool_name: str
     execution_id: str
@@ -160,6 +168,8 @@ class Batch:
     partitions: int = 1
     limit: int | None = None
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    window: int = CHECKPOINT_ROWS
+    deadline_at: str = ""
     created_at: str = ""
     updated_at: str = ""
     finished_at: str = ""

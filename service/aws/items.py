@@ -16,6 +16,7 @@ from typing import Any
 from service.aws.values import Item, Value, decode, decode_number, depth_of, encode, size_of
 from service.errors import BatchRejectedError, RowRejectedError, RowTooLargeError
 from service.model import (
+    CHECKPOINT_ROWS,
     Batch,
     BatchView,
     Checkpoint,
@@ -95,6 +96,8 @@ def batch_item(batch: Batch) -> Item:
         "provenance": encode(batch.provenance),
         "partitions": encode(batch.partitions),
         "checkpoint": checkpoint_value(batch.checkpoint),
+        "window": encode(batch.window),
+        "deadline_at": encode(batch.deadline_at),
         "created_at": encode(batch.created_at),
         "updated_at": encode(batch.updated_at),
         "finished_at": encode(batch.finished_at),
@@ -165,6 +168,8 @@ def batch_of(item: Item) -> Batch:
         partitions=values["partitions"],
         limit=values.get("limit"),
         checkpoint=Checkpoint(**values["checkpoint"]),
+        window=values.get("window", CHECKPOINT_ROWS),
+        deadline_at=values.get("deadline_at", ""),
         created_at=values["created_at"],
         updated_at=values["updated_at"],
         finished_at=values["finished_at"],
