@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: setup demo test fuzz lint types imports check json-schema lock bench clean help
+.PHONY: setup demo test simulate replay fuzz lint types imports check json-schema lock chaos bench bench-memory clean help
 .DEFAULT_GOAL := help
 
 help: ## list what can be made
@@ -25,10 +25,28 @@ demo: $(READY) ## run the main job on real input, on this machine
 test: $(READY) ## the whole test suite
 	@$(BIN)/python -m pytest
 
+SEEDS ?= 2000
+START ?= 0
+JOBS  ?= 2
+simulate: $(READY) ## many simulated worlds (SEEDS=100000 for a night; START=, JOBS=)
+	@$(BIN)/python -m tests.simulation.simulate --seeds $(SEEDS) --start $(START) --jobs $(JOBS)
+
+replay: $(READY) ## one simulated world, step by step (SEED=123)
+	@$(BIN)/python -m tests.simulation.simulate --seed $(SEED) --ablation "$(ABLATION)" --trace
+
 FUZZ_EXAMPLES ?= 1000
 fuzz: $(READY) ## a minute of arbitrary files and replies (FUZZ_EXAMPLES=100000 for a night)
 	@FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest --hypothesis-profile=fuzz --timeout 0 \
 	  tests/unit/mapping/test_mapping_fuzz.py tests/unit/mapping/test_mapping_envelope_properties.py
+
+SECONDS ?= 60
+TIMES ?= 10
+ROWS ?= 5000
+WORKERS ?= 3
+SEED ?= 1
+chaos: $(READY) ## real processes, real kills, spoiled calls: SECONDS=60 TIMES=10 ROWS=5000 WORKERS=3 SEED=1
+	@$(BIN)/python -m tests.chaos --seconds $(SECONDS) --times $(TIMES) --rows $(ROWS) --workers $(WORKERS) \
+	  --seed $(SEED)
 
 lint: $(READY) ## ruff
 	@$(BIN)/ruff check .
@@ -44,6 +62,9 @@ check: lint types imports test ## everything CI asks for
 
 bench: $(READY) ## rows per second, calls per row, memory: ratios in one run
 	@$(BIN)/python benchmarks/pipeline.py
+
+bench-memory: $(READY) ## a worker's memory with a deep queue and large replies, against its bound
+	@$(BIN)/python benchmarks/memory.py
 
 json-schema: $(READY) ## JSON Schemas of mapping and schema files, for editors
 	@for kind in mapping schema; do \

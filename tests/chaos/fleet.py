@@ -1,0 +1,179 @@
+"""The `rowfleet serve` processes of a chaos run: started, killed, drained, frozen, and started again."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from tests.acceptance.support import Deployment, Running
+from tests.chaos.plan import Act
+
+VISIBILITY_S = 5
+DRAIN_S = 10
+END_S = DRAIN_S + 40
+"""A process told to stop has ended by then: its drain, and calls that give up at their own limits."""
+
+SETTINGS = {
+    "ROWFLEET_INGEST__VISIBILITY_TIMEOUT_S": str(VISIBILITY_S),
+    "ROWFLEET_ROWS__VISIBILITY_TIMEOUT_S": str(VISIBILITY_S),
+    "ROWFLEET_RESULTS__VISIBILITY_TIMEOUT_S": str(VISIBILITY_S),
+    "ROWFLEET_AWS__READ_TIMEOUT_S": "2",
+    "ROWFLEET_AWS__CONNECT_TIMEOUT_S": "1",
+    "ROWFLEET_DRAIN_TIMEOUT_S": str(DRAIN_S),
+    "ROWFLEET_WORKER__INLINE_WAIT_S": "2",
+    "ROWFLEET_WORKER__MAX_INFLIGHT_ROWS": "32",
+    "ROWFLEET_WORKER__MAX_HELD_ROWS": "200",
+    "ROWFLEET_SPLIT__CHECKPOINT_ROWS": "100",
+    "ROWFLEET_SPLIT__MAX_QUEUED_ROWS": "300",
+    "ROWFLEET_SPLIT__PARTITION_BYTES": "8192",
+    "ROWFLEET_AGGREGATE__PART_BYTES": str(5 * 2**20),
+    "ROWFLEET_AGGREGATE__PAGE_ROWS": "200",
+}
+"""Small windows and short times, so that a minute holds what otherwise takes a day."""
+
+CANNOT_START = 2
+"""A process that cannot reach AWS when it starts says so in a line; its supervisor starts another."""
+
+BUGS = frozenset({"handler_crashed", "settle_crashed", "counters_exceed_total", "counters_differ_from_rows"})
+"""Events that no fault of the world explains."""
+
+
+class State(Enum):
+    """Where a process is in its life."""
+
+    STARTING = auto()
+    UP = auto()
+    FROZEN = auto()
+    ENDING = auto()
+
+
+@dataclass
+class Member:
+    """One place of the fleet and the process that fills it at present. `until` ends FROZEN and ENDING."""
+
+    running: Running
+    state: State = State.STARTING
+    since: float = field(default_factory=time.monotonic)
+    until: float = 0.0
+
+
+class Fleet:
+    """`size` processes with every role, kept at that number as a container service would."""
+
+    def __init__(self, deployment: Deployment, endpoint_url: str, size: int) -> None:
+        self._deployment = deployment
+        self._endpoint_url = endpoint_url
+        self._ended: list[Running] = []
+        self.done: Counter[str] = Counter()
+        self.problems: list[str] = []
+        self.longest_end_s = 0.0
+        self._members = [Member(self._start()) for _ in range(size)]
+
+    def act(self, act: Act, pick: float) -> bool:
+        """Do it to one of the processes that can bear it; `pick` in [0, 1) says to which. False: to none."""
+        states = {State.UP, State.STARTING} if act is Act.KILL else {State.UP}
+        able = [member for member in self._members if member.state in states]
+        if not able:
+            return False
+        member, now = able[int(pick * len(able))], time.monotonic()
+        process = member.running.process
+        self.done[act] += 1
+        if act is Act.KILL:
+            process.kill()
+            process.wait()
+            self._replace(member)
+        elif act is Act.TERM:
+            process.terminate()
+            member.state, member.since, member.until = State.ENDING, now, now + END_S
+        else:
+            process.send_signal(signal.SIGSTOP)
+            member.state, member.until = State.FROZEN, now + VISIBILITY_S * (1.3 + pick)
+        return True
+
+    def tend(self) -> None:
+        """Wake who was frozen long enough, and fill the places of those that ended."""
+        for member in self._members:
+            code = member.running.process.poll()
+            if code is not None:
+                self._has_ended(member, code)
+            elif member.state is State.STARTING and member.running.events("service_started"):
+                member.state = State.UP
+            elif member.state is State.FROZEN and time.monotonic() >= member.until:
+                self._wake(member)
+            elif member.state is State.ENDING and time.monotonic() >= member.until:
+                self.problems.append(f"SIGTERM: it still runs after {END_S:g} s")
+                member.running.process.kill()
+
+    def wake_all(self) -> None:
+        """Let everyone go on."""
+        for member in self._members:
+            if member.state is State.FROZEN:
+                self._wake(member)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether every place is filled by a process that works."""
+        self.tend()
+        return all(member.state is State.UP for member in self._members)
+
+    def stop(self) -> None:
+        """SIGTERM to all, each of which has to exit 0."""
+        for member in self._members:
+            member.running.process.terminate()
+        for member in self._members:
+            code = member.running.finish(END_S).code
+            if code != 0:
+                self.problems.append(f"SIGTERM at the end: exit {code}: {_tail(member.running)}")
+            self._ended.append(member.running)
+        self._members.clear()
+
+    def logs(self) -> Iterator[Running]:
+        """Every process there was."""
+        yield from self._ended
+        yield from (member.running for member in self._members)
+
+    def count_events(self) -> Counter[str]:
+        """How often each event was logged; what is no clean log becomes a problem."""
+        counted: Counter[str] = Counter()
+        for running in self.logs():
+            if "Traceback" in running.stderr:
+                self.problems.append(f"a traceback: {_tail(running, around='Traceback')}")
+            for event in running.all_events():
+                counted[event["event"]] += 1
+                if event["event"] in BUGS:
+                    self.problems.append(f"logged: {event}")
+        return counted
+
+    def _start(self) -> Running:
+        return self._deployment.start("serve", AWS_ENDPOINT_URL=self._endpoint_url, **SETTINGS)
+
+    def _replace(self, member: Member) -> None:
+        self._ended.append(member.running)
+        member.running, member.state, member.since = self._start(), State.STARTING, time.monotonic()
+
+    def _wake(self, member: Member) -> None:
+        member.running.process.send_signal(signal.SIGCONT)
+        member.state = State.UP
+
+    def _has_ended(self, member: Member, code: int) -> None:
+        if member.state is State.ENDING:
+            self.longest_end_s = max(self.longest_end_s, time.monotonic() - member.since)
+            if code != 0:
+                self.problems.append(f"SIGTERM: exit {code}: {_tail(member.running)}")
+        elif member.state is State.STARTING:
+            self.done["could not start"] += 1
+            if code != CANNOT_START:
+                self.problems.append(f"it did not start, exit {code}: {_tail(member.running)}")
+        else:
+            self.problems.append(f"it ended by itself, exit {code}: {_tail(member.running)}")
+        self._replace(member)
+
+
+def _tail(running: Running, around: str = "") -> str:
+    text = running.stderr
+    at = max(0, text.find(around) - 300) if around else max(0, len(text) - 1_500)
+    return text[at : at + 3_000]

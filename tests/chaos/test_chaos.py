@@ -1,0 +1,111 @@
+"""Real processes, killed, drained and frozen behind a proxy that spoils calls; `make chaos` does more."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.agent import answer
+from tests.chaos.driver import run
+from tests.chaos.plan import Act, Plan
+from tests.chaos.verdict import check_same, timeless
+
+SHORT = Plan(seed=5, seconds=22, rows=1_500, workers=3)
+
+
+@pytest.mark.timeout(480)
+def test_nothing_is_lost_doubled_or_changed(tmp_path: Path) -> None:
+    """After chaos every batch ends by itself; rows, counters and files are those of a quiet run."""
+    report = run(SHORT, tmp_path)
+    assert all(report.acts[act] for act in (Act.KILL, Act.TERM, Act.STOP)), report.line()
+    assert sum(report.faults.values()) > 20, report.line()
+
+
+# -- the plan --------------------------------------------------------------------------------------------
+
+
+def test_a_plan_follows_from_its_seed() -> None:
+    """The same seed makes the same files and does the same; another one does not."""
+    again, other = replace(SHORT), replace(SHORT, seed=6)
+    assert again.jobs() == SHORT.jobs()
+    assert list(again.acts()) == list(SHORT.acts())
+    assert other.jobs() != SHORT.jobs()
+    assert list(other.acts()) != list(SHORT.acts())
+
+
+def test_a_plan_holds_every_kind_of_file_and_act() -> None:
+    """An empty batch, one of a single row, small and large ones; every act in a minute; all within time."""
+    plan = Plan(seed=1, seconds=60, rows=5_000, workers=3)
+    rows = [job.rows for job in plan.jobs()]
+    assert rows[0] == 5_000
+    assert {0, 1} < set(rows)
+    assert max(rows[1:]) > 40
+    acts = list(plan.acts())
+    assert set(Counter(act for _, act in acts)) == set(Act)
+    assert all(0 < at_s < plan.seconds for at_s, _ in acts)
+    assert all(0 <= job.at_s < plan.seconds for job in plan.jobs())
+
+
+def test_the_agent_answers_by_the_row_alone() -> None:
+    """Only a busy row's first call differs from every other call of the row."""
+    for name in ("row 1", "bad 2"):
+        body = {"name": name, "width": "3"}
+        assert answer(body, is_first=True) == answer(body, is_first=False)
+    busy = {"name": "busy 3", "width": "2"}
+    assert answer(busy, is_first=True)[0] == 503
+    assert answer(busy, is_first=False) == (200, {"category": "BUSY 3.."})
+
+
+# -- the verdict -----------------------------------------------------------------------------------------
+
+OUTPUT = (
+    b"input_n,output_category,_status,_execution_time_ms,_timestamp,_error\r\n"
+    b"1,ONE,SUCCESS,17,2026-11-24T15:00:00.000Z,\r\n"
+)
+MANIFEST = {
+    "total": 1,
+    "agent_ms": 17,
+    "started_at": "2026-11-24T15:00:00.000Z",
+    "last_outcome_at": "2026-11-24T15:00:01.000Z",
+    "files": [{"name": "output.csv", "rows": 1, "bytes": 100, "sha256": "aa"}],
+}
+
+
+def manifest(**changes: object) -> bytes:
+    return json.dumps(MANIFEST | changes).encode()
+
+
+def test_times_alone_make_no_difference() -> None:
+    """Other times in output.csv, and what follows from them in the manifest, compare equal."""
+    later = OUTPUT.replace(b"17,2026-11-24T15:00:00", b"9999,2026-11-25T16:01:02")
+    assert timeless("output.csv", later) == timeless("output.csv", OUTPUT)
+    file = {"name": "output.csv", "rows": 1, "bytes": 102, "sha256": "bb"}
+    other = manifest(agent_ms=9_999, started_at="x", last_outcome_at="y", files=[file])
+    assert timeless("manifest.json", other) == timeless("manifest.json", manifest())
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("output.csv", OUTPUT.replace(b"ONE", b"TWO")),
+        ("output.csv", OUTPUT.replace(b"SUCCESS", b"FAILED")),
+        ("output.csv", OUTPUT + OUTPUT.splitlines(keepends=True)[1]),
+        ("output.csv", OUTPUT.splitlines(keepends=True)[0]),
+        ("manifest.json", manifest(total=2)),
+        ("manifest.json", manifest(files=[])),
+        ("failures.csv", b"n,_error\r\n1,other\r\n"),
+    ],
+)
+def test_any_other_difference_is_found(name: str, data: bytes) -> None:
+    """A changed, doubled or missing row, another count, another failure."""
+    quiet = {"output.csv": OUTPUT, "manifest.json": manifest(), "failures.csv": b"n,_error\r\n1,no\r\n"}
+    job = SHORT.jobs()[0]
+    check_same(job, dict(quiet), quiet)
+    with pytest.raises(AssertionError):
+        check_same(job, quiet | {name: data}, quiet)
+    with pytest.raises(AssertionError):
+        check_same(job, {key: value for key, value in quiet.items() if key != name}, quiet)

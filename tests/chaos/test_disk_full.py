@@ -1,0 +1,111 @@
+"""A disk with no room left: what is written is whole, what is not is said, and an earlier file stays.
+
+A small tmpfs is the disk where this user may mount one; the tests are skipped elsewhere, and a limit on the
+size of files stands in for it in `test_cli_bad_input`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.support import Cli, people, table
+from tests.acceptance.test_cli_local import exports
+
+FULL = os.strerror(errno.ENOSPC)
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Iterator[Cli]:
+    """A folder with a mapping whose replies take 10 kB each."""
+    made = Cli(tmp_path, {"PYTHONDONTWRITEBYTECODE": "1"})
+    made.mapping("big", "invoke: python, function: 'agent_mod:answer'")
+    made.write("agent_mod.py", "def answer(row):\n    return {'category': 'x' * 10_000}\n")
+    made.write("in.csv", people(30))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=256k", "rowfleet-test", str(place)]
+    try:
+        done = subprocess.run(["mount", *options], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no mount command")
+    if done.returncode:
+        pytest.skip(f"no tmpfs may be mounted here: {done.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_run_on_a_full_disk(cli: Cli, disk: Path) -> None:
+    """One line names the file, the cause and where the results are: 2. Earlier results stay as they were."""
+    earlier = {"out.csv": "old\n", "out.manifest.json": "{}\n", "out.failures.csv": "old failures\n"}
+    for name, content in earlier.items():
+        (disk / name).write_text(content)
+    done = cli("run", "in.csv", "--mapping", "big", "--out", disk / "out.csv")
+    assert done.code == 2, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("rowfleet:")]
+    (spare,) = cli.temp.glob("rowfleet-results-*")
+    for word in (str(disk / "out.csv"), FULL, str(spare), "make room"):
+        assert word in line
+    assert "Traceback" not in done.stderr
+    assert len(table(spare / "out.csv")) == 30
+    assert names(spare) == {"out.csv", "out.manifest.json"}
+    assert {path.name: path.read_text() for path in disk.iterdir()} == earlier
+
+
+def test_run_where_everything_is_full(cli: Cli, disk: Path) -> None:
+    """Also the temporary folder: one line says that the results are lost, and no half file is anywhere: 2."""
+    (disk / "temp").mkdir()
+    endpoint_needs = str(disk / "temp")
+    done = cli("run", "in.csv", "--mapping", "big", "--out", disk / "out.csv", TMPDIR=endpoint_needs)
+    assert done.code == 2, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("rowfleet:")]
+    for word in (str(disk / "out.csv"), FULL, "lost", "--out"):
+        assert word in line
+    assert "Traceback" not in done.stderr
+    assert not [path for path in disk.rglob("*") if path.is_file()]
+
+
+def test_local_whose_data_do_not_fit(cli: Cli, disk: Path) -> None:
+    """What could not be saved is named at the end: 2. What an earlier run saved is not damaged by it."""
+    first = cli.start("local", "--port", 0, "--data", disk / "data")
+    variables = exports(first)
+    cli.write("small.csv", people(2))
+    kept = cli("submit", "small.csv", "--mapping", "big", "--wait", "--json", **variables)
+    assert kept.code == 0, kept.stderr
+    done = first.stop()
+    assert done.code == 0, done.stderr
+
+    second = cli.start("local", "--port", 0, "--data", disk / "data")
+    variables = exports(second)
+    more = cli("submit", "in.csv", "--mapping", "big", "--wait", "--json", **variables)
+    assert more.code == 0, more.stderr
+    assert more.json["succeeded"] == 30
+    done = second.stop()
+    assert done.code == 2, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("rowfleet:")]
+    for word in ("could not save", "dynamodb", str(disk / "data"), FULL, "--data"):
+        assert word in line
+    assert "Traceback" not in done.stderr
+
+    third = cli.start("local", "--port", 0, "--data", disk / "data", "--roles", "none")
+    variables = exports(third)
+    again = cli("status", kept.json["batch_id"], "--json", **variables)
+    assert again.code == 0, again.stderr
+    assert again.json == kept.json
+    third.stop()
