@@ -1,0 +1,224 @@
+"""Every safeguard switched off, in the simulation only: what remains has to break an invariant.
+
+Each ablation says in its docstring what is missing. Production code has no switch for any of this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from service.aws.items import row_items
+from service.aws.values import Item
+from service.consume import Delivery, Handler
+from service.messages import AggregateMessage
+from service.model import Batch, BatchView, Commit, Counts, Outcome, State, iso_time
+from service.outbox import send_all
+from service.ports import LeaseAnswer, Outgoing
+from service.settle import Completion, Settler
+from tests.simulation.fleet import Parts, Process
+from tests.simulation.network import FaultyQueue, FaultyTable
+from tests.simulation.truth import TruthTable
+
+
+class _AnyRow(TruthTable):
+    def _is_taken(self, commit: Commit, index: int, row: Item) -> bool:
+        return False
+
+
+class _AnyRound(TruthTable):
+    def _is_taken(self, commit: Commit, index: int, row: Item) -> bool:
+        stored = self._rows[row["batch_id"]["S"]].get(commit.outcomes[index].number)
+        return stored is not None and int(stored["round"]["N"]) == commit.round
+
+
+class _CountLater(TruthTable):
+    async def commit(self, commit: Commit) -> Sequence[int]:
+        rows = row_items(commit)
+        await asyncio.sleep(0)
+        if taken := [index for index, row in enumerate(rows) if self._is_taken(commit, index, row)]:
+            return taken
+        for outcome, row in zip(commit.outcomes, rows, strict=True):
+            self._put(row["batch_id"]["S"], outcome.number, row)
+        return ()
+
+
+class _CountAfterwards(FaultyTable):
+    async def commit(self, commit: Commit) -> Sequence[int]:
+        """Put the rows, then count them, as two calls."""
+        network, truth = self._network, self._truth
+        taken = await network.call("commit", "table.put", (commit,), lambda: truth.commit(commit))
+        if not taken:
+
+            async def count() -> None:
+                await asyncio.sleep(0)
+                slots = truth._counts[commit.batch_id, commit.round]
+                slots[commit.slot] = slots.get(commit.slot, Counts()) + commit.counts
+
+            await network.call("commit", "table.count", (commit,), count)
+        return taken
+
+
+class _NewTokens(FaultyTable):
+    def __getattr__(self, method: str) -> Callable[..., object]:
+        call = super().__getattr__(method)
+        if method != "commit":
+            return call
+
+        async def commit(commit: Commit) -> object:
+            self._uses = self.__dict__.get("_uses", 0) + 1
+            return await call(replace(commit, token=f"{commit.token[:24]}{self._uses:012d}"))
+
+        return commit
+
+
+class _EverybodysLease(FaultyTable):
+    async def lease(self, batch_id: str, **_: object) -> LeaseAnswer:
+        """Yes."""
+        return LeaseAnswer(is_ours=True)
+
+
+class _NoCheckOfDuplicates(Settler):
+    async def settle(self, batch: Batch, number: int, outcome: Outcome | None) -> BatchView | None:
+        """Take a row that is known to be committed for settled."""
+        return None if outcome is None else await super().settle(batch, number, outcome)
+
+
+class _ClaimFirst(Completion):
+    async def check(self, batch_id: str) -> BatchView | None:
+        """Claim, then send."""
+        view = await self._table.read(batch_id)
+        if view is not None and view.batch.state is State.RUNNING and view.is_complete:
+            await self._claim_and_send(view.batch, State.RUNNING)
+        return view
+
+    async def _claim_and_send(self, batch: Batch, state: State) -> None:
+        now = iso_time(self._clock.now_ms())
+        claimed = await self._table.move(
+            batch.batch_id, expected=state, round=batch.round, to=State.AGGREGATING, now=now
+        )
+        if claimed:
+            await send_all(self._queue, [Outgoing(AggregateMessage(batch.batch_id, batch.round).encode())])
+
+
+class _NoSeal(_ClaimFirst):
+    async def check(self, batch_id: str) -> BatchView | None:
+        """Complete is what is done of what was sent so far."""
+        view = await self._table.read(batch_id)
+        if view is not None and view.batch.state is State.SPLITTING:
+            if view.batch.checkpoint.rows and view.counts.done >= view.batch.checkpoint.rows:
+                await self._claim_and_send(view.batch, State.SPLITTING)
+            return view
+        return await Completion.check(self, batch_id)
+
+
+class _NoHeartbeat(FaultyQueue):
+    async def extend(self, receipts: Sequence[str], visibility_s: float) -> Sequence[int]:
+        """Give back only."""
+        if visibility_s >= 15.0:
+            return ()
+        return await super().extend(receipts, visibility_s)
+
+
+class _NoMarks(FaultyQueue):
+    async def send(self, messages: Sequence[Outgoing]) -> Sequence[int]:
+        """Take the replay mark off."""
+        plain = [replace(m, body=m.body.replace(',"replay":true', "")) for m in messages]
+        return await super().send(plain)
+
+
+class NoRowCondition(Parts):
+    """A row is put whether or not it has an outcome."""
+
+    truth_table = _AnyRow
+
+
+class NoRoundFence(Parts):
+    """A row is put unless it has an outcome of exactly this round."""
+
+    truth_table = _AnyRound
+
+
+class NoCounterInTransaction(Parts):
+    """Rows are put, and counted in a second call."""
+
+    truth_table = _CountLater
+    table = _CountAfterwards
+
+
+class NoCheckAfterDuplicate(Parts):
+    """A row that was committed already is deleted without a completion check."""
+
+    settler = _NoCheckOfDuplicates
+
+
+class ClaimBeforeSend(Parts):
+    """The batch is claimed, and the trigger sent afterwards."""
+
+    completion = _ClaimFirst
+
+
+class NoSeal(Parts):
+    """A batch counts as complete when what was sent so far is done."""
+
+    completion = _NoSeal
+
+
+class NoHeartbeat(Parts):
+    """Leases are never extended."""
+
+    queue = _NoHeartbeat
+
+
+class NoReplayMarks(Parts):
+    """Rows that may have been sent before do not say so."""
+
+    queue = _NoMarks
+
+
+class NoSweeper(Parts):
+    """Dead letters are drained, but nobody sweeps."""
+
+    sweeps = False
+
+
+class NoDrain(Parts):
+    """Somebody sweeps, but dead letters stay."""
+
+    drains = False
+
+
+class NoLease(Parts):
+    """Every aggregator that asks for the lease gets it."""
+
+    table = _EverybodysLease
+
+
+class NoCommitToken(Parts):
+    """A commit is repeated under another token."""
+
+    table = _NewTokens
+
+
+class DeleteFirst(Parts):
+    """A row's message is deleted as soon as it is received."""
+
+    def handler(self, process: Process, handle: Handler) -> Handler:
+        """Delete, then handle."""
+
+        async def deleting(delivery: Delivery) -> None:
+            await process.queue("rows").delete([delivery.message.receipt])
+            await handle(delivery)
+
+        return deleting
+
+
+ABLATIONS: Mapping[str, type[Parts]] = {
+    kind.__name__: kind
+    for kind in (
+        NoRowCondition, NoRoundFence, NoCounterInTransaction, NoCheckAfterDuplicate, ClaimBeforeSend, NoSeal,
+        NoHeartbeat, NoReplayMarks, NoSweeper, NoDrain, NoLease, NoCommitToken, DeleteFirst,
+    )
+}  # fmt: skip
+"""By name."""

@@ -1,0 +1,265 @@
+"""One process of a world: the real stages of a role, on the network, with a life of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from service.aggregator import AggregateLimits, Aggregator
+from service.claims import Claims
+from service.clock import SystemClock
+from service.consume import ConsumeLimits, Consumer, Handler
+from service.deadletters import DeadLetterLimits, DeadLetters
+from service.opening import OpenLimits
+from service.payloads import PayloadLimits, Payloads
+from service.recovery import Recovery, RecoveryLimits
+from service.runs import Runs
+from service.settle import Completion, SettleLimits, Settler
+from service.splitter import SplitLimits, Splitter
+from service.sweeper import Sweeper, SweepLimits, SweptQueues
+from service.telemetry import Metrics
+from service.worker import Worker, WorkLimits
+from tests.simulation.agent import DEFINITIONS, Agents, SimulatedAgent
+from tests.simulation.faults import Faults
+from tests.simulation.loop import Owner, VirtualLoop
+from tests.simulation.network import FaultyObjects, FaultyQueue, FaultyTable, Network
+from tests.simulation.scenario import Scenario
+from tests.simulation.trace import Trace
+from tests.simulation.truth import TruthObjects, TruthQueue, TruthTable
+from tests.simulation.watch import Watch
+
+RESEND_AFTER_S = 900.0
+"""When a sweeper sends rows again whatever is in the queue: soon, so that no world is long."""
+
+
+class SkewedClock(SystemClock):
+    """The loop's time, with a wall clock that is `skew_s` off."""
+
+    def __init__(self, loop: VirtualLoop, start_ms: int, skew_s: float) -> None:
+        self._loop = loop
+        self._start_ms = start_ms + round(skew_s * 1000)
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970, as this process believes."""
+        return self._start_ms + round(self._loop.time() * 1000)
+
+    def monotonic(self) -> float:
+        """Virtual seconds."""
+        return self._loop.time()
+
+
+@dataclass(slots=True)
+class Stage:
+    """What all processes of a world share."""
+
+    scenario: Scenario
+    loop: VirtualLoop
+    faults: Faults
+    trace: Trace
+    watch: Watch
+    table: TruthTable
+    objects: TruthObjects
+    queues: dict[str, TruthQueue]
+    agents: Agents
+    start_ms: int
+    parts: Parts
+
+
+class Parts:
+    """The parts of a process that an ablation replaces; these are the real ones."""
+
+    completion: type[Completion] = Completion
+    settler: type[Settler] = Settler
+    table: type[FaultyTable] = FaultyTable
+    queue: type[FaultyQueue] = FaultyQueue
+    truth_table: type[TruthTable] = TruthTable
+    sweeps = True
+    drains = True
+
+    def handler(self, process: Process, handle: Handler) -> Handler:
+        """The worker's handler."""
+        return handle
+
+
+class Process:
+    """A process that plays one role, from its start to its end. Restarting makes another one."""
+
+    def __init__(self, stage: Stage, role: str, name: str, skew_s: float) -> None:
+        self.role = role
+        self.owner = Owner(name)
+        self.watch = stage.watch
+        self.stop_asked_at: float | None = None
+        self.is_over = False
+        self.metrics = Metrics()
+        self.on_end: Callable[[], None] = lambda: None
+        self._stage = stage
+        self._random = random.Random(zlib.crc32(f"{stage.scenario.seed} {name}".encode()))
+        self._clock = SkewedClock(stage.loop, stage.start_ms, skew_s)
+        self._network = Network(stage.loop, stage.faults, stage.trace, self)
+        self._numbers = itertools.count(1)
+        self._stop = asyncio.Event()
+        parts = stage.parts
+        self._table = parts.table(stage.table, self._network)
+        self._objects = FaultyObjects(stage.objects, self._network)
+        self._queues = {name_: parts.queue(queue, self._network) for name_, queue in stage.queues.items()}
+        self._completion = parts.completion(self._table, self._queues["aggregate"], self._clock)
+
+    def start(self) -> None:
+        """Begin."""
+        self._stage.trace.add(self.owner.name, "started")
+        self.task = self._stage.loop.spawn(self.owner, self._main())
+
+    def crash(self) -> None:
+        """SIGKILL: nothing of it runs any more."""
+        if not self.is_over:
+            self._stage.trace.add(self.owner.name, "KILLED")
+            self.owner.is_frozen = True
+            self._end()
+
+    def stop(self) -> None:
+        """SIGTERM."""
+        if self.stop_asked_at is None and not self.is_over:
+            self._stage.trace.add(self.owner.name, "told to stop")
+            self.stop_asked_at = self._stage.loop.time()
+            self._stage.loop.spawn(self.owner, self._set_stop())
+
+    def pause(self) -> None:
+        """SIGSTOP."""
+        self._stage.trace.add(self.owner.name, "paused")
+        self.owner.is_frozen = True
+
+    def resume(self) -> None:
+        """SIGCONT, unless it was killed meanwhile."""
+        if not self.is_over:
+            self._stage.trace.add(self.owner.name, "goes on")
+            self._stage.loop.thaw(self.owner)
+
+    def queue(self, name: str) -> FaultyQueue:
+        """A queue as this process reaches it."""
+        return self._queues[name]
+
+    async def _set_stop(self) -> None:
+        self._stop.set()
+
+    async def _main(self) -> None:
+        try:
+            await getattr(self, f"_{self.role}")()
+        finally:
+            if not self.is_over:
+                self._stage.trace.add(self.owner.name, "stopped")
+                self._end()
+
+    def _end(self) -> None:
+        self.is_over = True
+        self.on_end()
+
+    # -- roles -----------------------------------------------------------------------------------------
+
+    async def _splitter(self) -> None:
+        scenario = self._stage.scenario
+        splitter = Splitter(
+            self._table, self._queues["rows"], self._objects, self._completion, DEFINITIONS.__getitem__,
+            SplitLimits(
+                send_concurrency=scenario.send_concurrency,
+                read_bytes=scenario.read_bytes,
+                opening=OpenLimits(
+                    results_bucket="out",
+                    partition_bytes=scenario.partition_bytes,
+                    checkpoint_rows=scenario.window,
+                ),
+            ),
+            self._clock, self.metrics,
+        )  # fmt: skip
+        await self._consume("ingest", splitter.handle, self._limits(4))
+
+    async def _worker(self) -> None:
+        scenario, name = self._stage.scenario, self.owner.name
+        async with self._settler() as settler:
+            runs = Runs(self._table, self._open_agent, self._clock, max_places=scenario.max_running)
+            worker = Worker(
+                self._table, self._queues["rows"], runs, settler, Claims(self._objects),
+                WorkLimits(
+                    worker=name, inline_wait_s=scenario.inline_wait_s, max_lost=2 * scenario.max_receives
+                ),
+                self._clock, self.metrics, rng=self._random,
+            )  # fmt: skip
+            limits = self._limits(scenario.max_running, held=scenario.max_held, pollers=scenario.pollers)
+            await self._consume("rows", self._stage.parts.handler(self, worker.handle), limits)
+
+    async def _aggregator(self) -> None:
+        scenario, name = self._stage.scenario, self.owner.name
+        aggregator = Aggregator(
+            self._table, self._queues["aggregate"], self._objects, self._payloads(),
+            AggregateLimits(page_rows=scenario.page_rows, lease_s=scenario.lease_s),
+            self._clock, self.metrics, owners=lambda: f"{name}/{next(self._numbers)}",
+        )  # fmt: skip
+        await self._consume("aggregate", aggregator.handle, self._limits(2))
+
+    async def _sweeper(self) -> None:
+        """The sweeper, and the drains of the dead-letter queues."""
+        parts, scenario, queues = self._stage.parts, self._stage.scenario, self._queues
+        async with self._settler() as settler, asyncio.TaskGroup() as group:
+            recovery = Recovery(
+                self._table, queues["rows"], self._objects, settler, RecoveryLimits(worker=self.owner.name),
+                self._clock, self.metrics,
+            )  # fmt: skip
+            if parts.sweeps:
+                sweeper = Sweeper(
+                    self._table,
+                    SweptQueues(
+                        queues["ingest"], queues["rows"], queues["aggregate"],
+                        queues["ingest-dlq"], queues["rows-dlq"],
+                    ),
+                    self._completion, recovery,
+                    SweepLimits(interval_s=20.0, stuck_after_s=60.0, resend_after_s=RESEND_AFTER_S),
+                    self._clock, self.metrics,
+                )  # fmt: skip
+                group.create_task(sweeper.run(self._stop))
+            if parts.drains:
+                letters = DeadLetters(
+                    self._table, queues["aggregate"], self._completion, settler, recovery,
+                    DeadLetterLimits(
+                        *[scenario.max_receives] * 3, stuck_after_s=60.0, give_up_after_s=RESEND_AFTER_S
+                    ), self._clock, self.metrics,
+                )  # fmt: skip
+                limits = replace(self._limits(10), poison_delay_s=900.0)
+                for name, handle in (
+                    ("ingest-dlq", letters.job), ("rows-dlq", letters.row),
+                    ("aggregate-dlq", letters.aggregation),
+                ):  # fmt: skip
+                    group.create_task(self._consume(name, handle, limits))
+            await self._stop.wait()
+
+    def _payloads(self) -> Payloads:
+        return Payloads(self._objects, PayloadLimits(bucket="out"))
+
+    def _settler(self) -> Settler:
+        scenario = self._stage.scenario
+        return self._stage.parts.settler(
+            self._table, self._completion,
+            SettleLimits(linger_s=scenario.commit_linger_s, max_rows=scenario.commit_rows),
+            self.metrics,
+            payloads=self._payloads(),
+            slot=zlib.crc32(self.owner.name.encode()) % scenario.slots,
+            tokens=lambda: f"{self._random.getrandbits(128):036x}",
+        )  # fmt: skip
+
+    def _open_agent(self, mapping: object) -> SimulatedAgent:
+        return SimulatedAgent(self._stage.agents, self._network, self.watch)
+
+    def _limits(self, running: int, *, held: int | None = None, pollers: int = 1) -> ConsumeLimits:
+        """A row's time-out may be short; the others' is longer, for an idle heartbeat costs steps."""
+        scenario = self._stage.scenario
+        return ConsumeLimits(
+            visibility_s=scenario.visibility_s if held else max(90.0, scenario.visibility_s),
+            poll_wait_s=scenario.poll_wait_s, pollers=pollers, max_running=running,
+            max_held=held or running, drain_s=scenario.drain_s,
+        )  # fmt: skip
+
+    async def _consume(self, queue: str, handle: Handler, limits: ConsumeLimits) -> None:
+        consumer = Consumer(self._queues[queue], handle, limits, self._clock, self.metrics)
+        await consumer.run(self._stop)

@@ -1,0 +1,163 @@
+"""What must be true in every world, at every instant and in the end. Each has a name and says what it holds.
+
+The world tells `Watch` of everything that really happens. The first broken invariant ends the world.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from service.model import Batch, State, Status
+from tests.simulation.scenario import Scenario, answer_to, row_name
+
+if TYPE_CHECKING:
+    from tests.simulation.fleet import Process
+    from tests.simulation.truth import TruthObjects, TruthTable
+    from tests.simulation.watch import Watch
+
+STOPS_WITHIN_S = 600.0
+"""Longest drain of a world, the retries of one commit and one trigger, and their calls' time-outs."""
+
+INVARIANTS: Mapping[str, str] = {
+    "one_outcome": "A row's outcome is never written over by one of the same round or an earlier one.",
+    "counters_equal_outcomes": "After every commit, a round's counters are the numbers of its outcomes.",
+    "final_when_counted": "A batch is AGGREGATING or final only when sealed and every row has an outcome.",
+    "acknowledged_when_durable": "A message is deleted only when what it asks for is durable, or handed on.",
+    "failed_for_a_cause": "A row is FAILED only for a cause that exists in the world.",
+    "batch_failed_for_a_cause": "A batch is FAILED only where a message of it was given up as a dead letter.",
+    "not_paid_twice": "No agent is asked for a row that was durable when its suspect message was received.",
+    "repeats_are_marked": "A row message that may be a repeat carries the replay mark.",
+    "own_commit_is_known": "A commit whose answer was lost is not taken for somebody else's.",
+    "results_have_one_content": "A result object never gets another content in the same round.",
+    "manifest_last": "When the manifest is there, the files that it names are there, with its digests.",
+    "nothing_stuck": "Once faults have stopped, all batches end and all queues drain, within a bound.",
+    "output_complete": "The output holds every row of the input, once, in order, with the right answer.",
+    "manifest_true": "The manifest's numbers are those of the outcomes.",
+    "no_upload_left": "No unfinished upload is left when a batch has ended.",
+    "calm_is_exact": "Without faults every row is asked for once, nothing is done twice, no lease is lost.",
+    "orderly": "No task dies of an error that nobody took; nothing goes round in circles.",
+    "stops_in_time": "A process that is told to stop has stopped within a bound.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A broken invariant: its name, and how."""
+
+    invariant: str
+    text: str
+    at_s: float
+
+    def __str__(self) -> str:
+        return f"{self.invariant} at {self.at_s:.3f} s: {self.text}\n    ({INVARIANTS[self.invariant]})"
+
+
+@dataclass(slots=True)
+class Ending:
+    """What there is to judge when a world is over. `is_done`: every batch ended and every queue is empty."""
+
+    scenario: Scenario
+    table: TruthTable
+    objects: TruthObjects
+    watch: Watch
+    batch_ids: Sequence[str]
+    processes: Sequence[Process]
+    now_s: float
+    is_done: bool
+
+
+Broken = tuple[str, str]
+"""An invariant's name, and how it is broken."""
+
+
+def ending_violation(ending: Ending) -> Broken | None:
+    """The first invariant that does not hold in the end."""
+    return next(_broken(ending), None)
+
+
+def _broken(ending: Ending) -> Iterator[Broken]:
+    if not ending.is_done:
+        yield "nothing_stuck", _what_is_left(ending)
+    yield from _processes(ending)
+    for batch_id, file in zip(ending.batch_ids, ending.scenario.files, strict=True):
+        batch = ending.table.batch(batch_id)
+        if batch is not None and batch.state is not State.FAILED:
+            yield from _results(ending, batch, len(file.acts))
+    if ending.scenario.is_calm:
+        yield from _calm(ending)
+
+
+def _what_is_left(ending: Ending) -> str:
+    states = []
+    for batch_id in ending.batch_ids:
+        batch = ending.table.batch(batch_id)
+        if batch is None:
+            states.append(f"{batch_id} was never opened")
+        else:
+            key = (batch_id, batch.round)
+            done = len(ending.watch.outcomes[key]) + ending.watch.carried[key]
+            states.append(f"{batch_id} is {batch.state}, {done} of {batch.total} rows in round {batch.round}")
+    left = [f"{len(queue)} in {name}" for name, queue in ending.watch.queues.items() if len(queue)]
+    return "; ".join((*states, *left))
+
+
+def _processes(ending: Ending) -> Iterator[Broken]:
+    for process in ending.processes:
+        asked = process.stop_asked_at
+        if asked is not None and not process.is_over and ending.now_s > asked + STOPS_WITHIN_S:
+            yield "stops_in_time", f"{process.owner.name} was told to stop at {asked:.1f} s and still runs"
+
+
+def _results(ending: Ending, batch: Batch, rows: int) -> Iterator[Broken]:
+    """The files of a batch that has ended."""
+    prefix = batch.output.prefix
+    stored = {
+        name: ending.objects.stored.get(("out", prefix + name))
+        for name in ("output.csv", "failures.csv", "manifest.json")
+    }
+    if stored["output.csv"] is None or stored["manifest.json"] is None:
+        yield "output_complete", f"{batch.batch_id} is {batch.state} without output.csv or manifest.json"
+        return
+    statuses = dict(ending.watch.outcomes[batch.batch_id, 1])
+    if batch.round > 1:
+        statuses |= ending.watch.outcomes[batch.batch_id, batch.round]
+    lines = list(csv.reader(io.StringIO(stored["output.csv"].body.decode())))
+    wanted = [_line(number, statuses[number]) for number in range(1, rows + 1)]
+    found = [(line[0], line[1], line[2], line[3]) for line in lines[1:]]
+    if found != wanted:
+        wrong = next((f"{a} for {b}" for a, b in zip(found, wanted, strict=False) if a != b), "")
+        yield "output_complete", f"{batch.batch_id}: {len(found)} rows of {rows}; {wrong}"
+    manifest = json.loads(stored["manifest.json"].body)
+    failed = sum(status is Status.FAILED for status in statuses.values())
+    facts = {"total": rows, "succeeded": rows - failed, "failed": failed, "round": batch.round}
+    if any(manifest[name] != value for name, value in facts.items()) or manifest["state"] != batch.state:
+        yield "manifest_true", f"{batch.batch_id}: {facts} and {batch.state}, and the manifest says otherwise"
+    for file in manifest["files"]:
+        there = stored[file["name"]]
+        if there is None or hashlib.sha256(there.body).hexdigest() != file["sha256"]:
+            yield "manifest_last", f"{batch.batch_id}: {file['name']} is not what its manifest says"
+    unfinished = getattr(ending.objects, "unfinished", ())
+    if left := [upload.key for upload in unfinished if upload.key.startswith(prefix)]:
+        yield "no_upload_left", ", ".join(left)
+
+
+def _line(number: int, status: Status) -> tuple[str, str, str, str]:
+    answer = answer_to(row_name(number)) if status is Status.SUCCESS else ""
+    return (str(number), row_name(number), answer, str(status))
+
+
+def _calm(ending: Ending) -> Iterator[Broken]:
+    """In a calm world every agent behaves, so that a row takes one attempt."""
+    asked = ending.watch.paid_for
+    rows = {(batch_id, 1, number): 1 for batch_id, number in ending.watch.acts}
+    if dict(asked) != rows:
+        yield "calm_is_exact", f"asked {sum(asked.values())} times for {len(rows)} rows"
+    for name in ("duplicate_outcomes", "leases_lost", "rows_skipped", "messages_poisoned", "handler_crashes"):
+        if total := sum(process.metrics.totals[name] for process in ending.processes):
+            yield "calm_is_exact", f"{name}: {total:g}"

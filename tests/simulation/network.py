@@ -1,0 +1,295 @@
+"""The ports as one process sees them: each call may suffer a fault on its way to the truth.
+
+A call of a process that is killed never returns: its task is frozen with it. What was applied stays applied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from service.errors import ConflictError, RetryableError, RowfleetError, ThrottledError, UnknownResultError
+from service.ports import Message, Outgoing, StoredFile, Upload
+from tests.simulation.faults import Fault, Faults
+from tests.simulation.loop import Owner, VirtualLoop
+from tests.simulation.trace import Trace
+from tests.simulation.truth import TruthObjects, TruthQueue, TruthTable
+from tests.simulation.watch import Watch
+
+CLIENT_TIMEOUT_S = 40.0
+"""After this the AWS client has given up, all its own attempts included: no call of a port takes longer."""
+
+
+_REFUSALS = {Fault.THROTTLED: ThrottledError, Fault.CONFLICT: ConflictError}
+
+
+class Host(Protocol):
+    """Where calls come from: `fleet.Process`."""
+
+    owner: Owner
+    watch: Watch
+
+    def crash(self) -> None:
+        """Die at once."""
+
+
+class Network:
+    """Carries the calls of one process."""
+
+    def __init__(self, loop: VirtualLoop, faults: Faults, trace: Trace, host: Host) -> None:
+        self.loop = loop
+        self.faults = faults
+        self.trace = trace
+        self.host = host
+        self.who = host.owner.name
+        self.watch = host.watch
+
+    async def call(
+        self, kind: str, name: str, arguments: tuple[Any, ...], effect: Callable[[], Awaitable[Any]]
+    ) -> Any:
+        """Make a call: its fault, its effect, its answer."""
+        fault = self.faults.draw(kind)
+        if fault is None:
+            answer = await effect()
+            self.trace.add(self.who, name, *arguments, "->", answer)
+            if self.faults.chance(0.15):
+                await asyncio.sleep(0.3 * self.faults.chance(0.5) + 0.001)
+            return answer
+        self.trace.add(self.who, name, *arguments, f"!! {fault}")
+        return await self._with(fault, name, effect)
+
+    async def _with(self, fault: Fault, name: str, effect: Callable[[], Awaitable[Any]]) -> Any:
+        """The call with a fault that concerns calls of every kind."""
+        if fault in _REFUSALS:
+            raise _REFUSALS[fault](f"{name}: {fault} (simulated)")
+        match fault:
+            case Fault.SLOW:
+                await asyncio.sleep(min(CLIENT_TIMEOUT_S, self.faults.seconds()))
+                return await self._done(name, effect)
+            case Fault.SLOW_ANSWER:
+                answer = await self._done(name, effect)
+                await asyncio.sleep(min(CLIENT_TIMEOUT_S, self.faults.seconds()))
+                return answer
+            case Fault.LATE:
+                self.loop.spawn(self.loop.world, self._later(name, effect))
+                await asyncio.sleep(CLIENT_TIMEOUT_S / 8)
+            case Fault.LOST_ANSWER:
+                await self._done(name, effect)
+            case Fault.HANGING:
+                if self.faults.chance(0.5):
+                    await self._done(name, effect)
+                await asyncio.sleep(CLIENT_TIMEOUT_S)
+            case Fault.CRASH_BEFORE | Fault.CRASH_AFTER:
+                if fault is Fault.CRASH_AFTER:
+                    await self._done(name, effect)
+                await self.die()
+        raise UnknownResultError(f"{name}: no answer (simulated)")
+
+    async def die(self) -> None:
+        """The process ends here; this never returns."""
+        self.host.crash()
+        await self.loop.create_future()
+
+    async def _done(self, name: str, effect: Callable[[], Awaitable[Any]]) -> Any:
+        answer = await effect()
+        self.trace.add(self.who, name, "applied ->", answer)
+        return answer
+
+    async def _later(self, name: str, effect: Callable[[], Awaitable[Any]]) -> None:
+        """What the caller has given up is applied after all; nobody hears of an error."""
+        await asyncio.sleep(self.faults.seconds())
+        with suppress(RowfleetError):
+            await self._done(name, effect)
+
+
+class FaultyQueue:
+    """A queue behind the network."""
+
+    def __init__(self, truth: TruthQueue, network: Network) -> None:
+        self.truth = truth
+        self._network = network
+        self._faults = network.faults
+
+    @property
+    def name(self) -> str:
+        """The queue's name."""
+        return self.truth.name
+
+    async def send(self, messages: Sequence[Outgoing]) -> Sequence[int]:
+        """Send; entries may be refused, and messages may exist twice."""
+
+        async def effect() -> Sequence[int]:
+            self._network.watch.sent(self._network.who, [message.body for message in messages])
+            fault = self._faults.inside("send")
+            if fault is Fault.PARTIAL:
+                refused = self._faults.choose(len(messages))
+                accepted = [m for index, m in enumerate(messages) if index not in refused]
+                if accepted:
+                    await self.truth.send(accepted)
+                return refused
+            await self.truth.send(messages)
+            if fault is Fault.DUPLICATED:
+                for index in self._faults.choose(len(messages)):
+                    self.truth.copy(messages[index], self._faults.seconds())
+            return ()
+
+        return await self._network.call("send", f"{self.name}.send", (messages,), effect)
+
+    async def receive(self, limit: int, *, wait_s: float, visibility_s: float) -> Sequence[Message]:
+        """Receive, waiting for something to come."""
+        loop = self._network.loop
+        until = loop.time() + wait_s
+
+        async def effect() -> Sequence[Message]:
+            while True:
+                messages = await self.truth.receive(limit, wait_s=0, visibility_s=visibility_s)
+                if messages or loop.time() >= until:
+                    break
+                await self.truth.wait(until)
+            if messages:
+                self._network.watch.received(self._network.who, self.truth, messages)
+                if self._faults.inside("receive") is Fault.DUPLICATED:
+                    for index in self._faults.choose(len(messages)):
+                        self.truth.copy(Outgoing(messages[index].body), self._faults.seconds() - 1)
+            return messages
+
+        return await self._network.call("receive", f"{self.name}.receive", (), effect)
+
+    async def extend(self, receipts: Sequence[str], visibility_s: float) -> Sequence[int]:
+        """Extend; where single entries fail, the others are extended all the same."""
+
+        async def effect() -> Sequence[int]:
+            if self._faults.inside("extend") is Fault.PARTIAL:
+                refused = self._faults.choose(len(receipts))
+                await self.truth.extend([x for i, x in enumerate(receipts) if i not in refused], visibility_s)
+                raise RetryableError(f"{self.name}: a lease was not extended (simulated)")
+            return await self.truth.extend(receipts, visibility_s)
+
+        return await self._network.call("extend", f"{self.name}.extend", (receipts, visibility_s), effect)
+
+    async def delete(self, receipts: Sequence[str]) -> Sequence[int]:
+        """Delete; entries may be refused, or answered as deleted and stay."""
+
+        async def effect() -> Sequence[int]:
+            fault = self._faults.inside("delete")
+            if fault is None:
+                return await self.truth.delete(receipts)
+            kept = self._faults.choose(len(receipts))
+            await self.truth.delete([x for index, x in enumerate(receipts) if index not in kept])
+            return kept if fault is Fault.PARTIAL else ()
+
+        return await self._network.call("delete", f"{self.name}.delete", (receipts,), effect)
+
+    async def depth(self) -> int:
+        """About how many."""
+
+        async def effect() -> int:
+            depth = await self.truth.depth()
+            if self._faults.inside("depth") is Fault.STALE:
+                return max(0, depth + (1 if self._faults.chance(0.5) else -1))
+            return depth
+
+        return await self._network.call("depth", f"{self.name}.depth", (), effect)
+
+
+_KINDS = {
+    "commit": "commit", "open": "write", "checkpoint": "write", "seal": "write", "move": "write",
+    "lease": "write", "release": "write", "failed": "index", "recent": "index", "batches": "index",
+}  # fmt: skip
+"""How a method of the table counts among the kinds of calls; every other one is a consistent read."""
+
+
+class FaultyTable:
+    """The table behind the network: every method of the port goes the same way."""
+
+    def __init__(self, truth: TruthTable, network: Network) -> None:
+        self._truth = truth
+        self._network = network
+        self._answers: dict[tuple[Any, ...], Any] = {}
+
+    def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
+        kind = _KINDS.get(method, "read")
+        target = getattr(self._truth, method)
+
+        async def call(*arguments: Any, **named: Any) -> Any:
+            async def effect() -> Any:
+                answer = await target(*arguments, **named)
+                if kind == "index":
+                    return self._perhaps_stale((method, *arguments, *named.values()), answer)
+                return answer
+
+            shown = (*arguments, *named.values())
+            answer = await self._network.call(kind, f"table.{method}", shown, effect)
+            if kind == "commit" and answer:
+                self._network.watch.refused(self._network.who, arguments[0], answer)
+            return answer
+
+        self.__dict__[method] = call
+        return call
+
+    def _perhaps_stale(self, question: tuple[Any, ...], answer: Any) -> Any:
+        """What the same question was answered before, now and then: the index runs behind the table."""
+        key = tuple(map(repr, question))
+        before = self._answers.get(key)
+        self._answers[key] = answer
+        if self._network.faults.inside("index") is Fault.STALE and before is not None:
+            return before
+        return answer
+
+
+class FaultyObjects:
+    """The buckets behind the network."""
+
+    def __init__(self, truth: TruthObjects, network: Network) -> None:
+        self._truth = truth
+        self._network = network
+
+    def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
+        kind = "publish" if method in {"put", "abort_uploads"} else "read"
+        target = getattr(self._truth, method)
+
+        async def call(*arguments: Any, **named: Any) -> Any:
+            return await self._network.call(
+                kind, f"objects.{method}", arguments, lambda: target(*arguments, **named)
+            )
+
+        self.__dict__[method] = call
+        return call
+
+    def upload(self, bucket: str, key: str, *, content_type: str) -> FaultyUpload:
+        """Start writing an object."""
+        return FaultyUpload(self._truth.upload(bucket, key, content_type=content_type), key, self._network)
+
+
+class FaultyUpload:
+    """An upload behind the network. Its parts can be repeated by the client, so that a write is only slow."""
+
+    def __init__(self, truth: Upload, key: str, network: Network) -> None:
+        self._truth = truth
+        self._key = key
+        self._network = network
+
+    async def __aenter__(self) -> Self:
+        await self._truth.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._truth.__aexit__(kind, error, trace)
+
+    async def write(self, data: bytes) -> None:
+        """Append."""
+
+        async def effect() -> None:
+            await asyncio.sleep(0)
+            await self._truth.write(data)
+
+        await self._network.call("part", f"upload.write {self._key}", (data,), effect)
+
+    async def complete(self) -> StoredFile:
+        """Publish."""
+        return await self._network.call("complete", f"upload.complete {self._key}", (), self._truth.complete)

@@ -1,0 +1,85 @@
+"""A second round, opened by hand as the protocol has it, while messages of the first still float about."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from service.messages import AggregateMessage, RowMessage
+from service.model import Batch, Counts, State, Status
+from service.ports import Outgoing
+from tests.simulation.loop import VirtualLoop
+from tests.simulation.scenario import row_name
+from tests.simulation.truth import TruthQueue, TruthTable
+from tests.simulation.watch import Watch
+
+_REDRIVABLE = frozenset({State.SUCCEEDED, State.COMPLETED_WITH_ERRORS})
+
+
+class Redrives:
+    """Opens a second round of every batch that has failed rows, once, some time after its first has ended."""
+
+    def __init__(
+        self,
+        batch_ids: Sequence[str],
+        table: TruthTable,
+        queues: Mapping[str, TruthQueue],
+        watch: Watch,
+        loop: VirtualLoop,
+        draws: random.Random,
+        happened: Counter[str],
+    ) -> None:
+        self._waiting = set(batch_ids)
+        self._table = table
+        self._queues = queues
+        self._watch = watch
+        self._loop = loop
+        self._random = draws
+        self._happened = happened
+        self.pending = 0
+
+    def look(self) -> None:
+        """Schedule what can be redriven now."""
+        for batch_id in sorted(self._waiting):
+            batch = self._table.batch(batch_id)
+            if batch is None or batch.state not in _REDRIVABLE:
+                continue
+            self._waiting.discard(batch_id)
+            statuses = self._watch.outcomes[batch_id, 1]
+            failed = [number for number, status in sorted(statuses.items()) if status is Status.FAILED]
+            if failed:
+                self.pending += 1
+                delay = self._random.choice((0.5, 5.0, 60.0))
+                self._old_messages(batch, failed, delay)
+                self._loop.at(self._loop.time() + delay, self._open, batch_id, failed)
+
+    def _old_messages(self, batch: Batch, failed: Sequence[int], delay: float) -> None:
+        """Copies of the first round's messages turn up about the time of the redrive, and after it."""
+        for number in failed:
+            if self._random.random() < 0.7:
+                message = RowMessage(batch.batch_id, 1, number, _cells(number))
+                when = max(0.0, delay + self._random.uniform(-5.0, 15.0))
+                self._queues["rows"].copy(Outgoing(message.encode(), batch.batch_id), when)
+        trigger = AggregateMessage(batch.batch_id, 1).encode()
+        self._queues["aggregate"].copy(Outgoing(trigger), self._random.uniform(0, 2 * delay))
+
+    def _open(self, batch_id: str, failed: Sequence[int]) -> None:
+        """The next round: what succeeded is counted in advance, what failed is sent again."""
+        batch = self._table.batch(batch_id)
+        assert batch is not None
+        assert batch.total is not None
+        carried = batch.total - len(failed)
+        self._watch.carried[batch_id, 2] = carried
+        self._table._counts[batch_id, 2] = {0: Counts(succeeded=carried)}
+        self._table._batches[batch_id] = replace(batch, round=2, state=State.RUNNING, finished_at="")
+        self.pending -= 1
+        self._happened["world: second round"] += 1
+        for number in failed:
+            message = RowMessage(batch_id, 2, number, _cells(number))
+            self._queues["rows"].copy(Outgoing(message.encode(), batch_id), 0)
+
+
+def _cells(number: int) -> tuple[str, str]:
+    return (str(number), row_name(number))

@@ -1,0 +1,216 @@
+"""What a seed means: files, agents, settings, processes, faults and misfortunes of one world."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from random import Random
+
+from tests.simulation.faults import Fault
+
+
+class Act(StrEnum):
+    """What the agent does with a row."""
+
+    ANSWERS = "answers"
+    IS_SLOW = "is slow"  # longer than a visibility time-out
+    FAILS_FIRST = "fails first"  # retryable, once or twice
+    ASKS_TO_WAIT = "asks to wait"  # once, for longer than a worker waits itself
+    FAILS = "fails"  # retryable, each time
+    REFUSES = "refuses"
+    HANGS = "hangs"
+    TALKS_NONSENSE = "talks nonsense"
+    KILLS_ONCE = "kills once"  # the worker dies, the first time
+    KILLS = "kills"  # the worker dies, each time
+
+
+_ACTS = (
+    (Act.IS_SLOW, 3), (Act.FAILS_FIRST, 3), (Act.ASKS_TO_WAIT, 2), (Act.FAILS, 2), (Act.REFUSES, 3),
+    (Act.HANGS, 1), (Act.TALKS_NONSENSE, 2), (Act.KILLS_ONCE, 1),
+)  # fmt: skip
+
+
+MAX_ATTEMPTS = {"quick": 3, "patient": 4}
+"""What the two mappings of the worlds allow."""
+
+
+def row_name(number: int) -> str:
+    """The cell that the agent gets."""
+    return f"row {number}"
+
+
+def answer_to(name: str) -> str:
+    """The only right answer to it."""
+    return f"re: {name}"
+
+
+class Misfortune(StrEnum):
+    """What happens to a process, at some time."""
+
+    KILLED = "killed"  # SIGKILL, and started again after a while
+    STOPPED = "stopped"  # SIGTERM, and started again after a while
+    PAUSED = "paused"  # SIGSTOP, and SIGCONT after a while
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A misfortune: to which process, when and for how long (seconds)."""
+
+    at_s: float
+    process: int
+    what: Misfortune
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """An input: what the agent does with each row, and how often and when its job is sent."""
+
+    acts: tuple[Act, ...]
+    jobs_at_s: tuple[float, ...]
+    mapping: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One world. Times in virtual seconds. `is_calm`: no fault, no misfortune, agents that behave."""
+
+    seed: int
+    is_calm: bool
+    files: tuple[File, ...]
+    roles: tuple[str, ...]
+    skews_s: tuple[float, ...]
+    rates: Mapping[Fault, float]
+    until_s: float
+    misfortunes: tuple[Plan, ...]
+    losses_at_s: tuple[float, ...]
+    redrive: bool
+    max_receives: int
+    visibility_s: float
+    window: int
+    partition_bytes: int
+    send_concurrency: int
+    read_bytes: int
+    poll_wait_s: float
+    pollers: int
+    max_running: int
+    max_held: int
+    commit_rows: int
+    commit_linger_s: float
+    slots: int
+    page_rows: int
+    lease_s: float
+    inline_wait_s: float
+    drain_s: float
+
+    @property
+    def has_sweeper(self) -> bool:
+        """Whether anybody sweeps and drains dead letters: without, no message may be lost for good."""
+        return "sweeper" in self.roles
+
+    @property
+    def end_s(self) -> float:
+        """When everything has to be over: faults have stopped, and what is slow was slow twice over."""
+        rows = sum(len(file.acts) for file in self.files)
+        rounds = 2 if self.redrive else 1
+        sweeps = 12_000 if self.has_sweeper else 0
+        return self.until_s + 1_800 + 12 * self.visibility_s + sweeps + rounds * rows * 400
+
+
+def scenario(seed: int) -> Scenario:
+    """The world of a seed."""
+    random = Random(seed)
+    is_calm = random.random() < 0.08
+    has_sweeper = not is_calm and random.random() < 0.3
+    until_s = random.choice((20.0, 60.0, 200.0))
+    files = _files(random, is_calm=is_calm, has_sweeper=has_sweeper)
+    roles = _roles(random, has_sweeper=has_sweeper)
+    misfortunes = () if is_calm else _misfortunes(random, len(roles), until_s)
+    are_stopped = any(plan.what is Misfortune.STOPPED for plan in misfortunes)
+    max_running = random.choice((1, 2, 4, 16))
+    return Scenario(
+        seed=seed,
+        is_calm=is_calm,
+        files=files,
+        roles=roles,
+        skews_s=tuple(0.0 if is_calm else random.choice((0.0, 0.0, 2.0, -7.0, 90.0, -200.0)) for _ in roles),
+        rates={} if is_calm else _rates(random),
+        until_s=0.0 if is_calm else until_s,
+        misfortunes=misfortunes,
+        losses_at_s=_losses(random, until_s) if has_sweeper else (),
+        redrive=not is_calm and random.random() < 0.25,
+        max_receives=5 if has_sweeper else 100_000,
+        visibility_s=random.choice((15.0, 60.0, 120.0)),
+        partition_bytes=random.choice((2**20, 2**20, 100, 40)),
+        window=random.choice((1, 3, 7, 20, 2_000)),
+        send_concurrency=random.choice((1, 2, 4)),
+        read_bytes=random.choice((64, 1_024, 2**20)),
+        poll_wait_s=20.0 if are_stopped else 300.0,  # idle polls cost steps, and a stop waits for one
+        pollers=random.choice((1, 1, 2)),
+        max_running=max_running,
+        max_held=max_running * random.choice((1, 2, 8)),
+        commit_rows=random.choice((1, 3, 99)),
+        commit_linger_s=random.choice((0.0, 0.05, 0.2, 2.0)),
+        slots=random.choice((1, 2, 32)),
+        page_rows=random.choice((1, 10, 1_000)),
+        lease_s=random.choice((10.0, 60.0)),
+        inline_wait_s=random.choice((0.0, 5.0)),
+        drain_s=random.choice((5.0, 30.0)),
+    )
+
+
+def _files(random: Random, *, is_calm: bool, has_sweeper: bool) -> tuple[File, ...]:
+    files = []
+    for _ in range(1 if random.random() < 0.8 else 2):
+        size = random.random()
+        rows = 300 if size < 0.004 else random.choice((0, 1, 1, 2)) if size < 0.2 else random.randint(2, 20)
+        rows = random.randint(20, 40) if size > 0.93 else rows
+        odd = 0.0 if is_calm or rows > 100 else random.choice((0.0, 0.1, 0.4))
+        acts = tuple(_act(random, odd, is_calm=is_calm, has_sweeper=has_sweeper) for _ in range(rows))
+        first = random.choice((0.0, 0.0, 3.0))
+        again = () if is_calm or random.random() < 0.8 else (first + random.choice((0.0, 5.0, 90.0)),)
+        files.append(File(acts, (first, *again), random.choice(("quick", "patient"))))
+    return tuple(files)
+
+
+def _act(random: Random, odd: float, *, is_calm: bool, has_sweeper: bool) -> Act:
+    if is_calm:
+        return random.choices((Act.ANSWERS, Act.IS_SLOW), (6, 1))[0]
+    if random.random() >= odd:
+        return Act.ANSWERS
+    if has_sweeper and random.random() < 0.1:
+        return Act.KILLS
+    kinds, weights = zip(*_ACTS, strict=True)
+    return Act(random.choices(kinds, weights)[0])
+
+
+def _roles(random: Random, *, has_sweeper: bool) -> tuple[str, ...]:
+    return (
+        *["splitter"] * random.choice((1, 1, 2, 3)),
+        *["worker"] * random.choice((1, 2, 2, 3, 4)),
+        *["aggregator"] * random.choice((1, 2)),
+        *["sweeper"] * (random.choice((1, 2)) if has_sweeper else 0),
+    )
+
+
+def _rates(random: Random) -> dict[Fault, float]:
+    """Some kinds of faults, seldom or often: all of them at once would hide what each one does."""
+    level = random.choice((0.005, 0.02, 0.06))
+    some = random.choice((0.2, 0.5, 0.9))
+    return {fault: level for fault in Fault if random.random() < some}
+
+
+def _misfortunes(random: Random, processes: int, until_s: float) -> tuple[Plan, ...]:
+    """Killed, stopped and paused processes, all of them back by the end of the faults."""
+    plans = []
+    for _ in range(random.choice((0, 0, 1, 2, 5))):
+        at_s = random.random() ** 2 * until_s
+        for_s = min(random.choice((0.1, 5.0, 40.0, 150.0)), until_s)
+        plans.append(Plan(at_s, random.randrange(processes), random.choice(list(Misfortune)), for_s))
+    return tuple(sorted(plans, key=lambda plan: plan.at_s))
+
+
+def _losses(random: Random, until_s: float) -> tuple[float, ...]:
+    """When the rows queue is purged, or a single message lost: only where somebody sweeps."""
+    return tuple(random.random() * until_s / 2 for _ in range(random.choice((0, 1, 1, 2))))

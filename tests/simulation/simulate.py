@@ -1,0 +1,144 @@
+"""Runs worlds: `python -m tests.simulation.simulate --seeds 2000 [--start 0] [--jobs 2] [--seed 1 --trace]`.
+
+Prints progress, and for every violation its seed, what is broken, and the command that replays it. Ends with
+1 where an invariant was broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import logging
+import multiprocessing
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+
+import structlog
+
+from tests.simulation.ablations import ABLATIONS
+from tests.simulation.world import Parts, simulate
+
+CHUNK = 50
+"""Seeds that a process runs before it reports."""
+
+
+@dataclass(slots=True)
+class Summary:
+    """What many worlds came to. `violations` holds seed and text; `happened` counts faults by kind."""
+
+    seeds: int = 0
+    steps: int = 0
+    virtual_s: float = 0.0
+    happened: Counter[str] = field(default_factory=Counter)
+    violations: list[tuple[int, str, str]] = field(default_factory=list)
+
+    def add(self, other: Summary) -> None:
+        """Take in another summary."""
+        self.seeds += other.seeds
+        self.steps += other.steps
+        self.virtual_s += other.virtual_s
+        self.happened += other.happened
+        self.violations += other.violations
+
+
+def quiet() -> None:
+    """No log lines: they would be most of the time."""
+    silent = structlog.make_filtering_bound_logger(logging.CRITICAL)
+    structlog.configure(wrapper_class=silent, cache_logger_on_first_use=True)
+    logging.disable(logging.CRITICAL)
+
+
+def run_chunk(start: int, count: int, ablation: str = "") -> Summary:
+    """Run `count` worlds from `start`; an ablated run ends at its first violation."""
+    summary = Summary()
+    parts: Parts = ABLATIONS[ablation]() if ablation else Parts()
+    gc.disable()
+    for seed in range(start, start + count):
+        result = simulate(seed, parts)
+        summary.seeds += 1
+        summary.steps += result.steps
+        summary.virtual_s += result.virtual_s
+        summary.happened += result.happened
+        if result.violation is not None:
+            summary.violations.append((seed, result.violation.invariant, str(result.violation)))
+            if ablation:
+                break
+    gc.enable()
+    gc.collect()
+    return summary
+
+
+def run_many(start: int, seeds: int, jobs: int, ablation: str = "") -> Iterator[Summary]:
+    """Run many worlds on `jobs` processes; a summary after every chunk, in order."""
+    chunks = [(first, min(CHUNK, start + seeds - first)) for first in range(start, start + seeds, CHUNK)]
+    if jobs == 1:
+        yield from (run_chunk(first, count, ablation) for first, count in chunks)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=quiet) as pool:
+        futures = [pool.submit(run_chunk, first, count, ablation) for first, count in chunks]
+        for future in futures:
+            yield future.result()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.simulate", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=2_000)
+    parser.add_argument("--start", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument(
+        "--ablation", choices=["", *sorted(ABLATIONS)], default="", help="switch a safeguard off"
+    )
+    parser.add_argument("--seed", type=int, help="run this one world only")
+    parser.add_argument("--trace", action="store_true", help="with --seed: show everything that happened")
+    options = parser.parse_args(arguments)
+    quiet()
+    if options.seed is not None:
+        return _replay(options.seed, options.ablation, show=options.trace)
+    return _run(options)
+
+
+def _replay(seed: int, ablation: str, *, show: bool) -> int:
+    result = simulate(seed, ABLATIONS[ablation]() if ablation else Parts())
+    if show:
+        _say(f"{result.scenario}")
+        for line in result.trace.lines():
+            _say(line)
+    _say(f"seed {seed}: {result.violation or 'no violation'}  [trace {result.trace.digest()[:16]}]")
+    return 1 if result.violation else 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    total, started, shown = Summary(), time.monotonic(), 0
+    for summary in run_many(options.start, options.seeds, options.jobs, options.ablation):
+        total.add(summary)
+        for seed, _, text in summary.violations:
+            without = f" ABLATION={options.ablation}" if options.ablation else ""
+            again = f"make replay SEED={seed}{without}"
+            _say(f"VIOLATION in seed {seed}: {text}\n    again: {again}")
+        if options.ablation and summary.violations:
+            return 1
+        if total.seeds * 20 // options.seeds > shown:
+            shown = total.seeds * 20 // options.seeds
+            rate = total.seeds / (time.monotonic() - started)
+            _say(f"{total.seeds} of {options.seeds} seeds, {rate:.0f}/s, {len(total.violations)} violations")
+    _say(
+        f"{total.seeds} worlds, {total.virtual_s / 3600:.0f} virtual hours, {total.steps} steps, "
+        f"{sum(total.happened.values())} faults of {len(total.happened)} kinds, "
+        f"{time.monotonic() - started:.0f} s; {len(total.violations)} violations"
+    )
+    return 1 if total.violations else 0
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""Each safeguard is needed: without it the simulation finds a broken promise within 500 worlds."""
+
+import pytest
+
+from tests.simulation.ablations import ABLATIONS
+from tests.simulation.simulate import run_many
+
+SEEDS = 500
+
+EXPECTED = {
+    "NoRowCondition": {"one_outcome"},
+    "NoRoundFence": {"one_outcome"},
+    "NoCounterInTransaction": {"nothing_stuck", "counters_equal_outcomes", "final_when_counted"},
+    "NoCheckAfterDuplicate": {"nothing_stuck"},
+    "ClaimBeforeSend": {"nothing_stuck"},
+    "NoSeal": {"final_when_counted"},
+    "NoHeartbeat": {"calm_is_exact", "failed_for_a_cause", "nothing_stuck"},
+    "NoReplayMarks": {"repeats_are_marked", "not_paid_twice"},
+    "NoSweeper": {"nothing_stuck"},
+    "NoDrain": {"nothing_stuck"},
+    "NoLease": {"one_writer", "results_have_one_content", "no_upload_left"},
+    "NoCommitToken": {"own_commit_is_known"},
+    "DeleteFirst": {"acknowledged_when_durable"},
+}
+"""The invariants that may be the first to notice."""
+
+
+@pytest.mark.parametrize("name", sorted(ABLATIONS))
+def test_a_safeguard_that_is_missing_is_noticed(name: str) -> None:
+    """Without it an invariant breaks, one that is about what the safeguard is for."""
+    violations = [found for part in _parts(name) for found in part.violations]
+
+    assert violations, f"{name}: {SEEDS} worlds noticed nothing"
+    assert violations[0][1] in EXPECTED[name], violations[0][2]
+
+
+def _parts(name: str):
+    """Summaries up to the one that has a violation."""
+    for part in run_many(0, SEEDS, 1, name):
+        yield part
+        if part.violations:
+            return

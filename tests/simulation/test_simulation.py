@@ -1,0 +1,91 @@
+"""Two thousand worlds, and nothing that may not be; and the worlds are as wild as they are meant to be."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.faults import INSIDE, POSSIBLE
+from tests.simulation.invariants import INVARIANTS
+from tests.simulation.scenario import Act, Misfortune, scenario
+from tests.simulation.simulate import Summary, run_many
+
+SEEDS = 2_000
+ROOT = Path(__file__).parents[2]
+
+SELDOM = 0.02
+"""Every kind of fault happens in this share of the worlds, or the generator does not do its work any more."""
+
+
+@pytest.fixture(scope="module")
+def summary() -> Summary:
+    """Two thousand worlds on all cores."""
+    total = Summary()
+    for part in run_many(0, SEEDS, os.cpu_count() or 1):
+        total.add(part)
+    return total
+
+
+@pytest.mark.timeout(600)
+def test_no_world_breaks_an_invariant(summary: Summary) -> None:
+    """Whatever happens, every row is counted once, every batch ends, and its output is whole."""
+    assert summary.seeds == SEEDS
+    told = [f"make replay SEED={seed}: {text}" for seed, _, text in summary.violations]
+    assert not told, "\n".join(told[:3])
+
+
+def test_every_kind_of_fault_happens(summary: Summary) -> None:
+    """Each fault that a call may suffer was suffered, and each misfortune struck."""
+    possible = {
+        f"{call}: {fault}"
+        for table in (POSSIBLE, INSIDE)
+        for call, faults in table.items()
+        for fault in faults
+    }
+    possible |= {f"process: {what}" for what in Misfortune} | {"world: rows lost", "world: second round"}
+
+    assert possible - set(summary.happened) == set()
+
+
+def test_no_kind_of_fault_has_become_rare(summary: Summary) -> None:
+    """The calls that matter most suffer their faults in many worlds, not in a lucky one."""
+    for call in ("commit", "write", "send", "receive", "delete", "extend", "read"):
+        for fault in POSSIBLE[call]:
+            assert summary.happened[f"{call}: {fault}"] >= SELDOM * SEEDS, f"{call}: {fault}"
+    for what in Misfortune:
+        assert summary.happened[f"process: {what}"] >= SELDOM * SEEDS
+
+
+def test_the_generator_makes_every_kind_of_world() -> None:
+    """Calm worlds and wild ones, empty files and large ones, with a sweeper and without, with two batches."""
+    worlds = [scenario(seed) for seed in range(SEEDS)]
+    sizes = {len(file.acts) for world in worlds for file in world.files}
+
+    assert sum(world.is_calm for world in worlds) > SEEDS * 0.04
+    assert 0.5 < sum(not world.has_sweeper for world in worlds) / SEEDS < 0.9
+    assert {0, 1, 2, 20, 40, 300} <= sizes
+    assert {len(world.files) for world in worlds} == {1, 2}
+    assert {world.roles.count("worker") for world in worlds} == {1, 2, 3, 4}
+    assert {act for world in worlds for file in world.files for act in file.acts} == set(Act)
+
+
+@pytest.mark.parametrize("seed", [1, 36, 50])
+def test_a_seed_replays_exactly(seed: int) -> None:
+    """Two processes with different hash seeds see the same world, step by step."""
+    traces = {
+        subprocess.run(
+            [sys.executable, "-m", "tests.simulation.simulate", "--seed", str(seed), "--trace"],
+            cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": hash_seed}, capture_output=True, check=False,
+        ).stdout
+        for hash_seed in ("1", "2")
+    }  # fmt: skip
+
+    assert len(traces) == 1
+    assert b"no violation" in traces.pop()
+
+
+def test_every_invariant_says_what_it_holds() -> None:
+    """A violation is read by somebody who does not know the simulation."""
+    assert all(text.endswith(".") for text in INVARIANTS.values())

@@ -1,0 +1,115 @@
+"""The virtual loop keeps what it promises: without this, no world means anything."""
+
+import asyncio
+import random
+
+import pytest
+
+from tests.simulation.loop import Owner, RestlessError, StuckError, VirtualLoop
+
+
+def run(loop: VirtualLoop, *coroutines, owner: Owner | None = None) -> None:
+    """Run coroutines side by side until all have ended."""
+
+    async def main() -> None:
+        await asyncio.gather(*coroutines)
+        loop.stop()
+
+    loop.spawn(owner or loop.world, main())
+    loop.run()
+
+
+def test_time_jumps_to_the_next_timer_and_no_further() -> None:
+    """Sleepers wake in the order of their times, at exactly their times, and no real time passes."""
+    loop = VirtualLoop(random.Random(1))
+    woken = []
+
+    async def sleeper(seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        woken.append((seconds, loop.time()))
+
+    run(loop, sleeper(3_600.0), sleeper(1.5), sleeper(86_400.0))
+
+    assert woken == [(1.5, 1.5), (3_600.0, 3_600.0), (86_400.0, 86_400.0)]
+
+
+def order_of(seed: int) -> list[int]:
+    """The order in which ten ready tasks take their turns."""
+    loop = VirtualLoop(random.Random(seed))
+    turns: list[int] = []
+
+    async def task(number: int) -> None:
+        for _ in range(3):
+            await asyncio.sleep(0)
+            turns.append(number)
+
+    run(loop, *(task(number) for number in range(10)))
+    return turns
+
+
+def test_the_seed_decides_the_order_of_ready_tasks() -> None:
+    """The same seed gives the same order, and another seed another one."""
+    assert order_of(1) == order_of(1)
+    assert order_of(1) != order_of(2)
+
+
+def test_a_frozen_owner_rests_and_goes_on() -> None:
+    """What becomes due while its owner is frozen happens when it thaws, and not before."""
+    loop = VirtualLoop(random.Random(1))
+    owner = Owner("frozen")
+    woken = []
+
+    async def sleeper() -> None:
+        await asyncio.sleep(1.0)
+        woken.append(loop.time())
+        loop.stop()
+
+    loop.spawn(owner, sleeper())
+    loop.at(0.5, setattr, owner, "is_frozen", True)
+    loop.at(7.0, loop.thaw, owner)
+    loop.run()
+
+    assert woken == [7.0]
+
+
+def test_a_world_without_a_timer_is_stuck() -> None:
+    """Waiting for what nobody will do is an error at once."""
+    loop = VirtualLoop(random.Random(1))
+    with pytest.raises(StuckError):
+        run(loop, asyncio.Event().wait())
+    loop.throw_away([])
+
+
+def test_a_world_that_never_rests_is_ended() -> None:
+    """Going round in circles at one instant meets the step limit."""
+    loop = VirtualLoop(random.Random(1), max_steps=100)
+
+    async def circle() -> None:
+        for _ in range(1_000):
+            await asyncio.sleep(0)
+
+    with pytest.raises(RestlessError):
+        run(loop, circle())
+    loop.throw_away([])
+
+
+def test_throwing_away_ends_every_task_of_the_frozen_too() -> None:
+    """After the end no task is left half-way, and what its finally does is done."""
+    loop = VirtualLoop(random.Random(1))
+    owner = Owner("dead")
+    ended = []
+
+    async def waits() -> None:
+        try:
+            await loop.create_future()
+        finally:
+            ended.append(True)
+
+    loop.spawn(owner, waits())
+    loop.at(1.0, setattr, owner, "is_frozen", True)
+    loop.at(2.0, loop.stop)
+    loop.run()
+    loop.throw_away([owner])
+
+    assert ended == [True]
+    assert loop.errors == []

@@ -1,0 +1,63 @@
+"""What happened in a world, in order: for people, and to compare two runs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from service.model import Batch, BatchView, Commit, Outcome
+from service.ports import Message, OutcomePage, Outgoing
+
+WIDTH = 150
+"""Characters of a line's arguments and answer."""
+
+
+@dataclass(slots=True)
+class Trace:
+    """Lines are kept as what they are made of: most worlds are never looked at."""
+
+    now: Callable[[], float]
+    events: list[tuple[float, str, str, tuple[Any, ...]]] = field(default_factory=list)
+
+    def add(self, who: str, what: str, *details: object) -> None:
+        """Somebody did something at this instant."""
+        self.events.append((self.now(), who, what, details))
+
+    def lines(self) -> Iterator[str]:
+        """Virtual time, process, call, what it was given and what came of it."""
+        for when, who, what, details in self.events:
+            yield f"{when:10.3f}  {who:<16} {what:<22} {'  '.join(_shown(detail) for detail in details)}"
+
+    def digest(self) -> str:
+        """The same for two runs exactly when they did the same."""
+        digest = hashlib.sha256()
+        for line in self.lines():
+            digest.update(line.encode())
+        return digest.hexdigest()
+
+
+def _shown(detail: object) -> str:  # noqa: PLR0911 -- one line for each type
+    match detail:
+        case Batch():
+            text = f"{detail.batch_id} {detail.state} round {detail.round} at {detail.checkpoint.rows}"
+            return f"{text} of {detail.total}"
+        case BatchView():
+            return f"{_shown(detail.batch)}, counted {detail.counts.succeeded}+{detail.counts.failed}"
+        case Commit():
+            rows = " ".join(f"{x.number}:{x.status}" for x in detail.outcomes)
+            return f"{detail.batch_id} round {detail.round} [{rows}] token …{detail.token[-4:]}"
+        case Outcome():
+            return f"row {detail.number} round {detail.round} {detail.status} by {detail.worker}"
+        case OutcomePage():
+            return f"{len(detail.outcomes)} outcomes, after={detail.after}"
+        case Message():
+            return f"{detail.receipt} (x{detail.receives}) {detail.body[:WIDTH]}"
+        case Outgoing():
+            return detail.body[:WIDTH] + (f" in {detail.delay_s} s" if detail.delay_s else "")
+        case bytes():
+            return f"{len(detail)} bytes"
+        case list() | tuple():
+            return "[" + ", ".join(_shown(item) for item in detail) + "]"
+    return str(detail)[:WIDTH]

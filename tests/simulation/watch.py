@@ -1,0 +1,254 @@
+"""Watches everything that really happens in a world, and holds the invariants at every instant."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+
+import orjson
+
+from service.aws.values import Item
+from service.messages import AggregateMessage, decode_ingest
+from service.model import Batch, Commit, Outcome, State, Status
+from service.ports import Message
+from tests.simulation.invariants import Violation
+from tests.simulation.scenario import MAX_ATTEMPTS, Act
+from tests.simulation.trace import Trace
+from tests.simulation.truth import RowKey, TruthQueue, TruthTable
+
+_CAUSES = {
+    Act.REFUSES: "AgentRejectedError",
+    Act.TALKS_NONSENSE: "ExtractionError",
+    Act.FAILS: "AgentUnavailableError",
+    Act.HANGS: "AgentTimeoutError",
+}
+"""The errors that an agent's own behaviour leads to."""
+
+
+class Watch:
+    """The witness of one world. `on_violation` is called for each broken invariant."""
+
+    def __init__(self, trace: Trace, on_violation: Callable[[Violation], None]) -> None:
+        self._trace = trace
+        self._on_violation = on_violation
+        self.table: TruthTable
+        self.queues: dict[str, TruthQueue] = {}
+        self.acts: dict[tuple[str, int], Act] = {}
+        self.on_progress: Callable[[], None] = lambda: None
+        self.outcomes: dict[tuple[str, int], dict[int, Status]] = defaultdict(dict)
+        self.carried: Counter[tuple[str, int]] = Counter()
+        self.versions: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
+        self.buried: Counter[str] = Counter()
+        self.buried_rows: set[RowKey] = set()
+        self.paid_for: Counter[RowKey] = Counter()
+        self._stored: dict[RowKey, Outcome] = {}
+        self._first_sent: dict[RowKey, float] = {}
+        self._at_work_since: dict[str, float] = {}
+        self._may_pay: set[tuple[str, RowKey]] = set()
+
+    def broken(self, invariant: str, text: str) -> None:
+        """Say that an invariant does not hold."""
+        self._trace.add("invariants", "VIOLATION", invariant, text)
+        self._on_violation(Violation(invariant, text, self._trace.now()))
+
+    # -- outcomes and counters -------------------------------------------------------------------------
+
+    def row_stored(self, partition: str, before: Item | None, row: Item) -> None:
+        """one_outcome, failed_for_a_cause."""
+        batch_id = "#".join(partition.split("#")[:2])
+        number, round_ = int(row["row_id"]["S"][4:]), int(row["round"]["N"])
+        key = (batch_id, round_, number)
+        if before is not None and int(before["round"]["N"]) >= round_:
+            self.broken("one_outcome", f"row {key} was stored over one of round {before['round']['N']}")
+        status = Status(row["status"]["S"])
+        self.outcomes[batch_id, round_][number] = status
+        if status is Status.FAILED:
+            self._check_cause(key, row)
+
+    def _check_cause(self, key: RowKey, row: Item) -> None:
+        error = row["error"]["M"]["type"]["S"]
+        act = self.acts[key[0], key[2]]
+        if error == "WorkerLostError":
+            is_real = key in self.buried_rows
+        elif error == "AgentThrottledError":
+            is_real = False
+        else:
+            is_real = _CAUSES.get(act) == error
+        if is_real and act in {Act.FAILS, Act.HANGS} and error != "WorkerLostError":
+            is_real = int(row["attempts"]["N"]) == MAX_ATTEMPTS[key[0].partition("#")[0]]
+        if not is_real:
+            self.broken("failed_for_a_cause", f"row {key} failed with {error}, and its agent {act}")
+
+    def counted(self, table: TruthTable, commit: Commit) -> None:
+        """counters_equal_outcomes, one_outcome."""
+        if any(outcome.round != commit.round for outcome in commit.outcomes):
+            self.broken("one_outcome", f"an outcome of another round was committed for {commit.round}")
+        self.check_counters(table, commit.batch_id, commit.round)
+        for outcome in commit.outcomes:
+            self._stored[commit.batch_id, commit.round, outcome.number] = outcome
+        self.on_progress()
+
+    def refused(self, who: str, commit: Commit, taken: Sequence[int]) -> None:
+        """own_commit_is_known."""
+        for index in taken:
+            outcome = commit.outcomes[index]
+            if self._stored.get((commit.batch_id, commit.round, outcome.number)) is outcome:
+                text = f"{who} was told that its row {outcome.number} is another's"
+                self.broken("own_commit_is_known", text)
+
+    def check_counters(self, table: TruthTable, batch_id: str, round_: int) -> None:
+        """counters_equal_outcomes."""
+        statuses = list(self.outcomes[batch_id, round_].values())
+        succeeded = statuses.count(Status.SUCCESS)
+        failed = len(statuses) - succeeded
+        counted = table.counted(batch_id, round_)
+        if counted != (succeeded + self.carried[batch_id, round_], failed):
+            self.broken(
+                "counters_equal_outcomes",
+                f"{batch_id} round {round_}: counted {counted}, stored ({succeeded}, {failed})",
+            )
+
+    def batch_changed(self, before: Batch | None, batch: Batch) -> None:
+        """final_when_counted, batch_failed_for_a_cause."""
+        if before is None or before.state is batch.state:
+            return
+        self._trace.add("world", "batch", batch)
+        key = (batch.batch_id, batch.round)
+        if batch.state is State.FAILED:
+            if not self.buried["ingest"] and not self.buried["aggregate"]:
+                self.broken("batch_failed_for_a_cause", f"{batch.batch_id}: {batch.error}")
+        elif batch.state is State.AGGREGATING or batch.state.is_final:
+            done = len(self.outcomes[key]) + self.carried[key]
+            if batch.total is None or done != batch.total or batch.total != self.rows_of(batch.batch_id):
+                self.broken(
+                    "final_when_counted",
+                    f"{batch.batch_id} is {batch.state} with {done} outcomes, total {batch.total}",
+                )
+        self.on_progress()
+
+    def rows_of(self, batch_id: str) -> int:
+        """How many rows the input has."""
+        return sum(1 for owner, _ in self.acts if owner == batch_id)
+
+    def is_durable(self, key: RowKey) -> bool:
+        """Whether the row has an outcome of this round or a later one."""
+        batch_id, round_, number = key
+        return any(number in self.outcomes[batch_id, later] for later in range(round_, 4))
+
+    # -- messages --------------------------------------------------------------------------------------
+
+    def message_gone(self, queue: TruthQueue, body: str) -> None:
+        """acknowledged_when_durable.
+
+        A dead job or trigger may be left to the sweeper, which sees the batch.
+        """
+        kind, _, dead = queue.name.partition("-")
+        check = {"rows": self._row_gone, "ingest": self._job_gone, "aggregate": self._trigger_gone}[kind]
+        is_swept = bool(dead) and kind != "rows" and self._has_batch(body)
+        if (problem := check(body)) and not is_swept:
+            self.broken("acknowledged_when_durable", problem)
+        self.on_progress()
+
+    def _has_batch(self, body: str) -> bool:
+        data = orjson.loads(body)
+        return self.table.batch(data.get("batch") or f"{data['mapping']}#{data['execution_id']}") is not None
+
+    def _row_gone(self, body: str) -> str:
+        key = self.queues["rows"].key(body)
+        assert key is not None
+        batch_id, round_, _ = key
+        if self.is_durable(key) or self._live(key):
+            return ""
+        batch = self.table.batch(batch_id)
+        if batch is None or batch.state.is_final or batch.round > round_:
+            return ""
+        return f"row {key} was deleted: it has no outcome and no other message"
+
+    def _live(self, key: RowKey) -> bool:
+        return any(queue.live.get(key) for queue in self.queues.values())
+
+    def _job_gone(self, body: str) -> str:
+        for job in decode_ingest(body):
+            batch = self.table.batch(f"{job.mapping}#{job.execution_id}")
+            if (batch is None or batch.state is State.SPLITTING) and not self._others("ingest", body):
+                return f"the job was deleted while its batch is {batch.state if batch else 'not there'}"
+        return ""
+
+    def _trigger_gone(self, body: str) -> str:
+        trigger = AggregateMessage.decode(body)
+        batch = self.table.batch(trigger.batch_id)
+        if batch is None or batch.round != trigger.round or batch.state.is_final:
+            return ""
+        if self._others("aggregate", body):
+            return ""
+        return f"the trigger of {trigger.batch_id} was deleted while it is {batch.state}"
+
+    def _others(self, name: str, body: str) -> bool:
+        """Whether another message asks for the same: sent again, or a copy."""
+        wanted = orjson.loads(body)
+        found = (orjson.loads(b) for queue in (name, f"{name}-dlq") for b in self.queues[queue].bodies)
+        same = ("batch", "round", "mapping", "execution_id")
+        return any(all(x.get(k) == wanted.get(k) for k in same) for x in found)
+
+    def message_buried(self, queue: TruthQueue, body: str, receives: int) -> None:
+        """A message has become a dead letter: a cause for what follows."""
+        self.buried[queue.name] += 1
+        self._trace.add("world", "dead letter", queue.name, f"after {receives} receives", body)
+        if key := queue.key(body):
+            self.buried_rows.add(key)
+
+    def sent(self, who: str, bodies: Sequence[str]) -> None:
+        """repeats_are_marked: a first attempt that was sent before has to say so.
+
+        A call that is repeated because its answer was lost sends the same bodies again, and two splitters
+        with the same job may start side by side: those are no repeats that their sender could have known of.
+        """
+        rows = self.queues["rows"]
+        for body in bodies:
+            key = rows.key(body)
+            if key is None or '"attempt"' in body:
+                continue
+            first_at = self._first_sent.setdefault(key, self._trace.now())
+            since = self._at_work_since.get(who, 0.0)
+            if first_at < since and key in rows.ever and '"replay":true' not in body:
+                self.broken("repeats_are_marked", f"{who} sent row {key} again without a mark")
+
+    def received(self, who: str, queue: TruthQueue, messages: Sequence[Message]) -> None:
+        """Note which rows a process may still pay for, and when it began to work."""
+        self._at_work_since.setdefault(who, self._trace.now())
+        for message in messages:
+            key = queue.key(message.body)
+            if key is None:
+                continue
+            is_suspect = message.receives > 1 or '"replay":true' in message.body
+            if not (is_suspect and self.is_durable(key)):
+                self._may_pay.add((who, key))
+
+    def paid(self, who: str, key: RowKey) -> None:
+        """not_paid_twice."""
+        self.paid_for[key] += 1
+        if (who, key) not in self._may_pay:
+            self.broken("not_paid_twice", f"{who} asked for row {key}, which was durable when it came")
+
+    # -- results ---------------------------------------------------------------------------------------
+
+    def object_stored(self, bucket: str, key: str, body: bytes) -> None:
+        """results_have_one_content, manifest_last."""
+        if bucket != "out":
+            return
+        batch_id = "#".join(key.split("/")[1:3])
+        batch = self.table.batch(batch_id)
+        round_ = batch.round if batch else 0
+        digest = hashlib.sha256(body).hexdigest()
+        self._trace.add("world", "published", key, f"round {round_} sha256 {digest[:8]}")
+        versions = self.versions[bucket, key]
+        if any(known != digest for past, known in versions if past == round_):
+            self.broken("results_have_one_content", f"{key} has got another content in round {round_}")
+        versions.append((round_, digest))
+        if key.endswith("manifest.json"):
+            for file in json.loads(body)["files"]:
+                written = self.versions[bucket, key.replace("manifest.json", file["name"])]
+                if not written or written[-1][1] != file["sha256"]:
+                    self.broken("manifest_last", f"{key} was written without its {file['name']}")
