@@ -9,28 +9,26 @@ last: where it is, everything is.
 from __future__ import annotations
 
 import json
+import math
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
 
 import structlog
 
-from service import csvio
+from service.batch_lease import BatchLease
 from service.consume import Delivery
 from service.errors import AccessError, BatchRejectedError, PoisonMessageError
 from service.messages import AggregateMessage
-from service.model import Batch, BatchView, Counts, Outcome, State, Status, iso_time, partition_of
-from service.ports import Clock, Objects, StoredFile, Table, Upload
+from service.model import Batch, BatchView, Outcome, State, iso_time, partition_of
+from service.outbox import send_all
+from service.payloads import Payloads
+from service.ports import MAX_DELAY_S, Clock, LeaseAnswer, Objects, Outgoing, Queue, Table
+from service.results import FAILURES, MANIFEST, OUTPUT, Results, manifest_of
 from service.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
-
-CSV_TYPE = "text/csv; charset=utf-8"
-FLUSH_BYTES = 256 * 1024
-"""Encoded rows are handed to the upload in pieces of this size."""
 
 ACCESS_ATTEMPTS = 3
 """Deliveries after which a bucket that refuses the results fails the batch."""
@@ -38,22 +36,38 @@ ACCESS_ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class AggregateLimits:
-    """`page_rows` outcomes are read at a time, over all partitions together."""
+    """`page_rows` outcomes are read at a time, over all partitions together.
+
+    A batch is leased for `lease_s` at a time; that is how long the results of a dead aggregator wait.
+    """
 
     page_rows: int = 1_000
+    lease_s: float = 60.0
 
 
 class Aggregator:
-    """Handles aggregate messages."""
+    """Handles aggregate messages. `owners` makes a name for each lease that no other ever has."""
 
     def __init__(
-        self, table: Table, objects: Objects, limits: AggregateLimits, clock: Clock, metrics: Metrics
+        self,
+        table: Table,
+        aggregate_queue: Queue,
+        objects: Objects,
+        payloads: Payloads,
+        limits: AggregateLimits,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        owners: Callable[[], str],
     ) -> None:
         self._table = table
+        self._queue = aggregate_queue
         self._objects = objects
+        self._payloads = payloads
         self._limits = limits
         self._clock = clock
         self._metrics = metrics
+        self._owners = owners
 
     async def handle(self, delivery: Delivery) -> None:
         """Write the results of a complete batch. Raises what `consume` understands."""
@@ -65,14 +79,53 @@ class Aggregator:
             if not await self._claim(view, message.round):
                 log.info("aggregation_not_due", state=view.batch.state, message_round=message.round)
                 return
-            try:
-                await self._aggregate(view, delivery)
-            except AccessError as error:
-                if delivery.message.receives < ACCESS_ATTEMPTS:
-                    raise
-                await self._finish(view.batch, State.FAILED, f"the results cannot be written: {error}")
-            except BatchRejectedError as error:
-                await self._finish(view.batch, State.FAILED, str(error))
+            lease = BatchLease(
+                self._table, view.batch, self._clock, owner=self._owners(), duration_s=self._limits.lease_s
+            )
+            answer = await lease.take()
+            if not answer.is_ours:
+                await self._leave_to_other(message, answer)
+                return
+            # before the lease is kept: where this fails it is not given back, so that the next one learns of us
+            await self._take_over(view.batch, answer.predecessor)
+            async with lease.kept():
+                await self._write(view, lease, delivery)
+
+    async def _leave_to_other(self, message: AggregateMessage, answer: LeaseAnswer) -> None:
+        """Somebody else writes the results: look again when that lease ends, without holding this message."""
+        if not answer.until_ms:
+            log.info("aggregation_not_due", reason="the batch has moved on", message_round=message.round)
+            return
+        left_s = math.ceil((answer.until_ms - self._clock.now_ms()) / 1000)
+        delay_s = min(MAX_DELAY_S, max(0, left_s) + 1)
+        await send_all(self._queue, [Outgoing(message.encode(), delay_s=delay_s)])
+        log.info("aggregation_postponed", reason="another aggregator is at work", again_in_s=delay_s)
+
+    async def _take_over(self, batch: Batch, predecessor: str) -> None:
+        """Abort what an aggregator that died, or is about to find its lease lost, has uploaded so far."""
+        if not predecessor:
+            return
+        aborted = 0
+        try:
+            for name in (OUTPUT, FAILURES):
+                aborted += await self._objects.abort_uploads(batch.output.bucket, batch.output.prefix + name)
+        except AccessError as error:  # results do not depend on it, and a lifecycle rule does it days later
+            log.warning("uploads_not_aborted", reason=str(error))
+        log.warning("aggregation_taken_over", predecessor=predecessor, uploads_aborted=aborted)
+        self._metrics.count("aggregations_taken_over")
+
+    async def _write(self, view: BatchView, lease: BatchLease, delivery: Delivery) -> None:
+        """Write the results and end the batch, one way or the other."""
+        try:
+            await self._aggregate(view, lease, delivery)
+        except AccessError as error:
+            if delivery.message.receives < ACCESS_ATTEMPTS:
+                raise
+            lease.check()
+            await self._finish(view.batch, State.FAILED, f"the results cannot be written: {error}")
+        except BatchRejectedError as error:
+            lease.check()
+            await self._finish(view.batch, State.FAILED, str(error))
 
     async def _claim(self, view: BatchView, round_: int) -> bool:
         """Whether this round is to be written: the message may be older, or come before the claim."""
@@ -87,25 +140,28 @@ class Aggregator:
             return True
         return batch.state is State.AGGREGATING
 
-    async def _aggregate(self, view: BatchView, delivery: Delivery) -> None:
+    async def _aggregate(self, view: BatchView, lease: BatchLease, delivery: Delivery) -> None:
         batch = view.batch
         started = self._clock.monotonic()
-        writer = _Results(self._objects, batch)
-        async with writer:
-            async for outcome in self._in_order(batch):
+        writer = Results(self._objects, batch)
+        async with writer, aclosing(self._payloads.all_whole(self._in_order(batch))) as outcomes:
+            async for outcome in outcomes:
                 await writer.add(outcome)
                 if outcome.number % self._limits.page_rows == 0:
                     delivery.check_lease()
+                    lease.check()
+            await lease.confirm()  # nobody publishes after another aggregator took over
             files = await writer.complete()
         tally = writer.tally
         if (tally.succeeded, tally.failed) != (view.counts.succeeded, view.counts.failed):
             log.error("counters_differ_from_rows", rows=repr(tally), counters=repr(view.counts))
         state = State.COMPLETED_WITH_ERRORS if tally.failed else State.SUCCEEDED
-        facts = _manifest(batch, state, tally, writer.last_outcome_at, files)
+        facts = manifest_of(batch, state, tally, writer.last_outcome_at, files)
         manifest = json.dumps(facts, indent=2, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
         output = batch.output
+        lease.check()
         await self._objects.put(
-            output.bucket, output.prefix + "manifest.json", manifest, content_type="application/json"
+            output.bucket, output.prefix + MANIFEST, manifest, content_type="application/json"
         )
         await self._finish(batch, state)
         self._metrics.observe("aggregate_ms", (self._clock.monotonic() - started) * 1000)
@@ -159,120 +215,3 @@ class _Partition:
             self._page.extend(page.outcomes)
             self._after = page.after
         return self._page.popleft() if self._page else None
-
-
-@dataclass(slots=True)
-class _File:
-    """A CSV being uploaded, in pieces."""
-
-    upload: Upload
-    rows: int = 0
-    pending: bytearray = field(default_factory=bytearray)
-
-    async def add(self, line: bytes) -> None:
-        self.pending += line
-        if len(self.pending) >= FLUSH_BYTES:
-            await self.flush()
-
-    async def flush(self) -> None:
-        await self.upload.write(bytes(self.pending))
-        self.pending.clear()
-
-
-class _Results:
-    """The result files of a batch: `output.csv`, and `failures.csv` once there is a failure."""
-
-    def __init__(self, objects: Objects, batch: Batch) -> None:
-        self._objects = objects
-        self._batch = batch
-        self._stack = AsyncExitStack()
-        self._output: _File | None = None
-        self._failures: _File | None = None
-        self.tally = Counts()
-        self.last_outcome_at = ""
-
-    async def __aenter__(self) -> Self:
-        await self._stack.__aenter__()
-        batch = self._batch
-        header = csvio.output_header(batch.columns, batch.output_fields, provenance=batch.provenance)
-        self._output = await self._open("output.csv", header)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._stack.__aexit__(kind, error, trace)
-
-    async def add(self, outcome: Outcome) -> None:
-        """Write one row, and its failure where it is one."""
-        batch = self._batch
-        assert self._output is not None
-        cells = csvio.output_cells(
-            outcome,
-            batch.columns,
-            batch.output_fields,
-            escape_formulas=batch.escape_formulas,
-            provenance=batch.provenance,
-        )
-        await self._output.add(csvio.encode_row(cells))
-        self._output.rows += 1
-        if outcome.status is Status.FAILED:
-            if self._failures is None:
-                self._failures = await self._open("failures.csv", csvio.failure_header(batch.columns))
-            await self._failures.add(csvio.encode_row(csvio.failure_cells(outcome, batch.columns)))
-            self._failures.rows += 1
-        self.tally += outcome.counts
-        self.last_outcome_at = max(self.last_outcome_at, outcome.timestamp)
-
-    async def complete(self) -> list[tuple[StoredFile, int]]:
-        """Make the files visible, failures first; each with its number of rows."""
-        files = []
-        for file in (self._failures, self._output):
-            if file is not None:
-                await file.flush()
-                files.append((await file.upload.complete(), file.rows))
-        return files
-
-    async def _open(self, name: str, header: list[str]) -> _File:
-        output = self._batch.output
-        upload = self._objects.upload(output.bucket, output.prefix + name, content_type=CSV_TYPE)
-        file = _File(await self._stack.enter_async_context(upload))
-        await file.add(csvio.encode_row(header))
-        return file
-
-
-def _manifest(
-    batch: Batch, state: State, tally: Counts, last_outcome_at: str, files: list[tuple[StoredFile, int]]
-) -> dict[str, Any]:
-    """What the results are, in full; the same for every repetition."""
-    source = batch.source
-    return {
-        "batch_id": batch.batch_id,
-        "tool_name": batch.tool_name,
-        "execution_id": batch.execution_id,
-        "state": str(state),
-        "round": batch.round,
-        "total": batch.total,
-        "succeeded": tally.succeeded,
-        "failed": tally.failed,
-        "agent_ms": tally.agent_ms,
-        "input_tokens": tally.input_tokens,
-        "output_tokens": tally.output_tokens,
-        "started_at": batch.created_at,
-        "last_outcome_at": last_outcome_at,
-        "columns": list(batch.columns),
-        "output_fields": list(batch.output_fields),
-        "notes": list(batch.notes),
-        "mapping": {"name": batch.tool_name, "digest": batch.mapping_digest},
-        "source": {"url": source.url, "etag": source.etag, "version": source.version, "bytes": source.size},
-        "files": [
-            {
-                "name": stored.key.rsplit("/", 1)[-1],
-                "url": f"s3://{stored.bucket}/{stored.key}",
-                "rows": rows,
-                "bytes": stored.size,
-                "sha256": stored.sha256,
-            }
-            for stored, rows in files
-        ],
-    }

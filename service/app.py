@@ -1,6 +1,6 @@
-"""The composition root: settings -> clients -> ports -> stages. The only place that wires.
+"""The composition root: settings and ports -> stages. With `backend`, the only place that wires.
 
-`connect` opens the ports for commands that only look; `serve` runs roles on them until told to stop.
+`serve` runs roles on a backend until told to stop.
 """
 
 from __future__ import annotations
@@ -11,146 +11,58 @@ import random
 import socket
 import uuid
 import zlib
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import stamina.instrumentation
 import structlog
-from aiobotocore.session import AioSession
 
+from service.agents.budget import ByteBudget
 from service.agents.registry import open_agent
 from service.agents.surroundings import Surroundings
 from service.aggregator import AggregateLimits, Aggregator
-from service.aws.clients import AwsOptions, Clients, open_clients
-from service.aws.dynamodb import DynamoTable
-from service.aws.provision import QueueOptions, ResourceNames, provision, queue_urls
-from service.aws.s3 import S3Objects
-from service.aws.sqs import SqsQueue
-from service.clock import SystemClock
+from service.backend import Backend
+from service.claims import Claims
 from service.consume import ConsumeLimits, Consumer
-from service.errors import ConfigError
+from service.deadletters import DeadLetterLimits, DeadLetters
 from service.mapping import Definition, RowMapping
 from service.opening import OpenLimits
-from service.ports import Agent, Clock, Objects, Queue, Table
+from service.ports import Agent
+from service.recovery import Recovery, RecoveryLimits
 from service.runs import Runs
 from service.settings import QueueSettings, Settings, user_environment
 from service.settle import Completion, SettleLimits, Settler
 from service.splitter import SplitLimits, Splitter
-from service.submit import Request, submit
+from service.sweeper import Sweeper, SweepLimits, SweptQueues
 from service.telemetry import Metrics
 from service.web.health import serve_health
 from service.worker import Worker, WorkLimits
 
 log = structlog.get_logger(__name__)
 
-ROLES = ("splitter", "worker", "aggregator")
-"""Every role that `serve` can play. The sweeper of the design comes with a later version."""
+ROLES = ("splitter", "worker", "aggregator", "sweeper")
+"""Every role that `serve` can play."""
+
+POISON_DELAY_S = 900.0
+"""A dead letter that nobody can act on is reported this often."""
 
 
-@dataclass(frozen=True, slots=True)
-class Backend:
-    """The ports of one process on one AWS endpoint."""
+class Runner(Protocol):
+    """A part of a role: a consumer, or the sweeper. `last_success` is on the clock's monotonic scale."""
 
-    clients: Clients
-    names: ResourceNames
-    table: Table
-    objects: Objects
-    ingest: Queue
-    rows: Queue
-    aggregate: Queue
-    clock: Clock
-    metrics: Metrics
+    last_success: float | None
 
+    @property
+    def trouble(self) -> str:
+        """What keeps it from working, in words; empty when nothing does."""
+        ...
 
-def aws_options(settings: Settings) -> AwsOptions:
-    """Endpoint and region from settings, the standard variables or the profile. Raises ConfigError."""
-    aws = settings.aws
-    environ = os.environ
-    region = aws.region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
-    region = region or AioSession().get_config_variable("region")
-    if not region:
-        raise ConfigError("no AWS region: give --region, or set AWS_REGION")
-    return AwsOptions(
-        region=region,
-        endpoint_url=aws.endpoint_url or environ.get("AWS_ENDPOINT_URL") or None,
-        connect_timeout_s=aws.connect_timeout_s,
-        read_timeout_s=aws.read_timeout_s,
-        max_connections=aws.max_connections,
-        max_attempts=aws.max_attempts,
-    )
-
-
-def resource_names(settings: Settings) -> ResourceNames:
-    """The names of everything that `setup` creates."""
-    return ResourceNames(bucket=settings.bucket, table=settings.table, prefix=settings.prefix)
-
-
-async def setup(clients: Clients, settings: Settings) -> list[str]:
-    """Create what is missing and check the rest; a line on each resource. Raises ConfigError, AccessError."""
-    queues = {
-        role: QueueOptions(round(queue.visibility_timeout_s), queue.max_receives)
-        for role, queue in (
-            ("ingest", settings.ingest),
-            ("rows", settings.rows),
-            ("aggregate", settings.results),
-        )
-    }
-    return await provision(
-        clients, resource_names(settings), queues, incoming_prefix=settings.incoming_prefix
-    )
-
-
-@asynccontextmanager
-async def connect(
-    settings: Settings, options: AwsOptions, metrics: Metrics | None = None
-) -> AsyncIterator[Backend]:
-    """Open the ports; every resource has to exist. Raises ConfigError, AccessError and RetryableError."""
-    metrics = metrics or Metrics()
-    async with open_clients(options, count_calls(metrics)) as clients:
-        yield await backend_on(clients, settings, metrics)
-
-
-async def backend_on(clients: Clients, settings: Settings, metrics: Metrics) -> Backend:
-    """The ports on clients that are open."""
-    names = resource_names(settings)
-    urls = await queue_urls(clients, names)
-    ingest, rows, aggregate = (
-        SqsQueue(clients, name=names.queue(role), url=urls[role]) for role in ("ingest", "rows", "aggregate")
-    )
-    return Backend(
-        clients=clients,
-        names=names,
-        table=DynamoTable(clients, settings.table),
-        objects=S3Objects(clients, part_bytes=settings.aggregate.part_bytes),
-        ingest=ingest,
-        rows=rows,
-        aggregate=aggregate,
-        clock=SystemClock(),
-        metrics=metrics,
-    )
-
-
-async def start(backend: Backend, request: Request, bucket: str) -> str:
-    """Start a run; its batch id. Local files go to `bucket`. Raises UsageError."""
-    return await submit(
-        request,
-        table=backend.table,
-        objects=backend.objects,
-        ingest=backend.ingest,
-        clock=backend.clock,
-        bucket=bucket,
-    )
-
-
-def count_calls(metrics: Metrics) -> Callable[[str, str], None]:
-    """What counts every AWS call, under `aws_calls_{service}_{operation}`."""
-
-    def count(service: str, operation: str) -> None:
-        metrics.count(f"aws_calls_{service.lower()}_{operation}")
-
-    return count
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set."""
+        ...
 
 
 async def serve(
@@ -170,21 +82,24 @@ async def serve(
     _count_retries(backend.metrics)
     async with AsyncExitStack() as stack:
         completion = Completion(backend.table, backend.aggregate, backend.clock)
-        consumers: dict[str, Consumer] = {}
+        settler = await stack.enter_async_context(_settler(backend, settings, completion, worker_name))
+        playing: dict[str, Sequence[Runner]] = {}
         if "splitter" in roles:
-            consumers["splitter"] = _splitter(backend, settings, definitions, completion)
+            playing["splitter"] = [_splitter(backend, settings, definitions, completion)]
         if "worker" in roles:
-            consumers["worker"] = await _worker(backend, settings, completion, worker_name, stack)
+            playing["worker"] = [_worker(backend, settings, settler, worker_name, stack)]
         if "aggregator" in roles:
-            consumers["aggregator"] = _aggregator(backend, settings)
+            playing["aggregator"] = [_aggregator(backend, settings, worker_name)]
+        if "sweeper" in roles:
+            playing["sweeper"] = _sweeper(backend, settings, completion, settler, worker_name)
         health = settings.health
         url = await stack.enter_async_context(
-            serve_health(health.host, health.port, lambda: _readiness(consumers))
+            serve_health(health.host, health.port, lambda: _readiness(playing))
         )
-        log.info("service_started", roles=sorted(consumers), worker=worker_name, health=url)
+        log.info("service_started", roles=sorted(playing), worker=worker_name, health=url)
         async with asyncio.TaskGroup() as group:
             flusher = group.create_task(_flush_metrics(backend, settings.metrics_interval_s))
-            running = [group.create_task(consumer.run(stop)) for consumer in consumers.values()]
+            running = [group.create_task(x.run(stop)) for runners in playing.values() for x in runners]
             if on_ready is not None:
                 on_ready(url)
             await stop.wait()
@@ -192,7 +107,7 @@ async def serve(
                 await asyncio.wait(running)
             flusher.cancel()
     backend.metrics.flush(backend.clock.now_ms())
-    log.info("service_stopped", roles=sorted(consumers))
+    log.info("service_stopped", roles=sorted(playing))
 
 
 def agent_opener(
@@ -200,6 +115,7 @@ def agent_opener(
 ) -> Callable[[RowMapping], Agent]:
     """What opens the agent of a mapping. The opener raises ConfigError where this process cannot serve it."""
     variables = user_environment() if environ is None else environ
+    replies = ByteBudget(settings.http.reply_budget_bytes)
 
     def open_(mapping: RowMapping) -> Agent:
         most = settings.worker.max_inflight_rows
@@ -211,6 +127,7 @@ def agent_opener(
             surroundings=Surroundings(
                 max_concurrency=mapping.execution.places(most),
                 max_reply_bytes=settings.http.max_reply_bytes,
+                replies=replies,
                 search_path=str(Path.cwd()),
             ),
         )
@@ -229,7 +146,6 @@ def _splitter(
         completion,
         definitions,
         SplitLimits(
-            checkpoint_rows=split.checkpoint_rows,
             send_concurrency=split.send_concurrency,
             max_queued_rows=split.max_queued_rows,
             read_bytes=split.read_bytes,
@@ -240,6 +156,7 @@ def _splitter(
                 max_partitions=split.max_partitions,
                 results_bucket=settings.results_bucket,
                 ttl_s=settings.ttl_days * 86_400,
+                checkpoint_rows=split.checkpoint_rows,
             ),
         ),
         backend.clock,
@@ -249,19 +166,23 @@ def _splitter(
     return Consumer(backend.ingest, splitter.handle, limits, backend.clock, backend.metrics)
 
 
-async def _worker(
-    backend: Backend, settings: Settings, completion: Completion, name: str, stack: AsyncExitStack
-) -> Consumer:
-    commit, worker = settings.commit, settings.worker
-    settler = Settler(
+def _settler(backend: Backend, settings: Settings, completion: Completion, name: str) -> Settler:
+    commit = settings.commit
+    return Settler(
         backend.table,
         completion,
         SettleLimits(linger_s=commit.linger_s, max_rows=commit.max_rows, timeout_s=commit.timeout_s),
         backend.metrics,
+        payloads=backend.payloads,
         slot=zlib.crc32(name.encode()) % commit.slots,
         tokens=lambda: str(uuid.uuid4()),
     )
-    await stack.enter_async_context(settler)
+
+
+def _worker(
+    backend: Backend, settings: Settings, settler: Settler, name: str, stack: AsyncExitStack
+) -> Consumer:
+    worker = settings.worker
     runs = Runs(backend.table, agent_opener(settings), backend.clock, max_places=worker.max_inflight_rows)
     stack.push_async_callback(runs.close)
     handler = Worker(
@@ -269,26 +190,88 @@ async def _worker(
         backend.rows,
         runs,
         settler,
-        WorkLimits(worker=name, inline_wait_s=worker.inline_wait_s),
+        Claims(backend.objects, max_record_bytes=settings.split.max_record_bytes),
+        WorkLimits(
+            worker=name,
+            inline_wait_s=worker.inline_wait_s,
+            max_lost=2 * settings.rows.max_receives,
+        ),
         backend.clock,
         backend.metrics,
-        random.Random(),  # noqa: S311 -- jitter
+        rng=random.Random(),  # noqa: S311 -- jitter
     )
     limits = replace(
         _one_by_one(settings, settings.rows, worker.max_inflight_rows),
         pollers=worker.pollers,
         max_held=worker.max_held_rows,
+        max_held_bytes=worker.max_held_bytes,
     )
     return Consumer(backend.rows, handler.handle, limits, backend.clock, backend.metrics)
 
 
-def _aggregator(backend: Backend, settings: Settings) -> Consumer:
+def _aggregator(backend: Backend, settings: Settings, name: str) -> Consumer:
     aggregate = settings.aggregate
+    lease_s = aggregate.lease_s or settings.results.visibility_timeout_s
     aggregator = Aggregator(
-        backend.table, backend.objects, AggregateLimits(aggregate.page_rows), backend.clock, backend.metrics
+        backend.table,
+        backend.aggregate,
+        backend.objects,
+        backend.payloads,
+        AggregateLimits(page_rows=aggregate.page_rows, lease_s=lease_s),
+        backend.clock,
+        backend.metrics,
+        owners=lambda: f"{name}/{uuid.uuid4().hex[:8]}",
     )
     limits = _one_by_one(settings, settings.results, aggregate.concurrent_batches)
     return Consumer(backend.aggregate, aggregator.handle, limits, backend.clock, backend.metrics)
+
+
+def _sweeper(
+    backend: Backend, settings: Settings, completion: Completion, settler: Settler, name: str
+) -> list[Runner]:
+    """The sweeper, and a consumer of each dead-letter queue."""
+    b, split, sweep = backend, settings.split, settings.sweep
+    limits = RecoveryLimits(worker=name, read_bytes=split.read_bytes, max_record_bytes=split.max_record_bytes)
+    recovery = Recovery(b.table, b.rows, b.objects, settler, limits, b.clock, b.metrics)
+    queues = SweptQueues(b.ingest, b.rows, b.aggregate, b.dead_ingest, b.dead_rows)
+    sweeping = SweepLimits(
+        interval_s=sweep.interval_s, stuck_after_s=sweep.stuck_after_s, resend_after_s=sweep.resend_after_s
+    )
+    letters = DeadLetters(
+        b.table,
+        b.aggregate,
+        completion,
+        settler,
+        recovery,
+        DeadLetterLimits(
+            ingest_receives=settings.ingest.max_receives,
+            rows_receives=settings.rows.max_receives,
+            aggregate_receives=settings.results.max_receives,
+            stuck_after_s=sweep.stuck_after_s,
+            give_up_after_s=sweep.resend_after_s,
+            incoming_prefix=settings.incoming_prefix,
+        ),
+        b.clock,
+        b.metrics,
+    )
+    drained = (
+        (b.dead_ingest, settings.ingest, letters.job),
+        (b.dead_rows, settings.rows, letters.row),
+        (b.dead_aggregate, settings.results, letters.aggregation),
+    )
+    return [
+        Sweeper(b.table, queues, completion, recovery, sweeping, b.clock, b.metrics),
+        *(
+            Consumer(
+                queue,
+                handle,
+                replace(_one_by_one(settings, like, sweep.dead_letters), poison_delay_s=POISON_DELAY_S),
+                b.clock,
+                b.metrics,
+            )
+            for queue, like, handle in drained
+        ),
+    ]
 
 
 def _one_by_one(settings: Settings, queue: QueueSettings, most: int) -> ConsumeLimits:
@@ -302,11 +285,13 @@ def _one_by_one(settings: Settings, queue: QueueSettings, most: int) -> ConsumeL
     )
 
 
-def _readiness(consumers: Mapping[str, Consumer]) -> dict[str, str]:
-    return {
-        role: consumer.trouble or ("" if consumer.last_success is not None else "has not received yet")
-        for role, consumer in consumers.items()
-    }
+def _readiness(playing: Mapping[str, Sequence[Runner]]) -> dict[str, str]:
+    """What keeps each role from working: the first of its parts that has something to say."""
+    return {role: next(filter(None, map(_hindrance, runners)), "") for role, runners in playing.items()}
+
+
+def _hindrance(runner: Runner) -> str:
+    return runner.trouble or ("" if runner.last_success is not None else "has not received yet")
 
 
 async def _flush_metrics(backend: Backend, interval_s: float) -> None:

@@ -9,10 +9,13 @@ Every stage is a handler called with a `Delivery`. What the handler does decides
     LeaseLostError       forgotten: somebody else has it
     any other exception  a bug: logged with its traceback, given back, in the end a dead letter
 
-Two limits bound what is held. `max_running` counts deliveries whose work occupies a place; a handler calls
+Three limits bound what is held. `max_running` counts deliveries whose work occupies a place; a handler calls
 `delivery.free()` when only bookkeeping is left, and the place is filled again. `max_held` counts everything
-that is not deleted yet. A handler that has to wait for a place of its own (a target at its own limit) waits
-inside `delivery.blocked()`, and nothing more is received meanwhile: what cannot be started is not held.
+that is not deleted yet, and `max_held_bytes` weighs it: the messages, and what their handlers report with
+`delivery.weigh()`. What is under way when the bound is reached still comes: ten messages for each poller, and
+what the running handlers take on. A handler that has to wait for a place of its own (a target at its own
+limit) waits inside `delivery.blocked()`, and nothing more is received meanwhile: what cannot be started is
+not held.
 """
 
 from __future__ import annotations
@@ -39,18 +42,27 @@ from service.trouble import MAX_BACKOFF_S, Trouble
 log = structlog.get_logger(__name__)
 
 
+MAX_REASON_CHARS = 1_000
+"""A reason may quote a message, and a message may be a megabyte."""
+
+
 @dataclass(frozen=True, slots=True)
 class ConsumeLimits:
-    """Limits of one consumer. The lingers trade a little latency for full batches of ten."""
+    """Limits of one consumer. The lingers trade a little latency for full batches of ten.
+
+    A message that nobody can act on comes again after `poison_delay_s`.
+    """
 
     visibility_s: float = 60.0
     poll_wait_s: float = 20.0
     pollers: int = 1
     max_running: int = 64
     max_held: int = 1_000
+    max_held_bytes: int = 64 * 2**20
     drain_s: float = 100.0
     receive_linger_s: float = 0.1
     delete_linger_s: float = 0.1
+    poison_delay_s: float = 1.0
 
 
 class Delivery:
@@ -73,6 +85,10 @@ class Delivery:
         if not self._is_free:
             self._is_free = True
             self._consumer.place_freed()
+
+    def weigh(self, size: int) -> None:
+        """The handler holds `size` bytes beside the message now: its source, a reply not stored yet."""
+        self._consumer.weigh(self.lease, size)
 
     @contextmanager
     def blocked(self) -> Iterator[None]:
@@ -140,6 +156,11 @@ class Consumer:
         """What keeps this consumer from working, in words; empty when nothing does."""
         return self._receiving.text or self._handling.text
 
+    @property
+    def held_bytes(self) -> int:
+        """What `max_held_bytes` bounds: messages, and what their handlers hold beside them."""
+        return self._leases.held_bytes
+
     def place_freed(self) -> None:
         """A delivery's work has ended."""
         self._running -= 1
@@ -149,6 +170,10 @@ class Consumer:
         """A delivery waits for a place elsewhere (+1), or does not any more (-1)."""
         self._blocked += change
         self._changed.set()
+
+    def weigh(self, lease: Lease, size: int) -> None:
+        """A delivery holds `size` bytes beside its message."""
+        self._leases.weigh(lease, size)
 
     # -- receiving -------------------------------------------------------------------------------------
 
@@ -190,9 +215,9 @@ class Consumer:
         return 0
 
     def _places(self) -> int:
-        if self._blocked:
-            return 0
         limits = self._limits
+        if self._blocked or self._leases.held_bytes >= limits.max_held_bytes:
+            return 0
         return min(limits.max_running - self._running, limits.max_held - len(self._leases)) - self._reserved
 
     async def _receive(self, room: int) -> Sequence[Message]:
@@ -249,6 +274,7 @@ class Consumer:
             self._recover(self._handling)
             self._leases.settle(delivery.lease)
         finally:
+            delivery.weigh(0)
             delivery.free()
 
     def _consequence(self, error: Exception, message: Message) -> float:
@@ -257,11 +283,11 @@ class Consumer:
         known = {"queue": self._queue.name, "message_id": message.id, "receives": message.receives}
         if isinstance(error, PoisonMessageError):
             log.error(
-                "message_poisoned", reason=str(error), body=message.body[:200],
+                "message_poisoned", reason=str(error)[:MAX_REASON_CHARS], body=message.body[:200],
                 remedy="left to the dead-letter queue", **known,
             )  # fmt: skip
             self._metrics.count("messages_poisoned")
-            return 1.0
+            return self._limits.poison_delay_s
         if isinstance(error, RetryableError | AccessError):
             if isinstance(error, RetryableError) and error.retry_after_s is not None:
                 delay_s = min(MAX_BACKOFF_S, error.retry_after_s)

@@ -13,7 +13,9 @@ import errno
 import functools
 import importlib
 import json
+import logging
 import os
+import re
 import select
 import signal
 import socket
@@ -35,6 +37,8 @@ ACCESS_KEY = SECRET_KEY = "test"  # noqa: S105 -- the endpoint takes any
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 
+_SHOWN = 5
+_NOT_SAVED = re.compile(r"failed to (save|persist)|error getting state", re.IGNORECASE)
 _GRACEFUL_S = 0.5
 """How long open requests may go on once the child was told to end."""
 
@@ -89,8 +93,12 @@ class EmbeddedProcess:
             raise
 
     def stop(self) -> None:
-        """End the child, in order, so that it saves its data; kill it when it does not end in time."""
-        _end(self._child, self._log)
+        """End the child, in order, so that it saves its data; kill it when it does not end in time.
+
+        Raises ConfigError where it could not save what it was to keep.
+        """
+        if problem := _end(self._child, self._log):
+            raise ConfigError(problem)
 
 
 def _open_log(data_dir: Path | None) -> IO[bytes]:
@@ -116,7 +124,8 @@ def _announced_port(child: subprocess.Popen[bytes], log: IO[bytes]) -> int:
     return int(said["port"])
 
 
-def _end(child: subprocess.Popen[bytes], log: IO[bytes]) -> None:
+def _end(child: subprocess.Popen[bytes], log: IO[bytes]) -> str:
+    """End it; its last words, which it has only where something went wrong."""
     assert child.stdin is not None
     assert child.stdout is not None
     child.stdin.close()
@@ -125,8 +134,10 @@ def _end(child: subprocess.Popen[bytes], log: IO[bytes]) -> None:
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
+    last = child.stdout.readline()
     child.stdout.close()
     log.close()
+    return str(json.loads(last)["error"]) if last.startswith(b'{"error"') else ""
 
 
 def main() -> int:
@@ -141,9 +152,14 @@ def main() -> int:
         listener = _listen(arguments.port)
         with tempfile.TemporaryDirectory(prefix="rowfleet-endpoint-") as scratch:
             _configure(listener.getsockname()[1], Path(scratch), arguments.data)
+            unsaved = _Unsaved()
+            logging.getLogger().addHandler(unsaved)
             asyncio.run(_serve(_application(), listener, stdout))
+        problem = unsaved.told(arguments.data)
     except ConfigError as error:
-        _say(stdout, {"error": str(error)})
+        problem = str(error)
+    if problem:
+        _say(stdout, {"error": problem})
         return 2
     return 0
 
@@ -185,6 +201,32 @@ def _configure(port: int, scratch: Path, data_dir: Path | None) -> None:
     os.environ.pop("LOCALSTACK_PERSISTENCE", None)
     os.environ.pop("SERVICES", None)
     tempfile.tempdir = None  # ask TMPDIR again
+
+
+class _Unsaved(logging.Handler):
+    """What ministack could not write: it logs that, and goes on as if it had."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.what: dict[str, str] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep what was not saved and why: the arguments of the messages that say so."""
+        if _NOT_SAVED.search(str(record.msg)) and isinstance(record.args, tuple):
+            *what, why = map(str, record.args)
+            self.what["/".join(what)] = why
+
+    def told(self, folder: Path | None) -> str:
+        """In one line; empty where all was saved."""
+        if not self.what:
+            return ""
+        names = sorted(self.what)
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        return (
+            f"the embedded AWS endpoint could not save {', '.join(names[:_SHOWN])}{more} in {folder} "
+            f"({self.what[names[0]]}): there they are as they were before, or missing; make room, or name "
+            "another folder with --data, and submit again"
+        )
 
 
 def _application() -> Any:

@@ -22,7 +22,9 @@
     │   ├── ExtractionError         the answer lacks what the mapping requires
     │   │   ├── ReplyRejectedError  the reply says no (reject_if)
     │   │   └── UnfitValueError     a value breaks a rule of the schema
-    │   └── RowTooLargeError        the outcome does not fit the table
+    │   ├── RowTooLargeError        the row or its outcome is larger than rowfleet takes
+    │   ├── DeadlineError           the batch's or the row's deadline has passed
+    │   └── WorkerLostError         every worker that had the row was lost, or could not commit it
     ├── BatchRejectedError          the batch is FAILED with this text
     │   ├── SourceError             the object is missing, forbidden, changed or unreadable
     │   └── CsvError                the bytes are no table
@@ -32,6 +34,10 @@
 
 `kind` is the name that outcomes, metrics and `rowfleet errors` show: the class name.
 """
+
+from __future__ import annotations
+
+from typing import Self
 
 
 class RowfleetError(Exception):
@@ -132,7 +138,23 @@ class UnfitValueError(ExtractionError):
 
 
 class RowTooLargeError(RowRejectedError):
-    """The row or its outcome exceeds what a message or an item can hold."""
+    """The row or its outcome exceeds what can be processed or stored."""
+
+
+class DeadlineError(RowRejectedError):
+    """The time that its batch or its mapping gives the row is over."""
+
+
+class WorkerLostError(RowRejectedError):
+    """The row's message was delivered as often as it may be, and no delivery left an outcome."""
+
+    @classmethod
+    def after(cls, deliveries: int) -> Self:
+        """Said alike by the worker and by the drain of dead letters."""
+        return cls(
+            f"its message was delivered {deliveries} times without an outcome: the worker died, or could not "
+            "commit, each time"
+        )
 
 
 class BatchRejectedError(RowfleetError):

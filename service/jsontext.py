@@ -42,6 +42,14 @@ def dumps(value: Json) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
+def utf8(text: str) -> bytes:
+    """Text as UTF-8; half a surrogate pair, which JSON can carry and UTF-8 cannot, becomes U+FFFD."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+
+
 def plain_number(value: Decimal | float) -> str:
     """A number without an exponent for the sizes people write: 0.1, 12345678901234567890, 1E+400."""
     number = value if isinstance(value, Decimal) else Decimal(repr(value))

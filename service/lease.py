@@ -23,15 +23,24 @@ log = structlog.get_logger(__name__)
 
 @dataclass(eq=False, slots=True)
 class Lease:
-    """A held message. `is_lost` is set once an extension was refused."""
+    """A held message. `is_lost` is set once an extension was refused.
+
+    From its deletion on it `is_leaving`: an extension that is refused then is no loss.
+    `weight` is what its handler holds for it beside the message, in bytes.
+    """
 
     message: Message
     renewed_at: float
     is_lost: bool = False
+    is_leaving: bool = False
+    weight: int = 0
 
 
 class Leases:
-    """All leases of one consumer. `on_change` is called whenever one ends."""
+    """All leases of one consumer. `on_change` is called whenever one ends or gets lighter.
+
+    `held_bytes` is the sum of their messages and weights.
+    """
 
     def __init__(
         self,
@@ -49,6 +58,7 @@ class Leases:
         self._on_change = on_change
         self._visibility_s = visibility_s
         self._delete_linger_s = delete_linger_s
+        self.held_bytes = 0
         self._held: dict[str, Lease] = {}
         self._settled: list[Lease] = []
         self._has_settled = asyncio.Event()
@@ -61,7 +71,15 @@ class Leases:
         """Hold a message that was just received."""
         lease = Lease(message, self._clock.monotonic())
         self._held[message.receipt] = lease
+        self.held_bytes += len(message.body)
         return lease
+
+    def weigh(self, lease: Lease, weight: int) -> None:
+        """From now on the message's handler holds `weight` bytes beside it."""
+        if lease.message.receipt in self._held:
+            self.held_bytes += weight - lease.weight
+            lease.weight = weight
+            self._on_change()
 
     def settle(self, lease: Lease) -> None:
         """The message is done with: it is deleted together with others, shortly."""
@@ -70,7 +88,8 @@ class Leases:
 
     def forget(self, lease: Lease) -> None:
         """The message is not ours any more."""
-        self._held.pop(lease.message.receipt, None)
+        if self._held.pop(lease.message.receipt, None) is not None:
+            self.held_bytes -= len(lease.message.body) + lease.weight
         self._on_change()
 
     async def give_back(self, lease: Lease, delay_s: float) -> None:
@@ -84,6 +103,7 @@ class Leases:
         rest = [receipt for receipt in self._held if receipt not in settled]
         await self.release(rest, 0)
         self._held.clear()
+        self.held_bytes = 0
         return len(rest)
 
     async def release(self, receipts: Sequence[str], delay_s: float) -> None:
@@ -126,12 +146,14 @@ class Leases:
         for index, lease in enumerate(batch):
             if index not in refused:
                 lease.renewed_at = now
-            elif lease.message.receipt in self._held:
+            elif lease.message.receipt in self._held and not lease.is_leaving:
                 lease.is_lost = True
                 self._metrics.count("leases_lost")
 
     async def _delete(self, batch: Sequence[Lease]) -> None:
         """One attempt is enough: a message that comes again is recognised as settled."""
+        for lease in batch:
+            lease.is_leaving = True
         try:
             refused = await self._queue.delete([lease.message.receipt for lease in batch])
         except (RetryableError, AccessError) as error:

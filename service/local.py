@@ -7,6 +7,7 @@ messages are those of production; only the endpoint is another.
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -15,8 +16,9 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from service import embedded
-from service.app import Backend, aws_options, backend_on, count_calls, serve, setup, start
+from service.app import serve
 from service.aws.clients import AwsOptions, open_clients
+from service.backend import Backend, aws_options, backend_on, count_calls, setup, start
 from service.errors import first_of
 from service.mapping import Definition
 from service.model import BatchView
@@ -34,6 +36,10 @@ So the splitter keeps just ahead of the workers, and a batch is spread over more
 """
 
 
+SWEEP = {"interval_s": 5.0, "stuck_after_s": 30.0}
+"""Somebody watches the batch of a laptop: what is lost is looked for soon."""
+
+
 @dataclass(frozen=True, slots=True)
 class Local:
     """A running local service."""
@@ -44,7 +50,10 @@ class Local:
 
 def local_settings(settings: Settings) -> Settings:
     """The settings with what suits a laptop, where nothing else was asked for."""
-    changes: dict[str, BaseModel] = {"split": _defaulted(settings.split, SPLIT)}
+    changes: dict[str, BaseModel] = {
+        "split": _defaulted(settings.split, SPLIT),
+        "sweep": _defaulted(settings.sweep, SWEEP),
+    }
     for name in ("ingest", "rows", "results"):
         changes[name] = _defaulted(getattr(settings, name), {"poll_wait_s": POLL_WAIT_S})
     return settings.model_copy(update=changes)
@@ -132,16 +141,25 @@ def result_paths(out: Path) -> dict[str, Path]:
 
 
 async def fetch_results(backend: Backend, view: BatchView, out: Path) -> dict[str, Path]:
-    """Write the results of a batch. An earlier run's go first: its failures are no failures of this one.
+    """Write the results of a batch, all or none; raises OSError with the file that could not be written.
 
-    The manifest is written last, so that where one lies everything beside it belongs to it.
+    An earlier run's go once all of these are on the disk: its failures are no failures of this one. The
+    manifest comes last, so that where one lies everything beside it belongs to it.
     """
     output = view.batch.output
     paths = result_paths(out)
-    for name in ("manifest.json", "failures.csv"):
-        paths[name].unlink(missing_ok=True)
+    earlier = [paths["manifest.json"], paths["failures.csv"]]
     if not view.counts.failed:
         del paths["failures.csv"]
-    for name, path in paths.items():
-        await fetch(backend.objects, output.bucket, output.prefix + name, path)
+    path = out
+    try:
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as staging:
+            for name, path in paths.items():
+                await fetch(backend.objects, output.bucket, output.prefix + name, Path(staging, path.name))
+            for path in earlier:
+                path.unlink(missing_ok=True)
+            for path in paths.values():
+                Path(staging, path.name).replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     return paths

@@ -15,17 +15,38 @@ from urllib.parse import unquote_plus
 import orjson
 
 from service.errors import PoisonMessageError
-from service.model import MAX_ROUND, MAX_ROWS, Location, Source, is_name
+from service.model import MAX_DEADLINE_S, MAX_MS, MAX_ROUND, MAX_ROWS, Location, Source, is_name
 
 VERSION = 1
 
-_LATER_OPTIONS = ("priority", "weight", "deadline_s", "approve", "paused")
+MAX_OBJECT_BYTES = 50 * 2**40
+"""Largest object (S3 quota: 50 TB since December 2025): no offset lies beyond."""
+
+MAX_LOST = 10_000
+"""Deliveries of one row: more than any queue allows (SQS: maxReceiveCount is at most 1,000)."""
+
+_OPTIONS = ("deadline_s", "limit")
+_LATER_OPTIONS = ("priority", "weight", "approve", "paused")
 """Job options of the design that this version does not carry out: refused in words, never ignored."""
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """Where in its source a record stands: the byte `offset`, the `length` in bytes, the physical `line`."""
+
+    offset: int
+    length: int
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
 class RowMessage:
-    """One row to process. `defect` says why no agent may get it; `replay` that it may be a repeat."""
+    """One row to process. `defect` says why no agent may get it; `replay` that it may be a repeat.
+
+    A row too large for a message has a `span` instead of cells and defect: its worker reads it from the
+    source. `until_ms` is the row's deadline, in milliseconds since 1970, where it has one and was tried.
+    `lost` deliveries ended without an outcome before this message was sent; above 0 it was a dead letter.
+    """
 
     batch_id: str
     round: int
@@ -34,6 +55,9 @@ class RowMessage:
     attempt: int = 1
     replay: bool = False
     defect: str = ""
+    span: Span | None = None
+    until_ms: int | None = None
+    lost: int = 0
 
     def encode(self) -> str:
         """The body: absent keys are defaults."""
@@ -42,31 +66,42 @@ class RowMessage:
             "batch": self.batch_id,
             "round": self.round,
             "row": self.number,
-            "cells": self.cells,
         }
+        if self.span is None:
+            body["cells"] = self.cells
+        else:
+            body["span"] = {"offset": self.span.offset, "length": self.span.length, "line": self.span.line}
         if self.attempt > 1:
             body["attempt"] = self.attempt
         if self.replay:
             body["replay"] = True
         if self.defect:
             body["defect"] = self.defect
+        if self.until_ms is not None:
+            body["until_ms"] = self.until_ms
+        if self.lost:
+            body["lost"] = self.lost
         return encode(body)
 
     @classmethod
     def decode(cls, body: str) -> RowMessage:
         """Raises PoisonMessageError."""
         data = _versioned(body)
-        cells = _field(data, "cells", list)
+        span = _span(data) if "span" in data else None
+        cells = _field(data, "cells", list) if span is None else []
         if not all(isinstance(cell, str) for cell in cells):
             raise PoisonMessageError("'cells' holds something that is not a string")
         return cls(
-            batch_id=_field(data, "batch", str),
+            batch_id=_batch_id(data),
             round=_whole(data, "round", MAX_ROUND),
             number=_whole(data, "row", MAX_ROWS),
             cells=tuple(cells),
             attempt=_whole(data, "attempt", 10**6) if "attempt" in data else 1,
             replay=_field(data, "replay", bool) if "replay" in data else False,
             defect=_field(data, "defect", str) if "defect" in data else "",
+            span=span,
+            until_ms=_whole(data, "until_ms", MAX_MS) if "until_ms" in data else None,
+            lost=_whole(data, "lost", MAX_LOST) if "lost" in data else 0,
         )
 
 
@@ -85,7 +120,7 @@ class AggregateMessage:
     def decode(cls, body: str) -> AggregateMessage:
         """Raises PoisonMessageError."""
         data = _versioned(body)
-        return cls(batch_id=_field(data, "batch", str), round=_whole(data, "round", MAX_ROUND))
+        return cls(batch_id=_batch_id(data), round=_whole(data, "round", MAX_ROUND))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +136,22 @@ class Job:
     execution_id: str = ""
     output: Location | None = None
     limit: int | None = None
+    deadline_s: int | None = None
     dropped: bool = False
     sequencer: str = ""
     problem: str = ""
+
+    def encode(self) -> str:
+        """The job message that asks for this run; of the source it names the place only."""
+        body: dict[str, Any] = {"v": VERSION, "mapping": self.mapping, "source": self.source.url}
+        if self.execution_id:
+            body["execution_id"] = self.execution_id
+        if self.output is not None:
+            body["output"] = self.output.url()
+        options = {"limit": self.limit, "deadline_s": self.deadline_s}
+        if given := {name: value for name, value in options.items() if value is not None}:
+            body["options"] = given
+        return encode(body)
 
 
 def encode(body: dict[str, Any]) -> str:
@@ -163,20 +211,26 @@ def _job(data: dict[str, Any]) -> Job:
         output = _location(_field(data, "output", str)) if "output" in data else None
     except ValueError as error:
         raise PoisonMessageError(str(error)) from None
-    limit, problem = _options(data)
-    return Job(mapping, Source(bucket, key), execution_id, output, limit, problem=problem)
-
-
-def _options(data: dict[str, Any]) -> tuple[int | None, str]:
-    """The limit, and why the job cannot be carried out as asked."""
     options = _field(data, "options", dict) if "options" in data else {}
-    limit = _whole(options, "limit", MAX_ROWS) if "limit" in options else None
+    return Job(
+        mapping,
+        Source(bucket, key),
+        execution_id,
+        output,
+        limit=_whole(options, "limit", MAX_ROWS) if "limit" in options else None,
+        deadline_s=_whole(options, "deadline_s", MAX_DEADLINE_S) if "deadline_s" in options else None,
+        problem=_problem(data, options),
+    )
+
+
+def _problem(data: dict[str, Any], options: dict[str, Any]) -> str:
+    """Why a job cannot be carried out as asked, or nothing."""
     if "task_token" in data:
-        return limit, "the job asks for a task token answer, which this version of rowfleet does not give yet"
-    for name in sorted(set(options) - {"limit"}):
+        return "the job asks for a task token answer, which this version of rowfleet does not give yet"
+    for name in sorted(set(options) - set(_OPTIONS)):
         known = "is not supported by this version of rowfleet yet" if name in _LATER_OPTIONS else "is unknown"
-        return limit, f"job option {name!r} {known}; supported: limit"
-    return limit, ""
+        return f"job option {name!r} {known}; supported: {', '.join(_OPTIONS)}"
+    return ""
 
 
 def _location(url: str) -> Location:
@@ -216,7 +270,7 @@ def _created(
             "sequencer": str(entry.get("sequencer") or ""),
             "size": int(entry.get("size") or 0),
         }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise PoisonMessageError(f"{what} without bucket and key ({error!r})") from None
 
 
@@ -229,6 +283,21 @@ def _dropped(entry: dict[str, Any], incoming_prefix: str) -> tuple[Job, ...]:
     source = Source(entry["bucket"], key, entry["etag"], entry["version"], entry["size"])
     problem = "" if is_name(mapping) else f"the folder {mapping!r} is not a mapping's name"
     return (Job(mapping, source, dropped=True, sequencer=entry["sequencer"], problem=problem),)
+
+
+def _span(data: dict[str, Any]) -> Span:
+    """Where a row stands; never at the beginning of its source, where the header is."""
+    where = _field(data, "span", dict)
+    offset = _whole(where, "offset", MAX_OBJECT_BYTES)
+    return Span(offset, _whole(where, "length", MAX_OBJECT_BYTES), _whole(where, "line", MAX_OBJECT_BYTES))
+
+
+def _batch_id(data: dict[str, Any]) -> str:
+    value: str = _field(data, "batch", str)
+    tool_name, _, execution_id = value.partition("#")
+    if not is_name(tool_name) or not is_name(execution_id):
+        raise PoisonMessageError(f"'batch' {value[:300]!r} is not of the form tool_name#execution_id")
+    return value
 
 
 def _object(body: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -21,10 +21,16 @@ ERROR_COLUMN = "_error"
 ROW_DIGITS = 10
 MAX_ROWS = 10**ROW_DIGITS - 1
 MAX_ROUND = 999
+MAX_DEADLINE_S = 10 * 366 * 86_400
+"""Longest deadline of a batch or row: ten years."""
+
+MAX_MS = 253_402_300_799_999
+"""The last millisecond of the year 9999, and of ISO 8601's four digits."""
 
 CHECKPOINT_ROWS = 2_000
 """Rows between checkpoints of a split, unless set otherwise."""
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -88,8 +94,13 @@ def partition_key(batch_id: str, partition: int) -> str:
 
 def iso_time(ms: int) -> str:
     """Milliseconds since 1970 as `2026-11-23T07:14:00.250Z`."""
-    moment = datetime.fromtimestamp(ms / 1000, UTC)
+    moment = _EPOCH + timedelta(milliseconds=ms)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def ms_of(iso: str) -> int:
+    """The inverse of `iso_time`."""
+    return (datetime.fromisoformat(iso) - _EPOCH) // timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +161,9 @@ class Batch:
     `window` is the number of rows between checkpoints, fixed when the batch is opened: rows up to
     `checkpoint.rows + window` may have been sent. After `deadline_at`, where there is one, what has no
     outcome becomes FAILED.
+
+    `lease_owner` is the aggregator that writes the results, and `lease_until_ms` (ms since 1970) when its
+    lease ends; "" and 0 while nobody does.
     """
 
     tool_name: str
@@ -176,6 +190,8 @@ class Batch:
     ttl: int = 0
     error: str = ""
     notes: tuple[str, ...] = ()
+    lease_owner: str = ""
+    lease_until_ms: int = 0
 
     @property
     def batch_id(self) -> str:
@@ -230,11 +246,27 @@ class RowError:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredPayload:
+    """Where in S3 an outcome's data is that no item holds; `sha256` is the hex digest of its `size` bytes."""
+
+    bucket: str
+    key: str
+    size: int
+    sha256: str
+
+    @property
+    def url(self) -> str:
+        """`s3://bucket/key`."""
+        return f"s3://{self.bucket}/{self.key}"
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What is committed for a row: exactly one per row and round. `execution_time_ms` is the agent's time.
 
     `provenance` says which method and path gave a field, where the batch wants it. `raw_reply` is the agent's
-    reply as text, kept (cut where it is long) only where a mapping could make nothing of it.
+    reply as text, kept (cut where it is long) only where a mapping could make nothing of it. Where `stored`
+    is set, `input_data`, `output_data`, `provenance` and `raw_reply` are empty here and stand there.
     """
 
     number: int
@@ -251,6 +283,7 @@ class Outcome:
     output_tokens: int = 0
     provenance: Mapping[str, str] = field(default_factory=dict)
     raw_reply: str = ""
+    stored: StoredPayload | None = None
 
     @property
     def counts(self) -> Counts:

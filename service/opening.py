@@ -16,7 +16,7 @@ import structlog
 from service.errors import BatchRejectedError, MappingError, PoisonMessageError, RetryableError, SourceError
 from service.mapping import Definition
 from service.messages import Job
-from service.model import Batch, Location, Source, State, iso_time
+from service.model import CHECKPOINT_ROWS, Batch, Location, Source, State, iso_time
 from service.ports import Clock, Objects, Table
 
 log = structlog.get_logger(__name__)
@@ -24,12 +24,16 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class OpenLimits:
-    """A batch has a partition for every `partition_bytes` of its source, and lives for `ttl_s` seconds."""
+    """A batch has a partition for every `partition_bytes` of its source, and lives for `ttl_s` seconds.
+
+    Its splitters checkpoint every `checkpoint_rows` rows.
+    """
 
     partition_bytes: int = 16 * 2**20
     max_partitions: int = 16
     results_bucket: str = "rowfleet"
     ttl_s: int = 7 * 86_400
+    checkpoint_rows: int = CHECKPOINT_ROWS
 
 
 class Opener:
@@ -71,7 +75,10 @@ class Opener:
         except BatchRejectedError as error:
             # Larger than an item; without its mapping there is room to say so.
             batch = self._new_batch(job, execution_id, source, None, str(error))
-            stored = await self._table.open(batch, "")
+            try:
+                stored = await self._table.open(batch, "")
+            except BatchRejectedError as again:
+                raise PoisonMessageError(f"not even a failed batch can be made of this: {again}") from None
         _refuse_other_source(stored, source)
         if stored == batch:
             log.info(
@@ -95,6 +102,7 @@ class Opener:
         now_ms = self._clock.now_ms()
         limits = self._limits
         mapping = definition.compile() if definition else None
+        deadline_s = job.deadline_s or (mapping.execution.batch_deadline_s if mapping else None)
         output = job.output or Location(limits.results_bucket, f"results/{job.mapping}/{execution_id}/")
         return Batch(
             tool_name=job.mapping,
@@ -108,6 +116,8 @@ class Opener:
             provenance=mapping.csv.provenance if mapping else False,
             partitions=min(limits.max_partitions, 1 + source.size // limits.partition_bytes),
             limit=job.limit,
+            window=limits.checkpoint_rows,
+            deadline_at=iso_time(now_ms + deadline_s * 1000) if deadline_s else "",
             created_at=iso_time(now_ms),
             updated_at=iso_time(now_ms),
             finished_at=iso_time(now_ms) if problem else "",

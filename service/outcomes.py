@@ -1,7 +1,7 @@
-"""What became of a row, as an outcome that fits an item of the table.
+"""What became of a row, as an outcome.
 
-Pure. Nothing that a row or a reply holds may keep its outcome from being committed: what is too large is cut,
-and the error says so.
+Pure. Nothing that a row or a reply holds may keep its failure from being committed: what is too large even
+for `payloads` is cut, and the error says so.
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from service import jsontext
-from service.csvio import row_data
-from service.errors import RowTooLargeError
+from service.csvio import SURPLUS, row_data
 from service.mapping import Extraction
 from service.messages import RowMessage
 from service.model import Json, Outcome, RowError, Status
-from service.ports import ITEM_BYTES
 from service.sizes import outcome_bytes
 
 MAX_ERROR_CHARS = 2_000
@@ -37,35 +35,21 @@ class Attempt:
     worker: str
 
     def succeeded(self, extraction: Extraction, *, provenance: bool = False) -> Outcome:
-        """SUCCESS with the extracted fields, or FAILED where they do not fit."""
-        outcome = replace(
+        """SUCCESS with the extracted fields."""
+        return replace(
             self._outcome(Status.SUCCESS),
             output_data=extraction.values,
             input_tokens=extraction.input_tokens,
             output_tokens=extraction.output_tokens,
             provenance=extraction.provenance if provenance else {},
         )
-        size = outcome_bytes(outcome)
-        if size <= ITEM_BYTES:
-            return outcome
-        what = f"the outcome takes {size} bytes, an item in the table holds {ITEM_BYTES}"
-        return self.failed(RowTooLargeError(what))
 
     def failed(self, error: Exception, reply: Json = None) -> Outcome:
         """FAILED with the error, the cells, and the reply that nothing could be made of, if there is one."""
         kind, message = type(error).__name__, _cut(str(error), MAX_ERROR_CHARS)
-        outcome = replace(
+        return replace(
             self._outcome(Status.FAILED), error=RowError(kind, message), raw_reply=reply_text(reply)
         )
-        if outcome_bytes(outcome) > ITEM_BYTES:
-            outcome = replace(outcome, raw_reply="")
-        if outcome_bytes(outcome) <= ITEM_BYTES:
-            return outcome
-        keep = ITEM_BYTES // 8 // max(1, len(self.row.cells))
-        cells = tuple(cell[:keep] for cell in self.row.cells)
-        note = f"{message} (cells longer than {keep} characters are cut in the results)"
-        outcome = replace(outcome, input_data=row_data(self.columns, cells), error=RowError(kind, note))
-        return outcome if outcome_bytes(outcome) <= ITEM_BYTES else replace(outcome, input_data={})
 
     def _outcome(self, status: Status) -> Outcome:
         return Outcome(
@@ -79,6 +63,25 @@ class Attempt:
             attempts=self.number,
             worker=self.worker,
         )
+
+
+def shortened(outcome: Outcome, most_bytes: int) -> Outcome:
+    """A FAILED outcome that takes at most `most_bytes` as an item: without its reply, and with cells cut."""
+    assert outcome.error is not None
+    cells = outcome.input_data
+    surplus = cells.get(SURPLUS, [])
+    keep = most_bytes // 8 // max(1, len(cells) + len(surplus))
+    note = f"{outcome.error.message} (cells longer than {keep} characters are cut in the results)"
+    short = replace(
+        outcome,
+        raw_reply="",
+        input_data={
+            name: cell[:keep] if isinstance(cell, str) else [one[:keep] for one in cell]
+            for name, cell in cells.items()
+        },
+        error=replace(outcome.error, message=note),
+    )
+    return short if outcome_bytes(short) <= most_bytes else replace(short, input_data={})
 
 
 def reply_text(reply: Json) -> str:

@@ -30,6 +30,9 @@ COMMIT_BYTES = 4_000_000
 ITEM_BYTES = 400_000
 """Largest item (DynamoDB quota: 400 KB, attribute names included), rounded down from 409,600."""
 
+ITEM_DEPTH = 32
+"""Levels of nesting in one attribute (DynamoDB quota), a scalar's own being the first."""
+
 MAX_DELAY_S = 900
 """Longest delay of a message (SQS quota: 15 minutes)."""
 
@@ -84,6 +87,34 @@ class Queue(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class BatchPage:
+    """Batches in one state; `after`, a batch id, continues behind them, "" at the end."""
+
+    batches: Sequence[Batch]
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class NumberPage:
+    """Row numbers, ascending; `after` continues behind them, None at the end."""
+
+    numbers: Sequence[int]
+    after: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseAnswer:
+    """Whether an aggregation lease is ours now, and whose it was before ("" where nobody's).
+
+    Where it is not: `until_ms` says when the other's ends; 0 where the batch is not to be aggregated.
+    """
+
+    is_ours: bool
+    predecessor: str = ""
+    until_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class OutcomePage:
     """Outcomes in ascending row order; `after` continues behind them, None at the end."""
 
@@ -92,7 +123,10 @@ class OutcomePage:
 
 
 class Table(Protocol):
-    """Batches, counters and outcomes. Every read is strongly consistent except `recent` and `failed`."""
+    """Batches, counters and outcomes.
+
+    Every read is strongly consistent except `recent`, `failed` and `batches`, which read an index.
+    """
 
     async def open(self, batch: Batch, definition: str) -> Batch:
         """Store batch and definition (the mapping's JSON text) unless the id is taken; what stands then."""
@@ -130,6 +164,26 @@ class Table(Protocol):
         """Change the state, and set `finished_at` where `to` is final. False unless state and round match."""
         ...
 
+    async def lease(
+        self,
+        batch_id: str,
+        *,
+        round: int,  # noqa: A002 -- the protocol's word
+        owner: str,
+        now_ms: int,
+        until_ms: int,
+    ) -> LeaseAnswer:
+        """Take or extend the aggregation lease, where the batch is AGGREGATING in this round.
+
+        It is given where nobody has it, where the other's has ended by `now_ms`, and where it is `owner`'s.
+        With a `now_ms` of 0 no lease has ended: that extends one's own and never takes another's.
+        """
+        ...
+
+    async def release(self, batch_id: str, *, owner: str) -> bool:
+        """Give the aggregation lease back, whatever the batch's state. False where it is not `owner`'s."""
+        ...
+
     async def commit(self, commit: Commit) -> Sequence[int]:
         """Store all outcomes and add their counts, atomically, where no row has an outcome of this round yet.
 
@@ -150,6 +204,18 @@ class Table(Protocol):
 
     async def failed(self, batch: Batch, partition: int, *, after: int, limit: int) -> OutcomePage:
         """Like `outcomes`, only FAILED rows, from the sparse index `by_status`: eventually consistent."""
+        ...
+
+    async def numbers(self, batch: Batch, partition: int, *, after: int, limit: int) -> NumberPage:
+        """The rows of a partition that need no outcome any more, like `outcomes` but without their data.
+
+        They have one of the batch's round or a later one, or succeeded in an earlier round: a redrive runs
+        failed rows only. A page may be empty and not the last.
+        """
+        ...
+
+    async def batches(self, state: State, *, after: str, limit: int) -> BatchPage:
+        """Batches in a state, in no particular order, from the index `by_status`: eventually consistent."""
         ...
 
     async def recent(self, limit: int) -> Sequence[Batch]:
@@ -202,6 +268,10 @@ class Objects(Protocol):
 
     async def put(self, bucket: str, key: str, body: bytes, *, content_type: str) -> StoredFile:
         """Write a small object in one call."""
+        ...
+
+    async def abort_uploads(self, bucket: str, key: str) -> int:
+        """Abort every unfinished upload of exactly this key, whoever began it; how many there were."""
         ...
 
 

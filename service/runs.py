@@ -7,9 +7,10 @@ worker of a fleet extracts alike whatever its folder holds. Agents are shared by
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -36,10 +37,20 @@ class Target:
 
 @dataclass(slots=True)
 class Run:
-    """A batch as last seen, and how its rows are processed; no target where it takes no rows any more."""
+    """A batch as last seen, and how its rows are processed; no target where it takes no rows any more.
+
+    `read_at` is the place of its reading in the order of all that `Runs` was asked and read.
+    """
 
     batch: Batch
     target: Target | None
+    read_at: int = 0
+
+    def vouches(self, round_: int, number: int) -> bool:
+        """Whether what is known is enough to say that a row exists, or that it does not."""
+        batch = self.batch
+        is_settled = batch.total is not None or batch.state is not State.SPLITTING
+        return batch.round >= round_ and (is_settled or number <= batch.checkpoint.rows)
 
 
 class Runs:
@@ -55,15 +66,23 @@ class Runs:
         self._runs: OrderedDict[str, Run] = OrderedDict()
         self._targets: dict[str, Target] = {}
         self._loading: dict[str, asyncio.Lock] = {}
+        self._order = itertools.count(1)
 
-    async def get(self, batch_id: str, round_: int) -> Run | None:
-        """The run, read again where it is older than `round_`; None where there is no such batch."""
+    async def get(self, batch_id: str, round_: int, number: int) -> Run | None:
+        """The run of a row; None where there is no such batch.
+
+        Read again, once, where what is known is older than `round_` or does not vouch for row `number`. Rows
+        that ask before a reading begins share it.
+        """
         run = self._runs.get(batch_id)
-        if run is None or run.batch.round < round_:
+        asked = next(self._order)
+        if run is None or not run.vouches(round_, number):
             async with self._loading.setdefault(batch_id, asyncio.Lock()):
                 run = self._runs.get(batch_id)
-                if run is None or run.batch.round < round_:
+                if run is None or (run.read_at < asked and not run.vouches(round_, number)):
                     run = await self._load(batch_id)
+                    if run is not None:
+                        self._runs[batch_id] = run
             self._loading.pop(batch_id, None)
         if run is not None:
             self._runs[batch_id] = run
@@ -73,9 +92,14 @@ class Runs:
         return run
 
     def refresh(self, view: BatchView | None) -> None:
-        """Take in what a completion check has just read, so that a batch that ended stops costing calls."""
-        if view is not None and (run := self._runs.get(view.batch.batch_id)):
-            run.batch = view.batch
+        """Take in what a completion check has just read, so that a batch that ended stops costing calls.
+
+        Rows under way keep the run that they began with: what began in one round is committed for that round.
+        """
+        if view is None or (run := self._runs.get(view.batch.batch_id)) is None:
+            return
+        if _progress(view.batch) >= _progress(run.batch):  # a slow answer may be older than what is known
+            self._runs[view.batch.batch_id] = replace(run, batch=view.batch)
 
     async def close(self) -> None:
         """Close every agent."""
@@ -83,19 +107,20 @@ class Runs:
         await asyncio.gather(*(target.agent.close() for target in targets))
 
     async def _load(self, batch_id: str) -> Run | None:
+        read_at = next(self._order)
         view = await self._table.read(batch_id)
         if view is None:
             return None
         batch = view.batch
         if batch.state.is_final:
-            return Run(batch, None)
+            return Run(batch, None, read_at)
         target = self._targets.get(batch.mapping_digest)
         if target is None:
             try:
                 target = await self._open(batch)
             except ConfigError as error:
-                return Run(await self._fail(batch, str(error)), None)
-        return Run(batch, target)
+                return Run(await self._fail(batch, str(error)), None, read_at)
+        return Run(batch, target, read_at)
 
     async def _open(self, batch: Batch) -> Target:
         definition = await stored_definition(self._table, batch)
@@ -120,3 +145,8 @@ class Runs:
             )
         view = await self._table.read(batch.batch_id)
         return view.batch if view else batch
+
+
+def _progress(batch: Batch) -> tuple[int, bool, int]:
+    """What of a batch only ever grows."""
+    return batch.round, batch.total is not None, batch.checkpoint.rows

@@ -97,6 +97,10 @@ class WorkerSettings(_Section):
     max_held_rows: Count = Field(
         default=1_000, description="Rows received and not deleted yet, in one process"
     )
+    max_held_bytes: Annotated[int, Field(ge=2**20)] = Field(
+        default=64 * 2**20,
+        description="Bytes of held rows, replies and outcomes beyond which none is received",
+    )
     pollers: Count = Field(default=2, description="Concurrent receives")
     inline_wait_s: Annotated[float, Field(ge=0)] = Field(
         default=5, description="A retry that waits longer goes back to the queue instead of holding its row"
@@ -115,6 +119,12 @@ class CommitSettings(_Section):
     timeout_s: Seconds = Field(
         default=60, description="Time to get a commit through before its rows go back to the queue"
     )
+    max_item_bytes: Annotated[int, Field(ge=16_384, le=400_000)] = Field(
+        default=400_000, description="Larger outcomes are kept in S3 (AWS: 400 KB)"
+    )
+    max_outcome_bytes: Count = Field(
+        default=16 * 2**20, description="Largest outcome as JSON; a row with a larger one is FAILED"
+    )
     slots: Annotated[int, Field(ge=1, le=99)] = Field(
         default=32, description="Counter items per batch that workers spread over"
     )
@@ -129,6 +139,27 @@ class AggregateSettings(_Section):
     )
     concurrent_batches: Count = Field(
         default=2, description="Results that one process writes at the same time"
+    )
+    lease_s: Annotated[float, Field(ge=0)] = Field(
+        default=0,
+        description="A batch whose aggregator died is taken over after this; 0: results.visibility_timeout_s",
+    )
+
+
+class SweepSettings(_Section):
+    """How batches that do not move are found and moved on, and dead letters are drained."""
+
+    interval_s: Seconds = Field(default=60, description="Time between two sweeps")
+    stuck_after_s: Seconds = Field(
+        default=300, description="A batch that has not moved for this long is looked at"
+    )
+    resend_after_s: Seconds = Field(
+        default=3_600,
+        description="Unfinished rows are sent again after this however full their queue is: more than a row "
+        "can take",
+    )
+    dead_letters: Count = Field(
+        default=32, description="Dead letters of a queue that one process handles at the same time"
     )
 
 
@@ -145,6 +176,9 @@ class HttpSettings(_Section):
     """Agents over HTTP."""
 
     max_reply_bytes: Count = Field(default=4 * 2**20, description="Largest reply of an agent")
+    reply_budget_bytes: Count = Field(
+        default=64 * 2**20, description="Replies above 64 KiB that are read and parsed at a time, together"
+    )
 
 
 class Settings(BaseSettings):
@@ -189,6 +223,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     commit: CommitSettings = CommitSettings()
     aggregate: AggregateSettings = AggregateSettings()
+    sweep: SweepSettings = SweepSettings()
     health: HealthSettings = HealthSettings()
     http: HttpSettings = HttpSettings()
 
@@ -198,8 +233,14 @@ class Settings(BaseSettings):
             raise ValueError(
                 "worker.max_held_rows has to be at least worker.max_inflight_rows: a row in flight is held"
             )
+        if self.http.reply_budget_bytes < self.http.max_reply_bytes:
+            raise ValueError("http.reply_budget_bytes has to be at least http.max_reply_bytes")
         if self.worker.inline_wait_s >= self.drain_timeout_s:
             raise ValueError("worker.inline_wait_s has to be below drain_timeout_s, or a drain cannot end")
+        if not self.sweep.interval_s <= self.sweep.stuck_after_s <= self.sweep.resend_after_s:
+            raise ValueError(
+                "sweep.interval_s, sweep.stuck_after_s and sweep.resend_after_s have to be in ascending order"
+            )
         return self
 
     @property

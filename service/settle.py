@@ -27,6 +27,7 @@ from service.errors import AccessError, RetryableError, RowfleetError, RowReject
 from service.messages import AggregateMessage
 from service.model import Batch, BatchView, Commit, Outcome, State, iso_time
 from service.outbox import send_all
+from service.payloads import Payloads
 from service.ports import COMMIT_BYTES, COMMIT_LIMIT, Clock, Outgoing, Queue, Table
 from service.sizes import outcome_bytes
 from service.telemetry import Metrics
@@ -115,7 +116,8 @@ class _Group:
 class Settler:
     """Settles the outcomes of one worker process; an async context manager that ends with nothing waiting.
 
-    `slot` is this worker's counter slot in every batch, `tokens` makes request tokens (36 characters).
+    `payloads` puts aside what is too large for the table; `slot` is this worker's counter slot in every
+    batch, `tokens` makes request tokens (36 characters).
     """
 
     def __init__(
@@ -125,10 +127,12 @@ class Settler:
         limits: SettleLimits,
         metrics: Metrics,
         *,
+        payloads: Payloads,
         slot: int,
         tokens: Callable[[], str],
     ) -> None:
         self._table = table
+        self._payloads = payloads
         self._completion = completion
         self._limits = limits
         self._metrics = metrics
@@ -156,8 +160,10 @@ class Settler:
 
         Without an outcome (a row that is known to be committed) only the check is done. Returns the batch as
         the check saw it. Raises RetryableError or AccessError; the row may or may not be committed then, and
-        its message has to come again. Raises RowRejectedError where the table can never hold the outcome.
+        its message has to come again. Raises RowRejectedError where the outcome can never be stored.
         """
+        if outcome is not None:
+            outcome = await self._payloads.fitted(batch, outcome)
         key = (batch.batch_id, batch.round)
         group = self._groups.get(key)
         if group is None:

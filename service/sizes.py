@@ -22,6 +22,10 @@ _FIXED = 1_000
 the longest batch id there can be."""
 
 
+_REFERENCE = 100
+"""The names in a reference to data in S3, its size in bytes, and what they cost."""
+
+
 def value_bytes(value: Json) -> int:
     """Size of an attribute's value."""
     if isinstance(value, str):
@@ -37,9 +41,19 @@ def value_bytes(value: Json) -> int:
     return _NESTED + sum(1 + value_bytes(item) for item in value)
 
 
+def depth(value: Json) -> int:
+    """Levels of nesting: 1 for a scalar. Counts level by level, so that no depth runs out of stack."""
+    levels, level = 0, [value]
+    while level:
+        levels += 1
+        containers = (one for one in level if isinstance(one, Mapping | list | tuple))
+        level = [inner for one in containers for inner in (one.values() if isinstance(one, Mapping) else one)]
+    return levels
+
+
 def outcome_bytes(outcome: Outcome) -> int:
     """Size of the item that holds an outcome."""
-    error = outcome.error
+    error, stored = outcome.error, outcome.stored
     return (
         _FIXED
         + value_bytes(outcome.input_data)
@@ -48,4 +62,5 @@ def outcome_bytes(outcome: Outcome) -> int:
         + len(outcome.worker)
         + value_bytes(outcome.provenance)
         + value_bytes(outcome.raw_reply)
+        + (_REFERENCE + value_bytes([stored.bucket, stored.key, stored.sha256]) if stored else 0)
     )

@@ -8,40 +8,25 @@ splitter marks as `replay`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-import stamina
 import structlog
 
 from service.consume import Delivery
-from service.csvio import CsvReader, Header, Record
-from service.errors import (
-    BatchRejectedError,
-    MappingError,
-    RetryableError,
-    SourceError,
-)
+from service.csvio import Header, Record
+from service.errors import BatchRejectedError, MappingError, RetryableError
 from service.mapping import Definition, RowMapping
-from service.messages import Job, RowMessage, decode_ingest
+from service.messages import Job, decode_ingest
 from service.model import Batch, State, iso_time
 from service.opening import Opener, OpenLimits, stored_definition
 from service.outbox import send_all
-from service.ports import MESSAGE_BYTES, Clock, Objects, Outgoing, Queue, Table
+from service.ports import Clock, Objects, Outgoing, Queue, Table
 from service.settle import Completion
+from service.sources import reader_of, records_of, row_body
 from service.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
-
-MAX_CUT_CELLS = MESSAGE_BYTES // 64
-"""Cells of a row too large for a message: with more, their quotes and commas alone would fill it."""
-
-READ_TIMEOUT_S = 120.0
-"""A source that cannot be read for this long sends its ingest message back to the queue."""
-
-READING = stamina.AsyncRetryingCaller(
-    attempts=None, timeout=READ_TIMEOUT_S, wait_initial=0.1, wait_max=10.0
-).on(RetryableError)
 
 ROOM_POLL_S = 0.25
 """How often a splitter that waits for room in the rows queue looks."""
@@ -55,7 +40,6 @@ class SplitLimits:
     SQS takes any number, but an emulator gets slow.
     """
 
-    checkpoint_rows: int = 2_000
     send_concurrency: int = 16
     max_queued_rows: int = 0
     read_bytes: int = 2**20
@@ -125,30 +109,25 @@ class Splitter:
 
     async def _split(self, batch: Batch, mapping: RowMapping, delivery: Delivery) -> None:
         """Send every row and seal the batch. Raises BatchRejectedError where the source is no table."""
-        replay_until = batch.checkpoint.rows + self._limits.checkpoint_rows if batch.columns else 0
+        # the window of the splitter before this one, whatever the setting is now
+        replay_until = batch.checkpoint.rows + batch.window if batch.columns else 0
         if replay_until:
             log.info("split_resumed", rows=batch.checkpoint.rows, byte_offset=batch.checkpoint.byte_offset)
-        reader = self._reader(batch, mapping)
+        csv = mapping.csv
+        reader = reader_of(batch, csv.delimiter, csv.encoding, self._limits.max_record_bytes)
         window: list[Record] = []
-        async for records in self._records(reader, batch):
+        async for records in records_of(self._objects, batch, reader, self._limits.read_bytes):
             if not batch.columns and reader.header:
                 batch = await self._begin(batch, mapping, reader.header)
             window += records
-            while len(window) >= self._limits.checkpoint_rows:
-                due, window = window[: self._limits.checkpoint_rows], window[self._limits.checkpoint_rows :]
+            while len(window) >= batch.window:
+                due, window = window[: batch.window], window[batch.window :]
                 batch = await self._send(batch, due, replay_until, delivery)
         if window:
             batch = await self._send(batch, window, replay_until, delivery)
         total = batch.checkpoint.rows
         sealed = await self._table.seal(batch.batch_id, total, iso_time(self._clock.now_ms()))
         log.info("batch_sealed" if sealed else "batch_was_sealed", total=total)
-
-    def _reader(self, batch: Batch, mapping: RowMapping) -> CsvReader:
-        most = self._limits.max_record_bytes
-        if batch.dialect and batch.columns:
-            return CsvReader.resume(batch.columns, batch.dialect, batch.checkpoint, max_record_bytes=most)
-        csv = mapping.csv
-        return CsvReader(delimiter=csv.delimiter, encoding=csv.encoding, max_record_bytes=most)
 
     async def _begin(self, batch: Batch, mapping: RowMapping, header: Header) -> Batch:
         """The header is known: check it against the mapping and store it, before any row is sent."""
@@ -158,22 +137,6 @@ class Splitter:
         batch = replace(batch, columns=header.columns, dialect=header.dialect, notes=header.notes)
         await self._checkpoint(batch)
         return batch
-
-    async def _records(self, reader: CsvReader, batch: Batch) -> AsyncIterator[Sequence[Record]]:
-        """The records behind the checkpoint, as they are read, up to the batch's limit."""
-        offset, size = batch.checkpoint.byte_offset, batch.source.size
-        most = batch.limit if batch.limit is not None else size + 1
-        while offset < size:
-            chunk = await READING(self._objects.read, batch.source, offset, self._limits.read_bytes)
-            if not chunk:
-                raise SourceError(f"{batch.source.url} ended after {offset} of {size} bytes")
-            offset += len(chunk)
-            records = reader.feed(chunk)
-            if records and records[-1].number >= most:
-                yield [record for record in records if record.number <= most]
-                return
-            yield records
-        yield [record for record in reader.close() if record.number <= most]
 
     async def _send(
         self, batch: Batch, records: Sequence[Record], replay_until: int, delivery: Delivery
@@ -202,22 +165,3 @@ class Splitter:
         now = iso_time(self._clock.now_ms())
         if not await self._table.checkpoint(replace(batch, updated_at=now)):
             raise RetryableError("another splitter has taken this batch further")
-
-
-def row_body(batch: Batch, record: Record, *, replay: bool = False) -> str:
-    """A record's message; one too large for SQS carries a defect and the start of its cells instead."""
-    message = RowMessage(
-        batch.batch_id, batch.round, record.number, record.cells, replay=replay, defect=record.defect
-    )
-    body = message.encode()
-    if len(body) <= MESSAGE_BYTES:
-        return body
-    cells = record.cells[:MAX_CUT_CELLS]
-    keep = MESSAGE_BYTES // 16 // max(1, len(cells))
-    defect = (
-        f"the row takes {len(body)} bytes as a message (line {record.line}), SQS takes {MESSAGE_BYTES}; "
-        f"its cells are cut to {keep} characters here"
-    )
-    if len(cells) < len(record.cells):
-        defect += f", and to the first {len(cells)} of {len(record.cells)}"
-    return replace(message, cells=tuple(cell[:keep] for cell in cells), defect=defect).encode()

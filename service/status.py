@@ -11,6 +11,7 @@ from typing import Any
 
 from service.errors import UsageError
 from service.model import Batch, BatchView, Outcome, State
+from service.payloads import Payloads
 from service.ports import Clock, Table
 
 PAGE_ROWS = 500
@@ -67,6 +68,7 @@ def status_json(view: BatchView, clock: Clock) -> dict[str, Any]:
         "failures": batch.output.url("failures.csv") if written and counts.failed else None,
         "manifest": batch.output.url("manifest.json") if written else None,
         "error": batch.error or None,
+        "deadline_at": batch.deadline_at or None,
     }
 
 
@@ -84,14 +86,14 @@ async def failures(table: Table, batch: Batch) -> list[FailureGroup]:
     return sorted(groups.values(), key=lambda group: (-group.count, group.type, group.message))
 
 
-async def failed_row(table: Table, batch: Batch, number: int) -> Outcome:
-    """The outcome of a failed row. Raises UsageError where it has none, or did not fail."""
+async def failed_row(table: Table, payloads: Payloads, batch: Batch, number: int) -> Outcome:
+    """The outcome of a failed row, whole. Raises UsageError where it has none, or did not fail."""
     outcome = await table.outcome(batch, number)
     if outcome is None:
         raise UsageError(f"row {number} of {batch.batch_id} has no outcome")
     if outcome.error is None:
         raise UsageError(f"row {number} of {batch.batch_id} did not fail")
-    return outcome
+    return await payloads.whole(outcome)
 
 
 async def _failed(table: Table, batch: Batch) -> AsyncIterator[Outcome]:

@@ -24,12 +24,16 @@ POLL_MIN_S, POLL_MAX_S = 0.1, 2.0
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A run to start. `source` is a local path or an `s3://` URL; an empty execution id is made up."""
+    """A run to start. `source` is a local path or an `s3://` URL; an empty execution id is made up.
+
+    `deadline_s` counts from the batch's opening.
+    """
 
     source: str
     mapping: str
     execution_id: str = ""
     limit: int | None = None
+    deadline_s: int | None = None
 
 
 async def submit(
@@ -48,8 +52,9 @@ async def submit(
             "--execution-id"
         )
     job = {"v": 1, "mapping": request.mapping, "source": source.url, "execution_id": execution_id}
-    if request.limit is not None:
-        job["options"] = {"limit": request.limit}
+    options = {"limit": request.limit, "deadline_s": request.deadline_s}
+    if given := {name: value for name, value in options.items() if value is not None}:
+        job["options"] = given
     await send_all(ingest, [Outgoing(encode(job))])
     return id_
 

@@ -6,7 +6,6 @@ the error (`errors`). Nothing here knows how an agent is reached or how outcomes
 
 from __future__ import annotations
 
-import asyncio
 import math
 import random
 from collections.abc import AsyncIterator
@@ -15,7 +14,9 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from service.claims import Claims
 from service.consume import Delivery
+from service.deadlines import Deadline, deadline_of
 from service.errors import (
     AgentRetryableError,
     AgentTimeoutError,
@@ -23,7 +24,10 @@ from service.errors import (
     PoisonMessageError,
     RetryableError,
     RowRejectedError,
+    SourceError,
+    WorkerLostError,
 )
+from service.lane import Lane
 from service.messages import RowMessage
 from service.model import Batch, Json, Outcome, State, iso_time, row_id
 from service.outbox import send_all
@@ -32,8 +36,12 @@ from service.ports import MAX_DELAY_S, Clock, Invocation, Outgoing, Queue, Reply
 from service.runs import Run, Runs, Target
 from service.settle import Settler
 from service.telemetry import Metrics
+from service.timeouts import timeout
 
 log = structlog.get_logger(__name__)
+
+LANE_WAIT_S = 10.0
+"""About how long a row whose workers died waits where the lane is full."""
 
 TAKES_ROWS = frozenset({State.SPLITTING, State.RUNNING})
 
@@ -42,12 +50,37 @@ TAKES_ROWS = frozenset({State.SPLITTING, State.RUNNING})
 class WorkLimits:
     """`worker` names this process in outcomes; a retry that waits longer than `inline_wait_s` is re-sent.
 
-    An agent that does not keep its own time-out is cut off `grace_s` later.
+    An agent that does not keep its own time-out is cut off `grace_s` later, or at a deadline. A row that lost
+    `max_lost` deliveries to dead workers fails.
     """
 
     worker: str
     inline_wait_s: float = 5.0
     grace_s: float = 5.0
+    max_lost: int = 10
+
+
+@dataclass(slots=True)
+class _Task:
+    """A row to be invoked: its message, the row with its cells (`claims`), where it goes, and the input."""
+
+    message: RowMessage
+    whole: RowMessage
+    run: Run
+    target: Target
+    body: Json
+
+    @property
+    def size(self) -> int:
+        """Bytes that were read for it beside its message."""
+        return self.message.span.length if self.message.span else 0
+
+    def dated(self, now_ms: int) -> int | None:
+        """The row's own deadline, which runs from its first attempt: the one that begins now, if none did."""
+        row_s = self.target.mapping.execution.row_deadline_s
+        if self.message.until_ms is None and row_s is not None:
+            self.message = replace(self.message, until_ms=now_ms + round(row_s * 1000))
+        return self.message.until_ms
 
 
 class Worker:
@@ -59,24 +92,28 @@ class Worker:
         rows_queue: Queue,
         runs: Runs,
         settler: Settler,
+        claims: Claims,
         limits: WorkLimits,
         clock: Clock,
         metrics: Metrics,
+        *,
         rng: random.Random,
     ) -> None:
         self._table = table
         self._rows_queue = rows_queue
         self._runs = runs
         self._settler = settler
+        self._claims = claims
         self._limits = limits
         self._clock = clock
         self._metrics = metrics
         self._rng = rng
+        self._lane = Lane()
 
     async def handle(self, delivery: Delivery) -> None:
         """Process one row and return when it is settled. Raises what `consume` understands."""
         row = RowMessage.decode(delivery.message.body)
-        run = await self._runs.get(row.batch_id, row.round)
+        run = await self._runs.get(row.batch_id, row.round, row.number)
         if run is None:
             raise PoisonMessageError(f"there is no batch {row.batch_id!r} in the table")
         with structlog.contextvars.bound_contextvars(batch_id=row.batch_id, row_id=row_id(row.number)):
@@ -101,7 +138,7 @@ class Worker:
         return outcome is not None and outcome.round >= row.round
 
     async def _settle(self, row: RowMessage, run: Run, outcome: Outcome | None) -> None:
-        """Commit and check. An outcome that the table cannot hold is one more way to fail."""
+        """Commit and check. An outcome that cannot be stored is one more way to fail."""
         try:
             view = await self._settler.settle(run.batch, row.number, outcome)
         except RowRejectedError as error:
@@ -116,20 +153,47 @@ class Worker:
 
     async def _process(self, row: RowMessage, run: Run, target: Target, delivery: Delivery) -> Outcome | None:
         """The row's outcome, or None where it was re-sent to be tried later."""
-        number = row.attempt
+        if row.lost:
+            row = replace(row, lost=row.lost + delivery.message.receives - 1)
+        if not 0 < row.lost < self._limits.max_lost:
+            return await self._invoke(row, run, target, delivery)
+        with self._lane.place() as has_place:
+            if has_place:
+                return await self._invoke(row, run, target, delivery)
+        await self._send_again(row, math.ceil(self._rng.uniform(0.5, 1.5) * LANE_WAIT_S))
+        return None
+
+    async def _invoke(self, row: RowMessage, run: Run, target: Target, delivery: Delivery) -> Outcome | None:
+        """Make the input and try; None where the row was re-sent to be tried later."""
+        whole = row
         try:
-            if row.defect:
-                raise BadRecordError(row.defect)
-            body = target.mapping.body(run.batch.columns, row.cells)
-        except RowRejectedError as error:
-            return self._attempt(row, run, number).failed(error)
+            whole = await self._claims.redeem(run.batch, row)
+            if whole.lost >= self._limits.max_lost:
+                raise WorkerLostError.after(whole.lost)
+            if whole.defect:
+                raise BadRecordError(whole.defect)
+            body = target.mapping.body(run.batch.columns, whole.cells)
+        except (RowRejectedError, SourceError) as error:
+            return self._attempt(whole, run, row.attempt).failed(error)
+        if row.span is not None:
+            delivery.weigh(row.span.length)
+        return await self._try(_Task(row, whole, run, target, body), delivery)
+
+    async def _try(self, task: _Task, delivery: Delivery) -> Outcome | None:
+        """Attempt after attempt, here while the waits are short."""
+        row, run, target, number = task.whole, task.run, task.target, task.message.attempt
         while True:
             async with _place(target, delivery):
                 delivery.check_lease()  # before the agent is paid for a row that is somebody else's by now
+                deadline = deadline_of(run.batch, task.dated(self._clock.now_ms()))
+                if deadline.left_s(self._clock.now_ms()) <= 0:
+                    return self._attempt(row, run, number).failed(deadline.missed())
                 started = self._clock.monotonic()
                 reply: Json = None
                 try:
-                    reply = (await self._ask(row, target, body, number)).body
+                    answer = await self._ask(task, number, deadline)
+                    reply = answer.body
+                    delivery.weigh(task.size + answer.size)
                     extraction = target.mapping.extract(reply)
                 except (RowRejectedError, AgentRetryableError) as error:
                     failure = error
@@ -140,22 +204,27 @@ class Worker:
             if not isinstance(failure, AgentRetryableError):
                 return attempt.failed(failure, reply)
             self._metrics.count("agent_retries")
-            if number >= target.mapping.execution.retry.max_attempts:
+            is_last = number >= target.mapping.execution.retry.max_attempts
+            wait_s = 0.0 if is_last else self._backoff(target, number + 1, failure)
+            if wait_s >= deadline.left_s(self._clock.now_ms()):
+                return attempt.failed(deadline.missed(failure), reply)
+            if is_last:
                 return attempt.failed(failure, reply)
             number += 1
-            wait = self._backoff(target, number, failure)
-            if wait > self._limits.inline_wait_s:
-                await self._send_again(row, run.batch, number, wait)
+            if wait_s > self._limits.inline_wait_s:
+                await self._send_again(replace(task.message, attempt=number), wait_s)
                 return None
-            await self._clock.sleep(wait)
+            await self._clock.sleep(wait_s)
 
-    async def _ask(self, row: RowMessage, target: Target, body: Json, attempt: int) -> Reply:
-        """One invocation."""
-        timeout_s = target.mapping.execution.timeout_s
-        invocation = Invocation(f"{row.batch_id}/{row.round}/{row.number}", body, attempt, timeout_s)
+    async def _ask(self, task: _Task, attempt: int, deadline: Deadline) -> Reply:
+        """One invocation, cut at its time-out or at the deadline."""
+        row, target = task.message, task.target
+        left_s = deadline.left_s(self._clock.now_ms())
+        timeout_s = min(target.mapping.execution.timeout_s, left_s)
+        invocation = Invocation(f"{row.batch_id}/{row.round}/{row.number}", task.body, attempt, timeout_s)
         started = self._clock.monotonic()
         try:
-            async with asyncio.timeout(timeout_s + self._limits.grace_s):
+            async with timeout(self._clock, min(timeout_s + self._limits.grace_s, left_s)):
                 return await target.agent.invoke(invocation)
         except TimeoutError:
             raise AgentTimeoutError(f"no answer within {timeout_s:g} s") from None
@@ -163,20 +232,24 @@ class Worker:
             self._metrics.observe("agent_latency_ms", self._since(started))
 
     def _backoff(self, target: Target, attempt: int, error: RetryableError) -> float:
-        """Seconds before `attempt`: the agent's own wish, else exponential with full jitter above a half."""
+        """Seconds before `attempt`: the agent's own wish, else exponential with full jitter above a half.
+
+        Whole seconds, rounded up, for a row that goes back to its queue.
+        """
         policy = target.mapping.execution.retry
         if error.retry_after_s is not None:
-            return min(error.retry_after_s, MAX_DELAY_S) + self._rng.uniform(0, policy.base_s)
-        longest = min(policy.cap_s, policy.base_s * 2.0 ** min(attempt - 2, 30))
-        return longest * self._rng.uniform(0.5, 1.0)
+            wait_s = min(error.retry_after_s, MAX_DELAY_S) + self._rng.uniform(0, policy.base_s)
+        else:
+            longest = min(policy.cap_s, policy.base_s * 2.0 ** min(attempt - 2, 30))
+            wait_s = longest * self._rng.uniform(0.5, 1.0)
+        is_short = wait_s <= self._limits.inline_wait_s
+        return wait_s if is_short else min(MAX_DELAY_S, math.ceil(wait_s))
 
-    async def _send_again(self, row: RowMessage, batch: Batch, attempt: int, wait_s: float) -> None:
-        """Put the row back with a delay and its next attempt; its present message is then deleted."""
-        delay_s = min(MAX_DELAY_S, math.ceil(wait_s))
-        again = replace(row, attempt=attempt)
-        await send_all(self._rows_queue, [Outgoing(again.encode(), batch.batch_id, delay_s)])
+    async def _send_again(self, row: RowMessage, delay_s: float) -> None:
+        """Put the row, as it is to be tried next, back with a delay; its present message is then deleted."""
+        await send_all(self._rows_queue, [Outgoing(row.encode(), row.batch_id, round(delay_s))])
         self._metrics.count("rows_sent_again")
-        log.info("row_sent_again", attempt=attempt, delay_s=delay_s)
+        log.info("row_sent_again", attempt=row.attempt, delay_s=round(delay_s))
 
     def _attempt(self, row: RowMessage, run: Run, number: int, started: float | None = None) -> Attempt:
         """An attempt that ends now; one without a start took the agent no time."""
@@ -217,11 +290,17 @@ async def _place(target: Target, delivery: Delivery) -> AsyncIterator[None]:
 
 
 def _concerns(row: RowMessage, batch: Batch) -> bool:
-    """Whether the row is still to be processed. Raises PoisonMessageError for an impossible one."""
+    """Whether the row is still to be processed. Raises PoisonMessageError for an impossible one.
+
+    `Runs` has read the batch after this row arrived, unless what it knew was enough.
+    """
     if row.round > batch.round:
         raise PoisonMessageError(f"round {row.round} of a batch whose round is {batch.round}")
     if batch.total is not None and row.number > batch.total:
         raise PoisonMessageError(f"row {row.number} of a batch of {batch.total} rows")
+    if batch.state is State.SPLITTING and row.number > batch.checkpoint.rows + batch.window:
+        known = batch.checkpoint.rows + batch.window
+        raise PoisonMessageError(f"row {row.number} of a batch that is split up to row {known} at most")
     if row.round < batch.round or batch.state not in TAKES_ROWS:
         log.info("row_dropped", row_round=row.round, batch_round=batch.round, state=batch.state)
         return False

@@ -13,6 +13,7 @@ import os
 import re
 import socket
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import NoReturn
@@ -170,21 +171,32 @@ class HttpAgent:
     async def _reply(self, response: aiohttp.ClientResponse) -> Reply:
         if not HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
             await self._refuse(response)
-        data = await self._read(response)
         headers = {name.lower(): value for name, value in response.headers.items()}
         headers.pop("set-cookie", None)
-        return Reply(body=parse_body(data, response.charset), size=len(data), headers=headers)
+        async with AsyncExitStack() as budget:
+            data = await self._read(response, budget)
+            return Reply(body=parse_body(data, response.charset), size=len(data), headers=headers)
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        """The whole body, or an error as soon as it is known to be too large."""
+    async def _read(self, response: aiohttp.ClientResponse, budget: AsyncExitStack) -> bytes:
+        """The whole body, or an error as soon as it is known to be too large.
+
+        A body larger than a chunk waits for its share of the process's budget, which it has until the stack
+        is closed; meanwhile TCP holds the sender back.
+        """
         limit = self._surroundings.max_reply_bytes
         if (response.content_length or 0) > limit:
             self._too_large(response, f"{response.content_length:,}")
         data = bytearray()
+        is_large = False
         async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
             data += chunk
             if len(data) > limit:
                 self._too_large(response, f"at least {len(data):,}")
+            if not is_large and len(data) >= _CHUNK_BYTES:
+                is_large = True
+                # of a compressed body nobody knows yet how large it is
+                known = None if "Content-Encoding" in response.headers else response.content_length
+                await budget.enter_async_context(self._surroundings.replies.taken(known or limit))
         return bytes(data)
 
     def _too_large(self, response: aiohttp.ClientResponse, size: str) -> NoReturn:

@@ -15,7 +15,7 @@ from service.errors import ConfigError
 
 _DEFAULT_REGION = "us-east-1"
 _RULE = "rowfleet-work"
-_RULE_DAYS = 7
+_UPLOAD_DAYS = 7
 _NOTIFICATION = "rowfleet-ingest"
 _SUFFIX = ".csv"
 _VALIDATION_TRIES = 12
@@ -24,12 +24,12 @@ _VALIDATION_PAUSE_S = 5.0
 
 
 async def provision_bucket(
-    clients: Clients, bucket: str, queue_url: str, queue_arn: str, incoming_prefix: str
+    clients: Clients, bucket: str, queue_url: str, queue_arn: str, incoming_prefix: str, work_days: int
 ) -> list[str]:
     """Bucket, lifecycle rule, queue policy and notification; returns lines. Raises ConfigError."""
     return [
         await _bucket(clients, bucket),
-        await _lifecycle(clients, bucket),
+        await _lifecycle(clients, bucket, work_days),
         await _queue_policy(clients, bucket, queue_url, queue_arn),
         await _notification(clients, bucket, queue_arn, incoming_prefix),
     ]
@@ -66,19 +66,22 @@ async def _bucket(clients: Clients, bucket: str) -> str:
     return f"bucket {bucket}: created"
 
 
-async def _lifecycle(clients: Clients, bucket: str) -> str:
-    """Intermediate data expires, and so do the parts of uploads that nobody finished."""
+async def _lifecycle(clients: Clients, bucket: str, work_days: int) -> str:
+    """Intermediate data expires, and so do the parts of uploads that nobody finished.
+
+    A rule of ours that would delete data too early is replaced; one that keeps it longer stays.
+    """
     wanted = {
         "ID": _RULE,
         "Status": "Enabled",
         "Filter": {"Prefix": "work/"},
-        "Expiration": {"Days": _RULE_DAYS},
+        "Expiration": {"Days": work_days},
     }
     unfinished = {
         "ID": f"{_RULE}-uploads",
         "Status": "Enabled",
         "Filter": {"Prefix": ""},
-        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": _RULE_DAYS},
+        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": _UPLOAD_DAYS},
     }
     get = clients.s3.get_bucket_lifecycle_configuration(Bucket=bucket)
     try:
@@ -88,6 +91,7 @@ async def _lifecycle(clients: Clients, bucket: str) -> str:
         rules = answer.get("Rules") or []
     except ClientError:
         rules = []
+    rules = [rule for rule in rules if rule.get("ID") != _RULE or _days(rule) >= work_days]
     missing = [rule for rule in (wanted, unfinished) if rule["ID"] not in {have.get("ID") for have in rules}]
     if not missing:
         return f"bucket {bucket}: lifecycle found"
@@ -95,7 +99,11 @@ async def _lifecycle(clients: Clients, bucket: str) -> str:
         Bucket=bucket, LifecycleConfiguration={"Rules": [*rules, *missing]}
     )
     await _ask(clients, "s3:PutLifecycleConfiguration", bucket, put)
-    return f"bucket {bucket}: work/ and unfinished uploads expire after {_RULE_DAYS} days"
+    return f"bucket {bucket}: work/ expires after {work_days} days, unfinished uploads after {_UPLOAD_DAYS}"
+
+
+def _days(rule: dict[str, Any]) -> int:
+    return int((rule.get("Expiration") or {}).get("Days") or 0)
 
 
 async def _queue_policy(clients: Clients, bucket: str, queue_url: str, queue_arn: str) -> str:

@@ -11,14 +11,14 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from service.aws import items
+from service.aws import items, leases
 from service.aws.clients import Clients
 from service.aws.commits import applied, taken
-from service.aws.errors import Call, answered, code_of, message_of
+from service.aws.errors import Call, answered, code_of, message_of, translate
+from service.aws.queries import BY_STATUS, BY_TIMESTAMP, Queries
 from service.aws.values import Item, Value, encode
 from service.errors import BatchRejectedError, RowTooLargeError
 from service.model import (
-    MAX_ROWS,
     Batch,
     BatchView,
     Commit,
@@ -27,12 +27,8 @@ from service.model import (
     partition_key,
     partition_of,
     row_id,
-    row_number,
 )
-from service.ports import OutcomePage
-
-BY_STATUS = "by_status"
-BY_TIMESTAMP = "by_timestamp"
+from service.ports import BatchPage, LeaseAnswer, NumberPage, OutcomePage
 
 _CONDITION_FAILED = "ConditionalCheckFailedException"
 _BATCH_WRITE_CODES = frozenset({_CONDITION_FAILED, "ValidationException"})
@@ -46,7 +42,7 @@ class DynamoTable:
         self._name = name
         self._timeout_s = clients.options.call_timeout_s
         self._get = self._call("dynamodb:GetItem")
-        self._query = self._call("dynamodb:Query")
+        self._queries = Queries(clients, name, self._call("dynamodb:Query"))
         self._open = self._call(
             "dynamodb:PutItem",
             writes=True,
@@ -89,7 +85,7 @@ class DynamoTable:
         found: list[Item] = []
         page: dict[str, Any] = {}
         while True:
-            answer = await self._page(
+            answer = await self._queries.page(
                 {":batch": {"S": batch_id}, ":meta": {"S": items.META_PREFIX}},
                 "#batch_id = :batch AND begins_with(#row_id, :meta)",
                 **page,
@@ -150,6 +146,40 @@ class DynamoTable:
             batch_id, values, "#state = :was AND #round = :round", was, ("state", "round")
         )
 
+    async def lease(
+        self,
+        batch_id: str,
+        *,
+        round: int,  # noqa: A002 -- the protocol's word
+        owner: str,
+        now_ms: int,
+        until_ms: int,
+    ) -> LeaseAnswer:
+        """Take or extend the aggregation lease; see `Table.lease`.
+
+        A repetition inside botocore meets its own success, which it may: the lease is `owner`'s then.
+        """
+        update = self._dynamodb.update_item(
+            TableName=self._name,
+            Key=items.key(batch_id, items.BATCH_SORT),
+            **leases.taking(round, owner, now_ms, until_ms),
+        )
+        try:
+            answer: dict[str, Any] = await answered(self._update, update)
+        except ClientError as error:
+            if code_of(error) != _CONDITION_FAILED:
+                raise translate(error, self._update) from error
+            stored = await self._get_item(items.key(batch_id, items.BATCH_SORT))
+            return leases.refused(None if stored is None else items.batch_of(stored), round, owner)
+        return leases.given(answer)
+
+    async def release(self, batch_id: str, *, owner: str) -> bool:
+        """Give the aggregation lease back. False where it is not `owner`'s."""
+        values = {"lease_owner": encode(""), "lease_until_ms": encode(0)}
+        return await self._change(
+            batch_id, values, "#lease_owner = :owner", {":owner": encode(owner)}, ("lease_owner",)
+        )
+
     async def commit(self, commit: Commit) -> tuple[int, ...]:
         """Store all outcomes and add their counts, atomically; see `Table.commit`.
 
@@ -166,17 +196,26 @@ class DynamoTable:
     async def outcomes(self, batch: Batch, partition: int, *, after: int, limit: int) -> OutcomePage:
         """A page of a partition's outcomes, from its table items; DynamoDB ends a page at 1 MB."""
         name = partition_key(batch.batch_id, partition)
-        return await self._outcomes({":key": {"S": name}}, "#batch_id = :key", after, limit)
+        return await self._queries.outcomes({":key": {"S": name}}, "#batch_id = :key", after, limit)
 
     async def failed(self, batch: Batch, partition: int, *, after: int, limit: int) -> OutcomePage:
         """A page of a partition's FAILED outcomes, from the sparse index `by_status`."""
         name = items.failed_key(partition_key(batch.batch_id, partition))
         key = {":key": {"S": name}}
-        return await self._outcomes(key, "#status_key = :key", after, limit, IndexName=BY_STATUS)
+        return await self._queries.outcomes(key, "#status_key = :key", after, limit, IndexName=BY_STATUS)
+
+    async def numbers(self, batch: Batch, partition: int, *, after: int, limit: int) -> NumberPage:
+        """The rows of a partition that need no outcome any more: like `outcomes`, without their data."""
+        name = partition_key(batch.batch_id, partition)
+        return await self._queries.numbers(name, batch.round, after, limit)
+
+    async def batches(self, state: State, *, after: str, limit: int) -> BatchPage:
+        """Batches in a state, from the sparse index `by_status`."""
+        return await self._queries.batches(state, after, limit)
 
     async def recent(self, limit: int) -> list[Batch]:
         """The latest batches by creation, newest first, from the index `by_timestamp`."""
-        answer = await self._page(
+        answer = await self._queries.page(
             {":timeline": {"S": items.TIMELINE}},
             "#timeline = :timeline",
             IndexName=BY_TIMESTAMP,
@@ -184,30 +223,6 @@ class DynamoTable:
             Limit=limit,
         )
         return [items.batch_of(item) for item in answer["Items"]]
-
-    async def _outcomes(
-        self, values: dict[str, Value], condition: str, after: int, limit: int, **more: object
-    ) -> OutcomePage:
-        if after >= MAX_ROWS:
-            return OutcomePage((), None)
-        values |= {":from": {"S": row_id(after + 1)}, ":to": {"S": row_id(MAX_ROWS)}}
-        answer = await self._page(
-            values, f"{condition} AND #row_id BETWEEN :from AND :to", Limit=limit, **more
-        )
-        last = answer.get("LastEvaluatedKey")
-        outcomes = [items.outcome_of(item) for item in answer["Items"]]
-        return OutcomePage(outcomes, None if last is None else row_number(last["row_id"]["S"]))
-
-    async def _page(self, values: dict[str, Value], condition: str, **more: object) -> dict[str, Any]:
-        query = self._dynamodb.query(
-            TableName=self._name,
-            KeyConditionExpression=condition,
-            ExpressionAttributeNames={f"#{name}": name for name in _names(condition)},
-            ExpressionAttributeValues=values,
-            **({} if "IndexName" in more else {"ConsistentRead": True}),
-            **more,
-        )
-        return await answered(self._query, query)
 
     async def _get_item(self, key: Item) -> Item | None:
         get = self._dynamodb.get_item(TableName=self._name, Key=key, ConsistentRead=True)
@@ -267,10 +282,3 @@ class DynamoTable:
 def _state_values(state: State) -> dict[str, Value]:
     """A batch's state and its place in `by_status`, which are kept in step."""
     return {"state": encode(state.value), "status_key": encode(items.batches_key(state))}
-
-
-def _names(expression: str) -> list[str]:
-    """The aliases in a key condition."""
-    return [
-        word.strip("(),").removeprefix("#") for word in expression.replace("(", " ").split() if "#" in word
-    ]

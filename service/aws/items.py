@@ -30,18 +30,16 @@ from service.model import (
     Source,
     State,
     Status,
+    StoredPayload,
     partition_key,
     partition_of,
     row_id,
     row_number,
 )
-from service.ports import COMMIT_BYTES, COMMIT_LIMIT, ITEM_BYTES
+from service.ports import COMMIT_BYTES, COMMIT_LIMIT, ITEM_BYTES, ITEM_DEPTH
 
 BATCH_SORT = "#batch"
 META_PREFIX = "#"
-MAX_DEPTH = 32
-"""Levels of nesting in one attribute (DynamoDB quota)."""
-
 COUNTER_FIELDS = ("succeeded", "failed", "agent_ms", "input_tokens", "output_tokens")
 TIMELINE = "batches"
 
@@ -104,6 +102,8 @@ def batch_item(batch: Batch) -> Item:
         "ttl": encode(batch.ttl),
         "error": encode(batch.error),
         "notes": encode(batch.notes),
+        "lease_owner": encode(batch.lease_owner),
+        "lease_until_ms": encode(batch.lease_until_ms),
     }
     if batch.created_at:  # an index key cannot be empty
         item |= {"timeline": {"S": TIMELINE}, "timestamp": {"S": batch.created_at}}
@@ -176,6 +176,8 @@ def batch_of(item: Item) -> Batch:
         ttl=values["ttl"],
         error=values["error"],
         notes=tuple(values["notes"]),
+        lease_owner=values.get("lease_owner", ""),
+        lease_until_ms=values.get("lease_until_ms", 0),
     )
 
 
@@ -216,8 +218,8 @@ def check_sizes(commit: Commit, rows: list[Item]) -> None:
                 f"row {outcome.number} with its input and output takes {size:,} bytes; the table holds "
                 f"{ITEM_BYTES:,} in one row"
             )
-        if max(map(depth_of, row.values())) > MAX_DEPTH:
-            raise RowTooLargeError(f"row {outcome.number} is nested deeper than {MAX_DEPTH} levels")
+        if max(map(depth_of, row.values())) > ITEM_DEPTH:
+            raise RowTooLargeError(f"row {outcome.number} is nested deeper than {ITEM_DEPTH} levels")
     if sum(sizes) > COMMIT_BYTES:
         raise RowTooLargeError(
             f"{len(rows)} outcomes of {sum(sizes):,} bytes; a commit holds {COMMIT_BYTES:,}"
@@ -251,7 +253,23 @@ def _row_item(commit: Commit, outcome: Outcome) -> Item:
         item["provenance"] = encode(outcome.provenance)
     if outcome.raw_reply:
         item["raw_reply"] = encode(outcome.raw_reply)
+    if outcome.stored is not None:
+        item["stored"] = _stored_value(outcome.stored)
     return item
+
+
+def _stored_value(stored: StoredPayload) -> Value:
+    return encode({"bucket": stored.bucket, "key": stored.key, "bytes": stored.size, "sha256": stored.sha256})
+
+
+def _stored_of(value: Value) -> StoredPayload:
+    stored = decode(value)
+    return StoredPayload(stored["bucket"], stored["key"], stored["bytes"], stored["sha256"])
+
+
+def is_done(item: Item, round_: int) -> bool:
+    """Whether a row needs no outcome of this round any more: it has one, or succeeded in an earlier one."""
+    return int(item["round"]["N"]) >= round_ or item["status"]["S"] == Status.SUCCESS
 
 
 def outcome_of(item: Item) -> Outcome:
@@ -272,6 +290,7 @@ def outcome_of(item: Item) -> Outcome:
         output_tokens=_whole(item, "output_tokens"),
         provenance=decode(item["provenance"]) if "provenance" in item else {},
         raw_reply=item["raw_reply"]["S"] if "raw_reply" in item else "",
+        stored=_stored_of(item["stored"]) if "stored" in item else None,
     )
 
 

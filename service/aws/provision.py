@@ -60,9 +60,11 @@ async def provision(
     queues: Mapping[str, QueueOptions] | None = None,
     *,
     incoming_prefix: str = "incoming/",
+    work_days: int = 8,
 ) -> list[str]:
     """Create what is missing and check the rest. Returns one line on each resource; `queues` is by role.
 
+    What lies under `work/` expires after `work_days`, which has to be longer than outcomes stay in the table.
     Raises ConfigError for a resource that is different from what it has to be.
     """
     lines: list[str] = []
@@ -72,7 +74,7 @@ async def provision(
     }
     lines.append(await provision_table(clients, names.table))
     url, arn = made["ingest"]
-    lines += await provision_bucket(clients, names.bucket, url, arn, incoming_prefix)
+    lines += await provision_bucket(clients, names.bucket, url, arn, incoming_prefix, work_days)
     return lines
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable
+from contextlib import suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -81,6 +84,32 @@ class S3Objects:
             self._s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType=content_type),
         )
         return StoredFile(bucket, key, len(body), hashlib.sha256(body).hexdigest())
+
+    async def abort_uploads(self, bucket: str, key: str) -> int:
+        """Abort every unfinished upload of exactly this key, whoever began it; how many there were."""
+        url = f"s3://{bucket}/{key}"
+        listing = self._call("s3:ListBucketMultipartUploads", url)
+        aborting = self._call("s3:AbortMultipartUpload", url, expects=frozenset({"NoSuchUpload"}))
+        aborted = 0
+        marker: dict[str, str] = {}
+        while True:
+            # S3 lists by key, so that this key's uploads come before those of longer keys
+            page = await answered(
+                listing, self._s3.list_multipart_uploads(Bucket=bucket, Prefix=key, **marker)
+            )
+            for upload in page.get("Uploads") or ():
+                if upload["Key"] != key:
+                    continue
+                abort = self._s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload["UploadId"])
+                with suppress(ClientError):  # NoSuchUpload: it was completed or aborted just now
+                    await answered(aborting, abort)
+                    aborted += 1
+            if not page.get("IsTruncated"):
+                return aborted
+            marker = {
+                "KeyMarker": page["NextKeyMarker"],
+                "UploadIdMarker": page["NextUploadIdMarker"],
+            }
 
     async def _read(self, source: Source, byte_range: str) -> bytes:
         match = {"IfMatch": f'"{source.etag}"'} if source.etag else {}
@@ -161,28 +190,26 @@ class S3Upload:
             self._upload_id = made["UploadId"]
         number = len(self._parts) + 1
         part = self._s3.upload_part(**self._place, UploadId=self._upload_id, PartNumber=number, Body=body)
-        answer = await answered(self._call, part)
+        answer = await self._while_it_lasts(part)
         self._parts.append({"PartNumber": number, **_part_marks(answer)})
 
     async def _complete_parts(self) -> None:
-        call = Call(
-            self._call.permission,
-            self._call.resource,
-            self._call.timeout_s,
-            writes=True,
-            expects=frozenset({"NoSuchUpload"}),
+        complete = self._s3.complete_multipart_upload(
+            **self._place, UploadId=self._upload_id, MultipartUpload={"Parts": self._parts}
         )
-        parts = {"Parts": self._parts}
+        await self._while_it_lasts(complete)
+
+    async def _while_it_lasts(self, call: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+        """The answer of a call on the multipart upload, which may be gone.
+
+        Another process has aborted it (`abort_uploads`), or a repetition inside botocore met its own success.
+        """
+        expecting = replace(self._call, expects=frozenset({"NoSuchUpload"}))
         try:
-            await answered(
-                call,
-                self._s3.complete_multipart_upload(
-                    **self._place, UploadId=self._upload_id, MultipartUpload=parts
-                ),
-            )
-        except ClientError as error:  # a repetition inside botocore meets its own success
+            return await answered(expecting, call)
+        except ClientError as error:
             raise UnknownResultError(
-                f"{call.resource}: the upload was completed or aborted meanwhile"
+                f"{self._call.resource}: the upload was completed or aborted meanwhile"
             ) from error
 
     async def _abort(self) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from service.aws.clients import Clients
-from service.aws.dynamodb import BY_STATUS, BY_TIMESTAMP
 from service.aws.errors import Call, answered
+from service.aws.queries import BY_STATUS, BY_TIMESTAMP
 from service.errors import ConfigError
 
 _KEY = ("batch_id", "row_id")

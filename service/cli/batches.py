@@ -9,10 +9,11 @@ from typing import Annotated, TypeVar
 import typer
 
 from service import render
-from service.app import Backend, aws_options, connect, start
+from service.backend import Backend, aws_options, connect, start
 from service.cli.console import EXIT_OK, call, err, exit_code, exit_with, out, print_json, print_line, say
 from service.cli.options import (
     BatchArgument,
+    DeadlineOption,
     EndpointOption,
     JsonOption,
     LimitOption,
@@ -35,10 +36,12 @@ app = typer.Typer()
 def submit_(
     source: Annotated[str, typer.Argument(metavar="FILE|s3://…", help="A local file, or one in S3.")],
     mapping: MappingOption,
+    *,
     execution_id: Annotated[
         str, typer.Option(help="Name of this run; the same name is never run twice.", show_default=False)
     ] = "",
     limit: LimitOption = None,
+    deadline: DeadlineOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow it to its end; exit as `run` does.")] = False,
     as_json: JsonOption = False,
     endpoint_url: EndpointOption = None,
@@ -50,7 +53,8 @@ def submit_(
         readable(source)
 
     async def work(backend: Backend) -> int:
-        id_ = await start(backend, Request(source, mapping, execution_id, limit), settings.bucket)
+        request = Request(source, mapping, execution_id, limit, deadline)
+        id_ = await start(backend, request, settings.bucket)
         if not wait:
             if as_json:
                 print_json({"batch_id": id_})
@@ -135,7 +139,7 @@ def errors(
     async def work(backend: Backend) -> None:
         view = await require(backend.table, batch)
         if row is not None:
-            _show_row(await failed_row(backend.table, view.batch, row), as_json=as_json)
+            _show_row(await failed_row(backend.table, backend.payloads, view.batch, row), as_json=as_json)
             return
         groups = await failures(backend.table, view.batch)
         if as_json:

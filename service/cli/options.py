@@ -10,6 +10,7 @@ import typer
 
 from service.app import ROLES
 from service.errors import UsageError
+from service.model import MAX_DEADLINE_S
 from service.settings import Settings, load_settings
 from service.telemetry import Metrics, configure_logging
 
@@ -29,6 +30,13 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable outpu
 LimitOption = Annotated[
     int | None, typer.Option("--limit", min=1, help="Only the first N rows.", show_default=False)
 ]
+DeadlineOption = Annotated[
+    int | None,
+    typer.Option(
+        "--deadline", min=1, max=MAX_DEADLINE_S, metavar="SECONDS", show_default=False,
+        help="Rows without a result by then are FAILED, and the output is written.",
+    ),
+]  # fmt: skip
 BatchArgument = Annotated[str, typer.Argument(metavar="BATCH", help="Batch id, e.g. my-tool#my-run.")]
 
 
@@ -55,8 +63,7 @@ def roles_of(text: str) -> list[str]:
     names = [] if text == "none" else [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in ROLES:
-            later = "comes with a later version of rowfleet" if name == "sweeper" else "is not a role"
-            raise UsageError(f"--roles: {name!r} {later}; there are {', '.join(ROLES)}")
+            raise UsageError(f"--roles: {name!r} is not a role; there are {', '.join(ROLES)}")
     return names
 
 

@@ -10,12 +10,14 @@ from typing import Annotated
 
 import typer
 
-from service import app as service_app
+from service import backend as service_backend
 from service import embedded, local, render
-from service.app import ROLES, agent_opener, aws_options, connect, serve
+from service.app import ROLES, agent_opener, serve
 from service.aws.clients import open_clients
+from service.backend import aws_options, connect
 from service.catalog import load_catalog
 from service.cli.console import (
+    EXIT_USAGE,
     call,
     err,
     exit_code,
@@ -27,6 +29,7 @@ from service.cli.console import (
     stop_on_signals,
 )
 from service.cli.options import (
+    DeadlineOption,
     EndpointOption,
     JsonOption,
     LimitOption,
@@ -62,6 +65,7 @@ def run(
         typer.Option("--out", "-o", help="Result file (default: IN.output.csv).", show_default=False),
     ] = None,
     limit: LimitOption = None,
+    deadline: DeadlineOption = None,
     as_json: JsonOption = False,
     mappings: MappingsOption = None,
     schemas: SchemasOption = None,
@@ -69,7 +73,7 @@ def run(
     """Process a file on this machine: the whole pipeline, with an embedded AWS endpoint."""
     settings = settings_of(mappings=mappings, schemas=schemas)
     catalog = load_catalog(settings.mappings, settings.schemas)
-    request = Request(str(readable(str(source))), mapping, limit=limit)
+    request = Request(str(readable(str(source))), mapping, limit=limit, deadline_s=deadline)
     path = target or source.with_name(f"{source.stem}.output.csv")
     _check_target(path, source)
     _check_agent(settings, catalog, mapping)
@@ -84,9 +88,9 @@ async def _run(settings: Settings, catalog: Catalog, request: Request, path: Pat
     async with local.local_service(settings, catalog.definition, ROLES, stop) as service:
         with render.progress(err, quiet=as_json) as report:
             view = await local.run_file(service, request, settings.bucket, report.update)
-        files: dict[str, Path] = {}
+        files, code = dict[str, Path](), exit_code(view)
         if not view.batch.error:
-            files = await _fetch_somewhere(service, view, path)
+            files, code = await _fetch_somewhere(service, view, path)
         status = status_json(view, service.backend.clock)
         causes = await failures(service.backend.table, view.batch) if view.counts.failed else []
     if as_json:
@@ -99,23 +103,29 @@ async def _run(settings: Settings, catalog: Catalog, request: Request, path: Pat
             render.show_failures(out, causes[:SHOWN_CAUSES])
     if view.batch.error:
         say(f"batch {view.batch.batch_id} failed: {view.batch.error}")
-    return exit_code(view)
+    return code
 
 
-async def _fetch_somewhere(service: local.Local, view: BatchView, path: Path) -> dict[str, Path]:
-    """The results at `path`; where that fails (a full disk), in the temporary folder: they were paid for."""
+async def _fetch_somewhere(service: local.Local, view: BatchView, path: Path) -> tuple[dict[str, Path], int]:
+    """The results at `path`, and the exit code.
+
+    Where that fails (a full disk), in a new temporary folder: they were paid for. It is no success, though:
+    whoever reads `path` next would find an earlier run's.
+    """
     try:
-        return await local.fetch_results(service.backend, view, path)
+        return await local.fetch_results(service.backend, view, path), exit_code(view)
     except OSError as error:
-        spare = Path(tempfile.gettempdir()) / path.name
-        say(f"cannot write {path}: {error.strerror}; writing to {spare} instead")
-        try:
-            return await local.fetch_results(service.backend, view, spare)
-        except OSError as second:
-            raise UsageError(
-                f"cannot write {spare} either: {second.strerror}; the results are lost: make room, or name "
-                "another place with --out"
-            ) from None
+        problem = f"cannot write {error.filename}: {error.strerror}"
+    try:
+        spare = Path(tempfile.mkdtemp(prefix="rowfleet-results-"))
+        files = await local.fetch_results(service.backend, view, spare / path.name)
+    except OSError as error:
+        raise UsageError(
+            f"{problem}; nor {error.filename}: {error.strerror}; the results are lost: make room, or name "
+            "another place with --out"
+        ) from None
+    say(f"{problem}; the results are in {spare}: make room and move them, or name another place with --out")
+    return files, EXIT_USAGE
 
 
 @app.command(name="local")
@@ -203,7 +213,7 @@ def setup(endpoint_url: EndpointOption = None, region: RegionOption = None) -> N
 
     async def work() -> list[str]:
         async with open_clients(aws_options(settings)) as clients:
-            return await service_app.setup(clients, settings)
+            return await service_backend.setup(clients, settings)
 
     for line in call(work()):
         out.print(line, highlight=False, soft_wrap=True)

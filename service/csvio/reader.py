@@ -28,6 +28,8 @@ class Header:
 class Record:
     r"""One data record: `number` from 1, starting on physical `line`; reading can go on at `end`.
 
+    Its bytes, line end included, are `length` from `start` on.
+
     A `defect` says why it must not be processed; `cells` then are what it held nevertheless, with
     undecodable bytes as `\xNN`.
     """
@@ -37,6 +39,12 @@ class Record:
     line: int
     end: Checkpoint
     defect: str = ""
+    start: int = 0
+
+    @property
+    def length(self) -> int:
+        """In bytes; a blank line before it is not part of it."""
+        return self.end.byte_offset - self.start
 
 
 class CsvReader:
@@ -180,7 +188,7 @@ class CsvReader:
         number = self._number
         self._number = number + 1
         end = Checkpoint(number, self._offset + min(after * unit, len(self._raw)), self._line)
-        return Record(number, cells, line, end, defect)
+        return Record(number, cells, line, end, defect, self._offset + start * unit)
 
     def _to_header(self, record: Record) -> Header:
         if record.defect:

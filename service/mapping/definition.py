@@ -59,11 +59,17 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """`max_concurrency` counts per worker process, None leaves it to that; `timeout_s` is per attempt."""
+    """`max_concurrency` counts per worker process, None leaves it to that; `timeout_s` is per attempt.
+
+    `batch_deadline_s` runs from the opening of a batch, `row_deadline_s` from a row's first attempt; None is
+    for ever.
+    """
 
     max_concurrency: int | None = None
     timeout_s: float = 60.0
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    batch_deadline_s: int | None = None
+    row_deadline_s: float | None = None
 
     def places(self, most: int) -> int:
         """Calls in flight in a process that has room for `most`."""
@@ -221,7 +227,13 @@ def _execution(form: ExecutionForm, report: Report, path: Path) -> Execution:
     if retry.cap_seconds < retry.base_seconds:
         report.add((*path, "retry_policy", "cap_seconds"), "cap_seconds is less than base_seconds")
     policy = RetryPolicy(retry.max_attempts, retry.base_seconds, retry.cap_seconds)
-    return Execution(form.max_concurrency, form.timeout_seconds, policy)
+    return Execution(
+        form.max_concurrency,
+        form.timeout_seconds,
+        policy,
+        form.batch_deadline_seconds,
+        form.row_deadline_seconds,
+    )
 
 
 def _csv(form: CsvForm, report: Report, path: Path) -> CsvOptions:

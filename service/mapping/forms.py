@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.mapping.problems import Path, Report, dotted, not_yet, suggest
-from service.model import Json
+from service.model import MAX_DEADLINE_S, Json
 
 Name = Field(min_length=1, max_length=128)
 
@@ -78,6 +78,8 @@ class ExecutionForm(Form):
 
     max_concurrency: int | None = Field(default=None, ge=1)
     timeout_seconds: float = Field(default=60.0, gt=0, allow_inf_nan=False)
+    batch_deadline_seconds: int | None = Field(default=None, ge=1, le=MAX_DEADLINE_S)
+    row_deadline_seconds: float | None = Field(default=None, gt=0, le=MAX_DEADLINE_S, allow_inf_nan=False)
     retry_policy: RetryForm = RetryForm()
 
 

@@ -66,6 +66,8 @@ _DESCRIPTIONS: dict[str, dict[str, str]] = {
     "ExecutionForm": {
         "max_concurrency": "Calls in flight, per worker process.",
         "timeout_seconds": "Longest wait for an answer, per attempt.",
+        "batch_deadline_seconds": "Rows without a result this long after the start of the run are FAILED.",
+        "row_deadline_seconds": "Time for a row over all its attempts, from the first one on.",
         "retry_policy": "How often a row is tried.",
     },
     "RetryForm": {

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from service.errors import SourceError
+from service.errors import SourceError, UnknownResultError
 from service.model import Source
 from service.ports import StoredFile
 
@@ -23,10 +23,11 @@ class StoredObject:
 
 
 class MemoryObjects:
-    """Buckets that need no creation. `stored` is there for tests to look at and change."""
+    """Buckets that need no creation. `stored` and `unfinished` (uploads) are there to look at and change."""
 
     def __init__(self) -> None:
         self.stored: dict[tuple[str, str], StoredObject] = {}
+        self.unfinished: list[MemoryUpload] = []
 
     async def head(self, bucket: str, key: str, version: str = "") -> Source:
         """Size and etag; versions are not kept."""
@@ -53,6 +54,14 @@ class MemoryObjects:
         self.stored[bucket, key] = StoredObject(bytes(body), content_type, etag)
         return StoredFile(bucket, key, len(body), hashlib.sha256(body).hexdigest())
 
+    async def abort_uploads(self, bucket: str, key: str) -> int:
+        """Abort every unfinished upload of exactly this key; how many there were."""
+        await asyncio.sleep(0)
+        found = [upload for upload in self.unfinished if (upload.bucket, upload.key) == (bucket, key)]
+        for upload in found:
+            self.unfinished.remove(upload)
+        return len(found)
+
     def _found(self, source: Source) -> StoredObject:
         found = self.stored.get((source.bucket, source.key))
         if found is None:
@@ -60,9 +69,9 @@ class MemoryObjects:
         return found
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class MemoryUpload:
-    """One object being written."""
+    """One object being written: unfinished from its first byte on, until completed or aborted."""
 
     objects: MemoryObjects
     bucket: str
@@ -70,6 +79,7 @@ class MemoryUpload:
     content_type: str
     _body: bytearray = field(default_factory=bytearray)
     _closed: bool = False
+    _begun: bool = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -78,20 +88,33 @@ class MemoryUpload:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closed = True
+        self._end()
 
     async def write(self, data: bytes) -> None:
         """Append."""
         self._check_open()
+        if not self._begun:
+            self._begun = True
+            self.objects.unfinished.append(self)
         self._body += data
 
     async def complete(self) -> StoredFile:
-        """Make the object visible, whole."""
+        """Make the object visible, whole. Raises UnknownResultError where somebody aborted the upload."""
         self._check_open()
+        if self._begun and not self._end():
+            raise UnknownResultError(f"the upload of s3://{self.bucket}/{self.key} was aborted meanwhile")
         stored = await self.objects.put(
             self.bucket, self.key, bytes(self._body), content_type=self.content_type
         )
         self._closed = True
         return stored
+
+    def _end(self) -> bool:
+        """Count as unfinished no more; False where that was so already."""
+        if self in self.objects.unfinished:
+            self.objects.unfinished.remove(self)
+            return True
+        return False
 
     def _check_open(self) -> None:
         if self._closed:

@@ -16,6 +16,14 @@ MAX_WAIT_S = 20.0
 """Longest wait of a receive, as on SQS."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Buried(Outgoing):
+    """A message on its way to the dead letters: as on SQS it keeps its id and its time of sending."""
+
+    id: str = ""
+    sent_at_ms: int = 0
+
+
 @dataclass(slots=True)
 class _Entry:
     """A message in a queue; `visible_at` is on the clock's monotonic scale."""
@@ -94,7 +102,7 @@ class MemoryQueue:
             if entry is None:
                 refused.append(index)
             else:
-                del self._entries[entry.id]
+                self._remove(entry)
         return refused
 
     async def depth(self) -> int:
@@ -103,7 +111,11 @@ class MemoryQueue:
         return len(self._entries)
 
     def _put(self, message: Outgoing) -> None:
-        entry = _Entry(f"{self._name}-{next(self._order)}", message, self._clock.now_ms(), 0.0)
+        """The one way into a queue, for what is sent and for what is buried."""
+        if isinstance(message, _Buried):
+            entry = _Entry(message.id, message, message.sent_at_ms, 0.0)
+        else:
+            entry = _Entry(f"{self._name}-{next(self._order)}", message, self._clock.now_ms(), 0.0)
         self._entries[entry.id] = entry
         self._hide(entry, message.delay_s)
 
@@ -143,9 +155,13 @@ class MemoryQueue:
     def _is_gone(self, entry: _Entry) -> bool:
         return self._entries.get(entry.id) is not entry or entry.visible_at > self._clock.monotonic()
 
-    def _bury(self, entry: _Entry, dead_letters: MemoryQueue) -> None:
+    def _remove(self, entry: _Entry) -> None:
         del self._entries[entry.id]
-        dead_letters._put(Outgoing(entry.outgoing.body, entry.outgoing.group))
+
+    def _bury(self, entry: _Entry, dead_letters: MemoryQueue) -> None:
+        self._remove(entry)
+        sent = entry.outgoing
+        dead_letters._put(_Buried(sent.body, sent.group, id=entry.id, sent_at_ms=entry.sent_at_ms))
 
     async def _wait(self, seconds: float) -> None:
         """Until something was sent or given back, the next hidden message is due, or `seconds` are over."""

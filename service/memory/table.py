@@ -8,7 +8,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from service.aws.items import check_batch_size, check_sizes, outcome_of, row_items
+from service.aws.items import check_batch_size, check_sizes, is_done, outcome_of, row_items
 from service.aws.values import Item, size_of
 from service.model import (
     Batch,
@@ -21,7 +21,7 @@ from service.model import (
     partition_key,
     partition_of,
 )
-from service.ports import OutcomePage
+from service.ports import BatchPage, LeaseAnswer, NumberPage, OutcomePage
 
 PAGE_BYTES = 1_000_000
 """DynamoDB ends a page at 1 MB."""
@@ -116,6 +116,34 @@ class MemoryTable:
         )
         return True
 
+    async def lease(
+        self,
+        batch_id: str,
+        *,
+        round: int,  # noqa: A002 -- the protocol's word
+        owner: str,
+        now_ms: int,
+        until_ms: int,
+    ) -> LeaseAnswer:
+        """Take or extend the aggregation lease; see `Table.lease`."""
+        await asyncio.sleep(0)
+        stored = self._batches.get(batch_id)
+        if stored is None or (stored.state, stored.round) != (State.AGGREGATING, round):
+            return LeaseAnswer(is_ours=False)
+        if stored.lease_owner not in ("", owner) and stored.lease_until_ms > now_ms:
+            return LeaseAnswer(is_ours=False, until_ms=stored.lease_until_ms)
+        self._batches[batch_id] = replace(stored, lease_owner=owner, lease_until_ms=until_ms)
+        return LeaseAnswer(is_ours=True, predecessor=stored.lease_owner)
+
+    async def release(self, batch_id: str, *, owner: str) -> bool:
+        """Give the aggregation lease back. False where it is not `owner`'s."""
+        await asyncio.sleep(0)
+        stored = self._batches.get(batch_id)
+        if stored is None or stored.lease_owner != owner:
+            return False
+        self._batches[batch_id] = replace(stored, lease_owner="", lease_until_ms=0)
+        return True
+
     async def commit(self, commit: Commit) -> Sequence[int]:
         """Store all outcomes and add their counts, or nothing; see `Table.commit`."""
         rows = row_items(commit)
@@ -155,6 +183,23 @@ class MemoryTable:
             limit,
             lambda row: row["status"]["S"] == Status.FAILED,
         )
+
+    async def numbers(self, batch: Batch, partition: int, *, after: int, limit: int) -> NumberPage:
+        """The rows of a partition that need no outcome any more, ascending."""
+        await asyncio.sleep(0)
+        key = partition_key(batch.batch_id, partition)
+        numbers, rows = self._numbers[key], self._rows[key]
+        first = bisect_right(numbers, after)
+        page = numbers[first : first + limit]
+        done = [number for number in page if is_done(rows[number], batch.round)]
+        return NumberPage(done, page[-1] if len(page) == limit else None)
+
+    async def batches(self, state: State, *, after: str, limit: int) -> BatchPage:
+        """Batches in a state, by their ids."""
+        await asyncio.sleep(0)
+        found = sorted(id_ for id_, batch in self._batches.items() if batch.state is state and id_ > after)
+        page = found[:limit]
+        return BatchPage([self._batches[id_] for id_ in page], page[-1] if len(page) == limit else "")
 
     async def recent(self, limit: int) -> Sequence[Batch]:
         """The latest batches by creation, newest first."""

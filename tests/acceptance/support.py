@@ -175,8 +175,12 @@ class Running:
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Its log lines of one event."""
-        lines = [line for line in self.stderr.splitlines(keepends=True) if line.endswith("}\n")]
-        return [entry for line in lines if (entry := json.loads(line))["event"] == name]
+        return [entry for entry in self.all_events() if entry["event"] == name]
+
+    def all_events(self) -> Iterator[dict[str, Any]]:
+        """Its log lines that are whole."""
+        lines = self.stderr.splitlines(keepends=True)
+        return (json.loads(line) for line in lines if line.endswith("}\n"))
 
     def until(self, condition: Callable[[], T], what: str) -> T:
         """Like `until`, while the process lives."""

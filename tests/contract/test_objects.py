@@ -12,9 +12,9 @@ from service.aws.clients import AwsOptions, open_clients
 from service.aws.provision import ResourceNames
 from service.aws.s3 import S3Objects
 from service.embedded import ACCESS_KEY, REGION, SECRET_KEY
-from service.errors import SourceError
+from service.errors import SourceError, UnknownResultError
 from service.memory import MemoryObjects
-from service.ports import Objects, StoredFile
+from service.ports import Objects, StoredFile, Upload
 
 PART = 5 * 1024 * 1024
 
@@ -155,3 +155,36 @@ async def test_an_abandoned_multipart_upload_leaves_no_parts(endpoint: str, name
             assert len(listed["Uploads"]) == 1
         listed = await clients.s3.list_multipart_uploads(Bucket=names.bucket)
         assert not listed.get("Uploads")
+
+
+async def begin(kit: Kit, key: str) -> Upload:
+    """An upload of more than one part, by a process that will not come back."""
+    upload = kit.objects.upload(kit.bucket, key, content_type="text/csv")
+    await upload.write(b"x" * (PART + 1))
+    return upload
+
+
+async def test_unfinished_uploads_of_a_key_are_aborted(kit: Kit) -> None:
+    """All of them, and those of no other key, however similar; the aborted cannot be completed any more."""
+    uploads = [await begin(kit, "results/output.csv") for _ in range(2)]
+    similar = await begin(kit, "results/output.csv.old")
+    assert await kit.objects.abort_uploads(kit.bucket, "results/output.csv") == 2
+    assert await kit.objects.abort_uploads(kit.bucket, "results/output.csv") == 0
+    for upload in uploads:
+        with pytest.raises(UnknownResultError):
+            await upload.complete()
+    with pytest.raises(SourceError):
+        await kit.objects.head(kit.bucket, "results/output.csv")
+    await similar.complete()
+    assert await kit.content("results/output.csv.old") == b"x" * (PART + 1)
+
+
+async def test_a_finished_upload_is_not_aborted(kit: Kit) -> None:
+    """What was completed, or left without, is no unfinished upload."""
+    async with await begin(kit, "done") as upload:
+        await upload.complete()
+    async with await begin(kit, "left"):
+        pass
+    assert await kit.objects.abort_uploads(kit.bucket, "done") == 0
+    assert await kit.objects.abort_uploads(kit.bucket, "left") == 0
+    assert await kit.content("done") == b"x" * (PART + 1)

@@ -19,6 +19,7 @@ from service.embedded import ACCESS_KEY, REGION, SECRET_KEY
 from service.errors import BatchRejectedError, RowRejectedError, RowTooLargeError
 from service.memory import MemoryTable
 from service.model import (
+    MAX_ROWS,
     Batch,
     Checkpoint,
     Commit,
@@ -31,7 +32,7 @@ from service.model import (
     State,
     Status,
 )
-from service.ports import COMMIT_LIMIT, OutcomePage, Table
+from service.ports import COMMIT_LIMIT, LeaseAnswer, OutcomePage, Table
 
 NOW = "2026-11-18T10:00:00.000Z"
 LATER = "2026-11-18T10:05:00.000Z"
@@ -421,3 +422,151 @@ async def test_failed_finds_only_failed_rows(table: Table) -> None:
     assert await numbers(table, limit=3, failed=True) == [2, 4, 6, 8]
     page = await table.failed(BATCH, 0, after=6, limit=10)
     assert list(page.outcomes) == [outcome(8, failed=True)]
+
+
+# -- the aggregation lease
+
+
+AGGREGATING = replace(BATCH, state=State.AGGREGATING, total=3)
+
+
+async def leased(
+    table: Table, owner: str, *, now_ms: int, until_ms: int = 2_000, round_: int = 1
+) -> LeaseAnswer:
+    return await table.lease(BATCH.batch_id, round=round_, owner=owner, now_ms=now_ms, until_ms=until_ms)
+
+
+async def lease_of(table: Table) -> tuple[str, int]:
+    view = await table.read(BATCH.batch_id)
+    assert view is not None
+    return view.batch.lease_owner, view.batch.lease_until_ms
+
+
+async def test_one_owner_has_the_lease(table: Table) -> None:
+    """Who asks first has it, and others are told until when; it is extended by its owner only."""
+    await table.open(AGGREGATING, "{}")
+    assert await leased(table, "a", now_ms=1_000) == LeaseAnswer(is_ours=True)
+    assert await leased(table, "b", now_ms=1_000) == LeaseAnswer(is_ours=False, until_ms=2_000)
+    assert await leased(table, "a", now_ms=0, until_ms=5_000) == LeaseAnswer(True, "a")
+    assert await leased(table, "b", now_ms=4_999) == LeaseAnswer(is_ours=False, until_ms=5_000)
+    assert await lease_of(table) == ("a", 5_000)
+
+
+async def test_a_lease_that_has_ended_is_taken_over(table: Table) -> None:
+    """At its very end another may have it, and is told whose it was; the former cannot extend it any more."""
+    await table.open(AGGREGATING, "{}")
+    await leased(table, "a", now_ms=1_000)
+    assert await leased(table, "b", now_ms=2_000, until_ms=3_000) == LeaseAnswer(True, "a")
+    assert await leased(table, "a", now_ms=0, until_ms=9_000) == LeaseAnswer(is_ours=False, until_ms=3_000)
+    assert await lease_of(table) == ("b", 3_000)
+
+
+async def test_an_extension_takes_no_lease_that_has_ended(table: Table) -> None:
+    """With a time of 0 nothing has ended: who lost its lease does not get it back by extending."""
+    await table.open(AGGREGATING, "{}")
+    await leased(table, "a", now_ms=1_000, until_ms=1_001)
+    assert not (await leased(table, "b", now_ms=0)).is_ours
+
+
+async def test_many_ask_and_one_gets_the_lease(table: Table) -> None:
+    """At the same time."""
+    await table.open(AGGREGATING, "{}")
+    answers = await asyncio.gather(*(leased(table, f"o{n}", now_ms=1_000) for n in range(8)))
+    assert sum(answer.is_ours for answer in answers) == 1
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.AGGREGATING])
+async def test_a_batch_that_is_not_aggregating_is_not_leased(table: Table, state: State) -> None:
+    """Nothing is to be written, and `until_ms` 0 says so."""
+    await table.open(replace(AGGREGATING, state=state), "{}")
+    assert await leased(table, "a", now_ms=1_000) == LeaseAnswer(is_ours=False)
+
+
+async def test_another_round_or_no_batch_is_not_leased(table: Table) -> None:
+    """A message of an earlier round gets nothing; nothing is made of a batch that is not there."""
+    assert await leased(table, "a", now_ms=1_000) == LeaseAnswer(is_ours=False)
+    assert await table.read(BATCH.batch_id) is None
+    await table.open(replace(AGGREGATING, round=2), "{}")
+    assert await leased(table, "a", now_ms=1_000) == LeaseAnswer(is_ours=False)
+    assert await leased(table, "a", now_ms=1_000, round_=2) == LeaseAnswer(is_ours=True)
+
+
+async def test_a_lease_is_given_back_by_its_owner(table: Table) -> None:
+    """Even after the batch has ended; then it was nobody's."""
+    await table.open(AGGREGATING, "{}")
+    await leased(table, "a", now_ms=1_000)
+    assert not await table.release(BATCH.batch_id, owner="b")
+    assert await table.release(BATCH.batch_id, owner="a")
+    assert await lease_of(table) == ("", 0)
+    assert await leased(table, "b", now_ms=1_000) == LeaseAnswer(is_ours=True)
+    moved = await table.move(
+        BATCH.batch_id, expected=State.AGGREGATING, round=1, to=State.SUCCEEDED, now=LATER
+    )
+    assert moved
+    assert await table.release(BATCH.batch_id, owner="b")
+    assert not await table.release("nobody#here", owner="b")
+
+
+# -- what a sweeper reads
+
+
+async def all_batches(table: Table, state: State, limit: int) -> list[Batch]:
+    found: list[Batch] = []
+    after = ""
+    while True:
+        page = await table.batches(state, after=after, limit=limit)
+        assert len(page.batches) <= limit
+        found += page.batches
+        after = page.after
+        if not after:
+            return found
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
+async def test_batches_in_a_state_are_found_page_by_page(table: Table, limit: int) -> None:
+    """Each exactly once, whole, and none of another state; failed rows are no batches."""
+    opened = [replace(BATCH, execution_id=f"e{n}") for n in range(7)]
+    for batch in opened:
+        await table.open(batch, "{}")
+    await table.commit(commit(outcome(1, failed=True), batch=opened[0]))
+    await table.seal(opened[3].batch_id, 5, LATER)
+    splitting = await all_batches(table, State.SPLITTING, limit)
+    assert sorted(batch.execution_id for batch in splitting) == ["e0", "e1", "e2", "e4", "e5", "e6"]
+    assert set(splitting) == {*opened} - {opened[3]}
+    [running] = await all_batches(table, State.RUNNING, limit)
+    assert (running.batch_id, running.total) == (opened[3].batch_id, 5)
+    assert await all_batches(table, State.FAILED, limit) == []
+
+
+async def test_a_batch_that_moves_on_between_two_pages_loses_no_other(table: Table) -> None:
+    """The next page begins behind a batch that is not in the index any more."""
+    for number in range(6):
+        await table.open(replace(BATCH, execution_id=f"e{number}"), "{}")
+    page = await table.batches(State.SPLITTING, after="", limit=3)
+    seen = {batch.batch_id for batch in page.batches}
+    await table.seal(page.after, 1, LATER)
+    rest = await table.batches(State.SPLITTING, after=page.after, limit=100)
+    assert seen | {batch.batch_id for batch in rest.batches} == {f"address-search#e{n}" for n in range(6)}
+
+
+@pytest.mark.parametrize("limit", [1, 3, 4, 100])
+async def test_numbers_are_those_that_need_no_outcome(table: Table, limit: int) -> None:
+    """Of this round, a later one, or an earlier success; page by page, ascending, from one partition."""
+    batch = replace(BATCH, partitions=2, round=2)
+    await table.open(batch, "{}")
+    first = replace(batch, round=1)
+    await table.commit(commit(outcome(2), outcome(4, failed=True), outcome(6, failed=True), batch=first))
+    await table.commit(
+        commit(outcome(6, round_=2, failed=True), outcome(8, round_=2), outcome(7, round_=2), batch=batch)
+    )
+    await table.commit(commit(outcome(10, round_=3, failed=True), batch=replace(batch, round=3)))
+    found: list[int] = []
+    after: int | None = 0
+    while after is not None:
+        page = await table.numbers(batch, 0, after=after, limit=limit)
+        found += page.numbers
+        after = page.after
+    assert found == [2, 6, 8, 10]
+    assert list((await table.numbers(batch, 0, after=6, limit=100)).numbers) == [8, 10]
+    assert list((await table.numbers(batch, 1, after=0, limit=100)).numbers) == [7]
+    assert list((await table.numbers(batch, 1, after=MAX_ROWS, limit=100)).numbers) == []

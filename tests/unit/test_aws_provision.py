@@ -63,6 +63,19 @@ async def test_changed_queue_settings_are_brought_up_to_date(clients: Clients, n
     assert (await attributes(clients, url))["VisibilityTimeout"] == "90"
 
 
+async def test_work_is_kept_as_long_as_what_refers_to_it(clients: Clients, names: ResourceNames) -> None:
+    """A rule that would delete data of outcomes too early is replaced; one that keeps it longer stays."""
+
+    async def days() -> int:
+        found = await clients.s3.get_bucket_lifecycle_configuration(Bucket=names.bucket)
+        (rule,) = [rule for rule in found["Rules"] if rule["Filter"].get("Prefix") == "work/"]
+        return int(rule["Expiration"]["Days"])
+
+    for asked, kept in ((8, 8), (31, 31), (15, 31)):
+        await provision(clients, names, work_days=asked)
+        assert await days() == kept
+
+
 async def test_existing_notifications_and_rules_stay(clients: Clients, names: ResourceNames) -> None:
     """What others configured on the bucket and the queue is kept."""
     made = await clients.sqs.create_queue(QueueName=names.prefix + "-mine")

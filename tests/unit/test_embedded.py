@@ -139,3 +139,14 @@ async def test_a_data_folder_is_kept(tmp_path: Path) -> None:
             else:
                 assert (await clients.s3.head_object(Bucket="kept", Key="one"))["ContentLength"] == 1
                 assert "QueueUrl" in await clients.sqs.get_queue_url(QueueName="kept")
+
+
+def test_what_could_not_be_saved_is_said(tmp_path: Path) -> None:
+    """Data that do not get to the disk are an error at the end; it names them, folder and cause."""
+    process = EmbeddedProcess.start(data_dir=tmp_path)
+    (tmp_path / "state").write_text("a file where the folder should be")
+    with pytest.raises(ConfigError) as caught:
+        process.stop()
+    for word in ("could not save", "dynamodb", str(tmp_path), "File exists", "--data"):
+        assert word in str(caught.value)
+    assert "\n" not in str(caught.value)

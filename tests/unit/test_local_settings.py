@@ -1,7 +1,7 @@
 """What the laptop changes in the settings."""
 
-from service.local import POLL_WAIT_S, SPLIT, local_options, local_settings
-from service.settings import QueueSettings, Settings, SplitSettings
+from service.local import POLL_WAIT_S, SPLIT, SWEEP, local_options, local_settings
+from service.settings import QueueSettings, Settings, SplitSettings, SweepSettings
 
 
 def test_a_laptop_polls_shortly_and_splits_just_ahead():
@@ -11,14 +11,20 @@ def test_a_laptop_polls_shortly_and_splits_just_ahead():
         POLL_WAIT_S
     }
     assert {name: getattr(settings.split, name) for name in SPLIT} == SPLIT
+    assert {name: getattr(settings.sweep, name) for name in SWEEP} == SWEEP
 
 
 def test_what_was_asked_for_stays():
     """A value that was set is not changed, not even where it is the default."""
-    asked = Settings(rows=QueueSettings(poll_wait_s=20), split=SplitSettings(checkpoint_rows=7))
+    asked = Settings(
+        rows=QueueSettings(poll_wait_s=20),
+        split=SplitSettings(checkpoint_rows=7),
+        sweep=SweepSettings(interval_s=60),
+    )
     settings = local_settings(asked)
     assert settings.rows.poll_wait_s == 20
     assert settings.split.checkpoint_rows == 7
+    assert (settings.sweep.interval_s, settings.sweep.stuck_after_s) == (60, SWEEP["stuck_after_s"])
     assert settings.split.max_queued_rows == SPLIT["max_queued_rows"]
 
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import PoisonMessageError
-from service.messages import AggregateMessage, RowMessage, decode_ingest, parse_url
-from service.model import Location, Source
+from service.messages import AggregateMessage, RowMessage, Span, decode_ingest, parse_url
+from service.model import MAX_MS, Location, Source
 
 ROW = {"v": 1, "batch": "t#e", "round": 1, "row": 7, "cells": ["a", "b"]}
 
@@ -35,10 +35,15 @@ def s3_event(key="incoming/demo/x.csv", name="ObjectCreated:Put", **entry):
     st.integers(1, 99),
     st.booleans(),
     st.text(),
+    st.none() | st.builds(Span, st.integers(1, 10**12), st.integers(1, 10**12), st.integers(1, 10**9)),
+    st.none() | st.integers(1, MAX_MS),
 )
-def test_a_row_message_comes_out_as_it_went_in(cells, round_, number, attempt, replay, defect):
+def test_a_row_message_comes_out_as_it_went_in(
+    cells, round_, number, attempt, replay, defect, span, until_ms
+):
     """Encoding and decoding a row message changes nothing, and its body is ASCII whatever the cells hold."""
-    message = RowMessage("t#e", round_, number, tuple(cells), attempt, replay, defect)
+    cells = () if span else tuple(cells)
+    message = RowMessage("t#e", round_, number, cells, attempt, replay, defect, span, until_ms)
     body = message.encode()
     assert body.isascii()
     assert RowMessage.decode(body) == message

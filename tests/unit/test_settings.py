@@ -69,6 +69,22 @@ def test_relations_between_settings_are_checked(monkeypatch):
         load_settings()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ROWFLEET_SWEEP__INTERVAL_S", "301"),
+        ("ROWFLEET_SWEEP__STUCK_AFTER_S", "59"),
+        ("ROWFLEET_SWEEP__STUCK_AFTER_S", "3601"),
+        ("ROWFLEET_SWEEP__RESEND_AFTER_S", "299"),
+    ],
+)
+def test_the_times_of_a_sweep_ascend(monkeypatch, name, value):
+    """Nothing is stuck before it was looked at twice, nor sent again before it is stuck."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=r"sweep\.interval_s, sweep\.stuck_after_s and "):
+        load_settings()
+
+
 def test_the_environment_wins_over_dotenv_and_flags_over_both(monkeypatch, tmp_path):
     """Precedence: flag, environment, `.env`, default; each says where it came from."""
     (tmp_path / ".env").write_text("ROWFLEET_BUCKET=from-file\nROWFLEET_TABLE=t\nAGENT_URL=http://file\n")

@@ -14,18 +14,23 @@ import pytest
 import stamina
 
 from service.aggregator import AggregateLimits, Aggregator
+from service.claims import Claims
 from service.clock import SystemClock
 from service.consume import ConsumeLimits, Consumer, Delivery
+from service.deadletters import DeadLetterLimits, DeadLetters
 from service.lease import Lease
 from service.mapping import Catalog, Definition
 from service.memory import MemoryClock, MemoryObjects, MemoryQueue, MemoryTable
 from service.messages import RowMessage, encode
 from service.model import Batch, BatchView, Location, Outcome, RowError, Source, State, Status
 from service.opening import OpenLimits
+from service.payloads import PayloadLimits, Payloads
 from service.ports import Invocation, Message, Outgoing, Queue, Reply
+from service.recovery import Recovery, RecoveryLimits
 from service.runs import Runs
 from service.settle import Completion, SettleLimits, Settler
 from service.splitter import SplitLimits, Splitter
+from service.sweeper import Sweeper, SweepLimits, SweptQueues
 from service.telemetry import Metrics
 from service.worker import Worker, WorkLimits
 
@@ -81,12 +86,16 @@ class Places:
     """Stands for the consumer behind a delivery made by hand: counts what the delivery tells it."""
 
     def __init__(self) -> None:
-        self.freed = 0
+        self.freed = self.heaviest = 0
         self.blocked = self.most_blocked = 0
 
     def place_freed(self) -> None:
         """The delivery's work has ended."""
         self.freed += 1
+
+    def weigh(self, lease: Lease, size: int) -> None:
+        """It holds `size` bytes."""
+        self.heaviest = max(self.heaviest, size)
 
     def count_blocked(self, change: int) -> None:
         """It waits elsewhere, or does not any more."""
@@ -106,6 +115,7 @@ class Lab:
         self.rows: Queue = self.queue("rows")
         self.aggregate: Queue = self.queue("aggregate")
         self.metrics = Metrics()
+        self.payload_limits = PayloadLimits("out")
         self.definitions = {"demo": definition_of(DEMO)}
         self.agent = ScriptedAgent()
         self.tokens = (f"{number:036d}" for number in itertools.count(1))
@@ -122,6 +132,11 @@ class Lab:
         return Catalog().definition(name) if name not in self.definitions else self.definitions[name]
 
     @property
+    def payloads(self) -> Payloads:
+        """Outcomes that no item holds."""
+        return Payloads(self.objects, self.payload_limits)
+
+    @property
     def completion(self) -> Completion:
         """Step 6."""
         return Completion(self.table, self.aggregate, self.clock)
@@ -134,6 +149,7 @@ class Lab:
             self.completion,
             limits,
             self.metrics,
+            payloads=self.payloads,
             slot=slot,
             tokens=lambda: next(self.tokens),
         )
@@ -149,10 +165,11 @@ class Lab:
             self.rows,
             runs or self.runs(),
             settler,
+            Claims(self.objects),
             WorkLimits(name, **limits),
             self.clock,
             self.metrics,
-            random.Random(7),
+            rng=random.Random(7),
         )
 
     @asynccontextmanager
@@ -163,22 +180,63 @@ class Lab:
 
     def splitter(self, **limits) -> Splitter:
         """A splitter with small windows."""
-        opening = {name: limits.pop(name) for name in ("partition_bytes", "max_partitions") if name in limits}
-        opened = OpenLimits(results_bucket="out", **opening)
+        names = ("partition_bytes", "max_partitions", "checkpoint_rows")
+        opening = {name: limits.pop(name) for name in names if name in limits}
+        opened = OpenLimits(**{"results_bucket": "out", "checkpoint_rows": 10} | opening)
         return Splitter(
             self.table,
             self.rows,
             self.objects,
             self.completion,
             self.find,
-            SplitLimits(**{"checkpoint_rows": 10, "read_bytes": 64, "opening": opened} | limits),
+            SplitLimits(**{"read_bytes": 64, "opening": opened} | limits),
             self.clock,
             self.metrics,
         )
 
     def aggregator(self, page_rows: int = 1_000) -> Aggregator:
         """An aggregator."""
-        return Aggregator(self.table, self.objects, AggregateLimits(page_rows), self.clock, self.metrics)
+        return Aggregator(
+            self.table,
+            self.aggregate,
+            self.objects,
+            self.payloads,
+            AggregateLimits(page_rows),
+            self.clock,
+            self.metrics,
+            owners=lambda: f"aggregator-{next(self._ids)}",
+        )
+
+    def recovery(self, settler: Settler, **limits) -> Recovery:
+        """What sweeper and dead letters do for rows."""
+        limits = RecoveryLimits(**{"worker": "s1", "read_bytes": 64} | limits)
+        return Recovery(self.table, self.rows, self.objects, settler, limits, self.clock, self.metrics)
+
+    def sweeper(self, settler: Settler, recovery: Recovery | None = None, **limits) -> Sweeper:
+        """A sweeper."""
+        queues = SweptQueues(self.ingest, self.rows, self.aggregate, self.dead["ingest"], self.dead["rows"])
+        return Sweeper(
+            self.table,
+            queues,
+            self.completion,
+            recovery or self.recovery(settler),
+            SweepLimits(**limits),
+            self.clock,
+            self.metrics,
+        )
+
+    def dead_letters(self, settler: Settler, **limits) -> DeadLetters:
+        """The drain of dead letters."""
+        return DeadLetters(
+            self.table,
+            self.aggregate,
+            self.completion,
+            settler,
+            self.recovery(settler),
+            DeadLetterLimits(**limits),
+            self.clock,
+            self.metrics,
+        )
 
     def consumer(self, queue: Queue, handle, **limits) -> Consumer:
         """A consumer without lingers."""
@@ -319,7 +377,7 @@ def lab() -> Lab:
     return Lab()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_lab() -> Callable[..., Lab]:
     """For laboratories with a clock or table of their own."""
     return Lab

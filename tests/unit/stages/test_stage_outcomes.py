@@ -1,6 +1,7 @@
 """What became of a row, as it is stored."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -11,8 +12,7 @@ from service.errors import AgentRejectedError, ExtractionError
 from service.mapping import Extraction
 from service.messages import RowMessage
 from service.model import Status
-from service.outcomes import MAX_REPLY_CHARS, Attempt, reply_text
-from service.ports import ITEM_BYTES
+from service.outcomes import MAX_REPLY_CHARS, Attempt, reply_text, shortened
 from service.sizes import outcome_bytes
 
 COLUMNS = ("id", "name")
@@ -49,25 +49,30 @@ def test_a_long_reply_is_cut():
     assert kept.endswith("x…")
 
 
-def test_a_reply_is_never_the_reason_that_an_outcome_does_not_fit():
-    """Where the cells take all the room, the reply goes first."""
-    cells = ("1", "y" * (ITEM_BYTES - 5_000))
-    outcome = attempt(cells).failed(ExtractionError("nothing"), "é" * 30_000)
-    assert outcome.raw_reply == ""
-    assert outcome.input_data["name"] == cells[1]
-    assert outcome_bytes(outcome) <= ITEM_BYTES
-
-
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda children: st.lists(children) | st.dictionaries(st.text(), children),
 )
 
 
-@given(st.tuples(st.text(), st.text()), JSON, st.text())
-def test_every_failure_fits_an_item(cells, reply, message):
-    """Whatever the cells, the reply and the error hold, the outcome can be stored."""
-    assert outcome_bytes(attempt(cells).failed(ExtractionError(message), reply)) <= ITEM_BYTES
+@given(st.lists(st.text()), st.lists(st.text()), JSON, st.text(), st.integers(10_000, 400_000))
+def test_every_failure_can_be_shortened(columns, cells, reply, message, most_bytes):
+    """Whatever cells, reply and error hold, the outcome can be made to fit; the error stays, and is noted."""
+    large = tuple(cell * 5_000 for cell in cells)
+    failing = replace(attempt(large), columns=columns).failed(ExtractionError(message), reply)
+    short = shortened(failing, most_bytes)
+    assert outcome_bytes(short) <= most_bytes
+    assert short.error.type == "ExtractionError"
+    assert "cells longer than" in short.error.message
+
+
+def test_column_names_alone_can_be_too_much():
+    """Then nothing of the input is kept; the row still has its outcome."""
+    columns = tuple(f"column_{n:06}" for n in range(27_000))
+    failing = replace(attempt(("x",) * len(columns)), columns=columns)
+    short = shortened(failing.failed(ExtractionError("bad")), 400_000)
+    assert short.input_data == {}
+    assert short.error.message.startswith("bad")
 
 
 @pytest.mark.parametrize("provenance", [False, True])

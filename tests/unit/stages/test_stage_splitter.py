@@ -12,11 +12,11 @@ from service.csvio import Record
 from service.errors import AccessError, LeaseLostError, PoisonMessageError, RetryableError, UnreachableError
 from service.mapping import Definition
 from service.memory import MemoryObjects, MemoryQueue, MemoryTable
-from service.messages import AggregateMessage, RowMessage
-from service.model import Checkpoint, Location, Source, State, is_name
+from service.messages import AggregateMessage, RowMessage, Span
+from service.model import MAX_MS, Checkpoint, Location, Source, State, is_name
 from service.opening import derive_execution_id
 from service.ports import MESSAGE_BYTES
-from service.splitter import row_body
+from service.sources import RESEND_BYTES, row_body
 
 HEADER = "id,name\r\n"
 
@@ -612,28 +612,25 @@ async def test_an_undecodable_row_carries_its_defect(lab):
     ],
     ids=["long", "umlauts", "emoji", "control", "commas", "many emoji"],
 )
-async def test_a_row_too_large_for_a_message_is_cut_and_defective(lab, cells):
-    """It is sent with the start of its cells, within SQS's limit, and says what happened."""
+async def test_a_row_too_large_for_a_message_is_sent_as_a_place(lab, cells):
+    """Its message says where the record stands in the source, and nothing of what it holds."""
     batch = await lab.batch(None)
-    body = row_body(batch, Record(7, cells, 9, Checkpoint()), replay=True)
-    assert len(body) <= MESSAGE_BYTES
-    row = RowMessage.decode(body)
-    assert (row.number, row.replay) == (7, True)
-    assert "SQS takes 1048576" in row.defect
-    assert "line 9" in row.defect
-    assert row.cells
-    assert all(whole.startswith(cut) for whole, cut in zip(cells, row.cells, strict=False))
+    record = Record(7, cells, 9, Checkpoint(7, 5_000_000, 12), "ragged", 2_000_000)
+    row = RowMessage.decode(row_body(batch, record, replay=True))
+    assert row == RowMessage("demo#e1", 1, 7, (), replay=True, span=Span(2_000_000, 3_000_000, 9))
 
 
-async def test_a_row_that_just_fits_is_sent_whole(lab):
-    """The limit of a message is its limit, not a byte less."""
+async def test_a_row_that_just_fits_can_be_sent_again(lab):
+    """The limit leaves room for what a message gets on its way; one byte more, and it is sent as a place."""
     batch = await lab.batch(None)
     empty = len(row_body(batch, Record(7, ("", ""), 9, Checkpoint())))
-    body = row_body(batch, Record(7, ("", "x" * (MESSAGE_BYTES - empty)), 9, Checkpoint()))
-    assert len(body) == MESSAGE_BYTES
-    assert RowMessage.decode(body).defect == ""
-    body = row_body(batch, Record(7, ("", "x" * (MESSAGE_BYTES - empty + 1)), 9, Checkpoint()))
-    assert RowMessage.decode(body).defect != ""
+    most = MESSAGE_BYTES - RESEND_BYTES - empty
+    row = RowMessage.decode(row_body(batch, Record(7, ("", "x" * most), 9, Checkpoint())))
+    assert row.span is None
+    again = replace(row, attempt=10**6, replay=True, until_ms=MAX_MS)
+    assert len(again.encode()) <= MESSAGE_BYTES
+    larger = Record(7, ("", "x" * (most + 1)), 9, Checkpoint(7, 100, 10), start=50)
+    assert RowMessage.decode(row_body(batch, larger)).span == Span(50, 50, 9)
 
 
 # -- batches that fail ---------------------------------------------------------------------------------------

@@ -1,0 +1,225 @@
+"""A worker's memory with a deep queue and large replies, against the bound in docs/architecture.md.
+
+    python benchmarks/memory.py [--rows 100000] [--settle 5000] [--reply-kib 64] [--commit-s 0.5]
+
+The worker is a process of its own: consumer, worker and settler as the service wires them, an agent over HTTP
+in another process, and ports that keep nothing. The queue never runs dry before its `rows` are gone, and
+commits take `commit-s`, so that everything piles up that can. Resident memory is the operating system's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import resource
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from aiohttp import web
+
+from service.agents import open_agent
+from service.agents.surroundings import Surroundings
+from service.claims import Claims
+from service.clock import SystemClock
+from service.consume import ConsumeLimits, Consumer
+from service.mapping import Catalog, RowMapping
+from service.memory import MemoryObjects, MemoryQueue, MemoryTable
+from service.messages import RowMessage
+from service.model import Batch, BatchView, Commit, Counts, Location, Source, State
+from service.payloads import PayloadLimits, Payloads
+from service.ports import Agent, Message, StoredFile
+from service.runs import Runs
+from service.settings import Settings
+from service.settle import Completion, SettleLimits, Settler
+from service.telemetry import Metrics, configure_logging
+from service.worker import Worker, WorkLimits
+
+MIB = 2**20
+CHUNK_BYTES = 64 * 1024
+"""What of a reply is read before it waits for its share of the budget."""
+
+MAPPING = """
+target: {type: tool, name: bench, invoke: http, url: "http://127.0.0.1"}
+output_mapping:
+  type: tool
+  extraction_methods: [{method: direct, field_mappings: {text: $.text}}]
+"""
+
+
+class Backlog(MemoryQueue):
+    """So many rows, each made when it is received."""
+
+    def __init__(self, clock: SystemClock, batch: Batch, rows: int) -> None:
+        super().__init__("rows", clock)
+        self._batch = batch
+        self._left = rows
+        self._next = 1
+
+    async def receive(self, limit: int, *, wait_s: float, visibility_s: float) -> Sequence[Message]:  # noqa: ARG002
+        """The next rows at once; none when all are gone."""
+        await asyncio.sleep(0 if self._left else wait_s)
+        numbers = range(self._next, self._next + min(limit, self._left))
+        self._next, self._left = self._next + len(numbers), self._left - len(numbers)
+        return [Message(f"m{n}", self._body(n), f"r{n}") for n in numbers]
+
+    async def extend(self, receipts: Sequence[str], visibility_s: float) -> Sequence[int]:  # noqa: ARG002
+        """Always granted."""
+        return ()
+
+    async def delete(self, receipts: Sequence[str]) -> Sequence[int]:  # noqa: ARG002
+        """Nothing is kept."""
+        return ()
+
+    def _body(self, number: int) -> str:
+        return RowMessage(self._batch.batch_id, 1, number, (str(number), f"name {number}")).encode()
+
+
+class Forgetful(MemoryTable):
+    """Counts outcomes and drops them, slowly."""
+
+    def __init__(self, commit_s: float) -> None:
+        super().__init__()
+        self.commit_s = commit_s
+        self.counts = Counts()
+
+    async def commit(self, commit: Commit) -> Sequence[int]:
+        """Count."""
+        await asyncio.sleep(self.commit_s)
+        self.counts += commit.counts
+        return ()
+
+    async def read(self, batch_id: str) -> BatchView | None:
+        """The batch with what was counted."""
+        view = await super().read(batch_id)
+        return view and replace(view, counts=self.counts)
+
+
+class Nowhere(MemoryObjects):
+    """Keeps nothing."""
+
+    async def put(self, bucket: str, key: str, body: bytes, *, content_type: str) -> StoredFile:  # noqa: ARG002
+        """Take it."""
+        await asyncio.sleep(0)
+        return StoredFile(bucket, key, len(body), "")
+
+
+def resident_mib() -> float:
+    """Peak resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+async def work(url: str, rows: int, settle: int, commit_s: float) -> dict[str, float]:
+    """Settle rows, and say what it took."""
+    settings = Settings.model_construct(**{n: f.get_default() for n, f in Settings.model_fields.items()})
+    clock, metrics = SystemClock(), Metrics()
+    definition = Catalog.load({"bench.yaml": MAPPING}, {}).definition("bench")
+    source, output = Source("in", "k", "e"), Location("out", "")
+    batch = Batch(
+        "bench", "e1", State.RUNNING, source, output, definition.digest, total=rows, columns=("id", "name")
+    )
+    table, objects = Forgetful(commit_s), Nowhere()
+    await table.open(batch, definition.text)
+    queue = Backlog(clock, batch, rows)
+
+    def agent(mapping: RowMapping) -> Agent:
+        return open_agent(
+            "http", {"url": url}, name=mapping.name, environ={},
+            surroundings=Surroundings(max_concurrency=settings.worker.max_inflight_rows),
+        )  # fmt: skip
+
+    base = resident_mib()
+    held = 0
+    async with Settler(
+        table, Completion(table, MemoryQueue("aggregate", clock), clock), SettleLimits(), metrics,
+        payloads=Payloads(objects, PayloadLimits()), slot=0, tokens=lambda: "t" * 36,
+    ) as settler:  # fmt: skip
+        runs = Runs(table, agent, clock, max_places=settings.worker.max_inflight_rows)
+        worker = Worker(
+            table, queue, runs, settler, Claims(objects), WorkLimits("w"), clock, metrics,
+            rng=random.Random(7),
+        )  # fmt: skip
+        limits = ConsumeLimits(
+            pollers=settings.worker.pollers, max_running=settings.worker.max_inflight_rows,
+            max_held=settings.worker.max_held_rows, max_held_bytes=settings.worker.max_held_bytes,
+        )  # fmt: skip
+        consumer = Consumer(queue, worker.handle, limits, clock, metrics)
+        stop = asyncio.Event()
+        running = asyncio.create_task(consumer.run(stop))
+        while table.counts.done < settle:
+            await asyncio.sleep(0.05)
+            held = max(held, consumer.held_bytes)
+        stop.set()
+        await running
+        await runs.close()
+    return {
+        "base_mib": base,
+        "peak_mib": resident_mib(),
+        "held_mib": held / MIB,
+        "settled": table.counts.done,
+    }
+
+
+async def measure(arguments: argparse.Namespace) -> dict[str, float]:
+    """Answer the calls of a worker process; what it says in the end."""
+    body = json.dumps({"text": "x" * (arguments.reply_kib * 1024)}).encode()
+
+    async def answer(request: web.Request) -> web.Response:
+        await request.read()
+        return web.Response(body=body, content_type="application/json")
+
+    app = web.Application()
+    app.router.add_post("/", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    command = [sys.executable, __file__, "--worker", url, "--rows", str(arguments.rows)]
+    command += ["--settle", str(arguments.settle), "--commit-s", str(arguments.commit_s)]
+    child = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+    out, _ = await child.communicate()
+    await runner.cleanup()
+    if child.returncode:
+        sys.exit(f"the worker ended with {child.returncode}")
+    answer_: dict[str, float] = json.loads(out)
+    return answer_
+
+
+def bound_mib(reply_bytes: int) -> float:
+    """What docs/architecture.md promises for the default settings and small rows, beyond an idle worker."""
+    worker, http = (Settings.model_fields[name].get_default() for name in ("worker", "http"))
+    replies = worker.max_inflight_rows * reply_bytes
+    read = min(replies, worker.max_inflight_rows * CHUNK_BYTES + http.reply_budget_bytes)
+    return (2 * worker.max_held_bytes + 2 * replies + 4 * read) / MIB
+
+
+def main() -> None:
+    """Run, print, and fail above the bound."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rows", type=int, default=100_000, help="rows that wait in the queue")
+    parser.add_argument("--settle", type=int, default=5_000, help="rows to settle before it ends")
+    parser.add_argument("--reply-kib", type=int, default=64, help="size of each reply")
+    parser.add_argument("--commit-s", type=float, default=0.5, help="how long each commit takes")
+    parser.add_argument("--worker", default="", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        configure_logging("error", as_json=True)
+        taken = asyncio.run(work(arguments.worker, arguments.rows, arguments.settle, arguments.commit_s))
+        print(json.dumps(taken))
+        return
+    used = asyncio.run(measure(arguments))
+    grown, bound = used["peak_mib"] - used["base_mib"], bound_mib(arguments.reply_kib * 1024 + 12)
+    print(
+        f"{arguments.rows:,} rows queued, {used['settled']:,.0f} settled, replies of {arguments.reply_kib} "
+        f"KiB, commits of {arguments.commit_s:g} s: idle {used['base_mib']:.0f} MiB, "
+        f"peak {used['peak_mib']:.0f} MiB, grown by {grown:.0f} MiB "
+        f"(bound: {bound:.0f} MiB); most held {used['held_mib']:.0f} MiB"
+    )
+    sys.exit(grown > bound)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Settings -> clients -> ports: what a process works on, and what commands look at.
+
+`connect` opens the ports; `app` runs roles on them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from aiobotocore.session import AioSession
+
+from service.aws.clients import AwsOptions, Clients, open_clients
+from service.aws.dynamodb import DynamoTable
+from service.aws.provision import QueueOptions, ResourceNames, provision, queue_urls
+from service.aws.s3 import S3Objects
+from service.aws.sqs import SqsQueue
+from service.clock import SystemClock
+from service.errors import ConfigError
+from service.payloads import PayloadLimits, Payloads
+from service.ports import Clock, Objects, Queue, Table
+from service.settings import Settings
+from service.submit import Request, submit
+from service.telemetry import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """The ports of one process on one AWS endpoint."""
+
+    clients: Clients
+    names: ResourceNames
+    table: Table
+    objects: Objects
+    ingest: Queue
+    rows: Queue
+    aggregate: Queue
+    dead_ingest: Queue
+    dead_rows: Queue
+    dead_aggregate: Queue
+    payloads: Payloads
+    clock: Clock
+    metrics: Metrics
+
+
+def aws_options(settings: Settings) -> AwsOptions:
+    """Endpoint and region from settings, the standard variables or the profile. Raises ConfigError."""
+    aws = settings.aws
+    environ = os.environ
+    region = aws.region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
+    region = region or AioSession().get_config_variable("region")
+    if not region:
+        raise ConfigError("no AWS region: give --region, or set AWS_REGION")
+    return AwsOptions(
+        region=region,
+        endpoint_url=aws.endpoint_url or environ.get("AWS_ENDPOINT_URL") or None,
+        connect_timeout_s=aws.connect_timeout_s,
+        read_timeout_s=aws.read_timeout_s,
+        max_connections=aws.max_connections,
+        max_attempts=aws.max_attempts,
+    )
+
+
+def resource_names(settings: Settings) -> ResourceNames:
+    """The names of everything that `setup` creates."""
+    return ResourceNames(bucket=settings.bucket, table=settings.table, prefix=settings.prefix)
+
+
+async def setup(clients: Clients, settings: Settings) -> list[str]:
+    """Create what is missing and check the rest; a line on each resource. Raises ConfigError, AccessError."""
+    queues = {
+        role: QueueOptions(round(queue.visibility_timeout_s), queue.max_receives)
+        for role, queue in (
+            ("ingest", settings.ingest),
+            ("rows", settings.rows),
+            ("aggregate", settings.results),
+        )
+    }
+    return await provision(
+        clients,
+        resource_names(settings),
+        queues,
+        incoming_prefix=settings.incoming_prefix,
+        work_days=settings.ttl_days + 1,  # data in S3 is there as long as the outcomes that refer to it
+    )
+
+
+@asynccontextmanager
+async def connect(
+    settings: Settings, options: AwsOptions, metrics: Metrics | None = None
+) -> AsyncIterator[Backend]:
+    """Open the ports; every resource has to exist. Raises ConfigError, AccessError and RetryableError."""
+    metrics = metrics or Metrics()
+    async with open_clients(options, count_calls(metrics)) as clients:
+        yield await backend_on(clients, settings, metrics)
+
+
+async def backend_on(clients: Clients, settings: Settings, metrics: Metrics) -> Backend:
+    """The ports on clients that are open."""
+    names = resource_names(settings)
+    urls = await queue_urls(clients, names)
+    queues = {role: SqsQueue(clients, name=f"{names.prefix}-{role}", url=url) for role, url in urls.items()}
+    objects = S3Objects(clients, part_bytes=settings.aggregate.part_bytes)
+    commit = settings.commit
+    return Backend(
+        clients=clients,
+        names=names,
+        table=DynamoTable(clients, settings.table),
+        objects=objects,
+        payloads=Payloads(
+            objects,
+            PayloadLimits(
+                bucket=settings.results_bucket,
+                max_item_bytes=commit.max_item_bytes,
+                max_outcome_bytes=commit.max_outcome_bytes,
+                timeout_s=commit.timeout_s,
+            ),
+        ),
+        ingest=queues["ingest"],
+        rows=queues["rows"],
+        aggregate=queues["aggregate"],
+        dead_ingest=queues["ingest-dlq"],
+        dead_rows=queues["rows-dlq"],
+        dead_aggregate=queues["aggregate-dlq"],
+        clock=SystemClock(),
+        metrics=metrics,
+    )
+
+
+async def start(backend: Backend, request: Request, bucket: str) -> str:
+    """Start a run; its batch id. Local files go to `bucket`. Raises UsageError."""
+    return await submit(
+        request,
+        table=backend.table,
+        objects=backend.objects,
+        ingest=backend.ingest,
+        clock=backend.clock,
+        bucket=bucket,
+    )
+
+
+def count_calls(metrics: Metrics) -> Callable[[str, str], None]:
+    """What counts every AWS call, under `aws_calls_{service}_{operation}`."""
+
+    def count(service: str, operation: str) -> None:
+        metrics.count(f"aws_calls_{service.lower()}_{operation}")
+
+    return count

@@ -1,0 +1,99 @@
+"""Rows and batches that nobody would ever finish: `serve` processes with the role sweeper end them."""
+
+from service.aws.provision import QueueOptions
+from tests.acceptance.support import Deployment, HttpAgent, Running, people, table, until
+
+SOON = {
+    "ROWFLEET_SWEEP__INTERVAL_S": "0.5",
+    "ROWFLEET_SWEEP__STUCK_AFTER_S": "2",
+    "ROWFLEET_ROWS__VISIBILITY_TIMEOUT_S": "2",
+}
+KILLER = """
+import os
+import threading
+
+def answer(row):
+    threading.Event().wait(0.2)
+    if row["n"] == "2":
+        os._exit(9)
+    return {"category": row["name"].upper()}
+"""
+
+
+def submit(deployment: Deployment, mapping: str, rows: int) -> str:
+    """Submit that many rows; the batch id."""
+    deployment.write("in.csv", people(rows))
+    done = deployment("submit", "in.csv", "--mapping", mapping)
+    assert done.code == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_row_that_kills_its_worker_is_failed_and_its_neighbours_are_not(deployment: Deployment) -> None:
+    """All rows are in flight whenever the worker dies of one: that one fails in the end, the rest succeed."""
+    deployment.provision(QueueOptions(max_receives=2))
+    deployment.mapping("quick", "invoke: python, function: 'agent_mod:answer'")
+    deployment.write("agent_mod.py", KILLER)
+    soon = SOON | {"ROWFLEET_ROWS__MAX_RECEIVES": "2"}
+    others = deployment.start("serve", "--roles", "splitter,aggregator,sweeper", **soon)
+    batch = submit(deployment, "quick", 20)
+    deaths = 0
+
+    def worker() -> Running:
+        return deployment.start("serve", "--roles", "worker", **soon)
+
+    running = worker()
+
+    def has_ended() -> bool:
+        nonlocal running, deaths
+        if running.process.poll() is not None:
+            assert running.process.returncode == 9, running.stderr
+            deaths += 1
+            running = worker()
+        return deployment.state(batch) == "COMPLETED_WITH_ERRORS"
+
+    until(has_ended, "the end of a batch with a row that kills its workers")
+
+    assert deaths == 4
+    assert deployment.counted(batch) == (19, 1)
+    status = deployment.status(batch)
+    assert status is not None
+    output = table(deployment.get(status["output"]))
+    assert [row["input_name"] for row in output if row["_status"] == "FAILED"] == ["person 2"]
+    assert output[1]["_error"].startswith("WorkerLostError: its message was delivered 4 times")
+    [line] = others.events("dead_row_committed")
+    assert (line["batch_id"], line["row_id"]) == (batch, "row_0000000002")
+    for process in (running, others):
+        assert process.stop().code == 0
+
+
+def test_rows_whose_messages_are_gone_are_sent_again(deployment: Deployment, agent: HttpAgent) -> None:
+    """The rows queue is purged before any worker came: the sweeper sends the rows anew, and all succeed."""
+    service = deployment.start("serve", "--roles", "splitter,aggregator,sweeper", **SOON)
+    batch = submit(deployment, "up", 30)
+    until(lambda: deployment.state(batch) == "RUNNING", "the seal")
+    deployment.sqs.purge_queue(QueueUrl=deployment.queue("rows"))
+    service.until(lambda: service.events("rows_sent_again"), "the rows to be sent again")
+    worker = deployment.start("serve", "--roles", "worker")
+
+    status = deployment.ended(batch)
+
+    assert (status["state"], status["succeeded"]) == ("SUCCEEDED", 30)
+    assert deployment.counted(batch) == (30, 0)
+    assert sorted(agent.names()) == sorted(f"person {n}" for n in range(1, 31))
+    output = table(deployment.get(status["output"]))
+    assert [row["input_n"] for row in output] == [str(n) for n in range(1, 31)]
+    for process in (worker, service):
+        assert process.stop().code == 0
+
+
+def test_a_dead_letter_nobody_understands_stays_and_is_reported(deployment: Deployment) -> None:
+    """It is in the log, once, with its reason, and still in its queue afterwards."""
+    url = deployment.queue("rows-dlq")
+    deployment.sqs.send_message(QueueUrl=url, MessageBody="junk")
+    service = deployment.start("serve", "--roles", "sweeper", **SOON)
+    service.until(lambda: service.events("message_poisoned"), "the report")
+    done = service.stop()
+    assert done.code == 0
+    assert [line["reason"][:8] for line in service.events("message_poisoned")] == ["not JSON"]
+    counts = deployment.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    assert int(counts["ApproximateNumberOfMessagesNotVisible"]) == 1

@@ -1,0 +1,179 @@
+"""Outcomes around the limits of items and transactions: memory, and AWS as ministack speaks it."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+
+import pytest
+
+from service.aws.clients import AwsOptions, open_clients
+from service.aws.dynamodb import DynamoTable
+from service.aws.provision import ResourceNames
+from service.aws.s3 import S3Objects
+from service.aws.tables import provision_table
+from service.clock import SystemClock
+from service.embedded import ACCESS_KEY, REGION, SECRET_KEY
+from service.errors import BatchRejectedError
+from service.memory import MemoryObjects, MemoryQueue, MemoryTable
+from service.model import Batch, Commit, Counts, Location, Outcome, Source, State, Status
+from service.payloads import PayloadLimits, Payloads
+from service.ports import COMMIT_BYTES, COMMIT_LIMIT, ITEM_BYTES, Objects, Table
+from service.settle import Completion, SettleLimits, Settler
+from service.sizes import outcome_bytes
+from service.telemetry import Metrics
+
+BATCH = Batch("demo", "e1", State.SPLITTING, Source("in", "k", "e"), Location("out", ""), ttl=1_900_000_000)
+
+
+@dataclass
+class Stores:
+    """A table, and a bucket for what it cannot hold."""
+
+    table: Table
+    objects: Objects
+    payloads: Payloads
+
+    async def settle(self, *outcomes: Outcome) -> int:
+        """Settle all at once; the number of transactions it took."""
+        await self.table.open(BATCH, "{}")
+        metrics = Metrics()
+        completion = Completion(self.table, MemoryQueue("aggregate", SystemClock()), SystemClock())
+        limits = SettleLimits(linger_s=0.01)
+        async with Settler(
+            self.table,
+            completion,
+            limits,
+            metrics,
+            payloads=self.payloads,
+            slot=0,
+            tokens=lambda: str(uuid.uuid4()),
+        ) as settler:
+            await asyncio.gather(*(settler.settle(BATCH, one.number, one) for one in outcomes))
+        return metrics.totals["commits"]
+
+    async def found(self, number: int) -> Outcome:
+        """The outcome of a row as it stands in the table."""
+        outcome = await self.table.outcome(BATCH, number)
+        assert outcome is not None
+        return outcome
+
+
+@pytest.fixture(params=["memory", "ministack"])
+async def stores(request: pytest.FixtureRequest, names: ResourceNames) -> AsyncIterator[Stores]:
+    if request.param == "memory":
+        objects = MemoryObjects()
+        yield Stores(MemoryTable(), objects, Payloads(objects, PayloadLimits(names.bucket)))
+        return
+    options = AwsOptions(REGION, request.getfixturevalue("endpoint"), ACCESS_KEY, SECRET_KEY)
+    async with open_clients(options) as clients:
+        await provision_table(clients, names.table)
+        await clients.s3.create_bucket(Bucket=names.bucket)
+        s3 = S3Objects(clients)
+        yield Stores(DynamoTable(clients, names.table), s3, Payloads(s3, PayloadLimits(names.bucket)))
+
+
+def outcome(number: int, text: str = "x") -> Outcome:
+    """A success with an answer."""
+    return Outcome(
+        number, 1, Status.SUCCESS, {"id": str(number)}, {"answer": text}, 5, "2026-11-23T07:00:01.000Z"
+    )
+
+
+def padded(number: int, size: int) -> Outcome:
+    """An outcome that counts for exactly so many bytes."""
+    empty = outcome(number, "")
+    return replace(empty, output_data={"answer": "x" * (size - outcome_bytes(empty))})
+
+
+@pytest.mark.parametrize(
+    ("text_bytes", "is_stored"), [(397_000, False), (399_000, True), (401_000, True), (5_000_000, True)]
+)
+async def test_a_large_answer_comes_back(stores: Stores, text_bytes: int, is_stored: bool) -> None:
+    """397 KB stand in the item; 399 KB with input and circumstances, 401 KB and megabytes in S3."""
+    made = outcome(1, "é" * (text_bytes // 2))
+    await stores.settle(made)
+    found = await stores.found(1)
+    assert (found.stored is not None) == is_stored
+    assert await stores.payloads.whole(found) == made
+
+
+@pytest.mark.parametrize("more", [0, 1])
+async def test_the_edge_of_an_item(stores: Stores, more: int) -> None:
+    """Exactly the limit is an item; one byte more is an item with a reference."""
+    made = padded(1, ITEM_BYTES + more)
+    await stores.settle(made)
+    found = await stores.found(1)
+    assert (found.stored is not None) == bool(more)
+    assert await stores.payloads.whole(found) == made
+
+
+@pytest.mark.parametrize("more", [0, 1])
+async def test_the_edge_of_a_transaction_in_bytes(stores: Stores, more: int) -> None:
+    """Outcomes of exactly 4 MB together are one transaction; one byte more makes two."""
+    rows = [padded(number, COMMIT_BYTES // 10) for number in range(1, 10)]
+    rest = COMMIT_BYTES - 9 * (COMMIT_BYTES // 10)
+    rows += [padded(10, rest // 2), padded(11, rest - rest // 2 + more)]
+    assert await stores.settle(*rows) == 1 + more
+    view = await stores.table.read(BATCH.batch_id)
+    assert view is not None
+    assert view.counts.done == 11
+
+
+@pytest.mark.parametrize("more", [0, 1])
+async def test_the_edge_of_a_transaction_in_items(stores: Stores, more: int) -> None:
+    """99 outcomes and the counter are the 100 items that a transaction takes; one more makes two."""
+    rows = [outcome(number) for number in range(1, COMMIT_LIMIT + more + 1)]
+    assert await stores.settle(*rows) == 1 + more
+    view = await stores.table.read(BATCH.batch_id)
+    assert view is not None
+    assert view.counts == Counts(len(rows), 0, 5 * len(rows))
+
+
+async def test_pages_of_references_are_read_through(stores: Stores) -> None:
+    """Large and small outcomes mixed come back whole, in file order, from the pages of a partition."""
+    made = [outcome(n, "x" * (450_000 if n % 3 == 0 else 10)) for n in range(1, 13)]
+    await stores.settle(*made)
+
+    async def pages() -> AsyncIterator[Outcome]:
+        after: int | None = 0
+        while after is not None:
+            page = await stores.table.outcomes(BATCH, 0, after=after, limit=5)
+            for one in page.outcomes:
+                yield one
+            after = page.after
+
+    assert [one async for one in stores.payloads.all_whole(pages())] == made
+
+
+async def test_a_failed_row_with_a_reference_is_in_the_index(stores: Stores) -> None:
+    """Its cause is found without reading its data."""
+    error = {"error": None, "status": Status.FAILED}
+    made = replace(outcome(1, "x" * 450_000), **error)
+    await stores.settle(made)
+    page = await stores.table.failed(BATCH, 0, after=0, limit=5)
+    assert [one.stored is not None for one in page.outcomes] == [True]
+
+
+async def test_a_payload_that_is_gone_is_said(stores: Stores) -> None:
+    """In words that name row, place and remedy."""
+    await stores.settle(outcome(1, "x" * 450_000))
+    found = await stores.found(1)
+    assert found.stored is not None
+    lost = replace(found, stored=replace(found.stored, key=found.stored.key + "-gone"))
+    with pytest.raises(BatchRejectedError, match=r"row 1 is kept in s3://.*ROWFLEET_TTL_DAYS"):
+        await stores.payloads.whole(lost)
+
+
+async def test_a_commit_of_references_is_repeatable(stores: Stores) -> None:
+    """The same token, an answer lost in between: counted once."""
+    await stores.table.open(BATCH, "{}")
+    fitted = await stores.payloads.fitted(BATCH, outcome(1, "x" * 450_000))
+    commit = Commit(BATCH.batch_id, 1, 1, 0, (fitted,), str(uuid.uuid4()), BATCH.ttl)
+    assert await stores.table.commit(commit) == ()
+    assert await stores.table.commit(commit) == ()
+    view = await stores.table.read(BATCH.batch_id)
+    assert view is not None
+    assert view.counts.done == 1

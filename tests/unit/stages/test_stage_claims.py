@@ -1,0 +1,184 @@
+"""Rows too large for a message: sent as a place in the source, read there by their worker."""
+
+import asyncio
+import codecs
+from dataclasses import replace
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from service.claims import Claims
+from service.csvio import CsvReader
+from service.errors import (
+    AgentUnavailableError,
+    CsvError,
+    PoisonMessageError,
+    RetryableError,
+    UnreachableError,
+)
+from service.memory import MemoryObjects
+from service.messages import RowMessage, Span
+from service.model import Batch, Dialect, Location, Source, State, Status
+
+ENCODINGS = ("utf-8", "utf-8-sig", "utf-16-le", "utf-16-be", "utf-16", "cp1252", "shift_jis", "gb18030")
+CHARACTERS = 'a,;"\r\n é\x00|\t€ソ\U0001f600'
+LARGE = "x" * 1_100_000
+
+
+def whole(batch, record):
+    """What the splitter saw of a record, as a message."""
+    return RowMessage(batch.batch_id, 1, record.number, record.cells, defect=record.defect)
+
+
+def place(batch, record):
+    """The same as a place."""
+    span = Span(record.start, record.length, record.line)
+    return RowMessage(batch.batch_id, 1, record.number, (), span=span)
+
+
+@given(
+    st.lists(st.text(CHARACTERS, max_size=30), max_size=8),
+    st.sampled_from(ENCODINGS),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+    st.integers(1, 9),
+)
+@example(['"a\r\n""b"', "", "x"], "utf-16", "\r", 3)
+async def test_a_span_reads_as_the_record(lines, encoding, end, chunk):
+    """In every encoding, quoting and line end, defective or not, and however the file was cut into chunks."""
+    text = end.join(["id;größe" if encoding != "shift_jis" else "id;name", *lines])
+    data = text.encode(encoding, "replace")
+    if encoding == "utf-16":
+        data = codecs.BOM_UTF16_LE + text.encode("utf-16-le")
+    reader = CsvReader(delimiter=";", encoding=encoding)
+    try:
+        records = [r for at in range(0, len(data), chunk) for r in reader.feed(data[at : at + chunk])]
+        records += reader.close()
+    except CsvError:
+        return
+    objects = MemoryObjects()
+    await objects.put("in", "k", data, content_type="text/csv")
+    batch = Batch(
+        "demo", "e1", State.RUNNING, await objects.head("in", "k"), Location("out", ""),
+        columns=reader.header.columns, dialect=reader.header.dialect,
+    )  # fmt: skip
+    for record in records:
+        assert await Claims(objects).redeem(batch, place(batch, record)) == whole(batch, record)
+
+
+async def split(lab, text):
+    await lab.put(text)
+    await lab.splitter(read_bytes=100_000).handle(lab.delivery(lab.job()))
+    return (await lab.view()).batch, await lab.sent_rows()
+
+
+async def test_a_row_beyond_a_message_is_processed_like_any(lab):
+    """The agent gets all of it, and so does the outcome, surplus lines and quotes included."""
+    batch, (small, large) = await split(lab, f'id,name\n1,Ada\n2,"{LARGE}\n""q"""\n')
+    assert small.span is None
+    assert large.span is not None
+    async with lab.working() as worker:
+        await asyncio.gather(*(worker.handle(lab.delivery(row.encode())) for row in (small, large)))
+    outcome = await lab.payloads.whole((await lab.outcomes(batch))[2])
+    assert outcome.status is Status.SUCCESS
+    assert outcome.input_data == {"id": "2", "name": f'{LARGE}\n"q"'}
+    assert outcome.output_data == {"answer": f're: {LARGE}\n"q"'}
+
+
+async def test_a_defect_is_found_again(lab):
+    """A ragged record of a megabyte fails as a small one would, with all of its cells."""
+    batch, (row,) = await split(lab, f"id,name\n1,{LARGE},surplus\n")
+    async with lab.working() as worker:
+        await worker.handle(lab.delivery(row.encode()))
+    outcome = await lab.payloads.whole((await lab.outcomes(batch))[1])
+    assert outcome.error.type == "BadRecordError"
+    assert outcome.error.message == "3 cells, the header has 2 (line 2)"
+    assert outcome.input_data == {"id": "1", "name": LARGE, "_surplus": ["surplus"]}
+    assert lab.agent.calls == []
+
+
+async def test_a_row_sent_again_goes_as_a_place_again(lab):
+    """What comes back for its next attempt fits a message as the first one did."""
+    _, (row,) = await split(lab, f"id,name\n1,{LARGE}\n")
+    lab.agent.script = lambda _: AgentUnavailableError("503")
+    async with lab.working(inline_wait_s=0.0) as worker:
+        await worker.handle(lab.delivery(row.encode()))
+    await lab.clock.advance(100)
+    (again,) = await lab.sent_rows()
+    assert again == replace(row, attempt=2)
+
+
+@pytest.mark.parametrize("change", ["gone", "changed"])
+async def test_a_source_that_is_gone_fails_its_row(lab, change):
+    """The row is FAILED with the source's words; nothing that the splitter did not see is processed."""
+    batch, (row,) = await split(lab, f"id,name\n1,{LARGE}\n")
+    if change == "gone":
+        lab.objects.stored.clear()
+    else:
+        await lab.put(f"id,name\n1,{'y' * len(LARGE)}\n")
+    async with lab.working() as worker:
+        await worker.handle(lab.delivery(row.encode()))
+    outcome = (await lab.outcomes(batch))[1]
+    assert outcome.error.type == "SourceError"
+    assert {"gone": "does not exist", "changed": "was changed"}[change] in outcome.error.message
+    assert lab.agent.calls == []
+
+
+async def test_a_source_that_cannot_be_read_now_gives_the_row_back(lab):
+    """An outage of S3 is no failure of the row."""
+    batch, (row,) = await split(lab, f"id,name\n1,{LARGE}\n")
+
+    class Down(MemoryObjects):
+        async def read(self, source, start, length):
+            raise UnreachableError("no S3")
+
+    lab.objects = Down()
+    async with lab.working() as worker:
+        with pytest.raises(RetryableError):
+            await worker.handle(lab.delivery(row.encode()))
+    assert await lab.outcomes(batch) == {}
+
+
+async def test_what_was_read_weighs(lab, places):
+    """The consumer learns what a place became, and receives less."""
+    _, (row,) = await split(lab, f"id,name\n1,{LARGE}\n")
+    async with lab.working() as worker:
+        await worker.handle(lab.delivery(row.encode(), places=places))
+    assert places.heaviest >= len(LARGE)
+
+
+@pytest.mark.parametrize(
+    ("span", "reason"),
+    [
+        (Span(8, 100, 2), "does not lie in"),
+        (Span(8, 12, 2), "is not exactly one record"),
+        (Span(13, 1, 2), "is not exactly one record"),
+        (Span(20, 5, 4), "is no record: the quote"),
+    ],
+    ids=["beyond the end", "two", "none", "a quote without end"],
+)
+async def test_a_span_no_splitter_wrote_is_poison(lab, span, reason):
+    """It has to be one record and nothing else."""
+    source = await lab.put('id,name\n1,Ada\n2,Bob\n3,"Eve\n')
+    batch = await lab.batch(9, source=source, dialect=Dialect("utf-8", ","))
+    async with lab.working() as worker:
+        with pytest.raises(PoisonMessageError, match=reason):
+            await worker.handle(lab.delivery(RowMessage(batch.batch_id, 1, 1, (), span=span).encode()))
+    assert await lab.outcomes(batch) == {}
+
+
+async def test_a_span_is_bounded(lab):
+    """A worker reads no more than the setting allows, whatever a message says; the row is FAILED in words."""
+    batch = await lab.batch(2, source=Source("in", "k", "e", size=10**12), dialect=Dialect("utf-8", ","))
+    row = RowMessage(batch.batch_id, 1, 1, (), span=Span(8, 10**9, 2))
+    async with lab.working() as worker:
+        await worker.handle(lab.delivery(row.encode()))
+    outcome = (await lab.outcomes(batch))[1]
+    assert outcome.error.type == "RowTooLargeError"
+    assert "ROWFLEET_SPLIT__MAX_RECORD_BYTES" in outcome.error.message
+
+
+async def test_the_message_of_a_large_row_is_small(lab):
+    """Whatever the record holds."""
+    _, (row,) = await split(lab, f"id,name\n1,{'é' * 700_000}\n")
+    assert len(row.encode()) < 200

@@ -1,0 +1,104 @@
+"""What a consumer holds is bounded in bytes as well."""
+
+import asyncio
+
+import pytest
+from structlog.testing import capture_logs
+
+from service.errors import LeaseLostError, PoisonMessageError, RetryableError
+
+KIB = 1024
+
+
+class Holding:
+    """Reports weights and waits; `done` counts deliveries that ended."""
+
+    def __init__(self, weight=0, error=None) -> None:
+        self.weight = weight
+        self.error = error
+        self.held: list[object] = []
+        self.gate = asyncio.Event()
+
+    async def __call__(self, delivery):
+        """Hold a message."""
+        self.held.append(delivery)
+        if self.weight:
+            delivery.weigh(self.weight // 2)
+            delivery.weigh(self.weight)
+        await self.gate.wait()
+        if self.error:
+            raise self.error
+
+
+async def fill(lab, count, size=KIB):
+    await lab.send(lab.rows, *("x" * size for _ in range(count)))
+
+
+async def test_nothing_is_received_above_the_bound(lab):
+    """Messages count with their length; what one poll brings at once is the overshoot."""
+    await fill(lab, 100)
+    handler = Holding()
+    consumer = lab.consumer(lab.rows, handler, max_running=64, max_held_bytes=25 * KIB, pollers=2)
+    async with lab.consuming(consumer):
+        await lab.until(lambda: len(handler.held) >= 25)
+        await lab.pass_time(5)
+        assert 25 <= len(handler.held) <= 25 + 2 * 10
+        handler.gate.set()
+        await lab.until(lambda: len(handler.held) == 100, step_s=0.1)
+
+
+async def test_what_handlers_report_counts(lab):
+    """The last weight a handler gave is what it holds beside its message."""
+    await fill(lab, 100, 10)
+    handler = Holding(weight=10 * KIB)
+    consumer = lab.consumer(lab.rows, handler, max_running=64, max_held_bytes=100 * KIB)
+    async with lab.consuming(consumer):
+        await lab.until(lambda: len(handler.held) >= 10)
+        await lab.pass_time(5)
+        assert 10 <= len(handler.held) <= 20
+        handler.gate.set()
+        await lab.until(lambda: len(handler.held) == 100, step_s=0.1)
+
+
+async def test_a_lighter_handler_makes_room_at_once(lab):
+    """Nobody has to end for that."""
+    await fill(lab, 30, 10)
+    handler = Holding(weight=10 * KIB)
+    consumer = lab.consumer(lab.rows, handler, max_running=64, max_held_bytes=50 * KIB)
+    async with lab.consuming(consumer):
+        await lab.until(lambda: len(handler.held) >= 10)
+        await lab.pass_time(5)
+        assert len(handler.held) <= 20
+        for delivery in handler.held:
+            delivery.weigh(0)
+        handler.weight = 0
+        await lab.until(lambda: len(handler.held) == 30)
+        handler.gate.set()
+
+
+async def test_one_message_above_the_bound_is_handled(lab):
+    """A bound below a single message makes it go alone, and not hang."""
+    await lab.send(lab.rows, "x" * 5_000, "y" * 5_000)
+    handler = Holding()
+    handler.gate.set()
+    async with lab.consuming(lab.consumer(lab.rows, handler, max_held_bytes=1_000)):
+        await lab.until(lambda: len(handler.held) == 2, step_s=0.1)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [None, RetryableError("later"), PoisonMessageError("no"), LeaseLostError("gone"), KeyError("bug")],
+)
+async def test_every_end_takes_its_weight_away(lab, error):
+    """Deleted, given back, poisoned, lost or crashed: afterwards nothing is held."""
+    await fill(lab, 20)
+    handler = Holding(weight=KIB, error=error)
+    handler.gate.set()
+    consumer = lab.consumer(lab.rows, handler, max_held_bytes=64 * KIB)
+    with capture_logs():  # a crash's traceback is long
+        async with lab.consuming(consumer):
+            await lab.until(lambda: len(handler.held) >= 20, step_s=0.1)
+    assert consumer.held_bytes == 0
+    for delivery in handler.held:
+        delivery.weigh(99)
+    assert consumer.held_bytes == 0, "what has ended weighs nothing"

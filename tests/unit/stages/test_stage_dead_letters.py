@@ -1,0 +1,365 @@
+"""Dead letters end as something: an outcome, a FAILED batch, or a message that is left and reported."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+from structlog.testing import capture_logs
+
+from service.errors import PoisonMessageError
+from service.messages import AggregateMessage, RowMessage, Span, decode_ingest
+from service.model import Checkpoint, Commit, Dialect, State, Status, iso_time
+
+BIG = "id,name\n1,one\n2,two\n"
+
+
+@asynccontextmanager
+async def draining(lab, **limits):
+    """The handlers, with a settler that commits."""
+    async with lab.settler(linger_s=0) as settler:
+        yield lab.dead_letters(settler, **limits)
+
+
+async def commit(lab, batch, *outcomes):
+    """Commit as a worker would."""
+    await lab.table.commit(
+        Commit(batch.batch_id, batch.round, batch.partitions, 5, outcomes, next(lab.tokens), batch.ttl)
+    )
+
+
+def left(lab) -> float:
+    """How many messages were left."""
+    return lab.metrics.totals["dead_messages_left"]
+
+
+# -- rows ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_dead_row_gets_a_second_chance(lab):
+    """Its neighbours may have killed its workers: it is sent again, marked as a repeat and as lost before."""
+    batch = await lab.batch(2)
+    async with draining(lab, rows_receives=7) as letters:
+        await letters.row(lab.delivery(lab.row(2, batch, attempt=3).encode()))
+    assert await lab.sent_rows() == [lab.row(2, batch, attempt=3, replay=True, lost=7)]
+    assert (await lab.view()).counts.done == 0
+
+
+async def test_a_row_that_is_dead_again_is_failed_and_its_batch_ends(lab):
+    """It killed its worker each time: FAILED with its cells, counted once, and the batch completes."""
+    batch = await lab.batch(2)
+    await commit(lab, batch, lab.outcome(1))
+    async with draining(lab, rows_receives=7) as letters:
+        await letters.row(lab.delivery(lab.row(2, batch, lost=7).encode()))
+    outcome = (await lab.outcomes(batch))[2]
+    assert (outcome.status, outcome.error.type) == (Status.FAILED, "WorkerLostError")
+    assert "delivered 14 times without an outcome" in outcome.error.message
+    assert outcome.input_data == {"id": "2", "name": "name 2"}
+    view = await lab.view()
+    assert (view.batch.state, view.counts.succeeded, view.counts.failed) == (State.AGGREGATING, 1, 1)
+    assert lab.metrics.totals["dead_rows_committed"] == 1
+
+
+async def test_a_dead_row_of_a_batch_that_is_being_split_is_failed_too(lab):
+    """Its splitter has sent it: up to one window beyond the checkpoint."""
+    batch = await lab.batch(None, checkpoint=Checkpoint(10, 100, 11), window=5)
+    async with draining(lab) as letters:
+        await letters.row(lab.delivery(lab.row(15, batch, lost=5).encode()))
+        with pytest.raises(PoisonMessageError, match="row 16 of a batch that has sent 15 rows at most"):
+            await letters.row(lab.delivery(lab.row(16, batch).encode()))
+    assert list(await lab.outcomes(batch)) == [15]
+
+
+async def test_a_dead_row_that_has_an_outcome_is_only_checked(lab):
+    """Its worker died between commit and check: the outcome stands, and the trigger is not lost."""
+    batch = await lab.batch(1)
+    await commit(lab, batch, lab.outcome(1))
+    async with draining(lab) as letters:
+        await letters.row(lab.delivery(lab.row(1, batch).encode()))
+    view = await lab.view()
+    assert (view.batch.state, view.counts.succeeded, view.counts.failed) == (State.AGGREGATING, 1, 0)
+    assert lab.metrics.totals["dead_rows_committed"] == 0
+
+
+async def test_a_late_worker_and_the_drain_count_a_row_once(lab):
+    """Whoever commits first decides; the other's outcome is dropped."""
+    batch = await lab.batch(1)
+    body = lab.row(1, batch, lost=5).encode()
+    async with draining(lab) as letters, lab.working() as worker:
+        await asyncio.gather(letters.row(lab.delivery(body)), worker.handle(lab.delivery(body)))
+    view = await lab.view()
+    assert (view.batch.state, view.counts.done) == (State.AGGREGATING, 1)
+    assert lab.metrics.totals["duplicate_outcomes"] == 1
+
+
+async def test_a_row_that_was_sent_again_meanwhile_is_counted_once(lab):
+    """The sweeper's copy is processed after the drain: it finds the outcome and skips."""
+    batch = await lab.batch(2)
+    async with draining(lab) as letters, lab.working() as worker:
+        await letters.row(lab.delivery(lab.row(1, batch, lost=5).encode()))
+        await worker.handle(lab.delivery(lab.row(1, batch, replay=True).encode()))
+    assert (await lab.view()).counts.done == 1
+    assert lab.agent.calls == []
+
+
+@pytest.mark.parametrize("state", [s for s in State if s.is_final])
+async def test_a_dead_row_of_a_batch_that_ended_is_dropped(lab, state):
+    """Nobody waits for it."""
+    batch = await lab.batch(3, state=state)
+    async with draining(lab) as letters:
+        with capture_logs() as logs:
+            await letters.row(lab.delivery(lab.row(1, batch).encode()))
+    assert await lab.outcomes(batch) == {}
+    assert [line["event"] for line in logs] == ["dead_message_dropped"]
+
+
+async def test_a_dead_row_of_an_earlier_round_is_dropped(lab):
+    """The round it belongs to is over."""
+    batch = await lab.batch(3, round=2)
+    async with draining(lab) as letters:
+        await letters.row(lab.delivery(replace(lab.row(1, batch), round=1).encode()))
+    assert await lab.outcomes(batch) == {}
+
+
+async def test_a_dead_row_of_an_earlier_rounds_outcome_is_failed(lab):
+    """An outcome of round 1 is none of round 2."""
+    batch = await lab.batch(1)
+    await commit(lab, batch, lab.outcome(1, failed="no"))
+    second = lab.table._batches[batch.batch_id] = replace(batch, round=2)
+    async with draining(lab) as letters:
+        await letters.row(lab.delivery(lab.row(1, second, lost=5).encode()))
+    assert (await lab.outcomes(second))[1].round == 2
+
+
+async def test_dead_rows_that_cannot_be_are_left(lab):
+    """Junk, no batch, beyond the total, a round that never was: for a person, counted and never committed."""
+    batch = await lab.batch(3)
+    bodies = {
+        "not JSON": "junk",
+        "no batch": RowMessage("demo#none", 1, 1, ()).encode(),
+        "row 4 of a batch": lab.row(4, batch).encode(),
+        "round 2 of a batch": replace(lab.row(1, batch), round=2).encode(),
+        "version 9": json.dumps({"v": 9}),
+    }
+    async with draining(lab) as letters:
+        for reason, body in bodies.items():
+            with pytest.raises(PoisonMessageError, match=reason):
+                await letters.row(lab.delivery(body))
+    assert left(lab) == len(bodies)
+    assert await lab.outcomes(batch) == {}
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_a_dead_row_by_reference_gets_its_cells_where_they_are(lab, is_there):
+    """A row too large for a message is read from its source, if that is there; FAILED either way."""
+    source = await lab.put(BIG)
+    batch = await lab.batch(2, source=source, dialect=Dialect("utf-8", ","))
+    row = RowMessage(batch.batch_id, 1, 2, (), span=Span(BIG.index("2,"), len("2,two\n"), 3), lost=5)
+    if not is_there:
+        lab.objects.stored.clear()
+    async with draining(lab) as letters:
+        await letters.row(lab.delivery(row.encode()))
+    outcome = (await lab.outcomes(batch))[2]
+    assert outcome.error.type == "WorkerLostError"
+    assert outcome.input_data == ({"id": "2", "name": "two"} if is_there else {})
+
+
+# -- jobs ----------------------------------------------------------------------------------------------------
+
+
+async def split_batch(lab, moved_s=10_000.0, **changes):
+    """A batch that is being split, and moved that long ago."""
+    moved_at = iso_time(lab.clock.now_ms() - round(moved_s * 1000))
+    return await lab.batch(None, checkpoint=Checkpoint(70, 900, 71), updated_at=moved_at, **changes)
+
+
+async def test_a_source_that_kills_its_splitter_fails_its_batch(lab):
+    """It was delivered five times and got no further: FAILED, saying how far."""
+    await split_batch(lab)
+    async with draining(lab) as letters:
+        await letters.job(lab.delivery(lab.job()))
+    batch = (await lab.view()).batch
+    assert batch.state is State.FAILED
+    assert batch.finished_at
+    assert "the splitter gave up" in batch.error
+    assert "beyond row 70" in batch.error
+
+
+async def test_a_batch_that_is_being_split_by_another_message_lives(lab):
+    """Two messages of one job: the one that lost every race does not fail what the other is doing."""
+    await split_batch(lab, moved_s=100)
+    async with draining(lab) as letters:
+        await letters.job(lab.delivery(lab.job()))
+    assert (await lab.view()).batch.state is State.SPLITTING
+    assert lab.metrics.totals["dead_messages_dropped"] == 1
+
+
+async def test_a_job_refused_for_its_source_does_not_fail_the_rightful_batch(lab):
+    """It asked for the same execution id with another file: the file's own batch goes on."""
+    await split_batch(lab)
+    async with draining(lab) as letters:
+        with pytest.raises(PoisonMessageError, match="this job s3://in/other"):
+            await letters.job(lab.delivery(lab.job(key="other.csv")))
+    assert (await lab.view()).batch.state is State.SPLITTING
+    assert left(lab) == 1
+
+
+async def test_the_batch_of_a_dead_job_is_found_by_its_message_id(lab):
+    """A job without an execution id gets one from its message, whose id SQS keeps when it dies."""
+    await lab.put(BIG)
+    lab.ingest = lab.queue("ingest", max_receives=1)
+    body = json.dumps({"v": 1, "mapping": "demo", "source": "s3://in/files/rows.csv"})
+    await lab.send(lab.ingest, body)
+    [message] = await lab.ingest.receive(1, wait_s=0, visibility_s=1)
+    [job] = decode_ingest(body)
+    opened, _ = await lab.splitter()._opener.open(job, message.id)
+    await lab.clock.advance(2_000)
+    assert await lab.ingest.receive(1, wait_s=0, visibility_s=1) == []
+    [dead] = await lab.dead["ingest"].receive(1, wait_s=0, visibility_s=1)
+    delivery = lab.delivery(dead.body)
+    delivery.lease.message = dead
+    async with draining(lab) as letters:
+        await letters.job(delivery)
+    assert (await lab.view(opened.batch_id)).batch.state is State.FAILED
+
+
+async def test_a_dead_job_of_a_batch_that_went_on_is_dropped_and_checked(lab):
+    """Its splitter died between seal and check: the check is repeated."""
+    await lab.batch(0)
+    async with draining(lab) as letters:
+        await letters.job(lab.delivery(lab.job()))
+    assert (await lab.view()).batch.state is State.AGGREGATING
+
+
+async def test_a_dead_job_without_a_batch_is_left(lab):
+    """It never came as far as the table: an operator may redrive it."""
+    async with draining(lab) as letters:
+        with pytest.raises(PoisonMessageError, match="no batch 'demo#e1' in the table: redrive"):
+            await letters.job(lab.delivery(lab.job()))
+        with pytest.raises(PoisonMessageError, match="neither a job"):
+            await letters.job(lab.delivery("{}"))
+    assert left(lab) == 2
+
+
+async def test_an_event_that_asks_for_nothing_is_dropped(lab):
+    """S3's test event is no error, not even a dead one."""
+    async with draining(lab) as letters:
+        await letters.job(lab.delivery(json.dumps({"Event": "s3:TestEvent"})))
+    assert lab.metrics.totals["dead_messages_dropped"] == 1
+
+
+# -- aggregations --------------------------------------------------------------------------------------------
+
+
+async def complete_batch(lab, state=State.AGGREGATING, done_s=0.0, **changes):
+    """A batch whose only row is done, `done_s` ago."""
+    batch = await lab.batch(
+        1, state=state, updated_at=iso_time(lab.clock.now_ms() - round(done_s * 1000)), **changes
+    )
+    await commit(lab, batch, lab.outcome(1))
+    return batch
+
+
+def trigger(batch, round_=0):
+    """Its aggregate message."""
+    return AggregateMessage(batch.batch_id, round_ or batch.round).encode()
+
+
+async def test_results_are_tried_again_for_an_hour(lab):
+    """A bucket that is away for some minutes costs nobody his results."""
+    batch = await complete_batch(lab, done_s=3_000)
+    async with draining(lab) as letters:
+        await letters.aggregation(lab.delivery(trigger(batch)))
+    assert (await lab.view()).batch.state is State.AGGREGATING
+    assert await lab.waiting(lab.aggregate) == []
+    await lab.clock.advance(300)
+    assert await lab.waiting(lab.aggregate) == [trigger(batch)]
+
+
+@pytest.mark.parametrize("state", [State.AGGREGATING, State.RUNNING])
+async def test_results_that_can_never_be_written_fail_their_batch(lab, state):
+    """After an hour of deliveries the batch ends, saying where the outcomes are."""
+    batch = await complete_batch(lab, state=state, done_s=3_601)
+    async with draining(lab) as letters:
+        await letters.aggregation(lab.delivery(trigger(batch)))
+    view = await lab.view()
+    assert view.batch.state is State.FAILED
+    assert "the results could not be written" in view.batch.error
+    assert "the outcomes are in the table" in view.batch.error
+
+
+async def test_results_that_are_being_written_are_left_alone(lab):
+    """A live lease: another message's aggregator is at work."""
+    batch = await complete_batch(lab, done_s=10_000)
+    now_ms = lab.clock.now_ms()
+    await lab.table.lease(batch.batch_id, round=1, owner="a", now_ms=now_ms, until_ms=now_ms + 1)
+    async with draining(lab) as letters:
+        await letters.aggregation(lab.delivery(trigger(batch)))
+    assert (await lab.view()).batch.state is State.AGGREGATING
+    assert await lab.aggregate.depth() == 0
+
+
+@pytest.mark.parametrize("state", [State.SUCCEEDED, State.FAILED, State.CANCELLED, State.SPLITTING])
+async def test_a_dead_trigger_that_is_not_due_is_dropped(lab, state):
+    """The batch has ended, or has not come that far."""
+    batch = await lab.batch(1, state=state)
+    async with draining(lab) as letters:
+        await letters.aggregation(lab.delivery(trigger(batch)))
+    assert (await lab.view()).batch.state is state
+
+
+async def test_a_dead_trigger_of_another_round_or_too_early_is_dropped(lab):
+    """Neither may end the batch."""
+    batch = await complete_batch(lab, done_s=10_000, round=2)
+    unready = await lab.batch(2, execution_id="e2")
+    async with draining(lab) as letters:
+        await letters.aggregation(lab.delivery(trigger(batch, round_=1)))
+        await letters.aggregation(lab.delivery(trigger(unready)))
+    assert (await lab.view()).batch.state is State.AGGREGATING
+    assert (await lab.view("demo#e2")).batch.state is State.RUNNING
+
+
+async def test_dead_triggers_that_cannot_be_are_left(lab):
+    """Junk, and a batch that is not there."""
+    async with draining(lab) as letters:
+        for body, reason in (("junk", "not JSON"), (AggregateMessage("demo#x", 1).encode(), "no batch")):
+            with pytest.raises(PoisonMessageError, match=reason):
+                await letters.aggregation(lab.delivery(body))
+    assert left(lab) == 2
+
+
+# -- the queues ----------------------------------------------------------------------------------------------
+
+
+async def test_a_message_that_is_left_is_reported_now_and_then(lab):
+    """Once in `poison_delay_s`, not in a hot loop; what is understood beside it is deleted."""
+    batch = await lab.batch(1)
+    queue = lab.dead["rows"]
+    await lab.send(queue, "junk", lab.row(1, batch, lost=5).encode())
+    async with draining(lab) as letters:
+        consumer = lab.consumer(queue, letters.row, poison_delay_s=900)
+        async with lab.consuming(consumer):
+            await lab.until(lambda: lab.metrics.totals["messages_deleted"] == 1, step_s=0.1)
+            assert left(lab) == 1
+            await lab.clock.advance(800)
+            assert left(lab) == 1
+            await lab.until(lambda: left(lab) == 2, step_s=10)
+            assert 900 <= lab.clock.monotonic() <= 920
+    assert await queue.depth() == 1
+    assert (await lab.view()).counts.failed == 1
+
+
+async def test_a_row_that_is_given_up_ends_its_batch_through_the_queues(lab):
+    """Twice five deliveries that nobody finishes, with the drain: the batch completes without a sweep."""
+    batch = await lab.batch(1)
+    await lab.send(lab.rows, lab.row(1, batch).encode())
+    async with draining(lab) as letters, lab.consuming(lab.consumer(lab.dead["rows"], letters.row)):
+        for chance in (1, 2):
+            for _ in range(5):
+                assert len(await lab.rows.receive(10, wait_s=0, visibility_s=30)) == 1
+                await lab.clock.advance(31)
+            assert await lab.rows.receive(10, wait_s=0, visibility_s=30) == []
+            await lab.until(lambda: lab.metrics.totals["messages_deleted"] == chance, step_s=0.1)  # noqa: B023
+    view = await lab.view()
+    assert (view.batch.state, view.counts.failed) == (State.AGGREGATING, 1)

@@ -1,0 +1,327 @@
+"""Deadlines of batches and rows, and agents that take their time."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from service.deadlines import deadline_of
+from service.errors import AgentThrottledError, AgentUnavailableError, PoisonMessageError
+from service.messages import Job, RowMessage, decode_ingest, encode
+from service.model import MAX_MS, Status, iso_time, ms_of
+from service.status import status_json
+from service.submit import Request, submit
+from service.timeouts import timeout
+
+PATIENT = """
+target: {type: tool, name: demo, invoke: python, function: "demo:ask"}
+input_mapping: {column_mappings: {name: name}}
+output_mapping:
+  type: tool
+  extraction_methods: [{method: direct, field_mappings: {answer: $.answer}}]
+execution:
+  timeout_seconds: 600
+  retry_policy: {max_attempts: 9, base_seconds: 2, cap_seconds: 60}
+"""
+
+
+def deadline(lab, seconds):
+    return iso_time(lab.clock.now_ms() + round(seconds * 1000))
+
+
+async def handle(lab, *rows, **options):
+    """Deliver rows to a worker; time passes until it is done."""
+    async with lab.working(**options) as worker:
+        tasks = [asyncio.create_task(worker.handle(lab.delivery(row.encode()))) for row in rows]
+        await lab.until(lambda: all(task.done() for task in tasks), step_s=0.25)
+        await asyncio.gather(*tasks)
+
+
+async def outcome_of(lab, batch, number=1):
+    return (await lab.outcomes(batch))[number]
+
+
+async def forever(_):
+    await asyncio.Event().wait()
+
+
+# -- where deadlines come from -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("of_job", "of_mapping", "seconds"), [(None, None, None), (90, None, 90), (None, 70, 70), (90, 70, 90)]
+)
+async def test_a_batch_has_the_jobs_deadline_or_the_mappings(lab, define, of_job, of_mapping, seconds):
+    """In whole seconds from its opening; a redelivered message does not put it off."""
+    key = f"\n  batch_deadline_seconds: {of_mapping}" if of_mapping else ""
+    lab.definitions["demo"] = define(PATIENT.rstrip() + key)
+    await lab.put("id,name\n1,Ada\n")
+    body = lab.job(options={"deadline_s": of_job}) if of_job else lab.job()
+    at = deadline(lab, seconds) if seconds else ""
+    for _ in range(2):
+        await lab.splitter().handle(lab.delivery(body))
+        assert (await lab.view()).batch.deadline_at == at
+        await lab.clock.advance(10)
+    assert status_json(await lab.view(), lab.clock)["deadline_at"] == (at or None)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "60", None, 10**12])
+def test_a_jobs_deadline_is_whole_seconds(value):
+    """Anything else is refused in words."""
+    job = {"v": 1, "mapping": "demo", "source": "s3://in/k", "options": {"deadline_s": value}}
+    with pytest.raises(PoisonMessageError, match="'deadline_s' is not a whole number from 1"):
+        decode_ingest(encode(job))
+
+
+async def test_a_command_asks_for_a_deadline(lab):
+    """`--deadline` travels in the job's options, beside the limit."""
+    await lab.put("id\n1\n")
+    request = Request("s3://in/files/rows.csv", "demo", "e1", limit=3, deadline_s=60)
+    await submit(
+        request, table=lab.table, objects=lab.objects, ingest=lab.ingest, clock=lab.clock, bucket="in"
+    )
+    (body,) = await lab.waiting(lab.ingest)
+    (job,) = decode_ingest(body)
+    assert isinstance(job, Job)
+    assert (job.limit, job.deadline_s) == (3, 60)
+
+
+async def test_the_earlier_deadline_counts(lab):
+    """A batch's or a row's; without either there is always time."""
+    batch = await lab.batch(1, deadline_at=iso_time(5_000))
+    assert (deadline_of(batch, 4_999).at_ms, deadline_of(batch, 4_999).owner) == (4_999, "row")
+    assert (deadline_of(batch, 5_001).at_ms, deadline_of(batch, None).owner) == (5_000, "batch")
+    assert deadline_of(replace(batch, deadline_at=""), None).left_s(MAX_MS) > 10**9
+
+
+@pytest.mark.parametrize("ms", [0, 1, 1_700_000_000_123, MAX_MS])
+def test_a_time_comes_out_as_it_went_in(ms):
+    """To the millisecond."""
+    assert ms_of(iso_time(ms)) == ms
+
+
+# -- batches -------------------------------------------------------------------------------------------------
+
+
+async def test_after_its_batchs_deadline_a_row_fails_without_the_agent(lab):
+    """It is committed FAILED, with its input, and the batch goes on to its end."""
+    batch = await lab.batch(1, deadline_at=deadline(lab, 5))
+    await lab.clock.advance(5)
+    await handle(lab, lab.row(1, batch))
+    outcome = await outcome_of(lab, batch)
+    assert outcome.error.type == "DeadlineError"
+    assert outcome.error.message == f"the batch's deadline, {batch.deadline_at}, has passed"
+    assert outcome.input_data == {"id": "1", "name": "name 1"}
+    assert lab.agent.calls == []
+    assert len(await lab.waiting(lab.aggregate)) == 1
+
+
+async def test_an_invocation_is_cut_at_the_deadline(lab, define):
+    """The agent is told how long it has, and is not waited for any longer."""
+    batch = await lab.batch(2, definition=define(PATIENT), deadline_at=deadline(lab, 7))
+    lab.agent.script = forever
+    await handle(lab, lab.row(1, batch))
+    assert lab.agent.calls[0].timeout_s == 7
+    outcome = await outcome_of(lab, batch)
+    assert (outcome.execution_time_ms, outcome.timestamp) == (7_000, batch.deadline_at)
+    assert outcome.error.type == "DeadlineError"
+    assert "AgentTimeoutError: no answer within 7 s" in outcome.error.message
+
+
+async def test_an_answer_before_the_deadline_counts(lab, define):
+    """Even where it comes in the last moment."""
+    batch = await lab.batch(2, definition=define(PATIENT), deadline_at=deadline(lab, 7))
+
+    async def answer(_):
+        await lab.clock.sleep(6.5)
+        return {"answer": 1}
+
+    lab.agent.script = answer
+    await handle(lab, lab.row(1, batch))
+    assert (await outcome_of(lab, batch)).status is Status.SUCCESS
+
+
+@pytest.mark.parametrize(("wish_s", "deadline_s"), [(30.0, 20), (3.0, 2)], ids=["in the queue", "in place"])
+async def test_no_retry_is_planned_beyond_a_deadline(lab, define, wish_s, deadline_s):
+    """The row fails at once, and says what the last attempt ended with."""
+    batch = await lab.batch(2, definition=define(PATIENT), deadline_at=deadline(lab, deadline_s))
+    lab.agent.script = lambda _: AgentThrottledError("HTTP 429", retry_after_s=wish_s)
+    now = deadline(lab, 0)
+    await handle(lab, lab.row(1, batch))
+    outcome = await outcome_of(lab, batch)
+    assert outcome.timestamp == now
+    assert outcome.error.type == "DeadlineError"
+    assert outcome.error.message.endswith("the last: AgentThrottledError: HTTP 429")
+    assert await lab.sent_rows() == []
+
+
+async def test_time_is_up_while_a_row_waits_for_a_place(lab, define):
+    """What a full target left no time for is not asked any more."""
+    one = PATIENT + "  max_concurrency: 1\n"
+    batch = await lab.batch(2, definition=define(one), deadline_at=deadline(lab, 5))
+    lab.agent.script = forever
+    await handle(lab, lab.row(1, batch), lab.row(2, batch))
+    assert len(lab.agent.calls) == 1
+    outcomes = await lab.outcomes(batch)
+    assert [outcomes[n].error.type for n in (1, 2)] == ["DeadlineError"] * 2
+
+
+async def test_splitting_goes_on_after_the_deadline(lab):
+    """The total has to become known, or the batch could never end."""
+    await lab.put("id,name\n" + "".join(f"{n},x\n" for n in range(1, 26)))
+    splitter = lab.splitter()
+    delivery = lab.delivery(lab.job(options={"deadline_s": 1}))
+    await lab.clock.advance(5)
+    await splitter.handle(delivery)
+    await lab.clock.advance(5)
+    await handle(lab, *await lab.sent_rows())
+    view = await lab.view()
+    assert (view.batch.total, view.counts.failed) == (25, 25)
+
+
+# -- rows ----------------------------------------------------------------------------------------------------
+
+
+def with_row_deadline(define, seconds):
+    return define(PATIENT + f"  row_deadline_seconds: {seconds}\n")
+
+
+async def test_a_rows_deadline_runs_from_its_first_attempt(lab, define):
+    """Over all attempts, wherever they are made: it travels with the row that is sent again."""
+    batch = await lab.batch(2, definition=with_row_deadline(define, 100))
+    lab.agent.script = lambda _: AgentThrottledError("HTTP 429", retry_after_s=40)
+    until_ms = lab.clock.now_ms() + 100_000
+    await handle(lab, lab.row(1, batch))
+    for attempt in (2, 3):
+        await lab.clock.advance(50)
+        (again,) = await lab.sent_rows()
+        assert (again.attempt, again.until_ms) == (attempt, until_ms)
+        lab.agent.calls.clear()
+        await handle(lab, again)
+        if attempt == 2:
+            assert lab.agent.calls[0].timeout_s < 51
+    assert lab.agent.calls == []
+    assert (await outcome_of(lab, batch)).error.message.startswith("the row's deadline, ")
+
+
+async def test_a_row_that_waits_for_its_first_attempt_has_time(lab, define):
+    """Waiting in the queue or for a place is not the row's own time."""
+    batch = await lab.batch(2, definition=with_row_deadline(define, 5))
+    await lab.clock.advance(1_000)
+    await handle(lab, lab.row(1, batch))
+    assert (await outcome_of(lab, batch)).status is Status.SUCCESS
+
+
+async def test_short_retries_end_at_the_rows_deadline(lab, define):
+    """Where all attempts are made in place."""
+    batch = await lab.batch(2, definition=with_row_deadline(define, 10))
+    lab.agent.script = lambda _: AgentUnavailableError("503")
+    await handle(lab, lab.row(1, batch), inline_wait_s=60)
+    outcome = await outcome_of(lab, batch)
+    assert outcome.error.type == "DeadlineError"
+    assert 1 < outcome.attempts < 9
+
+
+async def test_a_deadline_travels_as_absolute_time():
+    """Absent where there is none; never beyond the year 9999."""
+    row = RowMessage("demo#e1", 1, 1, ("a",), attempt=2, until_ms=MAX_MS)
+    assert RowMessage.decode(row.encode()) == row
+    assert "until_ms" not in replace(row, until_ms=None).encode()
+    with pytest.raises(PoisonMessageError, match="'until_ms'"):
+        RowMessage.decode(replace(row, until_ms=MAX_MS + 1).encode())
+
+
+# -- agents that take their time -----------------------------------------------------------------------------
+
+
+async def working_for(lab, seconds):
+    """A fleet of two consumers whose agent takes so long; the batch of one row."""
+    batch = await lab.batch(1, definition=lab.definitions["demo"])
+    started: list[float] = []
+
+    async def answer(_):
+        started.append(lab.clock.monotonic())
+        await lab.clock.sleep(seconds)
+        return {"answer": len(started)}
+
+    lab.agent.script = answer
+    await lab.send(lab.rows, lab.row(1, batch).encode())
+    return batch, started
+
+
+async def test_an_agent_of_minutes_keeps_its_row(lab, define):
+    """The lease is extended while it runs: nobody else gets the row, and it is invoked once."""
+    lab.definitions["demo"] = define(PATIENT)
+    batch, started = await working_for(lab, 500)
+    async with lab.working() as one, lab.working(name="w2") as two:
+        consumers = [lab.consumer(lab.rows, worker.handle, visibility_s=30.0) for worker in (one, two)]
+        async with lab.consuming(*consumers):
+            await lab.until(lambda: lab.metrics.totals["rows_succeeded"], step_s=1.0)
+    assert len(started) == 1
+    assert (await outcome_of(lab, batch)).execution_time_ms == 500_000
+    assert await lab.rows.depth() == 0
+
+
+async def test_a_lease_that_is_lost_costs_an_invocation_and_no_count(lab, define):
+    """An agent outlives its visibility: another worker has the row too; it is committed and counted once."""
+    lab.definitions["demo"] = define(PATIENT)
+    batch, started = await working_for(lab, 100)
+
+    class Deaf(type(lab.rows)):
+        """A queue whose extensions come to nothing."""
+
+        async def extend(self, receipts, visibility_s):
+            return tuple(range(len(receipts))) if visibility_s else await super().extend(receipts, 0)
+
+    lab.rows.__class__ = Deaf
+    async with lab.working() as one, lab.working(name="w2") as two:
+        consumers = [lab.consumer(lab.rows, worker.handle, visibility_s=60.0) for worker in (one, two)]
+        async with lab.consuming(*consumers):
+            await lab.until(lambda: len(started) == 2, step_s=1.0)
+            await lab.until(lambda: lab.metrics.totals["messages_deleted"], step_s=1.0)
+    view = await lab.view()
+    assert (view.counts.succeeded, view.counts.failed) == (1, 0)
+    assert len(await lab.outcomes(batch)) == 1
+
+
+# -- time-outs -----------------------------------------------------------------------------------------------
+
+
+async def test_a_timeout_goes_by_the_clock(lab):
+    """It ends the body when the clock has come so far, and not before."""
+
+    async def body():
+        async with timeout(lab.clock, 5):
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(body())
+    await lab.clock.advance(4.9)
+    assert not task.done()
+    await lab.clock.advance(0.2)
+    with pytest.raises(TimeoutError):
+        await task
+
+
+async def test_a_timeout_leaves_a_body_in_time_alone(lab):
+    """Its result comes out, its errors too, and nothing rings later."""
+    async with timeout(lab.clock, 5):
+        await lab.clock.sleep(0)
+    with pytest.raises(KeyError):
+        async with timeout(lab.clock, 5):
+            raise KeyError
+    await lab.clock.advance(10)
+    assert asyncio.current_task().cancelling() == 0
+
+
+async def test_a_cancellation_from_outside_is_no_timeout(lab):
+    """A drain that gives up cancels: that must not look like a slow agent."""
+
+    async def body():
+        async with timeout(lab.clock, 5):
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(body())
+    await lab.clock.advance(1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

@@ -1,0 +1,46 @@
+"""Leases of held messages, where the heartbeat meets what else happens to them."""
+
+import asyncio
+
+from service.lease import Leases
+from service.memory import MemoryClock, MemoryQueue
+from service.ports import Outgoing
+from service.telemetry import Metrics
+
+
+class SlowAnswers(MemoryQueue):
+    """A queue whose deletions are carried out at once and answered when told."""
+
+    def __init__(self, clock: MemoryClock) -> None:
+        super().__init__("rows", clock)
+        self.answer = asyncio.Event()
+
+    async def delete(self, receipts):
+        """Delete, and keep the caller waiting."""
+        refused = await super().delete(receipts)
+        await self.answer.wait()
+        return refused
+
+
+async def test_a_heartbeat_that_meets_a_deletion_is_no_lost_lease():
+    """A message whose deletion is under way cannot be extended any more, and nobody else has it."""
+    clock, metrics = MemoryClock(), Metrics()
+    queue = SlowAnswers(clock)
+    leases = Leases(queue, clock, metrics, lambda: None, visibility_s=60.0, delete_linger_s=0.0)
+    await queue.send([Outgoing("{}")])
+    (message,) = await queue.receive(1, wait_s=0, visibility_s=60.0)
+    lease = leases.take(message)
+    async with asyncio.TaskGroup() as group:
+        helpers = [group.create_task(leases.keep()), group.create_task(leases.delete_settled())]
+        leases.settle(lease)
+        await clock.advance(10.0)
+
+        assert await queue.depth() == 0
+        assert not lease.is_lost
+        assert metrics.totals["leases_lost"] == 0
+
+        queue.answer.set()
+        await clock.advance(1.0)
+        for helper in helpers:
+            helper.cancel()
+    assert len(leases) == 0

@@ -1,0 +1,285 @@
+"""Outcomes that no item of the table holds."""
+
+import asyncio
+import json
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.errors import BatchRejectedError, RowRejectedError, RowTooLargeError, UnreachableError
+from service.memory import MemoryObjects
+from service.model import Batch, Location, Outcome, Source, State, Status, StoredPayload
+from service.payloads import AHEAD_BYTES, AHEAD_ROWS, PayloadLimits, Payloads
+from service.ports import ITEM_BYTES, ITEM_DEPTH
+from service.sizes import depth, outcome_bytes
+from service.status import failed_row
+
+
+class WatchedObjects(MemoryObjects):
+    """Counts calls and bytes being read; `gate` holds reads back, `fail` raises once per error in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.puts = self.reading = self.reading_bytes = self.most_reading = self.most_bytes = 0
+        self.fail: list[Exception] = []
+
+    async def put(self, bucket, key, body, *, content_type):
+        """Write."""
+        self.puts += 1
+        if self.fail:
+            raise self.fail.pop()
+        return await super().put(bucket, key, body, content_type=content_type)
+
+    async def read(self, source, start, length):
+        """Read, slowly."""
+        self.reading += 1
+        self.reading_bytes += length
+        self.most_reading = max(self.most_reading, self.reading)
+        self.most_bytes = max(self.most_bytes, self.reading_bytes)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        if self.fail:
+            raise self.fail.pop()
+        try:
+            return await super().read(source, start, length)
+        finally:
+            self.reading -= 1
+            self.reading_bytes -= length
+
+
+@pytest.fixture
+def lab(make_lab):
+    """A laboratory whose bucket is watched."""
+    lab = make_lab()
+    lab.objects = WatchedObjects()
+    return lab
+
+
+def padded(lab, bytes_, number=1, **more):
+    """An outcome that counts for so many bytes."""
+    outcome = replace(lab.outcome(number, **more), output_data={"answer": ""})
+    return replace(outcome, output_data={"answer": "x" * (bytes_ - outcome_bytes(outcome))})
+
+
+@pytest.mark.parametrize("limit", [20_000, ITEM_BYTES])
+async def test_an_item_of_exactly_the_limit_is_one(lab, limit):
+    """A byte more, and its data goes to S3; the table takes either."""
+    lab.payload_limits = PayloadLimits("out", limit)
+    batch = await lab.batch(3)
+    fitting, larger = padded(lab, limit, 1), padded(lab, limit + 1, 2)
+    assert await lab.payloads.fitted(batch, fitting) is fitting
+    assert (await lab.payloads.fitted(batch, larger)).stored is not None
+    async with lab.settler() as settler:
+        await asyncio.gather(*(settler.settle(batch, one.number, one) for one in (fitting, larger)))
+    found = await lab.outcomes(batch)
+    assert [await lab.payloads.whole(found[n]) for n in (1, 2)] == [fitting, larger]
+
+
+async def test_an_item_as_deep_as_the_limit_is_one(lab):
+    """A level more, and its data goes to S3."""
+    batch = await lab.batch(3)
+    deep: object = "leaf"
+    while depth({"answer": deep}) < ITEM_DEPTH:
+        deep = [deep]
+    fitting = replace(lab.outcome(1), output_data={"answer": deep})
+    deeper = replace(lab.outcome(2), output_data={"answer": [deep]})
+    assert (await lab.payloads.fitted(batch, fitting)).stored is None
+    assert (await lab.payloads.fitted(batch, deeper)).stored is not None
+
+
+async def test_the_reference_names_content(lab):
+    """Key and digest are those of the bytes, which are JSON; what is small stays in the item."""
+    batch = await lab.batch(3)
+    whole = padded(lab, ITEM_BYTES + 1, 2)
+    small = await lab.payloads.fitted(batch, whole)
+    stored = small.stored
+    assert stored is not None
+    assert stored.key == f"work/demo/e1/1/row_0000000002-{stored.sha256[:16]}.json"
+    body = lab.objects.stored["out", stored.key].body
+    assert stored.size == len(body)
+    assert json.loads(body)["output_data"] == whole.output_data
+    assert (small.input_data, small.output_data, small.raw_reply) == ({}, {}, "")
+    assert (small.status, small.counts, small.timestamp) == (whole.status, whole.counts, whole.timestamp)
+    assert outcome_bytes(small) < 2_000
+
+
+async def test_a_late_duplicate_does_not_replace_the_committed_data(lab):
+    """Another worker's other answer to the row is other content: the committed one stays readable."""
+    batch = await lab.batch(3)
+    first, second = padded(lab, ITEM_BYTES + 1), padded(lab, ITEM_BYTES + 2)
+    async with lab.settler(slot=1) as one, lab.settler(slot=2) as two:
+        await one.settle(batch, 1, first)
+        await two.settle(batch, 1, second)
+    found = await lab.outcomes(batch)
+    assert await lab.payloads.whole(found[1]) == first
+    assert lab.objects.puts == 2
+    assert (await lab.view()).counts.done == 1
+
+
+async def test_data_is_written_before_its_commit(lab):
+    """A row whose data cannot be written is not committed, and its message comes again."""
+    batch = await lab.batch(3)
+    lab.objects.fail = [UnreachableError("no S3")] * 100
+    async with lab.settler() as settler:
+        with pytest.raises(UnreachableError):
+            await settler.settle(batch, 1, padded(lab, ITEM_BYTES + 1))
+        assert await lab.outcomes(batch) == {}
+        lab.objects.fail = [UnreachableError("no S3")]
+        await settler.settle(batch, 1, padded(lab, ITEM_BYTES + 1))
+    assert (await lab.view()).counts.done == 1
+
+
+async def test_the_largest_outcome_is_one(lab):
+    """Its JSON may have exactly so many bytes; one more is refused as a success, and cut as a failure."""
+    batch = await lab.batch(3)
+    outcome = padded(lab, ITEM_BYTES + 1)
+    size = (await lab.payloads.fitted(batch, outcome)).stored.size
+    exact = Payloads(lab.objects, PayloadLimits("out", max_outcome_bytes=size))
+    assert (await exact.fitted(batch, outcome)).stored.size == size
+    less = Payloads(lab.objects, PayloadLimits("out", max_outcome_bytes=size - 1))
+    with pytest.raises(RowTooLargeError, match=f"takes {size:,} bytes"):
+        await less.fitted(batch, outcome)
+    failed = replace(lab.outcome(1, failed="no"), input_data={"id": "1", "name": "y" * ITEM_BYTES})
+    cut = await less.fitted(batch, failed)
+    assert cut.stored is None
+    assert outcome_bytes(cut) <= ITEM_BYTES
+    assert set(cut.input_data["name"]) == {"y"}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}])
+async def test_what_is_no_json_is_refused_in_words(lab, value):
+    """The row is named."""
+    outcome = replace(padded(lab, ITEM_BYTES), input_data={"x": "y" * 500}, output_data={"answer": [[value]]})
+    small = Payloads(lab.objects, PayloadLimits("out", 1_000))
+    with pytest.raises(RowRejectedError, match="row 1 cannot be stored"):
+        await small.fitted(await lab.batch(3), outcome)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.decimals(allow_nan=False, allow_infinity=False)
+    | st.floats(allow_nan=False, allow_infinity=False) | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner),
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from("abc"), values), st.text(st.characters(exclude_categories=["Cs"])))
+async def test_what_is_read_back_is_what_was_stored(output_data, raw_reply):
+    """Every number with its own digits, every text with its own characters."""
+    tiny = Payloads(MemoryObjects(), PayloadLimits("out", 1))
+    batch = Batch("demo", "e1", State.RUNNING, Source("in", "k"), Location("out", ""))
+    outcome = Outcome(
+        1, 1, Status.SUCCESS, {}, output_data, 5, "2026-11-23", raw_reply=raw_reply, provenance={"a": "b"}
+    )
+    stored = await tiny.fitted(batch, outcome)
+    back = await tiny.whole(stored)
+    assert stored.stored is not None
+    assert (back.raw_reply, back.provenance, back.stored) == (raw_reply, {"a": "b"}, None)
+    assert exact(back.output_data) == exact(output_data)
+
+
+def exact(value):
+    """Numbers by their decimal value, not by their type."""
+    match value:
+        case dict():
+            return {name: exact(member) for name, member in value.items()}
+        case list():
+            return [exact(member) for member in value]
+        case bool() | str() | None:
+            return value
+        case _:
+            return Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+
+
+async def test_half_a_surrogate_pair_is_stored_as_in_an_item(lab):
+    """UTF-8 cannot carry it: U+FFFD stands for it, as in the table."""
+    tiny = Payloads(lab.objects, PayloadLimits("out", 1))
+    outcome = replace(lab.outcome(1), output_data={"answer": "a\ud800b\U0001f600"})
+    back = await tiny.whole(await tiny.fitted(await lab.batch(3), outcome))
+    assert back.output_data == {"answer": "a\ufffdb\U0001f600"}
+
+
+async def test_data_that_is_gone_or_another_fails_the_batch_in_words(lab):
+    """Results are never written with a hole or with bytes that nobody committed."""
+    batch = await lab.batch(1, state=State.RUNNING)
+    async with lab.settler() as settler:
+        await settler.settle(batch, 1, padded(lab, ITEM_BYTES + 1))
+    (found,) = (await lab.outcomes(batch)).values()
+    key = ("out", found.stored.key)
+    kept = lab.objects.stored[key]
+    lab.objects.stored[key] = replace(kept, body=kept.body.replace(b"x", b"y", 1))
+    with pytest.raises(BatchRejectedError, match=r"row 1 in s3://out/work/.* is not what was stored"):
+        await lab.payloads.whole(found)
+    del lab.objects.stored[key]
+    with pytest.raises(BatchRejectedError, match=r"row 1 is kept in s3://out/work/.*lifecycle"):
+        await lab.payloads.whole(found)
+
+
+async def outcomes_of(made):
+    for outcome in made:
+        yield outcome
+
+
+async def test_data_is_read_ahead_in_bounds(lab):
+    """Side by side while rows and bytes stay within their bounds, and in file order whatever the sizes."""
+    sizes = [AHEAD_BYTES // 4, 10, 0, AHEAD_BYTES + 5, 0, *([100] * 200), AHEAD_BYTES // 2, 7] * 2
+    made = []
+    for number, size in enumerate(sizes, 1):
+        stored = StoredPayload("out", f"k{number}", size, "") if size else None
+        made.append(replace(lab.outcome(number), stored=stored))
+
+    class Reading(Payloads):
+        """Reads without looking at what comes."""
+
+        async def whole(self, outcome):
+            if outcome.stored:
+                await lab.objects.read(Source("out", "any"), 0, outcome.stored.size)
+            return outcome
+
+    await lab.objects.put("out", "any", b"", content_type="text/plain")
+    reading = Reading(lab.objects, PayloadLimits("out"))
+    order = [outcome.number async for outcome in reading.all_whole(outcomes_of(made))]
+    assert order == list(range(1, len(made) + 1))
+    assert 1 < lab.objects.most_reading <= AHEAD_ROWS
+    assert lab.objects.most_bytes <= AHEAD_BYTES + 5, "a payload beyond the bound is read alone"
+    assert lab.objects.reading == 0
+
+
+async def test_leaving_early_leaves_no_reading_behind(lab):
+    """Where the writing fails, what was being read ahead ends too."""
+    batch = await lab.batch(9)
+    made = [await lab.payloads.fitted(batch, padded(lab, ITEM_BYTES + 1, n)) for n in range(1, 10)]
+    outcomes = lab.payloads.all_whole(outcomes_of(made))
+    assert (await anext(outcomes)).number == 1
+    await outcomes.aclose()
+    assert lab.objects.reading == 0
+
+
+async def test_results_hold_large_outcomes_as_any(lab):
+    """Through worker, table and aggregator: the cell in output.csv is the agent's whole answer."""
+    await lab.put("id,name\n" + "".join(f"{n},name {n}\n" for n in range(1, 31)))
+    lab.agent.script = lambda call: {"answer": "=" + call.body["name"] * 60_000}
+    await lab.splitter().handle(lab.delivery(lab.job()))
+    async with lab.working() as worker:
+        rows = await lab.sent_rows()
+        await asyncio.gather(*(worker.handle(lab.delivery(row.encode())) for row in rows))
+    (message,) = await lab.waiting(lab.aggregate)
+    await lab.aggregator().handle(lab.delivery(message))
+    lines = lab.objects.stored["out", "results/demo/e1/output.csv"].body.decode().split("\r\n")
+    assert [line.split(",")[2] for line in lines[1:-1]] == ["'=" + f"name {n}" * 60_000 for n in range(1, 31)]
+    assert (await lab.view()).batch.state is State.SUCCEEDED
+
+
+async def test_a_failed_row_is_shown_whole(lab):
+    """`errors --row` shows input and reply wherever they are kept."""
+    batch = await lab.batch(2)
+    large = replace(
+        lab.outcome(1, failed="no"), input_data={"name": "x" * ITEM_BYTES}, raw_reply="what it said"
+    )
+    async with lab.settler() as settler:
+        await settler.settle(batch, 1, large)
+    assert (await lab.table.outcome(batch, 1)).stored is not None
+    shown = await failed_row(lab.table, lab.payloads, batch, 1)
+    assert (shown.input_data, shown.raw_reply) == (large.input_data, "what it said")

@@ -1,0 +1,413 @@
+"""Batches that nobody moves are found and moved on; rows that nobody has are sent again, or FAILED."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+from structlog.testing import capture_logs
+
+from service.errors import AccessError, ThrottledError
+from service.memory import MemoryTable
+from service.messages import AggregateMessage, RowMessage
+from service.model import Checkpoint, Commit, Dialect, State, Status, iso_time
+from service.sweeper import PAGE_BATCHES
+
+STUCK_S = 300.0
+LATE_S = 3_600.0
+TEXT = "id,name\n" + "".join(f"{n},name {n}\n" for n in range(1, 31))
+
+
+@asynccontextmanager
+async def sweeping(lab, **limits):
+    """A sweeper whose settler commits while the sweep goes on."""
+    async with lab.settler(linger_s=0) as settler:
+        recovery = {name: limits.pop(name) for name in ("max_rows", "page_rows") if name in limits}
+        yield lab.sweeper(settler, lab.recovery(settler, **recovery), **limits)
+
+
+async def sweeps(lab, sweeper, times, every_s=60.0):
+    """Sweep, and let time pass after each sweep."""
+    for _ in range(times):
+        await sweeper.sweep()
+        await lab.clock.advance(every_s)
+
+
+async def running(lab, total=3, text=TEXT, **changes):
+    """A batch whose source lies there as it was split."""
+    source = await lab.put(text)
+    return await lab.batch(total, source=source, dialect=Dialect("utf-8", ","), **changes)
+
+
+async def commit(lab, batch, *outcomes):
+    """Commit as a worker would, 99 at a time."""
+    for start in range(0, len(outcomes), 99):
+        chunk = outcomes[start : start + 99]
+        await lab.table.commit(
+            Commit(batch.batch_id, batch.round, batch.partitions, 5, chunk, next(lab.tokens), batch.ttl)
+        )
+
+
+class Flaky(MemoryTable):
+    """Refuses to read the batches in `refused`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused: dict[str, Exception] = {}
+        self.reads: list[str] = []
+
+    async def read(self, batch_id):
+        """Read, unless refused."""
+        self.reads.append(batch_id)
+        if batch_id in self.refused:
+            raise self.refused[batch_id]
+        return await super().read(batch_id)
+
+
+# -- RUNNING -------------------------------------------------------------------------------------------------
+
+
+async def test_a_batch_that_moves_is_left_alone(lab):
+    """Every committed row starts the wait anew, whatever time passes."""
+    batch = await running(lab, 30)
+    async with sweeping(lab) as sweeper:
+        for number in range(1, 20):
+            await commit(lab, batch, lab.outcome(number))
+            await sweeps(lab, sweeper, 1, every_s=STUCK_S - 1)
+    assert await lab.waiting(lab.rows) == []
+    assert lab.metrics.totals["rows_resent"] == 0
+
+
+async def test_lost_rows_are_sent_again_as_replays(lab):
+    """Exactly those without an outcome, with their cells, and only once the batch was still for a while."""
+    batch = await running(lab, 30, partitions=4)
+    await commit(lab, batch, *(lab.outcome(n) for n in range(1, 31) if n not in (1, 7, 8, 30)))
+    async with sweeping(lab) as sweeper:
+        await sweeps(lab, sweeper, 5)
+        assert await lab.waiting(lab.rows) == []
+        with capture_logs() as logs:
+            await sweeper.sweep()
+    sent = await lab.sent_rows()
+    assert [row.number for row in sent] == [1, 7, 8, 30]
+    assert all(row == RowMessage("demo#e1", 1, row.number, row.cells, replay=True) for row in sent)
+    assert [row.cells for row in sent][1] == ("7", "name 7")
+    line = next(line for line in logs if line["event"] == "rows_sent_again")
+    assert (line["rows"], line["first"], line["last"]) == (4, 1, 30)
+    assert "empty" in line["reason"]
+    assert lab.metrics.totals["rows_resent"] == 4
+
+
+async def test_a_purged_queue_ends_in_a_complete_batch(lab):
+    """Purge, sweep, work: every row has one outcome, and the aggregation is triggered."""
+    batch = await running(lab, 12)
+    await commit(lab, batch, lab.outcome(3))
+    async with sweeping(lab) as sweeper, lab.working() as worker:
+        await sweeps(lab, sweeper, 6)
+        bodies = await lab.waiting(lab.rows)
+        await asyncio.gather(*(worker.handle(lab.delivery(body)) for body in bodies))
+    view = await lab.view()
+    assert (view.batch.state, view.counts.succeeded) == (State.AGGREGATING, 12)
+    assert sorted(await lab.outcomes(batch)) == list(range(1, 13))
+
+
+@pytest.mark.parametrize("which", ["rows", "dead"])
+async def test_rows_are_not_sent_again_while_messages_are_left(lab, which):
+    """Waiting, in flight, delayed or dead: a message is somebody's business, until it has been too long."""
+    await running(lab, 3)
+    queue = lab.rows if which == "rows" else lab.dead["rows"]
+    await lab.send(queue, "somebody else's row")
+    async with sweeping(lab) as sweeper:
+        await sweeps(lab, sweeper, 59)
+        assert lab.metrics.totals["rows_resent"] == 0
+        await sweeps(lab, sweeper, 2)
+    assert await lab.rows.depth() == (4 if which == "rows" else 3)
+
+
+async def test_an_empty_queue_is_believed_at_the_second_look(lab):
+    """SQS counts approximately: one look at zero proves nothing."""
+    await running(lab, 3)
+    await lab.send(lab.rows, "a row")
+    async with sweeping(lab) as sweeper:
+        await sweeps(lab, sweeper, 8)
+        [message] = await lab.rows.receive(1, wait_s=0, visibility_s=60)
+        await lab.rows.delete([message.receipt])
+        await sweeper.sweep()
+        assert await lab.rows.depth() == 0
+        await sweeper.sweep()
+    assert await lab.rows.depth() == 3
+
+
+async def test_rows_that_stay_lost_are_sent_again_less_and_less_often(lab):
+    """With a queue that is never empty: after an hour, two more, four more."""
+    await running(lab, 1)
+    await lab.send(lab.rows, "never taken")
+    sent_at = []
+    async with sweeping(lab) as sweeper:
+        for minute in range(60 * 8):
+            before = lab.metrics.totals["rows_resent"]
+            await sweeps(lab, sweeper, 1)
+            if lab.metrics.totals["rows_resent"] > before:
+                sent_at.append(minute)
+    assert sent_at == [60, 180, 420]
+
+
+async def test_a_complete_batch_that_nobody_claimed_is_checked_again(lab):
+    """The last worker died between its commit and its check: step 6 is repeated."""
+    batch = await running(lab, 2)
+    await commit(lab, batch, lab.outcome(1), lab.outcome(2))
+    async with sweeping(lab) as sweeper:
+        await sweeps(lab, sweeper, 5)
+        assert (await lab.view()).batch.state is State.RUNNING
+        await sweeper.sweep()
+    assert (await lab.view()).batch.state is State.AGGREGATING
+    assert await lab.waiting(lab.aggregate) == [AggregateMessage("demo#e1", 1).encode()]
+
+
+@pytest.mark.parametrize("change", ["gone", "changed", "broken"])
+async def test_rows_whose_source_cannot_be_read_again_are_failed(lab, change):
+    """The batch ends all the same, and each row says what happened."""
+    batch = await running(lab, 3)
+    await commit(lab, batch, lab.outcome(2))
+    if change == "gone":
+        lab.objects.stored.clear()
+    elif change == "changed":
+        await lab.put(TEXT.replace("name 1", "other"))
+    else:
+        source = await lab.put('id,name\n1,"never closed\n')
+        lab.table._batches[batch.batch_id] = replace(batch, source=source)
+    async with sweeping(lab) as sweeper:
+        await sweeps(lab, sweeper, 6)
+    outcomes = await lab.outcomes(batch)
+    assert [outcomes[n].status for n in (1, 2, 3)] == [Status.FAILED, Status.SUCCESS, Status.FAILED]
+    error = outcomes[3].error
+    assert error.type == "SourceError"
+    assert error.message.startswith("the row's message was lost, and it cannot be read again: ")
+    assert outcomes[3].input_data == {}
+    assert (await lab.view()).batch.state is State.AGGREGATING
+
+
+async def test_rows_are_found_in_bounded_memory(lab):
+    """At most `max_rows` at a time; what is left is found when those are done."""
+    batch = await running(lab, 30, partitions=3)
+    async with sweeping(lab, max_rows=7, page_rows=2) as sweeper:
+        found = []
+        while lost := await sweeper._recovery.missing(batch):
+            assert len(lost) <= 7
+            found += lost
+            await commit(lab, batch, *(lab.outcome(n) for n in lost))
+    assert sorted(found) == list(range(1, 31))
+
+
+async def test_rows_of_an_earlier_round_that_succeeded_are_not_run_again(lab):
+    """A redrive runs the failed rows: what succeeded before is neither sent nor counted again."""
+    batch = await running(lab, 4)
+    await commit(lab, batch, lab.outcome(1), lab.outcome(2, failed="no"), lab.outcome(3, failed="no"))
+    second = lab.table._batches[batch.batch_id] = replace(batch, round=2)
+    await commit(lab, second, lab.outcome(3, round_=2))
+    async with sweeping(lab) as sweeper:
+        assert await sweeper._recovery.missing(second) == [2, 4]
+
+
+async def test_counters_that_lack_rows_are_reported(lab):
+    """Every row has an outcome and the counters say no: it must never happen, and must be seen."""
+    batch = await running(lab, 2)
+    await commit(lab, batch, lab.outcome(1), lab.outcome(2))
+    lab.table._counts.clear()
+    async with sweeping(lab) as sweeper:
+        with capture_logs() as logs:
+            await sweeps(lab, sweeper, 7)
+    assert [line["event"] for line in logs].count("counters_differ_from_rows") == 1
+
+
+# -- deadlines -----------------------------------------------------------------------------------------------
+
+
+async def test_an_overdue_batch_is_ended_at_once(lab):
+    """What has no outcome at the deadline is FAILED with its cells, full queue or not."""
+    deadline = iso_time(lab.clock.now_ms() + 60_000)
+    batch = await running(lab, 30, partitions=2, deadline_at=deadline)
+    await commit(lab, batch, lab.outcome(5))
+    await lab.send(lab.rows, "a row that nobody takes")
+    async with sweeping(lab) as sweeper:
+        await sweeper.sweep()
+        assert (await lab.view()).counts.done == 1
+        await lab.clock.advance(60)
+        await sweeper.sweep()
+    view = await lab.view()
+    assert (view.batch.state, view.counts.succeeded, view.counts.failed) == (State.AGGREGATING, 1, 29)
+    outcome = (await lab.outcomes(batch))[30]
+    assert outcome.error.type == "DeadlineError"
+    assert deadline in outcome.error.message
+    assert outcome.input_data == {"id": "30", "name": "name 30"}
+
+
+async def test_an_overdue_batch_ends_without_its_source(lab):
+    """Cells are kept where they can be read; the end does not depend on them."""
+    batch = await running(lab, 3, deadline_at=iso_time(lab.clock.now_ms() - 1))
+    lab.objects.stored.clear()
+    async with sweeping(lab) as sweeper:
+        await sweeper.sweep()
+    outcomes = await lab.outcomes(batch)
+    assert [outcomes[n].error.type for n in (1, 2, 3)] == ["DeadlineError"] * 3
+    assert (await lab.view()).batch.state is State.AGGREGATING
+
+
+async def test_a_row_committed_during_expiry_keeps_its_outcome(lab):
+    """A worker is faster between the search and the commit: its outcome stands, and is counted once."""
+    batch = await running(lab, 3, deadline_at=iso_time(lab.clock.now_ms() - 1))
+    async with sweeping(lab) as sweeper:
+        numbers = await sweeper._recovery.missing(batch)
+        await commit(lab, batch, lab.outcome(2))
+        await sweeper._recovery.fail(batch, numbers, AccessError("stands for any error"))
+    outcomes = await lab.outcomes(batch)
+    assert outcomes[2].status is Status.SUCCESS
+    counts = (await lab.view()).counts
+    assert (counts.succeeded, counts.failed) == (1, 2)
+
+
+# -- SPLITTING -----------------------------------------------------------------------------------------------
+
+
+async def test_a_split_whose_message_is_lost_goes_on_at_its_checkpoint(lab):
+    """The job is sent again as it was; the splitter finds the batch and ends what was begun."""
+    await lab.put(TEXT)
+    await lab.splitter().handle(lab.delivery(lab.job(options={"limit": 25})))
+    sealed = (await lab.view()).batch
+    await lab.waiting(lab.rows)
+    end = Checkpoint(10, TEXT.index("11,"), 12)
+    lab.table._batches["demo#e1"] = replace(sealed, state=State.SPLITTING, total=None, checkpoint=end)
+    lab.rows = lab.queue("rows")
+    async with sweeping(lab) as sweeper:
+        await sweeps(lab, sweeper, 6)
+    [job] = await lab.waiting(lab.ingest)
+    await lab.splitter().handle(lab.delivery(job))
+    view = await lab.view()
+    assert (view.batch.state, view.batch.total) == (State.RUNNING, 25)
+    assert [row.number for row in await lab.sent_rows()] == list(range(11, 26))
+
+
+@pytest.mark.parametrize("which", ["ingest", "dead"])
+async def test_a_split_is_left_alone_while_its_message_may_exist(lab, which):
+    """Somebody may be splitting it: an ingest message is in flight, or on its way to the drain."""
+    await lab.batch(None)
+    queue = lab.ingest if which == "ingest" else lab.dead["ingest"]
+    await lab.send(queue, "a job")
+    async with sweeping(lab) as sweeper:
+        await sweeps(lab, sweeper, 20)
+    assert lab.metrics.totals["jobs_resent"] == 0
+
+
+# -- AGGREGATING ---------------------------------------------------------------------------------------------
+
+
+async def test_an_aggregation_that_nobody_has_is_triggered_again(lab):
+    """The trigger was lost, or its aggregator died: another message, once no lease is live."""
+    batch = await running(lab, 1, state=State.AGGREGATING)
+    now_ms = lab.clock.now_ms()
+    await lab.table.lease(batch.batch_id, round=1, owner="other", now_ms=now_ms, until_ms=now_ms + 1_000_000)
+    async with sweeping(lab) as sweeper:
+        await sweeps(lab, sweeper, 16)
+        assert await lab.waiting(lab.aggregate) == []
+        await sweeps(lab, sweeper, 2)
+    assert await lab.waiting(lab.aggregate) == [AggregateMessage("demo#e1", 1).encode()]
+
+
+async def test_an_aggregation_that_is_extended_moves(lab):
+    """A lease that is renewed is work, however long it takes."""
+    batch = await running(lab, 1, state=State.AGGREGATING)
+    async with sweeping(lab) as sweeper:
+        for _ in range(20):
+            now_ms = lab.clock.now_ms()
+            await lab.table.lease(batch.batch_id, round=1, owner="a", now_ms=now_ms, until_ms=now_ms)
+            await sweeps(lab, sweeper, 1, every_s=200)
+    assert await lab.waiting(lab.aggregate) == []
+
+
+# -- the sweeper itself --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", [s for s in State if s.is_final] + [State.PAUSED])
+async def test_batches_at_rest_are_not_touched(lab, state):
+    """What has ended or is paused is nobody's to move."""
+    await running(lab, 3, state=state)
+    async with sweeping(lab) as sweeper:
+        await sweeps(lab, sweeper, 100)
+    assert (await lab.view()).batch.state is state
+    assert await lab.waiting(lab.rows) == await lab.waiting(lab.aggregate) == []
+
+
+async def test_two_sweepers_do_no_harm(lab):
+    """Both send the same rows; each is committed once and counted once."""
+    batch = await running(lab, 5)
+    async with sweeping(lab) as one, sweeping(lab) as two, lab.working() as worker:
+        for _ in range(6):
+            await asyncio.gather(one.sweep(), two.sweep())
+            await lab.clock.advance(60)
+        bodies = await lab.waiting(lab.rows)
+        await asyncio.gather(*(worker.handle(lab.delivery(body)) for body in bodies))
+    view = await lab.view()
+    assert (view.counts.done, view.batch.state) == (5, State.AGGREGATING)
+    assert len(await lab.outcomes(batch)) == 5
+
+
+async def test_one_batch_that_cannot_be_read_does_not_keep_the_others(make_lab):
+    """The sweep goes on and reports the trouble at its end."""
+    lab = make_lab(table=Flaky())
+    batch = await running(lab, 1)
+    other = await lab.batch(1, execution_id="e0")
+    await commit(lab, batch, lab.outcome(1))
+    lab.table.refused[other.batch_id] = ThrottledError("slow down")
+    async with sweeping(lab) as sweeper:
+        for _ in range(6):
+            with pytest.raises(ThrottledError, match="slow down"):
+                await sweeper.sweep()
+            await lab.clock.advance(60)
+    assert (await lab.view()).batch.state is State.AGGREGATING
+
+
+async def test_every_batch_is_visited_however_many_there_are(make_lab):
+    """Pages of the index follow one another to the end."""
+    lab = make_lab(table=Flaky())
+    wanted = {(await lab.batch(1, execution_id=f"e{n:04}")).batch_id for n in range(2 * PAGE_BATCHES + 1)}
+    lab.table.reads.clear()
+    async with sweeping(lab) as sweeper:
+        await sweeper.sweep()
+    assert sorted(lab.table.reads) == sorted(wanted)
+
+
+async def test_the_sweeper_runs_until_told_to_stop_and_says_its_trouble(make_lab):
+    """A sweep at once and one per interval; trouble while calls fail, none afterwards."""
+    lab = make_lab(table=Flaky())
+    batch = await running(lab, 1)
+    lab.table.refused[batch.batch_id] = AccessError("dynamodb:Query is not allowed")
+    stop = asyncio.Event()
+    async with sweeping(lab, interval_s=10) as sweeper:
+        task = asyncio.create_task(sweeper.run(stop))
+        await lab.until(lambda: bool(sweeper.trouble))
+        assert sweeper.trouble == "dynamodb:Query is not allowed"
+        assert sweeper.last_success is None
+        lab.table.refused.clear()
+        await lab.until(lambda: not sweeper.trouble, step_s=1)
+        assert sweeper.last_success == pytest.approx(10, abs=1)
+        await lab.until(lambda: lab.metrics.totals["sweeps"] == 4, step_s=1)
+        assert lab.clock.monotonic() == pytest.approx(30, abs=2)
+        stop.set()
+        await task
+
+
+async def test_a_bug_does_not_end_the_sweeper(make_lab):
+    """It is logged with its traceback, shown as trouble, and tried again."""
+    lab = make_lab(table=Flaky())
+    batch = await running(lab, 1)
+    lab.table.refused[batch.batch_id] = KeyError("a bug")
+    stop = asyncio.Event()
+    async with sweeping(lab, interval_s=10) as sweeper:
+        with capture_logs() as logs:
+            task = asyncio.create_task(sweeper.run(stop))
+            await lab.until(lambda: bool(sweeper.trouble))
+        assert "a bug" in sweeper.trouble
+        assert [line["event"] for line in logs] == ["sweep_crashed"]
+        lab.table.refused.clear()
+        await lab.until(lambda: not sweeper.trouble, step_s=1)
+        stop.set()
+        await task
