@@ -86,7 +86,7 @@ class Aggregator:
             if not answer.is_ours:
                 await self._leave_to_other(message, answer)
                 return
-            # before the lease is kept: where this fails it is not given back, so that the next one learns of us
+            # outside `kept`: where this fails the lease is not given back, so that the next takes over too
             await self._take_over(view.batch, answer.predecessor)
             async with lease.kept():
                 await self._write(view, lease, delivery)

@@ -18,7 +18,7 @@ EXPECTED = {
     "NoReplayMarks": {"repeats_are_marked", "not_paid_twice"},
     "NoSweeper": {"nothing_stuck"},
     "NoDrain": {"nothing_stuck"},
-    "NoLease": {"one_writer", "results_have_one_content", "no_upload_left"},
+    "NoLease": {"results_have_one_content", "no_upload_left"},
     "NoCommitToken": {"own_commit_is_known"},
     "DeleteFirst": {"acknowledged_when_durable"},
 }

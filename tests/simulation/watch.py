@@ -42,6 +42,7 @@ class Watch:
         self.versions: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
         self.buried: Counter[str] = Counter()
         self.buried_rows: set[RowKey] = set()
+        self.lost_rows: set[RowKey | None] = set()
         self.paid_for: Counter[RowKey] = Counter()
         self._stored: dict[RowKey, Outcome] = {}
         self._first_sent: dict[RowKey, float] = {}
@@ -159,7 +160,7 @@ class Watch:
         key = self.queues["rows"].key(body)
         assert key is not None
         batch_id, round_, _ = key
-        if self.is_durable(key) or self._live(key):
+        if self.is_durable(key) or self._live(key) or key in self.lost_rows:
             return ""
         batch = self.table.batch(batch_id)
         if batch is None or batch.state.is_final or batch.round > round_:

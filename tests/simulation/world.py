@@ -179,6 +179,7 @@ class World:
         wanted = None if self._random.random() < 0.5 else self._random.randrange(100)
         lost = rows.lose(wanted)
         self.trace.add("world", "LOST", *lost)
+        self.watch.lost_rows |= {rows.key(body) for body in lost}  # handed on, and then lost: the sweeper's
         self.happened["world: rows lost"] += len(lost)
 
     # -- the end ---------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from service.aggregator import AggregateLimits, Aggregator
-from service.errors import AccessError, LeaseLostError, UnknownResultError, UnreachableError
+from service.errors import AccessError, LeaseLostError, ThrottledError, UnknownResultError, UnreachableError
 from service.memory import MemoryObjects, MemoryTable
 from service.messages import AggregateMessage
 from service.model import Commit, State
@@ -132,6 +132,30 @@ async def test_uploads_that_may_not_be_aborted_do_not_keep_the_results(lab):
     await lease_to(lab, "dead", 1)
     await lab.clock.advance(1)
     await lab.aggregator().handle(lab.delivery(BODY))
+    assert (await lab.view()).batch.state is State.COMPLETED_WITH_ERRORS
+
+
+async def test_uploads_that_could_not_be_aborted_are_left_to_the_next_aggregator(lab):
+    """One whose abort failed keeps its lease, so that the next one knows that there is something to abort."""
+
+    class Throttled(MemoryObjects):
+        async def abort_uploads(self, bucket, key):
+            raise ThrottledError("s3:ListBucketMultipartUploads")
+
+    lab.objects = Throttled()
+    await finished(lab)
+    await lab.objects.upload("out", PREFIX + "output.csv", content_type="text/csv").write(b"begun")
+    await lease_to(lab, "dead", 1)
+    await lab.clock.advance(1)
+    with pytest.raises(ThrottledError):
+        await lab.aggregator().handle(lab.delivery(BODY))
+
+    unfinished, lab.objects = lab.objects.unfinished, MemoryObjects()
+    lab.objects.unfinished = unfinished
+    await lab.clock.advance(120)
+    await lab.aggregator().handle(lab.delivery(BODY))
+
+    assert lab.objects.unfinished == []
     assert (await lab.view()).batch.state is State.COMPLETED_WITH_ERRORS
 
 
