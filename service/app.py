@@ -14,9 +14,9 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-import stamina.instrumentation
 import structlog
 from aiobotocore.session import AioSession
 
@@ -25,21 +25,25 @@ from service.agents.surroundings import Surroundings
 from service.aggregator import AggregateLimits, Aggregator
 from service.aws.clients import AwsOptions, Clients, open_clients
 from service.aws.dynamodb import DynamoTable
-from service.aws.provision import QueueOptions, ResourceNames, provision, queue_urls
+from service.aws.provision import QUEUES, QueueOptions, ResourceNames, provision
 from service.aws.s3 import S3Objects
 from service.aws.sqs import SqsQueue
 from service.clock import SystemClock
-from service.consume import ConsumeLimits, Consumer
+from service.consume import ConsumeLimits, Consumer, Delivery
 from service.errors import ConfigError
-from service.mapping import Definition, RowMapping
+from service.folders import ReadSources
+from service.livecatalog import LiveCatalog
+from service.mapping import RowMapping
 from service.opening import OpenLimits
-from service.ports import Agent, Clock, Objects, Queue, Table
+from service.ports import Agent, Clock, Objects, Table
+from service.protection import protect_task
+from service.role import Duty, Need, Role
 from service.runs import Runs
 from service.settings import QueueSettings, Settings, user_environment
 from service.settle import Completion, SettleLimits, Settler
 from service.splitter import SplitLimits, Splitter
 from service.submit import Request, submit
-from service.telemetry import Metrics
+from service.telemetry import Metrics, count_calls, count_retries
 from service.web.health import serve_health
 from service.worker import Worker, WorkLimits
 
@@ -47,6 +51,15 @@ log = structlog.get_logger(__name__)
 
 ROLES = ("splitter", "worker", "aggregator")
 """Every role that `serve` can play. The sweeper of the design comes with a later version."""
+
+NEEDED_QUEUES = {"splitter": QUEUES, "worker": ("rows", "aggregate"), "aggregator": ("aggregate",)}
+"""The queues that each role receives from or sends to: the only ones that it may have to know."""
+
+NO_BATCH = "rowfleet#readiness"
+"""A batch id that is read to see whether the table is there."""
+
+ECS_AGENT_URI = "ECS_AGENT_URI"
+"""Set by ECS in every task: the container agent's address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +70,17 @@ class Backend:
     names: ResourceNames
     table: Table
     objects: Objects
-    ingest: Queue
-    rows: Queue
-    aggregate: Queue
+    ingest: SqsQueue
+    rows: SqsQueue
+    aggregate: SqsQueue
     clock: Clock
     metrics: Metrics
+
+    async def find(self, queues: Collection[str] = QUEUES) -> None:
+        """Look up queues that a backend was made without. Raises ConfigError for one that does not exist."""
+        for name, queue in zip(QUEUES, (self.ingest, self.rows, self.aggregate), strict=True):
+            if name in queues:
+                await queue.find()
 
 
 def aws_options(settings: Settings) -> AwsOptions:
@@ -109,16 +128,15 @@ async def connect(
     """Open the ports; every resource has to exist. Raises ConfigError, AccessError and RetryableError."""
     metrics = metrics or Metrics()
     async with open_clients(options, count_calls(metrics)) as clients:
-        yield await backend_on(clients, settings, metrics)
+        backend = backend_on(clients, settings, metrics)
+        await backend.find()
+        yield backend
 
 
-async def backend_on(clients: Clients, settings: Settings, metrics: Metrics) -> Backend:
-    """The ports on clients that are open."""
+def backend_on(clients: Clients, settings: Settings, metrics: Metrics) -> Backend:
+    """The ports on clients that are open. Nothing is looked up: the queues have to be found first."""
     names = resource_names(settings)
-    urls = await queue_urls(clients, names)
-    ingest, rows, aggregate = (
-        SqsQueue(clients, name=names.queue(role), url=urls[role]) for role in ("ingest", "rows", "aggregate")
-    )
+    ingest, rows, aggregate = (SqsQueue(clients, names.queue(role)) for role in QUEUES)
     return Backend(
         clients=clients,
         names=names,
@@ -144,19 +162,10 @@ async def start(backend: Backend, request: Request, bucket: str) -> str:
     )
 
 
-def count_calls(metrics: Metrics) -> Callable[[str, str], None]:
-    """What counts every AWS call, under `aws_calls_{service}_{operation}`."""
-
-    def count(service: str, operation: str) -> None:
-        metrics.count(f"aws_calls_{service.lower()}_{operation}")
-
-    return count
-
-
 async def serve(
     backend: Backend,
     settings: Settings,
-    definitions: Callable[[str], Definition],
+    mappings: ReadSources,
     roles: Collection[str],
     stop: asyncio.Event,
     *,
@@ -164,33 +173,43 @@ async def serve(
 ) -> None:
     """Play `roles` until `stop` is set and everything held is finished or given back.
 
-    `on_ready` is called with the health URL once everything runs. Raises ConfigError.
+    New runs take their mappings from the files that `mappings` reads. A role waits for what it needs and
+    cannot use yet: queues, the table, mappings. `on_ready` is called with the health URL once everything was
+    begun. Raises ConfigError.
     """
     worker_name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
-    _count_retries(backend.metrics)
+    count_retries(backend.metrics)
     async with AsyncExitStack() as stack:
         completion = Completion(backend.table, backend.aggregate, backend.clock)
+        catalog = LiveCatalog(mappings, backend.clock, backend.metrics, refresh_s=settings.config.refresh_s)
         consumers: dict[str, Consumer] = {}
         if "splitter" in roles:
-            consumers["splitter"] = _splitter(backend, settings, definitions, completion)
+            consumers["splitter"] = _splitter(backend, settings, catalog, completion)
         if "worker" in roles:
             consumers["worker"] = await _worker(backend, settings, completion, worker_name, stack)
         if "aggregator" in roles:
             consumers["aggregator"] = _aggregator(backend, settings)
-        health = settings.health
-        url = await stack.enter_async_context(
-            serve_health(health.host, health.port, lambda: _readiness(consumers))
-        )
+        duties = {
+            name: Role(name, consumer, _needs(backend, catalog, name), backend.clock)
+            for name, consumer in consumers.items()
+        }
+        duty = Duty(duties, catalog, stop)
+        health = serve_health(settings.health.host, settings.health.port, duty.readiness, duty.parts)
+        url = await stack.enter_async_context(health)
         log.info("service_started", roles=sorted(consumers), worker=worker_name, health=url)
         async with asyncio.TaskGroup() as group:
-            flusher = group.create_task(_flush_metrics(backend, settings.metrics_interval_s))
-            running = [group.create_task(consumer.run(stop)) for consumer in consumers.values()]
+            flusher = group.create_task(_flush_metrics(backend, duty, settings.metrics_interval_s))
+            keeper = group.create_task(catalog.keep())
+            if agent_uri := os.environ.get(ECS_AGENT_URI):
+                group.create_task(protect_task(agent_uri, duty.held, backend.clock, stop))
+            running = [group.create_task(role.run(stop)) for role in duties.values()]
             if on_ready is not None:
                 on_ready(url)
             await stop.wait()
             if running:
                 await asyncio.wait(running)
             flusher.cancel()
+            keeper.cancel()
     backend.metrics.flush(backend.clock.now_ms())
     log.info("service_stopped", roles=sorted(consumers))
 
@@ -218,16 +237,14 @@ def agent_opener(
     return open_
 
 
-def _splitter(
-    backend: Backend, settings: Settings, definitions: Callable[[str], Definition], completion: Completion
-) -> Consumer:
+def _splitter(backend: Backend, settings: Settings, catalog: LiveCatalog, completion: Completion) -> Consumer:
     split = settings.split
     splitter = Splitter(
         backend.table,
         backend.rows,
         backend.objects,
         completion,
-        definitions,
+        catalog.definition,
         SplitLimits(
             checkpoint_rows=split.checkpoint_rows,
             send_concurrency=split.send_concurrency,
@@ -245,8 +262,13 @@ def _splitter(
         backend.clock,
         backend.metrics,
     )
+
+    async def handle(delivery: Delivery) -> None:
+        await catalog.refresh()  # a file dropped after a mapping was changed is run with the change
+        await splitter.handle(delivery)
+
     limits = _one_by_one(settings, settings.ingest, split.concurrent_batches)
-    return Consumer(backend.ingest, splitter.handle, limits, backend.clock, backend.metrics)
+    return Consumer(backend.ingest, handle, limits, backend.clock, backend.metrics)
 
 
 async def _worker(
@@ -302,23 +324,14 @@ def _one_by_one(settings: Settings, queue: QueueSettings, most: int) -> ConsumeL
     )
 
 
-def _readiness(consumers: Mapping[str, Consumer]) -> dict[str, str]:
-    return {
-        role: consumer.trouble or ("" if consumer.last_success is not None else "has not received yet")
-        for role, consumer in consumers.items()
-    }
+def _needs(backend: Backend, catalog: LiveCatalog, role: str) -> list[Need]:
+    """What a role waits for, by calls that it makes anyway: least privilege is enough for them."""
+    needs: list[Need] = [partial(backend.find, NEEDED_QUEUES[role]), partial(backend.table.read, NO_BATCH)]
+    return [*needs, catalog.load] if role == "splitter" else needs
 
 
-async def _flush_metrics(backend: Backend, interval_s: float) -> None:
+async def _flush_metrics(backend: Backend, duty: Duty, interval_s: float) -> None:
     while True:
         await backend.clock.sleep(interval_s)
+        backend.metrics.count("parts_not_ready", duty.troubles())
         backend.metrics.flush(backend.clock.now_ms())
-
-
-def _count_retries(metrics: Metrics) -> None:
-    """Retries are numbers, not log lines: what they were for is logged when it fails for good."""
-
-    def on_retry(details: stamina.instrumentation.RetryDetails) -> None:  # noqa: ARG001 -- stamina's keyword
-        metrics.count("retries")
-
-    stamina.instrumentation.set_on_retry_hooks([on_retry])

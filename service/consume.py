@@ -140,6 +140,11 @@ class Consumer:
         """What keeps this consumer from working, in words; empty when nothing does."""
         return self._receiving.text or self._handling.text
 
+    @property
+    def held(self) -> int:
+        """Messages that are received and not settled yet."""
+        return len(self._leases)
+
     def place_freed(self) -> None:
         """A delivery's work has ended."""
         self._running -= 1
