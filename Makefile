@@ -4,7 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: setup demo test simulate replay fuzz lint types imports check json-schema lock chaos bench bench-memory clean help
+.PHONY: setup demo test simulate replay fuzz lint hadolint types imports check checkov terraform-check image \
+  endpoint-image json-schema lock chaos bench bench-memory clean help
 .DEFAULT_GOAL := help
 
 help: ## list what can be made
@@ -48,9 +49,12 @@ chaos: $(READY) ## real processes, real kills, spoiled calls: SECONDS=60 TIMES=1
 	@$(BIN)/python -m tests.chaos --seconds $(SECONDS) --times $(TIMES) --rows $(ROWS) --workers $(WORKERS) \
 	  --seed $(SEED)
 
-lint: $(READY) ## ruff
+lint: hadolint ## ruff, hadolint
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+
+hadolint: $(READY)
+	@$(BIN)/hadolint Dockerfile tests/container/endpoint.Dockerfile
 
 types: $(READY) ## mypy, strict
 	@$(BIN)/mypy
@@ -59,6 +63,31 @@ imports: $(READY) ## the import rules
 	@$(BIN)/lint-imports --no-cache
 
 check: lint types imports test ## everything CI asks for
+
+# What builds differ in from machine to machine is taken from the environment, by name, so that nothing of it
+# stands in a file or on a command line. BUILD_FLAGS="--network host" for an engine without a way out.
+IMAGE ?= rowfleet
+BUILD_ARGS := PYTHON_IMAGE PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST PIP_DEFAULT_TIMEOUT SOURCE
+BUILD := docker build $(BUILD_FLAGS) $(foreach name,$(BUILD_ARGS),$(if $($(name)),--build-arg $(name)))
+image: ## the container image (IMAGE=name; PYTHON_IMAGE and PIP_INDEX_URL where the defaults do not do)
+	$(BUILD) --tag $(IMAGE) \
+	  --build-arg VERSION=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' service/__init__.py) \
+	  --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null) .
+
+endpoint-image: # what tests/container uses for AWS
+	$(BUILD) --tag $(IMAGE) --file tests/container/endpoint.Dockerfile requirements
+
+# An environment of its own: checkov pins another boto3 than the embedded endpoint does.
+CHECKOV := $(VENV)/checkov
+$(CHECKOV)/.ready: $(READY) requirements/checkov.txt
+	@test -x $(CHECKOV)/bin/python || $(PYTHON) -m venv $(CHECKOV)
+	$(CHECKOV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/checkov.txt
+	@touch $@
+
+checkov: $(CHECKOV)/.ready ## install the scanner of the Terraform module
+
+terraform-check: $(CHECKOV)/.ready ## the Terraform module: form, validity, its own tests, checkov
+	@REQUIRE_TERRAFORM=1 $(BIN)/python -m pytest tests/infra/test_terraform_module.py
 
 bench: $(READY) ## rows per second, calls per row, memory: ratios in one run
 	@$(BIN)/python benchmarks/pipeline.py
@@ -79,6 +108,14 @@ lock: ## resolve requirements/*.txt anew, run time and development together
 	$(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url \
 	  --no-emit-find-links --no-emit-options --no-header -c requirements/dev.txt \
 	  -o requirements/runtime.txt pyproject.toml
+	$(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url \
+	  --no-emit-find-links --no-emit-options --no-header -c requirements/dev.txt --extra local \
+	  -o requirements/local.txt pyproject.toml
+	$(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url \
+	  --no-emit-find-links --no-emit-options --no-header -c requirements/dev.txt --only-build-deps \
+	  --build-deps-for wheel -o requirements/build.txt pyproject.toml
+	$(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url \
+	  --no-emit-find-links --no-emit-options --no-header -o requirements/checkov.txt requirements/checkov.in
 
 clean: ## remove what make made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis dist build demo-output

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from aiobotocore.session import AioSession
 
 from service.aws.clients import AwsOptions, Clients, open_clients
 from service.aws.dynamodb import DynamoTable
-from service.aws.provision import QueueOptions, ResourceNames, provision, queue_urls
+from service.aws.provision import QUEUES, QueueOptions, ResourceNames, provision
 from service.aws.s3 import S3Objects
 from service.aws.sqs import SqsQueue
 from service.clock import SystemClock
@@ -23,7 +23,17 @@ from service.payloads import PayloadLimits, Payloads
 from service.ports import Clock, Objects, Queue, Table
 from service.settings import Settings
 from service.submit import Request, submit
-from service.telemetry import Metrics
+from service.telemetry import Metrics, count_calls
+
+ALL_QUEUES = (*QUEUES, *(f"{name}-dlq" for name in QUEUES))
+
+NEEDED_QUEUES = {
+    "splitter": QUEUES,
+    "worker": ("rows", "aggregate"),
+    "aggregator": ("aggregate",),
+    "sweeper": ALL_QUEUES,
+}
+"""By role the queues that it receives from or sends to: the only ones that it may have to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +44,30 @@ class Backend:
     names: ResourceNames
     table: Table
     objects: Objects
-    ingest: Queue
-    rows: Queue
-    aggregate: Queue
-    dead_ingest: Queue
-    dead_rows: Queue
-    dead_aggregate: Queue
+    queues: Mapping[str, SqsQueue]
     payloads: Payloads
     clock: Clock
     metrics: Metrics
+
+    async def find(self, queues: Collection[str] = QUEUES) -> None:
+        """Look up queues that a backend was made without. Raises ConfigError for one that does not exist."""
+        for name in queues:
+            await self.queues[name].find()
+
+    @property
+    def ingest(self) -> Queue:
+        """What to split."""
+        return self.queues["ingest"]
+
+    @property
+    def rows(self) -> Queue:
+        """What to process."""
+        return self.queues["rows"]
+
+    @property
+    def aggregate(self) -> Queue:
+        """What to finish."""
+        return self.queues["aggregate"]
 
 
 def aws_options(settings: Settings) -> AwsOptions:
@@ -94,14 +119,14 @@ async def connect(
     """Open the ports; every resource has to exist. Raises ConfigError, AccessError and RetryableError."""
     metrics = metrics or Metrics()
     async with open_clients(options, count_calls(metrics)) as clients:
-        yield await backend_on(clients, settings, metrics)
+        backend = backend_on(clients, settings, metrics)
+        await backend.find()
+        yield backend
 
 
-async def backend_on(clients: Clients, settings: Settings, metrics: Metrics) -> Backend:
-    """The ports on clients that are open."""
+def backend_on(clients: Clients, settings: Settings, metrics: Metrics) -> Backend:
+    """The ports on clients that are open. Nothing is looked up: the queues have to be found first."""
     names = resource_names(settings)
-    urls = await queue_urls(clients, names)
-    queues = {role: SqsQueue(clients, name=f"{names.prefix}-{role}", url=url) for role, url in urls.items()}
     objects = S3Objects(clients, part_bytes=settings.aggregate.part_bytes)
     commit = settings.commit
     return Backend(
@@ -109,6 +134,7 @@ async def backend_on(clients: Clients, settings: Settings, metrics: Metrics) -> 
         names=names,
         table=DynamoTable(clients, settings.table),
         objects=objects,
+        queues={name: SqsQueue(clients, f"{names.prefix}-{name}") for name in ALL_QUEUES},
         payloads=Payloads(
             objects,
             PayloadLimits(
@@ -118,12 +144,6 @@ async def backend_on(clients: Clients, settings: Settings, metrics: Metrics) -> 
                 timeout_s=commit.timeout_s,
             ),
         ),
-        ingest=queues["ingest"],
-        rows=queues["rows"],
-        aggregate=queues["aggregate"],
-        dead_ingest=queues["ingest-dlq"],
-        dead_rows=queues["rows-dlq"],
-        dead_aggregate=queues["aggregate-dlq"],
         clock=SystemClock(),
         metrics=metrics,
     )
@@ -139,12 +159,3 @@ async def start(backend: Backend, request: Request, bucket: str) -> str:
         clock=backend.clock,
         bucket=bucket,
     )
-
-
-def count_calls(metrics: Metrics) -> Callable[[str, str], None]:
-    """What counts every AWS call, under `aws_calls_{service}_{operation}`."""
-
-    def count(service: str, operation: str) -> None:
-        metrics.count(f"aws_calls_{service.lower()}_{operation}")
-
-    return count

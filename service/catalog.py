@@ -12,6 +12,8 @@ from service.mapping.yamltext import MAX_BYTES
 
 YAML_SUFFIXES = frozenset({".yaml", ".yml"})
 
+_NAME_ONE = "name one with --mappings DIR or ROWFLEET_MAPPINGS"
+
 
 @dataclass(frozen=True, slots=True)
 class Sources:
@@ -22,18 +24,18 @@ class Sources:
     problems: list[Problem] = field(default_factory=list)
 
 
-def read_sources(mappings_dir: Path, schemas_dir: Path) -> Sources:
+def read_sources(mappings_dir: Path | None, schemas_dir: Path | None) -> Sources:
     """Every `*.yaml` and `*.yml` in both folders. A missing folder of schemas has none in it.
 
-    Raises MappingError where there is no folder of mappings.
+    None stands for a folder that is not on this machine. Raises MappingError where there is no folder of
+    mappings.
     """
-    if not mappings_dir.is_dir():
-        raise MappingError(
-            f"{mappings_dir} is no folder with mappings; name one with --mappings DIR or ROWFLEET_MAPPINGS"
-        )
     sources = Sources()
-    _read(mappings_dir, sources.mappings, sources.problems)
-    if schemas_dir.is_dir():
+    if mappings_dir is not None:
+        if not mappings_dir.is_dir():
+            raise MappingError(f"{mappings_dir} is no folder with mappings; {_NAME_ONE}")
+        _read(mappings_dir, sources.mappings, sources.problems)
+    if schemas_dir is not None and schemas_dir.is_dir():
         _read(schemas_dir, sources.schemas, sources.problems)
     return sources
 
@@ -43,7 +45,11 @@ def load_catalog(mappings_dir: Path, schemas_dir: Path) -> Catalog:
 
     Raises MappingError naming every file that cannot be read, or every problem in them.
     """
-    sources = read_sources(mappings_dir, schemas_dir)
+    return compiled(read_sources(mappings_dir, schemas_dir))
+
+
+def compiled(sources: Sources) -> Catalog:
+    """Raises MappingError naming every file that cannot be read, or every problem in them."""
     if sources.problems:
         raise MappingError("\n".join(f"{problem.file}: {problem.what}" for problem in sources.problems))
     return Catalog.load(sources.mappings, sources.schemas)
@@ -75,6 +81,11 @@ def read_text(path: Path, most_bytes: int) -> str | Problem:
         return Problem(file, 1, f"cannot be read: {error.strerror}")
     if len(data) > most_bytes:
         return data.decode("utf-8", "replace")
+    return as_text(file, data)
+
+
+def as_text(file: str, data: bytes) -> str | Problem:
+    """A file's bytes as text, without a BOM; a problem where they are not UTF-8."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

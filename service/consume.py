@@ -161,6 +161,11 @@ class Consumer:
         """What `max_held_bytes` bounds: messages, and what their handlers hold beside them."""
         return self._leases.held_bytes
 
+    @property
+    def held(self) -> int:
+        """Messages that are received and not settled yet."""
+        return len(self._leases)
+
     def place_freed(self) -> None:
         """A delivery's work has ended."""
         self._running -= 1

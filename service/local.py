@@ -18,13 +18,13 @@ from pydantic import BaseModel
 from service import embedded
 from service.app import serve
 from service.aws.clients import AwsOptions, open_clients
-from service.backend import Backend, aws_options, backend_on, count_calls, setup, start
+from service.backend import Backend, aws_options, backend_on, setup, start
 from service.errors import first_of
-from service.mapping import Definition
+from service.folders import ReadSources
 from service.model import BatchView
 from service.settings import Settings
 from service.submit import Request, fetch, follow
-from service.telemetry import Metrics
+from service.telemetry import Metrics, count_calls
 
 POLL_WAIT_S = 1.0
 """Long polls of a laptop: a stop does not have to wait long for the poll in flight."""
@@ -81,7 +81,7 @@ def local_options(settings: Settings, url: str) -> AwsOptions:
 @asynccontextmanager
 async def local_service(
     settings: Settings,
-    definitions: Callable[[str], Definition],
+    mappings: ReadSources,
     roles: Collection[str],
     stop: asyncio.Event,
     *,
@@ -95,9 +95,10 @@ async def local_service(
         metrics = Metrics()
         async with open_clients(options, count_calls(metrics)) as clients:
             await setup(clients, settings)
-            backend = await backend_on(clients, settings, metrics)
+            backend = backend_on(clients, settings, metrics)
+            await backend.find()
             ready = asyncio.Event()
-            work = serve(backend, settings, definitions, roles, stop, on_ready=lambda _: ready.set())
+            work = serve(backend, settings, mappings, roles, stop, on_ready=lambda _: ready.set())
             async with _alongside(work, stop):
                 await ready.wait()
                 yield Local(url, backend)

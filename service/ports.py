@@ -33,6 +33,9 @@ ITEM_BYTES = 400_000
 ITEM_DEPTH = 32
 """Levels of nesting in one attribute (DynamoDB quota), a scalar's own being the first."""
 
+LISTING_LIMIT = 1_000
+"""Keys in one answer of ListObjectsV2 (S3 quota)."""
+
 MAX_DELAY_S = 900
 """Longest delay of a message (SQS quota: 15 minutes)."""
 
@@ -251,11 +254,25 @@ class Upload(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Objects by key, without versions; `after` continues behind them, None at the end."""
+
+    sources: Sequence[Source]
+    after: str | None
+
+
 class Objects(Protocol):
     """Whole objects, ranged reads and streaming writes. Missing or changed objects raise SourceError."""
 
     async def head(self, bucket: str, key: str, version: str = "") -> Source:
         """Size, etag (unquoted) and version of an object."""
+        ...
+
+    async def listing(
+        self, bucket: str, prefix: str, *, after: str = "", limit: int = LISTING_LIMIT
+    ) -> Listing:
+        """Up to `limit` objects whose keys begin with `prefix` and come behind `after` (UTF-8 order)."""
         ...
 
     async def read(self, source: Source, start: int, length: int) -> bytes:

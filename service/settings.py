@@ -15,16 +15,34 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.errors import SettingsError
+from service.model import Location
 
 PREFIX = "ROWFLEET_"
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def folder(text: object) -> Path | Location:
+    """A local folder, or `s3://bucket/prefix`. Raises ValueError."""
+    if isinstance(text, Path | Location):
+        return text
+    scheme, separator, rest = str(text).partition("://")
+    if not separator:
+        return Path(str(text))
+    bucket, _, prefix = rest.partition("/")
+    if scheme != "s3" or not bucket:
+        raise ValueError("is neither a folder nor of the form s3://bucket/prefix")
+    prefix = prefix.strip("/")
+    return Location(bucket, f"{prefix}/" if prefix else "")
+
+
+Folder = Annotated[Path | Location, NoDecode, PlainValidator(folder)]
 
 
 class _Section(BaseModel):
@@ -163,6 +181,14 @@ class SweepSettings(_Section):
     )
 
 
+class ConfigSettings(_Section):
+    """How mappings and schemas are kept up with."""
+
+    refresh_s: Annotated[float, Field(ge=1)] = Field(
+        default=30, description="Mappings and schemas are looked at this often, and before each run is opened"
+    )
+
+
 class HealthSettings(_Section):
     """Where /livez and /readyz answer."""
 
@@ -189,8 +215,8 @@ class Settings(BaseSettings):
         env_file_encoding="utf-8", env_ignore_empty=True,
     )  # fmt: skip
 
-    mappings: Path = Field(default=Path("mappings"), description="Folder of mapping files")
-    schemas: Path = Field(default=Path("schemas"), description="Folder of schema files")
+    mappings: Folder = Field(default=Path("mappings"), description="Folder of mapping files, or s3://…")
+    schemas: Folder = Field(default=Path("schemas"), description="Folder of schema files, or s3://…")
     bucket: str = Field(default="rowfleet", description="Bucket for incoming files and results")
     output_bucket: str = Field(default="", description="Bucket for results, where it is another one")
     table: str = Field(default="batch_processor_results", description="DynamoDB table")
@@ -224,6 +250,7 @@ class Settings(BaseSettings):
     commit: CommitSettings = CommitSettings()
     aggregate: AggregateSettings = AggregateSettings()
     sweep: SweepSettings = SweepSettings()
+    config: ConfigSettings = ConfigSettings()
     health: HealthSettings = HealthSettings()
     http: HttpSettings = HttpSettings()
 
@@ -310,6 +337,8 @@ def _variable(name: str) -> str:
 def _shown(value: object) -> str:
     if isinstance(value, SecretStr):
         return "********" if value.get_secret_value() else ""
+    if isinstance(value, Location):
+        return value.url()
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -113,6 +113,7 @@ class Sweeper:
         self._cursors = dict.fromkeys(SWEPT, "")
         self.trouble = ""
         self.last_success: float | None = None
+        self.held = 0  # messages: it looks, and holds none
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sweep until `stop` is set; a sweep under way then is abandoned, for any step may be repeated."""

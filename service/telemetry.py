@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 import orjson
+import stamina.instrumentation
 import structlog
 
 NAMESPACE = "rowfleet"
@@ -121,6 +122,24 @@ class Metrics:
             **{name: samples.values for name, samples in timings.items()},
         }
         self._emit(orjson.dumps(line).decode())
+
+
+def count_calls(metrics: Metrics) -> Callable[[str, str], None]:
+    """What counts every AWS call, under `aws_calls_{service}_{operation}`."""
+
+    def count(service: str, operation: str) -> None:
+        metrics.count(f"aws_calls_{service.lower()}_{operation}")
+
+    return count
+
+
+def count_retries(metrics: Metrics) -> None:
+    """Retries are numbers, not log lines: what they were for is logged when it fails for good."""
+
+    def on_retry(details: stamina.instrumentation.RetryDetails) -> None:  # noqa: ARG001 -- stamina's keyword
+        metrics.count("retries")
+
+    stamina.instrumentation.set_on_retry_hooks([on_retry])
 
 
 def _unit(name: str) -> str:

@@ -85,14 +85,17 @@ async def queue_urls(clients: Clients, names: ResourceNames) -> dict[str, str]:
     """
     urls: dict[str, str] = {}
     for role in QUEUES:
-        for key, name in ((role, names.queue(role)), (f"{role}-dlq", names.dead_letters(role))):
-            url = await _queue_url(clients, name)
-            if url is None:
-                raise ConfigError(
-                    f"queue {name} does not exist: {SETUP}, or check ROWFLEET_PREFIX and the region"
-                )
-            urls[key] = url
+        urls[role] = await queue_url(clients, names.queue(role))
+        urls[f"{role}-dlq"] = await queue_url(clients, names.dead_letters(role))
     return urls
+
+
+async def queue_url(clients: Clients, name: str) -> str:
+    """The URL of one queue, which takes sqs:GetQueueUrl. Raises ConfigError where it does not exist."""
+    url = await _queue_url(clients, name)
+    if url is None:
+        raise ConfigError(f"queue {name} does not exist: {SETUP}, or check ROWFLEET_PREFIX and the region")
+    return url
 
 
 async def _queue_pair(

@@ -15,7 +15,7 @@ from service.aws.clients import Clients
 from service.aws.errors import Call, answered, code_of, status_of
 from service.errors import RowfleetError, SourceError, UnknownResultError
 from service.model import Source
-from service.ports import StoredFile
+from service.ports import LISTING_LIMIT, Listing, StoredFile
 
 PART_BYTES = 8 * 1024 * 1024
 """Default part of an upload. S3 takes 10,000 parts of at least 5 MiB: 8 MiB parts reach 80 GB."""
@@ -55,6 +55,19 @@ class S3Objects:
             found.get("VersionId", version),
             int(found["ContentLength"]),
         )
+
+    async def listing(
+        self, bucket: str, prefix: str, *, after: str = "", limit: int = LISTING_LIMIT
+    ) -> Listing:
+        """Up to `limit` objects, at most 1,000, behind `after`: one ListObjectsV2, which is consistent."""
+        behind = {"StartAfter": after} if after else {}
+        answer = await answered(
+            self._call("s3:ListBucket", f"s3://{bucket}/{prefix}"),
+            self._s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=limit, **behind),
+        )
+        found = answer.get("Contents") or ()
+        sources = [Source(bucket, x["Key"], x["ETag"].strip('"'), "", int(x["Size"])) for x in found]
+        return Listing(sources, sources[-1].key if answer.get("IsTruncated") and sources else None)
 
     async def read(self, source: Source, start: int, length: int) -> bytes:
         """Bytes `start` to `start + length`, fewer at the end; SourceError if the etag changed."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from service.aws.clients import MAX_POLL_S, Clients
 from service.aws.errors import THROTTLING, Call, answered
+from service.aws.provision import queue_url
 from service.errors import AccessError, RetryableError
 from service.ports import SEND_LIMIT, Message, Outgoing
 
@@ -25,9 +26,10 @@ _WAITING = (
 
 
 class SqsQueue:
-    """A standard queue. `name` is for people, `url` is what `provision.queue_urls` found."""
+    """A standard queue. Without a `url`, `find` has to be called first."""
 
-    def __init__(self, clients: Clients, name: str, url: str) -> None:
+    def __init__(self, clients: Clients, name: str, url: str = "") -> None:
+        self._clients = clients
         self._sqs = clients.sqs
         self._poll = clients.sqs_poll
         self._name = name
@@ -43,6 +45,11 @@ class SqsQueue:
     def name(self) -> str:
         """The queue's name, for logs."""
         return self._name
+
+    async def find(self) -> None:
+        """Look up the URL, once. Raises ConfigError where there is no such queue."""
+        if not self._url:
+            self._url = await queue_url(self._clients, self._name)
 
     async def send(self, messages: Sequence[Outgoing]) -> Sequence[int]:
         """Send, and return the indices that have to be sent again.

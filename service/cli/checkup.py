@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.catalog import read_sources
+from service.catalog import Sources, read_sources
 from service.mapping import Catalog, Problem, check
 from service.mapping.yamltext import Document, read_documents
-from service.model import Json
-from service.samples import Tool, check_samples, read_samples
+from service.model import Json, Location
+from service.samples import Sample, Tool, check_samples, read_samples
 
 SAMPLES = "samples"
 """The folder among the mappings that samples stand in."""
@@ -46,14 +46,24 @@ class Checkup:
 
 
 def check_folders(mappings: Path, schemas: Path, most_reply_bytes: int) -> Checkup:
-    """Samples are run when everything compiles. Raises MappingError where there is no folder of mappings."""
-    sources = read_sources(mappings, schemas)
-    samples, unreadable = read_samples(mappings / SAMPLES, most_reply_bytes)
+    """`check_sources` on local folders. Raises MappingError where there is no folder of mappings."""
+    return check_sources(read_sources(mappings, schemas), mappings, most_reply_bytes)
+
+
+def check_sources(sources: Sources, mappings: Path | Location, most_reply_bytes: int) -> Checkup:
+    """Samples are run when everything compiles. They lie beside mappings on this machine, not in a bucket."""
+    samples: list[Sample] = []
+    unreadable: list[Problem] = []
+    if isinstance(mappings, Path):
+        place = mappings.as_posix()
+        samples, unreadable = read_samples(mappings / SAMPLES, most_reply_bytes)
+    else:
+        place = mappings.url()
     problems = [*sources.problems, *check(sources.mappings, sources.schemas), *unreadable]
     files = {**sources.mappings, **sources.schemas}
     if not files and not sources.problems:
         hint = "name another folder with --mappings DIR or ROWFLEET_MAPPINGS"
-        problems.append(Problem(mappings.as_posix(), 1, "no *.yaml file is there", hint))
+        problems.append(Problem(place, 1, "no *.yaml file is there", hint))
     problems += [problem for file in files if (problem := _empty(file, files[file])) is not None]
     outline = _Outline(sources.mappings, sources.schemas)
     compiles = len(problems) == len(unreadable)

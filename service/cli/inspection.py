@@ -10,8 +10,9 @@ import typer
 
 from service import jsontext, render
 from service.agents.http import parse_body
-from service.catalog import load_catalog
-from service.cli.checkup import check_folders
+from service.catalog import compiled
+from service.cli.checkup import check_sources
+from service.cli.configuration import sources
 from service.cli.console import EXIT_FAILED_ROWS, EXIT_USAGE, err, exit_with, out, print_json, print_line
 from service.cli.explanation import Verdict, show
 from service.cli.options import JsonOption, MappingsOption, SchemasOption, settings_of
@@ -32,7 +33,7 @@ def check(
     A line per problem: file:line: what is wrong — what to do. Exit 0 if all is right, 2 otherwise.
     """
     settings = _settings(mappings, schemas)
-    done = check_folders(settings.mappings, settings.schemas, settings.http.max_reply_bytes)
+    done = check_sources(sources(settings), settings.mappings, settings.http.max_reply_bytes)
     if as_json:
         print_json(
             {
@@ -70,7 +71,7 @@ def try_(
     Exit 0 if the row would succeed, 3 if it would fail, 2 for bad usage or configuration.
     """
     settings = _settings(mappings, schemas)
-    catalog = load_catalog(settings.mappings, settings.schemas)
+    catalog = compiled(sources(settings))
     extractor = catalog.extractor(name)
     is_run = name in catalog.names
     escape = catalog.definition(name).compile().csv.escape_formulas if is_run else True
@@ -103,11 +104,12 @@ def settings(as_json: JsonOption = False) -> None:
         render.show_settings(out, lines)
 
 
-def _settings(mappings: Path | None, schemas: Path | None) -> Settings:
+def _settings(mappings: str | None, schemas: str | None) -> Settings:
     """Raises UsageError for a folder of schemas that was named and is not there."""
     made = settings_of(mappings=mappings, schemas=schemas)
-    if "schemas" in made.model_fields_set and not made.schemas.is_dir():
-        raise UsageError(f"{made.schemas} is no folder with schemas; see --schemas DIR and ROWFLEET_SCHEMAS")
+    folder = made.schemas
+    if "schemas" in made.model_fields_set and isinstance(folder, Path) and not folder.is_dir():
+        raise UsageError(f"{folder} is no folder with schemas; see --schemas DIR and ROWFLEET_SCHEMAS")
     return made
 
 

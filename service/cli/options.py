@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,10 +14,10 @@ from service.settings import Settings, load_settings
 from service.telemetry import Metrics, configure_logging
 
 MappingsOption = Annotated[
-    Path | None, typer.Option("--mappings", help="Folder of mappings.", show_default=False)
+    str | None, typer.Option("--mappings", help="Folder of mappings, or s3://…", show_default=False)
 ]
 SchemasOption = Annotated[
-    Path | None, typer.Option("--schemas", help="Folder of schemas.", show_default=False)
+    str | None, typer.Option("--schemas", help="Folder of schemas, or s3://…", show_default=False)
 ]
 MappingOption = Annotated[str, typer.Option("--mapping", "-m", help="Name of the mapping (its file's stem).")]
 EndpointOption = Annotated[
@@ -42,8 +41,8 @@ BatchArgument = Annotated[str, typer.Argument(metavar="BATCH", help="Batch id, e
 
 def settings_of(
     *,
-    mappings: Path | None = None,
-    schemas: Path | None = None,
+    mappings: str | None = None,
+    schemas: str | None = None,
     endpoint_url: str | None = None,
     region: str | None = None,
 ) -> Settings:

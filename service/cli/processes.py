@@ -12,10 +12,11 @@ import typer
 
 from service import backend as service_backend
 from service import embedded, local, render
-from service.app import ROLES, agent_opener, serve
+from service.app import ROLES, serve
+from service.assembly import agent_opener
 from service.aws.clients import open_clients
-from service.backend import aws_options, connect
-from service.catalog import load_catalog
+from service.backend import aws_options, backend_on
+from service.cli.configuration import configuration, in_bucket
 from service.cli.console import (
     EXIT_USAGE,
     call,
@@ -44,11 +45,14 @@ from service.cli.options import (
     settings_of,
 )
 from service.errors import UsageError
+from service.folders import Folders, ReadSources
 from service.mapping import Catalog
 from service.model import BatchView
 from service.settings import Settings
 from service.status import failures, status_json
 from service.submit import Request, readable
+from service.telemetry import count_calls
+from service.web import probe
 
 SHOWN_CAUSES = 5
 """Causes of failed rows that `run` shows: its endpoint is gone when `errors` could be asked."""
@@ -72,20 +76,22 @@ def run(
 ) -> None:
     """Process a file on this machine: the whole pipeline, with an embedded AWS endpoint."""
     settings = settings_of(mappings=mappings, schemas=schemas)
-    catalog = load_catalog(settings.mappings, settings.schemas)
+    files, catalog = configuration(settings)
     request = Request(str(readable(str(source))), mapping, limit=limit, deadline_s=deadline)
     path = target or source.with_name(f"{source.stem}.output.csv")
     _check_target(path, source)
     _check_agent(settings, catalog, mapping)
     log_command(settings)
-    exit_with(call(_run(settings, catalog, request, path, as_json=as_json)))
+    exit_with(call(_run(settings, files, request, path, as_json=as_json)))
 
 
-async def _run(settings: Settings, catalog: Catalog, request: Request, path: Path, *, as_json: bool) -> int:
+async def _run(
+    settings: Settings, mappings: ReadSources, request: Request, path: Path, *, as_json: bool
+) -> int:
     # Nothing outlives this command, so an interrupted run has nothing to drain for.
     settings = settings.model_copy(update={"drain_timeout_s": 2.0})
     stop = asyncio.Event()
-    async with local.local_service(settings, catalog.definition, ROLES, stop) as service:
+    async with local.local_service(settings, mappings, ROLES, stop) as service:
         with render.progress(err, quiet=as_json) as report:
             view = await local.run_file(service, request, settings.bucket, report.update)
         files, code = dict[str, Path](), exit_code(view)
@@ -145,16 +151,20 @@ def local_(
     settings = settings_of(mappings=mappings, schemas=schemas)
     chosen = roles_of(roles)
     log_service(settings)
-    call(_local(settings, _catalog_for(chosen, settings), chosen, port, data))
+    files, catalog = configuration(settings, splits="splitter" in chosen)
+    call(_local(settings, files, catalog, chosen, port, data))
 
 
 async def _local(
-    settings: Settings, catalog: Catalog, roles: list[str], port: int, data: Path | None
+    settings: Settings,
+    mappings: ReadSources,
+    catalog: Catalog,
+    roles: list[str],
+    port: int,
+    data: Path | None,
 ) -> None:
     stop = stop_on_signals()
-    async with local.local_service(
-        settings, catalog.definition, roles, stop, port=port, data_dir=data
-    ) as service:
+    async with local.local_service(settings, mappings, roles, stop, port=port, data_dir=data) as service:
         first = catalog.names[0] if catalog.names else "NAME"
         queue = f"{service.url}/000000000000/{service.backend.names.queue('ingest')}"
         job = json.dumps({"v": 1, "mapping": first, "source": f"s3://{settings.bucket}/any/key.csv"})
@@ -196,13 +206,18 @@ def serve_(
     if not chosen:
         raise UsageError("--roles none: a service process plays at least one role")
     log_service(settings)
-    call(_serve(settings, _catalog_for(chosen, settings), chosen))
+    if "splitter" in chosen and not in_bucket(settings):
+        configuration(settings)  # what came with this process has to be right; a bucket may be mended later
+    call(_serve(settings, chosen))
 
 
-async def _serve(settings: Settings, catalog: Catalog, roles: list[str]) -> None:
+async def _serve(settings: Settings, roles: list[str]) -> None:
     stop = stop_on_signals()
-    async with connect(settings, aws_options(settings), service_metrics(settings, roles)) as backend:
-        await serve(backend, settings, catalog.definition, roles, stop)
+    metrics, options = service_metrics(settings, roles), aws_options(settings)
+    async with open_clients(options, count_calls(metrics)) as clients:
+        backend = backend_on(clients, settings, metrics)
+        folders = Folders(settings.mappings, settings.schemas, backend.objects)
+        await serve(backend, settings, folders.read, roles, stop)
 
 
 @app.command()
@@ -219,9 +234,10 @@ def setup(endpoint_url: EndpointOption = None, region: RegionOption = None) -> N
         out.print(line, highlight=False, soft_wrap=True)
 
 
-def _catalog_for(roles: list[str], settings: Settings) -> Catalog:
-    """Only a splitter reads mappings: a batch brings its own to the other roles."""
-    return load_catalog(settings.mappings, settings.schemas) if "splitter" in roles else Catalog.load({}, {})
+@app.command()
+def healthcheck() -> None:
+    """Exit 0 if the service process on this machine is alive (/livez), 1 if not. Not about being ready."""
+    exit_with(probe.main())
 
 
 def _check_agent(settings: Settings, catalog: Catalog, name: str) -> None:

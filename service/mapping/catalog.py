@@ -141,7 +141,7 @@ class _Loader:
         run = {key: item for key, item in value.items() if key != _NAMED}
         if not run:
             return
-        name = _stem(report.file)
+        name = run_name(report.file)
         if not is_name(name):
             report.add(
                 (), f"{name!r} cannot be a mapping's name", "rename the file: letters, digits, '.', '_', '-'"
@@ -204,5 +204,6 @@ class _Loader:
         return None, Extractor(())
 
 
-def _stem(file: str) -> str:
+def run_name(file: str) -> str:
+    """The name of the run definition in a file: its stem."""
     return file.rpartition("/")[2].removesuffix(".yaml").removesuffix(".yml")

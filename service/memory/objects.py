@@ -10,7 +10,7 @@ from typing import Self
 
 from service.errors import SourceError, UnknownResultError
 from service.model import Source
-from service.ports import StoredFile
+from service.ports import LISTING_LIMIT, Listing, StoredFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,17 @@ class MemoryObjects:
         await asyncio.sleep(0)
         found = self._found(Source(bucket, key))
         return Source(bucket, key, found.etag, version, len(found.body))
+
+    async def listing(
+        self, bucket: str, prefix: str, *, after: str = "", limit: int = LISTING_LIMIT
+    ) -> Listing:
+        """Up to `limit` objects whose keys begin with `prefix` and come behind `after`."""
+        await asyncio.sleep(0)
+        names = (key for where, key in self.stored if where == bucket and key.startswith(prefix))
+        keys = sorted((key for key in names if key.encode() > after.encode()), key=str.encode)
+        found = ((key, self.stored[bucket, key]) for key in keys[:limit])
+        sources = [Source(bucket, key, stored.etag, "", len(stored.body)) for key, stored in found]
+        return Listing(sources, sources[-1].key if len(keys) > limit else None)
 
     async def read(self, source: Source, start: int, length: int) -> bytes:
         """Bytes `start` to `start + length`, fewer at the end; SourceError if the etag changed."""

@@ -104,8 +104,8 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serve_agent() -> Iterator[HttpAgent]:
-    """An agent on a free port of 127.0.0.1."""
+def serve_agent(host: str = "127.0.0.1") -> Iterator[HttpAgent]:
+    """An agent on a free port of `host`."""
     made = HttpAgent()
 
     class Handler(BaseHTTPRequestHandler):
@@ -124,8 +124,8 @@ def serve_agent() -> Iterator[HttpAgent]:
         def log_message(self, *_: object) -> None:
             """The record is enough."""
 
-    server = _Server(("127.0.0.1", 0), Handler)
-    made.url = f"http://127.0.0.1:{server.server_port}"
+    server = _Server((host, 0), Handler)
+    made.url = f"http://{host}:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     yield made

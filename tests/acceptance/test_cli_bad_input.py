@@ -250,7 +250,7 @@ def test_aws_that_cannot_be_reached(cli: Cli) -> None:
     """A closed port: the address, and what to check: 2."""
     with socket.create_server(("127.0.0.1", 0)) as once:
         port = once.getsockname()[1]
-    commands = ["status up#x", "list", "submit in.csv --mapping up", "serve --roles worker", "setup"]
+    commands = ["status up#x", "list", "submit in.csv --mapping up", "setup"]
     url = f"http://127.0.0.1:{port}"
     check_all(cli, {"AWS_ENDPOINT_URL": url}, commands, url, "AWS_ENDPOINT_URL")
 
@@ -265,7 +265,7 @@ def test_credentials_that_aws_does_not_know(cli: Cli) -> None:
         check_all(
             cli,
             {"AWS_ENDPOINT_URL": url},
-            ["list", "serve"],
+            ["list"],
             "credentials",
             "security token",
             "AWS_ACCESS_KEY_ID",
@@ -279,7 +279,7 @@ def test_a_permission_that_is_missing(cli: Cli) -> None:
         check_all(
             cli,
             {"AWS_ENDPOINT_URL": url},
-            ["list", "serve"],
+            ["list"],
             "sqs:GetQueueUrl",
             "rowfleet-ingest",
             "not authorized",

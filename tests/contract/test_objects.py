@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from service.aws.clients import AwsOptions, open_clients
+from service.aws.clients import AwsOptions, Clients, open_clients
 from service.aws.provision import ResourceNames
 from service.aws.s3 import S3Objects
 from service.embedded import ACCESS_KEY, REGION, SECRET_KEY
-from service.errors import SourceError, UnknownResultError
+from service.errors import AccessError, SourceError, UnknownResultError
 from service.memory import MemoryObjects
-from service.ports import Objects, StoredFile, Upload
+from service.ports import Listing, Objects, StoredFile, Upload
 
 PART = 5 * 1024 * 1024
 
@@ -60,6 +60,36 @@ async def test_head_tells_size_and_unquoted_etag(kit: Kit) -> None:
     source = await kit.objects.head(kit.bucket, "one")
     assert (source.bucket, source.key, source.size, source.version) == (kit.bucket, "one", 5, "")
     assert source.etag == hashlib.md5(b"12345").hexdigest()
+
+
+async def test_listing_pages_through_a_prefix(kit: Kit) -> None:
+    """Objects under the prefix in the order of their keys, with size and etag, `limit` at a time."""
+    for key in ("c/b ü+&.yaml", "c/a.yaml", "c/sub/x.yaml", "other", "c", "c/z.yaml"):
+        await kit.put(key, key.encode())
+    first = await kit.objects.listing(kit.bucket, "c/", limit=2)
+    assert [source.key for source in first.sources] == ["c/a.yaml", "c/b ü+&.yaml"]
+    assert first.after == "c/b ü+&.yaml"
+    rest = await kit.objects.listing(kit.bucket, "c/", after=first.after, limit=2)
+    assert ([source.key for source in rest.sources], rest.after) == (["c/sub/x.yaml", "c/z.yaml"], None)
+    assert first.sources[0] == await kit.objects.head(kit.bucket, "c/a.yaml")
+    assert await kit.objects.read(first.sources[1], 0, 100) == "c/b ü+&.yaml".encode()
+
+
+async def test_listing_tells_a_changed_object_by_its_etag(kit: Kit) -> None:
+    """A new upload has another etag at once; a prefix with nothing in it lists nothing."""
+    assert (await kit.objects.listing(kit.bucket, "c/")) == Listing([], None)
+    await kit.put("c/a", b"1")
+    (old,) = (await kit.objects.listing(kit.bucket, "c/")).sources
+    await kit.put("c/a", b"2")
+    (new,) = (await kit.objects.listing(kit.bucket, "c/")).sources
+    assert old.etag != new.etag
+    assert (await kit.objects.listing(kit.bucket, "", limit=1)).after is None
+
+
+async def test_listing_a_bucket_that_is_not_there_names_it(clients: Clients, names: ResourceNames) -> None:
+    """On S3 a missing bucket is an error with a remedy, not an empty listing."""
+    with pytest.raises(AccessError, match=f"s3://{names.bucket}/config/ does not exist"):
+        await S3Objects(clients).listing(names.bucket, "config/")
 
 
 async def test_ranges(kit: Kit) -> None:

@@ -1,8 +1,11 @@
 """Settings from the environment."""
 
+from pathlib import Path
+
 import pytest
 
 from service.errors import SettingsError
+from service.model import Location
 from service.settings import Settings, describe, load_settings, user_environment
 
 
@@ -97,6 +100,27 @@ def test_the_environment_wins_over_dotenv_and_flags_over_both(monkeypatch, tmp_p
     assert origins["ROWFLEET_PREFIX"] == "flag --prefix"
     assert origins["ROWFLEET_LOG_LEVEL"] == "default"
     assert user_environment()["AGENT_URL"] == "http://file"
+
+
+def test_mappings_are_in_a_folder_or_in_a_bucket(monkeypatch):
+    """`s3://bucket/prefix` with or without a last slash; it is shown as it is meant."""
+    assert load_settings().mappings == Path("mappings")
+    for url in ("s3://b/config/mappings", "s3://b/config/mappings/"):
+        monkeypatch.setenv("ROWFLEET_MAPPINGS", url)
+        settings = load_settings()
+        assert settings.mappings == Location("b", "config/mappings/")
+        shown = {line.name: line.value for line in describe(settings)}
+        assert shown["ROWFLEET_MAPPINGS"] == "s3://b/config/mappings/"
+    assert load_settings({"mappings": "s3://b"}).mappings == Location("b", "")
+    assert load_settings({"mappings": "/srv/mappings"}).mappings == Path("/srv/mappings")
+
+
+@pytest.mark.parametrize("wrong", ["s3://", "s3:///mappings", "https://b/mappings"])
+def test_an_address_that_is_no_folder_is_refused(monkeypatch, wrong):
+    """The variable and what it has to look like."""
+    monkeypatch.setenv("ROWFLEET_SCHEMAS", wrong)
+    with pytest.raises(SettingsError, match=r"ROWFLEET_SCHEMAS: .* s3://bucket/prefix \(it is"):
+        load_settings()
 
 
 def test_every_setting_says_what_it_means():

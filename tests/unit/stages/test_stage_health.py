@@ -37,6 +37,17 @@ async def test_a_process_in_trouble_is_not_ready_and_says_why():
         assert (await get(f"{url}/readyz"))[0] == 200
 
 
+async def test_parts_that_are_no_roles_stand_beside_them():
+    """A broken mapping makes a process not ready too."""
+    parts = {"mappings": "a.yaml:2: unknown method"}
+    async with serve_health("127.0.0.1", 0, lambda: {"splitter": ""}, lambda: parts) as url:
+        status, body, _ = await get(f"{url}/readyz")
+        assert status == 503
+        assert body == '{"ready":false,"roles":{"splitter":"ok"},"mappings":"a.yaml:2: unknown method"}\n'
+        parts["mappings"] = ""
+        assert (await get(f"{url}/readyz"))[0] == 200
+
+
 async def test_a_taken_port_is_a_configuration_error():
     """The process says which setting to change, and does not start."""
     async with serve_health("127.0.0.1", 0, dict) as url:

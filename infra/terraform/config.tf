@@ -1,0 +1,35 @@
+# Mappings and schemas: an apply uploads what changed, and splitters load it without a restart. Runs that are
+# under way keep the version that they began with.
+
+locals {
+  config_folders = { for kind, folder in { mappings = var.mappings_dir, schemas = var.schemas_dir } : kind => folder if folder != null }
+  config_files = merge([
+    for kind, folder in local.config_folders : {
+      for name in fileset(folder, "*.{yaml,yml}") : "${kind}/${name}" => "${folder}/${name}"
+    }
+  ]...)
+
+  # A file that is no YAML is uploaded all the same: the service names the line, and keeps the last good version.
+  agent_timeouts_s = [
+    for name, path in local.config_files : try(tonumber(yamldecode(file(path)).execution.timeout_seconds), 60)
+    if startswith(name, "mappings/")
+  ]
+  longest_agent_timeout_s = ceil(max(0, local.agent_timeouts_s...))
+}
+
+resource "aws_s3_object" "config" {
+  # checkov:skip=CKV_AWS_186: encrypted like the bucket, by S3's key or by kms_key_arn
+  for_each = local.config_files
+
+  bucket       = aws_s3_bucket.data.id
+  key          = "config/${each.key}"
+  source       = each.value
+  source_hash  = filemd5(each.value)
+  content_type = "application/yaml"
+  tags         = local.tags
+
+  depends_on = [
+    aws_s3_bucket_versioning.data,
+    aws_s3_bucket_server_side_encryption_configuration.data,
+  ]
+}

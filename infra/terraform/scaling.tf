@@ -1,0 +1,191 @@
+# Workers from zero to max_tasks and back to zero, by backlog per task.
+#
+# Backlog is what is sent and not finished: visible messages and those in flight, because a worker holds
+# hundreds at a time. Three policies, each for what the others cannot do:
+#   wake   0 -> 1. Target tracking multiplies, and nothing times anything is nothing. It counts what splitters
+#          say they sent as well: SQS stops publishing the metrics of a queue that nobody used for six hours, and
+#          takes up to 15 minutes to begin again. It adds a task and never sets a number, so that a wrong alarm
+#          cannot shrink a fleet.
+#   track  1 -> max_tasks and back. Target tracking keeps backlog per running task at backlog_per_task: out by
+#          the ratio after three minutes, in slowly after fifteen. Running tasks are the samples of ECS's own CPU
+#          metric, one a task and minute, which costs nothing (Container Insights would).
+#   sleep  -> min_tasks, when nothing waits, is in flight or is delayed for ten minutes.
+# Taking a task away is safe at any time: a busy one is protected (ECS task protection), and one that is stopped
+# gives its rows back.
+
+locals {
+  scaled_service_id = local.autoscaling && var.image != null ? "service/${aws_ecs_cluster.main.name}/${aws_ecs_service.scaled["worker"].name}" : ""
+
+  rows_queue = { QueueName = "${var.prefix}-rows" }
+  worker_ecs = { ClusterName = var.prefix, ServiceName = "worker" }
+  sent_by    = { service = var.prefix, role = "splitter" }
+
+  scaling_metrics = {
+    visible  = { namespace = "AWS/SQS", name = "ApproximateNumberOfMessagesVisible", stat = "Maximum", dimensions = local.rows_queue }
+    inflight = { namespace = "AWS/SQS", name = "ApproximateNumberOfMessagesNotVisible", stat = "Maximum", dimensions = local.rows_queue }
+    delayed  = { namespace = "AWS/SQS", name = "ApproximateNumberOfMessagesDelayed", stat = "Maximum", dimensions = local.rows_queue }
+    sent     = { namespace = "rowfleet", name = "rows_sent", stat = "Sum", dimensions = local.sent_by }
+    running  = { namespace = "AWS/ECS", name = "CPUUtilization", stat = "SampleCount", dimensions = local.worker_ecs }
+  }
+
+  scaling_alarms = local.scaled_service_id == "" ? {} : {
+    wake = {
+      description = "rows wait and no worker runs"
+      uses        = ["visible", "sent", "running"]
+      expression  = "IF(FILL(running, 0) < 1, FILL(visible, 0) + FILL(sent, 0), 0)"
+      operator    = "GreaterThanThreshold"
+      period_s    = 300 # looked at every minute; a late sample of a task that runs is still among five
+      periods     = 1
+    }
+    sleep = {
+      description = "no rows are left, so workers stop (usual, no trouble)"
+      uses        = ["visible", "inflight", "delayed"]
+      expression  = "visible + inflight + delayed"
+      operator    = "LessThanOrEqualToThreshold"
+      period_s    = 60
+      periods     = 10
+    }
+  }
+}
+
+resource "aws_appautoscaling_target" "worker" {
+  count = local.scaled_service_id == "" ? 0 : 1
+
+  service_namespace  = "ecs"
+  resource_id        = local.scaled_service_id
+  scalable_dimension = "ecs:service:DesiredCount"
+  min_capacity       = var.worker.min_tasks
+  max_capacity       = var.worker.max_tasks
+  tags               = local.tags
+}
+
+resource "aws_appautoscaling_policy" "track" {
+  count = length(aws_appautoscaling_target.worker)
+
+  name               = "${var.prefix}-worker-track"
+  policy_type        = "TargetTrackingScaling"
+  service_namespace  = aws_appautoscaling_target.worker[0].service_namespace
+  resource_id        = aws_appautoscaling_target.worker[0].resource_id
+  scalable_dimension = aws_appautoscaling_target.worker[0].scalable_dimension
+
+  target_tracking_scaling_policy_configuration {
+    target_value       = var.worker.backlog_per_task
+    scale_out_cooldown = 60
+    scale_in_cooldown  = 120
+
+    customized_metric_specification {
+      dynamic "metrics" {
+        for_each = { for id in ["visible", "inflight", "running"] : id => local.scaling_metrics[id] }
+
+        content {
+          id          = metrics.key
+          return_data = false
+
+          metric_stat {
+            stat = metrics.value.stat
+
+            metric {
+              namespace   = metrics.value.namespace
+              metric_name = metrics.value.name
+
+              dynamic "dimensions" {
+                for_each = metrics.value.dimensions
+
+                content {
+                  name  = dimensions.key
+                  value = dimensions.value
+                }
+              }
+            }
+          }
+        }
+      }
+
+      metrics {
+        id          = "backlog_per_task"
+        label       = "unfinished rows for each running task"
+        expression  = "(visible + inflight) / running" # without a running task there is no value: wake's case
+        return_data = true
+      }
+    }
+  }
+}
+
+resource "aws_appautoscaling_policy" "wake" {
+  count = length(aws_appautoscaling_target.worker)
+
+  name               = "${var.prefix}-worker-wake"
+  policy_type        = "StepScaling"
+  service_namespace  = aws_appautoscaling_target.worker[0].service_namespace
+  resource_id        = aws_appautoscaling_target.worker[0].resource_id
+  scalable_dimension = aws_appautoscaling_target.worker[0].scalable_dimension
+
+  step_scaling_policy_configuration {
+    adjustment_type         = "ChangeInCapacity"
+    metric_aggregation_type = "Maximum"
+    cooldown                = 180 # a task needs a minute or two to be counted as running
+
+    step_adjustment {
+      metric_interval_lower_bound = 0
+      scaling_adjustment          = 1
+    }
+  }
+}
+
+resource "aws_appautoscaling_policy" "sleep" {
+  count = length(aws_appautoscaling_target.worker)
+
+  name               = "${var.prefix}-worker-sleep"
+  policy_type        = "StepScaling"
+  service_namespace  = aws_appautoscaling_target.worker[0].service_namespace
+  resource_id        = aws_appautoscaling_target.worker[0].resource_id
+  scalable_dimension = aws_appautoscaling_target.worker[0].scalable_dimension
+
+  step_scaling_policy_configuration {
+    adjustment_type         = "ExactCapacity"
+    metric_aggregation_type = "Maximum"
+    cooldown                = 60
+
+    step_adjustment {
+      metric_interval_upper_bound = 0
+      scaling_adjustment          = var.worker.min_tasks
+    }
+  }
+}
+
+resource "aws_cloudwatch_metric_alarm" "scaling" {
+  # checkov:skip=CKV_AWS_319: actions are on; the check does not follow for_each
+  for_each = local.scaling_alarms
+
+  alarm_name          = "${var.prefix}-worker-${each.key}"
+  alarm_description   = each.value.description
+  comparison_operator = each.value.operator
+  threshold           = 0
+  evaluation_periods  = each.value.periods
+  treat_missing_data  = "notBreaching" # nothing known: leave the fleet as it is
+  alarm_actions       = [each.key == "wake" ? aws_appautoscaling_policy.wake[0].arn : aws_appautoscaling_policy.sleep[0].arn]
+  tags                = local.tags
+
+  dynamic "metric_query" {
+    for_each = { for id in each.value.uses : id => local.scaling_metrics[id] }
+
+    content {
+      id = metric_query.key
+
+      metric {
+        namespace   = metric_query.value.namespace
+        metric_name = metric_query.value.name
+        dimensions  = metric_query.value.dimensions
+        stat        = metric_query.value.stat
+        period      = each.value.period_s
+      }
+    }
+  }
+
+  metric_query {
+    id          = "rows"
+    label       = each.value.description
+    expression  = each.value.expression
+    return_data = true
+  }
+}

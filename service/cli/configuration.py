@@ -1,0 +1,44 @@
+"""Mappings and schemas as commands read them: once, from folders or from a bucket, and all of them right."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from service.aws.clients import open_clients
+from service.aws.s3 import S3Objects
+from service.backend import aws_options
+from service.catalog import Sources, compiled
+from service.folders import Folders, ReadSources, unchanging
+from service.mapping import Catalog
+from service.settings import Settings
+
+
+def in_bucket(settings: Settings) -> bool:
+    """Whether mappings or schemas are in a bucket."""
+    return not (isinstance(settings.mappings, Path) and isinstance(settings.schemas, Path))
+
+
+def sources(settings: Settings) -> Sources:
+    """Every file. Raises MappingError where there is no folder of mappings, and what AWS refuses."""
+    return asyncio.run(_read(settings))
+
+
+def configuration(settings: Settings, *, splits: bool = True) -> tuple[ReadSources, Catalog]:
+    """What reads the files for new runs, and what is in them now. Raises MappingError.
+
+    Without a splitter nothing is read: a batch brings its mapping to the other roles. What is in a bucket is
+    read once, since an embedded endpoint has other buckets; a folder can be edited while the service runs.
+    """
+    if not splits:
+        return unchanging(Sources()), Catalog()
+    found = sources(settings)
+    again = Folders(settings.mappings, settings.schemas, None).read
+    return unchanging(found) if in_bucket(settings) else again, compiled(found)
+
+
+async def _read(settings: Settings) -> Sources:
+    if not in_bucket(settings):
+        return await Folders(settings.mappings, settings.schemas, None).read()
+    async with open_clients(aws_options(settings)) as clients:
+        return await Folders(settings.mappings, settings.schemas, S3Objects(clients)).read()

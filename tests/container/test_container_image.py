@@ -1,0 +1,116 @@
+"""What the image is, before anything runs in it."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from service import __version__
+from tests.container.engine import engine
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]  # the first test builds the images
+
+Once = Callable[..., tuple[int, str]]
+
+MAX_MB = 250
+"""Base image included; 199 MB when this was written."""
+
+STOPPED_EARLY = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "service.cli":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+sys.meta_path.insert(0, Finder())
+sys.argv = ["rowfleet", "--help"]
+from service.__main__ import main
+main()
+"""
+"""The command line, sent SIGTERM when it begins to import its commands."""
+
+
+@pytest.fixture
+def config(image: str) -> dict[str, Any]:
+    """The image's configuration."""
+    return dict(engine().images.get(image).attrs["Config"])
+
+
+def test_how_a_container_starts_and_ends(config: dict[str, Any]) -> None:
+    """All roles by default, by the command's own name, without a shell in between; SIGTERM ends it."""
+    assert (config["Entrypoint"], config["Cmd"]) == (["rowfleet"], ["serve"])
+    assert config["StopSignal"] == "SIGTERM"
+    assert config["Healthcheck"]["Test"] == ["CMD", "rowfleet", "healthcheck"]
+    assert list(config["ExposedPorts"]) == ["8080/tcp"]
+
+
+def test_labels_say_what_the_image_is(config: dict[str, Any]) -> None:
+    """Version and revision are those of the tree that it was built from."""
+    labels = {name.removeprefix("org.opencontainers.image."): text for name, text in config["Labels"].items()}
+    assert labels["version"] == __version__
+    assert re.fullmatch("[0-9a-f]{40}", labels["revision"])
+    assert labels["title"] == "rowfleet"
+    assert labels["base.name"]
+
+
+def test_nothing_of_the_builder_is_in_the_image(config: dict[str, Any], image: str) -> None:
+    """Neither pip's settings nor the addresses of package indexes, in the environment or in the history."""
+    history = " ".join(layer["CreatedBy"] for layer in engine().images.get(image).history())
+    assert "HEALTHCHECK" in history
+    assert "PIP_" not in history
+    assert not [variable for variable in config["Env"] if variable.startswith("PIP_")]
+
+
+def test_the_image_is_small(image: str) -> None:
+    """Whatever makes it larger has to be worth it."""
+    assert engine().images.get(image).attrs["Size"] < MAX_MB * 1_000_000
+
+
+def test_nothing_can_be_installed_or_built(once: Once) -> None:
+    """Compilers and pip stay behind."""
+    search = (
+        "import shutil, importlib.util as u; "
+        "print(u.find_spec('pip'), *map(shutil.which, ['pip', 'gcc', 'make']))"
+    )
+    for python in ("/opt/rowfleet/bin/python", "/usr/local/bin/python"):
+        assert once("-c", search, entrypoint=python) == (0, "None None None None\n")
+
+
+def test_the_user_is_nobody_and_owns_nothing(once: Once) -> None:
+    """A numeric user, which Kubernetes can tell from root, that can write nothing of the service."""
+    search = "id -u; find /opt /srv -writable -not -type l | head -3"
+    assert once("-c", search, entrypoint="sh") == (0, "10001\n")
+
+
+def test_bytecode_is_there(once: Once) -> None:
+    """Every module has been compiled: a container whose root is read-only would do it at each start."""
+    search = (
+        "import pathlib, importlib.util as u; "
+        "print([str(p) for p in pathlib.Path('/opt/rowfleet/lib').rglob('*.py') "
+        "if not pathlib.Path(u.cache_from_source(p)).exists()])"
+    )
+    assert once("-c", search, entrypoint="python") == (0, "[]\n")
+
+
+def test_the_shipped_mappings_are_there(once: Once) -> None:
+    """`check` finds mappings, schemas and samples in the working directory, and all is right."""
+    code, output = once("check")
+    assert code == 0, output
+    assert "all right" in output
+
+
+def test_a_stop_during_the_start_is_heard(once: Once) -> None:
+    """The first process of a container ignores signals without a handler: SIGTERM ends the imports too."""
+    code, output = once("-c", STOPPED_EARLY, entrypoint="python")
+    assert (code, output) == (143, "")
+
+
+def test_a_wrong_setting_ends_the_container_with_a_sentence(once: Once) -> None:
+    """Exit 2 and the variable by name; the health check says the same."""
+    for command in ("serve", "healthcheck"):
+        code, output = once(command, environment={"ROWFLEET_HEALTH__PRT": "1"})
+        assert code == 2, output
+        assert "did you mean ROWFLEET_HEALTH__PORT?" in output
+        assert "Traceback" not in output

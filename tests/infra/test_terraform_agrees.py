@@ -1,0 +1,96 @@
+"""What the module says of the service is what the service says of itself; `rowfleet setup` compares more."""
+
+import json
+import re
+
+import pytest
+
+from service.app import ROLES
+from service.aws.bucket import _NOTIFICATION, _RULE, _SUFFIX
+from service.aws.dynamodb import BY_STATUS, BY_TIMESTAMP
+from service.aws.provision import _DAY_S, _DLQ_RETENTION_S, _POLL_S, _RETENTION_S, QUEUES
+from service.settings import Settings, describe
+from service.telemetry import NAMESPACE
+from tests.infra.terraform import MODULE, ROOT
+
+SERVICE = "\n".join(path.read_text("utf-8") for path in sorted((ROOT / "service").rglob("*.py")))
+
+
+def text(name: str) -> str:
+    """One file of the module, its columns joined by single spaces."""
+    return re.sub(" +", " ", (MODULE / name).read_text("utf-8"))
+
+
+def test_every_setting_exists():
+    """The variables that tasks get are settings of the service, spelled as it spells them."""
+    known = {line.name for line in describe(Settings())}
+    tasks_and_command = text("service.tf") + text("outputs.tf")
+    named = set(re.findall(r"\bROWFLEET_[A-Z_]+\b", tasks_and_command)) - {"ROWFLEET_"}
+    assert named
+    assert named <= known
+
+
+def test_managed_settings_are_those_that_are_set():
+    """`settings` refuses just what the module sets itself, in its message as in its condition."""
+    managed = set(
+        re.findall(r'"([A-Z_]+)"', text("service.tf").split("managed_settings = [")[1].split("]")[0])
+    )
+    named = {
+        name.removeprefix("ROWFLEET_") for name in re.findall(r"\bROWFLEET_[A-Z_]+\b", text("service.tf"))
+    }
+    assert managed == named - {""}
+    message = re.search(r'"settings: (BUCKET.*) follow from', text("variables.tf"))
+    assert message is not None
+    assert set(re.split(", | and ", message[1])) == managed
+
+
+def test_every_role_is_played_once():
+    """Each role of the service is in the command of one ECS service, and in the dimension of its metrics."""
+    played = re.findall(r'^ roles = "([a-z,]+)"', text("service.tf"), re.MULTILINE)
+    assert sorted(",".join(played).split(",")) == sorted(ROLES)
+    roles = re.search(r"^ roles = \{(.*?)\}", text("alarms.tf"), re.MULTILINE)
+    assert roles is not None
+    assert set(re.findall(r'"([a-z+]+)"', roles[1])) == {"+".join(sorted(each.split(","))) for each in played}
+
+
+@pytest.mark.parametrize("file", ["alarms.tf", "dashboard.tf", "scaling.tf"])
+def test_metrics_are_written_by_the_service(file):
+    """Alarms, dashboard and scaling look at metrics that exist, in the service's namespace."""
+    body = text(file)
+    metrics = set(
+        re.findall(r'metric = "(\w+)"|"rowfleet", "(\w+)"|namespace = "rowfleet", name = "(\w+)"', body)
+    )
+    names = {name for found in metrics for name in found if name}
+    assert names
+    for name in names:
+        assert f'"{name}"' in SERVICE, name
+    assert set(re.findall(r'namespace = "([a-z]\w*)"', body)) <= {NAMESPACE, "ecs"}
+
+
+def test_queues_are_those_of_setup():
+    """Names, retention and long polls are what `rowfleet setup` would make."""
+    body = text("queues.tf")
+    assert f"queues = toset({json.dumps(list(QUEUES))})" in body
+    assert f"day_s = {_DAY_S}" in body
+    kept = [
+        int(days) * _DAY_S for days in re.findall(r"message_retention_seconds = (\d+) \* local.day_s", body)
+    ]
+    assert sorted(kept) == sorted([_RETENTION_S, _DLQ_RETENTION_S])
+    assert f"receive_wait_time_seconds = {_POLL_S}" in body
+
+
+def test_bucket_is_that_of_setup():
+    """The notification and the expiry of work/ have the names by which `rowfleet setup` finds them."""
+    body = text("storage.tf")
+    assert f'id = "{_NOTIFICATION}"' in body
+    assert f'filter_suffix = "{_SUFFIX}"' in body
+    assert f'filter_prefix = "{Settings().incoming_prefix}"' in body
+    assert f"{_RULE} = {{ prefix = " in body
+    assert f'id = "{_RULE}-uploads"' in body
+
+
+def test_indexes_are_those_that_are_read():
+    """The table has just the indexes that the service names, and the sweeper may query the one it reads."""
+    names = re.findall(r'global_secondary_index \{\s+name = "(\w+)"', text("table.tf"))
+    assert sorted(names) == sorted([BY_STATUS, BY_TIMESTAMP])
+    assert f"/index/{BY_STATUS}" in text("iam.tf")

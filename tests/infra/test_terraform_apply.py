@@ -1,0 +1,274 @@
+"""All that `terraform apply` promises, on an emulator that runs the real image: apply, drop, destroy."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from service.embedded import ACCESS_KEY, REGION, SECRET_KEY
+from tests.acceptance.support import HttpAgent, serve_agent
+from tests.infra.emulator import Emulator, bridge_address, build_image, docker, emulator, until
+from tests.infra.terraform import Terraform, require_terraform
+
+pytestmark = [pytest.mark.terraform, pytest.mark.docker, pytest.mark.timeout(900)]
+
+IMAGE = "rowfleet-infra:with-credentials"
+ENDPOINTS = (
+    "applicationautoscaling cloudwatch dynamodb ec2 ecr ecs iam kms logs s3 secretsmanager sns sqs ssm sts"
+)
+
+# What ministack forgets, so that a second plan would set it again. Nothing else may differ.
+FORGOTTEN = {
+    "aws_cloudwatch_metric_alarm": {
+        "actions_enabled",
+        "alarm_actions",
+        "alarm_description",
+        "datapoints_to_alarm",
+        "ok_actions",
+        "treat_missing_data",
+    },
+    "aws_ecs_service": {"availability_zone_rebalancing"},
+}
+
+MAPPING = """
+target: {{ type: tool, name: shout, invoke: http, url: "${{AGENT_URL}}" }}
+input_mapping: {{ column_mappings: {{ name: name }} }}
+output_mapping:
+  type: tool
+  extraction_methods:
+    - {{ method: direct, field_mappings: {{ {field}: "$.category" }} }}
+execution: {{ timeout_seconds: 40 }}
+"""
+
+MAIN = """
+variable "endpoint" {{ type = string }}
+
+provider "aws" {{
+  region                      = "{region}"
+  access_key                  = "{access_key}"
+  secret_key                  = "{secret_key}"
+  s3_use_path_style           = true
+  skip_credentials_validation = true
+  skip_metadata_api_check     = true
+
+  endpoints {{
+{endpoints}
+  }}
+}}
+
+resource "aws_secretsmanager_secret" "agent" {{
+  name                    = "{prefix}-agent"
+  recovery_window_in_days = 0
+}}
+
+resource "aws_secretsmanager_secret_version" "agent" {{
+  secret_id     = aws_secretsmanager_secret.agent.id
+  secret_string = jsonencode({{ url = "{agent}" }})
+}}
+
+module "rowfleet" {{
+  source = "./module"
+
+  prefix        = "{prefix}"
+  image         = "{image}"
+  worker        = {{ min_tasks = 2, max_tasks = 2 }} # of a fixed size: there is no autoscaling there
+  agent_secrets = {{ AGENT_URL = "${{aws_secretsmanager_secret_version.agent.arn}}:url::" }}
+  mappings_dir  = "${{path.root}}/mappings"
+  protect_data  = false
+}}
+
+output "cli_environment" {{
+  value = module.rowfleet.cli_environment
+}}
+
+output "bucket" {{
+  value = module.rowfleet.bucket
+}}
+"""
+
+
+class Times:
+    """What each phase took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time what the block does."""
+        started = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - started
+
+    def __str__(self) -> str:
+        lines = [f"  {name:<45} {seconds:6.1f} s" for name, seconds in self.seconds.items()]
+        return "\n".join(
+            ["", "apply, drop, destroy", *lines, f"  {'all':<45} {sum(self.seconds.values()):6.1f} s"]
+        )
+
+
+class Deployed:
+    """What was applied, as a user meets it: a bucket, and the command line."""
+
+    def __init__(self, aws: Emulator, terraform: Terraform) -> None:
+        self.aws = aws
+        self.terraform = terraform
+        self.s3 = aws.client("s3")
+        self.bucket = terraform.run("output", "-raw", "bucket")
+
+    def drop(self, name: str, rows: int) -> list[dict[str, str]]:
+        """Put a CSV where it starts a run, and wait for its manifest; the rows of its output."""
+        text = "name\n" + "".join(f"row {number}\n" for number in range(1, rows + 1))
+        self.s3.put_object(Bucket=self.bucket, Key=f"incoming/shout/{name}.csv", Body=text.encode())
+        before = set(self._manifests())
+        manifest = until(lambda: set(self._manifests()) - before, self.diagnosis).pop()
+        counts = json.loads(self._read(manifest))
+        failures = self._read(manifest.replace("manifest.json", "failures.csv")) if counts["failed"] else b""
+        assert (counts["total"], counts["succeeded"]) == (rows, rows), failures[:2000]
+        output = self._read(manifest.replace("manifest.json", "output.csv")).decode("utf-8-sig")
+        return list(csv.DictReader(io.StringIO(output)))
+
+    def _manifests(self) -> list[str]:
+        listed = self.s3.list_objects_v2(Bucket=self.bucket, Prefix="results/").get("Contents", [])
+        return [entry["Key"] for entry in listed if entry["Key"].endswith("/manifest.json")]
+
+    def _read(self, key: str) -> bytes:
+        body: bytes = self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        return body
+
+    def setup(self) -> list[str]:
+        """What `rowfleet setup` says of it, with the environment that the module hands out."""
+        exports = dict(
+            line.removeprefix("export ").split("=", 1)
+            for line in self.terraform.run("output", "-raw", "cli_environment").splitlines()
+        )
+        exports |= {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+        exports["AWS_ENDPOINT_URL"] = self.aws.url
+        done = subprocess.run(
+            [sys.executable, "-m", "service", "setup"],
+            env={**os.environ, **exports, "COLUMNS": "200"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    def diagnosis(self) -> str:
+        """The last words of the emulator and of every task."""
+        said = [self.aws.log.read_text("utf-8", "replace")[-3000:]]
+        for id_ in docker("ps", "--all", "--quiet", "--filter", "name=ministack-ecs-").split():
+            logs = subprocess.run(
+                ["docker", "logs", "--tail", "20", id_], capture_output=True, text=True, check=False
+            )
+            said.append(f"--- task {id_}\n{logs.stdout}{logs.stderr}")
+        return "\n".join(said)
+
+
+def write_root(folder: Path, prefix: str, agent: HttpAgent) -> None:
+    """The root module that a user would write, but for where AWS is."""
+    endpoints = "\n".join(f"    {name} = var.endpoint" for name in ENDPOINTS.split())
+    text = MAIN.format(
+        region=REGION,
+        access_key=ACCESS_KEY,
+        secret_key=SECRET_KEY,
+        endpoints=endpoints,
+        prefix=prefix,
+        image=IMAGE,
+        agent=agent.url,
+    )
+    (folder / "main.tf").write_text(text, "utf-8")
+    (folder / "mappings").mkdir()
+
+
+def write_mapping(folder: Path, field: str) -> None:
+    """A mapping whose output column is `field`."""
+    (folder / "mappings/shout.yaml").write_text(MAPPING.format(field=field), "utf-8")
+
+
+def remove_tasks(prefix: str) -> None:
+    """Containers of this test's cluster that a failure left behind."""
+    named = docker("ps", "--all", "--format", '{{.ID}} {{.Label "com.amazonaws.ecs.cluster"}}')
+    for line in named.splitlines():
+        id_, _, cluster = line.partition(" ")
+        if cluster.endswith(f"/{prefix}"):
+            docker("rm", "--force", id_)
+
+
+def left_over(aws: Emulator, prefix: str, bucket: str) -> list[Any]:
+    """What a destroy should have removed and did not."""
+    found: list[Any] = list(aws.client("sqs").list_queues(QueueNamePrefix=prefix).get("QueueUrls", []))
+    found += [name for name in aws.client("dynamodb").list_tables()["TableNames"] if name.startswith(prefix)]
+    with suppress(ClientError):
+        found.append(aws.client("s3").head_bucket(Bucket=bucket) and bucket)
+    return found
+
+
+def not_forgotten(changes: dict[str, set[str]]) -> dict[str, set[str]]:
+    """Changes beyond those that ministack's forgetting explains."""
+    left = {
+        address: attributes - FORGOTTEN.get(address.removeprefix("module.rowfleet.").split(".")[0], set())
+        for address, attributes in changes.items()
+    }
+    return {address: attributes for address, attributes in left.items() if attributes}
+
+
+def test_apply_drop_change_drop_destroy(copied, tmp_path, capsys):
+    """One apply runs the image: a CSV is finished, a changed mapping used, and a destroy leaves nothing."""
+    require_terraform()
+    address = bridge_address()
+    times, prefix = Times(), f"rf{uuid.uuid4().hex[:8]}"
+    with times.phase("image"):
+        build_image(IMAGE)
+    with serve_agent(address) as agent, emulator(address, tmp_path) as aws:
+        copied.rename(tmp_path / "module")
+        write_root(tmp_path, prefix, agent)
+        write_mapping(tmp_path, "shouted")
+        terraform = Terraform(tmp_path, {"TF_VAR_endpoint": aws.url})
+        try:
+            with times.phase("terraform init"):
+                terraform.init()
+            with times.phase("terraform apply"):
+                terraform.run("apply", "-auto-approve", "-input=false", "-no-color")
+            deployed = Deployed(aws, terraform)
+            with times.phase("a CSV dropped, 200 rows: to its manifest"):
+                rows = deployed.drop("first", 200)
+            assert [row["output_shouted"] for row in rows] == [f"ROW {number}" for number in range(1, 201)]
+
+            said = deployed.setup()
+            assert [
+                line for line in said if not line.endswith((": found", "updated MaximumMessageSize"))
+            ] == [f"bucket {deployed.bucket}: lifecycle found"]
+
+            with times.phase("second plan"):
+                changes = terraform.changes()
+            assert not_forgotten(changes) == {}
+
+            write_mapping(tmp_path, "loud")
+            with times.phase("terraform apply of a changed mapping"):
+                terraform.run("apply", "-auto-approve", "-input=false", "-no-color")
+            with times.phase("another CSV dropped, 50 rows"):
+                rows = deployed.drop("second", 50)
+            assert [row["output_loud"] for row in rows] == [f"ROW {number}" for number in range(1, 51)]
+            assert sorted(agent.names()) == sorted(
+                [f"row {number}" for number in range(1, 201)] + [f"row {number}" for number in range(1, 51)]
+            )
+
+            with times.phase("terraform destroy"):
+                terraform.run("destroy", "-auto-approve", "-input=false", "-no-color")
+            assert left_over(aws, prefix, deployed.bucket) == []
+        finally:
+            remove_tasks(prefix)
+            with capsys.disabled():
+                sys.stdout.write(f"{times}\n")

@@ -1,0 +1,93 @@
+"""`rowfleet healthcheck`: the container's question to its own process."""
+
+import asyncio
+import socket
+import subprocess
+import sys
+
+import pytest
+from aiohttp import web
+
+from service.errors import ConfigError
+from service.web.health import serve_health
+from service.web.probe import probe
+
+
+def port_of(url):
+    return int(url.rsplit(":", 1)[1])
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", ""])
+async def test_a_process_that_answers_is_alive_whatever_its_troubles(host):
+    """/livez counts and not /readyz; where the process listens on every address, this machine's is asked."""
+    async with serve_health("127.0.0.1", 0, lambda: {"worker": "access denied"}) as url:
+        assert await asyncio.to_thread(probe, host, port_of(url)) == ""
+
+
+async def test_a_port_that_nobody_listens_on():
+    """Said with the address that was asked."""
+    async with serve_health("127.0.0.1", 0, dict) as url:
+        port = port_of(url)
+    assert f"no answer on 127.0.0.1:{port}/livez: " in await asyncio.to_thread(probe, "127.0.0.1", port)
+
+
+def test_a_process_that_hangs_is_not_alive():
+    """A connection that is taken and never answered ends at the time-out."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        trouble = probe("127.0.0.1", port, timeout_s=0.05)
+    assert trouble == f"no answer on 127.0.0.1:{port}/livez: timed out"
+
+
+async def test_somebody_else_on_the_port_is_not_alive():
+    """An HTTP server that knows no /livez is told by its status."""
+    runner = web.AppRunner(web.Application())
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port = runner.addresses[0][1]
+        assert await asyncio.to_thread(probe, "127.0.0.1", port) == f"127.0.0.1:{port}/livez answers 404"
+    finally:
+        await runner.cleanup()
+
+
+def test_any_free_port_cannot_be_asked():
+    """The health port has to be fixed, and the error names its setting."""
+    with pytest.raises(ConfigError, match="ROWFLEET_HEALTH__PORT"):
+        probe("127.0.0.1", 0)
+
+
+async def run(tmp_path, *arguments, **env):
+    command = [sys.executable, "-m", "service", "healthcheck", *arguments]
+    done = await asyncio.to_thread(
+        subprocess.run, command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+async def test_the_command_exits_by_what_it_finds(tmp_path):
+    """0 and nothing to say, 1 with the trouble, 2 for wrong settings, in one line each."""
+    async with serve_health("127.0.0.1", 0, dict) as url:
+        port = str(port_of(url))
+        assert await run(tmp_path, ROWFLEET_HEALTH__PORT=port) == (0, "")
+    code, output = await run(tmp_path, ROWFLEET_HEALTH__PORT=port)
+    assert (code, output.count("\n")) == (1, 1)
+    assert output.startswith(f"rowfleet: no answer on 127.0.0.1:{port}/livez: ")
+    code, output = await run(tmp_path)
+    assert (code, output.count("\n")) == (2, 1)
+    assert "ROWFLEET_HEALTH__PORT" in output
+
+
+async def test_the_command_is_documented_like_the_others(tmp_path):
+    """`--help` says what its exit codes mean."""
+    code, output = await run(tmp_path, "--help")
+    assert code == 0
+    assert "/livez" in output
+
+
+def test_the_question_is_cheap():
+    """Asked twice a minute of a quarter of a CPU, it imports neither commands nor AWS clients."""
+    script = "import sys, service.__main__, service.web.probe; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert not {"service.cli", "aiobotocore", "aiohttp", "typer"} & set(done.stdout.split())
