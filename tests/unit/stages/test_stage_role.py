@@ -34,7 +34,7 @@ class Laboratory:
             self.clock,
             self.metrics,
         )
-        self.role = Role("worker", consumer, [self.need(name) for name in needs], self.clock)
+        self.role = Role("worker", [consumer], [self.need(name) for name in needs], self.clock)
 
     def need(self, name):
         """A need that is met unless it is in `missing`."""
@@ -119,7 +119,7 @@ async def test_a_role_that_waits_ends_at_once():
     never = asyncio.Event()
     role = Role(
         "worker",
-        Consumer(lab.queue, lab.handle, ConsumeLimits(), lab.clock, lab.metrics),
+        [Consumer(lab.queue, lab.handle, ConsumeLimits(), lab.clock, lab.metrics)],
         [never.wait],
         lab.clock,
     )
