@@ -14,6 +14,7 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import stamina.instrumentation
@@ -64,11 +65,14 @@ class Backend:
     metrics: Metrics
 
 
-def aws_options(settings: Settings) -> AwsOptions:
-    """Endpoint and region from settings, the standard variables or the profile. Raises ConfigError."""
+def aws_options(settings: Settings, region: str = "") -> AwsOptions:
+    """Endpoint and region from settings, the standard variables or the profile. Raises ConfigError.
+
+    A `region` that is given wins.
+    """
     aws = settings.aws
     environ = os.environ
-    region = aws.region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
+    region = region or aws.region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or ""
     region = region or AioSession().get_config_variable("region")
     if not region:
         raise ConfigError("no AWS region: give --region, or set AWS_REGION")
@@ -212,6 +216,8 @@ def agent_opener(
                 max_concurrency=mapping.execution.places(most),
                 max_reply_bytes=settings.http.max_reply_bytes,
                 search_path=str(Path.cwd()),
+                secret_ttl_s=settings.secrets.ttl_s,
+                aws=partial(aws_options, settings),
             ),
         )
 

@@ -147,6 +147,12 @@ class HttpSettings(_Section):
     max_reply_bytes: Count = Field(default=4 * 2**20, description="Largest reply of an agent")
 
 
+class SecretSettings(_Section):
+    """Secrets that targets name."""
+
+    ttl_s: Seconds = Field(default=300, description="A secret is read again after it was used this long")
+
+
 class Settings(BaseSettings):
     """Everything that can be set, with defaults that are right for production."""
 
@@ -191,6 +197,7 @@ class Settings(BaseSettings):
     aggregate: AggregateSettings = AggregateSettings()
     health: HealthSettings = HealthSettings()
     http: HttpSettings = HttpSettings()
+    secrets: SecretSettings = SecretSettings()
 
     @model_validator(mode="after")
     def _relations(self) -> Self:

@@ -133,6 +133,7 @@ class Worker:
                     extraction = target.mapping.extract(reply)
                 except (RowRejectedError, AgentRetryableError) as error:
                     failure = error
+                    self._metrics.count(f"agent_failures_{error.kind}")
                 else:
                     attempt = self._attempt(row, run, number, started)
                     return attempt.succeeded(extraction, provenance=run.batch.provenance)
@@ -163,12 +164,11 @@ class Worker:
             self._metrics.observe("agent_latency_ms", self._since(started))
 
     def _backoff(self, target: Target, attempt: int, error: RetryableError) -> float:
-        """Seconds before `attempt`: the agent's own wish, else exponential with full jitter above a half."""
+        """Seconds before `attempt`: the agent's own wish, else what the policy says."""
         policy = target.mapping.execution.retry
         if error.retry_after_s is not None:
             return min(error.retry_after_s, MAX_DELAY_S) + self._rng.uniform(0, policy.base_s)
-        longest = min(policy.cap_s, policy.base_s * 2.0 ** min(attempt - 2, 30))
-        return longest * self._rng.uniform(0.5, 1.0)
+        return self._rng.uniform(*policy.bounds_s(attempt))
 
     async def _send_again(self, row: RowMessage, batch: Batch, attempt: int, wait_s: float) -> None:
         """Put the row back with a delay and its next attempt; its present message is then deleted."""

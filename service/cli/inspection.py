@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from service import jsontext, render
-from service.agents.http import parse_body
+from service.agents.replies import parse_body
 from service.catalog import load_catalog
 from service.cli.checkup import check_folders
 from service.cli.console import EXIT_FAILED_ROWS, EXIT_USAGE, err, exit_with, out, print_json, print_line
