@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from service.agents.budget import ByteBudget
@@ -18,7 +19,7 @@ from service.agents.registry import open_agent
 from service.agents.surroundings import Surroundings
 from service.aggregator import AggregateLimits, Aggregator
 from service.aws.provision import QUEUES
-from service.backend import Backend
+from service.backend import Backend, aws_options
 from service.claims import Claims
 from service.consume import ConsumeLimits, Consumer, Delivery
 from service.deadletters import DeadLetterLimits, DeadLetters
@@ -58,6 +59,8 @@ def agent_opener(
                 max_reply_bytes=settings.http.max_reply_bytes,
                 replies=replies,
                 search_path=str(Path.cwd()),
+                secret_ttl_s=settings.secrets.ttl_s,
+                aws=partial(aws_options, settings),
             ),
         )
 

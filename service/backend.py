@@ -70,11 +70,14 @@ class Backend:
         return self.queues["aggregate"]
 
 
-def aws_options(settings: Settings) -> AwsOptions:
-    """Endpoint and region from settings, the standard variables or the profile. Raises ConfigError."""
+def aws_options(settings: Settings, region: str = "") -> AwsOptions:
+    """Endpoint and region from settings, the standard variables or the profile. Raises ConfigError.
+
+    A `region` that is given wins.
+    """
     aws = settings.aws
     environ = os.environ
-    region = aws.region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
+    region = region or aws.region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or ""
     region = region or AioSession().get_config_variable("region")
     if not region:
         raise ConfigError("no AWS region: give --region, or set AWS_REGION")

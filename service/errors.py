@@ -14,6 +14,8 @@
     │       ├── AgentTimeoutError
     │       ├── AgentThrottledError
     │       ├── AgentUnavailableError
+    │       │   └── AgentOutageError            nobody is served now, whatever the row
+    │       │       └── AgentCredentialsError   because of who asks
     │       └── ReplyPendingError   the reply says "not yet" (pending_if)
     ├── RowRejectedError            the row is committed FAILED with this text
     │   ├── BadRecordError          the record is ragged, undecodable or too large
@@ -103,6 +105,14 @@ class AgentThrottledError(AgentRetryableError):
 
 class AgentUnavailableError(AgentRetryableError):
     """The agent could not be reached or answered with a server error."""
+
+
+class AgentOutageError(AgentUnavailableError):
+    """The agent serves no row now: billing, DNS, a refused connection, a function that is not there."""
+
+
+class AgentCredentialsError(AgentOutageError):
+    """The agent refused the credentials or the permission (HTTP 401 and 403 and the like)."""
 
 
 class ReplyPendingError(AgentRetryableError):

@@ -27,7 +27,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from service import jsontext
-from service.agents.http import parse_body
+from service.agents.replies import parse_body
 from service.catalog import read_text
 from service.errors import RowfleetError
 from service.mapping import Catalog, Extractor

@@ -207,6 +207,12 @@ class HttpSettings(_Section):
     )
 
 
+class SecretSettings(_Section):
+    """Secrets that targets name."""
+
+    ttl_s: Seconds = Field(default=300, description="A secret is read again after it was used this long")
+
+
 class Settings(BaseSettings):
     """Everything that can be set, with defaults that are right for production."""
 
@@ -253,6 +259,7 @@ class Settings(BaseSettings):
     config: ConfigSettings = ConfigSettings()
     health: HealthSettings = HealthSettings()
     http: HttpSettings = HttpSettings()
+    secrets: SecretSettings = SecretSettings()
 
     @model_validator(mode="after")
     def _relations(self) -> Self:

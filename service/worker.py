@@ -197,6 +197,7 @@ class Worker:
                     extraction = target.mapping.extract(reply)
                 except (RowRejectedError, AgentRetryableError) as error:
                     failure = error
+                    self._metrics.count(f"agent_failures_{error.kind}")
                 else:
                     attempt = self._attempt(row, run, number, started)
                     return attempt.succeeded(extraction, provenance=run.batch.provenance)
@@ -232,7 +233,7 @@ class Worker:
             self._metrics.observe("agent_latency_ms", self._since(started))
 
     def _backoff(self, target: Target, attempt: int, error: RetryableError) -> float:
-        """Seconds before `attempt`: the agent's own wish, else exponential with full jitter above a half.
+        """Seconds before `attempt`: the agent's own wish, else what the policy says.
 
         Whole seconds, rounded up, for a row that goes back to its queue.
         """
@@ -240,8 +241,7 @@ class Worker:
         if error.retry_after_s is not None:
             wait_s = min(error.retry_after_s, MAX_DELAY_S) + self._rng.uniform(0, policy.base_s)
         else:
-            longest = min(policy.cap_s, policy.base_s * 2.0 ** min(attempt - 2, 30))
-            wait_s = longest * self._rng.uniform(0.5, 1.0)
+            wait_s = self._rng.uniform(*policy.bounds_s(attempt))
         is_short = wait_s <= self._limits.inline_wait_s
         return wait_s if is_short else min(MAX_DELAY_S, math.ceil(wait_s))
 

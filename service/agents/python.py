@@ -10,6 +10,7 @@ a row.
 | raises ValueError (also pydantic's ValidationError) | is rejected with its text |
 | raises something with `retry_after_s` | is throttled: again after that many seconds, or a back-off if None |
 | raises TimeoutError | timed out: again later |
+| raises ConnectionRefusedError or socket.gaierror | an outage: again later |
 | raises anything else | unavailable, "TypeError: ...": again later |
 | returns what is no JSON, or too much of it | is rejected |
 | takes longer than the time-out | timed out: again later |
@@ -28,6 +29,7 @@ import copy
 import difflib
 import importlib
 import inspect
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -39,6 +41,7 @@ from service.agents.retry_after import LONGEST_S
 from service.agents.substitute import Options
 from service.agents.surroundings import REPLY_LIMIT_SETTING, Surroundings
 from service.errors import (
+    AgentOutageError,
     AgentRejectedError,
     AgentRetryableError,
     AgentThrottledError,
@@ -210,6 +213,8 @@ class PythonAgent:
             return AgentThrottledError(text, retry_after_s=float(min(wait_s, LONGEST_S)) if known else None)
         if isinstance(error, TimeoutError):
             return AgentTimeoutError(text)
+        if isinstance(error, ConnectionRefusedError | socket.gaierror):
+            return AgentOutageError(text)
         if isinstance(error, ValueError):
             return AgentRejectedError(said or type(error).__name__)
         return AgentUnavailableError(text)

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
-from service.agents import http, python
+from service.agents import aws_lambda, bedrock, command, http, python, step_functions
 from service.agents.substitute import Options, resolve
 from service.agents.surroundings import Surroundings
+from service.agents.with_secrets import AgentWithSecrets
 from service.errors import ConfigError
 from service.model import Json
 from service.ports import Agent
 
 AGENTS: Mapping[str, Callable[[Options, Surroundings], Agent]] = MappingProxyType(
-    {"http": http.open_http, "python": python.open_python}
+    {
+        "http": http.open_http,
+        "lambda": aws_lambda.open_lambda,
+        "step_functions": step_functions.open_step_functions,
+        "bedrock": bedrock.open_bedrock,
+        "command": command.open_command,
+        "python": python.open_python,
+    }
 )
 """`invoke` in a mapping -> what opens such an agent."""
 
@@ -29,12 +38,17 @@ def open_agent(
     """Open the agent that a target describes; its connections are made at the first call.
 
     `name` is the target's, for messages. Raises ConfigError when `invoke` is not supported, an option is
-    unknown or malformed, a `${NAME}` is not in `environ`, or a function cannot be imported.
+    unknown or malformed, a `${NAME}` is not in `environ`, or a function cannot be imported; where the options
+    name secrets, what depends on those is found at the first call.
     """
     opener = AGENTS.get(invoke)
     if opener is None:
-        supported = ", ".join(sorted(AGENTS))
+        supported = ", ".join(AGENTS)
         raise ConfigError(
             f"target {name}: invoke: {invoke} is not supported by this version ({supported} are)"
         )
-    return opener(resolve(options, environ=environ, place=f"target {name}"), surroundings or Surroundings())
+    around = replace(surroundings or Surroundings(), environ=environ)
+    resolved = resolve(options, environ=environ, place=f"target {name}")
+    if resolved.secrets:
+        return AgentWithSecrets(opener, resolved, around)
+    return opener(resolved, around)

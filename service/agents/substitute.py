@@ -1,4 +1,4 @@
-"""`${NAME}` in a target's options: values from the environment that are used and never shown.
+"""`${NAME}` and `${secret:NAME}` in a target's options: values that are used and never shown.
 
 Errors and logs name an option as it stands in the file (`${AGENT_URL}/search`), and `Options.redact` turns
 a resolved value back into its name wherever the other side repeats it.
@@ -6,11 +6,15 @@ a resolved value back into its name wherever the other side repeats it.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from urllib.parse import quote
 
 from service.errors import ConfigError
+from service.mapping.problems import Flaw
+from service.mapping.references import SecretName
 from service.model import Json
 
 _REFERENCE = re.compile(r"\$\{([^}]*)\}")
@@ -20,15 +24,22 @@ _SECRET = "secret:"  # noqa: S105 -- the prefix, not a secret
 SHORTEST_REDACTED = 4
 """Shorter values (`GB`, `80`) are words of any text, and no secrets."""
 
+Lookup = Callable[[str, str], str]
+"""The value of a reference's inside, for a place in the mapping."""
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of a target, resolved. Its repr shows neither the values nor where they came from."""
+    """The options of a target, resolved. Its repr shows neither the values nor where they came from.
+
+    `secrets` are those that still stand as references, until `with_secrets` puts them in.
+    """
 
     place: str
     values: Mapping[str, Json] = field(repr=False)
     written: Mapping[str, Json] = field(repr=False)
     resolved: tuple[tuple[str, str], ...] = field(repr=False)
+    secrets: tuple[str, ...] = ()
 
     def expect(self, *known: str) -> None:
         """Refuse options that this way of invoking does not have."""
@@ -45,35 +56,47 @@ class Options:
             raise ConfigError(f"{self.place}: {name} must be a text that is not empty")
         return value.strip()
 
+    def optional(self, name: str) -> str:
+        """A string option that may be missing or empty: then it is ""."""
+        return self.text(name) if self.values.get(name) else ""
+
+    def table(self, name: str) -> dict[str, Json]:
+        """An option of keys and values, {} where it is missing; ConfigError where it is something else."""
+        value = self.values.get(name) or {}
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{self.place}: {name} must be name: value pairs")
+        return dict(value)
+
     def redact(self, text: str) -> str:
         """`text` with every resolved value replaced by its reference, longest first."""
         for reference, value in self.resolved:
             text = text.replace(value, reference)
         return text
 
+    def with_secrets(self, known: Mapping[str, str]) -> Options:
+        """The options with the secrets' values, by what stands behind `secret:`, in their places."""
+
+        def lookup(name: str, _at: str) -> str:
+            return known[name.removeprefix(_SECRET)] if name.startswith(_SECRET) else f"${{{name}}}"
+
+        values = {key: _walk(value, key, lookup) for key, value in self.values.items()}
+        found = {f"${{{_SECRET}{name}}}": value for name, value in known.items()}
+        return replace(self, values=values, resolved=_hidden(found, dict(self.resolved)), secrets=())
+
 
 def resolve(options: Mapping[str, Json], *, environ: Mapping[str, str], place: str) -> Options:
     """Put the environment's values into every string of `options`, keys left alone.
 
-    Raises ConfigError naming the variable and where it stands; never the value of another.
+    Secrets are collected, not fetched. Raises ConfigError naming the variable and where it stands; never the
+    value of another.
     """
     found: dict[str, str] = {}
-
-    def walk(value: Json, at: str) -> Json:
-        if isinstance(value, str):
-            return _REFERENCE.sub(lambda match: lookup(match[1], at), value)
-        if isinstance(value, Mapping):
-            return {key: walk(item, f"{at}.{key}") for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [walk(item, f"{at}[{index}]") for index, item in enumerate(value)]
-        return value
+    secrets: dict[str, None] = {}
 
     def lookup(name: str, at: str) -> str:
         if name.startswith(_SECRET):
-            raise ConfigError(
-                f"{at}: ${{{name}}}: secrets are not supported by this version yet "
-                f"(hint: put the value into an environment variable and write ${{NAME}})"
-            )
+            secrets[_secret(name.removeprefix(_SECRET), at)] = None
+            return f"${{{name}}}"
         if not _NAME.fullmatch(name):
             raise ConfigError(f"{at}: ${{{name}}} is no variable name (letters, digits and _)")
         if name not in environ:
@@ -81,7 +104,32 @@ def resolve(options: Mapping[str, Json], *, environ: Mapping[str, str], place: s
         found[f"${{{name}}}"] = environ[name]
         return environ[name]
 
-    values = {key: walk(value, f"{place}: {key}") for key, value in options.items()}
-    hidden = [(name, value) for name, value in found.items() if len(value) >= SHORTEST_REDACTED]
-    hidden.sort(key=lambda pair: -len(pair[1]))
-    return Options(place=place, values=values, written=dict(options), resolved=tuple(hidden))
+    values = {key: _walk(value, f"{place}: {key}", lookup) for key, value in options.items()}
+    return Options(place, values, dict(options), _hidden(found, {}), tuple(secrets))
+
+
+def _walk(value: Json, at: str, lookup: Lookup) -> Json:
+    if isinstance(value, str):
+        return _REFERENCE.sub(lambda match: lookup(match[1], at), value)
+    if isinstance(value, Mapping):
+        return {key: _walk(item, f"{at}.{key}", lookup) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_walk(item, f"{at}[{index}]", lookup) for index, item in enumerate(value)]
+    return value
+
+
+def _secret(text: str, at: str) -> str:
+    try:
+        SecretName.parse(text)
+    except Flaw as flaw:
+        raise ConfigError(f"{at}: {flaw.what} ({flaw.hint})") from None
+    return text
+
+
+def _hidden(found: Mapping[str, str], before: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Every reference with its value as it is, and as JSON and as a URL would repeat it; longest first."""
+    pairs = set(before.items())
+    for reference, value in found.items():
+        written = (value, value.strip(), json.dumps(value)[1:-1], quote(value, safe=""))
+        pairs |= {(reference, form) for form in written if len(form) >= SHORTEST_REDACTED}
+    return tuple(sorted(pairs, key=lambda pair: (-len(pair[1]), pair)))

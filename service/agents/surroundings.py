@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from service.agents.budget import ByteBudget
+from service.aws.clients import AwsOptions
+from service.errors import ConfigError
 
 MAX_REPLY_BYTES = 4 * 2**20
 """Longest reply taken unless set otherwise: ten times what a table item holds."""
@@ -14,22 +17,35 @@ MAX_REPLY_BYTES = 4 * 2**20
 REPLY_BUDGET_BYTES = 64 * 2**20
 """Large replies being read and parsed take no more than this together, unless set otherwise."""
 
+SECRET_TTL_S = 300.0
+"""How long a secret is used before it is read again, unless set otherwise."""
+
 REPLY_LIMIT_SETTING = "ROWFLEET_HTTP__MAX_REPLY_BYTES"
 """Named where a reply is too large."""
+
+
+def _no_aws(_region: str) -> AwsOptions:
+    raise ConfigError("no AWS region: give --region, or set AWS_REGION")
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """Limits and places.
 
-    `max_concurrency` bounds connections and threads; `max_reply_bytes` counts after decompression; large
-    replies that are being read and parsed share `replies`, whatever their number;
-    `search_path` is the folder in which the modules of Python functions are looked for first; `now` gives
-    seconds since 1970, to make sense of a date in `Retry-After`.
+    `max_concurrency` bounds connections, threads and child processes; `max_reply_bytes` counts after
+    decompression; large replies that are being read and parsed share `replies`, whatever their number;
+    `search_path` is the folder in which the modules of Python functions are looked for first; `environ` is
+    what references and AWS_ENDPOINT_URL_… are looked up in; `aws` says how AWS is reached in a region ("" for
+    the process's own), or raises ConfigError; `now` gives seconds since 1970, and `sleep` waits between
+    questions after a result.
     """
 
     max_concurrency: int = 50
     max_reply_bytes: int = MAX_REPLY_BYTES
     replies: ByteBudget = field(default_factory=lambda: ByteBudget(REPLY_BUDGET_BYTES))
     search_path: str = ""
+    secret_ttl_s: float = SECRET_TTL_S
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    aws: Callable[[str], AwsOptions] = _no_aws
     now: Callable[[], float] = time.time
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep

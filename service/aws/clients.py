@@ -34,6 +34,9 @@ _POLL_GRACE_S = 5.0
 _BACKOFF_S = 20.0
 """Longest single pause of botocore's standard retry mode."""
 
+_NO_READ_TIMEOUT_S = 86_400.0
+"""Where an answer may take as long as its caller waits."""
+
 _LARGE_BYTES = 1_000_000
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -98,6 +101,30 @@ async def open_clients(options: AwsOptions, on_call: OnCall | None = None) -> As
         except (BotoCoreError, ValueError) as error:
             raise _misconfigured(error, options) from error
         yield clients
+
+
+@asynccontextmanager
+async def open_client(options: AwsOptions, service: str) -> AsyncIterator[Any]:
+    """A client of any other service, for calls that the caller bounds in time and repeats himself.
+
+    Raises ConfigError.
+    """
+    once = AioConfig(
+        read_timeout=_NO_READ_TIMEOUT_S,
+        retries={"mode": "standard", "total_max_attempts": 1},
+        # an endpoint of one's own has no name for `sync-`, which StartSyncExecution puts before the host's
+        inject_host_prefix=options.endpoint_url is None,
+    )
+    try:
+        made = _create(_session(), service, options, _config(options).merge(once))
+        client = await made.__aenter__()
+    except (BotoCoreError, ValueError) as error:
+        raise _misconfigured(error, options) from error
+    client.meta.events.register("before-send", _stream_large_body)
+    try:
+        yield client
+    finally:
+        await client.__aexit__(None, None, None)
 
 
 def _session() -> AioSession:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from service import jsontext, render
-from service.agents.http import parse_body
+from service.agents.replies import parse_body
 from service.catalog import compiled
 from service.cli.checkup import check_sources
 from service.cli.configuration import sources

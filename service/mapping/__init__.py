@@ -4,6 +4,7 @@
     forms        which keys there are, their types  evaluation   the value of an expression's tree
     catalog      all files; names -> definitions    transforms   the registry of transforms (dates, patterns)
     definition   one run, as text and compiled      templates    Jinja that always ends
+    targets      a form per way to invoke
     inputs       a row -> the agent's input         envelope     any reply -> transcript
     schemas      an agent's own word on its output  methods      the registry of extraction methods
     types        the registry of a schema's types   guards       a reply that says no, or not yet
@@ -13,10 +14,11 @@ Pure: everything is compiled and checked when it is loaded, and the rest is data
 """
 
 from service.mapping.catalog import Catalog, check
-from service.mapping.definition import CsvOptions, Definition, Execution, RetryPolicy, RowMapping, Target
+from service.mapping.definition import CsvOptions, Definition, Execution, RetryPolicy, RowMapping
 from service.mapping.explain import Explained, FieldTrace, Tried
 from service.mapping.extraction import Extraction, Extractor
 from service.mapping.problems import Problem
+from service.mapping.targets import Target
 
 __all__ = [
     "Catalog",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -11,50 +10,51 @@ from service import jsontext
 from service.csvio import CsvReader
 from service.errors import CsvError, MappingError
 from service.mapping.extraction import Extraction, Extractor, compile_output
-from service.mapping.forms import CsvForm, ExecutionForm, HttpForm, PythonForm, RunForm, read_form
+from service.mapping.forms import CsvForm, ExecutionForm, RunForm, read_form
 from service.mapping.inputs import InputMapping, compile_input
-from service.mapping.problems import Path, Report, not_yet, raise_if_any, suggest
-from service.mapping.references import check_references
+from service.mapping.problems import Path, Report, raise_if_any
 from service.mapping.schemas import compile_schema
+from service.mapping.targets import Target, compile_target
 from service.model import Json
-
-_TARGETS: dict[str, type[HttpForm | PythonForm]] = {"http": HttpForm, "python": PythonForm}
-_LATER_TARGETS = frozenset({"lambda", "step_functions", "bedrock", "command"})
 
 _SCHEMA = "schema"
 """The key that a definition's text has beside those of a run definition's file."""
 
 _ORDERED = frozenset(
-    {"field_mappings", "paths", "column_mappings", "static_values", "transforms", "body", "headers"}
+    {
+        "field_mappings",
+        "paths",
+        "column_mappings",
+        "static_values",
+        "transforms",
+        "body",
+        "headers",
+        "parameters",
+    }
 )
 """Tables whose keys users invent: their order is the order of columns and fields, and part of the meaning."""
 
-_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_LEAST_SHARE = {"full": 0.0, "equal": 0.5, "none": 1.0}
 _AUTO = "auto"
 _DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "\\t": "\t"}
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """What is invoked for a row.
-
-    `options` are the other keys as they stand in the file, defaults included; `${NAME}` and
-    `${secret:NAME}` in them are for the caller to resolve.
-    """
-
-    type: str
-    name: str
-    invoke: str
-    options: dict[str, Json] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often a row is tried, and the bounds of the wait in between, in seconds."""
+    """How often a row is tried, and the bounds of the wait in between, in seconds.
+
+    `jitter` spreads the waits: `equal` over their upper half, `full` over all of them, `none` not at all.
+    """
 
     max_attempts: int = 4
     base_s: float = 0.5
     cap_s: float = 60.0
+    jitter: str = "equal"
+
+    def bounds_s(self, attempt: int) -> tuple[float, float]:
+        """The least and the greatest wait before `attempt`, which doubles from `base_s` up to `cap_s`."""
+        longest = min(self.cap_s, self.base_s * 2.0 ** min(attempt - 2, 30))
+        return longest * _LEAST_SHARE[self.jitter], longest
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,7 @@ def compile_run(
     form = read_form(RunForm, document, report, ())
     if not isinstance(document, dict):
         return None
-    target = _target(document.get("target"), report, ("target",)) if "target" in document else None
+    target = compile_target(document.get("target"), report, ("target",)) if "target" in document else None
     if form is None or target is None:
         return None
     inputs = compile_input(form.input_mapping, report, ("input_mapping",))
@@ -186,47 +186,11 @@ def compile_run(
     return RowMapping(name, digest, target, execution, _csv(form.csv, report, ("csv",)), inputs, extractor)
 
 
-def _target(value: Json, report: Report, path: Path) -> Target | None:
-    if not isinstance(value, dict):
-        return None  # the form of the run says so
-    invoke = value.get("invoke")
-    if not isinstance(invoke, str) or invoke not in _TARGETS:
-        supported = f"supported: {', '.join(_TARGETS)}"
-        if invoke in _LATER_TARGETS:
-            report.add((*path, "invoke"), not_yet(f"invoke: {invoke}"), supported)
-        else:
-            what = f"unknown invoke {invoke!r}" if "invoke" in value else "'target.invoke' is missing"
-            report.add((*path, "invoke"), what, suggest(str(invoke or ""), _TARGETS))
-        return None
-    form = read_form(_TARGETS[invoke], value, report, path)
-    if form is None:
-        return None
-    if isinstance(form, HttpForm):
-        _check_http(form, report, path)
-    options = form.model_dump(exclude={"type", "name", "invoke"})
-    for key, option in options.items():
-        with report.at((*path, key)):
-            check_references(option)
-    return Target(form.type, form.name, form.invoke, options)
-
-
-def _check_http(form: HttpForm, report: Report, path: Path) -> None:
-    if not form.url.startswith(("http://", "https://", "${")):
-        report.add((*path, "url"), f"{form.url!r} is no http:// or https:// address", "or ${NAME}")
-    for name, value in form.headers.items():
-        if _HEADER.fullmatch(name) is None or not value.isprintable():
-            report.add(
-                (*path, "headers", name),
-                f"header {name!r} cannot be sent",
-                "no line breaks, no blanks in names",
-            )
-
-
 def _execution(form: ExecutionForm, report: Report, path: Path) -> Execution:
     retry = form.retry_policy
     if retry.cap_seconds < retry.base_seconds:
         report.add((*path, "retry_policy", "cap_seconds"), "cap_seconds is less than base_seconds")
-    policy = RetryPolicy(retry.max_attempts, retry.base_seconds, retry.cap_seconds)
+    policy = RetryPolicy(retry.max_attempts, retry.base_seconds, retry.cap_seconds, retry.jitter)
     return Execution(
         form.max_concurrency,
         form.timeout_seconds,

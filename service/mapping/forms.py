@@ -22,26 +22,6 @@ class Form(BaseModel):
     """Keys that the language has and this version has not."""
 
 
-class HttpForm(Form):
-    """`invoke: http`."""
-
-    type: Literal["agent", "tool"] = "agent"
-    name: str = Name
-    invoke: Literal["http"]
-    url: str = Field(min_length=1)
-    method: Literal["POST", "PUT", "PATCH"] = "POST"
-    headers: dict[str, str] = {}
-
-
-class PythonForm(Form):
-    """`invoke: python`."""
-
-    type: Literal["agent", "tool"] = "agent"
-    name: str = Name
-    invoke: Literal["python"]
-    function: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")
-
-
 class InputForm(Form):
     """`input_mapping`. Transforms and templates are compiled later."""
 
@@ -69,6 +49,7 @@ class RetryForm(Form):
     max_attempts: int = Field(default=4, ge=1, le=1000)
     base_seconds: float = Field(default=0.5, gt=0, allow_inf_nan=False)
     cap_seconds: float = Field(default=60.0, gt=0, allow_inf_nan=False)
+    jitter: Literal["full", "equal", "none"] = "equal"
 
 
 class ExecutionForm(Form):

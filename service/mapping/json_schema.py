@@ -17,10 +17,10 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from service.mapping.definition import _TARGETS
 from service.mapping.forms import ExtractionForm, Form, PathForm, RunForm, SchemaFieldForm, SchemaForm
 from service.mapping.methods import _KINDS
 from service.mapping.schemas import _EXTRACTIONS
+from service.mapping.targets import FORMS
 from service.mapping.transforms import TRANSFORMS
 from service.mapping.types import TYPES
 
@@ -36,6 +36,11 @@ _TARGET = {
     "name": "Finds the extraction and the schema of this name.",
     "invoke": "How it is invoked.",
 }
+_AWS = {
+    **_TARGET,
+    "region": "Where it is, if not in the worker's region.",
+    "endpoint_url": "Its endpoint, if not the worker's.",
+}
 _DESCRIPTIONS: dict[str, dict[str, str]] = {
     "RunForm": {
         "target": "What is invoked for every row.",
@@ -46,9 +51,47 @@ _DESCRIPTIONS: dict[str, dict[str, str]] = {
     },
     "HttpForm": {
         **_TARGET,
-        "url": "http:// or https://; ${NAME} is taken from the environment, ${secret:NAME} from a secret.",
+        "url": "http:// or https://; ${NAME} is taken from the environment, ${secret:NAME} from a secret, "
+        "{{ name }} from the input.",
         "method": "The HTTP method.",
         "headers": "Sent with every request; ${NAME} and ${secret:NAME} are filled in.",
+    },
+    "ChatForm": {
+        **_TARGET,
+        "preset": "Whose interface the model is behind.",
+        "url": "The address, where it is not the provider's own.",
+        "headers": "Sent with every request, over those of the preset.",
+        "api_key": "For example ${secret:NAME}.",
+        "model": "The model's name.",
+        "system": "The system prompt.",
+        "parameters": "Further keys of the request, in the provider's words.",
+    },
+    "CommandForm": {
+        **_TARGET,
+        "command": "The program and its arguments; no shell is involved.",
+        "env": "Environment variables, over those of the worker.",
+        "directory": "Where it runs; the worker's folder if absent.",
+    },
+    "LambdaForm": {
+        **_AWS,
+        "function": "Name or ARN of the function.",
+        "qualifier": "A version or an alias.",
+    },
+    "StepFunctionsForm": {
+        **_AWS,
+        "state_machine": "ARN of the state machine, of a version or of an alias.",
+        "workflow": "The type of the state machine.",
+    },
+    "ConverseForm": {
+        **_AWS,
+        "model": "Id or ARN of the model or inference profile.",
+        "system": "The system prompt.",
+        "parameters": "Further members of Converse's request, such as inferenceConfig and toolConfig.",
+    },
+    "AgentCoreForm": {
+        **_AWS,
+        "agent_runtime": "ARN of the AgentCore runtime.",
+        "qualifier": "An endpoint of the runtime.",
     },
     "PythonForm": {
         **_TARGET,
@@ -74,6 +117,7 @@ _DESCRIPTIONS: dict[str, dict[str, str]] = {
         "max_attempts": "The first attempt counts.",
         "base_seconds": "The wait before the second attempt; doubled from then on.",
         "cap_seconds": "The longest wait.",
+        "jitter": "How waits are spread: over all of it, over its upper half, or not at all.",
     },
     "CsvForm": {
         "delimiter": "auto, or one of , ; tab |",
@@ -131,11 +175,12 @@ def json_schema(kind: str) -> Schema:
 
 def _mapping() -> Schema:
     method_forms = [form for form, _ in _KINDS.values()]
-    definitions = _definitions(RunForm, ExtractionForm, PathForm, *_TARGETS.values(), *method_forms)
+    target_forms = [form for forms in FORMS.values() for form in forms]
+    definitions = _definitions(RunForm, ExtractionForm, PathForm, *target_forms, *method_forms)
     definitions |= _methods(definitions)
     run, extraction = definitions.pop("RunForm"), definitions["ExtractionForm"]
     keys = run["properties"]
-    keys["target"] |= {"anyOf": [_ref(form.__name__) for form in _TARGETS.values()]}
+    keys["target"] |= {"anyOf": [_ref(form.__name__) for form in target_forms]}
     keys["output_mapping"] |= {"anyOf": [{"type": "string"}, _ref("ExtractionForm")]}
     _clear(keys["target"], "type", "additionalProperties")
     methods = extraction["properties"]["extraction_methods"]

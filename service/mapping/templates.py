@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Never
+from urllib.parse import quote
 
 from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, Undefined, meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -83,15 +84,19 @@ class Text:
         return "".join(parts)
 
 
-def compile_template(source: str) -> Text:
-    """Raises Flaw for syntax, and for what could run long or grow without bounds."""
+def compile_template(source: str, *, quoted: bool = False) -> Text:
+    """Raises Flaw for syntax, and for what could run long or grow without bounds.
+
+    With `quoted`, values are percent-encoded, so that none of them ends a segment or a parameter of a URL.
+    """
     try:
         tree = _ENVIRONMENT.parse(source)
         for node in tree.find_all(nodes.Node):
             _check(node)
         optional = _optional_names(tree)
         names = frozenset(meta.find_undeclared_variables(tree))
-        return Text(source, names - optional, names & optional, _ENVIRONMENT.from_string(source))
+        environment = _QUOTING if quoted else _ENVIRONMENT
+        return Text(source, names - optional, names & optional, environment.from_string(source))
     except TemplateSyntaxError as error:
         raise Flaw(f"template, line {error.lineno}: {error.message}") from None
     except RecursionError:
@@ -210,12 +215,16 @@ class _Environment(ImmutableSandboxedEnvironment):
         _no_calls()
 
 
-def _environment() -> _Environment:
+def _quoted(value: Json) -> str:
+    return quote(_shown(value), safe="")
+
+
+def _environment(finalize: Callable[[Json], str]) -> _Environment:
     environment = _Environment(
         undefined=StrictUndefined,
         autoescape=False,  # prompts and JSON values, not HTML
         keep_trailing_newline=True,
-        finalize=_shown,
+        finalize=finalize,
         cache_size=0,
     )
     own = {"replace": _replace, "join": _join, "tojson": jsontext.dumps}
@@ -224,4 +233,5 @@ def _environment() -> _Environment:
     return environment
 
 
-_ENVIRONMENT = _environment()
+_ENVIRONMENT = _environment(_shown)
+_QUOTING = _environment(_quoted)

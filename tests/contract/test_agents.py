@@ -1,11 +1,11 @@
-"""Every way to invoke an agent keeps the same promises: one suite over HTTP and Python functions."""
+"""Every way to invoke an agent keeps the same promises: one suite over all of them."""
 
 import asyncio
 import email.utils
 import sys
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager
 from decimal import Decimal
 
 import pytest
@@ -14,7 +14,6 @@ from aiohttp import web
 from service import jsontext
 from service.agents import open_agent
 from service.agents.python import invocation_id
-from service.agents.surroundings import Surroundings
 from service.errors import (
     AgentRejectedError,
     AgentThrottledError,
@@ -22,75 +21,13 @@ from service.errors import (
     AgentUnavailableError,
 )
 from service.ports import Agent, Invocation, Reply
-
-NOW = 1_760_000_000.0
-MAX_REPLY_BYTES = 10_000
-
-
-@dataclass
-class Seen:
-    """What the far side was asked, and the event that lets hanging calls go on."""
-
-    ids: list[str] = field(default_factory=list)
-    bodies: list[object] = field(default_factory=list)
-    running: int = 0
-    most_running: int = 0
-    started: asyncio.Event = field(default_factory=asyncio.Event)
-    release: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-async def hang(seen: Seen, expected: int = 1) -> None:
-    """Wait until `expected` calls run at once and somebody says go."""
-    seen.running += 1
-    seen.most_running = max(seen.most_running, seen.running)
-    if seen.running >= expected:
-        seen.started.set()
-    try:
-        await seen.release.wait()
-    finally:
-        seen.running -= 1
+from tests.contract.agent_stand_ins import MAX_REPLY_BYTES, NOW, SURROUNDINGS, Seen, stand_in
 
 
 class Throttled(Exception):  # noqa: N818
     def __init__(self, retry_after_s: float | None) -> None:
         super().__init__("slower, please")
         self.retry_after_s = retry_after_s
-
-
-async def http_agent(seen: Seen) -> AsyncIterator[Callable[[str], Agent]]:
-    async def handle(request: web.Request) -> web.StreamResponse:
-        seen.ids.append(request.headers["Idempotency-Key"])
-        body = jsontext.loads(await request.read())
-        seen.bodies.append(body)
-        what = request.match_info["what"]
-        if what.startswith("hang"):
-            await hang(seen, int(what.removeprefix("hang") or 1))
-        answers = {
-            "text": lambda: web.Response(text="plain words, no JSON: ü"),
-            "reject": lambda: web.Response(status=422, text="not a place: Atlantis"),
-            "throttle": lambda: web.Response(status=429, headers={"Retry-After": "7"}),
-            "throttle-unsaid": lambda: web.Response(status=429),
-            "error": lambda: web.Response(status=503, text="boom"),
-            "large": lambda: web.Response(text="x" * (MAX_REPLY_BYTES + 1)),
-        }
-        return answers.get(what, lambda: web.Response(text=jsontext.dumps({"got": body})))()
-
-    app = web.Application()
-    app.router.add_post("/{what}", handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.01)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    base = f"http://127.0.0.1:{runner.addresses[0][1]}"
-
-    def opened(what: str) -> Agent:
-        environ = {"BASE": base if what != "unreachable" else "http://127.0.0.1:1"}
-        return open_agent(
-            "http", {"url": "${BASE}/" + what}, name="a", environ=environ, surroundings=SURROUNDINGS
-        )
-
-    yield opened
-    seen.release.set()
-    await runner.cleanup()
 
 
 def behaviour(what: str) -> object:
@@ -106,6 +43,7 @@ def behaviour(what: str) -> object:
     return {"text": "plain words, no JSON: ü", "large": "x" * (MAX_REPLY_BYTES + 1)}.get(what)
 
 
+@asynccontextmanager
 async def python_agent(seen: Seen, *, in_thread: bool) -> AsyncIterator[Callable[[str], Agent]]:
     loop = asyncio.get_running_loop()
     module = types.ModuleType("contract_functions")
@@ -115,16 +53,13 @@ async def python_agent(seen: Seen, *, in_thread: bool) -> AsyncIterator[Callable
         async def answer(given: dict) -> object:
             seen.ids.append(invocation_id())
             seen.bodies.append(given)
-            if what.startswith("hang"):
-                await hang(seen, int(what.removeprefix("hang") or 1))
+            await seen.hang(what)
             return behaviour(what) or {"got": given}
 
         def answer_in_thread(given: dict) -> object:
             seen.ids.append(invocation_id())
             seen.bodies.append(given)
-            if what.startswith("hang"):
-                count = int(what.removeprefix("hang") or 1)
-                asyncio.run_coroutine_threadsafe(hang(seen, count), loop).result()
+            asyncio.run_coroutine_threadsafe(seen.hang(what), loop).result()
             return behaviour(what) or {"got": given}
 
         module.answer = answer_in_thread if in_thread else answer
@@ -134,9 +69,6 @@ async def python_agent(seen: Seen, *, in_thread: bool) -> AsyncIterator[Callable
     yield opened
     seen.release.set()
     del sys.modules[module.__name__]
-
-
-SURROUNDINGS = Surroundings(max_concurrency=8, max_reply_bytes=MAX_REPLY_BYTES, now=lambda: NOW)
 
 
 class Ask:
@@ -164,18 +96,24 @@ def seen() -> Seen:
     return Seen()
 
 
-@pytest.fixture(params=["http", "python thread", "python coroutine"])
+@pytest.fixture(
+    params=[
+        "http", "http secret", "lambda", "standard", "express", "agentcore", "command",
+        "python thread", "python coroutine",
+    ]
+)  # fmt: skip
 async def ask(request: pytest.FixtureRequest, seen: Seen) -> AsyncIterator[Ask]:
-    """The same questions to every kind of agent."""
-    if request.param == "http":
-        source = http_agent(seen)
+    """The same questions to every agent that answers as it is told; models are in test_agent_cells."""
+    way = request.param
+    if way.startswith("python"):
+        source = python_agent(seen, in_thread=way == "python thread")
     else:
-        source = python_agent(seen, in_thread=request.param == "python thread")
-    ask = Ask(await anext(source))
-    yield ask
-    seen.release.set()
-    await asyncio.wait_for(ask.close(), 5)
-    await anext(source, None)
+        source = stand_in(way, seen)
+    async with source as opened:
+        ask = Ask(opened)
+        yield ask
+        seen.release.set()
+        await asyncio.wait_for(ask.close(), 5)
 
 
 async def test_json_comes_back_as_it_went_out(ask: Ask) -> None:
@@ -237,7 +175,7 @@ async def test_the_time_out_holds(ask: Ask, seen: Seen) -> None:
 async def test_calls_run_at_the_same_time_up_to_the_limit(ask: Ask, seen: Seen) -> None:
     """Eight at once are under way together, and a ninth waits instead of failing."""
     async with asyncio.TaskGroup() as group:
-        calls = [group.create_task(ask("hang8", {"n": n})) for n in range(9)]
+        calls = [group.create_task(ask("hang8", {"n": n}, call_id=f"b#1/call_{n}")) for n in range(9)]
         await asyncio.wait_for(seen.started.wait(), 10)
         seen.release.set()
     assert sorted(call.result().body["got"]["n"] for call in calls) == list(range(9))

@@ -12,6 +12,8 @@ from service.agents import open_agent
 from service.agents.http import parse_body
 from service.agents.surroundings import Surroundings
 from service.errors import (
+    AgentCredentialsError,
+    AgentOutageError,
     AgentRejectedError,
     AgentRetryableError,
     AgentThrottledError,
@@ -67,7 +69,9 @@ def answering(**response: Any) -> Handle:
     ("status", "error"),
     [
         (400, AgentRejectedError),
-        (401, AgentRejectedError),
+        (401, AgentCredentialsError),
+        (402, AgentOutageError),
+        (403, AgentCredentialsError),
         (404, AgentRejectedError),
         (408, AgentUnavailableError),
         (413, AgentRejectedError),
@@ -79,7 +83,7 @@ def answering(**response: Any) -> Handle:
     ],
 )
 async def test_what_a_status_means(call: Call, status: int, error: type[Exception]) -> None:
-    """408, 425, 429 and 5xx are retried; other 4xx reject the row; all name the status."""
+    """408, 425, 429, 5xx and what is about credentials or money are retried; other 4xx reject the row."""
     with pytest.raises(error, match=f"HTTP {status}"):
         await call(answering(status=status))
 
@@ -326,7 +330,8 @@ async def test_resolved_values_are_shown_nowhere(call: Call) -> None:
         ({"url": "http://"}, "no address"),
         ({"url": "http://h:99999/"}, "no address"),
         ({"url": "${GONE}/x"}, "target broad: url: environment variable GONE is not set"),
-        ({"url": "${secret:TOKEN}"}, "secrets are not supported by this version yet"),
+        ({"url": "${secret:vault:TOKEN}"}, "no source 'vault' of secrets"),
+        ({"url": "${secret:#key}"}, "names no secret"),
         ({"url": "${TO KEN}"}, "no variable name"),
         (
             {"url": "http://h/", "headers": {"X": "${GONE}"}},
@@ -336,7 +341,9 @@ async def test_resolved_values_are_shown_nowhere(call: Call) -> None:
         ({"url": "http://h/", "headers": {"X Y": "a"}}, "holds characters"),
         ({"url": "http://h/", "headers": ["X"]}, "name: value pairs"),
         ({"url": "http://h/", "headers": {"X": [1]}}, r"headers\.X must be a text"),
-        ({"url": "http://h/", "method": "GET"}, "cannot carry an input"),
+        ({"url": "http://h/", "method": "TRACE"}, "none of POST"),
+        ({"url": "http://{{ host }}/"}, "no template of an address"),
+        ({"preset": "opnai", "model": "m"}, "unknown preset"),
         ({"url": "http://h/", "verb": "POST"}, r"unknown option 'verb' \(known: url"),
     ],
 )
@@ -350,9 +357,9 @@ def test_wrong_options_are_found_at_once(options: dict[str, Any], says: str) -> 
 def test_a_way_to_invoke_that_does_not_exist() -> None:
     """The message names those that do."""
     with pytest.raises(
-        ConfigError, match=r"invoke: lambda is not supported by this version \(http, python are\)"
+        ConfigError, match=r"invoke: fax is not supported by this version \(http, lambda, .*python are\)"
     ):
-        open_agent("lambda", {}, name="a", environ={})
+        open_agent("fax", {}, name="a", environ={})
 
 
 async def test_a_url_from_the_environment_that_is_wrong_is_not_repeated() -> None:

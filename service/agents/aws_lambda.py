@@ -1,0 +1,77 @@
+"""`invoke: lambda`: a function of AWS Lambda, invoked and waited for.
+
+The input is the event, as JSON. The invocation's id is in the client context, as `custom.invocation_id`
+(`context.client_context.custom` in Python): the same for every attempt at a row. An exception of the
+function is classed by its name (`failures`), as is a time-out of Lambda's own.
+"""
+
+from __future__ import annotations
+
+import base64
+
+from service import jsontext
+from service.agents import aws
+from service.agents.failures import failure
+from service.agents.refusals import AgentError
+from service.agents.replies import CHUNK_BYTES, encode_input, parse_body, read_bounded
+from service.agents.substitute import Options
+from service.agents.surroundings import Surroundings
+from service.errors import AgentRejectedError
+from service.model import Json
+from service.ports import Agent, Invocation, Reply
+
+PAYLOAD_BYTES = 6_291_456
+"""Largest event of a synchronous invocation (Lambda quota: 6 MB; so much for the reply as well)."""
+
+
+def open_lambda(options: Options, surroundings: Surroundings) -> Agent:
+    """Check the options; no connection is made. Raises ConfigError."""
+    options.expect("function", "qualifier", *aws.OPTIONS)
+    return LambdaAgent(options, surroundings)
+
+
+class LambdaAgent:
+    """A Lambda function as an agent."""
+
+    def __init__(self, options: Options, surroundings: Surroundings) -> None:
+        self._service = aws.AwsService("lambda", options, surroundings)
+        self._shown = f"lambda {options.written['function']}"
+        self._limit = surroundings.max_reply_bytes
+        self._redact = options.redact
+        qualifier = options.optional("qualifier")
+        self._target = {"FunctionName": options.text("function")} | (
+            {"Qualifier": qualifier} if qualifier else {}
+        )
+
+    async def invoke(self, invocation: Invocation) -> Reply:
+        """Invoke, and return what the function returned."""
+        payload = encode_input(invocation.body)
+        if len(payload) > PAYLOAD_BYTES:
+            raise AgentRejectedError(
+                f"{self._shown}: the input has {len(payload):,} bytes, Lambda takes {PAYLOAD_BYTES:,} "
+                "(hint: map fewer columns, or put the large part into S3 and send its address)"
+            )
+        context = jsontext.dumps({"custom": {"invocation_id": invocation.id}})
+        async with self._service.call(invocation.timeout_s, self._shown) as client:
+            answer = await client.invoke(
+                **self._target,
+                InvocationType="RequestResponse",
+                ClientContext=base64.b64encode(context.encode()).decode(),
+                Payload=payload,
+            )
+            chunks = answer["Payload"].iter_chunks(CHUNK_BYTES)
+            data = await read_bounded(chunks, self._limit, self._shown)
+        body = parse_body(data, None)
+        if "FunctionError" in answer:
+            raise self._failed(body)
+        return Reply(body=body, size=len(data))
+
+    async def close(self) -> None:
+        """Close the connections; calls under way end as unavailable."""
+        await self._service.close()
+
+    def _failed(self, body: Json) -> AgentError:
+        """The exception that the function ended with: `{errorType, errorMessage, stackTrace}`."""
+        said = body if isinstance(body, dict) else {"errorMessage": body}
+        kind = str(said.get("errorType") or "FunctionError")
+        return failure(kind, self._redact(str(said.get("errorMessage") or "")), self._shown)

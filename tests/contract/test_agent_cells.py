@@ -1,0 +1,220 @@
+"""Every way to invoke, and everything that can happen: one cell, one test.
+
+The far sides answer as the services document (`agent_stand_ins` names the references).
+"""
+
+import asyncio
+import sys
+import types
+
+import pytest
+
+from service.agents import open_agent
+from service.errors import (
+    AgentCredentialsError,
+    AgentOutageError,
+    AgentRejectedError,
+    AgentThrottledError,
+    AgentTimeoutError,
+)
+from service.mapping.envelope import normalise
+from service.ports import Invocation
+from tests.contract.agent_stand_ins import (
+    MAX_REPLY_BYTES,
+    SURROUNDINGS,
+    FarSide,
+    Seen,
+    served,
+    stand_in,
+    target,
+)
+
+WAYS = [
+    "http", "http stream", "http secret", "openai", "anthropic", "lambda", "standard", "express", "converse",
+    "agentcore", "command",
+]  # fmt: skip
+CELLS = {
+    "success": ("text", None),
+    "time-out": ("hang", AgentTimeoutError),
+    "throttle": ("throttle", AgentThrottledError),
+    "refusal": ("reject", AgentRejectedError),
+    "bad reply": ("large", AgentRejectedError),
+    "credentials": ("denied", AgentCredentialsError),
+    "unavailable": ("unreachable", AgentOutageError),
+}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_cell(way: str, cell: str) -> None:
+    """Each way answers, times out, is throttled for 7 s, refuses, says too much, and is not there, alike."""
+    what, error = CELLS[cell]
+    seen = Seen()
+    async with stand_in(way, seen) as opened:
+        agent = opened(what)
+        call = Invocation("b#1/row_1", {"a": 1}, timeout_s=0.3 if what == "hang" else 30)
+        if error is None:
+            reply = await agent.invoke(call)
+            assert "plain words, no JSON: ü" in str(reply.body)
+            assert 0 < reply.size <= MAX_REPLY_BYTES
+        else:
+            with pytest.raises(error) as raised:
+                await agent.invoke(call)
+            assert type(raised.value) is error
+            assert getattr(raised.value, "retry_after_s", None) == (7 if what == "throttle" else None)
+        await agent.close()
+
+
+@pytest.mark.parametrize(
+    ("raised", "error"),
+    [
+        (None, None),
+        (TimeoutError(), AgentTimeoutError),
+        (type("Busy", (Exception,), {"retry_after_s": 7})(), AgentThrottledError),
+        (ValueError("no"), AgentRejectedError),
+        (ConnectionRefusedError("nobody there"), AgentOutageError),
+    ],
+)
+async def test_a_cell_of_python(raised: Exception | None, error: type[Exception] | None) -> None:
+    """A function says by what it raises what the others say by their protocols."""
+    module = sys.modules["cell_functions"] = types.ModuleType("cell_functions")
+
+    def answer(_given: object) -> object:
+        if raised is not None:
+            raise raised
+        return {"ok": True}
+
+    module.answer = answer
+    agent = open_agent("python", {"function": "cell_functions:answer"}, name="a", environ={})
+    call = Invocation("b#1/row_1", {})
+    if error is None:
+        assert (await agent.invoke(call)).body == {"ok": True}
+    else:
+        with pytest.raises(error) as caught:
+            await agent.invoke(call)
+        assert type(caught.value) is error
+    await agent.close()
+    del sys.modules["cell_functions"]
+
+
+@pytest.mark.parametrize("way", ["openai", "anthropic", "converse"])
+async def test_what_a_model_says_is_found_in_its_envelope(way: str) -> None:
+    """The replies of models are those that the mapping language reads: final text and all."""
+    async with stand_in(way, Seen()) as opened:
+        agent = opened("text")
+        reply = await agent.invoke(Invocation("b#1/row_1", {"prompt": "say it"}))
+        assert normalise(reply.body).text == "plain words, no JSON: ü"
+        await agent.close()
+
+
+ASKED = {"role": "user", "content": "why?"}
+
+
+@pytest.mark.parametrize(
+    ("way", "parameters", "sent"),
+    [
+        (
+            "openai",
+            {"temperature": 0},
+            {"messages": [{"role": "system", "content": "be brief"}, ASKED], "model": "m"},
+        ),
+        (
+            "anthropic",
+            {"temperature": 0},
+            {"messages": [ASKED], "model": "m", "system": "be brief", "max_tokens": 4096},
+        ),
+        (
+            "converse",
+            {"inferenceConfig": {"temperature": 0}},
+            {
+                "messages": [{"role": "user", "content": [{"text": "why?"}]}],
+                "system": [{"text": "be brief"}],
+                "requestMetadata": {"invocation_id": "b#1/row_1"},
+            },
+        ),
+    ],
+)
+async def test_what_a_model_is_sent(way: str, parameters: dict, sent: dict) -> None:
+    """The template's text as the user's message, with system prompt and parameters around it."""
+    seen = Seen()
+    async with served(FarSide(seen)) as base:
+        invoke, options = target(way, "text", base)
+        options |= {"system": "be brief", "parameters": parameters}
+        agent = open_agent(invoke, options, name="a", environ={}, surroundings=SURROUNDINGS)
+        await agent.invoke(Invocation("b#1/row_1", {"prompt": "why?", "other": 1}))
+        await agent.close()
+    assert seen.bodies == [sent | parameters]
+
+
+async def test_a_standard_execution_is_found_again_and_not_started_twice() -> None:
+    """After a time-out the next attempt waits for the execution that runs; the service started one."""
+    seen = Seen()
+    async with stand_in("standard", seen) as opened:
+        agent = opened("hang")
+        with pytest.raises(AgentTimeoutError):
+            await agent.invoke(Invocation("b#1/row_1", {"a": 1}, attempt=1, timeout_s=0.3))
+        await asyncio.wait_for(seen.started.wait(), 10)
+        seen.release.set()
+        reply = await agent.invoke(Invocation("b#1/row_1", {"a": 1}, attempt=2))
+        again = await agent.invoke(Invocation("b#1/row_1", {"a": 1}, attempt=1))
+        assert reply.body == again.body == {"got": {"a": 1}}
+        assert len(seen.bodies) == 1
+        await agent.close()
+
+
+async def test_a_failed_execution_is_followed_by_one_of_the_next_number() -> None:
+    """Each attempt may cost one execution, and a repeated first attempt reports the failure it left."""
+    seen = Seen()
+    async with stand_in("standard", seen) as opened:
+        agent = opened("error")
+        for attempt, started in ((1, 1), (1, 1), (2, 2), (2, 2), (3, 3)):
+            with pytest.raises(Exception, match="RuntimeError: boom"):
+                await agent.invoke(Invocation("b#1/row_1", {"a": 1}, attempt=attempt))
+            assert len(seen.bodies) == started
+        await agent.close()
+
+
+async def test_an_execution_is_asked_after_ever_more_rarely() -> None:
+    """Waits grow from a quarter of a second to twenty, with at most ten questions a second for all rows."""
+    seen = Seen()
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 40:
+            seen.release.set()
+        await asyncio.sleep(0)
+
+    async with stand_in("standard", seen, sleep=sleep) as opened:
+        agent = opened("hang")
+        await agent.invoke(Invocation("b#1/row_1", {"a": 1}))
+        await agent.close()
+    growing = [wait for wait in waits if wait != 0.1]
+    assert waits.count(0.1) == len(growing)
+    assert growing[:3] == [0.25, 0.375, 0.5625]
+    assert growing == sorted(growing)
+    assert max(growing) == 20
+
+
+@pytest.mark.parametrize(
+    ("way", "size", "says"),
+    [
+        ("lambda", 6_291_456, "Lambda takes 6,291,456"),
+        ("standard", 262_144, "an execution takes 262,144"),
+        ("express", 262_144, "an execution takes 262,144"),
+    ],
+)
+async def test_an_input_that_the_service_does_not_take_is_refused_in_words(
+    way: str, size: int, says: str
+) -> None:
+    """One byte too many is said before anything is sent, with the limit; the largest input goes out."""
+    seen = Seen()
+    async with stand_in(way, seen) as opened:
+        agent = opened("text")
+        with pytest.raises(AgentRejectedError, match=says):
+            await agent.invoke(Invocation("b#1/row_1", "x" * (size - 1)))
+        assert seen.bodies == []
+        if way != "lambda":
+            await agent.invoke(Invocation("b#1/row_1", "x" * (size - 2)))
+            assert len(seen.bodies) == 1
+        await agent.close()

@@ -1,0 +1,232 @@
+"""Agents and secrets behind AWS, over the real protocol against the embedded endpoint.
+
+ministack runs Lambda functions and Step Functions for real. Where it is not faithful, `test_agent_cells` has
+local servers that answer as documented: it calls every exception of a function Runtime.HandlerError and
+passes no client context on to it, answers StartExecution of a running execution with ExecutionAlreadyExists
+even for the same input, gives canned replies for Converse and an echo for AgentCore, and throttles nothing
+but a function whose reserved concurrency is 0.
+"""
+
+import io
+import json
+import uuid
+import zipfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from service.agents import open_agent
+from service.agents.surroundings import Surroundings
+from service.aws.clients import AwsOptions, open_client
+from service.errors import (
+    AgentOutageError,
+    AgentRejectedError,
+    AgentThrottledError,
+    AgentTimeoutError,
+    AgentUnavailableError,
+)
+from service.mapping.envelope import normalise
+from service.ports import Agent, Invocation, Reply
+
+ROLE = "arn:aws:iam::000000000000:role/any"
+
+HANDLER = """
+import threading
+def handler(event, context):
+    match event.get("do"):
+        case "reject": raise ValueError("not a place: Atlantis")
+        case "fail": raise RuntimeError("boom")
+        case "hang": threading.Event().wait(30)
+    return {"got": event}
+"""
+
+
+@dataclass
+class Aws:
+    """Clients to set things up with, and agents on the same endpoint."""
+
+    options: AwsOptions
+    stack: AsyncExitStack
+
+    async def client(self, service: str) -> Any:
+        """A client of ours, closed at the end."""
+        return await self.stack.enter_async_context(open_client(self.options, service))
+
+    def agent(self, invoke: str, **options: object) -> Agent:
+        """An agent, closed at the end."""
+        around = Surroundings(aws=lambda _region: self.options)
+        made = open_agent(invoke, options, name="a", environ={}, surroundings=around)
+        self.stack.push_async_callback(made.close)
+        return made
+
+    async def function(self, timeout_s: int = 20) -> str:
+        """The name of a new Lambda function."""
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as file:
+            file.writestr("index.py", HANDLER)
+        name = f"f-{uuid.uuid4().hex[:8]}"
+        await (await self.client("lambda")).create_function(
+            FunctionName=name, Runtime="python3.11", Role=ROLE, Handler="index.handler",
+            Code={"ZipFile": packed.getvalue()}, Timeout=timeout_s,
+        )  # fmt: skip
+        return name
+
+    async def machine(self, state: dict, kind: str = "STANDARD") -> str:
+        """The ARN of a new state machine of one state."""
+        definition = {"StartAt": "Only", "States": {"Only": state}}
+        made = await (await self.client("stepfunctions")).create_state_machine(
+            name=f"m-{uuid.uuid4().hex[:8]}", definition=json.dumps(definition), roleArn=ROLE, type=kind
+        )
+        return str(made["stateMachineArn"])
+
+
+@pytest.fixture
+async def aws(aws_options: AwsOptions) -> AsyncIterator[Aws]:
+    async with AsyncExitStack() as stack:
+        yield Aws(aws_options, stack)
+
+
+async def ask(agent: Agent, body: object, timeout_s: float = 60, attempt: int = 1) -> Reply:
+    return await agent.invoke(Invocation("b#1/row_1", body, attempt, timeout_s))
+
+
+async def test_a_lambda_function(aws: Aws) -> None:
+    """It gets the input, and gives its result or the text of what it raises; also a version of it."""
+    name = await aws.function()
+    agent = aws.agent("lambda", function=name)
+    assert (await ask(agent, {"a": "é"})).body == {"got": {"a": "é"}}
+    with pytest.raises(AgentUnavailableError, match="not a place: Atlantis"):
+        await ask(agent, {"do": "reject"})
+    with pytest.raises(AgentUnavailableError, match="boom"):
+        await ask(agent, {"do": "fail"})
+    version = (await (await aws.client("lambda")).publish_version(FunctionName=name))["Version"]
+    assert (await ask(aws.agent("lambda", function=name, qualifier=version), {})).body["got"] == {}
+    with pytest.raises(AgentOutageError, match="ResourceNotFoundException"):
+        await ask(aws.agent("lambda", function="nosuch"), {})
+
+
+async def test_a_lambda_function_that_takes_too_long(aws: Aws) -> None:
+    """Lambda's own time-out is one."""
+    agent = aws.agent("lambda", function=await aws.function(timeout_s=1))
+    with pytest.raises(AgentTimeoutError):
+        await ask(agent, {"do": "hang"})
+
+
+async def test_a_lambda_function_without_concurrency_throttles(aws: Aws) -> None:
+    """TooManyRequestsException is a throttle."""
+    name = await aws.function()
+    await (await aws.client("lambda")).put_function_concurrency(
+        FunctionName=name, ReservedConcurrentExecutions=0
+    )
+    with pytest.raises(AgentThrottledError):
+        await ask(aws.agent("lambda", function=name), {})
+
+
+async def test_a_standard_workflow(aws: Aws) -> None:
+    """Started, waited for, and found again instead of started again."""
+    machine = await aws.machine({"Type": "Pass", "Result": {"category": "X"}, "End": True})
+    agent = aws.agent("step_functions", state_machine=machine)
+    assert (await ask(agent, {"a": 1})).body == {"category": "X"}
+    assert (await ask(agent, {"a": 1})).body == {"category": "X"}
+    listed = await (await aws.client("stepfunctions")).list_executions(stateMachineArn=machine)
+    assert len(listed["executions"]) == 1
+
+
+async def test_a_workflow_that_fails(aws: Aws) -> None:
+    """Its error and cause are the row's; the next attempt starts the next execution."""
+    for kind in ("STANDARD", "EXPRESS"):
+        state = {"Type": "Fail", "Error": "ValueError", "Cause": "not a place: Atlantis"}
+        machine = await aws.machine(state, kind)
+        agent = aws.agent("step_functions", state_machine=machine, workflow=kind.lower())
+        with pytest.raises(AgentRejectedError, match="ValueError: not a place: Atlantis"):
+            await ask(agent, {})
+        with pytest.raises(AgentRejectedError):
+            await ask(agent, {}, attempt=2)
+
+
+async def test_a_workflow_that_calls_a_function(aws: Aws) -> None:
+    """The agent of the original design: a state machine around a Lambda function."""
+    arn = f"arn:aws:lambda:us-east-1:000000000000:function:{await aws.function()}"
+    machine = await aws.machine({"Type": "Task", "Resource": arn, "End": True}, "EXPRESS")
+    agent = aws.agent("step_functions", state_machine=machine, workflow="express")
+    assert (await ask(agent, {"a": [1, None]})).body["got"] == {"a": [1, None]}
+
+
+async def test_a_state_machine_that_is_not_there(aws: Aws) -> None:
+    """An outage, not the row's fault."""
+    gone = "arn:aws:states:us-east-1:000000000000:stateMachine:gone"
+    for workflow in ("standard", "express"):
+        with pytest.raises(AgentOutageError, match="StateMachineDoesNotExist"):
+            await ask(aws.agent("step_functions", state_machine=gone, workflow=workflow), {})
+
+
+async def test_a_model(aws: Aws) -> None:
+    """Converse answers a prompt and messages, with text and usage; with tools the request is accepted too."""
+    tool = {"toolSpec": {"name": "t", "inputSchema": {"json": {"type": "object"}}}}
+    agent = aws.agent(
+        "bedrock", model="anthropic.claude-3-5-sonnet-20240620-v1:0", system="be brief",
+        parameters={"inferenceConfig": {"maxTokens": 5}, "toolConfig": {"tools": [tool]}},
+    )  # fmt: skip
+    for body in ({"prompt": "why?"}, {"messages": [{"role": "user", "content": "why?"}]}):
+        found = normalise((await ask(agent, body)).body)
+        assert "ministack mock anthropic" in found.text
+        assert found.usage.output_tokens > 0
+    with pytest.raises(AgentRejectedError, match="ValidationException"):
+        await ask(agent, {"messages": [{"role": "judge", "content": "why?"}]})
+
+
+async def test_an_agentcore_runtime(aws: Aws) -> None:
+    """The embedded endpoint's echo comes back; a runtime that is not there is an outage."""
+    control = await aws.client("bedrock-agentcore-control")
+    made = await control.create_agent_runtime(
+        agentRuntimeName=f"r{uuid.uuid4().hex[:8]}",
+        agentRuntimeArtifact={"containerConfiguration": {"containerUri": "x/y:1"}},
+        roleArn=ROLE,
+        networkConfiguration={"networkMode": "PUBLIC"},
+    )
+    agent = aws.agent("bedrock", agent_runtime=made["agentRuntimeArn"])
+    reply = await ask(agent, {"prompt": "why?"})
+    assert "why?" in json.dumps(reply.body)
+    gone = made["agentRuntimeArn"][:-3] + "zzz"
+    with pytest.raises(AgentOutageError):
+        await ask(aws.agent("bedrock", agent_runtime=gone), {})
+
+
+async def test_secrets_of_both_stores(aws: Aws) -> None:
+    """Secrets Manager by name, by ARN and by key, the Parameter Store decrypted; each in its header."""
+    unique = uuid.uuid4().hex[:8]
+    made = await (await aws.client("secretsmanager")).create_secret(
+        Name=f"prod/{unique}", SecretString='{"token": "of-the-manager"}'
+    )
+    await (await aws.client("ssm")).put_parameter(
+        Name=f"/prod/{unique}", Value="of-the-store", Type="SecureString"
+    )
+    seen: dict[str, str] = {}
+
+    async def handle(request: web.Request) -> web.Response:
+        seen.update(request.headers)
+        return web.json_response({})
+
+    app = web.Application()
+    app.router.add_post("/", handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    headers = {
+        "X-A": f"${{secret:prod/{unique}#token}}",
+        "X-B": f"Bearer ${{secret:secretsmanager:{made['ARN']}#token}}",
+        "X-C": f"${{secret:ssm:/prod/{unique}}}",
+    }
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    await ask(aws.agent("http", url=url, headers=headers), {})
+    assert (seen["X-A"], seen["X-B"], seen["X-C"]) == (
+        "of-the-manager", "Bearer of-the-manager", "of-the-store",
+    )  # fmt: skip
+    for name in ("nosuch", "ssm:/nosuch"):
+        with pytest.raises(AgentOutageError, match=r"cannot be read: .*NotFound"):
+            await ask(aws.agent("http", url=url, headers={"X": f"${{secret:{name}}}"}), {})
+    await runner.cleanup()

@@ -1,0 +1,119 @@
+"""How an agent behind AWS is reached, and what its service's errors mean."""
+
+import botocore.exceptions
+import pytest
+
+from service.agents import open_agent
+from service.agents.aws import AwsService, aws_options
+from service.agents.substitute import resolve
+from service.agents.surroundings import Surroundings
+from service.aws.clients import AwsOptions
+from service.errors import (
+    AgentCredentialsError,
+    AgentOutageError,
+    AgentRejectedError,
+    AgentThrottledError,
+    AgentTimeoutError,
+    AgentUnavailableError,
+    ConfigError,
+)
+
+VARIABLE = {"AWS_ENDPOINT_URL_BEDROCK_RUNTIME": "http://variable"}
+
+
+def around(environ: dict[str, str] | None = None) -> Surroundings:
+    def reached(region: str) -> AwsOptions:
+        return AwsOptions(region or "eu-west-1", "http://worker")
+
+    return Surroundings(aws=reached, environ=environ or {}, now=lambda: 0.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "environ", "region", "endpoint"),
+    [
+        ({}, {}, "eu-west-1", "http://worker"),
+        ({}, VARIABLE, "eu-west-1", "http://variable"),
+        ({"endpoint_url": "http://target", "region": "us-west-2"}, VARIABLE, "us-west-2", "http://target"),
+        ({"endpoint_url": "", "region": ""}, {}, "eu-west-1", "http://worker"),
+    ],
+)
+def test_where_a_service_is(options: dict, environ: dict, region: str, endpoint: str) -> None:
+    """The target's word, then the service's variable, then the worker's."""
+    found = aws_options("bedrock-runtime", resolve(options, environ={}, place="target a"), around(environ))
+    assert (found.region, found.endpoint_url) == (region, endpoint)
+
+
+@pytest.mark.parametrize(
+    ("invoke", "options"),
+    [
+        ("lambda", {"function": "f"}),
+        ("bedrock", {"model": "m"}),
+        ("bedrock", {"agent_runtime": "arn:aws:x"}),
+        ("step_functions", {"state_machine": "arn:aws:states:r:1:stateMachine:m"}),
+    ],
+)
+def test_without_a_region_an_agent_does_not_open(invoke: str, options: dict) -> None:
+    """Said at once, naming the target, and before a row is spent."""
+    with pytest.raises(ConfigError, match="target a: no AWS region"):
+        open_agent(invoke, options, name="a", environ={})
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "error"),
+    [
+        ("TooManyRequestsException", 429, AgentThrottledError),
+        ("ThrottlingException", 400, AgentThrottledError),
+        ("EC2ThrottledException", 502, AgentThrottledError),
+        ("ServiceQuotaExceededException", 402, AgentThrottledError),
+        ("NobodyKnows", 429, AgentThrottledError),
+        ("ModelTimeoutException", 408, AgentTimeoutError),
+        ("ModelNotReadyException", 429, AgentUnavailableError),
+        ("ModelErrorException", 424, AgentUnavailableError),
+        ("RuntimeClientError", 424, AgentUnavailableError),
+        ("ResourceConflictException", 409, AgentUnavailableError),
+        ("ServiceException", 500, AgentUnavailableError),
+        ("NobodyKnows", 503, AgentUnavailableError),
+        ("AccessDeniedException", 400, AgentCredentialsError),
+        ("ExpiredTokenException", 400, AgentCredentialsError),
+        ("NobodyKnows", 403, AgentCredentialsError),
+        ("ResourceNotFoundException", 404, AgentOutageError),
+        ("StateMachineDoesNotExist", 400, AgentOutageError),
+        ("ValidationException", 400, AgentRejectedError),
+        ("RequestTooLargeException", 413, AgentRejectedError),
+    ],
+)
+async def test_what_a_services_error_means(code: str, status: int, error: type[Exception]) -> None:
+    """By its code, whatever the status; by the status where the code says nothing."""
+    response = {
+        "Error": {"Code": code, "Message": "said"},
+        "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": {}},
+        "retryAfterSeconds": "3",
+    }
+    service = AwsService("lambda", resolve({}, environ={}, place="target a"), around())
+    with pytest.raises(error, match=f"target a: lambda: {code}: said") as raised:
+        async with service.call(30):
+            raise botocore.exceptions.ClientError(response, "Invoke")
+    assert type(raised.value) is error
+    if error is AgentThrottledError:
+        assert raised.value.retry_after_s == 3
+    await service.close()
+
+
+@pytest.mark.parametrize(
+    ("raised", "error"),
+    [
+        (botocore.exceptions.NoCredentialsError(), AgentCredentialsError),
+        (botocore.exceptions.ConnectTimeoutError(endpoint_url="http://x"), AgentOutageError),
+        (botocore.exceptions.ConnectionClosedError(endpoint_url="http://x"), AgentUnavailableError),
+        (ConnectionResetError(), AgentUnavailableError),
+        (ValueError("no JSON"), AgentUnavailableError),
+    ],
+)
+async def test_what_no_answer_means(raised: Exception, error: type[Exception]) -> None:
+    """Every error of the layers below has a class of ours."""
+    service = AwsService("lambda", resolve({}, environ={}, place="target a"), around())
+    with pytest.raises(error) as caught:
+        async with service.call(30):
+            raise raised
+    assert type(caught.value) is error
+    await service.close()

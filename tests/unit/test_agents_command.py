@@ -1,0 +1,185 @@
+"""What only programs have: exit codes, pipes, process groups, children that stay."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from service.agents import open_agent
+from service.agents.surroundings import Surroundings
+from service.errors import (
+    AgentCredentialsError,
+    AgentOutageError,
+    AgentRejectedError,
+    AgentThrottledError,
+    AgentTimeoutError,
+    AgentUnavailableError,
+    ConfigError,
+)
+from service.ports import Agent, Invocation, Reply
+
+LIMIT = 100_000
+ENVIRON = {"PATH": os.environ["PATH"], "TOKEN": "s3cr3t-t0k3n"}
+
+
+@pytest.fixture
+async def opened() -> AsyncIterator[Callable[..., Agent]]:
+    """Open agents whose program is a piece of Python; they are closed at the end."""
+    agents: list[Agent] = []
+
+    def open_one(program: str, **options: object) -> Agent:
+        options = {"command": [sys.executable, "-c", program], **options}
+        around = Surroundings(max_reply_bytes=LIMIT)
+        agents.append(open_agent("command", options, name="a", environ=ENVIRON, surroundings=around))
+        return agents[-1]
+
+    yield open_one
+    for agent in agents:
+        await asyncio.wait_for(agent.close(), 10)
+
+
+async def run(agent: Agent, body: object = None, timeout_s: float = 30) -> Reply:
+    return await agent.invoke(Invocation("b#1/1/1", body, timeout_s=timeout_s))
+
+
+async def end_of(pid: int) -> None:
+    """Return when a process has ended."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_reader(process, ended.set)
+    await ended.wait()
+    asyncio.get_running_loop().remove_reader(process)
+    os.close(process)
+
+
+async def test_json_in_and_out(opened: Callable[..., Agent]) -> None:
+    """The input on stdin, the answer on stdout, the id and `env` in the environment."""
+    program = (
+        "import json, os, sys\n"
+        "names = ['INVOCATION_ID', 'KEY']\n"
+        "print(json.dumps([json.load(sys.stdin), *map(os.environ.get, names), os.getcwd()]))"
+    )
+    agent = opened(program, env={"KEY": "${TOKEN}"}, directory="/")
+    assert (await run(agent, {"a": "é"})).body == [{"a": "é"}, "b#1/1/1", "s3cr3t-t0k3n", "/"]
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("sys.exit(65)", AgentRejectedError),
+        ("sys.exit(69)", AgentOutageError),
+        ("sys.exit(75)", AgentThrottledError),
+        ("sys.exit(77)", AgentCredentialsError),
+        ("sys.exit(78)", AgentOutageError),
+        ("sys.exit(1)", AgentUnavailableError),
+        ("sys.exit(2)", AgentUnavailableError),
+        ("os.kill(os.getpid(), 9)", AgentUnavailableError),
+    ],
+)
+async def test_exit_codes(opened: Callable[..., Agent], code: str, error: type[Exception]) -> None:
+    """Those of sysexits.h say what kind of failure it was; the end of stderr says more, without secrets."""
+    said = "'x' * 5000 + ' so be it: ' + os.environ['TOKEN']"
+    program = f"import os, sys\nprint({said}, file=sys.stderr, flush=True)\n{code}"
+    with pytest.raises(error, match="so be it") as raised:
+        await run(opened(program, env={"KEY": "${TOKEN}"}))
+    assert type(raised.value) is error
+    assert "s3cr3t" not in str(raised.value)
+    assert len(str(raised.value)) < 1_100
+    assert "exit code" in str(raised.value) or "SIGKILL" in str(raised.value)
+
+
+async def test_a_throttle_says_how_long(opened: Callable[..., Agent]) -> None:
+    """In a line of its own on stderr; the last one counts."""
+    program = "import sys\nprint('Retry-After: 3\\nretry-after: 7\\nlater', file=sys.stderr)\nsys.exit(75)"
+    with pytest.raises(AgentThrottledError) as raised:
+        await run(opened(program))
+    assert raised.value.retry_after_s == 7
+
+
+async def test_a_time_out_kills_the_program_and_its_children(
+    opened: Callable[..., Agent], tmp_path: Path
+) -> None:
+    """Also children that ignore SIGTERM: nothing is left behind."""
+    pids = tmp_path / "pids"
+    os.mkfifo(pids)
+    program = (
+        "import os, signal, subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()'])\n"
+        f"open({str(pids)!r}, 'w').write(f'{{os.getpid()}} {{child.pid}}')\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "signal.pause()"
+    )
+    call = asyncio.create_task(run(opened(program), timeout_s=3))
+    parent, child = map(int, (await asyncio.to_thread(pids.read_text)).split())
+    with pytest.raises(AgentTimeoutError, match="no answer within 3 s"):
+        await call
+    await asyncio.wait_for(asyncio.gather(end_of(parent), end_of(child)), 10)
+
+
+async def test_children_that_stay_do_not_hold_the_answer_back(
+    opened: Callable[..., Agent], tmp_path: Path
+) -> None:
+    """The program has ended and said its word; what it left running is killed, pipes or not."""
+    program = (
+        "import subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()'])\n"
+        "print(child.pid)"
+    )
+    reply = await asyncio.wait_for(run(opened(program), timeout_s=60), 30)
+    await asyncio.wait_for(end_of(reply.body), 10)
+
+
+async def test_closing_kills_what_runs(opened: Callable[..., Agent], tmp_path: Path) -> None:
+    """The call ends as unavailable."""
+    pids = tmp_path / "pids"
+    os.mkfifo(pids)
+    program = f"import os, signal\nopen({str(pids)!r}, 'w').write(str(os.getpid()))\nsignal.pause()"
+    agent = opened(program)
+    call = asyncio.create_task(run(agent))
+    pid = int(await asyncio.to_thread(pids.read_text))
+    await asyncio.wait_for(agent.close(), 10)
+    with pytest.raises(AgentUnavailableError, match="closed"):
+        await call
+    await asyncio.wait_for(end_of(pid), 10)
+
+
+async def test_output_is_bounded_on_both_streams(opened: Callable[..., Agent]) -> None:
+    """An endless stdout rejects the row as soon as it is too much; an endless stderr costs nothing."""
+    with pytest.raises(AgentRejectedError, match="100,000 are allowed"):
+        await run(opened("while True: print('x' * 1000)"))
+    program = "import sys\nfor _ in range(2000): print('x' * 1000, file=sys.stderr)\nprint(1)"
+    assert (await run(opened(program))).body == 1
+
+
+async def test_a_program_that_does_not_read_its_input(opened: Callable[..., Agent]) -> None:
+    """More than a pipe holds, and nobody at the other end: its answer counts all the same."""
+    assert (await run(opened("print('done')"), "x" * 5_000_000)).body == "done"
+
+
+async def test_much_in_and_much_out_at_once(opened: Callable[..., Agent]) -> None:
+    """A program that answers while it reads blocks nobody."""
+    program = "import sys\nfor line in sys.stdin: sys.stdout.write(str(len(line)) + 'y' * 90_000)"
+    assert (await run(opened(program), "x" * 500_000)).body == "500002" + "y" * 90_000
+
+
+async def test_a_program_that_cannot_be_started_is_an_outage(opened: Callable[..., Agent]) -> None:
+    """Not there, not executable, or in a folder that is not there."""
+    for options in ({"command": ["/nowhere/x"]}, {"command": ["/"]}, {"directory": "/nowhere"}):
+        with pytest.raises(AgentOutageError, match="cannot be started"):
+            await run(opened("", **options))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"command": []}, {"command": "ls"}, {"command": ["a\0b"]}, {"command": ["a"], "shell": True}],
+)
+def test_wrong_options_are_found_at_once(options: dict) -> None:
+    """Before a row is spent."""
+    with pytest.raises(ConfigError, match="target a"):
+        open_agent("command", options, name="a", environ={})

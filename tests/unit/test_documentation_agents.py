@@ -1,0 +1,58 @@
+"""Every example in docs/agents.md loads, opens, and says what it is said to."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from service.agents import open_agent
+from service.agents.registry import AGENTS
+from service.agents.surroundings import Surroundings
+from service.aws.clients import AwsOptions
+from service.errors import AgentRetryableError
+from service.mapping import Catalog, RowMapping
+from service.ports import Invocation
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "agents.md").read_text("utf-8")
+FILES = {text.split()[1]: text for text in re.findall(r"```yaml\n(# mappings/.*?)```", PAGE, re.DOTALL)}
+NAMES = [Path(name).stem for name in FILES]
+ENVIRON = {"AGENT_URL": "http://127.0.0.1:1", "ANTHROPIC_API_KEY": "key", "PATH": os.environ["PATH"]}
+AROUND = Surroundings(search_path=str(ROOT), aws=lambda region: AwsOptions(region or "eu-west-1"))
+
+
+def compiled(name: str) -> RowMapping:
+    return Catalog.load(FILES, {}).definition(name).compile()
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_an_example_opens(name: str) -> None:
+    """It compiles, and its agent opens and closes without a question asked."""
+    target = compiled(name).target
+    agent = open_agent(target.invoke, target.options, name=target.name, environ=ENVIRON, surroundings=AROUND)
+    await agent.close()
+    with pytest.raises(AgentRetryableError, match="closed"):
+        await agent.invoke(Invocation("1", {}))
+
+
+async def test_the_command_runs() -> None:
+    """As it stands on the page."""
+    mapping = compiled("shout")
+    target = mapping.target
+    agent = open_agent(target.invoke, target.options, name=target.name, environ=ENVIRON, surroundings=AROUND)
+    body = mapping.body(["name"], ["ann"])
+    reply = await agent.invoke(Invocation("1", body))
+    assert mapping.extract(reply.body).values == {"shouted": "ANN"}
+    await agent.close()
+
+
+def test_every_way_has_an_example() -> None:
+    """Each `invoke`, both presets, a model and a runtime."""
+    targets = [compiled(name).target for name in NAMES]
+    assert {target.invoke for target in targets} == set(AGENTS)
+    assert {target.options["preset"] for target in targets if "preset" in target.options} == {
+        "openai", "anthropic",
+    }  # fmt: skip
+    keys = {key for target in targets if target.invoke == "bedrock" for key in target.options}
+    assert {"model", "agent_runtime"} <= keys
