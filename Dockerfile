@@ -57,6 +57,8 @@ ENV PATH=/opt/rowfleet/bin:$PATH \
     ROWFLEET_HEALTH__HOST=0.0.0.0 \
     ROWFLEET_HEALTH__PORT=8080
 EXPOSE 8080
+# What a read-only root filesystem leaves to write to; Fargate gives its volume the permissions it has here.
+VOLUME ["/tmp"]
 USER 10001:10001
 STOPSIGNAL SIGTERM
 # Alive, not ready: a process that AWS refuses does not get better by being killed. ECS asks by the task

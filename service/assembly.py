@@ -30,7 +30,8 @@ from service.ports import Agent
 from service.recovery import Recovery, RecoveryLimits
 from service.role import Runner
 from service.runs import Runs
-from service.settings import QueueSettings, Settings, user_environment
+from service.sections import QueueSettings
+from service.settings import Settings, user_environment
 from service.settle import Completion, SettleLimits, Settler
 from service.splitter import SplitLimits, Splitter
 from service.sweeper import Sweeper, SweepLimits, SweptQueues
@@ -81,6 +82,7 @@ def splitter(backend: Backend, settings: Settings, catalog: LiveCatalog, complet
             max_queued_rows=split.max_queued_rows,
             read_bytes=split.read_bytes,
             max_record_bytes=split.max_record_bytes,
+            max_message_bytes=split.max_message_bytes,
             incoming_prefix=settings.incoming_prefix,
             opening=OpenLimits(
                 partition_bytes=split.partition_bytes,
@@ -170,7 +172,12 @@ def sweeper(
 ) -> list[Runner]:
     """The sweeper, and a consumer of each dead-letter queue."""
     b, split, sweep = backend, settings.split, settings.sweep
-    limits = RecoveryLimits(worker=name, read_bytes=split.read_bytes, max_record_bytes=split.max_record_bytes)
+    limits = RecoveryLimits(
+        worker=name,
+        read_bytes=split.read_bytes,
+        max_record_bytes=split.max_record_bytes,
+        max_message_bytes=split.max_message_bytes,
+    )
     recovery = Recovery(b.table, b.rows, b.objects, settler, limits, b.clock, b.metrics)
     dead = {name: b.queues[f"{name}-dlq"] for name in QUEUES}
     queues = SweptQueues(b.ingest, b.rows, b.aggregate, dead["ingest"], dead["rows"])

@@ -99,7 +99,9 @@ def resource_names(settings: Settings) -> ResourceNames:
 async def setup(clients: Clients, settings: Settings) -> list[str]:
     """Create what is missing and check the rest; a line on each resource. Raises ConfigError, AccessError."""
     queues = {
-        role: QueueOptions(round(queue.visibility_timeout_s), queue.max_receives)
+        role: QueueOptions(
+            round(queue.visibility_timeout_s), queue.max_receives, settings.split.max_message_bytes
+        )
         for role, queue in (
             ("ingest", settings.ingest),
             ("rows", settings.rows),

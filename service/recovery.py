@@ -30,7 +30,7 @@ from service.messages import RowMessage
 from service.model import Batch, iso_time, row_id
 from service.outbox import send_all
 from service.outcomes import Attempt
-from service.ports import Clock, Objects, Outgoing, Queue, Table
+from service.ports import MESSAGE_BYTES, Clock, Objects, Outgoing, Queue, Table
 from service.settle import Settler
 from service.sources import records_again, row_body
 from service.telemetry import Metrics
@@ -45,7 +45,7 @@ SETTLE_ROWS = 500
 class RecoveryLimits:
     """`worker` names this process in outcomes. At most `max_rows` numbers are held at a time.
 
-    `page_rows` numbers are read at a time; `read_bytes` and `max_record_bytes` are the splitter's.
+    `page_rows` numbers are read at a time; the other sizes are the splitter's.
     """
 
     worker: str
@@ -53,6 +53,7 @@ class RecoveryLimits:
     page_rows: int = 1_000
     read_bytes: int = 2**20
     max_record_bytes: int = 8 * 2**20
+    max_message_bytes: int = MESSAGE_BYTES
 
 
 class Recovery:
@@ -176,7 +177,8 @@ class Recovery:
                     return
 
     async def _send(self, batch: Batch, records: Sequence[Record]) -> None:
-        bodies = (row_body(batch, record, replay=True) for record in records)
+        most = self._limits.max_message_bytes
+        bodies = (row_body(batch, record, replay=True, max_message_bytes=most) for record in records)
         await send_all(self._rows_queue, (Outgoing(body, batch.batch_id) for body in bodies))
         self._metrics.count("rows_resent", len(records))
 

@@ -72,13 +72,15 @@ async def records_again(
         yield records
 
 
-def row_body(batch: Batch, record: Record, *, replay: bool = False) -> str:
-    """A record's message; one too large for SQS says where the record stands instead (`claims`)."""
+def row_body(
+    batch: Batch, record: Record, *, replay: bool = False, max_message_bytes: int = MESSAGE_BYTES
+) -> str:
+    """A record's message; one too large for its queue says where the record stands instead (`claims`)."""
     message = RowMessage(
         batch.batch_id, batch.round, record.number, record.cells, replay=replay, defect=record.defect
     )
     body = message.encode()
-    if len(body) <= MESSAGE_BYTES - RESEND_BYTES:
+    if len(body) <= max_message_bytes - RESEND_BYTES:
         return body
     span = Span(record.start, record.length, record.line)
     return replace(message, cells=(), defect="", span=span).encode()

@@ -21,7 +21,7 @@ from service.messages import Job, decode_ingest
 from service.model import Batch, State, iso_time
 from service.opening import Opener, OpenLimits, stored_definition
 from service.outbox import send_all
-from service.ports import Clock, Objects, Outgoing, Queue, Table
+from service.ports import MESSAGE_BYTES, Clock, Objects, Outgoing, Queue, Table
 from service.settle import Completion
 from service.sources import reader_of, records_of, row_body
 from service.telemetry import Metrics
@@ -44,6 +44,7 @@ class SplitLimits:
     max_queued_rows: int = 0
     read_bytes: int = 2**20
     max_record_bytes: int = 8 * 2**20
+    max_message_bytes: int = MESSAGE_BYTES
     incoming_prefix: str = "incoming/"
     opening: OpenLimits = field(default_factory=OpenLimits)
 
@@ -145,7 +146,7 @@ class Splitter:
         await self._wait_for_room(delivery)
         delivery.check_lease()
         messages = (
-            Outgoing(row_body(batch, record, replay=record.number <= replay_until), batch.batch_id)
+            Outgoing(self._body(batch, record, replay=record.number <= replay_until), batch.batch_id)
             for record in records
         )
         await send_all(self._rows_queue, messages, concurrency=self._limits.send_concurrency)
@@ -154,6 +155,9 @@ class Splitter:
         await self._checkpoint(batch)
         await asyncio.sleep(0)
         return batch
+
+    def _body(self, batch: Batch, record: Record, *, replay: bool) -> str:
+        return row_body(batch, record, replay=replay, max_message_bytes=self._limits.max_message_bytes)
 
     async def _wait_for_room(self, delivery: Delivery) -> None:
         most = self._limits.max_queued_rows

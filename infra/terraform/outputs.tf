@@ -62,6 +62,7 @@ output "cli_environment" {
       ROWFLEET_PREFIX                     = var.prefix
       ROWFLEET_TABLE                      = aws_dynamodb_table.results.name
       ROWFLEET_ROWS__VISIBILITY_TIMEOUT_S = local.rows_visibility_timeout_s
+      ROWFLEET_SPLIT__MAX_MESSAGE_BYTES   = local.max_message_bytes
       ROWFLEET_INGEST__MAX_RECEIVES       = var.max_receives
       ROWFLEET_ROWS__MAX_RECEIVES         = var.max_receives
       ROWFLEET_RESULTS__MAX_RECEIVES      = var.max_receives

@@ -6,6 +6,10 @@ locals {
   rows_visibility_timeout_s = coalesce(var.rows_visibility_timeout_s, max(60, local.longest_agent_timeout_s + 30))
   visibility_timeout_s      = { ingest = 60, rows = local.rows_visibility_timeout_s, aggregate = 60 }
 
+  # SQS takes 1 MiB, version 5 of this provider refuses more than 256 KiB. The service is told: a larger row
+  # travels as a place in its source.
+  max_message_bytes = 262144
+
   day_s = 86400
 }
 
@@ -14,12 +18,9 @@ resource "aws_sqs_queue" "dead_letters" {
 
   name                      = "${var.prefix}-${each.key}-dlq"
   message_retention_seconds = 14 * local.day_s
+  max_message_size          = local.max_message_bytes
   sqs_managed_sse_enabled   = true
   tags                      = local.tags
-
-  lifecycle {
-    ignore_changes = [max_message_size] # as below
-  }
 }
 
 resource "aws_sqs_queue" "main" {
@@ -29,6 +30,7 @@ resource "aws_sqs_queue" "main" {
   message_retention_seconds  = 4 * local.day_s
   receive_wait_time_seconds  = 20
   visibility_timeout_seconds = local.visibility_timeout_s[each.key]
+  max_message_size           = local.max_message_bytes
   sqs_managed_sse_enabled    = true
   tags                       = local.tags
 
@@ -38,10 +40,6 @@ resource "aws_sqs_queue" "main" {
   })
 
   lifecycle {
-    # SQS takes 1 MiB; this provider refuses more than 256 KiB and would set it. `rowfleet setup` raises it,
-    # and an apply must not lower it again.
-    ignore_changes = [max_message_size]
-
     precondition {
       condition     = each.key != "rows" || local.rows_visibility_timeout_s > local.longest_agent_timeout_s
       error_message = "rows_visibility_timeout_s has to be longer than the longest execution.timeout_seconds of the mappings (${local.longest_agent_timeout_s} s), or a row could come again while its agent still works on it."

@@ -20,13 +20,18 @@ locals {
     ROWFLEET_TTL_DAYS                   = tostring(var.ttl_days)
     ROWFLEET_DRAIN_TIMEOUT_S            = tostring(var.stop_timeout_s - 20)
     ROWFLEET_ROWS__VISIBILITY_TIMEOUT_S = tostring(local.rows_visibility_timeout_s)
+    ROWFLEET_SPLIT__MAX_MESSAGE_BYTES   = tostring(local.max_message_bytes)
+    ROWFLEET_INGEST__MAX_RECEIVES       = tostring(var.max_receives)
+    ROWFLEET_ROWS__MAX_RECEIVES         = tostring(var.max_receives)
+    ROWFLEET_RESULTS__MAX_RECEIVES      = tostring(var.max_receives)
     ROWFLEET_HEALTH__HOST               = "127.0.0.1" # asked from inside the container only
     ROWFLEET_HEALTH__PORT               = "8080"
     ROWFLEET_LOG_FORMAT                 = "json"
   }
   managed_settings = [
     "BUCKET", "TABLE", "PREFIX", "MAPPINGS", "SCHEMAS", "TTL_DAYS", "DRAIN_TIMEOUT_S", "ROWS__VISIBILITY_TIMEOUT_S",
-    "HEALTH__HOST", "HEALTH__PORT", "LOG_FORMAT",
+    "SPLIT__MAX_MESSAGE_BYTES", "INGEST__MAX_RECEIVES", "ROWS__MAX_RECEIVES", "RESULTS__MAX_RECEIVES", "HEALTH__HOST",
+    "HEALTH__PORT", "LOG_FORMAT",
   ]
   common_environment = merge(
     { for name, value in var.settings : "ROWFLEET_${name}" => value },

@@ -6,7 +6,7 @@ locals {
   # Named like the rules that `rowfleet setup` looks for.
   expiry_rules = {
     for name, rule in {
-      rowfleet-work     = { prefix = "work/", days = var.expire_days.work }
+      rowfleet-work     = { prefix = "work/", days = coalesce(var.expire_days.work, var.ttl_days + 1) }
       rowfleet-incoming = { prefix = "incoming/", days = var.expire_days.incoming }
       rowfleet-sources  = { prefix = "sources/", days = var.expire_days.sources }
       rowfleet-results  = { prefix = "results/", days = var.expire_days.results }

@@ -338,9 +338,9 @@ variable "ttl_days" {
 }
 
 variable "expire_days" {
-  description = "Days after which S3 deletes objects: work (large payloads, at least ttl_days), old_versions (versions that were replaced or deleted), and incoming, sources and results (null: never)."
+  description = "Days after which S3 deletes objects: work (large payloads, more than ttl_days; null: one day more), old_versions (versions that were replaced or deleted), and incoming, sources and results (null: never)."
   type = object({
-    work         = optional(number, 7)
+    work         = optional(number)
     old_versions = optional(number, 30)
     incoming     = optional(number)
     sources      = optional(number)
@@ -355,8 +355,8 @@ variable "expire_days" {
   }
 
   validation {
-    condition     = coalesce(var.expire_days.work, 0) >= var.ttl_days
-    error_message = "expire_days.work has to be at least ttl_days: rows of the table refer to objects under work/."
+    condition     = var.expire_days.work == null || try(var.expire_days.work > var.ttl_days, false)
+    error_message = "expire_days.work has to be more than ttl_days: rows of the table refer to objects under work/."
   }
 
   validation {

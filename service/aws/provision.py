@@ -48,10 +48,11 @@ class ResourceNames:
 
 @dataclass(frozen=True, slots=True)
 class QueueOptions:
-    """Visibility before the first extension, and deliveries before a message is given up."""
+    """Visibility before the first extension, deliveries before a message is given up, its largest size."""
 
     visibility_s: int = 60
     max_receives: int = 5
+    max_message_bytes: int = MESSAGE_BYTES
 
 
 async def provision(
@@ -102,14 +103,16 @@ async def _queue_pair(
     clients: Clients, names: ResourceNames, role: str, options: QueueOptions, lines: list[str]
 ) -> tuple[str, str]:
     """A queue and its dead-letter queue; returns the queue's URL and ARN."""
+    size = {"MaximumMessageSize": str(options.max_message_bytes)}
     _, dead_arn = await _queue(
-        clients, names.dead_letters(role), {"MessageRetentionPeriod": str(_DLQ_RETENTION_S)}, lines
+        clients, names.dead_letters(role), size | {"MessageRetentionPeriod": str(_DLQ_RETENTION_S)}, lines
     )
     redrive = {"deadLetterTargetArn": dead_arn, "maxReceiveCount": options.max_receives}
     return await _queue(
         clients,
         names.queue(role),
-        {
+        size
+        | {
             "MessageRetentionPeriod": str(_RETENTION_S),
             "ReceiveMessageWaitTimeSeconds": str(_POLL_S),
             "VisibilityTimeout": str(options.visibility_s),
@@ -121,7 +124,6 @@ async def _queue_pair(
 
 async def _queue(clients: Clients, name: str, wanted: dict[str, str], lines: list[str]) -> tuple[str, str]:
     """Create a queue, or bring its attributes up to date; returns its URL and ARN."""
-    wanted = wanted | {"MaximumMessageSize": str(MESSAGE_BYTES)}
     url = await _queue_url(clients, name)
     if url is None:
         create = clients.sqs.create_queue(QueueName=name, Attributes=wanted)

@@ -1,7 +1,8 @@
 """What the laptop changes in the settings."""
 
 from service.local import POLL_WAIT_S, SPLIT, SWEEP, local_options, local_settings
-from service.settings import QueueSettings, Settings, SplitSettings, SweepSettings
+from service.sections import QueueSettings, SplitSettings, SweepSettings
+from service.settings import Settings
 
 
 def test_a_laptop_polls_shortly_and_splits_just_ahead():
