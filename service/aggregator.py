@@ -108,7 +108,9 @@ class Aggregator:
         aborted = 0
         try:
             for name in (OUTPUT, FAILURES):
-                aborted += await self._objects.abort_uploads(batch.output.bucket, batch.output.prefix + name)
+                aborted += await self._objects.abort_uploads(
+                    batch.results.bucket, batch.results.prefix + name
+                )
         except AccessError as error:  # results do not depend on it, and a lifecycle rule does it days later
             log.warning("uploads_not_aborted", reason=str(error))
         log.warning("aggregation_taken_over", predecessor=predecessor, uploads_aborted=aborted)
@@ -158,7 +160,7 @@ class Aggregator:
         state = State.COMPLETED_WITH_ERRORS if tally.failed else State.SUCCEEDED
         facts = manifest_of(batch, state, tally, writer.last_outcome_at, files)
         manifest = json.dumps(facts, indent=2, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
-        output = batch.output
+        output = batch.results
         lease.check()
         await self._objects.put(
             output.bucket, output.prefix + MANIFEST, manifest, content_type="application/json"
@@ -189,7 +191,7 @@ class Aggregator:
             "batch_finished",
             state=state,
             total=batch.total,
-            output=batch.output.url(),
+            output=batch.results.url(),
             error=error,
             moved=moved,
         )

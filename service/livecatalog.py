@@ -22,9 +22,6 @@ from service.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
 
-FRESH_S = 1.0
-"""What was looked at this lately is not looked at again for another run that is opened."""
-
 SHOWN_PROBLEMS = 5
 """Problems that /readyz shows; the log has them all."""
 
@@ -72,9 +69,13 @@ class LiveCatalog:
             await self._look()
 
     async def refresh(self) -> None:
-        """Look at the files unless that was done just now; what keeps it from that becomes `trouble`."""
+        """Look at the files, once for all that ask meanwhile; what keeps it from that becomes `trouble`.
+
+        Only a look that began after the question answers it: a run uses what was there when it was asked for.
+        """
+        asked_at = self._clock.monotonic()
         async with self._looking:
-            if self._looked_at is None or self._clock.monotonic() - self._looked_at >= FRESH_S:
+            if self._looked_at is None or self._looked_at < asked_at:
                 try:
                     await self._look()
                 except (ConfigError, AccessError, RetryableError) as error:

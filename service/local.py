@@ -147,7 +147,7 @@ async def fetch_results(backend: Backend, view: BatchView, out: Path) -> dict[st
     An earlier run's go once all of these are on the disk: its failures are no failures of this one. The
     manifest comes last, so that where one lies everything beside it belongs to it.
     """
-    output = view.batch.output
+    output = view.batch.results
     paths = result_paths(out)
     earlier = [paths["manifest.json"], paths["failures.csv"]]
     if not view.counts.failed:

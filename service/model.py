@@ -198,6 +198,16 @@ class Batch:
         """`{tool_name}#{execution_id}`."""
         return batch_id(self.tool_name, self.execution_id)
 
+    @property
+    def results(self) -> Location:
+        """Where this round's files go: `output`, and a folder in it for each later round.
+
+        A write that an aggregator of an earlier round left in flight cannot reach a later round's files.
+        """
+        if self.round == 1:
+            return self.output
+        return Location(self.output.bucket, f"{self.output.prefix}round-{self.round:03d}/")
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:

@@ -95,7 +95,7 @@ class Results:
         return files
 
     async def _open(self, name: str, header: list[str]) -> _File:
-        output = self._batch.output
+        output = self._batch.results
         upload = self._objects.upload(output.bucket, output.prefix + name, content_type=CSV_TYPE)
         file = _File(await self._stack.enter_async_context(upload))
         await file.add(csvio.encode_row(header))

@@ -64,9 +64,9 @@ def status_json(view: BatchView, clock: Clock) -> dict[str, Any]:
         "started_at": batch.created_at,
         "finished_at": batch.finished_at or None,
         "source": batch.source.url,
-        "output": batch.output.url("output.csv") if written else None,
-        "failures": batch.output.url("failures.csv") if written and counts.failed else None,
-        "manifest": batch.output.url("manifest.json") if written else None,
+        "output": batch.results.url("output.csv") if written else None,
+        "failures": batch.results.url("failures.csv") if written and counts.failed else None,
+        "manifest": batch.results.url("manifest.json") if written else None,
         "error": batch.error or None,
         "deadline_at": batch.deadline_at or None,
     }

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from service.app import ROLES
 from tests.acceptance.support import Deployment, HttpAgent, Running, people, table, unique_names
 
 MAPPING = """target: {type: tool, name: up, invoke: http, url: '${AGENT_URL}'}
@@ -120,7 +121,7 @@ def test_a_broken_mapping_never_replaces_a_good_one(deployment: Deployment) -> N
     assert output_columns(deployment, submit(deployment)) == {"output_mended"}
     assert ready(service) == (
         200,
-        {"ready": True, "roles": dict.fromkeys(("splitter", "worker", "aggregator"), "ok"), "mappings": "ok"},
+        {"ready": True, "roles": dict.fromkeys(ROLES, "ok"), "mappings": "ok"},
     )
     refused = service.events("mapping_refused")
     assert [entry["file"] for entry in refused] == [f"{url}/bad.yaml", f"{url}/up.yaml"]
@@ -149,11 +150,11 @@ def test_a_service_whose_resources_are_not_there_yet(deployment: Deployment) -> 
     env = {"ROWFLEET_PREFIX": other.prefix, "ROWFLEET_TABLE": other.table, "ROWFLEET_BUCKET": other.bucket}
     env |= {"ROWFLEET_MAPPINGS": f"s3://{other.bucket}/config/mappings"}
     service = deployment.start("serve", **env)
-    service.until(lambda: len(service.events("role_waits")) == 3, "three roles that wait")
+    service.until(lambda: len(service.events("role_waits")) == len(ROLES), "all roles to wait")
     status, said = ready(service)
     assert status == 503
     assert get(service.started() + "/livez") == (200, "alive\n")
-    for role, queue in (("splitter", "ingest"), ("worker", "rows"), ("aggregator", "aggregate")):
+    for role, queue in zip(ROLES, ("ingest", "rows", "aggregate", "ingest"), strict=True):
         assert said["roles"][role].startswith(
             f"queue {other.queue(queue)} does not exist: run `rowfleet setup`"
         )
@@ -163,7 +164,7 @@ def test_a_service_whose_resources_are_not_there_yet(deployment: Deployment) -> 
     deployment.write("in.csv", people(2))
     done = deployment("submit", "in.csv", "--mapping", "up", "--wait", "--json", **env)
     assert (done.code, done.json["succeeded"]) == (0, 2)
-    assert len(service.events("role_waits_over")) == 3
+    assert len(service.events("role_waits_over")) == len(ROLES)
     done = service.stop()
     assert done.code == 0
     assert "Traceback" not in done.stderr

@@ -34,7 +34,7 @@ INVARIANTS: Mapping[str, str] = {
     "not_paid_twice": "No agent is asked for a row that was durable when its suspect message was received.",
     "repeats_are_marked": "A row message that may be a repeat carries the replay mark.",
     "own_commit_is_known": "A commit whose answer was lost is not taken for somebody else's.",
-    "results_have_one_content": "A result object never gets another content in the same round.",
+    "results_have_one_content": "A result object never gets another content, in no round.",
     "manifest_last": "When the manifest is there, the files that it names are there, with its digests.",
     "nothing_stuck": "Once faults have stopped, all batches end and all queues drain, within a bound.",
     "output_complete": "The output holds every row of the input, once, in order, with the right answer.",
@@ -116,7 +116,7 @@ def _processes(ending: Ending) -> Iterator[Broken]:
 
 def _results(ending: Ending, batch: Batch, rows: int) -> Iterator[Broken]:
     """The files of a batch that has ended."""
-    prefix = batch.output.prefix
+    prefix = batch.results.prefix
     stored = {
         name: ending.objects.stored.get(("out", prefix + name))
         for name in ("output.csv", "failures.csv", "manifest.json")

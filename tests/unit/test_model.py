@@ -87,3 +87,9 @@ def test_times_are_utc_with_milliseconds():
     """Times sort as text."""
     assert iso_time(0) == "1970-01-01T00:00:00.000Z"
     assert iso_time(1_737_194_400_250) == "2025-01-18T10:00:00.250Z"
+
+
+def test_each_round_has_result_files_of_its_own():
+    """The first writes where the job asked for, a later one in a folder there: no late write can reach it."""
+    assert BATCH.results == Location("b", "p/")
+    assert replace(BATCH, round=2).results == Location("b", "p/round-002/")

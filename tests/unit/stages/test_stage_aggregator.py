@@ -279,7 +279,7 @@ async def test_a_message_of_another_round_is_ignored(lab, round_):
     await aggregate(lab, batch, round_=round_)
     assert files(lab) == {}
     await aggregate(lab, batch, round_=2)
-    assert json.loads(files(lab)["manifest.json"])["round"] == 2
+    assert json.loads(files(lab)["round-002/manifest.json"])["round"] == 2
 
 
 async def test_an_unknown_batch_is_poison(lab):
