@@ -79,18 +79,6 @@ async def provision(
     return lines
 
 
-async def queue_urls(clients: Clients, names: ResourceNames) -> dict[str, str]:
-    """URLs by role: `ingest`, `rows`, `aggregate`, and `ingest-dlq`, `rows-dlq`, `aggregate-dlq`.
-
-    Raises ConfigError where one does not exist.
-    """
-    urls: dict[str, str] = {}
-    for role in QUEUES:
-        urls[role] = await queue_url(clients, names.queue(role))
-        urls[f"{role}-dlq"] = await queue_url(clients, names.dead_letters(role))
-    return urls
-
-
 async def queue_url(clients: Clients, name: str) -> str:
     """The URL of one queue, which takes sqs:GetQueueUrl. Raises ConfigError where it does not exist."""
     url = await _queue_url(clients, name)

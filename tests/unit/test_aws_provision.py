@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from service.aws.clients import AwsOptions, Clients, open_clients
-from service.aws.provision import QueueOptions, ResourceNames, provision, queue_urls
+from service.aws.provision import QueueOptions, ResourceNames, provision, queue_url
 from service.aws.s3 import S3Objects
 from service.aws.sqs import SqsQueue
 from service.embedded import ACCESS_KEY, SECRET_KEY
@@ -30,8 +30,8 @@ async def test_everything_is_created_once(clients: Clients, names: ResourceNames
     second = await provision(clients, names, {"rows": QueueOptions(visibility_s=45, max_receives=3)})
     assert len(second) == 11
     assert all("found" in line for line in second), second
-    urls = await queue_urls(clients, names)
-    assert sorted(urls) == ["aggregate", "aggregate-dlq", "ingest", "ingest-dlq", "rows", "rows-dlq"]
+    found = ("aggregate", "aggregate-dlq", "ingest", "ingest-dlq", "rows", "rows-dlq")
+    urls = {role: await queue_url(clients, names.queue(role)) for role in found}
     rows = await attributes(clients, urls["rows"])
     assert (rows["VisibilityTimeout"], rows["MessageRetentionPeriod"]) == ("45", "345600")
     redrive = json.loads(rows["RedrivePolicy"])
@@ -59,7 +59,7 @@ async def test_changed_queue_settings_are_brought_up_to_date(clients: Clients, n
     await provision(clients, names)
     lines = await provision(clients, names, {"rows": QueueOptions(visibility_s=90)})
     assert f"queue {names.queue('rows')}: updated VisibilityTimeout" in lines
-    url = (await queue_urls(clients, names))["rows"]
+    url = await queue_url(clients, names.queue("rows"))
     assert (await attributes(clients, url))["VisibilityTimeout"] == "90"
 
 
@@ -101,7 +101,7 @@ async def test_a_missing_queue_is_named(clients: Clients, names: ResourceNames) 
     with pytest.raises(
         ConfigError, match=f"queue {names.queue('ingest')} does not exist: run `rowfleet setup`"
     ):
-        await queue_urls(clients, names)
+        await queue_url(clients, names.queue("ingest"))
 
 
 async def create_table(clients: Clients, name: str, partition: str, sort: str) -> None:
