@@ -13,9 +13,10 @@ import os
 import threading
 
 def answer(row):
-    threading.Event().wait(0.2)
     if row["n"] == "2":
+        threading.Event().wait(0.1)
         os._exit(9)
+    threading.Event().wait(0.5)
     return {"category": row["name"].upper()}
 """
 
