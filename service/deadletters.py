@@ -27,6 +27,10 @@ from service.telemetry import Metrics
 log = structlog.get_logger(__name__)
 
 
+SLOT_S = 1.0
+"""Seconds between dead rows that are sent again: those that a worker receives together share its fate."""
+
+
 @dataclass(frozen=True, slots=True)
 class DeadLetterLimits:
     """Deliveries that each queue allows, for the texts, and the times that tell a lost cause from a bad hour.
@@ -65,6 +69,7 @@ class DeadLetters:
         self._limits = limits
         self._clock = clock
         self._metrics = metrics
+        self._next_slot = 0.0
 
     # -- rows ------------------------------------------------------------------------------------------
 
@@ -88,13 +93,19 @@ class DeadLetters:
                 return
             if not row.lost:
                 again = replace(row, replay=True, lost=self._limits.rows_receives)
-                await self._recovery.send_row_again(again)
+                await self._recovery.send_row_again(again, self._slot_s())
                 log.warning("dead_row_sent_again", reason="its neighbours or an outage may be the cause")
                 return
             lost = WorkerLostError.after(row.lost + self._limits.rows_receives)
             await self._recovery.fail_row(batch, row, lost)
             self._metrics.count("dead_rows_committed")
             log.warning("dead_row_committed", reason=str(lost))
+
+    def _slot_s(self) -> float:
+        """Seconds until a dead row comes again: one after the other, or they would meet in a worker again."""
+        now = self._clock.monotonic()
+        self._next_slot = max(now, self._next_slot) + SLOT_S
+        return (self._next_slot - SLOT_S - now) % MAX_DELAY_S
 
     # -- jobs ------------------------------------------------------------------------------------------
 

@@ -2,8 +2,8 @@
 
 A row shares its fate with what its process holds beside it, so the neighbours of a row that kills workers use
 up deliveries as well. What became a dead letter gets a second chance: a few at a time, one at first, and one
-more for every row that gets through; a process that was killed begins with one again. Innocent rows get
-through, and what is left kills its worker alone.
+more for every row that gets through; a process that was killed begins with one again. A row whose worker died
+in the lane too has it for itself from then on: the innocent get through, and a killer dies alone.
 """
 
 from __future__ import annotations
@@ -18,16 +18,22 @@ class Lane:
     def __init__(self) -> None:
         self._width = 1
         self._inside = 0
+        self._is_closed = False
 
     @contextmanager
-    def place(self) -> Iterator[bool]:
-        """Whether there was a place. A body that ends without an exception widens the lane."""
-        if self._inside >= self._width:
+    def place(self, *, alone: bool = False) -> Iterator[bool]:
+        """Whether there was a place; `alone` asks for the whole lane.
+
+        A body that ends without an exception widens the lane.
+        """
+        if self._is_closed or self._inside >= (1 if alone else self._width):
             yield False
             return
         self._inside += 1
+        self._is_closed = alone
         try:
             yield True
         finally:
             self._inside -= 1
+            self._is_closed = False
         self._width += 1

@@ -112,9 +112,9 @@ class Recovery:
             log.warning("source_not_readable", batch_id=batch.batch_id, reason=str(problem))
         await self._fail_rows(batch, _without_cells(batch, wanted), error)
 
-    async def send_row_again(self, row: RowMessage) -> None:
+    async def send_row_again(self, row: RowMessage, delay_s: float) -> None:
         """Send one row as it is. Raises RetryableError and AccessError."""
-        await send_all(self._rows_queue, [Outgoing(row.encode(), row.batch_id)])
+        await send_all(self._rows_queue, [Outgoing(row.encode(), row.batch_id, round(delay_s))])
         self._metrics.count("rows_resent")
 
     async def fail_row(self, batch: Batch, row: RowMessage, error: Exception) -> None:

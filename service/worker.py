@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import structlog
@@ -51,13 +51,15 @@ class WorkLimits:
     """`worker` names this process in outcomes; a retry that waits longer than `inline_wait_s` is re-sent.
 
     An agent that does not keep its own time-out is cut off `grace_s` later, or at a deadline. A row that lost
-    `max_lost` deliveries to dead workers fails.
+    `max_lost` deliveries to dead workers fails; half of them are what makes it a dead letter first. What was
+    lost before begins `lane_pause_s` late: by then what was received with it, and finds no place, is away.
     """
 
     worker: str
     inline_wait_s: float = 5.0
     grace_s: float = 5.0
     max_lost: int = 10
+    lane_pause_s: float = 1.0
 
 
 @dataclass(slots=True)
@@ -123,15 +125,30 @@ class Worker:
             if suspect and await self._is_committed(run.batch, row):
                 self._metrics.count("rows_skipped")
                 log.info("row_was_committed", receives=delivery.message.receives, replay=row.replay)
-                outcome = None
-            elif run.target is None:
+                delivery.free()
+                await self._settle(row, run, None)
+            elif run.target is not None:
+                await self._work(row, run, run.target, delivery)
+
+    async def _work(self, row: RowMessage, run: Run, target: Target, delivery: Delivery) -> None:
+        """Process and settle; a row whose workers died, in the lane, until it is committed."""
+        if row.lost:
+            row = replace(row, lost=row.lost + delivery.message.receives - 1)
+        with self._place_for(row) as has_place:
+            if has_place:
+                if row.lost:
+                    await self._clock.sleep(self._limits.lane_pause_s)
+                outcome = await self._process(row, run, target, delivery)
+                if outcome is not None:
+                    delivery.free()
+                    await self._settle(row, run, outcome)
                 return
-            else:
-                outcome = await self._process(row, run, run.target, delivery)
-                if outcome is None:
-                    return
-            delivery.free()
-            await self._settle(row, run, outcome)
+        await self._send_again(row, math.ceil(self._rng.uniform(0.5, 1.5) * LANE_WAIT_S))
+
+    def _place_for(self, row: RowMessage) -> AbstractContextManager[bool]:
+        if not 0 < row.lost < self._limits.max_lost:
+            return nullcontext(True)
+        return self._lane.place(alone=row.lost > self._limits.max_lost // 2)
 
     async def _is_committed(self, batch: Batch, row: RowMessage) -> bool:
         outcome = await self._table.outcome(batch, row.number)
@@ -153,18 +170,6 @@ class Worker:
 
     async def _process(self, row: RowMessage, run: Run, target: Target, delivery: Delivery) -> Outcome | None:
         """The row's outcome, or None where it was re-sent to be tried later."""
-        if row.lost:
-            row = replace(row, lost=row.lost + delivery.message.receives - 1)
-        if not 0 < row.lost < self._limits.max_lost:
-            return await self._invoke(row, run, target, delivery)
-        with self._lane.place() as has_place:
-            if has_place:
-                return await self._invoke(row, run, target, delivery)
-        await self._send_again(row, math.ceil(self._rng.uniform(0.5, 1.5) * LANE_WAIT_S))
-        return None
-
-    async def _invoke(self, row: RowMessage, run: Run, target: Target, delivery: Delivery) -> Outcome | None:
-        """Make the input and try; None where the row was re-sent to be tried later."""
         whole = row
         try:
             whole = await self._claims.redeem(run.batch, row)

@@ -194,7 +194,7 @@ variable "settings" {
 
   validation {
     condition     = length(setintersection(keys(var.settings), local.managed_settings)) == 0
-    error_message = "settings: BUCKET, TABLE, PREFIX, MAPPINGS, SCHEMAS, TTL_DAYS, DRAIN_TIMEOUT_S, ROWS__VISIBILITY_TIMEOUT_S, HEALTH__HOST, HEALTH__PORT and LOG_FORMAT follow from other variables of this module; leave them out."
+    error_message = "settings: BUCKET, TABLE, PREFIX, MAPPINGS, SCHEMAS, TTL_DAYS, DRAIN_TIMEOUT_S, ROWS__VISIBILITY_TIMEOUT_S, SPLIT__MAX_MESSAGE_BYTES, INGEST__MAX_RECEIVES, ROWS__MAX_RECEIVES, RESULTS__MAX_RECEIVES, HEALTH__HOST, HEALTH__PORT and LOG_FORMAT follow from other variables of this module; leave them out."
   }
 }
 

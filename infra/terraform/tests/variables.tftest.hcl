@@ -174,7 +174,8 @@ run "table_outlives_payloads" {
   command = plan
 
   variables {
-    ttl_days = 30
+    ttl_days    = 30
+    expire_days = { work = 30 }
   }
 
   expect_failures = [var.expire_days]
@@ -216,7 +217,7 @@ run "good_values_of_each" {
     schemas_dir               = "./tests/config/schemas"
     kms_key_arn               = "arn:aws:kms:eu-central-1:123456789012:key/01234567-89ab-cdef-0123-456789abcdef"
     ttl_days                  = 14
-    expire_days               = { work = 14, old_versions = 1, incoming = 30, sources = 14, results = 365 }
+    expire_days               = { work = 15, old_versions = 1, incoming = 30, sources = 14, results = 365 }
     protect_data              = false
     rows_visibility_timeout_s = 900
     max_receives              = 3

@@ -166,7 +166,7 @@ class Lab:
             runs or self.runs(),
             settler,
             Claims(self.objects),
-            WorkLimits(name, **limits),
+            WorkLimits(name, **{"lane_pause_s": 0.0} | limits),
             self.clock,
             self.metrics,
             rng=random.Random(7),

@@ -46,6 +46,19 @@ async def test_a_dead_row_gets_a_second_chance(lab):
     assert (await lab.view()).counts.done == 0
 
 
+async def test_dead_rows_come_again_one_after_the_other(lab):
+    """A worker that receives them together would lose them together."""
+    batch = await lab.batch(3)
+    async with draining(lab) as letters:
+        for number in (1, 2, 3):
+            await letters.row(lab.delivery(lab.row(number, batch).encode()))
+    seen = []
+    for _ in range(3):
+        seen.append([row.number for row in await lab.sent_rows()])
+        await lab.clock.advance(1)
+    assert seen == [[1], [2], [3]]
+
+
 async def test_a_row_that_is_dead_again_is_failed_and_its_batch_ends(lab):
     """It killed its worker each time: FAILED with its cells, counted once, and the batch completes."""
     batch = await lab.batch(2)

@@ -28,6 +28,45 @@ def test_a_row_that_breaks_off_gives_back_its_place_and_widens_nothing():
         assert (first, second) == (True, False)
 
 
+def test_a_row_that_asks_for_the_lane_alone_gets_all_of_it():
+    """It waits until nobody is inside, and nobody comes in beside it."""
+    lane = Lane()
+    for _ in range(3):
+        with lane.place():
+            pass
+    with lane.place() as shared, lane.place(alone=True) as refused:
+        assert (shared, refused) == (True, False)
+    with lane.place(alone=True) as whole, lane.place() as refused:
+        assert (whole, refused) == (True, False)
+    with lane.place() as first, lane.place() as second:
+        assert (first, second) == (True, True)
+
+
+async def test_a_row_whose_worker_died_in_the_lane_runs_there_alone(lab):
+    """Its next neighbours in the lane do not share its fate again."""
+    batch = await lab.batch(5)
+    going_on = asyncio.Event()
+
+    async def answer(invocation):
+        if invocation.body["name"] in ("name 4", "name 5"):
+            await going_on.wait()
+        return {"answer": "fine"}
+
+    lab.agent.script = answer
+    async with lab.working(max_lost=10) as worker:
+        for number in (1, 2, 3):  # the lane is wide by now
+            await worker.handle(lab.delivery(lab.row(number, batch, lost=5).encode()))
+        first = asyncio.create_task(worker.handle(lab.delivery(lab.row(4, batch, lost=5).encode())))
+        await lab.until(lambda: lab.agent.running == 1)
+        await worker.handle(lab.delivery(lab.row(5, batch, lost=5).encode(), receives=2))
+        assert lab.agent.running == 1
+        going_on.set()
+        await first
+    assert sorted(await lab.outcomes(batch)) == [1, 2, 3, 4]
+    await lab.clock.advance(16)
+    assert await lab.sent_rows() == [lab.row(5, batch, lost=6)]
+
+
 async def test_a_second_row_that_was_lost_waits_in_its_queue(lab):
     """It is not held beside the first: whatever kills that one's worker costs it no delivery."""
     batch = await lab.batch(2)
@@ -48,6 +87,17 @@ async def test_a_second_row_that_was_lost_waits_in_its_queue(lab):
     assert await lab.sent_rows() == []
     await lab.clock.advance(16)
     assert await lab.sent_rows() == [lab.row(2, batch, lost=7)]
+    assert list(await lab.outcomes(batch)) == [1]
+
+
+async def test_a_row_that_was_lost_begins_a_little_late(lab):
+    """What was received together with it and finds no place has left the process by then."""
+    batch = await lab.batch(1)
+    async with lab.working(lane_pause_s=1.0) as worker:
+        working = asyncio.create_task(worker.handle(lab.delivery(lab.row(1, batch, lost=5).encode())))
+        await lab.clock.advance(0.9)
+        assert lab.agent.calls == []
+        await lab.until(working.done, step_s=0.2)
     assert list(await lab.outcomes(batch)) == [1]
 
 
