@@ -28,7 +28,7 @@ def submit(deployment: Deployment, mapping: str, rows: int) -> str:
 
 
 def test_a_row_that_kills_its_worker_is_failed_and_the_batch_ends(deployment: Deployment) -> None:
-    """Its workers die of it twice, and twice more at its second chance; then it is FAILED, the rest succeed."""
+    """Its workers die of it twice, and twice more at its second chance; it is FAILED, the rest succeed."""
     deployment.provision(QueueOptions(max_receives=2))
     deployment.mapping("quick", "invoke: python, function: 'agent_mod:answer'")
     deployment.write("agent_mod.py", KILLER)
