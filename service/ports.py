@@ -118,6 +118,14 @@ class LeaseAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class Record:
+    """A small text that workers share; `version` counts its changes and is 0 where there is none."""
+
+    text: str = ""
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class OutcomePage:
     """Outcomes in ascending row order; `after` continues behind them, None at the end."""
 
@@ -223,6 +231,19 @@ class Table(Protocol):
 
     async def recent(self, limit: int) -> Sequence[Batch]:
         """The latest batches, newest first, from the index `by_timestamp`: eventually consistent."""
+        ...
+
+    async def record(self, key: str) -> Record:
+        """What workers share under `key`; a record of version 0 where there is nothing."""
+        ...
+
+    async def swap(self, key: str, text: str, *, version: int, ttl: int) -> Record:
+        """Replace the record `version` (0: there must be none) by `text`, and say what stands then.
+
+        Where that is another text, somebody was faster. An answer that was lost makes one's own success look
+        like that too: a text names its writer. After `ttl`, seconds since 1970, it may be gone. Raises
+        RowTooLargeError for a text that no item holds.
+        """
         ...
 
 

@@ -28,7 +28,7 @@ from service.model import (
     partition_of,
     row_id,
 )
-from service.ports import BatchPage, LeaseAnswer, NumberPage, OutcomePage
+from service.ports import BatchPage, LeaseAnswer, NumberPage, OutcomePage, Record
 
 _CONDITION_FAILED = "ConditionalCheckFailedException"
 _BATCH_WRITE_CODES = frozenset({_CONDITION_FAILED, "ValidationException"})
@@ -48,6 +48,7 @@ class DynamoTable:
             writes=True,
             expects=frozenset({"TransactionCanceledException", "ValidationException"}),
         )
+        self._put = self._call("dynamodb:PutItem", writes=True, expects=frozenset({_CONDITION_FAILED}))
         self._update = self._call("dynamodb:UpdateItem", writes=True, expects=_BATCH_WRITE_CODES)
         self._commit = self._call(
             "dynamodb:PutItem and dynamodb:UpdateItem",
@@ -223,6 +224,31 @@ class DynamoTable:
             Limit=limit,
         )
         return [items.batch_of(item) for item in answer["Items"]]
+
+    async def record(self, key: str) -> Record:
+        """What workers share under `key`."""
+        return items.record_of(await self._get_item(items.key(f"#{key}", items.RECORD_SORT)))
+
+    async def swap(self, key: str, text: str, *, version: int, ttl: int) -> Record:
+        """Replace the record `version`, and say what stands then; see `Table.swap`."""
+        items.check_record_size(key, text, ttl)
+        item = items.record_item(key, text, version + 1, ttl)
+        name, value = ("batch_id", {}) if version == 0 else ("version", {":was": encode(version)})
+        condition = f"attribute_not_exists(#{name})" if version == 0 else f"#{name} = :was"
+        put = self._dynamodb.put_item(
+            TableName=self._name,
+            Item=item,
+            ConditionExpression=condition,
+            ExpressionAttributeNames={f"#{name}": name},
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            **({"ExpressionAttributeValues": value} if value else {}),
+        )
+        try:
+            await answered(self._put, put)
+        except ClientError as error:
+            # DynamoDB says what stands; where that is nothing, it expired
+            return items.record_of(error.response.get("Item"))
+        return items.record_of(item)
 
     async def _get_item(self, key: Item) -> Item | None:
         get = self._dynamodb.get_item(TableName=self._name, Key=key, ConsistentRead=True)

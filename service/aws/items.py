@@ -5,6 +5,7 @@
 | batch | batch id | `#batch` | `timeline` + `timestamp`; `status_key` = `batches#{state}` |
 | counter | batch id | `#count#{round}#{slot}` | |
 | definition | batch id | `definition#{digest}`: outside `#`, so that reading a batch does not pay for it | |
+| record | `#{key}`: no batch id begins so | `#record` | |
 | row | partition of the row | `row_{number}` | `status_key` = `{partition}#FAILED`, failed rows only |
 """
 
@@ -36,12 +37,13 @@ from service.model import (
     row_id,
     row_number,
 )
-from service.ports import COMMIT_BYTES, COMMIT_LIMIT, ITEM_BYTES, ITEM_DEPTH
+from service.ports import COMMIT_BYTES, COMMIT_LIMIT, ITEM_BYTES, ITEM_DEPTH, Record
 
 BATCH_SORT = "#batch"
 META_PREFIX = "#"
 COUNTER_FIELDS = ("succeeded", "failed", "agent_ms", "input_tokens", "output_tokens")
 TIMELINE = "batches"
+RECORD_SORT = "#record"
 
 
 def key(partition: str, sort: str) -> Item:
@@ -121,6 +123,27 @@ def check_batch_size(batch: Batch, definition: str = "") -> None:
     size = max(size_of(batch_item(batch)), size_of(definition_item(batch, definition)))
     if size > ITEM_BYTES:
         raise BatchRejectedError(f"the table cannot hold this batch: {size:,} bytes in one item")
+
+
+def record_item(key_: str, text: str, version: int, ttl: int) -> Item:
+    """What workers share under a key, as an item."""
+    return key(f"#{key_}", RECORD_SORT) | {
+        "text": {"S": text},
+        "version": {"N": str(version)},
+        "ttl": {"N": str(ttl)},
+    }
+
+
+def record_of(item: Item | None) -> Record:
+    """The record in its item; version 0 where there is none."""
+    return Record() if item is None else Record(item["text"]["S"], int(item["version"]["N"]))
+
+
+def check_record_size(key_: str, text: str, ttl: int) -> None:
+    """Raise RowTooLargeError where a record does not fit an item."""
+    size = size_of(record_item(key_, text, 1, ttl))
+    if size > ITEM_BYTES:
+        raise RowTooLargeError(f"a record of {size:,} bytes; the table holds {ITEM_BYTES:,} in one item")
 
 
 def source_value(source: Source) -> Value:

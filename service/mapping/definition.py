@@ -10,7 +10,7 @@ from service import jsontext
 from service.csvio import CsvReader
 from service.errors import CsvError, MappingError
 from service.mapping.extraction import Extraction, Extractor, compile_output
-from service.mapping.forms import CsvForm, ExecutionForm, RunForm, read_form
+from service.mapping.forms import CsvForm, ExecutionForm, RateLimitForm, RunForm, read_form
 from service.mapping.inputs import InputMapping, compile_input
 from service.mapping.problems import Path, Report, raise_if_any
 from service.mapping.schemas import compile_schema
@@ -44,12 +44,14 @@ class RetryPolicy:
     """How often a row is tried, and the bounds of the wait in between, in seconds.
 
     `jitter` spreads the waits: `equal` over their upper half, `full` over all of them, `none` not at all.
+    No attempt begins later than `budget_s` after the first.
     """
 
     max_attempts: int = 4
     base_s: float = 0.5
     cap_s: float = 60.0
     jitter: str = "equal"
+    budget_s: float = 86_400.0
 
     def bounds_s(self, attempt: int) -> tuple[float, float]:
         """The least and the greatest wait before `attempt`, which doubles from `base_s` up to `cap_s`."""
@@ -77,6 +79,24 @@ class Execution:
 
 
 @dataclass(frozen=True, slots=True)
+class RateLimit:
+    """What all workers of a fleet together may do at the targets that share `name`; None is no limit."""
+
+    name: str
+    requests_per_minute: int | None = None
+    input_tokens_per_minute: int | None = None
+    output_tokens_per_minute: int | None = None
+    concurrent: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reuse:
+    """Identical inputs are answered once: within the batch, or for `days` days where that is above 0."""
+
+    days: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class CsvOptions:
     """How the file is read and written. `delimiter` is one character or "auto".
 
@@ -100,6 +120,8 @@ class RowMapping:
     csv: CsvOptions
     inputs: InputMapping
     extractor: Extractor
+    rate_limit: RateLimit | None = None
+    reuse: Reuse | None = None
 
     @property
     def required_columns(self) -> frozenset[str]:
@@ -183,14 +205,18 @@ def compile_run(
         return None
     inputs = compile_input(form.input_mapping, report, ("input_mapping",))
     execution = _execution(form.execution, report, ("execution",))
-    return RowMapping(name, digest, target, execution, _csv(form.csv, report, ("csv",)), inputs, extractor)
+    csv = _csv(form.csv, report, ("csv",))
+    limit, reuse = _rate_limit(form.rate_limit, target.name), _reuse(form.reuse)
+    return RowMapping(name, digest, target, execution, csv, inputs, extractor, limit, reuse)
 
 
 def _execution(form: ExecutionForm, report: Report, path: Path) -> Execution:
     retry = form.retry_policy
     if retry.cap_seconds < retry.base_seconds:
         report.add((*path, "retry_policy", "cap_seconds"), "cap_seconds is less than base_seconds")
-    policy = RetryPolicy(retry.max_attempts, retry.base_seconds, retry.cap_seconds, retry.jitter)
+    policy = RetryPolicy(
+        retry.max_attempts, retry.base_seconds, retry.cap_seconds, retry.jitter, retry.budget_seconds
+    )
     return Execution(
         form.max_concurrency,
         form.timeout_seconds,
@@ -198,6 +224,18 @@ def _execution(form: ExecutionForm, report: Report, path: Path) -> Execution:
         form.batch_deadline_seconds,
         form.row_deadline_seconds,
     )
+
+
+def _rate_limit(form: RateLimitForm | None, target: str) -> RateLimit | None:
+    if form is None:
+        return None
+    return RateLimit(**form.model_dump(exclude={"name"}), name=form.name or target)
+
+
+def _reuse(text: str | None) -> Reuse | None:
+    if text is None:
+        return None
+    return Reuse() if text == "batch" else Reuse(days=int(text.split()[0]))
 
 
 def _csv(form: CsvForm, report: Report, path: Path) -> CsvOptions:

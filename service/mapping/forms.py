@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from service.mapping.problems import Path, Report, dotted, not_yet, suggest
+from service.mapping.problems import Path, Report, dotted, suggest
 from service.model import MAX_DEADLINE_S, Json
 
 Name = Field(min_length=1, max_length=128)
@@ -17,9 +17,6 @@ class Form(BaseModel):
     """A table of keys: unknown ones are problems, and values are not converted."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    later: ClassVar[frozenset[str]] = frozenset()
-    """Keys that the language has and this version has not."""
 
 
 class InputForm(Form):
@@ -46,6 +43,7 @@ class InputForm(Form):
 class RetryForm(Form):
     """`retry_policy`."""
 
+    budget_seconds: float = Field(default=86_400.0, gt=0, le=MAX_DEADLINE_S, allow_inf_nan=False)
     max_attempts: int = Field(default=4, ge=1, le=1000)
     base_seconds: float = Field(default=0.5, gt=0, allow_inf_nan=False)
     cap_seconds: float = Field(default=60.0, gt=0, allow_inf_nan=False)
@@ -54,8 +52,6 @@ class RetryForm(Form):
 
 class ExecutionForm(Form):
     """`execution`."""
-
-    later: ClassVar[frozenset[str]] = frozenset({"rate_limit"})
 
     max_concurrency: int | None = Field(default=None, ge=1)
     timeout_seconds: float = Field(default=60.0, gt=0, allow_inf_nan=False)
@@ -73,15 +69,34 @@ class CsvForm(Form):
     provenance: bool = False
 
 
+class RateLimitForm(Form):
+    """`rate_limit`: what all workers together may do."""
+
+    name: str | None = Field(default=None, min_length=1, max_length=128)
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    input_tokens_per_minute: int | None = Field(default=None, ge=1)
+    output_tokens_per_minute: int | None = Field(default=None, ge=1)
+    concurrent: int | None = Field(default=None, ge=1, le=100_000)
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        if not self.model_fields_set - {"name"}:
+            raise ValueError(
+                "names no limit: requests_per_minute, input_tokens_per_minute, output_tokens_per_minute "
+                "or concurrent"
+            )
+        return self
+
+
 class RunForm(Form):
     """A run definition."""
-
-    later: ClassVar[frozenset[str]] = frozenset({"rate_limit", "reuse"})
 
     target: dict[str, Any]
     input_mapping: InputForm = InputForm()
     output_mapping: Any = None
     execution: ExecutionForm = ExecutionForm()
+    rate_limit: RateLimitForm | None = None
+    reuse: str | None = Field(default=None, pattern=r"^(batch|([1-9]\d{0,3}) days?)$")
     csv: CsvForm = CsvForm()
 
 
@@ -208,10 +223,7 @@ def _add(form: type[Form], item: dict[str, Any], report: Report, path: Path) -> 
     kind, name = item["type"], dotted(where)
     if kind == "extra_forbidden":
         owner, key = _form_at(form, location[:-1]), str(location[-1])
-        if key in owner.later:
-            report.add(where, not_yet(repr(key)))
-        else:
-            report.add(where, f"unknown key {name!r}", suggest(key, owner.model_fields))
+        report.add(where, f"unknown key {name!r}", suggest(key, owner.model_fields))
     elif kind == "missing":
         report.add(where, f"{name!r} is missing")
     else:

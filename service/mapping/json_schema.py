@@ -47,6 +47,8 @@ _DESCRIPTIONS: dict[str, dict[str, str]] = {
         "input_mapping": "How a row of the CSV becomes the agent's input. Default: all columns.",
         "output_mapping": "A name of output_mappings, or an extraction. Default: the target's name.",
         "execution": "How rows are run.",
+        "rate_limit": "What all workers together may do at this target.",
+        "reuse": "`batch` or `N days`: identical inputs are answered once.",
         "csv": "How the file is read and the result written.",
     },
     "HttpForm": {
@@ -114,10 +116,18 @@ _DESCRIPTIONS: dict[str, dict[str, str]] = {
         "retry_policy": "How often a row is tried.",
     },
     "RetryForm": {
+        "budget_seconds": "No attempt begins later than this after the first.",
         "max_attempts": "The first attempt counts.",
         "base_seconds": "The wait before the second attempt; doubled from then on.",
         "cap_seconds": "The longest wait.",
         "jitter": "How waits are spread: over all of it, over its upper half, or not at all.",
+    },
+    "RateLimitForm": {
+        "name": "Mappings that share a limit share its name; the target's name if absent.",
+        "requests_per_minute": "Requests that begin within a minute.",
+        "input_tokens_per_minute": "Tokens sent within a minute, by the usage that replies report.",
+        "output_tokens_per_minute": "Tokens answered within a minute, by the usage that replies report.",
+        "concurrent": "Requests under way at a time.",
     },
     "CsvForm": {
         "delimiter": "auto, or one of , ; tab |",

@@ -92,8 +92,3 @@ def dotted(path: Path) -> str:
     """`retry_policy.max_attempts`, `extraction_methods[0].method`."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return text.removeprefix(".")
-
-
-def not_yet(what: str) -> str:
-    """How everything is refused that the language has and this version has not."""
-    return f"{what} is not supported by this version yet"

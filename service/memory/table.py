@@ -8,7 +8,14 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from service.aws.items import check_batch_size, check_sizes, is_done, outcome_of, row_items
+from service.aws.items import (
+    check_batch_size,
+    check_record_size,
+    check_sizes,
+    is_done,
+    outcome_of,
+    row_items,
+)
 from service.aws.values import Item, size_of
 from service.model import (
     Batch,
@@ -21,7 +28,7 @@ from service.model import (
     partition_key,
     partition_of,
 )
-from service.ports import BatchPage, LeaseAnswer, NumberPage, OutcomePage
+from service.ports import BatchPage, LeaseAnswer, NumberPage, OutcomePage, Record
 
 PAGE_BYTES = 1_000_000
 """DynamoDB ends a page at 1 MB."""
@@ -41,6 +48,7 @@ class MemoryTable:
         self._numbers: dict[str, list[int]] = defaultdict(list)
         self._commits: dict[str, Commit] = {}
         self._tokens: deque[str] = deque()
+        self._records: dict[str, Record] = {}
 
     async def open(self, batch: Batch, definition: str) -> Batch:
         """Store batch and definition unless the batch id is taken; return what stands."""
@@ -206,6 +214,20 @@ class MemoryTable:
         await asyncio.sleep(0)
         dated = [batch for batch in self._batches.values() if batch.created_at]
         return sorted(dated, key=lambda batch: batch.created_at, reverse=True)[:limit]
+
+    async def record(self, key: str) -> Record:
+        """What workers share under `key`."""
+        await asyncio.sleep(0)
+        return self._records.get(key, Record())
+
+    async def swap(self, key: str, text: str, *, version: int, ttl: int) -> Record:
+        """Replace the record `version`, and say what stands then. It never expires here."""
+        check_record_size(key, text, ttl)
+        await asyncio.sleep(0)
+        stands = self._records.get(key, Record())
+        if stands.version == version:
+            stands = self._records[key] = Record(text, version + 1)
+        return stands
 
     def _is_taken(self, commit: Commit, index: int, row: Item) -> bool:
         stored = self._rows[row["batch_id"]["S"]].get(commit.outcomes[index].number)

@@ -32,7 +32,7 @@ from service.model import (
     State,
     Status,
 )
-from service.ports import COMMIT_LIMIT, LeaseAnswer, OutcomePage, Table
+from service.ports import COMMIT_LIMIT, LeaseAnswer, OutcomePage, Record, Table
 
 NOW = "2026-11-18T10:00:00.000Z"
 LATER = "2026-11-18T10:05:00.000Z"
@@ -570,3 +570,37 @@ async def test_numbers_are_those_that_need_no_outcome(table: Table, limit: int) 
     assert list((await table.numbers(batch, 0, after=6, limit=100)).numbers) == [8, 10]
     assert list((await table.numbers(batch, 1, after=0, limit=100)).numbers) == [7]
     assert list((await table.numbers(batch, 1, after=MAX_ROWS, limit=100)).numbers) == []
+
+
+# -- records that workers share
+
+
+async def test_a_record_is_made_once_and_replaced_by_who_knows_it(table: Table) -> None:
+    """Version 0 makes a record, the version that stands replaces it; who is behind learns what stands."""
+    assert await table.record("limit/a") == Record()
+    assert await table.swap("limit/a", "one", version=0, ttl=TTL) == Record("one", 1)
+    assert await table.swap("limit/a", "late", version=0, ttl=TTL) == Record("one", 1)
+    assert await table.swap("limit/a", "two", version=1, ttl=TTL) == Record("two", 2)
+    assert await table.swap("limit/a", "behind", version=1, ttl=TTL) == Record("two", 2)
+    assert await table.record("limit/a") == Record("two", 2)
+
+
+async def test_a_record_that_expired_is_none(table: Table) -> None:
+    """Who would replace a record that is gone learns that nothing stands, and nothing is written."""
+    assert await table.swap("gone", "text", version=3, ttl=TTL) == Record()
+    assert await table.record("gone") == Record()
+
+
+async def test_of_many_writers_of_a_record_one_wins_each_time(table: Table) -> None:
+    """Ten writers that begin from the same version leave one text, and all of them know which."""
+    answers = await asyncio.gather(
+        *(table.swap("busy", f"writer {n}", version=0, ttl=TTL) for n in range(10))
+    )
+    assert len({answer.text for answer in answers}) == 1
+    assert {answer.version for answer in answers} == {1}
+
+
+async def test_a_record_larger_than_an_item_is_refused(table: Table) -> None:
+    """A text that no item holds is refused before it is sent."""
+    with pytest.raises(RowTooLargeError, match="a record of"):
+        await table.swap("large", "x" * 400_001, version=0, ttl=TTL)

@@ -114,9 +114,10 @@ def test_every_problem_of_every_file_is_named_once():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("rate_limit: {}\n", "'rate_limit' is not supported by this version yet"),
-        ("reuse: {}\n", "'reuse' is not supported by this version yet"),
-        ("execution: {rate_limit: 1}\n", "'rate_limit' is not supported"),
+        ("rate_limit: {}\n", "names no limit: requests_per_minute"),
+        ("rate_limit: {concurrent: 0}\n", "rate_limit.concurrent"),
+        ("reuse: 0 days\n", "reuse"),
+        ("execution: {rate_limit: 1}\n", "unknown key 'execution.rate_limit'"),
         (methods(DIRECT, "reject_if: ['(?=a)'], "), "look-around"),
         (methods(DIRECT, "pending_if: ['a*'], "), "matches the empty text"),
         (methods(DIRECT, "not_found: [1], "), "not_found[0]: must be text"),
