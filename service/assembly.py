@@ -23,6 +23,8 @@ from service.backend import Backend, aws_options
 from service.claims import Claims
 from service.consume import ConsumeLimits, Consumer, Delivery
 from service.deadletters import DeadLetterLimits, DeadLetters
+from service.gate import Gates
+from service.limiter import Limiter
 from service.livecatalog import LiveCatalog
 from service.mapping import RowMapping
 from service.opening import OpenLimits
@@ -35,6 +37,8 @@ from service.settings import Settings, user_environment
 from service.settle import Completion, SettleLimits, Settler
 from service.splitter import SplitLimits, Splitter
 from service.sweeper import Sweeper, SweepLimits, SweptQueues
+from service.tries import Tries, TryLimits
+from service.troubles import Troubles
 from service.worker import Worker, WorkLimits
 
 POISON_DELAY_S = 900.0
@@ -123,30 +127,65 @@ def worker(
 ) -> Consumer:
     """The role `worker`; `stack` closes its agents."""
     worker = settings.worker
-    runs = Runs(backend.table, agent_opener(settings), backend.clock, max_places=worker.max_inflight_rows)
+    rng = random.Random()  # noqa: S311 -- jitter
+    gates = Gates(backend.clock)
+    runs = Runs(
+        backend.table,
+        agent_opener(settings),
+        gates,
+        backend.clock,
+        max_places=worker.max_inflight_rows,
+        open_limiter=limiter_opener(backend, name),
+    )
     stack.push_async_callback(runs.close)
+    tries = Tries(
+        TryLimits(worker=name, inline_wait_s=worker.inline_wait_s),
+        backend.clock,
+        backend.metrics,
+        Troubles(backend.table, backend.clock, name),
+        rng=rng,
+    )
     handler = Worker(
         backend.table,
         backend.rows,
         runs,
         settler,
         Claims(backend.objects, max_record_bytes=settings.split.max_record_bytes),
-        WorkLimits(
-            worker=name,
-            inline_wait_s=worker.inline_wait_s,
-            max_lost=2 * settings.rows.max_receives,
-        ),
+        tries,
+        WorkLimits(worker=name, max_lost=2 * settings.rows.max_receives),
         backend.clock,
         backend.metrics,
-        rng=random.Random(),  # noqa: S311 -- jitter
+        rng=rng,
     )
     limits = replace(
         _one_by_one(settings, settings.rows, worker.max_inflight_rows),
         pollers=worker.pollers,
         max_held=worker.max_held_rows,
         max_held_bytes=worker.max_held_bytes,
+        probe_s=worker.probe_s,
     )
-    return Consumer(backend.rows, handler.handle, limits, backend.clock, backend.metrics)
+    return Consumer(
+        backend.rows, handler.handle, limits, backend.clock, backend.metrics, admission=gates
+    )
+
+
+def limiter_opener(backend: Backend, name: str) -> Callable[[RowMapping], Limiter | None]:
+    """What opens the side of this process, the worker `name`, of a limit that the fleet shares."""
+
+    def open_(mapping: RowMapping) -> Limiter | None:
+        if mapping.rate_limit is None:
+            return None
+        return Limiter(
+            backend.table,
+            mapping.rate_limit,
+            owner=f"{name}/{uuid.uuid4().hex[:8]}",
+            clock=backend.clock,
+            metrics=backend.metrics,
+            call_s=mapping.execution.timeout_s + TryLimits.grace_s,
+            max_tokens=mapping.target.max_tokens,
+        )
+
+    return open_
 
 
 def aggregator(backend: Backend, settings: Settings, name: str) -> Consumer:

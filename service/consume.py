@@ -13,17 +13,21 @@ Three limits bound what is held. `max_running` counts deliveries whose work occu
 `delivery.free()` when only bookkeeping is left, and the place is filled again. `max_held` counts everything
 that is not deleted yet, and `max_held_bytes` weighs it: the messages, and what their handlers report with
 `delivery.weigh()`. What is under way when the bound is reached still comes: ten messages for each poller, and
-what the running handlers take on. A handler that has to wait for a place of its own (a target at its own
-limit) waits inside `delivery.blocked()`, and nothing more is received meanwhile: what cannot be started is
-not held.
+what the running handlers take on.
+
+Where handlers have places of their own (a worker's targets), `Admission` says how many more they could take,
+and `max_running` counts only those that have not got so far yet. What has no place is not fetched; but since
+nobody knows whose message the next one is, ten are fetched every `probe_s` all the same. A handler sends back
+what it cannot start: so messages for one full target do not hide those for another.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
@@ -63,6 +67,7 @@ class ConsumeLimits:
     receive_linger_s: float = 0.1
     delete_linger_s: float = 0.1
     poison_delay_s: float = 1.0
+    probe_s: float = 2.0
 
 
 class Delivery:
@@ -90,15 +95,6 @@ class Delivery:
         """The handler holds `size` bytes beside the message now: its source, a reply not stored yet."""
         self._consumer.weigh(self.lease, size)
 
-    @contextmanager
-    def blocked(self) -> Iterator[None]:
-        """Waiting for something else than this consumer's places: receive nothing meanwhile."""
-        self._consumer.count_blocked(1)
-        try:
-            yield
-        finally:
-            self._consumer.count_blocked(-1)
-
     def check_lease(self) -> None:
         """Raises LeaseLostError once a heartbeat was told that the message is somebody else's."""
         if self.lease.is_lost:
@@ -108,11 +104,30 @@ class Delivery:
 Handler = Callable[[Delivery], Awaitable[None]]
 
 
+class Admission(Protocol):
+    """Places that handlers have for themselves."""
+
+    def room(self, most: int) -> int:
+        """How many more deliveries could start; `most` where nothing is known against it."""
+        ...
+
+    def subscribe(self, listener: Callable[[], None]) -> None:
+        """Call `listener` whenever there may be more room."""
+        ...
+
+
 class Consumer:
     """Consumes `queue` with `handle` until told to stop."""
 
     def __init__(
-        self, queue: Queue, handle: Handler, limits: ConsumeLimits, clock: Clock, metrics: Metrics
+        self,
+        queue: Queue,
+        handle: Handler,
+        limits: ConsumeLimits,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        admission: Admission | None = None,
     ) -> None:
         self._queue = queue
         self._handle = handle
@@ -125,7 +140,11 @@ class Consumer:
             visibility_s=limits.visibility_s, delete_linger_s=limits.delete_linger_s,
         )  # fmt: skip
         self._tasks: set[asyncio.Task[None]] = set()
-        self._running = self._reserved = self._blocked = 0
+        self._admission = admission
+        if admission is not None:
+            admission.subscribe(self._changed.set)
+        self._probe_at = float("-inf")
+        self._running = self._reserved = 0
         self._receiving = Trouble()
         self._handling = Trouble()
         self.last_success: float | None = None
@@ -171,11 +190,6 @@ class Consumer:
         self._running -= 1
         self._changed.set()
 
-    def count_blocked(self, change: int) -> None:
-        """A delivery waits for a place elsewhere (+1), or does not any more (-1)."""
-        self._blocked += change
-        self._changed.set()
-
     def weigh(self, lease: Lease, size: int) -> None:
         """A delivery holds `size` bytes beside its message."""
         self._leases.weigh(lease, size)
@@ -201,29 +215,44 @@ class Consumer:
         linger_until: float | None = None
         while not stop.is_set():
             now = self._clock.monotonic()
-            wake_at = max(self._receiving.until, self._handling.until)
-            if now >= wake_at:
+            wake_at: float | None = max(self._receiving.until, self._handling.until)
+            if wake_at is not None and now >= wake_at:
                 free = self._places()
-                if free <= 0:
-                    linger_until = None
-                elif free >= full:
+                if free >= full:
                     return full
-                else:
-                    linger_until = linger_until or now + self._limits.receive_linger_s
+                if free > 0:
+                    wake_at = linger_until = linger_until or now + self._limits.receive_linger_s
                     if now >= linger_until:
                         return free
-                wake_at = linger_until or 0.0
+                else:
+                    if probe := self._probe(now):
+                        return probe
+                    linger_until = None
+                    wake_at = None if self._admission is None else self._probe_at
             self._changed.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(wake_at - now if wake_at else None):
+                async with asyncio.timeout(None if wake_at is None else wake_at - now):
                     await self._changed.wait()
         return 0
 
     def _places(self) -> int:
-        limits = self._limits
-        if self._blocked or self._leases.held_bytes >= limits.max_held_bytes:
+        most = self._limits.max_running
+        room = most if self._admission is None else self._admission.room(most)
+        return min(room - self._running, self._spare()) - self._reserved
+
+    def _probe(self, now: float) -> int:
+        """How many to fetch although nothing has room for them; not often, see the module."""
+        spare = min(SEND_LIMIT, self._spare() - self._reserved)
+        if self._admission is None or spare <= 0 or now < self._probe_at:
             return 0
-        return min(limits.max_running - self._running, limits.max_held - len(self._leases)) - self._reserved
+        self._probe_at = now + self._limits.probe_s
+        return spare
+
+    def _spare(self) -> int:
+        """How many more may be held."""
+        if self._leases.held_bytes >= self._limits.max_held_bytes:
+            return 0
+        return self._limits.max_held - len(self._leases)
 
     async def _receive(self, room: int) -> Sequence[Message]:
         limits = self._limits

@@ -10,6 +10,10 @@
     │   ├── ConflictError           a concurrent transaction was in the way
     │   ├── UnknownResultError      sent, not answered: it may have been applied
     │   ├── UnreachableError        no connection at all
+    │   ├── TurnedAwayError         a row's call may not begin now
+    │   │   ├── TargetFullError     every place of its target is taken
+    │   │   ├── TargetDownError     its target serves nobody
+    │   │   └── LimitReachedError   the limit of the whole fleet is reached
     │   └── AgentRetryableError     the agent may answer next time
     │       ├── AgentTimeoutError
     │       ├── AgentThrottledError
@@ -89,6 +93,22 @@ class UnknownResultError(RetryableError):
 
 class UnreachableError(RetryableError):
     """No connection could be made."""
+
+
+class TurnedAwayError(RetryableError):
+    """A row's call may not begin now. `retry_after_s` says when to come again."""
+
+
+class TargetFullError(TurnedAwayError):
+    """Every place of the target in this process is taken, and rows wait."""
+
+
+class TargetDownError(TurnedAwayError):
+    """The target serves nobody: it is left alone for a while."""
+
+
+class LimitReachedError(TurnedAwayError):
+    """The rate limit that the fleet shares leaves no room for some time."""
 
 
 class AgentRetryableError(RetryableError):

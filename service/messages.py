@@ -62,7 +62,8 @@ class RowMessage:
 
     A row too large for a message has a `span` instead of cells and defect: its worker reads it from the
     source. `until_ms` is the row's deadline, in milliseconds since 1970, where it has one and was tried;
-    `since_ms`, when its first attempt began, is None until there was one (`retry_policy.budget_seconds`).
+    `since_ms`, when its first attempt began, is None until there was one (`retry_policy.budget_seconds`);
+    `excused_ms`, when an attempt last failed for what was the target's fault alone, where one did.
     `lost` deliveries ended without an outcome before this message was sent; above 0 it was a dead letter.
     """
 
@@ -77,6 +78,7 @@ class RowMessage:
     until_ms: int | None = None
     lost: int = 0
     since_ms: int | None = None
+    excused_ms: int | None = None
 
     def encode(self) -> str:
         """The body: absent keys are defaults."""
@@ -102,6 +104,8 @@ class RowMessage:
             body["lost"] = self.lost
         if self.since_ms is not None:
             body["since_ms"] = self.since_ms
+        if self.excused_ms is not None:
+            body["excused_ms"] = self.excused_ms
         return encode(body)
 
     @classmethod
@@ -124,6 +128,7 @@ class RowMessage:
             until_ms=_whole(data, "until_ms", MAX_MS) if "until_ms" in data else None,
             lost=_whole(data, "lost", MAX_LOST) if "lost" in data else 0,
             since_ms=_whole(data, "since_ms", MAX_MS) if "since_ms" in data else None,
+            excused_ms=_whole(data, "excused_ms", MAX_MS) if "excused_ms" in data else None,
         )
 
 

@@ -10,11 +10,14 @@ import asyncio
 import itertools
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
 import structlog
 
 from service.errors import ConfigError
+from service.gate import Gate, Gates
+from service.limiter import Limiter
 from service.mapping import RowMapping
 from service.model import Batch, BatchView, State, iso_time
 from service.opening import stored_definition
@@ -28,11 +31,11 @@ MAX_RUNS = 256
 
 @dataclass(slots=True)
 class Target:
-    """An agent with the places it has in this process."""
+    """An agent, and the gate that its calls go through in this process."""
 
     mapping: RowMapping
     agent: Agent
-    places: asyncio.Semaphore
+    gate: Gate
 
 
 @dataclass(slots=True)
@@ -54,15 +57,29 @@ class Run:
 
 
 class Runs:
-    """The runs of one worker process. `open_agent` raises ConfigError for a mapping it cannot serve."""
+    """The runs of one worker process. `open_agent` raises ConfigError for a mapping it cannot serve.
+
+    A target has at most `max_places` calls in flight. `open_limiter` makes what keeps the limit that a mapping
+    shares with the whole fleet, where it has one.
+    """
 
     def __init__(
-        self, table: Table, open_agent: Callable[[RowMapping], Agent], clock: Clock, *, max_places: int
+        self,
+        table: Table,
+        open_agent: Callable[[RowMapping], Agent],
+        gates: Gates,
+        clock: Clock,
+        *,
+        max_places: int,
+        open_limiter: Callable[[RowMapping], Limiter | None] = lambda _: None,
     ) -> None:
         self._table = table
         self._open_agent = open_agent
+        self._open_limiter = open_limiter
+        self._gates = gates
         self._clock = clock
         self._max_places = max_places
+        self._limiters = AsyncExitStack()
         self._runs: OrderedDict[str, Run] = OrderedDict()
         self._targets: dict[str, Target] = {}
         self._loading: dict[str, asyncio.Lock] = {}
@@ -102,9 +119,10 @@ class Runs:
             self._runs[view.batch.batch_id] = replace(run, batch=view.batch)
 
     async def close(self) -> None:
-        """Close every agent."""
+        """Close every agent, and give back what is held of the fleet's limits."""
         targets, self._targets = list(self._targets.values()), {}
-        await asyncio.gather(*(target.agent.close() for target in targets))
+        async with self._limiters:
+            await asyncio.gather(*(target.agent.close() for target in targets))
 
     async def _load(self, batch_id: str) -> Run | None:
         read_at = next(self._order)
@@ -127,9 +145,12 @@ class Runs:
         if batch.mapping_digest in self._targets:  # another batch of this mapping was faster
             return self._targets[batch.mapping_digest]
         mapping = definition.compile()
-        places = mapping.execution.places(self._max_places)
-        target = Target(mapping, self._open_agent(mapping), asyncio.Semaphore(places))
-        self._targets[batch.mapping_digest] = target
+        agent = self._open_agent(mapping)
+        limiter = self._open_limiter(mapping)
+        gate = self._gates.open(mapping.execution.places(self._max_places), limiter)
+        target = self._targets[batch.mapping_digest] = Target(mapping, agent, gate)
+        if limiter is not None:
+            await self._limiters.enter_async_context(limiter)
         return target
 
     async def _fail(self, batch: Batch, problem: str) -> Batch:

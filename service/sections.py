@@ -105,7 +105,7 @@ class SplitSettings(Section):
 class WorkerSettings(Section):
     """How rows are processed."""
 
-    max_inflight_rows: Count = Field(default=64, description="Agent calls in flight in one process")
+    max_inflight_rows: Count = Field(default=64, description="Agent calls in flight at one target in one process")
     max_held_rows: Count = Field(
         default=1_000, description="Rows received and not deleted yet, in one process"
     )
@@ -114,6 +114,9 @@ class WorkerSettings(Section):
         description="Bytes of held rows, replies and outcomes beyond which none is received",
     )
     pollers: Count = Field(default=2, description="Concurrent receives")
+    probe_s: Seconds = Field(
+        default=2, description="While every target is full, a few rows are looked at this often for others"
+    )
     inline_wait_s: Annotated[float, Field(ge=0)] = Field(
         default=5, description="A retry that waits longer goes back to the queue instead of holding its row"
     )

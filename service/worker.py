@@ -8,35 +8,30 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import structlog
 
 from service.claims import Claims
 from service.consume import Delivery
-from service.deadlines import Deadline, deadline_of
 from service.errors import (
-    AgentRetryableError,
-    AgentTimeoutError,
     BadRecordError,
     PoisonMessageError,
-    RetryableError,
     RowRejectedError,
     SourceError,
     WorkerLostError,
 )
 from service.lane import Lane
 from service.messages import RowMessage
-from service.model import Batch, Json, Outcome, State, iso_time, row_id
+from service.model import Batch, Outcome, State, iso_time, row_id
 from service.outbox import send_all
 from service.outcomes import Attempt
-from service.ports import MAX_DELAY_S, Clock, Invocation, Outgoing, Queue, Reply, Table
+from service.ports import Clock, Outgoing, Queue, Table
 from service.runs import Run, Runs, Target
 from service.settle import Settler
 from service.telemetry import Metrics
-from service.timeouts import timeout
+from service.tries import Task, Tries
 
 log = structlog.get_logger(__name__)
 
@@ -48,45 +43,20 @@ TAKES_ROWS = frozenset({State.SPLITTING, State.RUNNING})
 
 @dataclass(frozen=True, slots=True)
 class WorkLimits:
-    """`worker` names this process in outcomes; a retry that waits longer than `inline_wait_s` is re-sent.
+    """`worker` names this process in outcomes.
 
-    An agent that does not keep its own time-out is cut off `grace_s` later, or at a deadline. A row that lost
-    `max_lost` deliveries to dead workers fails; half of them are what makes it a dead letter first. What was
-    lost before begins `lane_pause_s` late: by then what was received with it, and finds no place, is away.
+    A row that lost `max_lost` deliveries to dead workers fails; half of them are what makes it a dead letter
+    first. What was lost before begins `lane_pause_s` late: by then what was received with it, and finds no
+    place, is away.
     """
 
     worker: str
-    inline_wait_s: float = 5.0
-    grace_s: float = 5.0
     max_lost: int = 10
     lane_pause_s: float = 1.0
 
 
-@dataclass(slots=True)
-class _Task:
-    """A row to be invoked: its message, the row with its cells (`claims`), where it goes, and the input."""
-
-    message: RowMessage
-    whole: RowMessage
-    run: Run
-    target: Target
-    body: Json
-
-    @property
-    def size(self) -> int:
-        """Bytes that were read for it beside its message."""
-        return self.message.span.length if self.message.span else 0
-
-    def dated(self, now_ms: int) -> int | None:
-        """The row's own deadline, which runs from its first attempt: the one that begins now, if none did."""
-        row_s = self.target.mapping.execution.row_deadline_s
-        if self.message.until_ms is None and row_s is not None:
-            self.message = replace(self.message, until_ms=now_ms + round(row_s * 1000))
-        return self.message.until_ms
-
-
 class Worker:
-    """Handles row messages. `rng` spreads retries; seeded in tests."""
+    """Handles row messages. `rng` spreads waits; seeded in tests."""
 
     def __init__(
         self,
@@ -95,6 +65,7 @@ class Worker:
         runs: Runs,
         settler: Settler,
         claims: Claims,
+        tries: Tries,
         limits: WorkLimits,
         clock: Clock,
         metrics: Metrics,
@@ -106,6 +77,7 @@ class Worker:
         self._runs = runs
         self._settler = settler
         self._claims = claims
+        self._tries = tries
         self._limits = limits
         self._clock = clock
         self._metrics = metrics
@@ -182,90 +154,22 @@ class Worker:
             return self._attempt(whole, run, row.attempt).failed(error)
         if row.span is not None:
             delivery.weigh(row.span.length)
-        return await self._try(_Task(row, whole, run, target, body), delivery)
+        ended = await self._tries.run(Task(row, whole, run, target, body), delivery)
+        if isinstance(ended, Outcome):
+            return ended
+        await self._send_again(ended.message, ended.delay_s)
+        return None
 
-    async def _try(self, task: _Task, delivery: Delivery) -> Outcome | None:
-        """Attempt after attempt, here while the waits are short."""
-        row, run, target, number = task.whole, task.run, task.target, task.message.attempt
-        while True:
-            async with _place(target, delivery):
-                delivery.check_lease()  # before the agent is paid for a row that is somebody else's by now
-                deadline = deadline_of(run.batch, task.dated(self._clock.now_ms()))
-                if deadline.left_s(self._clock.now_ms()) <= 0:
-                    return self._attempt(row, run, number).failed(deadline.missed())
-                started = self._clock.monotonic()
-                reply: Json = None
-                try:
-                    answer = await self._ask(task, number, deadline)
-                    reply = answer.body
-                    delivery.weigh(task.size + answer.size)
-                    extraction = target.mapping.extract(reply)
-                except (RowRejectedError, AgentRetryableError) as error:
-                    failure = error
-                    self._metrics.count(f"agent_failures_{error.kind}")
-                else:
-                    attempt = self._attempt(row, run, number, started)
-                    return attempt.succeeded(extraction, provenance=run.batch.provenance)
-            attempt = self._attempt(row, run, number, started)
-            if not isinstance(failure, AgentRetryableError):
-                return attempt.failed(failure, reply)
-            self._metrics.count("agent_retries")
-            is_last = number >= target.mapping.execution.retry.max_attempts
-            wait_s = 0.0 if is_last else self._backoff(target, number + 1, failure)
-            if wait_s >= deadline.left_s(self._clock.now_ms()):
-                return attempt.failed(deadline.missed(failure), reply)
-            if is_last:
-                return attempt.failed(failure, reply)
-            number += 1
-            if wait_s > self._limits.inline_wait_s:
-                await self._send_again(replace(task.message, attempt=number), wait_s)
-                return None
-            await self._clock.sleep(wait_s)
-
-    async def _ask(self, task: _Task, attempt: int, deadline: Deadline) -> Reply:
-        """One invocation, cut at its time-out or at the deadline."""
-        row, target = task.message, task.target
-        left_s = deadline.left_s(self._clock.now_ms())
-        timeout_s = min(target.mapping.execution.timeout_s, left_s)
-        invocation = Invocation(f"{row.batch_id}/{row.round}/{row.number}", task.body, attempt, timeout_s)
-        started = self._clock.monotonic()
-        try:
-            async with timeout(self._clock, min(timeout_s + self._limits.grace_s, left_s)):
-                return await target.agent.invoke(invocation)
-        except TimeoutError:
-            raise AgentTimeoutError(f"no answer within {timeout_s:g} s") from None
-        finally:
-            self._metrics.observe("agent_latency_ms", self._since(started))
-
-    def _backoff(self, target: Target, attempt: int, error: RetryableError) -> float:
-        """Seconds before `attempt`: the agent's own wish, else what the policy says.
-
-        Whole seconds, rounded up, for a row that goes back to its queue.
-        """
-        policy = target.mapping.execution.retry
-        if error.retry_after_s is not None:
-            wait_s = min(error.retry_after_s, MAX_DELAY_S) + self._rng.uniform(0, policy.base_s)
-        else:
-            wait_s = self._rng.uniform(*policy.bounds_s(attempt))
-        is_short = wait_s <= self._limits.inline_wait_s
-        return wait_s if is_short else min(MAX_DELAY_S, math.ceil(wait_s))
-
-    async def _send_again(self, row: RowMessage, delay_s: float) -> None:
+    async def _send_again(self, row: RowMessage, delay_s: int) -> None:
         """Put the row, as it is to be tried next, back with a delay; its present message is then deleted."""
-        await send_all(self._rows_queue, [Outgoing(row.encode(), row.batch_id, round(delay_s))])
+        await send_all(self._rows_queue, [Outgoing(row.encode(), row.batch_id, delay_s)])
         self._metrics.count("rows_sent_again")
-        log.info("row_sent_again", attempt=row.attempt, delay_s=round(delay_s))
+        log.info("row_sent_again", attempt=row.attempt, delay_s=delay_s)
 
-    def _attempt(self, row: RowMessage, run: Run, number: int, started: float | None = None) -> Attempt:
-        """An attempt that ends now; one without a start took the agent no time."""
-        return Attempt(
-            row,
-            run.batch.columns,
-            number,
-            0 if started is None else self._since(started),
-            iso_time(self._clock.now_ms()),
-            self._limits.worker,
-        )
+    def _attempt(self, row: RowMessage, run: Run, number: int) -> Attempt:
+        """An attempt that ends now, without the agent."""
+        now = iso_time(self._clock.now_ms())
+        return Attempt(row, run.batch.columns, number, 0, now, self._limits.worker)
 
     def _report(self, outcome: Outcome) -> None:
         """The canonical line of a row."""
@@ -275,23 +179,6 @@ class Worker:
             "row_settled", status=outcome.status, agent_ms=outcome.execution_time_ms,
             attempts=outcome.attempts, **reason,
         )  # fmt: skip
-
-    def _since(self, started: float) -> int:
-        return round((self._clock.monotonic() - started) * 1000)
-
-
-@asynccontextmanager
-async def _place(target: Target, delivery: Delivery) -> AsyncIterator[None]:
-    """One of the target's places; whoever has to wait for one lets nothing more be received."""
-    if target.places.locked():
-        with delivery.blocked():
-            await target.places.acquire()
-    else:
-        await target.places.acquire()
-    try:
-        yield
-    finally:
-        target.places.release()
 
 
 def _concerns(row: RowMessage, batch: Batch) -> bool:

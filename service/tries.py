@@ -1,0 +1,257 @@
+"""Trying: a row's input goes to its agent until there is an outcome, or a time to come again.
+
+What a failure costs the row depends on its class. A transient one is an attempt. A throttle is none: it says
+that the fleet asks too fast, and nothing of the row. Neither is an outage, unless the target serves others
+meanwhile; so a target that is down, or a storm of throttles, uses up no rows. Whatever it was, no attempt
+begins after `retry_policy.budget_seconds` or a deadline.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from service.consume import Delivery
+from service.deadlines import Deadline, deadline_of
+from service.errors import (
+    AgentOutageError,
+    AgentRetryableError,
+    AgentThrottledError,
+    AgentTimeoutError,
+    RetryableError,
+    RowRejectedError,
+    TargetDownError,
+    TurnedAwayError,
+)
+from service.gate import Call
+from service.mapping.transcript import Usage
+from service.messages import RowMessage
+from service.model import Json, Outcome, iso_time
+from service.outcomes import Attempt
+from service.ports import MAX_DELAY_S, Clock, Invocation, Reply
+from service.runs import Run, Target
+from service.telemetry import Metrics
+from service.timeouts import timeout
+from service.troubles import Troubles
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TryLimits:
+    """`worker` names this process in outcomes; a wait longer than `inline_wait_s` goes back to the queue.
+
+    An agent that does not keep its own time-out is cut off `grace_s` later, or at a deadline.
+    """
+
+    worker: str
+    inline_wait_s: float = 5.0
+    grace_s: float = 5.0
+
+
+@dataclass(slots=True)
+class Task:
+    """A row to be invoked: its message, the row with its cells (`claims`), where it goes, and the input."""
+
+    message: RowMessage
+    whole: RowMessage
+    run: Run
+    target: Target
+    body: Json
+    throttles: int = field(default=0, init=False)
+
+    @property
+    def size(self) -> int:
+        """Bytes that were read for it beside its message."""
+        return self.message.span.length if self.message.span else 0
+
+    def begin(self, now_ms: int) -> None:
+        """Its first attempt begins now, if none did: that is what its deadline and its budget run from."""
+        message, row_s = self.message, self.target.mapping.execution.row_deadline_s
+        if message.since_ms is None:
+            message = replace(message, since_ms=now_ms)
+        if message.until_ms is None and row_s is not None:
+            message = replace(message, until_ms=now_ms + round(row_s * 1000))
+        self.message = message
+
+    def deadline(self) -> Deadline:
+        """When it fails, whatever happens."""
+        return deadline_of(self.run.batch, self.message.until_ms)
+
+    def budget_s(self, now_ms: int) -> float:
+        """Seconds in which another attempt may begin."""
+        if self.message.since_ms is None:
+            return math.inf
+        return self.target.mapping.execution.retry.budget_s - (now_ms - self.message.since_ms) / 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """The row is to be tried again in `delay_s` seconds, with this message."""
+
+    message: RowMessage
+    delay_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """An attempt that failed and may be repeated. `excused`: it says nothing of the row."""
+
+    attempt: Attempt
+    error: AgentRetryableError
+    reply: Json
+    excused: bool
+
+
+class Tries:
+    """Invokes agents for rows. `rng` spreads waits; seeded in tests."""
+
+    def __init__(
+        self, limits: TryLimits, clock: Clock, metrics: Metrics, troubles: Troubles, *, rng: random.Random
+    ) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._metrics = metrics
+        self._troubles = troubles
+        self._rng = rng
+
+    async def run(self, task: Task, delivery: Delivery) -> Outcome | Later:
+        """Attempt after attempt, here while the waits are short."""
+        while True:
+            if self._left_s(task) <= 0:
+                return self.attempt(task).failed(task.deadline().missed())
+            try:
+                ended = await self._attempt(task, delivery)
+            except TurnedAwayError as error:
+                return self._turned_away(task, error)
+            if not isinstance(ended, _Failure):
+                return ended
+            after = self._after(task, ended)
+            if not isinstance(after, float):
+                return after
+            await self._clock.sleep(after)
+
+    def attempt(self, task: Task, started: float | None = None) -> Attempt:
+        """An attempt that ends now; one without a start took the agent no time."""
+        return Attempt(
+            task.whole,
+            task.run.batch.columns,
+            task.message.attempt,
+            0 if started is None else self._since(started),
+            iso_time(self._clock.now_ms()),
+            self._limits.worker,
+        )
+
+    async def _attempt(self, task: Task, delivery: Delivery) -> Outcome | _Failure:
+        """Let through by the gate, one call. Raises TurnedAwayError."""
+        delivery.free()  # from here on the gate counts it
+        target = task.target
+        async with target.gate.admit(task.run.batch, task.body) as call:
+            delivery.check_lease()  # before the agent is paid for a row that is somebody else's by now
+            task.begin(self._clock.now_ms())
+            if self._left_s(task) <= 0:
+                return self.attempt(task).failed(task.deadline().missed())
+            ended, is_news = await self._call(task, call, delivery)
+        if is_news:
+            await self._troubles.tell(task.run.batch.mapping_digest, target.gate.breaker.reason)
+        return ended
+
+    async def _call(self, task: Task, call: Call, delivery: Delivery) -> tuple[Outcome | _Failure, bool]:
+        """How the call ended, and whether that is news of the target."""
+        reply: Json = None
+        try:
+            answer = await self._ask(task)
+            reply = answer.body
+            delivery.weigh(task.size + answer.size)
+            extraction = task.target.mapping.extract(reply)
+        except (RowRejectedError, AgentRetryableError) as error:
+            self._metrics.count(f"agent_failures_{error.kind}")
+            attempt = self.attempt(task, call.started)
+            excused = self._is_excused(task, call, error)
+            is_news = call.failed(error)
+            if isinstance(error, AgentRetryableError):
+                return _Failure(attempt, error, reply, excused), is_news
+            return attempt.failed(error, reply), is_news
+        attempt = self.attempt(task, call.started)
+        is_news = call.answered(Usage(extraction.input_tokens, extraction.output_tokens))
+        return attempt.succeeded(extraction, provenance=task.run.batch.provenance), is_news
+
+    async def _ask(self, task: Task) -> Reply:
+        """One invocation, cut at its time-out or at the deadline."""
+        row, target = task.message, task.target
+        left_s = self._left_s(task)
+        timeout_s = min(target.mapping.execution.timeout_s, left_s)
+        id_ = f"{row.batch_id}/{row.round}/{row.number}"
+        invocation = Invocation(id_, task.body, row.attempt, timeout_s)
+        started = self._clock.monotonic()
+        try:
+            async with timeout(self._clock, min(timeout_s + self._limits.grace_s, left_s)):
+                return await target.agent.invoke(invocation)
+        except TimeoutError:
+            raise AgentTimeoutError(f"no answer within {timeout_s:g} s") from None
+        finally:
+            self._metrics.observe("agent_latency_ms", self._since(started))
+
+    def _is_excused(self, task: Task, call: Call, error: Exception) -> bool:
+        """Whether the failure is the target's alone; an outage is not where others were served since."""
+        if isinstance(error, AgentThrottledError):
+            return True
+        if not isinstance(error, AgentOutageError):
+            return False
+        since, excused_ms = call.started, task.message.excused_ms
+        if excused_ms is not None:
+            since = self._clock.monotonic() - (self._clock.now_ms() - excused_ms) / 1000
+        return not task.target.gate.answered_since(since)
+
+    def _after(self, task: Task, failure: _Failure) -> Outcome | Later | float:
+        """What follows a failed attempt; a number is the seconds until the next one here."""
+        now_ms, error, message = self._clock.now_ms(), failure.error, task.message
+        self._metrics.count("agent_retries")
+        policy = task.target.mapping.execution.retry
+        if failure.excused:
+            task.throttles += 1
+            excused_ms = now_ms if isinstance(error, AgentOutageError) else message.excused_ms
+            task.message = replace(message, excused_ms=excused_ms)
+        elif message.attempt < policy.max_attempts:
+            task.message = replace(message, attempt=message.attempt + 1)
+        is_last = task.message.attempt == message.attempt and not failure.excused
+        wait_s = 0.0 if is_last else self._backoff(task, error)
+        deadline = task.deadline()
+        if wait_s >= deadline.left_s(now_ms):
+            return failure.attempt.failed(deadline.missed(error), failure.reply)
+        if is_last or wait_s >= task.budget_s(now_ms):
+            return failure.attempt.failed(error, failure.reply)
+        return wait_s if wait_s <= self._limits.inline_wait_s else Later(task.message, round(wait_s))
+
+    def _backoff(self, task: Task, error: RetryableError) -> float:
+        """Seconds before the next attempt: the agent's own wish, else what the policy says.
+
+        Whole seconds, rounded up, for a row that goes back to its queue.
+        """
+        policy = task.target.mapping.execution.retry
+        if error.retry_after_s is not None:
+            wait_s = min(error.retry_after_s, MAX_DELAY_S) + self._rng.uniform(0, policy.base_s)
+        else:
+            wait_s = self._rng.uniform(*policy.bounds_s(task.message.attempt + task.throttles))
+        is_short = wait_s <= self._limits.inline_wait_s
+        return wait_s if is_short else min(MAX_DELAY_S, math.ceil(wait_s))
+
+    def _turned_away(self, task: Task, error: TurnedAwayError) -> Outcome | Later:
+        """The gate has no place: the row comes again, holding nothing meanwhile."""
+        self._metrics.count(f"rows_turned_away_{error.kind}")
+        now_ms = self._clock.now_ms()
+        if isinstance(error, TargetDownError):
+            task.begin(now_ms)  # a target that stays down does not keep its rows for ever
+            if task.budget_s(now_ms) <= 0:
+                return self.attempt(task).failed(AgentOutageError(str(error)))
+        wait_s = (error.retry_after_s or 1.0) * self._rng.uniform(0.75, 1.5)
+        return Later(task.message, math.ceil(min(wait_s, MAX_DELAY_S, max(1.0, self._left_s(task)))))
+
+    def _left_s(self, task: Task) -> float:
+        return task.deadline().left_s(self._clock.now_ms())
+
+    def _since(self, started: float) -> int:
+        return round((self._clock.monotonic() - started) * 1000)
