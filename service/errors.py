@@ -10,6 +10,7 @@
     │   ├── ConflictError           a concurrent transaction was in the way
     │   ├── UnknownResultError      sent, not answered: it may have been applied
     │   ├── UnreachableError        no connection at all
+    │   ├── LimitReachedError       the fleet's own rate limit leaves no room soon enough
     │   └── AgentRetryableError     the agent may answer next time
     │       ├── AgentTimeoutError
     │       ├── AgentThrottledError
@@ -89,6 +90,10 @@ class UnknownResultError(RetryableError):
 
 class UnreachableError(RetryableError):
     """No connection could be made."""
+
+
+class LimitReachedError(RetryableError):
+    """A `rate_limit` leaves this call no room soon enough; `retry_after_s` says when to come again."""
 
 
 class AgentRetryableError(RetryableError):
