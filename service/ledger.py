@@ -30,6 +30,9 @@ HORIZON_MS = 2_000
 BLOCK_MS = 1_000
 """About what all workers together take in one turn: a block is its worker's share of this."""
 
+MAX_BLOCK = 1_000
+"""Calls in a block, whatever the limit."""
+
 ACTIVE_MS = 2_500
 """How long a worker that asked for calls counts as one that wants more."""
 
@@ -243,11 +246,19 @@ def _settled(ends: Timeline, ask: Ask, limit: RateLimit) -> Timeline:
 
 
 def _fair_calls(ask: Ask, step: float, others: Mapping[str, Share]) -> int:
-    """How many calls a block has: the worker's share of what begins within `BLOCK_MS`, and at least one."""
-    if not step:
-        return ask.calls
-    active = {name: share.calls for name, share in others.items() if share.at_ms > ask.now_ms - ACTIVE_MS}
-    shares = fair_shares(int(BLOCK_MS / step), active | {ask.worker: ask.calls}, ask.now_ms // TURN_MS)
+    """How many calls a block has: the worker's share of what begins within `BLOCK_MS`, and at least one.
+
+    Who is alone gets all of it, asked for or not: unused it is nobody's loss, and spares writes.
+    """
+    room = MAX_BLOCK if not step else min(MAX_BLOCK, int(BLOCK_MS / step))
+    active = {
+        name: share.calls
+        for name, share in others.items()
+        if share.calls and share.at_ms > ask.now_ms - ACTIVE_MS
+    }
+    if not active:
+        return max(1, room)
+    shares = fair_shares(room, active | {ask.worker: ask.calls}, ask.now_ms // TURN_MS)
     return max(1, shares[ask.worker])
 
 
