@@ -176,7 +176,8 @@ class Tries:
                 return _Failure(attempt, error, reply, excused), is_news
             return attempt.failed(error, reply), is_news
         attempt = self.attempt(task, call.started)
-        is_news = call.answered(Usage(extraction.input_tokens, extraction.output_tokens))
+        usage = Usage(extraction.input_tokens, extraction.output_tokens)
+        is_news = call.answered(usage if usage != Usage() else None)
         return attempt.succeeded(extraction, provenance=task.run.batch.provenance), is_news
 
     async def _ask(self, task: Task) -> Reply:

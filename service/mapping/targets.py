@@ -141,6 +141,14 @@ class Target:
     invoke: str
     options: dict[str, Json] = field(default_factory=dict)
 
+    @property
+    def max_tokens(self) -> int | None:
+        """The longest answer that is asked for, in tokens, where `parameters` say so in a provider's words."""
+        given = self.options.get("parameters") or {}
+        given = {**given, **(given.get("inferenceConfig") or {})}
+        words = ("max_tokens", "max_completion_tokens", "max_output_tokens", "maxTokens")
+        return next((given[word] for word in words if isinstance(given.get(word), int)), None)
+
 
 def compile_target(value: Json, report: Report, path: Path) -> Target | None:
     """None where it is wrong, with its problems in the report."""
