@@ -26,6 +26,7 @@ from service.agents.surroundings import Surroundings
 from service.claims import Claims
 from service.clock import SystemClock
 from service.consume import ConsumeLimits, Consumer
+from service.gate import Gates
 from service.mapping import Catalog, RowMapping
 from service.memory import MemoryObjects, MemoryQueue, MemoryTable
 from service.messages import RowMessage
@@ -137,16 +138,17 @@ async def work(url: str, rows: int, settle: int, commit_s: float) -> dict[str, f
         table, Completion(table, MemoryQueue("aggregate", clock), clock), SettleLimits(), metrics,
         payloads=Payloads(objects, PayloadLimits()), slot=0, tokens=lambda: "t" * 36,
     ) as settler:  # fmt: skip
-        runs = Runs(table, agent, clock, max_places=settings.worker.max_inflight_rows)
+        gates = Gates(clock)
+        runs = Runs(table, agent, gates, clock, max_places=settings.worker.max_inflight_rows)
         worker = Worker(
-            table, queue, runs, settler, Claims(objects), WorkLimits("w"), clock, metrics,
+            table, queue, runs, settler, Claims(objects), WorkLimits("w"), clock=clock, metrics=metrics,
             rng=random.Random(7),
         )  # fmt: skip
         limits = ConsumeLimits(
             pollers=settings.worker.pollers, max_running=settings.worker.max_inflight_rows,
             max_held=settings.worker.max_held_rows, max_held_bytes=settings.worker.max_held_bytes,
         )  # fmt: skip
-        consumer = Consumer(queue, worker.handle, limits, clock, metrics)
+        consumer = Consumer(queue, worker.handle, limits, clock, metrics, admission=gates)
         stop = asyncio.Event()
         running = asyncio.create_task(consumer.run(stop))
         while table.counts.done < settle:

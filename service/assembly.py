@@ -37,8 +37,7 @@ from service.settings import Settings, user_environment
 from service.settle import Completion, SettleLimits, Settler
 from service.splitter import SplitLimits, Splitter
 from service.sweeper import Sweeper, SweepLimits, SweptQueues
-from service.tries import Tries, TryLimits
-from service.troubles import Troubles
+from service.tries import GRACE_S
 from service.worker import Worker, WorkLimits
 
 POISON_DELAY_S = 900.0
@@ -127,7 +126,6 @@ def worker(
 ) -> Consumer:
     """The role `worker`; `stack` closes its agents."""
     worker = settings.worker
-    rng = random.Random()  # noqa: S311 -- jitter
     gates = Gates(backend.clock)
     runs = Runs(
         backend.table,
@@ -138,24 +136,16 @@ def worker(
         open_limiter=limiter_opener(backend, name),
     )
     stack.push_async_callback(runs.close)
-    tries = Tries(
-        TryLimits(worker=name, inline_wait_s=worker.inline_wait_s),
-        backend.clock,
-        backend.metrics,
-        Troubles(backend.table, backend.clock, name),
-        rng=rng,
-    )
     handler = Worker(
         backend.table,
         backend.rows,
         runs,
         settler,
         Claims(backend.objects, max_record_bytes=settings.split.max_record_bytes),
-        tries,
-        WorkLimits(worker=name, max_lost=2 * settings.rows.max_receives),
+        WorkLimits(worker=name, inline_wait_s=worker.inline_wait_s, max_lost=2 * settings.rows.max_receives),
         backend.clock,
         backend.metrics,
-        rng=rng,
+        rng=random.Random(),  # noqa: S311 -- jitter
     )
     limits = replace(
         _one_by_one(settings, settings.rows, worker.max_inflight_rows),
@@ -164,9 +154,7 @@ def worker(
         max_held_bytes=worker.max_held_bytes,
         probe_s=worker.probe_s,
     )
-    return Consumer(
-        backend.rows, handler.handle, limits, backend.clock, backend.metrics, admission=gates
-    )
+    return Consumer(backend.rows, handler.handle, limits, backend.clock, backend.metrics, admission=gates)
 
 
 def limiter_opener(backend: Backend, name: str) -> Callable[[RowMapping], Limiter | None]:
@@ -181,7 +169,7 @@ def limiter_opener(backend: Backend, name: str) -> Callable[[RowMapping], Limite
             owner=f"{name}/{uuid.uuid4().hex[:8]}",
             clock=backend.clock,
             metrics=backend.metrics,
-            call_s=mapping.execution.timeout_s + TryLimits.grace_s,
+            call_s=mapping.execution.timeout_s + GRACE_S,
             max_tokens=mapping.target.max_tokens,
         )
 

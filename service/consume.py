@@ -17,7 +17,7 @@ what the running handlers take on.
 
 Where handlers have places of their own (a worker's targets), `Admission` says how many more they could take,
 and `max_running` counts only those that have not got so far yet. What has no place is not fetched; but since
-nobody knows whose message the next one is, ten are fetched every `probe_s` all the same. A handler sends back
+nobody knows whose message the next one is, ten are fetched after `probe_s` all the same. A handler sends back
 what it cannot start: so messages for one full target do not hide those for another.
 """
 
@@ -198,6 +198,7 @@ class Consumer:
 
     async def _poll(self, stop: asyncio.Event, group: asyncio.TaskGroup) -> None:
         while room := await self._room(stop):
+            self._probe_at = self._clock.monotonic() + self._limits.probe_s
             self._reserved += room
             try:
                 messages = await self._receive(room)
@@ -228,7 +229,7 @@ class Consumer:
                     if probe := self._probe(now):
                         return probe
                     linger_until = None
-                    wake_at = None if self._admission is None else self._probe_at
+                    wake_at = self._probe_at if self._admission and now < self._probe_at else None
             self._changed.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(None if wake_at is None else wake_at - now):
@@ -241,12 +242,10 @@ class Consumer:
         return min(room - self._running, self._spare()) - self._reserved
 
     def _probe(self, now: float) -> int:
-        """How many to fetch although nothing has room for them; not often, see the module."""
-        spare = min(SEND_LIMIT, self._spare() - self._reserved)
-        if self._admission is None or spare <= 0 or now < self._probe_at:
+        """How many to fetch although nothing has room for them: some, where none came for a while."""
+        if self._admission is None or now < self._probe_at:
             return 0
-        self._probe_at = now + self._limits.probe_s
-        return spare
+        return max(0, min(SEND_LIMIT, self._spare() - self._reserved))
 
     def _spare(self) -> int:
         """How many more may be held."""

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from service import jsontext
 from service.breaker import Breaker
 from service.errors import (
     AgentOutageError,
@@ -23,7 +24,6 @@ from service.errors import (
     TargetFullError,
 )
 from service.level import Ended, Level
-from service import jsontext
 from service.limiter import Limiter, Permit
 from service.mapping.transcript import Usage
 from service.model import Batch, Json
@@ -199,7 +199,7 @@ class Gates:
 
     def open(self, most: int, limiter: Limiter | None) -> Gate:
         """A gate for a target with at most `most` calls in flight."""
-        gate = Gate(most, limiter, self._clock, lambda: self._listener())
+        gate = Gate(most, limiter, self._clock, lambda: self._listener())  # noqa: PLW0108 -- it may come later
         self._gates.append(gate)
         return gate
 

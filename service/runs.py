@@ -59,8 +59,8 @@ class Run:
 class Runs:
     """The runs of one worker process. `open_agent` raises ConfigError for a mapping it cannot serve.
 
-    A target has at most `max_places` calls in flight. `open_limiter` makes what keeps the limit that a mapping
-    shares with the whole fleet, where it has one.
+    A target has at most `max_places` calls in flight. `open_limiter` makes what keeps the limit that a
+    mapping shares with the whole fleet, where it has one.
     """
 
     def __init__(

@@ -105,7 +105,9 @@ class SplitSettings(Section):
 class WorkerSettings(Section):
     """How rows are processed."""
 
-    max_inflight_rows: Count = Field(default=64, description="Agent calls in flight at one target in one process")
+    max_inflight_rows: Count = Field(
+        default=64, description="Agent calls in flight at one target in one process"
+    )
     max_held_rows: Count = Field(
         default=1_000, description="Rows received and not deleted yet, in one process"
     )

@@ -40,16 +40,17 @@ from service.troubles import Troubles
 log = structlog.get_logger(__name__)
 
 
+GRACE_S = 5.0
+"""An agent that does not keep its own time-out is cut off so much later."""
+
+
 @dataclass(frozen=True, slots=True)
 class TryLimits:
-    """`worker` names this process in outcomes; a wait longer than `inline_wait_s` goes back to the queue.
-
-    An agent that does not keep its own time-out is cut off `grace_s` later, or at a deadline.
-    """
+    """`worker` names this process in outcomes; a wait longer than `inline_wait_s` goes back to the queue."""
 
     worker: str
     inline_wait_s: float = 5.0
-    grace_s: float = 5.0
+    grace_s: float = GRACE_S
 
 
 @dataclass(slots=True)

@@ -6,6 +6,8 @@ not been heard of for a while.
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
+
 import structlog
 
 from service import jsontext
@@ -19,6 +21,16 @@ BELIEVED_S = 180.0
 """A worker says it anew with every probe, at most a minute apart; what is older was said by one that died."""
 
 KEPT_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a worker said: why the target is down, "" for no more; times in ms since 1970."""
+
+    reason: str = ""
+    since_ms: int = 0
+    said_ms: int = 0
+    worker: str = ""
 
 
 class Troubles:
@@ -43,19 +55,19 @@ class Troubles:
     async def read(self, digest: str) -> str:
         """Why the target is down, and since when; "" where nobody says so."""
         said = _parsed((await self._table.record(_key(digest))).text)
-        if not said.get("reason") or self._clock.now_ms() - said["said_ms"] > BELIEVED_S * 1000:
+        if not said.reason or self._clock.now_ms() - said.said_ms > BELIEVED_S * 1000:
             return ""
-        return f"{said['reason']} (since {iso_time(said['since_ms'])})"
+        return f"{said.reason} (since {iso_time(said.since_ms)})"
 
     async def _write(self, digest: str, reason: str) -> None:
         now_ms = self._clock.now_ms()
         record = await self._table.record(_key(digest))
         before = _parsed(record.text)
-        since_ms = before["since_ms"] if before.get("reason") and reason else now_ms
-        said = {"reason": reason, "since_ms": since_ms, "said_ms": now_ms, "worker": self._worker}
+        since_ms = before.since_ms if before.reason and reason else now_ms
+        said = _Said(reason, since_ms, now_ms, self._worker)
         # where another worker is faster, what it says stands: it sees the same target
         await self._table.swap(
-            _key(digest), jsontext.dumps(said), version=record.version, ttl=now_ms // 1000 + KEPT_S
+            _key(digest), jsontext.dumps(asdict(said)), version=record.version, ttl=now_ms // 1000 + KEPT_S
         )
 
 
@@ -63,5 +75,5 @@ def _key(digest: str) -> str:
     return f"trouble#{digest}"
 
 
-def _parsed(text: str) -> dict[str, str | int]:
-    return jsontext.loads(text) if text else {}
+def _parsed(text: str) -> _Said:
+    return _Said(**jsontext.loads(text)) if text else _Said()

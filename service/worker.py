@@ -31,7 +31,8 @@ from service.ports import Clock, Outgoing, Queue, Table
 from service.runs import Run, Runs, Target
 from service.settle import Settler
 from service.telemetry import Metrics
-from service.tries import Task, Tries
+from service.tries import GRACE_S, Task, Tries, TryLimits
+from service.troubles import Troubles
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +44,7 @@ TAKES_ROWS = frozenset({State.SPLITTING, State.RUNNING})
 
 @dataclass(frozen=True, slots=True)
 class WorkLimits:
-    """`worker` names this process in outcomes.
+    """`worker` names this process in outcomes; `inline_wait_s` and `grace_s` are those of `TryLimits`.
 
     A row that lost `max_lost` deliveries to dead workers fails; half of them are what makes it a dead letter
     first. What was lost before begins `lane_pause_s` late: by then what was received with it, and finds no
@@ -51,6 +52,8 @@ class WorkLimits:
     """
 
     worker: str
+    inline_wait_s: float = 5.0
+    grace_s: float = GRACE_S
     max_lost: int = 10
     lane_pause_s: float = 1.0
 
@@ -65,7 +68,6 @@ class Worker:
         runs: Runs,
         settler: Settler,
         claims: Claims,
-        tries: Tries,
         limits: WorkLimits,
         clock: Clock,
         metrics: Metrics,
@@ -77,7 +79,13 @@ class Worker:
         self._runs = runs
         self._settler = settler
         self._claims = claims
-        self._tries = tries
+        self._tries = Tries(
+            TryLimits(limits.worker, limits.inline_wait_s, limits.grace_s),
+            clock,
+            metrics,
+            Troubles(table, clock, limits.worker),
+            rng=rng,
+        )
         self._limits = limits
         self._clock = clock
         self._metrics = metrics

@@ -143,7 +143,7 @@ class Target:
 
     @property
     def max_tokens(self) -> int | None:
-        """The longest answer that is asked for, in tokens, where `parameters` say so in a provider's words."""
+        """Tokens in the longest answer that `parameters` ask for, in a provider's words, if they do."""
         given = self.options.get("parameters") or {}
         given = {**given, **(given.get("inferenceConfig") or {})}
         words = ("max_tokens", "max_completion_tokens", "max_output_tokens", "maxTokens")

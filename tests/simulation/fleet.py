@@ -14,6 +14,7 @@ from service.claims import Claims
 from service.clock import SystemClock
 from service.consume import ConsumeLimits, Consumer, Handler
 from service.deadletters import DeadLetterLimits, DeadLetters
+from service.gate import Gates
 from service.opening import OpenLimits
 from service.payloads import PayloadLimits, Payloads
 from service.recovery import Recovery, RecoveryLimits
@@ -179,16 +180,17 @@ class Process:
     async def _worker(self) -> None:
         scenario, name = self._stage.scenario, self.owner.name
         async with self._settler() as settler:
-            runs = Runs(self._table, self._open_agent, self._clock, max_places=scenario.max_running)
+            gates = Gates(self._clock)
+            runs = Runs(self._table, self._open_agent, gates, self._clock, max_places=scenario.max_running)
             worker = Worker(
                 self._table, self._queues["rows"], runs, settler, Claims(self._objects),
                 WorkLimits(
                     worker=name, inline_wait_s=scenario.inline_wait_s, max_lost=2 * scenario.max_receives
                 ),
-                self._clock, self.metrics, rng=self._random,
+                clock=self._clock, metrics=self.metrics, rng=self._random,
             )  # fmt: skip
             limits = self._limits(scenario.max_running, held=scenario.max_held, pollers=scenario.pollers)
-            await self._consume("rows", self._stage.parts.handler(self, worker.handle), limits)
+            await self._consume("rows", self._stage.parts.handler(self, worker.handle), limits, gates)
 
     async def _aggregator(self) -> None:
         scenario, name = self._stage.scenario, self.owner.name
@@ -260,6 +262,8 @@ class Process:
             max_held=held or running, drain_s=scenario.drain_s,
         )  # fmt: skip
 
-    async def _consume(self, queue: str, handle: Handler, limits: ConsumeLimits) -> None:
-        consumer = Consumer(self._queues[queue], handle, limits, self._clock, self.metrics)
+    async def _consume(
+        self, queue: str, handle: Handler, limits: ConsumeLimits, gates: Gates | None = None
+    ) -> None:
+        consumer = Consumer(self._queues[queue], handle, limits, self._clock, self.metrics, admission=gates)
         await consumer.run(self._stop)

@@ -16,8 +16,9 @@ import stamina
 from service.aggregator import AggregateLimits, Aggregator
 from service.claims import Claims
 from service.clock import SystemClock
-from service.consume import ConsumeLimits, Consumer, Delivery
+from service.consume import Admission, ConsumeLimits, Consumer, Delivery
 from service.deadletters import DeadLetterLimits, DeadLetters
+from service.gate import Gates
 from service.lease import Lease
 from service.mapping import Catalog, Definition
 from service.memory import MemoryClock, MemoryObjects, MemoryQueue, MemoryTable
@@ -87,7 +88,6 @@ class Places:
 
     def __init__(self) -> None:
         self.freed = self.heaviest = 0
-        self.blocked = self.most_blocked = 0
 
     def place_freed(self) -> None:
         """The delivery's work has ended."""
@@ -96,11 +96,6 @@ class Places:
     def weigh(self, lease: Lease, size: int) -> None:
         """It holds `size` bytes."""
         self.heaviest = max(self.heaviest, size)
-
-    def count_blocked(self, change: int) -> None:
-        """It waits elsewhere, or does not any more."""
-        self.blocked += change
-        self.most_blocked = max(self.most_blocked, self.blocked)
 
 
 class Lab:
@@ -118,6 +113,7 @@ class Lab:
         self.payload_limits = PayloadLimits("out")
         self.definitions = {"demo": definition_of(DEMO)}
         self.agent = ScriptedAgent()
+        self.gates = Gates(self.clock)
         self.tokens = (f"{number:036d}" for number in itertools.count(1))
         self._ids = itertools.count(1)
 
@@ -156,7 +152,9 @@ class Lab:
 
     def runs(self, open_agent=None, *, max_places: int = 64) -> Runs:
         """Runs whose agent is `self.agent`."""
-        return Runs(self.table, open_agent or (lambda _: self.agent), self.clock, max_places=max_places)
+        return Runs(
+            self.table, open_agent or (lambda _: self.agent), self.gates, self.clock, max_places=max_places
+        )
 
     def worker(self, settler: Settler, runs: Runs | None = None, *, name="w1", **limits) -> Worker:
         """A worker."""
@@ -167,8 +165,8 @@ class Lab:
             settler,
             Claims(self.objects),
             WorkLimits(name, **{"lane_pause_s": 0.0} | limits),
-            self.clock,
-            self.metrics,
+            clock=self.clock,
+            metrics=self.metrics,
             rng=random.Random(7),
         )
 
@@ -238,10 +236,11 @@ class Lab:
             self.metrics,
         )
 
-    def consumer(self, queue: Queue, handle, **limits) -> Consumer:
+    def consumer(self, queue: Queue, handle, *, admission: Admission | None = None, **limits) -> Consumer:
         """A consumer without lingers."""
         defaults = {"poll_wait_s": 1.0, "receive_linger_s": 0.0, "delete_linger_s": 0.0, "drain_s": 5.0}
-        return Consumer(queue, handle, ConsumeLimits(**defaults | limits), self.clock, self.metrics)
+        limits = ConsumeLimits(**defaults | limits)
+        return Consumer(queue, handle, limits, self.clock, self.metrics, admission=admission)
 
     @asynccontextmanager
     async def consuming(self, *consumers: Consumer) -> AsyncIterator[asyncio.Event]:

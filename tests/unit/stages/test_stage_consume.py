@@ -216,25 +216,59 @@ async def test_deletes_wait_a_little_for_each_other(lab, queue):
     assert queue.deleted == [5]
 
 
-async def test_nothing_is_received_while_a_delivery_is_blocked(lab, queue):
-    """Waiting for a place elsewhere stops receiving: what cannot be started is not held."""
-    await fill(lab, queue, 1)
-    unblock, finish = asyncio.Event(), asyncio.Event()
+class Room:
+    """Places that handlers have for themselves: as many as the test says."""
+
+    def __init__(self, room):
+        self.now = room
+        self.tell = None
+
+    def room(self, most):
+        """How many."""
+        return min(self.now, most)
+
+    def subscribe(self, listener):
+        """Remember it."""
+        self.tell = listener
+
+
+async def test_what_handlers_have_no_room_for_is_not_fetched_but_a_few_are_looked_at(lab, queue):
+    """Without room ten are fetched after `probe_s`; as soon as there is some, as many as there is."""
+    await fill(lab, queue, 60)
+    room, handler = Room(0), Handler()
 
     async def handle(delivery):
-        with delivery.blocked():
-            await unblock.wait()
-        await finish.wait()
+        delivery.free()
+        await handler(delivery)
 
-    async with lab.consuming(lab.consumer(queue, handle, max_running=5)):
-        await lab.until(lambda: queue.asked == [5, 4] and queue.polls == 0, step_s=0.5)
-        await fill(lab, queue, 3)
-        await lab.pass_time(10)
-        assert queue.asked == [5, 4]
-        unblock.set()
-        await lab.until(lambda: len(queue.asked) > 2)
-        finish.set()
-        await lab.until(lambda: sum(queue.deleted) == 4, step_s=0.1)
+    consumer = lab.consumer(queue, handle, max_running=30, probe_s=4.0, admission=room)
+    async with lab.consuming(consumer):
+        await lab.until(lambda: len(handler.started) == 10, step_s=0.5)
+        assert queue.asked == [10]
+        room.now = 5
+        room.tell()
+        await lab.until(lambda: queue.asked[:2] == [10, 5])
+        handler.gate.set()
+
+
+async def test_room_is_for_those_that_come_not_for_those_that_have_a_place(lab, queue):
+    """Who has not got to its own place yet counts against the room; `free` says that it has."""
+    await fill(lab, queue, 20)
+    arrived, handler = asyncio.Event(), Handler()
+
+    async def handle(delivery):
+        await arrived.wait()
+        delivery.free()
+        await handler(delivery)
+
+    consumer = lab.consumer(queue, handle, max_running=30, probe_s=3600.0, admission=Room(10))
+    async with lab.consuming(consumer):
+        await lab.until(lambda: queue.asked == [10])
+        await lab.pass_time(5)
+        assert queue.asked == [10]
+        arrived.set()
+        await lab.until(lambda: queue.asked[:2] == [10, 10])
+        handler.gate.set()
 
 
 async def test_how_long_a_message_waited_is_measured_on_its_first_delivery(lab, queue):

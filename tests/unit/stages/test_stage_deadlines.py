@@ -189,7 +189,7 @@ def with_row_deadline(define, seconds):
 async def test_a_rows_deadline_runs_from_its_first_attempt(lab, define):
     """Over all attempts, wherever they are made: it travels with the row that is sent again."""
     batch = await lab.batch(2, definition=with_row_deadline(define, 100))
-    lab.agent.script = lambda _: AgentThrottledError("HTTP 429", retry_after_s=40)
+    lab.agent.script = lambda _: AgentUnavailableError("HTTP 503", retry_after_s=40)
     until_ms = lab.clock.now_ms() + 100_000
     await handle(lab, lab.row(1, batch))
     for attempt in (2, 3):

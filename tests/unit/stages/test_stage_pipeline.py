@@ -110,6 +110,20 @@ def expected(text) -> list[list[str]]:
     return found
 
 
+def patient():
+    """An agent that has seen no row yet."""
+    throttled = set()
+
+    async def ask(invocation):
+        number = int(invocation.id.rsplit("/", 1)[1])
+        if number % 83 == 0 and number not in throttled:
+            throttled.add(number)
+            return AgentThrottledError("later", retry_after_s=1)
+        return await answer(invocation)
+
+    return ask
+
+
 async def answer(invocation):
     number = int(invocation.id.rsplit("/", 1)[1])
     await asyncio.sleep(0)
@@ -119,8 +133,6 @@ async def answer(invocation):
         return AgentUnavailableError("down")
     if number % 7 == 0 and invocation.attempt < 3:
         return AgentUnavailableError("a moment")
-    if number % 83 == 0 and invocation.attempt < 2:
-        return AgentThrottledError("later", retry_after_s=1)
     city = invocation.body["city"]
     return {"answer": f"{number}:{city}", "size": len(city)}
 
@@ -138,7 +150,7 @@ async def test_every_row_comes_out_once_in_order(make_lab, scripted, define, see
     rng = random.Random(seed)
     lab = make_lab(SystemClock(), UnreliableTable(rng))
     lab.definitions["demo"] = define(MAPPING)
-    lab.agent = scripted(answer)
+    lab.agent = scripted(patient())
     lab.ingest, lab.rows, lab.aggregate = (
         UnreliableQueue(n, lab, rng) for n in ("ingest", "rows", "aggregate")
     )
