@@ -15,7 +15,17 @@ from urllib.parse import unquote_plus
 import orjson
 
 from service.errors import PoisonMessageError
-from service.model import MAX_DEADLINE_S, MAX_MS, MAX_ROUND, MAX_ROWS, Location, Source, is_name
+from service.model import (
+    MAX_DEADLINE_S,
+    MAX_MS,
+    MAX_PRIORITY,
+    MAX_ROUND,
+    MAX_ROWS,
+    MAX_WEIGHT,
+    Location,
+    Source,
+    is_name,
+)
 
 VERSION = 1
 
@@ -25,8 +35,15 @@ MAX_OBJECT_BYTES = 50 * 2**40
 MAX_LOST = 10_000
 """Deliveries of one row: more than any queue allows (SQS: maxReceiveCount is at most 1,000)."""
 
-_OPTIONS = ("deadline_s", "limit")
-_LATER_OPTIONS = ("priority", "weight", "approve", "paused")
+_OPTIONS = {
+    "deadline_s": MAX_DEADLINE_S,
+    "limit": MAX_ROWS,
+    "priority": MAX_PRIORITY,
+    "weight": MAX_WEIGHT,
+}
+"""Job options, each a whole number from 1 to this, and named as its field of `Job`."""
+
+_LATER_OPTIONS = ("approve", "paused")
 """Job options of the design that this version does not carry out: refused in words, never ignored."""
 
 
@@ -129,6 +146,7 @@ class Job:
 
     `execution_id` is empty where it is to be derived from the source; `dropped` tells the two origins apart;
     `sequencer` is S3's, so that two uploads of the same bytes are two runs. A `problem` fails the batch.
+    An option that was not given is None.
     """
 
     mapping: str
@@ -137,6 +155,8 @@ class Job:
     output: Location | None = None
     limit: int | None = None
     deadline_s: int | None = None
+    priority: int | None = None
+    weight: int | None = None
     dropped: bool = False
     sequencer: str = ""
     problem: str = ""
@@ -148,7 +168,7 @@ class Job:
             body["execution_id"] = self.execution_id
         if self.output is not None:
             body["output"] = self.output.url()
-        options = {"limit": self.limit, "deadline_s": self.deadline_s}
+        options = {name: getattr(self, name) for name in _OPTIONS}
         if given := {name: value for name, value in options.items() if value is not None}:
             body["options"] = given
         return encode(body)
@@ -212,14 +232,16 @@ def _job(data: dict[str, Any]) -> Job:
     except ValueError as error:
         raise PoisonMessageError(str(error)) from None
     options = _field(data, "options", dict) if "options" in data else {}
+    given: dict[str, Any] = {
+        name: _whole(options, name, most) for name, most in _OPTIONS.items() if name in options
+    }
     return Job(
         mapping,
         Source(bucket, key),
         execution_id,
         output,
-        limit=_whole(options, "limit", MAX_ROWS) if "limit" in options else None,
-        deadline_s=_whole(options, "deadline_s", MAX_DEADLINE_S) if "deadline_s" in options else None,
         problem=_problem(data, options),
+        **given,
     )
 
 

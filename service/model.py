@@ -24,6 +24,12 @@ MAX_ROUND = 999
 MAX_DEADLINE_S = 10 * 366 * 86_400
 """Longest deadline of a batch or row: ten years."""
 
+MAX_PRIORITY, DEFAULT_PRIORITY = 9, 5
+"""Priorities of batches go from 1 to 9, the higher first."""
+
+MAX_WEIGHT, DEFAULT_WEIGHT = 1_000, 1
+"""Weights of batches go from 1 to 1,000."""
+
 MAX_MS = 253_402_300_799_999
 """The last millisecond of the year 9999, and of ISO 8601's four digits."""
 
@@ -162,6 +168,9 @@ class Batch:
     `checkpoint.rows + window` may have been sent. After `deadline_at`, where there is one, what has no
     outcome becomes FAILED.
 
+    Of the batches that want the same target those of the highest `priority` go first, and those of one
+    priority share it in proportion to their `weight`.
+
     `lease_owner` is the aggregator that writes the results, and `lease_until_ms` (ms since 1970) when its
     lease ends; "" and 0 while nobody does.
     """
@@ -181,6 +190,8 @@ class Batch:
     dialect: Dialect | None = None
     partitions: int = 1
     limit: int | None = None
+    priority: int = DEFAULT_PRIORITY
+    weight: int = DEFAULT_WEIGHT
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     window: int = CHECKPOINT_ROWS
     deadline_at: str = ""

@@ -16,7 +16,16 @@ import structlog
 from service.errors import BatchRejectedError, MappingError, PoisonMessageError, RetryableError, SourceError
 from service.mapping import Definition
 from service.messages import Job
-from service.model import CHECKPOINT_ROWS, Batch, Location, Source, State, iso_time
+from service.model import (
+    CHECKPOINT_ROWS,
+    DEFAULT_PRIORITY,
+    DEFAULT_WEIGHT,
+    Batch,
+    Location,
+    Source,
+    State,
+    iso_time,
+)
 from service.ports import Clock, Objects, Table
 
 log = structlog.get_logger(__name__)
@@ -116,6 +125,8 @@ class Opener:
             provenance=mapping.csv.provenance if mapping else False,
             partitions=min(limits.max_partitions, 1 + source.size // limits.partition_bytes),
             limit=job.limit,
+            priority=job.priority or DEFAULT_PRIORITY,
+            weight=job.weight or DEFAULT_WEIGHT,
             window=limits.checkpoint_rows,
             deadline_at=iso_time(now_ms + deadline_s * 1000) if deadline_s else "",
             created_at=iso_time(now_ms),

@@ -69,6 +69,8 @@ def status_json(view: BatchView, clock: Clock) -> dict[str, Any]:
         "manifest": batch.results.url("manifest.json") if written else None,
         "error": batch.error or None,
         "deadline_at": batch.deadline_at or None,
+        "priority": batch.priority,
+        "weight": batch.weight,
     }
 
 

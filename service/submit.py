@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import SourceError, UsageError
-from service.messages import encode, parse_url
+from service.messages import Job, parse_url
 from service.model import BatchView, Source, batch_id, is_name
 from service.outbox import send_all
 from service.ports import Clock, Objects, Outgoing, Queue, Table
@@ -26,7 +26,7 @@ POLL_MIN_S, POLL_MAX_S = 0.1, 2.0
 class Request:
     """A run to start. `source` is a local path or an `s3://` URL; an empty execution id is made up.
 
-    `deadline_s` counts from the batch's opening.
+    `deadline_s` counts from the batch's opening; `priority` and `weight` are None where they do not matter.
     """
 
     source: str
@@ -34,6 +34,8 @@ class Request:
     execution_id: str = ""
     limit: int | None = None
     deadline_s: int | None = None
+    priority: int | None = None
+    weight: int | None = None
 
 
 async def submit(
@@ -51,11 +53,11 @@ async def submit(
             f"batch {id_} exists and reads {existing.batch.source.url}; another source needs another "
             "--execution-id"
         )
-    job = {"v": 1, "mapping": request.mapping, "source": source.url, "execution_id": execution_id}
-    options = {"limit": request.limit, "deadline_s": request.deadline_s}
-    if given := {name: value for name, value in options.items() if value is not None}:
-        job["options"] = given
-    await send_all(ingest, [Outgoing(encode(job))])
+    job = Job(
+        request.mapping, source, execution_id,
+        limit=request.limit, deadline_s=request.deadline_s, priority=request.priority, weight=request.weight,
+    )  # fmt: skip
+    await send_all(ingest, [Outgoing(job.encode())])
     return id_
 
 

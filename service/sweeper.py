@@ -222,8 +222,10 @@ class Sweeper:
         """The job's message may be lost: send it again. The splitter goes on at the checkpoint."""
         if not (self._no_jobs or is_late):
             return False
-        source = batch.source
-        job = Job(batch.tool_name, source, batch.execution_id, batch.output, limit=batch.limit)
+        job = Job(
+            batch.tool_name, batch.source, batch.execution_id, batch.output,
+            limit=batch.limit, priority=batch.priority, weight=batch.weight,
+        )  # fmt: skip
         await send_all(self._queues.ingest, [Outgoing(job.encode())])
         self._metrics.count("jobs_resent")
         log.warning("job_sent_again", rows=batch.checkpoint.rows, reason=_reason(self._no_jobs, "ingest"))

@@ -18,6 +18,8 @@ from service.aws.values import Item, Value, decode, decode_number, depth_of, enc
 from service.errors import BatchRejectedError, RowRejectedError, RowTooLargeError
 from service.model import (
     CHECKPOINT_ROWS,
+    DEFAULT_PRIORITY,
+    DEFAULT_WEIGHT,
     Batch,
     BatchView,
     Checkpoint,
@@ -95,6 +97,8 @@ def batch_item(batch: Batch) -> Item:
         "escape_formulas": encode(batch.escape_formulas),
         "provenance": encode(batch.provenance),
         "partitions": encode(batch.partitions),
+        "priority": encode(batch.priority),
+        "weight": encode(batch.weight),
         "checkpoint": checkpoint_value(batch.checkpoint),
         "window": encode(batch.window),
         "deadline_at": encode(batch.deadline_at),
@@ -190,6 +194,8 @@ def batch_of(item: Item) -> Batch:
         dialect=Dialect(**values["dialect"]) if "dialect" in values else None,
         partitions=values["partitions"],
         limit=values.get("limit"),
+        priority=values.get("priority", DEFAULT_PRIORITY),
+        weight=values.get("weight", DEFAULT_WEIGHT),
         checkpoint=Checkpoint(**values["checkpoint"]),
         window=values.get("window", CHECKPOINT_ROWS),
         deadline_at=values.get("deadline_at", ""),

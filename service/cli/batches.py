@@ -18,7 +18,9 @@ from service.cli.options import (
     JsonOption,
     LimitOption,
     MappingOption,
+    PriorityOption,
     RegionOption,
+    WeightOption,
     log_command,
     settings_of,
 )
@@ -42,6 +44,8 @@ def submit_(
     ] = "",
     limit: LimitOption = None,
     deadline: DeadlineOption = None,
+    priority: PriorityOption = None,
+    weight: WeightOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow it to its end; exit as `run` does.")] = False,
     as_json: JsonOption = False,
     endpoint_url: EndpointOption = None,
@@ -53,7 +57,7 @@ def submit_(
         readable(source)
 
     async def work(backend: Backend) -> int:
-        request = Request(source, mapping, execution_id, limit, deadline)
+        request = Request(source, mapping, execution_id, limit, deadline, priority, weight)
         id_ = await start(backend, request, settings.bucket)
         if not wait:
             if as_json:

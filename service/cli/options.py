@@ -9,7 +9,7 @@ import typer
 
 from service.app import ROLES
 from service.errors import UsageError
-from service.model import MAX_DEADLINE_S
+from service.model import DEFAULT_PRIORITY, DEFAULT_WEIGHT, MAX_DEADLINE_S, MAX_PRIORITY, MAX_WEIGHT
 from service.settings import Settings, load_settings
 from service.telemetry import Metrics, configure_logging
 
@@ -34,6 +34,20 @@ DeadlineOption = Annotated[
     typer.Option(
         "--deadline", min=1, max=MAX_DEADLINE_S, metavar="SECONDS", show_default=False,
         help="Rows without a result by then are FAILED, and the output is written.",
+    ),
+]  # fmt: skip
+PriorityOption = Annotated[
+    int | None,
+    typer.Option(
+        "--priority", min=1, max=MAX_PRIORITY, metavar="N", show_default=str(DEFAULT_PRIORITY),
+        help="Rows of a batch with a higher priority go first.",
+    ),
+]  # fmt: skip
+WeightOption = Annotated[
+    int | None,
+    typer.Option(
+        "--weight", min=1, max=MAX_WEIGHT, metavar="N", show_default=str(DEFAULT_WEIGHT),
+        help="Batches of one priority share their agent in proportion to their weights.",
     ),
 ]  # fmt: skip
 BatchArgument = Annotated[str, typer.Argument(metavar="BATCH", help="Batch id, e.g. my-tool#my-run.")]

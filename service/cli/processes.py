@@ -36,8 +36,10 @@ from service.cli.options import (
     LimitOption,
     MappingOption,
     MappingsOption,
+    PriorityOption,
     RegionOption,
     SchemasOption,
+    WeightOption,
     log_command,
     log_service,
     roles_of,
@@ -70,6 +72,9 @@ def run(
     ] = None,
     limit: LimitOption = None,
     deadline: DeadlineOption = None,
+    *,
+    priority: PriorityOption = None,
+    weight: WeightOption = None,
     as_json: JsonOption = False,
     mappings: MappingsOption = None,
     schemas: SchemasOption = None,
@@ -77,7 +82,8 @@ def run(
     """Process a file on this machine: the whole pipeline, with an embedded AWS endpoint."""
     settings = settings_of(mappings=mappings, schemas=schemas)
     files, catalog = configuration(settings)
-    request = Request(str(readable(str(source))), mapping, limit=limit, deadline_s=deadline)
+    file = str(readable(str(source)))
+    request = Request(file, mapping, limit=limit, deadline_s=deadline, priority=priority, weight=weight)
     path = target or source.with_name(f"{source.stem}.output.csv")
     _check_target(path, source)
     _check_agent(settings, catalog, mapping)

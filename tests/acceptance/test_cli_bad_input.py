@@ -95,6 +95,8 @@ def test_bad_usage(good: Cli) -> None:
         "--flag": ["run", "in.csv", "--mapping", "up", "--flag"],
         "--mapping": ["run", "in.csv"],
         "--limit": ["run", "in.csv", "--mapping", "up", "--limit", "0"],
+        "--priority": ["submit", "in.csv", "--mapping", "up", "--priority", "10"],
+        "--weight": ["run", "in.csv", "--mapping", "up", "--weight", "0"],
         "rum": ["rum"],
         "chef": ["local", "--roles", "splitter,chef"],
     }

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import PoisonMessageError
-from service.messages import AggregateMessage, RowMessage, Span, decode_ingest, parse_url
+from service.messages import AggregateMessage, Job, RowMessage, Span, decode_ingest, parse_url
 from service.model import MAX_MS, Location, Source
 
 ROW = {"v": 1, "batch": "t#e", "round": 1, "row": 7, "cells": ["a", "b"]}
@@ -98,12 +98,23 @@ def test_a_job_message_gives_its_job():
                 "source": "s3://b/k/x.csv",
                 "execution_id": "exec-1",
                 "output": "s3://out/a",
-                "options": {"limit": 20},
+                "options": {"limit": 20, "deadline_s": 60, "priority": 1, "weight": 30},
             }
         )
     )
     assert (job.mapping, job.source, job.execution_id) == ("demo", Source("b", "k/x.csv"), "exec-1")
     assert (job.output, job.limit, job.dropped, job.problem) == (Location("out", "a/"), 20, False, "")
+    assert (job.deadline_s, job.priority, job.weight) == (60, 1, 30)
+
+
+whole = st.none() | st.integers(1, 9)
+
+
+@given(whole, whole, whole, whole)
+def test_a_job_comes_out_as_it_went_in(limit, deadline_s, priority, weight):
+    """Every option that was given is in the message, and none that was not."""
+    job = Job("demo", Source("b", "k"), "e1", Location("out", "a/"), limit, deadline_s, priority, weight)
+    assert decode_ingest(job.encode()) == (job,)
 
 
 @pytest.mark.parametrize(
@@ -117,6 +128,12 @@ def test_a_job_message_gives_its_job():
         ({"execution_id": "a#b"}, "execution_id"),
         ({"surprise": 1}, "no key 'surprise'"),
         ({"options": {"limit": 0}}, "'limit'"),
+        ({"options": {"priority": 0}}, "'priority' is not a whole number from 1 to 9"),
+        ({"options": {"priority": 10}}, "'priority' is not a whole number from 1 to 9"),
+        ({"options": {"priority": "high"}}, "'priority' is not a whole number from 1 to 9"),
+        ({"options": {"weight": 0}}, "'weight' is not a whole number from 1 to 1000"),
+        ({"options": {"weight": 1_001}}, "'weight' is not a whole number from 1 to 1000"),
+        ({"options": {"weight": 2.5}}, "'weight' is not a whole number from 1 to 1000"),
         ({"v": 9}, "version 9"),
     ],
 )
@@ -130,7 +147,8 @@ def test_a_wrong_job_is_poison(change, reason):
     ("change", "reason"),
     [
         ({"task_token": "t"}, "task token"),
-        ({"options": {"priority": 5}}, "'priority' is not supported"),
+        ({"options": {"approve": 5}}, "'approve' is not supported"),
+        ({"options": {"paused": True}}, "'paused' is not supported"),
         ({"options": {"colour": 5}}, "'colour' is unknown"),
     ],
 )

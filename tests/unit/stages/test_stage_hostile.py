@@ -34,7 +34,7 @@ BRIDGE = {
 VALID = {
     "ingest": [
         {"v": 1, "mapping": "demo", "source": "s3://in/files/rows.csv", "execution_id": "x",
-         "output": "s3://out/p/", "options": {"limit": 2, "deadline_s": 60}},
+         "output": "s3://out/p/", "options": {"limit": 2, "deadline_s": 60, "priority": 9, "weight": 1_000}},
         EVENT, BRIDGE, {"TopicArn": "arn", "Message": json.dumps(EVENT)},
     ],
     "rows": [

@@ -77,6 +77,7 @@ async def test_a_job_becomes_a_sealed_batch_and_its_rows(lab):
     assert batch.output == Location("out", "results/demo/e1/")
     assert batch.mapping_digest == definition.digest
     assert batch.output_fields == ("answer",)
+    assert (batch.priority, batch.weight) == (5, 1)
     assert batch.created_at == "2023-11-14T22:13:20.000Z"
     assert batch.ttl == 1_700_000_000 + 7 * 86_400
     assert await lab.table.definition(batch.batch_id, batch.mapping_digest) == definition.text
@@ -93,12 +94,14 @@ async def test_row_messages_are_grouped_by_batch(lab):
 
 
 async def test_the_jobs_wishes_are_kept(lab):
-    """Output place and limit come from the job."""
+    """Output place, limit, priority and weight come from the job."""
     await lab.put(table_of(25))
-    await split(lab, lab.job(output="s3://mine/some/where", options={"limit": 7}))
+    options = {"limit": 7, "priority": 9, "weight": 30}
+    await split(lab, lab.job(output="s3://mine/some/where", options=options))
     batch = await batch_of(lab)
     assert batch.output == Location("mine", "some/where/")
     assert (batch.limit, batch.total) == (7, 7)
+    assert (batch.priority, batch.weight) == (9, 30)
     assert [row.number for row in await lab.sent_rows()] == list(range(1, 8))
 
 
@@ -657,10 +660,10 @@ async def test_an_unknown_mapping_is_a_failed_batch(lab):
 async def test_a_job_that_asks_for_what_there_is_not_is_a_failed_batch(lab):
     """A later option is refused in words, never ignored."""
     await lab.put(table_of(3))
-    await split(lab, lab.job(options={"priority": 1}))
+    await split(lab, lab.job(options={"approve": True}))
     batch = await batch_of(lab)
     assert batch.state is State.FAILED
-    assert "priority" in batch.error
+    assert "approve" in batch.error
     assert await lab.sent_rows() == []
 
 

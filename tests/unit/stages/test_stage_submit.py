@@ -47,9 +47,19 @@ async def test_a_local_file_is_uploaded_and_its_job_published(lab, rows_csv):
         "source": f"s3://b/{key}",
         "execution_id": "e1",
         "options": {"limit": 20},
-    }
+    }, "what was not asked for is not in the message"
     (decoded,) = decode_ingest(json.dumps(job))
     assert (decoded.execution_id, decoded.limit, decoded.problem) == ("e1", 20, "")
+
+
+async def test_priority_and_weight_travel_in_the_jobs_options(lab, rows_csv):
+    """As they were asked for, to the batch."""
+    await start(lab, rows_csv, execution_id="e1", priority=9, weight=30)
+    (body,) = await lab.waiting(lab.ingest)
+    assert json.loads(body)["options"] == {"priority": 9, "weight": 30}
+    await lab.splitter().handle(lab.delivery(body))
+    batch = (await lab.view()).batch
+    assert (batch.priority, batch.weight) == (9, 30)
 
 
 async def test_the_same_file_has_the_same_key(lab, rows_csv, tmp_path):
