@@ -41,7 +41,8 @@ SPLIT = {
 So the splitter keeps just ahead of the workers, and a batch is spread over more partitions than AWS needs.
 Its queues are first in, first out as well: a small batch waits for what each large one has sent, fewer than
 400 rows. That many keep the workers busy: 64 rows are at the agent, some 100 are being committed, and the
-rest lasts until the splitter looks again. A source that waits for room holds what it has read: it reads little.
+rest lasts until the splitter looks again. A source that waits for room holds what it has read, which is
+therefore little.
 """
 
 
