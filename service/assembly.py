@@ -103,7 +103,10 @@ def splitter(backend: Backend, settings: Settings, catalog: LiveCatalog, complet
         await catalog.refresh()  # a file dropped after a mapping was changed is run with the change
         await stage.handle(delivery)
 
-    limits = _one_by_one(settings, settings.ingest, split.concurrent_batches)
+    limits = replace(
+        _one_by_one(settings, settings.ingest, split.concurrent_batches),
+        max_held=split.concurrent_batches + split.max_waiting_batches,
+    )
     return Consumer(backend.ingest, handle, limits, backend.clock, backend.metrics)
 
 

@@ -10,7 +10,7 @@ Every stage is a handler called with a `Delivery`. What the handler does decides
     any other exception  a bug: logged with its traceback, given back, in the end a dead letter
 
 Three limits bound what is held. `max_running` counts deliveries whose work occupies a place; a handler calls
-`delivery.free()` when only bookkeeping is left, and the place is filled again. `max_held` counts everything
+`delivery.free()` when only bookkeeping or waiting is left, and the place is filled again. `max_held` counts everything
 that is not deleted yet, and `max_held_bytes` weighs it: the messages, and what their handlers report with
 `delivery.weigh()`. What is under way when the bound is reached still comes: ten messages for each poller, and
 what the running handlers take on.
@@ -86,7 +86,7 @@ class Delivery:
         return self.lease.message
 
     def free(self) -> None:
-        """The work is done and only bookkeeping is left: its place may be filled again. Idempotent."""
+        """Only bookkeeping or waiting is left: its place may be filled again. Idempotent."""
         if not self._is_free:
             self._is_free = True
             self._consumer.place_freed()

@@ -29,10 +29,20 @@ from service.telemetry import Metrics, count_calls
 POLL_WAIT_S = 1.0
 """Long polls of a laptop: a stop does not have to wait long for the poll in flight."""
 
-SPLIT = {"max_queued_rows": 1_000, "checkpoint_rows": 500, "partition_bytes": 32 * 1024, "max_partitions": 64}
+SPLIT = {
+    "max_queued_rows": 300,
+    "checkpoint_rows": 100,
+    "read_bytes": 64 * 1024,
+    "partition_bytes": 32 * 1024,
+    "max_partitions": 64,
+}
 """ministack's calls take time in proportion to the messages in a queue and the items under a partition key.
 
 So the splitter keeps just ahead of the workers, and a batch is spread over more partitions than AWS needs.
+Its queues are first in, first out as well: a small batch waits for what each large one has sent, fewer than
+400 rows. That many keep the workers busy: 64 rows are at the agent, some 100 are being committed, and the
+rest lasts until the splitter looks again. A source that waits for room holds what it has read, which is
+therefore little.
 """
 
 

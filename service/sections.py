@@ -78,12 +78,17 @@ class SplitSettings(Section):
     concurrent_batches: Count = Field(
         default=4, description="Sources that one process splits at the same time"
     )
+    max_waiting_batches: Count = Field(
+        default=100, description="More of them that it holds while they wait for room (max_queued_rows)"
+    )
     checkpoint_rows: Count = Field(
         default=2_000, description="Rows between checkpoints: the most that a crash sends twice"
     )
     send_concurrency: Count = Field(default=16, description="SendMessageBatch calls in flight per source")
     max_queued_rows: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="Split no faster than this many rows ahead of the workers; 0: no limit"
+        default=0,
+        description="Split no source further than this many rows ahead of the workers; 0: no limit. Its job "
+        "is held as long as that takes (SQS: 12 h a delivery, and ingest.max_receives of them)",
     )
     read_bytes: Count = Field(default=2**20, description="Bytes read from S3 at a time")
     max_record_bytes: Count = Field(

@@ -28,16 +28,21 @@ from service.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
 
-ROOM_POLL_S = 0.25
-"""How often a splitter that waits for room in the rows queue looks."""
+ROOM_POLL_S, ROOM_POLL_MAX_S = 0.1, 1.0
+"""How often a splitter that waits for room reads its batch: often at first, then less.
+
+The pause doubles: a batch gets its next rows after at most twice the time that it had to wait, while many of
+its rows are still to be worked on.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class SplitLimits:
     """Limits of one split. Sizes in bytes.
 
-    With `max_queued_rows` above 0 the splitter waits while more messages than that are in the rows queue:
-    SQS takes any number, but an emulator gets slow.
+    With `max_queued_rows` above 0 the splitter waits while so many rows of its batch are sent and not done:
+    SQS takes any number and its fair queues tell batches apart, but an emulator gets slow, and serves a small
+    batch behind all that a large one has sent.
     """
 
     send_concurrency: int = 16
@@ -47,6 +52,10 @@ class SplitLimits:
     max_message_bytes: int = MESSAGE_BYTES
     incoming_prefix: str = "incoming/"
     opening: OpenLimits = field(default_factory=OpenLimits)
+
+
+class _EndedError(Exception):
+    """The batch is not SPLITTING any more: there is nothing left to send."""
 
 
 class Splitter:
@@ -91,6 +100,8 @@ class Splitter:
                 except (BatchRejectedError, MappingError) as error:
                     await self._reject(batch, str(error))
                     return
+                except _EndedError:
+                    log.info("split_ended", rows=batch.checkpoint.rows)
             await self._completion.check(batch.batch_id)
 
     async def _reject(self, batch: Batch, problem: str) -> None:
@@ -143,7 +154,7 @@ class Splitter:
         self, batch: Batch, records: Sequence[Record], replay_until: int, delivery: Delivery
     ) -> Batch:
         """Send a window and checkpoint it; the batch with its new checkpoint."""
-        await self._wait_for_room(delivery)
+        await self._wait_for_room(batch, delivery)
         delivery.check_lease()
         messages = (
             Outgoing(self._body(batch, record, replay=record.number <= replay_until), batch.batch_id)
@@ -159,11 +170,24 @@ class Splitter:
     def _body(self, batch: Batch, record: Record, *, replay: bool) -> str:
         return row_body(batch, record, replay=replay, max_message_bytes=self._limits.max_message_bytes)
 
-    async def _wait_for_room(self, delivery: Delivery) -> None:
+    async def _wait_for_room(self, batch: Batch, delivery: Delivery) -> None:
+        """Wait while `max_queued_rows` of the batch's rows are sent and not done.
+
+        Whoever has to wait gives its place away for good: otherwise a few large batches would keep all others
+        from being split. Raises _EndedError where somebody else has sealed or ended the batch meanwhile.
+        """
         most = self._limits.max_queued_rows
-        while most and await self._rows_queue.depth() >= most:
+        pause_s = ROOM_POLL_S
+        while most and batch.checkpoint.rows >= most:
+            view = await self._table.read(batch.batch_id)
+            if view is None or view.batch.state is not State.SPLITTING:
+                raise _EndedError
+            if batch.checkpoint.rows - view.counts.done < most:
+                return
+            delivery.free()
             delivery.check_lease()
-            await self._clock.sleep(ROOM_POLL_S)
+            await self._clock.sleep(pause_s)
+            pause_s = min(ROOM_POLL_MAX_S, 2 * pause_s)
 
     async def _checkpoint(self, batch: Batch) -> None:
         now = iso_time(self._clock.now_ms())

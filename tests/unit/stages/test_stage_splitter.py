@@ -550,24 +550,94 @@ async def test_a_missing_permission_to_send_is_told_as_such(lab):
     assert len(await lab.sent_rows()) == 25
 
 
-async def test_a_full_queue_is_waited_for(lab):
-    """With `max_queued_rows` nothing is sent while that many messages are in the rows queue."""
+# -- room ------------------------------------------------------------------------------------------------
+
+
+async def settle(lab, numbers, batch_id="demo#e1"):
+    """Outcomes for rows of a batch, as its workers commit them."""
+    batch = await batch_of(lab, batch_id)
+    async with lab.settler() as settler:
+        await asyncio.gather(*(settler.settle(batch, n, lab.outcome(n)) for n in numbers))
+
+
+async def test_a_batch_is_split_just_ahead_of_its_workers(lab, places):
+    """With `max_queued_rows` no window is sent while that many rows of the batch are sent and not done."""
     await lab.put(table_of(35))
-    splitting = asyncio.create_task(split(lab, lab.job(), max_queued_rows=20))
+    delivery = lab.delivery(lab.job(), places=places)
+    splitting = asyncio.create_task(lab.splitter(max_queued_rows=20).handle(delivery))
     await lab.until(lambda: len(lab.rows._entries) == 20)
-    await lab.pass_time(60)
+    await lab.pass_time(3600)
     assert len(lab.rows._entries) == 20
-    (message,) = await lab.rows.receive(1, wait_s=0, visibility_s=60)
-    await lab.rows.delete([message.receipt])
-    await lab.until(lambda: len(lab.rows._entries) == 29, step_s=0.5)
-    for _ in range(2):
-        messages = await lab.rows.receive(10, wait_s=0, visibility_s=60)
-        await lab.rows.delete([message.receipt for message in messages])
+    assert places.freed == 1, "what waits occupies no place"
+    await settle(lab, [1])
+    await lab.until(lambda: len(lab.rows._entries) == 30, step_s=0.5)
+    await settle(lab, range(2, 11))
+    await lab.pass_time(60)
+    assert len(lab.rows._entries) == 30
+    await settle(lab, [11])
     await lab.until(splitting.done, step_s=0.5)
     assert (await batch_of(lab)).total == 35
+    assert places.freed == 1
 
 
-async def test_a_lease_lost_while_the_queue_is_full_ends_the_split(lab):
+async def test_a_row_that_is_sent_again_is_not_done(lab):
+    """Room is made by outcomes, not by messages that leave the queue: a row on its way back still counts."""
+    await lab.put(table_of(35))
+    splitting = asyncio.create_task(split(lab, lab.job(), max_queued_rows=10))
+    await lab.until(lambda: len(lab.rows._entries) == 10)
+    assert len(await lab.sent_rows()) == 10
+    lab.rows._entries.clear()
+    await lab.pass_time(60)
+    assert not lab.rows._entries
+    for last in (10, 20, 30):
+        await settle(lab, range(last - 9, last + 1))
+        await lab.until(lambda: bool(lab.rows._entries), step_s=0.5)
+        lab.rows._entries.clear()
+    await lab.until(splitting.done, step_s=0.5)
+
+
+async def test_rows_of_others_are_no_reason_to_wait(lab):
+    """However deep the queue is, a batch has room of its own."""
+    await lab.put(table_of(15))
+    await lab.send(lab.rows, *(["another batch's"] * 100))
+    await split(lab, lab.job(), max_queued_rows=10 + 1)
+    assert (await batch_of(lab)).total == 15
+
+
+async def test_a_small_batch_is_split_while_more_large_ones_wait_than_there_are_places(lab):
+    """A batch that waits for room keeps no other from being split."""
+    await lab.put(table_of(35))
+    await lab.put(table_of(5), "files/small.csv")
+    large = [f"large{n}" for n in range(3)]
+    jobs = [lab.job(name) for name in large]
+    await lab.send(lab.ingest, *jobs, lab.job("small", key="files/small.csv"))
+    splitter = lab.splitter(max_queued_rows=10)
+    async with lab.consuming(lab.consumer(lab.ingest, splitter.handle, max_running=1, max_held=4)):
+        await lab.until(lambda: len(lab.rows._entries) == 35, step_s=0.1)
+        await lab.pass_time(60)
+        assert (await batch_of(lab, "demo#small")).total == 5
+        for name in large:
+            batch = await batch_of(lab, f"demo#{name}")
+            assert (batch.state, batch.checkpoint.rows) == (State.SPLITTING, 10)
+            await lab.table.move(
+                batch.batch_id, expected=State.SPLITTING, round=1, to=State.CANCELLED, now=batch.created_at
+            )
+
+
+@pytest.mark.parametrize("state", [State.CANCELLED, State.FAILED, State.RUNNING])
+async def test_a_batch_that_ends_while_it_waits_is_split_no_further(lab, state):
+    """Whoever ended or sealed it: the job is done, and nothing more is sent."""
+    await lab.put(table_of(35))
+    splitting = asyncio.create_task(split(lab, lab.job(), max_queued_rows=10))
+    await lab.until(lambda: len(lab.rows._entries) == 10)
+    await lab.table.move("demo#e1", expected=State.SPLITTING, round=1, to=state, now="")
+    await lab.until(splitting.done, step_s=0.5)
+    await splitting
+    assert len(lab.rows._entries) == 10
+    assert (await batch_of(lab)).state is state
+
+
+async def test_a_lease_lost_while_waiting_for_room_ends_the_split(lab):
     """Waiting for room is no reason to forget whose message it is."""
     await lab.put(table_of(35))
     delivery = lab.delivery(lab.job())
