@@ -10,6 +10,7 @@
     │   ├── ConflictError           a concurrent transaction was in the way
     │   ├── UnknownResultError      sent, not answered: it may have been applied
     │   ├── UnreachableError        no connection at all
+    │   ├── AnswerPendingError      another row asks for the same input: its answer is waited for
     │   └── AgentRetryableError     the agent may answer next time
     │       ├── AgentTimeoutError
     │       ├── AgentThrottledError
@@ -89,6 +90,10 @@ class UnknownResultError(RetryableError):
 
 class UnreachableError(RetryableError):
     """No connection could be made."""
+
+
+class AnswerPendingError(RetryableError):
+    """Another row asks for the same input, and what it is answered will do for this one too."""
 
 
 class AgentRetryableError(RetryableError):

@@ -277,8 +277,8 @@ class Outcome:
     """What is committed for a row: exactly one per row and round. `execution_time_ms` is the agent's time.
 
     `provenance` says which method and path gave a field, where the batch wants it. `raw_reply` is the agent's
-    reply as text, kept (cut where it is long) only where a mapping could make nothing of it. `reused_from` names
-    the row that was asked instead of this one, `batch_id/row_id`; "" where this one was. Where `stored`
+    reply as text, kept (cut where it is long) only where a mapping could make nothing of it. `reused_from`
+    names the row that was asked instead of this one, `batch_id/row_id`; "" where this one was. Where `stored`
     is set, `input_data`, `output_data`, `provenance` and `raw_reply` are empty here and stand there.
     """
 

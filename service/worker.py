@@ -11,15 +11,18 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 
+from service.answers import Answer, question_of
 from service.claims import Claims
 from service.consume import Delivery
 from service.deadlines import Deadline, deadline_of
 from service.errors import (
     AgentRetryableError,
     AgentTimeoutError,
+    AnswerPendingError,
     BadRecordError,
     PoisonMessageError,
     RetryableError,
@@ -33,6 +36,7 @@ from service.model import Batch, Json, Outcome, State, iso_time, row_id
 from service.outbox import send_all
 from service.outcomes import Attempt
 from service.ports import MAX_DELAY_S, Clock, Invocation, Outgoing, Queue, Reply, Table
+from service.reuse import Answers
 from service.runs import Run, Runs, Target
 from service.settle import Settler
 from service.telemetry import Metrics
@@ -42,6 +46,9 @@ log = structlog.get_logger(__name__)
 
 LANE_WAIT_S = 10.0
 """About how long a row whose workers died waits where the lane is full."""
+
+ANSWER_WAIT_S = 10.0
+"""About how long a row is away whose answer another row still waits for."""
 
 TAKES_ROWS = frozenset({State.SPLITTING, State.RUNNING})
 
@@ -111,6 +118,7 @@ class Worker:
         self._metrics = metrics
         self._rng = rng
         self._lane = Lane()
+        self._answers = Answers(table, clock, worker=limits.worker, rng=rng)
 
     async def handle(self, delivery: Delivery) -> None:
         """Process one row and return when it is settled. Raises what `consume` understands."""
@@ -182,7 +190,26 @@ class Worker:
             return self._attempt(whole, run, row.attempt).failed(error)
         if row.span is not None:
             delivery.weigh(row.span.length)
-        return await self._try(_Task(row, whole, run, target, body), delivery)
+        return await self._answer(_Task(row, whole, run, target, body), delivery)
+
+    async def _answer(self, task: _Task, delivery: Delivery) -> Outcome | None:
+        """Another row's answer where the mapping reuses them, which is waited for without a place."""
+        row, run = task.whole, task.run
+        question = question_of(run.batch, row.number, task.target.mapping, task.body)
+        deadline = deadline_of(run.batch, task.message.until_ms)
+        left_s = deadline.left_s(self._clock.now_ms())
+        if question is None or left_s <= 0:
+            return await self._try(task, delivery)
+        try:
+            found = await self._answers.once(question, partial(self._try, task, delivery), patience_s=left_s)
+        except AnswerPendingError:
+            if deadline.left_s(self._clock.now_ms()) <= 0:
+                return await self._try(task, delivery)
+            await self._send_again(task.message, math.ceil(self._rng.uniform(0.5, 1.5) * ANSWER_WAIT_S))
+            return None
+        if isinstance(found, Answer):
+            return self._attempt(row, run, task.message.attempt).reused(found, question.row)
+        return found
 
     async def _try(self, task: _Task, delivery: Delivery) -> Outcome | None:
         """Attempt after attempt, here while the waits are short."""
@@ -271,9 +298,10 @@ class Worker:
         """The canonical line of a row."""
         error = outcome.error
         reason = {"error": error.type, "reason": error.message} if error else {}
+        reused = {"reused_from": outcome.reused_from} if outcome.reused_from else {}
         log.info(
             "row_settled", status=outcome.status, agent_ms=outcome.execution_time_ms,
-            attempts=outcome.attempts, **reason,
+            attempts=outcome.attempts, **reason, **reused,
         )  # fmt: skip
 
     def _since(self, started: float) -> int:
