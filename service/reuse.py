@@ -179,10 +179,10 @@ class Answers:
             except (RetryableError, AccessError) as error:
                 log.warning("claim_not_renewed", key=question.key, reason=str(error))
                 continue
-            held.version = stands.version
             if not self._is_ours(stands, held):
                 log.warning("claim_lost", key=question.key)
                 return
+            held.version = stands.version
 
     async def _publish(self, question: Question, held: _Held, outcome: Outcome, asking: Asking) -> None:
         """Write the answer down, over whatever claim stands: it is what everybody waits for."""
