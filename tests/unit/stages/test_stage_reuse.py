@@ -95,6 +95,7 @@ async def test_a_thousand_rows_with_duplicates_cost_an_invocation_for_each_input
     counts = replace(view.counts, agent_ms=0)
     assert counts == Counts(succeeded=1_000, input_tokens=7_000, output_tokens=700, reused=300)
     assert view.batch.state is State.AGGREGATING
+    assert lab.metrics.totals["rows_reused"] == 300
 
 
 async def test_a_row_that_waits_holds_no_place(lab, define, demo_yaml):
