@@ -108,14 +108,6 @@ async def test_a_row_that_waits_holds_no_place(lab, define, demo_yaml):
     assert (await lab.view()).counts.reused == 3
 
 
-async def test_another_round_asks_again(lab, reusing):
-    """What is shared within a batch is its round's."""
-    for round_ in (1, 2):
-        batch = await lab.batch(2, definition=reusing(), execution_id=f"e{round_}", round=round_)
-        await process(lab, [row_of(batch, n, "same") for n in (1, 2)])
-    assert names(lab) == ["same", "same"]
-
-
 # -- leaders that do not answer -------------------------------------------------------------------------
 
 
