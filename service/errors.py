@@ -14,6 +14,7 @@
     │   │   ├── TargetFullError     every place of its target is taken
     │   │   ├── TargetDownError     its target serves nobody
     │   │   └── LimitReachedError   the limit of the whole fleet is reached
+    │   ├── AnswerPendingError      another row asks for the same input: its answer is waited for
     │   └── AgentRetryableError     the agent may answer next time
     │       ├── AgentTimeoutError
     │       ├── AgentThrottledError
@@ -109,6 +110,10 @@ class TargetDownError(TurnedAwayError):
 
 class LimitReachedError(TurnedAwayError):
     """The rate limit that the fleet shares leaves no room for some time."""
+
+
+class AnswerPendingError(RetryableError):
+    """Another row asks for the same input, and what it is answered will do for this one too."""
 
 
 class AgentRetryableError(RetryableError):

@@ -222,13 +222,14 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Sums over the counter slots of one round."""
+    """Sums over the counter slots of one round. `reused` of those that succeeded were answered by others."""
 
     succeeded: int = 0
     failed: int = 0
     agent_ms: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    reused: int = 0
 
     @property
     def done(self) -> int:
@@ -242,6 +243,7 @@ class Counts:
             self.agent_ms + other.agent_ms,
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
+            self.reused + other.reused,
         )
 
 
@@ -286,7 +288,8 @@ class Outcome:
     """What is committed for a row: exactly one per row and round. `execution_time_ms` is the agent's time.
 
     `provenance` says which method and path gave a field, where the batch wants it. `raw_reply` is the agent's
-    reply as text, kept (cut where it is long) only where a mapping could make nothing of it. Where `stored`
+    reply as text, kept (cut where it is long) only where a mapping could make nothing of it. `reused_from`
+    names the row that was asked instead of this one, `batch_id/row_id`; "" where this one was. Where `stored`
     is set, `input_data`, `output_data`, `provenance` and `raw_reply` are empty here and stand there.
     """
 
@@ -304,13 +307,21 @@ class Outcome:
     output_tokens: int = 0
     provenance: Mapping[str, str] = field(default_factory=dict)
     raw_reply: str = ""
+    reused_from: str = ""
     stored: StoredPayload | None = None
 
     @property
     def counts(self) -> Counts:
         """What this outcome adds to its round's counter."""
         ok = self.status is Status.SUCCESS
-        return Counts(int(ok), int(not ok), self.execution_time_ms, self.input_tokens, self.output_tokens)
+        return Counts(
+            int(ok),
+            int(not ok),
+            self.execution_time_ms,
+            self.input_tokens,
+            self.output_tokens,
+            int(bool(self.reused_from)),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from service import jsontext
+from service.answers import Answer
 from service.csvio import SURPLUS, row_data
 from service.mapping import Extraction
 from service.messages import RowMessage
@@ -42,6 +43,23 @@ class Attempt:
             input_tokens=extraction.input_tokens,
             output_tokens=extraction.output_tokens,
             provenance=extraction.provenance if provenance else {},
+        )
+
+    def reused(self, answer: Answer, asked: str) -> Outcome:
+        """SUCCESS with another row's answer, for which nothing was paid; `asked` is this row.
+
+        Where that is the row that was answered, and whose outcome was lost, the answer is its own.
+        """
+        outcome = replace(
+            self._outcome(Status.SUCCESS), output_data=answer.values, provenance=answer.provenance
+        )
+        if answer.row != asked:
+            return replace(outcome, execution_time_ms=0, reused_from=answer.row)
+        return replace(
+            outcome,
+            execution_time_ms=answer.agent_ms,
+            input_tokens=answer.input_tokens,
+            output_tokens=answer.output_tokens,
         )
 
     def failed(self, error: Exception, reply: Json = None) -> Outcome:

@@ -134,9 +134,10 @@ def show_finished(console: Console, status: Mapping[str, Any], files: Mapping[st
     console.print(Text(str(state), style=f"bold {_COLOURS.get(state, '')}".strip()), end="  ")
     console.print(escape(status["batch_id"]), highlight=False)
     seconds = status["total"] / status["rate_per_s"] if status["rate_per_s"] else 0
+    reused = f"{status['reused']:,} reused, " if status["reused"] else ""
     console.print(
         f"{status['total']:,} rows: {status['succeeded']:,} succeeded, {status['failed']:,} failed, "
-        f"in {seconds:,.1f} s ({status['rate_per_s'] or 0:,.0f} rows/s)",
+        f"{reused}in {seconds:,.1f} s ({status['rate_per_s'] or 0:,.0f} rows/s)",
         highlight=False,
     )
     width = max((len(name) for name in files), default=0)
@@ -145,10 +146,10 @@ def show_finished(console: Console, status: Mapping[str, Any], files: Mapping[st
 
 
 def show_status(console: Console, status: Mapping[str, Any]) -> None:
-    """`rowfleet status`: a name and a value a line; what is not known yet is left out."""
+    """`rowfleet status`: a name and a value a line; what is not known yet, or not in use, is left out."""
     grid = Table.grid(padding=(0, 2))
     for name, value in status.items():
-        if value is not None:
+        if value is not None and (name, value) != ("reused", 0):
             style = _COLOURS.get(State(value), "") if name == "state" else ""
             grid.add_row(
                 Text(name, style="dim"), Text(f"{value:,}" if isinstance(value, int) else str(value), style)

@@ -119,6 +119,7 @@ def manifest_of(
         "agent_ms": tally.agent_ms,
         "input_tokens": tally.input_tokens,
         "output_tokens": tally.output_tokens,
+        "reused": tally.reused,
         "started_at": batch.created_at,
         "last_outcome_at": last_outcome_at,
         "columns": list(batch.columns),

@@ -230,6 +230,8 @@ class Settler:
                 self._metrics.observe("commit_rows", len(outcomes))
                 self._metrics.count("rows_succeeded", commit.counts.succeeded)
                 self._metrics.count("rows_failed", commit.counts.failed)
+                if commit.counts.reused:
+                    self._metrics.count("rows_reused", commit.counts.reused)
                 return
             self._metrics.count("duplicate_outcomes", len(duplicates))
             log.info("outcomes_already_committed", batch_id=batch.batch_id, rows=len(duplicates))

@@ -62,5 +62,6 @@ def outcome_bytes(outcome: Outcome) -> int:
         + len(outcome.worker)
         + value_bytes(outcome.provenance)
         + value_bytes(outcome.raw_reply)
+        + value_bytes(outcome.reused_from)
         + (_REFERENCE + value_bytes([stored.bucket, stored.key, stored.sha256]) if stored else 0)
     )

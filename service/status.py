@@ -58,6 +58,7 @@ def status_json(view: BatchView, clock: Clock) -> dict[str, Any]:
         "total": batch.total,
         "succeeded": counts.succeeded,
         "failed": counts.failed,
+        "reused": counts.reused,
         "in_progress": left if not ended else 0,
         "rate_per_s": round(rate, 2) if rate is not None else None,
         "eta_s": _eta(left, rate) if not ended else 0,

@@ -10,12 +10,15 @@ import math
 import random
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 
+from service.answers import Answer, question_of
 from service.claims import Claims
 from service.consume import Delivery
 from service.errors import (
+    AnswerPendingError,
     BadRecordError,
     PoisonMessageError,
     RowRejectedError,
@@ -28,16 +31,20 @@ from service.model import Batch, Outcome, State, iso_time, row_id
 from service.outbox import send_all
 from service.outcomes import Attempt
 from service.ports import Clock, Outgoing, Queue, Table
+from service.reuse import Answers
 from service.runs import Run, Runs, Target
 from service.settle import Settler
 from service.telemetry import Metrics
-from service.tries import GRACE_S, Task, Tries, TryLimits
+from service.tries import GRACE_S, Later, Task, Tries, TryLimits
 from service.troubles import Troubles
 
 log = structlog.get_logger(__name__)
 
 LANE_WAIT_S = 10.0
 """About how long a row whose workers died waits where the lane is full."""
+
+ANSWER_WAIT_S = 10.0
+"""About how long a row is away whose answer another row still waits for."""
 
 TAKES_ROWS = frozenset({State.SPLITTING, State.RUNNING})
 
@@ -91,6 +98,7 @@ class Worker:
         self._metrics = metrics
         self._rng = rng
         self._lane = Lane()
+        self._answers = Answers(table, clock, worker=limits.worker, rng=rng)
 
     async def handle(self, delivery: Delivery) -> None:
         """Process one row and return when it is settled. Raises what `consume` understands."""
@@ -162,11 +170,30 @@ class Worker:
             return self._attempt(whole, run, row.attempt).failed(error)
         if row.span is not None:
             delivery.weigh(row.span.length)
-        ended = await self._tries.run(Task(row, whole, run, target, body), delivery)
-        if isinstance(ended, Outcome):
-            return ended
-        await self._send_again(ended.message, ended.delay_s)
-        return None
+        ended = await self._ended(Task(row, whole, run, target, body), delivery)
+        if isinstance(ended, Later):
+            await self._send_again(ended.message, ended.delay_s)
+            return None
+        return ended
+
+    async def _ended(self, task: Task, delivery: Delivery) -> Outcome | Later:
+        """What its agent makes of it, or another row's answer, which is waited for without a place."""
+        row, run, deadline = task.whole, task.run, task.deadline()
+        ask = partial(self._tries.run, task, delivery)
+        question = question_of(run.batch, row.number, task.target.mapping, task.body)
+        left_s = deadline.left_s(self._clock.now_ms())
+        if question is None or left_s <= 0:
+            return await ask()
+        delivery.free()
+        try:
+            found = await self._answers.once(question, ask, patience_s=left_s)
+        except AnswerPendingError:
+            if deadline.left_s(self._clock.now_ms()) <= 0:
+                return await ask()
+            return Later(task.message, math.ceil(self._rng.uniform(0.5, 1.5) * ANSWER_WAIT_S))
+        if isinstance(found, Answer):
+            return self._attempt(row, run, task.message.attempt).reused(found, question.row)
+        return found
 
     async def _send_again(self, row: RowMessage, delay_s: int) -> None:
         """Put the row, as it is to be tried next, back with a delay; its present message is then deleted."""
@@ -183,9 +210,10 @@ class Worker:
         """The canonical line of a row."""
         error = outcome.error
         reason = {"error": error.type, "reason": error.message} if error else {}
+        reused = {"reused_from": outcome.reused_from} if outcome.reused_from else {}
         log.info(
             "row_settled", status=outcome.status, agent_ms=outcome.execution_time_ms,
-            attempts=outcome.attempts, **reason,
+            attempts=outcome.attempts, **reason, **reused,
         )  # fmt: skip
 
 

@@ -43,7 +43,7 @@ from service.ports import COMMIT_BYTES, COMMIT_LIMIT, ITEM_BYTES, ITEM_DEPTH, Re
 
 BATCH_SORT = "#batch"
 META_PREFIX = "#"
-COUNTER_FIELDS = ("succeeded", "failed", "agent_ms", "input_tokens", "output_tokens")
+COUNTER_FIELDS = ("succeeded", "failed", "agent_ms", "input_tokens", "output_tokens", "reused")
 TIMELINE = "batches"
 RECORD_SORT = "#record"
 
@@ -282,6 +282,8 @@ def _row_item(commit: Commit, outcome: Outcome) -> Item:
         item["provenance"] = encode(outcome.provenance)
     if outcome.raw_reply:
         item["raw_reply"] = encode(outcome.raw_reply)
+    if outcome.reused_from:
+        item["reused_from"] = encode(outcome.reused_from)
     if outcome.stored is not None:
         item["stored"] = _stored_value(outcome.stored)
     return item
@@ -319,6 +321,7 @@ def outcome_of(item: Item) -> Outcome:
         output_tokens=_whole(item, "output_tokens"),
         provenance=decode(item["provenance"]) if "provenance" in item else {},
         raw_reply=item["raw_reply"]["S"] if "raw_reply" in item else "",
+        reused_from=item["reused_from"]["S"] if "reused_from" in item else "",
         stored=_stored_of(item["stored"]) if "stored" in item else None,
     )
 

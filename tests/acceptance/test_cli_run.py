@@ -8,8 +8,9 @@ from pathlib import Path
 from tests.acceptance.support import RESULT_COLUMNS, Cli, HttpAgent, people, table
 
 STATUS_KEYS = [
-    "batch_id", "tool_name", "execution_id", "state", "round", "total", "succeeded", "failed", "in_progress",
-    "rate_per_s", "eta_s", "started_at", "finished_at", "source", "output", "failures", "manifest", "error",
+    "batch_id", "tool_name", "execution_id", "state", "round", "total", "succeeded", "failed", "reused",
+    "in_progress", "rate_per_s", "eta_s", "started_at", "finished_at", "source", "output", "failures",
+    "manifest", "error",
 ]  # fmt: skip
 
 
@@ -183,3 +184,24 @@ def test_the_results_of_an_earlier_run_are_replaced(cli: Cli) -> None:
     assert [row["output_category"] for row in table(cli.folder / "in.output.csv")] == ["nna", "bob"]
     assert manifest_of(cli.folder / "in.output.manifest.json")["failed"] == 0
     assert "in.output.failures.csv" not in cli.files()
+
+
+def test_identical_inputs_are_asked_for_once(cli: Cli, agent: HttpAgent) -> None:
+    """`reuse: batch`: an invocation for each distinct input, the right cells in every row, and it is said."""
+    cli.mapping(more="input_mapping: {column_mappings: {name: name}}\nreuse: batch\n")
+    names = [["ann", "bob", "cid", "bad dan"][n % 4] for n in range(40)]
+    cli.write("in.csv", "name,n\n" + "".join(f"{name},{n}\n" for n, name in enumerate(names)))
+
+    done = cli("run", "in.csv", "--mapping", "up")
+
+    assert done.code == 3, done.stderr
+    assert "40 rows: 30 succeeded, 10 failed, 27 reused" in done.stdout
+    output = table(cli.folder / "in.output.csv")
+    assert [row["output_category"] for row in output] == [
+        "" if name.startswith("bad") else name.upper() for name in names
+    ]
+    assert [row["input_n"] for row in output] == [str(n) for n in range(40)]
+    manifest = manifest_of(cli.folder / "in.output.manifest.json")
+    assert [manifest[key] for key in ("total", "succeeded", "failed", "reused")] == [40, 30, 10, 27]
+    asked = agent.names()
+    assert sorted(asked) == ["ann", *["bad dan"] * 10, "bob", "cid"]

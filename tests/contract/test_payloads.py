@@ -93,7 +93,7 @@ def padded(number: int, size: int) -> Outcome:
 )
 async def test_a_large_answer_comes_back(stores: Stores, text_bytes: int, is_stored: bool) -> None:
     """397 KB stand in the item; 399 KB with input and circumstances, 401 KB and megabytes in S3."""
-    made = outcome(1, "é" * (text_bytes // 2))
+    made = replace(outcome(1, "é" * (text_bytes // 2)), reused_from="demo#e0/row_0000000017")
     await stores.settle(made)
     found = await stores.found(1)
     assert (found.stored is not None) == is_stored

@@ -31,6 +31,7 @@ from service.model import (
     Source,
     State,
     Status,
+    StoredPayload,
 )
 from service.ports import COMMIT_LIMIT, LeaseAnswer, OutcomePage, Record, Table
 
@@ -219,14 +220,31 @@ async def test_a_commit_stores_outcomes_and_counts(table: Table) -> None:
     sources = {"answer": "direct[0]:$.answer"}
     good = outcome(1, attempts=3, input_tokens=10, output_tokens=5, provenance=sources)
     bad = outcome(2, failed=True, raw_reply='{"no": "é"}')
+    reused = outcome(3, reused_from="address-search#exec-0/row_0000000017")
     assert await table.commit(commit(good, slot=3)) == ()
-    assert await table.commit(commit(bad, outcome(3), slot=7)) == ()
+    assert await table.commit(commit(bad, reused, slot=7)) == ()
     assert await table.outcome(BATCH, 1) == good
     assert await table.outcome(BATCH, 2) == bad
+    assert await table.outcome(BATCH, 3) == reused
     assert await table.outcome(BATCH, 4) is None
     view = await table.read(BATCH.batch_id)
     assert view is not None
-    assert view.counts == Counts(2, 1, 300, 10, 5)
+    assert view.counts == Counts(2, 1, 300, 10, 5, 1)
+
+
+async def test_reused_rows_are_counted_atomically(table: Table) -> None:
+    """They are counted with their outcomes, once, whatever is repeated; in S3 or not, the mark stays."""
+    await table.open(BATCH, "{}")
+    stored = StoredPayload("bucket", "work/x.json", 500_000, "0" * 64)
+    origin = "address-search#exec-0/row_0000000001"
+    once = commit(
+        outcome(1), outcome(2, reused_from=origin), outcome(3, reused_from=origin, stored=stored), slot=1
+    )
+    assert await table.commit(once) == ()
+    assert await table.commit(once) == ()
+    assert list(await table.commit(commit(outcome(2, reused_from=origin)))) == [0]
+    assert (await table.outcome(BATCH, 3)).reused_from == origin  # type: ignore[union-attr]
+    assert (await table.read(BATCH.batch_id)).counts == Counts(3, 0, 300, reused=2)  # type: ignore[union-attr]
 
 
 async def test_a_taken_row_cancels_the_commit(table: Table) -> None:

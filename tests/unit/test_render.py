@@ -26,7 +26,7 @@ BATCH = Batch(
 )  # fmt: skip
 STATUS = {
     "state": "COMPLETED_WITH_ERRORS", "batch_id": "demo#e1",
-    "total": 1_200, "succeeded": 1_199, "failed": 1, "rate_per_s": 120.0,
+    "total": 1_200, "succeeded": 1_199, "failed": 1, "reused": 0, "rate_per_s": 120.0,
 }  # fmt: skip
 
 
@@ -103,13 +103,25 @@ def test_a_finished_run_names_counts_and_files(console):
     ]
 
 
+def test_a_finished_run_says_how_many_rows_were_reused(console):
+    """Beside the counts, and only where there are some."""
+    show_finished(console, STATUS | {"reused": 1_000}, {})
+    assert "1,199 succeeded, 1 failed, 1,000 reused, in 10.0 s" in text_of(console)
+
+
 def test_status_leaves_out_what_is_not_known(console):
     """A name and a value a line."""
-    show_status(console, {"state": "RUNNING", "total": 1_200, "error": None})
+    show_status(console, {"state": "RUNNING", "total": 1_200, "reused": 0, "error": None})
     assert [line.split() for line in text_of(console).splitlines()] == [
         ["state", "RUNNING"],
         ["total", "1,200"],
     ]
+
+
+def test_status_tells_reused_rows_where_there_are_some(console):
+    """A run that reuses nothing does not speak of it."""
+    show_status(console, {"failed": 0, "reused": 300})
+    assert [line.split() for line in text_of(console).splitlines()] == [["failed", "0"], ["reused", "300"]]
 
 
 def test_batches_are_listed_and_none_is_said(console):

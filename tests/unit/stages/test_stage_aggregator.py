@@ -159,6 +159,7 @@ async def test_the_manifest_says_what_there_is(lab):
         "agent_ms": 150,
         "input_tokens": 0,
         "output_tokens": 0,
+        "reused": 0,
         "started_at": "2026-11-23T07:00:00.000Z",
         "last_outcome_at": "2026-11-23T07:00:01.000Z",
         "columns": ["id", "name"],

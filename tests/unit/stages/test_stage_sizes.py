@@ -36,6 +36,7 @@ outcomes = st.builds(
     error=st.none() | st.builds(RowError, st.text(max_size=20), st.text()),
     input_tokens=st.integers(0, 10**9),
     output_tokens=st.integers(0, 10**9),
+    reused_from=st.text("ab#/", max_size=300),
 )
 
 

@@ -9,9 +9,9 @@ from service.model import BatchView, Commit, Counts, RowError, State
 from service.status import EXAMPLES, failures, require, status_json
 
 KEYS = [
-    "batch_id", "tool_name", "execution_id", "state", "round", "total", "succeeded", "failed", "in_progress",
-    "rate_per_s", "eta_s", "started_at", "finished_at", "source", "output", "failures", "manifest", "error",
-    "deadline_at", "priority", "weight",
+    "batch_id", "tool_name", "execution_id", "state", "round", "total", "succeeded", "failed", "reused",
+    "in_progress", "rate_per_s", "eta_s", "started_at", "finished_at", "source", "output", "failures",
+    "manifest", "error", "deadline_at", "priority", "weight",
 ]  # fmt: skip
 
 
@@ -36,6 +36,12 @@ async def test_a_running_batch_tells_rate_and_time_left(lab):
     assert (found["started_at"], found["finished_at"]) == ("2023-11-14T22:13:00.000Z", None)
     assert found["source"] == "s3://in/files/rows.csv"
     assert (found["output"], found["failures"], found["manifest"], found["error"]) == (None,) * 4
+
+
+async def test_reused_rows_are_told_apart(lab):
+    """They have succeeded, and are among those; how many they are is said beside."""
+    found = await status(lab, 100, Counts(succeeded=30, reused=12))
+    assert (found["succeeded"], found["reused"], found["in_progress"]) == (30, 12, 70)
 
 
 async def test_while_splitting_nobody_knows_what_is_left(lab):

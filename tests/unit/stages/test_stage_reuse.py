@@ -1,0 +1,258 @@
+"""Identical inputs are one invocation, however many workers there are."""
+
+import asyncio
+import random
+from dataclasses import replace
+
+import pytest
+
+from service.answers import MAX_ANSWER_BYTES, Claim, question_of
+from service.errors import AgentRejectedError, AgentThrottledError, RetryableError, UnreachableError
+from service.messages import RowMessage
+from service.model import Counts, State, Status, row_id
+
+DAY_S = 86_400.0
+
+
+@pytest.fixture
+def reusing(define, demo_yaml):
+    """The demo's definition, reusing answers; `more` makes another version of it."""
+    return lambda reuse="batch", more="": define(f"{demo_yaml}reuse: {reuse}\n{more}")
+
+
+def row_of(batch, number, name):
+    return RowMessage(batch.batch_id, batch.round, number, (str(number), name))
+
+
+class Cable:
+    """A table whose calls named in `cut` do not arrive; with all of them, its process might be dead."""
+
+    def __init__(self, table, *cut):
+        self._table = table
+        self.cut = set(cut)
+
+    def __getattr__(self, name):
+        async def call(*arguments, **named):
+            if name in self.cut:
+                raise UnreachableError("the table is gone")
+            return await getattr(self._table, name)(*arguments, **named)
+
+        return call
+
+
+async def process(lab, rows, *, workers=1, max_running=32, step_s=0.5):
+    """Workers of their own process each, on the queue, until every row is settled."""
+    await asyncio.gather(*(lab.send(lab.rows, row.encode()) for row in rows))
+    done = settled(lab) + len(rows)
+    async with lab.settler(slot=0) as one, lab.settler(slot=1) as two:
+        consumers = [
+            lab.consumer(lab.rows, lab.worker(settler, name=name).handle, max_running=max_running, pollers=2)
+            for settler, name in [(one, "w1"), (two, "w2")][:workers]
+        ]
+        async with lab.consuming(*consumers):
+            await lab.until(lambda: settled(lab) == done, step_s=step_s)
+
+
+def settled(lab):
+    return lab.metrics.totals["rows_succeeded"] + lab.metrics.totals["rows_failed"]
+
+
+def names(lab):
+    return [call.body["name"] for call in lab.agent.calls]
+
+
+# -- within a batch -------------------------------------------------------------------------------------
+
+
+async def test_a_thousand_rows_with_duplicates_cost_an_invocation_for_each_input(lab, reusing):
+    """30 % duplicates, two workers, any order: 700 calls, 1,000 right rows, exact counts, 300 marked."""
+    batch = await lab.batch(1_000, definition=reusing())
+    chance = random.Random(11)
+    rows = [row_of(batch, n, f"name {n if n <= 700 else n - 700}") for n in range(1, 1_001)]
+    rows = chance.sample(rows, len(rows))
+
+    async def answer(call):
+        await lab.clock.sleep(chance.choice([0.1, 1, 3]))
+        return {"answer": f"re: {call.body['name']}", "usage": {"input_tokens": 10, "output_tokens": 1}}
+
+    lab.agent.script = answer
+    await process(lab, rows, workers=2)
+
+    assert len(lab.agent.calls) == len(set(names(lab))) == 700
+    outcomes = await lab.outcomes(batch)
+    assert {n: outcome.output_data for n, outcome in outcomes.items()} == {
+        row.number: {"answer": f"re: {row.cells[1]}"} for row in rows
+    }
+    reused = {n: outcome for n, outcome in outcomes.items() if outcome.reused_from}
+    asked = {row_id(int(call.id.rsplit("/", 1)[1])) for call in lab.agent.calls}
+    assert {outcome.reused_from.removeprefix("demo#e1/") for outcome in reused.values()} <= asked
+    assert all(
+        (outcome.execution_time_ms, outcome.input_tokens, outcome.output_tokens) == (0, 0, 0)
+        for outcome in reused.values()
+    )
+    assert {outcome.worker for outcome in outcomes.values()} == {"w1", "w2"}
+    view = await lab.view()
+    counts = replace(view.counts, agent_ms=0)
+    assert counts == Counts(succeeded=1_000, input_tokens=7_000, output_tokens=700, reused=300)
+    assert view.batch.state is State.AGGREGATING
+    assert lab.metrics.totals["rows_reused"] == 300
+
+
+async def test_a_row_that_waits_holds_no_place(lab, define, demo_yaml):
+    """With one place there is nothing to wait for in a circle, and other inputs pass by."""
+    one_place = define(demo_yaml.replace("execution:", "reuse: batch\nexecution:\n  max_concurrency: 1"))
+    batch = await lab.batch(6, definition=one_place)
+    await process(lab, [row_of(batch, n, "same" if n < 5 else f"other {n}") for n in range(1, 7)])
+    assert sorted(names(lab)) == ["other 5", "other 6", "same"]
+    assert lab.agent.most_running == 1
+    assert (await lab.view()).counts.reused == 3
+
+
+# -- leaders that do not answer -------------------------------------------------------------------------
+
+
+async def test_after_a_failure_the_next_row_tries_itself(lab, reusing):
+    """Only success is shared: the failed row stays failed, one more is asked for, the rest reuse that."""
+    batch = await lab.batch(5, definition=reusing())
+    answers = iter([AgentRejectedError("422"), {"answer": "yes"}])
+    lab.agent.script = lambda _: next(answers)
+    await process(lab, [row_of(batch, n, "same") for n in range(1, 6)], workers=2)
+    assert len(lab.agent.calls) == 2
+    assert (await lab.view()).counts == Counts(succeeded=4, failed=1, reused=3)
+
+
+async def test_a_retry_here_keeps_the_claim(lab, reusing):
+    """While the row that asks backs off, nobody else asks; its late success is everybody's."""
+    batch = await lab.batch(4, definition=reusing())
+    answers = iter([AgentThrottledError("429"), AgentThrottledError("429"), {"answer": "yes"}])
+    lab.agent.script = lambda _: next(answers)
+    await process(lab, [row_of(batch, n, "same") for n in range(1, 5)], workers=2)
+    assert [call.attempt for call in lab.agent.calls] == [1, 2, 3]
+    assert (await lab.view()).counts == Counts(succeeded=4, reused=3)
+
+
+async def test_a_row_that_is_sent_again_lets_the_next_one_try(lab, reusing):
+    """It finds the other's answer when it comes back."""
+    batch = await lab.batch(3, definition=reusing())
+    answers = iter([AgentThrottledError("429", retry_after_s=200), {"answer": "yes"}])
+    lab.agent.script = lambda _: next(answers)
+    await process(lab, [row_of(batch, n, "same") for n in (1, 2, 3)], step_s=5)
+    first, second = lab.agent.calls
+    assert (first.attempt, second.attempt) == (1, 1)
+    assert first.id != second.id
+    assert (await lab.view()).counts == Counts(succeeded=3, reused=2)
+
+
+async def test_a_dead_workers_claim_ends(lab, define, demo_yaml):
+    """Rows wait for it by way of the queue, not for ever: when nobody renews it, one of them asks."""
+    slow = define(demo_yaml.replace("timeout_seconds: 10", "timeout_seconds: 600") + "reuse: batch\n")
+    batch = await lab.batch(4, definition=slow)
+    whole, lab.table = lab.table, Cable(lab.table)
+    dying = asyncio.Event()
+
+    async def hang(_):
+        dying.set()
+        await asyncio.Event().wait()
+
+    lab.agent.script = hang
+    async with lab.working(name="dies") as worker:
+        doomed = asyncio.create_task(worker.handle(lab.delivery(row_of(batch, 1, "same").encode())))
+        await lab.until(dying.is_set)
+        lab.table.cut |= {"swap", "record", "commit"}
+        lab.table, lab.agent.script = whole, lambda _: {"answer": "yes"}
+        started = lab.clock.monotonic()
+        await process(lab, [row_of(batch, n, "same") for n in (1, 2, 3, 4)], step_s=1)
+        assert 60 <= lab.clock.monotonic() - started < 90
+        doomed.cancel()
+        await asyncio.gather(doomed, return_exceptions=True)
+    assert len(lab.agent.calls) == 2
+    assert (await lab.view()).counts == Counts(succeeded=4, reused=3)
+    assert lab.metrics.totals["rows_sent_again"] > 0
+
+
+async def test_an_answer_whose_outcome_was_lost_is_the_rows_own(lab, reusing):
+    """A worker that dies before the commit has paid: the redelivered row is not asked again, nor reused."""
+    batch = await lab.batch(2, definition=reusing())
+    whole, lab.table = lab.table, Cable(lab.table, "commit")
+    lab.agent.script = lambda _: {"answer": "yes", "usage": {"input_tokens": 9, "output_tokens": 2}}
+    row = row_of(batch, 1, "same")
+    async with lab.working() as worker:
+        with pytest.raises(RetryableError):
+            await worker.handle(lab.delivery(row.encode()))
+    lab.table = whole
+    async with lab.working() as worker:
+        await worker.handle(lab.delivery(row.encode(), receives=2))
+    outcome = (await lab.outcomes(batch))[1]
+    assert len(lab.agent.calls) == 1
+    assert (outcome.output_data, outcome.reused_from) == ({"answer": "yes"}, "")
+    assert (await lab.view()).counts == Counts(succeeded=1, input_tokens=9, output_tokens=2)
+
+
+async def test_a_deadline_ends_the_wait(lab, reusing):
+    """A row whose batch is out of time fails by that, whoever still asks for its input."""
+    batch = await lab.batch(2, definition=reusing(), deadline_at="2023-11-14T22:13:24.000Z")
+    question = question_of(batch, 9, reusing().compile(), {"name": "same"})
+    claim = Claim("other/1", question.row, lab.clock.now_ms() + 60_000)
+    await lab.table.swap(question.key, claim.text, version=0, ttl=batch.ttl)
+    await process(lab, [row_of(batch, 1, "same")])
+    outcome = (await lab.outcomes(batch))[1]
+    assert (outcome.status, outcome.error.type) == (Status.FAILED, "DeadlineError")
+    assert lab.agent.calls == []
+    assert lab.metrics.totals["rows_sent_again"] == 0
+
+
+async def test_large_answers_are_asked_for_by_every_row(lab, reusing):
+    """What no record holds is not shared, and nobody waits for it twice."""
+    batch = await lab.batch(4, definition=reusing())
+    lab.agent.script = lambda _: {"answer": "x" * MAX_ANSWER_BYTES}
+    await process(lab, [row_of(batch, n, "same") for n in range(1, 5)])
+    assert len(lab.agent.calls) == 4
+    assert (await lab.view()).counts == Counts(succeeded=4)
+
+
+# -- for days -------------------------------------------------------------------------------------------
+
+
+async def drop(lab, definition, execution_id, rows):
+    """A file dropped: its rows processed; how many invocations it cost."""
+    before = len(lab.agent.calls)
+    batch = await lab.batch(len(rows), definition=definition, execution_id=execution_id)
+    await process(lab, [row_of(batch, number, name) for number, name in enumerate(rows, 1)])
+    return len(lab.agent.calls) - before
+
+
+async def test_a_file_dropped_again_costs_its_changes(lab, reusing):
+    """Of 60 rows ten are changed: ten invocations, and fifty rows that name the batch they come from."""
+    rows = [f"name {n}" for n in range(60)]
+    changed = [*rows[:25], *(f"new {n}" for n in range(10)), *rows[35:]]
+    days = reusing("7 days")
+    assert await drop(lab, days, "e1", rows) == 60
+    await lab.clock.advance(6 * DAY_S)
+    assert await drop(lab, days, "e2", changed) == 10
+    counts = (await lab.view("demo#e2")).counts
+    assert (counts.succeeded, counts.reused) == (60, 50)
+    outcomes = await lab.outcomes((await lab.view("demo#e2")).batch)
+    assert outcomes[60].output_data == {"answer": "re: name 59"}
+    assert outcomes[60].reused_from == "demo#e1/row_0000000060"
+
+
+async def test_after_its_days_an_answer_is_asked_for_again(lab, reusing):
+    """And serves for as many days from then on."""
+    days = reusing("2 days")
+    costs = []
+    for execution_id in ("e1", "e2", "e3"):
+        costs.append(await drop(lab, days, execution_id, ["a", "b"]))
+        await lab.clock.advance(1.5 * DAY_S)
+    assert costs == [2, 0, 2]
+
+
+async def test_another_version_of_the_mapping_reuses_nothing(lab, reusing):
+    """What was extracted by another mapping is another answer."""
+    assert await drop(lab, reusing("7 days"), "e1", ["a", "b"]) == 2
+    assert await drop(lab, reusing("7 days", more="csv: {provenance: true}\n"), "e2", ["a", "b"]) == 2
+
+
+async def test_off_by_default(lab, define, demo_yaml):
+    """Without the key every row is asked for, and no record is written."""
+    assert await drop(lab, define(demo_yaml), "e1", ["a", "a"]) == 2
+    assert lab.table._records == {}

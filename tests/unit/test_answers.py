@@ -1,0 +1,147 @@
+"""Questions and records, as texts."""
+
+from dataclasses import replace
+from decimal import Context, Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.answers import MAX_ANSWER_BYTES, Answer, Claim, Question, Unshared, known, question_of
+from service.aws.values import encode
+from service.mapping import Catalog
+from service.model import MAX_MS, Batch, Location, Outcome, Source, State, Status
+
+MAPPING = """
+target: {type: tool, name: demo, invoke: python, function: "demo:ask"}
+output_mapping:
+  type: tool
+  extraction_methods: [{method: direct, field_mappings: {answer: $.answer}}]
+"""
+BATCH = Batch("demo", "e1", State.RUNNING, Source("b", "k"), Location("o", "p/"), ttl=1_900_000_000)
+NOW_MS = 1_700_000_000_000
+DAY_MS = 86_400_000
+EXACT = Context(prec=5_000)
+FOREVER = Answer("demo#e1/row_0000000001", MAX_MS, {}, {})
+
+
+def mapping(reuse="reuse: batch\n", more=""):
+    return Catalog.load({"demo.yaml": MAPPING + reuse + more}, {}).definition("demo").compile()
+
+
+def asked(body, batch=BATCH, **options):
+    question = question_of(batch, 7, mapping(**options), body)
+    assert question is not None
+    return question
+
+
+def test_without_the_key_nothing_is_shared():
+    """Off by default."""
+    assert question_of(BATCH, 7, mapping(reuse=""), {"a": 1}) is None
+
+
+def test_the_order_of_keys_does_not_matter():
+    """Of an object's, at any depth; that of a list's items does."""
+    one = asked({"a": 1, "b": [{"x": 1, "y": 2}]})
+    assert one == asked({"b": [{"y": 2, "x": 1}], "a": 1})
+    assert asked([1, 2]).key != asked([2, 1]).key
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (1, "1"),
+        (1, True),
+        (10**20, 10**20 + 1),
+        (Decimal("0.1"), Decimal("0.10000000000000000000001")),
+        ("a", "a "),
+        ("\ud800", "\udfff"),
+        (None, ""),
+        ({"a": None}, {}),
+    ],
+)
+def test_different_inputs_are_different_questions(one, other):
+    """Whatever tells two inputs apart, numbers to the last digit, keeps their answers apart."""
+    assert asked({"v": one}).key != asked({"v": other}).key
+
+
+def test_within_a_batch_a_question_is_its_rounds():
+    """Another batch, and another round, ask again; the record goes when the batch does."""
+    one = asked({"a": 1})
+    assert (one.row, one.until_ms(NOW_MS), one.ttl(NOW_MS)) == ("demo#e1/row_0000000007", MAX_MS, BATCH.ttl)
+    for other in (replace(BATCH, execution_id="e2"), replace(BATCH, round=2)):
+        assert asked({"a": 1}, other).key != one.key
+
+
+def test_for_days_a_question_is_its_mapping_versions():
+    """Other batches share it, but not with another version of the mapping."""
+    days = {"reuse": "reuse: 3 days\n"}
+    one = asked({"a": 1}, **days)
+    assert asked({"a": 1}, replace(BATCH, execution_id="e2", round=2), **days).key == one.key
+    assert asked({"a": 1}, **days, more="execution: {timeout_seconds: 7}\n").key != one.key
+    assert one.until_ms(NOW_MS) == NOW_MS + 3 * DAY_MS
+    assert one.ttl(NOW_MS) == (NOW_MS + 3 * DAY_MS) // 1000
+
+
+def test_what_is_no_json_is_no_question():
+    """Then the row asks for itself, and its agent's adapter says what is wrong."""
+    assert question_of(BATCH, 7, mapping(), {"a": float("nan")}) is None
+    assert question_of(BATCH, 7, mapping(), {"a": object()}) is None
+
+
+@pytest.mark.parametrize(
+    "record", [Claim("w1/1", "demo#e1/row_0000000001", NOW_MS + 1), Unshared(NOW_MS + 1), FOREVER]
+)
+def test_a_record_says_what_was_written_until_it_is_over(record):
+    """Claims end, and so do answers."""
+    assert known(record.text, NOW_MS) == record
+    assert known(record.text, record.until_ms) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "junk", "7", "[]", "{}", '{"state": "new"}', '{"state": "claimed", "who": "me"}']
+)
+def test_a_text_that_cannot_be_read_is_none(text):
+    """That of another version of rowfleet, say."""
+    assert known(text, NOW_MS) is None
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.decimals(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def normal(value):
+    """An attribute value with its numbers as DynamoDB returns them: without trailing zeros."""
+    if isinstance(value, dict):
+        return {k: str(Decimal(v).normalize(EXACT)) if k == "N" else normal(v) for k, v in value.items()}
+    return [normal(item) for item in value] if isinstance(value, list) else value
+
+
+@given(st.dictionaries(st.text(), VALUES, max_size=5))
+def test_values_come_back_exactly(values):
+    """A row that reuses an answer stores what the row stores that was answered."""
+    question = Question("k", "demo#e1/row_0000000001", 0, 0)
+    outcome = Outcome(1, 1, Status.SUCCESS, {}, values, 31, "", input_tokens=3, output_tokens=4)
+    answer = Answer.of(outcome, question, NOW_MS)
+    found = known(answer.text, NOW_MS)
+    assert normal(encode(found.values)) == normal(encode(values))
+    assert (found.agent_ms, found.input_tokens, found.output_tokens) == (31, 3, 4)
+
+
+def test_what_is_too_large_or_no_json_has_no_text():
+    """It is not shared."""
+    assert replace(FOREVER, values={"a": "x" * (MAX_ANSWER_BYTES - 500)}).text is not None
+    assert replace(FOREVER, values={"a": "é" * (MAX_ANSWER_BYTES // 2)}).text is None
+    assert replace(FOREVER, values={"a": float("nan")}).text is None
+    deep: object = 1
+    for _ in range(5_000):
+        deep = [deep]
+    assert replace(FOREVER, values={"a": deep}).text is None
