@@ -10,10 +10,10 @@ Every stage is a handler called with a `Delivery`. What the handler does decides
     any other exception  a bug: logged with its traceback, given back, in the end a dead letter
 
 Three limits bound what is held. `max_running` counts deliveries whose work occupies a place; a handler calls
-`delivery.free()` when only bookkeeping or waiting is left, and the place is filled again. `max_held` counts everything
-that is not deleted yet, and `max_held_bytes` weighs it: the messages, and what their handlers report with
-`delivery.weigh()`. What is under way when the bound is reached still comes: ten messages for each poller, and
-what the running handlers take on.
+`delivery.free()` when only bookkeeping or waiting is left, and the place is filled again. `max_held` counts
+everything that is not deleted yet, and `max_held_bytes` weighs it: the messages, and what their handlers
+report with `delivery.weigh()`. What is under way when the bound is reached still comes: ten messages for each
+poller, and what the running handlers take on.
 
 Where handlers have places of their own (a worker's targets), `Admission` says how many more they could take,
 and `max_running` counts only those that have not got so far yet. What has no place is not fetched; but since
