@@ -44,7 +44,8 @@ class RowMessage:
     """One row to process. `defect` says why no agent may get it; `replay` that it may be a repeat.
 
     A row too large for a message has a `span` instead of cells and defect: its worker reads it from the
-    source. `until_ms` is the row's deadline, in milliseconds since 1970, where it has one and was tried.
+    source. `until_ms` is the row's deadline, in milliseconds since 1970, where it has one and was tried;
+    `since_ms`, when its first attempt began, is None until there was one (`retry_policy.budget_seconds`).
     `lost` deliveries ended without an outcome before this message was sent; above 0 it was a dead letter.
     """
 
@@ -58,6 +59,7 @@ class RowMessage:
     span: Span | None = None
     until_ms: int | None = None
     lost: int = 0
+    since_ms: int | None = None
 
     def encode(self) -> str:
         """The body: absent keys are defaults."""
@@ -81,6 +83,8 @@ class RowMessage:
             body["until_ms"] = self.until_ms
         if self.lost:
             body["lost"] = self.lost
+        if self.since_ms is not None:
+            body["since_ms"] = self.since_ms
         return encode(body)
 
     @classmethod
@@ -102,6 +106,7 @@ class RowMessage:
             span=span,
             until_ms=_whole(data, "until_ms", MAX_MS) if "until_ms" in data else None,
             lost=_whole(data, "lost", MAX_LOST) if "lost" in data else 0,
+            since_ms=_whole(data, "since_ms", MAX_MS) if "since_ms" in data else None,
         )
 
 

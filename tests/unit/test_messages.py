@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import PoisonMessageError
-from service.messages import AggregateMessage, RowMessage, Span, decode_ingest, parse_url
+from service.messages import MAX_LOST, AggregateMessage, RowMessage, Span, decode_ingest, parse_url
 from service.model import MAX_MS, Location, Source
 
 ROW = {"v": 1, "batch": "t#e", "round": 1, "row": 7, "cells": ["a", "b"]}
@@ -37,16 +37,26 @@ def s3_event(key="incoming/demo/x.csv", name="ObjectCreated:Put", **entry):
     st.text(),
     st.none() | st.builds(Span, st.integers(1, 10**12), st.integers(1, 10**12), st.integers(1, 10**9)),
     st.none() | st.integers(1, MAX_MS),
+    st.integers(0, MAX_LOST),
+    st.none() | st.integers(1, MAX_MS),
 )
 def test_a_row_message_comes_out_as_it_went_in(
-    cells, round_, number, attempt, replay, defect, span, until_ms
+    cells, round_, number, attempt, replay, defect, span, until_ms, lost, since_ms
 ):
     """Encoding and decoding a row message changes nothing, and its body is ASCII whatever the cells hold."""
     cells = () if span else tuple(cells)
-    message = RowMessage("t#e", round_, number, cells, attempt, replay, defect, span, until_ms)
+    message = RowMessage(
+        "t#e", round_, number, cells, attempt, replay, defect, span, until_ms, lost, since_ms
+    )
     body = message.encode()
     assert body.isascii()
     assert RowMessage.decode(body) == message
+
+
+def test_a_row_that_was_never_tried_has_no_beginning():
+    """A message as the splitter sends it, or an earlier version did, says nothing of a first attempt."""
+    assert RowMessage.decode(json.dumps(ROW)).since_ms is None
+    assert "since_ms" not in RowMessage("t#e", 1, 7, ("a",)).encode()
 
 
 def test_an_aggregate_message_comes_out_as_it_went_in():
@@ -72,6 +82,11 @@ def test_an_aggregate_message_comes_out_as_it_went_in():
         ({"replay": 1}, "'replay'"),
         ({"attempt": 0}, "'attempt'"),
         ({"defect": 5}, "'defect'"),
+        *(
+            ({name: wrong}, f"'{name}'")
+            for name in ("until_ms", "since_ms")
+            for wrong in (0, -1, 1.5, True, "1", None, MAX_MS + 1)
+        ),
     ],
 )
 def test_a_row_message_of_wrong_types_is_poison(change, reason):
