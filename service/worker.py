@@ -203,6 +203,7 @@ class Worker:
                 except (RowRejectedError, AgentRetryableError) as error:
                     failure = error
                     self._metrics.count(f"agent_failures_{error.kind}")
+                    self._metrics.count(f"agent_failures_{error.failure_class}")
                 else:
                     attempt = self._attempt(row, run, number, started)
                     return attempt.succeeded(extraction, provenance=run.batch.provenance)
@@ -270,7 +271,7 @@ class Worker:
     def _report(self, outcome: Outcome) -> None:
         """The canonical line of a row."""
         error = outcome.error
-        reason = {"error": error.type, "reason": error.message} if error else {}
+        reason = {"error": error.type, "class": error.failure_class, "reason": error.message} if error else {}
         log.info(
             "row_settled", status=outcome.status, agent_ms=outcome.execution_time_ms,
             attempts=outcome.attempts, **reason,
