@@ -16,7 +16,7 @@ from pathlib import Path
 
 from service.agents.budget import ByteBudget
 from service.agents.registry import open_agent
-from service.agents.surroundings import Surroundings
+from service.agents.surroundings import Store, Surroundings, no_store
 from service.aggregator import AggregateLimits, Aggregator
 from service.aws.provision import QUEUES
 from service.backend import Backend, aws_options
@@ -28,7 +28,7 @@ from service.limiter import Limiter
 from service.livecatalog import LiveCatalog
 from service.mapping import RowMapping
 from service.opening import OpenLimits
-from service.ports import Agent
+from service.ports import Agent, Objects, StoredFile
 from service.recovery import Recovery, RecoveryLimits
 from service.role import Runner
 from service.runs import Runs
@@ -45,11 +45,15 @@ POISON_DELAY_S = 900.0
 
 
 def agent_opener(
-    settings: Settings, environ: Mapping[str, str] | None = None
+    settings: Settings, environ: Mapping[str, str] | None = None, objects: Objects | None = None
 ) -> Callable[[RowMapping], Agent]:
-    """What opens the agent of a mapping. The opener raises ConfigError where this process cannot serve it."""
+    """What opens the agent of a mapping. The opener raises ConfigError where this process cannot serve it.
+
+    Without `objects` agents can be opened and asked, but keep no large inputs.
+    """
     variables = user_environment() if environ is None else environ
     replies = ByteBudget(settings.http.reply_budget_bytes)
+    store = _input_store(objects, settings.results_bucket) if objects else no_store
 
     def open_(mapping: RowMapping) -> Agent:
         most = settings.worker.max_inflight_rows
@@ -65,10 +69,20 @@ def agent_opener(
                 search_path=str(Path.cwd()),
                 secret_ttl_s=settings.secrets.ttl_s,
                 aws=partial(aws_options, settings),
+                store=store,
             ),
         )
 
     return open_
+
+
+def _input_store(objects: Objects, bucket: str) -> Store:
+    """Large inputs lie where large outcomes do."""
+
+    async def put(key: str, body: bytes) -> StoredFile:
+        return await objects.put(bucket, key, body, content_type="application/json")
+
+    return put
 
 
 def splitter(backend: Backend, settings: Settings, catalog: LiveCatalog, completion: Completion) -> Consumer:
@@ -132,7 +146,7 @@ def worker(
     gates = Gates(backend.clock)
     runs = Runs(
         backend.table,
-        agent_opener(settings),
+        agent_opener(settings, objects=backend.objects),
         gates,
         backend.clock,
         max_places=worker.max_inflight_rows,

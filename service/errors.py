@@ -39,16 +39,36 @@
     ├── LeaseLostError              somebody else has the message: walk away
     └── AccessError                 credentials or permissions: no retry will help by itself
 
-`kind` is the name that outcomes, metrics and `rowfleet errors` show: the class name.
+`kind` is the name that outcomes, metrics and `rowfleet errors` show: the class name. Beside it they show the
+`failure_class` of what failed a row or an attempt, of which there are four:
+
+| class | errors | helps |
+| --- | --- | --- |
+| `transient` | RetryableError; DeadlineError, WorkerLostError | another attempt, or another run |
+| `rate_limit` | ThrottledError, AgentThrottledError | fewer requests |
+| `unavailable` | UnreachableError, AccessError, AgentOutageError and below | whoever mends the target |
+| `rejected` | all others | another input or another mapping |
 """
 
 from __future__ import annotations
 
-from typing import Self
+from enum import StrEnum
+from typing import ClassVar, Self
+
+
+class FailureClass(StrEnum):
+    """What kind of failure it was, whichever way the agent was invoked: a few words to count and alarm by."""
+
+    TRANSIENT = "transient"
+    RATE_LIMIT = "rate_limit"
+    REJECTED = "rejected"
+    UNAVAILABLE = "unavailable"
 
 
 class RowfleetError(Exception):
     """Anything rowfleet raises on purpose; its text is fit for a user."""
+
+    failure_class: ClassVar[FailureClass] = FailureClass.REJECTED
 
     @property
     def kind(self) -> str:
@@ -75,6 +95,8 @@ class UsageError(ConfigError):
 class RetryableError(RowfleetError):
     """It may work next time. `retry_after_s` is a wish of the other side, where it stated one."""
 
+    failure_class = FailureClass.TRANSIENT
+
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
@@ -82,6 +104,8 @@ class RetryableError(RowfleetError):
 
 class ThrottledError(RetryableError):
     """The service limits the rate of calls."""
+
+    failure_class = FailureClass.RATE_LIMIT
 
 
 class ConflictError(RetryableError):
@@ -94,6 +118,8 @@ class UnknownResultError(RetryableError):
 
 class UnreachableError(RetryableError):
     """No connection could be made."""
+
+    failure_class = FailureClass.UNAVAILABLE
 
 
 class TurnedAwayError(RetryableError):
@@ -127,6 +153,8 @@ class AgentTimeoutError(AgentRetryableError):
 class AgentThrottledError(AgentRetryableError):
     """The agent asked for fewer requests (HTTP 429 and the like)."""
 
+    failure_class = FailureClass.RATE_LIMIT
+
 
 class AgentUnavailableError(AgentRetryableError):
     """The agent could not be reached or answered with a server error."""
@@ -134,6 +162,8 @@ class AgentUnavailableError(AgentRetryableError):
 
 class AgentOutageError(AgentUnavailableError):
     """The agent serves no row now: billing, DNS, a refused connection, a function that is not there."""
+
+    failure_class = FailureClass.UNAVAILABLE
 
 
 class AgentCredentialsError(AgentOutageError):
@@ -179,9 +209,13 @@ class RowTooLargeError(RowRejectedError):
 class DeadlineError(RowRejectedError):
     """The time that its batch or its mapping gives the row is over."""
 
+    failure_class = FailureClass.TRANSIENT
+
 
 class WorkerLostError(RowRejectedError):
     """The row's message was delivered as often as it may be, and no delivery left an outcome."""
+
+    failure_class = FailureClass.TRANSIENT
 
     @classmethod
     def after(cls, deliveries: int) -> Self:
@@ -214,6 +248,8 @@ class LeaseLostError(RowfleetError):
 
 class AccessError(RowfleetError):
     """AWS refused the credentials or the permission; the text names the call and the remedy."""
+
+    failure_class = FailureClass.UNAVAILABLE
 
 
 def first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:

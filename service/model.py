@@ -262,10 +262,14 @@ class BatchView:
 
 @dataclass(frozen=True, slots=True)
 class RowError:
-    """Why a row FAILED: the error's class name, and a text for people."""
+    """Why a row FAILED: the error's class name, a text for people, and its `errors.FailureClass`.
+
+    The last is "" in outcomes that were committed before there was one.
+    """
 
     type: str
     message: str
+    failure_class: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from service import jsontext
 from service.answers import Answer
 from service.csvio import SURPLUS, row_data
+from service.errors import RowfleetError
 from service.mapping import Extraction
 from service.messages import RowMessage
 from service.model import Json, Outcome, RowError, Status
@@ -62,12 +63,10 @@ class Attempt:
             output_tokens=answer.output_tokens,
         )
 
-    def failed(self, error: Exception, reply: Json = None) -> Outcome:
+    def failed(self, error: RowfleetError, reply: Json = None) -> Outcome:
         """FAILED with the error, the cells, and the reply that nothing could be made of, if there is one."""
-        kind, message = type(error).__name__, _cut(str(error), MAX_ERROR_CHARS)
-        return replace(
-            self._outcome(Status.FAILED), error=RowError(kind, message), raw_reply=reply_text(reply)
-        )
+        reason = RowError(error.kind, _cut(str(error), MAX_ERROR_CHARS), str(error.failure_class))
+        return replace(self._outcome(Status.FAILED), error=reason, raw_reply=reply_text(reply))
 
     def _outcome(self, status: Status) -> Outcome:
         return Outcome(

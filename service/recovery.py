@@ -22,6 +22,7 @@ from service.errors import (
     CsvError,
     PoisonMessageError,
     RetryableError,
+    RowfleetError,
     RowRejectedError,
     SourceError,
     first_of,
@@ -117,7 +118,7 @@ class Recovery:
         await send_all(self._rows_queue, [Outgoing(row.encode(), row.batch_id, round(delay_s))])
         self._metrics.count("rows_resent")
 
-    async def fail_row(self, batch: Batch, row: RowMessage, error: Exception) -> None:
+    async def fail_row(self, batch: Batch, row: RowMessage, error: RowfleetError) -> None:
         """Commit one row FAILED and check its batch. Raises RetryableError and AccessError."""
         row = await self._redeemed(batch, row)
         attempt = Attempt(
@@ -130,7 +131,7 @@ class Recovery:
             await self._settler.settle(batch, row.number, bare.failed(error))
         log.info(
             "row_settled", batch_id=batch.batch_id, row_id=row_id(row.number), status="FAILED",
-            error=type(error).__name__, reason=str(error),
+            **{"error": error.kind, "class": error.failure_class}, reason=str(error),
         )  # fmt: skip
 
     async def _redeemed(self, batch: Batch, row: RowMessage) -> RowMessage:
@@ -182,7 +183,7 @@ class Recovery:
         await send_all(self._rows_queue, (Outgoing(body, batch.batch_id) for body in bodies))
         self._metrics.count("rows_resent", len(records))
 
-    async def _fail_rows(self, batch: Batch, rows: Iterable[RowMessage], error: Exception) -> None:
+    async def _fail_rows(self, batch: Batch, rows: Iterable[RowMessage], error: RowfleetError) -> None:
         rows = iter(rows)
         while chunk := list(islice(rows, SETTLE_ROWS)):
             try:

@@ -180,12 +180,13 @@ def show_failures(console: Console, groups: Sequence[FailureGroup]) -> None:
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("rows", justify="right")
+    table.add_column("class")
     table.add_column("error")
     table.add_column("message", overflow="fold")
     table.add_column("such as row", overflow="fold")
     for group in groups:
         rows = ", ".join(str(row) for row in group.rows)
-        table.add_row(f"{group.count:,}", group.type, escape(group.message), rows)
+        table.add_row(f"{group.count:,}", group.failure_class, group.type, escape(group.message), rows)
     console.print(table)
 
 

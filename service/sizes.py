@@ -58,7 +58,7 @@ def outcome_bytes(outcome: Outcome) -> int:
         _FIXED
         + value_bytes(outcome.input_data)
         + value_bytes(outcome.output_data)
-        + (value_bytes(error.type) + value_bytes(error.message) if error else 0)
+        + (value_bytes([error.type, error.message, error.failure_class]) if error else 0)
         + len(outcome.worker)
         + value_bytes(outcome.provenance)
         + value_bytes(outcome.raw_reply)

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from service.errors import UsageError
-from service.model import Batch, BatchView, Outcome, State
+from service.model import Batch, BatchView, Outcome, RowError, State
 from service.payloads import Payloads
 from service.ports import Clock, Table
 
@@ -27,10 +27,17 @@ class FailureGroup:
     message: str
     count: int = 0
     rows: list[int] = field(default_factory=list)
+    failure_class: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """For `errors --json`."""
-        return {"type": self.type, "message": self.message, "count": self.count, "rows": self.rows}
+        return {
+            "type": self.type,
+            "class": self.failure_class,
+            "message": self.message,
+            "count": self.count,
+            "rows": self.rows,
+        }
 
 
 async def require(table: Table, batch_id: str) -> BatchView:
@@ -79,10 +86,11 @@ async def failures(table: Table, batch: Batch) -> list[FailureGroup]:
     """All failed rows, grouped by cause, the commonest first."""
     groups: dict[tuple[str, str], FailureGroup] = {}
     async for outcome in _failed(table, batch):
-        error = outcome.error
-        kind, message = (error.type, error.message) if error else ("Unknown", "")
-        key = (kind, _pattern(message))
-        group = groups.setdefault(key, FailureGroup(kind, message))
+        error = outcome.error or RowError("Unknown", "")
+        key = (error.type, _pattern(error.message))
+        group = groups.setdefault(
+            key, FailureGroup(error.type, error.message, failure_class=error.failure_class)
+        )
         group.count += 1
         insort(group.rows, outcome.number)  # partitions come one after the other
         del group.rows[EXAMPLES:]

@@ -170,6 +170,7 @@ class Tries:
             extraction = task.target.mapping.extract(reply)
         except (RowRejectedError, AgentRetryableError) as error:
             self._metrics.count(f"agent_failures_{error.kind}")
+            self._metrics.count(f"agent_failures_{error.failure_class}")
             attempt = self.attempt(task, call.started)
             excused = self._is_excused(task, call, error)
             is_news = call.failed(error)

@@ -209,7 +209,7 @@ class Worker:
     def _report(self, outcome: Outcome) -> None:
         """The canonical line of a row."""
         error = outcome.error
-        reason = {"error": error.type, "reason": error.message} if error else {}
+        reason = {"error": error.type, "class": error.failure_class, "reason": error.message} if error else {}
         reused = {"reused_from": outcome.reused_from} if outcome.reused_from else {}
         log.info(
             "row_settled", status=outcome.status, agent_ms=outcome.execution_time_ms,

@@ -18,7 +18,10 @@ from service.model import Json
 from service.ports import Invocation, Reply
 
 PAYLOAD_BYTES = 100_000_000
-"""Largest payload (AgentCore quota: 100 MB)."""
+"""Largest payload (AgentCore quota: 100 MB), far above a row's size, so that there is no `large_input` here.
+
+Source: docs.aws.amazon.com/bedrock-agentcore/latest/devguide/bedrock-agentcore-limits.html.
+"""
 
 
 class AgentCoreAgent:

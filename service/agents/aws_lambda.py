@@ -1,8 +1,9 @@
 """`invoke: lambda`: a function of AWS Lambda, invoked and waited for.
 
-The input is the event, as JSON. The invocation's id is in the client context, as `custom.invocation_id`
-(`context.client_context.custom` in Python): the same for every attempt at a row. An exception of the
-function is classed by its name (`failures`), as is a time-out of Lambda's own.
+The input is the event, as JSON; `large_inputs` makes a reference of one that is too large. The id of the
+invocation is in the client context, as `custom.invocation_id` (`context.client_context.custom` in Python):
+the same for every attempt at a row. An exception of the function is classed by its name (`failures`), as is a
+time-out of Lambda's own.
 """
 
 from __future__ import annotations
@@ -12,21 +13,25 @@ import base64
 from service import jsontext
 from service.agents import aws
 from service.agents.failures import failure
+from service.agents.large_inputs import OPTION, LargeInputs
 from service.agents.refusals import AgentError
-from service.agents.replies import CHUNK_BYTES, encode_input, parse_body, read_bounded
+from service.agents.replies import CHUNK_BYTES, parse_body, read_bounded
 from service.agents.substitute import Options
 from service.agents.surroundings import Surroundings
-from service.errors import AgentRejectedError
 from service.model import Json
 from service.ports import Agent, Invocation, Reply
 
 PAYLOAD_BYTES = 6_291_456
-"""Largest event of a synchronous invocation (Lambda quota: 6 MB; so much for the reply as well)."""
+"""Largest event of a synchronous invocation (Lambda quota: 6 MB; so much for the reply as well).
+
+Source: docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html; that 6 MB are 6 * 2**20 bytes is what
+its RequestEntityTooLargeException says.
+"""
 
 
 def open_lambda(options: Options, surroundings: Surroundings) -> Agent:
     """Check the options; no connection is made. Raises ConfigError."""
-    options.expect("function", "qualifier", *aws.OPTIONS)
+    options.expect("function", "qualifier", OPTION, *aws.OPTIONS)
     return LambdaAgent(options, surroundings)
 
 
@@ -36,6 +41,7 @@ class LambdaAgent:
     def __init__(self, options: Options, surroundings: Surroundings) -> None:
         self._service = aws.AwsService("lambda", options, surroundings)
         self._shown = f"lambda {options.written['function']}"
+        self._inputs = LargeInputs.of(options, surroundings, most_bytes=PAYLOAD_BYTES, taker="Lambda")
         self._limit = surroundings.max_reply_bytes
         self._redact = options.redact
         qualifier = options.optional("qualifier")
@@ -45,14 +51,9 @@ class LambdaAgent:
 
     async def invoke(self, invocation: Invocation) -> Reply:
         """Invoke, and return what the function returned."""
-        payload = encode_input(invocation.body)
-        if len(payload) > PAYLOAD_BYTES:
-            raise AgentRejectedError(
-                f"{self._shown}: the input has {len(payload):,} bytes, Lambda takes {PAYLOAD_BYTES:,} "
-                "(hint: map fewer columns, or put the large part into S3 and send its address)"
-            )
         context = jsontext.dumps({"custom": {"invocation_id": invocation.id}})
         async with self._service.call(invocation.timeout_s, self._shown) as client:
+            payload = await self._inputs.payload(invocation, self._shown)
             answer = await client.invoke(
                 **self._target,
                 InvocationType="RequestResponse",

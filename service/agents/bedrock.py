@@ -5,6 +5,9 @@ one user message is made of it, as for the presets of `http`. `parameters` are f
 request in its own words: `inferenceConfig`, `toolConfig`, `guardrailConfig`, …. A model that calls a tool
 has answered: its arguments are what `structured_output` reads. The invocation's id is in `requestMetadata`,
 so that it stands in the model's invocation log.
+
+Converse states no size of its own; the model's provider does (Anthropic: 32 MB), and refuses what is larger
+(docs.aws.amazon.com/bedrock/latest/userguide/inference-api-restrictions.html).
 """
 
 from __future__ import annotations

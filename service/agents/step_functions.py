@@ -7,7 +7,7 @@ A standard execution's name is made of the invocation's id, so that whoever repe
 execution instead of starting a second one: one that still runs is waited for, one that succeeded is the
 answer, and only where it has failed does the next attempt start the next. A time-out leaves it running.
 
-Input and output are limited to 256 KiB by the service.
+Input and output are limited to 256 KiB by the service; a larger input is what `large_inputs` makes of it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from botocore.exceptions import ClientError
 
 from service.agents import aws
 from service.agents.failures import failure
+from service.agents.large_inputs import OPTION, LargeInputs
 from service.agents.refusals import AgentError
-from service.agents.replies import bounded, encode_input, parse_body
+from service.agents.replies import bounded, parse_body
 from service.agents.substitute import Options
 from service.agents.surroundings import Surroundings
 from service.aws.errors import THROTTLING, code_of
@@ -30,7 +31,10 @@ from service.errors import AgentRejectedError, AgentTimeoutError, ConfigError
 from service.ports import Agent, Invocation, Reply
 
 PAYLOAD_BYTES = 262_144
-"""Largest input and output of an execution (Step Functions quota)."""
+"""Largest input and output of an execution (Step Functions quota, as UTF-8: 256 KiB).
+
+Source: docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html.
+"""
 
 FIRST_WAIT_S = 0.25
 LONGEST_WAIT_S = 20.0
@@ -46,7 +50,7 @@ _RUNNING = "RUNNING"
 
 def open_step_functions(options: Options, surroundings: Surroundings) -> Agent:
     """Check the options; no connection is made. Raises ConfigError."""
-    options.expect("state_machine", "workflow", *aws.OPTIONS)
+    options.expect("state_machine", "workflow", OPTION, *aws.OPTIONS)
     workflow = options.text("workflow", _WORKFLOWS[0])
     if workflow not in _WORKFLOWS:
         raise ConfigError(f"{options.place}: workflow {workflow!r} is none of {', '.join(_WORKFLOWS)}")
@@ -65,6 +69,7 @@ class _StateMachine:
         self._service = aws.AwsService("stepfunctions", options, surroundings)
         self._arn = options.text("state_machine")
         self._shown = f"state machine {options.written['state_machine']}"
+        self._inputs = LargeInputs.of(options, surroundings, most_bytes=PAYLOAD_BYTES, taker="an execution")
         self._limit = surroundings.max_reply_bytes
         self._sleep = surroundings.sleep
         self._redact = options.redact
@@ -73,14 +78,8 @@ class _StateMachine:
         """Close the connections; calls under way end as unavailable, executions run on."""
         await self._service.close()
 
-    def _payload(self, invocation: Invocation) -> str:
-        payload = encode_input(invocation.body)
-        if len(payload) > PAYLOAD_BYTES:
-            raise AgentRejectedError(
-                f"{self._shown}: the input has {len(payload):,} bytes, an execution takes {PAYLOAD_BYTES:,} "
-                "(hint: map fewer columns, or put the large part into S3 and send its address)"
-            )
-        return payload.decode()
+    async def _payload(self, invocation: Invocation) -> str:
+        return (await self._inputs.payload(invocation, self._shown)).decode()
 
     def _reply(self, execution: dict[str, Any]) -> Reply:
         """The output of an execution that ended, or the error that it ended with."""
@@ -105,9 +104,9 @@ class ExpressAgent(_StateMachine):
 
     async def invoke(self, invocation: Invocation) -> Reply:
         """Run the workflow, and return its output."""
-        payload = self._payload(invocation)
         name = execution_name(invocation.id, invocation.attempt)
         async with self._service.call(invocation.timeout_s, self._shown) as client:
+            payload = await self._payload(invocation)
             execution = await client.start_sync_execution(stateMachineArn=self._arn, name=name, input=payload)
         return self._reply(execution)
 
@@ -124,8 +123,8 @@ class StandardAgent(_StateMachine):
 
     async def invoke(self, invocation: Invocation) -> Reply:
         """Run the workflow, or find the run that an earlier attempt has left, and return its output."""
-        payload = self._payload(invocation)
         async with self._service.call(invocation.timeout_s, self._shown) as client:
+            payload = await self._payload(invocation)
             execution: dict[str, Any] = {}
             for number in range(1, invocation.attempt + 1):
                 name = execution_name(invocation.id, number)

@@ -271,7 +271,7 @@ def _row_item(commit: Commit, outcome: Outcome) -> Item:
         "worker": encode(outcome.worker),
     }
     if outcome.error is not None:
-        item["error"] = encode({"type": outcome.error.type, "message": outcome.error.message})
+        item["error"] = _error_value(outcome.error)
     if outcome.status is Status.FAILED:
         item["status_key"] = {"S": failed_key(partition)}
     if outcome.input_tokens:
@@ -287,6 +287,15 @@ def _row_item(commit: Commit, outcome: Outcome) -> Item:
     if outcome.stored is not None:
         item["stored"] = _stored_value(outcome.stored)
     return item
+
+
+def _error_value(error: RowError) -> Value:
+    return encode({"type": error.type, "message": error.message, "class": error.failure_class})
+
+
+def _error_of(value: Value) -> RowError:
+    error = decode(value)
+    return RowError(error["type"], error["message"], error.get("class", ""))
 
 
 def _stored_value(stored: StoredPayload) -> Value:
@@ -305,7 +314,6 @@ def is_done(item: Item, round_: int) -> bool:
 
 def outcome_of(item: Item) -> Outcome:
     """The outcome in a row item."""
-    error = item.get("error")
     return Outcome(
         number=row_number(item["row_id"]["S"]),
         round=int(item["round"]["N"]),
@@ -316,7 +324,7 @@ def outcome_of(item: Item) -> Outcome:
         timestamp=item["timestamp"]["S"],
         attempts=int(item["attempts"]["N"]),
         worker=item["worker"]["S"],
-        error=None if error is None else RowError(error["M"]["type"]["S"], error["M"]["message"]["S"]),
+        error=_error_of(item["error"]) if "error" in item else None,
         input_tokens=_whole(item, "input_tokens"),
         output_tokens=_whole(item, "output_tokens"),
         provenance=decode(item["provenance"]) if "provenance" in item else {},

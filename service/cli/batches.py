@@ -173,6 +173,7 @@ def _show_row(outcome: Outcome, *, as_json: bool) -> None:
             {
                 "row": outcome.number,
                 "type": error.type,
+                "class": error.failure_class,
                 "message": error.message,
                 "attempts": outcome.attempts,
                 "input_data": outcome.input_data,

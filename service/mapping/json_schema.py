@@ -41,6 +41,7 @@ _AWS = {
     "region": "Where it is, if not in the worker's region.",
     "endpoint_url": "Its endpoint, if not the worker's.",
 }
+_BOUNDED = _AWS | {"large_input": "Above the service's limit, fail the row or send a reference to S3."}
 _DESCRIPTIONS: dict[str, dict[str, str]] = {
     "RunForm": {
         "target": "What is invoked for every row.",
@@ -75,12 +76,12 @@ _DESCRIPTIONS: dict[str, dict[str, str]] = {
         "directory": "Where it runs; the worker's folder if absent.",
     },
     "LambdaForm": {
-        **_AWS,
+        **_BOUNDED,
         "function": "Name or ARN of the function.",
         "qualifier": "A version or an alias.",
     },
     "StepFunctionsForm": {
-        **_AWS,
+        **_BOUNDED,
         "state_machine": "ARN of the state machine, of a version or of an alias.",
         "workflow": "The type of the state machine.",
     },

@@ -76,7 +76,13 @@ class AwsForm(TargetForm):
     endpoint_url: str = ""
 
 
-class LambdaForm(AwsForm):
+class BoundedForm(AwsForm):
+    """A service that takes so much input and no more: what becomes of a larger one."""
+
+    large_input: Literal["reject", "reference"] = "reject"
+
+
+class LambdaForm(BoundedForm):
     """`invoke: lambda`."""
 
     invoke: Literal["lambda"]
@@ -84,7 +90,7 @@ class LambdaForm(AwsForm):
     qualifier: str = ""
 
 
-class StepFunctionsForm(AwsForm):
+class StepFunctionsForm(BoundedForm):
     """`invoke: step_functions`."""
 
     invoke: Literal["step_functions"]

@@ -164,6 +164,7 @@ def test_errors_are_grouped_by_cause(deployment: Deployment, batch: str) -> None
     causes = {cause["type"]: cause for cause in answer["causes"]}
     assert causes["BadRecordError"]["count"] == 1
     assert causes["BadRecordError"]["rows"] == [5]
+    assert causes["BadRecordError"]["class"] == "rejected"
     assert "line 6" in causes["BadRecordError"]["message"]
     refused = [cause for cause in answer["causes"] if cause["type"] == "AgentRejectedError"]
     assert sorted(row for cause in refused for row in cause["rows"]) == [2, 4]
@@ -180,6 +181,7 @@ def test_one_failed_row(deployment: Deployment, batch: str) -> None:
     assert shown.stderr.startswith("row 2: AgentRejectedError: ")
     found = json.loads(deployment("errors", batch, "--row", "2", "--json").stdout)
     assert (found["row"], found["type"], found["reply"]) == (2, "AgentRejectedError", None)
+    assert found["class"] == "rejected"
     assert found["input_data"] == {"name": "bad bob", "n": "2"}
     for row, words in {"1": "did not fail", "99": "has no outcome"}.items():
         refused = deployment("errors", batch, "--row", row)

@@ -320,7 +320,7 @@ SURROUNDINGS = Surroundings(
 @asynccontextmanager
 async def served(far_side: FarSide) -> AsyncIterator[str]:
     """The base URL of a server with all stand-ins."""
-    app = web.Application()
+    app = web.Application(client_max_size=8 * 2**20)  # more than any of the services takes
     for path, handler in (
         ("/http/{what}", far_side.http),
         ("/events/{what}", far_side.events),

@@ -6,10 +6,14 @@ The far sides answer as the services document (`agent_stand_ins` names the refer
 import asyncio
 import sys
 import types
+from dataclasses import replace
+from hashlib import sha256
 
 import pytest
 
 from service.agents import open_agent
+from service.agents.aws_lambda import PAYLOAD_BYTES
+from service.assembly import agent_opener
 from service.errors import (
     AgentCredentialsError,
     AgentOutageError,
@@ -17,8 +21,11 @@ from service.errors import (
     AgentThrottledError,
     AgentTimeoutError,
 )
+from service.mapping import Catalog
 from service.mapping.envelope import normalise
-from service.ports import Invocation
+from service.memory import MemoryObjects
+from service.ports import Invocation, StoredFile
+from service.settings import Settings
 from tests.contract.agent_stand_ins import (
     MAX_REPLY_BYTES,
     SURROUNDINGS,
@@ -196,25 +203,84 @@ async def test_an_execution_is_asked_after_ever_more_rarely() -> None:
     assert max(growing) == 20
 
 
-@pytest.mark.parametrize(
-    ("way", "size", "says"),
-    [
-        ("lambda", 6_291_456, "Lambda takes 6,291,456"),
-        ("standard", 262_144, "an execution takes 262,144"),
-        ("express", 262_144, "an execution takes 262,144"),
-    ],
-)
+LIMITS = [
+    ("lambda", 6_291_456, "Lambda takes 6,291,456"),
+    ("standard", 262_144, "an execution takes 262,144"),
+    ("express", 262_144, "an execution takes 262,144"),
+]
+
+
+@pytest.mark.parametrize(("way", "size", "says"), LIMITS)
 async def test_an_input_that_the_service_does_not_take_is_refused_in_words(
     way: str, size: int, says: str
 ) -> None:
-    """One byte too many is said before anything is sent, with the limit; the largest input goes out."""
+    """One byte too many is said before it is sent, with limit and remedy; the largest input goes out."""
     seen = Seen()
     async with stand_in(way, seen) as opened:
         agent = opened("text")
-        with pytest.raises(AgentRejectedError, match=says):
+        with pytest.raises(AgentRejectedError, match=f"{says} .*`large_input: reference`"):
             await agent.invoke(Invocation("b#1/row_1", "x" * (size - 1)))
         assert seen.bodies == []
-        if way != "lambda":
-            await agent.invoke(Invocation("b#1/row_1", "x" * (size - 2)))
-            assert len(seen.bodies) == 1
+        await agent.invoke(Invocation("b#1/row_1", "x" * (size - 2)))
+        assert seen.bodies == ["x" * (size - 2)]
         await agent.close()
+
+
+@pytest.mark.parametrize(("way", "size", "_says"), LIMITS)
+async def test_an_input_that_the_service_does_not_take_is_sent_by_way_of_s3(
+    way: str, size: int, _says: str
+) -> None:
+    """With `large_input: reference` the largest input still goes out itself; one byte more lies in S3 first.
+
+    Every attempt at the row writes the same object and sends the same reference.
+    """
+    seen, objects = Seen(), MemoryObjects()
+
+    async def store(key: str, body: bytes) -> StoredFile:
+        return await objects.put("results", key, body, content_type="application/json")
+
+    invoke, options = target(way, "text", "")
+    async with served(FarSide(seen)) as base:
+        options |= {"endpoint_url": base, "large_input": "reference"}
+        agent = open_agent(
+            invoke, options, name="a", environ={}, surroundings=replace(SURROUNDINGS, store=store)
+        )
+        await agent.invoke(Invocation("b#1/row_1", "x" * (size - 2)))
+        assert (await objects.listing("results", "")).sources == []
+        for attempt in (1, 2):
+            await agent.invoke(Invocation("b#1/row_2", "x" * (size - 1), attempt))
+        await agent.close()
+    (stored,) = (await objects.listing("results", "work/inputs/b/1/row_2/")).sources
+    body = await objects.read(stored, 0, stored.size)
+    assert body == b'"' + b"x" * (size - 1) + b'"'
+    reference = {
+        "bucket": "results",
+        "key": stored.key,
+        "bytes": size + 1,
+        "sha256": sha256(body).hexdigest(),
+    }
+    assert seen.bodies[0] == "x" * (size - 2)
+    assert len(seen.bodies) == (2 if way == "standard" else 3)  # a standard execution is found again
+    assert all(sent == {"input_s3": reference} for sent in seen.bodies[1:])
+
+
+MAPPING = """
+target: {{ type: agent, name: a, invoke: lambda, function: text, region: us-east-1, endpoint_url: {url},
+           large_input: reference }}
+output_mapping: {{ extraction_methods: [{{ method: direct, field_mappings: {{ a: $.a }} }}] }}
+"""
+
+
+async def test_a_service_keeps_large_inputs_in_its_results_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is wired: the bucket for results, not the one for incoming files."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    settings = Settings(_env_file=None, bucket="incoming", output_bucket="results")  # type: ignore[call-arg]
+    seen, objects = Seen(), MemoryObjects()
+    async with served(FarSide(seen)) as url:
+        definition = Catalog.load({"mappings/a.yaml": MAPPING.format(url=url)}, {}).definition("a")
+        agent = agent_opener(settings, {}, objects)(definition.compile())
+        await agent.invoke(Invocation("b#1/row_1", "x" * PAYLOAD_BYTES))
+        await agent.close()
+    assert [sent["input_s3"]["bucket"] for sent in seen.bodies] == ["results"]
+    assert len((await objects.listing("results", "work/inputs/")).sources) == 1

@@ -21,7 +21,8 @@ from aiohttp import web
 
 from service.agents import open_agent
 from service.agents.surroundings import Surroundings
-from service.aws.clients import AwsOptions, open_client
+from service.aws.clients import AwsOptions, open_client, open_clients
+from service.aws.s3 import S3Objects
 from service.errors import (
     AgentOutageError,
     AgentRejectedError,
@@ -30,8 +31,9 @@ from service.errors import (
     AgentUnavailableError,
 )
 from service.mapping.envelope import normalise
-from service.ports import Agent, Invocation, Reply
+from service.ports import Agent, Invocation, Reply, StoredFile
 
+BUCKET = "results"
 ROLE = "arn:aws:iam::000000000000:role/any"
 
 HANDLER = """
@@ -43,6 +45,16 @@ def handler(event, context):
         case "hang": threading.Event().wait(30)
     return {"got": event}
 """
+
+READER = """
+import hashlib, json, os, urllib.request
+def handler(event, context):
+    at = event["input_s3"]
+    body = urllib.request.urlopen(f"{os.environ['ENDPOINT']}/{at['bucket']}/{at['key']}").read()
+    assert (len(body), hashlib.sha256(body).hexdigest()) == (at["bytes"], at["sha256"])
+    return {"characters": len(json.loads(body)["text"])}
+"""
+"""Reads the input that it was sent a reference to."""
 
 
 @dataclass
@@ -58,20 +70,27 @@ class Aws:
 
     def agent(self, invoke: str, **options: object) -> Agent:
         """An agent, closed at the end."""
-        around = Surroundings(aws=lambda _region: self.options)
+        around = Surroundings(aws=lambda _region: self.options, store=self._store)
         made = open_agent(invoke, options, name="a", environ={}, surroundings=around)
         self.stack.push_async_callback(made.close)
         return made
 
-    async def function(self, timeout_s: int = 20) -> str:
+    async def _store(self, key: str, body: bytes) -> StoredFile:
+        async with open_clients(self.options) as clients:
+            await clients.s3.create_bucket(Bucket=BUCKET)
+            objects = S3Objects(clients, part_bytes=8 * 2**20)
+            return await objects.put(BUCKET, key, body, content_type="application/json")
+
+    async def function(self, timeout_s: int = 20, code: str = HANDLER) -> str:
         """The name of a new Lambda function."""
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w") as file:
-            file.writestr("index.py", HANDLER)
+            file.writestr("index.py", code)
         name = f"f-{uuid.uuid4().hex[:8]}"
         await (await self.client("lambda")).create_function(
             FunctionName=name, Runtime="python3.11", Role=ROLE, Handler="index.handler",
             Code={"ZipFile": packed.getvalue()}, Timeout=timeout_s,
+            Environment={"Variables": {"ENDPOINT": str(self.options.endpoint_url)}},
         )  # fmt: skip
         return name
 
@@ -114,6 +133,27 @@ async def test_a_lambda_function_that_takes_too_long(aws: Aws) -> None:
     agent = aws.agent("lambda", function=await aws.function(timeout_s=1))
     with pytest.raises(AgentTimeoutError):
         await ask(agent, {"do": "hang"})
+
+
+async def test_a_lambda_function_reads_an_input_that_is_too_large_to_be_sent(aws: Aws) -> None:
+    """It finds the whole input where the reference says; without the option the row is refused."""
+    name = await aws.function(code=READER)
+    body = {"text": "é" * 2**22}
+    agent = aws.agent("lambda", function=name, large_input="reference")
+    assert (await ask(agent, body)).body == {"characters": 2**22}
+    with pytest.raises(AgentRejectedError, match="large_input: reference"):
+        await ask(aws.agent("lambda", function=name), body)
+
+
+async def test_a_workflow_gets_a_reference_to_an_input_that_is_too_large(aws: Aws) -> None:
+    """Standard and express: a function that a state calls reads what lies in S3."""
+    arn = f"arn:aws:lambda:us-east-1:000000000000:function:{await aws.function(code=READER)}"
+    for kind in ("STANDARD", "EXPRESS"):
+        machine = await aws.machine({"Type": "Task", "Resource": arn, "End": True}, kind)
+        agent = aws.agent(
+            "step_functions", state_machine=machine, workflow=kind.lower(), large_input="reference"
+        )
+        assert (await ask(agent, {"text": "x" * 2**18})).body == {"characters": 2**18}
 
 
 async def test_a_lambda_function_without_concurrency_throttles(aws: Aws) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from service.aws.clients import AwsOptions, open_clients
 from service.aws.dynamodb import DynamoTable
+from service.aws.items import key
 from service.aws.provision import ResourceNames
 from service.aws.tables import provision_table
 from service.embedded import ACCESS_KEY, REGION, SECRET_KEY
@@ -32,6 +33,7 @@ from service.model import (
     State,
     Status,
     StoredPayload,
+    row_id,
 )
 from service.ports import COMMIT_LIMIT, LeaseAnswer, OutcomePage, Record, Table
 
@@ -263,6 +265,34 @@ async def test_the_same_token_applies_once(table: Table) -> None:
     assert await table.commit(once) == ()
     assert await table.commit(once) == ()
     assert (await table.read(BATCH.batch_id)).counts.done == 2  # type: ignore[union-attr]
+
+
+async def test_a_failure_keeps_its_name_text_and_class(table: Table) -> None:
+    """What `rowfleet errors` groups and counts by comes back as it was committed, read in either way."""
+    await table.open(BATCH, "{}")
+    error = RowError("AgentThrottledError", "HTTP 429: ü", "rate_limit")
+    failed = outcome(1, failed=True, error=error)
+    await table.commit(commit(failed))
+    assert (await table.outcome(BATCH, 1)) == failed
+    assert (await table.failed(BATCH, 0, after=0, limit=10)).outcomes == [failed]
+
+
+async def test_an_outcome_of_an_earlier_version_has_no_class(names: ResourceNames, endpoint: str) -> None:
+    """An item whose error has a type and a message only is read; its class is ""."""
+    options = AwsOptions(REGION, endpoint, ACCESS_KEY, SECRET_KEY)
+    async with open_clients(options) as clients:
+        await provision_table(clients, names.table)
+        table = DynamoTable(clients, names.table)
+        await table.commit(commit(outcome(1, failed=True)))
+        await clients.dynamodb.update_item(
+            TableName=names.table,
+            Key=key(BATCH.batch_id, row_id(1)),
+            UpdateExpression="REMOVE #error.#class",
+            ExpressionAttributeNames={"#error": "error", "#class": "class"},
+        )
+        found = await table.outcome(BATCH, 1)
+    assert found is not None
+    assert found.error == RowError("AgentRejectedError", "HTTP 400", "")
 
 
 async def test_a_token_for_other_outcomes_is_a_bug(table: Table) -> None:

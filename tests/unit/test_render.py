@@ -135,7 +135,9 @@ def test_batches_are_listed_and_none_is_said(console):
 
 def test_failures_are_shown_with_examples(console):
     """Commonest first as given; markup in an agent's text is text."""
-    show_failures(console, [FailureGroup("AgentRejectedError", "HTTP 422 [bold]", 3, [1, 7, 9])])
+    show_failures(console, [FailureGroup("AgentRejectedError", "HTTP 422 [bold]", 3, [1, 7, 9], "rejected")])
+    assert text_of(console).splitlines()[0].split()[:4] == ["rows", "class", "error", "message"]
+    assert "   3  rejected  AgentRejectedError  " in text_of(console)
     assert "HTTP 422 [bold]" in text_of(console)
     assert "1, 7, 9" in text_of(console)
     show_failures(console, [])

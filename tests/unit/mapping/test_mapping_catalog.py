@@ -142,6 +142,14 @@ def test_every_problem_of_every_file_is_named_once():
             "target: {name: t, invoke: step_functions, state_machine: mine}\n",
             "target.state_machine: must match",
         ),
+        (
+            "target: {name: t, invoke: lambda, function: f, large_input: referense}\n",
+            "target.large_input: must be 'reject' or 'reference'",
+        ),
+        (
+            "target: {name: t, invoke: lambda, function: f, larg_input: reject}\n",
+            "did you mean 'large_input'",
+        ),
         ("target: {name: t, invoke: command, command: ls}\n", "target.command: must be a valid list"),
         ("target: {name: t, invoke: http, preset: opnai, model: m}\n", "must be 'openai' or 'anthropic'"),
         ("target: {name: t, invoke: http, preset: openai}\n", "'target.model' is missing"),

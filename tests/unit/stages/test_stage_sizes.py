@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from service.aws.items import row_items
 from service.aws.values import size_of
+from service.errors import FailureClass
 from service.model import Commit, Outcome, RowError, Status
 from service.sizes import outcome_bytes, value_bytes
 
@@ -22,6 +23,7 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=9), inner, max_size=5),
     max_leaves=20,
 )
+classes = st.sampled_from(FailureClass).map(str)
 outcomes = st.builds(
     Outcome,
     number=st.integers(1, 10**10 - 1),
@@ -33,7 +35,7 @@ outcomes = st.builds(
     timestamp=st.just("2026-11-23T07:00:01.000Z"),
     attempts=st.integers(1, 1000),
     worker=st.text("abcdef-", max_size=80),
-    error=st.none() | st.builds(RowError, st.text(max_size=20), st.text()),
+    error=st.none() | st.builds(RowError, st.text(max_size=20), st.text(), classes),
     input_tokens=st.integers(0, 10**9),
     output_tokens=st.integers(0, 10**9),
     reused_from=st.text("ab#/", max_size=300),

@@ -4,8 +4,10 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from service.errors import (
+    AgentCredentialsError,
     AgentRejectedError,
     AgentThrottledError,
     AgentTimeoutError,
@@ -101,23 +103,31 @@ async def test_the_place_is_free_before_the_row_is_settled(lab, places):
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind", "text"),
+    ("answer", "kind", "class_", "text"),
     [
-        (AgentRejectedError("422: no such city"), "AgentRejectedError", "422: no such city"),
-        ({"other": 1}, "ExtractionError", "answer"),
-        ("no json", "ExtractionError", "answer"),
-        (AgentTimeoutError("no answer"), "AgentTimeoutError", "no answer"),
-        (AgentUnavailableError("503"), "AgentUnavailableError", "503"),
+        (AgentRejectedError("422: no such city"), "AgentRejectedError", "rejected", "422: no such city"),
+        ({"other": 1}, "ExtractionError", "rejected", "answer"),
+        ("no json", "ExtractionError", "rejected", "answer"),
+        (AgentTimeoutError("no answer"), "AgentTimeoutError", "transient", "no answer"),
+        (AgentUnavailableError("503"), "AgentUnavailableError", "transient", "503"),
     ],
 )
-async def test_every_way_to_fail_is_an_outcome_that_names_it(lab, answer, kind, text):
-    """A row that fails is committed FAILED with the error's class and text, never nothing."""
+async def test_every_way_to_fail_is_an_outcome_that_names_it(lab, answer, kind, class_, text):
+    """A row that fails is committed FAILED with the error's name, class and text, never nothing.
+
+    Every attempt that fails is counted by name and by class, and the row's line in the log says both.
+    """
     batch = await lab.batch(2)
     lab.agent.script = lambda _: answer
-    await handle(lab, lab.row(1, batch), inline_wait_s=60)
+    with capture_logs() as logs:
+        await handle(lab, lab.row(1, batch), inline_wait_s=60)
     outcome = await outcome_of(lab, batch)
+    (line,) = (line for line in logs if line["event"] == "row_settled")
+    assert (line["error"], line["class"]) == (kind, class_)
+    totals = lab.metrics.totals
+    assert totals[f"agent_failures_{kind}"] == totals[f"agent_failures_{class_}"] == outcome.attempts
     assert outcome.status is Status.FAILED
-    assert outcome.error.type == kind
+    assert (outcome.error.type, outcome.error.failure_class) == (kind, class_)
     assert text in outcome.error.message
     assert outcome.output_data == {}
     assert outcome.input_data == {"id": "1", "name": "name 1"}
@@ -194,7 +204,7 @@ async def test_a_defective_row_keeps_its_cells_whatever_their_size(lab):
     await handle(lab, row)
     outcome = await lab.payloads.whole(await outcome_of(lab, batch))
     assert outcome.input_data == {"id": "ab", "name": "é" * 500_000}
-    assert outcome.error == RowError("BadRecordError", "ragged")
+    assert outcome.error == RowError("BadRecordError", "ragged", "rejected")
 
 
 async def test_a_long_error_text_is_cut(lab):
