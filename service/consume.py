@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,6 +41,7 @@ from service.errors import (
 from service.lease import Lease, Leases
 from service.ports import SEND_LIMIT, Clock, Message, Queue
 from service.telemetry import Metrics
+from service.timeouts import timeout
 from service.trouble import MAX_BACKOFF_S, Trouble
 
 log = structlog.get_logger(__name__)
@@ -232,7 +233,7 @@ class Consumer:
                     wake_at = self._probe_at if self._admission and now < self._probe_at else None
             self._changed.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(None if wake_at is None else wake_at - now):
+                async with nullcontext() if wake_at is None else timeout(self._clock, wake_at - now):
                     await self._changed.wait()
         return 0
 

@@ -48,8 +48,11 @@ async def require(table: Table, batch_id: str) -> BatchView:
     return view
 
 
-def status_json(view: BatchView, clock: Clock) -> dict[str, Any]:
-    """The contract of `status --json`. Rates are rows per second since the start; times are ISO 8601, UTC."""
+def status_json(view: BatchView, clock: Clock, trouble: str = "") -> dict[str, Any]:
+    """The contract of `status --json`. Rates are rows per second since the start; times are ISO 8601, UTC.
+
+    `trouble` is why its target is down, if it is (`Troubles.read`).
+    """
     batch, counts = view.batch, view.counts
     ended = batch.state.is_final
     seconds = _seconds(batch.created_at, batch.finished_at if ended else "", clock.now_ms())
@@ -76,6 +79,7 @@ def status_json(view: BatchView, clock: Clock) -> dict[str, Any]:
         "failures": batch.results.url("failures.csv") if written and counts.failed else None,
         "manifest": batch.results.url("manifest.json") if written else None,
         "error": batch.error or None,
+        "trouble": trouble if trouble and not ended else None,
         "deadline_at": batch.deadline_at or None,
         "priority": batch.priority,
         "weight": batch.weight,

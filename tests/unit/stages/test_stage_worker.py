@@ -7,7 +7,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.errors import (
-    AgentCredentialsError,
     AgentRejectedError,
     AgentThrottledError,
     AgentTimeoutError,

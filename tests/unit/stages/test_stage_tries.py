@@ -1,0 +1,182 @@
+"""What a failure costs a row, and what the gate of its target makes of it."""
+
+from contextlib import asynccontextmanager
+
+from service.breaker import THRESHOLD
+from service.errors import (
+    AgentCredentialsError,
+    AgentOutageError,
+    AgentThrottledError,
+    AgentUnavailableError,
+)
+from service.model import Status, iso_time
+from service.status import status_json
+from service.troubles import BELIEVED_S, Troubles
+
+MAPPING = """
+target: {type: tool, name: demo, invoke: python, function: "demo:ask"}
+output_mapping:
+  type: tool
+  extraction_methods: [{method: direct, field_mappings: {answer: $.answer}}]
+execution: {max_concurrency: 20, retry_policy: {max_attempts: 2, base_seconds: 1, budget_seconds: 600}}
+"""
+
+
+@asynccontextmanager
+async def working(lab, batch, rows=None, **options):
+    """A worker that has all rows of a batch, or as many as that, in its queue; at the end it drains."""
+    for number in range(1, (rows or batch.total) + 1):
+        await lab.send(lab.rows, lab.row(number, batch).encode())
+    async with lab.settler() as settler:
+        worker = lab.worker(settler)
+        consumer = lab.consumer(lab.rows, worker.handle, admission=lab.gates, drain_s=1.0, **options)
+        async with lab.consuming(consumer):
+            yield lambda: len(lab.table._rows[batch.batch_id])
+
+
+async def to_the_end(lab, batch, **options):
+    """All rows of a batch are worked on until all have an outcome; the outcomes, and how long it took."""
+    began = lab.clock.monotonic()
+    async with working(lab, batch, **options) as done:
+        await lab.until(lambda: done() == batch.total, step_s=1.0)
+        took_s = lab.clock.monotonic() - began
+    return await lab.outcomes(batch), took_s
+
+
+async def test_a_storm_of_throttles_uses_up_no_row(lab, define):
+    """However often the agent says 429, its rows are tried again, and no attempt is spent."""
+    batch = await lab.batch(10, definition=define(MAPPING))
+    asked = 0
+
+    def throttle(call):
+        nonlocal asked
+        asked += 1
+        return AgentThrottledError("429") if asked <= 60 else {"answer": call.attempt}
+
+    lab.agent.script = throttle
+    outcomes, _ = await to_the_end(lab, batch)
+    assert {outcome.status for outcome in outcomes.values()} == {Status.SUCCESS}
+    assert {outcome.attempts for outcome in outcomes.values()} == {1}
+    assert len(outcomes) == 10
+
+
+async def test_a_target_that_is_down_is_left_alone_and_costs_no_row(lab, define):
+    """Outages open the breaker: few calls are made while it is down, and every row succeeds afterwards."""
+    batch = await lab.batch(40, definition=define(MAPPING))
+    up_at = lab.clock.monotonic() + 300
+
+    def answer(call):
+        up = lab.clock.monotonic() >= up_at
+        return {"answer": call.attempt} if up else AgentOutageError("connection refused")
+
+    lab.agent.script = answer
+    outcomes, _ = await to_the_end(lab, batch)
+    assert {outcome.status for outcome in outcomes.values()} == {Status.SUCCESS}
+    assert {outcome.attempts for outcome in outcomes.values()} == {1}
+    probes = 10
+    assert len(lab.agent.calls) <= 40 + 20 + THRESHOLD + probes, "one call a pause, and the pauses double"
+
+
+async def test_a_target_that_stays_down_fails_its_rows_when_their_budget_is_over(lab, define):
+    """A batch ends: after `budget_seconds` its rows are FAILED with what the target said."""
+    batch = await lab.batch(30, definition=define(MAPPING))
+    lab.agent.script = lambda _: AgentCredentialsError("HTTP 401")
+    outcomes, took_s = await to_the_end(lab, batch)
+    assert 590 < took_s < 800
+    assert len(outcomes) == 30
+    assert {outcome.error.failure_class for outcome in outcomes.values()} == {"unavailable"}
+    assert all("HTTP 401" in outcome.error.message for outcome in outcomes.values())
+
+
+async def test_a_row_that_alone_is_refused_uses_up_its_attempts(lab, define):
+    """Where the target serves others meanwhile, a 403 is the row's: it fails after `max_attempts`."""
+    batch = await lab.batch(
+        30, definition=define(MAPPING.replace("max_concurrency: 20", "max_concurrency: 2"))
+    )
+
+    async def answer(call):
+        await lab.clock.sleep(0.1)
+        return AgentCredentialsError("HTTP 403") if call.id.endswith("/7") else {"answer": 1}
+
+    lab.agent.script = answer
+    outcomes, _ = await to_the_end(lab, batch)
+    assert [n for n, outcome in outcomes.items() if outcome.status is Status.FAILED] == [7]
+    assert outcomes[7].attempts == 2
+    assert len(lab.agent.calls) <= 29 + 4
+
+
+async def test_transient_failures_cost_attempts(lab, define):
+    """A 503 is an attempt, whatever others get."""
+    batch = await lab.batch(1, definition=define(MAPPING))
+    lab.agent.script = lambda _: AgentUnavailableError("HTTP 503")
+    outcomes, _ = await to_the_end(lab, batch)
+    assert outcomes[1].attempts == 2
+    assert len(lab.agent.calls) == 2
+
+
+async def test_no_attempt_begins_after_the_budget(lab, define):
+    """`budget_seconds` runs from the first attempt, wherever the others are made."""
+    batch = await lab.batch(1, definition=define(MAPPING.replace("max_attempts: 2", "max_attempts: 1000")))
+    lab.agent.script = lambda _: AgentUnavailableError("HTTP 503", retry_after_s=50)
+    outcomes, took_s = await to_the_end(lab, batch)
+    outcome = outcomes[1]
+    assert outcome.error.message == "HTTP 503"
+    assert 10 <= outcome.attempts <= 12
+    assert took_s < 610
+
+
+async def test_a_deadline_holds_while_the_target_is_down(lab, define):
+    """A row that waits for a target comes back when its batch's deadline has passed, and fails by that."""
+    deadline_at = iso_time(lab.clock.now_ms() + 100_000)
+    batch = await lab.batch(30, definition=define(MAPPING), deadline_at=deadline_at)
+    lab.agent.script = lambda _: AgentOutageError("connection refused")
+    outcomes, took_s = await to_the_end(lab, batch)
+    assert took_s < 140
+    assert {outcome.error.type for outcome in outcomes.values()} == {"DeadlineError"}
+
+
+async def test_a_target_that_is_down_shows_in_the_status(lab, define):
+    """Why, and since when, until it is back, or until nobody has said so for a while."""
+    batch = await lab.batch(40, definition=define(MAPPING))
+    lab.agent.script = lambda _: AgentOutageError("connection refused")
+    troubles = Troubles(lab.table, lab.clock)
+    assert await troubles.read(batch.mapping_digest) == ""
+    async with working(lab, batch) as done:
+        for _ in range(20):
+            await lab.pass_time(1.0)
+        said = await troubles.read(batch.mapping_digest)
+        assert said.startswith("AgentOutageError: connection refused (since 2023-11-14T22:13:2")
+        assert status_json(await lab.view(), lab.clock, said)["trouble"] == said
+        lab.agent.script = lambda _: {"answer": 1}
+        await lab.until(lambda: done() == 40, step_s=1.0)
+        assert await troubles.read(batch.mapping_digest) == ""
+    await troubles.tell(batch.mapping_digest, "down")
+    await lab.clock.advance(BELIEVED_S + 1)
+    assert await troubles.read(batch.mapping_digest) == ""
+
+
+async def test_one_target_does_not_hide_another(lab, define):
+    """Behind hundreds of rows of a target that hangs, rows of another are fetched, started and settled."""
+    hanging = await lab.batch(
+        200, execution_id="a", definition=define(MAPPING.replace("max_concurrency: 20", "max_concurrency: 3"))
+    )
+    quick = await lab.batch(30, execution_id="b", definition=define(MAPPING))
+    agents = {hanging.mapping_digest: lab.agent}
+    lab.agent.script = lambda _: lab.clock.sleep(10_000)
+    other = type(lab.agent)(lambda _: {"answer": 1})
+    runs = lab.runs(lambda mapping: agents.get(mapping.digest, other))
+    rows = [lab.row(n, hanging) for n in range(1, 201)] + [lab.row(n, quick) for n in range(1, 31)]
+    await lab.send(lab.rows, *(row.encode() for row in rows))
+    async with lab.settler() as settler:
+        worker = lab.worker(settler, runs)
+        consumer = lab.consumer(lab.rows, worker.handle, admission=lab.gates, probe_s=0.25, drain_s=1.0)
+        async with lab.consuming(consumer):
+            began = lab.clock.monotonic()
+
+            def is_done():
+                return len(lab.table._rows[quick.batch_id]) == 30
+
+            await lab.until(is_done, step_s=0.25)
+            assert lab.clock.monotonic() - began < 15
+    assert lab.agent.most_running == 3
+    assert consumer.held == 0
