@@ -1,7 +1,7 @@
 """The ledger of one limit as one worker writes it: read, compare and swap, and what to make of lost answers.
 
 The rule: whatever an answer that was lost may have done, the limit holds. A block that may have been
-reserved is not used, a refund that may have been given is not given again, and a share that may have been
+reserved is not used, a credit that may have been given is not given again, and a share that may have been
 lowered counts as lowered from before it was sent.
 """
 
@@ -144,16 +144,16 @@ class SharedLedger:
         """Write it; None where it was written, even if others have written since, else what stands."""
         text = ledger.text(by=f"{self._owner}/{self._seq}")
         ttl = self._clock.now_ms() // 1000 + KEPT_S
-        # Until the answer is there, refunds may have been given.
-        self._owed = self._owed - owed + owed.without_refunds()
+        # As long as there is no answer, the credit may have been given
+        self._owed = self._owed - owed + owed.without_credit()
         self._metrics.count("limit_writes")
         stands = await self._table.swap(self._key, text, version=record.version, ttl=ttl)
         self._is_known = True
         if stands.text == text or self._is_part_of(stands):
-            self._owed -= owed.without_refunds()
+            self._owed -= owed.without_credit()
             return None
         self._metrics.count("limit_conflicts")
-        self._owed += owed - owed.without_refunds()
+        self._owed += owed - owed.without_credit()
         return stands
 
     def _is_part_of(self, stands: Record) -> bool:

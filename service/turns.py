@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from service.mapping.transcript import Usage
 from service.rates import NO_TOKENS, Tokens
 
 T = TypeVar("T")
@@ -69,6 +70,21 @@ class Turn:
 
     at: float
     cost: Tokens = field(default=NO_TOKENS, compare=False)
+
+
+class Permit:
+    """Leave to make one call, now. `settle` it when the call has ended, whatever came of it."""
+
+    __slots__ = ("_settle",)
+
+    def __init__(self, settle: Callable[[Usage | None], None]) -> None:
+        self._settle: Callable[[Usage | None], None] | None = settle
+
+    def settle(self, usage: Usage | None) -> None:
+        """Exactly once: give the place back and settle the tokens. With None the estimate stands."""
+        assert self._settle is not None, "a permit is settled once"
+        settle, self._settle = self._settle, None
+        settle(usage)
 
 
 class Turns:
