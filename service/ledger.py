@@ -157,13 +157,16 @@ class Ledger:
         value = json.loads(text)
         if value["v"] != VERSION:
             return None
-        ends = Timeline(*(float(end) for end in value["ends"]))
+        requests_end, input_end, output_end = map(float, value["ends"])
+        input_credit, output_credit = map(float, value["credit"])
         shares = {worker: Share(*map(int, share)) for worker, share in value["shares"].items()}
-        credit = Tokens(*(float(tokens) for tokens in value["credit"]))
-        numbers = (ends.requests, ends.input, ends.output, credit.input, credit.output)
+        numbers = (requests_end, input_end, output_end, input_credit, output_credit)
         is_sane = all(map(math.isfinite, numbers))
         is_sane = is_sane and all(share.held >= 0 for share in shares.values())
-        return cls(int(value["at"]), ends, credit, shares) if is_sane else None
+        if not is_sane:
+            return None
+        ends = Timeline(requests_end, input_end, output_end)
+        return cls(int(value["at"]), ends, Tokens(input_credit, output_credit), shares)
 
     def text(self, *, by: str) -> str:
         """As it is stored; `by` names the writer and the writing, so that no two texts are the same."""
@@ -245,9 +248,12 @@ def _begin(ends: Timeline, now_ms: int, limit: RateLimit) -> float:
 def _advanced(ends: Timeline, block: Block, cost: Tokens, limit: RateLimit) -> Timeline:
     """Each timeline ends its own spacing after the block's last call, whichever of them sets the pace."""
     last = block.start_ms + (block.count - 1) * block.step_ms
-    requests, input_, output = spacings(limit, cost)
+    old = (ends.requests, ends.input, ends.output)
     return Timeline(
-        max(ends.requests, last + requests), max(ends.input, last + input_), max(ends.output, last + output)
+        *(
+            max(end, last + spacing) if spacing else end
+            for end, spacing in zip(old, spacings(limit, cost), strict=True)
+        )
     )
 
 
