@@ -207,6 +207,7 @@ class Ledger:
         mine = Share(held, ask.wants, now + ask.lease_ms, ask.calls if block else 0, now, ask.seq)
         is_news = (
             block is not None
+            or NOBODY in self.shares  # or everybody would start anew each time
             or held != before.held
             or (ask.wants != before.wants and max(ask.wants, before.wants) > held)
             or (held > 0 and before.until_ms < now + ask.lease_ms - ask.renew_ms)

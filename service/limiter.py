@@ -90,6 +90,7 @@ class Limiter:
         self._has_news = asyncio.Event()
         self._driver: asyncio.Task[None] | None = None
         self._asked_at = -math.inf
+        self._calls_asked_at = -math.inf
         self._closed_until = -math.inf  # no turn is granted before
         self._failing_until = -math.inf  # the table is not asked before
         self._failures = 0
@@ -232,7 +233,7 @@ class Limiter:
         """When the ledger is to be asked next, in monotonic seconds."""
         due = math.inf
         if len(self._turns.line):
-            due = max(self._asked_at + GAP_S, self._turns.last_at - AHEAD_S, self._closed_until)
+            due = max(self._calls_asked_at + GAP_S, self._turns.last_at - AHEAD_S, self._closed_until)
         places = self._places
         if places is not None and (places.held or places.in_use or len(places.line)):
             # The first who finds no place does not wait for the next look
@@ -256,6 +257,8 @@ class Limiter:
     def _wish(self) -> Wish:
         has_few = self._clock.monotonic() >= self._turns.last_at - AHEAD_S
         calls = len(self._turns.line) if has_few else 0
+        if calls:
+            self._calls_asked_at = self._clock.monotonic()
         in_use, wants = self._places.ask() if self._places is not None else (0, 0)
         return Wish(calls, self._turns.mean_cost, in_use, wants)
 

@@ -287,7 +287,7 @@ def test_what_cannot_be_believed_counts_as_all_in_use(text) -> None:
     limit = RateLimit("a", requests_per_minute=600, concurrent=5)
     ask = Ask("a", 1, NOW, 3, wants=3, lease_ms=9_000)
     answer = ledger.answer(ask, limit)
-    assert (answer.block, answer.quota) == (None, 0)
+    assert (answer.block, answer.quota, answer.is_news) == (None, 0, True)
     answer = answer.ledger.answer(replace(ask, now_ms=NOW + WINDOW_MS), limit)
     assert (answer.block.start_ms, answer.quota) == (NOW + WINDOW_MS, 3)
 
