@@ -88,9 +88,10 @@ class Block:
 class Ask:
     """What a worker wants at `now_ms`, as its `seq`th write.
 
-    `calls` calls that cost `cost` each; `correction` is what earlier ones cost beyond what they were charged.
-    It has `in_use` calls under way and wants `wants`; none of its calls outlives its share if that is held
-    `lease_ms` long. With a share that is more than `renew_ms` old it wants a new one.
+    `calls` calls that cost `cost` each, none of which can begin before `lead_ms` from now; `correction` is
+    what earlier ones cost beyond what they were charged. It has `in_use` calls under way and wants `wants`;
+    none of its calls outlives its share if that is held `lease_ms` long. With a share that is more than
+    `renew_ms` old it wants a new one.
     """
 
     worker: str
@@ -103,6 +104,7 @@ class Ask:
     wants: int = 0
     lease_ms: int = 0
     renew_ms: int = 0
+    lead_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +198,7 @@ class Ledger:
         ends, credit = self._settled(ask.correction, now, limit)
         block, retry_ms = None, 0.0
         if ask.calls:
-            start, step = _begin(ends, now, limit), step_ms(limit, ask.cost)
+            start, step = _begin(ends, now + ask.lead_ms, limit), step_ms(limit, ask.cost)
             if start - now > HORIZON_MS:
                 retry_ms = start - now - HORIZON_MS
             else:

@@ -23,6 +23,9 @@ KEPT_S = 86_400
 MAX_TRIES = 8
 """Writes in one exchange; others were faster each time."""
 
+FIRST_LEAD_MS, LONGEST_LEAD_MS = 50, 500
+"""A block begins when the answer of the table will be there: about twice what the last ones took."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -78,6 +81,7 @@ class SharedLedger:
         self._key = f"limit/{limit.name}"
         self._seq = 0
         self._ahead_ms = 0
+        self._lead_ms = FIRST_LEAD_MS
         self._owed = NO_TOKENS
         self._is_known = False
 
@@ -108,12 +112,15 @@ class SharedLedger:
                 wished.wants,
                 self._lease_ms,
                 self._renew_ms,
+                self._lead_ms,
             )
             answer = ledger.answer(ask, self._limit)
             lower(answer)
             if not answer.is_news:
                 return Grant(answer, wished.cost, asked_at, now_ms)
             stands = await self._swap(answer.ledger, record, owed)
+            took_ms = (self._clock.monotonic() - asked_at) * 1000
+            self._lead_ms = min(LONGEST_LEAD_MS, max(self._lead_ms // 2, round(2 * took_ms)))
             if stands is None:
                 return Grant(answer, wished.cost, asked_at, now_ms)
             record = stands

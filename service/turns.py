@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from service.mapping.transcript import Usage
-from service.rates import NO_TOKENS, Tokens
+from service.rates import NO_TOKENS, SAFETY_SHARE, Tokens
 
 T = TypeVar("T")
 
@@ -93,6 +93,7 @@ class Turns:
     def __init__(self) -> None:
         self.line: Line[Turn] = Line()
         self._free: list[Turn] = []
+        self._step = 0.0
         self._costs: dict[asyncio.Future[Turn], Tokens] = {}
         self.last_at = -math.inf
 
@@ -114,11 +115,12 @@ class Turns:
     def add(self, start: float, step: float, count: int, cost: Tokens, now: float) -> None:
         """A block was granted."""
         self._free += [Turn(start + index * step, cost) for index in range(count)]
+        self._step = step
         self.last_at = start + (count - 1) * step
         self.match(now)
 
     def match(self, now: float) -> None:
-        """Give free turns to who waits. Of those whose time has passed only the latest is of use."""
+        """Give free turns to who waits, but none whose time has passed."""
         while self._free and self._is_stale(now):
             del self._free[0]
         while self._free and len(self.line):
@@ -130,9 +132,9 @@ class Turns:
         self.match(now)
 
     def _is_stale(self, now: float) -> bool:
-        """Two late calls at once would be a burst."""
-        is_overtaken = len(self._free) > 1 and self._free[1].at <= now
-        return is_overtaken or self._free[0].at < now - LATE_S
+        """Nobody took it in time. The call after one that is late follows closely: only the 3 % allow it."""
+        late_s = min(LATE_S, (1 - SAFETY_SHARE) * max(1.0, self._step))
+        return self._free[0].at < now - late_s
 
 
 class Places:
