@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from service.errors import AccessError, LimitReachedError, RetryableError, ThrottledError
+from service.errors import AccessError, LimitReachedError, RetryableError, ThrottledError, UnknownResultError
 from service.ledger import Ledger
 from service.limiter import Limiter
 from service.mapping.definition import RateLimit
@@ -125,9 +125,17 @@ def test_a_low_limit_is_one_call_after_the_other() -> None:
 
 
 class FailingTable(MemoryTable):
-    """Fails while `error` is set."""
+    """Fails while `error` is set; while `lost` is, swaps are applied and not answered."""
 
     error: Exception | None = None
+    lost: Exception | None = None
+
+    async def swap(self, key, text, *, version, ttl):
+        """Swap, and answer or not."""
+        stands = await super().swap(key, text, version=version, ttl=ttl)
+        if self.lost:
+            raise self.lost
+        return stands
 
     async def record(self, key):
         """Read, or fail."""
@@ -240,6 +248,40 @@ async def test_places_are_kept_while_calls_run_and_given_back_when_idle() -> Non
             permit.settle(None)
         for permit in [await admitted(second, clock, 3.0) for _ in range(2)]:
             permit.settle(None)
+
+
+async def test_places_that_may_have_been_given_up_are_not_used() -> None:
+    """The answer to giving up was lost: somebody else may have them by now."""
+    limit, table, clock = RateLimit("a", concurrent=2), FailingTable(), MemoryClock()
+    async with (
+        open_limiter(limit, table=table, clock=clock) as (first, _),
+        open_limiter(limit, table=table, clock=clock, owner="b") as (second, _),
+    ):
+        for permit in [await admitted(first, clock, 0.5) for _ in range(2)]:
+            permit.settle(None)
+        table.lost = UnknownResultError("no answer")
+        await clock.advance(2.0)
+        table.lost = None
+        permits = [await admitted(second, clock, 0.5) for _ in range(2)]
+        with pytest.raises(LimitReachedError):
+            await admitted(first, clock, 5.0)
+        for permit in permits:
+            permit.settle(None)
+
+
+async def test_places_that_could_not_be_renewed_are_not_used() -> None:
+    """They end by themselves, and a call that began then might outlive what is left of them."""
+    table = FailingTable()
+    async with open_limiter(RateLimit("a", concurrent=2), table=table) as (limiter, clock):
+        permits = [await admitted(limiter, clock, 0.5) for _ in range(2)]
+        permits.pop().settle(None)
+        table.error = ThrottledError("slow down")
+        (await admitted(limiter, clock)).settle(None)
+        await clock.advance(20.0)
+        with pytest.raises(LimitReachedError):
+            await admitted(limiter, clock, 5.0)
+        table.error = None
+        permits.pop().settle(None)
 
 
 async def test_a_permit_is_settled_once() -> None:
