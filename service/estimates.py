@@ -11,7 +11,7 @@ OUTPUT_TOKENS = 500
 """Of a call of which nothing is known."""
 
 WEIGHT = 0.05
-"""Of the latest call, once many are known."""
+"""Of the latest call, once many are known; until then all count alike."""
 
 
 class Estimates:
@@ -20,7 +20,7 @@ class Estimates:
     def __init__(self, max_tokens: int | None = None) -> None:
         self._input_ratio = 1.0
         self._output = float(OUTPUT_TOKENS if max_tokens is None else max_tokens)
-        self._known = 1
+        self._known = 0
 
     def of(self, body_bytes: int) -> Usage:
         """What a call with a body of this size is expected to cost."""

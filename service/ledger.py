@@ -4,8 +4,10 @@ Every limited quantity (requests, input tokens, output tokens) has a timeline: t
 spoken for. A worker reserves a block of calls, a stretch of these timelines that begins where they end, or
 now: its calls begin one step after the other, and nobody else's begin in between. So the calls of all workers
 together are paced like those of one, however many there are. A worker that dies leaves its stretch unused,
-and time that passes is never saved up. What calls really cost is settled later: it moves the ends of the
-token timelines, ahead or back.
+and time that passes is never saved up.
+
+What calls really cost is settled later. What cost more moves the end of its timeline; what cost less is set
+against what costs more, and never moves an end back: a call that began before a minute would make room in it.
 
 The same record holds how many calls each worker may have under way (`concurrent`), and for how long.
 """
@@ -15,11 +17,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Self
 
 from service.mapping.definition import RateLimit
-from service.rates import NO_TOKENS, SAFETY_SHARE, WINDOW_MS, Tokens, fair_shares, spacings, step_ms
+from service.rates import NO_TOKENS, WINDOW_MS, Tokens, fair_shares, settled, spacings, step_ms
 
 VERSION = 1
 """Of the text; another is not understood."""
@@ -86,9 +88,10 @@ class Block:
 class Ask:
     """What a worker wants at `now_ms`, as its `seq`th write.
 
-    `calls` calls that cost `cost` each; `correction` is what earlier ones cost beyond what they were charged.
-    It has `in_use` calls under way and wants `wants`; none of its calls outlives its share if that is held
-    `lease_ms` long. With a share that is more than `renew_ms` old it wants a new one.
+    `calls` calls that cost `cost` each, none of which can begin before `lead_ms` from now; `correction` is
+    what earlier ones cost beyond what they were charged. It has `in_use` calls under way and wants `wants`;
+    none of its calls outlives its share if that is held `lease_ms` long. With a share that is more than
+    `renew_ms` old it wants a new one.
     """
 
     worker: str
@@ -101,6 +104,7 @@ class Ask:
     wants: int = 0
     lease_ms: int = 0
     renew_ms: int = 0
+    lead_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +125,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """The state of one limit. `at_ms` is the latest time that any writer knew."""
+    """The state of one limit. `at_ms` is the latest time that any writer knew.
+
+    `credit` is what settled calls cost less than they were charged, as far as it is still of use.
+    """
 
     at_ms: int = 0
     ends: Timeline = Timeline()
+    credit: Tokens = NO_TOKENS
     shares: Mapping[str, Share] = field(default_factory=dict)
 
     @classmethod
@@ -143,7 +151,7 @@ class Ledger:
         if ledger is None or ledger.at_ms > now_ms + MAX_SKEW_MS:
             end = float(now_ms + WINDOW_MS)
             unknown = Share(held=concurrent or 0, until_ms=now_ms + lease_ms)
-            return cls(now_ms, Timeline(end, end, end), {NOBODY: unknown})
+            return cls(now_ms, Timeline(end, end, end), shares={NOBODY: unknown})
         return ledger
 
     @classmethod
@@ -151,11 +159,16 @@ class Ledger:
         value = json.loads(text)
         if value["v"] != VERSION:
             return None
-        ends = Timeline(*(float(end) for end in value["ends"]))
-        shares = {worker: Share(*(int(n) for n in numbers)) for worker, numbers in value["shares"].items()}
-        is_sane = all(map(math.isfinite, (ends.requests, ends.input, ends.output)))
+        requests_end, input_end, output_end = map(float, value["ends"])
+        input_credit, output_credit = map(float, value["credit"])
+        shares = {worker: Share(*map(int, share)) for worker, share in value["shares"].items()}
+        numbers = (requests_end, input_end, output_end, input_credit, output_credit)
+        is_sane = all(map(math.isfinite, numbers))
         is_sane = is_sane and all(share.held >= 0 for share in shares.values())
-        return cls(int(value["at"]), ends, shares) if is_sane else None
+        if not is_sane:
+            return None
+        ends = Timeline(requests_end, input_end, output_end)
+        return cls(int(value["at"]), ends, Tokens(input_credit, output_credit), shares)
 
     def text(self, *, by: str) -> str:
         """As it is stored; `by` names the writer and the writing, so that no two texts are the same."""
@@ -164,7 +177,10 @@ class Ledger:
             for worker, share in self.shares.items()
         }
         ends = [self.ends.requests, self.ends.input, self.ends.output]
-        value = {"v": VERSION, "by": by, "at": self.at_ms, "ends": ends, "shares": shares}
+        credit = [self.credit.input, self.credit.output]
+        value = {
+            "v": VERSION, "by": by, "at": self.at_ms, "ends": ends, "credit": credit, "shares": shares,
+        }  # fmt: skip
         return json.dumps(value, separators=(",", ":"))
 
     def has_written(self, worker: str, seq: int) -> bool:
@@ -179,10 +195,10 @@ class Ledger:
             for worker, share in self.shares.items()
             if worker != ask.worker and (share.until_ms > now or share.at_ms > now - ACTIVE_MS)
         }
-        ends = _settled(self.ends, ask, limit)
+        ends, credit = self._settled(ask.correction, now, limit)
         block, retry_ms = None, 0.0
         if ask.calls:
-            start, step = _begin(ends, now, limit), step_ms(limit, ask.cost)
+            start, step = _begin(ends, now + ask.lead_ms, limit), step_ms(limit, ask.cost)
             if start - now > HORIZON_MS:
                 retry_ms = start - now - HORIZON_MS
             else:
@@ -193,18 +209,30 @@ class Ledger:
         mine = Share(held, ask.wants, now + ask.lease_ms, ask.calls if block else 0, now, ask.seq)
         is_news = (
             block is not None
+            or NOBODY in self.shares  # or everybody would start anew each time
             or held != before.held
             or (ask.wants != before.wants and max(ask.wants, before.wants) > held)
             or (held > 0 and before.until_ms < now + ask.lease_ms - ask.renew_ms)
         )
-        ledger = Ledger(max(self.at_ms, now), ends, others | {ask.worker: mine})
+        ledger = Ledger(max(self.at_ms, now), ends, credit, others | {ask.worker: mine})
         return Answer(ledger, block, retry_ms, held, quota, is_news)
 
     def without(self, worker: str, limit: RateLimit, correction: Tokens, now_ms: int) -> Ledger:
         """As `worker` leaves it when it has no call under way any more."""
-        ends = _settled(self.ends, Ask(worker, 0, now_ms, correction=correction), limit)
+        ends, credit = self._settled(correction, now_ms, limit)
         shares = {name: share for name, share in self.shares.items() if name != worker}
-        return replace(self, at_ms=max(self.at_ms, now_ms), ends=ends, shares=shares)
+        return Ledger(max(self.at_ms, now_ms), ends, credit, shares)
+
+    def _settled(self, correction: Tokens, now_ms: int, limit: RateLimit) -> tuple[Timeline, Tokens]:
+        """The ends and the credit with what calls cost beyond what they were charged."""
+        ends, credit = self.ends, self.credit
+        input_end, input_credit = settled(
+            ends.input, credit.input, correction.input, now_ms, limit.input_tokens_per_minute
+        )
+        output_end, output_credit = settled(
+            ends.output, credit.output, correction.output, now_ms, limit.output_tokens_per_minute
+        )
+        return Timeline(ends.requests, input_end, output_end), Tokens(input_credit, output_credit)
 
 
 def _begin(ends: Timeline, now_ms: int, limit: RateLimit) -> float:
@@ -221,27 +249,14 @@ def _begin(ends: Timeline, now_ms: int, limit: RateLimit) -> float:
 
 
 def _advanced(ends: Timeline, block: Block, cost: Tokens, limit: RateLimit) -> Timeline:
-    """Each timeline ends its own spacing after the last call, so that a refund of another does no harm."""
+    """Each timeline ends its own spacing after the block's last call, whichever of them sets the pace."""
     last = block.start_ms + (block.count - 1) * block.step_ms
-    requests, input_, output = spacings(limit, cost)
+    old = (ends.requests, ends.input, ends.output)
     return Timeline(
-        max(ends.requests, last + requests), max(ends.input, last + input_), max(ends.output, last + output)
-    )
-
-
-def _settled(ends: Timeline, ask: Ask, limit: RateLimit) -> Timeline:
-    """What cost more than was charged is owed from now on; what cost less is given back."""
-
-    def moved(end: float, tokens: float, per_minute: int | None) -> float:
-        if per_minute is None or not tokens:
-            return end
-        change = tokens * WINDOW_MS / SAFETY_SHARE / per_minute
-        return end + change if tokens < 0 else max(end, ask.now_ms) + change
-
-    return replace(
-        ends,
-        input=moved(ends.input, ask.correction.input, limit.input_tokens_per_minute),
-        output=moved(ends.output, ask.correction.output, limit.output_tokens_per_minute),
+        *(
+            max(end, last + spacing) if spacing else end
+            for end, spacing in zip(old, spacings(limit, cost), strict=True)
+        )
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -25,7 +26,7 @@ from service.rates import Tokens
 from service.shared_ledger import Grant, SharedLedger, Wish
 from service.telemetry import Metrics
 from service.timeouts import timeout
-from service.turns import LATE_S, Places, Turn, Turns
+from service.turns import LATE_S, Permit, Places, Turn, Turns
 
 log = structlog.get_logger(__name__)
 
@@ -43,24 +44,6 @@ TABLE_TIMEOUT_S = 5.0
 
 BACKOFF_S = (1.0, 30.0)
 """Shortest and longest wait after an exchange that failed."""
-
-
-class Permit:
-    """Leave to make one call, now. `settle` it when the call has ended, whatever came of it."""
-
-    __slots__ = ("_estimate", "_limiter", "_ratio", "_turn")
-
-    def __init__(self, limiter: Limiter, estimate: Usage, ratio: float, turn: Turn) -> None:
-        self._limiter: Limiter | None = limiter
-        self._estimate = estimate
-        self._ratio = ratio
-        self._turn = turn
-
-    def settle(self, usage: Usage | None) -> None:
-        """Exactly once: give the place back and settle the tokens. With None the estimate stands."""
-        assert self._limiter is not None, "a permit is settled once"
-        limiter, self._limiter = self._limiter, None
-        limiter._settle(self._estimate, self._ratio, self._turn, usage)  # noqa: SLF001 -- one thing in two parts
 
 
 class Limiter:
@@ -107,6 +90,7 @@ class Limiter:
         self._has_news = asyncio.Event()
         self._driver: asyncio.Task[None] | None = None
         self._asked_at = -math.inf
+        self._calls_asked_at = -math.inf
         self._closed_until = -math.inf  # no turn is granted before
         self._failing_until = -math.inf  # the table is not asked before
         self._failures = 0
@@ -150,9 +134,9 @@ class Limiter:
                     self._give_place_back()
                     raise
         except TimeoutError:
-            raise self._refusal("no turn within", self._max_wait_s) from None
+            raise self._refusal("no turn within", self._max_wait_s, self._max_wait_s) from None
         self._metrics.observe("limit_wait_ms", (self._clock.monotonic() - began) * 1000)
-        return Permit(self, estimate, self._estimates.ratio, turn)
+        return Permit(partial(self._settle, estimate, self._estimates.ratio, turn))
 
     # -- what a call needs
 
@@ -220,11 +204,11 @@ class Limiter:
             spent = usage or estimate
             self._shared.owe(Tokens(spent.input_tokens, spent.output_tokens) - turn.cost)
 
-    def _refusal(self, text: str, seconds: float) -> LimitReachedError:
-        """Come again when there may be room: this is only the least that it takes."""
+    def _refusal(self, text: str, seconds: float, least_s: float = 1.0) -> LimitReachedError:
+        """Come again when there may be room: `least_s` or what is known to take longer."""
         self._metrics.count("limit_refusals")
         now = self._clock.monotonic()
-        retry_s = max(1.0, self._failing_until - now, self._closed_until - now)
+        retry_s = max(least_s, self._failing_until - now, self._closed_until - now)
         return LimitReachedError(
             f"the limit {self._limit.name} is used up: {text} {seconds:.3g} s", retry_after_s=retry_s
         )
@@ -249,7 +233,7 @@ class Limiter:
         """When the ledger is to be asked next, in monotonic seconds."""
         due = math.inf
         if len(self._turns.line):
-            due = max(self._asked_at + GAP_S, self._turns.last_at - AHEAD_S, self._closed_until)
+            due = max(self._calls_asked_at + GAP_S, self._turns.last_at - AHEAD_S, self._closed_until)
         places = self._places
         if places is not None and (places.held or places.in_use or len(places.line)):
             # The first who finds no place does not wait for the next look
@@ -273,6 +257,8 @@ class Limiter:
     def _wish(self) -> Wish:
         has_few = self._clock.monotonic() >= self._turns.last_at - AHEAD_S
         calls = len(self._turns.line) if has_few else 0
+        if calls:
+            self._calls_asked_at = self._clock.monotonic()
         in_use, wants = self._places.ask() if self._places is not None else (0, 0)
         return Wish(calls, self._turns.mean_cost, in_use, wants)
 

@@ -20,6 +20,10 @@ and arrivals may be 1.8 s off: the jitter of the network, a busy process, clocks
 """
 
 
+CREDIT_SHARE = 0.02
+"""How much of a minute's tokens may be set against later excess: with `SAFETY_SHARE` less than all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tokens:
     """Tokens of a call, a mean or a difference; so they may be fractions or negative."""
@@ -33,7 +37,7 @@ class Tokens:
     def __sub__(self, other: Tokens) -> Tokens:
         return Tokens(self.input - other.input, self.output - other.output)
 
-    def without_refunds(self) -> Tokens:
+    def without_credit(self) -> Tokens:
         """What may be settled twice without harm."""
         return Tokens(max(0.0, self.input), max(0.0, self.output))
 
@@ -65,6 +69,22 @@ def spacings(limit: RateLimit, cost: Tokens) -> tuple[float, float, float]:
 def step_ms(limit: RateLimit, cost: Tokens) -> float:
     """How far apart calls begin where all limits are kept."""
     return max(spacings(limit, cost))
+
+
+def settled(
+    end: float, credit: float, excess: float, now_ms: int, per_minute: int | None
+) -> tuple[float, float]:
+    """Where a timeline ends, and the credit left, once `excess` tokens more were spent than charged.
+
+    What was spent less becomes credit. It moves no end back: if the call began before some minute, that would
+    make room for more than the limit in it.
+    """
+    if per_minute is None:
+        return end, 0.0
+    left = credit - excess
+    if left >= 0:
+        return end, min(left, CREDIT_SHARE * per_minute)
+    return max(end, now_ms) - left * WINDOW_MS / SAFETY_SHARE / per_minute, 0.0
 
 
 def fair_shares(total: int, wants: Mapping[str, int], turn: int) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """The ledger of one limit as one worker writes it: read, compare and swap, and what to make of lost answers.
 
 The rule: whatever an answer that was lost may have done, the limit holds. A block that may have been
-reserved is not used, a refund that may have been given is not given again, and a share that may have been
+reserved is not used, a credit that may have been given is not given again, and a share that may have been
 lowered counts as lowered from before it was sent.
 """
 
@@ -22,6 +22,9 @@ KEPT_S = 86_400
 
 MAX_TRIES = 8
 """Writes in one exchange; others were faster each time."""
+
+FIRST_LEAD_MS, LONGEST_LEAD_MS = 50, 500
+"""A block begins when the answer of the table will be there: about twice what the last ones took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,7 @@ class SharedLedger:
         self._key = f"limit/{limit.name}"
         self._seq = 0
         self._ahead_ms = 0
+        self._lead_ms = FIRST_LEAD_MS
         self._owed = NO_TOKENS
         self._is_known = False
 
@@ -108,12 +112,15 @@ class SharedLedger:
                 wished.wants,
                 self._lease_ms,
                 self._renew_ms,
+                self._lead_ms,
             )
             answer = ledger.answer(ask, self._limit)
             lower(answer)
             if not answer.is_news:
                 return Grant(answer, wished.cost, asked_at, now_ms)
             stands = await self._swap(answer.ledger, record, owed)
+            took_ms = (self._clock.monotonic() - asked_at) * 1000
+            self._lead_ms = min(LONGEST_LEAD_MS, max(self._lead_ms // 2, round(2 * took_ms)))
             if stands is None:
                 return Grant(answer, wished.cost, asked_at, now_ms)
             record = stands
@@ -144,16 +151,16 @@ class SharedLedger:
         """Write it; None where it was written, even if others have written since, else what stands."""
         text = ledger.text(by=f"{self._owner}/{self._seq}")
         ttl = self._clock.now_ms() // 1000 + KEPT_S
-        # Until the answer is there, refunds may have been given.
-        self._owed = self._owed - owed + owed.without_refunds()
+        # As long as there is no answer, the credit may have been given
+        self._owed = self._owed - owed + owed.without_credit()
         self._metrics.count("limit_writes")
         stands = await self._table.swap(self._key, text, version=record.version, ttl=ttl)
         self._is_known = True
         if stands.text == text or self._is_part_of(stands):
-            self._owed -= owed.without_refunds()
+            self._owed -= owed.without_credit()
             return None
         self._metrics.count("limit_conflicts")
-        self._owed += owed - owed.without_refunds()
+        self._owed += owed - owed.without_credit()
         return stands
 
     def _is_part_of(self, stands: Record) -> bool:

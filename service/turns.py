@@ -13,7 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from service.rates import NO_TOKENS, Tokens
+from service.mapping.transcript import Usage
+from service.rates import NO_TOKENS, SAFETY_SHARE, Tokens
 
 T = TypeVar("T")
 
@@ -71,12 +72,28 @@ class Turn:
     cost: Tokens = field(default=NO_TOKENS, compare=False)
 
 
+class Permit:
+    """Leave to make one call, now. `settle` it when the call has ended, whatever came of it."""
+
+    __slots__ = ("_settle",)
+
+    def __init__(self, settle: Callable[[Usage | None], None]) -> None:
+        self._settle: Callable[[Usage | None], None] | None = settle
+
+    def settle(self, usage: Usage | None) -> None:
+        """Exactly once: give the place back and settle the tokens. With None the estimate stands."""
+        assert self._settle is not None, "a permit is settled once"
+        settle, self._settle = self._settle, None
+        settle(usage)
+
+
 class Turns:
     """The times that this process may begin calls at; `last_at` is the latest of them."""
 
     def __init__(self) -> None:
         self.line: Line[Turn] = Line()
         self._free: list[Turn] = []
+        self._step = 0.0
         self._costs: dict[asyncio.Future[Turn], Tokens] = {}
         self.last_at = -math.inf
 
@@ -98,11 +115,12 @@ class Turns:
     def add(self, start: float, step: float, count: int, cost: Tokens, now: float) -> None:
         """A block was granted."""
         self._free += [Turn(start + index * step, cost) for index in range(count)]
+        self._step = step
         self.last_at = start + (count - 1) * step
         self.match(now)
 
     def match(self, now: float) -> None:
-        """Give free turns to who waits. Of those whose time has passed only the latest is of use."""
+        """Give free turns to who waits, but none whose time has passed."""
         while self._free and self._is_stale(now):
             del self._free[0]
         while self._free and len(self.line):
@@ -114,9 +132,9 @@ class Turns:
         self.match(now)
 
     def _is_stale(self, now: float) -> bool:
-        """Two late calls at once would be a burst."""
-        is_overtaken = len(self._free) > 1 and self._free[1].at <= now
-        return is_overtaken or self._free[0].at < now - LATE_S
+        """Nobody took it in time. The call after one that is late follows closely: only the 3 % allow it."""
+        late_s = min(LATE_S, (1 - SAFETY_SHARE) * max(1.0, self._step))
+        return self._free[0].at < now - late_s
 
 
 class Places:

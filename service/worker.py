@@ -196,8 +196,13 @@ class Worker:
         return found
 
     async def _send_again(self, row: RowMessage, delay_s: int) -> None:
-        """Put the row, as it is to be tried next, back with a delay; its present message is then deleted."""
-        await send_all(self._rows_queue, [Outgoing(row.encode(), row.batch_id, delay_s)])
+        """Put the row, as it is to be tried next, back with a delay; its present message is then deleted.
+
+        Where it is not, since this process dies first, the row has two messages: marked as such, so that who
+        comes second looks before the agent is paid.
+        """
+        again = replace(row, replay=True)
+        await send_all(self._rows_queue, [Outgoing(again.encode(), row.batch_id, delay_s)])
         self._metrics.count("rows_sent_again")
         log.info("row_sent_again", attempt=row.attempt, delay_s=delay_s)
 

@@ -1,0 +1,45 @@
+"""Limiter: two workers share a limit over the table's real protocol (DynamoDB as ministack speaks it)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from service.aws.clients import Clients
+from service.aws.dynamodb import DynamoTable
+from service.aws.provision import ResourceNames
+from service.aws.tables import provision_table
+from service.clock import SystemClock
+from service.limiter import Limiter
+from service.mapping.definition import RateLimit
+from service.rates import spacing_ms
+from service.telemetry import Metrics
+
+
+async def test_two_workers_share_a_limit(clients: Clients, names: ResourceNames) -> None:
+    """What both begin is paced like the calls of one, and never more are under way than allowed."""
+    await provision_table(clients, names.table)
+    table, clock = DynamoTable(clients, names.table), SystemClock()
+    limit = RateLimit("shared", requests_per_minute=1_200, concurrent=6)
+    begins: list[float] = []
+    under_way = most = 0
+
+    async def call(limiter: Limiter) -> None:
+        nonlocal under_way, most
+        permit = await limiter.admit(limiter.estimate(100))
+        begins.append(clock.monotonic())
+        under_way += 1
+        most = max(most, under_way)
+        await clock.sleep(0.02)
+        under_way -= 1
+        permit.settle(None)
+
+    def limiter(owner: str) -> Limiter:
+        return Limiter(table, limit, owner=owner, clock=clock, metrics=Metrics(), call_s=1.0, max_wait_s=30.0)
+
+    async with limiter("a") as one, limiter("b") as other:
+        await asyncio.gather(*(call(one if number % 2 else other) for number in range(30)))
+    begins.sort()
+    assert len(begins) == 30
+    assert most <= 6
+    # A call may begin a little late on a busy machine, but never early
+    assert begins[-1] - begins[0] >= 29 * spacing_ms(1_200, 1) / 1000 - 0.55
