@@ -24,12 +24,13 @@ from service.errors import (
     TargetFullError,
 )
 from service.level import Ended, Level
-from service.limiter import Limiter, Permit
+from service.limiter import Limiter
 from service.mapping.transcript import Usage
 from service.model import Batch, Json
 from service.ports import SEND_LIMIT, Clock
 from service.shares import RECENT_S, Shares
 from service.timeouts import timeout
+from service.turns import Permit
 
 MAX_WAIT_S = 30.0
 """Longest wait for a place: another worker may have one free."""

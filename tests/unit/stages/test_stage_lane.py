@@ -64,7 +64,7 @@ async def test_a_row_whose_worker_died_in_the_lane_runs_there_alone(lab):
         await first
     assert sorted(await lab.outcomes(batch)) == [1, 2, 3, 4]
     await lab.clock.advance(16)
-    assert await lab.sent_rows() == [lab.row(5, batch, lost=6)]
+    assert await lab.sent_rows() == [lab.row(5, batch, lost=6, replay=True)]
 
 
 async def test_a_second_row_that_was_lost_waits_in_its_queue(lab):
@@ -86,7 +86,7 @@ async def test_a_second_row_that_was_lost_waits_in_its_queue(lab):
         await first
     assert await lab.sent_rows() == []
     await lab.clock.advance(16)
-    assert await lab.sent_rows() == [lab.row(2, batch, lost=7)]
+    assert await lab.sent_rows() == [lab.row(2, batch, lost=7, replay=True)]
     assert list(await lab.outcomes(batch)) == [1]
 
 

@@ -298,7 +298,7 @@ async def test_a_long_back_off_sends_the_row_again(lab):
     await lab.clock.advance(90)
     assert await lab.sent_rows() == []
     await lab.clock.advance(20)
-    assert await lab.sent_rows() == [lab.row(1, batch, since_ms=1_700_000_000_000)]
+    assert await lab.sent_rows() == [lab.row(1, batch, since_ms=1_700_000_000_000, replay=True)]
     assert len(lab.agent.calls) == 1
 
 
