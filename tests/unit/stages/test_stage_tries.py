@@ -113,7 +113,7 @@ async def test_the_last_row_of_all_that_is_refused_does_not_wait_for_ever(lab, d
     )
     outcomes, took_s = await to_the_end(lab, batch)
     assert outcomes[3].error.type == "AgentCredentialsError"
-    assert took_s < 20
+    assert took_s < 300
 
 
 async def test_transient_failures_cost_attempts(lab, define):
