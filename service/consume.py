@@ -96,6 +96,11 @@ class Delivery:
         """The handler holds `size` bytes beside the message now: its source, a reply not stored yet."""
         self._consumer.weigh(self.lease, size)
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether the process stops: what would only wait is better given back."""
+        return self._consumer.is_draining
+
     def check_lease(self) -> None:
         """Raises LeaseLostError once a heartbeat was told that the message is somebody else's."""
         if self.lease.is_lost:
@@ -114,6 +119,10 @@ class Admission(Protocol):
 
     def subscribe(self, listener: Callable[[], None]) -> None:
         """Call `listener` whenever there may be more room."""
+        ...
+
+    def close(self) -> None:
+        """Let nothing begin any more that waits for a place."""
         ...
 
 
@@ -148,6 +157,7 @@ class Consumer:
         self._running = self._reserved = 0
         self._receiving = Trouble()
         self._handling = Trouble()
+        self.is_draining = False
         self.last_success: float | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -164,6 +174,9 @@ class Consumer:
             ]
             pollers = [group.create_task(self._poll(stop, group)) for _ in range(self._limits.pollers)]
             await stop.wait()
+            self.is_draining = True
+            if self._admission is not None:
+                self._admission.close()
             self._changed.set()
             give_up_at = asyncio.get_running_loop().time() + self._limits.drain_s
             await asyncio.wait(pollers)

@@ -95,6 +95,7 @@ class Gate:
         self._on_change = on_change
         self._shut_until = self._seen_at = float("-inf")
         self._last_start = clock.monotonic()
+        self._is_closed = False
         self.breaker = Breaker()
 
     @property
@@ -137,6 +138,11 @@ class Gate:
             self._shares.give_back(batch)
             self._on_change()
 
+    def close(self) -> None:
+        """Let nobody begin any more; who waits is turned away."""
+        self._is_closed = True
+        self._shares.turn_away()
+
     def note(self, call: Call, ended: Ended) -> bool:
         """A call ended, and not by an outage; returns whether the target was down until now."""
         now = self._clock.monotonic()
@@ -154,6 +160,8 @@ class Gate:
             raise TargetDownError(f"the target is down: {self.breaker.reason}", retry_after_s=wait_s)
 
     async def _take_place(self, batch: Batch) -> None:
+        if self._is_closed:
+            raise TargetFullError("this process stops", retry_after_s=1.0)
         try:
             async with timeout(self._clock, MAX_WAIT_S):
                 has_place = await self._shares.take(batch, self._clock.monotonic())
@@ -201,6 +209,11 @@ class Gates:
         gate = Gate(most, limiter, self._clock, lambda: self._listener())  # noqa: PLW0108 -- it may come later
         self._gates.append(gate)
         return gate
+
+    def close(self) -> None:
+        """The process stops: calls under way may end, and no other begins."""
+        for gate in self._gates:
+            gate.close()
 
     def room(self, most: int) -> int:
         """How many of the next rows in the queue could start or wait a little, `most` where none is known.

@@ -26,7 +26,7 @@ class _Share:
     weight: int
     seen_at: float = 0.0
     in_flight: int = 0
-    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+    waiting: deque[asyncio.Future[bool]] = field(default_factory=deque)
 
     @property
     def is_idle(self) -> bool:
@@ -59,28 +59,27 @@ class Shares:
         return free + max(0, self._max_waiting - fewest)
 
     async def take(self, batch: Batch, now: float) -> bool:
-        """Take a place, after waiting for it where need be. False: no place, and no room to wait."""
+        """Take a place, after waiting for it where need be. False: no place, and no room to wait for one."""
         share = self._share(batch, now)
         if self.in_flight < self._places() and not self.waiting:
             self._start(share)
             return True
         if len(share.waiting) >= self._max_waiting:
             return False
-        turn = asyncio.get_running_loop().create_future()
+        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         share.waiting.append(turn)
         self.waiting += 1
         self.fill()  # it may be its turn already
         try:
-            await turn
+            return await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # it had just got its place
+            if turn.done() and not turn.cancelled() and turn.result():  # it had just got its place
                 self.give_back(batch)
             elif turn in share.waiting:
                 share.waiting.remove(turn)
                 self.waiting -= 1
                 self._tidy(batch.batch_id)
             raise
-        return True
 
     def give_back(self, batch: Batch) -> None:
         """A row of the batch leaves its place."""
@@ -97,7 +96,16 @@ class Shares:
             self.waiting -= 1
             if not turn.done():  # cancelled, and not told yet
                 self._start(share)
-                turn.set_result(None)
+                turn.set_result(True)
+
+    def turn_away(self) -> None:
+        """Whoever waits gets no place."""
+        for batch_id, share in list(self._shares.items()):
+            while share.waiting:
+                self.waiting -= 1
+                if not (turn := share.waiting.popleft()).done():
+                    turn.set_result(False)
+            self._tidy(batch_id)
 
     def _start(self, share: _Share) -> None:
         share.in_flight += 1

@@ -186,6 +186,8 @@ class Splitter:
                 return
             delivery.free()
             delivery.check_lease()
+            if delivery.is_draining:
+                raise RetryableError("this process stops; the split goes on elsewhere, or later")
             await self._clock.sleep(pause_s)
             pause_s = min(ROOM_POLL_MAX_S, 2 * pause_s)
 

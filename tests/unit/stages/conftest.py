@@ -88,6 +88,7 @@ class Places:
 
     def __init__(self) -> None:
         self.freed = self.heaviest = 0
+        self.is_draining = False
 
     def place_freed(self) -> None:
         """The delivery's work has ended."""

@@ -231,6 +231,9 @@ class Room:
         """Remember it."""
         self.tell = listener
 
+    def close(self):
+        """Nobody waits here."""
+
 
 async def test_what_handlers_have_no_room_for_is_not_fetched_but_a_few_are_looked_at(lab, queue):
     """Without room ten are fetched after `probe_s`; as soon as there is some, as many as there is."""

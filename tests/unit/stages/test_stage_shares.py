@@ -119,3 +119,18 @@ async def test_fewer_places_are_reached_by_waiting():
         shares.give_back(a)
         await settle()
         assert row.done() is done
+
+
+async def test_who_is_turned_away_gets_no_place():
+    """All who wait are told at once, and nothing of them is left."""
+    shares = Shares(lambda: 1, max_waiting=5)
+    a, b = batch("a"), batch("b")
+    await queue_up(shares, a, 1)
+    rows = await queue_up(shares, a, 2) + await queue_up(shares, b, 2)
+    rows[0].cancel()
+    shares.turn_away()
+    await settle()
+    assert [row.result() for row in rows[1:]] == [False] * 3
+    assert (shares.in_flight, shares.waiting, list(shares._shares)) == (1, 0, ["a#e"])
+    shares.give_back(a)
+    assert shares._shares == {}

@@ -23,13 +23,13 @@ execution: {max_concurrency: 20, retry_policy: {max_attempts: 2, base_seconds: 1
 
 
 @asynccontextmanager
-async def working(lab, batch, rows=None, **options):
-    """A worker that has all rows of a batch, or as many as that, in its queue; at the end it drains."""
-    for number in range(1, (rows or batch.total) + 1):
+async def working(lab, batch, **options):
+    """A worker that has all rows of a batch in its queue; at the end it drains."""
+    for number in range(1, batch.total + 1):
         await lab.send(lab.rows, lab.row(number, batch).encode())
     async with lab.settler() as settler:
         worker = lab.worker(settler)
-        consumer = lab.consumer(lab.rows, worker.handle, admission=lab.gates, drain_s=1.0, **options)
+        consumer = lab.consumer(lab.rows, worker.handle, admission=lab.gates, **{"drain_s": 1.0} | options)
         async with lab.consuming(consumer):
             yield lambda: len(lab.table._rows[batch.batch_id])
 
@@ -191,3 +191,23 @@ async def test_one_target_does_not_hide_another(lab, define):
             assert lab.clock.monotonic() - began < 15
     assert lab.agent.most_running == 3
     assert consumer.held == 0
+
+
+async def test_rows_that_wait_begin_nothing_when_the_process_stops(lab, define):
+    """A drain waits for the calls under way; rows that had no place yet are sent back at once."""
+    batch = await lab.batch(
+        12, definition=define(MAPPING.replace("max_concurrency: 20", "max_concurrency: 4"))
+    )
+
+    async def answer(_):
+        await lab.clock.sleep(30)
+        return {"answer": 1}
+
+    lab.agent.script = answer
+    async with working(lab, batch, drain_s=3600.0):
+        await lab.until(lambda: lab.agent.running == 4, step_s=0.1)
+        await lab.pass_time(1.0)
+    assert len(lab.agent.calls) == 4
+    assert len(await lab.outcomes(batch)) == 4
+    await lab.clock.advance(3600)
+    assert {row.number for row in await lab.sent_rows()} == set(range(1, 13)) - {1, 2, 3, 4}
