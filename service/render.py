@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,12 +25,16 @@ LINE_EVERY_S = 5.0
 
 RATE_WINDOW_S = 10.0
 
+TROUBLE_CHARS = 90
+"""How much of what is wrong with a target fits beside the progress; `status` has all of it."""
+
 _COLOURS = {
     State.SUCCEEDED: "green",
     State.COMPLETED_WITH_ERRORS: "yellow",
     State.FAILED: "red",
     State.CANCELLED: "red",
 }
+_STYLES = {"error": "red", "trouble": "yellow"}
 
 
 class Rate:
@@ -64,15 +69,15 @@ class ProgressReport:
         self._rate = Rate()
         self._last_line = now()
 
-    def update(self, view: BatchView | None) -> None:
-        """Show the latest reading."""
+    def update(self, view: BatchView | None, trouble: str = "") -> None:
+        """Show the latest reading; of a target that is down, the `trouble` in place of the time left."""
         if view is None:
             return
         counts, total = view.counts, view.batch.total
         now = self._now()
         self._rate.add(now, counts.done)
         rate = self._rate.per_s
-        left = _left(total, counts.done, rate)
+        left = _short(trouble) or _left(total, counts.done, rate)
         if self._bar is not None and self._task is not None:
             self._bar.update(
                 self._task,
@@ -90,6 +95,8 @@ class ProgressReport:
                 f"{view.batch.state}: {counts.done:,} of {of} rows, {counts.failed:,} failed, "
                 f"{rate:,.0f} rows/s{', ' + left if left else ''}",
                 highlight=False,
+                markup=False,
+                soft_wrap=True,
             )
 
 
@@ -106,7 +113,7 @@ def progress(console: Console, *, quiet: bool = False) -> Iterator[ProgressRepor
         _RowsColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[left]}"),
+        TextColumn("{task.fields[left]}", markup=False),
         console=console,
         transient=True,
     )
@@ -150,7 +157,7 @@ def show_status(console: Console, status: Mapping[str, Any]) -> None:
     grid = Table.grid(padding=(0, 2))
     for name, value in status.items():
         if value is not None and (name, value) != ("reused", 0):
-            style = _COLOURS.get(State(value), "") if name == "state" else ""
+            style = _COLOURS.get(State(value), "") if name == "state" else _STYLES.get(name, "")
             grid.add_row(
                 Text(name, style="dim"), Text(f"{value:,}" if isinstance(value, int) else str(value), style)
             )
@@ -205,6 +212,10 @@ def show_settings(console: Console, lines: Sequence[SettingLine]) -> None:
             text.append(f"  ({line.origin}; default {line.default or 'empty'})", style="yellow")
         console.print(text, soft_wrap=True)
         console.print(Text(f"    {line.description}", style="dim"), soft_wrap=True)
+
+
+def _short(trouble: str) -> str:
+    return textwrap.shorten(f"target down: {trouble}", TROUBLE_CHARS, placeholder=" …") if trouble else ""
 
 
 def _left(total: int | None, done: int, rate: float) -> str:

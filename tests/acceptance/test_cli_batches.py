@@ -11,9 +11,9 @@ from service.app import ROLES
 from tests.acceptance.support import Deployment, HttpAgent, Running, serve_agent, table, unique_names
 
 STATUS_KEYS = [
-    "batch_id", "tool_name", "execution_id", "state", "round", "total", "succeeded", "failed", "in_progress",
-    "rate_per_s", "eta_s", "started_at", "finished_at", "source", "output", "failures", "manifest", "error",
-    "deadline_at", "priority", "weight",
+    "batch_id", "tool_name", "execution_id", "state", "round", "total", "succeeded", "failed", "reused",
+    "in_progress", "rate_per_s", "eta_s", "started_at", "finished_at", "source", "output", "failures",
+    "manifest", "error", "trouble", "deadline_at", "priority", "weight",
 ]  # fmt: skip
 
 ROWS = "name,n\nann,1\nbad bob,2\ncid,3\nbad dan,4\nbad eve\n"

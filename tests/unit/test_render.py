@@ -67,6 +67,29 @@ def test_off_a_terminal_progress_is_a_line_every_five_seconds(console):
     ]
 
 
+def test_progress_says_why_nothing_moves(console):
+    """In place of the time left, in short, and as text: an agent's words are no markup."""
+    report = ProgressReport(console, None, now=times(0, 10))
+    report.update(
+        BatchView(BATCH, Counts(500, 0)), "AgentOutageError: [bold] refused (since 2026-11-23T07:00)"
+    )
+    assert text_of(console) == (
+        "RUNNING: 500 of 5,000 rows, 0 failed, 0 rows/s, "
+        "target down: AgentOutageError: [bold] refused (since 2026-11-23T07:00)\n"
+    )
+
+
+def test_what_is_wrong_with_a_target_is_cut_on_a_bar():
+    """It stands beside the bar, whose line does not wrap."""
+    terminal = Console(file=io.StringIO(), width=160, force_terminal=True, color_system=None)
+    with progress(terminal) as report:
+        report.update(BatchView(BATCH, Counts(2_495, 5)), "AgentOutageError: [bold] " + "very " * 50 + "long")
+    shown = terminal.file.getvalue()
+    assert "target down: AgentOutageError: [bold] very very" in shown
+    assert "very …" in shown
+    assert "long" not in shown
+
+
 def test_before_the_seal_progress_says_what_is_known(console):
     """The total is not known yet: at least as many rows as were sent."""
     report = ProgressReport(console, None, now=times(0, 10))
@@ -115,6 +138,15 @@ def test_status_leaves_out_what_is_not_known(console):
     assert [line.split() for line in text_of(console).splitlines()] == [
         ["state", "RUNNING"],
         ["total", "1,200"],
+    ]
+
+
+def test_status_says_why_a_target_is_down(console):
+    """Whole, and as it is: what an agent says is no markup."""
+    show_status(console, {"state": "RUNNING", "error": None, "trouble": "AgentOutageError: [red] refused"})
+    assert [line.split(None, 1) for line in text_of(console).splitlines()] == [
+        ["state", "RUNNING".ljust(len("AgentOutageError: [red] refused"))],
+        ["trouble", "AgentOutageError: [red] refused"],
     ]
 
 
