@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,9 +23,6 @@ LINE_EVERY_S = 5.0
 """Off a terminal, progress is a line this often."""
 
 RATE_WINDOW_S = 10.0
-
-TROUBLE_CHARS = 90
-"""How much of what is wrong with a target fits beside the progress; `status` has all of it."""
 
 _COLOURS = {
     State.SUCCEEDED: "green",
@@ -68,16 +64,21 @@ class ProgressReport:
         self._task = bar.add_task("starting", total=None, failed=0, rate="", left="") if bar else None
         self._rate = Rate()
         self._last_line = now()
+        self._trouble = ""
 
     def update(self, view: BatchView | None, trouble: str = "") -> None:
-        """Show the latest reading; of a target that is down, the `trouble` in place of the time left."""
+        """Show the latest reading. `trouble` is why the target is down: said once, and when it is over."""
         if view is None:
             return
+        if trouble != self._trouble and not view.batch.state.is_final:
+            self._trouble = trouble
+            text = f"target down: {trouble}" if trouble else "target back"
+            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
         counts, total = view.counts, view.batch.total
         now = self._now()
         self._rate.add(now, counts.done)
         rate = self._rate.per_s
-        left = _short(trouble) or _left(total, counts.done, rate)
+        left = "target down" if trouble else _left(total, counts.done, rate)
         if self._bar is not None and self._task is not None:
             self._bar.update(
                 self._task,
@@ -95,8 +96,6 @@ class ProgressReport:
                 f"{view.batch.state}: {counts.done:,} of {of} rows, {counts.failed:,} failed, "
                 f"{rate:,.0f} rows/s{', ' + left if left else ''}",
                 highlight=False,
-                markup=False,
-                soft_wrap=True,
             )
 
 
@@ -113,7 +112,7 @@ def progress(console: Console, *, quiet: bool = False) -> Iterator[ProgressRepor
         _RowsColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[left]}", markup=False),
+        TextColumn("{task.fields[left]}"),
         console=console,
         transient=True,
     )
@@ -212,10 +211,6 @@ def show_settings(console: Console, lines: Sequence[SettingLine]) -> None:
             text.append(f"  ({line.origin}; default {line.default or 'empty'})", style="yellow")
         console.print(text, soft_wrap=True)
         console.print(Text(f"    {line.description}", style="dim"), soft_wrap=True)
-
-
-def _short(trouble: str) -> str:
-    return textwrap.shorten(f"target down: {trouble}", TROUBLE_CHARS, placeholder=" …") if trouble else ""
 
 
 def _left(total: int | None, done: int, rate: float) -> str:
