@@ -14,9 +14,14 @@ LONGEST_PAUSE_S = 60.0
 
 
 class Breaker:
-    """The breaker of one target in one process. `reason` is the outage that opened it, "" while closed."""
+    """The breaker of one target in one process. `reason` is the outage that opened it, "" while closed.
 
-    __slots__ = ("_failures", "_pause_s", "_probing", "_until", "answered_at", "reason")
+    `met_by_several`: the outages since the last answer met more than one row.
+    """
+
+    __slots__ = (
+        "_failures", "_first_row", "_pause_s", "_probing", "_until", "answered_at", "met_by_several", "reason"
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._failures = 0
@@ -25,6 +30,8 @@ class Breaker:
         self._probing = False
         self.reason = ""
         self.answered_at = float("-inf")
+        self._first_row = ""
+        self.met_by_several = False
 
     @property
     def is_open(self) -> bool:
@@ -47,13 +54,16 @@ class Breaker:
         """The target served somebody, well or badly; returns whether that closed the breaker."""
         was_open = self.is_open
         self._failures, self._pause_s, self.reason = 0, FIRST_PAUSE_S, ""
-        self._probing = False
+        self._probing, self.met_by_several = False, False
         self.answered_at = now
         return was_open
 
-    def refused(self, reason: str, now: float, *, is_probe: bool) -> bool:
-        """The target serves nobody; returns whether a pause begins now."""
+    def refused(self, reason: str, now: float, *, row: str, is_probe: bool) -> bool:
+        """The target serves nobody, as `row` found; returns whether a pause begins now."""
         self._failures += 1
+        if self._failures == 1:
+            self._first_row = row
+        self.met_by_several = self.met_by_several or row != self._first_row
         if is_probe:
             self._pause_s = min(LONGEST_PAUSE_S, self._pause_s * 2)
             self._probing = False

@@ -48,6 +48,7 @@ class Call:
     """A call that was let through. How it ended is told with `answered` or `failed`, or not at all."""
 
     gate: Gate
+    row: str
     permit: Permit | None
     is_probe: bool
     started: float
@@ -117,13 +118,9 @@ class Gate:
             return int(self.breaker.wait_s(now) == 0)
         return self._shares.room(now)
 
-    def answered_since(self, at: float) -> bool:
-        """Whether the target served anybody after `at`, monotonic."""
-        return self.breaker.answered_at > at
-
     @asynccontextmanager
-    async def admit(self, batch: Batch, body: Json) -> AsyncIterator[Call]:
-        """A call of a row with input `body`, which may begin. Waits for its turn, a little.
+    async def admit(self, batch: Batch, row: str, body: Json) -> AsyncIterator[Call]:
+        """A call of the row called `row`, with input `body`, which may begin. Waits for its turn, a little.
 
         Raises TargetFullError or TargetDownError, with a time to come again, where that is not soon.
         """
@@ -131,7 +128,7 @@ class Gate:
         self._check_breaker()
         await self._take_place(batch)
         try:
-            call = await self._let_through(body)
+            call = await self._let_through(row, body)
             try:
                 yield call
             finally:
@@ -148,7 +145,8 @@ class Gate:
 
     def refused(self, call: Call, reason: str) -> bool:
         """A call ended by an outage; returns whether the target is left alone from now on, for a while."""
-        return self.breaker.refused(reason, self._clock.monotonic(), is_probe=call.is_probe)
+        now = self._clock.monotonic()
+        return self.breaker.refused(reason, now, row=call.row, is_probe=call.is_probe)
 
     def _check_breaker(self) -> None:
         wait_s = self.breaker.wait_s(self._clock.monotonic())
@@ -168,7 +166,7 @@ class Gate:
         wait_s = min(LONGEST_FULL_S, max(FULL_S, since_s))
         raise TargetFullError("every place of the target is taken", retry_after_s=wait_s)
 
-    async def _let_through(self, body: Json) -> Call:
+    async def _let_through(self, row: str, body: Json) -> Call:
         """The call of a row that has a place."""
         permit = None
         if self._limiter is not None:
@@ -183,7 +181,7 @@ class Gate:
             if permit is not None:
                 permit.settle(None)
             raise
-        return Call(self, permit, self.breaker.begin(), self._clock.monotonic())
+        return Call(self, row, permit, self.breaker.begin(), self._clock.monotonic())
 
 
 class Gates:

@@ -2,8 +2,8 @@
 
 What a failure costs the row depends on its class. A transient one is an attempt. A throttle is none: it says
 that the fleet asks too fast, and nothing of the row. Neither is an outage, unless the target serves others
-meanwhile; so a target that is down, or a storm of throttles, uses up no rows. Whatever it was, no attempt
-begins after `retry_policy.budget_seconds` or a deadline.
+meanwhile, or refuses the credentials of this row alone; so a target that is down, or a storm of throttles,
+uses up no rows. Whatever it was, no attempt begins after `retry_policy.budget_seconds` or a deadline.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import structlog
 from service.consume import Delivery
 from service.deadlines import Deadline, deadline_of
 from service.errors import (
+    AgentCredentialsError,
     AgentOutageError,
     AgentRetryableError,
     AgentThrottledError,
@@ -63,6 +64,11 @@ class Task:
     target: Target
     body: Json
     throttles: int = field(default=0, init=False)
+
+    @property
+    def id(self) -> str:
+        """The same for every attempt, so that an agent can tell a repetition."""
+        return f"{self.message.batch_id}/{self.message.round}/{self.message.number}"
 
     @property
     def size(self) -> int:
@@ -150,7 +156,7 @@ class Tries:
         """Let through by the gate, one call. Raises TurnedAwayError."""
         delivery.free()  # from here on the gate counts it
         target = task.target
-        async with target.gate.admit(task.run.batch, task.body) as call:
+        async with target.gate.admit(task.run.batch, task.id, task.body) as call:
             delivery.check_lease()  # before the agent is paid for a row that is somebody else's by now
             task.begin(self._clock.now_ms())
             if self._left_s(task) <= 0:
@@ -172,8 +178,8 @@ class Tries:
             self._metrics.count(f"agent_failures_{error.kind}")
             self._metrics.count(f"agent_failures_{error.failure_class}")
             attempt = self.attempt(task, call.started)
-            excused = self._is_excused(task, call, error)
             is_news = call.failed(error)
+            excused = self._is_excused(task, call, error)
             if isinstance(error, AgentRetryableError):
                 return _Failure(attempt, error, reply, excused), is_news
             return attempt.failed(error, reply), is_news
@@ -187,8 +193,7 @@ class Tries:
         row, target = task.message, task.target
         left_s = self._left_s(task)
         timeout_s = min(target.mapping.execution.timeout_s, left_s)
-        id_ = f"{row.batch_id}/{row.round}/{row.number}"
-        invocation = Invocation(id_, task.body, row.attempt, timeout_s)
+        invocation = Invocation(task.id, task.body, row.attempt, timeout_s)
         started = self._clock.monotonic()
         try:
             async with timeout(self._clock, min(timeout_s + self._limits.grace_s, left_s)):
@@ -199,7 +204,11 @@ class Tries:
             self._metrics.observe("agent_latency_ms", self._since(started))
 
     def _is_excused(self, task: Task, call: Call, error: Exception) -> bool:
-        """Whether the failure is the target's alone; an outage is not where others were served since."""
+        """Whether the failure is the target's alone.
+
+        An outage is not where others were served since. A refusal of the credentials (HTTP 403, say) may be
+        about the row, if no other row has met one.
+        """
         if isinstance(error, AgentThrottledError):
             return True
         if not isinstance(error, AgentOutageError):
@@ -207,7 +216,9 @@ class Tries:
         since, excused_ms = call.started, task.message.excused_ms
         if excused_ms is not None:
             since = self._clock.monotonic() - (self._clock.now_ms() - excused_ms) / 1000
-        return not task.target.gate.answered_since(since)
+        breaker = task.target.gate.breaker
+        is_the_rows = isinstance(error, AgentCredentialsError) and not breaker.met_by_several
+        return breaker.answered_at <= since and not is_the_rows
 
     def _after(self, task: Task, failure: _Failure) -> Outcome | Later | float:
         """What follows a failed attempt; a number is the seconds until the next one here."""

@@ -8,7 +8,7 @@ def opened(at=0.0):
     breaker = Breaker()
     for _ in range(THRESHOLD):
         breaker.begin()
-        breaker.refused("refused", at, is_probe=False)
+        breaker.refused("refused", at, row="a", is_probe=False)
     return breaker
 
 
@@ -16,7 +16,7 @@ def test_it_takes_outages_in_a_row_to_open_it():
     """An answer in between, good or bad, begins the count anew."""
     breaker = Breaker()
     for number in range(3 * THRESHOLD):
-        assert not breaker.refused("refused", number, is_probe=False)
+        assert not breaker.refused("refused", number, row="a", is_probe=False)
         if number % (THRESHOLD - 1) == 0:
             breaker.answered(number)
     assert not breaker.is_open
@@ -40,7 +40,7 @@ def test_a_probe_that_fails_doubles_the_pause():
     for _ in range(9):
         now += breaker.wait_s(now)
         assert breaker.begin()
-        assert breaker.refused("still", now, is_probe=True)
+        assert breaker.refused("still", now, row="a", is_probe=True)
         pauses.append(breaker.wait_s(now))
     assert pauses[:4] == [2 * FIRST_PAUSE_S, 4 * FIRST_PAUSE_S, 8 * FIRST_PAUSE_S, 16 * FIRST_PAUSE_S]
     assert pauses[-1] == LONGEST_PAUSE_S
@@ -58,7 +58,7 @@ def test_a_probe_that_succeeds_closes_it():
 def test_calls_that_were_under_way_do_not_lengthen_the_pause():
     """Their outages are the one that is known already."""
     breaker = opened(at=5.0)
-    assert not breaker.refused("late", 5.9, is_probe=False)
+    assert not breaker.refused("late", 5.9, row="a", is_probe=False)
     assert breaker.wait_s(6.0) == 0
 
 
@@ -69,3 +69,14 @@ def test_a_probe_that_tells_nothing_lets_another_try():
     breaker.abandon()
     assert breaker.wait_s(FIRST_PAUSE_S) == 0
     assert breaker.begin()
+
+
+def test_it_knows_whether_more_than_one_row_met_the_outage():
+    """Since the last answer; one row that fails again and again may be at fault itself."""
+    breaker = Breaker()
+    for row, several in (("a", False), ("a", False), ("b", True), ("a", True)):
+        breaker.refused("401", 1.0, row=row, is_probe=False)
+        assert breaker.met_by_several is several
+    breaker.answered(2.0)
+    breaker.refused("401", 3.0, row="c", is_probe=False)
+    assert not breaker.met_by_several

@@ -105,6 +105,17 @@ async def test_a_row_that_alone_is_refused_uses_up_its_attempts(lab, define):
     assert len(lab.agent.calls) <= 29 + 4
 
 
+async def test_the_last_row_of_all_that_is_refused_does_not_wait_for_ever(lab, define):
+    """A 403 for a row when no other is left: nobody is served meanwhile, and yet it fails soon."""
+    batch = await lab.batch(3, definition=define(MAPPING))
+    lab.agent.script = lambda call: (
+        AgentCredentialsError("HTTP 403") if call.id.endswith("/3") else {"answer": 1}
+    )
+    outcomes, took_s = await to_the_end(lab, batch)
+    assert outcomes[3].error.type == "AgentCredentialsError"
+    assert took_s < 300
+
+
 async def test_transient_failures_cost_attempts(lab, define):
     """A 503 is an attempt, whatever others get."""
     batch = await lab.batch(1, definition=define(MAPPING))
