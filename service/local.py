@@ -130,14 +130,14 @@ async def _alongside(work: Coroutine[None, None, None], stop: asyncio.Event) -> 
 
 
 async def run_file(
-    local: Local, request: Request, bucket: str, on_progress: Callable[[BatchView | None], None]
+    local: Local, request: Request, bucket: str, on_progress: Callable[[BatchView | None, str], None]
 ) -> BatchView:
     """Submit and follow one file; the batch as it ended. Raises UsageError."""
     backend = local.backend
     id_ = await start(backend, request, bucket)
     final: BatchView | None = None
-    async for final in follow(backend.table, backend.clock, id_):
-        on_progress(final)
+    async for final, trouble in follow(backend.table, backend.clock, id_):
+        on_progress(final, trouble)
     assert final is not None
     return final
 

@@ -30,6 +30,7 @@ _COLOURS = {
     State.FAILED: "red",
     State.CANCELLED: "red",
 }
+_STYLES = {"error": "red", "trouble": "yellow"}
 
 
 class Rate:
@@ -63,16 +64,21 @@ class ProgressReport:
         self._task = bar.add_task("starting", total=None, failed=0, rate="", left="") if bar else None
         self._rate = Rate()
         self._last_line = now()
+        self._trouble = ""
 
-    def update(self, view: BatchView | None) -> None:
-        """Show the latest reading."""
+    def update(self, view: BatchView | None, trouble: str = "") -> None:
+        """Show the latest reading. `trouble` is why the target is down: said once, and when it is over."""
         if view is None:
             return
+        if trouble != self._trouble and not view.batch.state.is_final:
+            self._trouble = trouble
+            text = f"target down: {trouble}" if trouble else "target back"
+            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
         counts, total = view.counts, view.batch.total
         now = self._now()
         self._rate.add(now, counts.done)
         rate = self._rate.per_s
-        left = _left(total, counts.done, rate)
+        left = "target down" if trouble else _left(total, counts.done, rate)
         if self._bar is not None and self._task is not None:
             self._bar.update(
                 self._task,
@@ -150,7 +156,7 @@ def show_status(console: Console, status: Mapping[str, Any]) -> None:
     grid = Table.grid(padding=(0, 2))
     for name, value in status.items():
         if value is not None and (name, value) != ("reused", 0):
-            style = _COLOURS.get(State(value), "") if name == "state" else ""
+            style = _COLOURS.get(State(value), "") if name == "state" else _STYLES.get(name, "")
             grid.add_row(
                 Text(name, style="dim"), Text(f"{value:,}" if isinstance(value, int) else str(value), style)
             )

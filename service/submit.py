@@ -16,6 +16,7 @@ from service.messages import Job, parse_url
 from service.model import BatchView, Source, batch_id, is_name
 from service.outbox import send_all
 from service.ports import Clock, Objects, Outgoing, Queue, Table
+from service.troubles import Troubles
 
 CHUNK_BYTES = 2**20
 POLL_MIN_S, POLL_MAX_S = 0.1, 2.0
@@ -61,12 +62,13 @@ async def submit(
     return id_
 
 
-async def follow(table: Table, clock: Clock, id_: str) -> AsyncIterator[BatchView | None]:
-    """The batch as it moves, until it ends; None while it is not opened yet."""
+async def follow(table: Table, clock: Clock, id_: str) -> AsyncIterator[tuple[BatchView | None, str]]:
+    """The batch as it moves, until it ends, None before it is opened; and why its target is down, if so."""
+    troubles = Troubles(table, clock)
     started = clock.monotonic()
     while True:
         view = await table.read(id_)
-        yield view
+        yield view, await troubles.of(view.batch) if view is not None else ""
         if view is not None and view.batch.state.is_final:
             return
         waited = clock.monotonic() - started

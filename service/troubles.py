@@ -12,7 +12,7 @@ import structlog
 
 from service import jsontext
 from service.errors import AccessError, RetryableError
-from service.model import iso_time
+from service.model import Batch, iso_time
 from service.ports import Clock, Table
 
 log = structlog.get_logger(__name__)
@@ -58,6 +58,10 @@ class Troubles:
         if not said.reason or self._clock.now_ms() - said.said_ms > BELIEVED_S * 1000:
             return ""
         return f"{said.reason} (since {iso_time(said.since_ms)})"
+
+    async def of(self, batch: Batch) -> str:
+        """Why the target of a batch is down, and since when; "" where nobody says so, or it has ended."""
+        return "" if batch.state.is_final else await self.read(batch.mapping_digest)
 
     async def _write(self, digest: str, reason: str) -> None:
         now_ms = self._clock.now_ms()

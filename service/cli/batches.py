@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -28,6 +28,7 @@ from service.model import BatchView, Outcome
 from service.settings import Settings
 from service.status import failed_row, failures, require, status_json
 from service.submit import Request, follow, readable
+from service.troubles import Troubles
 
 T = TypeVar("T")
 
@@ -79,10 +80,10 @@ def status(
     endpoint_url: EndpointOption = None,
     region: RegionOption = None,
 ) -> None:
-    """How far a batch is."""
+    """How far a batch is, and what keeps it."""
 
     async def work(backend: Backend) -> None:
-        answer = status_json(await require(backend.table, batch), backend.clock)
+        answer = await _status(backend, await require(backend.table, batch))
         if as_json:
             print_json(answer)
         else:
@@ -120,7 +121,7 @@ def list_(
         batches = await backend.table.recent(limit)
         if as_json:
             views = await asyncio.gather(*(backend.table.read(found.batch_id) for found in batches))
-            print_json([status_json(view, backend.clock) for view in views if view])
+            print_json(await asyncio.gather(*(_status(backend, view) for view in views if view)))
         else:
             render.show_batches(out, batches)
 
@@ -164,6 +165,12 @@ def errors(
     _on_backend(settings_of(endpoint_url=endpoint_url, region=region), work)
 
 
+async def _status(backend: Backend, view: BatchView) -> dict[str, Any]:
+    """What `status --json` says."""
+    trouble = await Troubles(backend.table, backend.clock).of(view.batch)
+    return status_json(view, backend.clock, trouble)
+
+
 def _show_row(outcome: Outcome, *, as_json: bool) -> None:
     """The error for people; the kept reply as it is, to be given to `rowfleet try NAME -`."""
     error = outcome.error
@@ -201,8 +208,8 @@ async def _follow(backend: Backend, id_: str, *, as_json: bool) -> int:
     """Show a batch until it ends; its exit code."""
     view: BatchView | None = None
     with render.progress(err, quiet=as_json) as report:
-        async for view in follow(backend.table, backend.clock, id_):
-            report.update(view)
+        async for view, trouble in follow(backend.table, backend.clock, id_):
+            report.update(view, trouble)
     assert view is not None
     answer = status_json(view, backend.clock)
     if view.batch.error:

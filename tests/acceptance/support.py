@@ -104,8 +104,8 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serve_agent(host: str = "127.0.0.1") -> Iterator[HttpAgent]:
-    """An agent on a free port of `host`."""
+def serve_agent(host: str = "127.0.0.1", port: int = 0) -> Iterator[HttpAgent]:
+    """An agent on a port of `host`; 0: a free one."""
     made = HttpAgent()
 
     class Handler(BaseHTTPRequestHandler):
@@ -124,7 +124,7 @@ def serve_agent(host: str = "127.0.0.1") -> Iterator[HttpAgent]:
         def log_message(self, *_: object) -> None:
             """The record is enough."""
 
-    server = _Server((host, 0), Handler)
+    server = _Server((host, port), Handler)
     made.url = f"http://{host}:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

@@ -67,6 +67,42 @@ def test_off_a_terminal_progress_is_a_line_every_five_seconds(console):
     ]
 
 
+DOWN = "AgentOutageError: [bold] refused (since 2026-11-23T07:00:00.000Z)"
+
+
+def test_progress_says_why_nothing_moves(console):
+    """Why, once, whole and as text; that it is so, in place of the time left; and when it is over."""
+    report = ProgressReport(console, None, now=times(0, 1, 10, 20, 21))
+    for trouble in (DOWN, DOWN, DOWN, ""):
+        report.update(BatchView(BATCH, Counts(500, 0)), trouble)
+    assert text_of(console).splitlines() == [
+        f"target down: {DOWN}",
+        "RUNNING: 500 of 5,000 rows, 0 failed, 0 rows/s, target down",
+        "RUNNING: 500 of 5,000 rows, 0 failed, 0 rows/s, target down",
+        "target back",
+    ]
+
+
+def test_a_batch_that_ends_does_not_bring_its_target_back(console):
+    """It may have ended because of its deadline; nobody knows."""
+    report = ProgressReport(console, None, now=times(0, 1, 2))
+    report.update(BatchView(BATCH, Counts(500, 0)), DOWN)
+    report.update(BatchView(replace(BATCH, state=State.COMPLETED_WITH_ERRORS), Counts(500, 4_500)))
+    assert text_of(console) == f"target down: {DOWN}\n"
+
+
+def test_a_bar_says_why_it_stands_still():
+    """The reason stands above, once, however narrow the terminal is."""
+    terminal = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    with progress(terminal) as report:
+        for _ in range(2):
+            report.update(BatchView(BATCH, Counts(2_495, 5)), DOWN)
+    shown = terminal.file.getvalue()
+    assert shown.count(f"target down: {DOWN}\n") == 1
+    assert "2,500/5,000 rows, 5 failed" in shown
+    assert "0:00:00 target down" in shown
+
+
 def test_before_the_seal_progress_says_what_is_known(console):
     """The total is not known yet: at least as many rows as were sent."""
     report = ProgressReport(console, None, now=times(0, 10))
@@ -115,6 +151,15 @@ def test_status_leaves_out_what_is_not_known(console):
     assert [line.split() for line in text_of(console).splitlines()] == [
         ["state", "RUNNING"],
         ["total", "1,200"],
+    ]
+
+
+def test_status_says_why_a_target_is_down(console):
+    """Whole, and as it is: what an agent says is no markup."""
+    show_status(console, {"state": "RUNNING", "error": None, "trouble": "AgentOutageError: [red] refused"})
+    assert [line.split(None, 1) for line in text_of(console).splitlines()] == [
+        ["state", "RUNNING".ljust(len("AgentOutageError: [red] refused"))],
+        ["trouble", "AgentOutageError: [red] refused"],
     ]
 
 

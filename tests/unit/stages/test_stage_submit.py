@@ -10,6 +10,7 @@ from service.memory import MemoryObjects
 from service.messages import decode_ingest
 from service.model import State
 from service.submit import Request, fetch, follow, readable, submit
+from service.troubles import Troubles
 
 
 @pytest.fixture
@@ -143,7 +144,8 @@ def test_a_folder_is_not_readable(tmp_path):
 
 
 async def test_following_ends_with_the_batch(lab):
-    """None until the batch is opened, then what it is each time it is read, to its end."""
+    """None until the batch is opened, then what it is each time it is read, to its end; and what keeps it."""
+    troubles = Troubles(lab.table, lab.clock)
     seen = []
     following = follow(lab.table, lab.clock, "demo#e1")
 
@@ -157,12 +159,16 @@ async def test_following_ends_with_the_batch(lab):
     await next_view()
     batch = await lab.batch(3)
     await next_view()
+    await troubles.tell(batch.mapping_digest, "refused")
+    await next_view()
     await lab.table.move(batch.batch_id, expected=State.RUNNING, round=1, to=State.SUCCEEDED, now="now")
     await next_view()
     await next_view()
-    assert seen[0] is None
-    assert [view.batch.state for view in seen[1:3]] == [State.RUNNING, State.SUCCEEDED]
-    assert seen[3] == "end"
+    assert seen[0] == (None, "")
+    assert [view.batch.state for view, _ in seen[1:4]] == [State.RUNNING, State.RUNNING, State.SUCCEEDED]
+    assert seen[1][1] == seen[3][1] == ""
+    assert seen[2][1].startswith("refused (since ")
+    assert seen[4] == "end"
 
 
 async def test_an_object_is_fetched_whole(lab, tmp_path):

@@ -1,0 +1,74 @@
+"""A target that serves nobody, or too few: rows wait for it, and the status says why."""
+
+import itertools
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.acceptance.support import Cli, Deployment, HttpAgent, people, serve_agent, table, until, upper
+
+ROWS = 40
+
+
+@pytest.fixture
+def nobody() -> Iterator[int]:
+    """A port that nobody else gets and where nobody listens: connections are refused."""
+    with socket.socket() as bound:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+def test_an_agent_that_is_not_there_yet(deployment: Deployment, nobody: int) -> None:
+    """The status says that it refuses connections, and no row fails; when it comes, all succeed at once."""
+    service = deployment.start("serve", AGENT_URL=f"http://127.0.0.1:{nobody}/")
+    service.started()
+    deployment.write("in.csv", people(ROWS))
+    batch = deployment("submit", "in.csv", "--mapping", "up", "--execution-id", "e1").stdout.strip()
+
+    def troubled() -> dict[str, Any] | None:
+        status = deployment.status(batch)
+        return status if status and status["trouble"] else None
+
+    status = until(troubled, "trouble in the status")
+    assert status["trouble"].startswith("AgentOutageError: POST ${AGENT_URL}: no connection")
+    assert "refused" in status["trouble"]
+    assert (status["succeeded"], status["failed"]) == (0, 0)
+    assert "no connection" in deployment("status", batch).stdout
+    [listed] = deployment("list", "--json").json
+    assert listed["trouble"] == status["trouble"]
+
+    with serve_agent(port=nobody) as agent:
+        status = deployment.ended(batch)
+    assert (status["state"], status["succeeded"], status["trouble"]) == ("SUCCEEDED", ROWS, None)
+    assert {attempts(deployment, batch, row) for row in range(1, ROWS + 1)} == {1}
+    assert sorted(agent.names()) == sorted(f"person {row}" for row in range(1, ROWS + 1))
+    assert service.stop().code == 0
+
+
+def attempts(deployment: Deployment, batch: str, row: int) -> int:
+    """How many attempts a row of a batch with one partition took."""
+    return int(deployment.item(batch, f"row_{row:010d}")["attempts"]["N"])
+
+
+def test_a_storm_of_429_uses_up_no_rows(cli: Cli, agent: HttpAgent) -> None:
+    """Half of all calls are refused for a while: with one attempt a row, all succeed all the same."""
+    cli.mapping(more="execution: {retry_policy: {max_attempts: 1, base_seconds: 0.05, cap_seconds: 0.2}}\n")
+    cli.write("in.csv", people(100))
+    calls = itertools.count()
+
+    def stormy(body: dict[str, Any]) -> tuple[int, Any]:
+        call = next(calls)
+        return (429, {"error": "slow down"}) if call < 120 and call % 2 else upper(body)
+
+    agent.answer = stormy
+    done = cli("run", "in.csv", "--mapping", "up", "--json")
+
+    assert done.code == 0, done.stderr
+    assert (done.json["succeeded"], done.json["failed"]) == (100, 0)
+    assert len(agent.calls) == 160
+    assert [row["output_category"] for row in table(cli.folder / "in.output.csv")] == [
+        f"PERSON {row}" for row in range(1, 101)
+    ]
