@@ -144,9 +144,16 @@ class Gate:
         self._shares.turn_away()
 
     def note(self, call: Call, ended: Ended) -> bool:
-        """A call ended, and not by an outage; returns whether the target was down until now."""
+        """A call ended, and not by an outage; returns whether the target was down until now.
+
+        One that timed out says nothing of that: it may be the target's last row, or its first.
+        """
         now = self._clock.monotonic()
         self._level.note(ended, started=call.started, now=now, in_flight=self._shares.in_flight)
+        if ended is Ended.TIMED_OUT:
+            if call.is_probe:
+                self.breaker.abandon()
+            return False
         return self.breaker.answered(now)
 
     def refused(self, call: Call, reason: str) -> bool:

@@ -56,14 +56,17 @@ class TryLimits:
 
 @dataclass(slots=True)
 class Task:
-    """A row to be invoked: its message, the row with its cells (`claims`), where it goes, and the input."""
+    """A row to be invoked: its message, the row with its cells (`claims`), where it goes, and the input.
+
+    `excused` counts the attempts here that cost the row nothing.
+    """
 
     message: RowMessage
     whole: RowMessage
     run: Run
     target: Target
     body: Json
-    throttles: int = field(default=0, init=False)
+    excused: int = field(default=0, init=False)
 
     @property
     def id(self) -> str:
@@ -226,7 +229,7 @@ class Tries:
         self._metrics.count("agent_retries")
         policy = task.target.mapping.execution.retry
         if failure.excused:
-            task.throttles += 1
+            task.excused += 1
             excused_ms = now_ms if isinstance(error, AgentOutageError) else message.excused_ms
             task.message = replace(message, excused_ms=excused_ms)
         elif message.attempt < policy.max_attempts:
@@ -249,7 +252,9 @@ class Tries:
         if error.retry_after_s is not None:
             wait_s = min(error.retry_after_s, MAX_DELAY_S) + self._rng.uniform(0, policy.base_s)
         else:
-            wait_s = self._rng.uniform(*policy.bounds_s(task.message.attempt + task.throttles))
+            # attempts that cost nothing are not counted, so that the time since the first has to tell
+            waited_s = (self._clock.now_ms() - (task.message.since_ms or 0)) / 1000 if task.excused else 0.0
+            wait_s = self._rng.uniform(*policy.bounds_s(task.message.attempt + task.excused, waited_s))
         is_short = wait_s <= self._limits.inline_wait_s
         return wait_s if is_short else min(MAX_DELAY_S, math.ceil(wait_s))
 

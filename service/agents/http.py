@@ -174,7 +174,7 @@ class HttpAgent:
         """Every error of the layers below, in our words; theirs may repeat the address."""
         shown = self._request.shown
         if isinstance(error, aiohttp.ConnectionTimeoutError):
-            return AgentUnavailableError(f"{shown}: no connection within {CONNECT_TIMEOUT_S:g} s")
+            return AgentOutageError(f"{shown}: no connection within {CONNECT_TIMEOUT_S:g} s")
         if isinstance(error, TimeoutError):
             return AgentTimeoutError(f"{shown}: no answer within {invocation.timeout_s:g} s")
         kind = AgentOutageError if isinstance(error, _NOBODY_THERE) else AgentUnavailableError

@@ -53,9 +53,12 @@ class RetryPolicy:
     jitter: str = "equal"
     budget_s: float = 86_400.0
 
-    def bounds_s(self, attempt: int) -> tuple[float, float]:
-        """The least and the greatest wait before `attempt`, which doubles from `base_s` up to `cap_s`."""
-        longest = min(self.cap_s, self.base_s * 2.0 ** min(attempt - 2, 30))
+    def bounds_s(self, attempt: int, waited_s: float = 0.0) -> tuple[float, float]:
+        """The least and the greatest wait before `attempt`, which doubles from `base_s` up to `cap_s`.
+
+        A row that has been kept waiting for `waited_s` waits for about half as long again, if that is more.
+        """
+        longest = min(self.cap_s, max(self.base_s * 2.0 ** min(attempt - 2, 30), waited_s / 2))
         return longest * _LEAST_SHARE[self.jitter], longest
 
 
