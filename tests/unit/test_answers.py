@@ -121,7 +121,10 @@ VALUES = st.recursive(
 def normal(value):
     """An attribute value with its numbers as DynamoDB returns them: without trailing zeros."""
     if isinstance(value, dict):
-        return {k: str(Decimal(v).normalize(EXACT)) if k == "N" else normal(v) for k, v in value.items()}
+        return {
+            k: str(Decimal(v).normalize(EXACT)) if k == "N" and isinstance(v, str) else normal(v)
+            for k, v in value.items()
+        }
     return [normal(item) for item in value] if isinstance(value, list) else value
 
 
