@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import structlog
 
 from service.batch_lease import BatchLease
-from service.consume import Delivery
+from service.delivery import Delivery
 from service.errors import AccessError, BatchRejectedError, PoisonMessageError
 from service.messages import AggregateMessage
 from service.model import Batch, BatchView, Outcome, State, iso_time, partition_of

@@ -21,8 +21,9 @@ from service.aggregator import AggregateLimits, Aggregator
 from service.aws.provision import QUEUES
 from service.backend import Backend, aws_options
 from service.claims import Claims
-from service.consume import ConsumeLimits, Consumer, Delivery
+from service.consume import ConsumeLimits, Consumer
 from service.deadletters import DeadLetterLimits, DeadLetters
+from service.delivery import Delivery
 from service.gate import Gates
 from service.limiter import Limiter
 from service.livecatalog import LiveCatalog

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from service.consume import Delivery
+from service.delivery import Delivery
 from service.errors import PoisonMessageError, WorkerLostError
 from service.messages import AggregateMessage, Job, RowMessage, decode_ingest
 from service.model import Batch, BatchView, State, batch_id, iso_time, ms_of, row_id

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from service.consume import Delivery
 from service.csvio import Header, Record
+from service.delivery import Delivery
 from service.errors import BatchRejectedError, MappingError, RetryableError
 from service.mapping import Definition, RowMapping
 from service.messages import Job, decode_ingest

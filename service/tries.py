@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from service.consume import Delivery
 from service.deadlines import Deadline, deadline_of
+from service.delivery import Delivery
 from service.errors import (
     AgentCredentialsError,
     AgentOutageError,

@@ -16,7 +16,7 @@ import structlog
 
 from service.answers import Answer, question_of
 from service.claims import Claims
-from service.consume import Delivery
+from service.delivery import Delivery
 from service.errors import (
     AnswerPendingError,
     BadRecordError,

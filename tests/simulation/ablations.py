@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from service.aws.items import row_items
 from service.aws.values import Item
-from service.consume import Delivery, Handler
+from service.delivery import Delivery, Handler
 from service.messages import AggregateMessage
 from service.model import Batch, BatchView, Commit, Counts, Outcome, State, iso_time
 from service.outbox import send_all

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from service.aggregator import AggregateLimits, Aggregator
 from service.claims import Claims
 from service.clock import SystemClock
-from service.consume import ConsumeLimits, Consumer, Handler
+from service.consume import ConsumeLimits, Consumer
 from service.deadletters import DeadLetterLimits, DeadLetters
+from service.delivery import Handler
 from service.gate import Gates
 from service.opening import OpenLimits
 from service.payloads import PayloadLimits, Payloads

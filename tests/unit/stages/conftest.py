@@ -16,8 +16,9 @@ import stamina
 from service.aggregator import AggregateLimits, Aggregator
 from service.claims import Claims
 from service.clock import SystemClock
-from service.consume import Admission, ConsumeLimits, Consumer, Delivery
+from service.consume import ConsumeLimits, Consumer
 from service.deadletters import DeadLetterLimits, DeadLetters
+from service.delivery import Admission, Delivery
 from service.gate import Gates
 from service.lease import Lease
 from service.mapping import Catalog, Definition
