@@ -241,6 +241,9 @@ class Tries:
             return failure.attempt.failed(deadline.missed(error), failure.reply)
         if is_last or wait_s >= task.budget_s(now_ms):
             return failure.attempt.failed(error, failure.reply)
+        log.info(
+            "attempt_failed", error=error.kind, reason=str(error), attempt=message.attempt, again_in_s=wait_s
+        )
         return wait_s if wait_s <= self._limits.inline_wait_s else Later(task.message, round(wait_s))
 
     def _backoff(self, task: Task, error: RetryableError) -> float:

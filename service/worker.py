@@ -204,7 +204,7 @@ class Worker:
         again = replace(row, replay=True)
         await send_all(self._rows_queue, [Outgoing(again.encode(), row.batch_id, delay_s)])
         self._metrics.count("rows_sent_again")
-        log.info("row_sent_again", attempt=row.attempt, delay_s=delay_s)
+        log.debug("row_sent_again", attempt=row.attempt, delay_s=delay_s)
 
     def _attempt(self, row: RowMessage, run: Run, number: int) -> Attempt:
         """An attempt that ends now, without the agent."""
