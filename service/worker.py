@@ -184,9 +184,9 @@ class Worker:
         left_s = deadline.left_s(self._clock.now_ms())
         if question is None or left_s <= 0:
             return await ask()
-        delivery.free()
         try:
-            found = await self._answers.once(question, ask, patience_s=left_s)
+            # Until it waits its place is taken: nobody else is fetched for the place that it is about to need
+            found = await self._answers.once(question, ask, patience_s=left_s, on_wait=delivery.free)
         except AnswerPendingError:
             if deadline.left_s(self._clock.now_ms()) <= 0:
                 return await ask()
