@@ -196,7 +196,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 def table_of(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """A small table: the first column names what the others count."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    table = Table(box=None, pad_edge=False, header_style="dim", show_header=any(columns))
     for number, title in enumerate(columns):
         table.add_column(title, justify="right" if number else "left")
     for row in rows:

@@ -1,6 +1,6 @@
 """Whether a target that never answers slows down another one in the same worker.
 
-    python benchmarks/head_of_line.py [--rows 3000] [--stuck 3000] [--times 3]
+    python benchmarks/head_of_line.py [--rows 3000] [--stuck 3000] [--times 3] [--after-s 5]
 
 Solo and shared runs take turns, each on an endpoint of its own with one process per role. In a shared run a
 batch whose agent never answers was submitted first and holds all places of its target; then the same rows
@@ -42,8 +42,8 @@ class Measured:
     counts: Counter[str]
 
 
-def run(rows: int, stuck: int) -> Measured:
-    """The quick batch alone, or behind `stuck` rows of the other."""
+def run(rows: int, stuck: int, after_s: float) -> Measured:
+    """The quick batch alone, or `after_s` after `stuck` rows of the other have taken their places."""
     with endpoint() as (folder, aws), Fleet(
         folder, aws, "line", worker__max_inflight_rows=IN_FLIGHT, metrics_interval_s=1
     ) as fleet:  # fmt: skip
@@ -57,6 +57,7 @@ def run(rows: int, stuck: int) -> Measured:
             fleet.submit(folder / "never.csv", "never", wait=False)
             while not _has_bytes(folder / "asked", IN_FLIGHT):
                 time.sleep(0.05)
+            time.sleep(after_s)
         write_rows(folder / "quick.csv", ("name",), ((f"name {n}",) for n in range(rows)))
         status = fleet.submit(folder / "quick.csv", "quick")
         assert status["succeeded"] == rows, status
@@ -74,12 +75,13 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=3_000)
     parser.add_argument("--stuck", type=int, default=3_000)
     parser.add_argument("--times", type=int, default=3)
+    parser.add_argument("--after-s", type=float, default=5, help="from the first target's standstill on")
     options = parser.parse_args()
     console = Console()
     solo, shared = [], []
     for _ in range(options.times):
-        solo.append(run(options.rows, 0))
-        shared.append(run(options.rows, options.stuck))
+        solo.append(run(options.rows, 0, 0))
+        shared.append(run(options.rows, options.stuck, options.after_s))
     columns = ("", *(f"run {n}" for n in range(1, options.times + 1)), "median")
     medians = [statistics.median(m.rate for m in runs) for runs in (solo, shared)]
     lines = [
