@@ -17,8 +17,8 @@ poller, and what the running handlers take on.
 
 Where handlers have places of their own (a worker's targets), `Admission` says how many more they could take,
 and `max_running` counts only those that have not got so far yet. What has no place is not fetched; but since
-nobody knows whose message the next one is, ten are fetched after `probe_s` all the same. A handler sends back
-what it cannot start: so messages for one full target do not hide those for another.
+nobody knows whose message the next one is, some are looked at after `probe_s` all the same (`probing`). A
+handler sends back what it cannot start: so messages for one full target do not hide those for another.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from service.errors import (
 )
 from service.lease import Lease, Leases
 from service.ports import SEND_LIMIT, Clock, Message, Queue
+from service.probing import Probing
 from service.telemetry import Metrics
 from service.timeouts import timeout
 from service.trouble import MAX_BACKOFF_S, Trouble
@@ -98,7 +99,7 @@ class Consumer:
         self._admission = admission
         if admission is not None:
             admission.subscribe(self._changed.set)
-        self._probe_at = float("-inf")
+        self._probing = Probing(limits.probe_s, limits.max_held)
         self._running = self._reserved = 0
         self._receiving = Trouble()
         self._handling = Trouble()
@@ -157,12 +158,16 @@ class Consumer:
 
     async def _poll(self, stop: asyncio.Event, group: asyncio.TaskGroup) -> None:
         while room := await self._room(stop):
-            self._probe_at = self._clock.monotonic() + self._limits.probe_s
+            is_probe = self._places() <= 0
+            if not is_probe:
+                self._probing.has_room(self._clock.monotonic())
             self._reserved += room
             try:
                 messages = await self._receive(room)
             finally:
                 self._reserved -= room
+            if is_probe:
+                self._probing.probed(len(messages), self._clock.monotonic())
             if stop.is_set():
                 await self._leases.release([m.receipt for m in messages], 0)
                 return
@@ -188,7 +193,8 @@ class Consumer:
                     if probe := self._probe(now):
                         return probe
                     linger_until = None
-                    wake_at = self._probe_at if self._admission and now < self._probe_at else None
+                    due_at = self._probing.due_at
+                    wake_at = due_at if self._admission and now < due_at else None
             self._changed.clear()
             with suppress(TimeoutError):
                 async with nullcontext() if wake_at is None else timeout(self._clock, wake_at - now):
@@ -202,7 +208,7 @@ class Consumer:
 
     def _probe(self, now: float) -> int:
         """How many to fetch although nothing has room for them: some, where none came for a while."""
-        if self._admission is None or now < self._probe_at:
+        if self._admission is None or now < self._probing.due_at:
             return 0
         return max(0, min(SEND_LIMIT, self._spare() - self._reserved))
 

@@ -68,3 +68,45 @@ async def send_all(queue: Queue, messages: Iterable[Outgoing], *, concurrency: i
                 group.create_task(drain())
     except* (RetryableError, AccessError) as errors:
         raise first_of(errors) from None
+
+
+class Outbox:
+    """Sends what many tasks have to send, one message each, in few calls.
+
+    What comes while a call is under way goes with the next one; nobody waits for company.
+    """
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._sending = asyncio.Lock()
+        self._waiting: dict[asyncio.Future[Exception | None], Outgoing] = {}
+
+    async def send(self, message: Outgoing) -> None:
+        """Return when it is sent. Raises RetryableError or AccessError; it may be sent then.
+
+        A message whose sender is cancelled may be sent as well, and those that were to go with it twice.
+        """
+        ended = asyncio.get_running_loop().create_future()
+        self._waiting[ended] = message
+        try:
+            async with self._sending:
+                while not ended.done():
+                    await self._send_some()
+        finally:
+            self._waiting.pop(ended, None)
+        if (error := ended.result()) is not None:
+            raise error
+
+    async def _send_some(self) -> None:
+        """Send the batch that has waited longest, and tell its senders what came of it."""
+        batch = next(pack(self._waiting.values()))
+        senders = list(self._waiting)[: len(batch)]
+        error = None
+        try:
+            await send_batch(self._queue, batch)
+        except (RetryableError, AccessError) as problem:
+            error = problem
+        for sender in senders:
+            self._waiting.pop(sender, None)
+            if not sender.done():
+                sender.set_result(error)

@@ -87,20 +87,27 @@ class Answers:
         ).on(RetryableError)
 
     async def once(
-        self, question: Question, ask: Callable[[], Awaitable[Outcome | T]], *, patience_s: float
+        self,
+        question: Question,
+        ask: Callable[[], Awaitable[Outcome | T]],
+        *,
+        patience_s: float,
+        on_wait: Callable[[], None] = lambda: None,
     ) -> Answer | Outcome | T:
         """The answer that there is, or what `ask` makes of the row: its success answers the others.
 
-        `ask` is called at most once, and by nobody else meanwhile. Raises AnswerPendingError where somebody
+        `ask` is called at most once, and by nobody else meanwhile. `on_wait` is called when the row begins to
+        wait for another one. Raises AnswerPendingError where somebody
         else has not finished within `patience_s`; RetryableError and AccessError as the table does.
         """
         give_up_at = self._clock.monotonic() + min(patience_s, self._limits.patience_s)
         while (asking := self._asking.get(question.key)) is not None:
+            on_wait()
             answer = await self._waited(asking, give_up_at)
             if answer is not None:
                 return answer
         with self._asked_here(question.key) as asking:
-            found = await self._looked(question, give_up_at)
+            found = await self._looked(question, give_up_at, on_wait)
             if isinstance(found, Answer):
                 asking.set_result(found)
                 return found
@@ -127,7 +134,9 @@ class Answers:
         except TimeoutError:
             raise AnswerPendingError("another row of this worker still asks for the same input") from None
 
-    async def _looked(self, question: Question, give_up_at: float) -> Answer | _Held | Unshared:
+    async def _looked(
+        self, question: Question, give_up_at: float, on_wait: Callable[[], None]
+    ) -> Answer | _Held | Unshared:
         """What there is: an answer, one that is not shared, or else a claim of ours."""
         pause_s = self._limits.first_pause_s
         while True:
@@ -140,6 +149,7 @@ class Answers:
             left_s = give_up_at - self._clock.monotonic()
             if left_s <= 0:
                 raise AnswerPendingError("another worker still asks for the same input")
+            on_wait()
             await self._clock.sleep(min(pause_s, left_s))
             pause_s *= 2
 

@@ -122,7 +122,8 @@ class WorkerSettings(Section):
     )
     pollers: Count = Field(default=2, description="Concurrent receives")
     probe_s: Seconds = Field(
-        default=2, description="While every target is full, a few rows are looked at this often for others"
+        default=2,
+        description="After so long without room at any target, rows are looked through for those of others",
     )
     inline_wait_s: Annotated[float, Field(ge=0)] = Field(
         default=5, description="A retry that waits longer goes back to the queue instead of holding its row"

@@ -28,7 +28,7 @@ from service.errors import (
 from service.lane import Lane
 from service.messages import RowMessage
 from service.model import Batch, Outcome, State, iso_time, row_id
-from service.outbox import send_all
+from service.outbox import Outbox
 from service.outcomes import Attempt
 from service.ports import Clock, Outgoing, Queue, Table
 from service.reuse import Answers
@@ -82,7 +82,7 @@ class Worker:
         rng: random.Random,
     ) -> None:
         self._table = table
-        self._rows_queue = rows_queue
+        self._again = Outbox(rows_queue)
         self._runs = runs
         self._settler = settler
         self._claims = claims
@@ -184,9 +184,9 @@ class Worker:
         left_s = deadline.left_s(self._clock.now_ms())
         if question is None or left_s <= 0:
             return await ask()
-        delivery.free()
         try:
-            found = await self._answers.once(question, ask, patience_s=left_s)
+            # Until it waits its place is taken: nobody else is fetched for the place that it is about to need
+            found = await self._answers.once(question, ask, patience_s=left_s, on_wait=delivery.free)
         except AnswerPendingError:
             if deadline.left_s(self._clock.now_ms()) <= 0:
                 return await ask()
@@ -202,7 +202,7 @@ class Worker:
         comes second looks before the agent is paid.
         """
         again = replace(row, replay=True)
-        await send_all(self._rows_queue, [Outgoing(again.encode(), row.batch_id, delay_s)])
+        await self._again.send(Outgoing(again.encode(), row.batch_id, delay_s))
         self._metrics.count("rows_sent_again")
         log.debug("row_sent_again", attempt=row.attempt, delay_s=delay_s)
 

@@ -235,22 +235,26 @@ class Room:
         """Nobody waits here."""
 
 
-async def test_what_handlers_have_no_room_for_is_not_fetched_but_a_few_are_looked_at(lab, queue):
-    """Without room ten are fetched after `probe_s`; as soon as there is some, as many as there is."""
+async def test_what_handlers_have_no_room_for_is_not_fetched_but_in_time_looked_through(lab, queue):
+    """As many as there is room for; without any, the whole head of the queue, after `probe_s`."""
     await fill(lab, queue, 60)
-    room, handler = Room(0), Handler()
+    room, handler = Room(5), Handler()
 
     async def handle(delivery):
+        room.now = 0
         delivery.free()
         await handler(delivery)
 
     consumer = lab.consumer(queue, handle, max_running=30, probe_s=4.0, admission=room)
     async with lab.consuming(consumer):
-        await lab.until(lambda: len(handler.started) == 10, step_s=0.5)
-        assert queue.asked == [10]
-        room.now = 5
+        await lab.until(lambda: len(handler.started) == 5, step_s=0.1)
+        await lab.pass_time(3.5)
+        assert queue.asked == [5]
+        await lab.until(lambda: len(handler.started) == 60, step_s=0.1)
+        assert queue.asked[:7] == [5, 10, 10, 10, 10, 10, 10]
+        room.now = 7
         room.tell()
-        await lab.until(lambda: queue.asked[:2] == [10, 5])
+        await lab.until(lambda: queue.asked[-1] == 7, step_s=0.5)
         handler.gate.set()
 
 

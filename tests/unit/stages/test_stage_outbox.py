@@ -1,5 +1,6 @@
 """Sending in packed batches."""
 
+import asyncio
 import json
 
 import pytest
@@ -7,7 +8,7 @@ import stamina
 
 from service.errors import AccessError, RetryableError, ThrottledError, UnreachableError
 from service.memory import MemoryClock, MemoryQueue
-from service.outbox import pack, send_all
+from service.outbox import Outbox, pack, send_all
 from service.ports import MESSAGE_BYTES, Outgoing
 
 
@@ -121,3 +122,55 @@ async def test_a_short_refusal_is_waited_out():
     with stamina.set_testing(False):
         await send_all(queue, outgoing(1))
     assert await queue.bodies() == ["0"]
+
+
+# -- many senders --------------------------------------------------------------------------------------
+
+
+class SlowQueue(RefusingQueue):
+    """Takes its time: a call lasts until `go` is set."""
+
+    def __init__(self, script) -> None:
+        super().__init__(script)
+        self.entered, self.go = asyncio.Event(), asyncio.Event()
+
+    async def send(self, messages):
+        """Say that it has begun, and wait."""
+        self.entered.set()
+        await self.go.wait()
+        await asyncio.sleep(0)
+        return await super().send(messages)
+
+
+async def test_what_comes_during_a_call_goes_with_the_next_one():
+    """The first does not wait for company; the others share calls, in order, each message once."""
+    queue = SlowQueue(lambda *_: ())
+    queue.go.set()
+    outbox = Outbox(queue)
+    await asyncio.gather(*(outbox.send(message) for message in outgoing(22)))
+    assert [len(call) for call in queue.calls] == [1, 10, 10, 1]
+    assert [json.loads(body) for call in queue.calls for body in call] == list(range(22))
+
+
+async def test_a_call_that_fails_fails_its_senders_only():
+    """Whoever sends next tries anew."""
+    queue = SlowQueue(lambda call, _: AccessError("not allowed") if call == 2 else ())
+    queue.go.set()
+    outbox = Outbox(queue)
+    ended = await asyncio.gather(*(outbox.send(m) for m in outgoing(22)), return_exceptions=True)
+    assert [isinstance(error, AccessError) for error in ended] == [False] + [True] * 10 + [False] * 11
+    assert sorted(map(int, await queue.bodies())) == [0, *range(11, 22)]
+
+
+async def test_a_sender_that_is_cancelled_takes_nobody_with_it():
+    """The others' messages are sent all the same, whether its own was under way or not."""
+    queue = SlowQueue(lambda *_: ())
+    outbox = Outbox(queue)
+    senders = [asyncio.create_task(outbox.send(message)) for message in outgoing(5)]
+    await queue.entered.wait()
+    senders[0].cancel()
+    senders[3].cancel()
+    queue.go.set()
+    await asyncio.wait_for(asyncio.gather(*senders, return_exceptions=True), 5)
+    assert [task.cancelled() for task in senders] == [True, False, False, True, False]
+    assert await queue.bodies() == ["1", "2", "4"]

@@ -108,6 +108,33 @@ async def test_a_row_that_waits_holds_no_place(lab, define, demo_yaml):
     assert (await lab.view()).counts.reused == 3
 
 
+async def test_a_row_that_looks_for_an_answer_keeps_its_place(lab, reusing, places):
+    """It is about to need one: fetching others meanwhile would be for nothing. It lets go when it waits."""
+    batch = await lab.batch(2, definition=reusing())
+    freed_before_looking, let_go = [], asyncio.Event()
+    whole = lab.table
+
+    class Watched(Cable):
+        async def record(self, key):
+            freed_before_looking.append(places.freed)
+            return await whole.record(key)
+
+    lab.table = Watched(whole)
+    lab.agent.script = lambda _: let_go.wait()
+    async with lab.working() as worker:
+        row = row_of(batch, 1, "same")
+        first = asyncio.create_task(worker.handle(lab.delivery(row.encode(), places=places)))
+        await lab.until(lambda: lab.agent.calls)
+        assert (freed_before_looking, places.freed) == ([0], 1)
+        row = row_of(batch, 2, "same")
+        second = asyncio.create_task(worker.handle(lab.delivery(row.encode(), places=places)))
+        await lab.until(lambda: places.freed == 2)
+        assert len(lab.agent.calls) == 1
+        for task in (first, second):
+            task.cancel()
+        await asyncio.gather(first, second, return_exceptions=True)
+
+
 # -- leaders that do not answer -------------------------------------------------------------------------
 
 

@@ -1,0 +1,225 @@
+"""Whether the limits of a fleet hold, and are used up, while its workers die and new ones join.
+
+    python benchmarks/limits.py [--rows 850] [--places-rows 600]
+
+The agent is an HTTP server that enforces 600 requests a minute as services do: with 429 above 600 in any
+sliding minute, and above a bucket of ten a second that holds ten. Then one that counts what is under way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+from aiohttp import web
+from fleet import Fleet, Member, beside_agent, endpoint, table_of, verdict, write_rows
+from rich.console import Console
+
+PER_MINUTE = 600
+BURST = 10
+PLACES = 8
+LEAST_USED = 0.9
+SETTLED_S = 1.0
+"""What is rejected in the first second is counted, and not held against anybody."""
+
+CHANGES = ((8.0, "kill"), (16.0, "join"), (24.0, "kill"), (32.0, "join"), (44.0, "kill"), (50.0, "join"))
+"""Seconds after the first call."""
+
+SETTINGS = {"metrics_interval_s": 1, "rows__visibility_timeout_s": 20}
+"""Killed workers have said what they counted; what they held comes again while the run lasts."""
+
+
+@dataclass
+class PacedAgent:
+    """Answers 429 above the limit. Times are monotonic, of every call that was served or rejected."""
+
+    delay_s: float = 0.3
+    served: list[float] = field(default_factory=list)
+    rejected: list[float] = field(default_factory=list)
+    _bucket: float = BURST
+    _filled_at: float = 0.0
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """One call."""
+        name = (await request.json())["name"]
+        now = time.monotonic()
+        self._bucket = min(BURST, self._bucket + (now - self._filled_at) * PER_MINUTE / 60)
+        self._filled_at = now
+        in_minute = len(self.served) < PER_MINUTE or self.served[-PER_MINUTE] <= now - 60
+        if not in_minute or self._bucket < 1:
+            self.rejected.append(now)
+            return web.json_response({"reason": "too many"}, status=429)
+        self._bucket -= 1
+        self.served.append(now)
+        await asyncio.sleep(self.delay_s)
+        return web.json_response({"name": name.upper()})
+
+
+@dataclass
+class CountingAgent:
+    """Keeps how many calls are under way, from when on."""
+
+    delay_s: float = 0.5
+    under_way: list[tuple[float, int]] = field(default_factory=list)
+    arrived: list[float] = field(default_factory=list)
+    _now: int = 0
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """One call."""
+        self.arrived.append(self._change(1))
+        try:
+            name = (await request.json())["name"]
+            await asyncio.sleep(self.delay_s)
+            return web.json_response({"name": name.upper()})
+        finally:
+            self._change(-1)
+
+    def _change(self, by: int) -> float:
+        self._now += by
+        self.under_way.append((time.monotonic(), self._now))
+        return self.under_way[-1][0]
+
+    @property
+    def used(self) -> float:
+        """The mean of what was under way from the first call to the beginning of the last one."""
+        start, end = self.arrived[0], self.arrived[-1]
+        within = [(at, count) for at, count in self.under_way if at <= end]
+        pairs = pairwise(within)
+        return sum(count * (until - at) for (at, count), (until, _) in pairs) / (end - start)
+
+
+def worst(times: Sequence[float], window_s: float) -> int:
+    """The most of these in any window of this length."""
+    most = first = 0
+    for last, at in enumerate(times):
+        while times[first] <= at - window_s:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+@dataclass
+class Run:
+    """What a fleet did: seconds and ledger writes of each worker, and rows that are not right."""
+
+    writes: dict[str, tuple[float, int]]
+    wrong: int
+
+
+def run(agent: PacedAgent | CountingAgent, limit: str, rows: int, workers: int, url: str) -> Run:
+    """One batch on an endpoint of its own; with the paced agent, workers come and go."""
+    names = [f"name {number}" for number in range(1, rows + 1)]
+    with endpoint() as (folder, aws), Fleet(folder, aws, "limits", **SETTINGS) as fleet:
+        source = folder / "names.csv"
+        write_rows(source, ("name",), ((name,) for name in names))
+        fleet.mapping("bench", f'invoke: http, url: "{url}"', "name: $.name", f"rate_limit: {{{limit}}}\n")
+        _, _, *members = fleet.start("splitter", "aggregator", *["worker"] * workers)
+        changes = threading.Thread(target=change, args=(agent, fleet, members))
+        if isinstance(agent, PacedAgent):
+            changes.start()
+        status = fleet.submit(source, "bench")
+        if isinstance(agent, PacedAgent):
+            changes.join()
+        for member in members:
+            if member.process.returncode is None:
+                member.end()
+        writes = {member.name: (member.seconds, member.counts()["limit_writes"]) for member in members}
+        output = fleet.fetch(status, Path(folder, "output.csv"))
+    wanted = Counter(name.upper() for name in names)
+    got = Counter(row["output_name"] for row in output)
+    return Run(writes, (wanted - got).total() + (got - wanted).total())
+
+
+def change(agent: PacedAgent, fleet: Fleet, members: list[Member]) -> None:
+    """Kill the oldest worker, and let new ones join, at their times."""
+    while not agent.served:
+        time.sleep(0.01)
+    killed = 0
+    for after_s, what in CHANGES:
+        time.sleep(max(0.0, agent.served[0] + after_s - time.monotonic()))
+        if what == "join":
+            members += fleet.start("worker")
+        else:
+            members[killed].end(signal.SIGKILL)
+            killed += 1
+
+
+def paced(console: Console, rows: int) -> dict[str, bool]:
+    """600 a minute, whoever dies; the bars."""
+    agent = PacedAgent()
+    ran = beside_agent(
+        agent.handle, lambda url: run(agent, f"requests_per_minute: {PER_MINUTE}", rows, 4, url)
+    )
+    first, last = agent.served[0], agent.served[-1]
+    late = sum(at > first + SETTLED_S for at in agent.rejected)
+    used = (len(agent.served) - 1) / (last - first) / (PER_MINUTE / 60)
+    killed = sum(what == "kill" for _, what in CHANGES)
+    per_second = [writes / seconds for seconds, writes in ran.writes.values()]
+    console.print(f"requests_per_minute: {PER_MINUTE}; 4 workers, {killed} killed and replaced", style="bold")
+    lines = {
+        "rows": f"{rows:,}",
+        "requests served": f"{len(agent.served):,}",
+        "seconds from the first to the last": f"{last - first:.1f}",
+        "of the allowed rate": f"{used:.1%}",
+        "429, in all": f"{len(agent.rejected)}",
+        "429, after the first second": f"{late}",
+        "worst 60 s": f"{worst(agent.served, 60)}",
+        "worst 1 s": f"{worst(agent.served, 1)}",
+        "ledger writes per worker and second, mean": f"{sum(per_second) / len(per_second):.2f}",
+        "ledger writes per worker and second, most": f"{max(per_second):.2f}",
+        "rows missing, double or wrong": f"{ran.wrong}",
+    }
+    console.print(table_of(("", ""), lines.items()))
+    return {
+        "no request rejected after the first second": not late,
+        f"{LEAST_USED:.0%} of {PER_MINUTE} a minute used": used >= LEAST_USED,
+        "each row once in the output": not ran.wrong,
+    }
+
+
+def placed(console: Console, rows: int) -> dict[str, bool]:
+    """Eight at a time; the bars."""
+    agent = CountingAgent()
+    ran = beside_agent(agent.handle, lambda url: run(agent, f"concurrent: {PLACES}", rows, 3, url))
+    most = max(count for _, count in agent.under_way)
+    per_second = [writes / seconds for seconds, writes in ran.writes.values()]
+    console.print(f"concurrent: {PLACES}; 3 workers, an agent of {agent.delay_s * 1000:g} ms", style="bold")
+    lines = {
+        "requests": f"{len(agent.arrived):,}",
+        "seconds from the first to the last": f"{agent.arrived[-1] - agent.arrived[0]:.1f}",
+        "most under way": f"{most}",
+        "under way, mean": f"{agent.used:.2f}",
+        "of the places": f"{agent.used / PLACES:.1%}",
+        "ledger writes per worker and second, mean": f"{sum(per_second) / len(per_second):.2f}",
+        "rows missing, double or wrong": f"{ran.wrong}",
+    }
+    console.print(table_of(("", ""), lines.items()))
+    return {
+        f"never more than {PLACES} under way": most <= PLACES,
+        f"{LEAST_USED:.0%} of the {PLACES} places used": agent.used / PLACES >= LEAST_USED,
+        "each row once in that output": not ran.wrong,
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rows", type=int, default=850)
+    parser.add_argument("--places-rows", type=int, default=600)
+    options = parser.parse_args()
+    console = Console()
+    bars = paced(console, options.rows)
+    bars |= placed(console, options.places_rows)
+    verdict(console, bars)
+
+
+if __name__ == "__main__":
+    main()
