@@ -125,9 +125,10 @@ class _NoHeartbeat(FaultyQueue):
 
 class _NoMarks(FaultyQueue):
     async def send(self, messages: Sequence[Outgoing]) -> Sequence[int]:
-        """Take the replay mark off."""
-        plain = [replace(m, body=m.body.replace(',"replay":true', "")) for m in messages]
-        return await super().send(plain)
+        """Take the replay mark off, where it is no worker's."""
+        if not self._network.who.startswith("worker"):
+            messages = [replace(m, body=m.body.replace(',"replay":true', "")) for m in messages]
+        return await super().send(messages)
 
 
 class _NoMarksOnReturns(FaultyQueue):
@@ -212,7 +213,7 @@ class NoHeartbeat(Parts):
 
 
 class NoReplayMarks(Parts):
-    """Rows that may have been sent before do not say so."""
+    """Rows that a splitter or sweeper may have sent before do not say so."""
 
     queue = _NoMarks
 

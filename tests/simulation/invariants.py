@@ -27,10 +27,10 @@ STOPS_WITHIN_S = 600.0
 
 INVARIANTS: Mapping[str, str] = {
     "one_outcome": "A row's outcome is never written over by one of the same round or an earlier one.",
-    "counters_equal_outcomes": "After every commit, a round's counters, `reused` too, are those of its outcomes.",
+    "counters_equal_outcomes": "After each commit, a round's counters are those of its outcomes, with `reused`.",
     "final_when_counted": "A batch is AGGREGATING or final only when sealed and every row has an outcome.",
     "acknowledged_when_durable": "A message is deleted only when what it asks for is durable, or handed on.",
-    "failed_for_a_cause": "A row is FAILED for a cause of its own or out of budget, for no outage or throttle.",
+    "failed_for_a_cause": "A row is FAILED only for a cause of its own or its budget, no outage or throttle.",
     "batch_failed_for_a_cause": "A batch is FAILED only where a message of it was given up as a dead letter.",
     "not_paid_twice": "No agent is asked for a row that was durable when its suspect message was received.",
     "repeats_are_marked": "A row message that may be a repeat carries the replay mark.",
@@ -41,7 +41,7 @@ INVARIANTS: Mapping[str, str] = {
     "output_complete": "The output holds every row of the input, once, in order, with the right answer.",
     "manifest_true": "The manifest's numbers are those of the outcomes.",
     "no_upload_left": "No unfinished upload is left when a batch has ended.",
-    "answered_for_itself": "A row has an answer given to itself, or to the row of the same input that it names.",
+    "answered_for_itself": "A row's answer was given to it, or to the row of the same input that it names.",
     "rate_limit_holds": "In no minute do agents get more calls than the rate limit that they share allows.",
     "concurrent_limit_holds": "At no instant are more calls under way in the fleet than their limit allows.",
     "calm_is_exact": "Without faults each row (with `reuse`: each input) is asked for once, no lease lost.",

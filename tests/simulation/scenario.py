@@ -199,15 +199,16 @@ def _files(random: Random, *, is_calm: bool, has_sweeper: bool) -> tuple[File, .
         acts = tuple(_act(random, odd, is_calm=is_calm, has_sweeper=has_sweeper) for _ in range(rows))
         first = random.choice((0.0, 0.0, 3.0))
         again = () if is_calm or random.random() < 0.8 else (first + random.choice((0.0, 5.0, 90.0)),)
-        ask = files[0].ask if files and random.random() < 0.3 else _ask(random, rows, is_one_of_two=count > 1)
+        ask = _ask(random, rows, is_calm=is_calm, is_one_of_two=count > 1)
+        ask = files[0].ask if files and random.random() < 0.3 else ask
         files.append(File(acts, _names(random, rows), (first, *again), ask, _options(random)))
     return tuple(files)
 
 
-def _ask(random: Random, rows: int, *, is_one_of_two: bool) -> Ask:
+def _ask(random: Random, rows: int, *, is_calm: bool, is_one_of_two: bool) -> Ask:
     """A mapping; limits that are small for the time that its rows have."""
     pace = random.choice(("quick", "patient"))
-    reuse = random.random() < 0.25
+    reuse = random.random() < (0.5 if is_calm else 0.25)
     places = random.choice((1, 2)) if random.random() < (0.4 if is_one_of_two else 0.15) else None
     if pace != "quick" or rows > 20 or random.random() >= 0.25:
         return Ask(pace, reuse=reuse, places=places)

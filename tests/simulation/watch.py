@@ -47,6 +47,9 @@ class Watch:
         self.queues: dict[str, TruthQueue] = {}
         self.files: dict[str, File] = {}
         self.spells: Sequence[Spell] = ()
+        self.max_lost = 0
+        self.clocks_differ_s = 0.0
+        self.pauses = 0
         self.calls: Calls
         self.on_progress: Callable[[], None] = lambda: None
         self.outcomes: dict[tuple[str, int], dict[int, Status]] = defaultdict(dict)
@@ -62,6 +65,7 @@ class Watch:
         self._first_sent: dict[RowKey, float] = {}
         self._at_work_since: dict[str, float] = {}
         self._first_received: dict[RowKey, float] = {}
+        self._lost: Counter[RowKey] = Counter()
         self._received: set[tuple[str, RowKey]] = set()
         self._may_pay: set[tuple[str, RowKey]] = set()
         self._now = trace.now
@@ -89,27 +93,35 @@ class Watch:
         error, attempts = row["error"]["M"]["type"]["S"], int(row["attempts"]["N"])
         act = self.act(key)
         if error == "WorkerLostError":
-            is_real = key in self.buried_rows
+            is_real = key in self.buried_rows or self._lost[key] >= self.max_lost
         elif error in _FINAL:
             is_real = _CAUSES.get(act) == error
         else:
             is_real = self._is_used_up(key, attempts) or self._is_over_budget(key)
-            is_real = is_real and error in {_CAUSES.get(act), "AgentOutageError", "AgentThrottledError"}
+            causes = {_CAUSES.get(act), "AgentOutageError", "AgentThrottledError"}
+            is_real = is_real and (error in causes or (error == "AgentTimeoutError" and self.pauses > 0))
         if not is_real:
             text = f"row {key} failed with {error} in attempt {attempts}, and its agent {act}"
             self.broken("failed_for_a_cause", text)
 
     def _is_used_up(self, key: RowKey, attempts: int) -> bool:
-        """Whether it failed often enough: of an outage only the beginning may cost it an attempt."""
+        """Whether it failed often enough. A pause may be a time-out.
+
+        Of an outage only the beginning may cost an attempt; but where others were served since the row was
+        refused, the next one may cost them all. By that rule rows end that are refused because of themselves.
+        """
         file = self.files[key[0]]
         outages = sum(
             spell.target == file.ask.name and spell.weather is Weather.OUTAGE and spell.from_s <= self._now()
             for spell in self.spells
         )
-        return attempts == file.ask.pace.max_attempts <= self.own_failures[key] + outages
+        costs = self.own_failures[key] + outages + self.pauses
+        return attempts == file.ask.pace.max_attempts and (costs >= attempts or outages > 1)
 
     def _is_over_budget(self, key: RowKey) -> bool:
-        return self._now() - self._first_received.get(key, self._now()) >= BUDGET_S - _LAST_WAIT_S
+        """By the clock of whoever says so."""
+        least_s = BUDGET_S - _LAST_WAIT_S - self.clocks_differ_s
+        return self._now() - self._first_received.get(key, self._now()) >= least_s
 
     def counted(self, table: TruthTable, commit: Commit) -> None:
         """counters_equal_outcomes, one_outcome."""
@@ -278,6 +290,7 @@ class Watch:
                 continue
             self._first_received.setdefault(key, self._now())
             self._received.add((who, key))
+            self._lost[key] += message.receives > 1
             is_suspect = message.receives > 1 or '"replay":true' in message.body
             if not (is_suspect and self.is_durable(key)):
                 self._may_pay.add((who, key))

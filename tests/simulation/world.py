@@ -76,6 +76,8 @@ class World:
         watch.files.update(zip(self.batch_ids, scenario.files, strict=True))
         watch.calls = Calls(loop.time, watch.broken)
         watch.spells = scenario.spells
+        watch.max_lost = 2 * scenario.max_receives
+        watch.clocks_differ_s = max(scenario.skews_s) - min(scenario.skews_s)
         self._stage = Stage(
             scenario, loop, faults, trace, watch, self.table, self.objects, self.queues,
             Agents(watch.files, scenario.spells, watch.calls), START_MS, parts,
@@ -181,6 +183,7 @@ class World:
             process.stop()
         else:
             process.pause()
+            self.watch.pauses += 1
             back_at = self.loop.time() + plan.for_s
             self._resumed_by = max(self._resumed_by, back_at)
             self.loop.at(back_at, process.resume)
