@@ -91,8 +91,8 @@ class DeadLetters:
                 await self._settler.settle(batch, row.number, None)
                 self._drop("row", "the row has an outcome")
                 return
-            if not row.lost:
-                again = replace(row, replay=True, lost=self._limits.rows_receives)
+            if row.lost < self._limits.rows_receives:
+                again = replace(row, replay=True, lost=row.lost + self._limits.rows_receives)
                 await self._recovery.send_row_again(again, self._slot_s())
                 log.warning("dead_row_sent_again", reason="its neighbours or an outage may be the cause")
                 return

@@ -64,7 +64,7 @@ class RowMessage:
     source. `until_ms` is the row's deadline, in milliseconds since 1970, where it has one and was tried;
     `since_ms`, when its first attempt began, is None until there was one (`retry_policy.budget_seconds`);
     `excused_ms`, when an attempt last failed for what was the target's fault alone, where one did.
-    `lost` deliveries ended without an outcome before this message was sent; above 0 it was a dead letter.
+    `lost` deliveries of its earlier messages ended without an outcome and without another message.
     """
 
     batch_id: str

@@ -120,11 +120,10 @@ class Worker:
 
     async def _work(self, row: RowMessage, run: Run, target: Target, delivery: Delivery) -> None:
         """Process and settle; a row whose workers died, in the lane, until it is committed."""
-        if row.lost:
-            row = replace(row, lost=row.lost + delivery.message.receives - 1)
+        row = replace(row, lost=row.lost + delivery.message.receives - 1)
         with self._place_for(row) as has_place:
             if has_place:
-                if row.lost:
+                if self._is_for_lane(row):
                     await self._clock.sleep(self._limits.lane_pause_s)
                 outcome = await self._process(row, run, target, delivery)
                 if outcome is not None:
@@ -134,9 +133,13 @@ class Worker:
         await self._send_again(row, math.ceil(self._rng.uniform(0.5, 1.5) * LANE_WAIT_S))
 
     def _place_for(self, row: RowMessage) -> AbstractContextManager[bool]:
-        if not 0 < row.lost < self._limits.max_lost:
+        if not self._is_for_lane(row):
             return nullcontext(True)
         return self._lane.place(alone=row.lost > self._limits.max_lost // 2)
+
+    def _is_for_lane(self, row: RowMessage) -> bool:
+        """Whether it was a dead letter, or would be one had it never been sent again."""
+        return self._limits.max_lost // 2 <= row.lost < self._limits.max_lost
 
     async def _is_committed(self, batch: Batch, row: RowMessage) -> bool:
         outcome = await self._table.outcome(batch, row.number)
@@ -198,6 +201,7 @@ class Worker:
     async def _send_again(self, row: RowMessage, delay_s: int) -> None:
         """Put the row, as it is to be tried next, back with a delay; its present message is then deleted.
 
+        What it has lost goes with it: one that kills its workers, and is turned away in between, ends too.
         Where it is not, since this process dies first, the row has two messages: marked as such, so that who
         comes second looks before the agent is paid.
         """

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from service.aws.items import row_items
 from service.aws.values import Item
@@ -15,8 +16,9 @@ from service.delivery import Delivery, Handler
 from service.messages import AggregateMessage
 from service.model import Batch, BatchView, Commit, Counts, Outcome, State, iso_time
 from service.outbox import send_all
-from service.ports import LeaseAnswer, Outgoing
+from service.ports import LeaseAnswer, Outgoing, Record
 from service.settle import Completion, Settler
+from service.worker import Worker
 from tests.simulation.fleet import Parts, Process
 from tests.simulation.network import FaultyQueue, FaultyTable
 from tests.simulation.truth import TruthTable
@@ -123,9 +125,48 @@ class _NoHeartbeat(FaultyQueue):
 
 class _NoMarks(FaultyQueue):
     async def send(self, messages: Sequence[Outgoing]) -> Sequence[int]:
-        """Take the replay mark off."""
-        plain = [replace(m, body=m.body.replace(',"replay":true', "")) for m in messages]
-        return await super().send(plain)
+        """Take the replay mark off, where it is no worker's."""
+        if not self._network.who.startswith("worker"):
+            messages = [replace(m, body=m.body.replace(',"replay":true', "")) for m in messages]
+        return await super().send(messages)
+
+
+class _NoMarksOnReturns(FaultyQueue):
+    async def send(self, messages: Sequence[Outgoing]) -> Sequence[int]:
+        """Take the replay mark off, where it is a worker's."""
+        if self.name == "rows" and self._network.who.startswith("worker"):
+            messages = [replace(m, body=m.body.replace(',"replay":true', "")) for m in messages]
+        return await super().send(messages)
+
+
+class _NoExcuses(Worker):
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._tries._is_excused = lambda *_: False
+
+
+class _EverybodysClaim(FaultyTable):
+    async def swap(self, key: str, text: str, *, version: int, ttl: int) -> Record:
+        """Say yes to a claim, and forget it."""
+        if '"state":"claimed"' in text:
+            return Record(text, version)
+        network, truth = self._network, self._truth
+        return await network.call(
+            "write", "table.swap", (key, text), lambda: truth.swap(key, text, version=version, ttl=ttl)
+        )
+
+
+class _OwnLedger(FaultyTable):
+    def __getattr__(self, method: str) -> Callable[..., object]:
+        call = super().__getattr__(method)
+        if method not in {"record", "swap"}:
+            return call
+
+        async def own(key: str, *arguments: object, **named: object) -> object:
+            mine = f"{key}/{self._network.who}" if key.startswith("limit/") else key
+            return await call(mine, *arguments, **named)
+
+        return own
 
 
 class NoRowCondition(Parts):
@@ -172,9 +213,33 @@ class NoHeartbeat(Parts):
 
 
 class NoReplayMarks(Parts):
-    """Rows that may have been sent before do not say so."""
+    """Rows that a splitter or sweeper may have sent before do not say so."""
 
     queue = _NoMarks
+
+
+class NoMarksOnReturns(Parts):
+    """A row that its worker sends again, to be tried later, does not say that it may be a repeat."""
+
+    queue = _NoMarksOnReturns
+
+
+class NoExcuses(Parts):
+    """An outage and a throttle cost an attempt, as every other failure does."""
+
+    worker = _NoExcuses
+
+
+class NoClaims(Parts):
+    """With `reuse`, whoever wants to ask may, whether or not somebody else does."""
+
+    table = _EverybodysClaim
+
+
+class NoSharedLedger(Parts):
+    """Each worker takes the whole rate limit for itself."""
+
+    table = _OwnLedger
 
 
 class NoSweeper(Parts):
@@ -219,6 +284,7 @@ ABLATIONS: Mapping[str, type[Parts]] = {
     for kind in (
         NoRowCondition, NoRoundFence, NoCounterInTransaction, NoCheckAfterDuplicate, ClaimBeforeSend, NoSeal,
         NoHeartbeat, NoReplayMarks, NoSweeper, NoDrain, NoLease, NoCommitToken, DeleteFirst,
+        NoMarksOnReturns, NoExcuses, NoClaims, NoSharedLedger,
     )
 }  # fmt: skip
 """By name."""

@@ -3,52 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from service.errors import AgentRejectedError, AgentThrottledError, AgentUnavailableError
-from service.mapping import Catalog, Definition
+from service.errors import (
+    AgentCredentialsError,
+    AgentOutageError,
+    AgentRejectedError,
+    AgentThrottledError,
+    AgentUnavailableError,
+)
 from service.ports import Invocation, Reply
+from tests.simulation.calls import Calls
 from tests.simulation.network import Network
-from tests.simulation.scenario import MAX_ATTEMPTS, Act, answer_to
+from tests.simulation.scenario import Act, File, Spell, Weather, answer_to
+from tests.simulation.truth import RowKey
 from tests.simulation.watch import Watch
 
-_YAML = """
-target: {{type: tool, name: {name}, invoke: python, function: "simulated:ask"}}
-input_mapping: {{column_mappings: {{name: name}}}}
-output_mapping:
-  type: tool
-  extraction_methods: [{{method: direct, field_mappings: {{answer: $.answer}}}}]
-execution: {{timeout_seconds: {timeout}, retry_policy: {retry}}}
-"""
-_TEXTS = {
-    "quick": (10, f"{{max_attempts: {MAX_ATTEMPTS['quick']}, base_seconds: 2, cap_seconds: 60}}"),
-    "patient": (300, f"{{max_attempts: {MAX_ATTEMPTS['patient']}, base_seconds: 0.5, cap_seconds: 3}}"),
-}
-DEFINITIONS: Mapping[str, Definition] = {
-    name: Catalog.load(
-        {f"{name}.yaml": _YAML.format(name=name, timeout=timeout, retry=retry)}, {}
-    ).definition(name)
-    for name, (timeout, retry) in _TEXTS.items()
-}
-"""The mappings of all worlds, compiled once."""
-
-SLOW_S = {"quick": 9.0, "patient": 200.0}
-"""How long a slow answer takes at most: within the mapping's time-out."""
-
 NONSENSE = {"nothing": "useful"}
+
+FAILS_FIRST = 2
+"""How often an agent fails that does so at first."""
 
 
 class Agents:
     """All agents of a world, and what they were asked. Attempts are counted by row and round."""
 
-    def __init__(self, acts: Mapping[tuple[str, int], Act]) -> None:
-        self.acts = acts
-        self.asked: Counter[tuple[str, int, int]] = Counter()
+    def __init__(self, files: Mapping[str, File], spells: Sequence[Spell], calls: Calls) -> None:
+        self.files = files
+        self.calls = calls
+        self.asked: Counter[RowKey] = Counter()
+        self._spells = spells
 
-    def act(self, batch_id: str, number: int) -> Act:
-        """What the agent does with a row."""
-        return self.acts[batch_id, number]
+    def weather(self, batch_id: str, now: float) -> Weather | None:
+        """What the target of a batch has to bear now."""
+        target = self.files[batch_id].ask.name
+        spells = (x for x in self._spells if x.target == target and x.from_s <= now < x.to_s)
+        return next((spell.weather for spell in spells), None)
 
 
 class SimulatedAgent:
@@ -63,28 +55,65 @@ class SimulatedAgent:
         """Act as the scenario says."""
         batch_id, round_, number = invocation.id.rsplit("/", 2)
         row = (batch_id, int(round_), int(number))
+        file = self._agents.files[batch_id]
+        network, faults = self._network, self._network.faults
         self._agents.asked[row] += 1
         time = self._agents.asked[row]
-        act = self._agents.act(batch_id, row[2])
-        network = self._network
-        network.trace.add(network.who, "agent.invoke", invocation.id, f"attempt {time}: {act}")
+        act = file.acts[row[2] - 1]
+        if (weather := self._weather(row)) and (weather is Weather.OUTAGE or faults.chance(0.7)):
+            act = None
+        network.trace.add(network.who, "agent.invoke", invocation.id, f"time {time}: {act or weather}")
         self._watch.paid(network.who, row)
-        await asyncio.sleep(network.faults.uniform(0.5))
-        if act is Act.KILLS or (act is Act.KILLS_ONCE and time == 1):
-            await network.die()
-        if act is Act.IS_SLOW:
-            await asyncio.sleep(network.faults.uniform(SLOW_S[batch_id.partition("#")[0]]))
+        if act in {Act.FAILS, Act.LACKS_RIGHTS, Act.HANGS} or (
+            act is Act.FAILS_FIRST and time <= FAILS_FIRST
+        ):
+            self._watch.own_failures[row] += 1
+        takes_s = self._takes_s(act, weather, file.ask.pace.slow_s)
+        with self._agents.calls.under_way(
+            file.ask, row, network.host, min(takes_s, invocation.timeout_s)
+        ) as call:
+            if takes_s == math.inf:
+                await network.loop.create_future()
+            await asyncio.sleep(takes_s)
+            if act is None:
+                raise self._refusal(weather)
+            if act is Act.KILLS or (act is Act.KILLS_ONCE and time == 1):
+                await network.die()
+            if self._weather(row) is Weather.OUTAGE:
+                raise self._refusal(Weather.OUTAGE)
+            return self._reply(act, time, call, invocation.body["name"])
+
+    def _weather(self, row: RowKey) -> Weather | None:
+        return self._agents.weather(row[0], self._network.loop.time())
+
+    def _takes_s(self, act: Act | None, weather: Weather | None, slow_s: float) -> float:
+        """How long the call takes: who is down refuses at once."""
+        faults = self._network.faults
+        if act is None and weather is Weather.OUTAGE:
+            return 0.0
         if act is Act.HANGS:
-            await network.loop.create_future()
+            return math.inf
+        return faults.uniform(0.5) + (faults.uniform(slow_s) if act is Act.IS_SLOW else 0.0)
+
+    def _refusal(self, weather: Weather | None) -> Exception:
+        if weather is Weather.OUTAGE:
+            return AgentOutageError("nobody is served")
+        faults = self._network.faults
+        return AgentThrottledError("a storm", retry_after_s=10.0 if faults.chance(0.3) else None)
+
+    def _reply(self, act: Act, time: int, call: int, name: str) -> Reply:
+        """What the agent makes of a row; answers are numbered, so that each is known."""
         if act is Act.REFUSES:
             raise AgentRejectedError("not this one")
-        if act is Act.FAILS or (act is Act.FAILS_FIRST and time <= 2):
+        if act is Act.FAILS or (act is Act.FAILS_FIRST and time <= FAILS_FIRST):
             raise AgentUnavailableError("come again")
+        if act is Act.LACKS_RIGHTS:
+            raise AgentCredentialsError("not for you")
         if act is Act.ASKS_TO_WAIT and time == 1:
             raise AgentThrottledError("later", retry_after_s=20.0)
         if act is Act.TALKS_NONSENSE:
             return Reply(NONSENSE)
-        return Reply({"answer": answer_to(invocation.body["name"])})
+        return Reply({"answer": answer_to(name), "call": call})
 
     async def close(self) -> None:
         """Nothing is open."""

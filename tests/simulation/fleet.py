@@ -16,6 +16,8 @@ from service.consume import ConsumeLimits, Consumer
 from service.deadletters import DeadLetterLimits, DeadLetters
 from service.delivery import Handler
 from service.gate import Gates
+from service.limiter import Limiter
+from service.mapping import RowMapping
 from service.opening import OpenLimits
 from service.payloads import PayloadLimits, Payloads
 from service.recovery import Recovery, RecoveryLimits
@@ -24,10 +26,12 @@ from service.settle import Completion, SettleLimits, Settler
 from service.splitter import SplitLimits, Splitter
 from service.sweeper import Sweeper, SweepLimits, SweptQueues
 from service.telemetry import Metrics
+from service.tries import GRACE_S
 from service.worker import Worker, WorkLimits
-from tests.simulation.agent import DEFINITIONS, Agents, SimulatedAgent
+from tests.simulation.agent import Agents, SimulatedAgent
 from tests.simulation.faults import Faults
 from tests.simulation.loop import Owner, VirtualLoop
+from tests.simulation.mappings import definition_of
 from tests.simulation.network import FaultyObjects, FaultyQueue, FaultyTable, Network
 from tests.simulation.scenario import Scenario
 from tests.simulation.trace import Trace
@@ -79,6 +83,7 @@ class Parts:
     table: type[FaultyTable] = FaultyTable
     queue: type[FaultyQueue] = FaultyQueue
     truth_table: type[TruthTable] = TruthTable
+    worker: type[Worker] = Worker
     sweeps = True
     drains = True
 
@@ -163,8 +168,9 @@ class Process:
 
     async def _splitter(self) -> None:
         scenario = self._stage.scenario
+        definitions = {file.ask.name: definition_of(file.ask) for file in scenario.files}
         splitter = Splitter(
-            self._table, self._queues["rows"], self._objects, self._completion, DEFINITIONS.__getitem__,
+            self._table, self._queues["rows"], self._objects, self._completion, definitions.__getitem__,
             SplitLimits(
                 send_concurrency=scenario.send_concurrency,
                 read_bytes=scenario.read_bytes,
@@ -182,8 +188,11 @@ class Process:
         scenario, name = self._stage.scenario, self.owner.name
         async with self._settler() as settler:
             gates = Gates(self._clock)
-            runs = Runs(self._table, self._open_agent, gates, self._clock, max_places=scenario.max_running)
-            worker = Worker(
+            runs = Runs(
+                self._table, self._open_agent, gates, self._clock,
+                max_places=scenario.max_running, open_limiter=self._open_limiter,
+            )  # fmt: skip
+            worker = self._stage.parts.worker(
                 self._table, self._queues["rows"], runs, settler, Claims(self._objects),
                 WorkLimits(
                     worker=name, inline_wait_s=scenario.inline_wait_s, max_lost=2 * scenario.max_receives
@@ -191,7 +200,10 @@ class Process:
                 clock=self._clock, metrics=self.metrics, rng=self._random,
             )  # fmt: skip
             limits = self._limits(scenario.max_running, held=scenario.max_held, pollers=scenario.pollers)
-            await self._consume("rows", self._stage.parts.handler(self, worker.handle), limits, gates)
+            try:
+                await self._consume("rows", self._stage.parts.handler(self, worker.handle), limits, gates)
+            finally:
+                await runs.close()
 
     async def _aggregator(self) -> None:
         scenario, name = self._stage.scenario, self.owner.name
@@ -253,6 +265,15 @@ class Process:
 
     def _open_agent(self, mapping: object) -> SimulatedAgent:
         return SimulatedAgent(self._stage.agents, self._network, self.watch)
+
+    def _open_limiter(self, mapping: RowMapping) -> Limiter | None:
+        if mapping.rate_limit is None:
+            return None
+        return Limiter(
+            self._table, mapping.rate_limit,
+            owner=f"{self.owner.name}/{next(self._numbers)}", clock=self._clock, metrics=self.metrics,
+            call_s=mapping.execution.timeout_s + GRACE_S,
+        )  # fmt: skip
 
     def _limits(self, running: int, *, held: int | None = None, pollers: int = 1) -> ConsumeLimits:
         """A row's time-out may be short; the others' is longer, for an idle heartbeat costs steps."""

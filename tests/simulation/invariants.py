@@ -9,12 +9,13 @@ import csv
 import hashlib
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from service.model import Batch, State, Status
-from tests.simulation.scenario import Scenario, answer_to, row_name
+from tests.simulation.scenario import File, Scenario, answer_to
 
 if TYPE_CHECKING:
     from tests.simulation.fleet import Process
@@ -26,10 +27,10 @@ STOPS_WITHIN_S = 600.0
 
 INVARIANTS: Mapping[str, str] = {
     "one_outcome": "A row's outcome is never written over by one of the same round or an earlier one.",
-    "counters_equal_outcomes": "After every commit, a round's counters are the numbers of its outcomes.",
+    "counters_equal_outcomes": "After each commit, a round's counters are those of its outcomes, with `reused`.",
     "final_when_counted": "A batch is AGGREGATING or final only when sealed and every row has an outcome.",
     "acknowledged_when_durable": "A message is deleted only when what it asks for is durable, or handed on.",
-    "failed_for_a_cause": "A row is FAILED only for a cause that exists in the world.",
+    "failed_for_a_cause": "A row is FAILED only for a cause of its own or its budget, no outage or throttle.",
     "batch_failed_for_a_cause": "A batch is FAILED only where a message of it was given up as a dead letter.",
     "not_paid_twice": "No agent is asked for a row that was durable when its suspect message was received.",
     "repeats_are_marked": "A row message that may be a repeat carries the replay mark.",
@@ -40,7 +41,10 @@ INVARIANTS: Mapping[str, str] = {
     "output_complete": "The output holds every row of the input, once, in order, with the right answer.",
     "manifest_true": "The manifest's numbers are those of the outcomes.",
     "no_upload_left": "No unfinished upload is left when a batch has ended.",
-    "calm_is_exact": "Without faults every row is asked for once, nothing is done twice, no lease is lost.",
+    "answered_for_itself": "A row's answer was given to it, or to the row of the same input that it names.",
+    "rate_limit_holds": "In no minute do agents get more calls than the rate limit that they share allows.",
+    "concurrent_limit_holds": "At no instant are more calls under way in the fleet than their limit allows.",
+    "calm_is_exact": "Without faults each row (with `reuse`: each input) is asked for once, no lease lost.",
     "orderly": "No task dies of an error that nobody took; nothing goes round in circles.",
     "stops_in_time": "A process that is told to stop has stopped within a bound.",
 }
@@ -88,7 +92,7 @@ def _broken(ending: Ending) -> Iterator[Broken]:
     for batch_id, file in zip(ending.batch_ids, ending.scenario.files, strict=True):
         batch = ending.table.batch(batch_id)
         if batch is not None and batch.state is not State.FAILED:
-            yield from _results(ending, batch, len(file.acts))
+            yield from _results(ending, batch, file)
     if ending.scenario.is_calm:
         yield from _calm(ending)
 
@@ -114,7 +118,7 @@ def _processes(ending: Ending) -> Iterator[Broken]:
             yield "stops_in_time", f"{process.owner.name} was told to stop at {asked:.1f} s and still runs"
 
 
-def _results(ending: Ending, batch: Batch, rows: int) -> Iterator[Broken]:
+def _results(ending: Ending, batch: Batch, file: File) -> Iterator[Broken]:
     """The files of a batch that has ended."""
     prefix = batch.results.prefix
     stored = {
@@ -128,8 +132,9 @@ def _results(ending: Ending, batch: Batch, rows: int) -> Iterator[Broken]:
     if batch.round > 1:
         statuses |= ending.watch.outcomes[batch.batch_id, batch.round]
     lines = list(csv.reader(io.StringIO(stored["output.csv"].body.decode())))
-    wanted = [_line(number, statuses[number]) for number in range(1, rows + 1)]
-    found = [(line[0], line[1], line[2], line[3]) for line in lines[1:]]
+    rows = len(file.names)
+    wanted = [_line(number, name, statuses[number]) for number, name in enumerate(file.names, 1)]
+    found = [(line[0], line[1], line[2], line[4]) for line in lines[1:]]
     if found != wanted:
         wrong = next((f"{a} for {b}" for a, b in zip(found, wanted, strict=False) if a != b), "")
         yield "output_complete", f"{batch.batch_id}: {len(found)} rows of {rows}; {wrong}"
@@ -138,26 +143,27 @@ def _results(ending: Ending, batch: Batch, rows: int) -> Iterator[Broken]:
     facts = {"total": rows, "succeeded": rows - failed, "failed": failed, "round": batch.round}
     if any(manifest[name] != value for name, value in facts.items()) or manifest["state"] != batch.state:
         yield "manifest_true", f"{batch.batch_id}: {facts} and {batch.state}, and the manifest says otherwise"
-    for file in manifest["files"]:
-        there = stored[file["name"]]
-        if there is None or hashlib.sha256(there.body).hexdigest() != file["sha256"]:
-            yield "manifest_last", f"{batch.batch_id}: {file['name']} is not what its manifest says"
+    for entry in manifest["files"]:
+        there = stored[entry["name"]]
+        if there is None or hashlib.sha256(there.body).hexdigest() != entry["sha256"]:
+            yield "manifest_last", f"{batch.batch_id}: {entry['name']} is not what its manifest says"
     unfinished = getattr(ending.objects, "unfinished", ())
     if left := [upload.key for upload in unfinished if upload.key.startswith(prefix)]:
         yield "no_upload_left", ", ".join(left)
 
 
-def _line(number: int, status: Status) -> tuple[str, str, str, str]:
-    answer = answer_to(row_name(number)) if status is Status.SUCCESS else ""
-    return (str(number), row_name(number), answer, str(status))
+def _line(number: int, name: str, status: Status) -> tuple[str, str, str, str]:
+    return (str(number), name, answer_to(name) if status is Status.SUCCESS else "", str(status))
 
 
 def _calm(ending: Ending) -> Iterator[Broken]:
-    """In a calm world every agent behaves, so that a row takes one attempt."""
-    asked = ending.watch.paid_for
-    rows = {(batch_id, 1, number): 1 for batch_id, number in ending.watch.acts}
-    if dict(asked) != rows:
-        yield "calm_is_exact", f"asked {sum(asked.values())} times for {len(rows)} rows"
+    """In a calm world every agent behaves, so that a row takes one attempt; with `reuse`, an input."""
+    for batch_id, file in ending.watch.files.items():
+        asked: Counter[object] = Counter()
+        for number, name in enumerate(file.names, 1):
+            asked[name if file.ask.reuse else number] += ending.watch.paid_for[batch_id, 1, number]
+        if set(asked.values()) - {1}:
+            yield "calm_is_exact", f"{batch_id}: asked {asked.total()} times for {len(asked)} inputs"
     for name in ("duplicate_outcomes", "leases_lost", "rows_skipped", "messages_poisoned", "handler_crashes"):
         if total := sum(process.metrics.totals[name] for process in ending.processes):
             yield "calm_is_exact", f"{name}: {total:g}"

@@ -197,7 +197,8 @@ class FaultyQueue:
 
 _KINDS = {
     "commit": "commit", "open": "write", "checkpoint": "write", "seal": "write", "move": "write",
-    "lease": "write", "release": "write", "failed": "index", "recent": "index", "batches": "index",
+    "lease": "write", "release": "write", "swap": "write",
+    "failed": "index", "recent": "index", "batches": "index",
 }  # fmt: skip
 """How a method of the table counts among the kinds of calls; every other one is a consistent read."""
 

@@ -11,7 +11,6 @@ from service.messages import AggregateMessage, RowMessage
 from service.model import Batch, Counts, State, Status
 from service.ports import Outgoing
 from tests.simulation.loop import VirtualLoop
-from tests.simulation.scenario import row_name
 from tests.simulation.truth import TruthQueue, TruthTable
 from tests.simulation.watch import Watch
 
@@ -59,7 +58,7 @@ class Redrives:
         """Copies of the first round's messages turn up about the time of the redrive, and after it."""
         for number in failed:
             if self._random.random() < 0.7:
-                message = RowMessage(batch.batch_id, 1, number, _cells(number))
+                message = RowMessage(batch.batch_id, 1, number, self._cells(batch.batch_id, number))
                 when = max(0.0, delay + self._random.uniform(-5.0, 15.0))
                 self._queues["rows"].copy(Outgoing(message.encode(), batch.batch_id), when)
         trigger = AggregateMessage(batch.batch_id, 1).encode()
@@ -77,9 +76,8 @@ class Redrives:
         self.pending -= 1
         self._happened["world: second round"] += 1
         for number in failed:
-            message = RowMessage(batch_id, 2, number, _cells(number))
+            message = RowMessage(batch_id, 2, number, self._cells(batch_id, number))
             self._queues["rows"].copy(Outgoing(message.encode(), batch_id), 0)
 
-
-def _cells(number: int) -> tuple[str, str]:
-    return (str(number), row_name(number))
+    def _cells(self, batch_id: str, number: int) -> tuple[str, str]:
+        return (str(number), self._watch.files[batch_id].names[number - 1])

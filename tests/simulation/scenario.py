@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
 from tests.simulation.faults import Fault
+from tests.simulation.mappings import Ask
 
 
 class Act(StrEnum):
@@ -19,6 +20,7 @@ class Act(StrEnum):
     ASKS_TO_WAIT = "asks to wait"  # once, for longer than a worker waits itself
     FAILS = "fails"  # retryable, each time
     REFUSES = "refuses"
+    LACKS_RIGHTS = "lacks rights"  # as by 401, each time
     HANGS = "hangs"
     TALKS_NONSENSE = "talks nonsense"
     KILLS_ONCE = "kills once"  # the worker dies, the first time
@@ -27,22 +29,20 @@ class Act(StrEnum):
 
 _ACTS = (
     (Act.IS_SLOW, 3), (Act.FAILS_FIRST, 3), (Act.ASKS_TO_WAIT, 2), (Act.FAILS, 2), (Act.REFUSES, 3),
-    (Act.HANGS, 1), (Act.TALKS_NONSENSE, 2), (Act.KILLS_ONCE, 1),
+    (Act.HANGS, 1), (Act.TALKS_NONSENSE, 2), (Act.KILLS_ONCE, 1), (Act.LACKS_RIGHTS, 1),
 )  # fmt: skip
-
-
-MAX_ATTEMPTS = {"quick": 3, "patient": 4}
-"""What the two mappings of the worlds allow."""
-
-
-def row_name(number: int) -> str:
-    """The cell that the agent gets."""
-    return f"row {number}"
 
 
 def answer_to(name: str) -> str:
     """The only right answer to it."""
     return f"re: {name}"
+
+
+_LIMITS = ((6, None), (20, None), (60, None), (None, 1), (None, 2), (20, 1), (60, 3))
+"""Requests in a minute, and calls under way."""
+
+_SKEWS_S = {False: (0.0, 0.0, 2.0, -7.0, 90.0, -200.0), True: (0.0, 0.0, 0.3, -0.3)}
+"""How wrong clocks are; less so where a limit is kept by them, or what an outage costs is judged."""
 
 
 class Misfortune(StrEnum):
@@ -63,13 +63,37 @@ class Plan:
     for_s: float
 
 
+class Weather(StrEnum):
+    """What a target has to bear, whatever the row."""
+
+    OUTAGE = "outage"  # it serves nobody
+    STORM = "storm"  # it refuses most calls as too many
+
+
+@dataclass(frozen=True, slots=True)
+class Spell:
+    """The weather of a target, known by its mapping's name, for a while. No two of a target overlap."""
+
+    target: str
+    weather: Weather
+    from_s: float
+    to_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class File:
-    """An input: what the agent does with each row, and how often and when its job is sent."""
+    """An input: what the agent gets and does for each row, and how often and when its job is sent."""
 
     acts: tuple[Act, ...]
+    names: tuple[str, ...]
     jobs_at_s: tuple[float, ...]
-    mapping: str
+    ask: Ask
+    options: Mapping[str, int]
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the fleet has to keep a rate limit."""
+        return self.ask.limit_name != ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +108,7 @@ class Scenario:
     rates: Mapping[Fault, float]
     until_s: float
     misfortunes: tuple[Plan, ...]
+    spells: tuple[Spell, ...]
     losses_at_s: tuple[float, ...]
     redrive: bool
     max_receives: int
@@ -127,6 +152,8 @@ def scenario(seed: int) -> Scenario:
     files = _files(random, is_calm=is_calm, has_sweeper=has_sweeper)
     roles = _roles(random, has_sweeper=has_sweeper)
     misfortunes = () if is_calm else _misfortunes(random, len(roles), until_s)
+    spells = () if is_calm else _spells(random, files, until_s)
+    do_clocks_agree = bool(spells) or any(file.is_limited for file in files)
     are_stopped = any(plan.what is Misfortune.STOPPED for plan in misfortunes)
     max_running = random.choice((1, 2, 4, 16))
     return Scenario(
@@ -134,10 +161,11 @@ def scenario(seed: int) -> Scenario:
         is_calm=is_calm,
         files=files,
         roles=roles,
-        skews_s=tuple(0.0 if is_calm else random.choice((0.0, 0.0, 2.0, -7.0, 90.0, -200.0)) for _ in roles),
+        skews_s=tuple(0.0 if is_calm else random.choice(_SKEWS_S[do_clocks_agree]) for _ in roles),
         rates={} if is_calm else _rates(random),
         until_s=0.0 if is_calm else until_s,
         misfortunes=misfortunes,
+        spells=spells,
         losses_at_s=_losses(random, until_s) if has_sweeper else (),
         redrive=not is_calm and random.random() < 0.25,
         max_receives=5 if has_sweeper else 100_000,
@@ -162,7 +190,8 @@ def scenario(seed: int) -> Scenario:
 
 def _files(random: Random, *, is_calm: bool, has_sweeper: bool) -> tuple[File, ...]:
     files = []
-    for _ in range(1 if random.random() < 0.8 else 2):
+    count = 1 if random.random() < 0.8 else 2
+    for _ in range(count):
         size = random.random()
         rows = 300 if size < 0.004 else random.choice((0, 1, 1, 2)) if size < 0.2 else random.randint(2, 20)
         rows = random.randint(20, 40) if size > 0.93 else rows
@@ -170,8 +199,48 @@ def _files(random: Random, *, is_calm: bool, has_sweeper: bool) -> tuple[File, .
         acts = tuple(_act(random, odd, is_calm=is_calm, has_sweeper=has_sweeper) for _ in range(rows))
         first = random.choice((0.0, 0.0, 3.0))
         again = () if is_calm or random.random() < 0.8 else (first + random.choice((0.0, 5.0, 90.0)),)
-        files.append(File(acts, (first, *again), random.choice(("quick", "patient"))))
+        ask = _ask(random, rows, is_calm=is_calm, is_one_of_two=count > 1)
+        ask = files[0].ask if files and random.random() < 0.3 else ask
+        files.append(File(acts, _names(random, rows), (first, *again), ask, _options(random)))
     return tuple(files)
+
+
+def _ask(random: Random, rows: int, *, is_calm: bool, is_one_of_two: bool) -> Ask:
+    """A mapping; limits that are small for the time that its rows have."""
+    pace = random.choice(("quick", "patient"))
+    reuse = random.random() < (0.5 if is_calm else 0.25)
+    places = random.choice((1, 2)) if random.random() < (0.4 if is_one_of_two else 0.15) else None
+    if pace != "quick" or rows > 20 or random.random() >= 0.25:
+        return Ask(pace, reuse=reuse, places=places)
+    per_minute, concurrent = random.choice(_LIMITS)
+    return Ask(pace, reuse=reuse, per_minute=per_minute, concurrent=concurrent, places=places)
+
+
+def _names(random: Random, rows: int) -> tuple[str, ...]:
+    """The cell of every row that the agent gets: now and then one that an earlier row had."""
+    share = random.choice((0.0, 0.3, 0.7))
+    names: list[str] = []
+    for number in range(1, rows + 1):
+        is_again = names and random.random() < share
+        names.append(random.choice(names) if is_again else f"row {number}")
+    return tuple(names)
+
+
+def _options(random: Random) -> dict[str, int]:
+    """How much more than others a batch matters, where its job says so."""
+    wanted = {"priority": random.choice((None, 1, 5, 9)), "weight": random.choice((None, 1, 3, 1_000))}
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+def _spells(random: Random, files: Sequence[File], until_s: float) -> tuple[Spell, ...]:
+    """One to three spells of one target, one after the other; over before the faults are."""
+    if random.random() >= 0.25:
+        return ()
+    target = random.choice(files).ask.name
+    count = random.choice((1, 2, 3))
+    times = sorted(random.random() * until_s for _ in range(2 * count))
+    pairs = zip(times[::2], times[1::2], strict=True)
+    return tuple(Spell(target, random.choice(list(Weather)), *pair) for pair in pairs)
 
 
 def _act(random: Random, odd: float, *, is_calm: bool, has_sweeper: bool) -> Act:

@@ -21,6 +21,10 @@ EXPECTED = {
     "NoLease": {"results_have_one_content", "no_upload_left"},
     "NoCommitToken": {"own_commit_is_known"},
     "DeleteFirst": {"acknowledged_when_durable"},
+    "NoMarksOnReturns": {"repeats_are_marked"},
+    "NoExcuses": {"failed_for_a_cause"},
+    "NoClaims": {"calm_is_exact"},
+    "NoSharedLedger": {"rate_limit_holds", "concurrent_limit_holds"},
 }
 """The invariants that may be the first to notice."""
 

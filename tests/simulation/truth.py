@@ -83,10 +83,10 @@ class TruthTable(MemoryTable):
         """A row's item as it is now."""
         return self._rows[partition].get(number)
 
-    def counted(self, batch_id: str, round_: int) -> tuple[int, int]:
-        """Succeeded and failed, summed over the slots of a round."""
+    def counted(self, batch_id: str, round_: int) -> tuple[int, int, int]:
+        """Succeeded, failed and reused, summed over the slots of a round."""
         slots = self._counts[batch_id, round_].values()
-        return sum(x.succeeded for x in slots), sum(x.failed for x in slots)
+        return sum(x.succeeded for x in slots), sum(x.failed for x in slots), sum(x.reused for x in slots)
 
     async def commit(self, commit: Commit) -> Sequence[int]:
         """Tell what was applied."""

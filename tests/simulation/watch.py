@@ -11,10 +11,12 @@ import orjson
 
 from service.aws.values import Item
 from service.messages import AggregateMessage, decode_ingest
-from service.model import Batch, Commit, Outcome, State, Status
+from service.model import Batch, Commit, Outcome, State, Status, row_id
 from service.ports import Message
+from tests.simulation.calls import Calls
 from tests.simulation.invariants import Violation
-from tests.simulation.scenario import MAX_ATTEMPTS, Act
+from tests.simulation.mappings import BUDGET_S
+from tests.simulation.scenario import Act, File, Spell, Weather
 from tests.simulation.trace import Trace
 from tests.simulation.truth import RowKey, TruthQueue, TruthTable
 
@@ -22,9 +24,17 @@ _CAUSES = {
     Act.REFUSES: "AgentRejectedError",
     Act.TALKS_NONSENSE: "ExtractionError",
     Act.FAILS: "AgentUnavailableError",
+    Act.FAILS_FIRST: "AgentUnavailableError",
     Act.HANGS: "AgentTimeoutError",
+    Act.LACKS_RIGHTS: "AgentCredentialsError",
 }
 """The errors that an agent's own behaviour leads to."""
+
+_FINAL = {"AgentRejectedError", "ExtractionError"}
+"""Errors after which nobody tries again."""
+
+_LAST_WAIT_S = 70.0
+"""A row fails so long before its budget ends, at most: what it would have to wait is longer."""
 
 
 class Watch:
@@ -35,7 +45,12 @@ class Watch:
         self._on_violation = on_violation
         self.table: TruthTable
         self.queues: dict[str, TruthQueue] = {}
-        self.acts: dict[tuple[str, int], Act] = {}
+        self.files: dict[str, File] = {}
+        self.spells: Sequence[Spell] = ()
+        self.max_lost = 0
+        self.clocks_differ_s = 0.0
+        self.pauses = 0
+        self.calls: Calls
         self.on_progress: Callable[[], None] = lambda: None
         self.outcomes: dict[tuple[str, int], dict[int, Status]] = defaultdict(dict)
         self.carried: Counter[tuple[str, int]] = Counter()
@@ -44,15 +59,21 @@ class Watch:
         self.buried_rows: set[RowKey] = set()
         self.lost_rows: set[RowKey | None] = set()
         self.paid_for: Counter[RowKey] = Counter()
+        self.own_failures: Counter[RowKey] = Counter()
+        self.reused: Counter[tuple[str, int]] = Counter()
         self._stored: dict[RowKey, Outcome] = {}
         self._first_sent: dict[RowKey, float] = {}
         self._at_work_since: dict[str, float] = {}
+        self._first_received: dict[RowKey, float] = {}
+        self._lost: Counter[RowKey] = Counter()
+        self._received: set[tuple[str, RowKey]] = set()
         self._may_pay: set[tuple[str, RowKey]] = set()
+        self._now = trace.now
 
     def broken(self, invariant: str, text: str) -> None:
         """Say that an invariant does not hold."""
         self._trace.add("invariants", "VIOLATION", invariant, text)
-        self._on_violation(Violation(invariant, text, self._trace.now()))
+        self._on_violation(Violation(invariant, text, self._now()))
 
     # -- outcomes and counters -------------------------------------------------------------------------
 
@@ -69,27 +90,61 @@ class Watch:
             self._check_cause(key, row)
 
     def _check_cause(self, key: RowKey, row: Item) -> None:
-        error = row["error"]["M"]["type"]["S"]
-        act = self.acts[key[0], key[2]]
+        error, attempts = row["error"]["M"]["type"]["S"], int(row["attempts"]["N"])
+        act = self.act(key)
         if error == "WorkerLostError":
-            is_real = key in self.buried_rows
-        elif error == "AgentThrottledError":
-            is_real = False
-        else:
+            is_real = key in self.buried_rows or self._lost[key] >= self.max_lost
+        elif error in _FINAL:
             is_real = _CAUSES.get(act) == error
-        if is_real and act in {Act.FAILS, Act.HANGS} and error != "WorkerLostError":
-            is_real = int(row["attempts"]["N"]) == MAX_ATTEMPTS[key[0].partition("#")[0]]
+        else:
+            is_real = self._is_used_up(key, attempts) or self._is_over_budget(key)
+            causes = {_CAUSES.get(act), "AgentOutageError", "AgentThrottledError"}
+            is_real = is_real and (error in causes or (error == "AgentTimeoutError" and self.pauses > 0))
         if not is_real:
-            self.broken("failed_for_a_cause", f"row {key} failed with {error}, and its agent {act}")
+            text = f"row {key} failed with {error} in attempt {attempts}, and its agent {act}"
+            self.broken("failed_for_a_cause", text)
+
+    def _is_used_up(self, key: RowKey, attempts: int) -> bool:
+        """Whether it failed often enough. A pause may be a time-out.
+
+        Of an outage only the beginning may cost an attempt; but where others were served since the row was
+        refused, the next one may cost them all. By that rule rows end that are refused because of themselves.
+        """
+        file = self.files[key[0]]
+        outages = sum(
+            spell.target == file.ask.name and spell.weather is Weather.OUTAGE and spell.from_s <= self._now()
+            for spell in self.spells
+        )
+        costs = self.own_failures[key] + outages + self.pauses
+        return attempts == file.ask.pace.max_attempts and (costs >= attempts or outages > 1)
+
+    def _is_over_budget(self, key: RowKey) -> bool:
+        """By the clock of whoever says so."""
+        least_s = BUDGET_S - _LAST_WAIT_S - self.clocks_differ_s
+        return self._now() - self._first_received.get(key, self._now()) >= least_s
 
     def counted(self, table: TruthTable, commit: Commit) -> None:
         """counters_equal_outcomes, one_outcome."""
         if any(outcome.round != commit.round for outcome in commit.outcomes):
             self.broken("one_outcome", f"an outcome of another round was committed for {commit.round}")
-        self.check_counters(table, commit.batch_id, commit.round)
         for outcome in commit.outcomes:
             self._stored[commit.batch_id, commit.round, outcome.number] = outcome
+            self.reused[commit.batch_id, commit.round] += bool(outcome.reused_from)
+            if outcome.status is Status.SUCCESS:
+                self._check_answer(commit.batch_id, outcome)
+        self.check_counters(table, commit.batch_id, commit.round)
         self.on_progress()
+
+    def _check_answer(self, batch_id: str, outcome: Outcome) -> None:
+        """answered_for_itself."""
+        row = f"row {(batch_id, outcome.round, outcome.number)}"
+        asked = self.calls.rows[outcome.output_data["call"]]
+        wanted = outcome.reused_from or f"{batch_id}/{row_id(outcome.number)}"
+        if (f"{asked[0]}/{row_id(asked[2])}", asked[1]) != (wanted, outcome.round):
+            self.broken("answered_for_itself", f"{row} has the answer of {asked}, and should of {wanted}")
+        names = self.files[batch_id].names
+        if outcome.reused_from and (asked[0] != batch_id or names[asked[2] - 1] != names[outcome.number - 1]):
+            self.broken("answered_for_itself", f"{row} has another input than {asked}")
 
     def refused(self, who: str, commit: Commit, taken: Sequence[int]) -> None:
         """own_commit_is_known."""
@@ -105,10 +160,11 @@ class Watch:
         succeeded = statuses.count(Status.SUCCESS)
         failed = len(statuses) - succeeded
         counted = table.counted(batch_id, round_)
-        if counted != (succeeded + self.carried[batch_id, round_], failed):
+        reused = self.reused[batch_id, round_]
+        if counted != (succeeded + self.carried[batch_id, round_], failed, reused):
             self.broken(
                 "counters_equal_outcomes",
-                f"{batch_id} round {round_}: counted {counted}, stored ({succeeded}, {failed})",
+                f"{batch_id} round {round_}: counted {counted}, stored ({succeeded}, {failed}, {reused})",
             )
 
     def batch_changed(self, before: Batch | None, batch: Batch) -> None:
@@ -131,7 +187,11 @@ class Watch:
 
     def rows_of(self, batch_id: str) -> int:
         """How many rows the input has."""
-        return sum(1 for owner, _ in self.acts if owner == batch_id)
+        return len(self.files[batch_id].acts)
+
+    def act(self, key: RowKey) -> Act:
+        """What the agent does with a row."""
+        return self.files[key[0]].acts[key[2] - 1]
 
     def is_durable(self, key: RowKey) -> bool:
         """Whether the row has an outcome of this round or a later one."""
@@ -209,20 +269,28 @@ class Watch:
         rows = self.queues["rows"]
         for body in bodies:
             key = rows.key(body)
-            if key is None or '"attempt"' in body:
+            if key is None:
                 continue
-            first_at = self._first_sent.setdefault(key, self._trace.now())
+            is_marked = '"replay":true' in body
+            if (who, key) in self._received and not is_marked:
+                self.broken("repeats_are_marked", f"{who} has row {key}, and sent it again without a mark")
+            if '"attempt"' in body:
+                continue
+            first_at = self._first_sent.setdefault(key, self._now())
             since = self._at_work_since.get(who, 0.0)
-            if first_at < since and key in rows.ever and '"replay":true' not in body:
+            if first_at < since and key in rows.ever and not is_marked:
                 self.broken("repeats_are_marked", f"{who} sent row {key} again without a mark")
 
     def received(self, who: str, queue: TruthQueue, messages: Sequence[Message]) -> None:
         """Note which rows a process may still pay for, and when it began to work."""
-        self._at_work_since.setdefault(who, self._trace.now())
+        self._at_work_since.setdefault(who, self._now())
         for message in messages:
             key = queue.key(message.body)
             if key is None:
                 continue
+            self._first_received.setdefault(key, self._now())
+            self._received.add((who, key))
+            self._lost[key] += message.receives > 1
             is_suspect = message.receives > 1 or '"replay":true' in message.body
             if not (is_suspect and self.is_durable(key)):
                 self._may_pay.add((who, key))

@@ -15,12 +15,13 @@ import tenacity
 from service.messages import encode
 from service.ports import Outgoing
 from tests.simulation.agent import Agents
+from tests.simulation.calls import Calls
 from tests.simulation.faults import Faults
 from tests.simulation.fleet import Parts, Process, Stage
 from tests.simulation.invariants import Ending, Violation, ending_violation
 from tests.simulation.loop import RestlessError, StuckError, VirtualLoop
 from tests.simulation.redrive import Redrives
-from tests.simulation.scenario import Misfortune, Plan, Scenario, row_name, scenario
+from tests.simulation.scenario import Misfortune, Plan, Scenario, scenario
 from tests.simulation.trace import Trace
 from tests.simulation.truth import TruthClock, TruthObjects, TruthQueue
 from tests.simulation.watch import Watch
@@ -71,12 +72,15 @@ class World:
                 max_receives=scenario.max_receives,
             )  # fmt: skip
         self.queues = watch.queues
-        self.batch_ids = [f"{file.mapping}#file-{n}" for n, file in enumerate(scenario.files)]
-        for batch_id, file in zip(self.batch_ids, scenario.files, strict=True):
-            watch.acts.update({(batch_id, n): act for n, act in enumerate(file.acts, 1)})
+        self.batch_ids = [f"{file.ask.name}#file-{n}" for n, file in enumerate(scenario.files)]
+        watch.files.update(zip(self.batch_ids, scenario.files, strict=True))
+        watch.calls = Calls(loop.time, watch.broken)
+        watch.spells = scenario.spells
+        watch.max_lost = 2 * scenario.max_receives
+        watch.clocks_differ_s = max(scenario.skews_s) - min(scenario.skews_s)
         self._stage = Stage(
             scenario, loop, faults, trace, watch, self.table, self.objects, self.queues,
-            Agents(watch.acts), START_MS, parts,
+            Agents(watch.files, scenario.spells, watch.calls), START_MS, parts,
         )  # fmt: skip
         self._redrives = Redrives(
             self.batch_ids, self.table, self.queues, watch, loop, self._random, faults.happened
@@ -107,6 +111,7 @@ class World:
                 self.watch.broken("orderly", str(error))
             if self.violation is None:
                 self._judge()
+            self._count_turned_away()
             now, steps, violation = self.loop.time(), self.loop.steps, self.violation
             self.loop.throw_away([process.owner for process in self._everyone])
         return Result(self.scenario, violation, self.happened, self.trace, now, steps)
@@ -114,12 +119,12 @@ class World:
     async def _begin(self) -> None:
         """Put the files where they belong, and have their jobs sent."""
         for number, file in enumerate(self.scenario.files):
-            lines = ["id,name", *(f"{n},{row_name(n)}" for n, _ in enumerate(file.acts, 1))]
+            lines = ["id,name", *(f"{n},{name}" for n, name in enumerate(file.names, 1))]
             body = "\n".join(lines).encode() + b"\n"
             await self.objects.put("in", f"file-{number}.csv", body, content_type="text/csv")
             job = {
-                "v": 1, "mapping": file.mapping, "source": f"s3://in/file-{number}.csv",
-                "execution_id": f"file-{number}",
+                "v": 1, "mapping": file.ask.name, "source": f"s3://in/file-{number}.csv",
+                "execution_id": f"file-{number}", "options": dict(file.options),
             }  # fmt: skip
             for when in file.jobs_at_s:
                 self.loop.at(when, self.queues["ingest"].copy, Outgoing(encode(job)), 0)
@@ -134,6 +139,15 @@ class World:
             self.watch.broken("orderly", self.loop.errors[0])
         elif found := ending_violation(ending):
             self.watch.broken(*found)
+
+    def _count_turned_away(self) -> None:
+        """What the rows met, beside faults."""
+        for kind in ("TargetFullError", "TargetDownError", "LimitReachedError"):
+            name = f"rows_turned_away_{kind}"
+            self.happened[f"row: {kind}"] += int(sum(x.metrics.totals[name] for x in self._everyone))
+        self.happened["row: reused"] += self.watch.reused.total()
+        for spell in self.scenario.spells:
+            self.happened[f"world: {spell.weather}"] += 1
 
     def _violated(self, violation: Violation) -> None:
         if self.violation is None:
@@ -169,6 +183,7 @@ class World:
             process.stop()
         else:
             process.pause()
+            self.watch.pauses += 1
             back_at = self.loop.time() + plan.for_s
             self._resumed_by = max(self._resumed_by, back_at)
             self.loop.at(back_at, process.resume)

@@ -46,6 +46,14 @@ async def test_a_dead_row_gets_a_second_chance(lab):
     assert (await lab.view()).counts.done == 0
 
 
+async def test_a_dead_row_that_lost_some_deliveries_before_gets_its_second_chance(lab):
+    """What it lost before it was sent again counts, and is no second chance that it had."""
+    batch = await lab.batch(2)
+    async with draining(lab, rows_receives=7) as letters:
+        await letters.row(lab.delivery(lab.row(2, batch, lost=2).encode()))
+    assert await lab.sent_rows() == [lab.row(2, batch, replay=True, lost=9)]
+
+
 async def test_dead_rows_come_again_one_after_the_other(lab):
     """A worker that receives them together would lose them together."""
     batch = await lab.batch(3)

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from service.errors import AgentThrottledError
 from service.lane import Lane
 from service.model import State, Status
 
@@ -109,6 +110,17 @@ async def test_an_ordinary_row_does_not_wait_for_the_lane(lab):
         await asyncio.gather(*(worker.handle(lab.delivery(row.encode())) for row in messages))
     assert sorted(await lab.outcomes(batch)) == [1, 2, 3]
     assert (await lab.view()).batch.state is State.AGGREGATING
+
+
+async def test_what_a_row_has_lost_goes_with_it_when_it_is_sent_again(lab):
+    """A row that kills its workers and is turned away in between is counted on, and is not for the lane yet."""
+    batch = await lab.batch(1)
+    lab.agent.script = lambda _: AgentThrottledError("later", retry_after_s=20)
+    async with lab.working(max_lost=10) as worker:
+        await worker.handle(lab.delivery(lab.row(1, batch, lost=1).encode(), receives=3))
+    await lab.clock.advance(30)
+    [again] = await lab.sent_rows()
+    assert (again.lost, again.attempt, again.replay) == (3, 1, True)
 
 
 async def test_a_row_that_lost_too_many_deliveries_fails_without_another_invocation(lab):

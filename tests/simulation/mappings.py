@@ -1,0 +1,90 @@
+"""The mappings of the worlds: how patient they are with an agent, and what they ask of the whole fleet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from service.mapping import Catalog, Definition
+
+BUDGET_S = 600.0
+"""No attempt begins later than this after a row's first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long an agent may take, at most and when it is slow, and how often and when it is asked again."""
+
+    timeout_s: float
+    slow_s: float
+    max_attempts: int
+    base_s: float
+    cap_s: float
+
+
+PACES: Mapping[str, Pace] = {
+    "quick": Pace(10.0, 9.0, 3, 2.0, 60.0),
+    "patient": Pace(300.0, 200.0, 4, 0.5, 3.0),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A mapping. `per_minute` and `concurrent` are its rate limit, `places` the calls of one process."""
+
+    pace_name: str
+    reuse: bool = False
+    per_minute: int | None = None
+    concurrent: int | None = None
+    places: int | None = None
+
+    @property
+    def pace(self) -> Pace:
+        """How patient it is."""
+        return PACES[self.pace_name]
+
+    @property
+    def name(self) -> str:
+        """The mapping's name, which says everything."""
+        words = [self.pace_name, "reuse" if self.reuse else "", self.limit_name]
+        words.append(f"{self.places}places" if self.places else "")
+        return "-".join(word for word in words if word)
+
+    @property
+    def limit_name(self) -> str:
+        """Mappings with the same limit share it; "" where there is none."""
+        words = [f"{self.per_minute}pm" if self.per_minute else ""]
+        words.append(f"{self.concurrent}up" if self.concurrent else "")
+        return "-".join(word for word in words if word)
+
+
+_YAML = """
+target: {{type: tool, name: {ask.name}, invoke: python, function: "simulated:ask"}}
+input_mapping: {{column_mappings: {{name: name}}}}
+output_mapping:
+  type: tool
+  extraction_methods: [{{method: direct, field_mappings: {{answer: $.answer, call: $.call}}}}]
+execution:
+  timeout_seconds: {pace.timeout_s}
+  retry_policy:
+    max_attempts: {pace.max_attempts}
+    base_seconds: {pace.base_s}
+    cap_seconds: {pace.cap_s}
+    budget_seconds: {budget_s}
+"""
+
+
+@cache
+def definition_of(ask: Ask) -> Definition:
+    """The mapping, compiled once for all worlds."""
+    text = _YAML.format(ask=ask, pace=ask.pace, budget_s=BUDGET_S)
+    if ask.places:
+        text += f"  max_concurrency: {ask.places}\n"
+    if ask.reuse:
+        text += "reuse: batch\n"
+    if ask.limit_name:
+        text += f"rate_limit:\n  name: {ask.limit_name}\n"
+        text += f"  requests_per_minute: {ask.per_minute}\n" if ask.per_minute else ""
+        text += f"  concurrent: {ask.concurrent}\n" if ask.concurrent else ""
+    return Catalog.load({f"{ask.name}.yaml": text}, {}).definition(ask.name)
