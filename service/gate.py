@@ -36,8 +36,11 @@ MAX_WAIT_S = 30.0
 """Longest wait for a place: another worker may have one free."""
 
 FULL_S = 5.0
-LONGEST_FULL_S = 60.0
-"""A row that finds no room comes again after as long as no row has got a place, within these bounds."""
+LONGEST_FULL_S = 10.0
+"""A row that finds no room comes again after as long as no row has got a place, within these bounds.
+
+Longer, and places would stand empty while the last rows of a slow target are away.
+"""
 
 SHUT_S = 1.0
 """For so long no rows are fetched for a target after its limit turned one away."""

@@ -244,7 +244,9 @@ class Tries:
         log.info(
             "attempt_failed", error=error.kind, reason=str(error), attempt=message.attempt, again_in_s=wait_s
         )
-        return wait_s if wait_s <= self._limits.inline_wait_s else Later(task.message, round(wait_s))
+        if wait_s <= self._limits.inline_wait_s:
+            return wait_s
+        return Later(replace(task.message, lost=0), round(wait_s))  # its worker lived through an attempt
 
     def _backoff(self, task: Task, error: RetryableError) -> float:
         """Seconds before the next attempt: the agent's own wish, else what the policy says.

@@ -112,15 +112,27 @@ async def test_an_ordinary_row_does_not_wait_for_the_lane(lab):
     assert (await lab.view()).batch.state is State.AGGREGATING
 
 
-async def test_what_a_row_has_lost_goes_with_it_when_it_is_sent_again(lab):
-    """A row that kills its workers and is turned away in between is counted on, and is not for the lane yet."""
+async def test_what_a_row_has_lost_goes_with_it_when_it_is_turned_away(lab):
+    """One that kills its workers, and finds no place in between, is counted on; the lane is for later."""
+    batch = await lab.batch(1)
+    runs = lab.runs()
+    (await runs.get(batch.batch_id, 1, 1)).target.gate.close()
+    async with lab.working(runs, max_lost=10) as worker:
+        await worker.handle(lab.delivery(lab.row(1, batch, lost=1).encode(), receives=3))
+    await lab.clock.advance(30)
+    [again] = await lab.sent_rows()
+    assert (again.lost, again.attempt, again.replay) == (3, 1, True)
+
+
+async def test_a_row_whose_worker_lived_through_an_attempt_has_lost_nothing(lab):
+    """What ended an attempt, badly or not, did not kill its worker: the count begins again."""
     batch = await lab.batch(1)
     lab.agent.script = lambda _: AgentThrottledError("later", retry_after_s=20)
     async with lab.working(max_lost=10) as worker:
         await worker.handle(lab.delivery(lab.row(1, batch, lost=1).encode(), receives=3))
     await lab.clock.advance(30)
     [again] = await lab.sent_rows()
-    assert (again.lost, again.attempt, again.replay) == (3, 1, True)
+    assert (again.lost, again.attempt, again.replay) == (0, 1, True)
 
 
 async def test_a_row_that_lost_too_many_deliveries_fails_without_another_invocation(lab):
