@@ -5,11 +5,12 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .PHONY: setup demo test simulate replay fuzz lint hadolint types imports check checkov terraform-check image \
-  endpoint-image json-schema lock chaos bench bench-memory clean help
+  endpoint-image json-schema lock chaos bench bench-memory bench-limits \
+  bench-head-of-line bench-reuse clean help
 .DEFAULT_GOAL := help
 
 help: ## list what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
 
 $(READY): requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rowfleet needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; set PYTHON=…")'
@@ -94,6 +95,15 @@ bench: $(READY) ## rows per second, calls per row, memory: ratios in one run
 
 bench-memory: $(READY) ## a worker's memory with a deep queue and large replies, against its bound
 	@$(BIN)/python benchmarks/memory.py
+
+bench-limits: $(READY) ## rate_limit across workers that die and join, at an agent that enforces it
+	@$(BIN)/python benchmarks/limits.py
+
+bench-head-of-line: $(READY) ## a quick agent behind one that never answers, in one worker
+	@$(BIN)/python benchmarks/head_of_line.py
+
+bench-reuse: $(READY) ## calls and seconds with and without reuse, 30 % duplicates
+	@$(BIN)/python benchmarks/reuse.py
 
 json-schema: $(READY) ## JSON Schemas of mapping and schema files, for editors
 	@for kind in mapping schema; do \
