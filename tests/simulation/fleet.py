@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 from service.aggregator import AggregateLimits, Aggregator
 from service.claims import Claims
 from service.clock import SystemClock
-from service.consume import ConsumeLimits, Consumer
+from service.consume import ConsumeLimits, Consumer, Handler
 from service.deadletters import DeadLetterLimits, DeadLetters
-from service.delivery import Handler
 from service.gate import Gates
 from service.limiter import Limiter
 from service.mapping import RowMapping
@@ -200,10 +199,8 @@ class Process:
                 clock=self._clock, metrics=self.metrics, rng=self._random,
             )  # fmt: skip
             limits = self._limits(scenario.max_running, held=scenario.max_held, pollers=scenario.pollers)
-            try:
-                await self._consume("rows", self._stage.parts.handler(self, worker.handle), limits, gates)
-            finally:
-                await runs.close()
+            await self._consume("rows", self._stage.parts.handler(self, worker.handle), limits, gates)
+            await runs.close()
 
     async def _aggregator(self) -> None:
         scenario, name = self._stage.scenario, self.owner.name
