@@ -54,6 +54,9 @@ POSSIBLE: Mapping[str, tuple[Fault, ...]] = {
 }
 """Kinds of calls, and what may happen to each on its way."""
 
+OFTEN = {"part": 2.0, "complete": 2.0}
+"""A world has few of these calls, so each suffers as many times more."""
+
 INSIDE: Mapping[str, tuple[Fault, ...]] = {
     "send": (Fault.PARTIAL, Fault.DUPLICATED),
     "receive": (Fault.DUPLICATED,),
@@ -123,5 +126,6 @@ def _table(possible: Mapping[str, tuple[Fault, ...]], rates: Mapping[Fault, floa
     table = {}
     for call, faults in possible.items():
         kinds = [fault for fault in faults if rates.get(fault)]
-        table[call] = (kinds, list(accumulate(rates[fault] for fault in kinds)))
+        often = OFTEN.get(call, 1.0)
+        table[call] = (kinds, list(accumulate(often * rates[fault] for fault in kinds)))
     return table

@@ -199,10 +199,8 @@ class Process:
                 clock=self._clock, metrics=self.metrics, rng=self._random,
             )  # fmt: skip
             limits = self._limits(scenario.max_running, held=scenario.max_held, pollers=scenario.pollers)
-            try:
-                await self._consume("rows", self._stage.parts.handler(self, worker.handle), limits, gates)
-            finally:
-                await runs.close()
+            await self._consume("rows", self._stage.parts.handler(self, worker.handle), limits, gates)
+            await runs.close()
 
     async def _aggregator(self) -> None:
         scenario, name = self._stage.scenario, self.owner.name

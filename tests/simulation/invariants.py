@@ -27,7 +27,7 @@ STOPS_WITHIN_S = 600.0
 
 INVARIANTS: Mapping[str, str] = {
     "one_outcome": "A row's outcome is never written over by one of the same round or an earlier one.",
-    "counters_equal_outcomes": "After each commit, a round's counters are those of its outcomes, with `reused`.",
+    "counters_equal_outcomes": "After a commit, a round's counters are those of its outcomes, also `reused`.",
     "final_when_counted": "A batch is AGGREGATING or final only when sealed and every row has an outcome.",
     "acknowledged_when_durable": "A message is deleted only when what it asks for is durable, or handed on.",
     "failed_for_a_cause": "A row is FAILED only for a cause of its own or its budget, no outage or throttle.",

@@ -167,7 +167,7 @@ def scenario(seed: int) -> Scenario:
         misfortunes=misfortunes,
         spells=spells,
         losses_at_s=_losses(random, until_s) if has_sweeper else (),
-        redrive=not is_calm and random.random() < 0.25,
+        redrive=not is_calm and random.random() < 0.45,
         max_receives=5 if has_sweeper else 100_000,
         visibility_s=random.choice((15.0, 60.0, 120.0)),
         partition_bytes=random.choice((2**20, 2**20, 100, 40)),
@@ -258,7 +258,7 @@ def _roles(random: Random, *, has_sweeper: bool) -> tuple[str, ...]:
     return (
         *["splitter"] * random.choice((1, 1, 2, 3)),
         *["worker"] * random.choice((1, 2, 2, 3, 4)),
-        *["aggregator"] * random.choice((1, 2)),
+        *["aggregator"] * random.choice((1, 2, 2, 3)),
         *["sweeper"] * (random.choice((1, 2)) if has_sweeper else 0),
     )
 

@@ -113,7 +113,7 @@ async def test_an_ordinary_row_does_not_wait_for_the_lane(lab):
 
 
 async def test_what_a_row_has_lost_goes_with_it_when_it_is_sent_again(lab):
-    """A row that kills its workers and is turned away in between is counted on, and is not for the lane yet."""
+    """One that kills its workers and is turned away in between is counted on; the lane is for later."""
     batch = await lab.batch(1)
     lab.agent.script = lambda _: AgentThrottledError("later", retry_after_s=20)
     async with lab.working(max_lost=10) as worker:
