@@ -9,11 +9,14 @@ import pytest
 
 from tests.simulation.faults import INSIDE, POSSIBLE
 from tests.simulation.invariants import INVARIANTS
-from tests.simulation.scenario import Act, Misfortune, scenario
+from tests.simulation.scenario import Act, Misfortune, Weather, scenario
 from tests.simulation.simulate import Summary, run_many
 
 SEEDS = 2_000
 ROOT = Path(__file__).parents[2]
+
+MET = ("row: TargetFullError", "row: TargetDownError", "row: LimitReachedError", "row: reused")
+"""What becomes of rows that are no faults: turned away at the gate, and answered by another row's answer."""
 
 SELDOM = 0.02
 """Every kind of fault happens in this share of the worlds, or the generator does not do its work any more."""
@@ -44,7 +47,8 @@ def test_every_kind_of_fault_happens(summary: Summary) -> None:
         for call, faults in table.items()
         for fault in faults
     }
-    possible |= {f"process: {what}" for what in Misfortune} | {"world: rows lost", "world: second round"}
+    possible |= {f"process: {what}" for what in Misfortune} | {f"world: {weather}" for weather in Weather}
+    possible |= {"world: rows lost", "world: second round"} | set(MET)
 
     assert possible - set(summary.happened) == set()
 
@@ -54,8 +58,13 @@ def test_no_kind_of_fault_has_become_rare(summary: Summary) -> None:
     for call in ("commit", "write", "send", "receive", "delete", "extend", "read"):
         for fault in POSSIBLE[call]:
             assert summary.happened[f"{call}: {fault}"] >= SELDOM * SEEDS, f"{call}: {fault}"
-    for what in Misfortune:
-        assert summary.happened[f"process: {what}"] >= SELDOM * SEEDS
+    seldom = (
+        *(f"process: {what}" for what in Misfortune),
+        *(f"world: {weather}" for weather in Weather),
+        *MET,
+    )
+    for what in seldom:
+        assert summary.happened[what] >= SELDOM * SEEDS, what
 
 
 def test_the_generator_makes_every_kind_of_world() -> None:
@@ -69,6 +78,14 @@ def test_the_generator_makes_every_kind_of_world() -> None:
     assert {len(world.files) for world in worlds} == {1, 2}
     assert {world.roles.count("worker") for world in worlds} == {1, 2, 3, 4}
     assert {act for world in worlds for file in world.files for act in file.acts} == set(Act)
+    asks = [file.ask for world in worlds for file in world.files]
+    for some in (lambda x: x.reuse, lambda x: x.per_minute, lambda x: x.concurrent, lambda x: x.places):
+        assert sum(1 for ask in asks if some(ask)) >= SELDOM * SEEDS
+    assert any(len(set(file.names)) < len(file.names) for world in worlds for file in world.files)
+    assert {name for world in worlds for file in world.files for name in file.options} == {
+        "priority",
+        "weight",
+    }
 
 
 @pytest.mark.parametrize("seed", [1, 36, 50])
