@@ -158,8 +158,10 @@ async def test_a_standard_execution_is_found_again_and_not_started_twice() -> No
     seen = Seen()
     async with stand_in("standard", seen) as opened:
         agent = opened("hang")
+        async with agent._service.call(60, "a first call"):
+            """Making the client is not what is to time out."""
         with pytest.raises(AgentTimeoutError):
-            await agent.invoke(Invocation("b#1/row_1", {"a": 1}, attempt=1, timeout_s=0.3))
+            await agent.invoke(Invocation("b#1/row_1", {"a": 1}, attempt=1, timeout_s=1.0))
         await asyncio.wait_for(seen.started.wait(), 10)
         seen.release.set()
         reply = await agent.invoke(Invocation("b#1/row_1", {"a": 1}, attempt=2))
