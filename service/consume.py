@@ -157,8 +157,10 @@ class Consumer:
     # -- receiving -------------------------------------------------------------------------------------
 
     async def _poll(self, stop: asyncio.Event, group: asyncio.TaskGroup) -> None:
-        while room := await self._room(stop):
-            is_probe = self._places() <= 0
+        while True:
+            room, is_probe = await self._room(stop)
+            if not room:
+                return
             if not is_probe:
                 self._probing.has_room(self._clock.monotonic())
             self._reserved += room
@@ -174,24 +176,28 @@ class Consumer:
             for message in messages:
                 self._start(message, group)
 
-    async def _room(self, stop: asyncio.Event) -> int:
-        """How many to receive now; waits for a full batch of places, or a short while for fewer. 0: stop."""
+    async def _room(self, stop: asyncio.Event) -> tuple[int, bool]:
+        """How many to receive now, and whether that is a probe; 0 to stop.
+
+        Waits for a full batch of places, or a short while for fewer.
+        """
         full = min(SEND_LIMIT, self._limits.max_running)
         linger_until: float | None = None
         while not stop.is_set():
             now = self._clock.monotonic()
-            wake_at: float | None = max(self._receiving.until, self._handling.until)
-            if wake_at is not None and now >= wake_at:
+            held_back_until = max(self._receiving.until, self._handling.until)
+            wake_at: float | None = held_back_until
+            if now >= held_back_until:
                 free = self._places()
                 if free >= full:
-                    return full
+                    return full, False
                 if free > 0:
                     wake_at = linger_until = linger_until or now + self._limits.receive_linger_s
                     if now >= linger_until:
-                        return free
+                        return free, False
                 else:
                     if probe := self._probe(now):
-                        return probe
+                        return probe, True
                     linger_until = None
                     due_at = self._probing.due_at
                     wake_at = due_at if self._admission and now < due_at else None
@@ -199,7 +205,7 @@ class Consumer:
             with suppress(TimeoutError):
                 async with nullcontext() if wake_at is None else timeout(self._clock, wake_at - now):
                     await self._changed.wait()
-        return 0
+        return 0, False
 
     def _places(self) -> int:
         most = self._limits.max_running

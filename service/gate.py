@@ -172,11 +172,15 @@ class Gate:
     async def _take_place(self, batch: Batch) -> None:
         if self._is_closed:
             raise TargetFullError("this process stops", retry_after_s=1.0)
-        try:
-            async with timeout(self._clock, MAX_WAIT_S):
-                has_place = await self._shares.take(batch, self._clock.monotonic())
-        except TimeoutError:
-            has_place = False
+        has_place = self._shares.take_free(
+            batch, self._clock.monotonic()
+        )  # a time-out is a task: not for all
+        if not has_place:
+            try:
+                async with timeout(self._clock, MAX_WAIT_S):
+                    has_place = await self._shares.take(batch, self._clock.monotonic())
+            except TimeoutError:
+                has_place = False
         if has_place:
             self._last_start = self._clock.monotonic()
             return

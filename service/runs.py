@@ -148,9 +148,9 @@ class Runs:
         agent = self._open_agent(mapping)
         limiter = self._open_limiter(mapping)
         gate = self._gates.open(mapping.execution.places(self._max_places), limiter)
-        target = self._targets[batch.mapping_digest] = Target(mapping, agent, gate)
         if limiter is not None:
             await self._limiters.enter_async_context(limiter)
+        target = self._targets[batch.mapping_digest] = Target(mapping, agent, gate)
         return target
 
     async def _fail(self, batch: Batch, problem: str) -> Batch:

@@ -58,12 +58,18 @@ class Shares:
         fewest = min((len(share.waiting) for share in recent), default=self.waiting)
         return free + max(0, self._max_waiting - fewest)
 
+    def take_free(self, batch: Batch, now: float) -> bool:
+        """Take a place where one is free and nobody waits; whether there was one."""
+        if self.waiting or self.in_flight >= self._places():
+            return False
+        self._start(self._share(batch, now))
+        return True
+
     async def take(self, batch: Batch, now: float) -> bool:
         """Take a place, after waiting for it where need be. False: no place, and no room to wait for one."""
-        share = self._share(batch, now)
-        if self.in_flight < self._places() and not self.waiting:
-            self._start(share)
+        if self.take_free(batch, now):
             return True
+        share = self._share(batch, now)
         if len(share.waiting) >= self._max_waiting:
             return False
         turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
