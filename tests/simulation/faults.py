@@ -54,7 +54,7 @@ POSSIBLE: Mapping[str, tuple[Fault, ...]] = {
 }
 """Kinds of calls, and what may happen to each on its way."""
 
-OFTEN = {"part": 2.0, "complete": 2.0, "publish": 2.0, "commit": 3.0}
+OFTEN = {"part": 4.0, "complete": 4.0, "publish": 2.0, "commit": 3.0}
 """A world has few of these calls, so each suffers as many times more."""
 
 INSIDE: Mapping[str, tuple[Fault, ...]] = {
