@@ -122,6 +122,10 @@ class Gate:
             return int(self.breaker.wait_s(now) == 0)
         return self._shares.room(now)
 
+    def full(self, batch: Batch) -> TargetFullError | None:
+        """What a row of the batch would be turned away with at once, because the target is full."""
+        return self._full() if self._shares.is_full_for(batch) else None
+
     @asynccontextmanager
     async def admit(self, batch: Batch, row: str, body: Json) -> AsyncIterator[Call]:
         """A call of the row called `row`, with input `body`, which may begin. Waits for its turn, a little.
@@ -184,9 +188,12 @@ class Gate:
         if has_place:
             self._last_start = self._clock.monotonic()
             return
+        raise self._full()
+
+    def _full(self) -> TargetFullError:
         since_s = self._clock.monotonic() - self._last_start
         wait_s = min(LONGEST_FULL_S, max(FULL_S, since_s))
-        raise TargetFullError("every place of the target is taken", retry_after_s=wait_s)
+        return TargetFullError("every place of the target is taken", retry_after_s=wait_s)
 
     async def _let_through(self, row: str, body: Json) -> Call:
         """The call of a row that has a place."""

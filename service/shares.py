@@ -58,6 +58,12 @@ class Shares:
         fewest = min((len(share.waiting) for share in recent), default=self.waiting)
         return free + max(0, self._max_waiting - fewest)
 
+    def is_full_for(self, batch: Batch) -> bool:
+        """Whether a row of the batch would find neither a place nor room to wait for one."""
+        share = self._shares.get(batch.batch_id)
+        has_place = self.in_flight < self._places() and not self.waiting
+        return not has_place and share is not None and len(share.waiting) >= self._max_waiting
+
     def take_free(self, batch: Batch, now: float) -> bool:
         """Take a place where one is free and nobody waits; whether there was one."""
         if self.waiting or self.in_flight >= self._places():

@@ -265,14 +265,18 @@ class Tries:
 
     def _turned_away(self, task: Task, error: TurnedAwayError) -> Outcome | Later:
         """The gate has no place: the row comes again, holding nothing meanwhile."""
-        self._metrics.count(f"rows_turned_away_{error.kind}")
         now_ms = self._clock.now_ms()
         if isinstance(error, TargetDownError):
             task.begin(now_ms)  # a target that stays down does not keep its rows for ever
             if task.budget_s(now_ms) <= 0:
                 return self.attempt(task).failed(AgentOutageError(str(error)))
+        return Later(task.message, self.away_s(error, self._left_s(task)))
+
+    def away_s(self, error: TurnedAwayError, left_s: float) -> int:
+        """For how long a row is away that the gate turned away with `left_s` to its deadline; counts it."""
+        self._metrics.count(f"rows_turned_away_{error.kind}")
         wait_s = (error.retry_after_s or 1.0) * self._rng.uniform(0.75, 1.5)
-        return Later(task.message, math.ceil(min(wait_s, MAX_DELAY_S, max(1.0, self._left_s(task)))))
+        return math.ceil(min(wait_s, MAX_DELAY_S, max(1.0, left_s)))
 
     def _left_s(self, task: Task) -> float:
         return task.deadline().left_s(self._clock.now_ms())

@@ -16,6 +16,7 @@ import structlog
 
 from service.answers import Answer, question_of
 from service.claims import Claims
+from service.deadlines import deadline_of
 from service.delivery import Delivery
 from service.errors import (
     AnswerPendingError,
@@ -109,6 +110,9 @@ class Worker:
         with structlog.contextvars.bound_contextvars(batch_id=row.batch_id, row_id=row_id(row.number)):
             if not _concerns(row, run.batch):
                 return
+            if (away_s := self._away_again_s(row, run, delivery)) is not None:
+                await self._send_again(row, away_s)
+                return
             suspect = row.replay or delivery.message.receives > 1
             if suspect and await self._is_committed(run.batch, row):
                 self._metrics.count("rows_skipped")
@@ -117,6 +121,21 @@ class Worker:
                 await self._settle(row, run, None)
             elif run.target is not None:
                 await self._work(row, run, run.target, delivery)
+
+    def _away_again_s(self, row: RowMessage, run: Run, delivery: Delivery) -> int | None:
+        """For how long a row that was sent again is away again, its target being full; None where it is not.
+
+        Before anything is read for it: the rows of a target that stands still come again and again. It is
+        looked up when there is room for it. One whose worker died is looked up at once, since it may be
+        its batch's last; so is one that may have got another row's answer by now.
+        """
+        target = run.target
+        is_plain = row.replay and not row.lost and delivery.message.receives == 1
+        if not is_plain or target is None or target.mapping.reuse is not None:
+            return None
+        left_s = deadline_of(run.batch, row.until_ms).left_s(self._clock.now_ms())
+        full = target.gate.full(run.batch) if left_s > 0 else None
+        return None if full is None else self._tries.away_s(full, left_s)
 
     async def _work(self, row: RowMessage, run: Run, target: Target, delivery: Delivery) -> None:
         """Process and settle; a row whose workers died, in the lane, until it is committed."""

@@ -1,6 +1,8 @@
 """What a failure costs a row, and what the gate of its target makes of it."""
 
+import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from service.breaker import THRESHOLD
 from service.errors import (
@@ -211,3 +213,43 @@ async def test_rows_that_wait_begin_nothing_when_the_process_stops(lab, define):
     assert len(await lab.outcomes(batch)) == 4
     await lab.clock.advance(3600)
     assert {row.number for row in await lab.sent_rows()} == set(range(1, 13)) - {1, 2, 3, 4}
+
+
+class CountingTable:
+    """Counts looks for outcomes."""
+
+    def __init__(self, table):
+        self._table, self.looks = table, 0
+
+    def __getattr__(self, name):
+        return getattr(self._table, name)
+
+    async def outcome(self, batch, number):
+        """One look."""
+        self.looks += 1
+        return await self._table.outcome(batch, number)
+
+
+async def test_a_row_that_finds_its_target_full_again_costs_no_look(lab, define):
+    """It goes back to the queue at once; where there is room for it, it is looked up before its call."""
+    batch = await lab.batch(
+        7, definition=define(MAPPING.replace("max_concurrency: 20", "max_concurrency: 2"))
+    )
+    lab.table = CountingTable(lab.table)
+    lab.agent.script = lambda _: asyncio.Event().wait()
+    again = [replace(lab.row(number, batch), replay=True) for number in range(1, 8)]
+    async with lab.settler() as settler:
+        worker = lab.worker(settler)
+        tasks = [asyncio.create_task(worker.handle(lab.delivery(row.encode()))) for row in again[:4]]
+        await lab.until(lambda: len(lab.agent.calls) == 2)
+        await lab.pass_time(1)
+        assert lab.table.looks == 4  # two are called, two wait
+        await worker.handle(lab.delivery(again[4].encode()))
+        assert (lab.table.looks, lab.metrics.totals["rows_turned_away_TargetFullError"]) == (4, 1)
+        await worker.handle(lab.delivery(again[5].encode(), receives=2))  # its last worker may have died
+        assert lab.table.looks == 5
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    await lab.clock.advance(10)
+    assert await lab.sent_rows() == [again[4], replace(again[5], lost=1)]
