@@ -61,12 +61,11 @@ class Shares:
     def is_full_for(self, batch: Batch) -> bool:
         """Whether a row of the batch would find neither a place nor room to wait for one."""
         share = self._shares.get(batch.batch_id)
-        has_place = self.in_flight < self._places() and not self.waiting
-        return not has_place and share is not None and len(share.waiting) >= self._max_waiting
+        return not self._has_free and share is not None and len(share.waiting) >= self._max_waiting
 
     def take_free(self, batch: Batch, now: float) -> bool:
         """Take a place where one is free and nobody waits; whether there was one."""
-        if self.waiting or self.in_flight >= self._places():
+        if not self._has_free:
             return False
         self._start(self._share(batch, now))
         return True
@@ -118,6 +117,11 @@ class Shares:
                 if not (turn := share.waiting.popleft()).done():
                     turn.set_result(False)
             self._tidy(batch_id)
+
+    @property
+    def _has_free(self) -> bool:
+        """Whether a place is free that nobody waits for."""
+        return not self.waiting and self.in_flight < self._places()
 
     def _start(self, share: _Share) -> None:
         share.in_flight += 1
