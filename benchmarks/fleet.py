@@ -30,6 +30,9 @@ from service.local import SPLIT
 
 T = TypeVar("T")
 
+COMMAND_TIMEOUT_S = 900
+"""A batch that takes longer does not end."""
+
 MAPPING = """
 target: {{type: tool, name: {name}, {target}}}
 output_mapping:
@@ -148,8 +151,9 @@ class Fleet:
     def _command(self, *arguments: str) -> bytes:
         command = [sys.executable, "-m", "service", *arguments]
         return subprocess.run(
-            command, env=self._environment, cwd=self.folder, check=True, stdout=subprocess.PIPE
-        ).stdout
+            command, env=self._environment, cwd=self.folder, check=True, stdout=subprocess.PIPE,
+            timeout=COMMAND_TIMEOUT_S,
+        ).stdout  # fmt: skip
 
 
 @contextmanager

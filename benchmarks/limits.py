@@ -1,6 +1,6 @@
 """Whether the limits of a fleet hold, and are used up, while its workers die and new ones join.
 
-    python benchmarks/limits.py [--rows 850] [--places-rows 600]
+    python benchmarks/limits.py [--rows 850] [--places-rows 1200]
 
 The agent is an HTTP server that enforces 600 requests a minute as services do: with 429 above 600 in any
 sliding minute, and above a bucket of ten a second that holds ten. Then one that counts what is under way.
@@ -213,7 +213,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=850)
-    parser.add_argument("--places-rows", type=int, default=600)
+    parser.add_argument("--places-rows", type=int, default=1_200)
     options = parser.parse_args()
     console = Console()
     bars = paced(console, options.rows)

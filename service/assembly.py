@@ -64,7 +64,7 @@ def agent_opener(
             name=mapping.target.name,
             environ=variables,
             surroundings=Surroundings(
-                max_concurrency=mapping.execution.places(most),
+                max_concurrency=mapping.places(most),
                 max_reply_bytes=settings.http.max_reply_bytes,
                 replies=replies,
                 search_path=str(Path.cwd()),

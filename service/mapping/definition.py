@@ -76,10 +76,6 @@ class Execution:
     batch_deadline_s: int | None = None
     row_deadline_s: float | None = None
 
-    def places(self, most: int) -> int:
-        """Calls in flight in a process that has room for `most`."""
-        return min(self.max_concurrency or most, most)
-
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
@@ -135,6 +131,14 @@ class RowMapping:
     def output_fields(self) -> tuple[str, ...]:
         """The fields of every extraction, in mapping order."""
         return self.extractor.output_fields
+
+    def places(self, most: int) -> int:
+        """Calls in flight in a process that has room for `most`.
+
+        No more than the whole fleet may have: a row that cannot start would wait for the limit in vain.
+        """
+        in_fleet = self.rate_limit.concurrent if self.rate_limit else None
+        return min(most, self.execution.max_concurrency or most, in_fleet or most)
 
     def check_columns(self, columns: Sequence[str]) -> None:
         """Raises CsvError, naming the columns that are missing and those that the file has."""

@@ -240,17 +240,22 @@ async def test_the_batch_used_longest_ago_is_forgotten(lab):
     assert len(runs._runs) == MAX_RUNS
 
 
-async def test_places_are_the_lesser_of_process_and_mapping(lab, define, demo_yaml):
-    """`max_concurrency` counts per process; without it the process's own limit holds, which always does."""
-    for n, (wish, most, places) in enumerate(
-        [("", 8, 8), ("max_concurrency: 3, ", 8, 3), ("max_concurrency: 50, ", 8, 8)]
-    ):
-        definition = define(
-            demo_yaml.replace("execution:\n  ", f"execution:\n  {wish.replace(', ', chr(10) + '  ')}")
-        )
-        batch = await lab.batch(1, execution_id=f"p{n}", definition=definition)
-        run = await lab.runs(max_places=most).get(batch.batch_id, 1, 1)
-        assert run.target.gate.room == places + min(20, places)
+@pytest.mark.parametrize(
+    ("wish", "most", "places"),
+    [
+        ("", 8, 8),
+        ("execution: {max_concurrency: 3}", 8, 3),
+        ("execution: {max_concurrency: 50}", 8, 8),
+        ("rate_limit: {concurrent: 2}", 8, 2),
+        ("execution: {max_concurrency: 3}\nrate_limit: {concurrent: 50}", 8, 3),
+    ],
+)
+async def test_places_are_the_least_of_process_mapping_and_fleet(lab, define, demo_yaml, wish, most, places):
+    """`max_concurrency` counts per process, which has a bound of its own; `concurrent` in the fleet."""
+    bare = demo_yaml[: demo_yaml.index("execution:")]
+    batch = await lab.batch(1, definition=define(f"{bare}{wish}\n"))
+    run = await lab.runs(max_places=most).get(batch.batch_id, 1, 1)
+    assert run.target.gate.room == places + min(20, places)
 
 
 # -- rows of a batch that is being split -------------------------------------------------------------------
