@@ -6,6 +6,7 @@ Each ablation says in its docstring what is missing. Production code has no swit
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -145,6 +146,12 @@ class _NoExcuses(Worker):
         self._tries._is_excused = lambda *_: False
 
 
+class _NoDeadlines(Worker):
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._tries._left_s = lambda _: math.inf
+
+
 class _EverybodysClaim(FaultyTable):
     async def swap(self, key: str, text: str, *, version: int, ttl: int) -> Record:
         """Say yes to a claim, and forget it."""
@@ -230,6 +237,12 @@ class NoExcuses(Parts):
     worker = _NoExcuses
 
 
+class NoDeadlines(Parts):
+    """A worker asks for a row whatever time it is."""
+
+    worker = _NoDeadlines
+
+
 class NoClaims(Parts):
     """With `reuse`, whoever wants to ask may, whether or not somebody else does."""
 
@@ -284,7 +297,7 @@ ABLATIONS: Mapping[str, type[Parts]] = {
     for kind in (
         NoRowCondition, NoRoundFence, NoCounterInTransaction, NoCheckAfterDuplicate, ClaimBeforeSend, NoSeal,
         NoHeartbeat, NoReplayMarks, NoSweeper, NoDrain, NoLease, NoCommitToken, DeleteFirst,
-        NoMarksOnReturns, NoExcuses, NoClaims, NoSharedLedger,
+        NoMarksOnReturns, NoExcuses, NoDeadlines, NoClaims, NoSharedLedger,
     )
 }  # fmt: skip
 """By name."""

@@ -14,7 +14,7 @@ from service.errors import (
     AgentThrottledError,
     AgentUnavailableError,
 )
-from service.ports import Invocation, Reply
+from service.ports import Clock, Invocation, Reply
 from tests.simulation.calls import Calls
 from tests.simulation.network import Network
 from tests.simulation.scenario import Act, File, Spell, Weather, answer_to
@@ -46,9 +46,10 @@ class Agents:
 class SimulatedAgent:
     """The agent as one process reaches it."""
 
-    def __init__(self, agents: Agents, network: Network, watch: Watch) -> None:
+    def __init__(self, agents: Agents, network: Network, clock: Clock, watch: Watch) -> None:
         self._agents = agents
         self._network = network
+        self._clock = clock
         self._watch = watch
 
     async def invoke(self, invocation: Invocation) -> Reply:
@@ -63,7 +64,7 @@ class SimulatedAgent:
         if (weather := self._weather(row)) and (weather is Weather.OUTAGE or faults.chance(0.7)):
             act = None
         network.trace.add(network.who, "agent.invoke", invocation.id, f"time {time}: {act or weather}")
-        self._watch.paid(network.who, row)
+        self._watch.paid(network.who, row, self._clock.now_ms())
         if act in {Act.FAILS, Act.LACKS_RIGHTS, Act.HANGS} or (
             act is Act.FAILS_FIRST and time <= FAILS_FIRST
         ):

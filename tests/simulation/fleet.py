@@ -261,7 +261,7 @@ class Process:
         )  # fmt: skip
 
     def _open_agent(self, mapping: object) -> SimulatedAgent:
-        return SimulatedAgent(self._stage.agents, self._network, self.watch)
+        return SimulatedAgent(self._stage.agents, self._network, self._clock, self.watch)
 
     def _open_limiter(self, mapping: RowMapping) -> Limiter | None:
         if mapping.rate_limit is None:

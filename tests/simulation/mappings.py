@@ -31,13 +31,17 @@ PACES: Mapping[str, Pace] = {
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A mapping. `per_minute` and `concurrent` are its rate limit, `places` the calls of one process."""
+    """A mapping. `per_minute` and `concurrent` are its rate limit, `places` the calls of one process.
+
+    A row has `row_s` seconds from its first attempt, where that is said.
+    """
 
     pace_name: str
     reuse: bool = False
     per_minute: int | None = None
     concurrent: int | None = None
     places: int | None = None
+    row_s: int | None = None
 
     @property
     def pace(self) -> Pace:
@@ -49,6 +53,7 @@ class Ask:
         """The mapping's name, which says everything."""
         words = [self.pace_name, "reuse" if self.reuse else "", self.limit_name]
         words.append(f"{self.places}places" if self.places else "")
+        words.append(f"{self.row_s}s" if self.row_s else "")
         return "-".join(word for word in words if word)
 
     @property
@@ -81,6 +86,8 @@ def definition_of(ask: Ask) -> Definition:
     text = _YAML.format(ask=ask, pace=ask.pace, budget_s=BUDGET_S)
     if ask.places:
         text += f"  max_concurrency: {ask.places}\n"
+    if ask.row_s:
+        text += f"  row_deadline_seconds: {ask.row_s}\n"
     if ask.reuse:
         text += "reuse: batch\n"
     if ask.limit_name:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from random import Random
 
@@ -95,6 +95,11 @@ class File:
         """Whether the fleet has to keep a rate limit."""
         return self.ask.limit_name != ""
 
+    @property
+    def deadline_s(self) -> int | None:
+        """How long its batch may take, where its job says so."""
+        return self.options.get("deadline_s")
+
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
@@ -136,8 +141,11 @@ class Scenario:
 
     @property
     def end_s(self) -> float:
-        """When everything has to be over: faults have stopped, and what is slow was slow twice over."""
-        rows = sum(len(file.acts) for file in self.files)
+        """When everything has to be over: faults have stopped, and what is slow was slow twice over.
+
+        Rows of a batch that has a deadline need no time of their own.
+        """
+        rows = sum(len(file.acts) for file in self.files if file.deadline_s is None)
         rounds = 2 if self.redrive else 1
         sweeps = 12_000 if self.has_sweeper else 0
         return self.until_s + 1_800 + 12 * self.visibility_s + sweeps + rounds * rows * 400
@@ -150,6 +158,8 @@ def scenario(seed: int) -> Scenario:
     has_sweeper = not is_calm and random.random() < 0.3
     until_s = random.choice((20.0, 60.0, 200.0))
     files = _files(random, is_calm=is_calm, has_sweeper=has_sweeper)
+    if not is_calm:
+        files = _with_deadlines(Random(f"deadlines of {seed}"), files)
     roles = _roles(random, has_sweeper=has_sweeper)
     misfortunes = () if is_calm else _misfortunes(random, len(roles), until_s)
     spells = () if is_calm else _spells(random, files, until_s)
@@ -203,6 +213,20 @@ def _files(random: Random, *, is_calm: bool, has_sweeper: bool) -> tuple[File, .
         ask = files[0].ask if files and random.random() < 0.3 else ask
         files.append(File(acts, _names(random, rows), (first, *again), ask, _options(random)))
     return tuple(files)
+
+
+def _with_deadlines(random: Random, files: Sequence[File]) -> tuple[File, ...]:
+    """Some of them with a deadline for the batch, for each row, or both: seconds to minutes."""
+
+    def some(choices: Sequence[int]) -> int | None:
+        return random.choice(choices) if random.random() < 0.1 else None
+
+    timed = []
+    for file in files:
+        batch_s, row_s = some((5, 20, 60, 300)), some((4, 15, 60, 300))
+        options = dict(file.options) if batch_s is None else {**file.options, "deadline_s": batch_s}
+        timed.append(replace(file, ask=replace(file.ask, row_s=row_s), options=options))
+    return tuple(timed)
 
 
 def _ask(random: Random, rows: int, *, is_calm: bool, is_one_of_two: bool) -> Ask:

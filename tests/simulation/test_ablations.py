@@ -23,6 +23,7 @@ EXPECTED = {
     "DeleteFirst": {"acknowledged_when_durable"},
     "NoMarksOnReturns": {"repeats_are_marked"},
     "NoExcuses": {"failed_for_a_cause"},
+    "NoDeadlines": {"not_asked_too_late"},
     "NoClaims": {"calm_is_exact"},
     "NoSharedLedger": {"rate_limit_holds", "concurrent_limit_holds"},
 }

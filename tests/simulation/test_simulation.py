@@ -15,8 +15,14 @@ from tests.simulation.simulate import Summary, run_many
 SEEDS = 2_000
 ROOT = Path(__file__).parents[2]
 
-MET = ("row: TargetFullError", "row: TargetDownError", "row: LimitReachedError", "row: reused")
-"""What becomes of rows that are no faults: turned away at the gate, and answered by another row's answer."""
+MET = (
+    "row: TargetFullError",
+    "row: TargetDownError",
+    "row: LimitReachedError",
+    "row: reused",
+    "row: DeadlineError",
+)
+"""What becomes of rows without a fault: turned away at the gate, answered by another row's answer, late."""
 
 SELDOM = 0.02
 """Every kind of fault happens in this share of the worlds, or the generator does not do its work any more."""
@@ -79,12 +85,13 @@ def test_the_generator_makes_every_kind_of_world() -> None:
     assert {world.roles.count("worker") for world in worlds} == {1, 2, 3, 4}
     assert {act for world in worlds for file in world.files for act in file.acts} == set(Act)
     asks = [file.ask for world in worlds for file in world.files]
-    for some in (lambda x: x.reuse, lambda x: x.per_minute, lambda x: x.concurrent, lambda x: x.places):
-        assert sum(1 for ask in asks if some(ask)) >= SELDOM * SEEDS
+    for wish in ("reuse", "per_minute", "concurrent", "places", "row_s"):
+        assert sum(1 for ask in asks if getattr(ask, wish)) >= SELDOM * SEEDS, wish
     assert any(len(set(file.names)) < len(file.names) for world in worlds for file in world.files)
     assert {name for world in worlds for file in world.files for name in file.options} == {
         "priority",
         "weight",
+        "deadline_s",
     }
 
 

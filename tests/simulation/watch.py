@@ -11,7 +11,7 @@ import orjson
 
 from service.aws.values import Item
 from service.messages import AggregateMessage, decode_ingest
-from service.model import Batch, Commit, Outcome, State, Status, row_id
+from service.model import Batch, Commit, Outcome, State, Status, ms_of, row_id
 from service.ports import Message
 from tests.simulation.calls import Calls
 from tests.simulation.invariants import Violation
@@ -48,8 +48,10 @@ class Watch:
         self.files: dict[str, File] = {}
         self.spells: Sequence[Spell] = ()
         self.max_lost = 0
+        self.start_ms = 0
         self.clocks_differ_s = 0.0
         self.pauses = 0
+        self.late_rows = 0
         self.calls: Calls
         self.on_progress: Callable[[], None] = lambda: None
         self.outcomes: dict[tuple[str, int], dict[int, Status]] = defaultdict(dict)
@@ -92,7 +94,10 @@ class Watch:
     def _check_cause(self, key: RowKey, row: Item) -> None:
         error, attempts = row["error"]["M"]["type"]["S"], int(row["attempts"]["N"])
         act = self.act(key)
-        if error == "WorkerLostError":
+        if error == "DeadlineError":
+            is_real = self._is_late(key)
+            self.late_rows += 1
+        elif error == "WorkerLostError":
             is_real = key in self.buried_rows or self._lost[key] >= self.max_lost
         elif error in _FINAL:
             is_real = _CAUSES.get(act) == error
@@ -117,6 +122,16 @@ class Watch:
         )
         costs = self.own_failures[key] + outages + self.pauses
         return attempts == file.ask.pace.max_attempts and (costs >= attempts or outages > 1)
+
+    def _is_late(self, key: RowKey) -> bool:
+        """Whether a deadline of the row is near or over, by the clock of whoever says so."""
+        batch, row_s = self.table.batch(key[0]), self.files[key[0]].ask.row_s
+        ends_at = []
+        if batch is not None and batch.deadline_at:
+            ends_at.append((ms_of(batch.deadline_at) - self.start_ms) / 1000)
+        if row_s is not None and key in self._first_received:
+            ends_at.append(self._first_received[key] + row_s)
+        return any(self._now() >= at - _LAST_WAIT_S - self.clocks_differ_s for at in ends_at)
 
     def _is_over_budget(self, key: RowKey) -> bool:
         """By the clock of whoever says so."""
@@ -295,9 +310,12 @@ class Watch:
             if not (is_suspect and self.is_durable(key)):
                 self._may_pay.add((who, key))
 
-    def paid(self, who: str, key: RowKey) -> None:
-        """not_paid_twice."""
+    def paid(self, who: str, key: RowKey, now_ms: int) -> None:
+        """not_paid_twice, not_asked_too_late; `now_ms` by the clock of `who`."""
         self.paid_for[key] += 1
+        batch = self.table.batch(key[0])
+        if batch is not None and batch.deadline_at and now_ms >= ms_of(batch.deadline_at):
+            self.broken("not_asked_too_late", f"{who} asked for row {key} after {batch.deadline_at}")
         if (who, key) not in self._may_pay:
             self.broken("not_paid_twice", f"{who} asked for row {key}, which was durable when it came")
 

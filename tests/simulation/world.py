@@ -76,6 +76,7 @@ class World:
         watch.files.update(zip(self.batch_ids, scenario.files, strict=True))
         watch.calls = Calls(loop.time, watch.broken)
         watch.spells = scenario.spells
+        watch.start_ms = START_MS
         watch.max_lost = 2 * scenario.max_receives
         watch.clocks_differ_s = max(scenario.skews_s) - min(scenario.skews_s)
         self._stage = Stage(
@@ -146,6 +147,7 @@ class World:
             name = f"rows_turned_away_{kind}"
             self.happened[f"row: {kind}"] += int(sum(x.metrics.totals[name] for x in self._everyone))
         self.happened["row: reused"] += self.watch.reused.total()
+        self.happened["row: DeadlineError"] += self.watch.late_rows
         for spell in self.scenario.spells:
             self.happened[f"world: {spell.weather}"] += 1
 
