@@ -173,6 +173,7 @@ class Process:
             SplitLimits(
                 send_concurrency=scenario.send_concurrency,
                 read_bytes=scenario.read_bytes,
+                max_message_bytes=scenario.max_message_bytes,
                 opening=OpenLimits(
                     results_bucket="out",
                     partition_bytes=scenario.partition_bytes,
@@ -216,7 +217,8 @@ class Process:
         parts, scenario, queues = self._stage.parts, self._stage.scenario, self._queues
         async with self._settler() as settler, asyncio.TaskGroup() as group:
             recovery = Recovery(
-                self._table, queues["rows"], self._objects, settler, RecoveryLimits(worker=self.owner.name),
+                self._table, queues["rows"], self._objects, settler,
+                RecoveryLimits(worker=self.owner.name, max_message_bytes=scenario.max_message_bytes),
                 self._clock, self.metrics,
             )  # fmt: skip
             if parts.sweeps:
@@ -247,7 +249,8 @@ class Process:
             await self._stop.wait()
 
     def _payloads(self) -> Payloads:
-        return Payloads(self._objects, PayloadLimits(bucket="out"))
+        limits = PayloadLimits(bucket="out", max_item_bytes=self._stage.scenario.max_item_bytes)
+        return Payloads(self._objects, limits)
 
     def _settler(self) -> Settler:
         scenario = self._stage.scenario

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from random import Random
 
+from service.ports import ITEM_BYTES, MESSAGE_BYTES
 from tests.simulation.faults import Fault
 from tests.simulation.mappings import Ask
 
@@ -103,7 +104,11 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One world. Times in virtual seconds. `is_calm`: no fault, no misfortune, agents that behave."""
+    """One world. Times in virtual seconds. `is_calm`: no fault, no misfortune, agents that behave.
+
+    With `max_message_bytes` 0 every row is read from its source by its worker, and with `max_item_bytes` 0
+    every outcome is kept in S3.
+    """
 
     seed: int
     is_calm: bool
@@ -122,6 +127,8 @@ class Scenario:
     partition_bytes: int
     send_concurrency: int
     read_bytes: int
+    max_message_bytes: int
+    max_item_bytes: int
     poll_wait_s: float
     pollers: int
     max_running: int
@@ -158,8 +165,8 @@ def scenario(seed: int) -> Scenario:
     has_sweeper = not is_calm and random.random() < 0.3
     until_s = random.choice((20.0, 60.0, 200.0))
     files = _files(random, is_calm=is_calm, has_sweeper=has_sweeper)
-    if not is_calm:
-        files = _with_deadlines(Random(f"deadlines of {seed}"), files)
+    more = Random(f"more of {seed}")
+    files = files if is_calm else _with_deadlines(more, files)
     roles = _roles(random, has_sweeper=has_sweeper)
     misfortunes = () if is_calm else _misfortunes(random, len(roles), until_s)
     spells = () if is_calm else _spells(random, files, until_s)
@@ -184,6 +191,8 @@ def scenario(seed: int) -> Scenario:
         window=random.choice((1, 3, 7, 20, 2_000)),
         send_concurrency=random.choice((1, 2, 4)),
         read_bytes=random.choice((64, 1_024, 2**20)),
+        max_message_bytes=more.choice((0, *[MESSAGE_BYTES] * 5)),
+        max_item_bytes=more.choice((0, *[ITEM_BYTES] * 5)),
         poll_wait_s=20.0 if are_stopped else 300.0,  # idle polls cost steps, and a stop waits for one
         pollers=random.choice((1, 1, 2)),
         max_running=max_running,

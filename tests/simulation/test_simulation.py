@@ -21,8 +21,10 @@ MET = (
     "row: LimitReachedError",
     "row: reused",
     "row: DeadlineError",
+    "row: read from its source",
+    "row: kept in S3",
 )
-"""What becomes of rows without a fault: turned away at the gate, answered by another row's answer, late."""
+"""What becomes of rows without a fault: turned away at the gate, answered by another's answer, large, late."""
 
 SELDOM = 0.02
 """Every kind of fault happens in this share of the worlds, or the generator does not do its work any more."""

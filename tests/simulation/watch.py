@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import orjson
 
@@ -18,7 +19,7 @@ from tests.simulation.invariants import Violation
 from tests.simulation.mappings import BUDGET_S
 from tests.simulation.scenario import Act, File, Spell, Weather
 from tests.simulation.trace import Trace
-from tests.simulation.truth import RowKey, TruthQueue, TruthTable
+from tests.simulation.truth import RowKey, TruthObjects, TruthQueue, TruthTable
 
 _CAUSES = {
     Act.REFUSES: "AgentRejectedError",
@@ -44,6 +45,7 @@ class Watch:
         self._trace = trace
         self._on_violation = on_violation
         self.table: TruthTable
+        self.objects: TruthObjects
         self.queues: dict[str, TruthQueue] = {}
         self.files: dict[str, File] = {}
         self.spells: Sequence[Spell] = ()
@@ -51,7 +53,7 @@ class Watch:
         self.start_ms = 0
         self.clocks_differ_s = 0.0
         self.pauses = 0
-        self.late_rows = 0
+        self.met: Counter[str] = Counter()
         self.calls: Calls
         self.on_progress: Callable[[], None] = lambda: None
         self.outcomes: dict[tuple[str, int], dict[int, Status]] = defaultdict(dict)
@@ -96,7 +98,7 @@ class Watch:
         act = self.act(key)
         if error == "DeadlineError":
             is_real = self._is_late(key)
-            self.late_rows += 1
+            self.met["row: DeadlineError"] += 1
         elif error == "WorkerLostError":
             is_real = key in self.buried_rows or self._lost[key] >= self.max_lost
         elif error in _FINAL:
@@ -153,13 +155,22 @@ class Watch:
     def _check_answer(self, batch_id: str, outcome: Outcome) -> None:
         """answered_for_itself."""
         row = f"row {(batch_id, outcome.round, outcome.number)}"
-        asked = self.calls.rows[outcome.output_data["call"]]
+        asked = self.calls.rows[self._output(outcome)["call"]]
         wanted = outcome.reused_from or f"{batch_id}/{row_id(outcome.number)}"
         if (f"{asked[0]}/{row_id(asked[2])}", asked[1]) != (wanted, outcome.round):
             self.broken("answered_for_itself", f"{row} has the answer of {asked}, and should of {wanted}")
         names = self.files[batch_id].names
         if outcome.reused_from and (asked[0] != batch_id or names[asked[2] - 1] != names[outcome.number - 1]):
             self.broken("answered_for_itself", f"{row} has another input than {asked}")
+
+    def _output(self, outcome: Outcome) -> dict[str, Any]:
+        """What the agent answered, wherever it is kept."""
+        if outcome.stored is None:
+            return outcome.output_data
+        output: dict[str, Any] = orjson.loads(
+            self.objects.stored[outcome.stored.bucket, outcome.stored.key].body
+        )["output_data"]
+        return output
 
     def refused(self, who: str, commit: Commit, taken: Sequence[int]) -> None:
         """own_commit_is_known."""
@@ -305,6 +316,7 @@ class Watch:
                 continue
             self._first_received.setdefault(key, self._now())
             self._received.add((who, key))
+            self.met["row: read from its source"] += '"span":' in message.body
             self._lost[key] += message.receives > 1
             is_suspect = message.receives > 1 or '"replay":true' in message.body
             if not (is_suspect and self.is_durable(key)):
@@ -325,6 +337,7 @@ class Watch:
         """results_have_one_content, manifest_last."""
         if bucket != "out":
             return
+        self.met["row: kept in S3"] += key.startswith("work/")
         batch_id = "#".join(key.split("/")[1:3])
         batch = self.table.batch(batch_id)
         round_ = batch.round if batch else 0

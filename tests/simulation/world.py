@@ -63,7 +63,7 @@ class World:
         watch.on_progress = self._look
         clock = TruthClock(loop, START_MS)
         self.table = watch.table = parts.truth_table(watch)
-        self.objects = TruthObjects(watch)
+        self.objects = watch.objects = TruthObjects(watch)
         for name in ("ingest", "rows", "aggregate"):
             dead = TruthQueue(f"{name}-dlq", loop, clock, watch, draw=draws.random, max_receives=10**9)
             watch.queues[dead.name] = dead
@@ -147,7 +147,7 @@ class World:
             name = f"rows_turned_away_{kind}"
             self.happened[f"row: {kind}"] += int(sum(x.metrics.totals[name] for x in self._everyone))
         self.happened["row: reused"] += self.watch.reused.total()
-        self.happened["row: DeadlineError"] += self.watch.late_rows
+        self.happened += self.watch.met
         for spell in self.scenario.spells:
             self.happened[f"world: {spell.weather}"] += 1
 
