@@ -24,7 +24,7 @@ MET = (
     "row: read from its source",
     "row: kept in S3",
 )
-"""What becomes of rows without a fault: turned away at the gate, answered by another's answer, large, late."""
+"""What becomes of rows without a fault: turned away, answered by another's answer, large, late."""
 
 SELDOM = 0.02
 """Every kind of fault happens in this share of the worlds, or the generator does not do its work any more."""
