@@ -78,6 +78,7 @@ class Aggregator:
         with structlog.contextvars.bound_contextvars(batch_id=message.batch_id):
             if not await self._claim(view, message.round):
                 log.info("aggregation_not_due", state=view.batch.state, message_round=message.round)
+                await self._clear_away(view.batch, message, delivery.message.receives)
                 return
             lease = BatchLease(
                 self._table, view.batch, self._clock, owner=self._owners(), duration_s=self._limits.lease_s
@@ -103,8 +104,21 @@ class Aggregator:
 
     async def _take_over(self, batch: Batch, predecessor: str) -> None:
         """Abort what an aggregator that died, or is about to find its lease lost, has uploaded so far."""
-        if not predecessor:
-            return
+        if predecessor:
+            aborted = await self._abort_uploads(batch)
+            log.warning("aggregation_taken_over", predecessor=predecessor, uploads_aborted=aborted)
+            self._metrics.count("aggregations_taken_over")
+
+    async def _clear_away(self, batch: Batch, message: AggregateMessage, receives: int) -> None:
+        """Abort what is left where the batch has ended and who had this message before may have died.
+
+        It had perhaps begun anew, not knowing that its end of the batch would still arrive at the table.
+        """
+        if receives > 1 and batch.round == message.round and batch.state.is_final:
+            aborted = await self._abort_uploads(batch)
+            log.info("aggregation_cleared_away", uploads_aborted=aborted)
+
+    async def _abort_uploads(self, batch: Batch) -> int:
         aborted = 0
         try:
             for name in (OUTPUT, FAILURES):
@@ -113,8 +127,7 @@ class Aggregator:
                 )
         except AccessError as error:  # results do not depend on it, and a lifecycle rule does it days later
             log.warning("uploads_not_aborted", reason=str(error))
-        log.warning("aggregation_taken_over", predecessor=predecessor, uploads_aborted=aborted)
-        self._metrics.count("aggregations_taken_over")
+        return aborted
 
     async def _write(self, view: BatchView, lease: BatchLease, delivery: Delivery) -> None:
         """Write the results and end the batch, one way or the other."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any
 
-MAX_STEPS = 300_000
+MAX_STEPS = 1_000_000
 """Callbacks after which a world counts as one that never rests."""
 
 

@@ -125,6 +125,21 @@ async def test_the_work_of_a_dead_aggregator_is_taken_over(lab):
     assert batch.batch_id == "demo#e1"
 
 
+@pytest.mark.parametrize(("receives", "round_", "left"), [(2, 1, 0), (1, 1, 1), (2, 2, 1)])
+async def test_what_is_left_of_a_batch_that_has_ended_is_cleared_away(lab, receives, round_, left):
+    """Its aggregator began anew, died, and then its end of the batch arrived: a late write (seed 6841).
+
+    Only where the message was somebody's before, who may have died of it, and of the round that has ended.
+    """
+    await finished(lab)
+    await lab.aggregator().handle(lab.delivery(BODY))
+    await lab.objects.upload("out", PREFIX + "output.csv", content_type="text/csv").write(b"begun")
+    body = AggregateMessage("demo#e1", round_).encode()
+    await lab.aggregator().handle(lab.delivery(body, receives=receives))
+    assert len(lab.objects.unfinished) == left
+    assert (await lab.view()).batch.state is State.COMPLETED_WITH_ERRORS
+
+
 async def test_uploads_that_may_not_be_aborted_do_not_keep_the_results(lab):
     """They cost storage until the lifecycle rule; the batch ends."""
     lab.objects = RefusingObjects()
