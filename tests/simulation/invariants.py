@@ -159,12 +159,13 @@ def _line(number: int, name: str, status: Status) -> tuple[str, str, str, str]:
 
 def _calm(ending: Ending) -> Iterator[Broken]:
     """In a calm world every agent behaves, so that a row takes one attempt; with `reuse`, an input."""
+    asked: Counter[tuple[str, object]] = Counter()
     for batch_id, file in ending.watch.files.items():
-        asked: Counter[object] = Counter()
+        scope = file.ask.name if "days" in file.ask.reuse else batch_id
         for number, name in enumerate(file.names, 1):
-            asked[name if file.ask.reuse else number] += ending.watch.paid_for[batch_id, 1, number]
-        if set(asked.values()) - {1}:
-            yield "calm_is_exact", f"{batch_id}: asked {asked.total()} times for {len(asked)} inputs"
+            asked[scope, name if file.ask.reuse else number] += ending.watch.paid_for[batch_id, 1, number]
+    if set(asked.values()) - {1}:
+        yield "calm_is_exact", f"asked {asked.total()} times for {len(asked)} inputs"
     for name in ("duplicate_outcomes", "leases_lost", "rows_skipped", "messages_poisoned", "handler_crashes"):
         if total := sum(process.metrics.totals[name] for process in ending.processes):
             yield "calm_is_exact", f"{name}: {total:g}"

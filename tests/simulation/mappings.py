@@ -29,15 +29,18 @@ PACES: Mapping[str, Pace] = {
 }
 
 
+_REUSE_WORDS = {"": "", "batch": "reuse", "7 days": "days"}
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """A mapping. `per_minute` and `concurrent` are its rate limit, `places` the calls of one process.
 
-    A row has `row_s` seconds from its first attempt, where that is said.
+    `reuse` is what the mapping says, "" for nothing; `row_s` the seconds of a row from its first attempt.
     """
 
     pace_name: str
-    reuse: bool = False
+    reuse: str = ""
     per_minute: int | None = None
     concurrent: int | None = None
     places: int | None = None
@@ -51,7 +54,7 @@ class Ask:
     @property
     def name(self) -> str:
         """The mapping's name, which says everything."""
-        words = [self.pace_name, "reuse" if self.reuse else "", self.limit_name]
+        words = [self.pace_name, _REUSE_WORDS[self.reuse], self.limit_name]
         words.append(f"{self.places}places" if self.places else "")
         words.append(f"{self.row_s}s" if self.row_s else "")
         return "-".join(word for word in words if word)
@@ -89,7 +92,7 @@ def definition_of(ask: Ask) -> Definition:
     if ask.row_s:
         text += f"  row_deadline_seconds: {ask.row_s}\n"
     if ask.reuse:
-        text += "reuse: batch\n"
+        text += f"reuse: {ask.reuse}\n"
     if ask.limit_name:
         text += f"rate_limit:\n  name: {ask.limit_name}\n"
         text += f"  requests_per_minute: {ask.per_minute}\n" if ask.per_minute else ""

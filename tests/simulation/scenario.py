@@ -166,6 +166,7 @@ def scenario(seed: int) -> Scenario:
     until_s = random.choice((20.0, 60.0, 200.0))
     files = _files(random, is_calm=is_calm, has_sweeper=has_sweeper)
     more = Random(f"more of {seed}")
+    files = _for_days(more, files)
     files = files if is_calm else _with_deadlines(more, files)
     roles = _roles(random, has_sweeper=has_sweeper)
     misfortunes = () if is_calm else _misfortunes(random, len(roles), until_s)
@@ -224,6 +225,14 @@ def _files(random: Random, *, is_calm: bool, has_sweeper: bool) -> tuple[File, .
     return tuple(files)
 
 
+def _for_days(random: Random, files: Sequence[File]) -> tuple[File, ...]:
+    """In some worlds the first file's answers are kept for the second, which has the same mapping."""
+    ask = files[0].ask
+    if not ask.reuse or random.random() < 0.6:
+        return tuple(files)
+    return tuple(replace(file, ask=replace(ask, reuse="7 days")) for file in files)
+
+
 def _with_deadlines(random: Random, files: Sequence[File]) -> tuple[File, ...]:
     """Some of them with a deadline for the batch, for each row, or both: seconds to minutes."""
 
@@ -241,7 +250,7 @@ def _with_deadlines(random: Random, files: Sequence[File]) -> tuple[File, ...]:
 def _ask(random: Random, rows: int, *, is_calm: bool, is_one_of_two: bool) -> Ask:
     """A mapping; limits that are small for the time that its rows have."""
     pace = random.choice(("quick", "patient"))
-    reuse = random.random() < (0.5 if is_calm else 0.25)
+    reuse = "batch" if random.random() < (0.5 if is_calm else 0.25) else ""
     places = random.choice((1, 2)) if random.random() < (0.4 if is_one_of_two else 0.15) else None
     if pace != "quick" or rows > 20 or random.random() >= 0.25:
         return Ask(pace, reuse=reuse, places=places)

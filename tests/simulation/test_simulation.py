@@ -90,6 +90,9 @@ def test_the_generator_makes_every_kind_of_world() -> None:
     for wish in ("reuse", "per_minute", "concurrent", "places", "row_s"):
         assert sum(1 for ask in asks if getattr(ask, wish)) >= SELDOM * SEEDS, wish
     assert any(len(set(file.names)) < len(file.names) for world in worlds for file in world.files)
+    assert {"", "batch", "7 days"} == {ask.reuse for ask in asks}
+    by_day = [world.files for world in worlds if world.files[0].ask.reuse == "7 days"]
+    assert sum(len(files) == 2 and files[0].ask == files[1].ask for files in by_day) >= SEEDS * 0.01
     assert {name for world in worlds for file in world.files for name in file.options} == {
         "priority",
         "weight",

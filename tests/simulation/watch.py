@@ -157,10 +157,12 @@ class Watch:
         row = f"row {(batch_id, outcome.round, outcome.number)}"
         asked = self.calls.rows[self._output(outcome)["call"]]
         wanted = outcome.reused_from or f"{batch_id}/{row_id(outcome.number)}"
-        if (f"{asked[0]}/{row_id(asked[2])}", asked[1]) != (wanted, outcome.round):
+        file, other = self.files[batch_id], self.files[asked[0]]
+        is_shared = outcome.reused_from and file.ask.reuse != "batch"
+        is_of_round = is_shared or asked[:2] == (batch_id, outcome.round)
+        if f"{asked[0]}/{row_id(asked[2])}" != wanted or not is_of_round:
             self.broken("answered_for_itself", f"{row} has the answer of {asked}, and should of {wanted}")
-        names = self.files[batch_id].names
-        if outcome.reused_from and (asked[0] != batch_id or names[asked[2] - 1] != names[outcome.number - 1]):
+        if (other.ask, other.names[asked[2] - 1]) != (file.ask, file.names[outcome.number - 1]):
             self.broken("answered_for_itself", f"{row} has another input than {asked}")
 
     def _output(self, outcome: Outcome) -> dict[str, Any]:
