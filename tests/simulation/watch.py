@@ -158,9 +158,9 @@ class Watch:
         asked = self.calls.rows[self._output(outcome)["call"]]
         wanted = outcome.reused_from or f"{batch_id}/{row_id(outcome.number)}"
         file, other = self.files[batch_id], self.files[asked[0]]
-        is_shared = outcome.reused_from and file.ask.reuse != "batch"
-        is_of_round = is_shared or asked[:2] == (batch_id, outcome.round)
-        if f"{asked[0]}/{row_id(asked[2])}" != wanted or not is_of_round:
+        is_kept = file.ask.reuse == "7 days"  # for later rounds too, in which a row may find its own answer
+        may_be = is_kept or asked[:2] == (batch_id, outcome.round)
+        if f"{asked[0]}/{row_id(asked[2])}" != wanted or not may_be:
             self.broken("answered_for_itself", f"{row} has the answer of {asked}, and should of {wanted}")
         if (other.ask, other.names[asked[2] - 1]) != (file.ask, file.names[outcome.number - 1]):
             self.broken("answered_for_itself", f"{row} has another input than {asked}")
