@@ -51,7 +51,7 @@ class Watch:
         self.spells: Sequence[Spell] = ()
         self.max_lost = 0
         self.start_ms = 0
-        self.clocks_differ_s = 0.0
+        self.clocks_differ_s = 0.0  # from each other, and from the world's own
         self.pauses = 0
         self.met: Counter[str] = Counter()
         self.calls: Calls

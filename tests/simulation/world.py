@@ -78,7 +78,7 @@ class World:
         watch.spells = scenario.spells
         watch.start_ms = START_MS
         watch.max_lost = 2 * scenario.max_receives
-        watch.clocks_differ_s = max(scenario.skews_s) - min(scenario.skews_s)
+        watch.clocks_differ_s = max(0.0, *scenario.skews_s) - min(0.0, *scenario.skews_s)
         self._stage = Stage(
             scenario, loop, faults, trace, watch, self.table, self.objects, self.queues,
             Agents(watch.files, scenario.spells, watch.calls), START_MS, parts,
