@@ -24,8 +24,9 @@ setup: $(READY) ## create .venv from the hash-locked requirements
 demo: $(READY) ## run the main job on real input, on this machine
 	@$(BIN)/python examples/demo.py
 
-test: $(READY) ## the whole test suite
-	@$(BIN)/python -m pytest
+test: $(READY) ## the whole test suite; what waits for processes of its own, three at a time
+	@$(BIN)/python -m pytest tests/acceptance -n 3
+	@$(BIN)/python -m pytest --ignore tests/acceptance
 
 SEEDS ?= 2000
 START ?= 0
