@@ -24,9 +24,10 @@ setup: $(READY) ## create .venv from the hash-locked requirements
 demo: $(READY) ## run the main job on real input, on this machine
 	@$(BIN)/python examples/demo.py
 
-test: $(READY) ## the whole test suite; what waits for processes of its own, three at a time
-	@$(BIN)/python -m pytest tests/acceptance -n 3
-	@$(BIN)/python -m pytest --ignore tests/acceptance
+ABREAST = tests/acceptance tests/contract tests/unit
+test: $(READY) ## the whole test suite; what is quick, or waits for processes of its own, three at a time
+	@$(BIN)/python -m pytest $(ABREAST) -n 3
+	@$(BIN)/python -m pytest $(addprefix --ignore=,$(ABREAST))
 
 SEEDS ?= 2000
 START ?= 0
