@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -127,13 +128,16 @@ class Watch:
 
     def _is_late(self, key: RowKey) -> bool:
         """Whether a deadline of the row is near or over, by the clock of whoever says so."""
-        batch, row_s = self.table.batch(key[0]), self.files[key[0]].ask.row_s
-        ends_at = []
-        if batch is not None and batch.deadline_at:
-            ends_at.append((ms_of(batch.deadline_at) - self.start_ms) / 1000)
+        row_s = self.files[key[0]].ask.row_s
+        ends_at = [(self._deadline_ms(key[0]) - self.start_ms) / 1000]
         if row_s is not None and key in self._first_received:
             ends_at.append(self._first_received[key] + row_s)
         return any(self._now() >= at - _LAST_WAIT_S - self.clocks_differ_s for at in ends_at)
+
+    def _deadline_ms(self, batch_id: str) -> float:
+        """The batch's deadline, infinite where it has none."""
+        batch = self.table.batch(batch_id)
+        return ms_of(batch.deadline_at) if batch is not None and batch.deadline_at else math.inf
 
     def _is_over_budget(self, key: RowKey) -> bool:
         """By the clock of whoever says so."""
@@ -327,9 +331,8 @@ class Watch:
     def paid(self, who: str, key: RowKey, now_ms: int) -> None:
         """not_paid_twice, not_asked_too_late; `now_ms` by the clock of `who`."""
         self.paid_for[key] += 1
-        batch = self.table.batch(key[0])
-        if batch is not None and batch.deadline_at and now_ms >= ms_of(batch.deadline_at):
-            self.broken("not_asked_too_late", f"{who} asked for row {key} after {batch.deadline_at}")
+        if now_ms >= (deadline_ms := self._deadline_ms(key[0])):
+            self.broken("not_asked_too_late", f"{who} asked for row {key} at {now_ms}, after {deadline_ms}")
         if (who, key) not in self._may_pay:
             self.broken("not_paid_twice", f"{who} asked for row {key}, which was durable when it came")
 
