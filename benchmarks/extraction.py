@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable
 
 from service.mapping import Catalog
-from service.mapping.envelope import View
-from service.mapping.expression import compile_expression
+from service.mapping.expressions.expression import compile_expression
+from service.mapping.replies.normalise import View
 
 FIELDS = {
     "exchange": "Exchange: (.+)",

@@ -25,8 +25,8 @@ from aiohttp import web
 from rich.console import Console
 from rich.table import Table
 
-from service.embedded import ACCESS_KEY, HOST, REGION, SECRET_KEY, EmbeddedProcess
-from service.local import SPLIT
+from service.cli.embedded import ACCESS_KEY, HOST, REGION, SECRET_KEY, EmbeddedProcess
+from service.cli.local import SPLIT
 
 T = TypeVar("T")
 

@@ -21,23 +21,24 @@ from dataclasses import replace
 
 from aiohttp import web
 
+from service.adapters.memory import MemoryObjects, MemoryQueue, MemoryTable
 from service.agents import open_agent
-from service.agents.surroundings import Surroundings
-from service.claims import Claims
-from service.clock import SystemClock
-from service.consume import ConsumeLimits, Consumer
-from service.gate import Gates
+from service.agents.options.context import Surroundings
+from service.app.settings import Settings
+from service.batch.completion import Completion
+from service.batch.group_commit import SettleLimits, Settler
+from service.batch.large_outcomes import PayloadLimits, Payloads
+from service.batch.large_rows import Claims
+from service.domain.messages import RowMessage
+from service.domain.model import Batch, BatchView, Commit, Counts, Location, Source, State
+from service.domain.ports import Agent, Message, StoredFile
 from service.mapping import Catalog, RowMapping
-from service.memory import MemoryObjects, MemoryQueue, MemoryTable
-from service.messages import RowMessage
-from service.model import Batch, BatchView, Commit, Counts, Location, Source, State
-from service.payloads import PayloadLimits, Payloads
-from service.ports import Agent, Message, StoredFile
-from service.runs import Runs
-from service.settings import Settings
-from service.settle import Completion, SettleLimits, Settler
-from service.telemetry import Metrics, configure_logging
-from service.worker import Worker, WorkLimits
+from service.runtime.clock import SystemClock
+from service.runtime.consumer import ConsumeLimits, Consumer
+from service.runtime.telemetry import Metrics, configure_logging
+from service.worker.admission.gate import Gates
+from service.worker.batch_cache import Runs
+from service.worker.worker import Worker, WorkLimits
 
 MIB = 2**20
 CHUNK_BYTES = 64 * 1024

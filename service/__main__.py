@@ -17,10 +17,10 @@ def main() -> None:
     if os.getpid() == 1:
         signal.signal(signal.SIGTERM, _end)
     if sys.argv[1:] == ["healthcheck"]:
-        from service.web.probe import main as healthcheck  # noqa: PLC0415 -- see the module
+        from service.app.healthcheck import main as healthcheck  # noqa: PLC0415 -- see the module
 
         sys.exit(healthcheck())
-    from service.cli import main as command  # noqa: PLC0415 -- see the module
+    from service.cli.main import main as command  # noqa: PLC0415 -- see the module
 
     command()
 

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from service.aws.clients import AwsOptions, Clients, open_clients
-from service.aws.provision import ResourceNames
-from service.embedded import ACCESS_KEY, REGION, SECRET_KEY, EmbeddedProcess
+from service.adapters.aws.clients import AwsOptions, Clients, open_clients
+from service.adapters.aws.provision.resources import ResourceNames
+from service.cli.embedded import ACCESS_KEY, REGION, SECRET_KEY, EmbeddedProcess
 
 # A slow machine is no failed property; `make fuzz` looks further with the same tests.
 PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}

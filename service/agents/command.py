@@ -28,12 +28,12 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import cast
 
-from service.agents.refusals import AgentError
-from service.agents.replies import CHUNK_BYTES, encode_input, parse_body, read_bounded
-from service.agents.retry_after import retry_after_s
-from service.agents.substitute import Options
-from service.agents.surroundings import Surroundings
-from service.errors import (
+from service.agents.options.context import Surroundings
+from service.agents.options.substitution import Options
+from service.agents.wire.refusals import AgentError
+from service.agents.wire.replies import CHUNK_BYTES, encode_input, read_bounded
+from service.agents.wire.retry_after import retry_after_s
+from service.domain.errors import (
     AgentCredentialsError,
     AgentOutageError,
     AgentRejectedError,
@@ -43,7 +43,8 @@ from service.errors import (
     AgentUnavailableError,
     ConfigError,
 )
-from service.ports import Agent, Invocation, Reply
+from service.domain.ports import Agent, Invocation, Reply
+from service.mapping.replies.text import parse_body
 
 ID_VARIABLE = "INVOCATION_ID"
 

@@ -17,16 +17,22 @@ from http import HTTPStatus
 import aiohttp
 
 from service import __version__
-from service.agents.event_stream import MEDIA_TYPE, join_events
-from service.agents.presets import chat_request
-from service.agents.refusals import AgentError, refusal
-from service.agents.replies import CHUNK_BYTES, decode, parse_body, read_bounded, too_large
-from service.agents.requests import Request, http_request
-from service.agents.substitute import Options
-from service.agents.surroundings import Surroundings
-from service.errors import AgentOutageError, AgentRejectedError, AgentTimeoutError, AgentUnavailableError
-from service.model import Json
-from service.ports import Agent, Invocation, Reply
+from service.agents.options.context import Surroundings
+from service.agents.options.substitution import Options
+from service.agents.wire.event_stream import MEDIA_TYPE, join_events
+from service.agents.wire.presets import chat_request
+from service.agents.wire.refusals import AgentError, refusal
+from service.agents.wire.replies import CHUNK_BYTES, read_bounded, too_large
+from service.agents.wire.requests import Request, http_request
+from service.domain.errors import (
+    AgentOutageError,
+    AgentRejectedError,
+    AgentTimeoutError,
+    AgentUnavailableError,
+)
+from service.domain.model import Json
+from service.domain.ports import Agent, Invocation, Reply
+from service.mapping.replies.text import decode, parse_body
 
 CONNECT_TIMEOUT_S = 5.0
 """Longest wait for a TCP connection: beyond it the host is not there."""

@@ -35,12 +35,12 @@ import threading
 from collections.abc import Callable
 from typing import Any, cast
 
-from service import jsontext
-from service.agents.jsonable import to_json
-from service.agents.retry_after import LONGEST_S
-from service.agents.substitute import Options
-from service.agents.surroundings import REPLY_LIMIT_SETTING, Surroundings
-from service.errors import (
+from service.agents.json_values import to_json
+from service.agents.options.context import REPLY_LIMIT_SETTING, Surroundings
+from service.agents.options.substitution import Options
+from service.agents.wire.retry_after import LONGEST_S
+from service.domain import exact_json
+from service.domain.errors import (
     AgentOutageError,
     AgentRejectedError,
     AgentRetryableError,
@@ -49,8 +49,8 @@ from service.errors import (
     AgentUnavailableError,
     ConfigError,
 )
-from service.model import Json
-from service.ports import Agent, Invocation, Reply
+from service.domain.model import Json
+from service.domain.ports import Agent, Invocation, Reply
 
 ERROR_CHARS = 1_000
 """How much of an exception's text goes into the row's error."""
@@ -221,7 +221,7 @@ class PythonAgent:
 
     def _reply(self, result: Any) -> Reply:
         try:
-            data = (result if isinstance(result, str) else jsontext.dumps(to_json(result))).encode()
+            data = (result if isinstance(result, str) else exact_json.dumps(to_json(result))).encode()
         except ValueError as error:
             reason = "its text is no valid Unicode" if isinstance(error, UnicodeError) else str(error)
             raise AgentRejectedError(f"{self._name} returned what is no JSON: {reason}") from None
@@ -245,6 +245,6 @@ def _parse(data: bytes, result: Any) -> Json:
     if isinstance(result, str) and result.lstrip()[:1] not in {"{", "["}:
         return str(result)
     try:
-        return jsontext.loads(data)
+        return exact_json.loads(data)
     except ValueError:
         return str(result)

@@ -6,18 +6,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from service.agents import aws_lambda, bedrock, command, http, python, step_functions
-from service.agents.substitute import Options, resolve
-from service.agents.surroundings import Surroundings
+from service.agents import command, http, python
+from service.agents.aws import bedrock, lambda_function, step_functions
+from service.agents.options.context import Surroundings
+from service.agents.options.substitution import Options, resolve
 from service.agents.with_secrets import AgentWithSecrets
-from service.errors import ConfigError
-from service.model import Json
-from service.ports import Agent
+from service.domain.errors import ConfigError
+from service.domain.model import Json
+from service.domain.ports import Agent
 
 AGENTS: Mapping[str, Callable[[Options, Surroundings], Agent]] = MappingProxyType(
     {
         "http": http.open_http,
-        "lambda": aws_lambda.open_lambda,
+        "lambda": lambda_function.open_lambda,
         "step_functions": step_functions.open_step_functions,
         "bedrock": bedrock.open_bedrock,
         "command": command.open_command,

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import structlog
 
-from service import jsontext
-from service.agents.aws import AwsService
-from service.agents.substitute import Options
-from service.agents.surroundings import Surroundings
-from service.errors import AgentOutageError, AgentRejectedError, AgentRetryableError, ConfigError
-from service.mapping.references import SecretName
+from service.agents.aws.client import AwsService
+from service.agents.options.context import Surroundings
+from service.agents.options.substitution import Options
+from service.domain import exact_json
+from service.domain.errors import AgentOutageError, AgentRejectedError, AgentRetryableError, ConfigError
+from service.mapping.syntax.references import SecretName
 
 log = structlog.get_logger(__name__)
 
@@ -135,12 +135,12 @@ class Secrets:
 
     def _part(self, text: str, key: str, name: str) -> str:
         try:
-            value = jsontext.loads(text)[key]
+            value = exact_json.loads(text)[key]
         except (ValueError, KeyError, TypeError, IndexError):
             raise self._failed(name, f"is no JSON object with a key {key!r}") from None
         if isinstance(value, dict | list) or value is None:
             raise self._failed(name, "is no text")
-        return value if isinstance(value, str) else jsontext.dumps(value)
+        return value if isinstance(value, str) else exact_json.dumps(value)
 
     def _failed(self, name: str, what: str) -> AgentOutageError:
         return AgentOutageError(f"{self._place}: ${{secret:{name}}} {what}")

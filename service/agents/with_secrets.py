@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from service.agents.options.context import Surroundings
+from service.agents.options.substitution import Options
 from service.agents.secrets import Secrets
-from service.agents.substitute import Options
-from service.agents.surroundings import Surroundings
-from service.errors import (
+from service.domain.errors import (
     AgentCredentialsError,
     AgentOutageError,
     AgentRejectedError,
@@ -24,8 +24,8 @@ from service.errors import (
     AgentUnavailableError,
     ConfigError,
 )
-from service.model import Json
-from service.ports import Agent, Invocation, Reply
+from service.domain.model import Json
+from service.domain.ports import Agent, Invocation, Reply
 
 T = TypeVar("T")
 Opener = Callable[[Options, Surroundings], Agent]

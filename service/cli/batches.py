@@ -8,8 +8,11 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from service import render
-from service.backend import Backend, aws_options, connect, start
+from service.app.backend import Backend, aws_options, connect, start
+from service.app.settings import Settings
+from service.app.status import failed_row, failures, require, status_json
+from service.app.submit import Request, follow, readable
+from service.cli import render
 from service.cli.console import EXIT_OK, call, err, exit_code, exit_with, out, print_json, print_line, say
 from service.cli.options import (
     BatchArgument,
@@ -24,11 +27,8 @@ from service.cli.options import (
     log_command,
     settings_of,
 )
-from service.model import BatchView, Outcome
-from service.settings import Settings
-from service.status import failed_row, failures, require, status_json
-from service.submit import Request, follow, readable
-from service.troubles import Troubles
+from service.domain.model import BatchView, Outcome
+from service.worker.admission.outages import Troubles
 
 T = TypeVar("T")
 

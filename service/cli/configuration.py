@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from service.aws.clients import open_clients
-from service.aws.s3 import S3Objects
-from service.backend import aws_options
-from service.catalog import Sources, compiled
-from service.folders import Folders, ReadSources, unchanging
+from service.adapters.aws.clients import open_clients
+from service.adapters.aws.s3 import S3Objects
+from service.app.backend import aws_options
+from service.app.settings import Settings
+from service.catalog.files import Sources, compiled
+from service.catalog.folders import Folders, ReadSources, unchanging
 from service.mapping import Catalog
-from service.settings import Settings
 
 
 def in_bucket(settings: Settings) -> bool:

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from service.csvio import output_cells
+from service.domain.model import Json, Outcome, Status
 from service.mapping import Explained, FieldTrace
-from service.model import Json, Outcome, Status
 
 _LABEL_CHARS = 32
 

@@ -8,18 +8,19 @@ from typing import Annotated
 
 import typer
 
-from service import jsontext, render
-from service.agents.replies import parse_body
-from service.catalog import compiled
-from service.cli.checkup import check_sources
+from service.app.settings import Settings, describe
+from service.catalog.checkup import check_sources
+from service.catalog.files import compiled
+from service.cli import render
 from service.cli.configuration import sources
 from service.cli.console import EXIT_FAILED_ROWS, EXIT_USAGE, err, exit_with, out, print_json, print_line
 from service.cli.explanation import Verdict, show
 from service.cli.options import JsonOption, MappingsOption, SchemasOption, settings_of
-from service.errors import UsageError
+from service.domain import exact_json
+from service.domain.errors import UsageError
+from service.domain.model import Json, Status
 from service.mapping import Problem
-from service.model import Json, Status
-from service.settings import Settings, describe
+from service.mapping.replies.text import parse_body
 
 app = typer.Typer()
 
@@ -146,9 +147,9 @@ def _indented(value: Json, indent: str = "") -> str:
     inner = indent + "  "
     if isinstance(value, dict) and value:
         items = [
-            f"{inner}{jsontext.dumps(str(key))}: {_indented(item, inner)}" for key, item in value.items()
+            f"{inner}{exact_json.dumps(str(key))}: {_indented(item, inner)}" for key, item in value.items()
         ]
         return "{\n" + ",\n".join(items) + f"\n{indent}}}"
     if isinstance(value, list) and value:
         return "[\n" + ",\n".join(inner + _indented(item, inner) for item in value) + f"\n{indent}]"
-    return jsontext.dumps(value)
+    return exact_json.dumps(value)

@@ -10,12 +10,17 @@ from typing import Annotated
 
 import typer
 
-from service import backend as service_backend
-from service import embedded, local, render
-from service.app import ROLES, serve
-from service.assembly import agent_opener
-from service.aws.clients import open_clients
-from service.backend import aws_options, backend_on
+from service.adapters.aws.clients import open_clients
+from service.app import backend as service_backend
+from service.app import healthcheck as probe
+from service.app.backend import aws_options, backend_on
+from service.app.serve import ROLES, serve
+from service.app.settings import Settings
+from service.app.status import failures, status_json
+from service.app.submit import Request, readable
+from service.app.wiring import agent_opener
+from service.catalog.folders import Folders, ReadSources
+from service.cli import embedded, local, render
 from service.cli.configuration import configuration, in_bucket
 from service.cli.console import (
     EXIT_USAGE,
@@ -46,15 +51,10 @@ from service.cli.options import (
     service_metrics,
     settings_of,
 )
-from service.errors import UsageError
-from service.folders import Folders, ReadSources
+from service.domain.errors import UsageError
+from service.domain.model import BatchView
 from service.mapping import Catalog
-from service.model import BatchView
-from service.settings import Settings
-from service.status import failures, status_json
-from service.submit import Request, readable
-from service.telemetry import count_calls
-from service.web import probe
+from service.runtime.telemetry import count_calls
 
 SHOWN_CAUSES = 5
 """Causes of failed rows that `run` shows: its endpoint is gone when `errors` could be asked."""

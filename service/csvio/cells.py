@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from service.model import Json
+from service.domain.model import Json
 
 SURPLUS = "_surplus"
 """The key of a row's data under which cells without a column stand; no column is ever called so."""

@@ -6,7 +6,7 @@ import codecs
 import re
 from dataclasses import dataclass
 
-from service.errors import CsvError
+from service.domain.errors import CsvError
 
 LONGEST_BOM = 4
 

@@ -8,8 +8,8 @@ from typing import Self
 from service.csvio import charset
 from service.csvio.cells import cell_parser, name_columns
 from service.csvio.scan import Scanner, count_lines, sniff_delimiter
-from service.errors import CsvError
-from service.model import Checkpoint, Dialect
+from service.domain.errors import CsvError
+from service.domain.model import Checkpoint, Dialect
 
 MAX_RECORD_BYTES = 8 * 1024 * 1024
 AUTO = "auto"

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from decimal import Decimal
 
-from service import jsontext
 from service.csvio.cells import SURPLUS
-from service.model import ERROR_COLUMN, Json, Outcome
+from service.domain import exact_json
+from service.domain.model import ERROR_COLUMN, Json, Outcome
 
 PROVENANCE_COLUMN = "_provenance"
 _RESULT_COLUMNS = ("_status", "_execution_time_ms", "_timestamp", ERROR_COLUMN)
@@ -60,7 +60,7 @@ def output_cells(
         str(outcome.execution_time_ms),
         outcome.timestamp,
         _error(outcome),
-        *([jsontext.dumps(dict(outcome.provenance))] if provenance else []),
+        *([exact_json.dumps(dict(outcome.provenance))] if provenance else []),
     ]
 
 
@@ -110,9 +110,9 @@ def _cell(value: Json) -> str:
         case int():
             return str(value)
         case float() | Decimal():
-            return jsontext.plain_number(value)
+            return exact_json.plain_number(value)
         case _:
-            return jsontext.dumps(value)
+            return exact_json.dumps(value)
 
 
 def _disarm(cell: str) -> str:
@@ -124,5 +124,5 @@ def _error(outcome: Outcome) -> str:
     """`ErrorType: message`, with the surplus cells of a ragged record, which have no column to stand in."""
     parts = [f"{outcome.error.type}: {outcome.error.message}"] if outcome.error else []
     if SURPLUS in outcome.input_data:
-        parts.append(f"surplus cells: {jsontext.dumps(outcome.input_data[SURPLUS])}")
+        parts.append(f"surplus cells: {exact_json.dumps(outcome.input_data[SURPLUS])}")
     return "; ".join(parts)

@@ -15,9 +15,9 @@ Pure: everything is compiled and checked when it is loaded, and the rest is data
 
 from service.mapping.catalog import Catalog, check
 from service.mapping.definition import CsvOptions, Definition, Execution, RetryPolicy, RowMapping
-from service.mapping.explain import Explained, FieldTrace, Tried
-from service.mapping.extraction import Extraction, Extractor
-from service.mapping.problems import Problem
+from service.mapping.extraction.explain import Explained, FieldTrace, Tried
+from service.mapping.extraction.extractor import Extraction, Extractor
+from service.mapping.syntax.problems import Problem
 from service.mapping.targets import Target
 
 __all__ = [

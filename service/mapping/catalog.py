@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from service.errors import MappingError
+from service.domain.errors import MappingError
+from service.domain.model import Json, is_name
 from service.mapping.definition import Definition, compile_run
-from service.mapping.extraction import Extractor, compile_extractor, schema_extractor, with_schema
-from service.mapping.problems import Problem, Report, raise_if_any, suggest
-from service.mapping.schemas import Schema, compile_schema
-from service.mapping.yamltext import Document, read_documents
-from service.model import Json, is_name
+from service.mapping.extraction.extractor import Extractor, compile_extractor, schema_extractor, with_schema
+from service.mapping.extraction.schemas import Schema, compile_schema
+from service.mapping.syntax.problems import Problem, Report, raise_if_any, suggest
+from service.mapping.syntax.yaml_text import Document, read_documents
 
 _NAMED = "output_mappings"
 

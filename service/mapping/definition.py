@@ -6,16 +6,16 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from service import jsontext
 from service.csvio import CsvReader
-from service.errors import CsvError, MappingError
-from service.mapping.extraction import Extraction, Extractor, compile_output
-from service.mapping.forms import CsvForm, ExecutionForm, RateLimitForm, RunForm, read_form
+from service.domain import exact_json
+from service.domain.errors import CsvError, MappingError
+from service.domain.model import Json
+from service.mapping.extraction.extractor import Extraction, Extractor, compile_output
+from service.mapping.extraction.schemas import compile_schema
 from service.mapping.inputs import InputMapping, compile_input
-from service.mapping.problems import Path, Report, raise_if_any
-from service.mapping.schemas import compile_schema
+from service.mapping.syntax.forms import CsvForm, ExecutionForm, RateLimitForm, RunForm, read_form
+from service.mapping.syntax.problems import Path, Report, raise_if_any
 from service.mapping.targets import Target, compile_target
-from service.model import Json
 
 _SCHEMA = "schema"
 """The key that a definition's text has beside those of a run definition's file."""
@@ -180,13 +180,15 @@ class Definition:
     ) -> Definition:
         """The definition of a file's document, with its output mapping in place of a name, and the schema."""
         whole = {**document, "output_mapping": output_mapping}
-        return cls(name, jsontext.dumps(_canonical(whole if schema is None else {**whole, _SCHEMA: schema})))
+        return cls(
+            name, exact_json.dumps(_canonical(whole if schema is None else {**whole, _SCHEMA: schema}))
+        )
 
     def compile(self) -> RowMapping:
         """Raises MappingError, for text that another version of rowfleet wrote, say."""
         report = Report(f"mapping {self.name!r}")
         try:
-            document = jsontext.loads(self.text)
+            document = exact_json.loads(self.text)
         except ValueError as error:
             raise MappingError(f"mapping {self.name!r}: {error}") from None
         spec = document.get("output_mapping") if isinstance(document, dict) else None

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from service.errors import CsvError, InputError
-from service.mapping.expression import Expression, compile_transform
-from service.mapping.forms import InputForm
-from service.mapping.problems import Flaw, Path, Report, nearest, suggest
-from service.mapping.references import refuse_references
+from service.domain.errors import CsvError, InputError
+from service.domain.model import ERROR_COLUMN, Json
+from service.mapping.expressions.expression import Expression, compile_transform
+from service.mapping.syntax.forms import InputForm
+from service.mapping.syntax.problems import Flaw, Path, Report, nearest, suggest
+from service.mapping.syntax.references import refuse_references
 from service.mapping.templates import Nested, Text, compile_nested, compile_template
-from service.model import ERROR_COLUMN, Json
 
 PROMPT = "prompt"
 _SHOWN_COLUMNS = 50

@@ -17,12 +17,12 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from service.mapping.forms import ExtractionForm, Form, PathForm, RunForm, SchemaFieldForm, SchemaForm
-from service.mapping.methods import _KINDS
-from service.mapping.schemas import _EXTRACTIONS
+from service.mapping.expressions.transforms import TRANSFORMS
+from service.mapping.extraction.methods import _KINDS
+from service.mapping.extraction.schemas import _EXTRACTIONS
+from service.mapping.extraction.types import TYPES
+from service.mapping.syntax.forms import ExtractionForm, Form, PathForm, RunForm, SchemaFieldForm, SchemaForm
 from service.mapping.targets import FORMS
-from service.mapping.transforms import TRANSFORMS
-from service.mapping.types import TYPES
 
 Schema = dict[str, Any]
 

@@ -8,11 +8,11 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from service.mapping.forms import Form, Name, read_form
-from service.mapping.problems import Flaw, Path, Report, suggest
-from service.mapping.references import check_references
+from service.domain.model import Json
+from service.mapping.syntax.forms import Form, Name, read_form
+from service.mapping.syntax.problems import Flaw, Path, Report, suggest
+from service.mapping.syntax.references import check_references
 from service.mapping.templates import compile_template
-from service.model import Json
 
 BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 """Methods whose requests carry no body: what the address does not take of an input becomes its query."""

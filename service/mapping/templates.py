@@ -15,10 +15,10 @@ from urllib.parse import quote
 from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, Undefined, meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from service import jsontext
-from service.errors import InputError
-from service.mapping.problems import Flaw, suggest
-from service.model import Json
+from service.domain import exact_json
+from service.domain.errors import InputError
+from service.domain.model import Json
+from service.mapping.syntax.problems import Flaw, suggest
 
 MAX_OUTPUT_CHARS = 1_000_000
 
@@ -182,7 +182,7 @@ def _shown(value: Json) -> str:
         return ""
     if isinstance(value, Undefined):
         return str(value)  # raises, naming the variable
-    return value if isinstance(value, str) else jsontext.dumps(value)
+    return value if isinstance(value, str) else exact_json.dumps(value)
 
 
 def _replace(value: Json, old: str, new: str) -> str:
@@ -227,7 +227,7 @@ def _environment(finalize: Callable[[Json], str]) -> _Environment:
         finalize=finalize,
         cache_size=0,
     )
-    own = {"replace": _replace, "join": _join, "tojson": jsontext.dumps}
+    own = {"replace": _replace, "join": _join, "tojson": exact_json.dumps}
     environment.filters = {**{name: environment.filters[name] for name in _JINJA_FILTERS}, **own}
     environment.globals.clear()
     return environment

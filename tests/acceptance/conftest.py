@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.aws.provision import QueueOptions, ResourceNames
+from service.adapters.aws.provision.resources import QueueOptions, ResourceNames
 from tests.acceptance.support import Cli, Deployment, HttpAgent, serve_agent
 
 

@@ -20,9 +20,9 @@ from typing import Any, TypeVar
 import botocore.session
 from botocore.config import Config
 
-from service.aws.clients import AwsOptions, open_clients
-from service.aws.provision import QUEUES, QueueOptions, ResourceNames, provision
-from service.embedded import ACCESS_KEY, REGION, SECRET_KEY
+from service.adapters.aws.clients import AwsOptions, open_clients
+from service.adapters.aws.provision.resources import QUEUES, QueueOptions, ResourceNames, provision
+from service.cli.embedded import ACCESS_KEY, REGION, SECRET_KEY
 
 BIN = Path(sys.executable).parent
 DEADLINE_S = 60.0

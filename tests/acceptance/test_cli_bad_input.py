@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from service.embedded import REGION
+from service.cli.embedded import REGION
 from tests.acceptance.support import BIN, Cli, Deployment, Finished, HttpAgent, people, table, unique_names
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": REGION}

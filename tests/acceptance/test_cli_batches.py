@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.app import ROLES
+from service.app.serve import ROLES
 from tests.acceptance.support import Deployment, HttpAgent, Running, serve_agent, table, unique_names
 
 STATUS_KEYS = [

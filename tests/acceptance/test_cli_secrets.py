@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import botocore.session
 
-from service.embedded import ACCESS_KEY, REGION, SECRET_KEY
+from service.cli.embedded import ACCESS_KEY, REGION, SECRET_KEY
 from tests.acceptance.support import Deployment, table
 
 CANARIES = ("canary-of-the-manager-5f1d", "canary-of-the-store-77ac", "canary-of-the-file-c2e9")

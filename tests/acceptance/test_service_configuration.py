@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from service.app import ROLES
+from service.app.serve import ROLES
 from tests.acceptance.support import Deployment, HttpAgent, Running, people, table, unique_names
 
 MAPPING = """target: {type: tool, name: up, invoke: http, url: '${AGENT_URL}'}

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.aws.provision import QueueOptions
-from service.ports import MESSAGE_BYTES
+from service.adapters.aws.provision.resources import QueueOptions
+from service.domain.ports import MESSAGE_BYTES
 from tests.acceptance.support import (
     Deployment,
     HttpAgent,

@@ -1,6 +1,6 @@
 """Rows and batches that nobody would ever finish: `serve` processes with the role sweeper end them."""
 
-from service.aws.provision import QueueOptions
+from service.adapters.aws.provision.resources import QueueOptions
 from tests.acceptance.support import Deployment, HttpAgent, Running, people, table, until
 
 SOON = {

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from service.aws.clients import AwsOptions, Clients, open_clients
+from service.adapters.aws.clients import AwsOptions, Clients, open_clients
 from tests.chaos.faults import Script
 from tests.chaos.proxy import FaultProxy
 

@@ -14,8 +14,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from service.aws.provision import QueueOptions, ResourceNames
-from service.embedded import EmbeddedProcess
+from service.adapters.aws.provision.resources import QueueOptions, ResourceNames
+from service.cli.embedded import EmbeddedProcess
 from tests.acceptance.support import Deployment, until
 from tests.chaos.agent import PACED, ChaosAgent, beside
 from tests.chaos.faults import Rates

@@ -12,20 +12,21 @@ from dataclasses import replace
 
 import pytest
 
-from service.aws.clients import Clients
-from service.aws.dynamodb import DynamoTable
-from service.aws.provision import ResourceNames
-from service.aws.s3 import S3Objects
-from service.aws.sqs import SqsQueue
-from service.aws.tables import provision_table
-from service.clock import SystemClock
-from service.errors import ConflictError, RetryableError, ThrottledError, UnknownResultError
-from service.model import Batch, Commit, Counts, Location, Outcome, Source, State, Status
-from service.outbox import send_all
-from service.payloads import PayloadLimits, Payloads
-from service.ports import Outgoing
-from service.settle import Completion, SettleLimits, Settler
-from service.telemetry import Metrics
+from service.adapters.aws.clients import Clients
+from service.adapters.aws.dynamodb import DynamoTable
+from service.adapters.aws.provision.resources import ResourceNames
+from service.adapters.aws.provision.table import provision_table
+from service.adapters.aws.s3 import S3Objects
+from service.adapters.aws.sqs import SqsQueue
+from service.batch.completion import Completion
+from service.batch.group_commit import SettleLimits, Settler
+from service.batch.large_outcomes import PayloadLimits, Payloads
+from service.domain.errors import ConflictError, RetryableError, ThrottledError, UnknownResultError
+from service.domain.model import Batch, Commit, Counts, Location, Outcome, Source, State, Status
+from service.domain.ports import Outgoing
+from service.runtime.clock import SystemClock
+from service.runtime.sender import send_all
+from service.runtime.telemetry import Metrics
 from tests.chaos.conftest import Behind
 from tests.chaos.faults import Fault
 

@@ -12,9 +12,9 @@ import pytest
 from botocore import exceptions as boto
 from botocore.exceptions import ClientError
 
-from service.aws.clients import AwsOptions, open_clients
-from service.aws.provision import ResourceNames
-from service.aws.tables import provision_table
+from service.adapters.aws.clients import AwsOptions, open_clients
+from service.adapters.aws.provision.resources import ResourceNames
+from service.adapters.aws.provision.table import provision_table
 from tests.chaos.conftest import Behind
 from tests.chaos.faults import RATES, Fault, Operation, Rates
 

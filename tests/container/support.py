@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 
-from service.aws.provision import ResourceNames
-from service.embedded import ACCESS_KEY, REGION, SECRET_KEY
+from service.adapters.aws.provision.resources import ResourceNames
+from service.cli.embedded import ACCESS_KEY, REGION, SECRET_KEY
 from tests.acceptance.support import Deployment, until
 
 CONFIG = Path(__file__).with_name("config")

@@ -16,13 +16,13 @@ from dataclasses import dataclass, field, replace
 
 from aiohttp import web
 
-from service import jsontext
+from service.adapters.aws.clients import AwsOptions
 from service.agents import open_agent
-from service.agents.agentcore import session_id
-from service.agents.step_functions import execution_name
-from service.agents.surroundings import Surroundings
-from service.aws.clients import AwsOptions
-from service.ports import Agent
+from service.agents.aws.agentcore import session_id
+from service.agents.aws.step_functions import execution_name
+from service.agents.options.context import Surroundings
+from service.domain import exact_json
+from service.domain.ports import Agent
 
 NOW = 1_760_000_000.0
 MAX_REPLY_BYTES = 10_000
@@ -85,7 +85,7 @@ def said(what: str, body: object) -> Said:
         "error": Said("error", "boom"),
         "denied": Said("denied", "who are you?"),
     }
-    return known.get(what) or Said("ok", jsontext.dumps({"got": body}))
+    return known.get(what) or Said("ok", exact_json.dumps({"got": body}))
 
 
 STATUS = {"ok": 200, "refuse": 422, "throttle": 429, "error": 503, "denied": 401}
@@ -100,7 +100,7 @@ class FarSide:
         self._tasks: set[asyncio.Task] = set()
 
     async def _take(self, what: str, call_id: str, data: bytes) -> Said:
-        body = jsontext.loads(data) if data else None
+        body = exact_json.loads(data) if data else None
         self.seen.ids.append(call_id)
         self.seen.bodies.append(body)
         await self.seen.hang(what)
@@ -148,7 +148,7 @@ class FarSide:
     async def lambda_(self, request: web.Request) -> web.Response:
         """Invoke: an exception of the function is a 200 with X-Amz-Function-Error."""
         what = request.match_info["what"]
-        context = jsontext.loads(base64.b64decode(request.headers["X-Amz-Client-Context"]))
+        context = exact_json.loads(base64.b64decode(request.headers["X-Amz-Client-Context"]))
         answer = await self._take(what, context["custom"]["invocation_id"], await request.read())
         if answer.kind == "throttle":
             return aws_error("TooManyRequestsException", answer, 429)
@@ -164,7 +164,7 @@ class FarSide:
         """Converse."""
         what = request.match_info["what"]
         data = await request.read()
-        answer = await self._take(what, jsontext.loads(data)["requestMetadata"]["invocation_id"], data)
+        answer = await self._take(what, exact_json.loads(data)["requestMetadata"]["invocation_id"], data)
         if answer.kind != "ok":
             return bedrock_error(answer)
         message = {"role": "assistant", "content": [{"text": answer.text}]}
@@ -183,7 +183,7 @@ class FarSide:
     async def json_protocol(self, request: web.Request) -> web.Response:
         """Services of the JSON protocols, by X-Amz-Target."""
         operation = request.headers["X-Amz-Target"].rpartition(".")[2]
-        given = jsontext.loads(await request.read())
+        given = exact_json.loads(await request.read())
         return await {
             "StartExecution": self._start,
             "DescribeExecution": self._describe,

@@ -11,21 +11,21 @@ from hashlib import sha256
 
 import pytest
 
+from service.adapters.memory import MemoryObjects
 from service.agents import open_agent
-from service.agents.aws_lambda import PAYLOAD_BYTES
-from service.assembly import agent_opener
-from service.errors import (
+from service.agents.aws.lambda_function import PAYLOAD_BYTES
+from service.app.settings import Settings
+from service.app.wiring import agent_opener
+from service.domain.errors import (
     AgentCredentialsError,
     AgentOutageError,
     AgentRejectedError,
     AgentThrottledError,
     AgentTimeoutError,
 )
+from service.domain.ports import Invocation, StoredFile
 from service.mapping import Catalog
-from service.mapping.envelope import normalise
-from service.memory import MemoryObjects
-from service.ports import Invocation, StoredFile
-from service.settings import Settings
+from service.mapping.replies.normalise import normalise
 from tests.contract.agent_stand_ins import (
     MAX_REPLY_BYTES,
     SURROUNDINGS,

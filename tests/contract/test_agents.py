@@ -11,16 +11,16 @@ from decimal import Decimal
 import pytest
 from aiohttp import web
 
-from service import jsontext
 from service.agents import open_agent
 from service.agents.python import invocation_id
-from service.errors import (
+from service.domain import exact_json
+from service.domain.errors import (
     AgentRejectedError,
     AgentThrottledError,
     AgentTimeoutError,
     AgentUnavailableError,
 )
-from service.ports import Agent, Invocation, Reply
+from service.domain.ports import Agent, Invocation, Reply
 from tests.contract.agent_stand_ins import MAX_REPLY_BYTES, NOW, SURROUNDINGS, Seen, stand_in
 
 
@@ -121,8 +121,8 @@ async def test_json_comes_back_as_it_went_out(ask: Ask) -> None:
     body = {"id": 12345678901234567890, "d": Decimal("0.1000000000000000000001"), "f": 0.1, "é": [None, True]}
     reply = await ask("echo", body)
     assert reply.body == {"got": body}
-    assert jsontext.dumps(reply.body) == jsontext.dumps({"got": body})
-    assert reply.size == len(jsontext.dumps({"got": body}).encode())
+    assert exact_json.dumps(reply.body) == exact_json.dumps({"got": body})
+    assert reply.size == len(exact_json.dumps({"got": body}).encode())
 
 
 async def test_text_stays_text(ask: Ask) -> None:

@@ -19,19 +19,19 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from service.adapters.aws.clients import AwsOptions, open_client, open_clients
+from service.adapters.aws.s3 import S3Objects
 from service.agents import open_agent
-from service.agents.surroundings import Surroundings
-from service.aws.clients import AwsOptions, open_client, open_clients
-from service.aws.s3 import S3Objects
-from service.errors import (
+from service.agents.options.context import Surroundings
+from service.domain.errors import (
     AgentOutageError,
     AgentRejectedError,
     AgentThrottledError,
     AgentTimeoutError,
     AgentUnavailableError,
 )
-from service.mapping.envelope import normalise
-from service.ports import Agent, Invocation, Reply, StoredFile
+from service.domain.ports import Agent, Invocation, Reply, StoredFile
+from service.mapping.replies.normalise import normalise
 
 BUCKET = "results"
 ROLE = "arn:aws:iam::000000000000:role/any"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
-from service.aws.clients import Clients
-from service.aws.dynamodb import DynamoTable
-from service.aws.provision import ResourceNames
-from service.aws.tables import provision_table
-from service.clock import SystemClock
-from service.limiter import Limiter
+from service.adapters.aws.clients import Clients
+from service.adapters.aws.dynamodb import DynamoTable
+from service.adapters.aws.provision.resources import ResourceNames
+from service.adapters.aws.provision.table import provision_table
 from service.mapping.definition import RateLimit
-from service.rates import spacing_ms
-from service.telemetry import Metrics
+from service.runtime.clock import SystemClock
+from service.runtime.telemetry import Metrics
+from service.worker.rate_limit.limiter import Limiter
+from service.worker.rate_limit.pacing import spacing_ms
 
 
 async def test_two_workers_share_a_limit(clients: Clients, names: ResourceNames) -> None:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from service.aws.clients import AwsOptions, Clients, open_clients
-from service.aws.provision import ResourceNames
-from service.aws.s3 import S3Objects
-from service.embedded import ACCESS_KEY, REGION, SECRET_KEY
-from service.errors import AccessError, SourceError, UnknownResultError
-from service.memory import MemoryObjects
-from service.ports import Listing, Objects, StoredFile, Upload
+from service.adapters.aws.clients import AwsOptions, Clients, open_clients
+from service.adapters.aws.provision.resources import ResourceNames
+from service.adapters.aws.s3 import S3Objects
+from service.adapters.memory import MemoryObjects
+from service.cli.embedded import ACCESS_KEY, REGION, SECRET_KEY
+from service.domain.errors import AccessError, SourceError, UnknownResultError
+from service.domain.ports import Listing, Objects, StoredFile, Upload
 
 PART = 5 * 1024 * 1024
 

@@ -9,21 +9,22 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from service.aws.clients import AwsOptions, open_clients
-from service.aws.dynamodb import DynamoTable
-from service.aws.provision import ResourceNames
-from service.aws.s3 import S3Objects
-from service.aws.tables import provision_table
-from service.clock import SystemClock
-from service.embedded import ACCESS_KEY, REGION, SECRET_KEY
-from service.errors import BatchRejectedError
-from service.memory import MemoryObjects, MemoryQueue, MemoryTable
-from service.model import Batch, Commit, Counts, Location, Outcome, Source, State, Status
-from service.payloads import PayloadLimits, Payloads
-from service.ports import COMMIT_BYTES, COMMIT_LIMIT, ITEM_BYTES, Objects, Table
-from service.settle import Completion, SettleLimits, Settler
-from service.sizes import outcome_bytes
-from service.telemetry import Metrics
+from service.adapters.aws.clients import AwsOptions, open_clients
+from service.adapters.aws.dynamodb import DynamoTable
+from service.adapters.aws.provision.resources import ResourceNames
+from service.adapters.aws.provision.table import provision_table
+from service.adapters.aws.s3 import S3Objects
+from service.adapters.memory import MemoryObjects, MemoryQueue, MemoryTable
+from service.batch.completion import Completion
+from service.batch.group_commit import SettleLimits, Settler
+from service.batch.item_size import outcome_bytes
+from service.batch.large_outcomes import PayloadLimits, Payloads
+from service.cli.embedded import ACCESS_KEY, REGION, SECRET_KEY
+from service.domain.errors import BatchRejectedError
+from service.domain.model import Batch, Commit, Counts, Location, Outcome, Source, State, Status
+from service.domain.ports import COMMIT_BYTES, COMMIT_LIMIT, ITEM_BYTES, Objects, Table
+from service.runtime.clock import SystemClock
+from service.runtime.telemetry import Metrics
 
 BATCH = Batch("demo", "e1", State.SPLITTING, Source("in", "k", "e"), Location("out", ""), ttl=1_900_000_000)
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from service.aws.clients import AwsOptions, Clients, open_clients
-from service.aws.provision import ResourceNames
-from service.aws.sqs import SqsQueue
-from service.embedded import ACCESS_KEY, REGION, SECRET_KEY
-from service.errors import AccessError
-from service.memory import MemoryClock, MemoryQueue
-from service.ports import MESSAGE_BYTES, Message, Outgoing, Queue
+from service.adapters.aws.clients import AwsOptions, Clients, open_clients
+from service.adapters.aws.provision.resources import ResourceNames
+from service.adapters.aws.sqs import SqsQueue
+from service.adapters.memory import MemoryClock, MemoryQueue
+from service.cli.embedded import ACCESS_KEY, REGION, SECRET_KEY
+from service.domain.errors import AccessError
+from service.domain.ports import MESSAGE_BYTES, Message, Outgoing, Queue
 
 MAX_RECEIVES = 2
 

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from service.aws.clients import AwsOptions, open_clients
-from service.aws.dynamodb import DynamoTable
-from service.aws.items import key
-from service.aws.provision import ResourceNames
-from service.aws.tables import provision_table
-from service.embedded import ACCESS_KEY, REGION, SECRET_KEY
-from service.errors import BatchRejectedError, RowRejectedError, RowTooLargeError
-from service.memory import MemoryTable
-from service.model import (
+from service.adapters.aws.clients import AwsOptions, open_clients
+from service.adapters.aws.dynamodb import DynamoTable
+from service.adapters.aws.items import key
+from service.adapters.aws.provision.resources import ResourceNames
+from service.adapters.aws.provision.table import provision_table
+from service.adapters.memory import MemoryTable
+from service.cli.embedded import ACCESS_KEY, REGION, SECRET_KEY
+from service.domain.errors import BatchRejectedError, RowRejectedError, RowTooLargeError
+from service.domain.model import (
     MAX_ROWS,
     Batch,
     Checkpoint,
@@ -35,7 +35,7 @@ from service.model import (
     StoredPayload,
     row_id,
 )
-from service.ports import COMMIT_LIMIT, LeaseAnswer, OutcomePage, Record, Table
+from service.domain.ports import COMMIT_LIMIT, LeaseAnswer, OutcomePage, Record, Table
 
 NOW = "2026-11-18T10:00:00.000Z"
 LATER = "2026-11-18T10:05:00.000Z"

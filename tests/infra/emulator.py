@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import botocore.session
 from botocore.config import Config
 
-from service.embedded import ACCESS_KEY, REGION, SECRET_KEY
+from service.cli.embedded import ACCESS_KEY, REGION, SECRET_KEY
 from tests.infra.terraform import ROOT, require
 
 T = TypeVar("T")
@@ -112,7 +112,7 @@ def emulator(address: str, folder: Path) -> Iterator[Emulator]:
     with socket.socket() as probe:
         probe.bind((address, 0))
         port = probe.getsockname()[1]
-    # what `service.embedded` sets, but for the address and the engine
+    # what `service.cli.embedded` sets, but for the address and the engine
     environment = {
         "AUTH": "false",
         "BIND_HOST": address,

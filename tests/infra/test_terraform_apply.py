@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from service.embedded import ACCESS_KEY, REGION, SECRET_KEY
+from service.cli.embedded import ACCESS_KEY, REGION, SECRET_KEY
 from tests.acceptance.support import HttpAgent, serve_agent
 from tests.infra.emulator import Emulator, bridge_address, build_image, docker, emulator, until
 from tests.infra.terraform import Terraform, require_terraform

@@ -11,15 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from service.aws.items import row_items
-from service.aws.values import Item
-from service.delivery import Delivery, Handler
-from service.messages import AggregateMessage
-from service.model import Batch, BatchView, Commit, Counts, Outcome, State, iso_time
-from service.outbox import send_all
-from service.ports import LeaseAnswer, Outgoing, Record
-from service.settle import Completion, Settler
-from service.worker import Worker
+from service.adapters.aws.items import row_items
+from service.adapters.aws.values import Item
+from service.batch.completion import Completion
+from service.batch.group_commit import Settler
+from service.domain.messages import AggregateMessage
+from service.domain.model import Batch, BatchView, Commit, Counts, Outcome, State, iso_time
+from service.domain.ports import LeaseAnswer, Outgoing, Record
+from service.runtime.delivery import Delivery, Handler
+from service.runtime.sender import send_all
+from service.worker.worker import Worker
 from tests.simulation.fleet import Parts, Process
 from tests.simulation.network import FaultyQueue, FaultyTable
 from tests.simulation.truth import TruthTable

@@ -7,14 +7,14 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from service.errors import (
+from service.domain.errors import (
     AgentCredentialsError,
     AgentOutageError,
     AgentRejectedError,
     AgentThrottledError,
     AgentUnavailableError,
 )
-from service.ports import Clock, Invocation, Reply
+from service.domain.ports import Clock, Invocation, Reply
 from tests.simulation.calls import Calls
 from tests.simulation.network import Network
 from tests.simulation.scenario import Act, File, Spell, Weather, answer_to

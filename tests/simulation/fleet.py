@@ -9,24 +9,25 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from service.aggregator import AggregateLimits, Aggregator
-from service.claims import Claims
-from service.clock import SystemClock
-from service.consume import ConsumeLimits, Consumer, Handler
-from service.deadletters import DeadLetterLimits, DeadLetters
-from service.gate import Gates
-from service.limiter import Limiter
+from service.aggregator.aggregator import AggregateLimits, Aggregator
+from service.batch.completion import Completion
+from service.batch.group_commit import SettleLimits, Settler
+from service.batch.large_outcomes import PayloadLimits, Payloads
+from service.batch.large_rows import Claims
 from service.mapping import RowMapping
-from service.opening import OpenLimits
-from service.payloads import PayloadLimits, Payloads
-from service.recovery import Recovery, RecoveryLimits
-from service.runs import Runs
-from service.settle import Completion, SettleLimits, Settler
-from service.splitter import SplitLimits, Splitter
-from service.sweeper import Sweeper, SweepLimits, SweptQueues
-from service.telemetry import Metrics
-from service.tries import GRACE_S
-from service.worker import Worker, WorkLimits
+from service.runtime.clock import SystemClock
+from service.runtime.consumer import ConsumeLimits, Consumer, Handler
+from service.runtime.telemetry import Metrics
+from service.splitter.opening import OpenLimits
+from service.splitter.splitter import SplitLimits, Splitter
+from service.sweeper.dead_letters import DeadLetterLimits, DeadLetters
+from service.sweeper.recovery import Recovery, RecoveryLimits
+from service.sweeper.sweeper import Sweeper, SweepLimits, SweptQueues
+from service.worker.admission.gate import Gates
+from service.worker.attempts import GRACE_S
+from service.worker.batch_cache import Runs
+from service.worker.rate_limit.limiter import Limiter
+from service.worker.worker import Worker, WorkLimits
 from tests.simulation.agent import Agents, SimulatedAgent
 from tests.simulation.faults import Faults
 from tests.simulation.loop import Owner, VirtualLoop

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from service.model import Batch, State, Status
+from service.domain.model import Batch, State, Status
 from tests.simulation.scenario import File, Scenario, answer_to
 
 if TYPE_CHECKING:

@@ -11,8 +11,14 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from service.errors import ConflictError, RetryableError, RowfleetError, ThrottledError, UnknownResultError
-from service.ports import Message, Outgoing, StoredFile, Upload
+from service.domain.errors import (
+    ConflictError,
+    RetryableError,
+    RowfleetError,
+    ThrottledError,
+    UnknownResultError,
+)
+from service.domain.ports import Message, Outgoing, StoredFile, Upload
 from tests.simulation.faults import Fault, Faults
 from tests.simulation.loop import Owner, VirtualLoop
 from tests.simulation.trace import Trace

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from service.messages import AggregateMessage, RowMessage
-from service.model import Batch, Counts, State, Status
-from service.ports import Outgoing
+from service.domain.messages import AggregateMessage, RowMessage
+from service.domain.model import Batch, Counts, State, Status
+from service.domain.ports import Outgoing
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.truth import TruthQueue, TruthTable
 from tests.simulation.watch import Watch

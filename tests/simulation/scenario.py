@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from random import Random
 
-from service.ports import ITEM_BYTES, MESSAGE_BYTES
+from service.domain.ports import ITEM_BYTES, MESSAGE_BYTES
 from tests.simulation.faults import Fault
 from tests.simulation.mappings import Ask
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.model import Batch, BatchView, Commit, Outcome
-from service.ports import Message, OutcomePage, Outgoing
+from service.domain.model import Batch, BatchView, Commit, Outcome
+from service.domain.ports import Message, OutcomePage, Outgoing
 
 WIDTH = 150
 """Characters of a line's arguments and answer."""

@@ -13,11 +13,11 @@ from typing import Protocol
 
 import orjson
 
-from service.aws.values import Item
-from service.memory import MemoryObjects, MemoryQueue, MemoryTable
-from service.memory.queue import _Entry
-from service.model import Batch, Commit
-from service.ports import Message, Outgoing, StoredFile
+from service.adapters.aws.values import Item
+from service.adapters.memory import MemoryObjects, MemoryQueue, MemoryTable
+from service.adapters.memory.queue import _Entry
+from service.domain.model import Batch, Commit
+from service.domain.ports import Message, Outgoing, StoredFile
 from tests.simulation.loop import VirtualLoop
 
 RowKey = tuple[str, int, int]

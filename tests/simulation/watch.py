@@ -11,10 +11,10 @@ from typing import Any
 
 import orjson
 
-from service.aws.values import Item
-from service.messages import AggregateMessage, decode_ingest
-from service.model import Batch, Commit, Outcome, State, Status, ms_of, row_id
-from service.ports import Message
+from service.adapters.aws.values import Item
+from service.domain.messages import AggregateMessage, decode_ingest
+from service.domain.model import Batch, Commit, Outcome, State, Status, ms_of, row_id
+from service.domain.ports import Message
 from tests.simulation.calls import Calls
 from tests.simulation.invariants import Violation
 from tests.simulation.mappings import BUDGET_S

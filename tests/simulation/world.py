@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import stamina.instrumentation
 import tenacity
 
-from service.messages import encode
-from service.ports import Outgoing
+from service.domain.messages import encode
+from service.domain.ports import Outgoing
 from tests.simulation.agent import Agents
 from tests.simulation.calls import Calls
 from tests.simulation.faults import Faults

@@ -3,12 +3,12 @@
 import botocore.exceptions
 import pytest
 
+from service.adapters.aws.clients import AwsOptions
 from service.agents import open_agent
-from service.agents.aws import AwsService, aws_options
-from service.agents.substitute import resolve
-from service.agents.surroundings import Surroundings
-from service.aws.clients import AwsOptions
-from service.errors import (
+from service.agents.aws.client import AwsService, aws_options
+from service.agents.options.context import Surroundings
+from service.agents.options.substitution import resolve
+from service.domain.errors import (
     AgentCredentialsError,
     AgentOutageError,
     AgentRejectedError,

@@ -6,9 +6,9 @@ import pytest
 from aiohttp import web
 
 from service.agents import open_agent
-from service.agents.budget import ByteBudget
-from service.agents.surroundings import Surroundings
-from service.ports import Invocation
+from service.agents.options.byte_budget import ByteBudget
+from service.agents.options.context import Surroundings
+from service.domain.ports import Invocation
 
 
 async def settled() -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from service.agents import open_agent
-from service.agents.surroundings import Surroundings
-from service.errors import (
+from service.agents.options.context import Surroundings
+from service.domain.errors import (
     AgentCredentialsError,
     AgentOutageError,
     AgentRejectedError,
@@ -19,7 +19,7 @@ from service.errors import (
     AgentUnavailableError,
     ConfigError,
 )
-from service.ports import Agent, Invocation, Reply
+from service.domain.ports import Agent, Invocation, Reply
 
 LIMIT = 100_000
 ENVIRON = {"PATH": os.environ["PATH"], "TOKEN": "s3cr3t-t0k3n"}

@@ -10,8 +10,8 @@ from aiohttp import web
 
 from service.agents import open_agent
 from service.agents.http import parse_body
-from service.agents.surroundings import Surroundings
-from service.errors import (
+from service.agents.options.context import Surroundings
+from service.domain.errors import (
     AgentCredentialsError,
     AgentOutageError,
     AgentRejectedError,
@@ -21,7 +21,7 @@ from service.errors import (
     AgentUnavailableError,
     ConfigError,
 )
-from service.ports import Invocation, Reply
+from service.domain.ports import Invocation, Reply
 
 LIMIT = 100_000
 SECRET = "s3cr3t-t0k3n"

@@ -2,13 +2,13 @@
 
 import pytest
 
-from service import jsontext
+from service.adapters.aws.clients import AwsOptions
 from service.agents import open_agent
-from service.agents.large_inputs import LargeInputs, input_key
-from service.agents.substitute import resolve
-from service.agents.surroundings import Surroundings
-from service.aws.clients import AwsOptions
-from service.errors import (
+from service.agents.options.context import Surroundings
+from service.agents.options.substitution import resolve
+from service.agents.wire.large_inputs import LargeInputs, input_key
+from service.domain import exact_json
+from service.domain.errors import (
     AccessError,
     AgentOutageError,
     AgentRejectedError,
@@ -20,7 +20,7 @@ from service.errors import (
     UnknownResultError,
     UnreachableError,
 )
-from service.ports import Invocation, StoredFile
+from service.domain.ports import Invocation, StoredFile
 
 ID = "tool#exec-1/1/17"
 MOST = 100
@@ -57,7 +57,7 @@ async def test_an_input_at_the_limit_is_sent_as_it_is(way: str) -> None:
     bucket = Bucket()
     payload = await inputs(way, store=bucket.store).payload(call(MOST), "agent x")
     assert len(payload) == MOST
-    assert jsontext.loads(payload) == call(MOST).body
+    assert exact_json.loads(payload) == call(MOST).body
     assert bucket.objects == {}
 
 
@@ -76,10 +76,10 @@ async def test_one_byte_more_is_sent_as_a_reference() -> None:
     ways = inputs("reference", store=bucket.store)
     sent = [await ways.payload(call(MOST + 1), "agent x") for _attempt in range(3)]
     ((key, body),) = bucket.objects.items()
-    assert jsontext.loads(body) == call(MOST + 1).body
+    assert exact_json.loads(body) == call(MOST + 1).body
     assert len(body) == MOST + 1
     reference = {"bucket": "results", "key": key, "bytes": MOST + 1, "sha256": "digest"}
-    assert [jsontext.loads(payload) for payload in sent] == [{"input_s3": reference}] * 3
+    assert [exact_json.loads(payload) for payload in sent] == [{"input_s3": reference}] * 3
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from types import ModuleType
 import pytest
 
 from service.agents import open_agent
-from service.agents.surroundings import Surroundings
-from service.errors import (
+from service.agents.options.context import Surroundings
+from service.domain.errors import (
     AgentRejectedError,
     AgentRetryableError,
     AgentThrottledError,
@@ -25,7 +25,7 @@ from service.errors import (
     AgentUnavailableError,
     ConfigError,
 )
-from service.ports import Agent, Invocation, Reply
+from service.domain.ports import Agent, Invocation, Reply
 
 ROOT = Path(__file__).parents[2]
 
@@ -268,8 +268,8 @@ def test_the_process_ends_although_a_function_does_not() -> None:
     program = """
 import asyncio, sys, threading, types
 from service.agents import open_agent
-from service.errors import AgentTimeoutError
-from service.ports import Invocation
+from service.domain.errors import AgentTimeoutError
+from service.domain.ports import Invocation
 module = sys.modules["m"] = types.ModuleType("m")
 module.hang = lambda given: threading.Event().wait()
 async def main():

@@ -2,10 +2,10 @@
 
 import pytest
 
-from service.agents.failures import failure
-from service.agents.rate_headers import wait_s
-from service.agents.refusals import refusal
-from service.errors import (
+from service.agents.aws.exceptions import failure
+from service.agents.wire.rate_headers import wait_s
+from service.agents.wire.refusals import refusal
+from service.domain.errors import (
     AgentCredentialsError,
     AgentOutageError,
     AgentRejectedError,

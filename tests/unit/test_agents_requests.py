@@ -2,9 +2,9 @@
 
 import pytest
 
-from service.agents.requests import http_request
-from service.agents.substitute import resolve
-from service.errors import AgentRejectedError, ConfigError
+from service.agents.options.substitution import resolve
+from service.agents.wire.requests import http_request
+from service.domain.errors import AgentRejectedError, ConfigError
 
 
 def filled(body: object, **options: object) -> tuple[str, bytes | None]:

@@ -9,16 +9,16 @@ import pytest
 from aiohttp import web
 
 from service.agents import open_agent
-from service.agents.substitute import Options, resolve
-from service.agents.surroundings import Surroundings
+from service.agents.options.context import Surroundings
+from service.agents.options.substitution import Options, resolve
 from service.agents.with_secrets import AgentWithSecrets
-from service.errors import (
+from service.domain.errors import (
     AgentCredentialsError,
     AgentOutageError,
     AgentRejectedError,
     AgentUnavailableError,
 )
-from service.ports import Agent, Invocation, Reply
+from service.domain.ports import Agent, Invocation, Reply
 
 SECOND = "second-s3cr3t"
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from service.agents.event_stream import join_events
-from service.errors import (
+from service.agents.wire.event_stream import join_events
+from service.domain.errors import (
     AgentOutageError,
     AgentRejectedError,
     AgentThrottledError,

@@ -7,10 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.answers import MAX_ANSWER_BYTES, Answer, Claim, Question, Unshared, known, question_of
-from service.aws.values import encode
+from service.adapters.aws.values import encode
+from service.batch.reuse_records import (
+    MAX_ANSWER_BYTES,
+    Answer,
+    Claim,
+    Question,
+    Unshared,
+    known,
+    question_of,
+)
+from service.domain.model import MAX_MS, Batch, Location, Outcome, Source, State, Status
 from service.mapping import Catalog
-from service.model import MAX_MS, Batch, Location, Outcome, Source, State, Status
 
 MAPPING = """
 target: {type: tool, name: demo, invoke: python, function: "demo:ask"}

@@ -12,13 +12,13 @@ from dataclasses import replace
 import pytest
 from botocore.exceptions import ClientError
 
-from service.aws.clients import AwsOptions, Clients, open_clients
-from service.aws.dynamodb import DynamoTable
-from service.aws.provision import ResourceNames
-from service.aws.sqs import SqsQueue
-from service.aws.tables import provision_table
-from service.errors import ConfigError, UnknownResultError, UnreachableError
-from service.ports import Outgoing
+from service.adapters.aws.clients import AwsOptions, Clients, open_clients
+from service.adapters.aws.dynamodb import DynamoTable
+from service.adapters.aws.provision.resources import ResourceNames
+from service.adapters.aws.provision.table import provision_table
+from service.adapters.aws.sqs import SqsQueue
+from service.domain.errors import ConfigError, UnknownResultError, UnreachableError
+from service.domain.ports import Outgoing
 
 IMPATIENT = AwsOptions(
     "us-east-1",

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from service.aws.clients import AwsOptions, Clients
-from service.aws.dynamodb import DynamoTable
-from service.aws.sqs import SqsQueue
-from service.errors import (
+from service.adapters.aws.clients import AwsOptions, Clients
+from service.adapters.aws.dynamodb import DynamoTable
+from service.adapters.aws.sqs import SqsQueue
+from service.domain.errors import (
     AccessError,
     ConflictError,
     RetryableError,
@@ -19,8 +19,8 @@ from service.errors import (
     ThrottledError,
     UnknownResultError,
 )
-from service.model import Commit, Outcome, Status
-from service.ports import Outgoing
+from service.domain.model import Commit, Outcome, Status
+from service.domain.ports import Outgoing
 
 
 @dataclass

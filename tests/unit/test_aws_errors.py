@@ -13,9 +13,9 @@ import pytest
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
-from service.aws import errors
-from service.aws.errors import Call, answered, translate
-from service.errors import (
+from service.adapters.aws import errors
+from service.adapters.aws.errors import Call, answered, translate
+from service.domain.errors import (
     AccessError,
     ConfigError,
     ConflictError,
@@ -67,7 +67,7 @@ BOTOCORE = sorted(
 @pytest.mark.parametrize("kind", BOTOCORE)
 @pytest.mark.parametrize("call", [READ, WRITE])
 async def test_every_botocore_exception_is_translated(kind: type[Exception], call: Call) -> None:
-    """Whatever class botocore raises, the caller sees one of `service.errors`, with the cause attached."""
+    """Whatever class botocore raises, the caller sees one of `service.domain.errors`, with the cause attached."""
 
     async def fail() -> None:
         raise instance(kind)

@@ -1,7 +1,7 @@
 """Items that an earlier version wrote."""
 
-from service.aws.items import batch_item, batch_of, counter_sort, key, outcome_of, row_items, view_of
-from service.model import Batch, Commit, Counts, Location, Outcome, Source, State, Status
+from service.adapters.aws.items import batch_item, batch_of, counter_sort, key, outcome_of, row_items, view_of
+from service.domain.model import Batch, Commit, Counts, Location, Outcome, Source, State, Status
 
 BATCH = Batch("demo", "e1", State.RUNNING, Source("b", "k.csv"), Location("o", "p/"))
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from service.aws.clients import AwsOptions, Clients, open_clients
-from service.aws.provision import QueueOptions, ResourceNames, provision, queue_url
-from service.aws.s3 import S3Objects
-from service.aws.sqs import SqsQueue
-from service.embedded import ACCESS_KEY, SECRET_KEY
-from service.errors import ConfigError
-from service.messages import decode_ingest
+from service.adapters.aws.clients import AwsOptions, Clients, open_clients
+from service.adapters.aws.provision.resources import QueueOptions, ResourceNames, provision
+from service.adapters.aws.s3 import S3Objects
+from service.adapters.aws.sqs import SqsQueue, queue_url
+from service.cli.embedded import ACCESS_KEY, SECRET_KEY
+from service.domain.errors import ConfigError
+from service.domain.messages import decode_ingest
 
 
 async def attributes(clients: Clients, url: str) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """A target that serves nobody is left alone."""
 
-from service.breaker import FIRST_PAUSE_S, LONGEST_PAUSE_S, THRESHOLD, Breaker
+from service.worker.admission.circuit_breaker import FIRST_PAUSE_S, LONGEST_PAUSE_S, THRESHOLD, Breaker
 
 
 def opened(at=0.0):

@@ -12,8 +12,8 @@ from service.csvio import (
     output_header,
     row_data,
 )
-from service.errors import CsvError
-from service.model import Checkpoint, Dialect, Outcome, RowError, Status
+from service.domain.errors import CsvError
+from service.domain.model import Checkpoint, Dialect, Outcome, RowError, Status
 
 
 def read(data: bytes, **options: str | int) -> tuple[CsvReader, list[Record]]:

@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from service.csvio import CsvReader, Record, charset, encode_row
-from service.errors import CsvError
-from service.model import Checkpoint
+from service.domain.errors import CsvError
+from service.domain.model import Checkpoint
 
 unhurried = settings(deadline=None)
 cell_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.text(

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from service.catalog import load_catalog
+from service.app.settings import Settings, describe
+from service.catalog.files import load_catalog
 from service.mapping import Catalog
-from service.settings import Settings, describe
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])

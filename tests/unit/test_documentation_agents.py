@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from service.adapters.aws.clients import AwsOptions
 from service.agents import open_agent
+from service.agents.options.context import Surroundings
 from service.agents.registry import AGENTS
-from service.agents.surroundings import Surroundings
-from service.aws.clients import AwsOptions
-from service.errors import AgentRetryableError
+from service.domain.errors import AgentRetryableError
+from service.domain.ports import Invocation
 from service.mapping import Catalog, RowMapping
-from service.ports import Invocation
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "agents.md").read_text("utf-8")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from service import jsontext
-from service.errors import MappingError, ReplyPendingError, RowRejectedError
+from service.domain import exact_json
+from service.domain.errors import MappingError, ReplyPendingError, RowRejectedError
 from service.mapping import Catalog
 
 PAGE = (Path(__file__).parents[2] / "docs" / "mapping.md").read_text("utf-8")
@@ -78,20 +78,20 @@ def catalog():
 
 def plain(value):
     """JSON with numbers compared by value."""
-    return json.loads(jsontext.dumps(value), parse_float=Decimal)
+    return json.loads(exact_json.dumps(value), parse_float=Decimal)
 
 
 @pytest.mark.parametrize(("name", "does", "given", "expected"), list(examples()))
 def test_examples(catalog, name, does, given, expected):
     """A row sends, and a reply gives, what the page says."""
-    value = jsontext.loads(given)
+    value = exact_json.loads(given)
     if does == "sends":
         mapping = catalog.definition(name).compile()
         mapping.check_columns(tuple(value))
-        assert plain(mapping.body(tuple(value), tuple(value.values()))) == plain(jsontext.loads(expected))
+        assert plain(mapping.body(tuple(value), tuple(value.values()))) == plain(exact_json.loads(expected))
     elif does == "gives":
         found = catalog.extractor(name).extract(value).values
-        assert plain({k: v for k, v in found.items() if v is not None}) == plain(jsontext.loads(expected))
+        assert plain({k: v for k, v in found.items() if v is not None}) == plain(exact_json.loads(expected))
     else:
         with pytest.raises((RowRejectedError, ReplyPendingError), match=re.escape(expected)):
             catalog.extractor(name).extract(value)
@@ -103,8 +103,8 @@ def test_expressions(expression, on, gives):
     spec = {"type": "tool", "allow_empty": True, "extraction_methods": [
         {"method": "direct", "field_mappings": {"field": expression}}]}  # fmt: skip
     loaded = Catalog.load({"page.yaml": json.dumps({"output_mappings": {"page": spec}})}, {})
-    found = loaded.extractor("page").extract(jsontext.loads(on)).values["field"]
-    assert plain(found) == plain(jsontext.loads(gives))
+    found = loaded.extractor("page").extract(exact_json.loads(on)).values["field"]
+    assert plain(found) == plain(exact_json.loads(gives))
 
 
 def test_there_are_examples():

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from service.aws.clients import AwsOptions, open_clients
-from service.embedded import ACCESS_KEY, REGION, SECRET_KEY, EmbeddedProcess, embedded_endpoint
-from service.errors import ConfigError
+from service.adapters.aws.clients import AwsOptions, open_clients
+from service.cli.embedded import ACCESS_KEY, REGION, SECRET_KEY, EmbeddedProcess, embedded_endpoint
+from service.domain.errors import ConfigError
 
 LISTENING = "0A"
 
@@ -89,7 +89,7 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_it_dies_with_its_parent(number: signal.Signals) -> None:
     """However the parent ends, the endpoint does not outlive it."""
     script = (
-        "import signal; from service.embedded import EmbeddedProcess\n"
+        "import signal; from service.cli.embedded import EmbeddedProcess\n"
         "process = EmbeddedProcess.start(); print(process.pid, flush=True); signal.pause()"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:

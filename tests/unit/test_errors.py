@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from service import errors
-from service.errors import AgentRetryableError, FailureClass, RowfleetError, RowRejectedError
+from service.domain import errors
+from service.domain.errors import AgentRetryableError, FailureClass, RowfleetError, RowRejectedError
 
 CLASSES = {
     FailureClass.TRANSIENT: {

@@ -18,10 +18,10 @@ from examples.airports.agent import Place, answer, direction, distance_km, neare
 from examples.classify.tool import classify
 from examples.serving import Limit, Manners, Service, agent_process, fraction
 from service.agents import open_agent
-from service.catalog import load_catalog
-from service.errors import AgentRejectedError, AgentThrottledError, AgentUnavailableError
+from service.catalog.files import load_catalog
+from service.domain.errors import AgentRejectedError, AgentThrottledError, AgentUnavailableError
+from service.domain.ports import Agent, Invocation
 from service.mapping import Catalog
-from service.ports import Agent, Invocation
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"

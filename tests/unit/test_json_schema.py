@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from service.mapping.json_schema import json_schema
-from service.mapping.yamltext import read_documents
+from service.mapping.syntax.yaml_text import read_documents
 
 ROOT = Path(__file__).parents[2]
 BROKEN = ROOT / "tests" / "fixtures" / "broken"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.jsontext import dumps, loads, plain_number
+from service.domain.exact_json import dumps, loads, plain_number
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.estimates import Estimates
-from service.ledger import ACTIVE_MS, HORIZON_MS, MAX_SKEW_MS, NOBODY, Ask, Ledger, Share, Timeline
 from service.mapping.definition import RateLimit
-from service.mapping.transcript import Usage
-from service.rates import CREDIT_SHARE, WINDOW_MS, Tokens, fair_shares, spacing_ms
+from service.mapping.replies.transcript import Usage
+from service.worker.rate_limit.ledger import (
+    ACTIVE_MS,
+    HORIZON_MS,
+    MAX_SKEW_MS,
+    NOBODY,
+    Ask,
+    Ledger,
+    Share,
+    Timeline,
+)
+from service.worker.rate_limit.pacing import CREDIT_SHARE, WINDOW_MS, Tokens, fair_shares, spacing_ms
+from service.worker.rate_limit.token_estimates import Estimates
 
 NOW = 1_700_000_000_000
 PER_MINUTE = RateLimit("a", requests_per_minute=600)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.level import LEAST_ROUND, Ended, Level
+from service.worker.admission.concurrency_limit import LEAST_ROUND, Ended, Level
 
 
 def calls(level, count, *, ended=Ended.ANSWERED, at=0.0, latency_s=1.0):

@@ -1,8 +1,8 @@
 """What the laptop changes in the settings."""
 
-from service.local import POLL_WAIT_S, SPLIT, SWEEP, local_options, local_settings
-from service.sections import QueueSettings, SplitSettings, SweepSettings
-from service.settings import Settings
+from service.app.settings import Settings
+from service.app.settings_sections import QueueSettings, SplitSettings, SweepSettings
+from service.cli.local import POLL_WAIT_S, SPLIT, SWEEP, local_options, local_settings
 
 
 def test_a_laptop_polls_shortly_and_splits_just_ahead():

@@ -7,9 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import PoisonMessageError
-from service.messages import MAX_LOST, AggregateMessage, Job, RowMessage, Span, decode_ingest, parse_url
-from service.model import MAX_MS, Location, Source
+from service.domain.errors import PoisonMessageError
+from service.domain.messages import (
+    MAX_LOST,
+    AggregateMessage,
+    Job,
+    RowMessage,
+    Span,
+    decode_ingest,
+    parse_url,
+)
+from service.domain.model import MAX_MS, Location, Source
 
 ROW = {"v": 1, "batch": "t#e", "round": 1, "row": 7, "cells": ["a", "b"]}
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.model import (
+from service.domain.model import (
     Batch,
     BatchView,
     Counts,

@@ -8,9 +8,9 @@ import sys
 import pytest
 from aiohttp import web
 
-from service.errors import ConfigError
-from service.web.health import serve_health
-from service.web.probe import probe
+from service.app.health import serve_health
+from service.app.healthcheck import probe
+from service.domain.errors import ConfigError
 
 
 def port_of(url):
@@ -88,6 +88,6 @@ async def test_the_command_is_documented_like_the_others(tmp_path):
 
 def test_the_question_is_cheap():
     """Asked twice a minute of a quarter of a CPU, it imports neither commands nor AWS clients."""
-    script = "import sys, service.__main__, service.web.probe; print(*sys.modules)"
+    script = "import sys, service.__main__, service.app.healthcheck; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert not {"service.cli", "aiobotocore", "aiohttp", "typer"} & set(done.stdout.split())

@@ -1,6 +1,6 @@
 """How much is looked at though nothing has room for it."""
 
-from service.probing import Probing
+from service.runtime.probe_budget import Probing
 
 
 def test_after_a_pause_the_head_of_the_queue_is_looked_through():

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from service.model import Batch, BatchView, Checkpoint, Counts, Location, Source, State
-from service.render import (
+from service.app.settings import SettingLine
+from service.app.status import FailureGroup
+from service.cli.render import (
     ProgressReport,
     Rate,
     progress,
@@ -17,8 +18,7 @@ from service.render import (
     show_settings,
     show_status,
 )
-from service.settings import SettingLine
-from service.status import FailureGroup
+from service.domain.model import Batch, BatchView, Checkpoint, Counts, Location, Source, State
 
 BATCH = Batch(
     "demo", "e1", State.RUNNING, Source("b", "k.csv"), Location("b", "p/"), total=5_000,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from service.catalog.samples import Tool, check_samples, read_samples, same
 from service.mapping import Catalog
-from service.samples import Tool, check_samples, read_samples, same
 
 EXTRACTION = """output_mappings:
   price:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import SettingsError
-from service.model import Location
-from service.settings import Settings, describe, load_settings, user_environment
+from service.app.settings import Settings, describe, load_settings, user_environment
+from service.domain.errors import SettingsError
+from service.domain.model import Location
 
 
 @pytest.fixture(autouse=True)

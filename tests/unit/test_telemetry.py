@@ -6,7 +6,7 @@ import json
 import pytest
 import structlog
 
-from service.telemetry import MAX_SAMPLES, Metrics, Samples, configure_logging
+from service.runtime.telemetry import MAX_SAMPLES, Metrics, Samples, configure_logging
 
 
 def test_a_flush_is_one_line_in_the_embedded_metric_format():

@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import pytest
 
-from service.errors import MappingError
+from service.domain.errors import MappingError
 from service.mapping import Catalog, RowMapping
 
 TARGET = "target: {type: agent, name: t, invoke: http, url: 'http://agent'}\n"

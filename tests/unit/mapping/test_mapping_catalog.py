@@ -1,7 +1,7 @@
 import pytest
 
-from service.catalog import load_catalog
-from service.errors import MappingError
+from service.catalog.files import load_catalog
+from service.domain.errors import MappingError
 from service.mapping import Catalog, CsvOptions, Definition, Execution, Problem, RetryPolicy, Target, check
 
 FULL = """

@@ -2,9 +2,9 @@
 
 import pytest
 
-from service.errors import MappingError
-from service.mapping.editions import MAX_SUSPECTS, Edition, next_edition
-from service.mapping.problems import Problem
+from service.catalog.editions import MAX_SUSPECTS, Edition, next_edition
+from service.domain.errors import MappingError
+from service.mapping.syntax.problems import Problem
 
 RUN = "target: {name: t, invoke: http, url: 'http://%s'}\n"
 OWN = "output_mapping: {extraction_methods: [{method: direct, field_mappings: {%s: a}}]}\n"

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from service.mapping import Catalog
-from service.mapping.envelope import View, normalise
-from service.mapping.transcript import ToolCall, ToolResult, Transcript, Usage
+from service.mapping.replies.normalise import View, normalise
+from service.mapping.replies.transcript import ToolCall, ToolResult, Transcript, Usage
 
 FOLDER = Path(__file__).parents[2] / "fixtures" / "replies"
 REPLIES = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(FOLDER.glob("*.json"))}

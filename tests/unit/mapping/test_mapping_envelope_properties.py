@@ -6,9 +6,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service.mapping.envelope import View, normalise
-from service.mapping.envelopes.text import MAX_EMBEDDED_CHARS
-from service.mapping.envelopes.wrappers import MAX_LAYERS, unwrapped
+from service.mapping.replies.normalise import View, normalise
+from service.mapping.replies.text import MAX_EMBEDDED_CHARS
+from service.mapping.replies.wrappers import MAX_LAYERS, unwrapped
 
 FOLDER = Path(__file__).parents[2] / "fixtures" / "replies"
 REPLIES = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(FOLDER.glob("*.json"))}

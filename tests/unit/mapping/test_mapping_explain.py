@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import ExtractionError, ReplyRejectedError, UnfitValueError
+from service.domain.errors import ExtractionError, ReplyRejectedError, UnfitValueError
 from service.mapping import Catalog, Explained, FieldTrace, Tried
 
 FIELDS = {

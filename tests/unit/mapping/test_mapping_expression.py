@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import jsontext
-from service.mapping.expression import compile_expression, compile_transform
-from service.mapping.problems import Flaw
+from service.domain import exact_json
+from service.mapping.expressions.expression import compile_expression, compile_transform
+from service.mapping.syntax.problems import Flaw
 
 ROOT = {
     "content": "Exchange: WHITEHALL\nCabinet: C|7 (a)\n",
@@ -168,7 +168,7 @@ def test_to_number_is_exact_or_nothing(text, number):
 
 def test_decimals_are_numbers_to_native_functions():
     """A number that no float holds takes part in sums and comparisons, and keeps its digits."""
-    root = jsontext.loads('{"p": [0.1, 12345678901234567890.5]}')
+    root = exact_json.loads('{"p": [0.1, 12345678901234567890.5]}')
     assert search("sum(p)", root) == Decimal("12345678901234567890.6")
     assert search("max(p)", root) == Decimal("12345678901234567890.5")
     assert search("p[1] > `1`", root) is True
@@ -195,7 +195,7 @@ def test_what_is_no_json_is_no_value(text):
 
 def test_deep_values_are_no_value():
     """JSON nested as deep as the parser takes does not crash an evaluation."""
-    deep = jsontext.loads("[" * 900 + "]" * 900)
+    deep = exact_json.loads("[" * 900 + "]" * 900)
     assert search("@", deep) is None
     assert search("@ == @", deep) in (True, None)
     assert search("[0][0]", deep) is None

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import jsontext
-from service.errors import ExtractionError, ReplyPendingError
+from service.domain import exact_json
+from service.domain.errors import ExtractionError, ReplyPendingError
 from service.mapping import Catalog
 
 DESIGN = r"""
@@ -281,13 +281,13 @@ def test_any_reply_extracts_or_fails_in_words(reply):
     except (ExtractionError, ReplyPendingError):
         return
     assert tuple(found.values) == EVERY.output_fields
-    jsontext.dumps(found.values).encode()
+    exact_json.dumps(found.values).encode()
 
 
 @pytest.mark.parametrize("text", ["[" * 900 + "]" * 900, '{"content":' * 400 + "1" + "}" * 400])
 def test_deep_replies_do_not_crash(text):
     """As deep as the parser takes it, also as the content of a tool result."""
-    deep = jsontext.loads(text)
+    deep = exact_json.loads(text)
     for reply in (deep, {"messages": [call("a"), result(deep)]}, {"messages": [call("a"), result(text)]}):
         try:
             EVERY.extract(reply)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.errors import MappingError, RowfleetError
+from service.domain.errors import MappingError, RowfleetError
 from service.mapping import Catalog, Problem, check
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "150"))

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from service.errors import AgentRetryableError, ExtractionError, ReplyPendingError, ReplyRejectedError
+from service.domain.errors import AgentRetryableError, ExtractionError, ReplyPendingError, ReplyRejectedError
 from service.mapping import Catalog
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from service.errors import CsvError, InputError
+from service.domain.errors import CsvError, InputError
 
 COLUMNS = ("Address", "Post code", "Ref")
 CELLS = ("10 Downing St", " sw1a 2aa ", "0123")

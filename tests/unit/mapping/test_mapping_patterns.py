@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.mapping.dates import iso_date, iso_datetime
-from service.mapping.expression import compile_expression, compile_transform
-from service.mapping.patterns import compile_pattern
-from service.mapping.problems import Flaw
+from service.mapping.expressions.dates import iso_date, iso_datetime
+from service.mapping.expressions.expression import compile_expression, compile_transform
+from service.mapping.expressions.patterns import compile_pattern
+from service.mapping.syntax.problems import Flaw
 
 PIECES = st.lists(
     st.sampled_from(

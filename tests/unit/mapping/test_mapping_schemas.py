@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import ExtractionError, MappingError, UnfitValueError
+from service.domain.errors import ExtractionError, MappingError, UnfitValueError
 from service.mapping import Catalog, Definition, check
-from service.mapping.types import TYPES
+from service.mapping.extraction.types import TYPES
 
 DESIGN = r"""
 # schemas/broadband-agent-rust.yaml

@@ -1,6 +1,6 @@
 import pytest
 
-from service.mapping.yamltext import read_documents
+from service.mapping.syntax.yaml_text import read_documents
 
 
 def read(text):

@@ -13,28 +13,29 @@ from dataclasses import replace
 import pytest
 import stamina
 
-from service.aggregator import AggregateLimits, Aggregator
-from service.claims import Claims
-from service.clock import SystemClock
-from service.consume import ConsumeLimits, Consumer
-from service.deadletters import DeadLetterLimits, DeadLetters
-from service.delivery import Admission, Delivery
-from service.gate import Gates
-from service.lease import Lease
+from service.adapters.memory import MemoryClock, MemoryObjects, MemoryQueue, MemoryTable
+from service.aggregator.aggregator import AggregateLimits, Aggregator
+from service.batch.completion import Completion
+from service.batch.group_commit import SettleLimits, Settler
+from service.batch.large_outcomes import PayloadLimits, Payloads
+from service.batch.large_rows import Claims
+from service.domain.messages import RowMessage, encode
+from service.domain.model import Batch, BatchView, Location, Outcome, RowError, Source, State, Status
+from service.domain.ports import Invocation, Message, Outgoing, Queue, Reply
 from service.mapping import Catalog, Definition
-from service.memory import MemoryClock, MemoryObjects, MemoryQueue, MemoryTable
-from service.messages import RowMessage, encode
-from service.model import Batch, BatchView, Location, Outcome, RowError, Source, State, Status
-from service.opening import OpenLimits
-from service.payloads import PayloadLimits, Payloads
-from service.ports import Invocation, Message, Outgoing, Queue, Reply
-from service.recovery import Recovery, RecoveryLimits
-from service.runs import Runs
-from service.settle import Completion, SettleLimits, Settler
-from service.splitter import SplitLimits, Splitter
-from service.sweeper import Sweeper, SweepLimits, SweptQueues
-from service.telemetry import Metrics
-from service.worker import Worker, WorkLimits
+from service.runtime.clock import SystemClock
+from service.runtime.consumer import ConsumeLimits, Consumer
+from service.runtime.delivery import Admission, Delivery
+from service.runtime.leases import Lease
+from service.runtime.telemetry import Metrics
+from service.splitter.opening import OpenLimits
+from service.splitter.splitter import SplitLimits, Splitter
+from service.sweeper.dead_letters import DeadLetterLimits, DeadLetters
+from service.sweeper.recovery import Recovery, RecoveryLimits
+from service.sweeper.sweeper import Sweeper, SweepLimits, SweptQueues
+from service.worker.admission.gate import Gates
+from service.worker.batch_cache import Runs
+from service.worker.worker import Worker, WorkLimits
 
 DEMO = """
 target: {type: tool, name: demo, invoke: python, function: "demo:ask"}

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from service.errors import LimitReachedError, ThrottledError, UnknownResultError
-from service.limiter import Limiter
+from service.adapters.memory import MemoryTable
+from service.domain.errors import LimitReachedError, ThrottledError, UnknownResultError
 from service.mapping.definition import RateLimit
-from service.mapping.transcript import Usage
-from service.memory import MemoryTable
-from service.telemetry import Metrics
+from service.mapping.replies.transcript import Usage
+from service.runtime.telemetry import Metrics
+from service.worker.rate_limit.limiter import Limiter
 from tests.simulation.fleet import SkewedClock
 from tests.simulation.loop import Owner, VirtualLoop
 

@@ -10,10 +10,10 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
-from service.errors import AccessError, LeaseLostError, PoisonMessageError, UnreachableError
-from service.memory import MemoryObjects, MemoryTable, MemoryUpload
-from service.messages import AggregateMessage
-from service.model import Commit, State
+from service.adapters.memory import MemoryObjects, MemoryTable, MemoryUpload
+from service.domain.errors import AccessError, LeaseLostError, PoisonMessageError, UnreachableError
+from service.domain.messages import AggregateMessage
+from service.domain.model import Commit, State
 
 PREFIX = "results/demo/e1/"
 

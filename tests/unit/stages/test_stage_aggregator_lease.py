@@ -6,11 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from service.aggregator import AggregateLimits, Aggregator
-from service.errors import AccessError, LeaseLostError, ThrottledError, UnknownResultError, UnreachableError
-from service.memory import MemoryObjects, MemoryTable
-from service.messages import AggregateMessage
-from service.model import Commit, State
+from service.adapters.memory import MemoryObjects, MemoryTable
+from service.aggregator.aggregator import AggregateLimits, Aggregator
+from service.domain.errors import (
+    AccessError,
+    LeaseLostError,
+    ThrottledError,
+    UnknownResultError,
+    UnreachableError,
+)
+from service.domain.messages import AggregateMessage
+from service.domain.model import Commit, State
 
 PREFIX = "results/demo/e1/"
 BODY = AggregateMessage("demo#e1", 1).encode()

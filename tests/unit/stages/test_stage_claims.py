@@ -8,18 +8,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service.claims import Claims
+from service.adapters.memory import MemoryObjects
+from service.batch.large_rows import Claims
 from service.csvio import CsvReader
-from service.errors import (
+from service.domain.errors import (
     AgentUnavailableError,
     CsvError,
     PoisonMessageError,
     RetryableError,
     UnreachableError,
 )
-from service.memory import MemoryObjects
-from service.messages import RowMessage, Span
-from service.model import Batch, Dialect, Location, Source, State, Status
+from service.domain.messages import RowMessage, Span
+from service.domain.model import Batch, Dialect, Location, Source, State, Status
 
 ENCODINGS = ("utf-8", "utf-8-sig", "utf-16-le", "utf-16-be", "utf-16", "cp1252", "shift_jis", "gb18030")
 CHARACTERS = 'a,;"\r\n é\x00|\t€ソ\U0001f600'

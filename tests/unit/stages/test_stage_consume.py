@@ -5,7 +5,8 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from service.errors import (
+from service.adapters.memory import MemoryQueue
+from service.domain.errors import (
     AccessError,
     AgentTimeoutError,
     LeaseLostError,
@@ -13,7 +14,6 @@ from service.errors import (
     RetryableError,
     UnreachableError,
 )
-from service.memory import MemoryQueue
 
 
 class WatchedQueue(MemoryQueue):
@@ -430,7 +430,7 @@ async def test_failing_receives_back_off_and_recover(real_lab, error):
 
 def test_the_back_off_doubles_to_thirty_seconds(lab):
     """0.5 s, doubling up to 30 s; a burst of failures within one pause counts as one; success starts over."""
-    from service.consume import Trouble
+    from service.runtime.consumer import Trouble
 
     trouble, now, pauses = Trouble(), 100.0, []
     for _ in range(9):

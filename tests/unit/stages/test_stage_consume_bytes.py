@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from service.errors import LeaseLostError, PoisonMessageError, RetryableError
+from service.domain.errors import LeaseLostError, PoisonMessageError, RetryableError
 
 KIB = 1024
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
-from service.errors import PoisonMessageError
-from service.messages import AggregateMessage, RowMessage, Span, decode_ingest
-from service.model import Checkpoint, Commit, Dialect, State, Status, iso_time
+from service.domain.errors import PoisonMessageError
+from service.domain.messages import AggregateMessage, RowMessage, Span, decode_ingest
+from service.domain.model import Checkpoint, Commit, Dialect, State, Status, iso_time
 
 BIG = "id,name\n1,one\n2,two\n"
 

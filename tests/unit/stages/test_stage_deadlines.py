@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from service.deadlines import deadline_of
-from service.errors import AgentThrottledError, AgentUnavailableError, PoisonMessageError
-from service.messages import Job, RowMessage, decode_ingest, encode
-from service.model import MAX_MS, Status, iso_time, ms_of
-from service.status import status_json
-from service.submit import Request, submit
-from service.timeouts import timeout
+from service.app.status import status_json
+from service.app.submit import Request, submit
+from service.domain.deadlines import deadline_of
+from service.domain.errors import AgentThrottledError, AgentUnavailableError, PoisonMessageError
+from service.domain.messages import Job, RowMessage, decode_ingest, encode
+from service.domain.model import MAX_MS, Status, iso_time, ms_of
+from service.runtime.timeouts import timeout
 
 PATIENT = """
 target: {type: tool, name: demo, invoke: python, function: "demo:ask"}

@@ -2,12 +2,12 @@
 
 import pytest
 
-from service import folders
-from service.errors import AccessError, ConfigError, MappingError, RetryableError, SourceError
-from service.folders import BucketFolder, Folders
-from service.mapping.yamltext import MAX_BYTES
-from service.memory import MemoryObjects
-from service.model import Location
+from service.adapters.memory import MemoryObjects
+from service.catalog import folders
+from service.catalog.folders import BucketFolder, Folders
+from service.domain.errors import AccessError, ConfigError, MappingError, RetryableError, SourceError
+from service.domain.model import Location
+from service.mapping.syntax.yaml_text import MAX_BYTES
 
 FOLDER = Location("b", "config/mappings/")
 

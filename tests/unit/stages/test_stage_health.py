@@ -3,8 +3,8 @@
 import aiohttp
 import pytest
 
-from service.errors import ConfigError
-from service.web.health import serve_health
+from service.app.health import serve_health
+from service.domain.errors import ConfigError
 
 
 async def get(url):

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from service.errors import PoisonMessageError
-from service.messages import AggregateMessage, RowMessage, decode_ingest
-from service.model import Checkpoint, State
-from service.ports import MESSAGE_BYTES
+from service.domain.errors import PoisonMessageError
+from service.domain.messages import AggregateMessage, RowMessage, decode_ingest
+from service.domain.model import Checkpoint, State
+from service.domain.ports import MESSAGE_BYTES
 
 DECODERS = {"ingest": decode_ingest, "rows": RowMessage.decode, "aggregate": AggregateMessage.decode}
 EVENT = {

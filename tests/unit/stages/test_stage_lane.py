@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from service.errors import AgentThrottledError
-from service.lane import Lane
-from service.model import State, Status
+from service.domain.errors import AgentThrottledError
+from service.domain.model import State, Status
+from service.worker.quarantine import Lane
 
 
 def test_the_lane_begins_with_one_place_and_widens_with_each_row_that_gets_through():

@@ -2,10 +2,10 @@
 
 import asyncio
 
-from service.lease import Leases
-from service.memory import MemoryClock, MemoryQueue
-from service.ports import Outgoing
-from service.telemetry import Metrics
+from service.adapters.memory import MemoryClock, MemoryQueue
+from service.domain.ports import Outgoing
+from service.runtime.leases import Leases
+from service.runtime.telemetry import Metrics
 
 
 class SlowAnswers(MemoryQueue):

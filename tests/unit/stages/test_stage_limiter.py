@@ -5,14 +5,20 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from service.errors import AccessError, LimitReachedError, RetryableError, ThrottledError, UnknownResultError
-from service.ledger import Ledger
-from service.limiter import Limiter
+from service.adapters.memory import MemoryClock, MemoryTable
+from service.domain.errors import (
+    AccessError,
+    LimitReachedError,
+    RetryableError,
+    ThrottledError,
+    UnknownResultError,
+)
 from service.mapping.definition import RateLimit
-from service.mapping.transcript import Usage
-from service.memory import MemoryClock, MemoryTable
-from service.rates import SAFETY_SHARE
-from service.telemetry import Metrics
+from service.mapping.replies.transcript import Usage
+from service.runtime.telemetry import Metrics
+from service.worker.rate_limit.ledger import Ledger
+from service.worker.rate_limit.limiter import Limiter
+from service.worker.rate_limit.pacing import SAFETY_SHARE
 from tests.unit.stages.limited_fleet import Fleet
 
 SIX_HUNDRED = RateLimit("a", requests_per_minute=600)

@@ -5,13 +5,13 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from service.catalog import Sources
-from service.complaint import REPEAT_S
-from service.errors import AccessError, MappingError, RetryableError
-from service.livecatalog import SHOWN_PROBLEMS, LiveCatalog
-from service.mapping.problems import Problem
-from service.memory import MemoryClock
-from service.telemetry import Metrics
+from service.adapters.memory import MemoryClock
+from service.catalog.files import Sources
+from service.catalog.live import SHOWN_PROBLEMS, LiveCatalog
+from service.domain.errors import AccessError, MappingError, RetryableError
+from service.mapping.syntax.problems import Problem
+from service.runtime.incidents import REPEAT_S
+from service.runtime.telemetry import Metrics
 
 RUN = (
     "target: {name: t, invoke: http, url: 'http://a'}\n"

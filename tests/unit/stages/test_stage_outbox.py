@@ -6,10 +6,10 @@ import json
 import pytest
 import stamina
 
-from service.errors import AccessError, RetryableError, ThrottledError, UnreachableError
-from service.memory import MemoryClock, MemoryQueue
-from service.outbox import Outbox, pack, send_all
-from service.ports import MESSAGE_BYTES, Outgoing
+from service.adapters.memory import MemoryClock, MemoryQueue
+from service.domain.errors import AccessError, RetryableError, ThrottledError, UnreachableError
+from service.domain.ports import MESSAGE_BYTES, Outgoing
+from service.runtime.sender import Outbox, pack, send_all
 
 
 class RefusingQueue(MemoryQueue):

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service import csvio
-from service.errors import AgentRejectedError, ExtractionError
+from service.batch.item_size import outcome_bytes
+from service.batch.outcomes import MAX_REPLY_CHARS, Attempt, reply_text, shortened
+from service.domain.errors import AgentRejectedError, ExtractionError
+from service.domain.messages import RowMessage
+from service.domain.model import Status
 from service.mapping import Extraction
-from service.messages import RowMessage
-from service.model import Status
-from service.outcomes import MAX_REPLY_CHARS, Attempt, reply_text, shortened
-from service.sizes import outcome_bytes
 
 COLUMNS = ("id", "name")
 

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import BatchRejectedError, RowRejectedError, RowTooLargeError, UnreachableError
-from service.memory import MemoryObjects
-from service.model import Batch, Location, Outcome, Source, State, Status, StoredPayload
-from service.payloads import AHEAD_BYTES, AHEAD_ROWS, PayloadLimits, Payloads
-from service.ports import ITEM_BYTES, ITEM_DEPTH
-from service.sizes import depth, outcome_bytes
-from service.status import failed_row
+from service.adapters.memory import MemoryObjects
+from service.app.status import failed_row
+from service.batch.item_size import depth, outcome_bytes
+from service.batch.large_outcomes import AHEAD_BYTES, AHEAD_ROWS, PayloadLimits, Payloads
+from service.domain.errors import BatchRejectedError, RowRejectedError, RowTooLargeError, UnreachableError
+from service.domain.model import Batch, Location, Outcome, Source, State, Status, StoredPayload
+from service.domain.ports import ITEM_BYTES, ITEM_DEPTH
 
 
 class WatchedObjects(MemoryObjects):

@@ -8,7 +8,8 @@ import random
 
 import pytest
 
-from service.errors import (
+from service.adapters.memory import MemoryQueue, MemoryTable
+from service.domain.errors import (
     AgentRejectedError,
     AgentThrottledError,
     AgentUnavailableError,
@@ -17,8 +18,7 @@ from service.errors import (
     UnknownResultError,
     UnreachableError,
 )
-from service.memory import MemoryQueue, MemoryTable
-from service.model import Status
+from service.domain.model import Status
 
 MAPPING = """
 target: {type: tool, name: demo, invoke: python, function: "demo:ask"}
@@ -145,7 +145,7 @@ def is_final(lab) -> bool:
 @pytest.mark.parametrize("seed", range(3))
 async def test_every_row_comes_out_once_in_order(make_lab, scripted, define, seed):
     """500 rows, three workers, duplicates and faults everywhere: the output is what a plain script makes."""
-    from service.clock import SystemClock
+    from service.runtime.clock import SystemClock
 
     rng = random.Random(seed)
     lab = make_lab(SystemClock(), UnreliableTable(rng))

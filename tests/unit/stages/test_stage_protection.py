@@ -8,9 +8,9 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from service.errors import RetryableError
-from service.memory import MemoryClock
-from service.protection import PATH, EcsAgent, Protection, ProtectionLimits, protect_task
+from service.adapters.memory import MemoryClock
+from service.app.task_protection import PATH, EcsAgent, Protection, ProtectionLimits, protect_task
+from service.domain.errors import RetryableError
 
 TASK = "arn:aws:ecs:eu-west-1:123456789012:task/c/1"
 

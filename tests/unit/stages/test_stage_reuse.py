@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from service.answers import MAX_ANSWER_BYTES, Claim, question_of
-from service.errors import AgentRejectedError, AgentThrottledError, RetryableError, UnreachableError
-from service.messages import RowMessage
-from service.model import Counts, State, Status, row_id
+from service.batch.reuse_records import MAX_ANSWER_BYTES, Claim, question_of
+from service.domain.errors import AgentRejectedError, AgentThrottledError, RetryableError, UnreachableError
+from service.domain.messages import RowMessage
+from service.domain.model import Counts, State, Status, row_id
 
 DAY_S = 86_400.0
 

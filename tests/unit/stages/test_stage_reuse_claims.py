@@ -6,10 +6,10 @@ from functools import partial
 
 import pytest
 
-from service.answers import MAX_ANSWER_BYTES, Answer, Claim, Question, Unshared, known
-from service.errors import AnswerPendingError, UnknownResultError, UnreachableError
-from service.memory import MemoryTable
-from service.reuse import Answers, ReuseLimits
+from service.adapters.memory import MemoryTable
+from service.batch.reuse_records import MAX_ANSWER_BYTES, Answer, Claim, Question, Unshared, known
+from service.domain.errors import AnswerPendingError, UnknownResultError, UnreachableError
+from service.worker.reuse import Answers, ReuseLimits
 
 QUESTION = Question("answer#demo#e1/1#00", "demo#e1/row_0000000001", 0, 2_000_000_000)
 

@@ -5,16 +5,16 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from service.catalog import Sources
-from service.complaint import REPEAT_S
-from service.consume import ConsumeLimits, Consumer
-from service.errors import AccessError, ConfigError, RetryableError
-from service.livecatalog import LiveCatalog
-from service.memory import MemoryClock, MemoryQueue
-from service.ports import Outgoing
-from service.role import Duty, Role
-from service.stopping import until_stopped
-from service.telemetry import Metrics
+from service.adapters.memory import MemoryClock, MemoryQueue
+from service.app.roles import Duty, Role
+from service.catalog.files import Sources
+from service.catalog.live import LiveCatalog
+from service.domain.errors import AccessError, ConfigError, RetryableError
+from service.domain.ports import Outgoing
+from service.runtime.consumer import ConsumeLimits, Consumer
+from service.runtime.incidents import REPEAT_S
+from service.runtime.shutdown import until_stopped
+from service.runtime.telemetry import Metrics
 
 
 class Laboratory:

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from service.errors import ConfigError, RetryableError, UnreachableError
-from service.memory import MemoryTable
-from service.model import BatchView, Checkpoint, Counts, State
-from service.runs import MAX_RUNS
+from service.adapters.memory import MemoryTable
+from service.domain.errors import ConfigError, RetryableError, UnreachableError
+from service.domain.model import BatchView, Checkpoint, Counts, State
+from service.worker.batch_cache import MAX_RUNS
 
 
 class CountingTable(MemoryTable):

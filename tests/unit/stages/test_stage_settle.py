@@ -9,7 +9,8 @@ import pytest
 import stamina
 from structlog.testing import capture_logs
 
-from service.errors import (
+from service.adapters.memory import MemoryTable
+from service.domain.errors import (
     AccessError,
     ConfigError,
     ConflictError,
@@ -19,9 +20,8 @@ from service.errors import (
     UnknownResultError,
     UnreachableError,
 )
-from service.memory import MemoryTable
-from service.messages import AggregateMessage
-from service.model import Counts, State
+from service.domain.messages import AggregateMessage
+from service.domain.model import Counts, State
 
 
 class FaultyTable(MemoryTable):

@@ -5,8 +5,8 @@ from collections import Counter
 
 import pytest
 
-from service.model import Batch, Location, Source, State
-from service.shares import Shares
+from service.domain.model import Batch, Location, Source, State
+from service.worker.admission.fair_queue import Shares
 
 
 def batch(name, *, priority=5, weight=1):

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.aws.items import row_items
-from service.aws.values import size_of
-from service.errors import FailureClass
-from service.model import Commit, Outcome, RowError, Status
-from service.sizes import outcome_bytes, value_bytes
+from service.adapters.aws.items import row_items
+from service.adapters.aws.values import size_of
+from service.batch.item_size import outcome_bytes, value_bytes
+from service.domain.errors import FailureClass
+from service.domain.model import Commit, Outcome, RowError, Status
 
 numbers = (
     st.integers()

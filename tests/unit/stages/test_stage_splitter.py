@@ -8,15 +8,20 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
+from service.adapters.memory import MemoryObjects, MemoryQueue, MemoryTable
+from service.batch.source import RESEND_BYTES, row_body
 from service.csvio import Record
-from service.errors import AccessError, LeaseLostError, PoisonMessageError, RetryableError, UnreachableError
+from service.domain.errors import (
+    AccessError,
+    LeaseLostError,
+    PoisonMessageError,
+    RetryableError,
+    UnreachableError,
+)
+from service.domain.messages import AggregateMessage, RowMessage, Span, derive_execution_id
+from service.domain.model import MAX_MS, Checkpoint, Location, Source, State, is_name
+from service.domain.ports import MESSAGE_BYTES
 from service.mapping import Definition
-from service.memory import MemoryObjects, MemoryQueue, MemoryTable
-from service.messages import AggregateMessage, RowMessage, Span
-from service.model import MAX_MS, Checkpoint, Location, Source, State, is_name
-from service.opening import derive_execution_id
-from service.ports import MESSAGE_BYTES
-from service.sources import RESEND_BYTES, row_body
 
 HEADER = "id,name\r\n"
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from service.errors import UsageError
-from service.model import BatchView, Commit, Counts, RowError, State
-from service.status import EXAMPLES, failures, require, status_json
+from service.app.status import EXAMPLES, failures, require, status_json
+from service.domain.errors import UsageError
+from service.domain.model import BatchView, Commit, Counts, RowError, State
 
 KEYS = [
     "batch_id", "tool_name", "execution_id", "state", "round", "total", "succeeded", "failed", "reused",

@@ -5,12 +5,12 @@ import os
 
 import pytest
 
-from service.errors import SourceError, UnreachableError, UsageError
-from service.memory import MemoryObjects
-from service.messages import decode_ingest
-from service.model import State
-from service.submit import Request, fetch, follow, readable, submit
-from service.troubles import Troubles
+from service.adapters.memory import MemoryObjects
+from service.app.submit import Request, fetch, follow, readable, submit
+from service.domain.errors import SourceError, UnreachableError, UsageError
+from service.domain.messages import decode_ingest
+from service.domain.model import State
+from service.worker.admission.outages import Troubles
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
-from service.errors import AccessError, ThrottledError
-from service.memory import MemoryTable
-from service.messages import AggregateMessage, RowMessage
-from service.model import Checkpoint, Commit, Dialect, State, Status, iso_time
-from service.sweeper import PAGE_BATCHES
+from service.adapters.memory import MemoryTable
+from service.domain.errors import AccessError, ThrottledError
+from service.domain.messages import AggregateMessage, RowMessage
+from service.domain.model import Checkpoint, Commit, Dialect, State, Status, iso_time
+from service.sweeper.sweeper import PAGE_BATCHES
 
 STUCK_S = 300.0
 LATE_S = 3_600.0

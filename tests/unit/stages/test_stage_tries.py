@@ -4,16 +4,16 @@ import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from service.breaker import THRESHOLD
-from service.errors import (
+from service.app.status import status_json
+from service.domain.errors import (
     AgentCredentialsError,
     AgentOutageError,
     AgentThrottledError,
     AgentUnavailableError,
 )
-from service.model import Status, iso_time
-from service.status import status_json
-from service.troubles import BELIEVED_S, Troubles
+from service.domain.model import Status, iso_time
+from service.worker.admission.circuit_breaker import THRESHOLD
+from service.worker.admission.outages import BELIEVED_S, Troubles
 
 MAPPING = """
 target: {type: tool, name: demo, invoke: python, function: "demo:ask"}

@@ -6,7 +6,10 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
-from service.errors import (
+from service.adapters.memory import MemoryTable
+from service.batch.large_outcomes import PayloadLimits
+from service.batch.outcomes import MAX_ERROR_CHARS
+from service.domain.errors import (
     AgentRejectedError,
     AgentThrottledError,
     AgentTimeoutError,
@@ -16,12 +19,9 @@ from service.errors import (
     RetryableError,
     UnreachableError,
 )
-from service.memory import MemoryTable
-from service.messages import AggregateMessage, RowMessage
-from service.model import Outcome, RowError, State, Status
-from service.outcomes import MAX_ERROR_CHARS
-from service.payloads import PayloadLimits
-from service.ports import ITEM_BYTES
+from service.domain.messages import AggregateMessage, RowMessage
+from service.domain.model import Outcome, RowError, State, Status
+from service.domain.ports import ITEM_BYTES
 
 ONE_PLACE = """
 target: {type: tool, name: demo, invoke: python, function: "demo:ask"}
@@ -441,7 +441,7 @@ async def test_a_skipped_duplicate_passes_through_the_check(lab):
 
 
 def _commit(lab, batch):
-    from service.model import Commit
+    from service.domain.model import Commit
 
     return Commit(batch.batch_id, batch.round, batch.partitions, 0, (lab.outcome(1),), "t" * 36, batch.ttl)
 

@@ -1,0 +1,1 @@
+"""The ports on real services (`aws`) and in memory (`memory`); one contract suite holds both."""

@@ -1,0 +1,215 @@
+"""aiobotocore clients without what this service does not need.
+
+Two things make them lean: answers of DynamoDB and SQS are parsed by orjson instead of walked along
+botocore's shapes, and parameters are not validated (our own tests do that). Numbers in DynamoDB are strings
+on the wire, so orjson loses nothing.
+"""
+
+from __future__ import annotations
+
+import io
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+from aiobotocore.config import AioConfig
+from aiobotocore.parsers import PROTOCOL_PARSERS, AioJSONParser, AioResponseParserFactory
+from aiobotocore.session import AioSession
+from botocore.exceptions import BotoCoreError
+
+from service.adapters.aws.errors import Call, translate
+from service.domain.errors import ConfigError
+
+OnCall = Callable[[str, str], None]
+"""Told service and operation (`sqs`, `SendMessageBatch`) before every HTTP attempt."""
+
+MAX_POLL_S = 20.0
+"""Longest wait of ReceiveMessage (SQS quota)."""
+
+_POLL_GRACE_S = 5.0
+_BACKOFF_S = 20.0
+"""Longest single pause of botocore's standard retry mode."""
+
+_NO_READ_TIMEOUT_S = 86_400.0
+"""Where an answer may take as long as its caller waits."""
+
+_LARGE_BYTES = 1_000_000
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+@dataclass(frozen=True, slots=True)
+class AwsOptions:
+    """Where AWS is and how patient to be. Keys are given only for the embedded endpoint.
+
+    Without them botocore's own chain finds credentials. `max_attempts` counts HTTP attempts of one call.
+    """
+
+    region: str
+    endpoint_url: str | None = None
+    access_key: str | None = None
+    secret_key: str | None = None
+    session_token: str | None = None
+    connect_timeout_s: float = 3.0
+    read_timeout_s: float = 10.0
+    poll_wait_s: float = MAX_POLL_S
+    max_connections: int = 64
+    max_attempts: int = 3
+
+    @property
+    def call_timeout_s(self) -> float:
+        """After this a call is given up, whatever botocore still has in mind."""
+        return self.max_attempts * (self.connect_timeout_s + self.read_timeout_s) + _BACKOFF_S
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """Open clients. `sqs_poll` receives, on connections of its own: a long poll never delays a send."""
+
+    options: AwsOptions
+    sqs: Any
+    sqs_poll: Any
+    dynamodb: Any
+    s3: Any
+
+
+@asynccontextmanager
+async def open_clients(options: AwsOptions, on_call: OnCall | None = None) -> AsyncIterator[Clients]:
+    """Open all clients, and close them in the end. Raises ConfigError and AccessError."""
+    session = _session()
+    config = _config(options)
+    async with AsyncExitStack() as stack:
+
+        async def client(service: str, config: AioConfig) -> Any:
+            made = await stack.enter_async_context(_create(session, service, options, config))
+            made.meta.events.register("before-send", _stream_large_body)
+            if on_call is not None:
+                made.meta.events.register("before-send", _Counter(on_call))
+            return made
+
+        try:
+            clients = Clients(
+                options,
+                sqs=await client("sqs", config),
+                sqs_poll=await client("sqs", config.merge(_poll_config(options))),
+                dynamodb=await client("dynamodb", config),
+                s3=await client("s3", config),
+            )
+        except (BotoCoreError, ValueError) as error:
+            raise _misconfigured(error, options) from error
+        yield clients
+
+
+@asynccontextmanager
+async def open_client(options: AwsOptions, service: str) -> AsyncIterator[Any]:
+    """A client of any other service, for calls that the caller bounds in time and repeats himself.
+
+    Raises ConfigError.
+    """
+    once = AioConfig(
+        read_timeout=_NO_READ_TIMEOUT_S,
+        retries={"mode": "standard", "total_max_attempts": 1},
+        # an endpoint of one's own has no name for `sync-`, which StartSyncExecution puts before the host's
+        inject_host_prefix=options.endpoint_url is None,
+    )
+    try:
+        made = _create(_session(), service, options, _config(options).merge(once))
+        client = await made.__aenter__()
+    except (BotoCoreError, ValueError) as error:
+        raise _misconfigured(error, options) from error
+    client.meta.events.register("before-send", _stream_large_body)
+    try:
+        yield client
+    finally:
+        await client.__aexit__(None, None, None)
+
+
+def _session() -> AioSession:
+    session = AioSession()
+    session.register_component("response_parser_factory", _ParserFactory())
+    return session
+
+
+def _create(session: AioSession, service: str, options: AwsOptions, config: AioConfig) -> Any:
+    return session.create_client(
+        service,
+        region_name=options.region,
+        endpoint_url=options.endpoint_url,
+        aws_access_key_id=options.access_key,
+        aws_secret_access_key=options.secret_key,
+        aws_session_token=options.session_token,
+        config=config,
+    )
+
+
+def _config(options: AwsOptions) -> AioConfig:
+    local = urlsplit(options.endpoint_url or "").hostname in _LOOPBACK
+    return AioConfig(
+        connect_timeout=options.connect_timeout_s,
+        read_timeout=options.read_timeout_s,
+        max_pool_connections=options.max_connections,
+        parameter_validation=False,
+        retries={"mode": "standard", "total_max_attempts": options.max_attempts},
+        s3={"addressing_style": "path" if options.endpoint_url else "auto"},
+        proxies={} if local else None,  # HTTP_PROXY is not for an endpoint on this machine
+        connector_args={"socket_factory": _kept_alive},
+    )
+
+
+def _poll_config(options: AwsOptions) -> AioConfig:
+    return AioConfig(
+        read_timeout=options.poll_wait_s + _POLL_GRACE_S,
+        retries={"mode": "standard", "total_max_attempts": 1},
+    )
+
+
+def _kept_alive(address: tuple[Any, ...]) -> socket.socket:
+    """A socket that notices a peer that is gone. aiobotocore ignores botocore's own `tcp_keepalive`."""
+    family, kind, protocol = address[:3]
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, seconds in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, option):
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)
+    return made
+
+
+def _misconfigured(error: Exception, options: AwsOptions) -> Exception:
+    if isinstance(error, BotoCoreError):
+        return translate(error, Call("connecting", options.endpoint_url or "AWS", options.call_timeout_s))
+    return ConfigError(f"AWS clients cannot be made: {error}")
+
+
+def _stream_large_body(request: Any, **_event: object) -> None:
+    """Let aiohttp send a large body in pieces; it warns that one of bytes may hold up the event loop."""
+    if isinstance(request.body, bytes) and len(request.body) > _LARGE_BYTES:
+        request.body = io.BytesIO(request.body)
+
+
+class _Counter:
+    """Counts attempts by botocore's `before-send` event, whose name ends in service and operation."""
+
+    def __init__(self, on_call: OnCall) -> None:
+        self._on_call = on_call
+
+    def __call__(self, event_name: str, **_event: object) -> None:
+        _, service, operation = event_name.split(".", 2)
+        self._on_call(service, operation)
+
+
+class _LeanJsonParser(AioJSONParser):  # type: ignore[misc]  # aiobotocore is not typed
+    """The answer as the service wrote it. Errors take the base class's path: CancellationReasons survive."""
+
+    async def _do_parse(self, response: Any, shape: Any) -> dict[str, Any]:  # noqa: ARG002 -- botocore's hook
+        parsed: dict[str, Any] = orjson.loads(response["body"] or b"{}")
+        self._inject_response_metadata(parsed, response["headers"])
+        return parsed
+
+
+class _ParserFactory(AioResponseParserFactory):  # type: ignore[misc]  # aiobotocore is not typed
+    def create_parser(self, protocol_name: str) -> Any:
+        kind = _LeanJsonParser if protocol_name == "json" else PROTOCOL_PARSERS[protocol_name]
+        return kind(**self._defaults)

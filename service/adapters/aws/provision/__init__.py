@@ -1,0 +1,1 @@
+"""Create or check what a deployment needs: queues, table, bucket."""

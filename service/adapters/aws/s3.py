@@ -1,0 +1,270 @@
+"""The Objects port on S3."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable
+from contextlib import suppress
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self
+
+from botocore.exceptions import ClientError, ParamValidationError
+
+from service.adapters.aws.clients import Clients
+from service.adapters.aws.errors import Call, answered, code_of, status_of
+from service.domain.errors import RowfleetError, SourceError, UnknownResultError
+from service.domain.model import Source
+from service.domain.ports import LISTING_LIMIT, Listing, StoredFile
+
+PART_BYTES = 8 * 1024 * 1024
+"""Default part of an upload. S3 takes 10,000 parts of at least 5 MiB: 8 MiB parts reach 80 GB."""
+
+_MISSING = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NoSuchVersion", "NotFound"})
+_CHANGED = frozenset({"412", "PreconditionFailed"})
+_FORBIDDEN = frozenset({"403", "AccessDenied", "Forbidden"})
+_BEHIND_THE_END = frozenset({"416", "InvalidRange"})
+_UNREADABLE = frozenset({"InvalidBucketName", "InvalidObjectState", "MethodNotAllowed", "405"})
+_SOURCE_CODES = _MISSING | _CHANGED | _FORBIDDEN | _BEHIND_THE_END | _UNREADABLE
+
+
+class S3Objects:
+    """Reads, ranged reads and uploads. `part_bytes` bounds what an upload holds in memory."""
+
+    def __init__(self, clients: Clients, *, part_bytes: int = PART_BYTES) -> None:
+        self._s3 = clients.s3
+        self._timeout_s = clients.options.call_timeout_s
+        self._part_bytes = part_bytes
+
+    async def head(self, bucket: str, key: str, version: str = "") -> Source:
+        """Size, etag (unquoted) and version of an object."""
+        source = Source(bucket, key, version=version)
+        try:
+            found = await answered(
+                self._call("s3:GetObject", source.url, expects=_SOURCE_CODES),
+                self._s3.head_object(**_address(source)),
+            )
+        except ClientError as error:
+            raise _source_error(error, source) from error
+        except RowfleetError as error:
+            raise _invalid_name(error, source) from error
+        return Source(
+            bucket,
+            key,
+            found["ETag"].strip('"'),
+            found.get("VersionId", version),
+            int(found["ContentLength"]),
+        )
+
+    async def listing(
+        self, bucket: str, prefix: str, *, after: str = "", limit: int = LISTING_LIMIT
+    ) -> Listing:
+        """Up to `limit` objects, at most 1,000, behind `after`: one ListObjectsV2, which is consistent."""
+        behind = {"StartAfter": after} if after else {}
+        answer = await answered(
+            self._call("s3:ListBucket", f"s3://{bucket}/{prefix}"),
+            self._s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=limit, **behind),
+        )
+        found = answer.get("Contents") or ()
+        sources = [Source(bucket, x["Key"], x["ETag"].strip('"'), "", int(x["Size"])) for x in found]
+        return Listing(sources, sources[-1].key if answer.get("IsTruncated") and sources else None)
+
+    async def read(self, source: Source, start: int, length: int) -> bytes:
+        """Bytes `start` to `start + length`, fewer at the end; SourceError if the etag changed."""
+        if length <= 0:
+            return b""
+        try:
+            return await answered(
+                self._call("s3:GetObject", source.url, expects=_SOURCE_CODES),
+                self._read(source, f"bytes={start}-{start + length - 1}"),
+            )
+        except ClientError as error:
+            if code_of(error) in _BEHIND_THE_END:
+                return b""
+            raise _source_error(error, source) from error
+        except RowfleetError as error:
+            raise _invalid_name(error, source) from error
+
+    def upload(self, bucket: str, key: str, *, content_type: str) -> S3Upload:
+        """Start writing an object; nothing is visible until the upload is completed."""
+        call = self._call("s3:PutObject", f"s3://{bucket}/{key}", writes=True)
+        return S3Upload(self._s3, call, bucket, key, content_type, self._part_bytes)
+
+    async def put(self, bucket: str, key: str, body: bytes, *, content_type: str) -> StoredFile:
+        """Write a small object in one call."""
+        await answered(
+            self._call("s3:PutObject", f"s3://{bucket}/{key}", writes=True),
+            self._s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType=content_type),
+        )
+        return StoredFile(bucket, key, len(body), hashlib.sha256(body).hexdigest())
+
+    async def abort_uploads(self, bucket: str, key: str) -> int:
+        """Abort every unfinished upload of exactly this key, whoever began it; how many there were."""
+        url = f"s3://{bucket}/{key}"
+        listing = self._call("s3:ListBucketMultipartUploads", url)
+        aborting = self._call("s3:AbortMultipartUpload", url, expects=frozenset({"NoSuchUpload"}))
+        aborted = 0
+        marker: dict[str, str] = {}
+        while True:
+            # S3 lists by key, so that this key's uploads come before those of longer keys
+            page = await answered(
+                listing, self._s3.list_multipart_uploads(Bucket=bucket, Prefix=key, **marker)
+            )
+            for upload in page.get("Uploads") or ():
+                if upload["Key"] != key:
+                    continue
+                abort = self._s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload["UploadId"])
+                with suppress(ClientError):  # NoSuchUpload: it was completed or aborted just now
+                    await answered(aborting, abort)
+                    aborted += 1
+            if not page.get("IsTruncated"):
+                return aborted
+            marker = {
+                "KeyMarker": page["NextKeyMarker"],
+                "UploadIdMarker": page["NextUploadIdMarker"],
+            }
+
+    async def _read(self, source: Source, byte_range: str) -> bytes:
+        match = {"IfMatch": f'"{source.etag}"'} if source.etag else {}
+        answer = await self._s3.get_object(**_address(source), Range=byte_range, **match)
+        async with answer["Body"] as stream:
+            body: bytes = await stream.read()
+        return body
+
+    def _call(
+        self, permission: str, url: str, *, writes: bool = False, expects: frozenset[str] = frozenset()
+    ) -> Call:
+        return Call(permission, url, self._timeout_s, writes=writes, expects=expects)
+
+
+class S3Upload:
+    """One object being written: a single PUT up to one part, a multipart upload beyond."""
+
+    def __init__(
+        self, s3: Any, call: Call, bucket: str, key: str, content_type: str, part_bytes: int
+    ) -> None:
+        self._s3 = s3
+        self._call = call
+        self._place = {"Bucket": bucket, "Key": key}
+        self._content_type = content_type
+        self._part_bytes = part_bytes
+        self._buffer = bytearray()
+        self._sha256 = hashlib.sha256()
+        self._size = 0
+        self._upload_id = ""
+        self._parts: list[dict[str, Any]] = []
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            await self._abort()
+        except RowfleetError as problem:
+            if error is None:
+                raise
+            error.add_note(f"the upload was not aborted either: {problem}")
+
+    async def write(self, data: bytes) -> None:
+        """Append. Holds at most one part in memory, besides `data` itself."""
+        self._check_open()
+        self._sha256.update(data)
+        self._size += len(data)
+        self._buffer += data
+        while len(self._buffer) > self._part_bytes:
+            part = bytes(self._buffer[: self._part_bytes])
+            del self._buffer[: self._part_bytes]
+            await self._send_part(part)
+
+    async def complete(self) -> StoredFile:
+        """Make the object visible, whole. After UnknownResultError it may be: write it again."""
+        self._check_open()
+        if self._upload_id:
+            await self._send_part(bytes(self._buffer))
+            await self._complete_parts()
+        else:
+            put = self._s3.put_object(**self._place, Body=bytes(self._buffer), ContentType=self._content_type)
+            await answered(self._call, put)
+        self._closed = True
+        return StoredFile(self._place["Bucket"], self._place["Key"], self._size, self._sha256.hexdigest())
+
+    async def _send_part(self, body: bytes) -> None:
+        if not self._upload_id:
+            made = await answered(
+                self._call,
+                self._s3.create_multipart_upload(**self._place, ContentType=self._content_type),
+            )
+            self._upload_id = made["UploadId"]
+        number = len(self._parts) + 1
+        part = self._s3.upload_part(**self._place, UploadId=self._upload_id, PartNumber=number, Body=body)
+        answer = await self._while_it_lasts(part)
+        self._parts.append({"PartNumber": number, **_part_marks(answer)})
+
+    async def _complete_parts(self) -> None:
+        complete = self._s3.complete_multipart_upload(
+            **self._place, UploadId=self._upload_id, MultipartUpload={"Parts": self._parts}
+        )
+        await self._while_it_lasts(complete)
+
+    async def _while_it_lasts(self, call: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+        """The answer of a call on the multipart upload, which may be gone.
+
+        Another process has aborted it (`abort_uploads`), or a repetition inside botocore met its own success.
+        """
+        expecting = replace(self._call, expects=frozenset({"NoSuchUpload"}))
+        try:
+            return await answered(expecting, call)
+        except ClientError as error:
+            raise UnknownResultError(
+                f"{self._call.resource}: the upload was completed or aborted meanwhile"
+            ) from error
+
+    async def _abort(self) -> None:
+        self._buffer.clear()
+        if self._upload_id:
+            abort = self._s3.abort_multipart_upload(**self._place, UploadId=self._upload_id)
+            await answered(Call("s3:AbortMultipartUpload", self._call.resource, self._call.timeout_s), abort)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError(f"the upload of {self._call.resource} is closed")
+
+
+def _part_marks(answer: dict[str, Any]) -> dict[str, str]:
+    """ETag, and the checksum where S3 gave one: it wants both back."""
+    return {name: value for name, value in answer.items() if name == "ETag" or name.startswith("ChecksumCRC")}
+
+
+def _address(source: Source) -> dict[str, str]:
+    address = {"Bucket": source.bucket, "Key": source.key}
+    return address | {"VersionId": source.version} if source.version else address
+
+
+def _source_error(error: ClientError, source: Source) -> SourceError:
+    code = code_of(error)
+    if code in _MISSING:
+        return SourceError(f"{source.url} does not exist: upload it and submit the run again")
+    if code in _CHANGED:
+        return SourceError(
+            f"{source.url} was changed while it was read (its etag is no longer {source.etag}): "
+            "start a new run, and upload new data under a new key"
+        )
+    if code in _FORBIDDEN:
+        return SourceError(
+            f"{source.url} may not be read: grant s3:GetObject on it and s3:ListBucket on the bucket "
+            "(without the latter S3 reports missing objects as forbidden too)"
+        )
+    return SourceError(f"{source.url} cannot be read (HTTP {status_of(error)} {code})")
+
+
+def _invalid_name(error: RowfleetError, source: Source) -> RowfleetError:
+    """Translate what botocore itself refuses: a malformed bucket name."""
+    if isinstance(error.__cause__, ParamValidationError):
+        return SourceError(f"{source.url} is no valid address: {error.__cause__}")
+    return error

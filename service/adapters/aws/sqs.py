@@ -1,0 +1,179 @@
+"""The Queue port on SQS standard queues."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from service.adapters.aws.clients import MAX_POLL_S, Clients
+from service.adapters.aws.errors import SETUP, THROTTLING, Call, answered
+from service.domain.errors import AccessError, ConfigError, RetryableError
+from service.domain.ports import SEND_LIMIT, Message, Outgoing
+
+_GROUP_CHARS = 128
+"""Longest MessageGroupId (SQS quota); batch ids can be longer."""
+
+_ABSENT = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
+_POLL_MARGIN_S = 10.0
+_LOST = frozenset({"ReceiptHandleIsInvalid", "InvalidParameterValue", "MessageNotInflight"})
+_WAITING = (
+    "ApproximateNumberOfMessages",
+    "ApproximateNumberOfMessagesNotVisible",
+    "ApproximateNumberOfMessagesDelayed",
+)
+
+
+class SqsQueue:
+    """A standard queue. Without a `url`, `find` has to be called first."""
+
+    def __init__(self, clients: Clients, name: str, url: str = "") -> None:
+        self._clients = clients
+        self._sqs = clients.sqs
+        self._poll = clients.sqs_poll
+        self._name = name
+        self._url = url
+        self._max_wait_s = min(MAX_POLL_S, clients.options.poll_wait_s)
+        self._timeout_s = clients.options.call_timeout_s
+        self._send = self._call("sqs:SendMessage", writes=True)
+        self._extend = self._call("sqs:ChangeMessageVisibility")
+        self._delete = self._call("sqs:DeleteMessage")
+        self._depth = self._call("sqs:GetQueueAttributes")
+
+    @property
+    def name(self) -> str:
+        """The queue's name, for logs."""
+        return self._name
+
+    async def find(self) -> None:
+        """Look up the URL, once. Raises ConfigError where there is no such queue."""
+        if not self._url:
+            self._url = await queue_url(self._clients, self._name)
+
+    async def send(self, messages: Sequence[Outgoing]) -> Sequence[int]:
+        """Send, and return the indices that have to be sent again.
+
+        Raises AccessError where SQS says that a message can never be accepted; the others are sent.
+        """
+        if not _checked(messages):
+            return ()
+        entries = [_entry(index, message) for index, message in enumerate(messages)]
+        answer = await answered(self._send, self._sqs.send_message_batch(QueueUrl=self._url, Entries=entries))
+        failed = answer.get("Failed") or ()
+        for entry in failed:
+            if entry.get("SenderFault") and entry.get("Code") not in THROTTLING:
+                raise AccessError(
+                    f"queue {self._name} refuses a message ({entry.get('Code')}: {entry.get('Message')})"
+                )
+        return _indices(failed)
+
+    async def receive(self, limit: int, *, wait_s: float, visibility_s: float) -> Sequence[Message]:
+        """Up to `limit` messages (at most 10); `wait_s` is clipped to 20 s and rounded up to seconds."""
+        wait_s = min(wait_s, self._max_wait_s)
+        call = self._call("sqs:ReceiveMessage", timeout_s=wait_s + _POLL_MARGIN_S)
+        answer = await answered(
+            call,
+            self._poll.receive_message(
+                QueueUrl=self._url,
+                MaxNumberOfMessages=max(1, min(limit, SEND_LIMIT)),
+                WaitTimeSeconds=math.ceil(wait_s),
+                VisibilityTimeout=math.ceil(visibility_s),
+                MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
+            ),
+        )
+        return [_message(entry) for entry in answer.get("Messages") or ()]
+
+    async def extend(self, receipts: Sequence[str], visibility_s: float) -> Sequence[int]:
+        """Hide for `visibility_s` from now, rounded up; return the indices whose lease is lost."""
+        if not _checked(receipts):
+            return ()
+        seconds = math.ceil(visibility_s)
+        entries = [
+            {"Id": str(index), "ReceiptHandle": receipt, "VisibilityTimeout": seconds}
+            for index, receipt in enumerate(receipts)
+        ]
+        answer = await answered(
+            self._extend, self._sqs.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
+        )
+        failed = answer.get("Failed") or ()
+        for entry in failed:
+            if entry.get("Code") not in _LOST:  # repeating is harmless: the whole call may be made again
+                raise RetryableError(f"queue {self._name} did not extend a lease ({entry.get('Code')})")
+        return _indices(failed)
+
+    async def delete(self, receipts: Sequence[str]) -> Sequence[int]:
+        """Delete; return the indices that were refused, stale receipts among them."""
+        if not _checked(receipts):
+            return ()
+        entries = [{"Id": str(index), "ReceiptHandle": receipt} for index, receipt in enumerate(receipts)]
+        answer = await answered(
+            self._delete, self._sqs.delete_message_batch(QueueUrl=self._url, Entries=entries)
+        )
+        return _indices(answer.get("Failed") or ())
+
+    async def depth(self) -> int:
+        """About how many messages wait, are in flight or are delayed."""
+        answer = await answered(
+            self._depth,
+            self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=list(_WAITING)),
+        )
+        return sum(int(answer["Attributes"].get(name, 0)) for name in _WAITING)
+
+    def _call(self, permission: str, *, writes: bool = False, timeout_s: float | None = None) -> Call:
+        return Call(permission, f"queue {self._name}", timeout_s or self._timeout_s, writes=writes)
+
+
+def _entry(index: int, message: Outgoing) -> dict[str, Any]:
+    entry: dict[str, Any] = {"Id": str(index), "MessageBody": message.body}
+    if message.delay_s:
+        entry["DelaySeconds"] = message.delay_s
+    if message.group:
+        entry["MessageGroupId"] = _group(message.group)
+    return entry
+
+
+def _group(name: str) -> str:
+    """A MessageGroupId: the batch id, or its digest where the id is too long."""
+    return name if len(name) <= _GROUP_CHARS else hashlib.sha256(name.encode()).hexdigest()
+
+
+def _message(entry: dict[str, Any]) -> Message:
+    attributes = entry.get("Attributes") or {}
+    return Message(
+        id=entry["MessageId"],
+        body=entry["Body"],
+        receipt=entry["ReceiptHandle"],
+        receives=int(attributes.get("ApproximateReceiveCount", 1)),
+        sent_at_ms=int(attributes.get("SentTimestamp", 0)),
+    )
+
+
+def _indices(failed: Sequence[dict[str, Any]]) -> Sequence[int]:
+    return sorted(int(entry["Id"]) for entry in failed)
+
+
+def _checked(entries: Sequence[object]) -> bool:
+    if len(entries) > SEND_LIMIT:
+        raise ValueError(f"{len(entries)} entries; SQS takes {SEND_LIMIT} in one call")
+    return bool(entries)
+
+
+async def queue_url(clients: Clients, name: str) -> str:
+    """The URL of one queue, which takes sqs:GetQueueUrl. Raises ConfigError where it does not exist."""
+    url = await find_queue_url(clients, name)
+    if url is None:
+        raise ConfigError(f"queue {name} does not exist: {SETUP}, or check ROWFLEET_PREFIX and the region")
+    return url
+
+
+async def find_queue_url(clients: Clients, name: str) -> str | None:
+    """The URL of one queue, None where there is no such queue."""
+    call = Call("sqs:GetQueueUrl", f"queue {name}", clients.options.call_timeout_s, expects=_ABSENT)
+    try:
+        answer = await answered(call, clients.sqs.get_queue_url(QueueName=name))
+    except ClientError:  # the only ones that come through
+        return None
+    return str(answer["QueueUrl"])

@@ -1,0 +1,132 @@
+"""The Objects port in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from service.domain.errors import SourceError, UnknownResultError
+from service.domain.model import Source
+from service.domain.ports import LISTING_LIMIT, Listing, StoredFile
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object with its bytes."""
+
+    body: bytes
+    content_type: str
+    etag: str
+
+
+class MemoryObjects:
+    """Buckets that need no creation. `stored` and `unfinished` (uploads) are there to look at and change."""
+
+    def __init__(self) -> None:
+        self.stored: dict[tuple[str, str], StoredObject] = {}
+        self.unfinished: list[MemoryUpload] = []
+
+    async def head(self, bucket: str, key: str, version: str = "") -> Source:
+        """Size and etag; versions are not kept."""
+        await asyncio.sleep(0)
+        found = self._found(Source(bucket, key))
+        return Source(bucket, key, found.etag, version, len(found.body))
+
+    async def listing(
+        self, bucket: str, prefix: str, *, after: str = "", limit: int = LISTING_LIMIT
+    ) -> Listing:
+        """Up to `limit` objects whose keys begin with `prefix` and come behind `after`."""
+        await asyncio.sleep(0)
+        names = (key for where, key in self.stored if where == bucket and key.startswith(prefix))
+        keys = sorted((key for key in names if key.encode() > after.encode()), key=str.encode)
+        found = ((key, self.stored[bucket, key]) for key in keys[:limit])
+        sources = [Source(bucket, key, stored.etag, "", len(stored.body)) for key, stored in found]
+        return Listing(sources, sources[-1].key if len(keys) > limit else None)
+
+    async def read(self, source: Source, start: int, length: int) -> bytes:
+        """Bytes `start` to `start + length`, fewer at the end; SourceError if the etag changed."""
+        await asyncio.sleep(0)
+        found = self._found(source)
+        if source.etag and source.etag != found.etag:
+            raise SourceError(f"{source.url} was changed while it was read: start a new run")
+        return found.body[start : start + max(0, length)]
+
+    def upload(self, bucket: str, key: str, *, content_type: str) -> MemoryUpload:
+        """Start writing an object; nothing is visible until the upload is completed."""
+        return MemoryUpload(self, bucket, key, content_type)
+
+    async def put(self, bucket: str, key: str, body: bytes, *, content_type: str) -> StoredFile:
+        """Write a small object in one call."""
+        await asyncio.sleep(0)
+        etag = hashlib.md5(body, usedforsecurity=False).hexdigest()
+        self.stored[bucket, key] = StoredObject(bytes(body), content_type, etag)
+        return StoredFile(bucket, key, len(body), hashlib.sha256(body).hexdigest())
+
+    async def abort_uploads(self, bucket: str, key: str) -> int:
+        """Abort every unfinished upload of exactly this key; how many there were."""
+        await asyncio.sleep(0)
+        found = [upload for upload in self.unfinished if (upload.bucket, upload.key) == (bucket, key)]
+        for upload in found:
+            self.unfinished.remove(upload)
+        return len(found)
+
+    def _found(self, source: Source) -> StoredObject:
+        found = self.stored.get((source.bucket, source.key))
+        if found is None:
+            raise SourceError(f"{source.url} does not exist: upload it and submit the run again")
+        return found
+
+
+@dataclass(eq=False, slots=True)
+class MemoryUpload:
+    """One object being written: unfinished from its first byte on, until completed or aborted."""
+
+    objects: MemoryObjects
+    bucket: str
+    key: str
+    content_type: str
+    _body: bytearray = field(default_factory=bytearray)
+    _closed: bool = False
+    _begun: bool = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closed = True
+        self._end()
+
+    async def write(self, data: bytes) -> None:
+        """Append."""
+        self._check_open()
+        if not self._begun:
+            self._begun = True
+            self.objects.unfinished.append(self)
+        self._body += data
+
+    async def complete(self) -> StoredFile:
+        """Make the object visible, whole. Raises UnknownResultError where somebody aborted the upload."""
+        self._check_open()
+        if self._begun and not self._end():
+            raise UnknownResultError(f"the upload of s3://{self.bucket}/{self.key} was aborted meanwhile")
+        stored = await self.objects.put(
+            self.bucket, self.key, bytes(self._body), content_type=self.content_type
+        )
+        self._closed = True
+        return stored
+
+    def _end(self) -> bool:
+        """Count as unfinished no more; False where that was so already."""
+        if self in self.objects.unfinished:
+            self.objects.unfinished.remove(self)
+            return True
+        return False
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError(f"the upload of s3://{self.bucket}/{self.key} is closed")

@@ -1,0 +1,185 @@
+"""The Queue port in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.domain.errors import AccessError
+from service.domain.ports import MESSAGE_BYTES, SEND_LIMIT, Clock, Message, Outgoing
+
+MAX_WAIT_S = 20.0
+"""Longest wait of a receive, as on SQS."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Buried(Outgoing):
+    """A message on its way to the dead letters: as on SQS it keeps its id and its time of sending."""
+
+    id: str = ""
+    sent_at_ms: int = 0
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A message in a queue; `visible_at` is on the clock's monotonic scale."""
+
+    id: str
+    outgoing: Outgoing
+    sent_at_ms: int
+    visible_at: float
+    receives: int = 0
+    receipt: str = ""
+
+
+class MemoryQueue:
+    """A standard queue. After `max_receives` deliveries a message goes to `dead_letters`, if given."""
+
+    def __init__(
+        self, name: str, clock: Clock, *, dead_letters: MemoryQueue | None = None, max_receives: int = 5
+    ) -> None:
+        self._name = name
+        self._clock = clock
+        self._dead_letters = dead_letters
+        self._max_receives = max_receives
+        self._entries: dict[str, _Entry] = {}
+        self._by_receipt: dict[str, _Entry] = {}
+        self._visible: deque[_Entry] = deque()
+        self._hidden: list[tuple[float, int, _Entry]] = []
+        self._order = itertools.count()
+        self._changed = asyncio.Event()
+
+    @property
+    def name(self) -> str:
+        """The queue's name, for logs."""
+        return self._name
+
+    async def send(self, messages: Sequence[Outgoing]) -> Sequence[int]:
+        """Send all; nothing is ever refused. Raises AccessError above SQS's size limit."""
+        _check_entries(messages)
+        await asyncio.sleep(0)
+        if (size := sum(len(message.body) for message in messages)) > MESSAGE_BYTES:
+            raise AccessError(f"queue {self._name}: {size} bytes in one call; SQS takes {MESSAGE_BYTES}")
+        for message in messages:
+            self._put(message)
+        return ()
+
+    async def receive(self, limit: int, *, wait_s: float, visibility_s: float) -> Sequence[Message]:
+        """Up to `limit` messages (at most 10), hidden for `visibility_s`; waits for the first."""
+        await asyncio.sleep(0)
+        deadline = self._clock.monotonic() + min(wait_s, MAX_WAIT_S)
+        while not (taken := self._take(min(limit, SEND_LIMIT), visibility_s)):
+            left = deadline - self._clock.monotonic()
+            if left <= 0:
+                break
+            await self._wait(left)
+        return taken
+
+    async def extend(self, receipts: Sequence[str], visibility_s: float) -> Sequence[int]:
+        """Hide for `visibility_s` from now; return the indices whose lease is lost."""
+        _check_entries(receipts)
+        await asyncio.sleep(0)
+        lost = []
+        for index, receipt in enumerate(receipts):
+            entry = self._by_receipt.get(receipt)
+            if entry is None or entry.visible_at <= self._clock.monotonic():
+                lost.append(index)
+            else:
+                self._hide(entry, visibility_s)
+        return lost
+
+    async def delete(self, receipts: Sequence[str]) -> Sequence[int]:
+        """Delete; a receipt that a later delivery replaced is refused."""
+        _check_entries(receipts)
+        await asyncio.sleep(0)
+        refused = []
+        for index, receipt in enumerate(receipts):
+            entry = self._by_receipt.pop(receipt, None)
+            if entry is None:
+                refused.append(index)
+            else:
+                self._remove(entry)
+        return refused
+
+    async def depth(self) -> int:
+        """How many messages wait, are in flight or are delayed."""
+        await asyncio.sleep(0)
+        return len(self._entries)
+
+    def _put(self, message: Outgoing) -> None:
+        """The one way into a queue, for what is sent and for what is buried."""
+        if isinstance(message, _Buried):
+            entry = _Entry(message.id, message, message.sent_at_ms, 0.0)
+        else:
+            entry = _Entry(f"{self._name}-{next(self._order)}", message, self._clock.now_ms(), 0.0)
+        self._entries[entry.id] = entry
+        self._hide(entry, message.delay_s)
+
+    def _hide(self, entry: _Entry, seconds: float) -> None:
+        entry.visible_at = self._clock.monotonic() + seconds
+        heapq.heappush(self._hidden, (entry.visible_at, next(self._order), entry))
+        self._changed.set()
+
+    def _take(self, limit: int, visibility_s: float) -> list[Message]:
+        self._reveal()
+        taken: list[Message] = []
+        while self._visible and len(taken) < limit:
+            entry = self._visible.popleft()
+            if self._is_gone(entry):
+                continue
+            self._by_receipt.pop(entry.receipt, None)
+            if self._dead_letters is not None and entry.receives >= self._max_receives:
+                self._bury(entry, self._dead_letters)
+                continue
+            entry.receives += 1
+            entry.receipt = f"{entry.id}-{entry.receives}"
+            self._by_receipt[entry.receipt] = entry
+            self._hide(entry, visibility_s)
+            taken.append(
+                Message(entry.id, entry.outgoing.body, entry.receipt, entry.receives, entry.sent_at_ms)
+            )
+        return taken
+
+    def _reveal(self) -> None:
+        """Move what is due from hidden to visible; an entry whose time was changed has a later place."""
+        now = self._clock.monotonic()
+        while self._hidden and self._hidden[0][0] <= now:
+            due, _, entry = heapq.heappop(self._hidden)
+            if due == entry.visible_at:
+                self._visible.append(entry)
+
+    def _is_gone(self, entry: _Entry) -> bool:
+        return self._entries.get(entry.id) is not entry or entry.visible_at > self._clock.monotonic()
+
+    def _remove(self, entry: _Entry) -> None:
+        del self._entries[entry.id]
+
+    def _bury(self, entry: _Entry, dead_letters: MemoryQueue) -> None:
+        self._remove(entry)
+        sent = entry.outgoing
+        dead_letters._put(_Buried(sent.body, sent.group, id=entry.id, sent_at_ms=entry.sent_at_ms))
+
+    async def _wait(self, seconds: float) -> None:
+        """Until something was sent or given back, the next hidden message is due, or `seconds` are over."""
+        self._changed.clear()
+        if self._hidden:
+            seconds = min(seconds, max(0.0, self._hidden[0][0] - self._clock.monotonic()))
+        waits = [
+            asyncio.ensure_future(self._clock.sleep(seconds)),
+            asyncio.ensure_future(self._changed.wait()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+
+def _check_entries(entries: Sequence[object]) -> None:
+    if len(entries) > SEND_LIMIT:
+        raise ValueError(f"{len(entries)} entries; SQS takes {SEND_LIMIT} in one call")

@@ -1,0 +1,260 @@
+"""The Table port in memory. Rows are kept as the items DynamoDB would hold, so values change the same way."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right, insort
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from service.adapters.aws.items import (
+    check_batch_size,
+    check_record_size,
+    check_sizes,
+    is_done,
+    outcome_of,
+    row_items,
+)
+from service.adapters.aws.values import Item, size_of
+from service.domain.model import (
+    Batch,
+    BatchView,
+    Commit,
+    Counts,
+    Outcome,
+    State,
+    Status,
+    partition_key,
+    partition_of,
+)
+from service.domain.ports import BatchPage, LeaseAnswer, NumberPage, OutcomePage, Record
+
+PAGE_BYTES = 1_000_000
+"""DynamoDB ends a page at 1 MB."""
+
+REMEMBERED_TOKENS = 10_000
+"""DynamoDB remembers a token for ten minutes."""
+
+
+class MemoryTable:
+    """Batches, counters and outcomes in dictionaries."""
+
+    def __init__(self) -> None:
+        self._batches: dict[str, Batch] = {}
+        self._definitions: dict[tuple[str, str], str] = {}
+        self._counts: dict[tuple[str, int], dict[int, Counts]] = defaultdict(dict)
+        self._rows: dict[str, dict[int, Item]] = defaultdict(dict)
+        self._numbers: dict[str, list[int]] = defaultdict(list)
+        self._commits: dict[str, Commit] = {}
+        self._tokens: deque[str] = deque()
+        self._records: dict[str, Record] = {}
+
+    async def open(self, batch: Batch, definition: str) -> Batch:
+        """Store batch and definition unless the batch id is taken; return what stands."""
+        await asyncio.sleep(0)
+        check_batch_size(batch, definition)
+        self._definitions[batch.batch_id, batch.mapping_digest] = definition
+        return self._batches.setdefault(batch.batch_id, batch)
+
+    async def read(self, batch_id: str) -> BatchView | None:
+        """The batch and the sum of its counters of its current round."""
+        await asyncio.sleep(0)
+        batch = self._batches.get(batch_id)
+        if batch is None:
+            return None
+        slots = self._counts[batch_id, batch.round]
+        return BatchView(batch, sum(slots.values(), Counts()))
+
+    async def definition(self, batch_id: str, digest: str) -> str | None:
+        """The definition that `open` stored with the batch."""
+        await asyncio.sleep(0)
+        return self._definitions.get((batch_id, digest))
+
+    async def checkpoint(self, batch: Batch) -> bool:
+        """Store how far a split got. False where it is not SPLITTING any more, or got further."""
+        await asyncio.sleep(0)
+        stored = self._batches.get(batch.batch_id)
+        if stored is None or stored.state is not State.SPLITTING:
+            return False
+        if stored.checkpoint.rows > batch.checkpoint.rows:
+            return False
+        changed = replace(
+            stored,
+            checkpoint=batch.checkpoint,
+            columns=batch.columns,
+            dialect=batch.dialect,
+            notes=batch.notes,
+            updated_at=batch.updated_at,
+        )
+        check_batch_size(changed)
+        self._batches[batch.batch_id] = changed
+        return True
+
+    async def seal(self, batch_id: str, total: int, now: str) -> bool:
+        """SPLITTING -> RUNNING with `total` rows. False where it is not SPLITTING any more."""
+        await asyncio.sleep(0)
+        stored = self._batches.get(batch_id)
+        if stored is None or stored.state is not State.SPLITTING:
+            return False
+        self._batches[batch_id] = replace(stored, state=State.RUNNING, total=total, updated_at=now)
+        return True
+
+    async def move(
+        self,
+        batch_id: str,
+        *,
+        expected: State,
+        round: int,  # noqa: A002 -- the protocol's word
+        to: State,
+        now: str,
+        error: str = "",
+    ) -> bool:
+        """Change the state unless state or round differ."""
+        await asyncio.sleep(0)
+        stored = self._batches.get(batch_id)
+        if stored is None or (stored.state, stored.round) != (expected, round):
+            return False
+        self._batches[batch_id] = replace(
+            stored,
+            state=to,
+            updated_at=now,
+            finished_at=now if to.is_final else stored.finished_at,
+            error=error or stored.error,
+        )
+        return True
+
+    async def lease(
+        self,
+        batch_id: str,
+        *,
+        round: int,  # noqa: A002 -- the protocol's word
+        owner: str,
+        now_ms: int,
+        until_ms: int,
+    ) -> LeaseAnswer:
+        """Take or extend the aggregation lease; see `Table.lease`."""
+        await asyncio.sleep(0)
+        stored = self._batches.get(batch_id)
+        if stored is None or (stored.state, stored.round) != (State.AGGREGATING, round):
+            return LeaseAnswer(is_ours=False)
+        if stored.lease_owner not in ("", owner) and stored.lease_until_ms > now_ms:
+            return LeaseAnswer(is_ours=False, until_ms=stored.lease_until_ms)
+        self._batches[batch_id] = replace(stored, lease_owner=owner, lease_until_ms=until_ms)
+        return LeaseAnswer(is_ours=True, predecessor=stored.lease_owner)
+
+    async def release(self, batch_id: str, *, owner: str) -> bool:
+        """Give the aggregation lease back. False where it is not `owner`'s."""
+        await asyncio.sleep(0)
+        stored = self._batches.get(batch_id)
+        if stored is None or stored.lease_owner != owner:
+            return False
+        self._batches[batch_id] = replace(stored, lease_owner="", lease_until_ms=0)
+        return True
+
+    async def commit(self, commit: Commit) -> Sequence[int]:
+        """Store all outcomes and add their counts, or nothing; see `Table.commit`."""
+        rows = row_items(commit)
+        check_sizes(commit, rows)
+        await asyncio.sleep(0)
+        if commit.token in self._commits:
+            if self._commits[commit.token] != commit:
+                raise RuntimeError(f"commit token {commit.token} was used for other outcomes: a bug")
+            return ()
+        if taken := [index for index, row in enumerate(rows) if self._is_taken(commit, index, row)]:
+            return taken
+        for outcome, row in zip(commit.outcomes, rows, strict=True):
+            self._put(row["batch_id"]["S"], outcome.number, row)
+        slots = self._counts[commit.batch_id, commit.round]
+        slots[commit.slot] = slots.get(commit.slot, Counts()) + commit.counts
+        self._remember(commit)
+        return ()
+
+    async def outcome(self, batch: Batch, number: int) -> Outcome | None:
+        """The committed outcome of a row."""
+        await asyncio.sleep(0)
+        partition = partition_key(batch.batch_id, partition_of(number, batch.partitions))
+        row = self._rows[partition].get(number)
+        return None if row is None else outcome_of(row)
+
+    async def outcomes(self, batch: Batch, partition: int, *, after: int, limit: int) -> OutcomePage:
+        """A page of a partition's outcomes, ascending."""
+        await asyncio.sleep(0)
+        return self._page(partition_key(batch.batch_id, partition), after, limit, lambda _: True)
+
+    async def failed(self, batch: Batch, partition: int, *, after: int, limit: int) -> OutcomePage:
+        """A page of a partition's FAILED outcomes, ascending."""
+        await asyncio.sleep(0)
+        return self._page(
+            partition_key(batch.batch_id, partition),
+            after,
+            limit,
+            lambda row: row["status"]["S"] == Status.FAILED,
+        )
+
+    async def numbers(self, batch: Batch, partition: int, *, after: int, limit: int) -> NumberPage:
+        """The rows of a partition that need no outcome any more, ascending."""
+        await asyncio.sleep(0)
+        key = partition_key(batch.batch_id, partition)
+        numbers, rows = self._numbers[key], self._rows[key]
+        first = bisect_right(numbers, after)
+        page = numbers[first : first + limit]
+        done = [number for number in page if is_done(rows[number], batch.round)]
+        return NumberPage(done, page[-1] if len(page) == limit else None)
+
+    async def batches(self, state: State, *, after: str, limit: int) -> BatchPage:
+        """Batches in a state, by their ids."""
+        await asyncio.sleep(0)
+        found = sorted(id_ for id_, batch in self._batches.items() if batch.state is state and id_ > after)
+        page = found[:limit]
+        return BatchPage([self._batches[id_] for id_ in page], page[-1] if len(page) == limit else "")
+
+    async def recent(self, limit: int) -> Sequence[Batch]:
+        """The latest batches by creation, newest first."""
+        await asyncio.sleep(0)
+        dated = [batch for batch in self._batches.values() if batch.created_at]
+        return sorted(dated, key=lambda batch: batch.created_at, reverse=True)[:limit]
+
+    async def record(self, key: str) -> Record:
+        """What workers share under `key`."""
+        await asyncio.sleep(0)
+        return self._records.get(key, Record())
+
+    async def swap(self, key: str, text: str, *, version: int, ttl: int) -> Record:
+        """Replace the record `version`, and say what stands then. It never expires here."""
+        check_record_size(key, text, ttl)
+        await asyncio.sleep(0)
+        stands = self._records.get(key, Record())
+        if stands.version == version:
+            stands = self._records[key] = Record(text, version + 1)
+        return stands
+
+    def _is_taken(self, commit: Commit, index: int, row: Item) -> bool:
+        stored = self._rows[row["batch_id"]["S"]].get(commit.outcomes[index].number)
+        return stored is not None and int(stored["round"]["N"]) >= commit.round
+
+    def _put(self, partition: str, number: int, row: Item) -> None:
+        if number not in self._rows[partition]:
+            insort(self._numbers[partition], number)
+        self._rows[partition][number] = row
+
+    def _remember(self, commit: Commit) -> None:
+        self._commits[commit.token] = commit
+        self._tokens.append(commit.token)
+        if len(self._tokens) > REMEMBERED_TOKENS:
+            del self._commits[self._tokens.popleft()]
+
+    def _page(self, partition: str, after: int, limit: int, wanted: Callable[[Item], bool]) -> OutcomePage:
+        """Like DynamoDB, a full page names its last row even where no row follows."""
+        numbers, rows = self._numbers[partition], self._rows[partition]
+        found: list[Outcome] = []
+        size = 0
+        for number in numbers[bisect_right(numbers, after) :]:
+            row = rows[number]
+            if not wanted(row):
+                continue
+            found.append(outcome_of(row))
+            size += size_of(row)
+            if len(found) >= limit or size >= PAGE_BYTES:
+                return OutcomePage(found, number)
+        return OutcomePage(found, None)

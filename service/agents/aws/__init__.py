@@ -1,0 +1,1 @@
+"""Agents behind AWS: Lambda, Step Functions, Bedrock, AgentCore."""

@@ -1,0 +1,51 @@
+"""What a Python function returned, as plain JSON values; or why it is none, in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from service.domain.exact_json import MAX_NUMBER_CHARS
+from service.domain.model import Json
+
+MAX_DEPTH = 100
+"""Deepest nesting: beyond any reply a mapping could mean, and what a value that holds itself runs into."""
+
+_MAX_INTEGER_BITS = int(MAX_NUMBER_CHARS * math.log2(10))
+
+
+def to_json(value: Any, at: str = "$", depth: int = 0) -> Json:
+    """A copy of `value` in None, bool, int, float, Decimal, str, list and dict. ValueError says where not."""
+    if depth > MAX_DEPTH:
+        raise ValueError(f"{at[:40]}... is nested deeper than {MAX_DEPTH} levels, or holds itself")
+    match value:
+        case None | bool():
+            return value
+        case str():
+            return str.__str__(value)
+        case int() | float() | Decimal():
+            return _number(value, at)
+        case Mapping():
+            return {_key(key, at): to_json(item, f"{at}.{key}", depth + 1) for key, item in value.items()}
+        case list() | tuple():
+            return [to_json(item, f"{at}[{index}]", depth + 1) for index, item in enumerate(value)]
+        case _:
+            raise ValueError(f"{at} is of type {type(value).__name__}")
+
+
+def _number(value: float | Decimal, at: str) -> Json:
+    if isinstance(value, int):
+        if value.bit_length() > _MAX_INTEGER_BITS:
+            raise ValueError(f"{at} is a number of more than {MAX_NUMBER_CHARS:,} digits")
+        return int(value)
+    if not math.isfinite(value):
+        raise ValueError(f"{at} is {value}, which JSON cannot hold")
+    return value if isinstance(value, Decimal) else float(value)
+
+
+def _key(key: Any, at: str) -> str:
+    if isinstance(key, str | int) and not isinstance(key, bool):
+        return str(key)
+    raise ValueError(f"{at} has a key of type {type(key).__name__}")

@@ -1,0 +1,140 @@
+"""The result files of a batch: what stands in them, and how they are written.
+
+CSVs are streamed into multipart uploads: memory holds one part per file, and nothing is visible before it is
+whole. The manifest says what the results are; it is written last.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from service import csvio
+from service.domain.model import Batch, Counts, Outcome, State, Status
+from service.domain.ports import Objects, StoredFile, Upload
+
+CSV_TYPE = "text/csv; charset=utf-8"
+FLUSH_BYTES = 256 * 1024
+"""Encoded rows are handed to the upload in pieces of this size."""
+
+OUTPUT, FAILURES, MANIFEST = "output.csv", "failures.csv", "manifest.json"
+
+
+@dataclass(slots=True)
+class _File:
+    """A CSV being uploaded, in pieces."""
+
+    upload: Upload
+    rows: int = 0
+    pending: bytearray = field(default_factory=bytearray)
+
+    async def add(self, line: bytes) -> None:
+        self.pending += line
+        if len(self.pending) >= FLUSH_BYTES:
+            await self.flush()
+
+    async def flush(self) -> None:
+        await self.upload.write(bytes(self.pending))
+        self.pending.clear()
+
+
+class Results:
+    """The result files of a batch: `output.csv`, and `failures.csv` once there is a failure."""
+
+    def __init__(self, objects: Objects, batch: Batch) -> None:
+        self._objects = objects
+        self._batch = batch
+        self._stack = AsyncExitStack()
+        self._output: _File | None = None
+        self._failures: _File | None = None
+        self.tally = Counts()
+        self.last_outcome_at = ""
+
+    async def __aenter__(self) -> Self:
+        await self._stack.__aenter__()
+        batch = self._batch
+        header = csvio.output_header(batch.columns, batch.output_fields, provenance=batch.provenance)
+        self._output = await self._open(OUTPUT, header)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.__aexit__(kind, error, trace)
+
+    async def add(self, outcome: Outcome) -> None:
+        """Write one row, and its failure where it is one."""
+        batch = self._batch
+        assert self._output is not None
+        cells = csvio.output_cells(
+            outcome,
+            batch.columns,
+            batch.output_fields,
+            escape_formulas=batch.escape_formulas,
+            provenance=batch.provenance,
+        )
+        await self._output.add(csvio.encode_row(cells))
+        self._output.rows += 1
+        if outcome.status is Status.FAILED:
+            if self._failures is None:
+                self._failures = await self._open(FAILURES, csvio.failure_header(batch.columns))
+            await self._failures.add(csvio.encode_row(csvio.failure_cells(outcome, batch.columns)))
+            self._failures.rows += 1
+        self.tally += outcome.counts
+        self.last_outcome_at = max(self.last_outcome_at, outcome.timestamp)
+
+    async def complete(self) -> list[tuple[StoredFile, int]]:
+        """Make the files visible, failures first; each with its number of rows."""
+        files = []
+        for file in (self._failures, self._output):
+            if file is not None:
+                await file.flush()
+                files.append((await file.upload.complete(), file.rows))
+        return files
+
+    async def _open(self, name: str, header: list[str]) -> _File:
+        output = self._batch.results
+        upload = self._objects.upload(output.bucket, output.prefix + name, content_type=CSV_TYPE)
+        file = _File(await self._stack.enter_async_context(upload))
+        await file.add(csvio.encode_row(header))
+        return file
+
+
+def manifest_of(
+    batch: Batch, state: State, tally: Counts, last_outcome_at: str, files: list[tuple[StoredFile, int]]
+) -> dict[str, Any]:
+    """What the results are, in full; the same for every repetition."""
+    source = batch.source
+    return {
+        "batch_id": batch.batch_id,
+        "tool_name": batch.tool_name,
+        "execution_id": batch.execution_id,
+        "state": str(state),
+        "round": batch.round,
+        "total": batch.total,
+        "succeeded": tally.succeeded,
+        "failed": tally.failed,
+        "agent_ms": tally.agent_ms,
+        "input_tokens": tally.input_tokens,
+        "output_tokens": tally.output_tokens,
+        "reused": tally.reused,
+        "started_at": batch.created_at,
+        "last_outcome_at": last_outcome_at,
+        "columns": list(batch.columns),
+        "output_fields": list(batch.output_fields),
+        "notes": list(batch.notes),
+        "mapping": {"name": batch.tool_name, "digest": batch.mapping_digest},
+        "source": {"url": source.url, "etag": source.etag, "version": source.version, "bytes": source.size},
+        "files": [
+            {
+                "name": stored.key.rsplit("/", 1)[-1],
+                "url": f"s3://{stored.bucket}/{stored.key}",
+                "rows": rows,
+                "bytes": stored.size,
+                "sha256": stored.sha256,
+            }
+            for stored, rows in files
+        ],
+    }

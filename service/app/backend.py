@@ -1,0 +1,166 @@
+"""Settings -> clients -> ports: what a process works on, and what commands look at.
+
+`connect` opens the ports; `app` runs roles on them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from aiobotocore.session import AioSession
+
+from service.adapters.aws.clients import AwsOptions, Clients, open_clients
+from service.adapters.aws.dynamodb import DynamoTable
+from service.adapters.aws.provision.resources import QUEUES, QueueOptions, ResourceNames, provision
+from service.adapters.aws.s3 import S3Objects
+from service.adapters.aws.sqs import SqsQueue
+from service.app.settings import Settings
+from service.app.submit import Request, submit
+from service.batch.large_outcomes import PayloadLimits, Payloads
+from service.domain.errors import ConfigError
+from service.domain.ports import Clock, Objects, Queue, Table
+from service.runtime.clock import SystemClock
+from service.runtime.telemetry import Metrics, count_calls
+
+ALL_QUEUES = (*QUEUES, *(f"{name}-dlq" for name in QUEUES))
+
+NEEDED_QUEUES = {
+    "splitter": QUEUES,
+    "worker": ("rows", "aggregate"),
+    "aggregator": ("aggregate",),
+    "sweeper": ALL_QUEUES,
+}
+"""By role the queues that it receives from or sends to: the only ones that it may have to know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """The ports of one process on one AWS endpoint."""
+
+    clients: Clients
+    names: ResourceNames
+    table: Table
+    objects: Objects
+    queues: Mapping[str, SqsQueue]
+    payloads: Payloads
+    clock: Clock
+    metrics: Metrics
+
+    async def find(self, queues: Collection[str] = QUEUES) -> None:
+        """Look up queues that a backend was made without. Raises ConfigError for one that does not exist."""
+        for name in queues:
+            await self.queues[name].find()
+
+    @property
+    def ingest(self) -> Queue:
+        """What to split."""
+        return self.queues["ingest"]
+
+    @property
+    def rows(self) -> Queue:
+        """What to process."""
+        return self.queues["rows"]
+
+    @property
+    def aggregate(self) -> Queue:
+        """What to finish."""
+        return self.queues["aggregate"]
+
+
+def aws_options(settings: Settings, region: str = "") -> AwsOptions:
+    """Endpoint and region from settings, the standard variables or the profile. Raises ConfigError.
+
+    A `region` that is given wins.
+    """
+    aws = settings.aws
+    environ = os.environ
+    region = region or aws.region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or ""
+    region = region or AioSession().get_config_variable("region")
+    if not region:
+        raise ConfigError("no AWS region: give --region, or set AWS_REGION")
+    return AwsOptions(
+        region=region,
+        endpoint_url=aws.endpoint_url or environ.get("AWS_ENDPOINT_URL") or None,
+        connect_timeout_s=aws.connect_timeout_s,
+        read_timeout_s=aws.read_timeout_s,
+        max_connections=aws.max_connections,
+        max_attempts=aws.max_attempts,
+    )
+
+
+def resource_names(settings: Settings) -> ResourceNames:
+    """The names of everything that `setup` creates."""
+    return ResourceNames(bucket=settings.bucket, table=settings.table, prefix=settings.prefix)
+
+
+async def setup(clients: Clients, settings: Settings) -> list[str]:
+    """Create what is missing and check the rest; a line on each resource. Raises ConfigError, AccessError."""
+    queues = {
+        role: QueueOptions(
+            round(queue.visibility_timeout_s), queue.max_receives, settings.split.max_message_bytes
+        )
+        for role, queue in (
+            ("ingest", settings.ingest),
+            ("rows", settings.rows),
+            ("aggregate", settings.results),
+        )
+    }
+    return await provision(
+        clients,
+        resource_names(settings),
+        queues,
+        incoming_prefix=settings.incoming_prefix,
+        work_days=settings.ttl_days + 1,  # data in S3 is there as long as the outcomes that refer to it
+    )
+
+
+@asynccontextmanager
+async def connect(
+    settings: Settings, options: AwsOptions, metrics: Metrics | None = None
+) -> AsyncIterator[Backend]:
+    """Open the ports; every resource has to exist. Raises ConfigError, AccessError and RetryableError."""
+    metrics = metrics or Metrics()
+    async with open_clients(options, count_calls(metrics)) as clients:
+        backend = backend_on(clients, settings, metrics)
+        await backend.find()
+        yield backend
+
+
+def backend_on(clients: Clients, settings: Settings, metrics: Metrics) -> Backend:
+    """The ports on clients that are open. Nothing is looked up: the queues have to be found first."""
+    names = resource_names(settings)
+    objects = S3Objects(clients, part_bytes=settings.aggregate.part_bytes)
+    commit = settings.commit
+    return Backend(
+        clients=clients,
+        names=names,
+        table=DynamoTable(clients, settings.table),
+        objects=objects,
+        queues={name: SqsQueue(clients, f"{names.prefix}-{name}") for name in ALL_QUEUES},
+        payloads=Payloads(
+            objects,
+            PayloadLimits(
+                bucket=settings.results_bucket,
+                max_item_bytes=commit.max_item_bytes,
+                max_outcome_bytes=commit.max_outcome_bytes,
+                timeout_s=commit.timeout_s,
+            ),
+        ),
+        clock=SystemClock(),
+        metrics=metrics,
+    )
+
+
+async def start(backend: Backend, request: Request, bucket: str) -> str:
+    """Start a run; its batch id. Local files go to `bucket`. Raises UsageError."""
+    return await submit(
+        request,
+        table=backend.table,
+        objects=backend.objects,
+        ingest=backend.ingest,
+        clock=backend.clock,
+        bucket=bucket,
+    )

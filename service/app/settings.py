@@ -1,0 +1,203 @@
+"""One frozen `Settings`, read from the environment once and validated once.
+
+Names are `ROWFLEET_` plus the field, nested with `__`: `ROWFLEET_WORKER__MAX_INFLIGHT_ROWS=200`. A `.env`
+file in the current folder is read too; the environment wins. The last part of a name is its unit. Numbers
+that come from AWS's limits say so.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from dotenv import dotenv_values
+from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.app.settings_sections import (
+    AggregateSettings,
+    AwsSettings,
+    CommitSettings,
+    ConfigSettings,
+    Folder,
+    HealthSettings,
+    HttpSettings,
+    QueueSettings,
+    Seconds,
+    SecretSettings,
+    SplitSettings,
+    SweepSettings,
+    WorkerSettings,
+)
+from service.domain.errors import SettingsError
+from service.domain.model import Location
+
+PREFIX = "ROWFLEET_"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, with defaults that are right for production."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="ignore", env_file=".env",
+        env_file_encoding="utf-8", env_ignore_empty=True,
+    )  # fmt: skip
+
+    mappings: Folder = Field(default=Path("mappings"), description="Folder of mapping files, or s3://…")
+    schemas: Folder = Field(default=Path("schemas"), description="Folder of schema files, or s3://…")
+    bucket: str = Field(default="rowfleet", description="Bucket for incoming files and results")
+    output_bucket: str = Field(default="", description="Bucket for results, where it is another one")
+    table: str = Field(default="batch_processor_results", description="DynamoDB table")
+    prefix: str = Field(
+        default="rowfleet", description="Queues are {prefix}-ingest, {prefix}-rows, {prefix}-aggregate"
+    )
+    incoming_prefix: str = Field(
+        default="incoming/", description="Keys under it, incoming/{mapping}/….csv, start runs"
+    )
+    ttl_days: Annotated[int, Field(ge=1, le=3_650)] = Field(
+        default=7, description="Results stay in the table this long"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level that is logged"
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        default="auto", description="auto: console on a terminal, else json"
+    )
+    metrics_interval_s: Seconds = Field(
+        default=60, description="Metrics are written this often (embedded metric format)"
+    )
+    drain_timeout_s: Seconds = Field(
+        default=100, description="After SIGTERM, time to finish what is held (ECS: stopTimeout 120)"
+    )
+    aws: AwsSettings = AwsSettings()
+    ingest: QueueSettings = QueueSettings()
+    rows: QueueSettings = QueueSettings()
+    results: QueueSettings = QueueSettings()
+    split: SplitSettings = SplitSettings()
+    worker: WorkerSettings = WorkerSettings()
+    commit: CommitSettings = CommitSettings()
+    aggregate: AggregateSettings = AggregateSettings()
+    sweep: SweepSettings = SweepSettings()
+    config: ConfigSettings = ConfigSettings()
+    health: HealthSettings = HealthSettings()
+    http: HttpSettings = HttpSettings()
+    secrets: SecretSettings = SecretSettings()
+
+    @model_validator(mode="after")
+    def _relations(self) -> Self:
+        if self.worker.max_held_rows < self.worker.max_inflight_rows:
+            raise ValueError(
+                "worker.max_held_rows has to be at least worker.max_inflight_rows: a row in flight is held"
+            )
+        if self.http.reply_budget_bytes < self.http.max_reply_bytes:
+            raise ValueError("http.reply_budget_bytes has to be at least http.max_reply_bytes")
+        if self.worker.inline_wait_s >= self.drain_timeout_s:
+            raise ValueError("worker.inline_wait_s has to be below drain_timeout_s, or a drain cannot end")
+        if not self.sweep.interval_s <= self.sweep.stuck_after_s <= self.sweep.resend_after_s:
+            raise ValueError(
+                "sweep.interval_s, sweep.stuck_after_s and sweep.resend_after_s have to be in ascending order"
+            )
+        return self
+
+    @property
+    def results_bucket(self) -> str:
+        """Where results go unless a job says otherwise."""
+        return self.output_bucket or self.bucket
+
+
+@dataclass(frozen=True, slots=True)
+class SettingLine:
+    """One setting as `rowfleet settings` shows it. `origin` is `default`, `.env`, `environment` or `flag`."""
+
+    name: str
+    value: str
+    default: str
+    unit: str
+    origin: str
+    description: str
+
+
+def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Read the environment; `overrides` are nested values from flags. SettingsError names the variable."""
+    _refuse_unknown()
+    try:
+        return Settings(**(dict(overrides) if overrides else {}))
+    except ValidationError as error:
+        raise SettingsError("; ".join(_explain(problem) for problem in error.errors())) from None
+
+
+def describe(settings: Settings, flags: Mapping[str, str] | None = None) -> list[SettingLine]:
+    """Every setting with its origin; `flags` maps names to the flag that set them."""
+    dotenv = dotenv_values(".env")
+    lines = []
+    for name, info, value in _walk(settings):
+        variable = _variable(name)
+        if flags and name in flags:
+            origin = f"flag {flags[name]}"
+        elif os.environ.get(variable):
+            origin = "environment"
+        else:
+            origin = ".env" if dotenv.get(variable) else "default"
+        default = info.get_default()
+        lines.append(
+            SettingLine(variable, _shown(value), _shown(default), _unit(name), origin, info.description or "")
+        )
+    return lines
+
+
+def user_environment() -> dict[str, str]:
+    """What `${NAME}` in a mapping may refer to: the environment over `.env`."""
+    return {**{k: v for k, v in dotenv_values(".env").items() if v is not None}, **os.environ}
+
+
+def _walk(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, FieldInfo, Any]]:
+    for name, info in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            yield from _walk(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", info, value
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.upper().replace(".", "__")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return "********" if value.get_secret_value() else ""
+    if isinstance(value, Location):
+        return value.url()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _unit(name: str) -> str:
+    units = {"_s": "s", "_bytes": "bytes", "_rows": "rows", "_days": "days", "_batches": "batches"}
+    return next((unit for suffix, unit in units.items() if name.endswith(suffix)), "")
+
+
+def _refuse_unknown() -> None:
+    known = {_variable(name) for name, _, _ in _walk(Settings.model_construct(**_defaults()))}
+    present = [name for name in os.environ if name.upper().startswith(PREFIX)]
+    if Path(".env").is_file():
+        present += [name for name in dotenv_values(".env") if name.upper().startswith(PREFIX)]
+    for name in sorted(set(present)):
+        if name.upper() not in known:
+            near = difflib.get_close_matches(name.upper(), known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else "; `rowfleet settings` lists all"
+            raise SettingsError(f"{name} is not a setting{hint}")
+
+
+def _defaults() -> dict[str, Any]:
+    return {name: info.get_default() for name, info in Settings.model_fields.items()}
+
+
+def _explain(problem: Any) -> str:
+    name = ".".join(str(part) for part in problem["loc"])
+    what = str(problem["msg"]).removeprefix("Value error, ")
+    return f"{_variable(name)}: {what} (it is {problem['input']!r})" if name else what

@@ -1,0 +1,218 @@
+"""The sections of the settings, each passed to what needs it. Numbers that come from AWS's limits say so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator
+from pydantic_settings import NoDecode
+
+from service.domain.model import Location
+from service.domain.ports import MESSAGE_BYTES
+
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def folder(text: object) -> Path | Location:
+    """A local folder, or `s3://bucket/prefix`. Raises ValueError."""
+    if isinstance(text, Path | Location):
+        return text
+    scheme, separator, rest = str(text).partition("://")
+    if not separator:
+        return Path(str(text))
+    bucket, _, prefix = rest.partition("/")
+    if scheme != "s3" or not bucket:
+        raise ValueError("is neither a folder nor of the form s3://bucket/prefix")
+    prefix = prefix.strip("/")
+    return Location(bucket, f"{prefix}/" if prefix else "")
+
+
+Folder = Annotated[Path | Location, NoDecode, PlainValidator(folder)]
+
+
+class Section(BaseModel):
+    """Part of the settings; a name it does not have is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AwsSettings(Section):
+    """How AWS is reached. Credentials come from the standard chain."""
+
+    endpoint_url: str = Field(
+        default="", description="Endpoint of every AWS call; empty: AWS_ENDPOINT_URL or AWS itself"
+    )
+    region: str = Field(
+        default="", description="Region; empty: AWS_REGION, AWS_DEFAULT_REGION or the profile's"
+    )
+    connect_timeout_s: Seconds = Field(default=3, description="Longest wait for a connection")
+    read_timeout_s: Seconds = Field(
+        default=10, description="Longest wait for bytes of an answer (long polls: plus their wait)"
+    )
+    max_connections: Count = Field(default=64, description="Connections per AWS service")
+    max_attempts: Count = Field(
+        default=3, description="Attempts inside the AWS client at one call, before ours"
+    )
+
+
+class QueueSettings(Section):
+    """How one queue is consumed."""
+
+    visibility_timeout_s: Annotated[float, Field(ge=2, le=43_200)] = Field(
+        default=60,
+        description="A received message is hidden this long; extended while held (AWS: at most 12 h)",
+    )
+    poll_wait_s: Annotated[float, Field(ge=0, le=20)] = Field(
+        default=20, description="Long poll (AWS: at most 20)"
+    )
+    max_receives: Count = Field(
+        default=5, description="Deliveries before the dead-letter queue; used by `rowfleet setup`"
+    )
+
+
+class SplitSettings(Section):
+    """How a source is turned into row messages."""
+
+    concurrent_batches: Count = Field(
+        default=4, description="Sources that one process splits at the same time"
+    )
+    max_waiting_batches: Count = Field(
+        default=100, description="More of them that it holds while they wait for room (max_queued_rows)"
+    )
+    checkpoint_rows: Count = Field(
+        default=2_000, description="Rows between checkpoints: the most that a crash sends twice"
+    )
+    send_concurrency: Count = Field(default=16, description="SendMessageBatch calls in flight per source")
+    max_queued_rows: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="Split no source further than this many rows ahead of the workers; 0: no limit. Its job "
+        "is held as long as that takes (SQS: 12 h a delivery, and ingest.max_receives of them)",
+    )
+    read_bytes: Count = Field(default=2**20, description="Bytes read from S3 at a time")
+    max_record_bytes: Count = Field(
+        default=8 * 2**20, description="Longest CSV record; a longer one is a missing quote"
+    )
+    max_message_bytes: Annotated[int, Field(ge=64 * 2**10, le=MESSAGE_BYTES)] = Field(
+        default=MESSAGE_BYTES,
+        description="A row with a larger message travels as a place in its source (SQS: at most 1 MiB, less "
+        "where a queue has a lower limit)",
+    )
+    partition_bytes: Count = Field(
+        default=16 * 2**20, description="Source bytes per table partition (1,000 writes/s each)"
+    )
+    max_partitions: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=16, description="Most partitions of a batch"
+    )
+
+
+class WorkerSettings(Section):
+    """How rows are processed."""
+
+    max_inflight_rows: Count = Field(
+        default=64, description="Agent calls in flight at one target in one process"
+    )
+    max_held_rows: Count = Field(
+        default=1_000, description="Rows received and not deleted yet, in one process"
+    )
+    max_held_bytes: Annotated[int, Field(ge=2**20)] = Field(
+        default=64 * 2**20,
+        description="Bytes of held rows, replies and outcomes beyond which none is received",
+    )
+    pollers: Count = Field(default=2, description="Concurrent receives")
+    probe_s: Seconds = Field(
+        default=2,
+        description="After so long without room at any target, rows are looked through for those of others",
+    )
+    inline_wait_s: Annotated[float, Field(ge=0)] = Field(
+        default=5, description="A retry that waits longer goes back to the queue instead of holding its row"
+    )
+
+
+class CommitSettings(Section):
+    """How outcomes are committed."""
+
+    linger_s: Annotated[float, Field(ge=0, le=5)] = Field(
+        default=0.2, description="Wait for more outcomes of the batch"
+    )
+    max_rows: Annotated[int, Field(ge=1, le=99)] = Field(
+        default=99, description="Outcomes in a transaction (AWS: 100 items)"
+    )
+    timeout_s: Seconds = Field(
+        default=60, description="Time to get a commit through before its rows go back to the queue"
+    )
+    max_item_bytes: Annotated[int, Field(ge=16_384, le=400_000)] = Field(
+        default=400_000, description="Larger outcomes are kept in S3 (AWS: 400 KB)"
+    )
+    max_outcome_bytes: Count = Field(
+        default=16 * 2**20, description="Largest outcome as JSON; a row with a larger one is FAILED"
+    )
+    slots: Annotated[int, Field(ge=1, le=99)] = Field(
+        default=32, description="Counter items per batch that workers spread over"
+    )
+
+
+class AggregateSettings(Section):
+    """How results are written."""
+
+    page_rows: Count = Field(default=1_000, description="Outcomes read at a time, over all partitions")
+    part_bytes: Annotated[int, Field(ge=5 * 2**20)] = Field(
+        default=8 * 2**20, description="Multipart part (AWS: 5 MiB)"
+    )
+    concurrent_batches: Count = Field(
+        default=2, description="Results that one process writes at the same time"
+    )
+    lease_s: Annotated[float, Field(ge=0)] = Field(
+        default=0,
+        description="A batch whose aggregator died is taken over after this; 0: results.visibility_timeout_s",
+    )
+
+
+class SweepSettings(Section):
+    """How batches that do not move are found and moved on, and dead letters are drained."""
+
+    interval_s: Seconds = Field(default=60, description="Time between two sweeps")
+    stuck_after_s: Seconds = Field(
+        default=300, description="A batch that has not moved for this long is looked at"
+    )
+    resend_after_s: Seconds = Field(
+        default=3_600,
+        description="Unfinished rows are sent again after this however full their queue is: more than a row "
+        "can take",
+    )
+    dead_letters: Count = Field(
+        default=32, description="Dead letters of a queue that one process handles at the same time"
+    )
+
+
+class ConfigSettings(Section):
+    """How mappings and schemas are kept up with."""
+
+    refresh_s: Annotated[float, Field(ge=1)] = Field(
+        default=30, description="Mappings and schemas are looked at this often, and before each run is opened"
+    )
+
+
+class HealthSettings(Section):
+    """Where /livez and /readyz answer."""
+
+    host: str = Field(default="127.0.0.1", description="Address; in a container 0.0.0.0")
+    port: Annotated[int, Field(ge=0, le=65_535)] = Field(
+        default=0, description="Port; 0: any free one, said in the log"
+    )
+
+
+class HttpSettings(Section):
+    """Agents over HTTP."""
+
+    max_reply_bytes: Count = Field(default=4 * 2**20, description="Largest reply of an agent")
+    reply_budget_bytes: Count = Field(
+        default=64 * 2**20, description="Replies above 64 KiB that are read and parsed at a time, together"
+    )
+
+
+class SecretSettings(Section):
+    """Secrets that targets name."""
+
+    ttl_s: Seconds = Field(default=300, description="A secret is read again after it was used this long")

@@ -1,0 +1,20 @@
+"""The mapping that a batch carries."""
+
+from __future__ import annotations
+
+from service.domain.errors import (
+    RetryableError,
+)
+from service.domain.model import (
+    Batch,
+)
+from service.domain.ports import Table
+from service.mapping import Definition
+
+
+async def stored_definition(table: Table, batch: Batch) -> Definition:
+    """The mapping that the batch was opened with, whatever the folder holds now."""
+    text = await table.definition(batch.batch_id, batch.mapping_digest)
+    if text is None:
+        raise RetryableError(f"the definition of {batch.batch_id} is not in the table")
+    return Definition.from_text(batch.tool_name, text)

@@ -1,0 +1,70 @@
+"""Claim check: a row too large for a message travels as a place in its source, and is read there.
+
+A batch reads the very bytes it was opened with (etag, version), so a worker decodes what the splitter saw.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import stamina
+
+from service.csvio import CsvReader, Record
+from service.domain.errors import CsvError, PoisonMessageError, RetryableError, RowTooLargeError, SourceError
+from service.domain.messages import RowMessage, Span
+from service.domain.model import Batch, Checkpoint
+from service.domain.ports import Objects
+
+LINE_END_BYTES = 4
+r"""What a record may have beyond its own bytes: `\r\n` in UTF-16."""
+
+READ_TIMEOUT_S = 30.0
+"""A span that cannot be read for this long sends its row back to the queue."""
+
+READING = stamina.AsyncRetryingCaller(
+    attempts=None, timeout=READ_TIMEOUT_S, wait_initial=0.1, wait_max=5.0
+).on(RetryableError)
+
+
+class Claims:
+    """Redeems the rows of one worker. `max_record_bytes` is the splitter's bound."""
+
+    def __init__(self, objects: Objects, *, max_record_bytes: int = 8 * 2**20) -> None:
+        self._objects = objects
+        self._max_record_bytes = max_record_bytes
+
+    async def redeem(self, batch: Batch, row: RowMessage) -> RowMessage:
+        """The row with its cells and its defect. Raises SourceError where the source is gone or another.
+
+        Raises RowTooLargeError for a span no splitter of this setting makes, and PoisonMessageError for one
+        that holds anything else than one record.
+        """
+        span = row.span
+        if span is None:
+            return row
+        if span.length > self._max_record_bytes + LINE_END_BYTES:
+            raise RowTooLargeError(
+                f"the record on line {span.line} takes {span.length:,} bytes, {self._max_record_bytes:,} are "
+                "allowed (ROWFLEET_SPLIT__MAX_RECORD_BYTES)"
+            )
+        if batch.dialect is None or span.offset + span.length > batch.source.size:
+            raise PoisonMessageError(f"a span that does not lie in {batch.source.url}: {span}")
+        body = await READING(self._objects.read, batch.source, span.offset, span.length)
+        if len(body) < span.length:
+            raise SourceError(f"{batch.source.url} ended within row {row.number}")
+        record = self._record(batch, row.number, span, body)
+        return replace(row, cells=record.cells, defect=record.defect, span=None)
+
+    def _record(self, batch: Batch, number: int, span: Span, body: bytes) -> Record:
+        assert batch.dialect is not None
+        place = Checkpoint(number - 1, span.offset, span.line)
+        reader = CsvReader.resume(
+            batch.columns, batch.dialect, place, max_record_bytes=self._max_record_bytes
+        )
+        try:
+            records = reader.feed(body) + reader.close()
+        except CsvError as error:
+            raise PoisonMessageError(f"the span of row {number} is no record: {error}") from None
+        if len(records) != 1 or records[0].length != span.length:
+            raise PoisonMessageError(f"the span of row {number} is not exactly one record: {span}")
+        return records[0]

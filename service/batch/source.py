@@ -1,0 +1,86 @@
+"""Reading a batch's source: ranged reads to records, and records to the messages that carry them.
+
+The splitter reads a source from its checkpoint on; the sweeper reads it again from the beginning, for the
+rows whose messages were lost. Both read the very bytes that the batch was opened with, or nothing (If-Match).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+
+import stamina
+
+from service.csvio import CsvReader, Record
+from service.domain.errors import RetryableError, SourceError
+from service.domain.messages import RowMessage, Span
+from service.domain.model import Batch, Checkpoint
+from service.domain.ports import MESSAGE_BYTES, Objects
+
+RESEND_BYTES = 100
+"""Room in a row's message for what it gets when it is sent again: attempt, replay mark and deadline."""
+
+READ_TIMEOUT_S = 120.0
+"""A source that cannot be read for this long sends its ingest message back to the queue."""
+
+READING = stamina.AsyncRetryingCaller(
+    attempts=None, timeout=READ_TIMEOUT_S, wait_initial=0.1, wait_max=10.0
+).on(RetryableError)
+
+
+def reader_of(batch: Batch, delimiter: str, encoding: str, max_record_bytes: int) -> CsvReader:
+    """A reader that goes on at the batch's checkpoint; before the header is known, as the mapping says."""
+    if batch.dialect and batch.columns:
+        return CsvReader.resume(
+            batch.columns, batch.dialect, batch.checkpoint, max_record_bytes=max_record_bytes
+        )
+    return CsvReader(delimiter=delimiter, encoding=encoding, max_record_bytes=max_record_bytes)
+
+
+async def records_of(
+    objects: Objects, batch: Batch, reader: CsvReader, read_bytes: int
+) -> AsyncGenerator[Sequence[Record], None]:
+    """The records behind the checkpoint, as they are read, up to the batch's limit.
+
+    Raises SourceError, CsvError, and RetryableError after `READ_TIMEOUT_S` of trying.
+    """
+    offset, size = batch.checkpoint.byte_offset, batch.source.size
+    most = batch.limit if batch.limit is not None else size + 1
+    while offset < size:
+        chunk = await READING(objects.read, batch.source, offset, read_bytes)
+        if not chunk:
+            raise SourceError(f"{batch.source.url} ended after {offset} of {size} bytes")
+        offset += len(chunk)
+        records = reader.feed(chunk)
+        if records and records[-1].number >= most:
+            yield [record for record in records if record.number <= most]
+            return
+        yield records
+    yield [record for record in reader.close() if record.number <= most]
+
+
+async def records_again(
+    objects: Objects, batch: Batch, *, read_bytes: int, max_record_bytes: int
+) -> AsyncGenerator[Sequence[Record], None]:
+    """Every record of a batch that is sealed, from the first on. Raises as `records_of` does."""
+    assert batch.dialect is not None  # a batch without a header has no rows
+    start = replace(batch, checkpoint=Checkpoint())
+    reader = CsvReader.resume(
+        batch.columns, batch.dialect, start.checkpoint, max_record_bytes=max_record_bytes
+    )
+    async for records in records_of(objects, start, reader, read_bytes):
+        yield records
+
+
+def row_body(
+    batch: Batch, record: Record, *, replay: bool = False, max_message_bytes: int = MESSAGE_BYTES
+) -> str:
+    """A record's message; one too large for its queue says where the record stands instead (`claims`)."""
+    message = RowMessage(
+        batch.batch_id, batch.round, record.number, record.cells, replay=replay, defect=record.defect
+    )
+    body = message.encode()
+    if len(body) <= max_message_bytes - RESEND_BYTES:
+        return body
+    span = Span(record.start, record.length, record.line)
+    return replace(message, cells=(), defect="", span=span).encode()

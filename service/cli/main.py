@@ -1,0 +1,44 @@
+"""The command line: parse, call, print. Errors are one line on stderr, never a traceback.
+
+Exit codes: 0 all rows succeeded, 3 finished with failed rows, 1 the batch failed, 2 bad usage or
+configuration (an unreachable or refusing AWS included), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from service.cli import batches, inspection, processes
+from service.cli.console import EXIT_BATCH_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, say
+from service.domain.errors import BatchRejectedError, RowfleetError
+
+app = typer.Typer(
+    name="rowfleet",
+    help="Run every row of a CSV through any agent or tool, exactly once in the result.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for group in (processes.app, batches.app, inspection.app):
+    app.add_typer(group)
+
+
+def main() -> None:
+    """The `rowfleet` command: typer answers bad usage, this every error of ours."""
+    try:
+        app()
+    except BatchRejectedError as error:
+        say(str(error))
+        sys.exit(EXIT_BATCH_FAILED)
+    except RowfleetError as error:
+        say(str(error))
+        sys.exit(EXIT_USAGE)
+    except KeyboardInterrupt:
+        say("interrupted")
+        sys.exit(EXIT_INTERRUPTED)
+    except OSError as error:
+        say(f"{error.filename or 'input/output'}: {error.strerror or error}")
+        sys.exit(EXIT_USAGE)

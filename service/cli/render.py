@@ -1,0 +1,223 @@
+"""What commands show to people: progress, tables, results. Everything through rich, to a given console."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from service.app.settings import SettingLine
+from service.app.status import FailureGroup
+from service.domain.model import Batch, BatchView, State
+
+LINE_EVERY_S = 5.0
+"""Off a terminal, progress is a line this often."""
+
+RATE_WINDOW_S = 10.0
+
+_COLOURS = {
+    State.SUCCEEDED: "green",
+    State.COMPLETED_WITH_ERRORS: "yellow",
+    State.FAILED: "red",
+    State.CANCELLED: "red",
+}
+_STYLES = {"error": "red", "trouble": "yellow"}
+
+
+class Rate:
+    """Rows per second over the last seconds, and the time left at that rate."""
+
+    def __init__(self) -> None:
+        self._points: deque[tuple[float, int]] = deque()
+
+    def add(self, now: float, done: int) -> None:
+        """Take a reading."""
+        self._points.append((now, done))
+        while len(self._points) > 2 and now - self._points[0][0] > RATE_WINDOW_S:  # noqa: PLR2004 -- a slope
+            self._points.popleft()
+
+    @property
+    def per_s(self) -> float:
+        """0 until there are two readings apart."""
+        (start, first), (end, last) = self._points[0], self._points[-1]
+        return (last - first) / (end - start) if end > start else 0.0
+
+
+class ProgressReport:
+    """Shows a batch as it moves: a bar on a terminal, a line every few seconds elsewhere."""
+
+    def __init__(
+        self, console: Console, bar: Progress | None, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._console = console
+        self._now = now
+        self._bar = bar
+        self._task = bar.add_task("starting", total=None, failed=0, rate="", left="") if bar else None
+        self._rate = Rate()
+        self._last_line = now()
+        self._trouble = ""
+
+    def update(self, view: BatchView | None, trouble: str = "") -> None:
+        """Show the latest reading. `trouble` is why the target is down: said once, and when it is over."""
+        if view is None:
+            return
+        if trouble != self._trouble and not view.batch.state.is_final:
+            self._trouble = trouble
+            text = f"target down: {trouble}" if trouble else "target back"
+            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        counts, total = view.counts, view.batch.total
+        now = self._now()
+        self._rate.add(now, counts.done)
+        rate = self._rate.per_s
+        left = "target down" if trouble else _left(total, counts.done, rate)
+        if self._bar is not None and self._task is not None:
+            self._bar.update(
+                self._task,
+                description=str(view.batch.state).lower().replace("_", " "),
+                total=total,
+                completed=counts.done,
+                failed=counts.failed,
+                rate=f"{rate:,.0f} rows/s" if rate else "",
+                left=left,
+            )
+        elif now - self._last_line >= LINE_EVERY_S:
+            self._last_line = now
+            of = f"{total:,}" if total is not None else f"{view.batch.checkpoint.rows:,}+"
+            self._console.print(
+                f"{view.batch.state}: {counts.done:,} of {of} rows, {counts.failed:,} failed, "
+                f"{rate:,.0f} rows/s{', ' + left if left else ''}",
+                highlight=False,
+            )
+
+
+@contextmanager
+def progress(console: Console, *, quiet: bool = False) -> Iterator[ProgressReport]:
+    """A report on `console`, which is stderr: results belong to stdout."""
+    if quiet or not console.is_terminal:
+        yield ProgressReport(Console(quiet=True) if quiet else console, None)
+        return
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description:<11}"),
+        BarColumn(),
+        _RowsColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
+        console=console,
+        transient=True,
+    )
+    with bar:
+        yield ProgressReport(console, bar)
+
+
+class _RowsColumn(TextColumn):
+    """`1,234/5,000 rows, 3 failed`."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def render(self, task: Task) -> Text:
+        total = f"/{task.total:,.0f}" if task.total is not None else ""
+        text = Text(f"{task.completed:,.0f}{total} rows")
+        if task.fields["failed"]:
+            text.append(f", {task.fields['failed']:,} failed", style="yellow")
+        return text
+
+
+def show_finished(console: Console, status: Mapping[str, Any], files: Mapping[str, Path | str]) -> None:
+    """The end of a run that has results: state, counts, rate, and where the files are."""
+    state = State(status["state"])
+    console.print(Text(str(state), style=f"bold {_COLOURS.get(state, '')}".strip()), end="  ")
+    console.print(escape(status["batch_id"]), highlight=False)
+    seconds = status["total"] / status["rate_per_s"] if status["rate_per_s"] else 0
+    reused = f"{status['reused']:,} reused, " if status["reused"] else ""
+    console.print(
+        f"{status['total']:,} rows: {status['succeeded']:,} succeeded, {status['failed']:,} failed, "
+        f"{reused}in {seconds:,.1f} s ({status['rate_per_s'] or 0:,.0f} rows/s)",
+        highlight=False,
+    )
+    width = max((len(name) for name in files), default=0)
+    for name, path in files.items():
+        console.print(f"  {name:<{width}}  {escape(str(path))}", highlight=False, soft_wrap=True)
+
+
+def show_status(console: Console, status: Mapping[str, Any]) -> None:
+    """`rowfleet status`: a name and a value a line; what is not known yet, or not in use, is left out."""
+    grid = Table.grid(padding=(0, 2))
+    for name, value in status.items():
+        if value is not None and (name, value) != ("reused", 0):
+            style = _COLOURS.get(State(value), "") if name == "state" else _STYLES.get(name, "")
+            grid.add_row(
+                Text(name, style="dim"), Text(f"{value:,}" if isinstance(value, int) else str(value), style)
+            )
+    console.print(grid)
+
+
+def show_batches(console: Console, batches: Sequence[Batch]) -> None:
+    """`rowfleet list`: the latest runs."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("batch", "state", "rows", "started", "source"):
+        table.add_column(name, justify="right" if name == "rows" else "left", overflow="fold")
+    for batch in batches:
+        table.add_row(
+            escape(batch.batch_id),
+            Text(str(batch.state), style=_COLOURS.get(batch.state, "")),
+            "" if batch.total is None else f"{batch.total:,}",
+            batch.created_at[:19].replace("T", " "),
+            escape(batch.source.url),
+        )
+    console.print(table if batches else "no batches yet; `rowfleet submit FILE --mapping NAME` starts one")
+
+
+def show_failures(console: Console, groups: Sequence[FailureGroup]) -> None:
+    """`rowfleet errors`: causes, the commonest first."""
+    if not groups:
+        console.print("no failed rows")
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("rows", justify="right")
+    table.add_column("class")
+    table.add_column("error")
+    table.add_column("message", overflow="fold")
+    table.add_column("such as row", overflow="fold")
+    for group in groups:
+        rows = ", ".join(str(row) for row in group.rows)
+        table.add_row(f"{group.count:,}", group.failure_class, group.type, escape(group.message), rows)
+    console.print(table)
+
+
+def show_settings(console: Console, lines: Sequence[SettingLine]) -> None:
+    """`rowfleet settings`: a setting and what it means, by section; what is not a default stands out."""
+    section = ""
+    for line in lines:
+        words = line.name.split("__")
+        if words[:-1] != section.split("__")[:-1]:
+            console.print()
+        section = line.name
+        changed = line.origin != "default"
+        text = Text(f"{line.name}={line.value}", style="bold" if changed else "")
+        text.append(f" {line.unit}" if line.unit else "", style="dim")
+        if changed:
+            text.append(f"  ({line.origin}; default {line.default or 'empty'})", style="yellow")
+        console.print(text, soft_wrap=True)
+        console.print(Text(f"    {line.description}", style="dim"), soft_wrap=True)
+
+
+def _left(total: int | None, done: int, rate: float) -> str:
+    if total is None or rate <= 0 or done >= total:
+        return ""
+    seconds = (total - done) / rate
+    if seconds < 90:  # noqa: PLR2004 -- up to a minute and a half in seconds
+        return f"{seconds:.0f} s left"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min left" if minutes < 90 else f"{minutes / 60:.1f} h left"  # noqa: PLR2004

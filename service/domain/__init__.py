@@ -1,0 +1,1 @@
+"""The words of the completion protocol: batches, rows, outcomes, messages, errors, ports."""

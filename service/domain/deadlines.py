@@ -1,0 +1,37 @@
+"""The moment after which a row fails instead of being tried: its batch's deadline, or its own. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from service.domain.errors import DeadlineError, RowfleetError
+from service.domain.model import Batch, iso_time, ms_of
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """`at_ms` is in milliseconds since 1970, infinite where there is none; `owner` is `batch` or `row`."""
+
+    at_ms: float = math.inf
+    owner: str = "row"
+
+    def left_s(self, now_ms: int) -> float:
+        """Seconds until then; not above 0 once it has passed."""
+        return (self.at_ms - now_ms) / 1000
+
+    def missed(self, failure: RowfleetError | None = None) -> DeadlineError:
+        """Why the row fails; `failure` is what its last attempt ended with."""
+        text = f"the {self.owner}'s deadline, {iso_time(round(self.at_ms))}, "
+        if failure is None:
+            return DeadlineError(text + "has passed")
+        return DeadlineError(
+            text + f"leaves no time for another attempt; the last: {failure.kind}: {failure}"
+        )
+
+
+def deadline_of(batch: Batch, until_ms: int | None) -> Deadline:
+    """The earlier of the batch's deadline and the row's."""
+    of_row = Deadline() if until_ms is None else Deadline(until_ms)
+    of_batch = Deadline(ms_of(batch.deadline_at), "batch") if batch.deadline_at else Deadline()
+    return min(of_row, of_batch, key=lambda deadline: deadline.at_ms)

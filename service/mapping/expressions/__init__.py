@@ -1,0 +1,1 @@
+"""The expression language: JMESPath, `$` and transforms."""

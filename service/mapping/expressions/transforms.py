@@ -1,0 +1,243 @@
+"""The transforms: what may stand right of `|`, in `transform:` and in `transforms:`.
+
+To add one, write a function that takes its constant arguments and returns value -> value, and list it in
+`_ALL`. A value that a transform cannot work on becomes None, which is "no value"; it never raises for data.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
+
+from service.domain import exact_json
+from service.domain.model import Json
+from service.mapping.expressions.dates import date_reader, iso_date
+from service.mapping.expressions.patterns import compile_pattern
+from service.mapping.syntax.problems import Flaw, suggest
+
+Apply = Callable[[Json], Json]
+
+_NUMBER = re.compile(
+    r"""(?P<sign>[-+\N{MINUS SIGN}]?) \s*
+        (?:[A-Z]{3}\s*|[^\w\s.,+-])? \s*                     # GBP 12, £12
+        (?P<number> (?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+) (?:\.[0-9]+)? (?:[eE][-+]?[0-9]{1,3})? | \.[0-9]+ )
+        \s* (?:[^\W\d_]{1,20}(?:/[^\W\d_]{1,20})?|[^\w\s.,+-])?     # 50 Mbps, 12 €, 3 GB/month
+    """,
+    re.VERBOSE,
+)
+_MAX_NUMBER_CHARS = 1_000
+_MAX_RESULT_CHARS = 10_000_000
+"""What replace and join may make: one after the other they could fill the memory from a short text."""
+_MAX_KEY_CHARS = 100
+_EXACT = Context(prec=_MAX_NUMBER_CHARS * 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Transform:
+    """A name and how many constant arguments it takes. `bind` raises Flaw for arguments of a wrong kind."""
+
+    name: str
+    bind: Callable[..., Apply]
+    least: int = 0
+    most: int = 0
+
+    def takes(self, count: int) -> bool:
+        """Whether it can be called with so many arguments."""
+        return self.least <= count <= self.most
+
+
+def text_of(value: Json) -> str | None:
+    """A scalar as text, numbers with their own digits; None for null, lists and objects."""
+    if isinstance(value, str):
+        return value
+    if value is None or not exact_json.is_scalar(value):
+        return None
+    return exact_json.dumps(value)
+
+
+def exact_number(value: Json) -> int | Decimal | None:
+    """A number without loss: of text such as `1,234.5`, `£12` and `50 Mbps`, too; None where it is none."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        value = Decimal(repr(value))
+    if isinstance(value, Decimal):
+        return value if value.is_finite() else None
+    if not isinstance(value, str) or len(value) > _MAX_NUMBER_CHARS:
+        return None
+    if (match := _NUMBER.fullmatch(value.strip())) is None:
+        return None
+    sign = "" if match["sign"] in ("", "+") else "-"
+    digits = sign + match["number"].replace(",", "")
+    return int(digits) if digits.lstrip("-").isdigit() else Decimal(digits)
+
+
+def parse_text(value: Json) -> dict[str, Json] | None:
+    """`Download Speed: 50 Mbps` lines as `{"download_speed": "50 Mbps"}`; the first line of a name counts."""
+    found: dict[str, Json] = {}
+    for line in (text_of(value) or "").splitlines():
+        head, colon, rest = line.partition(":")
+        if not colon or len(head) > _MAX_KEY_CHARS or rest.startswith("//"):
+            continue
+        if key := "_".join(re.findall(r"[^\W_]+", head)).lower():
+            found.setdefault(key, rest.strip("* \t"))  # agents like **bold:** names
+    return found or None
+
+
+def _on_text(function: Callable[[str], Json]) -> Callable[[], Apply]:
+    def apply(value: Json) -> Json:
+        text = text_of(value)
+        return None if text is None else function(text)
+
+    return lambda: apply
+
+
+def _parse(pattern: Json) -> Apply:
+    return _on_text(compile_pattern(pattern).first)()
+
+
+def _parse_all(pattern: Json) -> Apply:
+    return _on_text(compile_pattern(pattern).all)()
+
+
+def _parse_json(text: str) -> Json:
+    try:
+        return exact_json.loads(text)
+    except ValueError:
+        return None
+
+
+def exact_integer(value: Json) -> int | None:
+    """A whole number by the rules of `exact_number`; None for 1.5."""
+    number = exact_number(value)
+    if isinstance(number, Decimal):
+        is_whole = number.adjusted() < _MAX_NUMBER_CHARS and number == number.to_integral_value()
+        return int(number) if is_whole else None
+    return number
+
+
+def truth(value: Json) -> bool | None:
+    """true, yes, y, 1 and their opposites, in any case; None for everything else."""
+    words = {
+        "true": True,
+        "yes": True,
+        "y": True,
+        "1": True,
+        "false": False,
+        "no": False,
+        "n": False,
+        "0": False,
+    }
+    return words.get((text_of(value) or "").strip().lower())
+
+
+def _to_date(*formats: Json) -> Apply:
+    readers = [date_reader(one) for one in formats] or [iso_date]
+
+    def read(text: str) -> Json:
+        return next((found for reader in readers if (found := reader(text)) is not None), None)
+
+    return _on_text(read)()
+
+
+def _default(fallback: Json) -> Apply:
+    return lambda value: fallback if value is None or value == "" else value
+
+
+def _first(value: Json) -> Json:
+    return (value[0] if value else None) if isinstance(value, list) else value
+
+
+def _last(value: Json) -> Json:
+    return (value[-1] if value else None) if isinstance(value, list) else value
+
+
+def _split(separator: Json) -> Apply:
+    if not isinstance(separator, str) or not separator:
+        raise Flaw("split needs a separator in quotes", "for example split(', ')")
+    return _on_text(lambda text: [part.strip() for part in text.split(separator)])()
+
+
+def _join(separator: Json) -> Apply:
+    if not isinstance(separator, str):
+        raise Flaw("join needs a separator in quotes", "for example join(', ')")
+
+    def apply(value: Json) -> Json:
+        items = value if isinstance(value, list) else [value]
+        texts = [text for item in items if (text := text_of(item)) is not None]
+        size = sum(map(len, texts)) + len(separator) * len(texts)
+        return separator.join(texts) if texts and size <= _MAX_RESULT_CHARS else None
+
+    return apply
+
+
+def _replace(old: Json, new: Json) -> Apply:
+    if not isinstance(old, str) or not old or not isinstance(new, str):
+        raise Flaw("replace needs two texts in quotes", "for example replace('-', ' ')")
+
+    def replaced(text: str) -> Json:
+        grows = text.count(old) * (len(new) - len(old))
+        return text.replace(old, new) if len(text) + grows <= _MAX_RESULT_CHARS else None
+
+    return _on_text(replaced)()
+
+
+def _whole(argument: Json, name: str, most: int) -> int:
+    if not isinstance(argument, int) or isinstance(argument, bool) or not 0 <= argument <= most:
+        raise Flaw(f"{name} needs a whole number from 0 to {most}")
+    return argument
+
+
+def _truncate(length: Json) -> Apply:
+    end = _whole(length, "truncate", 10**9)
+    return _on_text(lambda text: text[:end])()
+
+
+def _round(digits: Json = 0) -> Apply:
+    places = _whole(digits, "round", 30)
+
+    def apply(value: Json) -> Json:
+        number = exact_number(value)
+        if not isinstance(number, Decimal):
+            return number
+        try:
+            rounded = number.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP, _EXACT)
+        except InvalidOperation:  # more digits than any number that was meant
+            return None
+        return rounded if places else int(rounded)
+
+    return apply
+
+
+_ALL = (
+    Transform("parse", _parse, 1, 1),
+    Transform("parse_all", _parse_all, 1, 1),
+    Transform("parse_text", lambda: parse_text),
+    Transform("parse_json", _on_text(_parse_json)),
+    Transform("to_number", lambda: exact_number),
+    Transform("to_integer", lambda: exact_integer),
+    Transform("to_boolean", lambda: truth),
+    Transform("to_date", _to_date, 0, 5),
+    Transform("trim", _on_text(str.strip)),
+    Transform("lower", _on_text(str.lower)),
+    Transform("upper", _on_text(str.upper)),
+    Transform("title", _on_text(str.title)),
+    Transform("split", _split, 1, 1),
+    Transform("join", _join, 1, 1),
+    Transform("replace", _replace, 2, 2),
+    Transform("default", _default, 1, 1),
+    Transform("first", lambda: _first),
+    Transform("last", lambda: _last),
+    Transform("round", _round, 0, 1),
+    Transform("truncate", _truncate, 1, 1),
+)
+TRANSFORMS = {transform.name: transform for transform in _ALL}
+
+
+def unknown_function(name: str, natives: frozenset[str]) -> Flaw:
+    """What to say about a name that is neither a transform nor a function of JMESPath."""
+    return Flaw(f"unknown function {name!r}", suggest(name, natives | set(TRANSFORMS)))

@@ -1,0 +1,24 @@
+"""Bedrock Converse (also Strands agents): blocks named by their only key, `toolUse` or `toolResult`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from service.mapping.replies.text import content_text, text_of
+from service.mapping.replies.transcript import ToolCall, ToolResult
+
+
+def read_block(block: dict[str, Any]) -> ToolCall | ToolResult | None:
+    """None for a block that is neither call nor result."""
+    use = block.get("toolUse")
+    if isinstance(use, dict):
+        return ToolCall(text_of(use.get("toolUseId")), text_of(use.get("name")), use.get("input"))
+    result = block.get("toolResult")
+    if isinstance(result, dict):
+        return ToolResult(
+            call_id=text_of(result.get("toolUseId")),
+            name=text_of(result.get("name")),
+            text=content_text(result.get("content")),
+            is_error=result.get("status") == "error",
+        )
+    return None

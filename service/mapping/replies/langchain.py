@@ -1,0 +1,51 @@
+"""LangChain and LangGraph: messages with `type: ai`, plain (model_dump) or serialised with their class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from service.domain.model import Json
+from service.mapping.replies.text import text_of
+from service.mapping.replies.transcript import ToolCall
+
+ROLES = {
+    "ai": "assistant",
+    "AIMessage": "assistant",
+    "AIMessageChunk": "assistant",
+    "human": "user",
+    "HumanMessage": "user",
+    "HumanMessageChunk": "user",
+    "tool": "tool",
+    "ToolMessage": "tool",
+    "ToolMessageChunk": "tool",
+    "function": "tool",
+    "FunctionMessage": "tool",
+    "system": "system",
+    "SystemMessage": "system",
+}
+"""A message's `type` or class, and the role it stands for."""
+
+
+def opened(item: Json) -> Json:
+    """A message without its wrapping; everything else as it is.
+
+    `dumpd` gives `{lc, type: constructor, id: […, class], kwargs}`, `messages_to_dict` `{type, data}`.
+    """
+    if not isinstance(item, dict):
+        return item
+    kind, inner = item.get("type"), item.get("kwargs")
+    if kind == "constructor" and isinstance(inner, dict):
+        path = item.get("id")
+        name = text_of(path[-1]) if isinstance(path, list) and path else ""
+        return {**inner, "type": name if name in ROLES else inner.get("type")}
+    inner = item.get("data")
+    if isinstance(inner, dict) and text_of(kind) in ROLES:
+        return {**inner, "type": kind}
+    return item
+
+
+def read_call(entry: dict[str, Any]) -> ToolCall | None:
+    """An entry of `tool_calls`: `{name, args, id}`. None for others."""
+    if "args" not in entry:
+        return None
+    return ToolCall(text_of(entry.get("id")), text_of(entry.get("name")), entry.get("args"))

@@ -1,0 +1,112 @@
+"""One item of a reply to one message of the transcript, whichever provider's it is.
+
+Shapes are told apart message by message, not reply by reply: they come mixed (LangChain keeps Anthropic's
+blocks as content, gateways put Anthropic's models behind OpenAI's shape).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from service.domain.model import Json
+from service.mapping.replies import anthropic, converse, langchain, openai
+from service.mapping.replies.text import block_text, content_text, text_of, unquoted
+from service.mapping.replies.transcript import Part, ToolCall, ToolResult
+
+_ROLES = {
+    "assistant": "assistant",
+    "model": "assistant",
+    "user": "user",
+    "tool": "tool",
+    "function": "tool",
+    "system": "system",
+    "developer": "system",
+}
+_THOUGHT = ("reasoning", "thinking")
+"""Types of what is not said to anyone: neither a message nor text."""
+
+
+Turn = tuple[str, list[Part]]
+"""Role and parts: a message whose results do not have the names of their calls yet."""
+
+
+def read_turn(item: Json) -> Turn | None:
+    """None for what is no message, or one that holds nothing we look for."""
+    if not isinstance(item, dict):
+        return None
+    kind = text_of(item.get("type"))
+    if kind.endswith(("_call", "_call_output")):
+        role = "tool" if kind.endswith("_output") else "assistant"
+        parts = openai.read_item(item, kind)
+    else:
+        role = _role(item, kind)
+        parts = [_answer(item)] if role == "tool" else _parts(item) if role else []
+    if not parts:
+        return None
+    for place, part in enumerate(parts):
+        if isinstance(part, ToolCall) and isinstance(part.arguments, str):
+            parts[place] = ToolCall(part.id, part.name, unquoted(part.arguments))
+    return "user" if role == "tool" else role, parts
+
+
+def _role(item: dict[str, Any], kind: str) -> str:
+    """Who speaks; "" where nothing says that it is a message at all."""
+    role = item.get("role")
+    if isinstance(role, str):
+        return _ROLES.get(role, "user")
+    content = item.get("content")
+    if kind in langchain.ROLES and isinstance(content, str | list):
+        return langchain.ROLES[kind]
+    has_blocks = isinstance(content, list) and any(_is_block(block) for block in content)
+    is_message = has_blocks or isinstance(item.get("tool_calls"), list)
+    return "assistant" if is_message and not kind.startswith(_THOUGHT) else ""
+
+
+def _is_block(block: Json) -> bool:
+    return isinstance(block, dict) and ("type" in block or "toolUse" in block or "toolResult" in block)
+
+
+def _answer(item: dict[str, Any]) -> ToolResult:
+    """A message of role `tool`: OpenAI's has an id, LangChain's also a name and a status."""
+    return ToolResult(
+        call_id=text_of(item.get("tool_call_id")),
+        name=text_of(item.get("name")),
+        text=content_text(item.get("content")),
+        is_error=item.get("status") == "error" or item.get("is_error") is True,
+    )
+
+
+def _parts(item: dict[str, Any]) -> list[Part]:
+    content = item.get("content")
+    blocks = content if isinstance(content, list) else (content, item.get("refusal"))
+    parts = [part for block in blocks if (part := _part(block))]
+    calls = _calls(item)
+    if not calls:
+        return parts
+    # LangChain has a call twice: as the provider's block and in tool_calls, there with whole arguments.
+    told = {call.id for call in calls if isinstance(call, ToolCall)}
+    return [part for part in parts if not isinstance(part, ToolCall) or part.id not in told] + calls
+
+
+def _part(block: Json) -> Part | None:
+    if not isinstance(block, dict):
+        return text_of(block)
+    kind = block.get("type")
+    if not isinstance(kind, str):
+        return converse.read_block(block) or block_text(block)
+    if kind.startswith(_THOUGHT):
+        return None
+    return anthropic.read_block(block, kind) or block_text(block)
+
+
+def _calls(item: dict[str, Any]) -> list[Part]:
+    """The calls beside the content. LangChain keeps OpenAI's own under `additional_kwargs`."""
+    entries = item.get("tool_calls")
+    if not entries and isinstance(extra := item.get("additional_kwargs"), dict):
+        entries = extra.get("tool_calls")
+    if not entries and isinstance(legacy := item.get("function_call"), dict):
+        entries = [{"function": legacy}]
+    if not isinstance(entries, list):
+        return []
+    found = (openai.read_call(e) or langchain.read_call(e) for e in entries if isinstance(e, dict))
+    return [call for call in found if call is not None]

@@ -1,0 +1,1 @@
+"""What may stand in a mapping file: YAML with line numbers, known keys, references, problems."""

@@ -1,0 +1,248 @@
+"""The keys that mapping files may have, and their types. What the values mean is compiled elsewhere."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from service.domain.model import MAX_DEADLINE_S, Json
+from service.mapping.syntax.problems import Path, Report, dotted, suggest
+
+Name = Field(min_length=1, max_length=128)
+
+
+class Form(BaseModel):
+    """A table of keys: unknown ones are problems, and values are not converted."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class InputForm(Form):
+    """`input_mapping`. Transforms and templates are compiled later."""
+
+    column_mappings: dict[str, str] = {}
+    static_values: dict[str, Any] = {}
+    include_columns: list[str] = []
+    exclude_columns: list[str] = []
+    transforms: dict[str, Any] = {}
+    template: str | None = None
+    body: Any = None
+
+    @model_validator(mode="after")
+    def _columns_agree(self) -> Self:
+        if self.exclude_columns and (self.column_mappings or self.include_columns):
+            raise ValueError(
+                "exclude_columns has no effect beside column_mappings or include_columns, "
+                "which pass only what they name"
+            )
+        return self
+
+
+class RetryForm(Form):
+    """`retry_policy`."""
+
+    budget_seconds: float = Field(default=86_400.0, gt=0, le=MAX_DEADLINE_S, allow_inf_nan=False)
+    max_attempts: int = Field(default=4, ge=1, le=1000)
+    base_seconds: float = Field(default=0.5, gt=0, allow_inf_nan=False)
+    cap_seconds: float = Field(default=60.0, gt=0, allow_inf_nan=False)
+    jitter: Literal["full", "equal", "none"] = "equal"
+
+
+class ExecutionForm(Form):
+    """`execution`."""
+
+    max_concurrency: int | None = Field(default=None, ge=1)
+    timeout_seconds: float = Field(default=60.0, gt=0, allow_inf_nan=False)
+    batch_deadline_seconds: int | None = Field(default=None, ge=1, le=MAX_DEADLINE_S)
+    row_deadline_seconds: float | None = Field(default=None, gt=0, le=MAX_DEADLINE_S, allow_inf_nan=False)
+    retry_policy: RetryForm = RetryForm()
+
+
+class CsvForm(Form):
+    """`csv`."""
+
+    delimiter: str = "auto"
+    encoding: str = "auto"
+    escape_formulas: bool = True
+    provenance: bool = False
+
+
+class RateLimitForm(Form):
+    """`rate_limit`: what all workers together may do."""
+
+    name: str | None = Field(default=None, min_length=1, max_length=128)
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    input_tokens_per_minute: int | None = Field(default=None, ge=1)
+    output_tokens_per_minute: int | None = Field(default=None, ge=1)
+    concurrent: int | None = Field(default=None, ge=1, le=100_000)
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        if not self.model_fields_set - {"name"}:
+            raise ValueError(
+                "names no limit: requests_per_minute, input_tokens_per_minute, output_tokens_per_minute "
+                "or concurrent"
+            )
+        return self
+
+
+class RunForm(Form):
+    """A run definition."""
+
+    target: dict[str, Any]
+    input_mapping: InputForm = InputForm()
+    output_mapping: Any = None
+    execution: ExecutionForm = ExecutionForm()
+    rate_limit: RateLimitForm | None = None
+    reuse: str | None = Field(default=None, pattern=r"^(batch|([1-9]\d{0,3}) days?)$")
+    csv: CsvForm = CsvForm()
+
+
+class ExtractionForm(Form):
+    """One of `output_mappings`, or an `output_mapping` that stands inline."""
+
+    type: Literal["agent", "tool"] = "agent"
+    extraction_methods: list[dict[str, Any]] = Field(min_length=1)
+    required: list[str] = []
+    reject_if: list[str] = []
+    pending_if: list[str] = []
+    not_found: list[str] = []
+    allow_empty: bool = False
+
+
+class MethodForm(Form):
+    """What every method has; the values are expressions, or `{path, transform}`."""
+
+    method: str
+    field_mappings: dict[str, Any] = Field(min_length=1)
+
+    @property
+    def fields(self) -> tuple[str, dict[str, Any], Any]:
+        """The key that the fields stand under, the fields, and the transform of all of them."""
+        return "field_mappings", self.field_mappings, None
+
+
+class ToolForm(MethodForm):
+    """`tool_result` and `structured_output`."""
+
+    tool_name: str = ""
+
+
+class ResultsArrayForm(MethodForm):
+    """`results_array`; with `each`, all items count and their texts are joined."""
+
+    each: bool = False
+
+
+class JmespathForm(Form):
+    """`jmespath`."""
+
+    method: str
+    paths: dict[str, Any] = Field(min_length=1)
+    transform: Any = None
+
+    @property
+    def fields(self) -> tuple[str, dict[str, Any], Any]:
+        """As in MethodForm: in `paths`, the key `transform` is always the transform."""
+        paths = {name: path for name, path in self.paths.items() if name != "transform"}
+        inside = self.paths.get("transform")
+        return "paths", paths, self.transform if inside is None else inside
+
+    @model_validator(mode="after")
+    def _one_transform(self) -> Self:
+        if self.transform is not None and "transform" in self.paths:
+            raise ValueError("transform stands twice, in paths and beside it")
+        if set(self.paths) == {"transform"}:
+            raise ValueError("paths names no field: the key transform is always the transform")
+        return self
+
+
+class PathForm(Form):
+    """A path with a transform of its own."""
+
+    path: str
+    transform: Any = None
+
+
+class SchemaForm(Form):
+    """A schema file. `version` and `output_format` are for its readers: every shape is recognised."""
+
+    agent: str = Name
+    version: str | int | float | Decimal = ""
+    output_format: str = ""
+    fields: list[dict[str, Any]]
+
+
+class SchemaFieldForm(Form):
+    """One of a schema's `fields`. What the rules mean depends on the type, and is compiled later."""
+
+    name: str
+    type: str
+    required: bool = False
+    enum: list[Any] | None = Field(default=None, min_length=1)
+    pattern: str | None = None
+    minimum: Any = None
+    maximum: Any = None
+    extraction: list[dict[str, Any]] = []
+
+
+class ToolPatternForm(Form):
+    """`type: tool_result` in a schema: a pattern in the text of a tool's result."""
+
+    type: Literal["tool_result"]
+    tool: str = ""
+    pattern: str = Field(min_length=1)
+
+
+class StructuredPathForm(Form):
+    """`type: structured` in a schema: a path in the structured output."""
+
+    type: Literal["structured"]
+    tool: str = ""
+    path: str = Field(min_length=1)
+
+
+F = TypeVar("F", bound=Form)
+
+
+def read_form(form: type[F], value: Json, report: Report, path: Path) -> F | None:
+    """The value as a form; None, and its problems in the report, where it is none."""
+    try:
+        return form.model_validate(value)
+    except ValidationError as error:
+        for item in error.errors(include_url=False):
+            _add(form, dict(item), report, path)
+        return None
+
+
+def _add(form: type[Form], item: dict[str, Any], report: Report, path: Path) -> None:
+    location: Path = tuple(part for part in item["loc"] if part != "[key]")
+    where = (*path, *location)
+    kind, name = item["type"], dotted(where)
+    if kind == "extra_forbidden":
+        owner, key = _form_at(form, location[:-1]), str(location[-1])
+        report.add(where, f"unknown key {name!r}", suggest(key, owner.model_fields))
+    elif kind == "missing":
+        report.add(where, f"{name!r} is missing")
+    else:
+        report.add(where, f"{name}: {_reason(item)}" if name else _reason(item))
+
+
+def _reason(item: dict[str, Any]) -> str:
+    if item["type"] in {"model_type", "dict_type", "model_attributes_type"}:
+        return "must be a table of keys and values"
+    if item["type"] == "too_short":
+        return "must not be empty"
+    text = str(item["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    return text.replace("a valid string", "text").replace("String should", "must")
+
+
+def _form_at(form: type[Form], location: Path) -> type[Form]:
+    for part in location:
+        field = form.model_fields.get(str(part))
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, Form):
+            break
+        form = field.annotation
+    return form

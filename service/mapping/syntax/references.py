@@ -1,0 +1,77 @@
+"""`${NAME}` and `${secret:NAME}`: where they may stand in a mapping, and what is one.
+
+| reference | the value |
+| --- | --- |
+| `${NAME}` | an environment variable |
+| `${secret:NAME}`, `${secret:secretsmanager:NAME}` | a secret of AWS Secrets Manager, by name or ARN |
+| `${secret:ssm:/path}` | a parameter of the Systems Manager Parameter Store, decrypted |
+| `${secret:file:/run/secrets/x}` | a file's text |
+| `${secret:env:NAME}` | an environment variable that is treated as a secret |
+
+`#key` behind a secret's name takes one key of a secret that is a JSON object.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from service.domain.model import Json
+from service.mapping.syntax.problems import Flaw
+
+SOURCES = ("secretsmanager", "ssm", "file", "env")
+"""Where secrets are kept; the first is meant where none is named."""
+
+_REFERENCE = re.compile(r"\$\{(?:[A-Za-z_][A-Za-z0-9_]*|secret:[A-Za-z0-9_/.+=@:-]+(?:#[A-Za-z0-9_.-]+)?)\}")
+_SECRET = re.compile(r"\$\{secret:([^}]*)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class SecretName:
+    """Which secret is meant: its source, its name there, and the key in its JSON ("" for the whole)."""
+
+    source: str
+    name: str
+    key: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> SecretName:
+        """What stands behind `secret:`. Raises Flaw."""
+        whole, _, key = text.partition("#")
+        source, colon, name = whole.partition(":")
+        if not colon or source == "arn":
+            source, name = SOURCES[0], whole
+        if source not in SOURCES:
+            raise Flaw(
+                f"${{secret:{text}}}: no source {source!r} of secrets", f"there are {', '.join(SOURCES)}"
+            )
+        if not name or whole + ("#" + key if key else "") != text:
+            raise Flaw(f"${{secret:{text}}} names no secret", "${secret:NAME} or ${secret:NAME#key}")
+        return cls(source, name, key)
+
+
+def check_references(option: Json) -> None:
+    """An option in which references are resolved, at any depth. Raises Flaw for one that is malformed."""
+    if isinstance(option, dict | list):
+        for item in option.values() if isinstance(option, dict) else option:
+            check_references(item)
+    elif isinstance(option, str):
+        if "${" in _REFERENCE.sub("", option):
+            raise Flaw("a ${ that is neither ${NAME} nor ${secret:NAME}")
+        for found in _SECRET.findall(option):
+            SecretName.parse(found)
+
+
+def refuse_references(value: Json) -> None:
+    """A value that is sent as it stands: a reference in it would be, too. Raises Flaw."""
+    if isinstance(value, dict):
+        for item in value.values():
+            refuse_references(item)
+    elif isinstance(value, list):
+        for item in value:
+            refuse_references(item)
+    elif isinstance(value, str) and (found := _REFERENCE.search(value)):
+        raise Flaw(
+            f"{found[0]} would be sent as it stands",
+            "the environment and secrets are for the options of target",
+        )

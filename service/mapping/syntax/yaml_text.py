@@ -1,0 +1,165 @@
+"""YAML text to JSON values, each with the line it stands on.
+
+Stricter than YAML and safer than its loaders: duplicate keys, merge keys, tags and runaway aliases are
+problems, and only `true` and `false` are booleans, so that the country `NO` and the code `0123` stay text.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import yaml
+
+from service.domain import exact_json
+from service.domain.model import Json
+from service.mapping.syntax.problems import Flaw, Path, Problem, Report
+
+MAX_BYTES = 256 * 1024
+MAX_NODES = 20_000
+"""Values in one file with every alias written out."""
+MAX_DEPTH = 60
+
+_PREFIX = "tag:yaml.org,2002:"
+
+
+class _Loader(yaml.SafeLoader):
+    """Only JSON's scalars are recognised in plain text; the class is used to compose, never to construct."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 -- PyYAML's own form
+
+
+_Loader.add_implicit_resolver(_PREFIX + "null", re.compile(r"(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
+_Loader.add_implicit_resolver(
+    _PREFIX + "bool", re.compile(r"(?:true|false|True|False|TRUE|FALSE)$"), list("tfTF")
+)
+_Loader.add_implicit_resolver(
+    _PREFIX + "number",
+    re.compile(r"[-+]?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?$"),
+    list("-+0123456789"),
+)
+
+
+TAG_HINT = "write the value without !tags"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One YAML document: its value, and a report that knows its lines."""
+
+    value: Json
+    report: Report
+
+
+def read_documents(file: str, text: str) -> tuple[list[Document], list[Problem]]:
+    """The documents of a file that are not empty, and what is wrong with their YAML.
+
+    A file with a syntax error has no documents.
+    """
+    if len(text.encode("utf-8", "replace")) > MAX_BYTES:
+        return [], [Problem(file, 1, f"larger than {MAX_BYTES // 1024} KiB", "split it into several files")]
+    try:
+        nodes = [node for node in yaml.compose_all(text, _Loader) if node is not None]
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        what = " ".join(part for part in (error.context, error.problem) if part)
+        line = mark.line if mark else 0
+        return [], [Problem(file, line + 1, f"not YAML: {what}", _syntax_hint(text, line))]
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        return [], [Problem(file, line, f"not YAML: {error.reason} (character {error.character!r})")]
+    except (RecursionError, ValueError):
+        return [], [Problem(file, 1, "nested too deeply")]
+    reader = _Reader(file)
+    documents = [document for node in nodes if (document := reader.read(node)) is not None]
+    return documents, reader.problems
+
+
+def _syntax_hint(text: str, line: int) -> str:
+    """What is most often behind a syntax error, by what stands in its line."""
+    lines = text.splitlines()
+    shown = lines[line] if line < len(lines) else ""
+    if "${" in shown or "{{" in shown:
+        return "put text that holds { in quotes"
+    if shown[: len(shown) - len(shown.lstrip())].count("\t"):
+        return "indent with spaces, not tabs"
+    if shown.count(": ") > 1:
+        return "put text that holds ': ' in quotes"
+    return "look at quotes, brackets and indentation there and in the line before"
+
+
+class _Reader:
+    """Turns composed nodes into values; counts what it makes, since an alias can stand for very much."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.problems: list[Problem] = []
+        self._lines: dict[Path, int] = {}
+        self._nodes = 0
+
+    def read(self, node: yaml.Node) -> Document | None:
+        self._lines = {(): node.start_mark.line + 1}
+        try:
+            value = self._value(node, ())
+        except Flaw as flaw:
+            self.problems.append(Problem(self.file, node.start_mark.line + 1, flaw.what, flaw.hint))
+            return None
+        return None if value is None else Document(value, Report(self.file, self._lines, self.problems))
+
+    def _value(self, node: yaml.Node, path: Path) -> Json:
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            raise Flaw(
+                f"more than {MAX_NODES} values, aliases written out", "use fewer aliases or more files"
+            )
+        if len(path) > MAX_DEPTH:
+            raise Flaw(f"nested more than {MAX_DEPTH} levels deep")
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            if node.tag != _PREFIX + "seq":
+                self._add(node, f"tag {node.tag!r} is not supported", TAG_HINT)
+            return [self._item(item, (*path, place)) for place, item in enumerate(node.value)]
+        return self._scalar(node)
+
+    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Json]:
+        if node.tag != _PREFIX + "map":
+            self._add(node, f"tag {node.tag!r} is not supported", TAG_HINT)
+        result: dict[str, Json] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._add(key_node, "a key must be plain text")
+                continue
+            key = key_node.value
+            if key == "<<" and key_node.style is None:
+                self._add(key_node, "merge keys (<<) are not supported", "write the keys out")
+            elif key in result:
+                first = self._lines[*path, key]
+                self._add(key_node, f"duplicate key {key!r}", f"first in line {first}")
+            else:
+                self._lines[*path, key] = key_node.start_mark.line + 1
+                result[key] = self._value(value_node, (*path, key))
+        return result
+
+    def _item(self, node: yaml.Node, path: Path) -> Json:
+        self._lines[path] = node.start_mark.line + 1
+        return self._value(node, path)
+
+    def _scalar(self, node: yaml.Node) -> Json:
+        kind = node.tag.removeprefix(_PREFIX)
+        text: str = node.value
+        if kind == "null":
+            return None
+        if kind == "bool":
+            return text.lower() == "true"
+        if kind == "number":
+            try:
+                return exact_json.loads(text.removeprefix("+"))
+            except ValueError as error:
+                self._add(node, str(error))
+        elif kind != "str":
+            self._add(node, f"tag {node.tag!r} is not supported", TAG_HINT)
+        return text
+
+    def _add(self, node: yaml.Node, what: str, hint: str = "") -> None:
+        self.problems.append(Problem(self.file, node.start_mark.line + 1, what, hint))

@@ -1,0 +1,28 @@
+"""A time-out that goes by the clock of the ports."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from service.domain.ports import Clock
+
+
+@asynccontextmanager
+async def timeout(clock: Clock, seconds: float) -> AsyncIterator[None]:
+    """`asyncio.timeout`, but on `clock`: raises TimeoutError where the body takes longer than `seconds`."""
+    is_over = False
+
+    def ring(alarm: asyncio.Future[None]) -> None:
+        if not is_over and not alarm.cancelled():
+            limit.reschedule(0.0)  # the past: the body is cancelled now
+
+    async with asyncio.timeout(None) as limit:
+        alarm = asyncio.ensure_future(clock.sleep(seconds))
+        alarm.add_done_callback(ring)
+        try:
+            yield
+        finally:
+            is_over = True
+            alarm.cancel()

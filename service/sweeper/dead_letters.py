@@ -1,0 +1,216 @@
+"""Dead letters: what was delivered as often as it may be still ends as something (the protocol's step 10).
+
+One handler for each dead-letter queue. A message that is understood settles what it is about, a row or a
+batch, and is deleted. One that nobody can act on stays, and is reported each time it becomes visible: it is
+for a person, who may redrive it (SQS: start a message move task) once its cause is removed, or delete it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import structlog
+
+from service.batch.completion import Completion
+from service.batch.group_commit import Settler
+from service.domain.errors import PoisonMessageError, WorkerLostError
+from service.domain.messages import AggregateMessage, Job, RowMessage, decode_ingest, derive_execution_id
+from service.domain.model import Batch, BatchView, State, batch_id, iso_time, ms_of, row_id
+from service.domain.ports import MAX_DELAY_S, Clock, Outgoing, Queue, Table
+from service.runtime.delivery import Delivery
+from service.runtime.sender import send_all
+from service.runtime.telemetry import Metrics
+from service.sweeper.recovery import Recovery
+
+log = structlog.get_logger(__name__)
+
+
+SLOT_S = 1.0
+"""Seconds between dead rows that are sent again: those that a worker receives together share its fate."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterLimits:
+    """Deliveries that each queue allows, for the texts, and the times that tell a lost cause from a bad hour.
+
+    A batch that moved within `stuck_after_s` is somebody's work. Results that cannot be written are tried
+    again, `stuck_after_s` later each time, until `give_up_after_s` after the last row was done.
+    """
+
+    ingest_receives: int = 5
+    rows_receives: int = 5
+    aggregate_receives: int = 5
+    stuck_after_s: float = 300.0
+    give_up_after_s: float = 3_600.0
+    incoming_prefix: str = "incoming/"
+
+
+class DeadLetters:
+    """Handles the messages of the three dead-letter queues."""
+
+    def __init__(
+        self,
+        table: Table,
+        aggregate_queue: Queue,
+        completion: Completion,
+        settler: Settler,
+        recovery: Recovery,
+        limits: DeadLetterLimits,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._table = table
+        self._aggregate_queue = aggregate_queue
+        self._completion = completion
+        self._settler = settler
+        self._recovery = recovery
+        self._limits = limits
+        self._clock = clock
+        self._metrics = metrics
+        self._next_slot = 0.0
+
+    # -- rows ------------------------------------------------------------------------------------------
+
+    async def row(self, delivery: Delivery) -> None:
+        """Give a dead row its second chance (`lane`), or commit it FAILED; a row with an outcome is checked.
+
+        Raises what `consume` understands.
+        """
+        with self._leaving():
+            row = RowMessage.decode(delivery.message.body)
+            batch = (await self._view(row.batch_id)).batch
+            _check_row(row, batch)
+        with structlog.contextvars.bound_contextvars(batch_id=row.batch_id, row_id=row_id(row.number)):
+            if row.round < batch.round or batch.state.is_final:
+                self._drop("row", f"the batch is {batch.state} in round {batch.round}")
+                return
+            outcome = await self._table.outcome(batch, row.number)
+            if outcome is not None and outcome.round >= row.round:
+                await self._settler.settle(batch, row.number, None)
+                self._drop("row", "the row has an outcome")
+                return
+            if row.lost < self._limits.rows_receives:
+                again = replace(row, replay=True, lost=row.lost + self._limits.rows_receives)
+                await self._recovery.send_row_again(again, self._slot_s())
+                log.warning("dead_row_sent_again", reason="its neighbours or an outage may be the cause")
+                return
+            lost = WorkerLostError.after(row.lost + self._limits.rows_receives)
+            await self._recovery.fail_row(batch, row, lost)
+            self._metrics.count("dead_rows_committed")
+            log.warning("dead_row_committed", reason=str(lost))
+
+    def _slot_s(self) -> float:
+        """Seconds until a dead row comes again: one after the other, or they would meet in a worker again."""
+        now = self._clock.monotonic()
+        self._next_slot = max(now, self._next_slot) + SLOT_S
+        return (self._next_slot - SLOT_S - now) % MAX_DELAY_S
+
+    # -- jobs ------------------------------------------------------------------------------------------
+
+    async def job(self, delivery: Delivery) -> None:
+        """Fail the batches of a dead ingest message that are not split. Raises what `consume` understands."""
+        with self._leaving():
+            jobs = decode_ingest(delivery.message.body, incoming_prefix=self._limits.incoming_prefix)
+            for job in jobs:
+                occasion = job.sequencer or delivery.message.id
+                execution_id = job.execution_id or derive_execution_id(job.source, occasion)
+                view = await self._view(batch_id(job.mapping, execution_id))
+                with structlog.contextvars.bound_contextvars(batch_id=view.batch.batch_id):
+                    await self._job(job, view.batch)
+        if not jobs:
+            self._drop("job", "asks for no run")
+
+    async def _job(self, job: Job, batch: Batch) -> None:
+        ours = batch.source
+        if (ours.bucket, ours.key) != (job.source.bucket, job.source.key):
+            raise PoisonMessageError(f"batch {batch.batch_id} reads {ours.url}, this job {job.source.url}")
+        if batch.state is not State.SPLITTING:
+            self._drop("job", f"the batch is {batch.state}")
+            await self._completion.check(batch.batch_id)
+        elif self._moved_within(batch, self._limits.stuck_after_s):
+            # another message of this job is at work; if that dies as well, the sweeper sends it again
+            self._drop("job", "the batch is being split")
+        else:
+            await self._fail(
+                batch,
+                f"the splitter gave up: the batch's message was delivered {self._limits.ingest_receives} "
+                f"times, and the source was not read beyond row {batch.checkpoint.rows}",
+            )
+
+    # -- aggregations ----------------------------------------------------------------------------------
+
+    async def aggregation(self, delivery: Delivery) -> None:
+        """Try once more to get the results written, or fail the batch. Raises what `consume` understands."""
+        with self._leaving():
+            message = AggregateMessage.decode(delivery.message.body)
+            view = await self._view(message.batch_id)
+        batch = view.batch
+        with structlog.contextvars.bound_contextvars(batch_id=message.batch_id):
+            is_due = batch.state is State.AGGREGATING or (batch.state is State.RUNNING and view.is_complete)
+            if batch.round != message.round or not is_due:
+                self._drop("aggregation", f"the batch is {batch.state} in round {batch.round}")
+            elif batch.lease_until_ms > self._clock.now_ms():
+                self._drop("aggregation", "the results are being written")
+            elif self._moved_within(batch, self._limits.give_up_after_s):
+                delay_s = min(MAX_DELAY_S, round(self._limits.stuck_after_s))
+                await send_all(self._aggregate_queue, [Outgoing(message.encode(), delay_s=delay_s)])
+                self._metrics.count("aggregations_resent")
+                log.warning("aggregation_sent_again", reason="it is a dead letter", again_in_s=delay_s)
+            else:
+                await self._fail(
+                    batch,
+                    "the results could not be written: each of the aggregate message's "
+                    f"{self._limits.aggregate_receives} deliveries failed, time and again; the outcomes are "
+                    "in the table",
+                )
+
+    # -- what they have in common ----------------------------------------------------------------------
+
+    async def _view(self, id_: str) -> BatchView:
+        view = await self._table.read(id_)
+        if view is None:
+            raise PoisonMessageError(
+                f"there is no batch {id_!r} in the table: redrive the message, or delete it"
+            )
+        return view
+
+    async def _fail(self, batch: Batch, problem: str) -> None:
+        moved = await self._table.move(
+            batch.batch_id,
+            expected=batch.state,
+            round=batch.round,
+            to=State.FAILED,
+            now=iso_time(self._clock.now_ms()),
+            error=problem,
+        )
+        self._metrics.count("batches_failed")
+        log.warning("batch_failed", reason=problem, moved=moved)
+
+    def _moved_within(self, batch: Batch, seconds: float) -> bool:
+        if not batch.updated_at:
+            return False
+        return self._clock.now_ms() - ms_of(batch.updated_at) < seconds * 1000
+
+    def _drop(self, kind: str, reason: str) -> None:
+        self._metrics.count("dead_messages_dropped")
+        log.info("dead_message_dropped", kind=kind, reason=reason)
+
+    @contextmanager
+    def _leaving(self) -> Iterator[None]:
+        """Count what nobody can act on; `consume` says why, and leaves it."""
+        try:
+            yield
+        except PoisonMessageError:
+            self._metrics.count("dead_messages_left")
+            raise
+
+
+def _check_row(row: RowMessage, batch: Batch) -> None:
+    """Raises PoisonMessageError for a row that its batch cannot have."""
+    if row.round > batch.round:
+        raise PoisonMessageError(f"round {row.round} of a batch whose round is {batch.round}")
+    most = batch.checkpoint.rows + batch.window if batch.total is None else batch.total
+    if row.number > most:
+        raise PoisonMessageError(f"row {row.number} of a batch that has sent {most} rows at most")

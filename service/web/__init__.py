@@ -1,1 +1,0 @@
-"""What a process answers over HTTP: health now, the status page later."""

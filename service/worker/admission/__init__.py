@@ -1,0 +1,1 @@
+"""When a call to a target may begin: circuit breaker, AIMD concurrency limit, weighted fair queue."""

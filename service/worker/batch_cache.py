@@ -1,0 +1,173 @@
+"""What a worker knows of the batches it has rows of: the batch, its compiled mapping, and the agent.
+
+Loaded from the table once per batch and kept while rows come; a batch brings its own mapping, so every
+worker of a fleet extracts alike whatever its folder holds. Agents are shared by batches of one mapping.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+
+import structlog
+
+from service.batch.definitions import stored_definition
+from service.domain.errors import ConfigError
+from service.domain.model import Batch, BatchView, State, iso_time
+from service.domain.ports import Agent, Clock, Table
+from service.mapping import RowMapping
+from service.worker.admission.gate import Gate, Gates
+from service.worker.rate_limit.limiter import Limiter
+
+log = structlog.get_logger(__name__)
+
+MAX_RUNS = 256
+"""Batches remembered at a time; the one used longest ago is forgotten first."""
+
+
+@dataclass(slots=True)
+class Target:
+    """An agent, and the gate that its calls go through in this process."""
+
+    mapping: RowMapping
+    agent: Agent
+    gate: Gate
+
+
+@dataclass(slots=True)
+class Run:
+    """A batch as last seen, and how its rows are processed; no target where it takes no rows any more.
+
+    `read_at` is the place of its reading in the order of all that `Runs` was asked and read.
+    """
+
+    batch: Batch
+    target: Target | None
+    read_at: int = 0
+
+    def vouches(self, round_: int, number: int) -> bool:
+        """Whether what is known is enough to say that a row exists, or that it does not."""
+        batch = self.batch
+        is_settled = batch.total is not None or batch.state is not State.SPLITTING
+        return batch.round >= round_ and (is_settled or number <= batch.checkpoint.rows)
+
+
+class Runs:
+    """The runs of one worker process. `open_agent` raises ConfigError for a mapping it cannot serve.
+
+    A target has at most `max_places` calls in flight. `open_limiter` makes what keeps the limit that a
+    mapping shares with the whole fleet, where it has one.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        open_agent: Callable[[RowMapping], Agent],
+        gates: Gates,
+        clock: Clock,
+        *,
+        max_places: int,
+        open_limiter: Callable[[RowMapping], Limiter | None] = lambda _: None,
+    ) -> None:
+        self._table = table
+        self._open_agent = open_agent
+        self._open_limiter = open_limiter
+        self._gates = gates
+        self._clock = clock
+        self._max_places = max_places
+        self._limiters = AsyncExitStack()
+        self._runs: OrderedDict[str, Run] = OrderedDict()
+        self._targets: dict[str, Target] = {}
+        self._loading: dict[str, asyncio.Lock] = {}
+        self._order = itertools.count(1)
+
+    async def get(self, batch_id: str, round_: int, number: int) -> Run | None:
+        """The run of a row; None where there is no such batch.
+
+        Read again, once, where what is known is older than `round_` or does not vouch for row `number`. Rows
+        that ask before a reading begins share it.
+        """
+        run = self._runs.get(batch_id)
+        asked = next(self._order)
+        if run is None or not run.vouches(round_, number):
+            async with self._loading.setdefault(batch_id, asyncio.Lock()):
+                run = self._runs.get(batch_id)
+                if run is None or (run.read_at < asked and not run.vouches(round_, number)):
+                    run = await self._load(batch_id)
+                    if run is not None:
+                        self._runs[batch_id] = run
+            self._loading.pop(batch_id, None)
+        if run is not None:
+            self._runs[batch_id] = run
+            self._runs.move_to_end(batch_id)
+            if len(self._runs) > MAX_RUNS:
+                self._runs.popitem(last=False)
+        return run
+
+    def refresh(self, view: BatchView | None) -> None:
+        """Take in what a completion check has just read, so that a batch that ended stops costing calls.
+
+        Rows under way keep the run that they began with: what began in one round is committed for that round.
+        """
+        if view is None or (run := self._runs.get(view.batch.batch_id)) is None:
+            return
+        if _progress(view.batch) >= _progress(run.batch):  # a slow answer may be older than what is known
+            self._runs[view.batch.batch_id] = replace(run, batch=view.batch)
+
+    async def close(self) -> None:
+        """Close every agent, and give back what is held of the fleet's limits."""
+        targets, self._targets = list(self._targets.values()), {}
+        async with self._limiters:
+            await asyncio.gather(*(target.agent.close() for target in targets))
+
+    async def _load(self, batch_id: str) -> Run | None:
+        read_at = next(self._order)
+        view = await self._table.read(batch_id)
+        if view is None:
+            return None
+        batch = view.batch
+        if batch.state.is_final:
+            return Run(batch, None, read_at)
+        target = self._targets.get(batch.mapping_digest)
+        if target is None:
+            try:
+                target = await self._open(batch)
+            except ConfigError as error:
+                return Run(await self._fail(batch, str(error)), None, read_at)
+        return Run(batch, target, read_at)
+
+    async def _open(self, batch: Batch) -> Target:
+        definition = await stored_definition(self._table, batch)
+        if batch.mapping_digest in self._targets:  # another batch of this mapping was faster
+            return self._targets[batch.mapping_digest]
+        mapping = definition.compile()
+        agent = self._open_agent(mapping)
+        limiter = self._open_limiter(mapping)
+        gate = self._gates.open(mapping.places(self._max_places), limiter)
+        if limiter is not None:
+            await self._limiters.enter_async_context(limiter)
+        target = self._targets[batch.mapping_digest] = Target(mapping, agent, gate)
+        return target
+
+    async def _fail(self, batch: Batch, problem: str) -> Batch:
+        """A mapping that cannot be served fails its batch at once, before any row is spent on it.
+
+        In the order of the states, so that a batch which is sealed in between is caught as well.
+        """
+        log.warning("batch_failed", batch_id=batch.batch_id, reason=problem)
+        now = iso_time(self._clock.now_ms())
+        for state in (State.SPLITTING, State.RUNNING):
+            await self._table.move(
+                batch.batch_id, expected=state, round=batch.round, to=State.FAILED, now=now, error=problem
+            )
+        view = await self._table.read(batch.batch_id)
+        return view.batch if view else batch
+
+
+def _progress(batch: Batch) -> tuple[int, bool, int]:
+    """What of a batch only ever grows."""
+    return batch.round, batch.total is not None, batch.checkpoint.rows
