@@ -24,7 +24,7 @@ setup: $(READY) ## create .venv from the hash-locked requirements
 demo: $(READY) ## run the main job on real input, on this machine
 	@$(BIN)/python examples/demo.py
 
-ABREAST = tests/acceptance tests/contract tests/unit
+ABREAST = tests/acceptance tests/contract tests/documentation tests/unit
 test: $(READY) ## the whole test suite; what is quick, or waits for processes of its own, three at a time
 	@$(BIN)/python -m pytest $(ABREAST) -n 3
 	@$(BIN)/python -m pytest $(addprefix --ignore=,$(ABREAST))
@@ -41,7 +41,7 @@ replay: $(READY) ## one simulated world, step by step (SEED=123)
 FUZZ_EXAMPLES ?= 1000
 fuzz: $(READY) ## a minute of arbitrary files and replies (FUZZ_EXAMPLES=100000 for a night)
 	@FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest --hypothesis-profile=fuzz --timeout 0 \
-	  tests/unit/mapping/test_mapping_fuzz.py tests/unit/mapping/test_mapping_envelope_properties.py
+	  tests/unit/mapping/test_fuzz.py tests/unit/mapping/replies/test_normalise_properties.py
 
 SECONDS ?= 60
 TIMES ?= 10

@@ -19,7 +19,7 @@ from service.runtime.telemetry import Metrics
 from service.worker.rate_limit.ledger import Ledger
 from service.worker.rate_limit.limiter import Limiter
 from service.worker.rate_limit.pacing import SAFETY_SHARE
-from tests.unit.stages.limited_fleet import Fleet
+from tests.unit.worker.rate_limit.limited_fleet import Fleet
 
 SIX_HUNDRED = RateLimit("a", requests_per_minute=600)
 CALL = Usage(100, 50)

@@ -10,7 +10,7 @@ import pytest
 from service.mapping.json_schema import json_schema
 from service.mapping.syntax.yaml_text import read_documents
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BROKEN = ROOT / "tests" / "fixtures" / "broken"
 SCHEMAS = {kind: json_schema(kind) for kind in ("mapping", "schema")}
 SHIPPED = [

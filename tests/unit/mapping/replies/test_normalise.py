@@ -9,7 +9,7 @@ from service.mapping import Catalog
 from service.mapping.replies.normalise import View, normalise
 from service.mapping.replies.transcript import ToolCall, ToolResult, Transcript, Usage
 
-FOLDER = Path(__file__).parents[2] / "fixtures" / "replies"
+FOLDER = Path(__file__).parents[3] / "fixtures" / "replies"
 REPLIES = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(FOLDER.glob("*.json"))}
 PLAIN = {"plain_json", "plain_text"}
 ONE_ANSWER = {"openai_chat_completion", "bedrock_converse_response"}
@@ -37,7 +37,7 @@ ARGUMENTS = {
 }
 FOUND = {"exchange": "WHITEHALL", "cabinet": "Direct Exchange"}
 
-DESIGN = (Path(__file__).parents[3] / "mappings" / "examples.yaml").read_text("utf-8")
+DESIGN = (Path(__file__).parents[4] / "mappings" / "examples.yaml").read_text("utf-8")
 """Verbatim from the original design."""
 
 BROADBAND = Catalog.load({"design.yaml": DESIGN}, {}).extractor("broadband-agent-rust")

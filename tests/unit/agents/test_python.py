@@ -27,7 +27,7 @@ from service.domain.errors import (
 )
 from service.domain.ports import Agent, Invocation, Reply
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 Call = Callable[..., Awaitable[Reply]]
 

@@ -67,7 +67,7 @@ BOTOCORE = sorted(
 @pytest.mark.parametrize("kind", BOTOCORE)
 @pytest.mark.parametrize("call", [READ, WRITE])
 async def test_every_botocore_exception_is_translated(kind: type[Exception], call: Call) -> None:
-    """Whatever class botocore raises, the caller sees one of `service.domain.errors`, with the cause attached."""
+    """Each exception of botocore becomes an error of `service.domain.errors`, with the cause attached."""
 
     async def fail() -> None:
         raise instance(kind)

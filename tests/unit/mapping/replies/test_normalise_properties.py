@@ -10,7 +10,7 @@ from service.mapping.replies.normalise import View, normalise
 from service.mapping.replies.text import MAX_EMBEDDED_CHARS
 from service.mapping.replies.wrappers import MAX_LAYERS, unwrapped
 
-FOLDER = Path(__file__).parents[2] / "fixtures" / "replies"
+FOLDER = Path(__file__).parents[3] / "fixtures" / "replies"
 REPLIES = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(FOLDER.glob("*.json"))}
 
 

@@ -1,4 +1,4 @@
-"""What the stage tests share: a laboratory of memory ports, a scripted agent, and deliveries by hand."""
+"""A laboratory for tests of roles: all roles on memory ports, a scripted agent, deliveries made by hand."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import asyncio
 import inspect
 import itertools
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-
-import pytest
-import stamina
 
 from service.adapters.memory import MemoryClock, MemoryObjects, MemoryQueue, MemoryTable
 from service.aggregator.aggregator import AggregateLimits, Aggregator
@@ -23,7 +20,6 @@ from service.domain.messages import RowMessage, encode
 from service.domain.model import Batch, BatchView, Location, Outcome, RowError, Source, State, Status
 from service.domain.ports import Invocation, Message, Outgoing, Queue, Reply
 from service.mapping import Catalog, Definition
-from service.runtime.clock import SystemClock
 from service.runtime.consumer import ConsumeLimits, Consumer
 from service.runtime.delivery import Admission, Delivery
 from service.runtime.leases import Lease
@@ -364,52 +360,3 @@ class Lab:
         """Send messages as they are."""
         for body in bodies:
             await queue.send([Outgoing(body)])
-
-
-@pytest.fixture(autouse=True)
-def quick_retries() -> Iterator[None]:
-    """Repetitions of calls do not wait, and end after 20 attempts."""
-    with stamina.set_testing(True, attempts=20):
-        yield
-
-
-@pytest.fixture
-def lab() -> Lab:
-    """A laboratory whose time is turned by hand."""
-    return Lab()
-
-
-@pytest.fixture(scope="session")
-def make_lab() -> Callable[..., Lab]:
-    """For laboratories with a clock or table of their own."""
-    return Lab
-
-
-@pytest.fixture
-def real_lab() -> Lab:
-    """A laboratory on the system's clock."""
-    return Lab(SystemClock())
-
-
-@pytest.fixture
-def scripted() -> type[ScriptedAgent]:
-    """The scripted agent, to script."""
-    return ScriptedAgent
-
-
-@pytest.fixture
-def places() -> Places:
-    """What a delivery tells its consumer."""
-    return Places()
-
-
-@pytest.fixture
-def define() -> Callable[[str], Definition]:
-    """Compiles a run definition."""
-    return definition_of
-
-
-@pytest.fixture
-def demo_yaml() -> str:
-    """The mapping of most tests."""
-    return DEMO

@@ -1,0 +1,61 @@
+"""Fixtures of the unit tests: the laboratory of `tests.unit.laboratory`, and retries that do not wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import stamina
+
+from service.mapping import Definition
+from service.runtime.clock import SystemClock
+from tests.unit.laboratory import DEMO, Lab, Places, ScriptedAgent, definition_of
+
+
+@pytest.fixture(autouse=True)
+def quick_retries() -> Iterator[None]:
+    """Repetitions of calls do not wait, and end after 20 attempts."""
+    with stamina.set_testing(True, attempts=20):
+        yield
+
+
+@pytest.fixture
+def lab() -> Lab:
+    """A laboratory whose time is turned by hand."""
+    return Lab()
+
+
+@pytest.fixture(scope="session")
+def make_lab() -> Callable[..., Lab]:
+    """For laboratories with a clock or table of their own."""
+    return Lab
+
+
+@pytest.fixture
+def real_lab() -> Lab:
+    """A laboratory on the system's clock."""
+    return Lab(SystemClock())
+
+
+@pytest.fixture
+def scripted() -> type[ScriptedAgent]:
+    """The scripted agent, to script."""
+    return ScriptedAgent
+
+
+@pytest.fixture
+def places() -> Places:
+    """What a delivery tells its consumer."""
+    return Places()
+
+
+@pytest.fixture
+def define() -> Callable[[str], Definition]:
+    """Compiles a run definition."""
+    return definition_of
+
+
+@pytest.fixture
+def demo_yaml() -> str:
+    """The mapping of most tests."""
+    return DEMO
