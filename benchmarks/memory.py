@@ -23,21 +23,21 @@ from aiohttp import web
 
 from service.adapters.memory import MemoryObjects, MemoryQueue, MemoryTable
 from service.agents import open_agent
-from service.agents.options.context import Surroundings
+from service.agents.options.context import AgentContext
 from service.app.settings import Settings
 from service.batch.completion import Completion
-from service.batch.group_commit import SettleLimits, Settler
-from service.batch.large_outcomes import PayloadLimits, Payloads
-from service.batch.large_rows import Claims
+from service.batch.group_commit import GroupCommitLimits, GroupCommitter
+from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
+from service.batch.large_rows import ClaimCheck
 from service.domain.messages import RowMessage
 from service.domain.model import Batch, BatchView, Commit, Counts, Location, Source, State
-from service.domain.ports import Agent, Message, StoredFile
+from service.domain.ports import Agent, ReceivedMessage, StoredFile
 from service.mapping import Catalog, RowMapping
 from service.runtime.clock import SystemClock
 from service.runtime.consumer import ConsumeLimits, Consumer
 from service.runtime.telemetry import Metrics, configure_logging
 from service.worker.admission.gate import Gates
-from service.worker.batch_cache import Runs
+from service.worker.batch_cache import BatchCache
 from service.worker.worker import Worker, WorkLimits
 
 MIB = 2**20
@@ -61,12 +61,12 @@ class Backlog(MemoryQueue):
         self._left = rows
         self._next = 1
 
-    async def receive(self, limit: int, *, wait_s: float, visibility_s: float) -> Sequence[Message]:  # noqa: ARG002
+    async def receive(self, limit: int, *, wait_s: float, visibility_s: float) -> Sequence[ReceivedMessage]:  # noqa: ARG002
         """The next rows at once; none when all are gone."""
         await asyncio.sleep(0 if self._left else wait_s)
         numbers = range(self._next, self._next + min(limit, self._left))
         self._next, self._left = self._next + len(numbers), self._left - len(numbers)
-        return [Message(f"m{n}", self._body(n), f"r{n}") for n in numbers]
+        return [ReceivedMessage(f"m{n}", self._body(n), f"r{n}") for n in numbers]
 
     async def extend(self, receipts: Sequence[str], visibility_s: float) -> Sequence[int]:  # noqa: ARG002
         """Always granted."""
@@ -130,19 +130,19 @@ async def work(url: str, rows: int, settle: int, commit_s: float) -> dict[str, f
     def agent(mapping: RowMapping) -> Agent:
         return open_agent(
             "http", {"url": url}, name=mapping.name, environ={},
-            surroundings=Surroundings(max_concurrency=settings.worker.max_inflight_rows),
+            context=AgentContext(max_concurrency=settings.worker.max_inflight_rows),
         )  # fmt: skip
 
     base = resident_mib()
     held = 0
-    async with Settler(
-        table, Completion(table, MemoryQueue("aggregate", clock), clock), SettleLimits(), metrics,
-        payloads=Payloads(objects, PayloadLimits()), slot=0, tokens=lambda: "t" * 36,
-    ) as settler:  # fmt: skip
+    async with GroupCommitter(
+        table, Completion(table, MemoryQueue("aggregate", clock), clock), GroupCommitLimits(), metrics,
+        large_outcomes=LargeOutcomes(objects, LargeOutcomeLimits()), slot=0, tokens=lambda: "t" * 36,
+    ) as committer:  # fmt: skip
         gates = Gates(clock)
-        runs = Runs(table, agent, gates, clock, max_places=settings.worker.max_inflight_rows)
+        runs = BatchCache(table, agent, gates, clock, max_places=settings.worker.max_inflight_rows)
         worker = Worker(
-            table, queue, runs, settler, Claims(objects), WorkLimits("w"), clock=clock, metrics=metrics,
+            table, queue, runs, committer, ClaimCheck(objects), WorkLimits("w"), clock=clock, metrics=metrics,
             rng=random.Random(7),
         )  # fmt: skip
         limits = ConsumeLimits(

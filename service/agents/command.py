@@ -28,8 +28,8 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import cast
 
-from service.agents.options.context import Surroundings
-from service.agents.options.substitution import Options
+from service.agents.options.context import AgentContext
+from service.agents.options.substitution import ResolvedOptions
 from service.agents.wire.refusals import AgentError
 from service.agents.wire.replies import CHUNK_BYTES, encode_input, read_bounded
 from service.agents.wire.retry_after import retry_after_s
@@ -63,7 +63,7 @@ _KINDS: Mapping[int, type[AgentRetryableError]] = {
 _RETRY_AFTER = re.compile(r"^retry-after:(.*)$", re.IGNORECASE | re.MULTILINE)
 
 
-def open_command(options: Options, surroundings: Surroundings) -> Agent:
+def open_command(options: ResolvedOptions, context: AgentContext) -> Agent:
     """Check the options; nothing is started. Raises ConfigError."""
     options.expect("command", "env", "directory")
     command = options.values.get("command")
@@ -72,24 +72,24 @@ def open_command(options: Options, surroundings: Surroundings) -> Agent:
     env = options.table("env")
     if any("\0" in str(text) for text in (*command, *env.values())):
         raise ConfigError(f"{options.place}: command and env can hold no null character")
-    return CommandAgent(command, {name: str(value) for name, value in env.items()}, options, surroundings)
+    return CommandAgent(command, {name: str(value) for name, value in env.items()}, options, context)
 
 
 class CommandAgent:
     """A program as an agent."""
 
     def __init__(
-        self, command: list[str], env: Mapping[str, str], options: Options, surroundings: Surroundings
+        self, command: list[str], env: Mapping[str, str], options: ResolvedOptions, context: AgentContext
     ) -> None:
         self._command = command
-        self._env = {**surroundings.environ, **env}
-        directory = options.optional("directory") or surroundings.search_path
+        self._env = {**context.environ, **env}
+        directory = options.optional("directory") or context.search_path
         self._directory = Path(directory) if directory else None
         self._shown = f"command {Path(str(options.written['command'][0])).name}"
         self._redact = options.redact
-        self._limit = surroundings.max_reply_bytes
-        self._now = surroundings.now
-        self._places = asyncio.Semaphore(surroundings.max_concurrency)
+        self._limit = context.max_reply_bytes
+        self._now = context.now
+        self._places = asyncio.Semaphore(context.max_concurrency)
         self._calls: set[asyncio.Task[Reply]] = set()
         self._closed = False
 

@@ -17,8 +17,8 @@ from http import HTTPStatus
 import aiohttp
 
 from service import __version__
-from service.agents.options.context import Surroundings
-from service.agents.options.substitution import Options
+from service.agents.options.context import AgentContext
+from service.agents.options.substitution import ResolvedOptions
 from service.agents.wire.event_stream import MEDIA_TYPE, join_events
 from service.agents.wire.presets import chat_request
 from service.agents.wire.refusals import AgentError, refusal
@@ -44,19 +44,19 @@ _ERROR_BYTES = 64 * 2**10
 """How much of an error's body is read for what it means."""
 
 
-def open_http(options: Options, surroundings: Surroundings) -> Agent:
+def open_http(options: ResolvedOptions, context: AgentContext) -> Agent:
     """Check the options; no connection is made. Raises ConfigError."""
     made = chat_request(options) if "preset" in options.values else http_request(options)
-    return HttpAgent(made, options, surroundings)
+    return HttpAgent(made, options, context)
 
 
 class HttpAgent:
     """An agent behind a URL. The session belongs to the loop of the first call."""
 
-    def __init__(self, request: Request, options: Options, surroundings: Surroundings) -> None:
+    def __init__(self, request: Request, options: ResolvedOptions, context: AgentContext) -> None:
         self._request = request
         self._options = options
-        self._surroundings = surroundings
+        self._context = context
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
 
@@ -87,7 +87,7 @@ class HttpAgent:
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._surroundings.max_concurrency),
+                connector=aiohttp.TCPConnector(limit=self._context.max_concurrency),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
                 headers={"User-Agent": f"rowfleet/{__version__}"},
@@ -128,7 +128,7 @@ class HttpAgent:
         A body larger than a chunk waits for its share of the process's budget, which it has until the stack
         is closed; meanwhile TCP holds the sender back.
         """
-        limit, shown = self._surroundings.max_reply_bytes, self._request.shown
+        limit, shown = self._context.max_reply_bytes, self._request.shown
 
         async def chunks() -> AsyncIterator[bytes]:
             size = 0
@@ -136,7 +136,7 @@ class HttpAgent:
                 if size < CHUNK_BYTES <= size + len(chunk) <= limit:
                     # of a compressed body nobody knows yet how large it is
                     known = None if "Content-Encoding" in response.headers else response.content_length
-                    await budget.enter_async_context(self._surroundings.replies.taken(known or limit))
+                    await budget.enter_async_context(self._context.replies.taken(known or limit))
                 size += len(chunk)
                 yield chunk
 
@@ -161,7 +161,7 @@ class HttpAgent:
         excerpt = f": {self._options.redact(said)[:EXCERPT_CHARS]}" if said else ""
         body = parse_body(data, response.charset)
         text = f"{shown}: HTTP {status}{excerpt}"
-        return refusal(status, text, response.headers, body, now=self._surroundings.now())
+        return refusal(status, text, response.headers, body, now=self._context.now())
 
     async def _beginning(self, response: aiohttp.ClientResponse) -> bytes:
         """The start of an error's body; nothing more where it breaks off."""

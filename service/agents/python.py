@@ -36,8 +36,8 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from service.agents.json_values import to_json
-from service.agents.options.context import REPLY_LIMIT_SETTING, Surroundings
-from service.agents.options.substitution import Options
+from service.agents.options.context import REPLY_LIMIT_SETTING, AgentContext
+from service.agents.options.substitution import ResolvedOptions
 from service.agents.wire.retry_after import LONGEST_S
 from service.domain import exact_json
 from service.domain.errors import (
@@ -68,18 +68,18 @@ def invocation_id() -> str:
     return _invocation_id.get()
 
 
-def open_python(options: Options, surroundings: Surroundings) -> Agent:
+def open_python(options: ResolvedOptions, context: AgentContext) -> Agent:
     """Import the function. Raises ConfigError naming module, function and where they were looked for."""
     options.expect("function")
     return PythonAgent(
-        _import(options, surroundings.search_path),
+        _import(options, context.search_path),
         name=options.text("function"),
-        max_concurrency=surroundings.max_concurrency,
-        max_reply_bytes=surroundings.max_reply_bytes,
+        max_concurrency=context.max_concurrency,
+        max_reply_bytes=context.max_reply_bytes,
     )
 
 
-def _import(options: Options, search_path: str) -> Function:
+def _import(options: ResolvedOptions, search_path: str) -> Function:
     spec = options.text("function")
     module_name, _, attribute = spec.partition(":")
     if not module_name or not attribute:

@@ -8,14 +8,14 @@ from types import MappingProxyType
 
 from service.agents import command, http, python
 from service.agents.aws import bedrock, lambda_function, step_functions
-from service.agents.options.context import Surroundings
-from service.agents.options.substitution import Options, resolve
+from service.agents.options.context import AgentContext
+from service.agents.options.substitution import ResolvedOptions, resolve
 from service.agents.with_secrets import AgentWithSecrets
 from service.domain.errors import ConfigError
 from service.domain.model import Json
 from service.domain.ports import Agent
 
-AGENTS: Mapping[str, Callable[[Options, Surroundings], Agent]] = MappingProxyType(
+AGENTS: Mapping[str, Callable[[ResolvedOptions, AgentContext], Agent]] = MappingProxyType(
     {
         "http": http.open_http,
         "lambda": lambda_function.open_lambda,
@@ -34,7 +34,7 @@ def open_agent(
     *,
     name: str,
     environ: Mapping[str, str],
-    surroundings: Surroundings | None = None,
+    context: AgentContext | None = None,
 ) -> Agent:
     """Open the agent that a target describes; its connections are made at the first call.
 
@@ -48,7 +48,7 @@ def open_agent(
         raise ConfigError(
             f"target {name}: invoke: {invoke} is not supported by this version ({supported} are)"
         )
-    around = replace(surroundings or Surroundings(), environ=environ)
+    around = replace(context or AgentContext(), environ=environ)
     resolved = resolve(options, environ=environ, place=f"target {name}")
     if resolved.secrets:
         return AgentWithSecrets(opener, resolved, around)

@@ -16,8 +16,8 @@ from pathlib import Path
 import structlog
 
 from service.agents.aws.client import AwsService
-from service.agents.options.context import Surroundings
-from service.agents.options.substitution import Options
+from service.agents.options.context import AgentContext
+from service.agents.options.substitution import ResolvedOptions
 from service.domain import exact_json
 from service.domain.errors import AgentOutageError, AgentRejectedError, AgentRetryableError, ConfigError
 from service.mapping.syntax.references import SecretName
@@ -46,8 +46,8 @@ class _Entry:
 class Secrets:
     """The secrets of one target. `place` is the target's, for messages."""
 
-    def __init__(self, options: Options, surroundings: Surroundings) -> None:
-        self._surroundings = surroundings
+    def __init__(self, options: ResolvedOptions, context: AgentContext) -> None:
+        self._context = context
         self._place = options.place
         self._entries: dict[str, _Entry] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -62,7 +62,7 @@ class Secrets:
         for name in used:
             async with self._locks[name]:
                 entry = self._entries.get(name)
-                if entry is None or entry.read_at + RENEW_EVERY_S <= self._surroundings.now():
+                if entry is None or entry.read_at + RENEW_EVERY_S <= self._context.now():
                     await self._refresh(name, timeout_s)
         return any(name in self._entries and self._entries[name].value != used[name] for name in used)
 
@@ -74,15 +74,15 @@ class Secrets:
 
     async def _get(self, name: str, timeout_s: float) -> str:
         entry = self._entries.get(name)
-        if entry is None or entry.serves_until <= self._surroundings.now():
+        if entry is None or entry.serves_until <= self._context.now():
             async with self._locks[name]:
                 entry = self._entries.get(name)
-                if entry is None or entry.serves_until <= self._surroundings.now():
+                if entry is None or entry.serves_until <= self._context.now():
                     entry = await self._refresh(name, timeout_s)
         return entry.value
 
     async def _refresh(self, name: str, timeout_s: float) -> _Entry:
-        now = self._surroundings.now()
+        now = self._context.now()
         try:
             value = await self._read(SecretName.parse(name), name, timeout_s)
         except AgentRetryableError as error:
@@ -92,7 +92,7 @@ class Secrets:
             log.warning("secret_not_read", secret=name, reason=str(error))
             entry.serves_until, entry.read_at = now + LOOK_AGAIN_S, now
             return entry
-        entry = self._entries[name] = _Entry(value, now + self._surroundings.secret_ttl_s, now)
+        entry = self._entries[name] = _Entry(value, now + self._context.secret_ttl_s, now)
         return entry
 
     async def _read(self, secret: SecretName, name: str, timeout_s: float) -> str:
@@ -113,7 +113,7 @@ class Secrets:
     async def _fetch(self, secret: SecretName, timeout_s: float) -> str:
         match secret.source:
             case "env":
-                return self._surroundings.environ[secret.name]
+                return self._context.environ[secret.name]
             case "file":
                 return await asyncio.to_thread(_read_file, secret.name)
             case "ssm":
@@ -130,7 +130,7 @@ class Secrets:
     def _service(self, name: str) -> AwsService:
         """A store in AWS, in the worker's region whatever the target's is."""
         if name not in self._services:
-            self._services[name] = AwsService(name, Options(self._place, {}, {}, ()), self._surroundings)
+            self._services[name] = AwsService(name, ResolvedOptions(self._place, {}, {}, ()), self._context)
         return self._services[name]
 
     def _part(self, text: str, key: str, name: str) -> str:

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from service.agents.options.context import Surroundings
-from service.agents.options.substitution import Options
+from service.agents.options.context import AgentContext
+from service.agents.options.substitution import ResolvedOptions
 from service.agents.secrets import Secrets
 from service.domain.errors import (
     AgentCredentialsError,
@@ -28,7 +28,7 @@ from service.domain.model import Json
 from service.domain.ports import Agent, Invocation, Reply
 
 T = TypeVar("T")
-Opener = Callable[[Options, Surroundings], Agent]
+Opener = Callable[[ResolvedOptions, AgentContext], Agent]
 
 SHORTEST_IN_REPLIES = 8
 """Shorter secrets stay in replies: as part of a word they would be taken out of data that means something."""
@@ -39,7 +39,7 @@ class _Opened:
     """An agent with the secrets that it was opened with, and how many calls it has under way."""
 
     agent: Agent
-    options: Options = field(repr=False)
+    options: ResolvedOptions = field(repr=False)
     known: dict[str, str] = field(repr=False)
     calls: int = 0
 
@@ -55,11 +55,11 @@ class _Opened:
 class AgentWithSecrets:
     """The agent that `opener` makes of the options with their secrets."""
 
-    def __init__(self, opener: Opener, options: Options, surroundings: Surroundings) -> None:
+    def __init__(self, opener: Opener, options: ResolvedOptions, context: AgentContext) -> None:
         self._opener = opener
         self._options = options
-        self._surroundings = surroundings
-        self._secrets = Secrets(options, surroundings)
+        self._context = context
+        self._secrets = Secrets(options, context)
         self._current: _Opened | None = None
         self._retired: list[_Opened] = []
         self._closed = False
@@ -96,7 +96,7 @@ class AgentWithSecrets:
         if current is None or current.known != known:
             options = self._options.with_secrets(known)
             try:
-                agent = self._opener(options, self._surroundings)
+                agent = self._opener(options, self._context)
             except ConfigError as error:
                 raise AgentOutageError(options.redact(str(error))) from None
             self._current = _Opened(agent, options, known)

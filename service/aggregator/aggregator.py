@@ -19,11 +19,11 @@ import structlog
 
 from service.aggregator.lease import BatchLease
 from service.aggregator.result_files import FAILURES, MANIFEST, OUTPUT, Results, manifest_of
-from service.batch.large_outcomes import Payloads
+from service.batch.large_outcomes import LargeOutcomes
 from service.domain.errors import AccessError, BatchRejectedError, PoisonMessageError
 from service.domain.messages import AggregateMessage
 from service.domain.model import Batch, BatchView, Outcome, State, iso_time, partition_of
-from service.domain.ports import MAX_DELAY_S, Clock, LeaseAnswer, Objects, Outgoing, Queue, Table
+from service.domain.ports import MAX_DELAY_S, Clock, LeaseGrant, Objects, OutgoingMessage, Queue, Table
 from service.runtime.delivery import Delivery
 from service.runtime.sender import send_all
 from service.runtime.telemetry import Metrics
@@ -53,7 +53,7 @@ class Aggregator:
         table: Table,
         aggregate_queue: Queue,
         objects: Objects,
-        payloads: Payloads,
+        large_outcomes: LargeOutcomes,
         limits: AggregateLimits,
         clock: Clock,
         metrics: Metrics,
@@ -63,7 +63,7 @@ class Aggregator:
         self._table = table
         self._queue = aggregate_queue
         self._objects = objects
-        self._payloads = payloads
+        self._large_outcomes = large_outcomes
         self._limits = limits
         self._clock = clock
         self._metrics = metrics
@@ -92,14 +92,14 @@ class Aggregator:
             async with lease.kept():
                 await self._write(view, lease, delivery)
 
-    async def _leave_to_other(self, message: AggregateMessage, answer: LeaseAnswer) -> None:
+    async def _leave_to_other(self, message: AggregateMessage, answer: LeaseGrant) -> None:
         """Somebody else writes the results: look again when that lease ends, without holding this message."""
         if not answer.until_ms:
             log.info("aggregation_not_due", reason="the batch has moved on", message_round=message.round)
             return
         left_s = math.ceil((answer.until_ms - self._clock.now_ms()) / 1000)
         delay_s = min(MAX_DELAY_S, max(0, left_s) + 1)
-        await send_all(self._queue, [Outgoing(message.encode(), delay_s=delay_s)])
+        await send_all(self._queue, [OutgoingMessage(message.encode(), delay_s=delay_s)])
         log.info("aggregation_postponed", reason="another aggregator is at work", again_in_s=delay_s)
 
     async def _take_over(self, batch: Batch, predecessor: str) -> None:
@@ -159,7 +159,7 @@ class Aggregator:
         batch = view.batch
         started = self._clock.monotonic()
         writer = Results(self._objects, batch)
-        async with writer, aclosing(self._payloads.all_whole(self._in_order(batch))) as outcomes:
+        async with writer, aclosing(self._large_outcomes.all_whole(self._in_order(batch))) as outcomes:
             async for outcome in outcomes:
                 await writer.add(outcome)
                 if outcome.number % self._limits.page_rows == 0:

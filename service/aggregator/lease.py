@@ -17,7 +17,7 @@ import structlog
 
 from service.domain.errors import AccessError, LeaseLostError, RetryableError
 from service.domain.model import Batch
-from service.domain.ports import Clock, LeaseAnswer, Table
+from service.domain.ports import Clock, LeaseGrant, Table
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +37,7 @@ class BatchLease:
         self._ends_at = 0.0
         self._is_lost = False
 
-    async def take(self) -> LeaseAnswer:
+    async def take(self) -> LeaseGrant:
         """Take it, where nobody else has it."""
         return await self._ask(self._clock.now_ms())
 
@@ -72,7 +72,7 @@ class BatchLease:
             except (RetryableError, AccessError) as error:
                 log.warning("lease_not_extended", batch_id=self._batch.batch_id, reason=str(error))
 
-    async def _ask(self, now_ms: int) -> LeaseAnswer:
+    async def _ask(self, now_ms: int) -> LeaseGrant:
         """Take or extend it. By our own clock it runs from before the call, so that it never seems longer."""
         asked_at = self._clock.monotonic()
         until_ms = self._clock.now_ms() + round(self._duration_s * 1000)

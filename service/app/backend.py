@@ -18,8 +18,8 @@ from service.adapters.aws.provision.resources import QUEUES, QueueOptions, Resou
 from service.adapters.aws.s3 import S3Objects
 from service.adapters.aws.sqs import SqsQueue
 from service.app.settings import Settings
-from service.app.submit import Request, submit
-from service.batch.large_outcomes import PayloadLimits, Payloads
+from service.app.submit import SubmitRequest, submit
+from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
 from service.domain.errors import ConfigError
 from service.domain.ports import Clock, Objects, Queue, Table
 from service.runtime.clock import SystemClock
@@ -45,7 +45,7 @@ class Backend:
     table: Table
     objects: Objects
     queues: Mapping[str, SqsQueue]
-    payloads: Payloads
+    large_outcomes: LargeOutcomes
     clock: Clock
     metrics: Metrics
 
@@ -140,9 +140,9 @@ def backend_on(clients: Clients, settings: Settings, metrics: Metrics) -> Backen
         table=DynamoTable(clients, settings.table),
         objects=objects,
         queues={name: SqsQueue(clients, f"{names.prefix}-{name}") for name in ALL_QUEUES},
-        payloads=Payloads(
+        large_outcomes=LargeOutcomes(
             objects,
-            PayloadLimits(
+            LargeOutcomeLimits(
                 bucket=settings.results_bucket,
                 max_item_bytes=commit.max_item_bytes,
                 max_outcome_bytes=commit.max_outcome_bytes,
@@ -154,7 +154,7 @@ def backend_on(clients: Clients, settings: Settings, metrics: Metrics) -> Backen
     )
 
 
-async def start(backend: Backend, request: Request, bucket: str) -> str:
+async def start(backend: Backend, request: SubmitRequest, bucket: str) -> str:
     """Start a run; its batch id. Local files go to `bucket`. Raises UsageError."""
     return await submit(
         request,

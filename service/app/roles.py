@@ -14,15 +14,15 @@ from typing import Protocol
 from service.catalog.live import LiveCatalog
 from service.domain.errors import AccessError, ConfigError, RetryableError
 from service.domain.ports import Clock
-from service.runtime.backoff import Trouble
-from service.runtime.incidents import Complaint
+from service.runtime.backoff import Backoff
+from service.runtime.incidents import IncidentLog
 from service.runtime.shutdown import until_stopped
 
-Need = Callable[[], Awaitable[object]]
+Precondition = Callable[[], Awaitable[object]]
 """Returns once something needed is there; raises ConfigError, AccessError or RetryableError otherwise."""
 
 
-class Runner(Protocol):
+class Part(Protocol):
     """A part of a role: a consumer, or the sweeper. `last_success` is on the clock's monotonic scale."""
 
     last_success: float | None
@@ -45,11 +45,13 @@ class Runner(Protocol):
 class Role:
     """Runs its parts once every need is met, in the order given; each is tried again with a back-off."""
 
-    def __init__(self, name: str, runners: Sequence[Runner], needs: Sequence[Need], clock: Clock) -> None:
+    def __init__(
+        self, name: str, runners: Sequence[Part], needs: Sequence[Precondition], clock: Clock
+    ) -> None:
         self._runners = runners
         self._needs = needs
         self._clock = clock
-        self._complaint = Complaint(clock, "role_waits", role=name)
+        self._complaint = IncidentLog(clock, "role_waits", role=name)
 
     @property
     def trouble(self) -> str:
@@ -72,7 +74,7 @@ class Role:
 
     async def _wait_for_needs(self) -> None:
         for need in self._needs:
-            trouble = Trouble()
+            trouble = Backoff()
             while True:
                 try:
                     await need()
@@ -84,11 +86,11 @@ class Role:
         self._complaint.say("")
 
 
-def _hindrance(runner: Runner) -> str:
+def _hindrance(runner: Part) -> str:
     return runner.trouble or ("" if runner.last_success is not None else "has not received yet")
 
 
-class Duty:
+class ServiceRoles:
     """All roles of a process, and what they have in common, as /readyz and the metrics see them."""
 
     def __init__(self, roles: Mapping[str, Role], catalog: LiveCatalog, stop: asyncio.Event) -> None:
@@ -104,7 +106,7 @@ class Duty:
         """The same for what is no role: the mappings, which only a splitter reads."""
         return {"mappings": self._catalog.trouble} if "splitter" in self.roles else {}
 
-    def troubles(self) -> int:
+    def outages(self) -> int:
         """How many of them are not as they should be."""
         return sum(map(bool, [*self.readiness().values(), *self.parts().values()]))
 

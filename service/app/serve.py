@@ -15,7 +15,7 @@ import structlog
 from service.app import wiring
 from service.app.backend import NEEDED_QUEUES, Backend
 from service.app.health import serve_health
-from service.app.roles import Duty, Need, Role, Runner
+from service.app.roles import Part, Precondition, Role, ServiceRoles
 from service.app.settings import Settings
 from service.app.task_protection import protect_task
 from service.batch.completion import Completion
@@ -59,7 +59,7 @@ async def serve(
             for name, runners in (await _runners(backend, settings, catalog, worker_name, stack)).items()
             if name in roles
         }
-        duty = Duty(playing, catalog, stop)
+        duty = ServiceRoles(playing, catalog, stop)
         health = serve_health(settings.health.host, settings.health.port, duty.readiness, duty.parts)
         url = await stack.enter_async_context(health)
         log.info("service_started", roles=sorted(playing), worker=worker_name, health=url)
@@ -82,26 +82,29 @@ async def serve(
 
 async def _runners(
     backend: Backend, settings: Settings, catalog: LiveCatalog, name: str, stack: AsyncExitStack
-) -> dict[str, Sequence[Runner]]:
+) -> dict[str, Sequence[Part]]:
     """The parts of every role, which do nothing yet."""
     completion = Completion(backend.table, backend.aggregate, backend.clock)
-    settler = await stack.enter_async_context(wiring.settler(backend, settings, completion, name))
+    committer = await stack.enter_async_context(wiring.committer(backend, settings, completion, name))
     return {
         "splitter": [wiring.splitter(backend, settings, catalog, completion)],
-        "worker": [wiring.worker(backend, settings, settler, name, stack)],
+        "worker": [wiring.worker(backend, settings, committer, name, stack)],
         "aggregator": [wiring.aggregator(backend, settings, name)],
-        "sweeper": wiring.sweeper(backend, settings, completion, settler, name),
+        "sweeper": wiring.sweeper(backend, settings, completion, committer, name),
     }
 
 
-def _needs(backend: Backend, catalog: LiveCatalog, role: str) -> list[Need]:
+def _needs(backend: Backend, catalog: LiveCatalog, role: str) -> list[Precondition]:
     """What a role waits for, by calls that it makes anyway: least privilege is enough for them."""
-    needs: list[Need] = [partial(backend.find, NEEDED_QUEUES[role]), partial(backend.table.read, NO_BATCH)]
+    needs: list[Precondition] = [
+        partial(backend.find, NEEDED_QUEUES[role]),
+        partial(backend.table.read, NO_BATCH),
+    ]
     return [*needs, catalog.load] if role == "splitter" else needs
 
 
-async def _flush_metrics(backend: Backend, duty: Duty, interval_s: float) -> None:
+async def _flush_metrics(backend: Backend, duty: ServiceRoles, interval_s: float) -> None:
     while True:
         await backend.clock.sleep(interval_s)
-        backend.metrics.count("parts_not_ready", duty.troubles())
+        backend.metrics.count("parts_not_ready", duty.outages())
         backend.metrics.flush(backend.clock.now_ms())

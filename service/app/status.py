@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from service.batch.large_outcomes import Payloads
+from service.batch.large_outcomes import LargeOutcomes
 from service.domain.errors import UsageError
 from service.domain.model import Batch, BatchView, Outcome, RowError, State
 from service.domain.ports import Clock, Table
@@ -101,14 +101,14 @@ async def failures(table: Table, batch: Batch) -> list[FailureGroup]:
     return sorted(groups.values(), key=lambda group: (-group.count, group.type, group.message))
 
 
-async def failed_row(table: Table, payloads: Payloads, batch: Batch, number: int) -> Outcome:
+async def failed_row(table: Table, large_outcomes: LargeOutcomes, batch: Batch, number: int) -> Outcome:
     """The outcome of a failed row, whole. Raises UsageError where it has none, or did not fail."""
     outcome = await table.outcome(batch, number)
     if outcome is None:
         raise UsageError(f"row {number} of {batch.batch_id} has no outcome")
     if outcome.error is None:
         raise UsageError(f"row {number} of {batch.batch_id} did not fail")
-    return await payloads.whole(outcome)
+    return await large_outcomes.whole(outcome)
 
 
 async def _failed(table: Table, batch: Batch) -> AsyncIterator[Outcome]:

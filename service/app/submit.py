@@ -14,9 +14,9 @@ from pathlib import Path
 from service.domain.errors import SourceError, UsageError
 from service.domain.messages import Job, parse_url
 from service.domain.model import BatchView, Source, batch_id, is_name
-from service.domain.ports import Clock, Objects, Outgoing, Queue, Table
+from service.domain.ports import Clock, Objects, OutgoingMessage, Queue, Table
 from service.runtime.sender import send_all
-from service.worker.admission.outages import Troubles
+from service.worker.admission.outages import OutageBoard
 
 CHUNK_BYTES = 2**20
 POLL_MIN_S, POLL_MAX_S = 0.1, 2.0
@@ -24,7 +24,7 @@ POLL_MIN_S, POLL_MAX_S = 0.1, 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class SubmitRequest:
     """A run to start. `source` is a local path or an `s3://` URL; an empty execution id is made up.
 
     `deadline_s` counts from the batch's opening; `priority` and `weight` are None where they do not matter.
@@ -40,7 +40,7 @@ class Request:
 
 
 async def submit(
-    request: Request, *, table: Table, objects: Objects, ingest: Queue, clock: Clock, bucket: str
+    request: SubmitRequest, *, table: Table, objects: Objects, ingest: Queue, clock: Clock, bucket: str
 ) -> str:
     """Upload and publish; the batch id. Raises UsageError where the execution id is another source's."""
     source = await _located(request.source, objects, bucket, request.mapping)
@@ -58,17 +58,17 @@ async def submit(
         request.mapping, source, execution_id,
         limit=request.limit, deadline_s=request.deadline_s, priority=request.priority, weight=request.weight,
     )  # fmt: skip
-    await send_all(ingest, [Outgoing(job.encode())])
+    await send_all(ingest, [OutgoingMessage(job.encode())])
     return id_
 
 
 async def follow(table: Table, clock: Clock, id_: str) -> AsyncIterator[tuple[BatchView | None, str]]:
     """The batch as it moves, until it ends, None before it is opened; and why its target is down, if so."""
-    troubles = Troubles(table, clock)
+    outages = OutageBoard(table, clock)
     started = clock.monotonic()
     while True:
         view = await table.read(id_)
-        yield view, await troubles.of(view.batch) if view is not None else ""
+        yield view, await outages.of(view.batch) if view is not None else ""
         if view is not None and view.batch.state.is_final:
             return
         waited = clock.monotonic() - started

@@ -22,8 +22,8 @@ import orjson
 
 from service.domain.errors import RetryableError
 from service.domain.ports import Clock
-from service.runtime.backoff import Trouble
-from service.runtime.incidents import Complaint
+from service.runtime.backoff import Backoff
+from service.runtime.incidents import IncidentLog
 from service.runtime.shutdown import until_stopped
 
 PATH = "/task-protection/v1/state"
@@ -48,7 +48,7 @@ Ask = Callable[[bool, int], Awaitable[None]]
 """Sets the protection of this task: on or off, and for how many minutes. Raises RetryableError."""
 
 
-class Protection:
+class TaskProtection:
     """Protects this task while `held` says that it holds messages."""
 
     def __init__(self, ask: Ask, held: Callable[[], int], clock: Clock, limits: ProtectionLimits) -> None:
@@ -56,8 +56,8 @@ class Protection:
         self._held = held
         self._clock = clock
         self._limits = limits
-        self._trouble = Trouble()
-        self._complaint = Complaint(clock, "task_protection_failed")
+        self._trouble = Backoff()
+        self._complaint = IncidentLog(clock, "task_protection_failed")
         self._since: float | None = None  # protected since
         self._may_be_on = False  # asked for, whatever became of it
         self._renewed_at = self._busy_at = self._paused_until = 0.0
@@ -111,7 +111,7 @@ class Protection:
 async def protect_task(uri: str, held: Callable[[], int], clock: Clock, stop: asyncio.Event) -> None:
     """Protect this task through the agent at `uri` while it holds messages, until `stop` is set."""
     async with aiohttp.ClientSession() as session:
-        protection = Protection(EcsAgent(session, uri), held, clock, ProtectionLimits())
+        protection = TaskProtection(EcsAgent(session, uri), held, clock, ProtectionLimits())
         await until_stopped(stop, protection.run())
 
 

@@ -16,16 +16,16 @@ from pathlib import Path
 
 from service.adapters.aws.provision.resources import QUEUES
 from service.agents.options.byte_budget import ByteBudget
-from service.agents.options.context import Store, Surroundings, no_store
+from service.agents.options.context import AgentContext, Store, no_store
 from service.agents.registry import open_agent
 from service.aggregator.aggregator import AggregateLimits, Aggregator
 from service.app.backend import Backend, aws_options
-from service.app.roles import Runner
+from service.app.roles import Part
 from service.app.settings import Settings, user_environment
 from service.app.settings_sections import QueueSettings
 from service.batch.completion import Completion
-from service.batch.group_commit import SettleLimits, Settler
-from service.batch.large_rows import Claims
+from service.batch.group_commit import GroupCommitLimits, GroupCommitter
+from service.batch.large_rows import ClaimCheck
 from service.catalog.live import LiveCatalog
 from service.domain.ports import Agent, Objects, StoredFile
 from service.mapping import RowMapping
@@ -38,7 +38,7 @@ from service.sweeper.recovery import Recovery, RecoveryLimits
 from service.sweeper.sweeper import Sweeper, SweepLimits, SweptQueues
 from service.worker.admission.gate import Gates
 from service.worker.attempts import GRACE_S
-from service.worker.batch_cache import Runs
+from service.worker.batch_cache import BatchCache
 from service.worker.rate_limit.limiter import Limiter
 from service.worker.worker import Worker, WorkLimits
 
@@ -64,7 +64,7 @@ def agent_opener(
             mapping.target.options,
             name=mapping.target.name,
             environ=variables,
-            surroundings=Surroundings(
+            context=AgentContext(
                 max_concurrency=mapping.places(most),
                 max_reply_bytes=settings.http.max_reply_bytes,
                 replies=replies,
@@ -126,27 +126,27 @@ def splitter(backend: Backend, settings: Settings, catalog: LiveCatalog, complet
     return Consumer(backend.ingest, handle, limits, backend.clock, backend.metrics)
 
 
-def settler(backend: Backend, settings: Settings, completion: Completion, name: str) -> Settler:
+def committer(backend: Backend, settings: Settings, completion: Completion, name: str) -> GroupCommitter:
     """What commits the outcomes of this process."""
     commit = settings.commit
-    return Settler(
+    return GroupCommitter(
         backend.table,
         completion,
-        SettleLimits(linger_s=commit.linger_s, max_rows=commit.max_rows, timeout_s=commit.timeout_s),
+        GroupCommitLimits(linger_s=commit.linger_s, max_rows=commit.max_rows, timeout_s=commit.timeout_s),
         backend.metrics,
-        payloads=backend.payloads,
+        large_outcomes=backend.large_outcomes,
         slot=zlib.crc32(name.encode()) % commit.slots,
         tokens=lambda: str(uuid.uuid4()),
     )
 
 
 def worker(
-    backend: Backend, settings: Settings, settler: Settler, name: str, stack: AsyncExitStack
+    backend: Backend, settings: Settings, committer: GroupCommitter, name: str, stack: AsyncExitStack
 ) -> Consumer:
     """The role `worker`; `stack` closes its agents."""
     worker = settings.worker
     gates = Gates(backend.clock)
-    runs = Runs(
+    runs = BatchCache(
         backend.table,
         agent_opener(settings, objects=backend.objects),
         gates,
@@ -159,8 +159,8 @@ def worker(
         backend.table,
         backend.rows,
         runs,
-        settler,
-        Claims(backend.objects, max_record_bytes=settings.split.max_record_bytes),
+        committer,
+        ClaimCheck(backend.objects, max_record_bytes=settings.split.max_record_bytes),
         WorkLimits(worker=name, inline_wait_s=worker.inline_wait_s, max_lost=2 * settings.rows.max_receives),
         backend.clock,
         backend.metrics,
@@ -203,7 +203,7 @@ def aggregator(backend: Backend, settings: Settings, name: str) -> Consumer:
         backend.table,
         backend.aggregate,
         backend.objects,
-        backend.payloads,
+        backend.large_outcomes,
         AggregateLimits(page_rows=aggregate.page_rows, lease_s=lease_s),
         backend.clock,
         backend.metrics,
@@ -214,8 +214,8 @@ def aggregator(backend: Backend, settings: Settings, name: str) -> Consumer:
 
 
 def sweeper(
-    backend: Backend, settings: Settings, completion: Completion, settler: Settler, name: str
-) -> list[Runner]:
+    backend: Backend, settings: Settings, completion: Completion, committer: GroupCommitter, name: str
+) -> list[Part]:
     """The sweeper, and a consumer of each dead-letter queue."""
     b, split, sweep = backend, settings.split, settings.sweep
     limits = RecoveryLimits(
@@ -224,7 +224,7 @@ def sweeper(
         max_record_bytes=split.max_record_bytes,
         max_message_bytes=split.max_message_bytes,
     )
-    recovery = Recovery(b.table, b.rows, b.objects, settler, limits, b.clock, b.metrics)
+    recovery = Recovery(b.table, b.rows, b.objects, committer, limits, b.clock, b.metrics)
     dead = {name: b.queues[f"{name}-dlq"] for name in QUEUES}
     queues = SweptQueues(b.ingest, b.rows, b.aggregate, dead["ingest"], dead["rows"])
     sweeping = SweepLimits(
@@ -234,7 +234,7 @@ def sweeper(
         b.table,
         b.aggregate,
         completion,
-        settler,
+        committer,
         recovery,
         DeadLetterLimits(
             ingest_receives=settings.ingest.max_receives,

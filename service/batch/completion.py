@@ -8,7 +8,7 @@ import structlog
 
 from service.domain.messages import AggregateMessage
 from service.domain.model import BatchView, State, iso_time
-from service.domain.ports import Clock, Outgoing, Queue, Table
+from service.domain.ports import Clock, OutgoingMessage, Queue, Table
 from service.runtime.sender import send_all
 
 log = structlog.get_logger(__name__)
@@ -30,7 +30,7 @@ class Completion:
         batch = view.batch
         if view.counts.done != batch.total:
             log.error("counters_exceed_total", batch_id=batch_id, total=batch.total, counted=view.counts.done)
-        await send_all(self._queue, [Outgoing(AggregateMessage(batch_id, batch.round).encode())])
+        await send_all(self._queue, [OutgoingMessage(AggregateMessage(batch_id, batch.round).encode())])
         claimed = await self._table.move(
             batch_id,
             expected=State.RUNNING,

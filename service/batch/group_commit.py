@@ -25,7 +25,7 @@ import structlog
 
 from service.batch.completion import Completion
 from service.batch.item_size import outcome_bytes
-from service.batch.large_outcomes import Payloads
+from service.batch.large_outcomes import LargeOutcomes
 from service.domain.errors import AccessError, RetryableError, RowfleetError, RowRejectedError
 from service.domain.model import Batch, BatchView, Commit, Outcome
 from service.domain.ports import COMMIT_BYTES, COMMIT_LIMIT, Table
@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class SettleLimits:
+class GroupCommitLimits:
     """`linger_s` trades latency for fuller transactions; `timeout_s` bounds one commit with its retries."""
 
     linger_s: float = 0.2
@@ -70,7 +70,7 @@ class _Group:
             self.is_full.set()
         return future
 
-    def take(self, limits: SettleLimits) -> list[_Waiter]:
+    def take(self, limits: GroupCommitLimits) -> list[_Waiter]:
         """The next transaction's worth, by rows and bytes."""
         taken: list[_Waiter] = []
         size = 0
@@ -84,10 +84,10 @@ class _Group:
         return taken
 
 
-class Settler:
+class GroupCommitter:
     """Settles the outcomes of one worker process; an async context manager that ends with nothing waiting.
 
-    `payloads` puts aside what is too large for the table; `slot` is this worker's counter slot in every
+    `large_outcomes` puts aside what is too large for the table; `slot` is this worker's counter slot in every
     batch, `tokens` makes request tokens (36 characters).
     """
 
@@ -95,15 +95,15 @@ class Settler:
         self,
         table: Table,
         completion: Completion,
-        limits: SettleLimits,
+        limits: GroupCommitLimits,
         metrics: Metrics,
         *,
-        payloads: Payloads,
+        large_outcomes: LargeOutcomes,
         slot: int,
         tokens: Callable[[], str],
     ) -> None:
         self._table = table
-        self._payloads = payloads
+        self._large_outcomes = large_outcomes
         self._completion = completion
         self._limits = limits
         self._metrics = metrics
@@ -134,7 +134,7 @@ class Settler:
         its message has to come again. Raises RowRejectedError where the outcome can never be stored.
         """
         if outcome is not None:
-            outcome = await self._payloads.fitted(batch, outcome)
+            outcome = await self._large_outcomes.fitted(batch, outcome)
         key = (batch.batch_id, batch.round)
         group = self._groups.get(key)
         if group is None:

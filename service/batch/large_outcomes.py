@@ -37,7 +37,7 @@ AHEAD_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class PayloadLimits:
+class LargeOutcomeLimits:
     """An outcome above `max_item_bytes` is kept in `bucket`; `max_outcome_bytes` bounds it there, as JSON.
 
     `timeout_s` bounds one object's writing or reading with its retries.
@@ -49,10 +49,10 @@ class PayloadLimits:
     timeout_s: float = 60.0
 
 
-class Payloads:
+class LargeOutcomes:
     """Puts aside what is too large for the table, and brings it back."""
 
-    def __init__(self, objects: Objects, limits: PayloadLimits) -> None:
+    def __init__(self, objects: Objects, limits: LargeOutcomeLimits) -> None:
         self._objects = objects
         self._limits = limits
         self._patiently = stamina.AsyncRetryingCaller(

@@ -26,7 +26,7 @@ READING = stamina.AsyncRetryingCaller(
 ).on(RetryableError)
 
 
-class Claims:
+class ClaimCheck:
     """Redeems the rows of one worker. `max_record_bytes` is the splitter's bound."""
 
     def __init__(self, objects: Objects, *, max_record_bytes: int = 8 * 2**20) -> None:

@@ -1,7 +1,7 @@
 """What became of a row, as an outcome.
 
 Pure. Nothing that a row or a reply holds may keep its failure from being committed: what is too large even
-for `payloads` is cut, and the error says so.
+for `large_outcomes` is cut, and the error says so.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from service.batch.item_size import outcome_bytes
-from service.batch.reuse_records import Answer
+from service.batch.reuse_records import CachedReply
 from service.csvio import SURPLUS, row_data
 from service.domain import exact_json
 from service.domain.errors import RowfleetError
@@ -26,7 +26,7 @@ MAX_REPLY_CHARS = 32_000
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class LastAttempt:
     """The last attempt at a row: `elapsed_ms` is the agent's time, `timestamp` ISO 8601 in UTC."""
 
     row: RowMessage
@@ -46,7 +46,7 @@ class Attempt:
             provenance=extraction.provenance if provenance else {},
         )
 
-    def reused(self, answer: Answer, asked: str) -> Outcome:
+    def reused(self, answer: CachedReply, asked: str) -> Outcome:
         """SUCCESS with another row's answer, for which nothing was paid; `asked` is this row.
 
         Where that is the row that was answered, and whose outcome was lost, the answer is its own.

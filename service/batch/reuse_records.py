@@ -24,7 +24,7 @@ _DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class RequestKey:
     """An input that may be asked for once: `key` names its record, `row` (`batch_id/row_id`) is who asks.
 
     An answer serves for `days` days, or, with 0, for the batch's round; then its record may go as the batch
@@ -46,7 +46,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class InFlight:
     """Somebody asks: `owner` is a name that nobody else ever has. After `until_ms` it is taken for dead."""
 
     owner: str
@@ -60,7 +60,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CachedReply:
     """What `row` was answered, with what it took: reused until `until_ms`."""
 
     row: str
@@ -72,7 +72,7 @@ class Answer:
     output_tokens: int = 0
 
     @classmethod
-    def of(cls, outcome: Outcome, question: Question, now_ms: int) -> Answer:
+    def of(cls, outcome: Outcome, question: RequestKey, now_ms: int) -> CachedReply:
         """A success as others may use it."""
         return cls(
             question.row,
@@ -95,7 +95,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Unshared:
+class Uncacheable:
     """There is an answer that is not shared: until `until_ms` every row asks for itself."""
 
     until_ms: int
@@ -106,12 +106,12 @@ class Unshared:
         return exact_json.dumps({"state": "unshared", **asdict(self)})
 
 
-Known = Claim | Answer | Unshared
+Known = InFlight | CachedReply | Uncacheable
 
 _STATES: Mapping[str, type[Known]] = {
-    "claimed": Claim,
-    "answered": Answer,
-    "unshared": Unshared,
+    "claimed": InFlight,
+    "answered": CachedReply,
+    "unshared": Uncacheable,
 }
 
 
@@ -126,7 +126,7 @@ def known(text: str, now_ms: int) -> Known | None:
     return None if is_over else found
 
 
-def question_of(batch: Batch, number: int, mapping: RowMapping, body: Json) -> Question | None:
+def request_key_of(batch: Batch, number: int, mapping: RowMapping, body: Json) -> RequestKey | None:
     """What row `number` asks with this input; None where its answer is nobody else's."""
     if mapping.reuse is None:
         return None
@@ -137,7 +137,7 @@ def question_of(batch: Batch, number: int, mapping: RowMapping, body: Json) -> Q
     except (ValueError, TypeError, RecursionError):
         return None  # no JSON: whoever invokes the agent says so
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-    return Question(f"answer#{scope}#{digest}", f"{batch.batch_id}/{row_id(number)}", days, batch.ttl)
+    return RequestKey(f"answer#{scope}#{digest}", f"{batch.batch_id}/{row_id(number)}", days, batch.ttl)
 
 
 def _sorted(value: Json) -> Json:

@@ -75,7 +75,7 @@ async def records_again(
 def row_body(
     batch: Batch, record: Record, *, replay: bool = False, max_message_bytes: int = MESSAGE_BYTES
 ) -> str:
-    """A record's message; one too large for its queue says where the record stands instead (`claims`)."""
+    """A record's message; one too large for its queue carries a `Span` instead of cells."""
     message = RowMessage(
         batch.batch_id, batch.round, record.number, record.cells, replay=replay, defect=record.defect
     )

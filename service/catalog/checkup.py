@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.catalog.files import Sources, read_sources
+from service.catalog.files import MappingFiles, read_sources
 from service.catalog.samples import Sample, Tool, check_samples, read_samples
 from service.domain.model import Json, Location
 from service.mapping import Catalog, Problem, check
@@ -50,7 +50,7 @@ def check_folders(mappings: Path, schemas: Path, most_reply_bytes: int) -> Check
     return check_sources(read_sources(mappings, schemas), mappings, most_reply_bytes)
 
 
-def check_sources(sources: Sources, mappings: Path | Location, most_reply_bytes: int) -> Checkup:
+def check_sources(sources: MappingFiles, mappings: Path | Location, most_reply_bytes: int) -> Checkup:
     """Samples are run when everything compiles. They lie beside mappings on this machine, not in a bucket."""
     samples: list[Sample] = []
     unreadable: list[Problem] = []

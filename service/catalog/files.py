@@ -16,7 +16,7 @@ _NAME_ONE = "name one with --mappings DIR or ROWFLEET_MAPPINGS"
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class MappingFiles:
     """The text of every file by its path, and a problem for each that cannot be read."""
 
     mappings: dict[str, str] = field(default_factory=dict)
@@ -24,13 +24,13 @@ class Sources:
     problems: list[Problem] = field(default_factory=list)
 
 
-def read_sources(mappings_dir: Path | None, schemas_dir: Path | None) -> Sources:
+def read_sources(mappings_dir: Path | None, schemas_dir: Path | None) -> MappingFiles:
     """Every `*.yaml` and `*.yml` in both folders. A missing folder of schemas has none in it.
 
     None stands for a folder that is not on this machine. Raises MappingError where there is no folder of
     mappings.
     """
-    sources = Sources()
+    sources = MappingFiles()
     if mappings_dir is not None:
         if not mappings_dir.is_dir():
             raise MappingError(f"{mappings_dir} is no folder with mappings; {_NAME_ONE}")
@@ -48,7 +48,7 @@ def load_catalog(mappings_dir: Path, schemas_dir: Path) -> Catalog:
     return compiled(read_sources(mappings_dir, schemas_dir))
 
 
-def compiled(sources: Sources) -> Catalog:
+def compiled(sources: MappingFiles) -> Catalog:
     """Raises MappingError naming every file that cannot be read, or every problem in them."""
     if sources.problems:
         raise MappingError("\n".join(f"{problem.file}: {problem.what}" for problem in sources.problems))

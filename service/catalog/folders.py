@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from service.catalog.files import YAML_SUFFIXES, Sources, as_text, read_sources
+from service.catalog.files import YAML_SUFFIXES, MappingFiles, as_text, read_sources
 from service.domain.errors import ConfigError, RetryableError, SourceError
 from service.domain.model import Location, Source
 from service.domain.ports import Objects
@@ -23,7 +23,7 @@ MAX_FILES = 1_000
 MAX_TOTAL_BYTES = 16 * 2**20
 """Objects under the prefix, files among them, and their sum: limits of our own, far above any real use."""
 
-ReadSources = Callable[[], Awaitable[Sources]]
+ReadSources = Callable[[], Awaitable[MappingFiles]]
 """Reads every file as it is now. Raises ConfigError, AccessError and RetryableError."""
 
 _READS = 8
@@ -39,7 +39,7 @@ class Folders:
             for place in (mappings, schemas)
         )
 
-    async def read(self) -> Sources:
+    async def read(self) -> MappingFiles:
         """Everything as it lies there now.
 
         Raises ConfigError (MappingError where there is no folder of mappings), AccessError, RetryableError.
@@ -56,10 +56,10 @@ class Folders:
         return sources
 
 
-def unchanging(sources: Sources) -> ReadSources:
+def unchanging(sources: MappingFiles) -> ReadSources:
     """Files that were read before and do not change any more."""
 
-    async def read() -> Sources:
+    async def read() -> MappingFiles:
         return sources
 
     return read

@@ -13,11 +13,11 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from service.catalog.editions import Edition, next_edition
-from service.catalog.files import Sources
+from service.catalog.files import MappingFiles
 from service.domain.errors import AccessError, ConfigError, RetryableError
 from service.domain.ports import Clock
 from service.mapping import Definition
-from service.runtime.incidents import Complaint
+from service.runtime.incidents import IncidentLog
 from service.runtime.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
@@ -30,17 +30,17 @@ class LiveCatalog:
     """Offers what compiles. `read` reads every file as it is; before the first `load` nothing is offered."""
 
     def __init__(
-        self, read: Callable[[], Awaitable[Sources]], clock: Clock, metrics: Metrics, *, refresh_s: float
+        self, read: Callable[[], Awaitable[MappingFiles]], clock: Clock, metrics: Metrics, *, refresh_s: float
     ) -> None:
         self._read = read
         self._clock = clock
         self._metrics = metrics
         self._refresh_s = refresh_s
         self._edition = Edition()
-        self._sources: Sources | None = None
+        self._sources: MappingFiles | None = None
         self._looked_at: float | None = None
         self._looking = asyncio.Lock()
-        self._unreadable = Complaint(clock, "mappings_unreadable")
+        self._unreadable = IncidentLog(clock, "mappings_unreadable")
 
     @property
     def trouble(self) -> str:

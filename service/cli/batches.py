@@ -11,7 +11,7 @@ import typer
 from service.app.backend import Backend, aws_options, connect, start
 from service.app.settings import Settings
 from service.app.status import failed_row, failures, require, status_json
-from service.app.submit import Request, follow, readable
+from service.app.submit import SubmitRequest, follow, readable
 from service.cli import render
 from service.cli.console import EXIT_OK, call, err, exit_code, exit_with, out, print_json, print_line, say
 from service.cli.options import (
@@ -28,7 +28,7 @@ from service.cli.options import (
     settings_of,
 )
 from service.domain.model import BatchView, Outcome
-from service.worker.admission.outages import Troubles
+from service.worker.admission.outages import OutageBoard
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ def submit_(
         readable(source)
 
     async def work(backend: Backend) -> int:
-        request = Request(source, mapping, execution_id, limit, deadline, priority, weight)
+        request = SubmitRequest(source, mapping, execution_id, limit, deadline, priority, weight)
         id_ = await start(backend, request, settings.bucket)
         if not wait:
             if as_json:
@@ -144,7 +144,9 @@ def errors(
     async def work(backend: Backend) -> None:
         view = await require(backend.table, batch)
         if row is not None:
-            _show_row(await failed_row(backend.table, backend.payloads, view.batch, row), as_json=as_json)
+            _show_row(
+                await failed_row(backend.table, backend.large_outcomes, view.batch, row), as_json=as_json
+            )
             return
         groups = await failures(backend.table, view.batch)
         if as_json:
@@ -167,7 +169,7 @@ def errors(
 
 async def _status(backend: Backend, view: BatchView) -> dict[str, Any]:
     """What `status --json` says."""
-    trouble = await Troubles(backend.table, backend.clock).of(view.batch)
+    trouble = await OutageBoard(backend.table, backend.clock).of(view.batch)
     return status_json(view, backend.clock, trouble)
 
 

@@ -9,7 +9,7 @@ from service.adapters.aws.clients import open_clients
 from service.adapters.aws.s3 import S3Objects
 from service.app.backend import aws_options
 from service.app.settings import Settings
-from service.catalog.files import Sources, compiled
+from service.catalog.files import MappingFiles, compiled
 from service.catalog.folders import Folders, ReadSources, unchanging
 from service.mapping import Catalog
 
@@ -19,7 +19,7 @@ def in_bucket(settings: Settings) -> bool:
     return not (isinstance(settings.mappings, Path) and isinstance(settings.schemas, Path))
 
 
-def sources(settings: Settings) -> Sources:
+def sources(settings: Settings) -> MappingFiles:
     """Every file. Raises MappingError where there is no folder of mappings, and what AWS refuses."""
     return asyncio.run(_read(settings))
 
@@ -31,13 +31,13 @@ def configuration(settings: Settings, *, splits: bool = True) -> tuple[ReadSourc
     read once, since an embedded endpoint has other buckets; a folder can be edited while the service runs.
     """
     if not splits:
-        return unchanging(Sources()), Catalog()
+        return unchanging(MappingFiles()), Catalog()
     found = sources(settings)
     again = Folders(settings.mappings, settings.schemas, None).read
     return unchanging(found) if in_bucket(settings) else again, compiled(found)
 
 
-async def _read(settings: Settings) -> Sources:
+async def _read(settings: Settings) -> MappingFiles:
     if not in_bucket(settings):
         return await Folders(settings.mappings, settings.schemas, None).read()
     async with open_clients(aws_options(settings)) as clients:

@@ -19,7 +19,7 @@ from service.adapters.aws.clients import AwsOptions, open_clients
 from service.app.backend import Backend, aws_options, backend_on, setup, start
 from service.app.serve import serve
 from service.app.settings import Settings
-from service.app.submit import Request, fetch, follow
+from service.app.submit import SubmitRequest, fetch, follow
 from service.catalog.folders import ReadSources
 from service.cli import embedded
 from service.domain.errors import first_of
@@ -130,7 +130,7 @@ async def _alongside(work: Coroutine[None, None, None], stop: asyncio.Event) -> 
 
 
 async def run_file(
-    local: Local, request: Request, bucket: str, on_progress: Callable[[BatchView | None, str], None]
+    local: Local, request: SubmitRequest, bucket: str, on_progress: Callable[[BatchView | None, str], None]
 ) -> BatchView:
     """Submit and follow one file; the batch as it ended. Raises UsageError."""
     backend = local.backend

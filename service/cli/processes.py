@@ -17,7 +17,7 @@ from service.app.backend import aws_options, backend_on
 from service.app.serve import ROLES, serve
 from service.app.settings import Settings
 from service.app.status import failures, status_json
-from service.app.submit import Request, readable
+from service.app.submit import SubmitRequest, readable
 from service.app.wiring import agent_opener
 from service.catalog.folders import Folders, ReadSources
 from service.cli import embedded, local, render
@@ -83,7 +83,7 @@ def run(
     settings = settings_of(mappings=mappings, schemas=schemas)
     files, catalog = configuration(settings)
     file = str(readable(str(source)))
-    request = Request(file, mapping, limit=limit, deadline_s=deadline, priority=priority, weight=weight)
+    request = SubmitRequest(file, mapping, limit=limit, deadline_s=deadline, priority=priority, weight=weight)
     path = target or source.with_name(f"{source.stem}.output.csv")
     _check_target(path, source)
     _check_agent(settings, catalog, mapping)
@@ -92,7 +92,7 @@ def run(
 
 
 async def _run(
-    settings: Settings, mappings: ReadSources, request: Request, path: Path, *, as_json: bool
+    settings: Settings, mappings: ReadSources, request: SubmitRequest, path: Path, *, as_json: bool
 ) -> int:
     # Nothing outlives this command, so an interrupted run has nothing to drain for.
     settings = settings.model_copy(update={"drain_timeout_s": 2.0})

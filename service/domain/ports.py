@@ -41,7 +41,7 @@ MAX_DELAY_S = 900
 
 
 @dataclass(frozen=True, slots=True)
-class Outgoing:
+class OutgoingMessage:
     """A message to send. `body` is ASCII; `group` is the batch id where fair queueing is wanted."""
 
     body: str
@@ -50,7 +50,7 @@ class Outgoing:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class ReceivedMessage:
     """A message received. `receipt` names this delivery; `receives` counts deliveries, this one included."""
 
     id: str
@@ -68,11 +68,11 @@ class Queue(Protocol):
         """The queue's name, for logs."""
         ...
 
-    async def send(self, messages: Sequence[Outgoing]) -> Sequence[int]:
+    async def send(self, messages: Sequence[OutgoingMessage]) -> Sequence[int]:
         """Send, and return the indices of the entries that were refused and have to be sent again."""
         ...
 
-    async def receive(self, limit: int, *, wait_s: float, visibility_s: float) -> Sequence[Message]:
+    async def receive(self, limit: int, *, wait_s: float, visibility_s: float) -> Sequence[ReceivedMessage]:
         """Up to `limit` messages, hidden from others for `visibility_s`; waits `wait_s` for the first."""
         ...
 
@@ -106,7 +106,7 @@ class NumberPage:
 
 
 @dataclass(frozen=True, slots=True)
-class LeaseAnswer:
+class LeaseGrant:
     """Whether an aggregation lease is ours now, and whose it was before ("" where nobody's).
 
     Where it is not: `until_ms` says when the other's ends; 0 where the batch is not to be aggregated.
@@ -118,7 +118,7 @@ class LeaseAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class SharedRecord:
     """A small text that workers share; `version` counts its changes and is 0 where there is none."""
 
     text: str = ""
@@ -183,7 +183,7 @@ class Table(Protocol):
         owner: str,
         now_ms: int,
         until_ms: int,
-    ) -> LeaseAnswer:
+    ) -> LeaseGrant:
         """Take or extend the aggregation lease, where the batch is AGGREGATING in this round.
 
         It is given where nobody has it, where the other's has ended by `now_ms`, and where it is `owner`'s.
@@ -233,11 +233,11 @@ class Table(Protocol):
         """The latest batches, newest first, from the index `by_timestamp`: eventually consistent."""
         ...
 
-    async def record(self, key: str) -> Record:
+    async def record(self, key: str) -> SharedRecord:
         """What workers share under `key`; a record of version 0 where there is nothing."""
         ...
 
-    async def swap(self, key: str, text: str, *, version: int, ttl: int) -> Record:
+    async def swap(self, key: str, text: str, *, version: int, ttl: int) -> SharedRecord:
         """Replace the record `version` (0: there must be none) by `text`, and say what stands then.
 
         Where that is another text, somebody was faster. An answer that was lost makes one's own success look

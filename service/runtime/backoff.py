@@ -8,7 +8,7 @@ MAX_BACKOFF_S = 30.0
 """Longest pause of a poller whose calls fail, and longest delay of a message that is given back."""
 
 
-class Trouble:
+class Backoff:
     """How long to hold back while calls fail, and what to say of it."""
 
     __slots__ = ("_failures", "text", "until")

@@ -15,7 +15,7 @@ everything that is not deleted yet, and `max_held_bytes` weighs it: the messages
 report with `delivery.weigh()`. What is under way when the bound is reached still comes: ten messages for each
 poller, and what the running handlers take on.
 
-Where handlers have places of their own (a worker's targets), `Admission` says how many more they could take,
+Where handlers have places of their own (a worker's targets), `Capacity` says how many more they could take,
 and `max_running` counts only those that have not got so far yet. What has no place is not fetched; but since
 nobody knows whose message the next one is, some are looked at after `probe_s` all the same (`probing`). A
 handler sends back what it cannot start: so messages for one full target do not hide those for another.
@@ -37,11 +37,11 @@ from service.domain.errors import (
     RetryableError,
     RowfleetError,
 )
-from service.domain.ports import SEND_LIMIT, Clock, Message, Queue
-from service.runtime.backoff import MAX_BACKOFF_S, Trouble
-from service.runtime.delivery import Admission, Delivery, Handler
+from service.domain.ports import SEND_LIMIT, Clock, Queue, ReceivedMessage
+from service.runtime.backoff import MAX_BACKOFF_S, Backoff
+from service.runtime.delivery import Capacity, Delivery, Handler
 from service.runtime.leases import Lease, Leases
-from service.runtime.probe_budget import Probing
+from service.runtime.probe_budget import ProbeBudget
 from service.runtime.telemetry import Metrics
 from service.runtime.timeouts import timeout
 
@@ -83,7 +83,7 @@ class Consumer:
         clock: Clock,
         metrics: Metrics,
         *,
-        admission: Admission | None = None,
+        admission: Capacity | None = None,
     ) -> None:
         self._queue = queue
         self._handle = handle
@@ -99,10 +99,10 @@ class Consumer:
         self._admission = admission
         if admission is not None:
             admission.subscribe(self._changed.set)
-        self._probing = Probing(limits.probe_s, limits.max_held)
+        self._probing = ProbeBudget(limits.probe_s, limits.max_held)
         self._running = self._reserved = 0
-        self._receiving = Trouble()
-        self._handling = Trouble()
+        self._receiving = Backoff()
+        self._handling = Backoff()
         self.is_draining = False
         self.last_success: float | None = None
 
@@ -224,7 +224,7 @@ class Consumer:
             return 0
         return self._limits.max_held - len(self._leases)
 
-    async def _receive(self, room: int) -> Sequence[Message]:
+    async def _receive(self, room: int) -> Sequence[ReceivedMessage]:
         limits = self._limits
         try:
             messages = await self._queue.receive(
@@ -242,20 +242,20 @@ class Consumer:
         self._metrics.count("messages_received", len(messages))
         return messages
 
-    def _hold_back(self, trouble: Trouble, error: RowfleetError) -> None:
+    def _hold_back(self, trouble: Backoff, error: RowfleetError) -> None:
         """Receive nothing for a while, so that an outage burns no receive counts and no invocations."""
         if trouble.text != str(error):
             log.error("queue_trouble", queue=self._queue.name, reason=str(error), kind=error.kind)
         trouble.add(error, self._clock.monotonic())
 
-    def _recover(self, trouble: Trouble) -> None:
+    def _recover(self, trouble: Backoff) -> None:
         if trouble.clear():
             log.info("queue_recovered", queue=self._queue.name)
             self._changed.set()
 
     # -- working ---------------------------------------------------------------------------------------
 
-    def _start(self, message: Message, group: asyncio.TaskGroup) -> None:
+    def _start(self, message: ReceivedMessage, group: asyncio.TaskGroup) -> None:
         delivery = Delivery(self._leases.take(message), self)
         self._running += 1
         task = group.create_task(self._work(delivery))
@@ -281,7 +281,7 @@ class Consumer:
             delivery.weigh(0)
             delivery.free()
 
-    def _consequence(self, error: Exception, message: Message) -> float:
+    def _consequence(self, error: Exception, message: ReceivedMessage) -> float:
         """Log why a message is given back, and say after how many seconds it may come again."""
         delay_s = min(MAX_BACKOFF_S, 2.0 ** min(message.receives, 10))
         known = {"queue": self._queue.name, "message_id": message.id, "receives": message.receives}

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from service.domain.errors import LeaseLostError
-from service.domain.ports import Message
+from service.domain.ports import ReceivedMessage
 from service.runtime.leases import Lease
 
 
-class Holder(Protocol):
+class ConsumerHandle(Protocol):
     """The consumer, as a delivery knows it."""
 
     is_draining: bool
@@ -29,13 +29,13 @@ class Delivery:
 
     __slots__ = ("_consumer", "_is_free", "lease")
 
-    def __init__(self, lease: Lease, consumer: Holder) -> None:
+    def __init__(self, lease: Lease, consumer: ConsumerHandle) -> None:
         self.lease = lease
         self._consumer = consumer
         self._is_free = False
 
     @property
-    def message(self) -> Message:
+    def message(self) -> ReceivedMessage:
         """The message."""
         return self.lease.message
 
@@ -63,7 +63,7 @@ class Delivery:
 Handler = Callable[[Delivery], Awaitable[None]]
 
 
-class Admission(Protocol):
+class Capacity(Protocol):
     """Places that handlers have for themselves."""
 
     def room(self, most: int) -> int:

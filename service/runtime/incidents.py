@@ -12,7 +12,7 @@ REPEAT_S = 600.0
 """While nothing changes a trouble is said this often: enough to be found, too rare to be noise."""
 
 
-class Complaint:
+class IncidentLog:
     """Logs `event` as an error with its reason; `event` plus `_over` when it is gone."""
 
     __slots__ = ("_clock", "_event", "_known", "_over", "_said_at", "text")

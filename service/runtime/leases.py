@@ -14,7 +14,7 @@ from typing import TypeVar
 import structlog
 
 from service.domain.errors import AccessError, RetryableError
-from service.domain.ports import SEND_LIMIT, Clock, Message, Queue
+from service.domain.ports import SEND_LIMIT, Clock, Queue, ReceivedMessage
 from service.runtime.telemetry import Metrics
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ class Lease:
     `weight` is what its handler holds for it beside the message, in bytes.
     """
 
-    message: Message
+    message: ReceivedMessage
     renewed_at: float
     is_lost: bool = False
     is_leaving: bool = False
@@ -67,7 +67,7 @@ class Leases:
     def __len__(self) -> int:
         return len(self._held)
 
-    def take(self, message: Message) -> Lease:
+    def take(self, message: ReceivedMessage) -> Lease:
         """Hold a message that was just received."""
         lease = Lease(message, self._clock.monotonic())
         self._held[message.receipt] = lease

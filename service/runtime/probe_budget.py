@@ -11,7 +11,7 @@ from __future__ import annotations
 from service.domain.ports import SEND_LIMIT
 
 
-class Probing:
+class ProbeBudget:
     """The probes of one consumer."""
 
     def __init__(self, pause_s: float, burst: int) -> None:

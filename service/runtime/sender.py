@@ -12,15 +12,15 @@ from collections.abc import Iterable, Iterator, Sequence
 import stamina
 
 from service.domain.errors import AccessError, RetryableError, ThrottledError, first_of
-from service.domain.ports import MESSAGE_BYTES, SEND_LIMIT, Outgoing, Queue
+from service.domain.ports import MESSAGE_BYTES, SEND_LIMIT, OutgoingMessage, Queue
 
 SEND_TIMEOUT_S = 60.0
 """A batch call that cannot be got through for this long fails its sender, which is redelivered itself."""
 
 
-def pack(messages: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
+def pack(messages: Iterable[OutgoingMessage]) -> Iterator[list[OutgoingMessage]]:
     """Batches of at most 10 messages and 1 MiB, in order."""
-    batch: list[Outgoing] = []
+    batch: list[OutgoingMessage] = []
     size = 0
     for message in messages:
         length = len(message.body)
@@ -33,7 +33,7 @@ def pack(messages: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
         yield batch
 
 
-async def send_batch(queue: Queue, batch: Sequence[Outgoing]) -> None:
+async def send_batch(queue: Queue, batch: Sequence[OutgoingMessage]) -> None:
     """Send one packed batch, whole. Raises AccessError, and RetryableError when time runs out."""
     rest = list(batch)
     async for attempt in stamina.retry_context(
@@ -51,7 +51,7 @@ async def send_batch(queue: Queue, batch: Sequence[Outgoing]) -> None:
                 raise ThrottledError(f"{queue.name} refused {len(rest)} of {len(batch)} messages")
 
 
-async def send_all(queue: Queue, messages: Iterable[Outgoing], *, concurrency: int = 1) -> None:
+async def send_all(queue: Queue, messages: Iterable[OutgoingMessage], *, concurrency: int = 1) -> None:
     """Send all messages, in order where `concurrency` is 1.
 
     Raises RetryableError or AccessError; some may be sent then.
@@ -70,7 +70,7 @@ async def send_all(queue: Queue, messages: Iterable[Outgoing], *, concurrency: i
         raise first_of(errors) from None
 
 
-class Outbox:
+class BatchingSender:
     """Sends what many tasks have to send, one message each, in few calls.
 
     What comes while a call is under way goes with the next one; nobody waits for company.
@@ -79,9 +79,9 @@ class Outbox:
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
         self._sending = asyncio.Lock()
-        self._waiting: dict[asyncio.Future[Exception | None], Outgoing] = {}
+        self._waiting: dict[asyncio.Future[Exception | None], OutgoingMessage] = {}
 
-    async def send(self, message: Outgoing) -> None:
+    async def send(self, message: OutgoingMessage) -> None:
         """Return when it is sent. Raises RetryableError or AccessError; it may be sent then.
 
         A message whose sender is cancelled may be sent as well, and those that were to go with it twice.

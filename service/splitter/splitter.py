@@ -20,7 +20,7 @@ from service.csvio import Header, Record
 from service.domain.errors import BatchRejectedError, MappingError, RetryableError
 from service.domain.messages import Job, decode_ingest
 from service.domain.model import Batch, State, iso_time
-from service.domain.ports import MESSAGE_BYTES, Clock, Objects, Outgoing, Queue, Table
+from service.domain.ports import MESSAGE_BYTES, Clock, Objects, OutgoingMessage, Queue, Table
 from service.mapping import Definition, RowMapping
 from service.runtime.delivery import Delivery
 from service.runtime.sender import send_all
@@ -158,7 +158,7 @@ class Splitter:
         await self._wait_for_room(batch, delivery)
         delivery.check_lease()
         messages = (
-            Outgoing(self._body(batch, record, replay=record.number <= replay_until), batch.batch_id)
+            OutgoingMessage(self._body(batch, record, replay=record.number <= replay_until), batch.batch_id)
             for record in records
         )
         await send_all(self._rows_queue, messages, concurrency=self._limits.send_concurrency)

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 import structlog
 
 from service.batch.completion import Completion
-from service.batch.group_commit import Settler
+from service.batch.group_commit import GroupCommitter
 from service.domain.errors import PoisonMessageError, WorkerLostError
 from service.domain.messages import AggregateMessage, Job, RowMessage, decode_ingest, derive_execution_id
 from service.domain.model import Batch, BatchView, State, batch_id, iso_time, ms_of, row_id
-from service.domain.ports import MAX_DELAY_S, Clock, Outgoing, Queue, Table
+from service.domain.ports import MAX_DELAY_S, Clock, OutgoingMessage, Queue, Table
 from service.runtime.delivery import Delivery
 from service.runtime.sender import send_all
 from service.runtime.telemetry import Metrics
@@ -55,7 +55,7 @@ class DeadLetters:
         table: Table,
         aggregate_queue: Queue,
         completion: Completion,
-        settler: Settler,
+        committer: GroupCommitter,
         recovery: Recovery,
         limits: DeadLetterLimits,
         clock: Clock,
@@ -64,7 +64,7 @@ class DeadLetters:
         self._table = table
         self._aggregate_queue = aggregate_queue
         self._completion = completion
-        self._settler = settler
+        self._committer = committer
         self._recovery = recovery
         self._limits = limits
         self._clock = clock
@@ -74,7 +74,7 @@ class DeadLetters:
     # -- rows ------------------------------------------------------------------------------------------
 
     async def row(self, delivery: Delivery) -> None:
-        """Give a dead row its second chance (`lane`), or commit it FAILED; a row with an outcome is checked.
+        """Give a dead row its second chance (`quarantine`), or commit it FAILED; check a row with an outcome.
 
         Raises what `consume` understands.
         """
@@ -88,7 +88,7 @@ class DeadLetters:
                 return
             outcome = await self._table.outcome(batch, row.number)
             if outcome is not None and outcome.round >= row.round:
-                await self._settler.settle(batch, row.number, None)
+                await self._committer.settle(batch, row.number, None)
                 self._drop("row", "the row has an outcome")
                 return
             if row.lost < self._limits.rows_receives:
@@ -155,7 +155,7 @@ class DeadLetters:
                 self._drop("aggregation", "the results are being written")
             elif self._moved_within(batch, self._limits.give_up_after_s):
                 delay_s = min(MAX_DELAY_S, round(self._limits.stuck_after_s))
-                await send_all(self._aggregate_queue, [Outgoing(message.encode(), delay_s=delay_s)])
+                await send_all(self._aggregate_queue, [OutgoingMessage(message.encode(), delay_s=delay_s)])
                 self._metrics.count("aggregations_resent")
                 log.warning("aggregation_sent_again", reason="it is a dead letter", again_in_s=delay_s)
             else:

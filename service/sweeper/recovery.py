@@ -14,9 +14,9 @@ from itertools import islice
 
 import structlog
 
-from service.batch.group_commit import Settler
-from service.batch.large_rows import Claims
-from service.batch.outcomes import Attempt
+from service.batch.group_commit import GroupCommitter
+from service.batch.large_rows import ClaimCheck
+from service.batch.outcomes import LastAttempt
 from service.batch.source import records_again, row_body
 from service.csvio import Record
 from service.domain.errors import (
@@ -32,7 +32,7 @@ from service.domain.errors import (
 )
 from service.domain.messages import RowMessage
 from service.domain.model import Batch, iso_time, row_id
-from service.domain.ports import MESSAGE_BYTES, Clock, Objects, Outgoing, Queue, Table
+from service.domain.ports import MESSAGE_BYTES, Clock, Objects, OutgoingMessage, Queue, Table
 from service.runtime.sender import send_all
 from service.runtime.telemetry import Metrics
 
@@ -65,7 +65,7 @@ class Recovery:
         table: Table,
         rows_queue: Queue,
         objects: Objects,
-        settler: Settler,
+        committer: GroupCommitter,
         limits: RecoveryLimits,
         clock: Clock,
         metrics: Metrics,
@@ -73,8 +73,8 @@ class Recovery:
         self._table = table
         self._rows_queue = rows_queue
         self._objects = objects
-        self._claims = Claims(objects, max_record_bytes=limits.max_record_bytes)
-        self._settler = settler
+        self._claim_check = ClaimCheck(objects, max_record_bytes=limits.max_record_bytes)
+        self._committer = committer
         self._limits = limits
         self._clock = clock
         self._metrics = metrics
@@ -115,20 +115,20 @@ class Recovery:
 
     async def send_row_again(self, row: RowMessage, delay_s: float) -> None:
         """Send one row as it is. Raises RetryableError and AccessError."""
-        await send_all(self._rows_queue, [Outgoing(row.encode(), row.batch_id, round(delay_s))])
+        await send_all(self._rows_queue, [OutgoingMessage(row.encode(), row.batch_id, round(delay_s))])
         self._metrics.count("rows_resent")
 
     async def fail_row(self, batch: Batch, row: RowMessage, error: RowfleetError) -> None:
         """Commit one row FAILED and check its batch. Raises RetryableError and AccessError."""
         row = await self._redeemed(batch, row)
-        attempt = Attempt(
+        attempt = LastAttempt(
             row, batch.columns, row.attempt, 0, iso_time(self._clock.now_ms()), self._limits.worker
         )
         try:
-            await self._settler.settle(batch, row.number, attempt.failed(error))
+            await self._committer.settle(batch, row.number, attempt.failed(error))
         except RowRejectedError:  # cells that nothing can hold: without them it is an outcome all the same
             bare = replace(attempt, row=replace(row, cells=()))
-            await self._settler.settle(batch, row.number, bare.failed(error))
+            await self._committer.settle(batch, row.number, bare.failed(error))
         log.info(
             "row_settled", batch_id=batch.batch_id, row_id=row_id(row.number), status="FAILED",
             **{"error": error.kind, "class": error.failure_class}, reason=str(error),
@@ -137,7 +137,7 @@ class Recovery:
     async def _redeemed(self, batch: Batch, row: RowMessage) -> RowMessage:
         """The row with its cells; without any where its source does not give them."""
         try:
-            return await self._claims.redeem(batch, row)
+            return await self._claim_check.redeem(batch, row)
         except (BatchRejectedError, RowRejectedError, PoisonMessageError) as error:
             log.info("row_without_cells", reason=str(error))
             return replace(row, cells=(), span=None)
@@ -180,7 +180,7 @@ class Recovery:
     async def _send(self, batch: Batch, records: Sequence[Record]) -> None:
         most = self._limits.max_message_bytes
         bodies = (row_body(batch, record, replay=True, max_message_bytes=most) for record in records)
-        await send_all(self._rows_queue, (Outgoing(body, batch.batch_id) for body in bodies))
+        await send_all(self._rows_queue, (OutgoingMessage(body, batch.batch_id) for body in bodies))
         self._metrics.count("rows_resent", len(records))
 
     async def _fail_rows(self, batch: Batch, rows: Iterable[RowMessage], error: RowfleetError) -> None:

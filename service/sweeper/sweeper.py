@@ -20,7 +20,7 @@ from service.domain.deadlines import deadline_of
 from service.domain.errors import AccessError, RetryableError, RowfleetError
 from service.domain.messages import AggregateMessage, Job
 from service.domain.model import Batch, BatchView, State
-from service.domain.ports import Clock, Outgoing, Queue, Table
+from service.domain.ports import Clock, OutgoingMessage, Queue, Table
 from service.runtime.sender import send_all
 from service.runtime.telemetry import Metrics
 from service.sweeper.recovery import Recovery
@@ -226,7 +226,7 @@ class Sweeper:
             batch.tool_name, batch.source, batch.execution_id, batch.output,
             limit=batch.limit, priority=batch.priority, weight=batch.weight,
         )  # fmt: skip
-        await send_all(self._queues.ingest, [Outgoing(job.encode())])
+        await send_all(self._queues.ingest, [OutgoingMessage(job.encode())])
         self._metrics.count("jobs_resent")
         log.warning("job_sent_again", rows=batch.checkpoint.rows, reason=_reason(self._no_jobs, "ingest"))
         return True
@@ -257,7 +257,7 @@ class Sweeper:
         if batch.lease_until_ms > self._clock.now_ms():
             return False
         message = AggregateMessage(batch.batch_id, batch.round)
-        await send_all(self._queues.aggregate, [Outgoing(message.encode())])
+        await send_all(self._queues.aggregate, [OutgoingMessage(message.encode())])
         self._metrics.count("aggregations_resent")
         log.warning("aggregation_sent_again", reason="nobody writes the results", last=batch.lease_owner)
         return True

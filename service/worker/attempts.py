@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from service.batch.outcomes import Attempt
+from service.batch.outcomes import LastAttempt
 from service.domain.deadlines import Deadline, deadline_of
 from service.domain.errors import (
     AgentCredentialsError,
@@ -34,9 +34,9 @@ from service.mapping.replies.transcript import Usage
 from service.runtime.delivery import Delivery
 from service.runtime.telemetry import Metrics
 from service.runtime.timeouts import timeout
-from service.worker.admission.gate import Call
-from service.worker.admission.outages import Troubles
-from service.worker.batch_cache import Run, Target
+from service.worker.admission.gate import AdmittedCall
+from service.worker.admission.outages import OutageBoard
+from service.worker.batch_cache import CachedBatch, OpenTarget
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +46,7 @@ GRACE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class TryLimits:
+class AttemptLimits:
     """`worker` names this process in outcomes; a wait longer than `inline_wait_s` goes back to the queue."""
 
     worker: str
@@ -55,16 +55,16 @@ class TryLimits:
 
 
 @dataclass(slots=True)
-class Task:
-    """A row to be invoked: its message, the row with its cells (`claims`), where it goes, and the input.
+class RowTask:
+    """A row to be invoked: its message, the row with its cells (`claim_check`), where it goes, and the input.
 
     `excused` counts the attempts here that cost the row nothing.
     """
 
     message: RowMessage
     whole: RowMessage
-    run: Run
-    target: Target
+    run: CachedBatch
+    target: OpenTarget
     body: Json
     excused: int = field(default=0, init=False)
 
@@ -99,7 +99,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
+class Requeue:
     """The row is to be tried again in `delay_s` seconds, with this message."""
 
     message: RowMessage
@@ -110,25 +110,31 @@ class Later:
 class _Failure:
     """An attempt that failed and may be repeated. `excused`: it says nothing of the row."""
 
-    attempt: Attempt
+    attempt: LastAttempt
     error: AgentRetryableError
     reply: Json
     excused: bool
 
 
-class Tries:
+class Attempts:
     """Invokes agents for rows. `rng` spreads waits; seeded in tests."""
 
     def __init__(
-        self, limits: TryLimits, clock: Clock, metrics: Metrics, troubles: Troubles, *, rng: random.Random
+        self,
+        limits: AttemptLimits,
+        clock: Clock,
+        metrics: Metrics,
+        outages: OutageBoard,
+        *,
+        rng: random.Random,
     ) -> None:
         self._limits = limits
         self._clock = clock
         self._metrics = metrics
-        self._troubles = troubles
+        self._outages = outages
         self._rng = rng
 
-    async def run(self, task: Task, delivery: Delivery) -> Outcome | Later:
+    async def run(self, task: RowTask, delivery: Delivery) -> Outcome | Requeue:
         """Attempt after attempt, here while the waits are short."""
         while True:
             if self._left_s(task) <= 0:
@@ -144,9 +150,9 @@ class Tries:
                 return after
             await self._clock.sleep(after)
 
-    def attempt(self, task: Task, started: float | None = None) -> Attempt:
+    def attempt(self, task: RowTask, started: float | None = None) -> LastAttempt:
         """An attempt that ends now; one without a start took the agent no time."""
-        return Attempt(
+        return LastAttempt(
             task.whole,
             task.run.batch.columns,
             task.message.attempt,
@@ -155,7 +161,7 @@ class Tries:
             self._limits.worker,
         )
 
-    async def _attempt(self, task: Task, delivery: Delivery) -> Outcome | _Failure:
+    async def _attempt(self, task: RowTask, delivery: Delivery) -> Outcome | _Failure:
         """Let through by the gate, one call. Raises TurnedAwayError."""
         delivery.free()  # from here on the gate counts it
         target = task.target
@@ -166,10 +172,12 @@ class Tries:
                 return self.attempt(task).failed(task.deadline().missed())
             ended, is_news = await self._call(task, call, delivery)
         if is_news:
-            await self._troubles.tell(task.run.batch.mapping_digest, target.gate.breaker.reason)
+            await self._outages.tell(task.run.batch.mapping_digest, target.gate.breaker.reason)
         return ended
 
-    async def _call(self, task: Task, call: Call, delivery: Delivery) -> tuple[Outcome | _Failure, bool]:
+    async def _call(
+        self, task: RowTask, call: AdmittedCall, delivery: Delivery
+    ) -> tuple[Outcome | _Failure, bool]:
         """How the call ended, and whether that is news of the target."""
         reply: Json = None
         try:
@@ -191,7 +199,7 @@ class Tries:
         is_news = call.answered(usage if usage != Usage() else None)
         return attempt.succeeded(extraction, provenance=task.run.batch.provenance), is_news
 
-    async def _ask(self, task: Task) -> Reply:
+    async def _ask(self, task: RowTask) -> Reply:
         """One invocation, cut at its time-out or at the deadline."""
         row, target = task.message, task.target
         left_s = self._left_s(task)
@@ -206,7 +214,7 @@ class Tries:
         finally:
             self._metrics.observe("agent_latency_ms", self._since(started))
 
-    def _is_excused(self, task: Task, call: Call, error: Exception) -> bool:
+    def _is_excused(self, task: RowTask, call: AdmittedCall, error: Exception) -> bool:
         """Whether the failure is the target's alone.
 
         An outage is not where others were served since. A refusal of the credentials (HTTP 403, say) may be
@@ -223,7 +231,7 @@ class Tries:
         is_the_rows = isinstance(error, AgentCredentialsError) and not breaker.met_by_several
         return breaker.answered_at <= since and not is_the_rows
 
-    def _after(self, task: Task, failure: _Failure) -> Outcome | Later | float:
+    def _after(self, task: RowTask, failure: _Failure) -> Outcome | Requeue | float:
         """What follows a failed attempt; a number is the seconds until the next one here."""
         now_ms, error, message = self._clock.now_ms(), failure.error, task.message
         self._metrics.count("agent_retries")
@@ -246,9 +254,9 @@ class Tries:
         )
         if wait_s <= self._limits.inline_wait_s:
             return wait_s
-        return Later(replace(task.message, lost=0), round(wait_s))  # its worker lived through an attempt
+        return Requeue(replace(task.message, lost=0), round(wait_s))  # its worker lived through an attempt
 
-    def _backoff(self, task: Task, error: RetryableError) -> float:
+    def _backoff(self, task: RowTask, error: RetryableError) -> float:
         """Seconds before the next attempt: the agent's own wish, else what the policy says.
 
         Whole seconds, rounded up, for a row that goes back to its queue.
@@ -263,14 +271,14 @@ class Tries:
         is_short = wait_s <= self._limits.inline_wait_s
         return wait_s if is_short else min(MAX_DELAY_S, math.ceil(wait_s))
 
-    def _turned_away(self, task: Task, error: TurnedAwayError) -> Outcome | Later:
+    def _turned_away(self, task: RowTask, error: TurnedAwayError) -> Outcome | Requeue:
         """The gate has no place: the row comes again, holding nothing meanwhile."""
         now_ms = self._clock.now_ms()
         if isinstance(error, TargetDownError):
             task.begin(now_ms)  # a target that stays down does not keep its rows for ever
             if task.budget_s(now_ms) <= 0:
                 return self.attempt(task).failed(AgentOutageError(str(error)))
-        return Later(task.message, self.away_s(error, self._left_s(task)))
+        return Requeue(task.message, self.away_s(error, self._left_s(task)))
 
     def away_s(self, error: TurnedAwayError, left_s: float) -> int:
         """For how long a row is away that the gate turned away with `left_s` to its deadline; counts it."""
@@ -278,7 +286,7 @@ class Tries:
         wait_s = (error.retry_after_s or 1.0) * self._rng.uniform(0.75, 1.5)
         return math.ceil(min(wait_s, MAX_DELAY_S, max(1.0, left_s)))
 
-    def _left_s(self, task: Task) -> float:
+    def _left_s(self, task: RowTask) -> float:
         return task.deadline().left_s(self._clock.now_ms())
 
     def _since(self, started: float) -> int:

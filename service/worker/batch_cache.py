@@ -25,12 +25,12 @@ from service.worker.rate_limit.limiter import Limiter
 
 log = structlog.get_logger(__name__)
 
-MAX_RUNS = 256
+MAX_BATCHES = 256
 """Batches remembered at a time; the one used longest ago is forgotten first."""
 
 
 @dataclass(slots=True)
-class Target:
+class OpenTarget:
     """An agent, and the gate that its calls go through in this process."""
 
     mapping: RowMapping
@@ -39,14 +39,14 @@ class Target:
 
 
 @dataclass(slots=True)
-class Run:
+class CachedBatch:
     """A batch as last seen, and how its rows are processed; no target where it takes no rows any more.
 
-    `read_at` is the place of its reading in the order of all that `Runs` was asked and read.
+    `read_at` is the place of its reading in the order of all that `BatchCache` was asked and read.
     """
 
     batch: Batch
-    target: Target | None
+    target: OpenTarget | None
     read_at: int = 0
 
     def vouches(self, round_: int, number: int) -> bool:
@@ -56,7 +56,7 @@ class Run:
         return batch.round >= round_ and (is_settled or number <= batch.checkpoint.rows)
 
 
-class Runs:
+class BatchCache:
     """The runs of one worker process. `open_agent` raises ConfigError for a mapping it cannot serve.
 
     A target has at most `max_places` calls in flight. `open_limiter` makes what keeps the limit that a
@@ -80,12 +80,12 @@ class Runs:
         self._clock = clock
         self._max_places = max_places
         self._limiters = AsyncExitStack()
-        self._runs: OrderedDict[str, Run] = OrderedDict()
-        self._targets: dict[str, Target] = {}
+        self._runs: OrderedDict[str, CachedBatch] = OrderedDict()
+        self._targets: dict[str, OpenTarget] = {}
         self._loading: dict[str, asyncio.Lock] = {}
         self._order = itertools.count(1)
 
-    async def get(self, batch_id: str, round_: int, number: int) -> Run | None:
+    async def get(self, batch_id: str, round_: int, number: int) -> CachedBatch | None:
         """The run of a row; None where there is no such batch.
 
         Read again, once, where what is known is older than `round_` or does not vouch for row `number`. Rows
@@ -104,7 +104,7 @@ class Runs:
         if run is not None:
             self._runs[batch_id] = run
             self._runs.move_to_end(batch_id)
-            if len(self._runs) > MAX_RUNS:
+            if len(self._runs) > MAX_BATCHES:
                 self._runs.popitem(last=False)
         return run
 
@@ -124,23 +124,23 @@ class Runs:
         async with self._limiters:
             await asyncio.gather(*(target.agent.close() for target in targets))
 
-    async def _load(self, batch_id: str) -> Run | None:
+    async def _load(self, batch_id: str) -> CachedBatch | None:
         read_at = next(self._order)
         view = await self._table.read(batch_id)
         if view is None:
             return None
         batch = view.batch
         if batch.state.is_final:
-            return Run(batch, None, read_at)
+            return CachedBatch(batch, None, read_at)
         target = self._targets.get(batch.mapping_digest)
         if target is None:
             try:
                 target = await self._open(batch)
             except ConfigError as error:
-                return Run(await self._fail(batch, str(error)), None, read_at)
-        return Run(batch, target, read_at)
+                return CachedBatch(await self._fail(batch, str(error)), None, read_at)
+        return CachedBatch(batch, target, read_at)
 
-    async def _open(self, batch: Batch) -> Target:
+    async def _open(self, batch: Batch) -> OpenTarget:
         definition = await stored_definition(self._table, batch)
         if batch.mapping_digest in self._targets:  # another batch of this mapping was faster
             return self._targets[batch.mapping_digest]
@@ -150,7 +150,7 @@ class Runs:
         gate = self._gates.open(mapping.places(self._max_places), limiter)
         if limiter is not None:
             await self._limiters.enter_async_context(limiter)
-        target = self._targets[batch.mapping_digest] = Target(mapping, agent, gate)
+        target = self._targets[batch.mapping_digest] = OpenTarget(mapping, agent, gate)
         return target
 
     async def _fail(self, batch: Batch, problem: str) -> Batch:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Lane:
+class Quarantine:
     """The lane of one process."""
 
     def __init__(self) -> None:

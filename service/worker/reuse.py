@@ -24,10 +24,10 @@ from typing import TypeVar
 import stamina
 import structlog
 
-from service.batch.reuse_records import RELEASED, Answer, Claim, Question, Unshared, known
+from service.batch.reuse_records import RELEASED, CachedReply, InFlight, RequestKey, Uncacheable, known
 from service.domain.errors import AccessError, AnswerPendingError, RetryableError
 from service.domain.model import Outcome, Status
-from service.domain.ports import Clock, Record, Table
+from service.domain.ports import Clock, SharedRecord, Table
 from service.runtime.timeouts import timeout
 
 T = TypeVar("T")
@@ -60,11 +60,11 @@ class _Held:
     version: int
 
 
-Asking = asyncio.Future[Answer | None]
+Asking = asyncio.Future[CachedReply | None]
 """Ends when the row that looks and asks for the others is done; with None, the next one tries."""
 
 
-class Answers:
+class RequestCoalescer:
     """The answers that the rows of one worker share with everybody's. `rng` makes the names of claims."""
 
     def __init__(
@@ -88,12 +88,12 @@ class Answers:
 
     async def once(
         self,
-        question: Question,
+        question: RequestKey,
         ask: Callable[[], Awaitable[Outcome | T]],
         *,
         patience_s: float,
         on_wait: Callable[[], None] = lambda: None,
-    ) -> Answer | Outcome | T:
+    ) -> CachedReply | Outcome | T:
         """The answer that there is, or what `ask` makes of the row: its success answers the others.
 
         `ask` is called at most once, and by nobody else meanwhile. `on_wait` is called when the row begins to
@@ -108,7 +108,7 @@ class Answers:
                 return answer
         with self._asked_here(question.key) as asking:
             found = await self._looked(question, give_up_at, on_wait)
-            if isinstance(found, Answer):
+            if isinstance(found, CachedReply):
                 asking.set_result(found)
                 return found
             if isinstance(found, _Held):
@@ -127,7 +127,7 @@ class Answers:
             if not asking.done():
                 asking.set_result(None)
 
-    async def _waited(self, asking: Asking, give_up_at: float) -> Answer | None:
+    async def _waited(self, asking: Asking, give_up_at: float) -> CachedReply | None:
         try:
             async with timeout(self._clock, give_up_at - self._clock.monotonic()):
                 return await asyncio.shield(asking)
@@ -135,14 +135,14 @@ class Answers:
             raise AnswerPendingError("another row of this worker still asks for the same input") from None
 
     async def _looked(
-        self, question: Question, give_up_at: float, on_wait: Callable[[], None]
-    ) -> Answer | _Held | Unshared:
+        self, question: RequestKey, give_up_at: float, on_wait: Callable[[], None]
+    ) -> CachedReply | _Held | Uncacheable:
         """What there is: an answer, one that is not shared, or else a claim of ours."""
         pause_s = self._limits.first_pause_s
         while True:
             record = await self._patiently(self._table.record, question.key)
             found = known(record.text, self._clock.now_ms())
-            if isinstance(found, Answer | Unshared):
+            if isinstance(found, CachedReply | Uncacheable):
                 return found
             if found is None and (held := await self._claimed(question, record)) is not None:
                 return held
@@ -157,7 +157,7 @@ class Answers:
 
     async def _led(
         self,
-        question: Question,
+        question: RequestKey,
         held: _Held,
         ask: Callable[[], Awaitable[Outcome | T]],
         asking: Asking,
@@ -178,13 +178,13 @@ class Answers:
             await self._publish(question, held, success, asking)
         return ended
 
-    async def _claimed(self, question: Question, record: Record) -> _Held | None:
+    async def _claimed(self, question: RequestKey, record: SharedRecord) -> _Held | None:
         owner = f"{self._worker}/{self._rng.getrandbits(64):016x}"
         text = self._claim(question, owner)
         stands = await self._patiently(self._swap, question, text, record.version)
         return _Held(owner, stands.version) if stands.text == text else None
 
-    async def _keep(self, question: Question, held: _Held) -> None:
+    async def _keep(self, question: RequestKey, held: _Held) -> None:
         """Renew the claim until cancelled, or until it is somebody else's."""
         while True:
             await self._clock.sleep(self._limits.claim_s / 3)
@@ -198,26 +198,26 @@ class Answers:
                 return
             held.version = stands.version
 
-    async def _publish(self, question: Question, held: _Held, outcome: Outcome, asking: Asking) -> None:
+    async def _publish(self, question: RequestKey, held: _Held, outcome: Outcome, asking: Asking) -> None:
         """Write the answer down, over whatever claim stands: it is what everybody waits for."""
         now_ms = self._clock.now_ms()
-        answer = Answer.of(outcome, question, now_ms)
+        answer = CachedReply.of(outcome, question, now_ms)
         text = answer.text
         if text is None:
             log.info("answer_not_shared", key=question.key)
-            text = Unshared(answer.until_ms).text
+            text = Uncacheable(answer.until_ms).text
         else:
             asking.set_result(answer)
         try:
             for _ in range(PUBLISH_TRIES):
                 stands = await self._patiently(self._swap, question, text, held.version)
-                if stands.text == text or isinstance(known(stands.text, now_ms), Answer):
+                if stands.text == text or isinstance(known(stands.text, now_ms), CachedReply):
                     return
                 held.version = stands.version
         except (RetryableError, AccessError) as error:
             log.warning("answer_not_kept", key=question.key, reason=str(error))
 
-    async def _release(self, question: Question, held: _Held) -> None:
+    async def _release(self, question: RequestKey, held: _Held) -> None:
         """Give the claim up. One attempt: what is not given up ends by itself."""
         try:
             stands = await self._swap(question, RELEASED, held.version)
@@ -228,14 +228,14 @@ class Answers:
 
     # -- the record ------------------------------------------------------------------------------------
 
-    async def _swap(self, question: Question, text: str, version: int) -> Record:
+    async def _swap(self, question: RequestKey, text: str, version: int) -> SharedRecord:
         ttl = question.ttl(self._clock.now_ms())
         return await self._table.swap(question.key, text, version=version, ttl=ttl)
 
-    def _claim(self, question: Question, owner: str) -> str:
+    def _claim(self, question: RequestKey, owner: str) -> str:
         until_ms = self._clock.now_ms() + round(self._limits.claim_s * 1000)
-        return Claim(owner, question.row, until_ms).text
+        return InFlight(owner, question.row, until_ms).text
 
-    def _is_ours(self, stands: Record, held: _Held) -> bool:
+    def _is_ours(self, stands: SharedRecord, held: _Held) -> bool:
         found = known(stands.text, 0)  # ended or not
-        return isinstance(found, Claim) and found.owner == held.owner
+        return isinstance(found, InFlight) and found.owner == held.owner

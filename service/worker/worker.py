@@ -14,10 +14,10 @@ from functools import partial
 
 import structlog
 
-from service.batch.group_commit import Settler
-from service.batch.large_rows import Claims
-from service.batch.outcomes import Attempt
-from service.batch.reuse_records import Answer, question_of
+from service.batch.group_commit import GroupCommitter
+from service.batch.large_rows import ClaimCheck
+from service.batch.outcomes import LastAttempt
+from service.batch.reuse_records import CachedReply, request_key_of
 from service.domain.deadlines import deadline_of
 from service.domain.errors import (
     AnswerPendingError,
@@ -29,19 +29,19 @@ from service.domain.errors import (
 )
 from service.domain.messages import RowMessage
 from service.domain.model import Batch, Outcome, State, iso_time, row_id
-from service.domain.ports import Clock, Outgoing, Queue, Table
+from service.domain.ports import Clock, OutgoingMessage, Queue, Table
 from service.runtime.delivery import Delivery
-from service.runtime.sender import Outbox
+from service.runtime.sender import BatchingSender
 from service.runtime.telemetry import Metrics
-from service.worker.admission.outages import Troubles
-from service.worker.attempts import GRACE_S, Later, Task, Tries, TryLimits
-from service.worker.batch_cache import Run, Runs, Target
-from service.worker.quarantine import Lane
-from service.worker.reuse import Answers
+from service.worker.admission.outages import OutageBoard
+from service.worker.attempts import GRACE_S, AttemptLimits, Attempts, Requeue, RowTask
+from service.worker.batch_cache import BatchCache, CachedBatch, OpenTarget
+from service.worker.quarantine import Quarantine
+from service.worker.reuse import RequestCoalescer
 
 log = structlog.get_logger(__name__)
 
-LANE_WAIT_S = 10.0
+QUARANTINE_WAIT_S = 10.0
 """About how long a row whose workers died waits where the lane is full."""
 
 ANSWER_WAIT_S = 10.0
@@ -52,18 +52,18 @@ TAKES_ROWS = frozenset({State.SPLITTING, State.RUNNING})
 
 @dataclass(frozen=True, slots=True)
 class WorkLimits:
-    """`worker` names this process in outcomes; `inline_wait_s` and `grace_s` are those of `TryLimits`.
+    """`worker` names this process in outcomes; `inline_wait_s` and `grace_s` are those of `AttemptLimits`.
 
     A row that lost `max_lost` deliveries to dead workers fails; half of them are what makes it a dead letter
-    first. What was lost before begins `lane_pause_s` late: by then what was received with it, and finds no
-    place, is away.
+    first. A quarantined row starts `quarantine_pause_s` late, so that rows received in the same poll have
+    been requeued before it can crash the process.
     """
 
     worker: str
     inline_wait_s: float = 5.0
     grace_s: float = GRACE_S
     max_lost: int = 10
-    lane_pause_s: float = 1.0
+    quarantine_pause_s: float = 1.0
 
 
 class Worker:
@@ -73,9 +73,9 @@ class Worker:
         self,
         table: Table,
         rows_queue: Queue,
-        runs: Runs,
-        settler: Settler,
-        claims: Claims,
+        runs: BatchCache,
+        committer: GroupCommitter,
+        claim_check: ClaimCheck,
         limits: WorkLimits,
         clock: Clock,
         metrics: Metrics,
@@ -83,23 +83,23 @@ class Worker:
         rng: random.Random,
     ) -> None:
         self._table = table
-        self._again = Outbox(rows_queue)
+        self._again = BatchingSender(rows_queue)
         self._runs = runs
-        self._settler = settler
-        self._claims = claims
-        self._tries = Tries(
-            TryLimits(limits.worker, limits.inline_wait_s, limits.grace_s),
+        self._committer = committer
+        self._claim_check = claim_check
+        self._attempts = Attempts(
+            AttemptLimits(limits.worker, limits.inline_wait_s, limits.grace_s),
             clock,
             metrics,
-            Troubles(table, clock, limits.worker),
+            OutageBoard(table, clock, limits.worker),
             rng=rng,
         )
         self._limits = limits
         self._clock = clock
         self._metrics = metrics
         self._rng = rng
-        self._lane = Lane()
-        self._answers = Answers(table, clock, worker=limits.worker, rng=rng)
+        self._quarantine = Quarantine()
+        self._answers = RequestCoalescer(table, clock, worker=limits.worker, rng=rng)
 
     async def handle(self, delivery: Delivery) -> None:
         """Process one row and return when it is settled. Raises what `consume` understands."""
@@ -122,7 +122,7 @@ class Worker:
             elif run.target is not None:
                 await self._work(row, run, run.target, delivery)
 
-    def _away_again_s(self, row: RowMessage, run: Run, delivery: Delivery) -> int | None:
+    def _away_again_s(self, row: RowMessage, run: CachedBatch, delivery: Delivery) -> int | None:
         """For how long a row that was sent again is away again, its target being full; None where it is not.
 
         Before anything is read for it: the rows of a target that stands still come again and again. It is
@@ -135,26 +135,26 @@ class Worker:
             return None
         left_s = deadline_of(run.batch, row.until_ms).left_s(self._clock.now_ms())
         full = target.gate.full(run.batch) if left_s > 0 else None
-        return None if full is None else self._tries.away_s(full, left_s)
+        return None if full is None else self._attempts.away_s(full, left_s)
 
-    async def _work(self, row: RowMessage, run: Run, target: Target, delivery: Delivery) -> None:
+    async def _work(self, row: RowMessage, run: CachedBatch, target: OpenTarget, delivery: Delivery) -> None:
         """Process and settle; a row whose workers died, in the lane, until it is committed."""
         row = replace(row, lost=row.lost + delivery.message.receives - 1)
         with self._place_for(row) as has_place:
             if has_place:
                 if self._is_for_lane(row):
-                    await self._clock.sleep(self._limits.lane_pause_s)
+                    await self._clock.sleep(self._limits.quarantine_pause_s)
                 outcome = await self._process(row, run, target, delivery)
                 if outcome is not None:
                     delivery.free()
                     await self._settle(row, run, outcome)
                 return
-        await self._send_again(row, math.ceil(self._rng.uniform(0.5, 1.5) * LANE_WAIT_S))
+        await self._send_again(row, math.ceil(self._rng.uniform(0.5, 1.5) * QUARANTINE_WAIT_S))
 
     def _place_for(self, row: RowMessage) -> AbstractContextManager[bool]:
         if not self._is_for_lane(row):
             return nullcontext(True)
-        return self._lane.place(alone=row.lost > self._limits.max_lost // 2)
+        return self._quarantine.place(alone=row.lost > self._limits.max_lost // 2)
 
     def _is_for_lane(self, row: RowMessage) -> bool:
         """Whether it was a dead letter, or would be one had it never been sent again."""
@@ -164,25 +164,27 @@ class Worker:
         outcome = await self._table.outcome(batch, row.number)
         return outcome is not None and outcome.round >= row.round
 
-    async def _settle(self, row: RowMessage, run: Run, outcome: Outcome | None) -> None:
+    async def _settle(self, row: RowMessage, run: CachedBatch, outcome: Outcome | None) -> None:
         """Commit and check. An outcome that cannot be stored is one more way to fail."""
         try:
-            view = await self._settler.settle(run.batch, row.number, outcome)
+            view = await self._committer.settle(run.batch, row.number, outcome)
         except RowRejectedError as error:
             if outcome is None:
                 raise
             attempt = replace(self._attempt(row, run, outcome.attempts), elapsed_ms=outcome.execution_time_ms)
             outcome = attempt.failed(error)
-            view = await self._settler.settle(run.batch, row.number, outcome)
+            view = await self._committer.settle(run.batch, row.number, outcome)
         self._runs.refresh(view)
         if outcome is not None:
             self._report(outcome)
 
-    async def _process(self, row: RowMessage, run: Run, target: Target, delivery: Delivery) -> Outcome | None:
+    async def _process(
+        self, row: RowMessage, run: CachedBatch, target: OpenTarget, delivery: Delivery
+    ) -> Outcome | None:
         """The row's outcome, or None where it was re-sent to be tried later."""
         whole = row
         try:
-            whole = await self._claims.redeem(run.batch, row)
+            whole = await self._claim_check.redeem(run.batch, row)
             if whole.lost >= self._limits.max_lost:
                 raise WorkerLostError.after(whole.lost)
             if whole.defect:
@@ -192,17 +194,17 @@ class Worker:
             return self._attempt(whole, run, row.attempt).failed(error)
         if row.span is not None:
             delivery.weigh(row.span.length)
-        ended = await self._ended(Task(row, whole, run, target, body), delivery)
-        if isinstance(ended, Later):
+        ended = await self._ended(RowTask(row, whole, run, target, body), delivery)
+        if isinstance(ended, Requeue):
             await self._send_again(ended.message, ended.delay_s)
             return None
         return ended
 
-    async def _ended(self, task: Task, delivery: Delivery) -> Outcome | Later:
+    async def _ended(self, task: RowTask, delivery: Delivery) -> Outcome | Requeue:
         """What its agent makes of it, or another row's answer, which is waited for without a place."""
         row, run, deadline = task.whole, task.run, task.deadline()
-        ask = partial(self._tries.run, task, delivery)
-        question = question_of(run.batch, row.number, task.target.mapping, task.body)
+        ask = partial(self._attempts.run, task, delivery)
+        question = request_key_of(run.batch, row.number, task.target.mapping, task.body)
         left_s = deadline.left_s(self._clock.now_ms())
         if question is None or left_s <= 0:
             return await ask()
@@ -212,8 +214,8 @@ class Worker:
         except AnswerPendingError:
             if deadline.left_s(self._clock.now_ms()) <= 0:
                 return await ask()
-            return Later(task.message, math.ceil(self._rng.uniform(0.5, 1.5) * ANSWER_WAIT_S))
-        if isinstance(found, Answer):
+            return Requeue(task.message, math.ceil(self._rng.uniform(0.5, 1.5) * ANSWER_WAIT_S))
+        if isinstance(found, CachedReply):
             return self._attempt(row, run, task.message.attempt).reused(found, question.row)
         return found
 
@@ -225,14 +227,14 @@ class Worker:
         comes second looks before the agent is paid.
         """
         again = replace(row, replay=True)
-        await self._again.send(Outgoing(again.encode(), row.batch_id, delay_s))
+        await self._again.send(OutgoingMessage(again.encode(), row.batch_id, delay_s))
         self._metrics.count("rows_sent_again")
         log.debug("row_sent_again", attempt=row.attempt, delay_s=delay_s)
 
-    def _attempt(self, row: RowMessage, run: Run, number: int) -> Attempt:
+    def _attempt(self, row: RowMessage, run: CachedBatch, number: int) -> LastAttempt:
         """An attempt that ends now, without the agent."""
         now = iso_time(self._clock.now_ms())
-        return Attempt(row, run.batch.columns, number, 0, now, self._limits.worker)
+        return LastAttempt(row, run.batch.columns, number, 0, now, self._limits.worker)
 
     def _report(self, outcome: Outcome) -> None:
         """The canonical line of a row."""
@@ -248,7 +250,7 @@ class Worker:
 def _concerns(row: RowMessage, batch: Batch) -> bool:
     """Whether the row is still to be processed. Raises PoisonMessageError for an impossible one.
 
-    `Runs` has read the batch after this row arrived, unless what it knew was enough.
+    `BatchCache` has read the batch after this row arrived, unless what it knew was enough.
     """
     if row.round > batch.round:
         raise PoisonMessageError(f"round {row.round} of a batch whose round is {batch.round}")

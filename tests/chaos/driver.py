@@ -106,13 +106,13 @@ def _chaotic(plan: Plan, jobs: list[Job], folder: Path, quiet: dict[str, Files])
         agent = ChaosAgent(interval_s=plan.seconds * _PACE / plan.rows)
 
         @asynccontextmanager
-        async def surroundings() -> AsyncIterator[None]:
+        async def context() -> AsyncIterator[None]:
             async with AsyncExitStack() as stack:
                 await stack.enter_async_context(proxy.serving())
                 await stack.enter_async_context(agent.serving())
                 yield
 
-        with beside(surroundings):
+        with beside(context):
             _mappings(deployment, agent)
             fleet = Fleet(deployment, proxy.url, plan.workers)
             started = time.monotonic()

@@ -19,11 +19,11 @@ from service.adapters.aws.provision.table import provision_table
 from service.adapters.aws.s3 import S3Objects
 from service.adapters.aws.sqs import SqsQueue
 from service.batch.completion import Completion
-from service.batch.group_commit import SettleLimits, Settler
-from service.batch.large_outcomes import PayloadLimits, Payloads
+from service.batch.group_commit import GroupCommitLimits, GroupCommitter
+from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
 from service.domain.errors import ConflictError, RetryableError, ThrottledError, UnknownResultError
 from service.domain.model import Batch, Commit, Counts, Location, Outcome, Source, State, Status
-from service.domain.ports import Outgoing
+from service.domain.ports import OutgoingMessage
 from service.runtime.clock import SystemClock
 from service.runtime.sender import send_all
 from service.runtime.telemetry import Metrics
@@ -135,7 +135,7 @@ async def test_a_settler_gets_through_all_of_it(
     clock = SystemClock()
     aggregate = await queue_of(behind.clients, names, "aggregate")
     completion = Completion(table, aggregate, clock)
-    limits = SettleLimits(linger_s=0.01)
+    limits = GroupCommitLimits(linger_s=0.01)
     behind.script.add(
         "TransactWriteItems",
         *[Fault.CONFLICT, Fault.LOST, Fault.THROTTLE, Fault.HALF, Fault.ERROR_500, Fault.CONFLICT],
@@ -143,16 +143,16 @@ async def test_a_settler_gets_through_all_of_it(
     behind.script.add("Query", Fault.RESET, Fault.THROTTLE)
     behind.script.add("SendMessageBatch", Fault.PARTIAL, Fault.THROTTLE)
     running = replace(BATCH, state=State.RUNNING, total=5)
-    async with Settler(
+    async with GroupCommitter(
         table,
         completion,
         limits,
         Metrics(),
-        payloads=Payloads(S3Objects(behind.clients), PayloadLimits()),
+        large_outcomes=LargeOutcomes(S3Objects(behind.clients), LargeOutcomeLimits()),
         slot=0,
         tokens=lambda: str(uuid.uuid4()),
-    ) as settler:
-        views = await asyncio.gather(*(settler.settle(running, n, outcome(n)) for n in range(1, 6)))
+    ) as committer:
+        views = await asyncio.gather(*(committer.settle(running, n, outcome(n)) for n in range(1, 6)))
     assert {view.batch.state for view in views if view is not None} == {State.AGGREGATING}
     assert (await counts(table)).succeeded == 5
     assert len(await received(aggregate, 1)) == 1
@@ -219,8 +219,8 @@ async def test_only_refused_entries_are_sent_again(behind: Behind, names: Resour
     """SendMessageBatch refuses every other entry, twice: each message is in the queue once."""
     queue = await queue_of(behind.clients, names)
     behind.script.add("SendMessageBatch", Fault.PARTIAL, Fault.PARTIAL)
-    assert await queue.send([Outgoing(f"a{n}") for n in range(3)]) == [0, 2]
-    await send_all(queue, [Outgoing(f"b{n}") for n in range(10)])
+    assert await queue.send([OutgoingMessage(f"a{n}") for n in range(3)]) == [0, 2]
+    await send_all(queue, [OutgoingMessage(f"b{n}") for n in range(10)])
     assert await received(queue, 11) == ["a1", *(f"b{n}" for n in range(10))]
 
 
@@ -231,7 +231,7 @@ async def test_a_send_that_was_refused_is_repeated(
     """Refused beyond botocore's patience, the outbox goes on; nothing is doubled that was not sent."""
     queue = await queue_of(behind.clients, names)
     behind.script.add("SendMessageBatch", *[fault] * ALWAYS)
-    await send_all(queue, [Outgoing("a"), Outgoing("b")])
+    await send_all(queue, [OutgoingMessage("a"), OutgoingMessage("b")])
     assert await received(queue, 2) == ["a", "b"]
 
 
@@ -239,14 +239,14 @@ async def test_a_send_without_an_answer_may_come_twice(behind: Behind, names: Re
     """The row's message is doubled, never lost: SQS has no token for a send."""
     queue = await queue_of(behind.clients, names)
     behind.script.add("SendMessageBatch", Fault.LOST)
-    await send_all(queue, [Outgoing("a")])
+    await send_all(queue, [OutgoingMessage("a")])
     assert await received(queue, 2) == ["a", "a"]
 
 
 async def test_a_delete_refused_in_part(behind: Behind, names: ResourceNames) -> None:
     """The refused entries are named, and only they stay."""
     queue = await queue_of(behind.clients, names)
-    await queue.send([Outgoing(f"m{n}") for n in range(3)])
+    await queue.send([OutgoingMessage(f"m{n}") for n in range(3)])
     held = [m for _ in range(3) for m in await queue.receive(1, wait_s=1, visibility_s=60)]
     behind.script.add("DeleteMessageBatch", Fault.PARTIAL)
     assert await queue.delete([m.receipt for m in held]) == [0, 2]
@@ -256,7 +256,7 @@ async def test_a_delete_refused_in_part(behind: Behind, names: ResourceNames) ->
 async def test_an_extension_refused_by_a_fault_is_no_lost_lease(behind: Behind, names: ResourceNames) -> None:
     """InternalError for an entry means try again; the lease is still ours."""
     queue = await queue_of(behind.clients, names)
-    await queue.send([Outgoing("m")])
+    await queue.send([OutgoingMessage("m")])
     (message,) = await queue.receive(1, wait_s=1, visibility_s=60)
     behind.script.add("ChangeMessageVisibilityBatch", Fault.PARTIAL)
     with pytest.raises(RetryableError):
@@ -270,7 +270,7 @@ async def test_a_delivery_that_got_lost_comes_again(
 ) -> None:
     """A receive whose answer broke off hid the message: it comes again, as a second delivery."""
     queue = await queue_of(behind.clients, names)
-    await queue.send([Outgoing("m")])
+    await queue.send([OutgoingMessage("m")])
     behind.script.add("ReceiveMessage", fault)
     with pytest.raises(RetryableError):
         await queue.receive(1, wait_s=0, visibility_s=1)

@@ -20,7 +20,7 @@ from service.adapters.aws.clients import AwsOptions
 from service.agents import open_agent
 from service.agents.aws.agentcore import session_id
 from service.agents.aws.step_functions import execution_name
-from service.agents.options.context import Surroundings
+from service.agents.options.context import AgentContext
 from service.domain import exact_json
 from service.domain.ports import Agent
 
@@ -308,7 +308,7 @@ async def soon(_seconds: float) -> None:
     await asyncio.sleep(0)
 
 
-SURROUNDINGS = Surroundings(
+SURROUNDINGS = AgentContext(
     max_concurrency=8,
     max_reply_bytes=MAX_REPLY_BYTES,
     aws=lambda _region: AwsOptions("us-east-1", None, "key", "secret"),
@@ -351,6 +351,6 @@ async def stand_in(way: str, seen: Seen, **more: object) -> AsyncIterator[Callab
 
         def opened(what: str) -> Agent:
             invoke, options = target(way, what, base)
-            return open_agent(invoke, options, name="a", environ=environ, surroundings=around)
+            return open_agent(invoke, options, name="a", environ=environ, context=around)
 
         yield opened

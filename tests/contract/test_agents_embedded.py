@@ -22,7 +22,7 @@ from aiohttp import web
 from service.adapters.aws.clients import AwsOptions, open_client, open_clients
 from service.adapters.aws.s3 import S3Objects
 from service.agents import open_agent
-from service.agents.options.context import Surroundings
+from service.agents.options.context import AgentContext
 from service.domain.errors import (
     AgentOutageError,
     AgentRejectedError,
@@ -70,8 +70,8 @@ class Aws:
 
     def agent(self, invoke: str, **options: object) -> Agent:
         """An agent, closed at the end."""
-        around = Surroundings(aws=lambda _region: self.options, store=self._store)
-        made = open_agent(invoke, options, name="a", environ={}, surroundings=around)
+        around = AgentContext(aws=lambda _region: self.options, store=self._store)
+        made = open_agent(invoke, options, name="a", environ={}, context=around)
         self.stack.push_async_callback(made.close)
         return made
 

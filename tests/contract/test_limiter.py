@@ -12,7 +12,7 @@ from service.mapping.definition import RateLimit
 from service.runtime.clock import SystemClock
 from service.runtime.telemetry import Metrics
 from service.worker.rate_limit.limiter import Limiter
-from service.worker.rate_limit.pacing import spacing_ms
+from service.worker.rate_limit.pacing import emission_interval_ms
 
 
 async def test_two_workers_share_a_limit(clients: Clients, names: ResourceNames) -> None:
@@ -42,4 +42,4 @@ async def test_two_workers_share_a_limit(clients: Clients, names: ResourceNames)
     assert len(begins) == 30
     assert most <= 6
     # A call may begin a little late on a busy machine, but never early
-    assert begins[-1] - begins[0] >= 29 * spacing_ms(1_200, 1) / 1000 - 0.55
+    assert begins[-1] - begins[0] >= 29 * emission_interval_ms(1_200, 1) / 1000 - 0.55

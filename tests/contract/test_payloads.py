@@ -16,9 +16,9 @@ from service.adapters.aws.provision.table import provision_table
 from service.adapters.aws.s3 import S3Objects
 from service.adapters.memory import MemoryObjects, MemoryQueue, MemoryTable
 from service.batch.completion import Completion
-from service.batch.group_commit import SettleLimits, Settler
+from service.batch.group_commit import GroupCommitLimits, GroupCommitter
 from service.batch.item_size import outcome_bytes
-from service.batch.large_outcomes import PayloadLimits, Payloads
+from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
 from service.cli.embedded import ACCESS_KEY, REGION, SECRET_KEY
 from service.domain.errors import BatchRejectedError
 from service.domain.model import Batch, Commit, Counts, Location, Outcome, Source, State, Status
@@ -35,24 +35,24 @@ class Stores:
 
     table: Table
     objects: Objects
-    payloads: Payloads
+    large_outcomes: LargeOutcomes
 
     async def settle(self, *outcomes: Outcome) -> int:
         """Settle all at once; the number of transactions it took."""
         await self.table.open(BATCH, "{}")
         metrics = Metrics()
         completion = Completion(self.table, MemoryQueue("aggregate", SystemClock()), SystemClock())
-        limits = SettleLimits(linger_s=0.01)
-        async with Settler(
+        limits = GroupCommitLimits(linger_s=0.01)
+        async with GroupCommitter(
             self.table,
             completion,
             limits,
             metrics,
-            payloads=self.payloads,
+            large_outcomes=self.large_outcomes,
             slot=0,
             tokens=lambda: str(uuid.uuid4()),
-        ) as settler:
-            await asyncio.gather(*(settler.settle(BATCH, one.number, one) for one in outcomes))
+        ) as committer:
+            await asyncio.gather(*(committer.settle(BATCH, one.number, one) for one in outcomes))
         return metrics.totals["commits"]
 
     async def found(self, number: int) -> Outcome:
@@ -66,14 +66,16 @@ class Stores:
 async def stores(request: pytest.FixtureRequest, names: ResourceNames) -> AsyncIterator[Stores]:
     if request.param == "memory":
         objects = MemoryObjects()
-        yield Stores(MemoryTable(), objects, Payloads(objects, PayloadLimits(names.bucket)))
+        yield Stores(MemoryTable(), objects, LargeOutcomes(objects, LargeOutcomeLimits(names.bucket)))
         return
     options = AwsOptions(REGION, request.getfixturevalue("endpoint"), ACCESS_KEY, SECRET_KEY)
     async with open_clients(options) as clients:
         await provision_table(clients, names.table)
         await clients.s3.create_bucket(Bucket=names.bucket)
         s3 = S3Objects(clients)
-        yield Stores(DynamoTable(clients, names.table), s3, Payloads(s3, PayloadLimits(names.bucket)))
+        yield Stores(
+            DynamoTable(clients, names.table), s3, LargeOutcomes(s3, LargeOutcomeLimits(names.bucket))
+        )
 
 
 def outcome(number: int, text: str = "x") -> Outcome:
@@ -98,7 +100,7 @@ async def test_a_large_answer_comes_back(stores: Stores, text_bytes: int, is_sto
     await stores.settle(made)
     found = await stores.found(1)
     assert (found.stored is not None) == is_stored
-    assert await stores.payloads.whole(found) == made
+    assert await stores.large_outcomes.whole(found) == made
 
 
 @pytest.mark.parametrize("more", [0, 1])
@@ -108,7 +110,7 @@ async def test_the_edge_of_an_item(stores: Stores, more: int) -> None:
     await stores.settle(made)
     found = await stores.found(1)
     assert (found.stored is not None) == bool(more)
-    assert await stores.payloads.whole(found) == made
+    assert await stores.large_outcomes.whole(found) == made
 
 
 @pytest.mark.parametrize("more", [0, 1])
@@ -146,7 +148,7 @@ async def test_pages_of_references_are_read_through(stores: Stores) -> None:
                 yield one
             after = page.after
 
-    assert [one async for one in stores.payloads.all_whole(pages())] == made
+    assert [one async for one in stores.large_outcomes.all_whole(pages())] == made
 
 
 async def test_a_failed_row_with_a_reference_is_in_the_index(stores: Stores) -> None:
@@ -165,13 +167,13 @@ async def test_a_payload_that_is_gone_is_said(stores: Stores) -> None:
     assert found.stored is not None
     lost = replace(found, stored=replace(found.stored, key=found.stored.key + "-gone"))
     with pytest.raises(BatchRejectedError, match=r"row 1 is kept in s3://.*ROWFLEET_TTL_DAYS"):
-        await stores.payloads.whole(lost)
+        await stores.large_outcomes.whole(lost)
 
 
 async def test_a_commit_of_references_is_repeatable(stores: Stores) -> None:
     """The same token, an answer lost in between: counted once."""
     await stores.table.open(BATCH, "{}")
-    fitted = await stores.payloads.fitted(BATCH, outcome(1, "x" * 450_000))
+    fitted = await stores.large_outcomes.fitted(BATCH, outcome(1, "x" * 450_000))
     commit = Commit(BATCH.batch_id, 1, 1, 0, (fitted,), str(uuid.uuid4()), BATCH.ttl)
     assert await stores.table.commit(commit) == ()
     assert await stores.table.commit(commit) == ()

@@ -15,7 +15,7 @@ from service.adapters.aws.sqs import SqsQueue
 from service.adapters.memory import MemoryClock, MemoryQueue
 from service.cli.embedded import ACCESS_KEY, REGION, SECRET_KEY
 from service.domain.errors import AccessError
-from service.domain.ports import MESSAGE_BYTES, Message, Outgoing, Queue
+from service.domain.ports import MESSAGE_BYTES, OutgoingMessage, Queue, ReceivedMessage
 
 MAX_RECEIVES = 2
 
@@ -30,7 +30,7 @@ class Kit:
 
     async def receive(
         self, limit: int = 10, *, wait_s: float = 0, visibility_s: float = 30, dead: bool = False
-    ) -> Sequence[Message]:
+    ) -> Sequence[ReceivedMessage]:
         """Receive, in steps of time that end when something came."""
         queue = self.dead_letters if dead else self.queue
         receiving = asyncio.create_task(queue.receive(limit, wait_s=wait_s, visibility_s=visibility_s))
@@ -39,9 +39,9 @@ class Kit:
                 await self.clock.advance(0 if receiving.done() else 0.125)
         return await receiving
 
-    async def receive_all(self, count: int, *, visibility_s: float = 30) -> list[Message]:
+    async def receive_all(self, count: int, *, visibility_s: float = 30) -> list[ReceivedMessage]:
         """Receive until `count` messages have come."""
-        found: list[Message] = []
+        found: list[ReceivedMessage] = []
         async with asyncio.timeout(10):
             while len(found) < count:
                 found += await self.receive(wait_s=1, visibility_s=visibility_s)
@@ -69,13 +69,16 @@ async def sqs_kit(clients: Clients, names: ResourceNames) -> Kit:
     return Kit(SqsQueue(clients, name, made["QueueUrl"]), SqsQueue(clients, dead_name, dead_url))
 
 
-def bodies(messages: Sequence[Message]) -> list[str]:
+def bodies(messages: Sequence[ReceivedMessage]) -> list[str]:
     return sorted(message.body for message in messages)
 
 
 async def test_what_is_sent_is_received(kit: Kit) -> None:
     """Messages arrive with their bodies, a first delivery and the time they were sent."""
-    assert await kit.queue.send([Outgoing('{"n":1}', "batch#1"), Outgoing('{"n":2}')]) in ((), [])
+    assert await kit.queue.send([OutgoingMessage('{"n":1}', "batch#1"), OutgoingMessage('{"n":2}')]) in (
+        (),
+        [],
+    )
     found = await kit.receive_all(2)
     assert bodies(found) == ['{"n":1}', '{"n":2}']
     assert [message.receives for message in found] == [1, 1]
@@ -93,13 +96,13 @@ async def test_a_receive_waits_for_the_first_message(kit: Kit) -> None:
     """A message that is sent while somebody waits is delivered to the waiting receive."""
     receiving = asyncio.create_task(kit.queue.receive(10, wait_s=5, visibility_s=30))
     await asyncio.sleep(0)
-    await kit.queue.send([Outgoing("late")])
+    await kit.queue.send([OutgoingMessage("late")])
     assert bodies(await receiving) == ["late"]
 
 
 async def test_limit_bounds_a_receive(kit: Kit) -> None:
     """At most `limit` messages come at once, the others stay."""
-    await kit.queue.send([Outgoing(str(number)) for number in range(10)])
+    await kit.queue.send([OutgoingMessage(str(number)) for number in range(10)])
     first = await kit.receive(3)
     assert 1 <= len(first) <= 3
     assert len(await kit.receive_all(10 - len(first))) == 10 - len(first)
@@ -107,14 +110,14 @@ async def test_limit_bounds_a_receive(kit: Kit) -> None:
 
 async def test_a_received_message_is_hidden(kit: Kit) -> None:
     """Nobody else gets a message while it is hidden."""
-    await kit.queue.send([Outgoing("one")])
+    await kit.queue.send([OutgoingMessage("one")])
     await kit.receive_all(1)
     assert list(await kit.receive()) == []
 
 
 async def test_a_message_comes_back_when_its_visibility_ends(kit: Kit) -> None:
     """After `visibility_s` a message is delivered again, under a new receipt and a higher count."""
-    await kit.queue.send([Outgoing("one")])
+    await kit.queue.send([OutgoingMessage("one")])
     (first,) = await kit.receive_all(1, visibility_s=1)
     (second,) = await kit.receive(wait_s=5)
     assert (second.id, second.receives) == (first.id, 2)
@@ -123,7 +126,7 @@ async def test_a_message_comes_back_when_its_visibility_ends(kit: Kit) -> None:
 
 async def test_extend_hides_for_longer(kit: Kit) -> None:
     """An extended message is not delivered at the end of its first visibility."""
-    await kit.queue.send([Outgoing("one")])
+    await kit.queue.send([OutgoingMessage("one")])
     (message,) = await kit.receive_all(1, visibility_s=1)
     assert list(await kit.queue.extend([message.receipt], 30)) == []
     assert list(await kit.receive(wait_s=2)) == []
@@ -131,7 +134,7 @@ async def test_extend_hides_for_longer(kit: Kit) -> None:
 
 async def test_extend_by_zero_gives_back(kit: Kit) -> None:
     """A visibility of 0 makes the message available at once."""
-    await kit.queue.send([Outgoing("one")])
+    await kit.queue.send([OutgoingMessage("one")])
     (message,) = await kit.receive_all(1)
     assert list(await kit.queue.extend([message.receipt], 0)) == []
     (again,) = await kit.receive(wait_s=1)
@@ -140,7 +143,7 @@ async def test_extend_by_zero_gives_back(kit: Kit) -> None:
 
 async def test_extend_names_lost_leases(kit: Kit) -> None:
     """The receipt of an earlier delivery has lost its lease; others in the call are extended."""
-    await kit.queue.send([Outgoing("lost")])
+    await kit.queue.send([OutgoingMessage("lost")])
     (old,) = await kit.receive_all(1)
     await kit.queue.extend([old.receipt], 0)
     (new,) = await kit.receive(wait_s=1)
@@ -149,7 +152,7 @@ async def test_extend_names_lost_leases(kit: Kit) -> None:
 
 async def test_deleted_messages_are_gone(kit: Kit) -> None:
     """What is deleted is not delivered again."""
-    await kit.queue.send([Outgoing("one"), Outgoing("two")])
+    await kit.queue.send([OutgoingMessage("one"), OutgoingMessage("two")])
     found = await kit.receive_all(2, visibility_s=1)
     assert list(await kit.queue.delete([message.receipt for message in found])) == []
     assert list(await kit.receive(wait_s=2)) == []
@@ -158,7 +161,7 @@ async def test_deleted_messages_are_gone(kit: Kit) -> None:
 
 async def test_a_stale_receipt_deletes_nothing(kit: Kit) -> None:
     """Deleting with the receipt of an earlier delivery is refused or ignored: the message stays."""
-    await kit.queue.send([Outgoing("one")])
+    await kit.queue.send([OutgoingMessage("one")])
     (old,) = await kit.receive_all(1)
     await kit.queue.extend([old.receipt], 0)
     await kit.receive(wait_s=1)
@@ -168,7 +171,7 @@ async def test_a_stale_receipt_deletes_nothing(kit: Kit) -> None:
 
 async def test_a_delayed_message_comes_later(kit: Kit) -> None:
     """A message with a delay is not delivered before it, and counts as waiting."""
-    await kit.queue.send([Outgoing("later", delay_s=1)])
+    await kit.queue.send([OutgoingMessage("later", delay_s=1)])
     assert list(await kit.receive()) == []
     assert await kit.queue.depth() == 1
     assert bodies(await kit.receive(wait_s=5)) == ["later"]
@@ -176,14 +179,14 @@ async def test_a_delayed_message_comes_later(kit: Kit) -> None:
 
 async def test_depth_counts_waiting_and_in_flight(kit: Kit) -> None:
     """Depth counts messages whether they wait or are being worked on."""
-    await kit.queue.send([Outgoing(str(number)) for number in range(5)])
+    await kit.queue.send([OutgoingMessage(str(number)) for number in range(5)])
     await kit.receive(2)
     assert await kit.queue.depth() == 5
 
 
 async def test_too_many_deliveries_go_to_the_dead_letter_queue(kit: Kit) -> None:
     """A message that was delivered as often as allowed moves to the dead-letter queue, body intact."""
-    await kit.queue.send([Outgoing("poison")])
+    await kit.queue.send([OutgoingMessage("poison")])
     for _ in range(MAX_RECEIVES):
         (message,) = await kit.receive(wait_s=5)
         await kit.queue.extend([message.receipt], 0)
@@ -193,7 +196,7 @@ async def test_too_many_deliveries_go_to_the_dead_letter_queue(kit: Kit) -> None
 
 async def test_a_long_batch_id_is_a_valid_group(kit: Kit) -> None:
     """Groups may be longer than SQS's own limit of 128 characters: batch ids are."""
-    assert list(await kit.queue.send([Outgoing("one", group="t" * 128 + "#" + "e" * 128)])) == []
+    assert list(await kit.queue.send([OutgoingMessage("one", group="t" * 128 + "#" + "e" * 128)])) == []
     assert bodies(await kit.receive(wait_s=1)) == ["one"]
 
 
@@ -207,9 +210,9 @@ async def test_empty_calls_do_nothing(kit: Kit) -> None:
 async def test_limits_of_a_call_are_enforced(kit: Kit) -> None:
     """More than ten entries are a bug of the caller; more than 1 MiB is refused in words."""
     with pytest.raises(ValueError, match="11 entries"):
-        await kit.queue.send([Outgoing("x")] * 11)
+        await kit.queue.send([OutgoingMessage("x")] * 11)
     with pytest.raises(AccessError, match=str(MESSAGE_BYTES)):
-        await kit.queue.send([Outgoing("x" * 600_000), Outgoing("y" * 600_000)])
+        await kit.queue.send([OutgoingMessage("x" * 600_000), OutgoingMessage("y" * 600_000)])
 
 
 async def test_a_queue_has_a_name(kit: Kit) -> None:

@@ -35,7 +35,7 @@ from service.domain.model import (
     StoredPayload,
     row_id,
 )
-from service.domain.ports import COMMIT_LIMIT, LeaseAnswer, OutcomePage, Record, Table
+from service.domain.ports import COMMIT_LIMIT, LeaseGrant, OutcomePage, SharedRecord, Table
 
 NOW = "2026-11-18T10:00:00.000Z"
 LATER = "2026-11-18T10:05:00.000Z"
@@ -482,7 +482,7 @@ AGGREGATING = replace(BATCH, state=State.AGGREGATING, total=3)
 
 async def leased(
     table: Table, owner: str, *, now_ms: int, until_ms: int = 2_000, round_: int = 1
-) -> LeaseAnswer:
+) -> LeaseGrant:
     return await table.lease(BATCH.batch_id, round=round_, owner=owner, now_ms=now_ms, until_ms=until_ms)
 
 
@@ -495,10 +495,10 @@ async def lease_of(table: Table) -> tuple[str, int]:
 async def test_one_owner_has_the_lease(table: Table) -> None:
     """Who asks first has it, and others are told until when; it is extended by its owner only."""
     await table.open(AGGREGATING, "{}")
-    assert await leased(table, "a", now_ms=1_000) == LeaseAnswer(is_ours=True)
-    assert await leased(table, "b", now_ms=1_000) == LeaseAnswer(is_ours=False, until_ms=2_000)
-    assert await leased(table, "a", now_ms=0, until_ms=5_000) == LeaseAnswer(True, "a")
-    assert await leased(table, "b", now_ms=4_999) == LeaseAnswer(is_ours=False, until_ms=5_000)
+    assert await leased(table, "a", now_ms=1_000) == LeaseGrant(is_ours=True)
+    assert await leased(table, "b", now_ms=1_000) == LeaseGrant(is_ours=False, until_ms=2_000)
+    assert await leased(table, "a", now_ms=0, until_ms=5_000) == LeaseGrant(True, "a")
+    assert await leased(table, "b", now_ms=4_999) == LeaseGrant(is_ours=False, until_ms=5_000)
     assert await lease_of(table) == ("a", 5_000)
 
 
@@ -506,8 +506,8 @@ async def test_a_lease_that_has_ended_is_taken_over(table: Table) -> None:
     """At its very end another may have it, and is told whose it was; the former cannot extend it any more."""
     await table.open(AGGREGATING, "{}")
     await leased(table, "a", now_ms=1_000)
-    assert await leased(table, "b", now_ms=2_000, until_ms=3_000) == LeaseAnswer(True, "a")
-    assert await leased(table, "a", now_ms=0, until_ms=9_000) == LeaseAnswer(is_ours=False, until_ms=3_000)
+    assert await leased(table, "b", now_ms=2_000, until_ms=3_000) == LeaseGrant(True, "a")
+    assert await leased(table, "a", now_ms=0, until_ms=9_000) == LeaseGrant(is_ours=False, until_ms=3_000)
     assert await lease_of(table) == ("b", 3_000)
 
 
@@ -529,16 +529,16 @@ async def test_many_ask_and_one_gets_the_lease(table: Table) -> None:
 async def test_a_batch_that_is_not_aggregating_is_not_leased(table: Table, state: State) -> None:
     """Nothing is to be written, and `until_ms` 0 says so."""
     await table.open(replace(AGGREGATING, state=state), "{}")
-    assert await leased(table, "a", now_ms=1_000) == LeaseAnswer(is_ours=False)
+    assert await leased(table, "a", now_ms=1_000) == LeaseGrant(is_ours=False)
 
 
 async def test_another_round_or_no_batch_is_not_leased(table: Table) -> None:
     """A message of an earlier round gets nothing; nothing is made of a batch that is not there."""
-    assert await leased(table, "a", now_ms=1_000) == LeaseAnswer(is_ours=False)
+    assert await leased(table, "a", now_ms=1_000) == LeaseGrant(is_ours=False)
     assert await table.read(BATCH.batch_id) is None
     await table.open(replace(AGGREGATING, round=2), "{}")
-    assert await leased(table, "a", now_ms=1_000) == LeaseAnswer(is_ours=False)
-    assert await leased(table, "a", now_ms=1_000, round_=2) == LeaseAnswer(is_ours=True)
+    assert await leased(table, "a", now_ms=1_000) == LeaseGrant(is_ours=False)
+    assert await leased(table, "a", now_ms=1_000, round_=2) == LeaseGrant(is_ours=True)
 
 
 async def test_a_lease_is_given_back_by_its_owner(table: Table) -> None:
@@ -548,7 +548,7 @@ async def test_a_lease_is_given_back_by_its_owner(table: Table) -> None:
     assert not await table.release(BATCH.batch_id, owner="b")
     assert await table.release(BATCH.batch_id, owner="a")
     assert await lease_of(table) == ("", 0)
-    assert await leased(table, "b", now_ms=1_000) == LeaseAnswer(is_ours=True)
+    assert await leased(table, "b", now_ms=1_000) == LeaseGrant(is_ours=True)
     moved = await table.move(
         BATCH.batch_id, expected=State.AGGREGATING, round=1, to=State.SUCCEEDED, now=LATER
     )
@@ -627,18 +627,18 @@ async def test_numbers_are_those_that_need_no_outcome(table: Table, limit: int) 
 
 async def test_a_record_is_made_once_and_replaced_by_who_knows_it(table: Table) -> None:
     """Version 0 makes a record, the version that stands replaces it; who is behind learns what stands."""
-    assert await table.record("limit/a") == Record()
-    assert await table.swap("limit/a", "one", version=0, ttl=TTL) == Record("one", 1)
-    assert await table.swap("limit/a", "late", version=0, ttl=TTL) == Record("one", 1)
-    assert await table.swap("limit/a", "two", version=1, ttl=TTL) == Record("two", 2)
-    assert await table.swap("limit/a", "behind", version=1, ttl=TTL) == Record("two", 2)
-    assert await table.record("limit/a") == Record("two", 2)
+    assert await table.record("limit/a") == SharedRecord()
+    assert await table.swap("limit/a", "one", version=0, ttl=TTL) == SharedRecord("one", 1)
+    assert await table.swap("limit/a", "late", version=0, ttl=TTL) == SharedRecord("one", 1)
+    assert await table.swap("limit/a", "two", version=1, ttl=TTL) == SharedRecord("two", 2)
+    assert await table.swap("limit/a", "behind", version=1, ttl=TTL) == SharedRecord("two", 2)
+    assert await table.record("limit/a") == SharedRecord("two", 2)
 
 
 async def test_a_record_that_expired_is_none(table: Table) -> None:
     """Who would replace a record that is gone learns that nothing stands, and nothing is written."""
-    assert await table.swap("gone", "text", version=3, ttl=TTL) == Record()
-    assert await table.record("gone") == Record()
+    assert await table.swap("gone", "text", version=3, ttl=TTL) == SharedRecord()
+    assert await table.record("gone") == SharedRecord()
 
 
 async def test_of_many_writers_of_a_record_one_wins_each_time(table: Table) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from service.adapters.aws.clients import AwsOptions
 from service.agents import open_agent
-from service.agents.options.context import Surroundings
+from service.agents.options.context import AgentContext
 from service.agents.registry import AGENTS
 from service.domain.errors import AgentRetryableError
 from service.domain.ports import Invocation
@@ -19,7 +19,7 @@ PAGE = (ROOT / "docs" / "agents.md").read_text("utf-8")
 FILES = {text.split()[1]: text for text in re.findall(r"```yaml\n(# mappings/.*?)```", PAGE, re.DOTALL)}
 NAMES = [Path(name).stem for name in FILES]
 ENVIRON = {"AGENT_URL": "http://127.0.0.1:1", "ANTHROPIC_API_KEY": "key", "PATH": os.environ["PATH"]}
-AROUND = Surroundings(search_path=str(ROOT), aws=lambda region: AwsOptions(region or "eu-west-1"))
+AROUND = AgentContext(search_path=str(ROOT), aws=lambda region: AwsOptions(region or "eu-west-1"))
 
 
 def compiled(name: str) -> RowMapping:
@@ -30,7 +30,7 @@ def compiled(name: str) -> RowMapping:
 async def test_an_example_opens(name: str) -> None:
     """It compiles, and its agent opens and closes without a question asked."""
     target = compiled(name).target
-    agent = open_agent(target.invoke, target.options, name=target.name, environ=ENVIRON, surroundings=AROUND)
+    agent = open_agent(target.invoke, target.options, name=target.name, environ=ENVIRON, context=AROUND)
     await agent.close()
     with pytest.raises(AgentRetryableError, match="closed"):
         await agent.invoke(Invocation("1", {}))
@@ -40,7 +40,7 @@ async def test_the_command_runs() -> None:
     """As it stands on the page."""
     mapping = compiled("shout")
     target = mapping.target
-    agent = open_agent(target.invoke, target.options, name=target.name, environ=ENVIRON, surroundings=AROUND)
+    agent = open_agent(target.invoke, target.options, name=target.name, environ=ENVIRON, context=AROUND)
     body = mapping.body(["name"], ["ann"])
     reply = await agent.invoke(Invocation("1", body))
     assert mapping.extract(reply.body).values == {"shouted": "ANN"}

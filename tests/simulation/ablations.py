@@ -14,10 +14,10 @@ from typing import Any
 from service.adapters.aws.items import row_items
 from service.adapters.aws.values import Item
 from service.batch.completion import Completion
-from service.batch.group_commit import Settler
+from service.batch.group_commit import GroupCommitter
 from service.domain.messages import AggregateMessage
 from service.domain.model import Batch, BatchView, Commit, Counts, Outcome, State, iso_time
-from service.domain.ports import LeaseAnswer, Outgoing, Record
+from service.domain.ports import LeaseGrant, OutgoingMessage, SharedRecord
 from service.runtime.delivery import Delivery, Handler
 from service.runtime.sender import send_all
 from service.worker.worker import Worker
@@ -78,12 +78,12 @@ class _NewTokens(FaultyTable):
 
 
 class _EverybodysLease(FaultyTable):
-    async def lease(self, batch_id: str, **_: object) -> LeaseAnswer:
+    async def lease(self, batch_id: str, **_: object) -> LeaseGrant:
         """Yes."""
-        return LeaseAnswer(is_ours=True)
+        return LeaseGrant(is_ours=True)
 
 
-class _NoCheckOfDuplicates(Settler):
+class _NoCheckOfDuplicates(GroupCommitter):
     async def settle(self, batch: Batch, number: int, outcome: Outcome | None) -> BatchView | None:
         """Take a row that is known to be committed for settled."""
         return None if outcome is None else await super().settle(batch, number, outcome)
@@ -103,7 +103,9 @@ class _ClaimFirst(Completion):
             batch.batch_id, expected=state, round=batch.round, to=State.AGGREGATING, now=now
         )
         if claimed:
-            await send_all(self._queue, [Outgoing(AggregateMessage(batch.batch_id, batch.round).encode())])
+            await send_all(
+                self._queue, [OutgoingMessage(AggregateMessage(batch.batch_id, batch.round).encode())]
+            )
 
 
 class _NoSeal(_ClaimFirst):
@@ -126,7 +128,7 @@ class _NoHeartbeat(FaultyQueue):
 
 
 class _NoMarks(FaultyQueue):
-    async def send(self, messages: Sequence[Outgoing]) -> Sequence[int]:
+    async def send(self, messages: Sequence[OutgoingMessage]) -> Sequence[int]:
         """Take the replay mark off, where it is no worker's."""
         if not self._network.who.startswith("worker"):
             messages = [replace(m, body=m.body.replace(',"replay":true', "")) for m in messages]
@@ -134,7 +136,7 @@ class _NoMarks(FaultyQueue):
 
 
 class _NoMarksOnReturns(FaultyQueue):
-    async def send(self, messages: Sequence[Outgoing]) -> Sequence[int]:
+    async def send(self, messages: Sequence[OutgoingMessage]) -> Sequence[int]:
         """Take the replay mark off, where it is a worker's."""
         if self.name == "rows" and self._network.who.startswith("worker"):
             messages = [replace(m, body=m.body.replace(',"replay":true', "")) for m in messages]
@@ -144,20 +146,20 @@ class _NoMarksOnReturns(FaultyQueue):
 class _NoExcuses(Worker):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._tries._is_excused = lambda *_: False
+        self._attempts._is_excused = lambda *_: False
 
 
 class _NoDeadlines(Worker):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._tries._left_s = lambda _: math.inf
+        self._attempts._left_s = lambda _: math.inf
 
 
 class _EverybodysClaim(FaultyTable):
-    async def swap(self, key: str, text: str, *, version: int, ttl: int) -> Record:
+    async def swap(self, key: str, text: str, *, version: int, ttl: int) -> SharedRecord:
         """Say yes to a claim, and forget it."""
         if '"state":"claimed"' in text:
-            return Record(text, version)
+            return SharedRecord(text, version)
         network, truth = self._network, self._truth
         return await network.call(
             "write", "table.swap", (key, text), lambda: truth.swap(key, text, version=version, ttl=ttl)
@@ -199,7 +201,7 @@ class NoCounterInTransaction(Parts):
 class NoCheckAfterDuplicate(Parts):
     """A row that was committed already is deleted without a completion check."""
 
-    settler = _NoCheckOfDuplicates
+    committer = _NoCheckOfDuplicates
 
 
 class ClaimBeforeSend(Parts):

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 from service.aggregator.aggregator import AggregateLimits, Aggregator
 from service.batch.completion import Completion
-from service.batch.group_commit import SettleLimits, Settler
-from service.batch.large_outcomes import PayloadLimits, Payloads
-from service.batch.large_rows import Claims
+from service.batch.group_commit import GroupCommitLimits, GroupCommitter
+from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
+from service.batch.large_rows import ClaimCheck
 from service.mapping import RowMapping
 from service.runtime.clock import SystemClock
 from service.runtime.consumer import ConsumeLimits, Consumer, Handler
@@ -25,7 +25,7 @@ from service.sweeper.recovery import Recovery, RecoveryLimits
 from service.sweeper.sweeper import Sweeper, SweepLimits, SweptQueues
 from service.worker.admission.gate import Gates
 from service.worker.attempts import GRACE_S
-from service.worker.batch_cache import Runs
+from service.worker.batch_cache import BatchCache
 from service.worker.rate_limit.limiter import Limiter
 from service.worker.worker import Worker, WorkLimits
 from tests.simulation.agent import Agents, SimulatedAgent
@@ -79,7 +79,7 @@ class Parts:
     """The parts of a process that an ablation replaces; these are the real ones."""
 
     completion: type[Completion] = Completion
-    settler: type[Settler] = Settler
+    committer: type[GroupCommitter] = GroupCommitter
     table: type[FaultyTable] = FaultyTable
     queue: type[FaultyQueue] = FaultyQueue
     truth_table: type[TruthTable] = TruthTable
@@ -187,14 +187,14 @@ class Process:
 
     async def _worker(self) -> None:
         scenario, name = self._stage.scenario, self.owner.name
-        async with self._settler() as settler:
+        async with self._committer() as committer:
             gates = Gates(self._clock)
-            runs = Runs(
+            runs = BatchCache(
                 self._table, self._open_agent, gates, self._clock,
                 max_places=scenario.max_running, open_limiter=self._open_limiter,
             )  # fmt: skip
             worker = self._stage.parts.worker(
-                self._table, self._queues["rows"], runs, settler, Claims(self._objects),
+                self._table, self._queues["rows"], runs, committer, ClaimCheck(self._objects),
                 WorkLimits(
                     worker=name, inline_wait_s=scenario.inline_wait_s, max_lost=2 * scenario.max_receives
                 ),
@@ -207,7 +207,7 @@ class Process:
     async def _aggregator(self) -> None:
         scenario, name = self._stage.scenario, self.owner.name
         aggregator = Aggregator(
-            self._table, self._queues["aggregate"], self._objects, self._payloads(),
+            self._table, self._queues["aggregate"], self._objects, self._large_outcomes(),
             AggregateLimits(page_rows=scenario.page_rows, lease_s=scenario.lease_s),
             self._clock, self.metrics, owners=lambda: f"{name}/{next(self._numbers)}",
         )  # fmt: skip
@@ -216,9 +216,9 @@ class Process:
     async def _sweeper(self) -> None:
         """The sweeper, and the drains of the dead-letter queues."""
         parts, scenario, queues = self._stage.parts, self._stage.scenario, self._queues
-        async with self._settler() as settler, asyncio.TaskGroup() as group:
+        async with self._committer() as committer, asyncio.TaskGroup() as group:
             recovery = Recovery(
-                self._table, queues["rows"], self._objects, settler,
+                self._table, queues["rows"], self._objects, committer,
                 RecoveryLimits(worker=self.owner.name, max_message_bytes=scenario.max_message_bytes),
                 self._clock, self.metrics,
             )  # fmt: skip
@@ -236,7 +236,7 @@ class Process:
                 group.create_task(sweeper.run(self._stop))
             if parts.drains:
                 letters = DeadLetters(
-                    self._table, queues["aggregate"], self._completion, settler, recovery,
+                    self._table, queues["aggregate"], self._completion, committer, recovery,
                     DeadLetterLimits(
                         *[scenario.max_receives] * 3, stuck_after_s=60.0, give_up_after_s=RESEND_AFTER_S
                     ), self._clock, self.metrics,
@@ -249,17 +249,17 @@ class Process:
                     group.create_task(self._consume(name, handle, limits))
             await self._stop.wait()
 
-    def _payloads(self) -> Payloads:
-        limits = PayloadLimits(bucket="out", max_item_bytes=self._stage.scenario.max_item_bytes)
-        return Payloads(self._objects, limits)
+    def _large_outcomes(self) -> LargeOutcomes:
+        limits = LargeOutcomeLimits(bucket="out", max_item_bytes=self._stage.scenario.max_item_bytes)
+        return LargeOutcomes(self._objects, limits)
 
-    def _settler(self) -> Settler:
+    def _committer(self) -> GroupCommitter:
         scenario = self._stage.scenario
-        return self._stage.parts.settler(
+        return self._stage.parts.committer(
             self._table, self._completion,
-            SettleLimits(linger_s=scenario.commit_linger_s, max_rows=scenario.commit_rows),
+            GroupCommitLimits(linger_s=scenario.commit_linger_s, max_rows=scenario.commit_rows),
             self.metrics,
-            payloads=self._payloads(),
+            large_outcomes=self._large_outcomes(),
             slot=zlib.crc32(self.owner.name.encode()) % scenario.slots,
             tokens=lambda: f"{self._random.getrandbits(128):036x}",
         )  # fmt: skip

@@ -18,7 +18,7 @@ from service.domain.errors import (
     ThrottledError,
     UnknownResultError,
 )
-from service.domain.ports import Message, Outgoing, StoredFile, Upload
+from service.domain.ports import OutgoingMessage, ReceivedMessage, StoredFile, Upload
 from tests.simulation.faults import Fault, Faults
 from tests.simulation.loop import Owner, VirtualLoop
 from tests.simulation.trace import Trace
@@ -124,7 +124,7 @@ class FaultyQueue:
         """The queue's name."""
         return self.truth.name
 
-    async def send(self, messages: Sequence[Outgoing]) -> Sequence[int]:
+    async def send(self, messages: Sequence[OutgoingMessage]) -> Sequence[int]:
         """Send; entries may be refused, and messages may exist twice."""
 
         async def effect() -> Sequence[int]:
@@ -144,12 +144,12 @@ class FaultyQueue:
 
         return await self._network.call("send", f"{self.name}.send", (messages,), effect)
 
-    async def receive(self, limit: int, *, wait_s: float, visibility_s: float) -> Sequence[Message]:
+    async def receive(self, limit: int, *, wait_s: float, visibility_s: float) -> Sequence[ReceivedMessage]:
         """Receive, waiting for something to come."""
         loop = self._network.loop
         until = loop.time() + wait_s
 
-        async def effect() -> Sequence[Message]:
+        async def effect() -> Sequence[ReceivedMessage]:
             while True:
                 messages = await self.truth.receive(limit, wait_s=0, visibility_s=visibility_s)
                 if messages or loop.time() >= until:
@@ -159,7 +159,7 @@ class FaultyQueue:
                 self._network.watch.received(self._network.who, self.truth, messages)
                 if self._faults.inside("receive") is Fault.DUPLICATED:
                     for index in self._faults.choose(len(messages)):
-                        self.truth.copy(Outgoing(messages[index].body), self._faults.seconds() - 1)
+                        self.truth.copy(OutgoingMessage(messages[index].body), self._faults.seconds() - 1)
             return messages
 
         return await self._network.call("receive", f"{self.name}.receive", (), effect)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from service.domain.messages import AggregateMessage, RowMessage
 from service.domain.model import Batch, Counts, State, Status
-from service.domain.ports import Outgoing
+from service.domain.ports import OutgoingMessage
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.truth import TruthQueue, TruthTable
 from tests.simulation.watch import Watch
@@ -60,9 +60,9 @@ class Redrives:
             if self._random.random() < 0.7:
                 message = RowMessage(batch.batch_id, 1, number, self._cells(batch.batch_id, number))
                 when = max(0.0, delay + self._random.uniform(-5.0, 15.0))
-                self._queues["rows"].copy(Outgoing(message.encode(), batch.batch_id), when)
+                self._queues["rows"].copy(OutgoingMessage(message.encode(), batch.batch_id), when)
         trigger = AggregateMessage(batch.batch_id, 1).encode()
-        self._queues["aggregate"].copy(Outgoing(trigger), self._random.uniform(0, 2 * delay))
+        self._queues["aggregate"].copy(OutgoingMessage(trigger), self._random.uniform(0, 2 * delay))
 
     def _open(self, batch_id: str, failed: Sequence[int]) -> None:
         """The next round: what succeeded is counted in advance, what failed is sent again."""
@@ -77,7 +77,7 @@ class Redrives:
         self._happened["world: second round"] += 1
         for number in failed:
             message = RowMessage(batch_id, 2, number, self._cells(batch_id, number))
-            self._queues["rows"].copy(Outgoing(message.encode(), batch_id), 0)
+            self._queues["rows"].copy(OutgoingMessage(message.encode(), batch_id), 0)
 
     def _cells(self, batch_id: str, number: int) -> tuple[str, str]:
         return (str(number), self._watch.files[batch_id].names[number - 1])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.domain.model import Batch, BatchView, Commit, Outcome
-from service.domain.ports import Message, OutcomePage, Outgoing
+from service.domain.ports import OutcomePage, OutgoingMessage, ReceivedMessage
 
 WIDTH = 150
 """Characters of a line's arguments and answer."""
@@ -52,9 +52,9 @@ def _shown(detail: object) -> str:  # noqa: PLR0911 -- one line for each type
             return f"row {detail.number} round {detail.round} {detail.status} by {detail.worker}"
         case OutcomePage():
             return f"{len(detail.outcomes)} outcomes, after={detail.after}"
-        case Message():
+        case ReceivedMessage():
             return f"{detail.receipt} (x{detail.receives}) {detail.body[:WIDTH]}"
-        case Outgoing():
+        case OutgoingMessage():
             return detail.body[:WIDTH] + (f" in {detail.delay_s} s" if detail.delay_s else "")
         case bytes():
             return f"{len(detail)} bytes"

@@ -17,7 +17,7 @@ from service.adapters.aws.values import Item
 from service.adapters.memory import MemoryObjects, MemoryQueue, MemoryTable
 from service.adapters.memory.queue import _Entry
 from service.domain.model import Batch, Commit
-from service.domain.ports import Message, Outgoing, StoredFile
+from service.domain.ports import OutgoingMessage, ReceivedMessage, StoredFile
 from tests.simulation.loop import VirtualLoop
 
 RowKey = tuple[str, int, int]
@@ -159,9 +159,9 @@ class TruthQueue(MemoryQueue):
             self._keys[body] = (data["batch"], data["round"], data["row"]) if "row" in data else None
         return self._keys[body]
 
-    def copy(self, outgoing: Outgoing, delay_s: float) -> None:
+    def copy(self, outgoing: OutgoingMessage, delay_s: float) -> None:
         """Have a message twice: SQS delivers at least once."""
-        self._put(Outgoing(outgoing.body, outgoing.group, int(delay_s)))
+        self._put(OutgoingMessage(outgoing.body, outgoing.group, int(delay_s)))
 
     def lose(self, wanted: int | None = None) -> list[str]:
         """Lose the message at that place, or all of them: a purge, or the end of their retention."""
@@ -185,7 +185,7 @@ class TruthQueue(MemoryQueue):
         finally:
             timer.cancel()
 
-    def _put(self, message: Outgoing) -> None:
+    def _put(self, message: OutgoingMessage) -> None:
         super()._put(message)
         key = self.key(message.body)
         if key is not None:
@@ -205,7 +205,7 @@ class TruthQueue(MemoryQueue):
             for arrival in receivers:
                 _wake(arrival)
 
-    def _take(self, limit: int, visibility_s: float) -> list[Message]:
+    def _take(self, limit: int, visibility_s: float) -> list[ReceivedMessage]:
         self._reveal()
         if len(self._visible) > 1:
             self._visible.rotate(int(self._draw() * len(self._visible)))

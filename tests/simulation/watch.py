@@ -14,7 +14,7 @@ import orjson
 from service.adapters.aws.values import Item
 from service.domain.messages import AggregateMessage, decode_ingest
 from service.domain.model import Batch, Commit, Outcome, State, Status, ms_of, row_id
-from service.domain.ports import Message
+from service.domain.ports import ReceivedMessage
 from tests.simulation.calls import Calls
 from tests.simulation.invariants import Violation
 from tests.simulation.mappings import BUDGET_S
@@ -313,7 +313,7 @@ class Watch:
             if first_at < since and key in rows.ever and not is_marked:
                 self.broken("repeats_are_marked", f"{who} sent row {key} again without a mark")
 
-    def received(self, who: str, queue: TruthQueue, messages: Sequence[Message]) -> None:
+    def received(self, who: str, queue: TruthQueue, messages: Sequence[ReceivedMessage]) -> None:
         """Note which rows a process may still pay for, and when it began to work."""
         self._at_work_since.setdefault(who, self._now())
         for message in messages:

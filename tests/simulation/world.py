@@ -13,7 +13,7 @@ import stamina.instrumentation
 import tenacity
 
 from service.domain.messages import encode
-from service.domain.ports import Outgoing
+from service.domain.ports import OutgoingMessage
 from tests.simulation.agent import Agents
 from tests.simulation.calls import Calls
 from tests.simulation.faults import Faults
@@ -128,7 +128,7 @@ class World:
                 "execution_id": f"file-{number}", "options": dict(file.options),
             }  # fmt: skip
             for when in file.jobs_at_s:
-                self.loop.at(when, self.queues["ingest"].copy, Outgoing(encode(job)), 0)
+                self.loop.at(when, self.queues["ingest"].copy, OutgoingMessage(encode(job)), 0)
 
     def _judge(self) -> None:
         """Everything is over, or should be."""

@@ -13,15 +13,15 @@ from dataclasses import replace
 from service.adapters.memory import MemoryClock, MemoryObjects, MemoryQueue, MemoryTable
 from service.aggregator.aggregator import AggregateLimits, Aggregator
 from service.batch.completion import Completion
-from service.batch.group_commit import SettleLimits, Settler
-from service.batch.large_outcomes import PayloadLimits, Payloads
-from service.batch.large_rows import Claims
+from service.batch.group_commit import GroupCommitLimits, GroupCommitter
+from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
+from service.batch.large_rows import ClaimCheck
 from service.domain.messages import RowMessage, encode
 from service.domain.model import Batch, BatchView, Location, Outcome, RowError, Source, State, Status
-from service.domain.ports import Invocation, Message, Outgoing, Queue, Reply
+from service.domain.ports import Invocation, OutgoingMessage, Queue, ReceivedMessage, Reply
 from service.mapping import Catalog, Definition
 from service.runtime.consumer import ConsumeLimits, Consumer
-from service.runtime.delivery import Admission, Delivery
+from service.runtime.delivery import Capacity, Delivery
 from service.runtime.leases import Lease
 from service.runtime.telemetry import Metrics
 from service.splitter.opening import OpenLimits
@@ -30,7 +30,7 @@ from service.sweeper.dead_letters import DeadLetterLimits, DeadLetters
 from service.sweeper.recovery import Recovery, RecoveryLimits
 from service.sweeper.sweeper import Sweeper, SweepLimits, SweptQueues
 from service.worker.admission.gate import Gates
-from service.worker.batch_cache import Runs
+from service.worker.batch_cache import BatchCache
 from service.worker.worker import Worker, WorkLimits
 
 DEMO = """
@@ -109,7 +109,7 @@ class Lab:
         self.rows: Queue = self.queue("rows")
         self.aggregate: Queue = self.queue("aggregate")
         self.metrics = Metrics()
-        self.payload_limits = PayloadLimits("out")
+        self.large_outcome_limits = LargeOutcomeLimits("out")
         self.definitions = {"demo": definition_of(DEMO)}
         self.agent = ScriptedAgent()
         self.gates = Gates(self.clock)
@@ -127,53 +127,55 @@ class Lab:
         return Catalog().definition(name) if name not in self.definitions else self.definitions[name]
 
     @property
-    def payloads(self) -> Payloads:
+    def large_outcomes(self) -> LargeOutcomes:
         """Outcomes that no item holds."""
-        return Payloads(self.objects, self.payload_limits)
+        return LargeOutcomes(self.objects, self.large_outcome_limits)
 
     @property
     def completion(self) -> Completion:
         """Step 6."""
         return Completion(self.table, self.aggregate, self.clock)
 
-    def settler(self, *, slot: int = 0, **limits) -> Settler:
+    def committer(self, *, slot: int = 0, **limits) -> GroupCommitter:
         """A settler with a short linger."""
-        limits = SettleLimits(**{"linger_s": 0.005, "timeout_s": 5.0} | limits)
-        return Settler(
+        limits = GroupCommitLimits(**{"linger_s": 0.005, "timeout_s": 5.0} | limits)
+        return GroupCommitter(
             self.table,
             self.completion,
             limits,
             self.metrics,
-            payloads=self.payloads,
+            large_outcomes=self.large_outcomes,
             slot=slot,
             tokens=lambda: next(self.tokens),
         )
 
-    def runs(self, open_agent=None, *, max_places: int = 64) -> Runs:
+    def runs(self, open_agent=None, *, max_places: int = 64) -> BatchCache:
         """Runs whose agent is `self.agent`."""
-        return Runs(
+        return BatchCache(
             self.table, open_agent or (lambda _: self.agent), self.gates, self.clock, max_places=max_places
         )
 
-    def worker(self, settler: Settler, runs: Runs | None = None, *, name="w1", **limits) -> Worker:
+    def worker(
+        self, committer: GroupCommitter, runs: BatchCache | None = None, *, name="w1", **limits
+    ) -> Worker:
         """A worker."""
         return Worker(
             self.table,
             self.rows,
             runs or self.runs(),
-            settler,
-            Claims(self.objects),
-            WorkLimits(name, **{"lane_pause_s": 0.0} | limits),
+            committer,
+            ClaimCheck(self.objects),
+            WorkLimits(name, **{"quarantine_pause_s": 0.0} | limits),
             clock=self.clock,
             metrics=self.metrics,
             rng=random.Random(7),
         )
 
     @asynccontextmanager
-    async def working(self, runs: Runs | None = None, **options) -> AsyncIterator[Worker]:
+    async def working(self, runs: BatchCache | None = None, **options) -> AsyncIterator[Worker]:
         """A worker with a settler of its own."""
-        async with self.settler() as settler:
-            yield self.worker(settler, runs, **options)
+        async with self.committer() as committer:
+            yield self.worker(committer, runs, **options)
 
     def splitter(self, **limits) -> Splitter:
         """A splitter with small windows."""
@@ -197,45 +199,45 @@ class Lab:
             self.table,
             self.aggregate,
             self.objects,
-            self.payloads,
+            self.large_outcomes,
             AggregateLimits(page_rows),
             self.clock,
             self.metrics,
             owners=lambda: f"aggregator-{next(self._ids)}",
         )
 
-    def recovery(self, settler: Settler, **limits) -> Recovery:
+    def recovery(self, committer: GroupCommitter, **limits) -> Recovery:
         """What sweeper and dead letters do for rows."""
         limits = RecoveryLimits(**{"worker": "s1", "read_bytes": 64} | limits)
-        return Recovery(self.table, self.rows, self.objects, settler, limits, self.clock, self.metrics)
+        return Recovery(self.table, self.rows, self.objects, committer, limits, self.clock, self.metrics)
 
-    def sweeper(self, settler: Settler, recovery: Recovery | None = None, **limits) -> Sweeper:
+    def sweeper(self, committer: GroupCommitter, recovery: Recovery | None = None, **limits) -> Sweeper:
         """A sweeper."""
         queues = SweptQueues(self.ingest, self.rows, self.aggregate, self.dead["ingest"], self.dead["rows"])
         return Sweeper(
             self.table,
             queues,
             self.completion,
-            recovery or self.recovery(settler),
+            recovery or self.recovery(committer),
             SweepLimits(**limits),
             self.clock,
             self.metrics,
         )
 
-    def dead_letters(self, settler: Settler, **limits) -> DeadLetters:
+    def dead_letters(self, committer: GroupCommitter, **limits) -> DeadLetters:
         """The drain of dead letters."""
         return DeadLetters(
             self.table,
             self.aggregate,
             self.completion,
-            settler,
-            self.recovery(settler),
+            committer,
+            self.recovery(committer),
             DeadLetterLimits(**limits),
             self.clock,
             self.metrics,
         )
 
-    def consumer(self, queue: Queue, handle, *, admission: Admission | None = None, **limits) -> Consumer:
+    def consumer(self, queue: Queue, handle, *, admission: Capacity | None = None, **limits) -> Consumer:
         """A consumer without lingers."""
         defaults = {"poll_wait_s": 1.0, "receive_linger_s": 0.0, "delete_linger_s": 0.0, "drain_s": 5.0}
         limits = ConsumeLimits(**defaults | limits)
@@ -282,7 +284,7 @@ class Lab:
 
     def delivery(self, body: str, *, receives: int = 1, places: Places | None = None) -> Delivery:
         """A message in a handler's hands."""
-        message = Message(f"m{next(self._ids)}", body, f"r{next(self._ids)}", receives)
+        message = ReceivedMessage(f"m{next(self._ids)}", body, f"r{next(self._ids)}", receives)
         return Delivery(Lease(message, self.clock.monotonic()), places or Places())
 
     async def batch(
@@ -359,4 +361,4 @@ class Lab:
     async def send(self, queue: Queue, *bodies: str) -> None:
         """Send messages as they are."""
         for body in bodies:
-            await queue.send([Outgoing(body)])
+            await queue.send([OutgoingMessage(body)])

@@ -157,7 +157,7 @@ async def test_every_row_comes_out_once_in_order(make_lab, scripted, define, see
     text = source(rng)
     await lab.put(text)
     limits = {"visibility_s": 0.6, "poll_wait_s": 0.05, "max_running": 16}
-    async with lab.settler(slot=1) as one, lab.settler(slot=2) as two, lab.settler(slot=3) as three:
+    async with lab.committer(slot=1) as one, lab.committer(slot=2) as two, lab.committer(slot=3) as three:
         workers = [lab.worker(s, name=f"w{n}", inline_wait_s=0.5) for n, s in enumerate((one, two, three))]
         consumers = [
             lab.consumer(lab.ingest, lab.splitter(partition_bytes=4_000).handle, **limits),

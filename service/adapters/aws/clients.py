@@ -21,7 +21,7 @@ from aiobotocore.parsers import PROTOCOL_PARSERS, AioJSONParser, AioResponsePars
 from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError
 
-from service.adapters.aws.errors import Call, translate
+from service.adapters.aws.errors import AwsCall, translate
 from service.domain.errors import ConfigError
 
 OnCall = Callable[[str, str], None]
@@ -179,7 +179,7 @@ def _kept_alive(address: tuple[Any, ...]) -> socket.socket:
 
 def _misconfigured(error: Exception, options: AwsOptions) -> Exception:
     if isinstance(error, BotoCoreError):
-        return translate(error, Call("connecting", options.endpoint_url or "AWS", options.call_timeout_s))
+        return translate(error, AwsCall("connecting", options.endpoint_url or "AWS", options.call_timeout_s))
     return ConfigError(f"AWS clients cannot be made: {error}")
 
 

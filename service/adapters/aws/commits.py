@@ -8,7 +8,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from service.adapters.aws import items
-from service.adapters.aws.errors import CONFLICTS, THROTTLING, Call, answered, code_of, message_of
+from service.adapters.aws.errors import CONFLICTS, THROTTLING, AwsCall, answered, code_of, message_of
 from service.adapters.aws.values import Item
 from service.domain.errors import AccessError, ConflictError, RetryableError, RowTooLargeError, ThrottledError
 from service.domain.model import Commit
@@ -21,7 +21,7 @@ _COUNTER_UPDATE = "SET #ttl = :ttl ADD " + ", ".join(f"#{name} :{name}" for name
 
 
 async def applied(
-    commit: Commit, table: str, call: Call, transact: Callable[..., Awaitable[dict[str, Any]]]
+    commit: Commit, table: str, call: AwsCall, transact: Callable[..., Awaitable[dict[str, Any]]]
 ) -> tuple[int, ...]:
     """Write a commit; () when it stands, else the indices of the rows that were committed before."""
     rows = items.row_items(commit)

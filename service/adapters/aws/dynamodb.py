@@ -14,12 +14,12 @@ from botocore.exceptions import ClientError
 from service.adapters.aws import items, leases
 from service.adapters.aws.clients import Clients
 from service.adapters.aws.commits import applied, taken
-from service.adapters.aws.errors import Call, answered, code_of, message_of, translate
+from service.adapters.aws.errors import AwsCall, answered, code_of, message_of, translate
 from service.adapters.aws.queries import BY_STATUS, BY_TIMESTAMP, Queries
 from service.adapters.aws.values import Item, Value, encode
 from service.domain.errors import BatchRejectedError, RowTooLargeError
 from service.domain.model import Batch, BatchView, Commit, Outcome, State, partition_key, partition_of, row_id
-from service.domain.ports import BatchPage, LeaseAnswer, NumberPage, OutcomePage, Record
+from service.domain.ports import BatchPage, LeaseGrant, NumberPage, OutcomePage, SharedRecord
 
 _CONDITION_FAILED = "ConditionalCheckFailedException"
 _BATCH_WRITE_CODES = frozenset({_CONDITION_FAILED, "ValidationException"})
@@ -146,7 +146,7 @@ class DynamoTable:
         owner: str,
         now_ms: int,
         until_ms: int,
-    ) -> LeaseAnswer:
+    ) -> LeaseGrant:
         """Take or extend the aggregation lease; see `Table.lease`.
 
         A repetition inside botocore meets its own success, which it may: the lease is `owner`'s then.
@@ -216,11 +216,11 @@ class DynamoTable:
         )
         return [items.batch_of(item) for item in answer["Items"]]
 
-    async def record(self, key: str) -> Record:
+    async def record(self, key: str) -> SharedRecord:
         """What workers share under `key`."""
         return items.record_of(await self._get_item(items.key(f"#{key}", items.RECORD_SORT)))
 
-    async def swap(self, key: str, text: str, *, version: int, ttl: int) -> Record:
+    async def swap(self, key: str, text: str, *, version: int, ttl: int) -> SharedRecord:
         """Replace the record `version`, and say what stands then; see `Table.swap`."""
         items.check_record_size(key, text, ttl)
         item = items.record_item(key, text, version + 1, ttl)
@@ -280,7 +280,7 @@ class DynamoTable:
         )
         return await self._wrote(self._update, update)
 
-    async def _wrote(self, call: Call, write: Awaitable[object]) -> bool:
+    async def _wrote(self, call: AwsCall, write: Awaitable[object]) -> bool:
         """Whether a conditional write of a batch item was applied."""
         try:
             await answered(call, write)
@@ -292,8 +292,10 @@ class DynamoTable:
             ) from error
         return True
 
-    def _call(self, permission: str, *, writes: bool = False, expects: frozenset[str] = frozenset()) -> Call:
-        return Call(permission, f"table {self._name}", self._timeout_s, writes=writes, expects=expects)
+    def _call(
+        self, permission: str, *, writes: bool = False, expects: frozenset[str] = frozenset()
+    ) -> AwsCall:
+        return AwsCall(permission, f"table {self._name}", self._timeout_s, writes=writes, expects=expects)
 
 
 def _state_values(state: State) -> dict[str, Value]:

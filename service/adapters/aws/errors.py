@@ -143,7 +143,7 @@ FOREIGN = (boto.BotoCoreError, boto.ClientError, *_NO_ANSWER, *_NO_SENSE)
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class AwsCall:
     """A kind of call, in the words of its errors: the IAM permission it takes and what it is made on.
 
     `expects` are the error codes that reach the adapter as they are.
@@ -156,7 +156,7 @@ class Call:
     expects: frozenset[str] = frozenset()
 
 
-async def answered(call: Call, answer: Awaitable[T]) -> T:
+async def answered(call: AwsCall, answer: Awaitable[T]) -> T:
     """The answer, in time. Raises RowfleetErrors, and ClientErrors that the call expects."""
     try:
         async with asyncio.timeout(call.timeout_s):
@@ -167,7 +167,7 @@ async def answered(call: Call, answer: Awaitable[T]) -> T:
         raise translate(error, call) from error
 
 
-def translate(error: Exception, call: Call) -> RowfleetError:
+def translate(error: Exception, call: AwsCall) -> RowfleetError:
     """What an exception of a lower layer means to the caller."""
     on = f"{call.permission} on {call.resource}"
     if isinstance(error, boto.ClientError):
@@ -197,7 +197,7 @@ def status_of(error: boto.ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
-def _refused(error: boto.ClientError, call: Call, on: str) -> RowfleetError:
+def _refused(error: boto.ClientError, call: AwsCall, on: str) -> RowfleetError:
     code, status = code_of(error), status_of(error)
     said = f"{code}: {message_of(error)}" if message_of(error) else code
     if code in THROTTLING or status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -211,7 +211,7 @@ def _refused(error: boto.ClientError, call: Call, on: str) -> RowfleetError:
     return AccessError(_refusal(code, said, call, on))
 
 
-def _refusal(code: str, said: str, call: Call, on: str) -> str:
+def _refusal(code: str, said: str, call: AwsCall, on: str) -> str:
     """The words for what no retry helps against, with the remedy."""
     if code in CREDENTIALS:
         return (
@@ -227,7 +227,7 @@ def _refusal(code: str, said: str, call: Call, on: str) -> str:
     return f"AWS refused {on} ({said})"
 
 
-def _unanswered(error: Exception, call: Call, on: str) -> RowfleetError:
+def _unanswered(error: Exception, call: AwsCall, on: str) -> RowfleetError:
     if isinstance(error, TimeoutError):
         return UnknownResultError(f"{on}: no answer within {call.timeout_s:g} s")
     if isinstance(error, _NO_ANSWER):
@@ -239,7 +239,7 @@ def _unanswered(error: Exception, call: Call, on: str) -> RowfleetError:
     return _unclear(call, f"{on}: an answer that is not AWS's: {_text(error)}")
 
 
-def _unclear(call: Call, text: str) -> RetryableError:
+def _unclear(call: AwsCall, text: str) -> RetryableError:
     """A write whose service broke may have been applied; a read is simply read again."""
     return UnknownResultError(text) if call.writes else RetryableError(text)
 

@@ -39,7 +39,7 @@ from service.domain.model import (
     row_id,
     row_number,
 )
-from service.domain.ports import COMMIT_BYTES, COMMIT_LIMIT, ITEM_BYTES, ITEM_DEPTH, Record
+from service.domain.ports import COMMIT_BYTES, COMMIT_LIMIT, ITEM_BYTES, ITEM_DEPTH, SharedRecord
 
 BATCH_SORT = "#batch"
 META_PREFIX = "#"
@@ -138,9 +138,9 @@ def record_item(key_: str, text: str, version: int, ttl: int) -> Item:
     }
 
 
-def record_of(item: Item | None) -> Record:
+def record_of(item: Item | None) -> SharedRecord:
     """The record in its item; version 0 where there is none."""
-    return Record() if item is None else Record(item["text"]["S"], int(item["version"]["N"]))
+    return SharedRecord() if item is None else SharedRecord(item["text"]["S"], int(item["version"]["N"]))
 
 
 def check_record_size(key_: str, text: str, ttl: int) -> None:

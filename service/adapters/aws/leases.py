@@ -6,7 +6,7 @@ from typing import Any
 
 from service.adapters.aws.values import encode
 from service.domain.model import Batch, State
-from service.domain.ports import LeaseAnswer
+from service.domain.ports import LeaseGrant
 
 _NAMES = ("state", "round", "lease_owner", "lease_until_ms")
 _CONDITION = (
@@ -33,18 +33,18 @@ def taking(round_: int, owner: str, now_ms: int, until_ms: int) -> dict[str, Any
     }
 
 
-def given(answer: dict[str, Any]) -> LeaseAnswer:
+def given(answer: dict[str, Any]) -> LeaseGrant:
     """What an UpdateItem that was applied says."""
     old = answer.get("Attributes") or {}
-    return LeaseAnswer(is_ours=True, predecessor=old.get("lease_owner", {}).get("S", ""))
+    return LeaseGrant(is_ours=True, predecessor=old.get("lease_owner", {}).get("S", ""))
 
 
-def refused(stored: Batch | None, round_: int, owner: str) -> LeaseAnswer:
+def refused(stored: Batch | None, round_: int, owner: str) -> LeaseGrant:
     """What the batch, read after its condition failed, says of the lease that stands in the way.
 
     A lease that was given back between the two calls is answered as one that ends now: ask again.
     """
     if stored is None or (stored.state, stored.round) != (State.AGGREGATING, round_):
-        return LeaseAnswer(is_ours=False)
+        return LeaseGrant(is_ours=False)
     until_ms = 1 if stored.lease_owner in ("", owner) else stored.lease_until_ms
-    return LeaseAnswer(is_ours=False, until_ms=max(1, until_ms))
+    return LeaseGrant(is_ours=False, until_ms=max(1, until_ms))

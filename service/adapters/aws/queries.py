@@ -6,7 +6,7 @@ from typing import Any
 
 from service.adapters.aws import items
 from service.adapters.aws.clients import Clients
-from service.adapters.aws.errors import Call, answered
+from service.adapters.aws.errors import AwsCall, answered
 from service.adapters.aws.values import Value
 from service.domain.model import MAX_ROWS, State, row_id, row_number
 from service.domain.ports import BatchPage, NumberPage, OutcomePage
@@ -20,7 +20,7 @@ _ROWS = " AND #row_id BETWEEN :from AND :to"
 class Queries:
     """Reads of more than one item of the table `name`; `call` is how they are refused."""
 
-    def __init__(self, clients: Clients, name: str, call: Call) -> None:
+    def __init__(self, clients: Clients, name: str, call: AwsCall) -> None:
         self._dynamodb = clients.dynamodb
         self._name = name
         self._call = call

@@ -12,7 +12,7 @@ from typing import Any, Self
 from botocore.exceptions import ClientError, ParamValidationError
 
 from service.adapters.aws.clients import Clients
-from service.adapters.aws.errors import Call, answered, code_of, status_of
+from service.adapters.aws.errors import AwsCall, answered, code_of, status_of
 from service.domain.errors import RowfleetError, SourceError, UnknownResultError
 from service.domain.model import Source
 from service.domain.ports import LISTING_LIMIT, Listing, StoredFile
@@ -133,15 +133,15 @@ class S3Objects:
 
     def _call(
         self, permission: str, url: str, *, writes: bool = False, expects: frozenset[str] = frozenset()
-    ) -> Call:
-        return Call(permission, url, self._timeout_s, writes=writes, expects=expects)
+    ) -> AwsCall:
+        return AwsCall(permission, url, self._timeout_s, writes=writes, expects=expects)
 
 
 class S3Upload:
     """One object being written: a single PUT up to one part, a multipart upload beyond."""
 
     def __init__(
-        self, s3: Any, call: Call, bucket: str, key: str, content_type: str, part_bytes: int
+        self, s3: Any, call: AwsCall, bucket: str, key: str, content_type: str, part_bytes: int
     ) -> None:
         self._s3 = s3
         self._call = call
@@ -229,7 +229,9 @@ class S3Upload:
         self._buffer.clear()
         if self._upload_id:
             abort = self._s3.abort_multipart_upload(**self._place, UploadId=self._upload_id)
-            await answered(Call("s3:AbortMultipartUpload", self._call.resource, self._call.timeout_s), abort)
+            await answered(
+                AwsCall("s3:AbortMultipartUpload", self._call.resource, self._call.timeout_s), abort
+            )
 
     def _check_open(self) -> None:
         if self._closed:

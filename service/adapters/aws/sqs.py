@@ -10,9 +10,9 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from service.adapters.aws.clients import MAX_POLL_S, Clients
-from service.adapters.aws.errors import SETUP, THROTTLING, Call, answered
+from service.adapters.aws.errors import SETUP, THROTTLING, AwsCall, answered
 from service.domain.errors import AccessError, ConfigError, RetryableError
-from service.domain.ports import SEND_LIMIT, Message, Outgoing
+from service.domain.ports import SEND_LIMIT, OutgoingMessage, ReceivedMessage
 
 _GROUP_CHARS = 128
 """Longest MessageGroupId (SQS quota); batch ids can be longer."""
@@ -53,7 +53,7 @@ class SqsQueue:
         if not self._url:
             self._url = await queue_url(self._clients, self._name)
 
-    async def send(self, messages: Sequence[Outgoing]) -> Sequence[int]:
+    async def send(self, messages: Sequence[OutgoingMessage]) -> Sequence[int]:
         """Send, and return the indices that have to be sent again.
 
         Raises AccessError where SQS says that a message can never be accepted; the others are sent.
@@ -70,7 +70,7 @@ class SqsQueue:
                 )
         return _indices(failed)
 
-    async def receive(self, limit: int, *, wait_s: float, visibility_s: float) -> Sequence[Message]:
+    async def receive(self, limit: int, *, wait_s: float, visibility_s: float) -> Sequence[ReceivedMessage]:
         """Up to `limit` messages (at most 10); `wait_s` is clipped to 20 s and rounded up to seconds."""
         wait_s = min(wait_s, self._max_wait_s)
         call = self._call("sqs:ReceiveMessage", timeout_s=wait_s + _POLL_MARGIN_S)
@@ -122,11 +122,11 @@ class SqsQueue:
         )
         return sum(int(answer["Attributes"].get(name, 0)) for name in _WAITING)
 
-    def _call(self, permission: str, *, writes: bool = False, timeout_s: float | None = None) -> Call:
-        return Call(permission, f"queue {self._name}", timeout_s or self._timeout_s, writes=writes)
+    def _call(self, permission: str, *, writes: bool = False, timeout_s: float | None = None) -> AwsCall:
+        return AwsCall(permission, f"queue {self._name}", timeout_s or self._timeout_s, writes=writes)
 
 
-def _entry(index: int, message: Outgoing) -> dict[str, Any]:
+def _entry(index: int, message: OutgoingMessage) -> dict[str, Any]:
     entry: dict[str, Any] = {"Id": str(index), "MessageBody": message.body}
     if message.delay_s:
         entry["DelaySeconds"] = message.delay_s
@@ -140,9 +140,9 @@ def _group(name: str) -> str:
     return name if len(name) <= _GROUP_CHARS else hashlib.sha256(name.encode()).hexdigest()
 
 
-def _message(entry: dict[str, Any]) -> Message:
+def _message(entry: dict[str, Any]) -> ReceivedMessage:
     attributes = entry.get("Attributes") or {}
-    return Message(
+    return ReceivedMessage(
         id=entry["MessageId"],
         body=entry["Body"],
         receipt=entry["ReceiptHandle"],
@@ -171,7 +171,7 @@ async def queue_url(clients: Clients, name: str) -> str:
 
 async def find_queue_url(clients: Clients, name: str) -> str | None:
     """The URL of one queue, None where there is no such queue."""
-    call = Call("sqs:GetQueueUrl", f"queue {name}", clients.options.call_timeout_s, expects=_ABSENT)
+    call = AwsCall("sqs:GetQueueUrl", f"queue {name}", clients.options.call_timeout_s, expects=_ABSENT)
     try:
         answer = await answered(call, clients.sqs.get_queue_url(QueueName=name))
     except ClientError:  # the only ones that come through

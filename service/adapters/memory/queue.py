@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.domain.errors import AccessError
-from service.domain.ports import MESSAGE_BYTES, SEND_LIMIT, Clock, Message, Outgoing
+from service.domain.ports import MESSAGE_BYTES, SEND_LIMIT, Clock, OutgoingMessage, ReceivedMessage
 
 MAX_WAIT_S = 20.0
 """Longest wait of a receive, as on SQS."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Buried(Outgoing):
+class _Buried(OutgoingMessage):
     """A message on its way to the dead letters: as on SQS it keeps its id and its time of sending."""
 
     id: str = ""
@@ -29,7 +29,7 @@ class _Entry:
     """A message in a queue; `visible_at` is on the clock's monotonic scale."""
 
     id: str
-    outgoing: Outgoing
+    outgoing: OutgoingMessage
     sent_at_ms: int
     visible_at: float
     receives: int = 0
@@ -58,7 +58,7 @@ class MemoryQueue:
         """The queue's name, for logs."""
         return self._name
 
-    async def send(self, messages: Sequence[Outgoing]) -> Sequence[int]:
+    async def send(self, messages: Sequence[OutgoingMessage]) -> Sequence[int]:
         """Send all; nothing is ever refused. Raises AccessError above SQS's size limit."""
         _check_entries(messages)
         await asyncio.sleep(0)
@@ -68,7 +68,7 @@ class MemoryQueue:
             self._put(message)
         return ()
 
-    async def receive(self, limit: int, *, wait_s: float, visibility_s: float) -> Sequence[Message]:
+    async def receive(self, limit: int, *, wait_s: float, visibility_s: float) -> Sequence[ReceivedMessage]:
         """Up to `limit` messages (at most 10), hidden for `visibility_s`; waits for the first."""
         await asyncio.sleep(0)
         deadline = self._clock.monotonic() + min(wait_s, MAX_WAIT_S)
@@ -110,7 +110,7 @@ class MemoryQueue:
         await asyncio.sleep(0)
         return len(self._entries)
 
-    def _put(self, message: Outgoing) -> None:
+    def _put(self, message: OutgoingMessage) -> None:
         """The one way into a queue, for what is sent and for what is buried."""
         if isinstance(message, _Buried):
             entry = _Entry(message.id, message, message.sent_at_ms, 0.0)
@@ -124,9 +124,9 @@ class MemoryQueue:
         heapq.heappush(self._hidden, (entry.visible_at, next(self._order), entry))
         self._changed.set()
 
-    def _take(self, limit: int, visibility_s: float) -> list[Message]:
+    def _take(self, limit: int, visibility_s: float) -> list[ReceivedMessage]:
         self._reveal()
-        taken: list[Message] = []
+        taken: list[ReceivedMessage] = []
         while self._visible and len(taken) < limit:
             entry = self._visible.popleft()
             if self._is_gone(entry):
@@ -140,7 +140,9 @@ class MemoryQueue:
             self._by_receipt[entry.receipt] = entry
             self._hide(entry, visibility_s)
             taken.append(
-                Message(entry.id, entry.outgoing.body, entry.receipt, entry.receives, entry.sent_at_ms)
+                ReceivedMessage(
+                    entry.id, entry.outgoing.body, entry.receipt, entry.receives, entry.sent_at_ms
+                )
             )
         return taken
 

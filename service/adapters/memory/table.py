@@ -28,7 +28,7 @@ from service.domain.model import (
     partition_key,
     partition_of,
 )
-from service.domain.ports import BatchPage, LeaseAnswer, NumberPage, OutcomePage, Record
+from service.domain.ports import BatchPage, LeaseGrant, NumberPage, OutcomePage, SharedRecord
 
 PAGE_BYTES = 1_000_000
 """DynamoDB ends a page at 1 MB."""
@@ -48,7 +48,7 @@ class MemoryTable:
         self._numbers: dict[str, list[int]] = defaultdict(list)
         self._commits: dict[str, Commit] = {}
         self._tokens: deque[str] = deque()
-        self._records: dict[str, Record] = {}
+        self._records: dict[str, SharedRecord] = {}
 
     async def open(self, batch: Batch, definition: str) -> Batch:
         """Store batch and definition unless the batch id is taken; return what stands."""
@@ -132,16 +132,16 @@ class MemoryTable:
         owner: str,
         now_ms: int,
         until_ms: int,
-    ) -> LeaseAnswer:
+    ) -> LeaseGrant:
         """Take or extend the aggregation lease; see `Table.lease`."""
         await asyncio.sleep(0)
         stored = self._batches.get(batch_id)
         if stored is None or (stored.state, stored.round) != (State.AGGREGATING, round):
-            return LeaseAnswer(is_ours=False)
+            return LeaseGrant(is_ours=False)
         if stored.lease_owner not in ("", owner) and stored.lease_until_ms > now_ms:
-            return LeaseAnswer(is_ours=False, until_ms=stored.lease_until_ms)
+            return LeaseGrant(is_ours=False, until_ms=stored.lease_until_ms)
         self._batches[batch_id] = replace(stored, lease_owner=owner, lease_until_ms=until_ms)
-        return LeaseAnswer(is_ours=True, predecessor=stored.lease_owner)
+        return LeaseGrant(is_ours=True, predecessor=stored.lease_owner)
 
     async def release(self, batch_id: str, *, owner: str) -> bool:
         """Give the aggregation lease back. False where it is not `owner`'s."""
@@ -215,18 +215,18 @@ class MemoryTable:
         dated = [batch for batch in self._batches.values() if batch.created_at]
         return sorted(dated, key=lambda batch: batch.created_at, reverse=True)[:limit]
 
-    async def record(self, key: str) -> Record:
+    async def record(self, key: str) -> SharedRecord:
         """What workers share under `key`."""
         await asyncio.sleep(0)
-        return self._records.get(key, Record())
+        return self._records.get(key, SharedRecord())
 
-    async def swap(self, key: str, text: str, *, version: int, ttl: int) -> Record:
+    async def swap(self, key: str, text: str, *, version: int, ttl: int) -> SharedRecord:
         """Replace the record `version`, and say what stands then. It never expires here."""
         check_record_size(key, text, ttl)
         await asyncio.sleep(0)
-        stands = self._records.get(key, Record())
+        stands = self._records.get(key, SharedRecord())
         if stands.version == version:
-            stands = self._records[key] = Record(text, version + 1)
+            stands = self._records[key] = SharedRecord(text, version + 1)
         return stands
 
     def _is_taken(self, commit: Commit, index: int, row: Item) -> bool:

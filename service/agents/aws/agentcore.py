@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 
 from service.agents.aws import client
-from service.agents.options.context import Surroundings
-from service.agents.options.substitution import Options
+from service.agents.options.context import AgentContext
+from service.agents.options.substitution import ResolvedOptions
 from service.agents.wire.event_stream import MEDIA_TYPE, join_events
 from service.agents.wire.replies import CHUNK_BYTES, encode_input, read_bounded
 from service.domain.errors import AgentRejectedError, AgentRetryableError
@@ -28,10 +28,10 @@ Source: docs.aws.amazon.com/bedrock-agentcore/latest/devguide/bedrock-agentcore-
 class AgentCoreAgent:
     """An AgentCore runtime as an agent."""
 
-    def __init__(self, options: Options, surroundings: Surroundings) -> None:
-        self._service = client.AwsService("bedrock-agentcore", options, surroundings)
+    def __init__(self, options: ResolvedOptions, context: AgentContext) -> None:
+        self._service = client.AwsService("bedrock-agentcore", options, context)
         self._shown = f"agent runtime {options.written['agent_runtime']}"
-        self._limit = surroundings.max_reply_bytes
+        self._limit = context.max_reply_bytes
         self._redact = options.redact
         qualifier = options.optional("qualifier")
         self._target = {"agentRuntimeArn": options.text("agent_runtime")} | (

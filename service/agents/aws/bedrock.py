@@ -18,8 +18,8 @@ from typing import Any
 
 from service.agents.aws import client
 from service.agents.aws.agentcore import AgentCoreAgent
-from service.agents.options.context import Surroundings
-from service.agents.options.substitution import Options
+from service.agents.options.context import AgentContext
+from service.agents.options.substitution import ResolvedOptions
 from service.agents.wire.conversation import Conversation, conversation
 from service.agents.wire.replies import bounded
 from service.domain import exact_json
@@ -33,25 +33,25 @@ METADATA_CHARS = 256
 _NOT_IN_METADATA = re.compile(r"[^a-zA-Z0-9\s:_@$#=/+,.-]")
 
 
-def open_bedrock(options: Options, surroundings: Surroundings) -> Agent:
+def open_bedrock(options: ResolvedOptions, context: AgentContext) -> Agent:
     """Check the options; no connection is made. Raises ConfigError."""
     if "agent_runtime" in options.values:
         options.expect("agent_runtime", "qualifier", *client.OPTIONS)
-        return AgentCoreAgent(options, surroundings)
+        return AgentCoreAgent(options, context)
     options.expect("model", "system", "parameters", *client.OPTIONS)
-    return ConverseAgent(options, surroundings)
+    return ConverseAgent(options, context)
 
 
 class ConverseAgent:
     """A model of Bedrock as an agent."""
 
-    def __init__(self, options: Options, surroundings: Surroundings) -> None:
-        self._service = client.AwsService("bedrock-runtime", options, surroundings)
+    def __init__(self, options: ResolvedOptions, context: AgentContext) -> None:
+        self._service = client.AwsService("bedrock-runtime", options, context)
         self._model = options.text("model")
         self._shown = f"model {options.written['model']}"
         self._system = options.optional("system")
         self._parameters = _plain(options.table("parameters"))
-        self._limit = surroundings.max_reply_bytes
+        self._limit = context.max_reply_bytes
 
     async def invoke(self, invocation: Invocation) -> Reply:
         """Ask the model; the answer is Converse's, `{output: {message}, stopReason, usage, metrics}`."""

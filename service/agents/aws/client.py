@@ -22,14 +22,14 @@ from service.adapters.aws.errors import (
     FOREIGN,
     MISSING,
     THROTTLING,
-    Call,
+    AwsCall,
     code_of,
     message_of,
     status_of,
     translate,
 )
-from service.agents.options.context import Surroundings
-from service.agents.options.substitution import Options
+from service.agents.options.context import AgentContext
+from service.agents.options.substitution import ResolvedOptions
 from service.agents.wire.rate_headers import wait_s
 from service.agents.wire.refusals import AgentError, refusal
 from service.domain.errors import (
@@ -88,11 +88,11 @@ class AwsService:
     Raises ConfigError where no region is known.
     """
 
-    def __init__(self, service: str, options: Options, surroundings: Surroundings) -> None:
+    def __init__(self, service: str, options: ResolvedOptions, context: AgentContext) -> None:
         self._service = service
         self._options = options
-        self._aws = aws_options(service, options, surroundings)
-        self._now = surroundings.now
+        self._aws = aws_options(service, options, context)
+        self._now = context.now
         self._stack = AsyncExitStack()
         self._opening = asyncio.Lock()
         self._client: Any = None
@@ -161,7 +161,7 @@ class AwsService:
 
     def _lost(self, error: Exception, shown: str, timeout_s: float) -> AgentError:
         """No answer, or none that makes sense."""
-        meant = translate(error, Call(self._service, "the agent", timeout_s))
+        meant = translate(error, AwsCall(self._service, "the agent", timeout_s))
         if isinstance(meant, AccessError):
             return AgentCredentialsError(f"{shown}: {meant}")
         if isinstance(meant, UnreachableError):
@@ -171,16 +171,16 @@ class AwsService:
         return AgentOutageError(f"{shown}: {self._options.redact(str(meant))}")
 
 
-def aws_options(service: str, options: Options, surroundings: Surroundings) -> AwsOptions:
+def aws_options(service: str, options: ResolvedOptions, context: AgentContext) -> AwsOptions:
     """How a target's service is reached: its own endpoint and region, else AWS_ENDPOINT_URL_…, else all's."""
     try:
-        base = surroundings.aws(options.optional("region"))
+        base = context.aws(options.optional("region"))
     except ConfigError as error:
         raise ConfigError(f"{options.place}: {error}") from None
     variable = f"AWS_ENDPOINT_URL_{service.upper().replace('-', '_')}"
-    endpoint = options.optional("endpoint_url") or surroundings.environ.get(variable) or base.endpoint_url
+    endpoint = options.optional("endpoint_url") or context.environ.get(variable) or base.endpoint_url
     return replace(
         base,
         endpoint_url=endpoint,
-        max_connections=max(surroundings.max_concurrency, 1),
+        max_connections=max(context.max_concurrency, 1),
     )

@@ -12,8 +12,8 @@ import base64
 
 from service.agents.aws import client
 from service.agents.aws.exceptions import failure
-from service.agents.options.context import Surroundings
-from service.agents.options.substitution import Options
+from service.agents.options.context import AgentContext
+from service.agents.options.substitution import ResolvedOptions
 from service.agents.wire.large_inputs import OPTION, LargeInputs
 from service.agents.wire.refusals import AgentError
 from service.agents.wire.replies import CHUNK_BYTES, read_bounded
@@ -30,20 +30,20 @@ its RequestEntityTooLargeException says.
 """
 
 
-def open_lambda(options: Options, surroundings: Surroundings) -> Agent:
+def open_lambda(options: ResolvedOptions, context: AgentContext) -> Agent:
     """Check the options; no connection is made. Raises ConfigError."""
     options.expect("function", "qualifier", OPTION, *client.OPTIONS)
-    return LambdaAgent(options, surroundings)
+    return LambdaAgent(options, context)
 
 
 class LambdaAgent:
     """A Lambda function as an agent."""
 
-    def __init__(self, options: Options, surroundings: Surroundings) -> None:
-        self._service = client.AwsService("lambda", options, surroundings)
+    def __init__(self, options: ResolvedOptions, context: AgentContext) -> None:
+        self._service = client.AwsService("lambda", options, context)
         self._shown = f"lambda {options.written['function']}"
-        self._inputs = LargeInputs.of(options, surroundings, most_bytes=PAYLOAD_BYTES, taker="Lambda")
-        self._limit = surroundings.max_reply_bytes
+        self._inputs = LargeInputs.of(options, context, most_bytes=PAYLOAD_BYTES, taker="Lambda")
+        self._limit = context.max_reply_bytes
         self._redact = options.redact
         qualifier = options.optional("qualifier")
         self._target = {"FunctionName": options.text("function")} | (

@@ -22,8 +22,8 @@ from botocore.exceptions import ClientError
 from service.adapters.aws.errors import THROTTLING, code_of
 from service.agents.aws import client
 from service.agents.aws.exceptions import failure
-from service.agents.options.context import Surroundings
-from service.agents.options.substitution import Options
+from service.agents.options.context import AgentContext
+from service.agents.options.substitution import ResolvedOptions
 from service.agents.wire.large_inputs import OPTION, LargeInputs
 from service.agents.wire.refusals import AgentError
 from service.agents.wire.replies import bounded
@@ -49,7 +49,7 @@ _NOT_THERE = "ExecutionDoesNotExist"
 _RUNNING = "RUNNING"
 
 
-def open_step_functions(options: Options, surroundings: Surroundings) -> Agent:
+def open_step_functions(options: ResolvedOptions, context: AgentContext) -> Agent:
     """Check the options; no connection is made. Raises ConfigError."""
     options.expect("state_machine", "workflow", OPTION, *client.OPTIONS)
     workflow = options.text("workflow", _WORKFLOWS[0])
@@ -60,19 +60,19 @@ def open_step_functions(options: Options, surroundings: Surroundings) -> Agent:
             f"{options.place}: state_machine is no ARN of a state machine, arn:…:stateMachine:NAME"
         )
     kind = StandardAgent if workflow == "standard" else ExpressAgent
-    return kind(options, surroundings)
+    return kind(options, context)
 
 
 class _StateMachine:
     """What both kinds of workflow share."""
 
-    def __init__(self, options: Options, surroundings: Surroundings) -> None:
-        self._service = client.AwsService("stepfunctions", options, surroundings)
+    def __init__(self, options: ResolvedOptions, context: AgentContext) -> None:
+        self._service = client.AwsService("stepfunctions", options, context)
         self._arn = options.text("state_machine")
         self._shown = f"state machine {options.written['state_machine']}"
-        self._inputs = LargeInputs.of(options, surroundings, most_bytes=PAYLOAD_BYTES, taker="an execution")
-        self._limit = surroundings.max_reply_bytes
-        self._sleep = surroundings.sleep
+        self._inputs = LargeInputs.of(options, context, most_bytes=PAYLOAD_BYTES, taker="an execution")
+        self._limit = context.max_reply_bytes
+        self._sleep = context.sleep
         self._redact = options.redact
 
     async def close(self) -> None:
@@ -115,8 +115,8 @@ class ExpressAgent(_StateMachine):
 class StandardAgent(_StateMachine):
     """A standard workflow: started once, and asked after."""
 
-    def __init__(self, options: Options, surroundings: Surroundings) -> None:
-        super().__init__(options, surroundings)
+    def __init__(self, options: ResolvedOptions, context: AgentContext) -> None:
+        super().__init__(options, context)
         self._asking = asyncio.Lock()
         found = _STATE_MACHINE.fullmatch(self._arn)
         assert found is not None, "open_step_functions has looked"

@@ -42,7 +42,7 @@ async def no_store(_key: str, _body: bytes) -> StoredFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class AgentContext:
     """Limits and places.
 
     `max_concurrency` bounds connections, threads and child processes; `max_reply_bytes` counts after

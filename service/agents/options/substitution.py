@@ -1,7 +1,7 @@
 """`${NAME}` and `${secret:NAME}` in a target's options: values that are used and never shown.
 
-Errors and logs name an option as it stands in the file (`${AGENT_URL}/search`), and `Options.redact` turns
-a resolved value back into its name wherever the other side repeats it.
+Errors and logs name an option as it stands in the file (`${AGENT_URL}/search`). `ResolvedOptions.redact`
+turns a resolved value back into its name wherever the other side repeats it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Lookup = Callable[[str, str], str]
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class ResolvedOptions:
     """The options of a target, resolved. Its repr shows neither the values nor where they came from.
 
     `secrets` are those that still stand as references, until `with_secrets` puts them in.
@@ -73,7 +73,7 @@ class Options:
             text = text.replace(value, reference)
         return text
 
-    def with_secrets(self, known: Mapping[str, str]) -> Options:
+    def with_secrets(self, known: Mapping[str, str]) -> ResolvedOptions:
         """The options with the secrets' values, by what stands behind `secret:`, in their places."""
 
         def lookup(name: str, _at: str) -> str:
@@ -84,7 +84,7 @@ class Options:
         return replace(self, values=values, resolved=_hidden(found, dict(self.resolved)), secrets=())
 
 
-def resolve(options: Mapping[str, Json], *, environ: Mapping[str, str], place: str) -> Options:
+def resolve(options: Mapping[str, Json], *, environ: Mapping[str, str], place: str) -> ResolvedOptions:
     """Put the environment's values into every string of `options`, keys left alone.
 
     Secrets are collected, not fetched. Raises ConfigError naming the variable and where it stands; never the
@@ -105,7 +105,7 @@ def resolve(options: Mapping[str, Json], *, environ: Mapping[str, str], place: s
         return environ[name]
 
     values = {key: _walk(value, f"{place}: {key}", lookup) for key, value in options.items()}
-    return Options(place, values, dict(options), _hidden(found, {}), tuple(secrets))
+    return ResolvedOptions(place, values, dict(options), _hidden(found, {}), tuple(secrets))
 
 
 def _walk(value: Json, at: str, lookup: Lookup) -> Json:

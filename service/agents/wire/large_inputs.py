@@ -14,8 +14,8 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from service.agents.options.context import Store, Surroundings
-from service.agents.options.substitution import Options
+from service.agents.options.context import AgentContext, Store
+from service.agents.options.substitution import ResolvedOptions
 from service.agents.wire.replies import encode_input
 from service.domain.errors import (
     AgentOutageError,
@@ -48,12 +48,14 @@ class LargeInputs:
     taker: str
 
     @classmethod
-    def of(cls, options: Options, surroundings: Surroundings, *, most_bytes: int, taker: str) -> LargeInputs:
+    def of(
+        cls, options: ResolvedOptions, context: AgentContext, *, most_bytes: int, taker: str
+    ) -> LargeInputs:
         """What a target's options say. Raises ConfigError."""
         way = options.text(OPTION, _REJECT)
         if way not in WAYS:
             raise ConfigError(f"{options.place}: {OPTION} {way!r} is none of {', '.join(WAYS)}")
-        return cls(way, surroundings.store, most_bytes, taker)
+        return cls(way, context.store, most_bytes, taker)
 
     async def payload(self, invocation: Invocation, shown: str) -> bytes:
         """The input as JSON, or the reference to it; `shown` names the agent.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from service.agents.options.substitution import Options
+from service.agents.options.substitution import ResolvedOptions
 from service.agents.wire.conversation import Conversation, conversation
 from service.agents.wire.requests import Request, check_headers, check_url
 from service.domain.errors import ConfigError
@@ -56,7 +56,7 @@ PRESETS: Mapping[str, Preset] = {
 }
 
 
-def chat_request(options: Options) -> Request:
+def chat_request(options: ResolvedOptions) -> Request:
     """The requests of a preset. Raises ConfigError."""
     options.expect("preset", "url", "headers", "api_key", "model", "system", "parameters")
     name = options.text("preset")

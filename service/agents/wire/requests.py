@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 from yarl import URL
 
-from service.agents.options.substitution import Options
+from service.agents.options.substitution import ResolvedOptions
 from service.agents.wire.replies import encode_input
 from service.domain import exact_json
 from service.domain.errors import AgentRejectedError, ConfigError, InputError
@@ -82,7 +82,7 @@ class Request:
         return url
 
 
-def http_request(options: Options) -> Request:
+def http_request(options: ResolvedOptions) -> Request:
     """Raises ConfigError for options that make no request."""
     options.expect("url", "method", "headers")
     method = options.text("method", "POST").upper()
@@ -95,7 +95,7 @@ def http_request(options: Options) -> Request:
     return Request(url, shown, method, check_headers(options), template)
 
 
-def _template(options: Options, text: str) -> Text | None:
+def _template(options: ResolvedOptions, text: str) -> Text | None:
     """The address as a template where the mapping wrote one; what the environment holds is only text."""
     if "{{" not in str(options.written["url"]) and "{%" not in str(options.written["url"]):
         return None
@@ -107,7 +107,7 @@ def _template(options: Options, text: str) -> Text | None:
         raise ConfigError(f"{options.place}: url {written!r} is no template of an address") from flaw
 
 
-def check_url(options: Options, text: str) -> URL:
+def check_url(options: ResolvedOptions, text: str) -> URL:
     """The address of the option `url`, whose value is `text`. Raises ConfigError."""
     try:
         url = URL(text)
@@ -120,7 +120,7 @@ def check_url(options: Options, text: str) -> URL:
     return url
 
 
-def check_headers(options: Options) -> dict[str, str]:
+def check_headers(options: ResolvedOptions) -> dict[str, str]:
     """The option `headers`, fit to be sent. Raises ConfigError."""
     headers: dict[str, str] = {}
     for name, value in options.table("headers").items():

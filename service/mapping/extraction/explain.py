@@ -49,7 +49,7 @@ class Explained:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class MethodAttempt:
     """A method as the extraction saw it: `reason` is "" where its values may be used."""
 
     method: Method
@@ -57,7 +57,7 @@ class Attempt:
 
 
 def trace(
-    name: str, attempts: list[Attempt], winner: Method | None, view: View, guards: Guards
+    name: str, attempts: list[MethodAttempt], winner: Method | None, view: View, guards: Guards
 ) -> FieldTrace:
     """How the field got its value, without the value, which is the caller's."""
     tried: list[Tried] = []

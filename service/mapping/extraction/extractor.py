@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from service.domain.errors import ExtractionError, RowfleetError, UnfitValueError
 from service.domain.model import Json
-from service.mapping.extraction.explain import Attempt, Explained, FieldTrace, Tried, trace
+from service.mapping.extraction.explain import Explained, FieldTrace, MethodAttempt, Tried, trace
 from service.mapping.extraction.guards import Guards, compile_guards
 from service.mapping.extraction.methods import Method, Reading, compile_method
 from service.mapping.extraction.schemas import Check, Schema, shown
@@ -160,13 +160,14 @@ class Extractor:
             return error
         return None
 
-    def _attempts(self, found: _Found) -> list[Attempt]:
+    def _attempts(self, found: _Found) -> list[MethodAttempt]:
         """The methods as far as they were looked at, and why the values of some were not used."""
         used = {id(reading.method) for reading in found.readings}
         reached = max((n for n, method in enumerate(self.methods) if id(method) in used), default=-1)
         reason = f"has a value, but its method has none for every required field ({', '.join(self.required)})"
         return [
-            Attempt(method, "" if id(method) in used else reason) for method in self.methods[: reached + 1]
+            MethodAttempt(method, "" if id(method) in used else reason)
+            for method in self.methods[: reached + 1]
         ]
 
 

@@ -13,7 +13,7 @@ FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
 
 
-class Breaker:
+class CircuitBreaker:
     """The breaker of one target in one process. `reason` is the outage that opened it, "" while closed.
 
     `met_by_several`: the outages since the last answer met more than one row.

@@ -24,7 +24,7 @@ LEAST_ROUND = 10
 """Calls in a round, where the level is lower: fewer have no median."""
 
 
-class Ended(StrEnum):
+class LoadSignal(StrEnum):
     """How a call ended, as far as the target's load goes."""
 
     ANSWERED = "answered"
@@ -32,7 +32,7 @@ class Ended(StrEnum):
     TIMED_OUT = "timed out"
 
 
-class Level:
+class AimdLimit:
     """The level of one target in one process, between 1 and `most`."""
 
     __slots__ = ("_best_s", "_changed_at", "_latencies_s", "_level", "_most", "_timed_out")
@@ -50,19 +50,19 @@ class Level:
         """Calls that may be in flight now."""
         return int(self._level)
 
-    def note(self, ended: Ended, *, started: float, now: float, in_flight: int) -> None:
+    def note(self, ended: LoadSignal, *, started: float, now: float, in_flight: int) -> None:
         """A call that began at `started` ended; `in_flight` counts the calls before it left, itself included.
 
         What began before the level was last lowered says nothing of the level as it is now.
         """
         if started < self._changed_at:
             return
-        if ended is Ended.THROTTLED:
+        if ended is LoadSignal.THROTTLED:
             self._lower(THROTTLED_FACTOR, now)
             return
         self._latencies_s.append(now - started)
-        self._timed_out += ended is Ended.TIMED_OUT
-        if ended is Ended.ANSWERED and in_flight >= self.calls:
+        self._timed_out += ended is LoadSignal.TIMED_OUT
+        if ended is LoadSignal.ANSWERED and in_flight >= self.calls:
             self._level = min(float(self._most), self._level + 1 / self._level)
         if len(self._latencies_s) >= max(LEAST_ROUND, self.calls):
             self._judge(now)

@@ -19,7 +19,7 @@ RECENT_S = 2.0
 
 
 @dataclass(slots=True)
-class _Share:
+class _BatchQueue:
     """A batch at a target: its rows in flight, and those that wait."""
 
     priority: int
@@ -38,7 +38,7 @@ class _Share:
         return -self.priority, (self.in_flight + 1) / self.weight
 
 
-class Shares:
+class FairQueue:
     """The places of one target in one process. `places` says how many there are now.
 
     Each batch has room for `max_waiting` rows that wait.
@@ -47,7 +47,7 @@ class Shares:
     def __init__(self, places: Callable[[], int], *, max_waiting: int) -> None:
         self._places = places
         self._max_waiting = max_waiting
-        self._shares: dict[str, _Share] = {}
+        self._shares: dict[str, _BatchQueue] = {}
         self.in_flight = 0
         self.waiting = 0
 
@@ -123,12 +123,12 @@ class Shares:
         """Whether a place is free that nobody waits for."""
         return not self.waiting and self.in_flight < self._places()
 
-    def _start(self, share: _Share) -> None:
+    def _start(self, share: _BatchQueue) -> None:
         share.in_flight += 1
         self.in_flight += 1
 
-    def _share(self, batch: Batch, now: float) -> _Share:
-        share = self._shares.setdefault(batch.batch_id, _Share(batch.priority, batch.weight))
+    def _share(self, batch: Batch, now: float) -> _BatchQueue:
+        share = self._shares.setdefault(batch.batch_id, _BatchQueue(batch.priority, batch.weight))
         share.seen_at = now
         return share
 

@@ -26,9 +26,9 @@ from service.domain.model import Batch, Json
 from service.domain.ports import SEND_LIMIT, Clock
 from service.mapping.replies.transcript import Usage
 from service.runtime.timeouts import timeout
-from service.worker.admission.circuit_breaker import Breaker
-from service.worker.admission.concurrency_limit import Ended, Level
-from service.worker.admission.fair_queue import RECENT_S, Shares
+from service.worker.admission.circuit_breaker import CircuitBreaker
+from service.worker.admission.concurrency_limit import AimdLimit, LoadSignal
+from service.worker.admission.fair_queue import RECENT_S, FairQueue
 from service.worker.rate_limit.limiter import Limiter
 from service.worker.rate_limit.waiters import Permit
 
@@ -47,7 +47,7 @@ SHUT_S = 1.0
 
 
 @dataclass(slots=True)
-class Call:
+class AdmittedCall:
     """A call that was let through. How it ended is told with `answered` or `failed`, or not at all."""
 
     gate: Gate
@@ -60,7 +60,7 @@ class Call:
     def answered(self, usage: Usage | None = None) -> bool:
         """The agent answered, and says what it took; returns whether a target that was down is back."""
         self._tell(usage)
-        return self.gate.note(self, Ended.ANSWERED)
+        return self.gate.note(self, LoadSignal.ANSWERED)
 
     def failed(self, error: RowfleetError) -> bool:
         """The call failed; returns whether that makes its target one that is down, or back."""
@@ -68,9 +68,9 @@ class Call:
         if isinstance(error, AgentOutageError):
             return self.gate.refused(self, f"{error.kind}: {error}")
         if isinstance(error, AgentThrottledError):
-            return self.gate.note(self, Ended.THROTTLED)
+            return self.gate.note(self, LoadSignal.THROTTLED)
         is_late = isinstance(error, AgentTimeoutError)
-        return self.gate.note(self, Ended.TIMED_OUT if is_late else Ended.ANSWERED)
+        return self.gate.note(self, LoadSignal.TIMED_OUT if is_late else LoadSignal.ANSWERED)
 
     def leave(self) -> None:
         """The call is over, whether or not it was told how."""
@@ -91,15 +91,15 @@ class Gate:
     def __init__(
         self, most: int, limiter: Limiter | None, clock: Clock, on_change: Callable[[], None]
     ) -> None:
-        self._level = Level(most)
-        self._shares = Shares(lambda: self._level.calls, max_waiting=min(2 * SEND_LIMIT, most))
+        self._level = AimdLimit(most)
+        self._shares = FairQueue(lambda: self._level.calls, max_waiting=min(2 * SEND_LIMIT, most))
         self._limiter = limiter
         self._clock = clock
         self._on_change = on_change
         self._shut_until = self._seen_at = float("-inf")
         self._last_start = clock.monotonic()
         self._is_closed = False
-        self.breaker = Breaker()
+        self.breaker = CircuitBreaker()
 
     @property
     def is_busy(self) -> bool:
@@ -127,7 +127,7 @@ class Gate:
         return self._full() if self._shares.is_full_for(batch) else None
 
     @asynccontextmanager
-    async def admit(self, batch: Batch, row: str, body: Json) -> AsyncIterator[Call]:
+    async def admit(self, batch: Batch, row: str, body: Json) -> AsyncIterator[AdmittedCall]:
         """A call of the row called `row`, with input `body`, which may begin. Waits for its turn, a little.
 
         Raises TargetFullError or TargetDownError, with a time to come again, where that is not soon.
@@ -150,20 +150,20 @@ class Gate:
         self._is_closed = True
         self._shares.turn_away()
 
-    def note(self, call: Call, ended: Ended) -> bool:
+    def note(self, call: AdmittedCall, ended: LoadSignal) -> bool:
         """A call ended, and not by an outage; returns whether the target was down until now.
 
         One that timed out says nothing of that: it may be the target's last row, or its first.
         """
         now = self._clock.monotonic()
         self._level.note(ended, started=call.started, now=now, in_flight=self._shares.in_flight)
-        if ended is Ended.TIMED_OUT:
+        if ended is LoadSignal.TIMED_OUT:
             if call.is_probe:
                 self.breaker.abandon()
             return False
         return self.breaker.answered(now)
 
-    def refused(self, call: Call, reason: str) -> bool:
+    def refused(self, call: AdmittedCall, reason: str) -> bool:
         """A call ended by an outage; returns whether the target is left alone from now on, for a while."""
         now = self._clock.monotonic()
         return self.breaker.refused(reason, now, row=call.row, is_probe=call.is_probe)
@@ -195,7 +195,7 @@ class Gate:
         wait_s = min(LONGEST_FULL_S, max(FULL_S, since_s))
         return TargetFullError("every place of the target is taken", retry_after_s=wait_s)
 
-    async def _let_through(self, row: str, body: Json) -> Call:
+    async def _let_through(self, row: str, body: Json) -> AdmittedCall:
         """The call of a row that has a place."""
         permit = None
         if self._limiter is not None:
@@ -210,7 +210,7 @@ class Gate:
             if permit is not None:
                 permit.settle(None)
             raise
-        return Call(self, row, permit, self.breaker.begin(), self._clock.monotonic())
+        return AdmittedCall(self, row, permit, self.breaker.begin(), self._clock.monotonic())
 
 
 class Gates:

@@ -24,7 +24,7 @@ KEPT_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
+class _Report:
     """What a worker said: why the target is down, "" for no more; times in ms since 1970."""
 
     reason: str = ""
@@ -33,7 +33,7 @@ class _Said:
     worker: str = ""
 
 
-class Troubles:
+class OutageBoard:
     """Says and reads which targets are down; a target is known by its mapping's digest."""
 
     def __init__(self, table: Table, clock: Clock, worker: str = "") -> None:
@@ -68,7 +68,7 @@ class Troubles:
         record = await self._table.record(_key(digest))
         before = _parsed(record.text)
         since_ms = before.since_ms if before.reason and reason else now_ms
-        said = _Said(reason, since_ms, now_ms, self._worker)
+        said = _Report(reason, since_ms, now_ms, self._worker)
         # where another worker is faster, what it says stands: it sees the same target
         await self._table.swap(
             _key(digest), exact_json.dumps(asdict(said)), version=record.version, ttl=now_ms // 1000 + KEPT_S
@@ -79,5 +79,5 @@ def _key(digest: str) -> str:
     return f"trouble#{digest}"
 
 
-def _parsed(text: str) -> _Said:
-    return _Said(**exact_json.loads(text)) if text else _Said()
+def _parsed(text: str) -> _Report:
+    return _Report(**exact_json.loads(text)) if text else _Report()

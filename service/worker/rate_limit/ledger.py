@@ -25,7 +25,7 @@ from service.worker.rate_limit.pacing import (
     NO_TOKENS,
     WINDOW_MS,
     Tokens,
-    fair_shares,
+    max_min_shares,
     settled,
     spacings,
     step_ms,
@@ -60,7 +60,7 @@ NOBODY = "?"
 
 
 @dataclass(frozen=True, slots=True)
-class Timeline:
+class ArrivalTimes:
     """The times (ms since 1970) up to which requests, input and output tokens are spoken for."""
 
     requests: float = 0.0
@@ -69,7 +69,7 @@ class Timeline:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class WorkerShare:
     """One worker: it may have `held` calls under way until `until_ms`, and wants `wants`.
 
     At `at_ms` it wanted to begin `calls` calls. `seq` numbers its writes, so that it recognises its own.
@@ -84,7 +84,7 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class Reservation:
     """Leave to begin `count` calls, at `start_ms`, `start_ms + step_ms`, and so on."""
 
     start_ms: float
@@ -93,7 +93,7 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class LimitRequest:
     """What a worker wants at `now_ms`, as its `seq`th write.
 
     `calls` calls that cost `cost` each, none of which can begin before `lead_ms` from now; `correction` is
@@ -116,7 +116,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class LimitGrant:
     """The ledger as it is to be written (unless `is_news` is False), and what that gives its writer.
 
     `block` is None where no call may be reserved yet: `retry_ms` is how long to wait before asking again.
@@ -124,7 +124,7 @@ class Answer:
     """
 
     ledger: Ledger
-    block: Block | None
+    block: Reservation | None
     retry_ms: float
     held: int
     quota: int
@@ -139,9 +139,9 @@ class Ledger:
     """
 
     at_ms: int = 0
-    ends: Timeline = Timeline()
+    ends: ArrivalTimes = ArrivalTimes()
     credit: Tokens = NO_TOKENS
-    shares: Mapping[str, Share] = field(default_factory=dict)
+    shares: Mapping[str, WorkerShare] = field(default_factory=dict)
 
     @classmethod
     def read(cls, text: str, now_ms: int, *, concurrent: int | None = None, lease_ms: int = 0) -> Self:
@@ -158,8 +158,8 @@ class Ledger:
             ledger = None
         if ledger is None or ledger.at_ms > now_ms + MAX_SKEW_MS:
             end = float(now_ms + WINDOW_MS)
-            unknown = Share(held=concurrent or 0, until_ms=now_ms + lease_ms)
-            return cls(now_ms, Timeline(end, end, end), shares={NOBODY: unknown})
+            unknown = WorkerShare(held=concurrent or 0, until_ms=now_ms + lease_ms)
+            return cls(now_ms, ArrivalTimes(end, end, end), shares={NOBODY: unknown})
         return ledger
 
     @classmethod
@@ -169,13 +169,13 @@ class Ledger:
             return None
         requests_end, input_end, output_end = map(float, value["ends"])
         input_credit, output_credit = map(float, value["credit"])
-        shares = {worker: Share(*map(int, share)) for worker, share in value["shares"].items()}
+        shares = {worker: WorkerShare(*map(int, share)) for worker, share in value["shares"].items()}
         numbers = (requests_end, input_end, output_end, input_credit, output_credit)
         is_sane = all(map(math.isfinite, numbers))
         is_sane = is_sane and all(share.held >= 0 for share in shares.values())
         if not is_sane:
             return None
-        ends = Timeline(requests_end, input_end, output_end)
+        ends = ArrivalTimes(requests_end, input_end, output_end)
         return cls(int(value["at"]), ends, Tokens(input_credit, output_credit), shares)
 
     def text(self, *, by: str) -> str:
@@ -195,7 +195,7 @@ class Ledger:
         """Whether the worker's write number `seq` is part of this, whoever wrote since."""
         return worker in self.shares and self.shares[worker].seq == seq
 
-    def answer(self, ask: Ask, limit: RateLimit) -> Answer:
+    def answer(self, ask: LimitRequest, limit: RateLimit) -> LimitGrant:
         """What `ask` gets: a block of calls if it wants one, and a share of the calls under way."""
         now = ask.now_ms
         others = {
@@ -210,11 +210,11 @@ class Ledger:
             if start - now > HORIZON_MS:
                 retry_ms = start - now - HORIZON_MS
             else:
-                block = Block(start, step, _fair_calls(ask, step, others))
+                block = Reservation(start, step, _fair_calls(ask, step, others))
                 ends = _advanced(ends, block, ask.cost, limit)
-        before = self.shares.get(ask.worker, Share())
+        before = self.shares.get(ask.worker, WorkerShare())
         held, quota = _fair_holding(ask, before, others, limit.concurrent)
-        mine = Share(held, ask.wants, now + ask.lease_ms, ask.calls if block else 0, now, ask.seq)
+        mine = WorkerShare(held, ask.wants, now + ask.lease_ms, ask.calls if block else 0, now, ask.seq)
         is_news = (
             block is not None
             or NOBODY in self.shares  # or everybody would start anew each time
@@ -223,7 +223,7 @@ class Ledger:
             or (held > 0 and before.until_ms < now + ask.lease_ms - ask.renew_ms)
         )
         ledger = Ledger(max(self.at_ms, now), ends, credit, others | {ask.worker: mine})
-        return Answer(ledger, block, retry_ms, held, quota, is_news)
+        return LimitGrant(ledger, block, retry_ms, held, quota, is_news)
 
     def without(self, worker: str, limit: RateLimit, correction: Tokens, now_ms: int) -> Ledger:
         """As `worker` leaves it when it has no call under way any more."""
@@ -231,7 +231,7 @@ class Ledger:
         shares = {name: share for name, share in self.shares.items() if name != worker}
         return Ledger(max(self.at_ms, now_ms), ends, credit, shares)
 
-    def _settled(self, correction: Tokens, now_ms: int, limit: RateLimit) -> tuple[Timeline, Tokens]:
+    def _settled(self, correction: Tokens, now_ms: int, limit: RateLimit) -> tuple[ArrivalTimes, Tokens]:
         """The ends and the credit with what calls cost beyond what they were charged."""
         ends, credit = self.ends, self.credit
         input_end, input_credit = settled(
@@ -240,10 +240,10 @@ class Ledger:
         output_end, output_credit = settled(
             ends.output, credit.output, correction.output, now_ms, limit.output_tokens_per_minute
         )
-        return Timeline(ends.requests, input_end, output_end), Tokens(input_credit, output_credit)
+        return ArrivalTimes(ends.requests, input_end, output_end), Tokens(input_credit, output_credit)
 
 
-def _begin(ends: Timeline, now_ms: int, limit: RateLimit) -> float:
+def _begin(ends: ArrivalTimes, now_ms: int, limit: RateLimit) -> float:
     """When all that is limited is free. A limit that a newer mapping dropped holds nobody up."""
     begin = float(now_ms)
     for end, per_minute in (
@@ -256,11 +256,11 @@ def _begin(ends: Timeline, now_ms: int, limit: RateLimit) -> float:
     return begin
 
 
-def _advanced(ends: Timeline, block: Block, cost: Tokens, limit: RateLimit) -> Timeline:
+def _advanced(ends: ArrivalTimes, block: Reservation, cost: Tokens, limit: RateLimit) -> ArrivalTimes:
     """Each timeline ends its own spacing after the block's last call, whichever of them sets the pace."""
     last = block.start_ms + (block.count - 1) * block.step_ms
     old = (ends.requests, ends.input, ends.output)
-    return Timeline(
+    return ArrivalTimes(
         *(
             max(end, last + spacing) if spacing else end
             for end, spacing in zip(old, spacings(limit, cost), strict=True)
@@ -268,7 +268,7 @@ def _advanced(ends: Timeline, block: Block, cost: Tokens, limit: RateLimit) -> T
     )
 
 
-def _fair_calls(ask: Ask, step: float, others: Mapping[str, Share]) -> int:
+def _fair_calls(ask: LimitRequest, step: float, others: Mapping[str, WorkerShare]) -> int:
     """How many calls a block has: the worker's share of what begins within `BLOCK_MS`, and at least one.
 
     Who is alone gets all of it, asked for or not: unused it is nobody's loss, and spares writes.
@@ -281,12 +281,12 @@ def _fair_calls(ask: Ask, step: float, others: Mapping[str, Share]) -> int:
     }
     if not active:
         return max(1, room)
-    shares = fair_shares(room, active | {ask.worker: ask.calls}, ask.now_ms // TURN_MS)
+    shares = max_min_shares(room, active | {ask.worker: ask.calls}, ask.now_ms // TURN_MS)
     return max(1, shares[ask.worker])
 
 
 def _fair_holding(
-    ask: Ask, before: Share, others: Mapping[str, Share], concurrent: int | None
+    ask: LimitRequest, before: WorkerShare, others: Mapping[str, WorkerShare], concurrent: int | None
 ) -> tuple[int, int]:
     """How many calls the worker holds, and up to how many it may begin new ones.
 
@@ -298,7 +298,7 @@ def _fair_holding(
     live = {name: share for name, share in others.items() if share.until_ms > ask.now_ms}
     free = max(0, concurrent - sum(share.held for share in live.values()))
     wants = {name: max(share.held if name == NOBODY else 0, share.wants) for name, share in live.items()}
-    target = fair_shares(concurrent, wants | {ask.worker: ask.wants}, ask.now_ms // TURN_MS)[ask.worker]
+    target = max_min_shares(concurrent, wants | {ask.worker: ask.wants}, ask.now_ms // TURN_MS)[ask.worker]
     if not any(share.wants > share.held for share in live.values()) and ask.wants:
         target = max(target, before.held)
     quota = min(target, free)

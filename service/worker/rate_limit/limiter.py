@@ -22,11 +22,11 @@ from service.mapping.definition import RateLimit
 from service.mapping.replies.transcript import Usage
 from service.runtime.telemetry import Metrics
 from service.runtime.timeouts import timeout
-from service.worker.rate_limit.ledger import HORIZON_MS, Answer
+from service.worker.rate_limit.ledger import HORIZON_MS, LimitGrant
 from service.worker.rate_limit.pacing import Tokens
-from service.worker.rate_limit.shared_ledger import Grant, SharedLedger, Wish
-from service.worker.rate_limit.token_estimates import Estimates
-from service.worker.rate_limit.waiters import LATE_S, Permit, Places, Turn, Turns
+from service.worker.rate_limit.shared_ledger import Demand, LocalGrant, SharedLedger
+from service.worker.rate_limit.token_estimates import TokenEstimates
+from service.worker.rate_limit.waiters import LATE_S, ConcurrencyQuota, Permit, SlotSchedule, StartSlot
 
 log = structlog.get_logger(__name__)
 
@@ -78,9 +78,9 @@ class Limiter:
         self._shared = SharedLedger(
             table, limit, owner=owner, clock=clock, metrics=metrics, lease_s=lease_s, renew_s=ttl_s / 3
         )
-        self._estimates = Estimates(max_tokens)
-        self._turns = Turns()
-        self._places = Places() if has_places else None
+        self._estimates = TokenEstimates(max_tokens)
+        self._turns = SlotSchedule()
+        self._places = ConcurrencyQuota() if has_places else None
         per_minute = (
             limit.requests_per_minute,
             limit.input_tokens_per_minute,
@@ -153,10 +153,10 @@ class Limiter:
         if self._places is not None:
             self._places.give_back(self._clock.monotonic())
 
-    async def _take_turn(self, estimate: Usage, deadline: float) -> Turn:
+    async def _take_turn(self, estimate: Usage, deadline: float) -> StartSlot:
         """A turn, at its time. One that this process slept through is not used."""
         if not self._is_paced:
-            return Turn(self._clock.monotonic())
+            return StartSlot(self._clock.monotonic())
         tokens = Tokens(estimate.input_tokens, estimate.output_tokens)
         has_missed = False
         while True:
@@ -167,7 +167,7 @@ class Limiter:
                 return turn
             has_missed = True
 
-    async def _reaches(self, turn: Turn, deadline: float) -> bool:
+    async def _reaches(self, turn: StartSlot, deadline: float) -> bool:
         """Wait for its time, and say whether that was met. Raises LimitReachedError where it is too late."""
         wait_s = turn.at - self._clock.monotonic()
         if turn.at > deadline:
@@ -181,7 +181,7 @@ class Limiter:
             raise
         return self._clock.monotonic() <= turn.at + LATE_S
 
-    def _give_turn_back(self, turn: Turn) -> None:
+    def _give_turn_back(self, turn: StartSlot) -> None:
         self._turns.give_back(turn, self._clock.monotonic())
 
     def _expect(self, caller: asyncio.Future[Any]) -> None:
@@ -194,7 +194,7 @@ class Limiter:
             raise self._refusal("no turn within", self._max_wait_s)
         self._has_news.set()
 
-    def _settle(self, estimate: Usage, ratio: float, turn: Turn, usage: Usage | None) -> None:
+    def _settle(self, estimate: Usage, ratio: float, turn: StartSlot, usage: Usage | None) -> None:
         self._give_place_back()
         if usage == Usage():
             usage = None  # a reply that does not tell
@@ -254,19 +254,19 @@ class Limiter:
             self._failures = 0
             self._take(grant)
 
-    def _wish(self) -> Wish:
+    def _wish(self) -> Demand:
         has_few = self._clock.monotonic() >= self._turns.last_at - AHEAD_S
         calls = len(self._turns.line) if has_few else 0
         if calls:
             self._calls_asked_at = self._clock.monotonic()
         in_use, wants = self._places.ask() if self._places is not None else (0, 0)
-        return Wish(calls, self._turns.mean_cost, in_use, wants)
+        return Demand(calls, self._turns.mean_cost, in_use, wants)
 
-    def _lower(self, answer: Answer) -> None:
+    def _lower(self, answer: LimitGrant) -> None:
         if self._places is not None:
             self._places.lower(answer.held, answer.quota)
 
-    def _take(self, grant: Grant) -> None:
+    def _take(self, grant: LocalGrant) -> None:
         """What was granted is given to who waits."""
         answer, now = grant.answer, self._clock.monotonic()
         if self._places is not None:

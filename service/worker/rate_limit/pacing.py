@@ -45,7 +45,7 @@ class Tokens:
 NO_TOKENS = Tokens()
 
 
-def spacing_ms(per_minute: int | None, cost: float) -> float:
+def emission_interval_ms(per_minute: int | None, cost: float) -> float:
     """How far apart calls of this cost begin, so that those of no minute cost more than `per_minute`.
 
     That is exact for calls of equal cost, such as requests. Where they differ, a minute costs at most
@@ -60,9 +60,9 @@ def spacing_ms(per_minute: int | None, cost: float) -> float:
 def spacings(limit: RateLimit, cost: Tokens) -> tuple[float, float, float]:
     """How far apart calls begin as far as requests, input tokens and output tokens go."""
     return (
-        spacing_ms(limit.requests_per_minute, 1),
-        spacing_ms(limit.input_tokens_per_minute, cost.input),
-        spacing_ms(limit.output_tokens_per_minute, cost.output),
+        emission_interval_ms(limit.requests_per_minute, 1),
+        emission_interval_ms(limit.input_tokens_per_minute, cost.input),
+        emission_interval_ms(limit.output_tokens_per_minute, cost.output),
     )
 
 
@@ -87,7 +87,7 @@ def settled(
     return max(end, now_ms) - left * WINDOW_MS / SAFETY_SHARE / per_minute, 0.0
 
 
-def fair_shares(total: int, wants: Mapping[str, int], turn: int) -> dict[str, int]:
+def max_min_shares(total: int, wants: Mapping[str, int], turn: int) -> dict[str, int]:
     """Divide `total`: nobody gets more than it wants, and who gets less gets no less than anybody else.
 
     What cannot be divided goes to those whose `turn` it is.

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from service.domain.errors import ConflictError
-from service.domain.ports import Clock, Record, Table
+from service.domain.ports import Clock, SharedRecord, Table
 from service.mapping.definition import RateLimit
 from service.runtime.telemetry import Metrics
-from service.worker.rate_limit.ledger import Answer, Ask, Ledger
+from service.worker.rate_limit.ledger import Ledger, LimitGrant, LimitRequest
 from service.worker.rate_limit.pacing import NO_TOKENS, Tokens
 
 KEPT_S = 86_400
@@ -28,8 +28,8 @@ FIRST_LEAD_MS, LONGEST_LEAD_MS = 50, 500
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What a worker wants: `Ask` without what only the ledger's writer knows."""
+class Demand:
+    """What a worker wants: `LimitRequest` without what only the ledger's writer knows."""
 
     calls: int
     cost: Tokens
@@ -38,10 +38,10 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class LocalGrant:
     """What it got for calls of this `cost`, having asked at `asked_at` (monotonic), `now_ms` to the fleet."""
 
-    answer: Answer
+    answer: LimitGrant
     cost: Tokens
     asked_at: float
     now_ms: int
@@ -89,7 +89,7 @@ class SharedLedger:
         """Settle this with the next write: what calls cost beyond what was reserved for them."""
         self._owed += tokens
 
-    async def exchange(self, wish: Callable[[], Wish], lower: Callable[[Answer], None]) -> Grant:
+    async def exchange(self, wish: Callable[[], Demand], lower: Callable[[LimitGrant], None]) -> LocalGrant:
         """Ask for what is wished at the moment of asking. Raises RetryableError and AccessError.
 
         `lower` is called with every answer before it is written: nothing that it takes away may be used any
@@ -101,7 +101,7 @@ class SharedLedger:
             asked_at, ledger, now_ms = self._clock.monotonic(), *self._understood(record)
             owed = self._owed
             wished = wish()
-            ask = Ask(
+            ask = LimitRequest(
                 self._owner,
                 self._seq,
                 now_ms,
@@ -117,12 +117,12 @@ class SharedLedger:
             answer = ledger.answer(ask, self._limit)
             lower(answer)
             if not answer.is_news:
-                return Grant(answer, wished.cost, asked_at, now_ms)
+                return LocalGrant(answer, wished.cost, asked_at, now_ms)
             stands = await self._swap(answer.ledger, record, owed)
             took_ms = (self._clock.monotonic() - asked_at) * 1000
             self._lead_ms = min(LONGEST_LEAD_MS, max(self._lead_ms // 2, round(2 * took_ms)))
             if stands is None:
-                return Grant(answer, wished.cost, asked_at, now_ms)
+                return LocalGrant(answer, wished.cost, asked_at, now_ms)
             record = stands
         raise ConflictError(f"the limit {self._limit.name} is asked for by too many at once")
 
@@ -140,14 +140,14 @@ class SharedLedger:
                 return
             record = stands
 
-    def _understood(self, record: Record) -> tuple[Ledger, int]:
+    def _understood(self, record: SharedRecord) -> tuple[Ledger, int]:
         """The ledger, and the fleet's time."""
         own_ms = self._clock.now_ms()
         ledger = Ledger.read(record.text, own_ms, concurrent=self._limit.concurrent, lease_ms=self._lease_ms)
         self._ahead_ms = max(self._ahead_ms, ledger.at_ms - own_ms)
         return ledger, own_ms + self._ahead_ms
 
-    async def _swap(self, ledger: Ledger, record: Record, owed: Tokens) -> Record | None:
+    async def _swap(self, ledger: Ledger, record: SharedRecord, owed: Tokens) -> SharedRecord | None:
         """Write it; None where it was written, even if others have written since, else what stands."""
         text = ledger.text(by=f"{self._owner}/{self._seq}")
         ttl = self._clock.now_ms() // 1000 + KEPT_S
@@ -163,7 +163,7 @@ class SharedLedger:
         self._owed += owed - owed.without_credit()
         return stands
 
-    def _is_part_of(self, stands: Record) -> bool:
+    def _is_part_of(self, stands: SharedRecord) -> bool:
         """Whether the answer to a write that succeeded was lost, and somebody wrote after it."""
         ledger = Ledger.read(stands.text, self._clock.now_ms())
         return ledger.has_written(self._owner, self._seq)

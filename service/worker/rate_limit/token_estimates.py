@@ -14,7 +14,7 @@ WEIGHT = 0.05
 """Of the latest call, once many are known; until then all count alike."""
 
 
-class Estimates:
+class TokenEstimates:
     """Moving averages of one target. `max_tokens` is what the first reply is expected to have, if known."""
 
     def __init__(self, max_tokens: int | None = None) -> None:

@@ -22,7 +22,7 @@ LATE_S = 0.5
 """How late a call may begin: well within what `SAFETY_SHARE` forgives. What wakes up later waits anew."""
 
 
-class Line(Generic[T]):
+class WaitQueue(Generic[T]):
     """Callers in a row, each waiting for one `T`."""
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class Line(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Turn:
+class StartSlot:
     """Leave to begin a call at `at` (monotonic seconds), for which `cost` was charged."""
 
     at: float
@@ -87,17 +87,17 @@ class Permit:
         settle(usage)
 
 
-class Turns:
+class SlotSchedule:
     """The times that this process may begin calls at; `last_at` is the latest of them."""
 
     def __init__(self) -> None:
-        self.line: Line[Turn] = Line()
-        self._free: list[Turn] = []
+        self.line: WaitQueue[StartSlot] = WaitQueue()
+        self._free: list[StartSlot] = []
         self._step = 0.0
-        self._costs: dict[asyncio.Future[Turn], Tokens] = {}
+        self._costs: dict[asyncio.Future[StartSlot], Tokens] = {}
         self.last_at = -math.inf
 
-    def join(self, cost: Tokens, now: float, *, first: bool = False) -> asyncio.Future[Turn]:
+    def join(self, cost: Tokens, now: float, *, first: bool = False) -> asyncio.Future[StartSlot]:
         """Wait for a turn, for a call that is expected to cost this much."""
         caller = self.line.join(first=first)
         self._costs[caller] = cost
@@ -114,7 +114,7 @@ class Turns:
 
     def add(self, start: float, step: float, count: int, cost: Tokens, now: float) -> None:
         """A block was granted."""
-        self._free += [Turn(start + index * step, cost) for index in range(count)]
+        self._free += [StartSlot(start + index * step, cost) for index in range(count)]
         self._step = step
         self.last_at = start + (count - 1) * step
         self.match(now)
@@ -126,7 +126,7 @@ class Turns:
         while self._free and len(self.line):
             self.line.serve(self._free.pop(0))
 
-    def give_back(self, turn: Turn, now: float) -> None:
+    def give_back(self, turn: StartSlot, now: float) -> None:
         """It was not used."""
         insort(self._free, turn)
         self.match(now)
@@ -137,7 +137,7 @@ class Turns:
         return self._free[0].at < now - late_s
 
 
-class Places:
+class ConcurrencyQuota:
     """Calls of this process under way: new ones begin while fewer than `quota` are, until `ends_at`.
 
     Times are in monotonic seconds. `peak` is the highest demand since the ledger was last asked, `asked` the
@@ -145,7 +145,7 @@ class Places:
     """
 
     def __init__(self) -> None:
-        self.line: Line[None] = Line()
+        self.line: WaitQueue[None] = WaitQueue()
         self.held = 0
         self.quota = 0
         self.ends_at = -math.inf

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from service.agents import open_agent
-from service.agents.options.context import Surroundings
+from service.agents.options.context import AgentContext
 from service.domain.errors import (
     AgentCredentialsError,
     AgentOutageError,
@@ -32,8 +32,8 @@ async def opened() -> AsyncIterator[Callable[..., Agent]]:
 
     def open_one(program: str, **options: object) -> Agent:
         options = {"command": [sys.executable, "-c", program], **options}
-        around = Surroundings(max_reply_bytes=LIMIT)
-        agents.append(open_agent("command", options, name="a", environ=ENVIRON, surroundings=around))
+        around = AgentContext(max_reply_bytes=LIMIT)
+        agents.append(open_agent("command", options, name="a", environ=ENVIRON, context=around))
         return agents[-1]
 
     yield open_one

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from service.agents import open_agent
 from service.agents.http import parse_body
-from service.agents.options.context import Surroundings
+from service.agents.options.context import AgentContext
 from service.domain.errors import (
     AgentCredentialsError,
     AgentOutageError,
@@ -48,7 +48,7 @@ async def call() -> AsyncIterator[Call]:
             options,
             name="a",
             environ={"TOKEN": SECRET},
-            surroundings=Surroundings(max_reply_bytes=LIMIT),
+            context=AgentContext(max_reply_bytes=LIMIT),
         )
         cleanups.append(agent.close)
         return await agent.invoke(Invocation(id="1", body={"a": 1}, timeout_s=timeout_s))

@@ -16,7 +16,7 @@ from types import ModuleType
 import pytest
 
 from service.agents import open_agent
-from service.agents.options.context import Surroundings
+from service.agents.options.context import AgentContext
 from service.domain.errors import (
     AgentRejectedError,
     AgentRetryableError,
@@ -39,11 +39,11 @@ async def opened() -> AsyncIterator[Callable[..., Agent]]:
     sys.modules[module.__name__] = module
     agents: list[Agent] = []
 
-    def open_one(function: object, **surroundings: int) -> Agent:
+    def open_one(function: object, **context: int) -> Agent:
         module.function = function
         options = {"function": "unit_functions:function"}
-        around = Surroundings(**surroundings)
-        agents.append(open_agent("python", options, name="a", environ={}, surroundings=around))
+        around = AgentContext(**context)
+        agents.append(open_agent("python", options, name="a", environ={}, context=around))
         return agents[-1]
 
     yield open_one
@@ -313,9 +313,9 @@ def test_what_cannot_be_imported_is_found_at_once(
     (tmp_path / "broken.py").write_text("def f(:")
     (tmp_path / "exits.py").write_text("raise SystemExit(3)")
     (tmp_path / "fine.py").write_text("number = 1\ndef answer(given): return given")
-    around = Surroundings(search_path=str(tmp_path))
+    around = AgentContext(search_path=str(tmp_path))
     with pytest.raises(ConfigError, match=says):
-        open_agent("python", {"function": function}, name="a", environ={}, surroundings=around)
+        open_agent("python", {"function": function}, name="a", environ={}, context=around)
 
 
 async def test_modules_come_from_the_search_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,9 +323,9 @@ async def test_modules_come_from_the_search_path(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(sys, "path", list(sys.path))
     text = "class Finder:\n    @staticmethod\n    def answer(given): return {'here': given}"
     (tmp_path / "only_here.py").write_text(text)
-    around = Surroundings(search_path=str(tmp_path))
+    around = AgentContext(search_path=str(tmp_path))
     agent = open_agent(
-        "python", {"function": "only_here:Finder.answer"}, name="a", environ={}, surroundings=around
+        "python", {"function": "only_here:Finder.answer"}, name="a", environ={}, context=around
     )
     assert (await agent.invoke(Invocation(id="1", body=1))).body == {"here": 1}
     await agent.close()

@@ -9,8 +9,8 @@ import pytest
 from aiohttp import web
 
 from service.agents import open_agent
-from service.agents.options.context import Surroundings
-from service.agents.options.substitution import Options, resolve
+from service.agents.options.context import AgentContext
+from service.agents.options.substitution import ResolvedOptions, resolve
 from service.agents.with_secrets import AgentWithSecrets
 from service.domain.errors import (
     AgentCredentialsError,
@@ -39,8 +39,8 @@ class Door:
     def agent(self, **options: object) -> Agent:
         """An agent whose key is in the file."""
         options = {"url": self.url, "headers": {"X-Key": f"${{secret:file:{self.file}}}"}} | options
-        around = Surroundings(secret_ttl_s=60, now=lambda: self.now)
-        return open_agent("http", options, name="a", environ={"KEY": SECOND}, surroundings=around)
+        around = AgentContext(secret_ttl_s=60, now=lambda: self.now)
+        return open_agent("http", options, name="a", environ={"KEY": SECOND}, context=around)
 
     async def handle(self, request: web.Request) -> web.Response:
         """401 for a wrong key; on /echo the key is repeated, on /held everybody waits first."""
@@ -221,7 +221,7 @@ async def test_an_agent_that_says_too_much_is_not_quoted(door: Door) -> None:
     """Whatever way an agent is invoked, and whatever it forgets: its errors are cleaned on their way out."""
 
     class Leaky:
-        def __init__(self, options: Options) -> None:
+        def __init__(self, options: ResolvedOptions) -> None:
             self._text = f"called with {options.values['header']}"
 
         async def invoke(self, invocation: Invocation) -> Reply:
@@ -231,7 +231,7 @@ async def test_an_agent_that_says_too_much_is_not_quoted(door: Door) -> None:
             pass
 
     options = resolve({"header": "${secret:env:KEY}"}, environ={}, place="target a")
-    around = Surroundings(environ={"KEY": SECOND})
+    around = AgentContext(environ={"KEY": SECOND})
     agent = AgentWithSecrets(lambda options, _around: Leaky(options), options, around)
     for body, error in ((1, AgentRejectedError), (0, AgentUnavailableError)):
         with pytest.raises(error, match=r"called with \$\{secret:env:KEY\}$"):

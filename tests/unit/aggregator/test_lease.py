@@ -283,7 +283,7 @@ async def test_a_clock_that_is_wrong_costs_a_second_identical_write(lab):
     task = await stopped_at_a_page(lab)
     ahead = _Ahead(lab.clock)
     other = Aggregator(
-        lab.table, lab.aggregate, lab.objects, lab.payloads, AggregateLimits(), ahead, lab.metrics,
+        lab.table, lab.aggregate, lab.objects, lab.large_outcomes, AggregateLimits(), ahead, lab.metrics,
         owners=lambda: "ahead",
     )  # fmt: skip
     await other.handle(lab.delivery(BODY))

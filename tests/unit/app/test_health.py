@@ -28,12 +28,12 @@ async def test_a_process_without_troubles_is_ready():
 
 async def test_a_process_in_trouble_is_not_ready_and_says_why():
     """503 with the reason of each role; the state is asked for at every request."""
-    troubles = {"worker": "", "splitter": "sqs:ReceiveMessage is denied"}
-    async with serve_health("127.0.0.1", 0, lambda: troubles) as url:
+    outages = {"worker": "", "splitter": "sqs:ReceiveMessage is denied"}
+    async with serve_health("127.0.0.1", 0, lambda: outages) as url:
         status, body, _ = await get(f"{url}/readyz")
         assert status == 503
         assert body == '{"ready":false,"roles":{"worker":"ok","splitter":"sqs:ReceiveMessage is denied"}}\n'
-        troubles["splitter"] = ""
+        outages["splitter"] = ""
         assert (await get(f"{url}/readyz"))[0] == 200
 
 

@@ -6,11 +6,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.adapters.memory import MemoryClock, MemoryQueue
-from service.app.roles import Duty, Role
-from service.catalog.files import Sources
+from service.app.roles import Role, ServiceRoles
+from service.catalog.files import MappingFiles
 from service.catalog.live import LiveCatalog
 from service.domain.errors import AccessError, ConfigError, RetryableError
-from service.domain.ports import Outgoing
+from service.domain.ports import OutgoingMessage
 from service.runtime.consumer import ConsumeLimits, Consumer
 from service.runtime.incidents import REPEAT_S
 from service.runtime.shutdown import until_stopped
@@ -65,7 +65,7 @@ async def test_a_role_waits_for_what_it_needs_and_then_begins(error):
     """Nothing is received before; the reason is its trouble; it begins when the cause is gone."""
     lab = Laboratory("queue", "table")
     lab.missing["table"] = error
-    await lab.queue.send([Outgoing("one")])
+    await lab.queue.send([OutgoingMessage("one")])
     running = asyncio.create_task(lab.role.run(lab.stop))
     await until(lambda: lab.role.trouble == str(error))
     await lab.clock.advance(100)
@@ -160,16 +160,16 @@ async def test_a_process_that_drains_is_not_ready():
     lab = Laboratory("queue")
 
     async def read():
-        return Sources()
+        return MappingFiles()
 
     catalog = LiveCatalog(read, lab.clock, lab.metrics, refresh_s=30)
     await catalog.load()
-    duty = Duty({"worker": lab.role}, catalog, lab.stop)
+    duty = ServiceRoles({"worker": lab.role}, catalog, lab.stop)
     assert duty.readiness() == {"worker": "has not received yet"}
     assert duty.parts() == {}
-    assert duty.troubles() == 1
+    assert duty.outages() == 1
     lab.stop.set()
     assert duty.readiness() == {"worker": "draining"}
-    splitting = Duty({"splitter": lab.role, "worker": lab.role}, catalog, lab.stop)
+    splitting = ServiceRoles({"splitter": lab.role, "worker": lab.role}, catalog, lab.stop)
     assert "no mapping file" in splitting.parts()["mappings"]
-    assert (splitting.troubles(), splitting.held()) == (3, 0)
+    assert (splitting.outages(), splitting.held()) == (3, 0)

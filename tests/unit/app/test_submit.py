@@ -6,11 +6,11 @@ import os
 import pytest
 
 from service.adapters.memory import MemoryObjects
-from service.app.submit import Request, fetch, follow, readable, submit
+from service.app.submit import SubmitRequest, fetch, follow, readable, submit
 from service.domain.errors import SourceError, UnreachableError, UsageError
 from service.domain.messages import decode_ingest
 from service.domain.model import State
-from service.worker.admission.outages import Troubles
+from service.worker.admission.outages import OutageBoard
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def rows_csv(tmp_path):
 
 async def start(lab, source, **more):
     return await submit(
-        Request(str(source), "demo", **more),
+        SubmitRequest(str(source), "demo", **more),
         table=lab.table,
         objects=lab.objects,
         ingest=lab.ingest,
@@ -145,7 +145,7 @@ def test_a_folder_is_not_readable(tmp_path):
 
 async def test_following_ends_with_the_batch(lab):
     """None until the batch is opened, then what it is each time it is read, to its end; and what keeps it."""
-    troubles = Troubles(lab.table, lab.clock)
+    outages = OutageBoard(lab.table, lab.clock)
     seen = []
     following = follow(lab.table, lab.clock, "demo#e1")
 
@@ -159,7 +159,7 @@ async def test_following_ends_with_the_batch(lab):
     await next_view()
     batch = await lab.batch(3)
     await next_view()
-    await troubles.tell(batch.mapping_digest, "refused")
+    await outages.tell(batch.mapping_digest, "refused")
     await next_view()
     await lab.table.move(batch.batch_id, expected=State.RUNNING, round=1, to=State.SUCCEEDED, now="now")
     await next_view()

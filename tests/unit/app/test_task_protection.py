@@ -9,7 +9,7 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from service.adapters.memory import MemoryClock
-from service.app.task_protection import PATH, EcsAgent, Protection, ProtectionLimits, protect_task
+from service.app.task_protection import PATH, EcsAgent, ProtectionLimits, TaskProtection, protect_task
 from service.domain.errors import RetryableError
 
 TASK = "arn:aws:ecs:eu-west-1:123456789012:task/c/1"
@@ -21,7 +21,7 @@ class Laboratory:
     def __init__(self, **limits):
         self.clock, self.held, self.asked, self.error = MemoryClock(), 0, [], None
         limits = ProtectionLimits(**limits)
-        self.protection = Protection(self.ask, lambda: self.held, self.clock, limits)
+        self.protection = TaskProtection(self.ask, lambda: self.held, self.clock, limits)
 
     async def ask(self, on, minutes):
         """What the agent would be asked."""
@@ -111,7 +111,7 @@ async def test_a_request_under_way_is_taken_back_too():
         if on:
             await hanging.wait()
 
-    protection = Protection(ask, lambda: lab.held, lab.clock, ProtectionLimits())
+    protection = TaskProtection(ask, lambda: lab.held, lab.clock, ProtectionLimits())
     task = asyncio.create_task(protection.run())
     await lab.clock.advance(1)
     task.cancel()

@@ -59,9 +59,9 @@ def lab(make_lab):
     return make_lab(table=FaultyTable())
 
 
-async def settle_all(lab, settler, batch, numbers, **outcome):
+async def settle_all(lab, committer, batch, numbers, **outcome):
     return await asyncio.gather(
-        *(settler.settle(batch, number, lab.outcome(number, **outcome)) for number in numbers),
+        *(committer.settle(batch, number, lab.outcome(number, **outcome)) for number in numbers),
         return_exceptions=True,
     )
 
@@ -76,8 +76,8 @@ async def triggers(lab):
 async def test_what_is_ready_within_the_linger_is_one_transaction(lab):
     """Rows that become ready together are committed together, with one counter update, and all are told."""
     batch = await lab.batch(100)
-    async with lab.settler(slot=7) as settler:
-        views = await settle_all(lab, settler, batch, range(1, 31))
+    async with lab.committer(slot=7) as committer:
+        views = await settle_all(lab, committer, batch, range(1, 31))
     (commit,) = lab.table.commits
     assert [outcome.number for outcome in commit.outcomes] == list(range(1, 31))
     assert (commit.slot, commit.ttl, commit.partitions) == (7, batch.ttl, batch.partitions)
@@ -90,8 +90,8 @@ async def test_what_is_ready_within_the_linger_is_one_transaction(lab):
 async def test_a_full_transaction_does_not_linger(lab):
     """99 rows are committed at once, however long the linger is; a transaction never holds more."""
     batch = await lab.batch(250)
-    async with lab.settler(linger_s=3600) as settler, asyncio.timeout(5):
-        await settle_all(lab, settler, batch, range(1, 199))
+    async with lab.committer(linger_s=3600) as committer, asyncio.timeout(5):
+        await settle_all(lab, committer, batch, range(1, 199))
     assert [len(commit.outcomes) for commit in lab.table.commits] == [99, 99]
 
 
@@ -99,10 +99,10 @@ async def test_a_transaction_takes_no_more_bytes_than_dynamodb(lab):
     """Outcomes that are large together are spread over several transactions, each within the limit."""
     batch = await lab.batch(20)
     large = {"answer": "x" * 390_000}
-    async with lab.settler() as settler:
+    async with lab.committer() as committer:
         answers = await asyncio.gather(
             *(
-                settler.settle(batch, n, lab.outcome(n) if n % 2 else _large(lab, n, large))
+                committer.settle(batch, n, lab.outcome(n) if n % 2 else _large(lab, n, large))
                 for n in range(1, 31)
             )
         )
@@ -118,9 +118,9 @@ def _large(lab, number, output):
 async def test_batches_and_rounds_are_committed_apart(lab):
     """A transaction has one counter, so each batch and round has its own."""
     first, second = await lab.batch(10), await lab.batch(10, execution_id="e2")
-    async with lab.settler() as settler:
+    async with lab.committer() as committer:
         await asyncio.gather(
-            settle_all(lab, settler, first, [1, 2]), settle_all(lab, settler, second, [1, 2, 3])
+            settle_all(lab, committer, first, [1, 2]), settle_all(lab, committer, second, [1, 2, 3])
         )
     assert sorted((c.batch_id, len(c.outcomes)) for c in lab.table.commits) == [
         ("demo#e1", 2),
@@ -133,9 +133,9 @@ async def test_rounds_are_committed_apart_even_at_once(lab):
     """A late row of the earlier round and a row of the present one do not share a transaction."""
     old = await lab.batch(2)
     new = lab.table._batches[old.batch_id] = _next_round(old)
-    async with lab.settler() as settler:
+    async with lab.committer() as committer:
         await asyncio.gather(
-            settler.settle(old, 1, lab.outcome(1)), settler.settle(new, 2, lab.outcome(2, round_=2))
+            committer.settle(old, 1, lab.outcome(1)), committer.settle(new, 2, lab.outcome(2, round_=2))
         )
     assert [(commit.round, len(commit.outcomes)) for commit in lab.table.commits] == [(1, 1), (2, 1)]
     assert (await lab.view()).counts.done == 1
@@ -144,11 +144,11 @@ async def test_rounds_are_committed_apart_even_at_once(lab):
 async def test_the_same_row_twice_in_a_group_is_counted_once(lab):
     """Two deliveries of one row wait for one commit, and both are answered."""
     batch = await lab.batch(2)
-    async with lab.settler() as settler:
+    async with lab.committer() as committer:
         views = await asyncio.gather(
-            settler.settle(batch, 1, lab.outcome(1)),
-            settler.settle(batch, 1, lab.outcome(1, failed="no")),
-            settler.settle(batch, 1, None),
+            committer.settle(batch, 1, lab.outcome(1)),
+            committer.settle(batch, 1, lab.outcome(1, failed="no")),
+            committer.settle(batch, 1, None),
         )
     assert [view.counts for view in views] == [Counts(succeeded=1, agent_ms=5)] * 3
     assert (await lab.view()).counts == Counts(succeeded=1, agent_ms=5)
@@ -157,17 +157,17 @@ async def test_the_same_row_twice_in_a_group_is_counted_once(lab):
 async def test_an_outcome_joins_a_check_of_the_same_row(lab):
     """A row that waits for a check only is committed when a second delivery brings its outcome."""
     batch = await lab.batch(2)
-    async with lab.settler() as settler:
-        await asyncio.gather(settler.settle(batch, 1, None), settler.settle(batch, 1, lab.outcome(1)))
+    async with lab.committer() as committer:
+        await asyncio.gather(committer.settle(batch, 1, None), committer.settle(batch, 1, lab.outcome(1)))
     assert (await lab.view()).counts.done == 1
 
 
 async def test_duplicates_are_dropped_and_the_rest_committed(lab):
     """A transaction cancelled because some rows exist is repeated without them, under another token."""
     batch = await lab.batch(100)
-    async with lab.settler() as settler:
-        await settle_all(lab, settler, batch, [3, 5, 7])
-        views = await settle_all(lab, settler, batch, range(1, 11), failed="second time")
+    async with lab.committer() as committer:
+        await settle_all(lab, committer, batch, [3, 5, 7])
+        views = await settle_all(lab, committer, batch, range(1, 11), failed="second time")
     assert all(view.counts.done == 10 for view in views)
     assert (await lab.view()).counts == Counts(succeeded=3, failed=7, agent_ms=50)
     assert [len(commit.outcomes) for commit in lab.table.commits] == [3, 10, 7]
@@ -180,10 +180,10 @@ async def test_only_duplicates_still_pass_through_the_check(lab):
     """When every row exists already nothing is committed, and the check is done all the same."""
     batch = await lab.batch(3)
     lab.table.moves_fail = True
-    async with lab.settler() as settler:
-        await settle_all(lab, settler, batch, [1, 2, 3])
+    async with lab.committer() as committer:
+        await settle_all(lab, committer, batch, [1, 2, 3])
         lab.table.moves_fail = False
-        views = await settle_all(lab, settler, batch, [1, 2, 3])
+        views = await settle_all(lab, committer, batch, [1, 2, 3])
     assert [view.batch.state for view in views] == [State.AGGREGATING] * 3
     assert (await lab.view()).batch.state is State.AGGREGATING
     assert (await lab.view()).counts.done == 3
@@ -196,8 +196,8 @@ async def test_an_unknown_result_is_repeated_under_the_same_token(lab):
     """A commit that was applied and whose answer was lost counts once."""
     batch = await lab.batch(5)
     lab.table.after = {1: UnknownResultError("no answer"), 2: UnknownResultError("no answer")}
-    async with lab.settler() as settler:
-        views = await settle_all(lab, settler, batch, [1, 2, 3])
+    async with lab.committer() as committer:
+        views = await settle_all(lab, committer, batch, [1, 2, 3])
     assert all(view.counts.succeeded == 3 for view in views)
     assert len({commit.token for commit in lab.table.commits}) == 1
     assert len(lab.table.commits) == 3
@@ -212,8 +212,8 @@ async def test_a_commit_that_was_not_applied_is_repeated(lab, error):
     """Conflicts, throttles and lost requests are tried again until the commit is through, counted once."""
     batch = await lab.batch(5)
     lab.table.before = dict.fromkeys(range(1, 8), error)
-    async with lab.settler() as settler:
-        await settle_all(lab, settler, batch, [1, 2])
+    async with lab.committer() as committer:
+        await settle_all(lab, committer, batch, [1, 2])
     assert len(lab.table.commits) == 8
     assert (await lab.view()).counts.done == 2
 
@@ -223,9 +223,9 @@ async def test_exhausted_retries_reach_the_waiters_of_that_group_only(lab):
     bad, good = await lab.batch(5), await lab.batch(5, execution_id="e2")
     lab.table.always = {bad.batch_id: ConflictError("hot item")}
     with stamina.set_testing(False):
-        async with lab.settler(timeout_s=0.1) as settler:
+        async with lab.committer(timeout_s=0.1) as committer:
             failed, settled = await asyncio.gather(
-                settle_all(lab, settler, bad, [1, 2, 3]), settle_all(lab, settler, good, [1, 2])
+                settle_all(lab, committer, bad, [1, 2, 3]), settle_all(lab, committer, good, [1, 2])
             )
     assert [type(error) for error in failed] == [ConflictError] * 3
     assert [view.counts.done for view in settled] == [2, 2]
@@ -236,10 +236,10 @@ async def test_a_group_that_failed_can_be_settled_later(lab):
     """The rows come again with their messages, and are committed then."""
     batch = await lab.batch(2)
     lab.table.always = {batch.batch_id: AccessError("dynamodb:TransactWriteItems")}
-    async with lab.settler() as settler:
-        assert [type(e) for e in await settle_all(lab, settler, batch, [1, 2])] == [AccessError] * 2
+    async with lab.committer() as committer:
+        assert [type(e) for e in await settle_all(lab, committer, batch, [1, 2])] == [AccessError] * 2
         lab.table.always = {}
-        await settle_all(lab, settler, batch, [1, 2])
+        await settle_all(lab, committer, batch, [1, 2])
     assert (await lab.view()).batch.state is State.AGGREGATING
     assert len(await triggers(lab)) == 1
 
@@ -248,8 +248,8 @@ async def test_a_failing_check_gives_the_rows_back(lab):
     """A row whose completion was not checked is not settled: its message must come again."""
     batch = await lab.batch(1)
     lab.table.moves_fail = True
-    async with lab.settler() as settler:
-        (error,) = await settle_all(lab, settler, batch, [1])
+    async with lab.committer() as committer:
+        (error,) = await settle_all(lab, committer, batch, [1])
     assert isinstance(error, UnreachableError)
 
 
@@ -262,8 +262,8 @@ async def test_a_missing_permission_to_trigger_is_told_as_such(lab):
             raise AccessError("sqs:SendMessage")
 
     lab.aggregate = Forbidden("aggregate", lab.clock)
-    async with lab.settler() as settler:
-        (error,) = await settle_all(lab, settler, batch, [1])
+    async with lab.committer() as committer:
+        (error,) = await settle_all(lab, committer, batch, [1])
     assert isinstance(error, AccessError)
 
 
@@ -272,9 +272,9 @@ async def test_a_bug_reaches_its_rows_and_stops_nobody_else(lab):
     bad, good = await lab.batch(5), await lab.batch(5, execution_id="e2")
     lab.table.always = {bad.batch_id: ZeroDivisionError("oops")}
     with capture_logs() as logs:
-        async with lab.settler() as settler:
-            (error,) = await settle_all(lab, settler, bad, [1])
-            (view,) = await settle_all(lab, settler, good, [1])
+        async with lab.committer() as committer:
+            (error,) = await settle_all(lab, committer, bad, [1])
+            (view,) = await settle_all(lab, committer, good, [1])
     assert isinstance(error, RetryableError)
     assert view.counts.done == 1
     assert [line["event"] for line in logs].count("settle_crashed") == 1
@@ -283,10 +283,10 @@ async def test_a_bug_reaches_its_rows_and_stops_nobody_else(lab):
 async def test_a_row_that_cannot_be_stored_spoils_no_other(lab):
     """A row that the table refuses for good is rejected by itself; the others of its group are committed."""
     batch = await lab.batch(4)
-    async with lab.settler() as settler:
+    async with lab.committer() as committer:
         answers = await asyncio.gather(
             *(
-                settler.settle(
+                committer.settle(
                     batch,
                     n,
                     replace(lab.outcome(n), output_data={"answer": math.inf}) if n == 2 else lab.outcome(n),
@@ -303,8 +303,8 @@ async def test_a_row_that_cannot_be_stored_spoils_no_other(lab):
 async def test_a_cancelled_waiter_does_not_disturb_the_others(lab):
     """A delivery that was cancelled while it waited is committed with the rest, who are answered."""
     batch = await lab.batch(5)
-    async with lab.settler(linger_s=0.02) as settler:
-        waiters = [asyncio.create_task(settler.settle(batch, n, lab.outcome(n))) for n in (1, 2)]
+    async with lab.committer(linger_s=0.02) as committer:
+        waiters = [asyncio.create_task(committer.settle(batch, n, lab.outcome(n))) for n in (1, 2)]
         await asyncio.sleep(0)
         waiters[0].cancel()
         view = await waiters[1]
@@ -315,8 +315,8 @@ async def test_a_cancelled_waiter_does_not_disturb_the_others(lab):
 async def test_leaving_the_context_settles_what_waits(lab):
     """The settler ends with nothing waiting: what was handed over is committed before it returns."""
     batch = await lab.batch(5)
-    async with lab.settler(linger_s=0.05) as settler:
-        waiters = [asyncio.create_task(settler.settle(batch, n, lab.outcome(n))) for n in (1, 2)]
+    async with lab.committer(linger_s=0.05) as committer:
+        waiters = [asyncio.create_task(committer.settle(batch, n, lab.outcome(n))) for n in (1, 2)]
         await asyncio.sleep(0)
     assert (await lab.view()).counts.done == 2
     assert [(await waiter).counts.done for waiter in waiters] == [2, 2]
@@ -328,8 +328,8 @@ async def test_being_cancelled_gives_back_what_waits(lab):
     waiters = []
 
     async def work():
-        async with lab.settler(linger_s=3600) as settler:
-            waiters.append(asyncio.create_task(settler.settle(batch, 1, lab.outcome(1))))
+        async with lab.committer(linger_s=3600) as committer:
+            waiters.append(asyncio.create_task(committer.settle(batch, 1, lab.outcome(1))))
             await asyncio.Event().wait()
 
     working = asyncio.create_task(work())
@@ -355,8 +355,8 @@ async def test_being_cancelled_mid_commit_gives_back_what_was_taken(make_lab):
     waiters = []
 
     async def work():
-        async with lab.settler() as settler:
-            waiters.append(asyncio.create_task(settler.settle(batch, 1, lab.outcome(1))))
+        async with lab.committer() as committer:
+            waiters.append(asyncio.create_task(committer.settle(batch, 1, lab.outcome(1))))
             await asyncio.Event().wait()
 
     working = asyncio.create_task(work())
@@ -374,8 +374,8 @@ async def test_an_error_in_the_context_goes_through_as_it_is(lab):
     batch = await lab.batch(5)
 
     async def work():
-        async with lab.settler() as settler:
-            waiters.append(asyncio.create_task(settler.settle(batch, 1, lab.outcome(1))))
+        async with lab.committer() as committer:
+            waiters.append(asyncio.create_task(committer.settle(batch, 1, lab.outcome(1))))
             await asyncio.sleep(0)
             raise ConfigError("the port is taken")
 
@@ -391,11 +391,11 @@ async def test_an_error_in_the_context_goes_through_as_it_is(lab):
 async def test_the_last_row_triggers_the_aggregation(lab):
     """Sealed and complete: the aggregate message is sent and the batch claimed; not a row earlier."""
     batch = await lab.batch(3)
-    async with lab.settler() as settler:
-        await settle_all(lab, settler, batch, [1, 3])
+    async with lab.committer() as committer:
+        await settle_all(lab, committer, batch, [1, 3])
         assert (await lab.view()).batch.state is State.RUNNING
         assert await triggers(lab) == []
-        await settle_all(lab, settler, batch, [2], failed="no")
+        await settle_all(lab, committer, batch, [2], failed="no")
     assert await triggers(lab) == [AggregateMessage(batch.batch_id, 1)]
     assert (await lab.view()).batch.state is State.AGGREGATING
 
@@ -403,8 +403,8 @@ async def test_the_last_row_triggers_the_aggregation(lab):
 async def test_a_batch_that_is_not_sealed_is_not_complete(lab):
     """While rows are still being split nobody knows the total; sealing checks, and triggers."""
     batch = await lab.batch(None)
-    async with lab.settler() as settler:
-        await settle_all(lab, settler, batch, [1, 2])
+    async with lab.committer() as committer:
+        await settle_all(lab, committer, batch, [1, 2])
         assert await triggers(lab) == []
     await lab.table.seal(batch.batch_id, 2, "now")
     await lab.completion.check(batch.batch_id)
@@ -423,11 +423,11 @@ async def test_a_crash_between_send_and_claim_is_made_up_for(lab):
     """The message goes before the claim: a skipped duplicate's check triggers again, twice but not never."""
     batch = await lab.batch(1)
     lab.table.moves_fail = True
-    async with lab.settler() as settler:
-        await settle_all(lab, settler, batch, [1])
+    async with lab.committer() as committer:
+        await settle_all(lab, committer, batch, [1])
         assert len(await triggers(lab)) == 1
         lab.table.moves_fail = False
-        await settler.settle(batch, 1, None)
+        await committer.settle(batch, 1, None)
     assert len(await triggers(lab)) == 1
     assert (await lab.view()).batch.state is State.AGGREGATING
 
@@ -436,21 +436,21 @@ async def test_a_crash_between_commit_and_send_is_made_up_for(lab):
     """A trigger that was never sent comes with the redelivered row."""
     batch = await lab.batch(1)
     lab.table.after = {1: AccessError("killed after the commit")}
-    async with lab.settler() as settler:
-        await settle_all(lab, settler, batch, [1])
+    async with lab.committer() as committer:
+        await settle_all(lab, committer, batch, [1])
         assert (await lab.view()).counts.done == 1
         assert await triggers(lab) == []
-        await settler.settle(batch, 1, None)
+        await committer.settle(batch, 1, None)
     assert len(await triggers(lab)) == 1
 
 
 async def test_a_claimed_batch_is_not_triggered_again(lab):
     """Late duplicates of a batch that is being aggregated, or has ended, send nothing."""
     batch = await lab.batch(1)
-    async with lab.settler() as settler:
-        await settle_all(lab, settler, batch, [1])
+    async with lab.committer() as committer:
+        await settle_all(lab, committer, batch, [1])
         assert len(await triggers(lab)) == 1
-        view = await settler.settle(batch, 1, None)
+        view = await committer.settle(batch, 1, None)
     assert view.batch.state is State.AGGREGATING
     assert await triggers(lab) == []
 
@@ -458,13 +458,13 @@ async def test_a_claimed_batch_is_not_triggered_again(lab):
 async def test_the_counters_of_an_earlier_round_do_not_count(lab):
     """A round is complete by its own counters; what an older message commits late is ignored."""
     old = await lab.batch(2, round=1)
-    async with lab.settler() as settler:
-        await settle_all(lab, settler, old, [1])
+    async with lab.committer() as committer:
+        await settle_all(lab, committer, old, [1])
         lab.table._batches[old.batch_id] = new = _next_round(old)
-        await settle_all(lab, settler, old, [2])
+        await settle_all(lab, committer, old, [2])
         assert (await lab.view()).counts.done == 0
         assert await triggers(lab) == []
-        await settle_all(lab, settler, new, [1, 2], round_=2)
+        await settle_all(lab, committer, new, [1, 2], round_=2)
     assert (await lab.view()).counts.done == 2
     assert await triggers(lab) == [AggregateMessage(old.batch_id, 2)]
 
@@ -477,9 +477,9 @@ async def test_a_row_of_a_later_round_is_not_overwritten(lab):
     """An outcome of an older round loses against one that is committed for a newer round."""
     old = await lab.batch(1)
     new = lab.table._batches[old.batch_id] = _next_round(old)
-    async with lab.settler() as settler:
-        await settle_all(lab, settler, new, [1], round_=2)
-        await settle_all(lab, settler, old, [1], failed="late")
+    async with lab.committer() as committer:
+        await settle_all(lab, committer, new, [1], round_=2)
+        await settle_all(lab, committer, old, [1], failed="late")
     assert (await lab.outcomes(new))[1].round == 2
     assert (await lab.view()).counts == Counts(succeeded=1, agent_ms=5)
 
@@ -488,8 +488,8 @@ async def test_counters_beyond_the_total_still_complete_the_batch(lab):
     """More outcomes than rows is a bug to be reported, not a reason to hang."""
     batch = await lab.batch(1)
     with capture_logs() as logs:
-        async with lab.settler() as settler:
-            await settle_all(lab, settler, batch, [1, 2])
+        async with lab.committer() as committer:
+            await settle_all(lab, committer, batch, [1, 2])
     assert "counters_exceed_total" in [line["event"] for line in logs]
     assert len(await triggers(lab)) == 1
 
@@ -507,9 +507,9 @@ async def test_settlers_that_race_for_the_last_rows_count_exactly(lab, seed):
     batch = await lab.batch(40)
     lab.table.before = {n: ConflictError("conflict") for n in range(1, 200) if rng.random() < 0.2}
     lab.table.after = {n: UnknownResultError("lost") for n in range(1, 200) if rng.random() < 0.2}
-    async with lab.settler(slot=1) as one, lab.settler(slot=2, max_rows=3) as two:
-        orders = [(settler, n) for settler in (one, two) for n in rng.sample(range(1, 41), 40)]
-        await asyncio.gather(*(settler.settle(batch, n, lab.outcome(n)) for settler, n in orders))
+    async with lab.committer(slot=1) as one, lab.committer(slot=2, max_rows=3) as two:
+        orders = [(committer, n) for committer in (one, two) for n in rng.sample(range(1, 41), 40)]
+        await asyncio.gather(*(committer.settle(batch, n, lab.outcome(n)) for committer, n in orders))
     assert (await lab.view()).counts == Counts(succeeded=40, agent_ms=200)
     assert (await lab.view()).batch.state is State.AGGREGATING
     assert len(await triggers(lab)) >= 1

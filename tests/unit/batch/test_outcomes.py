@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from service import csvio
 from service.batch.item_size import outcome_bytes
-from service.batch.outcomes import MAX_REPLY_CHARS, Attempt, reply_text, shortened
+from service.batch.outcomes import MAX_REPLY_CHARS, LastAttempt, reply_text, shortened
 from service.domain.errors import AgentRejectedError, ExtractionError
 from service.domain.messages import RowMessage
 from service.domain.model import Status
@@ -19,7 +19,7 @@ COLUMNS = ("id", "name")
 
 
 def attempt(cells=("1", "Ada")):
-    return Attempt(RowMessage("demo#e1", 1, 7, cells), COLUMNS, 2, 31, "2026-11-23T07:00:00.000Z", "w1")
+    return LastAttempt(RowMessage("demo#e1", 1, 7, cells), COLUMNS, 2, 31, "2026-11-23T07:00:00.000Z", "w1")
 
 
 def test_a_success_holds_what_was_extracted():

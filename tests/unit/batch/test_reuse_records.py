@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from service.adapters.aws.values import encode
 from service.batch.reuse_records import (
     MAX_ANSWER_BYTES,
-    Answer,
-    Claim,
-    Question,
-    Unshared,
+    CachedReply,
+    InFlight,
+    RequestKey,
+    Uncacheable,
     known,
-    question_of,
+    request_key_of,
 )
 from service.domain.model import MAX_MS, Batch, Location, Outcome, Source, State, Status
 from service.mapping import Catalog
@@ -30,7 +30,7 @@ BATCH = Batch("demo", "e1", State.RUNNING, Source("b", "k"), Location("o", "p/")
 NOW_MS = 1_700_000_000_000
 DAY_MS = 86_400_000
 EXACT = Context(prec=5_000)
-FOREVER = Answer("demo#e1/row_0000000001", MAX_MS, {}, {})
+FOREVER = CachedReply("demo#e1/row_0000000001", MAX_MS, {}, {})
 
 
 def mapping(reuse="reuse: batch\n", more=""):
@@ -38,14 +38,14 @@ def mapping(reuse="reuse: batch\n", more=""):
 
 
 def asked(body, batch=BATCH, **options):
-    question = question_of(batch, 7, mapping(**options), body)
+    question = request_key_of(batch, 7, mapping(**options), body)
     assert question is not None
     return question
 
 
 def test_without_the_key_nothing_is_shared():
     """Off by default."""
-    assert question_of(BATCH, 7, mapping(reuse=""), {"a": 1}) is None
+    assert request_key_of(BATCH, 7, mapping(reuse=""), {"a": 1}) is None
 
 
 def test_the_order_of_keys_does_not_matter():
@@ -93,12 +93,12 @@ def test_for_days_a_question_is_its_mapping_versions():
 
 def test_what_is_no_json_is_no_question():
     """Then the row asks for itself, and its agent's adapter says what is wrong."""
-    assert question_of(BATCH, 7, mapping(), {"a": float("nan")}) is None
-    assert question_of(BATCH, 7, mapping(), {"a": object()}) is None
+    assert request_key_of(BATCH, 7, mapping(), {"a": float("nan")}) is None
+    assert request_key_of(BATCH, 7, mapping(), {"a": object()}) is None
 
 
 @pytest.mark.parametrize(
-    "record", [Claim("w1/1", "demo#e1/row_0000000001", NOW_MS + 1), Unshared(NOW_MS + 1), FOREVER]
+    "record", [InFlight("w1/1", "demo#e1/row_0000000001", NOW_MS + 1), Uncacheable(NOW_MS + 1), FOREVER]
 )
 def test_a_record_says_what_was_written_until_it_is_over(record):
     """Claims end, and so do answers."""
@@ -139,9 +139,9 @@ def normal(value):
 @given(st.dictionaries(st.text(), VALUES, max_size=5))
 def test_values_come_back_exactly(values):
     """A row that reuses an answer stores what the row stores that was answered."""
-    question = Question("k", "demo#e1/row_0000000001", 0, 0)
+    question = RequestKey("k", "demo#e1/row_0000000001", 0, 0)
     outcome = Outcome(1, 1, Status.SUCCESS, {}, values, 31, "", input_tokens=3, output_tokens=4)
-    answer = Answer.of(outcome, question, NOW_MS)
+    answer = CachedReply.of(outcome, question, NOW_MS)
     found = known(answer.text, NOW_MS)
     assert normal(encode(found.values)) == normal(encode(values))
     assert (found.agent_ms, found.input_tokens, found.output_tokens) == (31, 3, 4)

@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.adapters.memory import MemoryClock
-from service.catalog.files import Sources
+from service.catalog.files import MappingFiles
 from service.catalog.live import SHOWN_PROBLEMS, LiveCatalog
 from service.domain.errors import AccessError, MappingError, RetryableError
 from service.mapping.syntax.problems import Problem
@@ -35,7 +35,7 @@ class Laboratory:
         self.looks += 1
         if self.error is not None:
             raise self.error
-        return Sources(dict(self.files), {}, list(self.problems))
+        return MappingFiles(dict(self.files), {}, list(self.problems))
 
     async def later(self, seconds=1.0):
         """Look again, so much later."""

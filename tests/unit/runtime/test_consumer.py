@@ -430,9 +430,9 @@ async def test_failing_receives_back_off_and_recover(real_lab, error):
 
 def test_the_back_off_doubles_to_thirty_seconds(lab):
     """0.5 s, doubling up to 30 s; a burst of failures within one pause counts as one; success starts over."""
-    from service.runtime.consumer import Trouble
+    from service.runtime.consumer import Backoff
 
-    trouble, now, pauses = Trouble(), 100.0, []
+    trouble, now, pauses = Backoff(), 100.0, []
     for _ in range(9):
         trouble.add(AccessError("denied"), now)
         trouble.add(AccessError("denied again"), now)

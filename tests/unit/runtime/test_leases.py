@@ -3,7 +3,7 @@
 import asyncio
 
 from service.adapters.memory import MemoryClock, MemoryQueue
-from service.domain.ports import Outgoing
+from service.domain.ports import OutgoingMessage
 from service.runtime.leases import Leases
 from service.runtime.telemetry import Metrics
 
@@ -27,7 +27,7 @@ async def test_a_heartbeat_that_meets_a_deletion_is_no_lost_lease():
     clock, metrics = MemoryClock(), Metrics()
     queue = SlowAnswers(clock)
     leases = Leases(queue, clock, metrics, lambda: None, visibility_s=60.0, delete_linger_s=0.0)
-    await queue.send([Outgoing("{}")])
+    await queue.send([OutgoingMessage("{}")])
     (message,) = await queue.receive(1, wait_s=0, visibility_s=60.0)
     lease = leases.take(message)
     async with asyncio.TaskGroup() as group:

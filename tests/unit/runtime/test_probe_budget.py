@@ -1,11 +1,11 @@
 """How much is looked at though nothing has room for it."""
 
-from service.runtime.probe_budget import Probing
+from service.runtime.probe_budget import ProbeBudget
 
 
 def test_after_a_pause_the_head_of_the_queue_is_looked_through():
     """No pause between one probe and the next."""
-    probing = Probing(2.0, burst=100)
+    probing = ProbeBudget(2.0, burst=100)
     probing.has_room(10.0)
     assert probing.due_at == 12.0
     for _ in range(9):
@@ -15,7 +15,7 @@ def test_after_a_pause_the_head_of_the_queue_is_looked_through():
 
 def test_a_deep_backlog_is_not_sent_round():
     """Once `burst` messages were looked at in vain, ten every pause are."""
-    probing, now, looked_at = Probing(2.0, burst=100), 0.0, 0
+    probing, now, looked_at = ProbeBudget(2.0, burst=100), 0.0, 0
     while now < 100.0:
         probing.probed(10, now)
         looked_at += 10
@@ -25,7 +25,7 @@ def test_a_deep_backlog_is_not_sent_round():
 
 def test_what_was_not_used_comes_back_with_time():
     """Up to `burst`, never more; probes that find nothing cost nothing."""
-    probing = Probing(2.0, burst=30)
+    probing = ProbeBudget(2.0, burst=30)
     for now in (0.0, 1_000.0):
         probing.probed(10, now)
         probing.probed(0, now)

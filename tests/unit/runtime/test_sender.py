@@ -8,8 +8,8 @@ import stamina
 
 from service.adapters.memory import MemoryClock, MemoryQueue
 from service.domain.errors import AccessError, RetryableError, ThrottledError, UnreachableError
-from service.domain.ports import MESSAGE_BYTES, Outgoing
-from service.runtime.sender import Outbox, pack, send_all
+from service.domain.ports import MESSAGE_BYTES, OutgoingMessage
+from service.runtime.sender import BatchingSender, pack, send_all
 
 
 class RefusingQueue(MemoryQueue):
@@ -38,7 +38,7 @@ class RefusingQueue(MemoryQueue):
 
 
 def outgoing(count, size=1):
-    return [Outgoing(json.dumps(number).ljust(size)) for number in range(count)]
+    return [OutgoingMessage(json.dumps(number).ljust(size)) for number in range(count)]
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ async def test_what_comes_during_a_call_goes_with_the_next_one():
     """The first does not wait for company; the others share calls, in order, each message once."""
     queue = SlowQueue(lambda *_: ())
     queue.go.set()
-    outbox = Outbox(queue)
+    outbox = BatchingSender(queue)
     await asyncio.gather(*(outbox.send(message) for message in outgoing(22)))
     assert [len(call) for call in queue.calls] == [1, 10, 10, 1]
     assert [json.loads(body) for call in queue.calls for body in call] == list(range(22))
@@ -156,7 +156,7 @@ async def test_a_call_that_fails_fails_its_senders_only():
     """Whoever sends next tries anew."""
     queue = SlowQueue(lambda call, _: AccessError("not allowed") if call == 2 else ())
     queue.go.set()
-    outbox = Outbox(queue)
+    outbox = BatchingSender(queue)
     ended = await asyncio.gather(*(outbox.send(m) for m in outgoing(22)), return_exceptions=True)
     assert [isinstance(error, AccessError) for error in ended] == [False] + [True] * 10 + [False] * 11
     assert sorted(map(int, await queue.bodies())) == [0, *range(11, 22)]
@@ -165,7 +165,7 @@ async def test_a_call_that_fails_fails_its_senders_only():
 async def test_a_sender_that_is_cancelled_takes_nobody_with_it():
     """The others' messages are sent all the same, whether its own was under way or not."""
     queue = SlowQueue(lambda *_: ())
-    outbox = Outbox(queue)
+    outbox = BatchingSender(queue)
     senders = [asyncio.create_task(outbox.send(message)) for message in outgoing(5)]
     await queue.entered.wait()
     senders[0].cancel()

@@ -303,8 +303,8 @@ async def test_rows_done_before_the_seal_are_triggered_by_it(lab):
             await super().send(messages)
             batch = await batch_of(lab)
             rows = [RowMessage.decode(message.body).number for message in messages]
-            async with lab.settler() as settler:
-                await asyncio.gather(*(settler.settle(batch, n, lab.outcome(n)) for n in rows))
+            async with lab.committer() as committer:
+                await asyncio.gather(*(committer.settle(batch, n, lab.outcome(n)) for n in rows))
             return ()
 
     lab.rows = Instant("rows", lab.clock)
@@ -561,8 +561,8 @@ async def test_a_missing_permission_to_send_is_told_as_such(lab):
 async def settle(lab, numbers, batch_id="demo#e1"):
     """Outcomes for rows of a batch, as its workers commit them."""
     batch = await batch_of(lab, batch_id)
-    async with lab.settler() as settler:
-        await asyncio.gather(*(settler.settle(batch, n, lab.outcome(n)) for n in numbers))
+    async with lab.committer() as committer:
+        await asyncio.gather(*(committer.settle(batch, n, lab.outcome(n)) for n in numbers))
 
 
 async def test_a_batch_is_split_just_ahead_of_its_workers(lab, places):

@@ -18,8 +18,8 @@ BIG = "id,name\n1,one\n2,two\n"
 @asynccontextmanager
 async def draining(lab, **limits):
     """The handlers, with a settler that commits."""
-    async with lab.settler(linger_s=0) as settler:
-        yield lab.dead_letters(settler, **limits)
+    async with lab.committer(linger_s=0) as committer:
+        yield lab.dead_letters(committer, **limits)
 
 
 async def commit(lab, batch, *outcomes):

@@ -21,9 +21,9 @@ TEXT = "id,name\n" + "".join(f"{n},name {n}\n" for n in range(1, 31))
 @asynccontextmanager
 async def sweeping(lab, **limits):
     """A sweeper whose settler commits while the sweep goes on."""
-    async with lab.settler(linger_s=0) as settler:
+    async with lab.committer(linger_s=0) as committer:
         recovery = {name: limits.pop(name) for name in ("max_rows", "page_rows") if name in limits}
-        yield lab.sweeper(settler, lab.recovery(settler, **recovery), **limits)
+        yield lab.sweeper(committer, lab.recovery(committer, **recovery), **limits)
 
 
 async def sweeps(lab, sweeper, times, every_s=60.0):

@@ -13,7 +13,7 @@ from service.domain.errors import (
 )
 from service.domain.model import Status, iso_time
 from service.worker.admission.circuit_breaker import THRESHOLD
-from service.worker.admission.outages import BELIEVED_S, Troubles
+from service.worker.admission.outages import BELIEVED_S, OutageBoard
 
 MAPPING = """
 target: {type: tool, name: demo, invoke: python, function: "demo:ask"}
@@ -29,8 +29,8 @@ async def working(lab, batch, **options):
     """A worker that has all rows of a batch in its queue; at the end it drains."""
     for number in range(1, batch.total + 1):
         await lab.send(lab.rows, lab.row(number, batch).encode())
-    async with lab.settler() as settler:
-        worker = lab.worker(settler)
+    async with lab.committer() as committer:
+        worker = lab.worker(committer)
         consumer = lab.consumer(lab.rows, worker.handle, admission=lab.gates, **{"drain_s": 1.0} | options)
         async with lab.consuming(consumer):
             yield lambda: len(lab.table._rows[batch.batch_id])
@@ -152,20 +152,20 @@ async def test_a_target_that_is_down_shows_in_the_status(lab, define):
     """Why, and since when, until it is back, or until nobody has said so for a while."""
     batch = await lab.batch(40, definition=define(MAPPING))
     lab.agent.script = lambda _: AgentOutageError("connection refused")
-    troubles = Troubles(lab.table, lab.clock)
-    assert await troubles.read(batch.mapping_digest) == ""
+    outages = OutageBoard(lab.table, lab.clock)
+    assert await outages.read(batch.mapping_digest) == ""
     async with working(lab, batch) as done:
         for _ in range(20):
             await lab.pass_time(1.0)
-        said = await troubles.read(batch.mapping_digest)
+        said = await outages.read(batch.mapping_digest)
         assert said.startswith("AgentOutageError: connection refused (since 2023-11-14T22:13:2")
         assert status_json(await lab.view(), lab.clock, said)["trouble"] == said
         lab.agent.script = lambda _: {"answer": 1}
         await lab.until(lambda: done() == 40, step_s=1.0)
-        assert await troubles.read(batch.mapping_digest) == ""
-    await troubles.tell(batch.mapping_digest, "down")
+        assert await outages.read(batch.mapping_digest) == ""
+    await outages.tell(batch.mapping_digest, "down")
     await lab.clock.advance(BELIEVED_S + 1)
-    assert await troubles.read(batch.mapping_digest) == ""
+    assert await outages.read(batch.mapping_digest) == ""
 
 
 async def test_one_target_does_not_hide_another(lab, define):
@@ -180,8 +180,8 @@ async def test_one_target_does_not_hide_another(lab, define):
     runs = lab.runs(lambda mapping: agents.get(mapping.digest, other))
     rows = [lab.row(n, hanging) for n in range(1, 201)] + [lab.row(n, quick) for n in range(1, 31)]
     await lab.send(lab.rows, *(row.encode() for row in rows))
-    async with lab.settler() as settler:
-        worker = lab.worker(settler, runs)
+    async with lab.committer() as committer:
+        worker = lab.worker(committer, runs)
         consumer = lab.consumer(lab.rows, worker.handle, admission=lab.gates, probe_s=0.25, drain_s=1.0)
         async with lab.consuming(consumer):
             began = lab.clock.monotonic()
@@ -238,8 +238,8 @@ async def test_a_row_that_finds_its_target_full_again_costs_no_look(lab, define)
     lab.table = CountingTable(lab.table)
     lab.agent.script = lambda _: asyncio.Event().wait()
     again = [replace(lab.row(number, batch), replay=True) for number in range(1, 8)]
-    async with lab.settler() as settler:
-        worker = lab.worker(settler)
+    async with lab.committer() as committer:
+        worker = lab.worker(committer)
         tasks = [asyncio.create_task(worker.handle(lab.delivery(row.encode()))) for row in again[:4]]
         await lab.until(lambda: len(lab.agent.calls) == 2)
         await lab.pass_time(1)

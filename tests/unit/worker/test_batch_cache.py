@@ -8,7 +8,7 @@ import pytest
 from service.adapters.memory import MemoryTable
 from service.domain.errors import ConfigError, RetryableError, UnreachableError
 from service.domain.model import BatchView, Checkpoint, Counts, State
-from service.worker.batch_cache import MAX_RUNS
+from service.worker.batch_cache import MAX_BATCHES
 
 
 class CountingTable(MemoryTable):
@@ -228,7 +228,7 @@ async def test_a_row_under_way_keeps_the_round_it_began_with(lab):
 async def test_the_batch_used_longest_ago_is_forgotten(lab):
     """Memory holds a bounded number of batches, the latest used."""
     runs = lab.runs()
-    for n in range(MAX_RUNS):
+    for n in range(MAX_BATCHES):
         await runs.get((await lab.batch(1, execution_id=f"e{n}")).batch_id, 1, 1)
     await runs.get("demo#e0", 1, 1)
     await runs.get((await lab.batch(1, execution_id="new")).batch_id, 1, 1)
@@ -237,7 +237,7 @@ async def test_the_batch_used_longest_ago_is_forgotten(lab):
     assert lab.table.reads == []
     await runs.get("demo#e1", 1, 1)
     assert lab.table.reads == ["demo#e1"]
-    assert len(runs._runs) == MAX_RUNS
+    assert len(runs._runs) == MAX_BATCHES
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from service.app.status import status_json
-from service.app.submit import Request, submit
+from service.app.submit import SubmitRequest, submit
 from service.domain.deadlines import deadline_of
 from service.domain.errors import AgentThrottledError, AgentUnavailableError, PoisonMessageError
 from service.domain.messages import Job, RowMessage, decode_ingest, encode
@@ -76,7 +76,7 @@ def test_a_jobs_deadline_is_whole_seconds(value):
 async def test_a_command_asks_for_a_deadline(lab):
     """`--deadline` travels in the job's options, beside the limit."""
     await lab.put("id\n1\n")
-    request = Request("s3://in/files/rows.csv", "demo", "e1", limit=3, deadline_s=60)
+    request = SubmitRequest("s3://in/files/rows.csv", "demo", "e1", limit=3, deadline_s=60)
     await submit(
         request, table=lab.table, objects=lab.objects, ingest=lab.ingest, clock=lab.clock, bucket="in"
     )

@@ -6,40 +6,40 @@ import pytest
 
 from service.domain.errors import AgentThrottledError
 from service.domain.model import State, Status
-from service.worker.quarantine import Lane
+from service.worker.quarantine import Quarantine
 
 
 def test_the_lane_begins_with_one_place_and_widens_with_each_row_that_gets_through():
     """One at first; each that comes out alive makes room for one more."""
-    lane = Lane()
-    with lane.place() as first, lane.place() as second:
+    quarantine = Quarantine()
+    with quarantine.place() as first, quarantine.place() as second:
         assert (first, second) == (True, False)
-    with lane.place(), lane.place() as second:
+    with quarantine.place(), quarantine.place() as second:
         assert second
-        with lane.place() as third:
+        with quarantine.place() as third:
             assert not third
 
 
 def test_a_row_that_breaks_off_gives_back_its_place_and_widens_nothing():
     """What was cancelled or crashed proved nothing."""
-    lane = Lane()
-    with pytest.raises(asyncio.CancelledError), lane.place():
+    quarantine = Quarantine()
+    with pytest.raises(asyncio.CancelledError), quarantine.place():
         raise asyncio.CancelledError
-    with lane.place() as first, lane.place() as second:
+    with quarantine.place() as first, quarantine.place() as second:
         assert (first, second) == (True, False)
 
 
 def test_a_row_that_asks_for_the_lane_alone_gets_all_of_it():
     """It waits until nobody is inside, and nobody comes in beside it."""
-    lane = Lane()
+    quarantine = Quarantine()
     for _ in range(3):
-        with lane.place():
+        with quarantine.place():
             pass
-    with lane.place() as shared, lane.place(alone=True) as refused:
+    with quarantine.place() as shared, quarantine.place(alone=True) as refused:
         assert (shared, refused) == (True, False)
-    with lane.place(alone=True) as whole, lane.place() as refused:
+    with quarantine.place(alone=True) as whole, quarantine.place() as refused:
         assert (whole, refused) == (True, False)
-    with lane.place() as first, lane.place() as second:
+    with quarantine.place() as first, quarantine.place() as second:
         assert (first, second) == (True, True)
 
 
@@ -94,7 +94,7 @@ async def test_a_second_row_that_was_lost_waits_in_its_queue(lab):
 async def test_a_row_that_was_lost_begins_a_little_late(lab):
     """What was received together with it and finds no place has left the process by then."""
     batch = await lab.batch(1)
-    async with lab.working(lane_pause_s=1.0) as worker:
+    async with lab.working(quarantine_pause_s=1.0) as worker:
         working = asyncio.create_task(worker.handle(lab.delivery(lab.row(1, batch, lost=5).encode())))
         await lab.clock.advance(0.9)
         assert lab.agent.calls == []

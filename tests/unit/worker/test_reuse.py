@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from service.batch.reuse_records import MAX_ANSWER_BYTES, Claim, question_of
+from service.batch.reuse_records import MAX_ANSWER_BYTES, InFlight, request_key_of
 from service.domain.errors import AgentRejectedError, AgentThrottledError, RetryableError, UnreachableError
 from service.domain.messages import RowMessage
 from service.domain.model import Counts, State, Status, row_id
@@ -44,10 +44,12 @@ async def process(lab, rows, *, workers=1, max_running=32, step_s=0.5):
     """Workers of their own process each, on the queue, until every row is settled."""
     await asyncio.gather(*(lab.send(lab.rows, row.encode()) for row in rows))
     done = settled(lab) + len(rows)
-    async with lab.settler(slot=0) as one, lab.settler(slot=1) as two:
+    async with lab.committer(slot=0) as one, lab.committer(slot=1) as two:
         consumers = [
-            lab.consumer(lab.rows, lab.worker(settler, name=name).handle, max_running=max_running, pollers=2)
-            for settler, name in [(one, "w1"), (two, "w2")][:workers]
+            lab.consumer(
+                lab.rows, lab.worker(committer, name=name).handle, max_running=max_running, pollers=2
+            )
+            for committer, name in [(one, "w1"), (two, "w2")][:workers]
         ]
         async with lab.consuming(*consumers):
             await lab.until(lambda: settled(lab) == done, step_s=step_s)
@@ -218,8 +220,8 @@ async def test_an_answer_whose_outcome_was_lost_is_the_rows_own(lab, reusing):
 async def test_a_deadline_ends_the_wait(lab, reusing):
     """A row whose batch is out of time fails by that, whoever still asks for its input."""
     batch = await lab.batch(2, definition=reusing(), deadline_at="2023-11-14T22:13:24.000Z")
-    question = question_of(batch, 9, reusing().compile(), {"name": "same"})
-    claim = Claim("other/1", question.row, lab.clock.now_ms() + 60_000)
+    question = request_key_of(batch, 9, reusing().compile(), {"name": "same"})
+    claim = InFlight("other/1", question.row, lab.clock.now_ms() + 60_000)
     await lab.table.swap(question.key, claim.text, version=0, ttl=batch.ttl)
     await process(lab, [row_of(batch, 1, "same")])
     outcome = (await lab.outcomes(batch))[1]

@@ -1,4 +1,4 @@
-"""Who asks, for how long, and what becomes of the answer: workers' `Answers` on one table."""
+"""Who asks, for how long, and what becomes of the answer: workers' `RequestCoalescer` on one table."""
 
 import asyncio
 import random
@@ -7,11 +7,18 @@ from functools import partial
 import pytest
 
 from service.adapters.memory import MemoryTable
-from service.batch.reuse_records import MAX_ANSWER_BYTES, Answer, Claim, Question, Unshared, known
+from service.batch.reuse_records import (
+    MAX_ANSWER_BYTES,
+    CachedReply,
+    InFlight,
+    RequestKey,
+    Uncacheable,
+    known,
+)
 from service.domain.errors import AnswerPendingError, UnknownResultError, UnreachableError
-from service.worker.reuse import Answers, ReuseLimits
+from service.worker.reuse import RequestCoalescer, ReuseLimits
 
-QUESTION = Question("answer#demo#e1/1#00", "demo#e1/row_0000000001", 0, 2_000_000_000)
+QUESTION = RequestKey("answer#demo#e1/1#00", "demo#e1/row_0000000001", 0, 2_000_000_000)
 
 
 class FaultyTable(MemoryTable):
@@ -58,7 +65,7 @@ def lab(make_lab):
 
 
 def answers(lab, worker="w1", **limits):
-    return Answers(
+    return RequestCoalescer(
         lab.table, lab.clock, worker=worker, rng=random.Random(worker), limits=ReuseLimits(**limits)
     )
 
@@ -89,7 +96,7 @@ async def test_rows_of_one_process_share_one_look_and_one_call(lab):
     lab.table.record = read
     first, *others = await ended(lab, *(start(side, ask) for _ in range(50)))
     assert first == lab.outcome(1)
-    assert all(isinstance(found, Answer) and found.values == first.output_data for found in others)
+    assert all(isinstance(found, CachedReply) and found.values == first.output_data for found in others)
     assert (ask.times, len(reads)) == (1, 1)
 
 
@@ -98,7 +105,7 @@ async def test_processes_share_one_call(lab):
     ask = Ask(lab, lab.outcome(1), seconds=3)
     found = await ended(lab, *(start(answers(lab, f"w{n}"), ask) for n in range(8)))
     assert ask.times == 1
-    assert sum(isinstance(one, Answer) for one in found) == 7
+    assert sum(isinstance(one, CachedReply) for one in found) == 7
 
 
 async def test_a_claim_lasts_as_long_as_its_row_is_at_work(lab):
@@ -112,7 +119,7 @@ async def test_a_claim_lasts_as_long_as_its_row_is_at_work(lab):
         waiting.result()
     assert 10 <= lab.clock.monotonic() - began < 11
     await ended(lab, asking, step_s=10)
-    assert isinstance(await stands(lab), Answer)
+    assert isinstance(await stands(lab), CachedReply)
 
 
 async def test_waiting_in_the_process_is_bounded_too(lab):
@@ -132,12 +139,12 @@ async def test_waiting_in_the_process_is_bounded_too(lab):
 
 async def test_without_renewals_a_claim_ends(lab):
     """It was somebody's who is not there any more; the next row takes it over."""
-    claim = Claim("dead/1", QUESTION.row, lab.clock.now_ms() + 5_000)
+    claim = InFlight("dead/1", QUESTION.row, lab.clock.now_ms() + 5_000)
     await lab.table.swap(QUESTION.key, claim.text, version=0, ttl=1)
     ask = Ask(lab, lab.outcome(1))
     await ended(lab, start(answers(lab), ask))
     assert ask.times == 1
-    assert isinstance(await stands(lab), Answer)
+    assert isinstance(await stands(lab), CachedReply)
 
 
 @pytest.mark.parametrize("end", ["failed", "sent again", "crashed"])
@@ -175,7 +182,7 @@ async def test_who_stops_waiting_stops_nobody_else(lab):
     leaving.cancel()
     first, other = await ended(lab, asking, staying)
     assert first == lab.outcome(1)
-    assert isinstance(other, Answer)
+    assert isinstance(other, CachedReply)
 
 
 async def test_a_large_answer_is_waited_for_once(lab):
@@ -187,7 +194,7 @@ async def test_a_large_answer_is_waited_for_once(lab):
     assert await ended(lab, *(start(side, ask) for _ in range(10))) == [large] * 10
     assert ask.times == 10
     assert lab.clock.monotonic() - began < 9
-    assert isinstance(await stands(lab), Unshared)
+    assert isinstance(await stands(lab), Uncacheable)
 
 
 # -- trouble with the table -----------------------------------------------------------------------------
@@ -199,7 +206,7 @@ async def test_a_claim_whose_answer_was_lost_is_known_as_ours(lab):
     ask = Ask(lab, lab.outcome(1))
     await ended(lab, start(answers(lab), ask))
     assert ask.times == 1
-    assert isinstance(await stands(lab), Answer)
+    assert isinstance(await stands(lab), CachedReply)
 
 
 async def test_a_renewal_whose_answer_was_lost_costs_nothing(lab):
@@ -208,9 +215,9 @@ async def test_a_renewal_whose_answer_was_lost_costs_nothing(lab):
     await lab.clock.advance(1)
     lab.table.faults = [UnknownResultError("time-out")]
     await lab.clock.advance(90)
-    assert isinstance(await stands(lab), Claim)
+    assert isinstance(await stands(lab), InFlight)
     await ended(lab, asking, step_s=5)
-    assert isinstance(await stands(lab), Answer)
+    assert isinstance(await stands(lab), CachedReply)
 
 
 async def test_renewals_that_fail_do_not_stop_the_row(lab):
@@ -233,8 +240,8 @@ async def test_an_answer_that_is_not_kept_is_still_the_rows(lab):
     lab.table.faults = [UnreachableError("no table")] * 20
     first, other = await ended(lab, asking, waiting)
     assert first == lab.outcome(1)
-    assert isinstance(other, Answer)
-    assert isinstance(await stands(lab), Claim)
+    assert isinstance(other, CachedReply)
+    assert isinstance(await stands(lab), InFlight)
 
 
 async def test_without_the_table_nothing_is_asked(lab):

@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.adapters.memory import MemoryTable
-from service.batch.large_outcomes import PayloadLimits
+from service.batch.large_outcomes import LargeOutcomeLimits
 from service.batch.outcomes import MAX_ERROR_CHARS
 from service.domain.errors import (
     AgentRejectedError,
@@ -91,8 +91,8 @@ async def test_tokens_are_counted(lab):
 async def test_the_place_is_free_before_the_row_is_settled(lab, places):
     """When the agent has answered only bookkeeping is left, and the next row may start."""
     batch = await lab.batch(2)
-    async with lab.settler(linger_s=3600, max_rows=2) as settler:
-        worker = lab.worker(settler)
+    async with lab.committer(linger_s=3600, max_rows=2) as committer:
+        worker = lab.worker(committer)
         one = asyncio.create_task(worker.handle(lab.delivery(lab.row(1, batch).encode(), places=places)))
         await lab.until(lambda: places.freed == 1)
         assert not one.done()
@@ -165,13 +165,13 @@ async def test_a_reply_that_an_item_cannot_hold_succeeds_all_the_same(lab):
     await handle(lab, *(lab.row(number, batch) for number in (1, 2, 3)))
     outcomes = await lab.outcomes(batch)
     assert [outcomes[n].status for n in (1, 2, 3)] == [Status.SUCCESS] * 3
-    assert (await lab.payloads.whole(outcomes[2])).output_data == {"answer": deep}
+    assert (await lab.large_outcomes.whole(outcomes[2])).output_data == {"answer": deep}
     assert (await lab.view()).batch.state is State.AGGREGATING
 
 
 async def test_a_reply_beyond_every_limit_fails_its_row_only(lab):
     """What not even S3 is to hold is a FAILED row that says so; the agent is not asked again."""
-    lab.payload_limits = PayloadLimits("out", 20_000, 40_000)
+    lab.large_outcome_limits = LargeOutcomeLimits("out", 20_000, 40_000)
     batch = await lab.batch(3)
     lab.agent.script = lambda call: {"answer": "x" * (50_000 if call.id.endswith("/2") else 10)}
     await handle(lab, *(lab.row(number, batch) for number in (1, 2, 3)))
@@ -190,7 +190,7 @@ async def test_an_outcome_of_any_size_is_stored(lab):
     lab.agent.script = lambda call: {"answer": "x" * sizes[int(call.id.rsplit("/", 1)[1]) - 1]}
     await handle(lab, *(lab.row(number, batch) for number in range(1, len(sizes) + 1)))
     outcomes = await lab.outcomes(batch)
-    whole = [await lab.payloads.whole(outcomes[n]) for n in range(1, len(sizes) + 1)]
+    whole = [await lab.large_outcomes.whole(outcomes[n]) for n in range(1, len(sizes) + 1)]
     assert [len(outcome.output_data["answer"]) for outcome in whole] == list(sizes)
     assert outcomes[1].stored is None
     assert outcomes[len(sizes)].stored is not None
@@ -201,7 +201,7 @@ async def test_a_defective_row_keeps_its_cells_whatever_their_size(lab):
     batch = await lab.batch(2)
     row = replace(lab.row(1, batch, defect="ragged"), cells=("ab", "é" * 500_000))
     await handle(lab, row)
-    outcome = await lab.payloads.whole(await outcome_of(lab, batch))
+    outcome = await lab.large_outcomes.whole(await outcome_of(lab, batch))
     assert outcome.input_data == {"id": "ab", "name": "é" * 500_000}
     assert outcome.error == RowError("BadRecordError", "ragged", "rejected")
 
@@ -432,9 +432,9 @@ async def test_an_unsuspected_duplicate_is_counted_once(lab):
 async def test_a_skipped_duplicate_passes_through_the_check(lab):
     """The trigger that died with the last row's worker comes with the row's next delivery."""
     batch = await lab.batch(1)
-    async with lab.settler() as settler:
+    async with lab.committer() as committer:
         await lab.table.commit(_commit(lab, batch))
-        await lab.worker(settler).handle(lab.delivery(lab.row(1, batch).encode(), receives=2))
+        await lab.worker(committer).handle(lab.delivery(lab.row(1, batch).encode(), receives=2))
     assert [AggregateMessage.decode(body) for body in await lab.waiting(lab.aggregate)] == [
         AggregateMessage(batch.batch_id, 1)
     ]

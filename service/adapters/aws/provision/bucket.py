@@ -10,7 +10,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from service.adapters.aws.clients import Clients
-from service.adapters.aws.errors import Call, answered, code_of, message_of
+from service.adapters.aws.errors import AwsCall, answered, code_of, message_of
 from service.domain.errors import ConfigError
 
 _DEFAULT_REGION = "us-east-1"
@@ -186,5 +186,5 @@ async def _ask(
     expects: set[str] | None = None,
 ) -> dict[str, Any]:
     on = resource if ":" in resource else f"bucket {resource}"
-    call = Call(permission, on, clients.options.call_timeout_s, expects=frozenset(expects or ()))
+    call = AwsCall(permission, on, clients.options.call_timeout_s, expects=frozenset(expects or ()))
     return await answered(call, answer)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.adapters.aws.clients import Clients
-from service.adapters.aws.errors import Call, answered
+from service.adapters.aws.errors import AwsCall, answered
 from service.adapters.aws.provision.bucket import provision_bucket
 from service.adapters.aws.provision.table import provision_table
 from service.adapters.aws.sqs import find_queue_url
@@ -137,4 +137,4 @@ def _same(stored: str | None, wanted: str) -> bool:
 async def _ask(
     clients: Clients, permission: str, queue: str, answer: Awaitable[dict[str, Any]]
 ) -> dict[str, Any]:
-    return await answered(Call(permission, f"queue {queue}", clients.options.call_timeout_s), answer)
+    return await answered(AwsCall(permission, f"queue {queue}", clients.options.call_timeout_s), answer)

@@ -8,7 +8,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from service.adapters.aws.clients import Clients
-from service.adapters.aws.errors import Call, answered
+from service.adapters.aws.errors import AwsCall, answered
 from service.adapters.aws.queries import BY_STATUS, BY_TIMESTAMP
 from service.domain.errors import ConfigError
 
@@ -120,5 +120,5 @@ def _keys(described: dict[str, Any]) -> tuple[str, ...]:
     return tuple(by_kind[kind] for kind in ("HASH", "RANGE") if kind in by_kind)
 
 
-def _call(clients: Clients, name: str, permission: str, expects: frozenset[str] = frozenset()) -> Call:
-    return Call(permission, f"table {name}", clients.options.call_timeout_s, expects=expects)
+def _call(clients: Clients, name: str, permission: str, expects: frozenset[str] = frozenset()) -> AwsCall:
+    return AwsCall(permission, f"table {name}", clients.options.call_timeout_s, expects=expects)

@@ -18,7 +18,7 @@ from service.adapters.aws.provision.resources import ResourceNames
 from service.adapters.aws.provision.table import provision_table
 from service.adapters.aws.sqs import SqsQueue
 from service.domain.errors import ConfigError, UnknownResultError, UnreachableError
-from service.domain.ports import Outgoing
+from service.domain.ports import OutgoingMessage
 
 IMPATIENT = AwsOptions(
     "us-east-1",
@@ -98,7 +98,7 @@ async def test_a_long_poll_does_not_delay_a_send(aws_options: AwsOptions, names:
         queue = SqsQueue(clients, "rows", made["QueueUrl"])
         receiving = asyncio.create_task(queue.receive(1, wait_s=10, visibility_s=30))
         await polled.wait()
-        await queue.send([Outgoing("x")])  # had it waited for the poll to end, the poll would be empty
+        await queue.send([OutgoingMessage("x")])  # had it waited for the poll to end, the poll would be empty
         assert [message.body for message in await receiving] == ["x"]
 
 
@@ -114,14 +114,14 @@ async def test_no_answer_is_an_unknown_result(answer: bytes | None) -> None:
     """A server that took the request and closed, or says nothing in time, may have applied it."""
     async with server(answer) as url, open_clients(replace(IMPATIENT, endpoint_url=url)) as clients:
         with pytest.raises(UnknownResultError):
-            await SqsQueue(clients, "rows", url).send([Outgoing("x")])
+            await SqsQueue(clients, "rows", url).send([OutgoingMessage("x")])
 
 
 async def test_a_foreign_answer_is_an_unknown_result() -> None:
     """HTML where JSON belongs (a captive portal, a proxy) is no success."""
     async with server(b"<html>") as url, open_clients(replace(IMPATIENT, endpoint_url=url)) as clients:
         with pytest.raises(UnknownResultError, match="not AWS's"):
-            await SqsQueue(clients, "rows", url).send([Outgoing("x")])
+            await SqsQueue(clients, "rows", url).send([OutgoingMessage("x")])
 
 
 async def test_a_malformed_endpoint_is_a_config_error() -> None:

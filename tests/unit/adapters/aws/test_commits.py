@@ -20,7 +20,7 @@ from service.domain.errors import (
     UnknownResultError,
 )
 from service.domain.model import Commit, Outcome, Status
-from service.domain.ports import Outgoing
+from service.domain.ports import OutgoingMessage
 
 
 @dataclass
@@ -121,9 +121,9 @@ def failed(code: str, *, fault: bool) -> dict[str, Any]:
 async def test_entries_that_failed_inside_sqs_are_sent_again() -> None:
     """A batch may fail in part under HTTP 200: just those entries come back, in order."""
     queue = SqsQueue(clients(failed("InternalError", fault=False)), "rows", "url")
-    assert list(await queue.send([Outgoing("x")] * 3)) == [0, 2]
+    assert list(await queue.send([OutgoingMessage("x")] * 3)) == [0, 2]
     queue = SqsQueue(clients(failed("RequestThrottled", fault=True)), "rows", "url")
-    assert list(await queue.send([Outgoing("x")] * 3)) == [0, 2]
+    assert list(await queue.send([OutgoingMessage("x")] * 3)) == [0, 2]
     assert list(await queue.delete(["a", "b", "c"])) == [0, 2]
 
 
@@ -131,7 +131,7 @@ async def test_an_entry_that_can_never_be_sent_is_an_error() -> None:
     """Sending again what SQS calls the sender's fault would never end."""
     queue = SqsQueue(clients(failed("InvalidMessageContents", fault=True)), "rows", "url")
     with pytest.raises(AccessError, match="InvalidMessageContents"):
-        await queue.send([Outgoing("x")] * 3)
+        await queue.send([OutgoingMessage("x")] * 3)
 
 
 @pytest.mark.parametrize("code", ["ReceiptHandleIsInvalid", "InvalidParameterValue", "MessageNotInflight"])

@@ -14,7 +14,7 @@ from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
 from service.adapters.aws import errors
-from service.adapters.aws.errors import Call, answered, translate
+from service.adapters.aws.errors import AwsCall, answered, translate
 from service.domain.errors import (
     AccessError,
     ConfigError,
@@ -26,8 +26,8 @@ from service.domain.errors import (
     UnreachableError,
 )
 
-READ = Call("sqs:ReceiveMessage", "queue rowfleet-rows", 5.0)
-WRITE = Call("sqs:SendMessage", "queue rowfleet-rows", 5.0, writes=True)
+READ = AwsCall("sqs:ReceiveMessage", "queue rowfleet-rows", 5.0)
+WRITE = AwsCall("sqs:SendMessage", "queue rowfleet-rows", 5.0, writes=True)
 URL = "http://127.0.0.1:4566/"
 
 
@@ -66,7 +66,7 @@ BOTOCORE = sorted(
 
 @pytest.mark.parametrize("kind", BOTOCORE)
 @pytest.mark.parametrize("call", [READ, WRITE])
-async def test_every_botocore_exception_is_translated(kind: type[Exception], call: Call) -> None:
+async def test_every_botocore_exception_is_translated(kind: type[Exception], call: AwsCall) -> None:
     """Each exception of botocore becomes an error of `service.domain.errors`, with the cause attached."""
 
     async def fail() -> None:
@@ -156,7 +156,7 @@ def test_texts_name_the_remedy(error: Exception, words: list[str]) -> None:
 async def test_a_call_has_a_deadline() -> None:
     """A call that never answers ends as an unknown result."""
     with pytest.raises(UnknownResultError, match="no answer within"):
-        await answered(Call("s3:GetObject", "s3://b/k", 0.01), asyncio.Event().wait())
+        await answered(AwsCall("s3:GetObject", "s3://b/k", 0.01), asyncio.Event().wait())
 
 
 async def test_expected_codes_pass() -> None:
@@ -165,7 +165,7 @@ async def test_expected_codes_pass() -> None:
     async def fail() -> None:
         raise refusal("ConditionalCheckFailedException")
 
-    call = Call("dynamodb:PutItem", "table t", 5, expects=frozenset({"ConditionalCheckFailedException"}))
+    call = AwsCall("dynamodb:PutItem", "table t", 5, expects=frozenset({"ConditionalCheckFailedException"}))
     with pytest.raises(boto.ClientError):
         await answered(call, fail())
 

@@ -6,7 +6,7 @@ import pytest
 from service.adapters.aws.clients import AwsOptions
 from service.agents import open_agent
 from service.agents.aws.client import AwsService, aws_options
-from service.agents.options.context import Surroundings
+from service.agents.options.context import AgentContext
 from service.agents.options.substitution import resolve
 from service.domain.errors import (
     AgentCredentialsError,
@@ -21,11 +21,11 @@ from service.domain.errors import (
 VARIABLE = {"AWS_ENDPOINT_URL_BEDROCK_RUNTIME": "http://variable"}
 
 
-def around(environ: dict[str, str] | None = None) -> Surroundings:
+def around(environ: dict[str, str] | None = None) -> AgentContext:
     def reached(region: str) -> AwsOptions:
         return AwsOptions(region or "eu-west-1", "http://worker")
 
-    return Surroundings(aws=reached, environ=environ or {}, now=lambda: 0.0)
+    return AgentContext(aws=reached, environ=environ or {}, now=lambda: 0.0)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from service.agents import open_agent
 from service.agents.options.byte_budget import ByteBudget
-from service.agents.options.context import Surroundings
+from service.agents.options.context import AgentContext
 from service.domain.ports import Invocation
 
 
@@ -103,9 +103,9 @@ async def test_large_replies_wait_for_each_other(is_chunked: bool) -> None:
     runner = web.AppRunner(app, shutdown_timeout=0.01)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    surroundings = Surroundings(max_reply_bytes=400_000, replies=Watched(900_000))
+    context = AgentContext(max_reply_bytes=400_000, replies=Watched(900_000))
     url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
-    agent = open_agent("http", {"url": url}, name="a", environ={}, surroundings=surroundings)
+    agent = open_agent("http", {"url": url}, name="a", environ={}, context=context)
     try:
         replies = await asyncio.gather(*(agent.invoke(Invocation(str(n), {})) for n in range(20)))
     finally:

@@ -4,7 +4,7 @@ import pytest
 
 from service.adapters.aws.clients import AwsOptions
 from service.agents import open_agent
-from service.agents.options.context import Surroundings
+from service.agents.options.context import AgentContext
 from service.agents.options.substitution import resolve
 from service.agents.wire.large_inputs import LargeInputs, input_key
 from service.domain import exact_json
@@ -28,7 +28,7 @@ MOST = 100
 
 def inputs(way: str, **around: object) -> LargeInputs:
     options = resolve({"large_input": way}, environ={}, place="target a")
-    return LargeInputs.of(options, Surroundings(**around), most_bytes=MOST, taker="it")
+    return LargeInputs.of(options, AgentContext(**around), most_bytes=MOST, taker="it")
 
 
 def call(size: int) -> Invocation:
@@ -130,8 +130,8 @@ async def test_a_process_without_a_bucket_says_so() -> None:
 )
 async def test_a_wrong_value_does_not_open(invoke: str, options: dict[str, object]) -> None:
     """Said with the values that there are; `rowfleet check` says it before."""
-    around = Surroundings(aws=lambda region: AwsOptions(region or "eu-west-1"))
+    around = AgentContext(aws=lambda region: AwsOptions(region or "eu-west-1"))
     with pytest.raises(ConfigError, match="target a: large_input 'refuse' is none of reject, reference"):
-        open_agent(invoke, {**options, "large_input": "refuse"}, name="a", environ={}, surroundings=around)
+        open_agent(invoke, {**options, "large_input": "refuse"}, name="a", environ={}, context=around)
     with pytest.raises(ConfigError, match="unknown option 'large_input'"):
         open_agent("bedrock", {"model": "m", "large_input": "reject"}, name="a", environ={})

@@ -1,11 +1,11 @@
 """A target that serves nobody is left alone."""
 
-from service.worker.admission.circuit_breaker import FIRST_PAUSE_S, LONGEST_PAUSE_S, THRESHOLD, Breaker
+from service.worker.admission.circuit_breaker import FIRST_PAUSE_S, LONGEST_PAUSE_S, THRESHOLD, CircuitBreaker
 
 
 def opened(at=0.0):
     """A breaker that has just opened."""
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     for _ in range(THRESHOLD):
         breaker.begin()
         breaker.refused("refused", at, row="a", is_probe=False)
@@ -14,7 +14,7 @@ def opened(at=0.0):
 
 def test_it_takes_outages_in_a_row_to_open_it():
     """An answer in between, good or bad, begins the count anew."""
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     for number in range(3 * THRESHOLD):
         assert not breaker.refused("refused", number, row="a", is_probe=False)
         if number % (THRESHOLD - 1) == 0:
@@ -73,7 +73,7 @@ def test_a_probe_that_tells_nothing_lets_another_try():
 
 def test_it_knows_whether_more_than_one_row_met_the_outage():
     """Since the last answer; one row that fails again and again may be at fault itself."""
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     for row, several in (("a", False), ("a", False), ("b", True), ("a", True)):
         breaker.refused("401", 1.0, row=row, is_probe=False)
         assert breaker.met_by_several is several

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from service.domain.model import Batch, Location, Source, State
-from service.worker.admission.fair_queue import Shares
+from service.worker.admission.fair_queue import FairQueue
 
 
 def batch(name, *, priority=5, weight=1):
@@ -31,7 +31,7 @@ async def queue_up(shares, who, count):
 
 async def test_a_batch_alone_has_all_places():
     """Weights matter only where there is somebody to share with."""
-    shares = Shares(lambda: 3, max_waiting=2)
+    shares = FairQueue(lambda: 3, max_waiting=2)
     rows = await queue_up(shares, batch("a"), 6)
     assert [row.done() for row in rows] == [True] * 3 + [False] * 2 + [True]
     assert rows[5].result() is False
@@ -43,7 +43,7 @@ async def test_a_batch_alone_has_all_places():
 @pytest.mark.parametrize(("weights", "expected"), [((1, 1), (6, 6)), ((3, 1), (9, 3)), ((1, 5), (2, 10))])
 async def test_batches_share_places_by_weight(weights, expected):
     """Where all have rows waiting, the places that become free go to them in proportion."""
-    shares = Shares(lambda: 12, max_waiting=50)
+    shares = FairQueue(lambda: 12, max_waiting=50)
     a, b = batch("a", weight=weights[0]), batch("b", weight=weights[1])
     first = await queue_up(shares, a, 12)
     waiting = await queue_up(shares, a, 40), await queue_up(shares, b, 40)
@@ -57,7 +57,7 @@ async def test_batches_share_places_by_weight(weights, expected):
 
 async def test_a_higher_priority_goes_first():
     """However many of a lower one wait, and whatever they weigh."""
-    shares = Shares(lambda: 2, max_waiting=50)
+    shares = FairQueue(lambda: 2, max_waiting=50)
     low, high = batch("low", priority=1, weight=1000), batch("high", priority=9)
     await queue_up(shares, low, 2)
     waiting_low, waiting_high = await queue_up(shares, low, 5), await queue_up(shares, high, 2)
@@ -72,7 +72,7 @@ async def test_a_higher_priority_goes_first():
 
 async def test_each_batch_has_room_to_wait():
     """One that fills its own does not take the other's: a small batch gets in beside a large one."""
-    shares = Shares(lambda: 1, max_waiting=2)
+    shares = FairQueue(lambda: 1, max_waiting=2)
     rows = await queue_up(shares, batch("large"), 9)
     assert sum(row.done() and not row.result() for row in rows) == 6
     assert shares.room(0.0) == 0
@@ -86,7 +86,7 @@ async def test_each_batch_has_room_to_wait():
 
 async def test_who_is_cancelled_while_it_waits_takes_no_place():
     """Before it got one, at the moment it gets one, and while many others wait."""
-    shares = Shares(lambda: 1, max_waiting=50)
+    shares = FairQueue(lambda: 1, max_waiting=50)
     a = batch("a")
     (holder,) = await queue_up(shares, a, 1)
     rows = await queue_up(shares, a, 5)
@@ -110,7 +110,7 @@ async def test_who_is_cancelled_while_it_waits_takes_no_place():
 async def test_fewer_places_are_reached_by_waiting():
     """Where the level went down, nobody gets a place until enough have left."""
     places = [3]
-    shares = Shares(lambda: places[0], max_waiting=5)
+    shares = FairQueue(lambda: places[0], max_waiting=5)
     a = batch("a")
     await queue_up(shares, a, 3)
     (row,) = await queue_up(shares, a, 1)
@@ -123,7 +123,7 @@ async def test_fewer_places_are_reached_by_waiting():
 
 async def test_who_is_turned_away_gets_no_place():
     """All who wait are told at once, and nothing of them is left."""
-    shares = Shares(lambda: 1, max_waiting=5)
+    shares = FairQueue(lambda: 1, max_waiting=5)
     a, b = batch("a"), batch("b")
     await queue_up(shares, a, 1)
     rows = await queue_up(shares, a, 2) + await queue_up(shares, b, 2)

@@ -15,13 +15,19 @@ from service.worker.rate_limit.ledger import (
     HORIZON_MS,
     MAX_SKEW_MS,
     NOBODY,
-    Ask,
+    ArrivalTimes,
     Ledger,
-    Share,
-    Timeline,
+    LimitRequest,
+    WorkerShare,
 )
-from service.worker.rate_limit.pacing import CREDIT_SHARE, WINDOW_MS, Tokens, fair_shares, spacing_ms
-from service.worker.rate_limit.token_estimates import Estimates
+from service.worker.rate_limit.pacing import (
+    CREDIT_SHARE,
+    WINDOW_MS,
+    Tokens,
+    emission_interval_ms,
+    max_min_shares,
+)
+from service.worker.rate_limit.token_estimates import TokenEstimates
 
 NOW = 1_700_000_000_000
 PER_MINUTE = RateLimit("a", requests_per_minute=600)
@@ -59,7 +65,7 @@ def test_no_minute_holds_more_requests_than_the_limit(asked, per_minute) -> None
     begins: list[tuple[float, float]] = []
     for seq, (worker, passed, calls) in enumerate(asked):
         now += passed
-        answer = again(ledger).answer(Ask(worker, seq, now, calls), limit)
+        answer = again(ledger).answer(LimitRequest(worker, seq, now, calls), limit)
         if answer.block is None:
             assert answer.retry_ms > 0
             continue
@@ -70,7 +76,7 @@ def test_no_minute_holds_more_requests_than_the_limit(asked, per_minute) -> None
     assert most(begins) <= per_minute
     times = [time for time, _ in begins]
     assert times == sorted(times), "nobody begins within another's block"
-    spacing = spacing_ms(per_minute, 1) - EPSILON
+    spacing = emission_interval_ms(per_minute, 1) - EPSILON
     assert all(later - earlier >= spacing for earlier, later in pairwise(times))
 
 
@@ -81,7 +87,7 @@ def test_no_minute_is_charged_more_tokens_than_the_limit(asked, cost, per_minute
     charged: list[tuple[float, float]] = []
     for seq, (worker, passed, calls) in enumerate(asked):
         now += passed
-        answer = again(ledger).answer(Ask(worker, seq, now, calls, Tokens(cost, 0)), limit)
+        answer = again(ledger).answer(LimitRequest(worker, seq, now, calls, Tokens(cost, 0)), limit)
         if block := answer.block:
             ledger = answer.ledger
             charged += [(block.start_ms + index * block.step_ms, cost) for index in range(block.count)]
@@ -95,7 +101,7 @@ def test_calls_of_different_cost_exceed_by_less_than_one_call(asked, costs) -> N
     charged: list[tuple[float, float]] = []
     for seq, ((worker, passed, calls), cost) in enumerate(zip(asked, costs, strict=False)):
         now += passed
-        answer = ledger.answer(Ask(worker, seq, now, calls, Tokens(0, cost)), limit)
+        answer = ledger.answer(LimitRequest(worker, seq, now, calls, Tokens(0, cost)), limit)
         if block := answer.block:
             ledger = answer.ledger
             charged += [(block.start_ms + index * block.step_ms, cost) for index in range(block.count)]
@@ -105,30 +111,32 @@ def test_calls_of_different_cost_exceed_by_less_than_one_call(asked, costs) -> N
 def test_all_limits_are_kept_at_once() -> None:
     """The tightest sets the pace, and the others' timelines go along with it."""
     limit = RateLimit("a", requests_per_minute=600, input_tokens_per_minute=6_000)
-    answer = Ledger().answer(Ask("a", 1, NOW, 9, Tokens(100, 0)), limit)
-    assert answer.block.step_ms == spacing_ms(60, 1)
+    answer = Ledger().answer(LimitRequest("a", 1, NOW, 9, Tokens(100, 0)), limit)
+    assert answer.block.step_ms == emission_interval_ms(60, 1)
     last = answer.block.start_ms + (answer.block.count - 1) * answer.block.step_ms
-    assert answer.ledger.ends == Timeline(last + spacing_ms(600, 1), last + spacing_ms(60, 1), 0)
+    assert answer.ledger.ends == ArrivalTimes(
+        last + emission_interval_ms(600, 1), last + emission_interval_ms(60, 1), 0
+    )
 
 
 def test_what_is_spoken_for_beyond_the_horizon_is_refused_with_a_time() -> None:
     """Asking again then is answered with a block."""
-    ledger = Ledger(NOW, Timeline(NOW + HORIZON_MS + 700))
-    answer = ledger.answer(Ask("a", 1, NOW, 5), PER_MINUTE)
+    ledger = Ledger(NOW, ArrivalTimes(NOW + HORIZON_MS + 700))
+    answer = ledger.answer(LimitRequest("a", 1, NOW, 5), PER_MINUTE)
     assert (answer.block, answer.retry_ms, answer.is_news) == (None, 700, False)
-    assert ledger.answer(Ask("a", 1, NOW + 700, 5), PER_MINUTE).block is not None
+    assert ledger.answer(LimitRequest("a", 1, NOW + 700, 5), PER_MINUTE).block is not None
 
 
 def test_blocks_are_fair_shares_of_a_second() -> None:
     """Who is alone gets all of it, four that want much a quarter each; who asked long ago does not count."""
     ledger, counts = Ledger(), []
     for seq, worker in enumerate("abcdabcd"):
-        answer = ledger.answer(Ask(worker, seq, NOW + 300 * seq, 50), PER_MINUTE)
+        answer = ledger.answer(LimitRequest(worker, seq, NOW + 300 * seq, 50), PER_MINUTE)
         ledger = answer.ledger
         counts.append(answer.block.count)
     assert counts[0] == 9
     assert all(count in (2, 3) for count in counts[3:])
-    assert ledger.answer(Ask("a", 9, NOW + 2_100 + ACTIVE_MS, 1), PER_MINUTE).block.count == 9
+    assert ledger.answer(LimitRequest("a", 9, NOW + 2_100 + ACTIVE_MS, 1), PER_MINUTE).block.count == 9
 
 
 @given(
@@ -143,7 +151,7 @@ def test_settling_moves_no_end_back(settled) -> None:
     for seq, (passed, *tokens) in enumerate(settled):
         now += passed
         before = ledger.ends
-        ledger = ledger.answer(Ask("a", seq, now, 1, Tokens(10, 10), Tokens(*tokens)), limit).ledger
+        ledger = ledger.answer(LimitRequest("a", seq, now, 1, Tokens(10, 10), Tokens(*tokens)), limit).ledger
         assert ledger.ends.input >= before.input
         assert ledger.ends.output >= before.output
         assert 0 <= ledger.credit.input <= CREDIT_SHARE * 10_000
@@ -161,10 +169,10 @@ def test_an_excess_is_owed_from_now_on() -> None:
 
 def test_a_newer_mapping_changes_the_limit_at_once() -> None:
     """Timelines are times: the next block has the new pace, and a limit that was dropped holds nobody up."""
-    ledger = Ledger().answer(Ask("a", 1, NOW, 5), PER_MINUTE).ledger
-    slower = ledger.answer(Ask("a", 2, NOW, 5), RateLimit("a", requests_per_minute=60)).block
-    assert (slower.start_ms, slower.step_ms) == (ledger.ends.requests, spacing_ms(60, 1))
-    other = ledger.answer(Ask("a", 2, NOW, 5), RateLimit("a", input_tokens_per_minute=60)).block
+    ledger = Ledger().answer(LimitRequest("a", 1, NOW, 5), PER_MINUTE).ledger
+    slower = ledger.answer(LimitRequest("a", 2, NOW, 5), RateLimit("a", requests_per_minute=60)).block
+    assert (slower.start_ms, slower.step_ms) == (ledger.ends.requests, emission_interval_ms(60, 1))
+    other = ledger.answer(LimitRequest("a", 2, NOW, 5), RateLimit("a", input_tokens_per_minute=60)).block
     assert other.start_ms == NOW
 
 
@@ -190,7 +198,7 @@ def test_never_more_calls_under_way_than_the_limit(concurrent, steps) -> None:
         under_way = {w: [end for end in ends if end > now] for w, ends in under_way.items()}
         name = names[worker]
         mine = under_way.setdefault(name, [])
-        ask = Ask(
+        ask = LimitRequest(
             name,
             seq,
             now,
@@ -213,8 +221,8 @@ def test_who_has_more_than_its_share_gives_it_up_as_calls_end() -> None:
     """Ten of ten, then another wants some: no new calls begin above five, and the other gets what is free."""
     limit = RateLimit("a", concurrent=10)
 
-    def ask(worker: str, in_use: int, wants: int) -> Ask:
-        return Ask(worker, 1, NOW, in_use=in_use, wants=wants, lease_ms=10_000, renew_ms=1_000)
+    def ask(worker: str, in_use: int, wants: int) -> LimitRequest:
+        return LimitRequest(worker, 1, NOW, in_use=in_use, wants=wants, lease_ms=10_000, renew_ms=1_000)
 
     first = Ledger().answer(ask("a", 0, 30), limit)
     assert (first.held, first.quota) == (10, 10)
@@ -228,8 +236,8 @@ def test_who_has_more_than_its_share_gives_it_up_as_calls_end() -> None:
 def test_what_nobody_else_wants_is_kept_while_it_is_used() -> None:
     """Fewer calls for a moment need no writing, no calls at all give everything back."""
     limit = RateLimit("a", concurrent=10)
-    ledger = Ledger(NOW, shares={"a": Share(8, 8, NOW + 10_000)})
-    ask = Ask("a", 1, NOW, in_use=1, wants=3, lease_ms=10_000, renew_ms=1_000)
+    ledger = Ledger(NOW, shares={"a": WorkerShare(8, 8, NOW + 10_000)})
+    ask = LimitRequest("a", 1, NOW, in_use=1, wants=3, lease_ms=10_000, renew_ms=1_000)
     assert (ledger.answer(ask, limit).held, ledger.answer(ask, limit).is_news) == (8, False)
     idle = ledger.answer(replace(ask, in_use=0, wants=0), limit)
     assert (idle.held, idle.is_news) == (0, True)
@@ -237,15 +245,17 @@ def test_what_nobody_else_wants_is_kept_while_it_is_used() -> None:
 
 def test_a_lower_limit_lets_calls_under_way_end() -> None:
     """They are counted as they are, and no new ones begin until there is room."""
-    ledger = Ledger(NOW, shares={"a": Share(8, 8, NOW + 10_000), "b": Share(2, 2, NOW + 10_000)})
-    answer = ledger.answer(Ask("a", 1, NOW, in_use=8, wants=8, lease_ms=9), RateLimit("a", concurrent=5))
+    ledger = Ledger(NOW, shares={"a": WorkerShare(8, 8, NOW + 10_000), "b": WorkerShare(2, 2, NOW + 10_000)})
+    answer = ledger.answer(
+        LimitRequest("a", 1, NOW, in_use=8, wants=8, lease_ms=9), RateLimit("a", concurrent=5)
+    )
     assert (answer.held, answer.quota) == (8, 3)
 
 
 @given(st.integers(0, 100), st.dictionaries(st.text(max_size=3), st.integers(0, 50)), st.integers(0, 99))
 def test_shares_are_fair(total, wants, turn) -> None:
     """All is divided or all wants are met; who gets less than it wants gets no less than others, but one."""
-    shares = fair_shares(total, wants, turn)
+    shares = max_min_shares(total, wants, turn)
     assert sum(shares.values()) == min(total, sum(wants.values()))
     assert all(shares[name] <= wants[name] for name in wants)
     largest = max(shares.values(), default=0)
@@ -255,7 +265,7 @@ def test_shares_are_fair(total, wants, turn) -> None:
 def test_what_cannot_be_divided_goes_round() -> None:
     """Two places for four workers are somebody else's after a turn: nobody starves."""
     wants = dict.fromkeys("abcd", 9)
-    assert [sorted(w for w, n in fair_shares(2, wants, turn).items() if n) for turn in range(3)] == [
+    assert [sorted(w for w, n in max_min_shares(2, wants, turn).items() if n) for turn in range(3)] == [
         ["a", "b"],
         ["b", "c"],
         ["c", "d"],
@@ -267,7 +277,9 @@ def test_what_cannot_be_divided_goes_round() -> None:
 
 def test_a_ledger_is_read_as_it_was_written() -> None:
     """Every number of it, and whose writes are part of it."""
-    ledger = Ledger(NOW, Timeline(NOW + 0.1, 1.5, 2.5), Tokens(1.25, 3), {"a": Share(1, 2, 3, 4, 5, 6)})
+    ledger = Ledger(
+        NOW, ArrivalTimes(NOW + 0.1, 1.5, 2.5), Tokens(1.25, 3), {"a": WorkerShare(1, 2, 3, 4, 5, 6)}
+    )
     assert Ledger.read(ledger.text(by="a/6"), NOW) == ledger
     assert ledger.has_written("a", 6)
     assert not ledger.has_written("a", 5)
@@ -284,17 +296,18 @@ def test_no_text_is_a_new_ledger() -> None:
     [
         "nonsense", "[]", "null", '{"v":2}', "[" * 100_000,
         '{"v":1,"at":1,"ends":[1],"credit":[0,0],"shares":{}}',
-        Ledger(NOW).text(by="x").replace("0.0", "NaN"), Ledger(NOW, shares={"a": Share(-1)}).text(by="x"),
+        Ledger(NOW).text(by="x").replace("0.0", "NaN"),
+        Ledger(NOW, shares={"a": WorkerShare(-1)}).text(by="x"),
         Ledger(NOW + MAX_SKEW_MS + 1).text(by="x"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_believed_counts_as_all_in_use(text) -> None:
     """A text of another version, or none, or from a clock minutes ahead: a minute's pause, a lease's wait."""
     ledger = Ledger.read(text, NOW, concurrent=5, lease_ms=9_000)
-    assert ledger.ends == Timeline(*[NOW + WINDOW_MS] * 3)
-    assert ledger.shares == {NOBODY: Share(5, until_ms=NOW + 9_000)}
+    assert ledger.ends == ArrivalTimes(*[NOW + WINDOW_MS] * 3)
+    assert ledger.shares == {NOBODY: WorkerShare(5, until_ms=NOW + 9_000)}
     limit = RateLimit("a", requests_per_minute=600, concurrent=5)
-    ask = Ask("a", 1, NOW, 3, wants=3, lease_ms=9_000)
+    ask = LimitRequest("a", 1, NOW, 3, wants=3, lease_ms=9_000)
     answer = ledger.answer(ask, limit)
     assert (answer.block, answer.quota, answer.is_news) == (None, 0, True)
     answer = answer.ledger.answer(replace(ask, now_ms=NOW + WINDOW_MS), limit)
@@ -306,7 +319,7 @@ def test_what_cannot_be_believed_counts_as_all_in_use(text) -> None:
 
 def test_estimates_learn_from_what_calls_cost() -> None:
     """Four bytes are a token and a reply has `max_tokens` until a call tells otherwise."""
-    estimates = Estimates(4_096)
+    estimates = TokenEstimates(4_096)
     first = estimates.of(400)
     assert first == Usage(100, 4_096)
     estimates.learn(first, estimates.ratio, Usage(150, 80))
@@ -319,6 +332,6 @@ def test_estimates_learn_from_what_calls_cost() -> None:
 
 def test_a_reply_without_input_tokens_teaches_only_its_output() -> None:
     """An envelope may tell one and not the other."""
-    estimates = Estimates()
+    estimates = TokenEstimates()
     estimates.learn(estimates.of(400), estimates.ratio, Usage(0, 80))
     assert estimates.of(400) == Usage(100, 80)
