@@ -30,8 +30,8 @@ class Deadline:
         )
 
 
-def deadline_of(batch: Batch, until_ms: int | None) -> Deadline:
+def deadline_of(batch: Batch, deadline_ms: int | None) -> Deadline:
     """The earlier of the batch's deadline and the row's."""
-    of_row = Deadline() if until_ms is None else Deadline(until_ms)
+    of_row = Deadline() if deadline_ms is None else Deadline(deadline_ms)
     of_batch = Deadline(ms_of(batch.deadline_at), "batch") if batch.deadline_at else Deadline()
     return min(of_row, of_batch, key=lambda deadline: deadline.at_ms)

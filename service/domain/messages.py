@@ -62,13 +62,16 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class RowMessage:
-    """One row to process. `defect` says why no agent may get it; `replay` that it may be a repeat.
+    """One row to process. Times are in milliseconds since 1970; None if there is none yet.
 
-    A row too large for a message has a `span` instead of cells and defect: its worker reads it from the
-    source. `until_ms` is the row's deadline, in milliseconds since 1970, where it has one and was tried;
-    `since_ms`, when its first attempt began, is None until there was one (`retry_policy.budget_seconds`);
-    `excused_ms`, when an attempt last failed for what was the target's fault alone, where one did.
-    `lost` deliveries of its earlier messages ended without an outcome and without another message.
+    `defect`: the reason why the row fails without a call of the agent. `replay`: the row may have been sent
+    before, so its worker looks for an outcome first. `span`: a row too large for a message has this place in
+    the source instead of cells and defect; its worker reads it there.
+
+    `deadline_ms`: the row's own deadline, set at its first attempt. `first_attempt_ms`: the beginning of its
+    first attempt, from which `retry_policy.budget_seconds` counts. `last_outage_ms`: the time when an attempt
+    last met an outage of the target. `lost_deliveries`: deliveries of the row's earlier messages that ended
+    without an outcome and without a new message, probably because the worker crashed.
     """
 
     batch_id: str
@@ -79,10 +82,10 @@ class RowMessage:
     replay: bool = False
     defect: str = ""
     span: Span | None = None
-    until_ms: int | None = None
-    lost: int = 0
-    since_ms: int | None = None
-    excused_ms: int | None = None
+    deadline_ms: int | None = None
+    lost_deliveries: int = 0
+    first_attempt_ms: int | None = None
+    last_outage_ms: int | None = None
 
     def encode(self) -> str:
         """The body: absent keys are defaults."""
@@ -102,14 +105,14 @@ class RowMessage:
             body["replay"] = True
         if self.defect:
             body["defect"] = self.defect
-        if self.until_ms is not None:
-            body["until_ms"] = self.until_ms
-        if self.lost:
-            body["lost"] = self.lost
-        if self.since_ms is not None:
-            body["since_ms"] = self.since_ms
-        if self.excused_ms is not None:
-            body["excused_ms"] = self.excused_ms
+        if self.deadline_ms is not None:
+            body["until_ms"] = self.deadline_ms
+        if self.lost_deliveries:
+            body["lost"] = self.lost_deliveries
+        if self.first_attempt_ms is not None:
+            body["since_ms"] = self.first_attempt_ms
+        if self.last_outage_ms is not None:
+            body["excused_ms"] = self.last_outage_ms
         return encode(body)
 
     @classmethod
@@ -129,10 +132,10 @@ class RowMessage:
             replay=_field(data, "replay", bool) if "replay" in data else False,
             defect=_field(data, "defect", str) if "defect" in data else "",
             span=span,
-            until_ms=_whole(data, "until_ms", MAX_MS) if "until_ms" in data else None,
-            lost=_whole(data, "lost", MAX_LOST) if "lost" in data else 0,
-            since_ms=_whole(data, "since_ms", MAX_MS) if "since_ms" in data else None,
-            excused_ms=_whole(data, "excused_ms", MAX_MS) if "excused_ms" in data else None,
+            deadline_ms=_whole(data, "until_ms", MAX_MS) if "until_ms" in data else None,
+            lost_deliveries=_whole(data, "lost", MAX_LOST) if "lost" in data else 0,
+            first_attempt_ms=_whole(data, "since_ms", MAX_MS) if "since_ms" in data else None,
+            last_outage_ms=_whole(data, "excused_ms", MAX_MS) if "excused_ms" in data else None,
         )
 
 

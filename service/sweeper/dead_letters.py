@@ -91,12 +91,14 @@ class DeadLetters:
                 await self._committer.settle(batch, row.number, None)
                 self._drop("row", "the row has an outcome")
                 return
-            if row.lost < self._limits.rows_receives:
-                again = replace(row, replay=True, lost=row.lost + self._limits.rows_receives)
+            if row.lost_deliveries < self._limits.rows_receives:
+                again = replace(
+                    row, replay=True, lost_deliveries=row.lost_deliveries + self._limits.rows_receives
+                )
                 await self._recovery.send_row_again(again, self._slot_s())
                 log.warning("dead_row_sent_again", reason="its neighbours or an outage may be the cause")
                 return
-            lost = WorkerLostError.after(row.lost + self._limits.rows_receives)
+            lost = WorkerLostError.after(row.lost_deliveries + self._limits.rows_receives)
             await self._recovery.fail_row(batch, row, lost)
             self._metrics.count("dead_rows_committed")
             log.warning("dead_row_committed", reason=str(lost))

@@ -81,21 +81,21 @@ class RowTask:
     def begin(self, now_ms: int) -> None:
         """Its first attempt begins now, if none did: that is what its deadline and its budget run from."""
         message, row_s = self.message, self.target.mapping.execution.row_deadline_s
-        if message.since_ms is None:
-            message = replace(message, since_ms=now_ms)
-        if message.until_ms is None and row_s is not None:
-            message = replace(message, until_ms=now_ms + round(row_s * 1000))
+        if message.first_attempt_ms is None:
+            message = replace(message, first_attempt_ms=now_ms)
+        if message.deadline_ms is None and row_s is not None:
+            message = replace(message, deadline_ms=now_ms + round(row_s * 1000))
         self.message = message
 
     def deadline(self) -> Deadline:
         """When it fails, whatever happens."""
-        return deadline_of(self.run.batch, self.message.until_ms)
+        return deadline_of(self.run.batch, self.message.deadline_ms)
 
     def budget_s(self, now_ms: int) -> float:
         """Seconds in which another attempt may begin."""
-        if self.message.since_ms is None:
+        if self.message.first_attempt_ms is None:
             return math.inf
-        return self.target.mapping.execution.retry.budget_s - (now_ms - self.message.since_ms) / 1000
+        return self.target.mapping.execution.retry.budget_s - (now_ms - self.message.first_attempt_ms) / 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,9 +224,9 @@ class Attempts:
             return True
         if not isinstance(error, AgentOutageError):
             return False
-        since, excused_ms = call.started, task.message.excused_ms
-        if excused_ms is not None:
-            since = self._clock.monotonic() - (self._clock.now_ms() - excused_ms) / 1000
+        since, last_outage_ms = call.started, task.message.last_outage_ms
+        if last_outage_ms is not None:
+            since = self._clock.monotonic() - (self._clock.now_ms() - last_outage_ms) / 1000
         breaker = task.target.gate.breaker
         is_the_rows = isinstance(error, AgentCredentialsError) and not breaker.met_by_several
         return breaker.answered_at <= since and not is_the_rows
@@ -238,8 +238,8 @@ class Attempts:
         policy = task.target.mapping.execution.retry
         if failure.excused:
             task.excused += 1
-            excused_ms = now_ms if isinstance(error, AgentOutageError) else message.excused_ms
-            task.message = replace(message, excused_ms=excused_ms)
+            last_outage_ms = now_ms if isinstance(error, AgentOutageError) else message.last_outage_ms
+            task.message = replace(message, last_outage_ms=last_outage_ms)
         elif message.attempt < policy.max_attempts:
             task.message = replace(message, attempt=message.attempt + 1)
         is_last = task.message.attempt == message.attempt and not failure.excused
@@ -254,7 +254,9 @@ class Attempts:
         )
         if wait_s <= self._limits.inline_wait_s:
             return wait_s
-        return Requeue(replace(task.message, lost=0), round(wait_s))  # its worker lived through an attempt
+        return Requeue(
+            replace(task.message, lost_deliveries=0), round(wait_s)
+        )  # its worker lived through an attempt
 
     def _backoff(self, task: RowTask, error: RetryableError) -> float:
         """Seconds before the next attempt: the agent's own wish, else what the policy says.
@@ -266,7 +268,9 @@ class Attempts:
             wait_s = min(error.retry_after_s, MAX_DELAY_S) + self._rng.uniform(0, policy.base_s)
         else:
             # attempts that cost nothing are not counted, so that the time since the first has to tell
-            waited_s = (self._clock.now_ms() - (task.message.since_ms or 0)) / 1000 if task.excused else 0.0
+            waited_s = (
+                (self._clock.now_ms() - (task.message.first_attempt_ms or 0)) / 1000 if task.excused else 0.0
+            )
             wait_s = self._rng.uniform(*policy.bounds_s(task.message.attempt + task.excused, waited_s))
         is_short = wait_s <= self._limits.inline_wait_s
         return wait_s if is_short else min(MAX_DELAY_S, math.ceil(wait_s))

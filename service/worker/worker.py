@@ -130,16 +130,16 @@ class Worker:
         its batch's last; so is one that may have got another row's answer by now.
         """
         target = run.target
-        is_plain = row.replay and not row.lost and delivery.message.receives == 1
+        is_plain = row.replay and not row.lost_deliveries and delivery.message.receives == 1
         if not is_plain or target is None or target.mapping.reuse is not None:
             return None
-        left_s = deadline_of(run.batch, row.until_ms).left_s(self._clock.now_ms())
+        left_s = deadline_of(run.batch, row.deadline_ms).left_s(self._clock.now_ms())
         full = target.gate.full(run.batch) if left_s > 0 else None
         return None if full is None else self._attempts.away_s(full, left_s)
 
     async def _work(self, row: RowMessage, run: CachedBatch, target: OpenTarget, delivery: Delivery) -> None:
         """Process and settle; a row whose workers died, in the lane, until it is committed."""
-        row = replace(row, lost=row.lost + delivery.message.receives - 1)
+        row = replace(row, lost_deliveries=row.lost_deliveries + delivery.message.receives - 1)
         with self._place_for(row) as has_place:
             if has_place:
                 if self._is_for_lane(row):
@@ -154,11 +154,11 @@ class Worker:
     def _place_for(self, row: RowMessage) -> AbstractContextManager[bool]:
         if not self._is_for_lane(row):
             return nullcontext(True)
-        return self._quarantine.place(alone=row.lost > self._limits.max_lost // 2)
+        return self._quarantine.place(alone=row.lost_deliveries > self._limits.max_lost // 2)
 
     def _is_for_lane(self, row: RowMessage) -> bool:
         """Whether it was a dead letter, or would be one had it never been sent again."""
-        return self._limits.max_lost // 2 <= row.lost < self._limits.max_lost
+        return self._limits.max_lost // 2 <= row.lost_deliveries < self._limits.max_lost
 
     async def _is_committed(self, batch: Batch, row: RowMessage) -> bool:
         outcome = await self._table.outcome(batch, row.number)
@@ -185,8 +185,8 @@ class Worker:
         whole = row
         try:
             whole = await self._claim_check.redeem(run.batch, row)
-            if whole.lost >= self._limits.max_lost:
-                raise WorkerLostError.after(whole.lost)
+            if whole.lost_deliveries >= self._limits.max_lost:
+                raise WorkerLostError.after(whole.lost_deliveries)
             if whole.defect:
                 raise BadRecordError(whole.defect)
             body = target.mapping.body(run.batch.columns, whole.cells)

@@ -105,7 +105,7 @@ async def test_a_row_sent_again_goes_as_a_place_again(lab):
         await worker.handle(lab.delivery(row.encode()))
     await lab.clock.advance(100)
     (again,) = await lab.sent_rows()
-    assert again == replace(row, attempt=2, since_ms=again.since_ms, replay=True)
+    assert again == replace(row, attempt=2, first_attempt_ms=again.first_attempt_ms, replay=True)
 
 
 @pytest.mark.parametrize("change", ["gone", "changed"])

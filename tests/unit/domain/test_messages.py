@@ -49,10 +49,10 @@ messages = st.builds(
     replay=st.booleans(),
     defect=st.text(),
     span=st.none() | spans,
-    until_ms=times,
-    lost=st.integers(0, MAX_LOST),
-    since_ms=times,
-    excused_ms=times,
+    deadline_ms=times,
+    lost_deliveries=st.integers(0, MAX_LOST),
+    first_attempt_ms=times,
+    last_outage_ms=times,
 )
 
 
@@ -67,7 +67,7 @@ def test_a_row_message_comes_out_as_it_went_in(message):
 
 def test_a_row_that_was_never_tried_has_no_beginning():
     """A message as the splitter sends it, or an earlier version did, says nothing of a first attempt."""
-    assert RowMessage.decode(json.dumps(ROW)).since_ms is None
+    assert RowMessage.decode(json.dumps(ROW)).first_attempt_ms is None
     assert "since_ms" not in RowMessage("t#e", 1, 7, ("a",)).encode()
 
 

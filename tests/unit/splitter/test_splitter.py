@@ -705,7 +705,7 @@ async def test_a_row_that_just_fits_can_be_sent_again(lab):
     most = MESSAGE_BYTES - RESEND_BYTES - empty
     row = RowMessage.decode(row_body(batch, Record(7, ("", "x" * most), 9, Checkpoint())))
     assert row.span is None
-    again = replace(row, attempt=10**6, replay=True, until_ms=MAX_MS)
+    again = replace(row, attempt=10**6, replay=True, deadline_ms=MAX_MS)
     assert len(again.encode()) <= MESSAGE_BYTES
     larger = Record(7, ("", "x" * (most + 1)), 9, Checkpoint(7, 100, 10), start=50)
     assert RowMessage.decode(row_body(batch, larger)).span == Span(50, 50, 9)

@@ -42,7 +42,7 @@ async def test_a_dead_row_gets_a_second_chance(lab):
     batch = await lab.batch(2)
     async with draining(lab, rows_receives=7) as letters:
         await letters.row(lab.delivery(lab.row(2, batch, attempt=3).encode()))
-    assert await lab.sent_rows() == [lab.row(2, batch, attempt=3, replay=True, lost=7)]
+    assert await lab.sent_rows() == [lab.row(2, batch, attempt=3, replay=True, lost_deliveries=7)]
     assert (await lab.view()).counts.done == 0
 
 
@@ -50,8 +50,8 @@ async def test_a_dead_row_that_lost_some_deliveries_before_gets_its_second_chanc
     """What it lost before it was sent again counts, and is no second chance that it had."""
     batch = await lab.batch(2)
     async with draining(lab, rows_receives=7) as letters:
-        await letters.row(lab.delivery(lab.row(2, batch, lost=2).encode()))
-    assert await lab.sent_rows() == [lab.row(2, batch, replay=True, lost=9)]
+        await letters.row(lab.delivery(lab.row(2, batch, lost_deliveries=2).encode()))
+    assert await lab.sent_rows() == [lab.row(2, batch, replay=True, lost_deliveries=9)]
 
 
 async def test_dead_rows_come_again_one_after_the_other(lab):
@@ -72,7 +72,7 @@ async def test_a_row_that_is_dead_again_is_failed_and_its_batch_ends(lab):
     batch = await lab.batch(2)
     await commit(lab, batch, lab.outcome(1))
     async with draining(lab, rows_receives=7) as letters:
-        await letters.row(lab.delivery(lab.row(2, batch, lost=7).encode()))
+        await letters.row(lab.delivery(lab.row(2, batch, lost_deliveries=7).encode()))
     outcome = (await lab.outcomes(batch))[2]
     assert (outcome.status, outcome.error.type) == (Status.FAILED, "WorkerLostError")
     assert "delivered 14 times without an outcome" in outcome.error.message
@@ -86,7 +86,7 @@ async def test_a_dead_row_of_a_batch_that_is_being_split_is_failed_too(lab):
     """Its splitter has sent it: up to one window beyond the checkpoint."""
     batch = await lab.batch(None, checkpoint=Checkpoint(10, 100, 11), window=5)
     async with draining(lab) as letters:
-        await letters.row(lab.delivery(lab.row(15, batch, lost=5).encode()))
+        await letters.row(lab.delivery(lab.row(15, batch, lost_deliveries=5).encode()))
         with pytest.raises(PoisonMessageError, match="row 16 of a batch that has sent 15 rows at most"):
             await letters.row(lab.delivery(lab.row(16, batch).encode()))
     assert list(await lab.outcomes(batch)) == [15]
@@ -106,7 +106,7 @@ async def test_a_dead_row_that_has_an_outcome_is_only_checked(lab):
 async def test_a_late_worker_and_the_drain_count_a_row_once(lab):
     """Whoever commits first decides; the other's outcome is dropped."""
     batch = await lab.batch(1)
-    body = lab.row(1, batch, lost=5).encode()
+    body = lab.row(1, batch, lost_deliveries=5).encode()
     async with draining(lab) as letters, lab.working() as worker:
         await asyncio.gather(letters.row(lab.delivery(body)), worker.handle(lab.delivery(body)))
     view = await lab.view()
@@ -118,7 +118,7 @@ async def test_a_row_that_was_sent_again_meanwhile_is_counted_once(lab):
     """The sweeper's copy is processed after the drain: it finds the outcome and skips."""
     batch = await lab.batch(2)
     async with draining(lab) as letters, lab.working() as worker:
-        await letters.row(lab.delivery(lab.row(1, batch, lost=5).encode()))
+        await letters.row(lab.delivery(lab.row(1, batch, lost_deliveries=5).encode()))
         await worker.handle(lab.delivery(lab.row(1, batch, replay=True).encode()))
     assert (await lab.view()).counts.done == 1
     assert lab.agent.calls == []
@@ -149,7 +149,7 @@ async def test_a_dead_row_of_an_earlier_rounds_outcome_is_failed(lab):
     await commit(lab, batch, lab.outcome(1, failed="no"))
     second = lab.table._batches[batch.batch_id] = replace(batch, round=2)
     async with draining(lab) as letters:
-        await letters.row(lab.delivery(lab.row(1, second, lost=5).encode()))
+        await letters.row(lab.delivery(lab.row(1, second, lost_deliveries=5).encode()))
     assert (await lab.outcomes(second))[1].round == 2
 
 
@@ -176,7 +176,9 @@ async def test_a_dead_row_by_reference_gets_its_cells_where_they_are(lab, is_the
     """A row too large for a message is read from its source, if that is there; FAILED either way."""
     source = await lab.put(BIG)
     batch = await lab.batch(2, source=source, dialect=Dialect("utf-8", ","))
-    row = RowMessage(batch.batch_id, 1, 2, (), span=Span(BIG.index("2,"), len("2,two\n"), 3), lost=5)
+    row = RowMessage(
+        batch.batch_id, 1, 2, (), span=Span(BIG.index("2,"), len("2,two\n"), 3), lost_deliveries=5
+    )
     if not is_there:
         lab.objects.stored.clear()
     async with draining(lab) as letters:
@@ -357,7 +359,7 @@ async def test_a_message_that_is_left_is_reported_now_and_then(lab):
     """Once in `poison_delay_s`, not in a hot loop; what is understood beside it is deleted."""
     batch = await lab.batch(1)
     queue = lab.dead["rows"]
-    await lab.send(queue, "junk", lab.row(1, batch, lost=5).encode())
+    await lab.send(queue, "junk", lab.row(1, batch, lost_deliveries=5).encode())
     async with draining(lab) as letters:
         consumer = lab.consumer(queue, letters.row, poison_delay_s=900)
         async with lab.consuming(consumer):

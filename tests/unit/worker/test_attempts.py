@@ -252,4 +252,4 @@ async def test_a_row_that_finds_its_target_full_again_costs_no_look(lab, define)
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     await lab.clock.advance(10)
-    assert await lab.sent_rows() == [again[4], replace(again[5], lost=1)]
+    assert await lab.sent_rows() == [again[4], replace(again[5], lost_deliveries=1)]

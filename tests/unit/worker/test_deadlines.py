@@ -195,7 +195,7 @@ async def test_a_rows_deadline_runs_from_its_first_attempt(lab, define):
     for attempt in (2, 3):
         await lab.clock.advance(50)
         (again,) = await lab.sent_rows()
-        assert (again.attempt, again.until_ms) == (attempt, until_ms)
+        assert (again.attempt, again.deadline_ms) == (attempt, until_ms)
         lab.agent.calls.clear()
         await handle(lab, again)
         if attempt == 2:
@@ -224,11 +224,11 @@ async def test_short_retries_end_at_the_rows_deadline(lab, define):
 
 async def test_a_deadline_travels_as_absolute_time():
     """Absent where there is none; never beyond the year 9999."""
-    row = RowMessage("demo#e1", 1, 1, ("a",), attempt=2, until_ms=MAX_MS)
+    row = RowMessage("demo#e1", 1, 1, ("a",), attempt=2, deadline_ms=MAX_MS)
     assert RowMessage.decode(row.encode()) == row
-    assert "until_ms" not in replace(row, until_ms=None).encode()
+    assert "until_ms" not in replace(row, deadline_ms=None).encode()
     with pytest.raises(PoisonMessageError, match="'until_ms'"):
-        RowMessage.decode(replace(row, until_ms=MAX_MS + 1).encode())
+        RowMessage.decode(replace(row, deadline_ms=MAX_MS + 1).encode())
 
 
 # -- agents that take their time -----------------------------------------------------------------------------

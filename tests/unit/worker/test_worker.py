@@ -298,7 +298,7 @@ async def test_a_long_back_off_sends_the_row_again(lab):
     await lab.clock.advance(90)
     assert await lab.sent_rows() == []
     await lab.clock.advance(20)
-    assert await lab.sent_rows() == [lab.row(1, batch, since_ms=1_700_000_000_000, replay=True)]
+    assert await lab.sent_rows() == [lab.row(1, batch, first_attempt_ms=1_700_000_000_000, replay=True)]
     assert len(lab.agent.calls) == 1
 
 
@@ -586,4 +586,4 @@ async def test_rows_sent_again_are_what_they_were(lab):
     row = RowMessage(batch.batch_id, 1, 2, ("Ü", "\n"), replay=True)
     await handle(lab, row)
     await lab.clock.advance(60)
-    assert await lab.sent_rows() == [replace(row, since_ms=1_700_000_000_000)]
+    assert await lab.sent_rows() == [replace(row, first_attempt_ms=1_700_000_000_000)]
