@@ -136,7 +136,7 @@ class HttpAgent:
                 if size < CHUNK_BYTES <= size + len(chunk) <= limit:
                     # of a compressed body nobody knows yet how large it is
                     known = None if "Content-Encoding" in response.headers else response.content_length
-                    await budget.enter_async_context(self._context.replies.taken(known or limit))
+                    await budget.enter_async_context(self._context.reply_budget.reserve(known or limit))
                 size += len(chunk)
                 yield chunk
 

@@ -104,7 +104,7 @@ class ServiceRoles:
 
     def parts(self) -> dict[str, str]:
         """The same for what is no role: the mappings, which only a splitter reads."""
-        return {"mappings": self._catalog.trouble} if "splitter" in self.roles else {}
+        return {"mappings": self._catalog.warning} if "splitter" in self.roles else {}
 
     def outages(self) -> int:
         """How many of them are not as they should be."""

@@ -19,7 +19,7 @@ from service.app.roles import Part, Precondition, Role, ServiceRoles
 from service.app.settings import Settings
 from service.app.task_protection import protect_task
 from service.batch.completion import Completion
-from service.catalog.folders import ReadSources
+from service.catalog.folders import ReadMappingFiles
 from service.catalog.live import LiveCatalog
 from service.runtime.telemetry import count_retries
 
@@ -38,7 +38,7 @@ ECS_AGENT_URI = "ECS_AGENT_URI"
 async def serve(
     backend: Backend,
     settings: Settings,
-    mappings: ReadSources,
+    mappings: ReadMappingFiles,
     roles: Collection[str],
     stop: asyncio.Event,
     *,
@@ -65,7 +65,7 @@ async def serve(
         log.info("service_started", roles=sorted(playing), worker=worker_name, health=url)
         async with asyncio.TaskGroup() as group:
             flusher = group.create_task(_flush_metrics(backend, duty, settings.metrics_interval_s))
-            keeper = group.create_task(catalog.keep())
+            keeper = group.create_task(catalog.refresh_forever())
             if agent_uri := os.environ.get(ECS_AGENT_URI):
                 group.create_task(protect_task(agent_uri, duty.held, backend.clock, stop))
             running = [group.create_task(role.run(stop)) for role in playing.values()]

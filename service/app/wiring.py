@@ -67,7 +67,7 @@ def agent_opener(
             context=AgentContext(
                 max_concurrency=mapping.places(most),
                 max_reply_bytes=settings.http.max_reply_bytes,
-                replies=replies,
+                reply_budget=replies,
                 search_path=str(Path.cwd()),
                 secret_ttl_s=settings.secrets.ttl_s,
                 aws=partial(aws_options, settings),

@@ -24,7 +24,7 @@ class MappingFiles:
     problems: list[Problem] = field(default_factory=list)
 
 
-def read_sources(mappings_dir: Path | None, schemas_dir: Path | None) -> MappingFiles:
+def read_mapping_files(mappings_dir: Path | None, schemas_dir: Path | None) -> MappingFiles:
     """Every `*.yaml` and `*.yml` in both folders. A missing folder of schemas has none in it.
 
     None stands for a folder that is not on this machine. Raises MappingError where there is no folder of
@@ -41,14 +41,14 @@ def read_sources(mappings_dir: Path | None, schemas_dir: Path | None) -> Mapping
 
 
 def load_catalog(mappings_dir: Path, schemas_dir: Path) -> Catalog:
-    """What `read_sources` reads, compiled.
+    """What `read_mapping_files` reads, compiled.
 
     Raises MappingError naming every file that cannot be read, or every problem in them.
     """
-    return compiled(read_sources(mappings_dir, schemas_dir))
+    return compile_catalog(read_mapping_files(mappings_dir, schemas_dir))
 
 
-def compiled(sources: MappingFiles) -> Catalog:
+def compile_catalog(sources: MappingFiles) -> Catalog:
     """Raises MappingError naming every file that cannot be read, or every problem in them."""
     if sources.problems:
         raise MappingError("\n".join(f"{problem.file}: {problem.what}" for problem in sources.problems))

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from service.catalog.files import YAML_SUFFIXES, MappingFiles, as_text, read_sources
+from service.catalog.files import YAML_SUFFIXES, MappingFiles, as_text, read_mapping_files
 from service.domain.errors import ConfigError, RetryableError, SourceError
 from service.domain.model import Location, Source
 from service.domain.ports import Objects
@@ -23,14 +23,14 @@ MAX_FILES = 1_000
 MAX_TOTAL_BYTES = 16 * 2**20
 """Objects under the prefix, files among them, and their sum: limits of our own, far above any real use."""
 
-ReadSources = Callable[[], Awaitable[MappingFiles]]
+ReadMappingFiles = Callable[[], Awaitable[MappingFiles]]
 """Reads every file as it is now. Raises ConfigError, AccessError and RetryableError."""
 
 _READS = 8
 _ATTEMPTS = 3
 
 
-class Folders:
+class MappingFolders:
     """The folder of mappings and the folder of schemas. `objects` is needed where one is in a bucket."""
 
     def __init__(self, mappings: Path | Location, schemas: Path | Location, objects: Objects | None) -> None:
@@ -45,7 +45,7 @@ class Folders:
         Raises ConfigError (MappingError where there is no folder of mappings), AccessError, RetryableError.
         """
         local = [place if isinstance(place, Path) else None for place in (self._mappings, self._schemas)]
-        sources = await asyncio.to_thread(read_sources, *local)
+        sources = await asyncio.to_thread(read_mapping_files, *local)
         for place, texts in ((self._mappings, sources.mappings), (self._schemas, sources.schemas)):
             if isinstance(place, BucketFolder):
                 for file, text in (await place.read()).items():
@@ -56,7 +56,7 @@ class Folders:
         return sources
 
 
-def unchanging(sources: MappingFiles) -> ReadSources:
+def fixed_files(sources: MappingFiles) -> ReadMappingFiles:
     """Files that were read before and do not change any more."""
 
     async def read() -> MappingFiles:

@@ -43,7 +43,7 @@ class LiveCatalog:
         self._unreadable = IncidentLog(clock, "mappings_unreadable")
 
     @property
-    def trouble(self) -> str:
+    def warning(self) -> str:
         """What is wrong with the files or with reading them, in words; empty when nothing is."""
         if self._unreadable.text:
             return self._unreadable.text
@@ -82,7 +82,7 @@ class LiveCatalog:
                     self._unreadable.say(f"the mappings cannot be read: {error}")
                     self._metrics.count("mappings_unreadable")
 
-    async def keep(self) -> None:
+    async def refresh_forever(self) -> None:
         """Refresh for ever, once there was a first `load`."""
         while True:
             await self._clock.sleep(self._refresh_s)

@@ -9,8 +9,8 @@ from service.adapters.aws.clients import open_clients
 from service.adapters.aws.s3 import S3Objects
 from service.app.backend import aws_options
 from service.app.settings import Settings
-from service.catalog.files import MappingFiles, compiled
-from service.catalog.folders import Folders, ReadSources, unchanging
+from service.catalog.files import MappingFiles, compile_catalog
+from service.catalog.folders import MappingFolders, ReadMappingFiles, fixed_files
 from service.mapping import Catalog
 
 
@@ -24,21 +24,21 @@ def sources(settings: Settings) -> MappingFiles:
     return asyncio.run(_read(settings))
 
 
-def configuration(settings: Settings, *, splits: bool = True) -> tuple[ReadSources, Catalog]:
+def configuration(settings: Settings, *, splits: bool = True) -> tuple[ReadMappingFiles, Catalog]:
     """What reads the files for new runs, and what is in them now. Raises MappingError.
 
     Without a splitter nothing is read: a batch brings its mapping to the other roles. What is in a bucket is
     read once, since an embedded endpoint has other buckets; a folder can be edited while the service runs.
     """
     if not splits:
-        return unchanging(MappingFiles()), Catalog()
+        return fixed_files(MappingFiles()), Catalog()
     found = sources(settings)
-    again = Folders(settings.mappings, settings.schemas, None).read
-    return unchanging(found) if in_bucket(settings) else again, compiled(found)
+    again = MappingFolders(settings.mappings, settings.schemas, None).read
+    return fixed_files(found) if in_bucket(settings) else again, compile_catalog(found)
 
 
 async def _read(settings: Settings) -> MappingFiles:
     if not in_bucket(settings):
-        return await Folders(settings.mappings, settings.schemas, None).read()
+        return await MappingFolders(settings.mappings, settings.schemas, None).read()
     async with open_clients(aws_options(settings)) as clients:
-        return await Folders(settings.mappings, settings.schemas, S3Objects(clients)).read()
+        return await MappingFolders(settings.mappings, settings.schemas, S3Objects(clients)).read()

@@ -20,7 +20,7 @@ from service.app.backend import Backend, aws_options, backend_on, setup, start
 from service.app.serve import serve
 from service.app.settings import Settings
 from service.app.submit import SubmitRequest, fetch, follow
-from service.catalog.folders import ReadSources
+from service.catalog.folders import ReadMappingFiles
 from service.cli import embedded
 from service.domain.errors import first_of
 from service.domain.model import BatchView
@@ -91,7 +91,7 @@ def local_options(settings: Settings, url: str) -> AwsOptions:
 @asynccontextmanager
 async def local_service(
     settings: Settings,
-    mappings: ReadSources,
+    mappings: ReadMappingFiles,
     roles: Collection[str],
     stop: asyncio.Event,
     *,

@@ -19,7 +19,7 @@ from service.app.settings import Settings
 from service.app.status import failures, status_json
 from service.app.submit import SubmitRequest, readable
 from service.app.wiring import agent_opener
-from service.catalog.folders import Folders, ReadSources
+from service.catalog.folders import MappingFolders, ReadMappingFiles
 from service.cli import embedded, local, render
 from service.cli.configuration import configuration, in_bucket
 from service.cli.console import (
@@ -92,7 +92,7 @@ def run(
 
 
 async def _run(
-    settings: Settings, mappings: ReadSources, request: SubmitRequest, path: Path, *, as_json: bool
+    settings: Settings, mappings: ReadMappingFiles, request: SubmitRequest, path: Path, *, as_json: bool
 ) -> int:
     # Nothing outlives this command, so an interrupted run has nothing to drain for.
     settings = settings.model_copy(update={"drain_timeout_s": 2.0})
@@ -163,7 +163,7 @@ def local_(
 
 async def _local(
     settings: Settings,
-    mappings: ReadSources,
+    mappings: ReadMappingFiles,
     catalog: Catalog,
     roles: list[str],
     port: int,
@@ -222,7 +222,7 @@ async def _serve(settings: Settings, roles: list[str]) -> None:
     metrics, options = service_metrics(settings, roles), aws_options(settings)
     async with open_clients(options, count_calls(metrics)) as clients:
         backend = backend_on(clients, settings, metrics)
-        folders = Folders(settings.mappings, settings.schemas, backend.objects)
+        folders = MappingFolders(settings.mappings, settings.schemas, backend.objects)
         await serve(backend, settings, folders.read, roles, stop)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.catalog.checkup import check_folders
+from service.catalog.check import check_folders
 from tests.acceptance.support import Cli
 
 ROOT = Path(__file__).parents[2]

@@ -308,7 +308,7 @@ async def soon(_seconds: float) -> None:
     await asyncio.sleep(0)
 
 
-SURROUNDINGS = AgentContext(
+CONTEXT = AgentContext(
     max_concurrency=8,
     max_reply_bytes=MAX_REPLY_BYTES,
     aws=lambda _region: AwsOptions("us-east-1", None, "key", "secret"),
@@ -346,7 +346,7 @@ async def served(far_side: FarSide) -> AsyncIterator[str]:
 async def stand_in(way: str, seen: Seen, **more: object) -> AsyncIterator[Callable[[str], Agent]]:
     """What opens the agent of a way that behaves as it is told."""
     environ = {"KEY": "the-key-of-the-agent"}
-    around = replace(SURROUNDINGS, **more)
+    around = replace(CONTEXT, **more)
     async with served(FarSide(seen)) as base:
 
         def opened(what: str) -> Agent:

@@ -27,8 +27,8 @@ from service.domain.ports import Invocation, StoredFile
 from service.mapping import Catalog
 from service.mapping.replies.normalise import normalise
 from tests.contract.agent_stand_ins import (
+    CONTEXT,
     MAX_REPLY_BYTES,
-    SURROUNDINGS,
     FarSide,
     Seen,
     served,
@@ -147,7 +147,7 @@ async def test_what_a_model_is_sent(way: str, parameters: dict, sent: dict) -> N
     async with served(FarSide(seen)) as base:
         invoke, options = target(way, "text", base)
         options |= {"system": "be brief", "parameters": parameters}
-        agent = open_agent(invoke, options, name="a", environ={}, context=SURROUNDINGS)
+        agent = open_agent(invoke, options, name="a", environ={}, context=CONTEXT)
         await agent.invoke(Invocation("b#1/row_1", {"prompt": "why?", "other": 1}))
         await agent.close()
     assert seen.bodies == [sent | parameters]
@@ -244,7 +244,7 @@ async def test_an_input_that_the_service_does_not_take_is_sent_by_way_of_s3(
     invoke, options = target(way, "text", "")
     async with served(FarSide(seen)) as base:
         options |= {"endpoint_url": base, "large_input": "reference"}
-        agent = open_agent(invoke, options, name="a", environ={}, context=replace(SURROUNDINGS, store=store))
+        agent = open_agent(invoke, options, name="a", environ={}, context=replace(CONTEXT, store=store))
         await agent.invoke(Invocation("b#1/row_1", "x" * (size - 2)))
         assert (await objects.listing("results", "")).sources == []
         for attempt in (1, 2):

@@ -21,7 +21,7 @@ from service.domain.errors import (
     AgentUnavailableError,
 )
 from service.domain.ports import Agent, Invocation, Reply
-from tests.contract.agent_stand_ins import MAX_REPLY_BYTES, NOW, SURROUNDINGS, Seen, stand_in
+from tests.contract.agent_stand_ins import CONTEXT, MAX_REPLY_BYTES, NOW, Seen, stand_in
 
 
 class Throttled(Exception):  # noqa: N818
@@ -64,7 +64,7 @@ async def python_agent(seen: Seen, *, in_thread: bool) -> AsyncIterator[Callable
 
         module.answer = answer_in_thread if in_thread else answer
         options = {"function": f"{module.__name__}:answer"}
-        return open_agent("python", options, name="a", environ={}, context=SURROUNDINGS)
+        return open_agent("python", options, name="a", environ={}, context=CONTEXT)
 
     yield opened
     seen.release.set()
@@ -235,7 +235,7 @@ async def test_retry_after_over_http(header: str, seconds: float | None) -> None
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
-    agent = open_agent("http", {"url": url}, name="a", environ={}, context=SURROUNDINGS)
+    agent = open_agent("http", {"url": url}, name="a", environ={}, context=CONTEXT)
     with pytest.raises(AgentThrottledError) as throttled:
         await agent.invoke(Invocation(id="1", body={}))
     assert throttled.value.retry_after_s == (None if seconds is None else pytest.approx(seconds))

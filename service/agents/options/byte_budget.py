@@ -16,7 +16,7 @@ class ByteBudget:
         self._given_back = asyncio.Event()
 
     @asynccontextmanager
-    async def taken(self, size: int) -> AsyncIterator[None]:
+    async def reserve(self, size: int) -> AsyncIterator[None]:
         """Wait for `size` bytes, all at once, so that nobody waits holding some; the limit if it is more."""
         size = min(size, self._limit)
         async with self._turn:

@@ -46,7 +46,7 @@ class AgentContext:
     """Limits and places.
 
     `max_concurrency` bounds connections, threads and child processes; `max_reply_bytes` counts after
-    decompression; large replies that are being read and parsed share `replies`, whatever their number;
+    decompression; large replies that are being read and parsed share `reply_budget`, whatever their number;
     `search_path` is the folder in which the modules of Python functions are looked for first; `environ` is
     what references and AWS_ENDPOINT_URL_… are looked up in; `aws` says how AWS is reached in a region ("" for
     the process's own), or raises ConfigError; `store` keeps an input that is sent as a reference; `now` gives
@@ -55,7 +55,7 @@ class AgentContext:
 
     max_concurrency: int = 50
     max_reply_bytes: int = MAX_REPLY_BYTES
-    replies: ByteBudget = field(default_factory=lambda: ByteBudget(REPLY_BUDGET_BYTES))
+    reply_budget: ByteBudget = field(default_factory=lambda: ByteBudget(REPLY_BUDGET_BYTES))
     search_path: str = ""
     secret_ttl_s: float = SECRET_TTL_S
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)

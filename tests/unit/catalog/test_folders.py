@@ -1,10 +1,10 @@
-"""Folders of mapping files in a bucket."""
+"""MappingFolders of mapping files in a bucket."""
 
 import pytest
 
 from service.adapters.memory import MemoryObjects
 from service.catalog import folders
-from service.catalog.folders import BucketFolder, Folders
+from service.catalog.folders import BucketFolder, MappingFolders
 from service.domain.errors import AccessError, ConfigError, MappingError, RetryableError, SourceError
 from service.domain.model import Location
 from service.mapping.syntax.yaml_text import MAX_BYTES
@@ -98,7 +98,7 @@ async def test_a_file_that_is_too_large_or_no_text_is_a_problem_of_its_own():
     await store(objects, "a.yaml", b"x" * (MAX_BYTES + 1))
     await store(objects, "b.yaml", b"1\n\xff")
     await store(objects, "c.yaml")
-    sources = await Folders(FOLDER, Location("b", "config/schemas/"), objects).read()
+    sources = await MappingFolders(FOLDER, Location("b", "config/schemas/"), objects).read()
     assert sources.mappings == {"s3://b/config/mappings/c.yaml": "x"}
     assert [(p.file.rpartition("/")[2], p.line) for p in sources.problems] == [("a.yaml", 1), ("b.yaml", 2)]
     assert "larger than 256 KiB" in str(sources.problems[0])
@@ -151,11 +151,11 @@ async def test_a_local_folder_and_one_in_a_bucket_go_together(tmp_path):
     objects = Watched()
     await store(objects, "s.yaml", b"agent: t")
     (tmp_path / "m.yaml").write_text("x")
-    sources = await Folders(tmp_path, FOLDER, objects).read()
+    sources = await MappingFolders(tmp_path, FOLDER, objects).read()
     assert list(sources.mappings.values()) == ["x"]
     assert list(sources.schemas.values()) == ["agent: t"]
     with pytest.raises(MappingError, match="is no folder with mappings"):
-        await Folders(tmp_path / "none", FOLDER, objects).read()
+        await MappingFolders(tmp_path / "none", FOLDER, objects).read()
 
 
 async def test_a_forbidden_file_is_not_taken_for_a_missing_one():

@@ -71,7 +71,7 @@ async def test_a_change_is_used_by_the_next_run(lab):
 async def test_looks_are_regular():
     """`keep` looks every `refresh_s`, and not before something was loaded for the first time."""
     lab = Laboratory()
-    keeper = asyncio.create_task(lab.catalog.keep())
+    keeper = asyncio.create_task(lab.catalog.refresh_forever())
     await lab.clock.advance(100)
     assert lab.looks == 0
     await lab.catalog.load()
@@ -101,7 +101,7 @@ async def test_a_broken_mapping_never_replaces_a_good_one(lab):
         await lab.later()
         await lab.later()
     assert lab.fields() == ("x",)
-    assert lab.catalog.trouble == "a.yaml:2: unknown method 'driect' (did you mean 'direct'?)"
+    assert lab.catalog.warning == "a.yaml:2: unknown method 'driect' (did you mean 'direct'?)"
     (line,) = [entry for entry in logs if entry["event"] == "mapping_refused"]
     assert (line["file"], line["line"]) == ("a.yaml", 2)
     assert (line["reason"], line["remedy"]) == ("unknown method 'driect'", "did you mean 'direct'?")
@@ -109,7 +109,7 @@ async def test_a_broken_mapping_never_replaces_a_good_one(lab):
     lab.files["a.yaml"] = RUN % "y"
     with capture_logs() as logs:
         await lab.later()
-    assert lab.catalog.trouble == ""
+    assert lab.catalog.warning == ""
     assert lab.fields() == ("y",)
     assert "mappings_mended" in [entry["event"] for entry in logs]
 
@@ -130,8 +130,8 @@ async def test_many_problems_are_cut_in_the_trouble(lab):
     lab.problems = [Problem(f"f{n}.yaml", 1, "is wrong") for n in range(SHOWN_PROBLEMS + 3)]
     with capture_logs() as logs:
         await lab.later()
-    assert lab.catalog.trouble.count("is wrong") == SHOWN_PROBLEMS
-    assert lab.catalog.trouble.endswith("and 3 more, see the log")
+    assert lab.catalog.warning.count("is wrong") == SHOWN_PROBLEMS
+    assert lab.catalog.warning.endswith("and 3 more, see the log")
     assert [entry["event"] for entry in logs].count("mapping_refused") == SHOWN_PROBLEMS + 3
 
 
@@ -145,12 +145,12 @@ async def test_files_that_cannot_be_read_leave_what_is_offered(lab):
         await lab.later(REPEAT_S)
         assert [entry["event"] for entry in logs] == ["mappings_unreadable"] * 2
         assert lab.fields() == ("x",)
-        assert "grant it" in lab.catalog.trouble
+        assert "grant it" in lab.catalog.warning
         assert lab.metrics.totals["mappings_unreadable"] == 6
         lab.error = None
         await lab.later()
         assert logs[-1]["event"] == "mappings_unreadable_over"
-    assert lab.catalog.trouble == ""
+    assert lab.catalog.warning == ""
 
 
 async def test_a_mapping_that_is_not_known_may_be_there_while_nothing_can_be_read(lab):
@@ -171,9 +171,9 @@ async def test_a_folder_without_mappings_is_a_trouble():
     """A wrong prefix looks like an empty folder, so that is said; nothing is said before the first look."""
     lab = Laboratory()
     lab.files = {}
-    assert lab.catalog.trouble == ""
+    assert lab.catalog.warning == ""
     await lab.catalog.load()
-    assert "no mapping file" in lab.catalog.trouble
+    assert "no mapping file" in lab.catalog.warning
 
 
 async def test_the_first_load_says_what_keeps_it():

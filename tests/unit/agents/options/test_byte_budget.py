@@ -23,7 +23,7 @@ async def test_no_more_is_taken_than_there_is() -> None:
     gates = {name: asyncio.Event() for name in "abcd"}
 
     async def take(name: str, size: int) -> None:
-        async with budget.taken(size):
+        async with budget.reserve(size):
             order.append(name)
             await gates[name].wait()
 
@@ -45,20 +45,20 @@ async def test_more_than_the_limit_is_taken_as_the_limit() -> None:
     """It goes alone, and does not hang."""
     budget = ByteBudget(10)
     for _ in range(2):
-        async with budget.taken(1_000):
+        async with budget.reserve(1_000):
             pass
 
 
 async def test_who_gives_up_waiting_takes_nothing() -> None:
     """A cancelled reader leaves the budget as it was."""
     budget = ByteBudget(10)
-    async with budget.taken(10):
-        waiting = asyncio.create_task(budget.taken(5).__aenter__())
+    async with budget.reserve(10):
+        waiting = asyncio.create_task(budget.reserve(5).__aenter__())
         await settled()
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-    async with budget.taken(10):
+    async with budget.reserve(10):
         pass
 
 
@@ -72,9 +72,9 @@ async def test_large_replies_wait_for_each_other(is_chunked: bool) -> None:
         asked: list[int] = []  # noqa: RUF012 -- of this one test
         at_once = most_at_once = 0
 
-        def taken(self, size):
+        def reserve(self, size):
             Watched.asked.append(size)
-            inner = super().taken(size)
+            inner = super().reserve(size)
 
             class Counting:
                 async def __aenter__(self):
@@ -103,7 +103,7 @@ async def test_large_replies_wait_for_each_other(is_chunked: bool) -> None:
     runner = web.AppRunner(app, shutdown_timeout=0.01)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    context = AgentContext(max_reply_bytes=400_000, replies=Watched(900_000))
+    context = AgentContext(max_reply_bytes=400_000, reply_budget=Watched(900_000))
     url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
     agent = open_agent("http", {"url": url}, name="a", environ={}, context=context)
     try:

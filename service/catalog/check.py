@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.catalog.files import MappingFiles, read_sources
+from service.catalog.files import MappingFiles, read_mapping_files
 from service.catalog.samples import Sample, Tool, check_samples, read_samples
 from service.domain.model import Json, Location
 from service.mapping import Catalog, Problem, check
@@ -19,7 +19,7 @@ _NAMED = "output_mappings"
 
 
 @dataclass(frozen=True, slots=True)
-class Checkup:
+class CheckReport:
     """Problems by file and line, how many there are of everything, and whether the samples were run."""
 
     problems: list[Problem]
@@ -45,12 +45,12 @@ class Checkup:
         )
 
 
-def check_folders(mappings: Path, schemas: Path, most_reply_bytes: int) -> Checkup:
-    """`check_sources` on local folders. Raises MappingError where there is no folder of mappings."""
-    return check_sources(read_sources(mappings, schemas), mappings, most_reply_bytes)
+def check_folders(mappings: Path, schemas: Path, most_reply_bytes: int) -> CheckReport:
+    """`check_files` on local folders. Raises MappingError where there is no folder of mappings."""
+    return check_files(read_mapping_files(mappings, schemas), mappings, most_reply_bytes)
 
 
-def check_sources(sources: MappingFiles, mappings: Path | Location, most_reply_bytes: int) -> Checkup:
+def check_files(sources: MappingFiles, mappings: Path | Location, most_reply_bytes: int) -> CheckReport:
     """Samples are run when everything compiles. They lie beside mappings on this machine, not in a bucket."""
     samples: list[Sample] = []
     unreadable: list[Problem] = []
@@ -70,7 +70,7 @@ def check_sources(sources: MappingFiles, mappings: Path | Location, most_reply_b
     if compiles:
         catalog = Catalog.load(sources.mappings, sources.schemas)
         problems += check_samples(catalog, samples, outline.tools())
-    return Checkup(
+    return CheckReport(
         sorted(set(problems)),
         len(sources.mappings),
         len(sources.schemas),
