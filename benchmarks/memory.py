@@ -149,7 +149,7 @@ async def work(url: str, rows: int, settle: int, commit_s: float) -> dict[str, f
             pollers=settings.worker.pollers, max_running=settings.worker.max_inflight_rows,
             max_held=settings.worker.max_held_rows, max_held_bytes=settings.worker.max_held_bytes,
         )  # fmt: skip
-        consumer = Consumer(queue, worker.handle, limits, clock, metrics, admission=gates)
+        consumer = Consumer(queue, worker.handle, limits, clock, metrics, capacity=gates)
         stop = asyncio.Event()
         running = asyncio.create_task(consumer.run(stop))
         while table.counts.done < settle:

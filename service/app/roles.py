@@ -28,7 +28,7 @@ class Part(Protocol):
     last_success: float | None
 
     @property
-    def trouble(self) -> str:
+    def problem(self) -> str:
         """What keeps it from working, in words; empty when nothing does."""
         ...
 
@@ -51,12 +51,12 @@ class Role:
         self._runners = runners
         self._needs = needs
         self._clock = clock
-        self._complaint = IncidentLog(clock, "role_waits", role=name)
+        self._incident = IncidentLog(clock, "role_waits", role=name)
 
     @property
-    def trouble(self) -> str:
+    def problem(self) -> str:
         """What keeps this role from working, in words; empty when nothing does."""
-        return self._complaint.text or next(filter(None, map(_hindrance, self._runners)), "")
+        return self._incident.reason or next(filter(None, map(_hindrance, self._runners)), "")
 
     @property
     def held(self) -> int:
@@ -74,20 +74,20 @@ class Role:
 
     async def _wait_for_needs(self) -> None:
         for need in self._needs:
-            trouble = Backoff()
+            backoff = Backoff()
             while True:
                 try:
                     await need()
                     break
                 except (ConfigError, AccessError, RetryableError) as error:
-                    self._complaint.say(str(error))
-                    trouble.add(error, self._clock.monotonic())
-                await self._clock.sleep(trouble.until - self._clock.monotonic())
-        self._complaint.say("")
+                    self._incident.update(str(error))
+                    backoff.failed(error, self._clock.monotonic())
+                await self._clock.sleep(backoff.until - self._clock.monotonic())
+        self._incident.update("")
 
 
 def _hindrance(runner: Part) -> str:
-    return runner.trouble or ("" if runner.last_success is not None else "has not received yet")
+    return runner.problem or ("" if runner.last_success is not None else "has not received yet")
 
 
 class ServiceRoles:
@@ -100,7 +100,7 @@ class ServiceRoles:
 
     def readiness(self) -> dict[str, str]:
         """Role -> what keeps it from working, "" where nothing does."""
-        return {n: "draining" if self._stop.is_set() else role.trouble for n, role in self.roles.items()}
+        return {n: "draining" if self._stop.is_set() else role.problem for n, role in self.roles.items()}
 
     def parts(self) -> dict[str, str]:
         """The same for what is no role: the mappings, which only a splitter reads."""

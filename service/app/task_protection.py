@@ -56,8 +56,8 @@ class TaskProtection:
         self._held = held
         self._clock = clock
         self._limits = limits
-        self._trouble = Backoff()
-        self._complaint = IncidentLog(clock, "task_protection_failed")
+        self._backoff = Backoff()
+        self._incident = IncidentLog(clock, "task_protection_failed")
         self._since: float | None = None  # protected since
         self._may_be_on = False  # asked for, whatever became of it
         self._renewed_at = self._busy_at = self._paused_until = 0.0
@@ -77,7 +77,7 @@ class TaskProtection:
         is_busy = self._held() > 0
         if is_busy:
             self._busy_at = now
-        if now < self._trouble.until:
+        if now < self._backoff.until:
             return
         if self._since is None:
             if is_busy and now >= self._paused_until:
@@ -96,11 +96,11 @@ class TaskProtection:
         try:
             await self._ask(on, self._limits.expires_minutes)
         except RetryableError as error:
-            self._trouble.add(error, self._clock.monotonic())
-            self._complaint.say(str(error))
+            self._backoff.failed(error, self._clock.monotonic())
+            self._incident.update(str(error))
             return False
-        self._trouble.clear()
-        self._complaint.say("")
+        self._backoff.succeeded()
+        self._incident.update("")
         now = self._clock.monotonic()
         self._may_be_on = on
         self._renewed_at = now

@@ -173,7 +173,7 @@ def worker(
         max_held_bytes=worker.max_held_bytes,
         probe_s=worker.probe_s,
     )
-    return Consumer(backend.rows, handler.handle, limits, backend.clock, backend.metrics, admission=gates)
+    return Consumer(backend.rows, handler.handle, limits, backend.clock, backend.metrics, capacity=gates)
 
 
 def limiter_opener(backend: Backend, name: str) -> Callable[[RowMapping], Limiter | None]:

@@ -45,8 +45,8 @@ class LiveCatalog:
     @property
     def warning(self) -> str:
         """What is wrong with the files or with reading them, in words; empty when nothing is."""
-        if self._unreadable.text:
-            return self._unreadable.text
+        if self._unreadable.reason:
+            return self._unreadable.reason
         problems = [str(problem) for problem in self._edition.problems]
         if len(problems) > SHOWN_PROBLEMS:
             problems[SHOWN_PROBLEMS:] = [f"and {len(problems) - SHOWN_PROBLEMS} more, see the log"]
@@ -59,8 +59,8 @@ class LiveCatalog:
 
         Raises RetryableError for one that is not known while the files cannot be read: it may be there.
         """
-        if self._unreadable.text and name not in self._edition.catalog.names:
-            raise RetryableError(f"mapping {name!r} is not known, and {self._unreadable.text}")
+        if self._unreadable.reason and name not in self._edition.catalog.names:
+            raise RetryableError(f"mapping {name!r} is not known, and {self._unreadable.reason}")
         return self._edition.definition(name)
 
     async def load(self) -> None:
@@ -79,7 +79,7 @@ class LiveCatalog:
                 try:
                     await self._look()
                 except (ConfigError, AccessError, RetryableError) as error:
-                    self._unreadable.say(f"the mappings cannot be read: {error}")
+                    self._unreadable.update(f"the mappings cannot be read: {error}")
                     self._metrics.count("mappings_unreadable")
 
     async def refresh_forever(self) -> None:
@@ -100,7 +100,7 @@ class LiveCatalog:
             self._sources = sources
             _log_change(before, self._edition)
         self._looked_at = began
-        self._unreadable.say("")
+        self._unreadable.update("")
         if broken := {problem.file for problem in self._edition.problems}:
             self._metrics.count("mappings_refused", len(broken))
 

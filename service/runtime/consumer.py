@@ -9,11 +9,11 @@ Every stage is a handler called with a `Delivery`. What the handler does decides
     LeaseLostError       forgotten: somebody else has it
     any other exception  a bug: logged with its traceback, given back, in the end a dead letter
 
-Three limits bound what is held. `max_running` counts deliveries whose work occupies a place; a handler calls
-`delivery.free()` when only bookkeeping or waiting is left, and the place is filled again. `max_held` counts
-everything that is not deleted yet, and `max_held_bytes` weighs it: the messages, and what their handlers
-report with `delivery.weigh()`. What is under way when the bound is reached still comes: ten messages for each
-poller, and what the running handlers take on.
+Three limits bound the messages that are held. `max_running` counts deliveries that occupy a slot; a handler
+calls `delivery.release_slot()` once only bookkeeping or waiting is left. `max_held` counts all messages that
+are not deleted yet. `max_held_bytes` bounds the bytes of these messages and the bytes that their handlers
+report with `delivery.report_bytes()`. Polls and handlers that run when this bound is reached may still exceed
+it: by ten messages for each poller, and by the bytes that the running handlers add.
 
 Where handlers have places of their own (a worker's targets), `Capacity` says how many more they could take,
 and `max_running` counts only those that have not got so far yet. What has no place is not fetched; but since
@@ -83,7 +83,7 @@ class Consumer:
         clock: Clock,
         metrics: Metrics,
         *,
-        admission: Capacity | None = None,
+        capacity: Capacity | None = None,
     ) -> None:
         self._queue = queue
         self._handle = handle
@@ -96,13 +96,13 @@ class Consumer:
             visibility_s=limits.visibility_s, delete_linger_s=limits.delete_linger_s,
         )  # fmt: skip
         self._tasks: set[asyncio.Task[None]] = set()
-        self._admission = admission
-        if admission is not None:
-            admission.subscribe(self._changed.set)
-        self._probing = ProbeBudget(limits.probe_s, limits.max_held)
+        self._capacity = capacity
+        if capacity is not None:
+            capacity.subscribe(self._changed.set)
+        self._probes = ProbeBudget(limits.probe_s, limits.max_held)
         self._running = self._reserved = 0
-        self._receiving = Backoff()
-        self._handling = Backoff()
+        self._receive_backoff = Backoff()
+        self._handler_backoff = Backoff()
         self.is_draining = False
         self.last_success: float | None = None
 
@@ -115,14 +115,14 @@ class Consumer:
         """
         async with asyncio.TaskGroup() as group:
             helpers = [
-                group.create_task(self._leases.keep()),
-                group.create_task(self._leases.delete_settled()),
+                group.create_task(self._leases.keep_renewing()),
+                group.create_task(self._leases.keep_deleting()),
             ]
             pollers = [group.create_task(self._poll(stop, group)) for _ in range(self._limits.pollers)]
             await stop.wait()
             self.is_draining = True
-            if self._admission is not None:
-                self._admission.close()
+            if self._capacity is not None:
+                self._capacity.close()
             self._changed.set()
             give_up_at = asyncio.get_running_loop().time() + self._limits.drain_s
             await asyncio.wait(pollers)
@@ -131,9 +131,9 @@ class Consumer:
                 helper.cancel()
 
     @property
-    def trouble(self) -> str:
+    def problem(self) -> str:
         """What keeps this consumer from working, in words; empty when nothing does."""
-        return self._receiving.text or self._handling.text
+        return self._receive_backoff.reason or self._handler_backoff.reason
 
     @property
     def held_bytes(self) -> int:
@@ -145,14 +145,14 @@ class Consumer:
         """Messages that are received and not settled yet."""
         return len(self._leases)
 
-    def place_freed(self) -> None:
+    def slot_released(self) -> None:
         """A delivery's work has ended."""
         self._running -= 1
         self._changed.set()
 
-    def weigh(self, lease: Lease, size: int) -> None:
+    def report_bytes(self, lease: Lease, size: int) -> None:
         """A delivery holds `size` bytes beside its message."""
-        self._leases.weigh(lease, size)
+        self._leases.report_bytes(lease, size)
 
     # -- receiving -------------------------------------------------------------------------------------
 
@@ -162,16 +162,16 @@ class Consumer:
             if not room:
                 return
             if not is_probe:
-                self._probing.has_room(self._clock.monotonic())
+                self._probes.postpone(self._clock.monotonic())
             self._reserved += room
             try:
                 messages = await self._receive(room)
             finally:
                 self._reserved -= room
             if is_probe:
-                self._probing.probed(len(messages), self._clock.monotonic())
+                self._probes.record(len(messages), self._clock.monotonic())
             if stop.is_set():
-                await self._leases.release([m.receipt for m in messages], 0)
+                await self._leases.make_visible([m.receipt for m in messages], 0)
                 return
             for message in messages:
                 self._start(message, group)
@@ -185,7 +185,7 @@ class Consumer:
         linger_until: float | None = None
         while not stop.is_set():
             now = self._clock.monotonic()
-            held_back_until = max(self._receiving.until, self._handling.until)
+            held_back_until = max(self._receive_backoff.until, self._handler_backoff.until)
             wake_at: float | None = held_back_until
             if now >= held_back_until:
                 free = self._places()
@@ -199,8 +199,8 @@ class Consumer:
                     if probe := self._probe(now):
                         return probe, True
                     linger_until = None
-                    due_at = self._probing.due_at
-                    wake_at = due_at if self._admission and now < due_at else None
+                    due_at = self._probes.due_at
+                    wake_at = due_at if self._capacity and now < due_at else None
             self._changed.clear()
             with suppress(TimeoutError):
                 async with nullcontext() if wake_at is None else timeout(self._clock, wake_at - now):
@@ -209,12 +209,12 @@ class Consumer:
 
     def _places(self) -> int:
         most = self._limits.max_running
-        room = most if self._admission is None else self._admission.room(most)
+        room = most if self._capacity is None else self._capacity.free_slots(most)
         return min(room - self._running, self._spare()) - self._reserved
 
     def _probe(self, now: float) -> int:
         """How many to fetch although nothing has room for them: some, where none came for a while."""
-        if self._admission is None or now < self._probing.due_at:
+        if self._capacity is None or now < self._probes.due_at:
             return 0
         return max(0, min(SEND_LIMIT, self._spare() - self._reserved))
 
@@ -231,9 +231,9 @@ class Consumer:
                 room, wait_s=limits.poll_wait_s, visibility_s=limits.visibility_s
             )
         except (RetryableError, AccessError) as error:
-            self._hold_back(self._receiving, error)
+            self._back_off(self._receive_backoff, error)
             return ()
-        self._recover(self._receiving)
+        self._recovered(self._receive_backoff)
         self.last_success = self._clock.monotonic()
         now_ms = self._clock.now_ms()
         for message in messages:
@@ -242,21 +242,21 @@ class Consumer:
         self._metrics.count("messages_received", len(messages))
         return messages
 
-    def _hold_back(self, trouble: Backoff, error: RowfleetError) -> None:
+    def _back_off(self, backoff: Backoff, error: RowfleetError) -> None:
         """Receive nothing for a while, so that an outage burns no receive counts and no invocations."""
-        if trouble.text != str(error):
+        if backoff.reason != str(error):
             log.error("queue_trouble", queue=self._queue.name, reason=str(error), kind=error.kind)
-        trouble.add(error, self._clock.monotonic())
+        backoff.failed(error, self._clock.monotonic())
 
-    def _recover(self, trouble: Backoff) -> None:
-        if trouble.clear():
+    def _recovered(self, backoff: Backoff) -> None:
+        if backoff.succeeded():
             log.info("queue_recovered", queue=self._queue.name)
             self._changed.set()
 
     # -- working ---------------------------------------------------------------------------------------
 
     def _start(self, message: ReceivedMessage, group: asyncio.TaskGroup) -> None:
-        delivery = Delivery(self._leases.take(message), self)
+        delivery = Delivery(self._leases.hold(message), self)
         self._running += 1
         task = group.create_task(self._work(delivery))
         self._tasks.add(task)
@@ -268,18 +268,18 @@ class Consumer:
             await self._handle(delivery)
         except LeaseLostError as error:
             log.warning("lease_lost", queue=self._queue.name, reason=str(error))
-            delivery.free()
+            delivery.release_slot()
             self._leases.forget(delivery.lease)
         except Exception as error:  # noqa: BLE001 -- see the module: every error has its consequence
             delay_s = self._consequence(error, delivery.message)
-            delivery.free()
-            await self._leases.give_back(delivery.lease, delay_s)
+            delivery.release_slot()
+            await self._leases.release(delivery.lease, delay_s)
         else:
-            self._recover(self._handling)
-            self._leases.settle(delivery.lease)
+            self._recovered(self._handler_backoff)
+            self._leases.acknowledge(delivery.lease)
         finally:
-            delivery.weigh(0)
-            delivery.free()
+            delivery.report_bytes(0)
+            delivery.release_slot()
 
     def _consequence(self, error: Exception, message: ReceivedMessage) -> float:
         """Log why a message is given back, and say after how many seconds it may come again."""
@@ -296,7 +296,7 @@ class Consumer:
             if isinstance(error, RetryableError) and error.retry_after_s is not None:
                 delay_s = min(MAX_BACKOFF_S, error.retry_after_s)
             log.warning("message_given_back", reason=str(error), kind=error.kind, again_in_s=delay_s, **known)
-            self._hold_back(self._handling, error)
+            self._back_off(self._handler_backoff, error)
             return delay_s
         # A bug of ours must not take the other rows down with it: the traceback is logged, the message comes
         # again elsewhere, and in the end is a dead letter.
@@ -317,5 +317,5 @@ class Consumer:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            given_back = await self._leases.give_back_rest()
+            given_back = await self._leases.release_rest()
             log.warning("drain_gave_up", queue=self._queue.name, given_back=given_back)

@@ -15,11 +15,11 @@ class ConsumerHandle(Protocol):
 
     is_draining: bool
 
-    def place_freed(self) -> None:
+    def slot_released(self) -> None:
         """A delivery's work has ended, or only waits."""
         ...
 
-    def weigh(self, lease: Lease, size: int) -> None:
+    def report_bytes(self, lease: Lease, size: int) -> None:
         """A delivery holds `size` bytes beside its message."""
         ...
 
@@ -27,27 +27,27 @@ class ConsumerHandle(Protocol):
 class Delivery:
     """One received message on its way through a handler."""
 
-    __slots__ = ("_consumer", "_is_free", "lease")
+    __slots__ = ("_consumer", "_has_released", "lease")
 
     def __init__(self, lease: Lease, consumer: ConsumerHandle) -> None:
         self.lease = lease
         self._consumer = consumer
-        self._is_free = False
+        self._has_released = False
 
     @property
     def message(self) -> ReceivedMessage:
         """The message."""
         return self.lease.message
 
-    def free(self) -> None:
+    def release_slot(self) -> None:
         """Only bookkeeping or waiting is left: its place may be filled again. Idempotent."""
-        if not self._is_free:
-            self._is_free = True
-            self._consumer.place_freed()
+        if not self._has_released:
+            self._has_released = True
+            self._consumer.slot_released()
 
-    def weigh(self, size: int) -> None:
+    def report_bytes(self, size: int) -> None:
         """The handler holds `size` bytes beside the message now: its source, a reply not stored yet."""
-        self._consumer.weigh(self.lease, size)
+        self._consumer.report_bytes(self.lease, size)
 
     @property
     def is_draining(self) -> bool:
@@ -66,7 +66,7 @@ Handler = Callable[[Delivery], Awaitable[None]]
 class Capacity(Protocol):
     """Places that handlers have for themselves."""
 
-    def room(self, most: int) -> int:
+    def free_slots(self, most: int) -> int:
         """How many more deliveries could start; `most` where nothing is known against it."""
         ...
 

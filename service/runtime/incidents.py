@@ -15,23 +15,23 @@ REPEAT_S = 600.0
 class IncidentLog:
     """Logs `event` as an error with its reason; `event` plus `_over` when it is gone."""
 
-    __slots__ = ("_clock", "_event", "_known", "_over", "_said_at", "text")
+    __slots__ = ("_clock", "_context", "_event", "_logged_at", "_over", "reason")
 
-    def __init__(self, clock: Clock, event: str, **known: str) -> None:
+    def __init__(self, clock: Clock, event: str, **context: str) -> None:
         self._clock = clock
         self._event = event
         self._over = f"{event}_over"
-        self._known = known
-        self._said_at = 0.0
-        self.text = ""
+        self._context = context
+        self._logged_at = 0.0
+        self.reason = ""
 
-    def say(self, text: str) -> None:
+    def update(self, reason: str) -> None:
         """What is the matter now, with the remedy; "" where nothing is."""
         now = self._clock.monotonic()
-        is_due = text != self.text or now - self._said_at >= REPEAT_S
-        if text and is_due:
-            log.error(self._event, reason=text, **self._known)
-            self._said_at = now
-        elif self.text and not text:
-            log.info(self._over, **self._known)
-        self.text = text
+        is_due = reason != self.reason or now - self._logged_at >= REPEAT_S
+        if reason and is_due:
+            log.error(self._event, reason=reason, **self._context)
+            self._logged_at = now
+        elif self.reason and not reason:
+            log.info(self._over, **self._context)
+        self.reason = reason

@@ -21,11 +21,11 @@ class ProbeBudget:
         self._filled_at = float("-inf")
         self.due_at = float("-inf")
 
-    def has_room(self, now: float) -> None:
+    def postpone(self, now: float) -> None:
         """Messages are fetched since there is room for them: no probe for a while."""
         self.due_at = now + self._pause_s
 
-    def probed(self, messages: int, now: float) -> None:
+    def record(self, messages: int, now: float) -> None:
         """So many came, and nothing had room for them."""
         filled = (now - self._filled_at) * SEND_LIMIT / self._pause_s
         self._left = max(0.0, min(self._burst, self._left + filled) - messages)

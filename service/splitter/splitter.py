@@ -185,7 +185,7 @@ class Splitter:
                 raise _EndedError
             if batch.checkpoint.rows - view.counts.done < most:
                 return
-            delivery.free()
+            delivery.release_slot()
             delivery.check_lease()
             if delivery.is_draining:
                 raise RetryableError("this process stops; the split goes on elsewhere, or later")

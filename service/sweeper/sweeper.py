@@ -111,7 +111,7 @@ class Sweeper:
         self._metrics = metrics
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
         self._cursors = dict.fromkeys(SWEPT, "")
-        self.trouble = ""
+        self.problem = ""
         self.last_success: float | None = None
         self.held = 0  # messages: it looks, and holds none
 
@@ -150,16 +150,16 @@ class Sweeper:
             try:
                 await self.sweep()
             except (RetryableError, AccessError) as error:
-                if self.trouble != str(error):
+                if self.problem != str(error):
                     log.error("sweep_failed", reason=str(error), kind=error.kind)
-                self.trouble = str(error)
+                self.problem = str(error)
             except Exception as error:
                 # A bug in what is done for one batch must not end the sweeper: it is said, and tried again.
                 log.exception("sweep_crashed")
                 self._metrics.count("handler_crashes")
-                self.trouble = f"sweeping failed: {error!r}"
+                self.problem = f"sweeping failed: {error!r}"
             else:
-                self.trouble = ""
+                self.problem = ""
                 self.last_success = self._clock.monotonic()
             await self._clock.sleep(self._limits.interval_s)
 

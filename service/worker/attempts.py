@@ -163,7 +163,7 @@ class Attempts:
 
     async def _attempt(self, task: RowTask, delivery: Delivery) -> Outcome | _Failure:
         """Let through by the gate, one call. Raises TurnedAwayError."""
-        delivery.free()  # from here on the gate counts it
+        delivery.release_slot()  # from here on the gate counts it
         target = task.target
         async with target.gate.admit(task.run.batch, task.id, task.body) as call:
             delivery.check_lease()  # before the agent is paid for a row that is somebody else's by now
@@ -183,7 +183,7 @@ class Attempts:
         try:
             answer = await self._ask(task)
             reply = answer.body
-            delivery.weigh(task.size + answer.size)
+            delivery.report_bytes(task.size + answer.size)
             extraction = task.target.mapping.extract(reply)
         except (RowRejectedError, AgentRetryableError) as error:
             self._metrics.count(f"agent_failures_{error.kind}")

@@ -117,7 +117,7 @@ class Worker:
             if suspect and await self._is_committed(run.batch, row):
                 self._metrics.count("rows_skipped")
                 log.info("row_was_committed", receives=delivery.message.receives, replay=row.replay)
-                delivery.free()
+                delivery.release_slot()
                 await self._settle(row, run, None)
             elif run.target is not None:
                 await self._work(row, run, run.target, delivery)
@@ -146,7 +146,7 @@ class Worker:
                     await self._clock.sleep(self._limits.quarantine_pause_s)
                 outcome = await self._process(row, run, target, delivery)
                 if outcome is not None:
-                    delivery.free()
+                    delivery.release_slot()
                     await self._settle(row, run, outcome)
                 return
         await self._send_again(row, math.ceil(self._rng.uniform(0.5, 1.5) * QUARANTINE_WAIT_S))
@@ -193,7 +193,7 @@ class Worker:
         except (RowRejectedError, SourceError) as error:
             return self._attempt(whole, run, row.attempt).failed(error)
         if row.span is not None:
-            delivery.weigh(row.span.length)
+            delivery.report_bytes(row.span.length)
         ended = await self._ended(RowTask(row, whole, run, target, body), delivery)
         if isinstance(ended, Requeue):
             await self._send_again(ended.message, ended.delay_s)
@@ -210,7 +210,7 @@ class Worker:
             return await ask()
         try:
             # Until it waits its place is taken: nobody else is fetched for the place that it is about to need
-            found = await self._answers.once(question, ask, patience_s=left_s, on_wait=delivery.free)
+            found = await self._answers.once(question, ask, patience_s=left_s, on_wait=delivery.release_slot)
         except AnswerPendingError:
             if deadline.left_s(self._clock.now_ms()) <= 0:
                 return await ask()

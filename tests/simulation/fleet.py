@@ -288,5 +288,5 @@ class Process:
     async def _consume(
         self, queue: str, handle: Handler, limits: ConsumeLimits, gates: Gates | None = None
     ) -> None:
-        consumer = Consumer(self._queues[queue], handle, limits, self._clock, self.metrics, admission=gates)
+        consumer = Consumer(self._queues[queue], handle, limits, self._clock, self.metrics, capacity=gates)
         await consumer.run(self._stop)

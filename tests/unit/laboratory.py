@@ -88,11 +88,11 @@ class Places:
         self.freed = self.heaviest = 0
         self.is_draining = False
 
-    def place_freed(self) -> None:
+    def slot_released(self) -> None:
         """The delivery's work has ended."""
         self.freed += 1
 
-    def weigh(self, lease: Lease, size: int) -> None:
+    def report_bytes(self, lease: Lease, size: int) -> None:
         """It holds `size` bytes."""
         self.heaviest = max(self.heaviest, size)
 
@@ -237,11 +237,11 @@ class Lab:
             self.metrics,
         )
 
-    def consumer(self, queue: Queue, handle, *, admission: Capacity | None = None, **limits) -> Consumer:
+    def consumer(self, queue: Queue, handle, *, capacity: Capacity | None = None, **limits) -> Consumer:
         """A consumer without lingers."""
         defaults = {"poll_wait_s": 1.0, "receive_linger_s": 0.0, "delete_linger_s": 0.0, "drain_s": 5.0}
         limits = ConsumeLimits(**defaults | limits)
-        return Consumer(queue, handle, limits, self.clock, self.metrics, admission=admission)
+        return Consumer(queue, handle, limits, self.clock, self.metrics, capacity=capacity)
 
     @asynccontextmanager
     async def consuming(self, *consumers: Consumer) -> AsyncIterator[asyncio.Event]:

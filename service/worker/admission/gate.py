@@ -236,7 +236,7 @@ class Gates:
         for gate in self._gates:
             gate.close()
 
-    def room(self, most: int) -> int:
+    def free_slots(self, most: int) -> int:
         """How many of the next rows in the queue could start or wait a little, `most` where none is known.
 
         Whose they are is not known before they are here. While some target has no room, only one whose rows

@@ -67,14 +67,14 @@ async def test_a_role_waits_for_what_it_needs_and_then_begins(error):
     lab.missing["table"] = error
     await lab.queue.send([OutgoingMessage("one")])
     running = asyncio.create_task(lab.role.run(lab.stop))
-    await until(lambda: lab.role.trouble == str(error))
+    await until(lambda: lab.role.problem == str(error))
     await lab.clock.advance(100)
     assert lab.handled == []
-    assert lab.role.trouble == str(error)
+    assert lab.role.problem == str(error)
     lab.missing.clear()
     await lab.clock.advance(30)
     await until(lambda: lab.handled)
-    assert lab.role.trouble == ""
+    assert lab.role.problem == ""
     assert lab.role.held == 1
     lab.gate.set()
     lab.stop.set()

@@ -170,8 +170,8 @@ async def test_a_place_is_filled_as_soon_as_it_is_free(lab, queue):
 
     async def handle(delivery):
         started.append(delivery.message.body)
-        delivery.free()
-        delivery.free()
+        delivery.release_slot()
+        delivery.release_slot()
         await gate.wait()
 
     async with lab.consuming(lab.consumer(queue, handle, max_running=1, max_held=3)):
@@ -192,7 +192,7 @@ async def test_freeing_twice_makes_one_place(lab, queue):
         started.append(delivery.message.body)
         if len(started) == 1:
             for _ in range(3):
-                delivery.free()
+                delivery.release_slot()
         else:
             await gate.wait()
 
@@ -223,7 +223,7 @@ class Room:
         self.now = room
         self.tell = None
 
-    def room(self, most):
+    def free_slots(self, most):
         """How many."""
         return min(self.now, most)
 
@@ -242,10 +242,10 @@ async def test_what_handlers_have_no_room_for_is_not_fetched_but_in_time_looked_
 
     async def handle(delivery):
         room.now = 0
-        delivery.free()
+        delivery.release_slot()
         await handler(delivery)
 
-    consumer = lab.consumer(queue, handle, max_running=30, probe_s=4.0, admission=room)
+    consumer = lab.consumer(queue, handle, max_running=30, probe_s=4.0, capacity=room)
     async with lab.consuming(consumer):
         await lab.until(lambda: len(handler.started) == 5, step_s=0.1)
         await lab.pass_time(3.5)
@@ -265,10 +265,10 @@ async def test_room_is_for_those_that_come_not_for_those_that_have_a_place(lab, 
 
     async def handle(delivery):
         await arrived.wait()
-        delivery.free()
+        delivery.release_slot()
         await handler(delivery)
 
-    consumer = lab.consumer(queue, handle, max_running=30, probe_s=3600.0, admission=Room(10))
+    consumer = lab.consumer(queue, handle, max_running=30, probe_s=3600.0, capacity=Room(10))
     async with lab.consuming(consumer):
         await lab.until(lambda: queue.asked == [10])
         await lab.pass_time(5)
@@ -341,7 +341,7 @@ async def test_poison_holds_nobody_back(lab, queue):
     consumer = lab.consumer(queue, handler)
     async with lab.consuming(consumer):
         await lab.until(lambda: queue.extended == [(1, 1.0)])
-        assert consumer.trouble == ""
+        assert consumer.problem == ""
         await lab.until(lambda: queue.polls == 1)
 
 
@@ -370,7 +370,7 @@ async def test_a_bug_costs_only_its_own_message(lab, queue):
     with capture_logs() as logs:
         async with lab.consuming(consumer):
             await lab.until(lambda: queue.deleted == [1] and queue.extended == [(1, 2.0)], step_s=0.01)
-            assert consumer.trouble == ""
+            assert consumer.problem == ""
     assert finished == ["good"]
     assert [line["exc_info"].args for line in logs if line["event"] == "handler_crashed"] == [("oops",)]
     assert lab.metrics.totals["handler_crashes"] == 1
@@ -385,14 +385,14 @@ async def test_handlers_in_trouble_hold_the_receiving_back(real_lab, error):
     consumer = real_lab.consumer(queue, handler, max_running=1)
     async with real_lab.consuming(consumer):
         await real_lab.until(lambda: queue.extended != [])
-        assert consumer.trouble == str(error)
+        assert consumer.problem == str(error)
         asked = len(queue.asked)
         for _ in range(200):
             await asyncio.sleep(0)
         assert len(queue.asked) == asked
         handler.error = None
         await real_lab.until(lambda: len(handler.finished) == 2)
-        assert consumer.trouble == ""
+        assert consumer.problem == ""
 
 
 async def test_an_empty_queue_does_not_recover_a_handler_in_trouble(lab, queue):
@@ -400,10 +400,10 @@ async def test_an_empty_queue_does_not_recover_a_handler_in_trouble(lab, queue):
     consumer = lab.consumer(queue, Handler(is_open=True, error=AccessError("denied")))
     await fill(lab, queue, 1)
     async with lab.consuming(consumer):
-        await lab.until(lambda: consumer.trouble == "denied")
+        await lab.until(lambda: consumer.problem == "denied")
         assert consumer.last_success is not None
-        consumer._receiving.clear()
-        assert consumer.trouble == "denied"
+        consumer._receive_backoff.succeeded()
+        assert consumer.problem == "denied"
 
 
 # -- trouble -------------------------------------------------------------------------------------------
@@ -417,33 +417,33 @@ async def test_failing_receives_back_off_and_recover(real_lab, error):
     consumer = real_lab.consumer(queue, Handler(is_open=True), poll_wait_s=0.01)
     with capture_logs() as logs:
         async with real_lab.consuming(consumer):
-            await real_lab.until(lambda: consumer.trouble == str(error))
+            await real_lab.until(lambda: consumer.problem == str(error))
             assert consumer.last_success is None
             del queue.fail["receive"]
             for _ in range(200):
                 await asyncio.sleep(0)
             assert len(queue.asked) == 1
-            await real_lab.until(lambda: consumer.trouble == "")
+            await real_lab.until(lambda: consumer.problem == "")
             assert consumer.last_success is not None
     assert [line["event"] for line in logs] == ["queue_trouble", "queue_recovered"]
 
 
 def test_the_back_off_doubles_to_thirty_seconds(lab):
     """0.5 s, doubling up to 30 s; a burst of failures within one pause counts as one; success starts over."""
-    from service.runtime.consumer import Backoff
+    from service.runtime.backoff import Backoff
 
-    trouble, now, pauses = Backoff(), 100.0, []
+    backoff, now, pauses = Backoff(), 100.0, []
     for _ in range(9):
-        trouble.add(AccessError("denied"), now)
-        trouble.add(AccessError("denied again"), now)
-        pauses.append(trouble.until - now)
-        now = trouble.until
+        backoff.failed(AccessError("denied"), now)
+        backoff.failed(AccessError("denied again"), now)
+        pauses.append(backoff.until - now)
+        now = backoff.until
     assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
-    assert trouble.text == "denied again"
-    assert trouble.clear()
-    assert not trouble.clear()
-    trouble.add(AccessError("denied"), now)
-    assert trouble.until - now == 0.5
+    assert backoff.reason == "denied again"
+    assert backoff.succeeded()
+    assert not backoff.succeeded()
+    backoff.failed(AccessError("denied"), now)
+    assert backoff.until - now == 0.5
 
 
 async def test_a_queue_in_trouble_still_stops(real_lab):
@@ -453,7 +453,7 @@ async def test_a_queue_in_trouble_still_stops(real_lab):
     consumer = real_lab.consumer(queue, Handler())
     started = real_lab.clock.monotonic()
     async with real_lab.consuming(consumer):
-        await real_lab.until(lambda: consumer.trouble != "")
+        await real_lab.until(lambda: consumer.problem != "")
     assert real_lab.clock.monotonic() - started < 0.4
 
 

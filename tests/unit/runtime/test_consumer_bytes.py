@@ -23,8 +23,8 @@ class Holding:
         """Hold a message."""
         self.held.append(delivery)
         if self.weight:
-            delivery.weigh(self.weight // 2)
-            delivery.weigh(self.weight)
+            delivery.report_bytes(self.weight // 2)
+            delivery.report_bytes(self.weight)
         await self.gate.wait()
         if self.error:
             raise self.error
@@ -70,7 +70,7 @@ async def test_a_lighter_handler_makes_room_at_once(lab):
         await lab.pass_time(5)
         assert len(handler.held) <= 20
         for delivery in handler.held:
-            delivery.weigh(0)
+            delivery.report_bytes(0)
         handler.weight = 0
         await lab.until(lambda: len(handler.held) == 30)
         handler.gate.set()
@@ -100,5 +100,5 @@ async def test_every_end_takes_its_weight_away(lab, error):
             await lab.until(lambda: len(handler.held) >= 20, step_s=0.1)
     assert consumer.held_bytes == 0
     for delivery in handler.held:
-        delivery.weigh(99)
+        delivery.report_bytes(99)
     assert consumer.held_bytes == 0, "what has ended weighs nothing"

@@ -29,10 +29,10 @@ async def test_a_heartbeat_that_meets_a_deletion_is_no_lost_lease():
     leases = Leases(queue, clock, metrics, lambda: None, visibility_s=60.0, delete_linger_s=0.0)
     await queue.send([OutgoingMessage("{}")])
     (message,) = await queue.receive(1, wait_s=0, visibility_s=60.0)
-    lease = leases.take(message)
+    lease = leases.hold(message)
     async with asyncio.TaskGroup() as group:
-        helpers = [group.create_task(leases.keep()), group.create_task(leases.delete_settled())]
-        leases.settle(lease)
+        helpers = [group.create_task(leases.keep_renewing()), group.create_task(leases.keep_deleting())]
+        leases.acknowledge(lease)
         await clock.advance(10.0)
 
         assert await queue.depth() == 0

@@ -383,11 +383,11 @@ async def test_the_sweeper_runs_until_told_to_stop_and_says_its_trouble(make_lab
     stop = asyncio.Event()
     async with sweeping(lab, interval_s=10) as sweeper:
         task = asyncio.create_task(sweeper.run(stop))
-        await lab.until(lambda: bool(sweeper.trouble))
-        assert sweeper.trouble == "dynamodb:Query is not allowed"
+        await lab.until(lambda: bool(sweeper.problem))
+        assert sweeper.problem == "dynamodb:Query is not allowed"
         assert sweeper.last_success is None
         lab.table.refused.clear()
-        await lab.until(lambda: not sweeper.trouble, step_s=1)
+        await lab.until(lambda: not sweeper.problem, step_s=1)
         assert sweeper.last_success == pytest.approx(10, abs=1)
         await lab.until(lambda: lab.metrics.totals["sweeps"] == 4, step_s=1)
         assert lab.clock.monotonic() == pytest.approx(30, abs=2)
@@ -404,10 +404,10 @@ async def test_a_bug_does_not_end_the_sweeper(make_lab):
     async with sweeping(lab, interval_s=10) as sweeper:
         with capture_logs() as logs:
             task = asyncio.create_task(sweeper.run(stop))
-            await lab.until(lambda: bool(sweeper.trouble))
-        assert "a bug" in sweeper.trouble
+            await lab.until(lambda: bool(sweeper.problem))
+        assert "a bug" in sweeper.problem
         assert [line["event"] for line in logs] == ["sweep_crashed"]
         lab.table.refused.clear()
-        await lab.until(lambda: not sweeper.trouble, step_s=1)
+        await lab.until(lambda: not sweeper.problem, step_s=1)
         stop.set()
         await task

@@ -31,7 +31,7 @@ async def working(lab, batch, **options):
         await lab.send(lab.rows, lab.row(number, batch).encode())
     async with lab.committer() as committer:
         worker = lab.worker(committer)
-        consumer = lab.consumer(lab.rows, worker.handle, admission=lab.gates, **{"drain_s": 1.0} | options)
+        consumer = lab.consumer(lab.rows, worker.handle, capacity=lab.gates, **{"drain_s": 1.0} | options)
         async with lab.consuming(consumer):
             yield lambda: len(lab.table._rows[batch.batch_id])
 
@@ -182,7 +182,7 @@ async def test_one_target_does_not_hide_another(lab, define):
     await lab.send(lab.rows, *(row.encode() for row in rows))
     async with lab.committer() as committer:
         worker = lab.worker(committer, runs)
-        consumer = lab.consumer(lab.rows, worker.handle, admission=lab.gates, probe_s=0.25, drain_s=1.0)
+        consumer = lab.consumer(lab.rows, worker.handle, capacity=lab.gates, probe_s=0.25, drain_s=1.0)
         async with lab.consuming(consumer):
             began = lab.clock.monotonic()
 
