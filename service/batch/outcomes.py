@@ -16,6 +16,7 @@ from service.domain import exact_json
 from service.domain.errors import RowfleetError
 from service.domain.messages import RowMessage
 from service.domain.model import Json, Outcome, RowError, Status
+from service.domain.truncation import truncate
 from service.mapping import Extraction
 
 MAX_ERROR_CHARS = 2_000
@@ -65,7 +66,7 @@ class LastAttempt:
 
     def failed(self, error: RowfleetError, reply: Json = None) -> Outcome:
         """FAILED with the error, the cells, and the reply that nothing could be made of, if there is one."""
-        reason = RowError(error.kind, _cut(str(error), MAX_ERROR_CHARS), str(error.failure_class))
+        reason = RowError(error.kind, truncate(str(error), MAX_ERROR_CHARS), str(error.failure_class))
         return replace(self._outcome(Status.FAILED), error=reason, raw_reply=reply_text(reply))
 
     def _outcome(self, status: Status) -> Outcome:
@@ -109,8 +110,4 @@ def reply_text(reply: Json) -> str:
         text = reply if isinstance(reply, str) else exact_json.dumps(reply)
     except (ValueError, RecursionError):
         return "(a reply that cannot be written as JSON)"
-    return _cut(text, MAX_REPLY_CHARS)
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return truncate(text, MAX_REPLY_CHARS)

@@ -30,6 +30,7 @@ from service.catalog.files import read_text
 from service.domain import exact_json
 from service.domain.errors import RowfleetError
 from service.domain.model import Json, Status
+from service.domain.truncation import truncate
 from service.mapping import Catalog, Extractor
 from service.mapping.replies.normalise import normalise
 from service.mapping.replies.text import parse_body
@@ -250,13 +251,13 @@ def _differences(sample: Sample, trial: Trial) -> Iterator[Problem]:
     if expected is None:
         if trial.status is Status.FAILED:
             hint = "correct the mapping, or say beside it that this is right: " + _record(sample)
-            yield Problem(sample.file, 1, f"sample: {_cut(trial.error)}", hint)
+            yield Problem(sample.file, 1, f"sample: {truncate(trial.error, _SHOWN_CHARS)}", hint)
         return
     if trial.status is not expected.status:
-        got = f"{trial.status} ({_cut(trial.error)})" if trial.error else str(trial.status)
+        got = f"{trial.status} ({truncate(trial.error, _SHOWN_CHARS)})" if trial.error else str(trial.status)
         yield _difference(sample, "status", str(expected.status), got)
     elif expected.error not in trial.error:
-        yield _difference(sample, "error", repr(expected.error), repr(_cut(trial.error)))
+        yield _difference(sample, "error", repr(expected.error), repr(truncate(trial.error, _SHOWN_CHARS)))
     elif expected.output_data is not None:
         names = dict.fromkeys([*expected.output_data, *trial.output_data])
         for name in names:
@@ -312,10 +313,6 @@ def _line(text: str, name: str) -> int:
 
 def _shown(value: Json) -> str:
     try:
-        return "no value" if value is None else _cut(exact_json.dumps(value))
+        return "no value" if value is None else truncate(exact_json.dumps(value), _SHOWN_CHARS)
     except RecursionError:
         return "a value nested too deeply"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 1] + "…"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from service.domain.errors import ExtractionError, RowfleetError, UnfitValueError
 from service.domain.model import Json
+from service.domain.truncation import truncate
 from service.mapping.extraction.explain import Explained, FieldTrace, MethodAttempt, Tried, trace
 from service.mapping.extraction.guards import Guards, compile_guards
 from service.mapping.extraction.methods import Method, Reading, compile_method
@@ -67,7 +68,7 @@ class Extractor:
         self._demand(found)
         values = dict.fromkeys(self.output_fields) | found.values
         if self.checks and (misfits := self._fit(values)):
-            raise UnfitValueError(_cut("; ".join(misfits.values())))
+            raise UnfitValueError(truncate("; ".join(misfits.values()), _MAX_MESSAGE_CHARS))
         winners = found.winners
         provenance = {name: winners[name].sources[name] for name in self.output_fields if name in winners}
         usage = view.transcript.usage
@@ -82,7 +83,7 @@ class Extractor:
         raw = dict(values)
         misfits = self._fit(values)
         if error is None and misfits:
-            error = UnfitValueError(_cut("; ".join(misfits.values())))
+            error = UnfitValueError(truncate("; ".join(misfits.values()), _MAX_MESSAGE_CHARS))
         attempts = self._attempts(found)
         fields: list[FieldTrace] = []
         for name in self.output_fields:
@@ -138,7 +139,8 @@ class Extractor:
         fields = ", ".join(missing or self.output_fields)
         kind = "required field" if missing else "any of"
         reasons = "; ".join(f"{r.method.label}: {r.reason}" for r in found.readings if r.reason)
-        raise ExtractionError(_cut(f"no value for {kind} {fields}" + (f" ({reasons})" if reasons else "")))
+        text = f"no value for {kind} {fields}" + (f" ({reasons})" if reasons else "")
+        raise ExtractionError(truncate(text, _MAX_MESSAGE_CHARS))
 
     def _fit(self, values: dict[str, Json]) -> dict[str, str]:
         """Put every value into the form that its type has; what does not fit becomes None, and is named."""
@@ -169,10 +171,6 @@ class Extractor:
             MethodAttempt(method, "" if id(method) in used else reason)
             for method in self.methods[: reached + 1]
         ]
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _MAX_MESSAGE_CHARS else text[: _MAX_MESSAGE_CHARS - 1] + "…"
 
 
 def compile_output(spec: Json, schema: Schema | None, report: Report, path: Path) -> Extractor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from service.domain.errors import ReplyPendingError, ReplyRejectedError
 from service.domain.model import Json
+from service.domain.truncation import truncate
 from service.mapping.expressions.patterns import Pattern, compile_pattern
 from service.mapping.replies.normalise import View
 from service.mapping.syntax.problems import Flaw, Path, Report
@@ -71,7 +72,7 @@ def _first(patterns: tuple[Pattern, ...], texts: list[str]) -> str:
         for text in texts:
             if (line := pattern.line(text)) is not None:
                 line = line or f"the reply matches {pattern.text!r}"
-                return line if len(line) <= _MAX_MESSAGE_CHARS else line[: _MAX_MESSAGE_CHARS - 1] + "…"
+                return truncate(line, _MAX_MESSAGE_CHARS)
     return ""
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from service.domain import exact_json
 from service.domain.model import Json
+from service.domain.truncation import truncate
 from service.mapping.expressions.expression import Expression, compile_expression, content_pattern
 from service.mapping.expressions.patterns import compile_pattern
 from service.mapping.extraction.methods import (
@@ -87,7 +88,7 @@ def shown(value: Json) -> str:
         text = repr(value) if isinstance(value, str) else exact_json.dumps(value)
     except (RecursionError, TypeError, ValueError):  # a value in between, that no field can have
         text = f"a value of type {type(value).__name__}"
-    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 1] + "…"
+    return truncate(text, _SHOWN_CHARS)
 
 
 def compile_schema(value: Json, report: Report, path: Path = ()) -> Schema | None:
@@ -211,8 +212,7 @@ def _key(kind: Type, rule: str, value: Json) -> Any:
 def _enum(kind: Type, values: list[Json]) -> Rule:
     keys = tuple(_key(kind, ENUM, value) for value in values)
     words = ", ".join(value if isinstance(value, str) else exact_json.dumps(value) for value in values)
-    words = words if len(words) <= _ENUM_CHARS else words[: _ENUM_CHARS - 1] + "…"
-    return Rule(f"enum {words}", lambda key: key in keys)
+    return Rule(f"enum {truncate(words, _ENUM_CHARS)}", lambda key: key in keys)
 
 
 def _pattern(_kind: Type, text: str) -> Rule:
