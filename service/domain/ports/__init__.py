@@ -1,0 +1,61 @@
+"""Protocols between the roles and the outside world: Queue, Table, Objects, Agent, Clock.
+
+`adapters.aws` and `agents` implement them with real services, `adapters.memory` in memory. One contract suite
+(`tests/contract`) tests both implementations.
+
+Every method may raise `RetryableError` (a throttle, a lost connection, a missing response) and `AccessError`;
+further errors are named in its docstring. For its caller each method makes one attempt: adapters repeat a
+call only if the repetition is harmless.
+"""
+
+from service.domain.ports.agent import Agent, Invocation, Reply
+from service.domain.ports.clock import Clock
+from service.domain.ports.objects import LISTING_LIMIT, Listing, Objects, StoredFile, Upload
+from service.domain.ports.queue import (
+    MAX_DELAY_S,
+    MESSAGE_BYTES,
+    SEND_LIMIT,
+    OutgoingMessage,
+    Queue,
+    ReceivedMessage,
+)
+from service.domain.ports.table import (
+    COMMIT_BYTES,
+    COMMIT_LIMIT,
+    ITEM_BYTES,
+    ITEM_DEPTH,
+    BatchPage,
+    LeaseGrant,
+    NumberPage,
+    OutcomePage,
+    SharedRecord,
+    Table,
+)
+
+__all__ = [
+    "COMMIT_BYTES",
+    "COMMIT_LIMIT",
+    "ITEM_BYTES",
+    "ITEM_DEPTH",
+    "LISTING_LIMIT",
+    "MAX_DELAY_S",
+    "MESSAGE_BYTES",
+    "SEND_LIMIT",
+    "Agent",
+    "BatchPage",
+    "Clock",
+    "Invocation",
+    "LeaseGrant",
+    "Listing",
+    "NumberPage",
+    "Objects",
+    "OutcomePage",
+    "OutgoingMessage",
+    "Queue",
+    "ReceivedMessage",
+    "Reply",
+    "SharedRecord",
+    "StoredFile",
+    "Table",
+    "Upload",
+]

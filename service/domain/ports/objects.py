@@ -1,0 +1,79 @@
+"""Objects: an object store with ranged reads and streaming uploads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+from service.domain.model import Source
+
+LISTING_LIMIT = 1_000
+"""Keys in one response of ListObjectsV2 (S3 quota)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A written object. `size` is in bytes; `sha256` is the hex digest of the bytes."""
+
+    bucket: str
+    key: str
+    size: int
+    sha256: str
+
+
+class Upload(Protocol):
+    """An object being written, invisible until `complete`. Leaving the context earlier aborts the upload."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    async def write(self, data: bytes) -> None:
+        """Append bytes. At most one part (8 MiB unless set otherwise) is held in memory."""
+        ...
+
+    async def complete(self) -> StoredFile:
+        """Make the whole object visible."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Objects by key, without versions. `after` is the key to continue after, None on the last page."""
+
+    sources: Sequence[Source]
+    after: str | None
+
+
+class Objects(Protocol):
+    """An object store. Reading a missing or changed object raises SourceError."""
+
+    async def head(self, bucket: str, key: str, version: str = "") -> Source:
+        """Size, etag (unquoted) and version of an object."""
+        ...
+
+    async def listing(
+        self, bucket: str, prefix: str, *, after: str = "", limit: int = LISTING_LIMIT
+    ) -> Listing:
+        """Up to `limit` objects with this key prefix and keys greater than `after` (UTF-8 order)."""
+        ...
+
+    async def read(self, source: Source, start: int, length: int) -> bytes:
+        """`length` bytes from `start`, fewer at the end. Raises SourceError if the etag has changed."""
+        ...
+
+    def upload(self, bucket: str, key: str, *, content_type: str) -> Upload:
+        """Start writing an object, which stays invisible until the upload is completed."""
+        ...
+
+    async def put(self, bucket: str, key: str, body: bytes, *, content_type: str) -> StoredFile:
+        """Write a small object in one call."""
+        ...
+
+    async def abort_uploads(self, bucket: str, key: str) -> int:
+        """Abort all unfinished uploads of exactly this key, by any process; return their number."""
+        ...

@@ -1,0 +1,184 @@
+"""Table: batches, their counters and definitions, outcomes, and small records that workers share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from service.domain.model import Batch, BatchView, Commit, Outcome, State
+
+COMMIT_LIMIT = 99
+"""Outcomes in one commit: a DynamoDB transaction takes 100 items, one of which is the counter."""
+
+COMMIT_BYTES = 4_000_000
+"""Largest sum of item sizes in one transaction (DynamoDB quota: 4 MB)."""
+
+ITEM_BYTES = 400_000
+"""Largest item (DynamoDB quota: 400 KB, attribute names included), rounded down from 409,600."""
+
+ITEM_DEPTH = 32
+"""Levels of nesting in one attribute (DynamoDB quota); a scalar is the first level."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPage:
+    """Batches in one state. `after` is the batch id to continue after, "" on the last page."""
+
+    batches: Sequence[Batch]
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class NumberPage:
+    """Row numbers in ascending order. `after` is the number to continue after, None on the last page."""
+
+    numbers: Sequence[int]
+    after: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomePage:
+    """Outcomes in ascending row order. `after` is the number to continue after, None on the last page."""
+
+    outcomes: Sequence[Outcome]
+    after: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseGrant:
+    """Result of a request for the aggregation lease.
+
+    If it was granted, `predecessor` is its former owner ("" if there was none). If it was refused, `until_ms`
+    is the time when the other owner's lease ends, or 0 if the batch is not to be aggregated.
+    """
+
+    is_ours: bool
+    predecessor: str = ""
+    until_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SharedRecord:
+    """A small text that workers share. `version` counts its changes; it is 0 if there is no record."""
+
+    text: str = ""
+    version: int = 0
+
+
+class Table(Protocol):
+    """Batches, counters and outcomes.
+
+    Every read is strongly consistent except `recent`, `failed` and `batches`, which read an index.
+    """
+
+    async def open(self, batch: Batch, definition: str) -> Batch:
+        """Store a batch and its definition (the mapping's JSON text) unless the batch id is taken.
+
+        Return the batch that is in the table afterwards: the given one or the existing one.
+        """
+        ...
+
+    async def read(self, batch_id: str) -> BatchView | None:
+        """The batch and the sum of its counters of its current round, in one consistent read."""
+        ...
+
+    async def definition(self, batch_id: str, digest: str) -> str | None:
+        """The definition that `open` stored with the batch."""
+        ...
+
+    async def checkpoint(self, batch: Batch) -> bool:
+        """Store `batch.checkpoint`, `columns`, `dialect` and `notes` of a batch that is still SPLITTING.
+
+        False if the batch is not SPLITTING any more or already has a later checkpoint.
+        """
+        ...
+
+    async def seal(self, batch_id: str, total: int, now: str) -> bool:
+        """Move a batch from SPLITTING to RUNNING with `total` rows. False if it is not SPLITTING any more."""
+        ...
+
+    async def move(
+        self,
+        batch_id: str,
+        *,
+        expected: State,
+        round: int,  # noqa: A002 -- the protocol's word
+        to: State,
+        now: str,
+        error: str = "",
+    ) -> bool:
+        """Change the state, and set `finished_at` if `to` is final. False unless state and round match."""
+        ...
+
+    async def lease(
+        self,
+        batch_id: str,
+        *,
+        round: int,  # noqa: A002 -- the protocol's word
+        owner: str,
+        now_ms: int,
+        until_ms: int,
+    ) -> LeaseGrant:
+        """Take or extend the aggregation lease of a batch that is AGGREGATING in this round.
+
+        The lease is granted if nobody has it, if the other owner's lease has ended by `now_ms`, or if `owner`
+        has it already. With a `now_ms` of 0 no lease has ended, so a call with 0 extends the own lease and
+        never takes another's.
+        """
+        ...
+
+    async def release(self, batch_id: str, *, owner: str) -> bool:
+        """Release the aggregation lease, in any state of the batch. False if `owner` does not have it."""
+        ...
+
+    async def commit(self, commit: Commit) -> Sequence[int]:
+        """Store all outcomes and add their counts in one transaction, unless a row has an outcome already.
+
+        Return () if the transaction was applied, now or earlier with the same token. Otherwise nothing was
+        applied; return the indices of the outcomes whose rows have one of this round or a later one.
+        Raises ConflictError or ThrottledError (nothing applied), UnknownResultError (repeat it with the same
+        token), and RowTooLargeError if an item or the whole transaction is too large.
+        """
+        ...
+
+    async def outcome(self, batch: Batch, number: int) -> Outcome | None:
+        """The committed outcome of a row."""
+        ...
+
+    async def outcomes(self, batch: Batch, partition: int, *, after: int, limit: int) -> OutcomePage:
+        """Up to `limit` outcomes of a partition with numbers above `after`, ascending; about 1 MB at most."""
+        ...
+
+    async def failed(self, batch: Batch, partition: int, *, after: int, limit: int) -> OutcomePage:
+        """Like `outcomes`, but only FAILED rows, from the sparse index `by_status`: eventually consistent."""
+        ...
+
+    async def numbers(self, batch: Batch, partition: int, *, after: int, limit: int) -> NumberPage:
+        """Numbers of the partition's rows that need no further outcome, paged like `outcomes`.
+
+        These rows have an outcome of the batch's round or a later one, or succeeded in an earlier round: a
+        redrive runs failed rows only. A page may be empty without being the last.
+        """
+        ...
+
+    async def batches(self, state: State, *, after: str, limit: int) -> BatchPage:
+        """Batches in a state, in no particular order, from the index `by_status`: eventually consistent."""
+        ...
+
+    async def recent(self, limit: int) -> Sequence[Batch]:
+        """The latest batches, newest first, from the index `by_timestamp`: eventually consistent."""
+        ...
+
+    async def record(self, key: str) -> SharedRecord:
+        """The shared record under `key`; its version is 0 if it does not exist."""
+        ...
+
+    async def swap(self, key: str, text: str, *, version: int, ttl: int) -> SharedRecord:
+        """Replace the record if its version is `version` (0: if it does not exist). Return the stored record.
+
+        A returned text other than `text` means that another worker wrote first. After a lost response, a
+        repetition sees the own write in this way too; a text therefore has to name its writer. The record
+        may be gone after `ttl`, in seconds since 1970. Raises RowTooLargeError if no item holds the text.
+        """
+        ...
