@@ -68,7 +68,7 @@ async def follow(table: Table, clock: Clock, id_: str) -> AsyncIterator[tuple[Ba
     started = clock.monotonic()
     while True:
         view = await table.read(id_)
-        yield view, await outages.of(view.batch) if view is not None else ""
+        yield view, await outages.read(view.batch) if view is not None else ""
         if view is not None and view.batch.state.is_final:
             return
         waited = clock.monotonic() - started

@@ -169,7 +169,7 @@ def errors(
 
 async def _status(backend: Backend, view: BatchView) -> dict[str, Any]:
     """What `status --json` says."""
-    trouble = await OutageBoard(backend.table, backend.clock).of(view.batch)
+    trouble = await OutageBoard(backend.table, backend.clock).read(view.batch)
     return status_json(view, backend.clock, trouble)
 
 

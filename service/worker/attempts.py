@@ -172,7 +172,7 @@ class Attempts:
                 return self.attempt(task).failed(task.deadline().missed())
             ended, is_news = await self._call(task, call, delivery)
         if is_news:
-            await self._outages.tell(task.run.batch.mapping_digest, target.gate.breaker.reason)
+            await self._outages.report(task.run.batch, target.gate.breaker.reason)
         return ended
 
     async def _call(
@@ -189,14 +189,14 @@ class Attempts:
             self._metrics.count(f"agent_failures_{error.kind}")
             self._metrics.count(f"agent_failures_{error.failure_class}")
             attempt = self.attempt(task, call.started)
-            is_news = call.failed(error)
+            is_news = call.record_error(error)
             excused = self._is_excused(task, call, error)
             if isinstance(error, AgentRetryableError):
                 return _Failure(attempt, error, reply, excused), is_news
             return attempt.failed(error, reply), is_news
         attempt = self.attempt(task, call.started)
         usage = Usage(extraction.input_tokens, extraction.output_tokens)
-        is_news = call.answered(usage if usage != Usage() else None)
+        is_news = call.record_reply(usage if usage != Usage() else None)
         return attempt.succeeded(extraction, provenance=task.run.batch.provenance), is_news
 
     async def _ask(self, task: RowTask) -> Reply:
@@ -228,8 +228,8 @@ class Attempts:
         if last_outage_ms is not None:
             since = self._clock.monotonic() - (self._clock.now_ms() - last_outage_ms) / 1000
         breaker = task.target.gate.breaker
-        is_the_rows = isinstance(error, AgentCredentialsError) and not breaker.met_by_several
-        return breaker.answered_at <= since and not is_the_rows
+        is_the_rows = isinstance(error, AgentCredentialsError) and not breaker.seen_by_several_rows
+        return breaker.last_success_at <= since and not is_the_rows
 
     def _after(self, task: RowTask, failure: _Failure) -> Outcome | Requeue | float:
         """What follows a failed attempt; a number is the seconds until the next one here."""

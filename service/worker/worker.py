@@ -134,7 +134,7 @@ class Worker:
         if not is_plain or target is None or target.mapping.reuse is not None:
             return None
         left_s = deadline_of(run.batch, row.deadline_ms).left_s(self._clock.now_ms())
-        full = target.gate.full(run.batch) if left_s > 0 else None
+        full = target.gate.rejection(run.batch) if left_s > 0 else None
         return None if full is None else self._attempts.away_s(full, left_s)
 
     async def _work(self, row: RowMessage, run: CachedBatch, target: OpenTarget, delivery: Delivery) -> None:

@@ -31,7 +31,7 @@ async def test_two_workers_share_a_limit(clients: Clients, names: ResourceNames)
         most = max(most, under_way)
         await clock.sleep(0.02)
         under_way -= 1
-        permit.settle(None)
+        permit.release(None)
 
     def limiter(owner: str) -> Limiter:
         return Limiter(table, limit, owner=owner, clock=clock, metrics=Metrics(), call_s=1.0, max_wait_s=30.0)

@@ -1,78 +1,91 @@
-"""A circuit breaker: a target that serves nobody is left alone, and asked now and then by one call.
+"""A circuit breaker (Nygard, Release It!): a target that is down gets no calls but an occasional trial call.
 
-It opens after `THRESHOLD` outages in a row; when its pause is over, one call goes through as a probe, and
-what becomes of that closes it or doubles the pause. Pure; times are monotonic seconds.
+- closed: calls are free. `THRESHOLD` outages in a row, with no success between them, open the breaker.
+- open: no call may begin until the pause is over.
+- half-open: the pause is over and one trial call may begin. A success closes the breaker. Another outage
+  opens it again for twice as long.
+
+Pure. Times are monotonic seconds.
 """
 
 from __future__ import annotations
 
 THRESHOLD = 5
-"""Outages in a row, with no answer to anybody in between, that open it."""
+"""Outages in a row that open the breaker."""
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
 
 
 class CircuitBreaker:
-    """The breaker of one target in one process. `reason` is the outage that opened it, "" while closed.
+    """The breaker of one target in one process.
 
-    `met_by_several`: the outages since the last answer met more than one row.
+    `reason` is the outage that opened it, "" while closed. `last_success_at` is the time of the last success.
+    `seen_by_several_rows` is True if at least two different rows met an outage since then.
     """
 
     __slots__ = (
-        "_failures", "_first_row", "_pause_s", "_probing", "_until", "answered_at", "met_by_several", "reason"
-    )  # fmt: skip
+        "_failures",
+        "_first_row",
+        "_has_trial",
+        "_open_until",
+        "_pause_s",
+        "last_success_at",
+        "reason",
+        "seen_by_several_rows",
+    )
 
     def __init__(self) -> None:
         self._failures = 0
         self._pause_s = FIRST_PAUSE_S
-        self._until = 0.0
-        self._probing = False
+        self._open_until = 0.0
+        self._has_trial = False
         self.reason = ""
-        self.answered_at = float("-inf")
+        self.last_success_at = float("-inf")
         self._first_row = ""
-        self.met_by_several = False
+        self.seen_by_several_rows = False
 
     @property
     def is_open(self) -> bool:
-        """Whether calls are held back, but for probes."""
+        """True if no calls may begin, except trial calls."""
         return bool(self.reason)
 
     def wait_s(self, now: float) -> float:
-        """Seconds until a call may be tried; 0 where it may begin now, as a probe if it is open."""
+        """Seconds until a call may begin; 0 if one may begin now (if the breaker is open, the trial call)."""
         if not self.is_open:
             return 0.0
-        return self._pause_s if self._probing else max(0.0, self._until - now)
+        return self._pause_s if self._has_trial else max(0.0, self._open_until - now)
 
-    def begin(self) -> bool:
-        """A call begins; whether it is a probe."""
-        is_probe = self.is_open and not self._probing
-        self._probing = self._probing or is_probe
-        return is_probe
+    def before_call(self) -> bool:
+        """Note that a call begins. Return True if it is the trial call."""
+        is_trial = self.is_open and not self._has_trial
+        self._has_trial = self._has_trial or is_trial
+        return is_trial
 
-    def answered(self, now: float) -> bool:
-        """The target served somebody, well or badly; returns whether that closed the breaker."""
+    def record_success(self, now: float) -> bool:
+        """Note that the target answered, well or badly. Return True if that closed the breaker."""
         was_open = self.is_open
         self._failures, self._pause_s, self.reason = 0, FIRST_PAUSE_S, ""
-        self._probing, self.met_by_several = False, False
-        self.answered_at = now
+        self._has_trial, self.seen_by_several_rows = False, False
+        self.last_success_at = now
         return was_open
 
-    def refused(self, reason: str, now: float, *, row: str, is_probe: bool) -> bool:
-        """The target serves nobody, as `row` found; returns whether a pause begins now."""
+    def record_failure(self, reason: str, now: float, *, row: str, is_trial: bool) -> bool:
+        """Note that a call of `row` met an outage. Return True if that begins a pause."""
         self._failures += 1
         if self._failures == 1:
             self._first_row = row
-        self.met_by_several = self.met_by_several or row != self._first_row
-        if is_probe:
+        self.seen_by_several_rows = self.seen_by_several_rows or row != self._first_row
+        if is_trial:
             self._pause_s = min(LONGEST_PAUSE_S, self._pause_s * 2)
-            self._probing = False
+            self._has_trial = False
         elif self.is_open or self._failures < THRESHOLD:
+            # Calls that began before the breaker opened do not lengthen its pause.
             return False
         self.reason = reason
-        self._until = now + self._pause_s
+        self._open_until = now + self._pause_s
         return True
 
-    def abandon(self) -> None:
-        """The probe ended without telling anything."""
-        self._probing = False
+    def cancel_trial(self) -> None:
+        """Note that the trial call ended without a result, so that another call may be the trial."""
+        self._has_trial = False

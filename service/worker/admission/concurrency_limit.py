@@ -35,22 +35,22 @@ class LoadSignal(StrEnum):
 class AimdLimit:
     """The level of one target in one process, between 1 and `most`."""
 
-    __slots__ = ("_best_s", "_changed_at", "_latencies_s", "_level", "_most", "_timed_out")
+    __slots__ = ("_best_s", "_changed_at", "_latencies_s", "_limit", "_most", "_timed_out")
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._level = float(most)
+        self._limit = float(most)
         self._changed_at = float("-inf")
         self._latencies_s: list[float] = []
         self._timed_out = 0
         self._best_s = float("inf")
 
     @property
-    def calls(self) -> int:
+    def limit(self) -> int:
         """Calls that may be in flight now."""
-        return int(self._level)
+        return int(self._limit)
 
-    def note(self, ended: LoadSignal, *, started: float, now: float, in_flight: int) -> None:
+    def record(self, ended: LoadSignal, *, started: float, now: float, in_flight: int) -> None:
         """A call that began at `started` ended; `in_flight` counts the calls before it left, itself included.
 
         What began before the level was last lowered says nothing of the level as it is now.
@@ -62,9 +62,9 @@ class AimdLimit:
             return
         self._latencies_s.append(now - started)
         self._timed_out += ended is LoadSignal.TIMED_OUT
-        if ended is LoadSignal.ANSWERED and in_flight >= self.calls:
-            self._level = min(float(self._most), self._level + 1 / self._level)
-        if len(self._latencies_s) >= max(LEAST_ROUND, self.calls):
+        if ended is LoadSignal.ANSWERED and in_flight >= self.limit:
+            self._limit = min(float(self._most), self._limit + 1 / self._limit)
+        if len(self._latencies_s) >= max(LEAST_ROUND, self.limit):
             self._judge(now)
 
     def _judge(self, now: float) -> None:
@@ -78,7 +78,7 @@ class AimdLimit:
         self._begin_round()
 
     def _lower(self, factor: float, now: float) -> None:
-        self._level = max(1.0, self._level * factor)
+        self._limit = max(1.0, self._limit * factor)
         self._changed_at = now
         self._begin_round()
 

@@ -53,36 +53,36 @@ class AdmittedCall:
     gate: Gate
     row: str
     permit: Permit | None
-    is_probe: bool
+    is_trial: bool
     started: float
     is_told: bool = False
 
-    def answered(self, usage: Usage | None = None) -> bool:
+    def record_reply(self, usage: Usage | None = None) -> bool:
         """The agent answered, and says what it took; returns whether a target that was down is back."""
         self._tell(usage)
-        return self.gate.note(self, LoadSignal.ANSWERED)
+        return self.gate.record_end(self, LoadSignal.ANSWERED)
 
-    def failed(self, error: RowfleetError) -> bool:
+    def record_error(self, error: RowfleetError) -> bool:
         """The call failed; returns whether that makes its target one that is down, or back."""
         self._tell(None)
         if isinstance(error, AgentOutageError):
-            return self.gate.refused(self, f"{error.kind}: {error}")
+            return self.gate.record_outage(self, f"{error.kind}: {error}")
         if isinstance(error, AgentThrottledError):
-            return self.gate.note(self, LoadSignal.THROTTLED)
+            return self.gate.record_end(self, LoadSignal.THROTTLED)
         is_late = isinstance(error, AgentTimeoutError)
-        return self.gate.note(self, LoadSignal.TIMED_OUT if is_late else LoadSignal.ANSWERED)
+        return self.gate.record_end(self, LoadSignal.TIMED_OUT if is_late else LoadSignal.ANSWERED)
 
     def leave(self) -> None:
         """The call is over, whether or not it was told how."""
         if not self.is_told:
             self._tell(None)
-            if self.is_probe:
-                self.gate.breaker.abandon()
+            if self.is_trial:
+                self.gate.breaker.cancel_trial()
 
     def _tell(self, usage: Usage | None) -> None:
         self.is_told = True
         if self.permit is not None:
-            self.permit.settle(usage)
+            self.permit.release(usage)
 
 
 class Gate:
@@ -91,8 +91,8 @@ class Gate:
     def __init__(
         self, most: int, limiter: Limiter | None, clock: Clock, on_change: Callable[[], None]
     ) -> None:
-        self._level = AimdLimit(most)
-        self._shares = FairQueue(lambda: self._level.calls, max_waiting=min(2 * SEND_LIMIT, most))
+        self._concurrency = AimdLimit(most)
+        self._queue = FairQueue(lambda: self._concurrency.limit, max_waiting=min(2 * SEND_LIMIT, most))
         self._limiter = limiter
         self._clock = clock
         self._on_change = on_change
@@ -105,7 +105,7 @@ class Gate:
     def is_busy(self) -> bool:
         """Whether calls are under way or rows wait, or it is shut."""
         now = self._clock.monotonic()
-        return bool(self._shares.in_flight or self._shares.waiting) or now < self._shut_until
+        return bool(self._queue.in_flight or self._queue.waiting) or now < self._shut_until
 
     @property
     def is_recent(self) -> bool:
@@ -113,18 +113,18 @@ class Gate:
         return self._clock.monotonic() - self._seen_at < RECENT_S
 
     @property
-    def room(self) -> int:
+    def capacity(self) -> int:
         """Rows that could come now and start, or wait a little."""
         now = self._clock.monotonic()
         if now < self._shut_until:
             return 0
         if self.breaker.is_open:
             return int(self.breaker.wait_s(now) == 0)
-        return self._shares.room(now)
+        return self._queue.capacity(now)
 
-    def full(self, batch: Batch) -> TargetFullError | None:
+    def rejection(self, batch: Batch) -> TargetFullError | None:
         """What a row of the batch would be turned away with at once, because the target is full."""
-        return self._full() if self._shares.is_full_for(batch) else None
+        return self._full() if self._queue.is_full_for(batch) else None
 
     @asynccontextmanager
     async def admit(self, batch: Batch, row: str, body: Json) -> AsyncIterator[AdmittedCall]:
@@ -142,31 +142,31 @@ class Gate:
             finally:
                 call.leave()
         finally:
-            self._shares.give_back(batch)
+            self._queue.release(batch)
             self._on_change()
 
     def close(self) -> None:
         """Let nobody begin any more; who waits is turned away."""
         self._is_closed = True
-        self._shares.turn_away()
+        self._queue.reject_waiting()
 
-    def note(self, call: AdmittedCall, ended: LoadSignal) -> bool:
+    def record_end(self, call: AdmittedCall, ended: LoadSignal) -> bool:
         """A call ended, and not by an outage; returns whether the target was down until now.
 
         One that timed out says nothing of that: it may be the target's last row, or its first.
         """
         now = self._clock.monotonic()
-        self._level.note(ended, started=call.started, now=now, in_flight=self._shares.in_flight)
+        self._concurrency.record(ended, started=call.started, now=now, in_flight=self._queue.in_flight)
         if ended is LoadSignal.TIMED_OUT:
-            if call.is_probe:
-                self.breaker.abandon()
+            if call.is_trial:
+                self.breaker.cancel_trial()
             return False
-        return self.breaker.answered(now)
+        return self.breaker.record_success(now)
 
-    def refused(self, call: AdmittedCall, reason: str) -> bool:
+    def record_outage(self, call: AdmittedCall, reason: str) -> bool:
         """A call ended by an outage; returns whether the target is left alone from now on, for a while."""
         now = self._clock.monotonic()
-        return self.breaker.refused(reason, now, row=call.row, is_probe=call.is_probe)
+        return self.breaker.record_failure(reason, now, row=call.row, is_trial=call.is_trial)
 
     def _check_breaker(self) -> None:
         wait_s = self.breaker.wait_s(self._clock.monotonic())
@@ -176,13 +176,13 @@ class Gate:
     async def _take_place(self, batch: Batch) -> None:
         if self._is_closed:
             raise TargetFullError("this process stops", retry_after_s=1.0)
-        has_place = self._shares.take_free(
+        has_place = self._queue.try_acquire(
             batch, self._clock.monotonic()
         )  # a time-out is a task: not for all
         if not has_place:
             try:
                 async with timeout(self._clock, MAX_WAIT_S):
-                    has_place = await self._shares.take(batch, self._clock.monotonic())
+                    has_place = await self._queue.acquire(batch, self._clock.monotonic())
             except TimeoutError:
                 has_place = False
         if has_place:
@@ -208,9 +208,9 @@ class Gate:
             self._check_breaker()  # it may have opened meanwhile
         except TargetDownError:
             if permit is not None:
-                permit.settle(None)
+                permit.release(None)
             raise
-        return AdmittedCall(self, row, permit, self.breaker.begin(), self._clock.monotonic())
+        return AdmittedCall(self, row, permit, self.breaker.before_call(), self._clock.monotonic())
 
 
 class Gates:
@@ -243,5 +243,5 @@ class Gates:
         have been coming counts: there is no use in fetching rows to put them back.
         """
         busy = [gate for gate in self._gates if gate.is_busy]
-        counting = busy if all(gate.room for gate in busy) else [g for g in self._gates if g.is_recent]
-        return max((gate.room for gate in counting), default=0 if busy else most)
+        counting = busy if all(gate.capacity for gate in busy) else [g for g in self._gates if g.is_recent]
+        return max((gate.capacity for gate in counting), default=0 if busy else most)

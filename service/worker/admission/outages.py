@@ -1,7 +1,7 @@
-"""What the fleet says of targets that are down, where `status` can read it.
+"""The outage board: workers publish which targets are down, and `status` reads it.
 
-Every worker finds out for itself; what one of them says stands until it takes it back, says it anew, or has
-not been heard of for a while.
+A target is known by the digest of its mapping. Each worker detects an outage with its own circuit breaker.
+The last report wins. The next success clears it, and it expires after `REPORT_TTL_S` without renewal.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ from service.domain.ports import Clock, Table
 
 log = structlog.get_logger(__name__)
 
-BELIEVED_S = 180.0
-"""A worker says it anew with every probe, at most a minute apart; what is older was said by one that died."""
+REPORT_TTL_S = 180.0
+"""A worker renews its report with every trial call, at most a minute apart; older ones are void."""
 
-KEPT_S = 86_400
+RECORD_TTL_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class _Report:
-    """What a worker said: why the target is down, "" for no more; times in ms since 1970."""
+    """The last report of a target: why it is down, "" for up. Times in ms since 1970.
+
+    The names of the fields are the keys of the stored record.
+    """
 
     reason: str = ""
     since_ms: int = 0
@@ -34,15 +37,16 @@ class _Report:
 
 
 class OutageBoard:
-    """Says and reads which targets are down; a target is known by its mapping's digest."""
+    """Reports and reads which targets are down. `worker` names the process in its reports."""
 
     def __init__(self, table: Table, clock: Clock, worker: str = "") -> None:
         self._table = table
         self._clock = clock
         self._worker = worker
 
-    async def tell(self, digest: str, reason: str) -> None:
-        """The target is down for this reason, or is not ("").  A failure to say so is logged only."""
+    async def report(self, batch: Batch, reason: str) -> None:
+        """Publish that the target of `batch` is down for `reason`, or up (""). An error is only logged."""
+        digest = batch.mapping_digest
         if reason:
             log.warning("target_down", mapping_digest=digest, reason=reason)
         else:
@@ -52,32 +56,28 @@ class OutageBoard:
         except (RetryableError, AccessError) as error:
             log.warning("target_trouble_not_said", mapping_digest=digest, reason=str(error))
 
-    async def read(self, digest: str) -> str:
-        """Why the target is down, and since when; "" where nobody says so."""
-        said = _parsed((await self._table.record(_key(digest))).text)
-        if not said.reason or self._clock.now_ms() - said.said_ms > BELIEVED_S * 1000:
+    async def read(self, batch: Batch) -> str:
+        """Why the target of `batch` is down, and since when; "" if it is up or the batch has ended."""
+        if batch.state.is_final:
             return ""
-        return f"{said.reason} (since {iso_time(said.since_ms)})"
-
-    async def of(self, batch: Batch) -> str:
-        """Why the target of a batch is down, and since when; "" where nobody says so, or it has ended."""
-        return "" if batch.state.is_final else await self.read(batch.mapping_digest)
+        report = _parse((await self._table.record(_key(batch.mapping_digest))).text)
+        if not report.reason or self._clock.now_ms() - report.said_ms > REPORT_TTL_S * 1000:
+            return ""
+        return f"{report.reason} (since {iso_time(report.since_ms)})"
 
     async def _write(self, digest: str, reason: str) -> None:
         now_ms = self._clock.now_ms()
         record = await self._table.record(_key(digest))
-        before = _parsed(record.text)
-        since_ms = before.since_ms if before.reason and reason else now_ms
-        said = _Report(reason, since_ms, now_ms, self._worker)
-        # where another worker is faster, what it says stands: it sees the same target
-        await self._table.swap(
-            _key(digest), exact_json.dumps(asdict(said)), version=record.version, ttl=now_ms // 1000 + KEPT_S
-        )
+        last = _parse(record.text)
+        since_ms = last.since_ms if last.reason and reason else now_ms
+        text = exact_json.dumps(asdict(_Report(reason, since_ms, now_ms, self._worker)))
+        # If another worker wrote first, its report stands: it sees the same target.
+        await self._table.swap(_key(digest), text, version=record.version, ttl=now_ms // 1000 + RECORD_TTL_S)
 
 
 def _key(digest: str) -> str:
     return f"trouble#{digest}"
 
 
-def _parsed(text: str) -> _Report:
+def _parse(text: str) -> _Report:
     return _Report(**exact_json.loads(text)) if text else _Report()

@@ -80,7 +80,7 @@ class Permit:
     def __init__(self, settle: Callable[[Usage | None], None]) -> None:
         self._settle: Callable[[Usage | None], None] | None = settle
 
-    def settle(self, usage: Usage | None) -> None:
+    def release(self, usage: Usage | None) -> None:
         """Exactly once: give the place back and settle the tokens. With None the estimate stands."""
         assert self._settle is not None, "a permit is settled once"
         settle, self._settle = self._settle, None

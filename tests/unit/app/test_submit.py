@@ -159,7 +159,7 @@ async def test_following_ends_with_the_batch(lab):
     await next_view()
     batch = await lab.batch(3)
     await next_view()
-    await outages.tell(batch.mapping_digest, "refused")
+    await outages.report(batch, "refused")
     await next_view()
     await lab.table.move(batch.batch_id, expected=State.RUNNING, round=1, to=State.SUCCEEDED, now="now")
     await next_view()

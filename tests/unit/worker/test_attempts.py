@@ -13,7 +13,7 @@ from service.domain.errors import (
 )
 from service.domain.model import Status, iso_time
 from service.worker.admission.circuit_breaker import THRESHOLD
-from service.worker.admission.outages import BELIEVED_S, OutageBoard
+from service.worker.admission.outages import REPORT_TTL_S, OutageBoard
 
 MAPPING = """
 target: {type: tool, name: demo, invoke: python, function: "demo:ask"}
@@ -153,19 +153,19 @@ async def test_a_target_that_is_down_shows_in_the_status(lab, define):
     batch = await lab.batch(40, definition=define(MAPPING))
     lab.agent.script = lambda _: AgentOutageError("connection refused")
     outages = OutageBoard(lab.table, lab.clock)
-    assert await outages.read(batch.mapping_digest) == ""
+    assert await outages.read(batch) == ""
     async with working(lab, batch) as done:
         for _ in range(20):
             await lab.pass_time(1.0)
-        said = await outages.read(batch.mapping_digest)
+        said = await outages.read(batch)
         assert said.startswith("AgentOutageError: connection refused (since 2023-11-14T22:13:2")
         assert status_json(await lab.view(), lab.clock, said)["trouble"] == said
         lab.agent.script = lambda _: {"answer": 1}
         await lab.until(lambda: done() == 40, step_s=1.0)
-        assert await outages.read(batch.mapping_digest) == ""
-    await outages.tell(batch.mapping_digest, "down")
-    await lab.clock.advance(BELIEVED_S + 1)
-    assert await outages.read(batch.mapping_digest) == ""
+        assert await outages.read(batch) == ""
+    await outages.report(batch, "down")
+    await lab.clock.advance(REPORT_TTL_S + 1)
+    assert await outages.read(batch) == ""
 
 
 async def test_one_target_does_not_hide_another(lab, define):

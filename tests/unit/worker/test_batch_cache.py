@@ -255,7 +255,7 @@ async def test_places_are_the_least_of_process_mapping_and_fleet(lab, define, de
     bare = demo_yaml[: demo_yaml.index("execution:")]
     batch = await lab.batch(1, definition=define(f"{bare}{wish}\n"))
     run = await lab.runs(max_places=most).get(batch.batch_id, 1, 1)
-    assert run.target.gate.room == places + min(20, places)
+    assert run.target.gate.capacity == places + min(20, places)
 
 
 # -- rows of a batch that is being split -------------------------------------------------------------------

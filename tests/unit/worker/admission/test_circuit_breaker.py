@@ -7,8 +7,8 @@ def opened(at=0.0):
     """A breaker that has just opened."""
     breaker = CircuitBreaker()
     for _ in range(THRESHOLD):
-        breaker.begin()
-        breaker.refused("refused", at, row="a", is_probe=False)
+        breaker.before_call()
+        breaker.record_failure("refused", at, row="a", is_trial=False)
     return breaker
 
 
@@ -16,9 +16,9 @@ def test_it_takes_outages_in_a_row_to_open_it():
     """An answer in between, good or bad, begins the count anew."""
     breaker = CircuitBreaker()
     for number in range(3 * THRESHOLD):
-        assert not breaker.refused("refused", number, row="a", is_probe=False)
+        assert not breaker.record_failure("refused", number, row="a", is_trial=False)
         if number % (THRESHOLD - 1) == 0:
-            breaker.answered(number)
+            breaker.record_success(number)
     assert not breaker.is_open
 
 
@@ -28,9 +28,9 @@ def test_while_it_is_open_nobody_may_call():
     assert breaker.is_open
     assert breaker.wait_s(10.0) == FIRST_PAUSE_S
     assert breaker.wait_s(10.0 + FIRST_PAUSE_S) == 0
-    assert breaker.begin()
+    assert breaker.before_call()
     assert breaker.wait_s(12.0) > 0
-    assert not breaker.begin()
+    assert not breaker.before_call()
 
 
 def test_a_probe_that_fails_doubles_the_pause():
@@ -39,8 +39,8 @@ def test_a_probe_that_fails_doubles_the_pause():
     pauses = []
     for _ in range(9):
         now += breaker.wait_s(now)
-        assert breaker.begin()
-        assert breaker.refused("still", now, row="a", is_probe=True)
+        assert breaker.before_call()
+        assert breaker.record_failure("still", now, row="a", is_trial=True)
         pauses.append(breaker.wait_s(now))
     assert pauses[:4] == [2 * FIRST_PAUSE_S, 4 * FIRST_PAUSE_S, 8 * FIRST_PAUSE_S, 16 * FIRST_PAUSE_S]
     assert pauses[-1] == LONGEST_PAUSE_S
@@ -49,34 +49,34 @@ def test_a_probe_that_fails_doubles_the_pause():
 def test_a_probe_that_succeeds_closes_it():
     """All may call again, and the next outage begins with a short pause."""
     breaker = opened()
-    breaker.begin()
-    assert breaker.answered(2.0)
+    breaker.before_call()
+    assert breaker.record_success(2.0)
     assert (breaker.is_open, breaker.wait_s(2.0), breaker.reason) == (False, 0.0, "")
-    assert not breaker.answered(3.0)
+    assert not breaker.record_success(3.0)
 
 
 def test_calls_that_were_under_way_do_not_lengthen_the_pause():
     """Their outages are the one that is known already."""
     breaker = opened(at=5.0)
-    assert not breaker.refused("late", 5.9, row="a", is_probe=False)
+    assert not breaker.record_failure("late", 5.9, row="a", is_trial=False)
     assert breaker.wait_s(6.0) == 0
 
 
 def test_a_probe_that_tells_nothing_lets_another_try():
     """Its process is stopping, say."""
     breaker = opened()
-    breaker.begin()
-    breaker.abandon()
+    breaker.before_call()
+    breaker.cancel_trial()
     assert breaker.wait_s(FIRST_PAUSE_S) == 0
-    assert breaker.begin()
+    assert breaker.before_call()
 
 
 def test_it_knows_whether_more_than_one_row_met_the_outage():
     """Since the last answer; one row that fails again and again may be at fault itself."""
     breaker = CircuitBreaker()
     for row, several in (("a", False), ("a", False), ("b", True), ("a", True)):
-        breaker.refused("401", 1.0, row=row, is_probe=False)
-        assert breaker.met_by_several is several
-    breaker.answered(2.0)
-    breaker.refused("401", 3.0, row="c", is_probe=False)
-    assert not breaker.met_by_several
+        breaker.record_failure("401", 1.0, row=row, is_trial=False)
+        assert breaker.seen_by_several_rows is several
+    breaker.record_success(2.0)
+    breaker.record_failure("401", 3.0, row="c", is_trial=False)
+    assert not breaker.seen_by_several_rows

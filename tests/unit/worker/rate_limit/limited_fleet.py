@@ -121,7 +121,7 @@ class Fleet:
                 duration = call_s(self.random)
                 self.calls.append(Call(name, now, now + duration, spent))
                 await clock.sleep(duration)
-                permit.settle(spent)
+                permit.release(spent)
                 await clock.sleep(self.random.uniform(0, 2 * pause_s))
 
         async def work() -> None:

@@ -173,7 +173,7 @@ async def test_the_first_call_begins_at_once() -> None:
     """Nobody else is there: as soon as the table may be expected to have answered."""
     async with open_limiter(SIX_HUNDRED) as (limiter, clock):
         permit = await admitted(limiter, clock)
-        permit.settle(None)
+        permit.release(None)
 
 
 async def test_what_would_take_too_long_is_refused_at_once() -> None:
@@ -195,20 +195,20 @@ async def test_who_waits_too_long_for_a_place_is_refused() -> None:
         with pytest.raises(LimitReachedError) as caught:
             await admitted(limiter, clock, 2.0)
         assert caught.value.retry_after_s == 2.0
-        permit.settle(None)
+        permit.release(None)
         again = await admitted(limiter, clock)
-        again.settle(None)
+        again.release(None)
 
 
 async def test_a_cancelled_caller_gives_back_place_and_turn() -> None:
     """Whatever it was waiting for."""
     async with open_limiter(RateLimit("a", requests_per_minute=600, concurrent=1)) as (limiter, clock):
-        (await admitted(limiter, clock)).settle(None)
+        (await admitted(limiter, clock)).release(None)
         waiting = asyncio.create_task(limiter.admit(CALL))
         await clock.advance(0.02)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-        (await admitted(limiter, clock, 0.1)).settle(None)
+        (await admitted(limiter, clock, 0.1)).release(None)
 
 
 @pytest.mark.parametrize("error", [ThrottledError("slow down"), AccessError("no"), RetryableError("?")])
@@ -234,7 +234,7 @@ async def test_leaving_gives_back_what_is_held_and_settles() -> None:
     table = MemoryTable()
     async with open_limiter(limit, table=table) as (limiter, clock):
         permit = await admitted(limiter, clock)
-        permit.settle(Usage(100, 5_050))
+        permit.release(Usage(100, 5_050))
     ledger = Ledger.read((await table.record("limit/a")).text, clock.now_ms())
     assert ledger.shares == {}
     assert 28_000 < ledger.ends.output - clock.now_ms() < 33_000
@@ -252,9 +252,9 @@ async def test_places_are_kept_while_calls_run_and_given_back_when_idle() -> Non
         with pytest.raises(LimitReachedError):
             await admitted(second, clock, 5.0)
         for permit in permits:
-            permit.settle(None)
+            permit.release(None)
         for permit in [await admitted(second, clock, 3.0) for _ in range(2)]:
-            permit.settle(None)
+            permit.release(None)
 
 
 async def test_places_that_may_have_been_given_up_are_not_used() -> None:
@@ -265,14 +265,14 @@ async def test_places_that_may_have_been_given_up_are_not_used() -> None:
         open_limiter(limit, table=table, clock=clock, owner="b") as (second, _),
     ):
         for permit in [await admitted(first, clock, 0.5) for _ in range(2)]:
-            permit.settle(None)
+            permit.release(None)
         table.lost = UnknownResultError("no answer")
         while table.lost:
             await clock.advance(0.1)
         permit = await admitted(second, clock)
         with pytest.raises(LimitReachedError):
             await admitted(first, clock)
-        permit.settle(None)
+        permit.release(None)
 
 
 async def test_places_that_could_not_be_renewed_are_not_used() -> None:
@@ -280,23 +280,23 @@ async def test_places_that_could_not_be_renewed_are_not_used() -> None:
     table = FailingTable()
     async with open_limiter(RateLimit("a", concurrent=2), table=table) as (limiter, clock):
         permits = [await admitted(limiter, clock, 0.5) for _ in range(2)]
-        permits.pop().settle(None)
+        permits.pop().release(None)
         table.error = ThrottledError("slow down")
-        (await admitted(limiter, clock)).settle(None)
+        (await admitted(limiter, clock)).release(None)
         await clock.advance(20.0)
         with pytest.raises(LimitReachedError):
             await admitted(limiter, clock, 5.0)
         table.error = None
-        permits.pop().settle(None)
+        permits.pop().release(None)
 
 
 async def test_a_permit_is_settled_once() -> None:
     """Twice would give back a place that somebody else has."""
     async with open_limiter(SIX_HUNDRED) as (limiter, clock):
         permit = await admitted(limiter, clock)
-        permit.settle(CALL)
+        permit.release(CALL)
         with pytest.raises(AssertionError, match="once"):
-            permit.settle(CALL)
+            permit.release(CALL)
 
 
 async def test_a_record_that_is_none_of_ours_costs_a_minute() -> None:
