@@ -20,7 +20,7 @@ from service.agents.options.context import AgentContext
 from service.agents.options.substitution import ResolvedOptions
 from service.domain import exact_json
 from service.domain.errors import AgentOutageError, AgentRejectedError, AgentRetryableError, ConfigError
-from service.mapping.syntax.references import SecretName
+from service.mapping.syntax.references import SecretReference
 
 log = structlog.get_logger(__name__)
 
@@ -84,7 +84,7 @@ class Secrets:
     async def _refresh(self, name: str, timeout_s: float) -> _Entry:
         now = self._context.now()
         try:
-            value = await self._read(SecretName.parse(name), name, timeout_s)
+            value = await self._read(SecretReference.parse(name), name, timeout_s)
         except AgentRetryableError as error:
             entry = self._entries.get(name)
             if entry is None:
@@ -95,7 +95,7 @@ class Secrets:
         entry = self._entries[name] = _Entry(value, now + self._context.secret_ttl_s, now)
         return entry
 
-    async def _read(self, secret: SecretName, name: str, timeout_s: float) -> str:
+    async def _read(self, secret: SecretReference, name: str, timeout_s: float) -> str:
         try:
             text = await self._fetch(secret, timeout_s)
         except (OSError, ValueError, LookupError, ConfigError, AgentRejectedError) as error:
@@ -110,7 +110,7 @@ class Secrets:
             raise self._failed(name, "is empty")
         return value
 
-    async def _fetch(self, secret: SecretName, timeout_s: float) -> str:
+    async def _fetch(self, secret: SecretReference, timeout_s: float) -> str:
         match secret.source:
             case "env":
                 return self._context.environ[secret.name]

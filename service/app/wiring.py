@@ -65,7 +65,7 @@ def agent_opener(
             name=mapping.target.name,
             environ=variables,
             context=AgentContext(
-                max_concurrency=mapping.places(most),
+                max_concurrency=mapping.concurrency(most),
                 max_reply_bytes=settings.http.max_reply_bytes,
                 reply_budget=replies,
                 search_path=str(Path.cwd()),

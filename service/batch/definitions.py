@@ -17,4 +17,4 @@ async def stored_definition(table: Table, batch: Batch) -> Definition:
     text = await table.definition(batch.batch_id, batch.mapping_digest)
     if text is None:
         raise RetryableError(f"the definition of {batch.batch_id} is not in the table")
-    return Definition.from_text(batch.tool_name, text)
+    return Definition(batch.tool_name, text)

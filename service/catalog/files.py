@@ -51,7 +51,7 @@ def load_catalog(mappings_dir: Path, schemas_dir: Path) -> Catalog:
 def compile_catalog(sources: MappingFiles) -> Catalog:
     """Raises MappingError naming every file that cannot be read, or every problem in them."""
     if sources.problems:
-        raise MappingError("\n".join(f"{problem.file}: {problem.what}" for problem in sources.problems))
+        raise MappingError("\n".join(f"{problem.file}: {problem.message}" for problem in sources.problems))
     return Catalog.load(sources.mappings, sources.schemas)
 
 

@@ -109,7 +109,7 @@ def _log_change(before: Edition, now: Edition) -> None:
     for problem in now.problems:
         if problem not in before.problems:
             log.error(
-                "mapping_refused", file=problem.file, line=problem.line, reason=problem.what,
+                "mapping_refused", file=problem.file, line=problem.line, reason=problem.message,
                 remedy=problem.hint or "correct the file; `rowfleet check` says when it is right",
             )  # fmt: skip
     if before.problems and not now.problems:

@@ -235,7 +235,7 @@ def _expectation(file: str, text: str, value: Json) -> Expectation:
 def check_samples(catalog: Catalog, samples: list[Sample], tools: list[Tool]) -> list[Problem]:
     """Every sample as a test of its mapping, and the tools that no sample has."""
     problems: list[Problem] = []
-    known = set(catalog.extraction_names)
+    known = set(catalog.extractor_names)
     for name in sorted({sample.name for sample in samples} - known):
         folder = next(s.file for s in samples if s.name == name).rpartition("/")[0]
         hint = suggest(name, known) or "the folder has the name of a mapping"

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from service.csvio import output_cells
 from service.domain.model import Json, Outcome, Status
-from service.mapping import Explained, FieldTrace
+from service.mapping import Explanation, FieldTrace
 
 _LABEL_CHARS = 32
 
@@ -21,7 +21,7 @@ class Verdict:
     """What would become of a row with this reply, and why."""
 
     name: str
-    explained: Explained
+    explained: Explanation
     escape_formulas: bool
 
     @property
@@ -57,9 +57,9 @@ class Verdict:
             "usage": {"input_tokens": explained.input_tokens, "output_tokens": explained.output_tokens},
             "explain": [
                 {
-                    "field": trace.name, "value": trace.value, "source": trace.source or None,
+                    "field": trace.name, "value": trace.value, "source": trace.method or None,
                     "path": trace.path or None,
-                    "tried": [{"source": t.source, "path": t.path, "why": t.why} for t in trace.tried],
+                    "tried": [{"source": t.method, "path": t.path, "why": t.reason} for t in trace.failed],
                 }
                 for trace in explained.fields
             ],
@@ -92,11 +92,11 @@ def _field(trace: FieldTrace, cell: str, *, explain: bool) -> list[tuple[Text, T
     value = _printable(cell, "bold") if cell else Text("no value", "dim italic")
     rows = [(_printable(trace.name), value)]
     if explain:
-        for tried in trace.tried:
-            text = _origin(tried.source, tried.path).append(f"\n{_visible(tried.why)}", "yellow")
+        for attempt in trace.failed:
+            text = _origin(attempt.method, attempt.path).append(f"\n{_visible(attempt.reason)}", "yellow")
             rows.append((Text("  tried", "dim"), text))
-        if trace.source:
-            rows.append((Text("  from", "dim"), _origin(trace.source, trace.path)))
+        if trace.method:
+            rows.append((Text("  from", "dim"), _origin(trace.method, trace.path)))
     return rows
 
 

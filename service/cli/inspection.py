@@ -40,7 +40,7 @@ def check(
             {
                 "ok": not done.problems,
                 "problems": [
-                    {"file": p.file, "line": p.line, "what": _one_line(p.what), "hint": _one_line(p.hint)}
+                    {"file": p.file, "line": p.line, "what": _one_line(p.message), "hint": _one_line(p.hint)}
                     for p in done.problems
                 ],
                 "mappings": done.mappings, "schemas": done.schemas, "samples": done.samples,
@@ -132,7 +132,7 @@ def _read(path: Path, most_bytes: int) -> Json:
 
 def _shown(problem: Problem) -> str:
     place = f"{problem.file}:{max(problem.line, 1)}"
-    return _one_line(f"{place}: {problem.what}" + (f" — {problem.hint}" if problem.hint else ""))
+    return _one_line(f"{place}: {problem.message}" + (f" — {problem.hint}" if problem.hint else ""))
 
 
 def _one_line(text: str) -> str:

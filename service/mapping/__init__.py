@@ -15,7 +15,7 @@ Pure: everything is compiled and checked when it is loaded, and the rest is data
 
 from service.mapping.catalog import Catalog, check
 from service.mapping.definition import CsvOptions, Definition, Execution, RetryPolicy, RowMapping
-from service.mapping.extraction.explain import Explained, FieldTrace, Tried
+from service.mapping.extraction.explain import Explanation, FailedMethod, FieldTrace
 from service.mapping.extraction.extractor import Extraction, Extractor
 from service.mapping.syntax.problems import Problem
 from service.mapping.targets import Target
@@ -25,14 +25,14 @@ __all__ = [
     "CsvOptions",
     "Definition",
     "Execution",
-    "Explained",
+    "Explanation",
     "Extraction",
     "Extractor",
+    "FailedMethod",
     "FieldTrace",
     "Problem",
     "RetryPolicy",
     "RowMapping",
     "Target",
-    "Tried",
     "check",
 ]

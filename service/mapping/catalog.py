@@ -50,7 +50,7 @@ class Catalog:
         return tuple(sorted(self._definitions))
 
     @property
-    def extraction_names(self) -> tuple[str, ...]:
+    def extractor_names(self) -> tuple[str, ...]:
         """What `extractor` knows: run definitions and named output mappings, sorted."""
         return tuple(sorted(self._extractors))
 
@@ -63,7 +63,7 @@ class Catalog:
     def extractor(self, name: str) -> Extractor:
         """The extraction of a run definition, or else of a named output mapping. Raises MappingError."""
         if name not in self._extractors:
-            raise MappingError(_unknown("mapping or output mapping", name, self.extraction_names))
+            raise MappingError(_unknown("mapping or output mapping", name, self.extractor_names))
         return self._extractors[name]
 
 
@@ -178,7 +178,7 @@ class _Loader:
         elif schema is not None and value.get("output_mapping") is None:
             extractor = schema_extractor(schema, report, ("target", "name"))
         compile_run(name, value, extractor, report)
-        return Definition.resolved(name, value, spec, schema and schema.spec), extractor
+        return Definition.from_document(name, value, spec, schema and schema.spec), extractor
 
     def _output_mapping(self, document: Document, agent: Json, *, has_schema: bool) -> tuple[Json, Extractor]:
         """An extraction, the name of one, or the target's; None where its schema may extract."""

@@ -53,7 +53,7 @@ class RetryPolicy:
     jitter: str = "equal"
     budget_s: float = 86_400.0
 
-    def bounds_s(self, attempt: int, waited_s: float = 0.0) -> tuple[float, float]:
+    def wait_bounds_s(self, attempt: int, waited_s: float = 0.0) -> tuple[float, float]:
         """The least and the greatest wait before `attempt`, which doubles from `base_s` up to `cap_s`.
 
         A row that has been kept waiting for `waited_s` waits for about half as long again, if that is more.
@@ -132,7 +132,7 @@ class RowMapping:
         """The fields of every extraction, in mapping order."""
         return self.extractor.output_fields
 
-    def places(self, most: int) -> int:
+    def concurrency(self, most: int) -> int:
         """Calls in flight in a process that has room for `most`.
 
         No more than the whole fleet may have: a row that cannot start would wait for the limit in vain.
@@ -144,7 +144,7 @@ class RowMapping:
         """Raises CsvError, naming the columns that are missing and those that the file has."""
         self.inputs.check_columns(columns)
 
-    def body(self, columns: Sequence[str], cells: Sequence[str]) -> Json:
+    def build_input(self, columns: Sequence[str], cells: Sequence[str]) -> Json:
         """The input of a row. Raises InputError."""
         return self.inputs.build(columns, cells)
 
@@ -170,12 +170,7 @@ class Definition:
         return hashlib.sha256(self.text.encode()).hexdigest()[:16]
 
     @classmethod
-    def from_text(cls, name: str, text: str) -> Definition:
-        """The definition that `text` was taken from."""
-        return cls(name, text)
-
-    @classmethod
-    def resolved(
+    def from_document(
         cls, name: str, document: dict[str, Json], output_mapping: Json, schema: Json = None
     ) -> Definition:
         """The definition of a file's document, with its output mapping in place of a name, and the schema."""

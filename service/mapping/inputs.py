@@ -9,9 +9,9 @@ from service.domain.errors import CsvError, InputError
 from service.domain.model import ERROR_COLUMN, Json
 from service.mapping.expressions.expression import Expression, compile_transform
 from service.mapping.syntax.forms import InputForm
-from service.mapping.syntax.problems import Flaw, Path, Report, nearest, suggest
-from service.mapping.syntax.references import refuse_references
-from service.mapping.templates import Nested, Text, compile_nested, compile_template
+from service.mapping.syntax.problems import CompileError, Path, Report, nearest, suggest
+from service.mapping.syntax.references import reject_references
+from service.mapping.templates import JsonTemplate, TextTemplate, compile_json_template, compile_template
 
 PROMPT = "prompt"
 _SHOWN_COLUMNS = 50
@@ -31,8 +31,8 @@ class InputMapping:
     pass_rest: bool
     excluded: frozenset[str]
     transforms: Mapping[str, tuple[Expression, ...]]
-    template: Text | None
-    body: Nested | None
+    template: TextTemplate | None
+    body: JsonTemplate | None
     required_columns: frozenset[str]
 
     def check_columns(self, columns: Sequence[str]) -> None:
@@ -98,7 +98,7 @@ def compile_input(form: InputForm, report: Report, path: Path) -> InputMapping:
         if name in columns:
             report.add((*path, "static_values", name), f"{name!r} is mapped to a column already")
         with report.at((*path, "static_values", name)):
-            refuse_references(value)
+            reject_references(value)
     known = set(columns) | set(form.static_values)
     pass_rest = not columns
     wanted = _Wanted(known, pass_rest, frozenset(form.exclude_columns))
@@ -109,21 +109,23 @@ def compile_input(form: InputForm, report: Report, path: Path) -> InputMapping:
             wanted.add([name])
             listed = names if isinstance(names, list) else [names]
             transforms[name] = tuple(compile_transform(one) for one in listed)
-    template: Text | None = None
+    template: TextTemplate | None = None
     if form.template is not None:
         with report.at((*path, "template")):
             if PROMPT in known:
-                raise Flaw(f"there is a field {PROMPT!r} already, and the template's text has that name")
-            refuse_references(form.template)
+                raise CompileError(
+                    f"there is a field {PROMPT!r} already, and the template's text has that name"
+                )
+            reject_references(form.template)
             template = compile_template(form.template)
-            wanted.add(sorted(template.names), template.optional)
+            wanted.add(sorted(template.required_names), template.optional_names)
             known.add(PROMPT)
-    body: Nested | None = None
+    body: JsonTemplate | None = None
     if form.body is not None:
         with report.at((*path, "body")):
-            refuse_references(form.body)
-            body = compile_nested(form.body)
-            wanted.add(sorted(body.names), body.optional)
+            reject_references(form.body)
+            body = compile_json_template(form.body)
+            wanted.add(sorted(body.required_names), body.optional_names)
     required = frozenset(columns.values()) | wanted.excluded | wanted.columns
     return InputMapping(
         columns, form.static_values, pass_rest, wanted.excluded, transforms, template, body, required
@@ -145,8 +147,10 @@ class _Wanted:
             if name in self.known:
                 continue
             if name in self.excluded:
-                raise Flaw(f"{name!r} is in exclude_columns")
+                raise CompileError(f"{name!r} is in exclude_columns")
             if not self.pass_rest:
                 hint = suggest(name, self.known)
-                raise Flaw(f"no field {name!r}: with column_mappings, only what is named passes", hint)
+                raise CompileError(
+                    f"no field {name!r}: with column_mappings, only what is named passes", hint
+                )
             self.columns.add(name)

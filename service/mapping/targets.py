@@ -10,14 +10,14 @@ from pydantic import Field, model_validator
 
 from service.domain.model import Json
 from service.mapping.syntax.forms import Form, Name, read_form
-from service.mapping.syntax.problems import Flaw, Path, Report, suggest
+from service.mapping.syntax.problems import CompileError, Path, Report, suggest
 from service.mapping.syntax.references import check_references
 from service.mapping.templates import compile_template
 
-BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
+METHODS_WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 """Methods whose requests carry no body: what the address does not take of an input becomes its query."""
 
-HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 """The name of a header (RFC 9110, 5.6.2)."""
 
 _FIXED_HOST = re.compile(r"(?:https?://[^/?#]+|\$\{[^}]+\}[^?#]*)[/?]|\$\{[^}]+\}$")
@@ -182,9 +182,9 @@ def _check_http(form: HttpForm | ChatForm, report: Report, path: Path) -> None:
         report.add((*path, "url"), f"{form.url!r} is no http:// or https:// address", "or ${NAME}")
     if isinstance(form, HttpForm):
         with report.at((*path, "url")):
-            check_address(form.url)
+            check_url_template(form.url)
     for name, value in form.headers.items():
-        if HEADER.fullmatch(name) is None or not value.isprintable():
+        if HEADER_NAME.fullmatch(name) is None or not value.isprintable():
             report.add(
                 (*path, "headers", name),
                 f"header {name!r} cannot be sent",
@@ -192,11 +192,13 @@ def _check_http(form: HttpForm | ChatForm, report: Report, path: Path) -> None:
             )
 
 
-def check_address(url: str) -> None:
+def check_url_template(url: str) -> None:
     """An address whose `{{ name }}` are filled in from the input, if it has any. Raises Flaw."""
     fixed = re.split(r"\{[{%#]", url, maxsplit=1)[0]
     if fixed == url:
         return
     if _FIXED_HOST.match(fixed) is None:
-        raise Flaw("a row's values must not choose the host of the url", "https://example.org/{{ name }}")
+        raise CompileError(
+            "a row's values must not choose the host of the url", "https://example.org/{{ name }}"
+        )
     compile_template(url)

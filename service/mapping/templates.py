@@ -18,7 +18,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from service.domain import exact_json
 from service.domain.errors import InputError
 from service.domain.model import Json
-from service.mapping.syntax.problems import Flaw, suggest
+from service.mapping.syntax.problems import CompileError, suggest
 
 MAX_OUTPUT_CHARS = 1_000_000
 
@@ -55,15 +55,15 @@ class _TooLarge(Exception):  # noqa: N818 -- never leaves the module
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """A compiled template. `names` are the variables it needs.
+class TextTemplate:
+    """A compiled template. `required_names` are the variables it needs.
 
-    Those with a `default` or a test for `defined` are in `optional` instead.
+    Those with a `default` or a test for `defined` are in `optional_names` instead.
     """
 
     source: str
-    names: frozenset[str]
-    optional: frozenset[str]
+    required_names: frozenset[str]
+    optional_names: frozenset[str]
     _template: Template
 
     def render(self, fields: Mapping[str, Json]) -> str:
@@ -84,7 +84,7 @@ class Text:
         return "".join(parts)
 
 
-def compile_template(source: str, *, quoted: bool = False) -> Text:
+def compile_template(source: str, *, quoted: bool = False) -> TextTemplate:
     """Raises Flaw for syntax, and for what could run long or grow without bounds.
 
     With `quoted`, values are percent-encoded, so that none of them ends a segment or a parameter of a URL.
@@ -96,19 +96,19 @@ def compile_template(source: str, *, quoted: bool = False) -> Text:
         optional = _optional_names(tree)
         names = frozenset(meta.find_undeclared_variables(tree))
         environment = _QUOTING if quoted else _ENVIRONMENT
-        return Text(source, names - optional, names & optional, environment.from_string(source))
+        return TextTemplate(source, names - optional, names & optional, environment.from_string(source))
     except TemplateSyntaxError as error:
-        raise Flaw(f"template, line {error.lineno}: {error.message}") from None
+        raise CompileError(f"template, line {error.lineno}: {error.message}") from None
     except RecursionError:
-        raise Flaw("a template nested too deeply") from None
+        raise CompileError("a template nested too deeply") from None
 
 
 @dataclass(frozen=True, slots=True)
-class Nested:
+class JsonTemplate:
     """A JSON value whose strings are templates, for `body:`."""
 
-    names: frozenset[str]
-    optional: frozenset[str]
+    required_names: frozenset[str]
+    optional_names: frozenset[str]
     _build: Callable[[Mapping[str, Json]], Json]
 
     def render(self, fields: Mapping[str, Json]) -> Json:
@@ -116,16 +116,16 @@ class Nested:
         return self._build(fields)
 
 
-def compile_nested(value: Json) -> Nested:
+def compile_json_template(value: Json) -> JsonTemplate:
     """A string that is exactly one `{{ name }}` becomes the field itself, not its text. Raises Flaw."""
-    texts: list[Text] = []
+    texts: list[TextTemplate] = []
     build = _compile(value, texts)
-    names = frozenset().union(*(text.names for text in texts))
-    optional = frozenset().union(*(text.optional for text in texts))
-    return Nested(names, optional, build)
+    names = frozenset().union(*(text.required_names for text in texts))
+    optional = frozenset().union(*(text.optional_names for text in texts))
+    return JsonTemplate(names, optional, build)
 
 
-def _compile(value: Json, texts: list[Text]) -> Callable[[Mapping[str, Json]], Json]:
+def _compile(value: Json, texts: list[TextTemplate]) -> Callable[[Mapping[str, Json]], Json]:
     if isinstance(value, dict):
         entries = {key: _compile(item, texts) for key, item in value.items()}
         return lambda fields: {key: build(fields) for key, build in entries.items()}
@@ -156,13 +156,13 @@ def _field(fields: Mapping[str, Json], name: str) -> Json:
 
 def _check(node: nodes.Node) -> None:
     if isinstance(node, nodes.Filter) and node.name not in _ENVIRONMENT.filters:
-        raise Flaw(
+        raise CompileError(
             f"template, line {node.lineno}: no filter {node.name!r}", suggest(node.name, _ENVIRONMENT.filters)
         )
     if not isinstance(node, _ALLOWED):
         kind = type(node).__name__
         word = _OWN_WORDS.get(kind, f"'{kind.lower()}'")
-        raise Flaw(
+        raise CompileError(
             f"template, line {node.lineno}: {word} is not allowed",
             "a template has {{ values }}, filters such as {{ name | upper }}, and {% if %}",
         )

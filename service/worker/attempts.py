@@ -271,7 +271,7 @@ class Attempts:
             waited_s = (
                 (self._clock.now_ms() - (task.message.first_attempt_ms or 0)) / 1000 if task.excused else 0.0
             )
-            wait_s = self._rng.uniform(*policy.bounds_s(task.message.attempt + task.excused, waited_s))
+            wait_s = self._rng.uniform(*policy.wait_bounds_s(task.message.attempt + task.excused, waited_s))
         is_short = wait_s <= self._limits.inline_wait_s
         return wait_s if is_short else min(MAX_DELAY_S, math.ceil(wait_s))
 

@@ -147,7 +147,7 @@ class BatchCache:
         mapping = definition.compile()
         agent = self._open_agent(mapping)
         limiter = self._open_limiter(mapping)
-        gate = self._gates.open(mapping.places(self._max_places), limiter)
+        gate = self._gates.open(mapping.concurrency(self._max_places), limiter)
         if limiter is not None:
             await self._limiters.enter_async_context(limiter)
         target = self._targets[batch.mapping_digest] = OpenTarget(mapping, agent, gate)

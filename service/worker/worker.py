@@ -189,7 +189,7 @@ class Worker:
                 raise WorkerLostError.after(whole.lost_deliveries)
             if whole.defect:
                 raise BadRecordError(whole.defect)
-            body = target.mapping.body(run.batch.columns, whole.cells)
+            body = target.mapping.build_input(run.batch.columns, whole.cells)
         except (RowRejectedError, SourceError) as error:
             return self._attempt(whole, run, row.attempt).failed(error)
         if row.span is not None:

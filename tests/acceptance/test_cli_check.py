@@ -146,7 +146,7 @@ def test_a_broken_file_alone(case, tmp_path):
     done = check_folders(tmp_path / "mappings", tmp_path / "schemas", 1_000)
     line, words = CASES[case]
     assert [(problem.file, problem.line) for problem in done.problems] == [(copy.as_posix(), line)]
-    assert words in f"{done.problems[0].what} — {done.problems[0].hint}"
+    assert words in f"{done.problems[0].message} — {done.problems[0].hint}"
 
 
 def test_all_broken_files_together(cli):

@@ -41,7 +41,7 @@ async def test_the_command_runs() -> None:
     mapping = compiled("shout")
     target = mapping.target
     agent = open_agent(target.invoke, target.options, name=target.name, environ=ENVIRON, context=AROUND)
-    body = mapping.body(["name"], ["ann"])
+    body = mapping.build_input(["name"], ["ann"])
     reply = await agent.invoke(Invocation("1", body))
     assert mapping.extract(reply.body).values == {"shouted": "ANN"}
     await agent.close()

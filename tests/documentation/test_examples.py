@@ -289,7 +289,7 @@ def test_the_airport_mapping_finds_every_field_of_every_city(catalog: Catalog) -
     columns = list(CITIES[0])
     assert mapping.output_fields == ("airport", "iata", "distance_km", "direction", "time_zone", "access")
     for row in CITIES[::3]:
-        request = mapping.body(columns, list(row.values()))
+        request = mapping.build_input(columns, list(row.values()))
         assert row["City"] in request["prompt"]
         reply = answer(request)
         found = mapping.extract(reply)
@@ -341,7 +341,7 @@ async def test_the_classification_mapping_end_to_end(catalog: Catalog) -> None:
     target = mapping.target
     agent = open_agent(target.invoke, target.options, name=target.name, environ={})
     row = ["teacup", "a cup from which tea is drunk", "artifact"]
-    body = mapping.body(["Word", "Definition", "Known category"], row)
+    body = mapping.build_input(["Word", "Definition", "Known category"], row)
     reply = await agent.invoke(Invocation(id="1", body=body))
     assert body == {"text": "a cup from which tea is drunk"}
     assert mapping.extract(reply.body).values == {

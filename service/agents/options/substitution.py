@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 from service.domain.errors import ConfigError
 from service.domain.model import Json
-from service.mapping.syntax.problems import Flaw
-from service.mapping.syntax.references import SecretName
+from service.mapping.syntax.problems import CompileError
+from service.mapping.syntax.references import SecretReference
 
 _REFERENCE = re.compile(r"\$\{([^}]*)\}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -120,9 +120,9 @@ def _walk(value: Json, at: str, lookup: Lookup) -> Json:
 
 def _secret(text: str, at: str) -> str:
     try:
-        SecretName.parse(text)
-    except Flaw as flaw:
-        raise ConfigError(f"{at}: {flaw.what} ({flaw.hint})") from None
+        SecretReference.parse(text)
+    except CompileError as error:
+        raise ConfigError(f"{at}: {error.message} ({error.hint})") from None
     return text
 
 

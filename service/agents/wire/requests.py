@@ -19,14 +19,14 @@ from service.agents.wire.replies import encode_input
 from service.domain import exact_json
 from service.domain.errors import AgentRejectedError, ConfigError, InputError
 from service.domain.model import Json
-from service.mapping.syntax.problems import Flaw
-from service.mapping.targets import BODILESS, HEADER, check_address
-from service.mapping.templates import Text, compile_template
+from service.mapping.syntax.problems import CompileError
+from service.mapping.targets import HEADER_NAME, METHODS_WITHOUT_BODY, check_url_template
+from service.mapping.templates import TextTemplate, compile_template
 
 _STEPS = frozenset({"", ".", ".."})
 """Segments of a path that lead somewhere else."""
 
-_METHODS = ("POST", "PUT", "PATCH", *sorted(BODILESS))
+_METHODS = ("POST", "PUT", "PATCH", *sorted(METHODS_WITHOUT_BODY))
 
 
 def _as_it_is(body: Json) -> Json:
@@ -44,18 +44,22 @@ class Request:
     shown: str
     method: str
     headers: Mapping[str, str]
-    template: Text | None = None
+    template: TextTemplate | None = None
     shape: Callable[[Json], Json] = field(default=_as_it_is)
 
     def fill(self, body: Json) -> tuple[URL, bytes | None]:
         """Address and payload for an input. Raises AgentRejectedError."""
         fields = body if isinstance(body, dict) else {}
         url = self.url if self.template is None else self._address(self.template, fields)
-        if self.method not in BODILESS:
+        if self.method not in METHODS_WITHOUT_BODY:
             return url, encode_input(self.shape(body))
         if not isinstance(body, dict):
             raise AgentRejectedError(f"{self.shown}: {self.method} has no body, and this input has no fields")
-        used = frozenset() if self.template is None else self.template.names | self.template.optional
+        used = (
+            frozenset()
+            if self.template is None
+            else self.template.required_names | self.template.optional_names
+        )
         query = urlencode(
             [(key, _text(value)) for key, value in fields.items() if key not in used and _text(value)]
         )
@@ -65,7 +69,7 @@ class Request:
         bare = str(url).partition("#")[0].removesuffix("?")
         return URL(f"{bare}{separator}{query}", encoded=True), None
 
-    def _address(self, template: Text, fields: Mapping[str, Json]) -> URL:
+    def _address(self, template: TextTemplate, fields: Mapping[str, Json]) -> URL:
         """A value must stay within the place that the mapping gives it, and fill it."""
         try:
             url = URL(template.render(fields), encoded=True)
@@ -95,16 +99,16 @@ def http_request(options: ResolvedOptions) -> Request:
     return Request(url, shown, method, check_headers(options), template)
 
 
-def _template(options: ResolvedOptions, text: str) -> Text | None:
+def _template(options: ResolvedOptions, text: str) -> TextTemplate | None:
     """The address as a template where the mapping wrote one; what the environment holds is only text."""
     if "{{" not in str(options.written["url"]) and "{%" not in str(options.written["url"]):
         return None
     try:
-        check_address(text)
+        check_url_template(text)
         return compile_template(text, quoted=True)
-    except Flaw as flaw:
+    except CompileError as error:
         written = options.written["url"]
-        raise ConfigError(f"{options.place}: url {written!r} is no template of an address") from flaw
+        raise ConfigError(f"{options.place}: url {written!r} is no template of an address") from error
 
 
 def check_url(options: ResolvedOptions, text: str) -> URL:
@@ -127,7 +131,7 @@ def check_headers(options: ResolvedOptions) -> dict[str, str]:
         if not isinstance(value, str | int) or isinstance(value, bool):
             raise ConfigError(f"{options.place}: headers.{name} must be a text")
         text = str(value).strip()
-        if HEADER.fullmatch(name) is None or not text.isprintable():
+        if HEADER_NAME.fullmatch(name) is None or not text.isprintable():
             raise ConfigError(f"{options.place}: headers.{name} holds characters that no header can carry")
         headers[name] = text
     return headers

@@ -9,7 +9,7 @@ from typing import Any
 
 import re2
 
-from service.mapping.syntax.problems import Flaw
+from service.mapping.syntax.problems import CompileError
 
 MAX_CHARS = 100
 """A longer text is no date."""
@@ -84,7 +84,9 @@ def date_reader(format_: object) -> Callable[[str], str | None]:
     """A function from text in that format to its ISO date. Raises Flaw for what is no format of a date."""
     pattern, seen = _translate(format_)
     if not ({"Y", "y"} & seen and {"m", "b", "B"} & seen and "d" in seen):
-        raise Flaw(f"the date format {format_!r} needs a year, a month and a day", "for example '%d/%m/%Y'")
+        raise CompileError(
+            f"the date format {format_!r} needs a year, a month and a day", "for example '%d/%m/%Y'"
+        )
 
     def read(text: str) -> str | None:
         match = pattern.fullmatch(text.strip()) if len(text) <= MAX_CHARS and text.isascii() else None
@@ -95,7 +97,7 @@ def date_reader(format_: object) -> Callable[[str], str | None]:
 
 def _translate(format_: object) -> tuple[Any, set[str]]:
     if not isinstance(format_, str) or len(format_) > MAX_CHARS:
-        raise Flaw("to_date needs its format in quotes", "for example to_date('%d/%m/%Y')")
+        raise CompileError("to_date needs its format in quotes", "for example to_date('%d/%m/%Y')")
     parts: list[str] = ["(?i)"]
     seen: set[str] = set()
     for piece in re.findall(r"%.?|\s+|[^%\s]+", format_, re.DOTALL):
@@ -104,17 +106,17 @@ def _translate(format_: object) -> tuple[Any, set[str]]:
             continue
         letter = piece[1:]
         if letter not in _DIRECTIVES:
-            raise Flaw(
+            raise CompileError(
                 f"the date format {format_!r} has {piece!r}", f"known: %{' %'.join(_DIRECTIVES)}; case counts"
             )
         if letter in seen and letter in "YymdbB":
-            raise Flaw(f"the date format {format_!r} has {piece!r} twice")
+            raise CompileError(f"the date format {format_!r} has {piece!r} twice")
         seen.add(letter)
         parts.append(_DIRECTIVES[letter])
     try:
         return re2.compile("".join(parts)), seen  # not re: fifty %f would backtrack until the end of time
     except (re2.error, UnicodeEncodeError):
-        raise Flaw(f"the date format {format_!r} cannot be read") from None
+        raise CompileError(f"the date format {format_!r} cannot be read") from None
 
 
 def _found(part: dict[str, str | None]) -> str | None:

@@ -29,7 +29,7 @@ from service.mapping.expressions.evaluation import (
     steps_of,
 )
 from service.mapping.expressions.transforms import TRANSFORMS, Transform, unknown_function
-from service.mapping.syntax.problems import Flaw
+from service.mapping.syntax.problems import CompileError
 
 MAX_CHARS = 10_000
 
@@ -102,18 +102,18 @@ class Expression:
 def compile_expression(text: object) -> Expression:
     """Raises Flaw for what does not parse, unknown functions and wrong arguments."""
     if not isinstance(text, str):
-        raise Flaw("an expression must be text", "put it in quotes")
+        raise CompileError("an expression must be text", "put it in quotes")
     return _expression(text, _resolve(_parse(text), 0))
 
 
 def compile_transform(text: object) -> Expression:
     """A transform by name or as a call, `trim` or `parse('…')`, as an expression. Raises Flaw."""
     if not isinstance(text, str):
-        raise Flaw("a transform must be text", "a name such as trim, or a call: \"parse('…')\"")
+        raise CompileError("a transform must be text", "a name such as trim, or a call: \"parse('…')\"")
     name = text.strip()
     tree = _parse(f"{name}()" if name.isidentifier() and name.isascii() else name)
     if tree["type"] != "function_expression":
-        raise Flaw(f"{text!r} is no transform", "a name such as trim, or a call: \"parse('…')\"")
+        raise CompileError(f"{text!r} is no transform", "a name such as trim, or a call: \"parse('…')\"")
     if tree["value"] not in TRANSFORMS:
         raise unknown_function(tree["value"], frozenset())
     return _expression(text, _bound(TRANSFORMS[tree["value"]], CURRENT, tree["children"]))
@@ -146,7 +146,7 @@ class _Parser(Parser):
         tree: Node = self._expression()  # type: ignore[attr-defined]
         token = self._tokens[self._index]
         if token["type"] != "eof":
-            raise Flaw(f"unexpected {token['value']!r} at character {token['start'] + 1}")
+            raise CompileError(f"unexpected {token['value']!r} at character {token['start'] + 1}")
         return tree
 
     def _token_nud_root(self, _token: Node) -> Node:
@@ -164,20 +164,20 @@ def _expression(text: str, tree: Node) -> Expression:
 
 def _parse(text: str) -> Node:
     if len(text) > MAX_CHARS:
-        raise Flaw(f"an expression of more than {MAX_CHARS} characters")
+        raise CompileError(f"an expression of more than {MAX_CHARS} characters")
     if not text.strip():
-        raise Flaw("an empty expression", "@ is the whole value")
+        raise CompileError("an empty expression", "@ is the whole value")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # `text` in backticks is deprecated, and means what it means
             return _Parser().tree(text)
     except JMESPathError as error:
         reason = str(error).splitlines()[0].rstrip(":").removesuffix(", for expression")
-        raise Flaw(f"expression {text!r}: {reason}", _syntax_hint(text)) from None
+        raise CompileError(f"expression {text!r}: {reason}", _syntax_hint(text)) from None
     except RecursionError:
-        raise Flaw("an expression nested too deeply") from None
+        raise CompileError("an expression nested too deeply") from None
     except (IndexError, KeyError, ValueError):  # the parser looks past the end of some incomplete ones
-        raise Flaw(f"expression {text!r} is incomplete", _syntax_hint(text)) from None
+        raise CompileError(f"expression {text!r} is incomplete", _syntax_hint(text)) from None
 
 
 def _syntax_hint(text: str) -> str:
@@ -188,7 +188,7 @@ def _syntax_hint(text: str) -> str:
 
 def _resolve(node: Node, depth: int) -> Node:
     if depth > MAX_DEPTH:  # evaluating it could run out of stack, and every row would lack a value
-        raise Flaw(f"an expression nested more than {MAX_DEPTH} levels deep")
+        raise CompileError(f"an expression nested more than {MAX_DEPTH} levels deep")
     children = [
         _resolve(child, depth + 1) if isinstance(child, dict) else child for child in node["children"]
     ]
@@ -210,21 +210,21 @@ def _call(name: str, arguments: list[Node]) -> Node:
         if arguments and transform.takes(count - 1):
             return _bound(transform, arguments[0], arguments[1:])
         wanted = " or ".join(str(n) for n in range(transform.least, transform.most + 1))
-        raise Flaw(f"{name}() takes {wanted} argument(s) after the value, not {count}")
+        raise CompileError(f"{name}() takes {wanted} argument(s) after the value, not {count}")
     if name in functions.NATIVES:
         hint = f"the current value is @: {name}(@)" if not arguments else ""
-        raise Flaw(f"{name}() does not take {count} argument(s)", hint)
+        raise CompileError(f"{name}() does not take {count} argument(s)", hint)
     raise unknown_function(name, functions.NATIVES)
 
 
 def _bound(transform: Transform, subject: Node, arguments: list[Node]) -> Node:
     if not transform.takes(len(arguments)):
-        raise Flaw(
+        raise CompileError(
             f"{transform.name} takes {transform.least} argument(s), not {len(arguments)}",
             f"write it as a call: \"{transform.name}('…')\"" if transform.least else "",
         )
     if any(argument["type"] != "literal" for argument in arguments):
-        raise Flaw(
+        raise CompileError(
             f"the arguments of {transform.name}() must be constants", "text stands in single quotes: '…'"
         )
     apply = transform.bind(*(argument["value"] for argument in arguments))
@@ -240,4 +240,4 @@ def _check_constants(name: str, arguments: list[Node]) -> None:
             is_wrong = True
         if is_wrong:
             wanted = " or ".join("&expression" if kind == "expref" else kind for kind in types)
-            raise Flaw(f"argument {place + 1} of {name}() must be {wanted}")
+            raise CompileError(f"argument {place + 1} of {name}() must be {wanted}")

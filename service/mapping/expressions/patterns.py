@@ -14,7 +14,7 @@ from typing import Any
 
 import re2
 
-from service.mapping.syntax.problems import Flaw
+from service.mapping.syntax.problems import CompileError
 
 MAX_MATCHES = 1_000
 """One search is linear, but each match starts another."""
@@ -110,7 +110,7 @@ class Pattern:
 def compile_pattern(text: object, *, whole: bool = False) -> Pattern:
     """With `whole`, it finds the match, groups or not. Raises Flaw for what is no linear-time pattern."""
     if not isinstance(text, str) or not text:
-        raise Flaw("a pattern must be text in quotes", "for example parse('Exchange: (.+)')")
+        raise CompileError("a pattern must be text in quotes", "for example parse('Exchange: (.+)')")
     options = re2.Options()
     options.log_errors = False
     try:
@@ -120,9 +120,9 @@ def compile_pattern(text: object, *, whole: bool = False) -> Pattern:
     except re2.error as error:
         reason = error.args[0] if error.args else error
         reason = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
-        raise Flaw(f"pattern {text!r}: {reason}", _HINT) from None
+        raise CompileError(f"pattern {text!r}: {reason}", _HINT) from None
     except UnicodeEncodeError:
-        raise Flaw(f"pattern {text!r} holds half of a surrogate pair") from None
+        raise CompileError(f"pattern {text!r} holds half of a surrogate pair") from None
 
 
 def well_formed(text: str) -> str:

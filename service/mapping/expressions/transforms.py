@@ -15,7 +15,7 @@ from service.domain import exact_json
 from service.domain.model import Json
 from service.mapping.expressions.dates import date_reader, iso_date
 from service.mapping.expressions.patterns import compile_pattern
-from service.mapping.syntax.problems import Flaw, suggest
+from service.mapping.syntax.problems import CompileError, suggest
 
 Apply = Callable[[Json], Json]
 
@@ -48,7 +48,7 @@ class Transform:
         return self.least <= count <= self.most
 
 
-def text_of(value: Json) -> str | None:
+def scalar_text(value: Json) -> str | None:
     """A scalar as text, numbers with their own digits; None for null, lists and objects."""
     if isinstance(value, str):
         return value
@@ -79,7 +79,7 @@ def exact_number(value: Json) -> int | Decimal | None:
 def parse_text(value: Json) -> dict[str, Json] | None:
     """`Download Speed: 50 Mbps` lines as `{"download_speed": "50 Mbps"}`; the first line of a name counts."""
     found: dict[str, Json] = {}
-    for line in (text_of(value) or "").splitlines():
+    for line in (scalar_text(value) or "").splitlines():
         head, colon, rest = line.partition(":")
         if not colon or len(head) > _MAX_KEY_CHARS or rest.startswith("//"):
             continue
@@ -90,7 +90,7 @@ def parse_text(value: Json) -> dict[str, Json] | None:
 
 def _on_text(function: Callable[[str], Json]) -> Callable[[], Apply]:
     def apply(value: Json) -> Json:
-        text = text_of(value)
+        text = scalar_text(value)
         return None if text is None else function(text)
 
     return lambda: apply
@@ -132,7 +132,7 @@ def truth(value: Json) -> bool | None:
         "n": False,
         "0": False,
     }
-    return words.get((text_of(value) or "").strip().lower())
+    return words.get((scalar_text(value) or "").strip().lower())
 
 
 def _to_date(*formats: Json) -> Apply:
@@ -158,17 +158,17 @@ def _last(value: Json) -> Json:
 
 def _split(separator: Json) -> Apply:
     if not isinstance(separator, str) or not separator:
-        raise Flaw("split needs a separator in quotes", "for example split(', ')")
+        raise CompileError("split needs a separator in quotes", "for example split(', ')")
     return _on_text(lambda text: [part.strip() for part in text.split(separator)])()
 
 
 def _join(separator: Json) -> Apply:
     if not isinstance(separator, str):
-        raise Flaw("join needs a separator in quotes", "for example join(', ')")
+        raise CompileError("join needs a separator in quotes", "for example join(', ')")
 
     def apply(value: Json) -> Json:
         items = value if isinstance(value, list) else [value]
-        texts = [text for item in items if (text := text_of(item)) is not None]
+        texts = [text for item in items if (text := scalar_text(item)) is not None]
         size = sum(map(len, texts)) + len(separator) * len(texts)
         return separator.join(texts) if texts and size <= _MAX_RESULT_CHARS else None
 
@@ -177,7 +177,7 @@ def _join(separator: Json) -> Apply:
 
 def _replace(old: Json, new: Json) -> Apply:
     if not isinstance(old, str) or not old or not isinstance(new, str):
-        raise Flaw("replace needs two texts in quotes", "for example replace('-', ' ')")
+        raise CompileError("replace needs two texts in quotes", "for example replace('-', ' ')")
 
     def replaced(text: str) -> Json:
         grows = text.count(old) * (len(new) - len(old))
@@ -188,7 +188,7 @@ def _replace(old: Json, new: Json) -> Apply:
 
 def _whole(argument: Json, name: str, most: int) -> int:
     if not isinstance(argument, int) or isinstance(argument, bool) or not 0 <= argument <= most:
-        raise Flaw(f"{name} needs a whole number from 0 to {most}")
+        raise CompileError(f"{name} needs a whole number from 0 to {most}")
     return argument
 
 
@@ -238,6 +238,6 @@ _ALL = (
 TRANSFORMS = {transform.name: transform for transform in _ALL}
 
 
-def unknown_function(name: str, natives: frozenset[str]) -> Flaw:
+def unknown_function(name: str, natives: frozenset[str]) -> CompileError:
     """What to say about a name that is neither a transform nor a function of JMESPath."""
-    return Flaw(f"unknown function {name!r}", suggest(name, natives | set(TRANSFORMS)))
+    return CompileError(f"unknown function {name!r}", suggest(name, natives | set(TRANSFORMS)))

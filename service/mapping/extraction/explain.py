@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from service.domain.errors import RowfleetError
 from service.domain.model import Json
 from service.mapping.expressions.expression import Expression
-from service.mapping.expressions.transforms import text_of
+from service.mapping.expressions.transforms import scalar_text
 from service.mapping.extraction.guards import Guards
 from service.mapping.extraction.methods import Absent, FieldRule, Method
 from service.mapping.extraction.schemas import shown
-from service.mapping.replies.normalise import View
+from service.mapping.replies.normalise import ReplyView
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class FailedMethod:
     """A method and a path that did not give the value, and why not."""
 
-    source: str
+    method: str
     path: str
-    why: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +29,13 @@ class FieldTrace:
 
     name: str
     value: Json
-    source: str
-    tried: tuple[Tried, ...] = ()
+    method: str
+    failed: tuple[FailedMethod, ...] = ()
     path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Explained:
+class Explanation:
     """What `extract` gives for the same reply.
 
     Where it would raise, `error` is what, and `values` has all that was found nevertheless.
@@ -57,10 +57,10 @@ class MethodAttempt:
 
 
 def trace(
-    name: str, attempts: list[MethodAttempt], winner: Method | None, view: View, guards: Guards
+    name: str, attempts: list[MethodAttempt], winner: Method | None, view: ReplyView, guards: Guards
 ) -> FieldTrace:
     """How the field got its value, without the value, which is the caller's."""
-    tried: list[Tried] = []
+    failed: list[FailedMethod] = []
     for attempt in attempts:
         method = attempt.method
         rule = next((rule for rule in method.rules if rule.name == name), None)
@@ -68,12 +68,14 @@ def trace(
             continue
         path = rule.path
         if method is winner:
-            return FieldTrace(name, None, method.label, tuple(tried), path)
-        tried.append(Tried(method.label, path, why_none(method, rule, view, guards) or attempt.reason))
-    return FieldTrace(name, None, "", tuple(tried))
+            return FieldTrace(name, None, method.label, tuple(failed), path)
+        failed.append(
+            FailedMethod(method.label, path, why_none(method, rule, view, guards) or attempt.reason)
+        )
+    return FieldTrace(name, None, "", tuple(failed))
 
 
-def why_none(method: Method, rule: FieldRule, view: View, guards: Guards) -> str:
+def why_none(method: Method, rule: FieldRule, view: ReplyView, guards: Guards) -> str:
     """In words; "" where there is a value."""
     root = method.find(view)
     if isinstance(root, Absent):
@@ -93,11 +95,11 @@ def why_none(method: Method, rule: FieldRule, view: View, guards: Guards) -> str
 def _lost(rule: FieldRule, root: Json) -> str:
     """Which part of the expression, or which transform after it, was the last to make a value into none."""
     value = root
-    why = ""
+    reason = ""
     for stage in rule.expression.stages():
         after = stage.apply(root, value)
-        if after is None and (value is not None or not why):
-            why = _at_stage(stage.transform, value)
+        if after is None and (value is not None or not reason):
+            reason = _at_stage(stage.transform, value)
         value = after
     expression: Expression = rule.expression
     for step in (None, *rule.steps):
@@ -105,19 +107,19 @@ def _lost(rule: FieldRule, root: Json) -> str:
             expression = step
             after = step.search(value)
             if after is None and value is not None:
-                why = _at_stage(step.stages()[-1].transform, value)
+                reason = _at_stage(step.stages()[-1].transform, value)
             value = after
         picked = rule.pick(expression, value, default=step is None)
         if picked is None and value is not None:
-            why = f"parse_text found no line {rule.name!r}"
+            reason = f"parse_text found no line {rule.name!r}"
         value = picked
-    return why or "the path gives no value that can be written"
+    return reason or "the path gives no value that can be written"
 
 
 def _at_stage(transform: str, value: Json) -> str:
     if not transform:
         return "the path gives null"
-    text = text_of(value)
+    text = scalar_text(value)
     if value is None:
         return f"the path gives null, and {transform}() needs a value"
     if text is None:

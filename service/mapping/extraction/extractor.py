@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from service.domain.errors import ExtractionError, RowfleetError, UnfitValueError
 from service.domain.model import Json
 from service.domain.truncation import truncate
-from service.mapping.extraction.explain import Explained, FieldTrace, MethodAttempt, Tried, trace
+from service.mapping.extraction.explain import Explanation, FailedMethod, FieldTrace, MethodAttempt, trace
 from service.mapping.extraction.guards import Guards, compile_guards
 from service.mapping.extraction.methods import Method, Reading, compile_method
 from service.mapping.extraction.schemas import Check, Schema, shown
-from service.mapping.replies.normalise import View
+from service.mapping.replies.normalise import ReplyView
 from service.mapping.syntax.forms import ExtractionForm, read_form
 from service.mapping.syntax.problems import Path, Report, suggest
 
@@ -62,7 +62,7 @@ class Extractor:
 
         Raises ReplyRejectedError, ReplyPendingError, UnfitValueError, ExtractionError, and nothing else.
         """
-        view = View.of(reply)
+        view = ReplyView.of(reply)
         self.guards.check(view)
         found = self._find(view)
         self._demand(found)
@@ -74,9 +74,9 @@ class Extractor:
         usage = view.transcript.usage
         return Extraction(values, provenance, usage.input_tokens, usage.output_tokens)
 
-    def explain(self, reply: Json) -> Explained:
+    def explain(self, reply: Json) -> Explanation:
         """What `extract` does with a reply, and why. Never raises."""
-        view = View.of(reply)
+        view = ReplyView.of(reply)
         found = self._find(view)
         error = self._error(view, found)
         values = dict.fromkeys(self.output_fields) | found.values
@@ -90,13 +90,13 @@ class Extractor:
             traced = trace(name, attempts, found.winners.get(name), view, self.guards)
             if name in misfits:
                 why = f"does not fit {self.checks[name].fit(raw[name])[1]}: {shown(raw[name])}"
-                unfit = Tried(traced.source, traced.path, why)
-                traced = FieldTrace(name, None, "", (*traced.tried, unfit))
+                unfit = FailedMethod(traced.method, traced.path, why)
+                traced = FieldTrace(name, None, "", (*traced.failed, unfit))
             fields.append(replace(traced, value=values[name]))
         usage = view.transcript.usage
-        return Explained(values, error, usage.input_tokens, usage.output_tokens, tuple(fields))
+        return Explanation(values, error, usage.input_tokens, usage.output_tokens, tuple(fields))
 
-    def _find(self, view: View) -> _Found:
+    def _find(self, view: ReplyView) -> _Found:
         readings = self._readings(view)
         values: dict[str, Json] = {}
         winners: dict[str, Method] = {}
@@ -107,7 +107,7 @@ class Extractor:
                     winners[name] = reading.method
         return _Found(values, winners, readings)
 
-    def _readings(self, view: View) -> list[Reading]:
+    def _readings(self, view: ReplyView) -> list[Reading]:
         """The first reading that succeeds and those after it, as far as they are needed.
 
         Where none succeeds, all of them: together they may still hold every required field.
@@ -154,7 +154,7 @@ class Extractor:
                 misfits[name] = f"{name}: {shown(value)} does not fit {rule}"
         return misfits
 
-    def _error(self, view: View, found: _Found) -> RowfleetError | None:
+    def _error(self, view: ReplyView, found: _Found) -> RowfleetError | None:
         try:
             self.guards.check(view)
             self._demand(found)

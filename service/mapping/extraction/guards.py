@@ -9,8 +9,8 @@ from service.domain.errors import ReplyPendingError, ReplyRejectedError
 from service.domain.model import Json
 from service.domain.truncation import truncate
 from service.mapping.expressions.patterns import Pattern, compile_pattern
-from service.mapping.replies.normalise import View
-from service.mapping.syntax.problems import Flaw, Path, Report
+from service.mapping.replies.normalise import ReplyView
+from service.mapping.syntax.problems import CompileError, Path, Report
 
 _PLAIN_DEPTH = 2
 _MAX_MESSAGE_CHARS = 500
@@ -27,7 +27,7 @@ class Guards:
     pending_if: tuple[Pattern, ...] = ()
     not_found: frozenset[str] = frozenset()
 
-    def check(self, view: View) -> None:
+    def check(self, view: ReplyView) -> None:
         """Raises ReplyRejectedError or, if nothing rejects, ReplyPendingError: with the line that matches."""
         if not self.reject_if and not self.pending_if:
             return
@@ -44,7 +44,7 @@ class Guards:
         return not (self.not_found and isinstance(value, str) and value.strip().casefold() in self.not_found)
 
 
-def guarded_texts(view: View) -> Iterator[str]:
+def guarded_texts(view: ReplyView) -> Iterator[str]:
     """What the guards look at: what the agent said last, and the last result of each tool, errors too.
 
     Text in the envelope's structured output as well. Where there is no conversation, the strings of the
@@ -92,5 +92,5 @@ def compile_guards(
 def _guard(text: str) -> Pattern:
     pattern = compile_pattern(text, whole=True)
     if pattern.first("") is not None:
-        raise Flaw(f"pattern {text!r} matches the empty text, and so any reply", "see * and ?")
+        raise CompileError(f"pattern {text!r} matches the empty text, and so any reply", "see * and ?")
     return pattern

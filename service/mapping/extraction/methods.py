@@ -12,9 +12,9 @@ from typing import Any
 from service.domain import exact_json
 from service.domain.model import Json
 from service.mapping.expressions.expression import Expression, compile_expression, compile_transform
-from service.mapping.expressions.transforms import text_of
+from service.mapping.expressions.transforms import scalar_text
 from service.mapping.extraction.guards import Guards
-from service.mapping.replies.normalise import View
+from service.mapping.replies.normalise import ReplyView
 from service.mapping.replies.transcript import ToolCall
 from service.mapping.syntax.forms import (
     JmespathForm,
@@ -24,7 +24,7 @@ from service.mapping.syntax.forms import (
     ToolForm,
     read_form,
 )
-from service.mapping.syntax.problems import Flaw, Path, Report, suggest
+from service.mapping.syntax.problems import CompileError, Path, Report, suggest
 
 MAX_FIELD_CHARS = 128
 MAX_EACH = 1_000
@@ -39,7 +39,7 @@ class Absent:
     reason: str
 
 
-Finder = Callable[[View], Json]
+Finder = Callable[[ReplyView], Json]
 """The root for the expressions, or Absent."""
 
 
@@ -101,7 +101,9 @@ class Each:
         else:
             items = self.items.search(root)
             values = [finished(self.rest, root, item) for item in items[:MAX_EACH]] if _is_list(items) else []
-        texts = [text_of(v) if exact_json.is_scalar(v) else exact_json.dumps(v) for v in values[:MAX_EACH]]
+        texts = [
+            scalar_text(v) if exact_json.is_scalar(v) else exact_json.dumps(v) for v in values[:MAX_EACH]
+        ]
         return SEPARATOR.join(text for text in texts if text) or None
 
 
@@ -136,7 +138,7 @@ class Method:
         rules = tuple(rules)
         return cls(label, find, rules, {rule.name: f"{label}:{rule.path}" for rule in rules})
 
-    def read(self, view: View, guards: Guards) -> Reading:
+    def read(self, view: ReplyView, guards: Guards) -> Reading:
         """What this method finds in a reply. Never raises."""
         root = self.find(view)
         if isinstance(root, Absent):
@@ -178,7 +180,9 @@ def _each(expression: Expression) -> Each:
 def check_field_name(name: str) -> None:
     """Raises Flaw for what no column may be called."""
     if not name.strip() or len(name) > MAX_FIELD_CHARS or not name.isprintable():
-        raise Flaw(f"{name!r} cannot be a field's name", f"1 to {MAX_FIELD_CHARS} printable characters")
+        raise CompileError(
+            f"{name!r} cannot be a field's name", f"1 to {MAX_FIELD_CHARS} printable characters"
+        )
 
 
 def _rule(name: str, value: Json, shared: tuple[Expression, ...], report: Report, path: Path) -> FieldRule:
@@ -211,7 +215,7 @@ def _tool_result(form: ToolForm, rules: Iterable[FieldRule]) -> Finder:
 def tool_result(tool: str, *, only_text: bool) -> Finder:
     """`{content, json}` of the tool's last result; `only_text` where nothing asks for `json`."""
 
-    def find(view: View) -> Json:
+    def find(view: ReplyView) -> Json:
         result = view.transcript.last_result(tool)
         if result is None:
             return Absent(_no_result(view, tool))
@@ -231,7 +235,7 @@ def structured_output(tool: str) -> Finder:
     arguments of a call that was answered are a question, not an output.
     """
 
-    def find(view: View) -> Json:
+    def find(view: ReplyView) -> Json:
         transcript = view.transcript
         if tool and (call := transcript.last_call(tool)):
             return _arguments(call)
@@ -251,7 +255,7 @@ def _arguments(call: ToolCall) -> Json:
     return _json(call.arguments) if isinstance(call.arguments, str) else call.arguments
 
 
-def _no_result(view: View, tool: str) -> str:
+def _no_result(view: ReplyView, tool: str) -> str:
     results = view.transcript.results
     if tool and any(result.name == tool for result in results):
         return f"every result of tool {tool!r} is an error"

@@ -20,7 +20,7 @@ from service.mapping.extraction.methods import (
     tool_result,
 )
 from service.mapping.extraction.types import ENUM, MAXIMUM, MINIMUM, PATTERN, TYPES, Type
-from service.mapping.replies.normalise import View
+from service.mapping.replies.normalise import ReplyView
 from service.mapping.syntax.forms import (
     SchemaFieldForm,
     SchemaForm,
@@ -28,7 +28,7 @@ from service.mapping.syntax.forms import (
     ToolPatternForm,
     read_form,
 )
-from service.mapping.syntax.problems import Flaw, Path, Report, suggest
+from service.mapping.syntax.problems import CompileError, Path, Report, suggest
 
 _SHOWN_CHARS = 80
 _ENUM_CHARS = 200
@@ -166,7 +166,7 @@ def _finder(kind: str, tool: str) -> Finder:
         return tool_result(tool, only_text=True)
     structured = structured_output(tool)
 
-    def find(view: View) -> Json:
+    def find(view: ReplyView) -> Json:
         """Of a reply that is no conversation, the reply itself is the structured output."""
         transcript = view.transcript
         said = transcript.calls or transcript.results or transcript.text
@@ -190,7 +190,7 @@ def _check(field: SchemaFieldForm, report: Report, path: Path) -> Check:
         with report.at((*path, name)):
             if name not in kind.rules:
                 hint = f"rules of this type: {', '.join(sorted(kind.rules)) or 'none'}"
-                raise Flaw(f"{name!r} does not apply to type {kind.name}", hint)
+                raise CompileError(f"{name!r} does not apply to type {kind.name}", hint)
             rules.append(_RULES[name](kind, value))
             bounds[name] = value
     low, high = (bounds.get(name) for name in (MINIMUM, MAXIMUM))
@@ -205,7 +205,7 @@ def _key(kind: Type, rule: str, value: Json) -> Any:
     found = kind.convert(value) if is_written else None
     if found is None:
         hint = "put it in quotes" if kind.written == (str,) and not isinstance(value, str) else ""
-        raise Flaw(f"{rule}: {shown(value)} is not of type {kind.name}", hint)
+        raise CompileError(f"{rule}: {shown(value)} is not of type {kind.name}", hint)
     return kind.key(found)
 
 

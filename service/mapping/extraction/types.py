@@ -14,7 +14,7 @@ from typing import Any
 from service.domain import exact_json
 from service.domain.model import Json
 from service.mapping.expressions.dates import instant, iso_date, iso_datetime
-from service.mapping.expressions.transforms import exact_integer, exact_number, text_of, truth
+from service.mapping.expressions.transforms import exact_integer, exact_number, scalar_text, truth
 
 ENUM, PATTERN, MINIMUM, MAXIMUM = "enum", "pattern", "minimum", "maximum"
 _BOUNDS = frozenset({MINIMUM, MAXIMUM})
@@ -68,7 +68,7 @@ def _parsed(kind: type) -> Callable[[Json], Json]:
 
 _NUMBERS = (int, float, Decimal)
 _ALL = (
-    Type("string", text_of, frozenset({ENUM, PATTERN})),
+    Type("string", scalar_text, frozenset({ENUM, PATTERN})),
     Type("number", _number, _BOUNDS | {ENUM}, _NUMBERS, exact_number),
     Type("integer", exact_integer, _BOUNDS | {ENUM}, (int,), exact_number),
     Type("boolean", truth, written=(bool,)),

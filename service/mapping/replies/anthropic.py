@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from service.domain.model import Json
-from service.mapping.replies.text import content_text, json_text, text_of
+from service.mapping.replies.text import content_text, json_text, str_or_empty
 from service.mapping.replies.transcript import ToolCall, ToolResult
 
 _OF_TEXT = ("tool_result", "mcp_tool_result")
@@ -19,13 +19,13 @@ _OF_TEXT = ("tool_result", "mcp_tool_result")
 def read_block(block: dict[str, Any], kind: str) -> ToolCall | ToolResult | None:
     """A block of type `kind`; None where it is neither call nor result."""
     if kind.endswith("tool_use"):
-        return ToolCall(text_of(block.get("id")), text_of(block.get("name")), block.get("input"))
+        return ToolCall(str_or_empty(block.get("id")), str_or_empty(block.get("name")), block.get("input"))
     if kind.endswith("tool_result"):
         content = block.get("content")
         return ToolResult(
-            call_id=text_of(block.get("tool_use_id")),
+            call_id=str_or_empty(block.get("tool_use_id")),
             # Real blocks carry the id of the call and no name; the original design has a name and no id.
-            name=text_of(block.get("name")),
+            name=str_or_empty(block.get("name")),
             text=content_text(content) if kind in _OF_TEXT else json_text(content),
             is_error=block.get("is_error") is True or _is_error(content),
         )
@@ -34,4 +34,4 @@ def read_block(block: dict[str, Any], kind: str) -> ToolCall | ToolResult | None
 
 def _is_error(content: Json) -> bool:
     """The server's tools say so in the type of the content: `web_search_tool_result_error`."""
-    return isinstance(content, dict) and text_of(content.get("type")).endswith("_error")
+    return isinstance(content, dict) and str_or_empty(content.get("type")).endswith("_error")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.mapping.replies.text import content_text, text_of
+from service.mapping.replies.text import content_text, str_or_empty
 from service.mapping.replies.transcript import ToolCall, ToolResult
 
 
@@ -12,12 +12,12 @@ def read_block(block: dict[str, Any]) -> ToolCall | ToolResult | None:
     """None for a block that is neither call nor result."""
     use = block.get("toolUse")
     if isinstance(use, dict):
-        return ToolCall(text_of(use.get("toolUseId")), text_of(use.get("name")), use.get("input"))
+        return ToolCall(str_or_empty(use.get("toolUseId")), str_or_empty(use.get("name")), use.get("input"))
     result = block.get("toolResult")
     if isinstance(result, dict):
         return ToolResult(
-            call_id=text_of(result.get("toolUseId")),
-            name=text_of(result.get("name")),
+            call_id=str_or_empty(result.get("toolUseId")),
+            name=str_or_empty(result.get("name")),
             text=content_text(result.get("content")),
             is_error=result.get("status") == "error",
         )

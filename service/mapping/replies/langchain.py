@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from service.domain.model import Json
-from service.mapping.replies.text import text_of
+from service.mapping.replies.text import str_or_empty
 from service.mapping.replies.transcript import ToolCall
 
 ROLES = {
@@ -36,10 +36,10 @@ def opened(item: Json) -> Json:
     kind, inner = item.get("type"), item.get("kwargs")
     if kind == "constructor" and isinstance(inner, dict):
         path = item.get("id")
-        name = text_of(path[-1]) if isinstance(path, list) and path else ""
+        name = str_or_empty(path[-1]) if isinstance(path, list) and path else ""
         return {**inner, "type": name if name in ROLES else inner.get("type")}
     inner = item.get("data")
-    if isinstance(inner, dict) and text_of(kind) in ROLES:
+    if isinstance(inner, dict) and str_or_empty(kind) in ROLES:
         return {**inner, "type": kind}
     return item
 
@@ -48,4 +48,4 @@ def read_call(entry: dict[str, Any]) -> ToolCall | None:
     """An entry of `tool_calls`: `{name, args, id}`. None for others."""
     if "args" not in entry:
         return None
-    return ToolCall(text_of(entry.get("id")), text_of(entry.get("name")), entry.get("args"))
+    return ToolCall(str_or_empty(entry.get("id")), str_or_empty(entry.get("name")), entry.get("args"))

@@ -10,7 +10,7 @@ from typing import Any
 
 from service.domain.model import Json
 from service.mapping.replies import anthropic, converse, langchain, openai
-from service.mapping.replies.text import block_text, content_text, text_of, unquoted
+from service.mapping.replies.text import block_text, content_text, str_or_empty, unquoted
 from service.mapping.replies.transcript import Part, ToolCall, ToolResult
 
 _ROLES = {
@@ -34,7 +34,7 @@ def read_turn(item: Json) -> Turn | None:
     """None for what is no message, or one that holds nothing we look for."""
     if not isinstance(item, dict):
         return None
-    kind = text_of(item.get("type"))
+    kind = str_or_empty(item.get("type"))
     if kind.endswith(("_call", "_call_output")):
         role = "tool" if kind.endswith("_output") else "assistant"
         parts = openai.read_item(item, kind)
@@ -69,8 +69,8 @@ def _is_block(block: Json) -> bool:
 def _answer(item: dict[str, Any]) -> ToolResult:
     """A message of role `tool`: OpenAI's has an id, LangChain's also a name and a status."""
     return ToolResult(
-        call_id=text_of(item.get("tool_call_id")),
-        name=text_of(item.get("name")),
+        call_id=str_or_empty(item.get("tool_call_id")),
+        name=str_or_empty(item.get("name")),
         text=content_text(item.get("content")),
         is_error=item.get("status") == "error" or item.get("is_error") is True,
     )
@@ -90,7 +90,7 @@ def _parts(item: dict[str, Any]) -> list[Part]:
 
 def _part(block: Json) -> Part | None:
     if not isinstance(block, dict):
-        return text_of(block)
+        return str_or_empty(block)
     kind = block.get("type")
     if not isinstance(kind, str):
         return converse.read_block(block) or block_text(block)

@@ -19,7 +19,7 @@ _STRUCTURED = ("structured_output", "structured_response")
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class ReplyView:
     """A reply as the methods see it.
 
     `root` is the raw JSON as it came, `{content: text}` for plain text. The one exception are Lambda's and
@@ -32,7 +32,7 @@ class View:
     raw: Json = None
 
     @classmethod
-    def of(cls, reply: Json) -> View:
+    def of(cls, reply: Json) -> ReplyView:
         """Total: an unknown shape has an empty transcript."""
         values, root = unwrapped(reply)
         return cls({"content": root} if isinstance(root, str) else root, _transcript(values), reply)

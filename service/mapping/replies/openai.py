@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.mapping.replies.text import content_text, text_of
+from service.mapping.replies.text import content_text, str_or_empty
 from service.mapping.replies.transcript import Part, ToolCall, ToolResult
 
 
 def read_call(entry: dict[str, Any]) -> ToolCall | None:
     """An entry of `tool_calls`: a function with arguments, or a custom tool with input. None for others."""
-    id_, function, custom = text_of(entry.get("id")), entry.get("function"), entry.get("custom")
+    id_, function, custom = str_or_empty(entry.get("id")), entry.get("function"), entry.get("custom")
     if isinstance(function, dict):
-        return ToolCall(id_, text_of(function.get("name")), function.get("arguments"))
+        return ToolCall(id_, str_or_empty(function.get("name")), function.get("arguments"))
     if isinstance(custom, dict):
-        return ToolCall(id_, text_of(custom.get("name")), custom.get("input"))
+        return ToolCall(id_, str_or_empty(custom.get("name")), custom.get("input"))
     return None
 
 
@@ -24,8 +24,8 @@ def read_item(item: dict[str, Any], kind: str) -> list[Part]:
     `function_call` and `custom_tool_call` are answered by an item `…_call_output` with the same `call_id`;
     `mcp_call` carries its answer. Calls without a name, such as `web_search_call`, have none to tell.
     """
-    name, output, error = text_of(item.get("name")), item.get("output"), item.get("error")
-    id_ = text_of(item.get("call_id")) or text_of(item.get("id"))
+    name, output, error = str_or_empty(item.get("name")), item.get("output"), item.get("error")
+    id_ = str_or_empty(item.get("call_id")) or str_or_empty(item.get("id"))
     text = content_text(output if error is None else error)
     result = ToolResult(id_, name, text, is_error=error is not None)
     if kind.endswith("_output"):

@@ -17,7 +17,7 @@ MAX_ENCODINGS = 3
 _MAY_BE_JSON = re.compile(r'\s*[\[{"]')
 
 
-def text_of(value: Json) -> str:
+def str_or_empty(value: Json) -> str:
     """A string as it is; "" for everything else."""
     return value if isinstance(value, str) else ""
 
@@ -65,7 +65,7 @@ def content_text(content: Json) -> str:
 def block_text(block: Json) -> str:
     """The text of one block, "" where it has none."""
     if not isinstance(block, dict):
-        return text_of(block)
+        return str_or_empty(block)
     text = block.get("text") or block.get("refusal")
     if isinstance(text, str):
         return text

@@ -16,12 +16,12 @@ _LISTED = 12
 """How many known names a hint spells out."""
 
 
-class Flaw(Exception):  # noqa: N818 -- never leaves the package; MappingError is what callers see
+class CompileError(Exception):
     """Something that cannot be compiled, raised by code that does not know in which line it stands."""
 
-    def __init__(self, what: str, hint: str = "") -> None:
-        super().__init__(what)
-        self.what = what
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
         self.hint = hint
 
 
@@ -31,12 +31,12 @@ class Problem:
 
     file: str
     line: int
-    what: str
+    message: str
     hint: str = ""
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
-        return f"{place}: {self.what}" + (f" ({self.hint})" if self.hint else "")
+        return f"{place}: {self.message}" + (f" ({self.hint})" if self.hint else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +47,17 @@ class Report:
     lines: Mapping[Path, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
-    def add(self, path: Path, what: str, hint: str = "") -> None:
+    def add(self, path: Path, message: str, hint: str = "") -> None:
         """Note a problem with the value at `path`, or with the nearest thing around it that has a line."""
-        self.problems.append(Problem(self.file, self._line(path), what, hint))
+        self.problems.append(Problem(self.file, self._line(path), message, hint))
 
     @contextmanager
     def at(self, path: Path) -> Iterator[None]:
-        """Turn a `Flaw` into a problem at `path`."""
+        """Turn a `CompileError` into a problem at `path`."""
         try:
             yield
-        except Flaw as flaw:
-            self.add(path, flaw.what, flaw.hint)
+        except CompileError as error:
+            self.add(path, error.message, error.hint)
 
     def _line(self, path: Path) -> int:
         for end in range(len(path), -1, -1):

@@ -17,9 +17,9 @@ import re
 from dataclasses import dataclass
 
 from service.domain.model import Json
-from service.mapping.syntax.problems import Flaw
+from service.mapping.syntax.problems import CompileError
 
-SOURCES = ("secretsmanager", "ssm", "file", "env")
+SECRET_SOURCES = ("secretsmanager", "ssm", "file", "env")
 """Where secrets are kept; the first is meant where none is named."""
 
 _REFERENCE = re.compile(r"\$\{(?:[A-Za-z_][A-Za-z0-9_]*|secret:[A-Za-z0-9_/.+=@:-]+(?:#[A-Za-z0-9_.-]+)?)\}")
@@ -27,7 +27,7 @@ _SECRET = re.compile(r"\$\{secret:([^}]*)\}")
 
 
 @dataclass(frozen=True, slots=True)
-class SecretName:
+class SecretReference:
     """Which secret is meant: its source, its name there, and the key in its JSON ("" for the whole)."""
 
     source: str
@@ -35,18 +35,19 @@ class SecretName:
     key: str = ""
 
     @classmethod
-    def parse(cls, text: str) -> SecretName:
+    def parse(cls, text: str) -> SecretReference:
         """What stands behind `secret:`. Raises Flaw."""
         whole, _, key = text.partition("#")
         source, colon, name = whole.partition(":")
         if not colon or source == "arn":
-            source, name = SOURCES[0], whole
-        if source not in SOURCES:
-            raise Flaw(
-                f"${{secret:{text}}}: no source {source!r} of secrets", f"there are {', '.join(SOURCES)}"
+            source, name = SECRET_SOURCES[0], whole
+        if source not in SECRET_SOURCES:
+            raise CompileError(
+                f"${{secret:{text}}}: no source {source!r} of secrets",
+                f"there are {', '.join(SECRET_SOURCES)}",
             )
         if not name or whole + ("#" + key if key else "") != text:
-            raise Flaw(f"${{secret:{text}}} names no secret", "${secret:NAME} or ${secret:NAME#key}")
+            raise CompileError(f"${{secret:{text}}} names no secret", "${secret:NAME} or ${secret:NAME#key}")
         return cls(source, name, key)
 
 
@@ -57,21 +58,21 @@ def check_references(option: Json) -> None:
             check_references(item)
     elif isinstance(option, str):
         if "${" in _REFERENCE.sub("", option):
-            raise Flaw("a ${ that is neither ${NAME} nor ${secret:NAME}")
+            raise CompileError("a ${ that is neither ${NAME} nor ${secret:NAME}")
         for found in _SECRET.findall(option):
-            SecretName.parse(found)
+            SecretReference.parse(found)
 
 
-def refuse_references(value: Json) -> None:
+def reject_references(value: Json) -> None:
     """A value that is sent as it stands: a reference in it would be, too. Raises Flaw."""
     if isinstance(value, dict):
         for item in value.values():
-            refuse_references(item)
+            reject_references(item)
     elif isinstance(value, list):
         for item in value:
-            refuse_references(item)
+            reject_references(item)
     elif isinstance(value, str) and (found := _REFERENCE.search(value)):
-        raise Flaw(
+        raise CompileError(
             f"{found[0]} would be sent as it stands",
             "the environment and secrets are for the options of target",
         )

@@ -13,7 +13,7 @@ import yaml
 
 from service.domain import exact_json
 from service.domain.model import Json
-from service.mapping.syntax.problems import Flaw, Path, Problem, Report
+from service.mapping.syntax.problems import CompileError, Path, Problem, Report
 
 MAX_BYTES = 256 * 1024
 MAX_NODES = 20_000
@@ -101,19 +101,19 @@ class _Reader:
         self._lines = {(): node.start_mark.line + 1}
         try:
             value = self._value(node, ())
-        except Flaw as flaw:
-            self.problems.append(Problem(self.file, node.start_mark.line + 1, flaw.what, flaw.hint))
+        except CompileError as error:
+            self.problems.append(Problem(self.file, node.start_mark.line + 1, error.message, error.hint))
             return None
         return None if value is None else Document(value, Report(self.file, self._lines, self.problems))
 
     def _value(self, node: yaml.Node, path: Path) -> Json:
         self._nodes += 1
         if self._nodes > MAX_NODES:
-            raise Flaw(
+            raise CompileError(
                 f"more than {MAX_NODES} values, aliases written out", "use fewer aliases or more files"
             )
         if len(path) > MAX_DEPTH:
-            raise Flaw(f"nested more than {MAX_DEPTH} levels deep")
+            raise CompileError(f"nested more than {MAX_DEPTH} levels deep")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):

@@ -35,7 +35,8 @@ def problems(tmp_path):
         samples, found = read_samples(tmp_path, 1_000)
         found = sorted([*found, *check_samples(CATALOG, samples, [])])
         return [
-            f"{p.file.removeprefix(f'{tmp_path.as_posix()}/')}:{p.line}: {p.what} — {p.hint}" for p in found
+            f"{p.file.removeprefix(f'{tmp_path.as_posix()}/')}:{p.line}: {p.message} — {p.hint}"
+            for p in found
         ]
 
     return check
@@ -171,10 +172,10 @@ def test_folders(tmp_path):
     (tmp_path / "prize").mkdir()
     (tmp_path / "prize" / "a.json").write_text("{}")
     samples, found = read_samples(tmp_path, 1_000)
-    assert [problem.what for problem in found] == ["is no folder"]
+    assert [problem.message for problem in found] == ["is no folder"]
     (wrong,) = check_samples(CATALOG, samples, [])
     assert wrong.file == (tmp_path / "prize").as_posix()
-    assert wrong.what == "samples of 'prize', and no mapping is called so"
+    assert wrong.message == "samples of 'prize', and no mapping is called so"
     assert wrong.hint == "did you mean 'price'?"
 
 
@@ -188,7 +189,7 @@ def test_a_tool_that_no_sample_has(tmp_path):
     elsewhere = Tool("find_prize", "other.yaml", 7, frozenset({"other"}))
     (problem,) = check_samples(CATALOG, samples, [right, wrong, elsewhere])
     assert (problem.file, problem.line) == ("price.yaml", 6)
-    assert problem.what == "no recorded sample has the tool 'find_prize'"
+    assert problem.message == "no recorded sample has the tool 'find_prize'"
     assert problem.hint.startswith("did you mean 'find_price'?; record a reply")
 
 

@@ -54,7 +54,7 @@ def test_both_forms_may_stand_in_one_file():
 def test_a_definition_survives_as_text():
     """Compiled from its own text it is the same, whatever the files say by then; field order is kept."""
     definition = Catalog.load({"run.yaml": FULL + NAMED}, {}).definition("run")
-    again = Definition.from_text("run", definition.text)
+    again = Definition("run", definition.text)
     assert again.digest == definition.digest == again.compile().digest
     assert len(again.digest) == 16
     assert again.compile().output_fields == ("z", "a")
@@ -81,7 +81,7 @@ def test_text_of_another_version_is_refused_in_words():
         "1",
     ):
         with pytest.raises(MappingError, match="mapping 'x'"):
-            Definition.from_text("x", text).compile()
+            Definition("x", text).compile()
 
 
 def test_an_unknown_name_lists_the_known_ones():

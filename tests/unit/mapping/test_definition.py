@@ -24,9 +24,9 @@ def test_waits_double_up_to_the_cap(jitter: str, bounds: list[tuple[float, float
     policy = f"{{ max_attempts: 9, base_seconds: 1, cap_seconds: 5, jitter: {jitter} }}"
     files = {"run.yaml": MAPPING.format(policy=policy)}
     retry = Catalog.load(files, {}).definition("run").compile().execution.retry
-    assert [retry.bounds_s(attempt) for attempt in (2, 3, 4, 5, 1_000_000)] == bounds
+    assert [retry.wait_bounds_s(attempt) for attempt in (2, 3, 4, 5, 1_000_000)] == bounds
 
 
 def test_a_policy_that_says_nothing_spreads_over_the_upper_half() -> None:
     """As before there was a choice."""
-    assert RetryPolicy().bounds_s(2) == (0.25, 0.5)
+    assert RetryPolicy().wait_bounds_s(2) == (0.25, 0.5)

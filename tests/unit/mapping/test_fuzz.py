@@ -124,7 +124,7 @@ def load(mappings, schemas):
     for problem in problems:
         assert isinstance(problem, Problem)
         assert problem.file in {*mappings, *schemas}
-        assert problem.what
+        assert problem.message
     if problems:
         with pytest.raises(MappingError) as caught:
             Catalog.load(mappings, schemas)
@@ -135,7 +135,7 @@ def load(mappings, schemas):
         definition = catalog.definition(name)
         assert definition.compile().output_fields == catalog.extractor(name).output_fields
         assert definition.compile().digest == definition.digest
-    for name in catalog.extraction_names:
+    for name in catalog.extractor_names:
         for reply in ({"results": [{"x": "01/02/2025"}], "a": [{"b": 2}]}, "IATA: LHR"):
             assert not isinstance(catalog.extractor(name).explain(reply).error, MappingError)
             try:

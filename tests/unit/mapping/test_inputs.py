@@ -7,7 +7,7 @@ CELLS = ("10 Downing St", " sw1a 2aa ", "0123")
 
 
 def body(mapping, columns=COLUMNS, cells=CELLS):
-    return mapping.body(columns, cells)
+    return mapping.build_input(columns, cells)
 
 
 def test_without_input_mapping_every_column_passes(compiled):
@@ -128,7 +128,7 @@ def test_what_goes_wrong_with_a_row_is_an_input_error(compiled, template):
     """Attributes of Python's objects, undefined values, type errors and growth fail the row in words."""
     mapping = compiled(f'input_mapping:\n  column_mappings: {{a: A, b: B}}\n  template: "{template}"\n')
     with pytest.raises(InputError, match="template"):
-        mapping.body(("A", "B"), ("x" * 2000, "y" * 2000))
+        mapping.build_input(("A", "B"), ("x" * 2000, "y" * 2000))
 
 
 def test_template_names_are_columns_where_all_pass(compiled):
@@ -142,11 +142,11 @@ def test_a_transform_that_makes_nothing_of_a_cell_fails_the_row(compiled):
     """Null instead of what the file says is never sent; an empty cell may become null."""
     mapping = compiled("input_mapping: {transforms: {Ref: to_number}}\n")
     with pytest.raises(InputError, match="'Ref': to_number makes nothing of 'abc'"):
-        mapping.body(("Ref",), ("abc",))
-    assert mapping.body(("Ref",), ("",)) == {"Ref": None}
+        mapping.build_input(("Ref",), ("abc",))
+    assert mapping.build_input(("Ref",), ("",)) == {"Ref": None}
 
 
 def test_a_row_of_another_width_is_an_input_error(compiled):
     """Cells are never matched to the wrong columns."""
     with pytest.raises(InputError, match="2 cells under 3 columns"):
-        compiled().body(COLUMNS, ("a", "b"))
+        compiled().build_input(COLUMNS, ("a", "b"))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from service.domain import exact_json
 from service.mapping.expressions.expression import compile_expression, compile_transform
-from service.mapping.syntax.problems import Flaw
+from service.mapping.syntax.problems import CompileError
 
 ROOT = {
     "content": "Exchange: WHITEHALL\nCabinet: C|7 (a)\n",
@@ -126,20 +126,20 @@ def test_a_call_with_all_native_arguments_is_native_and_otherwise_a_transform(te
 )
 def test_mistakes_are_found_when_compiled(text, words):
     """Syntax, names, argument counts, constants and patterns are checked before a row is spent."""
-    with pytest.raises(Flaw) as caught:
+    with pytest.raises(CompileError) as caught:
         compile_expression(text)
-    assert words in f"{caught.value.what} {caught.value.hint}"
+    assert words in f"{caught.value.message} {caught.value.hint}"
 
 
 def test_transforms_by_name_or_as_a_call():
     """In lists a transform stands by its name, or as a call where it has arguments."""
     assert compile_transform("trim").search(" a ") == "a"
     assert compile_transform("parse('(.)b')").search("ab") == "a"
-    with pytest.raises(Flaw, match="takes 1"):
+    with pytest.raises(CompileError, match="takes 1"):
         compile_transform("parse")
-    with pytest.raises(Flaw, match="unknown function 'length'"):
+    with pytest.raises(CompileError, match="unknown function 'length'"):
         compile_transform("length")
-    with pytest.raises(Flaw, match="no transform"):
+    with pytest.raises(CompileError, match="no transform"):
         compile_transform("a.b")
 
 
@@ -268,5 +268,5 @@ def test_expressions_without_extensions_are_jmespath(text, root):
 @given(text=st.text(max_size=30) | st.text("$.a[]()|'\"`{}@&*?:,0-!=<> \\", max_size=15))
 def test_any_text_compiles_or_is_a_flaw(text):
     """No text makes the compiler raise anything but Flaw."""
-    with contextlib.suppress(Flaw):
+    with contextlib.suppress(CompileError):
         compile_expression(text).search({"a": [1]})

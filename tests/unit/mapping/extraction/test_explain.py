@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.domain.errors import ExtractionError, ReplyRejectedError, UnfitValueError
-from service.mapping import Catalog, Explained, FieldTrace, Tried
+from service.mapping import Catalog, Explanation, FailedMethod, FieldTrace
 
 FIELDS = {
     "exchange": "$.content | parse('Exchange: (.+)')",
@@ -39,7 +39,7 @@ def test_each_value_says_where_it_is_from_and_what_was_tried():
     explained = extractor(not_found=["Not found"]).explain(
         reply("Exchange: WHITEHALL\nCabinet: Not found", structured_output={"c": None}, note=" 12 ")
     )
-    assert explained == Explained(
+    assert explained == Explanation(
         {"exchange": "WHITEHALL", "cabinet": 12},
         None,
         3,
@@ -51,8 +51,8 @@ def test_each_value_says_where_it_is_from_and_what_was_tried():
                 12,
                 "jmespath[2]",
                 (
-                    Tried("tool_result[0]", FIELDS["cabinet"], "'Not found' is in not_found"),
-                    Tried("structured_output[1]", "c", "the path gives null"),
+                    FailedMethod("tool_result[0]", FIELDS["cabinet"], "'Not found' is in not_found"),
+                    FailedMethod("structured_output[1]", "c", "the path gives null"),
                 ),
                 "note | trim | to_number",
             ),
@@ -71,7 +71,7 @@ def test_each_value_says_where_it_is_from_and_what_was_tried():
 def test_why_a_tool_result_gave_nothing(answer, why):
     """No such tool, which others there are, or a pattern that found nothing."""
     explained = extractor().explain(answer)
-    assert explained.fields[0].tried[0].why == why
+    assert explained.fields[0].failed[0].reason == why
     assert isinstance(explained.error, ExtractionError)
     assert explained.values == {"exchange": None, "cabinet": None}
 
@@ -95,7 +95,7 @@ def test_why_a_tool_result_gave_nothing(answer, why):
 def test_why_a_path_gave_nothing(path, root, why):
     """The first part that lost the value is named, with what it was given."""
     methods = [{"method": "direct", "field_mappings": {"f": path}}]
-    assert extractor(methods).explain(root).fields[0].tried[0].why == why
+    assert extractor(methods).explain(root).fields[0].failed[0].reason == why
 
 
 def test_a_method_without_a_required_field_is_said_to_be_passed_over():
@@ -106,8 +106,8 @@ def test_a_method_without_a_required_field_is_said_to_be_passed_over():
     ]
     explained = extractor(methods, required=["b"]).explain({"x": {"a": 1}, "y": {"a": 2, "b": 3}})
     assert explained.values == {"a": 2, "b": 3}
-    assert explained.fields[0].tried == (
-        Tried("direct[0]", "x.a", "has a value, but its method has none for every required field (b)"),
+    assert explained.fields[0].failed == (
+        FailedMethod("direct[0]", "x.a", "has a value, but its method has none for every required field (b)"),
     )
 
 
@@ -128,7 +128,7 @@ def test_what_extract_would_raise_is_in_error():
     assert isinstance(unfit.error, UnfitValueError)
     assert unfit.values == {"n": None, "m": 1}
     assert unfit.fields[0] == FieldTrace(
-        "n", None, "", (Tried("direct[0]", "x", "does not fit maximum 5: '6'"),)
+        "n", None, "", (FailedMethod("direct[0]", "x", "does not fit maximum 5: '6'"),)
     )
 
 
@@ -150,7 +150,7 @@ def test_explaining_agrees_with_extracting(answer):
     explained = e.explain(answer)
     assert [trace.value for trace in explained.fields] == list(explained.values.values())
     for trace in explained.fields:
-        assert trace.source or all(tried.why for tried in trace.tried)
+        assert trace.method or all(failed.reason for failed in trace.failed)
     if explained.error is not None:
         with pytest.raises(type(explained.error)) as caught:
             e.extract(answer)
@@ -158,5 +158,5 @@ def test_explaining_agrees_with_extracting(answer):
         return
     found = e.extract(answer)
     assert found.values == explained.values
-    sources = {t.name: f"{t.source}:{t.path}" for t in explained.fields if t.source}
+    sources = {t.name: f"{t.method}:{t.path}" for t in explained.fields if t.method}
     assert found.provenance == sources

@@ -97,7 +97,7 @@ def test_the_schema_travels_with_the_definition():
     """A batch keeps the schema it started with: its text alone compiles, and it is part of the version."""
     definition = Catalog.load({"r.yaml": RUN}, {"s.yaml": DESIGN}).definition("r")
     assert json.loads(definition.text)["schema"]["agent"] == "broadband-agent-rust"
-    again = Definition.from_text("r", definition.text).compile()
+    again = Definition("r", definition.text).compile()
     assert again.output_fields == ("exchange", "download_speed")
     other = Catalog.load({"r.yaml": RUN}, {"s.yaml": DESIGN.replace("Exchange: (", "Exchange = (")})
     assert other.definition("r").digest != definition.digest

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.mapping import Catalog
-from service.mapping.replies.normalise import View, normalise
+from service.mapping.replies.normalise import ReplyView, normalise
 from service.mapping.replies.transcript import ToolCall, ToolResult, Transcript, Usage
 
 FOLDER = Path(__file__).parents[3] / "fixtures" / "replies"
@@ -117,10 +117,10 @@ def test_a_transcript_is_its_own_normal_form(name):
 
 def test_plain_replies_have_no_transcript():
     """Other JSON is the root as it came, and text is `{content: text}`."""
-    assert View.of(REPLIES["plain_json"]) == View(ARGUMENTS, Transcript(), ARGUMENTS)
-    assert View.of(TEXT) == View({"content": TEXT}, Transcript(), TEXT)
+    assert ReplyView.of(REPLIES["plain_json"]) == ReplyView(ARGUMENTS, Transcript(), ARGUMENTS)
+    assert ReplyView.of(TEXT) == ReplyView({"content": TEXT}, Transcript(), TEXT)
     for reply in (None, 1, [], {}, [{"title": "t", "content": "snippet"}], {"content": "x"}, {"role": 1}):
-        assert View.of(reply) == View(reply, Transcript(), reply)
+        assert ReplyView.of(reply) == ReplyView(reply, Transcript(), reply)
 
 
 # --- names -------------------------------------------------------------------------------------------
@@ -371,7 +371,7 @@ JSON = json.dumps(INNER)
 )
 def test_wrappers_are_transparent(reply):
     """`$.category` is the agent's category, however it was invoked; `raw` has what came."""
-    view = View.of(reply)
+    view = ReplyView.of(reply)
     assert (view.root, view.raw) == (INNER, reply)
     assert extractor({"method": "direct", "field_mappings": {"c": "$.category"}}).extract(reply).values == {
         "c": "x"
@@ -397,7 +397,7 @@ def test_wrappers_are_transparent(reply):
 )
 def test_what_says_more_than_its_wrapper_stays_as_it_came(reply):
     """Nothing that stands beside a reply is lost, and what is no JSON document is not unwrapped."""
-    assert View.of(reply).root is reply
+    assert ReplyView.of(reply).root is reply
 
 
 def test_a_transcript_is_read_through_what_stays_as_it_came():
@@ -405,7 +405,7 @@ def test_a_transcript_is_read_through_what_stays_as_it_came():
     inner = {"messages": [answering(("1", TEXT), name="browser_broadband")]}
     for output in (inner, json.dumps(inner)):
         reply = {"output": output, "success": True}
-        assert View.of(reply).root is reply
+        assert ReplyView.of(reply).root is reply
         assert BROADBAND.extract(reply).values == FOUND
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service.mapping.replies.normalise import View, normalise
+from service.mapping.replies.normalise import ReplyView, normalise
 from service.mapping.replies.text import MAX_EMBEDDED_CHARS
 from service.mapping.replies.wrappers import MAX_LAYERS, unwrapped
 
@@ -146,7 +146,7 @@ def damaged(draw):
 def test_any_reply_has_a_transcript_which_is_its_own_normal_form(reply):
     """Nothing is raised whatever has the wrong type, and normalising what came out changes nothing."""
     before = repr(reply)
-    view = View.of(reply)
+    view = ReplyView.of(reply)
     assert repr(reply) == before
     shown = repr(view.transcript)  # which is equal where a NaN is, too
     assert repr(normalise(view.transcript.as_json())) == shown
@@ -159,7 +159,7 @@ def test_any_reply_has_a_transcript_which_is_its_own_normal_form(reply):
 @given(reply=st.dictionaries(st.sampled_from(["a", "results", "messages", "content", "usage"]), ANY))
 def test_an_unknown_object_is_the_root_as_it_came(reply):
     """Without a wrapper's key there is nothing to unwrap."""
-    assert View.of(reply).root is reply
+    assert ReplyView.of(reply).root is reply
 
 
 @pytest.mark.parametrize("key", ["Payload", "body", "output", "Output"])
@@ -178,7 +178,7 @@ def test_unwrapping_ends(key):
 def test_long_text_is_not_parsed():
     """Neither as an embedded reply nor as arguments."""
     long = '{"messages": []}' + " " * MAX_EMBEDDED_CHARS
-    assert View.of({"output": long}).root == {"output": long}
+    assert ReplyView.of({"output": long}).root == {"output": long}
     call = {"tool_calls": [{"function": {"name": "f", "arguments": long}}]}
     assert normalise({"messages": [call]}).calls[0].arguments is long
 
