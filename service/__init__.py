@@ -1,8 +1,13 @@
-"""rowfleet: CSV -> splitter -> rows queue -> workers -> agent -> results table -> aggregator -> CSV.
+"""rowfleet: every row of a CSV through any agent or tool, exactly once in the result.
 
-Read the modules in that order: `splitter`, `consume`, `worker`, `settle`, `aggregator`. They depend on the
-five protocols in `ports`, which `aws` (the service) and `memory` (tests and simulation) implement, and
-`app` is the only place that puts them together.
+    CSV ─▶ splitter ─▶ rows queue ─▶ worker ─▶ agents ─▶ batch (outcomes) ─▶ aggregator ─▶ CSV
+
+Read the flow: `splitter`, `worker`, `agents`, `aggregator`, `sweeper`. Or read the stack, in which a folder
+imports only folders before it: `domain`, `runtime`, `csvio`, `mapping`, `catalog`, `batch`, then the four roles
+`splitter`, `worker`, `aggregator`, `sweeper`, then `adapters`, `agents`, `app`, `cli`.
+
+docs/architecture.md has a table of the folders, docs/protocol.md the ten steps that docstrings refer to, and
+docs/glossary.md the terms.
 """
 
 __version__ = "0.1.0"

@@ -1,1 +1,1 @@
-"""The ports on real services (`aws`) and in memory (`memory`); one contract suite holds both."""
+"""The ports on AWS (`aws`) and in memory (`memory`). tests/contract holds both to the same behaviour."""

@@ -1,1 +1,1 @@
-"""Step 8: the outcomes of a complete batch become its result files."""
+"""The aggregator, step 8 of docs/protocol.md: the outcomes of a complete batch become its result files."""

@@ -1,1 +1,5 @@
-"""The composition root: settings to clients to ports to roles, and the process that plays them."""
+"""The composition root: settings -> clients -> ports -> roles -> a process.
+
+`wiring` is the only module that constructs roles. The package imports nothing itself, so that the health check
+of a container starts quickly.
+"""

@@ -1,1 +1,4 @@
-"""What several roles do to a batch: read its source, commit outcomes, see that it is complete."""
+"""Operations on a batch that several roles share: read the source, commit outcomes, check completion.
+
+Steps 5 and 6 of docs/protocol.md are here, in `group_commit` and `completion`.
+"""

@@ -1,1 +1,1 @@
-"""Steps 9 and 10: stuck batches are moved on, dead letters are drained."""
+"""The sweeper, steps 9 and 10 of docs/protocol.md: stuck batches go on, dead letters are drained."""

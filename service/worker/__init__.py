@@ -1,1 +1,1 @@
-"""Steps 4 to 7: a row message becomes an agent call, an outcome, and a settled row."""
+"""The worker, steps 4 to 7 of docs/protocol.md: a row message becomes an agent call and an outcome."""

@@ -1,26 +1,23 @@
 """What the documents say is so."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from service.app.settings import Settings, describe
 from service.catalog.files import load_catalog
 from service.mapping import Catalog
-
-ROOT = Path(__file__).parents[2]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
+from tests.documentation.documents import DOCUMENTS, ROOT, links, title
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", DOCUMENTS, ids=title)
 def test_links_lead_somewhere(path):
     """Every relative link in a document names a file that is there."""
-    for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text("utf-8")):
+    for target, _ in links(path):
         assert (path.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", DOCUMENTS, ids=title)
 def test_settings_that_are_named_exist(path):
     """Every ROWFLEET_ variable in a document is one that rowfleet knows."""
     known = {line.name for line in describe(Settings())}

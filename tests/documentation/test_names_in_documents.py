@@ -1,0 +1,126 @@
+"""Names of files, modules, make targets, errors, tests and events in the documents exist."""
+
+import builtins
+import re
+
+import pytest
+
+from service.domain import errors
+from tests.documentation.documents import DOCUMENTS, ROOT, anchors, commands, links, spans, title
+from tests.simulation.ablations import ABLATIONS
+from tests.simulation.invariants import INVARIANTS
+
+each_document = pytest.mark.parametrize("path", DOCUMENTS, ids=title)
+
+FOLDERS = ("benchmarks", "docs", "examples", "infra", "requirements", "service", "tests")
+"""Folders of the repository. `mappings/` and `schemas/` are left out: documents name files of users there."""
+
+CODE = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.*") if ".terraform" not in path.parts]
+FILE_NAMES = {path.name for path in CODE}
+SERVICE = "\n".join(path.read_text("utf-8") for path in sorted((ROOT / "service").rglob("*.py")))
+TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+ERRORS_OF_OTHERS = {"FunctionError"}
+"""Names of AWS that end like our errors: a key of Lambda's answer."""
+
+PROTOCOL = (ROOT / "docs" / "protocol.md").read_text("utf-8")
+GUARANTEES = (ROOT / "docs" / "guarantees.md").read_text("utf-8")
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text("utf-8")
+
+
+def first_cells(text: str, heading: str) -> list[str]:
+    """Texts in backticks in the first column of the tables under a heading."""
+    section = text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    cells = re.findall(r"^\| (.+?) \|", section, re.MULTILINE)
+    return [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+
+
+@each_document
+def test_paths_that_are_named_exist(path):
+    """A path in backticks that begins with a folder of the repository leads to a file or folder."""
+    for span in spans(path):
+        if re.fullmatch(rf"({'|'.join(FOLDERS)})/[\w./-]*", span):
+            assert (ROOT / span).exists(), span
+
+
+@each_document
+def test_files_that_are_named_without_their_folder_exist(path):
+    """A Python or Terraform file in backticks has a name that some file of the repository has."""
+    for span in spans(path):
+        if re.fullmatch(r"\w+\.(py|tf)", span):
+            assert span in FILE_NAMES, span
+
+
+@each_document
+def test_modules_that_are_named_exist(path):
+    """A dotted name that begins with `service` is a module, or a name in one."""
+    for span in spans(path):
+        if re.match(r"service(\.\w+)+", span):
+            parts = re.match(r"[\w.]+", span)[0].split(".")
+            files = [ROOT.joinpath(*parts[:end]) for end in range(2, len(parts) + 1)]
+            assert any(file.is_dir() or file.with_suffix(".py").is_file() for file in files), span
+
+
+@each_document
+def test_make_targets_that_are_named_exist(path):
+    """`make X` in code is a target of the Makefile."""
+    for command in commands(path):
+        if match := re.match(r"make ([a-z][a-z-]*)", command):
+            assert match[1] in TARGETS, command
+
+
+@each_document
+def test_parts_that_links_lead_to_exist(path):
+    """A link with `#name` leads to a heading or a marked term of that name."""
+    for target, anchor in links(path):
+        document = path.parent / target if target else path
+        if anchor and document.suffix == ".md":
+            assert anchor in anchors(document), f"{target}#{anchor}"
+
+
+@each_document
+def test_errors_that_are_named_exist(path):
+    """A class name that ends with `Error` is one of ours or of Python."""
+    for span in spans(path):
+        if re.fullmatch(r"[A-Z]\w+Error", span) and span not in ERRORS_OF_OTHERS:
+            assert hasattr(errors, span) or hasattr(builtins, span), span
+
+
+def test_ablations_in_the_failure_table_exist():
+    """The protocol names safeguards as the simulation does."""
+    named = [
+        name
+        for listed in re.findall(r"\bablations? (`[^|]+)\|", PROTOCOL)
+        for name in re.findall(r"`(\w+)`", listed)
+    ]
+    assert len(named) >= 8
+    assert set(named) <= set(ABLATIONS)
+
+
+def test_invariants_in_the_guarantees_exist():
+    """Each safeguard is noticed by an invariant of the simulation, and every ablation is in the table."""
+    section = GUARANTEES.split("\n## The safeguards")[1].split("\n## ")[0]
+    noticed = re.findall(r"\| \d+, `(\w+)` \|$", section, re.MULTILINE)
+    assert len(noticed) == len(ABLATIONS)
+    assert set(noticed) <= set(INVARIANTS)
+
+
+def test_log_events_in_the_operations_page_exist():
+    """The events that an operator is told to look for are logged."""
+    events = first_cells(OPERATIONS, "Logs")
+    assert len(events) >= 10
+    for event in events:
+        assert f'"{event}"' in SERVICE, event
+
+
+def test_older_words_in_the_glossary_exist():
+    """The events that the glossary explains are still in the code."""
+    section = (ROOT / "docs" / "glossary.md").read_text("utf-8").split("\n## Words on the outside that stay\n")[1]
+    events = [
+        name
+        for names, where in re.findall(r"^\| (.+?) \| (.+?) \|", section, re.MULTILINE)
+        if where.startswith("log event")
+        for name in re.findall(r"`([a-z_]+)`", names)
+    ]
+    assert len(events) >= 8
+    for event in events:
+        assert f'"{event}"' in SERVICE, event
