@@ -1,1 +1,1 @@
-"""Which mappings there are: read from folders or a bucket, checked against samples, kept up to date."""
+"""Mapping files: where they lie, how they are checked, and how they are reloaded while the service runs."""

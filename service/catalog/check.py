@@ -1,26 +1,25 @@
-"""What `rowfleet check` does: compile every file, run every sample, and say what is wrong where."""
+"""The work of `rowfleet check`: compile every file, run every sample, and collect the problems by line."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from service.catalog.files import MappingFiles, read_mapping_files
-from service.catalog.samples import Sample, Tool, check_samples, read_samples
-from service.domain.model import Json, Location
+from service.catalog.outline import NAMED_EXTRACTIONS, MappingOutline
+from service.catalog.sample_check import check_samples
+from service.catalog.samples import Sample, read_samples
+from service.domain.model import Location
 from service.mapping import Catalog, Problem, check
-from service.mapping.syntax.yaml_text import Document, read_documents
+from service.mapping.syntax.yaml_text import read_documents
 
 SAMPLES = "samples"
-"""The folder among the mappings that samples stand in."""
-
-_NAMED = "output_mappings"
+"""The folder of samples inside the folder of mappings."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """Problems by file and line, how many there are of everything, and whether the samples were run."""
+    """Sorted problems, and numbers of files and their contents. `ran` is True if the samples were run."""
 
     problems: list[Problem]
     mappings: int
@@ -45,115 +44,55 @@ class CheckReport:
         )
 
 
-def check_folders(mappings: Path, schemas: Path, most_reply_bytes: int) -> CheckReport:
-    """`check_files` on local folders. Raises MappingError where there is no folder of mappings."""
-    return check_files(read_mapping_files(mappings, schemas), mappings, most_reply_bytes)
+def check_folders(mappings: Path, schemas: Path, max_reply_bytes: int) -> CheckReport:
+    """`check_files` on local folders. Raises MappingError if the folder of mappings is missing."""
+    return check_files(read_mapping_files(mappings, schemas), mappings, max_reply_bytes)
 
 
-def check_files(sources: MappingFiles, mappings: Path | Location, most_reply_bytes: int) -> CheckReport:
-    """Samples are run when everything compiles. They lie beside mappings on this machine, not in a bucket."""
+def check_files(files: MappingFiles, mappings: Path | Location, max_reply_bytes: int) -> CheckReport:
+    """Check files that were read from the folder `mappings`.
+
+    Samples are run only if all files compile. They are read from a local folder of mappings, never from a
+    bucket.
+    """
     samples: list[Sample] = []
-    unreadable: list[Problem] = []
+    sample_problems: list[Problem] = []
     if isinstance(mappings, Path):
-        place = mappings.as_posix()
-        samples, unreadable = read_samples(mappings / SAMPLES, most_reply_bytes)
+        folder = mappings.as_posix()
+        samples, sample_problems = read_samples(mappings / SAMPLES, max_reply_bytes)
     else:
-        place = mappings.url()
-    problems = [*sources.problems, *check(sources.mappings, sources.schemas), *unreadable]
-    files = {**sources.mappings, **sources.schemas}
-    if not files and not sources.problems:
-        hint = "name another folder with --mappings DIR or ROWFLEET_MAPPINGS"
-        problems.append(Problem(place, 1, "no *.yaml file is there", hint))
-    problems += [problem for file in files if (problem := _empty(file, files[file])) is not None]
-    outline = _Outline(sources.mappings, sources.schemas)
-    compiles = len(problems) == len(unreadable)
+        folder = mappings.url()
+    problems = [*files.problems, *check(files.mappings, files.schemas), *_empty_files(files, folder)]
+    outline = MappingOutline(files.mappings, files.schemas)
+    compiles = not problems
+    problems += sample_problems
     if compiles:
-        catalog = Catalog.load(sources.mappings, sources.schemas)
-        problems += check_samples(catalog, samples, outline.tools())
+        catalog = Catalog.load(files.mappings, files.schemas)
+        problems += check_samples(catalog, samples, outline.tool_references())
     return CheckReport(
-        sorted(set(problems)),
-        len(sources.mappings),
-        len(sources.schemas),
-        len(samples),
-        len(outline.runs),
-        len(outline.named),
-        compiles,
+        problems=sorted(set(problems)),
+        mappings=len(files.mappings),
+        schemas=len(files.schemas),
+        samples=len(samples),
+        runs=len(outline.runs),
+        extractions=len(outline.extractions),
+        ran=compiles,
     )
 
 
-def _empty(file: str, text: str) -> Problem | None:
-    documents, problems = read_documents(file, text)
-    if documents or problems:
-        return None
-    return Problem(file, 1, "the file holds nothing", f"target: …, {_NAMED}: … or agent: …; or delete it")
+def _empty_files(files: MappingFiles, folder: str) -> list[Problem]:
+    """A problem for each file without a document, or one for a folder without any file.
 
-
-class _Outline:
-    """Which tools the files name, in which line, and for which extraction."""
-
-    def __init__(self, mappings: Mapping[str, str], schemas: Mapping[str, str]) -> None:
-        self.named: dict[str, list[tuple[str, str, int]]] = {}
-        self.runs: dict[str, Document] = {}
-        self._schemas: dict[str, list[tuple[str, str, int]]] = {}
-        for document in _documents(mappings):
-            extractions = document.value.get(_NAMED)
-            for name, spec in extractions.items() if isinstance(extractions, dict) else ():
-                self.named[name] = list(_tools(document, spec, (_NAMED, name)))
-            if document.value.keys() - {_NAMED}:
-                self.runs[Path(document.report.file).stem] = document
-        for document in _documents(schemas):
-            self._schemas[str(document.value.get("agent"))] = list(_schema_tools(document))
-
-    def tools(self) -> list[Tool]:
-        """Of files that compile. A tool of a named extraction may be in a sample of any run that uses it."""
-        found = [
-            Tool(*place, frozenset({name, *self._users(name)}))
-            for name in self.named
-            for place in self.named[name]
-        ]
-        for run, document in self.runs.items():
-            chosen = self._chosen(document)
-            if isinstance(chosen, dict):
-                places = list(_tools(document, chosen, ("output_mapping",)))
-            elif chosen not in self.named:
-                places = self._schemas.get(str(chosen), [])
-            else:
-                places = []
-            found += [Tool(*place, frozenset({run})) for place in places]
-        return found
-
-    def _users(self, name: str) -> Iterator[str]:
-        return (run for run, document in self.runs.items() if self._chosen(document) == name)
-
-    def _chosen(self, document: Document) -> Json:
-        chosen = document.value.get("output_mapping")
-        return document.value["target"]["name"] if chosen is None else chosen
-
-
-def _documents(texts: Mapping[str, str]) -> Iterator[Document]:
-    for file in sorted(texts):
-        for document in read_documents(file, texts[file])[0]:
-            if isinstance(document.value, dict):
-                yield document
-
-
-def _tools(document: Document, spec: Json, path: tuple[str | int, ...]) -> Iterator[tuple[str, str, int]]:
-    methods = spec.get("extraction_methods") if isinstance(spec, dict) else None
-    for place, method in enumerate(methods if isinstance(methods, list) else []):
-        tool = method.get("tool_name") if isinstance(method, dict) else None
-        if isinstance(tool, str) and tool:
-            yield _place(document, tool, (*path, "extraction_methods", place, "tool_name"))
-
-
-def _schema_tools(document: Document) -> Iterator[tuple[str, str, int]]:
-    fields = document.value.get("fields")
-    for place, item in enumerate(fields if isinstance(fields, list) else []):
-        steps = item.get("extraction") if isinstance(item, dict) else None
-        for order, step in enumerate(steps if isinstance(steps, list) else []):
-            tool = step.get("tool") if isinstance(step, dict) else None
-            if isinstance(tool, str) and tool:
-                yield _place(document, tool, ("fields", place, "extraction", order, "tool"))
-
-
-def _place(document: Document, tool: str, path: tuple[str | int, ...]) -> tuple[str, str, int]:
-    return tool, document.report.file, document.report.lines.get(path, 1)
+    Both compile, to an empty catalog, but neither is what its author meant.
+    """
+    texts = {**files.mappings, **files.schemas}
+    if not texts and not files.problems:
+        hint = "name another folder with --mappings DIR or ROWFLEET_MAPPINGS"
+        return [Problem(folder, 1, "no *.yaml file is there", hint)]
+    problems = []
+    for file, text in texts.items():
+        documents, found = read_documents(file, text)
+        if not documents and not found:
+            hint = f"target: …, {NAMED_EXTRACTIONS}: … or agent: …; or delete it"
+            problems.append(Problem(file, 1, "the file holds nothing", hint))
+    return problems

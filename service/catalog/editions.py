@@ -1,9 +1,10 @@
-"""What is offered while files change: a file that does not compile keeps its last good text.
+"""Editions: consistent versions of the mapping files, in which a broken file keeps its last good text.
 
-An edition is a set of files that compiles as a whole, so that a broken file is never offered and never takes
-the place of a good one. The next edition is what lies there now, with every change undone that keeps it from
-compiling: the changed file itself, or, where a change broke files that did not change (it took away an output
-mapping that they use), that change.
+All files of an edition compile together, so a broken file is never offered and never replaces a good one.
+The next edition starts from the current files. As long as they do not compile, the changes that cause the
+errors are rolled back to the text of the edition before. Usually that is the broken file itself. A change can
+also break files that did not change, for example by removing an output mapping that they use; then that
+change is rolled back.
 """
 
 from __future__ import annotations
@@ -17,23 +18,25 @@ from service.mapping.definition import Definition
 from service.mapping.syntax.problems import Problem
 
 MAX_SUSPECTS = 20
-"""Changes that are undone one by one to find the guilty; with more, all of them wait for the mending."""
+"""More suspects than this are rolled back together: trying one change means compiling all files once."""
 
 _Key = tuple[str, str]
+"""Kind (mapping or schema) and file name."""
+
 _Texts = Mapping[_Key, str]
 _MAPPING, _SCHEMA = "mapping", "schema"
 
 
 @dataclass(frozen=True, slots=True)
 class Edition:
-    """What is offered, the texts that it comes from, and what is wrong with the files that lie there now."""
+    """A catalog, the texts it was compiled from, and the problems of the files that lie there now."""
 
     texts: _Texts = field(default_factory=dict)
     catalog: Catalog = field(default_factory=Catalog)
     problems: tuple[Problem, ...] = ()
 
     def definition(self, name: str) -> Definition:
-        """Raises MappingError for a name that no file has, or that no file has ever had right."""
+        """The mapping `name`. Raises MappingError if no file has this name, or if it has never compiled."""
         own = [str(problem) for problem in self.problems if run_name(problem.file) == name]
         if own and name not in self.catalog.names:
             raise MappingError(f"mapping {name!r} does not compile: {'; '.join(own)}")
@@ -46,44 +49,52 @@ def next_edition(
     schemas: Mapping[str, str],
     unreadable: Sequence[Problem] = (),
 ) -> Edition:
-    """From the texts by file name and the problems of files that cannot be read, which keep theirs too."""
+    """Compile the current texts, by file name, into the edition that follows `before`.
+
+    `unreadable` are the problems of files that could not be read; these files keep their last good text too.
+    """
     texts = {(_MAPPING, file): text for file, text in mappings.items()}
     texts |= {(_SCHEMA, file): text for file, text in schemas.items()}
-    lost = {problem.file for problem in unreadable}
-    texts |= {key: text for key, text in before.texts.items() if key[1] in lost}
+    unreadable_files = {problem.file for problem in unreadable}
+    texts |= {key: text for key, text in before.texts.items() if key[1] in unreadable_files}
     problems = _check(texts)
-    kept: _Texts = texts
+    accepted: _Texts = texts
     remaining = problems
     while remaining:
-        kept = _undone(kept, before.texts, _guilty(kept, before.texts, remaining))
-        remaining = _check(kept)
-    catalog = Catalog.load(*_folders(kept))
-    return Edition(kept, catalog, tuple(sorted({*problems, *unreadable})))
+        to_roll_back = _changes_to_roll_back(accepted, before.texts, remaining)
+        accepted = _roll_back(accepted, before.texts, to_roll_back)
+        remaining = _check(accepted)
+    catalog = Catalog.load(*_by_kind(accepted))
+    # The problems are those of the files as they lie there, not of the texts that were accepted instead.
+    return Edition(accepted, catalog, tuple(sorted({*problems, *unreadable})))
 
 
-def _guilty(texts: _Texts, good: _Texts, problems: Sequence[Problem]) -> set[_Key]:
-    """The changes to undo next: at least one, since without any change everything compiles."""
+def _changes_to_roll_back(texts: _Texts, good: _Texts, problems: Sequence[Problem]) -> set[_Key]:
+    """At least one change: with all of them rolled back, everything compiles."""
     changed = {key for key in {*texts, *good} if texts.get(key) != good.get(key)}
     assert changed, "an edition compiles"
-    wrong = {problem.file for problem in problems}
-    if own := {key for key in changed if key[1] in wrong}:
-        return own
+    broken_files = {problem.file for problem in problems}
+    if broken_changes := {key for key in changed if key[1] in broken_files}:
+        return broken_changes
     if len(changed) > MAX_SUSPECTS:
         return changed
-    return {key for key in changed if len(_check(_undone(texts, good, {key}))) < len(problems)} or changed
+    # Only unchanged files are broken. The cause is each change without which there are fewer problems.
+    causes = {key for key in changed if len(_check(_roll_back(texts, good, {key}))) < len(problems)}
+    return causes or changed
 
 
-def _undone(texts: _Texts, good: _Texts, keys: set[_Key]) -> _Texts:
-    rest = {key: text for key, text in texts.items() if key not in keys}
-    return rest | {key: good[key] for key in keys if key in good}
+def _roll_back(texts: _Texts, good: _Texts, keys: set[_Key]) -> _Texts:
+    """`texts` with the good text of each key; a key without one is removed."""
+    others = {key: text for key, text in texts.items() if key not in keys}
+    return others | {key: good[key] for key in keys if key in good}
 
 
 def _check(texts: _Texts) -> tuple[Problem, ...]:
-    return check(*_folders(texts))
+    return check(*_by_kind(texts))
 
 
-def _folders(texts: _Texts) -> tuple[dict[str, str], dict[str, str]]:
-    """Texts of mappings and of schemas by file name."""
+def _by_kind(texts: _Texts) -> tuple[dict[str, str], dict[str, str]]:
+    """The texts of mappings, and the texts of schemas, by file name."""
     mappings = {file: text for (kind, file), text in texts.items() if kind == _MAPPING}
     schemas = {file: text for (kind, file), text in texts.items() if kind == _SCHEMA}
     return mappings, schemas

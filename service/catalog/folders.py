@@ -1,8 +1,8 @@
-"""Where mappings and schemas lie: local folders, or folders in a bucket, read again and again.
+"""Folders of mapping and schema files: local, or under a prefix of a bucket.
 
-A folder in a bucket is listed each time, and only what changed is read. What counts in it is what counts in a
-local one: `*.yaml` and `*.yml` directly in it. Everything is bounded, since a wrong prefix can name a bucket
-full of anything.
+In both kinds only `*.yaml` and `*.yml` directly in the folder count. A bucket folder is listed on every read,
+and only new or changed objects are downloaded. Listings and downloads are bounded, because a mistyped prefix
+can point at a bucket full of other data.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from service.catalog.files import YAML_SUFFIXES, MappingFiles, as_text, read_mapping_files
+from service.catalog.files import YAML_SUFFIXES, MappingFiles, decode_text, read_mapping_files
 from service.domain.errors import ConfigError, RetryableError, SourceError
 from service.domain.model import Location, Source
 from service.domain.ports import Objects
@@ -19,119 +19,136 @@ from service.mapping.syntax.problems import Problem
 from service.mapping.syntax.yaml_text import MAX_BYTES
 
 MAX_LISTED = 10_000
+"""Objects under the prefix of a bucket folder. This limit and the next two are ours, far above real use."""
+
 MAX_FILES = 1_000
+"""Mapping or schema files in a bucket folder."""
+
 MAX_TOTAL_BYTES = 16 * 2**20
-"""Objects under the prefix, files among them, and their sum: limits of our own, far above any real use."""
+"""Sum of the sizes of the files in a bucket folder."""
 
 ReadMappingFiles = Callable[[], Awaitable[MappingFiles]]
-"""Reads every file as it is now. Raises ConfigError, AccessError and RetryableError."""
+"""Reads the current files. Raises ConfigError, AccessError and RetryableError."""
 
-_READS = 8
-_ATTEMPTS = 3
+_CONCURRENT_READS = 8
+_MAX_ATTEMPTS = 3
 
 
 class MappingFolders:
-    """The folder of mappings and the folder of schemas. `objects` is needed where one is in a bucket."""
+    """The folder of mappings and the folder of schemas. `objects` is needed if one of them is in a bucket."""
 
     def __init__(self, mappings: Path | Location, schemas: Path | Location, objects: Objects | None) -> None:
-        self._mappings, self._schemas = (
-            BucketFolder(objects, place) if objects and isinstance(place, Location) else place
-            for place in (mappings, schemas)
-        )
+        self._mappings = _open_folder(mappings, objects)
+        self._schemas = _open_folder(schemas, objects)
 
     async def read(self) -> MappingFiles:
-        """Everything as it lies there now.
+        """Read the current files.
 
-        Raises ConfigError (MappingError where there is no folder of mappings), AccessError, RetryableError.
+        Raises MappingError if a local folder of mappings is missing, other ConfigErrors, AccessError, and
+        RetryableError.
         """
-        local = [place if isinstance(place, Path) else None for place in (self._mappings, self._schemas)]
-        sources = await asyncio.to_thread(read_mapping_files, *local)
-        for place, texts in ((self._mappings, sources.mappings), (self._schemas, sources.schemas)):
-            if isinstance(place, BucketFolder):
-                for file, text in (await place.read()).items():
-                    if isinstance(text, Problem):
-                        sources.problems.append(text)
-                    else:
-                        texts[file] = text
-        return sources
+        local_mappings = self._mappings if isinstance(self._mappings, Path) else None
+        local_schemas = self._schemas if isinstance(self._schemas, Path) else None
+        files = await asyncio.to_thread(read_mapping_files, local_mappings, local_schemas)
+        if isinstance(self._mappings, BucketFolder):
+            await self._mappings.read_into(files.mappings, files.problems)
+        if isinstance(self._schemas, BucketFolder):
+            await self._schemas.read_into(files.schemas, files.problems)
+        return files
 
 
-def fixed_files(sources: MappingFiles) -> ReadMappingFiles:
-    """Files that were read before and do not change any more."""
+def _open_folder(place: Path | Location, objects: Objects | None) -> Path | Location | BucketFolder:
+    return BucketFolder(objects, place) if objects and isinstance(place, Location) else place
+
+
+def fixed_files(files: MappingFiles) -> ReadMappingFiles:
+    """A reader that always returns the same files, read earlier."""
 
     async def read() -> MappingFiles:
-        return sources
+        return files
 
     return read
 
 
 class BucketFolder:
-    """Remembers what it has read by etag."""
+    """A prefix of a bucket. Texts are cached by object, version and etag."""
 
     def __init__(self, objects: Objects, folder: Location) -> None:
         self._objects = objects
         self._folder = folder
-        self._known: dict[Source, str | Problem] = {}
+        self._cache: dict[Source, str | Problem] = {}
+
+    async def read_into(self, texts: dict[str, str], problems: list[Problem]) -> None:
+        """Add the files to `texts` by URL, and the unreadable files to `problems`. Raises like `read`."""
+        for url, text in (await self.read()).items():
+            if isinstance(text, Problem):
+                problems.append(text)
+            else:
+                texts[url] = text
 
     async def read(self) -> dict[str, str | Problem]:
-        """Each file's text, or why it cannot be read, by its URL; a folder that is not there has none.
+        """URL of each file -> its text, or the problem why it cannot be read; {} for a missing folder.
 
-        Raises ConfigError where a limit is exceeded, AccessError, and RetryableError.
+        Raises ConfigError if a limit is exceeded, AccessError, and RetryableError if a file cannot be read or
+        changes during each of three attempts.
         """
-        for _ in range(_ATTEMPTS):
-            files = await self._files()
+        for _ in range(_MAX_ATTEMPTS):
+            files = await self._list_files()
             try:
-                known = await self._texts(files)
-            except SourceError as error:  # changed or deleted since it was listed; or forbidden
-                problem = error
+                texts = await self._read_texts(files)
+            except SourceError as error:
+                # The object was changed or deleted after it was listed, or reading it is forbidden. A
+                # forbidden file must not look like a deleted one, so the whole read fails.
+                last_error = error
                 continue
-            self._known = known
-            return {source.url: text for source, text in known.items()}
-        raise RetryableError(str(problem))
+            self._cache = texts
+            return {source.url: text for source, text in texts.items()}
+        raise RetryableError(str(last_error))
 
-    async def _files(self) -> list[Source]:
-        bucket, prefix = self._folder.bucket, self._folder.prefix
-        place = self._folder.url()
+    async def _list_files(self) -> list[Source]:
+        bucket, prefix, url = self._folder.bucket, self._folder.prefix, self._folder.url()
         files: list[Source] = []
         listed = 0
         after: str | None = ""
         while after is not None:
             page = await self._objects.listing(bucket, prefix, after=after)
             listed += len(page.sources)
-            files += (source for source in page.sources if _is_file(source.key.removeprefix(prefix)))
+            files += (source for source in page.sources if _is_mapping_file(source.key.removeprefix(prefix)))
             if listed > MAX_LISTED:
-                raise ConfigError(f"{place} holds more than {MAX_LISTED} objects: name a prefix of its own")
+                raise ConfigError(f"{url} holds more than {MAX_LISTED} objects: name a prefix of its own")
             after = page.after
         if len(files) > MAX_FILES:
-            raise ConfigError(f"{place} holds {len(files)} files, {MAX_FILES} are allowed: remove some")
+            raise ConfigError(f"{url} holds {len(files)} files, {MAX_FILES} are allowed: remove some")
+        # Files above MAX_BYTES are reported without being downloaded, so they do not count here.
         total = sum(source.size for source in files if source.size <= MAX_BYTES)
         if total > MAX_TOTAL_BYTES:
             raise ConfigError(
-                f"the files in {place} have {total} bytes, {MAX_TOTAL_BYTES} are allowed: remove some"
+                f"the files in {url} have {total} bytes, {MAX_TOTAL_BYTES} are allowed: remove some"
             )
         return files
 
-    async def _texts(self, files: list[Source]) -> dict[Source, str | Problem]:
-        gate = asyncio.Semaphore(_READS)
+    async def _read_texts(self, files: list[Source]) -> dict[Source, str | Problem]:
+        """Raises the first error in the order of `files`, after all reads have ended."""
+        limit = asyncio.Semaphore(_CONCURRENT_READS)
 
-        async def text(source: Source) -> str | Problem:
-            if source in self._known:
-                return self._known[source]
+        async def read_one(source: Source) -> str | Problem:
+            if source in self._cache:
+                return self._cache[source]
             if source.size > MAX_BYTES:
-                what = f"larger than {MAX_BYTES // 1024} KiB"
-                return Problem(source.url, 1, what, "split it into several files")
-            async with gate:
-                return as_text(source.url, await self._objects.read(source, 0, source.size))
+                message = f"larger than {MAX_BYTES // 1024} KiB"
+                return Problem(source.url, 1, message, "split it into several files")
+            async with limit:
+                return decode_text(source.url, await self._objects.read(source, 0, source.size))
 
-        texts = await asyncio.gather(*map(text, files), return_exceptions=True)
-        return {source: _or_raise(text) for source, text in zip(files, texts, strict=True)}
+        results = await asyncio.gather(*map(read_one, files), return_exceptions=True)
+        texts: dict[Source, str | Problem] = {}
+        for source, result in zip(files, results, strict=True):
+            if isinstance(result, BaseException):
+                raise result
+            texts[source] = result
+        return texts
 
 
-def _or_raise(text: str | Problem | BaseException) -> str | Problem:
-    if isinstance(text, BaseException):
-        raise text
-    return text
-
-
-def _is_file(name: str) -> bool:
+def _is_mapping_file(name: str) -> bool:
+    """True for a `*.yaml` or `*.yml` directly in the folder; `name` is the key without the prefix."""
     return "/" not in name and any(name.endswith(suffix) and name != suffix for suffix in YAML_SUFFIXES)

@@ -1,8 +1,8 @@
-"""The mappings that new runs may use, kept up with files that change while the service runs.
+"""The catalog of a running service, reloaded when mapping files change.
 
-They are looked at every `refresh_s`, and once more before a run is opened, so that a file dropped after a
-mapping was changed is run with the change. A batch carries the mapping it began with: what changes here
-touches no batch that runs, and services that see a change at different times do no harm.
+Files are reloaded every `refresh_s` seconds and before each new batch is opened, so that a CSV file that is
+dropped after a mapping was changed runs with the changed mapping. A batch keeps the definition it was opened
+with: a reload affects no running batch, and services that notice a change at different times do no harm.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from service.runtime.telemetry import Metrics
 log = structlog.get_logger(__name__)
 
 SHOWN_PROBLEMS = 5
-"""Problems that /readyz shows; the log has them all."""
+"""Problems that /readyz shows; the log has all of them."""
 
 
 class LiveCatalog:
-    """Offers what compiles. `read` reads every file as it is; before the first `load` nothing is offered."""
+    """The mappings that new batches may use. `read` returns the current files; empty before `load`."""
 
     def __init__(
         self, read: Callable[[], Awaitable[MappingFiles]], clock: Clock, metrics: Metrics, *, refresh_s: float
@@ -37,75 +37,80 @@ class LiveCatalog:
         self._metrics = metrics
         self._refresh_s = refresh_s
         self._edition = Edition()
-        self._sources: MappingFiles | None = None
-        self._looked_at: float | None = None
-        self._looking = asyncio.Lock()
+        self._files: MappingFiles | None = None
+        self._read_began_at: float | None = None
+        self._reload_lock = asyncio.Lock()
         self._unreadable = IncidentLog(clock, "mappings_unreadable")
 
     @property
     def warning(self) -> str:
-        """What is wrong with the files or with reading them, in words; empty when nothing is."""
+        """The problems of the files, or the reason why they cannot be read; "" if there is none."""
         if self._unreadable.reason:
             return self._unreadable.reason
         problems = [str(problem) for problem in self._edition.problems]
         if len(problems) > SHOWN_PROBLEMS:
             problems[SHOWN_PROBLEMS:] = [f"and {len(problems) - SHOWN_PROBLEMS} more, see the log"]
-        if self._sources is not None and not problems and not self._edition.texts:
+        # A mistyped prefix of a bucket looks like an empty folder, so an empty folder is worth a warning.
+        if self._files is not None and not problems and not self._edition.texts:
             return "there is no mapping file: put one where ROWFLEET_MAPPINGS says"
         return "; ".join(problems)
 
     def definition(self, name: str) -> Definition:
-        """The mapping for a new run. Raises MappingError for one that is not offered.
+        """The mapping for a new batch. Raises MappingError if there is none of this name that compiles.
 
-        Raises RetryableError for one that is not known while the files cannot be read: it may be there.
+        Raises RetryableError for an unknown name while the files cannot be read: it may have been added.
         """
         if self._unreadable.reason and name not in self._edition.catalog.names:
             raise RetryableError(f"mapping {name!r} is not known, and {self._unreadable.reason}")
         return self._edition.definition(name)
 
     async def load(self) -> None:
-        """Look at the files. Raises ConfigError, AccessError or RetryableError; what was offered stays."""
-        async with self._looking:
-            await self._look()
+        """Reload. Raises ConfigError, AccessError or RetryableError, and keeps the edition then."""
+        async with self._reload_lock:
+            await self._reload()
 
     async def refresh(self) -> None:
-        """Look at the files, once for all that ask meanwhile; what keeps it from that becomes `trouble`.
+        """Reload, once for all concurrent callers. An error is logged and becomes the `warning`.
 
-        Only a look that began after the question answers it: a run uses what was there when it was asked for.
+        A caller does without a reload of its own only if one began after this call: so it sees every change
+        made before the call.
         """
-        asked_at = self._clock.monotonic()
-        async with self._looking:
-            if self._looked_at is None or self._looked_at < asked_at:
+        called_at = self._clock.monotonic()
+        async with self._reload_lock:
+            if self._read_began_at is None or self._read_began_at < called_at:
                 try:
-                    await self._look()
+                    await self._reload()
                 except (ConfigError, AccessError, RetryableError) as error:
                     self._unreadable.update(f"the mappings cannot be read: {error}")
                     self._metrics.count("mappings_unreadable")
 
     async def refresh_forever(self) -> None:
-        """Refresh for ever, once there was a first `load`."""
+        """Refresh every `refresh_s` seconds, beginning after the first successful `load`."""
         while True:
             await self._clock.sleep(self._refresh_s)
-            if self._sources is not None:
+            if self._files is not None:
                 await self.refresh()
 
-    async def _look(self) -> None:
-        began = self._clock.monotonic()  # a change made while the files were read may have been missed
-        sources = await self._read()
-        if sources != self._sources:
+    async def _reload(self) -> None:
+        # The time before the read: a change that is made during the read may be missing in it.
+        began_at = self._clock.monotonic()
+        files = await self._read()
+        if files != self._files:
             before = self._edition
+            # Compiling a large catalog would block the event loop.
             self._edition = await asyncio.to_thread(
-                next_edition, before, sources.mappings, sources.schemas, sources.problems
+                next_edition, before, files.mappings, files.schemas, files.problems
             )
-            self._sources = sources
+            self._files = files
             _log_change(before, self._edition)
-        self._looked_at = began
+        self._read_began_at = began_at
         self._unreadable.update("")
-        if broken := {problem.file for problem in self._edition.problems}:
-            self._metrics.count("mappings_refused", len(broken))
+        if broken_files := {problem.file for problem in self._edition.problems}:
+            self._metrics.count("mappings_refused", len(broken_files))
 
 
 def _log_change(before: Edition, now: Edition) -> None:
+    """Log new problems, the end of all problems, and the mappings that were added, changed or removed."""
     for problem in now.problems:
         if problem not in before.problems:
             log.error(
@@ -114,10 +119,15 @@ def _log_change(before: Edition, now: Edition) -> None:
             )  # fmt: skip
     if before.problems and not now.problems:
         log.info("mappings_mended")
-    old, new = ({n: e.catalog.definition(n).digest for n in e.catalog.names} for e in (before, now))
+    old, new = _digests(before), _digests(now)
     if old != new:
         changed = sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
         log.info(
             "mappings_loaded", mappings=len(new), added=sorted(new.keys() - old.keys()),
             changed=changed, removed=sorted(old.keys() - new.keys()),
         )  # fmt: skip
+
+
+def _digests(edition: Edition) -> dict[str, str]:
+    """Name of each mapping -> the digest of its definition."""
+    return {name: edition.catalog.definition(name).digest for name in edition.catalog.names}

@@ -1,59 +1,45 @@
-"""Recorded replies that test the mappings.
+"""Samples: recorded replies that test the mappings, read from files.
 
-They stand in `mappings/samples/NAME/`, where NAME is a run definition or a named extraction:
+They lie in `mappings/samples/NAME/`, where NAME is a run definition or a named extraction:
 
-    X.json           a reply as the agent sent it; X.txt for one that is text
-    X.expected.json  what the mapping has to make of it, either
+    X.json           a reply as the agent sent it; X.txt if it is text
+    X.expected.json  the expected result of the mapping, either
                      {"output_data": {"exchange": "WHITEHALL", "cabinet": null}}, or
                      {"status": "FAILED", "error": "no value for any of exchange"}
 
-`rowfleet try NAME X.json --json > X.expected.json` records an expectation; `usage` and `explain`, which that
-has as well, are not compared. What counts:
+`rowfleet try NAME X.json --json > X.expected.json` records an expectation. It also writes `usage` and
+`explain`, which are not compared.
 
-- `output_data`: every field. One that it does not name must have no value; numbers are equal if their values
-  are (1.50 is 1.5, "1.5" is not). Without `output_data`, the values are not looked at.
-- `status`: SUCCESS, unless it says FAILED or there is an `error`. `error` is a part of `KIND: message`, the
-  text that stands in the column `_error`.
-- A reply without an expectation has to give a row that succeeds. An expectation without a reply is a mistake.
-- Each tool that a mapping names has to occur in one of the replies recorded for it, if there are any.
+- `output_data` is compared field by field. A field that the expectation omits must have no value. Numbers are
+  equal if their values are (1.50 equals 1.5, "1.5" does not). Without `output_data` no value is compared.
+- `status` is SUCCESS, unless the expectation says FAILED or has an `error`. `error` must be a part of
+  `KIND: message`, the text in the column `_error`.
+- A reply without an expectation must give a row that succeeds. An expectation without a reply is a problem.
+- Each tool that a mapping names must occur in at least one of the replies recorded for it, if there are any.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from decimal import Decimal
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from service.catalog.files import read_text
 from service.domain import exact_json
-from service.domain.errors import RowfleetError
 from service.domain.model import Json, Status
-from service.domain.truncation import truncate
-from service.mapping import Catalog, Extractor
 from service.mapping.replies.normalise import normalise
 from service.mapping.replies.text import parse_body
-from service.mapping.syntax.problems import Problem, suggest
+from service.mapping.syntax.problems import Problem
 
 EXPECTED = ".expected.json"
-_REPLIES = frozenset({".json", ".txt"})
-_KEYS = frozenset({"status", "output_data", "error", "usage", "explain"})
-_SHOWN_CHARS = 120
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """What a mapping makes of a reply. `error` is `KIND: message` and `output_data` is empty if it failed."""
-
-    status: Status
-    output_data: Mapping[str, Json] = field(default_factory=dict)
-    error: str = ""
+_REPLY_SUFFIXES = frozenset({".json", ".txt"})
+_EXPECTATION_KEYS = frozenset({"status", "output_data", "error", "usage", "explain"})
+_EXAMPLES = 'for example {"output_data": {…}} or {"status": "FAILED", "error": "…"}'
 
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """The text of an expectation is kept to say in which line a field stands."""
+    """Expected result of a sample. `text` is the file's text, to find the line of a field."""
 
     file: str
     text: str
@@ -64,7 +50,7 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A recorded reply of NAME."""
+    """A reply recorded for the run definition or extraction `name`."""
 
     name: str
     file: str
@@ -73,48 +59,29 @@ class Sample:
 
     @property
     def tools(self) -> set[str]:
-        """The tools that the reply calls or has results of."""
+        """Names of the tools that the reply calls or holds results of."""
         transcript = normalise(self.reply)
         return {call.name for call in transcript.calls} | {result.name for result in transcript.results}
 
 
-@dataclass(frozen=True, slots=True)
-class Tool:
-    """A tool that an extraction names, where it does, and whose samples have to have it."""
+def read_samples(folder: Path, max_bytes: int) -> tuple[list[Sample], list[Problem]]:
+    """All samples under `mappings/samples`, and the problems of files that are no samples.
 
-    name: str
-    file: str
-    line: int
-    users: frozenset[str]
-
-
-def try_reply(extractor: Extractor, reply: Json) -> Trial:
-    """What a row with this reply would become."""
-    try:
-        return Trial(Status.SUCCESS, extractor.extract(reply).values)
-    except RowfleetError as error:
-        return Trial(Status.FAILED, {}, f"{error.kind}: {error}")
-
-
-# -- reading -------------------------------------------------------------------------------------------
-
-
-def read_samples(folder: Path, most_bytes: int) -> tuple[list[Sample], list[Problem]]:
-    """Every sample under `mappings/samples`, if there is such a folder, and what is no sample there."""
+    A missing folder has no samples. `max_bytes` is the largest reply that workers take.
+    """
     samples: list[Sample] = []
     problems: list[Problem] = []
-    for path in _listed(folder, problems):
+    for path in _visible_entries(folder, problems):
         if path.is_dir():
-            samples += _Folder(path, problems, most_bytes).samples()
+            samples += _SampleFolder(path, problems, max_bytes).samples()
         else:
-            problems.append(
-                Problem(path.as_posix(), 1, "is no folder", f"samples stand in {folder.as_posix()}/NAME/")
-            )
+            hint = f"samples stand in {folder.as_posix()}/NAME/"
+            problems.append(Problem(path.as_posix(), 1, "is no folder", hint))
     return samples, problems
 
 
-def _listed(folder: Path, problems: list[Problem]) -> list[Path]:
-    """What is in a folder, apart from hidden files and notes in Markdown."""
+def _visible_entries(folder: Path, problems: list[Problem]) -> list[Path]:
+    """Entries of a folder, except hidden files and notes in Markdown."""
     if not folder.exists():
         return []
     try:
@@ -126,93 +93,101 @@ def _listed(folder: Path, problems: list[Problem]) -> list[Path]:
         return []
 
 
-class _Folder:
-    """The files of one NAME, paired."""
+class _SampleFolder:
+    """Replies and expectations in the folder of one NAME. Problems are added to `problems`."""
 
-    def __init__(self, folder: Path, problems: list[Problem], most_bytes: int) -> None:
+    def __init__(self, folder: Path, problems: list[Problem], max_bytes: int) -> None:
         self._name = folder.name
         self._problems = problems
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._replies: list[Path] = []
-        self._expected: dict[str, Path] = {}
-        for path in _listed(folder, problems):
+        self._expectations: dict[str, Path] = {}
+        for path in _visible_entries(folder, problems):
             if path.name.endswith(EXPECTED):
-                self._expected[path.name.removesuffix(EXPECTED)] = path
-            elif path.suffix in _REPLIES:
+                self._expectations[path.name.removesuffix(EXPECTED)] = path
+            elif path.suffix in _REPLY_SUFFIXES:
                 self._replies.append(path)
             else:
-                self._add(
-                    path, "is no sample", f"a reply is X.json or X.txt, what it has to give X{EXPECTED}"
-                )
+                hint = f"a reply is X.json or X.txt, what it has to give X{EXPECTED}"
+                self._report(path, "is no sample", hint)
 
-    def samples(self) -> list[Sample]:
+    def samples(self) -> Iterator[Sample]:
+        """Samples whose files are all readable."""
+        self._report_expectations_without_reply()
+        for path in self._replies:
+            sample = self._read_sample(path)
+            if sample is not None:
+                yield sample
+
+    def _report_expectations_without_reply(self) -> None:
         stems = {path.stem for path in self._replies}
-        for stem, path in self._expected.items():
+        for stem, path in self._expectations.items():
             if stem not in stems:
-                self._add(
-                    path, "there is no reply for it", f"save the reply as {stem}.json, or delete this file"
-                )
-        return [sample for path in self._replies if (sample := self._sample(path)) is not None]
+                hint = f"save the reply as {stem}.json, or delete this file"
+                self._report(path, "there is no reply for it", hint)
 
-    def _sample(self, path: Path) -> Sample | None:
-        before = len(self._problems)
-        text = self._text(path)
-        reply = None if text is None else self._reply(path, text)
-        expected = self._expectation(self._expected[path.stem]) if path.stem in self._expected else None
-        if len(self._problems) > before:
+    def _read_sample(self, path: Path) -> Sample | None:
+        known_problems = len(self._problems)
+        reply = self._read_reply(path)
+        expectation = self._expectations.get(path.stem)
+        expected = None if expectation is None else self._read_expectation(expectation)
+        # None is a valid reply (JSON null) and a missing expectation, so new problems tell a failure.
+        if len(self._problems) > known_problems:
             return None
         return Sample(self._name, path.as_posix(), reply, expected)
 
-    def _reply(self, path: Path, text: str) -> Json:
-        if path.suffix == ".txt":
-            return parse_body(text.encode(), "utf-8")
-        return self._json(path, text, f"a reply that is text is called {path.stem}.txt")
-
-    def _expectation(self, path: Path) -> Expectation | None:
-        text = self._text(path)
+    def _read_reply(self, path: Path) -> Json:
+        text = self._read_text(path)
         if text is None:
             return None
-        before = len(self._problems)
-        value = self._json(path, text, 'for example {"output_data": {…}}')
-        if len(self._problems) > before:
+        if path.suffix == ".txt":
+            # A worker parses a reply in the same way: JSON if it is JSON, otherwise text.
+            return parse_body(text.encode(), "utf-8")
+        return self._parse_json(path, text, f"a reply that is text is called {path.stem}.txt")
+
+    def _read_expectation(self, path: Path) -> Expectation | None:
+        text = self._read_text(path)
+        if text is None:
+            return None
+        known_problems = len(self._problems)
+        value = self._parse_json(path, text, 'for example {"output_data": {…}}')
+        if len(self._problems) > known_problems:
             return None
         try:
-            return _expectation(path.as_posix(), text, value)
+            return _parse_expectation(path.as_posix(), text, value)
         except ValueError as error:
-            self._add(
-                path, str(error), 'for example {"output_data": {…}} or {"status": "FAILED", "error": "…"}'
-            )
+            self._report(path, str(error), _EXAMPLES)
             return None
 
-    def _text(self, path: Path) -> str | None:
-        text = read_text(path, self._most_bytes)
+    def _read_text(self, path: Path) -> str | None:
+        text = read_text(path, self._max_bytes)
         if isinstance(text, Problem):
             self._problems.append(text)
             return None
-        if len(text.encode()) > self._most_bytes:
-            what = f"has more than the {self._most_bytes} bytes that a reply may have"
-            self._add(path, what, "ROWFLEET_HTTP__MAX_REPLY_BYTES sets how many")
+        if len(text.encode()) > self._max_bytes:
+            message = f"has more than the {self._max_bytes} bytes that a reply may have"
+            self._report(path, message, "ROWFLEET_HTTP__MAX_REPLY_BYTES sets how many")
             return None
         return text
 
-    def _json(self, path: Path, text: str, hint: str) -> Json:
+    def _parse_json(self, path: Path, text: str, hint: str) -> Json:
         try:
             return exact_json.loads(text)
         except ValueError as error:
             line = getattr(error, "lineno", 1)
-            what = getattr(error, "msg", str(error))
-            self._problems.append(Problem(path.as_posix(), line, f"not JSON: {what}", hint))
+            message = getattr(error, "msg", str(error))
+            self._problems.append(Problem(path.as_posix(), line, f"not JSON: {message}", hint))
             return None
 
-    def _add(self, path: Path, what: str, hint: str) -> None:
-        self._problems.append(Problem(path.as_posix(), 1, what, hint))
+    def _report(self, path: Path, message: str, hint: str) -> None:
+        self._problems.append(Problem(path.as_posix(), 1, message, hint))
 
 
-def _expectation(file: str, text: str, value: Json) -> Expectation:
-    """Raises ValueError for what is no expectation."""
+def _parse_expectation(file: str, text: str, value: Json) -> Expectation:
+    """Raises ValueError if `value` has not the form of an expectation."""
     if not isinstance(value, dict):
         raise ValueError("an expectation is an object")  # noqa: TRY004 -- of the file, not of a caller
-    if unknown := sorted(value.keys() - _KEYS):
+    if unknown := sorted(value.keys() - _EXPECTATION_KEYS):
         raise ValueError(f"unknown key {unknown[0]!r} in an expectation")
     error, data = value.get("error"), value.get("output_data")
     if error is not None and not isinstance(error, str):
@@ -226,93 +201,11 @@ def _expectation(file: str, text: str, value: Json) -> Expectation:
         raise ValueError("a row that succeeds has no 'error'")
     if not value.keys() & {"status", "output_data", "error"}:
         raise ValueError("an expectation that expects nothing")
-    return Expectation(file, text, Status(status), data if status == Status.SUCCESS else None, error or "")
-
-
-# -- running -------------------------------------------------------------------------------------------
-
-
-def check_samples(catalog: Catalog, samples: list[Sample], tools: list[Tool]) -> list[Problem]:
-    """Every sample as a test of its mapping, and the tools that no sample has."""
-    problems: list[Problem] = []
-    known = set(catalog.extractor_names)
-    for name in sorted({sample.name for sample in samples} - known):
-        folder = next(s.file for s in samples if s.name == name).rpartition("/")[0]
-        hint = suggest(name, known) or "the folder has the name of a mapping"
-        problems.append(Problem(folder, 1, f"samples of {name!r}, and no mapping is called so", hint))
-    for sample in samples:
-        if sample.name in known:
-            problems += _differences(sample, try_reply(catalog.extractor(sample.name), sample.reply))
-    return problems + [problem for tool in tools if (problem := _unseen(tool, samples)) is not None]
-
-
-def _differences(sample: Sample, trial: Trial) -> Iterator[Problem]:
-    expected = sample.expected
-    if expected is None:
-        if trial.status is Status.FAILED:
-            hint = "correct the mapping, or say beside it that this is right: " + _record(sample)
-            yield Problem(sample.file, 1, f"sample: {truncate(trial.error, _SHOWN_CHARS)}", hint)
-        return
-    if trial.status is not expected.status:
-        got = f"{trial.status} ({truncate(trial.error, _SHOWN_CHARS)})" if trial.error else str(trial.status)
-        yield _difference(sample, "status", str(expected.status), got)
-    elif expected.error not in trial.error:
-        yield _difference(sample, "error", repr(expected.error), repr(truncate(trial.error, _SHOWN_CHARS)))
-    elif expected.output_data is not None:
-        names = dict.fromkeys([*expected.output_data, *trial.output_data])
-        for name in names:
-            if name not in trial.output_data:
-                what = f"sample: expects the field {name!r}, which the mapping does not have"
-                line = _line(expected.text, name)
-                yield Problem(expected.file, line, what, suggest(name, trial.output_data))
-            elif not same(expected.output_data.get(name), trial.output_data[name]):
-                want, got = _shown(expected.output_data.get(name)), _shown(trial.output_data[name])
-                yield _difference(sample, name, want, got)
-
-
-def _difference(sample: Sample, name: str, want: str, got: str) -> Problem:
-    assert sample.expected is not None
-    line = _line(sample.expected.text, name)
-    hint = "correct the mapping or, if this is right now, " + _record(sample)
-    return Problem(sample.expected.file, line, f"sample: {name}: expected {want}, got {got}", hint)
-
-
-def _record(sample: Sample) -> str:
-    stem = sample.file.rpartition(".")[0]
-    return f"rowfleet try {sample.name} {sample.file} --json >{stem}{EXPECTED}"
-
-
-def same(expected: Json, got: Json) -> bool:
-    """Equal as JSON: numbers by value, true is not 1, the order of keys does not count."""
-    if isinstance(expected, bool) or isinstance(got, bool):
-        return expected is got
-    if isinstance(expected, int | float | Decimal) and isinstance(got, int | float | Decimal):
-        return Decimal(str(expected)) == Decimal(str(got))
-    if isinstance(expected, dict) and isinstance(got, dict):
-        return expected.keys() == got.keys() and all(same(expected[key], got[key]) for key in expected)
-    if isinstance(expected, list) and isinstance(got, list):
-        return len(expected) == len(got) and all(map(same, expected, got))
-    return bool(expected == got)
-
-
-def _unseen(tool: Tool, samples: list[Sample]) -> Problem | None:
-    seen = [sample.tools for sample in samples if sample.name in tool.users]
-    names = set().union(*seen)
-    if not seen or tool.name in names:
-        return None
-    what = f"no recorded sample has the tool {tool.name!r}"
-    hint = suggest(tool.name, names) or "their agent used no tool"
-    return Problem(tool.file, tool.line, what, hint + "; record a reply in which the agent uses it")
-
-
-def _line(text: str, name: str) -> int:
-    """Where a key stands in an expectation: 1 if it does not."""
-    found = re.search(re.escape(exact_json.dumps(name)) + r"\s*:", text)
-    return text.count("\n", 0, found.start()) + 1 if found else 1
-
-
-def _shown(value: Json) -> str:
-    try:
-        return "no value" if value is None else truncate(exact_json.dumps(value), _SHOWN_CHARS)
-    except RecursionError:
-        return "a value nested too deeply"
+    return Expectation(
+        file=file,
+        text=text,
+        status=Status(status),
+        # Only a row that succeeds has values to compare.
+        output_data=data if status == Status.SUCCESS else None,
+        error=error or "",
+    )

@@ -1,4 +1,4 @@
-"""What is offered while mapping files change."""
+"""Editions: the catalog offered while mapping files change."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def run(host, field="x"):
 
 
 def editions(*steps):
-    """The edition after files came to lie there as each step says."""
+    """The edition after the files of each step replaced those before."""
     edition = Edition()
     for files in steps:
         edition = next_edition(edition, files, {})
@@ -28,8 +28,8 @@ def fields(edition, name):
     return edition.definition(name).compile().output_fields
 
 
-def test_what_compiles_is_offered_and_replaces_what_was_there():
-    """New, changed and deleted files take effect."""
+def test_changes_that_compile_take_effect():
+    """New files are offered, changed files replace their old version, deleted files disappear."""
     first = editions({"a.yaml": run("one"), "b.yaml": run("b")})
     second = next_edition(first, {"a.yaml": run("two", "y"), "c.yaml": run("c")}, {})
     assert second.catalog.names == ("a", "c")
@@ -39,26 +39,26 @@ def test_what_compiles_is_offered_and_replaces_what_was_there():
 
 @pytest.mark.parametrize("broken", ["target: [", "target: 1\n", run("one").replace("invoke", "invke")])
 def test_a_broken_file_keeps_its_last_good_version(broken):
-    """Its problems are told with file and line, and the changes of other files take effect all the same."""
+    """Its problems name file and line. Changes of other files take effect."""
     edition = editions(
         {"a.yaml": run("one"), "b.yaml": run("b")}, {"a.yaml": broken, "b.yaml": run("b", "y")}
     )
     assert fields(edition, "a") == ("x",)
     assert fields(edition, "b") == ("y",)
     assert {(p.file, p.line) for p in edition.problems} == {("a.yaml", 1)}
-    mended = next_edition(edition, {"a.yaml": run("one", "z"), "b.yaml": run("b", "y")}, {})
-    assert fields(mended, "a") == ("z",)
-    assert mended.problems == ()
+    corrected = next_edition(edition, {"a.yaml": run("one", "z"), "b.yaml": run("b", "y")}, {})
+    assert fields(corrected, "a") == ("z",)
+    assert corrected.problems == ()
 
 
-def test_a_file_that_was_broken_again_keeps_the_good_version():
-    """One broken version after another never wears out what is offered."""
+def test_a_file_broken_several_times_keeps_the_good_version():
+    """The last good version survives any number of broken ones."""
     edition = editions({"a.yaml": run("one")}, {"a.yaml": "["}, {"a.yaml": "target: 1\n"}, {"a.yaml": "{"})
     assert fields(edition, "a") == ("x",)
 
 
-def test_a_mapping_that_was_never_right_is_not_offered_and_says_why():
-    """The others are offered; a run of the broken one is refused with its problems."""
+def test_a_mapping_that_never_compiled_is_not_offered():
+    """Other mappings are offered. Using the broken one raises MappingError with its problems."""
     edition = editions({"bad.yaml": "target: 1\n", "good.yaml": run("g")})
     assert edition.catalog.names == ("good",)
     with pytest.raises(MappingError, match=r"mapping 'bad' does not compile: bad\.yaml:1: "):
@@ -68,15 +68,15 @@ def test_a_mapping_that_was_never_right_is_not_offered_and_says_why():
 
 
 def test_a_broken_file_that_is_deleted_is_forgotten():
-    """Its last good version is offered no more: the file is gone."""
+    """Its last good version is no longer offered."""
     edition = editions({"a.yaml": run("one"), "b.yaml": run("b")}, {"a.yaml": "[", "b.yaml": run("b")})
     edition = next_edition(edition, {"b.yaml": run("b")}, {})
     assert edition.catalog.names == ("b",)
     assert edition.problems == ()
 
 
-def test_users_of_a_broken_output_mapping_stay_as_they_are():
-    """What a run refers to in another file is that file's last good version."""
+def test_runs_that_use_a_broken_output_mapping_stay_unchanged():
+    """A run that refers to another file uses the last good version of that file."""
     good = {"named.yaml": NAMED % "x", "user.yaml": USER}
     edition = editions(good, {**good, "named.yaml": (NAMED % "x").replace("direct", "driect")})
     assert fields(edition, "user") == ("x",)
@@ -84,8 +84,8 @@ def test_users_of_a_broken_output_mapping_stay_as_they_are():
 
 
 @pytest.mark.parametrize("removed", ["output_mappings: {}\n", None])
-def test_a_change_that_breaks_others_is_held_back_alone(removed):
-    """An output mapping that is in use stays when it is taken away, and changes beside it take effect."""
+def test_only_the_change_that_breaks_other_files_is_rolled_back(removed):
+    """An output mapping in use stays although its file removed it. Other changes take effect."""
     good = {"named.yaml": NAMED % "x", "user.yaml": USER, "c.yaml": run("c")}
     after = {"user.yaml": USER, "c.yaml": run("c", "y")}
     if removed is not None:
@@ -96,16 +96,16 @@ def test_a_change_that_breaks_others_is_held_back_alone(removed):
     assert [p.file for p in edition.problems] == ["user.yaml"]
 
 
-def test_a_second_file_of_a_name_does_not_take_over():
-    """A new file whose name comes first in order is refused while the old one is there."""
+def test_a_second_output_mapping_of_the_same_name_is_refused():
+    """The old one stays in use, also if the file of the new one sorts before it."""
     old = {"b.yaml": NAMED % "x", "user.yaml": USER}
     edition = editions(old, {**old, "a.yaml": NAMED % "y"})
     assert fields(edition, "user") == ("x",)
     assert edition.problems
 
 
-def test_many_changes_wait_together_where_the_guilty_one_is_not_found():
-    """Looking for it is bounded: beyond the limit everything waits for the mending, and nothing is lost."""
+def test_more_changes_than_max_suspects_are_rolled_back_together():
+    """The search for the cause is bounded. All changes take effect once the cause is corrected."""
     good = {"named.yaml": NAMED % "x", "user.yaml": USER}
     many = {f"n{i}.yaml": run(f"h{i}") for i in range(MAX_SUSPECTS + 1)}
     edition = editions(good, {"user.yaml": USER, **many})
@@ -115,8 +115,8 @@ def test_many_changes_wait_together_where_the_guilty_one_is_not_found():
     )
 
 
-def test_a_broken_file_among_many_new_ones_is_alone_refused():
-    """A service that starts offers all the others, however many there are."""
+def test_one_broken_file_among_many_new_ones_is_refused_alone():
+    """A service that starts offers all other files, also if they are more than MAX_SUSPECTS."""
     many = {f"n{i}.yaml": run(f"h{i}") for i in range(MAX_SUSPECTS + 1)}
     edition = editions({**many, "bad.yaml": "["})
     assert len(edition.catalog.names) == len(many)
@@ -124,15 +124,15 @@ def test_a_broken_file_among_many_new_ones_is_alone_refused():
 
 
 def test_a_file_that_cannot_be_read_keeps_its_last_good_version():
-    """It is told as the reader told it."""
+    """The reader's problem becomes a problem of the edition."""
     problem = Problem("a.yaml", 3, "not UTF-8")
     edition = next_edition(editions({"a.yaml": run("one")}), {}, {}, [problem])
     assert fields(edition, "a") == ("x",)
     assert edition.problems == (problem,)
 
 
-def test_schemas_are_kept_like_mappings():
-    """A broken schema leaves its agent's runs as they are."""
+def test_a_broken_schema_keeps_its_last_good_version():
+    """The runs of its agent stay unchanged."""
     schema = "agent: t\nfields:\n  - {name: %s, type: %s}\n"
     mappings = {"a.yaml": run("one")}
     first = next_edition(Edition(), mappings, {"s.yaml": schema % ("x", "string")})

@@ -12,8 +12,8 @@ from service.mapping.syntax.yaml_text import MAX_BYTES
 FOLDER = Location("b", "config/mappings/")
 
 
-class Watched(MemoryObjects):
-    """Counts reads; `before_read` may change the world between a listing and a read."""
+class RecordingObjects(MemoryObjects):
+    """Records the keys that are read. `before_read` runs between a listing and each read."""
 
     def __init__(self):
         super().__init__()
@@ -21,7 +21,7 @@ class Watched(MemoryObjects):
         self.before_read = None
 
     async def read(self, source, start, length):
-        """Read, after the world has changed."""
+        """Read after calling `before_read`."""
         self.reads.append(source.key.rpartition("/")[2])
         if self.before_read is not None:
             await self.before_read()
@@ -32,9 +32,9 @@ async def store(objects, name, body=b"x", folder="config/mappings/"):
     await objects.put("b", folder + name, body, content_type="text/yaml")
 
 
-async def test_files_directly_in_the_folder_are_read():
-    """`*.yaml` and `*.yml`, by their URLs, without a BOM; nothing else."""
-    objects = Watched()
+async def test_only_yaml_files_directly_in_the_folder_are_read():
+    """`*.yaml` and `*.yml` are returned by URL, without a BOM. A missing folder is empty."""
+    objects = RecordingObjects()
     for name in ("a.yaml", "b.yml", "README.md", "samples/a/x.yaml", ".yaml"):
         await store(objects, name, b"\xef\xbb\xbfhello")
     await store(objects, "c.yaml", folder="config/mappings2/")
@@ -43,9 +43,9 @@ async def test_files_directly_in_the_folder_are_read():
     assert await BucketFolder(objects, Location("b", "nothing/")).read() == {}
 
 
-async def test_only_what_changed_is_read_again():
-    """A file whose etag is the same is not read; one that is gone is forgotten."""
-    objects = Watched()
+async def test_only_changed_files_are_read_again():
+    """A file with the same etag is not downloaded again. A deleted file disappears."""
+    objects = RecordingObjects()
     for name in ("a.yaml", "b.yaml", "c.yaml"):
         await store(objects, name)
     folder = BucketFolder(objects, FOLDER)
@@ -58,9 +58,9 @@ async def test_only_what_changed_is_read_again():
     assert sorted(read.values()) == ["new", "x"]
 
 
-async def test_many_pages_are_read():
-    """A listing goes on where its page ended."""
-    objects = Watched()
+async def test_a_folder_of_several_pages_is_read():
+    """Listing continues after each page, up to MAX_FILES files."""
+    objects = RecordingObjects()
     for number in range(folders.MAX_FILES):
         await store(objects, f"{number:04}.yaml")
     for number in range(50):
@@ -71,9 +71,9 @@ async def test_many_pages_are_read():
         await BucketFolder(objects, FOLDER).read()
 
 
-async def test_a_prefix_with_too_much_in_it_is_refused():
-    """A wrong prefix is said, with the remedy, before a listing of a whole bucket."""
-    objects = Watched()
+async def test_a_prefix_with_too_many_objects_is_refused():
+    """Listing stops at MAX_LISTED objects. The error names the prefix and the remedy."""
+    objects = RecordingObjects()
     for number in range(folders.MAX_LISTED + 1):
         await store(objects, f"{number}.csv")
     with pytest.raises(
@@ -82,9 +82,9 @@ async def test_a_prefix_with_too_much_in_it_is_refused():
         await BucketFolder(objects, FOLDER).read()
 
 
-async def test_the_sum_of_all_files_is_bounded():
-    """Files that are too large together are not read at all."""
-    objects = Watched()
+async def test_the_total_size_of_files_is_bounded():
+    """If the files are too large together, none of them is downloaded."""
+    objects = RecordingObjects()
     for number in range(folders.MAX_TOTAL_BYTES // MAX_BYTES + 1):
         await store(objects, f"{number}.yaml", b"x" * MAX_BYTES)
     with pytest.raises(ConfigError, match="are allowed: remove some"):
@@ -92,22 +92,22 @@ async def test_the_sum_of_all_files_is_bounded():
     assert objects.reads == []
 
 
-async def test_a_file_that_is_too_large_or_no_text_is_a_problem_of_its_own():
-    """The other files are read."""
-    objects = Watched()
+async def test_a_file_too_large_or_not_utf8_is_reported():
+    """Other files are read. A file that is too large is not downloaded."""
+    objects = RecordingObjects()
     await store(objects, "a.yaml", b"x" * (MAX_BYTES + 1))
     await store(objects, "b.yaml", b"1\n\xff")
     await store(objects, "c.yaml")
-    sources = await MappingFolders(FOLDER, Location("b", "config/schemas/"), objects).read()
-    assert sources.mappings == {"s3://b/config/mappings/c.yaml": "x"}
-    assert [(p.file.rpartition("/")[2], p.line) for p in sources.problems] == [("a.yaml", 1), ("b.yaml", 2)]
-    assert "larger than 256 KiB" in str(sources.problems[0])
+    files = await MappingFolders(FOLDER, Location("b", "config/schemas/"), objects).read()
+    assert files.mappings == {"s3://b/config/mappings/c.yaml": "x"}
+    assert [(p.file.rpartition("/")[2], p.line) for p in files.problems] == [("a.yaml", 1), ("b.yaml", 2)]
+    assert "larger than 256 KiB" in str(files.problems[0])
     assert "a.yaml" not in objects.reads
 
 
 async def test_a_file_that_changes_while_it_is_read_is_read_again():
-    """The listing is taken anew; a file that never holds still is tried again later."""
-    objects = Watched()
+    """The folder is listed again. A file that changes during each attempt raises RetryableError."""
+    objects = RecordingObjects()
     await store(objects, "a.yaml", b"old")
 
     async def change_once():
@@ -126,9 +126,9 @@ async def test_a_file_that_changes_while_it_is_read_is_read_again():
 
 
 @pytest.mark.parametrize("error", [AccessError("no"), RetryableError("later")])
-async def test_what_keeps_the_folder_from_being_read_comes_through(error):
-    """Nothing is forgotten by a failure: what was read before is not read again after it."""
-    objects = Watched()
+async def test_an_error_while_reading_is_raised_and_keeps_the_cache(error):
+    """Files read before the error are not downloaded again after it."""
+    objects = RecordingObjects()
     await store(objects, "a.yaml")
     folder = BucketFolder(objects, FOLDER)
     await folder.read()
@@ -146,21 +146,21 @@ async def test_what_keeps_the_folder_from_being_read_comes_through(error):
     assert objects.reads == ["b.yaml"]
 
 
-async def test_a_local_folder_and_one_in_a_bucket_go_together(tmp_path):
-    """Each of the two may be here or there; a missing local folder of mappings is said."""
-    objects = Watched()
+async def test_a_local_folder_and_a_bucket_folder_can_be_combined(tmp_path):
+    """Mappings are local and schemas in a bucket. A missing local folder of mappings raises MappingError."""
+    objects = RecordingObjects()
     await store(objects, "s.yaml", b"agent: t")
     (tmp_path / "m.yaml").write_text("x")
-    sources = await MappingFolders(tmp_path, FOLDER, objects).read()
-    assert list(sources.mappings.values()) == ["x"]
-    assert list(sources.schemas.values()) == ["agent: t"]
+    files = await MappingFolders(tmp_path, FOLDER, objects).read()
+    assert list(files.mappings.values()) == ["x"]
+    assert list(files.schemas.values()) == ["agent: t"]
     with pytest.raises(MappingError, match="is no folder with mappings"):
         await MappingFolders(tmp_path / "none", FOLDER, objects).read()
 
 
-async def test_a_forbidden_file_is_not_taken_for_a_missing_one():
-    """A read that is refused fails the whole look, so that the file is not thought deleted."""
-    objects = Watched()
+async def test_a_forbidden_file_does_not_count_as_deleted():
+    """A forbidden read fails the whole folder, so that its mapping does not disappear."""
+    objects = RecordingObjects()
     await store(objects, "a.yaml")
 
     async def forbid():

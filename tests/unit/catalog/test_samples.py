@@ -1,4 +1,4 @@
-"""Recorded replies as tests of the mappings."""
+"""Samples: recorded replies that test the mappings."""
 
 import json
 from decimal import Decimal
@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from service.catalog.samples import Tool, check_samples, read_samples, same
+from service.catalog.outline import ToolReference
+from service.catalog.sample_check import check_samples, same
+from service.catalog.samples import read_samples
 from service.mapping import Catalog
 
 EXTRACTION = """output_mappings:
@@ -19,7 +21,7 @@ CATALOG = Catalog.load({"price.yaml": EXTRACTION}, {})
 
 
 def write(folder: Path, **files: object) -> None:
-    """Files of `price`, `_` in a name standing for a dot."""
+    """Write files into the folder `price`; `_` in a name stands for a dot."""
     (folder / "price").mkdir(exist_ok=True)
     for name, content in files.items():
         text = content if isinstance(content, str) else json.dumps(content)
@@ -28,7 +30,7 @@ def write(folder: Path, **files: object) -> None:
 
 @pytest.fixture
 def problems(tmp_path):
-    """What is wrong with files of `price`, a line each without the folder."""
+    """Check files of `price`, and return one line per problem, without the folder."""
 
     def check(**files: object) -> list[str]:
         write(tmp_path, **files)
@@ -42,8 +44,8 @@ def problems(tmp_path):
     return check
 
 
-def test_no_folder_no_samples(tmp_path):
-    """Nobody has to record any."""
+def test_samples_are_optional(tmp_path):
+    """A missing folder has no samples and no problems."""
     assert read_samples(tmp_path / "samples", 1_000) == ([], [])
 
 
@@ -57,12 +59,12 @@ def test_no_folder_no_samples(tmp_path):
     ],
 )
 def test_expectations_that_hold(problems, expected):
-    """Values as they are; a field without a value may be left out; usage and explain are not compared."""
+    """A field without a value may be omitted. `usage` and `explain` are not compared."""
     assert problems(a_json={"price": 1.5}, a_expected_json=expected) == []
 
 
-def test_failures_that_are_expected(problems):
-    """The error may be given in part, with or without its kind; or the status alone."""
+def test_expected_failures(problems):
+    """`error` may be a part of the text, with or without the kind. The status alone is enough."""
     assert (
         problems(
             a_json={},
@@ -76,8 +78,8 @@ def test_failures_that_are_expected(problems):
     )
 
 
-def test_every_difference_is_named(problems):
-    """Field, what was expected and what came, in the field's line of the expectation."""
+def test_every_difference_is_reported(problems):
+    """A problem names the field, the expected and the actual value, at the field's line."""
     expected = '{\n"output_data": {\n"price": "1.5",\n"cost": 1\n}}'
     first, second, third = problems(a_json={"price": 1.5, "note": "cheap"}, a_expected_json=expected)
     assert first.startswith('price/a.expected.json:1: sample: note: expected no value, got "cheap" — ')
@@ -89,8 +91,8 @@ def test_every_difference_is_named(problems):
     assert first.endswith("price/a.expected.json")
 
 
-def test_a_status_or_an_error_that_is_another(problems):
-    """Both are shown, with the error of a row that was not expected to fail."""
+def test_a_different_status_or_error_is_reported(problems):
+    """Expected and actual are shown, also the error of a row that should have succeeded."""
     wrong = problems(
         a_json={},
         a_expected_json={"output_data": {"price": 1}},
@@ -106,24 +108,24 @@ def test_a_status_or_an_error_that_is_another(problems):
     assert "error: expected 'Not found', got 'ExtractionError: no value" in wrong[2]
 
 
-def test_a_reply_alone_has_to_extract(problems):
-    """Without an expectation a row that succeeds is enough."""
+def test_a_reply_without_expectation_must_succeed(problems):
+    """Its values are not compared."""
     assert problems(a_json={"price": 1}) == []
     (wrong,) = problems(b_json={})
     assert wrong.startswith("price/b.json:1: sample: ExtractionError: no value for any of price, note")
     assert "say beside it that this is right" in wrong
 
 
-def test_an_expectation_alone(problems):
-    """There is no reply that it could be of."""
+def test_an_expectation_without_reply_is_reported(problems):
+    """The problem says how to name the reply."""
     (wrong,) = problems(a_expected_json={"status": "FAILED"})
     assert wrong == (
         "price/a.expected.json:1: there is no reply for it — save the reply as a.json, or delete this file"
     )
 
 
-def test_replies_that_are_text(tmp_path):
-    """X.txt is read as a worker reads it: text, unless it is JSON."""
+def test_a_txt_file_is_parsed_like_a_workers_reply(tmp_path):
+    """X.txt is text, unless it is JSON."""
     write(tmp_path, a_txt="Price: 12\n", b_txt='{"price": 12}')
     samples, found = read_samples(tmp_path, 1_000)
     assert [sample.reply for sample in samples] == ["Price: 12\n", {"price": 12}]
@@ -139,7 +141,7 @@ def test_replies_that_are_text(tmp_path):
     ],
 )
 def test_files_that_are_no_samples(problems, name, content, words):
-    """Each is named with what it should be."""
+    """The problem says what a sample looks like."""
     assert words in "\n".join(problems(**{name: content}))
 
 
@@ -157,15 +159,15 @@ def test_files_that_are_no_samples(problems, name, content, words):
         ("{", "not JSON"),
     ],
 )
-def test_expectations_that_are_none(problems, expected, words):
-    """The file and a form that is right are named."""
+def test_malformed_expectations(problems, expected, words):
+    """The problem names the file and what is wrong with it."""
     wrong = "\n".join(problems(a_json={"price": 1}, a_expected_json=expected))
     assert words in wrong
     assert wrong.startswith("price/a.expected.json:1: ")
 
 
-def test_folders(tmp_path):
-    """A file beside the folders and a folder of no mapping are named; notes and hidden files are not."""
+def test_stray_files_and_folders_are_reported(tmp_path):
+    """A file outside the folders, or a folder without a mapping. Markdown and hidden files are ignored."""
     write(tmp_path, a_json={"price": 1})
     for name in ("README.md", ".DS_Store", "stray.json", "price/notes.md"):
         (tmp_path / name).write_text("{}")
@@ -179,14 +181,14 @@ def test_folders(tmp_path):
     assert wrong.hint == "did you mean 'price'?"
 
 
-def test_a_tool_that_no_sample_has(tmp_path):
-    """It is named where the mapping does, with the nearest that a reply has; without samples it is not."""
+def test_a_tool_in_no_sample_is_reported(tmp_path):
+    """The problem names the closest recorded tool. Mappings without samples are not checked."""
     call = {"type": "tool_use", "id": "1", "name": "find_price", "input": {"price": 1}}
     write(tmp_path, a_json={"price": 1, "messages": [{"role": "assistant", "content": [call]}]})
     samples, _ = read_samples(tmp_path, 1_000)
-    right = Tool("find_price", "price.yaml", 5, frozenset({"price"}))
-    wrong = Tool("find_prize", "price.yaml", 6, frozenset({"price", "run"}))
-    elsewhere = Tool("find_prize", "other.yaml", 7, frozenset({"other"}))
+    right = ToolReference("find_price", "price.yaml", 5, frozenset({"price"}))
+    wrong = ToolReference("find_prize", "price.yaml", 6, frozenset({"price", "run"}))
+    elsewhere = ToolReference("find_prize", "other.yaml", 7, frozenset({"other"}))
     (problem,) = check_samples(CATALOG, samples, [right, wrong, elsewhere])
     assert (problem.file, problem.line) == ("price.yaml", 6)
     assert problem.message == "no recorded sample has the tool 'find_prize'"
@@ -211,12 +213,12 @@ def test_a_tool_that_no_sample_has(tmp_path):
     ],
 )
 def test_values_are_compared_as_json(expected, got, is_same):
-    """Numbers by value, without loss; true is not 1; the order of keys does not count."""
+    """Numbers are compared by exact value. True is not 1. The order of keys does not count."""
     assert same(expected, got) is is_same
 
 
-def test_an_expectation_nested_without_end(problems):
-    """It is a difference like any other."""
+def test_a_deeply_nested_expectation_is_a_difference(problems):
+    """It does not end the check with an error."""
     deep = '{"output_data": {"price": ' + "[" * 400 + "]" * 400 + "}}"
     (wrong,) = problems(a_json={"price": 1}, a_expected_json=deep)
     assert "price: expected " in wrong
