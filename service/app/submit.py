@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.domain.errors import SourceError, UsageError
-from service.domain.messages import Job, parse_url
-from service.domain.model import BatchView, Source, batch_id, is_name
+from service.domain.jobs import Job
+from service.domain.model import BatchView, Source, batch_id, is_name, parse_url
 from service.domain.ports import Clock, Objects, OutgoingMessage, Queue, Table
 from service.runtime.sender import send_all
 from service.worker.admission.outages import OutageBoard

@@ -17,7 +17,7 @@ from service.domain.errors import (
     PoisonMessageError,
     SourceError,
 )
-from service.domain.messages import Job, derive_execution_id
+from service.domain.jobs import Job
 from service.domain.model import (
     CHECKPOINT_ROWS,
     DEFAULT_PRIORITY,
@@ -80,7 +80,7 @@ class Opener:
                 source = await self._head(job.source)
         except (MappingError, SourceError) as error:
             problem = str(error)
-        execution_id = job.execution_id or derive_execution_id(job.source, job.sequencer or message_id)
+        execution_id = job.execution_id_for(message_id)
         batch = self._new_batch(job, execution_id, source, definition, problem)
         try:
             stored = await self._table.open(batch, definition.text if definition else "")

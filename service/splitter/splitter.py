@@ -18,7 +18,8 @@ from service.batch.definitions import stored_definition
 from service.batch.source import reader_of, records_of, row_body
 from service.csvio import Header, Record
 from service.domain.errors import BatchRejectedError, MappingError, RetryableError
-from service.domain.messages import Job, decode_ingest
+from service.domain.events import decode_ingest
+from service.domain.jobs import Job
 from service.domain.model import Batch, State, iso_time
 from service.domain.ports import MESSAGE_BYTES, Clock, Objects, OutgoingMessage, Queue, Table
 from service.mapping import Definition, RowMapping

@@ -16,7 +16,9 @@ import structlog
 from service.batch.completion import Completion
 from service.batch.group_commit import GroupCommitter
 from service.domain.errors import PoisonMessageError, WorkerLostError
-from service.domain.messages import AggregateMessage, Job, RowMessage, decode_ingest, derive_execution_id
+from service.domain.events import decode_ingest
+from service.domain.jobs import Job
+from service.domain.messages import AggregateMessage, RowMessage
 from service.domain.model import Batch, BatchView, State, batch_id, iso_time, ms_of, row_id
 from service.domain.ports import MAX_DELAY_S, Clock, OutgoingMessage, Queue, Table
 from service.runtime.delivery import Delivery
@@ -116,8 +118,7 @@ class DeadLetters:
         with self._leaving():
             jobs = decode_ingest(delivery.message.body, incoming_prefix=self._limits.incoming_prefix)
             for job in jobs:
-                occasion = job.sequencer or delivery.message.id
-                execution_id = job.execution_id or derive_execution_id(job.source, occasion)
+                execution_id = job.execution_id_for(delivery.message.id)
                 view = await self._view(batch_id(job.mapping, execution_id))
                 with structlog.contextvars.bound_contextvars(batch_id=view.batch.batch_id):
                     await self._job(job, view.batch)

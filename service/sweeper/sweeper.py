@@ -18,7 +18,8 @@ import structlog
 from service.batch.completion import Completion
 from service.domain.deadlines import deadline_of
 from service.domain.errors import AccessError, RetryableError, RowfleetError
-from service.domain.messages import AggregateMessage, Job
+from service.domain.jobs import Job
+from service.domain.messages import AggregateMessage
 from service.domain.model import Batch, BatchView, State
 from service.domain.ports import Clock, OutgoingMessage, Queue, Table
 from service.runtime.sender import send_all

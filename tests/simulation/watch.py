@@ -12,7 +12,8 @@ from typing import Any
 import orjson
 
 from service.adapters.aws.values import Item
-from service.domain.messages import AggregateMessage, decode_ingest
+from service.domain.events import decode_ingest
+from service.domain.messages import AggregateMessage
 from service.domain.model import Batch, Commit, Outcome, State, Status, ms_of, row_id
 from service.domain.ports import ReceivedMessage
 from tests.simulation.calls import Calls

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import stamina.instrumentation
 import tenacity
 
-from service.domain.messages import encode
+from service.domain.message_format import encode
 from service.domain.ports import OutgoingMessage
 from tests.simulation.agent import Agents
 from tests.simulation.calls import Calls

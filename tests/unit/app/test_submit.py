@@ -8,7 +8,7 @@ import pytest
 from service.adapters.memory import MemoryObjects
 from service.app.submit import SubmitRequest, fetch, follow, readable, submit
 from service.domain.errors import SourceError, UnreachableError, UsageError
-from service.domain.messages import decode_ingest
+from service.domain.events import decode_ingest
 from service.domain.model import State
 from service.worker.admission.outages import OutageBoard
 

@@ -16,6 +16,7 @@ from service.domain.model import (
     batch_id,
     is_name,
     iso_time,
+    parse_url,
     partition_key,
     partition_of,
     row_id,
@@ -93,3 +94,10 @@ def test_each_round_has_result_files_of_its_own():
     """The first writes where the job asked for, a later one in a folder there: no late write can reach it."""
     assert BATCH.results == Location("b", "p/")
     assert replace(BATCH, round=2).results == Location("b", "p/round-002/")
+
+
+@pytest.mark.parametrize("url", ["", "s3://", "s3://bucket", "http://b/k", "b/k"])
+def test_a_url_that_is_not_s3_is_refused(url):
+    """`parse_url` takes `s3://bucket/key` only."""
+    with pytest.raises(ValueError, match="s3://bucket/key"):
+        parse_url(url)

@@ -18,8 +18,8 @@ from service.domain.errors import (
     RetryableError,
     UnreachableError,
 )
-from service.domain.messages import AggregateMessage, RowMessage, Span, derive_execution_id
-from service.domain.model import MAX_MS, Checkpoint, Location, Source, State, is_name
+from service.domain.messages import AggregateMessage, RowMessage, Span
+from service.domain.model import MAX_MS, Checkpoint, Location, State
 from service.domain.ports import MESSAGE_BYTES
 from service.mapping import Definition
 
@@ -200,24 +200,6 @@ async def test_a_job_without_an_id_is_one_run_per_message(lab):
     assert len(await lab.table.recent(10)) == 1
     await lab.splitter().handle(lab.delivery(body))
     assert len(await lab.table.recent(10)) == 2
-
-
-@pytest.mark.parametrize(
-    "key", ["a/b.csv", "ü.csv", "a/.csv", "x" * 200 + ".csv", "a/-_..csv", "a b (1).csv", "x.CSV"]
-)
-def test_a_derived_id_is_a_name(key):
-    """Whatever the key is, its execution id is one that may be used everywhere."""
-    execution_id = derive_execution_id(Source("in", key, "e"), "1")
-    assert is_name(execution_id)
-    assert execution_id == derive_execution_id(Source("in", key, "e"), "1")
-    others = [
-        derive_execution_id(Source("in", key, "e"), "2"),
-        derive_execution_id(Source("in", key, "f"), "1"),
-        derive_execution_id(Source("in2", key, "e"), "1"),
-        derive_execution_id(Source("in", key + "x", "e"), "1"),
-        derive_execution_id(Source("in", key, "e", "v"), "1"),
-    ]
-    assert execution_id not in others
 
 
 async def test_what_asks_for_nothing_is_acknowledged(lab):

@@ -9,7 +9,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.domain.errors import PoisonMessageError
-from service.domain.messages import AggregateMessage, RowMessage, Span, decode_ingest
+from service.domain.events import decode_ingest
+from service.domain.messages import AggregateMessage, RowMessage, Span
 from service.domain.model import Checkpoint, Commit, Dialect, State, Status, iso_time
 
 BIG = "id,name\n1,one\n2,two\n"

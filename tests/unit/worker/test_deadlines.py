@@ -9,7 +9,10 @@ from service.app.status import status_json
 from service.app.submit import SubmitRequest, submit
 from service.domain.deadlines import deadline_of
 from service.domain.errors import AgentThrottledError, AgentUnavailableError, PoisonMessageError
-from service.domain.messages import Job, RowMessage, decode_ingest, encode
+from service.domain.events import decode_ingest
+from service.domain.jobs import Job
+from service.domain.message_format import encode
+from service.domain.messages import RowMessage
 from service.domain.model import MAX_MS, Status, iso_time, ms_of
 from service.runtime.timeouts import timeout
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from service.domain.errors import PoisonMessageError
-from service.domain.messages import AggregateMessage, RowMessage, decode_ingest
+from service.domain.events import decode_ingest
+from service.domain.messages import AggregateMessage, RowMessage
 from service.domain.model import Checkpoint, State
 from service.domain.ports import MESSAGE_BYTES
 

@@ -13,7 +13,7 @@ from service.adapters.aws.s3 import S3Objects
 from service.adapters.aws.sqs import SqsQueue, queue_url
 from service.cli.embedded import ACCESS_KEY, SECRET_KEY
 from service.domain.errors import ConfigError
-from service.domain.messages import decode_ingest
+from service.domain.events import decode_ingest
 
 
 async def attributes(clients: Clients, url: str) -> dict[str, str]:

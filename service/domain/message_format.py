@@ -1,0 +1,68 @@
+"""Format of all queue messages: a versioned JSON object in ASCII, read strictly.
+
+Readers raise PoisonMessageError with the reason: a malformed message goes to the dead-letter queue, no reader
+guesses its meaning.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+
+from service.domain.errors import PoisonMessageError
+
+VERSION = 1
+
+
+def encode(body: dict[str, Any]) -> str:
+    """Compact ASCII JSON, because SQS accepts only some Unicode characters."""
+    return json.dumps(body, separators=(",", ":"))
+
+
+def read_object(body: str) -> dict[str, Any]:
+    """The JSON object in a message body."""
+    try:
+        data = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise PoisonMessageError(f"not JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise PoisonMessageError("not a JSON object")
+    return data
+
+
+def read_versioned(body: str) -> dict[str, Any]:
+    """The JSON object in a message body, with a version that this code understands."""
+    data = read_object(body)
+    check_version(data)
+    return data
+
+
+def check_version(data: dict[str, Any]) -> None:
+    """Check the key `v`, which may be absent."""
+    version = data.get("v", VERSION)
+    # A JSON `true` would equal 1.
+    if version != VERSION or isinstance(version, bool):
+        raise PoisonMessageError(f"version {version!r}; this rowfleet reads version {VERSION}")
+
+
+def field(data: dict[str, Any], name: str, kind: type, *, may_be_empty: bool = False) -> Any:
+    """The value of a required key, of type `kind`. An empty str is refused unless `may_be_empty`."""
+    value = data.get(name)
+    if not isinstance(value, kind) or (kind is str and not value and not may_be_empty):
+        raise PoisonMessageError(f"{name!r} is missing or not a {kind.__name__}")
+    return value
+
+
+def whole_number(data: dict[str, Any], name: str, most: int) -> int:
+    """The value of a required key: a whole number from 1 to `most`."""
+    value = data.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        raise PoisonMessageError(f"{name!r} is not a whole number from 1 to {most}")
+    return value
+
+
+def optional_whole_number(data: dict[str, Any], name: str, most: int) -> int | None:
+    """Like `whole_number`; None if the key is absent."""
+    return whole_number(data, name, most) if name in data else None

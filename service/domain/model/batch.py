@@ -1,0 +1,163 @@
+"""Batches: their states, settings, progress and counters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from service.domain.model.ids import batch_id
+from service.domain.model.locations import Location, Source
+
+MAX_ROUND = 999
+
+MAX_DEADLINE_S = 10 * 366 * 86_400
+"""Longest deadline of a batch or row: ten years."""
+
+MAX_PRIORITY, DEFAULT_PRIORITY = 9, 5
+"""Priorities of batches go from 1 to 9; the highest goes first."""
+
+MAX_WEIGHT, DEFAULT_WEIGHT = 1_000, 1
+"""Weights of batches go from 1 to 1,000."""
+
+CHECKPOINT_ROWS = 2_000
+"""Rows between two checkpoints of a split, unless set otherwise."""
+
+
+class State(StrEnum):
+    """State of a batch."""
+
+    SPLITTING = "SPLITTING"
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    AGGREGATING = "AGGREGATING"
+    SUCCEEDED = "SUCCEEDED"
+    COMPLETED_WITH_ERRORS = "COMPLETED_WITH_ERRORS"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def is_final(self) -> bool:
+        """True if no further transition of this round can happen."""
+        return self in FINAL_STATES
+
+
+FINAL_STATES = frozenset({State.SUCCEEDED, State.COMPLETED_WITH_ERRORS, State.FAILED, State.CANCELLED})
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """The format of a CSV file. `bom_bytes` is the length of its byte order mark."""
+
+    encoding: str
+    delimiter: str
+    bom_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Progress of a split: `rows` are sent for certain; the next one starts at `byte_offset` and `line`."""
+
+    rows: int = 0
+    byte_offset: int = 0
+    line: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The batch item. Times are ISO 8601 in UTC, "" if there is none.
+
+    `total`: number of rows, None until the splitter seals the batch. `window`: number of rows between
+    checkpoints, fixed when the batch is opened; rows up to `checkpoint.rows + window` may have been sent.
+    `deadline_at`: time after which rows without an outcome become FAILED.
+
+    `priority` and `weight` order the batches with the same target: the highest priority goes first, batches
+    of one priority share the target in proportion to their weights.
+
+    `lease_owner` is the aggregator that writes the results, "" if there is none; its lease ends at
+    `lease_until_ms`, in milliseconds since 1970.
+    """
+
+    tool_name: str
+    execution_id: str
+    state: State
+    source: Source
+    output: Location
+    mapping_digest: str = ""
+    round: int = 1
+    total: int | None = None
+    columns: tuple[str, ...] = ()
+    output_fields: tuple[str, ...] = ()
+    escape_formulas: bool = True
+    provenance: bool = False
+    dialect: Dialect | None = None
+    partitions: int = 1
+    limit: int | None = None
+    priority: int = DEFAULT_PRIORITY
+    weight: int = DEFAULT_WEIGHT
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    window: int = CHECKPOINT_ROWS
+    deadline_at: str = ""
+    created_at: str = ""
+    updated_at: str = ""
+    finished_at: str = ""
+    ttl: int = 0
+    error: str = ""
+    notes: tuple[str, ...] = ()
+    lease_owner: str = ""
+    lease_until_ms: int = 0
+
+    @property
+    def batch_id(self) -> str:
+        """`{tool_name}#{execution_id}`."""
+        return batch_id(self.tool_name, self.execution_id)
+
+    @property
+    def results(self) -> Location:
+        """The place of this round's files: `output`, or a folder in it for each later round."""
+        if self.round == 1:
+            return self.output
+        # A folder of its own: a late write by an aggregator of an earlier round cannot reach these files.
+        return Location(self.output.bucket, f"{self.output.prefix}round-{self.round:03d}/")
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Sums over the counter slots of one round.
+
+    `reused` is the number of succeeded rows that took the reply of another row.
+    """
+
+    succeeded: int = 0
+    failed: int = 0
+    agent_ms: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    reused: int = 0
+
+    @property
+    def done(self) -> int:
+        """Rows that have an outcome."""
+        return self.succeeded + self.failed
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            succeeded=self.succeeded + other.succeeded,
+            failed=self.failed + other.failed,
+            agent_ms=self.agent_ms + other.agent_ms,
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            reused=self.reused + other.reused,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BatchView:
+    """A batch and its counters, from one consistent read."""
+
+    batch: Batch
+    counts: Counts
+
+    @property
+    def is_complete(self) -> bool:
+        """True if the batch is sealed and every row of the round has an outcome."""
+        return self.batch.total is not None and self.counts.done >= self.batch.total

@@ -1,0 +1,97 @@
+"""Outcomes of rows, and the transaction that commits them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from service.domain.model.batch import Counts
+from service.domain.model.locations import StoredPayload
+from service.domain.model.values import Json
+
+ERROR_COLUMN = "_error"
+"""The column that failures.csv adds to those of the input."""
+
+
+class Status(StrEnum):
+    """Status of a row with an outcome."""
+
+    SUCCESS = "SUCCESS"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class RowError:
+    """The reason why a row FAILED: class name of the error, text for users, and `errors.FailureClass`.
+
+    `failure_class` is "" in outcomes that an earlier version committed without one.
+    """
+
+    type: str
+    message: str
+    failure_class: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The committed result of a row: exactly one per row and round.
+
+    `execution_time_ms`: time of the agent's call. `provenance`: method and path that gave each field, if the
+    batch wants it. `raw_reply`: the agent's reply as text, cut if it is long, kept only if the mapping could
+    extract nothing from it. `reused_from`: `batch_id/row_id` of the row whose reply this row took, "" if the
+    agent was called for this row. `stored`: object that holds `input_data`, `output_data`, `provenance` and
+    `raw_reply` if they are too large for an item; they are empty here then.
+    """
+
+    number: int
+    round: int
+    status: Status
+    input_data: Mapping[str, Json]
+    output_data: Mapping[str, Json]
+    execution_time_ms: int
+    timestamp: str
+    attempts: int = 1
+    worker: str = ""
+    error: RowError | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    raw_reply: str = ""
+    reused_from: str = ""
+    stored: StoredPayload | None = None
+
+    @property
+    def counts(self) -> Counts:
+        """The amounts that this outcome adds to its round's counter."""
+        is_success = self.status is Status.SUCCESS
+        return Counts(
+            succeeded=int(is_success),
+            failed=int(not is_success),
+            agent_ms=self.execution_time_ms,
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            reused=int(bool(self.reused_from)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One transaction: outcomes of one batch and round (at most 99, distinct rows) and their counter slot.
+
+    `token` makes it harmless to repeat the same commit (DynamoDB's ClientRequestToken, 36 characters); a
+    commit with other outcomes needs another token.
+    """
+
+    batch_id: str
+    round: int
+    partitions: int
+    slot: int
+    outcomes: tuple[Outcome, ...]
+    token: str
+    ttl: int
+
+    @property
+    def counts(self) -> Counts:
+        """The amounts that the commit adds to the counter slot."""
+        return sum((outcome.counts for outcome in self.outcomes), Counts())

@@ -1,0 +1,25 @@
+"""JSON values, and times as text."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+Json = Any
+"""None, bool, int, float, Decimal, str, list[Json] or dict[str, Json]."""
+
+MAX_MS = 253_402_300_799_999
+"""The last millisecond of the year 9999, the largest year with ISO 8601's four digits."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def iso_time(ms: int) -> str:
+    """Milliseconds since 1970 as `2026-11-23T07:14:00.250Z`."""
+    moment = _EPOCH + timedelta(milliseconds=ms)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def ms_of(iso: str) -> int:
+    """The inverse of `iso_time`."""
+    return (datetime.fromisoformat(iso) - _EPOCH) // timedelta(milliseconds=1)
