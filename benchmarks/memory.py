@@ -29,6 +29,7 @@ from service.batch.completion import Completion
 from service.batch.group_commit import GroupCommitLimits, GroupCommitter
 from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
 from service.batch.large_rows import ClaimCheck
+from service.batch.ports import Ports, Queues
 from service.domain.messages import RowMessage
 from service.domain.model import Batch, BatchView, Commit, Counts, Location, Source, State
 from service.domain.ports import Agent, ReceivedMessage, StoredFile
@@ -135,16 +136,16 @@ async def work(url: str, rows: int, settle: int, commit_s: float) -> dict[str, f
 
     base = resident_mib()
     held = 0
+    other = MemoryQueue("other", clock)
+    queues = Queues(other, queue, other, other, other, other)
+    outcomes = LargeOutcomes(objects, LargeOutcomeLimits())
+    ports = Ports(table, objects, queues, outcomes, clock, metrics)
     async with GroupCommitter(
-        table, Completion(table, MemoryQueue("aggregate", clock), clock), GroupCommitLimits(), metrics,
-        large_outcomes=LargeOutcomes(objects, LargeOutcomeLimits()), slot=0, tokens=lambda: "t" * 36,
-    ) as committer:  # fmt: skip
+        ports, Completion(ports), GroupCommitLimits(), slot=0, tokens=lambda: "t" * 36
+    ) as committer:
         gates = Gates(clock)
-        runs = BatchCache(table, agent, gates, clock, max_places=settings.worker.max_inflight_rows)
-        worker = Worker(
-            table, queue, runs, committer, ClaimCheck(objects), WorkLimits("w"), clock=clock, metrics=metrics,
-            rng=random.Random(7),
-        )  # fmt: skip
+        runs = BatchCache(ports, agent, gates, max_places=settings.worker.max_inflight_rows)
+        worker = Worker(ports, runs, committer, ClaimCheck(objects), WorkLimits("w"), rng=random.Random(7))
         limits = ConsumeLimits(
             pollers=settings.worker.pollers, max_running=settings.worker.max_inflight_rows,
             max_held=settings.worker.max_held_rows, max_held_bytes=settings.worker.max_held_bytes,

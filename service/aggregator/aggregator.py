@@ -19,14 +19,13 @@ import structlog
 
 from service.aggregator.lease import BatchLease
 from service.aggregator.result_files import FAILURES, MANIFEST, OUTPUT, Results, manifest_of
-from service.batch.large_outcomes import LargeOutcomes
+from service.batch.ports import Ports
 from service.domain.errors import AccessError, BatchRejectedError, PoisonMessageError
 from service.domain.messages import AggregateMessage
 from service.domain.model import Batch, BatchView, Outcome, State, iso_time, partition_of
-from service.domain.ports import MAX_DELAY_S, Clock, LeaseGrant, Objects, OutgoingMessage, Queue, Table
+from service.domain.ports import MAX_DELAY_S, LeaseGrant, OutgoingMessage, Table
 from service.runtime.delivery import Delivery
 from service.runtime.sender import send_all
-from service.runtime.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
 
@@ -50,29 +49,19 @@ class Aggregator:
 
     def __init__(
         self,
-        table: Table,
-        aggregate_queue: Queue,
-        objects: Objects,
-        large_outcomes: LargeOutcomes,
+        ports: Ports,
         limits: AggregateLimits,
-        clock: Clock,
-        metrics: Metrics,
         *,
         owners: Callable[[], str],
     ) -> None:
-        self._table = table
-        self._queue = aggregate_queue
-        self._objects = objects
-        self._large_outcomes = large_outcomes
+        self._ports = ports
         self._limits = limits
-        self._clock = clock
-        self._metrics = metrics
         self._owners = owners
 
     async def handle(self, delivery: Delivery) -> None:
         """Write the results of a complete batch. Raises what `consume` understands."""
         message = AggregateMessage.decode(delivery.message.body)
-        view = await self._table.read(message.batch_id)
+        view = await self._ports.table.read(message.batch_id)
         if view is None:
             raise PoisonMessageError(f"there is no batch {message.batch_id!r} in the table")
         with structlog.contextvars.bound_contextvars(batch_id=message.batch_id):
@@ -81,7 +70,11 @@ class Aggregator:
                 await self._clear_away(view.batch, message, delivery.message.receives)
                 return
             lease = BatchLease(
-                self._table, view.batch, self._clock, owner=self._owners(), duration_s=self._limits.lease_s
+                self._ports.table,
+                view.batch,
+                self._ports.clock,
+                owner=self._owners(),
+                duration_s=self._limits.lease_s,
             )
             answer = await lease.take()
             if not answer.is_ours:
@@ -97,9 +90,9 @@ class Aggregator:
         if not answer.until_ms:
             log.info("aggregation_not_due", reason="the batch has moved on", message_round=message.round)
             return
-        left_s = math.ceil((answer.until_ms - self._clock.now_ms()) / 1000)
+        left_s = math.ceil((answer.until_ms - self._ports.clock.now_ms()) / 1000)
         delay_s = min(MAX_DELAY_S, max(0, left_s) + 1)
-        await send_all(self._queue, [OutgoingMessage(message.encode(), delay_s=delay_s)])
+        await send_all(self._ports.queues.aggregate, [OutgoingMessage(message.encode(), delay_s=delay_s)])
         log.info("aggregation_postponed", reason="another aggregator is at work", again_in_s=delay_s)
 
     async def _take_over(self, batch: Batch, predecessor: str) -> None:
@@ -107,7 +100,7 @@ class Aggregator:
         if predecessor:
             aborted = await self._abort_uploads(batch)
             log.warning("aggregation_taken_over", predecessor=predecessor, uploads_aborted=aborted)
-            self._metrics.count("aggregations_taken_over")
+            self._ports.metrics.count("aggregations_taken_over")
 
     async def _clear_away(self, batch: Batch, message: AggregateMessage, receives: int) -> None:
         """Abort what is left where the batch has ended and who had this message before may have died.
@@ -122,7 +115,7 @@ class Aggregator:
         aborted = 0
         try:
             for name in (OUTPUT, FAILURES):
-                aborted += await self._objects.abort_uploads(
+                aborted += await self._ports.objects.abort_uploads(
                     batch.results.bucket, batch.results.prefix + name
                 )
         except AccessError as error:  # results do not depend on it, and a lifecycle rule does it days later
@@ -148,8 +141,8 @@ class Aggregator:
         if batch.round != round_:
             return False
         if batch.state is State.RUNNING and view.is_complete:
-            now = iso_time(self._clock.now_ms())
-            await self._table.move(
+            now = iso_time(self._ports.clock.now_ms())
+            await self._ports.table.move(
                 batch.batch_id, expected=State.RUNNING, round=round_, to=State.AGGREGATING, now=now
             )
             return True
@@ -157,9 +150,9 @@ class Aggregator:
 
     async def _aggregate(self, view: BatchView, lease: BatchLease, delivery: Delivery) -> None:
         batch = view.batch
-        started = self._clock.monotonic()
-        writer = Results(self._objects, batch)
-        async with writer, aclosing(self._large_outcomes.all_whole(self._in_order(batch))) as outcomes:
+        started = self._ports.clock.monotonic()
+        writer = Results(self._ports.objects, batch)
+        async with writer, aclosing(self._ports.large_outcomes.all_whole(self._in_order(batch))) as outcomes:
             async for outcome in outcomes:
                 await writer.add(outcome)
                 if outcome.number % self._limits.page_rows == 0:
@@ -175,16 +168,16 @@ class Aggregator:
         manifest = json.dumps(facts, indent=2, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
         output = batch.results
         lease.check()
-        await self._objects.put(
+        await self._ports.objects.put(
             output.bucket, output.prefix + MANIFEST, manifest, content_type="application/json"
         )
         await self._finish(batch, state)
-        self._metrics.observe("aggregate_ms", (self._clock.monotonic() - started) * 1000)
+        self._ports.metrics.observe("aggregate_ms", (self._ports.clock.monotonic() - started) * 1000)
 
     async def _in_order(self, batch: Batch) -> AsyncIterator[Outcome]:
         """Every outcome in file order. Raises BatchRejectedError where one is missing."""
         page_rows = max(10, self._limits.page_rows // batch.partitions)
-        partitions = [_Partition(self._table, batch, p, page_rows) for p in range(batch.partitions)]
+        partitions = [_Partition(self._ports.table, batch, p, page_rows) for p in range(batch.partitions)]
         for number in range(1, (batch.total or 0) + 1):
             outcome = await partitions[partition_of(number, batch.partitions)].next()
             if outcome is None or outcome.number != number:
@@ -195,11 +188,11 @@ class Aggregator:
             yield outcome
 
     async def _finish(self, batch: Batch, state: State, error: str = "") -> None:
-        now = iso_time(self._clock.now_ms())
-        moved = await self._table.move(
+        now = iso_time(self._ports.clock.now_ms())
+        moved = await self._ports.table.move(
             batch.batch_id, expected=State.AGGREGATING, round=batch.round, to=state, now=now, error=error
         )
-        self._metrics.count("batches_finished" if not error else "batches_failed")
+        self._ports.metrics.count("batches_finished" if not error else "batches_failed")
         log.info(
             "batch_finished",
             state=state,

@@ -20,8 +20,8 @@ from service.adapters.aws.sqs import SqsQueue
 from service.app.settings import Settings
 from service.app.submit import SubmitRequest, submit
 from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
+from service.batch.ports import Ports, Queues
 from service.domain.errors import ConfigError
-from service.domain.ports import Clock, Objects, Queue, Table
 from service.runtime.clock import SystemClock
 from service.runtime.telemetry import Metrics, count_calls
 
@@ -38,36 +38,17 @@ NEEDED_QUEUES = {
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """The ports of one process on one AWS endpoint."""
+    """An AWS endpoint as a process reaches it: clients, resource names, queues by name, and the ports."""
 
     clients: Clients
     names: ResourceNames
-    table: Table
-    objects: Objects
     queues: Mapping[str, SqsQueue]
-    large_outcomes: LargeOutcomes
-    clock: Clock
-    metrics: Metrics
+    ports: Ports
 
     async def find(self, queues: Collection[str] = QUEUES) -> None:
-        """Look up queues that a backend was made without. Raises ConfigError for one that does not exist."""
+        """Look up queues by name; a queue cannot be used before. Raises ConfigError for a missing one."""
         for name in queues:
             await self.queues[name].find()
-
-    @property
-    def ingest(self) -> Queue:
-        """What to split."""
-        return self.queues["ingest"]
-
-    @property
-    def rows(self) -> Queue:
-        """What to process."""
-        return self.queues["rows"]
-
-    @property
-    def aggregate(self) -> Queue:
-        """What to finish."""
-        return self.queues["aggregate"]
 
 
 def aws_options(settings: Settings, region: str = "") -> AwsOptions:
@@ -134,12 +115,18 @@ def backend_on(clients: Clients, settings: Settings, metrics: Metrics) -> Backen
     names = resource_names(settings)
     objects = S3Objects(clients, part_bytes=settings.aggregate.part_bytes)
     commit = settings.commit
-    return Backend(
-        clients=clients,
-        names=names,
+    queues = {name: SqsQueue(clients, f"{names.prefix}-{name}") for name in ALL_QUEUES}
+    ports = Ports(
         table=DynamoTable(clients, settings.table),
         objects=objects,
-        queues={name: SqsQueue(clients, f"{names.prefix}-{name}") for name in ALL_QUEUES},
+        queues=Queues(
+            ingest=queues["ingest"],
+            rows=queues["rows"],
+            aggregate=queues["aggregate"],
+            dead_ingest=queues["ingest-dlq"],
+            dead_rows=queues["rows-dlq"],
+            dead_aggregate=queues["aggregate-dlq"],
+        ),
         large_outcomes=LargeOutcomes(
             objects,
             LargeOutcomeLimits(
@@ -152,15 +139,16 @@ def backend_on(clients: Clients, settings: Settings, metrics: Metrics) -> Backen
         clock=SystemClock(),
         metrics=metrics,
     )
+    return Backend(clients=clients, names=names, queues=queues, ports=ports)
 
 
 async def start(backend: Backend, request: SubmitRequest, bucket: str) -> str:
     """Start a run; its batch id. Local files go to `bucket`. Raises UsageError."""
     return await submit(
         request,
-        table=backend.table,
-        objects=backend.objects,
-        ingest=backend.ingest,
-        clock=backend.clock,
+        table=backend.ports.table,
+        objects=backend.ports.objects,
+        ingest=backend.ports.queues.ingest,
+        clock=backend.ports.clock,
         bucket=bucket,
     )

@@ -1,6 +1,6 @@
-"""Settings and ports -> stages: what each role of a process is made of.
+"""Build the parts of each role from settings and ports.
 
-With `backend` and `app`, the only place that wires.
+With `backend` and `serve`, the only modules that know adapters and roles.
 """
 
 from __future__ import annotations
@@ -8,13 +8,12 @@ from __future__ import annotations
 import random
 import uuid
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from service.adapters.aws.provision.resources import QUEUES
 from service.agents.options.byte_budget import ByteBudget
 from service.agents.options.context import AgentContext, Store, no_store
 from service.agents.registry import open_agent
@@ -26,16 +25,17 @@ from service.app.settings_sections import QueueSettings
 from service.batch.completion import Completion
 from service.batch.group_commit import GroupCommitLimits, GroupCommitter
 from service.batch.large_rows import ClaimCheck
+from service.batch.ports import Ports
 from service.catalog.live import LiveCatalog
-from service.domain.ports import Agent, Objects, StoredFile
+from service.domain.ports import Agent, Objects, Queue, StoredFile
 from service.mapping import RowMapping
 from service.runtime.consumer import ConsumeLimits, Consumer
-from service.runtime.delivery import Delivery
+from service.runtime.delivery import Capacity, Delivery, Handler
 from service.splitter.opening import OpenLimits
 from service.splitter.splitter import SplitLimits, Splitter
 from service.sweeper.dead_letters import DeadLetterLimits, DeadLetters
 from service.sweeper.recovery import Recovery, RecoveryLimits
-from service.sweeper.sweeper import Sweeper, SweepLimits, SweptQueues
+from service.sweeper.sweeper import Sweeper, SweepLimits
 from service.worker.admission.gate import Gates
 from service.worker.attempts import GRACE_S
 from service.worker.batch_cache import BatchCache
@@ -87,107 +87,192 @@ def _input_store(objects: Objects, bucket: str) -> Store:
     return put
 
 
-def splitter(backend: Backend, settings: Settings, catalog: LiveCatalog, completion: Completion) -> Consumer:
-    """The role `splitter`. It looks for changed mappings before each run."""
-    split = settings.split
-    stage = Splitter(
-        backend.table,
-        backend.rows,
-        backend.objects,
-        completion,
-        catalog.definition,
-        SplitLimits(
-            send_concurrency=split.send_concurrency,
-            max_queued_rows=split.max_queued_rows,
-            read_bytes=split.read_bytes,
-            max_record_bytes=split.max_record_bytes,
-            max_message_bytes=split.max_message_bytes,
-            incoming_prefix=settings.incoming_prefix,
-            opening=OpenLimits(
-                partition_bytes=split.partition_bytes,
-                max_partitions=split.max_partitions,
-                results_bucket=settings.results_bucket,
-                ttl_s=settings.ttl_days * 86_400,
-                checkpoint_rows=split.checkpoint_rows,
+@dataclass(frozen=True, slots=True)
+class RoleBuilder:
+    """Makes the parts of each role of one process; `worker_name` names the process in outcomes and leases.
+
+    The parts do nothing before they are run. `stack` closes what they open.
+    """
+
+    backend: Backend
+    settings: Settings
+    catalog: LiveCatalog
+    completion: Completion
+    committer: GroupCommitter
+    worker_name: str
+    stack: AsyncExitStack
+
+    def parts(self, role: str) -> Sequence[Part]:
+        """The parts of one role."""
+        build: dict[str, Callable[[], Sequence[Part]]] = {
+            "splitter": self._splitter,
+            "worker": self._worker,
+            "aggregator": self._aggregator,
+            "sweeper": self._sweeper,
+        }
+        return build[role]()
+
+    def _splitter(self) -> Sequence[Part]:
+        settings, split, ports = self.settings, self.settings.split, self.backend.ports
+        splitter = Splitter(
+            ports,
+            self.completion,
+            self.catalog.definition,
+            SplitLimits(
+                send_concurrency=split.send_concurrency,
+                max_queued_rows=split.max_queued_rows,
+                read_bytes=split.read_bytes,
+                max_record_bytes=split.max_record_bytes,
+                max_message_bytes=split.max_message_bytes,
+                incoming_prefix=settings.incoming_prefix,
+                opening=OpenLimits(
+                    partition_bytes=split.partition_bytes,
+                    max_partitions=split.max_partitions,
+                    results_bucket=settings.results_bucket,
+                    ttl_s=settings.ttl_days * 86_400,
+                    checkpoint_rows=split.checkpoint_rows,
+                ),
             ),
-        ),
-        backend.clock,
-        backend.metrics,
-    )
+        )
 
-    async def handle(delivery: Delivery) -> None:
-        await catalog.refresh()  # a file dropped after a mapping was changed is run with the change
-        await stage.handle(delivery)
+        async def handle(delivery: Delivery) -> None:
+            await self.catalog.refresh()  # a file dropped after a mapping was changed is run with the change
+            await splitter.handle(delivery)
 
-    limits = replace(
-        _one_by_one(settings, settings.ingest, split.concurrent_batches),
-        max_held=split.concurrent_batches + split.max_waiting_batches,
-    )
-    return Consumer(backend.ingest, handle, limits, backend.clock, backend.metrics)
+        limits = replace(
+            _one_by_one(settings, settings.ingest, split.concurrent_batches),
+            max_held=split.concurrent_batches + split.max_waiting_batches,
+        )
+        return [self._consumer(ports.queues.ingest, handle, limits)]
+
+    def _worker(self) -> Sequence[Part]:
+        settings, work, ports = self.settings, self.settings.worker, self.backend.ports
+        gates = Gates(ports.clock)
+        batches = BatchCache(
+            ports,
+            agent_opener(settings, objects=ports.objects),
+            gates,
+            max_places=work.max_inflight_rows,
+            open_limiter=limiter_opener(ports, self.worker_name),
+        )
+        self.stack.push_async_callback(batches.close)
+        worker = Worker(
+            ports,
+            batches,
+            self.committer,
+            ClaimCheck(ports.objects, max_record_bytes=settings.split.max_record_bytes),
+            WorkLimits(
+                worker=self.worker_name,
+                inline_wait_s=work.inline_wait_s,
+                max_lost=2 * settings.rows.max_receives,
+            ),
+            rng=random.Random(),  # noqa: S311 -- jitter
+        )
+        limits = replace(
+            _one_by_one(settings, settings.rows, work.max_inflight_rows),
+            pollers=work.pollers,
+            max_held=work.max_held_rows,
+            max_held_bytes=work.max_held_bytes,
+            probe_s=work.probe_s,
+        )
+        return [self._consumer(ports.queues.rows, worker.handle, limits, gates)]
+
+    def _aggregator(self) -> Sequence[Part]:
+        settings, aggregate, ports = self.settings, self.settings.aggregate, self.backend.ports
+        aggregator = Aggregator(
+            ports,
+            AggregateLimits(
+                page_rows=aggregate.page_rows,
+                lease_s=aggregate.lease_s or settings.results.visibility_timeout_s,
+            ),
+            owners=lambda: unique_owner(self.worker_name),
+        )
+        limits = _one_by_one(settings, settings.results, aggregate.concurrent_batches)
+        return [self._consumer(ports.queues.aggregate, aggregator.handle, limits)]
+
+    def _sweeper(self) -> Sequence[Part]:
+        """The sweeper, and a consumer for each dead-letter queue."""
+        settings, split, sweep = self.settings, self.settings.split, self.settings.sweep
+        ports = self.backend.ports
+        recovery = Recovery(
+            ports,
+            self.committer,
+            RecoveryLimits(
+                worker=self.worker_name,
+                read_bytes=split.read_bytes,
+                max_record_bytes=split.max_record_bytes,
+                max_message_bytes=split.max_message_bytes,
+            ),
+        )
+        limits = SweepLimits(
+            interval_s=sweep.interval_s,
+            stuck_after_s=sweep.stuck_after_s,
+            resend_after_s=sweep.resend_after_s,
+        )
+        sweeper = Sweeper(ports, self.completion, recovery, limits)
+        return [sweeper, *self._dead_letters(recovery, settings)]
+
+    def _dead_letters(self, recovery: Recovery, settings: Settings) -> list[Consumer]:
+        sweep, ports = settings.sweep, self.backend.ports
+        letters = DeadLetters(
+            ports,
+            self.completion,
+            self.committer,
+            recovery,
+            DeadLetterLimits(
+                ingest_receives=settings.ingest.max_receives,
+                rows_receives=settings.rows.max_receives,
+                aggregate_receives=settings.results.max_receives,
+                stuck_after_s=sweep.stuck_after_s,
+                give_up_after_s=sweep.resend_after_s,
+                incoming_prefix=settings.incoming_prefix,
+            ),
+        )
+        handlers = (
+            (ports.queues.dead_ingest, settings.ingest, letters.job),
+            (ports.queues.dead_rows, settings.rows, letters.row),
+            (ports.queues.dead_aggregate, settings.results, letters.aggregation),
+        )
+        return [
+            self._consumer(
+                queue,
+                handle,
+                replace(_one_by_one(settings, like, sweep.dead_letters), poison_delay_s=POISON_DELAY_S),
+            )
+            for queue, like, handle in handlers
+        ]
+
+    def _consumer(
+        self, queue: Queue, handle: Handler, limits: ConsumeLimits, capacity: Capacity | None = None
+    ) -> Consumer:
+        ports = self.backend.ports
+        return Consumer(queue, handle, limits, ports.clock, ports.metrics, capacity=capacity)
 
 
-def committer(backend: Backend, settings: Settings, completion: Completion, name: str) -> GroupCommitter:
-    """What commits the outcomes of this process."""
+def open_committer(ports: Ports, settings: Settings, completion: Completion, name: str) -> GroupCommitter:
+    """The group commit of this process, not entered yet; the worker's `name` chooses its counter slot."""
     commit = settings.commit
     return GroupCommitter(
-        backend.table,
+        ports,
         completion,
         GroupCommitLimits(linger_s=commit.linger_s, max_rows=commit.max_rows, timeout_s=commit.timeout_s),
-        backend.metrics,
-        large_outcomes=backend.large_outcomes,
         slot=zlib.crc32(name.encode()) % commit.slots,
         tokens=lambda: str(uuid.uuid4()),
     )
 
 
-def worker(
-    backend: Backend, settings: Settings, committer: GroupCommitter, name: str, stack: AsyncExitStack
-) -> Consumer:
-    """The role `worker`; `stack` closes its agents."""
-    worker = settings.worker
-    gates = Gates(backend.clock)
-    runs = BatchCache(
-        backend.table,
-        agent_opener(settings, objects=backend.objects),
-        gates,
-        backend.clock,
-        max_places=worker.max_inflight_rows,
-        open_limiter=limiter_opener(backend, name),
-    )
-    stack.push_async_callback(runs.close)
-    handler = Worker(
-        backend.table,
-        backend.rows,
-        runs,
-        committer,
-        ClaimCheck(backend.objects, max_record_bytes=settings.split.max_record_bytes),
-        WorkLimits(worker=name, inline_wait_s=worker.inline_wait_s, max_lost=2 * settings.rows.max_receives),
-        backend.clock,
-        backend.metrics,
-        rng=random.Random(),  # noqa: S311 -- jitter
-    )
-    limits = replace(
-        _one_by_one(settings, settings.rows, worker.max_inflight_rows),
-        pollers=worker.pollers,
-        max_held=worker.max_held_rows,
-        max_held_bytes=worker.max_held_bytes,
-        probe_s=worker.probe_s,
-    )
-    return Consumer(backend.rows, handler.handle, limits, backend.clock, backend.metrics, capacity=gates)
-
-
-def limiter_opener(backend: Backend, name: str) -> Callable[[RowMapping], Limiter | None]:
-    """What opens the side of this process, the worker `name`, of a limit that the fleet shares."""
+def limiter_opener(ports: Ports, name: str) -> Callable[[RowMapping], Limiter | None]:
+    """Return the opener of this worker's side of a mapping's fleet-wide rate limit; None without a limit."""
 
     def open_(mapping: RowMapping) -> Limiter | None:
         if mapping.rate_limit is None:
             return None
         return Limiter(
-            backend.table,
+            ports.table,
             mapping.rate_limit,
-            owner=f"{name}/{uuid.uuid4().hex[:8]}",
-            clock=backend.clock,
-            metrics=backend.metrics,
+            owner=unique_owner(name),
+            clock=ports.clock,
+            metrics=ports.metrics,
             call_s=mapping.execution.timeout_s + GRACE_S,
             max_tokens=mapping.target.max_tokens,
         )
@@ -195,80 +280,13 @@ def limiter_opener(backend: Backend, name: str) -> Callable[[RowMapping], Limite
     return open_
 
 
-def aggregator(backend: Backend, settings: Settings, name: str) -> Consumer:
-    """The role `aggregator`."""
-    aggregate = settings.aggregate
-    lease_s = aggregate.lease_s or settings.results.visibility_timeout_s
-    aggregator = Aggregator(
-        backend.table,
-        backend.aggregate,
-        backend.objects,
-        backend.large_outcomes,
-        AggregateLimits(page_rows=aggregate.page_rows, lease_s=lease_s),
-        backend.clock,
-        backend.metrics,
-        owners=lambda: f"{name}/{uuid.uuid4().hex[:8]}",
-    )
-    limits = _one_by_one(settings, settings.results, aggregate.concurrent_batches)
-    return Consumer(backend.aggregate, aggregator.handle, limits, backend.clock, backend.metrics)
-
-
-def sweeper(
-    backend: Backend, settings: Settings, completion: Completion, committer: GroupCommitter, name: str
-) -> list[Part]:
-    """The sweeper, and a consumer of each dead-letter queue."""
-    b, split, sweep = backend, settings.split, settings.sweep
-    limits = RecoveryLimits(
-        worker=name,
-        read_bytes=split.read_bytes,
-        max_record_bytes=split.max_record_bytes,
-        max_message_bytes=split.max_message_bytes,
-    )
-    recovery = Recovery(b.table, b.rows, b.objects, committer, limits, b.clock, b.metrics)
-    dead = {name: b.queues[f"{name}-dlq"] for name in QUEUES}
-    queues = SweptQueues(b.ingest, b.rows, b.aggregate, dead["ingest"], dead["rows"])
-    sweeping = SweepLimits(
-        interval_s=sweep.interval_s, stuck_after_s=sweep.stuck_after_s, resend_after_s=sweep.resend_after_s
-    )
-    letters = DeadLetters(
-        b.table,
-        b.aggregate,
-        completion,
-        committer,
-        recovery,
-        DeadLetterLimits(
-            ingest_receives=settings.ingest.max_receives,
-            rows_receives=settings.rows.max_receives,
-            aggregate_receives=settings.results.max_receives,
-            stuck_after_s=sweep.stuck_after_s,
-            give_up_after_s=sweep.resend_after_s,
-            incoming_prefix=settings.incoming_prefix,
-        ),
-        b.clock,
-        b.metrics,
-    )
-    drained = (
-        (dead["ingest"], settings.ingest, letters.job),
-        (dead["rows"], settings.rows, letters.row),
-        (dead["aggregate"], settings.results, letters.aggregation),
-    )
-    return [
-        Sweeper(b.table, queues, completion, recovery, sweeping, b.clock, b.metrics),
-        *(
-            Consumer(
-                queue,
-                handle,
-                replace(_one_by_one(settings, like, sweep.dead_letters), poison_delay_s=POISON_DELAY_S),
-                b.clock,
-                b.metrics,
-            )
-            for queue, like, handle in drained
-        ),
-    ]
+def unique_owner(name: str) -> str:
+    """A name for a lease or share that no other holder ever has."""
+    return f"{name}/{uuid.uuid4().hex[:8]}"
 
 
 def _one_by_one(settings: Settings, queue: QueueSettings, most: int) -> ConsumeLimits:
-    """Limits of a consumer whose messages occupy a place until they are deleted."""
+    """Limits of a consumer whose messages keep their slot until they are deleted."""
     return ConsumeLimits(
         visibility_s=queue.visibility_timeout_s,
         poll_wait_s=queue.poll_wait_s,

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import structlog
 
+from service.batch.ports import Ports
 from service.domain.messages import AggregateMessage
 from service.domain.model import BatchView, State, iso_time
-from service.domain.ports import Clock, OutgoingMessage, Queue, Table
+from service.domain.ports import OutgoingMessage
 from service.runtime.sender import send_all
 
 log = structlog.get_logger(__name__)
@@ -17,26 +18,26 @@ log = structlog.get_logger(__name__)
 class Completion:
     """Step 6: is the batch complete, and who says so to the aggregator."""
 
-    def __init__(self, table: Table, aggregate_queue: Queue, clock: Clock) -> None:
-        self._table = table
-        self._queue = aggregate_queue
-        self._clock = clock
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
 
     async def check(self, batch_id: str) -> BatchView | None:
         """Read consistently; trigger the aggregation where every row has an outcome. Safe to repeat."""
-        view = await self._table.read(batch_id)
+        view = await self._ports.table.read(batch_id)
         if view is None or view.batch.state is not State.RUNNING or not view.is_complete:
             return view
         batch = view.batch
         if view.counts.done != batch.total:
             log.error("counters_exceed_total", batch_id=batch_id, total=batch.total, counted=view.counts.done)
-        await send_all(self._queue, [OutgoingMessage(AggregateMessage(batch_id, batch.round).encode())])
-        claimed = await self._table.move(
+        await send_all(
+            self._ports.queues.aggregate, [OutgoingMessage(AggregateMessage(batch_id, batch.round).encode())]
+        )
+        claimed = await self._ports.table.move(
             batch_id,
             expected=State.RUNNING,
             round=batch.round,
             to=State.AGGREGATING,
-            now=iso_time(self._clock.now_ms()),
+            now=iso_time(self._ports.clock.now_ms()),
         )
         log.info("batch_complete", batch_id=batch_id, round=batch.round, total=batch.total, claimed=claimed)
         return replace(view, batch=replace(batch, state=State.AGGREGATING)) if claimed else view

@@ -25,11 +25,10 @@ import structlog
 
 from service.batch.completion import Completion
 from service.batch.item_size import outcome_bytes
-from service.batch.large_outcomes import LargeOutcomes
+from service.batch.ports import Ports
 from service.domain.errors import AccessError, RetryableError, RowfleetError, RowRejectedError
 from service.domain.model import Batch, BatchView, Commit, Outcome
-from service.domain.ports import COMMIT_BYTES, COMMIT_LIMIT, Table
-from service.runtime.telemetry import Metrics
+from service.domain.ports import COMMIT_BYTES, COMMIT_LIMIT
 
 log = structlog.get_logger(__name__)
 
@@ -87,26 +86,22 @@ class _Group:
 class GroupCommitter:
     """Settles the outcomes of one worker process; an async context manager that ends with nothing waiting.
 
-    `large_outcomes` puts aside what is too large for the table; `slot` is this worker's counter slot in every
+    `slot` is this worker's counter slot in every
     batch, `tokens` makes request tokens (36 characters).
     """
 
     def __init__(
         self,
-        table: Table,
+        ports: Ports,
         completion: Completion,
         limits: GroupCommitLimits,
-        metrics: Metrics,
         *,
-        large_outcomes: LargeOutcomes,
         slot: int,
         tokens: Callable[[], str],
     ) -> None:
-        self._table = table
-        self._large_outcomes = large_outcomes
+        self._ports = ports
         self._completion = completion
         self._limits = limits
-        self._metrics = metrics
         self._patiently = stamina.AsyncRetryingCaller(
             attempts=None, timeout=limits.timeout_s, wait_initial=0.02, wait_max=5.0, wait_jitter=0.1
         ).on(RetryableError)
@@ -134,7 +129,7 @@ class GroupCommitter:
         its message has to come again. Raises RowRejectedError where the outcome can never be stored.
         """
         if outcome is not None:
-            outcome = await self._large_outcomes.fitted(batch, outcome)
+            outcome = await self._ports.large_outcomes.fitted(batch, outcome)
         key = (batch.batch_id, batch.round)
         group = self._groups.get(key)
         if group is None:
@@ -195,16 +190,16 @@ class GroupCommitter:
                 batch.ttl,
             )
             # the same token for every repetition: an answer that was lost cannot make it count twice
-            duplicates = set(await self._patiently(self._table.commit, commit))
+            duplicates = set(await self._patiently(self._ports.table.commit, commit))
             if not duplicates:
-                self._metrics.count("commits")
-                self._metrics.observe("commit_rows", len(outcomes))
-                self._metrics.count("rows_succeeded", commit.counts.succeeded)
-                self._metrics.count("rows_failed", commit.counts.failed)
+                self._ports.metrics.count("commits")
+                self._ports.metrics.observe("commit_rows", len(outcomes))
+                self._ports.metrics.count("rows_succeeded", commit.counts.succeeded)
+                self._ports.metrics.count("rows_failed", commit.counts.failed)
                 if commit.counts.reused:
-                    self._metrics.count("rows_reused", commit.counts.reused)
+                    self._ports.metrics.count("rows_reused", commit.counts.reused)
                 return
-            self._metrics.count("duplicate_outcomes", len(duplicates))
+            self._ports.metrics.count("duplicate_outcomes", len(duplicates))
             log.info("outcomes_already_committed", batch_id=batch.batch_id, rows=len(duplicates))
             outcomes = [outcome for index, outcome in enumerate(outcomes) if index not in duplicates]
 

@@ -83,7 +83,7 @@ def status(
     """How far a batch is, and what keeps it."""
 
     async def work(backend: Backend) -> None:
-        answer = await _status(backend, await require(backend.table, batch))
+        answer = await _status(backend, await require(backend.ports.table, batch))
         if as_json:
             print_json(answer)
         else:
@@ -102,7 +102,7 @@ def watch(
     """Follow a batch to its end; exit as `run` does."""
 
     async def work(backend: Backend) -> int:
-        await require(backend.table, batch)
+        await require(backend.ports.table, batch)
         return await _follow(backend, batch, as_json=as_json)
 
     exit_with(_on_backend(settings_of(endpoint_url=endpoint_url, region=region), work))
@@ -118,9 +118,9 @@ def list_(
     """The latest batches."""
 
     async def work(backend: Backend) -> None:
-        batches = await backend.table.recent(limit)
+        batches = await backend.ports.table.recent(limit)
         if as_json:
-            views = await asyncio.gather(*(backend.table.read(found.batch_id) for found in batches))
+            views = await asyncio.gather(*(backend.ports.table.read(found.batch_id) for found in batches))
             print_json(await asyncio.gather(*(_status(backend, view) for view in views if view)))
         else:
             render.show_batches(out, batches)
@@ -142,13 +142,14 @@ def errors(
     """Why rows failed, grouped by cause."""
 
     async def work(backend: Backend) -> None:
-        view = await require(backend.table, batch)
+        view = await require(backend.ports.table, batch)
         if row is not None:
             _show_row(
-                await failed_row(backend.table, backend.large_outcomes, view.batch, row), as_json=as_json
+                await failed_row(backend.ports.table, backend.ports.large_outcomes, view.batch, row),
+                as_json=as_json,
             )
             return
-        groups = await failures(backend.table, view.batch)
+        groups = await failures(backend.ports.table, view.batch)
         if as_json:
             print_json(
                 {
@@ -169,8 +170,8 @@ def errors(
 
 async def _status(backend: Backend, view: BatchView) -> dict[str, Any]:
     """What `status --json` says."""
-    trouble = await OutageBoard(backend.table, backend.clock).read(view.batch)
-    return status_json(view, backend.clock, trouble)
+    trouble = await OutageBoard(backend.ports.table, backend.ports.clock).read(view.batch)
+    return status_json(view, backend.ports.clock, trouble)
 
 
 def _show_row(outcome: Outcome, *, as_json: bool) -> None:
@@ -210,10 +211,10 @@ async def _follow(backend: Backend, id_: str, *, as_json: bool) -> int:
     """Show a batch until it ends; its exit code."""
     view: BatchView | None = None
     with render.progress(err, quiet=as_json) as report:
-        async for view, trouble in follow(backend.table, backend.clock, id_):
+        async for view, trouble in follow(backend.ports.table, backend.ports.clock, id_):
             report.update(view, trouble)
     assert view is not None
-    answer = status_json(view, backend.clock)
+    answer = status_json(view, backend.ports.clock)
     if view.batch.error:
         say(f"batch {id_} failed: {view.batch.error}")
     if as_json:

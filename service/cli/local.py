@@ -136,7 +136,7 @@ async def run_file(
     backend = local.backend
     id_ = await start(backend, request, bucket)
     final: BatchView | None = None
-    async for final, trouble in follow(backend.table, backend.clock, id_):
+    async for final, trouble in follow(backend.ports.table, backend.ports.clock, id_):
         on_progress(final, trouble)
     assert final is not None
     return final
@@ -166,7 +166,9 @@ async def fetch_results(backend: Backend, view: BatchView, out: Path) -> dict[st
     try:
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as staging:
             for name, path in paths.items():
-                await fetch(backend.objects, output.bucket, output.prefix + name, Path(staging, path.name))
+                await fetch(
+                    backend.ports.objects, output.bucket, output.prefix + name, Path(staging, path.name)
+                )
             for path in earlier:
                 path.unlink(missing_ok=True)
             for path in paths.values():

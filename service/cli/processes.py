@@ -103,8 +103,8 @@ async def _run(
         files, code = dict[str, Path](), exit_code(view)
         if not view.batch.error:
             files, code = await _fetch_somewhere(service, view, path)
-        status = status_json(view, service.backend.clock)
-        causes = await failures(service.backend.table, view.batch) if view.counts.failed else []
+        status = status_json(view, service.backend.ports.clock)
+        causes = await failures(service.backend.ports.table, view.batch) if view.counts.failed else []
     if as_json:
         shown = {name: str(file) for name, file in files.items()}
         print_json({**status, "files": shown, "causes": [cause.as_json() for cause in causes]})
@@ -222,7 +222,7 @@ async def _serve(settings: Settings, roles: list[str]) -> None:
     metrics, options = service_metrics(settings, roles), aws_options(settings)
     async with open_clients(options, count_calls(metrics)) as clients:
         backend = backend_on(clients, settings, metrics)
-        folders = MappingFolders(settings.mappings, settings.schemas, backend.objects)
+        folders = MappingFolders(settings.mappings, settings.schemas, backend.ports.objects)
         await serve(backend, settings, folders.read, roles, stop)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from service.batch.ports import Ports
 from service.domain.errors import (
     BatchRejectedError,
     MappingError,
@@ -28,7 +29,6 @@ from service.domain.model import (
     State,
     iso_time,
 )
-from service.domain.ports import Clock, Objects, Table
 from service.mapping import Definition
 
 log = structlog.get_logger(__name__)
@@ -53,17 +53,13 @@ class Opener:
 
     def __init__(
         self,
-        table: Table,
-        objects: Objects,
+        ports: Ports,
         definitions: Callable[[str], Definition],
         limits: OpenLimits,
-        clock: Clock,
     ) -> None:
-        self._table = table
-        self._objects = objects
+        self._ports = ports
         self._definitions = definitions
         self._limits = limits
-        self._clock = clock
 
     async def open(self, job: Job, message_id: str) -> tuple[Batch, Definition | None]:
         """The job's batch as it stands in the table, created if this is the first to ask for it.
@@ -83,12 +79,12 @@ class Opener:
         execution_id = job.execution_id_for(message_id)
         batch = self._new_batch(job, execution_id, source, definition, problem)
         try:
-            stored = await self._table.open(batch, definition.text if definition else "")
+            stored = await self._ports.table.open(batch, definition.text if definition else "")
         except BatchRejectedError as error:
             # Larger than an item; without its mapping there is room to say so.
             batch = self._new_batch(job, execution_id, source, None, str(error))
             try:
-                stored = await self._table.open(batch, "")
+                stored = await self._ports.table.open(batch, "")
             except BatchRejectedError as again:
                 raise PoisonMessageError(f"not even a failed batch can be made of this: {again}") from None
         _refuse_other_source(stored, source)
@@ -100,7 +96,7 @@ class Opener:
         return stored, definition
 
     async def _head(self, source: Source) -> Source:
-        found = await self._objects.head(source.bucket, source.key, source.version)
+        found = await self._ports.objects.head(source.bucket, source.key, source.version)
         if source.etag and found.etag != source.etag:
             raise SourceError(
                 f"{source.url} has changed since the event that announced it (etag {found.etag}, announced "
@@ -111,7 +107,7 @@ class Opener:
     def _new_batch(
         self, job: Job, execution_id: str, source: Source, definition: Definition | None, problem: str
     ) -> Batch:
-        now_ms = self._clock.now_ms()
+        now_ms = self._ports.clock.now_ms()
         limits = self._limits
         mapping = definition.compile() if definition else None
         deadline_s = job.deadline_s or (mapping.execution.batch_deadline_s if mapping else None)

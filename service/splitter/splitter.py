@@ -15,17 +15,17 @@ import structlog
 
 from service.batch.completion import Completion
 from service.batch.definitions import stored_definition
+from service.batch.ports import Ports
 from service.batch.source import reader_of, records_of, row_body
 from service.csvio import Header, Record
 from service.domain.errors import BatchRejectedError, MappingError, RetryableError
 from service.domain.events import decode_ingest
 from service.domain.jobs import Job
 from service.domain.model import Batch, State, iso_time
-from service.domain.ports import MESSAGE_BYTES, Clock, Objects, OutgoingMessage, Queue, Table
+from service.domain.ports import MESSAGE_BYTES, OutgoingMessage
 from service.mapping import Definition, RowMapping
 from service.runtime.delivery import Delivery
 from service.runtime.sender import send_all
-from service.runtime.telemetry import Metrics
 from service.splitter.opening import Opener, OpenLimits
 
 log = structlog.get_logger(__name__)
@@ -65,23 +65,15 @@ class Splitter:
 
     def __init__(
         self,
-        table: Table,
-        rows_queue: Queue,
-        objects: Objects,
+        ports: Ports,
         completion: Completion,
         definitions: Callable[[str], Definition],
         limits: SplitLimits,
-        clock: Clock,
-        metrics: Metrics,
     ) -> None:
-        self._table = table
-        self._rows_queue = rows_queue
-        self._objects = objects
+        self._ports = ports
         self._completion = completion
-        self._opener = Opener(table, objects, definitions, limits.opening, clock)
+        self._opener = Opener(ports, definitions, limits.opening)
         self._limits = limits
-        self._clock = clock
-        self._metrics = metrics
 
     async def handle(self, delivery: Delivery) -> None:
         """Carry out every job of an ingest message. Raises what `consume` understands."""
@@ -97,7 +89,7 @@ class Splitter:
             if batch.state is State.SPLITTING:
                 try:
                     if definition is None or definition.digest != batch.mapping_digest:
-                        definition = await stored_definition(self._table, batch)
+                        definition = await stored_definition(self._ports.table, batch)
                     await self._split(batch, definition.compile(), delivery)
                 except (BatchRejectedError, MappingError) as error:
                     await self._reject(batch, str(error))
@@ -107,8 +99,8 @@ class Splitter:
             await self._completion.check(batch.batch_id)
 
     async def _reject(self, batch: Batch, problem: str) -> None:
-        now = iso_time(self._clock.now_ms())
-        await self._table.move(
+        now = iso_time(self._ports.clock.now_ms())
+        await self._ports.table.move(
             batch.batch_id,
             expected=State.SPLITTING,
             round=batch.round,
@@ -116,7 +108,7 @@ class Splitter:
             now=now,
             error=problem,
         )
-        self._metrics.count("batches_failed")
+        self._ports.metrics.count("batches_failed")
         log.warning("batch_failed", reason=problem)
 
     # -- splitting -------------------------------------------------------------------------------------
@@ -130,7 +122,7 @@ class Splitter:
         csv = mapping.csv
         reader = reader_of(batch, csv.delimiter, csv.encoding, self._limits.max_record_bytes)
         window: list[Record] = []
-        async for records in records_of(self._objects, batch, reader, self._limits.read_bytes):
+        async for records in records_of(self._ports.objects, batch, reader, self._limits.read_bytes):
             if not batch.columns and reader.header:
                 batch = await self._begin(batch, mapping, reader.header)
             window += records
@@ -140,7 +132,7 @@ class Splitter:
         if window:
             batch = await self._send(batch, window, replay_until, delivery)
         total = batch.checkpoint.rows
-        sealed = await self._table.seal(batch.batch_id, total, iso_time(self._clock.now_ms()))
+        sealed = await self._ports.table.seal(batch.batch_id, total, iso_time(self._ports.clock.now_ms()))
         log.info("batch_sealed" if sealed else "batch_was_sealed", total=total)
 
     async def _begin(self, batch: Batch, mapping: RowMapping, header: Header) -> Batch:
@@ -162,8 +154,8 @@ class Splitter:
             OutgoingMessage(self._body(batch, record, replay=record.number <= replay_until), batch.batch_id)
             for record in records
         )
-        await send_all(self._rows_queue, messages, concurrency=self._limits.send_concurrency)
-        self._metrics.count("rows_sent", len(records))
+        await send_all(self._ports.queues.rows, messages, concurrency=self._limits.send_concurrency)
+        self._ports.metrics.count("rows_sent", len(records))
         batch = replace(batch, checkpoint=records[-1].end)
         await self._checkpoint(batch)
         await asyncio.sleep(0)
@@ -181,7 +173,7 @@ class Splitter:
         most = self._limits.max_queued_rows
         pause_s = ROOM_POLL_S
         while most and batch.checkpoint.rows >= most:
-            view = await self._table.read(batch.batch_id)
+            view = await self._ports.table.read(batch.batch_id)
             if view is None or view.batch.state is not State.SPLITTING:
                 raise _EndedError
             if batch.checkpoint.rows - view.counts.done < most:
@@ -190,10 +182,10 @@ class Splitter:
             delivery.check_lease()
             if delivery.is_draining:
                 raise RetryableError("this process stops; the split goes on elsewhere, or later")
-            await self._clock.sleep(pause_s)
+            await self._ports.clock.sleep(pause_s)
             pause_s = min(ROOM_POLL_MAX_S, 2 * pause_s)
 
     async def _checkpoint(self, batch: Batch) -> None:
-        now = iso_time(self._clock.now_ms())
-        if not await self._table.checkpoint(replace(batch, updated_at=now)):
+        now = iso_time(self._ports.clock.now_ms())
+        if not await self._ports.table.checkpoint(replace(batch, updated_at=now)):
             raise RetryableError("another splitter has taken this batch further")

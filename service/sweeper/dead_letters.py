@@ -15,15 +15,15 @@ import structlog
 
 from service.batch.completion import Completion
 from service.batch.group_commit import GroupCommitter
+from service.batch.ports import Ports
 from service.domain.errors import PoisonMessageError, WorkerLostError
 from service.domain.events import decode_ingest
 from service.domain.jobs import Job
 from service.domain.messages import AggregateMessage, RowMessage
 from service.domain.model import Batch, BatchView, State, batch_id, iso_time, ms_of, row_id
-from service.domain.ports import MAX_DELAY_S, Clock, OutgoingMessage, Queue, Table
+from service.domain.ports import MAX_DELAY_S, OutgoingMessage
 from service.runtime.delivery import Delivery
 from service.runtime.sender import send_all
-from service.runtime.telemetry import Metrics
 from service.sweeper.recovery import Recovery
 
 log = structlog.get_logger(__name__)
@@ -54,23 +54,17 @@ class DeadLetters:
 
     def __init__(
         self,
-        table: Table,
-        aggregate_queue: Queue,
+        ports: Ports,
         completion: Completion,
         committer: GroupCommitter,
         recovery: Recovery,
         limits: DeadLetterLimits,
-        clock: Clock,
-        metrics: Metrics,
     ) -> None:
-        self._table = table
-        self._aggregate_queue = aggregate_queue
+        self._ports = ports
         self._completion = completion
         self._committer = committer
         self._recovery = recovery
         self._limits = limits
-        self._clock = clock
-        self._metrics = metrics
         self._next_slot = 0.0
 
     # -- rows ------------------------------------------------------------------------------------------
@@ -88,7 +82,7 @@ class DeadLetters:
             if row.round < batch.round or batch.state.is_final:
                 self._drop("row", f"the batch is {batch.state} in round {batch.round}")
                 return
-            outcome = await self._table.outcome(batch, row.number)
+            outcome = await self._ports.table.outcome(batch, row.number)
             if outcome is not None and outcome.round >= row.round:
                 await self._committer.settle(batch, row.number, None)
                 self._drop("row", "the row has an outcome")
@@ -102,12 +96,12 @@ class DeadLetters:
                 return
             lost = WorkerLostError.after(row.lost_deliveries + self._limits.rows_receives)
             await self._recovery.fail_row(batch, row, lost)
-            self._metrics.count("dead_rows_committed")
+            self._ports.metrics.count("dead_rows_committed")
             log.warning("dead_row_committed", reason=str(lost))
 
     def _slot_s(self) -> float:
         """Seconds until a dead row comes again: one after the other, or they would meet in a worker again."""
-        now = self._clock.monotonic()
+        now = self._ports.clock.monotonic()
         self._next_slot = max(now, self._next_slot) + SLOT_S
         return (self._next_slot - SLOT_S - now) % MAX_DELAY_S
 
@@ -154,12 +148,14 @@ class DeadLetters:
             is_due = batch.state is State.AGGREGATING or (batch.state is State.RUNNING and view.is_complete)
             if batch.round != message.round or not is_due:
                 self._drop("aggregation", f"the batch is {batch.state} in round {batch.round}")
-            elif batch.lease_until_ms > self._clock.now_ms():
+            elif batch.lease_until_ms > self._ports.clock.now_ms():
                 self._drop("aggregation", "the results are being written")
             elif self._moved_within(batch, self._limits.give_up_after_s):
                 delay_s = min(MAX_DELAY_S, round(self._limits.stuck_after_s))
-                await send_all(self._aggregate_queue, [OutgoingMessage(message.encode(), delay_s=delay_s)])
-                self._metrics.count("aggregations_resent")
+                await send_all(
+                    self._ports.queues.aggregate, [OutgoingMessage(message.encode(), delay_s=delay_s)]
+                )
+                self._ports.metrics.count("aggregations_resent")
                 log.warning("aggregation_sent_again", reason="it is a dead letter", again_in_s=delay_s)
             else:
                 await self._fail(
@@ -172,7 +168,7 @@ class DeadLetters:
     # -- what they have in common ----------------------------------------------------------------------
 
     async def _view(self, id_: str) -> BatchView:
-        view = await self._table.read(id_)
+        view = await self._ports.table.read(id_)
         if view is None:
             raise PoisonMessageError(
                 f"there is no batch {id_!r} in the table: redrive the message, or delete it"
@@ -180,24 +176,24 @@ class DeadLetters:
         return view
 
     async def _fail(self, batch: Batch, problem: str) -> None:
-        moved = await self._table.move(
+        moved = await self._ports.table.move(
             batch.batch_id,
             expected=batch.state,
             round=batch.round,
             to=State.FAILED,
-            now=iso_time(self._clock.now_ms()),
+            now=iso_time(self._ports.clock.now_ms()),
             error=problem,
         )
-        self._metrics.count("batches_failed")
+        self._ports.metrics.count("batches_failed")
         log.warning("batch_failed", reason=problem, moved=moved)
 
     def _moved_within(self, batch: Batch, seconds: float) -> bool:
         if not batch.updated_at:
             return False
-        return self._clock.now_ms() - ms_of(batch.updated_at) < seconds * 1000
+        return self._ports.clock.now_ms() - ms_of(batch.updated_at) < seconds * 1000
 
     def _drop(self, kind: str, reason: str) -> None:
-        self._metrics.count("dead_messages_dropped")
+        self._ports.metrics.count("dead_messages_dropped")
         log.info("dead_message_dropped", kind=kind, reason=reason)
 
     @contextmanager
@@ -206,7 +202,7 @@ class DeadLetters:
         try:
             yield
         except PoisonMessageError:
-            self._metrics.count("dead_messages_left")
+            self._ports.metrics.count("dead_messages_left")
             raise
 
 

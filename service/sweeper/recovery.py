@@ -17,6 +17,7 @@ import structlog
 from service.batch.group_commit import GroupCommitter
 from service.batch.large_rows import ClaimCheck
 from service.batch.outcomes import LastAttempt
+from service.batch.ports import Ports
 from service.batch.source import records_again, row_body
 from service.csvio import Record
 from service.domain.errors import (
@@ -32,9 +33,8 @@ from service.domain.errors import (
 )
 from service.domain.messages import RowMessage
 from service.domain.model import Batch, iso_time, row_id
-from service.domain.ports import MESSAGE_BYTES, Clock, Objects, OutgoingMessage, Queue, Table
+from service.domain.ports import MESSAGE_BYTES, OutgoingMessage
 from service.runtime.sender import send_all
-from service.runtime.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
 
@@ -62,22 +62,14 @@ class Recovery:
 
     def __init__(
         self,
-        table: Table,
-        rows_queue: Queue,
-        objects: Objects,
+        ports: Ports,
         committer: GroupCommitter,
         limits: RecoveryLimits,
-        clock: Clock,
-        metrics: Metrics,
     ) -> None:
-        self._table = table
-        self._rows_queue = rows_queue
-        self._objects = objects
-        self._claim_check = ClaimCheck(objects, max_record_bytes=limits.max_record_bytes)
+        self._ports = ports
+        self._claim_check = ClaimCheck(ports.objects, max_record_bytes=limits.max_record_bytes)
         self._committer = committer
         self._limits = limits
-        self._clock = clock
-        self._metrics = metrics
 
     async def missing(self, batch: Batch) -> list[int]:
         """The numbers of rows of a sealed batch that have no outcome, ascending, `max_rows` at most."""
@@ -115,14 +107,14 @@ class Recovery:
 
     async def send_row_again(self, row: RowMessage, delay_s: float) -> None:
         """Send one row as it is. Raises RetryableError and AccessError."""
-        await send_all(self._rows_queue, [OutgoingMessage(row.encode(), row.batch_id, round(delay_s))])
-        self._metrics.count("rows_resent")
+        await send_all(self._ports.queues.rows, [OutgoingMessage(row.encode(), row.batch_id, round(delay_s))])
+        self._ports.metrics.count("rows_resent")
 
     async def fail_row(self, batch: Batch, row: RowMessage, error: RowfleetError) -> None:
         """Commit one row FAILED and check its batch. Raises RetryableError and AccessError."""
         row = await self._redeemed(batch, row)
         attempt = LastAttempt(
-            row, batch.columns, row.attempt, 0, iso_time(self._clock.now_ms()), self._limits.worker
+            row, batch.columns, row.attempt, 0, iso_time(self._ports.clock.now_ms()), self._limits.worker
         )
         try:
             await self._committer.settle(batch, row.number, attempt.failed(error))
@@ -148,7 +140,9 @@ class Recovery:
         expected = partition or step
         after: int | None = 0
         while after is not None and len(lost) < self._limits.max_rows:
-            page = await self._table.numbers(batch, partition, after=after, limit=self._limits.page_rows)
+            page = await self._ports.table.numbers(
+                batch, partition, after=after, limit=self._limits.page_rows
+            )
             for number in page.numbers:
                 self._add(lost, range(expected, number, step))
                 expected = number + step
@@ -165,7 +159,7 @@ class Recovery:
         limits = self._limits
         async with aclosing(
             records_again(
-                self._objects,
+                self._ports.objects,
                 batch,
                 read_bytes=limits.read_bytes,
                 max_record_bytes=limits.max_record_bytes,
@@ -180,8 +174,8 @@ class Recovery:
     async def _send(self, batch: Batch, records: Sequence[Record]) -> None:
         most = self._limits.max_message_bytes
         bodies = (row_body(batch, record, replay=True, max_message_bytes=most) for record in records)
-        await send_all(self._rows_queue, (OutgoingMessage(body, batch.batch_id) for body in bodies))
-        self._metrics.count("rows_resent", len(records))
+        await send_all(self._ports.queues.rows, (OutgoingMessage(body, batch.batch_id) for body in bodies))
+        self._ports.metrics.count("rows_resent", len(records))
 
     async def _fail_rows(self, batch: Batch, rows: Iterable[RowMessage], error: RowfleetError) -> None:
         rows = iter(rows)

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 import structlog
 
 from service.batch.completion import Completion
+from service.batch.ports import Ports
 from service.domain.deadlines import deadline_of
 from service.domain.errors import AccessError, RetryableError, RowfleetError
 from service.domain.jobs import Job
 from service.domain.messages import AggregateMessage
 from service.domain.model import Batch, BatchView, State
-from service.domain.ports import Clock, OutgoingMessage, Queue, Table
+from service.domain.ports import OutgoingMessage, Queue
 from service.runtime.sender import send_all
-from service.runtime.telemetry import Metrics
 from service.sweeper.recovery import Recovery
 
 log = structlog.get_logger(__name__)
@@ -77,39 +77,23 @@ class _Seen:
     helped: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class SweptQueues:
-    """The queues that a sweeper counts and sends to."""
-
-    ingest: Queue
-    rows: Queue
-    aggregate: Queue
-    dead_ingest: Queue
-    dead_rows: Queue
-
-
 class Sweeper:
     """Goes through batches, alone or beside other sweepers."""
 
     def __init__(
         self,
-        table: Table,
-        queues: SweptQueues,
+        ports: Ports,
         completion: Completion,
         recovery: Recovery,
         limits: SweepLimits,
-        clock: Clock,
-        metrics: Metrics,
     ) -> None:
-        self._table = table
-        self._queues = queues
+        self._ports = ports
+        queues = ports.queues
         self._no_jobs = Emptiness(queues.ingest, queues.dead_ingest)
         self._no_rows = Emptiness(queues.rows, queues.dead_rows)
         self._completion = completion
         self._recovery = recovery
         self._limits = limits
-        self._clock = clock
-        self._metrics = metrics
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
         self._cursors = dict.fromkeys(SWEPT, "")
         self.problem = ""
@@ -141,8 +125,8 @@ class Sweeper:
                     except (RetryableError, AccessError) as error:
                         log.warning("batch_not_swept", reason=str(error), kind=error.kind)
                         problem = error
-        self._metrics.count("sweeps")
-        self._metrics.observe("batches_stuck", stuck)
+        self._ports.metrics.count("sweeps")
+        self._ports.metrics.observe("batches_stuck", stuck)
         if problem is not None:
             raise problem
 
@@ -157,18 +141,18 @@ class Sweeper:
             except Exception as error:
                 # A bug in what is done for one batch must not end the sweeper: it is said, and tried again.
                 log.exception("sweep_crashed")
-                self._metrics.count("handler_crashes")
+                self._ports.metrics.count("handler_crashes")
                 self.problem = f"sweeping failed: {error!r}"
             else:
                 self.problem = ""
-                self.last_success = self._clock.monotonic()
-            await self._clock.sleep(self._limits.interval_s)
+                self.last_success = self._ports.clock.monotonic()
+            await self._ports.clock.sleep(self._limits.interval_s)
 
     async def _listed(self, state: State) -> AsyncIterator[Batch]:
         """Batches in a state as the index has them, from where the last sweep stopped."""
         after = self._cursors[state]
         for _ in range(MAX_BATCHES // PAGE_BATCHES):
-            page = await self._table.batches(state, after=after, limit=PAGE_BATCHES)
+            page = await self._ports.table.batches(state, after=after, limit=PAGE_BATCHES)
             for batch in page.batches:
                 yield batch
             after = page.after
@@ -178,7 +162,7 @@ class Sweeper:
 
     async def _look_at(self, batch_id: str) -> bool:
         """Whether the batch is stuck; if so, what can be done for it was done."""
-        view = await self._table.read(batch_id)
+        view = await self._ports.table.read(batch_id)
         if view is None or view.batch.state not in SWEPT:
             self._seen.pop(batch_id, None)
             return False
@@ -186,7 +170,7 @@ class Sweeper:
         if self._is_overdue(view):
             await self._expire(view.batch)
             return False
-        still_s = self._clock.monotonic() - seen.since
+        still_s = self._ports.clock.monotonic() - seen.since
         if still_s < self._limits.stuck_after_s:
             return False
         is_late = still_s >= self._limits.resend_after_s * 2 ** min(seen.helped, MAX_DOUBLINGS)
@@ -198,7 +182,7 @@ class Sweeper:
             case _:
                 helped = await self._aggregate_again(view.batch)
         if helped:
-            seen.since = self._clock.monotonic()
+            seen.since = self._ports.clock.monotonic()
             seen.helped += 1
         return True
 
@@ -211,7 +195,7 @@ class Sweeper:
         )  # fmt: skip
         seen = self._seen.get(batch.batch_id)
         if seen is None or seen.mark != mark:
-            seen = self._seen[batch.batch_id] = _Seen(mark, self._clock.monotonic())
+            seen = self._seen[batch.batch_id] = _Seen(mark, self._ports.clock.monotonic())
         self._seen.move_to_end(batch.batch_id)
         if len(self._seen) > len(SWEPT) * MAX_BATCHES:
             self._seen.popitem(last=False)
@@ -227,8 +211,8 @@ class Sweeper:
             batch.tool_name, batch.source, batch.execution_id, batch.output,
             limit=batch.limit, priority=batch.priority, weight=batch.weight,
         )  # fmt: skip
-        await send_all(self._queues.ingest, [OutgoingMessage(job.encode())])
-        self._metrics.count("jobs_resent")
+        await send_all(self._ports.queues.ingest, [OutgoingMessage(job.encode())])
+        self._ports.metrics.count("jobs_resent")
         log.warning("job_sent_again", rows=batch.checkpoint.rows, reason=_reason(self._no_jobs, "ingest"))
         return True
 
@@ -255,11 +239,11 @@ class Sweeper:
 
     async def _aggregate_again(self, batch: Batch) -> bool:
         """The trigger may be lost, or its aggregator dead: send it again where nobody holds the lease."""
-        if batch.lease_until_ms > self._clock.now_ms():
+        if batch.lease_until_ms > self._ports.clock.now_ms():
             return False
         message = AggregateMessage(batch.batch_id, batch.round)
-        await send_all(self._queues.aggregate, [OutgoingMessage(message.encode())])
-        self._metrics.count("aggregations_resent")
+        await send_all(self._ports.queues.aggregate, [OutgoingMessage(message.encode())])
+        self._ports.metrics.count("aggregations_resent")
         log.warning("aggregation_sent_again", reason="nobody writes the results", last=batch.lease_owner)
         return True
 
@@ -267,7 +251,7 @@ class Sweeper:
         batch = view.batch
         if batch.state is not State.RUNNING or view.is_complete:
             return False
-        return deadline_of(batch, None).left_s(self._clock.now_ms()) <= 0
+        return deadline_of(batch, None).left_s(self._ports.clock.now_ms()) <= 0
 
     async def _expire(self, batch: Batch) -> None:
         """Commit what has no outcome FAILED: nobody need deliver it, and the output is written."""
@@ -276,7 +260,7 @@ class Sweeper:
             log.warning(
                 "batch_overdue", rows=len(numbers), reason=f"its deadline {batch.deadline_at} has passed"
             )
-            self._metrics.count("rows_overdue", len(numbers))
+            self._ports.metrics.count("rows_overdue", len(numbers))
             await self._recovery.fail(batch, numbers, deadline_of(batch, None).missed())
 
 

@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 import structlog
 
 from service.batch.definitions import stored_definition
+from service.batch.ports import Ports
 from service.domain.errors import ConfigError
 from service.domain.model import Batch, BatchView, State, iso_time
-from service.domain.ports import Agent, Clock, Table
+from service.domain.ports import Agent
 from service.mapping import RowMapping
 from service.worker.admission.gate import Gate, Gates
 from service.worker.rate_limit.limiter import Limiter
@@ -65,19 +66,17 @@ class BatchCache:
 
     def __init__(
         self,
-        table: Table,
+        ports: Ports,
         open_agent: Callable[[RowMapping], Agent],
         gates: Gates,
-        clock: Clock,
         *,
         max_places: int,
         open_limiter: Callable[[RowMapping], Limiter | None] = lambda _: None,
     ) -> None:
-        self._table = table
+        self._ports = ports
         self._open_agent = open_agent
         self._open_limiter = open_limiter
         self._gates = gates
-        self._clock = clock
         self._max_places = max_places
         self._limiters = AsyncExitStack()
         self._runs: OrderedDict[str, CachedBatch] = OrderedDict()
@@ -126,7 +125,7 @@ class BatchCache:
 
     async def _load(self, batch_id: str) -> CachedBatch | None:
         read_at = next(self._order)
-        view = await self._table.read(batch_id)
+        view = await self._ports.table.read(batch_id)
         if view is None:
             return None
         batch = view.batch
@@ -141,7 +140,7 @@ class BatchCache:
         return CachedBatch(batch, target, read_at)
 
     async def _open(self, batch: Batch) -> OpenTarget:
-        definition = await stored_definition(self._table, batch)
+        definition = await stored_definition(self._ports.table, batch)
         if batch.mapping_digest in self._targets:  # another batch of this mapping was faster
             return self._targets[batch.mapping_digest]
         mapping = definition.compile()
@@ -159,12 +158,12 @@ class BatchCache:
         In the order of the states, so that a batch which is sealed in between is caught as well.
         """
         log.warning("batch_failed", batch_id=batch.batch_id, reason=problem)
-        now = iso_time(self._clock.now_ms())
+        now = iso_time(self._ports.clock.now_ms())
         for state in (State.SPLITTING, State.RUNNING):
-            await self._table.move(
+            await self._ports.table.move(
                 batch.batch_id, expected=state, round=batch.round, to=State.FAILED, now=now, error=problem
             )
-        view = await self._table.read(batch.batch_id)
+        view = await self._ports.table.read(batch.batch_id)
         return view.batch if view else batch
 
 

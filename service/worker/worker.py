@@ -17,6 +17,7 @@ import structlog
 from service.batch.group_commit import GroupCommitter
 from service.batch.large_rows import ClaimCheck
 from service.batch.outcomes import LastAttempt
+from service.batch.ports import Ports
 from service.batch.reuse_records import CachedReply, request_key_of
 from service.domain.deadlines import deadline_of
 from service.domain.errors import (
@@ -29,10 +30,9 @@ from service.domain.errors import (
 )
 from service.domain.messages import RowMessage
 from service.domain.model import Batch, Outcome, State, iso_time, row_id
-from service.domain.ports import Clock, OutgoingMessage, Queue, Table
+from service.domain.ports import OutgoingMessage
 from service.runtime.delivery import Delivery
 from service.runtime.sender import BatchingSender
-from service.runtime.telemetry import Metrics
 from service.worker.admission.outages import OutageBoard
 from service.worker.attempts import GRACE_S, AttemptLimits, Attempts, Requeue, RowTask
 from service.worker.batch_cache import BatchCache, CachedBatch, OpenTarget
@@ -71,40 +71,35 @@ class Worker:
 
     def __init__(
         self,
-        table: Table,
-        rows_queue: Queue,
-        runs: BatchCache,
+        ports: Ports,
+        batches: BatchCache,
         committer: GroupCommitter,
         claim_check: ClaimCheck,
         limits: WorkLimits,
-        clock: Clock,
-        metrics: Metrics,
         *,
         rng: random.Random,
     ) -> None:
-        self._table = table
-        self._again = BatchingSender(rows_queue)
-        self._runs = runs
+        self._ports = ports
+        self._again = BatchingSender(ports.queues.rows)
+        self._batches = batches
         self._committer = committer
         self._claim_check = claim_check
         self._attempts = Attempts(
             AttemptLimits(limits.worker, limits.inline_wait_s, limits.grace_s),
-            clock,
-            metrics,
-            OutageBoard(table, clock, limits.worker),
+            ports.clock,
+            ports.metrics,
+            OutageBoard(ports.table, ports.clock, limits.worker),
             rng=rng,
         )
         self._limits = limits
-        self._clock = clock
-        self._metrics = metrics
         self._rng = rng
         self._quarantine = Quarantine()
-        self._answers = RequestCoalescer(table, clock, worker=limits.worker, rng=rng)
+        self._answers = RequestCoalescer(ports.table, ports.clock, worker=limits.worker, rng=rng)
 
     async def handle(self, delivery: Delivery) -> None:
         """Process one row and return when it is settled. Raises what `consume` understands."""
         row = RowMessage.decode(delivery.message.body)
-        run = await self._runs.get(row.batch_id, row.round, row.number)
+        run = await self._batches.get(row.batch_id, row.round, row.number)
         if run is None:
             raise PoisonMessageError(f"there is no batch {row.batch_id!r} in the table")
         with structlog.contextvars.bound_contextvars(batch_id=row.batch_id, row_id=row_id(row.number)):
@@ -115,7 +110,7 @@ class Worker:
                 return
             suspect = row.replay or delivery.message.receives > 1
             if suspect and await self._is_committed(run.batch, row):
-                self._metrics.count("rows_skipped")
+                self._ports.metrics.count("rows_skipped")
                 log.info("row_was_committed", receives=delivery.message.receives, replay=row.replay)
                 delivery.release_slot()
                 await self._settle(row, run, None)
@@ -133,7 +128,7 @@ class Worker:
         is_plain = row.replay and not row.lost_deliveries and delivery.message.receives == 1
         if not is_plain or target is None or target.mapping.reuse is not None:
             return None
-        left_s = deadline_of(run.batch, row.deadline_ms).left_s(self._clock.now_ms())
+        left_s = deadline_of(run.batch, row.deadline_ms).left_s(self._ports.clock.now_ms())
         full = target.gate.rejection(run.batch) if left_s > 0 else None
         return None if full is None else self._attempts.away_s(full, left_s)
 
@@ -143,7 +138,7 @@ class Worker:
         with self._place_for(row) as has_place:
             if has_place:
                 if self._is_for_lane(row):
-                    await self._clock.sleep(self._limits.quarantine_pause_s)
+                    await self._ports.clock.sleep(self._limits.quarantine_pause_s)
                 outcome = await self._process(row, run, target, delivery)
                 if outcome is not None:
                     delivery.release_slot()
@@ -161,7 +156,7 @@ class Worker:
         return self._limits.max_lost // 2 <= row.lost_deliveries < self._limits.max_lost
 
     async def _is_committed(self, batch: Batch, row: RowMessage) -> bool:
-        outcome = await self._table.outcome(batch, row.number)
+        outcome = await self._ports.table.outcome(batch, row.number)
         return outcome is not None and outcome.round >= row.round
 
     async def _settle(self, row: RowMessage, run: CachedBatch, outcome: Outcome | None) -> None:
@@ -174,7 +169,7 @@ class Worker:
             attempt = replace(self._attempt(row, run, outcome.attempts), elapsed_ms=outcome.execution_time_ms)
             outcome = attempt.failed(error)
             view = await self._committer.settle(run.batch, row.number, outcome)
-        self._runs.refresh(view)
+        self._batches.refresh(view)
         if outcome is not None:
             self._report(outcome)
 
@@ -205,14 +200,14 @@ class Worker:
         row, run, deadline = task.whole, task.run, task.deadline()
         ask = partial(self._attempts.run, task, delivery)
         question = request_key_of(run.batch, row.number, task.target.mapping, task.body)
-        left_s = deadline.left_s(self._clock.now_ms())
+        left_s = deadline.left_s(self._ports.clock.now_ms())
         if question is None or left_s <= 0:
             return await ask()
         try:
             # Until it waits its place is taken: nobody else is fetched for the place that it is about to need
             found = await self._answers.once(question, ask, patience_s=left_s, on_wait=delivery.release_slot)
         except AnswerPendingError:
-            if deadline.left_s(self._clock.now_ms()) <= 0:
+            if deadline.left_s(self._ports.clock.now_ms()) <= 0:
                 return await ask()
             return Requeue(task.message, math.ceil(self._rng.uniform(0.5, 1.5) * ANSWER_WAIT_S))
         if isinstance(found, CachedReply):
@@ -228,12 +223,12 @@ class Worker:
         """
         again = replace(row, replay=True)
         await self._again.send(OutgoingMessage(again.encode(), row.batch_id, delay_s))
-        self._metrics.count("rows_sent_again")
+        self._ports.metrics.count("rows_sent_again")
         log.debug("row_sent_again", attempt=row.attempt, delay_s=delay_s)
 
     def _attempt(self, row: RowMessage, run: CachedBatch, number: int) -> LastAttempt:
         """An attempt that ends now, without the agent."""
-        now = iso_time(self._clock.now_ms())
+        now = iso_time(self._ports.clock.now_ms())
         return LastAttempt(row, run.batch.columns, number, 0, now, self._limits.worker)
 
     def _report(self, outcome: Outcome) -> None:

@@ -21,6 +21,7 @@ from service.adapters.aws.sqs import SqsQueue
 from service.batch.completion import Completion
 from service.batch.group_commit import GroupCommitLimits, GroupCommitter
 from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
+from service.batch.ports import Ports, Queues
 from service.domain.errors import ConflictError, RetryableError, ThrottledError, UnknownResultError
 from service.domain.model import Batch, Commit, Counts, Location, Outcome, Source, State, Status
 from service.domain.ports import OutgoingMessage
@@ -134,7 +135,15 @@ async def test_a_settler_gets_through_all_of_it(
     await table.seal(BATCH.batch_id, 5, NOW)
     clock = SystemClock()
     aggregate = await queue_of(behind.clients, names, "aggregate")
-    completion = Completion(table, aggregate, clock)
+    objects = S3Objects(behind.clients)
+    ports = Ports(
+        table,
+        objects,
+        Queues(*[aggregate] * 6),
+        LargeOutcomes(objects, LargeOutcomeLimits()),
+        clock,
+        Metrics(),
+    )
     limits = GroupCommitLimits(linger_s=0.01)
     behind.script.add(
         "TransactWriteItems",
@@ -144,11 +153,9 @@ async def test_a_settler_gets_through_all_of_it(
     behind.script.add("SendMessageBatch", Fault.PARTIAL, Fault.THROTTLE)
     running = replace(BATCH, state=State.RUNNING, total=5)
     async with GroupCommitter(
-        table,
-        completion,
+        ports,
+        Completion(ports),
         limits,
-        Metrics(),
-        large_outcomes=LargeOutcomes(S3Objects(behind.clients), LargeOutcomeLimits()),
         slot=0,
         tokens=lambda: str(uuid.uuid4()),
     ) as committer:

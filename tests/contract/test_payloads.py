@@ -19,6 +19,7 @@ from service.batch.completion import Completion
 from service.batch.group_commit import GroupCommitLimits, GroupCommitter
 from service.batch.item_size import outcome_bytes
 from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
+from service.batch.ports import Ports, Queues
 from service.cli.embedded import ACCESS_KEY, REGION, SECRET_KEY
 from service.domain.errors import BatchRejectedError
 from service.domain.model import Batch, Commit, Counts, Location, Outcome, Source, State, Status
@@ -40,15 +41,14 @@ class Stores:
     async def settle(self, *outcomes: Outcome) -> int:
         """Settle all at once; the number of transactions it took."""
         await self.table.open(BATCH, "{}")
-        metrics = Metrics()
-        completion = Completion(self.table, MemoryQueue("aggregate", SystemClock()), SystemClock())
+        metrics, clock = Metrics(), SystemClock()
+        queues = Queues(*[MemoryQueue("aggregate", clock)] * 6)
+        ports = Ports(self.table, self.objects, queues, self.large_outcomes, clock, metrics)
         limits = GroupCommitLimits(linger_s=0.01)
         async with GroupCommitter(
-            self.table,
-            completion,
+            ports,
+            Completion(ports),
             limits,
-            metrics,
-            large_outcomes=self.large_outcomes,
             slot=0,
             tokens=lambda: str(uuid.uuid4()),
         ) as committer:

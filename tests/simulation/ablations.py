@@ -92,26 +92,27 @@ class _NoCheckOfDuplicates(GroupCommitter):
 class _ClaimFirst(Completion):
     async def check(self, batch_id: str) -> BatchView | None:
         """Claim, then send."""
-        view = await self._table.read(batch_id)
+        view = await self._ports.table.read(batch_id)
         if view is not None and view.batch.state is State.RUNNING and view.is_complete:
             await self._claim_and_send(view.batch, State.RUNNING)
         return view
 
     async def _claim_and_send(self, batch: Batch, state: State) -> None:
-        now = iso_time(self._clock.now_ms())
-        claimed = await self._table.move(
+        now = iso_time(self._ports.clock.now_ms())
+        claimed = await self._ports.table.move(
             batch.batch_id, expected=state, round=batch.round, to=State.AGGREGATING, now=now
         )
         if claimed:
             await send_all(
-                self._queue, [OutgoingMessage(AggregateMessage(batch.batch_id, batch.round).encode())]
+                self._ports.queues.aggregate,
+                [OutgoingMessage(AggregateMessage(batch.batch_id, batch.round).encode())],
             )
 
 
 class _NoSeal(_ClaimFirst):
     async def check(self, batch_id: str) -> BatchView | None:
         """Complete is what is done of what was sent so far."""
-        view = await self._table.read(batch_id)
+        view = await self._ports.table.read(batch_id)
         if view is not None and view.batch.state is State.SPLITTING:
             if view.batch.checkpoint.rows and view.counts.done >= view.batch.checkpoint.rows:
                 await self._claim_and_send(view.batch, State.SPLITTING)

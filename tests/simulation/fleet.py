@@ -14,6 +14,7 @@ from service.batch.completion import Completion
 from service.batch.group_commit import GroupCommitLimits, GroupCommitter
 from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
 from service.batch.large_rows import ClaimCheck
+from service.batch.ports import Ports, Queues
 from service.mapping import RowMapping
 from service.runtime.clock import SystemClock
 from service.runtime.consumer import ConsumeLimits, Consumer, Handler
@@ -22,7 +23,7 @@ from service.splitter.opening import OpenLimits
 from service.splitter.splitter import SplitLimits, Splitter
 from service.sweeper.dead_letters import DeadLetterLimits, DeadLetters
 from service.sweeper.recovery import Recovery, RecoveryLimits
-from service.sweeper.sweeper import Sweeper, SweepLimits, SweptQueues
+from service.sweeper.sweeper import Sweeper, SweepLimits
 from service.worker.admission.gate import Gates
 from service.worker.attempts import GRACE_S
 from service.worker.batch_cache import BatchCache
@@ -113,7 +114,8 @@ class Process:
         self._table = parts.table(stage.table, self._network)
         self._objects = FaultyObjects(stage.objects, self._network)
         self._queues = {name_: parts.queue(queue, self._network) for name_, queue in stage.queues.items()}
-        self._completion = parts.completion(self._table, self._queues["aggregate"], self._clock)
+        self._ports = self._open_ports()
+        self._completion = parts.completion(self._ports)
 
     def start(self) -> None:
         """Begin."""
@@ -170,7 +172,9 @@ class Process:
         scenario = self._stage.scenario
         definitions = {file.ask.name: definition_of(file.ask) for file in scenario.files}
         splitter = Splitter(
-            self._table, self._queues["rows"], self._objects, self._completion, definitions.__getitem__,
+            self._ports,
+            self._completion,
+            definitions.__getitem__,
             SplitLimits(
                 send_concurrency=scenario.send_concurrency,
                 read_bytes=scenario.read_bytes,
@@ -181,8 +185,7 @@ class Process:
                     checkpoint_rows=scenario.window,
                 ),
             ),
-            self._clock, self.metrics,
-        )  # fmt: skip
+        )
         await self._consume("ingest", splitter.handle, self._limits(4))
 
     async def _worker(self) -> None:
@@ -190,15 +193,15 @@ class Process:
         async with self._committer() as committer:
             gates = Gates(self._clock)
             runs = BatchCache(
-                self._table, self._open_agent, gates, self._clock,
+                self._ports, self._open_agent, gates,
                 max_places=scenario.max_running, open_limiter=self._open_limiter,
             )  # fmt: skip
             worker = self._stage.parts.worker(
-                self._table, self._queues["rows"], runs, committer, ClaimCheck(self._objects),
+                self._ports, runs, committer, ClaimCheck(self._objects),
                 WorkLimits(
                     worker=name, inline_wait_s=scenario.inline_wait_s, max_lost=2 * scenario.max_receives
                 ),
-                clock=self._clock, metrics=self.metrics, rng=self._random,
+                rng=self._random,
             )  # fmt: skip
             limits = self._limits(scenario.max_running, held=scenario.max_held, pollers=scenario.pollers)
             await self._consume("rows", self._stage.parts.handler(self, worker.handle), limits, gates)
@@ -207,39 +210,31 @@ class Process:
     async def _aggregator(self) -> None:
         scenario, name = self._stage.scenario, self.owner.name
         aggregator = Aggregator(
-            self._table, self._queues["aggregate"], self._objects, self._large_outcomes(),
-            AggregateLimits(page_rows=scenario.page_rows, lease_s=scenario.lease_s),
-            self._clock, self.metrics, owners=lambda: f"{name}/{next(self._numbers)}",
+            self._ports, AggregateLimits(page_rows=scenario.page_rows, lease_s=scenario.lease_s),
+            owners=lambda: f"{name}/{next(self._numbers)}",
         )  # fmt: skip
         await self._consume("aggregate", aggregator.handle, self._limits(2))
 
     async def _sweeper(self) -> None:
         """The sweeper, and the drains of the dead-letter queues."""
-        parts, scenario, queues = self._stage.parts, self._stage.scenario, self._queues
+        parts, scenario = self._stage.parts, self._stage.scenario
         async with self._committer() as committer, asyncio.TaskGroup() as group:
             recovery = Recovery(
-                self._table, queues["rows"], self._objects, committer,
+                self._ports, committer,
                 RecoveryLimits(worker=self.owner.name, max_message_bytes=scenario.max_message_bytes),
-                self._clock, self.metrics,
             )  # fmt: skip
             if parts.sweeps:
                 sweeper = Sweeper(
-                    self._table,
-                    SweptQueues(
-                        queues["ingest"], queues["rows"], queues["aggregate"],
-                        queues["ingest-dlq"], queues["rows-dlq"],
-                    ),
-                    self._completion, recovery,
+                    self._ports, self._completion, recovery,
                     SweepLimits(interval_s=20.0, stuck_after_s=60.0, resend_after_s=RESEND_AFTER_S),
-                    self._clock, self.metrics,
                 )  # fmt: skip
                 group.create_task(sweeper.run(self._stop))
             if parts.drains:
                 letters = DeadLetters(
-                    self._table, queues["aggregate"], self._completion, committer, recovery,
+                    self._ports, self._completion, committer, recovery,
                     DeadLetterLimits(
                         *[scenario.max_receives] * 3, stuck_after_s=60.0, give_up_after_s=RESEND_AFTER_S
-                    ), self._clock, self.metrics,
+                    ),
                 )  # fmt: skip
                 limits = replace(self._limits(10), poison_delay_s=900.0)
                 for name, handle in (
@@ -249,17 +244,24 @@ class Process:
                     group.create_task(self._consume(name, handle, limits))
             await self._stop.wait()
 
-    def _large_outcomes(self) -> LargeOutcomes:
+    def _open_ports(self) -> Ports:
         limits = LargeOutcomeLimits(bucket="out", max_item_bytes=self._stage.scenario.max_item_bytes)
-        return LargeOutcomes(self._objects, limits)
+        queues = Queues(
+            ingest=self._queues["ingest"],
+            rows=self._queues["rows"],
+            aggregate=self._queues["aggregate"],
+            dead_ingest=self._queues["ingest-dlq"],
+            dead_rows=self._queues["rows-dlq"],
+            dead_aggregate=self._queues["aggregate-dlq"],
+        )
+        outcomes = LargeOutcomes(self._objects, limits)
+        return Ports(self._table, self._objects, queues, outcomes, self._clock, self.metrics)
 
     def _committer(self) -> GroupCommitter:
         scenario = self._stage.scenario
         return self._stage.parts.committer(
-            self._table, self._completion,
+            self._ports, self._completion,
             GroupCommitLimits(linger_s=scenario.commit_linger_s, max_rows=scenario.commit_rows),
-            self.metrics,
-            large_outcomes=self._large_outcomes(),
             slot=zlib.crc32(self.owner.name.encode()) % scenario.slots,
             tokens=lambda: f"{self._random.getrandbits(128):036x}",
         )  # fmt: skip

@@ -16,6 +16,7 @@ from service.batch.completion import Completion
 from service.batch.group_commit import GroupCommitLimits, GroupCommitter
 from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
 from service.batch.large_rows import ClaimCheck
+from service.batch.ports import Ports, Queues
 from service.domain.message_format import encode
 from service.domain.messages import RowMessage
 from service.domain.model import Batch, BatchView, Location, Outcome, RowError, Source, State, Status
@@ -29,7 +30,7 @@ from service.splitter.opening import OpenLimits
 from service.splitter.splitter import SplitLimits, Splitter
 from service.sweeper.dead_letters import DeadLetterLimits, DeadLetters
 from service.sweeper.recovery import Recovery, RecoveryLimits
-from service.sweeper.sweeper import Sweeper, SweepLimits, SweptQueues
+from service.sweeper.sweeper import Sweeper, SweepLimits
 from service.worker.admission.gate import Gates
 from service.worker.batch_cache import BatchCache
 from service.worker.worker import Worker, WorkLimits
@@ -133,42 +134,48 @@ class Lab:
         return LargeOutcomes(self.objects, self.large_outcome_limits)
 
     @property
+    def ports(self) -> Ports:
+        """The ports as they stand now."""
+        queues = Queues(
+            ingest=self.ingest,
+            rows=self.rows,
+            aggregate=self.aggregate,
+            dead_ingest=self.dead["ingest"],
+            dead_rows=self.dead["rows"],
+            dead_aggregate=self.dead["aggregate"],
+        )
+        return Ports(self.table, self.objects, queues, self.large_outcomes, self.clock, self.metrics)
+
+    @property
     def completion(self) -> Completion:
         """Step 6."""
-        return Completion(self.table, self.aggregate, self.clock)
+        return Completion(self.ports)
 
     def committer(self, *, slot: int = 0, **limits) -> GroupCommitter:
         """A settler with a short linger."""
         limits = GroupCommitLimits(**{"linger_s": 0.005, "timeout_s": 5.0} | limits)
         return GroupCommitter(
-            self.table,
+            self.ports,
             self.completion,
             limits,
-            self.metrics,
-            large_outcomes=self.large_outcomes,
             slot=slot,
             tokens=lambda: next(self.tokens),
         )
 
     def runs(self, open_agent=None, *, max_places: int = 64) -> BatchCache:
         """Runs whose agent is `self.agent`."""
-        return BatchCache(
-            self.table, open_agent or (lambda _: self.agent), self.gates, self.clock, max_places=max_places
-        )
+        return BatchCache(self.ports, open_agent or (lambda _: self.agent), self.gates, max_places=max_places)
 
     def worker(
         self, committer: GroupCommitter, runs: BatchCache | None = None, *, name="w1", **limits
     ) -> Worker:
         """A worker."""
         return Worker(
-            self.table,
-            self.rows,
+            self.ports,
             runs or self.runs(),
             committer,
             ClaimCheck(self.objects),
             WorkLimits(name, **{"quarantine_pause_s": 0.0} | limits),
-            clock=self.clock,
-            metrics=self.metrics,
             rng=random.Random(7),
         )
 
@@ -184,58 +191,42 @@ class Lab:
         opening = {name: limits.pop(name) for name in names if name in limits}
         opened = OpenLimits(**{"results_bucket": "out", "checkpoint_rows": 10} | opening)
         return Splitter(
-            self.table,
-            self.rows,
-            self.objects,
+            self.ports,
             self.completion,
             self.find,
             SplitLimits(**{"read_bytes": 64, "opening": opened} | limits),
-            self.clock,
-            self.metrics,
         )
 
     def aggregator(self, page_rows: int = 1_000) -> Aggregator:
         """An aggregator."""
         return Aggregator(
-            self.table,
-            self.aggregate,
-            self.objects,
-            self.large_outcomes,
+            self.ports,
             AggregateLimits(page_rows),
-            self.clock,
-            self.metrics,
             owners=lambda: f"aggregator-{next(self._ids)}",
         )
 
     def recovery(self, committer: GroupCommitter, **limits) -> Recovery:
         """What sweeper and dead letters do for rows."""
         limits = RecoveryLimits(**{"worker": "s1", "read_bytes": 64} | limits)
-        return Recovery(self.table, self.rows, self.objects, committer, limits, self.clock, self.metrics)
+        return Recovery(self.ports, committer, limits)
 
     def sweeper(self, committer: GroupCommitter, recovery: Recovery | None = None, **limits) -> Sweeper:
         """A sweeper."""
-        queues = SweptQueues(self.ingest, self.rows, self.aggregate, self.dead["ingest"], self.dead["rows"])
         return Sweeper(
-            self.table,
-            queues,
+            self.ports,
             self.completion,
             recovery or self.recovery(committer),
             SweepLimits(**limits),
-            self.clock,
-            self.metrics,
         )
 
     def dead_letters(self, committer: GroupCommitter, **limits) -> DeadLetters:
         """The drain of dead letters."""
         return DeadLetters(
-            self.table,
-            self.aggregate,
+            self.ports,
             self.completion,
             committer,
             self.recovery(committer),
             DeadLetterLimits(**limits),
-            self.clock,
-            self.metrics,
         )
 
     def consumer(self, queue: Queue, handle, *, capacity: Capacity | None = None, **limits) -> Consumer:

@@ -282,10 +282,7 @@ async def test_a_clock_that_is_wrong_costs_a_second_identical_write(lab):
     await finished(lab)
     task = await stopped_at_a_page(lab)
     ahead = _Ahead(lab.clock)
-    other = Aggregator(
-        lab.table, lab.aggregate, lab.objects, lab.large_outcomes, AggregateLimits(), ahead, lab.metrics,
-        owners=lambda: "ahead",
-    )  # fmt: skip
+    other = Aggregator(replace(lab.ports, clock=ahead), AggregateLimits(), owners=lambda: "ahead")
     await other.handle(lab.delivery(BODY))
     written = files(lab)
     assert (await lab.view()).batch.state is State.COMPLETED_WITH_ERRORS
