@@ -36,7 +36,8 @@ from service.domain.ports import Agent, ReceivedMessage, StoredFile
 from service.mapping import Catalog, RowMapping
 from service.runtime.clock import SystemClock
 from service.runtime.consumer import ConsumeLimits, Consumer
-from service.runtime.telemetry import Metrics, configure_logging
+from service.runtime.logs import configure_logging
+from service.runtime.metrics import Metrics
 from service.worker.admission.gate import Gates
 from service.worker.batch_cache import BatchCache
 from service.worker.worker import Worker, WorkLimits

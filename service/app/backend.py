@@ -23,7 +23,7 @@ from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
 from service.batch.ports import Ports, Queues
 from service.domain.errors import ConfigError
 from service.runtime.clock import SystemClock
-from service.runtime.telemetry import Metrics, count_calls
+from service.runtime.metrics import Metrics, count_calls
 
 ALL_QUEUES = (*QUEUES, *(f"{name}-dlq" for name in QUEUES))
 

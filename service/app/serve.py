@@ -22,7 +22,7 @@ from service.batch.completion import Completion
 from service.batch.ports import Ports
 from service.catalog.folders import ReadMappingFiles
 from service.catalog.live import LiveCatalog
-from service.runtime.telemetry import count_retries
+from service.runtime.metrics import count_retries
 
 log = structlog.get_logger(__name__)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from service.batch.large_outcomes import LargeOutcomes
 from service.domain.ports import Clock, Objects, Queue, Table
-from service.runtime.telemetry import Metrics
+from service.runtime.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from service.domain.errors import AccessError, ConfigError, RetryableError
 from service.domain.ports import Clock
 from service.mapping import Definition
 from service.runtime.incidents import IncidentLog
-from service.runtime.telemetry import Metrics
+from service.runtime.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 

@@ -24,7 +24,7 @@ from service.catalog.folders import ReadMappingFiles
 from service.cli import embedded
 from service.domain.errors import first_of
 from service.domain.model import BatchView
-from service.runtime.telemetry import Metrics, count_calls
+from service.runtime.metrics import Metrics, count_calls
 
 POLL_WAIT_S = 1.0
 """Long polls of a laptop: a stop does not have to wait long for the poll in flight."""

@@ -11,7 +11,8 @@ from service.app.serve import ROLES
 from service.app.settings import Settings, load_settings
 from service.domain.errors import UsageError
 from service.domain.model import DEFAULT_PRIORITY, DEFAULT_WEIGHT, MAX_DEADLINE_S, MAX_PRIORITY, MAX_WEIGHT
-from service.runtime.telemetry import Metrics, configure_logging
+from service.runtime.logs import configure_logging
+from service.runtime.metrics import Metrics
 
 MappingsOption = Annotated[
     str | None, typer.Option("--mappings", help="Folder of mappings, or s3://…", show_default=False)

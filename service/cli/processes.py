@@ -54,7 +54,7 @@ from service.cli.options import (
 from service.domain.errors import UsageError
 from service.domain.model import BatchView
 from service.mapping import Catalog
-from service.runtime.telemetry import count_calls
+from service.runtime.metrics import count_calls
 
 SHOWN_CAUSES = 5
 """Causes of failed rows that `run` shows: its endpoint is gone when `errors` could be asked."""

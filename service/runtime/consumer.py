@@ -41,8 +41,8 @@ from service.domain.ports import SEND_LIMIT, Clock, Queue, ReceivedMessage
 from service.runtime.backoff import MAX_BACKOFF_S, Backoff
 from service.runtime.delivery import Capacity, Delivery, Handler
 from service.runtime.leases import Lease, Leases
+from service.runtime.metrics import Metrics
 from service.runtime.probe_budget import ProbeBudget
-from service.runtime.telemetry import Metrics
 from service.runtime.timeouts import timeout
 
 log = structlog.get_logger(__name__)

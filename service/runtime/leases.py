@@ -15,7 +15,7 @@ import structlog
 
 from service.domain.errors import AccessError, RetryableError
 from service.domain.ports import SEND_LIMIT, Clock, Queue, ReceivedMessage
-from service.runtime.telemetry import Metrics
+from service.runtime.metrics import Metrics
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)

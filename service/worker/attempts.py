@@ -32,7 +32,7 @@ from service.domain.model import Json, Outcome, iso_time
 from service.domain.ports import MAX_DELAY_S, Clock, Invocation, Reply
 from service.mapping.replies.transcript import Usage
 from service.runtime.delivery import Delivery
-from service.runtime.telemetry import Metrics
+from service.runtime.metrics import Metrics
 from service.runtime.timeouts import timeout
 from service.worker.admission.gate import AdmittedCall
 from service.worker.admission.outages import OutageBoard

@@ -26,8 +26,8 @@ from service.domain.errors import ConflictError, RetryableError, ThrottledError,
 from service.domain.model import Batch, Commit, Counts, Location, Outcome, Source, State, Status
 from service.domain.ports import OutgoingMessage
 from service.runtime.clock import SystemClock
+from service.runtime.metrics import Metrics
 from service.runtime.sender import send_all
-from service.runtime.telemetry import Metrics
 from tests.chaos.conftest import Behind
 from tests.chaos.faults import Fault
 

@@ -10,7 +10,7 @@ from service.adapters.aws.provision.resources import ResourceNames
 from service.adapters.aws.provision.table import provision_table
 from service.mapping.definition import RateLimit
 from service.runtime.clock import SystemClock
-from service.runtime.telemetry import Metrics
+from service.runtime.metrics import Metrics
 from service.worker.rate_limit.limiter import Limiter
 from service.worker.rate_limit.pacing import emission_interval_ms
 

@@ -25,7 +25,7 @@ from service.domain.errors import BatchRejectedError
 from service.domain.model import Batch, Commit, Counts, Location, Outcome, Source, State, Status
 from service.domain.ports import COMMIT_BYTES, COMMIT_LIMIT, ITEM_BYTES, Objects, Table
 from service.runtime.clock import SystemClock
-from service.runtime.telemetry import Metrics
+from service.runtime.metrics import Metrics
 
 BATCH = Batch("demo", "e1", State.SPLITTING, Source("in", "k", "e"), Location("out", ""), ttl=1_900_000_000)
 

@@ -10,7 +10,7 @@ from service.adapters.aws.provision.bucket import _NOTIFICATION, _RULE, _SUFFIX
 from service.adapters.aws.provision.resources import _DAY_S, _DLQ_RETENTION_S, _POLL_S, _RETENTION_S, QUEUES
 from service.app.serve import ROLES
 from service.app.settings import Settings, describe
-from service.runtime.telemetry import NAMESPACE
+from service.runtime.metrics import NAMESPACE
 from tests.infra.terraform import MODULE, ROOT
 
 SERVICE = "\n".join(path.read_text("utf-8") for path in sorted((ROOT / "service").rglob("*.py")))

@@ -18,7 +18,7 @@ from service.batch.ports import Ports, Queues
 from service.mapping import RowMapping
 from service.runtime.clock import SystemClock
 from service.runtime.consumer import ConsumeLimits, Consumer, Handler
-from service.runtime.telemetry import Metrics
+from service.runtime.metrics import Metrics
 from service.splitter.opening import OpenLimits
 from service.splitter.splitter import SplitLimits, Splitter
 from service.sweeper.dead_letters import DeadLetterLimits, DeadLetters

@@ -25,7 +25,7 @@ from service.mapping import Catalog, Definition
 from service.runtime.consumer import ConsumeLimits, Consumer
 from service.runtime.delivery import Capacity, Delivery
 from service.runtime.leases import Lease
-from service.runtime.telemetry import Metrics
+from service.runtime.metrics import Metrics
 from service.splitter.opening import OpenLimits
 from service.splitter.splitter import SplitLimits, Splitter
 from service.sweeper.dead_letters import DeadLetterLimits, DeadLetters

@@ -20,7 +20,7 @@ from service.domain.errors import AccessError, ConflictError, LimitReachedError,
 from service.domain.ports import Clock, Table
 from service.mapping.definition import RateLimit
 from service.mapping.replies.transcript import Usage
-from service.runtime.telemetry import Metrics
+from service.runtime.metrics import Metrics
 from service.runtime.timeouts import timeout
 from service.worker.rate_limit.ledger import HORIZON_MS, LimitGrant
 from service.worker.rate_limit.pacing import Tokens

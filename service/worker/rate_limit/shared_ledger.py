@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from service.domain.errors import ConflictError
 from service.domain.ports import Clock, SharedRecord, Table
 from service.mapping.definition import RateLimit
-from service.runtime.telemetry import Metrics
+from service.runtime.metrics import Metrics
 from service.worker.rate_limit.ledger import Ledger, LimitGrant, LimitRequest
 from service.worker.rate_limit.pacing import NO_TOKENS, Tokens
 

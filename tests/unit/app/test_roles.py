@@ -13,8 +13,8 @@ from service.domain.errors import AccessError, ConfigError, RetryableError
 from service.domain.ports import OutgoingMessage
 from service.runtime.consumer import ConsumeLimits, Consumer
 from service.runtime.incidents import REPEAT_S
+from service.runtime.metrics import Metrics
 from service.runtime.shutdown import until_stopped
-from service.runtime.telemetry import Metrics
 
 
 class Laboratory:

@@ -11,7 +11,7 @@ from service.catalog.live import SHOWN_PROBLEMS, LiveCatalog
 from service.domain.errors import AccessError, MappingError, RetryableError
 from service.mapping.syntax.problems import Problem
 from service.runtime.incidents import REPEAT_S
-from service.runtime.telemetry import Metrics
+from service.runtime.metrics import Metrics
 
 RUN = (
     "target: {name: t, invoke: http, url: 'http://a'}\n"

@@ -5,7 +5,7 @@ import asyncio
 from service.adapters.memory import MemoryClock, MemoryQueue
 from service.domain.ports import OutgoingMessage
 from service.runtime.leases import Leases
-from service.runtime.telemetry import Metrics
+from service.runtime.metrics import Metrics
 
 
 class SlowAnswers(MemoryQueue):

@@ -12,7 +12,7 @@ from service.adapters.memory import MemoryTable
 from service.domain.errors import LimitReachedError, ThrottledError, UnknownResultError
 from service.mapping.definition import RateLimit
 from service.mapping.replies.transcript import Usage
-from service.runtime.telemetry import Metrics
+from service.runtime.metrics import Metrics
 from service.worker.rate_limit.limiter import Limiter
 from tests.simulation.fleet import SkewedClock
 from tests.simulation.loop import Owner, VirtualLoop

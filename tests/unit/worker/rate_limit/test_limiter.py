@@ -15,7 +15,7 @@ from service.domain.errors import (
 )
 from service.mapping.definition import RateLimit
 from service.mapping.replies.transcript import Usage
-from service.runtime.telemetry import Metrics
+from service.runtime.metrics import Metrics
 from service.worker.rate_limit.ledger import Ledger
 from service.worker.rate_limit.limiter import Limiter
 from service.worker.rate_limit.pacing import SAFETY_SHARE

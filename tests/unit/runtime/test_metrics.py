@@ -1,12 +1,8 @@
-"""Logs and metrics."""
+"""Metrics in the embedded metric format."""
 
-import io
 import json
 
-import pytest
-import structlog
-
-from service.runtime.telemetry import MAX_SAMPLES, Metrics, Samples, configure_logging
+from service.runtime.metrics import MAX_SAMPLES, Metrics, Samples
 
 
 def test_a_flush_is_one_line_in_the_embedded_metric_format():
@@ -51,39 +47,3 @@ def test_samples_stay_within_the_format_and_keep_the_spread():
     assert samples.values[-1] > 95_000
     middle = samples.values[len(samples.values) // 2]
     assert 40_000 < middle < 60_000
-
-
-def break_with(secret):
-    raise RuntimeError(f"broken, {len(secret)} characters")
-
-
-@pytest.mark.parametrize("as_json", [False, True])
-def test_a_traceback_shows_no_values(as_json):
-    """A bug's traceback names places in the code; what the variables held may be a secret."""
-    stream = io.StringIO()
-    configure_logging("info", as_json=as_json, stream=stream)
-    try:
-        try:
-            break_with("s3cr3t-canary".upper())
-        except RuntimeError as error:
-            structlog.get_logger().error("handler_crashed", exc_info=error)
-    finally:
-        structlog.reset_defaults()
-    assert "RuntimeError: broken, 13 characters" in stream.getvalue()
-    assert "S3CR3T-CANARY" not in stream.getvalue()
-
-
-def test_log_lines_are_json_with_their_context():
-    """Off a terminal a line is JSON with time, level, event and what is bound."""
-    stream = io.StringIO()
-    configure_logging("info", as_json=True, stream=stream)
-    try:
-        with structlog.contextvars.bound_contextvars(batch_id="t#e"):
-            structlog.get_logger().info("row_settled", status="SUCCESS")
-            structlog.get_logger().debug("not_shown")
-    finally:
-        structlog.reset_defaults()
-    (line,) = map(json.loads, stream.getvalue().splitlines())
-    assert line["event"] == "row_settled"
-    assert (line["level"], line["batch_id"], line["status"]) == ("info", "t#e", "SUCCESS")
-    assert line["timestamp"].endswith("Z")

@@ -1,63 +1,26 @@
-"""Logs and metrics: structlog lines, and CloudWatch's embedded metric format.
+"""Metrics: counters and timings of a process, in CloudWatch's embedded metric format.
 
-A log line is JSON off a terminal: `timestamp`, `level`, `event` in snake_case, `batch_id` and `row_id` bound
-by context. Metrics are summed in the process and written every minute as one log line in the embedded
-metric format (https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html),
-which CloudWatch Logs turns into metrics without an API call; on a terminal they are not written.
+They are summed in the process and written every minute as one log line, which CloudWatch Logs turns into
+metrics without an API call; on a terminal they are not written. The format:
+https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 """
 
 from __future__ import annotations
 
-import logging
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import Any, TextIO
 
 import orjson
 import stamina.instrumentation
-import structlog
 
 NAMESPACE = "rowfleet"
+
 MAX_SAMPLES = 100
-"""Values in one metric of one line (embedded metric format)."""
-
-
-def configure_logging(level: str, *, as_json: bool, stream: TextIO | None = None) -> None:
-    """Set up structlog and the standard library's loggers (which show warnings only)."""
-    out = stream or sys.stderr
-    processors: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    if as_json:
-        processors += [
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(serializer=_render),
-        ]
-    else:
-        # rich's tracebacks show the values of variables, among them what must not be logged
-        plain = structlog.dev.plain_traceback
-        processors.append(structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=plain))
-    structlog.configure(
-        processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(out),
-        cache_logger_on_first_use=False,
-    )
-    logging.basicConfig(
-        level=logging.WARNING, stream=out, force=True, format="%(levelname)s %(name)s %(message)s"
-    )
-    logging.getLogger("asyncio").setLevel(logging.ERROR)
-
-
-def _render(event: Any, **_: object) -> str:
-    return orjson.dumps(event, default=str).decode()
+"""Values of one metric in one line (limit of the embedded metric format)."""
 
 
 class Samples:
-    """A thinned series: at most `MAX_SAMPLES` values that keep the distribution, however many come."""
+    """At most `MAX_SAMPLES` values of a series of any length, thinned evenly to keep the distribution."""
 
     __slots__ = ("_count", "_stride", "values")
 
@@ -67,7 +30,7 @@ class Samples:
         self._count = 0
 
     def add(self, value: float) -> None:
-        """Take every `stride`th value; when full, drop every other one and double the stride."""
+        """Keep every `stride`th value. A full list drops every other value and doubles the stride."""
         if self._count % self._stride == 0:
             if len(self.values) == MAX_SAMPLES:
                 del self.values[1::2]
@@ -79,7 +42,7 @@ class Samples:
 class Metrics:
     """Counters and timings of one process.
 
-    `emit` takes one finished line (without a newline); None keeps metrics in memory only, for tests and
+    `emit` receives one complete line without a newline. None keeps the metrics in memory only, for tests and
     terminals. Names are snake_case with the unit last for timings: `agent_latency_ms`.
     """
 
@@ -102,7 +65,7 @@ class Metrics:
         self._timings[name].add(value)
 
     def flush(self, now_ms: int) -> None:
-        """Write what came since the last flush as one line, if anything did."""
+        """Write the values since the last flush as one line, if there are any."""
         counters, timings = self._counters, self._timings
         self._counters, self._timings = defaultdict(float), defaultdict(Samples)
         if self._emit is None or not (counters or timings):
@@ -125,7 +88,7 @@ class Metrics:
 
 
 def count_calls(metrics: Metrics) -> Callable[[str, str], None]:
-    """What counts every AWS call, under `aws_calls_{service}_{operation}`."""
+    """A callback that counts every AWS call, under `aws_calls_{service}_{operation}`."""
 
     def count(service: str, operation: str) -> None:
         metrics.count(f"aws_calls_{service.lower()}_{operation}")
@@ -134,7 +97,7 @@ def count_calls(metrics: Metrics) -> Callable[[str, str], None]:
 
 
 def count_retries(metrics: Metrics) -> None:
-    """Retries are numbers, not log lines: what they were for is logged when it fails for good."""
+    """Count stamina's retries instead of logging them; a call that fails for good is logged by its caller."""
 
     def on_retry(details: stamina.instrumentation.RetryDetails) -> None:  # noqa: ARG001 -- stamina's keyword
         metrics.count("retries")
