@@ -7,7 +7,7 @@ import pytest
 from tests.acceptance.support import people
 from tests.container.support import ROOMY, AgentContainer, Fleet, Service
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]  # the first test builds the images
+pytestmark = pytest.mark.docker
 
 ROWS = 24
 CONTENT = people(ROWS)

@@ -9,7 +9,7 @@ import pytest
 from service import __version__
 from tests.container.engine import engine
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]  # the first test builds the images
+pytestmark = pytest.mark.docker
 
 Once = Callable[..., tuple[int, str]]
 

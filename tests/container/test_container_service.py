@@ -10,7 +10,7 @@ from tests.acceptance.support import people
 from tests.container.engine import ROOT
 from tests.container.support import ROOMY, AgentContainer, Fleet, ask
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]  # the first test builds the images
+pytestmark = pytest.mark.docker
 
 SECOND_NS = 1_000_000_000
 

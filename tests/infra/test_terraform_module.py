@@ -10,7 +10,7 @@ from tests.infra.terraform import CHECKOV, MODULE, Terraform, require, require_t
 
 EXAMPLES = sorted(path.name for path in (MODULE / "examples").iterdir())
 
-pytestmark = [pytest.mark.terraform, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.terraform
 
 
 def blocks(kind: str) -> dict[str, str]:

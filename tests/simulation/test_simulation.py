@@ -39,7 +39,6 @@ def summary() -> Summary:
     return total
 
 
-@pytest.mark.timeout(600)
 def test_no_world_breaks_an_invariant(summary: Summary) -> None:
     """Whatever happens, every row is counted once, every batch ends, and its output is whole."""
     assert summary.seeds == SEEDS

@@ -249,9 +249,8 @@ class Lab:
 
     async def until(self, is_true: Callable[[], bool], *, step_s: float = 0.0) -> None:
         """Let everybody run, and time pass in steps of `step_s`, until something is true."""
-        async with asyncio.timeout(10):
-            while not is_true():
-                await self.pass_time(step_s)
+        while not is_true():
+            await self.pass_time(step_s)
 
     async def pass_time(self, seconds: float) -> None:
         """Let time pass where it is ours to turn."""

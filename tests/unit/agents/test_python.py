@@ -48,7 +48,7 @@ async def opened() -> AsyncIterator[Callable[..., Agent]]:
 
     yield open_one
     for agent in agents:
-        await asyncio.wait_for(agent.close(), 5)
+        await agent.close()
     del sys.modules[module.__name__]
 
 
