@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-import stamina
 import structlog
 
 from service.batch.completion import Completion
@@ -29,6 +28,7 @@ from service.batch.ports import Ports
 from service.domain.errors import AccessError, RetryableError, RowfleetError, RowRejectedError
 from service.domain.model import Batch, BatchView, Commit, Outcome
 from service.domain.ports import COMMIT_BYTES, COMMIT_LIMIT
+from service.runtime.retrying import retry_for
 
 log = structlog.get_logger(__name__)
 
@@ -102,9 +102,7 @@ class GroupCommitter:
         self._ports = ports
         self._completion = completion
         self._limits = limits
-        self._patiently = stamina.AsyncRetryingCaller(
-            attempts=None, timeout=limits.timeout_s, wait_initial=0.02, wait_max=5.0, wait_jitter=0.1
-        ).on(RetryableError)
+        self._retry = retry_for(limits.timeout_s, first_s=0.02, longest_s=5.0, jitter_s=0.1)
         self._slot = slot
         self._tokens = tokens
         self._groups: dict[tuple[str, int], _Group] = {}
@@ -190,7 +188,7 @@ class GroupCommitter:
                 batch.ttl,
             )
             # the same token for every repetition: an answer that was lost cannot make it count twice
-            duplicates = set(await self._patiently(self._ports.table.commit, commit))
+            duplicates = set(await self._retry(self._ports.table.commit, commit))
             if not duplicates:
                 self._ports.metrics.count("commits")
                 self._ports.metrics.observe("commit_rows", len(outcomes))

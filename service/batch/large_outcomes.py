@@ -14,20 +14,18 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-import stamina
-
 from service.batch.item_size import depth, outcome_bytes
 from service.batch.outcomes import shortened
 from service.domain import exact_json
 from service.domain.errors import (
     BatchRejectedError,
-    RetryableError,
     RowRejectedError,
     RowTooLargeError,
     SourceError,
 )
 from service.domain.model import Batch, Outcome, Source, Status, StoredPayload, row_id
 from service.domain.ports import ITEM_BYTES, ITEM_DEPTH, Objects
+from service.runtime.retrying import retry_for
 
 AHEAD_ROWS = 64
 """Outcomes between the one being written and the furthest one being read, at most."""
@@ -55,9 +53,7 @@ class LargeOutcomes:
     def __init__(self, objects: Objects, limits: LargeOutcomeLimits) -> None:
         self._objects = objects
         self._limits = limits
-        self._patiently = stamina.AsyncRetryingCaller(
-            attempts=None, timeout=limits.timeout_s, wait_initial=0.05, wait_max=5.0
-        ).on(RetryableError)
+        self._retry = retry_for(limits.timeout_s, first_s=0.05, longest_s=5.0)
 
     async def fitted(self, batch: Batch, outcome: Outcome) -> Outcome:
         """The outcome as the table can hold it: itself, or with a reference to its data, which is stored.
@@ -76,9 +72,7 @@ class LargeOutcomes:
         digest = hashlib.sha256(body).hexdigest()
         name = f"{row_id(outcome.number)}-{digest[:16]}.json"
         key = f"work/{batch.tool_name}/{batch.execution_id}/{outcome.round}/{name}"
-        await self._patiently(
-            self._objects.put, self._limits.bucket, key, body, content_type="application/json"
-        )
+        await self._retry(self._objects.put, self._limits.bucket, key, body, content_type="application/json")
         stored = StoredPayload(self._limits.bucket, key, len(body), digest)
         return replace(outcome, input_data={}, output_data={}, provenance={}, raw_reply="", stored=stored)
 
@@ -89,7 +83,7 @@ class LargeOutcomes:
             return outcome
         source = Source(stored.bucket, stored.key, size=stored.size)
         try:
-            body = await self._patiently(self._objects.read, source, 0, stored.size)
+            body = await self._retry(self._objects.read, source, 0, stored.size)
         except SourceError as error:
             raise BatchRejectedError(
                 f"the data of row {outcome.number} is kept in {stored.url}, which cannot be read ({error}); "

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import stamina
-
 from service.csvio import CsvReader, Record
-from service.domain.errors import CsvError, PoisonMessageError, RetryableError, RowTooLargeError, SourceError
+from service.domain.errors import CsvError, PoisonMessageError, RowTooLargeError, SourceError
 from service.domain.messages import RowMessage, Span
 from service.domain.model import Batch, Checkpoint
 from service.domain.ports import Objects
+from service.runtime.retrying import retry_for
 
 LINE_END_BYTES = 4
 r"""What a record may have beyond its own bytes: `\r\n` in UTF-16."""
@@ -21,9 +20,7 @@ r"""What a record may have beyond its own bytes: `\r\n` in UTF-16."""
 READ_TIMEOUT_S = 30.0
 """A span that cannot be read for this long sends its row back to the queue."""
 
-READING = stamina.AsyncRetryingCaller(
-    attempts=None, timeout=READ_TIMEOUT_S, wait_initial=0.1, wait_max=5.0
-).on(RetryableError)
+_retry_read = retry_for(READ_TIMEOUT_S, first_s=0.1, longest_s=5.0)
 
 
 class ClaimCheck:
@@ -49,7 +46,7 @@ class ClaimCheck:
             )
         if batch.dialect is None or span.offset + span.length > batch.source.size:
             raise PoisonMessageError(f"a span that does not lie in {batch.source.url}: {span}")
-        body = await READING(self._objects.read, batch.source, span.offset, span.length)
+        body = await _retry_read(self._objects.read, batch.source, span.offset, span.length)
         if len(body) < span.length:
             raise SourceError(f"{batch.source.url} ended within row {row.number}")
         record = self._record(batch, row.number, span, body)

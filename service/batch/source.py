@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 
-import stamina
-
 from service.csvio import CsvReader, Record
-from service.domain.errors import RetryableError, SourceError
+from service.domain.errors import SourceError
 from service.domain.messages import RowMessage, Span
 from service.domain.model import Batch, Checkpoint
 from service.domain.ports import MESSAGE_BYTES, Objects
+from service.runtime.retrying import retry_for
 
 RESEND_BYTES = 100
 """Room in a row's message for what it gets when it is sent again: attempt, replay mark and deadline."""
@@ -23,9 +22,7 @@ RESEND_BYTES = 100
 READ_TIMEOUT_S = 120.0
 """A source that cannot be read for this long sends its ingest message back to the queue."""
 
-READING = stamina.AsyncRetryingCaller(
-    attempts=None, timeout=READ_TIMEOUT_S, wait_initial=0.1, wait_max=10.0
-).on(RetryableError)
+_retry_read = retry_for(READ_TIMEOUT_S, first_s=0.1, longest_s=10.0)
 
 
 def reader_of(batch: Batch, delimiter: str, encoding: str, max_record_bytes: int) -> CsvReader:
@@ -47,7 +44,7 @@ async def records_of(
     offset, size = batch.checkpoint.byte_offset, batch.source.size
     most = batch.limit if batch.limit is not None else size + 1
     while offset < size:
-        chunk = await READING(objects.read, batch.source, offset, read_bytes)
+        chunk = await _retry_read(objects.read, batch.source, offset, read_bytes)
         if not chunk:
             raise SourceError(f"{batch.source.url} ended after {offset} of {size} bytes")
         offset += len(chunk)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 
-import stamina
-
 from service.domain.errors import AccessError, RetryableError, ThrottledError, first_of
 from service.domain.ports import MESSAGE_BYTES, SEND_LIMIT, OutgoingMessage, Queue
+from service.runtime.retrying import retry_for
 
 SEND_TIMEOUT_S = 60.0
 """A batch call that cannot be got through for this long fails its sender, which is redelivered itself."""
+
+_retry_send = retry_for(SEND_TIMEOUT_S, first_s=0.05, longest_s=5.0, jitter_s=0.5)
 
 
 def pack(messages: Iterable[OutgoingMessage]) -> Iterator[list[OutgoingMessage]]:
@@ -36,19 +37,15 @@ def pack(messages: Iterable[OutgoingMessage]) -> Iterator[list[OutgoingMessage]]
 async def send_batch(queue: Queue, batch: Sequence[OutgoingMessage]) -> None:
     """Send one packed batch, whole. Raises AccessError, and RetryableError when time runs out."""
     rest = list(batch)
-    async for attempt in stamina.retry_context(
-        on=RetryableError,
-        attempts=None,
-        timeout=SEND_TIMEOUT_S,
-        wait_initial=0.05,
-        wait_max=5.0,
-        wait_jitter=0.5,
-    ):
-        with attempt:
-            refused = await queue.send(rest)
-            rest = [rest[index] for index in refused]
-            if rest:
-                raise ThrottledError(f"{queue.name} refused {len(rest)} of {len(batch)} messages")
+
+    async def send_rest() -> None:
+        nonlocal rest
+        refused = await queue.send(rest)
+        rest = [rest[index] for index in refused]
+        if rest:
+            raise ThrottledError(f"{queue.name} refused {len(rest)} of {len(batch)} messages")
+
+    await _retry_send(send_rest)
 
 
 async def send_all(queue: Queue, messages: Iterable[OutgoingMessage], *, concurrency: int = 1) -> None:

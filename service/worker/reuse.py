@@ -21,13 +21,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-import stamina
 import structlog
 
 from service.batch.reuse_records import RELEASED, CachedReply, InFlight, RequestKey, Uncacheable, known
 from service.domain.errors import AccessError, AnswerPendingError, RetryableError
 from service.domain.model import Outcome, Status
 from service.domain.ports import Clock, SharedRecord, Table
+from service.runtime.retrying import retry_for
 from service.runtime.timeouts import timeout
 
 T = TypeVar("T")
@@ -82,9 +82,7 @@ class RequestCoalescer:
         self._rng = rng
         self._limits = limits or ReuseLimits()
         self._asking: dict[str, Asking] = {}
-        self._patiently = stamina.AsyncRetryingCaller(
-            attempts=None, timeout=TABLE_TIMEOUT_S, wait_initial=0.05, wait_max=2.0
-        ).on(RetryableError)
+        self._retry = retry_for(TABLE_TIMEOUT_S, first_s=0.05, longest_s=2.0)
 
     async def once(
         self,
@@ -140,7 +138,7 @@ class RequestCoalescer:
         """What there is: an answer, one that is not shared, or else a claim of ours."""
         pause_s = self._limits.first_pause_s
         while True:
-            record = await self._patiently(self._table.record, question.key)
+            record = await self._retry(self._table.record, question.key)
             found = known(record.text, self._clock.now_ms())
             if isinstance(found, CachedReply | Uncacheable):
                 return found
@@ -181,7 +179,7 @@ class RequestCoalescer:
     async def _claimed(self, question: RequestKey, record: SharedRecord) -> _Held | None:
         owner = f"{self._worker}/{self._rng.getrandbits(64):016x}"
         text = self._claim(question, owner)
-        stands = await self._patiently(self._swap, question, text, record.version)
+        stands = await self._retry(self._swap, question, text, record.version)
         return _Held(owner, stands.version) if stands.text == text else None
 
     async def _keep(self, question: RequestKey, held: _Held) -> None:
@@ -210,7 +208,7 @@ class RequestCoalescer:
             asking.set_result(answer)
         try:
             for _ in range(PUBLISH_TRIES):
-                stands = await self._patiently(self._swap, question, text, held.version)
+                stands = await self._retry(self._swap, question, text, held.version)
                 if stands.text == text or isinstance(known(stands.text, now_ms), CachedReply):
                     return
                 held.version = stands.version
