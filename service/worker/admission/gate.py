@@ -29,8 +29,7 @@ from service.runtime.timeouts import timeout
 from service.worker.admission.circuit_breaker import CircuitBreaker
 from service.worker.admission.concurrency_limit import AimdLimit, LoadSignal
 from service.worker.admission.fair_queue import RECENT_S, FairQueue
-from service.worker.rate_limit.limiter import Limiter
-from service.worker.rate_limit.waiters import Permit
+from service.worker.rate_limit.limiter import Limiter, Permit
 
 MAX_WAIT_S = 30.0
 """Longest wait for a place: another worker may have one free."""

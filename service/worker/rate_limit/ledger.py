@@ -1,305 +1,162 @@
-"""The shared ledger of one rate limit: a small record that workers write, and who may do what when. Pure.
+"""The shared ledger of one rate limit: a GCRA state that all workers advance. Pure.
 
-Every limited quantity (requests, input tokens, output tokens) has a timeline: the time up to which it is
-spoken for. A worker reserves a block of calls, a stretch of these timelines that begins where they end, or
-now: its calls begin one step after the other, and nobody else's begin in between. So the calls of all workers
-together are paced like those of one, however many there are. A worker that dies leaves its stretch unused,
-and time that passes is never saved up.
+For requests, input tokens and output tokens the ledger stores the theoretical arrival time (TAT, see
+`pacing`), the time when the next call may start. A worker reserves a block of start times, one interval
+apart, by moving the TAT past them. No other worker's start times lie between them, so the calls of all
+workers together are paced like those of one. Unused time is lost: there is no burst, and a crashed worker's
+block stays unused.
 
-What calls really cost is settled later. What cost more moves the end of its timeline; what cost less is set
-against what costs more, and never moves an end back: a call that began before a minute would make room in it.
+If calls use more tokens than estimated, the TAT moves on. If they use less, the difference is kept as credit
+against later excess. It is never refunded: a refund could put more than the limit into one minute.
 
-The same record holds how many calls each worker may have under way (`concurrent`), and for how long.
+The same record divides the calls in flight (`concurrent`) among the workers, for a limited time (see
+`sharing`).
 """
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Self
+from dataclasses import dataclass, field, replace
 
 from service.mapping.definition import RateLimit
 from service.worker.rate_limit.pacing import (
     NO_TOKENS,
-    WINDOW_MS,
+    ArrivalTimes,
     Tokens,
-    max_min_shares,
-    settled,
-    spacings,
-    step_ms,
+    advance,
+    call_interval_ms,
+    earliest_start_ms,
+    reconcile,
+)
+from service.worker.rate_limit.sharing import (
+    UNKNOWN_WORKER,
+    LimitRequest,
+    WorkerShare,
+    block_size,
+    concurrency_share,
 )
 
-VERSION = 1
-"""Of the text; another is not understood."""
-
 HORIZON_MS = 2_000
-"""Nobody reserves what begins later than this: a newcomer gets in promptly, and a death wastes little."""
-
-BLOCK_MS = 1_000
-"""About what all workers together take in one turn: a block is its worker's share of this."""
-
-MAX_BLOCK = 1_000
-"""Calls in a block, whatever the limit."""
-
-ACTIVE_MS = 2_500
-"""How long a worker that asked for calls counts as one that wants more."""
-
-TURN_MS = 10_000
-"""What cannot be divided goes to another worker this often."""
-
-MAX_SKEW_MS = 60_000
-"""A ledger that was written this far in the future is not believed."""
-
-MAX_AHEAD_MS = 600_000
-"""Nothing is spoken for longer than this, whatever the ledger says."""
-
-NOBODY = "?"
-"""Stands for whoever holds something by a ledger that could not be read."""
-
-
-@dataclass(frozen=True, slots=True)
-class ArrivalTimes:
-    """The times (ms since 1970) up to which requests, input and output tokens are spoken for."""
-
-    requests: float = 0.0
-    input: float = 0.0
-    output: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerShare:
-    """One worker: it may have `held` calls under way until `until_ms`, and wants `wants`.
-
-    At `at_ms` it wanted to begin `calls` calls. `seq` numbers its writes, so that it recognises its own.
-    """
-
-    held: int = 0
-    wants: int = 0
-    until_ms: int = 0
-    calls: int = 0
-    at_ms: int = 0
-    seq: int = 0
+"""Longest reservation ahead of now. Short: a new worker gets its share soon, and a crash wastes little."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Leave to begin `count` calls, at `start_ms`, `start_ms + step_ms`, and so on."""
+    """The right to begin `count` calls, at `start_ms`, `start_ms + interval_ms` and so on (ms since 1970)."""
 
     start_ms: float
-    step_ms: float
+    interval_ms: float
     count: int
 
 
 @dataclass(frozen=True, slots=True)
-class LimitRequest:
-    """What a worker wants at `now_ms`, as its `seq`th write.
-
-    `calls` calls that cost `cost` each, none of which can begin before `lead_ms` from now; `correction` is
-    what earlier ones cost beyond what they were charged. It has `in_use` calls under way and wants `wants`;
-    none of its calls outlives its share if that is held `lease_ms` long. With a share that is more than
-    `renew_ms` old it wants a new one.
-    """
-
-    worker: str
-    seq: int
-    now_ms: int
-    calls: int = 0
-    cost: Tokens = NO_TOKENS
-    correction: Tokens = NO_TOKENS
-    in_use: int = 0
-    wants: int = 0
-    lease_ms: int = 0
-    renew_ms: int = 0
-    lead_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class LimitGrant:
-    """The ledger as it is to be written (unless `is_news` is False), and what that gives its writer.
+    """The answer to a request, and `ledger`, the new state. It holds once that is written.
 
-    `block` is None where no call may be reserved yet: `retry_ms` is how long to wait before asking again.
-    `held` calls may be under way; new ones begin while fewer than `quota` are.
+    `reservation` is None if none was wanted, or if none can be had yet: then the worker asks again after
+    `retry_ms`. It may have `held` calls in flight and begins new ones while fewer than `quota` are.
+    `must_write` is False if nothing changed that others need to know.
     """
 
     ledger: Ledger
-    block: Reservation | None
+    reservation: Reservation | None
     retry_ms: float
     held: int
     quota: int
-    is_news: bool
+    must_write: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """The state of one limit. `at_ms` is the latest time that any writer knew.
+    """The state of one limit.
 
-    `credit` is what settled calls cost less than they were charged, as far as it is still of use.
+    `updated_ms` is the latest time that a writer knew. `credit` are tokens that calls were charged and did
+    not use, as far as they still count. `shares` has the entry of each worker by its name.
     """
 
-    at_ms: int = 0
-    ends: ArrivalTimes = ArrivalTimes()
+    updated_ms: int = 0
+    arrival_times: ArrivalTimes = field(default_factory=ArrivalTimes)
     credit: Tokens = NO_TOKENS
     shares: Mapping[str, WorkerShare] = field(default_factory=dict)
 
-    @classmethod
-    def read(cls, text: str, now_ms: int, *, concurrent: int | None = None, lease_ms: int = 0) -> Self:
-        """The ledger in a text. One that is empty is new; one that is not understood has everything in use.
-
-        So has one from the future. The next minute is spoken for then, and all `concurrent` calls are held
-        for `lease_ms`, as if its workers had just taken them.
-        """
-        if not text:
-            return cls(now_ms)
-        try:
-            ledger = cls._parse(text)
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
-            ledger = None
-        if ledger is None or ledger.at_ms > now_ms + MAX_SKEW_MS:
-            end = float(now_ms + WINDOW_MS)
-            unknown = WorkerShare(held=concurrent or 0, until_ms=now_ms + lease_ms)
-            return cls(now_ms, ArrivalTimes(end, end, end), shares={NOBODY: unknown})
-        return ledger
-
-    @classmethod
-    def _parse(cls, text: str) -> Self | None:
-        value = json.loads(text)
-        if value["v"] != VERSION:
-            return None
-        requests_end, input_end, output_end = map(float, value["ends"])
-        input_credit, output_credit = map(float, value["credit"])
-        shares = {worker: WorkerShare(*map(int, share)) for worker, share in value["shares"].items()}
-        numbers = (requests_end, input_end, output_end, input_credit, output_credit)
-        is_sane = all(map(math.isfinite, numbers))
-        is_sane = is_sane and all(share.held >= 0 for share in shares.values())
-        if not is_sane:
-            return None
-        ends = ArrivalTimes(requests_end, input_end, output_end)
-        return cls(int(value["at"]), ends, Tokens(input_credit, output_credit), shares)
-
-    def text(self, *, by: str) -> str:
-        """As it is stored; `by` names the writer and the writing, so that no two texts are the same."""
-        shares = {
-            worker: [share.held, share.wants, share.until_ms, share.calls, share.at_ms, share.seq]
-            for worker, share in self.shares.items()
-        }
-        ends = [self.ends.requests, self.ends.input, self.ends.output]
-        credit = [self.credit.input, self.credit.output]
-        value = {
-            "v": VERSION, "by": by, "at": self.at_ms, "ends": ends, "credit": credit, "shares": shares,
-        }  # fmt: skip
-        return json.dumps(value, separators=(",", ":"))
-
     def has_written(self, worker: str, seq: int) -> bool:
-        """Whether the worker's write number `seq` is part of this, whoever wrote since."""
+        """True if this state includes the worker's write number `seq`, even if others have written since."""
         return worker in self.shares and self.shares[worker].seq == seq
 
-    def answer(self, ask: LimitRequest, limit: RateLimit) -> LimitGrant:
-        """What `ask` gets: a block of calls if it wants one, and a share of the calls under way."""
-        now = ask.now_ms
+    def grant(self, request: LimitRequest, limit: RateLimit) -> LimitGrant:
+        """Grant a reservation, if one is wanted, and a share of the calls in flight."""
+        now_ms = request.now_ms
+        ledger = self._reconciled(request.correction, now_ms, limit)
         others = {
-            worker: share
-            for worker, share in self.shares.items()
-            if worker != ask.worker and (share.until_ms > now or share.at_ms > now - ACTIVE_MS)
+            name: share
+            for name, share in self.shares.items()
+            if name != request.worker and (share.is_live(now_ms) or share.is_active(now_ms))
         }
-        ends, credit = self._settled(ask.correction, now, limit)
-        block, retry_ms = None, 0.0
-        if ask.calls:
-            start, step = _begin(ends, now + ask.lead_ms, limit), step_ms(limit, ask.cost)
-            if start - now > HORIZON_MS:
-                retry_ms = start - now - HORIZON_MS
-            else:
-                block = Reservation(start, step, _fair_calls(ask, step, others))
-                ends = _advanced(ends, block, ask.cost, limit)
-        before = self.shares.get(ask.worker, WorkerShare())
-        held, quota = _fair_holding(ask, before, others, limit.concurrent)
-        mine = WorkerShare(held, ask.wants, now + ask.lease_ms, ask.calls if block else 0, now, ask.seq)
-        is_news = (
-            block is not None
-            or NOBODY in self.shares  # or everybody would start anew each time
-            or held != before.held
-            or (ask.wants != before.wants and max(ask.wants, before.wants) > held)
-            or (held > 0 and before.until_ms < now + ask.lease_ms - ask.renew_ms)
+        times = ledger.arrival_times
+        reservation, retry_ms = _reserve(times, request, limit, others)
+        if reservation is not None:
+            last_start_ms = reservation.start_ms + (reservation.count - 1) * reservation.interval_ms
+            times = advance(times, last_start_ms, limit, request.cost)
+        before = self.shares.get(request.worker, WorkerShare())
+        held, quota = concurrency_share(request, before, others, limit.concurrent)
+        share = WorkerShare(
+            held=held,
+            wanted=request.wanted,
+            expires_ms=now_ms + request.lease_ms,
+            waiting=request.waiting if reservation else 0,
+            asked_ms=now_ms,
+            seq=request.seq,
         )
-        ledger = Ledger(max(self.at_ms, now), ends, credit, others | {ask.worker: mine})
-        return LimitGrant(ledger, block, retry_ms, held, quota, is_news)
+        return LimitGrant(
+            ledger=replace(ledger, arrival_times=times, shares=others | {request.worker: share}),
+            reservation=reservation,
+            retry_ms=retry_ms,
+            held=held,
+            quota=quota,
+            must_write=reservation is not None or self._must_write(request, before, share),
+        )
+
+    def _must_write(self, request: LimitRequest, before: WorkerShare, share: WorkerShare) -> bool:
+        """True if others have to know the worker's new share, or the record has to be renewed."""
+        # Until it is replaced, each reader of an unreadable record would begin its minute of waiting anew.
+        replaces_unknown = UNKNOWN_WORKER in self.shares
+        is_held_changed = share.held != before.held
+        # Others give calls back only to a worker that wants more than it holds.
+        is_wish_changed = share.wanted != before.wanted and max(share.wanted, before.wanted) > share.held
+        expires_soon = share.held > 0 and before.expires_ms < share.expires_ms - request.renew_ms
+        return replaces_unknown or is_held_changed or is_wish_changed or expires_soon
 
     def without(self, worker: str, limit: RateLimit, correction: Tokens, now_ms: int) -> Ledger:
-        """As `worker` leaves it when it has no call under way any more."""
-        ends, credit = self._settled(correction, now_ms, limit)
+        """The state after `worker` has left, with no call in flight, and `correction` was reconciled."""
         shares = {name: share for name, share in self.shares.items() if name != worker}
-        return Ledger(max(self.at_ms, now_ms), ends, credit, shares)
+        return replace(self._reconciled(correction, now_ms, limit), shares=shares)
 
-    def _settled(self, correction: Tokens, now_ms: int, limit: RateLimit) -> tuple[ArrivalTimes, Tokens]:
-        """The ends and the credit with what calls cost beyond what they were charged."""
-        ends, credit = self.ends, self.credit
-        input_end, input_credit = settled(
-            ends.input, credit.input, correction.input, now_ms, limit.input_tokens_per_minute
+    def _reconciled(self, correction: Tokens, now_ms: int, limit: RateLimit) -> Ledger:
+        """The state after the tokens used beyond those charged were reconciled."""
+        times, credit = self.arrival_times, self.credit
+        input_tat, input_credit = reconcile(
+            times.input, credit.input, correction.input, now_ms, limit.input_tokens_per_minute
         )
-        output_end, output_credit = settled(
-            ends.output, credit.output, correction.output, now_ms, limit.output_tokens_per_minute
+        output_tat, output_credit = reconcile(
+            times.output, credit.output, correction.output, now_ms, limit.output_tokens_per_minute
         )
-        return ArrivalTimes(ends.requests, input_end, output_end), Tokens(input_credit, output_credit)
-
-
-def _begin(ends: ArrivalTimes, now_ms: int, limit: RateLimit) -> float:
-    """When all that is limited is free. A limit that a newer mapping dropped holds nobody up."""
-    begin = float(now_ms)
-    for end, per_minute in (
-        (ends.requests, limit.requests_per_minute),
-        (ends.input, limit.input_tokens_per_minute),
-        (ends.output, limit.output_tokens_per_minute),
-    ):
-        if per_minute is not None:
-            begin = max(begin, min(end, now_ms + MAX_AHEAD_MS))
-    return begin
-
-
-def _advanced(ends: ArrivalTimes, block: Reservation, cost: Tokens, limit: RateLimit) -> ArrivalTimes:
-    """Each timeline ends its own spacing after the block's last call, whichever of them sets the pace."""
-    last = block.start_ms + (block.count - 1) * block.step_ms
-    old = (ends.requests, ends.input, ends.output)
-    return ArrivalTimes(
-        *(
-            max(end, last + spacing) if spacing else end
-            for end, spacing in zip(old, spacings(limit, cost), strict=True)
+        return Ledger(
+            updated_ms=max(self.updated_ms, now_ms),
+            arrival_times=ArrivalTimes(times.requests, input_tat, output_tat),
+            credit=Tokens(input_credit, output_credit),
+            shares=self.shares,
         )
-    )
 
 
-def _fair_calls(ask: LimitRequest, step: float, others: Mapping[str, WorkerShare]) -> int:
-    """How many calls a block has: the worker's share of what begins within `BLOCK_MS`, and at least one.
-
-    Who is alone gets all of it, asked for or not: unused it is nobody's loss, and spares writes.
-    """
-    room = MAX_BLOCK if not step else min(MAX_BLOCK, int(BLOCK_MS / step))
-    active = {
-        name: share.calls
-        for name, share in others.items()
-        if share.calls and share.at_ms > ask.now_ms - ACTIVE_MS
-    }
-    if not active:
-        return max(1, room)
-    shares = max_min_shares(room, active | {ask.worker: ask.calls}, ask.now_ms // TURN_MS)
-    return max(1, shares[ask.worker])
-
-
-def _fair_holding(
-    ask: LimitRequest, before: WorkerShare, others: Mapping[str, WorkerShare], concurrent: int | None
-) -> tuple[int, int]:
-    """How many calls the worker holds, and up to how many it may begin new ones.
-
-    Never more than is free. Where others want more than they have, it keeps its fair share and what is under
-    way; otherwise it keeps what it has, so that the next call needs no asking.
-    """
-    if concurrent is None:
-        return 0, 0
-    live = {name: share for name, share in others.items() if share.until_ms > ask.now_ms}
-    free = max(0, concurrent - sum(share.held for share in live.values()))
-    wants = {name: max(share.held if name == NOBODY else 0, share.wants) for name, share in live.items()}
-    target = max_min_shares(concurrent, wants | {ask.worker: ask.wants}, ask.now_ms // TURN_MS)[ask.worker]
-    if not any(share.wants > share.held for share in live.values()) and ask.wants:
-        target = max(target, before.held)
-    quota = min(target, free)
-    return max(quota, ask.in_use), quota
+def _reserve(
+    times: ArrivalTimes, request: LimitRequest, limit: RateLimit, others: Mapping[str, WorkerShare]
+) -> tuple[Reservation | None, float]:
+    """The reservation for the calls that wait, or None and the ms until it can be made (0 if none waits)."""
+    if not request.waiting:
+        return None, 0.0
+    start_ms = earliest_start_ms(times, request.now_ms + request.lead_ms, limit)
+    ahead_ms = start_ms - request.now_ms
+    if ahead_ms > HORIZON_MS:
+        return None, ahead_ms - HORIZON_MS
+    interval_ms = call_interval_ms(limit, request.cost)
+    return Reservation(start_ms, interval_ms, block_size(request, interval_ms, others)), 0.0

@@ -1,8 +1,10 @@
-"""The ledger of one limit as one worker writes it: read, compare and swap, and what to make of lost answers.
+"""One worker's access to the shared ledger: read, grant, compare and swap, and lost answers.
 
-The rule: whatever an answer that was lost may have done, the limit holds. A block that may have been
-reserved is not used, a credit that may have been given is not given again, and a share that may have been
-lowered counts as lowered from before it was sent.
+The limit holds whatever a write did whose answer was lost:
+
+- a reservation that may have been made is not used,
+- a credit that may have been spent is not spent again,
+- a share that may have been lowered counts as lowered from before the write.
 """
 
 from __future__ import annotations
@@ -14,50 +16,58 @@ from service.domain.errors import ConflictError
 from service.domain.ports import Clock, SharedRecord, Table
 from service.mapping.definition import RateLimit
 from service.runtime.metrics import Metrics
-from service.worker.rate_limit.ledger import Ledger, LimitGrant, LimitRequest
+from service.worker.rate_limit.ledger import Ledger, LimitGrant
+from service.worker.rate_limit.ledger_text import read_ledger, write_ledger
 from service.worker.rate_limit.pacing import NO_TOKENS, Tokens
+from service.worker.rate_limit.sharing import LimitRequest
 
-KEPT_S = 86_400
-"""How long the record stays after its last write; what it says is old after a minute."""
+RECORD_TTL_S = 86_400
+"""The record is kept this long after the last write. Its contents are out of date after a minute."""
 
-MAX_TRIES = 8
-"""Writes in one exchange; others were faster each time."""
+MAX_ATTEMPTS = 8
+"""Writes in one exchange. Each fails only if another worker wrote first."""
 
 FIRST_LEAD_MS, LONGEST_LEAD_MS = 50, 500
-"""A block begins when the answer of the table will be there: about twice what the last ones took."""
+"""A reservation begins this much later than its request, about when the table's answer arrives."""
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a worker wants: `LimitRequest` without what only the ledger's writer knows."""
+    """The part of a `LimitRequest` that the process decides; `SharedLedger` adds the rest."""
 
-    calls: int
+    waiting: int
     cost: Tokens
-    in_use: int
-    wants: int
+    in_flight: int
+    wanted: int
 
 
 @dataclass(frozen=True, slots=True)
 class LocalGrant:
-    """What it got for calls of this `cost`, having asked at `asked_at` (monotonic), `now_ms` to the fleet."""
+    """A grant for calls of `cost`, asked for at `asked_at` by the process's monotonic clock (in seconds).
 
-    answer: LimitGrant
+    `now_ms` is the same instant by the fleet's clock.
+    """
+
+    grant: LimitGrant
     cost: Tokens
     asked_at: float
     now_ms: int
 
     @property
     def start_at(self) -> float:
-        """When the block begins, in monotonic seconds."""
-        assert self.answer.block is not None
-        return self.asked_at + (self.answer.block.start_ms - self.now_ms) / 1000
+        """The start of the reservation in monotonic seconds."""
+        assert self.grant.reservation is not None
+        return self.asked_at + (self.grant.reservation.start_ms - self.now_ms) / 1000
 
 
 class SharedLedger:
-    """One worker's access. `owner` is a name that nobody else ever has; a share lasts `lease_s`.
+    """The ledger as one worker reads and writes it.
 
-    Fleet's time is that of the clock that is furthest ahead, as far as its writes were seen: workers whose
-    clocks differ would otherwise see each other's blocks in the past or too far in the future.
+    `owner` is a name that no other SharedLedger ever has. A share lasts `lease_s` and is renewed when it is
+    more than `renew_s` old.
+
+    Workers use the latest timestamp found in the record as the fleet's clock. Otherwise a worker whose clock
+    is behind would see the reservations of others too far in the future, and make its own in the past.
     """
 
     def __init__(
@@ -83,87 +93,94 @@ class SharedLedger:
         self._ahead_ms = 0
         self._lead_ms = FIRST_LEAD_MS
         self._owed = NO_TOKENS
-        self._is_known = False
+        self._has_written = False
 
     def owe(self, tokens: Tokens) -> None:
-        """Settle this with the next write: what calls cost beyond what was reserved for them."""
+        """Reconcile with the next write: tokens that calls used beyond those charged (negative: credit)."""
         self._owed += tokens
 
-    async def exchange(self, wish: Callable[[], Demand], lower: Callable[[LimitGrant], None]) -> LocalGrant:
-        """Ask for what is wished at the moment of asking. Raises RetryableError and AccessError.
+    async def exchange(
+        self, demand: Callable[[], Demand], before_write: Callable[[LimitGrant], None]
+    ) -> LocalGrant:
+        """Ask the ledger for what `demand` returns at the moment of asking.
 
-        `lower` is called with every answer before it is written: nothing that it takes away may be used any
-        more. ConflictError where others were faster all the time.
+        `before_write` is called with every grant before it is written: the caller must stop using at once
+        what the grant takes away. Raises ConflictError if other workers wrote first each time, RetryableError
+        and AccessError as the table does.
         """
         self._seq += 1
         record = await self._table.record(self._key)
-        for _ in range(MAX_TRIES):
-            asked_at, ledger, now_ms = self._clock.monotonic(), *self._understood(record)
-            owed = self._owed
-            wished = wish()
-            ask = LimitRequest(
-                self._owner,
-                self._seq,
-                now_ms,
-                wished.calls,
-                wished.cost,
-                owed,
-                wished.in_use,
-                wished.wants,
-                self._lease_ms,
-                self._renew_ms,
-                self._lead_ms,
-            )
-            answer = ledger.answer(ask, self._limit)
-            lower(answer)
-            if not answer.is_news:
-                return LocalGrant(answer, wished.cost, asked_at, now_ms)
-            stands = await self._swap(answer.ledger, record, owed)
+        for _ in range(MAX_ATTEMPTS):
+            asked_at = self._clock.monotonic()
+            ledger, now_ms = self._read(record)
+            owed, wish = self._owed, demand()
+            grant = ledger.grant(self._request(wish, owed, now_ms), self._limit)
+            before_write(grant)
+            local = LocalGrant(grant, wish.cost, asked_at, now_ms)
+            if not grant.must_write:
+                return local
+            newer = await self._swap(grant.ledger, record, owed)
             took_ms = (self._clock.monotonic() - asked_at) * 1000
             self._lead_ms = min(LONGEST_LEAD_MS, max(self._lead_ms // 2, round(2 * took_ms)))
-            if stands is None:
-                return LocalGrant(answer, wished.cost, asked_at, now_ms)
-            record = stands
+            if newer is None:
+                return local
+            record = newer
         raise ConflictError(f"the limit {self._limit.name} is asked for by too many at once")
 
     async def leave(self) -> None:
-        """Give back what is held, and settle what is owed. There is no call under way any more."""
-        if not self._is_known:
+        """Give back the worker's share and reconcile what is owed. No call may be in flight any more."""
+        if not self._has_written:
             return
         self._seq += 1
         record = await self._table.record(self._key)
-        for _ in range(MAX_TRIES):
-            ledger, now_ms = self._understood(record)
-            left = ledger.without(self._owner, self._limit, self._owed, now_ms)
-            stands = await self._swap(left, record, self._owed)
-            if stands is None:
+        for _ in range(MAX_ATTEMPTS):
+            ledger, now_ms = self._read(record)
+            rest = ledger.without(self._owner, self._limit, self._owed, now_ms)
+            newer = await self._swap(rest, record, self._owed)
+            if newer is None:
                 return
-            record = stands
+            record = newer
 
-    def _understood(self, record: SharedRecord) -> tuple[Ledger, int]:
-        """The ledger, and the fleet's time."""
+    def _request(self, wish: Demand, owed: Tokens, now_ms: int) -> LimitRequest:
+        return LimitRequest(
+            worker=self._owner,
+            seq=self._seq,
+            now_ms=now_ms,
+            waiting=wish.waiting,
+            cost=wish.cost,
+            correction=owed,
+            in_flight=wish.in_flight,
+            wanted=wish.wanted,
+            lease_ms=self._lease_ms,
+            renew_ms=self._renew_ms,
+            lead_ms=self._lead_ms,
+        )
+
+    def _read(self, record: SharedRecord) -> tuple[Ledger, int]:
+        """The ledger in `record`, and the time by the fleet's clock."""
         own_ms = self._clock.now_ms()
-        ledger = Ledger.read(record.text, own_ms, concurrent=self._limit.concurrent, lease_ms=self._lease_ms)
-        self._ahead_ms = max(self._ahead_ms, ledger.at_ms - own_ms)
+        ledger = read_ledger(record.text, own_ms, concurrent=self._limit.concurrent, lease_ms=self._lease_ms)
+        self._ahead_ms = max(self._ahead_ms, ledger.updated_ms - own_ms)
         return ledger, own_ms + self._ahead_ms
 
     async def _swap(self, ledger: Ledger, record: SharedRecord, owed: Tokens) -> SharedRecord | None:
-        """Write it; None where it was written, even if others have written since, else what stands."""
-        text = ledger.text(by=f"{self._owner}/{self._seq}")
-        ttl = self._clock.now_ms() // 1000 + KEPT_S
-        # As long as there is no answer, the credit may have been given
+        """Write `ledger` over `record`. Return None if that succeeded, else the record that stands now."""
+        text = write_ledger(ledger, by=f"{self._owner}/{self._seq}")
+        ttl = self._clock.now_ms() // 1000 + RECORD_TTL_S
+        # If no answer comes, the write may have been applied: its credit must not be given twice. A debt may
+        # be paid twice, which only makes the fleet slower.
         self._owed = self._owed - owed + owed.without_credit()
         self._metrics.count("limit_writes")
-        stands = await self._table.swap(self._key, text, version=record.version, ttl=ttl)
-        self._is_known = True
-        if stands.text == text or self._is_part_of(stands):
+        current = await self._table.swap(self._key, text, version=record.version, ttl=ttl)
+        self._has_written = True
+        if current.text == text or self._includes_our_write(current):
             self._owed -= owed.without_credit()
             return None
         self._metrics.count("limit_conflicts")
         self._owed += owed - owed.without_credit()
-        return stands
+        return current
 
-    def _is_part_of(self, stands: SharedRecord) -> bool:
-        """Whether the answer to a write that succeeded was lost, and somebody wrote after it."""
-        ledger = Ledger.read(stands.text, self._clock.now_ms())
+    def _includes_our_write(self, current: SharedRecord) -> bool:
+        """True if our write was applied, its answer was lost, and another worker has written after it."""
+        ledger = read_ledger(current.text, self._clock.now_ms())
         return ledger.has_written(self._owner, self._seq)

@@ -1,42 +1,43 @@
-"""What a call will cost in tokens, guessed from its size and learned from what calls did cost. Pure."""
+"""Estimates of the tokens that a call will use: from its size, corrected by the calls before. Pure."""
 
 from __future__ import annotations
 
 from service.mapping.replies.transcript import Usage
 
 BYTES_PER_TOKEN = 4
-"""Of English text, as a rule; the rest is learned."""
+"""Bytes of input per token in English text. The ratio of a target is learned."""
 
-OUTPUT_TOKENS = 500
-"""Of a call of which nothing is known."""
+FIRST_OUTPUT_TOKENS = 500
+"""Output tokens assumed for a target's first call."""
 
 WEIGHT = 0.05
-"""Of the latest call, once many are known; until then all count alike."""
+"""Weight of the latest call in the moving average. The first calls weigh more: 1, 1/2, 1/3 and so on."""
 
 
 class TokenEstimates:
-    """Moving averages of one target. `max_tokens` is what the first reply is expected to have, if known."""
+    """Moving averages of one target. `max_tokens`, if known, is the output assumed for the first call."""
 
     def __init__(self, max_tokens: int | None = None) -> None:
         self._input_ratio = 1.0
-        self._output = float(OUTPUT_TOKENS if max_tokens is None else max_tokens)
-        self._known = 0
+        self._output = float(FIRST_OUTPUT_TOKENS if max_tokens is None else max_tokens)
+        self._calls = 0
 
     def of(self, body_bytes: int) -> Usage:
-        """What a call with a body of this size is expected to cost."""
+        """Estimate a call with an input of `body_bytes`."""
         tokens = body_bytes / BYTES_PER_TOKEN * self._input_ratio
         return Usage(max(1, round(tokens)), max(1, round(self._output)))
 
     def learn(self, estimate: Usage, ratio: float, actual: Usage) -> None:
-        """Take in what a call did cost that was estimated when the ratio was `ratio`."""
-        self._known += 1
-        weight = max(WEIGHT, 1 / self._known)
+        """Learn from a call's actual usage. `ratio` is the ratio with which `estimate` was made."""
+        self._calls += 1
+        weight = max(WEIGHT, 1 / self._calls)
         self._output += weight * (actual.output_tokens - self._output)
+        # A reply may report only one of the two counts.
         if estimate.input_tokens and actual.input_tokens:
-            was = ratio * actual.input_tokens / estimate.input_tokens
-            self._input_ratio += weight * (was - self._input_ratio)
+            actual_ratio = ratio * actual.input_tokens / estimate.input_tokens
+            self._input_ratio += weight * (actual_ratio - self._input_ratio)
 
     @property
     def ratio(self) -> float:
-        """Input tokens for every token that the size alone would say."""
+        """Actual input tokens per token that the size alone suggests."""
         return self._input_ratio

@@ -10,21 +10,20 @@ from hypothesis import strategies as st
 
 from service.mapping.definition import RateLimit
 from service.mapping.replies.transcript import Usage
-from service.worker.rate_limit.ledger import (
-    ACTIVE_MS,
-    HORIZON_MS,
-    MAX_SKEW_MS,
-    NOBODY,
-    ArrivalTimes,
-    Ledger,
-    LimitRequest,
-    WorkerShare,
-)
+from service.worker.rate_limit.ledger import HORIZON_MS, Ledger
+from service.worker.rate_limit.ledger_text import MAX_SKEW_MS, read_ledger, write_ledger
 from service.worker.rate_limit.pacing import (
     CREDIT_SHARE,
     WINDOW_MS,
+    ArrivalTimes,
     Tokens,
     emission_interval_ms,
+)
+from service.worker.rate_limit.sharing import (
+    ACTIVE_MS,
+    UNKNOWN_WORKER,
+    LimitRequest,
+    WorkerShare,
     max_min_shares,
 )
 from service.worker.rate_limit.token_estimates import TokenEstimates
@@ -48,7 +47,7 @@ def most(events: list[tuple[float, float]]) -> float:
 
 def again(ledger: Ledger) -> Ledger:
     """As the next worker reads it."""
-    return Ledger.read(ledger.text(by="test"), NOW + 10**9)
+    return read_ledger(write_ledger(ledger, by="test"), NOW + 10**9)
 
 
 # -- requests and tokens
@@ -60,22 +59,24 @@ asks = st.lists(
 
 @given(asks, st.integers(1, 2_000))
 def test_no_minute_holds_more_requests_than_the_limit(asked, per_minute) -> None:
-    """Whoever asks, whenever, for however much; a worker that dies is one that does not use its block."""
+    """For any workers, times and numbers of calls. A reservation may stay unused, as after a crash."""
     limit, ledger, now = RateLimit("a", requests_per_minute=per_minute), Ledger(), NOW
     begins: list[tuple[float, float]] = []
     for seq, (worker, passed, calls) in enumerate(asked):
         now += passed
-        answer = again(ledger).answer(LimitRequest(worker, seq, now, calls), limit)
-        if answer.block is None:
-            assert answer.retry_ms > 0
+        grant = again(ledger).grant(LimitRequest(worker, seq, now, calls), limit)
+        if grant.reservation is None:
+            assert grant.retry_ms > 0
             continue
-        ledger = answer.ledger
-        block = answer.block
-        assert now <= block.start_ms <= now + HORIZON_MS
-        begins += [(block.start_ms + index * block.step_ms, 1) for index in range(block.count)]
+        ledger = grant.ledger
+        reservation = grant.reservation
+        assert now <= reservation.start_ms <= now + HORIZON_MS
+        begins += [
+            (reservation.start_ms + index * reservation.interval_ms, 1) for index in range(reservation.count)
+        ]
     assert most(begins) <= per_minute
     times = [time for time, _ in begins]
-    assert times == sorted(times), "nobody begins within another's block"
+    assert times == sorted(times), "nobody begins within another's reservation"
     spacing = emission_interval_ms(per_minute, 1) - EPSILON
     assert all(later - earlier >= spacing for earlier, later in pairwise(times))
 
@@ -87,10 +88,13 @@ def test_no_minute_is_charged_more_tokens_than_the_limit(asked, cost, per_minute
     charged: list[tuple[float, float]] = []
     for seq, (worker, passed, calls) in enumerate(asked):
         now += passed
-        answer = again(ledger).answer(LimitRequest(worker, seq, now, calls, Tokens(cost, 0)), limit)
-        if block := answer.block:
-            ledger = answer.ledger
-            charged += [(block.start_ms + index * block.step_ms, cost) for index in range(block.count)]
+        grant = again(ledger).grant(LimitRequest(worker, seq, now, calls, Tokens(cost, 0)), limit)
+        if reservation := grant.reservation:
+            ledger = grant.ledger
+            charged += [
+                (reservation.start_ms + index * reservation.interval_ms, cost)
+                for index in range(reservation.count)
+            ]
     assert most(charged) <= max(per_minute, cost)
 
 
@@ -101,42 +105,45 @@ def test_calls_of_different_cost_exceed_by_less_than_one_call(asked, costs) -> N
     charged: list[tuple[float, float]] = []
     for seq, ((worker, passed, calls), cost) in enumerate(zip(asked, costs, strict=False)):
         now += passed
-        answer = ledger.answer(LimitRequest(worker, seq, now, calls, Tokens(0, cost)), limit)
-        if block := answer.block:
-            ledger = answer.ledger
-            charged += [(block.start_ms + index * block.step_ms, cost) for index in range(block.count)]
+        grant = ledger.grant(LimitRequest(worker, seq, now, calls, Tokens(0, cost)), limit)
+        if reservation := grant.reservation:
+            ledger = grant.ledger
+            charged += [
+                (reservation.start_ms + index * reservation.interval_ms, cost)
+                for index in range(reservation.count)
+            ]
     assert most(charged) < 3_000 + 300
 
 
 def test_all_limits_are_kept_at_once() -> None:
     """The tightest sets the pace, and the others' timelines go along with it."""
     limit = RateLimit("a", requests_per_minute=600, input_tokens_per_minute=6_000)
-    answer = Ledger().answer(LimitRequest("a", 1, NOW, 9, Tokens(100, 0)), limit)
-    assert answer.block.step_ms == emission_interval_ms(60, 1)
-    last = answer.block.start_ms + (answer.block.count - 1) * answer.block.step_ms
-    assert answer.ledger.ends == ArrivalTimes(
+    grant = Ledger().grant(LimitRequest("a", 1, NOW, 9, Tokens(100, 0)), limit)
+    assert grant.reservation.interval_ms == emission_interval_ms(60, 1)
+    last = grant.reservation.start_ms + (grant.reservation.count - 1) * grant.reservation.interval_ms
+    assert grant.ledger.arrival_times == ArrivalTimes(
         last + emission_interval_ms(600, 1), last + emission_interval_ms(60, 1), 0
     )
 
 
 def test_what_is_spoken_for_beyond_the_horizon_is_refused_with_a_time() -> None:
-    """Asking again then is answered with a block."""
+    """Asking again then is answered with a reservation."""
     ledger = Ledger(NOW, ArrivalTimes(NOW + HORIZON_MS + 700))
-    answer = ledger.answer(LimitRequest("a", 1, NOW, 5), PER_MINUTE)
-    assert (answer.block, answer.retry_ms, answer.is_news) == (None, 700, False)
-    assert ledger.answer(LimitRequest("a", 1, NOW + 700, 5), PER_MINUTE).block is not None
+    grant = ledger.grant(LimitRequest("a", 1, NOW, 5), PER_MINUTE)
+    assert (grant.reservation, grant.retry_ms, grant.must_write) == (None, 700, False)
+    assert ledger.grant(LimitRequest("a", 1, NOW + 700, 5), PER_MINUTE).reservation is not None
 
 
 def test_blocks_are_fair_shares_of_a_second() -> None:
     """Who is alone gets all of it, four that want much a quarter each; who asked long ago does not count."""
     ledger, counts = Ledger(), []
     for seq, worker in enumerate("abcdabcd"):
-        answer = ledger.answer(LimitRequest(worker, seq, NOW + 300 * seq, 50), PER_MINUTE)
-        ledger = answer.ledger
-        counts.append(answer.block.count)
+        grant = ledger.grant(LimitRequest(worker, seq, NOW + 300 * seq, 50), PER_MINUTE)
+        ledger = grant.ledger
+        counts.append(grant.reservation.count)
     assert counts[0] == 9
     assert all(count in (2, 3) for count in counts[3:])
-    assert ledger.answer(LimitRequest("a", 9, NOW + 2_100 + ACTIVE_MS, 1), PER_MINUTE).block.count == 9
+    assert ledger.grant(LimitRequest("a", 9, NOW + 2_100 + ACTIVE_MS, 1), PER_MINUTE).reservation.count == 9
 
 
 @given(
@@ -150,10 +157,10 @@ def test_settling_moves_no_end_back(settled) -> None:
     ledger, now = Ledger(), NOW
     for seq, (passed, *tokens) in enumerate(settled):
         now += passed
-        before = ledger.ends
-        ledger = ledger.answer(LimitRequest("a", seq, now, 1, Tokens(10, 10), Tokens(*tokens)), limit).ledger
-        assert ledger.ends.input >= before.input
-        assert ledger.ends.output >= before.output
+        before = ledger.arrival_times
+        ledger = ledger.grant(LimitRequest("a", seq, now, 1, Tokens(10, 10), Tokens(*tokens)), limit).ledger
+        assert ledger.arrival_times.input >= before.input
+        assert ledger.arrival_times.output >= before.output
         assert 0 <= ledger.credit.input <= CREDIT_SHARE * 10_000
         assert 0 <= ledger.credit.output <= CREDIT_SHARE * 20_000
 
@@ -162,17 +169,20 @@ def test_an_excess_is_owed_from_now_on() -> None:
     """Unless credit covers it: 970 tokens of 1,000 a minute are 60 seconds at the pace that is kept."""
     limit = RateLimit("a", input_tokens_per_minute=1_000)
     ledger = Ledger().without("a", limit, Tokens(970, 0), NOW)
-    assert ledger.ends.input == pytest.approx(NOW + 60_000)
+    assert ledger.arrival_times.input == pytest.approx(NOW + 60_000)
     ledger = Ledger(credit=Tokens(15, 0)).without("a", limit, Tokens(10, 0), NOW)
-    assert (ledger.ends.input, ledger.credit.input) == (0, 5)
+    assert (ledger.arrival_times.input, ledger.credit.input) == (0, 5)
 
 
 def test_a_newer_mapping_changes_the_limit_at_once() -> None:
-    """Timelines are times: the next block has the new pace, and a limit that was dropped holds nobody up."""
-    ledger = Ledger().answer(LimitRequest("a", 1, NOW, 5), PER_MINUTE).ledger
-    slower = ledger.answer(LimitRequest("a", 2, NOW, 5), RateLimit("a", requests_per_minute=60)).block
-    assert (slower.start_ms, slower.step_ms) == (ledger.ends.requests, emission_interval_ms(60, 1))
-    other = ledger.answer(LimitRequest("a", 2, NOW, 5), RateLimit("a", input_tokens_per_minute=60)).block
+    """The next reservation has the new pace. A limit that was dropped delays no call, whatever its TAT."""
+    ledger = Ledger().grant(LimitRequest("a", 1, NOW, 5), PER_MINUTE).ledger
+    slower = ledger.grant(LimitRequest("a", 2, NOW, 5), RateLimit("a", requests_per_minute=60)).reservation
+    assert (slower.start_ms, slower.interval_ms) == (
+        ledger.arrival_times.requests,
+        emission_interval_ms(60, 1),
+    )
+    other = ledger.grant(LimitRequest("a", 2, NOW, 5), RateLimit("a", input_tokens_per_minute=60)).reservation
     assert other.start_ms == NOW
 
 
@@ -202,15 +212,15 @@ def test_never_more_calls_under_way_than_the_limit(concurrent, steps) -> None:
             name,
             seq,
             now,
-            in_use=len(mine),
-            wants=max(wants, len(mine)),
+            in_flight=len(mine),
+            wanted=max(wants, len(mine)),
             lease_ms=ttl_ms + call_ms,
             renew_ms=1,
         )
-        answer = again(ledger).answer(ask, limit)
-        ledger = answer.ledger
+        grant = again(ledger).grant(ask, limit)
+        ledger = grant.ledger
         if begins:
-            mine += [now + call_ms] * max(0, answer.quota - len(mine))
+            mine += [now + call_ms] * max(0, grant.quota - len(mine))
         assert sum(len(ends) for ends in under_way.values()) <= concurrent
         assert sum(share.held for share in ledger.shares.values()) <= concurrent
         if dies:
@@ -222,34 +232,34 @@ def test_who_has_more_than_its_share_gives_it_up_as_calls_end() -> None:
     limit = RateLimit("a", concurrent=10)
 
     def ask(worker: str, in_use: int, wants: int) -> LimitRequest:
-        return LimitRequest(worker, 1, NOW, in_use=in_use, wants=wants, lease_ms=10_000, renew_ms=1_000)
+        return LimitRequest(worker, 1, NOW, in_flight=in_use, wanted=wants, lease_ms=10_000, renew_ms=1_000)
 
-    first = Ledger().answer(ask("a", 0, 30), limit)
+    first = Ledger().grant(ask("a", 0, 30), limit)
     assert (first.held, first.quota) == (10, 10)
-    second = first.ledger.answer(ask("b", 0, 30), limit)
+    second = first.ledger.grant(ask("b", 0, 30), limit)
     assert (second.held, second.quota) == (0, 0)
-    third = second.ledger.answer(ask("a", 7, 30), limit)
+    third = second.ledger.grant(ask("a", 7, 30), limit)
     assert (third.held, third.quota) == (7, 5)
-    assert third.ledger.answer(ask("b", 0, 30), limit).held == 3
+    assert third.ledger.grant(ask("b", 0, 30), limit).held == 3
 
 
 def test_what_nobody_else_wants_is_kept_while_it_is_used() -> None:
     """Fewer calls for a moment need no writing, no calls at all give everything back."""
     limit = RateLimit("a", concurrent=10)
     ledger = Ledger(NOW, shares={"a": WorkerShare(8, 8, NOW + 10_000)})
-    ask = LimitRequest("a", 1, NOW, in_use=1, wants=3, lease_ms=10_000, renew_ms=1_000)
-    assert (ledger.answer(ask, limit).held, ledger.answer(ask, limit).is_news) == (8, False)
-    idle = ledger.answer(replace(ask, in_use=0, wants=0), limit)
-    assert (idle.held, idle.is_news) == (0, True)
+    ask = LimitRequest("a", 1, NOW, in_flight=1, wanted=3, lease_ms=10_000, renew_ms=1_000)
+    assert (ledger.grant(ask, limit).held, ledger.grant(ask, limit).must_write) == (8, False)
+    idle = ledger.grant(replace(ask, in_flight=0, wanted=0), limit)
+    assert (idle.held, idle.must_write) == (0, True)
 
 
 def test_a_lower_limit_lets_calls_under_way_end() -> None:
     """They are counted as they are, and no new ones begin until there is room."""
     ledger = Ledger(NOW, shares={"a": WorkerShare(8, 8, NOW + 10_000), "b": WorkerShare(2, 2, NOW + 10_000)})
-    answer = ledger.answer(
-        LimitRequest("a", 1, NOW, in_use=8, wants=8, lease_ms=9), RateLimit("a", concurrent=5)
+    grant = ledger.grant(
+        LimitRequest("a", 1, NOW, in_flight=8, wanted=8, lease_ms=9), RateLimit("a", concurrent=5)
     )
-    assert (answer.held, answer.quota) == (8, 3)
+    assert (grant.held, grant.quota) == (8, 3)
 
 
 @given(st.integers(0, 100), st.dictionaries(st.text(max_size=3), st.integers(0, 50)), st.integers(0, 99))
@@ -280,7 +290,7 @@ def test_a_ledger_is_read_as_it_was_written() -> None:
     ledger = Ledger(
         NOW, ArrivalTimes(NOW + 0.1, 1.5, 2.5), Tokens(1.25, 3), {"a": WorkerShare(1, 2, 3, 4, 5, 6)}
     )
-    assert Ledger.read(ledger.text(by="a/6"), NOW) == ledger
+    assert read_ledger(write_ledger(ledger, by="a/6"), NOW) == ledger
     assert ledger.has_written("a", 6)
     assert not ledger.has_written("a", 5)
     assert not ledger.has_written("b", 6)
@@ -288,7 +298,7 @@ def test_a_ledger_is_read_as_it_was_written() -> None:
 
 def test_no_text_is_a_new_ledger() -> None:
     """Nobody has begun anything."""
-    assert Ledger.read("", NOW) == Ledger(NOW)
+    assert read_ledger("", NOW) == Ledger(NOW)
 
 
 @pytest.mark.parametrize(
@@ -296,22 +306,22 @@ def test_no_text_is_a_new_ledger() -> None:
     [
         "nonsense", "[]", "null", '{"v":2}', "[" * 100_000,
         '{"v":1,"at":1,"ends":[1],"credit":[0,0],"shares":{}}',
-        Ledger(NOW).text(by="x").replace("0.0", "NaN"),
-        Ledger(NOW, shares={"a": WorkerShare(-1)}).text(by="x"),
-        Ledger(NOW + MAX_SKEW_MS + 1).text(by="x"),
+        write_ledger(Ledger(NOW), by="x").replace("0.0", "NaN"),
+        write_ledger(Ledger(NOW, shares={"a": WorkerShare(-1)}), by="x"),
+        write_ledger(Ledger(NOW + MAX_SKEW_MS + 1), by="x"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_believed_counts_as_all_in_use(text) -> None:
     """A text of another version, or none, or from a clock minutes ahead: a minute's pause, a lease's wait."""
-    ledger = Ledger.read(text, NOW, concurrent=5, lease_ms=9_000)
-    assert ledger.ends == ArrivalTimes(*[NOW + WINDOW_MS] * 3)
-    assert ledger.shares == {NOBODY: WorkerShare(5, until_ms=NOW + 9_000)}
+    ledger = read_ledger(text, NOW, concurrent=5, lease_ms=9_000)
+    assert ledger.arrival_times == ArrivalTimes(*[NOW + WINDOW_MS] * 3)
+    assert ledger.shares == {UNKNOWN_WORKER: WorkerShare(5, expires_ms=NOW + 9_000)}
     limit = RateLimit("a", requests_per_minute=600, concurrent=5)
-    ask = LimitRequest("a", 1, NOW, 3, wants=3, lease_ms=9_000)
-    answer = ledger.answer(ask, limit)
-    assert (answer.block, answer.quota, answer.is_news) == (None, 0, True)
-    answer = answer.ledger.answer(replace(ask, now_ms=NOW + WINDOW_MS), limit)
-    assert (answer.block.start_ms, answer.quota) == (NOW + WINDOW_MS, 3)
+    ask = LimitRequest("a", 1, NOW, 3, wanted=3, lease_ms=9_000)
+    grant = ledger.grant(ask, limit)
+    assert (grant.reservation, grant.quota, grant.must_write) == (None, 0, True)
+    grant = grant.ledger.grant(replace(ask, now_ms=NOW + WINDOW_MS), limit)
+    assert (grant.reservation.start_ms, grant.quota) == (NOW + WINDOW_MS, 3)
 
 
 # -- estimates

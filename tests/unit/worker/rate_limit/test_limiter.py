@@ -16,7 +16,7 @@ from service.domain.errors import (
 from service.mapping.definition import RateLimit
 from service.mapping.replies.transcript import Usage
 from service.runtime.metrics import Metrics
-from service.worker.rate_limit.ledger import Ledger
+from service.worker.rate_limit.ledger_text import read_ledger
 from service.worker.rate_limit.limiter import Limiter
 from service.worker.rate_limit.pacing import SAFETY_SHARE
 from tests.unit.worker.rate_limit.limited_fleet import Fleet
@@ -235,9 +235,9 @@ async def test_leaving_gives_back_what_is_held_and_settles() -> None:
     async with open_limiter(limit, table=table) as (limiter, clock):
         permit = await admitted(limiter, clock)
         permit.release(Usage(100, 5_050))
-    ledger = Ledger.read((await table.record("limit/a")).text, clock.now_ms())
+    ledger = read_ledger((await table.record("limit/a")).text, clock.now_ms())
     assert ledger.shares == {}
-    assert 28_000 < ledger.ends.output - clock.now_ms() < 33_000
+    assert 28_000 < ledger.arrival_times.output - clock.now_ms() < 33_000
 
 
 async def test_places_are_kept_while_calls_run_and_given_back_when_idle() -> None:
