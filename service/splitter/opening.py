@@ -1,7 +1,7 @@
-"""Opening: a job becomes a batch item, once (the protocol's step 1).
+"""Step 1 of the protocol: a job becomes a batch item, once.
 
-Whoever asks again, a redelivered message or the same job, finds the batch that stands. A job that cannot be
-carried out becomes a FAILED batch that says why.
+A redelivered message or a repeated job finds the batch that its first delivery stored. A job that cannot be
+carried out becomes a FAILED batch whose `error` says why.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from service.batch.ending import report_failed_batch
 from service.batch.ports import Ports
 from service.domain.errors import (
     BatchRejectedError,
@@ -36,9 +37,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class OpenLimits:
-    """A batch has a partition for every `partition_bytes` of its source, and lives for `ttl_s` seconds.
+    """Limits of new batches.
 
-    Its splitters checkpoint every `checkpoint_rows` rows.
+    A batch gets one partition for every `partition_bytes` of its source, at most `max_partitions`. Its items
+    expire after `ttl_s` seconds. Its splitters checkpoint every `checkpoint_rows` rows.
     """
 
     partition_bytes: int = 16 * 2**20
@@ -49,7 +51,7 @@ class OpenLimits:
 
 
 class Opener:
-    """Opens batches. `definitions` finds a mapping by name or raises MappingError."""
+    """Opens batches. `definitions` returns the definition of a mapping by name or raises MappingError."""
 
     def __init__(
         self,
@@ -62,10 +64,10 @@ class Opener:
         self._limits = limits
 
     async def open(self, job: Job, message_id: str) -> tuple[Batch, Definition | None]:
-        """The job's batch as it stands in the table, created if this is the first to ask for it.
+        """Store the job's batch unless its id is taken; return the stored batch and the current definition.
 
-        With it the definition that the folder holds now, if any. Raises PoisonMessageError where the batch id
-        is another source's.
+        The definition is the one that the catalog holds now, None if there is none. Raises
+        PoisonMessageError if the batch id belongs to another source, or if no item can hold the batch.
         """
         definition: Definition | None = None
         problem = job.problem
@@ -81,7 +83,7 @@ class Opener:
         try:
             stored = await self._ports.table.open(batch, definition.text if definition else "")
         except BatchRejectedError as error:
-            # Larger than an item; without its mapping there is room to say so.
+            # The definition is too large for an item. A FAILED batch without it fits, and says so.
             batch = self._new_batch(job, execution_id, source, None, str(error))
             try:
                 stored = await self._ports.table.open(batch, "")
@@ -89,11 +91,16 @@ class Opener:
                 raise PoisonMessageError(f"not even a failed batch can be made of this: {again}") from None
         _refuse_other_source(stored, source)
         if stored == batch:
-            log.info(
-                "batch_opened", batch_id=batch.batch_id, state=batch.state, source=source.url,
-                error=batch.error,
-            )  # fmt: skip
+            self._report(batch)
         return stored, definition
+
+    def _report(self, batch: Batch) -> None:
+        log.info(
+            "batch_opened", batch_id=batch.batch_id, state=batch.state, source=batch.source.url,
+            error=batch.error,
+        )  # fmt: skip
+        if batch.state is State.FAILED:
+            report_failed_batch(self._ports.metrics, batch, batch.error)
 
     async def _head(self, source: Source) -> Source:
         found = await self._ports.objects.head(source.bucket, source.key, source.version)
@@ -137,13 +144,11 @@ class Opener:
 
 
 def _refuse_other_source(stored: Batch, source: Source) -> None:
-    """A batch id names one source for good.
-
-    While the batch is being split, a changed object is left to the reading: a versioned one can still be
-    read, and another one fails the batch.
-    """
+    """Raise PoisonMessageError if the stored batch reads another source than the job asks for."""
     ours = stored.source
     same_place = (ours.bucket, ours.key) == (source.bucket, source.key)
+    # While the batch is being split, its reader decides: an old version in S3 can still be read, and an
+    # object that was replaced fails the batch.
     may_be_read = stored.state is State.SPLITTING
     if not same_place or not (may_be_read or ours.is_same_object(source)):
         raise PoisonMessageError(

@@ -1,8 +1,8 @@
-"""Splitting: a batch's source becomes row messages (the protocol's steps 2 and 3; `opening` is step 1).
+"""Steps 2 and 3 of the protocol: a batch's source becomes row messages, and the batch is sealed.
 
-A redelivered message finds its batch and goes on where the checkpoint says. Rows are sent in windows, and a
-window is checkpointed when all of it is sent; so what a crash may send twice is one window, which the next
-splitter marks as `replay`.
+Rows are sent in windows. The splitter checkpoints a window once all of it is sent, and a redelivered ingest
+message resumes at the checkpoint. A crash can therefore send at most one window twice; the next splitter
+marks the rows of that window as `replay`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import structlog
 
 from service.batch.completion import Completion
 from service.batch.definitions import stored_definition
+from service.batch.ending import fail_batch
 from service.batch.ports import Ports
 from service.batch.source import reader_of, records_of, row_body
 from service.csvio import Header, Record
@@ -26,25 +27,18 @@ from service.domain.ports import MESSAGE_BYTES, OutgoingMessage
 from service.mapping import Definition, RowMapping
 from service.runtime.delivery import Delivery
 from service.runtime.sender import send_all
+from service.splitter.backpressure import Backpressure, SplitEndedError
 from service.splitter.opening import Opener, OpenLimits
 
 log = structlog.get_logger(__name__)
-
-ROOM_POLL_S, ROOM_POLL_MAX_S = 0.1, 1.0
-"""How often a splitter that waits for room reads its batch: often at first, then less.
-
-The pause doubles: a batch gets its next rows after at most twice the time that it had to wait, while many of
-its rows are still to be worked on.
-"""
 
 
 @dataclass(frozen=True, slots=True)
 class SplitLimits:
     """Limits of one split. Sizes in bytes.
 
-    With `max_queued_rows` above 0 the splitter waits while so many rows of its batch are sent and not done:
-    SQS takes any number and its fair queues tell batches apart, but an emulator gets slow, and serves a small
-    batch behind all that a large one has sent.
+    `send_concurrency` batch calls run at the same time. `max_queued_rows` bounds the rows of a batch that are
+    sent and not done (see `backpressure`); 0 means no bound.
     """
 
     send_concurrency: int = 16
@@ -56,12 +50,8 @@ class SplitLimits:
     opening: OpenLimits = field(default_factory=OpenLimits)
 
 
-class _EndedError(Exception):
-    """The batch is not SPLITTING any more: there is nothing left to send."""
-
-
 class Splitter:
-    """Handles ingest messages. `definitions` finds a mapping by name or raises MappingError."""
+    """Handles ingest messages. `definitions` returns a mapping's definition or raises MappingError."""
 
     def __init__(
         self,
@@ -73,10 +63,11 @@ class Splitter:
         self._ports = ports
         self._completion = completion
         self._opener = Opener(ports, definitions, limits.opening)
+        self._backpressure = Backpressure(ports, limits.max_queued_rows)
         self._limits = limits
 
     async def handle(self, delivery: Delivery) -> None:
-        """Carry out every job of an ingest message. Raises what `consume` understands."""
+        """Carry out every job of an ingest message. Raises the errors that `runtime.consumer` documents."""
         jobs = decode_ingest(delivery.message.body, incoming_prefix=self._limits.incoming_prefix)
         if not jobs:
             log.info("ingest_ignored", message_id=delivery.message.id, reason="asks for no run")
@@ -92,30 +83,17 @@ class Splitter:
                         definition = await stored_definition(self._ports.table, batch)
                     await self._split(batch, definition.compile(), delivery)
                 except (BatchRejectedError, MappingError) as error:
-                    await self._reject(batch, str(error))
+                    await fail_batch(self._ports, batch, str(error), expected=[State.SPLITTING])
                     return
-                except _EndedError:
+                except SplitEndedError:
                     log.info("split_ended", rows=batch.checkpoint.rows)
+            # A redelivered job checks a sealed batch as well: its trigger may be lost.
             await self._completion.check(batch.batch_id)
 
-    async def _reject(self, batch: Batch, problem: str) -> None:
-        now = iso_time(self._ports.clock.now_ms())
-        await self._ports.table.move(
-            batch.batch_id,
-            expected=State.SPLITTING,
-            round=batch.round,
-            to=State.FAILED,
-            now=now,
-            error=problem,
-        )
-        self._ports.metrics.count("batches_failed")
-        log.warning("batch_failed", reason=problem)
-
-    # -- splitting -------------------------------------------------------------------------------------
-
     async def _split(self, batch: Batch, mapping: RowMapping, delivery: Delivery) -> None:
-        """Send every row and seal the batch. Raises BatchRejectedError where the source is no table."""
-        # the window of the splitter before this one, whatever the setting is now
+        """Send every row and seal the batch. Raises BatchRejectedError if the source is no CSV table."""
+        # The previous splitter may have sent one window beyond its checkpoint. The window's size is the one
+        # stored with the batch; the setting may have changed since.
         replay_until = batch.checkpoint.rows + batch.window if batch.columns else 0
         if replay_until:
             log.info("split_resumed", rows=batch.checkpoint.rows, byte_offset=batch.checkpoint.byte_offset)
@@ -124,7 +102,7 @@ class Splitter:
         window: list[Record] = []
         async for records in records_of(self._ports.objects, batch, reader, self._limits.read_bytes):
             if not batch.columns and reader.header:
-                batch = await self._begin(batch, mapping, reader.header)
+                batch = await self._store_header(batch, mapping, reader.header)
             window += records
             while len(window) >= batch.window:
                 due, window = window[: batch.window], window[batch.window :]
@@ -135,8 +113,8 @@ class Splitter:
         sealed = await self._ports.table.seal(batch.batch_id, total, iso_time(self._ports.clock.now_ms()))
         log.info("batch_sealed" if sealed else "batch_was_sealed", total=total)
 
-    async def _begin(self, batch: Batch, mapping: RowMapping, header: Header) -> Batch:
-        """The header is known: check it against the mapping and store it, before any row is sent."""
+    async def _store_header(self, batch: Batch, mapping: RowMapping, header: Header) -> Batch:
+        """Check the header against the mapping and store it with the batch, before any row is sent."""
         mapping.check_columns(header.columns)
         for note in header.notes:
             log.warning("header_changed", note=note)
@@ -147,8 +125,8 @@ class Splitter:
     async def _send(
         self, batch: Batch, records: Sequence[Record], replay_until: int, delivery: Delivery
     ) -> Batch:
-        """Send a window and checkpoint it; the batch with its new checkpoint."""
-        await self._wait_for_room(batch, delivery)
+        """Send a window and checkpoint it; return the batch with its new checkpoint."""
+        await self._backpressure.wait(batch, delivery)
         delivery.check_lease()
         messages = (
             OutgoingMessage(self._body(batch, record, replay=record.number <= replay_until), batch.batch_id)
@@ -158,32 +136,11 @@ class Splitter:
         self._ports.metrics.count("rows_sent", len(records))
         batch = replace(batch, checkpoint=records[-1].end)
         await self._checkpoint(batch)
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # ports in memory never suspend: other tasks get their turn here
         return batch
 
     def _body(self, batch: Batch, record: Record, *, replay: bool) -> str:
         return row_body(batch, record, replay=replay, max_message_bytes=self._limits.max_message_bytes)
-
-    async def _wait_for_room(self, batch: Batch, delivery: Delivery) -> None:
-        """Wait while `max_queued_rows` of the batch's rows are sent and not done.
-
-        Whoever has to wait gives its place away for good: otherwise a few large batches would keep all others
-        from being split. Raises _EndedError where somebody else has sealed or ended the batch meanwhile.
-        """
-        most = self._limits.max_queued_rows
-        pause_s = ROOM_POLL_S
-        while most and batch.checkpoint.rows >= most:
-            view = await self._ports.table.read(batch.batch_id)
-            if view is None or view.batch.state is not State.SPLITTING:
-                raise _EndedError
-            if batch.checkpoint.rows - view.counts.done < most:
-                return
-            delivery.release_slot()
-            delivery.check_lease()
-            if delivery.is_draining:
-                raise RetryableError("this process stops; the split goes on elsewhere, or later")
-            await self._ports.clock.sleep(pause_s)
-            pause_s = min(ROOM_POLL_MAX_S, 2 * pause_s)
 
     async def _checkpoint(self, batch: Batch) -> None:
         now = iso_time(self._ports.clock.now_ms())

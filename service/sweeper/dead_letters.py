@@ -14,13 +14,14 @@ from dataclasses import dataclass, replace
 import structlog
 
 from service.batch.completion import Completion
+from service.batch.ending import fail_batch
 from service.batch.group_commit import GroupCommitter
 from service.batch.ports import Ports
 from service.domain.errors import PoisonMessageError, WorkerLostError
 from service.domain.events import decode_ingest
 from service.domain.jobs import Job
 from service.domain.messages import AggregateMessage, RowMessage
-from service.domain.model import Batch, BatchView, State, batch_id, iso_time, ms_of, row_id
+from service.domain.model import Batch, BatchView, State, batch_id, ms_of, row_id
 from service.domain.ports import MAX_DELAY_S, OutgoingMessage
 from service.runtime.delivery import Delivery
 from service.runtime.sender import send_all
@@ -176,16 +177,7 @@ class DeadLetters:
         return view
 
     async def _fail(self, batch: Batch, problem: str) -> None:
-        moved = await self._ports.table.move(
-            batch.batch_id,
-            expected=batch.state,
-            round=batch.round,
-            to=State.FAILED,
-            now=iso_time(self._ports.clock.now_ms()),
-            error=problem,
-        )
-        self._ports.metrics.count("batches_failed")
-        log.warning("batch_failed", reason=problem, moved=moved)
+        await fail_batch(self._ports, batch, problem, expected=[batch.state])
 
     def _moved_within(self, batch: Batch, seconds: float) -> bool:
         if not batch.updated_at:

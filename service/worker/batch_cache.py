@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 import structlog
 
 from service.batch.definitions import stored_definition
+from service.batch.ending import fail_batch
 from service.batch.ports import Ports
 from service.domain.errors import ConfigError
-from service.domain.model import Batch, BatchView, State, iso_time
+from service.domain.model import Batch, BatchView, State
 from service.domain.ports import Agent
 from service.mapping import RowMapping
 from service.worker.admission.gate import Gate, Gates
@@ -153,18 +154,8 @@ class BatchCache:
         return target
 
     async def _fail(self, batch: Batch, problem: str) -> Batch:
-        """A mapping that cannot be served fails its batch at once, before any row is spent on it.
-
-        In the order of the states, so that a batch which is sealed in between is caught as well.
-        """
-        log.warning("batch_failed", batch_id=batch.batch_id, reason=problem)
-        now = iso_time(self._ports.clock.now_ms())
-        for state in (State.SPLITTING, State.RUNNING):
-            await self._ports.table.move(
-                batch.batch_id, expected=state, round=batch.round, to=State.FAILED, now=now, error=problem
-            )
-        view = await self._ports.table.read(batch.batch_id)
-        return view.batch if view else batch
+        """Fail the batch at once if its mapping cannot be served, before any row is spent on it."""
+        return await fail_batch(self._ports, batch, problem, expected=(State.SPLITTING, State.RUNNING))
 
 
 def _progress(batch: Batch) -> tuple[int, bool, int]:

@@ -1,0 +1,51 @@
+"""Backpressure: a splitter sends no further than a set number of rows ahead of the workers.
+
+SQS takes any number of messages, and its fair queues tell batches apart, so on AWS there is no limit. An
+emulator gets slow with a deep queue and serves a small batch only behind all rows that a large one has sent.
+"""
+
+from __future__ import annotations
+
+from service.batch.ports import Ports
+from service.domain.errors import RetryableError
+from service.domain.model import Batch, State
+from service.runtime.delivery import Delivery
+
+FIRST_POLL_S, LONGEST_POLL_S = 0.1, 1.0
+"""Pauses between two looks at a batch's progress. They double.
+
+A batch gets its next rows after at most twice the time that it had to wait, while many of its rows are still
+being processed.
+"""
+
+
+class SplitEndedError(Exception):
+    """The batch is no longer SPLITTING: another process has sealed, failed or cancelled it."""
+
+
+class Backpressure:
+    """Holds a splitter back while `max_queued_rows` of its batch are sent and not done; 0 never does."""
+
+    def __init__(self, ports: Ports, max_queued_rows: int) -> None:
+        self._ports = ports
+        self._max_queued_rows = max_queued_rows
+
+    async def wait(self, batch: Batch, delivery: Delivery) -> None:
+        """Return once the batch may send its next window.
+
+        Raises SplitEndedError, LeaseLostError, and RetryableError if the process stops.
+        """
+        pause_s = FIRST_POLL_S
+        while self._max_queued_rows and batch.checkpoint.rows >= self._max_queued_rows:
+            view = await self._ports.table.read(batch.batch_id)
+            if view is None or view.batch.state is not State.SPLITTING:
+                raise SplitEndedError
+            if batch.checkpoint.rows - view.counts.done < self._max_queued_rows:
+                return
+            # The slot is not taken back later: a few large batches would keep all others from being split.
+            delivery.release_slot()
+            delivery.check_lease()
+            if delivery.is_draining:
+                raise RetryableError("this process stops; the split goes on elsewhere, or later")
+            await self._ports.clock.sleep(pause_s)
+            pause_s = min(LONGEST_POLL_S, 2 * pause_s)
