@@ -1,4 +1,4 @@
-"""Work that ends when the process is told to stop."""
+"""Work that is cancelled when the process stops."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Coroutine
 
 
 async def until_stopped(stop: asyncio.Event, work: Coroutine[None, None, object]) -> None:
-    """Run `work` until it ends or `stop` is set; then it is cancelled and waited for. Raises what it does."""
+    """Run `work` until it ends or `stop` is set; if `stop` comes first, cancel it and wait for its end.
+
+    Re-raises the exception of `work`.
+    """
     working = asyncio.ensure_future(work)
     stopping = asyncio.ensure_future(stop.wait())
     try:

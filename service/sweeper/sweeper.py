@@ -24,6 +24,7 @@ from service.domain.messages import AggregateMessage
 from service.domain.model import Batch, BatchView, State
 from service.domain.ports import OutgoingMessage, Queue
 from service.runtime.sender import send_all
+from service.runtime.shutdown import until_stopped
 from service.sweeper.recovery import Recovery
 
 log = structlog.get_logger(__name__)
@@ -102,14 +103,7 @@ class Sweeper:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sweep until `stop` is set; a sweep under way then is abandoned, for any step may be repeated."""
-        sweeping = asyncio.create_task(self._for_ever())
-        stopping = asyncio.create_task(stop.wait())
-        try:
-            await asyncio.wait({sweeping, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (sweeping, stopping):
-                task.cancel()
-            await asyncio.gather(sweeping, stopping, return_exceptions=True)
+        await until_stopped(stop, self._for_ever())
 
     async def sweep(self) -> None:
         """Go through the batches once. Raises RetryableError and AccessError; the rest is the next one's."""
