@@ -14,7 +14,6 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from service.batch.item_size import depth, outcome_bytes
 from service.batch.outcomes import shortened
 from service.domain import exact_json
 from service.domain.errors import (
@@ -23,6 +22,7 @@ from service.domain.errors import (
     RowTooLargeError,
     SourceError,
 )
+from service.domain.item_size import depth, outcome_bytes
 from service.domain.model import Batch, Outcome, Source, Status, StoredPayload, row_id
 from service.domain.ports import ITEM_BYTES, ITEM_DEPTH, Objects
 from service.runtime.retrying import retry_for

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from service.batch.item_size import outcome_bytes
 from service.batch.reuse_records import CachedReply
 from service.csvio import SURPLUS, row_data
 from service.domain import exact_json
 from service.domain.errors import RowfleetError
+from service.domain.item_size import outcome_bytes
 from service.domain.messages import RowMessage
 from service.domain.model import Json, Outcome, RowError, Status
 from service.domain.truncation import truncate

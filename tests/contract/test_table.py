@@ -13,7 +13,7 @@ import pytest
 
 from service.adapters.aws.clients import AwsOptions, open_clients
 from service.adapters.aws.dynamodb import DynamoTable
-from service.adapters.aws.items import key
+from service.adapters.aws.keys import primary_key
 from service.adapters.aws.provision.resources import ResourceNames
 from service.adapters.aws.provision.table import provision_table
 from service.adapters.memory import MemoryTable
@@ -286,7 +286,7 @@ async def test_an_outcome_of_an_earlier_version_has_no_class(names: ResourceName
         await table.commit(commit(outcome(1, failed=True)))
         await clients.dynamodb.update_item(
             TableName=names.table,
-            Key=key(BATCH.batch_id, row_id(1)),
+            Key=primary_key(BATCH.batch_id, row_id(1)),
             UpdateExpression="REMOVE #error.#class",
             ExpressionAttributeNames={"#error": "error", "#class": "class"},
         )

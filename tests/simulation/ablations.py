@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from service.adapters.aws.items import row_items
+from service.adapters.aws.row_items import row_items
 from service.adapters.aws.values import Item
 from service.batch.completion import Completion
 from service.batch.group_commit import GroupCommitter

@@ -1,7 +1,7 @@
-"""One translation of what botocore and aiohttp raise into `service.errors`, at every call.
+"""Translation of the exceptions of botocore and aiohttp into the errors of `service.domain.errors`.
 
-`answered` bounds a call by a deadline and lets no foreign exception through, except the codes that the
-adapter says it `expects` (a failed condition, a missing object): those are answers, not failures.
+Every AWS call goes through `perform`, which bounds it in time and translates its exceptions. An adapter can
+name error codes that it expects (a failed condition, a missing object): those reach it as ClientErrors.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from service.domain.errors import (
 
 T = TypeVar("T")
 
-SETUP = "run `rowfleet setup`"
+SETUP_HINT = "run `rowfleet setup`"
 
 THROTTLING = frozenset(
     {
@@ -63,7 +63,7 @@ CONFLICTS = frozenset(
         "TransactionInProgressException",
     }
 )
-CREDENTIALS = frozenset(
+BAD_CREDENTIALS = frozenset(
     {
         "AuthFailure",
         "ExpiredToken",
@@ -84,7 +84,7 @@ CREDENTIALS = frozenset(
         "UnrecognizedClientException",
     }
 )
-DENIED = frozenset(
+ACCESS_DENIED = frozenset(
     {
         "403",
         "AccessDenied",
@@ -105,7 +105,7 @@ MISSING = frozenset(
         "TableNotFoundException",
     }
 )
-BROKEN = frozenset(
+SERVER_ERRORS = frozenset(
     {
         "InternalError",
         "InternalFailure",
@@ -129,7 +129,7 @@ _NO_CREDENTIALS = (
     boto.RefreshWithMFAUnsupportedError,
 )
 _NO_CONNECTION = (boto.ConnectTimeoutError, boto.ProxyConnectionError, boto.SSLError)
-_NO_ANSWER = (
+_LOST_RESPONSES = (
     boto.HTTPClientError,  # ReadTimeoutError, ConnectionClosedError and ResponseStreamingError among them
     boto.ConnectionError,
     boto.IncompleteReadError,
@@ -138,15 +138,16 @@ _NO_ANSWER = (
     aiohttp.ClientError,
     OSError,  # TimeoutError among them
 )
-_NO_SENSE = (ResponseParserError, ValueError)
-FOREIGN = (boto.BotoCoreError, boto.ClientError, *_NO_ANSWER, *_NO_SENSE)
+_UNREADABLE_RESPONSES = (ResponseParserError, ValueError)
+LIBRARY_ERRORS = (boto.BotoCoreError, boto.ClientError, *_LOST_RESPONSES, *_UNREADABLE_RESPONSES)
 
 
 @dataclass(frozen=True, slots=True)
 class AwsCall:
-    """A kind of call, in the words of its errors: the IAM permission it takes and what it is made on.
+    """A kind of call, described for error texts: the IAM permission it needs and the resource it works on.
 
-    `expects` are the error codes that reach the adapter as they are.
+    `writes` is True if the call may change something. ClientErrors with a code in `expects` are not
+    translated.
     """
 
     permission: str
@@ -156,107 +157,109 @@ class AwsCall:
     expects: frozenset[str] = frozenset()
 
 
-async def answered(call: AwsCall, answer: Awaitable[T]) -> T:
-    """The answer, in time. Raises RowfleetErrors, and ClientErrors that the call expects."""
+async def perform(call: AwsCall, request: Awaitable[T]) -> T:
+    """The response to a request. Raises RowfleetErrors, and ClientErrors whose code the call expects."""
     try:
         async with asyncio.timeout(call.timeout_s):
-            return await answer
-    except FOREIGN as error:
-        if isinstance(error, boto.ClientError) and code_of(error) in call.expects:
+            return await request
+    except LIBRARY_ERRORS as error:
+        if isinstance(error, boto.ClientError) and error_code(error) in call.expects:
             raise
         raise translate(error, call) from error
 
 
 def translate(error: Exception, call: AwsCall) -> RowfleetError:
-    """What an exception of a lower layer means to the caller."""
-    on = f"{call.permission} on {call.resource}"
+    """The error of ours for an exception of botocore or aiohttp."""
+    operation = f"{call.permission} on {call.resource}"
     if isinstance(error, boto.ClientError):
-        return _refused(error, call, on)
+        return _service_error(error, call, operation)
     if isinstance(error, _NO_CREDENTIALS):
         return AccessError(
             f"no usable AWS credentials ({error}): set AWS_PROFILE or AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, or run where a role is attached"
         )
-    if _never_connected(error):
-        return UnreachableError(_unreachable(error))
-    return _unanswered(error, call, on)
+    if _failed_to_connect(error):
+        return UnreachableError(_unreachable_text(error))
+    return _transport_error(error, call, operation)
 
 
-def code_of(error: boto.ClientError) -> str:
-    """The error code that the service gave, "" where it gave none."""
+def error_code(error: boto.ClientError) -> str:
+    """The error code that the service gave, "" if it gave none."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
-def message_of(error: boto.ClientError) -> str:
-    """The service's own words."""
+def error_message(error: boto.ClientError) -> str:
+    """The error message that the service gave."""
     return str(error.response.get("Error", {}).get("Message", ""))
 
 
-def status_of(error: boto.ClientError) -> int:
-    """The HTTP status, 0 where unknown."""
+def http_status(error: boto.ClientError) -> int:
+    """The HTTP status, 0 if unknown."""
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
-def _refused(error: boto.ClientError, call: AwsCall, on: str) -> RowfleetError:
-    code, status = code_of(error), status_of(error)
-    said = f"{code}: {message_of(error)}" if message_of(error) else code
+def _service_error(error: boto.ClientError, call: AwsCall, operation: str) -> RowfleetError:
+    """The error of ours for an error response of the service."""
+    code, status = error_code(error), http_status(error)
+    said = f"{code}: {error_message(error)}" if error_message(error) else code
     if code in THROTTLING or status == HTTPStatus.TOO_MANY_REQUESTS:
-        return ThrottledError(f"{on} was throttled ({said})")
+        return ThrottledError(f"{operation} was throttled ({said})")
     if code in CONFLICTS:
-        return ConflictError(f"{on} met a concurrent change ({said})")
-    if code in BROKEN or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return _unclear(call, f"{on} failed inside AWS ({said})")
+        return ConflictError(f"{operation} met a concurrent change ({said})")
+    if code in SERVER_ERRORS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _server_failure(call, f"{operation} failed inside AWS ({said})")
     if code.endswith("QueueDeletedRecently"):
         return RetryableError(f"{call.resource} was deleted less than 60 seconds ago", retry_after_s=60.0)
-    return AccessError(_refusal(code, said, call, on))
+    return AccessError(_permanent_error_text(code, said, call, operation))
 
 
-def _refusal(code: str, said: str, call: AwsCall, on: str) -> str:
-    """The words for what no retry helps against, with the remedy."""
-    if code in CREDENTIALS:
+def _permanent_error_text(code: str, said: str, call: AwsCall, operation: str) -> str:
+    """The text, with its remedy, of an error that no retry can cure."""
+    if code in BAD_CREDENTIALS:
         return (
             f"AWS refused the credentials ({said}): check AWS_PROFILE or AWS_ACCESS_KEY_ID, "
             "AWS_SESSION_TOKEN, the region and this machine's clock"
         )
-    if code in DENIED:
-        return f"AWS does not allow {on} ({said}): grant {call.permission} to this role"
+    if code in ACCESS_DENIED:
+        return f"AWS does not allow {operation} ({said}): grant {call.permission} to this role"
     if code == "NoSuchBucket":
-        return f"the bucket of {call.resource} does not exist: {SETUP}"
+        return f"the bucket of {call.resource} does not exist: {SETUP_HINT}"
     if code in MISSING:
-        return f"{call.resource} does not exist in this account and region: {SETUP}"
-    return f"AWS refused {on} ({said})"
+        return f"{call.resource} does not exist in this account and region: {SETUP_HINT}"
+    return f"AWS refused {operation} ({said})"
 
 
-def _unanswered(error: Exception, call: AwsCall, on: str) -> RowfleetError:
+def _transport_error(error: Exception, call: AwsCall, operation: str) -> RowfleetError:
+    """The error of ours for a call that got no response, or none that botocore can read."""
     if isinstance(error, TimeoutError):
-        return UnknownResultError(f"{on}: no answer within {call.timeout_s:g} s")
-    if isinstance(error, _NO_ANSWER):
-        return UnknownResultError(f"{on}: the answer did not come: {_text(error)}")
+        return UnknownResultError(f"{operation}: no answer within {call.timeout_s:g} s")
+    if isinstance(error, _LOST_RESPONSES):
+        return UnknownResultError(f"{operation}: the answer did not come: {_text(error)}")
     if isinstance(error, boto.MetadataRetrievalError):
         return RetryableError(f"the credentials of this machine could not be fetched: {error}")
     if isinstance(error, boto.BotoCoreError):
-        return ConfigError(f"{on}: {error}")
-    return _unclear(call, f"{on}: an answer that is not AWS's: {_text(error)}")
+        return ConfigError(f"{operation}: {error}")
+    return _server_failure(call, f"{operation}: an answer that is not AWS's: {_text(error)}")
 
 
-def _unclear(call: AwsCall, text: str) -> RetryableError:
-    """A write whose service broke may have been applied; a read is simply read again."""
+def _server_failure(call: AwsCall, text: str) -> RetryableError:
+    # a failed write may have been applied all the same; a failed read can simply be repeated
     return UnknownResultError(text) if call.writes else RetryableError(text)
 
 
-def _never_connected(error: Exception) -> bool:
-    """Whether not a byte was sent: aiobotocore calls a reset in mid-request EndpointConnectionError too."""
+def _failed_to_connect(error: Exception) -> bool:
+    """True if the connection failed before anything was sent, so that nothing can have been applied."""
     if isinstance(error, _NO_CONNECTION):
         return True
     if isinstance(error, boto.EndpointConnectionError):
+        # aiobotocore raises EndpointConnectionError for a connection reset in mid-request as well
         cause = error.kwargs.get("error")
-        return not isinstance(cause, aiohttp.ClientConnectionError) or isinstance(
-            cause, aiohttp.ClientConnectorError
-        )
+        is_reset = isinstance(cause, aiohttp.ClientConnectionError)
+        return not is_reset or isinstance(cause, aiohttp.ClientConnectorError)
     return isinstance(error, aiohttp.ClientConnectorError | socket.gaierror)
 
 
-def _unreachable(error: Exception) -> str:
+def _unreachable_text(error: Exception) -> str:
     url = str(getattr(error, "kwargs", {}).get("endpoint_url", "AWS"))
     where = url.split("?", 1)[0]
     if isinstance(error, boto.SSLError):

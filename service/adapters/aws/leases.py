@@ -15,8 +15,8 @@ _CONDITION = (
 )
 
 
-def taking(round_: int, owner: str, now_ms: int, until_ms: int) -> dict[str, Any]:
-    """The parameters of the UpdateItem that takes or extends a lease; it returns whose it was."""
+def lease_update(round_: int, owner: str, now_ms: int, until_ms: int) -> dict[str, Any]:
+    """Parameters of the UpdateItem that takes or extends a lease. It returns the previous owner."""
     return {
         "UpdateExpression": "SET #lease_owner = :owner, #lease_until_ms = :until",
         "ConditionExpression": _CONDITION,
@@ -33,18 +33,17 @@ def taking(round_: int, owner: str, now_ms: int, until_ms: int) -> dict[str, Any
     }
 
 
-def given(answer: dict[str, Any]) -> LeaseGrant:
-    """What an UpdateItem that was applied says."""
-    old = answer.get("Attributes") or {}
+def granted(response: dict[str, Any]) -> LeaseGrant:
+    """The grant after an UpdateItem that was applied."""
+    old = response.get("Attributes") or {}
     return LeaseGrant(is_ours=True, predecessor=old.get("lease_owner", {}).get("S", ""))
 
 
 def refused(stored: Batch | None, round_: int, owner: str) -> LeaseGrant:
-    """What the batch, read after its condition failed, says of the lease that stands in the way.
-
-    A lease that was given back between the two calls is answered as one that ends now: ask again.
-    """
+    """The refusal after the UpdateItem's condition failed; `stored` is the batch as read after it."""
     if stored is None or (stored.state, stored.round) != (State.AGGREGATING, round_):
         return LeaseGrant(is_ours=False)
+    # The lease may have been released between the update and the read. It then counts as one that ends
+    # now (0 would mean "not to be aggregated"), so the caller tries again.
     until_ms = 1 if stored.lease_owner in ("", owner) else stored.lease_until_ms
     return LeaseGrant(is_ours=False, until_ms=max(1, until_ms))

@@ -1,12 +1,14 @@
-"""Queries of the table and its two indexes, a page at a time. All names are aliased: many are reserved."""
+"""Queries of the table and its two indexes, one page at a time."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from service.adapters.aws import items
+from service.adapters.aws.batch_items import batch_of
 from service.adapters.aws.clients import Clients
-from service.adapters.aws.errors import AwsCall, answered
+from service.adapters.aws.errors import AwsCall, perform
+from service.adapters.aws.keys import BATCH_SORT, batches_key, primary_key
+from service.adapters.aws.row_items import needs_no_outcome, outcome_of
 from service.adapters.aws.values import Value
 from service.domain.model import MAX_ROWS, State, row_id, row_number
 from service.domain.ports import BatchPage, NumberPage, OutcomePage
@@ -18,7 +20,7 @@ _ROWS = " AND #row_id BETWEEN :from AND :to"
 
 
 class Queries:
-    """Reads of more than one item of the table `name`; `call` is how they are refused."""
+    """Reads of more than one item of the table `name`. `call` describes a query in error texts."""
 
     def __init__(self, clients: Clients, name: str, call: AwsCall) -> None:
         self._dynamodb = clients.dynamodb
@@ -28,18 +30,19 @@ class Queries:
     async def page(
         self, values: dict[str, Value], condition: str, *, projection: str = "", **more: Any
     ) -> dict[str, Any]:
-        """One answer: strongly consistent on the table, eventually on an index. 1 MB at most (DynamoDB)."""
+        """One page: strongly consistent on the table, eventually on an index. 1 MB at most (DynamoDB)."""
         if projection:
             more["ProjectionExpression"] = projection
+        if "IndexName" not in more:
+            more["ConsistentRead"] = True
         query = self._dynamodb.query(
             TableName=self._name,
             KeyConditionExpression=condition,
-            ExpressionAttributeNames={f"#{name}": name for name in _names(f"{condition} {projection}")},
+            ExpressionAttributeNames={f"#{name}": name for name in _aliased(f"{condition} {projection}")},
             ExpressionAttributeValues=values,
-            **({} if "IndexName" in more else {"ConsistentRead": True}),
             **more,
         )
-        return await answered(self._call, query)
+        return await perform(self._call, query)
 
     async def outcomes(
         self, values: dict[str, Value], condition: str, after: int, limit: int, **more: Any
@@ -47,44 +50,45 @@ class Queries:
         """Outcomes with numbers above `after`, under a key condition on the partition."""
         if after >= MAX_ROWS:
             return OutcomePage((), None)
-        answer = await self.page(values | _behind(after), condition + _ROWS, Limit=limit, **more)
-        return OutcomePage([items.outcome_of(item) for item in answer["Items"]], _last_row(answer))
+        page = await self.page(values | _rows_after(after), condition + _ROWS, Limit=limit, **more)
+        return OutcomePage([outcome_of(item) for item in page["Items"]], _last_row(page))
 
     async def numbers(self, partition: str, round_: int, after: int, limit: int) -> NumberPage:
         """The numbers above `after` of rows that need no outcome of this round."""
         if after >= MAX_ROWS:
             return NumberPage((), None)
-        answer = await self.page(
-            {":key": {"S": partition}} | _behind(after),
+        page = await self.page(
+            {":key": {"S": partition}} | _rows_after(after),
             "#batch_id = :key" + _ROWS,
             projection="#row_id, #round, #status",
             Limit=limit,
         )
-        done = [item["row_id"]["S"] for item in answer["Items"] if items.is_done(item, round_)]
-        return NumberPage([row_number(sort) for sort in done], _last_row(answer))
+        sort_keys = [item["row_id"]["S"] for item in page["Items"] if needs_no_outcome(item, round_)]
+        return NumberPage([row_number(sort) for sort in sort_keys], _last_row(page))
 
     async def batches(self, state: State, after: str, limit: int) -> BatchPage:
-        """Batches in a state behind the batch id `after`, in the index's own order."""
-        name = {"S": items.batches_key(state)}
+        """Batches in a state that follow the batch id `after`, in the order of the index."""
+        name = {"S": batches_key(state)}
         more: dict[str, Any] = {"IndexName": BY_STATUS, "Limit": limit}
         if after:
-            more["ExclusiveStartKey"] = items.key(after, items.BATCH_SORT) | {"status_key": name}
-        answer = await self.page({":key": name}, "#status_key = :key", **more)
-        last = answer.get("LastEvaluatedKey")
-        batches = [items.batch_of(item) for item in answer["Items"]]
+            more["ExclusiveStartKey"] = primary_key(after, BATCH_SORT) | {"status_key": name}
+        page = await self.page({":key": name}, "#status_key = :key", **more)
+        last = page.get("LastEvaluatedKey")
+        batches = [batch_of(item) for item in page["Items"]]
         return BatchPage(batches, "" if last is None else last["batch_id"]["S"])
 
 
-def _behind(after: int) -> dict[str, Value]:
+def _rows_after(after: int) -> dict[str, Value]:
     return {":from": {"S": row_id(after + 1)}, ":to": {"S": row_id(MAX_ROWS)}}
 
 
-def _last_row(answer: dict[str, Any]) -> int | None:
-    last = answer.get("LastEvaluatedKey")
+def _last_row(page: dict[str, Any]) -> int | None:
+    last = page.get("LastEvaluatedKey")
     return None if last is None else row_number(last["row_id"]["S"])
 
 
-def _names(expression: str) -> list[str]:
-    """The aliases in an expression."""
+def _aliased(expression: str) -> list[str]:
+    """The attribute names behind the aliases (`#name`) in an expression."""
+    # every name is aliased because many are reserved words of DynamoDB
     words = expression.replace("(", " ").split()
     return [word.strip("(),").removeprefix("#") for word in words if "#" in word]

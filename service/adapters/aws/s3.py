@@ -12,7 +12,7 @@ from typing import Any, Self
 from botocore.exceptions import ClientError, ParamValidationError
 
 from service.adapters.aws.clients import Clients
-from service.adapters.aws.errors import AwsCall, answered, code_of, status_of
+from service.adapters.aws.errors import AwsCall, error_code, http_status, perform
 from service.domain.errors import RowfleetError, SourceError, UnknownResultError
 from service.domain.model import Source
 from service.domain.ports import LISTING_LIMIT, Listing, StoredFile
@@ -40,7 +40,7 @@ class S3Objects:
         """Size, etag (unquoted) and version of an object."""
         source = Source(bucket, key, version=version)
         try:
-            found = await answered(
+            found = await perform(
                 self._call("s3:GetObject", source.url, expects=_SOURCE_CODES),
                 self._s3.head_object(**_address(source)),
             )
@@ -61,7 +61,7 @@ class S3Objects:
     ) -> Listing:
         """Up to `limit` objects, at most 1,000, behind `after`: one ListObjectsV2, which is consistent."""
         behind = {"StartAfter": after} if after else {}
-        answer = await answered(
+        answer = await perform(
             self._call("s3:ListBucket", f"s3://{bucket}/{prefix}"),
             self._s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=limit, **behind),
         )
@@ -74,12 +74,12 @@ class S3Objects:
         if length <= 0:
             return b""
         try:
-            return await answered(
+            return await perform(
                 self._call("s3:GetObject", source.url, expects=_SOURCE_CODES),
                 self._read(source, f"bytes={start}-{start + length - 1}"),
             )
         except ClientError as error:
-            if code_of(error) in _BEHIND_THE_END:
+            if error_code(error) in _BEHIND_THE_END:
                 return b""
             raise _source_error(error, source) from error
         except RowfleetError as error:
@@ -92,7 +92,7 @@ class S3Objects:
 
     async def put(self, bucket: str, key: str, body: bytes, *, content_type: str) -> StoredFile:
         """Write a small object in one call."""
-        await answered(
+        await perform(
             self._call("s3:PutObject", f"s3://{bucket}/{key}", writes=True),
             self._s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType=content_type),
         )
@@ -107,7 +107,7 @@ class S3Objects:
         marker: dict[str, str] = {}
         while True:
             # S3 lists by key, so that this key's uploads come before those of longer keys
-            page = await answered(
+            page = await perform(
                 listing, self._s3.list_multipart_uploads(Bucket=bucket, Prefix=key, **marker)
             )
             for upload in page.get("Uploads") or ():
@@ -115,7 +115,7 @@ class S3Objects:
                     continue
                 abort = self._s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload["UploadId"])
                 with suppress(ClientError):  # NoSuchUpload: it was completed or aborted just now
-                    await answered(aborting, abort)
+                    await perform(aborting, abort)
                     aborted += 1
             if not page.get("IsTruncated"):
                 return aborted
@@ -190,13 +190,13 @@ class S3Upload:
             await self._complete_parts()
         else:
             put = self._s3.put_object(**self._place, Body=bytes(self._buffer), ContentType=self._content_type)
-            await answered(self._call, put)
+            await perform(self._call, put)
         self._closed = True
         return StoredFile(self._place["Bucket"], self._place["Key"], self._size, self._sha256.hexdigest())
 
     async def _send_part(self, body: bytes) -> None:
         if not self._upload_id:
-            made = await answered(
+            made = await perform(
                 self._call,
                 self._s3.create_multipart_upload(**self._place, ContentType=self._content_type),
             )
@@ -219,7 +219,7 @@ class S3Upload:
         """
         expecting = replace(self._call, expects=frozenset({"NoSuchUpload"}))
         try:
-            return await answered(expecting, call)
+            return await perform(expecting, call)
         except ClientError as error:
             raise UnknownResultError(
                 f"{self._call.resource}: the upload was completed or aborted meanwhile"
@@ -229,7 +229,7 @@ class S3Upload:
         self._buffer.clear()
         if self._upload_id:
             abort = self._s3.abort_multipart_upload(**self._place, UploadId=self._upload_id)
-            await answered(
+            await perform(
                 AwsCall("s3:AbortMultipartUpload", self._call.resource, self._call.timeout_s), abort
             )
 
@@ -249,7 +249,7 @@ def _address(source: Source) -> dict[str, str]:
 
 
 def _source_error(error: ClientError, source: Source) -> SourceError:
-    code = code_of(error)
+    code = error_code(error)
     if code in _MISSING:
         return SourceError(f"{source.url} does not exist: upload it and submit the run again")
     if code in _CHANGED:
@@ -262,7 +262,7 @@ def _source_error(error: ClientError, source: Source) -> SourceError:
             f"{source.url} may not be read: grant s3:GetObject on it and s3:ListBucket on the bucket "
             "(without the latter S3 reports missing objects as forbidden too)"
         )
-    return SourceError(f"{source.url} cannot be read (HTTP {status_of(error)} {code})")
+    return SourceError(f"{source.url} cannot be read (HTTP {http_status(error)} {code})")
 
 
 def _invalid_name(error: RowfleetError, source: Source) -> RowfleetError:

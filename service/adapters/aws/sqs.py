@@ -10,7 +10,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from service.adapters.aws.clients import MAX_POLL_S, Clients
-from service.adapters.aws.errors import SETUP, THROTTLING, AwsCall, answered
+from service.adapters.aws.errors import SETUP_HINT, THROTTLING, AwsCall, perform
 from service.domain.errors import AccessError, ConfigError, RetryableError
 from service.domain.ports import SEND_LIMIT, OutgoingMessage, ReceivedMessage
 
@@ -61,7 +61,7 @@ class SqsQueue:
         if not _checked(messages):
             return ()
         entries = [_entry(index, message) for index, message in enumerate(messages)]
-        answer = await answered(self._send, self._sqs.send_message_batch(QueueUrl=self._url, Entries=entries))
+        answer = await perform(self._send, self._sqs.send_message_batch(QueueUrl=self._url, Entries=entries))
         failed = answer.get("Failed") or ()
         for entry in failed:
             if entry.get("SenderFault") and entry.get("Code") not in THROTTLING:
@@ -74,7 +74,7 @@ class SqsQueue:
         """Up to `limit` messages (at most 10); `wait_s` is clipped to 20 s and rounded up to seconds."""
         wait_s = min(wait_s, self._max_wait_s)
         call = self._call("sqs:ReceiveMessage", timeout_s=wait_s + _POLL_MARGIN_S)
-        answer = await answered(
+        answer = await perform(
             call,
             self._poll.receive_message(
                 QueueUrl=self._url,
@@ -95,7 +95,7 @@ class SqsQueue:
             {"Id": str(index), "ReceiptHandle": receipt, "VisibilityTimeout": seconds}
             for index, receipt in enumerate(receipts)
         ]
-        answer = await answered(
+        answer = await perform(
             self._extend, self._sqs.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
         )
         failed = answer.get("Failed") or ()
@@ -109,14 +109,14 @@ class SqsQueue:
         if not _checked(receipts):
             return ()
         entries = [{"Id": str(index), "ReceiptHandle": receipt} for index, receipt in enumerate(receipts)]
-        answer = await answered(
+        answer = await perform(
             self._delete, self._sqs.delete_message_batch(QueueUrl=self._url, Entries=entries)
         )
         return _indices(answer.get("Failed") or ())
 
     async def depth(self) -> int:
         """About how many messages wait, are in flight or are delayed."""
-        answer = await answered(
+        answer = await perform(
             self._depth,
             self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=list(_WAITING)),
         )
@@ -165,7 +165,9 @@ async def queue_url(clients: Clients, name: str) -> str:
     """The URL of one queue, which takes sqs:GetQueueUrl. Raises ConfigError where it does not exist."""
     url = await find_queue_url(clients, name)
     if url is None:
-        raise ConfigError(f"queue {name} does not exist: {SETUP}, or check ROWFLEET_PREFIX and the region")
+        raise ConfigError(
+            f"queue {name} does not exist: {SETUP_HINT}, or check ROWFLEET_PREFIX and the region"
+        )
     return url
 
 
@@ -173,7 +175,7 @@ async def find_queue_url(clients: Clients, name: str) -> str | None:
     """The URL of one queue, None where there is no such queue."""
     call = AwsCall("sqs:GetQueueUrl", f"queue {name}", clients.options.call_timeout_s, expects=_ABSENT)
     try:
-        answer = await answered(call, clients.sqs.get_queue_url(QueueName=name))
+        answer = await perform(call, clients.sqs.get_queue_url(QueueName=name))
     except ClientError:  # the only ones that come through
         return None
     return str(answer["QueueUrl"])

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from service.domain.item_size import CONTAINER_BYTES, ELEMENT_BYTES
 from service.domain.model import Json
 
 Value = dict[str, Any]
@@ -20,8 +21,6 @@ _LOWEST, _HIGHEST = -130, 125
 
 _NUL = "\0"
 """Stands for an empty name, which DynamoDB refuses in maps too: CSV headers do have empty columns."""
-
-_CONTAINER_BYTES = 3
 
 
 def encode(value: Json) -> Value:
@@ -69,19 +68,14 @@ def decode_number(text: str) -> int | Decimal:
         return Decimal(text)
 
 
-def size_of(item: Item) -> int:
+def int_attribute(item: Item, name: str) -> int:
+    """A whole number, 0 if the attribute is absent."""
+    return int(decode_number(item[name]["N"])) if name in item else 0
+
+
+def item_bytes(item: Item) -> int:
     """The bytes an item counts for in DynamoDB's limits: UTF-8 names and values, numbers rounded up."""
     return sum(len(name.encode()) + _value_size(value) for name, value in item.items())
-
-
-def depth_of(value: Value) -> int:
-    """Levels of nesting: 1 for a scalar."""
-    ((kind, content),) = value.items()
-    if kind == "M":
-        return 1 + max(map(depth_of, content.values()), default=0)
-    if kind == "L":
-        return 1 + max(map(depth_of, content), default=0)
-    return 1
 
 
 def _stored_name(name: str) -> str:
@@ -124,13 +118,12 @@ def _value_size(value: Value) -> int:
     if kind == "S":
         return len(content.encode())
     if kind == "N":
+        # one byte per two digits and one more; the sign and the point are counted as digits
         return len(content) // 2 + 2
     if kind == "M":
-        return (
-            _CONTAINER_BYTES
-            + len(content)
-            + sum(len(name.encode()) + _value_size(member) for name, member in content.items())
-        )
+        members = sum(len(name.encode()) + _value_size(member) for name, member in content.items())
+        return CONTAINER_BYTES + ELEMENT_BYTES * len(content) + members
     if kind == "L":
-        return _CONTAINER_BYTES + len(content) + sum(_value_size(member) for member in content)
+        members = sum(_value_size(member) for member in content)
+        return CONTAINER_BYTES + ELEMENT_BYTES * len(content) + members
     return 1

@@ -8,15 +8,10 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from service.adapters.aws.items import (
-    check_batch_size,
-    check_record_size,
-    check_sizes,
-    is_done,
-    outcome_of,
-    row_items,
-)
-from service.adapters.aws.values import Item, size_of
+from service.adapters.aws.batch_items import check_batch_size
+from service.adapters.aws.row_items import check_commit_size, needs_no_outcome, outcome_of, row_items
+from service.adapters.aws.shared_records import check_record_size
+from service.adapters.aws.values import Item, item_bytes
 from service.domain.model import (
     Batch,
     BatchView,
@@ -155,7 +150,7 @@ class MemoryTable:
     async def commit(self, commit: Commit) -> Sequence[int]:
         """Store all outcomes and add their counts, or nothing; see `Table.commit`."""
         rows = row_items(commit)
-        check_sizes(commit, rows)
+        check_commit_size(commit, rows)
         await asyncio.sleep(0)
         if commit.token in self._commits:
             if self._commits[commit.token] != commit:
@@ -199,7 +194,7 @@ class MemoryTable:
         numbers, rows = self._numbers[key], self._rows[key]
         first = bisect_right(numbers, after)
         page = numbers[first : first + limit]
-        done = [number for number in page if is_done(rows[number], batch.round)]
+        done = [number for number in page if needs_no_outcome(rows[number], batch.round)]
         return NumberPage(done, page[-1] if len(page) == limit else None)
 
     async def batches(self, state: State, *, after: str, limit: int) -> BatchPage:
@@ -254,7 +249,7 @@ class MemoryTable:
             if not wanted(row):
                 continue
             found.append(outcome_of(row))
-            size += size_of(row)
+            size += item_bytes(row)
             if len(found) >= limit or size >= PAGE_BYTES:
                 return OutcomePage(found, number)
         return OutcomePage(found, None)

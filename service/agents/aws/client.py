@@ -16,16 +16,16 @@ from botocore.exceptions import ClientError
 
 from service.adapters.aws.clients import AwsOptions, open_client
 from service.adapters.aws.errors import (
-    BROKEN,
-    CREDENTIALS,
-    DENIED,
-    FOREIGN,
+    ACCESS_DENIED,
+    BAD_CREDENTIALS,
+    LIBRARY_ERRORS,
     MISSING,
+    SERVER_ERRORS,
     THROTTLING,
     AwsCall,
-    code_of,
-    message_of,
-    status_of,
+    error_code,
+    error_message,
+    http_status,
     translate,
 )
 from service.agents.options.context import AgentContext
@@ -51,7 +51,7 @@ OPTIONS = ("region", "endpoint_url")
 _KINDS: tuple[tuple[type[AgentRetryableError], frozenset[str]], ...] = (
     (
         AgentUnavailableError,
-        BROKEN
+        SERVER_ERRORS
         | {
             "ModelErrorException",
             "ModelNotReadyException",
@@ -67,7 +67,7 @@ _KINDS: tuple[tuple[type[AgentRetryableError], frozenset[str]], ...] = (
         THROTTLING | {"EC2ThrottledException", "ExecutionLimitExceeded", "ServiceQuotaExceededException"},
     ),
     (AgentTimeoutError, frozenset({"ModelTimeoutException"})),
-    (AgentCredentialsError, CREDENTIALS | DENIED),
+    (AgentCredentialsError, BAD_CREDENTIALS | ACCESS_DENIED),
     (
         AgentOutageError,
         MISSING
@@ -124,7 +124,7 @@ class AwsService:
             raise AgentTimeoutError(f"{shown}: no answer within {timeout_s:g} s") from None
         except ClientError as error:
             raise self._refused(error, shown) from None
-        except FOREIGN as error:
+        except LIBRARY_ERRORS as error:
             raise self._lost(error, shown, timeout_s) from None
         except ConfigError as error:
             raise AgentOutageError(f"{shown}: {error}") from None
@@ -148,8 +148,8 @@ class AwsService:
 
     def _refused(self, error: ClientError, shown: str) -> AgentError:
         """What the service answered."""
-        code, status = code_of(error), status_of(error)
-        said = self._options.redact(f"{code}: {message_of(error)}" if message_of(error) else code)
+        code, status = error_code(error), http_status(error)
+        said = self._options.redact(f"{code}: {error_message(error)}" if error_message(error) else code)
         text = f"{shown}: {said}"
         stated = {"retry-after": str(error.response.get("retryAfterSeconds", ""))}
         headers = stated | error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})

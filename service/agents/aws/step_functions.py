@@ -19,7 +19,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from service.adapters.aws.errors import THROTTLING, code_of
+from service.adapters.aws.errors import THROTTLING, error_code
 from service.agents.aws import client
 from service.agents.aws.exceptions import failure
 from service.agents.options.context import AgentContext
@@ -145,7 +145,7 @@ class StandardAgent(_StateMachine):
         try:
             await client.start_execution(stateMachineArn=self._arn, name=name, input=payload)
         except ClientError as error:
-            if code_of(error) != "ExecutionAlreadyExists":
+            if error_code(error) != "ExecutionAlreadyExists":
                 raise
             return False
         return True
@@ -167,7 +167,7 @@ class StandardAgent(_StateMachine):
         try:
             found: dict[str, Any] = await client.describe_execution(executionArn=f"{self._executions}:{name}")
         except ClientError as error:
-            if code_of(error) in THROTTLING or code_of(error) == _NOT_THERE:
+            if error_code(error) in THROTTLING or error_code(error) == _NOT_THERE:
                 return {"status": _RUNNING}
             raise
         return found

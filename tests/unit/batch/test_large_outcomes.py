@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from service.adapters.memory import MemoryObjects
 from service.app.status import failed_row
-from service.batch.item_size import depth, outcome_bytes
 from service.batch.large_outcomes import AHEAD_BYTES, AHEAD_ROWS, LargeOutcomeLimits, LargeOutcomes
 from service.domain.errors import BatchRejectedError, RowRejectedError, RowTooLargeError, UnreachableError
+from service.domain.item_size import depth, outcome_bytes
 from service.domain.model import Batch, Location, Outcome, Source, State, Status, StoredPayload
 from service.domain.ports import ITEM_BYTES, ITEM_DEPTH
 

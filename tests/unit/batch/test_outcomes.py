@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service import csvio
-from service.batch.item_size import outcome_bytes
 from service.batch.outcomes import MAX_REPLY_CHARS, LastAttempt, reply_text, shortened
 from service.domain.errors import AgentRejectedError, ExtractionError
+from service.domain.item_size import outcome_bytes
 from service.domain.messages import RowMessage
 from service.domain.model import Status
 from service.mapping import Extraction

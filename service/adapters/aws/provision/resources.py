@@ -1,19 +1,18 @@
-"""Create, or check, what a deployment needs: queues, table, bucket and the notification between them.
+"""Create or check the resources of a deployment: queues, table, bucket and notification.
 
-Everything here can be run again. What exists with a difference that cannot be mended in place (another key, a
-missing index) raises ConfigError in words; nothing is ever deleted or replaced.
+Provisioning can be repeated. A resource that differs in a way that cannot be changed in place (another key, a
+missing index) raises ConfigError. Nothing is ever deleted or replaced.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from service.adapters.aws.clients import Clients
-from service.adapters.aws.errors import AwsCall, answered
 from service.adapters.aws.provision.bucket import provision_bucket
+from service.adapters.aws.provision.requests import send
 from service.adapters.aws.provision.table import provision_table
 from service.adapters.aws.sqs import find_queue_url
 from service.domain.ports import MESSAGE_BYTES
@@ -23,13 +22,12 @@ QUEUES = ("ingest", "rows", "aggregate")
 _DAY_S = 86_400
 _RETENTION_S = 4 * _DAY_S
 _DLQ_RETENTION_S = 14 * _DAY_S
-_POLL_S = 20
-_ABSENT = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
+_POLL_WAIT_S = 20
 
 
 @dataclass(frozen=True, slots=True)
 class ResourceNames:
-    """What the resources of one deployment are called."""
+    """Names of the resources of one deployment."""
 
     bucket: str
     table: str
@@ -40,13 +38,17 @@ class ResourceNames:
         return f"{self.prefix}-{role}"
 
     def dead_letters(self, role: str) -> str:
-        """The dead-letter queue of a queue."""
+        """`{prefix}-ingest-dlq`, `{prefix}-rows-dlq` or `{prefix}-aggregate-dlq`."""
         return f"{self.queue(role)}-dlq"
 
 
 @dataclass(frozen=True, slots=True)
 class QueueOptions:
-    """Visibility before the first extension, deliveries before a message is given up, its largest size."""
+    """Attributes of a queue.
+
+    `visibility_s` is the time-out before the first extension. After `max_receives` deliveries a message goes
+    to the dead-letter queue.
+    """
 
     visibility_s: int = 60
     max_receives: int = 5
@@ -61,26 +63,34 @@ async def provision(
     incoming_prefix: str = "incoming/",
     work_days: int = 8,
 ) -> list[str]:
-    """Create what is missing and check the rest. Returns one line on each resource; `queues` is by role.
+    """Create missing resources and check existing ones; return a line on each. `queues` is by role.
 
-    What lies under `work/` expires after `work_days`, which has to be longer than outcomes stay in the table.
-    Raises ConfigError for a resource that is different from what it has to be.
+    Objects under `work/` expire after `work_days`, which must be longer than outcomes stay in the table.
+    Raises ConfigError for a resource that cannot be used as it is.
     """
+    options = queues or {}
     lines: list[str] = []
-    made = {
-        role: await _queue_pair(clients, names, role, (queues or {}).get(role, QueueOptions()), lines)
+    urls_and_arns = {
+        role: await _queue_pair(clients, names, role, options.get(role, QueueOptions()), lines)
         for role in QUEUES
     }
     lines.append(await provision_table(clients, names.table))
-    url, arn = made["ingest"]
-    lines += await provision_bucket(clients, names.bucket, url, arn, incoming_prefix, work_days)
+    ingest_url, ingest_arn = urls_and_arns["ingest"]
+    lines += await provision_bucket(
+        clients,
+        names.bucket,
+        queue_url=ingest_url,
+        queue_arn=ingest_arn,
+        incoming_prefix=incoming_prefix,
+        work_days=work_days,
+    )
     return lines
 
 
 async def _queue_pair(
     clients: Clients, names: ResourceNames, role: str, options: QueueOptions, lines: list[str]
 ) -> tuple[str, str]:
-    """A queue and its dead-letter queue; returns the queue's URL and ARN."""
+    """Create or update a queue and its dead-letter queue; return the queue's URL and ARN."""
     size = {"MaximumMessageSize": str(options.max_message_bytes)}
     _, dead_arn = await _queue(
         clients, names.dead_letters(role), size | {"MessageRetentionPeriod": str(_DLQ_RETENTION_S)}, lines
@@ -92,7 +102,7 @@ async def _queue_pair(
         size
         | {
             "MessageRetentionPeriod": str(_RETENTION_S),
-            "ReceiveMessageWaitTimeSeconds": str(_POLL_S),
+            "ReceiveMessageWaitTimeSeconds": str(_POLL_WAIT_S),
             "VisibilityTimeout": str(options.visibility_s),
             "RedrivePolicy": json.dumps(redrive, separators=(",", ":")),
         },
@@ -101,40 +111,37 @@ async def _queue_pair(
 
 
 async def _queue(clients: Clients, name: str, wanted: dict[str, str], lines: list[str]) -> tuple[str, str]:
-    """Create a queue, or bring its attributes up to date; returns its URL and ARN."""
+    """Create a queue, or bring its attributes up to date; return its URL and ARN."""
     url = await find_queue_url(clients, name)
     if url is None:
         create = clients.sqs.create_queue(QueueName=name, Attributes=wanted)
-        made = await _ask(clients, "sqs:CreateQueue", name, create)
-        attributes = await _attributes(clients, name, made["QueueUrl"])
+        url = str((await send(clients, "sqs:CreateQueue", f"queue {name}", create))["QueueUrl"])
+        attributes = await _attributes(clients, name, url)
         lines.append(f"queue {name}: created")
-        return made["QueueUrl"], attributes["QueueArn"]
+        return url, attributes["QueueArn"]
     attributes = await _attributes(clients, name, url)
-    changed = {key: value for key, value in wanted.items() if not _same(attributes.get(key), value)}
+    changed = {key: value for key, value in wanted.items() if not _is_same(attributes.get(key), value)}
     if changed:
         change = clients.sqs.set_queue_attributes(QueueUrl=url, Attributes=changed)
-        await _ask(clients, "sqs:SetQueueAttributes", name, change)
+        await send(clients, "sqs:SetQueueAttributes", f"queue {name}", change)
     lines.append(f"queue {name}: {'updated ' + ', '.join(sorted(changed)) if changed else 'found'}")
     return url, attributes["QueueArn"]
 
 
 async def _attributes(clients: Clients, name: str, url: str) -> dict[str, str]:
     get = clients.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
-    answer = await _ask(clients, "sqs:GetQueueAttributes", name, get)
-    attributes: dict[str, str] = answer["Attributes"]
+    response = await send(clients, "sqs:GetQueueAttributes", f"queue {name}", get)
+    attributes: dict[str, str] = response["Attributes"]
     return attributes
 
 
-def _same(stored: str | None, wanted: str) -> bool:
-    """Whether attributes are equal; a RedrivePolicy is JSON that SQS writes in its own way."""
+def _is_same(stored: str | None, wanted: str) -> bool:
+    """True if two attributes have the same meaning."""
     if stored is None or not wanted.startswith("{"):
         return stored == wanted
-    return {key: str(value) for key, value in json.loads(stored).items()} == {
-        key: str(value) for key, value in json.loads(wanted).items()
-    }
+    # a RedrivePolicy is JSON, which SQS writes with other spaces and with numbers as text
+    return _text_members(stored) == _text_members(wanted)
 
 
-async def _ask(
-    clients: Clients, permission: str, queue: str, answer: Awaitable[dict[str, Any]]
-) -> dict[str, Any]:
-    return await answered(AwsCall(permission, f"queue {queue}", clients.options.call_timeout_s), answer)
+def _text_members(policy: str) -> dict[str, str]:
+    return {key: str(value) for key, value in json.loads(policy).items()}

@@ -8,13 +8,13 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from service.adapters.aws.clients import Clients
-from service.adapters.aws.errors import AwsCall, answered
+from service.adapters.aws.provision.requests import send
 from service.adapters.aws.queries import BY_STATUS, BY_TIMESTAMP
 from service.domain.errors import ConfigError
 
 _KEY = ("batch_id", "row_id")
 _INDEXES = {BY_TIMESTAMP: ("timeline", "timestamp"), BY_STATUS: ("status_key", "row_id")}
-"""Both project ALL: they are sparse (batches, failed rows), and a reader gets whole items in one query."""
+"""Both indexes project ALL, so that one query gets whole items. Both are sparse: batches, failed rows."""
 
 _TTL = "ttl"
 _MISSING = frozenset({"ResourceNotFoundException", "TableNotFoundException"})
@@ -23,7 +23,7 @@ _POLL_S = 0.5
 
 
 async def provision_table(clients: Clients, name: str) -> str:
-    """Create the table with its indexes and TTL, or check them; returns a line. Raises ConfigError."""
+    """Create or check the table with its indexes and TTL; return a line on it. Raises ConfigError."""
     table = await _describe(clients, name)
     if table is None:
         create = clients.dynamodb.create_table(
@@ -39,18 +39,18 @@ async def provision_table(clients: Clients, name: str) -> str:
                 for index, keys in _INDEXES.items()
             ],
         )
-        await answered(_call(clients, name, "dynamodb:CreateTable"), create)
-        await _until_active(clients, name)
+        await send(clients, "dynamodb:CreateTable", f"table {name}", create)
+        await _wait_until_active(clients, name)
         await _enable_ttl(clients, name)
         return f"table {name}: created"
-    _check(name, table)
+    _check_schema(name, table)
     if await _ttl_attribute(clients, name) is None:
         await _enable_ttl(clients, name)
         return f"table {name}: found, TTL switched on"
     return f"table {name}: found"
 
 
-def _check(name: str, table: dict[str, Any]) -> None:
+def _check_schema(name: str, table: dict[str, Any]) -> None:
     if _keys(table) != _KEY:
         raise ConfigError(
             f"table {name} has the key {' + '.join(_keys(table))}, not {' + '.join(_KEY)}: "
@@ -69,16 +69,16 @@ def _check(name: str, table: dict[str, Any]) -> None:
 
 
 async def _describe(clients: Clients, name: str) -> dict[str, Any] | None:
-    call = _call(clients, name, "dynamodb:DescribeTable", expects=_MISSING)
+    describe = clients.dynamodb.describe_table(TableName=name)
     try:
-        answer = await answered(call, clients.dynamodb.describe_table(TableName=name))
+        response = await send(clients, "dynamodb:DescribeTable", f"table {name}", describe, expects=_MISSING)
     except ClientError:
         return None
-    table: dict[str, Any] = answer["Table"]
+    table: dict[str, Any] = response["Table"]
     return table
 
 
-async def _until_active(clients: Clients, name: str) -> None:
+async def _wait_until_active(clients: Clients, name: str) -> None:
     try:
         async with asyncio.timeout(_READY_TIMEOUT_S):
             while True:
@@ -91,10 +91,10 @@ async def _until_active(clients: Clients, name: str) -> None:
 
 
 async def _ttl_attribute(clients: Clients, name: str) -> str | None:
-    """The attribute with the expiry time; None when TTL is off. Raises ConfigError for another attribute."""
+    """The attribute with the expiry time; None if TTL is off. Raises ConfigError for another attribute."""
     describe = clients.dynamodb.describe_time_to_live(TableName=name)
-    answer = await answered(_call(clients, name, "dynamodb:DescribeTimeToLive"), describe)
-    found = answer["TimeToLiveDescription"]
+    response = await send(clients, "dynamodb:DescribeTimeToLive", f"table {name}", describe)
+    found = response["TimeToLiveDescription"]
     if found.get("TimeToLiveStatus") not in ("ENABLED", "ENABLING"):
         return None
     if found.get("AttributeName") != _TTL:
@@ -106,7 +106,7 @@ async def _enable_ttl(clients: Clients, name: str) -> None:
     enable = clients.dynamodb.update_time_to_live(
         TableName=name, TimeToLiveSpecification={"Enabled": True, "AttributeName": _TTL}
     )
-    await answered(_call(clients, name, "dynamodb:UpdateTimeToLive"), enable)
+    await send(clients, "dynamodb:UpdateTimeToLive", f"table {name}", enable)
 
 
 def _schema(keys: tuple[str, str]) -> list[dict[str, str]]:
@@ -118,7 +118,3 @@ def _schema(keys: tuple[str, str]) -> list[dict[str, str]]:
 def _keys(described: dict[str, Any]) -> tuple[str, ...]:
     by_kind = {entry["KeyType"]: entry["AttributeName"] for entry in described["KeySchema"]}
     return tuple(by_kind[kind] for kind in ("HASH", "RANGE") if kind in by_kind)
-
-
-def _call(clients: Clients, name: str, permission: str, expects: frozenset[str] = frozenset()) -> AwsCall:
-    return AwsCall(permission, f"table {name}", clients.options.call_timeout_s, expects=expects)

@@ -14,7 +14,7 @@ from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
 from service.adapters.aws import errors
-from service.adapters.aws.errors import AwsCall, answered, translate
+from service.adapters.aws.errors import AwsCall, perform, translate
 from service.domain.errors import (
     AccessError,
     ConfigError,
@@ -73,7 +73,7 @@ async def test_every_botocore_exception_is_translated(kind: type[Exception], cal
         raise instance(kind)
 
     with pytest.raises(RowfleetError) as caught:
-        await answered(call, fail())
+        await perform(call, fail())
     assert isinstance(caught.value.__cause__, kind)
     assert str(caught.value)
 
@@ -83,10 +83,10 @@ async def test_every_botocore_exception_is_translated(kind: type[Exception], cal
     [
         (errors.THROTTLING, ThrottledError),
         (errors.CONFLICTS, ConflictError),
-        (errors.CREDENTIALS, AccessError),
-        (errors.DENIED, AccessError),
+        (errors.BAD_CREDENTIALS, AccessError),
+        (errors.ACCESS_DENIED, AccessError),
         (errors.MISSING, AccessError),
-        (errors.BROKEN, RetryableError),
+        (errors.SERVER_ERRORS, RetryableError),
         ({"AWS.SimpleQueueService.QueueDeletedRecently"}, RetryableError),
         ({"NoSuchBucket", "ValidationException", "SomethingNew", ""}, AccessError),
     ],
@@ -156,7 +156,7 @@ def test_texts_name_the_remedy(error: Exception, words: list[str]) -> None:
 async def test_a_call_has_a_deadline() -> None:
     """A call that never answers ends as an unknown result."""
     with pytest.raises(UnknownResultError, match="no answer within"):
-        await answered(AwsCall("s3:GetObject", "s3://b/k", 0.01), asyncio.Event().wait())
+        await perform(AwsCall("s3:GetObject", "s3://b/k", 0.01), asyncio.Event().wait())
 
 
 async def test_expected_codes_pass() -> None:
@@ -167,12 +167,12 @@ async def test_expected_codes_pass() -> None:
 
     call = AwsCall("dynamodb:PutItem", "table t", 5, expects=frozenset({"ConditionalCheckFailedException"}))
     with pytest.raises(boto.ClientError):
-        await answered(call, fail())
+        await perform(call, fail())
 
 
 async def test_cancellation_passes() -> None:
     """Being cancelled is not an error of AWS."""
-    task = asyncio.create_task(answered(READ, asyncio.Event().wait()))
+    task = asyncio.create_task(perform(READ, asyncio.Event().wait()))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.adapters.aws.values import decode, depth_of, encode, size_of
+from service.adapters.aws.values import decode, encode, item_bytes
 
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False, allow_infinity=False)
@@ -77,11 +77,6 @@ def test_no_json() -> None:
 
 def test_sizes_follow_dynamodb() -> None:
     """Names and text count in UTF-8, containers three bytes and one per element."""
-    assert size_of({"ü": {"S": "aü"}}) == 2 + 3
-    assert size_of({"l": {"L": [{"BOOL": True}, {"NULL": True}]}}) == 1 + 3 + 2 + 2
-    assert size_of({"m": {"M": {"k": {"S": "vv"}}}}) == 1 + 3 + 1 + 1 + 2
-
-
-def test_depth() -> None:
-    """A scalar is one level."""
-    assert [depth_of(encode(value)) for value in ("x", [], ["x"], {"a": {"b": ["x"]}})] == [1, 1, 2, 4]
+    assert item_bytes({"ü": {"S": "aü"}}) == 2 + 3
+    assert item_bytes({"l": {"L": [{"BOOL": True}, {"NULL": True}]}}) == 1 + 3 + 2 + 2
+    assert item_bytes({"m": {"M": {"k": {"S": "vv"}}}}) == 1 + 3 + 1 + 1 + 2

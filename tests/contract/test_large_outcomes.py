@@ -17,11 +17,11 @@ from service.adapters.aws.s3 import S3Objects
 from service.adapters.memory import MemoryObjects, MemoryQueue, MemoryTable
 from service.batch.completion import Completion
 from service.batch.group_commit import GroupCommitLimits, GroupCommitter
-from service.batch.item_size import outcome_bytes
 from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
 from service.batch.ports import Ports, Queues
 from service.cli.embedded import ACCESS_KEY, REGION, SECRET_KEY
 from service.domain.errors import BatchRejectedError
+from service.domain.item_size import outcome_bytes
 from service.domain.model import Batch, Commit, Counts, Location, Outcome, Source, State, Status
 from service.domain.ports import COMMIT_BYTES, COMMIT_LIMIT, ITEM_BYTES, Objects, Table
 from service.runtime.clock import SystemClock

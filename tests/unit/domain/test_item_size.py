@@ -1,4 +1,4 @@
-"""Sizes by DynamoDB's rules."""
+"""Size and nesting depth by DynamoDB's rules."""
 
 from dataclasses import replace
 from decimal import Decimal
@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.adapters.aws.items import row_items
-from service.adapters.aws.values import size_of
-from service.batch.item_size import outcome_bytes, value_bytes
+from service.adapters.aws.row_items import row_items
+from service.adapters.aws.values import item_bytes
 from service.domain.errors import FailureClass
+from service.domain.item_size import depth, outcome_bytes, value_bytes
 from service.domain.model import Commit, Outcome, RowError, Status
 
 numbers = (
@@ -43,12 +43,12 @@ outcomes = st.builds(
 
 
 @given(outcomes, st.integers(1, 128), st.integers(1, 128), st.integers(1, 16))
-def test_an_outcome_is_never_larger_than_it_was_taken_for(outcome, tool, execution, partitions):
-    """What is grouped by these sizes fits: the item that is stored never takes more, whatever it holds."""
+def test_the_estimate_is_an_upper_bound(outcome, tool, execution, partitions):
+    """The stored item is never larger than the estimate, so commits grouped by estimates fit."""
     batch_id = "t" * tool + "#" + "e" * execution
     commit = Commit(batch_id, outcome.round, partitions, 0, (outcome,), "token", 2_000_000_000)
     (item,) = row_items(commit)
-    assert size_of(item) <= outcome_bytes(outcome)
+    assert item_bytes(item) <= outcome_bytes(outcome)
 
 
 @pytest.mark.parametrize(
@@ -68,12 +68,17 @@ def test_an_outcome_is_never_larger_than_it_was_taken_for(outcome, tool, executi
     ],
 )
 def test_values_are_counted_as_dynamodb_counts_them(value, size):
-    """UTF-8 for text, one byte for null and booleans, the most for numbers, overhead for containers."""
+    """UTF-8 for text, one byte for null and booleans, the maximum for numbers, overhead for containers."""
     assert value_bytes(value) == size
 
 
 def test_a_large_outcome_is_not_overestimated_by_much():
-    """The estimate is no excuse to refuse what would fit."""
+    """For a text of 390,000 bytes the estimate is less than 2,000 bytes too high."""
     outcome = Outcome(1, 1, Status.SUCCESS, {"a": "x" * 390_000}, {}, 1, "2026-11-23T07:00:01.000Z")
     assert outcome_bytes(outcome) < 392_000
     assert outcome_bytes(replace(outcome, input_data={})) < 2_000
+
+
+def test_depth():
+    """A scalar is one level; each list or map adds one."""
+    assert [depth(value) for value in ("x", [], ["x"], {"a": {"b": ["x"]}})] == [1, 1, 2, 4]

@@ -1,0 +1,174 @@
+"""Batches, their definitions and counters as DynamoDB items and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from service.adapters.aws.keys import (
+    BATCH_SORT,
+    TIMELINE,
+    batches_key,
+    counter_prefix,
+    definition_sort,
+    primary_key,
+)
+from service.adapters.aws.values import Item, Value, decode, encode, int_attribute, item_bytes
+from service.domain.errors import BatchRejectedError
+from service.domain.model import (
+    CHECKPOINT_ROWS,
+    DEFAULT_PRIORITY,
+    DEFAULT_WEIGHT,
+    Batch,
+    BatchView,
+    Checkpoint,
+    Counts,
+    Dialect,
+    Json,
+    Location,
+    Source,
+    State,
+)
+from service.domain.ports import ITEM_BYTES
+
+COUNTER_FIELDS = ("succeeded", "failed", "agent_ms", "input_tokens", "output_tokens", "reused")
+"""Attributes of a counter item, named as the fields of `Counts`."""
+
+
+def definition_item(batch: Batch, definition: str) -> Item:
+    """The definition of a batch as an item, which expires with the batch."""
+    return primary_key(batch.batch_id, definition_sort(batch.mapping_digest)) | {
+        "definition": {"S": definition},
+        "ttl": encode(batch.ttl),
+    }
+
+
+def batch_item(batch: Batch) -> Item:
+    """The batch as an item; fields that are None have no attribute."""
+    item = primary_key(batch.batch_id, BATCH_SORT) | {
+        "tool_name": encode(batch.tool_name),
+        "execution_id": encode(batch.execution_id),
+        "state": encode(batch.state.value),
+        "status_key": {"S": batches_key(batch.state)},
+        "source": _source_value(batch.source),
+        "output": encode({"bucket": batch.output.bucket, "prefix": batch.output.prefix}),
+        "mapping_digest": encode(batch.mapping_digest),
+        "round": encode(batch.round),
+        "columns": encode(batch.columns),
+        "output_fields": encode(batch.output_fields),
+        "escape_formulas": encode(batch.escape_formulas),
+        "provenance": encode(batch.provenance),
+        "partitions": encode(batch.partitions),
+        "priority": encode(batch.priority),
+        "weight": encode(batch.weight),
+        "checkpoint": checkpoint_value(batch.checkpoint),
+        "window": encode(batch.window),
+        "deadline_at": encode(batch.deadline_at),
+        "created_at": encode(batch.created_at),
+        "updated_at": encode(batch.updated_at),
+        "finished_at": encode(batch.finished_at),
+        "ttl": encode(batch.ttl),
+        "error": encode(batch.error),
+        "notes": encode(batch.notes),
+        "lease_owner": encode(batch.lease_owner),
+        "lease_until_ms": encode(batch.lease_until_ms),
+    }
+    if batch.created_at:  # an index key cannot be empty
+        item |= {"timeline": {"S": TIMELINE}, "timestamp": {"S": batch.created_at}}
+    if batch.total is not None:
+        item["total"] = encode(batch.total)
+    if batch.limit is not None:
+        item["limit"] = encode(batch.limit)
+    if batch.dialect is not None:
+        item["dialect"] = dialect_value(batch.dialect)
+    return item
+
+
+def check_batch_size(batch: Batch, definition: str = "") -> None:
+    """Raise BatchRejectedError if a batch or its definition does not fit an item."""
+    size = max(item_bytes(batch_item(batch)), item_bytes(definition_item(batch, definition)))
+    if size > ITEM_BYTES:
+        raise BatchRejectedError(f"the table cannot hold this batch: {size:,} bytes in one item")
+
+
+def _source_value(source: Source) -> Value:
+    """A source as a map."""
+    return encode(
+        {
+            "bucket": source.bucket,
+            "key": source.key,
+            "etag": source.etag,
+            "version": source.version,
+            "size": source.size,
+        }
+    )
+
+
+def checkpoint_value(checkpoint: Checkpoint) -> Value:
+    """A checkpoint as a map."""
+    return encode({"rows": checkpoint.rows, "byte_offset": checkpoint.byte_offset, "line": checkpoint.line})
+
+
+def dialect_value(dialect: Dialect) -> Value:
+    """A dialect as a map."""
+    return encode(
+        {"encoding": dialect.encoding, "delimiter": dialect.delimiter, "bom_bytes": dialect.bom_bytes}
+    )
+
+
+def batch_of(item: Item) -> Batch:
+    """The batch in a batch item."""
+    values: dict[str, Json] = {name: decode(value) for name, value in item.items()}
+    # items of earlier versions lack the attributes that are read with a default
+    return Batch(
+        tool_name=values["tool_name"],
+        execution_id=values["execution_id"],
+        state=State(values["state"]),
+        source=Source(**values["source"]),
+        output=Location(**values["output"]),
+        mapping_digest=values["mapping_digest"],
+        round=values["round"],
+        total=values.get("total"),
+        columns=tuple(values["columns"]),
+        output_fields=tuple(values["output_fields"]),
+        escape_formulas=values["escape_formulas"],
+        provenance=values.get("provenance", False),
+        dialect=Dialect(**values["dialect"]) if "dialect" in values else None,
+        partitions=values["partitions"],
+        limit=values.get("limit"),
+        priority=values.get("priority", DEFAULT_PRIORITY),
+        weight=values.get("weight", DEFAULT_WEIGHT),
+        checkpoint=Checkpoint(**values["checkpoint"]),
+        window=values.get("window", CHECKPOINT_ROWS),
+        deadline_at=values.get("deadline_at", ""),
+        created_at=values["created_at"],
+        updated_at=values["updated_at"],
+        finished_at=values["finished_at"],
+        ttl=values["ttl"],
+        error=values["error"],
+        notes=tuple(values["notes"]),
+        lease_owner=values.get("lease_owner", ""),
+        lease_until_ms=values.get("lease_until_ms", 0),
+    )
+
+
+def view_of(items: Iterable[Item]) -> BatchView | None:
+    """The batch and the sum of its current round's counters; None without a batch item.
+
+    `items` are the batch item and the counters of all rounds.
+    """
+    by_sort = {item["row_id"]["S"]: item for item in items}
+    if BATCH_SORT not in by_sort:
+        return None
+    batch = batch_of(by_sort[BATCH_SORT])
+    prefix = counter_prefix(batch.round)
+    counts = (_counts_of(item) for sort, item in by_sort.items() if sort.startswith(prefix))
+    return BatchView(batch, sum(counts, Counts()))
+
+
+def counter_values(counts: Counts) -> dict[str, Value]:
+    """The values `:succeeded`, `:failed`, … for the ADD of an UpdateItem."""
+    return {f":{name}": {"N": str(getattr(counts, name))} for name in COUNTER_FIELDS}
+
+
+def _counts_of(item: Item) -> Counts:
+    return Counts(**{name: int_attribute(item, name) for name in COUNTER_FIELDS})

@@ -1,0 +1,62 @@
+"""Layout of the DynamoDB table: primary keys and the keys of its two indexes.
+
+| item | partition key `batch_id` | sort key `row_id` | index keys |
+| --- | --- | --- | --- |
+| batch | batch id | `#batch` | `timeline` + `timestamp`; `status_key` = `batches#{state}` |
+| counter | batch id | `#count#{round}#{slot}` | |
+| definition | batch id | `definition#{digest}` | |
+| shared record | `#{key}` | `#record` | |
+| row | partition of the row | `row_{number}` | `status_key` = `{partition}#FAILED`, failed rows only |
+"""
+
+from __future__ import annotations
+
+from service.adapters.aws.values import Item
+from service.domain.model import State
+
+BATCH_SORT = "#batch"
+
+META_PREFIX = "#"
+"""Sort keys of a batch item and its counters begin with this: one query reads them all."""
+
+RECORD_SORT = "#record"
+
+TIMELINE = "batches"
+"""Partition key of every batch in the index `by_timestamp`."""
+
+
+def primary_key(partition: str, sort: str) -> Item:
+    """The primary key of an item."""
+    return {"batch_id": {"S": partition}, "row_id": {"S": sort}}
+
+
+def record_key(name: str) -> Item:
+    """The primary key of a shared record."""
+    # no batch id begins with "#"
+    return primary_key(f"#{name}", RECORD_SORT)
+
+
+def counter_prefix(round_: int) -> str:
+    """`#count#001#`: the sort keys of a round's counters begin with this."""
+    return f"#count#{round_:03d}#"
+
+
+def counter_sort(round_: int, slot: int) -> str:
+    """`#count#001#07`."""
+    return f"{counter_prefix(round_)}{slot:02d}"
+
+
+def definition_sort(digest: str) -> str:
+    """`definition#{digest}`."""
+    # without META_PREFIX, so that reading a batch does not read its definition as well
+    return f"definition#{digest}"
+
+
+def batches_key(state: State) -> str:
+    """The partition of `by_status` that holds the batches in a state."""
+    return f"batches#{state.value}"
+
+
+def failed_key(partition: str) -> str:
+    """The partition of `by_status` that holds the failed rows of a table partition."""
+    return f"{partition}#FAILED"

@@ -1,0 +1,134 @@
+"""Outcomes as DynamoDB items and back."""
+
+from __future__ import annotations
+
+from service.adapters.aws.keys import failed_key, primary_key
+from service.adapters.aws.values import Item, Value, decode, encode, int_attribute, item_bytes
+from service.domain.errors import RowRejectedError, RowTooLargeError
+from service.domain.item_size import depth
+from service.domain.model import (
+    Commit,
+    Outcome,
+    RowError,
+    Status,
+    StoredPayload,
+    partition_key,
+    partition_of,
+    row_id,
+    row_number,
+)
+from service.domain.ports import COMMIT_BYTES, COMMIT_LIMIT, ITEM_BYTES, ITEM_DEPTH
+
+
+def row_items(commit: Commit) -> list[Item]:
+    """The row items of a commit. Raises RowRejectedError, naming the row, if a value cannot be stored."""
+    numbers = {outcome.number for outcome in commit.outcomes}
+    if not 0 < len(commit.outcomes) <= COMMIT_LIMIT or len(numbers) < len(commit.outcomes):
+        raise ValueError(f"a commit takes 1 to {COMMIT_LIMIT} distinct rows, not {len(commit.outcomes)}")
+    rows = []
+    for outcome in commit.outcomes:
+        try:
+            row = _row_item(commit, outcome)
+        except (ValueError, TypeError) as error:
+            raise RowRejectedError(f"row {outcome.number} cannot be stored: {error}") from None
+        except RecursionError:
+            raise RowTooLargeError(f"row {outcome.number} is nested too deeply") from None
+        rows.append(row)
+    return rows
+
+
+def check_commit_size(commit: Commit, rows: list[Item]) -> None:
+    """Raise RowTooLargeError, naming the row, if DynamoDB must refuse a commit for its size or depth."""
+    sizes = [item_bytes(row) for row in rows]
+    for outcome, size in zip(commit.outcomes, sizes, strict=True):
+        if size > ITEM_BYTES:
+            raise RowTooLargeError(
+                f"row {outcome.number} with its input and output takes {size:,} bytes; the table holds "
+                f"{ITEM_BYTES:,} in one row"
+            )
+        # the other attributes have two levels at most
+        if max(depth(outcome.input_data), depth(outcome.output_data)) > ITEM_DEPTH:
+            raise RowTooLargeError(f"row {outcome.number} is nested deeper than {ITEM_DEPTH} levels")
+    if sum(sizes) > COMMIT_BYTES:
+        raise RowTooLargeError(
+            f"{len(rows)} outcomes of {sum(sizes):,} bytes; a commit holds {COMMIT_BYTES:,}"
+        )
+
+
+def needs_no_outcome(item: Item, round_: int) -> bool:
+    """True if the row has an outcome of this round or a later one, or succeeded in an earlier one."""
+    return int(item["round"]["N"]) >= round_ or item["status"]["S"] == Status.SUCCESS
+
+
+def outcome_of(item: Item) -> Outcome:
+    """The outcome in a row item."""
+    return Outcome(
+        number=row_number(item["row_id"]["S"]),
+        round=int(item["round"]["N"]),
+        status=Status(item["status"]["S"]),
+        input_data=decode(item["input_data"]),
+        output_data=decode(item["output_data"]),
+        execution_time_ms=int(item["execution_time_ms"]["N"]),
+        timestamp=item["timestamp"]["S"],
+        attempts=int(item["attempts"]["N"]),
+        worker=item["worker"]["S"],
+        error=_error_of(item["error"]) if "error" in item else None,
+        input_tokens=int_attribute(item, "input_tokens"),
+        output_tokens=int_attribute(item, "output_tokens"),
+        provenance=decode(item["provenance"]) if "provenance" in item else {},
+        raw_reply=item["raw_reply"]["S"] if "raw_reply" in item else "",
+        reused_from=item["reused_from"]["S"] if "reused_from" in item else "",
+        stored=_stored_of(item["stored"]) if "stored" in item else None,
+    )
+
+
+def _row_item(commit: Commit, outcome: Outcome) -> Item:
+    partition = partition_key(commit.batch_id, partition_of(outcome.number, commit.partitions))
+    item = primary_key(partition, row_id(outcome.number)) | {
+        "status": {"S": outcome.status.value},
+        "input_data": encode(outcome.input_data),
+        "output_data": encode(outcome.output_data),
+        "execution_time_ms": {"N": str(outcome.execution_time_ms)},
+        "timestamp": {"S": outcome.timestamp},
+        "ttl": {"N": str(commit.ttl)},
+        "round": {"N": str(outcome.round)},
+        "attempts": {"N": str(outcome.attempts)},
+        "worker": encode(outcome.worker),
+    }
+    if outcome.error is not None:
+        item["error"] = _error_value(outcome.error)
+    if outcome.status is Status.FAILED:
+        # only failed rows have the index key: `by_status` is sparse
+        item["status_key"] = {"S": failed_key(partition)}
+    if outcome.input_tokens:
+        item["input_tokens"] = {"N": str(outcome.input_tokens)}
+    if outcome.output_tokens:
+        item["output_tokens"] = {"N": str(outcome.output_tokens)}
+    if outcome.provenance:
+        item["provenance"] = encode(outcome.provenance)
+    if outcome.raw_reply:
+        item["raw_reply"] = encode(outcome.raw_reply)
+    if outcome.reused_from:
+        item["reused_from"] = encode(outcome.reused_from)
+    if outcome.stored is not None:
+        item["stored"] = _stored_value(outcome.stored)
+    return item
+
+
+def _error_value(error: RowError) -> Value:
+    return encode({"type": error.type, "message": error.message, "class": error.failure_class})
+
+
+def _error_of(value: Value) -> RowError:
+    error = decode(value)
+    # outcomes of earlier versions have no class
+    return RowError(error["type"], error["message"], error.get("class", ""))
+
+
+def _stored_value(stored: StoredPayload) -> Value:
+    return encode({"bucket": stored.bucket, "key": stored.key, "bytes": stored.size, "sha256": stored.sha256})
+
+
+def _stored_of(value: Value) -> StoredPayload:
+    stored = decode(value)
+    return StoredPayload(stored["bucket"], stored["key"], stored["bytes"], stored["sha256"])

@@ -1,0 +1,81 @@
+"""Size and nesting depth of values by DynamoDB's rules.
+
+Pure. Sizes follow https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
+and are upper bounds: DynamoDB never counts more. `adapters.aws.values` has the exact size of an encoded item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+from service.domain.model import Json, Outcome
+
+CONTAINER_BYTES = 3
+"""Overhead of a list or map; each of its elements costs `ELEMENT_BYTES` more."""
+
+ELEMENT_BYTES = 1
+
+_NUMBER_BYTES = 21
+"""Largest size of a number: 38 significant digits."""
+
+_FIXED_BYTES = 1_000
+"""Names of all attributes, the values that hardly vary, the 100 bytes that an index adds, and two keys with
+the longest possible batch id."""
+
+_REFERENCE_BYTES = 100
+"""A reference to data in S3 without its texts: the attribute names and the object's size."""
+
+
+def value_bytes(value: Json) -> int:
+    """Size of an attribute's value."""
+    if isinstance(value, str):
+        return _text_bytes(value)
+    if value is None or isinstance(value, bool):
+        return 1
+    if isinstance(value, int | float | Decimal):
+        # a number with more digits than DynamoDB holds is stored as text
+        return _NUMBER_BYTES + max(0, len(str(value)) - 2 * _NUMBER_BYTES)
+    if isinstance(value, Mapping):
+        return CONTAINER_BYTES + sum(
+            ELEMENT_BYTES + _text_bytes(str(name)) + value_bytes(member) for name, member in value.items()
+        )
+    return CONTAINER_BYTES + sum(ELEMENT_BYTES + value_bytes(member) for member in value)
+
+
+def depth(value: Json) -> int:
+    """Levels of nesting: 1 for a scalar."""
+    levels = 0
+    level = [value]
+    # level by level instead of by recursion: deep values must not overflow the stack
+    while level:
+        levels += 1
+        next_level: list[Json] = []
+        for member in level:
+            if isinstance(member, Mapping):
+                next_level.extend(member.values())
+            elif isinstance(member, list | tuple):
+                next_level.extend(member)
+        level = next_level
+    return levels
+
+
+def outcome_bytes(outcome: Outcome) -> int:
+    """Size of the item that holds an outcome."""
+    error, stored = outcome.error, outcome.stored
+    return (
+        _FIXED_BYTES
+        + value_bytes(outcome.input_data)
+        + value_bytes(outcome.output_data)
+        + (value_bytes([error.type, error.message, error.failure_class]) if error else 0)
+        + len(outcome.worker)
+        + value_bytes(outcome.provenance)
+        + value_bytes(outcome.raw_reply)
+        + value_bytes(outcome.reused_from)
+        + (_REFERENCE_BYTES + value_bytes([stored.bucket, stored.key, stored.sha256]) if stored else 0)
+    )
+
+
+def _text_bytes(text: str) -> int:
+    # half a surrogate pair, which no UTF-8 text can hold, is stored as U+FFFD: three bytes as well
+    return len(text.encode("utf-8", "surrogatepass"))
