@@ -1,9 +1,14 @@
-"""How many calls may be in flight at a target: a level that finds itself, by what the target answers.
+"""An AIMD concurrency limit: how many calls may be in flight at a target, adapted to its replies.
 
-Additive increase, multiplicative decrease (Chiu and Jain, 1989; what TCP does): while every place is used and
-the answers come, one place more per round of calls; a throttle takes the level down at once, most calls of a
-round timing out halve it, and answers that have become much slower than the best round seen take it down
-slowly. It begins at `most`: that many are what the user allowed. Pure; times are monotonic seconds.
+Additive increase, multiplicative decrease (Chiu and Jain, 1989; TCP's congestion control). The limit begins
+at `most`, which the user allowed. A round is about as many calls as the limit.
+
+- Replies while all slots are in use raise the limit by one a round.
+- A throttle lowers it at once.
+- A round in which most calls time out halves it.
+- A round much slower than the fastest one lowers it a little.
+
+Pure. Times are monotonic seconds.
 """
 
 from __future__ import annotations
@@ -15,17 +20,17 @@ THROTTLED_FACTOR = 0.7
 HANGING_FACTOR = 0.5
 SLOW_FACTOR = 0.9
 SLOW_RATIO = 3.0
-"""A round whose median latency is this many times the best round's means that calls wait in the target."""
+"""A round is slow if its median latency is this many times the best: calls queue inside the target."""
 
 FORGET_RATIO = 1.02
-"""The best round's latency is believed a little less with every round: a target may have become slower."""
+"""The best latency grows by this factor each round, so that a target may become slower for good."""
 
-LEAST_ROUND = 10
-"""Calls in a round, where the level is lower: fewer have no median."""
+MIN_ROUND = 10
+"""Fewest calls in a round, however low the limit: the median of fewer means little."""
 
 
 class LoadSignal(StrEnum):
-    """How a call ended, as far as the target's load goes."""
+    """The end of a call as a sign of the target's load."""
 
     ANSWERED = "answered"
     THROTTLED = "throttled"
@@ -33,14 +38,14 @@ class LoadSignal(StrEnum):
 
 
 class AimdLimit:
-    """The level of one target in one process, between 1 and `most`."""
+    """The limit of one target in one process, between 1 and `most`."""
 
-    __slots__ = ("_best_s", "_changed_at", "_latencies_s", "_limit", "_most", "_timed_out")
+    __slots__ = ("_best_s", "_latencies_s", "_limit", "_lowered_at", "_most", "_timed_out")
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._limit = float(most)
-        self._changed_at = float("-inf")
+        self._lowered_at = float("-inf")
         self._latencies_s: list[float] = []
         self._timed_out = 0
         self._best_s = float("inf")
@@ -50,25 +55,25 @@ class AimdLimit:
         """Calls that may be in flight now."""
         return int(self._limit)
 
-    def record(self, ended: LoadSignal, *, started: float, now: float, in_flight: int) -> None:
-        """A call that began at `started` ended; `in_flight` counts the calls before it left, itself included.
-
-        What began before the level was last lowered says nothing of the level as it is now.
-        """
-        if started < self._changed_at:
+    def record(self, signal: LoadSignal, *, started: float, now: float, in_flight: int) -> None:
+        """Note that a call that began at `started` ended; `in_flight` counts the calls, this one included."""
+        # A call that began under a higher limit says nothing about the present one. A burst of throttles
+        # therefore lowers it once.
+        if started < self._lowered_at:
             return
-        if ended is LoadSignal.THROTTLED:
+        if signal is LoadSignal.THROTTLED:
             self._lower(THROTTLED_FACTOR, now)
             return
         self._latencies_s.append(now - started)
-        self._timed_out += ended is LoadSignal.TIMED_OUT
-        if ended is LoadSignal.ANSWERED and in_flight >= self.limit:
+        self._timed_out += signal is LoadSignal.TIMED_OUT
+        # With slots unused, a reply does not show that the target could bear more.
+        if signal is LoadSignal.ANSWERED and in_flight >= self.limit:
             self._limit = min(float(self._most), self._limit + 1 / self._limit)
-        if len(self._latencies_s) >= max(LEAST_ROUND, self.limit):
-            self._judge(now)
+        if len(self._latencies_s) >= max(MIN_ROUND, self.limit):
+            self._end_round(now)
 
-    def _judge(self, now: float) -> None:
-        """A round is complete."""
+    def _end_round(self, now: float) -> None:
+        """Judge the round's latencies and begin the next one."""
         median_s = statistics.median(self._latencies_s)
         if self._timed_out * 2 > len(self._latencies_s):
             self._lower(HANGING_FACTOR, now)
@@ -79,7 +84,7 @@ class AimdLimit:
 
     def _lower(self, factor: float, now: float) -> None:
         self._limit = max(1.0, self._limit * factor)
-        self._changed_at = now
+        self._lowered_at = now
         self._begin_round()
 
     def _begin_round(self) -> None:

@@ -1,47 +1,48 @@
-"""Who gets the next place at a target, where more rows wait than there are slots: batches, by weight.
+"""A weighted fair queue with priorities: how batches share the slots of a target, one for each call.
 
-Rows of a higher priority come first; within a priority the batch with the fewest rows in flight for its
-weight. A batch alone has all slots. Each batch may have a few rows waiting: what finds no room is the
-caller's to put back, so that rows of other batches and targets are seen.
+Rows of a higher priority come first. Within a priority the next slot goes to the batch with the fewest calls
+in flight for its weight. A batch without rivals gets all slots.
+
+Each batch may have a few rows waiting. When its waiting list is full, the caller requeues the row; otherwise
+it would block rows of other batches and targets behind it.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from service.domain.model import Batch
+from service.worker.rate_limit.wait_queue import WaitQueue
 
 RECENT_S = 2.0
-"""A batch of which no row came for this long is not waited for."""
+"""A batch or target whose last row came longer ago than this is not expected to send more."""
 
 
 @dataclass(slots=True)
 class _BatchQueue:
-    """A batch at a target: its rows in flight, and those that wait."""
+    """The rows of one batch: the number in flight, and those that wait for a slot."""
 
     priority: int
     weight: int
-    seen_at: float = 0.0
+    last_row_at: float = 0.0
     in_flight: int = 0
-    waiting: deque[asyncio.Future[bool]] = field(default_factory=deque)
+    waiters: WaitQueue[bool] = field(default_factory=WaitQueue)
 
     @property
     def is_idle(self) -> bool:
-        return not self.in_flight and not self.waiting
+        return not self.in_flight and not len(self.waiters)
 
     @property
     def rank(self) -> tuple[int, float]:
-        """Smaller goes first."""
+        """The batch with the lowest rank gets the next slot."""
         return -self.priority, (self.in_flight + 1) / self.weight
 
 
 class FairQueue:
-    """The slots of one target in one process. `slots` says how many there are now.
+    """The slots of one target in one process, and the rows that wait for them.
 
-    Each batch has room for `max_waiting` rows that wait.
+    `slots` returns the present number of slots. At most `max_waiting` rows of each batch wait.
     """
 
     def __init__(self, slots: Callable[[], int], *, max_waiting: int) -> None:
@@ -49,90 +50,94 @@ class FairQueue:
         self._max_waiting = max_waiting
         self._queues: dict[str, _BatchQueue] = {}
         self.in_flight = 0
-        self.waiting = 0
+
+    @property
+    def waiting(self) -> int:
+        """The number of rows that wait for a slot."""
+        return sum(len(queue.waiters) for queue in self._queues.values())
 
     def capacity(self, now: float) -> int:
-        """Rows that could come now and start or wait, of the batch that has most room for them."""
+        """The number of rows that could start or wait, if they are of the batch with the fewest waiting."""
         free = max(0, self._slots() - self.in_flight - self.waiting)
-        recent = [queue for queue in self._queues.values() if now - queue.seen_at < RECENT_S]
-        fewest = min((len(queue.waiting) for queue in recent), default=self.waiting)
+        recent = [queue for queue in self._queues.values() if now - queue.last_row_at < RECENT_S]
+        fewest = min((len(queue.waiters) for queue in recent), default=self.waiting)
         return free + max(0, self._max_waiting - fewest)
 
     def is_full_for(self, batch: Batch) -> bool:
-        """Whether a row of the batch would find neither a place nor room to wait for one."""
+        """True if a row of `batch` could neither start nor wait."""
         queue = self._queues.get(batch.batch_id)
-        return not self._has_free and queue is not None and len(queue.waiting) >= self._max_waiting
+        return not self._has_free_slot and queue is not None and len(queue.waiters) >= self._max_waiting
 
     def try_acquire(self, batch: Batch, now: float) -> bool:
-        """Take a place where one is free and nobody waits; whether there was one."""
-        if not self._has_free:
+        """Take a slot if one is free and no row waits. Return True if that succeeded."""
+        if not self._has_free_slot:
             return False
-        self._start(self._queue_of(batch, now))
+        self._occupy(self._queue_of(batch, now))
         return True
 
     async def acquire(self, batch: Batch, now: float) -> bool:
-        """Take a place, after waiting for it where need be. False: no place, and no room to wait for one."""
+        """Take a slot, after waiting for it if need be.
+
+        Return False if the waiting list of the batch is full, or if `reject_waiting` was called meanwhile.
+        """
         if self.try_acquire(batch, now):
             return True
         queue = self._queue_of(batch, now)
-        if len(queue.waiting) >= self._max_waiting:
+        if len(queue.waiters) >= self._max_waiting:
             return False
-        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        queue.waiting.append(turn)
-        self.waiting += 1
-        self.fill()  # it may be its turn already
-        try:
-            return await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.result():  # it had just got its place
+        waiter = queue.waiters.join()
+        self.dispatch()  # the number of slots may have grown since the last release
+
+        def release_if(is_granted: bool) -> None:
+            if is_granted:
                 self.release(batch)
-            elif turn in queue.waiting:
-                queue.waiting.remove(turn)
-                self.waiting -= 1
-                self._tidy(batch.batch_id)
-            raise
+
+        try:
+            return await queue.waiters.wait(waiter, release_if)
+        finally:
+            self._drop_if_idle(batch.batch_id)
 
     def release(self, batch: Batch) -> None:
-        """A row of the batch leaves its place."""
+        """Free the slot of a row of `batch`, for the next row that waits."""
         self._queues[batch.batch_id].in_flight -= 1
         self.in_flight -= 1
-        self.fill()
-        self._tidy(batch.batch_id)
+        self.dispatch()
+        self._drop_if_idle(batch.batch_id)
 
-    def fill(self) -> None:
-        """Give what is free to those who wait."""
-        while self.waiting and self.in_flight < self._slots():
-            queue = min((s for s in self._queues.values() if s.waiting), key=lambda s: s.rank)
-            turn = queue.waiting.popleft()
-            self.waiting -= 1
-            if not turn.done():  # cancelled, and not told yet
-                self._start(queue)
-                turn.set_result(True)
+    def dispatch(self) -> None:
+        """Give free slots to waiting rows."""
+        while self._has_waiting and self.in_flight < self._slots():
+            contenders = (queue for queue in self._queues.values() if len(queue.waiters))
+            queue = min(contenders, key=lambda queue: queue.rank)
+            queue.waiters.serve(True)
+            self._occupy(queue)
 
     def reject_waiting(self) -> None:
-        """Whoever waits gets no place."""
+        """End the wait of every row: `acquire` returns False."""
         for batch_id, queue in list(self._queues.items()):
-            while queue.waiting:
-                self.waiting -= 1
-                if not (turn := queue.waiting.popleft()).done():
-                    turn.set_result(False)
-            self._tidy(batch_id)
+            while queue.waiters.serve(False):
+                pass
+            self._drop_if_idle(batch_id)
 
     @property
-    def _has_free(self) -> bool:
-        """Whether a place is free that nobody waits for."""
-        return not self.waiting and self.in_flight < self._slots()
+    def _has_waiting(self) -> bool:
+        return any(len(queue.waiters) for queue in self._queues.values())
 
-    def _start(self, queue: _BatchQueue) -> None:
+    @property
+    def _has_free_slot(self) -> bool:
+        """True if a slot is free that no row waits for."""
+        return self.in_flight < self._slots() and not self._has_waiting
+
+    def _occupy(self, queue: _BatchQueue) -> None:
         queue.in_flight += 1
         self.in_flight += 1
 
     def _queue_of(self, batch: Batch, now: float) -> _BatchQueue:
         queue = self._queues.setdefault(batch.batch_id, _BatchQueue(batch.priority, batch.weight))
-        queue.seen_at = now
+        queue.last_row_at = now
         return queue
 
-    def _tidy(self, batch_id: str) -> None:
+    def _drop_if_idle(self, batch_id: str) -> None:
         queue = self._queues.get(batch_id)
         if queue is not None and queue.is_idle:
             del self._queues[batch_id]

@@ -1,9 +1,11 @@
-"""The gate of a target: when a row's call may begin, and what the target's answers mean for the next ones.
+"""The gate of a target: admission control for the calls of one process.
 
-A call needs a place (`shares`: batches share them by priority and weight), of which there are as many as the
-target takes well (`level`); it waits while the target serves nobody (`breaker`) and while the fleet's limit
-has no room (`limiter`). A row that would wait long is turned away with a time to come again: the worker puts
-it back in its queue, so that it holds nothing and rows of other targets are seen behind it.
+A call needs a slot. The fair queue shares the slots among batches, and the AIMD limit sets their number. The
+circuit breaker holds calls back while the target is down, the limiter while the fleet's rate limit is used
+up.
+
+If a row would wait long, the gate rejects it with the time after which it may come again. The worker requeues
+it, so that it holds nothing and rows of other targets are fetched behind it.
 """
 
 from __future__ import annotations
@@ -32,60 +34,69 @@ from service.worker.admission.fair_queue import RECENT_S, FairQueue
 from service.worker.rate_limit.limiter import Limiter, Permit
 
 MAX_WAIT_S = 30.0
-"""Longest wait for a place: another worker may have one free."""
+"""Longest wait for a slot. Then the row is requeued: another worker may have a slot free."""
 
-FULL_S = 5.0
-LONGEST_FULL_S = 10.0
-"""A row that finds no room comes again after as long as no row has got a place, within these bounds.
+MIN_REQUEUE_S = 5.0
+MAX_REQUEUE_S = 10.0
+"""Bounds of the delay before a row that was rejected for lack of a slot is redelivered.
 
-Longer, and places would stand empty while the last rows of a slow target are away.
+The delay is the time since the last call started. A longer one would leave slots idle when the target
+recovers.
 """
 
-SHUT_S = 1.0
-"""For so long no rows are fetched for a target after its limit turned one away."""
+LIMIT_PAUSE_S = 1.0
+"""No rows are fetched for a target for this long after its rate limit rejected one."""
 
 
 @dataclass(slots=True)
 class AdmittedCall:
-    """A call that was let through. How it ended is told with `answered` or `failed`, or not at all."""
+    """A call that was admitted. The caller records its end with `record_reply` or `record_error`.
+
+    A call whose end is not recorded (its task was cancelled, say) says nothing about the target.
+    """
 
     gate: Gate
     row: str
     permit: Permit | None
     is_trial: bool
     started: float
-    is_told: bool = False
+    is_recorded: bool = False
 
     def record_reply(self, usage: Usage | None = None) -> bool:
-        """The agent answered, and says what it took; returns whether a target that was down is back."""
-        self._tell(usage)
-        return self.gate.record_end(self, LoadSignal.ANSWERED)
+        """The agent replied; `usage` is None if unknown. Return True if the target was down until now."""
+        self._release_permit(usage)
+        return self.gate.record_load(self, LoadSignal.ANSWERED)
 
     def record_error(self, error: RowfleetError) -> bool:
-        """The call failed; returns whether that makes its target one that is down, or back."""
-        self._tell(None)
+        """The call failed. Return True if the target went down or is up again."""
+        self._release_permit(None)
         if isinstance(error, AgentOutageError):
             return self.gate.record_outage(self, f"{error.kind}: {error}")
         if isinstance(error, AgentThrottledError):
-            return self.gate.record_end(self, LoadSignal.THROTTLED)
-        is_late = isinstance(error, AgentTimeoutError)
-        return self.gate.record_end(self, LoadSignal.TIMED_OUT if is_late else LoadSignal.ANSWERED)
+            return self.gate.record_load(self, LoadSignal.THROTTLED)
+        if isinstance(error, AgentTimeoutError):
+            return self.gate.record_load(self, LoadSignal.TIMED_OUT)
+        # Any other error is a reply as well: the target is up, whatever is wrong with the row.
+        return self.gate.record_load(self, LoadSignal.ANSWERED)
 
     def leave(self) -> None:
-        """The call is over, whether or not it was told how."""
-        if not self.is_told:
-            self._tell(None)
+        """End the call, whether or not its end was recorded."""
+        if not self.is_recorded:
+            self._release_permit(None)
             if self.is_trial:
                 self.gate.breaker.cancel_trial()
 
-    def _tell(self, usage: Usage | None) -> None:
-        self.is_told = True
+    def _release_permit(self, usage: Usage | None) -> None:
+        self.is_recorded = True
         if self.permit is not None:
             self.permit.release(usage)
 
 
 class Gate:
-    """The gate of one target in one process. `on_change` is called whenever a row may fit that did not."""
+    """The gate of one target in one process, for at most `most` calls in flight.
+
+    `on_change` is called whenever a row may be admitted that would have been rejected before.
+    """
 
     def __init__(
         self, most: int, limiter: Limiter | None, clock: Clock, on_change: Callable[[], None]
@@ -95,47 +106,52 @@ class Gate:
         self._limiter = limiter
         self._clock = clock
         self._on_change = on_change
-        self._shut_until = self._seen_at = float("-inf")
-        self._last_start = clock.monotonic()
+        self._paused_until = float("-inf")
+        self._last_row_at = float("-inf")
+        self._last_start_at = clock.monotonic()
         self._is_closed = False
         self.breaker = CircuitBreaker()
 
     @property
     def is_busy(self) -> bool:
-        """Whether calls are under way or rows wait, or it is shut."""
-        now = self._clock.monotonic()
-        return bool(self._queue.in_flight or self._queue.waiting) or now < self._shut_until
+        """True if calls are in flight, rows wait, or the rate limit has rejected a row a moment ago."""
+        return bool(self._queue.in_flight or self._queue.waiting) or self._is_paused
 
     @property
     def is_recent(self) -> bool:
-        """Whether a row for it came a moment ago, so that more may follow."""
-        return self._clock.monotonic() - self._seen_at < RECENT_S
+        """True if a row came for the target a moment ago, so that more may follow."""
+        return self._clock.monotonic() - self._last_row_at < RECENT_S
 
     @property
     def capacity(self) -> int:
-        """Rows that could come now and start, or wait a little."""
-        now = self._clock.monotonic()
-        if now < self._shut_until:
+        """The number of rows that could start or wait now."""
+        if self._is_paused:
             return 0
+        now = self._clock.monotonic()
         if self.breaker.is_open:
-            return int(self.breaker.wait_s(now) == 0)
+            return 1 if self.breaker.wait_s(now) == 0 else 0
         return self._queue.capacity(now)
 
+    @property
+    def _is_paused(self) -> bool:
+        return self._clock.monotonic() < self._paused_until
+
     def rejection(self, batch: Batch) -> TargetFullError | None:
-        """What a row of the batch would be turned away with at once, because the target is full."""
-        return self._full() if self._queue.is_full_for(batch) else None
+        """The error with which a row of `batch` would be rejected at once for lack of a slot, or None."""
+        return self._full_error() if self._queue.is_full_for(batch) else None
 
     @asynccontextmanager
     async def admit(self, batch: Batch, row: str, body: Json) -> AsyncIterator[AdmittedCall]:
-        """A call of the row called `row`, with input `body`, which may begin. Waits for its turn, a little.
+        """Wait until the call of a row may begin; it ends with the context.
 
-        Raises TargetFullError or TargetDownError, with a time to come again, where that is not soon.
+        `row` names the row, and `body` is the call's input. Raises TargetFullError, TargetDownError or
+        LimitReachedError, each with the time after which the row may come again, if the wait would be long.
         """
-        self._seen_at = self._clock.monotonic()
+        self._last_row_at = self._clock.monotonic()
         self._check_breaker()
-        await self._take_place(batch)
+        await self._acquire_slot(batch)
         try:
-            call = await self._let_through(row, body)
+            call = await self._begin_call(row, body)
             try:
                 yield call
             finally:
@@ -145,25 +161,23 @@ class Gate:
             self._on_change()
 
     def close(self) -> None:
-        """Let nobody begin any more; who waits is turned away."""
+        """Admit no more calls, and reject the rows that wait."""
         self._is_closed = True
         self._queue.reject_waiting()
 
-    def record_end(self, call: AdmittedCall, ended: LoadSignal) -> bool:
-        """A call ended, and not by an outage; returns whether the target was down until now.
-
-        One that timed out says nothing of that: it may be the target's last row, or its first.
-        """
+    def record_load(self, call: AdmittedCall, signal: LoadSignal) -> bool:
+        """Note that a call ended, but not by an outage. Return True if the target was down until now."""
         now = self._clock.monotonic()
-        self._concurrency.record(ended, started=call.started, now=now, in_flight=self._queue.in_flight)
-        if ended is LoadSignal.TIMED_OUT:
+        self._concurrency.record(signal, started=call.started, now=now, in_flight=self._queue.in_flight)
+        # A time-out does not show whether the target is up or down.
+        if signal is LoadSignal.TIMED_OUT:
             if call.is_trial:
                 self.breaker.cancel_trial()
             return False
         return self.breaker.record_success(now)
 
     def record_outage(self, call: AdmittedCall, reason: str) -> bool:
-        """A call ended by an outage; returns whether the target is left alone from now on, for a while."""
+        """Note that a call met an outage. Return True if the breaker opened."""
         now = self._clock.monotonic()
         return self.breaker.record_failure(reason, now, row=call.row, is_trial=call.is_trial)
 
@@ -172,48 +186,49 @@ class Gate:
         if wait_s > 0:
             raise TargetDownError(f"the target is down: {self.breaker.reason}", retry_after_s=wait_s)
 
-    async def _take_place(self, batch: Batch) -> None:
+    async def _acquire_slot(self, batch: Batch) -> None:
         if self._is_closed:
             raise TargetFullError("this process stops", retry_after_s=1.0)
-        has_place = self._queue.try_acquire(
-            batch, self._clock.monotonic()
-        )  # a time-out is a task: not for all
-        if not has_place:
+        # A time-out costs a task, so most calls do without one.
+        has_slot = self._queue.try_acquire(batch, self._clock.monotonic())
+        if not has_slot:
             try:
                 async with timeout(self._clock, MAX_WAIT_S):
-                    has_place = await self._queue.acquire(batch, self._clock.monotonic())
+                    has_slot = await self._queue.acquire(batch, self._clock.monotonic())
             except TimeoutError:
-                has_place = False
-        if has_place:
-            self._last_start = self._clock.monotonic()
-            return
-        raise self._full()
+                has_slot = False
+        if not has_slot:
+            raise self._full_error()
+        self._last_start_at = self._clock.monotonic()
 
-    def _full(self) -> TargetFullError:
-        since_s = self._clock.monotonic() - self._last_start
-        wait_s = min(LONGEST_FULL_S, max(FULL_S, since_s))
-        return TargetFullError("every place of the target is taken", retry_after_s=wait_s)
+    def _full_error(self) -> TargetFullError:
+        since_s = self._clock.monotonic() - self._last_start_at
+        retry_after_s = min(MAX_REQUEUE_S, max(MIN_REQUEUE_S, since_s))
+        return TargetFullError("every place of the target is taken", retry_after_s=retry_after_s)
 
-    async def _let_through(self, row: str, body: Json) -> AdmittedCall:
-        """The call of a row that has a place."""
-        permit = None
-        if self._limiter is not None:
-            try:
-                permit = await self._limiter.admit(self._limiter.estimate(len(exact_json.dumps(body))))
-            except LimitReachedError:
-                self._shut_until = self._clock.monotonic() + SHUT_S
-                raise
+    async def _begin_call(self, row: str, body: Json) -> AdmittedCall:
+        """Begin the call of a row that has a slot."""
+        permit = None if self._limiter is None else await self._permit(self._limiter, body)
         try:
-            self._check_breaker()  # it may have opened meanwhile
+            # The breaker may have opened while the row waited.
+            self._check_breaker()
         except TargetDownError:
             if permit is not None:
                 permit.release(None)
             raise
         return AdmittedCall(self, row, permit, self.breaker.before_call(), self._clock.monotonic())
 
+    async def _permit(self, limiter: Limiter, body: Json) -> Permit:
+        """Wait for the rate limit. If it rejects the row, fetch no more rows for a moment."""
+        try:
+            return await limiter.admit(limiter.estimate(len(exact_json.dumps(body))))
+        except LimitReachedError:
+            self._paused_until = self._clock.monotonic() + LIMIT_PAUSE_S
+            raise
+
 
 class Gates:
-    """All gates of a process, and how many rows it could take. `subscribe` before the first is opened."""
+    """All gates of a process; the consumer asks them how many rows to fetch."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -221,26 +236,35 @@ class Gates:
         self._listener: Callable[[], None] = lambda: None
 
     def subscribe(self, listener: Callable[[], None]) -> None:
-        """Call `listener` whenever there may be more room."""
+        """Have `listener` called whenever there may be more free slots."""
         self._listener = listener
 
     def open(self, most: int, limiter: Limiter | None) -> Gate:
         """A gate for a target with at most `most` calls in flight."""
-        gate = Gate(most, limiter, self._clock, lambda: self._listener())  # noqa: PLW0108 -- it may come later
+        gate = Gate(most, limiter, self._clock, self._changed)
         self._gates.append(gate)
         return gate
 
     def close(self) -> None:
-        """The process stops: calls under way may end, and no other begins."""
+        """Stop: calls in flight may end, and no other begins."""
         for gate in self._gates:
             gate.close()
 
     def free_slots(self, most: int) -> int:
-        """How many of the next rows in the queue could start or wait a little, `most` where none is known.
+        """The number of rows to fetch: how many could start or wait; `most` if no target is busy.
 
-        Whose they are is not known before they are here. While some target has no room, only one whose rows
-        have been coming counts: there is no use in fetching rows to put them back.
+        The queue does not tell for which target a message is, so this is the largest capacity of any target.
+        While a target is full, only targets whose rows came a moment ago count: rows of the full one would be
+        fetched in vain.
         """
         busy = [gate for gate in self._gates if gate.is_busy]
-        counting = busy if all(gate.capacity for gate in busy) else [g for g in self._gates if g.is_recent]
-        return max((gate.capacity for gate in counting), default=0 if busy else most)
+        if not busy:
+            return most
+        if all(gate.capacity for gate in busy):
+            counted = busy
+        else:
+            counted = [gate for gate in self._gates if gate.is_recent]
+        return max((gate.capacity for gate in counted), default=0)
+
+    def _changed(self) -> None:
+        self._listener()

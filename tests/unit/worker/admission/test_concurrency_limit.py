@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.worker.admission.concurrency_limit import LEAST_ROUND, AimdLimit, LoadSignal
+from service.worker.admission.concurrency_limit import MIN_ROUND, AimdLimit, LoadSignal
 
 
 def calls(limit, count, *, ended=LoadSignal.ANSWERED, at=0.0, latency_s=1.0):
@@ -54,7 +54,7 @@ def test_a_hanging_target_is_left_with_ever_fewer_calls():
     limit = AimdLimit(64)
     at = 0.0
     for expected in (32, 16, 8, 4):
-        at = calls(limit, max(LEAST_ROUND, limit.limit), ended=LoadSignal.TIMED_OUT, at=at, latency_s=60.0)
+        at = calls(limit, max(MIN_ROUND, limit.limit), ended=LoadSignal.TIMED_OUT, at=at, latency_s=60.0)
         assert limit.limit == expected
 
 

@@ -97,7 +97,7 @@ async def test_who_is_cancelled_while_it_waits_takes_no_place():
     assert Counter(row.cancelled() for row in rows) == {True: 2, False: 3}
     assert (queue.in_flight, queue.waiting) == (1, 2)
     queue.release(a)
-    queue.fill()
+    queue.dispatch()
     await settle()
     assert (queue.in_flight, queue.waiting) == (1, 1)
     rows[4].cancel()
