@@ -145,8 +145,8 @@ async def work(url: str, rows: int, settle: int, commit_s: float) -> dict[str, f
         ports, Completion(ports), GroupCommitLimits(), slot=0, tokens=lambda: "t" * 36
     ) as committer:
         gates = Gates(clock)
-        runs = BatchCache(ports, agent, gates, max_places=settings.worker.max_inflight_rows)
-        worker = Worker(ports, runs, committer, ClaimCheck(objects), WorkLimits("w"), rng=random.Random(7))
+        batches = BatchCache(ports, agent, gates, max_in_flight=settings.worker.max_inflight_rows)
+        worker = Worker(ports, batches, committer, ClaimCheck(objects), WorkLimits("w"), rng=random.Random(7))
         limits = ConsumeLimits(
             pollers=settings.worker.pollers, max_running=settings.worker.max_inflight_rows,
             max_held=settings.worker.max_held_rows, max_held_bytes=settings.worker.max_held_bytes,
@@ -159,7 +159,7 @@ async def work(url: str, rows: int, settle: int, commit_s: float) -> dict[str, f
             held = max(held, consumer.held_bytes)
         stop.set()
         await running
-        await runs.close()
+        await batches.close()
     return {
         "base_mib": base,
         "peak_mib": resident_mib(),

@@ -152,7 +152,7 @@ class Aggregator:
         batch = view.batch
         started = self._ports.clock.monotonic()
         writer = Results(self._ports.objects, batch)
-        async with writer, aclosing(self._ports.large_outcomes.all_whole(self._in_order(batch))) as outcomes:
+        async with writer, aclosing(self._ports.large_outcomes.load_all(self._in_order(batch))) as outcomes:
             async for outcome in outcomes:
                 await writer.add(outcome)
                 if outcome.number % self._limits.page_rows == 0:

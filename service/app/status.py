@@ -108,7 +108,7 @@ async def failed_row(table: Table, large_outcomes: LargeOutcomes, batch: Batch, 
         raise UsageError(f"row {number} of {batch.batch_id} has no outcome")
     if outcome.error is None:
         raise UsageError(f"row {number} of {batch.batch_id} did not fail")
-    return await large_outcomes.whole(outcome)
+    return await large_outcomes.load(outcome)
 
 
 async def _failed(table: Table, batch: Batch) -> AsyncIterator[Outcome]:

@@ -152,7 +152,7 @@ class RoleBuilder:
             ports,
             agent_opener(settings, objects=ports.objects),
             gates,
-            max_places=work.max_inflight_rows,
+            max_in_flight=work.max_inflight_rows,
             open_limiter=limiter_opener(ports, self.worker_name),
         )
         self.stack.push_async_callback(batches.close)

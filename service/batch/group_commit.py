@@ -119,7 +119,7 @@ class GroupCommitter:
             kind = error = trace = None
         await self._tasks.__aexit__(kind, error, trace)
 
-    async def settle(self, batch: Batch, number: int, outcome: Outcome | None) -> BatchView | None:
+    async def commit(self, batch: Batch, number: int, outcome: Outcome | None) -> BatchView | None:
         """Return once row `number` is committed and its batch's completion was checked.
 
         Without an outcome (a row that is known to be committed) only the check is done. Returns the batch as
@@ -127,7 +127,7 @@ class GroupCommitter:
         its message has to come again. Raises RowRejectedError where the outcome can never be stored.
         """
         if outcome is not None:
-            outcome = await self._ports.large_outcomes.fitted(batch, outcome)
+            outcome = await self._ports.large_outcomes.offload(batch, outcome)
         key = (batch.batch_id, batch.round)
         group = self._groups.get(key)
         if group is None:
@@ -142,18 +142,18 @@ class GroupCommitter:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._limits.linger_s):
                         await group.is_full.wait()
-                await self._settle(group.batch, group.take(self._limits))
+                await self._commit(group.batch, group.take(self._limits))
         finally:
             del self._groups[key]
             _fail(group.waiting.values(), RetryableError("the process is stopping"))
 
-    async def _settle(self, batch: Batch, waiters: Sequence[_Waiter]) -> None:
+    async def _commit(self, batch: Batch, waiters: Sequence[_Waiter]) -> None:
         """One transaction and one check for all of `waiters`, who learn how it went."""
         try:
-            await self._commit(batch, [w.outcome for w in waiters if w.outcome is not None])
+            await self._write(batch, [w.outcome for w in waiters if w.outcome is not None])
             view = await self._completion.check(batch.batch_id)
         except RowRejectedError as error:
-            await self._settle_apart(batch, waiters, error)
+            await self._commit_halves(batch, waiters, error)
         except (RetryableError, AccessError) as error:
             _fail(waiters, error)
         except Exception as error:
@@ -166,16 +166,16 @@ class GroupCommitter:
         finally:
             _fail(waiters, RetryableError("the process is stopping"))  # cancelled: nobody was told yet
 
-    async def _settle_apart(self, batch: Batch, waiters: Sequence[_Waiter], error: RowRejectedError) -> None:
+    async def _commit_halves(self, batch: Batch, waiters: Sequence[_Waiter], error: RowRejectedError) -> None:
         """Some row of these can never be stored: halve them until it is found, and settle the others."""
         middle = len(waiters) // 2
         if not middle:
             _fail(waiters, error)
             return
-        await self._settle(batch, waiters[:middle])
-        await self._settle(batch, waiters[middle:])
+        await self._commit(batch, waiters[:middle])
+        await self._commit(batch, waiters[middle:])
 
-    async def _commit(self, batch: Batch, outcomes: list[Outcome]) -> None:
+    async def _write(self, batch: Batch, outcomes: list[Outcome]) -> None:
         """Commit what is not committed yet. Raises RetryableError after `timeout_s` of trying."""
         while outcomes:
             commit = Commit(

@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from service.batch.outcomes import shortened
+from service.batch.outcomes import shorten
 from service.domain import exact_json
 from service.domain.errors import (
     BatchRejectedError,
@@ -55,7 +55,7 @@ class LargeOutcomes:
         self._limits = limits
         self._retry = retry_for(limits.timeout_s, first_s=0.05, longest_s=5.0)
 
-    async def fitted(self, batch: Batch, outcome: Outcome) -> Outcome:
+    async def offload(self, batch: Batch, outcome: Outcome) -> Outcome:
         """The outcome as the table can hold it: itself, or with a reference to its data, which is stored.
 
         Raises RowTooLargeError for a success beyond every limit, RowRejectedError for one that is no JSON;
@@ -68,7 +68,7 @@ class LargeOutcomes:
         except RowRejectedError:
             if outcome.status is Status.SUCCESS:
                 raise
-            return shortened(outcome, self._limits.max_item_bytes)
+            return shorten(outcome, self._limits.max_item_bytes)
         digest = hashlib.sha256(body).hexdigest()
         name = f"{row_id(outcome.number)}-{digest[:16]}.json"
         key = f"work/{batch.tool_name}/{batch.execution_id}/{outcome.round}/{name}"
@@ -76,7 +76,7 @@ class LargeOutcomes:
         stored = StoredPayload(self._limits.bucket, key, len(body), digest)
         return replace(outcome, input_data={}, output_data={}, provenance={}, raw_reply="", stored=stored)
 
-    async def whole(self, outcome: Outcome) -> Outcome:
+    async def load(self, outcome: Outcome) -> Outcome:
         """The outcome with its data. Raises BatchRejectedError where that is not what was stored."""
         stored = outcome.stored
         if stored is None:
@@ -96,7 +96,7 @@ class LargeOutcomes:
             )
         return replace(outcome, **exact_json.loads(body), stored=None)
 
-    async def all_whole(self, outcomes: AsyncIterator[Outcome]) -> AsyncGenerator[Outcome, None]:
+    async def load_all(self, outcomes: AsyncIterator[Outcome]) -> AsyncGenerator[Outcome, None]:
         """The outcomes in their order, each with its data; some are read ahead. Close it (`aclosing`)."""
         ahead: deque[tuple[int, asyncio.Future[Outcome]]] = deque()
         ahead_bytes = 0
@@ -107,7 +107,7 @@ class LargeOutcomes:
                     ahead_bytes -= ahead[0][0]
                     yield await ahead.popleft()[1]
                 if size or ahead:
-                    ahead.append((size, asyncio.ensure_future(self.whole(outcome))))
+                    ahead.append((size, asyncio.ensure_future(self.load(outcome))))
                     ahead_bytes += size
                 else:
                     yield outcome

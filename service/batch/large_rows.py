@@ -11,16 +11,33 @@ from service.csvio import CsvReader, Record
 from service.domain.errors import CsvError, PoisonMessageError, RowTooLargeError, SourceError
 from service.domain.messages import RowMessage, Span
 from service.domain.model import Batch, Checkpoint
-from service.domain.ports import Objects
+from service.domain.ports import MESSAGE_BYTES, Objects
 from service.runtime.retrying import retry_for
 
 LINE_END_BYTES = 4
 r"""What a record may have beyond its own bytes: `\r\n` in UTF-16."""
 
+RESEND_BYTES = 100
+"""Room in a row's message for what it gets when it is sent again: attempt, replay mark and deadline."""
+
 READ_TIMEOUT_S = 30.0
 """A span that cannot be read for this long sends its row back to the queue."""
 
 _retry_read = retry_for(READ_TIMEOUT_S, first_s=0.1, longest_s=5.0)
+
+
+def row_body(
+    batch: Batch, record: Record, *, replay: bool = False, max_message_bytes: int = MESSAGE_BYTES
+) -> str:
+    """A record's message; one too large for its queue carries a `Span` instead of cells."""
+    message = RowMessage(
+        batch.batch_id, batch.round, record.number, record.cells, replay=replay, defect=record.defect
+    )
+    body = message.encode()
+    if len(body) <= max_message_bytes - RESEND_BYTES:
+        return body
+    span = Span(record.start, record.length, record.line)
+    return replace(message, cells=(), defect="", span=span).encode()
 
 
 class ClaimCheck:

@@ -26,7 +26,7 @@ MAX_REPLY_CHARS = 32_000
 """A kept reply longer than this is cut: it is there for a person to look at."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LastAttempt:
     """The last attempt at a row: `elapsed_ms` is the agent's time, `timestamp` ISO 8601 in UTC."""
 
@@ -83,7 +83,7 @@ class LastAttempt:
         )
 
 
-def shortened(outcome: Outcome, most_bytes: int) -> Outcome:
+def shorten(outcome: Outcome, most_bytes: int) -> Outcome:
     """A FAILED outcome that takes at most `most_bytes` as an item: without its reply, and with cells cut."""
     assert outcome.error is not None
     cells = outcome.input_data

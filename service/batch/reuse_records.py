@@ -14,7 +14,7 @@ from service.domain import exact_json
 from service.domain.model import MAX_MS, Batch, Json, Outcome, row_id
 from service.mapping import RowMapping
 
-MAX_ANSWER_BYTES = 300_000
+MAX_CACHED_REPLY_BYTES = 300_000
 """A larger answer is not shared: a record is one item, of which the table holds 400,000 bytes at most."""
 
 RELEASED = ""
@@ -72,11 +72,11 @@ class CachedReply:
     output_tokens: int = 0
 
     @classmethod
-    def of(cls, outcome: Outcome, question: RequestKey, now_ms: int) -> CachedReply:
+    def of(cls, outcome: Outcome, request_key: RequestKey, now_ms: int) -> CachedReply:
         """A success as others may use it."""
         return cls(
-            question.row,
-            question.until_ms(now_ms),
+            request_key.row,
+            request_key.until_ms(now_ms),
             outcome.output_data,
             outcome.provenance,
             outcome.execution_time_ms,
@@ -91,7 +91,7 @@ class CachedReply:
             body = exact_json.utf8(exact_json.dumps({"state": "answered", **asdict(self)}))
         except (ValueError, TypeError, RecursionError):
             return None
-        return body.decode() if len(body) <= MAX_ANSWER_BYTES else None
+        return body.decode() if len(body) <= MAX_CACHED_REPLY_BYTES else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,20 +106,20 @@ class Uncacheable:
         return exact_json.dumps({"state": "unshared", **asdict(self)})
 
 
-Known = InFlight | CachedReply | Uncacheable
+ReuseRecord = InFlight | CachedReply | Uncacheable
 
-_STATES: Mapping[str, type[Known]] = {
+_STATES: Mapping[str, type[ReuseRecord]] = {
     "claimed": InFlight,
     "answered": CachedReply,
     "unshared": Uncacheable,
 }
 
 
-def known(text: str, now_ms: int) -> Known | None:
+def parse_record(text: str, now_ms: int) -> ReuseRecord | None:
     """What a record says; None where it is none, was released, or is over."""
     try:
         fields = exact_json.loads(text)
-        found: Known = _STATES[fields.pop("state")](**fields)
+        found: ReuseRecord = _STATES[fields.pop("state")](**fields)
         is_over = now_ms >= found.until_ms
     except (ValueError, TypeError, KeyError, AttributeError):
         return None

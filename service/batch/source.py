@@ -11,13 +11,9 @@ from dataclasses import replace
 
 from service.csvio import CsvReader, Record
 from service.domain.errors import SourceError
-from service.domain.messages import RowMessage, Span
 from service.domain.model import Batch, Checkpoint
-from service.domain.ports import MESSAGE_BYTES, Objects
+from service.domain.ports import Objects
 from service.runtime.retrying import retry_for
-
-RESEND_BYTES = 100
-"""Room in a row's message for what it gets when it is sent again: attempt, replay mark and deadline."""
 
 READ_TIMEOUT_S = 120.0
 """A source that cannot be read for this long sends its ingest message back to the queue."""
@@ -67,17 +63,3 @@ async def records_again(
     )
     async for records in records_of(objects, start, reader, read_bytes):
         yield records
-
-
-def row_body(
-    batch: Batch, record: Record, *, replay: bool = False, max_message_bytes: int = MESSAGE_BYTES
-) -> str:
-    """A record's message; one too large for its queue carries a `Span` instead of cells."""
-    message = RowMessage(
-        batch.batch_id, batch.round, record.number, record.cells, replay=replay, defect=record.defect
-    )
-    body = message.encode()
-    if len(body) <= max_message_bytes - RESEND_BYTES:
-        return body
-    span = Span(record.start, record.length, record.line)
-    return replace(message, cells=(), defect="", span=span).encode()

@@ -85,7 +85,7 @@ class DeadLetters:
                 return
             outcome = await self._ports.table.outcome(batch, row.number)
             if outcome is not None and outcome.round >= row.round:
-                await self._committer.settle(batch, row.number, None)
+                await self._committer.commit(batch, row.number, None)
                 self._drop("row", "the row has an outcome")
                 return
             if row.lost_deliveries < self._limits.rows_receives:

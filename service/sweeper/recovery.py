@@ -15,10 +15,10 @@ from itertools import islice
 import structlog
 
 from service.batch.group_commit import GroupCommitter
-from service.batch.large_rows import ClaimCheck
+from service.batch.large_rows import ClaimCheck, row_body
 from service.batch.outcomes import LastAttempt
 from service.batch.ports import Ports
-from service.batch.source import records_again, row_body
+from service.batch.source import records_again
 from service.csvio import Record
 from service.domain.errors import (
     AccessError,
@@ -114,13 +114,18 @@ class Recovery:
         """Commit one row FAILED and check its batch. Raises RetryableError and AccessError."""
         row = await self._redeemed(batch, row)
         attempt = LastAttempt(
-            row, batch.columns, row.attempt, 0, iso_time(self._ports.clock.now_ms()), self._limits.worker
+            row=row,
+            columns=batch.columns,
+            number=row.attempt,
+            elapsed_ms=0,
+            timestamp=iso_time(self._ports.clock.now_ms()),
+            worker=self._limits.worker,
         )
         try:
-            await self._committer.settle(batch, row.number, attempt.failed(error))
+            await self._committer.commit(batch, row.number, attempt.failed(error))
         except RowRejectedError:  # cells that nothing can hold: without them it is an outcome all the same
             bare = replace(attempt, row=replace(row, cells=()))
-            await self._committer.settle(batch, row.number, bare.failed(error))
+            await self._committer.commit(batch, row.number, bare.failed(error))
         log.info(
             "row_settled", batch_id=batch.batch_id, row_id=row_id(row.number), status="FAILED",
             **{"error": error.kind, "class": error.failure_class}, reason=str(error),

@@ -153,12 +153,12 @@ class Attempts:
     def attempt(self, task: RowTask, started: float | None = None) -> LastAttempt:
         """An attempt that ends now; one without a start took the agent no time."""
         return LastAttempt(
-            task.whole,
-            task.run.batch.columns,
-            task.message.attempt,
-            0 if started is None else self._since(started),
-            iso_time(self._clock.now_ms()),
-            self._limits.worker,
+            row=task.whole,
+            columns=task.run.batch.columns,
+            number=task.message.attempt,
+            elapsed_ms=0 if started is None else self._since(started),
+            timestamp=iso_time(self._clock.now_ms()),
+            worker=self._limits.worker,
         )
 
     async def _attempt(self, task: RowTask, delivery: Delivery) -> Outcome | _Failure:

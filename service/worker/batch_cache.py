@@ -44,14 +44,14 @@ class OpenTarget:
 class CachedBatch:
     """A batch as last seen, and how its rows are processed; no target where it takes no rows any more.
 
-    `read_at` is the place of its reading in the order of all that `BatchCache` was asked and read.
+    `loaded_seq` is the place of its reading in the order of all that `BatchCache` was asked and read.
     """
 
     batch: Batch
     target: OpenTarget | None
-    read_at: int = 0
+    loaded_seq: int = 0
 
-    def vouches(self, round_: int, number: int) -> bool:
+    def covers(self, round_: int, number: int) -> bool:
         """Whether what is known is enough to say that a row exists, or that it does not."""
         batch = self.batch
         is_settled = batch.total is not None or batch.state is not State.SPLITTING
@@ -61,7 +61,7 @@ class CachedBatch:
 class BatchCache:
     """The runs of one worker process. `open_agent` raises ConfigError for a mapping it cannot serve.
 
-    A target has at most `max_places` calls in flight. `open_limiter` makes what keeps the limit that a
+    A target has at most `max_in_flight` calls in flight. `open_limiter` makes what keeps the limit that a
     mapping shares with the whole fleet, where it has one.
     """
 
@@ -71,52 +71,52 @@ class BatchCache:
         open_agent: Callable[[RowMapping], Agent],
         gates: Gates,
         *,
-        max_places: int,
+        max_in_flight: int,
         open_limiter: Callable[[RowMapping], Limiter | None] = lambda _: None,
     ) -> None:
         self._ports = ports
         self._open_agent = open_agent
         self._open_limiter = open_limiter
         self._gates = gates
-        self._max_places = max_places
+        self._max_places = max_in_flight
         self._limiters = AsyncExitStack()
-        self._runs: OrderedDict[str, CachedBatch] = OrderedDict()
+        self._batches: OrderedDict[str, CachedBatch] = OrderedDict()
         self._targets: dict[str, OpenTarget] = {}
         self._loading: dict[str, asyncio.Lock] = {}
-        self._order = itertools.count(1)
+        self._sequence = itertools.count(1)
 
     async def get(self, batch_id: str, round_: int, number: int) -> CachedBatch | None:
-        """The run of a row; None where there is no such batch.
+        """The batch of a row; None where there is no such batch.
 
         Read again, once, where what is known is older than `round_` or does not vouch for row `number`. Rows
         that ask before a reading begins share it.
         """
-        run = self._runs.get(batch_id)
-        asked = next(self._order)
-        if run is None or not run.vouches(round_, number):
+        cached = self._batches.get(batch_id)
+        asked_seq = next(self._sequence)
+        if cached is None or not cached.covers(round_, number):
             async with self._loading.setdefault(batch_id, asyncio.Lock()):
-                run = self._runs.get(batch_id)
-                if run is None or (run.read_at < asked and not run.vouches(round_, number)):
-                    run = await self._load(batch_id)
-                    if run is not None:
-                        self._runs[batch_id] = run
+                cached = self._batches.get(batch_id)
+                if cached is None or (cached.loaded_seq < asked_seq and not cached.covers(round_, number)):
+                    cached = await self._load(batch_id)
+                    if cached is not None:
+                        self._batches[batch_id] = cached
             self._loading.pop(batch_id, None)
-        if run is not None:
-            self._runs[batch_id] = run
-            self._runs.move_to_end(batch_id)
-            if len(self._runs) > MAX_BATCHES:
-                self._runs.popitem(last=False)
-        return run
+        if cached is not None:
+            self._batches[batch_id] = cached
+            self._batches.move_to_end(batch_id)
+            if len(self._batches) > MAX_BATCHES:
+                self._batches.popitem(last=False)
+        return cached
 
     def refresh(self, view: BatchView | None) -> None:
         """Take in what a completion check has just read, so that a batch that ended stops costing calls.
 
-        Rows under way keep the run that they began with: what began in one round is committed for that round.
+        Rows under way keep the `CachedBatch` they began with: what began in one round is committed for it.
         """
-        if view is None or (run := self._runs.get(view.batch.batch_id)) is None:
+        if view is None or (cached := self._batches.get(view.batch.batch_id)) is None:
             return
-        if _progress(view.batch) >= _progress(run.batch):  # a slow answer may be older than what is known
-            self._runs[view.batch.batch_id] = replace(run, batch=view.batch)
+        if _progress(view.batch) >= _progress(cached.batch):  # a slow answer may be older than what is known
+            self._batches[view.batch.batch_id] = replace(cached, batch=view.batch)
 
     async def close(self) -> None:
         """Close every agent, and give back what is held of the fleet's limits."""
@@ -125,20 +125,20 @@ class BatchCache:
             await asyncio.gather(*(target.agent.close() for target in targets))
 
     async def _load(self, batch_id: str) -> CachedBatch | None:
-        read_at = next(self._order)
+        loaded_seq = next(self._sequence)
         view = await self._ports.table.read(batch_id)
         if view is None:
             return None
         batch = view.batch
         if batch.state.is_final:
-            return CachedBatch(batch, None, read_at)
+            return CachedBatch(batch, None, loaded_seq)
         target = self._targets.get(batch.mapping_digest)
         if target is None:
             try:
                 target = await self._open(batch)
             except ConfigError as error:
-                return CachedBatch(await self._fail(batch, str(error)), None, read_at)
-        return CachedBatch(batch, target, read_at)
+                return CachedBatch(await self._fail(batch, str(error)), None, loaded_seq)
+        return CachedBatch(batch, target, loaded_seq)
 
     async def _open(self, batch: Batch) -> OpenTarget:
         definition = await stored_definition(self._ports.table, batch)

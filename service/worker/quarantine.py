@@ -21,7 +21,7 @@ class Quarantine:
         self._is_closed = False
 
     @contextmanager
-    def place(self, *, alone: bool = False) -> Iterator[bool]:
+    def admit(self, *, alone: bool = False) -> Iterator[bool]:
         """Whether there was a place; `alone` asks for the whole lane.
 
         A body that ends without an exception widens the lane.

@@ -23,7 +23,7 @@ from typing import TypeVar
 
 import structlog
 
-from service.batch.reuse_records import RELEASED, CachedReply, InFlight, RequestKey, Uncacheable, known
+from service.batch.reuse_records import RELEASED, CachedReply, InFlight, RequestKey, Uncacheable, parse_record
 from service.domain.errors import AccessError, AnswerPendingError, RetryableError
 from service.domain.model import Outcome, Status
 from service.domain.ports import Clock, SharedRecord, Table
@@ -84,7 +84,7 @@ class RequestCoalescer:
         self._asking: dict[str, Asking] = {}
         self._retry = retry_for(TABLE_TIMEOUT_S, first_s=0.05, longest_s=2.0)
 
-    async def once(
+    async def get_or_ask(
         self,
         question: RequestKey,
         ask: Callable[[], Awaitable[Outcome | T]],
@@ -139,7 +139,7 @@ class RequestCoalescer:
         pause_s = self._limits.first_pause_s
         while True:
             record = await self._retry(self._table.record, question.key)
-            found = known(record.text, self._clock.now_ms())
+            found = parse_record(record.text, self._clock.now_ms())
             if isinstance(found, CachedReply | Uncacheable):
                 return found
             if found is None and (held := await self._claimed(question, record)) is not None:
@@ -209,7 +209,7 @@ class RequestCoalescer:
         try:
             for _ in range(PUBLISH_TRIES):
                 stands = await self._retry(self._swap, question, text, held.version)
-                if stands.text == text or isinstance(known(stands.text, now_ms), CachedReply):
+                if stands.text == text or isinstance(parse_record(stands.text, now_ms), CachedReply):
                     return
                 held.version = stands.version
         except (RetryableError, AccessError) as error:
@@ -235,5 +235,5 @@ class RequestCoalescer:
         return InFlight(owner, question.row, until_ms).text
 
     def _is_ours(self, stands: SharedRecord, held: _Held) -> bool:
-        found = known(stands.text, 0)  # ended or not
+        found = parse_record(stands.text, 0)  # ended or not
         return isinstance(found, InFlight) and found.owner == held.owner

@@ -149,7 +149,7 @@ class Worker:
     def _place_for(self, row: RowMessage) -> AbstractContextManager[bool]:
         if not self._is_for_lane(row):
             return nullcontext(True)
-        return self._quarantine.place(alone=row.lost_deliveries > self._limits.max_lost // 2)
+        return self._quarantine.admit(alone=row.lost_deliveries > self._limits.max_lost // 2)
 
     def _is_for_lane(self, row: RowMessage) -> bool:
         """Whether it was a dead letter, or would be one had it never been sent again."""
@@ -162,13 +162,13 @@ class Worker:
     async def _settle(self, row: RowMessage, run: CachedBatch, outcome: Outcome | None) -> None:
         """Commit and check. An outcome that cannot be stored is one more way to fail."""
         try:
-            view = await self._committer.settle(run.batch, row.number, outcome)
+            view = await self._committer.commit(run.batch, row.number, outcome)
         except RowRejectedError as error:
             if outcome is None:
                 raise
             attempt = replace(self._attempt(row, run, outcome.attempts), elapsed_ms=outcome.execution_time_ms)
             outcome = attempt.failed(error)
-            view = await self._committer.settle(run.batch, row.number, outcome)
+            view = await self._committer.commit(run.batch, row.number, outcome)
         self._batches.refresh(view)
         if outcome is not None:
             self._report(outcome)
@@ -205,7 +205,9 @@ class Worker:
             return await ask()
         try:
             # Until it waits its place is taken: nobody else is fetched for the place that it is about to need
-            found = await self._answers.once(question, ask, patience_s=left_s, on_wait=delivery.release_slot)
+            found = await self._answers.get_or_ask(
+                question, ask, patience_s=left_s, on_wait=delivery.release_slot
+            )
         except AnswerPendingError:
             if deadline.left_s(self._ports.clock.now_ms()) <= 0:
                 return await ask()
@@ -228,8 +230,14 @@ class Worker:
 
     def _attempt(self, row: RowMessage, run: CachedBatch, number: int) -> LastAttempt:
         """An attempt that ends now, without the agent."""
-        now = iso_time(self._ports.clock.now_ms())
-        return LastAttempt(row, run.batch.columns, number, 0, now, self._limits.worker)
+        return LastAttempt(
+            row=row,
+            columns=run.batch.columns,
+            number=number,
+            elapsed_ms=0,
+            timestamp=iso_time(self._ports.clock.now_ms()),
+            worker=self._limits.worker,
+        )
 
     def _report(self, outcome: Outcome) -> None:
         """The canonical line of a row."""

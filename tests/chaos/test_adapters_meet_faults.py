@@ -159,7 +159,7 @@ async def test_a_settler_gets_through_all_of_it(
         slot=0,
         tokens=lambda: str(uuid.uuid4()),
     ) as committer:
-        views = await asyncio.gather(*(committer.settle(running, n, outcome(n)) for n in range(1, 6)))
+        views = await asyncio.gather(*(committer.commit(running, n, outcome(n)) for n in range(1, 6)))
     assert {view.batch.state for view in views if view is not None} == {State.AGGREGATING}
     assert (await counts(table)).succeeded == 5
     assert len(await received(aggregate, 1)) == 1

@@ -38,7 +38,7 @@ class Stores:
     objects: Objects
     large_outcomes: LargeOutcomes
 
-    async def settle(self, *outcomes: Outcome) -> int:
+    async def commit(self, *outcomes: Outcome) -> int:
         """Settle all at once; the number of transactions it took."""
         await self.table.open(BATCH, "{}")
         metrics, clock = Metrics(), SystemClock()
@@ -52,7 +52,7 @@ class Stores:
             slot=0,
             tokens=lambda: str(uuid.uuid4()),
         ) as committer:
-            await asyncio.gather(*(committer.settle(BATCH, one.number, one) for one in outcomes))
+            await asyncio.gather(*(committer.commit(BATCH, one.number, one) for one in outcomes))
         return metrics.totals["commits"]
 
     async def found(self, number: int) -> Outcome:
@@ -97,20 +97,20 @@ def padded(number: int, size: int) -> Outcome:
 async def test_a_large_answer_comes_back(stores: Stores, text_bytes: int, is_stored: bool) -> None:
     """397 KB stand in the item; 399 KB with input and circumstances, 401 KB and megabytes in S3."""
     made = replace(outcome(1, "é" * (text_bytes // 2)), reused_from="demo#e0/row_0000000017")
-    await stores.settle(made)
+    await stores.commit(made)
     found = await stores.found(1)
     assert (found.stored is not None) == is_stored
-    assert await stores.large_outcomes.whole(found) == made
+    assert await stores.large_outcomes.load(found) == made
 
 
 @pytest.mark.parametrize("more", [0, 1])
 async def test_the_edge_of_an_item(stores: Stores, more: int) -> None:
     """Exactly the limit is an item; one byte more is an item with a reference."""
     made = padded(1, ITEM_BYTES + more)
-    await stores.settle(made)
+    await stores.commit(made)
     found = await stores.found(1)
     assert (found.stored is not None) == bool(more)
-    assert await stores.large_outcomes.whole(found) == made
+    assert await stores.large_outcomes.load(found) == made
 
 
 @pytest.mark.parametrize("more", [0, 1])
@@ -119,7 +119,7 @@ async def test_the_edge_of_a_transaction_in_bytes(stores: Stores, more: int) -> 
     rows = [padded(number, COMMIT_BYTES // 10) for number in range(1, 10)]
     rest = COMMIT_BYTES - 9 * (COMMIT_BYTES // 10)
     rows += [padded(10, rest // 2), padded(11, rest - rest // 2 + more)]
-    assert await stores.settle(*rows) == 1 + more
+    assert await stores.commit(*rows) == 1 + more
     view = await stores.table.read(BATCH.batch_id)
     assert view is not None
     assert view.counts.done == 11
@@ -129,7 +129,7 @@ async def test_the_edge_of_a_transaction_in_bytes(stores: Stores, more: int) -> 
 async def test_the_edge_of_a_transaction_in_items(stores: Stores, more: int) -> None:
     """99 outcomes and the counter are the 100 items that a transaction takes; one more makes two."""
     rows = [outcome(number) for number in range(1, COMMIT_LIMIT + more + 1)]
-    assert await stores.settle(*rows) == 1 + more
+    assert await stores.commit(*rows) == 1 + more
     view = await stores.table.read(BATCH.batch_id)
     assert view is not None
     assert view.counts == Counts(len(rows), 0, 5 * len(rows))
@@ -138,7 +138,7 @@ async def test_the_edge_of_a_transaction_in_items(stores: Stores, more: int) -> 
 async def test_pages_of_references_are_read_through(stores: Stores) -> None:
     """Large and small outcomes mixed come back whole, in file order, from the pages of a partition."""
     made = [outcome(n, "x" * (450_000 if n % 3 == 0 else 10)) for n in range(1, 13)]
-    await stores.settle(*made)
+    await stores.commit(*made)
 
     async def pages() -> AsyncIterator[Outcome]:
         after: int | None = 0
@@ -148,32 +148,32 @@ async def test_pages_of_references_are_read_through(stores: Stores) -> None:
                 yield one
             after = page.after
 
-    assert [one async for one in stores.large_outcomes.all_whole(pages())] == made
+    assert [one async for one in stores.large_outcomes.load_all(pages())] == made
 
 
 async def test_a_failed_row_with_a_reference_is_in_the_index(stores: Stores) -> None:
     """Its cause is found without reading its data."""
     error = {"error": None, "status": Status.FAILED}
     made = replace(outcome(1, "x" * 450_000), **error)
-    await stores.settle(made)
+    await stores.commit(made)
     page = await stores.table.failed(BATCH, 0, after=0, limit=5)
     assert [one.stored is not None for one in page.outcomes] == [True]
 
 
 async def test_a_payload_that_is_gone_is_said(stores: Stores) -> None:
     """In words that name row, place and remedy."""
-    await stores.settle(outcome(1, "x" * 450_000))
+    await stores.commit(outcome(1, "x" * 450_000))
     found = await stores.found(1)
     assert found.stored is not None
     lost = replace(found, stored=replace(found.stored, key=found.stored.key + "-gone"))
     with pytest.raises(BatchRejectedError, match=r"row 1 is kept in s3://.*ROWFLEET_TTL_DAYS"):
-        await stores.large_outcomes.whole(lost)
+        await stores.large_outcomes.load(lost)
 
 
 async def test_a_commit_of_references_is_repeatable(stores: Stores) -> None:
     """The same token, an answer lost in between: counted once."""
     await stores.table.open(BATCH, "{}")
-    fitted = await stores.large_outcomes.fitted(BATCH, outcome(1, "x" * 450_000))
+    fitted = await stores.large_outcomes.offload(BATCH, outcome(1, "x" * 450_000))
     commit = Commit(BATCH.batch_id, 1, 1, 0, (fitted,), str(uuid.uuid4()), BATCH.ttl)
     assert await stores.table.commit(commit) == ()
     assert await stores.table.commit(commit) == ()

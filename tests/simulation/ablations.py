@@ -84,9 +84,9 @@ class _EverybodysLease(FaultyTable):
 
 
 class _NoCheckOfDuplicates(GroupCommitter):
-    async def settle(self, batch: Batch, number: int, outcome: Outcome | None) -> BatchView | None:
+    async def commit(self, batch: Batch, number: int, outcome: Outcome | None) -> BatchView | None:
         """Take a row that is known to be committed for settled."""
-        return None if outcome is None else await super().settle(batch, number, outcome)
+        return None if outcome is None else await super().commit(batch, number, outcome)
 
 
 class _ClaimFirst(Completion):

@@ -192,12 +192,12 @@ class Process:
         scenario, name = self._stage.scenario, self.owner.name
         async with self._committer() as committer:
             gates = Gates(self._clock)
-            runs = BatchCache(
+            batches = BatchCache(
                 self._ports, self._open_agent, gates,
-                max_places=scenario.max_running, open_limiter=self._open_limiter,
+                max_in_flight=scenario.max_running, open_limiter=self._open_limiter,
             )  # fmt: skip
             worker = self._stage.parts.worker(
-                self._ports, runs, committer, ClaimCheck(self._objects),
+                self._ports, batches, committer, ClaimCheck(self._objects),
                 WorkLimits(
                     worker=name, inline_wait_s=scenario.inline_wait_s, max_lost=2 * scenario.max_receives
                 ),
@@ -205,7 +205,7 @@ class Process:
             )  # fmt: skip
             limits = self._limits(scenario.max_running, held=scenario.max_held, pollers=scenario.pollers)
             await self._consume("rows", self._stage.parts.handler(self, worker.handle), limits, gates)
-            await runs.close()
+            await batches.close()
 
     async def _aggregator(self) -> None:
         scenario, name = self._stage.scenario, self.owner.name

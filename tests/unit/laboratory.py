@@ -162,17 +162,19 @@ class Lab:
             tokens=lambda: next(self.tokens),
         )
 
-    def runs(self, open_agent=None, *, max_places: int = 64) -> BatchCache:
-        """Runs whose agent is `self.agent`."""
-        return BatchCache(self.ports, open_agent or (lambda _: self.agent), self.gates, max_places=max_places)
+    def batch_cache(self, open_agent=None, *, max_in_flight: int = 64) -> BatchCache:
+        """A batch cache whose agent is `self.agent`."""
+        return BatchCache(
+            self.ports, open_agent or (lambda _: self.agent), self.gates, max_in_flight=max_in_flight
+        )
 
     def worker(
-        self, committer: GroupCommitter, runs: BatchCache | None = None, *, name="w1", **limits
+        self, committer: GroupCommitter, batches: BatchCache | None = None, *, name="w1", **limits
     ) -> Worker:
         """A worker."""
         return Worker(
             self.ports,
-            runs or self.runs(),
+            batches or self.batch_cache(),
             committer,
             ClaimCheck(self.objects),
             WorkLimits(name, **{"quarantine_pause_s": 0.0} | limits),
@@ -180,10 +182,10 @@ class Lab:
         )
 
     @asynccontextmanager
-    async def working(self, runs: BatchCache | None = None, **options) -> AsyncIterator[Worker]:
+    async def working(self, batches: BatchCache | None = None, **options) -> AsyncIterator[Worker]:
         """A worker with a settler of its own."""
         async with self.committer() as committer:
-            yield self.worker(committer, runs, **options)
+            yield self.worker(committer, batches, **options)
 
     def splitter(self, **limits) -> Splitter:
         """A splitter with small windows."""

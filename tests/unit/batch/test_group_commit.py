@@ -61,7 +61,7 @@ def lab(make_lab):
 
 async def settle_all(lab, committer, batch, numbers, **outcome):
     return await asyncio.gather(
-        *(committer.settle(batch, number, lab.outcome(number, **outcome)) for number in numbers),
+        *(committer.commit(batch, number, lab.outcome(number, **outcome)) for number in numbers),
         return_exceptions=True,
     )
 
@@ -102,7 +102,7 @@ async def test_a_transaction_takes_no_more_bytes_than_dynamodb(lab):
     async with lab.committer() as committer:
         answers = await asyncio.gather(
             *(
-                committer.settle(batch, n, lab.outcome(n) if n % 2 else _large(lab, n, large))
+                committer.commit(batch, n, lab.outcome(n) if n % 2 else _large(lab, n, large))
                 for n in range(1, 31)
             )
         )
@@ -135,7 +135,7 @@ async def test_rounds_are_committed_apart_even_at_once(lab):
     new = lab.table._batches[old.batch_id] = _next_round(old)
     async with lab.committer() as committer:
         await asyncio.gather(
-            committer.settle(old, 1, lab.outcome(1)), committer.settle(new, 2, lab.outcome(2, round_=2))
+            committer.commit(old, 1, lab.outcome(1)), committer.commit(new, 2, lab.outcome(2, round_=2))
         )
     assert [(commit.round, len(commit.outcomes)) for commit in lab.table.commits] == [(1, 1), (2, 1)]
     assert (await lab.view()).counts.done == 1
@@ -146,9 +146,9 @@ async def test_the_same_row_twice_in_a_group_is_counted_once(lab):
     batch = await lab.batch(2)
     async with lab.committer() as committer:
         views = await asyncio.gather(
-            committer.settle(batch, 1, lab.outcome(1)),
-            committer.settle(batch, 1, lab.outcome(1, failed="no")),
-            committer.settle(batch, 1, None),
+            committer.commit(batch, 1, lab.outcome(1)),
+            committer.commit(batch, 1, lab.outcome(1, failed="no")),
+            committer.commit(batch, 1, None),
         )
     assert [view.counts for view in views] == [Counts(succeeded=1, agent_ms=5)] * 3
     assert (await lab.view()).counts == Counts(succeeded=1, agent_ms=5)
@@ -158,7 +158,7 @@ async def test_an_outcome_joins_a_check_of_the_same_row(lab):
     """A row that waits for a check only is committed when a second delivery brings its outcome."""
     batch = await lab.batch(2)
     async with lab.committer() as committer:
-        await asyncio.gather(committer.settle(batch, 1, None), committer.settle(batch, 1, lab.outcome(1)))
+        await asyncio.gather(committer.commit(batch, 1, None), committer.commit(batch, 1, lab.outcome(1)))
     assert (await lab.view()).counts.done == 1
 
 
@@ -286,7 +286,7 @@ async def test_a_row_that_cannot_be_stored_spoils_no_other(lab):
     async with lab.committer() as committer:
         answers = await asyncio.gather(
             *(
-                committer.settle(
+                committer.commit(
                     batch,
                     n,
                     replace(lab.outcome(n), output_data={"answer": math.inf}) if n == 2 else lab.outcome(n),
@@ -304,7 +304,7 @@ async def test_a_cancelled_waiter_does_not_disturb_the_others(lab):
     """A delivery that was cancelled while it waited is committed with the rest, who are answered."""
     batch = await lab.batch(5)
     async with lab.committer(linger_s=0.02) as committer:
-        waiters = [asyncio.create_task(committer.settle(batch, n, lab.outcome(n))) for n in (1, 2)]
+        waiters = [asyncio.create_task(committer.commit(batch, n, lab.outcome(n))) for n in (1, 2)]
         await asyncio.sleep(0)
         waiters[0].cancel()
         view = await waiters[1]
@@ -316,7 +316,7 @@ async def test_leaving_the_context_settles_what_waits(lab):
     """The settler ends with nothing waiting: what was handed over is committed before it returns."""
     batch = await lab.batch(5)
     async with lab.committer(linger_s=0.05) as committer:
-        waiters = [asyncio.create_task(committer.settle(batch, n, lab.outcome(n))) for n in (1, 2)]
+        waiters = [asyncio.create_task(committer.commit(batch, n, lab.outcome(n))) for n in (1, 2)]
         await asyncio.sleep(0)
     assert (await lab.view()).counts.done == 2
     assert [(await waiter).counts.done for waiter in waiters] == [2, 2]
@@ -329,7 +329,7 @@ async def test_being_cancelled_gives_back_what_waits(lab):
 
     async def work():
         async with lab.committer(linger_s=3600) as committer:
-            waiters.append(asyncio.create_task(committer.settle(batch, 1, lab.outcome(1))))
+            waiters.append(asyncio.create_task(committer.commit(batch, 1, lab.outcome(1))))
             await asyncio.Event().wait()
 
     working = asyncio.create_task(work())
@@ -356,7 +356,7 @@ async def test_being_cancelled_mid_commit_gives_back_what_was_taken(make_lab):
 
     async def work():
         async with lab.committer() as committer:
-            waiters.append(asyncio.create_task(committer.settle(batch, 1, lab.outcome(1))))
+            waiters.append(asyncio.create_task(committer.commit(batch, 1, lab.outcome(1))))
             await asyncio.Event().wait()
 
     working = asyncio.create_task(work())
@@ -374,7 +374,7 @@ async def test_an_error_in_the_context_goes_through_as_it_is(lab):
 
     async def work():
         async with lab.committer() as committer:
-            waiters.append(asyncio.create_task(committer.settle(batch, 1, lab.outcome(1))))
+            waiters.append(asyncio.create_task(committer.commit(batch, 1, lab.outcome(1))))
             await asyncio.sleep(0)
             raise ConfigError("the port is taken")
 
@@ -426,7 +426,7 @@ async def test_a_crash_between_send_and_claim_is_made_up_for(lab):
         await settle_all(lab, committer, batch, [1])
         assert len(await triggers(lab)) == 1
         lab.table.moves_fail = False
-        await committer.settle(batch, 1, None)
+        await committer.commit(batch, 1, None)
     assert len(await triggers(lab)) == 1
     assert (await lab.view()).batch.state is State.AGGREGATING
 
@@ -439,7 +439,7 @@ async def test_a_crash_between_commit_and_send_is_made_up_for(lab):
         await settle_all(lab, committer, batch, [1])
         assert (await lab.view()).counts.done == 1
         assert await triggers(lab) == []
-        await committer.settle(batch, 1, None)
+        await committer.commit(batch, 1, None)
     assert len(await triggers(lab)) == 1
 
 
@@ -449,7 +449,7 @@ async def test_a_claimed_batch_is_not_triggered_again(lab):
     async with lab.committer() as committer:
         await settle_all(lab, committer, batch, [1])
         assert len(await triggers(lab)) == 1
-        view = await committer.settle(batch, 1, None)
+        view = await committer.commit(batch, 1, None)
     assert view.batch.state is State.AGGREGATING
     assert await triggers(lab) == []
 
@@ -508,7 +508,7 @@ async def test_settlers_that_race_for_the_last_rows_count_exactly(lab, seed):
     lab.table.after = {n: UnknownResultError("lost") for n in range(1, 200) if rng.random() < 0.2}
     async with lab.committer(slot=1) as one, lab.committer(slot=2, max_rows=3) as two:
         orders = [(committer, n) for committer in (one, two) for n in rng.sample(range(1, 41), 40)]
-        await asyncio.gather(*(committer.settle(batch, n, lab.outcome(n)) for committer, n in orders))
+        await asyncio.gather(*(committer.commit(batch, n, lab.outcome(n)) for committer, n in orders))
     assert (await lab.view()).counts == Counts(succeeded=40, agent_ms=200)
     assert (await lab.view()).batch.state is State.AGGREGATING
     assert len(await triggers(lab)) >= 1

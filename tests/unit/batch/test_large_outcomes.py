@@ -70,12 +70,12 @@ async def test_an_item_of_exactly_the_limit_is_one(lab, limit):
     lab.large_outcome_limits = LargeOutcomeLimits("out", limit)
     batch = await lab.batch(3)
     fitting, larger = padded(lab, limit, 1), padded(lab, limit + 1, 2)
-    assert await lab.large_outcomes.fitted(batch, fitting) is fitting
-    assert (await lab.large_outcomes.fitted(batch, larger)).stored is not None
+    assert await lab.large_outcomes.offload(batch, fitting) is fitting
+    assert (await lab.large_outcomes.offload(batch, larger)).stored is not None
     async with lab.committer() as committer:
-        await asyncio.gather(*(committer.settle(batch, one.number, one) for one in (fitting, larger)))
+        await asyncio.gather(*(committer.commit(batch, one.number, one) for one in (fitting, larger)))
     found = await lab.outcomes(batch)
-    assert [await lab.large_outcomes.whole(found[n]) for n in (1, 2)] == [fitting, larger]
+    assert [await lab.large_outcomes.load(found[n]) for n in (1, 2)] == [fitting, larger]
 
 
 async def test_an_item_as_deep_as_the_limit_is_one(lab):
@@ -86,15 +86,15 @@ async def test_an_item_as_deep_as_the_limit_is_one(lab):
         deep = [deep]
     fitting = replace(lab.outcome(1), output_data={"answer": deep})
     deeper = replace(lab.outcome(2), output_data={"answer": [deep]})
-    assert (await lab.large_outcomes.fitted(batch, fitting)).stored is None
-    assert (await lab.large_outcomes.fitted(batch, deeper)).stored is not None
+    assert (await lab.large_outcomes.offload(batch, fitting)).stored is None
+    assert (await lab.large_outcomes.offload(batch, deeper)).stored is not None
 
 
 async def test_the_reference_names_content(lab):
     """Key and digest are those of the bytes, which are JSON; what is small stays in the item."""
     batch = await lab.batch(3)
     whole = padded(lab, ITEM_BYTES + 1, 2)
-    small = await lab.large_outcomes.fitted(batch, whole)
+    small = await lab.large_outcomes.offload(batch, whole)
     stored = small.stored
     assert stored is not None
     assert stored.key == f"work/demo/e1/1/row_0000000002-{stored.sha256[:16]}.json"
@@ -111,10 +111,10 @@ async def test_a_late_duplicate_does_not_replace_the_committed_data(lab):
     batch = await lab.batch(3)
     first, second = padded(lab, ITEM_BYTES + 1), padded(lab, ITEM_BYTES + 2)
     async with lab.committer(slot=1) as one, lab.committer(slot=2) as two:
-        await one.settle(batch, 1, first)
-        await two.settle(batch, 1, second)
+        await one.commit(batch, 1, first)
+        await two.commit(batch, 1, second)
     found = await lab.outcomes(batch)
-    assert await lab.large_outcomes.whole(found[1]) == first
+    assert await lab.large_outcomes.load(found[1]) == first
     assert lab.objects.puts == 2
     assert (await lab.view()).counts.done == 1
 
@@ -125,10 +125,10 @@ async def test_data_is_written_before_its_commit(lab):
     lab.objects.fail = [UnreachableError("no S3")] * 100
     async with lab.committer() as committer:
         with pytest.raises(UnreachableError):
-            await committer.settle(batch, 1, padded(lab, ITEM_BYTES + 1))
+            await committer.commit(batch, 1, padded(lab, ITEM_BYTES + 1))
         assert await lab.outcomes(batch) == {}
         lab.objects.fail = [UnreachableError("no S3")]
-        await committer.settle(batch, 1, padded(lab, ITEM_BYTES + 1))
+        await committer.commit(batch, 1, padded(lab, ITEM_BYTES + 1))
     assert (await lab.view()).counts.done == 1
 
 
@@ -136,14 +136,14 @@ async def test_the_largest_outcome_is_one(lab):
     """Its JSON may have exactly so many bytes; one more is refused as a success, and cut as a failure."""
     batch = await lab.batch(3)
     outcome = padded(lab, ITEM_BYTES + 1)
-    size = (await lab.large_outcomes.fitted(batch, outcome)).stored.size
+    size = (await lab.large_outcomes.offload(batch, outcome)).stored.size
     exact = LargeOutcomes(lab.objects, LargeOutcomeLimits("out", max_outcome_bytes=size))
-    assert (await exact.fitted(batch, outcome)).stored.size == size
+    assert (await exact.offload(batch, outcome)).stored.size == size
     less = LargeOutcomes(lab.objects, LargeOutcomeLimits("out", max_outcome_bytes=size - 1))
     with pytest.raises(RowTooLargeError, match=f"takes {size:,} bytes"):
-        await less.fitted(batch, outcome)
+        await less.offload(batch, outcome)
     failed = replace(lab.outcome(1, failed="no"), input_data={"id": "1", "name": "y" * ITEM_BYTES})
-    cut = await less.fitted(batch, failed)
+    cut = await less.offload(batch, failed)
     assert cut.stored is None
     assert outcome_bytes(cut) <= ITEM_BYTES
     assert set(cut.input_data["name"]) == {"y"}
@@ -155,7 +155,7 @@ async def test_what_is_no_json_is_refused_in_words(lab, value):
     outcome = replace(padded(lab, ITEM_BYTES), input_data={"x": "y" * 500}, output_data={"answer": [[value]]})
     small = LargeOutcomes(lab.objects, LargeOutcomeLimits("out", 1_000))
     with pytest.raises(RowRejectedError, match="row 1 cannot be stored"):
-        await small.fitted(await lab.batch(3), outcome)
+        await small.offload(await lab.batch(3), outcome)
 
 
 values = st.recursive(
@@ -173,8 +173,8 @@ async def test_what_is_read_back_is_what_was_stored(output_data, raw_reply):
     outcome = Outcome(
         1, 1, Status.SUCCESS, {}, output_data, 5, "2026-11-23", raw_reply=raw_reply, provenance={"a": "b"}
     )
-    stored = await tiny.fitted(batch, outcome)
-    back = await tiny.whole(stored)
+    stored = await tiny.offload(batch, outcome)
+    back = await tiny.load(stored)
     assert stored.stored is not None
     assert (back.raw_reply, back.provenance, back.stored) == (raw_reply, {"a": "b"}, None)
     assert exact(back.output_data) == exact(output_data)
@@ -197,7 +197,7 @@ async def test_half_a_surrogate_pair_is_stored_as_in_an_item(lab):
     """UTF-8 cannot carry it: U+FFFD stands for it, as in the table."""
     tiny = LargeOutcomes(lab.objects, LargeOutcomeLimits("out", 1))
     outcome = replace(lab.outcome(1), output_data={"answer": "a\ud800b\U0001f600"})
-    back = await tiny.whole(await tiny.fitted(await lab.batch(3), outcome))
+    back = await tiny.load(await tiny.offload(await lab.batch(3), outcome))
     assert back.output_data == {"answer": "a\ufffdb\U0001f600"}
 
 
@@ -205,16 +205,16 @@ async def test_data_that_is_gone_or_another_fails_the_batch_in_words(lab):
     """Results are never written with a hole or with bytes that nobody committed."""
     batch = await lab.batch(1, state=State.RUNNING)
     async with lab.committer() as committer:
-        await committer.settle(batch, 1, padded(lab, ITEM_BYTES + 1))
+        await committer.commit(batch, 1, padded(lab, ITEM_BYTES + 1))
     (found,) = (await lab.outcomes(batch)).values()
     key = ("out", found.stored.key)
     kept = lab.objects.stored[key]
     lab.objects.stored[key] = replace(kept, body=kept.body.replace(b"x", b"y", 1))
     with pytest.raises(BatchRejectedError, match=r"row 1 in s3://out/work/.* is not what was stored"):
-        await lab.large_outcomes.whole(found)
+        await lab.large_outcomes.load(found)
     del lab.objects.stored[key]
     with pytest.raises(BatchRejectedError, match=r"row 1 is kept in s3://out/work/.*lifecycle"):
-        await lab.large_outcomes.whole(found)
+        await lab.large_outcomes.load(found)
 
 
 async def outcomes_of(made):
@@ -233,14 +233,14 @@ async def test_data_is_read_ahead_in_bounds(lab):
     class Reading(LargeOutcomes):
         """Reads without looking at what comes."""
 
-        async def whole(self, outcome):
+        async def load(self, outcome):
             if outcome.stored:
                 await lab.objects.read(Source("out", "any"), 0, outcome.stored.size)
             return outcome
 
     await lab.objects.put("out", "any", b"", content_type="text/plain")
     reading = Reading(lab.objects, LargeOutcomeLimits("out"))
-    order = [outcome.number async for outcome in reading.all_whole(outcomes_of(made))]
+    order = [outcome.number async for outcome in reading.load_all(outcomes_of(made))]
     assert order == list(range(1, len(made) + 1))
     assert 1 < lab.objects.most_reading <= AHEAD_ROWS
     assert lab.objects.most_bytes <= AHEAD_BYTES + 5, "a payload beyond the bound is read alone"
@@ -250,8 +250,8 @@ async def test_data_is_read_ahead_in_bounds(lab):
 async def test_leaving_early_leaves_no_reading_behind(lab):
     """Where the writing fails, what was being read ahead ends too."""
     batch = await lab.batch(9)
-    made = [await lab.large_outcomes.fitted(batch, padded(lab, ITEM_BYTES + 1, n)) for n in range(1, 10)]
-    outcomes = lab.large_outcomes.all_whole(outcomes_of(made))
+    made = [await lab.large_outcomes.offload(batch, padded(lab, ITEM_BYTES + 1, n)) for n in range(1, 10)]
+    outcomes = lab.large_outcomes.load_all(outcomes_of(made))
     assert (await anext(outcomes)).number == 1
     await outcomes.aclose()
     assert lab.objects.reading == 0
@@ -279,7 +279,7 @@ async def test_a_failed_row_is_shown_whole(lab):
         lab.outcome(1, failed="no"), input_data={"name": "x" * ITEM_BYTES}, raw_reply="what it said"
     )
     async with lab.committer() as committer:
-        await committer.settle(batch, 1, large)
+        await committer.commit(batch, 1, large)
     assert (await lab.table.outcome(batch, 1)).stored is not None
     shown = await failed_row(lab.table, lab.large_outcomes, batch, 1)
     assert (shown.input_data, shown.raw_reply) == (large.input_data, "what it said")

@@ -79,7 +79,7 @@ async def test_a_row_beyond_a_message_is_processed_like_any(lab):
     assert large.span is not None
     async with lab.working() as worker:
         await asyncio.gather(*(worker.handle(lab.delivery(row.encode())) for row in (small, large)))
-    outcome = await lab.large_outcomes.whole((await lab.outcomes(batch))[2])
+    outcome = await lab.large_outcomes.load((await lab.outcomes(batch))[2])
     assert outcome.status is Status.SUCCESS
     assert outcome.input_data == {"id": "2", "name": f'{LARGE}\n"q"'}
     assert outcome.output_data == {"answer": f're: {LARGE}\n"q"'}
@@ -90,7 +90,7 @@ async def test_a_defect_is_found_again(lab):
     batch, (row,) = await split(lab, f"id,name\n1,{LARGE},surplus\n")
     async with lab.working() as worker:
         await worker.handle(lab.delivery(row.encode()))
-    outcome = await lab.large_outcomes.whole((await lab.outcomes(batch))[1])
+    outcome = await lab.large_outcomes.load((await lab.outcomes(batch))[1])
     assert outcome.error.type == "BadRecordError"
     assert outcome.error.message == "3 cells, the header has 2 (line 2)"
     assert outcome.input_data == {"id": "1", "name": LARGE, "_surplus": ["surplus"]}

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service import csvio
-from service.batch.outcomes import MAX_REPLY_CHARS, LastAttempt, reply_text, shortened
+from service.batch.outcomes import MAX_REPLY_CHARS, LastAttempt, reply_text, shorten
 from service.domain.errors import AgentRejectedError, ExtractionError
 from service.domain.item_size import outcome_bytes
 from service.domain.messages import RowMessage
@@ -19,7 +19,14 @@ COLUMNS = ("id", "name")
 
 
 def attempt(cells=("1", "Ada")):
-    return LastAttempt(RowMessage("demo#e1", 1, 7, cells), COLUMNS, 2, 31, "2026-11-23T07:00:00.000Z", "w1")
+    return LastAttempt(
+        row=RowMessage("demo#e1", 1, 7, cells),
+        columns=COLUMNS,
+        number=2,
+        elapsed_ms=31,
+        timestamp="2026-11-23T07:00:00.000Z",
+        worker="w1",
+    )
 
 
 def test_a_success_holds_what_was_extracted():
@@ -60,7 +67,7 @@ def test_every_failure_can_be_shortened(columns, cells, reply, message, most_byt
     """Whatever cells, reply and error hold, the outcome can be made to fit; the error stays, and is noted."""
     large = tuple(cell * 5_000 for cell in cells)
     failing = replace(attempt(large), columns=columns).failed(ExtractionError(message), reply)
-    short = shortened(failing, most_bytes)
+    short = shorten(failing, most_bytes)
     assert outcome_bytes(short) <= most_bytes
     assert short.error.type == "ExtractionError"
     assert "cells longer than" in short.error.message
@@ -70,7 +77,7 @@ def test_column_names_alone_can_be_too_much():
     """Then nothing of the input is kept; the row still has its outcome."""
     columns = tuple(f"column_{n:06}" for n in range(27_000))
     failing = replace(attempt(("x",) * len(columns)), columns=columns)
-    short = shortened(failing.failed(ExtractionError("bad")), 400_000)
+    short = shorten(failing.failed(ExtractionError("bad")), 400_000)
     assert short.input_data == {}
     assert short.error.message.startswith("bad")
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from service.adapters.aws.values import encode
 from service.batch.reuse_records import (
-    MAX_ANSWER_BYTES,
+    MAX_CACHED_REPLY_BYTES,
     CachedReply,
     InFlight,
     RequestKey,
     Uncacheable,
-    known,
+    parse_record,
     request_key_of,
 )
 from service.domain.model import MAX_MS, Batch, Location, Outcome, Source, State, Status
@@ -102,8 +102,8 @@ def test_what_is_no_json_is_no_question():
 )
 def test_a_record_says_what_was_written_until_it_is_over(record):
     """Claims end, and so do answers."""
-    assert known(record.text, NOW_MS) == record
-    assert known(record.text, record.until_ms) is None
+    assert parse_record(record.text, NOW_MS) == record
+    assert parse_record(record.text, record.until_ms) is None
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_record_says_what_was_written_until_it_is_over(record):
 )
 def test_a_text_that_cannot_be_read_is_none(text):
     """That of another version of rowfleet, say."""
-    assert known(text, NOW_MS) is None
+    assert parse_record(text, NOW_MS) is None
 
 
 VALUES = st.recursive(
@@ -142,15 +142,15 @@ def test_values_come_back_exactly(values):
     question = RequestKey("k", "demo#e1/row_0000000001", 0, 0)
     outcome = Outcome(1, 1, Status.SUCCESS, {}, values, 31, "", input_tokens=3, output_tokens=4)
     answer = CachedReply.of(outcome, question, NOW_MS)
-    found = known(answer.text, NOW_MS)
+    found = parse_record(answer.text, NOW_MS)
     assert normal(encode(found.values)) == normal(encode(values))
     assert (found.agent_ms, found.input_tokens, found.output_tokens) == (31, 3, 4)
 
 
 def test_what_is_too_large_or_no_json_has_no_text():
     """It is not shared."""
-    assert replace(FOREVER, values={"a": "x" * (MAX_ANSWER_BYTES - 500)}).text is not None
-    assert replace(FOREVER, values={"a": "é" * (MAX_ANSWER_BYTES // 2)}).text is None
+    assert replace(FOREVER, values={"a": "x" * (MAX_CACHED_REPLY_BYTES - 500)}).text is not None
+    assert replace(FOREVER, values={"a": "é" * (MAX_CACHED_REPLY_BYTES // 2)}).text is None
     assert replace(FOREVER, values={"a": float("nan")}).text is None
     deep: object = 1
     for _ in range(5_000):

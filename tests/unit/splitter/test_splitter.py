@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.adapters.memory import MemoryObjects, MemoryQueue, MemoryTable
-from service.batch.source import RESEND_BYTES, row_body
+from service.batch.large_rows import RESEND_BYTES, row_body
 from service.csvio import Record
 from service.domain.errors import (
     AccessError,
@@ -286,7 +286,7 @@ async def test_rows_done_before_the_seal_are_triggered_by_it(lab):
             batch = await batch_of(lab)
             rows = [RowMessage.decode(message.body).number for message in messages]
             async with lab.committer() as committer:
-                await asyncio.gather(*(committer.settle(batch, n, lab.outcome(n)) for n in rows))
+                await asyncio.gather(*(committer.commit(batch, n, lab.outcome(n)) for n in rows))
             return ()
 
     lab.rows = Instant("rows", lab.clock)
@@ -544,7 +544,7 @@ async def settle(lab, numbers, batch_id="demo#e1"):
     """Outcomes for rows of a batch, as its workers commit them."""
     batch = await batch_of(lab, batch_id)
     async with lab.committer() as committer:
-        await asyncio.gather(*(committer.settle(batch, n, lab.outcome(n)) for n in numbers))
+        await asyncio.gather(*(committer.commit(batch, n, lab.outcome(n)) for n in numbers))
 
 
 async def test_a_batch_is_split_just_ahead_of_its_workers(lab, places):

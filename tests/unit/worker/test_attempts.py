@@ -177,11 +177,11 @@ async def test_one_target_does_not_hide_another(lab, define):
     agents = {hanging.mapping_digest: lab.agent}
     lab.agent.script = lambda _: lab.clock.sleep(10_000)
     other = type(lab.agent)(lambda _: {"answer": 1})
-    runs = lab.runs(lambda mapping: agents.get(mapping.digest, other))
+    batches = lab.batch_cache(lambda mapping: agents.get(mapping.digest, other))
     rows = [lab.row(n, hanging) for n in range(1, 201)] + [lab.row(n, quick) for n in range(1, 31)]
     await lab.send(lab.rows, *(row.encode() for row in rows))
     async with lab.committer() as committer:
-        worker = lab.worker(committer, runs)
+        worker = lab.worker(committer, batches)
         consumer = lab.consumer(lab.rows, worker.handle, capacity=lab.gates, probe_s=0.25, drain_s=1.0)
         async with lab.consuming(consumer):
             began = lab.clock.monotonic()

@@ -51,8 +51,8 @@ def lab(make_lab):
 async def test_a_batch_is_read_once(lab):
     """However many rows come at once, one read and one definition serve them all."""
     batch = await lab.batch(5)
-    runs = lab.runs()
-    found = await asyncio.gather(*(runs.get(batch.batch_id, 1, 1) for _ in range(50)))
+    cache = lab.batch_cache()
+    found = await asyncio.gather(*(cache.get(batch.batch_id, 1, 1) for _ in range(50)))
     assert len(set(map(id, found))) == 1
     assert lab.table.reads == [batch.batch_id]
     assert lab.table.definitions_read == 1
@@ -61,33 +61,33 @@ async def test_a_batch_is_read_once(lab):
 async def test_a_newer_round_is_read_again(lab):
     """A row of a round that is not known yet makes the worker look."""
     batch = await lab.batch(5)
-    runs = lab.runs()
-    await runs.get(batch.batch_id, 1, 1)
+    cache = lab.batch_cache()
+    await cache.get(batch.batch_id, 1, 1)
     from dataclasses import replace
 
     lab.table._batches[batch.batch_id] = replace(batch, round=2)
-    run = await runs.get(batch.batch_id, 2, 1)
-    assert run.batch.round == 2
+    cached = await cache.get(batch.batch_id, 2, 1)
+    assert cached.batch.round == 2
     assert len(lab.table.reads) == 2
 
 
 async def test_an_unknown_batch_is_none_and_asked_for_again(lab):
     """It may be opened yet."""
-    runs = lab.runs()
-    assert await runs.get("demo#e1", 1, 1) is None
+    cache = lab.batch_cache()
+    assert await cache.get("demo#e1", 1, 1) is None
     await lab.batch(5)
-    assert (await runs.get("demo#e1", 1, 1)).batch.total == 5
+    assert (await cache.get("demo#e1", 1, 1)).batch.total == 5
 
 
 async def test_a_failed_read_is_raised_and_tried_again(lab):
     """A read that fails gives the row back; the next one reads again."""
     batch = await lab.batch(5)
-    runs = lab.runs()
+    cache = lab.batch_cache()
     lab.table.error = UnreachableError("no route")
     with pytest.raises(UnreachableError):
-        await runs.get(batch.batch_id, 1, 1)
+        await cache.get(batch.batch_id, 1, 1)
     lab.table.error = None
-    assert (await runs.get(batch.batch_id, 1, 1)).batch == batch
+    assert (await cache.get(batch.batch_id, 1, 1)).batch == batch
 
 
 async def test_the_batchs_own_definition_is_used(lab, define, demo_yaml):
@@ -95,9 +95,9 @@ async def test_the_batchs_own_definition_is_used(lab, define, demo_yaml):
     changed = define(demo_yaml.replace("timeout_seconds: 10", "timeout_seconds: 77"))
     batch = await lab.batch(5, definition=changed)
     lab.definitions.clear()
-    run = await lab.runs().get(batch.batch_id, 1, 1)
-    assert run.target.mapping.execution.timeout_s == 77
-    assert run.target.mapping.digest == changed.digest
+    cached = await lab.batch_cache().get(batch.batch_id, 1, 1)
+    assert cached.target.mapping.execution.timeout_s == 77
+    assert cached.target.mapping.digest == changed.digest
 
 
 async def test_a_definition_that_is_not_there_yet_gives_the_row_back(lab):
@@ -105,7 +105,7 @@ async def test_a_definition_that_is_not_there_yet_gives_the_row_back(lab):
     batch = await lab.batch(5)
     lab.table._definitions.clear()
     with pytest.raises(RetryableError, match="definition of demo#e1"):
-        await lab.runs().get(batch.batch_id, 1, 1)
+        await lab.batch_cache().get(batch.batch_id, 1, 1)
 
 
 async def test_batches_of_one_mapping_share_their_agent(lab, scripted):
@@ -117,11 +117,11 @@ async def test_batches_of_one_mapping_share_their_agent(lab, scripted):
         return agents[-1]
 
     batches = [await lab.batch(5, execution_id=f"e{n}") for n in range(5)]
-    runs = lab.runs(open_agent)
-    found = await asyncio.gather(*(runs.get(batch.batch_id, 1, 1) for batch in batches))
+    cache = lab.batch_cache(open_agent)
+    found = await asyncio.gather(*(cache.get(batch.batch_id, 1, 1) for batch in batches))
     assert len(agents) == 1
-    assert len({id(run.target) for run in found}) == 1
-    await runs.close()
+    assert len({id(cached.target) for cached in found}) == 1
+    await cache.close()
     assert agents[0].closed == 1
 
 
@@ -133,13 +133,13 @@ async def test_closing_closes_every_agent_once(lab, scripted, define, demo_yaml)
         agents.append(scripted())
         return agents[-1]
 
-    runs = lab.runs(open_agent)
+    cache = lab.batch_cache(open_agent)
     for n in range(3):
         definition = define(demo_yaml.replace("timeout_seconds: 10", f"timeout_seconds: {n + 1}"))
         batch = await lab.batch(5, execution_id=f"e{n}", definition=definition)
-        await runs.get(batch.batch_id, 1, 1)
-    await runs.close()
-    await runs.close()
+        await cache.get(batch.batch_id, 1, 1)
+    await cache.close()
+    await cache.close()
     assert [agent.closed for agent in agents] == [1, 1, 1]
 
 
@@ -153,9 +153,9 @@ async def test_a_mapping_that_cannot_be_served_fails_its_batch_once(lab, total):
         opened.append(True)
         raise ConfigError("${AGENT_URL} is not set")
 
-    runs = lab.runs(open_agent)
-    found = [await runs.get(batch.batch_id, 1, 1) for _ in range(5)]
-    assert all(run.target is None for run in found)
+    cache = lab.batch_cache(open_agent)
+    found = [await cache.get(batch.batch_id, 1, 1) for _ in range(5)]
+    assert all(cached.target is None for cached in found)
     assert opened == [True]
     view = await lab.view()
     assert (view.batch.state, view.batch.error) == (State.FAILED, "${AGENT_URL} is not set")
@@ -170,8 +170,8 @@ async def test_a_batch_that_is_sealed_meanwhile_is_failed_too(lab):
     def open_agent(_):
         raise ConfigError("no agent")
 
-    run = await lab.runs(open_agent).get(batch.batch_id, 1, 1)
-    assert run.target is None
+    cached = await lab.batch_cache(open_agent).get(batch.batch_id, 1, 1)
+    assert cached.target is None
     assert (await lab.view()).batch.state is State.FAILED
 
 
@@ -179,8 +179,8 @@ async def test_a_definition_that_does_not_compile_fails_its_batch(lab):
     """Text that another version wrote is a configuration error of this batch."""
     batch = await lab.batch(3)
     lab.table._definitions[batch.batch_id, batch.mapping_digest] = '{"target": 1}'
-    run = await lab.runs().get(batch.batch_id, 1, 1)
-    assert run.target is None
+    cached = await lab.batch_cache().get(batch.batch_id, 1, 1)
+    assert cached.target is None
     assert (await lab.view()).batch.state is State.FAILED
 
 
@@ -191,20 +191,20 @@ async def test_a_batch_that_has_ended_opens_no_agent(lab):
     def open_agent(_):
         raise AssertionError("not to be opened")
 
-    assert (await lab.runs(open_agent).get(batch.batch_id, 1, 1)).target is None
+    assert (await lab.batch_cache(open_agent).get(batch.batch_id, 1, 1)).target is None
 
 
 async def test_what_a_check_has_read_is_taken_in(lab):
     """A completion check's view replaces the batch as remembered; views of strangers are ignored."""
     batch = await lab.batch(3)
-    runs = lab.runs()
-    await runs.get(batch.batch_id, 1, 1)
+    cache = lab.batch_cache()
+    await cache.get(batch.batch_id, 1, 1)
     from dataclasses import replace
 
-    runs.refresh(BatchView(replace(batch, state=State.CANCELLED), Counts()))
-    runs.refresh(BatchView(replace(batch, execution_id="other"), Counts()))
-    runs.refresh(None)
-    assert (await runs.get(batch.batch_id, 1, 1)).batch.state is State.CANCELLED
+    cache.refresh(BatchView(replace(batch, state=State.CANCELLED), Counts()))
+    cache.refresh(BatchView(replace(batch, execution_id="other"), Counts()))
+    cache.refresh(None)
+    assert (await cache.get(batch.batch_id, 1, 1)).batch.state is State.CANCELLED
     assert len(lab.table.reads) == 1
 
 
@@ -216,28 +216,28 @@ async def test_a_row_under_way_keeps_the_round_it_began_with(lab):
     from dataclasses import replace
 
     batch = await lab.batch(3)
-    runs = lab.runs()
-    in_use = await runs.get(batch.batch_id, 1, 1)
+    cache = lab.batch_cache()
+    in_use = await cache.get(batch.batch_id, 1, 1)
 
-    runs.refresh(BatchView(replace(batch, round=2), Counts()))
+    cache.refresh(BatchView(replace(batch, round=2), Counts()))
 
     assert in_use.batch.round == 1
-    assert (await runs.get(batch.batch_id, 2, 1)).batch.round == 2
+    assert (await cache.get(batch.batch_id, 2, 1)).batch.round == 2
 
 
 async def test_the_batch_used_longest_ago_is_forgotten(lab):
     """Memory holds a bounded number of batches, the latest used."""
-    runs = lab.runs()
+    cache = lab.batch_cache()
     for n in range(MAX_BATCHES):
-        await runs.get((await lab.batch(1, execution_id=f"e{n}")).batch_id, 1, 1)
-    await runs.get("demo#e0", 1, 1)
-    await runs.get((await lab.batch(1, execution_id="new")).batch_id, 1, 1)
+        await cache.get((await lab.batch(1, execution_id=f"e{n}")).batch_id, 1, 1)
+    await cache.get("demo#e0", 1, 1)
+    await cache.get((await lab.batch(1, execution_id="new")).batch_id, 1, 1)
     lab.table.reads.clear()
-    await runs.get("demo#e0", 1, 1)
+    await cache.get("demo#e0", 1, 1)
     assert lab.table.reads == []
-    await runs.get("demo#e1", 1, 1)
+    await cache.get("demo#e1", 1, 1)
     assert lab.table.reads == ["demo#e1"]
-    assert len(runs._runs) == MAX_BATCHES
+    assert len(cache._batches) == MAX_BATCHES
 
 
 @pytest.mark.parametrize(
@@ -254,8 +254,8 @@ async def test_places_are_the_least_of_process_mapping_and_fleet(lab, define, de
     """`max_concurrency` counts per process, which has a bound of its own; `concurrent` in the fleet."""
     bare = demo_yaml[: demo_yaml.index("execution:")]
     batch = await lab.batch(1, definition=define(f"{bare}{wish}\n"))
-    run = await lab.runs(max_places=most).get(batch.batch_id, 1, 1)
-    assert run.target.gate.capacity == places + min(20, places)
+    cached = await lab.batch_cache(max_in_flight=most).get(batch.batch_id, 1, 1)
+    assert cached.target.gate.capacity == places + min(20, places)
 
 
 # -- rows of a batch that is being split -------------------------------------------------------------------
@@ -264,37 +264,37 @@ async def test_places_are_the_least_of_process_mapping_and_fleet(lab, define, de
 async def test_a_row_that_knowledge_vouches_for_costs_no_read(lab):
     """Rows up to the checkpoint exist for certain, as do those of a sealed batch that the total covers."""
     batch = await lab.batch(None, checkpoint=Checkpoint(20, 400, 22), window=10)
-    runs = lab.runs()
+    cache = lab.batch_cache()
     for number in (1, 20):
-        await runs.get(batch.batch_id, 1, number)
+        await cache.get(batch.batch_id, 1, number)
     assert len(lab.table.reads) == 1
 
 
 async def test_a_row_beyond_the_checkpoint_is_looked_up(lab):
     """The batch may be sealed by now: a worker's old knowledge decides about nothing."""
     batch = await lab.batch(None, checkpoint=Checkpoint(20, 400, 22), window=10)
-    runs = lab.runs()
-    await runs.get(batch.batch_id, 1, 1)
+    cache = lab.batch_cache()
+    await cache.get(batch.batch_id, 1, 1)
     await lab.table.seal(batch.batch_id, 20, "2026-11-23T07:00:00.000Z")
-    assert (await runs.get(batch.batch_id, 1, 21)).batch.total == 20
+    assert (await cache.get(batch.batch_id, 1, 21)).batch.total == 20
     assert len(lab.table.reads) == 2
 
 
 async def test_rows_that_ask_before_a_reading_begins_share_it(lab):
     """Many rows of a window that is being sent are not many reads."""
     batch = await lab.batch(None, window=1_000)
-    runs = lab.runs()
-    await runs.get(batch.batch_id, 1, 1)
+    cache = lab.batch_cache()
+    await cache.get(batch.batch_id, 1, 1)
     lab.table.reads.clear()
-    await asyncio.gather(*(runs.get(batch.batch_id, 1, number) for number in range(1, 65)))
+    await asyncio.gather(*(cache.get(batch.batch_id, 1, number) for number in range(1, 65)))
     assert 1 <= len(lab.table.reads) <= 2
 
 
 async def test_a_reading_that_began_before_a_row_came_is_not_enough(lab):
     """The splitter may have sent a whole window since: the row is looked up for itself."""
     batch = await lab.batch(None, window=10)
-    runs = lab.runs()
-    await runs.get(batch.batch_id, 1, 1)
+    cache = lab.batch_cache()
+    await cache.get(batch.batch_id, 1, 1)
     reading = asyncio.Event()
     read_on = asyncio.Event()
     read = lab.table.read
@@ -306,10 +306,10 @@ async def test_a_reading_that_began_before_a_row_came_is_not_enough(lab):
         return view
 
     lab.table.read = slowly
-    early = asyncio.create_task(runs.get(batch.batch_id, 1, 5))
+    early = asyncio.create_task(cache.get(batch.batch_id, 1, 5))
     await reading.wait()
     await lab.table.checkpoint(replace(batch, checkpoint=Checkpoint(10, 200, 12)))
-    late = asyncio.create_task(runs.get(batch.batch_id, 1, 15))
+    late = asyncio.create_task(cache.get(batch.batch_id, 1, 15))
     await asyncio.sleep(0)
     read_on.set()
     await early
@@ -319,9 +319,9 @@ async def test_a_reading_that_began_before_a_row_came_is_not_enough(lab):
 async def test_a_slow_answer_does_not_make_knowledge_older(lab):
     """A check that read before the seal, and answers after it, is not taken in."""
     batch = await lab.batch(None, window=10)
-    runs = lab.runs()
+    cache = lab.batch_cache()
     old = await lab.view()
     await lab.table.seal(batch.batch_id, 3, "2026-11-23T07:00:00.000Z")
-    run = await runs.get(batch.batch_id, 1, 1)
-    runs.refresh(old)
-    assert run.batch.total == 3
+    cached = await cache.get(batch.batch_id, 1, 1)
+    cache.refresh(old)
+    assert cached.batch.total == 3

@@ -12,20 +12,20 @@ from service.worker.quarantine import Quarantine
 def test_the_lane_begins_with_one_place_and_widens_with_each_row_that_gets_through():
     """One at first; each that comes out alive makes room for one more."""
     quarantine = Quarantine()
-    with quarantine.place() as first, quarantine.place() as second:
+    with quarantine.admit() as first, quarantine.admit() as second:
         assert (first, second) == (True, False)
-    with quarantine.place(), quarantine.place() as second:
+    with quarantine.admit(), quarantine.admit() as second:
         assert second
-        with quarantine.place() as third:
+        with quarantine.admit() as third:
             assert not third
 
 
 def test_a_row_that_breaks_off_gives_back_its_place_and_widens_nothing():
     """What was cancelled or crashed proved nothing."""
     quarantine = Quarantine()
-    with pytest.raises(asyncio.CancelledError), quarantine.place():
+    with pytest.raises(asyncio.CancelledError), quarantine.admit():
         raise asyncio.CancelledError
-    with quarantine.place() as first, quarantine.place() as second:
+    with quarantine.admit() as first, quarantine.admit() as second:
         assert (first, second) == (True, False)
 
 
@@ -33,13 +33,13 @@ def test_a_row_that_asks_for_the_lane_alone_gets_all_of_it():
     """It waits until nobody is inside, and nobody comes in beside it."""
     quarantine = Quarantine()
     for _ in range(3):
-        with quarantine.place():
+        with quarantine.admit():
             pass
-    with quarantine.place() as shared, quarantine.place(alone=True) as refused:
+    with quarantine.admit() as shared, quarantine.admit(alone=True) as refused:
         assert (shared, refused) == (True, False)
-    with quarantine.place(alone=True) as whole, quarantine.place() as refused:
+    with quarantine.admit(alone=True) as whole, quarantine.admit() as refused:
         assert (whole, refused) == (True, False)
-    with quarantine.place() as first, quarantine.place() as second:
+    with quarantine.admit() as first, quarantine.admit() as second:
         assert (first, second) == (True, True)
 
 
@@ -121,9 +121,9 @@ async def test_an_ordinary_row_does_not_wait_for_the_lane(lab):
 async def test_what_a_row_has_lost_goes_with_it_when_it_is_turned_away(lab):
     """One that kills its workers, and finds no place in between, is counted on; the lane is for later."""
     batch = await lab.batch(1)
-    runs = lab.runs()
-    (await runs.get(batch.batch_id, 1, 1)).target.gate.close()
-    async with lab.working(runs, max_lost=10) as worker:
+    batches = lab.batch_cache()
+    (await batches.get(batch.batch_id, 1, 1)).target.gate.close()
+    async with lab.working(batches, max_lost=10) as worker:
         await worker.handle(lab.delivery(lab.row(1, batch, lost_deliveries=1).encode(), receives=3))
     await lab.clock.advance(30)
     [again] = await lab.sent_rows()

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from service.batch.reuse_records import MAX_ANSWER_BYTES, InFlight, request_key_of
+from service.batch.reuse_records import MAX_CACHED_REPLY_BYTES, InFlight, request_key_of
 from service.domain.errors import AgentRejectedError, AgentThrottledError, RetryableError, UnreachableError
 from service.domain.messages import RowMessage
 from service.domain.model import Counts, State, Status, row_id
@@ -233,7 +233,7 @@ async def test_a_deadline_ends_the_wait(lab, reusing):
 async def test_large_answers_are_asked_for_by_every_row(lab, reusing):
     """What no record holds is not shared, and nobody waits for it twice."""
     batch = await lab.batch(4, definition=reusing())
-    lab.agent.script = lambda _: {"answer": "x" * MAX_ANSWER_BYTES}
+    lab.agent.script = lambda _: {"answer": "x" * MAX_CACHED_REPLY_BYTES}
     await process(lab, [row_of(batch, n, "same") for n in range(1, 5)])
     assert len(lab.agent.calls) == 4
     assert (await lab.view()).counts == Counts(succeeded=4)

@@ -8,12 +8,12 @@ import pytest
 
 from service.adapters.memory import MemoryTable
 from service.batch.reuse_records import (
-    MAX_ANSWER_BYTES,
+    MAX_CACHED_REPLY_BYTES,
     CachedReply,
     InFlight,
     RequestKey,
     Uncacheable,
-    known,
+    parse_record,
 )
 from service.domain.errors import AnswerPendingError, UnknownResultError, UnreachableError
 from service.worker.reuse import RequestCoalescer, ReuseLimits
@@ -71,7 +71,7 @@ def answers(lab, worker="w1", **limits):
 
 
 async def stands(lab):
-    return known((await lab.table.record(QUESTION.key)).text, lab.clock.now_ms())
+    return parse_record((await lab.table.record(QUESTION.key)).text, lab.clock.now_ms())
 
 
 async def ended(lab, *tasks, step_s=0.25):
@@ -80,7 +80,7 @@ async def ended(lab, *tasks, step_s=0.25):
 
 
 def start(side, ask, question=QUESTION, patience_s=1_000.0):
-    return asyncio.create_task(side.once(question, ask, patience_s=patience_s))
+    return asyncio.create_task(side.get_or_ask(question, ask, patience_s=patience_s))
 
 
 async def test_rows_of_one_process_share_one_look_and_one_call(lab):
@@ -188,7 +188,7 @@ async def test_who_stops_waiting_stops_nobody_else(lab):
 async def test_a_large_answer_is_waited_for_once(lab):
     """Its record says that there is none to share, and from then on everybody asks at the same time."""
     large = lab.outcome(1)
-    large.output_data["answer"] = "x" * MAX_ANSWER_BYTES
+    large.output_data["answer"] = "x" * MAX_CACHED_REPLY_BYTES
     side, ask = answers(lab), Ask(lab, *[large] * 10, seconds=4)
     began = lab.clock.monotonic()
     assert await ended(lab, *(start(side, ask) for _ in range(10))) == [large] * 10
@@ -253,5 +253,5 @@ async def test_without_the_table_nothing_is_asked(lab):
     with pytest.raises(UnreachableError):
         asking.result()
     assert ask.times == 0
-    again = asyncio.create_task(partial(answers(lab).once, QUESTION, ask, patience_s=5)())
+    again = asyncio.create_task(partial(answers(lab).get_or_ask, QUESTION, ask, patience_s=5)())
     assert await ended(lab, again) == [lab.outcome(1)]

@@ -165,7 +165,7 @@ async def test_a_reply_that_an_item_cannot_hold_succeeds_all_the_same(lab):
     await handle(lab, *(lab.row(number, batch) for number in (1, 2, 3)))
     outcomes = await lab.outcomes(batch)
     assert [outcomes[n].status for n in (1, 2, 3)] == [Status.SUCCESS] * 3
-    assert (await lab.large_outcomes.whole(outcomes[2])).output_data == {"answer": deep}
+    assert (await lab.large_outcomes.load(outcomes[2])).output_data == {"answer": deep}
     assert (await lab.view()).batch.state is State.AGGREGATING
 
 
@@ -190,7 +190,7 @@ async def test_an_outcome_of_any_size_is_stored(lab):
     lab.agent.script = lambda call: {"answer": "x" * sizes[int(call.id.rsplit("/", 1)[1]) - 1]}
     await handle(lab, *(lab.row(number, batch) for number in range(1, len(sizes) + 1)))
     outcomes = await lab.outcomes(batch)
-    whole = [await lab.large_outcomes.whole(outcomes[n]) for n in range(1, len(sizes) + 1)]
+    whole = [await lab.large_outcomes.load(outcomes[n]) for n in range(1, len(sizes) + 1)]
     assert [len(outcome.output_data["answer"]) for outcome in whole] == list(sizes)
     assert outcomes[1].stored is None
     assert outcomes[len(sizes)].stored is not None
@@ -201,7 +201,7 @@ async def test_a_defective_row_keeps_its_cells_whatever_their_size(lab):
     batch = await lab.batch(2)
     row = replace(lab.row(1, batch, defect="ragged"), cells=("ab", "é" * 500_000))
     await handle(lab, row)
-    outcome = await lab.large_outcomes.whole(await outcome_of(lab, batch))
+    outcome = await lab.large_outcomes.load(await outcome_of(lab, batch))
     assert outcome.input_data == {"id": "ab", "name": "é" * 500_000}
     assert outcome.error == RowError("BadRecordError", "ragged", "rejected")
 
@@ -536,14 +536,14 @@ async def test_a_place_comes_back_after_every_kind_of_end(lab, define):
     batch = await lab.batch(9, definition=define(ONE_PLACE))
     endings = [AgentRejectedError("no"), AgentTimeoutError("slow"), {"other": 1}, {"answer": 1}]
     lab.agent.script = lambda call: endings[int(call.id.rsplit("/", 1)[1]) - 1]
-    runs = lab.runs()
-    await handle(lab, *(lab.row(number, batch) for number in (1, 2, 3, 4)), runs=runs)
+    batches = lab.batch_cache()
+    await handle(lab, *(lab.row(number, batch) for number in (1, 2, 3, 4)), batches=batches)
 
     async def hang(_):
         await asyncio.Event().wait()
 
     lab.agent.script = hang
-    async with lab.working(runs) as worker:
+    async with lab.working(batches) as worker:
         hanging = asyncio.create_task(worker.handle(lab.delivery(lab.row(5, batch).encode())))
         waiting = asyncio.create_task(worker.handle(lab.delivery(lab.row(6, batch).encode())))
         await lab.until(lambda: lab.agent.running == 1)
@@ -571,11 +571,11 @@ async def test_many_batches_interleave(lab):
 async def test_a_batch_that_ended_stops_costing_calls(lab):
     """What a completion check reads is taken in: further rows of a batch that has ended are dropped."""
     batch = await lab.batch(3)
-    runs = lab.runs()
-    await handle(lab, lab.row(1, batch), runs=runs)
+    batches = lab.batch_cache()
+    await handle(lab, lab.row(1, batch), batches=batches)
     await lab.table.move(batch.batch_id, expected=State.RUNNING, round=1, to=State.CANCELLED, now="now")
-    await handle(lab, lab.row(2, batch), runs=runs)
-    await handle(lab, lab.row(3, batch), runs=runs)
+    await handle(lab, lab.row(2, batch), batches=batches)
+    await handle(lab, lab.row(3, batch), batches=batches)
     assert [call.id for call in lab.agent.calls] == ["demo#e1/1/1", "demo#e1/1/2"]
 
 
