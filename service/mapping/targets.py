@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from service.domain.model import Json
-from service.mapping.syntax.forms import Form, Name, read_form
+from service.mapping.syntax.forms import NAME_FIELD, Form, read_form
 from service.mapping.syntax.problems import CompileError, Path, Report, suggest
 from service.mapping.syntax.references import check_references
 from service.mapping.templates import compile_template
@@ -28,7 +28,7 @@ class TargetForm(Form):
     """What every target has."""
 
     type: Literal["agent", "tool"] = "agent"
-    name: str = Name
+    name: str = NAME_FIELD
 
 
 class HttpForm(TargetForm):

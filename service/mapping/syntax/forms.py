@@ -1,4 +1,8 @@
-"""The keys that mapping files may have, and their types. What the values mean is compiled elsewhere."""
+"""The keys that mapping files may have, and the types of their values.
+
+A form is the pydantic model of one table of keys. Expressions, transforms and templates are only text here;
+they are compiled by the package above, `service.mapping`.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +14,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from service.domain.model import MAX_DEADLINE_S, Json
 from service.mapping.syntax.problems import Path, Report, dotted, suggest
 
-Name = Field(min_length=1, max_length=128)
+NAME_FIELD = Field(min_length=1, max_length=128)
 
 
 class Form(BaseModel):
-    """A table of keys: unknown ones are problems, and values are not converted."""
+    """A table of keys. Unknown keys are problems, and values are not converted (`strict`)."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class InputForm(Form):
-    """`input_mapping`. Transforms and templates are compiled later."""
+    """`input_mapping`; compiled by `service.mapping.inputs`."""
 
     column_mappings: dict[str, str] = {}
     static_values: dict[str, Any] = {}
@@ -70,7 +74,7 @@ class CsvForm(Form):
 
 
 class RateLimitForm(Form):
-    """`rate_limit`: what all workers together may do."""
+    """`rate_limit`: limits for all workers of the fleet together."""
 
     name: str | None = Field(default=None, min_length=1, max_length=128)
     requests_per_minute: int | None = Field(default=None, ge=1)
@@ -89,7 +93,7 @@ class RateLimitForm(Form):
 
 
 class RunForm(Form):
-    """A run definition."""
+    """A run definition: the top of a mapping file, without `output_mappings`."""
 
     target: dict[str, Any]
     input_mapping: InputForm = InputForm()
@@ -101,7 +105,7 @@ class RunForm(Form):
 
 
 class ExtractionForm(Form):
-    """One of `output_mappings`, or an `output_mapping` that stands inline."""
+    """An entry of `output_mappings`, or an inline `output_mapping`."""
 
     type: Literal["agent", "tool"] = "agent"
     extraction_methods: list[dict[str, Any]] = Field(min_length=1)
@@ -113,14 +117,14 @@ class ExtractionForm(Form):
 
 
 class MethodForm(Form):
-    """What every method has; the values are expressions, or `{path, transform}`."""
+    """The keys of every method. The values of `field_mappings` are expressions, or `{path, transform}`."""
 
     method: str
     field_mappings: dict[str, Any] = Field(min_length=1)
 
     @property
     def fields(self) -> tuple[str, dict[str, Any], Any]:
-        """The key that the fields stand under, the fields, and the transform of all of them."""
+        """The key that holds the fields, the fields, and the transform that applies to all of them."""
         return "field_mappings", self.field_mappings, None
 
 
@@ -131,7 +135,7 @@ class ToolForm(MethodForm):
 
 
 class ResultsArrayForm(MethodForm):
-    """`results_array`; with `each`, all items count and their texts are joined."""
+    """`results_array`. With `each`, all items of the list are read and their texts are joined."""
 
     each: bool = False
 
@@ -147,8 +151,7 @@ class JmespathForm(Form):
     def fields(self) -> tuple[str, dict[str, Any], Any]:
         """As in MethodForm: in `paths`, the key `transform` is always the transform."""
         paths = {name: path for name, path in self.paths.items() if name != "transform"}
-        inside = self.paths.get("transform")
-        return "paths", paths, self.transform if inside is None else inside
+        return "paths", paths, self.paths.get("transform", self.transform)
 
     @model_validator(mode="after")
     def _one_transform(self) -> Self:
@@ -167,16 +170,16 @@ class PathForm(Form):
 
 
 class SchemaForm(Form):
-    """A schema file. `version` and `output_format` are for its readers: every shape is recognised."""
+    """A schema file. `version` and `output_format` are for its readers only; any reply shape is accepted."""
 
-    agent: str = Name
+    agent: str = NAME_FIELD
     version: str | int | float | Decimal = ""
     output_format: str = ""
     fields: list[dict[str, Any]]
 
 
 class SchemaFieldForm(Form):
-    """One of a schema's `fields`. What the rules mean depends on the type, and is compiled later."""
+    """An entry of a schema's `fields`. The constraints depend on `type`; see `extraction.schemas`."""
 
     name: str
     type: str
@@ -204,20 +207,22 @@ class StructuredPathForm(Form):
     path: str = Field(min_length=1)
 
 
-F = TypeVar("F", bound=Form)
+FormT = TypeVar("FormT", bound=Form)
 
 
-def read_form(form: type[F], value: Json, report: Report, path: Path) -> F | None:
-    """The value as a form; None, and its problems in the report, where it is none."""
+def read_form(form: type[FormT], value: Json, report: Report, path: Path) -> FormT | None:
+    """Validate a value as a form. Returns None, and adds the problems to the report, if it is invalid."""
     try:
         return form.model_validate(value)
     except ValidationError as error:
         for item in error.errors(include_url=False):
-            _add(form, dict(item), report, path)
+            _add_problem(form, dict(item), report, path)
         return None
 
 
-def _add(form: type[Form], item: dict[str, Any], report: Report, path: Path) -> None:
+def _add_problem(form: type[Form], item: dict[str, Any], report: Report, path: Path) -> None:
+    """Add one of pydantic's errors in the words of the file."""
+    # pydantic marks an error in a key itself, rather than in its value, with a last part "[key]".
     location: Path = tuple(part for part in item["loc"] if part != "[key]")
     where = (*path, *location)
     kind, name = item["type"], dotted(where)
@@ -227,10 +232,11 @@ def _add(form: type[Form], item: dict[str, Any], report: Report, path: Path) -> 
     elif kind == "missing":
         report.add(where, f"{name!r} is missing")
     else:
-        report.add(where, f"{name}: {_reason(item)}" if name else _reason(item))
+        report.add(where, f"{name}: {_error_text(item)}" if name else _error_text(item))
 
 
-def _reason(item: dict[str, Any]) -> str:
+def _error_text(item: dict[str, Any]) -> str:
+    """Pydantic's message in YAML's terms: a table instead of a model, text instead of a string."""
     if item["type"] in {"model_type", "dict_type", "model_attributes_type"}:
         return "must be a table of keys and values"
     if item["type"] == "too_short":
@@ -240,6 +246,7 @@ def _reason(item: dict[str, Any]) -> str:
 
 
 def _form_at(form: type[Form], location: Path) -> type[Form]:
+    """The innermost form on the way to a location; its keys are suggested for an unknown one."""
     for part in location:
         field = form.model_fields.get(str(part))
         if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, Form):

@@ -1,4 +1,4 @@
-"""What is wrong with a file, where, and what to do about it."""
+"""Problems in mapping files: file, line, message, and a hint how to mend it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from dataclasses import dataclass, field
 from service.domain.errors import MappingError
 
 Path = tuple[str | int, ...]
-"""Keys and list positions from the top of a document to a value."""
+"""Keys and list indexes from the top of a document to a value."""
 
-_LISTED = 12
-"""How many known names a hint spells out."""
+_MAX_NAMES_IN_HINT = 12
 
 
 class CompileError(Exception):
-    """Something that cannot be compiled, raised by code that does not know in which line it stands."""
+    """A part of a mapping file cannot be compiled. Raised by code that does not know the part's line.
+
+    `Report.at` turns it into a Problem, which has the line. It never leaves the package: callers see
+    MappingError.
+    """
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -27,7 +30,7 @@ class CompileError(Exception):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One thing to correct. `line` counts from 1; 0 where there is no file to look at."""
+    """One mistake in a file. `line` counts from 1; it is 0 if the text did not come from a file."""
 
     file: str
     line: int
@@ -41,54 +44,54 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Collects the problems of one document; `lines` says where its values stand."""
+    """Collects the problems of one document. `lines` has the line of each value in it."""
 
     file: str
     lines: Mapping[Path, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
     def add(self, path: Path, message: str, hint: str = "") -> None:
-        """Note a problem with the value at `path`, or with the nearest thing around it that has a line."""
+        """Add a problem with the value at `path`, in the line of the nearest enclosing value with one."""
         self.problems.append(Problem(self.file, self._line(path), message, hint))
 
     @contextmanager
     def at(self, path: Path) -> Iterator[None]:
-        """Turn a `CompileError` into a problem at `path`."""
+        """Turn a CompileError of the `with` block into a problem at `path`."""
         try:
             yield
         except CompileError as error:
             self.add(path, error.message, error.hint)
 
     def _line(self, path: Path) -> int:
-        for end in range(len(path), -1, -1):
-            if path[:end] in self.lines:
-                return self.lines[path[:end]]
+        for length in range(len(path), -1, -1):
+            if path[:length] in self.lines:
+                return self.lines[path[:length]]
         return 0
 
 
 def raise_if_any(problems: Iterable[Problem]) -> None:
-    """Raises MappingError with one line per problem, in the order of files and lines."""
+    """Raise MappingError with one line per problem, sorted by file and line, if there are any."""
     if lines := [str(problem) for problem in sorted(set(problems))]:
         raise MappingError("\n".join(lines))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name that `name` was probably meant to be, or "". Case and outer blanks do not count."""
+    """The known name most similar to `name`, or "" if none is close. Case and outer blanks are ignored."""
     folded = {candidate.strip().casefold(): candidate for candidate in known}
     matches = difflib.get_close_matches(name.strip().casefold(), folded, n=1)
     return folded[matches[0]] if matches else ""
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """A hint: the nearest name, or else the names there are."""
+    """A hint for an unknown name: the most similar known name, or else a list of the known names."""
     names = sorted(set(known))
     if near := nearest(name, names):
         return f"did you mean {near!r}?"
-    more = ", …" if len(names) > _LISTED else ""
-    return f"known: {', '.join(names[:_LISTED])}{more}" if names else ""
+    more = ", …" if len(names) > _MAX_NAMES_IN_HINT else ""
+    return f"known: {', '.join(names[:_MAX_NAMES_IN_HINT])}{more}" if names else ""
 
 
 def dotted(path: Path) -> str:
-    """`retry_policy.max_attempts`, `extraction_methods[0].method`."""
+    """A path as text: `retry_policy.max_attempts`, `extraction_methods[0].method`."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return text.removeprefix(".")

@@ -1,4 +1,4 @@
-"""`${NAME}` and `${secret:NAME}`: where they may stand in a mapping, and what is one.
+"""References in the options of a target: `${NAME}` and `${secret:NAME}`.
 
 | reference | the value |
 | --- | --- |
@@ -8,7 +8,7 @@
 | `${secret:file:/run/secrets/x}` | a file's text |
 | `${secret:env:NAME}` | an environment variable that is treated as a secret |
 
-`#key` behind a secret's name takes one key of a secret that is a JSON object.
+`#key` after a secret's name selects one key of a secret that is a JSON object.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from service.domain.model import Json
 from service.mapping.syntax.problems import CompileError
 
 SECRET_SOURCES = ("secretsmanager", "ssm", "file", "env")
-"""Where secrets are kept; the first is meant where none is named."""
+"""The stores that a secret can be read from. The first is the default."""
 
 _REFERENCE = re.compile(r"\$\{(?:[A-Za-z_][A-Za-z0-9_]*|secret:[A-Za-z0-9_/.+=@:-]+(?:#[A-Za-z0-9_.-]+)?)\}")
 _SECRET = re.compile(r"\$\{secret:([^}]*)\}")
@@ -28,7 +28,7 @@ _SECRET = re.compile(r"\$\{secret:([^}]*)\}")
 
 @dataclass(frozen=True, slots=True)
 class SecretReference:
-    """Which secret is meant: its source, its name there, and the key in its JSON ("" for the whole)."""
+    """A secret: the store it is in, its name there, and the key in its JSON ("" for the whole secret)."""
 
     source: str
     name: str
@@ -36,10 +36,11 @@ class SecretReference:
 
     @classmethod
     def parse(cls, text: str) -> SecretReference:
-        """What stands behind `secret:`. Raises Flaw."""
+        """Parse the text after `secret:`. Raises CompileError."""
         whole, _, key = text.partition("#")
         source, colon, name = whole.partition(":")
         if not colon or source == "arn":
+            # A plain name or an ARN (arn:aws:secretsmanager:…), which has colons of its own.
             source, name = SECRET_SOURCES[0], whole
         if source not in SECRET_SOURCES:
             raise CompileError(
@@ -52,7 +53,7 @@ class SecretReference:
 
 
 def check_references(option: Json) -> None:
-    """An option in which references are resolved, at any depth. Raises Flaw for one that is malformed."""
+    """Check the references in an option, at any depth. Raises CompileError for a malformed one."""
     if isinstance(option, dict | list):
         for item in option.values() if isinstance(option, dict) else option:
             check_references(item)
@@ -64,7 +65,7 @@ def check_references(option: Json) -> None:
 
 
 def reject_references(value: Json) -> None:
-    """A value that is sent as it stands: a reference in it would be, too. Raises Flaw."""
+    """Raise CompileError for a reference in a value that is sent as written, where it is not resolved."""
     if isinstance(value, dict):
         for item in value.values():
             reject_references(item)

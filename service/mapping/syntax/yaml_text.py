@@ -1,7 +1,7 @@
-"""YAML text to JSON values, each with the line it stands on.
+"""YAML text to JSON values, each with its line.
 
-Stricter than YAML and safer than its loaders: duplicate keys, merge keys, tags and runaway aliases are
-problems, and only `true` and `false` are booleans, so that the country `NO` and the code `0123` stay text.
+Stricter than YAML and safer than PyYAML's loaders: duplicate keys, merge keys, tags and alias bombs are
+problems. Only JSON's scalars are recognised, so that the country `NO` and the code `0123` stay text.
 """
 
 from __future__ import annotations
@@ -17,79 +17,81 @@ from service.mapping.syntax.problems import CompileError, Path, Problem, Report
 
 MAX_BYTES = 256 * 1024
 MAX_NODES = 20_000
-"""Values in one file with every alias written out."""
+"""Limit for the values in one file, with every alias expanded. It stops alias bombs."""
 MAX_DEPTH = 60
 
 _PREFIX = "tag:yaml.org,2002:"
 
 
-class _Loader(yaml.SafeLoader):
-    """Only JSON's scalars are recognised in plain text; the class is used to compose, never to construct."""
+class _JsonScalarLoader(yaml.SafeLoader):
+    """Composes YAML nodes and recognises only JSON's scalars. It never constructs Python objects."""
+
+    # An own table of implicit types: the inherited one also knows dates, octal numbers, yes and no.
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 -- PyYAML's own form
 
 
-_Loader.add_implicit_resolver(_PREFIX + "null", re.compile(r"(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
-_Loader.add_implicit_resolver(
-    _PREFIX + "bool", re.compile(r"(?:true|false|True|False|TRUE|FALSE)$"), list("tfTF")
+_SCALARS = (
+    ("null", r"(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    ("bool", r"(?:true|false|True|False|TRUE|FALSE)$", list("tfTF")),
+    ("number", r"[-+]?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?$", list("-+0123456789")),
 )
-_Loader.add_implicit_resolver(
-    _PREFIX + "number",
-    re.compile(r"[-+]?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?$"),
-    list("-+0123456789"),
-)
+"""The scalars that are not text: tag, pattern, and the characters that one can begin with."""
 
+for _tag, _pattern, _first_characters in _SCALARS:
+    _JsonScalarLoader.add_implicit_resolver(_PREFIX + _tag, re.compile(_pattern), _first_characters)
 
 TAG_HINT = "write the value without !tags"
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One YAML document: its value, and a report that knows its lines."""
+    """One YAML document: its value, and a report that has the line of every value."""
 
     value: Json
     report: Report
 
 
 def read_documents(file: str, text: str) -> tuple[list[Document], list[Problem]]:
-    """The documents of a file that are not empty, and what is wrong with their YAML.
+    """The documents of a file and the problems in their YAML.
 
-    A file with a syntax error has no documents.
+    Empty documents are left out. A file with a syntax error has no documents.
     """
     if len(text.encode("utf-8", "replace")) > MAX_BYTES:
         return [], [Problem(file, 1, f"larger than {MAX_BYTES // 1024} KiB", "split it into several files")]
     try:
-        nodes = [node for node in yaml.compose_all(text, _Loader) if node is not None]
+        nodes = [node for node in yaml.compose_all(text, _JsonScalarLoader) if node is not None]
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        what = " ".join(part for part in (error.context, error.problem) if part)
+        message = " ".join(part for part in (error.context, error.problem) if part)
         line = mark.line if mark else 0
-        return [], [Problem(file, line + 1, f"not YAML: {what}", _syntax_hint(text, line))]
+        return [], [Problem(file, line + 1, f"not YAML: {message}", _syntax_hint(text, line))]
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         return [], [Problem(file, line, f"not YAML: {error.reason} (character {error.character!r})")]
-    except (RecursionError, ValueError):
+    except (RecursionError, ValueError):  # PyYAML composes nested values recursively
         return [], [Problem(file, 1, "nested too deeply")]
-    reader = _Reader(file)
-    documents = [document for node in nodes if (document := reader.read(node)) is not None]
-    return documents, reader.problems
+    converter = _NodeConverter(file)
+    documents = [document for node in nodes if (document := converter.convert(node)) is not None]
+    return documents, converter.problems
 
 
 def _syntax_hint(text: str, line: int) -> str:
-    """What is most often behind a syntax error, by what stands in its line."""
+    """The most frequent cause of a syntax error, judged by the text of its line."""
     lines = text.splitlines()
-    shown = lines[line] if line < len(lines) else ""
-    if "${" in shown or "{{" in shown:
+    content = lines[line] if line < len(lines) else ""
+    if "${" in content or "{{" in content:
         return "put text that holds { in quotes"
-    if shown[: len(shown) - len(shown.lstrip())].count("\t"):
+    indentation = content[: len(content) - len(content.lstrip())]
+    if "\t" in indentation:
         return "indent with spaces, not tabs"
-    if shown.count(": ") > 1:
+    if content.count(": ") > 1:
         return "put text that holds ': ' in quotes"
     return "look at quotes, brackets and indentation there and in the line before"
 
 
-class _Reader:
-    """Turns composed nodes into values; counts what it makes, since an alias can stand for very much."""
+class _NodeConverter:
+    """Converts composed nodes to JSON values. It counts them, because an alias can stand for very many."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -97,7 +99,8 @@ class _Reader:
         self._lines: dict[Path, int] = {}
         self._nodes = 0
 
-    def read(self, node: yaml.Node) -> Document | None:
+    def convert(self, node: yaml.Node) -> Document | None:
+        """The document under a top node; None if it is empty or too large, the latter with a problem."""
         self._lines = {(): node.start_mark.line + 1}
         try:
             value = self._value(node, ())
@@ -118,24 +121,24 @@ class _Reader:
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
             if node.tag != _PREFIX + "seq":
-                self._add(node, f"tag {node.tag!r} is not supported", TAG_HINT)
-            return [self._item(item, (*path, place)) for place, item in enumerate(node.value)]
+                self._add_problem(node, f"tag {node.tag!r} is not supported", TAG_HINT)
+            return [self._item(item, (*path, index)) for index, item in enumerate(node.value)]
         return self._scalar(node)
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Json]:
         if node.tag != _PREFIX + "map":
-            self._add(node, f"tag {node.tag!r} is not supported", TAG_HINT)
+            self._add_problem(node, f"tag {node.tag!r} is not supported", TAG_HINT)
         result: dict[str, Json] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                self._add(key_node, "a key must be plain text")
+                self._add_problem(key_node, "a key must be plain text")
                 continue
             key = key_node.value
             if key == "<<" and key_node.style is None:
-                self._add(key_node, "merge keys (<<) are not supported", "write the keys out")
+                self._add_problem(key_node, "merge keys (<<) are not supported", "write the keys out")
             elif key in result:
                 first = self._lines[*path, key]
-                self._add(key_node, f"duplicate key {key!r}", f"first in line {first}")
+                self._add_problem(key_node, f"duplicate key {key!r}", f"first in line {first}")
             else:
                 self._lines[*path, key] = key_node.start_mark.line + 1
                 result[key] = self._value(value_node, (*path, key))
@@ -156,10 +159,10 @@ class _Reader:
             try:
                 return exact_json.loads(text.removeprefix("+"))
             except ValueError as error:
-                self._add(node, str(error))
+                self._add_problem(node, str(error))
         elif kind != "str":
-            self._add(node, f"tag {node.tag!r} is not supported", TAG_HINT)
+            self._add_problem(node, f"tag {node.tag!r} is not supported", TAG_HINT)
         return text
 
-    def _add(self, node: yaml.Node, what: str, hint: str = "") -> None:
-        self.problems.append(Problem(self.file, node.start_mark.line + 1, what, hint))
+    def _add_problem(self, node: yaml.Node, message: str, hint: str = "") -> None:
+        self.problems.append(Problem(self.file, node.start_mark.line + 1, message, hint))
