@@ -142,7 +142,7 @@ class _Wanted:
         self.columns: set[str] = set()
 
     def add(self, names: Iterable[str], optional: Iterable[str] = ()) -> None:
-        """Raises Flaw for a name that no field can have."""
+        """Raises CompileError for a name that no field can have."""
         for name in (*names, *(() if self.pass_rest else optional)):
             if name in self.known:
                 continue

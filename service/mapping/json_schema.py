@@ -18,8 +18,8 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from service.mapping.expressions.transforms import TRANSFORMS
-from service.mapping.extraction.methods import _KINDS
-from service.mapping.extraction.schemas import _EXTRACTIONS
+from service.mapping.extraction.methods import METHODS
+from service.mapping.extraction.schemas import EXTRACTION_FORMS
 from service.mapping.extraction.types import TYPES
 from service.mapping.syntax.forms import ExtractionForm, Form, PathForm, RunForm, SchemaFieldForm, SchemaForm
 from service.mapping.targets import FORMS
@@ -185,7 +185,7 @@ def json_schema(kind: str) -> Schema:
 
 
 def _mapping() -> Schema:
-    method_forms = [form for form, _ in _KINDS.values()]
+    method_forms = [form for form, _ in METHODS.values()]
     target_forms = [form for forms in FORMS.values() for form in forms]
     definitions = _definitions(RunForm, ExtractionForm, PathForm, *target_forms, *method_forms)
     definitions |= _methods(definitions)
@@ -195,7 +195,7 @@ def _mapping() -> Schema:
     keys["output_mapping"] |= {"anyOf": [{"type": "string"}, _ref("ExtractionForm")]}
     _clear(keys["target"], "type", "additionalProperties")
     methods = extraction["properties"]["extraction_methods"]
-    methods["items"] = {"anyOf": [_ref(f"method_{name}") for name in _KINDS]}
+    methods["items"] = {"anyOf": [_ref(f"method_{name}") for name in METHODS]}
     definitions["InputForm"]["properties"]["transforms"]["additionalProperties"] = _ref("Transform")
     definitions["PathForm"]["properties"]["transform"] |= _ref("Transform")
     definitions["Transform"] = _transform()
@@ -218,14 +218,14 @@ def _mapping() -> Schema:
 
 
 def _schema() -> Schema:
-    definitions = _definitions(SchemaForm, SchemaFieldForm, *_EXTRACTIONS.values())
+    definitions = _definitions(SchemaForm, SchemaFieldForm, *EXTRACTION_FORMS.values())
     whole, field = definitions.pop("SchemaForm"), definitions["SchemaFieldForm"]["properties"]
     whole["properties"]["fields"]["items"] = _ref("SchemaFieldForm")
     version = whole["properties"]["version"]
     version["type"] = ["string", "number"]
     _clear(version, "anyOf", "default")
     field["type"]["enum"] = list(TYPES)
-    field["extraction"]["items"] = {"anyOf": [_ref(form.__name__) for form in _EXTRACTIONS.values()]}
+    field["extraction"]["items"] = {"anyOf": [_ref(form.__name__) for form in EXTRACTION_FORMS.values()]}
     return whole | {
         "title": "rowfleet schema",
         "description": "What an agent says of its own output: to extract it by, and to check it.",
@@ -252,7 +252,7 @@ def _definitions(*forms: type[Form]) -> dict[str, Schema]:
 def _methods(definitions: dict[str, Schema]) -> dict[str, Schema]:
     """A definition per method: its form, with the method's name."""
     made: dict[str, Schema] = {}
-    for name, (form, _) in _KINDS.items():
+    for name, (form, _) in METHODS.items():
         base = definitions[form.__name__]
         keys = {key: dict(value) for key, value in base["properties"].items()}
         keys["method"] = {"const": name, "description": _METHOD_KEYS["method"]}

@@ -193,7 +193,7 @@ def _check_http(form: HttpForm | ChatForm, report: Report, path: Path) -> None:
 
 
 def check_url_template(url: str) -> None:
-    """An address whose `{{ name }}` are filled in from the input, if it has any. Raises Flaw."""
+    """An address whose `{{ name }}` are filled in from the input, if it has any. Raises CompileError."""
     fixed = re.split(r"\{[{%#]", url, maxsplit=1)[0]
     if fixed == url:
         return

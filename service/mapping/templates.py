@@ -85,7 +85,7 @@ class TextTemplate:
 
 
 def compile_template(source: str, *, quoted: bool = False) -> TextTemplate:
-    """Raises Flaw for syntax, and for what could run long or grow without bounds.
+    """Raises CompileError for syntax, and for what could run long or grow without bounds.
 
     With `quoted`, values are percent-encoded, so that none of them ends a segment or a parameter of a URL.
     """
@@ -117,7 +117,10 @@ class JsonTemplate:
 
 
 def compile_json_template(value: Json) -> JsonTemplate:
-    """A string that is exactly one `{{ name }}` becomes the field itself, not its text. Raises Flaw."""
+    """A string that is exactly one `{{ name }}` becomes the field itself, not its text.
+
+    Raises CompileError.
+    """
     texts: list[TextTemplate] = []
     build = _compile(value, texts)
     names = frozenset().union(*(text.required_names for text in texts))

@@ -1,4 +1,7 @@
-"""Dates in text to ISO dates: by ISO 8601 itself or by a format, without clock, locale or backtracking."""
+"""Dates in text to ISO 8601 dates, from ISO 8601 or by a format of strptime.
+
+No clock, no locale, no backtracking: one text gives the same date on every machine and day, in linear time.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import re2
 from service.mapping.syntax.problems import CompileError
 
 MAX_CHARS = 100
-"""A longer text is no date."""
+"""Longest text that is read as a date."""
 
 _ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _ISO_TIME = re.compile(
@@ -24,8 +27,8 @@ _MONTHS = (
     *("august", "september", "october", "november", "december"),
 )
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-_CENTURY = 69
-"""POSIX: %y from 69 on is 19yy, below it 20yy."""
+_FIRST_YEAR_OF_1900S = 69
+"""POSIX's rule for two-digit years (%y): 69 to 99 are 1969 to 1999, 0 to 68 are 2000 to 2068."""
 
 
 def _names(words: tuple[str, ...], *, short: bool) -> str:
@@ -50,20 +53,20 @@ _DIRECTIVES = {
     "z": "(?:z|[+-][0-9]{2}:?[0-9]{2})",
     "%": "%",
 }
-"""Those of strptime that a date may be written with; names of months and days are English, in any case."""
+"""strptime's directives as patterns. Names of months and days are English, in any case."""
 
 
 def iso_date(text: str) -> str | None:
-    """The date of `2025-01-18` or of a date and time; None for what is neither, or no day of any calendar."""
+    """The date of `2025-01-18`, or of a date and time; None for any other text and for 30 February."""
     text = text.strip()
     if _ISO_DATE.fullmatch(text):
-        return text if _exists(text) else None
+        return text if _is_calendar_date(text) else None
     found = iso_datetime(text)
     return found[:10] if found else None
 
 
 def iso_datetime(text: str) -> str | None:
-    """`2025-01-18T10:00:00Z` with its own digits and offset; a blank may stand for the T. None if none."""
+    """`2025-01-18T10:00:00Z`, with a T instead of a blank, otherwise as written; None for any other text."""
     if len(text) > MAX_CHARS or (match := _ISO_TIME.fullmatch(text.strip())) is None:
         return None
     found = f"{match[1]}T{match[2]}{(match[3] or '').upper()}"
@@ -74,32 +77,39 @@ def iso_datetime(text: str) -> str | None:
     return found
 
 
-def instant(text: str) -> datetime:
-    """An ISO date or time, to compare; UTC where it says nothing else. Raises ValueError."""
+def comparable_datetime(text: str) -> datetime:
+    """An ISO date or time as a datetime, in UTC if it has no offset. Raises ValueError."""
     found = datetime.fromisoformat(text)
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def date_reader(format_: object) -> Callable[[str], str | None]:
-    """A function from text in that format to its ISO date. Raises Flaw for what is no format of a date."""
-    pattern, seen = _translate(format_)
-    if not ({"Y", "y"} & seen and {"m", "b", "B"} & seen and "d" in seen):
+def date_parser(format_: object) -> Callable[[str], str | None]:
+    """A function from text in a format to its ISO date, or None.
+
+    Raises CompileError for an invalid format.
+    """
+    pattern, directives = _compile_format(format_)
+    if not ({"Y", "y"} & directives and {"m", "b", "B"} & directives and "d" in directives):
         raise CompileError(
             f"the date format {format_!r} needs a year, a month and a day", "for example '%d/%m/%Y'"
         )
 
-    def read(text: str) -> str | None:
-        match = pattern.fullmatch(text.strip()) if len(text) <= MAX_CHARS and text.isascii() else None
-        return None if match is None else _found(match.groupdict())
+    def parse(text: str) -> str | None:
+        # [0-9] is meant, and other digits than ASCII's would not match; month names are ASCII as well.
+        if len(text) > MAX_CHARS or not text.isascii():
+            return None
+        match = pattern.fullmatch(text.strip())
+        return None if match is None else _iso_date_of(match.groupdict())
 
-    return read
+    return parse
 
 
-def _translate(format_: object) -> tuple[Any, set[str]]:
+def _compile_format(format_: object) -> tuple[Any, set[str]]:
+    """The pattern of a format, and the directives that it has."""
     if not isinstance(format_, str) or len(format_) > MAX_CHARS:
         raise CompileError("to_date needs its format in quotes", "for example to_date('%d/%m/%Y')")
     parts: list[str] = ["(?i)"]
-    seen: set[str] = set()
+    directives: set[str] = set()
     for piece in re.findall(r"%.?|\s+|[^%\s]+", format_, re.DOTALL):
         if piece[0] != "%":
             parts.append(r"\s+" if piece.isspace() else re2.escape(piece))
@@ -109,20 +119,21 @@ def _translate(format_: object) -> tuple[Any, set[str]]:
             raise CompileError(
                 f"the date format {format_!r} has {piece!r}", f"known: %{' %'.join(_DIRECTIVES)}; case counts"
             )
-        if letter in seen and letter in "YymdbB":
+        if letter in directives and letter in "YymdbB":
             raise CompileError(f"the date format {format_!r} has {piece!r} twice")
-        seen.add(letter)
+        directives.add(letter)
         parts.append(_DIRECTIVES[letter])
     try:
-        return re2.compile("".join(parts)), seen  # not re: fifty %f would backtrack until the end of time
+        # re2, not re: with re a format of fifty %f would backtrack for ever.
+        return re2.compile("".join(parts)), directives
     except (re2.error, UnicodeEncodeError):
         raise CompileError(f"the date format {format_!r} cannot be read") from None
 
 
-def _found(part: dict[str, str | None]) -> str | None:
+def _iso_date_of(part: dict[str, str | None]) -> str | None:
     year = int(part.get("Y") or part.get("y") or 0)
     if not part.get("Y"):
-        year += 1900 if year >= _CENTURY else 2000
+        year += 1900 if year >= _FIRST_YEAR_OF_1900S else 2000
     name = part.get("b") or part.get("B")
     month = _month(name) if name else int(part.get("m") or 0)
     try:
@@ -132,10 +143,10 @@ def _found(part: dict[str, str | None]) -> str | None:
 
 
 def _month(name: str) -> int:
-    return 1 + next(place for place, month in enumerate(_MONTHS) if month.startswith(name.lower()))
+    return next(number for number, month in enumerate(_MONTHS, 1) if month.startswith(name.lower()))
 
 
-def _exists(text: str) -> bool:
+def _is_calendar_date(text: str) -> bool:
     try:
         date.fromisoformat(text)
     except ValueError:

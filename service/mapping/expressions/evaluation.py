@@ -1,4 +1,4 @@
-"""The value of an expression's tree: plain nodes as closures, the others by JMESPath's own interpreter."""
+"""Evaluation of an expression's tree: common nodes by closures, all others by JMESPath's interpreter."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from jmespath.visitor import Options, TreeInterpreter
 from service.domain.model import Json
 from service.mapping.expressions import functions
 from service.mapping.expressions.patterns import well_formed
-from service.mapping.expressions.transforms import Apply
+from service.mapping.expressions.transforms import TransformFunction
 
 MAX_DEPTH = 100
-"""Of expressions and of values: a value nested deeper counts as none, since code that walks it could fail."""
+"""Deepest nesting of expressions and of values. A deeper value is no value: code that walks it could fail."""
 
 Node = dict[str, Any]
 CURRENT: Node = {"type": "current", "children": []}
 ROOT: Node = {"type": "root", "children": []}
 _OPTIONS = Options(custom_functions=functions.FUNCTIONS)
 
-Evaluate = Callable[[Json, Json], Json]
-"""The value of a node from the root and the current value."""
+Evaluator = Callable[[Json, Json], Json]
+"""Computes the value of a node, given the root and the current value."""
 
 
 class _Interpreter(TreeInterpreter):
-    """One evaluation: JMESPath's interpreter, plus the root and the transforms."""
+    """JMESPath's interpreter for one evaluation, with the two node types that we add: root and transform."""
 
     def __init__(self, root: Json) -> None:
         super().__init__(_OPTIONS)
@@ -40,52 +40,58 @@ class _Interpreter(TreeInterpreter):
         return node["apply"](self.visit(node["children"][0], value))
 
 
-def piped(node: Node) -> list[Node]:
-    """The nodes between pipes, in order."""
+def split_at_pipes(node: Node) -> list[Node]:
+    """The nodes between the pipes of an expression, in order."""
     if node["type"] != "pipe":
         return [node]
-    return [part for child in node["children"] for part in piped(child)]
+    return [part for child in node["children"] for part in split_at_pipes(child)]
 
 
-def steps_of(node: Node) -> list[Node]:
-    """What is done one after the other: `$`, `results`, `[0]` and `title` of `$.results[0].title`."""
+def split_into_steps(node: Node) -> list[Node]:
+    """The nodes that are evaluated one after another: `$`, `a`, `[0]` and `b` of `$.a[0].b`."""
     if node["type"] in {"pipe", "subexpression", "index_expression"}:
-        return [step for child in node["children"] for step in steps_of(child)]
+        return [step for child in node["children"] for step in split_into_steps(child)]
     if node["type"] == "transform" and node["children"][0] is not CURRENT:
-        return [*steps_of(node["children"][0]), {**node, "children": [CURRENT]}]
+        return [*split_into_steps(node["children"][0]), {**node, "children": [CURRENT]}]
     return [node]
 
 
 def root_key(tree: Node) -> str:
-    """Of `$.key`, `key` and `key.more`, and of transforms of them, the key; "" for everything else."""
-    steps = steps_of(tree)
+    """The only key of the root that an expression reads, or "" if it may read others.
+
+    It is `key` for `$.key`, `key` and `key.more`, and for transforms of them.
+    """
+    steps = split_into_steps(tree)
     if steps[0]["type"] == "root":
         del steps[0]
     is_plain = all(step["type"] in {"field", "index", "transform"} for step in steps)
     return str(steps[0]["value"]) if is_plain and steps and steps[0]["type"] == "field" else ""
 
 
-def compiled(node: Node) -> Evaluate:
-    """The plain kinds of nodes as closures, the others by JMESPath's interpreter: the same values, sooner."""
+def compile_node(node: Node) -> Evaluator:
+    """An evaluator for a node.
+
+    It gives JMESPath's values; the closures are only faster than its interpreter.
+    """
     match node["type"]:
         case "field":
-            step = _field(node["value"])
+            evaluator = _field(node["value"])
         case "index":
-            step = _index(node["value"])
+            evaluator = _index(node["value"])
         case "pipe" | "subexpression" | "index_expression":
-            step = _chain([compiled(child) for child in node["children"]])
+            evaluator = _chain([compile_node(child) for child in node["children"]])
         case "transform":
-            step = _transformed(node["apply"], node["children"][0])
+            evaluator = _transform(node["apply"], node["children"][0])
         case "root":
-            step = _root
+            evaluator = _root
         case "current" | "identity":
-            step = _current
+            evaluator = _current
         case _:
-            step = _interpreted(node)
-    return step
+            evaluator = _interpreted(node)
+    return evaluator
 
 
-def _interpreted(node: Node) -> Evaluate:
+def _interpreted(node: Node) -> Evaluator:
     return lambda root, value: _Interpreter(root).visit(node, value)  # type: ignore[arg-type]
 
 
@@ -97,36 +103,39 @@ def _current(_root: Json, value: Json) -> Json:
     return value
 
 
-def _field(name: str) -> Evaluate:
+def _field(name: str) -> Evaluator:
     return lambda _root, value: value.get(name) if isinstance(value, dict) else None
 
 
-def _index(place: int) -> Evaluate:
-    def index(_root: Json, value: Json) -> Json:
-        inside = isinstance(value, list) and -len(value) <= place < len(value)
-        return value[place] if inside else None
+def _index(index: int) -> Evaluator:
+    def evaluate(_root: Json, value: Json) -> Json:
+        is_inside = isinstance(value, list) and -len(value) <= index < len(value)
+        return value[index] if is_inside else None
 
-    return index
+    return evaluate
 
 
-def _chain(steps: list[Evaluate]) -> Evaluate:
-    def chain(root: Json, value: Json) -> Json:
+def _chain(steps: list[Evaluator]) -> Evaluator:
+    def evaluate(root: Json, value: Json) -> Json:
         for step in steps:
             value = step(root, value)
         return value
 
-    return chain
+    return evaluate
 
 
-def _transformed(apply: Apply, subject: Node) -> Evaluate:
+def _transform(apply: TransformFunction, subject: Node) -> Evaluator:
     if subject is CURRENT:
         return lambda _root, value: apply(value)
-    inner = compiled(subject)
-    return lambda root, value: apply(inner(root, value))
+    evaluate_subject = compile_node(subject)
+    return lambda root, value: apply(evaluate_subject(root, value))
 
 
-def clean(value: Json, depth: int) -> Json:
-    """The value as JSON that can be written. Raises for what is too deep or none at all."""
+def writable_json(value: Json, depth: int = 0) -> Json:
+    """A copy of the value that can be written as JSON: NaN and infinity become null, half surrogates U+FFFD.
+
+    Raises ValueError for a value that is nested too deeply, and TypeError for one that is no JSON.
+    """
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, str):
@@ -138,7 +147,7 @@ def clean(value: Json, depth: int) -> Json:
     if depth >= MAX_DEPTH:
         raise ValueError("nested too deeply")
     if isinstance(value, list):
-        return [clean(item, depth + 1) for item in value]
+        return [writable_json(item, depth + 1) for item in value]
     if isinstance(value, dict):
-        return {well_formed(str(key)): clean(item, depth + 1) for key, item in value.items()}
-    raise TypeError("no JSON")  # an &expression that nothing was applied to
+        return {well_formed(str(key)): writable_json(item, depth + 1) for key, item in value.items()}
+    raise TypeError("no JSON")  # an &expression that no function was applied to

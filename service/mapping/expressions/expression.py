@@ -1,8 +1,8 @@
-"""The expression language: JMESPath, `$` for the root, and transforms after `|`.
+"""Compiles expressions: JMESPath, `$` for the root, and transforms after `|`.
 
-The lexer and the parser are JMESPath's own, with one token more, so that quoting is JMESPath's in every
-corner; the tree is then resolved: every call becomes either a native function or a bound transform, or is
-refused. Nothing is looked up or checked while rows are running.
+The lexer and the parser are JMESPath's own with one more token, so that quoting follows JMESPath everywhere.
+The tree is then resolved: every call becomes a native function or a bound transform, or is an error. Nothing
+is looked up or checked while rows are running.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from service.mapping.expressions.evaluation import (
     CURRENT,
     MAX_DEPTH,
     ROOT,
-    Evaluate,
+    Evaluator,
     Node,
-    clean,
-    compiled,
-    piped,
+    compile_node,
     root_key,
-    steps_of,
+    split_at_pipes,
+    split_into_steps,
+    writable_json,
 )
 from service.mapping.expressions.transforms import TRANSFORMS, Transform, unknown_function
 from service.mapping.syntax.problems import CompileError
@@ -35,14 +35,14 @@ MAX_CHARS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """What stands between two pipes; `transform` is its name where it is one, else ""."""
+class PipePart:
+    """A part of an expression between two pipes. `transform` is the transform's name; "" if it is a path."""
 
     transform: str
-    _evaluate: Evaluate
+    _evaluate: Evaluator
 
     def apply(self, root: Json, value: Json) -> Json:
-        """The value after it; None where there is none. Never raises."""
+        """The value that this part makes of `value`, or None. Never raises."""
         try:
             return self._evaluate(root, value)
         except Exception:  # noqa: BLE001 -- as in Expression.search
@@ -51,63 +51,63 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """A compiled expression; safe to share.
+    """A compiled expression. It has no state, so it is safe to share.
 
-    `ends_in_parse_text`: the value is the object that parse_text made. `root_key`: the only key of the root
-    that it looks at, "" where that is not sure.
+    `ends_in_parse_text` is true if its value is the object that parse_text makes. `root_key` is the only key
+    of the root that it reads, or "" if it may read others.
     """
 
     text: str
     _tree: Node
-    _evaluate: Evaluate
+    _evaluate: Evaluator
     ends_in_parse_text: bool = False
     root_key: str = ""
 
     def search(self, root: Json) -> Json:
-        """The value in `root`; None where there is none, whatever the reason. Never raises.
+        """The value of the expression in `root`; None if there is none, for whatever reason. Never raises.
 
-        The value is JSON that can be written: no NaN, no half surrogates, at most `MAX_DEPTH` levels.
+        The value can be written as JSON: no NaN, no half surrogates, at most `MAX_DEPTH` levels.
         """
         return self.search_in(root, root)
 
     def search_in(self, root: Json, current: Json) -> Json:
-        """As `search`, from a value within the root."""
+        """As `search`, starting from a value within the root."""
         try:
-            return clean(self._evaluate(root, current), 0)
-        except Exception:  # noqa: BLE001 -- agents send anything, and a library walks it: no value is no value
+            return writable_json(self._evaluate(root, current))
+        except Exception:  # noqa: BLE001 -- a library walks whatever an agent sent; an error means "no value"
             return None
 
-    def stages(self) -> list[Stage]:
-        """The parts between pipes, to see which of them has no value."""
+    def pipe_parts(self) -> list[PipePart]:
+        """The parts between the pipes, to find the one that loses the value."""
         return [
-            Stage(node["value"] if node["type"] == "transform" else "", compiled(node))
-            for node in piped(self._tree)
+            PipePart(node["value"] if node["type"] == "transform" else "", compile_node(node))
+            for node in split_at_pipes(self._tree)
         ]
 
-    def each(self) -> tuple[Expression, Expression] | None:
-        """Of `a.items[0].b` the list `a.items`, and `b` to look for in each of them.
+    def split_at_index(self) -> tuple[Expression, Expression] | None:
+        """Split `a.items[0].b` at its first index: the list `a.items`, and `b` to evaluate for each item.
 
-        The first index counts. None where there is no index, or where the expression itself takes several.
+        None if there is no index, or if anything but plain keys precedes it.
         """
-        steps = steps_of(self._tree)
+        steps = split_into_steps(self._tree)
         kinds = [step["type"] for step in steps]
-        place = kinds.index("index") if "index" in kinds else 0
-        if not place or not set(kinds[:place]) <= {"root", "current", "identity", "field"}:
+        index = kinds.index("index") if "index" in kinds else 0
+        if not index or not set(kinds[:index]) <= {"root", "current", "identity", "field"}:
             return None
-        items, rest = steps[:place], steps[place + 1 :] or [CURRENT]
-        before, after = ({"type": "pipe", "children": part} for part in (items, rest))
-        return _expression(self.text, before), _expression(self.text, after)
+        items = {"type": "pipe", "children": steps[:index]}
+        per_item = {"type": "pipe", "children": steps[index + 1 :] or [CURRENT]}
+        return _expression(self.text, items), _expression(self.text, per_item)
 
 
 def compile_expression(text: object) -> Expression:
-    """Raises Flaw for what does not parse, unknown functions and wrong arguments."""
+    """Compile an expression. Raises CompileError for syntax, unknown functions and wrong arguments."""
     if not isinstance(text, str):
         raise CompileError("an expression must be text", "put it in quotes")
     return _expression(text, _resolve(_parse(text), 0))
 
 
 def compile_transform(text: object) -> Expression:
-    """A transform by name or as a call, `trim` or `parse('…')`, as an expression. Raises Flaw."""
+    """Compile a transform, by name (`trim`) or as a call (`parse('…')`). Raises CompileError."""
     if not isinstance(text, str):
         raise CompileError("a transform must be text", "a name such as trim, or a call: \"parse('…')\"")
     name = text.strip()
@@ -120,7 +120,8 @@ def compile_transform(text: object) -> Expression:
 
 
 def content_pattern(pattern: str) -> Expression:
-    """`$.content | parse('pattern')`, whatever quotes the pattern holds. Raises Flaw."""
+    """The expression `$.content | parse('pattern')`. The pattern may hold quotes. Raises CompileError."""
+    # Built as a tree: a quoted text cannot express a pattern that has a backslash before a quote.
     literal = {"type": "literal", "value": pattern, "children": []}
     path = {
         "type": "subexpression",
@@ -132,11 +133,13 @@ def content_pattern(pattern: str) -> Expression:
 
 
 class _Lexer(Lexer):
+    """JMESPath's lexer with the token `$`."""
+
     SIMPLE_TOKENS = {**Lexer.SIMPLE_TOKENS, "$": "root"}  # noqa: RUF012 -- as in the base class
 
 
 class _Parser(Parser):
-    """JMESPath's parser that also knows `$`, and numbers without backticks as arguments: `truncate(80)`."""
+    """JMESPath's parser with `$`, and with numbers as arguments without backticks: `truncate(80)`."""
 
     BINDING_POWER = {**Parser.BINDING_POWER, "root": 0}  # noqa: RUF012 -- as in the base class
 
@@ -157,9 +160,14 @@ class _Parser(Parser):
 
 
 def _expression(text: str, tree: Node) -> Expression:
-    last = piped(tree)[-1]
-    is_object = last["type"] == "transform" and last["value"] == "parse_text"
-    return Expression(text, tree, compiled(tree), is_object, root_key(tree))
+    last = split_at_pipes(tree)[-1]
+    return Expression(
+        text,
+        tree,
+        compile_node(tree),
+        ends_in_parse_text=last["type"] == "transform" and last["value"] == "parse_text",
+        root_key=root_key(tree),
+    )
 
 
 def _parse(text: str) -> Node:
@@ -169,14 +177,14 @@ def _parse(text: str) -> Node:
         raise CompileError("an empty expression", "@ is the whole value")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # `text` in backticks is deprecated, and means what it means
+            warnings.simplefilter("ignore")  # JMESPath deprecates plain `text` in backticks, but reads it
             return _Parser().tree(text)
     except JMESPathError as error:
         reason = str(error).splitlines()[0].rstrip(":").removesuffix(", for expression")
         raise CompileError(f"expression {text!r}: {reason}", _syntax_hint(text)) from None
     except RecursionError:
         raise CompileError("an expression nested too deeply") from None
-    except (IndexError, KeyError, ValueError):  # the parser looks past the end of some incomplete ones
+    except (IndexError, KeyError, ValueError):  # the parser reads past the end of some incomplete texts
         raise CompileError(f"expression {text!r} is incomplete", _syntax_hint(text)) from None
 
 
@@ -187,7 +195,9 @@ def _syntax_hint(text: str) -> str:
 
 
 def _resolve(node: Node, depth: int) -> Node:
-    if depth > MAX_DEPTH:  # evaluating it could run out of stack, and every row would lack a value
+    """The tree with every call resolved to a native function or a transform."""
+    if depth > MAX_DEPTH:
+        # Evaluation could run out of stack, and every row would silently have no value.
         raise CompileError(f"an expression nested more than {MAX_DEPTH} levels deep")
     children = [
         _resolve(child, depth + 1) if isinstance(child, dict) else child for child in node["children"]
@@ -198,18 +208,23 @@ def _resolve(node: Node, depth: int) -> Node:
 
 
 def _call(name: str, arguments: list[Node]) -> Node:
-    """A call with its full native arguments is native; otherwise it is the transform of that name."""
+    """Resolve a call. With all arguments of the native function it is native, otherwise a transform.
+
+    A name can be both: `join(', ', names)` is JMESPath's, `names | join(', ')` the transform.
+    """
     count = len(arguments)
-    if functions.takes(name, count):
+    if functions.accepts(name, count):
         _check_constants(name, arguments)
         return {"type": "function_expression", "value": name, "children": arguments}
     if name in TRANSFORMS:
         transform = TRANSFORMS[name]
-        if transform.takes(count):
+        if transform.accepts(count):
             return _bound(transform, CURRENT, arguments)
-        if arguments and transform.takes(count - 1):
+        if arguments and transform.accepts(count - 1):
+            # A transform in the form of a function: parse(content, 'pattern').
             return _bound(transform, arguments[0], arguments[1:])
-        wanted = " or ".join(str(n) for n in range(transform.least, transform.most + 1))
+        counts = range(transform.min_arguments, transform.max_arguments + 1)
+        wanted = " or ".join(str(n) for n in counts)
         raise CompileError(f"{name}() takes {wanted} argument(s) after the value, not {count}")
     if name in functions.NATIVES:
         hint = f"the current value is @: {name}(@)" if not arguments else ""
@@ -218,10 +233,11 @@ def _call(name: str, arguments: list[Node]) -> Node:
 
 
 def _bound(transform: Transform, subject: Node, arguments: list[Node]) -> Node:
-    if not transform.takes(len(arguments)):
+    """A node that applies a transform with constant arguments to the value of `subject`."""
+    if not transform.accepts(len(arguments)):
         raise CompileError(
-            f"{transform.name} takes {transform.least} argument(s), not {len(arguments)}",
-            f"write it as a call: \"{transform.name}('…')\"" if transform.least else "",
+            f"{transform.name} takes {transform.min_arguments} argument(s), not {len(arguments)}",
+            f"write it as a call: \"{transform.name}('…')\"" if transform.min_arguments else "",
         )
     if any(argument["type"] != "literal" for argument in arguments):
         raise CompileError(
@@ -232,12 +248,13 @@ def _bound(transform: Transform, subject: Node, arguments: list[Node]) -> Node:
 
 
 def _check_constants(name: str, arguments: list[Node]) -> None:
-    for place, argument in enumerate(arguments):
-        types = functions.wanted_types(name, place)
+    """Raise CompileError for a constant, or an &expression, of a type that the native function rejects."""
+    for index, argument in enumerate(arguments):
+        types = functions.argument_types(name, index)
         is_expref = argument["type"] == "expref"
         is_wrong = is_expref != ("expref" in types) and bool(types)
         if argument["type"] == "literal" and not functions.has_type(argument["value"], types):
             is_wrong = True
         if is_wrong:
             wanted = " or ".join("&expression" if kind == "expref" else kind for kind in types)
-            raise CompileError(f"argument {place + 1} of {name}() must be {wanted}")
+            raise CompileError(f"argument {index + 1} of {name}() must be {wanted}")

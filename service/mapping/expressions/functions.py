@@ -1,7 +1,7 @@
-"""JMESPath's own functions, taught that a Decimal is a number.
+"""JMESPath's own functions, extended to Decimal.
 
-Agents answer with numbers that no float holds, and `jsontext` keeps those as Decimal; the library knows int
-and float only, and would call a Decimal's type "unknown".
+Agents reply with numbers that no float can hold. `exact_json` keeps those as Decimal. The jmespath library
+knows only int and float: without this module it would call a Decimal's type "unknown".
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from service.domain import exact_json
 from service.domain.model import Json
 
 _MAX_DIGITS = 1_000
-"""Beyond this, 1E+999999999 would be written out by `ceil` digit for digit, which takes all memory."""
+"""Most digits for `ceil` and `floor`, which write out every digit: 1E+999999999 would take all memory."""
 
 _EXACT = Context(prec=2 * _MAX_DIGITS)
 
 
 class DecimalFunctions(Functions):
-    """For values without a Decimal, exactly JMESPath's functions."""
+    """JMESPath's functions. For values without a Decimal they behave exactly as in the library."""
 
     def _get_allowed_pytypes(self, types: list[str]) -> tuple[list[str], list[tuple[str, ...]]]:
         outer, inner = super()._get_allowed_pytypes(types)  # type: ignore[misc]
@@ -46,6 +46,7 @@ class DecimalFunctions(Functions):
     def _func_to_string(self, value: Json) -> str:
         if isinstance(value, str):
             return value
+        # json.dumps first: it escapes non-ASCII characters, as the library does, and exact_json does not.
         try:
             return json.dumps(value, separators=(",", ":"))
         except TypeError:  # a Decimal in it
@@ -57,11 +58,11 @@ class DecimalFunctions(Functions):
 
     @signature({"types": ["number"]})
     def _func_ceil(self, value: Json) -> int:
-        return math.ceil(_writable(value))
+        return math.ceil(_within_max_digits(value))
 
     @signature({"types": ["number"]})
     def _func_floor(self, value: Json) -> int:
-        return math.floor(_writable(value))
+        return math.floor(_within_max_digits(value))
 
     @signature({"types": ["array-number"]})
     def _func_sum(self, values: list[Json]) -> Json:
@@ -69,6 +70,7 @@ class DecimalFunctions(Functions):
             return sum(values)
         total = Decimal(0)
         for value in values:
+            # A float is added as the decimal that it is written as, 0.1, not as its binary value.
             total = _EXACT.add(total, Decimal(repr(value)) if isinstance(value, float) else Decimal(value))
         return total
 
@@ -81,7 +83,7 @@ def _with_decimal(names: Any) -> list[str]:
     return [*names, "Decimal"] if "float" in names else list(names)
 
 
-def _writable(value: float | Decimal) -> float | Decimal:
+def _within_max_digits(value: float | Decimal) -> float | Decimal:
     if isinstance(value, Decimal) and value.adjusted() > _MAX_DIGITS:
         raise ValueError(f"a number of more than {_MAX_DIGITS} digits")
     return value
@@ -89,25 +91,26 @@ def _writable(value: float | Decimal) -> float | Decimal:
 
 FUNCTIONS = DecimalFunctions()
 NATIVES: frozenset[str] = frozenset(DecimalFunctions.FUNCTION_TABLE)
+"""The names of JMESPath's own functions."""
 
 
-def takes(name: str, count: int) -> bool:
-    """Whether the native function `name` exists and can be called with `count` arguments."""
+def accepts(name: str, argument_count: int) -> bool:
+    """True if there is a native function `name` that can be called with so many arguments."""
     if name not in NATIVES:
         return False
-    wanted = DecimalFunctions.FUNCTION_TABLE[name]["signature"]
-    is_variadic = bool(wanted and wanted[-1].get("variadic"))
-    return count >= len(wanted) if is_variadic else count == len(wanted)
+    parameters = DecimalFunctions.FUNCTION_TABLE[name]["signature"]
+    is_variadic = bool(parameters and parameters[-1].get("variadic"))
+    return argument_count >= len(parameters) if is_variadic else argument_count == len(parameters)
 
 
-def wanted_types(name: str, place: int) -> list[str]:
-    """The JMESPath types that argument `place` of a native function may have; [] where any will do."""
-    wanted = DecimalFunctions.FUNCTION_TABLE[name]["signature"]
-    types: list[str] = wanted[min(place, len(wanted) - 1)]["types"]
+def argument_types(name: str, index: int) -> list[str]:
+    """The JMESPath types that an argument of a native function may have; [] if any type is accepted."""
+    parameters = DecimalFunctions.FUNCTION_TABLE[name]["signature"]
+    types: list[str] = parameters[min(index, len(parameters) - 1)]["types"]
     return types
 
 
 def has_type(value: Json, types: list[str]) -> bool:
-    """Whether a constant may stand where one of `types` is wanted; elements of arrays are not looked at."""
+    """True if a constant has one of `types`. The elements of an array are not checked."""
     outer = FUNCTIONS._convert_to_jmespath_type(type(value).__name__)  # noqa: SLF001 -- our own class
     return not types or any(outer == kind.split("-", 1)[0] for kind in types)

@@ -1,7 +1,8 @@
-"""Regular expressions that take time linear in the text, whatever the text is.
+"""Regular expressions that take time linear in the text.
 
-A pattern comes from configuration, the text from an agent: with a backtracking engine one unlucky answer
-could hold a worker for hours. google-re2 cannot backtrack, and so has no look-around and no back-references.
+A pattern comes from configuration, the text from an agent. With a backtracking engine one unlucky text could
+hold a worker for hours. google-re2 does not backtrack, and therefore has no look-around and no
+back-references.
 """
 
 from __future__ import annotations
@@ -17,106 +18,109 @@ import re2
 from service.mapping.syntax.problems import CompileError
 
 MAX_MATCHES = 1_000
-"""One search is linear, but each match starts another."""
+"""Limit for `Pattern.all`: one search is linear, but every match starts another search."""
 
 _HINT = "patterns run in linear time on google-re2, which has no look-around and no back-references"
 
-
-_LINE_FREE = re.compile(r"\\[AzCQ]|\(\?[imsU-]*m")
-"""What means something else in the middle of a text than on a line of its own."""
+_NOT_MULTILINE = re.compile(r"\\[AzCQ]|\(\?[imsU-]*m")
+"""Syntax that means something else within a text than on a line of its own. It rules `_multiline` out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A compiled pattern. It finds the first group, or the whole match where there is none; stripped.
+    """A compiled pattern. Its result is the first group, or the whole match if it has no group; stripped.
 
-    `_anywhere` is the same for bytes, with `^` and `$` at every line: one search of the whole text then says
-    which line is the first to match. None where that would not be the same.
+    The definition is a search line by line, and then in the whole text if no line matches (`_find_by_line`).
+    `_multiline` finds the same with one search of the whole text: it is the pattern over bytes with `^` and
+    `$` at every line. It is None for patterns with which that would find something else.
     """
 
     text: str
     _compiled: Any
-    _anywhere: Any
+    _multiline: Any
     _group: int
 
     def first(self, text: str) -> str | None:
-        """What the first line that matches holds; where no line does, what the whole text does."""
-        hit = self._hit(text)
+        """The result in the first line that matches, or else in the whole text; None without a match."""
+        hit = self._find(text)
         return None if hit is None else hit[0]
 
-    def line(self, text: str) -> str | None:
-        """The first line that matches, stripped; where no line does, the match in the whole text."""
-        hit = self._hit(text)
+    def first_line(self, text: str) -> str | None:
+        """The first line that matches, stripped; or else the match in the whole text."""
+        hit = self._find(text)
         return None if hit is None else hit[1].strip()
 
-    def fits(self, text: str) -> bool:
-        """Whether it matches the text from beginning to end."""
+    def matches_whole(self, text: str) -> bool:
+        """True if the pattern matches the text from beginning to end."""
         return self._compiled.fullmatch(well_formed(text)) is not None
 
-    def _hit(self, text: str) -> tuple[str, str] | None:
-        """What is found, and the line or match that it is in."""
-        if self._anywhere is None:
-            return self._by_line(well_formed(text), 0)
+    def all(self, text: str) -> list[str]:
+        """The results of every match in every line, or else in the whole text; at most `MAX_MATCHES`."""
+        text = well_formed(text)
+        by_line = (result for line in _lines(text) for result in self._results(line))
+        return list(islice(by_line, MAX_MATCHES)) or list(self._results(text))
+
+    def _find(self, text: str) -> tuple[str, str] | None:
+        """The result of the first match, and the line (or the match of several lines) that it is in."""
+        if self._multiline is None:
+            return self._find_by_line(well_formed(text), 0)
         try:
             raw = text.encode()
         except UnicodeEncodeError:
             raw = (text := well_formed(text)).encode()
         plain = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in raw else raw
-        match = self._anywhere.search(plain)
+        match = self._multiline.search(plain)
         if match is None:
-            return self._in_whole(text) if plain is not raw else None
+            # Without \r this search has covered the whole text as well; with \r it searched a changed copy.
+            return self._find_in_whole(text) if plain is not raw else None
         start, end = match.span()
         line_start = plain.rfind(b"\n", 0, start) + 1
-        found: bytes | None = match.group(self._group)
-        if found is None or plain.find(b"\n", start, end) >= 0:
-            return self._by_line(text, plain.count(b"\n", 0, start))
+        result: bytes | None = match.group(self._group)
+        if result is None or plain.find(b"\n", start, end) >= 0:
+            # The group took no part in this match, or the match spans lines: a line further down may match
+            # on its own. No line before this one does.
+            return self._find_by_line(text, plain.count(b"\n", 0, start))
         line_end = plain.find(b"\n", end)
         line = plain[line_start:] if line_end < 0 else plain[line_start:line_end]
-        return found.decode().strip(), line.decode()
+        return result.decode().strip(), line.decode()
 
-    def _by_line(self, text: str, skip: int) -> tuple[str, str] | None:
-        """The definition of what is found; no line before `skip` matches."""
+    def _find_by_line(self, text: str, skip: int) -> tuple[str, str] | None:
+        """As `_find`, one line after another from line `skip` on, then the whole text."""
         lines = _lines(text)
         for line in islice(lines, skip, None):
             match = self._compiled.search(line)
-            if match is not None and (found := self._found(match)) is not None:
-                return found, line
-        return self._in_whole(text) if len(lines) > 1 else None
+            if match is not None and (result := self._result(match)) is not None:
+                return result, line
+        return self._find_in_whole(text) if len(lines) > 1 else None
 
-    def _in_whole(self, text: str) -> tuple[str, str] | None:
+    def _find_in_whole(self, text: str) -> tuple[str, str] | None:
         match = self._compiled.search(text)
-        found = None if match is None else self._found(match)
-        return None if match is None or found is None else (found, match.group())
+        result = None if match is None else self._result(match)
+        return None if match is None or result is None else (result, match.group())
 
-    def all(self, text: str) -> list[str]:
-        """What every match in every line holds; where no line matches, every match in the whole text.
-
-        At most `MAX_MATCHES`.
-        """
-        text = well_formed(text)
-        by_line = (found for line in _lines(text) for found in self._every(line))
-        return list(islice(by_line, MAX_MATCHES)) or list(self._every(text))
-
-    def _every(self, text: str) -> Iterator[str]:
+    def _results(self, text: str) -> Iterator[str]:
         for match in islice(self._compiled.finditer(text), MAX_MATCHES):
-            if found := self._found(match):
-                yield found
+            if result := self._result(match):
+                yield result
 
-    def _found(self, match: Any) -> str | None:
+    def _result(self, match: Any) -> str | None:
         group: str | None = match.group(self._group)
         return None if group is None else group.strip()
 
 
-def compile_pattern(text: object, *, whole: bool = False) -> Pattern:
-    """With `whole`, it finds the match, groups or not. Raises Flaw for what is no linear-time pattern."""
+def compile_pattern(text: object, *, ignore_groups: bool = False) -> Pattern:
+    """Compile a pattern; with `ignore_groups` its result is always the whole match.
+
+    Raises CompileError for invalid syntax, and for syntax that cannot run in linear time.
+    """
     if not isinstance(text, str) or not text:
         raise CompileError("a pattern must be text in quotes", "for example parse('Exchange: (.+)')")
     options = re2.Options()
     options.log_errors = False
     try:
         compiled = re2.compile(text, options)
-        anywhere = None if _LINE_FREE.search(text) else re2.compile(f"(?m:{text})".encode(), options)
-        return Pattern(text, compiled, anywhere, 1 if compiled.groups and not whole else 0)
+        multiline = None if _NOT_MULTILINE.search(text) else re2.compile(f"(?m:{text})".encode(), options)
+        return Pattern(text, compiled, multiline, 1 if compiled.groups and not ignore_groups else 0)
     except re2.error as error:
         reason = error.args[0] if error.args else error
         reason = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
@@ -126,7 +130,7 @@ def compile_pattern(text: object, *, whole: bool = False) -> Pattern:
 
 
 def well_formed(text: str) -> str:
-    """`text` with halves of surrogate pairs, which no encoding can write, replaced by U+FFFD."""
+    """`text` with every half of a surrogate pair, which no encoding can write, replaced by U+FFFD."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -135,4 +139,5 @@ def well_formed(text: str) -> str:
 
 
 def _lines(text: str) -> list[str]:
+    # Not splitlines(): it also splits at form feeds and other separators, which a pattern's `$` does not.
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")

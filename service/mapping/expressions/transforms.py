@@ -1,7 +1,7 @@
-"""The transforms: what may stand right of `|`, in `transform:` and in `transforms:`.
+"""The transforms: functions for use after `|`, in `transform:` and in `transforms:`.
 
-To add one, write a function that takes its constant arguments and returns value -> value, and list it in
-`_ALL`. A value that a transform cannot work on becomes None, which is "no value"; it never raises for data.
+To add one, write a function that takes the constant arguments and returns a function value -> value, and add
+it to TRANSFORMS. A transform never raises for data: a value that it cannot convert becomes None, "no value".
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 
 from service.domain import exact_json
 from service.domain.model import Json
-from service.mapping.expressions.dates import date_reader, iso_date
+from service.mapping.expressions.dates import date_parser, iso_date
 from service.mapping.expressions.patterns import compile_pattern
 from service.mapping.syntax.problems import CompileError, suggest
 
-Apply = Callable[[Json], Json]
+TransformFunction = Callable[[Json], Json]
 
 _NUMBER = re.compile(
     r"""(?P<sign>[-+\N{MINUS SIGN}]?) \s*
@@ -29,27 +29,30 @@ _NUMBER = re.compile(
 )
 _MAX_NUMBER_CHARS = 1_000
 _MAX_RESULT_CHARS = 10_000_000
-"""What replace and join may make: one after the other they could fill the memory from a short text."""
+"""Limit for `replace` and `join`: a chain of them could fill the memory from a short text."""
 _MAX_KEY_CHARS = 100
 _EXACT = Context(prec=_MAX_NUMBER_CHARS * 2)
 
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """A name and how many constant arguments it takes. `bind` raises Flaw for arguments of a wrong kind."""
+    """An entry of TRANSFORMS: its name and the number of constant arguments that it takes.
+
+    `bind` takes the arguments and gives the function. It raises CompileError for arguments of a wrong type.
+    """
 
     name: str
-    bind: Callable[..., Apply]
-    least: int = 0
-    most: int = 0
+    bind: Callable[..., TransformFunction]
+    min_arguments: int = 0
+    max_arguments: int = 0
 
-    def takes(self, count: int) -> bool:
-        """Whether it can be called with so many arguments."""
-        return self.least <= count <= self.most
+    def accepts(self, argument_count: int) -> bool:
+        """True if the transform can be called with so many arguments."""
+        return self.min_arguments <= argument_count <= self.max_arguments
 
 
 def scalar_text(value: Json) -> str | None:
-    """A scalar as text, numbers with their own digits; None for null, lists and objects."""
+    """A scalar as text, a number with its own digits; None for null, lists and objects."""
     if isinstance(value, str):
         return value
     if value is None or not exact_json.is_scalar(value):
@@ -58,7 +61,7 @@ def scalar_text(value: Json) -> str | None:
 
 
 def exact_number(value: Json) -> int | Decimal | None:
-    """A number without loss: of text such as `1,234.5`, `£12` and `50 Mbps`, too; None where it is none."""
+    """A number without loss of digits, also from text such as `1,234.5`, `£12` or `50 Mbps`; else None."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
@@ -77,18 +80,23 @@ def exact_number(value: Json) -> int | Decimal | None:
 
 
 def parse_text(value: Json) -> dict[str, Json] | None:
-    """`Download Speed: 50 Mbps` lines as `{"download_speed": "50 Mbps"}`; the first line of a name counts."""
+    """An object of the lines `Download Speed: 50 Mbps`: `{"download_speed": "50 Mbps"}`.
+
+    If a name comes twice, its first line counts.
+    """
     found: dict[str, Json] = {}
     for line in (scalar_text(value) or "").splitlines():
         head, colon, rest = line.partition(":")
-        if not colon or len(head) > _MAX_KEY_CHARS or rest.startswith("//"):
+        if not colon or len(head) > _MAX_KEY_CHARS or rest.startswith("//"):  # https://…
             continue
         if key := "_".join(re.findall(r"[^\W_]+", head)).lower():
             found.setdefault(key, rest.strip("* \t"))  # agents like **bold:** names
     return found or None
 
 
-def _on_text(function: Callable[[str], Json]) -> Callable[[], Apply]:
+def _on_text(function: Callable[[str], Json]) -> Callable[[], TransformFunction]:
+    """The `bind` of a transform without arguments that works on scalars as text."""
+
     def apply(value: Json) -> Json:
         text = scalar_text(value)
         return None if text is None else function(text)
@@ -96,11 +104,11 @@ def _on_text(function: Callable[[str], Json]) -> Callable[[], Apply]:
     return lambda: apply
 
 
-def _parse(pattern: Json) -> Apply:
+def _parse(pattern: Json) -> TransformFunction:
     return _on_text(compile_pattern(pattern).first)()
 
 
-def _parse_all(pattern: Json) -> Apply:
+def _parse_all(pattern: Json) -> TransformFunction:
     return _on_text(compile_pattern(pattern).all)()
 
 
@@ -115,36 +123,33 @@ def exact_integer(value: Json) -> int | None:
     """A whole number by the rules of `exact_number`; None for 1.5."""
     number = exact_number(value)
     if isinstance(number, Decimal):
+        # The exponent first: 1E+999999999 is whole too, and int() would write out all its digits.
         is_whole = number.adjusted() < _MAX_NUMBER_CHARS and number == number.to_integral_value()
         return int(number) if is_whole else None
     return number
 
 
-def truth(value: Json) -> bool | None:
+def exact_boolean(value: Json) -> bool | None:
     """true, yes, y, 1 and their opposites, in any case; None for everything else."""
-    words = {
-        "true": True,
-        "yes": True,
-        "y": True,
-        "1": True,
-        "false": False,
-        "no": False,
-        "n": False,
-        "0": False,
-    }
-    return words.get((scalar_text(value) or "").strip().lower())
+    word = (scalar_text(value) or "").strip().lower()
+    if word in {"true", "yes", "y", "1"}:
+        return True
+    return False if word in {"false", "no", "n", "0"} else None
 
 
-def _to_date(*formats: Json) -> Apply:
-    readers = [date_reader(one) for one in formats] or [iso_date]
+def _to_date(*formats: Json) -> TransformFunction:
+    parsers = [date_parser(one) for one in formats] or [iso_date]
 
-    def read(text: str) -> Json:
-        return next((found for reader in readers if (found := reader(text)) is not None), None)
+    def parse(text: str) -> Json:
+        for parser in parsers:
+            if (date := parser(text)) is not None:
+                return date
+        return None
 
-    return _on_text(read)()
+    return _on_text(parse)()
 
 
-def _default(fallback: Json) -> Apply:
+def _default(fallback: Json) -> TransformFunction:
     return lambda value: fallback if value is None or value == "" else value
 
 
@@ -156,13 +161,13 @@ def _last(value: Json) -> Json:
     return (value[-1] if value else None) if isinstance(value, list) else value
 
 
-def _split(separator: Json) -> Apply:
+def _split(separator: Json) -> TransformFunction:
     if not isinstance(separator, str) or not separator:
         raise CompileError("split needs a separator in quotes", "for example split(', ')")
     return _on_text(lambda text: [part.strip() for part in text.split(separator)])()
 
 
-def _join(separator: Json) -> Apply:
+def _join(separator: Json) -> TransformFunction:
     if not isinstance(separator, str):
         raise CompileError("join needs a separator in quotes", "for example join(', ')")
 
@@ -175,7 +180,7 @@ def _join(separator: Json) -> Apply:
     return apply
 
 
-def _replace(old: Json, new: Json) -> Apply:
+def _replace(old: Json, new: Json) -> TransformFunction:
     if not isinstance(old, str) or not old or not isinstance(new, str):
         raise CompileError("replace needs two texts in quotes", "for example replace('-', ' ')")
 
@@ -186,19 +191,19 @@ def _replace(old: Json, new: Json) -> Apply:
     return _on_text(replaced)()
 
 
-def _whole(argument: Json, name: str, most: int) -> int:
-    if not isinstance(argument, int) or isinstance(argument, bool) or not 0 <= argument <= most:
-        raise CompileError(f"{name} needs a whole number from 0 to {most}")
+def _whole_number(argument: Json, name: str, maximum: int) -> int:
+    if not isinstance(argument, int) or isinstance(argument, bool) or not 0 <= argument <= maximum:
+        raise CompileError(f"{name} needs a whole number from 0 to {maximum}")
     return argument
 
 
-def _truncate(length: Json) -> Apply:
-    end = _whole(length, "truncate", 10**9)
+def _truncate(length: Json) -> TransformFunction:
+    end = _whole_number(length, "truncate", 10**9)
     return _on_text(lambda text: text[:end])()
 
 
-def _round(digits: Json = 0) -> Apply:
-    places = _whole(digits, "round", 30)
+def _round(digits: Json = 0) -> TransformFunction:
+    places = _whole_number(digits, "round", 30)
 
     def apply(value: Json) -> Json:
         number = exact_number(value)
@@ -206,38 +211,41 @@ def _round(digits: Json = 0) -> Apply:
             return number
         try:
             rounded = number.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP, _EXACT)
-        except InvalidOperation:  # more digits than any number that was meant
+        except InvalidOperation:  # the result would have more digits than _EXACT allows
             return None
         return rounded if places else int(rounded)
 
     return apply
 
 
-_ALL = (
-    Transform("parse", _parse, 1, 1),
-    Transform("parse_all", _parse_all, 1, 1),
-    Transform("parse_text", lambda: parse_text),
-    Transform("parse_json", _on_text(_parse_json)),
-    Transform("to_number", lambda: exact_number),
-    Transform("to_integer", lambda: exact_integer),
-    Transform("to_boolean", lambda: truth),
-    Transform("to_date", _to_date, 0, 5),
-    Transform("trim", _on_text(str.strip)),
-    Transform("lower", _on_text(str.lower)),
-    Transform("upper", _on_text(str.upper)),
-    Transform("title", _on_text(str.title)),
-    Transform("split", _split, 1, 1),
-    Transform("join", _join, 1, 1),
-    Transform("replace", _replace, 2, 2),
-    Transform("default", _default, 1, 1),
-    Transform("first", lambda: _first),
-    Transform("last", lambda: _last),
-    Transform("round", _round, 0, 1),
-    Transform("truncate", _truncate, 1, 1),
-)
-TRANSFORMS = {transform.name: transform for transform in _ALL}
+TRANSFORMS = {
+    transform.name: transform
+    for transform in (
+        Transform("parse", _parse, 1, 1),
+        Transform("parse_all", _parse_all, 1, 1),
+        Transform("parse_text", lambda: parse_text),
+        Transform("parse_json", _on_text(_parse_json)),
+        Transform("to_number", lambda: exact_number),
+        Transform("to_integer", lambda: exact_integer),
+        Transform("to_boolean", lambda: exact_boolean),
+        Transform("to_date", _to_date, 0, 5),
+        Transform("trim", _on_text(str.strip)),
+        Transform("lower", _on_text(str.lower)),
+        Transform("upper", _on_text(str.upper)),
+        Transform("title", _on_text(str.title)),
+        Transform("split", _split, 1, 1),
+        Transform("join", _join, 1, 1),
+        Transform("replace", _replace, 2, 2),
+        Transform("default", _default, 1, 1),
+        Transform("first", lambda: _first),
+        Transform("last", lambda: _last),
+        Transform("round", _round, 0, 1),
+        Transform("truncate", _truncate, 1, 1),
+    )
+}
+"""The registry of transforms, by name."""
 
 
 def unknown_function(name: str, natives: frozenset[str]) -> CompileError:
-    """What to say about a name that is neither a transform nor a function of JMESPath."""
+    """The error for a name that is neither a transform nor a function of JMESPath."""
     return CompileError(f"unknown function {name!r}", suggest(name, natives | set(TRANSFORMS)))

@@ -1,1 +1,12 @@
-"""From a transcript to output fields: methods, guards, schemas, and why a value is what it is."""
+"""Extraction: a reply -> output fields, by the methods of an output mapping or the fields of a schema.
+
+    methods      the table METHODS: `tool_result`, `structured_output`, `jmespath`, `results_array`, `direct`
+    guards       `reject_if`, `pending_if`, `not_found`
+    types        the table TYPES: `string`, `number`, `date`, … with their conversions
+    schemas      a schema file -> typed and constrained fields, and methods to extract them
+    explain      the source of each value, and why other methods gave none, for `rowfleet try --explain`
+    extractor    runs the methods in order, fills gaps from later ones, and applies the schema
+
+A new extraction method is one function and its entry in METHODS, in `methods` (with a form in `syntax.forms`
+if it has new keys). A new type of schema fields is an entry in TYPES, in `types`.
+"""

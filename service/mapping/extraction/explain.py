@@ -1,4 +1,7 @@
-"""Where each value of a reply came from, and what was tried before: for people, and never for every row."""
+"""Explanations for people: the source of each value, and why other methods gave none.
+
+Used by `rowfleet try`, never for every row: expressions are evaluated a second time.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,14 @@ from service.domain.model import Json
 from service.mapping.expressions.expression import Expression
 from service.mapping.expressions.transforms import scalar_text
 from service.mapping.extraction.guards import Guards
-from service.mapping.extraction.methods import Absent, FieldRule, Method
-from service.mapping.extraction.schemas import shown
+from service.mapping.extraction.methods import FieldMapping, Method, NoRoot
+from service.mapping.extraction.schemas import excerpt
 from service.mapping.replies.normalise import ReplyView
 
 
 @dataclass(frozen=True, slots=True)
 class FailedMethod:
-    """A method and a path that did not give the value, and why not."""
+    """A method and a path that gave no value for a field, and the reason."""
 
     method: str
     path: str
@@ -25,7 +28,10 @@ class FailedMethod:
 
 @dataclass(frozen=True, slots=True)
 class FieldTrace:
-    """A field's value, the method and path that gave it ("" where none did), and what was tried before."""
+    """A field's value, and the method and path that gave it; both are "" if there is no value.
+
+    `failed` has the methods that were tried before, in order.
+    """
 
     name: str
     value: Json
@@ -36,9 +42,9 @@ class FieldTrace:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What `extract` gives for the same reply.
+    """The result of `Extractor.extract` for a reply, with a trace of every field.
 
-    Where it would raise, `error` is what, and `values` has all that was found nevertheless.
+    If `extract` would raise, `error` is the exception, and `values` has everything that was found.
     """
 
     values: dict[str, Json]
@@ -49,81 +55,87 @@ class Explanation:
 
 
 @dataclass(frozen=True, slots=True)
-class MethodAttempt:
-    """A method as the extraction saw it: `reason` is "" where its values may be used."""
+class TriedMethod:
+    """A method that was tried on a reply.
+
+    `unused_reason` says why its values were ignored; "" if they count.
+    """
 
     method: Method
-    reason: str = ""
+    unused_reason: str = ""
 
 
 def trace(
-    name: str, attempts: list[MethodAttempt], winner: Method | None, view: ReplyView, guards: Guards
+    name: str, tried: list[TriedMethod], winner: Method | None, view: ReplyView, guards: Guards
 ) -> FieldTrace:
-    """How the field got its value, without the value, which is the caller's."""
+    """The trace of a field, without its value, which the caller adds. `winner` is the method that gave it."""
     failed: list[FailedMethod] = []
-    for attempt in attempts:
-        method = attempt.method
-        rule = next((rule for rule in method.rules if rule.name == name), None)
-        if rule is None:
+    for one in tried:
+        method = one.method
+        field = next((field for field in method.fields if field.name == name), None)
+        if field is None:
             continue
-        path = rule.path
         if method is winner:
-            return FieldTrace(name, None, method.label, tuple(failed), path)
-        failed.append(
-            FailedMethod(method.label, path, why_none(method, rule, view, guards) or attempt.reason)
-        )
+            return FieldTrace(name, None, method.label, tuple(failed), field.path)
+        reason = why_no_value(method, field, view, guards) or one.unused_reason
+        failed.append(FailedMethod(method.label, field.path, reason))
     return FieldTrace(name, None, "", tuple(failed))
 
 
-def why_none(method: Method, rule: FieldRule, view: ReplyView, guards: Guards) -> str:
-    """In words; "" where there is a value."""
-    root = method.find(view)
-    if isinstance(root, Absent):
+def why_no_value(method: Method, field: FieldMapping, view: ReplyView, guards: Guards) -> str:
+    """The reason why a method gives no value for a field; "" if it gives one."""
+    root = method.find_root(view)
+    if isinstance(root, NoRoot):
         return root.reason
-    value = rule.value(root)
+    value = field.value(root)
     if guards.is_value(value):
         return ""
     if value == "":
         return "an empty text"
     if value is not None:
-        return f"{shown(value)} is in not_found"
-    if rule.each is not None:
+        return f"{excerpt(value)} is in not_found"
+    if field.each is not None:
         return "no item of the list gives a text"
-    return _lost(rule, root)
+    return _where_lost(field, root)
 
 
-def _lost(rule: FieldRule, root: Json) -> str:
-    """Which part of the expression, or which transform after it, was the last to make a value into none."""
-    value = root
-    reason = ""
-    for stage in rule.expression.stages():
-        after = stage.apply(root, value)
-        if after is None and (value is not None or not reason):
-            reason = _at_stage(stage.transform, value)
-        value = after
-    expression: Expression = rule.expression
-    for step in (None, *rule.steps):
-        if step is not None:
-            expression = step
-            after = step.search(value)
-            if after is None and value is not None:
-                reason = _at_stage(step.stages()[-1].transform, value)
-            value = after
-        picked = rule.pick(expression, value, default=step is None)
-        if picked is None and value is not None:
-            reason = f"parse_text found no line {rule.name!r}"
-        value = picked
+def _where_lost(field: FieldMapping, root: Json) -> str:
+    """The last part of the expression, or the last transform after it, that turned a value into null."""
+    value, reason = root, ""
+    for part in field.expression.pipe_parts():
+        result = part.apply(root, value)
+        # The first part counts in any case: `root` itself may be null.
+        if result is None and (value is not None or not reason):
+            reason = _loss(part.transform, value)
+        value = result
+    value, reason = _picked(field, field.expression, value, reason, keep_object=True)
+    for transform in field.transforms:
+        result = transform.search(value)
+        if result is None and value is not None:
+            reason = _loss(transform.pipe_parts()[-1].transform, value)
+        value, reason = _picked(field, transform, result, reason, keep_object=False)
     return reason or "the path gives no value that can be written"
 
 
-def _at_stage(transform: str, value: Json) -> str:
+def _picked(
+    field: FieldMapping, expression: Expression, value: Json, reason: str, *, keep_object: bool
+) -> tuple[Json, str]:
+    """`FieldMapping.pick`, and the reason if that loses the value."""
+    picked = field.pick(expression, value, keep_object=keep_object)
+    if picked is None and value is not None:
+        reason = f"parse_text found no line {field.name!r}"
+    return picked, reason
+
+
+def _loss(transform: str, value: Json) -> str:
+    """The reason why a path (`transform` is "") or a transform made null of `value`."""
     if not transform:
         return "the path gives null"
     text = scalar_text(value)
     if value is None:
         return f"the path gives null, and {transform}() needs a value"
     if text is None:
-        return f"{transform}() makes nothing of {shown(value)}"
+        return f"{transform}() makes nothing of {excerpt(value)}"
     if transform in {"parse", "parse_all"}:
         return f"the pattern found nothing in {len(text)} characters"
-    return f"{transform}() makes nothing of {shown(value)}"
+    return f"{transform}() makes nothing of {excerpt(value)}"

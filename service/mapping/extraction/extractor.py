@@ -1,4 +1,8 @@
-"""A reply to output fields: methods in order, the first that succeeds, the rest filled from later ones."""
+"""The extractor: a reply -> output fields.
+
+The methods of an output mapping are tried in order. The first one that succeeds counts, and later ones fill
+the fields that it left empty.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from service.domain.errors import ExtractionError, RowfleetError, UnfitValueError
 from service.domain.model import Json
 from service.domain.truncation import truncate
-from service.mapping.extraction.explain import Explanation, FailedMethod, FieldTrace, MethodAttempt, trace
+from service.mapping.extraction.explain import Explanation, FailedMethod, FieldTrace, TriedMethod, trace
 from service.mapping.extraction.guards import Guards, compile_guards
-from service.mapping.extraction.methods import Method, Reading, compile_method
-from service.mapping.extraction.schemas import Check, Schema, shown
+from service.mapping.extraction.methods import Method, MethodResult, compile_method
+from service.mapping.extraction.schemas import Schema, SchemaField, excerpt
 from service.mapping.replies.normalise import ReplyView
 from service.mapping.syntax.forms import ExtractionForm, read_form
 from service.mapping.syntax.problems import Path, Report, suggest
@@ -21,9 +25,9 @@ _MAX_MESSAGE_CHARS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """What a reply holds. `values` has every output field, None where there is no value.
+    """The output fields of one reply. `values` has every output field, None for a field without a value.
 
-    `provenance` says for each value which method and path gave it: `tool_result[0]:$.content | …`.
+    `provenance` has the method and path of each value: `tool_result[0]:$.content | …`.
     """
 
     values: dict[str, Json]
@@ -33,20 +37,23 @@ class Extraction:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """The values that are there, as they were found, and which method gave each."""
+class _MergedResults:
+    """The values of all method results together, before conversion, and the method that gave each value."""
 
     values: dict[str, Json]
     winners: dict[str, Method]
-    readings: list[Reading]
+    results: list[MethodResult]
 
 
 @dataclass(frozen=True, slots=True)
 class Extractor:
-    """A compiled output mapping; its fields are in mapping order, by first appearance over the methods.
+    """A compiled output mapping. `output_fields` are in the order of their first appearance in the methods.
 
-    `checks` are a schema's. With `by_field`, as for a schema alone, every field goes through the methods by
-    itself; otherwise a method that lacks a required field gives nothing, if another one has them all.
+    `schema_fields` have the types and constraints of a schema.
+
+    With `by_field`, as for a schema without an output mapping, each field takes its value from the first
+    method that has one. Otherwise a method without every required field fails, and its values are used only
+    if no method succeeds.
     """
 
     methods: tuple[Method, ...]
@@ -54,129 +61,138 @@ class Extractor:
     allow_empty: bool = False
     output_fields: tuple[str, ...] = ()
     guards: Guards = field(default_factory=Guards)
-    checks: Mapping[str, Check] = field(default_factory=dict)
+    schema_fields: Mapping[str, SchemaField] = field(default_factory=dict)
     by_field: bool = False
 
     def extract(self, reply: Json) -> Extraction:
-        """`reply` is parsed JSON, or a str where it was none.
+        """The output fields of a reply: parsed JSON, or a str if it was no JSON.
 
-        Raises ReplyRejectedError, ReplyPendingError, UnfitValueError, ExtractionError, and nothing else.
+        Raises ReplyRejectedError, ReplyPendingError, UnfitValueError or ExtractionError, and nothing else.
         """
         view = ReplyView.of(reply)
         self.guards.check(view)
-        found = self._find(view)
-        self._demand(found)
-        values = dict.fromkeys(self.output_fields) | found.values
-        if self.checks and (misfits := self._fit(values)):
-            raise UnfitValueError(truncate("; ".join(misfits.values()), _MAX_MESSAGE_CHARS))
-        winners = found.winners
-        provenance = {name: winners[name].sources[name] for name in self.output_fields if name in winners}
+        merged = self._run_methods(view)
+        self._check_required(merged)
+        values = dict.fromkeys(self.output_fields) | merged.values
+        if self.schema_fields and (unfit := self._convert(values)):
+            raise UnfitValueError(truncate("; ".join(unfit.values()), _MAX_MESSAGE_CHARS))
+        winners = merged.winners
+        provenance = {name: winners[name].provenance[name] for name in self.output_fields if name in winners}
         usage = view.transcript.usage
         return Extraction(values, provenance, usage.input_tokens, usage.output_tokens)
 
     def explain(self, reply: Json) -> Explanation:
-        """What `extract` does with a reply, and why. Never raises."""
+        """The result of `extract` with the reasons for it. Never raises."""
         view = ReplyView.of(reply)
-        found = self._find(view)
-        error = self._error(view, found)
-        values = dict.fromkeys(self.output_fields) | found.values
-        raw = dict(values)
-        misfits = self._fit(values)
-        if error is None and misfits:
-            error = UnfitValueError(truncate("; ".join(misfits.values()), _MAX_MESSAGE_CHARS))
-        attempts = self._attempts(found)
+        merged = self._run_methods(view)
+        error = self._error(view, merged)
+        values = dict.fromkeys(self.output_fields) | merged.values
+        unconverted = dict(values)
+        unfit = self._convert(values)
+        if error is None and unfit:
+            error = UnfitValueError(truncate("; ".join(unfit.values()), _MAX_MESSAGE_CHARS))
+        tried = self._tried_methods(merged)
         fields: list[FieldTrace] = []
         for name in self.output_fields:
-            traced = trace(name, attempts, found.winners.get(name), view, self.guards)
-            if name in misfits:
-                why = f"does not fit {self.checks[name].fit(raw[name])[1]}: {shown(raw[name])}"
-                unfit = FailedMethod(traced.method, traced.path, why)
-                traced = FieldTrace(name, None, "", (*traced.failed, unfit))
+            traced = trace(name, tried, merged.winners.get(name), view, self.guards)
+            if name in unfit:
+                traced = self._unfit_trace(traced, unconverted[name])
             fields.append(replace(traced, value=values[name]))
         usage = view.transcript.usage
         return Explanation(values, error, usage.input_tokens, usage.output_tokens, tuple(fields))
 
-    def _find(self, view: ReplyView) -> _Found:
-        readings = self._readings(view)
+    def _unfit_trace(self, traced: FieldTrace, value: Json) -> FieldTrace:
+        """The trace of a field whose value does not fit the schema: its method counts as failed."""
+        violated = self.schema_fields[traced.name].convert(value)[1]
+        failed = FailedMethod(traced.method, traced.path, f"does not fit {violated}: {excerpt(value)}")
+        return FieldTrace(traced.name, None, "", (*traced.failed, failed))
+
+    def _run_methods(self, view: ReplyView) -> _MergedResults:
+        """The first value of every field, over the results that may be used."""
+        results = self._usable_results(view)
         values: dict[str, Json] = {}
         winners: dict[str, Method] = {}
-        for reading in readings:
-            for name, value in reading.values.items():
+        for result in results:
+            for name, value in result.values.items():
                 if name not in winners:
                     values[name] = value
-                    winners[name] = reading.method
-        return _Found(values, winners, readings)
+                    winners[name] = result.method
+        return _MergedResults(values, winners, results)
 
-    def _readings(self, view: ReplyView) -> list[Reading]:
-        """The first reading that succeeds and those after it, as far as they are needed.
+    def _usable_results(self, view: ReplyView) -> list[MethodResult]:
+        """The first result that succeeds, and those after it until every field has a value.
 
-        Where none succeeds, all of them: together they may still hold every required field.
+        If no method succeeds, the results of all: together they may still have every required field.
         """
-        failed: list[Reading] = []
-        used: list[Reading] = []
+        failed: list[MethodResult] = []
+        usable: list[MethodResult] = []
         found: set[str] = set()
         for method in self.methods:
-            reading = method.read(view, self.guards)
-            if not used and not self._succeeds(reading):
-                failed.append(reading)
+            result = method.extract(view, self.guards)
+            if not usable and not self._succeeds(result):
+                failed.append(result)
                 continue
-            used.append(reading)
-            found.update(reading.values)
+            usable.append(result)
+            found.update(result.values)
             if len(found) == len(self.output_fields):
                 break
-        return used or failed
+        return usable or failed
 
-    def _succeeds(self, reading: Reading) -> bool:
-        if self.required and not self.by_field:
-            return all(name in reading.values for name in self.required)
-        return self.by_field or bool(reading.values)
+    def _succeeds(self, result: MethodResult) -> bool:
+        if self.by_field:
+            return True
+        if self.required:
+            return all(name in result.values for name in self.required)
+        return bool(result.values)
 
-    def _demand(self, found: _Found) -> None:
-        """Raises ExtractionError where a required field, or every field, has no value."""
-        missing = [name for name in self.required if name not in found.values]
-        if self.allow_empty or (found.values and not missing):
+    def _check_required(self, merged: _MergedResults) -> None:
+        """Raise ExtractionError if a required field has no value, or no field has one."""
+        missing = [name for name in self.required if name not in merged.values]
+        if self.allow_empty or (merged.values and not missing):
             return
         fields = ", ".join(missing or self.output_fields)
         kind = "required field" if missing else "any of"
-        reasons = "; ".join(f"{r.method.label}: {r.reason}" for r in found.readings if r.reason)
+        reasons = "; ".join(f"{one.method.label}: {one.reason}" for one in merged.results if one.reason)
         text = f"no value for {kind} {fields}" + (f" ({reasons})" if reasons else "")
         raise ExtractionError(truncate(text, _MAX_MESSAGE_CHARS))
 
-    def _fit(self, values: dict[str, Json]) -> dict[str, str]:
-        """Put every value into the form that its type has; what does not fit becomes None, and is named."""
-        misfits: dict[str, str] = {}
-        for name, check in self.checks.items():
+    def _convert(self, values: dict[str, Json]) -> dict[str, str]:
+        """Convert the values in place to the types of the schema. Returns a message for each unfit field.
+
+        A value that does not fit becomes None.
+        """
+        unfit: dict[str, str] = {}
+        for name, schema_field in self.schema_fields.items():
             value = values[name]
             if value is None:
                 continue
-            values[name], rule = check.fit(value)
-            if rule:
-                misfits[name] = f"{name}: {shown(value)} does not fit {rule}"
-        return misfits
+            values[name], violated = schema_field.convert(value)
+            if violated:
+                unfit[name] = f"{name}: {excerpt(value)} does not fit {violated}"
+        return unfit
 
-    def _error(self, view: ReplyView, found: _Found) -> RowfleetError | None:
+    def _error(self, view: ReplyView, merged: _MergedResults) -> RowfleetError | None:
         try:
             self.guards.check(view)
-            self._demand(found)
+            self._check_required(merged)
         except RowfleetError as error:
             return error
         return None
 
-    def _attempts(self, found: _Found) -> list[MethodAttempt]:
-        """The methods as far as they were looked at, and why the values of some were not used."""
-        used = {id(reading.method) for reading in found.readings}
-        reached = max((n for n, method in enumerate(self.methods) if id(method) in used), default=-1)
+    def _tried_methods(self, merged: _MergedResults) -> list[TriedMethod]:
+        """The methods up to the last one that was needed, with the reason if the values are unused."""
+        used = {id(result.method) for result in merged.results}
+        last = max((index for index, method in enumerate(self.methods) if id(method) in used), default=-1)
         reason = f"has a value, but its method has none for every required field ({', '.join(self.required)})"
         return [
-            MethodAttempt(method, "" if id(method) in used else reason)
-            for method in self.methods[: reached + 1]
+            TriedMethod(method, "" if id(method) in used else reason) for method in self.methods[: last + 1]
         ]
 
 
 def compile_output(spec: Json, schema: Schema | None, report: Report, path: Path) -> Extractor:
-    """What a run extracts: by its output mapping, typed by the schema; without one, by the schema alone.
+    """The extractor of a mapping: its output mapping with the schema's types, or the schema alone.
 
-    With problems in the report, the extractor is of no use.
+    If problems were reported, the extractor must not be used.
     """
     if spec is None and schema is not None:
         return schema_extractor(schema, report, path)
@@ -184,52 +200,56 @@ def compile_output(spec: Json, schema: Schema | None, report: Report, path: Path
 
 
 def schema_extractor(schema: Schema, report: Report, path: Path) -> Extractor:
-    """Automatic mapping: every field as the schema says. The report has what it does not say."""
-    if not schema.checks:
+    """The extractor of a schema alone. A field without an `extraction` is a problem."""
+    if not schema.fields:
         report.add(path, f"the schema of {schema.agent!r} has no fields")
     for name in schema.unextracted:
-        what = f"the schema of {schema.agent!r} does not say how to extract {name!r}"
-        report.add(path, what, "add its extraction, or an output_mapping")
+        message = f"the schema of {schema.agent!r} does not say how to extract {name!r}"
+        report.add(path, message, "add its extraction, or an output_mapping")
     return Extractor(
         schema.methods,
         schema.required,
-        output_fields=tuple(schema.checks),
-        checks=schema.checks,
+        output_fields=tuple(schema.fields),
+        schema_fields=schema.fields,
         by_field=True,
     )
 
 
 def with_schema(extractor: Extractor, schema: Schema | None, report: Report, path: Path) -> Extractor:
-    """The mapping extracts, the schema types and checks; fields that only the schema has are left out."""
+    """The extractor with the schema's types, constraints and required fields added.
+
+    Fields that only the schema has are left out of the output.
+    """
     if schema is None or not extractor.methods:
         return extractor
     for name in schema.required:
         if name not in extractor.output_fields:
-            what = f"the schema of {schema.agent!r} requires {name!r}, and no method gives it"
-            report.add(path, what, suggest(name, extractor.output_fields))
-    checks = {name: schema.checks[name] for name in extractor.output_fields if name in schema.checks}
+            message = f"the schema of {schema.agent!r} requires {name!r}, and no method gives it"
+            report.add(path, message, suggest(name, extractor.output_fields))
+    schema_fields = {name: schema.fields[name] for name in extractor.output_fields if name in schema.fields}
     required = tuple(dict.fromkeys((*extractor.required, *schema.required)))
-    return replace(extractor, required=required, checks=checks)
+    return replace(extractor, required=required, schema_fields=schema_fields)
 
 
 def compile_extractor(value: Json, report: Report, path: Path) -> Extractor:
-    """With problems in the report, it has no methods and is of no use."""
-    before = len(report.problems)
+    """Compile an output mapping. If problems were reported, the extractor has no methods and is unusable."""
+    problems_before = len(report.problems)
     form = read_form(ExtractionForm, value, report, path)
     if form is None:
         return Extractor(())
     compiled = [
-        compile_method(method, place, report, (*path, "extraction_methods", place))
-        for place, method in enumerate(form.extraction_methods)
+        compile_method(method, index, report, (*path, "extraction_methods", index))
+        for index, method in enumerate(form.extraction_methods)
     ]
     methods = tuple(method for method in compiled if method is not None)
-    fields = tuple(dict.fromkeys(rule.name for method in methods for rule in method.rules))
-    if len(report.problems) == before:  # otherwise a field may be missing because its rule is wrong
-        for place, name in enumerate(form.required):
+    fields = tuple(dict.fromkeys(field.name for method in methods for field in method.fields))
+    # With a problem in a method its fields are incomplete, and a required field would seem to be missing.
+    if len(report.problems) == problems_before:
+        for index, name in enumerate(form.required):
             if name not in fields:
-                what = f"no method gives the required field {name!r}"
-                report.add((*path, "required", place), what, suggest(name, fields))
+                message = f"no method gives the required field {name!r}"
+                report.add((*path, "required", index), message, suggest(name, fields))
     guards = compile_guards(form.reject_if, form.pending_if, form.not_found, report, path)
-    if len(report.problems) > before:
+    if len(report.problems) > problems_before:
         return Extractor(())
     return Extractor(methods, tuple(form.required), form.allow_empty, fields, guards)

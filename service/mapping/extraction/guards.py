@@ -1,4 +1,4 @@
-"""Guards: a reply that came back and says no, or not yet; and texts that mean "no value"."""
+"""Guards: patterns for replies that refuse or are not ready, and texts that mean "no value"."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from service.mapping.expressions.patterns import Pattern, compile_pattern
 from service.mapping.replies.normalise import ReplyView
 from service.mapping.syntax.problems import CompileError, Path, Report
 
-_PLAIN_DEPTH = 2
+_MAX_DEPTH_OF_PLAIN_REPLY = 2
 _MAX_MESSAGE_CHARS = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Guards:
-    """What stands beside `extraction_methods`. A pattern is tried as in `parse`: by line, then on the whole.
+    """The keys beside `extraction_methods`. Patterns match as in `parse`: by line, then in the whole text.
 
-    `not_found` holds its texts case-folded.
+    The texts in `not_found` are case-folded.
     """
 
     reject_if: tuple[Pattern, ...] = ()
@@ -28,35 +28,36 @@ class Guards:
     not_found: frozenset[str] = frozenset()
 
     def check(self, view: ReplyView) -> None:
-        """Raises ReplyRejectedError or, if nothing rejects, ReplyPendingError: with the line that matches."""
+        """Raise ReplyRejectedError, or else ReplyPendingError, with the line that a pattern matches."""
         if not self.reject_if and not self.pending_if:
             return
         texts = list(guarded_texts(view))
-        if line := _first(self.reject_if, texts):
+        if line := _first_match(self.reject_if, texts):
             raise ReplyRejectedError(line)
-        if line := _first(self.pending_if, texts):
+        if line := _first_match(self.pending_if, texts):
             raise ReplyPendingError(line)
 
     def is_value(self, value: Json) -> bool:
-        """Whether a value counts: null, "" and what is in `not_found` do not; 0, false and [] do."""
+        """True if a value counts: null, "" and the texts of `not_found` do not; 0, false and [] do."""
         if value is None or value == "":
             return False
         return not (self.not_found and isinstance(value, str) and value.strip().casefold() in self.not_found)
 
 
 def guarded_texts(view: ReplyView) -> Iterator[str]:
-    """What the guards look at: what the agent said last, and the last result of each tool, errors too.
+    """The texts that guards are matched against.
 
-    Text in the envelope's structured output as well. Where there is no conversation, the strings of the
-    reply, down to those that stand one list or object deep.
+    In a conversation: the agent's last text, the last result of each tool, also if it is an error, and the
+    strings at the top of the reply's structured output. In other replies: all strings, down to those that are
+    one list or object deep.
     """
     transcript = view.transcript
-    last = {result.name: result.text for result in transcript.results}
-    if transcript.text or last:
-        yield from (text for text in (transcript.text, *last.values()) if text)
+    last_results = {result.name: result.text for result in transcript.results}
+    if transcript.text or last_results:
+        yield from (text for text in (transcript.text, *last_results.values()) if text)
         yield from _strings(transcript.structured, 1)
     else:
-        yield from _strings(view.root, _PLAIN_DEPTH)
+        yield from _strings(view.root, _MAX_DEPTH_OF_PLAIN_REPLY)
 
 
 def _strings(value: Json, depth: int) -> Iterator[str]:
@@ -67,30 +68,31 @@ def _strings(value: Json, depth: int) -> Iterator[str]:
             yield from _strings(item, depth - 1)
 
 
-def _first(patterns: tuple[Pattern, ...], texts: list[str]) -> str:
+def _first_match(patterns: tuple[Pattern, ...], texts: list[str]) -> str:
+    """The line that the first matching pattern matches, for the error's text; "" if none matches."""
     for pattern in patterns:
         for text in texts:
-            if (line := pattern.line(text)) is not None:
-                line = line or f"the reply matches {pattern.text!r}"
-                return truncate(line, _MAX_MESSAGE_CHARS)
+            if (line := pattern.first_line(text)) is not None:
+                return truncate(line or f"the reply matches {pattern.text!r}", _MAX_MESSAGE_CHARS)
     return ""
 
 
 def compile_guards(
     reject_if: list[str], pending_if: list[str], not_found: list[str], report: Report, path: Path
 ) -> Guards:
-    """With problems in the report, the guards are of no use."""
+    """Compile the guards. If problems were reported, the result must not be used."""
     patterns: dict[str, list[Pattern]] = {"reject_if": [], "pending_if": []}
     for key, texts in (("reject_if", reject_if), ("pending_if", pending_if)):
-        for place, text in enumerate(texts):
-            with report.at((*path, key, place)):
-                patterns[key].append(_guard(text))
+        for index, text in enumerate(texts):
+            with report.at((*path, key, index)):
+                patterns[key].append(_compile_guard(text))
     folded = frozenset(text.strip().casefold() for text in not_found)
     return Guards(tuple(patterns["reject_if"]), tuple(patterns["pending_if"]), folded)
 
 
-def _guard(text: str) -> Pattern:
-    pattern = compile_pattern(text, whole=True)
+def _compile_guard(text: str) -> Pattern:
+    # Groups are ignored: a guard only has to match, also where a group takes no part in the match.
+    pattern = compile_pattern(text, ignore_groups=True)
     if pattern.first("") is not None:
         raise CompileError(f"pattern {text!r} matches the empty text, and so any reply", "see * and ?")
     return pattern

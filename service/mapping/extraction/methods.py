@@ -1,6 +1,6 @@
-"""The extraction methods: where in a reply each one looks.
+"""The extraction methods. Each one finds a root in the reply, on which the field mappings are evaluated.
 
-To add one, write a function that finds the root its expressions work on, and list it in `_KINDS`.
+To add one, write a function that takes the method's form and returns a RootFinder, and add it to METHODS.
 """
 
 from __future__ import annotations
@@ -29,91 +29,91 @@ from service.mapping.syntax.problems import CompileError, Path, Report, suggest
 MAX_FIELD_CHARS = 128
 MAX_EACH = 1_000
 SEPARATOR = "; "
-"""Between the texts that `each: true` joins: titles and addresses hold commas."""
+"""Joins the texts of `each: true`. Not a comma, because titles and addresses hold commas."""
 
 
 @dataclass(frozen=True, slots=True)
-class Absent:
-    """A method has nothing to look at, and why."""
+class NoRoot:
+    """A method found no root in the reply, and the reason."""
 
     reason: str
 
 
-Finder = Callable[[ReplyView], Json]
-"""The root for the expressions, or Absent."""
+RootFinder = Callable[[ReplyView], Json]
+"""Returns the root for the expressions, or NoRoot."""
 
 
 @dataclass(frozen=True, slots=True)
-class FieldRule:
-    """How one field gets its value: an expression, then transforms, each on what the one before gave.
+class FieldMapping:
+    """The mapping of one output field: an expression, and transforms that are applied one after another.
 
-    With `each`, that is done for every item of a list, and the texts are joined.
+    With `each` the expression is evaluated for every item of a list, and the texts are joined.
     """
 
     name: str
     expression: Expression
-    steps: tuple[Expression, ...] = ()
-    each: Each | None = None
+    transforms: tuple[Expression, ...] = ()
+    each: ListExpression | None = None
 
     @property
     def path(self) -> str:
-        """The expression and the transforms after it, for people."""
-        return " | ".join((self.expression.text, *(step.text for step in self.steps)))
+        """The expression and its transforms as text, for people."""
+        return " | ".join((self.expression.text, *(transform.text for transform in self.transforms)))
 
     def value(self, root: Json) -> Json:
-        """None where there is none."""
+        """The field's value in `root`, or None."""
         if self.each is not None:
-            return self.each.joined(root, self._finished)
-        return self._finished(self.expression, root, root)
+            return self.each.joined_texts(root, self._evaluate)
+        return self._evaluate(self.expression, root, root)
 
-    def _finished(self, expression: Expression, root: Json, current: Json) -> Json:
-        value = self.pick(expression, expression.search_in(root, current), default=True)
-        for step in self.steps:
-            value = self.pick(step, step.search(value), default=False)
+    def _evaluate(self, expression: Expression, root: Json, current: Json) -> Json:
+        value = self.pick(expression, expression.search_in(root, current), keep_object=True)
+        for transform in self.transforms:
+            value = self.pick(transform, transform.search(value), keep_object=False)
         return value
 
-    def pick(self, expression: Expression, value: Json, *, default: bool) -> Json:
-        """Of the object that parse_text makes, the entry with the field's name.
+    def pick(self, expression: Expression, value: Json, *, keep_object: bool) -> Json:
+        """The entry with the field's name, if `value` is the object that parse_text makes; else `value`.
 
-        Without such an entry the object itself is the value where the expression asked for it, and no value
-        where it is a transform: that one stands for many fields, and the object was meant for none of them.
+        Without such an entry the result is the object itself if `keep_object`, else None. An expression that
+        ends in parse_text asks for the object. As a transform parse_text applies to many fields, and the
+        object is meant for none of them.
         """
         if expression.ends_in_parse_text and isinstance(value, dict):
-            return value.get(self.name, value if default else None)
+            return value.get(self.name, value if keep_object else None)
         return value
 
 
 @dataclass(frozen=True, slots=True)
-class Each:
-    """`each: true`: the list that the first index of an expression stands in, and the rest of it per item.
+class ListExpression:
+    """`each: true`: an expression split at its first index, into a list and an expression for each item.
 
-    An expression without an index gives its list itself: `results[*].title`.
+    `per_item` is None for an expression without an index, which gives the list itself: `results[*].title`.
     """
 
     items: Expression
-    rest: Expression | None
+    per_item: Expression | None
 
-    def joined(self, root: Json, finished: Callable[[Expression, Json, Json], Json]) -> str | None:
-        """The texts of all items that have one; at most `MAX_EACH` of them."""
-        if self.rest is None:
-            found = finished(self.items, root, root)
+    def joined_texts(self, root: Json, evaluate: Callable[[Expression, Json, Json], Json]) -> str | None:
+        """The texts of all items that have one, joined; at most `MAX_EACH` items are read."""
+        values: list[Json] = []
+        if self.per_item is None:
+            found = evaluate(self.items, root, root)
             values = found if isinstance(found, list) else [found]
         else:
             items = self.items.search(root)
-            values = [finished(self.rest, root, item) for item in items[:MAX_EACH]] if _is_list(items) else []
+            if isinstance(items, list):
+                values = [evaluate(self.per_item, root, item) for item in items[:MAX_EACH]]
         texts = [
-            scalar_text(v) if exact_json.is_scalar(v) else exact_json.dumps(v) for v in values[:MAX_EACH]
+            scalar_text(value) if exact_json.is_scalar(value) else exact_json.dumps(value)
+            for value in values[:MAX_EACH]
         ]
         return SEPARATOR.join(text for text in texts if text) or None
 
 
-def _is_list(value: Json) -> bool:
-    return isinstance(value, list)
-
-
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """What a method found: values of its fields that have one; `reason` says why there is none at all."""
+class MethodResult:
+    """The values that a method found. `reason` says why, if it found none at all."""
 
     method: Method
     values: dict[str, Json]
@@ -122,117 +122,131 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A compiled method. `label` is `tool_result[0]`: its name and its place among the methods.
+    """A compiled method. Its label is its name and its index in the file: `tool_result[0]`.
 
-    `find` gives the root for the expressions, or Absent; `sources` says by field where its value is from.
+    `provenance` has, for each field, the text that says where its value comes from.
     """
 
     label: str
-    find: Finder
-    rules: tuple[FieldRule, ...]
-    sources: Mapping[str, str]
+    find_root: RootFinder
+    fields: tuple[FieldMapping, ...]
+    provenance: Mapping[str, str]
 
     @classmethod
-    def of(cls, label: str, find: Finder, rules: Iterable[FieldRule]) -> Method:
-        """A method with the sources that its rules have."""
-        rules = tuple(rules)
-        return cls(label, find, rules, {rule.name: f"{label}:{rule.path}" for rule in rules})
+    def of(cls, label: str, find_root: RootFinder, fields: Iterable[FieldMapping]) -> Method:
+        """A method with the provenance of its fields: `tool_result[0]:$.content | …`."""
+        fields = tuple(fields)
+        return cls(label, find_root, fields, {field.name: f"{label}:{field.path}" for field in fields})
 
-    def read(self, view: ReplyView, guards: Guards) -> Reading:
-        """What this method finds in a reply. Never raises."""
-        root = self.find(view)
-        if isinstance(root, Absent):
-            return Reading(self, {}, root.reason)
+    def extract(self, view: ReplyView, guards: Guards) -> MethodResult:
+        """The values of this method's fields in a reply. Never raises."""
+        root = self.find_root(view)
+        if isinstance(root, NoRoot):
+            return MethodResult(self, {}, root.reason)
         values: dict[str, Json] = {}
-        for rule in self.rules:
-            if guards.is_value(value := rule.value(root)):
-                values[rule.name] = value
-        return Reading(self, values, "" if values else "found none of its fields")
+        for field in self.fields:
+            if guards.is_value(value := field.value(root)):
+                values[field.name] = value
+        return MethodResult(self, values, "" if values else "found none of its fields")
 
 
-def compile_method(value: dict[str, Any], place: int, report: Report, path: Path) -> Method | None:
-    """None, and the problems in the report, for what is no method."""
+def compile_method(value: dict[str, Any], index: int, report: Report, path: Path) -> Method | None:
+    """Compile an entry of `extraction_methods`.
+
+    Returns None, with problems in the report, if it is invalid.
+    """
     name = value.get("method")
-    if not isinstance(name, str) or name not in _KINDS:
-        what = f"unknown method {name!r}" if "method" in value else "'method' is missing"
-        report.add((*path, "method"), what, suggest(str(name or ""), _KINDS))
+    if not isinstance(name, str) or name not in METHODS:
+        message = f"unknown method {name!r}" if "method" in value else "'method' is missing"
+        report.add((*path, "method"), message, suggest(str(name or ""), METHODS))
         return None
-    form_type, bind = _KINDS[name]
+    form_type, bind = METHODS[name]
     form = read_form(form_type, value, report, path)
     if form is None:
         return None
-    key, fields, shared = form.fields
-    steps = _steps(shared, report, (*path, key, "transform"))
-    each = isinstance(form, ResultsArrayForm) and form.each
-    rules: list[FieldRule] = []
-    for field in fields:
-        with report.at((*path, key, field)):
-            rule = _rule(field, fields[field], steps, report, (*path, key, field))
-            rules.append(replace(rule, each=_each(rule.expression)) if each else rule)
-    return Method.of(f"{name}[{place}]", bind(form, rules), rules)
+    key, texts, shared = form.fields
+    shared_transforms = _transforms(shared, report, (*path, key, "transform"))
+    is_each = isinstance(form, ResultsArrayForm) and form.each
+    fields: list[FieldMapping] = []
+    for field_name, text in texts.items():
+        field_path = (*path, key, field_name)
+        with report.at(field_path):
+            field = _field_mapping(field_name, text, shared_transforms, report, field_path)
+            if is_each:
+                field = replace(field, each=_list_expression(field.expression))
+            fields.append(field)
+    return Method.of(f"{name}[{index}]", bind(form, fields), fields)
 
 
-def _each(expression: Expression) -> Each:
-    parts = expression.each()
-    return Each(*parts) if parts else Each(expression, None)
+def _list_expression(expression: Expression) -> ListExpression:
+    parts = expression.split_at_index()
+    return ListExpression(*parts) if parts else ListExpression(expression, None)
 
 
 def check_field_name(name: str) -> None:
-    """Raises Flaw for what no column may be called."""
+    """Raise CompileError for a name that cannot be the name of a column."""
     if not name.strip() or len(name) > MAX_FIELD_CHARS or not name.isprintable():
         raise CompileError(
             f"{name!r} cannot be a field's name", f"1 to {MAX_FIELD_CHARS} printable characters"
         )
 
 
-def _rule(name: str, value: Json, shared: tuple[Expression, ...], report: Report, path: Path) -> FieldRule:
+def _field_mapping(
+    name: str, value: Json, shared: tuple[Expression, ...], report: Report, path: Path
+) -> FieldMapping:
+    """Compile an expression, or `{path, transform}`; the `shared` transforms of the method come last."""
     check_field_name(name)
     own: tuple[Expression, ...] = ()
     if isinstance(value, dict):
         form = read_form(PathForm, value, report, path)
-        value, transform = (form.path, form.transform) if form else ("@", None)  # its problems are noted
-        own = _steps(transform, report, (*path, "transform"))
-    return FieldRule(name, compile_expression(value), (*own, *shared))
+        # The report has the problems of an invalid form; `@` lets the compilation go on to the next field.
+        value, transform = (form.path, form.transform) if form else ("@", None)
+        own = _transforms(transform, report, (*path, "transform"))
+    return FieldMapping(name, compile_expression(value), (*own, *shared))
 
 
-def _steps(value: Json, report: Report, path: Path) -> tuple[Expression, ...]:
-    names = value if isinstance(value, list) else [] if value is None else [value]
-    steps: list[Expression] = []
-    for name in names:
+def _transforms(value: Json, report: Report, path: Path) -> tuple[Expression, ...]:
+    """Compile the value of a key `transform`: nothing, one transform, or a list of them."""
+    if value is None:
+        return ()
+    transforms: list[Expression] = []
+    for text in value if isinstance(value, list) else [value]:
         with report.at(path):
-            steps.append(compile_transform(name))
-    return tuple(steps)
+            transforms.append(compile_transform(text))
+    return tuple(transforms)
 
 
-def _whole(_form: Any, _rules: Iterable[FieldRule]) -> Finder:
+def _whole_reply(_form: Any, _fields: Iterable[FieldMapping]) -> RootFinder:
     return lambda view: view.root
 
 
-def _tool_result(form: ToolForm, rules: Iterable[FieldRule]) -> Finder:
-    return tool_result(form.tool_name, only_text=all(rule.expression.root_key == "content" for rule in rules))
+def _tool_result(form: ToolForm, fields: Iterable[FieldMapping]) -> RootFinder:
+    needs_only_text = all(field.expression.root_key == "content" for field in fields)
+    return tool_result(form.tool_name, parse_json=not needs_only_text)
 
 
-def tool_result(tool: str, *, only_text: bool) -> Finder:
-    """`{content, json}` of the tool's last result; `only_text` where nothing asks for `json`."""
+def tool_result(tool: str, *, parse_json: bool) -> RootFinder:
+    """The root is `{content, json}` of the tool's last result; `json` is null unless `parse_json`."""
 
     def find(view: ReplyView) -> Json:
         result = view.transcript.last_result(tool)
         if result is None:
-            return Absent(_no_result(view, tool))
-        return {"content": result.text, "json": None if only_text else _json(result.text)}
+            return NoRoot(_no_result_reason(view, tool))
+        return {"content": result.text, "json": _json_or_none(result.text) if parse_json else None}
 
     return find
 
 
-def _structured_output(form: ToolForm, _rules: Iterable[FieldRule]) -> Finder:
+def _structured_output(form: ToolForm, _fields: Iterable[FieldMapping]) -> RootFinder:
     return structured_output(form.tool_name)
 
 
-def structured_output(tool: str) -> Finder:
-    """The arguments of the tool's last call, else its result that is JSON, else the envelope's own.
+def structured_output(tool: str) -> RootFinder:
+    """The root is the agent's structured output.
 
-    Where no tool is named: the envelope's own, else the arguments of the last call that nothing answers. The
-    arguments of a call that was answered are a question, not an output.
+    With a tool's name: the arguments of its last call, else its last result if that is JSON, else the reply's
+    own structured output. Without a name: the reply's own structured output, else the arguments of the last
+    call without a result.
     """
 
     def find(view: ReplyView) -> Json:
@@ -240,42 +254,46 @@ def structured_output(tool: str) -> Finder:
         if tool and (call := transcript.last_call(tool)):
             return _arguments(call)
         result = transcript.last_result(tool) if tool else None
-        if result is not None and isinstance(answer := _json(result.text), dict | list):
-            return answer
+        if result is not None and isinstance(value := _json_or_none(result.text), dict | list):
+            return value
         if transcript.structured is not None:
             return transcript.structured
+        # The arguments of a call with a result were the agent's question to a tool, not its output.
         if not tool and (call := transcript.unanswered_call()):
             return _arguments(call)
-        return Absent(f"no structured output of {tool!r}" if tool else "no structured output")
+        return NoRoot(f"no structured output of {tool!r}" if tool else "no structured output")
 
     return find
 
 
 def _arguments(call: ToolCall) -> Json:
-    return _json(call.arguments) if isinstance(call.arguments, str) else call.arguments
+    return _json_or_none(call.arguments) if isinstance(call.arguments, str) else call.arguments
 
 
-def _no_result(view: ReplyView, tool: str) -> str:
+def _no_result_reason(view: ReplyView, tool: str) -> str:
     results = view.transcript.results
     if tool and any(result.name == tool for result in results):
         return f"every result of tool {tool!r} is an error"
+    if not tool:
+        return "no tool result that is not an error"
     names = sorted({result.name[:40] or "(unnamed)" for result in results})[:5]
-    there = f"; there are results of {', '.join(names)}" if names else "; there is no result of any"
-    return f"no result of tool {tool!r}{there}" if tool else "no tool result that is not an error"
+    others = f"there are results of {', '.join(names)}" if names else "there is no result of any"
+    return f"no result of tool {tool!r}; {others}"
 
 
-def _json(text: str) -> Json:
+def _json_or_none(text: str) -> Json:
     try:
         return exact_json.loads(text)
     except ValueError:
         return None
 
 
-_Bind = Callable[[Any, Iterable[FieldRule]], Finder]
-_KINDS: dict[str, tuple[type[MethodForm | JmespathForm], _Bind]] = {
+_Bind = Callable[[Any, Iterable[FieldMapping]], RootFinder]
+METHODS: dict[str, tuple[type[MethodForm | JmespathForm], _Bind]] = {
     "tool_result": (ToolForm, _tool_result),
     "structured_output": (ToolForm, _structured_output),
-    "jmespath": (JmespathForm, _whole),
-    "results_array": (ResultsArrayForm, _whole),
-    "direct": (MethodForm, _whole),
+    "jmespath": (JmespathForm, _whole_reply),
+    "results_array": (ResultsArrayForm, _whole_reply),
+    "direct": (MethodForm, _whole_reply),
 }
+"""The registry: a method's name, its form, and the function that makes its RootFinder."""

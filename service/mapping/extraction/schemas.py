@@ -1,4 +1,4 @@
-"""Schemas: what an agent says of its own output, to extract by and to check values against."""
+"""Schemas: an agent's description of its own output, used to extract fields and to check their values."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from service.domain.truncation import truncate
 from service.mapping.expressions.expression import Expression, compile_expression, content_pattern
 from service.mapping.expressions.patterns import compile_pattern
 from service.mapping.extraction.methods import (
-    FieldRule,
-    Finder,
+    FieldMapping,
     Method,
+    RootFinder,
     check_field_name,
     structured_output,
     tool_result,
@@ -30,99 +30,111 @@ from service.mapping.syntax.forms import (
 )
 from service.mapping.syntax.problems import CompileError, Path, Report, suggest
 
-_SHOWN_CHARS = 80
-_ENUM_CHARS = 200
+_MAX_EXCERPT_CHARS = 80
+_MAX_ENUM_CHARS = 200
 
-_EXTRACTIONS: dict[str, type[ToolPatternForm | StructuredPathForm]] = {
+EXTRACTION_FORMS: dict[str, type[ToolPatternForm | StructuredPathForm]] = {
     "tool_result": ToolPatternForm,
     "structured": StructuredPathForm,
 }
+"""The values of `type` in a field's `extraction`, and their forms."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """A rule in the words of the file, `minimum 0`, and whether a value's key obeys it."""
+class Constraint:
+    """A constraint as written in the file, such as `minimum 0`, and the test for a comparable value."""
 
-    words: str
+    text: str
     holds: Callable[[Any], bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """What the value of a field must be."""
+class SchemaField:
+    """The type and the constraints of a field's value."""
 
     type: Type
-    rules: tuple[Rule, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
 
-    def fit(self, value: Json) -> tuple[Json, str]:
-        """The value as its type has it and "", or None and the rule that it breaks. Never raises."""
-        found = self.type.convert(value)
-        if found is None:
+    def convert(self, value: Json) -> tuple[Json, str]:
+        """The converted value and "", or None and the text of the violated constraint. Never raises."""
+        converted = self.type.convert(value)
+        if converted is None:
             return None, f"type {self.type.name}"
-        if self.rules:
-            key = self.type.key(found)
-            for rule in self.rules:
-                if not rule.holds(key):
-                    return None, rule.words
-        return found, ""
+        if self.constraints:
+            comparable = self.type.comparable(converted)
+            for constraint in self.constraints:
+                if not constraint.holds(comparable):
+                    return None, constraint.text
+        return converted, ""
 
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """A compiled schema. `checks` are in the order of its fields; `spec` is what stands in the file.
+    """A compiled schema. `fields` are in the order of the file; `spec` is the file's own document.
 
-    `methods` extract its fields; `unextracted` are those of which it does not say how.
+    `methods` extract the fields. `unextracted` names the fields that have no `extraction`.
     """
 
     agent: str
     spec: Json
-    checks: dict[str, Check]
+    fields: dict[str, SchemaField]
     required: tuple[str, ...]
     methods: tuple[Method, ...]
     unextracted: tuple[str, ...]
 
 
-def shown(value: Json) -> str:
-    """A value in a message: on one line, and cut."""
+def excerpt(value: Json) -> str:
+    """A value for a message: on one line, truncated."""
     try:
         text = repr(value) if isinstance(value, str) else exact_json.dumps(value)
-    except (RecursionError, TypeError, ValueError):  # a value in between, that no field can have
+    except (RecursionError, TypeError, ValueError):
+        # An intermediate value of an expression, such as an &expression. No field has one.
         text = f"a value of type {type(value).__name__}"
-    return truncate(text, _SHOWN_CHARS)
+    return truncate(text, _MAX_EXCERPT_CHARS)
 
 
 def compile_schema(value: Json, report: Report, path: Path = ()) -> Schema | None:
-    """None, and the problems in the report, for what is no schema."""
-    before = len(report.problems)
+    """Compile a schema. Returns None, with problems in the report, if it is invalid."""
+    problems_before = len(report.problems)
     form = read_form(SchemaForm, value, report, path)
     if form is None:
         return None
-    checks: dict[str, Check] = {}
+    fields: dict[str, SchemaField] = {}
     required: list[str] = []
     unextracted: list[str] = []
-    steps: list[_Step] = []
-    for place, item in enumerate(form.fields):
-        where = (*path, "fields", place)
-        field = read_form(SchemaFieldForm, item, report, where)
+    entries: list[_ExtractionEntry] = []
+    for index, item in enumerate(form.fields):
+        field_path = (*path, "fields", index)
+        field = read_form(SchemaFieldForm, item, report, field_path)
         if field is None:
             continue
-        with report.at((*where, "name")):
+        with report.at((*field_path, "name")):
             check_field_name(field.name)
-        if field.name in checks:
-            report.add((*where, "name"), f"a second field {field.name!r}", "one per name")
-        checks[field.name] = _check(field, report, where)
-        required += [field.name] if field.required else []
-        unextracted += [] if field.extraction else [field.name]
+        if field.name in fields:
+            report.add((*field_path, "name"), f"a second field {field.name!r}", "one per name")
+        fields[field.name] = _compile_field(field, report, field_path)
+        if field.required:
+            required.append(field.name)
+        if not field.extraction:
+            unextracted.append(field.name)
         for order, extraction in enumerate(field.extraction):
-            steps += _step(field.name, order, extraction, report, (*where, "extraction", order))
-    if len(report.problems) > before:
+            entry_path = (*field_path, "extraction", order)
+            entries += _extraction_entry(field.name, order, extraction, report, entry_path)
+    if len(report.problems) > problems_before:
         return None
-    return Schema(form.agent, value, checks, tuple(required), _methods(steps), tuple(unextracted))
+    return Schema(
+        agent=form.agent,
+        spec=value,
+        fields=fields,
+        required=tuple(required),
+        methods=_methods(entries),
+        unextracted=tuple(unextracted),
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
-    """One entry of a field's `extraction`: the `order`-th of its field."""
+class _ExtractionEntry:
+    """An entry of a field's `extraction`. `order` is its index there."""
 
     order: int
     type: str
@@ -132,104 +144,116 @@ class _Step:
 
     @property
     def group(self) -> tuple[int, str, str]:
+        """Entries of one group read the same root and become one method."""
         return self.order, self.type, self.tool
 
 
-def _step(field: str, order: int, value: dict[str, Json], report: Report, path: Path) -> Iterator[_Step]:
+def _extraction_entry(
+    field: str, order: int, value: dict[str, Json], report: Report, path: Path
+) -> Iterator[_ExtractionEntry]:
+    """Compile an entry; yields nothing, with problems in the report, if it is invalid."""
     kind = value.get("type")
-    if not isinstance(kind, str) or kind not in _EXTRACTIONS:
-        what = f"unknown extraction type {kind!r}" if "type" in value else "'type' is missing"
-        report.add((*path, "type"), what, suggest(str(kind or ""), _EXTRACTIONS))
+    if not isinstance(kind, str) or kind not in EXTRACTION_FORMS:
+        message = f"unknown extraction type {kind!r}" if "type" in value else "'type' is missing"
+        report.add((*path, "type"), message, suggest(str(kind or ""), EXTRACTION_FORMS))
         return
-    form = read_form(_EXTRACTIONS[kind], value, report, path)
+    form = read_form(EXTRACTION_FORMS[kind], value, report, path)
     if isinstance(form, ToolPatternForm):
         with report.at((*path, "pattern")):
-            yield _Step(order, kind, form.tool, field, content_pattern(form.pattern))
+            yield _ExtractionEntry(order, kind, form.tool, field, content_pattern(form.pattern))
     elif form is not None:
         with report.at((*path, "path")):
-            yield _Step(order, kind, form.tool, field, compile_expression(form.path))
+            yield _ExtractionEntry(order, kind, form.tool, field, compile_expression(form.path))
 
 
-def _methods(steps: list[_Step]) -> tuple[Method, ...]:
-    """The first entries of all fields before the second ones, so that each field keeps its own order."""
-    groups: dict[tuple[int, str, str], list[FieldRule]] = {}
-    for step in sorted(steps, key=lambda step: step.order):
-        groups.setdefault(step.group, []).append(FieldRule(step.field, step.expression))
+def _methods(entries: list[_ExtractionEntry]) -> tuple[Method, ...]:
+    # The first entries of all fields come before the second ones, so that each field keeps its own order.
+    groups: dict[tuple[int, str, str], list[FieldMapping]] = {}
+    for entry in sorted(entries, key=lambda entry: entry.order):
+        groups.setdefault(entry.group, []).append(FieldMapping(entry.field, entry.expression))
     return tuple(
-        Method.of(f"{kind}[{order}]", _finder(kind, tool), rules)
-        for (order, kind, tool), rules in groups.items()
+        Method.of(f"{kind}[{order}]", _root_finder(kind, tool), fields)
+        for (order, kind, tool), fields in groups.items()
     )
 
 
-def _finder(kind: str, tool: str) -> Finder:
+def _root_finder(kind: str, tool: str) -> RootFinder:
     if kind == "tool_result":
-        return tool_result(tool, only_text=True)
-    structured = structured_output(tool)
+        return tool_result(tool, parse_json=False)
+    find_structured = structured_output(tool)
 
     def find(view: ReplyView) -> Json:
-        """Of a reply that is no conversation, the reply itself is the structured output."""
+        """If the reply is no conversation, the reply itself is the structured output."""
         transcript = view.transcript
-        said = transcript.calls or transcript.results or transcript.text
-        is_plain = not said and transcript.structured is None and isinstance(view.root, dict | list)
-        return view.root if is_plain else structured(view)
+        is_conversation = transcript.calls or transcript.results or transcript.text
+        if not is_conversation and transcript.structured is None and isinstance(view.root, dict | list):
+            return view.root
+        return find_structured(view)
 
     return find
 
 
-def _check(field: SchemaFieldForm, report: Report, path: Path) -> Check:
-    kind = TYPES.get(field.type)
-    if kind is None:
+def _compile_field(field: SchemaFieldForm, report: Report, path: Path) -> SchemaField:
+    type_ = TYPES.get(field.type)
+    if type_ is None:
         report.add((*path, "type"), f"unknown type {field.type!r}", suggest(field.type, TYPES))
-        return Check(TYPES["string"])
-    rules: list[Rule] = []
+        return SchemaField(TYPES["string"])
+    constraints: list[Constraint] = []
     bounds: dict[str, Any] = {}
     given = ((ENUM, field.enum), (PATTERN, field.pattern), (MINIMUM, field.minimum), (MAXIMUM, field.maximum))
     for name, value in given:
         if value is None:
             continue
         with report.at((*path, name)):
-            if name not in kind.rules:
-                hint = f"rules of this type: {', '.join(sorted(kind.rules)) or 'none'}"
-                raise CompileError(f"{name!r} does not apply to type {kind.name}", hint)
-            rules.append(_RULES[name](kind, value))
+            if name not in type_.constraints:
+                hint = f"rules of this type: {', '.join(sorted(type_.constraints)) or 'none'}"
+                raise CompileError(f"{name!r} does not apply to type {type_.name}", hint)
+            constraints.append(_CONSTRAINTS[name](type_, value))
             bounds[name] = value
-    low, high = (bounds.get(name) for name in (MINIMUM, MAXIMUM))
-    if low is not None and high is not None and _key(kind, MINIMUM, low) > _key(kind, MAXIMUM, high):
+    low, high = bounds.get(MINIMUM), bounds.get(MAXIMUM)
+    if (
+        low is not None
+        and high is not None
+        and _literal(type_, MINIMUM, low) > _literal(type_, MAXIMUM, high)
+    ):
         report.add((*path, MINIMUM), f"minimum {low} is greater than maximum {high}", "no value would fit")
-    return Check(kind, tuple(rules))
+    return SchemaField(type_, tuple(constraints))
 
 
-def _key(kind: Type, rule: str, value: Json) -> Any:
-    """A rule's own value, comparable. Raises Flaw where it is not of the type that it is a rule for."""
-    is_written = isinstance(value, kind.written) and (bool in kind.written or not isinstance(value, bool))
-    found = kind.convert(value) if is_written else None
-    if found is None:
-        hint = "put it in quotes" if kind.written == (str,) and not isinstance(value, str) else ""
-        raise CompileError(f"{rule}: {shown(value)} is not of type {kind.name}", hint)
-    return kind.key(found)
+def _literal(type_: Type, constraint: str, value: Json) -> Any:
+    """The value of a constraint, comparable. Raises CompileError if it is not of the field's type."""
+    # bool is a subclass of int: `true` must not pass for a number.
+    is_literal = isinstance(value, type_.literal_types) and (
+        bool in type_.literal_types or not isinstance(value, bool)
+    )
+    converted = type_.convert(value) if is_literal else None
+    if converted is None:
+        hint = "put it in quotes" if type_.literal_types == (str,) and not isinstance(value, str) else ""
+        raise CompileError(f"{constraint}: {excerpt(value)} is not of type {type_.name}", hint)
+    return type_.comparable(converted)
 
 
-def _enum(kind: Type, values: list[Json]) -> Rule:
-    keys = tuple(_key(kind, ENUM, value) for value in values)
+def _enum(type_: Type, values: list[Json]) -> Constraint:
+    allowed = tuple(_literal(type_, ENUM, value) for value in values)
     words = ", ".join(value if isinstance(value, str) else exact_json.dumps(value) for value in values)
-    return Rule(f"enum {truncate(words, _ENUM_CHARS)}", lambda key: key in keys)
+    return Constraint(f"enum {truncate(words, _MAX_ENUM_CHARS)}", lambda comparable: comparable in allowed)
 
 
-def _pattern(_kind: Type, text: str) -> Rule:
-    return Rule(f"pattern {text}", compile_pattern(text).fits)
+def _pattern(_type: Type, text: str) -> Constraint:
+    return Constraint(f"pattern {text}", compile_pattern(text).matches_whole)
 
 
-def _minimum(kind: Type, value: Json) -> Rule:
-    least = _key(kind, MINIMUM, value)
-    return Rule(f"minimum {value}", lambda key: bool(key >= least))
+def _minimum(type_: Type, value: Json) -> Constraint:
+    minimum = _literal(type_, MINIMUM, value)
+    return Constraint(f"minimum {value}", lambda comparable: bool(comparable >= minimum))
 
 
-def _maximum(kind: Type, value: Json) -> Rule:
-    most = _key(kind, MAXIMUM, value)
-    return Rule(f"maximum {value}", lambda key: bool(key <= most))
+def _maximum(type_: Type, value: Json) -> Constraint:
+    maximum = _literal(type_, MAXIMUM, value)
+    return Constraint(f"maximum {value}", lambda comparable: bool(comparable <= maximum))
 
 
-_RULES: dict[str, Callable[[Type, Any], Rule]] = {
+_CONSTRAINTS: dict[str, Callable[[Type, Any], Constraint]] = {
     ENUM: _enum,
     PATTERN: _pattern,
     MINIMUM: _minimum,

@@ -1,7 +1,7 @@
-"""The types of a schema: what fits each of them, and what a value becomes.
+"""The types of schema fields: which values fit, and what they are converted to.
 
-To add one, write a function that gives the value as it should be, or None where it does not fit, and list it
-in `_ALL`.
+To add one, write a function that converts a value, or returns None if the value does not fit, and add it to
+TYPES.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 
 from service.domain import exact_json
 from service.domain.model import Json
-from service.mapping.expressions.dates import instant, iso_date, iso_datetime
-from service.mapping.expressions.transforms import exact_integer, exact_number, scalar_text, truth
+from service.mapping.expressions.dates import comparable_datetime, iso_date, iso_datetime
+from service.mapping.expressions.transforms import exact_boolean, exact_integer, exact_number, scalar_text
 
 ENUM, PATTERN, MINIMUM, MAXIMUM = "enum", "pattern", "minimum", "maximum"
 _BOUNDS = frozenset({MINIMUM, MAXIMUM})
@@ -26,22 +26,22 @@ def _itself(value: Json) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Type:
-    """A type by name; `rules` are those that apply to it.
+    """A type of schema fields.
 
-    `convert` takes what agents write for it, numbers in text among others, and gives None for what does not
-    fit. `written` are the Python types that a rule's own value must have in a file. `key` makes two values
-    comparable.
+    `convert` accepts the forms that agents write, such as numbers in text, and returns None for a value that
+    does not fit. `constraints` are the keys that apply to the type, and `literal_types` the Python types that
+    the values of these keys must have in a file. `comparable` makes two converted values comparable.
     """
 
     name: str
     convert: Callable[[Json], Json]
-    rules: frozenset[str] = frozenset({ENUM})
-    written: tuple[type, ...] = (str,)
-    key: Callable[[Json], Any] = _itself
+    constraints: frozenset[str] = frozenset({ENUM})
+    literal_types: tuple[type, ...] = (str,)
+    comparable: Callable[[Json], Any] = _itself
 
 
 def _number(value: Json) -> Json:
-    """A JSON number as it came; text by the rules of `to_number`."""
+    """A JSON number as it came; text by the rules of the transform `to_number`."""
     number = exact_number(value)
     return value if number is not None and isinstance(value, float) else number
 
@@ -54,7 +54,9 @@ def _datetime(value: Json) -> Json:
     return iso_datetime(value) if isinstance(value, str) else None
 
 
-def _parsed(kind: type) -> Callable[[Json], Json]:
+def _json_of(kind: type) -> Callable[[Json], Json]:
+    """The conversion to a list or an object, which may also come as JSON in a string."""
+
     def convert(value: Json) -> Json:
         if isinstance(value, str) and value.lstrip()[:1] in {"[", "{"}:
             try:
@@ -67,14 +69,16 @@ def _parsed(kind: type) -> Callable[[Json], Json]:
 
 
 _NUMBERS = (int, float, Decimal)
-_ALL = (
-    Type("string", scalar_text, frozenset({ENUM, PATTERN})),
-    Type("number", _number, _BOUNDS | {ENUM}, _NUMBERS, exact_number),
-    Type("integer", exact_integer, _BOUNDS | {ENUM}, (int,), exact_number),
-    Type("boolean", truth, written=(bool,)),
-    Type("date", _date, _BOUNDS | {ENUM}, key=instant),
-    Type("datetime", _datetime, _BOUNDS | {ENUM}, key=instant),
-    Type("list", _parsed(list), frozenset()),
-    Type("object", _parsed(dict), frozenset()),
-)
-TYPES = {kind.name: kind for kind in _ALL}
+TYPES = {
+    type_.name: type_
+    for type_ in (
+        Type("string", scalar_text, frozenset({ENUM, PATTERN})),
+        Type("number", _number, _BOUNDS | {ENUM}, _NUMBERS, exact_number),
+        Type("integer", exact_integer, _BOUNDS | {ENUM}, (int,), exact_number),
+        Type("boolean", exact_boolean, literal_types=(bool,)),
+        Type("date", _date, _BOUNDS | {ENUM}, comparable=comparable_datetime),
+        Type("datetime", _datetime, _BOUNDS | {ENUM}, comparable=comparable_datetime),
+        Type("list", _json_of(list), frozenset()),
+        Type("object", _json_of(dict), frozenset()),
+    )
+}

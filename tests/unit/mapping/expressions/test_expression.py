@@ -267,6 +267,6 @@ def test_expressions_without_extensions_are_jmespath(text, root):
 
 @given(text=st.text(max_size=30) | st.text("$.a[]()|'\"`{}@&*?:,0-!=<> \\", max_size=15))
 def test_any_text_compiles_or_is_a_flaw(text):
-    """No text makes the compiler raise anything but Flaw."""
+    """No text makes the compiler raise anything but CompileError."""
     with contextlib.suppress(CompileError):
         compile_expression(text).search({"a": [1]})

@@ -68,10 +68,10 @@ def test_patterns_are_linear():
 
 def test_the_line_of_a_match():
     """What guards show: the line that matches, or the match where it takes several lines."""
-    assert compile_pattern("b(x?)").line("a\r\n abc \r\nd") == "abc"
-    assert compile_pattern("b(x)?", whole=True).line("abc") == "abc"
-    assert compile_pattern(r"a\nb").line("xa\nby") == "a\nb"
-    assert compile_pattern("b").line("a") is None
+    assert compile_pattern("b(x?)").first_line("a\r\n abc \r\nd") == "abc"
+    assert compile_pattern("b(x)?", ignore_groups=True).first_line("abc") == "abc"
+    assert compile_pattern(r"a\nb").first_line("xa\nby") == "a\nb"
+    assert compile_pattern("b").first_line("a") is None
 
 
 @pytest.mark.parametrize(
