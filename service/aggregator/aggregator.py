@@ -1,29 +1,29 @@
-"""Aggregating: the outcomes of a complete batch become its result files (step 8).
+"""Step 8 of the protocol: the outcomes of a complete batch become its result files.
 
-The partitions are read round-robin, which is file order without a sort, and streamed into multipart
-uploads; memory holds one page per partition and one part per file, however many rows there are. Nothing is
-visible before it is whole, and repeating it writes the same keys with the same bytes. The manifest comes
-last: where it is, everything is.
+Outcomes are streamed in file order into multipart uploads; memory holds one page per partition and one part
+per file, however many rows there are. A file becomes visible only when it is whole, and every repetition
+writes the same keys with the same bytes. The manifest is written last: if it exists, so do the other files.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
 import structlog
 
-from service.aggregator.lease import BatchLease
-from service.aggregator.result_files import FAILURES, MANIFEST, OUTPUT, Results, manifest_of
+from service.aggregator.lease import AggregationLease
+from service.aggregator.ordered_outcomes import outcomes_in_order
+from service.aggregator.result_files import FAILURES, MANIFEST, OUTPUT, ResultFiles, manifest_of
+from service.batch.ending import fail_batch
 from service.batch.ports import Ports
 from service.domain.errors import AccessError, BatchRejectedError, PoisonMessageError
 from service.domain.messages import AggregateMessage
-from service.domain.model import Batch, BatchView, Outcome, State, iso_time, partition_of
-from service.domain.ports import MAX_DELAY_S, LeaseGrant, OutgoingMessage, Table
+from service.domain.model import Batch, BatchView, State, iso_time
+from service.domain.ports import MAX_DELAY_S, LeaseGrant, OutgoingMessage
 from service.runtime.delivery import Delivery
 from service.runtime.sender import send_all
 
@@ -35,9 +35,9 @@ ACCESS_ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class AggregateLimits:
-    """`page_rows` outcomes are read at a time, over all partitions together.
+    """`page_rows` outcomes are read ahead, over all partitions together.
 
-    A batch is leased for `lease_s` at a time; that is how long the results of a dead aggregator wait.
+    A batch is leased for `lease_s` at a time; its results wait that long if their aggregator dies.
     """
 
     page_rows: int = 1_000
@@ -45,68 +45,79 @@ class AggregateLimits:
 
 
 class Aggregator:
-    """Handles aggregate messages. `owners` makes a name for each lease that no other ever has."""
+    """Handles aggregate messages. `owners` returns a new name for each lease, used by no other holder."""
 
-    def __init__(
-        self,
-        ports: Ports,
-        limits: AggregateLimits,
-        *,
-        owners: Callable[[], str],
-    ) -> None:
+    def __init__(self, ports: Ports, limits: AggregateLimits, *, owners: Callable[[], str]) -> None:
         self._ports = ports
         self._limits = limits
         self._owners = owners
 
     async def handle(self, delivery: Delivery) -> None:
-        """Write the results of a complete batch. Raises what `consume` understands."""
+        """Write the results of a complete batch. Raises the errors that `runtime.consumer` documents."""
         message = AggregateMessage.decode(delivery.message.body)
         view = await self._ports.table.read(message.batch_id)
         if view is None:
             raise PoisonMessageError(f"there is no batch {message.batch_id!r} in the table")
         with structlog.contextvars.bound_contextvars(batch_id=message.batch_id):
-            if not await self._claim(view, message.round):
+            if not await self._begin_aggregation(view, message.round):
                 log.info("aggregation_not_due", state=view.batch.state, message_round=message.round)
-                await self._clear_away(view.batch, message, delivery.message.receives)
+                await self._abort_leftovers(view.batch, message, delivery.message.receives)
                 return
-            lease = BatchLease(
+            lease = AggregationLease(
                 self._ports.table,
                 view.batch,
                 self._ports.clock,
                 owner=self._owners(),
                 duration_s=self._limits.lease_s,
             )
-            answer = await lease.take()
-            if not answer.is_ours:
-                await self._leave_to_other(message, answer)
+            grant = await lease.acquire()
+            if not grant.is_ours:
+                await self._postpone(message, grant)
                 return
-            # outside `kept`: where this fails the lease is not given back, so that the next takes over too
-            await self._take_over(view.batch, answer.predecessor)
-            async with lease.kept():
+            # Not inside `renewed`: if this fails, the lease is not released, and the next aggregator again
+            # finds a predecessor whose uploads it has to abort.
+            await self._take_over(view.batch, grant.predecessor)
+            async with lease.renewed():
                 await self._write(view, lease, delivery)
 
-    async def _leave_to_other(self, message: AggregateMessage, answer: LeaseGrant) -> None:
-        """Somebody else writes the results: look again when that lease ends, without holding this message."""
-        if not answer.until_ms:
+    async def _begin_aggregation(self, view: BatchView, round_: int) -> bool:
+        """True if the batch is AGGREGATING in this round; move it there if it is complete and RUNNING.
+
+        False for a message of an earlier round, and for a batch that has ended.
+        """
+        batch = view.batch
+        if batch.round != round_:
+            return False
+        # The completion check sends this message before it moves the batch: it may arrive first.
+        if batch.state is State.RUNNING and view.is_complete:
+            now = iso_time(self._ports.clock.now_ms())
+            await self._ports.table.move(
+                batch.batch_id, expected=State.RUNNING, round=round_, to=State.AGGREGATING, now=now
+            )
+            return True
+        return batch.state is State.AGGREGATING
+
+    async def _postpone(self, message: AggregateMessage, grant: LeaseGrant) -> None:
+        """Send the message again for the time when the other aggregator's lease ends, and hold nothing."""
+        if not grant.until_ms:
             log.info("aggregation_not_due", reason="the batch has moved on", message_round=message.round)
             return
-        left_s = math.ceil((answer.until_ms - self._ports.clock.now_ms()) / 1000)
+        left_s = math.ceil((grant.until_ms - self._ports.clock.now_ms()) / 1000)
         delay_s = min(MAX_DELAY_S, max(0, left_s) + 1)
         await send_all(self._ports.queues.aggregate, [OutgoingMessage(message.encode(), delay_s=delay_s)])
         log.info("aggregation_postponed", reason="another aggregator is at work", again_in_s=delay_s)
 
     async def _take_over(self, batch: Batch, predecessor: str) -> None:
-        """Abort what an aggregator that died, or is about to find its lease lost, has uploaded so far."""
+        """Abort the uploads of a `predecessor` that died or is about to find its lease lost ("": none)."""
         if predecessor:
             aborted = await self._abort_uploads(batch)
             log.warning("aggregation_taken_over", predecessor=predecessor, uploads_aborted=aborted)
             self._ports.metrics.count("aggregations_taken_over")
 
-    async def _clear_away(self, batch: Batch, message: AggregateMessage, receives: int) -> None:
-        """Abort what is left where the batch has ended and who had this message before may have died.
-
-        It had perhaps begun anew, not knowing that its end of the batch would still arrive at the table.
-        """
+    async def _abort_leftovers(self, batch: Batch, message: AggregateMessage, receives: int) -> None:
+        """Abort uploads that an earlier delivery of this message left behind in a batch that has ended."""
+        # Its write of the final state may have timed out and succeeded later, while a retry had already
+        # started a new upload and died.
         if receives > 1 and batch.round == message.round and batch.state.is_final:
             aborted = await self._abort_uploads(batch)
             log.info("aggregation_cleared_away", uploads_aborted=aborted)
@@ -118,108 +129,76 @@ class Aggregator:
                 aborted += await self._ports.objects.abort_uploads(
                     batch.results.bucket, batch.results.prefix + name
                 )
-        except AccessError as error:  # results do not depend on it, and a lifecycle rule does it days later
+        except AccessError as error:  # the results do not depend on it; a lifecycle rule aborts them later
             log.warning("uploads_not_aborted", reason=str(error))
         return aborted
 
-    async def _write(self, view: BatchView, lease: BatchLease, delivery: Delivery) -> None:
-        """Write the results and end the batch, one way or the other."""
+    async def _write(self, view: BatchView, lease: AggregationLease, delivery: Delivery) -> None:
+        """Write the results and end the batch, as FAILED if its results can never be written."""
         try:
             await self._aggregate(view, lease, delivery)
         except AccessError as error:
             if delivery.message.receives < ACCESS_ATTEMPTS:
                 raise
             lease.check()
-            await self._finish(view.batch, State.FAILED, f"the results cannot be written: {error}")
+            await self._fail(view.batch, f"the results cannot be written: {error}")
         except BatchRejectedError as error:
             lease.check()
-            await self._finish(view.batch, State.FAILED, str(error))
+            await self._fail(view.batch, str(error))
 
-    async def _claim(self, view: BatchView, round_: int) -> bool:
-        """Whether this round is to be written: the message may be older, or come before the claim."""
-        batch = view.batch
-        if batch.round != round_:
-            return False
-        if batch.state is State.RUNNING and view.is_complete:
-            now = iso_time(self._ports.clock.now_ms())
-            await self._ports.table.move(
-                batch.batch_id, expected=State.RUNNING, round=round_, to=State.AGGREGATING, now=now
-            )
-            return True
-        return batch.state is State.AGGREGATING
-
-    async def _aggregate(self, view: BatchView, lease: BatchLease, delivery: Delivery) -> None:
-        batch = view.batch
-        started = self._ports.clock.monotonic()
-        writer = Results(self._ports.objects, batch)
-        async with writer, aclosing(self._ports.large_outcomes.load_all(self._in_order(batch))) as outcomes:
+    async def _aggregate(self, view: BatchView, lease: AggregationLease, delivery: Delivery) -> None:
+        batch, ports = view.batch, self._ports
+        started = ports.clock.monotonic()
+        stored = outcomes_in_order(ports.table, batch, self._limits.page_rows)
+        files = ResultFiles(ports.objects, batch)
+        async with files, aclosing(ports.large_outcomes.load_all(stored)) as outcomes:
             async for outcome in outcomes:
-                await writer.add(outcome)
+                await files.add(outcome)
                 if outcome.number % self._limits.page_rows == 0:
                     delivery.check_lease()
                     lease.check()
-            await lease.confirm()  # nobody publishes after another aggregator took over
-            files = await writer.complete()
-        tally = writer.tally
+            # Without a fresh lease another aggregator may have taken over: it publishes, this one must not.
+            await lease.renew()
+            written = await files.complete()
+        tally = files.tally
         if (tally.succeeded, tally.failed) != (view.counts.succeeded, view.counts.failed):
             log.error("counters_differ_from_rows", rows=repr(tally), counters=repr(view.counts))
         state = State.COMPLETED_WITH_ERRORS if tally.failed else State.SUCCEEDED
-        facts = manifest_of(batch, state, tally, writer.last_outcome_at, files)
+        facts = manifest_of(batch, state, tally, files.last_outcome_at, written)
         manifest = json.dumps(facts, indent=2, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
-        output = batch.results
         lease.check()
-        await self._ports.objects.put(
-            output.bucket, output.prefix + MANIFEST, manifest, content_type="application/json"
+        await ports.objects.put(
+            batch.results.bucket,
+            batch.results.prefix + MANIFEST,
+            manifest,
+            content_type="application/json",
         )
-        await self._finish(batch, state)
-        self._ports.metrics.observe("aggregate_ms", (self._ports.clock.monotonic() - started) * 1000)
+        await self._succeed(batch, state)
+        ports.metrics.observe("aggregate_ms", (ports.clock.monotonic() - started) * 1000)
 
-    async def _in_order(self, batch: Batch) -> AsyncIterator[Outcome]:
-        """Every outcome in file order. Raises BatchRejectedError where one is missing."""
-        page_rows = max(10, self._limits.page_rows // batch.partitions)
-        partitions = [_Partition(self._ports.table, batch, p, page_rows) for p in range(batch.partitions)]
-        for number in range(1, (batch.total or 0) + 1):
-            outcome = await partitions[partition_of(number, batch.partitions)].next()
-            if outcome is None or outcome.number != number:
-                raise BatchRejectedError(
-                    f"row {number} of {batch.total} is counted but has no outcome in the table; was "
-                    "the table restored, or its ttl shorter than the run?"
-                )
-            yield outcome
-
-    async def _finish(self, batch: Batch, state: State, error: str = "") -> None:
-        now = iso_time(self._ports.clock.now_ms())
+    async def _succeed(self, batch: Batch, state: State) -> None:
         moved = await self._ports.table.move(
-            batch.batch_id, expected=State.AGGREGATING, round=batch.round, to=state, now=now, error=error
+            batch.batch_id,
+            expected=State.AGGREGATING,
+            round=batch.round,
+            to=state,
+            now=iso_time(self._ports.clock.now_ms()),
         )
-        self._ports.metrics.count("batches_finished" if not error else "batches_failed")
-        log.info(
-            "batch_finished",
-            state=state,
-            total=batch.total,
-            output=batch.results.url(),
-            error=error,
-            moved=moved,
-        )
+        self._ports.metrics.count("batches_finished")
+        _log_finished(batch, state, moved=moved)
+
+    async def _fail(self, batch: Batch, problem: str) -> None:
+        stands = await fail_batch(self._ports, batch, problem, expected=[State.AGGREGATING])
+        _log_finished(batch, State.FAILED, problem, moved=stands.state is State.FAILED)
 
 
-class _Partition:
-    """The outcomes of one partition, a page at a time."""
-
-    def __init__(self, table: Table, batch: Batch, partition: int, page_rows: int) -> None:
-        self._table = table
-        self._batch = batch
-        self._partition = partition
-        self._page_rows = page_rows
-        self._page: deque[Outcome] = deque()
-        self._after: int | None = 0
-
-    async def next(self) -> Outcome | None:
-        """The next outcome; None at the end."""
-        while not self._page and self._after is not None:
-            page = await self._table.outcomes(
-                self._batch, self._partition, after=self._after, limit=self._page_rows
-            )
-            self._page.extend(page.outcomes)
-            self._after = page.after
-        return self._page.popleft() if self._page else None
+def _log_finished(batch: Batch, state: State, error: str = "", *, moved: bool) -> None:
+    """Write the canonical line of a batch."""
+    log.info(
+        "batch_finished",
+        state=state,
+        total=batch.total,
+        output=batch.results.url(),
+        error=error,
+        moved=moved,
+    )

@@ -1,7 +1,7 @@
-"""The result files of a batch: what stands in them, and how they are written.
+"""The result files of a batch, and the manifest that describes them.
 
-CSVs are streamed into multipart uploads: memory holds one part per file, and nothing is visible before it is
-whole. The manifest says what the results are; it is written last.
+CSVs are streamed into multipart uploads: memory holds one part per file, and a file becomes visible only when
+it is whole.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _File:
         self.pending.clear()
 
 
-class Results:
+class ResultFiles:
     """The result files of a batch: `output.csv`, and `failures.csv` once there is a failure."""
 
     def __init__(self, objects: Objects, batch: Batch) -> None:
@@ -65,7 +65,7 @@ class Results:
         await self._stack.__aexit__(kind, error, trace)
 
     async def add(self, outcome: Outcome) -> None:
-        """Write one row, and its failure where it is one."""
+        """Write one row to the output, and to the failures if it FAILED."""
         batch = self._batch
         assert self._output is not None
         cells = csvio.output_cells(
@@ -86,7 +86,7 @@ class Results:
         self.last_outcome_at = max(self.last_outcome_at, outcome.timestamp)
 
     async def complete(self) -> list[tuple[StoredFile, int]]:
-        """Make the files visible, failures first; each with its number of rows."""
+        """Make the files visible, failures first; return each with its number of rows."""
         files = []
         for file in (self._failures, self._output):
             if file is not None:
@@ -105,7 +105,7 @@ class Results:
 def manifest_of(
     batch: Batch, state: State, tally: Counts, last_outcome_at: str, files: list[tuple[StoredFile, int]]
 ) -> dict[str, Any]:
-    """What the results are, in full; the same for every repetition."""
+    """The manifest as JSON; every repetition of an aggregation writes the same one."""
     source = batch.source
     return {
         "batch_id": batch.batch_id,
