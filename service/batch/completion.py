@@ -1,4 +1,4 @@
-"""Completion: is a batch complete, and who says so to the aggregator (step 6)."""
+"""Step 6 of the protocol: the completion check, which triggers the aggregation."""
 
 from __future__ import annotations
 
@@ -16,28 +16,33 @@ log = structlog.get_logger(__name__)
 
 
 class Completion:
-    """Step 6: is the batch complete, and who says so to the aggregator."""
+    """Checks whether every row of a sealed batch has an outcome.
+
+    Splitter, worker, sweeper and dead-letter drain check after each step that may have been the last. The
+    read is consistent, so the process that commits the last outcome sees every count: one of them triggers.
+    """
 
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
 
     async def check(self, batch_id: str) -> BatchView | None:
-        """Read consistently; trigger the aggregation where every row has an outcome. Safe to repeat."""
+        """The batch and its counts; triggers the aggregation if the batch is complete. Safe to repeat."""
         view = await self._ports.table.read(batch_id)
         if view is None or view.batch.state is not State.RUNNING or not view.is_complete:
             return view
         batch = view.batch
         if view.counts.done != batch.total:
             log.error("counters_exceed_total", batch_id=batch_id, total=batch.total, counted=view.counts.done)
+        # Sent before the move: a crash in between sends the trigger twice rather than never.
         await send_all(
             self._ports.queues.aggregate, [OutgoingMessage(AggregateMessage(batch_id, batch.round).encode())]
         )
-        claimed = await self._ports.table.move(
+        moved = await self._ports.table.move(
             batch_id,
             expected=State.RUNNING,
             round=batch.round,
             to=State.AGGREGATING,
             now=iso_time(self._ports.clock.now_ms()),
         )
-        log.info("batch_complete", batch_id=batch_id, round=batch.round, total=batch.total, claimed=claimed)
-        return replace(view, batch=replace(batch, state=State.AGGREGATING)) if claimed else view
+        log.info("batch_complete", batch_id=batch_id, round=batch.round, total=batch.total, claimed=moved)
+        return replace(view, batch=replace(batch, state=State.AGGREGATING)) if moved else view

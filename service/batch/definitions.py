@@ -1,4 +1,4 @@
-"""The mapping that a batch carries."""
+"""The mapping definition that is stored with a batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from service.mapping import Definition
 
 
 async def stored_definition(table: Table, batch: Batch) -> Definition:
-    """The mapping that the batch was opened with, whatever the folder holds now."""
+    """The definition that the batch was opened with; the mapping files may have changed since."""
     text = await table.definition(batch.batch_id, batch.mapping_digest)
     if text is None:
         raise RetryableError(f"the definition of {batch.batch_id} is not in the table")

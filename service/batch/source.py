@@ -1,7 +1,7 @@
-"""Reading a batch's source: ranged reads to records, and records to the messages that carry them.
+"""A batch's source, read in ranges and parsed into records.
 
-The splitter reads a source from its checkpoint on; the sweeper reads it again from the beginning, for the
-rows whose messages were lost. Both read the very bytes that the batch was opened with, or nothing (If-Match).
+The splitter reads a source from its checkpoint on. The sweeper reads it again from the beginning, to find the
+rows whose messages were lost. Both read the very object that the batch was opened with (If-Match), or fail.
 """
 
 from __future__ import annotations
@@ -16,13 +16,17 @@ from service.domain.ports import Objects
 from service.runtime.retrying import retry_for
 
 READ_TIMEOUT_S = 120.0
-"""A source that cannot be read for this long sends its ingest message back to the queue."""
+"""Longest time that one read is retried. After that the ingest message is released and redelivered."""
 
 _retry_read = retry_for(READ_TIMEOUT_S, first_s=0.1, longest_s=10.0)
 
 
 def reader_of(batch: Batch, delimiter: str, encoding: str, max_record_bytes: int) -> CsvReader:
-    """A reader that goes on at the batch's checkpoint; before the header is known, as the mapping says."""
+    """A reader that resumes at the batch's checkpoint.
+
+    `delimiter` and `encoding`, the mapping's, count only until the header is read: from then on the batch
+    has a dialect.
+    """
     if batch.dialect and batch.columns:
         return CsvReader.resume(
             batch.columns, batch.dialect, batch.checkpoint, max_record_bytes=max_record_bytes
@@ -33,7 +37,7 @@ def reader_of(batch: Batch, delimiter: str, encoding: str, max_record_bytes: int
 async def records_of(
     objects: Objects, batch: Batch, reader: CsvReader, read_bytes: int
 ) -> AsyncGenerator[Sequence[Record], None]:
-    """The records behind the checkpoint, as they are read, up to the batch's limit.
+    """The records after the checkpoint, chunk by chunk, up to the batch's limit.
 
     Raises SourceError, CsvError, and RetryableError after `READ_TIMEOUT_S` of trying.
     """
@@ -55,7 +59,7 @@ async def records_of(
 async def records_again(
     objects: Objects, batch: Batch, *, read_bytes: int, max_record_bytes: int
 ) -> AsyncGenerator[Sequence[Record], None]:
-    """Every record of a batch that is sealed, from the first on. Raises as `records_of` does."""
+    """Every record of a sealed batch, from the first on. Raises as `records_of` does."""
     assert batch.dialect is not None  # a batch without a header has no rows
     start = replace(batch, checkpoint=Checkpoint())
     reader = CsvReader.resume(

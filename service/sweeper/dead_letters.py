@@ -1,8 +1,9 @@
-"""Dead letters: what was delivered as often as it may be still ends as something (the protocol's step 10).
+"""Step 10 of the protocol: the dead-letter queues are drained.
 
-One handler for each dead-letter queue. A message that is understood settles what it is about, a row or a
-batch, and is deleted. One that nobody can act on stays, and is reported each time it becomes visible: it is
-for a person, who may redrive it (SQS: start a message move task) once its cause is removed, or delete it.
+There is one handler for each dead-letter queue. A letter that a handler understands ends its row or batch, or
+gives it a second chance, and is deleted. A letter that no handler can act on stays in its queue and is
+reported each time it becomes visible: a person has to remove its cause and redrive it (SQS: start a message
+move task), or delete it.
 """
 
 from __future__ import annotations
@@ -30,16 +31,16 @@ from service.sweeper.recovery import Recovery
 log = structlog.get_logger(__name__)
 
 
-SLOT_S = 1.0
-"""Seconds between dead rows that are sent again: those that a worker receives together share its fate."""
+RESEND_INTERVAL_S = 1.0
+"""Pause between dead rows that are sent again. A row that crashes its worker harms those received with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterLimits:
-    """Deliveries that each queue allows, for the texts, and the times that tell a lost cause from a bad hour.
+    """The deliveries that each queue allows before a message is dead, and times in seconds.
 
-    A batch that moved within `stuck_after_s` is somebody's work. Results that cannot be written are tried
-    again, `stuck_after_s` later each time, until `give_up_after_s` after the last row was done.
+    A batch that moved within `stuck_after_s` is being worked on. Results that cannot be written are tried
+    again every `stuck_after_s`, until `give_up_after_s` after the last row was done.
     """
 
     ingest_receives: int = 5
@@ -66,16 +67,17 @@ class DeadLetters:
         self._committer = committer
         self._recovery = recovery
         self._limits = limits
-        self._next_slot = 0.0
+        self._next_resend_at = 0.0
 
     # -- rows ------------------------------------------------------------------------------------------
 
     async def row(self, delivery: Delivery) -> None:
-        """Give a dead row its second chance (`quarantine`), or commit it FAILED; check a row with an outcome.
+        """Send a dead row again for its second chance, in quarantine, or commit it as FAILED after that.
 
-        Raises what `consume` understands.
+        A row that has an outcome only has its batch checked. Raises the errors that `runtime.consumer`
+        documents.
         """
-        with self._leaving():
+        with self._counting_left():
             row = RowMessage.decode(delivery.message.body)
             batch = (await self._view(row.batch_id)).batch
             _check_row(row, batch)
@@ -92,7 +94,7 @@ class DeadLetters:
                 again = replace(
                     row, replay=True, lost_deliveries=row.lost_deliveries + self._limits.rows_receives
                 )
-                await self._recovery.send_row_again(again, self._slot_s())
+                await self._recovery.resend_row(again, self._resend_delay_s())
                 log.warning("dead_row_sent_again", reason="its neighbours or an outage may be the cause")
                 return
             lost = WorkerLostError.after(row.lost_deliveries + self._limits.rows_receives)
@@ -100,17 +102,17 @@ class DeadLetters:
             self._ports.metrics.count("dead_rows_committed")
             log.warning("dead_row_committed", reason=str(lost))
 
-    def _slot_s(self) -> float:
-        """Seconds until a dead row comes again: one after the other, or they would meet in a worker again."""
+    def _resend_delay_s(self) -> float:
+        """Seconds until a dead row is delivered: one at a time, or they would meet in one worker."""
         now = self._ports.clock.monotonic()
-        self._next_slot = max(now, self._next_slot) + SLOT_S
-        return (self._next_slot - SLOT_S - now) % MAX_DELAY_S
+        self._next_resend_at = max(now, self._next_resend_at) + RESEND_INTERVAL_S
+        return (self._next_resend_at - RESEND_INTERVAL_S - now) % MAX_DELAY_S
 
     # -- jobs ------------------------------------------------------------------------------------------
 
     async def job(self, delivery: Delivery) -> None:
-        """Fail the batches of a dead ingest message that are not split. Raises what `consume` understands."""
-        with self._leaving():
+        """Fail the batches of a dead ingest message that are not split. Raises as `row` does."""
+        with self._counting_left():
             jobs = decode_ingest(delivery.message.body, incoming_prefix=self._limits.incoming_prefix)
             for job in jobs:
                 execution_id = job.execution_id_for(delivery.message.id)
@@ -128,7 +130,7 @@ class DeadLetters:
             self._drop("job", f"the batch is {batch.state}")
             await self._completion.check(batch.batch_id)
         elif self._moved_within(batch, self._limits.stuck_after_s):
-            # another message of this job is at work; if that dies as well, the sweeper sends it again
+            # Another message of this job is being handled. If it is lost, the sweeper sends the job again.
             self._drop("job", "the batch is being split")
         else:
             await self._fail(
@@ -140,8 +142,8 @@ class DeadLetters:
     # -- aggregations ----------------------------------------------------------------------------------
 
     async def aggregation(self, delivery: Delivery) -> None:
-        """Try once more to get the results written, or fail the batch. Raises what `consume` understands."""
-        with self._leaving():
+        """Send a dead trigger again, or fail the batch once its time is over. Raises as `row` does."""
+        with self._counting_left():
             message = AggregateMessage.decode(delivery.message.body)
             view = await self._view(message.batch_id)
         batch = view.batch
@@ -166,7 +168,7 @@ class DeadLetters:
                     "in the table",
                 )
 
-    # -- what they have in common ----------------------------------------------------------------------
+    # -- helpers ---------------------------------------------------------------------------------------
 
     async def _view(self, id_: str) -> BatchView:
         view = await self._ports.table.read(id_)
@@ -189,8 +191,8 @@ class DeadLetters:
         log.info("dead_message_dropped", kind=kind, reason=reason)
 
     @contextmanager
-    def _leaving(self) -> Iterator[None]:
-        """Count what nobody can act on; `consume` says why, and leaves it."""
+    def _counting_left(self) -> Iterator[None]:
+        """Count letters that no handler can act on. The consumer logs why, and leaves them in the queue."""
         try:
             yield
         except PoisonMessageError:
@@ -199,7 +201,7 @@ class DeadLetters:
 
 
 def _check_row(row: RowMessage, batch: Batch) -> None:
-    """Raises PoisonMessageError for a row that its batch cannot have."""
+    """Raise PoisonMessageError for a row that its batch cannot have."""
     if row.round > batch.round:
         raise PoisonMessageError(f"round {row.round} of a batch whose round is {batch.round}")
     most = batch.checkpoint.rows + batch.window if batch.total is None else batch.total

@@ -1,7 +1,7 @@
-"""Rows that nobody will deliver: found by what the table lacks, sent again, or committed FAILED.
+"""Rows whose messages are lost: found by comparing numbers, sent again, or committed as FAILED.
 
-What the sweeper and the drain of dead letters have in common. Every way out is an outcome through the
-settler, whose condition decides: a late worker's outcome and ours cannot both be counted.
+Sweeper and dead-letter drain share this. Rows are finished only by committing an outcome. The commit is
+conditional, so a slow worker's outcome and ours cannot both be counted.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from service.runtime.sender import send_all
 
 log = structlog.get_logger(__name__)
 
-SETTLE_ROWS = 500
-"""Rows that are settled at the same time: a few transactions' worth."""
+CONCURRENT_COMMITS = 500
+"""Rows that are committed at the same time: enough to fill a few transactions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class RecoveryLimits:
 
 
 class Recovery:
-    """Finds rows without an outcome, and sees to it that they get one."""
+    """Finds rows without an outcome and makes sure that they get one."""
 
     def __init__(
         self,
@@ -78,8 +78,8 @@ class Recovery:
             await self._missing_of(batch, partition, lost)
         return sorted(lost)
 
-    async def send_again(self, batch: Batch, numbers: Collection[int]) -> None:
-        """Send these rows once more, as replays; commit FAILED what the source does not give any more."""
+    async def resend(self, batch: Batch, numbers: Collection[int]) -> None:
+        """Send these rows again, marked as replays; commit as FAILED those that cannot be read any more."""
         wanted = set(numbers)
         problem = f"{batch.source.url} has no such row"
         try:
@@ -94,7 +94,7 @@ class Recovery:
             await self._fail_rows(batch, _without_cells(batch, wanted), lost)
 
     async def fail(self, batch: Batch, numbers: Collection[int], error: RowRejectedError) -> None:
-        """Commit these rows FAILED, with their cells where the source still gives them."""
+        """Commit these rows as FAILED, with their cells if the source can still be read."""
         wanted = set(numbers)
         try:
             async with aclosing(self._records(batch, wanted)) as found:
@@ -105,14 +105,14 @@ class Recovery:
             log.warning("source_not_readable", batch_id=batch.batch_id, reason=str(problem))
         await self._fail_rows(batch, _without_cells(batch, wanted), error)
 
-    async def send_row_again(self, row: RowMessage, delay_s: float) -> None:
-        """Send one row as it is. Raises RetryableError and AccessError."""
+    async def resend_row(self, row: RowMessage, delay_s: float) -> None:
+        """Send one row message as it is. Raises RetryableError and AccessError."""
         await send_all(self._ports.queues.rows, [OutgoingMessage(row.encode(), row.batch_id, round(delay_s))])
         self._ports.metrics.count("rows_resent")
 
     async def fail_row(self, batch: Batch, row: RowMessage, error: RowfleetError) -> None:
-        """Commit one row FAILED and check its batch. Raises RetryableError and AccessError."""
-        row = await self._redeemed(batch, row)
+        """Commit one row as FAILED and check its batch. Raises RetryableError and AccessError."""
+        row = await self._with_cells_if_possible(batch, row)
         attempt = LastAttempt(
             row=row,
             columns=batch.columns,
@@ -123,7 +123,7 @@ class Recovery:
         )
         try:
             await self._committer.commit(batch, row.number, attempt.failed(error))
-        except RowRejectedError:  # cells that nothing can hold: without them it is an outcome all the same
+        except RowRejectedError:  # the cells fit into no item; the outcome counts without them as well
             bare = replace(attempt, row=replace(row, cells=()))
             await self._committer.commit(batch, row.number, bare.failed(error))
         log.info(
@@ -131,8 +131,8 @@ class Recovery:
             **{"error": error.kind, "class": error.failure_class}, reason=str(error),
         )  # fmt: skip
 
-    async def _redeemed(self, batch: Batch, row: RowMessage) -> RowMessage:
-        """The row with its cells; without any where its source does not give them."""
+    async def _with_cells_if_possible(self, batch: Batch, row: RowMessage) -> RowMessage:
+        """The row with its cells, or without any if its source cannot be read."""
         try:
             return await self._claim_check.redeem(batch, row)
         except (BatchRejectedError, RowRejectedError, PoisonMessageError) as error:
@@ -184,7 +184,7 @@ class Recovery:
 
     async def _fail_rows(self, batch: Batch, rows: Iterable[RowMessage], error: RowfleetError) -> None:
         rows = iter(rows)
-        while chunk := list(islice(rows, SETTLE_ROWS)):
+        while chunk := list(islice(rows, CONCURRENT_COMMITS)):
             try:
                 async with asyncio.TaskGroup() as group:
                     for row in chunk:

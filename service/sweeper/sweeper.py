@@ -1,9 +1,9 @@
-"""Sweeping: batches that have not moved for a while are looked at, and moved on (the protocol's step 9).
+"""Step 9 of the protocol: batches that have not moved for a while are moved on.
 
-Messages can be lost: to a purged queue, to retention, to an operator. The table then holds a batch for which
-nobody will do anything any more. One periodic task goes through the batches that are not final, remembers in
-memory when each of them last moved, and repeats what brings a still one on. Every action is one that may be
-done twice, so that any number of sweepers may run, and none keeps a record.
+Messages can be lost: to a purged queue, to retention, to an operator. The table then holds a batch that no
+message will move. The sweeper goes through all batches that are not final, remembers in memory when each of
+them last moved, and repeats the step that moves it on. Every action is safe to repeat, so any number of
+sweepers may run and none of them keeps a record.
 """
 
 from __future__ import annotations
@@ -33,19 +33,21 @@ SWEPT = (State.SPLITTING, State.RUNNING, State.AGGREGATING)
 
 PAGE_BATCHES = 100
 MAX_BATCHES = 10_000
-"""Batches of one state in one sweep; the next goes on behind them."""
+"""Batches of one state in one sweep; the next sweep continues after them."""
 
 MAX_DOUBLINGS = 5
-EMPTY_LOOKS = 2
-"""SQS counts approximately: a queue is empty when two sweeps in a row found it so."""
+"""Doublings of `resend_after_s` for a batch that does not move although its messages were sent again."""
+
+EMPTY_SWEEPS = 2
+"""SQS counts approximately: a queue counts as empty once this many sweeps in a row found it empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class SweepLimits:
-    """A batch that has not moved for `stuck_after_s` is looked at, every `interval_s`.
+    """Every `interval_s` the sweeper looks for batches that stood still for `stuck_after_s` (seconds).
 
-    Messages that may be lost are sent again once their queue is empty, or, however full it is, after
-    `resend_after_s`, and again after twice that time, and so on up to 32 times.
+    Messages that may be lost are sent again once their queue is empty. If the queue does not get empty, they
+    are sent again after `resend_after_s`, then after twice that time, and so on up to 32 times that time.
     """
 
     interval_s: float = 60.0
@@ -53,33 +55,38 @@ class SweepLimits:
     resend_after_s: float = 3_600.0
 
 
-class Emptiness:
-    """Whether all of some queues are known to be empty: dead letters are drained before rows are resent."""
+class EmptinessCheck:
+    """Finds out whether several queues are empty at the same time.
+
+    The dead-letter queue belongs to the set: its letters are drained before lost messages are sent again.
+    """
 
     def __init__(self, *queues: Queue) -> None:
         self._queues = queues
-        self._looks = 0
+        self._empty_sweeps = 0
 
-    def __bool__(self) -> bool:
-        return self._looks >= EMPTY_LOOKS
+    @property
+    def is_empty(self) -> bool:
+        """True if the last `EMPTY_SWEEPS` counts found no message."""
+        return self._empty_sweeps >= EMPTY_SWEEPS
 
-    async def look(self) -> None:
-        """Count the messages. Raises RetryableError and AccessError."""
+    async def count(self) -> None:
+        """Count the messages once a sweep. Raises RetryableError and AccessError."""
         depths = [await queue.depth() for queue in self._queues]
-        self._looks = 0 if any(depths) else self._looks + 1
+        self._empty_sweeps = 0 if any(depths) else self._empty_sweeps + 1
 
 
 @dataclass(slots=True)
-class _Seen:
-    """A batch as it was last found, since when, and how often it was helped since."""
+class _Observation:
+    """The progress of a batch when it last moved, the monotonic time of that, and the interventions since."""
 
-    mark: tuple[object, ...]
+    progress: tuple[object, ...]
     since: float
-    helped: int = 0
+    interventions: int = 0
 
 
 class Sweeper:
-    """Goes through batches, alone or beside other sweepers."""
+    """Sweeps batches, alone or beside other sweepers."""
 
     def __init__(
         self,
@@ -90,32 +97,32 @@ class Sweeper:
     ) -> None:
         self._ports = ports
         queues = ports.queues
-        self._no_jobs = Emptiness(queues.ingest, queues.dead_ingest)
-        self._no_rows = Emptiness(queues.rows, queues.dead_rows)
+        self._jobs_queue = EmptinessCheck(queues.ingest, queues.dead_ingest)
+        self._rows_queue = EmptinessCheck(queues.rows, queues.dead_rows)
         self._completion = completion
         self._recovery = recovery
         self._limits = limits
-        self._seen: OrderedDict[str, _Seen] = OrderedDict()
+        self._observed: OrderedDict[str, _Observation] = OrderedDict()
         self._cursors = dict.fromkeys(SWEPT, "")
         self.problem = ""
         self.last_success: float | None = None
-        self.held = 0  # messages: it looks, and holds none
+        self.held = 0  # a sweeper receives no messages
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Sweep until `stop` is set; a sweep under way then is abandoned, for any step may be repeated."""
-        await until_stopped(stop, self._for_ever())
+        """Sweep until `stop` is set. A sweep under way is then cancelled: every step is safe to repeat."""
+        await until_stopped(stop, self._sweep_forever())
 
     async def sweep(self) -> None:
-        """Go through the batches once. Raises RetryableError and AccessError; the rest is the next one's."""
-        await self._no_jobs.look()
-        await self._no_rows.look()
+        """Go through the batches once. Raises RetryableError and AccessError after the last batch."""
+        await self._jobs_queue.count()
+        await self._rows_queue.count()
         stuck = 0
         problem: RowfleetError | None = None
         for state in SWEPT:
             async for batch in self._listed(state):
                 with structlog.contextvars.bound_contextvars(batch_id=batch.batch_id):
                     try:
-                        stuck += await self._look_at(batch.batch_id)
+                        stuck += await self._sweep_batch(batch.batch_id)
                     except (RetryableError, AccessError) as error:
                         log.warning("batch_not_swept", reason=str(error), kind=error.kind)
                         problem = error
@@ -124,7 +131,7 @@ class Sweeper:
         if problem is not None:
             raise problem
 
-    async def _for_ever(self) -> None:
+    async def _sweep_forever(self) -> None:
         while True:
             try:
                 await self.sweep()
@@ -133,7 +140,7 @@ class Sweeper:
                     log.error("sweep_failed", reason=str(error), kind=error.kind)
                 self.problem = str(error)
             except Exception as error:
-                # A bug in what is done for one batch must not end the sweeper: it is said, and tried again.
+                # A bug that one batch triggers must not end the sweeper: the next sweep tries again.
                 log.exception("sweep_crashed")
                 self._ports.metrics.count("handler_crashes")
                 self.problem = f"sweeping failed: {error!r}"
@@ -143,7 +150,7 @@ class Sweeper:
             await self._ports.clock.sleep(self._limits.interval_s)
 
     async def _listed(self, state: State) -> AsyncIterator[Batch]:
-        """Batches in a state as the index has them, from where the last sweep stopped."""
+        """Batches in a state as the index lists them, continuing where the last sweep stopped."""
         after = self._cursors[state]
         for _ in range(MAX_BATCHES // PAGE_BATCHES):
             page = await self._ports.table.batches(state, after=after, limit=PAGE_BATCHES)
@@ -154,52 +161,54 @@ class Sweeper:
                 break
         self._cursors[state] = after
 
-    async def _look_at(self, batch_id: str) -> bool:
-        """Whether the batch is stuck; if so, what can be done for it was done."""
+    async def _sweep_batch(self, batch_id: str) -> bool:
+        """Move the batch on if it is stuck; return True if it is."""
         view = await self._ports.table.read(batch_id)
         if view is None or view.batch.state not in SWEPT:
-            self._seen.pop(batch_id, None)
+            self._observed.pop(batch_id, None)
             return False
-        seen = self._remember(view)
+        observed = self._observe(view)
         if self._is_overdue(view):
-            await self._expire(view.batch)
+            await self._fail_overdue_rows(view.batch)
             return False
-        still_s = self._ports.clock.monotonic() - seen.since
+        still_s = self._ports.clock.monotonic() - observed.since
         if still_s < self._limits.stuck_after_s:
             return False
-        is_late = still_s >= self._limits.resend_after_s * 2 ** min(seen.helped, MAX_DOUBLINGS)
+        doublings = min(observed.interventions, MAX_DOUBLINGS)
+        is_late = still_s >= self._limits.resend_after_s * 2**doublings
         match view.batch.state:
             case State.SPLITTING:
-                helped = await self._split_again(view.batch, is_late=is_late)
+                intervened = await self._resend_job(view.batch, is_late=is_late)
             case State.RUNNING:
-                helped = await self._complete(view, is_late=is_late)
+                intervened = await self._resend_rows(view, is_late=is_late)
             case _:
-                helped = await self._aggregate_again(view.batch)
-        if helped:
-            seen.since = self._ports.clock.monotonic()
-            seen.helped += 1
+                intervened = await self._resend_trigger(view.batch)
+        if intervened:
+            observed.since = self._ports.clock.monotonic()
+            observed.interventions += 1
         return True
 
-    def _remember(self, view: BatchView) -> _Seen:
-        """What is known of the batch; anew where it has moved."""
+    def _observe(self, view: BatchView) -> _Observation:
+        """The observation of a batch; a new one if the batch has moved since the last sweep."""
         batch = view.batch
-        mark = (
+        progress = (
             batch.state, batch.round, batch.checkpoint.rows, view.counts.done, batch.lease_until_ms,
             batch.updated_at,
         )  # fmt: skip
-        seen = self._seen.get(batch.batch_id)
-        if seen is None or seen.mark != mark:
-            seen = self._seen[batch.batch_id] = _Seen(mark, self._ports.clock.monotonic())
-        self._seen.move_to_end(batch.batch_id)
-        if len(self._seen) > len(SWEPT) * MAX_BATCHES:
-            self._seen.popitem(last=False)
-        return seen
+        observed = self._observed.get(batch.batch_id)
+        if observed is None or observed.progress != progress:
+            observed = _Observation(progress, self._ports.clock.monotonic())
+            self._observed[batch.batch_id] = observed
+        self._observed.move_to_end(batch.batch_id)
+        if len(self._observed) > len(SWEPT) * MAX_BATCHES:
+            self._observed.popitem(last=False)
+        return observed
 
-    # -- what is done ----------------------------------------------------------------------------------
+    # -- interventions ---------------------------------------------------------------------------------
 
-    async def _split_again(self, batch: Batch, *, is_late: bool) -> bool:
-        """The job's message may be lost: send it again. The splitter goes on at the checkpoint."""
-        if not (self._no_jobs or is_late):
+    async def _resend_job(self, batch: Batch, *, is_late: bool) -> bool:
+        """Send the job again, as its message may be lost. The splitter resumes at the checkpoint."""
+        if not (self._jobs_queue.is_empty or is_late):
             return False
         job = Job(
             batch.tool_name, batch.source, batch.execution_id, batch.output,
@@ -207,17 +216,17 @@ class Sweeper:
         )  # fmt: skip
         await send_all(self._ports.queues.ingest, [OutgoingMessage(job.encode())])
         self._ports.metrics.count("jobs_resent")
-        log.warning("job_sent_again", rows=batch.checkpoint.rows, reason=_reason(self._no_jobs, "ingest"))
+        log.warning("job_sent_again", rows=batch.checkpoint.rows, reason=_reason(self._jobs_queue, "ingest"))
         return True
 
-    async def _complete(self, view: BatchView, *, is_late: bool) -> bool:
-        """Repeat step 6 where every row is done; else send the rows without outcome and message again."""
+    async def _resend_rows(self, view: BatchView, *, is_late: bool) -> bool:
+        """Repeat the completion check if every row is done; if not, send rows without an outcome again."""
         batch = view.batch
         if view.is_complete:
             log.warning("completion_checked_again", reason="every row has an outcome and nobody said so")
             await self._completion.check(batch.batch_id)
             return True
-        if not (self._no_rows or is_late):
+        if not (self._rows_queue.is_empty or is_late):
             return False
         numbers = await self._recovery.missing(batch)
         lacking = (batch.total or 0) - view.counts.done
@@ -226,13 +235,13 @@ class Sweeper:
             return True
         log.warning(
             "rows_sent_again", rows=len(numbers), lacking=lacking, first=numbers[0], last=numbers[-1],
-            reason=_reason(self._no_rows, "rows"),
+            reason=_reason(self._rows_queue, "rows"),
         )  # fmt: skip
-        await self._recovery.send_again(batch, numbers)
+        await self._recovery.resend(batch, numbers)
         return True
 
-    async def _aggregate_again(self, batch: Batch) -> bool:
-        """The trigger may be lost, or its aggregator dead: send it again where nobody holds the lease."""
+    async def _resend_trigger(self, batch: Batch) -> bool:
+        """Send the trigger again if no aggregator holds the lease: it may be lost, or its aggregator dead."""
         if batch.lease_until_ms > self._ports.clock.now_ms():
             return False
         message = AggregateMessage(batch.batch_id, batch.round)
@@ -247,8 +256,8 @@ class Sweeper:
             return False
         return deadline_of(batch, None).left_s(self._ports.clock.now_ms()) <= 0
 
-    async def _expire(self, batch: Batch) -> None:
-        """Commit what has no outcome FAILED: nobody need deliver it, and the output is written."""
+    async def _fail_overdue_rows(self, batch: Batch) -> None:
+        """Commit every row without an outcome as FAILED, so that the results are written."""
         numbers = await self._recovery.missing(batch)
         if numbers:
             log.warning(
@@ -258,5 +267,7 @@ class Sweeper:
             await self._recovery.fail(batch, numbers, deadline_of(batch, None).missed())
 
 
-def _reason(is_empty: Emptiness, queue: str) -> str:
-    return f"the {queue} queue is empty" if is_empty else f"the {queue} queue is not, but it has been long"
+def _reason(check: EmptinessCheck, queue: str) -> str:
+    return (
+        f"the {queue} queue is empty" if check.is_empty else f"the {queue} queue is not, but it has been long"
+    )
