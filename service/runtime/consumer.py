@@ -1,13 +1,14 @@
-"""The one loop that consumes a queue: receive when there is room, keep the lease, delete in tens, drain.
+"""Consumer loop of a queue: receive while slots are free, renew leases, delete in batch calls, drain.
 
-Every stage is a handler called with a `Delivery`. What the handler does decides what becomes of the message:
+Each role is a handler that the consumer calls with a `Delivery`. The way in which the handler ends decides
+about the message:
 
-    returns              settled: deleted
-    RetryableError       given back, to come again after a back-off
-    AccessError          given back likewise; after both, nothing is received for a back-off of its own
+    returns              acknowledged: deleted
+    RetryableError       released: redelivered after a back-off
+    AccessError          released likewise; after both errors nothing is received during a back-off
     PoisonMessageError   logged and left to the dead-letter queue
-    LeaseLostError       forgotten: somebody else has it
-    any other exception  a bug: logged with its traceback, given back, in the end a dead letter
+    LeaseLostError       forgotten: another consumer has the message
+    any other exception  a bug: logged with its traceback, released, in the end a dead letter
 
 Three limits bound the messages that are held. `max_running` counts deliveries that occupy a slot; a handler
 calls `delivery.release_slot()` once only bookkeeping or waiting is left. `max_held` counts all messages that
@@ -15,10 +16,11 @@ are not deleted yet. `max_held_bytes` bounds the bytes of these messages and the
 report with `delivery.report_bytes()`. Polls and handlers that run when this bound is reached may still exceed
 it: by ten messages for each poller, and by the bytes that the running handlers add.
 
-Where handlers have places of their own (a worker's targets), `Capacity` says how many more they could take,
-and `max_running` counts only those that have not got so far yet. What has no place is not fetched; but since
-nobody knows whose message the next one is, some are looked at after `probe_s` all the same (`probing`). A
-handler sends back what it cannot start: so messages for one full target do not hide those for another.
+If handlers limit themselves (the worker, per target), `Capacity.free_slots` is the number of messages that
+they can take, and `max_running` bounds only deliveries that have not reached their target's queue. Without
+capacity nothing is received, except probes (`probe_budget`): a message's target is known only after it was
+received, so messages for a full target would hide those for the others. The handler requeues a message that
+it cannot start.
 """
 
 from __future__ import annotations
@@ -37,9 +39,10 @@ from service.domain.errors import (
     RetryableError,
     RowfleetError,
 )
-from service.domain.ports import SEND_LIMIT, Clock, Queue, ReceivedMessage
+from service.domain.ports import Clock, Queue, ReceivedMessage
 from service.runtime.backoff import MAX_BACKOFF_S, Backoff
 from service.runtime.delivery import Capacity, Delivery, Handler
+from service.runtime.fetching import Fetch, FetchState, next_fetch
 from service.runtime.leases import Lease, Leases
 from service.runtime.metrics import Metrics
 from service.runtime.probe_budget import ProbeBudget
@@ -47,16 +50,16 @@ from service.runtime.timeouts import timeout
 
 log = structlog.get_logger(__name__)
 
-
 MAX_REASON_CHARS = 1_000
-"""A reason may quote a message, and a message may be a megabyte."""
+"""A logged reason may quote its message, which may have a megabyte."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConsumeLimits:
-    """Limits of one consumer. The lingers trade a little latency for full batches of ten.
+    """Limits of one consumer; times in seconds.
 
-    A message that nobody can act on comes again after `poison_delay_s`.
+    The lingers trade a little latency for full batch calls of ten. A poison message is redelivered after
+    `poison_delay_s`. `drain_s` bounds the time between the stop and the end of `run`.
     """
 
     visibility_s: float = 60.0
@@ -73,7 +76,7 @@ class ConsumeLimits:
 
 
 class Consumer:
-    """Consumes `queue` with `handle` until told to stop."""
+    """Consumes `queue` with `handle` until it is stopped."""
 
     def __init__(
         self,
@@ -100,19 +103,15 @@ class Consumer:
         if capacity is not None:
             capacity.subscribe(self._changed.set)
         self._probes = ProbeBudget(limits.probe_s, limits.max_held)
-        self._running = self._reserved = 0
+        self._running = 0
+        self._requested = 0  # messages that polls in flight may still deliver
         self._receive_backoff = Backoff()
         self._handler_backoff = Backoff()
         self.is_draining = False
         self.last_success: float | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Consume until `stop` is set, then finish or give back what is held within `drain_s`.
-
-        A poll that is in flight then is not cancelled: SQS would hide what it was about to deliver for a
-        whole visibility time-out. Its messages are given back at once; the wait for it is part of
-        `drain_s`.
-        """
+        """Consume until `stop` is set; then finish or release the held messages within `drain_s`."""
         async with asyncio.TaskGroup() as group:
             helpers = [
                 group.create_task(self._leases.keep_renewing()),
@@ -125,6 +124,8 @@ class Consumer:
                 self._capacity.close()
             self._changed.set()
             give_up_at = asyncio.get_running_loop().time() + self._limits.drain_s
+            # A poll in flight is not cancelled: SQS would hide the messages that it was about to deliver for
+            # a whole visibility time-out. The poller releases them at once.
             await asyncio.wait(pollers)
             await self._drain(give_up_at)
             for helper in helpers:
@@ -132,43 +133,40 @@ class Consumer:
 
     @property
     def problem(self) -> str:
-        """What keeps this consumer from working, in words; empty when nothing does."""
+        """The reason why this consumer cannot work now, or ""."""
         return self._receive_backoff.reason or self._handler_backoff.reason
 
     @property
     def held_bytes(self) -> int:
-        """What `max_held_bytes` bounds: messages, and what their handlers hold beside them."""
+        """Bytes bounded by `max_held_bytes`: held messages, and the bytes that their handlers reported."""
         return self._leases.held_bytes
 
     @property
     def held(self) -> int:
-        """Messages that are received and not settled yet."""
+        """Messages that are received and not deleted or released yet."""
         return len(self._leases)
 
     def slot_released(self) -> None:
-        """A delivery's work has ended."""
+        """A delivery does not occupy its slot any more."""
         self._running -= 1
         self._changed.set()
 
     def report_bytes(self, lease: Lease, size: int) -> None:
-        """A delivery holds `size` bytes beside its message."""
+        """A delivery's handler holds `size` bytes beside its message."""
         self._leases.report_bytes(lease, size)
 
     # -- receiving -------------------------------------------------------------------------------------
 
     async def _poll(self, stop: asyncio.Event, group: asyncio.TaskGroup) -> None:
-        while True:
-            room, is_probe = await self._room(stop)
-            if not room:
-                return
-            if not is_probe:
+        while (fetch := await self._next_fetch(stop)) is not None:
+            if not fetch.is_probe:
                 self._probes.postpone(self._clock.monotonic())
-            self._reserved += room
+            self._requested += fetch.limit
             try:
-                messages = await self._receive(room)
+                messages = await self._receive(fetch.limit)
             finally:
-                self._reserved -= room
-            if is_probe:
+                self._requested -= fetch.limit
+            if fetch.is_probe:
                 self._probes.record(len(messages), self._clock.monotonic())
             if stop.is_set():
                 await self._leases.make_visible([m.receipt for m in messages], 0)
@@ -176,64 +174,50 @@ class Consumer:
             for message in messages:
                 self._start(message, group)
 
-    async def _room(self, stop: asyncio.Event) -> tuple[int, bool]:
-        """How many to receive now, and whether that is a probe; 0 to stop.
-
-        Waits for a full batch of places, or a short while for fewer.
-        """
-        full = min(SEND_LIMIT, self._limits.max_running)
-        linger_until: float | None = None
+    async def _next_fetch(self, stop: asyncio.Event) -> Fetch | None:
+        """Wait until messages should be received; None once `stop` is set."""
+        limits = self._limits
+        lingering_since: float | None = None
         while not stop.is_set():
             now = self._clock.monotonic()
-            held_back_until = max(self._receive_backoff.until, self._handler_backoff.until)
-            wake_at: float | None = held_back_until
-            if now >= held_back_until:
-                free = self._places()
-                if free >= full:
-                    return full, False
-                if free > 0:
-                    wake_at = linger_until = linger_until or now + self._limits.receive_linger_s
-                    if now >= linger_until:
-                        return free, False
-                else:
-                    if probe := self._probe(now):
-                        return probe, True
-                    linger_until = None
-                    due_at = self._probes.due_at
-                    wake_at = due_at if self._capacity and now < due_at else None
+            step = next_fetch(
+                now, self._fetch_state(), lingering_since,
+                max_running=limits.max_running, linger_s=limits.receive_linger_s,
+            )  # fmt: skip
+            if isinstance(step, Fetch):
+                return step
+            lingering_since = step.lingering_since
             self._changed.clear()
             with suppress(TimeoutError):
-                async with nullcontext() if wake_at is None else timeout(self._clock, wake_at - now):
+                async with nullcontext() if step.at is None else timeout(self._clock, step.at - now):
                     await self._changed.wait()
-        return 0, False
+        return None
 
-    def _places(self) -> int:
-        most = self._limits.max_running
-        room = most if self._capacity is None else self._capacity.free_slots(most)
-        return min(room - self._running, self._spare()) - self._reserved
+    def _fetch_state(self) -> FetchState:
+        limits = self._limits
+        slots = (
+            limits.max_running if self._capacity is None else self._capacity.free_slots(limits.max_running)
+        )
+        holdable = limits.max_held - len(self._leases)
+        if self._leases.held_bytes >= limits.max_held_bytes:
+            holdable = 0
+        return FetchState(
+            paused_until=max(self._receive_backoff.until, self._handler_backoff.until),
+            free_slots=min(slots - self._running, holdable) - self._requested,
+            holdable=holdable - self._requested,
+            probe_due_at=None if self._capacity is None else self._probes.due_at,
+        )
 
-    def _probe(self, now: float) -> int:
-        """How many to fetch although nothing has room for them: some, where none came for a while."""
-        if self._capacity is None or now < self._probes.due_at:
-            return 0
-        return max(0, min(SEND_LIMIT, self._spare() - self._reserved))
-
-    def _spare(self) -> int:
-        """How many more may be held."""
-        if self._leases.held_bytes >= self._limits.max_held_bytes:
-            return 0
-        return self._limits.max_held - len(self._leases)
-
-    async def _receive(self, room: int) -> Sequence[ReceivedMessage]:
+    async def _receive(self, limit: int) -> Sequence[ReceivedMessage]:
         limits = self._limits
         try:
             messages = await self._queue.receive(
-                room, wait_s=limits.poll_wait_s, visibility_s=limits.visibility_s
+                limit, wait_s=limits.poll_wait_s, visibility_s=limits.visibility_s
             )
         except (RetryableError, AccessError) as error:
-            self._back_off(self._receive_backoff, error)
+            self._pause(self._receive_backoff, error)
             return ()
-        self._recovered(self._receive_backoff)
+        self._resume(self._receive_backoff)
         self.last_success = self._clock.monotonic()
         now_ms = self._clock.now_ms()
         for message in messages:
@@ -242,18 +226,18 @@ class Consumer:
         self._metrics.count("messages_received", len(messages))
         return messages
 
-    def _back_off(self, backoff: Backoff, error: RowfleetError) -> None:
-        """Receive nothing for a while, so that an outage burns no receive counts and no invocations."""
+    def _pause(self, backoff: Backoff, error: RowfleetError) -> None:
+        """Receive nothing for a while, so that an outage uses up neither deliveries nor agent calls."""
         if backoff.reason != str(error):
             log.error("queue_trouble", queue=self._queue.name, reason=str(error), kind=error.kind)
         backoff.failed(error, self._clock.monotonic())
 
-    def _recovered(self, backoff: Backoff) -> None:
+    def _resume(self, backoff: Backoff) -> None:
         if backoff.succeeded():
             log.info("queue_recovered", queue=self._queue.name)
             self._changed.set()
 
-    # -- working ---------------------------------------------------------------------------------------
+    # -- handling --------------------------------------------------------------------------------------
 
     def _start(self, message: ReceivedMessage, group: asyncio.TaskGroup) -> None:
         delivery = Delivery(self._leases.hold(message), self)
@@ -263,7 +247,7 @@ class Consumer:
         task.add_done_callback(self._tasks.discard)
 
     async def _work(self, delivery: Delivery) -> None:
-        """Run the handler and carry out what its end means for the message."""
+        """Run the handler and do with the message what its end demands."""
         try:
             await self._handle(delivery)
         except LeaseLostError as error:
@@ -271,18 +255,18 @@ class Consumer:
             delivery.release_slot()
             self._leases.forget(delivery.lease)
         except Exception as error:  # noqa: BLE001 -- see the module: every error has its consequence
-            delay_s = self._consequence(error, delivery.message)
+            delay_s = self._release_delay(error, delivery.message)
             delivery.release_slot()
             await self._leases.release(delivery.lease, delay_s)
         else:
-            self._recovered(self._handler_backoff)
+            self._resume(self._handler_backoff)
             self._leases.acknowledge(delivery.lease)
         finally:
             delivery.report_bytes(0)
             delivery.release_slot()
 
-    def _consequence(self, error: Exception, message: ReceivedMessage) -> float:
-        """Log why a message is given back, and say after how many seconds it may come again."""
+    def _release_delay(self, error: Exception, message: ReceivedMessage) -> float:
+        """Log why a message is released; return the seconds until it may be redelivered."""
         delay_s = min(MAX_BACKOFF_S, 2.0 ** min(message.receives, 10))
         known = {"queue": self._queue.name, "message_id": message.id, "receives": message.receives}
         if isinstance(error, PoisonMessageError):
@@ -296,10 +280,10 @@ class Consumer:
             if isinstance(error, RetryableError) and error.retry_after_s is not None:
                 delay_s = min(MAX_BACKOFF_S, error.retry_after_s)
             log.warning("message_given_back", reason=str(error), kind=error.kind, again_in_s=delay_s, **known)
-            self._back_off(self._handler_backoff, error)
+            self._pause(self._handler_backoff, error)
             return delay_s
-        # A bug of ours must not take the other rows down with it: the traceback is logged, the message comes
-        # again elsewhere, and in the end is a dead letter.
+        # A bug must not end the process with all its other rows: the message is redelivered, to this or
+        # another consumer, until it is a dead letter.
         log.error("handler_crashed", exc_info=error, **known)
         self._metrics.count("handler_crashes")
         return delay_s
@@ -307,7 +291,7 @@ class Consumer:
     # -- stopping --------------------------------------------------------------------------------------
 
     async def _drain(self, give_up_at: float) -> None:
-        """Wait for what is held until `give_up_at` (by the event loop's time); then give the rest back."""
+        """Wait for the held messages until `give_up_at` (event loop time); then release the rest."""
         try:
             async with asyncio.timeout_at(give_up_at):
                 while len(self._leases):
