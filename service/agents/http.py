@@ -32,7 +32,7 @@ from service.domain.errors import (
 )
 from service.domain.model import Json
 from service.domain.ports import Agent, Invocation, Reply
-from service.mapping.replies.text import decode, parse_body
+from service.mapping.replies.text import decode_text, parse_body
 
 CONNECT_TIMEOUT_S = 5.0
 """Longest wait for a TCP connection: beyond it the host is not there."""
@@ -118,7 +118,7 @@ class HttpAgent:
         if response.content_type != MEDIA_TYPE:
             return parse_body(data, response.charset)
         try:
-            return join_events(decode(data, response.charset))
+            return join_events(decode_text(data, response.charset))
         except (AgentUnavailableError, AgentRejectedError, AgentTimeoutError) as error:
             raise type(error)(f"{self._request.shown}: {self._options.redact(str(error))}") from None
 
@@ -157,7 +157,7 @@ class HttpAgent:
                 f"(redirects are not followed: put the final address into url)"
             )
         data = await self._beginning(response)
-        said = " ".join(decode(data, response.charset).split())
+        said = " ".join(decode_text(data, response.charset).split())
         excerpt = f": {self._options.redact(said)[:EXCERPT_CHARS]}" if said else ""
         body = parse_body(data, response.charset)
         text = f"{shown}: HTTP {status}{excerpt}"

@@ -16,7 +16,7 @@ from service.agents.wire.replies import CHUNK_BYTES, encode_input, read_bounded
 from service.domain.errors import AgentRejectedError, AgentRetryableError
 from service.domain.model import Json
 from service.domain.ports import Invocation, Reply
-from service.mapping.replies.text import decode, parse_body
+from service.mapping.replies.text import decode_text, parse_body
 
 PAYLOAD_BYTES = 100_000_000
 """Largest payload (AgentCore quota: 100 MB), far above a row's size, so that there is no `large_input` here.
@@ -64,7 +64,7 @@ class AgentCoreAgent:
         if not content_type.startswith(MEDIA_TYPE):
             return parse_body(data, None)
         try:
-            return join_events(decode(data, None))
+            return join_events(decode_text(data, None))
         except (AgentRetryableError, AgentRejectedError) as error:
             raise type(error)(f"{self._shown}: {self._redact(str(error))}") from None
 

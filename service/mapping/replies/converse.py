@@ -1,4 +1,4 @@
-"""Bedrock Converse (also Strands agents): blocks named by their only key, `toolUse` or `toolResult`."""
+"""Bedrock Converse, also Strands agents: blocks with a single key, `toolUse` or `toolResult`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from service.mapping.replies.transcript import ToolCall, ToolResult
 
 
 def read_block(block: dict[str, Any]) -> ToolCall | ToolResult | None:
-    """None for a block that is neither call nor result."""
+    """The call or result in a block; None for other blocks."""
     use = block.get("toolUse")
     if isinstance(use, dict):
         return ToolCall(str_or_empty(use.get("toolUseId")), str_or_empty(use.get("name")), use.get("input"))

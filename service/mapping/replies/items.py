@@ -1,14 +1,14 @@
-"""Where the messages of a reply stand."""
+"""The items of a reply: the JSON values that may be messages."""
 
 from __future__ import annotations
 
 from service.domain.model import Json
 
 
-def items_of(reply: Json) -> list[Json]:
-    """What may be messages, in the order they were said; [] where there is nowhere to look.
+def find_items(reply: Json) -> list[Json]:
+    """The values that may be messages, in conversation order; [] for text and other scalars.
 
-    | shape | place |
+    | shape | where the messages are |
     | --- | --- |
     | Anthropic, LangGraph, Converse and Chat Completions as a conversation | `messages` |
     | Chat Completions | `choices[].message` |
@@ -18,20 +18,21 @@ def items_of(reply: Json) -> list[Json]:
     | a conversation, or the input list of the Agents SDK | the list itself |
     """
     if isinstance(reply, list):
-        return [_inner(item) for item in reply]
+        return [_unwrap_choice(item) for item in reply]
     if not isinstance(reply, dict):
         return []
     output = reply.get("output")
-    places = [reply.get("messages"), reply.get("choices"), output]
-    lists = [place for place in places if isinstance(place, list)]
-    found = [_inner(item) for place in lists for item in place]
+    lists = [
+        value for value in (reply.get("messages"), reply.get("choices"), output) if isinstance(value, list)
+    ]
+    found = [_unwrap_choice(item) for items in lists for item in items]
     if isinstance(output, dict) and isinstance(output.get("message"), dict):
         found.append(output["message"])
-    return found if found or lists else [_inner(reply)]
+    return found if found or lists else [_unwrap_choice(reply)]
 
 
-def _inner(item: Json) -> Json:
-    """The message of a choice (or of a Claude Code event); other items as they are."""
+def _unwrap_choice(item: Json) -> Json:
+    """The message in a choice (OpenAI) or an event (Claude Code); other items unchanged."""
     if isinstance(item, dict) and "content" not in item:
         message = item.get("message")
         if isinstance(message, dict):

@@ -23,11 +23,11 @@ ROLES = {
     "system": "system",
     "SystemMessage": "system",
 }
-"""A message's `type` or class, and the role it stands for."""
+"""The role for a message's `type` or class."""
 
 
-def opened(item: Json) -> Json:
-    """A message without its wrapping; everything else as it is.
+def unwrap_message(item: Json) -> Json:
+    """The message in LangChain's serialised form; everything else unchanged.
 
     `dumpd` gives `{lc, type: constructor, id: […, class], kwargs}`, `messages_to_dict` `{type, data}`.
     """
@@ -45,7 +45,7 @@ def opened(item: Json) -> Json:
 
 
 def read_call(entry: dict[str, Any]) -> ToolCall | None:
-    """An entry of `tool_calls`: `{name, args, id}`. None for others."""
+    """The call in an entry of `tool_calls`: `{name, args, id}`; None for entries of another form."""
     if "args" not in entry:
         return None
     return ToolCall(str_or_empty(entry.get("id")), str_or_empty(entry.get("name")), entry.get("args"))

@@ -1,7 +1,7 @@
-"""One item of a reply to one message of the transcript, whichever provider's it is.
+"""One item of a reply -> one message of the transcript, for every provider.
 
-Shapes are told apart message by message, not reply by reply: they come mixed (LangChain keeps Anthropic's
-blocks as content, gateways put Anthropic's models behind OpenAI's shape).
+The shape is recognised message by message, not once per reply, because shapes come mixed: LangChain keeps
+Anthropic's blocks as content, and gateways put Anthropic's models behind OpenAI's shape.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from service.domain.model import Json
 from service.mapping.replies import anthropic, converse, langchain, openai
-from service.mapping.replies.text import block_text, content_text, str_or_empty, unquoted
+from service.mapping.replies.text import block_text, content_text, decode_json_string, str_or_empty
 from service.mapping.replies.transcript import Part, ToolCall, ToolResult
 
 _ROLES = {
@@ -22,16 +22,16 @@ _ROLES = {
     "system": "system",
     "developer": "system",
 }
-_THOUGHT = ("reasoning", "thinking")
-"""Types of what is not said to anyone: neither a message nor text."""
+_REASONING = ("reasoning", "thinking")
+"""Beginnings of the types of reasoning items and blocks. They are neither messages nor text."""
 
 
-Turn = tuple[str, list[Part]]
-"""Role and parts: a message whose results do not have the names of their calls yet."""
+UnlinkedMessage = tuple[str, list[Part]]
+"""Role and parts of a message. Its tool results do not have the names of their calls yet."""
 
 
-def read_turn(item: Json) -> Turn | None:
-    """None for what is no message, or one that holds nothing we look for."""
+def read_message(item: Json) -> UnlinkedMessage | None:
+    """The message in an item; None if the item is no message, or has no text, call or result."""
     if not isinstance(item, dict):
         return None
     kind = str_or_empty(item.get("type"))
@@ -40,34 +40,37 @@ def read_turn(item: Json) -> Turn | None:
         parts = openai.read_item(item, kind)
     else:
         role = _role(item, kind)
-        parts = [_answer(item)] if role == "tool" else _parts(item) if role else []
+        if not role:
+            return None
+        parts = [_tool_message(item)] if role == "tool" else _parts(item)
     if not parts:
         return None
-    for place, part in enumerate(parts):
+    for index, part in enumerate(parts):
         if isinstance(part, ToolCall) and isinstance(part.arguments, str):
-            parts[place] = ToolCall(part.id, part.name, unquoted(part.arguments))
+            parts[index] = ToolCall(part.id, part.name, decode_json_string(part.arguments))
     return "user" if role == "tool" else role, parts
 
 
 def _role(item: dict[str, Any], kind: str) -> str:
-    """Who speaks; "" where nothing says that it is a message at all."""
+    """The role of a message; "" if the item is no message."""
     role = item.get("role")
     if isinstance(role, str):
         return _ROLES.get(role, "user")
     content = item.get("content")
     if kind in langchain.ROLES and isinstance(content, str | list):
         return langchain.ROLES[kind]
+    # Without a role, blocks or calls make it a message. Text as content does not: search results have that.
     has_blocks = isinstance(content, list) and any(_is_block(block) for block in content)
     is_message = has_blocks or isinstance(item.get("tool_calls"), list)
-    return "assistant" if is_message and not kind.startswith(_THOUGHT) else ""
+    return "assistant" if is_message and not kind.startswith(_REASONING) else ""
 
 
 def _is_block(block: Json) -> bool:
     return isinstance(block, dict) and ("type" in block or "toolUse" in block or "toolResult" in block)
 
 
-def _answer(item: dict[str, Any]) -> ToolResult:
-    """A message of role `tool`: OpenAI's has an id, LangChain's also a name and a status."""
+def _tool_message(item: dict[str, Any]) -> ToolResult:
+    """The result in a message of role `tool`: OpenAI's has an id, LangChain's also a name and a status."""
     return ToolResult(
         call_id=str_or_empty(item.get("tool_call_id")),
         name=str_or_empty(item.get("name")),
@@ -83,9 +86,9 @@ def _parts(item: dict[str, Any]) -> list[Part]:
     calls = _calls(item)
     if not calls:
         return parts
-    # LangChain has a call twice: as the provider's block and in tool_calls, there with whole arguments.
-    told = {call.id for call in calls if isinstance(call, ToolCall)}
-    return [part for part in parts if not isinstance(part, ToolCall) or part.id not in told] + calls
+    # LangChain has a call twice: as the provider's block, and in tool_calls with complete arguments.
+    listed = {call.id for call in calls if isinstance(call, ToolCall)}
+    return [part for part in parts if not isinstance(part, ToolCall) or part.id not in listed] + calls
 
 
 def _part(block: Json) -> Part | None:
@@ -94,13 +97,13 @@ def _part(block: Json) -> Part | None:
     kind = block.get("type")
     if not isinstance(kind, str):
         return converse.read_block(block) or block_text(block)
-    if kind.startswith(_THOUGHT):
+    if kind.startswith(_REASONING):
         return None
     return anthropic.read_block(block, kind) or block_text(block)
 
 
 def _calls(item: dict[str, Any]) -> list[Part]:
-    """The calls beside the content. LangChain keeps OpenAI's own under `additional_kwargs`."""
+    """The calls that a message has beside its content. LangChain keeps OpenAI's in `additional_kwargs`."""
     entries = item.get("tool_calls")
     if not entries and isinstance(extra := item.get("additional_kwargs"), dict):
         entries = extra.get("tool_calls")
@@ -108,5 +111,6 @@ def _calls(item: dict[str, Any]) -> list[Part]:
         entries = [{"function": legacy}]
     if not isinstance(entries, list):
         return []
-    found = (openai.read_call(e) or langchain.read_call(e) for e in entries if isinstance(e, dict))
-    return [call for call in found if call is not None]
+    tables = [entry for entry in entries if isinstance(entry, dict)]
+    calls = (openai.read_call(entry) or langchain.read_call(entry) for entry in tables)
+    return [call for call in calls if call is not None]

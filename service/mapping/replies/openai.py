@@ -1,4 +1,4 @@
-"""OpenAI: `tool_calls` of Chat Completions, items of the Responses API. Arguments are JSON strings."""
+"""OpenAI: `tool_calls` of Chat Completions, and items of the Responses API. Arguments are JSON strings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from service.mapping.replies.transcript import Part, ToolCall, ToolResult
 
 
 def read_call(entry: dict[str, Any]) -> ToolCall | None:
-    """An entry of `tool_calls`: a function with arguments, or a custom tool with input. None for others."""
+    """The call in an entry of `tool_calls`, of a function or of a custom tool; None for other entries."""
     id_, function, custom = str_or_empty(entry.get("id")), entry.get("function"), entry.get("custom")
     if isinstance(function, dict):
         return ToolCall(id_, str_or_empty(function.get("name")), function.get("arguments"))
@@ -19,10 +19,10 @@ def read_call(entry: dict[str, Any]) -> ToolCall | None:
 
 
 def read_item(item: dict[str, Any], kind: str) -> list[Part]:
-    """An item of the Responses API whose type ends in `_call` or `_call_output`.
+    """The call, the result or both in an item of the Responses API of type `…_call` or `…_call_output`.
 
-    `function_call` and `custom_tool_call` are answered by an item `…_call_output` with the same `call_id`;
-    `mcp_call` carries its answer. Calls without a name, such as `web_search_call`, have none to tell.
+    The result of `function_call` and `custom_tool_call` is an item `…_call_output` with the same `call_id`.
+    `mcp_call` carries its own result. Calls without a tool's name, such as `web_search_call`, are left out.
     """
     name, output, error = str_or_empty(item.get("name")), item.get("output"), item.get("error")
     id_ = str_or_empty(item.get("call_id")) or str_or_empty(item.get("id"))

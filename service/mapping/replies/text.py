@@ -1,4 +1,4 @@
-"""The text of a content, and JSON within text."""
+"""The text of a message's content, JSON within text, and the body of a reply as JSON or text."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from service.domain import exact_json
 from service.domain.model import Json
 
 MAX_EMBEDDED_CHARS = 8 * 2**20
-"""Longer text is not parsed. Lambda's synchronous payload ends at 6 MB, Step Functions' at 256 KiB."""
+"""Longest text that is parsed as JSON. Lambda's payload limit is 6 MB, Step Functions' 256 KiB."""
 
 MAX_ENCODINGS = 3
-"""How often JSON may have been turned into a JSON string on top of another."""
+"""Most layers of JSON strings within JSON strings that are decoded."""
 
 _MAY_BE_JSON = re.compile(r'\s*[\[{"]')
 
 
 def str_or_empty(value: Json) -> str:
-    """A string as it is; "" for everything else."""
+    """The value if it is a string, else ""."""
     return value if isinstance(value, str) else ""
 
 
 def embedded_json(text: str) -> Json:
-    """The object or list that a text is as JSON, or as JSON within a JSON string; None for other text."""
+    """The object or list in a text that is JSON, or a JSON string with JSON in it; None for other text."""
     for _ in range(MAX_ENCODINGS):
         if len(text) > MAX_EMBEDDED_CHARS or _MAY_BE_JSON.match(text) is None:
             return None
@@ -37,8 +37,8 @@ def embedded_json(text: str) -> Json:
     return None
 
 
-def unquoted(value: Json) -> Json:
-    """An object or list that came as a JSON string (OpenAI's arguments); any other value as it is."""
+def decode_json_string(value: Json) -> Json:
+    """The object or list in a JSON string (such as OpenAI's arguments); any other value unchanged."""
     if not isinstance(value, str):
         return value
     found = embedded_json(value)
@@ -46,7 +46,7 @@ def unquoted(value: Json) -> Json:
 
 
 def content_text(content: Json) -> str:
-    """The text of a `content`: a string, or the blocks of a list, a line each; other data as JSON.
+    """The text of a `content`: a string, or the blocks of a list, one per line; other data as JSON.
 
     A block is a string or an object with `text`, `json` (Converse, LangChain) or `refusal` (OpenAI).
     Images and documents have no text.
@@ -57,13 +57,14 @@ def content_text(content: Json) -> str:
         return content
     if isinstance(content, list):
         texts = [text for block in content if (text := block_text(block))]
-        if texts or not content or any(isinstance(block, dict) and "type" in block for block in content):
+        is_typed = any(isinstance(block, dict) and "type" in block for block in content)
+        if texts or not content or is_typed:
             return "\n".join(texts)
     return json_text(content)
 
 
 def block_text(block: Json) -> str:
-    """The text of one block, "" where it has none."""
+    """The text of one block, or "" if it has none."""
     if not isinstance(block, dict):
         return str_or_empty(block)
     text = block.get("text") or block.get("refusal")
@@ -73,7 +74,7 @@ def block_text(block: Json) -> str:
 
 
 def json_text(value: Json) -> str:
-    """Compact JSON; a string as it is, and "" for what cannot be written."""
+    """Compact JSON; a string unchanged, and "" for a value that cannot be written as JSON."""
     if isinstance(value, str):
         return value
     try:
@@ -83,16 +84,17 @@ def json_text(value: Json) -> str:
 
 
 def parse_body(data: bytes, charset: str | None) -> Json:
-    """JSON whatever the content type says, if it parses; otherwise text, with undecodable bytes replaced."""
-    text = decode(data, charset)
+    """JSON if the bytes parse as such, whatever their content type; else text, with bad bytes replaced."""
+    text = decode_text(data, charset)
     try:
+        # Bytes without a charset: JSON may also be UTF-16 or UTF-32, which the parser detects.
         return exact_json.loads(data if charset is None else text)
     except ValueError:
         return text
 
 
-def decode(data: bytes, charset: str | None) -> str:
-    """Text in `charset`, or UTF-8 where there is no such thing, without a byte order mark."""
+def decode_text(data: bytes, charset: str | None) -> str:
+    """The bytes as text in `charset`, or in UTF-8 if that is None or unknown; without a byte order mark."""
     try:
         name = codecs.lookup(charset or "utf-8").name
         return data.decode(name, "replace").removeprefix("\ufeff")

@@ -1,4 +1,4 @@
-"""What an agent did, whatever the shape of its reply: the one form that every envelope is turned into."""
+"""The transcript: the common form of all reply shapes. Messages, tool calls, tool results, usage."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from service.domain.model import Json
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """The agent called a tool with `arguments` (an object, as a rule)."""
+    """A call of a tool by the agent. `arguments` are usually an object."""
 
     id: str
     name: str
@@ -19,7 +19,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool answered. `name` is that of the call it answers; "" where neither tells."""
+    """The result of a tool call. `name` is the tool's, taken from the call; "" if it is unknown."""
 
     call_id: str
     name: str
@@ -29,7 +29,7 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that were spent."""
+    """Tokens that a model read and wrote."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -39,27 +39,31 @@ class Usage:
 
 
 Part = str | ToolCall | ToolResult
-"""What a message holds: text that was said, a call, or a result."""
+"""A part of a message: text, a call, or a result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. `role` is assistant, user or system; a message of a tool is the user's, as with Anthropic."""
+    """A message.
+
+    `role` is assistant, user or system. A tool's message has the role user, as in Anthropic's API.
+    """
 
     role: str
     parts: tuple[Part, ...]
 
     @property
     def text(self) -> str:
-        """What was said, one line per block."""
+        """The text of the message, one line per block."""
         return "\n".join(part for part in self.parts if isinstance(part, str))
 
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """Calls and results in the order they came; `structured` is the envelope's own, if it has one.
+    """A conversation, with its calls and results in order.
 
-    `text` is the last thing the agent said: of its messages, the last with any text.
+    `text` is the agent's final text: that of its last message with any text. `structured` is the structured
+    output that the reply itself has beside its messages, or None.
     """
 
     calls: tuple[ToolCall, ...] = ()
@@ -70,22 +74,26 @@ class Transcript:
     messages: tuple[Message, ...] = ()
 
     def last_result(self, tool: str) -> ToolResult | None:
-        """The last result of `tool` (of any, where it is "") that is not flagged as an error."""
-        fitting = (r for r in reversed(self.results) if not r.is_error and (not tool or r.name == tool))
-        return next(fitting, None)
+        """The last result of `tool` (of any tool if that is "") that is not flagged as an error."""
+        for result in reversed(self.results):
+            if not result.is_error and (not tool or result.name == tool):
+                return result
+        return None
 
     def last_call(self, tool: str) -> ToolCall | None:
         """The last call of `tool` that has arguments."""
         return next((call for call in reversed(self.calls) if call.name == tool and call.arguments), None)
 
     def unanswered_call(self) -> ToolCall | None:
-        """The last call with arguments that no result answers: how an agent hands over what it puts out."""
+        """The last call with arguments that has no result. Agents hand over their output with such a call."""
         answered = {result.call_id for result in self.results}
-        calls = (call for call in reversed(self.calls) if call.arguments)
-        return next((call for call in calls if not call.id or call.id not in answered), None)
+        for call in reversed(self.calls):
+            if call.arguments and (not call.id or call.id not in answered):
+                return call
+        return None
 
     def as_json(self) -> dict[str, Json]:
-        """The transcript as Anthropic messages; normalising them gives this transcript again."""
+        """The transcript as Anthropic messages. Normalising these gives an equal transcript."""
         return {
             "messages": [
                 {"role": message.role, "content": [_block(part) for part in message.parts]}

@@ -1,8 +1,8 @@
-"""How many tokens, as each provider counts them.
+"""Token counts, as each provider reports them.
 
-Input tokens are all that the model was given, cached or not, so that providers compare. OpenAI's
-`prompt_tokens` and `input_tokens` and LangChain's `usage_metadata` include what came from a cache;
-Anthropic and Converse count reads from and writes to the cache apart, so they are added.
+Input tokens are all tokens that the model was given, cached or not, so that providers are comparable.
+OpenAI's `prompt_tokens` and `input_tokens` and LangChain's `usage_metadata` include cached tokens. Anthropic
+and Converse report reads from and writes to the cache separately, so these are added here.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from service.domain.model import Json
 from service.mapping.replies.transcript import Usage
 
 _MAX_TOKENS = 10**12
-"""More is no token count; the sums in the table have to stay exact."""
+"""Largest count that is believed. It keeps the sums in the table exact."""
 
 _CACHED = ("cache_creation_input_tokens", "cache_read_input_tokens")
 _CONVERSE_CACHED = ("cacheReadInputTokens", "cacheWriteInputTokens")
 
 
-def usage_of(holder: Json) -> Usage | None:
-    """The `usage` (LangChain: `usage_metadata`) of an object; None where it states no tokens at all."""
-    usage = (holder.get("usage") or holder.get("usage_metadata")) if isinstance(holder, dict) else None
+def stated_usage(value: Json) -> Usage | None:
+    """The tokens in the `usage` (LangChain: `usage_metadata`) of an object; None if it states none."""
+    usage = (value.get("usage") or value.get("usage_metadata")) if isinstance(value, dict) else None
     if not isinstance(usage, dict):
         return None
     if "prompt_tokens" in usage:
-        found = Usage(_count(usage, "prompt_tokens"), _count(usage, "completion_tokens"))
+        found = Usage(_sum_of(usage, "prompt_tokens"), _sum_of(usage, "completion_tokens"))
     elif "inputTokens" in usage:
-        found = Usage(_count(usage, "inputTokens", *_CONVERSE_CACHED), _count(usage, "outputTokens"))
+        found = Usage(_sum_of(usage, "inputTokens", *_CONVERSE_CACHED), _sum_of(usage, "outputTokens"))
     else:
-        found = Usage(_count(usage, "input_tokens", *_CACHED), _count(usage, "output_tokens"))
+        found = Usage(_sum_of(usage, "input_tokens", *_CACHED), _sum_of(usage, "output_tokens"))
     return found if found.input_tokens or found.output_tokens else None
 
 
-def total(usages: Iterable[Usage | None]) -> Usage:
-    """Their sum; at most what a single count may be."""
+def total_usage(usages: Iterable[Usage | None]) -> Usage:
+    """The sum, limited like a single count."""
     found = [usage for usage in usages if usage is not None]
     return Usage(
         min(sum(usage.input_tokens for usage in found), _MAX_TOKENS),
@@ -43,8 +43,8 @@ def total(usages: Iterable[Usage | None]) -> Usage:
     )
 
 
-def _count(usage: dict[str, Any], *names: str) -> int:
-    """The sum of these counts; what is no count is 0."""
+def _sum_of(usage: dict[str, Any], *names: str) -> int:
+    """The sum of these counts. A value that is no token count is 0."""
     found = 0
     for name in names:
         value = usage.get(name)

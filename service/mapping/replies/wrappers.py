@@ -1,14 +1,14 @@
-"""Lambda and Step Functions: what is around the reply, which is then often a JSON string.
+"""Wrappers: the documents that Lambda and Step Functions put around a reply, often as a JSON string.
 
-| shape | the reply is in |
+| wrapper | the reply is in |
 | --- | --- |
 | Lambda, invoked | `Payload` |
 | Lambda behind a URL or API Gateway | `body`, with `statusCode`; base64 where `isBase64Encoded` |
 | Step Functions, an execution | `output`, beside `executionArn`; `Output` as the result of a task |
 | JSON encoded twice | the string itself |
 
-They nest: an execution's output is what a Lambda returned is what a Lambda behind a URL returned.
-With `FunctionError` or an execution's `error` beside it, it is not the reply alone, and stays as it came.
+They nest: the output of an execution can be the result of a Lambda, which can be the response of a Lambda
+behind a URL. A document with `FunctionError`, or an execution's `error`, is more than a wrapper and is kept.
 """
 
 from __future__ import annotations
@@ -21,20 +21,23 @@ from service.domain.model import Json
 from service.mapping.replies.text import MAX_EMBEDDED_CHARS, embedded_json
 
 MAX_LAYERS = 6
-"""Four are the most that were seen (execution, task, function URL, JSON string); deeper ones are left."""
+"""Most layers that are unwrapped. Four are known to occur: execution, task, function URL, JSON string."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Wrapper:
-    """`key` holds the reply. Of the keys beside it, one of `marks` tells that it is that wrapper."""
+    """A wrapper's keys. `key` holds the reply, and at least one of `marks` identifies the wrapper.
+
+    `all_keys` are these and every other key that the service may add.
+    """
 
     key: str
     marks: frozenset[str]
-    beside: frozenset[str]
+    all_keys: frozenset[str]
 
 
-def _wrapper(key: str, marks: str, beside: str) -> _Wrapper:
-    return _Wrapper(key, frozenset(marks.split()), frozenset(f"{key} {marks} {beside}".split()))
+def _wrapper(key: str, marks: str, others: str) -> _Wrapper:
+    return _Wrapper(key, frozenset(marks.split()), frozenset(f"{key} {marks} {others}".split()))
 
 
 # The names are those of the AWS APIs: lambda Invoke, states StartSyncExecution and DescribeExecution.
@@ -59,24 +62,25 @@ _WRAPPERS = (
 )
 
 
-def unwrapped(reply: Json) -> tuple[list[Json], Json]:
-    """The reply and what it is wrapped around, from the outside in, and which of these is the root.
+def unwrap(reply: Json) -> tuple[list[Json], Json]:
+    """The layers of a reply from the outside in, and the layer that is the root for expressions.
 
-    The root is the innermost that can be reached without losing anything that stands beside it.
+    The root is the innermost layer that is reached without dropping any data beside it.
     """
-    values, root, loses = [reply], reply, False
-    while len(values) < MAX_LAYERS:
-        inside, beside = _inside(values[-1])
-        if inside is None:
+    layers, root, drops_data = [reply], reply, False
+    while len(layers) < MAX_LAYERS:
+        inner, has_other_data = _unwrap_once(layers[-1])
+        if inner is None:
             break
-        values.append(inside)
-        loses = loses or beside
-        root = root if loses else inside
-    return values, root
+        layers.append(inner)
+        drops_data = drops_data or has_other_data
+        if not drops_data:
+            root = inner
+    return layers, root
 
 
-def _inside(value: Json) -> tuple[Json, bool]:
-    """What a value is wrapped around (None where it is no wrapper), and whether it holds anything else."""
+def _unwrap_once(value: Json) -> tuple[Json, bool]:
+    """The value inside a wrapper (None if it is no wrapper), and True if the wrapper has other data."""
     if isinstance(value, str):
         return embedded_json(value), False
     if not isinstance(value, dict):
@@ -85,13 +89,13 @@ def _inside(value: Json) -> tuple[Json, bool]:
         held = value.get(wrapper.key)
         if held is None:
             continue
-        inside = _decoded(held, value) if isinstance(held, str) else held
-        if isinstance(inside, dict | list):
-            return inside, not _only_wraps(wrapper, value, held)
+        inner = _decode(held, value) if isinstance(held, str) else held
+        if isinstance(inner, dict | list):
+            return inner, not _only_wraps(wrapper, value, held)
     return None, False
 
 
-def _decoded(text: str, wrapper: dict[str, Any]) -> Json:
+def _decode(text: str, wrapper: dict[str, Any]) -> Json:
     if wrapper.get("isBase64Encoded") is True and len(text) <= MAX_EMBEDDED_CHARS:
         try:
             text = base64.b64decode(text, validate=True).decode()
@@ -101,11 +105,9 @@ def _decoded(text: str, wrapper: dict[str, Any]) -> Json:
 
 
 def _only_wraps(wrapper: _Wrapper, value: dict[str, Any], held: Json) -> bool:
-    """Whether nothing is beside it, or a mark and no more than what the wrapper says of itself.
-
-    An object (not a string) in `output` alone is nothing unusual in a reply: there a mark is needed.
-    """
+    """True if a document is this wrapper and has no other data."""
     if len(value) == 1:
+        # A JSON string alone is a wrapped reply. An object alone may be a reply that has a field `output`.
         return isinstance(held, str)
     keys = value.keys()
-    return keys <= wrapper.beside and not keys.isdisjoint(wrapper.marks)
+    return keys <= wrapper.all_keys and not keys.isdisjoint(wrapper.marks)

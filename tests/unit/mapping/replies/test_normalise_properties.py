@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from service.mapping.replies.normalise import ReplyView, normalise
 from service.mapping.replies.text import MAX_EMBEDDED_CHARS
-from service.mapping.replies.wrappers import MAX_LAYERS, unwrapped
+from service.mapping.replies.wrappers import MAX_LAYERS, unwrap
 
 FOLDER = Path(__file__).parents[3] / "fixtures" / "replies"
 REPLIES = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(FOLDER.glob("*.json"))}
@@ -171,7 +171,7 @@ def test_unwrapping_ends(key):
     for _ in range(9):
         strings = {key: json.dumps(strings)}
     for reply in (objects, strings):
-        assert len(unwrapped(reply)[0]) == MAX_LAYERS
+        assert len(unwrap(reply)[0]) == MAX_LAYERS
         assert normalise(reply).messages == ()
 
 
