@@ -16,21 +16,21 @@ from service.worker.rate_limit.pacing import emission_interval_ms
 
 
 async def test_two_workers_share_a_limit(clients: Clients, names: ResourceNames) -> None:
-    """What both begin is paced like the calls of one, and never more are under way than allowed."""
+    """Their calls are paced like those of one worker, and never more are in flight than the limit allows."""
     await provision_table(clients, names.table)
     table, clock = DynamoTable(clients, names.table), SystemClock()
     limit = RateLimit("shared", requests_per_minute=1_200, concurrent=6)
     begins: list[float] = []
-    under_way = most = 0
+    in_flight = most = 0
 
     async def call(limiter: Limiter) -> None:
-        nonlocal under_way, most
+        nonlocal in_flight, most
         permit = await limiter.admit(limiter.estimate(100))
         begins.append(clock.monotonic())
-        under_way += 1
-        most = max(most, under_way)
+        in_flight += 1
+        most = max(most, in_flight)
         await clock.sleep(0.02)
-        under_way -= 1
+        in_flight -= 1
         permit.release(None)
 
     def limiter(owner: str) -> Limiter:
@@ -41,5 +41,5 @@ async def test_two_workers_share_a_limit(clients: Clients, names: ResourceNames)
     begins.sort()
     assert len(begins) == 30
     assert most <= 6
-    # A call may begin a little late on a busy machine, but never early
+    # On a busy machine a call may begin a little late, but never early.
     assert begins[-1] - begins[0] >= 29 * emission_interval_ms(1_200, 1) / 1000 - 0.55

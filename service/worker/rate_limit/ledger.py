@@ -48,6 +48,11 @@ class Reservation:
     interval_ms: float
     count: int
 
+    @property
+    def last_start_ms(self) -> float:
+        """The start of the last call."""
+        return self.start_ms + (self.count - 1) * self.interval_ms
+
 
 @dataclass(frozen=True, slots=True)
 class LimitGrant:
@@ -95,8 +100,7 @@ class Ledger:
         times = ledger.arrival_times
         reservation, retry_ms = _reserve(times, request, limit, others)
         if reservation is not None:
-            last_start_ms = reservation.start_ms + (reservation.count - 1) * reservation.interval_ms
-            times = advance(times, last_start_ms, limit, request.cost)
+            times = advance(times, reservation.last_start_ms, limit, request.cost)
         before = self.shares.get(request.worker, WorkerShare())
         held, quota = concurrency_share(request, before, others, limit.concurrent)
         share = WorkerShare(

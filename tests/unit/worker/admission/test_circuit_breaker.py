@@ -1,10 +1,10 @@
-"""A target that serves nobody is left alone."""
+"""The circuit breaker."""
 
 from service.worker.admission.circuit_breaker import FIRST_PAUSE_S, LONGEST_PAUSE_S, THRESHOLD, CircuitBreaker
 
 
 def opened(at=0.0):
-    """A breaker that has just opened."""
+    """A breaker that has opened at this time."""
     breaker = CircuitBreaker()
     for _ in range(THRESHOLD):
         breaker.before_call()
@@ -12,8 +12,8 @@ def opened(at=0.0):
     return breaker
 
 
-def test_it_takes_outages_in_a_row_to_open_it():
-    """An answer in between, good or bad, begins the count anew."""
+def test_outages_in_a_row_open_it():
+    """A success between them begins the count anew."""
     breaker = CircuitBreaker()
     for number in range(3 * THRESHOLD):
         assert not breaker.record_failure("refused", number, row="a", is_trial=False)
@@ -22,8 +22,8 @@ def test_it_takes_outages_in_a_row_to_open_it():
     assert not breaker.is_open
 
 
-def test_while_it_is_open_nobody_may_call():
-    """For a pause; then one call may, and no other until it is known how that went."""
+def test_an_open_breaker_lets_one_trial_call_through():
+    """After the pause one call may begin, and no other until the first has ended."""
     breaker = opened(at=10.0)
     assert breaker.is_open
     assert breaker.wait_s(10.0) == FIRST_PAUSE_S
@@ -33,8 +33,8 @@ def test_while_it_is_open_nobody_may_call():
     assert not breaker.before_call()
 
 
-def test_a_probe_that_fails_doubles_the_pause():
-    """Up to a minute: a target that is down for long is hardly asked."""
+def test_a_trial_call_that_fails_doubles_the_pause():
+    """Up to a minute: a target that is down for long gets few calls."""
     breaker, now = opened(), 0.0
     pauses = []
     for _ in range(9):
@@ -46,8 +46,8 @@ def test_a_probe_that_fails_doubles_the_pause():
     assert pauses[-1] == LONGEST_PAUSE_S
 
 
-def test_a_probe_that_succeeds_closes_it():
-    """All may call again, and the next outage begins with a short pause."""
+def test_a_trial_call_that_succeeds_closes_it():
+    """Calls are free again, and the next outage begins with the short pause."""
     breaker = opened()
     breaker.before_call()
     assert breaker.record_success(2.0)
@@ -55,15 +55,15 @@ def test_a_probe_that_succeeds_closes_it():
     assert not breaker.record_success(3.0)
 
 
-def test_calls_that_were_under_way_do_not_lengthen_the_pause():
-    """Their outages are the one that is known already."""
+def test_calls_in_flight_do_not_lengthen_the_pause():
+    """They began before the breaker opened, so they met the same outage."""
     breaker = opened(at=5.0)
     assert not breaker.record_failure("late", 5.9, row="a", is_trial=False)
     assert breaker.wait_s(6.0) == 0
 
 
-def test_a_probe_that_tells_nothing_lets_another_try():
-    """Its process is stopping, say."""
+def test_a_cancelled_trial_call_lets_another_try():
+    """Its process is stopping, for example."""
     breaker = opened()
     breaker.before_call()
     breaker.cancel_trial()
@@ -71,8 +71,8 @@ def test_a_probe_that_tells_nothing_lets_another_try():
     assert breaker.before_call()
 
 
-def test_it_knows_whether_more_than_one_row_met_the_outage():
-    """Since the last answer; one row that fails again and again may be at fault itself."""
+def test_it_knows_if_several_rows_met_the_outage():
+    """Since the last success. A single row that fails again and again may be at fault itself."""
     breaker = CircuitBreaker()
     for row, several in (("a", False), ("a", False), ("b", True), ("a", True)):
         breaker.record_failure("401", 1.0, row=row, is_trial=False)

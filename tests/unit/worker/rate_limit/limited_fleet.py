@@ -1,4 +1,4 @@
-"""A fleet of Limiters in virtual time: workers join, die and lose answers, and every call is written down."""
+"""A fleet of Limiters in virtual time: workers join, crash and lose answers, and every call is recorded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ START_MS = 1_700_000_000_000
 
 @dataclass(slots=True)
 class Call:
-    """A call as the agent sees it, in virtual seconds."""
+    """A call as the agent sees it. Times in virtual seconds."""
 
     worker: str
     begin: float
@@ -31,7 +31,7 @@ class Call:
 
 
 class DistantTable(MemoryTable):
-    """Answers after a while. Some calls fail, and some swaps are applied and not answered."""
+    """A table with latency. Some calls fail, and some swaps are applied although their answer is lost."""
 
     def __init__(self, random: Random, faults: float) -> None:
         super().__init__()
@@ -40,14 +40,14 @@ class DistantTable(MemoryTable):
         self.swaps = 0
 
     async def record(self, key):
-        """Read, or fail."""
+        """Read the record, or fail."""
         await asyncio.sleep(self.random.uniform(0.002, 0.02))
         if self.random.random() < self.faults:
             raise ThrottledError("too fast")
         return await super().record(key)
 
     async def swap(self, key, text, *, version, ttl):
-        """Swap, and answer or not."""
+        """Swap the record, or fail before or after that."""
         self.swaps += 1
         await asyncio.sleep(self.random.uniform(0.002, 0.02))
         if self.random.random() < self.faults:
@@ -67,8 +67,8 @@ class Member:
     metrics: Metrics = field(default_factory=Metrics)
     refusals: int = 0
 
-    def kill(self) -> None:
-        """Nothing of it happens any more; what it has sent may still arrive at the agent."""
+    def crash(self) -> None:
+        """Stop all its tasks. Calls that it has sent still run at the agent."""
         self.owner.is_frozen = True
 
 
@@ -84,13 +84,13 @@ class Fleet:
         self.members: list[Member] = []
 
     def run(self, seconds: float) -> None:
-        """Let time pass, and throw away what is left."""
+        """Let time pass."""
         self.loop.at(self.loop.time() + seconds, self.loop.stop)
         self.loop.run()
         assert self.loop.errors == []
 
     def close(self) -> None:
-        """Nothing is left half-way."""
+        """Cancel all tasks."""
         self.loop.throw_away([member.owner for member in self.members])
 
     def join(
@@ -103,7 +103,7 @@ class Fleet:
         skew_s: float = 0.0,
         stop_after_s: float | None = None,
     ) -> Member:
-        """A worker with so many callers that each call again and again."""
+        """A new worker. Each of its callers makes one call after the other, `pause_s` apart on average."""
         name = f"w{len(self.members) + 1}"
         member = Member(Owner(name))
         self.members.append(member)
@@ -135,15 +135,15 @@ class Fleet:
         self.loop.spawn(member.owner, work())
         return member
 
-    # -- what the agent saw
+    # -- as the agents saw it
 
     def most_begun(self, seconds: float) -> int:
-        """The most calls that began in any half-open window of this length."""
+        """The largest number of calls that began in any half-open window of this length."""
         begins = sorted(call.begin for call in self.calls)
         return max(bisect_left(begins, begin + seconds) - i for i, begin in enumerate(begins))
 
     def most_spent(self, seconds: float, tokens: Callable[[Call], int]) -> int:
-        """The most tokens of calls that began in any half-open window."""
+        """The largest number of tokens used by calls that began in any half-open window of this length."""
         calls = sorted(self.calls, key=lambda call: call.begin)
         begins = [call.begin for call in calls]
         sums = [0]
@@ -151,8 +151,8 @@ class Fleet:
             sums.append(sums[-1] + tokens(call))
         return max(sums[bisect_left(begins, b + seconds)] - sums[i] for i, b in enumerate(begins))
 
-    def most_under_way(self) -> int:
-        """The most calls that ran at once, those of dead workers included: the agent does not know."""
+    def most_in_flight(self) -> int:
+        """The largest number of calls in flight at once, with those of crashed workers: they still run."""
         changes = sorted([(call.begin, 1) for call in self.calls] + [(call.end, -1) for call in self.calls])
         most = now = 0
         for _, change in changes:
@@ -161,5 +161,5 @@ class Fleet:
         return most
 
     def begun(self, since: float, until: float) -> int:
-        """Calls that began in between."""
+        """The number of calls that began in this interval."""
         return sum(since <= call.begin < until for call in self.calls)

@@ -1,3 +1,5 @@
+"""The limiter: fleets of them in virtual time, and one alone."""
+
 from __future__ import annotations
 
 import asyncio
@@ -29,20 +31,20 @@ CALL = Usage(100, 50)
 
 
 def crowded(limit: RateLimit, seed: int, **options) -> Fleet:
-    """Three minutes of workers that join, die, pause and leave while all want more than there is."""
+    """Three minutes of workers that join, crash, pause and leave, and want more than the limit allows."""
     fleet = Fleet(limit, seed, **options)
     first, second = fleet.join(), fleet.join()
     fleet.run(7.3)
     fleet.join(stop_after_s=100)
     fleet.join()
     fleet.run(23.1)
-    first.kill()
+    first.crash()
     fleet.run(10.7)
     fleet.join()
     fleet.run(5.0)
-    second.kill()
+    second.crash()
     fleet.run(12.0)
-    fleet.loop.thaw(second.owner)  # it was not dead, it stood still for a while
+    fleet.loop.thaw(second.owner)  # it had not crashed, only paused
     fleet.join()
     fleet.run(181 - fleet.loop.time())
     fleet.close()
@@ -51,7 +53,7 @@ def crowded(limit: RateLimit, seed: int, **options) -> Fleet:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_fleet_keeps_its_limit_and_uses_it(seed) -> None:
-    """No sliding minute and no second holds more than the limit, and 90 % of what is allowed is used."""
+    """No sliding minute or second holds more calls than the limit, and 90 % of the limit is used."""
     fleet = crowded(SIX_HUNDRED, seed)
     assert fleet.most_begun(60) <= 600
     assert fleet.most_begun(1) <= 10
@@ -71,27 +73,27 @@ def test_workers_write_about_once_a_second(workers) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_lost_answers_and_throttles_never_make_it_more(seed) -> None:
-    """One in ten calls of the table fails, half of the swaps among them after they were applied."""
+def test_lost_answers_and_throttles_never_exceed_the_limit(seed) -> None:
+    """One in ten calls of the table fails; of the swaps, some fail after they were applied."""
     limit = RateLimit("a", requests_per_minute=600, concurrent=20)
     fleet = crowded(limit, seed, faults=0.1)
     assert fleet.most_begun(60) <= 600
     assert fleet.most_begun(1) <= 10
-    assert fleet.most_under_way() <= 20
+    assert fleet.most_in_flight() <= 20
     assert fleet.begun(1, 181) > 600
 
 
 @pytest.mark.parametrize("concurrent", [3, 10])
-def test_a_fleet_never_has_more_calls_under_way(concurrent) -> None:
-    """Calls of a worker that died are still under way at the agent; what it held is used again later."""
+def test_a_fleet_never_has_more_calls_in_flight_than_its_limit(concurrent) -> None:
+    """Calls of a crashed worker are still in flight at the agent. Its share is used again later."""
     fleet = crowded(RateLimit("a", concurrent=concurrent), 1)
-    assert fleet.most_under_way() <= concurrent
+    assert fleet.most_in_flight() <= concurrent
     busy_s = sum(call.end - call.begin for call in fleet.calls if 120 < call.begin < 180)
     assert busy_s > 0.85 * 60 * concurrent
 
 
 def test_clocks_that_differ_do_not_matter() -> None:
-    """All go by the clock that is furthest ahead: nobody is shut out, and no minute holds too much."""
+    """All workers go by the clock furthest ahead. Each gets its share, and no minute holds too much."""
     fleet = Fleet(SIX_HUNDRED)
     for skew_s in (0, 3, -3, 10):
         fleet.join(skew_s=skew_s)
@@ -103,8 +105,8 @@ def test_clocks_that_differ_do_not_matter() -> None:
         assert sum(call.worker == member.owner.name for call in fleet.calls) > 90
 
 
-def test_tokens_are_kept_by_what_calls_really_cost() -> None:
-    """Estimates begin far off; no minute spends more than the limit, and most of it is used."""
+def test_a_token_limit_holds_for_actual_usage() -> None:
+    """Estimates begin far off. Still no minute uses more than the limit, and most of the limit is used."""
     fleet = Fleet(RateLimit("a", output_tokens_per_minute=30_000))
     for _ in range(4):
         fleet.join(usage=lambda random: Usage(100, random.randint(10, 200)))
@@ -116,7 +118,7 @@ def test_tokens_are_kept_by_what_calls_really_cost() -> None:
 
 
 def test_a_low_limit_is_one_call_after_the_other() -> None:
-    """Six a minute for three workers: every ten seconds one."""
+    """Six calls a minute for three workers: one every ten seconds."""
     fleet = Fleet(RateLimit("a", requests_per_minute=6))
     for _ in range(3):
         fleet.join(callers=2)
@@ -131,13 +133,13 @@ def test_a_low_limit_is_one_call_after_the_other() -> None:
 
 
 class FailingTable(MemoryTable):
-    """Fails while `error` is set; with `lost`, the next swap is applied and not answered."""
+    """A table that fails while `error` is set. If `lost` is set, the next swap is applied and raises it."""
 
     error: Exception | None = None
     lost: Exception | None = None
 
     async def swap(self, key, text, *, version, ttl):
-        """Swap, and answer or not."""
+        """Swap the record, and answer or raise `lost`."""
         stands = await super().swap(key, text, version=version, ttl=ttl)
         if self.lost:
             lost, self.lost = self.lost, None
@@ -145,7 +147,7 @@ class FailingTable(MemoryTable):
         return stands
 
     async def record(self, key):
-        """Read, or fail."""
+        """Read the record, or raise `error`."""
         if self.error:
             raise self.error
         return await super().record(key)
@@ -162,7 +164,7 @@ async def open_limiter(limit, *, table=None, clock=None, owner="a", **options):
 
 
 async def admitted(limiter, clock, seconds=0.06):
-    """What `admit` comes to within so many seconds of the clock."""
+    """The permit, or the error raised, that `admit` ends with in so many seconds."""
     task = asyncio.create_task(limiter.admit(CALL))
     await clock.advance(seconds)
     assert task.done()
@@ -170,14 +172,14 @@ async def admitted(limiter, clock, seconds=0.06):
 
 
 async def test_the_first_call_begins_at_once() -> None:
-    """Nobody else is there: as soon as the table may be expected to have answered."""
+    """A worker alone waits only as long as the table is expected to take."""
     async with open_limiter(SIX_HUNDRED) as (limiter, clock):
         permit = await admitted(limiter, clock)
         permit.release(None)
 
 
-async def test_what_would_take_too_long_is_refused_at_once() -> None:
-    """With the time after which there is room; until then the table is not asked."""
+async def test_a_call_that_would_wait_too_long_is_refused_at_once() -> None:
+    """The refusal says when to come again. Until then the table is not asked."""
     async with open_limiter(RateLimit("a", requests_per_minute=1)) as (limiter, clock):
         await admitted(limiter, clock)
         for _ in range(2):
@@ -188,20 +190,19 @@ async def test_what_would_take_too_long_is_refused_at_once() -> None:
         await admitted(limiter, clock, 2.5)
 
 
-async def test_who_waits_too_long_for_a_place_is_refused() -> None:
-    """After `max_wait_s`, and no place is lost by it."""
+async def test_a_caller_that_waits_too_long_for_the_quota_is_refused() -> None:
+    """After `max_wait_s`. Nothing of the quota is lost by it."""
     async with open_limiter(RateLimit("a", concurrent=1), max_wait_s=2.0) as (limiter, clock):
         permit = await admitted(limiter, clock)
         with pytest.raises(LimitReachedError) as caught:
             await admitted(limiter, clock, 2.0)
         assert caught.value.retry_after_s == 2.0
         permit.release(None)
-        again = await admitted(limiter, clock)
-        again.release(None)
+        (await admitted(limiter, clock)).release(None)
 
 
-async def test_a_cancelled_caller_gives_back_place_and_turn() -> None:
-    """Whatever it was waiting for."""
+async def test_a_cancelled_caller_gives_back_quota_and_slot() -> None:
+    """The next caller is not delayed by it."""
     async with open_limiter(RateLimit("a", requests_per_minute=600, concurrent=1)) as (limiter, clock):
         (await admitted(limiter, clock)).release(None)
         waiting = asyncio.create_task(limiter.admit(CALL))
@@ -213,7 +214,7 @@ async def test_a_cancelled_caller_gives_back_place_and_turn() -> None:
 
 @pytest.mark.parametrize("error", [ThrottledError("slow down"), AccessError("no"), RetryableError("?")])
 async def test_without_its_ledger_no_call_begins(error) -> None:
-    """Callers are refused with the time of the next attempt, later each time; then all is well."""
+    """Callers are refused with the time of the next attempt, which grows, until the table answers again."""
     table = FailingTable()
     table.error = error
     async with open_limiter(SIX_HUNDRED, table=table) as (limiter, clock):
@@ -228,8 +229,8 @@ async def test_without_its_ledger_no_call_begins(error) -> None:
         await admitted(limiter, clock)
 
 
-async def test_leaving_gives_back_what_is_held_and_settles() -> None:
-    """The next worker need not wait for a lease to end, and what calls cost more is not forgotten."""
+async def test_leaving_gives_back_the_share_and_reconciles() -> None:
+    """The next worker need not wait until the share expires, and an excess of tokens is not forgotten."""
     limit = RateLimit("a", output_tokens_per_minute=10_000, concurrent=2)
     table = MemoryTable()
     async with open_limiter(limit, table=table) as (limiter, clock):
@@ -240,8 +241,8 @@ async def test_leaving_gives_back_what_is_held_and_settles() -> None:
     assert 28_000 < ledger.arrival_times.output - clock.now_ms() < 33_000
 
 
-async def test_places_are_kept_while_calls_run_and_given_back_when_idle() -> None:
-    """Renewed in time; another worker gets them a moment after the last call has ended."""
+async def test_a_share_is_kept_while_calls_run_and_given_back_when_idle() -> None:
+    """It is renewed in time. Another worker gets it a moment after the last call has ended."""
     limit, table, clock = RateLimit("a", concurrent=2), MemoryTable(), MemoryClock()
     async with (
         open_limiter(limit, table=table, clock=clock) as (first, _),
@@ -257,8 +258,8 @@ async def test_places_are_kept_while_calls_run_and_given_back_when_idle() -> Non
             permit.release(None)
 
 
-async def test_places_that_may_have_been_given_up_are_not_used() -> None:
-    """The answer to giving up was lost: somebody else may have them by now."""
+async def test_a_share_that_may_have_been_given_up_is_not_used() -> None:
+    """The answer to the write that gave it up was lost: another worker may have it by now."""
     limit, table, clock = RateLimit("a", concurrent=2), FailingTable(), MemoryClock()
     async with (
         open_limiter(limit, table=table, clock=clock) as (first, _),
@@ -275,8 +276,8 @@ async def test_places_that_may_have_been_given_up_are_not_used() -> None:
         permit.release(None)
 
 
-async def test_places_that_could_not_be_renewed_are_not_used() -> None:
-    """They end by themselves, and a call that began then might outlive what is left of them."""
+async def test_a_share_that_could_not_be_renewed_is_not_used() -> None:
+    """It is about to expire, and a call that began now might outlive it."""
     table = FailingTable()
     async with open_limiter(RateLimit("a", concurrent=2), table=table) as (limiter, clock):
         permits = [await admitted(limiter, clock, 0.5) for _ in range(2)]
@@ -290,8 +291,8 @@ async def test_places_that_could_not_be_renewed_are_not_used() -> None:
         permits.pop().release(None)
 
 
-async def test_a_permit_is_settled_once() -> None:
-    """Twice would give back a place that somebody else has."""
+async def test_a_permit_is_released_once() -> None:
+    """A second release would free the slot of another call."""
     async with open_limiter(SIX_HUNDRED) as (limiter, clock):
         permit = await admitted(limiter, clock)
         permit.release(CALL)
@@ -299,8 +300,8 @@ async def test_a_permit_is_settled_once() -> None:
             permit.release(CALL)
 
 
-async def test_a_record_that_is_none_of_ours_costs_a_minute() -> None:
-    """It counts as everything in use."""
+async def test_an_unreadable_record_delays_calls_for_a_minute() -> None:
+    """It counts as a limit that is used up."""
     table = MemoryTable()
     await table.swap("limit/a", "what is this", version=0, ttl=2_000_000_000)
     async with open_limiter(SIX_HUNDRED, table=table) as (limiter, clock):
