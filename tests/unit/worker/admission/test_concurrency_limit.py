@@ -1,4 +1,4 @@
-"""How many calls may be in flight at a target."""
+"""The AIMD concurrency limit."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,20 +7,20 @@ from service.worker.admission.concurrency_limit import MIN_ROUND, AimdLimit, Loa
 
 
 def calls(limit, count, *, ended=LoadSignal.ANSWERED, at=0.0, latency_s=1.0):
-    """`count` calls that fill the limit and end one after the other; the time after them."""
+    """Use all of the limit and end `count` calls one after the other. Return the time after them."""
     for number in range(count):
         begun = at + number
         limit.record(ended, started=begun, now=begun + latency_s, in_flight=limit.limit)
     return at + count + latency_s
 
 
-def test_it_begins_where_the_user_allowed():
-    """All places are there until the target says otherwise."""
+def test_it_begins_at_the_most():
+    """The user's limit holds until the target shows signs of load."""
     assert AimdLimit(50).limit == 50
 
 
-def test_a_throttle_lowers_it_once_for_all_calls_of_its_time():
-    """A burst of refusals to calls that were under way together is one signal."""
+def test_a_burst_of_throttles_lowers_it_once():
+    """Throttles of calls that were in flight together are one signal."""
     limit = AimdLimit(50)
     for _ in range(30):
         limit.record(LoadSignal.THROTTLED, started=0.0, now=1.0, in_flight=50)
@@ -29,8 +29,8 @@ def test_a_throttle_lowers_it_once_for_all_calls_of_its_time():
     assert limit.limit == 24
 
 
-def test_answers_raise_it_by_one_a_round():
-    """After a throttle the limit climbs by one for each round of answers, up to what is allowed."""
+def test_replies_raise_it_by_one_a_round():
+    """After a throttle the limit rises by one for each round of replies, up to the most."""
     limit = AimdLimit(10)
     limit.record(LoadSignal.THROTTLED, started=0.0, now=0.5, in_flight=10)
     assert limit.limit == 7
@@ -40,8 +40,8 @@ def test_answers_raise_it_by_one_a_round():
     assert limit.limit == 10
 
 
-def test_answers_to_a_few_calls_do_not_raise_it():
-    """What was not tried is not known to go well."""
+def test_replies_do_not_raise_a_limit_that_is_not_used_up():
+    """They do not show that the target could bear more calls."""
     limit = AimdLimit(10)
     limit.record(LoadSignal.THROTTLED, started=0.0, now=0.5, in_flight=10)
     for number in range(100):
@@ -49,8 +49,8 @@ def test_answers_to_a_few_calls_do_not_raise_it():
     assert limit.limit == 7
 
 
-def test_a_hanging_target_is_left_with_ever_fewer_calls():
-    """Rounds in which most calls time out halve the limit, down to one."""
+def test_a_hanging_target_gets_fewer_and_fewer_calls():
+    """Each round in which most calls time out halves the limit, down to one."""
     limit = AimdLimit(64)
     at = 0.0
     for expected in (32, 16, 8, 4):
@@ -58,7 +58,7 @@ def test_a_hanging_target_is_left_with_ever_fewer_calls():
         assert limit.limit == expected
 
 
-def test_a_few_time_outs_among_many_answers_change_nothing():
+def test_a_few_time_outs_among_many_replies_change_nothing():
     """One slow row is no sign of load."""
     limit = AimdLimit(20)
     for number in range(400):
@@ -67,8 +67,8 @@ def test_a_few_time_outs_among_many_answers_change_nothing():
     assert limit.limit == 20
 
 
-def test_answers_that_slow_down_lower_it():
-    """Where latency is a multiple of what it was, calls wait inside the target."""
+def test_slower_replies_lower_it():
+    """If latency is a multiple of the best round's, calls queue inside the target."""
     limit = AimdLimit(20)
     at = calls(limit, 40, latency_s=1.0)
     calls(limit, 20, at=at, latency_s=4.0)
@@ -80,7 +80,7 @@ def test_answers_that_slow_down_lower_it():
     st.lists(st.tuples(st.sampled_from(LoadSignal), st.floats(0, 100), st.floats(0, 100)), max_size=300),
 )
 def test_it_stays_between_one_and_the_most(most, story):
-    """Whatever happens, somebody may ask, and never more than were allowed."""
+    """In any sequence of signals one call may always begin, and never more than the most."""
     limit, now = AimdLimit(most), 0.0
     for ended, pause, latency in story:
         now += pause

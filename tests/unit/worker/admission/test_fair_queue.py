@@ -1,4 +1,4 @@
-"""Who gets the next place at a target."""
+"""The fair queue for a target's slots."""
 
 import asyncio
 from collections import Counter
@@ -10,27 +10,27 @@ from service.worker.admission.fair_queue import FairQueue
 
 
 def batch(name, *, priority=5, weight=1):
-    """A batch at the target."""
+    """A batch of the target."""
     return Batch(
         name, "e", State.RUNNING, Source("b", "k"), Location("b", ""), priority=priority, weight=weight
     )
 
 
-async def settle():
-    """Let everybody run."""
+async def let_tasks_run():
+    """Give every task time for a few steps."""
     for _ in range(5):
         await asyncio.sleep(0)
 
 
-async def queue_up(queue, who, count):
-    """Rows of a batch that want a place, as tasks."""
-    tasks = [asyncio.create_task(queue.acquire(who, 0.0)) for _ in range(count)]
-    await settle()
+async def queue_up(queue, of_batch, count):
+    """Tasks of rows of a batch that want a slot."""
+    tasks = [asyncio.create_task(queue.acquire(of_batch, 0.0)) for _ in range(count)]
+    await let_tasks_run()
     return tasks
 
 
-async def test_a_batch_alone_has_all_places():
-    """Weights matter only where there is somebody to share with."""
+async def test_a_batch_alone_has_all_slots():
+    """Weights matter only between batches."""
     queue = FairQueue(lambda: 3, max_waiting=2)
     rows = await queue_up(queue, batch("a"), 6)
     assert [row.done() for row in rows] == [True] * 3 + [False] * 2 + [True]
@@ -41,37 +41,37 @@ async def test_a_batch_alone_has_all_places():
 
 
 @pytest.mark.parametrize(("weights", "expected"), [((1, 1), (6, 6)), ((3, 1), (9, 3)), ((1, 5), (2, 10))])
-async def test_batches_share_places_by_weight(weights, expected):
-    """Where all have rows waiting, the places that become free go to them in proportion."""
+async def test_batches_share_slots_by_weight(weights, expected):
+    """While all have rows waiting, slots that become free go to them in proportion."""
     queue = FairQueue(lambda: 12, max_waiting=50)
     a, b = batch("a", weight=weights[0]), batch("b", weight=weights[1])
     first = await queue_up(queue, a, 12)
     waiting = await queue_up(queue, a, 40), await queue_up(queue, b, 40)
     for _ in first:
         queue.release(a)
-    await settle()
+    await let_tasks_run()
     assert tuple(sum(row.done() for row in rows) for rows in waiting) == expected
     for row in waiting[0] + waiting[1]:
         row.cancel()
 
 
 async def test_a_higher_priority_goes_first():
-    """However many of a lower one wait, and whatever they weigh."""
+    """However many rows of a lower one wait, and whatever their weight."""
     queue = FairQueue(lambda: 2, max_waiting=50)
     low, high = batch("low", priority=1, weight=1000), batch("high", priority=9)
     await queue_up(queue, low, 2)
     waiting_low, waiting_high = await queue_up(queue, low, 5), await queue_up(queue, high, 2)
     queue.release(low)
     queue.release(low)
-    await settle()
+    await let_tasks_run()
     assert [row.done() for row in waiting_high] == [True, True]
     assert not any(row.done() for row in waiting_low)
     for row in waiting_low:
         row.cancel()
 
 
-async def test_each_batch_has_room_to_wait():
-    """One that fills its own does not take the other's: a small batch gets in beside a large one."""
+async def test_each_batch_has_a_waiting_list():
+    """A large batch that fills its list leaves room for the rows of a small one."""
     queue = FairQueue(lambda: 1, max_waiting=2)
     rows = await queue_up(queue, batch("large"), 9)
     assert sum(row.done() and not row.result() for row in rows) == 6
@@ -84,8 +84,8 @@ async def test_each_batch_has_room_to_wait():
         row.cancel()
 
 
-async def test_who_is_cancelled_while_it_waits_takes_no_place():
-    """Before it got one, at the moment it gets one, and while many others wait."""
+async def test_a_cancelled_row_takes_no_slot():
+    """Before it got one, at the moment when it gets one, and while others wait."""
     queue = FairQueue(lambda: 1, max_waiting=50)
     a = batch("a")
     (holder,) = await queue_up(queue, a, 1)
@@ -93,22 +93,22 @@ async def test_who_is_cancelled_while_it_waits_takes_no_place():
     rows[0].cancel()
     queue.release(a)
     rows[1].cancel()
-    await settle()
+    await let_tasks_run()
     assert Counter(row.cancelled() for row in rows) == {True: 2, False: 3}
     assert (queue.in_flight, queue.waiting) == (1, 2)
     queue.release(a)
     queue.dispatch()
-    await settle()
+    await let_tasks_run()
     assert (queue.in_flight, queue.waiting) == (1, 1)
     rows[4].cancel()
-    await settle()
+    await let_tasks_run()
     queue.release(a)
     assert (queue.in_flight, queue.waiting, queue._queues) == (0, 0, {})
     assert holder.result()
 
 
-async def test_fewer_places_are_reached_by_waiting():
-    """Where the level went down, nobody gets a place until enough have left."""
+async def test_a_lower_limit_is_reached_as_rows_leave():
+    """After the number of slots went down, no row gets one until enough have left."""
     slots = [3]
     queue = FairQueue(lambda: slots[0], max_waiting=5)
     a = batch("a")
@@ -117,19 +117,19 @@ async def test_fewer_places_are_reached_by_waiting():
     slots[0] = 1
     for done in (False, False, True):
         queue.release(a)
-        await settle()
+        await let_tasks_run()
         assert row.done() is done
 
 
-async def test_who_is_turned_away_gets_no_place():
-    """All who wait are told at once, and nothing of them is left."""
+async def test_rejected_rows_get_no_slot():
+    """All waiting rows are told at once, and nothing of them is left."""
     queue = FairQueue(lambda: 1, max_waiting=5)
     a, b = batch("a"), batch("b")
     await queue_up(queue, a, 1)
     rows = await queue_up(queue, a, 2) + await queue_up(queue, b, 2)
     rows[0].cancel()
     queue.reject_waiting()
-    await settle()
+    await let_tasks_run()
     assert [row.result() for row in rows[1:]] == [False] * 3
     assert (queue.in_flight, queue.waiting, list(queue._queues)) == (1, 0, ["a#e"])
     queue.release(a)

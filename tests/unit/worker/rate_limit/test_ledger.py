@@ -227,7 +227,7 @@ def holding_request(worker: str, in_flight: int, wanted: int) -> LimitRequest:
 
 
 def test_a_worker_with_more_than_its_share_gives_it_up_as_calls_end() -> None:
-    """One holds ten of ten when another wants some: it begins none above five, and the other gets the rest."""
+    """One holds ten of ten when another wants some: it begins none above five; the other gets the rest."""
     limit = RateLimit("a", concurrent=10)
     first = Ledger().grant(holding_request("a", 0, 30), limit)
     assert (first.held, first.quota) == (10, 10)
