@@ -1,8 +1,16 @@
-"""The ways to invoke an agent: one file per way, and `registry` to choose among them.
+"""Agents: one module per way to invoke a target, behind the port `service.domain.ports.Agent`.
 
-`open_agent` turns the `target` of a run definition into something that keeps the `Agent` protocol of
-`ports`. To add a way: a file with an `open` function like those in `http` and `python`, a line in
-`registry.AGENTS`, a form in `mapping.targets`, and its rows in `tests/contract`.
+`open_agent` chooses the module by `invoke` of the mapping's target. To add a way to invoke:
+
+1. a module in this folder (in `aws/` if it calls AWS) with an agent class and a function that checks the
+   target's options and opens it, like `open_http` in `http.py`;
+2. a line in `AGENTS` in `registry.py`;
+3. the form of its options in `service/mapping/targets.py`, so that `rowfleet check` knows them;
+4. its rows in `tests/contract/test_agents.py` and `test_agent_cells.py`, and its service in
+   `agent_stand_ins.py`: every agent passes the same suite.
+
+`options/` resolves references in options, `wire/` has what several agents share: requests, replies, streams,
+and the classification of error responses.
 """
 
 from service.agents.registry import open_agent

@@ -1,4 +1,4 @@
-"""What a Python function returned, as plain JSON values; or why it is none, in words."""
+"""Conversion of a Python function's result to plain JSON values."""
 
 from __future__ import annotations
 
@@ -11,19 +11,24 @@ from service.domain.exact_json import MAX_NUMBER_CHARS
 from service.domain.model import Json
 
 MAX_DEPTH = 100
-"""Deepest nesting: beyond any reply a mapping could mean, and what a value that holds itself runs into."""
+"""Deepest nesting, far beyond real replies. It also ends the walk through a value that contains itself."""
 
 _MAX_INTEGER_BITS = int(MAX_NUMBER_CHARS * math.log2(10))
 
 
 def to_json(value: Any, at: str = "$", depth: int = 0) -> Json:
-    """A copy of `value` in None, bool, int, float, Decimal, str, list and dict. ValueError says where not."""
+    """A copy of `value` that consists of None, bool, int, float, Decimal, str, list and dict.
+
+    Subclasses of these types, tuples and other mappings are converted. Raises ValueError with the path of a
+    value that JSON cannot hold.
+    """
     if depth > MAX_DEPTH:
         raise ValueError(f"{at[:40]}... is nested deeper than {MAX_DEPTH} levels, or holds itself")
     match value:
         case None | bool():
             return value
         case str():
+            # Not str(value): a subclass, such as an enum, may have a `__str__` of its own.
             return str.__str__(value)
         case int() | float() | Decimal():
             return _number(value, at)
@@ -37,6 +42,7 @@ def to_json(value: Any, at: str = "$", depth: int = 0) -> Json:
 
 def _number(value: float | Decimal, at: str) -> Json:
     if isinstance(value, int):
+        # Counting bits first: Python refuses to format very large integers.
         if value.bit_length() > _MAX_INTEGER_BITS:
             raise ValueError(f"{at} is a number of more than {MAX_NUMBER_CHARS:,} digits")
         return int(value)

@@ -1,4 +1,4 @@
-"""Which ways to invoke there are, and the one function that opens any of them."""
+"""Registry of the ways to invoke, and the function that opens an agent of any of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AGENTS: Mapping[str, Callable[[ResolvedOptions, AgentContext], Agent]] = Mapping
         "python": python.open_python,
     }
 )
-"""`invoke` in a mapping -> what opens such an agent."""
+"""`invoke` of a mapping's target -> the function that opens its agent."""
 
 
 def open_agent(
@@ -36,11 +36,11 @@ def open_agent(
     environ: Mapping[str, str],
     context: AgentContext | None = None,
 ) -> Agent:
-    """Open the agent that a target describes; its connections are made at the first call.
+    """Open the agent that a target describes. It connects at its first call.
 
-    `name` is the target's, for messages. Raises ConfigError when `invoke` is not supported, an option is
-    unknown or malformed, a `${NAME}` is not in `environ`, or a function cannot be imported; where the options
-    name secrets, what depends on those is found at the first call.
+    `name` is the target's, for errors. Raises ConfigError if `invoke` is not supported, an option is
+    unknown or malformed, a variable of a reference is not in `environ`, or a function cannot be imported.
+    If the options refer to secrets, errors that depend on their values are raised by the first call.
     """
     opener = AGENTS.get(invoke)
     if opener is None:
@@ -48,8 +48,8 @@ def open_agent(
         raise ConfigError(
             f"target {name}: invoke: {invoke} is not supported by this version ({supported} are)"
         )
-    around = replace(context or AgentContext(), environ=environ)
-    resolved = resolve(options, environ=environ, place=f"target {name}")
+    context = replace(context or AgentContext(), environ=environ)
+    resolved = resolve(options, environ=environ, where=f"target {name}")
     if resolved.secrets:
-        return AgentWithSecrets(opener, resolved, around)
-    return opener(resolved, around)
+        return AgentWithSecrets(opener, resolved, context)
+    return opener(resolved, context)

@@ -1,8 +1,8 @@
-"""The values of `${secret:NAME}`: read where they are kept, remembered for a while, never shown.
+"""Secrets of `${secret:NAME}` references: read from their stores, cached, and never shown.
 
-A secret is read again when it has been used for `secret_ttl_s`, and when the agent refused it, though for
-that reason no more often than every `RENEW_EVERY_S`. One that cannot be read again keeps its last value
-until it can: a store that is away for a minute stops no batch.
+A secret is read again when it has been used for `secret_ttl_s`, or when the agent refused it, but for a
+refusal at most every `RENEW_EVERY_S`. If it cannot be read again, the last value stays in use: a store that
+is down for a minute stops no batch.
 """
 
 from __future__ import annotations
@@ -25,40 +25,40 @@ from service.mapping.syntax.references import SecretReference
 log = structlog.get_logger(__name__)
 
 RENEW_EVERY_S = 10.0
-"""Refusals of many rows at once are one reason to read a secret again, not many."""
+"""Shortest time between reads because of refusals: many rows refused at once cause one read."""
 
-LOOK_AGAIN_S = 30.0
-"""When a secret that could not be read is tried again, while its last value serves."""
+RETRY_READ_S = 30.0
+"""Delay before a failed read is repeated. The last value stays in use meanwhile."""
 
 MAX_SECRET_BYTES = 65_536
-"""Largest secret of AWS Secrets Manager (its quota), and of a file."""
+"""Largest secret in a file. It is the quota of AWS Secrets Manager."""
 
 
 @dataclass(slots=True)
 class _Entry:
-    """A value with the times, in seconds since 1970, until which it serves and at which it was read."""
+    """A cached secret. Times are in seconds since 1970; `read_at` is the last read, also a failed one."""
 
     value: str = field(repr=False)
-    serves_until: float
+    expires_at: float
     read_at: float
 
 
-class Secrets:
-    """The secrets of one target. `place` is the target's, for messages."""
+class SecretCache:
+    """The cached secrets of one target."""
 
     def __init__(self, options: ResolvedOptions, context: AgentContext) -> None:
         self._context = context
-        self._place = options.place
+        self._where = options.where
         self._entries: dict[str, _Entry] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._services: dict[str, AwsService] = {}
 
     async def values(self, names: Iterable[str], timeout_s: float) -> dict[str, str]:
-        """Every secret by what stands behind `secret:`. Raises AgentRetryableError."""
+        """Name -> value; a name is the text after `secret:` in a reference. Raises AgentRetryableError."""
         return {name: await self._get(name, timeout_s) for name in names}
 
     async def renew(self, used: Mapping[str, str], timeout_s: float) -> bool:
-        """Read again what was not read just now; whether anything is another than was `used`."""
+        """Read secrets again after a refusal. True if any value differs from the one in `used`."""
         for name in used:
             async with self._locks[name]:
                 entry = self._entries.get(name)
@@ -67,21 +67,23 @@ class Secrets:
         return any(name in self._entries and self._entries[name].value != used[name] for name in used)
 
     async def close(self) -> None:
-        """Close the connections, and forget."""
+        """Clear the cache, and close the connections to the stores."""
         self._entries.clear()
         for service in self._services.values():
             await service.close()
 
     async def _get(self, name: str, timeout_s: float) -> str:
         entry = self._entries.get(name)
-        if entry is None or entry.serves_until <= self._context.now():
+        if entry is None or entry.expires_at <= self._context.now():
+            # Rows that wait for the lock find the value that the first of them has read.
             async with self._locks[name]:
                 entry = self._entries.get(name)
-                if entry is None or entry.serves_until <= self._context.now():
+                if entry is None or entry.expires_at <= self._context.now():
                     entry = await self._refresh(name, timeout_s)
         return entry.value
 
     async def _refresh(self, name: str, timeout_s: float) -> _Entry:
+        """Read a secret into the cache. If that fails, keep the last value for another `RETRY_READ_S`."""
         now = self._context.now()
         try:
             value = await self._read(SecretReference.parse(name), name, timeout_s)
@@ -90,7 +92,7 @@ class Secrets:
             if entry is None:
                 raise
             log.warning("secret_not_read", secret=name, reason=str(error))
-            entry.serves_until, entry.read_at = now + LOOK_AGAIN_S, now
+            entry.expires_at, entry.read_at = now + RETRY_READ_S, now
             return entry
         entry = self._entries[name] = _Entry(value, now + self._context.secret_ttl_s, now)
         return entry
@@ -99,15 +101,15 @@ class Secrets:
         try:
             text = await self._fetch(secret, timeout_s)
         except (OSError, ValueError, LookupError, ConfigError, AgentRejectedError) as error:
-            raise self._failed(name, f"cannot be read: {_words(error)}") from None
+            raise self._outage(name, f"cannot be read: {_reason(error)}") from None
         except AgentRetryableError as error:
             raise type(error)(
-                f"{self._place}: ${{secret:{name}}} cannot be read: {error}",
+                f"{self._where}: ${{secret:{name}}} cannot be read: {error}",
                 retry_after_s=error.retry_after_s,
             ) from None
-        value = text if not secret.key else self._part(text, secret.key, name)
+        value = self._value_of_key(text, secret.key, name) if secret.key else text
         if not value.strip():
-            raise self._failed(name, "is empty")
+            raise self._outage(name, "is empty")
         return value
 
     async def _fetch(self, secret: SecretReference, timeout_s: float) -> str:
@@ -118,32 +120,34 @@ class Secrets:
                 return await asyncio.to_thread(_read_file, secret.name)
             case "ssm":
                 async with self._service("ssm").call(timeout_s) as ssm:
-                    answer = await ssm.get_parameter(Name=secret.name, WithDecryption=True)
-                return str(answer["Parameter"]["Value"])
+                    response = await ssm.get_parameter(Name=secret.name, WithDecryption=True)
+                return str(response["Parameter"]["Value"])
             case _:
                 async with self._service("secretsmanager").call(timeout_s) as manager:
-                    answer = await manager.get_secret_value(SecretId=secret.name)
-                if "SecretString" not in answer:
+                    response = await manager.get_secret_value(SecretId=secret.name)
+                if "SecretString" not in response:
                     raise ValueError("it is binary, not text")
-                return str(answer["SecretString"])
+                return str(response["SecretString"])
 
     def _service(self, name: str) -> AwsService:
-        """A store in AWS, in the worker's region whatever the target's is."""
+        """The client of a store in AWS. It uses the process's region, not the target's."""
         if name not in self._services:
-            self._services[name] = AwsService(name, ResolvedOptions(self._place, {}, {}, ()), self._context)
+            no_options = ResolvedOptions(where=self._where, values={}, written={}, redactions=())
+            self._services[name] = AwsService(name, no_options, self._context)
         return self._services[name]
 
-    def _part(self, text: str, key: str, name: str) -> str:
+    def _value_of_key(self, text: str, key: str, name: str) -> str:
+        """The value of one key of a secret that is a JSON object (`${secret:NAME#key}`)."""
         try:
             value = exact_json.loads(text)[key]
         except (ValueError, KeyError, TypeError, IndexError):
-            raise self._failed(name, f"is no JSON object with a key {key!r}") from None
+            raise self._outage(name, f"is no JSON object with a key {key!r}") from None
         if isinstance(value, dict | list) or value is None:
-            raise self._failed(name, "is no text")
+            raise self._outage(name, "is no text")
         return value if isinstance(value, str) else exact_json.dumps(value)
 
-    def _failed(self, name: str, what: str) -> AgentOutageError:
-        return AgentOutageError(f"{self._place}: ${{secret:{name}}} {what}")
+    def _outage(self, name: str, problem: str) -> AgentOutageError:
+        return AgentOutageError(f"{self._where}: ${{secret:{name}}} {problem}")
 
 
 def _read_file(path: str) -> str:
@@ -157,7 +161,7 @@ def _read_file(path: str) -> str:
         raise ValueError("it is no UTF-8") from None
 
 
-def _words(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
     return "the environment has no such variable" if isinstance(error, LookupError) else str(error)

@@ -1,8 +1,8 @@
-"""Any agent whose options name secrets: opened when they are known, and anew when they have changed.
+"""Wrapper of an agent whose options refer to secrets: reopens the agent when their values change.
 
-An agent that refuses its credentials has its secrets read again, once, and if they are others now the same
-row is asked for again within the same time-out. What the agent says is passed on with the secrets taken out
-of it, errors and replies alike: what is not written down cannot leak.
+If the agent refuses its credentials, the secrets are read again once. If they have changed, the call is
+repeated within the same time-out. Secrets are redacted in the agent's errors and replies, so that none
+reaches a log, the table or a result file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from service.agents.options.context import AgentContext
 from service.agents.options.substitution import ResolvedOptions
-from service.agents.secrets import Secrets
+from service.agents.secrets import SecretCache
 from service.domain.errors import (
     AgentCredentialsError,
     AgentOutageError,
@@ -30,94 +30,95 @@ from service.domain.ports import Agent, Invocation, Reply
 T = TypeVar("T")
 Opener = Callable[[ResolvedOptions, AgentContext], Agent]
 
-SHORTEST_IN_REPLIES = 8
-"""Shorter secrets stay in replies: as part of a word they would be taken out of data that means something."""
+MIN_REDACTED_CHARS = 8
+"""Shorter secrets are not redacted in replies: they may occur by chance as part of a word of the data."""
 
 
 @dataclass(slots=True)
-class _Opened:
-    """An agent with the secrets that it was opened with, and how many calls it has under way."""
+class _OpenAgent:
+    """An agent, the secrets it was opened with, and the number of its running calls."""
 
     agent: Agent
     options: ResolvedOptions = field(repr=False)
-    known: dict[str, str] = field(repr=False)
+    secrets: dict[str, str] = field(repr=False)
     calls: int = 0
 
     @property
-    def hidden(self) -> list[tuple[str, str]]:
-        """References and the secrets that replies must not hold, longest first."""
-        values = [(f"${{secret:{name}}}", value.strip()) for name, value in self.known.items()]
+    def redactions(self) -> list[tuple[str, str]]:
+        """Pairs of a reference and the secret that it replaces in replies, longest secret first."""
+        values = [(f"${{secret:{name}}}", value.strip()) for name, value in self.secrets.items()]
         return sorted(
-            (pair for pair in values if len(pair[1]) >= SHORTEST_IN_REPLIES), key=lambda pair: -len(pair[1])
+            (pair for pair in values if len(pair[1]) >= MIN_REDACTED_CHARS), key=lambda pair: -len(pair[1])
         )
 
 
 class AgentWithSecrets:
-    """The agent that `opener` makes of the options with their secrets."""
+    """An agent that `opener` opens with the values of the secrets in its options."""
 
     def __init__(self, opener: Opener, options: ResolvedOptions, context: AgentContext) -> None:
         self._opener = opener
         self._options = options
         self._context = context
-        self._secrets = Secrets(options, context)
-        self._current: _Opened | None = None
-        self._retired: list[_Opened] = []
+        self._secrets = SecretCache(options, context)
+        self._current: _OpenAgent | None = None
+        self._retired: list[_OpenAgent] = []
         self._closed = False
 
     async def invoke(self, invocation: Invocation) -> Reply:
-        """Ask, at most twice: the second time with secrets that were changed meanwhile."""
+        """Invoke the agent; a second time if it refused its credentials and the secrets have changed."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + invocation.timeout_s
         opened = await self._open(invocation.timeout_s)
         try:
-            return await self._ask(opened, invocation)
+            return await self._invoke(opened, invocation)
         except AgentCredentialsError:
-            left = deadline - loop.time()
-            if left <= 0 or not await self._within(self._secrets.renew(opened.known, left), left):
+            left_s = deadline - loop.time()
+            if left_s <= 0 or not await self._within(self._secrets.renew(opened.secrets, left_s), left_s):
                 raise
         opened = await self._open(deadline - loop.time())
-        return await self._ask(opened, replace(invocation, timeout_s=max(deadline - loop.time(), 0.001)))
+        return await self._invoke(opened, replace(invocation, timeout_s=max(deadline - loop.time(), 0.001)))
 
     async def close(self) -> None:
-        """Close the agent, those before it that still have calls under way, and the stores of secrets."""
+        """Close the agent, the retired agents, and the stores of secrets."""
         self._closed = True
-        opened = [*self._retired, *([self._current] if self._current else [])]
+        agents = [*self._retired, *([self._current] if self._current else [])]
         self._retired, self._current = [], None
-        for one in opened:
-            await one.agent.close()
+        for opened in agents:
+            await opened.agent.close()
         await self._secrets.close()
 
-    async def _open(self, timeout_s: float) -> _Opened:
-        """The agent with the secrets as they are now."""
-        self._refuse_if_closed()
-        known = await self._within(self._secrets.values(self._options.secrets, timeout_s), timeout_s)
-        self._refuse_if_closed()
+    async def _open(self, timeout_s: float) -> _OpenAgent:
+        """The agent with the present secrets. An agent with earlier ones is closed after its last call."""
+        self._check_open()
+        secrets = await self._within(self._secrets.values(self._options.secrets, timeout_s), timeout_s)
+        self._check_open()  # `close` may have been called while the secrets were read
         current = self._current
-        if current is None or current.known != known:
-            options = self._options.with_secrets(known)
+        if current is None or current.secrets != secrets:
+            options = self._options.with_secrets(secrets)
             try:
                 agent = self._opener(options, self._context)
             except ConfigError as error:
                 raise AgentOutageError(options.redact(str(error))) from None
-            self._current = _Opened(agent, options, known)
+            self._current = _OpenAgent(agent, options, secrets)
             if current is not None:
                 self._retired.append(current)
                 await self._close_retired()
         assert self._current is not None
         return self._current
 
-    def _refuse_if_closed(self) -> None:
+    def _check_open(self) -> None:
         if self._closed:
-            raise AgentUnavailableError(f"{self._options.place}: the agent is closed")
+            raise AgentUnavailableError(f"{self._options.where}: the agent is closed")
 
-    async def _within(self, answer: Awaitable[T], timeout_s: float) -> T:
+    async def _within(self, reading: Awaitable[T], timeout_s: float) -> T:
+        """The result of `reading` secrets. Raises AgentTimeoutError."""
         try:
             async with asyncio.timeout(timeout_s):
-                return await answer
+                return await reading
         except TimeoutError:
-            raise AgentTimeoutError(f"{self._options.place}: its secrets were not read in time") from None
+            raise AgentTimeoutError(f"{self._options.where}: its secrets were not read in time") from None
 
-    async def _ask(self, opened: _Opened, invocation: Invocation) -> Reply:
+    async def _invoke(self, opened: _OpenAgent, invocation: Invocation) -> Reply:
         opened.calls += 1
         try:
             reply = await opened.agent.invoke(invocation)
@@ -130,8 +131,8 @@ class AgentWithSecrets:
             await self._close_retired()
         return replace(
             reply,
-            body=_without(reply.body, opened.hidden),
-            headers={name: str(_without(value, opened.hidden)) for name, value in reply.headers.items()},
+            body=_redact(reply.body, opened.redactions),
+            headers={name: str(_redact(value, opened.redactions)) for name, value in reply.headers.items()},
         )
 
     async def _close_retired(self) -> None:
@@ -141,14 +142,14 @@ class AgentWithSecrets:
             await opened.agent.close()
 
 
-def _without(value: Json, hidden: Sequence[tuple[str, str]]) -> Json:
-    """A value of JSON with every secret in its texts and keys replaced by its reference."""
+def _redact(value: Json, redactions: Sequence[tuple[str, str]]) -> Json:
+    """A JSON value with every secret in its strings and keys replaced by its reference."""
     if isinstance(value, str):
-        for reference, secret in hidden:
+        for reference, secret in redactions:
             value = value.replace(secret, reference)
         return value
     if isinstance(value, list):
-        return [_without(item, hidden) for item in value]
+        return [_redact(item, redactions) for item in value]
     if isinstance(value, dict):
-        return {_without(key, hidden): _without(item, hidden) for key, item in value.items()}
+        return {_redact(key, redactions): _redact(item, redactions) for key, item in value.items()}
     return value

@@ -83,7 +83,7 @@ def check_files(files: MappingFiles, mappings: Path | Location, max_reply_bytes:
 def _empty_files(files: MappingFiles, folder: str) -> list[Problem]:
     """A problem for each file without a document, or one for a folder without any file.
 
-    Both compile, to an empty catalog, but neither is what its author meant.
+    Both compile, to an empty catalog, but are hardly intended.
     """
     texts = {**files.mappings, **files.schemas}
     if not texts and not files.problems:

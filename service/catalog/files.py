@@ -87,10 +87,10 @@ def read_text(path: Path, max_bytes: int) -> str | Problem:
     if len(data) > max_bytes:
         # The cut may have split a character, so invalid UTF-8 is no finding here.
         return data.decode("utf-8", "replace")
-    return decode_text(file, data)
+    return decode_utf8(file, data)
 
 
-def decode_text(file: str, data: bytes) -> str | Problem:
+def decode_utf8(file: str, data: bytes) -> str | Problem:
     """The bytes of a file as text without its BOM, or a problem if they are not UTF-8."""
     try:
         return data.decode("utf-8-sig")

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from service.catalog.files import YAML_SUFFIXES, MappingFiles, decode_text, read_mapping_files
+from service.catalog.files import YAML_SUFFIXES, MappingFiles, decode_utf8, read_mapping_files
 from service.domain.errors import ConfigError, RetryableError, SourceError
 from service.domain.model import Location, Source
 from service.domain.ports import Objects
@@ -138,7 +138,7 @@ class BucketFolder:
                 message = f"larger than {MAX_BYTES // 1024} KiB"
                 return Problem(source.url, 1, message, "split it into several files")
             async with limit:
-                return decode_text(source.url, await self._objects.read(source, 0, source.size))
+                return decode_utf8(source.url, await self._objects.read(source, 0, source.size))
 
         results = await asyncio.gather(*map(read_one, files), return_exceptions=True)
         texts: dict[Source, str | Problem] = {}

@@ -1,1 +1,1 @@
-"""Agents behind AWS: Lambda, Step Functions, Bedrock, AgentCore."""
+"""Agents that AWS runs: Lambda, Step Functions, Bedrock, AgentCore."""

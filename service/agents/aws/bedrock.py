@@ -1,13 +1,13 @@
-"""`invoke: bedrock`: a model by Converse, or an AgentCore runtime (`agentcore`).
+"""`invoke: bedrock`: a model by Bedrock's Converse API, or an AgentCore runtime (`agentcore.py`).
 
-An input that has `messages` is the conversation, with texts or Converse's own blocks as content; otherwise
-one user message is made of it, as for the presets of `http`. `parameters` are further members of Converse's
-request in its own words: `inferenceConfig`, `toolConfig`, `guardrailConfig`, …. A model that calls a tool
-has answered: its arguments are what `structured_output` reads. The invocation's id is in `requestMetadata`,
-so that it stands in the model's invocation log.
+An input with `messages` is the conversation; a message's content is a text or Converse's own blocks. Any
+other input becomes one user message, as for the presets of `http`. `parameters` are further members of
+Converse's request under its own names: `inferenceConfig`, `toolConfig`, `guardrailConfig`, …. A tool call
+of the model is a normal reply: its arguments are what `structured_output` extracts. `requestMetadata` holds
+the invocation's id, so that it appears in the model's invocation log.
 
-Converse states no size of its own; the model's provider does (Anthropic: 32 MB), and refuses what is larger
-(docs.aws.amazon.com/bedrock/latest/userguide/inference-api-restrictions.html).
+Converse itself states no size limit. The model's provider has one (Anthropic: 32 MB) and rejects larger
+requests (docs.aws.amazon.com/bedrock/latest/userguide/inference-api-restrictions.html).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from service.agents.aws import client
 from service.agents.aws.agentcore import AgentCoreAgent
 from service.agents.options.context import AgentContext
 from service.agents.options.substitution import ResolvedOptions
-from service.agents.wire.conversation import Conversation, conversation
-from service.agents.wire.replies import bounded
+from service.agents.wire.conversation import Conversation, to_conversation
+from service.agents.wire.replies import check_reply_size
 from service.domain import exact_json
 from service.domain.errors import AgentRejectedError, AgentUnavailableError
 from service.domain.model import Json
@@ -36,9 +36,9 @@ _NOT_IN_METADATA = re.compile(r"[^a-zA-Z0-9\s:_@$#=/+,.-]")
 def open_bedrock(options: ResolvedOptions, context: AgentContext) -> Agent:
     """Check the options; no connection is made. Raises ConfigError."""
     if "agent_runtime" in options.values:
-        options.expect("agent_runtime", "qualifier", *client.OPTIONS)
+        options.allow_only("agent_runtime", "qualifier", *client.OPTIONS)
         return AgentCoreAgent(options, context)
-    options.expect("model", "system", "parameters", *client.OPTIONS)
+    options.allow_only("model", "system", "parameters", *client.OPTIONS)
     return ConverseAgent(options, context)
 
 
@@ -48,54 +48,56 @@ class ConverseAgent:
     def __init__(self, options: ResolvedOptions, context: AgentContext) -> None:
         self._service = client.AwsService("bedrock-runtime", options, context)
         self._model = options.text("model")
-        self._shown = f"model {options.written['model']}"
-        self._system = options.optional("system")
-        self._parameters = _plain(options.table("parameters"))
-        self._limit = context.max_reply_bytes
+        self._label = f"model {options.written['model']}"
+        self._system = options.optional_text("system")
+        self._parameters = _without_decimals(options.pairs("parameters"))
+        self._max_reply_bytes = context.max_reply_bytes
 
     async def invoke(self, invocation: Invocation) -> Reply:
-        """Ask the model; the answer is Converse's, `{output: {message}, stopReason, usage, metrics}`."""
-        request = self._request(conversation(invocation.body, self._system), invocation.id)
-        async with self._service.call(invocation.timeout_s, self._shown) as client:
-            answer = await client.converse(**request)
-        body = {key: value for key, value in answer.items() if key != "ResponseMetadata"}
+        """Call the model. The reply is `{output: {message}, stopReason, usage, metrics}` of Converse."""
+        request = self._request(to_conversation(invocation.body, self._system), invocation.id)
+        async with self._service.call(invocation.timeout_s, self._label) as client:
+            response = await client.converse(**request)
+        body = {key: value for key, value in response.items() if key != "ResponseMetadata"}
         if not isinstance(body.get("output"), dict):
-            raise AgentUnavailableError(f"{self._shown}: the reply holds no output")
+            raise AgentUnavailableError(f"{self._label}: the reply holds no output")
         try:
             data = exact_json.dumps(body).encode()
         except (TypeError, ValueError):
             raise AgentRejectedError(
-                f"{self._shown}: the reply holds what is no JSON (an image, say)"
+                f"{self._label}: the reply holds what is no JSON (an image, say)"
             ) from None
-        return Reply(body=exact_json.loads(bounded(data, self._limit, self._shown)), size=len(data))
+        check_reply_size(data, self._max_reply_bytes, self._label)
+        return Reply(body=exact_json.loads(data), size=len(data))
 
     async def close(self) -> None:
         """Close the connections; calls under way end as unavailable."""
         await self._service.close()
 
-    def _request(self, given: Conversation, invocation_id: str) -> dict[str, Any]:
+    def _request(self, conversation: Conversation, invocation_id: str) -> dict[str, Any]:
+        # The end of the id is kept if it is too long: it holds the row's number.
         metadata = {"invocation_id": _NOT_IN_METADATA.sub("_", invocation_id)[-METADATA_CHARS:]}
-        request: dict[str, Any] = {"requestMetadata": metadata, **self._parameters, **_plain(given.rest)}
-        if given.system:
-            request["system"] = [{"text": given.system}]
-        messages = [self._message(message) for message in given.messages]
-        return {**request, "modelId": self._model, "messages": messages}
+        extra = _without_decimals(conversation.extra)
+        request: dict[str, Any] = {"requestMetadata": metadata, **self._parameters, **extra}
+        if conversation.system:
+            request["system"] = [{"text": conversation.system}]
+        request["modelId"] = self._model
+        request["messages"] = [self._message(message) for message in conversation.messages]
+        return request
 
     def _message(self, message: Json) -> Json:
-        """Converse takes blocks; a text is the block `{text}`."""
+        """A message in Converse's form: a text as content becomes the block `{text}`."""
         if not isinstance(message, dict) or "role" not in message or "content" not in message:
-            raise AgentRejectedError(f"{self._shown}: a message of the input has no role or no content")
+            raise AgentRejectedError(f"{self._label}: a message of the input has no role or no content")
         content = message["content"]
-        return {
-            **_plain(message),
-            "content": [{"text": content}] if isinstance(content, str) else _plain(content),
-        }
+        blocks = [{"text": content}] if isinstance(content, str) else _without_decimals(content)
+        return {**_without_decimals(message), "content": blocks}
 
 
-def _plain(value: Json) -> Any:
-    """JSON without Decimals, which botocore does not write."""
+def _without_decimals(value: Json) -> Any:
+    """JSON with floats instead of Decimals, which botocore cannot serialise."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _without_decimals(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [_without_decimals(item) for item in value]
     return float(value) if isinstance(value, Decimal) else value

@@ -1,7 +1,8 @@
-"""Agents behind AWS: a client that is opened at the first call, and what its errors mean to a row.
+"""Client of an AWS service for agents: opened at the first call; errors become agents' errors.
 
-Codes are classed as for our own calls (`aws.errors`), but what is fatal there is an outage here: an agent
-whose permission is missing may have it in a minute.
+Error codes are classified as for rowfleet's own calls (`adapters/aws/errors.py`), with one difference: a
+missing permission or a missing function is no fatal error but an outage, because it may be there in a
+minute.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from service.adapters.aws.errors import (
 )
 from service.agents.options.context import AgentContext
 from service.agents.options.substitution import ResolvedOptions
-from service.agents.wire.rate_headers import wait_s
-from service.agents.wire.refusals import AgentError, refusal
+from service.agents.wire.error_responses import AgentError, classify_response
+from service.agents.wire.rate_headers import retry_after_from_headers
 from service.domain.errors import (
     AccessError,
     AgentCredentialsError,
@@ -46,7 +47,7 @@ from service.domain.errors import (
 )
 
 OPTIONS = ("region", "endpoint_url")
-"""What the target of any agent behind AWS may say."""
+"""Options of every target behind AWS."""
 
 _KINDS: tuple[tuple[type[AgentRetryableError], frozenset[str]], ...] = (
     (
@@ -79,13 +80,16 @@ _KINDS: tuple[tuple[type[AgentRetryableError], frozenset[str]], ...] = (
         },
     ),
 )
-"""Codes of Lambda, Step Functions, Bedrock, AgentCore and the stores of secrets; else the status counts."""
+"""Error codes of Lambda, Step Functions, Bedrock, AgentCore and the stores of secrets.
+
+An error with another code is classified by its status.
+"""
 
 
 class AwsService:
-    """One service of AWS. The client belongs to the loop of the first call.
+    """A client of one AWS service. It belongs to the event loop of the first call.
 
-    Raises ConfigError where no region is known.
+    Raises ConfigError if no region is known.
     """
 
     def __init__(self, service: str, options: ResolvedOptions, context: AgentContext) -> None:
@@ -94,91 +98,95 @@ class AwsService:
         self._aws = aws_options(service, options, context)
         self._now = context.now
         self._stack = AsyncExitStack()
-        self._opening = asyncio.Lock()
+        self._open_lock = asyncio.Lock()
         self._client: Any = None
         self._closed = False
-        self._calls: set[asyncio.Timeout] = set()
+        self._timeouts: set[asyncio.Timeout] = set()
         self._idle = asyncio.Event()
 
     @asynccontextmanager
-    async def call(self, timeout_s: float, shown: str = "") -> AsyncIterator[Any]:
-        """The client, for calls that together take `timeout_s` at most; their errors come out as an agent's.
+    async def call(self, timeout_s: float, label: str = "") -> AsyncIterator[Any]:
+        """The client, for calls inside the context that together take at most `timeout_s`.
 
-        `shown` names what is invoked, fit for messages.
+        Errors inside the context are raised as AgentRetryableError or AgentRejectedError. `label` names the
+        agent in their texts.
         """
-        shown = shown or f"{self._options.place}: {self._service}"
+        label = label or f"{self._options.where}: {self._service}"
         if self._closed:
-            raise AgentUnavailableError(f"{shown}: the agent is closed")
+            raise AgentUnavailableError(f"{label}: the agent is closed")
         try:
-            async with asyncio.timeout(timeout_s) as limit:
-                self._calls.add(limit)
+            async with asyncio.timeout(timeout_s) as timeout:
+                self._timeouts.add(timeout)
                 try:
                     yield await self._open()
                 finally:
-                    self._calls.discard(limit)
-                    if not self._calls:
+                    self._timeouts.discard(timeout)
+                    if not self._timeouts:
                         self._idle.set()
         except TimeoutError:
             if self._closed:
-                raise AgentUnavailableError(f"{shown}: the agent is closed") from None
-            raise AgentTimeoutError(f"{shown}: no answer within {timeout_s:g} s") from None
+                raise AgentUnavailableError(f"{label}: the agent is closed") from None
+            raise AgentTimeoutError(f"{label}: no answer within {timeout_s:g} s") from None
         except ClientError as error:
-            raise self._refused(error, shown) from None
+            raise self._classify_response(error, label) from None
         except LIBRARY_ERRORS as error:
-            raise self._lost(error, shown, timeout_s) from None
+            raise self._classify_failed_call(error, label, timeout_s) from None
         except ConfigError as error:
-            raise AgentOutageError(f"{shown}: {error}") from None
+            raise AgentOutageError(f"{label}: {error}") from None
 
     async def close(self) -> None:
         """Close the connections; calls under way end as unavailable."""
         self._closed = True
         self._client = None
-        if self._calls:
+        if self._timeouts:
             self._idle.clear()
-            for limit in self._calls:
-                limit.reschedule(0)  # long past
+            for timeout in self._timeouts:
+                timeout.reschedule(0)  # in the past: the call times out at once
             await self._idle.wait()
         await self._stack.aclose()
 
     async def _open(self) -> Any:
-        async with self._opening:
+        async with self._open_lock:
             if self._client is None:
                 self._client = await self._stack.enter_async_context(open_client(self._aws, self._service))
             return self._client
 
-    def _refused(self, error: ClientError, shown: str) -> AgentError:
-        """What the service answered."""
+    def _classify_response(self, error: ClientError, label: str) -> AgentError:
+        """The error for an error response of the service."""
         code, status = error_code(error), http_status(error)
-        said = self._options.redact(f"{code}: {error_message(error)}" if error_message(error) else code)
-        text = f"{shown}: {said}"
+        message = error_message(error)
+        text = f"{label}: {self._options.redact(f'{code}: {message}' if message else code)}"
+        # Lambda states the delay of a throttle in the body, other services in headers.
         stated = {"retry-after": str(error.response.get("retryAfterSeconds", ""))}
         headers = stated | error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        wish = wait_s(headers, now=self._now())
         for kind, codes in _KINDS:
             if code in codes:
-                return kind(text, retry_after_s=wish)
-        return refusal(status, text, headers, None, now=self._now())
+                return kind(text, retry_after_s=retry_after_from_headers(headers, now=self._now()))
+        return classify_response(status, text, headers, None, now=self._now())
 
-    def _lost(self, error: Exception, shown: str, timeout_s: float) -> AgentError:
-        """No answer, or none that makes sense."""
-        meant = translate(error, AwsCall(self._service, "the agent", timeout_s))
-        if isinstance(meant, AccessError):
-            return AgentCredentialsError(f"{shown}: {meant}")
-        if isinstance(meant, UnreachableError):
-            return AgentOutageError(f"{shown}: AWS cannot be reached (region, endpoint or network)")
-        if isinstance(meant, RetryableError):
-            return AgentUnavailableError(f"{shown}: the connection was closed before an answer came")
-        return AgentOutageError(f"{shown}: {self._options.redact(str(meant))}")
+    def _classify_failed_call(self, error: Exception, label: str, timeout_s: float) -> AgentError:
+        """The error for a call without a response, or with one that cannot be parsed."""
+        translated = translate(error, AwsCall(self._service, "the agent", timeout_s))
+        if isinstance(translated, AccessError):
+            return AgentCredentialsError(f"{label}: {translated}")
+        if isinstance(translated, UnreachableError):
+            return AgentOutageError(f"{label}: AWS cannot be reached (region, endpoint or network)")
+        if isinstance(translated, RetryableError):
+            return AgentUnavailableError(f"{label}: the connection was closed before an answer came")
+        return AgentOutageError(f"{label}: {self._options.redact(str(translated))}")
 
 
 def aws_options(service: str, options: ResolvedOptions, context: AgentContext) -> AwsOptions:
-    """How a target's service is reached: its own endpoint and region, else AWS_ENDPOINT_URL_…, else all's."""
+    """Region and endpoint for a target's service.
+
+    The target's own come first, then the variable AWS_ENDPOINT_URL_… of the service, then the process's.
+    """
     try:
-        base = context.aws(options.optional("region"))
+        base = context.aws(options.optional_text("region"))
     except ConfigError as error:
-        raise ConfigError(f"{options.place}: {error}") from None
+        raise ConfigError(f"{options.where}: {error}") from None
     variable = f"AWS_ENDPOINT_URL_{service.upper().replace('-', '_')}"
-    endpoint = options.optional("endpoint_url") or context.environ.get(variable) or base.endpoint_url
+    endpoint = options.optional_text("endpoint_url") or context.environ.get(variable) or base.endpoint_url
     return replace(
         base,
         endpoint_url=endpoint,

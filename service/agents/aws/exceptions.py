@@ -1,14 +1,14 @@
-"""What an exception means that happened inside a function or a workflow, and that we know only by name.
+"""Classification of exceptions inside a Lambda function or a workflow, of which only the name is known.
 
-The rules of `invoke: python`, for code that runs elsewhere: an exception of bad input rejects the row, and
-everything else may pass.
+The rules are those of `invoke: python`: an exception that means a bad input rejects the row, any other is
+retried.
 """
 
 from __future__ import annotations
 
 import re
 
-from service.agents.wire.refusals import AgentError
+from service.agents.wire.error_responses import AgentError
 from service.domain.errors import (
     AgentCredentialsError,
     AgentRejectedError,
@@ -18,9 +18,9 @@ from service.domain.errors import (
 )
 
 CAUSE_CHARS = 1_000
-"""How much of a cause goes into the row's error text."""
+"""Characters of an exception's message that go into the row's error."""
 
-_KINDS: tuple[
+_RETRYABLE: tuple[
     tuple[re.Pattern[str], type[AgentTimeoutError | AgentThrottledError | AgentUnavailableError]], ...
 ] = (
     (re.compile(r"(?:.*\.)?(?:TimeoutError|Timeout|Timedout|TimedOut)$"), AgentTimeoutError),
@@ -35,11 +35,15 @@ _REJECTED = re.compile(
 _LAMBDA_TIMEOUT = re.compile(r"Task timed out after [0-9.]+ seconds")
 
 
-def failure(kind: str, cause: str, shown: str) -> AgentError:
-    """The error for an exception of that name; `shown` says where it happened."""
-    text = f"{shown}: {kind}: {cause[:CAUSE_CHARS]}".rstrip(": ")
-    if _LAMBDA_TIMEOUT.search(cause):
+def classify_exception(name: str, message: str, label: str) -> AgentError:
+    """The error for an exception; `label` names the agent."""
+    text = f"{label}: {name}: {message[:CAUSE_CHARS]}".rstrip(": ")
+    # Lambda reports its own time-out without a name of its own, only by this message.
+    if _LAMBDA_TIMEOUT.search(message):
         return AgentTimeoutError(text)
-    if _REJECTED.match(kind):
+    if _REJECTED.match(name):
         return AgentRejectedError(text)
-    return next((error for pattern, error in _KINDS if pattern.match(kind)), AgentUnavailableError)(text)
+    for pattern, error in _RETRYABLE:
+        if pattern.match(name):
+            return error(text)
+    return AgentUnavailableError(text)

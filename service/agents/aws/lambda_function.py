@@ -1,9 +1,9 @@
-"""`invoke: lambda`: a function of AWS Lambda, invoked and waited for.
+"""`invoke: lambda`: a synchronous invocation of an AWS Lambda function per row.
 
-The input is the event, as JSON; `large_inputs` makes a reference of one that is too large. The id of the
-invocation is in the client context, as `custom.invocation_id` (`context.client_context.custom` in Python):
-the same for every attempt at a row. An exception of the function is classed by its name (`failures`), as is a
-time-out of Lambda's own.
+The input is the event, as JSON; for one that is too large see `wire/large_inputs.py`. The client context
+holds the invocation's id as `custom.invocation_id` (`context.client_context.custom` in Python). It is the
+same for every attempt at a row. An exception of the function, or Lambda's own time-out, is classified by
+its name (`exceptions.py`).
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from __future__ import annotations
 import base64
 
 from service.agents.aws import client
-from service.agents.aws.exceptions import failure
+from service.agents.aws.exceptions import classify_exception
 from service.agents.options.context import AgentContext
 from service.agents.options.substitution import ResolvedOptions
+from service.agents.wire.error_responses import AgentError
 from service.agents.wire.large_inputs import OPTION, LargeInputs
-from service.agents.wire.refusals import AgentError
 from service.agents.wire.replies import CHUNK_BYTES, read_bounded
 from service.domain import exact_json
 from service.domain.model import Json
@@ -23,16 +23,16 @@ from service.domain.ports import Agent, Invocation, Reply
 from service.mapping.replies.text import parse_body
 
 PAYLOAD_BYTES = 6_291_456
-"""Largest event of a synchronous invocation (Lambda quota: 6 MB; so much for the reply as well).
+"""Largest event of a synchronous invocation (Lambda quota: 6 MB, which limits the reply as well).
 
-Source: docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html; that 6 MB are 6 * 2**20 bytes is what
-its RequestEntityTooLargeException says.
+Source: docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html. RequestEntityTooLargeException states
+the quota as 6 * 2**20 bytes.
 """
 
 
 def open_lambda(options: ResolvedOptions, context: AgentContext) -> Agent:
     """Check the options; no connection is made. Raises ConfigError."""
-    options.expect("function", "qualifier", OPTION, *client.OPTIONS)
+    options.allow_only("function", "qualifier", OPTION, *client.OPTIONS)
     return LambdaAgent(options, context)
 
 
@@ -41,39 +41,41 @@ class LambdaAgent:
 
     def __init__(self, options: ResolvedOptions, context: AgentContext) -> None:
         self._service = client.AwsService("lambda", options, context)
-        self._shown = f"lambda {options.written['function']}"
-        self._inputs = LargeInputs.of(options, context, most_bytes=PAYLOAD_BYTES, taker="Lambda")
-        self._limit = context.max_reply_bytes
+        self._label = f"lambda {options.written['function']}"
+        self._inputs = LargeInputs.from_options(options, context, max_bytes=PAYLOAD_BYTES, service="Lambda")
+        self._max_reply_bytes = context.max_reply_bytes
         self._redact = options.redact
-        qualifier = options.optional("qualifier")
-        self._target = {"FunctionName": options.text("function")} | (
-            {"Qualifier": qualifier} if qualifier else {}
-        )
+        qualifier = options.optional_text("qualifier")
+        self._target = {"FunctionName": options.text("function")}
+        if qualifier:
+            self._target["Qualifier"] = qualifier
 
     async def invoke(self, invocation: Invocation) -> Reply:
-        """Invoke, and return what the function returned."""
-        context = exact_json.dumps({"custom": {"invocation_id": invocation.id}})
-        async with self._service.call(invocation.timeout_s, self._shown) as client:
-            payload = await self._inputs.payload(invocation, self._shown)
-            answer = await client.invoke(
+        """Invoke the function, and return its result."""
+        client_context = exact_json.dumps({"custom": {"invocation_id": invocation.id}})
+        async with self._service.call(invocation.timeout_s, self._label) as client:
+            payload = await self._inputs.payload(invocation, self._label)
+            response = await client.invoke(
                 **self._target,
                 InvocationType="RequestResponse",
-                ClientContext=base64.b64encode(context.encode()).decode(),
+                ClientContext=base64.b64encode(client_context.encode()).decode(),
                 Payload=payload,
             )
-            chunks = answer["Payload"].iter_chunks(CHUNK_BYTES)
-            data = await read_bounded(chunks, self._limit, self._shown)
+            chunks = response["Payload"].iter_chunks(CHUNK_BYTES)
+            data = await read_bounded(chunks, self._max_reply_bytes, self._label)
         body = parse_body(data, None)
-        if "FunctionError" in answer:
-            raise self._failed(body)
+        # An exception of the function is a response of status 200 with this header.
+        if "FunctionError" in response:
+            raise self._classify(body)
         return Reply(body=body, size=len(data))
 
     async def close(self) -> None:
         """Close the connections; calls under way end as unavailable."""
         await self._service.close()
 
-    def _failed(self, body: Json) -> AgentError:
-        """The exception that the function ended with: `{errorType, errorMessage, stackTrace}`."""
-        said = body if isinstance(body, dict) else {"errorMessage": body}
-        kind = str(said.get("errorType") or "FunctionError")
-        return failure(kind, self._redact(str(said.get("errorMessage") or "")), self._shown)
+    def _classify(self, body: Json) -> AgentError:
+        """The error for the exception that ended the function: `{errorType, errorMessage, stackTrace}`."""
+        exception = body if isinstance(body, dict) else {"errorMessage": body}
+        name = str(exception.get("errorType") or "FunctionError")
+        message = self._redact(str(exception.get("errorMessage") or ""))
+        return classify_exception(name, message, self._label)

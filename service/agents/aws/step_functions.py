@@ -1,13 +1,14 @@
-"""`invoke: step_functions`: an execution of a state machine per row.
+"""`invoke: step_functions`: an execution of a Step Functions state machine per row.
 
-`workflow: standard` starts an execution and asks after it at growing intervals, together for all rows of this
-process no more often than `ASKS_PER_S`; `express` waits for StartSyncExecution.
+`workflow: standard` starts an execution and polls it at growing intervals. The polls of all rows in a process
+share a limit of `DESCRIBES_PER_S`. `workflow: express` waits inside one StartSyncExecution call.
 
-A standard execution's name is made of the invocation's id, so that whoever repeats an attempt finds the
-execution instead of starting a second one: one that still runs is waited for, one that succeeded is the
-answer, and only where it has failed does the next attempt start the next. A time-out leaves it running.
+The name of a standard execution is derived from the invocation's id, so that a repeated attempt finds the
+execution of the first one instead of starting another. An execution that still runs is polled. One that
+succeeded is the reply. Only after a failed one does the next attempt start the next execution. A time-out
+leaves the execution running.
 
-Input and output are limited to 256 KiB by the service; a larger input is what `large_inputs` makes of it.
+Input and output are limited to 256 KiB by the service; for a larger input see `wire/large_inputs.py`.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from botocore.exceptions import ClientError
 
 from service.adapters.aws.errors import THROTTLING, error_code
 from service.agents.aws import client
-from service.agents.aws.exceptions import failure
+from service.agents.aws.exceptions import classify_exception
 from service.agents.options.context import AgentContext
 from service.agents.options.substitution import ResolvedOptions
+from service.agents.wire.error_responses import AgentError
 from service.agents.wire.large_inputs import OPTION, LargeInputs
-from service.agents.wire.refusals import AgentError
-from service.agents.wire.replies import bounded
+from service.agents.wire.replies import check_reply_size
 from service.domain.errors import AgentRejectedError, AgentTimeoutError, ConfigError
 from service.domain.ports import Agent, Invocation, Reply
 from service.mapping.replies.text import parse_body
@@ -37,41 +38,46 @@ PAYLOAD_BYTES = 262_144
 Source: docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html.
 """
 
-FIRST_WAIT_S = 0.25
-LONGEST_WAIT_S = 20.0
-WAIT_GROWTH = 1.5
-ASKS_PER_S = 10.0
-"""DescribeExecution refills 10 to 15 calls a second, by region (Step Functions quota)."""
+FIRST_POLL_S = 0.25
+LONGEST_POLL_S = 20.0
+POLL_GROWTH = 1.5
+"""Pauses before polls of one execution: the first, the longest, and the factor between two."""
+
+DESCRIBES_PER_S = 10.0
+"""Limit of DescribeExecution per process. AWS refills its quota by 10 to 15 calls a second, by region."""
 
 _WORKFLOWS = ("standard", "express")
 _STATE_MACHINE = re.compile(r"(arn:[^:]+:states:[^:]+:[^:]+):stateMachine:([^:#]+)(?::[^:]+)?")
-_NOT_THERE = "ExecutionDoesNotExist"
+_NOT_FOUND = "ExecutionDoesNotExist"
 _RUNNING = "RUNNING"
 
 
 def open_step_functions(options: ResolvedOptions, context: AgentContext) -> Agent:
     """Check the options; no connection is made. Raises ConfigError."""
-    options.expect("state_machine", "workflow", OPTION, *client.OPTIONS)
+    options.allow_only("state_machine", "workflow", OPTION, *client.OPTIONS)
     workflow = options.text("workflow", _WORKFLOWS[0])
     if workflow not in _WORKFLOWS:
-        raise ConfigError(f"{options.place}: workflow {workflow!r} is none of {', '.join(_WORKFLOWS)}")
+        raise ConfigError(f"{options.where}: workflow {workflow!r} is none of {', '.join(_WORKFLOWS)}")
     if _STATE_MACHINE.fullmatch(options.text("state_machine")) is None:
         raise ConfigError(
-            f"{options.place}: state_machine is no ARN of a state machine, arn:…:stateMachine:NAME"
+            f"{options.where}: state_machine is no ARN of a state machine, arn:…:stateMachine:NAME"
         )
-    kind = StandardAgent if workflow == "standard" else ExpressAgent
-    return kind(options, context)
+    if workflow == "standard":
+        return StandardAgent(options, context)
+    return ExpressAgent(options, context)
 
 
 class _StateMachine:
-    """What both kinds of workflow share."""
+    """Client, inputs and results, the same for both kinds of workflow."""
 
     def __init__(self, options: ResolvedOptions, context: AgentContext) -> None:
         self._service = client.AwsService("stepfunctions", options, context)
         self._arn = options.text("state_machine")
-        self._shown = f"state machine {options.written['state_machine']}"
-        self._inputs = LargeInputs.of(options, context, most_bytes=PAYLOAD_BYTES, taker="an execution")
-        self._limit = context.max_reply_bytes
+        self._label = f"state machine {options.written['state_machine']}"
+        self._inputs = LargeInputs.from_options(
+            options, context, max_bytes=PAYLOAD_BYTES, service="an execution"
+        )
+        self._max_reply_bytes = context.max_reply_bytes
         self._sleep = context.sleep
         self._redact = options.redact
 
@@ -80,68 +86,76 @@ class _StateMachine:
         await self._service.close()
 
     async def _payload(self, invocation: Invocation) -> str:
-        return (await self._inputs.payload(invocation, self._shown)).decode()
+        return (await self._inputs.payload(invocation, self._label)).decode()
 
     def _reply(self, execution: dict[str, Any]) -> Reply:
-        """The output of an execution that ended, or the error that it ended with."""
+        """The output of an execution that ended. Raises the error of one that did not succeed."""
         if execution["status"] != "SUCCEEDED":
-            raise self._failed(execution)
-        data = bounded(str(execution.get("output") or "").encode(), self._limit, self._shown)
+            raise self._classify(execution)
+        data = str(execution.get("output") or "").encode()
+        check_reply_size(data, self._max_reply_bytes, self._label)
         return Reply(body=parse_body(data, None), size=len(data))
 
-    def _failed(self, execution: dict[str, Any]) -> AgentError:
+    def _classify(self, execution: dict[str, Any]) -> AgentError:
+        """The error for an execution that failed, timed out or was stopped."""
         status = execution["status"]
-        kind = str(execution.get("error") or status)
+        name = str(execution.get("error") or status)
         cause = self._redact(str(execution.get("cause") or ""))
         if status == "TIMED_OUT":
-            return AgentTimeoutError(f"{self._shown}: the execution timed out")
+            return AgentTimeoutError(f"{self._label}: the execution timed out")
+        # Somebody stopped it on purpose, so it is not started again.
         if status == "ABORTED":
-            return AgentRejectedError(f"{self._shown}: the execution was stopped: {cause or kind}")
-        return failure(kind, cause, self._shown)
+            return AgentRejectedError(f"{self._label}: the execution was stopped: {cause or name}")
+        return classify_exception(name, cause, self._label)
 
 
 class ExpressAgent(_StateMachine):
-    """An express workflow, waited for in one call (at most 5 minutes, a quota)."""
+    """An express workflow, run inside one call (a quota limits it to 5 minutes)."""
 
     async def invoke(self, invocation: Invocation) -> Reply:
         """Run the workflow, and return its output."""
         name = execution_name(invocation.id, invocation.attempt)
-        async with self._service.call(invocation.timeout_s, self._shown) as client:
+        async with self._service.call(invocation.timeout_s, self._label) as client:
             payload = await self._payload(invocation)
             execution = await client.start_sync_execution(stateMachineArn=self._arn, name=name, input=payload)
         return self._reply(execution)
 
 
 class StandardAgent(_StateMachine):
-    """A standard workflow: started once, and asked after."""
+    """A standard workflow: started once per attempt that may start one, and polled."""
 
     def __init__(self, options: ResolvedOptions, context: AgentContext) -> None:
         super().__init__(options, context)
-        self._asking = asyncio.Lock()
+        self._describe_lock = asyncio.Lock()
         found = _STATE_MACHINE.fullmatch(self._arn)
-        assert found is not None, "open_step_functions has looked"
-        self._executions = f"{found[1]}:execution:{found[2]}"
+        assert found is not None, "open_step_functions has checked it"
+        self._execution_prefix = f"{found[1]}:execution:{found[2]}"
 
     async def invoke(self, invocation: Invocation) -> Reply:
-        """Run the workflow, or find the run that an earlier attempt has left, and return its output."""
-        async with self._service.call(invocation.timeout_s, self._shown) as client:
+        """Run the workflow, or find the execution that an earlier attempt started, and return its output."""
+        async with self._service.call(invocation.timeout_s, self._label) as client:
             payload = await self._payload(invocation)
             execution: dict[str, Any] = {}
+            # Executions are numbered. Attempt n may start numbers up to n, each only after the one before
+            # has failed: an attempt that was lost with its worker does not use up a number.
             for number in range(1, invocation.attempt + 1):
                 name = execution_name(invocation.id, number)
                 if await self._start(client, name, payload):
-                    execution = await self._ended(client, name)
+                    execution = await self._wait_until_ended(client, name)
                     break
-                execution = await self._look(client, name)
+                execution = await self._describe(client, name)
                 if execution["status"] == _RUNNING:
-                    execution = await self._ended(client, name)
+                    execution = await self._wait_until_ended(client, name)
                     break
                 if execution["status"] == "SUCCEEDED":
                     break
         return self._reply(execution)
 
     async def _start(self, client: Any, name: str, payload: str) -> bool:
-        """Whether there was no such execution before, other than one that runs with this very input."""
+        """Start an execution. False if one of this name has ended, or runs with another input.
+
+        For one that runs with the same input StartExecution succeeds without starting another.
+        """
         try:
             await client.start_execution(stateMachineArn=self._arn, name=name, input=payload)
         except ClientError as error:
@@ -150,29 +164,36 @@ class StandardAgent(_StateMachine):
             return False
         return True
 
-    async def _ended(self, client: Any, name: str) -> dict[str, Any]:
-        """The execution once it runs no more. The caller's time-out ends the waiting."""
-        wait_s = FIRST_WAIT_S
+    async def _wait_until_ended(self, client: Any, name: str) -> dict[str, Any]:
+        """Poll an execution until it has ended. The caller's time-out ends the loop."""
+        pause_s = FIRST_POLL_S
         while True:
-            await self._sleep(wait_s)
-            execution = await self._look(client, name)
+            await self._sleep(pause_s)
+            execution = await self._describe(client, name)
             if execution["status"] != _RUNNING:
                 return execution
-            wait_s = min(wait_s * WAIT_GROWTH, LONGEST_WAIT_S)
+            pause_s = min(pause_s * POLL_GROWTH, LONGEST_POLL_S)
 
-    async def _look(self, client: Any, name: str) -> dict[str, Any]:
-        """The execution as it is; as running where the service is too busy, or has not heard of it yet."""
-        async with self._asking:
-            await self._sleep(1 / ASKS_PER_S)
+    async def _describe(self, client: Any, name: str) -> dict[str, Any]:
+        """The execution as it is now.
+
+        It counts as running if the service is throttling, or does not know the execution yet: reads are
+        eventually consistent.
+        """
+        # The holder of the lock sleeps, so that the calls of all rows follow each other at the limit's pace.
+        async with self._describe_lock:
+            await self._sleep(1 / DESCRIBES_PER_S)
         try:
-            found: dict[str, Any] = await client.describe_execution(executionArn=f"{self._executions}:{name}")
+            found: dict[str, Any] = await client.describe_execution(
+                executionArn=f"{self._execution_prefix}:{name}"
+            )
         except ClientError as error:
-            if error_code(error) in THROTTLING or error_code(error) == _NOT_THERE:
+            if error_code(error) in THROTTLING or error_code(error) == _NOT_FOUND:
                 return {"status": _RUNNING}
             raise
         return found
 
 
 def execution_name(invocation_id: str, number: int) -> str:
-    """The name of a row's execution: the same for the same row and number; 80 characters at most."""
+    """The name of a row's execution: the same for the same row and number; at most 80 characters."""
     return f"rowfleet-{hashlib.sha256(invocation_id.encode()).hexdigest()[:40]}-{number}"

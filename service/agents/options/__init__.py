@@ -1,1 +1,1 @@
-"""What an agent is opened with: its options with references resolved, and limits of the process."""
+"""Inputs for opening an agent: the target's options with references resolved, and limits of the process."""

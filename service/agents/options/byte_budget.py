@@ -1,4 +1,4 @@
-"""Bytes that many readers share."""
+"""A budget of bytes that concurrent readers share."""
 
 from __future__ import annotations
 
@@ -8,24 +8,29 @@ from contextlib import asynccontextmanager
 
 
 class ByteBudget:
-    """At most `limit` bytes are taken at a time; who comes first gets them first."""
+    """At most `limit` bytes are reserved at a time. Reservations are granted in the order of arrival."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = self._left = limit
-        self._turn = asyncio.Lock()
-        self._given_back = asyncio.Event()
+        self._limit = limit
+        self._available = limit
+        self._head_of_line = asyncio.Lock()
+        self._released = asyncio.Event()
 
     @asynccontextmanager
     async def reserve(self, size: int) -> AsyncIterator[None]:
-        """Wait for `size` bytes, all at once, so that nobody waits holding some; the limit if it is more."""
+        """Wait for `size` bytes and hold them inside the context; a larger size waits for the whole limit.
+
+        All bytes are taken at once: readers that held a part while waiting for the rest could deadlock.
+        """
         size = min(size, self._limit)
-        async with self._turn:
-            while self._left < size:
-                self._given_back.clear()
-                await self._given_back.wait()
-            self._left -= size
+        # Only the first in line waits for bytes. Small requests cannot overtake a large one and starve it.
+        async with self._head_of_line:
+            while self._available < size:
+                self._released.clear()
+                await self._released.wait()
+            self._available -= size
         try:
             yield
         finally:
-            self._left += size
-            self._given_back.set()
+            self._available += size
+            self._released.set()

@@ -1,4 +1,4 @@
-"""What the process gives every agent it opens, beside the mapping's own options."""
+"""Limits and services of the process that an agent is opened with, beside its target's options."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from service.domain.errors import ConfigError
 from service.domain.ports import StoredFile
 
 MAX_REPLY_BYTES = 4 * 2**20
-"""Longest reply taken unless set otherwise: ten times what a table item holds."""
+"""Default limit of a reply: ten times the largest table item."""
 
 REPLY_BUDGET_BYTES = 64 * 2**20
-"""Large replies being read and parsed take no more than this together, unless set otherwise."""
+"""Default limit of all large replies together that are being read and parsed."""
 
 SECRET_TTL_S = 300.0
-"""How long a secret is used before it is read again, unless set otherwise."""
+"""Default time for which a secret is used before it is read again."""
 
 REPLY_LIMIT_SETTING = "ROWFLEET_HTTP__MAX_REPLY_BYTES"
-"""Named where a reply is too large."""
+"""Setting that errors about a too large reply name."""
 
 
 Store = Callable[[str, bytes], Awaitable[StoredFile]]
-"""Puts a JSON text into the results bucket under a key that begins with `work/`.
+"""Puts JSON into the results bucket under a key that begins with `work/`.
 
-Doing so again with the same bytes does no harm. Raises RetryableError, AccessError and SourceError.
+Idempotent for the same key and bytes. Raises RetryableError, AccessError and SourceError.
 """
 
 
@@ -37,20 +37,24 @@ def _no_aws(_region: str) -> AwsOptions:
 
 
 async def no_store(_key: str, _body: bytes) -> StoredFile:
-    """Where a process keeps nothing."""
+    """The store of a process without a bucket: raises ConfigError."""
     raise ConfigError("this process has no bucket for large inputs")
 
 
 @dataclass(frozen=True, slots=True)
 class AgentContext:
-    """Limits and places.
+    """Limits and services of the process, the same for each of its agents except `max_concurrency`.
 
-    `max_concurrency` bounds connections, threads and child processes; `max_reply_bytes` counts after
-    decompression; large replies that are being read and parsed share `reply_budget`, whatever their number;
-    `search_path` is the folder in which the modules of Python functions are looked for first; `environ` is
-    what references and AWS_ENDPOINT_URL_… are looked up in; `aws` says how AWS is reached in a region ("" for
-    the process's own), or raises ConfigError; `store` keeps an input that is sent as a reference; `now` gives
-    seconds since 1970, and `sleep` waits between questions after a result.
+    - `max_concurrency` limits connections, threads and child processes of the agent.
+    - `max_reply_bytes` limits a reply, after decompression.
+    - `reply_budget` is shared by all large replies that are being read and parsed, of all agents.
+    - `search_path` is the first folder in which modules of Python functions are looked for.
+    - `secret_ttl_s` is the time for which a secret is used before it is read again.
+    - `environ` holds the variables for references and AWS_ENDPOINT_URL_….
+    - `aws` returns the options to reach AWS in a region ("" for the process's own). Raises ConfigError.
+    - `store` keeps an input that is sent as a reference.
+    - `now` returns seconds since 1970.
+    - `sleep` waits between two polls for a result.
     """
 
     max_concurrency: int = 50

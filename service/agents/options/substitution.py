@@ -1,7 +1,7 @@
-"""`${NAME}` and `${secret:NAME}` in a target's options: values that are used and never shown.
+"""Substitution of `${NAME}` and `${secret:NAME}` in a target's options, and redaction of their values.
 
-Errors and logs name an option as it stands in the file (`${AGENT_URL}/search`). `ResolvedOptions.redact`
-turns a resolved value back into its name wherever the other side repeats it.
+Errors and logs show an option as it is written in the mapping file (`${AGENT_URL}/search`), never its value.
+`ResolvedOptions.redact` replaces values by their references in texts that an agent sent.
 """
 
 from __future__ import annotations
@@ -18,107 +18,119 @@ from service.mapping.syntax.problems import CompileError
 from service.mapping.syntax.references import SecretReference
 
 _REFERENCE = re.compile(r"\$\{([^}]*)\}")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET = "secret:"  # noqa: S105 -- the prefix, not a secret
 
-SHORTEST_REDACTED = 4
-"""Shorter values (`GB`, `80`) are words of any text, and no secrets."""
+MIN_REDACTED_CHARS = 4
+"""Shorter values (`GB`, `80`) are not redacted: they occur in any text, and are no secrets."""
 
 Lookup = Callable[[str, str], str]
-"""The value of a reference's inside, for a place in the mapping."""
+"""(text between `${` and `}`, position in the mapping for errors) -> the value to put in."""
+
+Redactions = tuple[tuple[str, str], ...]
+"""Pairs of a reference and a value that it replaces, longest value first."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedOptions:
-    """The options of a target, resolved. Its repr shows neither the values nor where they came from.
+    """The options of a target with the environment's values in them. Its repr shows no values.
 
-    `secrets` are those that still stand as references, until `with_secrets` puts them in.
+    - `where` is the target's name, for errors.
+    - `values` are the options to use, `written` those of the mapping file, to show.
+    - `secrets` names the secrets whose references are still in `values`, until `with_secrets` resolves them.
     """
 
-    place: str
+    where: str
     values: Mapping[str, Json] = field(repr=False)
     written: Mapping[str, Json] = field(repr=False)
-    resolved: tuple[tuple[str, str], ...] = field(repr=False)
+    redactions: Redactions = field(repr=False)
     secrets: tuple[str, ...] = ()
 
-    def expect(self, *known: str) -> None:
-        """Refuse options that this way of invoking does not have."""
+    def allow_only(self, *known: str) -> None:
+        """Raises ConfigError if there is an option with another name."""
         unknown = sorted(set(self.values) - set(known))
         if unknown:
-            raise ConfigError(f"{self.place}: unknown option {unknown[0]!r} (known: {', '.join(known)})")
+            raise ConfigError(f"{self.where}: unknown option {unknown[0]!r} (known: {', '.join(known)})")
 
     def text(self, name: str, default: str | None = None) -> str:
-        """A string option; ConfigError where it is missing, empty or something else."""
+        """A string option. Raises ConfigError if it is missing without a default, empty, or no string."""
         value = self.values.get(name, default)
         if value is None:
-            raise ConfigError(f"{self.place}: {name} is missing")
+            raise ConfigError(f"{self.where}: {name} is missing")
         if not isinstance(value, str) or not value.strip():
-            raise ConfigError(f"{self.place}: {name} must be a text that is not empty")
+            raise ConfigError(f"{self.where}: {name} must be a text that is not empty")
         return value.strip()
 
-    def optional(self, name: str) -> str:
-        """A string option that may be missing or empty: then it is ""."""
+    def optional_text(self, name: str) -> str:
+        """A string option, "" if it is missing or empty. Raises ConfigError if it is no string."""
         return self.text(name) if self.values.get(name) else ""
 
-    def table(self, name: str) -> dict[str, Json]:
-        """An option of keys and values, {} where it is missing; ConfigError where it is something else."""
+    def pairs(self, name: str) -> dict[str, Json]:
+        """An option of names and values, {} if it is missing. Raises ConfigError if it is no mapping."""
         value = self.values.get(name) or {}
         if not isinstance(value, Mapping):
-            raise ConfigError(f"{self.place}: {name} must be name: value pairs")
+            raise ConfigError(f"{self.where}: {name} must be name: value pairs")
         return dict(value)
 
     def redact(self, text: str) -> str:
-        """`text` with every resolved value replaced by its reference, longest first."""
-        for reference, value in self.resolved:
+        """`text` with every resolved value replaced by its reference."""
+        for reference, value in self.redactions:
             text = text.replace(value, reference)
         return text
 
-    def with_secrets(self, known: Mapping[str, str]) -> ResolvedOptions:
-        """The options with the secrets' values, by what stands behind `secret:`, in their places."""
+    def with_secrets(self, secrets: Mapping[str, str]) -> ResolvedOptions:
+        """The options with the values of secrets put in, by the text after `secret:` in the reference."""
 
         def lookup(name: str, _at: str) -> str:
-            return known[name.removeprefix(_SECRET)] if name.startswith(_SECRET) else f"${{{name}}}"
+            # The environment was substituted before. A `${…}` left over belongs to a variable's value.
+            return secrets[name.removeprefix(_SECRET)] if name.startswith(_SECRET) else f"${{{name}}}"
 
-        values = {key: _walk(value, key, lookup) for key, value in self.values.items()}
-        found = {f"${{{_SECRET}{name}}}": value for name, value in known.items()}
-        return replace(self, values=values, resolved=_hidden(found, dict(self.resolved)), secrets=())
+        values = {key: _substitute(value, key, lookup) for key, value in self.values.items()}
+        found = {f"${{{_SECRET}{name}}}": value for name, value in secrets.items()}
+        return replace(self, values=values, redactions=_redactions(found, dict(self.redactions)), secrets=())
 
 
-def resolve(options: Mapping[str, Json], *, environ: Mapping[str, str], place: str) -> ResolvedOptions:
-    """Put the environment's values into every string of `options`, keys left alone.
+def resolve(options: Mapping[str, Json], *, environ: Mapping[str, str], where: str) -> ResolvedOptions:
+    """Substitute variables in every string of `options`, but not in keys. Secrets are only collected.
 
-    Secrets are collected, not fetched. Raises ConfigError naming the variable and where it stands; never the
-    value of another.
+    Raises ConfigError that names the variable and its position in the mapping, but no value.
     """
     found: dict[str, str] = {}
-    secrets: dict[str, None] = {}
+    secrets: dict[str, None] = {}  # a set in the order of appearance
 
     def lookup(name: str, at: str) -> str:
         if name.startswith(_SECRET):
-            secrets[_secret(name.removeprefix(_SECRET), at)] = None
+            secrets[_check_secret(name.removeprefix(_SECRET), at)] = None
             return f"${{{name}}}"
-        if not _NAME.fullmatch(name):
+        if not _VARIABLE_NAME.fullmatch(name):
             raise ConfigError(f"{at}: ${{{name}}} is no variable name (letters, digits and _)")
         if name not in environ:
             raise ConfigError(f"{at}: environment variable {name} is not set")
         found[f"${{{name}}}"] = environ[name]
         return environ[name]
 
-    values = {key: _walk(value, f"{place}: {key}", lookup) for key, value in options.items()}
-    return ResolvedOptions(place, values, dict(options), _hidden(found, {}), tuple(secrets))
+    values = {key: _substitute(value, f"{where}: {key}", lookup) for key, value in options.items()}
+    return ResolvedOptions(
+        where=where,
+        values=values,
+        written=dict(options),
+        redactions=_redactions(found, {}),
+        secrets=tuple(secrets),
+    )
 
 
-def _walk(value: Json, at: str, lookup: Lookup) -> Json:
+def _substitute(value: Json, at: str, lookup: Lookup) -> Json:
+    """A copy of `value` with every reference in its strings replaced by `lookup`'s result."""
     if isinstance(value, str):
         return _REFERENCE.sub(lambda match: lookup(match[1], at), value)
     if isinstance(value, Mapping):
-        return {key: _walk(item, f"{at}.{key}", lookup) for key, item in value.items()}
+        return {key: _substitute(item, f"{at}.{key}", lookup) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_walk(item, f"{at}[{index}]", lookup) for index, item in enumerate(value)]
+        return [_substitute(item, f"{at}[{index}]", lookup) for index, item in enumerate(value)]
     return value
 
 
-def _secret(text: str, at: str) -> str:
+def _check_secret(text: str, at: str) -> str:
     try:
         SecretReference.parse(text)
     except CompileError as error:
@@ -126,10 +138,13 @@ def _secret(text: str, at: str) -> str:
     return text
 
 
-def _hidden(found: Mapping[str, str], before: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """Every reference with its value as it is, and as JSON and as a URL would repeat it; longest first."""
-    pairs = set(before.items())
+def _redactions(found: Mapping[str, str], earlier: Mapping[str, str]) -> Redactions:
+    """`earlier`, and the values in `found` in every form in which an agent may repeat them."""
+    pairs = set(earlier.items())
     for reference, value in found.items():
-        written = (value, value.strip(), json.dumps(value)[1:-1], quote(value, safe=""))
-        pairs |= {(reference, form) for form in written if len(form) >= SHORTEST_REDACTED}
+        as_json, as_url = json.dumps(value)[1:-1], quote(value, safe="")
+        for form in (value, value.strip(), as_json, as_url):
+            if len(form) >= MIN_REDACTED_CHARS:
+                pairs.add((reference, form))
+    # Longest first: a value that contains a shorter one must be replaced as a whole.
     return tuple(sorted(pairs, key=lambda pair: (-len(pair[1]), pair)))

@@ -1,1 +1,1 @@
-"""What goes to an agent and comes back: requests, replies, streams, and what refusals mean."""
+"""Parts that several agents share: requests, replies, streams, and the classification of error responses."""

@@ -1,4 +1,4 @@
-"""The streams of chat models, joined: what each provider would have answered without `stream`.
+"""Streams of chat models, joined to the reply that the provider sends without `stream`.
 
 Sources: platform.openai.com/docs/api-reference/chat-streaming, …/responses-streaming, and
 docs.anthropic.com/en/docs/build-with-claude/streaming.
@@ -9,36 +9,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from service.agents.wire.refusals import stated
+from service.agents.wire.error_responses import classify_error_object
 from service.domain import exact_json
 from service.domain.errors import AgentUnavailableError
 from service.domain.model import Json
 
 Event = dict[str, Json]
 
-_TEXTS = {
+_EXTENDED_KEYS = {
     "text_delta": "text",
     "thinking_delta": "thinking",
     "signature_delta": "signature",
     "input_json_delta": "input",
 }
-"""Anthropic's deltas -> the key that they lengthen; a delta names its text like itself."""
+"""Type of an Anthropic delta -> the key of the content block that it extends."""
 
 
 def join_openai(events: Sequence[Event], *, done: bool) -> Json:
-    """`chat.completion.chunk`s to one `chat.completion`."""
+    """Join `chat.completion.chunk`s to one `chat.completion`. `done` is True after a final `[DONE]`."""
     whole: Event = {}
     choices: dict[int, Event] = {}
     for event in events:
         if "error" in event:
-            raise _stated(event["error"])
+            raise _stream_error(event["error"])
         whole |= {key: value for key, value in event.items() if value is not None and key != "choices"}
         for chunk in event.get("choices") or []:
             _add_choice(choices, chunk)
+    # Some servers end without [DONE]; a finish reason for every choice shows that nothing is missing.
     if not done and not all(choice["finish_reason"] for choice in choices.values()):
-        raise _broken_off()
-    ordered = [choices[index] for index in sorted(choices)]
-    return {**whole, "object": "chat.completion", "choices": ordered}
+        raise _incomplete()
+    return {**whole, "object": "chat.completion", "choices": [choices[index] for index in sorted(choices)]}
 
 
 def _add_choice(choices: dict[int, Event], chunk: Event) -> None:
@@ -59,7 +59,7 @@ def _add_choice(choices: dict[int, Event], chunk: Event) -> None:
 
 
 def _add_calls(calls: list[Event], chunks: Sequence[Event]) -> None:
-    """Tool calls: id and name come with the first chunk of an index, arguments bit by bit."""
+    """Add chunks of tool calls. Id and name come with the first chunk of an index, arguments in pieces."""
     for chunk in chunks:
         index = chunk.get("index", len(calls))
         call = next((call for call in calls if call["index"] == index), None)
@@ -72,18 +72,18 @@ def _add_calls(calls: list[Event], chunks: Sequence[Event]) -> None:
 
 
 def join_responses(events: Sequence[Event]) -> Json:
-    """Events of the Responses API: the last one holds the whole response."""
+    """The reply of a stream of the Responses API: its last event holds the whole response."""
     for event in reversed(events):
         kind, response = event.get("type"), event.get("response")
         if kind in {"response.completed", "response.incomplete"}:
             return response
         if kind in {"response.failed", "error"}:
-            raise _stated(response.get("error") if isinstance(response, dict) else event)
-    raise _broken_off()
+            raise _stream_error(response.get("error") if isinstance(response, dict) else event)
+    raise _incomplete()
 
 
 def join_anthropic(events: Sequence[Event]) -> Json:
-    """Events of the Messages API to one message."""
+    """Join events of the Messages API to one message."""
     message: Event = {}
     blocks: dict[int, Event] = {}
     for event in events:
@@ -100,34 +100,35 @@ def join_anthropic(events: Sequence[Event]) -> Json:
                 usage = {**message.get("usage", {}), **event.get("usage", {})}
                 message |= {**event.get("delta", {}), "usage": usage}
             case "error":
-                raise _stated(event.get("error"))
+                raise _stream_error(event.get("error"))
             case "message_stop":
                 return {**message, "content": [blocks[index] for index in sorted(blocks)]}
-    raise _broken_off()
+    raise _incomplete()
 
 
 def _add_delta(block: Event, delta: Event) -> None:
     kind = str(delta.get("type"))
     if kind == "citations_delta":
         block["citations"] = [*(block.get("citations") or []), delta.get("citation")]
-    elif kind in _TEXTS:
-        key = _TEXTS[kind]
+    elif kind in _EXTENDED_KEYS:
+        key = _EXTENDED_KEYS[kind]
+        piece = delta.get("partial_json" if key == "input" else key, "")
+        # `input` begins as an empty object and is collected as a text until its block ends.
         before = block.get(key)
-        said = delta.get("partial_json" if key == "input" else key, "")
-        block[key] = (before if isinstance(before, str) else "") + str(said)
+        block[key] = (before if isinstance(before, str) else "") + str(piece)
 
 
 def _finish_block(block: Event) -> None:
-    """The arguments of a tool come as pieces of JSON; an argument-less call keeps its `{}`."""
+    """Parse the arguments of a tool, collected as pieces of JSON. A call without arguments keeps its `{}`."""
     if isinstance(text := block.get("input"), str):
         block["input"] = exact_json.loads(text) if text.strip() else {}
 
 
-def _stated(error: Json) -> Exception:
+def _stream_error(error: Json) -> Exception:
     message = error.get("message") if isinstance(error, dict) else error
     kind = f"{error.get('type') or error.get('code')}: " if isinstance(error, dict) else ""
-    return stated(error, f"the stream ended with an error: {kind}{message}")
+    return classify_error_object(error, f"the stream ended with an error: {kind}{message}")
 
 
-def _broken_off() -> AgentUnavailableError:
+def _incomplete() -> AgentUnavailableError:
     return AgentUnavailableError("the stream broke off before its last event")

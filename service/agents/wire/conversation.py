@@ -1,4 +1,4 @@
-"""An input as a conversation with a chat model."""
+"""Conversion of an input to the messages of a chat model."""
 
 from __future__ import annotations
 
@@ -9,26 +9,30 @@ from service.domain.errors import AgentRejectedError
 from service.domain.model import Json
 
 PROMPT = "prompt"
-"""The field that holds the text of `input_mapping.template`."""
+"""The field of an input that holds the text of `input_mapping.template`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """`rest` is what an input with `messages` has beside them: keys of the provider's request."""
+    """System prompt and messages. `extra` are further keys of the provider's request from the input."""
 
     system: str
     messages: list[Json]
-    rest: dict[str, Json] = field(default_factory=dict)
+    extra: dict[str, Json] = field(default_factory=dict)
 
 
-def conversation(body: Json, system: str) -> Conversation:
-    """The messages of an input that has them; otherwise its prompt, or all of it as JSON, as one message."""
+def to_conversation(body: Json, system: str) -> Conversation:
+    """The conversation for an input.
+
+    An input with `messages` is one already. Any other becomes one user message: its `prompt`, or else the
+    whole input as JSON. Raises AgentRejectedError.
+    """
     if isinstance(body, dict) and "messages" in body:
         messages = body["messages"]
         if not isinstance(messages, list) or not messages:
             raise AgentRejectedError("the input's messages are no list of messages")
-        rest = {key: value for key, value in body.items() if key != "messages"}
-        return Conversation(system, messages, rest)
+        extra = {key: value for key, value in body.items() if key != "messages"}
+        return Conversation(system, messages, extra)
     return Conversation(system, [{"role": "user", "content": _prompt(body)}])
 
 

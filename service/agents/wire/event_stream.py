@@ -1,8 +1,9 @@
-"""Server-sent events, joined to the reply that would have come without streaming.
+"""Server-sent events, joined to the reply that the agent would have sent without streaming.
 
-The format is WHATWG's (html.spec.whatwg.org/multipage/server-sent-events.html). OpenAI's and Anthropic's
-streams become those providers' ordinary replies (`chat_streams`); of any other stream the texts are joined.
-A stream of a known kind that ends before its last event has broken off, and is no reply.
+The format is WHATWG's (html.spec.whatwg.org/multipage/server-sent-events.html). Streams of OpenAI and
+Anthropic become these providers' ordinary replies (`chat_streams`); the data of any other stream are
+joined. A provider's stream without its last event is incomplete and no reply: half an answer must not
+become a row's result.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ _DONE = "[DONE]"
 
 
 def join_events(text: str) -> Json:
-    """The reply of a stream. Raises AgentRetryableError or AgentRejectedError where it states an error.
+    """The reply of a stream.
 
-    Of a stream that no provider's is: JSON texts are joined, as are texts that are no JSON; one object stays
-    one, and several become a list.
+    The data of an unknown provider's stream: strings, and texts that are no JSON, are joined to one text, and
+    parsed if that is JSON; one object is the reply, several are a list.
+
+    Raises AgentRetryableError or AgentRejectedError for an error that the stream states, and
+    AgentUnavailableError for a stream that is incomplete or malformed.
     """
     try:
         return _join(text)
@@ -33,10 +37,11 @@ def join_events(text: str) -> Json:
 
 
 def _join(text: str) -> Json:
-    data = [item for item in _data(text) if item]
+    data = [item for item in _data_of_events(text) if item]
     done = bool(data) and data[-1] == _DONE
-    parsed = [_parsed(item) for item in (data[:-1] if done else data)]
+    parsed = [_parse(item) for item in (data[:-1] if done else data)]
     objects = [item for item in parsed if isinstance(item, dict)]
+    # The first event that a provider's format is known by decides.
     for item in objects:
         if item.get("object") == "chat.completion.chunk":
             return join_openai(objects, done=done)
@@ -46,18 +51,19 @@ def _join(text: str) -> Json:
         if kind.startswith("response."):
             return join_responses(objects)
     if len(objects) < len(parsed):
-        return _joined(parsed, data)
+        return _join_texts(parsed, data)
     return objects[0] if len(objects) == 1 else objects
 
 
-def _joined(parsed: Sequence[Json], data: Sequence[str]) -> Json:
-    """Texts in a row, those in JSON quotes without them; and what they make together, parsed."""
+def _join_texts(parsed: Sequence[Json], data: Sequence[str]) -> Json:
+    """All data as one text, parsed if it is JSON. JSON strings are joined without their quotes."""
+    # `data` may be longer by the final [DONE].
     text = "".join(item if isinstance(item, str) else raw for item, raw in zip(parsed, data, strict=False))
-    return _parsed(text)
+    return _parse(text)
 
 
-def _data(text: str) -> list[str]:
-    """The data of every event, in order; other fields and comments are dropped."""
+def _data_of_events(text: str) -> list[str]:
+    """The data of every event, in order. Other fields and comments are dropped."""
     found: list[str] = []
     lines: list[str] = []
     for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
@@ -69,12 +75,12 @@ def _data(text: str) -> list[str]:
             name, _, value = line.partition(":")
             if name == "data":
                 lines.append(value.removeprefix(" "))
-    if lines:  # many servers leave out the last blank line
+    if lines:  # many servers omit the last blank line
         found.append("\n".join(lines))
     return found
 
 
-def _parsed(text: str) -> Json:
+def _parse(text: str) -> Json:
     try:
         return exact_json.loads(text)
     except ValueError:

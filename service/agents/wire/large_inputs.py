@@ -1,11 +1,11 @@
-"""What becomes of an input that is larger than its service takes: `large_input: reject` or `reference`.
+"""Inputs larger than their service accepts: the target's option `large_input: reject` or `reference`.
 
-With `reference` the input, as JSON, is put into the results bucket, and the agent receives in its place
+With `reference` the input is stored as JSON in the results bucket (a claim check), and the agent receives
 
     {"input_s3": {"bucket": "…", "key": "work/inputs/…/….json", "bytes": 7340032, "sha256": "…"}}
 
-The key is made of the invocation's id and the input, so that every attempt at a row writes the same bytes to
-the same place and sends the same reference. The lifecycle rule of `work/` expires it.
+The key is made from the invocation's id and the input, so that every attempt at a row writes the same
+object and sends the same reference. The bucket's lifecycle rule for `work/` deletes it.
 """
 
 from __future__ import annotations
@@ -30,62 +30,64 @@ from service.domain.ports import Invocation
 OPTION = "large_input"
 """The target's option."""
 
-_REJECT, _REFERENCE = WAYS = ("reject", "reference")
-_PREFIX = "work/inputs/"
-_DIGITS = 16
-"""How much of the sha256 is in a key: enough for the inputs of one row."""
+_REJECT, _REFERENCE = POLICIES = ("reject", "reference")
+_KEY_PREFIX = "work/inputs/"
+_DIGEST_DIGITS = 16
+"""Digits of the sha256 in a key: enough to distinguish the inputs of one row."""
 
-_NOT_IN_KEYS = re.compile(r"[^A-Za-z0-9._-]+")
+_UNSAFE_IN_KEYS = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class LargeInputs:
-    """Inputs as a service takes them: `most_bytes` of JSON. `taker` is its name, as in "Lambda takes …"."""
+    """Policy for inputs of more than `max_bytes` of JSON. `service` is for errors ("Lambda takes …")."""
 
-    way: str
+    policy: str
     store: Store
-    most_bytes: int
-    taker: str
+    max_bytes: int
+    service: str
 
     @classmethod
-    def of(
-        cls, options: ResolvedOptions, context: AgentContext, *, most_bytes: int, taker: str
+    def from_options(
+        cls, options: ResolvedOptions, context: AgentContext, *, max_bytes: int, service: str
     ) -> LargeInputs:
-        """What a target's options say. Raises ConfigError."""
-        way = options.text(OPTION, _REJECT)
-        if way not in WAYS:
-            raise ConfigError(f"{options.place}: {OPTION} {way!r} is none of {', '.join(WAYS)}")
-        return cls(way, context.store, most_bytes, taker)
+        """The policy of a target. Raises ConfigError."""
+        policy = options.text(OPTION, _REJECT)
+        if policy not in POLICIES:
+            raise ConfigError(f"{options.where}: {OPTION} {policy!r} is none of {', '.join(POLICIES)}")
+        return cls(policy, context.store, max_bytes, service)
 
-    async def payload(self, invocation: Invocation, shown: str) -> bytes:
-        """The input as JSON, or the reference to it; `shown` names the agent.
+    async def payload(self, invocation: Invocation, label: str) -> bytes:
+        """The input as JSON, or a reference to it. `label` names the agent in errors.
 
-        Raises AgentRejectedError for one that is too large and not to be stored, AgentUnavailableError where
-        the next attempt may store it, and AgentOutageError where somebody has to see to it.
+        Raises AgentRejectedError if the input is too large and may not be stored, AgentUnavailableError if
+        it could not be stored now, and AgentOutageError if it cannot be stored until somebody corrects the
+        cause.
         """
         payload = encode_input(invocation.body)
-        if len(payload) <= self.most_bytes:
+        if len(payload) <= self.max_bytes:
             return payload
-        if self.way == _REJECT:
+        if self.policy == _REJECT:
             raise AgentRejectedError(
-                f"{shown}: the input has {len(payload):,} bytes, {self.taker} takes {self.most_bytes:,} "
+                f"{label}: the input has {len(payload):,} bytes, {self.service} takes {self.max_bytes:,} "
                 f"(hint: `{OPTION}: {_REFERENCE}` in the target sends it by way of S3; or map fewer columns)"
             )
-        return encode_input({"input_s3": await self._stored(invocation.id, payload, shown)})
+        return encode_input({"input_s3": await self._store(invocation.id, payload, label)})
 
-    async def _stored(self, invocation_id: str, payload: bytes, shown: str) -> dict[str, str | int]:
+    async def _store(self, invocation_id: str, payload: bytes, label: str) -> dict[str, str | int]:
+        """Store the input, and return the reference to it."""
         key = input_key(invocation_id, hashlib.sha256(payload).hexdigest())
         try:
             file = await self.store(key, payload)
         except RetryableError as error:
-            text = f"{shown}: the input could not be put into S3: {error}"
+            text = f"{label}: the input could not be put into S3: {error}"
             raise AgentUnavailableError(text, retry_after_s=error.retry_after_s) from error
         except RowfleetError as error:
-            raise AgentOutageError(f"{shown}: the input cannot be put into S3: {error}") from error
+            raise AgentOutageError(f"{label}: the input cannot be put into S3: {error}") from error
         return {"bucket": file.bucket, "key": file.key, "bytes": file.size, "sha256": file.sha256}
 
 
 def input_key(invocation_id: str, sha256: str) -> str:
-    """`work/inputs/{tool}/{execution}/{round}/{row}/{sha256}.json`: what a key should not hold is a slash."""
-    folder = _NOT_IN_KEYS.sub("/", invocation_id).strip("/")
-    return f"{_PREFIX}{folder}/{sha256[:_DIGITS]}.json"
+    """`work/inputs/{tool}/{execution}/{round}/{row}/{sha256}.json`, with unsafe characters made slashes."""
+    folder = _UNSAFE_IN_KEYS.sub("/", invocation_id).strip("/")
+    return f"{_KEY_PREFIX}{folder}/{sha256[:_DIGEST_DIGITS]}.json"

@@ -1,8 +1,8 @@
-"""`invoke: http` with `preset: openai` or `preset: anthropic`: chat models without writing a request by hand.
+"""Presets of `invoke: http`: `preset: openai` and `preset: anthropic` build a chat model's requests.
 
-An input that has `messages` is sent as it is; otherwise one user message is made of it: its `prompt` (the
-text of `input_mapping.template`), or else its fields as JSON. `model`, `system` and `parameters` of the
-target are put around it, and what the input holds beside `messages` wins over `parameters`.
+An input with `messages` is sent as the conversation. Any other becomes one user message: its `prompt` (the
+text of `input_mapping.template`), or else its fields as JSON. The target's `model`, `system` and
+`parameters` are added. Further keys of an input with `messages` take precedence over `parameters`.
 """
 
 from __future__ import annotations
@@ -11,76 +11,84 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from service.agents.options.substitution import ResolvedOptions
-from service.agents.wire.conversation import Conversation, conversation
+from service.agents.wire.conversation import Conversation, to_conversation
 from service.agents.wire.requests import Request, check_headers, check_url
 from service.domain.errors import ConfigError
 from service.domain.model import Json
 
 ANTHROPIC_VERSION = "2023-06-01"
-"""The version of the Messages API that replies are read in (docs.anthropic.com/en/api/versioning)."""
+"""Version of the Messages API whose replies rowfleet reads (docs.anthropic.com/en/api/versioning)."""
 
 MAX_TOKENS = 4_096
-"""Anthropic requires `max_tokens`; this is sent where `parameters` has none."""
+"""Sent to Anthropic if `parameters` has no `max_tokens`, which its API requires."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A provider's interface: its address, the headers that a key makes, the body of a conversation."""
+    """A provider's default URL, its headers for an API key, and its request body for a conversation."""
 
     url: str
     headers: Callable[[str], dict[str, str]]
     body: Callable[[Conversation], dict[str, Json]]
 
 
-def _openai_body(given: Conversation) -> dict[str, Json]:
-    system = [{"role": "system", "content": given.system}] if given.system else []
-    return {"messages": [*system, *given.messages]}
+def _openai_headers(api_key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
 
-def _anthropic_body(given: Conversation) -> dict[str, Json]:
-    system = {"system": given.system} if given.system else {}
-    return {"max_tokens": MAX_TOKENS, **system, "messages": given.messages}
+def _openai_body(conversation: Conversation) -> dict[str, Json]:
+    system = [{"role": "system", "content": conversation.system}] if conversation.system else []
+    return {"messages": [*system, *conversation.messages]}
+
+
+def _anthropic_headers(api_key: str) -> dict[str, str]:
+    headers = {"anthropic-version": ANTHROPIC_VERSION}
+    if api_key:
+        headers["x-api-key"] = api_key
+    return headers
+
+
+def _anthropic_body(conversation: Conversation) -> dict[str, Json]:
+    system = {"system": conversation.system} if conversation.system else {}
+    return {"max_tokens": MAX_TOKENS, **system, "messages": conversation.messages}
 
 
 PRESETS: Mapping[str, Preset] = {
-    "openai": Preset(
-        "https://api.openai.com/v1/chat/completions",
-        lambda key: {"Authorization": f"Bearer {key}"} if key else {},
-        _openai_body,
-    ),
-    "anthropic": Preset(
-        "https://api.anthropic.com/v1/messages",
-        lambda key: {"anthropic-version": ANTHROPIC_VERSION} | ({"x-api-key": key} if key else {}),
-        _anthropic_body,
-    ),
+    "openai": Preset("https://api.openai.com/v1/chat/completions", _openai_headers, _openai_body),
+    "anthropic": Preset("https://api.anthropic.com/v1/messages", _anthropic_headers, _anthropic_body),
 }
 
 
 def chat_request(options: ResolvedOptions) -> Request:
-    """The requests of a preset. Raises ConfigError."""
-    options.expect("preset", "url", "headers", "api_key", "model", "system", "parameters")
+    """The requests of a target with a preset. Raises ConfigError."""
+    options.allow_only("preset", "url", "headers", "api_key", "model", "system", "parameters")
     name = options.text("preset")
     if name not in PRESETS:
-        raise ConfigError(f"{options.place}: unknown preset {name!r} (known: {', '.join(PRESETS)})")
+        raise ConfigError(f"{options.where}: unknown preset {name!r} (known: {', '.join(PRESETS)})")
     preset = PRESETS[name]
-    key = options.optional("api_key")
-    if not key.isprintable():
-        raise ConfigError(f"{options.place}: api_key holds characters that no header can carry")
-    own = check_headers(options)
-    taken = {header.lower() for header in own}
-    usual = preset.headers(key)
-    headers = {header: value for header, value in usual.items() if header.lower() not in taken} | own
-    fixed = {"model": options.text("model"), **options.table("parameters")}
-    system = options.optional("system")
+    headers = _headers(preset, options)
+    fixed = {"model": options.text("model"), **options.pairs("parameters")}
+    system = options.optional_text("system")
 
-    def shape(body: Json) -> Json:
-        given = conversation(body, system)
-        return {**preset.body(given), **fixed, **given.rest}
+    def make_body(body: Json) -> Json:
+        conversation = to_conversation(body, system)
+        return {**preset.body(conversation), **fixed, **conversation.extra}
 
     return Request(
-        url=check_url(options, options.optional("url") or preset.url),
-        shown=f"POST {options.written.get('url') or preset.url}",
+        url=check_url(options, options.optional_text("url") or preset.url),
+        label=f"POST {options.written.get('url') or preset.url}",
         method="POST",
         headers=headers,
-        shape=shape,
+        make_body=make_body,
     )
+
+
+def _headers(preset: Preset, options: ResolvedOptions) -> dict[str, str]:
+    """The preset's headers and the target's `headers`, which replace the preset's of the same name."""
+    api_key = options.optional_text("api_key")
+    if not api_key.isprintable():
+        raise ConfigError(f"{options.where}: api_key holds characters that no header can carry")
+    own = check_headers(options)
+    own_names = {name.lower() for name in own}
+    defaults = {n: v for n, v in preset.headers(api_key).items() if n.lower() not in own_names}
+    return defaults | own

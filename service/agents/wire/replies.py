@@ -1,4 +1,4 @@
-"""Bytes to a reply: bounded, decoded, JSON where they are JSON."""
+"""Limits of replies, and the encoding of inputs."""
 
 from __future__ import annotations
 
@@ -12,32 +12,31 @@ from service.domain.model import Json
 CHUNK_BYTES = 64 * 2**10
 
 
-async def read_bounded(chunks: AsyncIterable[bytes], limit: int, shown: str) -> bytes:
-    """All of it; AgentRejectedError as soon as it is known to be more than `limit` bytes."""
+async def read_bounded(chunks: AsyncIterable[bytes], limit: int, label: str) -> bytes:
+    """All chunks joined. Raises AgentRejectedError as soon as they have more than `limit` bytes."""
     data = bytearray()
     async for chunk in chunks:
         data += chunk
         if len(data) > limit:
-            raise too_large(shown, f"at least {len(data):,}", limit)
+            raise too_large(label, f"at least {len(data):,}", limit)
     return bytes(data)
 
 
-def bounded(data: bytes, limit: int, shown: str) -> bytes:
-    """The data, where it is not more than `limit` bytes."""
+def check_reply_size(data: bytes, limit: int, label: str) -> None:
+    """Raises AgentRejectedError if a reply has more than `limit` bytes."""
     if len(data) > limit:
-        raise too_large(shown, f"{len(data):,}", limit)
-    return data
+        raise too_large(label, f"{len(data):,}", limit)
 
 
-def too_large(shown: str, size: str, limit: int) -> AgentRejectedError:
-    """The error for a reply of `size` bytes."""
+def too_large(label: str, size: str, limit: int) -> AgentRejectedError:
+    """The error for a reply of `size` bytes. It rejects the row: another attempt would give as much."""
     return AgentRejectedError(
-        f"{shown}: the reply has {size} bytes, {limit:,} are allowed ({REPLY_LIMIT_SETTING})"
+        f"{label}: the reply has {size} bytes, {limit:,} are allowed ({REPLY_LIMIT_SETTING})"
     )
 
 
 def encode_input(body: Json) -> bytes:
-    """The input as JSON. Raises AgentRejectedError."""
+    """The input as JSON. Raises AgentRejectedError, for example for a lone surrogate."""
     try:
         return exact_json.dumps(body).encode()
     except (TypeError, ValueError, RecursionError) as error:

@@ -1,8 +1,8 @@
-"""What `invoke: http` sends for an input: the address with the input's values in it, and the body.
+"""Requests of `invoke: http`: the URL with the input's values in it, and the body.
 
-`{{ name }}` in `url` are filled in with fields of the input, percent-encoded. With GET, HEAD, DELETE and
-OPTIONS, which carry no body, the fields that the address does not take become its query; texts as they are,
-null and "" left out, everything else as JSON.
+`{{ name }}` in `url` is replaced by the input's field, percent-encoded. GET, HEAD, DELETE and OPTIONS carry
+no body: fields that are not used in the URL become its query. Strings go in as they are, null and "" are
+omitted, everything else is written as JSON.
 """
 
 from __future__ import annotations
@@ -23,84 +23,95 @@ from service.mapping.syntax.problems import CompileError
 from service.mapping.targets import HEADER_NAME, METHODS_WITHOUT_BODY, check_url_template
 from service.mapping.templates import TextTemplate, compile_template
 
-_STEPS = frozenset({"", ".", ".."})
-"""Segments of a path that lead somewhere else."""
+_DOT_SEGMENTS = frozenset({"", ".", ".."})
+"""Path segments that lead to another path: servers remove dots (RFC 3986, 5.2.4) and often empty segments."""
 
 _METHODS = ("POST", "PUT", "PATCH", *sorted(METHODS_WITHOUT_BODY))
 
 
-def _as_it_is(body: Json) -> Json:
+def _unchanged(body: Json) -> Json:
     return body
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Request:
-    """How every request looks. `shown` is the method and the URL as written in the mapping, fit for messages.
+    """The request of a target, to be rendered for each input.
 
-    `template` renders the address where it depends on the input; `shape` makes the body of the input.
+    `label` is the method and the URL as written in the mapping, for errors. `template` renders the URL if it
+    depends on the input. `make_body` turns an input into the body.
     """
 
     url: URL
-    shown: str
+    label: str
     method: str
     headers: Mapping[str, str]
     template: TextTemplate | None = None
-    shape: Callable[[Json], Json] = field(default=_as_it_is)
+    make_body: Callable[[Json], Json] = field(default=_unchanged)
 
-    def fill(self, body: Json) -> tuple[URL, bytes | None]:
-        """Address and payload for an input. Raises AgentRejectedError."""
+    def render(self, body: Json) -> tuple[URL, bytes | None]:
+        """URL and body for an input; None without a body. Raises AgentRejectedError."""
         fields = body if isinstance(body, dict) else {}
-        url = self.url if self.template is None else self._address(self.template, fields)
+        url = self.url if self.template is None else self._render_url(self.template, fields)
         if self.method not in METHODS_WITHOUT_BODY:
-            return url, encode_input(self.shape(body))
+            return url, encode_input(self.make_body(body))
         if not isinstance(body, dict):
-            raise AgentRejectedError(f"{self.shown}: {self.method} has no body, and this input has no fields")
-        used = (
-            frozenset()
-            if self.template is None
-            else self.template.required_names | self.template.optional_names
-        )
-        query = urlencode(
-            [(key, _text(value)) for key, value in fields.items() if key not in used and _text(value)]
-        )
-        if not query:
-            return url, None
-        separator = "&" if url.raw_query_string else "?"
-        bare = str(url).partition("#")[0].removesuffix("?")
-        return URL(f"{bare}{separator}{query}", encoded=True), None
+            raise AgentRejectedError(f"{self.label}: {self.method} has no body, and this input has no fields")
+        return self._add_query(url, fields), None
 
-    def _address(self, template: TextTemplate, fields: Mapping[str, Json]) -> URL:
-        """A value must stay within the place that the mapping gives it, and fill it."""
+    def _add_query(self, url: URL, fields: Mapping[str, Json]) -> URL:
+        used: frozenset[str] = frozenset()
+        if self.template is not None:
+            used = self.template.required_names | self.template.optional_names
+        texts = {name: _text(value) for name, value in fields.items() if name not in used}
+        query = urlencode({name: text for name, text in texts.items() if text})
+        if not query:
+            return url
+        separator = "&" if url.raw_query_string else "?"
+        # A fragment is never sent, and a query behind it would be lost.
+        base = str(url).partition("#")[0].removesuffix("?")
+        return URL(f"{base}{separator}{query}", encoded=True)
+
+    def _render_url(self, template: TextTemplate, fields: Mapping[str, Json]) -> URL:
+        """The URL for an input. Raises AgentRejectedError if a value is missing or would change the path.
+
+        With an empty value or a dot, `DELETE /items/{{ id }}` would address all items or another collection.
+        """
         try:
             url = URL(template.render(fields), encoded=True)
         except (InputError, ValueError) as error:
             reason = str(error) if isinstance(error, InputError) else "the url cannot be filled in"
-            raise AgentRejectedError(f"{self.shown}: {reason}") from None
-        written = template.source.partition("?")[0]
-        if "{" not in written:
+            raise AgentRejectedError(f"{self.label}: {reason}") from None
+        written_path = template.source.partition("?")[0]
+        if "{" not in written_path:
             return url
         *inner, last = url.raw_path.split("/")[1:]
-        ends_so = written.endswith("/")
-        if any(part in _STEPS for part in inner) or (last in _STEPS and not (last == "" and ends_so)):
-            raise AgentRejectedError(f"{self.shown}: a value is empty or a dot: it would change the path")
+        is_trailing_slash = last == "" and written_path.endswith("/")
+        if any(part in _DOT_SEGMENTS for part in inner) or (last in _DOT_SEGMENTS and not is_trailing_slash):
+            raise AgentRejectedError(f"{self.label}: a value is empty or a dot: it would change the path")
         return url
 
 
 def http_request(options: ResolvedOptions) -> Request:
-    """Raises ConfigError for options that make no request."""
-    options.expect("url", "method", "headers")
+    """The requests of a target without a preset. Raises ConfigError."""
+    options.allow_only("url", "method", "headers")
     method = options.text("method", "POST").upper()
     if method not in _METHODS:
-        raise ConfigError(f"{options.place}: method {method!r} is none of {', '.join(_METHODS)}")
+        raise ConfigError(f"{options.where}: method {method!r} is none of {', '.join(_METHODS)}")
     text = options.text("url")
-    template = _template(options, text)
-    url = check_url(options, re.split(r"\{[{%#]", text, maxsplit=1)[0] if template else text)
-    shown = f"{method} {options.written['url']}"
-    return Request(url, shown, method, check_headers(options), template)
+    template = _compile_url(options, text)
+    fixed_part = re.split(r"\{[{%#]", text, maxsplit=1)[0] if template else text
+    return Request(
+        url=check_url(options, fixed_part),
+        label=f"{method} {options.written['url']}",
+        method=method,
+        headers=check_headers(options),
+        template=template,
+    )
 
 
-def _template(options: ResolvedOptions, text: str) -> TextTemplate | None:
-    """The address as a template where the mapping wrote one; what the environment holds is only text."""
+def _compile_url(options: ResolvedOptions, text: str) -> TextTemplate | None:
+    """The template of the URL, None if the mapping wrote none. Raises ConfigError."""
+    # Braces in the value of an environment variable are text, so the URL as written decides.
     if "{{" not in str(options.written["url"]) and "{%" not in str(options.written["url"]):
         return None
     try:
@@ -108,36 +119,39 @@ def _template(options: ResolvedOptions, text: str) -> TextTemplate | None:
         return compile_template(text, quoted=True)
     except CompileError as error:
         written = options.written["url"]
-        raise ConfigError(f"{options.place}: url {written!r} is no template of an address") from error
+        raise ConfigError(f"{options.where}: url {written!r} is no template of an address") from error
 
 
 def check_url(options: ResolvedOptions, text: str) -> URL:
-    """The address of the option `url`, whose value is `text`. Raises ConfigError."""
+    """The URL `text`, the value of the option `url`. Raises ConfigError unless it is http(s) with a host."""
     try:
         url = URL(text)
         port = url.port
     except ValueError:
         url, port = URL(), None
     if url.scheme not in {"http", "https"} or not url.host or not port:
+        # Shown as written: the value may hold a password.
         written = options.written.get("url")
-        raise ConfigError(f"{options.place}: url {written!r} is no address such as https://example.org/path")
+        raise ConfigError(f"{options.where}: url {written!r} is no address such as https://example.org/path")
     return url
 
 
 def check_headers(options: ResolvedOptions) -> dict[str, str]:
-    """The option `headers`, fit to be sent. Raises ConfigError."""
+    """The option `headers` as strings. Raises ConfigError if a name or value cannot be sent."""
     headers: dict[str, str] = {}
-    for name, value in options.table("headers").items():
+    for name, value in options.pairs("headers").items():
         if not isinstance(value, str | int) or isinstance(value, bool):
-            raise ConfigError(f"{options.place}: headers.{name} must be a text")
+            raise ConfigError(f"{options.where}: headers.{name} must be a text")
         text = str(value).strip()
+        # A line break in a value would let it add headers of its own.
         if HEADER_NAME.fullmatch(name) is None or not text.isprintable():
-            raise ConfigError(f"{options.place}: headers.{name} holds characters that no header can carry")
+            raise ConfigError(f"{options.where}: headers.{name} holds characters that no header can carry")
         headers[name] = text
     return headers
 
 
 def _text(value: Json) -> str:
+    """A value in a query."""
     if value is None:
         return ""
     return value if isinstance(value, str) else exact_json.dumps(value)

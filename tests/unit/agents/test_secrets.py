@@ -230,7 +230,7 @@ async def test_an_agent_that_says_too_much_is_not_quoted(door: Door) -> None:
         async def close(self) -> None:
             pass
 
-    options = resolve({"header": "${secret:env:KEY}"}, environ={}, place="target a")
+    options = resolve({"header": "${secret:env:KEY}"}, environ={}, where="target a")
     around = AgentContext(environ={"KEY": SECOND})
     agent = AgentWithSecrets(lambda options, _around: Leaky(options), options, around)
     for body, error in ((1, AgentRejectedError), (0, AgentUnavailableError)):

@@ -39,7 +39,7 @@ def around(environ: dict[str, str] | None = None) -> AgentContext:
 )
 def test_where_a_service_is(options: dict, environ: dict, region: str, endpoint: str) -> None:
     """The target's word, then the service's variable, then the worker's."""
-    found = aws_options("bedrock-runtime", resolve(options, environ={}, place="target a"), around(environ))
+    found = aws_options("bedrock-runtime", resolve(options, environ={}, where="target a"), around(environ))
     assert (found.region, found.endpoint_url) == (region, endpoint)
 
 
@@ -89,7 +89,7 @@ async def test_what_a_services_error_means(code: str, status: int, error: type[E
         "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": {}},
         "retryAfterSeconds": "3",
     }
-    service = AwsService("lambda", resolve({}, environ={}, place="target a"), around())
+    service = AwsService("lambda", resolve({}, environ={}, where="target a"), around())
     with pytest.raises(error, match=f"target a: lambda: {code}: said") as raised:
         async with service.call(30):
             raise botocore.exceptions.ClientError(response, "Invoke")
@@ -111,7 +111,7 @@ async def test_what_a_services_error_means(code: str, status: int, error: type[E
 )
 async def test_what_no_answer_means(raised: Exception, error: type[Exception]) -> None:
     """Every error of the layers below has a class of ours."""
-    service = AwsService("lambda", resolve({}, environ={}, place="target a"), around())
+    service = AwsService("lambda", resolve({}, environ={}, where="target a"), around())
     with pytest.raises(error) as caught:
         async with service.call(30):
             raise raised

@@ -27,8 +27,8 @@ MOST = 100
 
 
 def inputs(way: str, **around: object) -> LargeInputs:
-    options = resolve({"large_input": way}, environ={}, place="target a")
-    return LargeInputs.of(options, AgentContext(**around), most_bytes=MOST, taker="it")
+    options = resolve({"large_input": way}, environ={}, where="target a")
+    return LargeInputs.from_options(options, AgentContext(**around), max_bytes=MOST, service="it")
 
 
 def call(size: int) -> Invocation:

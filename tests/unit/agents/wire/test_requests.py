@@ -8,8 +8,8 @@ from service.domain.errors import AgentRejectedError, ConfigError
 
 
 def filled(body: object, **options: object) -> tuple[str, bytes | None]:
-    made = http_request(resolve(options, environ={"BASE": "http://h/v1"}, place="target a"))
-    url, payload = made.fill(body)
+    made = http_request(resolve(options, environ={"BASE": "http://h/v1"}, where="target a"))
+    url, payload = made.render(body)
     return str(url), payload
 
 
@@ -72,4 +72,4 @@ def test_a_body_keeps_the_fields_that_the_address_takes() -> None:
 def test_a_row_does_not_choose_the_host(url: str) -> None:
     """Nor is half a template taken; both are said before a row is spent."""
     with pytest.raises(ConfigError, match="no template of an address"):
-        http_request(resolve({"url": url}, environ={"BASE": "http://h"}, place="target a"))
+        http_request(resolve({"url": url}, environ={"BASE": "http://h"}, where="target a"))

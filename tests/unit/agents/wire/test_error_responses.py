@@ -2,9 +2,9 @@
 
 import pytest
 
-from service.agents.aws.exceptions import failure
-from service.agents.wire.rate_headers import wait_s
-from service.agents.wire.refusals import refusal
+from service.agents.aws.exceptions import classify_exception
+from service.agents.wire.error_responses import classify_response
+from service.agents.wire.rate_headers import retry_after_from_headers
 from service.domain.errors import (
     AgentCredentialsError,
     AgentOutageError,
@@ -59,7 +59,7 @@ def test_when_to_ask_again(headers: dict[str, str], seconds: float | None) -> No
 
     https://platform.openai.com/docs/guides/rate-limits, https://docs.anthropic.com/en/api/rate-limits
     """
-    assert wait_s(headers, now=NOW) == (None if seconds is None else pytest.approx(seconds))
+    assert retry_after_from_headers(headers, now=NOW) == (None if seconds is None else pytest.approx(seconds))
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_what_providers_mean(status: int, body: object, error: type[Exception]) 
 
     https://platform.openai.com/docs/guides/error-codes, https://docs.anthropic.com/en/api/errors
     """
-    assert type(refusal(status, "said", {}, body, now=NOW)) is error
+    assert type(classify_response(status, "said", {}, body, now=NOW)) is error
 
 
 @pytest.mark.parametrize(
@@ -107,6 +107,6 @@ def test_what_providers_mean(status: int, body: object, error: type[Exception]) 
 )
 def test_failures_that_are_known_by_name(kind: str, cause: str, error: type[Exception]) -> None:
     """Of functions and workflows elsewhere: what rejects a Python function's row rejects theirs."""
-    found = failure(kind, cause, "there")
+    found = classify_exception(kind, cause, "there")
     assert type(found) is error
     assert str(found).startswith(f"there: {kind}")
