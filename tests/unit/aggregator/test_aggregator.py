@@ -93,7 +93,7 @@ def records(body):
 @pytest.mark.parametrize("partitions", [1, 2, 7, 16])
 @pytest.mark.parametrize("total", [1, 2, 15, 16, 17, 250])
 async def test_rows_come_out_in_file_order(lab, partitions, total):
-    """However the rows are spread over partitions and pages, the output has each once, in input order."""
+    """The output has each row once, in input order, whatever the number of partitions and the page size."""
     batch = await finished(lab, total, failed=(2, 16), partitions=partitions)
     await aggregate(lab, batch, page_rows=20)
     header, *rows = records(files(lab)["output.csv"])
@@ -129,7 +129,7 @@ async def test_a_batch_without_failures_succeeds(lab):
 
 
 async def test_failures_are_written_apart(lab):
-    """failures.csv holds the original columns and the error of each failed row, to be dropped in again."""
+    """failures.csv holds the original columns and the error of each failed row; it can be run again."""
     batch = await finished(lab, 30, failed=(7, 21))
     await aggregate(lab, batch)
     assert records(files(lab)["failures.csv"]) == [
@@ -176,7 +176,7 @@ async def test_the_manifest_says_what_there_is(lab):
 
 
 async def test_formulas_are_disarmed_unless_the_batch_says_otherwise(lab):
-    """What the batch was opened with decides."""
+    """The setting that the batch was opened with decides."""
 
     def formula(outcome):
         return replace(outcome, output_data={"answer": "=1+1"})
@@ -193,7 +193,7 @@ async def test_formulas_are_disarmed_unless_the_batch_says_otherwise(lab):
 
 @pytest.mark.parametrize("died_at", ["failures.csv", "output.csv", "manifest.json"])
 async def test_a_crash_at_any_file_is_repeated_with_the_same_bytes(lab, died_at):
-    """Nothing half-written is visible, the manifest comes last, and the redelivery writes what was meant."""
+    """No half-written file is visible, the manifest comes last, and the redelivery writes the same bytes."""
     batch = await finished(lab, 30, failed=(7,))
     lab.objects.refuse, lab.objects.error = frozenset({died_at}), UnreachableError("killed")
     with pytest.raises(UnreachableError):
@@ -211,7 +211,7 @@ async def test_a_crash_at_any_file_is_repeated_with_the_same_bytes(lab, died_at)
 
 
 async def test_a_crash_before_the_last_step_is_made_up_for(make_lab):
-    """Killed between manifest and final state: the repetition writes the same bytes and ends the batch."""
+    """After a crash between manifest and final state, the redelivery writes the same and ends the batch."""
 
     class Dies(MemoryTable):
         dead = True
@@ -256,8 +256,8 @@ async def test_two_at_once_write_the_same(lab):
     assert (await lab.view()).batch.state is State.COMPLETED_WITH_ERRORS
 
 
-async def test_a_message_before_the_claim_claims(lab):
-    """The trigger is sent before RUNNING -> AGGREGATING: who gets it first may have to do that."""
+async def test_a_trigger_that_arrives_before_the_move_makes_it(lab):
+    """The trigger is sent before RUNNING -> AGGREGATING, so its aggregator may have to make that move."""
     batch = await finished(lab, 3, state=State.RUNNING)
     await aggregate(lab, batch)
     assert (await lab.view()).batch.state is State.SUCCEEDED
@@ -275,7 +275,7 @@ async def test_a_batch_that_is_not_complete_is_not_written(lab):
 
 @pytest.mark.parametrize("round_", [1, 3])
 async def test_a_message_of_another_round_is_ignored(lab, round_):
-    """It is stale, or from nowhere."""
+    """A message of an earlier or later round writes nothing."""
     batch = await finished(lab, 3, round=2)
     await aggregate(lab, batch, round_=round_)
     assert files(lab) == {}
@@ -284,19 +284,19 @@ async def test_a_message_of_another_round_is_ignored(lab, round_):
 
 
 async def test_an_unknown_batch_is_poison(lab):
-    """There is nothing to write, ever."""
+    """A message for a batch that is not in the table can never be handled."""
     with pytest.raises(PoisonMessageError, match="no batch 'demo#none'"):
         await lab.aggregator().handle(lab.delivery(AggregateMessage("demo#none", 1).encode()))
 
 
 async def test_a_body_that_is_no_message_is_poison(lab):
-    """It cannot be decoded."""
+    """A body that cannot be decoded can never be handled."""
     with pytest.raises(PoisonMessageError, match="not JSON"):
         await lab.aggregator().handle(lab.delivery("junk"))
 
 
 async def test_a_lost_lease_aborts_the_upload(lab):
-    """Somebody else aggregates: nothing of ours becomes visible."""
+    """After its lease was lost to another aggregator, an upload is aborted and no file becomes visible."""
     batch = await finished(lab, 100)
     delivery = lab.delivery(AggregateMessage(batch.batch_id, 1).encode())
 
@@ -315,7 +315,7 @@ async def test_a_lost_lease_aborts_the_upload(lab):
 
 @pytest.mark.parametrize("missing", [1, 7, 10])
 async def test_a_missing_outcome_fails_the_batch_in_words(lab, missing):
-    """Counted but not there (a restored table, a ttl too short): no output that lacks a row."""
+    """A row that is counted but missing (restored table, short ttl) fails the batch."""
     batch = await finished(lab, 10, partitions=3)
     partition = batch.batch_id + (f"#{missing % 3}" if missing % 3 else "")
     del lab.table._rows[partition][missing]
@@ -328,7 +328,7 @@ async def test_a_missing_outcome_fails_the_batch_in_words(lab, missing):
 
 
 async def test_a_bucket_that_refuses_gets_three_chances(lab):
-    """AccessError is given back, for somebody may put it right; at last the batch is FAILED in words."""
+    """AccessError releases the message twice, as the permission may be mended; then the batch fails."""
     batch = await finished(lab, 3)
     lab.objects.refuse = frozenset({"output.csv"})
     for receives in (1, 2):
@@ -343,7 +343,7 @@ async def test_a_bucket_that_refuses_gets_three_chances(lab):
 
 
 async def test_a_bucket_that_opens_in_time_gets_the_results(lab):
-    """The third delivery succeeds where the permission was given meanwhile."""
+    """The third delivery succeeds if the permission was given in the meantime."""
     batch = await finished(lab, 3)
     lab.objects.refuse = frozenset({"output.csv"})
     with pytest.raises(AccessError):
@@ -364,7 +364,7 @@ async def test_memory_is_bounded_by_pages(lab):
 
 
 async def test_pages_are_written_as_they_are_read(lab):
-    """Rows go to the upload in pieces, not when all of them are there."""
+    """Rows go to the upload in pieces while later pages are still to be read."""
     written = []
 
     class Watched(MemoryObjects):
@@ -387,7 +387,7 @@ async def test_pages_are_written_as_they_are_read(lab):
 
 
 async def test_counters_that_differ_from_the_rows_are_reported(lab):
-    """The rows decide what is written; a difference is a bug that must be seen."""
+    """The rows decide the output; a difference from the counters is a bug and is logged as an error."""
     batch = await finished(lab, 3)
     counts = lab.table._counts[batch.batch_id, 1]
     counts[0] = replace(counts[0], succeeded=2, failed=1)

@@ -77,7 +77,7 @@ def files(lab):
 
 
 async def lease_to(lab, owner, seconds):
-    """Somebody else's lease."""
+    """A lease that another aggregator holds."""
     now_ms = lab.clock.now_ms()
     answer = await lab.table.lease(
         "demo#e1", round=1, owner=owner, now_ms=now_ms, until_ms=now_ms + round(seconds * 1000)
@@ -86,15 +86,15 @@ async def lease_to(lab, owner, seconds):
 
 
 async def stopped_at_a_page(lab, *, page_rows=1_000):
-    """An aggregation that waits in the middle of its reading."""
+    """An aggregation that is paused in the middle of its reading."""
     lab.table.pauses = 1
     task = asyncio.create_task(lab.aggregator(page_rows).handle(lab.delivery(BODY)))
     await lab.table.waiting.wait()
     return task
 
 
-async def test_a_batch_that_another_writes_is_put_off(lab):
-    """The message comes again a second after the other's lease ends, as a new one; nothing is written."""
+async def test_a_batch_with_a_live_lease_is_postponed(lab):
+    """A new message is sent for one second after the other's lease ends; nothing is written."""
     await finished(lab)
     await lease_to(lab, "other", 45)
     await lab.aggregator().handle(lab.delivery(BODY))
@@ -107,7 +107,7 @@ async def test_a_batch_that_another_writes_is_put_off(lab):
 
 
 async def test_a_lease_of_a_clock_that_is_far_ahead_waits_no_longer_than_sqs_can(lab):
-    """Fifteen minutes is the longest delay of a message."""
+    """A lease that seems to last longer than 15 minutes is waited for that long, SQS's longest delay."""
     await finished(lab)
     await lease_to(lab, "other", 1e6)
     await lab.aggregator().handle(lab.delivery(BODY))
@@ -116,7 +116,7 @@ async def test_a_lease_of_a_clock_that_is_far_ahead_waits_no_longer_than_sqs_can
 
 
 async def test_the_work_of_a_dead_aggregator_is_taken_over(lab):
-    """Its lease has ended: its unfinished uploads are aborted, nobody else's, and the results are written."""
+    """Once its lease has ended, its unfinished uploads (no others) are aborted and the results written."""
     batch = await finished(lab)
     for key in ("output.csv", "failures.csv", "output.csv.old", "manifest.json"):
         await lab.objects.upload("out", PREFIX + key, content_type="text/csv").write(b"begun")
@@ -132,10 +132,11 @@ async def test_the_work_of_a_dead_aggregator_is_taken_over(lab):
 
 
 @pytest.mark.parametrize(("receives", "round_", "left"), [(2, 1, 0), (1, 1, 1), (2, 2, 1)])
-async def test_what_is_left_of_a_batch_that_has_ended_is_cleared_away(lab, receives, round_, left):
-    """Its aggregator began anew, died, and then its end of the batch arrived: a late write (seed 6841).
+async def test_uploads_left_in_a_batch_that_has_ended_are_aborted(lab, receives, round_, left):
+    """An aggregator's final write arrived late, after it had begun anew and died (seed 6841).
 
-    Only where the message was somebody's before, who may have died of it, and of the round that has ended.
+    Uploads are aborted only by a redelivered message, whose first receiver may have died, and only in its
+    own round.
     """
     await finished(lab)
     await lab.aggregator().handle(lab.delivery(BODY))
@@ -147,7 +148,7 @@ async def test_what_is_left_of_a_batch_that_has_ended_is_cleared_away(lab, recei
 
 
 async def test_uploads_that_may_not_be_aborted_do_not_keep_the_results(lab):
-    """They cost storage until the lifecycle rule; the batch ends."""
+    """A missing permission to abort costs storage until the lifecycle rule acts; the batch still ends."""
     lab.objects = RefusingObjects()
     await finished(lab)
     await lease_to(lab, "dead", 1)
@@ -157,7 +158,7 @@ async def test_uploads_that_may_not_be_aborted_do_not_keep_the_results(lab):
 
 
 async def test_uploads_that_could_not_be_aborted_are_left_to_the_next_aggregator(lab):
-    """One whose abort failed keeps its lease, so that the next one knows that there is something to abort."""
+    """An aggregator whose abort failed keeps its lease: the next one finds a predecessor, and aborts."""
 
     class Throttled(MemoryObjects):
         async def abort_uploads(self, bucket, key):
@@ -181,7 +182,7 @@ async def test_uploads_that_could_not_be_aborted_are_left_to_the_next_aggregator
 
 
 async def test_a_lease_is_extended_while_results_are_written(lab):
-    """For as long as it takes: nobody takes over from an aggregator that works."""
+    """The lease is renewed for as long as the writing takes."""
     await finished(lab)
     task = await stopped_at_a_page(lab)
     for _ in range(30):
@@ -196,7 +197,7 @@ async def test_a_lease_is_extended_while_results_are_written(lab):
 
 @pytest.mark.parametrize("others_until_ms", [2**60, 1])
 async def test_an_aggregator_that_lost_its_lease_publishes_nothing(lab, others_until_ms):
-    """It was paused for longer than its lease; another took over, and may be done: it walks away."""
+    """An aggregator that was paused for longer than its lease publishes no file: another has taken over."""
     await finished(lab)
     task = await stopped_at_a_page(lab)
     stored = lab.table._batches["demo#e1"]
@@ -211,7 +212,7 @@ async def test_an_aggregator_that_lost_its_lease_publishes_nothing(lab, others_u
 
 
 async def test_an_aggregator_of_an_earlier_round_publishes_nothing(lab):
-    """The batch was redriven meanwhile: the files belong to the next round."""
+    """After a redrive the files belong to the next round."""
     await finished(lab)
     task = await stopped_at_a_page(lab)
     lab.table._batches["demo#e1"] = replace(lab.table._batches["demo#e1"], round=2)
@@ -222,7 +223,7 @@ async def test_an_aggregator_of_an_earlier_round_publishes_nothing(lab):
 
 
 async def test_a_lease_that_cannot_be_extended_in_time_is_lost(lab):
-    """The table is out of reach for longer than the lease: whoever can reach it may have taken over."""
+    """If the table is out of reach for longer than the lease, another aggregator may have taken over."""
     await finished(lab, 90)
     task = await stopped_at_a_page(lab, page_rows=10)
     lab.table.refusal = UnreachableError("no route")
@@ -235,7 +236,7 @@ async def test_a_lease_that_cannot_be_extended_in_time_is_lost(lab):
 
 
 async def test_a_lost_lease_does_not_fail_the_batch(lab):
-    """What goes wrong after another has taken over is the other's business."""
+    """An error after another aggregator has taken over does not end the batch."""
     await finished(lab)
     task = await stopped_at_a_page(lab)
     await lab.clock.advance(0)
@@ -250,8 +251,8 @@ async def test_a_lost_lease_does_not_fail_the_batch(lab):
 
 
 @pytest.mark.parametrize("problem", [UnknownResultError("no answer"), AccessError("not allowed")])
-async def test_an_attempt_that_failed_gives_its_lease_back(lab, problem):
-    """The next delivery does not have to wait for a lease that nobody uses."""
+async def test_an_attempt_that_failed_releases_its_lease(lab, problem):
+    """The next delivery does not have to wait for an unused lease."""
 
     class Failing(MemoryObjects):
         async def put(self, bucket, key, body, *, content_type):
@@ -267,8 +268,8 @@ async def test_an_attempt_that_failed_gives_its_lease_back(lab, problem):
     assert (await lab.view()).batch.state is State.COMPLETED_WITH_ERRORS
 
 
-async def test_an_attempt_that_is_cancelled_gives_its_lease_back(lab):
-    """A drain that runs out of time leaves the batch to the next one at once."""
+async def test_an_attempt_that_is_cancelled_releases_its_lease(lab):
+    """A drain that runs out of time leaves the batch to the next aggregator at once."""
     await finished(lab)
     task = await stopped_at_a_page(lab)
     task.cancel()
@@ -278,7 +279,7 @@ async def test_an_attempt_that_is_cancelled_gives_its_lease_back(lab):
 
 
 async def test_a_clock_that_is_wrong_costs_a_second_identical_write(lab):
-    """An aggregator whose clock is an hour ahead takes a live lease: the results are the same."""
+    """An aggregator whose clock is an hour ahead takes a live lease; the results are the same."""
     await finished(lab)
     task = await stopped_at_a_page(lab)
     ahead = _Ahead(lab.clock)
@@ -306,7 +307,7 @@ class _Ahead:
 
 
 async def test_every_lease_has_an_owner_of_its_own(lab):
-    """Two deliveries in one process are two aggregators: neither may extend the other's lease."""
+    """Two deliveries in one process are two lease holders: neither may extend the other's lease."""
     await finished(lab)
     aggregator = lab.aggregator()
     lab.table.pauses = 1

@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.adapters.memory import MemoryObjects
-from service.batch.large_rows import ClaimCheck
-from service.csvio import CsvReader
+from service.batch.large_rows import RESEND_BYTES, ClaimCheck, row_body
+from service.csvio import CsvReader, Record
 from service.domain.errors import (
     AgentUnavailableError,
     CsvError,
@@ -19,7 +19,8 @@ from service.domain.errors import (
     UnreachableError,
 )
 from service.domain.messages import RowMessage, Span
-from service.domain.model import Batch, Dialect, Location, Source, State, Status
+from service.domain.model import MAX_MS, Batch, Checkpoint, Dialect, Location, Source, State, Status
+from service.domain.ports import MESSAGE_BYTES
 
 ENCODINGS = ("utf-8", "utf-8-sig", "utf-16-le", "utf-16-be", "utf-16", "cp1252", "shift_jis", "gb18030")
 CHARACTERS = 'a,;"\r\n é\x00|\t€ソ\U0001f600'
@@ -182,3 +183,36 @@ async def test_the_message_of_a_large_row_is_small(lab):
     """Whatever the record holds."""
     _, (row,) = await split(lab, f"id,name\n1,{'é' * 700_000}\n")
     assert len(row.encode()) < 200
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ("1", "x" * 2_000_000),
+        ("1", "ü" * 300_000),
+        ("1", "\U0001f600" * 120_000),
+        ("\x01" * 200_000, "x"),
+        ("",) * 700_000,
+        ("\U0001f600",) * 300_000,
+    ],
+    ids=["long", "umlauts", "emoji", "control", "commas", "many emoji"],
+)
+async def test_a_row_too_large_for_a_message_is_sent_as_a_place(lab, cells):
+    """Its message says where the record stands in the source, and nothing of what it holds."""
+    batch = await lab.batch(None)
+    record = Record(7, cells, 9, Checkpoint(7, 5_000_000, 12), "ragged", 2_000_000)
+    row = RowMessage.decode(row_body(batch, record, replay=True))
+    assert row == RowMessage("demo#e1", 1, 7, (), replay=True, span=Span(2_000_000, 3_000_000, 9))
+
+
+async def test_a_row_that_just_fits_can_be_sent_again(lab):
+    """The limit leaves room for what a message gets on its way; one byte more, and it is sent as a place."""
+    batch = await lab.batch(None)
+    empty = len(row_body(batch, Record(7, ("", ""), 9, Checkpoint())))
+    most = MESSAGE_BYTES - RESEND_BYTES - empty
+    row = RowMessage.decode(row_body(batch, Record(7, ("", "x" * most), 9, Checkpoint())))
+    assert row.span is None
+    again = replace(row, attempt=10**6, replay=True, deadline_ms=MAX_MS)
+    assert len(again.encode()) <= MESSAGE_BYTES
+    larger = Record(7, ("", "x" * (most + 1)), 9, Checkpoint(7, 100, 10), start=50)
+    assert RowMessage.decode(row_body(batch, larger)).span == Span(50, 50, 9)

@@ -18,7 +18,7 @@ BIG = "id,name\n1,one\n2,two\n"
 
 @asynccontextmanager
 async def draining(lab, **limits):
-    """The handlers, with a settler that commits."""
+    """The handlers, with a group commit."""
     async with lab.committer(linger_s=0) as committer:
         yield lab.dead_letters(committer, **limits)
 
@@ -31,7 +31,7 @@ async def commit(lab, batch, *outcomes):
 
 
 def left(lab) -> float:
-    """How many messages were left."""
+    """The number of messages that were left in the queue."""
     return lab.metrics.totals["dead_messages_left"]
 
 
@@ -39,7 +39,7 @@ def left(lab) -> float:
 
 
 async def test_a_dead_row_gets_a_second_chance(lab):
-    """Its neighbours may have killed its workers: it is sent again, marked as a repeat and as lost before."""
+    """Another row may have killed its workers: it is sent again, marked, with its lost deliveries."""
     batch = await lab.batch(2)
     async with draining(lab, rows_receives=7) as letters:
         await letters.row(lab.delivery(lab.row(2, batch, attempt=3).encode()))
@@ -48,7 +48,7 @@ async def test_a_dead_row_gets_a_second_chance(lab):
 
 
 async def test_a_dead_row_that_lost_some_deliveries_before_gets_its_second_chance(lab):
-    """What it lost before it was sent again counts, and is no second chance that it had."""
+    """Deliveries that it lost before it was requeued count, but are no second chance."""
     batch = await lab.batch(2)
     async with draining(lab, rows_receives=7) as letters:
         await letters.row(lab.delivery(lab.row(2, batch, lost_deliveries=2).encode()))
@@ -56,7 +56,7 @@ async def test_a_dead_row_that_lost_some_deliveries_before_gets_its_second_chanc
 
 
 async def test_dead_rows_come_again_one_after_the_other(lab):
-    """A worker that receives them together would lose them together."""
+    """Rows that a worker receives together would be lost together."""
     batch = await lab.batch(3)
     async with draining(lab) as letters:
         for number in (1, 2, 3):
@@ -69,7 +69,7 @@ async def test_dead_rows_come_again_one_after_the_other(lab):
 
 
 async def test_a_row_that_is_dead_again_is_failed_and_its_batch_ends(lab):
-    """It killed its worker each time: FAILED with its cells, counted once, and the batch completes."""
+    """A row that killed its worker each time is FAILED with its cells, once, and the batch completes."""
     batch = await lab.batch(2)
     await commit(lab, batch, lab.outcome(1))
     async with draining(lab, rows_receives=7) as letters:
@@ -84,7 +84,7 @@ async def test_a_row_that_is_dead_again_is_failed_and_its_batch_ends(lab):
 
 
 async def test_a_dead_row_of_a_batch_that_is_being_split_is_failed_too(lab):
-    """Its splitter has sent it: up to one window beyond the checkpoint."""
+    """The splitter may have sent it up to one window beyond the checkpoint."""
     batch = await lab.batch(None, checkpoint=Checkpoint(10, 100, 11), window=5)
     async with draining(lab) as letters:
         await letters.row(lab.delivery(lab.row(15, batch, lost_deliveries=5).encode()))
@@ -94,7 +94,7 @@ async def test_a_dead_row_of_a_batch_that_is_being_split_is_failed_too(lab):
 
 
 async def test_a_dead_row_that_has_an_outcome_is_only_checked(lab):
-    """Its worker died between commit and check: the outcome stands, and the trigger is not lost."""
+    """If its worker died between commit and check, the outcome stands and the trigger is not lost."""
     batch = await lab.batch(1)
     await commit(lab, batch, lab.outcome(1))
     async with draining(lab) as letters:
@@ -105,7 +105,7 @@ async def test_a_dead_row_that_has_an_outcome_is_only_checked(lab):
 
 
 async def test_a_late_worker_and_the_drain_count_a_row_once(lab):
-    """Whoever commits first decides; the other's outcome is dropped."""
+    """The first commit decides; the other's outcome is dropped."""
     batch = await lab.batch(1)
     body = lab.row(1, batch, lost_deliveries=5).encode()
     async with draining(lab) as letters, lab.working() as worker:
@@ -116,7 +116,7 @@ async def test_a_late_worker_and_the_drain_count_a_row_once(lab):
 
 
 async def test_a_row_that_was_sent_again_meanwhile_is_counted_once(lab):
-    """The sweeper's copy is processed after the drain: it finds the outcome and skips."""
+    """The sweeper's copy, processed after the drain, finds the outcome and is skipped."""
     batch = await lab.batch(2)
     async with draining(lab) as letters, lab.working() as worker:
         await letters.row(lab.delivery(lab.row(1, batch, lost_deliveries=5).encode()))
@@ -127,7 +127,7 @@ async def test_a_row_that_was_sent_again_meanwhile_is_counted_once(lab):
 
 @pytest.mark.parametrize("state", [s for s in State if s.is_final])
 async def test_a_dead_row_of_a_batch_that_ended_is_dropped(lab, state):
-    """Nobody waits for it."""
+    """A batch that has ended needs no further outcome."""
     batch = await lab.batch(3, state=state)
     async with draining(lab) as letters:
         with capture_logs() as logs:
@@ -145,7 +145,7 @@ async def test_a_dead_row_of_an_earlier_round_is_dropped(lab):
 
 
 async def test_a_dead_row_of_an_earlier_rounds_outcome_is_failed(lab):
-    """An outcome of round 1 is none of round 2."""
+    """An outcome of round 1 does not count in round 2."""
     batch = await lab.batch(1)
     await commit(lab, batch, lab.outcome(1, failed="no"))
     second = lab.table._batches[batch.batch_id] = replace(batch, round=2)
@@ -154,8 +154,8 @@ async def test_a_dead_row_of_an_earlier_rounds_outcome_is_failed(lab):
     assert (await lab.outcomes(second))[1].round == 2
 
 
-async def test_dead_rows_that_cannot_be_are_left(lab):
-    """Junk, no batch, beyond the total, a round that never was: for a person, counted and never committed."""
+async def test_impossible_dead_rows_are_left(lab):
+    """Junk, an unknown batch, a row beyond the total, a future round: left for a person, not committed."""
     batch = await lab.batch(3)
     bodies = {
         "not JSON": "junk",
@@ -174,7 +174,7 @@ async def test_dead_rows_that_cannot_be_are_left(lab):
 
 @pytest.mark.parametrize("is_there", [True, False])
 async def test_a_dead_row_by_reference_gets_its_cells_where_they_are(lab, is_there):
-    """A row too large for a message is read from its source, if that is there; FAILED either way."""
+    """A row too large for a message is read from its source if possible, and FAILED either way."""
     source = await lab.put(BIG)
     batch = await lab.batch(2, source=source, dialect=Dialect("utf-8", ","))
     row = RowMessage(
@@ -193,13 +193,13 @@ async def test_a_dead_row_by_reference_gets_its_cells_where_they_are(lab, is_the
 
 
 async def split_batch(lab, moved_s=10_000.0, **changes):
-    """A batch that is being split, and moved that long ago."""
+    """A batch that is being split and last moved that long ago."""
     moved_at = iso_time(lab.clock.now_ms() - round(moved_s * 1000))
     return await lab.batch(None, checkpoint=Checkpoint(70, 900, 71), updated_at=moved_at, **changes)
 
 
 async def test_a_source_that_kills_its_splitter_fails_its_batch(lab):
-    """It was delivered five times and got no further: FAILED, saying how far."""
+    """After five deliveries without progress the batch is FAILED, and the error says how far it came."""
     await split_batch(lab)
     async with draining(lab) as letters:
         await letters.job(lab.delivery(lab.job()))
@@ -211,7 +211,7 @@ async def test_a_source_that_kills_its_splitter_fails_its_batch(lab):
 
 
 async def test_a_batch_that_is_being_split_by_another_message_lives(lab):
-    """Two messages of one job: the one that lost every race does not fail what the other is doing."""
+    """Of two messages of one job, the one that lost every race does not fail the other's batch."""
     await split_batch(lab, moved_s=100)
     async with draining(lab) as letters:
         await letters.job(lab.delivery(lab.job()))
@@ -220,7 +220,7 @@ async def test_a_batch_that_is_being_split_by_another_message_lives(lab):
 
 
 async def test_a_job_refused_for_its_source_does_not_fail_the_rightful_batch(lab):
-    """It asked for the same execution id with another file: the file's own batch goes on."""
+    """A job with the same execution id but another file does not end that id's batch."""
     await split_batch(lab)
     async with draining(lab) as letters:
         with pytest.raises(PoisonMessageError, match="this job s3://in/other"):
@@ -230,7 +230,7 @@ async def test_a_job_refused_for_its_source_does_not_fail_the_rightful_batch(lab
 
 
 async def test_the_batch_of_a_dead_job_is_found_by_its_message_id(lab):
-    """A job without an execution id gets one from its message, whose id SQS keeps when it dies."""
+    """A job without an execution id gets one from its message, whose id SQS keeps for dead letters."""
     await lab.put(BIG)
     lab.ingest = lab.queue("ingest", max_receives=1)
     body = json.dumps({"v": 1, "mapping": "demo", "source": "s3://in/files/rows.csv"})
@@ -249,7 +249,7 @@ async def test_the_batch_of_a_dead_job_is_found_by_its_message_id(lab):
 
 
 async def test_a_dead_job_of_a_batch_that_went_on_is_dropped_and_checked(lab):
-    """Its splitter died between seal and check: the check is repeated."""
+    """If its splitter died between seal and check, the check is repeated."""
     await lab.batch(0)
     async with draining(lab) as letters:
         await letters.job(lab.delivery(lab.job()))
@@ -257,7 +257,7 @@ async def test_a_dead_job_of_a_batch_that_went_on_is_dropped_and_checked(lab):
 
 
 async def test_a_dead_job_without_a_batch_is_left(lab):
-    """It never came as far as the table: an operator may redrive it."""
+    """A job that never reached the table is left for an operator to redrive."""
     async with draining(lab) as letters:
         with pytest.raises(PoisonMessageError, match="no batch 'demo#e1' in the table: redrive"):
             await letters.job(lab.delivery(lab.job()))
@@ -267,7 +267,7 @@ async def test_a_dead_job_without_a_batch_is_left(lab):
 
 
 async def test_an_event_that_asks_for_nothing_is_dropped(lab):
-    """S3's test event is no error, not even a dead one."""
+    """S3's test event is no error, not even as a dead letter."""
     async with draining(lab) as letters:
         await letters.job(lab.delivery(json.dumps({"Event": "s3:TestEvent"})))
     assert lab.metrics.totals["dead_messages_dropped"] == 1
@@ -277,7 +277,7 @@ async def test_an_event_that_asks_for_nothing_is_dropped(lab):
 
 
 async def complete_batch(lab, state=State.AGGREGATING, done_s=0.0, **changes):
-    """A batch whose only row is done, `done_s` ago."""
+    """A batch whose only row was done `done_s` ago."""
     batch = await lab.batch(
         1, state=state, updated_at=iso_time(lab.clock.now_ms() - round(done_s * 1000)), **changes
     )
@@ -286,12 +286,12 @@ async def complete_batch(lab, state=State.AGGREGATING, done_s=0.0, **changes):
 
 
 def trigger(batch, round_=0):
-    """Its aggregate message."""
+    """The aggregate message of the batch."""
     return AggregateMessage(batch.batch_id, round_ or batch.round).encode()
 
 
 async def test_results_are_tried_again_for_an_hour(lab):
-    """A bucket that is away for some minutes costs nobody his results."""
+    """A bucket that is unavailable for some minutes does not cost the results."""
     batch = await complete_batch(lab, done_s=3_000)
     async with draining(lab) as letters:
         await letters.aggregation(lab.delivery(trigger(batch)))
@@ -303,7 +303,7 @@ async def test_results_are_tried_again_for_an_hour(lab):
 
 @pytest.mark.parametrize("state", [State.AGGREGATING, State.RUNNING])
 async def test_results_that_can_never_be_written_fail_their_batch(lab, state):
-    """After an hour of deliveries the batch ends, saying where the outcomes are."""
+    """After an hour of deliveries the batch fails, and the error says where the outcomes are."""
     batch = await complete_batch(lab, state=state, done_s=3_601)
     async with draining(lab) as letters:
         await letters.aggregation(lab.delivery(trigger(batch)))
@@ -314,7 +314,7 @@ async def test_results_that_can_never_be_written_fail_their_batch(lab, state):
 
 
 async def test_results_that_are_being_written_are_left_alone(lab):
-    """A live lease: another message's aggregator is at work."""
+    """A live lease shows that another message's aggregator is at work."""
     batch = await complete_batch(lab, done_s=10_000)
     now_ms = lab.clock.now_ms()
     await lab.table.lease(batch.batch_id, round=1, owner="a", now_ms=now_ms, until_ms=now_ms + 1)
@@ -326,7 +326,7 @@ async def test_results_that_are_being_written_are_left_alone(lab):
 
 @pytest.mark.parametrize("state", [State.SUCCEEDED, State.FAILED, State.CANCELLED, State.SPLITTING])
 async def test_a_dead_trigger_that_is_not_due_is_dropped(lab, state):
-    """The batch has ended, or has not come that far."""
+    """The batch has ended, or is not complete yet."""
     batch = await lab.batch(1, state=state)
     async with draining(lab) as letters:
         await letters.aggregation(lab.delivery(trigger(batch)))
@@ -344,8 +344,8 @@ async def test_a_dead_trigger_of_another_round_or_too_early_is_dropped(lab):
     assert (await lab.view("demo#e2")).batch.state is State.RUNNING
 
 
-async def test_dead_triggers_that_cannot_be_are_left(lab):
-    """Junk, and a batch that is not there."""
+async def test_impossible_dead_triggers_are_left(lab):
+    """Junk, and a batch that is not in the table, are left for a person."""
     async with draining(lab) as letters:
         for body, reason in (("junk", "not JSON"), (AggregateMessage("demo#x", 1).encode(), "no batch")):
             with pytest.raises(PoisonMessageError, match=reason):
@@ -357,7 +357,7 @@ async def test_dead_triggers_that_cannot_be_are_left(lab):
 
 
 async def test_a_message_that_is_left_is_reported_now_and_then(lab):
-    """Once in `poison_delay_s`, not in a hot loop; what is understood beside it is deleted."""
+    """It is reported once in `poison_delay_s`, not in a hot loop; messages beside it are handled."""
     batch = await lab.batch(1)
     queue = lab.dead["rows"]
     await lab.send(queue, "junk", lab.row(1, batch, lost_deliveries=5).encode())
@@ -375,7 +375,7 @@ async def test_a_message_that_is_left_is_reported_now_and_then(lab):
 
 
 async def test_a_row_that_is_given_up_ends_its_batch_through_the_queues(lab):
-    """Twice five deliveries that nobody finishes, with the drain: the batch completes without a sweep."""
+    """After twice five lost deliveries the drain commits the row, and the batch completes without a sweep."""
     batch = await lab.batch(1)
     await lab.send(lab.rows, lab.row(1, batch).encode())
     async with draining(lab) as letters, lab.consuming(lab.consumer(lab.dead["rows"], letters.row)):

@@ -1,4 +1,4 @@
-"""Batches that nobody moves are found and moved on; rows that nobody has are sent again, or FAILED."""
+"""Batches that stand still are moved on; rows without a message are sent again or FAILED."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -20,7 +20,7 @@ TEXT = "id,name\n" + "".join(f"{n},name {n}\n" for n in range(1, 31))
 
 @asynccontextmanager
 async def sweeping(lab, **limits):
-    """A sweeper whose settler commits while the sweep goes on."""
+    """A sweeper whose group commit runs while the sweep goes on."""
     async with lab.committer(linger_s=0) as committer:
         recovery = {name: limits.pop(name) for name in ("max_rows", "page_rows") if name in limits}
         yield lab.sweeper(committer, lab.recovery(committer, **recovery), **limits)
@@ -34,7 +34,7 @@ async def sweeps(lab, sweeper, times, every_s=60.0):
 
 
 async def running(lab, total=3, text=TEXT, **changes):
-    """A batch whose source lies there as it was split."""
+    """A batch whose source lies in the bucket as it was split."""
     source = await lab.put(text)
     return await lab.batch(total, source=source, dialect=Dialect("utf-8", ","), **changes)
 
@@ -49,7 +49,7 @@ async def commit(lab, batch, *outcomes):
 
 
 class Flaky(MemoryTable):
-    """Refuses to read the batches in `refused`."""
+    """A table that refuses to read the batches in `refused`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Flaky(MemoryTable):
         self.reads: list[str] = []
 
     async def read(self, batch_id):
-        """Read, unless refused."""
+        """Read the batch unless it is refused."""
         self.reads.append(batch_id)
         if batch_id in self.refused:
             raise self.refused[batch_id]
@@ -68,7 +68,7 @@ class Flaky(MemoryTable):
 
 
 async def test_a_batch_that_moves_is_left_alone(lab):
-    """Every committed row starts the wait anew, whatever time passes."""
+    """Every committed row restarts the wait, however much time passes in all."""
     batch = await running(lab, 30)
     async with sweeping(lab) as sweeper:
         for number in range(1, 20):
@@ -79,7 +79,7 @@ async def test_a_batch_that_moves_is_left_alone(lab):
 
 
 async def test_lost_rows_are_sent_again_as_replays(lab):
-    """Exactly those without an outcome, with their cells, and only once the batch was still for a while."""
+    """Exactly the rows without an outcome are sent, with their cells, once the batch stood still."""
     batch = await running(lab, 30, partitions=4)
     await commit(lab, batch, *(lab.outcome(n) for n in range(1, 31) if n not in (1, 7, 8, 30)))
     async with sweeping(lab) as sweeper:
@@ -98,7 +98,7 @@ async def test_lost_rows_are_sent_again_as_replays(lab):
 
 
 async def test_a_purged_queue_ends_in_a_complete_batch(lab):
-    """Purge, sweep, work: every row has one outcome, and the aggregation is triggered."""
+    """After a purge, a sweep and work, every row has one outcome and the aggregation is triggered."""
     batch = await running(lab, 12)
     await commit(lab, batch, lab.outcome(3))
     async with sweeping(lab) as sweeper, lab.working() as worker:
@@ -112,7 +112,7 @@ async def test_a_purged_queue_ends_in_a_complete_batch(lab):
 
 @pytest.mark.parametrize("which", ["rows", "dead"])
 async def test_rows_are_not_sent_again_while_messages_are_left(lab, which):
-    """Waiting, in flight, delayed or dead: a message is somebody's business, until it has been too long."""
+    """A message that waits, is in flight, delayed or dead may be the row's own, until `resend_after_s`."""
     await running(lab, 3)
     queue = lab.rows if which == "rows" else lab.dead["rows"]
     await lab.send(queue, "somebody else's row")
@@ -123,8 +123,8 @@ async def test_rows_are_not_sent_again_while_messages_are_left(lab, which):
     assert await lab.rows.depth() == (4 if which == "rows" else 3)
 
 
-async def test_an_empty_queue_is_believed_at_the_second_look(lab):
-    """SQS counts approximately: one look at zero proves nothing."""
+async def test_a_queue_counts_as_empty_after_two_sweeps(lab):
+    """SQS counts approximately: one count of zero proves nothing."""
     await running(lab, 3)
     await lab.send(lab.rows, "a row")
     async with sweeping(lab) as sweeper:
@@ -138,7 +138,7 @@ async def test_an_empty_queue_is_believed_at_the_second_look(lab):
 
 
 async def test_rows_that_stay_lost_are_sent_again_less_and_less_often(lab):
-    """With a queue that is never empty: after an hour, two more, four more."""
+    """If the queue never gets empty, rows are sent again after an hour, then two, then four."""
     await running(lab, 1)
     await lab.send(lab.rows, "never taken")
     sent_at = []
@@ -151,8 +151,8 @@ async def test_rows_that_stay_lost_are_sent_again_less_and_less_often(lab):
     assert sent_at == [60, 180, 420]
 
 
-async def test_a_complete_batch_that_nobody_claimed_is_checked_again(lab):
-    """The last worker died between its commit and its check: step 6 is repeated."""
+async def test_a_complete_batch_without_a_trigger_is_checked_again(lab):
+    """If the last worker died between commit and check, the sweeper repeats the completion check."""
     batch = await running(lab, 2)
     await commit(lab, batch, lab.outcome(1), lab.outcome(2))
     async with sweeping(lab) as sweeper:
@@ -165,7 +165,7 @@ async def test_a_complete_batch_that_nobody_claimed_is_checked_again(lab):
 
 @pytest.mark.parametrize("change", ["gone", "changed", "broken"])
 async def test_rows_whose_source_cannot_be_read_again_are_failed(lab, change):
-    """The batch ends all the same, and each row says what happened."""
+    """The batch ends, and each row's error says what happened."""
     batch = await running(lab, 3)
     await commit(lab, batch, lab.outcome(2))
     if change == "gone":
@@ -187,7 +187,7 @@ async def test_rows_whose_source_cannot_be_read_again_are_failed(lab, change):
 
 
 async def test_rows_are_found_in_bounded_memory(lab):
-    """At most `max_rows` at a time; what is left is found when those are done."""
+    """At most `max_rows` numbers are held; the rest is found once those rows are done."""
     batch = await running(lab, 30, partitions=3)
     async with sweeping(lab, max_rows=7, page_rows=2) as sweeper:
         found = []
@@ -199,7 +199,7 @@ async def test_rows_are_found_in_bounded_memory(lab):
 
 
 async def test_rows_of_an_earlier_round_that_succeeded_are_not_run_again(lab):
-    """A redrive runs the failed rows: what succeeded before is neither sent nor counted again."""
+    """A redrive runs failed rows only: earlier successes are neither sent nor counted again."""
     batch = await running(lab, 4)
     await commit(lab, batch, lab.outcome(1), lab.outcome(2, failed="no"), lab.outcome(3, failed="no"))
     second = lab.table._batches[batch.batch_id] = replace(batch, round=2)
@@ -209,7 +209,7 @@ async def test_rows_of_an_earlier_round_that_succeeded_are_not_run_again(lab):
 
 
 async def test_counters_that_lack_rows_are_reported(lab):
-    """Every row has an outcome and the counters say no: it must never happen, and must be seen."""
+    """If every row has an outcome and the counters disagree, the sweeper logs an error."""
     batch = await running(lab, 2)
     await commit(lab, batch, lab.outcome(1), lab.outcome(2))
     lab.table._counts.clear()
@@ -223,7 +223,7 @@ async def test_counters_that_lack_rows_are_reported(lab):
 
 
 async def test_an_overdue_batch_is_ended_at_once(lab):
-    """What has no outcome at the deadline is FAILED with its cells, full queue or not."""
+    """At the deadline every row without an outcome is FAILED with its cells, however full the queue is."""
     deadline = iso_time(lab.clock.now_ms() + 60_000)
     batch = await running(lab, 30, partitions=2, deadline_at=deadline)
     await commit(lab, batch, lab.outcome(5))
@@ -242,7 +242,7 @@ async def test_an_overdue_batch_is_ended_at_once(lab):
 
 
 async def test_an_overdue_batch_ends_without_its_source(lab):
-    """Cells are kept where they can be read; the end does not depend on them."""
+    """Cells are kept if they can be read; the end of the batch does not depend on them."""
     batch = await running(lab, 3, deadline_at=iso_time(lab.clock.now_ms() - 1))
     lab.objects.stored.clear()
     async with sweeping(lab) as sweeper:
@@ -253,7 +253,7 @@ async def test_an_overdue_batch_ends_without_its_source(lab):
 
 
 async def test_a_row_committed_during_expiry_keeps_its_outcome(lab):
-    """A worker is faster between the search and the commit: its outcome stands, and is counted once."""
+    """If a worker commits between search and commit, its outcome stands and is counted once."""
     batch = await running(lab, 3, deadline_at=iso_time(lab.clock.now_ms() - 1))
     async with sweeping(lab) as sweeper:
         numbers = await sweeper._recovery.missing(batch)
@@ -269,7 +269,7 @@ async def test_a_row_committed_during_expiry_keeps_its_outcome(lab):
 
 
 async def test_a_split_whose_message_is_lost_goes_on_at_its_checkpoint(lab):
-    """The job is sent again as it was; the splitter finds the batch and ends what was begun."""
+    """The job is sent again as it was; the splitter resumes the batch."""
     await lab.put(TEXT)
     await lab.splitter().handle(lab.delivery(lab.job(options={"limit": 25})))
     sealed = (await lab.view()).batch
@@ -288,7 +288,7 @@ async def test_a_split_whose_message_is_lost_goes_on_at_its_checkpoint(lab):
 
 @pytest.mark.parametrize("which", ["ingest", "dead"])
 async def test_a_split_is_left_alone_while_its_message_may_exist(lab, which):
-    """Somebody may be splitting it: an ingest message is in flight, or on its way to the drain."""
+    """An ingest message that is in flight or dead may be the batch's own: a splitter may be at work."""
     await lab.batch(None)
     queue = lab.ingest if which == "ingest" else lab.dead["ingest"]
     await lab.send(queue, "a job")
@@ -300,8 +300,8 @@ async def test_a_split_is_left_alone_while_its_message_may_exist(lab, which):
 # -- AGGREGATING ---------------------------------------------------------------------------------------------
 
 
-async def test_an_aggregation_that_nobody_has_is_triggered_again(lab):
-    """The trigger was lost, or its aggregator died: another message, once no lease is live."""
+async def test_an_aggregation_without_a_lease_is_triggered_again(lab):
+    """If the trigger was lost or its aggregator died, another is sent once no lease is live."""
     batch = await running(lab, 1, state=State.AGGREGATING)
     now_ms = lab.clock.now_ms()
     await lab.table.lease(batch.batch_id, round=1, owner="other", now_ms=now_ms, until_ms=now_ms + 1_000_000)
@@ -312,8 +312,8 @@ async def test_an_aggregation_that_nobody_has_is_triggered_again(lab):
     assert await lab.waiting(lab.aggregate) == [AggregateMessage("demo#e1", 1).encode()]
 
 
-async def test_an_aggregation_that_is_extended_moves(lab):
-    """A lease that is renewed is work, however long it takes."""
+async def test_a_renewed_lease_counts_as_progress(lab):
+    """A lease that is renewed shows work, however long it takes."""
     batch = await running(lab, 1, state=State.AGGREGATING)
     async with sweeping(lab) as sweeper:
         for _ in range(20):
@@ -328,7 +328,7 @@ async def test_an_aggregation_that_is_extended_moves(lab):
 
 @pytest.mark.parametrize("state", [s for s in State if s.is_final] + [State.PAUSED])
 async def test_batches_at_rest_are_not_touched(lab, state):
-    """What has ended or is paused is nobody's to move."""
+    """A batch that has ended or is paused is not moved."""
     await running(lab, 3, state=state)
     async with sweeping(lab) as sweeper:
         await sweeps(lab, sweeper, 100)
@@ -351,7 +351,7 @@ async def test_two_sweepers_do_no_harm(lab):
 
 
 async def test_one_batch_that_cannot_be_read_does_not_keep_the_others(make_lab):
-    """The sweep goes on and reports the trouble at its end."""
+    """The sweep continues with the other batches and raises the error at its end."""
     lab = make_lab(table=Flaky())
     batch = await running(lab, 1)
     other = await lab.batch(1, execution_id="e0")
@@ -375,8 +375,8 @@ async def test_every_batch_is_visited_however_many_there_are(make_lab):
     assert sorted(lab.table.reads) == sorted(wanted)
 
 
-async def test_the_sweeper_runs_until_told_to_stop_and_says_its_trouble(make_lab):
-    """A sweep at once and one per interval; trouble while calls fail, none afterwards."""
+async def test_the_sweeper_runs_until_told_to_stop_and_shows_its_problem(make_lab):
+    """It sweeps at once, then once an interval; it shows a problem only while calls fail."""
     lab = make_lab(table=Flaky())
     batch = await running(lab, 1)
     lab.table.refused[batch.batch_id] = AccessError("dynamodb:Query is not allowed")
@@ -396,7 +396,7 @@ async def test_the_sweeper_runs_until_told_to_stop_and_says_its_trouble(make_lab
 
 
 async def test_a_bug_does_not_end_the_sweeper(make_lab):
-    """It is logged with its traceback, shown as trouble, and tried again."""
+    """A bug is logged with its traceback and shown as a problem; the next sweep tries again."""
     lab = make_lab(table=Flaky())
     batch = await running(lab, 1)
     lab.table.refused[batch.batch_id] = KeyError("a bug")

@@ -1,0 +1,52 @@
+"""Helpers of the splitter's tests: sources, events, and splits that are handled by hand."""
+
+import json
+
+from service.adapters.memory import MemoryQueue
+from service.domain.errors import (
+    UnreachableError,
+)
+
+HEADER = "id,name\r\n"
+
+
+def table_of(rows: int) -> str:
+    return HEADER + "".join(f"{n},name {n}\r\n" for n in range(1, rows + 1))
+
+
+def s3_event(key="incoming/demo/rows.csv", *, etag="", sequencer="0055", bucket="in", size=0) -> str:
+    record = {
+        "eventSource": "aws:s3",
+        "eventName": "ObjectCreated:Put",
+        "s3": {
+            "bucket": {"name": bucket},
+            "object": {"key": key, "size": size, "eTag": etag, "sequencer": sequencer},
+        },
+    }
+    return json.dumps({"Records": [record]})
+
+
+class FailingQueue(MemoryQueue):
+    """A queue whose calls fail once `left` messages went through."""
+
+    left = 10**9
+
+    async def send(self, messages):
+        """Send until `left` is used up."""
+        if self.left < len(messages):
+            raise UnreachableError("killed")
+        self.left -= len(messages)
+        return await super().send(messages)
+
+
+async def split(lab, body, *, receives=1, **limits):
+    await lab.splitter(**limits).handle(lab.delivery(body, receives=receives))
+
+
+async def batch_of(lab, batch_id="demo#e1"):
+    return (await lab.view(batch_id)).batch
+
+
+async def only_batch(lab):
+    (batch,) = await lab.table.recent(10)
+    return batch

@@ -1,0 +1,231 @@
+"""A job or an S3 event becomes one batch, or a FAILED batch that says why."""
+
+import json
+
+import pytest
+from structlog.testing import capture_logs
+
+from service.domain.errors import (
+    PoisonMessageError,
+)
+from service.domain.model import Location, State
+from service.mapping import Definition
+from tests.unit.splitter.splitting import batch_of, only_batch, s3_event, split, table_of
+
+
+async def test_the_options_of_a_job_are_kept(lab):
+    """Output place, limit, priority and weight come from the job."""
+    await lab.put(table_of(25))
+    options = {"limit": 7, "priority": 9, "weight": 30}
+    await split(lab, lab.job(output="s3://mine/some/where", options=options))
+    batch = await batch_of(lab)
+    assert batch.output == Location("mine", "some/where/")
+    assert (batch.limit, batch.total) == (7, 7)
+    assert (batch.priority, batch.weight) == (9, 30)
+    assert [row.number for row in await lab.sent_rows()] == list(range(1, 8))
+
+
+async def test_a_redelivered_job_is_the_same_batch(lab):
+    """Opening is idempotent: the second delivery finds the batch, and sends nothing again."""
+    await lab.put(table_of(25))
+    await split(lab, lab.job())
+    first = await batch_of(lab)
+    await lab.sent_rows()
+    await lab.clock.advance(5)
+    await split(lab, lab.job(), receives=2)
+    assert await batch_of(lab) == first
+    assert await lab.sent_rows() == []
+
+
+async def test_the_same_execution_id_again_runs_nothing_twice(lab):
+    """A second job message for the same source and id joins the batch that is there."""
+    await lab.put(table_of(5))
+    await split(lab, lab.job())
+    await lab.sent_rows()
+    await split(lab, lab.job())
+    assert await lab.sent_rows() == []
+
+
+async def test_a_dropped_object_is_a_run_of_its_folders_mapping(lab):
+    """An S3 event needs no job: the folder names the mapping, and the object gives the execution id."""
+    source = await lab.put(table_of(5), "incoming/demo/rows.csv")
+    await split(lab, s3_event(etag=source.etag))
+    batch = await only_batch(lab)
+    assert batch.tool_name == "demo"
+    assert batch.execution_id.startswith("rows-")
+    assert batch.total == 5
+
+
+async def test_an_event_delivered_twice_is_the_same_batch(lab):
+    """S3 may deliver one event in two messages; their sequencer shows that they are one."""
+    source = await lab.put(table_of(5), "incoming/demo/rows.csv")
+    await split(lab, s3_event(etag=source.etag))
+    await split(lab, s3_event(etag=source.etag))
+    await split(lab, s3_event(etag=source.etag), receives=2)
+    assert len(await lab.table.recent(10)) == 1
+    assert len(await lab.sent_rows()) == 5
+
+
+async def test_a_new_upload_is_a_new_batch(lab):
+    """The same bytes dropped again have another sequencer, and are another run."""
+    source = await lab.put(table_of(5), "incoming/demo/rows.csv")
+    await split(lab, s3_event(etag=source.etag, sequencer="0055"))
+    await split(lab, s3_event(etag=source.etag, sequencer="0056"))
+    assert len(await lab.table.recent(10)) == 2
+
+
+async def test_an_event_of_an_object_replaced_since_fails_its_own_run(lab):
+    """The announced bytes are gone, so this run fails; the newer upload has an event of its own."""
+    await lab.put(table_of(5), "incoming/demo/rows.csv")
+    await split(lab, s3_event(etag="older"))
+    batch = await only_batch(lab)
+    assert batch.state is State.FAILED
+    assert "has changed since the event" in batch.error
+    assert await lab.sent_rows() == []
+
+
+async def test_a_job_without_an_id_is_one_run_per_message(lab):
+    """The id is derived from source and message: a redelivery is the same run, a second message is not."""
+    await lab.put(table_of(2))
+    body = json.dumps({"v": 1, "mapping": "demo", "source": "s3://in/files/rows.csv"})
+    delivery = lab.delivery(body)
+    await lab.splitter().handle(delivery)
+    await lab.splitter().handle(delivery)
+    assert len(await lab.table.recent(10)) == 1
+    await lab.splitter().handle(lab.delivery(body))
+    assert len(await lab.table.recent(10)) == 2
+
+
+async def test_a_test_event_of_s3_is_acknowledged(lab):
+    """S3 sends a test event when a notification is set up: neither an error nor a run."""
+    await split(lab, json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "in"}))
+    assert await lab.table.recent(10) == []
+
+
+async def test_junk_is_poison(lab):
+    """A message that is neither a job nor an event goes to the dead letters."""
+    with pytest.raises(PoisonMessageError, match="neither a job"):
+        await split(lab, "{}")
+
+
+async def test_another_source_under_the_same_id_is_refused(lab):
+    """A batch id belongs to one source; a job with another source is refused and changes nothing."""
+    await lab.put(table_of(5))
+    await lab.put(table_of(9), "files/other.csv")
+    await split(lab, lab.job())
+    before = await batch_of(lab)
+    for receives in (1, 2, 3):
+        with pytest.raises(PoisonMessageError, match="exists with another source"):
+            await split(lab, lab.job(key="files/other.csv"), receives=receives)
+    assert await batch_of(lab) == before
+
+
+async def test_a_changed_source_under_the_same_id_is_refused(lab):
+    """The same key with other bytes is another source."""
+    await lab.put(table_of(5))
+    await split(lab, lab.job())
+    await lab.put(table_of(9))
+    with pytest.raises(PoisonMessageError, match="use another execution_id"):
+        await split(lab, lab.job())
+
+
+async def test_a_changed_source_is_refused_at_every_delivery(lab):
+    """The message ends in the dead-letter queue, where a person sees it; the batch stays as it is."""
+    await lab.put(table_of(5))
+    await split(lab, lab.job())
+    await lab.put(table_of(9))
+    for receives in (1, 2, 5):
+        with pytest.raises(PoisonMessageError, match="use another execution_id"):
+            await split(lab, lab.job(), receives=receives)
+    assert (await batch_of(lab)).total == 5
+
+
+async def test_a_redelivery_after_the_source_is_gone_is_no_error(lab):
+    """A redelivered job whose batch was split needs no source any more."""
+    await lab.put(table_of(5))
+    await split(lab, lab.job())
+    lab.objects.stored.clear()
+    await split(lab, lab.job(), receives=2)
+    assert (await batch_of(lab)).total == 5
+
+
+async def test_every_job_of_a_message_is_carried_out(lab):
+    """An event may announce several objects."""
+    await lab.put(table_of(2), "incoming/demo/a.csv")
+    await lab.put(table_of(3), "incoming/demo/b.csv")
+    first, second = (json.loads(s3_event(f"incoming/demo/{name}.csv")) for name in "ab")
+    await split(lab, json.dumps({"Records": first["Records"] + second["Records"]}))
+    assert sorted(batch.total for batch in await lab.table.recent(10)) == [2, 3]
+
+
+async def test_a_missing_source_is_a_failed_batch(lab):
+    """The user sees a batch that says what is missing, not a message that vanished."""
+    await split(lab, lab.job())
+    batch = await batch_of(lab)
+    assert (batch.state, batch.finished_at != "") == (State.FAILED, True)
+    assert "s3://in/files/rows.csv does not exist" in batch.error
+
+
+async def test_an_unknown_mapping_is_a_failed_batch(lab):
+    """The error names the mapping; no row is sent."""
+    await lab.put(table_of(3))
+    await split(lab, lab.job(mapping="nonesuch"))
+    batch = await batch_of(lab, "nonesuch#e1")
+    assert batch.state is State.FAILED
+    assert "unknown mapping 'nonesuch'" in batch.error
+    assert await lab.sent_rows() == []
+
+
+async def test_a_job_with_an_unsupported_option_is_a_failed_batch(lab):
+    """A planned option is refused in words, never ignored."""
+    await lab.put(table_of(3))
+    await split(lab, lab.job(options={"approve": True}))
+    batch = await batch_of(lab)
+    assert batch.state is State.FAILED
+    assert "approve" in batch.error
+    assert await lab.sent_rows() == []
+
+
+async def test_a_definition_too_large_for_the_table_is_a_failed_batch(lab):
+    """The user sees a batch that says so, not a dead letter."""
+    await lab.put(table_of(3))
+    document = json.loads(lab.definitions["demo"].text)
+    document["input_mapping"]["static_values"] = {"filler": "x" * 450_000}
+    lab.definitions["demo"] = Definition("demo", json.dumps(document))
+    await split(lab, lab.job())
+    await split(lab, lab.job(), receives=2)
+    batch = await batch_of(lab)
+    assert batch.state is State.FAILED
+    assert "the table cannot hold this batch" in batch.error
+    assert await lab.sent_rows() == []
+
+
+async def test_opening_is_logged_once(lab):
+    """One line says that a batch was opened, however often its message is delivered."""
+    await lab.put(table_of(3))
+    with capture_logs() as logs:
+        await split(lab, lab.job())
+        await split(lab, lab.job(), receives=2)
+    assert [line["event"] for line in logs].count("batch_opened") == 1
+    assert [line["event"] for line in logs].count("batch_sealed") == 1
+
+
+@pytest.mark.parametrize(("size", "partitions"), [(0, 1), (999, 1), (1_000, 2), (5_500, 6), (10**6, 16)])
+async def test_large_sources_are_partitioned(lab, size, partitions):
+    """The number of partitions is fixed when the batch is opened, by the size of its source."""
+    await lab.put("id,name\n".ljust(size, "\n")[:size] if size else "")
+    await split(lab, lab.job(), partition_bytes=1_000, read_bytes=2**20)
+    assert (await batch_of(lab)).partitions == partitions
+
+
+@pytest.mark.parametrize("mapping", ["demo", "nonesuch"], ids=["missing source", "unknown mapping"])
+async def test_a_batch_that_fails_when_it_is_opened_is_counted_and_logged_once(lab, mapping):
+    """The alarm on `batches_failed` sees it, and a redelivery of the job adds nothing."""
+    with capture_logs() as logs:
+        await split(lab, lab.job(mapping=mapping))
+        await lab.clock.advance(1)
+        await split(lab, lab.job(mapping=mapping), receives=2)
+    batch = await only_batch(lab)
+    assert lab.metrics.totals["batches_failed"] == 1
+    (line,) = [line for line in logs if line["event"] == "batch_failed"]
+    assert (line["batch_id"], line["reason"]) == (batch.batch_id, batch.error)
