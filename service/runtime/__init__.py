@@ -1,1 +1,1 @@
-"""What every role runs on: the consumer loop, leases, sending, back-off, time-outs, logs, metrics."""
+"""Building blocks of every role: consumer loop, leases, sending, back-off, time-outs, logs, metrics."""

@@ -1,15 +1,20 @@
-"""Calls that fail one after the other."""
+"""Back-off: a pause that doubles while calls fail one after the other."""
 
 from __future__ import annotations
 
 from service.domain.errors import RowfleetError
 
+FIRST_BACKOFF_S = 0.5
+
 MAX_BACKOFF_S = 30.0
-"""Longest pause of a poller whose calls fail, and longest delay of a message that is given back."""
+"""Longest pause of a poller whose calls fail, and longest delay of a released message."""
 
 
 class Backoff:
-    """How long to hold back while calls fail, and what to say of it."""
+    """State of one kind of call. `until` is the end of the pause, in monotonic seconds.
+
+    `reason` is the text of the last error, "" after a success.
+    """
 
     __slots__ = ("_failures", "reason", "until")
 
@@ -19,14 +24,15 @@ class Backoff:
         self.until = 0.0
 
     def failed(self, error: RowfleetError, now: float) -> None:
-        """Another failure: hold back for 0.5 s, doubling to `MAX_BACKOFF_S`; a burst counts as one."""
+        """Record a failed call: pause for 0.5 s, doubling up to `MAX_BACKOFF_S`."""
         self.reason = str(error)
+        # Calls that began before the pause may fail during it: they belong to the same failure.
         if now >= self.until:
+            self.until = now + min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(self._failures, 8))
             self._failures += 1
-            self.until = now + min(MAX_BACKOFF_S, 0.25 * 2.0 ** min(self._failures, 8))
 
     def succeeded(self) -> bool:
-        """A call succeeded; returns whether that is news."""
-        news = bool(self.reason)
+        """Record a successful call and end the pause. True if the calls before it had failed."""
+        had_failed = bool(self.reason)
         self._failures, self.reason, self.until = 0, "", 0.0
-        return news
+        return had_failed

@@ -7,7 +7,7 @@ import time
 
 
 class SystemClock:
-    """The operating system's time, and asyncio's way to wait."""
+    """The operating system's time and asyncio's sleep."""
 
     def now_ms(self) -> int:
         """Milliseconds since 1970 in UTC."""

@@ -1,4 +1,4 @@
-"""A received message on its way through a handler, and what handlers and their consumer say to each other."""
+"""Deliveries: received messages on their way through a handler, and the interfaces around them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from service.runtime.leases import Lease
 
 
 class ConsumerHandle(Protocol):
-    """The consumer, as a delivery knows it."""
+    """The part of a consumer that deliveries use. `is_draining` is true once the process stops."""
 
     is_draining: bool
 
     def slot_released(self) -> None:
-        """A delivery's work has ended, or only waits."""
+        """A delivery does not occupy its slot any more."""
         ...
 
     def report_bytes(self, lease: Lease, size: int) -> None:
-        """A delivery holds `size` bytes beside its message."""
+        """A delivery's handler holds `size` bytes beside its message."""
         ...
 
 
@@ -36,26 +36,26 @@ class Delivery:
 
     @property
     def message(self) -> ReceivedMessage:
-        """The message."""
+        """The received message."""
         return self.lease.message
 
     def release_slot(self) -> None:
-        """Only bookkeeping or waiting is left: its place may be filled again. Idempotent."""
+        """Let the consumer start another message; this one needs only bookkeeping or waiting. Idempotent."""
         if not self._has_released:
             self._has_released = True
             self._consumer.slot_released()
 
     def report_bytes(self, size: int) -> None:
-        """The handler holds `size` bytes beside the message now: its source, a reply not stored yet."""
+        """Set the bytes that the handler holds beside the message: its source, a reply not stored yet."""
         self._consumer.report_bytes(self.lease, size)
 
     @property
     def is_draining(self) -> bool:
-        """Whether the process stops: what would only wait is better given back."""
+        """True once the process stops: a handler that would only wait should release its message."""
         return self._consumer.is_draining
 
     def check_lease(self) -> None:
-        """Raises LeaseLostError once a heartbeat was told that the message is somebody else's."""
+        """Raises LeaseLostError once a renewal of the lease was refused."""
         if self.lease.is_lost:
             raise LeaseLostError(f"the lease of message {self.message.id} ran out")
 
@@ -64,16 +64,16 @@ Handler = Callable[[Delivery], Awaitable[None]]
 
 
 class Capacity(Protocol):
-    """Places that handlers have for themselves."""
+    """Source of the number of deliveries that handlers can take, if they limit themselves."""
 
     def free_slots(self, most: int) -> int:
-        """How many more deliveries could start; `most` where nothing is known against it."""
+        """Number of further deliveries that could start; `most` if no limit is known."""
         ...
 
     def subscribe(self, listener: Callable[[], None]) -> None:
-        """Call `listener` whenever there may be more room."""
+        """Call `listener` whenever more deliveries may be able to start."""
         ...
 
     def close(self) -> None:
-        """Let nothing begin any more that waits for a place."""
+        """Refuse deliveries that wait for their start; the process stops."""
         ...

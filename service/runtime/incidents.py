@@ -1,4 +1,4 @@
-"""A lasting trouble in the log: when it begins or changes, rarely while it lasts, and when it is over."""
+"""Incidents in the log: a lasting problem is logged when it begins, changes and ends, rarely in between."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from service.domain.ports import Clock
 log = structlog.get_logger(__name__)
 
 REPEAT_S = 600.0
-"""While nothing changes a trouble is said this often: enough to be found, too rare to be noise."""
+"""Pause between two log lines of an unchanged incident: often enough to be found, too rare to be noise."""
 
 
 class IncidentLog:
-    """Logs `event` as an error with its reason; `event` plus `_over` when it is gone."""
+    """Logs one kind of incident: `event` as an error with its reason, `event` plus `_over` at its end.
+
+    `context` is part of every line. `reason` is the present incident, "" if there is none.
+    """
 
     __slots__ = ("_clock", "_context", "_event", "_logged_at", "_over", "reason")
 
@@ -26,7 +29,7 @@ class IncidentLog:
         self.reason = ""
 
     def update(self, reason: str) -> None:
-        """What is the matter now, with the remedy; "" where nothing is."""
+        """Set the present incident, with its remedy in the text; "" ends it."""
         now = self._clock.monotonic()
         is_due = reason != self.reason or now - self._logged_at >= REPEAT_S
         if reason and is_due:

@@ -1,7 +1,7 @@
-"""The messages that a process holds: kept invisible to others, given back, or deleted in tens.
+"""Leases: the messages that a process holds are kept invisible to others, released, or deleted in tens.
 
-A lease is a message's visibility time-out on SQS. It is extended while the message is held, so a slow agent
-keeps its row; when an extension is refused, the lease is lost and somebody else has the message.
+A lease is a message's visibility time-out on SQS. It is renewed while the message is held, so a slow agent
+keeps its row. If a renewal is refused, the lease is lost: another consumer may have the message.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ log = structlog.get_logger(__name__)
 
 @dataclass(eq=False, slots=True)
 class Lease:
-    """A held message. `is_lost` is set once an extension was refused.
+    """A held message. `renewed_at` is in monotonic seconds; `is_lost` is set once a renewal was refused.
 
-    From its deletion on it `is_being_deleted`: an extension that is refused then is no loss.
-    `handler_bytes` is what its handler holds for it beside the message, in bytes.
+    `handler_bytes` are held by its handler beside the message.
     """
 
     message: ReceivedMessage
@@ -37,9 +36,9 @@ class Lease:
 
 
 class Leases:
-    """All leases of one consumer. `on_change` is called whenever one ends or gets lighter.
+    """All leases of one consumer. `on_change` is called whenever one ends or its `handler_bytes` change.
 
-    `held_bytes` is the sum of their messages and weights.
+    `held_bytes` is the sum of the messages and of the bytes that their handlers hold.
     """
 
     def __init__(
@@ -62,43 +61,44 @@ class Leases:
         self._held: dict[str, Lease] = {}
         self._acknowledged: list[Lease] = []
         self._has_acknowledged = asyncio.Event()
-        self._changing = asyncio.Lock()  # an extension that came after a release would hide the message again
+        # Excludes renewals during a release: one that arrived later would hide the message again.
+        self._changing_visibility = asyncio.Lock()
 
     def __len__(self) -> int:
         return len(self._held)
 
     def hold(self, message: ReceivedMessage) -> Lease:
-        """Hold a message that was just received."""
+        """Begin the lease of a message that was just received."""
         lease = Lease(message, self._clock.monotonic())
         self._held[message.receipt] = lease
         self.held_bytes += len(message.body)
         return lease
 
     def report_bytes(self, lease: Lease, size: int) -> None:
-        """From now on the message's handler holds `weight` bytes beside it."""
+        """Set the bytes that the message's handler holds beside it."""
         if lease.message.receipt in self._held:
             self.held_bytes += size - lease.handler_bytes
             lease.handler_bytes = size
             self._on_change()
 
     def acknowledge(self, lease: Lease) -> None:
-        """The message is done with: it is deleted together with others, shortly."""
+        """Delete the message with the next batch call of ten; `keep_deleting` does it."""
         self._acknowledged.append(lease)
         self._has_acknowledged.set()
 
     def forget(self, lease: Lease) -> None:
-        """The message is not ours any more."""
+        """End the lease without a call, because the message is deleted, released or another consumer's."""
         if self._held.pop(lease.message.receipt, None) is not None:
             self.held_bytes -= len(lease.message.body) + lease.handler_bytes
         self._on_change()
 
     async def release(self, lease: Lease, delay_s: float) -> None:
-        """Let others have the message after `delay_s`."""
+        """Let the message be redelivered after `delay_s`."""
         await self.make_visible([lease.message.receipt], delay_s)
         self.forget(lease)
 
     async def release_rest(self) -> int:
-        """Let others have all that is held and not acknowledged, at once; how many that are."""
+        """Release all messages that are held and not acknowledged at once; return their number."""
         acknowledged = {lease.message.receipt for lease in self._acknowledged}
         rest = [receipt for receipt in self._held if receipt not in acknowledged]
         await self.make_visible(rest, 0)
@@ -107,64 +107,69 @@ class Leases:
         return len(rest)
 
     async def make_visible(self, receipts: Sequence[str], delay_s: float) -> None:
-        """Make messages visible after `delay_s`; where that fails, their time-out does it later."""
-        async with self._changing:
-            await asyncio.gather(*(self._make_visible(batch, delay_s) for batch in tens(receipts)))
+        """Make messages visible after `delay_s`. If a call fails, their visibility time-out does it later."""
+        async with self._changing_visibility:
+            await asyncio.gather(*(self._make_visible(group, delay_s) for group in tens(receipts)))
 
     async def keep_renewing(self) -> None:
-        """Extend every lease that is a sixth of its time old, for ever: each has several chances."""
-        interval = self._visibility_s / 6
+        """Renew leases for ever, each after a sixth of its time: so it survives several failed calls."""
+        interval_s = self._visibility_s / 6
         while True:
-            await self._clock.sleep(interval)
-            async with self._changing:
+            await self._clock.sleep(interval_s)
+            async with self._changing_visibility:
                 now = self._clock.monotonic()
-                due = [x for x in self._held.values() if not x.is_lost and now - x.renewed_at >= interval]
-                await asyncio.gather(*(self._extend(batch, now) for batch in tens(due)))
+                due = [
+                    lease
+                    for lease in self._held.values()
+                    if not lease.is_lost and now - lease.renewed_at >= interval_s
+                ]
+                await asyncio.gather(*(self._renew(group, now) for group in tens(due)))
 
     async def keep_deleting(self) -> None:
-        """Delete what is acknowledged, for ever, in full tens where more is about to come."""
+        """Delete acknowledged messages for ever; wait a little for more if a call would not be full."""
         while True:
             await self._has_acknowledged.wait()
             if len(self._acknowledged) % SEND_LIMIT:
                 await self._clock.sleep(self._delete_linger_s)
             self._has_acknowledged.clear()
             acknowledged, self._acknowledged = self._acknowledged, []
-            await asyncio.gather(*(self._delete(batch) for batch in tens(acknowledged)))
+            await asyncio.gather(*(self._delete(group) for group in tens(acknowledged)))
 
-    async def _make_visible(self, batch: Sequence[str], delay_s: float) -> None:
+    async def _make_visible(self, group: Sequence[str], delay_s: float) -> None:
         try:
-            await self._queue.extend(batch, delay_s)
+            await self._queue.extend(group, delay_s)
         except (RetryableError, AccessError) as error:
-            log.warning("give_back_failed", queue=self._queue.name, reason=str(error), messages=len(batch))
+            log.warning("give_back_failed", queue=self._queue.name, reason=str(error), messages=len(group))
 
-    async def _extend(self, batch: Sequence[Lease], now: float) -> None:
+    async def _renew(self, group: Sequence[Lease], now: float) -> None:
         try:
-            refused = await self._queue.extend([x.message.receipt for x in batch], self._visibility_s)
+            refused = await self._queue.extend([x.message.receipt for x in group], self._visibility_s)
         except (RetryableError, AccessError) as error:
-            log.warning("heartbeat_failed", queue=self._queue.name, reason=str(error), messages=len(batch))
+            log.warning("heartbeat_failed", queue=self._queue.name, reason=str(error), messages=len(group))
             return
-        for index, lease in enumerate(batch):
+        for index, lease in enumerate(group):
             if index not in refused:
                 lease.renewed_at = now
+            # A refused renewal of a message that was deleted or released meanwhile is no loss.
             elif lease.message.receipt in self._held and not lease.is_being_deleted:
                 lease.is_lost = True
                 self._metrics.count("leases_lost")
 
-    async def _delete(self, batch: Sequence[Lease]) -> None:
-        """One attempt is enough: a message that comes again is recognised as acknowledged."""
-        for lease in batch:
+    async def _delete(self, group: Sequence[Lease]) -> None:
+        for lease in group:
             lease.is_being_deleted = True
+        # One attempt is enough: if the message is redelivered, its handler finds the work done.
         try:
-            refused = await self._queue.delete([lease.message.receipt for lease in batch])
+            refused = await self._queue.delete([lease.message.receipt for lease in group])
         except (RetryableError, AccessError) as error:
-            log.warning("delete_failed", queue=self._queue.name, reason=str(error), messages=len(batch))
+            log.warning("delete_failed", queue=self._queue.name, reason=str(error), messages=len(group))
         else:
-            self._metrics.count("messages_deleted", len(batch) - len(refused))
-        for lease in batch:
+            self._metrics.count("messages_deleted", len(group) - len(refused))
+        for lease in group:
             self.forget(lease)
 
 
 def tens(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Slices of at most ten, as SQS takes them."""
+    """Slices of at most ten, the largest batch call of SQS."""
     for start in range(0, len(items), SEND_LIMIT):
         yield items[start : start + SEND_LIMIT]

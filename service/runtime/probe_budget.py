@@ -1,9 +1,9 @@
-"""When messages are fetched although nothing has room for them: whose the next ones are, nobody knows.
+"""Probes: when messages are received although no target has capacity. Pure; times are monotonic seconds.
 
-Where no room was seen for `pause_s`, the head of the queue is looked through at once, and what cannot start
-is sent back: otherwise the first row of another target would be found behind all that a full one has there,
-ten every pause. What was looked at in vain is counted: after `burst` of them it is ten every pause again, so
-that a deep backlog is not sent round and round. Times are monotonic seconds. Pure.
+Head-of-line blocking: while a target is full nothing is received, so rows for another target behind the
+queue's head stay unseen. A probe receives messages anyway; the handler requeues those that cannot start. A
+token bucket of `burst` messages lets a short backlog be scanned at once, and limits the scan of a long one to
+ten messages every `pause_s`: otherwise its messages would be received and requeued all the time.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from service.domain.ports import SEND_LIMIT
 
 
 class ProbeBudget:
-    """The probes of one consumer."""
+    """The probes of one consumer. The next one is due at `due_at`."""
 
     def __init__(self, pause_s: float, burst: int) -> None:
         self._pause_s = pause_s
         self._burst = burst
-        self._left = float(burst)
+        self._tokens = float(burst)
         self._filled_at = float("-inf")
         self.due_at = float("-inf")
 
     def postpone(self, now: float) -> None:
-        """Messages are fetched since there is room for them: no probe for a while."""
+        """Put the next probe off by `pause_s`, because messages are received into free slots."""
         self.due_at = now + self._pause_s
 
     def record(self, messages: int, now: float) -> None:
-        """So many came, and nothing had room for them."""
-        filled = (now - self._filled_at) * SEND_LIMIT / self._pause_s
-        self._left = max(0.0, min(self._burst, self._left + filled) - messages)
+        """Record a probe that received `messages`."""
+        refill = (now - self._filled_at) * SEND_LIMIT / self._pause_s
+        self._tokens = max(0.0, min(self._burst, self._tokens + refill) - messages)
         self._filled_at = now
-        if self._left < SEND_LIMIT:
+        if self._tokens < SEND_LIMIT:
             self.due_at = now + self._pause_s

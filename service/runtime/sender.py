@@ -1,7 +1,7 @@
-"""Sending: packs messages into batch calls and repeats only the entries that were refused.
+"""Sending: packs messages into batch calls, and repeats only the entries that were refused.
 
-SendMessageBatch may refuse single entries under HTTP 200; resending the whole batch would deliver the
-others twice.
+SendMessageBatch may refuse single entries under HTTP 200. Sending the whole batch call again would deliver
+the other messages twice.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from service.domain.ports import MESSAGE_BYTES, SEND_LIMIT, OutgoingMessage, Que
 from service.runtime.retrying import retry_for
 
 SEND_TIMEOUT_S = 60.0
-"""A batch call that cannot be got through for this long fails its sender, which is redelivered itself."""
+"""Time after which a batch call fails for good. The sender's own message is redelivered then."""
 
 _retry_send = retry_for(SEND_TIMEOUT_S, first_s=0.05, longest_s=5.0, jitter_s=0.5)
 
@@ -24,7 +24,7 @@ def pack(messages: Iterable[OutgoingMessage]) -> Iterator[list[OutgoingMessage]]
     batch: list[OutgoingMessage] = []
     size = 0
     for message in messages:
-        length = len(message.body)
+        length = len(message.body)  # bytes, since bodies are ASCII
         if batch and (len(batch) == SEND_LIMIT or size + length > MESSAGE_BYTES):
             yield batch
             batch, size = [], 0
@@ -35,7 +35,7 @@ def pack(messages: Iterable[OutgoingMessage]) -> Iterator[list[OutgoingMessage]]
 
 
 async def send_batch(queue: Queue, batch: Sequence[OutgoingMessage]) -> None:
-    """Send one packed batch, whole. Raises AccessError, and RetryableError when time runs out."""
+    """Send all messages of one packed batch. Raises AccessError, and RetryableError after the time-out."""
     rest = list(batch)
 
     async def send_rest() -> None:
@@ -49,28 +49,29 @@ async def send_batch(queue: Queue, batch: Sequence[OutgoingMessage]) -> None:
 
 
 async def send_all(queue: Queue, messages: Iterable[OutgoingMessage], *, concurrency: int = 1) -> None:
-    """Send all messages, in order where `concurrency` is 1.
+    """Send all messages, in order if `concurrency` is 1.
 
-    Raises RetryableError or AccessError; some may be sent then.
+    Raises RetryableError or AccessError; some messages may be sent then.
     """
     batches = pack(messages)
 
-    async def drain() -> None:
+    async def send_batches() -> None:
+        # all senders take batches from the same iterator
         for batch in batches:
             await send_batch(queue, batch)
 
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(concurrency):
-                group.create_task(drain())
+                group.create_task(send_batches())
     except* (RetryableError, AccessError) as errors:
         raise first_of(errors) from None
 
 
 class BatchingSender:
-    """Sends what many tasks have to send, one message each, in few calls.
+    """Sends the messages of many tasks, one message each, in few calls.
 
-    What comes while a call is under way goes with the next one; nobody waits for company.
+    Messages that arrive during a call go with the next one. No message waits for others to arrive.
     """
 
     def __init__(self, queue: Queue) -> None:
@@ -79,31 +80,32 @@ class BatchingSender:
         self._waiting: dict[asyncio.Future[Exception | None], OutgoingMessage] = {}
 
     async def send(self, message: OutgoingMessage) -> None:
-        """Return when it is sent. Raises RetryableError or AccessError; it may be sent then.
+        """Send a message and return once it is sent.
 
-        A message whose sender is cancelled may be sent as well, and those that were to go with it twice.
+        Raises RetryableError or AccessError; the message may be sent nevertheless. If the calling task is
+        cancelled, its message may be sent too, and the other messages of its batch call may be sent twice.
         """
-        ended = asyncio.get_running_loop().create_future()
-        self._waiting[ended] = message
+        result = asyncio.get_running_loop().create_future()
+        self._waiting[result] = message
         try:
             async with self._sending:
-                while not ended.done():
-                    await self._send_some()
+                while not result.done():
+                    await self._send_oldest()
         finally:
-            self._waiting.pop(ended, None)
-        if (error := ended.result()) is not None:
+            self._waiting.pop(result, None)
+        if (error := result.result()) is not None:
             raise error
 
-    async def _send_some(self) -> None:
-        """Send the batch that has waited longest, and tell its senders what came of it."""
+    async def _send_oldest(self) -> None:
+        """Send the batch of messages that have waited longest, and give their senders the result."""
         batch = next(pack(self._waiting.values()))
-        senders = list(self._waiting)[: len(batch)]
+        results = list(self._waiting)[: len(batch)]
         error = None
         try:
             await send_batch(self._queue, batch)
         except (RetryableError, AccessError) as problem:
             error = problem
-        for sender in senders:
-            self._waiting.pop(sender, None)
-            if not sender.done():
-                sender.set_result(error)
+        for result in results:
+            self._waiting.pop(result, None)
+            if not result.done():
+                result.set_result(error)

@@ -1,4 +1,4 @@
-"""A time-out that goes by the clock of the ports."""
+"""Time-outs on the clock of the ports, so that tests and the simulation control them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from service.domain.ports import Clock
 
 @asynccontextmanager
 async def timeout(clock: Clock, seconds: float) -> AsyncIterator[None]:
-    """`asyncio.timeout`, but on `clock`: raises TimeoutError where the body takes longer than `seconds`."""
+    """Like `asyncio.timeout`, but on `clock`: raise TimeoutError if the body takes longer than `seconds`."""
     is_over = False
 
     def ring(alarm: asyncio.Future[None]) -> None:
         if not is_over and not alarm.cancelled():
-            limit.reschedule(0.0)  # the past: the body is cancelled now
+            limit.reschedule(0.0)  # a time in the past, so asyncio cancels the body now
 
     async with asyncio.timeout(None) as limit:
         alarm = asyncio.ensure_future(clock.sleep(seconds))
