@@ -1,6 +1,6 @@
-"""Settings -> clients -> ports: what a process works on, and what commands look at.
+"""The backend of a process or command: AWS clients and ports, built from the settings.
 
-`connect` opens the ports; `app` runs roles on them.
+`serve` runs roles on it; commands read from it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from service.adapters.aws.provision.resources import QUEUES, QueueOptions, Resou
 from service.adapters.aws.s3 import S3Objects
 from service.adapters.aws.sqs import SqsQueue
 from service.app.settings import Settings
-from service.app.submit import SubmitRequest, submit
 from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
 from service.batch.ports import Ports, Queues
 from service.domain.errors import ConfigError
@@ -33,7 +32,7 @@ NEEDED_QUEUES = {
     "aggregator": ("aggregate",),
     "sweeper": ALL_QUEUES,
 }
-"""By role the queues that it receives from or sends to: the only ones that it may have to know."""
+"""The queues that each role receives from or sends to. A process needs no permission for the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +44,16 @@ class Backend:
     queues: Mapping[str, SqsQueue]
     ports: Ports
 
-    async def find(self, queues: Collection[str] = QUEUES) -> None:
-        """Look up queues by name; a queue cannot be used before. Raises ConfigError for a missing one."""
+    async def find_queues(self, queues: Collection[str] = QUEUES) -> None:
+        """Look up the URLs of queues before their first use. Raises ConfigError for a missing queue."""
         for name in queues:
             await self.queues[name].find()
 
 
 def aws_options(settings: Settings, region: str = "") -> AwsOptions:
-    """Endpoint and region from settings, the standard variables or the profile. Raises ConfigError.
+    """Endpoint and region from the settings, AWS's standard variables or the profile.
 
-    A `region` that is given wins.
+    A `region` that is passed takes precedence. Raises ConfigError without a region.
     """
     aws = settings.aws
     environ = os.environ
@@ -73,15 +72,20 @@ def aws_options(settings: Settings, region: str = "") -> AwsOptions:
 
 
 def resource_names(settings: Settings) -> ResourceNames:
-    """The names of everything that `setup` creates."""
+    """The names of the resources that `setup` creates."""
     return ResourceNames(bucket=settings.bucket, table=settings.table, prefix=settings.prefix)
 
 
 async def setup(clients: Clients, settings: Settings) -> list[str]:
-    """Create what is missing and check the rest; a line on each resource. Raises ConfigError, AccessError."""
+    """Create missing resources and check existing ones; return a line on each.
+
+    Raises ConfigError and AccessError.
+    """
     queues = {
         role: QueueOptions(
-            round(queue.visibility_timeout_s), queue.max_receives, settings.split.max_message_bytes
+            visibility_s=round(queue.visibility_timeout_s),
+            max_receives=queue.max_receives,
+            max_message_bytes=settings.split.max_message_bytes,
         )
         for role, queue in (
             ("ingest", settings.ingest),
@@ -94,7 +98,8 @@ async def setup(clients: Clients, settings: Settings) -> list[str]:
         resource_names(settings),
         queues,
         incoming_prefix=settings.incoming_prefix,
-        work_days=settings.ttl_days + 1,  # data in S3 is there as long as the outcomes that refer to it
+        # outcomes in the table refer to data in S3, which must not expire before them
+        work_days=settings.ttl_days + 1,
     )
 
 
@@ -102,16 +107,16 @@ async def setup(clients: Clients, settings: Settings) -> list[str]:
 async def connect(
     settings: Settings, options: AwsOptions, metrics: Metrics | None = None
 ) -> AsyncIterator[Backend]:
-    """Open the ports; every resource has to exist. Raises ConfigError, AccessError and RetryableError."""
+    """Open clients and ports, and look up the queues. Raises ConfigError, AccessError and RetryableError."""
     metrics = metrics or Metrics()
     async with open_clients(options, count_calls(metrics)) as clients:
         backend = backend_on(clients, settings, metrics)
-        await backend.find()
+        await backend.find_queues()
         yield backend
 
 
 def backend_on(clients: Clients, settings: Settings, metrics: Metrics) -> Backend:
-    """The ports on clients that are open. Nothing is looked up: the queues have to be found first."""
+    """The backend on open clients. It makes no call; `find_queues` must be called before the first use."""
     names = resource_names(settings)
     objects = S3Objects(clients, part_bytes=settings.aggregate.part_bytes)
     commit = settings.commit
@@ -140,15 +145,3 @@ def backend_on(clients: Clients, settings: Settings, metrics: Metrics) -> Backen
         metrics=metrics,
     )
     return Backend(clients=clients, names=names, queues=queues, ports=ports)
-
-
-async def start(backend: Backend, request: SubmitRequest, bucket: str) -> str:
-    """Start a run; its batch id. Local files go to `bucket`. Raises UsageError."""
-    return await submit(
-        request,
-        table=backend.ports.table,
-        objects=backend.ports.objects,
-        ingest=backend.ports.queues.ingest,
-        clock=backend.ports.clock,
-        bucket=bucket,
-    )

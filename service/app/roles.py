@@ -1,8 +1,8 @@
-"""A role of a process: it waits for what it needs, then works.
+"""A role of a process: it waits for its preconditions, then runs its parts.
 
-A process whose queue, table or permission is missing does not end: it would only be started again to end
-again. It says what is missing, on /readyz, in the log and in a metric, and begins once that is there. Nothing
-is received before: a message that cannot be handled would only wear out its deliveries.
+A process whose queue, table or permission is missing does not exit, because its supervisor would only restart
+it. It reports the problem on /readyz, in the log and in a metric, and begins to work when the problem is
+gone. Until then nothing is received: a message that cannot be handled would only use up its deliveries.
 """
 
 from __future__ import annotations
@@ -19,22 +19,25 @@ from service.runtime.incidents import IncidentLog
 from service.runtime.shutdown import until_stopped
 
 Precondition = Callable[[], Awaitable[object]]
-"""Returns once something needed is there; raises ConfigError, AccessError or RetryableError otherwise."""
+"""Returns if a resource can be used; otherwise raises ConfigError, AccessError or RetryableError."""
 
 
 class Part(Protocol):
-    """A part of a role: a consumer, or the sweeper. `last_success` is on the clock's monotonic scale."""
+    """A part of a role: a consumer, or the sweeper.
+
+    `last_success` is on the clock's monotonic scale, None before the first success.
+    """
 
     last_success: float | None
 
     @property
     def problem(self) -> str:
-        """What keeps it from working, in words; empty when nothing does."""
+        """The reason why it does not work, "" if it does."""
         ...
 
     @property
     def held(self) -> int:
-        """Messages that are held now."""
+        """Messages that it holds now."""
         ...
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -43,41 +46,48 @@ class Part(Protocol):
 
 
 class Role:
-    """Runs its parts once every need is met, in the order given; each is tried again with a back-off."""
+    """Runs its parts after all preconditions have been met, one after the other."""
 
     def __init__(
-        self, name: str, runners: Sequence[Part], needs: Sequence[Precondition], clock: Clock
+        self, name: str, parts: Sequence[Part], preconditions: Sequence[Precondition], clock: Clock
     ) -> None:
-        self._runners = runners
-        self._needs = needs
+        self._parts = parts
+        self._preconditions = preconditions
         self._clock = clock
         self._incident = IncidentLog(clock, "role_waits", role=name)
 
     @property
     def problem(self) -> str:
-        """What keeps this role from working, in words; empty when nothing does."""
-        return self._incident.reason or next(filter(None, map(_hindrance, self._runners)), "")
+        """The reason why this role does not work, "" if it does."""
+        if self._incident.reason:
+            return self._incident.reason
+        for part in self._parts:
+            if part.problem:
+                return part.problem
+            if part.last_success is None:
+                return "has not received yet"
+        return ""
 
     @property
     def held(self) -> int:
-        """Messages that are held now."""
-        return sum(runner.held for runner in self._runners)
+        """Messages that the role holds now."""
+        return sum(part.held for part in self._parts)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Wait and work until `stop` is set; then drain."""
-        await until_stopped(stop, self._wait_for_needs())
+        await until_stopped(stop, self._wait_for_preconditions())
         if stop.is_set():
             return
         async with asyncio.TaskGroup() as group:
-            for runner in self._runners:
-                group.create_task(runner.run(stop))
+            for part in self._parts:
+                group.create_task(part.run(stop))
 
-    async def _wait_for_needs(self) -> None:
-        for need in self._needs:
+    async def _wait_for_preconditions(self) -> None:
+        for precondition in self._preconditions:
             backoff = Backoff()
             while True:
                 try:
-                    await need()
+                    await precondition()
                     break
                 except (ConfigError, AccessError, RetryableError) as error:
                     self._incident.update(str(error))
@@ -86,29 +96,28 @@ class Role:
         self._incident.update("")
 
 
-def _hindrance(runner: Part) -> str:
-    return runner.problem or ("" if runner.last_success is not None else "has not received yet")
-
-
 class ServiceRoles:
-    """All roles of a process, and what they have in common, as /readyz and the metrics see them."""
+    """All roles of a process and its catalog, as /readyz, metrics and scale-in protection see them."""
 
     def __init__(self, roles: Mapping[str, Role], catalog: LiveCatalog, stop: asyncio.Event) -> None:
         self.roles = roles
         self._catalog = catalog
         self._stop = stop
 
-    def readiness(self) -> dict[str, str]:
-        """Role -> what keeps it from working, "" where nothing does."""
-        return {n: "draining" if self._stop.is_set() else role.problem for n, role in self.roles.items()}
+    def role_problems(self) -> dict[str, str]:
+        """The problem of each role by name, "" if it works; "draining" after `stop` was set."""
+        if self._stop.is_set():
+            return dict.fromkeys(self.roles, "draining")
+        return {name: role.problem for name, role in self.roles.items()}
 
-    def parts(self) -> dict[str, str]:
-        """The same for what is no role: the mappings, which only a splitter reads."""
+    def other_problems(self) -> dict[str, str]:
+        """The problem of the mappings in a process that plays the splitter: no other role reads them."""
         return {"mappings": self._catalog.warning} if "splitter" in self.roles else {}
 
-    def outages(self) -> int:
-        """How many of them are not as they should be."""
-        return sum(map(bool, [*self.readiness().values(), *self.parts().values()]))
+    def count_problems(self) -> int:
+        """The number of roles and other parts that have a problem."""
+        problems = [*self.role_problems().values(), *self.other_problems().values()]
+        return sum(problem != "" for problem in problems)
 
     def held(self) -> int:
         """Messages that the process holds now."""

@@ -13,7 +13,7 @@ from functools import partial
 import structlog
 
 from service.app.backend import NEEDED_QUEUES, Backend
-from service.app.health import serve_health
+from service.app.health_server import serve_health
 from service.app.roles import Precondition, Role, ServiceRoles
 from service.app.settings import Settings
 from service.app.task_protection import protect_task
@@ -30,10 +30,10 @@ ROLES = tuple(NEEDED_QUEUES)
 """Every role that `serve` can play."""
 
 NO_BATCH = "rowfleet#readiness"
-"""A batch id that is read to see whether the table is there."""
+"""The batch id of a test read that shows whether the table can be used."""
 
 ECS_AGENT_URI = "ECS_AGENT_URI"
-"""Set by ECS in every task: the container agent's address."""
+"""Environment variable with the container agent's address, which ECS sets in every task."""
 
 
 async def serve(
@@ -45,11 +45,11 @@ async def serve(
     *,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Play `roles` until `stop` is set and everything held is finished or given back.
+    """Play `roles` until `stop` is set and every held message is acknowledged or released.
 
-    New runs take their mappings from the files that `mappings` reads. A role waits for what it needs and
-    cannot use yet: queues, the table, mappings. `on_ready` is called with the health URL once everything was
-    begun. Raises ConfigError.
+    New runs take their mappings from the files that `mappings` reads. A role waits until it can use its
+    queues, the table and the mappings. `on_ready` is called with the health URL after all roles were started.
+    Raises ConfigError if the health port is taken.
     """
     ports = backend.ports
     count_retries(ports.metrics)
@@ -57,15 +57,18 @@ async def serve(
         catalog = LiveCatalog(mappings, ports.clock, ports.metrics, refresh_s=settings.config.refresh_s)
         builder = await _role_builder(backend, settings, catalog, stack)
         playing = {
-            name: Role(name, builder.parts(name), _needs(backend, catalog, name), ports.clock)
+            name: Role(name, builder.parts(name), _preconditions(backend, catalog, name), ports.clock)
             for name in ROLES
             if name in roles
         }
         service = ServiceRoles(playing, catalog, stop)
-        health = serve_health(settings.health.host, settings.health.port, service.readiness, service.parts)
+        health = serve_health(
+            settings.health.host, settings.health.port, service.role_problems, service.other_problems
+        )
         url = await stack.enter_async_context(health)
         log.info("service_started", roles=sorted(playing), worker=builder.worker_name, health=url)
         async with asyncio.TaskGroup() as group:
+            # they go on while the roles drain, so that a drain shows in the metrics
             helpers = [
                 group.create_task(_flush_metrics(ports, service, settings.metrics_interval_s)),
                 group.create_task(catalog.refresh_forever()),
@@ -102,17 +105,22 @@ async def _role_builder(
     )
 
 
-def _needs(backend: Backend, catalog: LiveCatalog, role: str) -> list[Precondition]:
-    """Calls that must succeed before a role begins. The role makes them anyway: no permission is added."""
-    needs: list[Precondition] = [
-        partial(backend.find, NEEDED_QUEUES[role]),
+def _preconditions(backend: Backend, catalog: LiveCatalog, role: str) -> list[Precondition]:
+    """Calls that must succeed before a role begins.
+
+    The role makes the same calls while it works, so they need no permission of their own.
+    """
+    preconditions: list[Precondition] = [
+        partial(backend.find_queues, NEEDED_QUEUES[role]),
         partial(backend.ports.table.read, NO_BATCH),
     ]
-    return [*needs, catalog.load] if role == "splitter" else needs
+    if role == "splitter":
+        preconditions.append(catalog.load)
+    return preconditions
 
 
 async def _flush_metrics(ports: Ports, service: ServiceRoles, interval_s: float) -> None:
     while True:
         await ports.clock.sleep(interval_s)
-        ports.metrics.count("parts_not_ready", service.outages())
+        ports.metrics.count("parts_not_ready", service.count_problems())
         ports.metrics.flush(ports.clock.now_ms())

@@ -1,4 +1,4 @@
-"""What users ask of a batch: how far it is, and why rows failed. Reads only."""
+"""Progress of a batch and causes of its failures, as commands show them. Reads only."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from service.domain.ports import Clock, Table
 
 PAGE_ROWS = 500
 EXAMPLES = 5
-"""Rows named per group of failures."""
+"""Row numbers listed for each group of failures."""
 
 
 @dataclass(slots=True)
 class FailureGroup:
-    """Failures with one cause: the same error type, and the same text but for numbers and quoted values."""
+    """Failures with one cause: the same error type and, except for numbers and quotations, the same text."""
 
     type: str
     message: str
@@ -30,7 +30,7 @@ class FailureGroup:
     failure_class: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """For `errors --json`."""
+        """The group in `errors --json`."""
         return {
             "type": self.type,
             "class": self.failure_class,
@@ -40,25 +40,21 @@ class FailureGroup:
         }
 
 
-async def require(table: Table, batch_id: str) -> BatchView:
-    """The batch, or UsageError."""
+async def read_batch(table: Table, batch_id: str) -> BatchView:
+    """The batch. Raises UsageError if there is none."""
     view = await table.read(batch_id)
     if view is None:
         raise UsageError(f"there is no batch {batch_id!r}; `rowfleet list` shows the latest")
     return view
 
 
-def status_json(view: BatchView, clock: Clock, trouble: str = "") -> dict[str, Any]:
-    """The contract of `status --json`. Rates are rows per second since the start; times are ISO 8601, UTC.
+def status_json(view: BatchView, clock: Clock, outage: str = "") -> dict[str, Any]:
+    """The object that `status --json` prints; its keys are a public contract.
 
-    `trouble` is why its target is down, if it is (`Troubles.read`).
+    Rates are rows per second since the start, times ISO 8601 in UTC. `outage` is the reason why the batch's
+    target is down (`OutageBoard.read`).
     """
     batch, counts = view.batch, view.counts
-    ended = batch.state.is_final
-    seconds = _seconds(batch.created_at, batch.finished_at if ended else "", clock.now_ms())
-    rate = counts.done / seconds if seconds > 0 else None
-    left = batch.total - counts.done if batch.total is not None else None
-    written = batch.state in (State.SUCCEEDED, State.COMPLETED_WITH_ERRORS)
     return {
         "batch_id": batch.batch_id,
         "tool_name": batch.tool_name,
@@ -69,40 +65,40 @@ def status_json(view: BatchView, clock: Clock, trouble: str = "") -> dict[str, A
         "succeeded": counts.succeeded,
         "failed": counts.failed,
         "reused": counts.reused,
-        "in_progress": left if not ended else 0,
-        "rate_per_s": round(rate, 2) if rate is not None else None,
-        "eta_s": _eta(left, rate) if not ended else 0,
+        **_progress(view, clock.now_ms()),
         "started_at": batch.created_at,
         "finished_at": batch.finished_at or None,
         "source": batch.source.url,
-        "output": batch.results.url("output.csv") if written else None,
-        "failures": batch.results.url("failures.csv") if written and counts.failed else None,
-        "manifest": batch.results.url("manifest.json") if written else None,
+        **_result_files(view),
         "error": batch.error or None,
-        "trouble": trouble if trouble and not ended else None,
+        "trouble": outage if outage and not batch.state.is_final else None,
         "deadline_at": batch.deadline_at or None,
         "priority": batch.priority,
         "weight": batch.weight,
     }
 
 
-async def failures(table: Table, batch: Batch) -> list[FailureGroup]:
-    """All failed rows, grouped by cause, the commonest first."""
+async def group_failures(table: Table, batch: Batch) -> list[FailureGroup]:
+    """All failed rows, grouped by cause, the most frequent first."""
     groups: dict[tuple[str, str], FailureGroup] = {}
-    async for outcome in _failed(table, batch):
+    async for outcome in _failed_outcomes(table, batch):
         error = outcome.error or RowError("Unknown", "")
         key = (error.type, _pattern(error.message))
         group = groups.setdefault(
             key, FailureGroup(error.type, error.message, failure_class=error.failure_class)
         )
         group.count += 1
-        insort(group.rows, outcome.number)  # partitions come one after the other
+        # a later partition may have lower row numbers
+        insort(group.rows, outcome.number)
         del group.rows[EXAMPLES:]
     return sorted(groups.values(), key=lambda group: (-group.count, group.type, group.message))
 
 
-async def failed_row(table: Table, large_outcomes: LargeOutcomes, batch: Batch, number: int) -> Outcome:
-    """The outcome of a failed row, whole. Raises UsageError where it has none, or did not fail."""
+async def read_failed_row(table: Table, large_outcomes: LargeOutcomes, batch: Batch, number: int) -> Outcome:
+    """The outcome of a failed row, loaded from S3 if it is large.
+
+    Raises UsageError if the row has no outcome or did not fail.
+    """
     outcome = await table.outcome(batch, number)
     if outcome is None:
         raise UsageError(f"row {number} of {batch.batch_id} has no outcome")
@@ -111,7 +107,31 @@ async def failed_row(table: Table, large_outcomes: LargeOutcomes, batch: Batch, 
     return await large_outcomes.load(outcome)
 
 
-async def _failed(table: Table, batch: Batch) -> AsyncIterator[Outcome]:
+def _progress(view: BatchView, now_ms: int) -> dict[str, Any]:
+    batch, counts = view.batch, view.counts
+    has_ended = batch.state.is_final
+    seconds = _duration_s(batch.created_at, batch.finished_at if has_ended else "", now_ms)
+    rate = counts.done / seconds if seconds > 0 else None
+    left = batch.total - counts.done if batch.total is not None else None
+    return {
+        "in_progress": 0 if has_ended else left,
+        "rate_per_s": round(rate, 2) if rate is not None else None,
+        "eta_s": 0 if has_ended else _eta_s(left, rate),
+    }
+
+
+def _result_files(view: BatchView) -> dict[str, str | None]:
+    batch = view.batch
+    if batch.state not in (State.SUCCEEDED, State.COMPLETED_WITH_ERRORS):
+        return {"output": None, "failures": None, "manifest": None}
+    return {
+        "output": batch.results.url("output.csv"),
+        "failures": batch.results.url("failures.csv") if view.counts.failed else None,
+        "manifest": batch.results.url("manifest.json"),
+    }
+
+
+async def _failed_outcomes(table: Table, batch: Batch) -> AsyncIterator[Outcome]:
     for partition in range(batch.partitions):
         after: int | None = 0
         while after is not None:
@@ -122,16 +142,16 @@ async def _failed(table: Table, batch: Batch) -> AsyncIterator[Outcome]:
 
 
 def _pattern(message: str) -> str:
-    """The message without what differs from row to row."""
+    """The message with quoted values and numbers, which differ from row to row, replaced."""
     return re.sub(r"'[^']*'|\"[^\"]*\"|\d+", "…", message)
 
 
-def _seconds(start: str, end: str, now_ms: int) -> float:
+def _duration_s(start: str, end: str, now_ms: int) -> float:
     end_s = datetime.fromisoformat(end).timestamp() if end else now_ms / 1000
     return end_s - datetime.fromisoformat(start).timestamp() if start else 0.0
 
 
-def _eta(left: int | None, rate: float | None) -> float | None:
+def _eta_s(left: int | None, rate: float | None) -> float | None:
     if left is None or not rate:
         return None
     return round(left / rate, 1)

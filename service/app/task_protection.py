@@ -1,13 +1,14 @@
-"""Scale-in protection on ECS: a task that holds messages asks not to be chosen when the service shrinks.
+"""Scale-in protection on ECS: a task that holds messages is not stopped when the service scales in.
 
-It goes through the container agent's endpoint, `PUT $ECS_AGENT_URI/task-protection/v1/state`
-(https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-scale-in-protection-endpoint.html), which
-needs ecs:UpdateTaskProtection in the task role and works for tasks of a service only. Protection saves agent
-calls, not rows: a task that is stopped all the same drains, and what it cannot finish comes again elsewhere.
-So an endpoint that refuses or does not answer is a line in the log, and work goes on.
+The container agent's endpoint is `PUT $ECS_AGENT_URI/task-protection/v1/state`
+(https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-scale-in-protection-endpoint.html). It needs
+ecs:UpdateTaskProtection in the task role and works only for tasks of a service.
 
-A deployment waits for protected tasks. A task that is never idle therefore lets go now and then for long
-enough that ECS can replace it.
+Protection saves agent calls, not rows: a task that is stopped all the same drains, and the rows that it
+cannot finish are redelivered elsewhere. If the endpoint fails, that is logged and work goes on.
+
+A deployment waits for protected tasks. A task that is never idle therefore ends its protection once an hour,
+for long enough that ECS can replace it.
 """
 
 from __future__ import annotations
@@ -29,14 +30,18 @@ from service.runtime.shutdown import until_stopped
 PATH = "/task-protection/v1/state"
 
 REQUEST_TIMEOUT_S = 10.0
-"""The agent gives up its own call to ECS after about 5 s."""
+"""Longer than the agent's own call to ECS, which it ends after about 5 s."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProtectionLimits:
-    """Times in seconds. ECS takes an expiry of 1 to 2,880 minutes."""
+    """Times of the protection. ECS takes an expiry of 1 to 2,880 minutes.
 
-    look_s: float = 1.0
+    Every `check_s` the task looks whether it holds messages. Protection is renewed every `renew_s`, ends
+    after `idle_s` without messages, and after `longest_s` ends for `pause_s` even if the task is busy.
+    """
+
+    check_s: float = 1.0
     expires_minutes: int = 15
     renew_s: float = 300.0
     idle_s: float = 30.0
@@ -44,57 +49,63 @@ class ProtectionLimits:
     pause_s: float = 120.0
 
 
-Ask = Callable[[bool, int], Awaitable[None]]
-"""Sets the protection of this task: on or off, and for how many minutes. Raises RetryableError."""
+SetProtection = Callable[[bool, int], Awaitable[None]]
+"""Switches the protection of this task on or off, for that many minutes. Raises RetryableError."""
 
 
 class TaskProtection:
-    """Protects this task while `held` says that it holds messages."""
+    """Protects this task while `count_held` reports that it holds messages."""
 
-    def __init__(self, ask: Ask, held: Callable[[], int], clock: Clock, limits: ProtectionLimits) -> None:
-        self._ask = ask
-        self._held = held
+    def __init__(
+        self,
+        set_protection: SetProtection,
+        count_held: Callable[[], int],
+        clock: Clock,
+        limits: ProtectionLimits,
+    ) -> None:
+        self._set_protection = set_protection
+        self._count_held = count_held
         self._clock = clock
         self._limits = limits
         self._backoff = Backoff()
         self._incident = IncidentLog(clock, "task_protection_failed")
-        self._since: float | None = None  # protected since
-        self._may_be_on = False  # asked for, whatever became of it
+        self._protected_at: float | None = None  # None while the task is not protected
+        self._may_be_on = False  # True from the first request on, whatever became of it
         self._renewed_at = self._busy_at = self._paused_until = 0.0
 
     async def run(self) -> None:
-        """Look and ask, until cancelled; then let go."""
+        """Switch protection on and off until cancelled; then switch it off."""
         try:
             while True:
-                await self._look()
-                await self._clock.sleep(self._limits.look_s)
+                await self._update()
+                await self._clock.sleep(self._limits.check_s)
         finally:
             if self._may_be_on:
-                await self._set(on=False)
+                await self._switch(on=False)
 
-    async def _look(self) -> None:
+    async def _update(self) -> None:
         now, limits = self._clock.monotonic(), self._limits
-        is_busy = self._held() > 0
+        is_busy = self._count_held() > 0
         if is_busy:
             self._busy_at = now
         if now < self._backoff.until:
             return
-        if self._since is None:
+        if self._protected_at is None:
             if is_busy and now >= self._paused_until:
-                await self._set(on=True)
+                await self._switch(on=True)
         elif now - self._busy_at >= limits.idle_s:
-            await self._set(on=False)
-        elif now - self._since >= limits.longest_s:
-            if await self._set(on=False):
+            await self._switch(on=False)
+        elif now - self._protected_at >= limits.longest_s:
+            if await self._switch(on=False):
                 self._paused_until = now + limits.pause_s
         elif now - self._renewed_at >= limits.renew_s:
-            await self._set(on=True)
+            await self._switch(on=True)
 
-    async def _set(self, *, on: bool) -> bool:
-        """Ask, and take note of what became of it."""
+    async def _switch(self, *, on: bool) -> bool:
+        """Set the protection. False if the agent failed: the next try follows after a back-off."""
         self._may_be_on = self._may_be_on or on
         try:
-            await self._ask(on, self._limits.expires_minutes)
+            await self._set_protection(on, self._limits.expires_minutes)
         except RetryableError as error:
             self._backoff.failed(error, self._clock.monotonic())
             self._incident.update(str(error))
@@ -104,27 +115,32 @@ class TaskProtection:
         now = self._clock.monotonic()
         self._may_be_on = on
         self._renewed_at = now
-        self._since = (now if self._since is None else self._since) if on else None
+        if not on:
+            self._protected_at = None
+        elif self._protected_at is None:
+            self._protected_at = now
         return True
 
 
-async def protect_task(uri: str, held: Callable[[], int], clock: Clock, stop: asyncio.Event) -> None:
+async def protect_task(uri: str, count_held: Callable[[], int], clock: Clock, stop: asyncio.Event) -> None:
     """Protect this task through the agent at `uri` while it holds messages, until `stop` is set."""
     async with aiohttp.ClientSession() as session:
-        protection = TaskProtection(EcsAgent(session, uri), held, clock, ProtectionLimits())
+        protection = TaskProtection(EcsAgent(session, uri), count_held, clock, ProtectionLimits())
         await until_stopped(stop, protection.run())
 
 
 class EcsAgent:
-    """The container agent's endpoint at `$ECS_AGENT_URI`. Its answers are small; nothing is retried here."""
+    """The container agent's endpoint at `$ECS_AGENT_URI`. Calls are not retried here."""
 
     def __init__(self, session: aiohttp.ClientSession, uri: str) -> None:
         self._session = session
         self._url = uri.rstrip("/") + PATH
 
     async def __call__(self, on: bool, minutes: int) -> None:
-        """Protect this task for `minutes`, or let it go. Raises RetryableError in words."""
-        body = {"ProtectionEnabled": on, **({"ExpiresInMinutes": minutes} if on else {})}
+        """Protect this task for `minutes`, or end its protection. Raises RetryableError."""
+        body: dict[str, object] = {"ProtectionEnabled": on}
+        if on:
+            body["ExpiresInMinutes"] = minutes
         timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
         try:
             async with self._session.put(self._url, json=body, timeout=timeout) as response:
@@ -136,9 +152,9 @@ class EcsAgent:
 
 
 def _problem(status: int, text: bytes, *, on: bool) -> str:
-    """What the answer says went wrong, "" where it confirms what was asked for.
+    """The problem that a response reports, "" if it confirms the request.
 
-    It holds one of `protection`, `failure` (with status 200 as well) and `error`.
+    A response has one of the keys `protection`, `failure` (also with status 200) and `error`.
     """
     try:
         answer = orjson.loads(text)

@@ -43,31 +43,30 @@ from service.worker.rate_limit.limiter import Limiter
 from service.worker.worker import Worker, WorkLimits
 
 POISON_DELAY_S = 900.0
-"""A dead letter that nobody can act on is reported this often."""
+"""A dead letter that no handler can act on is received again, and reported, after this time."""
 
 
 def agent_opener(
     settings: Settings, environ: Mapping[str, str] | None = None, objects: Objects | None = None
 ) -> Callable[[RowMapping], Agent]:
-    """What opens the agent of a mapping. The opener raises ConfigError where this process cannot serve it.
+    """Return a function that opens the agent of a mapping. It raises ConfigError if the agent cannot be used.
 
-    Without `objects` agents can be opened and asked, but keep no large inputs.
+    Without `objects` an agent cannot store large inputs.
     """
     variables = user_environment() if environ is None else environ
-    replies = ByteBudget(settings.http.reply_budget_bytes)
+    reply_budget = ByteBudget(settings.http.reply_budget_bytes)
     store = _input_store(objects, settings.results_bucket) if objects else no_store
 
     def open_(mapping: RowMapping) -> Agent:
-        most = settings.worker.max_inflight_rows
         return open_agent(
             mapping.target.invoke,
             mapping.target.options,
             name=mapping.target.name,
             environ=variables,
             context=AgentContext(
-                max_concurrency=mapping.concurrency(most),
+                max_concurrency=mapping.concurrency(settings.worker.max_inflight_rows),
                 max_reply_bytes=settings.http.max_reply_bytes,
-                reply_budget=replies,
+                reply_budget=reply_budget,
                 search_path=str(Path.cwd()),
                 secret_ttl_s=settings.secrets.ttl_s,
                 aws=partial(aws_options, settings),
@@ -79,7 +78,7 @@ def agent_opener(
 
 
 def _input_store(objects: Objects, bucket: str) -> Store:
-    """Large inputs lie where large outcomes do."""
+    """Return a function that stores a large input in the bucket, which holds large outcomes as well."""
 
     async def put(key: str, body: bytes) -> StoredFile:
         return await objects.put(bucket, key, body, content_type="application/json")
@@ -136,11 +135,12 @@ class RoleBuilder:
         )
 
         async def handle(delivery: Delivery) -> None:
-            await self.catalog.refresh()  # a file dropped after a mapping was changed is run with the change
+            # a file that is dropped after a mapping was changed must be run with the change
+            await self.catalog.refresh()
             await splitter.handle(delivery)
 
         limits = replace(
-            _one_by_one(settings, settings.ingest, split.concurrent_batches),
+            _consume_limits(settings, settings.ingest, split.concurrent_batches),
             max_held=split.concurrent_batches + split.max_waiting_batches,
         )
         return [self._consumer(ports.queues.ingest, handle, limits)]
@@ -169,7 +169,7 @@ class RoleBuilder:
             rng=random.Random(),  # noqa: S311 -- jitter
         )
         limits = replace(
-            _one_by_one(settings, settings.rows, work.max_inflight_rows),
+            _consume_limits(settings, settings.rows, work.max_inflight_rows),
             pollers=work.pollers,
             max_held=work.max_held_rows,
             max_held_bytes=work.max_held_bytes,
@@ -187,7 +187,7 @@ class RoleBuilder:
             ),
             owners=lambda: unique_owner(self.worker_name),
         )
-        limits = _one_by_one(settings, settings.results, aggregate.concurrent_batches)
+        limits = _consume_limits(settings, settings.results, aggregate.concurrent_batches)
         return [self._consumer(ports.queues.aggregate, aggregator.handle, limits)]
 
     def _sweeper(self) -> Sequence[Part]:
@@ -233,14 +233,12 @@ class RoleBuilder:
             (ports.queues.dead_rows, settings.rows, letters.row),
             (ports.queues.dead_aggregate, settings.results, letters.aggregation),
         )
-        return [
-            self._consumer(
-                queue,
-                handle,
-                replace(_one_by_one(settings, like, sweep.dead_letters), poison_delay_s=POISON_DELAY_S),
-            )
-            for queue, like, handle in handlers
-        ]
+        consumers = []
+        for queue, queue_settings, handle in handlers:
+            limits = _consume_limits(settings, queue_settings, sweep.dead_letters)
+            limits = replace(limits, poison_delay_s=POISON_DELAY_S)
+            consumers.append(self._consumer(queue, handle, limits))
+        return consumers
 
     def _consumer(
         self, queue: Queue, handle: Handler, limits: ConsumeLimits, capacity: Capacity | None = None
@@ -285,8 +283,8 @@ def unique_owner(name: str) -> str:
     return f"{name}/{uuid.uuid4().hex[:8]}"
 
 
-def _one_by_one(settings: Settings, queue: QueueSettings, most: int) -> ConsumeLimits:
-    """Limits of a consumer whose messages keep their slot until they are deleted."""
+def _consume_limits(settings: Settings, queue: QueueSettings, most: int) -> ConsumeLimits:
+    """Limits of a consumer that handles at most `most` messages at a time."""
     return ConsumeLimits(
         visibility_s=queue.visibility_timeout_s,
         poll_wait_s=queue.poll_wait_s,

@@ -1,1 +1,1 @@
-"""The command line. `main` is what `rowfleet` runs."""
+"""The command line: `main.main` is the `rowfleet` command."""

@@ -8,12 +8,22 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from service.app.backend import Backend, aws_options, connect, start
+from service.app.backend import Backend, aws_options, connect
 from service.app.settings import Settings
-from service.app.status import failed_row, failures, require, status_json
-from service.app.submit import SubmitRequest, follow, readable
+from service.app.status import group_failures, read_batch, read_failed_row, status_json
+from service.app.submit import SubmitRequest, check_readable, follow, submit
 from service.cli import render
-from service.cli.console import EXIT_OK, call, err, exit_code, exit_with, out, print_json, print_line, say
+from service.cli.console import (
+    EXIT_OK,
+    batch_exit_code,
+    err,
+    exit_with,
+    out,
+    print_error,
+    print_json,
+    print_line,
+    run_async,
+)
 from service.cli.options import (
     BatchArgument,
     DeadlineOption,
@@ -24,8 +34,8 @@ from service.cli.options import (
     PriorityOption,
     RegionOption,
     WeightOption,
-    log_command,
-    settings_of,
+    log_as_command,
+    read_settings,
 )
 from service.domain.model import BatchView, Outcome
 from service.worker.admission.outages import OutageBoard
@@ -53,13 +63,21 @@ def submit_(
     region: RegionOption = None,
 ) -> None:
     """Start a run on a deployed or local service."""
-    settings = settings_of(endpoint_url=endpoint_url, region=region)
+    settings = read_settings(endpoint_url=endpoint_url, region=region)
     if not source.startswith("s3://"):
-        readable(source)
+        check_readable(source)
 
     async def work(backend: Backend) -> int:
-        request = SubmitRequest(source, mapping, execution_id, limit, deadline, priority, weight)
-        id_ = await start(backend, request, settings.bucket)
+        request = SubmitRequest(
+            source=source,
+            mapping=mapping,
+            execution_id=execution_id,
+            limit=limit,
+            deadline_s=deadline,
+            priority=priority,
+            weight=weight,
+        )
+        id_ = await submit(backend.ports, request, settings.bucket)
         if not wait:
             if as_json:
                 print_json({"batch_id": id_})
@@ -83,13 +101,13 @@ def status(
     """How far a batch is, and what keeps it."""
 
     async def work(backend: Backend) -> None:
-        answer = await _status(backend, await require(backend.ports.table, batch))
+        status_object = await _status(backend, await read_batch(backend.ports.table, batch))
         if as_json:
-            print_json(answer)
+            print_json(status_object)
         else:
-            render.show_status(out, answer)
+            render.show_status(out, status_object)
 
-    _on_backend(settings_of(endpoint_url=endpoint_url, region=region), work)
+    _on_backend(read_settings(endpoint_url=endpoint_url, region=region), work)
 
 
 @app.command()
@@ -102,10 +120,10 @@ def watch(
     """Follow a batch to its end; exit as `run` does."""
 
     async def work(backend: Backend) -> int:
-        await require(backend.ports.table, batch)
+        await read_batch(backend.ports.table, batch)
         return await _follow(backend, batch, as_json=as_json)
 
-    exit_with(_on_backend(settings_of(endpoint_url=endpoint_url, region=region), work))
+    exit_with(_on_backend(read_settings(endpoint_url=endpoint_url, region=region), work))
 
 
 @app.command(name="list")
@@ -125,7 +143,7 @@ def list_(
         else:
             render.show_batches(out, batches)
 
-    _on_backend(settings_of(endpoint_url=endpoint_url, region=region), work)
+    _on_backend(read_settings(endpoint_url=endpoint_url, region=region), work)
 
 
 @app.command()
@@ -142,14 +160,14 @@ def errors(
     """Why rows failed, grouped by cause."""
 
     async def work(backend: Backend) -> None:
-        view = await require(backend.ports.table, batch)
+        view = await read_batch(backend.ports.table, batch)
         if row is not None:
             _show_row(
-                await failed_row(backend.ports.table, backend.ports.large_outcomes, view.batch, row),
+                await read_failed_row(backend.ports.table, backend.ports.large_outcomes, view.batch, row),
                 as_json=as_json,
             )
             return
-        groups = await failures(backend.ports.table, view.batch)
+        groups = await group_failures(backend.ports.table, view.batch)
         if as_json:
             print_json(
                 {
@@ -165,17 +183,17 @@ def errors(
             out.print(f"the batch failed: {view.batch.error}", style="red", markup=False)
         render.show_failures(out, groups)
 
-    _on_backend(settings_of(endpoint_url=endpoint_url, region=region), work)
+    _on_backend(read_settings(endpoint_url=endpoint_url, region=region), work)
 
 
 async def _status(backend: Backend, view: BatchView) -> dict[str, Any]:
-    """What `status --json` says."""
-    trouble = await OutageBoard(backend.ports.table, backend.ports.clock).read(view.batch)
-    return status_json(view, backend.ports.clock, trouble)
+    """The object that `status --json` prints."""
+    outage = await OutageBoard(backend.ports.table, backend.ports.clock).read(view.batch)
+    return status_json(view, backend.ports.clock, outage)
 
 
 def _show_row(outcome: Outcome, *, as_json: bool) -> None:
-    """The error for people; the kept reply as it is, to be given to `rowfleet try NAME -`."""
+    """Print the error to stderr and the kept reply to stdout, unchanged, for `rowfleet try NAME -`."""
     error = outcome.error
     assert error is not None
     if as_json:
@@ -197,29 +215,30 @@ def _show_row(outcome: Outcome, *, as_json: bool) -> None:
 
 
 def _on_backend(settings: Settings, work: Callable[[Backend], Awaitable[T]]) -> T:
-    """Do `work` with the ports open."""
-    log_command(settings)
+    """Run `work` on an open backend."""
+    log_as_command(settings)
 
     async def connected() -> T:
         async with connect(settings, aws_options(settings)) as backend:
             return await work(backend)
 
-    return call(connected())
+    return run_async(connected())
 
 
 async def _follow(backend: Backend, id_: str, *, as_json: bool) -> int:
-    """Show a batch until it ends; its exit code."""
+    """Show the progress of a batch until it ends; return its exit code."""
     view: BatchView | None = None
     with render.progress(err, quiet=as_json) as report:
-        async for view, trouble in follow(backend.ports.table, backend.ports.clock, id_):
-            report.update(view, trouble)
+        async for view, outage in follow(backend.ports, id_):
+            report.update(view, outage)
     assert view is not None
-    answer = status_json(view, backend.ports.clock)
+    status_object = status_json(view, backend.ports.clock)
     if view.batch.error:
-        say(f"batch {id_} failed: {view.batch.error}")
+        print_error(f"batch {id_} failed: {view.batch.error}")
     if as_json:
-        print_json(answer)
+        print_json(status_object)
     elif not view.batch.error:
-        files = {name: answer[name] for name in ("output", "failures", "manifest") if answer[name]}
-        render.show_finished(out, answer, files)
-    return exit_code(view)
+        names = ("output", "failures", "manifest")
+        files = {name: status_object[name] for name in names if status_object[name]}
+        render.show_finished(out, status_object, files)
+    return batch_exit_code(view)

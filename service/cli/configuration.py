@@ -1,4 +1,4 @@
-"""Mappings and schemas as commands read them: once, from folders or from a bucket, and all of them right."""
+"""Mapping and schema files as commands read them, from local folders or from a bucket."""
 
 from __future__ import annotations
 
@@ -14,31 +14,34 @@ from service.catalog.folders import MappingFolders, ReadMappingFiles, fixed_file
 from service.mapping import Catalog
 
 
-def in_bucket(settings: Settings) -> bool:
-    """Whether mappings or schemas are in a bucket."""
+def is_in_bucket(settings: Settings) -> bool:
+    """True if mappings or schemas are in a bucket."""
     return not (isinstance(settings.mappings, Path) and isinstance(settings.schemas, Path))
 
 
-def sources(settings: Settings) -> MappingFiles:
-    """Every file. Raises MappingError where there is no folder of mappings, and what AWS refuses."""
+def mapping_files(settings: Settings) -> MappingFiles:
+    """Read all files. Raises MappingError without a folder of mappings, and the errors of S3."""
     return asyncio.run(_read(settings))
 
 
 def configuration(settings: Settings, *, splits: bool = True) -> tuple[ReadMappingFiles, Catalog]:
-    """What reads the files for new runs, and what is in them now. Raises MappingError.
+    """A function that reads the files for new runs, and the catalog of the present files.
 
-    Without a splitter nothing is read: a batch brings its mapping to the other roles. What is in a bucket is
-    read once, since an embedded endpoint has other buckets; a folder can be edited while the service runs.
+    Raises MappingError if the present files do not compile.
     """
     if not splits:
+        # only the splitter reads mappings: the other roles find the mapping stored with the batch
         return fixed_files(MappingFiles()), Catalog()
-    found = sources(settings)
-    again = MappingFolders(settings.mappings, settings.schemas, None).read
-    return fixed_files(found) if in_bucket(settings) else again, compile_catalog(found)
+    files = mapping_files(settings)
+    catalog = compile_catalog(files)
+    if is_in_bucket(settings):
+        # read once: the service may run on an embedded endpoint, which has other buckets
+        return fixed_files(files), catalog
+    return MappingFolders(settings.mappings, settings.schemas, None).read, catalog
 
 
 async def _read(settings: Settings) -> MappingFiles:
-    if not in_bucket(settings):
+    if not is_in_bucket(settings):
         return await MappingFolders(settings.mappings, settings.schemas, None).read()
     async with open_clients(aws_options(settings)) as clients:
         return await MappingFolders(settings.mappings, settings.schemas, S3Objects(clients)).read()

@@ -1,4 +1,4 @@
-"""How commands speak and end."""
+"""Output, exit codes and signals of commands."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ out = Console()
 err = Console(stderr=True)
 
 
-def say(message: str) -> None:
-    """One line on stderr."""
+def print_error(message: str) -> None:
+    """Print one line on stderr."""
     err.print(f"rowfleet: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_line(text: str) -> None:
-    """Text on stdout that scripts and shells read: no wrapping, no colour."""
+    """Print text that scripts and shells read on stdout, without wrapping or colour."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
 def print_json(value: object) -> None:
-    """For `--json`."""
+    """Print the output of `--json`."""
     print_line(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def call(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end. An interrupt ends it in order and exits 130."""
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end. An interrupt cancels it, waits for its clean-up and exits 130."""
     try:
         return asyncio.run(work)
     except (KeyboardInterrupt, asyncio.CancelledError):
-        say("interrupted")
+        print_error("interrupted")
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
@@ -52,15 +52,15 @@ def exit_with(code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
-def exit_code(view: BatchView) -> int:
-    """What a batch that ended means to a script."""
+def batch_exit_code(view: BatchView) -> int:
+    """The exit code for a batch that has ended."""
     if view.batch.state is State.SUCCEEDED:
         return EXIT_OK
     return EXIT_FAILED_ROWS if view.batch.state is State.COMPLETED_WITH_ERRORS else EXIT_BATCH_FAILED
 
 
 def stop_on_signals() -> asyncio.Event:
-    """SIGTERM or SIGINT asks to stop in order; the second one stops at once."""
+    """Return an event that the first SIGTERM or SIGINT sets; the second signal cancels the current task."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     main_task = asyncio.current_task()

@@ -1,4 +1,4 @@
-"""What `rowfleet try` shows: the values as cells of output.csv, and where each came from."""
+"""The output of `rowfleet try`: the values as cells of output.csv, and the origin of each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LABEL_CHARS = 32
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What would become of a row with this reply, and why."""
+    """The outcome that a row with this reply would have, and the origin of its values."""
 
     name: str
     explained: Explanation
@@ -26,29 +26,37 @@ class Verdict:
 
     @property
     def status(self) -> Status:
-        """As in the column `_status`, were this the last attempt."""
+        """The value of the column `_status` if this were the last attempt."""
         return Status.FAILED if self.explained.error else Status.SUCCESS
 
     @property
     def output_data(self) -> dict[str, Json]:
-        """A row that failed has none."""
+        """The extracted values; none if the row would fail."""
         return {} if self.explained.error else self.explained.values
 
     @property
     def error(self) -> str:
-        """As in the column `_error`."""
+        """The value of the column `_error`."""
         error = self.explained.error
         return f"{error.kind}: {error}" if error else ""
 
     def cells(self) -> dict[str, str]:
-        """Every field, also of a row that failed, as text in output.csv."""
+        """Every field as text in output.csv, even if the row would fail."""
         values = self.explained.values
-        outcome = Outcome(0, 0, self.status, {}, values, 0, "")
+        outcome = Outcome(
+            number=0,
+            round=0,
+            status=self.status,
+            input_data={},
+            output_data=values,
+            execution_time_ms=0,
+            timestamp="",
+        )
         cells = output_cells(outcome, (), tuple(values), escape_formulas=self.escape_formulas)
         return dict(zip(values, cells, strict=False))
 
     def as_json(self) -> dict[str, Any]:
-        """For `--json`."""
+        """The object that `--json` prints."""
         explained = self.explained
         return {
             "status": str(self.status),
@@ -67,7 +75,7 @@ class Verdict:
 
 
 def show(console: Console, verdict: Verdict, *, explain: bool) -> None:
-    """The verdict for people; off a terminal nothing is wrapped."""
+    """Print the verdict for people; lines are wrapped on a terminal only."""
     is_good = verdict.status is Status.SUCCESS
     head = Text(str(verdict.status), style="bold green" if is_good else "bold red")
     head.append(f"  {verdict.name}", style="not bold default")
@@ -77,10 +85,11 @@ def show(console: Console, verdict: Verdict, *, explain: bool) -> None:
     if is_good or explain:
         cells = verdict.cells()
         for trace in verdict.explained.fields:
-            rows += _field(trace, cells[trace.name], explain=explain)
-    usage = verdict.explained.input_tokens, verdict.explained.output_tokens
-    if any(usage):
-        rows.append((Text("tokens", "dim"), Text(f"{usage[0]:,} in, {usage[1]:,} out", "dim")))
+            rows += _field_rows(trace, cells[trace.name], explain=explain)
+    input_tokens, output_tokens = verdict.explained.input_tokens, verdict.explained.output_tokens
+    if input_tokens or output_tokens:
+        text = Text(f"{input_tokens:,} in, {output_tokens:,} out", "dim")
+        rows.append((Text("tokens", "dim"), text))
     console.print(head, soft_wrap=True)
     if console.is_terminal:
         _print_grid(console, rows)
@@ -88,7 +97,7 @@ def show(console: Console, verdict: Verdict, *, explain: bool) -> None:
         _print_lines(console, rows)
 
 
-def _field(trace: FieldTrace, cell: str, *, explain: bool) -> list[tuple[Text, Text]]:
+def _field_rows(trace: FieldTrace, cell: str, *, explain: bool) -> list[tuple[Text, Text]]:
     value = _printable(cell, "bold") if cell else Text("no value", "dim italic")
     rows = [(_printable(trace.name), value)]
     if explain:
@@ -127,5 +136,5 @@ def _printable(text: str, style: str = "") -> Text:
 
 
 def _visible(text: str) -> str:
-    """Agents write anything: nothing of it may move the cursor or change the colours of a terminal."""
+    """Escape control characters, with which an agent's text could move the cursor or change colours."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

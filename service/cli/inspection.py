@@ -1,4 +1,4 @@
-"""Commands that look at files and settings: `check`, `try`, `settings`."""
+"""Commands that inspect files and settings: `check`, `try`, `settings`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from service.app.settings import Settings, describe
 from service.catalog.check import check_files
 from service.catalog.files import compile_catalog
 from service.cli import render
-from service.cli.configuration import sources
+from service.cli.configuration import mapping_files
 from service.cli.console import EXIT_FAILED_ROWS, EXIT_USAGE, err, exit_with, out, print_json, print_line
 from service.cli.explanation import Verdict, show
-from service.cli.options import JsonOption, MappingsOption, SchemasOption, settings_of
+from service.cli.options import JsonOption, MappingsOption, SchemasOption, read_settings
 from service.domain import exact_json
 from service.domain.errors import UsageError
 from service.domain.model import Json, Status
@@ -34,27 +34,27 @@ def check(
     A line per problem: file:line: what is wrong — what to do. Exit 0 if all is right, 2 otherwise.
     """
     settings = _settings(mappings, schemas)
-    done = check_files(sources(settings), settings.mappings, settings.http.max_reply_bytes)
+    report = check_files(mapping_files(settings), settings.mappings, settings.http.max_reply_bytes)
     if as_json:
         print_json(
             {
-                "ok": not done.problems,
+                "ok": not report.problems,
                 "problems": [
                     {"file": p.file, "line": p.line, "what": _one_line(p.message), "hint": _one_line(p.hint)}
-                    for p in done.problems
+                    for p in report.problems
                 ],
-                "mappings": done.mappings, "schemas": done.schemas, "samples": done.samples,
+                "mappings": report.mappings, "schemas": report.schemas, "samples": report.samples,
             }
         )  # fmt: skip
     else:
-        for problem in done.problems:
-            print_line(_shown(problem))
-        count = len(done.problems)
+        for problem in report.problems:
+            print_line(_problem_line(problem))
+        count = len(report.problems)
         wrong = f"{count} problem{'' if count == 1 else 's'}" if count else "all right"
-        skipped = "" if done.ran or not done.samples else "; samples run once everything compiles"
+        skipped = "" if report.ran or not report.samples else "; samples run once everything compiles"
         style = "red" if count else "green"
-        err.print(f"{done.counts}: {wrong}{skipped}", style=style, highlight=False, soft_wrap=True)
-    if done.problems:
+        err.print(f"{report.counts}: {wrong}{skipped}", style=style, highlight=False, soft_wrap=True)
+    if report.problems:
         exit_with(EXIT_USAGE)
 
 
@@ -72,11 +72,11 @@ def try_(
     Exit 0 if the row would succeed, 3 if it would fail, 2 for bad usage or configuration.
     """
     settings = _settings(mappings, schemas)
-    catalog = compile_catalog(sources(settings))
+    catalog = compile_catalog(mapping_files(settings))
     extractor = catalog.extractor(name)
     is_run = name in catalog.names
     escape = catalog.definition(name).compile().csv.escape_formulas if is_run else True
-    verdict = Verdict(name, extractor.explain(_read(reply, settings.http.max_reply_bytes)), escape)
+    verdict = Verdict(name, extractor.explain(_read_reply(reply, settings.http.max_reply_bytes)), escape)
     if as_json:
         print_line(_indented(verdict.as_json()))
     else:
@@ -90,7 +90,7 @@ def try_(
 @app.command()
 def settings(as_json: JsonOption = False) -> None:
     """Every setting: value, default, unit, and where it came from."""
-    lines = describe(settings_of())
+    lines = describe(read_settings())
     if as_json:
         print_json(
             {
@@ -106,23 +106,23 @@ def settings(as_json: JsonOption = False) -> None:
 
 
 def _settings(mappings: str | None, schemas: str | None) -> Settings:
-    """Raises UsageError for a folder of schemas that was named and is not there."""
-    made = settings_of(mappings=mappings, schemas=schemas)
-    folder = made.schemas
-    if "schemas" in made.model_fields_set and isinstance(folder, Path) and not folder.is_dir():
+    """Read the settings. Raises UsageError if a folder of schemas was named that does not exist."""
+    settings = read_settings(mappings=mappings, schemas=schemas)
+    folder = settings.schemas
+    if "schemas" in settings.model_fields_set and isinstance(folder, Path) and not folder.is_dir():
         raise UsageError(f"{folder} is no folder with schemas; see --schemas DIR and ROWFLEET_SCHEMAS")
-    return made
+    return settings
 
 
-def _read(path: Path, most_bytes: int) -> Json:
-    """A reply as a worker would read it: JSON if it parses, otherwise text."""
+def _read_reply(path: Path, max_bytes: int) -> Json:
+    """Read a reply as a worker does: JSON if it parses, otherwise text."""
     if str(path) == "-":
-        data = sys.stdin.buffer.read(most_bytes + 1)
+        data = sys.stdin.buffer.read(max_bytes + 1)
     else:
         with path.open("rb") as opened:
-            data = opened.read(most_bytes + 1)
-    if len(data) > most_bytes:
-        limit = f"{most_bytes} bytes that workers accept (ROWFLEET_HTTP__MAX_REPLY_BYTES)"
+            data = opened.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        limit = f"{max_bytes} bytes that workers accept (ROWFLEET_HTTP__MAX_REPLY_BYTES)"
         raise UsageError(f"{path}: longer than the {limit}")
     reply = parse_body(data, None)
     if isinstance(reply, str) and reply.lstrip()[:1] in {"{", "["}:
@@ -130,20 +130,20 @@ def _read(path: Path, most_bytes: int) -> Json:
     return reply
 
 
-def _shown(problem: Problem) -> str:
+def _problem_line(problem: Problem) -> str:
     place = f"{problem.file}:{max(problem.line, 1)}"
     return _one_line(f"{place}: {problem.message}" + (f" — {problem.hint}" if problem.hint else ""))
 
 
 def _one_line(text: str) -> str:
-    """Files hold anything; what is quoted of them may neither break a line nor reach the terminal raw."""
+    """Replace line breaks and control characters, which text quoted from a file may contain."""
     return "".join(
         c if c.isprintable() else " " if c.isspace() else c.encode("unicode_escape").decode() for c in text
     )
 
 
 def _indented(value: Json, indent: str = "") -> str:
-    """JSON for people and programs, every number with its own digits."""
+    """Indented JSON that keeps the digits of every number as they were read."""
     inner = indent + "  "
     if isinstance(value, dict) and value:
         items = [

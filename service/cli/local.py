@@ -1,13 +1,12 @@
-"""The whole service on one machine: an embedded endpoint, its resources, and the roles, in one process.
+"""The whole service in one process: an embedded endpoint, its resources and all roles.
 
-`rowfleet run` keeps it for one file, `rowfleet local` until it is told to stop. The stages, adapters and
-messages are those of production; only the endpoint is another.
+`rowfleet run` runs it for one file, `rowfleet local` until it is told to stop. Roles, adapters and messages
+are those of production; only the endpoint differs.
 """
 
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -16,10 +15,10 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from service.adapters.aws.clients import AwsOptions, open_clients
-from service.app.backend import Backend, aws_options, backend_on, setup, start
+from service.app.backend import Backend, aws_options, backend_on, setup
 from service.app.serve import serve
 from service.app.settings import Settings
-from service.app.submit import SubmitRequest, fetch, follow
+from service.app.submit import SubmitRequest, follow, submit
 from service.catalog.folders import ReadMappingFiles
 from service.cli import embedded
 from service.domain.errors import first_of
@@ -27,31 +26,32 @@ from service.domain.model import BatchView
 from service.runtime.metrics import Metrics, count_calls
 
 POLL_WAIT_S = 1.0
-"""Long polls of a laptop: a stop does not have to wait long for the poll in flight."""
+"""Long polls are short here because a stop waits for the poll in flight."""
 
-SPLIT = {
+SPLIT_DEFAULTS = {
     "max_queued_rows": 300,
     "checkpoint_rows": 100,
     "read_bytes": 64 * 1024,
     "partition_bytes": 32 * 1024,
     "max_partitions": 64,
 }
-"""ministack's calls take time in proportion to the messages in a queue and the items under a partition key.
+"""Defaults of the section `split` for ministack.
 
-So the splitter keeps just ahead of the workers, and a batch is spread over more partitions than AWS needs.
-Its queues are first in, first out as well: a small batch waits for what each large one has sent, fewer than
-400 rows. That many keep the workers busy: 64 rows are at the agent, some 100 are being committed, and the
-rest lasts until the splitter looks again. A source that waits for room holds what it has read, which is
-therefore little.
+Its calls take time in proportion to the messages in a queue and the items under a partition key. So the
+splitter keeps just ahead of the workers, and a batch is spread over more partitions than AWS needs.
+
+Its queues are first in, first out: a small batch waits behind the rows that each large batch has queued,
+fewer than 400. That many keep the workers busy: 64 rows are at the agent, about 100 are being committed, and
+the rest lasts until the splitter checks the queue again. A splitter that waits holds the bytes that it has
+read, so it reads little at a time.
 """
 
-
-SWEEP = {"interval_s": 5.0, "stuck_after_s": 30.0}
-"""Somebody watches the batch of a laptop: what is lost is looked for soon."""
+SWEEP_DEFAULTS = {"interval_s": 5.0, "stuck_after_s": 30.0}
+"""Defaults of the section `sweep`. A user waits for the batch, so lost messages are looked for early."""
 
 
 @dataclass(frozen=True, slots=True)
-class Local:
+class LocalService:
     """A running local service."""
 
     url: str
@@ -59,29 +59,27 @@ class Local:
 
 
 def local_settings(settings: Settings) -> Settings:
-    """The settings with what suits a laptop, where nothing else was asked for."""
+    """The settings with the defaults of a local service. Values that were set stay."""
     changes: dict[str, BaseModel] = {
-        "split": _defaulted(settings.split, SPLIT),
-        "sweep": _defaulted(settings.sweep, SWEEP),
+        "split": _with_defaults(settings.split, SPLIT_DEFAULTS),
+        "sweep": _with_defaults(settings.sweep, SWEEP_DEFAULTS),
     }
     for name in ("ingest", "rows", "results"):
-        changes[name] = _defaulted(getattr(settings, name), {"poll_wait_s": POLL_WAIT_S})
+        changes[name] = _with_defaults(getattr(settings, name), {"poll_wait_s": POLL_WAIT_S})
     return settings.model_copy(update=changes)
 
 
-def _defaulted(section: BaseModel, suited: Mapping[str, float]) -> BaseModel:
+def _with_defaults(section: BaseModel, defaults: Mapping[str, float]) -> BaseModel:
     return section.model_copy(
-        update={name: value for name, value in suited.items() if name not in section.model_fields_set}
+        update={name: value for name, value in defaults.items() if name not in section.model_fields_set}
     )
 
 
 def local_options(settings: Settings, url: str) -> AwsOptions:
-    """How the embedded endpoint is reached: its own region and keys, whatever the environment says."""
-    anywhere = settings.model_copy(
-        update={"aws": settings.aws.model_copy(update={"region": embedded.REGION})}
-    )
+    """How to reach the embedded endpoint: with its own region and keys, not those of the environment."""
+    aws = settings.aws.model_copy(update={"region": embedded.REGION})
     return replace(
-        aws_options(anywhere),
+        aws_options(settings.model_copy(update={"aws": aws})),
         endpoint_url=url,
         access_key=embedded.ACCESS_KEY,
         secret_key=embedded.SECRET_KEY,
@@ -97,8 +95,8 @@ async def local_service(
     *,
     port: int = 0,
     data_dir: Path | None = None,
-) -> AsyncIterator[Local]:
-    """Everything running; leaving drains it. Raises ConfigError, also when a role cannot start."""
+) -> AsyncIterator[LocalService]:
+    """Run endpoint and roles; leaving the context drains them. Raises ConfigError if a role cannot start."""
     settings = local_settings(settings)
     async with embedded.embedded_endpoint(port, data_dir) as url:
         options = local_options(settings, url)
@@ -106,17 +104,17 @@ async def local_service(
         async with open_clients(options, count_calls(metrics)) as clients:
             await setup(clients, settings)
             backend = backend_on(clients, settings, metrics)
-            await backend.find()
+            await backend.find_queues()
             ready = asyncio.Event()
             work = serve(backend, settings, mappings, roles, stop, on_ready=lambda _: ready.set())
-            async with _alongside(work, stop):
+            async with _run_beside(work, stop):
                 await ready.wait()
-                yield Local(url, backend)
+                yield LocalService(url, backend)
 
 
 @asynccontextmanager
-async def _alongside(work: Coroutine[None, None, None], stop: asyncio.Event) -> AsyncIterator[None]:
-    """Run `work` beside the body: if it fails the body is cancelled, and when the body ends it is stopped."""
+async def _run_beside(work: Coroutine[None, None, None], stop: asyncio.Event) -> AsyncIterator[None]:
+    """Run `work` beside the body. If it fails the body is cancelled; when the body ends, `stop` is set."""
     try:
         async with asyncio.TaskGroup() as group:
             task = group.create_task(work)
@@ -130,49 +128,16 @@ async def _alongside(work: Coroutine[None, None, None], stop: asyncio.Event) -> 
 
 
 async def run_file(
-    local: Local, request: SubmitRequest, bucket: str, on_progress: Callable[[BatchView | None, str], None]
+    service: LocalService,
+    request: SubmitRequest,
+    bucket: str,
+    on_progress: Callable[[BatchView | None, str], None],
 ) -> BatchView:
-    """Submit and follow one file; the batch as it ended. Raises UsageError."""
-    backend = local.backend
-    id_ = await start(backend, request, bucket)
+    """Submit a run and follow it; return the batch when it has ended. Raises UsageError."""
+    ports = service.backend.ports
+    id_ = await submit(ports, request, bucket)
     final: BatchView | None = None
-    async for final, trouble in follow(backend.ports.table, backend.ports.clock, id_):
-        on_progress(final, trouble)
+    async for final, outage in follow(ports, id_):
+        on_progress(final, outage)
     assert final is not None
     return final
-
-
-def result_paths(out: Path) -> dict[str, Path]:
-    """Where results go: `OUT.csv`, `OUT.failures.csv` and `OUT.manifest.json`, by their names in S3."""
-    return {
-        "output.csv": out,
-        "failures.csv": out.with_name(f"{out.stem}.failures.csv"),
-        "manifest.json": out.with_name(f"{out.stem}.manifest.json"),
-    }
-
-
-async def fetch_results(backend: Backend, view: BatchView, out: Path) -> dict[str, Path]:
-    """Write the results of a batch, all or none; raises OSError with the file that could not be written.
-
-    An earlier run's go once all of these are on the disk: its failures are no failures of this one. The
-    manifest comes last, so that where one lies everything beside it belongs to it.
-    """
-    output = view.batch.results
-    paths = result_paths(out)
-    earlier = [paths["manifest.json"], paths["failures.csv"]]
-    if not view.counts.failed:
-        del paths["failures.csv"]
-    path = out
-    try:
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as staging:
-            for name, path in paths.items():
-                await fetch(
-                    backend.ports.objects, output.bucket, output.prefix + name, Path(staging, path.name)
-                )
-            for path in earlier:
-                path.unlink(missing_ok=True)
-            for path in paths.values():
-                Path(staging, path.name).replace(path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    return paths

@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. Errors are one line on stderr, never a traceback.
+"""The command line. Errors are one line on stderr, never a traceback.
 
 Exit codes: 0 all rows succeeded, 3 finished with failed rows, 1 the batch failed, 2 bad usage or
 configuration (an unreachable or refusing AWS included), 130 interrupted.
@@ -11,7 +11,7 @@ import sys
 import typer
 
 from service.cli import batches, inspection, processes
-from service.cli.console import EXIT_BATCH_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, say
+from service.cli.console import EXIT_BATCH_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, print_error
 from service.domain.errors import BatchRejectedError, RowfleetError
 
 app = typer.Typer(
@@ -27,18 +27,18 @@ for group in (processes.app, batches.app, inspection.app):
 
 
 def main() -> None:
-    """The `rowfleet` command: typer answers bad usage, this every error of ours."""
+    """Run the `rowfleet` command. Typer reports bad usage, this function every other error."""
     try:
         app()
     except BatchRejectedError as error:
-        say(str(error))
+        print_error(str(error))
         sys.exit(EXIT_BATCH_FAILED)
     except RowfleetError as error:
-        say(str(error))
+        print_error(str(error))
         sys.exit(EXIT_USAGE)
     except KeyboardInterrupt:
-        say("interrupted")
+        print_error("interrupted")
         sys.exit(EXIT_INTERRUPTED)
     except OSError as error:
-        say(f"{error.filename or 'input/output'}: {error.strerror or error}")
+        print_error(f"{error.filename or 'input/output'}: {error.strerror or error}")
         sys.exit(EXIT_USAGE)

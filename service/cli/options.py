@@ -1,4 +1,4 @@
-"""Options that commands share, and what they make of them: settings, roles, logs."""
+"""Options that commands share, and the settings, roles, logging and metrics that follow from them."""
 
 from __future__ import annotations
 
@@ -54,24 +54,26 @@ WeightOption = Annotated[
 BatchArgument = Annotated[str, typer.Argument(metavar="BATCH", help="Batch id, e.g. my-tool#my-run.")]
 
 
-def settings_of(
+def read_settings(
     *,
     mappings: str | None = None,
     schemas: str | None = None,
     endpoint_url: str | None = None,
     region: str | None = None,
 ) -> Settings:
-    """The environment's settings, with what flags change. Raises SettingsError."""
+    """The settings of the environment, overridden by flags. Raises SettingsError."""
     folders = {
         name: path for name, path in (("mappings", mappings), ("schemas", schemas)) if path is not None
     }
     loaded = load_settings(folders)
     aws = {name: text for name, text in (("endpoint_url", endpoint_url), ("region", region)) if text}
-    return loaded.model_copy(update={"aws": loaded.aws.model_copy(update=aws)}) if aws else loaded
+    if not aws:
+        return loaded
+    return loaded.model_copy(update={"aws": loaded.aws.model_copy(update=aws)})
 
 
-def roles_of(text: str) -> list[str]:
-    """`all`, `none`, or names with commas. Raises UsageError."""
+def parse_roles(text: str) -> list[str]:
+    """The roles in `all`, `none`, or names separated by commas. Raises UsageError."""
     if text == "all":
         return list(ROLES)
     names = [] if text == "none" else [name.strip() for name in text.split(",") if name.strip()]
@@ -81,19 +83,19 @@ def roles_of(text: str) -> list[str]:
     return names
 
 
-def log_service(settings: Settings) -> None:
-    """A service process logs to stderr: JSON, or lines for people on a terminal."""
+def log_as_service(settings: Settings) -> None:
+    """Log to stderr: JSON, or lines for people on a terminal."""
     configure_logging(settings.log_level, as_json=_as_json(settings))
 
 
-def log_command(settings: Settings) -> None:
-    """A command that shows something itself logs errors only, unless more was asked for."""
+def log_as_command(settings: Settings) -> None:
+    """Log only errors unless a log level was set: the command prints its own output."""
     level = settings.log_level if "log_level" in settings.model_fields_set else "error"
     configure_logging(level, as_json=settings.log_format == "json")
 
 
 def service_metrics(settings: Settings, roles: list[str]) -> Metrics:
-    """Written to stdout, where CloudWatch Logs reads them; kept in memory on a terminal."""
+    """Metrics that are written to stdout for CloudWatch Logs, or kept in memory on a terminal."""
     emit = _print_line if _as_json(settings) else None
     return Metrics({"service": settings.prefix, "role": "+".join(sorted(roles))}, emit)
 

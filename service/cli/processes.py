@@ -1,4 +1,4 @@
-"""Commands that run something: `run`, `local`, `serve`, `setup`."""
+"""Commands that run or set up the service: `run`, `local`, `serve`, `setup`, `healthcheck`."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from typing import Annotated
 import typer
 
 from service.adapters.aws.clients import open_clients
-from service.app import backend as service_backend
-from service.app import healthcheck as probe
+from service.app import backend as app_backend
+from service.app import healthcheck as app_healthcheck
 from service.app.backend import aws_options, backend_on
+from service.app.download import download_results, result_paths
 from service.app.serve import ROLES, serve
 from service.app.settings import Settings
-from service.app.status import failures, status_json
-from service.app.submit import SubmitRequest, readable
+from service.app.status import group_failures, status_json
+from service.app.submit import SubmitRequest, check_readable
 from service.app.wiring import agent_opener
 from service.catalog.folders import MappingFolders, ReadMappingFiles
 from service.cli import embedded, local, render
-from service.cli.configuration import configuration, in_bucket
+from service.cli.configuration import configuration, is_in_bucket
 from service.cli.console import (
     EXIT_USAGE,
-    call,
+    batch_exit_code,
     err,
-    exit_code,
     exit_with,
     out,
+    print_error,
     print_json,
     print_line,
-    say,
+    run_async,
     stop_on_signals,
 )
 from service.cli.options import (
@@ -45,11 +46,11 @@ from service.cli.options import (
     RegionOption,
     SchemasOption,
     WeightOption,
-    log_command,
-    log_service,
-    roles_of,
+    log_as_command,
+    log_as_service,
+    parse_roles,
+    read_settings,
     service_metrics,
-    settings_of,
 )
 from service.domain.errors import UsageError
 from service.domain.model import BatchView
@@ -57,7 +58,7 @@ from service.mapping import Catalog
 from service.runtime.metrics import count_calls
 
 SHOWN_CAUSES = 5
-"""Causes of failed rows that `run` shows: its endpoint is gone when `errors` could be asked."""
+"""Causes of failed rows that `run` prints: its endpoint ends with it, so `errors` cannot be used later."""
 
 app = typer.Typer()
 
@@ -80,31 +81,31 @@ def run(
     schemas: SchemasOption = None,
 ) -> None:
     """Process a file on this machine: the whole pipeline, with an embedded AWS endpoint."""
-    settings = settings_of(mappings=mappings, schemas=schemas)
+    settings = read_settings(mappings=mappings, schemas=schemas)
     files, catalog = configuration(settings)
-    file = str(readable(str(source)))
+    file = str(check_readable(str(source)))
     request = SubmitRequest(file, mapping, limit=limit, deadline_s=deadline, priority=priority, weight=weight)
     path = target or source.with_name(f"{source.stem}.output.csv")
     _check_target(path, source)
     _check_agent(settings, catalog, mapping)
-    log_command(settings)
-    exit_with(call(_run(settings, files, request, path, as_json=as_json)))
+    log_as_command(settings)
+    exit_with(run_async(_run(settings, files, request, path, as_json=as_json)))
 
 
 async def _run(
     settings: Settings, mappings: ReadMappingFiles, request: SubmitRequest, path: Path, *, as_json: bool
 ) -> int:
-    # Nothing outlives this command, so an interrupted run has nothing to drain for.
+    # The endpoint ends with this command: after an interrupt nothing is left to drain for.
     settings = settings.model_copy(update={"drain_timeout_s": 2.0})
     stop = asyncio.Event()
     async with local.local_service(settings, mappings, ROLES, stop) as service:
         with render.progress(err, quiet=as_json) as report:
             view = await local.run_file(service, request, settings.bucket, report.update)
-        files, code = dict[str, Path](), exit_code(view)
+        files, code = dict[str, Path](), batch_exit_code(view)
         if not view.batch.error:
-            files, code = await _fetch_somewhere(service, view, path)
+            files, code = await _download_or_rescue(service, view, path)
         status = status_json(view, service.backend.ports.clock)
-        causes = await failures(service.backend.ports.table, view.batch) if view.counts.failed else []
+        causes = await group_failures(service.backend.ports.table, view.batch) if view.counts.failed else []
     if as_json:
         shown = {name: str(file) for name, file in files.items()}
         print_json({**status, "files": shown, "causes": [cause.as_json() for cause in causes]})
@@ -114,29 +115,32 @@ async def _run(
             out.print()
             render.show_failures(out, causes[:SHOWN_CAUSES])
     if view.batch.error:
-        say(f"batch {view.batch.batch_id} failed: {view.batch.error}")
+        print_error(f"batch {view.batch.batch_id} failed: {view.batch.error}")
     return code
 
 
-async def _fetch_somewhere(service: local.Local, view: BatchView, path: Path) -> tuple[dict[str, Path], int]:
-    """The results at `path`, and the exit code.
-
-    Where that fails (a full disk), in a new temporary folder: they were paid for. It is no success, though:
-    whoever reads `path` next would find an earlier run's.
-    """
+async def _download_or_rescue(
+    service: local.LocalService, view: BatchView, path: Path
+) -> tuple[dict[str, Path], int]:
+    """Write the results to `path`, or to a new temporary folder if that fails; return files and exit code."""
+    objects = service.backend.ports.objects
     try:
-        return await local.fetch_results(service.backend, view, path), exit_code(view)
+        return await download_results(objects, view, path), batch_exit_code(view)
     except OSError as error:
         problem = f"cannot write {error.filename}: {error.strerror}"
+    # The results were paid for, so they are rescued from, say, a full disk. The exit code is still that of an
+    # error, because a script that reads `path` would find the results of an earlier run.
     try:
         spare = Path(tempfile.mkdtemp(prefix="rowfleet-results-"))
-        files = await local.fetch_results(service.backend, view, spare / path.name)
+        files = await download_results(objects, view, spare / path.name)
     except OSError as error:
         raise UsageError(
             f"{problem}; nor {error.filename}: {error.strerror}; the results are lost: make room, or name "
             "another place with --out"
         ) from None
-    say(f"{problem}; the results are in {spare}: make room and move them, or name another place with --out")
+    print_error(
+        f"{problem}; the results are in {spare}: make room and move them, or name another place with --out"
+    )
     return files, EXIT_USAGE
 
 
@@ -154,11 +158,11 @@ def local_(
     schemas: SchemasOption = None,
 ) -> None:
     """Keep an embedded AWS endpoint, all resources and all roles running on this machine."""
-    settings = settings_of(mappings=mappings, schemas=schemas)
-    chosen = roles_of(roles)
-    log_service(settings)
+    settings = read_settings(mappings=mappings, schemas=schemas)
+    chosen = parse_roles(roles)
+    log_as_service(settings)
     files, catalog = configuration(settings, splits="splitter" in chosen)
-    call(_local(settings, files, catalog, chosen, port, data))
+    run_async(_local(settings, files, catalog, chosen, port, data))
 
 
 async def _local(
@@ -207,14 +211,15 @@ def serve_(
     region: RegionOption = None,
 ) -> None:
     """Be a service process, configured by the environment; SIGTERM drains it."""
-    settings = settings_of(mappings=mappings, schemas=schemas, endpoint_url=endpoint_url, region=region)
-    chosen = roles_of(roles)
+    settings = read_settings(mappings=mappings, schemas=schemas, endpoint_url=endpoint_url, region=region)
+    chosen = parse_roles(roles)
     if not chosen:
         raise UsageError("--roles none: a service process plays at least one role")
-    log_service(settings)
-    if "splitter" in chosen and not in_bucket(settings):
-        configuration(settings)  # what came with this process has to be right; a bucket may be mended later
-    call(_serve(settings, chosen))
+    log_as_service(settings)
+    if "splitter" in chosen and not is_in_bucket(settings):
+        # files of the image must compile now; files in a bucket can be corrected while the service runs
+        configuration(settings)
+    run_async(_serve(settings, chosen))
 
 
 async def _serve(settings: Settings, roles: list[str]) -> None:
@@ -229,25 +234,25 @@ async def _serve(settings: Settings, roles: list[str]) -> None:
 @app.command()
 def setup(endpoint_url: EndpointOption = None, region: RegionOption = None) -> None:
     """Create, or check, queues, table, bucket and notification on any endpoint."""
-    settings = settings_of(endpoint_url=endpoint_url, region=region)
-    log_command(settings)
+    settings = read_settings(endpoint_url=endpoint_url, region=region)
+    log_as_command(settings)
 
     async def work() -> list[str]:
         async with open_clients(aws_options(settings)) as clients:
-            return await service_backend.setup(clients, settings)
+            return await app_backend.setup(clients, settings)
 
-    for line in call(work()):
+    for line in run_async(work()):
         out.print(line, highlight=False, soft_wrap=True)
 
 
 @app.command()
 def healthcheck() -> None:
     """Exit 0 if the service process on this machine is alive (/livez), 1 if not. Not about being ready."""
-    exit_with(probe.main())
+    exit_with(app_healthcheck.main())
 
 
 def _check_agent(settings: Settings, catalog: Catalog, name: str) -> None:
-    """Open and close the agent once, so that a missing variable is said before anything runs."""
+    """Open and close the agent once, so that a missing variable is reported before anything runs."""
     mapping = catalog.definition(name).compile()
 
     async def check() -> None:
@@ -257,10 +262,10 @@ def _check_agent(settings: Settings, catalog: Catalog, name: str) -> None:
 
 
 def _check_target(path: Path, source: Path) -> None:
-    """Fail before a row is spent where the result could not be written in the end."""
+    """Raise UsageError before any row is processed if the results could not be written."""
     if path.is_dir():
         raise UsageError(f"--out {path} is a folder; name a file in it")
-    for written in local.result_paths(path).values():
+    for written in result_paths(path).values():
         if written.resolve() == source.resolve():
             raise UsageError(f"--out {path} would write {written.name} over the input; name another file")
     try:

@@ -1,4 +1,4 @@
-"""What commands show to people: progress, tables, results. Everything through rich, to a given console."""
+"""Progress, tables and results as commands show them to people, printed with rich to a given console."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from service.app.status import FailureGroup
 from service.domain.model import Batch, BatchView, State
 
 LINE_EVERY_S = 5.0
-"""Off a terminal, progress is a line this often."""
+"""Interval between progress lines when the output is not a terminal."""
 
 RATE_WINDOW_S = 10.0
 
@@ -34,26 +34,26 @@ _STYLES = {"error": "red", "trouble": "yellow"}
 
 
 class Rate:
-    """Rows per second over the last seconds, and the time left at that rate."""
+    """Rows per second over the last `RATE_WINDOW_S`."""
 
     def __init__(self) -> None:
         self._points: deque[tuple[float, int]] = deque()
 
-    def add(self, now: float, done: int) -> None:
-        """Take a reading."""
+    def record(self, now: float, done: int) -> None:
+        """Add a reading: `done` rows at the time `now`."""
         self._points.append((now, done))
-        while len(self._points) > 2 and now - self._points[0][0] > RATE_WINDOW_S:  # noqa: PLR2004 -- a slope
+        while len(self._points) > 2 and now - self._points[0][0] > RATE_WINDOW_S:  # noqa: PLR2004 -- a slope needs two
             self._points.popleft()
 
     @property
     def per_s(self) -> float:
-        """0 until there are two readings apart."""
+        """The rate, 0 until there are readings at two times."""
         (start, first), (end, last) = self._points[0], self._points[-1]
         return (last - first) / (end - start) if end > start else 0.0
 
 
 class ProgressReport:
-    """Shows a batch as it moves: a bar on a terminal, a line every few seconds elsewhere."""
+    """Shows the progress of a batch: a bar on a terminal, otherwise a line every few seconds."""
 
     def __init__(
         self, console: Console, bar: Progress | None, now: Callable[[], float] = time.monotonic
@@ -64,21 +64,21 @@ class ProgressReport:
         self._task = bar.add_task("starting", total=None, failed=0, rate="", left="") if bar else None
         self._rate = Rate()
         self._last_line = now()
-        self._trouble = ""
+        self._outage = ""
 
-    def update(self, view: BatchView | None, trouble: str = "") -> None:
-        """Show the latest reading. `trouble` is why the target is down: said once, and when it is over."""
+    def update(self, view: BatchView | None, outage: str = "") -> None:
+        """Show the latest reading. `outage` is the reason why the target is down, printed when it changes."""
         if view is None:
             return
-        if trouble != self._trouble and not view.batch.state.is_final:
-            self._trouble = trouble
-            text = f"target down: {trouble}" if trouble else "target back"
+        if outage != self._outage and not view.batch.state.is_final:
+            self._outage = outage
+            text = f"target down: {outage}" if outage else "target back"
             self._console.print(text, highlight=False, markup=False, soft_wrap=True)
         counts, total = view.counts, view.batch.total
         now = self._now()
-        self._rate.add(now, counts.done)
+        self._rate.record(now, counts.done)
         rate = self._rate.per_s
-        left = "target down" if trouble else _left(total, counts.done, rate)
+        left = "target down" if outage else _time_left(total, counts.done, rate)
         if self._bar is not None and self._task is not None:
             self._bar.update(
                 self._task,
@@ -101,7 +101,7 @@ class ProgressReport:
 
 @contextmanager
 def progress(console: Console, *, quiet: bool = False) -> Iterator[ProgressReport]:
-    """A report on `console`, which is stderr: results belong to stdout."""
+    """Report progress on `console`, which is stderr: results belong to stdout."""
     if quiet or not console.is_terminal:
         yield ProgressReport(Console(quiet=True) if quiet else console, None)
         return
@@ -135,7 +135,7 @@ class _RowsColumn(TextColumn):
 
 
 def show_finished(console: Console, status: Mapping[str, Any], files: Mapping[str, Path | str]) -> None:
-    """The end of a run that has results: state, counts, rate, and where the files are."""
+    """Print the end of a run that has results: state, counts, rate and files."""
     state = State(status["state"])
     console.print(Text(str(state), style=f"bold {_COLOURS.get(state, '')}".strip()), end="  ")
     console.print(escape(status["batch_id"]), highlight=False)
@@ -152,7 +152,7 @@ def show_finished(console: Console, status: Mapping[str, Any], files: Mapping[st
 
 
 def show_status(console: Console, status: Mapping[str, Any]) -> None:
-    """`rowfleet status`: a name and a value a line; what is not known yet, or not in use, is left out."""
+    """Print `rowfleet status`: one line for each value that is known and in use."""
     grid = Table.grid(padding=(0, 2))
     for name, value in status.items():
         if value is not None and (name, value) != ("reused", 0):
@@ -164,7 +164,7 @@ def show_status(console: Console, status: Mapping[str, Any]) -> None:
 
 
 def show_batches(console: Console, batches: Sequence[Batch]) -> None:
-    """`rowfleet list`: the latest runs."""
+    """Print `rowfleet list`: the latest batches."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("batch", "state", "rows", "started", "source"):
         table.add_column(name, justify="right" if name == "rows" else "left", overflow="fold")
@@ -180,7 +180,7 @@ def show_batches(console: Console, batches: Sequence[Batch]) -> None:
 
 
 def show_failures(console: Console, groups: Sequence[FailureGroup]) -> None:
-    """`rowfleet errors`: causes, the commonest first."""
+    """Print `rowfleet errors`: causes, the most frequent first."""
     if not groups:
         console.print("no failed rows")
         return
@@ -197,7 +197,7 @@ def show_failures(console: Console, groups: Sequence[FailureGroup]) -> None:
 
 
 def show_settings(console: Console, lines: Sequence[SettingLine]) -> None:
-    """`rowfleet settings`: a setting and what it means, by section; what is not a default stands out."""
+    """Print `rowfleet settings`: every setting with its description, by section; changed ones stand out."""
     section = ""
     for line in lines:
         words = line.name.split("__")
@@ -213,7 +213,7 @@ def show_settings(console: Console, lines: Sequence[SettingLine]) -> None:
         console.print(Text(f"    {line.description}", style="dim"), soft_wrap=True)
 
 
-def _left(total: int | None, done: int, rate: float) -> str:
+def _time_left(total: int | None, done: int, rate: float) -> str:
     if total is None or rate <= 0 or done >= total:
         return ""
     seconds = (total - done) / rate

@@ -8,7 +8,7 @@ import sys
 import pytest
 from aiohttp import web
 
-from service.app.health import serve_health
+from service.app.health_server import serve_health
 from service.app.healthcheck import probe
 from service.domain.errors import ConfigError
 

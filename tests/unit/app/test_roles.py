@@ -164,12 +164,12 @@ async def test_a_process_that_drains_is_not_ready():
 
     catalog = LiveCatalog(read, lab.clock, lab.metrics, refresh_s=30)
     await catalog.load()
-    duty = ServiceRoles({"worker": lab.role}, catalog, lab.stop)
-    assert duty.readiness() == {"worker": "has not received yet"}
-    assert duty.parts() == {}
-    assert duty.outages() == 1
+    service = ServiceRoles({"worker": lab.role}, catalog, lab.stop)
+    assert service.role_problems() == {"worker": "has not received yet"}
+    assert service.other_problems() == {}
+    assert service.count_problems() == 1
     lab.stop.set()
-    assert duty.readiness() == {"worker": "draining"}
+    assert service.role_problems() == {"worker": "draining"}
     splitting = ServiceRoles({"splitter": lab.role, "worker": lab.role}, catalog, lab.stop)
-    assert "no mapping file" in splitting.parts()["mappings"]
-    assert (splitting.outages(), splitting.held()) == (3, 0)
+    assert "no mapping file" in splitting.other_problems()["mappings"]
+    assert (splitting.count_problems(), splitting.held()) == (3, 0)

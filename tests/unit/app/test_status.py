@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from service.app.status import EXAMPLES, failures, require, status_json
+from service.app.status import EXAMPLES, group_failures, read_batch, status_json
 from service.domain.errors import UsageError
 from service.domain.model import BatchView, Commit, Counts, RowError, State
 
@@ -91,9 +91,9 @@ async def test_a_cancelled_batch_has_no_files(lab):
 async def test_an_unknown_batch_is_a_usage_error(lab):
     """The text names the command that helps."""
     with pytest.raises(UsageError, match=r"no batch 'demo#none'.*rowfleet list"):
-        await require(lab.table, "demo#none")
+        await read_batch(lab.table, "demo#none")
     batch = await lab.batch(1)
-    assert (await require(lab.table, batch.batch_id)).batch == batch
+    assert (await read_batch(lab.table, batch.batch_id)).batch == batch
 
 
 async def fail(lab, batch, errors):
@@ -126,7 +126,7 @@ async def test_failures_are_grouped_by_cause(lab):
             7: ("AgentTimeoutError", "no answer within 20 s", "transient"),
         },
     )
-    groups = [group.as_json() for group in await failures(lab.table, batch)]
+    groups = [group.as_json() for group in await group_failures(lab.table, batch)]
     found = [(group["type"], group["class"], group["count"], sorted(group["rows"])) for group in groups]
     assert found == [
         ("AgentRejectedError", "", 3, [2, 3, 5]),
@@ -141,7 +141,7 @@ async def test_a_group_names_a_few_rows(lab):
     """All failures are counted over all pages; only some are named."""
     batch = await lab.batch(1_300, partitions=2)
     await fail(lab, batch, {n: ("AgentRejectedError", f"no {n}") for n in range(1, 1_301)})
-    (group,) = await failures(lab.table, batch)
+    (group,) = await group_failures(lab.table, batch)
     assert group.count == 1_300
     assert len(group.rows) == EXAMPLES
 
@@ -150,4 +150,4 @@ async def test_a_batch_without_failures_has_no_groups(lab):
     """An empty list, not an error."""
     batch = await lab.batch(2)
     await fail(lab, batch, {1: None, 2: None})
-    assert await failures(lab.table, batch) == []
+    assert await group_failures(lab.table, batch) == []

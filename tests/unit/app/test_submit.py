@@ -1,13 +1,11 @@
 """Starting a run from a command."""
 
 import json
-import os
 
 import pytest
 
-from service.adapters.memory import MemoryObjects
-from service.app.submit import SubmitRequest, fetch, follow, readable, submit
-from service.domain.errors import SourceError, UnreachableError, UsageError
+from service.app.submit import SubmitRequest, check_readable, follow, submit
+from service.domain.errors import UsageError
 from service.domain.events import decode_ingest
 from service.domain.model import State
 from service.worker.admission.outages import OutageBoard
@@ -22,14 +20,7 @@ def rows_csv(tmp_path):
 
 
 async def start(lab, source, **more):
-    return await submit(
-        SubmitRequest(str(source), "demo", **more),
-        table=lab.table,
-        objects=lab.objects,
-        ingest=lab.ingest,
-        clock=lab.clock,
-        bucket="b",
-    )
+    return await submit(lab.ports, SubmitRequest(str(source), "demo", **more), "b")
 
 
 async def jobs(lab):
@@ -140,14 +131,14 @@ async def test_a_missing_object_is_bad_usage(lab):
 def test_a_folder_is_not_readable(tmp_path):
     """The operating system's reason is given."""
     with pytest.raises(UsageError, match="Is a directory"):
-        readable(str(tmp_path))
+        check_readable(str(tmp_path))
 
 
 async def test_following_ends_with_the_batch(lab):
     """None until the batch is opened, then what it is each time it is read, to its end; and what keeps it."""
     outages = OutageBoard(lab.table, lab.clock)
     seen = []
-    following = follow(lab.table, lab.clock, "demo#e1")
+    following = follow(lab.ports, "demo#e1")
 
     async def next_view():
         import asyncio
@@ -169,42 +160,3 @@ async def test_following_ends_with_the_batch(lab):
     assert seen[1][1] == seen[3][1] == ""
     assert seen[2][1].startswith("refused (since ")
     assert seen[4] == "end"
-
-
-async def test_an_object_is_fetched_whole(lab, tmp_path):
-    """The file has the object's bytes and ordinary permissions, and nothing else is left behind."""
-    body = os.urandom(20 * 2**20)
-    await lab.objects.put("b", "k", body, content_type="text/csv")
-    path = tmp_path / "out.csv"
-    assert await fetch(lab.objects, "b", "k", path) == len(body)
-    assert path.read_bytes() == body
-    probe = tmp_path / "probe"
-    probe.touch()
-    assert path.stat().st_mode == probe.stat().st_mode
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.csv", "probe"]
-
-
-async def test_a_fetch_that_fails_leaves_nothing_behind(lab, tmp_path):
-    """Whole or not at all: an earlier file stays, and no fragment is there."""
-
-    class Breaks(MemoryObjects):
-        async def read(self, source, start, length):
-            if start > 0:
-                raise UnreachableError("reset by peer")
-            return await super().read(source, start, length)
-
-    objects = Breaks()
-    await objects.put("b", "k", bytes(20 * 2**20), content_type="text/csv")
-    path = tmp_path / "out.csv"
-    path.write_text("earlier")
-    with pytest.raises(UnreachableError):
-        await fetch(objects, "b", "k", path)
-    assert path.read_text() == "earlier"
-    assert [p.name for p in tmp_path.iterdir()] == ["out.csv"]
-
-
-async def test_a_missing_object_fetches_nothing(lab, tmp_path):
-    """Not even an empty file."""
-    with pytest.raises(SourceError):
-        await fetch(lab.objects, "b", "none", tmp_path / "out.csv")
-    assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.adapters.memory import MemoryObjects
-from service.app.status import failed_row
+from service.app.status import read_failed_row
 from service.batch.large_outcomes import AHEAD_BYTES, AHEAD_ROWS, LargeOutcomeLimits, LargeOutcomes
 from service.domain.errors import BatchRejectedError, RowRejectedError, RowTooLargeError, UnreachableError
 from service.domain.item_size import depth, outcome_bytes
@@ -272,7 +272,7 @@ async def test_results_hold_large_outcomes_as_any(lab):
     assert (await lab.view()).batch.state is State.SUCCEEDED
 
 
-async def test_a_failed_row_is_shown_whole(lab):
+async def test_a_failed_row_is_read_whole(lab):
     """`errors --row` shows input and reply wherever they are kept."""
     batch = await lab.batch(2)
     large = replace(
@@ -281,5 +281,5 @@ async def test_a_failed_row_is_shown_whole(lab):
     async with lab.committer() as committer:
         await committer.commit(batch, 1, large)
     assert (await lab.table.outcome(batch, 1)).stored is not None
-    shown = await failed_row(lab.table, lab.large_outcomes, batch, 1)
+    shown = await read_failed_row(lab.table, lab.large_outcomes, batch, 1)
     assert (shown.input_data, shown.raw_reply) == (large.input_data, "what it said")

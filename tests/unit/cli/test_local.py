@@ -2,7 +2,7 @@
 
 from service.app.settings import Settings
 from service.app.settings_sections import QueueSettings, SplitSettings, SweepSettings
-from service.cli.local import POLL_WAIT_S, SPLIT, SWEEP, local_options, local_settings
+from service.cli.local import POLL_WAIT_S, SPLIT_DEFAULTS, SWEEP_DEFAULTS, local_options, local_settings
 
 
 def test_a_laptop_polls_shortly_and_splits_just_ahead():
@@ -11,8 +11,8 @@ def test_a_laptop_polls_shortly_and_splits_just_ahead():
     assert {settings.ingest.poll_wait_s, settings.rows.poll_wait_s, settings.results.poll_wait_s} == {
         POLL_WAIT_S
     }
-    assert {name: getattr(settings.split, name) for name in SPLIT} == SPLIT
-    assert {name: getattr(settings.sweep, name) for name in SWEEP} == SWEEP
+    assert {name: getattr(settings.split, name) for name in SPLIT_DEFAULTS} == SPLIT_DEFAULTS
+    assert {name: getattr(settings.sweep, name) for name in SWEEP_DEFAULTS} == SWEEP_DEFAULTS
 
 
 def test_what_was_asked_for_stays():
@@ -25,8 +25,8 @@ def test_what_was_asked_for_stays():
     settings = local_settings(asked)
     assert settings.rows.poll_wait_s == 20
     assert settings.split.checkpoint_rows == 7
-    assert (settings.sweep.interval_s, settings.sweep.stuck_after_s) == (60, SWEEP["stuck_after_s"])
-    assert settings.split.max_queued_rows == SPLIT["max_queued_rows"]
+    assert (settings.sweep.interval_s, settings.sweep.stuck_after_s) == (60, SWEEP_DEFAULTS["stuck_after_s"])
+    assert settings.split.max_queued_rows == SPLIT_DEFAULTS["max_queued_rows"]
 
 
 def test_the_embedded_endpoint_is_reached_whatever_the_environment_says(monkeypatch):

@@ -49,10 +49,10 @@ def times(*moments):
 def test_the_rate_is_that_of_the_last_seconds():
     """A slow start is forgotten after ten seconds."""
     rate = Rate()
-    rate.add(0, 0)
+    rate.record(0, 0)
     assert rate.per_s == 0
     for second in range(1, 31):
-        rate.add(second, 100 * max(0, second - 10))
+        rate.record(second, 100 * max(0, second - 10))
     assert rate.per_s == pytest.approx(100)
 
 

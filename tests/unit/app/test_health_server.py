@@ -3,7 +3,7 @@
 import aiohttp
 import pytest
 
-from service.app.health import serve_health
+from service.app.health_server import serve_health
 from service.domain.errors import ConfigError
 
 
