@@ -1,14 +1,14 @@
-# What a person has to know, in one topic.
+# Alarms for operators, all of them to one SNS topic.
 
 locals {
-  roles = { splitter = "splitter", worker = "worker", aggregator = "aggregator+sweeper" } # as the metrics' dimension says
+  roles = { splitter = "splitter", worker = "worker", aggregator = "aggregator+sweeper" } # the value of the metrics' dimension `role`
 
   dead_letter_alarms = {
     for name in local.queues : "${name}-dead-letters" => {
       description = "Messages wait in ${var.prefix}-${name}-dlq that the sweeper could not settle: look at them, docs/operations.md says how"
       metrics     = [{ namespace = "AWS/SQS", name = "ApproximateNumberOfMessagesVisible", stat = "Maximum", dimensions = { QueueName = "${var.prefix}-${name}-dlq" } }]
       threshold   = 0
-      minutes     = 10 # the sweeper settles what it can in less
+      minutes     = 10 # the sweeper handles dead letters in less time if it can
       breaching   = 10
     }
   }
@@ -23,8 +23,8 @@ locals {
     }
   }
 
-  # Metrics that come with logs come late, so one bad minute in five is looked for. A task that starts or drains
-  # is not ready either, for a while.
+  # Metrics that are extracted from logs arrive late, so one bad minute in five is enough. A task that starts or
+  # drains is not ready for a while; not-ready therefore needs more bad minutes.
   service_alarms = {
     for name, alarm in {
       batches-failed  = { metric = "batches_failed", says = "A run failed: `rowfleet list` shows which, `rowfleet status` why", roles = values(local.roles), minutes = 5, breaching = 1 }

@@ -1,5 +1,5 @@
-# Mappings and schemas: an apply uploads what changed, and splitters load it without a restart. Runs that are
-# under way keep the version that they began with.
+# Mappings and schemas: an apply uploads changed files, and splitters load them without a restart. Runs in progress
+# keep the version that they started with.
 
 locals {
   config_folders = { for kind, folder in { mappings = var.mappings_dir, schemas = var.schemas_dir } : kind => folder if folder != null }
@@ -9,7 +9,7 @@ locals {
     }
   ]...)
 
-  # A file that is no YAML is uploaded all the same: the service names the line, and keeps the last good version.
+  # A file that is not valid YAML is uploaded as well: the service reports the line and keeps the last good version.
   agent_timeouts_s = [
     for name, path in local.config_files : try(tonumber(yamldecode(file(path)).execution.timeout_seconds), 60)
     if startswith(name, "mappings/")

@@ -1,4 +1,4 @@
-# One page: what waits, what is done, what goes wrong, what runs.
+# One page: backlog, throughput, failures, running tasks.
 
 locals {
   widgets = [

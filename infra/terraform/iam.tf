@@ -1,6 +1,6 @@
-# Who may do what. Every action is written out, every resource is an exact ARN or a prefix in our own bucket;
-# the exceptions are ECR's token, which AWS grants on "*" only, and tasks and log streams, whose names do not
-# exist yet.
+# Permissions. Every action is written out, and every resource is an exact ARN or a prefix in our own bucket. The
+# exceptions are ECR's token, which AWS grants on "*" only, and tasks and log streams, whose names are not known
+# yet.
 
 locals {
   table_arn     = aws_dynamodb_table.results.arn
@@ -14,7 +14,7 @@ locals {
   send    = concat(["sqs:SendMessage"], local.look)
   consume = concat(["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"], local.look)
 
-  # A transaction needs the actions of what is in it; there is none of its own.
+  # TransactWriteItems has no action of its own: it needs those of the writes in it.
   read_write = ["dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem"]
 
   list_buckets   = { actions = ["s3:ListBucket"], resources = concat([local.bucket_arn], var.source_bucket_arns) }
@@ -33,7 +33,7 @@ locals {
       TakeSources  = { actions = local.consume, resources = [local.queue_arns["ingest"]] }
       SendRows     = { actions = local.send, resources = [local.queue_arns["rows"], local.queue_arns["aggregate"]] }
       CountBatches = { actions = local.read_write, resources = [local.table_arn] }
-      SeeMissing   = local.list_buckets # without it a missing object is a 403, which says nothing
+      SeeMissing   = local.list_buckets # without it a missing object gives 403 instead of 404
       ReadSources  = local.read_objects
       StayAlive    = local.protection
     })
@@ -59,7 +59,7 @@ locals {
       SeeMissing      = local.list_buckets
       ReadPayloads    = local.read_objects
       WriteResults    = { actions = ["s3:PutObject", "s3:AbortMultipartUpload"], resources = local.results }
-      WritePayloads   = local.write_payloads # a dead letter's row may be large, too
+      WritePayloads   = local.write_payloads # the outcome of a dead letter's row may be large
       FindUnfinished  = { actions = ["s3:ListBucketMultipartUploads"], resources = [local.bucket_arn] }
       StayAlive       = local.protection
     })
@@ -67,7 +67,7 @@ locals {
 
   secret_arns = {
     for service in ["secretsmanager", "ssm"] : service => distinct([
-      # an ARN of a secret has seven parts; what follows picks a field
+      # the ARN of a secret has seven parts; the rest names a field of it
       for arn in values(var.agent_secrets) : join(":", slice(split(":", arn), 0, min(7, length(split(":", arn)))))
       if split(":", arn)[2] == service
     ])
@@ -97,7 +97,7 @@ data "aws_iam_policy_document" "assumed_by_tasks" {
   }
 }
 
-# Without conditions, as AWS documents it: ECS itself does not say which task it starts.
+# No conditions on the source, as in AWS's documentation: ECS does not pass the task that it starts.
 data "aws_iam_policy_document" "assumed_by_ecs" {
   statement {
     actions = ["sts:AssumeRole"]
@@ -109,7 +109,7 @@ data "aws_iam_policy_document" "assumed_by_ecs" {
   }
 }
 
-# -- what a service may do --------------------------------------------------------------------------------
+# -- permissions of the services --------------------------------------------------------------------------
 
 data "aws_iam_policy_document" "task" {
   for_each = local.task_statements
@@ -140,7 +140,7 @@ resource "aws_iam_role_policy" "task" {
   policy   = data.aws_iam_policy_document.task[each.key].json
 }
 
-# -- what ECS may do to start it --------------------------------------------------------------------------
+# -- permissions of ECS to start tasks --------------------------------------------------------------------
 
 data "aws_iam_policy_document" "execution" {
   # checkov:skip=CKV_AWS_356: ecr:GetAuthorizationToken knows no resource; nothing else is on "*"

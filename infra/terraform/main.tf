@@ -1,5 +1,5 @@
-# rowfleet on AWS: a bucket tells a queue about a CSV; a splitter sends its rows to workers; outcomes are
-# counted in a table; an aggregator writes the result. One file per concern, in that order:
+# rowfleet on AWS. A bucket notifies a queue of a CSV; a splitter sends its rows to workers; outcomes are counted
+# in a table; an aggregator writes the result. One file per concern, in this order:
 #   storage, config, queues, table, network, registry, iam, service, scaling, alarms, dashboard.
 
 data "aws_caller_identity" "current" {}

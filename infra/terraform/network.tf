@@ -1,4 +1,4 @@
-# Where tasks run. Nothing comes in, in any mode: tasks only call out.
+# The network of the tasks. In every mode tasks only open connections and accept none.
 
 locals {
   own_vpc        = var.network != "existing"
@@ -14,7 +14,7 @@ locals {
     local.private ? values(aws_subnet.private)[*].id : values(aws_subnet.public)[*].id
   )
 
-  # What a task needs from its first second, then what its secrets and agents need.
+  # First the services that a task needs to start, then those for its secrets and agents.
   endpoint_services = var.network != "isolated" ? toset([]) : setunion(
     ["sqs", "ecr.api", "ecr.dkr", "logs"],
     [for arn in values(var.agent_secrets) : split(":", arn)[2]],
@@ -42,7 +42,7 @@ resource "aws_vpc" "own" {
   tags                 = merge(local.tags, { Name = var.prefix })
 }
 
-# Without a rule: whoever forgets to name a group gets none of the default's.
+# No rules: a resource that names no security group gets no access from the default one.
 resource "aws_default_security_group" "own" {
   count  = local.own_vpc ? 1 : 0
   vpc_id = aws_vpc.own[0].id
@@ -106,7 +106,7 @@ resource "aws_route_table_association" "private" {
   route_table_id = aws_route_table.private[0].id
 }
 
-# One gateway, not one a zone: when its zone fails, rows wait in their queue, and half the cost is saved.
+# One gateway instead of one per zone saves half the cost. If its zone fails, rows wait in their queue.
 resource "aws_eip" "nat" {
   count  = var.network == "nat" ? 1 : 0
   domain = "vpc"
@@ -129,9 +129,10 @@ resource "aws_route" "nat" {
   nat_gateway_id         = aws_nat_gateway.own[0].id
 }
 
-# -- AWS from inside ------------------------------------------------------------------------------------
+# -- endpoints of AWS inside the VPC -----------------------------------------------------------------------
 
-# Both are free, and keep the two largest streams off the internet and off the NAT gateway's bill.
+# Gateway endpoints are free. They keep the traffic to S3 and DynamoDB off the internet and off the NAT gateway's
+# bill.
 resource "aws_vpc_endpoint" "gateway" {
   for_each          = local.own_vpc ? toset(["s3", "dynamodb"]) : []
   vpc_id            = aws_vpc.own[0].id

@@ -29,12 +29,12 @@ output "services" {
 }
 
 output "task_role_arns" {
-  description = "Role of each service, to be let in by resources of yours."
+  description = "Role of each service, to be allowed by resources of yours."
   value       = { for name, role in aws_iam_role.task : name => role.arn }
 }
 
 output "security_group_id" {
-  description = "Security group of the tasks, to be let in by agents of yours."
+  description = "Security group of the tasks, to be allowed by agents of yours."
   value       = aws_security_group.tasks.id
 }
 

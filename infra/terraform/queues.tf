@@ -6,8 +6,8 @@ locals {
   rows_visibility_timeout_s = coalesce(var.rows_visibility_timeout_s, max(60, local.longest_agent_timeout_s + 30))
   visibility_timeout_s      = { ingest = 60, rows = local.rows_visibility_timeout_s, aggregate = 60 }
 
-  # SQS takes 1 MiB, version 5 of this provider refuses more than 256 KiB. The service is told: a larger row
-  # travels as a place in its source.
+  # SQS allows 1 MiB, but version 5 of this provider refuses more than 256 KiB. The service gets this limit as a
+  # setting; the message of a larger row has only its byte range in the source.
   max_message_bytes = 262144
 
   day_s = 86400
@@ -75,7 +75,7 @@ data "aws_iam_policy_document" "queue" {
   statement {
     sid       = "TlsOnly"
     effect    = "Deny"
-    actions   = ["sqs:*"] # a wildcard in a denial takes away, it grants nothing
+    actions   = ["sqs:*"] # a wildcard in a Deny grants nothing
     resources = [local.queue_arns[each.key]]
 
     principals {
@@ -90,7 +90,7 @@ data "aws_iam_policy_document" "queue" {
     }
   }
 
-  # What `rowfleet setup` would add, word for word.
+  # The same statement that `rowfleet setup` would add.
   dynamic "statement" {
     for_each = each.key == "ingest" ? [1] : []
 

@@ -1,4 +1,4 @@
-# The repository for the image. Its tags never move, so what was tested is what runs.
+# The repository for the image. Tags cannot be moved, so the image that was tested is the one that runs.
 
 resource "aws_ecr_repository" "image" {
   # checkov:skip=CKV_AWS_136: the image holds no data; ECR encrypts it with its own key

@@ -1,17 +1,18 @@
 # Workers from zero to max_tasks and back to zero, by backlog per task.
 #
-# Backlog is what is sent and not finished: visible messages and those in flight, because a worker holds
-# hundreds at a time. Three policies, each for what the others cannot do:
-#   wake   0 -> 1. Target tracking multiplies, and nothing times anything is nothing. It counts what splitters
-#          say they sent as well: SQS stops publishing the metrics of a queue that nobody used for six hours, and
-#          takes up to 15 minutes to begin again. It adds a task and never sets a number, so that a wrong alarm
-#          cannot shrink a fleet.
-#   track  1 -> max_tasks and back. Target tracking keeps backlog per running task at backlog_per_task: out by
-#          the ratio after three minutes, in slowly after fifteen. Running tasks are the samples of ECS's own CPU
-#          metric, one a task and minute, which costs nothing (Container Insights would).
-#   sleep  -> min_tasks, when nothing waits, is in flight or is delayed for ten minutes.
-# Taking a task away is safe at any time: a busy one is protected (ECS task protection), and one that is stopped
-# gives its rows back.
+# The backlog is the number of rows that are sent and not finished: visible messages plus messages in flight,
+# because a worker holds hundreds at a time. There are three policies:
+#   wake   0 -> 1. Target tracking scales by a ratio, so it cannot start from zero. This policy also counts the rows
+#          that splitters report as sent, because SQS stops publishing the metrics of a queue that was not used for
+#          six hours, and takes up to 15 minutes to begin again. It adds a task and never sets a number, so a wrong
+#          alarm cannot shrink the fleet.
+#   track  1 -> max_tasks and back. Target tracking keeps the backlog per running task at backlog_per_task: it scales
+#          out by the ratio after three minutes, and in slowly after fifteen. The number of running tasks is the
+#          number of samples of ECS's own CPU metric, one per task and minute. That metric is free; Container
+#          Insights is not.
+#   sleep  -> min_tasks, if no message was visible, in flight or delayed for ten minutes.
+# A task can be removed at any time: a busy one is protected (ECS task protection), and one that is stopped releases
+# its rows.
 
 locals {
   scaled_service_id = local.autoscaling && var.image != null ? "service/${aws_ecs_cluster.main.name}/${aws_ecs_service.scaled["worker"].name}" : ""
@@ -34,7 +35,7 @@ locals {
       uses        = ["visible", "sent", "running"]
       expression  = "IF(FILL(running, 0) < 1, FILL(visible, 0) + FILL(sent, 0), 0)"
       operator    = "GreaterThanThreshold"
-      period_s    = 300 # looked at every minute; a late sample of a task that runs is still among five
+      period_s    = 300 # evaluated every minute; five minutes include a late sample of a running task
       periods     = 1
     }
     sleep = {
@@ -104,7 +105,7 @@ resource "aws_appautoscaling_policy" "track" {
       metrics {
         id          = "backlog_per_task"
         label       = "unfinished rows for each running task"
-        expression  = "(visible + inflight) / running" # without a running task there is no value: wake's case
+        expression  = "(visible + inflight) / running" # no value if no task runs: that is the case of wake
         return_data = true
       }
     }
@@ -162,7 +163,7 @@ resource "aws_cloudwatch_metric_alarm" "scaling" {
   comparison_operator = each.value.operator
   threshold           = 0
   evaluation_periods  = each.value.periods
-  treat_missing_data  = "notBreaching" # nothing known: leave the fleet as it is
+  treat_missing_data  = "notBreaching" # without data leave the fleet as it is
   alarm_actions       = [each.key == "wake" ? aws_appautoscaling_policy.wake[0].arn : aws_appautoscaling_policy.sleep[0].arn]
   tags                = local.tags
 

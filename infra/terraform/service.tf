@@ -1,4 +1,4 @@
-# The cluster and three services of one image; the role is in the command.
+# The cluster, and three services with one image; the command names the roles.
 
 locals {
   # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html#fargate-tasks-size
@@ -24,7 +24,7 @@ locals {
     ROWFLEET_INGEST__MAX_RECEIVES       = tostring(var.max_receives)
     ROWFLEET_ROWS__MAX_RECEIVES         = tostring(var.max_receives)
     ROWFLEET_RESULTS__MAX_RECEIVES      = tostring(var.max_receives)
-    ROWFLEET_HEALTH__HOST               = "127.0.0.1" # asked from inside the container only
+    ROWFLEET_HEALTH__HOST               = "127.0.0.1" # the health check runs inside the container
     ROWFLEET_HEALTH__PORT               = "8080"
     ROWFLEET_LOG_FORMAT                 = "json"
   }
@@ -115,7 +115,7 @@ resource "aws_ecs_task_definition" "service" {
   }
 
   volume {
-    name = "tmp" # the task's own disk: all that is writable
+    name = "tmp" # on the task's own disk; the only writable path
   }
 
   container_definitions = jsonencode([{
@@ -132,7 +132,7 @@ resource "aws_ecs_task_definition" "service" {
     ]
     secrets = [for name, arn in each.value.secrets : { name = name, valueFrom = arn }]
     healthCheck = {
-      # alive, not ready: a task that AWS refuses does not get better by being killed
+      # /livez, not /readyz: restarting does not help a task that AWS refuses
       command     = ["CMD", "rowfleet", "healthcheck"]
       interval    = 30
       timeout     = 10
@@ -150,7 +150,7 @@ resource "aws_ecs_task_definition" "service" {
   }])
 }
 
-# Of a fixed size: what Terraform says is what runs.
+# Services of a fixed size, which Terraform sets.
 resource "aws_ecs_service" "fixed" {
   # checkov:skip=CKV_AWS_333: a public address is how network = public reaches AWS and agents; no group lets anything in
   for_each = local.fixed
@@ -175,7 +175,7 @@ resource "aws_ecs_service" "fixed" {
     }
   }
 
-  # A version that does not start is taken back by itself.
+  # ECS rolls back a version that does not start.
   deployment_circuit_breaker {
     enable   = true
     rollback = true
@@ -189,7 +189,7 @@ resource "aws_ecs_service" "fixed" {
 
   depends_on = [
     aws_ecs_cluster_capacity_providers.main,
-    aws_iam_role_policy.task, # a task that starts before its permissions would only complain
+    aws_iam_role_policy.task, # a task that starts before its permissions exist would not be ready
     aws_iam_role_policy.execution,
     aws_vpc_endpoint.interface,
     aws_vpc_endpoint.gateway,
@@ -198,7 +198,7 @@ resource "aws_ecs_service" "fixed" {
   ]
 }
 
-# The same, but how many run is autoscaling's business (scaling.tf).
+# The same for workers, except that autoscaling sets their number (scaling.tf).
 resource "aws_ecs_service" "scaled" {
   # checkov:skip=CKV_AWS_333: a public address is how network = public reaches AWS and agents; no group lets anything in
   for_each = local.scaled

@@ -1,9 +1,9 @@
-# The bucket: what comes in, what comes out, what is in between, and the configuration.
+# The bucket: sources, results, large payloads, and the configuration.
 
 locals {
   bucket_name = coalesce(var.bucket_name, "${var.prefix}-${local.account_id}-${local.region}")
 
-  # Named like the rules that `rowfleet setup` looks for.
+  # The same names that `rowfleet setup` looks for.
   expiry_rules = {
     for name, rule in {
       rowfleet-work     = { prefix = "work/", days = coalesce(var.expire_days.work, var.ttl_days + 1) }
@@ -64,7 +64,7 @@ data "aws_iam_policy_document" "bucket" {
   statement {
     sid       = "TlsOnly"
     effect    = "Deny"
-    actions   = ["s3:*"] # a wildcard in a denial takes away, it grants nothing
+    actions   = ["s3:*"] # a wildcard in a Deny grants nothing
     resources = [aws_s3_bucket.data.arn, "${aws_s3_bucket.data.arn}/*"]
 
     principals {
@@ -84,7 +84,7 @@ resource "aws_s3_bucket_policy" "data" {
   bucket = aws_s3_bucket.data.id
   policy = data.aws_iam_policy_document.bucket.json
 
-  depends_on = [aws_s3_bucket_public_access_block.data] # S3 takes one such change at a time
+  depends_on = [aws_s3_bucket_public_access_block.data] # S3 refuses concurrent changes of this kind
 }
 
 resource "aws_s3_bucket_lifecycle_configuration" "data" {
@@ -140,7 +140,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "data" {
   depends_on = [aws_s3_bucket_versioning.data]
 }
 
-# S3 tries the queue before it accepts this, so the queue's policy has to be there.
+# S3 sends a test message before it accepts the notification, so the queue's policy must exist.
 resource "aws_s3_bucket_notification" "incoming" {
   bucket = aws_s3_bucket.data.id
 

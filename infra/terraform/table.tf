@@ -1,4 +1,4 @@
-# Batches, counters and outcomes: docs/architecture.md says which items there are.
+# Batches, counters and outcomes; docs/architecture.md lists the items.
 
 resource "aws_dynamodb_table" "results" {
   # checkov:skip=CKV_AWS_119: encrypted with DynamoDB's key by default; kms_key_arn switches to a KMS key
@@ -19,7 +19,7 @@ resource "aws_dynamodb_table" "results" {
     }
   }
 
-  # Both are sparse: batches, and rows that failed. A row that succeeds writes to neither.
+  # Both are sparse: batches in both, FAILED rows in by_status. A row that succeeded writes to neither.
   global_secondary_index {
     name            = "by_timestamp"
     hash_key        = "timeline"
@@ -44,7 +44,7 @@ resource "aws_dynamodb_table" "results" {
   }
 
   server_side_encryption {
-    enabled     = var.kms_key_arn != null # false is not "unencrypted": it is the key that DynamoDB owns
+    enabled     = var.kms_key_arn != null # false means encrypted with a key that DynamoDB owns
     kms_key_arn = var.kms_key_arn
   }
 }

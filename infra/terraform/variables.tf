@@ -46,10 +46,10 @@ variable "tags" {
   }
 }
 
-# -- what runs -------------------------------------------------------------------------------------------
+# -- image and tasks -------------------------------------------------------------------------------------
 
 variable "image" {
-  description = "Container image with tag or digest, e.g. {repository_url}:0.5.0. Null: everything is made and nothing runs, so that the first image can be pushed to the new repository."
+  description = "Container image with tag or digest, e.g. {repository_url}:0.5.0. Null: all resources are created and nothing runs, so that the first image can be pushed to the new repository."
   type        = string
   default     = null
 
@@ -65,7 +65,7 @@ variable "image" {
 }
 
 variable "image_repository_arns" {
-  description = "ECR repositories that tasks may pull from, beside the one that is made here; for an image of your own registry in ECR."
+  description = "ECR repositories that tasks may pull from, beside the one of this module; for an image in another registry of ECR."
   type        = list(string)
   default     = []
   nullable    = false
@@ -77,7 +77,7 @@ variable "image_repository_arns" {
 }
 
 variable "architecture" {
-  description = "Processor of the tasks: X86_64, or ARM64 (a fifth cheaper). The image has to be built for it."
+  description = "Processor architecture of the tasks: X86_64, or ARM64 (a fifth cheaper). The image has to be built for it."
   type        = string
   default     = "X86_64"
   nullable    = false
@@ -110,7 +110,7 @@ variable "splitter" {
 }
 
 variable "worker" {
-  description = "Tasks that call agents: cpu (1024 = 1 vCPU) and memory (MiB); min_tasks and max_tasks (the same: a fleet of fixed size, no autoscaling); backlog_per_task, unfinished rows that one task is worth; spot_percent, the part on Fargate Spot (a reclaimed task drains, and its rows go to others)."
+  description = "Tasks that call agents: cpu (1024 = 1 vCPU) and memory (MiB); min_tasks and max_tasks (the same: a fleet of fixed size, no autoscaling); backlog_per_task, the number of unfinished rows for each task; spot_percent, the part on Fargate Spot (a reclaimed task drains, and its rows go to others)."
   type = object({
     cpu              = optional(number, 512)
     memory           = optional(number, 1024)
@@ -149,7 +149,7 @@ variable "worker" {
 }
 
 variable "aggregator" {
-  description = "Tasks that write results, and sweep what got stuck: cpu (1024 = 1 vCPU), memory (MiB) and how many. At least one: without it runs would never end."
+  description = "Tasks that write results and sweep stuck batches: cpu (1024 = 1 vCPU), memory (MiB) and how many. At least one: without it runs would never end."
   type = object({
     cpu    = optional(number, 256)
     memory = optional(number, 512)
@@ -235,7 +235,7 @@ variable "agent_secrets" {
 }
 
 variable "agent_policy_statements" {
-  description = "What workers may do beside their own work, for agents inside AWS, e.g. { actions = [\"lambda:InvokeFunction\"], resources = [ARN] }."
+  description = "Further permissions of workers, for agents inside AWS, e.g. { actions = [\"lambda:InvokeFunction\"], resources = [ARN] }."
   type = list(object({
     actions   = list(string)
     resources = list(string)
@@ -291,7 +291,7 @@ variable "output_prefixes" {
 # -- configuration ---------------------------------------------------------------------------------------
 
 variable "mappings_dir" {
-  description = "Local folder whose *.yaml and *.yml are uploaded to config/mappings/. Null: none, you copy them there yourself."
+  description = "Local folder whose *.yaml and *.yml are uploaded to config/mappings/. Null: none; copy them there yourself."
   type        = string
   default     = null
 
@@ -398,7 +398,7 @@ variable "max_receives" {
 # -- network ---------------------------------------------------------------------------------------------
 
 variable "network" {
-  description = "Where tasks run. public: an own VPC, public addresses, nothing comes in, costs nothing at rest. nat: an own VPC, private subnets behind a NAT gateway. isolated: an own VPC without the internet, for agents inside AWS. existing: yours."
+  description = "Network of the tasks. public: a VPC of its own, public addresses, no inbound connections, costs nothing at rest. nat: a VPC of its own, private subnets behind a NAT gateway. isolated: a VPC of its own without the internet, for agents inside AWS. existing: your VPC."
   type        = string
   default     = "public"
   nullable    = false
@@ -410,7 +410,7 @@ variable "network" {
 }
 
 variable "vpc_cidr" {
-  description = "Addresses of the own VPC."
+  description = "Addresses of the VPC that this module creates."
   type        = string
   default     = "10.60.0.0/16"
   nullable    = false
@@ -500,7 +500,7 @@ variable "oldest_message_alarm_s" {
 }
 
 variable "log_retention_days" {
-  description = "Days that logs are kept."
+  description = "Days after which logs are deleted."
   type        = number
   default     = 30
   nullable    = false
@@ -512,7 +512,7 @@ variable "log_retention_days" {
 }
 
 variable "dashboard" {
-  description = "Whether to make a CloudWatch dashboard (the first three of an account are free)."
+  description = "Create a CloudWatch dashboard (the first three of an account are free)."
   type        = bool
   default     = true
   nullable    = false
