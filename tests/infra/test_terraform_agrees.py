@@ -7,7 +7,7 @@ import pytest
 
 from service.adapters.aws.dynamodb import BY_STATUS, BY_TIMESTAMP
 from service.adapters.aws.provision.bucket import _NOTIFICATION, _RULE, _SUFFIX
-from service.adapters.aws.provision.resources import _DAY_S, _DLQ_RETENTION_S, _POLL_S, _RETENTION_S, QUEUES
+from service.adapters.aws.provision.resources import _DAY_S, _DLQ_RETENTION_S, _POLL_WAIT_S, _RETENTION_S, QUEUES
 from service.app.serve import ROLES
 from service.app.settings import Settings, describe
 from service.runtime.metrics import NAMESPACE
@@ -76,7 +76,7 @@ def test_queues_are_those_of_setup():
         int(days) * _DAY_S for days in re.findall(r"message_retention_seconds = (\d+) \* local.day_s", body)
     ]
     assert sorted(kept) == sorted([_RETENTION_S, _DLQ_RETENTION_S])
-    assert f"receive_wait_time_seconds = {_POLL_S}" in body
+    assert f"receive_wait_time_seconds = {_POLL_WAIT_S}" in body
 
 
 def test_bucket_is_that_of_setup():
