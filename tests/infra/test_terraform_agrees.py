@@ -7,7 +7,13 @@ import pytest
 
 from service.adapters.aws.dynamodb import BY_STATUS, BY_TIMESTAMP
 from service.adapters.aws.provision.bucket import _NOTIFICATION, _RULE, _SUFFIX
-from service.adapters.aws.provision.resources import _DAY_S, _DLQ_RETENTION_S, _POLL_WAIT_S, _RETENTION_S, QUEUES
+from service.adapters.aws.provision.resources import (
+    _DAY_S,
+    _DLQ_RETENTION_S,
+    _POLL_WAIT_S,
+    _RETENTION_S,
+    QUEUES,
+)
 from service.app.serve import ROLES
 from service.app.settings import Settings, describe
 from service.runtime.metrics import NAMESPACE
