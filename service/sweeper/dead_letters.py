@@ -18,6 +18,7 @@ from service.batch.completion import Completion
 from service.batch.ending import fail_batch
 from service.batch.group_commit import GroupCommitter
 from service.batch.ports import Ports
+from service.batch.row_checks import check_round, has_outcome, highest_row
 from service.domain.errors import PoisonMessageError, WorkerLostError
 from service.domain.events import decode_ingest
 from service.domain.jobs import Job
@@ -85,8 +86,7 @@ class DeadLetters:
             if row.round < batch.round or batch.state.is_final:
                 self._drop("row", f"the batch is {batch.state} in round {batch.round}")
                 return
-            outcome = await self._ports.table.outcome(batch, row.number)
-            if outcome is not None and outcome.round >= row.round:
+            if await has_outcome(self._ports.table, batch, row):
                 await self._committer.commit(batch, row.number, None)
                 self._drop("row", "the row has an outcome")
                 return
@@ -202,8 +202,7 @@ class DeadLetters:
 
 def _check_row(row: RowMessage, batch: Batch) -> None:
     """Raise PoisonMessageError for a row that its batch cannot have."""
-    if row.round > batch.round:
-        raise PoisonMessageError(f"round {row.round} of a batch whose round is {batch.round}")
-    most = batch.checkpoint.rows + batch.window if batch.total is None else batch.total
+    check_round(row, batch)
+    most = highest_row(batch)
     if row.number > most:
         raise PoisonMessageError(f"row {row.number} of a batch that has sent {most} rows at most")

@@ -1,9 +1,10 @@
-"""Trying: a row's input goes to its agent until there is an outcome, or a time to come again.
+"""Attempts: call the agent for a row until there is an outcome, or until the row is requeued.
 
-What a failure costs the row depends on its class. A transient one is an attempt. A throttle is none: it says
-that the fleet asks too fast, and nothing of the row. Neither is an outage, unless the target serves others
-meanwhile, or refuses the credentials of this row alone; so a target that is down, or a storm of throttles,
-uses up no rows. Whatever it was, no attempt begins after `retry_policy.budget_seconds` or a deadline.
+The class of a failure decides what it costs the row. A transient failure uses up one attempt. A throttle does
+not: the fleet calls too fast, and the row is not to blame. An outage does not either, with two exceptions:
+the target answered other rows in the meantime, or it refused the credentials of this row only. So neither an
+outage nor a storm of throttles uses up the attempts of rows. No attempt of any kind begins after
+`retry_policy.budget_seconds` or a deadline.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from service.domain.errors import (
     TurnedAwayError,
 )
 from service.domain.messages import RowMessage
-from service.domain.model import Json, Outcome, iso_time
+from service.domain.model import Batch, Json, Outcome, iso_time
 from service.domain.ports import MAX_DELAY_S, Clock, Invocation, Reply
 from service.mapping.replies.transcript import Usage
 from service.runtime.delivery import Delivery
@@ -36,18 +37,21 @@ from service.runtime.metrics import Metrics
 from service.runtime.timeouts import timeout
 from service.worker.admission.gate import AdmittedCall
 from service.worker.admission.outages import OutageBoard
-from service.worker.batch_cache import CachedBatch, OpenTarget
+from service.worker.batch_cache import OpenTarget
 
 log = structlog.get_logger(__name__)
 
-
 GRACE_S = 5.0
-"""An agent that does not keep its own time-out is cut off so much later."""
+"""An agent that ignores its time-out is cancelled this much later."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptLimits:
-    """`worker` names this process in outcomes; a wait longer than `inline_wait_s` goes back to the queue."""
+    """`worker` names this process in outcomes.
+
+    The worker sleeps through a wait of at most `inline_wait_s` before the next attempt; for a longer one it
+    requeues the row. `grace_s` is added to an agent's time-out before its call is cancelled.
+    """
 
     worker: str
     inline_wait_s: float = 5.0
@@ -56,30 +60,32 @@ class AttemptLimits:
 
 @dataclass(slots=True)
 class RowTask:
-    """A row to be invoked: its message, the row with its cells (`claim_check`), where it goes, and the input.
+    """A row that an agent is invoked for, with the input `body`.
 
-    `excused` counts the attempts here that cost the row nothing.
+    `message` is the one to send if the row is requeued; attempts replace it. `redeemed` is the message as
+    received, with the cells if they had to be read from the source. `uncounted` is the number of attempts in
+    this process that did not count.
     """
 
     message: RowMessage
-    whole: RowMessage
-    run: CachedBatch
+    redeemed: RowMessage
+    batch: Batch
     target: OpenTarget
     body: Json
-    excused: int = field(default=0, init=False)
+    uncounted: int = field(default=0, init=False)
 
     @property
     def id(self) -> str:
-        """The same for every attempt, so that an agent can tell a repetition."""
+        """The idempotency key of the row: equal for all its attempts, so that an agent sees a repetition."""
         return f"{self.message.batch_id}/{self.message.round}/{self.message.number}"
 
     @property
-    def size(self) -> int:
-        """Bytes that were read for it beside its message."""
+    def span_bytes(self) -> int:
+        """Bytes that were read from the source for the row; 0 if its message carries the cells."""
         return self.message.span.length if self.message.span else 0
 
     def begin(self, now_ms: int) -> None:
-        """Its first attempt begins now, if none did: that is what its deadline and its budget run from."""
+        """Start the row's deadline and its retry budget, unless an earlier attempt has started them."""
         message, row_s = self.message, self.target.mapping.execution.row_deadline_s
         if message.first_attempt_ms is None:
             message = replace(message, first_attempt_ms=now_ms)
@@ -88,11 +94,11 @@ class RowTask:
         self.message = message
 
     def deadline(self) -> Deadline:
-        """When it fails, whatever happens."""
-        return deadline_of(self.run.batch, self.message.deadline_ms)
+        """The earlier of the batch's deadline and the row's own."""
+        return deadline_of(self.batch, self.message.deadline_ms)
 
-    def budget_s(self, now_ms: int) -> float:
-        """Seconds in which another attempt may begin."""
+    def budget_left_s(self, now_ms: int) -> float:
+        """Seconds in which another attempt may begin; infinite before the first one."""
         if self.message.first_attempt_ms is None:
             return math.inf
         return self.target.mapping.execution.retry.budget_s - (now_ms - self.message.first_attempt_ms) / 1000
@@ -100,20 +106,27 @@ class RowTask:
 
 @dataclass(frozen=True, slots=True)
 class Requeue:
-    """The row is to be tried again in `delay_s` seconds, with this message."""
+    """The row is tried again in `delay_s` seconds, by the worker that receives `message`."""
 
     message: RowMessage
     delay_s: int
 
 
 @dataclass(frozen=True, slots=True)
+class RetryHere:
+    """The row is tried again in `wait_s` seconds, by this worker."""
+
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Failure:
-    """An attempt that failed and may be repeated. `excused`: it says nothing of the row."""
+    """A failed attempt that may be repeated. `is_uncounted`: it does not use up one of `max_attempts`."""
 
     attempt: LastAttempt
     error: AgentRetryableError
     reply: Json
-    excused: bool
+    is_uncounted: bool
 
 
 class Attempts:
@@ -135,76 +148,89 @@ class Attempts:
         self._rng = rng
 
     async def run(self, task: RowTask, delivery: Delivery) -> Outcome | Requeue:
-        """Attempt after attempt, here while the waits are short."""
+        """Make attempts, as long as the waits between them are short.
+
+        Raises LeaseLostError, RetryableError and AccessError.
+        """
         while True:
             if self._left_s(task) <= 0:
-                return self.attempt(task).failed(task.deadline().missed())
+                return self._deadline_missed(task)
             try:
-                ended = await self._attempt(task, delivery)
-            except TurnedAwayError as error:
-                return self._turned_away(task, error)
-            if not isinstance(ended, _Failure):
-                return ended
-            after = self._after(task, ended)
-            if not isinstance(after, float):
-                return after
-            await self._clock.sleep(after)
+                result = await self._attempt(task, delivery)
+            except TurnedAwayError as rejection:
+                return self._after_rejection(task, rejection)
+            if not isinstance(result, _Failure):
+                return result
+            next_step = self._after_failure(task, result)
+            if not isinstance(next_step, RetryHere):
+                return next_step
+            await self._clock.sleep(next_step.wait_s)
 
-    def attempt(self, task: RowTask, started: float | None = None) -> LastAttempt:
-        """An attempt that ends now; one without a start took the agent no time."""
+    def last_attempt(self, task: RowTask, started: float | None = None) -> LastAttempt:
+        """The attempt that ends now. `started` is None if the agent was not called."""
         return LastAttempt(
-            row=task.whole,
-            columns=task.run.batch.columns,
+            row=task.redeemed,
+            columns=task.batch.columns,
             number=task.message.attempt,
-            elapsed_ms=0 if started is None else self._since(started),
+            elapsed_ms=0 if started is None else self._elapsed_ms(started),
             timestamp=iso_time(self._clock.now_ms()),
             worker=self._limits.worker,
         )
 
+    def requeue_delay_s(self, rejection: TurnedAwayError, left_s: float) -> int:
+        """Delay for a row rejected by the gate `left_s` seconds before its deadline. Counts the rejection."""
+        self._metrics.count(f"rows_turned_away_{rejection.kind}")
+        wait_s = (rejection.retry_after_s or 1.0) * self._rng.uniform(0.75, 1.5)
+        return math.ceil(min(wait_s, MAX_DELAY_S, max(1.0, left_s)))
+
+    # -- one attempt -----------------------------------------------------------------------------------
+
     async def _attempt(self, task: RowTask, delivery: Delivery) -> Outcome | _Failure:
-        """Let through by the gate, one call. Raises TurnedAwayError."""
-        delivery.release_slot()  # from here on the gate counts it
+        """Wait for the gate and call the agent once. Raises TurnedAwayError, LeaseLostError."""
+        # The row waits in the gate's queue from here on. The gate reports its capacity to the consumer, so
+        # the consumer's own slot may go to another message.
+        delivery.release_slot()
         target = task.target
-        async with target.gate.admit(task.run.batch, task.id, task.body) as call:
-            delivery.check_lease()  # before the agent is paid for a row that is somebody else's by now
+        async with target.gate.admit(task.batch, task.id, task.body) as call:
+            # The row may have waited longer than its lease: do not pay the agent for another worker's row.
+            delivery.check_lease()
             task.begin(self._clock.now_ms())
             if self._left_s(task) <= 0:
-                return self.attempt(task).failed(task.deadline().missed())
-            ended, is_news = await self._call(task, call, delivery)
-        if is_news:
-            await self._outages.report(task.run.batch, target.gate.breaker.reason)
-        return ended
+                return self._deadline_missed(task)
+            result, has_changed = await self._call(task, call, delivery)
+        if has_changed:
+            await self._outages.report(task.batch, target.gate.breaker.reason)
+        return result
 
     async def _call(
         self, task: RowTask, call: AdmittedCall, delivery: Delivery
     ) -> tuple[Outcome | _Failure, bool]:
-        """How the call ended, and whether that is news of the target."""
-        reply: Json = None
+        """The result of one call, and True if the target went down or is up again."""
+        body: Json = None
         try:
-            answer = await self._ask(task)
-            reply = answer.body
-            delivery.report_bytes(task.size + answer.size)
-            extraction = task.target.mapping.extract(reply)
+            reply = await self._invoke(task)
+            body = reply.body
+            delivery.report_bytes(task.span_bytes + reply.size)
+            extraction = task.target.mapping.extract(body)
         except (RowRejectedError, AgentRetryableError) as error:
             self._metrics.count(f"agent_failures_{error.kind}")
             self._metrics.count(f"agent_failures_{error.failure_class}")
-            attempt = self.attempt(task, call.started)
-            is_news = call.record_error(error)
-            excused = self._is_excused(task, call, error)
+            attempt = self.last_attempt(task, call.started)
+            has_changed = call.record_error(error)
             if isinstance(error, AgentRetryableError):
-                return _Failure(attempt, error, reply, excused), is_news
-            return attempt.failed(error, reply), is_news
-        attempt = self.attempt(task, call.started)
+                is_uncounted = self._is_uncounted(task, call, error)
+                return _Failure(attempt, error, body, is_uncounted), has_changed
+            return attempt.failed(error, body), has_changed
+        attempt = self.last_attempt(task, call.started)
         usage = Usage(extraction.input_tokens, extraction.output_tokens)
-        is_news = call.record_reply(usage if usage != Usage() else None)
-        return attempt.succeeded(extraction, provenance=task.run.batch.provenance), is_news
+        has_changed = call.record_reply(usage if usage != Usage() else None)
+        return attempt.succeeded(extraction, provenance=task.batch.provenance), has_changed
 
-    async def _ask(self, task: RowTask) -> Reply:
-        """One invocation, cut at its time-out or at the deadline."""
-        row, target = task.message, task.target
-        left_s = self._left_s(task)
+    async def _invoke(self, task: RowTask) -> Reply:
+        """Invoke the agent, until its time-out or the deadline."""
+        target, left_s = task.target, self._left_s(task)
         timeout_s = min(target.mapping.execution.timeout_s, left_s)
-        invocation = Invocation(task.id, task.body, row.attempt, timeout_s)
+        invocation = Invocation(task.id, task.body, task.message.attempt, timeout_s)
         started = self._clock.monotonic()
         try:
             async with timeout(self._clock, min(timeout_s + self._limits.grace_s, left_s)):
@@ -212,86 +238,90 @@ class Attempts:
         except TimeoutError:
             raise AgentTimeoutError(f"no answer within {timeout_s:g} s") from None
         finally:
-            self._metrics.observe("agent_latency_ms", self._since(started))
+            self._metrics.observe("agent_latency_ms", self._elapsed_ms(started))
 
-    def _is_excused(self, task: RowTask, call: AdmittedCall, error: Exception) -> bool:
-        """Whether the failure is the target's alone.
-
-        An outage is not where others were served since. A refusal of the credentials (HTTP 403, say) may be
-        about the row, if no other row has met one.
-        """
+    def _is_uncounted(self, task: RowTask, call: AdmittedCall, error: AgentRetryableError) -> bool:
+        """True if the failure must not count as an attempt of the row."""
         if isinstance(error, AgentThrottledError):
             return True
         if not isinstance(error, AgentOutageError):
             return False
+        breaker = task.target.gate.breaker
+        if isinstance(error, AgentCredentialsError) and not breaker.seen_by_several_rows:
+            # No other row's credentials were refused (HTTP 403, say), so this may be about the row.
+            return False
+        # An outage counts if the target has answered another row since the call began, or since this row's
+        # last outage: such a row fails again and again while others succeed between its attempts.
         since, last_outage_ms = call.started, task.message.last_outage_ms
         if last_outage_ms is not None:
             since = self._clock.monotonic() - (self._clock.now_ms() - last_outage_ms) / 1000
-        breaker = task.target.gate.breaker
-        is_the_rows = isinstance(error, AgentCredentialsError) and not breaker.seen_by_several_rows
-        return breaker.last_success_at <= since and not is_the_rows
+        return breaker.last_success_at <= since
 
-    def _after(self, task: RowTask, failure: _Failure) -> Outcome | Requeue | float:
-        """What follows a failed attempt; a number is the seconds until the next one here."""
-        now_ms, error, message = self._clock.now_ms(), failure.error, task.message
+    # -- after an attempt ------------------------------------------------------------------------------
+
+    def _after_failure(self, task: RowTask, failure: _Failure) -> Outcome | Requeue | RetryHere:
+        """Fail the row, or try it again after a backoff."""
+        error, number = failure.error, task.message.attempt
         self._metrics.count("agent_retries")
-        policy = task.target.mapping.execution.retry
-        if failure.excused:
-            task.excused += 1
-            last_outage_ms = now_ms if isinstance(error, AgentOutageError) else message.last_outage_ms
-            task.message = replace(message, last_outage_ms=last_outage_ms)
-        elif message.attempt < policy.max_attempts:
-            task.message = replace(message, attempt=message.attempt + 1)
-        is_last = task.message.attempt == message.attempt and not failure.excused
-        wait_s = 0.0 if is_last else self._backoff(task, error)
-        deadline = task.deadline()
+        may_repeat = self._count_attempt(task, failure)
+        wait_s = self._backoff_s(task, error) if may_repeat else 0.0
+        now_ms, deadline = self._clock.now_ms(), task.deadline()
         if wait_s >= deadline.left_s(now_ms):
             return failure.attempt.failed(deadline.missed(error), failure.reply)
-        if is_last or wait_s >= task.budget_s(now_ms):
+        if not may_repeat or wait_s >= task.budget_left_s(now_ms):
             return failure.attempt.failed(error, failure.reply)
-        log.info(
-            "attempt_failed", error=error.kind, reason=str(error), attempt=message.attempt, again_in_s=wait_s
-        )
+        log.info("attempt_failed", error=error.kind, reason=str(error), attempt=number, again_in_s=wait_s)
         if wait_s <= self._limits.inline_wait_s:
-            return wait_s
-        return Requeue(
-            replace(task.message, lost_deliveries=0), round(wait_s)
-        )  # its worker lived through an attempt
+            return RetryHere(wait_s)
+        # The worker has survived an attempt, so the row does not crash workers: start that count again.
+        return Requeue(replace(task.message, lost_deliveries=0), round(wait_s))
 
-    def _backoff(self, task: RowTask, error: RetryableError) -> float:
-        """Seconds before the next attempt: the agent's own wish, else what the policy says.
+    def _count_attempt(self, task: RowTask, failure: _Failure) -> bool:
+        """Prepare the message of the next attempt. Return False if all attempts are used up."""
+        message = task.message
+        if failure.is_uncounted:
+            task.uncounted += 1
+            if isinstance(failure.error, AgentOutageError):
+                task.message = replace(message, last_outage_ms=self._clock.now_ms())
+            return True
+        if message.attempt < task.target.mapping.execution.retry.max_attempts:
+            task.message = replace(message, attempt=message.attempt + 1)
+            return True
+        return False
 
-        Whole seconds, rounded up, for a row that goes back to its queue.
+    def _backoff_s(self, task: RowTask, error: RetryableError) -> float:
+        """Seconds before the next attempt: the agent's Retry-After, else by the mapping's retry policy.
+
+        Rounded up to whole seconds, SQS's unit of delay, if the row is to be requeued.
         """
         policy = task.target.mapping.execution.retry
         if error.retry_after_s is not None:
             wait_s = min(error.retry_after_s, MAX_DELAY_S) + self._rng.uniform(0, policy.base_s)
         else:
-            # attempts that cost nothing are not counted, so that the time since the first has to tell
-            waited_s = (
-                (self._clock.now_ms() - (task.message.first_attempt_ms or 0)) / 1000 if task.excused else 0.0
-            )
-            wait_s = self._rng.uniform(*policy.wait_bounds_s(task.message.attempt + task.excused, waited_s))
+            waited_s = 0.0
+            if task.uncounted:
+                # A requeued row does not carry its uncounted attempts. The time since the first attempt
+                # stands for them, so that the waits of a throttled row keep growing.
+                waited_s = (self._clock.now_ms() - (task.message.first_attempt_ms or 0)) / 1000
+            wait_s = self._rng.uniform(*policy.wait_bounds_s(task.message.attempt + task.uncounted, waited_s))
         is_short = wait_s <= self._limits.inline_wait_s
         return wait_s if is_short else min(MAX_DELAY_S, math.ceil(wait_s))
 
-    def _turned_away(self, task: RowTask, error: TurnedAwayError) -> Outcome | Requeue:
-        """The gate has no place: the row comes again, holding nothing meanwhile."""
+    def _after_rejection(self, task: RowTask, rejection: TurnedAwayError) -> Outcome | Requeue:
+        """Requeue a row that the gate has rejected, so that it holds no memory and no lease meanwhile."""
         now_ms = self._clock.now_ms()
-        if isinstance(error, TargetDownError):
-            task.begin(now_ms)  # a target that stays down does not keep its rows for ever
-            if task.budget_s(now_ms) <= 0:
-                return self.attempt(task).failed(AgentOutageError(str(error)))
-        return Requeue(task.message, self.away_s(error, self._left_s(task)))
+        if isinstance(rejection, TargetDownError):
+            # The budget runs although no call was made: a target that stays down must not keep its rows.
+            task.begin(now_ms)
+            if task.budget_left_s(now_ms) <= 0:
+                return self.last_attempt(task).failed(AgentOutageError(str(rejection)))
+        return Requeue(task.message, self.requeue_delay_s(rejection, self._left_s(task)))
 
-    def away_s(self, error: TurnedAwayError, left_s: float) -> int:
-        """For how long a row is away that the gate turned away with `left_s` to its deadline; counts it."""
-        self._metrics.count(f"rows_turned_away_{error.kind}")
-        wait_s = (error.retry_after_s or 1.0) * self._rng.uniform(0.75, 1.5)
-        return math.ceil(min(wait_s, MAX_DELAY_S, max(1.0, left_s)))
+    def _deadline_missed(self, task: RowTask) -> Outcome:
+        return self.last_attempt(task).failed(task.deadline().missed())
 
     def _left_s(self, task: RowTask) -> float:
         return task.deadline().left_s(self._clock.now_ms())
 
-    def _since(self, started: float) -> int:
+    def _elapsed_ms(self, started: float) -> int:
         return round((self._clock.monotonic() - started) * 1000)

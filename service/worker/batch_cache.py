@@ -1,7 +1,8 @@
-"""What a worker knows of the batches it has rows of: the batch, its compiled mapping, and the agent.
+"""LRU cache of the batches that a worker has rows of: batch, compiled mapping, agent and gate.
 
-Loaded from the table once per batch and kept while rows come; a batch brings its own mapping, so every
-worker of a fleet extracts alike whatever its folder holds. Agents are shared by batches of one mapping.
+A batch is loaded from the table once and kept while rows of it come. Its mapping comes from the table too,
+so all workers of a fleet extract alike, whatever mapping files they have. Batches of one mapping share an
+agent and a gate.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from service.worker.rate_limit.limiter import Limiter
 log = structlog.get_logger(__name__)
 
 MAX_BATCHES = 256
-"""Batches remembered at a time; the one used longest ago is forgotten first."""
+"""Batches in the cache; the least recently used one is evicted first."""
 
 
 @dataclass(slots=True)
@@ -42,9 +43,9 @@ class OpenTarget:
 
 @dataclass(slots=True)
 class CachedBatch:
-    """A batch as last seen, and how its rows are processed; no target where it takes no rows any more.
+    """A batch as last read, and the target of its rows: None if the batch takes no more rows.
 
-    `loaded_seq` is the place of its reading in the order of all that `BatchCache` was asked and read.
+    `loaded_seq` is the sequence number of the load, to tell whether a load began after a call of `get`.
     """
 
     batch: Batch
@@ -52,17 +53,18 @@ class CachedBatch:
     loaded_seq: int = 0
 
     def covers(self, round_: int, number: int) -> bool:
-        """Whether what is known is enough to say that a row exists, or that it does not."""
+        """True if this view can decide whether row `number` of `round_` exists; otherwise reload."""
         batch = self.batch
-        is_settled = batch.total is not None or batch.state is not State.SPLITTING
-        return batch.round >= round_ and (is_settled or number <= batch.checkpoint.rows)
+        is_total_final = batch.total is not None or batch.state is not State.SPLITTING
+        return batch.round >= round_ and (is_total_final or number <= batch.checkpoint.rows)
 
 
 class BatchCache:
-    """The runs of one worker process. `open_agent` raises ConfigError for a mapping it cannot serve.
+    """The batches of one worker process.
 
-    A target has at most `max_in_flight` calls in flight. `open_limiter` makes what keeps the limit that a
-    mapping shares with the whole fleet, where it has one.
+    `open_agent` raises ConfigError for a mapping that it cannot serve. At most `max_in_flight` calls of a
+    target run at a time. `open_limiter` opens a mapping's fleet-wide rate limit; it returns None if the
+    mapping has no limit.
     """
 
     def __init__(
@@ -78,7 +80,7 @@ class BatchCache:
         self._open_agent = open_agent
         self._open_limiter = open_limiter
         self._gates = gates
-        self._max_places = max_in_flight
+        self._max_in_flight = max_in_flight
         self._limiters = AsyncExitStack()
         self._batches: OrderedDict[str, CachedBatch] = OrderedDict()
         self._targets: dict[str, OpenTarget] = {}
@@ -86,43 +88,47 @@ class BatchCache:
         self._sequence = itertools.count(1)
 
     async def get(self, batch_id: str, round_: int, number: int) -> CachedBatch | None:
-        """The batch of a row; None where there is no such batch.
+        """The batch of row `number` of `round_`, or None if there is no such batch.
 
-        Read again, once, where what is known is older than `round_` or does not vouch for row `number`. Rows
-        that ask before a reading begins share it.
+        The batch is reloaded once if the cached view does not cover the row. Rows that ask before a load
+        begins share its result.
         """
-        cached = self._batches.get(batch_id)
         asked_seq = next(self._sequence)
+        cached = self._batches.get(batch_id)
         if cached is None or not cached.covers(round_, number):
             async with self._loading.setdefault(batch_id, asyncio.Lock()):
                 cached = self._batches.get(batch_id)
+                # A load that began after this call is fresh enough, even if it does not cover the row.
                 if cached is None or (cached.loaded_seq < asked_seq and not cached.covers(round_, number)):
                     cached = await self._load(batch_id)
-                    if cached is not None:
-                        self._batches[batch_id] = cached
             self._loading.pop(batch_id, None)
         if cached is not None:
-            self._batches[batch_id] = cached
-            self._batches.move_to_end(batch_id)
-            if len(self._batches) > MAX_BATCHES:
-                self._batches.popitem(last=False)
+            self._put(batch_id, cached)
         return cached
 
     def refresh(self, view: BatchView | None) -> None:
-        """Take in what a completion check has just read, so that a batch that ended stops costing calls.
+        """Take over the batch that a completion check has read, so that rows of an ended batch are dropped.
 
-        Rows under way keep the `CachedBatch` they began with: what began in one round is committed for it.
+        Rows in progress keep the `CachedBatch` they began with, so that an outcome is committed for the round
+        of its row, even if the batch is in the next round by now.
         """
         if view is None or (cached := self._batches.get(view.batch.batch_id)) is None:
             return
-        if _progress(view.batch) >= _progress(cached.batch):  # a slow answer may be older than what is known
+        # The check may have read the table before the cached view was loaded.
+        if _progress(view.batch) >= _progress(cached.batch):
             self._batches[view.batch.batch_id] = replace(cached, batch=view.batch)
 
     async def close(self) -> None:
-        """Close every agent, and give back what is held of the fleet's limits."""
+        """Close every agent, and release what this process has reserved of rate limits."""
         targets, self._targets = list(self._targets.values()), {}
         async with self._limiters:
             await asyncio.gather(*(target.agent.close() for target in targets))
+
+    def _put(self, batch_id: str, cached: CachedBatch) -> None:
+        self._batches[batch_id] = cached
+        self._batches.move_to_end(batch_id)
+        if len(self._batches) > MAX_BATCHES:
+            self._batches.popitem(last=False)
 
     async def _load(self, batch_id: str) -> CachedBatch | None:
         loaded_seq = next(self._sequence)
@@ -142,12 +148,13 @@ class BatchCache:
 
     async def _open(self, batch: Batch) -> OpenTarget:
         definition = await stored_definition(self._ports.table, batch)
-        if batch.mapping_digest in self._targets:  # another batch of this mapping was faster
+        if batch.mapping_digest in self._targets:
+            # Another batch of this mapping has opened the target during the await above.
             return self._targets[batch.mapping_digest]
         mapping = definition.compile()
         agent = self._open_agent(mapping)
         limiter = self._open_limiter(mapping)
-        gate = self._gates.open(mapping.concurrency(self._max_places), limiter)
+        gate = self._gates.open(mapping.concurrency(self._max_in_flight), limiter)
         if limiter is not None:
             await self._limiters.enter_async_context(limiter)
         target = self._targets[batch.mapping_digest] = OpenTarget(mapping, agent, gate)
@@ -159,5 +166,5 @@ class BatchCache:
 
 
 def _progress(batch: Batch) -> tuple[int, bool, int]:
-    """What of a batch only ever grows."""
+    """Key that orders views of one batch by age: none of these parts ever goes down."""
     return batch.round, batch.total is not None, batch.checkpoint.rows

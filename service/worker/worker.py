@@ -1,14 +1,13 @@
-"""Working: a row message becomes an invocation, an outcome, and a settled row (steps 4 to 7).
+"""Worker: a row message becomes an invocation, an outcome, and a settled row (steps 4 to 7).
 
-Every row ends as one outcome, SUCCESS or FAILED; what is retried and what is not is decided by the class of
-the error (`errors`). Nothing here knows how an agent is reached or how outcomes are stored.
+Every row ends with one outcome, SUCCESS or FAILED. The class of an error decides whether the row is tried
+again (`errors`). The worker does not know how an agent is reached or how outcomes are stored.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -19,6 +18,7 @@ from service.batch.large_rows import ClaimCheck
 from service.batch.outcomes import LastAttempt
 from service.batch.ports import Ports
 from service.batch.reuse_records import CachedReply, request_key_of
+from service.batch.row_checks import check_round, has_outcome, highest_row
 from service.domain.deadlines import deadline_of
 from service.domain.errors import (
     AnswerPendingError,
@@ -34,34 +34,31 @@ from service.domain.ports import OutgoingMessage
 from service.runtime.delivery import Delivery
 from service.runtime.sender import BatchingSender
 from service.worker.admission.outages import OutageBoard
-from service.worker.attempts import GRACE_S, AttemptLimits, Attempts, Requeue, RowTask
-from service.worker.batch_cache import BatchCache, CachedBatch, OpenTarget
+from service.worker.attempts import AttemptLimits, Attempts, Requeue, RowTask
+from service.worker.batch_cache import BatchCache, OpenTarget
 from service.worker.quarantine import Quarantine
 from service.worker.reuse import RequestCoalescer
 
 log = structlog.get_logger(__name__)
 
 QUARANTINE_WAIT_S = 10.0
-"""About how long a row whose workers died waits where the lane is full."""
+"""Mean delay before a row is redelivered that found the quarantine full."""
 
-ANSWER_WAIT_S = 10.0
-"""About how long a row is away whose answer another row still waits for."""
+PENDING_REPLY_WAIT_S = 10.0
+"""Mean delay before a row is redelivered while another row is still calling the agent for the same input."""
 
 TAKES_ROWS = frozenset({State.SPLITTING, State.RUNNING})
 
 
 @dataclass(frozen=True, slots=True)
-class WorkLimits:
-    """`worker` names this process in outcomes; `inline_wait_s` and `grace_s` are those of `AttemptLimits`.
+class WorkLimits(AttemptLimits):
+    """Limits of a worker, beside those of its attempts.
 
-    A row that lost `max_lost` deliveries to dead workers fails; half of them are what makes it a dead letter
-    first. A quarantined row starts `quarantine_pause_s` late, so that rows received in the same poll have
-    been requeued before it can crash the process.
+    A row fails after `max_lost` lost deliveries; after half of them it has been a dead letter once. A
+    quarantined row starts `quarantine_pause_s` late, so that rows received in the same poll have been
+    requeued before it can crash the process.
     """
 
-    worker: str
-    inline_wait_s: float = 5.0
-    grace_s: float = GRACE_S
     max_lost: int = 10
     quarantine_pause_s: float = 1.0
 
@@ -80,167 +77,181 @@ class Worker:
         rng: random.Random,
     ) -> None:
         self._ports = ports
-        self._again = BatchingSender(ports.queues.rows)
+        self._requeued = BatchingSender(ports.queues.rows)
         self._batches = batches
         self._committer = committer
         self._claim_check = claim_check
-        self._attempts = Attempts(
-            AttemptLimits(limits.worker, limits.inline_wait_s, limits.grace_s),
-            ports.clock,
-            ports.metrics,
-            OutageBoard(ports.table, ports.clock, limits.worker),
-            rng=rng,
-        )
+        outages = OutageBoard(ports.table, ports.clock, limits.worker)
+        self._attempts = Attempts(limits, ports.clock, ports.metrics, outages, rng=rng)
         self._limits = limits
         self._rng = rng
         self._quarantine = Quarantine()
-        self._answers = RequestCoalescer(ports.table, ports.clock, worker=limits.worker, rng=rng)
+        self._coalescer = RequestCoalescer(ports.table, ports.clock, worker=limits.worker, rng=rng)
 
     async def handle(self, delivery: Delivery) -> None:
-        """Process one row and return when it is settled. Raises what `consume` understands."""
+        """Process one row and return when it is settled or requeued.
+
+        Raises PoisonMessageError, LeaseLostError, RetryableError and AccessError; the consumer handles them.
+        """
         row = RowMessage.decode(delivery.message.body)
-        run = await self._batches.get(row.batch_id, row.round, row.number)
-        if run is None:
+        cached = await self._batches.get(row.batch_id, row.round, row.number)
+        if cached is None:
             raise PoisonMessageError(f"there is no batch {row.batch_id!r} in the table")
+        batch, target = cached.batch, cached.target
         with structlog.contextvars.bound_contextvars(batch_id=row.batch_id, row_id=row_id(row.number)):
-            if not _concerns(row, run.batch):
+            if not _takes(batch, row):
                 return
-            if (away_s := self._away_again_s(row, run, delivery)) is not None:
-                await self._send_again(row, away_s)
+            delay_s = self._delay_if_full(row, batch, target, delivery)
+            if delay_s is not None:
+                await self._requeue(row, delay_s)
                 return
-            suspect = row.replay or delivery.message.receives > 1
-            if suspect and await self._is_committed(run.batch, row):
+            # A message received or sent before may be of a row whose worker crashed after the commit.
+            may_be_committed = row.replay or delivery.message.receives > 1
+            if may_be_committed and await has_outcome(self._ports.table, batch, row):
                 self._ports.metrics.count("rows_skipped")
                 log.info("row_was_committed", receives=delivery.message.receives, replay=row.replay)
                 delivery.release_slot()
-                await self._settle(row, run, None)
-            elif run.target is not None:
-                await self._work(row, run, run.target, delivery)
+                await self._commit(row, batch, None)
+            elif target is not None:
+                await self._process(row, batch, target, delivery)
 
-    def _away_again_s(self, row: RowMessage, run: CachedBatch, delivery: Delivery) -> int | None:
-        """For how long a row that was sent again is away again, its target being full; None where it is not.
+    def _delay_if_full(
+        self, row: RowMessage, batch: Batch, target: OpenTarget | None, delivery: Delivery
+    ) -> int | None:
+        """Delay for requeueing the row without reading its outcome, or None to process it.
 
-        Before anything is read for it: the rows of a target that stands still come again and again. It is
-        looked up when there is room for it. One whose worker died is looked up at once, since it may be
-        its batch's last; so is one that may have got another row's answer by now.
+        While a target is full, its rows come back again and again: this saves a read of the table each time.
         """
-        target = run.target
+        # A row with lost deliveries may be the batch's last, already committed: it must not wait for its
+        # completion check. A row with `reuse` may find the reply of another row by now.
         is_plain = row.replay and not row.lost_deliveries and delivery.message.receives == 1
-        if not is_plain or target is None or target.mapping.reuse is not None:
+        if target is None or not is_plain or target.mapping.reuse is not None:
             return None
-        left_s = deadline_of(run.batch, row.deadline_ms).left_s(self._ports.clock.now_ms())
-        full = target.gate.rejection(run.batch) if left_s > 0 else None
-        return None if full is None else self._attempts.away_s(full, left_s)
+        left_s = deadline_of(batch, row.deadline_ms).left_s(self._ports.clock.now_ms())
+        if left_s <= 0:
+            return None
+        rejection = target.gate.rejection(batch)
+        return None if rejection is None else self._attempts.requeue_delay_s(rejection, left_s)
 
-    async def _work(self, row: RowMessage, run: CachedBatch, target: OpenTarget, delivery: Delivery) -> None:
-        """Process and settle; a row whose workers died, in the lane, until it is committed."""
+    async def _process(self, row: RowMessage, batch: Batch, target: OpenTarget, delivery: Delivery) -> None:
+        """Process the row until it is committed or requeued, in quarantine if it has lost many deliveries."""
         row = replace(row, lost_deliveries=row.lost_deliveries + delivery.message.receives - 1)
-        with self._place_for(row) as has_place:
-            if has_place:
-                if self._is_for_lane(row):
-                    await self._ports.clock.sleep(self._limits.quarantine_pause_s)
-                outcome = await self._process(row, run, target, delivery)
-                if outcome is not None:
-                    delivery.release_slot()
-                    await self._settle(row, run, outcome)
+        if not self._needs_quarantine(row):
+            await self._process_admitted(row, batch, target, delivery)
+            return
+        # With more lost deliveries than a dead letter has, the row's worker crashed in quarantine as well.
+        alone = row.lost_deliveries > self._limits.max_lost // 2
+        with self._quarantine.admit(alone=alone) as is_admitted:
+            if not is_admitted:
+                await self._requeue(row, self._spread_s(QUARANTINE_WAIT_S))
                 return
-        await self._send_again(row, math.ceil(self._rng.uniform(0.5, 1.5) * QUARANTINE_WAIT_S))
+            await self._ports.clock.sleep(self._limits.quarantine_pause_s)
+            await self._process_admitted(row, batch, target, delivery)
 
-    def _place_for(self, row: RowMessage) -> AbstractContextManager[bool]:
-        if not self._is_for_lane(row):
-            return nullcontext(True)
-        return self._quarantine.admit(alone=row.lost_deliveries > self._limits.max_lost // 2)
-
-    def _is_for_lane(self, row: RowMessage) -> bool:
-        """Whether it was a dead letter, or would be one had it never been sent again."""
+    def _needs_quarantine(self, row: RowMessage) -> bool:
+        """True if the row was a dead letter, or would be one if it had never been requeued."""
         return self._limits.max_lost // 2 <= row.lost_deliveries < self._limits.max_lost
 
-    async def _is_committed(self, batch: Batch, row: RowMessage) -> bool:
-        outcome = await self._ports.table.outcome(batch, row.number)
-        return outcome is not None and outcome.round >= row.round
+    async def _process_admitted(
+        self, row: RowMessage, batch: Batch, target: OpenTarget, delivery: Delivery
+    ) -> None:
+        result = await self._outcome_of(row, batch, target, delivery)
+        if isinstance(result, Requeue):
+            await self._requeue(result.message, result.delay_s)
+            return
+        delivery.release_slot()
+        await self._commit(row, batch, result)
 
-    async def _settle(self, row: RowMessage, run: CachedBatch, outcome: Outcome | None) -> None:
-        """Commit and check. An outcome that cannot be stored is one more way to fail."""
+    async def _commit(self, row: RowMessage, batch: Batch, outcome: Outcome | None) -> None:
+        """Commit the outcome and check the batch; without an outcome only check.
+
+        An outcome that cannot be stored makes the row FAILED.
+        """
         try:
-            view = await self._committer.commit(run.batch, row.number, outcome)
+            view = await self._committer.commit(batch, row.number, outcome)
         except RowRejectedError as error:
             if outcome is None:
                 raise
-            attempt = replace(self._attempt(row, run, outcome.attempts), elapsed_ms=outcome.execution_time_ms)
+            attempt = self._last_attempt(row, batch, outcome.attempts, outcome.execution_time_ms)
             outcome = attempt.failed(error)
-            view = await self._committer.commit(run.batch, row.number, outcome)
+            view = await self._committer.commit(batch, row.number, outcome)
         self._batches.refresh(view)
         if outcome is not None:
-            self._report(outcome)
+            self._log_settled(outcome)
 
-    async def _process(
-        self, row: RowMessage, run: CachedBatch, target: OpenTarget, delivery: Delivery
-    ) -> Outcome | None:
-        """The row's outcome, or None where it was re-sent to be tried later."""
-        whole = row
+    async def _outcome_of(
+        self, row: RowMessage, batch: Batch, target: OpenTarget, delivery: Delivery
+    ) -> Outcome | Requeue:
+        """Build the agent's input and get the row's outcome; FAILED if there is no input."""
+        redeemed = row
         try:
-            whole = await self._claim_check.redeem(run.batch, row)
-            if whole.lost_deliveries >= self._limits.max_lost:
-                raise WorkerLostError.after(whole.lost_deliveries)
-            if whole.defect:
-                raise BadRecordError(whole.defect)
-            body = target.mapping.build_input(run.batch.columns, whole.cells)
+            redeemed = await self._claim_check.redeem(batch, row)
+            if redeemed.lost_deliveries >= self._limits.max_lost:
+                raise WorkerLostError.after(redeemed.lost_deliveries)
+            if redeemed.defect:
+                raise BadRecordError(redeemed.defect)
+            body = target.mapping.build_input(batch.columns, redeemed.cells)
         except (RowRejectedError, SourceError) as error:
-            return self._attempt(whole, run, row.attempt).failed(error)
+            return self._last_attempt(redeemed, batch, row.attempt).failed(error)
         if row.span is not None:
             delivery.report_bytes(row.span.length)
-        ended = await self._ended(RowTask(row, whole, run, target, body), delivery)
-        if isinstance(ended, Requeue):
-            await self._send_again(ended.message, ended.delay_s)
-            return None
-        return ended
+        task = RowTask(message=row, redeemed=redeemed, batch=batch, target=target, body=body)
+        return await self._invoke_or_reuse(task, delivery)
 
-    async def _ended(self, task: RowTask, delivery: Delivery) -> Outcome | Requeue:
-        """What its agent makes of it, or another row's answer, which is waited for without a place."""
-        row, run, deadline = task.whole, task.run, task.deadline()
-        ask = partial(self._attempts.run, task, delivery)
-        question = request_key_of(run.batch, row.number, task.target.mapping, task.body)
-        left_s = deadline.left_s(self._ports.clock.now_ms())
-        if question is None or left_s <= 0:
-            return await ask()
+    async def _invoke_or_reuse(self, task: RowTask, delivery: Delivery) -> Outcome | Requeue:
+        """The outcome by an invocation, or with `reuse` by the reply to another row with the same input."""
+        invoke = partial(self._attempts.run, task, delivery)
+        request_key = request_key_of(task.batch, task.message.number, task.target.mapping, task.body)
+        left_s = self._left_s(task)
+        if request_key is None or left_s <= 0:
+            return await invoke()
         try:
-            # Until it waits its place is taken: nobody else is fetched for the place that it is about to need
-            found = await self._answers.get_or_ask(
-                question, ask, patience_s=left_s, on_wait=delivery.release_slot
+            # Keep the consumer slot until the row really waits: it is likely to need a target slot next, and
+            # another message fetched in its place would compete for that.
+            result = await self._coalescer.get_or_ask(
+                request_key, invoke, patience_s=left_s, on_wait=delivery.release_slot
             )
         except AnswerPendingError:
-            if deadline.left_s(self._ports.clock.now_ms()) <= 0:
-                return await ask()
-            return Requeue(task.message, math.ceil(self._rng.uniform(0.5, 1.5) * ANSWER_WAIT_S))
-        if isinstance(found, CachedReply):
-            return self._attempt(row, run, task.message.attempt).reused(found, question.row)
-        return found
+            if self._left_s(task) <= 0:
+                return await invoke()
+            return Requeue(task.message, self._spread_s(PENDING_REPLY_WAIT_S))
+        if isinstance(result, CachedReply):
+            attempt = self._last_attempt(task.redeemed, task.batch, task.message.attempt)
+            return attempt.reused(result, request_key.row)
+        return result
 
-    async def _send_again(self, row: RowMessage, delay_s: int) -> None:
-        """Put the row, as it is to be tried next, back with a delay; its present message is then deleted.
+    async def _requeue(self, row: RowMessage, delay_s: int) -> None:
+        """Send the row again with a delay. Its present message is deleted when the handler returns.
 
-        What it has lost goes with it: one that kills its workers, and is turned away in between, ends too.
-        Where it is not, since this process dies first, the row has two messages: marked as such, so that who
-        comes second looks before the agent is paid.
+        The new message carries `lost_deliveries`, so a row that keeps crashing workers reaches its limit even
+        if it is requeued in between. If this process crashes before the old message is deleted, the row has
+        two messages: `replay` makes the second reader look for an outcome before calling the agent.
         """
         again = replace(row, replay=True)
-        await self._again.send(OutgoingMessage(again.encode(), row.batch_id, delay_s))
+        await self._requeued.send(OutgoingMessage(again.encode(), row.batch_id, delay_s))
         self._ports.metrics.count("rows_sent_again")
         log.debug("row_sent_again", attempt=row.attempt, delay_s=delay_s)
 
-    def _attempt(self, row: RowMessage, run: CachedBatch, number: int) -> LastAttempt:
-        """An attempt that ends now, without the agent."""
+    def _last_attempt(self, row: RowMessage, batch: Batch, number: int, elapsed_ms: int = 0) -> LastAttempt:
+        """Attempt `number` of the row, ending now; the agent took `elapsed_ms`, 0 if it was not called."""
         return LastAttempt(
             row=row,
-            columns=run.batch.columns,
+            columns=batch.columns,
             number=number,
-            elapsed_ms=0,
+            elapsed_ms=elapsed_ms,
             timestamp=iso_time(self._ports.clock.now_ms()),
             worker=self._limits.worker,
         )
 
-    def _report(self, outcome: Outcome) -> None:
-        """The canonical line of a row."""
+    def _left_s(self, task: RowTask) -> float:
+        return task.deadline().left_s(self._ports.clock.now_ms())
+
+    def _spread_s(self, mean_s: float) -> int:
+        """Whole seconds around `mean_s`, so that rows requeued together do not come back together."""
+        return math.ceil(self._rng.uniform(0.5, 1.5) * mean_s)
+
+    def _log_settled(self, outcome: Outcome) -> None:
+        """Log the canonical line of a row."""
         error = outcome.error
         reason = {"error": error.type, "class": error.failure_class, "reason": error.message} if error else {}
         reused = {"reused_from": outcome.reused_from} if outcome.reused_from else {}
@@ -250,18 +261,17 @@ class Worker:
         )  # fmt: skip
 
 
-def _concerns(row: RowMessage, batch: Batch) -> bool:
-    """Whether the row is still to be processed. Raises PoisonMessageError for an impossible one.
+def _takes(batch: Batch, row: RowMessage) -> bool:
+    """True if the row is to be processed. Raises PoisonMessageError for a row that its batch cannot have.
 
-    `BatchCache` has read the batch after this row arrived, unless what it knew was enough.
+    `batch` is fresh enough: `BatchCache` reloads a view that does not cover the row.
     """
-    if row.round > batch.round:
-        raise PoisonMessageError(f"round {row.round} of a batch whose round is {batch.round}")
-    if batch.total is not None and row.number > batch.total:
-        raise PoisonMessageError(f"row {row.number} of a batch of {batch.total} rows")
-    if batch.state is State.SPLITTING and row.number > batch.checkpoint.rows + batch.window:
-        known = batch.checkpoint.rows + batch.window
-        raise PoisonMessageError(f"row {row.number} of a batch that is split up to row {known} at most")
+    check_round(row, batch)
+    most = highest_row(batch)
+    if batch.total is not None and row.number > most:
+        raise PoisonMessageError(f"row {row.number} of a batch of {most} rows")
+    if batch.state is State.SPLITTING and row.number > most:
+        raise PoisonMessageError(f"row {row.number} of a batch that is split up to row {most} at most")
     if row.round < batch.round or batch.state not in TAKES_ROWS:
         log.info("row_dropped", row_round=row.round, batch_round=batch.round, state=batch.state)
         return False

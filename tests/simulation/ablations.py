@@ -147,7 +147,7 @@ class _NoMarksOnReturns(FaultyQueue):
 class _NoExcuses(Worker):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._attempts._is_excused = lambda *_: False
+        self._attempts._is_uncounted = lambda *_: False
 
 
 class _NoDeadlines(Worker):

@@ -1,0 +1,30 @@
+"""Checks of a row message against its batch, for the worker and for the dead letters.
+
+A dead letter is checked with the same limits as a live message, but the texts of the errors differ.
+"""
+
+from __future__ import annotations
+
+from service.domain.errors import PoisonMessageError
+from service.domain.messages import RowMessage
+from service.domain.model import Batch
+from service.domain.ports import Table
+
+
+def check_round(row: RowMessage, batch: Batch) -> None:
+    """Raise PoisonMessageError for a row of a round that its batch has not reached."""
+    if row.round > batch.round:
+        raise PoisonMessageError(f"round {row.round} of a batch whose round is {batch.round}")
+
+
+def highest_row(batch: Batch) -> int:
+    """The highest number of a row that can have been sent: the total, or else the end of the open window."""
+    if batch.total is not None:
+        return batch.total
+    return batch.checkpoint.rows + batch.window
+
+
+async def has_outcome(table: Table, batch: Batch, row: RowMessage) -> bool:
+    """True if the row has an outcome of its round or of a later one."""
+    outcome = await table.outcome(batch, row.number)
+    return outcome is not None and outcome.round >= row.round
