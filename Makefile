@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: setup demo test simulate replay fuzz lint hadolint types imports check checkov terraform-check image \
+.PHONY: setup demo test verify simulate replay fuzz lint hadolint types imports check checkov terraform-check image \
   endpoint-image json-schema lock chaos bench bench-memory bench-limits \
   bench-head-of-line bench-reuse clean help
 .DEFAULT_GOAL := help
@@ -24,10 +24,13 @@ setup: $(READY) ## create .venv from the hash-locked requirements
 demo: $(READY) ## run the main job on real input, on this machine
 	@$(BIN)/python examples/demo.py
 
-ABREAST = tests/acceptance tests/contract tests/documentation tests/unit
-test: $(READY) ## the whole test suite; what is quick, or waits for processes of its own, three at a time
-	@$(BIN)/python -m pytest $(ABREAST) -n 3
-	@$(BIN)/python -m pytest $(addprefix --ignore=,$(ABREAST))
+# Every test runs in one of the two. Files that start processes come first: the last minutes are for quick ones.
+LONG = verify or docker or terraform
+test: $(READY) ## all tests that are quick
+	@$(BIN)/python -m pytest -m "not ($(LONG))" -n 3 --dist loadscope --no-loadscope-reorder tests/acceptance tests
+
+verify: $(READY) ## the long tests: thousands of simulated worlds, chaos, containers, Terraform, a full disk
+	@$(BIN)/python -m pytest -m "$(LONG)"
 
 SEEDS ?= 2000
 START ?= 0
@@ -65,7 +68,7 @@ types: $(READY) ## mypy, strict
 imports: $(READY) ## the import rules
 	@$(BIN)/lint-imports --no-cache
 
-check: lint types imports test ## everything CI asks for
+check: lint types imports test ## what a change needs; CI runs fuzz and verify as well
 
 # What builds differ in from machine to machine is taken from the environment, by name, so that nothing of it
 # stands in a file or on a command line. BUILD_FLAGS="--network host" for an engine without a way out.

@@ -11,7 +11,7 @@ import io
 import socket
 import struct
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import NoReturn
 
@@ -42,11 +42,15 @@ class _Answer:
 
 
 class FaultProxy:
-    """Forwards to `upstream`, except where `chooser` says otherwise. `produced` counts faults by name."""
+    """Forwards to `upstream`, except where `chooser` says otherwise. `produced` counts faults by name.
 
-    def __init__(self, upstream: str, chooser: Chooser) -> None:
+    `held` is called whenever an answer is held back.
+    """
+
+    def __init__(self, upstream: str, chooser: Chooser, *, held: Callable[[], None] = lambda: None) -> None:
         self._upstream = upstream
         self._chooser = chooser
+        self._held = held
         self._session: aiohttp.ClientSession | None = None
         self._runner: web.AppRunner | None = None
         self.url = ""
@@ -128,6 +132,7 @@ class FaultProxy:
     async def _spoil(self, fault: Fault, request: web.Request, answer: _Answer) -> web.StreamResponse:
         """The endpoint has applied the call; the client is not to know."""
         if fault is Fault.HELD:
+            self._held()
             await _for_ever()
         if fault is Fault.HALF and len(answer.body) > 1:
             answer.headers[hdrs.CONTENT_LENGTH] = str(len(answer.body))

@@ -17,6 +17,7 @@ from tests.chaos.verdict import check_same, timeless
 SHORT = Plan(seed=5, seconds=22, rows=1_500, workers=3)
 
 
+@pytest.mark.verify
 def test_nothing_is_lost_doubled_or_changed(tmp_path: Path) -> None:
     """After chaos every batch ends by itself; rows, counters and files are those of a quiet run."""
     report = run(SHORT, tmp_path)

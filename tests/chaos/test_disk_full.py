@@ -17,6 +17,8 @@ import pytest
 from tests.acceptance.support import Cli, people, table
 from tests.acceptance.test_cli_local import exports
 
+pytestmark = pytest.mark.verify
+
 FULL = os.strerror(errno.ENOSPC)
 
 

@@ -269,7 +269,7 @@ async def test_a_delayed_call_succeeds(behind: Behind, names: ResourceNames) -> 
 async def test_the_proxy_ends_with_calls_under_way(aws_options: AwsOptions, behind: Behind) -> None:
     """A held answer does not keep it: its client sees the connection end."""
     behind.script.add("HeadObject", Fault.HELD)
-    options = AwsOptions("us-east-1", behind.proxy.url, "test", "test", max_attempts=1)
+    options = AwsOptions("us-east-1", behind.proxy.url, "test", "test", max_attempts=1, read_timeout_s=3_600)
     async with open_clients(options) as patient:
         call = asyncio.create_task(patient.s3.head_object(Bucket="b", Key="k"))
         while not behind.proxy.produced:  # noqa: ASYNC110 -- a few turns of this very loop

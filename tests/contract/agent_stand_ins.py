@@ -26,6 +26,8 @@ from service.domain.ports import Agent
 
 NOW = 1_760_000_000.0
 MAX_REPLY_BYTES = 10_000
+PATIENT_S = 3_600.0
+"""The time-out of calls: no slow machine reaches it. Tests of time-outs skip it (`skip_time`)."""
 TEXT = "plain words, no JSON: ü"
 LARGE = "x" * (MAX_REPLY_BYTES + 1)
 REFUSAL = "not a place: Atlantis"

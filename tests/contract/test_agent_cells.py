@@ -6,6 +6,7 @@ The far sides answer as the services document (`agent_stand_ins` names the refer
 import asyncio
 import sys
 import types
+from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
 
@@ -29,6 +30,7 @@ from service.mapping.replies.normalise import normalise
 from tests.contract.agent_stand_ins import (
     CONTEXT,
     MAX_REPLY_BYTES,
+    PATIENT_S,
     FarSide,
     Seen,
     served,
@@ -53,20 +55,23 @@ CELLS = {
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_cell(way: str, cell: str) -> None:
+async def test_a_cell(way: str, cell: str, skip_time: Callable[[float], None]) -> None:
     """Each way answers, times out, is throttled for 7 s, refuses, says too much, and is not there, alike."""
     what, error = CELLS[cell]
     seen = Seen()
     async with stand_in(way, seen) as opened:
         agent = opened(what)
-        call = Invocation("b#1/row_1", {"a": 1}, timeout_s=0.3 if what == "hang" else 30)
+        call = asyncio.create_task(agent.invoke(Invocation("b#1/row_1", {"a": 1}, timeout_s=PATIENT_S)))
+        if what == "hang":
+            await seen.started.wait()
+            skip_time(PATIENT_S)
         if error is None:
-            reply = await agent.invoke(call)
+            reply = await call
             assert "plain words, no JSON: ü" in str(reply.body)
             assert 0 < reply.size <= MAX_REPLY_BYTES
         else:
             with pytest.raises(error) as raised:
-                await agent.invoke(call)
+                await call
             assert type(raised.value) is error
             assert getattr(raised.value, "retry_after_s", None) == (7 if what == "throttle" else None)
         await agent.close()
@@ -153,16 +158,20 @@ async def test_what_a_model_is_sent(way: str, parameters: dict, sent: dict) -> N
     assert seen.bodies == [sent | parameters]
 
 
-async def test_a_standard_execution_is_found_again_and_not_started_twice() -> None:
+async def test_a_standard_execution_is_found_again_and_not_started_twice(
+    skip_time: Callable[[float], None],
+) -> None:
     """After a time-out the next attempt waits for the execution that runs; the service started one."""
     seen = Seen()
     async with stand_in("standard", seen) as opened:
         agent = opened("hang")
-        async with agent._service.call(60, "a first call"):
-            """Making the client is not what is to time out."""
-        with pytest.raises(AgentTimeoutError):
-            await agent.invoke(Invocation("b#1/row_1", {"a": 1}, attempt=1, timeout_s=1.0))
+        call = asyncio.create_task(
+            agent.invoke(Invocation("b#1/row_1", {"a": 1}, attempt=1, timeout_s=PATIENT_S))
+        )
         await seen.started.wait()
+        skip_time(PATIENT_S)
+        with pytest.raises(AgentTimeoutError):
+            await call
         seen.release.set()
         reply = await agent.invoke(Invocation("b#1/row_1", {"a": 1}, attempt=2))
         again = await agent.invoke(Invocation("b#1/row_1", {"a": 1}, attempt=1))

@@ -32,6 +32,7 @@ from service.domain.errors import (
 )
 from service.domain.ports import Agent, Invocation, Reply, StoredFile
 from service.mapping.replies.normalise import normalise
+from tests.contract.agent_stand_ins import PATIENT_S
 
 BUCKET = "results"
 ROLE = "arn:aws:iam::000000000000:role/any"
@@ -81,7 +82,7 @@ class Aws:
             objects = S3Objects(clients, part_bytes=8 * 2**20)
             return await objects.put(BUCKET, key, body, content_type="application/json")
 
-    async def function(self, timeout_s: int = 20, code: str = HANDLER) -> str:
+    async def function(self, timeout_s: int = 900, code: str = HANDLER) -> str:
         """The name of a new Lambda function."""
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w") as file:
@@ -109,8 +110,8 @@ async def aws(aws_options: AwsOptions) -> AsyncIterator[Aws]:
         yield Aws(aws_options, stack)
 
 
-async def ask(agent: Agent, body: object, timeout_s: float = 60, attempt: int = 1) -> Reply:
-    return await agent.invoke(Invocation("b#1/row_1", body, attempt, timeout_s))
+async def ask(agent: Agent, body: object, attempt: int = 1) -> Reply:
+    return await agent.invoke(Invocation("b#1/row_1", body, attempt, timeout_s=PATIENT_S))
 
 
 async def test_a_lambda_function(aws: Aws) -> None:

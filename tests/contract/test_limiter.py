@@ -34,7 +34,9 @@ async def test_two_workers_share_a_limit(clients: Clients, names: ResourceNames)
         permit.release(None)
 
     def limiter(owner: str) -> Limiter:
-        return Limiter(table, limit, owner=owner, clock=clock, metrics=Metrics(), call_s=1.0, max_wait_s=30.0)
+        return Limiter(
+            table, limit, owner=owner, clock=clock, metrics=Metrics(), call_s=1.0, max_wait_s=600.0
+        )
 
     async with limiter("a") as one, limiter("b") as other:
         await asyncio.gather(*(call(one if number % 2 else other) for number in range(30)))

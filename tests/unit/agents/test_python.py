@@ -54,7 +54,7 @@ async def opened() -> AsyncIterator[Callable[..., Agent]]:
 
 @pytest.fixture
 def call(opened: Callable[..., Agent]) -> Call:
-    async def once(function: object, body: object = None, *, timeout_s: float = 30) -> Reply:
+    async def once(function: object, body: object = None, *, timeout_s: float = 3_600) -> Reply:
         return await opened(function).invoke(Invocation(id="1", body=body, timeout_s=timeout_s))
 
     return once
@@ -226,19 +226,27 @@ async def test_all_sorts_of_callables(call: Call) -> None:
         assert (await call(function, 1)).body == 2
 
 
-async def test_plain_functions_run_in_threads_and_no_more_than_allowed(opened: Callable[..., Agent]) -> None:
+async def test_plain_functions_run_in_threads_and_no_more_than_allowed(
+    opened: Callable[..., Agent], skip_time: Callable[[float], None]
+) -> None:
     """The loop stays free, and one that overruns keeps its place until it returns."""
     release, names, most = threading.Event(), set(), []
+    loop, full = asyncio.get_running_loop(), asyncio.Event()
 
     def function(_given: object) -> int:
         names.add(threading.current_thread().name)
         most.append(sum(thread.name.startswith("agent ") for thread in threading.enumerate()))
-        release.wait(10)
+        if len(most) == 2:
+            loop.call_soon_threadsafe(full.set)
+        release.wait()
         return 1
 
     agent = opened(function, max_concurrency=2)
-    calls = [agent.invoke(Invocation(id=str(n), body=None, timeout_s=0.1)) for n in range(5)]
-    results = await asyncio.gather(*calls, return_exceptions=True)
+    calls = [agent.invoke(Invocation(id=str(n), body=None, timeout_s=3_600)) for n in range(5)]
+    running = asyncio.gather(*calls, return_exceptions=True)
+    await full.wait()
+    skip_time(3_600)
+    results = await running
     assert all(isinstance(result, AgentTimeoutError) for result in results)
     assert len(most) == 2
     assert max(most) <= 2
@@ -247,19 +255,25 @@ async def test_plain_functions_run_in_threads_and_no_more_than_allowed(opened: C
     assert names == {"agent unit_functions:function"}
 
 
-async def test_a_coroutine_that_will_not_be_cancelled_times_out_all_the_same(call: Call) -> None:
+async def test_a_coroutine_that_will_not_be_cancelled_times_out_all_the_same(
+    call: Call, skip_time: Callable[[float], None]
+) -> None:
     """Stubborn clean-up costs neither the row nor `close` more than its grace."""
-    release = asyncio.Event()
+    started, release = asyncio.Event(), asyncio.Event()
 
     async def function(_given: object) -> None:
+        started.set()
         while not release.is_set():
             try:
                 await release.wait()
             except asyncio.CancelledError:
                 continue
 
+    running = asyncio.create_task(call(function))
+    await started.wait()
+    skip_time(3_600)
     with pytest.raises(AgentTimeoutError):
-        await call(function, timeout_s=0.05)
+        await running
     release.set()
 
 
@@ -282,7 +296,7 @@ async def main():
 asyncio.run(main())
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "timed out\n", "")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -20,26 +20,26 @@ from service.adapters.aws.sqs import SqsQueue
 from service.domain.errors import ConfigError, UnknownResultError, UnreachableError
 from service.domain.ports import OutgoingMessage
 
-IMPATIENT = AwsOptions(
+SINGLE_ATTEMPT = AwsOptions(
     "us-east-1",
     "http://127.0.0.1:9",
     "test",
     "test",
-    connect_timeout_s=0.5,
-    read_timeout_s=0.3,
+    read_timeout_s=3_600.0,
     max_attempts=1,
 )
 
 
 @asynccontextmanager
-async def server(answer: bytes | None) -> AsyncIterator[str]:
-    """An HTTP server that gives one answer, hangs up without one, or hangs."""
+async def server(answer: bytes | None, hangs: asyncio.Event | None = None) -> AsyncIterator[str]:
+    """An HTTP server that gives one answer, hangs up without one, or sets `hangs` and hangs."""
     handlers: set[asyncio.Task[None] | None] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         handlers.add(asyncio.current_task())
         await reader.readuntil(b"\r\n\r\n")
-        if answer == b"hang":
+        if hangs is not None:
+            hangs.set()
             await reader.read()
         elif answer is not None:
             head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
@@ -104,22 +104,33 @@ async def test_a_long_poll_does_not_delay_a_send(aws_options: AwsOptions, names:
 
 async def test_nobody_listens() -> None:
     """No connection at all is UnreachableError, with the address and the remedy."""
-    async with open_clients(IMPATIENT) as clients:
+    async with open_clients(SINGLE_ATTEMPT) as clients:
         with pytest.raises(UnreachableError, match=r"cannot reach http://127\.0\.0\.1:9.*--endpoint-url"):
             await DynamoTable(clients, "t").read("a#b")
 
 
-@pytest.mark.parametrize("answer", [None, b"hang"])
-async def test_no_answer_is_an_unknown_result(answer: bytes | None) -> None:
-    """A server that took the request and closed, or says nothing in time, may have applied it."""
-    async with server(answer) as url, open_clients(replace(IMPATIENT, endpoint_url=url)) as clients:
+async def test_a_closed_connection_is_an_unknown_result() -> None:
+    """A server that took the request and closed may have applied it."""
+    async with server(None) as url, open_clients(replace(SINGLE_ATTEMPT, endpoint_url=url)) as clients:
         with pytest.raises(UnknownResultError):
             await SqsQueue(clients, "rows", url).send([OutgoingMessage("x")])
 
 
+async def test_no_answer_in_time_is_an_unknown_result(skip_time: Callable[[float], None]) -> None:
+    """A server that took the request and says nothing may have applied it."""
+    hangs = asyncio.Event()
+    options = replace(SINGLE_ATTEMPT, read_timeout_s=10.0)
+    async with server(None, hangs) as url, open_clients(replace(options, endpoint_url=url)) as clients:
+        sending = asyncio.create_task(SqsQueue(clients, "rows", url).send([OutgoingMessage("x")]))
+        await hangs.wait()
+        skip_time(options.read_timeout_s + 1)
+        with pytest.raises(UnknownResultError):
+            await sending
+
+
 async def test_a_foreign_answer_is_an_unknown_result() -> None:
     """HTML where JSON belongs (a captive portal, a proxy) is no success."""
-    async with server(b"<html>") as url, open_clients(replace(IMPATIENT, endpoint_url=url)) as clients:
+    async with server(b"<html>") as url, open_clients(replace(SINGLE_ATTEMPT, endpoint_url=url)) as clients:
         with pytest.raises(UnknownResultError, match="not AWS's"):
             await SqsQueue(clients, "rows", url).send([OutgoingMessage("x")])
 
@@ -127,7 +138,7 @@ async def test_a_foreign_answer_is_an_unknown_result() -> None:
 async def test_a_malformed_endpoint_is_a_config_error() -> None:
     """The address is checked when clients are opened."""
     with pytest.raises(ConfigError):
-        async with open_clients(replace(IMPATIENT, endpoint_url="not a url")):
+        async with open_clients(replace(SINGLE_ATTEMPT, endpoint_url="not a url")):
             pass
 
 
