@@ -1,1 +1,1 @@
-"""The words of the completion protocol: batches, rows, outcomes, messages, errors, ports."""
+"""Terms of the completion protocol: batches, rows, outcomes, messages, errors, ports. Pure."""

@@ -1,4 +1,4 @@
-"""The moment after which a row fails instead of being tried: its batch's deadline, or its own. Pure."""
+"""Deadlines: a row fails instead of being attempted once its batch's deadline or its own has passed."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from service.domain.model import Batch, iso_time, ms_of
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """`at_ms` is in milliseconds since 1970, infinite where there is none; `owner` is `batch` or `row`."""
+    """A deadline at `at_ms` (milliseconds since 1970; infinite: none) of an `owner`, `batch` or `row`."""
 
     at_ms: float = math.inf
     owner: str = "row"
 
     def left_s(self, now_ms: int) -> float:
-        """Seconds until then; not above 0 once it has passed."""
+        """Seconds until the deadline; 0 or less once it has passed."""
         return (self.at_ms - now_ms) / 1000
 
     def missed(self, failure: RowfleetError | None = None) -> DeadlineError:
-        """Why the row fails; `failure` is what its last attempt ended with."""
+        """The error with which the row fails. `failure`: error of its last attempt, None without one."""
         text = f"the {self.owner}'s deadline, {iso_time(round(self.at_ms))}, "
         if failure is None:
             return DeadlineError(text + "has passed")
@@ -31,7 +31,7 @@ class Deadline:
 
 
 def deadline_of(batch: Batch, deadline_ms: int | None) -> Deadline:
-    """The earlier of the batch's deadline and the row's."""
+    """The batch's deadline or the row's (`deadline_ms`), whichever is earlier."""
     of_row = Deadline() if deadline_ms is None else Deadline(deadline_ms)
     of_batch = Deadline(ms_of(batch.deadline_at), "batch") if batch.deadline_at else Deadline()
     return min(of_row, of_batch, key=lambda deadline: deadline.at_ms)

@@ -1,52 +1,52 @@
-"""Every error rowfleet raises on purpose, by what its receiver does about it.
+"""Every error that rowfleet raises on purpose, sorted by the reaction of its receiver.
 
     RowfleetError
-    ├── ConfigError                 say it in one line, exit 2
+    ├── ConfigError                 print one line, exit with 2
     │   ├── SettingsError           an environment variable is unknown or wrong
     │   ├── MappingError            a mapping or schema file does not compile
-    │   └── UsageError              a command was asked for something that is not there
-    ├── RetryableError              back off, try again; a message goes back to its queue
-    │   ├── ThrottledError          the service asked for less
+    │   └── UsageError              a command names something that does not exist
+    ├── RetryableError              back off and retry; a message is released to its queue
+    │   ├── ThrottledError          the service limits the rate of calls
     │   ├── ConflictError           a concurrent transaction was in the way
-    │   ├── UnknownResultError      sent, not answered: it may have been applied
-    │   ├── UnreachableError        no connection at all
+    │   ├── UnknownResultError      no response: the call may have been applied
+    │   ├── UnreachableError        no connection
     │   ├── TurnedAwayError         a row's call may not begin now
-    │   │   ├── TargetFullError     every place of its target is taken
-    │   │   ├── TargetDownError     its target serves nobody
-    │   │   └── LimitReachedError   the limit of the whole fleet is reached
-    │   ├── AnswerPendingError      another row asks for the same input: its answer is waited for
-    │   └── AgentRetryableError     the agent may answer next time
+    │   │   ├── TargetFullError     all slots of its target are taken
+    │   │   ├── TargetDownError     the circuit breaker of its target is open
+    │   │   └── LimitReachedError   the fleet's rate limit is reached
+    │   ├── AnswerPendingError      another row with the same input is calling the agent
+    │   └── AgentRetryableError     the next attempt may succeed
     │       ├── AgentTimeoutError
     │       ├── AgentThrottledError
     │       ├── AgentUnavailableError
-    │       │   └── AgentOutageError            nobody is served now, whatever the row
-    │       │       └── AgentCredentialsError   because of who asks
+    │       │   └── AgentOutageError            the agent serves no row now
+    │       │       └── AgentCredentialsError   it refuses our credentials or permission
     │       └── ReplyPendingError   the reply says "not yet" (pending_if)
-    ├── RowRejectedError            the row is committed FAILED with this text
+    ├── RowRejectedError            commit the row as FAILED with this text
     │   ├── BadRecordError          the record is ragged, undecodable or too large
     │   ├── InputError              the row cannot be mapped to an input
     │   ├── AgentRejectedError      the agent refused this input for good
-    │   ├── ExtractionError         the answer lacks what the mapping requires
+    │   ├── ExtractionError         the reply lacks what the mapping requires
     │   │   ├── ReplyRejectedError  the reply says no (reject_if)
     │   │   └── UnfitValueError     a value breaks a rule of the schema
     │   ├── RowTooLargeError        the row or its outcome is larger than rowfleet takes
     │   ├── DeadlineError           the batch's or the row's deadline has passed
-    │   └── WorkerLostError         every worker that had the row was lost, or could not commit it
-    ├── BatchRejectedError          the batch is FAILED with this text
+    │   └── WorkerLostError         every delivery of the row ended without an outcome
+    ├── BatchRejectedError          mark the batch FAILED with this text
     │   ├── SourceError             the object is missing, forbidden, changed or unreadable
-    │   └── CsvError                the bytes are no table
-    ├── PoisonMessageError          leave the message to the dead-letter queue, log why
-    ├── LeaseLostError              somebody else has the message: walk away
-    └── AccessError                 credentials or permissions: no retry will help by itself
+    │   └── CsvError                the bytes are not a table
+    ├── PoisonMessageError          log it, leave the message to the dead-letter queue
+    ├── LeaseLostError              stop working on the message: another consumer has it
+    └── AccessError                 credentials or permissions: only an operator can help
 
-`kind` is the name that outcomes, metrics and `rowfleet errors` show: the class name. Beside it they show the
-`failure_class` of what failed a row or an attempt, of which there are four:
+Outcomes, metrics and `rowfleet errors` show the `kind` of an error, its class name, and the `failure_class`
+of an error that failed a row or an attempt:
 
-| class | errors | helps |
+| class | errors | remedy |
 | --- | --- | --- |
 | `transient` | RetryableError; DeadlineError, WorkerLostError | another attempt, or another run |
 | `rate_limit` | ThrottledError, AgentThrottledError | fewer requests |
-| `unavailable` | UnreachableError, AccessError, AgentOutageError and below | whoever mends the target |
+| `unavailable` | UnreachableError, AccessError, AgentOutageError and its subclasses | repair of the target |
 | `rejected` | all others | another input or another mapping |
 """
 
@@ -57,7 +57,7 @@ from typing import ClassVar, Self
 
 
 class FailureClass(StrEnum):
-    """What kind of failure it was, whichever way the agent was invoked: a few words to count and alarm by."""
+    """Class of a failure, the same for all ways to invoke an agent, to count and alarm by."""
 
     TRANSIENT = "transient"
     RATE_LIMIT = "rate_limit"
@@ -66,13 +66,13 @@ class FailureClass(StrEnum):
 
 
 class RowfleetError(Exception):
-    """Anything rowfleet raises on purpose; its text is fit for a user."""
+    """Base of all errors that rowfleet raises on purpose. The text is meant for users."""
 
     failure_class: ClassVar[FailureClass] = FailureClass.REJECTED
 
     @property
     def kind(self) -> str:
-        """The name under which failures of this class are grouped."""
+        """The class name, under which failures are grouped."""
         return type(self).__name__
 
 
@@ -81,11 +81,11 @@ class ConfigError(RowfleetError):
 
 
 class SettingsError(ConfigError):
-    """An environment variable or flag is unknown, malformed or contradicts another."""
+    """An environment variable or flag is unknown, malformed, or contradicts another."""
 
 
 class MappingError(ConfigError):
-    """A mapping or schema file is wrong; the text has one `file:line: what (hint)` line per problem."""
+    """A mapping or schema file is wrong. The text has a line `file:line: what (hint)` for each problem."""
 
 
 class UsageError(ConfigError):
@@ -93,7 +93,7 @@ class UsageError(ConfigError):
 
 
 class RetryableError(RowfleetError):
-    """It may work next time. `retry_after_s` is a wish of the other side, where it stated one."""
+    """The next try may succeed. `retry_after_s` is the pause that the other side asked for, if it did."""
 
     failure_class = FailureClass.TRANSIENT
 
@@ -113,7 +113,7 @@ class ConflictError(RetryableError):
 
 
 class UnknownResultError(RetryableError):
-    """The request was sent and no answer came: it may or may not have been applied."""
+    """The request was sent and no response came: it may or may not have been applied."""
 
 
 class UnreachableError(RetryableError):
@@ -123,27 +123,27 @@ class UnreachableError(RetryableError):
 
 
 class TurnedAwayError(RetryableError):
-    """A row's call may not begin now. `retry_after_s` says when to come again."""
+    """A row's call may not begin now. `retry_after_s` is the delay for requeueing the row."""
 
 
 class TargetFullError(TurnedAwayError):
-    """Every place of the target in this process is taken, and rows wait."""
+    """All slots of the target in this process are taken, and rows wait for them."""
 
 
 class TargetDownError(TurnedAwayError):
-    """The target serves nobody: it is left alone for a while."""
+    """The target's circuit breaker is open: it gets no calls for a while."""
 
 
 class LimitReachedError(TurnedAwayError):
-    """The rate limit that the fleet shares leaves no room for some time."""
+    """The fleet's rate limit of the target allows no further call soon."""
 
 
 class AnswerPendingError(RetryableError):
-    """Another row asks for the same input, and what it is answered will do for this one too."""
+    """Another row with the same input is calling the agent; this row can use its reply."""
 
 
 class AgentRetryableError(RetryableError):
-    """The agent failed in a way that another attempt may cure."""
+    """The agent failed; another attempt may succeed."""
 
 
 class AgentTimeoutError(AgentRetryableError):
@@ -157,11 +157,11 @@ class AgentThrottledError(AgentRetryableError):
 
 
 class AgentUnavailableError(AgentRetryableError):
-    """The agent could not be reached or answered with a server error."""
+    """The agent could not be reached, or responded with a server error."""
 
 
 class AgentOutageError(AgentUnavailableError):
-    """The agent serves no row now: billing, DNS, a refused connection, a function that is not there."""
+    """The agent serves no row now: billing, DNS, a refused connection, a missing function."""
 
     failure_class = FailureClass.UNAVAILABLE
 
@@ -171,11 +171,11 @@ class AgentCredentialsError(AgentOutageError):
 
 
 class ReplyPendingError(AgentRetryableError):
-    """The agent answered that it is not done: a `pending_if` of the mapping matches its reply."""
+    """The agent is not done: a `pending_if` of the mapping matches its reply."""
 
 
 class RowRejectedError(RowfleetError):
-    """The row can never succeed as it is: it is committed FAILED with this text."""
+    """The row can never succeed as it is: it is committed as FAILED with this text."""
 
 
 class BadRecordError(RowRejectedError):
@@ -191,15 +191,15 @@ class AgentRejectedError(RowRejectedError):
 
 
 class ExtractionError(RowRejectedError):
-    """The agent's answer does not hold what the mapping requires."""
+    """The agent's reply lacks what the mapping requires."""
 
 
 class ReplyRejectedError(ExtractionError):
-    """The agent's answer says no: a `reject_if` of the mapping matches it. The text is what it says."""
+    """A `reject_if` of the mapping matches the agent's reply. The text is the reply's."""
 
 
 class UnfitValueError(ExtractionError):
-    """A value in the agent's answer does not fit the schema; the text names field, value and rule."""
+    """A value in the agent's reply does not fit the schema. The text names field, value and rule."""
 
 
 class RowTooLargeError(RowRejectedError):
@@ -207,19 +207,19 @@ class RowTooLargeError(RowRejectedError):
 
 
 class DeadlineError(RowRejectedError):
-    """The time that its batch or its mapping gives the row is over."""
+    """The deadline of the row's batch, or the one that its mapping sets, has passed."""
 
     failure_class = FailureClass.TRANSIENT
 
 
 class WorkerLostError(RowRejectedError):
-    """The row's message was delivered as often as it may be, and no delivery left an outcome."""
+    """The row's message was delivered as often as allowed, and no delivery led to an outcome."""
 
     failure_class = FailureClass.TRANSIENT
 
     @classmethod
     def after(cls, deliveries: int) -> Self:
-        """Said alike by the worker and by the drain of dead letters."""
+        """The error with the text that the worker and the sweeper share."""
         return cls(
             f"its message was delivered {deliveries} times without an outcome: the worker died, or could not "
             "commit, each time"
@@ -227,7 +227,7 @@ class WorkerLostError(RowRejectedError):
 
 
 class BatchRejectedError(RowfleetError):
-    """The batch can never complete: it becomes FAILED with this text."""
+    """The batch can never complete: it is marked FAILED with this text."""
 
 
 class SourceError(BatchRejectedError):
@@ -235,25 +235,25 @@ class SourceError(BatchRejectedError):
 
 
 class CsvError(BatchRejectedError):
-    """The source object is not a table that can be read; the text names line and remedy."""
+    """The source object is not a readable table. The text names line and remedy."""
 
 
 class PoisonMessageError(RowfleetError):
-    """A message that no handler can act on; it stays for the dead-letter queue."""
+    """No handler can act on the message; it is left to the dead-letter queue."""
 
 
 class LeaseLostError(RowfleetError):
-    """The message's visibility ran out; its work belongs to somebody else now."""
+    """The lease of the message or batch ended; another process may work on it now."""
 
 
 class AccessError(RowfleetError):
-    """AWS refused the credentials or the permission; the text names the call and the remedy."""
+    """AWS refused the credentials or the permission. The text names the call and the remedy."""
 
     failure_class = FailureClass.UNAVAILABLE
 
 
 def first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """One error of a group, which is enough to act on and to say."""
+    """The first leaf of an exception group: one error is enough to act on and to report."""
     error: BaseException = errors
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

@@ -1,7 +1,7 @@
-"""JSON that does not change what it carries: exact integers, no float that lies, no NaN.
+"""JSON without loss of digits: exact integers, Decimals where a float would be inexact, no NaN.
 
-`orjson` is for our own messages; this is for text that agents wrote, where a 20-digit id has to come out
-with the digits it went in with.
+`orjson` is for our own messages. This module is for text that agents wrote, where a 20-digit id has to keep
+all its digits.
 """
 
 from __future__ import annotations
@@ -13,28 +13,27 @@ from typing import Any, NoReturn
 from service.domain.model import Json
 
 MAX_NUMBER_CHARS = 4_000
-"""CPython refuses to convert longer integers (sys.int_info); ours is below it, with a clear error."""
+"""Longest number, below the limit of CPython's own conversion (sys.int_info), for a clear error."""
 
 
 def loads(text: str | bytes) -> Json:
-    """Parse JSON. Raises ValueError in words, whatever the text is.
+    """Parse JSON. Raises ValueError with a readable text, for any input.
 
-    A number with a fraction is a float where the float stands for the same decimal, otherwise a Decimal.
+    A number with a fraction becomes a float if the float has exactly this decimal value, otherwise a Decimal.
     """
     try:
-        return json.loads(text, parse_float=_exact, parse_int=_integer, parse_constant=_refuse)
+        return json.loads(
+            text, parse_float=_parse_fraction, parse_int=_parse_integer, parse_constant=_refuse_constant
+        )
     except RecursionError:
         raise ValueError("JSON nested too deeply") from None
 
 
 def dumps(value: Json) -> str:
-    """Compact JSON in the order of the value's keys; a Decimal is written with its own digits."""
+    """Compact JSON in the order of the value's keys. A Decimal is written with all its digits."""
     if isinstance(value, dict):
-        return (
-            "{"
-            + ",".join(f"{json.dumps(str(k), ensure_ascii=False)}:{dumps(v)}" for k, v in value.items())
-            + "}"
-        )
+        members = (f"{json.dumps(str(k), ensure_ascii=False)}:{dumps(v)}" for k, v in value.items())
+        return "{" + ",".join(members) + "}"
     if isinstance(value, list | tuple):
         return "[" + ",".join(dumps(item) for item in value) + "]"
     if isinstance(value, Decimal):
@@ -43,7 +42,7 @@ def dumps(value: Json) -> str:
 
 
 def utf8(text: str) -> bytes:
-    """Text as UTF-8; half a surrogate pair, which JSON can carry and UTF-8 cannot, becomes U+FFFD."""
+    """Text as UTF-8. Half a surrogate pair becomes U+FFFD: JSON can carry it, UTF-8 cannot."""
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -51,12 +50,12 @@ def utf8(text: str) -> bytes:
 
 
 def plain_number(value: Decimal | float) -> str:
-    """A number without an exponent for the sizes people write: 0.1, 12345678901234567890, 1E+400."""
+    """A number as text, with an exponent only beyond usual sizes: 0.1, 12345678901234567890, 1E+400."""
     number = value if isinstance(value, Decimal) else Decimal(repr(value))
     return format(number, "f") if -20 < number.adjusted() < 40 else str(number)  # noqa: PLR2004 -- taste
 
 
-def _exact(text: str) -> float | Decimal:
+def _parse_fraction(text: str) -> float | Decimal:
     value = float(text)
     try:
         exact = Decimal(text)
@@ -65,16 +64,16 @@ def _exact(text: str) -> float | Decimal:
     return value if Decimal(repr(value)) == exact else exact
 
 
-def _integer(text: str) -> int:
+def _parse_integer(text: str) -> int:
     if len(text) > MAX_NUMBER_CHARS:
         raise ValueError(f"a number of {len(text)} digits")
     return int(text)
 
 
-def _refuse(name: str) -> NoReturn:
+def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
 def is_scalar(value: Any) -> bool:
-    """Whether a value is neither list nor object."""
+    """True if a value is neither list nor object."""
     return not isinstance(value, dict | list | tuple)
