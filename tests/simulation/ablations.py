@@ -21,23 +21,23 @@ from service.domain.ports import LeaseGrant, OutgoingMessage, SharedRecord
 from service.runtime.delivery import Delivery, Handler
 from service.runtime.sender import send_all
 from service.worker.worker import Worker
-from tests.simulation.fleet import Parts, Process
 from tests.simulation.network import FaultyQueue, FaultyTable
-from tests.simulation.truth import TruthTable
+from tests.simulation.observed_ports import ObservedTable
+from tests.simulation.process import Components, Process
 
 
-class _AnyRow(TruthTable):
+class _AnyRow(ObservedTable):
     def _is_taken(self, commit: Commit, index: int, row: Item) -> bool:
         return False
 
 
-class _AnyRound(TruthTable):
+class _AnyRound(ObservedTable):
     def _is_taken(self, commit: Commit, index: int, row: Item) -> bool:
         stored = self._rows[row["batch_id"]["S"]].get(commit.outcomes[index].number)
         return stored is not None and int(stored["round"]["N"]) == commit.round
 
 
-class _CountLater(TruthTable):
+class _CountLater(ObservedTable):
     async def commit(self, commit: Commit) -> Sequence[int]:
         rows = row_items(commit)
         await asyncio.sleep(0)
@@ -51,13 +51,13 @@ class _CountLater(TruthTable):
 class _CountAfterwards(FaultyTable):
     async def commit(self, commit: Commit) -> Sequence[int]:
         """Put the rows, then count them, as two calls."""
-        network, truth = self._network, self._truth
-        taken = await network.call("commit", "table.put", (commit,), lambda: truth.commit(commit))
+        network, observed = self._network, self._observed
+        taken = await network.call("commit", "table.put", (commit,), lambda: observed.commit(commit))
         if not taken:
 
             async def count() -> None:
                 await asyncio.sleep(0)
-                slots = truth._counts[commit.batch_id, commit.round]
+                slots = observed._counts[commit.batch_id, commit.round]
                 slots[commit.slot] = slots.get(commit.slot, Counts()) + commit.counts
 
             await network.call("commit", "table.count", (commit,), count)
@@ -161,9 +161,9 @@ class _EverybodysClaim(FaultyTable):
         """Say yes to a claim, and forget it."""
         if '"state":"claimed"' in text:
             return SharedRecord(text, version)
-        network, truth = self._network, self._truth
+        network, observed = self._network, self._observed
         return await network.call(
-            "write", "table.swap", (key, text), lambda: truth.swap(key, text, version=version, ttl=ttl)
+            "write", "table.swap", (key, text), lambda: observed.swap(key, text, version=version, ttl=ttl)
         )
 
 
@@ -180,110 +180,110 @@ class _OwnLedger(FaultyTable):
         return own
 
 
-class NoRowCondition(Parts):
+class NoRowCondition(Components):
     """A row is put whether or not it has an outcome."""
 
-    truth_table = _AnyRow
+    observed_table = _AnyRow
 
 
-class NoRoundFence(Parts):
+class NoRoundFence(Components):
     """A row is put unless it has an outcome of exactly this round."""
 
-    truth_table = _AnyRound
+    observed_table = _AnyRound
 
 
-class NoCounterInTransaction(Parts):
+class NoCounterInTransaction(Components):
     """Rows are put, and counted in a second call."""
 
-    truth_table = _CountLater
+    observed_table = _CountLater
     table = _CountAfterwards
 
 
-class NoCheckAfterDuplicate(Parts):
+class NoCheckAfterDuplicate(Components):
     """A row that was committed already is deleted without a completion check."""
 
     committer = _NoCheckOfDuplicates
 
 
-class ClaimBeforeSend(Parts):
+class ClaimBeforeSend(Components):
     """The batch is claimed, and the trigger sent afterwards."""
 
     completion = _ClaimFirst
 
 
-class NoSeal(Parts):
+class NoSeal(Components):
     """A batch counts as complete when what was sent so far is done."""
 
     completion = _NoSeal
 
 
-class NoHeartbeat(Parts):
+class NoHeartbeat(Components):
     """Leases are never extended."""
 
     queue = _NoHeartbeat
 
 
-class NoReplayMarks(Parts):
+class NoReplayMarks(Components):
     """Rows that a splitter or sweeper may have sent before do not say so."""
 
     queue = _NoMarks
 
 
-class NoMarksOnReturns(Parts):
+class NoMarksOnReturns(Components):
     """A row that its worker sends again, to be tried later, does not say that it may be a repeat."""
 
     queue = _NoMarksOnReturns
 
 
-class NoExcuses(Parts):
+class NoExcuses(Components):
     """An outage and a throttle cost an attempt, as every other failure does."""
 
     worker = _NoExcuses
 
 
-class NoDeadlines(Parts):
+class NoDeadlines(Components):
     """A worker asks for a row whatever time it is."""
 
     worker = _NoDeadlines
 
 
-class NoClaims(Parts):
+class NoClaims(Components):
     """With `reuse`, whoever wants to ask may, whether or not somebody else does."""
 
     table = _EverybodysClaim
 
 
-class NoSharedLedger(Parts):
+class NoSharedLedger(Components):
     """Each worker takes the whole rate limit for itself."""
 
     table = _OwnLedger
 
 
-class NoSweeper(Parts):
+class NoSweeper(Components):
     """Dead letters are drained, but nobody sweeps."""
 
     sweeps = False
 
 
-class NoDrain(Parts):
+class NoDrain(Components):
     """Somebody sweeps, but dead letters stay."""
 
     drains = False
 
 
-class NoLease(Parts):
+class NoLease(Components):
     """Every aggregator that asks for the lease gets it."""
 
     table = _EverybodysLease
 
 
-class NoCommitToken(Parts):
+class NoCommitToken(Components):
     """A commit is repeated under another token."""
 
     table = _NewTokens
 
 
-class DeleteFirst(Parts):
+class DeleteFirst(Components):
     """A row's message is deleted as soon as it is received."""
 
     def handler(self, process: Process, handle: Handler) -> Handler:
@@ -296,7 +296,7 @@ class DeleteFirst(Parts):
         return deleting
 
 
-ABLATIONS: Mapping[str, type[Parts]] = {
+ABLATIONS: Mapping[str, type[Components]] = {
     kind.__name__: kind
     for kind in (
         NoRowCondition, NoRoundFence, NoCounterInTransaction, NoCheckAfterDuplicate, ClaimBeforeSend, NoSeal,

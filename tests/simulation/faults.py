@@ -38,7 +38,7 @@ _EVERY = (
 )  # fmt: skip
 _WRITE = (*_EVERY, Fault.LOST_REQUEST, Fault.LOST_ANSWER, Fault.LATE)
 
-POSSIBLE: Mapping[str, tuple[Fault, ...]] = {
+IN_TRANSIT: Mapping[str, tuple[Fault, ...]] = {
     "send": _WRITE,
     "receive": (*_EVERY, Fault.LOST_REQUEST, Fault.LOST_ANSWER),
     "extend": _WRITE,
@@ -54,10 +54,10 @@ POSSIBLE: Mapping[str, tuple[Fault, ...]] = {
 }
 """Kinds of calls, and what may happen to each on its way."""
 
-OFTEN = {"part": 4.0, "complete": 4.0, "publish": 2.0, "commit": 3.0}
+RATE_FACTORS = {"part": 4.0, "complete": 4.0, "publish": 2.0, "commit": 3.0}
 """A world has few of these calls, so each suffers as many times more."""
 
-INSIDE: Mapping[str, tuple[Fault, ...]] = {
+AT_SERVICE: Mapping[str, tuple[Fault, ...]] = {
     "send": (Fault.PARTIAL, Fault.DUPLICATED),
     "receive": (Fault.DUPLICATED,),
     "extend": (Fault.PARTIAL,),
@@ -70,7 +70,7 @@ INSIDE: Mapping[str, tuple[Fault, ...]] = {
 _Table = dict[str, tuple[list[Fault], list[float]]]
 
 
-class Faults:
+class FaultInjector:
     """The faults of one world: `rates` of its kinds per call, drawn from `random` until `until_s`."""
 
     def __init__(
@@ -81,8 +81,8 @@ class Faults:
         self._draw = random.random
         self._now = now
         self.happened: Counter[str] = Counter()
-        self._on_the_way = _table(POSSIBLE, rates)
-        self._inside = _table(INSIDE, rates)
+        self._on_the_way = _table(IN_TRANSIT, rates)
+        self._inside = _table(AT_SERVICE, rates)
 
     def draw(self, call: str) -> Fault | None:
         """What happens to this call on its way."""
@@ -126,6 +126,6 @@ def _table(possible: Mapping[str, tuple[Fault, ...]], rates: Mapping[Fault, floa
     table = {}
     for call, faults in possible.items():
         kinds = [fault for fault in faults if rates.get(fault)]
-        often = OFTEN.get(call, 1.0)
+        often = RATE_FACTORS.get(call, 1.0)
         table[call] = (kinds, list(accumulate(often * rates[fault] for fault in kinds)))
     return table

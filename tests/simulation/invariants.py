@@ -1,6 +1,6 @@
 """What must be true in every world, at every instant and in the end. Each has a name and says what it holds.
 
-The world tells `Watch` of everything that really happens. The first broken invariant ends the world.
+The world tells `Monitor` of everything that really happens. The first broken invariant ends the world.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from service.domain.model import Batch, State, Status
-from tests.simulation.scenario import File, Scenario, answer_to
+from tests.simulation.scenario import InputFile, Scenario, expected_answer
 
 if TYPE_CHECKING:
-    from tests.simulation.fleet import Process
-    from tests.simulation.truth import TruthObjects, TruthTable
-    from tests.simulation.watch import Watch
+    from tests.simulation.monitor import Monitor
+    from tests.simulation.observed_ports import ObservedObjects, ObservedTable
+    from tests.simulation.process import Process
 
 STOPS_WITHIN_S = 600.0
 """Longest drain of a world, the retries of one commit and one trigger, and their calls' time-outs."""
@@ -64,13 +64,13 @@ class Violation:
 
 
 @dataclass(slots=True)
-class Ending:
+class FinalState:
     """What there is to judge when a world is over. `is_done`: every batch ended and every queue is empty."""
 
     scenario: Scenario
-    table: TruthTable
-    objects: TruthObjects
-    watch: Watch
+    table: ObservedTable
+    objects: ObservedObjects
+    monitor: Monitor
     batch_ids: Sequence[str]
     processes: Sequence[Process]
     now_s: float
@@ -81,57 +81,57 @@ Broken = tuple[str, str]
 """An invariant's name, and how it is broken."""
 
 
-def ending_violation(ending: Ending) -> Broken | None:
+def final_violation(final: FinalState) -> Broken | None:
     """The first invariant that does not hold in the end."""
-    return next(_broken(ending), None)
+    return next(_broken(final), None)
 
 
-def _broken(ending: Ending) -> Iterator[Broken]:
-    if not ending.is_done:
-        yield "nothing_stuck", _what_is_left(ending)
-    yield from _processes(ending)
-    for batch_id, file in zip(ending.batch_ids, ending.scenario.files, strict=True):
-        batch = ending.table.batch(batch_id)
+def _broken(final: FinalState) -> Iterator[Broken]:
+    if not final.is_done:
+        yield "nothing_stuck", _what_is_left(final)
+    yield from _processes(final)
+    for batch_id, file in zip(final.batch_ids, final.scenario.files, strict=True):
+        batch = final.table.batch(batch_id)
         if batch is not None and batch.state is not State.FAILED:
-            yield from _results(ending, batch, file)
-    if ending.scenario.is_calm:
-        yield from _calm(ending)
+            yield from _results(final, batch, file)
+    if final.scenario.is_calm:
+        yield from _calm(final)
 
 
-def _what_is_left(ending: Ending) -> str:
+def _what_is_left(final: FinalState) -> str:
     states = []
-    for batch_id in ending.batch_ids:
-        batch = ending.table.batch(batch_id)
+    for batch_id in final.batch_ids:
+        batch = final.table.batch(batch_id)
         if batch is None:
             states.append(f"{batch_id} was never opened")
         else:
             key = (batch_id, batch.round)
-            done = len(ending.watch.outcomes[key]) + ending.watch.carried[key]
+            done = len(final.monitor.outcomes[key]) + final.monitor.carried_over[key]
             states.append(f"{batch_id} is {batch.state}, {done} of {batch.total} rows in round {batch.round}")
-    left = [f"{len(queue)} in {name}" for name, queue in ending.watch.queues.items() if len(queue)]
+    left = [f"{len(queue)} in {name}" for name, queue in final.monitor.queues.items() if len(queue)]
     return "; ".join((*states, *left))
 
 
-def _processes(ending: Ending) -> Iterator[Broken]:
-    for process in ending.processes:
+def _processes(final: FinalState) -> Iterator[Broken]:
+    for process in final.processes:
         asked = process.stop_asked_at
-        if asked is not None and not process.is_over and ending.now_s > asked + STOPS_WITHIN_S:
+        if asked is not None and not process.is_over and final.now_s > asked + STOPS_WITHIN_S:
             yield "stops_in_time", f"{process.owner.name} was told to stop at {asked:.1f} s and still runs"
 
 
-def _results(ending: Ending, batch: Batch, file: File) -> Iterator[Broken]:
+def _results(final: FinalState, batch: Batch, file: InputFile) -> Iterator[Broken]:
     """The files of a batch that has ended."""
     prefix = batch.results.prefix
     stored = {
-        name: ending.objects.stored.get(("out", prefix + name))
+        name: final.objects.stored.get(("out", prefix + name))
         for name in ("output.csv", "failures.csv", "manifest.json")
     }
     if stored["output.csv"] is None or stored["manifest.json"] is None:
         yield "output_complete", f"{batch.batch_id} is {batch.state} without output.csv or manifest.json"
         return
-    statuses = dict(ending.watch.outcomes[batch.batch_id, 1])
+    statuses = dict(final.monitor.outcomes[batch.batch_id, 1])
     if batch.round > 1:
-        statuses |= ending.watch.outcomes[batch.batch_id, batch.round]
+        statuses |= final.monitor.outcomes[batch.batch_id, batch.round]
     lines = list(csv.reader(io.StringIO(stored["output.csv"].body.decode())))
     rows = len(file.names)
     wanted = [_line(number, name, statuses[number]) for number, name in enumerate(file.names, 1)]
@@ -148,24 +148,26 @@ def _results(ending: Ending, batch: Batch, file: File) -> Iterator[Broken]:
         there = stored[entry["name"]]
         if there is None or hashlib.sha256(there.body).hexdigest() != entry["sha256"]:
             yield "manifest_last", f"{batch.batch_id}: {entry['name']} is not what its manifest says"
-    unfinished = getattr(ending.objects, "unfinished", ())
+    unfinished = getattr(final.objects, "unfinished", ())
     if left := [upload.key for upload in unfinished if upload.key.startswith(prefix)]:
         yield "no_upload_left", ", ".join(left)
 
 
 def _line(number: int, name: str, status: Status) -> tuple[str, str, str, str]:
-    return (str(number), name, answer_to(name) if status is Status.SUCCESS else "", str(status))
+    return (str(number), name, expected_answer(name) if status is Status.SUCCESS else "", str(status))
 
 
-def _calm(ending: Ending) -> Iterator[Broken]:
+def _calm(final: FinalState) -> Iterator[Broken]:
     """In a calm world every agent behaves, so that a row takes one attempt; with `reuse`, an input."""
     asked: Counter[tuple[str, object]] = Counter()
-    for batch_id, file in ending.watch.files.items():
-        scope = file.ask.name if "days" in file.ask.reuse else batch_id
+    for batch_id, file in final.monitor.files.items():
+        scope = file.mapping.name if "days" in file.mapping.reuse else batch_id
         for number, name in enumerate(file.names, 1):
-            asked[scope, name if file.ask.reuse else number] += ending.watch.paid_for[batch_id, 1, number]
+            asked[scope, name if file.mapping.reuse else number] += final.monitor.calls_for[
+                batch_id, 1, number
+            ]
     if set(asked.values()) - {1}:
         yield "calm_is_exact", f"asked {asked.total()} times for {len(asked)} inputs"
     for name in ("duplicate_outcomes", "leases_lost", "rows_skipped", "messages_poisoned", "handler_crashes"):
-        if total := sum(process.metrics.totals[name] for process in ending.processes):
+        if total := sum(process.metrics.totals[name] for process in final.processes):
             yield "calm_is_exact", f"{name}: {total:g}"

@@ -20,23 +20,23 @@ MAX_STEPS = 1_000_000
 """Callbacks after which a world counts as one that never rests."""
 
 
-class StuckError(Exception):
+class DeadlockError(Exception):
     """Nothing is ready, and nothing ever will be."""
 
 
-class RestlessError(Exception):
+class StepLimitError(Exception):
     """The step limit is reached: something goes round in circles."""
 
 
 class Owner:
-    """A process as the loop sees it. What becomes due while it is frozen is kept in `kept`."""
+    """A process as the loop sees it. What becomes due while it is frozen is deferred in `deferred`."""
 
-    __slots__ = ("is_frozen", "kept", "name")
+    __slots__ = ("deferred", "is_frozen", "name")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.is_frozen = False
-        self.kept: list[Handle] = []
+        self.deferred: list[Handle] = []
 
 
 class Task(asyncio.Task[Any]):
@@ -179,7 +179,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     # -- the world -------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Run until `stop`. Raises StuckError and RestlessError."""
+        """Run until `stop`. Raises DeadlockError and StepLimitError."""
         asyncio.events._set_running_loop(self)
         self._is_over = False
         try:
@@ -210,11 +210,11 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def thaw(self, owner: Owner) -> None:
         """Let a frozen owner go on with what became due meanwhile."""
         owner.is_frozen = False
-        for handle in owner.kept:
+        for handle in owner.deferred:
             (self._steps if _is_step(handle) else self._callbacks).append(handle)
-        owner.kept.clear()
+        owner.deferred.clear()
 
-    def throw_away(self, owners: list[Owner]) -> None:
+    def cancel_all(self, owners: list[Owner]) -> None:
         """After the end: cancel every task and let it finish, so that nothing is left half-way."""
         for owner in owners:
             self.thaw(owner)
@@ -230,7 +230,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def _step(self) -> None:
         if self.steps >= self._max_steps:
-            raise RestlessError(f"no rest after {self._max_steps} steps")
+            raise StepLimitError(f"no rest after {self._max_steps} steps")
         if self._callbacks:
             handle = self._callbacks.popleft()
         elif steps := self._steps:
@@ -244,7 +244,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             return
         owner = handle.owner
         if owner.is_frozen:
-            owner.kept.append(handle)
+            owner.deferred.append(handle)
             return
         self.steps += 1
         self.owner = owner
@@ -256,7 +256,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         while timers and timers[0][2].is_cancelled:
             heapq.heappop(timers)
         if not timers:
-            raise StuckError("nothing is ready and no timer is set")
+            raise DeadlockError("nothing is ready and no timer is set")
         self._now = max(self._now, timers[0][0])
         while timers and timers[0][0] <= self._now:
             self._callbacks.append(heapq.heappop(timers)[2])

@@ -33,18 +33,19 @@ _REUSE_WORDS = {"": "", "batch": "reuse", "7 days": "days"}
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """A mapping. `per_minute` and `concurrent` are its rate limit, `places` the calls of one process.
+class MappingSpec:
+    """A mapping. `per_minute` and `concurrent` are its rate limit, `max_concurrency` that of one process.
 
-    `reuse` is what the mapping says, "" for nothing; `row_s` the seconds of a row from its first attempt.
+    `reuse` is what the mapping says, "" for nothing; `row_deadline_s` the seconds of a row from its first
+    attempt.
     """
 
     pace_name: str
     reuse: str = ""
     per_minute: int | None = None
     concurrent: int | None = None
-    places: int | None = None
-    row_s: int | None = None
+    max_concurrency: int | None = None
+    row_deadline_s: int | None = None
 
     @property
     def pace(self) -> Pace:
@@ -55,8 +56,8 @@ class Ask:
     def name(self) -> str:
         """The mapping's name, which says everything."""
         words = [self.pace_name, _REUSE_WORDS[self.reuse], self.limit_name]
-        words.append(f"{self.places}places" if self.places else "")
-        words.append(f"{self.row_s}s" if self.row_s else "")
+        words.append(f"{self.max_concurrency}places" if self.max_concurrency else "")
+        words.append(f"{self.row_deadline_s}s" if self.row_deadline_s else "")
         return "-".join(word for word in words if word)
 
     @property
@@ -68,7 +69,7 @@ class Ask:
 
 
 _YAML = """
-target: {{type: tool, name: {ask.name}, invoke: python, function: "simulated:ask"}}
+target: {{type: tool, name: {mapping.name}, invoke: python, function: "simulated:ask"}}
 input_mapping: {{column_mappings: {{name: name}}}}
 output_mapping:
   type: tool
@@ -84,17 +85,17 @@ execution:
 
 
 @cache
-def definition_of(ask: Ask) -> Definition:
+def definition_of(mapping: MappingSpec) -> Definition:
     """The mapping, compiled once for all worlds."""
-    text = _YAML.format(ask=ask, pace=ask.pace, budget_s=BUDGET_S)
-    if ask.places:
-        text += f"  max_concurrency: {ask.places}\n"
-    if ask.row_s:
-        text += f"  row_deadline_seconds: {ask.row_s}\n"
-    if ask.reuse:
-        text += f"reuse: {ask.reuse}\n"
-    if ask.limit_name:
-        text += f"rate_limit:\n  name: {ask.limit_name}\n"
-        text += f"  requests_per_minute: {ask.per_minute}\n" if ask.per_minute else ""
-        text += f"  concurrent: {ask.concurrent}\n" if ask.concurrent else ""
-    return Catalog.load({f"{ask.name}.yaml": text}, {}).definition(ask.name)
+    text = _YAML.format(mapping=mapping, pace=mapping.pace, budget_s=BUDGET_S)
+    if mapping.max_concurrency:
+        text += f"  max_concurrency: {mapping.max_concurrency}\n"
+    if mapping.row_deadline_s:
+        text += f"  row_deadline_seconds: {mapping.row_deadline_s}\n"
+    if mapping.reuse:
+        text += f"reuse: {mapping.reuse}\n"
+    if mapping.limit_name:
+        text += f"rate_limit:\n  name: {mapping.limit_name}\n"
+        text += f"  requests_per_minute: {mapping.per_minute}\n" if mapping.per_minute else ""
+        text += f"  concurrent: {mapping.concurrent}\n" if mapping.concurrent else ""
+    return Catalog.load({f"{mapping.name}.yaml": text}, {}).definition(mapping.name)

@@ -1,4 +1,4 @@
-"""The ports as one process sees them: each call may suffer a fault on its way to the truth.
+"""The ports as one process sees them: each call may suffer a fault on its way to the observed.
 
 A call of a process that is killed never returns: its task is frozen with it. What was applied stays applied.
 """
@@ -19,11 +19,11 @@ from service.domain.errors import (
     UnknownResultError,
 )
 from service.domain.ports import OutgoingMessage, ReceivedMessage, StoredFile, Upload
-from tests.simulation.faults import Fault, Faults
+from tests.simulation.faults import Fault, FaultInjector
 from tests.simulation.loop import Owner, VirtualLoop
+from tests.simulation.monitor import Monitor
+from tests.simulation.observed_ports import ObservedObjects, ObservedQueue, ObservedTable
 from tests.simulation.trace import Trace
-from tests.simulation.truth import TruthObjects, TruthQueue, TruthTable
-from tests.simulation.watch import Watch
 
 CLIENT_TIMEOUT_S = 40.0
 """After this the AWS client has given up, all its own attempts included: no call of a port takes longer."""
@@ -36,7 +36,7 @@ class Host(Protocol):
     """Where calls come from: `fleet.Process`."""
 
     owner: Owner
-    watch: Watch
+    monitor: Monitor
 
     def crash(self) -> None:
         """Die at once."""
@@ -45,13 +45,13 @@ class Host(Protocol):
 class Network:
     """Carries the calls of one process."""
 
-    def __init__(self, loop: VirtualLoop, faults: Faults, trace: Trace, host: Host) -> None:
+    def __init__(self, loop: VirtualLoop, faults: FaultInjector, trace: Trace, host: Host) -> None:
         self.loop = loop
         self.faults = faults
         self.trace = trace
         self.host = host
         self.who = host.owner.name
-        self.watch = host.watch
+        self.monitor = host.monitor
 
     async def call(
         self, kind: str, name: str, arguments: tuple[Any, ...], effect: Callable[[], Awaitable[Any]]
@@ -114,32 +114,32 @@ class Network:
 class FaultyQueue:
     """A queue behind the network."""
 
-    def __init__(self, truth: TruthQueue, network: Network) -> None:
-        self.truth = truth
+    def __init__(self, observed: ObservedQueue, network: Network) -> None:
+        self.observed = observed
         self._network = network
         self._faults = network.faults
 
     @property
     def name(self) -> str:
         """The queue's name."""
-        return self.truth.name
+        return self.observed.name
 
     async def send(self, messages: Sequence[OutgoingMessage]) -> Sequence[int]:
         """Send; entries may be refused, and messages may exist twice."""
 
         async def effect() -> Sequence[int]:
-            self._network.watch.sent(self._network.who, [message.body for message in messages])
+            self._network.monitor.sent(self._network.who, [message.body for message in messages])
             fault = self._faults.inside("send")
             if fault is Fault.PARTIAL:
                 refused = self._faults.choose(len(messages))
                 accepted = [m for index, m in enumerate(messages) if index not in refused]
                 if accepted:
-                    await self.truth.send(accepted)
+                    await self.observed.send(accepted)
                 return refused
-            await self.truth.send(messages)
+            await self.observed.send(messages)
             if fault is Fault.DUPLICATED:
                 for index in self._faults.choose(len(messages)):
-                    self.truth.copy(messages[index], self._faults.seconds())
+                    self.observed.copy(messages[index], self._faults.seconds())
             return ()
 
         return await self._network.call("send", f"{self.name}.send", (messages,), effect)
@@ -151,15 +151,15 @@ class FaultyQueue:
 
         async def effect() -> Sequence[ReceivedMessage]:
             while True:
-                messages = await self.truth.receive(limit, wait_s=0, visibility_s=visibility_s)
+                messages = await self.observed.receive(limit, wait_s=0, visibility_s=visibility_s)
                 if messages or loop.time() >= until:
                     break
-                await self.truth.wait(until)
+                await self.observed.wait(until)
             if messages:
-                self._network.watch.received(self._network.who, self.truth, messages)
+                self._network.monitor.received(self._network.who, self.observed, messages)
                 if self._faults.inside("receive") is Fault.DUPLICATED:
                     for index in self._faults.choose(len(messages)):
-                        self.truth.copy(OutgoingMessage(messages[index].body), self._faults.seconds() - 1)
+                        self.observed.copy(OutgoingMessage(messages[index].body), self._faults.seconds() - 1)
             return messages
 
         return await self._network.call("receive", f"{self.name}.receive", (), effect)
@@ -170,9 +170,11 @@ class FaultyQueue:
         async def effect() -> Sequence[int]:
             if self._faults.inside("extend") is Fault.PARTIAL:
                 refused = self._faults.choose(len(receipts))
-                await self.truth.extend([x for i, x in enumerate(receipts) if i not in refused], visibility_s)
+                await self.observed.extend(
+                    [x for i, x in enumerate(receipts) if i not in refused], visibility_s
+                )
                 raise RetryableError(f"{self.name}: a lease was not extended (simulated)")
-            return await self.truth.extend(receipts, visibility_s)
+            return await self.observed.extend(receipts, visibility_s)
 
         return await self._network.call("extend", f"{self.name}.extend", (receipts, visibility_s), effect)
 
@@ -182,9 +184,9 @@ class FaultyQueue:
         async def effect() -> Sequence[int]:
             fault = self._faults.inside("delete")
             if fault is None:
-                return await self.truth.delete(receipts)
+                return await self.observed.delete(receipts)
             kept = self._faults.choose(len(receipts))
-            await self.truth.delete([x for index, x in enumerate(receipts) if index not in kept])
+            await self.observed.delete([x for index, x in enumerate(receipts) if index not in kept])
             return kept if fault is Fault.PARTIAL else ()
 
         return await self._network.call("delete", f"{self.name}.delete", (receipts,), effect)
@@ -193,7 +195,7 @@ class FaultyQueue:
         """About how many."""
 
         async def effect() -> int:
-            depth = await self.truth.depth()
+            depth = await self.observed.depth()
             if self._faults.inside("depth") is Fault.STALE:
                 return max(0, depth + (1 if self._faults.chance(0.5) else -1))
             return depth
@@ -212,14 +214,14 @@ _KINDS = {
 class FaultyTable:
     """The table behind the network: every method of the port goes the same way."""
 
-    def __init__(self, truth: TruthTable, network: Network) -> None:
-        self._truth = truth
+    def __init__(self, observed: ObservedTable, network: Network) -> None:
+        self._observed = observed
         self._network = network
         self._answers: dict[tuple[Any, ...], Any] = {}
 
     def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
         kind = _KINDS.get(method, "read")
-        target = getattr(self._truth, method)
+        target = getattr(self._observed, method)
 
         async def call(*arguments: Any, **named: Any) -> Any:
             async def effect() -> Any:
@@ -231,7 +233,7 @@ class FaultyTable:
             shown = (*arguments, *named.values())
             answer = await self._network.call(kind, f"table.{method}", shown, effect)
             if kind == "commit" and answer:
-                self._network.watch.refused(self._network.who, arguments[0], answer)
+                self._network.monitor.refused(self._network.who, arguments[0], answer)
             return answer
 
         self.__dict__[method] = call
@@ -250,13 +252,13 @@ class FaultyTable:
 class FaultyObjects:
     """The buckets behind the network."""
 
-    def __init__(self, truth: TruthObjects, network: Network) -> None:
-        self._truth = truth
+    def __init__(self, observed: ObservedObjects, network: Network) -> None:
+        self._observed = observed
         self._network = network
 
     def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
         kind = "publish" if method in {"put", "abort_uploads"} else "read"
-        target = getattr(self._truth, method)
+        target = getattr(self._observed, method)
 
         async def call(*arguments: Any, **named: Any) -> Any:
             return await self._network.call(
@@ -268,35 +270,37 @@ class FaultyObjects:
 
     def upload(self, bucket: str, key: str, *, content_type: str) -> FaultyUpload:
         """Start writing an object."""
-        return FaultyUpload(self._truth.upload(bucket, key, content_type=content_type), key, self._network)
+        return FaultyUpload(self._observed.upload(bucket, key, content_type=content_type), key, self._network)
 
 
 class FaultyUpload:
     """An upload behind the network. Its parts can be repeated by the client, so that a write is only slow."""
 
-    def __init__(self, truth: Upload, key: str, network: Network) -> None:
-        self._truth = truth
+    def __init__(self, observed: Upload, key: str, network: Network) -> None:
+        self._observed = observed
         self._key = key
         self._network = network
 
     async def __aenter__(self) -> Self:
-        await self._truth.__aenter__()
+        await self._observed.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._truth.__aexit__(kind, error, trace)
+        await self._observed.__aexit__(kind, error, trace)
 
     async def write(self, data: bytes) -> None:
         """Append."""
 
         async def effect() -> None:
             await asyncio.sleep(0)
-            await self._truth.write(data)
+            await self._observed.write(data)
 
         await self._network.call("part", f"upload.write {self._key}", (data,), effect)
 
     async def complete(self) -> StoredFile:
         """Publish."""
-        return await self._network.call("complete", f"upload.complete {self._key}", (), self._truth.complete)
+        return await self._network.call(
+            "complete", f"upload.complete {self._key}", (), self._observed.complete
+        )

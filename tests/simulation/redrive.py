@@ -11,8 +11,8 @@ from service.domain.messages import AggregateMessage, RowMessage
 from service.domain.model import Batch, Counts, State, Status
 from service.domain.ports import OutgoingMessage
 from tests.simulation.loop import VirtualLoop
-from tests.simulation.truth import TruthQueue, TruthTable
-from tests.simulation.watch import Watch
+from tests.simulation.monitor import Monitor
+from tests.simulation.observed_ports import ObservedQueue, ObservedTable
 
 _REDRIVABLE = frozenset({State.SUCCEEDED, State.COMPLETED_WITH_ERRORS})
 
@@ -23,9 +23,9 @@ class Redrives:
     def __init__(
         self,
         batch_ids: Sequence[str],
-        table: TruthTable,
-        queues: Mapping[str, TruthQueue],
-        watch: Watch,
+        table: ObservedTable,
+        queues: Mapping[str, ObservedQueue],
+        monitor: Monitor,
         loop: VirtualLoop,
         draws: random.Random,
         happened: Counter[str],
@@ -33,7 +33,7 @@ class Redrives:
         self._waiting = set(batch_ids)
         self._table = table
         self._queues = queues
-        self._watch = watch
+        self._monitor = monitor
         self._loop = loop
         self._random = draws
         self._happened = happened
@@ -46,7 +46,7 @@ class Redrives:
             if batch is None or batch.state not in _REDRIVABLE:
                 continue
             self._waiting.discard(batch_id)
-            statuses = self._watch.outcomes[batch_id, 1]
+            statuses = self._monitor.outcomes[batch_id, 1]
             failed = [number for number, status in sorted(statuses.items()) if status is Status.FAILED]
             if failed:
                 self.pending += 1
@@ -69,9 +69,9 @@ class Redrives:
         batch = self._table.batch(batch_id)
         assert batch is not None
         assert batch.total is not None
-        carried = batch.total - len(failed)
-        self._watch.carried[batch_id, 2] = carried
-        self._table._counts[batch_id, 2] = {0: Counts(succeeded=carried)}
+        carried_over = batch.total - len(failed)
+        self._monitor.carried_over[batch_id, 2] = carried_over
+        self._table._counts[batch_id, 2] = {0: Counts(succeeded=carried_over)}
         self._table._batches[batch_id] = replace(batch, round=2, state=State.RUNNING, finished_at="")
         self.pending -= 1
         self._happened["world: second round"] += 1
@@ -80,4 +80,4 @@ class Redrives:
             self._queues["rows"].copy(OutgoingMessage(message.encode(), batch_id), 0)
 
     def _cells(self, batch_id: str, number: int) -> tuple[str, str]:
-        return (str(number), self._watch.files[batch_id].names[number - 1])
+        return (str(number), self._monitor.files[batch_id].names[number - 1])

@@ -1,4 +1,4 @@
-"""What a seed means: files, agents, settings, processes, faults and misfortunes of one world."""
+"""What a seed means: files, agents, settings, processes, faults and process_faults of one world."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from random import Random
 
 from service.domain.ports import ITEM_BYTES, MESSAGE_BYTES
 from tests.simulation.faults import Fault
-from tests.simulation.mappings import Ask
+from tests.simulation.mappings import MappingSpec
 
 
-class Act(StrEnum):
+class Behaviour(StrEnum):
     """What the agent does with a row."""
 
     ANSWERS = "answers"
@@ -28,13 +28,20 @@ class Act(StrEnum):
     KILLS = "kills"  # the worker dies, each time
 
 
-_ACTS = (
-    (Act.IS_SLOW, 3), (Act.FAILS_FIRST, 3), (Act.ASKS_TO_WAIT, 2), (Act.FAILS, 2), (Act.REFUSES, 3),
-    (Act.HANGS, 1), (Act.TALKS_NONSENSE, 2), (Act.KILLS_ONCE, 1), (Act.LACKS_RIGHTS, 1),
-)  # fmt: skip
+_BEHAVIOURS = (
+    (Behaviour.IS_SLOW, 3),
+    (Behaviour.FAILS_FIRST, 3),
+    (Behaviour.ASKS_TO_WAIT, 2),
+    (Behaviour.FAILS, 2),
+    (Behaviour.REFUSES, 3),
+    (Behaviour.HANGS, 1),
+    (Behaviour.TALKS_NONSENSE, 2),
+    (Behaviour.KILLS_ONCE, 1),
+    (Behaviour.LACKS_RIGHTS, 1),
+)
 
 
-def answer_to(name: str) -> str:
+def expected_answer(name: str) -> str:
     """The only right answer to it."""
     return f"re: {name}"
 
@@ -46,7 +53,7 @@ _SKEWS_S = {False: (0.0, 0.0, 2.0, -7.0, 90.0, -200.0), True: (0.0, 0.0, 0.3, -0
 """How wrong clocks are; less so where a limit is kept by them, or what an outage costs is judged."""
 
 
-class Misfortune(StrEnum):
+class ProcessFault(StrEnum):
     """What happens to a process, at some time."""
 
     KILLED = "killed"  # SIGKILL, and started again after a while
@@ -55,16 +62,16 @@ class Misfortune(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PlannedProcessFault:
     """A misfortune: to which process, when and for how long (seconds)."""
 
     at_s: float
     process: int
-    what: Misfortune
+    what: ProcessFault
     for_s: float
 
 
-class Weather(StrEnum):
+class TargetFault(StrEnum):
     """What a target has to bear, whatever the row."""
 
     OUTAGE = "outage"  # it serves nobody
@@ -72,29 +79,29 @@ class Weather(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Spell:
-    """The weather of a target, known by its mapping's name, for a while. No two of a target overlap."""
+class TargetFaultPeriod:
+    """The target_fault of a target, known by its mapping's name, for a while. No two of a target overlap."""
 
     target: str
-    weather: Weather
+    target_fault: TargetFault
     from_s: float
     to_s: float
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class InputFile:
     """An input: what the agent gets and does for each row, and how often and when its job is sent."""
 
-    acts: tuple[Act, ...]
+    behaviours: tuple[Behaviour, ...]
     names: tuple[str, ...]
     jobs_at_s: tuple[float, ...]
-    ask: Ask
+    mapping: MappingSpec
     options: Mapping[str, int]
 
     @property
     def is_limited(self) -> bool:
         """Whether the fleet has to keep a rate limit."""
-        return self.ask.limit_name != ""
+        return self.mapping.limit_name != ""
 
     @property
     def deadline_s(self) -> int | None:
@@ -112,14 +119,14 @@ class Scenario:
 
     seed: int
     is_calm: bool
-    files: tuple[File, ...]
+    files: tuple[InputFile, ...]
     roles: tuple[str, ...]
-    skews_s: tuple[float, ...]
+    clock_skews_s: tuple[float, ...]
     rates: Mapping[Fault, float]
     until_s: float
-    misfortunes: tuple[Plan, ...]
-    spells: tuple[Spell, ...]
-    losses_at_s: tuple[float, ...]
+    process_faults: tuple[PlannedProcessFault, ...]
+    target_faults: tuple[TargetFaultPeriod, ...]
+    message_losses_at_s: tuple[float, ...]
     redrive: bool
     max_receives: int
     visibility_s: float
@@ -152,7 +159,7 @@ class Scenario:
 
         Rows of a batch that has a deadline need no time of their own.
         """
-        rows = sum(len(file.acts) for file in self.files if file.deadline_s is None)
+        rows = sum(len(file.behaviours) for file in self.files if file.deadline_s is None)
         rounds = 2 if self.redrive else 1
         sweeps = 12_000 if self.has_sweeper else 0
         return self.until_s + 1_800 + 12 * self.visibility_s + sweeps + rounds * rows * 400
@@ -169,22 +176,22 @@ def scenario(seed: int) -> Scenario:
     files = _for_days(more, files)
     files = files if is_calm else _with_deadlines(more, files)
     roles = _roles(random, has_sweeper=has_sweeper)
-    misfortunes = () if is_calm else _misfortunes(random, len(roles), until_s)
-    spells = () if is_calm else _spells(random, files, until_s)
-    do_clocks_agree = bool(spells) or any(file.is_limited for file in files)
-    are_stopped = any(plan.what is Misfortune.STOPPED for plan in misfortunes)
+    process_faults = () if is_calm else _process_faults(random, len(roles), until_s)
+    target_faults = () if is_calm else _target_faults(random, files, until_s)
+    do_clocks_agree = bool(target_faults) or any(file.is_limited for file in files)
+    are_stopped = any(plan.what is ProcessFault.STOPPED for plan in process_faults)
     max_running = random.choice((1, 2, 4, 16))
     return Scenario(
         seed=seed,
         is_calm=is_calm,
         files=files,
         roles=roles,
-        skews_s=tuple(0.0 if is_calm else random.choice(_SKEWS_S[do_clocks_agree]) for _ in roles),
+        clock_skews_s=tuple(0.0 if is_calm else random.choice(_SKEWS_S[do_clocks_agree]) for _ in roles),
         rates={} if is_calm else _rates(random),
         until_s=0.0 if is_calm else until_s,
-        misfortunes=misfortunes,
-        spells=spells,
-        losses_at_s=_losses(random, until_s) if has_sweeper else (),
+        process_faults=process_faults,
+        target_faults=target_faults,
+        message_losses_at_s=_message_losses(random, until_s) if has_sweeper else (),
         redrive=not is_calm and random.random() < 0.45,
         max_receives=5 if has_sweeper else 100_000,
         visibility_s=random.choice((15.0, 60.0, 120.0)),
@@ -208,7 +215,7 @@ def scenario(seed: int) -> Scenario:
     )
 
 
-def _files(random: Random, *, is_calm: bool, has_sweeper: bool) -> tuple[File, ...]:
+def _files(random: Random, *, is_calm: bool, has_sweeper: bool) -> tuple[InputFile, ...]:
     files = []
     count = 1 if random.random() < 0.8 else 2
     for _ in range(count):
@@ -216,24 +223,26 @@ def _files(random: Random, *, is_calm: bool, has_sweeper: bool) -> tuple[File, .
         rows = 300 if size < 0.004 else random.choice((0, 1, 1, 2)) if size < 0.2 else random.randint(2, 20)
         rows = random.randint(20, 40) if size > 0.93 else rows
         odd = 0.0 if is_calm or rows > 100 else random.choice((0.0, 0.1, 0.4))
-        acts = tuple(_act(random, odd, is_calm=is_calm, has_sweeper=has_sweeper) for _ in range(rows))
+        behaviours = tuple(
+            _behaviour(random, odd, is_calm=is_calm, has_sweeper=has_sweeper) for _ in range(rows)
+        )
         first = random.choice((0.0, 0.0, 3.0))
         again = () if is_calm or random.random() < 0.8 else (first + random.choice((0.0, 5.0, 90.0)),)
-        ask = _ask(random, rows, is_calm=is_calm, is_one_of_two=count > 1)
-        ask = files[0].ask if files and random.random() < 0.3 else ask
-        files.append(File(acts, _names(random, rows), (first, *again), ask, _options(random)))
+        mapping = _mapping(random, rows, is_calm=is_calm, is_one_of_two=count > 1)
+        mapping = files[0].mapping if files and random.random() < 0.3 else mapping
+        files.append(InputFile(behaviours, _names(random, rows), (first, *again), mapping, _options(random)))
     return tuple(files)
 
 
-def _for_days(random: Random, files: Sequence[File]) -> tuple[File, ...]:
+def _for_days(random: Random, files: Sequence[InputFile]) -> tuple[InputFile, ...]:
     """In some worlds the first file's answers are kept for the second, which has the same mapping."""
-    ask = files[0].ask
-    if not ask.reuse or random.random() < 0.6:
+    mapping = files[0].mapping
+    if not mapping.reuse or random.random() < 0.6:
         return tuple(files)
-    return tuple(replace(file, ask=replace(ask, reuse="7 days")) for file in files)
+    return tuple(replace(file, mapping=replace(mapping, reuse="7 days")) for file in files)
 
 
-def _with_deadlines(random: Random, files: Sequence[File]) -> tuple[File, ...]:
+def _with_deadlines(random: Random, files: Sequence[InputFile]) -> tuple[InputFile, ...]:
     """Some of them with a deadline for the batch, for each row, or both: seconds to minutes."""
 
     def some(choices: Sequence[int]) -> int | None:
@@ -241,21 +250,25 @@ def _with_deadlines(random: Random, files: Sequence[File]) -> tuple[File, ...]:
 
     timed = []
     for file in files:
-        batch_s, row_s = some((5, 20, 60, 300)), some((4, 15, 60, 300))
+        batch_s, row_deadline_s = some((5, 20, 60, 300)), some((4, 15, 60, 300))
         options = dict(file.options) if batch_s is None else {**file.options, "deadline_s": batch_s}
-        timed.append(replace(file, ask=replace(file.ask, row_s=row_s), options=options))
+        timed.append(
+            replace(file, mapping=replace(file.mapping, row_deadline_s=row_deadline_s), options=options)
+        )
     return tuple(timed)
 
 
-def _ask(random: Random, rows: int, *, is_calm: bool, is_one_of_two: bool) -> Ask:
+def _mapping(random: Random, rows: int, *, is_calm: bool, is_one_of_two: bool) -> MappingSpec:
     """A mapping; limits that are small for the time that its rows have."""
     pace = random.choice(("quick", "patient"))
     reuse = "batch" if random.random() < (0.5 if is_calm else 0.25) else ""
-    places = random.choice((1, 2)) if random.random() < (0.4 if is_one_of_two else 0.15) else None
+    max_concurrency = random.choice((1, 2)) if random.random() < (0.4 if is_one_of_two else 0.15) else None
     if pace != "quick" or rows > 20 or random.random() >= 0.25:
-        return Ask(pace, reuse=reuse, places=places)
+        return MappingSpec(pace, reuse=reuse, max_concurrency=max_concurrency)
     per_minute, concurrent = random.choice(_LIMITS)
-    return Ask(pace, reuse=reuse, per_minute=per_minute, concurrent=concurrent, places=places)
+    return MappingSpec(
+        pace, reuse=reuse, per_minute=per_minute, concurrent=concurrent, max_concurrency=max_concurrency
+    )
 
 
 def _names(random: Random, rows: int) -> tuple[str, ...]:
@@ -274,26 +287,28 @@ def _options(random: Random) -> dict[str, int]:
     return {name: value for name, value in wanted.items() if value is not None}
 
 
-def _spells(random: Random, files: Sequence[File], until_s: float) -> tuple[Spell, ...]:
-    """One to three spells of one target, one after the other; over before the faults are."""
+def _target_faults(
+    random: Random, files: Sequence[InputFile], until_s: float
+) -> tuple[TargetFaultPeriod, ...]:
+    """One to three target_faults of one target, one after the other; over before the faults are."""
     if random.random() >= 0.25:
         return ()
-    target = random.choice(files).ask.name
+    target = random.choice(files).mapping.name
     count = random.choice((1, 2, 3))
     times = sorted(random.random() * until_s for _ in range(2 * count))
     pairs = zip(times[::2], times[1::2], strict=True)
-    return tuple(Spell(target, random.choice(list(Weather)), *pair) for pair in pairs)
+    return tuple(TargetFaultPeriod(target, random.choice(list(TargetFault)), *pair) for pair in pairs)
 
 
-def _act(random: Random, odd: float, *, is_calm: bool, has_sweeper: bool) -> Act:
+def _behaviour(random: Random, odd: float, *, is_calm: bool, has_sweeper: bool) -> Behaviour:
     if is_calm:
-        return random.choices((Act.ANSWERS, Act.IS_SLOW), (6, 1))[0]
+        return random.choices((Behaviour.ANSWERS, Behaviour.IS_SLOW), (6, 1))[0]
     if random.random() >= odd:
-        return Act.ANSWERS
+        return Behaviour.ANSWERS
     if has_sweeper and random.random() < 0.1:
-        return Act.KILLS
-    kinds, weights = zip(*_ACTS, strict=True)
-    return Act(random.choices(kinds, weights)[0])
+        return Behaviour.KILLS
+    kinds, weights = zip(*_BEHAVIOURS, strict=True)
+    return Behaviour(random.choices(kinds, weights)[0])
 
 
 def _roles(random: Random, *, has_sweeper: bool) -> tuple[str, ...]:
@@ -312,16 +327,18 @@ def _rates(random: Random) -> dict[Fault, float]:
     return {fault: level for fault in Fault if random.random() < some}
 
 
-def _misfortunes(random: Random, processes: int, until_s: float) -> tuple[Plan, ...]:
+def _process_faults(random: Random, processes: int, until_s: float) -> tuple[PlannedProcessFault, ...]:
     """Killed, stopped and paused processes, all of them back by the end of the faults."""
     plans = []
     for _ in range(random.choice((0, 0, 1, 2, 5))):
         at_s = random.random() ** 2 * until_s
         for_s = min(random.choice((0.1, 5.0, 40.0, 150.0)), until_s)
-        plans.append(Plan(at_s, random.randrange(processes), random.choice(list(Misfortune)), for_s))
+        plans.append(
+            PlannedProcessFault(at_s, random.randrange(processes), random.choice(list(ProcessFault)), for_s)
+        )
     return tuple(sorted(plans, key=lambda plan: plan.at_s))
 
 
-def _losses(random: Random, until_s: float) -> tuple[float, ...]:
+def _message_losses(random: Random, until_s: float) -> tuple[float, ...]:
     """When the rows queue is purged, or a single message lost: only where somebody sweeps."""
     return tuple(random.random() * until_s / 2 for _ in range(random.choice((0, 1, 1, 2))))

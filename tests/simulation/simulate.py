@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from tests.simulation.ablations import ABLATIONS
-from tests.simulation.world import Parts, simulate
+from tests.simulation.world import Components, simulate
 
 CHUNK = 50
 """Seeds that a process runs before it reports."""
@@ -55,10 +55,10 @@ def quiet() -> None:
 def run_chunk(start: int, count: int, ablation: str = "") -> Summary:
     """Run `count` worlds from `start`; an ablated run ends at its first violation."""
     summary = Summary()
-    parts: Parts = ABLATIONS[ablation]() if ablation else Parts()
+    components: Components = ABLATIONS[ablation]() if ablation else Components()
     gc.disable()
     for seed in range(start, start + count):
-        result = simulate(seed, parts)
+        result = simulate(seed, components)
         summary.seeds += 1
         summary.steps += result.steps
         summary.virtual_s += result.virtual_s
@@ -104,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _replay(seed: int, ablation: str, *, show: bool) -> int:
-    result = simulate(seed, ABLATIONS[ablation]() if ablation else Parts())
+    result = simulate(seed, ABLATIONS[ablation]() if ablation else Components())
     if show:
         _say(f"{result.scenario}")
         for line in result.trace.lines():

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.faults import INSIDE, POSSIBLE
+from tests.simulation.faults import AT_SERVICE, IN_TRANSIT
 from tests.simulation.invariants import INVARIANTS
-from tests.simulation.scenario import Act, Misfortune, Weather, scenario
+from tests.simulation.scenario import Behaviour, ProcessFault, TargetFault, scenario
 from tests.simulation.simulate import Summary, run_many
 
 SEEDS = 2_000
@@ -50,11 +50,13 @@ def test_every_kind_of_fault_happens(summary: Summary) -> None:
     """Each fault that a call may suffer was suffered, and each misfortune struck."""
     possible = {
         f"{call}: {fault}"
-        for table in (POSSIBLE, INSIDE)
+        for table in (IN_TRANSIT, AT_SERVICE)
         for call, faults in table.items()
         for fault in faults
     }
-    possible |= {f"process: {what}" for what in Misfortune} | {f"world: {weather}" for weather in Weather}
+    possible |= {f"process: {what}" for what in ProcessFault} | {
+        f"world: {target_fault}" for target_fault in TargetFault
+    }
     possible |= {"world: rows lost", "world: second round"} | set(MET)
 
     assert possible - set(summary.happened) == set()
@@ -63,11 +65,11 @@ def test_every_kind_of_fault_happens(summary: Summary) -> None:
 def test_no_kind_of_fault_has_become_rare(summary: Summary) -> None:
     """The calls that matter most suffer their faults in many worlds, not in a lucky one."""
     for call in ("commit", "write", "send", "receive", "delete", "extend", "read"):
-        for fault in POSSIBLE[call]:
+        for fault in IN_TRANSIT[call]:
             assert summary.happened[f"{call}: {fault}"] >= SELDOM * SEEDS, f"{call}: {fault}"
     seldom = (
-        *(f"process: {what}" for what in Misfortune),
-        *(f"world: {weather}" for weather in Weather),
+        *(f"process: {what}" for what in ProcessFault),
+        *(f"world: {target_fault}" for target_fault in TargetFault),
         *MET,
     )
     for what in seldom:
@@ -77,21 +79,23 @@ def test_no_kind_of_fault_has_become_rare(summary: Summary) -> None:
 def test_the_generator_makes_every_kind_of_world() -> None:
     """Calm worlds and wild ones, empty files and large ones, with a sweeper and without, with two batches."""
     worlds = [scenario(seed) for seed in range(SEEDS)]
-    sizes = {len(file.acts) for world in worlds for file in world.files}
+    sizes = {len(file.behaviours) for world in worlds for file in world.files}
 
     assert sum(world.is_calm for world in worlds) > SEEDS * 0.04
     assert 0.5 < sum(not world.has_sweeper for world in worlds) / SEEDS < 0.9
     assert {0, 1, 2, 20, 40, 300} <= sizes
     assert {len(world.files) for world in worlds} == {1, 2}
     assert {world.roles.count("worker") for world in worlds} == {1, 2, 3, 4}
-    assert {act for world in worlds for file in world.files for act in file.acts} == set(Act)
-    asks = [file.ask for world in worlds for file in world.files]
-    for wish in ("reuse", "per_minute", "concurrent", "places", "row_s"):
-        assert sum(1 for ask in asks if getattr(ask, wish)) >= SELDOM * SEEDS, wish
+    assert {behaviour for world in worlds for file in world.files for behaviour in file.behaviours} == set(
+        Behaviour
+    )
+    asks = [file.mapping for world in worlds for file in world.files]
+    for wish in ("reuse", "per_minute", "concurrent", "max_concurrency", "row_deadline_s"):
+        assert sum(1 for mapping in asks if getattr(mapping, wish)) >= SELDOM * SEEDS, wish
     assert any(len(set(file.names)) < len(file.names) for world in worlds for file in world.files)
-    assert {"", "batch", "7 days"} == {ask.reuse for ask in asks}
-    by_day = [world.files for world in worlds if world.files[0].ask.reuse == "7 days"]
-    assert sum(len(files) == 2 and files[0].ask == files[1].ask for files in by_day) >= SEEDS * 0.01
+    assert {"", "batch", "7 days"} == {mapping.reuse for mapping in asks}
+    by_day = [world.files for world in worlds if world.files[0].mapping.reuse == "7 days"]
+    assert sum(len(files) == 2 and files[0].mapping == files[1].mapping for files in by_day) >= SEEDS * 0.01
     assert {name for world in worlds for file in world.files for name in file.options} == {
         "priority",
         "weight",

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from tests.simulation.loop import Owner, RestlessError, StuckError, VirtualLoop
+from tests.simulation.loop import DeadlockError, Owner, StepLimitError, VirtualLoop
 
 
 def run(loop: VirtualLoop, *coroutines, owner: Owner | None = None) -> None:
@@ -75,9 +75,9 @@ def test_a_frozen_owner_rests_and_goes_on() -> None:
 def test_a_world_without_a_timer_is_stuck() -> None:
     """Waiting for what nobody will do is an error at once."""
     loop = VirtualLoop(random.Random(1))
-    with pytest.raises(StuckError):
+    with pytest.raises(DeadlockError):
         run(loop, asyncio.Event().wait())
-    loop.throw_away([])
+    loop.cancel_all([])
 
 
 def test_a_world_that_never_rests_is_ended() -> None:
@@ -88,9 +88,9 @@ def test_a_world_that_never_rests_is_ended() -> None:
         for _ in range(1_000):
             await asyncio.sleep(0)
 
-    with pytest.raises(RestlessError):
+    with pytest.raises(StepLimitError):
         run(loop, circle())
-    loop.throw_away([])
+    loop.cancel_all([])
 
 
 def test_throwing_away_ends_every_task_of_the_frozen_too() -> None:
@@ -109,7 +109,7 @@ def test_throwing_away_ends_every_task_of_the_frozen_too() -> None:
     loop.at(1.0, setattr, owner, "is_frozen", True)
     loop.at(2.0, loop.stop)
     loop.run()
-    loop.throw_away([owner])
+    loop.cancel_all([owner])
 
     assert ended == [True]
     assert loop.errors == []

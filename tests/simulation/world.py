@@ -14,17 +14,17 @@ import tenacity
 
 from service.domain.message_format import encode
 from service.domain.ports import OutgoingMessage
-from tests.simulation.agent import Agents
-from tests.simulation.calls import Calls
-from tests.simulation.faults import Faults
-from tests.simulation.fleet import Parts, Process, Stage
-from tests.simulation.invariants import Ending, Violation, ending_violation
-from tests.simulation.loop import RestlessError, StuckError, VirtualLoop
+from tests.simulation.agent import WorldAgents
+from tests.simulation.agent_calls import AgentCalls
+from tests.simulation.faults import FaultInjector
+from tests.simulation.invariants import FinalState, Violation, final_violation
+from tests.simulation.loop import DeadlockError, StepLimitError, VirtualLoop
+from tests.simulation.monitor import Monitor
+from tests.simulation.observed_ports import ObservedObjects, ObservedQueue, WorldClock
+from tests.simulation.process import Components, Process, SharedWorld
 from tests.simulation.redrive import Redrives
-from tests.simulation.scenario import Misfortune, Plan, Scenario, scenario
+from tests.simulation.scenario import PlannedProcessFault, ProcessFault, Scenario, scenario
 from tests.simulation.trace import Trace
-from tests.simulation.truth import TruthClock, TruthObjects, TruthQueue
-from tests.simulation.watch import Watch
 
 START_MS = 1_700_000_000_000
 """14 November 2023, when all worlds begin."""
@@ -42,49 +42,49 @@ class Result:
     steps: int
 
 
-def simulate(seed: int, parts: Parts | None = None) -> Result:
+def simulate(seed: int, components: Components | None = None) -> Result:
     """Run the world of a seed."""
-    return World(scenario(seed), parts or Parts()).run()
+    return World(scenario(seed), components or Components()).run()
 
 
 class World:
     """All that there is."""
 
-    def __init__(self, scenario: Scenario, parts: Parts) -> None:
+    def __init__(self, scenario: Scenario, components: Components) -> None:
         self.scenario = scenario
         draws = random.Random(scenario.seed + 1)
         self._random = random.Random(scenario.seed + 2)
         self.loop = loop = VirtualLoop(draws)
         self.trace = trace = Trace(loop.time)
-        faults = Faults(scenario.rates, scenario.until_s, random.Random(scenario.seed + 3), loop.time)
+        faults = FaultInjector(scenario.rates, scenario.until_s, random.Random(scenario.seed + 3), loop.time)
         self.happened: Counter[str] = faults.happened
         self.violation: Violation | None = None
-        self.watch = watch = Watch(trace, self._violated)
-        watch.on_progress = self._look
-        clock = TruthClock(loop, START_MS)
-        self.table = watch.table = parts.truth_table(watch)
-        self.objects = watch.objects = TruthObjects(watch)
+        self.monitor = monitor = Monitor(trace, self._violated)
+        monitor.on_progress = self._look
+        clock = WorldClock(loop, START_MS)
+        self.table = monitor.table = components.observed_table(monitor)
+        self.objects = monitor.objects = ObservedObjects(monitor)
         for name in ("ingest", "rows", "aggregate"):
-            dead = TruthQueue(f"{name}-dlq", loop, clock, watch, draw=draws.random, max_receives=10**9)
-            watch.queues[dead.name] = dead
-            watch.queues[name] = TruthQueue(
-                name, loop, clock, watch, draw=draws.random, dead_letters=dead,
+            dead = ObservedQueue(f"{name}-dlq", loop, clock, monitor, draw=draws.random, max_receives=10**9)
+            monitor.queues[dead.name] = dead
+            monitor.queues[name] = ObservedQueue(
+                name, loop, clock, monitor, draw=draws.random, dead_letters=dead,
                 max_receives=scenario.max_receives,
             )  # fmt: skip
-        self.queues = watch.queues
-        self.batch_ids = [f"{file.ask.name}#file-{n}" for n, file in enumerate(scenario.files)]
-        watch.files.update(zip(self.batch_ids, scenario.files, strict=True))
-        watch.calls = Calls(loop.time, watch.broken)
-        watch.spells = scenario.spells
-        watch.start_ms = START_MS
-        watch.max_lost = 2 * scenario.max_receives
-        watch.clocks_differ_s = max(0.0, *scenario.skews_s) - min(0.0, *scenario.skews_s)
-        self._stage = Stage(
-            scenario, loop, faults, trace, watch, self.table, self.objects, self.queues,
-            Agents(watch.files, scenario.spells, watch.calls), START_MS, parts,
+        self.queues = monitor.queues
+        self.batch_ids = [f"{file.mapping.name}#file-{n}" for n, file in enumerate(scenario.files)]
+        monitor.files.update(zip(self.batch_ids, scenario.files, strict=True))
+        monitor.calls = AgentCalls(loop.time, monitor.broken)
+        monitor.target_faults = scenario.target_faults
+        monitor.start_ms = START_MS
+        monitor.max_lost = 2 * scenario.max_receives
+        monitor.clocks_differ_s = max(0.0, *scenario.clock_skews_s) - min(0.0, *scenario.clock_skews_s)
+        self._shared = SharedWorld(
+            scenario, loop, faults, trace, monitor, self.table, self.objects, self.queues,
+            WorldAgents(monitor.files, scenario.target_faults, monitor.calls), START_MS, components,
         )  # fmt: skip
         self._redrives = Redrives(
-            self.batch_ids, self.table, self.queues, watch, loop, self._random, faults.happened
+            self.batch_ids, self.table, self.queues, monitor, loop, self._random, faults.happened
         )
         self._present: list[Process] = []
         self._everyone: list[Process] = []
@@ -98,23 +98,23 @@ class World:
         with _third_parties(self.loop, self.scenario.seed):
             self.loop.spawn(self.loop.world, self._begin())
             self._present += [self._born(index, 0) for index in range(len(self.scenario.roles))]
-            for plan in self.scenario.misfortunes:
+            for plan in self.scenario.process_faults:
                 self.loop.at(plan.at_s, self._strike, plan)
-            for when in self.scenario.losses_at_s:
+            for when in self.scenario.message_losses_at_s:
                 self.loop.at(when, self._lose)
             self.loop.at(self.scenario.end_s, self.loop.stop)
             self._look_now_and_then()
             try:
                 self.loop.run()
-            except StuckError as error:
-                self.watch.broken("nothing_stuck", str(error))
-            except RestlessError as error:
-                self.watch.broken("orderly", str(error))
+            except DeadlockError as error:
+                self.monitor.broken("nothing_stuck", str(error))
+            except StepLimitError as error:
+                self.monitor.broken("orderly", str(error))
             if self.violation is None:
                 self._judge()
             self._count_turned_away()
             now, steps, violation = self.loop.time(), self.loop.steps, self.violation
-            self.loop.throw_away([process.owner for process in self._everyone])
+            self.loop.cancel_all([process.owner for process in self._everyone])
         return Result(self.scenario, violation, self.happened, self.trace, now, steps)
 
     async def _begin(self) -> None:
@@ -124,7 +124,7 @@ class World:
             body = "\n".join(lines).encode() + b"\n"
             await self.objects.put("in", f"file-{number}.csv", body, content_type="text/csv")
             job = {
-                "v": 1, "mapping": file.ask.name, "source": f"s3://in/file-{number}.csv",
+                "v": 1, "mapping": file.mapping.name, "source": f"s3://in/file-{number}.csv",
                 "execution_id": f"file-{number}", "options": dict(file.options),
             }  # fmt: skip
             for when in file.jobs_at_s:
@@ -132,24 +132,24 @@ class World:
 
     def _judge(self) -> None:
         """Everything is over, or should be."""
-        ending = Ending(
-            self.scenario, self.table, self.objects, self.watch, self.batch_ids, self._everyone,
+        final = FinalState(
+            self.scenario, self.table, self.objects, self.monitor, self.batch_ids, self._everyone,
             self.loop.time(), self._is_done(),
         )  # fmt: skip
         if self.loop.errors:
-            self.watch.broken("orderly", self.loop.errors[0])
-        elif found := ending_violation(ending):
-            self.watch.broken(*found)
+            self.monitor.broken("orderly", self.loop.errors[0])
+        elif found := final_violation(final):
+            self.monitor.broken(*found)
 
     def _count_turned_away(self) -> None:
         """What the rows met, beside faults."""
         for kind in ("TargetFullError", "TargetDownError", "LimitReachedError"):
             name = f"rows_turned_away_{kind}"
             self.happened[f"row: {kind}"] += int(sum(x.metrics.totals[name] for x in self._everyone))
-        self.happened["row: reused"] += self.watch.reused.total()
-        self.happened += self.watch.met
-        for spell in self.scenario.spells:
-            self.happened[f"world: {spell.weather}"] += 1
+        self.happened["row: reused"] += self.monitor.reused.total()
+        self.happened += self.monitor.met
+        for period in self.scenario.target_faults:
+            self.happened[f"world: {period.target_fault}"] += 1
 
     def _violated(self, violation: Violation) -> None:
         if self.violation is None:
@@ -160,7 +160,9 @@ class World:
 
     def _born(self, index: int, generation: int) -> Process:
         role = self.scenario.roles[index]
-        process = Process(self._stage, role, f"{role}-{index}.{generation}", self.scenario.skews_s[index])
+        process = Process(
+            self._shared, role, f"{role}-{index}.{generation}", self.scenario.clock_skews_s[index]
+        )
         process.on_end = lambda: self._ended(index, generation)
         self._everyone.append(process)
         process.start()
@@ -174,18 +176,18 @@ class World:
     def _replace(self, index: int, generation: int) -> None:
         self._present[index] = self._born(index, generation)
 
-    def _strike(self, plan: Plan) -> None:
+    def _strike(self, plan: PlannedProcessFault) -> None:
         process = self._present[plan.process]
         if process.is_over or process.owner.is_frozen:
             return
         self.happened[f"process: {plan.what}"] += 1
-        if plan.what is Misfortune.KILLED:
+        if plan.what is ProcessFault.KILLED:
             process.crash()
-        elif plan.what is Misfortune.STOPPED:
+        elif plan.what is ProcessFault.STOPPED:
             process.stop()
         else:
             process.pause()
-            self.watch.pauses += 1
+            self.monitor.pauses += 1
             back_at = self.loop.time() + plan.for_s
             self._resumed_by = max(self._resumed_by, back_at)
             self.loop.at(back_at, process.resume)
@@ -196,7 +198,9 @@ class World:
         wanted = None if self._random.random() < 0.5 else self._random.randrange(100)
         lost = rows.lose(wanted)
         self.trace.add("world", "LOST", *lost)
-        self.watch.lost_rows |= {rows.key(body) for body in lost}  # handed on, and then lost: the sweeper's
+        self.monitor.purged_rows |= {
+            rows.key(body) for body in lost
+        }  # handed on, and then lost: the sweeper's
         self.happened["world: rows lost"] += len(lost)
 
     # -- the end ---------------------------------------------------------------------------------------

@@ -14,8 +14,8 @@ from service.mapping.definition import RateLimit
 from service.mapping.replies.transcript import Usage
 from service.runtime.metrics import Metrics
 from service.worker.rate_limit.limiter import Limiter
-from tests.simulation.fleet import SkewedClock
 from tests.simulation.loop import Owner, VirtualLoop
+from tests.simulation.process import SkewedClock
 
 START_MS = 1_700_000_000_000
 
@@ -91,7 +91,7 @@ class Fleet:
 
     def close(self) -> None:
         """Cancel all tasks."""
-        self.loop.throw_away([member.owner for member in self.members])
+        self.loop.cancel_all([member.owner for member in self.members])
 
     def join(
         self,

@@ -1,4 +1,4 @@
-"""The memory ports as the world itself sees them: whatever really happens is told to the witness.
+"""The memory ports as the world itself sees them: whatever really happens is told to the observer.
 
 Nothing fails here and nothing is hidden: these are shared by all processes, which reach them through the
 faulty ports of `network`.
@@ -24,29 +24,29 @@ RowKey = tuple[str, int, int]
 """Batch id, round and number of a row."""
 
 
-class Witness(Protocol):
-    """Who is told: `invariants.Watch`."""
+class Observer(Protocol):
+    """Who is told: `invariants.Monitor`."""
 
     def row_stored(self, partition: str, before: Item | None, row: Item) -> None:
         """An outcome was written over `before`."""
 
-    def counted(self, table: TruthTable, commit: Commit) -> None:
+    def counted(self, table: ObservedTable, commit: Commit) -> None:
         """A commit was applied whole."""
 
     def batch_changed(self, before: Batch | None, batch: Batch) -> None:
         """The batch item was written."""
 
-    def message_gone(self, queue: TruthQueue, body: str) -> None:
+    def message_deleted(self, queue: ObservedQueue, body: str) -> None:
         """A message was deleted by a receipt."""
 
-    def message_buried(self, queue: TruthQueue, body: str, receives: int) -> None:
+    def message_dead_lettered(self, queue: ObservedQueue, body: str, receives: int) -> None:
         """A message became a dead letter."""
 
     def object_stored(self, bucket: str, key: str, body: bytes) -> None:
         """An object became visible."""
 
 
-class TruthClock:
+class WorldClock:
     """AWS's own time."""
 
     def __init__(self, loop: VirtualLoop, start_ms: int) -> None:
@@ -62,13 +62,13 @@ class TruthClock:
         await asyncio.sleep(seconds)
 
 
-class TruthTable(MemoryTable):
+class ObservedTable(MemoryTable):
     """The table."""
 
-    def __init__(self, witness: Witness) -> None:
+    def __init__(self, observer: Observer) -> None:
         super().__init__()
-        self._witness = witness
-        self._batches = BatchItems(witness)
+        self._observer = observer
+        self._batches = ObservedBatches(observer)
 
     def batch(self, batch_id: str) -> Batch | None:
         """A batch as it is now."""
@@ -93,26 +93,26 @@ class TruthTable(MemoryTable):
         seen = commit.token in self._commits
         taken = await super().commit(commit)
         if not taken and not seen:
-            self._witness.counted(self, commit)
+            self._observer.counted(self, commit)
         return taken
 
     def _put(self, partition: str, number: int, row: Item) -> None:
         before = self._rows[partition].get(number)
         super()._put(partition, number, row)
-        self._witness.row_stored(partition, before, row)
+        self._observer.row_stored(partition, before, row)
 
 
-class BatchItems(dict[str, Batch]):
+class ObservedBatches(dict[str, Batch]):
     """The batch items: every write is told."""
 
-    def __init__(self, witness: Witness) -> None:
+    def __init__(self, observer: Observer) -> None:
         super().__init__()
-        self._witness = witness
+        self._observer = observer
 
     def __setitem__(self, batch_id: str, batch: Batch) -> None:
         before = self.get(batch_id)
         super().__setitem__(batch_id, batch)
-        self._witness.batch_changed(before, batch)
+        self._observer.batch_changed(before, batch)
 
     def setdefault(self, batch_id: str, batch: Batch) -> Batch:  # type: ignore[override]
         """What stands, or else `batch`, which is told."""
@@ -121,23 +121,23 @@ class BatchItems(dict[str, Batch]):
         return self[batch_id]
 
 
-class TruthQueue(MemoryQueue):
+class ObservedQueue(MemoryQueue):
     """A queue that delivers in any order. `waiting` receivers are woken when something may be there."""
 
     def __init__(
         self,
         name: str,
         loop: VirtualLoop,
-        clock: TruthClock,
-        witness: Witness,
+        clock: WorldClock,
+        observer: Observer,
         *,
         draw: Callable[[], float],
-        dead_letters: TruthQueue | None = None,
+        dead_letters: ObservedQueue | None = None,
         max_receives: int = 5,
     ) -> None:
         super().__init__(name, clock, dead_letters=dead_letters, max_receives=max_receives)
         self._loop = loop
-        self._witness = witness
+        self._observer = observer
         self._draw = draw
         self._receivers: list[asyncio.Future[None]] = []
         self._keys: dict[str, RowKey | None] = {}
@@ -212,7 +212,7 @@ class TruthQueue(MemoryQueue):
         return super()._take(limit, visibility_s)
 
     def _bury(self, entry: _Entry, dead_letters: MemoryQueue) -> None:
-        self._witness.message_buried(self, entry.outgoing.body, entry.receives)
+        self._observer.message_dead_lettered(self, entry.outgoing.body, entry.receives)
         super()._bury(entry, dead_letters)
 
     async def delete(self, receipts: Sequence[str]) -> Sequence[int]:
@@ -225,21 +225,21 @@ class TruthQueue(MemoryQueue):
                 refused.append(index)
             else:
                 self._remove(entry)
-                self._witness.message_gone(self, entry.outgoing.body)
+                self._observer.message_deleted(self, entry.outgoing.body)
         return refused
 
 
-class TruthObjects(MemoryObjects):
+class ObservedObjects(MemoryObjects):
     """The buckets."""
 
-    def __init__(self, witness: Witness) -> None:
+    def __init__(self, observer: Observer) -> None:
         super().__init__()
-        self._witness = witness
+        self._observer = observer
 
     async def put(self, bucket: str, key: str, body: bytes, *, content_type: str) -> StoredFile:
         """Write, and tell what is visible now."""
         stored = await super().put(bucket, key, body, content_type=content_type)
-        self._witness.object_stored(bucket, key, bytes(body))
+        self._observer.object_stored(bucket, key, bytes(body))
         return stored
 
 

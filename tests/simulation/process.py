@@ -29,15 +29,15 @@ from service.worker.attempts import GRACE_S
 from service.worker.batch_cache import BatchCache
 from service.worker.rate_limit.limiter import Limiter
 from service.worker.worker import Worker, WorkLimits
-from tests.simulation.agent import Agents, SimulatedAgent
-from tests.simulation.faults import Faults
+from tests.simulation.agent import SimulatedAgent, WorldAgents
+from tests.simulation.faults import FaultInjector
 from tests.simulation.loop import Owner, VirtualLoop
 from tests.simulation.mappings import definition_of
+from tests.simulation.monitor import Monitor
 from tests.simulation.network import FaultyObjects, FaultyQueue, FaultyTable, Network
+from tests.simulation.observed_ports import ObservedObjects, ObservedQueue, ObservedTable
 from tests.simulation.scenario import Scenario
 from tests.simulation.trace import Trace
-from tests.simulation.truth import TruthObjects, TruthQueue, TruthTable
-from tests.simulation.watch import Watch
 
 RESEND_AFTER_S = 900.0
 """When a sweeper sends rows again whatever is in the queue: soon, so that no world is long."""
@@ -60,30 +60,30 @@ class SkewedClock(SystemClock):
 
 
 @dataclass(slots=True)
-class Stage:
+class SharedWorld:
     """What all processes of a world share."""
 
     scenario: Scenario
     loop: VirtualLoop
-    faults: Faults
+    faults: FaultInjector
     trace: Trace
-    watch: Watch
-    table: TruthTable
-    objects: TruthObjects
-    queues: dict[str, TruthQueue]
-    agents: Agents
+    monitor: Monitor
+    table: ObservedTable
+    objects: ObservedObjects
+    queues: dict[str, ObservedQueue]
+    agents: WorldAgents
     start_ms: int
-    parts: Parts
+    components: Components
 
 
-class Parts:
-    """The parts of a process that an ablation replaces; these are the real ones."""
+class Components:
+    """The components of a process that an ablation replaces; these are the real ones."""
 
     completion: type[Completion] = Completion
     committer: type[GroupCommitter] = GroupCommitter
     table: type[FaultyTable] = FaultyTable
     queue: type[FaultyQueue] = FaultyQueue
-    truth_table: type[TruthTable] = TruthTable
+    observed_table: type[ObservedTable] = ObservedTable
     worker: type[Worker] = Worker
     sweeps = True
     drains = True
@@ -96,56 +96,58 @@ class Parts:
 class Process:
     """A process that plays one role, from its start to its end. Restarting makes another one."""
 
-    def __init__(self, stage: Stage, role: str, name: str, skew_s: float) -> None:
+    def __init__(self, shared: SharedWorld, role: str, name: str, skew_s: float) -> None:
         self.role = role
         self.owner = Owner(name)
-        self.watch = stage.watch
+        self.monitor = shared.monitor
         self.stop_asked_at: float | None = None
         self.is_over = False
         self.metrics = Metrics()
         self.on_end: Callable[[], None] = lambda: None
-        self._stage = stage
-        self._random = random.Random(zlib.crc32(f"{stage.scenario.seed} {name}".encode()))
-        self._clock = SkewedClock(stage.loop, stage.start_ms, skew_s)
-        self._network = Network(stage.loop, stage.faults, stage.trace, self)
+        self._shared = shared
+        self._random = random.Random(zlib.crc32(f"{shared.scenario.seed} {name}".encode()))
+        self._clock = SkewedClock(shared.loop, shared.start_ms, skew_s)
+        self._network = Network(shared.loop, shared.faults, shared.trace, self)
         self._numbers = itertools.count(1)
         self._stop = asyncio.Event()
-        parts = stage.parts
-        self._table = parts.table(stage.table, self._network)
-        self._objects = FaultyObjects(stage.objects, self._network)
-        self._queues = {name_: parts.queue(queue, self._network) for name_, queue in stage.queues.items()}
+        components = shared.components
+        self._table = components.table(shared.table, self._network)
+        self._objects = FaultyObjects(shared.objects, self._network)
+        self._queues = {
+            name_: components.queue(queue, self._network) for name_, queue in shared.queues.items()
+        }
         self._ports = self._open_ports()
-        self._completion = parts.completion(self._ports)
+        self._completion = components.completion(self._ports)
 
     def start(self) -> None:
         """Begin."""
-        self._stage.trace.add(self.owner.name, "started")
-        self.task = self._stage.loop.spawn(self.owner, self._main())
+        self._shared.trace.add(self.owner.name, "started")
+        self.task = self._shared.loop.spawn(self.owner, self._main())
 
     def crash(self) -> None:
         """SIGKILL: nothing of it runs any more."""
         if not self.is_over:
-            self._stage.trace.add(self.owner.name, "KILLED")
+            self._shared.trace.add(self.owner.name, "KILLED")
             self.owner.is_frozen = True
             self._end()
 
     def stop(self) -> None:
         """SIGTERM."""
         if self.stop_asked_at is None and not self.is_over:
-            self._stage.trace.add(self.owner.name, "told to stop")
-            self.stop_asked_at = self._stage.loop.time()
-            self._stage.loop.spawn(self.owner, self._set_stop())
+            self._shared.trace.add(self.owner.name, "told to stop")
+            self.stop_asked_at = self._shared.loop.time()
+            self._shared.loop.spawn(self.owner, self._set_stop())
 
     def pause(self) -> None:
         """SIGSTOP."""
-        self._stage.trace.add(self.owner.name, "paused")
+        self._shared.trace.add(self.owner.name, "paused")
         self.owner.is_frozen = True
 
     def resume(self) -> None:
         """SIGCONT, unless it was killed meanwhile."""
         if not self.is_over:
-            self._stage.trace.add(self.owner.name, "goes on")
-            self._stage.loop.thaw(self.owner)
+            self._shared.trace.add(self.owner.name, "goes on")
+            self._shared.loop.thaw(self.owner)
 
     def queue(self, name: str) -> FaultyQueue:
         """A queue as this process reaches it."""
@@ -159,7 +161,7 @@ class Process:
             await getattr(self, f"_{self.role}")()
         finally:
             if not self.is_over:
-                self._stage.trace.add(self.owner.name, "stopped")
+                self._shared.trace.add(self.owner.name, "stopped")
                 self._end()
 
     def _end(self) -> None:
@@ -169,8 +171,8 @@ class Process:
     # -- roles -----------------------------------------------------------------------------------------
 
     async def _splitter(self) -> None:
-        scenario = self._stage.scenario
-        definitions = {file.ask.name: definition_of(file.ask) for file in scenario.files}
+        scenario = self._shared.scenario
+        definitions = {file.mapping.name: definition_of(file.mapping) for file in scenario.files}
         splitter = Splitter(
             self._ports,
             self._completion,
@@ -189,14 +191,14 @@ class Process:
         await self._consume("ingest", splitter.handle, self._limits(4))
 
     async def _worker(self) -> None:
-        scenario, name = self._stage.scenario, self.owner.name
+        scenario, name = self._shared.scenario, self.owner.name
         async with self._committer() as committer:
             gates = Gates(self._clock)
             batches = BatchCache(
                 self._ports, self._open_agent, gates,
                 max_in_flight=scenario.max_running, open_limiter=self._open_limiter,
             )  # fmt: skip
-            worker = self._stage.parts.worker(
+            worker = self._shared.components.worker(
                 self._ports, batches, committer, ClaimCheck(self._objects),
                 WorkLimits(
                     worker=name, inline_wait_s=scenario.inline_wait_s, max_lost=2 * scenario.max_receives
@@ -204,11 +206,11 @@ class Process:
                 rng=self._random,
             )  # fmt: skip
             limits = self._limits(scenario.max_running, held=scenario.max_held, pollers=scenario.pollers)
-            await self._consume("rows", self._stage.parts.handler(self, worker.handle), limits, gates)
+            await self._consume("rows", self._shared.components.handler(self, worker.handle), limits, gates)
             await batches.close()
 
     async def _aggregator(self) -> None:
-        scenario, name = self._stage.scenario, self.owner.name
+        scenario, name = self._shared.scenario, self.owner.name
         aggregator = Aggregator(
             self._ports, AggregateLimits(page_rows=scenario.page_rows, lease_s=scenario.lease_s),
             owners=lambda: f"{name}/{next(self._numbers)}",
@@ -217,19 +219,19 @@ class Process:
 
     async def _sweeper(self) -> None:
         """The sweeper, and the drains of the dead-letter queues."""
-        parts, scenario = self._stage.parts, self._stage.scenario
+        components, scenario = self._shared.components, self._shared.scenario
         async with self._committer() as committer, asyncio.TaskGroup() as group:
             recovery = Recovery(
                 self._ports, committer,
                 RecoveryLimits(worker=self.owner.name, max_message_bytes=scenario.max_message_bytes),
             )  # fmt: skip
-            if parts.sweeps:
+            if components.sweeps:
                 sweeper = Sweeper(
                     self._ports, self._completion, recovery,
                     SweepLimits(interval_s=20.0, stuck_after_s=60.0, resend_after_s=RESEND_AFTER_S),
                 )  # fmt: skip
                 group.create_task(sweeper.run(self._stop))
-            if parts.drains:
+            if components.drains:
                 letters = DeadLetters(
                     self._ports, self._completion, committer, recovery,
                     DeadLetterLimits(
@@ -245,7 +247,7 @@ class Process:
             await self._stop.wait()
 
     def _open_ports(self) -> Ports:
-        limits = LargeOutcomeLimits(bucket="out", max_item_bytes=self._stage.scenario.max_item_bytes)
+        limits = LargeOutcomeLimits(bucket="out", max_item_bytes=self._shared.scenario.max_item_bytes)
         queues = Queues(
             ingest=self._queues["ingest"],
             rows=self._queues["rows"],
@@ -258,8 +260,8 @@ class Process:
         return Ports(self._table, self._objects, queues, outcomes, self._clock, self.metrics)
 
     def _committer(self) -> GroupCommitter:
-        scenario = self._stage.scenario
-        return self._stage.parts.committer(
+        scenario = self._shared.scenario
+        return self._shared.components.committer(
             self._ports, self._completion,
             GroupCommitLimits(linger_s=scenario.commit_linger_s, max_rows=scenario.commit_rows),
             slot=zlib.crc32(self.owner.name.encode()) % scenario.slots,
@@ -267,7 +269,7 @@ class Process:
         )  # fmt: skip
 
     def _open_agent(self, mapping: object) -> SimulatedAgent:
-        return SimulatedAgent(self._stage.agents, self._network, self._clock, self.watch)
+        return SimulatedAgent(self._shared.agents, self._network, self._clock, self.monitor)
 
     def _open_limiter(self, mapping: RowMapping) -> Limiter | None:
         if mapping.rate_limit is None:
@@ -280,7 +282,7 @@ class Process:
 
     def _limits(self, running: int, *, held: int | None = None, pollers: int = 1) -> ConsumeLimits:
         """A row's time-out may be short; the others' is longer, for an idle heartbeat costs steps."""
-        scenario = self._stage.scenario
+        scenario = self._shared.scenario
         return ConsumeLimits(
             visibility_s=scenario.visibility_s if held else max(90.0, scenario.visibility_s),
             poll_wait_s=scenario.poll_wait_s, pollers=pollers, max_running=running,

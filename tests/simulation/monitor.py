@@ -16,20 +16,20 @@ from service.domain.events import decode_ingest
 from service.domain.messages import AggregateMessage
 from service.domain.model import Batch, Commit, Outcome, State, Status, ms_of, row_id
 from service.domain.ports import ReceivedMessage
-from tests.simulation.calls import Calls
+from tests.simulation.agent_calls import AgentCalls
 from tests.simulation.invariants import Violation
 from tests.simulation.mappings import BUDGET_S
-from tests.simulation.scenario import Act, File, Spell, Weather
+from tests.simulation.observed_ports import ObservedObjects, ObservedQueue, ObservedTable, RowKey
+from tests.simulation.scenario import Behaviour, InputFile, TargetFault, TargetFaultPeriod
 from tests.simulation.trace import Trace
-from tests.simulation.truth import RowKey, TruthObjects, TruthQueue, TruthTable
 
 _CAUSES = {
-    Act.REFUSES: "AgentRejectedError",
-    Act.TALKS_NONSENSE: "ExtractionError",
-    Act.FAILS: "AgentUnavailableError",
-    Act.FAILS_FIRST: "AgentUnavailableError",
-    Act.HANGS: "AgentTimeoutError",
-    Act.LACKS_RIGHTS: "AgentCredentialsError",
+    Behaviour.REFUSES: "AgentRejectedError",
+    Behaviour.TALKS_NONSENSE: "ExtractionError",
+    Behaviour.FAILS: "AgentUnavailableError",
+    Behaviour.FAILS_FIRST: "AgentUnavailableError",
+    Behaviour.HANGS: "AgentTimeoutError",
+    Behaviour.LACKS_RIGHTS: "AgentCredentialsError",
 }
 """The errors that an agent's own behaviour leads to."""
 
@@ -40,32 +40,32 @@ _LAST_WAIT_S = 70.0
 """A row fails so long before its budget ends, at most: what it would have to wait is longer."""
 
 
-class Watch:
-    """The witness of one world. `on_violation` is called for each broken invariant."""
+class Monitor:
+    """The observer of one world. `on_violation` is called for each broken invariant."""
 
     def __init__(self, trace: Trace, on_violation: Callable[[Violation], None]) -> None:
         self._trace = trace
         self._on_violation = on_violation
-        self.table: TruthTable
-        self.objects: TruthObjects
-        self.queues: dict[str, TruthQueue] = {}
-        self.files: dict[str, File] = {}
-        self.spells: Sequence[Spell] = ()
+        self.table: ObservedTable
+        self.objects: ObservedObjects
+        self.queues: dict[str, ObservedQueue] = {}
+        self.files: dict[str, InputFile] = {}
+        self.target_faults: Sequence[TargetFaultPeriod] = ()
         self.max_lost = 0
         self.start_ms = 0
         self.clocks_differ_s = 0.0  # from each other, and from the world's own
         self.pauses = 0
         self.met: Counter[str] = Counter()
-        self.calls: Calls
+        self.calls: AgentCalls
         self.on_progress: Callable[[], None] = lambda: None
         self.outcomes: dict[tuple[str, int], dict[int, Status]] = defaultdict(dict)
-        self.carried: Counter[tuple[str, int]] = Counter()
-        self.versions: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
-        self.buried: Counter[str] = Counter()
-        self.buried_rows: set[RowKey] = set()
-        self.lost_rows: set[RowKey | None] = set()
-        self.paid_for: Counter[RowKey] = Counter()
-        self.own_failures: Counter[RowKey] = Counter()
+        self.carried_over: Counter[tuple[str, int]] = Counter()
+        self.object_versions: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
+        self.dead_lettered: Counter[str] = Counter()
+        self.dead_lettered_rows: set[RowKey] = set()
+        self.purged_rows: set[RowKey | None] = set()
+        self.calls_for: Counter[RowKey] = Counter()
+        self.agent_failures: Counter[RowKey] = Counter()
         self.reused: Counter[tuple[str, int]] = Counter()
         self._stored: dict[RowKey, Outcome] = {}
         self._first_sent: dict[RowKey, float] = {}
@@ -97,20 +97,20 @@ class Watch:
 
     def _check_cause(self, key: RowKey, row: Item) -> None:
         error, attempts = row["error"]["M"]["type"]["S"], int(row["attempts"]["N"])
-        act = self.act(key)
+        behaviour = self.behaviour(key)
         if error == "DeadlineError":
             is_real = self._is_late(key)
             self.met["row: DeadlineError"] += 1
         elif error == "WorkerLostError":
-            is_real = key in self.buried_rows or self._lost[key] >= self.max_lost
+            is_real = key in self.dead_lettered_rows or self._lost[key] >= self.max_lost
         elif error in _FINAL:
-            is_real = _CAUSES.get(act) == error
+            is_real = _CAUSES.get(behaviour) == error
         else:
             is_real = self._is_used_up(key, attempts) or self._is_over_budget(key)
-            causes = {_CAUSES.get(act), "AgentOutageError", "AgentThrottledError"}
+            causes = {_CAUSES.get(behaviour), "AgentOutageError", "AgentThrottledError"}
             is_real = is_real and (error in causes or (error == "AgentTimeoutError" and self.pauses > 0))
         if not is_real:
-            text = f"row {key} failed with {error} in attempt {attempts}, and its agent {act}"
+            text = f"row {key} failed with {error} in attempt {attempts}, and its agent {behaviour}"
             self.broken("failed_for_a_cause", text)
 
     def _is_used_up(self, key: RowKey, attempts: int) -> bool:
@@ -121,18 +121,20 @@ class Watch:
         """
         file = self.files[key[0]]
         outages = sum(
-            spell.target == file.ask.name and spell.weather is Weather.OUTAGE and spell.from_s <= self._now()
-            for spell in self.spells
+            period.target == file.mapping.name
+            and period.target_fault is TargetFault.OUTAGE
+            and period.from_s <= self._now()
+            for period in self.target_faults
         )
-        costs = self.own_failures[key] + outages + self.pauses
-        return attempts == file.ask.pace.max_attempts and (costs >= attempts or outages > 1)
+        costs = self.agent_failures[key] + outages + self.pauses
+        return attempts == file.mapping.pace.max_attempts and (costs >= attempts or outages > 1)
 
     def _is_late(self, key: RowKey) -> bool:
         """Whether a deadline of the row is near or over, by the clock of whoever says so."""
-        row_s = self.files[key[0]].ask.row_s
+        row_deadline_s = self.files[key[0]].mapping.row_deadline_s
         ends_at = [(self._deadline_ms(key[0]) - self.start_ms) / 1000]
-        if row_s is not None and key in self._first_received:
-            ends_at.append(self._first_received[key] + row_s)
+        if row_deadline_s is not None and key in self._first_received:
+            ends_at.append(self._first_received[key] + row_deadline_s)
         return any(self._now() >= at - _LAST_WAIT_S - self.clocks_differ_s for at in ends_at)
 
     def _deadline_ms(self, batch_id: str) -> float:
@@ -145,7 +147,7 @@ class Watch:
         least_s = BUDGET_S - _LAST_WAIT_S - self.clocks_differ_s
         return self._now() - self._first_received.get(key, self._now()) >= least_s
 
-    def counted(self, table: TruthTable, commit: Commit) -> None:
+    def counted(self, table: ObservedTable, commit: Commit) -> None:
         """counters_equal_outcomes, one_outcome."""
         if any(outcome.round != commit.round for outcome in commit.outcomes):
             self.broken("one_outcome", f"an outcome of another round was committed for {commit.round}")
@@ -163,11 +165,13 @@ class Watch:
         asked = self.calls.rows[self._output(outcome)["call"]]
         wanted = outcome.reused_from or f"{batch_id}/{row_id(outcome.number)}"
         file, other = self.files[batch_id], self.files[asked[0]]
-        is_kept = file.ask.reuse == "7 days"  # for later rounds too, in which a row may find its own answer
+        is_kept = (
+            file.mapping.reuse == "7 days"
+        )  # for later rounds too, in which a row may find its own answer
         may_be = is_kept or asked[:2] == (batch_id, outcome.round)
         if f"{asked[0]}/{row_id(asked[2])}" != wanted or not may_be:
             self.broken("answered_for_itself", f"{row} has the answer of {asked}, and should of {wanted}")
-        if (other.ask, other.names[asked[2] - 1]) != (file.ask, file.names[outcome.number - 1]):
+        if (other.mapping, other.names[asked[2] - 1]) != (file.mapping, file.names[outcome.number - 1]):
             self.broken("answered_for_itself", f"{row} has another input than {asked}")
 
     def _output(self, outcome: Outcome) -> dict[str, Any]:
@@ -187,14 +191,14 @@ class Watch:
                 text = f"{who} was told that its row {outcome.number} is another's"
                 self.broken("own_commit_is_known", text)
 
-    def check_counters(self, table: TruthTable, batch_id: str, round_: int) -> None:
+    def check_counters(self, table: ObservedTable, batch_id: str, round_: int) -> None:
         """counters_equal_outcomes."""
         statuses = list(self.outcomes[batch_id, round_].values())
         succeeded = statuses.count(Status.SUCCESS)
         failed = len(statuses) - succeeded
         counted = table.counted(batch_id, round_)
         reused = self.reused[batch_id, round_]
-        if counted != (succeeded + self.carried[batch_id, round_], failed, reused):
+        if counted != (succeeded + self.carried_over[batch_id, round_], failed, reused):
             self.broken(
                 "counters_equal_outcomes",
                 f"{batch_id} round {round_}: counted {counted}, stored ({succeeded}, {failed}, {reused})",
@@ -207,10 +211,10 @@ class Watch:
         self._trace.add("world", "batch", batch)
         key = (batch.batch_id, batch.round)
         if batch.state is State.FAILED:
-            if not self.buried["ingest"] and not self.buried["aggregate"]:
+            if not self.dead_lettered["ingest"] and not self.dead_lettered["aggregate"]:
                 self.broken("batch_failed_for_a_cause", f"{batch.batch_id}: {batch.error}")
         elif batch.state is State.AGGREGATING or batch.state.is_final:
-            done = len(self.outcomes[key]) + self.carried[key]
+            done = len(self.outcomes[key]) + self.carried_over[key]
             if batch.total is None or done != batch.total or batch.total != self.rows_of(batch.batch_id):
                 self.broken(
                     "final_when_counted",
@@ -220,20 +224,20 @@ class Watch:
 
     def rows_of(self, batch_id: str) -> int:
         """How many rows the input has."""
-        return len(self.files[batch_id].acts)
+        return len(self.files[batch_id].behaviours)
 
-    def act(self, key: RowKey) -> Act:
+    def behaviour(self, key: RowKey) -> Behaviour:
         """What the agent does with a row."""
-        return self.files[key[0]].acts[key[2] - 1]
+        return self.files[key[0]].behaviours[key[2] - 1]
 
-    def is_durable(self, key: RowKey) -> bool:
+    def has_outcome(self, key: RowKey) -> bool:
         """Whether the row has an outcome of this round or a later one."""
         batch_id, round_, number = key
         return any(number in self.outcomes[batch_id, later] for later in range(round_, 4))
 
     # -- messages --------------------------------------------------------------------------------------
 
-    def message_gone(self, queue: TruthQueue, body: str) -> None:
+    def message_deleted(self, queue: ObservedQueue, body: str) -> None:
         """acknowledged_when_durable.
 
         A dead job or trigger may be left to the sweeper, which sees the batch.
@@ -253,7 +257,7 @@ class Watch:
         key = self.queues["rows"].key(body)
         assert key is not None
         batch_id, round_, _ = key
-        if self.is_durable(key) or self._live(key) or key in self.lost_rows:
+        if self.has_outcome(key) or self._live(key) or key in self.purged_rows:
             return ""
         batch = self.table.batch(batch_id)
         if batch is None or batch.state.is_final or batch.round > round_:
@@ -286,12 +290,12 @@ class Watch:
         same = ("batch", "round", "mapping", "execution_id")
         return any(all(x.get(k) == wanted.get(k) for k in same) for x in found)
 
-    def message_buried(self, queue: TruthQueue, body: str, receives: int) -> None:
+    def message_dead_lettered(self, queue: ObservedQueue, body: str, receives: int) -> None:
         """A message has become a dead letter: a cause for what follows."""
-        self.buried[queue.name] += 1
+        self.dead_lettered[queue.name] += 1
         self._trace.add("world", "dead letter", queue.name, f"after {receives} receives", body)
         if key := queue.key(body):
-            self.buried_rows.add(key)
+            self.dead_lettered_rows.add(key)
 
     def sent(self, who: str, bodies: Sequence[str]) -> None:
         """repeats_are_marked: a first attempt that was sent before has to say so.
@@ -314,7 +318,7 @@ class Watch:
             if first_at < since and key in rows.ever and not is_marked:
                 self.broken("repeats_are_marked", f"{who} sent row {key} again without a mark")
 
-    def received(self, who: str, queue: TruthQueue, messages: Sequence[ReceivedMessage]) -> None:
+    def received(self, who: str, queue: ObservedQueue, messages: Sequence[ReceivedMessage]) -> None:
         """Note which rows a process may still pay for, and when it began to work."""
         self._at_work_since.setdefault(who, self._now())
         for message in messages:
@@ -326,12 +330,12 @@ class Watch:
             self.met["row: read from its source"] += '"span":' in message.body
             self._lost[key] += message.receives > 1
             is_suspect = message.receives > 1 or '"replay":true' in message.body
-            if not (is_suspect and self.is_durable(key)):
+            if not (is_suspect and self.has_outcome(key)):
                 self._may_pay.add((who, key))
 
-    def paid(self, who: str, key: RowKey, now_ms: int) -> None:
+    def agent_called(self, who: str, key: RowKey, now_ms: int) -> None:
         """not_paid_twice, not_asked_too_late; `now_ms` by the clock of `who`."""
-        self.paid_for[key] += 1
+        self.calls_for[key] += 1
         if now_ms >= (deadline_ms := self._deadline_ms(key[0])):
             self.broken("not_asked_too_late", f"{who} asked for row {key} at {now_ms}, after {deadline_ms}")
         if (who, key) not in self._may_pay:
@@ -349,12 +353,12 @@ class Watch:
         round_ = batch.round if batch else 0
         digest = hashlib.sha256(body).hexdigest()
         self._trace.add("world", "published", key, f"round {round_} sha256 {digest[:8]}")
-        versions = self.versions[bucket, key]
-        if any(known != digest for _, known in versions):
+        object_versions = self.object_versions[bucket, key]
+        if any(known != digest for _, known in object_versions):
             self.broken("results_have_one_content", f"{key} has got another content in round {round_}")
-        versions.append((round_, digest))
+        object_versions.append((round_, digest))
         if key.endswith("manifest.json"):
             for file in json.loads(body)["files"]:
-                written = self.versions[bucket, key.replace("manifest.json", file["name"])]
+                written = self.object_versions[bucket, key.replace("manifest.json", file["name"])]
                 if not written or written[-1][1] != file["sha256"]:
                     self.broken("manifest_last", f"{key} was written without its {file['name']}")

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from tests.simulation.mappings import Ask
-from tests.simulation.truth import RowKey
+from tests.simulation.mappings import MappingSpec
+from tests.simulation.observed_ports import RowKey
 
 MINUTE_S = 60.0
 
@@ -28,7 +28,7 @@ class _Call:
     until_s: float
 
 
-class Calls:
+class AgentCalls:
     """All calls of a world. `broken` is told of a limit that does not hold."""
 
     def __init__(self, now: Callable[[], float], broken: Callable[[str, str], None]) -> None:
@@ -39,33 +39,35 @@ class Calls:
         self.rows: list[RowKey] = []
 
     @contextmanager
-    def under_way(self, ask: Ask, row: RowKey, caller: Caller, takes_s: float) -> Iterator[int]:
+    def under_way(self, mapping: MappingSpec, row: RowKey, caller: Caller, takes_s: float) -> Iterator[int]:
         """A call for a row begins; its number, by which its answer is known.
 
         rate_limit_holds, concurrent_limit_holds.
         """
         self.rows.append(row)
         number = len(self.rows) - 1
-        if not ask.limit_name:
+        if not mapping.limit_name:
             yield number
             return
         call = _Call(caller, self._now() + takes_s)
-        self._count(ask)
-        calls = self._under_way[ask.limit_name]
+        self._count(mapping)
+        calls = self._under_way[mapping.limit_name]
         calls[:] = [x for x in calls if x.until_s > self._now() and not x.caller.is_over]
         calls.append(call)
-        if ask.concurrent and len(calls) > ask.concurrent:
-            self._broken("concurrent_limit_holds", f"{len(calls)} calls are under way at {ask.limit_name}")
+        if mapping.concurrent and len(calls) > mapping.concurrent:
+            self._broken(
+                "concurrent_limit_holds", f"{len(calls)} calls are under way at {mapping.limit_name}"
+            )
         try:
             yield number
         finally:
             if call in calls:
                 calls.remove(call)
 
-    def _count(self, ask: Ask) -> None:
-        begun, now = self._begun[ask.limit_name], self._now()
+    def _count(self, mapping: MappingSpec) -> None:
+        begun, now = self._begun[mapping.limit_name], self._now()
         begun.append(now)
         while begun[0] <= now - MINUTE_S:
             begun.popleft()
-        if ask.per_minute and len(begun) > ask.per_minute:
-            self._broken("rate_limit_holds", f"{len(begun)} calls in a minute at {ask.limit_name}")
+        if mapping.per_minute and len(begun) > mapping.per_minute:
+            self._broken("rate_limit_holds", f"{len(begun)} calls in a minute at {mapping.limit_name}")
