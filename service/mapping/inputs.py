@@ -1,4 +1,4 @@
-"""A CSV row to an agent's input: columns to fields, constants, transforms, template, body."""
+"""`input_mapping`: a CSV row -> the agent's input, by columns, constants, transforms, template and body."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ from service.mapping.syntax.references import reject_references
 from service.mapping.templates import JsonTemplate, TextTemplate, compile_json_template, compile_template
 
 PROMPT = "prompt"
-_SHOWN_COLUMNS = 50
-_SHOWN_CHARS = 80
+"""The input field that the text of `template` is put into."""
+
+_MAX_COLUMNS_IN_ERROR = 50
+_MAX_CELL_CHARS_IN_ERROR = 80
 
 
 @dataclass(frozen=True, slots=True)
 class InputMapping:
     """A compiled `input_mapping`. `columns` maps input fields to CSV columns.
 
-    With `pass_rest`, every column that is not in `excluded` passes under its own name as well; the `_error`
-    of a failures.csv that was dropped in again does not, unless it is named.
+    With `pass_other_columns`, every column that is not in `excluded` is passed under its own name. The column
+    `_error`, which a failures.csv has when it is submitted again, is passed only if it is named.
     """
 
     columns: Mapping[str, str]
-    static: Mapping[str, Json]
-    pass_rest: bool
+    static_values: Mapping[str, Json]
+    pass_other_columns: bool
     excluded: frozenset[str]
     transforms: Mapping[str, tuple[Expression, ...]]
     template: TextTemplate | None
@@ -36,20 +38,21 @@ class InputMapping:
     required_columns: frozenset[str]
 
     def check_columns(self, columns: Sequence[str]) -> None:
-        """Raises CsvError, naming the columns that are missing and those that the file has."""
+        """Raise CsvError with the missing columns and those that the file has, if any column is missing."""
         missing = sorted(self.required_columns - set(columns))
         if not missing:
             return
         names = ", ".join(repr(name) for name in missing)
-        there = ", ".join(repr(name) for name in columns[:_SHOWN_COLUMNS])
-        more = f" and {len(columns) - _SHOWN_COLUMNS} more" if len(columns) > _SHOWN_COLUMNS else ""
+        present = ", ".join(repr(name) for name in columns[:_MAX_COLUMNS_IN_ERROR])
+        hidden = len(columns) - _MAX_COLUMNS_IN_ERROR
+        more = f" and {hidden} more" if hidden > 0 else ""
         near = [name for column in missing if (name := nearest(column, columns))]
         hint = f"; did you mean {' and '.join(repr(name) for name in near)}?" if near else ""
-        many = "s" if len(missing) > 1 else ""
-        raise CsvError(f"the mapping names column{many} {names}, the file has {there}{more}{hint}")
+        plural = "s" if len(missing) > 1 else ""
+        raise CsvError(f"the mapping names column{plural} {names}, the file has {present}{more}{hint}")
 
     def build(self, columns: Sequence[str], cells: Sequence[str]) -> Json:
-        """What the agent is sent for a row. Raises InputError."""
+        """The agent's input for a row. Raises InputError."""
         if len(columns) != len(cells):
             raise InputError(f"{len(cells)} cells under {len(columns)} columns")
         row = dict(zip(columns, cells, strict=True))
@@ -60,7 +63,7 @@ class InputMapping:
 
     def _fields(self, row: Mapping[str, str]) -> dict[str, Json]:
         fields: dict[str, Json] = {}
-        if self.pass_rest:
+        if self.pass_other_columns:
             fields = {
                 name: cell for name, cell in row.items() if name not in self.excluded and name != ERROR_COLUMN
             }
@@ -68,89 +71,137 @@ class InputMapping:
             if column not in row:
                 raise InputError(f"the row has no column {column!r}")
             fields[name] = row[column]
-        fields |= self.static
-        for name, steps in self.transforms.items():
+        fields |= self.static_values
+        for name, transforms in self.transforms.items():
             if name in fields:
-                fields[name] = _transformed(name, fields[name], steps)
+                fields[name] = _apply_transforms(name, fields[name], transforms)
         return fields
 
 
-def _transformed(name: str, before: Json, steps: Iterable[Expression]) -> Json:
-    """A cell that held something must not come out as nothing: the agent would be asked about null."""
-    value = before
-    for step in steps:
-        value = step.search(value)
-    if value is None and before is not None and str(before).strip():
-        shown = str(before)
-        shown = shown if len(shown) <= _SHOWN_CHARS else shown[:_SHOWN_CHARS] + "…"
-        raise InputError(f"{name!r}: {' | '.join(step.text for step in steps)} makes nothing of {shown!r}")
+def _apply_transforms(name: str, original: Json, transforms: Iterable[Expression]) -> Json:
+    """The transformed value of a field. Raises InputError if a value that was not blank is lost."""
+    value = original
+    for transform in transforms:
+        value = transform.search(value)
+    # A transform gives None for a value that it cannot convert. Sending null would ask the agent about
+    # something else than the row says.
+    if value is None and original is not None and str(original).strip():
+        text = str(original)
+        if len(text) > _MAX_CELL_CHARS_IN_ERROR:
+            text = text[:_MAX_CELL_CHARS_IN_ERROR] + "…"
+        names = " | ".join(transform.text for transform in transforms)
+        raise InputError(f"{name!r}: {names} makes nothing of {text!r}")
     return value
 
 
 def compile_input(form: InputForm, report: Report, path: Path) -> InputMapping:
-    """With problems in the report, the mapping is of no use."""
-    columns = dict(form.column_mappings)
-    for place, column in enumerate(form.include_columns):
-        if column in columns and columns[column] != column:
-            report.add((*path, "include_columns", place), f"{column!r} is a field of column_mappings already")
-        columns[column] = column
-    for name, value in form.static_values.items():
-        if name in columns:
-            report.add((*path, "static_values", name), f"{name!r} is mapped to a column already")
-        with report.at((*path, "static_values", name)):
-            reject_references(value)
-    known = set(columns) | set(form.static_values)
-    pass_rest = not columns
-    wanted = _Wanted(known, pass_rest, frozenset(form.exclude_columns))
-
-    transforms: dict[str, tuple[Expression, ...]] = {}
-    for name, names in form.transforms.items():
-        with report.at((*path, "transforms", name)):
-            wanted.add([name])
-            listed = names if isinstance(names, list) else [names]
-            transforms[name] = tuple(compile_transform(one) for one in listed)
-    template: TextTemplate | None = None
-    if form.template is not None:
-        with report.at((*path, "template")):
-            if PROMPT in known:
-                raise CompileError(
-                    f"there is a field {PROMPT!r} already, and the template's text has that name"
-                )
-            reject_references(form.template)
-            template = compile_template(form.template)
-            wanted.add(sorted(template.required_names), template.optional_names)
-            known.add(PROMPT)
-    body: JsonTemplate | None = None
-    if form.body is not None:
-        with report.at((*path, "body")):
-            reject_references(form.body)
-            body = compile_json_template(form.body)
-            wanted.add(sorted(body.required_names), body.optional_names)
-    required = frozenset(columns.values()) | wanted.excluded | wanted.columns
-    return InputMapping(
-        columns, form.static_values, pass_rest, wanted.excluded, transforms, template, body, required
-    )
+    """Compile an `input_mapping`. If problems were reported, the result must not be used."""
+    return _InputCompiler(form, report, path).compile()
 
 
-class _Wanted:
-    """The fields that transforms and templates name: known ones, or else columns that the file must have."""
+class _InputCompiler:
+    """Compiles one `input_mapping`, and collects the columns that a CSV file must have for it.
 
-    def __init__(self, known: set[str], pass_rest: bool, excluded: frozenset[str]) -> None:
-        self.known = known
-        self.pass_rest = pass_rest
-        self.excluded = excluded
-        self.columns: set[str] = set()
+    Transforms and templates refer to input fields. If all columns are passed, a name that is no known field
+    is a column that the file must have; otherwise it is an error.
+    """
 
-    def add(self, names: Iterable[str], optional: Iterable[str] = ()) -> None:
-        """Raises CompileError for a name that no field can have."""
-        for name in (*names, *(() if self.pass_rest else optional)):
-            if name in self.known:
+    def __init__(self, form: InputForm, report: Report, path: Path) -> None:
+        self._form = form
+        self._report = report
+        self._path = path
+        self._excluded = frozenset(form.exclude_columns)
+        self._columns = self._compile_columns()
+        self._pass_other_columns = not self._columns
+        self._fields = {*self._columns, *form.static_values}
+        self._referenced_columns: set[str] = set()
+
+    def compile(self) -> InputMapping:
+        """The compiled mapping."""
+        self._check_static_values()
+        transforms = self._compile_transforms()
+        template = self._compile_template()
+        body = self._compile_body()
+        return InputMapping(
+            columns=self._columns,
+            static_values=self._form.static_values,
+            pass_other_columns=self._pass_other_columns,
+            excluded=self._excluded,
+            transforms=transforms,
+            template=template,
+            body=body,
+            # A misspelt name in exclude_columns must be noticed too: its column would be sent.
+            required_columns=frozenset({*self._columns.values(), *self._excluded, *self._referenced_columns}),
+        )
+
+    def _compile_columns(self) -> dict[str, str]:
+        """Input field -> column, from column_mappings and include_columns."""
+        columns = dict(self._form.column_mappings)
+        for index, column in enumerate(self._form.include_columns):
+            if column in columns and columns[column] != column:
+                path = (*self._path, "include_columns", index)
+                self._report.add(path, f"{column!r} is a field of column_mappings already")
+            columns[column] = column
+        return columns
+
+    def _check_static_values(self) -> None:
+        for name, value in self._form.static_values.items():
+            path = (*self._path, "static_values", name)
+            if name in self._columns:
+                self._report.add(path, f"{name!r} is mapped to a column already")
+            with self._report.at(path):
+                reject_references(value)
+
+    def _compile_transforms(self) -> dict[str, tuple[Expression, ...]]:
+        transforms: dict[str, tuple[Expression, ...]] = {}
+        for name, texts in self._form.transforms.items():
+            with self._report.at((*self._path, "transforms", name)):
+                self._refer_to([name])
+                several = texts if isinstance(texts, list) else [texts]
+                transforms[name] = tuple(compile_transform(text) for text in several)
+        return transforms
+
+    def _compile_template(self) -> TextTemplate | None:
+        source = self._form.template
+        template: TextTemplate | None = None
+        if source is not None:
+            with self._report.at((*self._path, "template")):
+                if PROMPT in self._fields:
+                    raise CompileError(
+                        f"there is a field {PROMPT!r} already, and the template's text has that name"
+                    )
+                reject_references(source)
+                template = compile_template(source)
+                self._refer_to(sorted(template.required_names), template.optional_names)
+                self._fields.add(PROMPT)
+        return template
+
+    def _compile_body(self) -> JsonTemplate | None:
+        source = self._form.body
+        body: JsonTemplate | None = None
+        if source is not None:
+            with self._report.at((*self._path, "body")):
+                reject_references(source)
+                body = compile_json_template(source)
+                self._refer_to(sorted(body.required_names), body.optional_names)
+        return body
+
+    def _refer_to(self, names: Iterable[str], optional_names: Iterable[str] = ()) -> None:
+        """Note the fields that a transform or template refers to. Raises CompileError for an impossible one.
+
+        An optional name (one with a default) may be missing from the file. If only named columns are passed,
+        it must be a known field all the same: it could never have a value.
+        """
+        if not self._pass_other_columns:
+            names = [*names, *optional_names]
+        for name in names:
+            if name in self._fields:
                 continue
-            if name in self.excluded:
+            if name in self._excluded:
                 raise CompileError(f"{name!r} is in exclude_columns")
-            if not self.pass_rest:
-                hint = suggest(name, self.known)
+            if not self._pass_other_columns:
+                hint = suggest(name, self._fields)
                 raise CompileError(
                     f"no field {name!r}: with column_mappings, only what is named passes", hint
                 )
-            self.columns.add(name)
+            self._referenced_columns.add(name)

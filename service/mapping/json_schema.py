@@ -1,10 +1,10 @@
-"""JSON Schemas (draft 2020-12) of mapping and schema files, from the forms that the files are read with.
+"""JSON Schemas (draft 2020-12) of mapping and schema files, made from the forms that read these files.
 
     python -m service.mapping.json_schema mapping|schema
 
-`make json-schema` writes them to docs/schema/. They know keys, types and names of methods, transforms and
-types, so that an editor completes and validates; what an expression, pattern or template means, `rowfleet
-check` says. YAML editors take a schema from the file's first line:
+`make json-schema` writes them to docs/schema/. With them an editor completes and validates keys, types, and
+the names of methods, transforms and types. Expressions, patterns and templates are checked by `rowfleet
+check` only. YAML editors take the schema from the first line of a file:
 
     # yaml-language-server: $schema=../docs/schema/mapping.json
 """
@@ -27,7 +27,7 @@ from service.mapping.targets import FORMS
 Schema = dict[str, Any]
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_USE = (
+_COMMENT = (
     "First line of a YAML file: # yaml-language-server: $schema=PATH/TO/{}.json (made by `make json-schema`)"
 )
 
@@ -41,7 +41,9 @@ _AWS = {
     "region": "Where it is, if not in the worker's region.",
     "endpoint_url": "Its endpoint, if not the worker's.",
 }
-_BOUNDED = _AWS | {"large_input": "Above the service's limit, fail the row or send a reference to S3."}
+_SIZE_LIMITED = _AWS | {"large_input": "Above the service's limit, fail the row or send a reference to S3."}
+# Texts for users in their editors. They are part of docs/schema/*.json: run `make json-schema` after a
+# change.
 _DESCRIPTIONS: dict[str, dict[str, str]] = {
     "RunForm": {
         "target": "What is invoked for every row.",
@@ -76,12 +78,12 @@ _DESCRIPTIONS: dict[str, dict[str, str]] = {
         "directory": "Where it runs; the worker's folder if absent.",
     },
     "LambdaForm": {
-        **_BOUNDED,
+        **_SIZE_LIMITED,
         "function": "Name or ARN of the function.",
         "qualifier": "A version or an alias.",
     },
     "StepFunctionsForm": {
-        **_BOUNDED,
+        **_SIZE_LIMITED,
         "state_machine": "ARN of the state machine, of a version or of an alias.",
         "workflow": "The type of the state machine.",
     },
@@ -176,12 +178,12 @@ _METHOD_KEYS = {
 
 
 def json_schema(kind: str) -> Schema:
-    """`mapping` or `schema`: the JSON Schema of files in mappings/ or schemas/. Raises KeyError."""
-    made = {"mapping": _mapping, "schema": _schema}[kind]()
-    used = _used(made)
-    definitions = made.pop("$defs")
-    head = {"$schema": _DIALECT, "$comment": _USE.format(kind)}
-    return head | made | {"$defs": {name: definitions[name] for name in sorted(used)}}
+    """The JSON Schema of files in mappings/ (`mapping`) or schemas/ (`schema`). Raises KeyError."""
+    schema = {"mapping": _mapping, "schema": _schema}[kind]()
+    referenced = _referenced(schema)
+    definitions = schema.pop("$defs")
+    head = {"$schema": _DIALECT, "$comment": _COMMENT.format(kind)}
+    return head | schema | {"$defs": {name: definitions[name] for name in sorted(referenced)}}
 
 
 def _mapping() -> Schema:
@@ -193,7 +195,7 @@ def _mapping() -> Schema:
     keys = run["properties"]
     keys["target"] |= {"anyOf": [_ref(form.__name__) for form in target_forms]}
     keys["output_mapping"] |= {"anyOf": [{"type": "string"}, _ref("ExtractionForm")]}
-    _clear(keys["target"], "type", "additionalProperties")
+    _remove(keys["target"], "type", "additionalProperties")
     methods = extraction["properties"]["extraction_methods"]
     methods["items"] = {"anyOf": [_ref(f"method_{name}") for name in METHODS]}
     definitions["InputForm"]["properties"]["transforms"]["additionalProperties"] = _ref("Transform")
@@ -223,7 +225,7 @@ def _schema() -> Schema:
     whole["properties"]["fields"]["items"] = _ref("SchemaFieldForm")
     version = whole["properties"]["version"]
     version["type"] = ["string", "number"]
-    _clear(version, "anyOf", "default")
+    _remove(version, "anyOf", "default")
     field["type"]["enum"] = list(TYPES)
     field["extraction"]["items"] = {"anyOf": [_ref(form.__name__) for form in EXTRACTION_FORMS.values()]}
     return whole | {
@@ -234,24 +236,27 @@ def _schema() -> Schema:
 
 
 def _definitions(*forms: type[Form]) -> dict[str, Schema]:
-    """Every form that is needed, by class name, with descriptions and without noise."""
+    """The definitions of the forms and of the forms inside them, by class name, with our descriptions.
+
+    pydantic's titles are removed, and its descriptions, which are docstrings for developers.
+    """
     unique = dict.fromkeys(forms)
     _, made = models_json_schema([(form, "validation") for form in unique], ref_template="#/$defs/{model}")
     definitions: dict[str, Schema] = made["$defs"]
     for name, definition in definitions.items():
-        _clear(definition, "title", "description")
+        _remove(definition, "title", "description")
         for key, value in definition["properties"].items():
-            _clear(value, "title")
+            _remove(value, "title")
             if isinstance(value.get("default"), dict | list) or value.get("default", "") in ("", None):
-                _clear(value, "default")
+                _remove(value, "default")
             if text := _DESCRIPTIONS.get(name, _METHOD_KEYS).get(key):
                 value["description"] = text
     return definitions
 
 
 def _methods(definitions: dict[str, Schema]) -> dict[str, Schema]:
-    """A definition per method: its form, with the method's name."""
-    made: dict[str, Schema] = {}
+    """A definition for each method: its form with the method's name as a constant."""
+    methods: dict[str, Schema] = {}
     for name, (form, _) in METHODS.items():
         base = definitions[form.__name__]
         keys = {key: dict(value) for key, value in base["properties"].items()}
@@ -262,18 +267,18 @@ def _methods(definitions: dict[str, Schema]) -> dict[str, Schema]:
             keys[fields]["additionalProperties"] = _ref("Expression")
         if "paths" in keys:
             keys["paths"]["properties"] = {"transform": _ref("Transform")}
-        made[f"method_{name}"] = base | {"properties": keys}
-    return made
+        methods[f"method_{name}"] = base | {"properties": keys}
+    return methods
 
 
 def _transform() -> Schema:
-    """A name, which editors complete; a call such as parse('…'); or several, in order."""
+    """A transform's name, which editors complete, a call such as parse('…'), or a list of these."""
     one: Schema = {"anyOf": [{"enum": sorted(TRANSFORMS)}, {"type": "string"}]}
     return {"anyOf": [*one["anyOf"], {"type": "array", "items": one}]}
 
 
-def _used(schema: Schema) -> set[str]:
-    """The definitions that are reached from outside `$defs`."""
+def _referenced(schema: Schema) -> set[str]:
+    """The names of the definitions that are reachable from outside `$defs`."""
     found: set[str] = set()
     waiting: list[Any] = [{key: value for key, value in schema.items() if key != "$defs"}]
     while waiting:
@@ -293,7 +298,7 @@ def _ref(name: str) -> Schema:
     return {"$ref": f"#/$defs/{name}"}
 
 
-def _clear(schema: Schema, *keys: str) -> None:
+def _remove(schema: Schema, *keys: str) -> None:
     for key in keys:
         schema.pop(key, None)
 

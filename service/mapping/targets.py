@@ -1,4 +1,7 @@
-"""The `target` of a run definition: a form per way to invoke, and what can be checked before a run."""
+"""The `target` of a run definition: a form for each way to invoke, and the checks that need no call.
+
+A new way to invoke gets a form here, an entry in FORMS, and an agent in `service.agents`.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +18,17 @@ from service.mapping.syntax.references import check_references
 from service.mapping.templates import compile_template
 
 METHODS_WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
-"""Methods whose requests carry no body: what the address does not take of an input becomes its query."""
+"""Methods without a request body. Input fields that the URL's path does not use become its query."""
 
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-"""The name of a header (RFC 9110, 5.6.2)."""
+"""A header's name (RFC 9110, 5.6.2)."""
 
 _FIXED_HOST = re.compile(r"(?:https?://[^/?#]+|\$\{[^}]+\}[^?#]*)[/?]|\$\{[^}]+\}$")
-"""What stands before the first `{{` of a templated address: a row's value must not choose the host."""
+"""The text before the first `{{` of a URL template. It has the whole host: a row must not choose that."""
 
 
 class TargetForm(Form):
-    """What every target has."""
+    """The keys of every target."""
 
     type: Literal["agent", "tool"] = "agent"
     name: str = NAME_FIELD
@@ -70,19 +73,19 @@ class CommandForm(TargetForm):
 
 
 class AwsForm(TargetForm):
-    """A service of AWS, in the worker's region and at its endpoint unless said otherwise."""
+    """An AWS service. Without these keys, the worker's region and endpoint are used."""
 
     region: str = ""
     endpoint_url: str = ""
 
 
-class BoundedForm(AwsForm):
-    """A service that takes so much input and no more: what becomes of a larger one."""
+class SizeLimitedForm(AwsForm):
+    """An AWS service with a limit for the input's size. `large_input` is for inputs above it."""
 
     large_input: Literal["reject", "reference"] = "reject"
 
 
-class LambdaForm(BoundedForm):
+class LambdaForm(SizeLimitedForm):
     """`invoke: lambda`."""
 
     invoke: Literal["lambda"]
@@ -90,7 +93,7 @@ class LambdaForm(BoundedForm):
     qualifier: str = ""
 
 
-class StepFunctionsForm(BoundedForm):
+class StepFunctionsForm(SizeLimitedForm):
     """`invoke: step_functions`."""
 
     invoke: Literal["step_functions"]
@@ -129,17 +132,17 @@ FORMS: dict[str, tuple[type[TargetForm], ...]] = {
     "step_functions": (StepFunctionsForm,),
     "bedrock": (ConverseForm, AgentCoreForm),
 }
-"""`invoke` -> its forms; the second one where the key stands that it is told by."""
+"""`invoke` -> its forms. The second form applies if its distinguishing key is present."""
 
-_TOLD_BY = {"http": "preset", "bedrock": "agent_runtime"}
+_DISTINGUISHING_KEYS = {"http": "preset", "bedrock": "agent_runtime"}
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is invoked for a row.
+    """The endpoint that is invoked for every row.
 
-    `options` are the other keys as they stand in the file, defaults included; `${NAME}` and
-    `${secret:NAME}` in them are for the caller to resolve.
+    `options` are the remaining keys as written in the file, with defaults. The caller resolves `${NAME}` and
+    `${secret:NAME}` in them.
     """
 
     type: str
@@ -149,23 +152,27 @@ class Target:
 
     @property
     def max_tokens(self) -> int | None:
-        """Tokens in the longest answer that `parameters` ask for, in a provider's words, if they do."""
-        given = self.options.get("parameters") or {}
-        given = {**given, **(given.get("inferenceConfig") or {})}
-        words = ("max_tokens", "max_completion_tokens", "max_output_tokens", "maxTokens")
-        return next((given[word] for word in words if isinstance(given.get(word), int)), None)
+        """The limit for output tokens in `parameters`, under any provider's name; None without one."""
+        parameters = self.options.get("parameters") or {}
+        parameters = {**parameters, **(parameters.get("inferenceConfig") or {})}
+        for name in ("max_tokens", "max_completion_tokens", "max_output_tokens", "maxTokens"):
+            if isinstance(limit := parameters.get(name), int):
+                return limit
+        return None
 
 
 def compile_target(value: Json, report: Report, path: Path) -> Target | None:
-    """None where it is wrong, with its problems in the report."""
+    """Compile a `target`. Returns None, with problems in the report, if it is invalid."""
     if not isinstance(value, dict):
-        return None  # the form of the run says so
+        return None  # the form of the run definition reports it
     invoke = value.get("invoke")
     if not isinstance(invoke, str) or invoke not in FORMS:
-        what = f"unknown invoke {invoke!r}" if "invoke" in value else "'target.invoke' is missing"
-        report.add((*path, "invoke"), what, suggest(str(invoke or ""), FORMS))
+        message = f"unknown invoke {invoke!r}" if "invoke" in value else "'target.invoke' is missing"
+        report.add((*path, "invoke"), message, suggest(str(invoke or ""), FORMS))
         return None
-    form = read_form(FORMS[invoke][_TOLD_BY.get(invoke) in value], value, report, path)
+    form = read_form(
+        FORMS[invoke][1 if _DISTINGUISHING_KEYS.get(invoke) in value else 0], value, report, path
+    )
     if form is None:
         return None
     if isinstance(form, HttpForm | ChatForm):
@@ -193,7 +200,7 @@ def _check_http(form: HttpForm | ChatForm, report: Report, path: Path) -> None:
 
 
 def check_url_template(url: str) -> None:
-    """An address whose `{{ name }}` are filled in from the input, if it has any. Raises CompileError."""
+    """Check a URL in which `{{ name }}` is filled in from the input. Raises CompileError."""
     fixed = re.split(r"\{[{%#]", url, maxsplit=1)[0]
     if fixed == url:
         return
