@@ -1,16 +1,22 @@
-"""The mapping language: YAML files -> catalog -> definition -> row to input, reply to output fields.
+"""The mapping language: YAML files that say how a row becomes an input, and a reply becomes output fields.
 
-    yamltext     text -> values with lines          expression   JMESPath + `$` + transforms, compiled
-    forms        which keys there are, their types  evaluation   the value of an expression's tree
-    catalog      all files; names -> definitions    transforms   the registry of transforms (dates, patterns)
-    definition   one run, as text and compiled      templates    Jinja that always ends
-    targets      a form per way to invoke
-    inputs       a row -> the agent's input         envelope     any reply -> transcript
-    schemas      an agent's own word on its output  methods      the registry of extraction methods
-    types        the registry of a schema's types   guards       a reply that says no, or not yet
-    problems     what is wrong, where, what to do   extraction   a reply -> output fields (explain: and why)
+In the order of the data:
 
-Pure: everything is compiled and checked when it is loaded, and the rest is data in, data out.
+    syntax/       YAML text, allowed keys, references, problem reports
+    catalog       all mapping files together -> definitions by name
+    definition    one run definition: the text stored with a batch, and the compiled RowMapping
+    targets       `target`: a form for each way to invoke
+    inputs        `input_mapping`: a row -> the agent's input
+    templates     Jinja templates with bounded run time, for inputs and URLs
+    expressions/  JMESPath, `$` and transforms
+    replies/      any provider's reply -> one transcript
+    extraction/   `output_mapping` and schemas: a reply -> output fields
+    json_schema   JSON Schemas of the files, for editors
+
+A provider's reply shape is added in `replies/`, a transform in `expressions/transforms`, an extraction method
+in `extraction/methods`, a way to invoke in `targets`; each package says how.
+
+Pure: files are compiled and checked when they are loaded, and afterwards only data goes in and comes out.
 """
 
 from service.mapping.catalog import Catalog, check

@@ -1,4 +1,4 @@
-"""All mapping files together: which run definitions there are, and which extraction each of them uses."""
+"""The catalog: all mapping files of a folder together, compiled. Run definitions and extractors by name."""
 
 from __future__ import annotations
 
@@ -7,22 +7,30 @@ from dataclasses import dataclass, field
 
 from service.domain.errors import MappingError
 from service.domain.model import Json, is_name
-from service.mapping.definition import Definition, compile_run
+from service.mapping.definition import Definition, compile_run_definition
 from service.mapping.extraction.extractor import Extractor, compile_extractor, schema_extractor, with_schema
 from service.mapping.extraction.schemas import Schema, compile_schema
 from service.mapping.syntax.problems import Problem, Report, raise_if_any, suggest
 from service.mapping.syntax.yaml_text import Document, read_documents
 
-_NAMED = "output_mappings"
+_OUTPUT_MAPPINGS = "output_mappings"
 
 
 @dataclass(frozen=True, slots=True)
-class _Extraction:
-    """A named output mapping: where it stands, what is written there, and compiled."""
+class _NamedOutputMapping:
+    """An entry of `output_mappings`: its file, its text as written, and its extractor."""
 
-    place: str
+    file: str
     spec: Json
     extractor: Extractor
+
+
+@dataclass(frozen=True, slots=True)
+class _RegisteredSchema:
+    """The schema of an agent. `schema` is None if the file has problems."""
+
+    file: str
+    schema: Schema | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,34 +42,35 @@ class Catalog:
 
     @classmethod
     def load(cls, mappings: Mapping[str, str], schemas: Mapping[str, str]) -> Catalog:
-        """From file names (with or without a folder) and their YAML. A run's name is its file's stem.
+        """Compile files. Both arguments map file names, with or without a folder, to YAML text.
 
-        A schema belongs to the target of its agent's name: it checks what an output mapping extracts, and
-        without one extracts by itself. Raises MappingError naming every problem.
+        A run definition is named after its file. A schema belongs to the target with its agent's name: it
+        checks the fields that an output mapping extracts, and extracts them itself if there is none. Raises
+        MappingError that lists every problem.
         """
-        loader = _Loader()
-        catalog = loader.load(mappings, schemas)
-        raise_if_any(loader.problems)
+        builder = _CatalogBuilder()
+        catalog = builder.build(mappings, schemas)
+        raise_if_any(builder.problems)
         return catalog
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The run definitions, sorted."""
+        """The names of the run definitions, sorted."""
         return tuple(sorted(self._definitions))
 
     @property
     def extractor_names(self) -> tuple[str, ...]:
-        """What `extractor` knows: run definitions and named output mappings, sorted."""
+        """The names that `extractor` accepts: run definitions and named output mappings, sorted."""
         return tuple(sorted(self._extractors))
 
     def definition(self, name: str) -> Definition:
-        """Raises MappingError for a name that no file has."""
+        """The run definition of this name. Raises MappingError if there is none."""
         if name not in self._definitions:
             raise MappingError(_unknown("mapping", name, self.names))
         return self._definitions[name]
 
     def extractor(self, name: str) -> Extractor:
-        """The extraction of a run definition, or else of a named output mapping. Raises MappingError."""
+        """The extractor of a run definition, or else of a named output mapping. Raises MappingError."""
         if name not in self._extractors:
             raise MappingError(_unknown("mapping or output mapping", name, self.extractor_names))
         return self._extractors[name]
@@ -74,71 +83,73 @@ def _unknown(kind: str, name: str, known: tuple[str, ...]) -> str:
 
 
 def check(mappings: Mapping[str, str], schemas: Mapping[str, str]) -> tuple[Problem, ...]:
-    """Everything that `Catalog.load` would raise for, in the order of files and lines; () for good files."""
-    loader = _Loader()
-    loader.load(mappings, schemas)
-    return tuple(sorted(set(loader.problems)))
+    """The problems for which `Catalog.load` would raise, sorted by file and line; () for valid files."""
+    builder = _CatalogBuilder()
+    builder.build(mappings, schemas)
+    return tuple(sorted(set(builder.problems)))
 
 
-class _Loader:
-    """Reads every file before it looks at any run, since an output mapping may stand in a later file."""
+class _CatalogBuilder:
+    """Compiles all files to a catalog, and collects their problems.
+
+    It reads every file before it compiles any run definition, because the output mapping of one may be in a
+    later file.
+    """
 
     def __init__(self) -> None:
-        self._problems: list[Problem] = []
+        self._yaml_problems: list[Problem] = []
         self._reports: list[Report] = []
-        self.named: dict[str, _Extraction] = {}
-        self.runs: dict[str, Document] = {}
-        self.schemas: dict[str, tuple[str, Schema | None]] = {}
+        self._output_mappings: dict[str, _NamedOutputMapping] = {}
+        self._runs: dict[str, Document] = {}
+        self._schemas: dict[str, _RegisteredSchema] = {}
 
     @property
     def problems(self) -> list[Problem]:
-        """Of all files that were loaded."""
-        return [*self._problems, *(problem for report in self._reports for problem in report.problems)]
+        """The problems of all files."""
+        return [*self._yaml_problems, *(problem for report in self._reports for problem in report.problems)]
 
-    def load(self, mappings: Mapping[str, str], schemas: Mapping[str, str]) -> Catalog:
-        """With problems, the catalog is of no use."""
+    def build(self, mappings: Mapping[str, str], schemas: Mapping[str, str]) -> Catalog:
+        """The catalog of these files. If there are problems, it must not be used."""
         for file in sorted(schemas):
             for document in self._documents(file, schemas[file]):
                 self._add_schema(document)
         for file in sorted(mappings):
             for document in self._documents(file, mappings[file]):
                 self._add_document(document)
-        extractors = {name: extraction.extractor for name, extraction in self.named.items()}
+        extractors = {name: named.extractor for name, named in self._output_mappings.items()}
         definitions: dict[str, Definition] = {}
-        for name, document in self.runs.items():
-            definition, extractors[name] = self._run(name, document)
-            definitions[name] = definition
+        for name, document in self._runs.items():
+            definitions[name], extractors[name] = self._compile_run(name, document)
         return Catalog(definitions, extractors)
 
     def _documents(self, file: str, text: str) -> list[Document]:
         documents, problems = read_documents(file, text)
-        self._problems += problems
+        self._yaml_problems += problems
         self._reports += [document.report for document in documents]
         return documents
 
     def _add_schema(self, document: Document) -> None:
-        """One whose agent is known is kept even if it is wrong, so that no run complains of its absence."""
         value, report = document.value, document.report
         schema = compile_schema(value, report)
         agent = value.get("agent") if isinstance(value, dict) else None
         if not isinstance(agent, str):
             return
-        if agent in self.schemas:
-            report.add(
-                ("agent",), f"a second schema of {agent!r}", f"the first is in {self.schemas[agent][0]}"
-            )
+        if agent in self._schemas:
+            first = self._schemas[agent].file
+            report.add(("agent",), f"a second schema of {agent!r}", f"the first is in {first}")
         else:
-            self.schemas[agent] = (report.file, schema)
+            # Also a schema with problems: otherwise its runs would be reported as having none.
+            self._schemas[agent] = _RegisteredSchema(report.file, schema)
 
     def _add_document(self, document: Document) -> None:
-        """Split a document into named extractions and, where it has other keys, a run definition."""
+        """Split a document into named output mappings and, if it has other keys, a run definition."""
         value, report = document.value, document.report
         if not isinstance(value, dict):
-            report.add((), "must be a table of keys and values", f"target: … or {_NAMED}: …")
+            report.add((), "must be a table of keys and values", f"target: … or {_OUTPUT_MAPPINGS}: …")
             return
-        if _NAMED in value:
-            self._add_named(value[_NAMED], report)
-        run = {key: item for key, item in value.items() if key != _NAMED}
+        if _OUTPUT_MAPPINGS in value:
+            self._add_output_mappings(value[_OUTPUT_MAPPINGS], report)
+        run = {key: item for key, item in value.items() if key != _OUTPUT_MAPPINGS}
         if not run:
             return
         name = run_name(report.file)
@@ -146,64 +157,70 @@ class _Loader:
             report.add(
                 (), f"{name!r} cannot be a mapping's name", "rename the file: letters, digits, '.', '_', '-'"
             )
-        elif name in self.runs:
-            other = self.runs[name].report.file
-            report.add((), f"a second run definition {name!r}", f"the first is in {other}; one per file")
+        elif name in self._runs:
+            first = self._runs[name].report.file
+            report.add((), f"a second run definition {name!r}", f"the first is in {first}; one per file")
         else:
-            self.runs[name] = Document(run, report)
+            self._runs[name] = Document(run, report)
 
-    def _add_named(self, value: Json, report: Report) -> None:
+    def _add_output_mappings(self, value: Json, report: Report) -> None:
         if not isinstance(value, dict):
-            report.add((_NAMED,), f"{_NAMED!r} must be a table of names")
+            report.add((_OUTPUT_MAPPINGS,), f"{_OUTPUT_MAPPINGS!r} must be a table of names")
             return
         for name, spec in value.items():
-            path = (_NAMED, name)
-            if name in self.named:
-                report.add(
-                    path, f"a second output mapping {name!r}", f"the first is in {self.named[name].place}"
-                )
+            path = (_OUTPUT_MAPPINGS, name)
+            if name in self._output_mappings:
+                first = self._output_mappings[name].file
+                report.add(path, f"a second output mapping {name!r}", f"the first is in {first}")
             else:
                 extractor = compile_extractor(spec, report, path)
-                self.named[name] = _Extraction(report.file, spec, extractor)
+                self._output_mappings[name] = _NamedOutputMapping(report.file, spec, extractor)
 
-    def _run(self, name: str, document: Document) -> tuple[Definition, Extractor]:
+    def _compile_run(self, name: str, document: Document) -> tuple[Definition, Extractor]:
         value, report = document.value, document.report
         target = value.get("target")
         agent = target.get("name") if isinstance(target, dict) else None
-        has_schema = isinstance(agent, str) and agent in self.schemas
-        schema = self.schemas[str(agent)][1] if has_schema else None
-        spec, extractor = self._output_mapping(document, agent, has_schema=has_schema)
+        registered = self._schemas.get(agent) if isinstance(agent, str) else None
+        schema = registered.schema if registered else None
+        spec, extractor = self._output_mapping(document, agent, has_schema=registered is not None)
         if spec is not None:
             extractor = with_schema(extractor, schema, report, ("output_mapping",))
         elif schema is not None and value.get("output_mapping") is None:
             extractor = schema_extractor(schema, report, ("target", "name"))
-        compile_run(name, value, extractor, report)
-        return Definition.from_document(name, value, spec, schema and schema.spec), extractor
+        compile_run_definition(name, value, extractor, report)  # only for its problems
+        return Definition.from_document(name, value, spec, schema.spec if schema else None), extractor
 
     def _output_mapping(self, document: Document, agent: Json, *, has_schema: bool) -> tuple[Json, Extractor]:
-        """An extraction, the name of one, or the target's; None where its schema may extract."""
+        """The output mapping of a run, as written and compiled.
+
+        It is inline, or named by `output_mapping`, or else named like the target. (None, no methods) if there
+        is none, which is a problem unless the target has a schema.
+        """
         value, report = document.value, document.report
         chosen = value.get("output_mapping")
-        by_target = chosen is None
-        if by_target:
+        is_named_by_target = chosen is None
+        if is_named_by_target:
             chosen = agent
         if isinstance(chosen, dict):
             return chosen, compile_extractor(chosen, report, ("output_mapping",))
-        if isinstance(chosen, str) and chosen in self.named:
-            return self.named[chosen].spec, self.named[chosen].extractor
-        if not by_target:
-            hint = "a name, or extraction_methods: […]"
-            if isinstance(chosen, str):
-                is_own = has_schema and chosen == agent
-                hint = "leave it out: the schema is enough" if is_own else suggest(chosen, self.named)
+        if isinstance(chosen, str) and chosen in self._output_mappings:
+            named = self._output_mappings[chosen]
+            return named.spec, named.extractor
+        if not is_named_by_target:
+            if not isinstance(chosen, str):
+                hint = "a name, or extraction_methods: […]"
+            elif has_schema and chosen == agent:
+                hint = "leave it out: the schema is enough"
+            else:
+                hint = suggest(chosen, self._output_mappings)
             report.add(("output_mapping",), f"no output mapping {chosen!r}", hint)
         elif isinstance(chosen, str) and not has_schema:
-            hint = suggest(chosen, [*self.named, *self.schemas])
-            what = f"no output_mapping, and neither one nor a schema is named {chosen!r} as the target is"
-            report.add(("target", "name"), what, hint)
+            message = f"no output_mapping, and neither one nor a schema is named {chosen!r} as the target is"
+            hint = suggest(chosen, [*self._output_mappings, *self._schemas])
+            report.add(("target", "name"), message, hint)
         return None, Extractor(())
 
 
 def run_name(file: str) -> str:
-    """The name of the run definition in a file: its stem."""
+    """The name of the run definition in a file: the file's name without folder and extension."""
     return file.rpartition("/")[2].removesuffix(".yaml").removesuffix(".yml")

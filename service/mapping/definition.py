@@ -1,4 +1,4 @@
-"""A run definition: as the canonical text that travels with a batch, and compiled."""
+"""A run definition: Definition is its canonical text, stored with each batch; RowMapping is compiled."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from service.mapping.syntax.problems import Path, Report, raise_if_any
 from service.mapping.targets import Target, compile_target
 
 _SCHEMA = "schema"
-"""The key that a definition's text has beside those of a run definition's file."""
+"""The key for the schema in a definition's text. Files do not have it: a schema has a file of its own."""
 
-_ORDERED = frozenset(
+_TABLES_WITH_ORDER = frozenset(
     {
         "field_mappings",
         "paths",
@@ -32,19 +32,20 @@ _ORDERED = frozenset(
         "parameters",
     }
 )
-"""Tables whose keys users invent: their order is the order of columns and fields, and part of the meaning."""
+"""Tables whose keys users choose. Their order is that of columns and fields, so it has a meaning."""
 
-_LEAST_SHARE = {"full": 0.0, "equal": 0.5, "none": 1.0}
+_MIN_WAIT_SHARE = {"full": 0.0, "equal": 0.5, "none": 1.0}
+"""`jitter` -> the shortest wait, as a share of the longest."""
 _AUTO = "auto"
 _DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "\\t": "\t"}
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often a row is tried, and the bounds of the wait in between, in seconds.
+    """The number of attempts at a row, and the waits between them, in seconds.
 
-    `jitter` spreads the waits: `equal` over their upper half, `full` over all of them, `none` not at all.
-    No attempt begins later than `budget_s` after the first.
+    `jitter` spreads each wait: `equal` over its upper half, `full` over all of it, `none` not at all. No
+    attempt begins later than `budget_s` after the first.
     """
 
     max_attempts: int = 4
@@ -54,20 +55,23 @@ class RetryPolicy:
     budget_s: float = 86_400.0
 
     def wait_bounds_s(self, attempt: int, waited_s: float = 0.0) -> tuple[float, float]:
-        """The least and the greatest wait before `attempt`, which doubles from `base_s` up to `cap_s`.
+        """The shortest and the longest wait before `attempt`. They double from `base_s` up to `cap_s`.
 
-        A row that has been kept waiting for `waited_s` waits for about half as long again, if that is more.
+        `waited_s` is the time that the row has already been held back. The longest wait is at least half of
+        it, but never more than `cap_s`.
         """
-        longest = min(self.cap_s, max(self.base_s * 2.0 ** min(attempt - 2, 30), waited_s / 2))
-        return longest * _LEAST_SHARE[self.jitter], longest
+        doubled = self.base_s * 2.0 ** min(attempt - 2, 30)  # limited: 2.0**1024 overflows
+        longest = min(self.cap_s, max(doubled, waited_s / 2))
+        return longest * _MIN_WAIT_SHARE[self.jitter], longest
 
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """`max_concurrency` counts per worker process, None leaves it to that; `timeout_s` is per attempt.
+    """How rows are run.
 
-    `batch_deadline_s` runs from the opening of a batch, `row_deadline_s` from a row's first attempt; None is
-    for ever.
+    `max_concurrency` limits the calls of one worker process; None means the process's own limit. `timeout_s`
+    is for each attempt. `batch_deadline_s` runs from the opening of a batch, `row_deadline_s` from a row's
+    first attempt; None means no deadline.
     """
 
     max_concurrency: int | None = None
@@ -79,7 +83,7 @@ class Execution:
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """What all workers of a fleet together may do at the targets that share `name`; None is no limit."""
+    """The limits of all workers together, for the targets that share `name`. None means no limit."""
 
     name: str
     requests_per_minute: int | None = None
@@ -90,16 +94,16 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class Reuse:
-    """Identical inputs are answered once: within the batch, or for `days` days where that is above 0."""
+    """Rows with identical inputs share one call: within the batch, or for `days` days if that is above 0."""
 
     days: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class CsvOptions:
-    """How the file is read and written. `delimiter` is one character or "auto".
+    """CSV options for input and output. `delimiter` is one character or "auto".
 
-    With `provenance`, a column says which method and path gave each value.
+    With `provenance`, the output has a column with the method and path of each value.
     """
 
     delimiter: str = "auto"
@@ -110,7 +114,10 @@ class CsvOptions:
 
 @dataclass(frozen=True, slots=True)
 class RowMapping:
-    """A compiled run definition: a row to an input, a reply to output fields. Stateless, so safe to share."""
+    """A compiled run definition: row -> input, reply -> output fields.
+
+    It has no state, so it is safe to share.
+    """
 
     name: str
     digest: str
@@ -124,41 +131,42 @@ class RowMapping:
 
     @property
     def required_columns(self) -> frozenset[str]:
-        """The CSV columns that the mapping names."""
+        """The CSV columns that a file must have."""
         return self.inputs.required_columns
 
     @property
     def output_fields(self) -> tuple[str, ...]:
-        """The fields of every extraction, in mapping order."""
+        """The names of the output fields, in the order of the mapping."""
         return self.extractor.output_fields
 
-    def concurrency(self, most: int) -> int:
-        """Calls in flight in a process that has room for `most`.
+    def concurrency(self, process_limit: int) -> int:
+        """The number of concurrent calls in a process that allows `process_limit`.
 
-        No more than the whole fleet may have: a row that cannot start would wait for the limit in vain.
+        It is at most the limit of the whole fleet: further rows could only wait for that limit.
         """
-        in_fleet = self.rate_limit.concurrent if self.rate_limit else None
-        return min(most, self.execution.max_concurrency or most, in_fleet or most)
+        fleet_limit = self.rate_limit.concurrent if self.rate_limit else None
+        limits = (process_limit, self.execution.max_concurrency, fleet_limit)
+        return min(limit for limit in limits if limit is not None)
 
     def check_columns(self, columns: Sequence[str]) -> None:
-        """Raises CsvError, naming the columns that are missing and those that the file has."""
+        """Raise CsvError with the missing columns and those that the file has, if any column is missing."""
         self.inputs.check_columns(columns)
 
     def build_input(self, columns: Sequence[str], cells: Sequence[str]) -> Json:
-        """The input of a row. Raises InputError."""
+        """The agent's input for a row. Raises InputError."""
         return self.inputs.build(columns, cells)
 
     def extract(self, reply: Json) -> Extraction:
-        """The output fields of a reply, parsed JSON or a str. Raises ExtractionError, ReplyPendingError."""
+        """The output fields of a reply: parsed JSON or a str. Raises ExtractionError, ReplyPendingError."""
         return self.extractor.extract(reply)
 
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A run definition with what it refers to written into it.
+    """A run definition with its output mapping and schema written into it.
 
-    It travels with the batch, which so stays on the version it started with. `text` is
-    canonical JSON: compact, keys sorted, except in tables whose order means something.
+    It is stored with each batch, which thereby keeps the version that it started with. `text` is canonical
+    JSON: compact, and with sorted keys, except in tables whose order has a meaning.
     """
 
     name: str
@@ -166,21 +174,24 @@ class Definition:
 
     @property
     def digest(self) -> str:
-        """The version: the first 16 hexadecimal digits of the text's SHA-256."""
+        """The version of the definition: the first 16 hexadecimal digits of the text's SHA-256."""
         return hashlib.sha256(self.text.encode()).hexdigest()[:16]
 
     @classmethod
     def from_document(
         cls, name: str, document: dict[str, Json], output_mapping: Json, schema: Json = None
     ) -> Definition:
-        """The definition of a file's document, with its output mapping in place of a name, and the schema."""
-        whole = {**document, "output_mapping": output_mapping}
-        return cls(
-            name, exact_json.dumps(_canonical(whole if schema is None else {**whole, _SCHEMA: schema}))
-        )
+        """The definition of a file's document, with the output mapping itself in place of its name."""
+        complete = {**document, "output_mapping": output_mapping}
+        if schema is not None:
+            complete[_SCHEMA] = schema
+        return cls(name, exact_json.dumps(_canonical(complete)))
 
     def compile(self) -> RowMapping:
-        """Raises MappingError, for text that another version of rowfleet wrote, say."""
+        """The compiled definition.
+
+        Raises MappingError, for example for text from another version of rowfleet.
+        """
         report = Report(f"mapping {self.name!r}")
         try:
             document = exact_json.loads(self.text)
@@ -191,16 +202,16 @@ class Definition:
         if isinstance(document, dict) and _SCHEMA in document:
             schema = compile_schema(document.pop(_SCHEMA), report, (_SCHEMA,))
         extractor = compile_output(spec, schema, report, ("output_mapping",))
-        mapping = compile_run(self.name, document, extractor, report, self.digest)
+        mapping = compile_run_definition(self.name, document, extractor, report, self.digest)
         raise_if_any(report.problems)
         assert mapping is not None, "no problem and no mapping"
         return mapping
 
 
-def compile_run(
+def compile_run_definition(
     name: str, document: Json, extractor: Extractor, report: Report, digest: str = ""
 ) -> RowMapping | None:
-    """None where the keys are wrong; with any problem in the report the result is of no use."""
+    """Compile a run definition. If problems were reported, the result is None or must not be used."""
     form = read_form(RunForm, document, report, ())
     if not isinstance(document, dict):
         return None
@@ -210,23 +221,35 @@ def compile_run(
     inputs = compile_input(form.input_mapping, report, ("input_mapping",))
     execution = _execution(form.execution, report, ("execution",))
     csv = _csv(form.csv, report, ("csv",))
-    limit, reuse = _rate_limit(form.rate_limit, target.name), _reuse(form.reuse)
-    return RowMapping(name, digest, target, execution, csv, inputs, extractor, limit, reuse)
+    return RowMapping(
+        name=name,
+        digest=digest,
+        target=target,
+        execution=execution,
+        csv=csv,
+        inputs=inputs,
+        extractor=extractor,
+        rate_limit=_rate_limit(form.rate_limit, target.name),
+        reuse=_reuse(form.reuse),
+    )
 
 
 def _execution(form: ExecutionForm, report: Report, path: Path) -> Execution:
     retry = form.retry_policy
     if retry.cap_seconds < retry.base_seconds:
         report.add((*path, "retry_policy", "cap_seconds"), "cap_seconds is less than base_seconds")
-    policy = RetryPolicy(
-        retry.max_attempts, retry.base_seconds, retry.cap_seconds, retry.jitter, retry.budget_seconds
-    )
     return Execution(
-        form.max_concurrency,
-        form.timeout_seconds,
-        policy,
-        form.batch_deadline_seconds,
-        form.row_deadline_seconds,
+        max_concurrency=form.max_concurrency,
+        timeout_s=form.timeout_seconds,
+        retry=RetryPolicy(
+            max_attempts=retry.max_attempts,
+            base_s=retry.base_seconds,
+            cap_s=retry.cap_seconds,
+            jitter=retry.jitter,
+            budget_s=retry.budget_seconds,
+        ),
+        batch_deadline_s=form.batch_deadline_seconds,
+        row_deadline_s=form.row_deadline_seconds,
     )
 
 
@@ -244,15 +267,15 @@ def _reuse(text: str | None) -> Reuse | None:
 
 def _csv(form: CsvForm, report: Report, path: Path) -> CsvOptions:
     delimiter = _DELIMITERS.get(form.delimiter, form.delimiter)
-    if _is_read(delimiter, _AUTO, report, (*path, "delimiter")) and _is_read(
-        _AUTO, form.encoding, report, (*path, "encoding")
-    ):
-        _is_read(delimiter, form.encoding, report, (*path, "delimiter"))
+    # Each option by itself first, so that the problem is reported for the right key; then both together.
+    is_delimiter = _is_supported(delimiter, _AUTO, report, (*path, "delimiter"))
+    if is_delimiter and _is_supported(_AUTO, form.encoding, report, (*path, "encoding")):
+        _is_supported(delimiter, form.encoding, report, (*path, "delimiter"))
     return CsvOptions(delimiter, form.encoding, form.escape_formulas, form.provenance)
 
 
-def _is_read(delimiter: str, encoding: str, report: Report, path: Path) -> bool:
-    """Whether a file can be so; what the reader says against it otherwise, in the report."""
+def _is_supported(delimiter: str, encoding: str, report: Report, path: Path) -> bool:
+    """True if the CSV reader accepts these options; otherwise its objection is in the report."""
     try:
         CsvReader(delimiter=delimiter, encoding=encoding)
     except CsvError as error:
@@ -263,8 +286,9 @@ def _is_read(delimiter: str, encoding: str, report: Report, path: Path) -> bool:
 
 
 def _canonical(value: Json, key: str = "") -> Json:
+    """The value with sorted keys. `key` is the key that it has in the object around it."""
     if isinstance(value, list):
         return [_canonical(item) for item in value]
-    if not isinstance(value, dict) or key in _ORDERED:
+    if not isinstance(value, dict) or key in _TABLES_WITH_ORDER:
         return value
     return {name: _canonical(value[name], name) for name in sorted(value)}

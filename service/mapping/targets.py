@@ -170,9 +170,9 @@ def compile_target(value: Json, report: Report, path: Path) -> Target | None:
         message = f"unknown invoke {invoke!r}" if "invoke" in value else "'target.invoke' is missing"
         report.add((*path, "invoke"), message, suggest(str(invoke or ""), FORMS))
         return None
-    form = read_form(
-        FORMS[invoke][1 if _DISTINGUISHING_KEYS.get(invoke) in value else 0], value, report, path
-    )
+    forms = FORMS[invoke]
+    has_key = _DISTINGUISHING_KEYS.get(invoke) in value
+    form = read_form(forms[1] if has_key else forms[0], value, report, path)
     if form is None:
         return None
     if isinstance(form, HttpForm | ChatForm):

@@ -1,8 +1,8 @@
-"""Jinja templates that always end, soon, and with bounded output.
+"""Jinja templates with bounded run time and bounded output.
 
-A sandbox keeps a template from Python's insides, not from `{% for i in range(10**9) %}` or `'a' * 10**9`.
-So a template here is what a prompt needs: values, filters, conditions; loops and calls are refused when the
-file is loaded, and what could grow is measured before it does.
+Jinja's sandbox protects Python's internals. It does not stop `{% for i in range(10**9) %}` or `'a' * 10**9`.
+Templates are therefore restricted to what prompts need: values, filters and conditions. Loops, calls and
+multiplication are rejected when the file is loaded, and filters that can grow a text check its size first.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from service.mapping.syntax.problems import CompileError, suggest
 
 MAX_OUTPUT_CHARS = 1_000_000
 
-_ALLOWED = (
+_ALLOWED_NODES = (
     *(
         nodes.Template,
         nodes.Output,
@@ -40,7 +40,7 @@ _JINJA_FILTERS = (
     *("default", "d", "lower", "upper", "title", "capitalize", "trim", "first", "last", "length", "count"),
     *("int", "string", "truncate", "urlencode"),
 )
-_OWN_WORDS = {
+_NODE_WORDS = {
     "Call": "a call",
     "For": "a loop ('for')",
     "Assign": "'set'",
@@ -50,15 +50,15 @@ _OWN_WORDS = {
 }
 
 
-class _TooLarge(Exception):  # noqa: N818 -- never leaves the module
-    pass
+class _OutputTooLargeError(Exception):
+    """The output of a template would exceed MAX_OUTPUT_CHARS. It never leaves this module."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextTemplate:
-    """A compiled template. `required_names` are the variables it needs.
+    """A compiled template. `required_names` are its variables, without those in `optional_names`.
 
-    Those with a `default` or a test for `defined` are in `optional_names` instead.
+    Variables with a `default` or a test for `defined` are optional.
     """
 
     source: str
@@ -67,35 +67,35 @@ class TextTemplate:
     _template: Template
 
     def render(self, fields: Mapping[str, Json]) -> str:
-        """Raises InputError, for an undefined name among others."""
+        """The text for these fields. Raises InputError, for example for an undefined name."""
         parts: list[str] = []
         size = 0
         try:
             for part in self._template.generate(dict(fields)):
                 size += len(part)
-                _measure(size)
+                _check_size(size)
                 parts.append(part)
-        except _TooLarge:
+        except _OutputTooLargeError:
             raise InputError(f"the template gives more than {MAX_OUTPUT_CHARS} characters") from None
         except TemplateError as error:
             raise InputError(f"the template cannot be filled in: {error.message}") from None
-        except Exception as error:  # filters and tests raise whatever they like for odd values
+        except Exception as error:  # Jinja's filters and tests raise any exception for unsuitable values
             raise InputError(f"the template cannot be filled in: {error}") from error
         return "".join(parts)
 
 
-def compile_template(source: str, *, quoted: bool = False) -> TextTemplate:
-    """Raises CompileError for syntax, and for what could run long or grow without bounds.
+def compile_template(source: str, *, percent_encoded: bool = False) -> TextTemplate:
+    """Compile a template. Raises CompileError for syntax errors and for nodes that are not allowed.
 
-    With `quoted`, values are percent-encoded, so that none of them ends a segment or a parameter of a URL.
+    With `percent_encoded`, values are encoded so that none of them ends a segment or a parameter of a URL.
     """
     try:
         tree = _ENVIRONMENT.parse(source)
         for node in tree.find_all(nodes.Node):
-            _check(node)
+            _check_node(node)
         optional = _optional_names(tree)
         names = frozenset(meta.find_undeclared_variables(tree))
-        environment = _QUOTING if quoted else _ENVIRONMENT
+        environment = _URL_ENVIRONMENT if percent_encoded else _ENVIRONMENT
         return TextTemplate(source, names - optional, names & optional, environment.from_string(source))
     except TemplateSyntaxError as error:
         raise CompileError(f"template, line {error.lineno}: {error.message}") from None
@@ -105,30 +105,31 @@ def compile_template(source: str, *, quoted: bool = False) -> TextTemplate:
 
 @dataclass(frozen=True, slots=True)
 class JsonTemplate:
-    """A JSON value whose strings are templates, for `body:`."""
+    """A compiled JSON value whose strings are templates, for the key `body`."""
 
     required_names: frozenset[str]
     optional_names: frozenset[str]
     _build: Callable[[Mapping[str, Json]], Json]
 
     def render(self, fields: Mapping[str, Json]) -> Json:
-        """The value with every string filled in. Raises InputError."""
+        """The JSON value for these fields. Raises InputError."""
         return self._build(fields)
 
 
 def compile_json_template(value: Json) -> JsonTemplate:
-    """A string that is exactly one `{{ name }}` becomes the field itself, not its text.
+    """Compile a JSON value with templates. Raises CompileError.
 
-    Raises CompileError.
+    A string that is exactly one `{{ name }}` gives the field's value with its type, not its text.
     """
     texts: list[TextTemplate] = []
     build = _compile(value, texts)
-    names = frozenset().union(*(text.required_names for text in texts))
-    optional = frozenset().union(*(text.optional_names for text in texts))
-    return JsonTemplate(names, optional, build)
+    required_names = frozenset().union(*(text.required_names for text in texts))
+    optional_names = frozenset().union(*(text.optional_names for text in texts))
+    return JsonTemplate(required_names, optional_names, build)
 
 
 def _compile(value: Json, texts: list[TextTemplate]) -> Callable[[Mapping[str, Json]], Json]:
+    """A function that fills in the value; the templates that it has are added to `texts`."""
     if isinstance(value, dict):
         entries = {key: _compile(item, texts) for key, item in value.items()}
         return lambda fields: {key: build(fields) for key, build in entries.items()}
@@ -144,6 +145,7 @@ def _compile(value: Json, texts: list[TextTemplate]) -> Callable[[Mapping[str, J
 
 
 def _only_name(source: str) -> str | None:
+    """The name, if the template is nothing but `{{ name }}`."""
     body = _ENVIRONMENT.parse(source).body
     if len(body) == 1 and isinstance(body[0], nodes.Output) and len(body[0].nodes) == 1:
         only = body[0].nodes[0]
@@ -157,14 +159,15 @@ def _field(fields: Mapping[str, Json], name: str) -> Json:
     return fields[name]
 
 
-def _check(node: nodes.Node) -> None:
+def _check_node(node: nodes.Node) -> None:
+    """Raise CompileError for a node that is not allowed, and for an unknown filter."""
     if isinstance(node, nodes.Filter) and node.name not in _ENVIRONMENT.filters:
         raise CompileError(
             f"template, line {node.lineno}: no filter {node.name!r}", suggest(node.name, _ENVIRONMENT.filters)
         )
-    if not isinstance(node, _ALLOWED):
+    if not isinstance(node, _ALLOWED_NODES):
         kind = type(node).__name__
-        word = _OWN_WORDS.get(kind, f"'{kind.lower()}'")
+        word = _NODE_WORDS.get(kind, f"'{kind.lower()}'")
         raise CompileError(
             f"template, line {node.lineno}: {word} is not allowed",
             "a template has {{ values }}, filters such as {{ name | upper }}, and {% if %}",
@@ -172,15 +175,13 @@ def _check(node: nodes.Node) -> None:
 
 
 def _optional_names(tree: nodes.Template) -> frozenset[str]:
-    asked = [
-        *(node.node for node in tree.find_all(nodes.Filter) if node.name in {"default", "d"}),
-        *(node.node for node in tree.find_all(nodes.Test) if node.name in {"defined", "undefined"}),
-    ]
-    return frozenset(node.name for node in asked if isinstance(node, nodes.Name))
+    with_default = [node.node for node in tree.find_all(nodes.Filter) if node.name in {"default", "d"}]
+    tested = [node.node for node in tree.find_all(nodes.Test) if node.name in {"defined", "undefined"}]
+    return frozenset(node.name for node in [*with_default, *tested] if isinstance(node, nodes.Name))
 
 
-def _shown(value: Json) -> str:
-    """A value in a text: nothing for null, JSON for what is no text."""
+def _as_text(value: Json) -> str:
+    """A value as part of a text: "" for null, strings unchanged, JSON for all other values."""
     if value is None:
         return ""
     if isinstance(value, Undefined):
@@ -188,38 +189,37 @@ def _shown(value: Json) -> str:
     return value if isinstance(value, str) else exact_json.dumps(value)
 
 
+# These replace Jinja's filters of the same name, which do not limit the size of their result.
+
+
 def _replace(value: Json, old: str, new: str) -> str:
-    text = _shown(value)
-    _measure(len(text) + (text.count(old) if old else len(text) + 1) * len(new))
+    text = _as_text(value)
+    _check_size(len(text) + (text.count(old) if old else len(text) + 1) * len(new))
     return text.replace(old, new)
 
 
 def _join(value: Sequence[Json], separator: str = "") -> str:
-    texts = [_shown(item) for item in value]
-    _measure(sum(map(len, texts)) + len(separator) * len(texts))
+    texts = [_as_text(item) for item in value]
+    _check_size(sum(map(len, texts)) + len(separator) * len(texts))
     return separator.join(texts)
 
 
-def _measure(size: int) -> None:
+def _check_size(size: int) -> None:
     if size > MAX_OUTPUT_CHARS:
-        raise _TooLarge
-
-
-def _no_calls(*_arguments: Any) -> Never:
-    raise TypeError("a template calls nothing")
+        raise _OutputTooLargeError
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """The second line of defence; what it intercepts, `_check` has refused already."""
+    """A second line of defence: `_check_node` has already rejected everything that this intercepts."""
 
     intercepted_binops = frozenset({"*", "**", "%", "/", "//"})
 
     def call_binop(self, *_arguments: Any) -> Never:
-        _no_calls()
+        raise TypeError("a template calls nothing")
 
 
-def _quoted(value: Json) -> str:
-    return quote(_shown(value), safe="")
+def _percent_encoded(value: Json) -> str:
+    return quote(_as_text(value), safe="")
 
 
 def _environment(finalize: Callable[[Json], str]) -> _Environment:
@@ -232,9 +232,9 @@ def _environment(finalize: Callable[[Json], str]) -> _Environment:
     )
     own = {"replace": _replace, "join": _join, "tojson": exact_json.dumps}
     environment.filters = {**{name: environment.filters[name] for name in _JINJA_FILTERS}, **own}
-    environment.globals.clear()
+    environment.globals.clear()  # no `range`, `lipsum` and other functions
     return environment
 
 
-_ENVIRONMENT = _environment(_shown)
-_QUOTING = _environment(_quoted)
+_ENVIRONMENT = _environment(_as_text)
+_URL_ENVIRONMENT = _environment(_percent_encoded)

@@ -116,7 +116,7 @@ def _compile_url(options: ResolvedOptions, text: str) -> TextTemplate | None:
         return None
     try:
         check_url_template(text)
-        return compile_template(text, quoted=True)
+        return compile_template(text, percent_encoded=True)
     except CompileError as error:
         written = options.written["url"]
         raise ConfigError(f"{options.where}: url {written!r} is no template of an address") from error
