@@ -23,6 +23,7 @@ TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text("utf
 ERRORS_OF_OTHERS = {"FunctionError"}
 """Names of AWS that end like our errors: a key of Lambda's answer."""
 
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text("utf-8")
 GUARANTEES = (ROOT / "docs" / "guarantees.md").read_text("utf-8")
 GLOSSARY = (ROOT / "docs" / "glossary.md").read_text("utf-8")
@@ -102,6 +103,16 @@ def test_invariants_in_the_guarantees_exist():
     noticed = re.findall(r"\| \d+, `(\w+)` \|$", section, re.MULTILINE)
     assert len(noticed) == len(ABLATIONS)
     assert set(noticed) <= set(INVARIANTS)
+
+
+def test_parts_of_the_simulation_that_contributing_names_exist():
+    """Names in the instructions for a new fault, invariant or ablation are in the simulation's modules."""
+    section = CONTRIBUTING.split("\n## Simulation\n")[1].split("\n## ", maxsplit=1)[0]
+    modules = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests" / "simulation").glob("*.py"))
+    names = re.findall(r"`([A-Z]\w+)`", section)
+    assert len(names) >= 5
+    for name in names:
+        assert re.search(rf"^(class {name}\b|{name}\b)", modules, re.MULTILINE), name
 
 
 def test_log_events_in_the_operations_page_exist():
