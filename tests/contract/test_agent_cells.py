@@ -1,6 +1,6 @@
-"""Every way to invoke, and everything that can happen: one cell, one test.
+"""Matrix of ways to invoke and possible results: one test per cell.
 
-The far sides answer as the services document (`agent_stand_ins` names the references).
+The stand-ins reply as the services document (`agent_stand_ins` names the references).
 """
 
 import asyncio
@@ -31,9 +31,9 @@ from tests.contract.agent_stand_ins import (
     CONTEXT,
     MAX_REPLY_BYTES,
     PATIENT_S,
-    FarSide,
-    Seen,
-    served,
+    CallLog,
+    StandInServices,
+    serve,
     stand_in,
     target,
 )
@@ -55,15 +55,17 @@ CELLS = {
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_cell(way: str, cell: str, skip_time: Callable[[float], None]) -> None:
-    """Each way answers, times out, is throttled for 7 s, refuses, says too much, and is not there, alike."""
-    what, error = CELLS[cell]
-    seen = Seen()
-    async with stand_in(way, seen) as opened:
-        agent = opened(what)
+async def test_a_result_has_the_same_class_for_every_way_to_invoke(
+    way: str, cell: str, skip_time: Callable[[float], None]
+) -> None:
+    """Also the stated delay of a throttle, 7 s, is the same."""
+    behaviour, error = CELLS[cell]
+    log = CallLog()
+    async with stand_in(way, log) as open_one:
+        agent = open_one(behaviour)
         call = asyncio.create_task(agent.invoke(Invocation("b#1/row_1", {"a": 1}, timeout_s=PATIENT_S)))
-        if what == "hang":
-            await seen.started.wait()
+        if behaviour == "hang":
+            await log.started.wait()
             skip_time(PATIENT_S)
         if error is None:
             reply = await call
@@ -73,7 +75,7 @@ async def test_a_cell(way: str, cell: str, skip_time: Callable[[float], None]) -
             with pytest.raises(error) as raised:
                 await call
             assert type(raised.value) is error
-            assert getattr(raised.value, "retry_after_s", None) == (7 if what == "throttle" else None)
+            assert getattr(raised.value, "retry_after_s", None) == (7 if behaviour == "throttle" else None)
         await agent.close()
 
 
@@ -87,8 +89,10 @@ async def test_a_cell(way: str, cell: str, skip_time: Callable[[float], None]) -
         (ConnectionRefusedError("nobody there"), AgentOutageError),
     ],
 )
-async def test_a_cell_of_python(raised: Exception | None, error: type[Exception] | None) -> None:
-    """A function says by what it raises what the others say by their protocols."""
+async def test_an_exception_of_a_python_function_has_the_same_class(
+    raised: Exception | None, error: type[Exception] | None
+) -> None:
+    """A function states by its exception what a service states by its protocol."""
     module = sys.modules["cell_functions"] = types.ModuleType("cell_functions")
 
     def answer(_given: object) -> object:
@@ -110,10 +114,10 @@ async def test_a_cell_of_python(raised: Exception | None, error: type[Exception]
 
 
 @pytest.mark.parametrize("way", ["openai", "anthropic", "converse"])
-async def test_what_a_model_says_is_found_in_its_envelope(way: str) -> None:
-    """The replies of models are those that the mapping language reads: final text and all."""
-    async with stand_in(way, Seen()) as opened:
-        agent = opened("text")
+async def test_the_text_of_a_model_is_found_in_its_reply(way: str) -> None:
+    """The mapping language normalises the replies of all models."""
+    async with stand_in(way, CallLog()) as open_one:
+        agent = open_one("text")
         reply = await agent.invoke(Invocation("b#1/row_1", {"prompt": "say it"}))
         assert normalise(reply.body).text == "plain words, no JSON: ü"
         await agent.close()
@@ -146,65 +150,65 @@ ASKED = {"role": "user", "content": "why?"}
         ),
     ],
 )
-async def test_what_a_model_is_sent(way: str, parameters: dict, sent: dict) -> None:
-    """The template's text as the user's message, with system prompt and parameters around it."""
-    seen = Seen()
-    async with served(FarSide(seen)) as base:
+async def test_the_request_to_a_model(way: str, parameters: dict, sent: dict) -> None:
+    """The prompt becomes the user's message. System prompt and parameters are added."""
+    log = CallLog()
+    async with serve(StandInServices(log)) as base:
         invoke, options = target(way, "text", base)
         options |= {"system": "be brief", "parameters": parameters}
         agent = open_agent(invoke, options, name="a", environ={}, context=CONTEXT)
         await agent.invoke(Invocation("b#1/row_1", {"prompt": "why?", "other": 1}))
         await agent.close()
-    assert seen.bodies == [sent | parameters]
+    assert log.bodies == [sent | parameters]
 
 
 async def test_a_standard_execution_is_found_again_and_not_started_twice(
     skip_time: Callable[[float], None],
 ) -> None:
-    """After a time-out the next attempt waits for the execution that runs; the service started one."""
-    seen = Seen()
-    async with stand_in("standard", seen) as opened:
-        agent = opened("hang")
+    """After a time-out the next attempt waits for the execution that still runs. Only one was started."""
+    log = CallLog()
+    async with stand_in("standard", log) as open_one:
+        agent = open_one("hang")
         call = asyncio.create_task(
             agent.invoke(Invocation("b#1/row_1", {"a": 1}, attempt=1, timeout_s=PATIENT_S))
         )
-        await seen.started.wait()
+        await log.started.wait()
         skip_time(PATIENT_S)
         with pytest.raises(AgentTimeoutError):
             await call
-        seen.release.set()
+        log.release.set()
         reply = await agent.invoke(Invocation("b#1/row_1", {"a": 1}, attempt=2))
         again = await agent.invoke(Invocation("b#1/row_1", {"a": 1}, attempt=1))
         assert reply.body == again.body == {"got": {"a": 1}}
-        assert len(seen.bodies) == 1
+        assert len(log.bodies) == 1
         await agent.close()
 
 
 async def test_a_failed_execution_is_followed_by_one_of_the_next_number() -> None:
-    """Each attempt may cost one execution, and a repeated first attempt reports the failure it left."""
-    seen = Seen()
-    async with stand_in("standard", seen) as opened:
-        agent = opened("error")
+    """Each attempt starts at most one execution. A repeated attempt reports its failed execution."""
+    log = CallLog()
+    async with stand_in("standard", log) as open_one:
+        agent = open_one("error")
         for attempt, started in ((1, 1), (1, 1), (2, 2), (2, 2), (3, 3)):
             with pytest.raises(Exception, match="RuntimeError: boom"):
                 await agent.invoke(Invocation("b#1/row_1", {"a": 1}, attempt=attempt))
-            assert len(seen.bodies) == started
+            assert len(log.bodies) == started
         await agent.close()
 
 
-async def test_an_execution_is_asked_after_ever_more_rarely() -> None:
-    """Waits grow from a quarter of a second to twenty, with at most ten questions a second for all rows."""
-    seen = Seen()
+async def test_an_execution_is_polled_at_growing_intervals() -> None:
+    """Pauses grow from 0.25 s to 20 s, with a pause of 0.1 s before each poll for the limit of all rows."""
+    log = CallLog()
     waits: list[float] = []
 
     async def sleep(seconds: float) -> None:
         waits.append(seconds)
         if len(waits) == 40:
-            seen.release.set()
+            log.release.set()
         await asyncio.sleep(0)
 
-    async with stand_in("standard", seen, sleep=sleep) as opened:
-        agent = opened("hang")
+    async with stand_in("standard", log, sleep=sleep) as open_one:
+        agent = open_one("hang")
         await agent.invoke(Invocation("b#1/row_1", {"a": 1}))
         await agent.close()
     growing = [wait for wait in waits if wait != 0.1]
@@ -222,36 +226,34 @@ LIMITS = [
 
 
 @pytest.mark.parametrize(("way", "size", "says"), LIMITS)
-async def test_an_input_that_the_service_does_not_take_is_refused_in_words(
-    way: str, size: int, says: str
-) -> None:
-    """One byte too many is said before it is sent, with limit and remedy; the largest input goes out."""
-    seen = Seen()
-    async with stand_in(way, seen) as opened:
-        agent = opened("text")
+async def test_an_input_too_large_for_the_service_is_rejected(way: str, size: int, says: str) -> None:
+    """One byte too many is rejected before it is sent, with limit and remedy. The largest input is sent."""
+    log = CallLog()
+    async with stand_in(way, log) as open_one:
+        agent = open_one("text")
         with pytest.raises(AgentRejectedError, match=f"{says} .*`large_input: reference`"):
             await agent.invoke(Invocation("b#1/row_1", "x" * (size - 1)))
-        assert seen.bodies == []
+        assert log.bodies == []
         await agent.invoke(Invocation("b#1/row_1", "x" * (size - 2)))
-        assert seen.bodies == ["x" * (size - 2)]
+        assert log.bodies == ["x" * (size - 2)]
         await agent.close()
 
 
 @pytest.mark.parametrize(("way", "size", "_says"), LIMITS)
-async def test_an_input_that_the_service_does_not_take_is_sent_by_way_of_s3(
+async def test_an_input_too_large_for_the_service_is_sent_as_a_reference(
     way: str, size: int, _says: str
 ) -> None:
-    """With `large_input: reference` the largest input still goes out itself; one byte more lies in S3 first.
+    """With `large_input: reference` the largest input is sent itself. One byte more is stored in S3.
 
     Every attempt at the row writes the same object and sends the same reference.
     """
-    seen, objects = Seen(), MemoryObjects()
+    log, objects = CallLog(), MemoryObjects()
 
     async def store(key: str, body: bytes) -> StoredFile:
         return await objects.put("results", key, body, content_type="application/json")
 
     invoke, options = target(way, "text", "")
-    async with served(FarSide(seen)) as base:
+    async with serve(StandInServices(log)) as base:
         options |= {"endpoint_url": base, "large_input": "reference"}
         agent = open_agent(invoke, options, name="a", environ={}, context=replace(CONTEXT, store=store))
         await agent.invoke(Invocation("b#1/row_1", "x" * (size - 2)))
@@ -268,9 +270,9 @@ async def test_an_input_that_the_service_does_not_take_is_sent_by_way_of_s3(
         "bytes": size + 1,
         "sha256": sha256(body).hexdigest(),
     }
-    assert seen.bodies[0] == "x" * (size - 2)
-    assert len(seen.bodies) == (2 if way == "standard" else 3)  # a standard execution is found again
-    assert all(sent == {"input_s3": reference} for sent in seen.bodies[1:])
+    assert log.bodies[0] == "x" * (size - 2)
+    assert len(log.bodies) == (2 if way == "standard" else 3)  # a standard execution is found again
+    assert all(sent == {"input_s3": reference} for sent in log.bodies[1:])
 
 
 MAPPING = """
@@ -280,16 +282,16 @@ output_mapping: {{ extraction_methods: [{{ method: direct, field_mappings: {{ a:
 """
 
 
-async def test_a_service_keeps_large_inputs_in_its_results_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it is wired: the bucket for results, not the one for incoming files."""
+async def test_large_inputs_are_stored_in_the_results_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wiring of the process uses the bucket for results, not the one for incoming files."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     settings = Settings(_env_file=None, bucket="incoming", output_bucket="results")  # type: ignore[call-arg]
-    seen, objects = Seen(), MemoryObjects()
-    async with served(FarSide(seen)) as url:
+    log, objects = CallLog(), MemoryObjects()
+    async with serve(StandInServices(log)) as url:
         definition = Catalog.load({"mappings/a.yaml": MAPPING.format(url=url)}, {}).definition("a")
         agent = agent_opener(settings, {}, objects)(definition.compile())
         await agent.invoke(Invocation("b#1/row_1", "x" * PAYLOAD_BYTES))
         await agent.close()
-    assert [sent["input_s3"]["bucket"] for sent in seen.bodies] == ["results"]
+    assert [sent["input_s3"]["bucket"] for sent in log.bodies] == ["results"]
     assert len((await objects.listing("results", "work/inputs/")).sources) == 1

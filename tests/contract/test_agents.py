@@ -1,4 +1,4 @@
-"""Every way to invoke an agent keeps the same promises: one suite over all of them."""
+"""Contract of the port Agent: one suite over every way to invoke, against stand-ins for the services."""
 
 import asyncio
 import email.utils
@@ -21,7 +21,7 @@ from service.domain.errors import (
     AgentUnavailableError,
 )
 from service.domain.ports import Agent, Invocation, Reply
-from tests.contract.agent_stand_ins import CONTEXT, MAX_REPLY_BYTES, NOW, PATIENT_S, Seen, stand_in
+from tests.contract.agent_stand_ins import CONTEXT, MAX_REPLY_BYTES, NOW, PATIENT_S, CallLog, stand_in
 
 
 class Throttled(Exception):  # noqa: N818
@@ -30,57 +30,57 @@ class Throttled(Exception):  # noqa: N818
         self.retry_after_s = retry_after_s
 
 
-def behaviour(what: str) -> object:
-    raised: dict[str, Exception] = {
+def behave(behaviour: str) -> object:
+    errors: dict[str, Exception] = {
         "reject": ValueError("not a place: Atlantis"),
         "throttle": Throttled(7),
         "throttle-unsaid": Throttled(None),
         "error": RuntimeError("boom"),
         "unreachable": ConnectionRefusedError("nobody there"),
     }
-    if what in raised:
-        raise raised[what]
-    return {"text": "plain words, no JSON: ü", "large": "x" * (MAX_REPLY_BYTES + 1)}.get(what)
+    if behaviour in errors:
+        raise errors[behaviour]
+    return {"text": "plain words, no JSON: ü", "large": "x" * (MAX_REPLY_BYTES + 1)}.get(behaviour)
 
 
 @asynccontextmanager
-async def python_agent(seen: Seen, *, in_thread: bool) -> AsyncIterator[Callable[[str], Agent]]:
+async def python_agent(log: CallLog, *, in_thread: bool) -> AsyncIterator[Callable[[str], Agent]]:
     loop = asyncio.get_running_loop()
     module = types.ModuleType("contract_functions")
     sys.modules[module.__name__] = module
 
-    def opened(what: str) -> Agent:
+    def open_one(behaviour: str) -> Agent:
         async def answer(given: dict) -> object:
-            seen.ids.append(invocation_id())
-            seen.bodies.append(given)
-            await seen.hang(what)
-            return behaviour(what) or {"got": given}
+            log.ids.append(invocation_id())
+            log.bodies.append(given)
+            await log.hang(behaviour)
+            return behave(behaviour) or {"got": given}
 
         def answer_in_thread(given: dict) -> object:
-            seen.ids.append(invocation_id())
-            seen.bodies.append(given)
-            asyncio.run_coroutine_threadsafe(seen.hang(what), loop).result()
-            return behaviour(what) or {"got": given}
+            log.ids.append(invocation_id())
+            log.bodies.append(given)
+            asyncio.run_coroutine_threadsafe(log.hang(behaviour), loop).result()
+            return behave(behaviour) or {"got": given}
 
         module.answer = answer_in_thread if in_thread else answer
         options = {"function": f"{module.__name__}:answer"}
         return open_agent("python", options, name="a", environ={}, context=CONTEXT)
 
-    yield opened
-    seen.release.set()
+    yield open_one
+    log.release.set()
     del sys.modules[module.__name__]
 
 
-class Ask:
-    """Asks the agent that behaves as `what`, once per call."""
+class Invoker:
+    """Invokes an agent with a given behaviour, opening it at the first call."""
 
-    def __init__(self, opened: Callable[[str], Agent]) -> None:
-        self._opened = opened
+    def __init__(self, open_one: Callable[[str], Agent]) -> None:
+        self._open = open_one
         self._agents: dict[str, Agent] = {}
 
-    async def __call__(self, what: str, body: object = None, *, call_id: str = "b#1/row_1") -> Reply:
-        """One attempt."""
-        agent = self._agents.get(what) or self._agents.setdefault(what, self._opened(what))
+    async def __call__(self, behaviour: str, body: object = None, *, call_id: str = "b#1/row_1") -> Reply:
+        """Invoke the agent once."""
+        agent = self._agents.get(behaviour) or self._agents.setdefault(behaviour, self._open(behaviour))
         return await agent.invoke(Invocation(id=call_id, body=body or {"a": 1}, timeout_s=PATIENT_S))
 
     async def close(self) -> None:
@@ -90,8 +90,8 @@ class Ask:
 
 
 @pytest.fixture
-def seen() -> Seen:
-    return Seen()
+def log() -> CallLog:
+    return CallLog()
 
 
 @pytest.fixture(
@@ -100,116 +100,118 @@ def seen() -> Seen:
         "python thread", "python coroutine",
     ]
 )  # fmt: skip
-async def ask(request: pytest.FixtureRequest, seen: Seen) -> AsyncIterator[Ask]:
-    """The same questions to every agent that answers as it is told; models are in test_agent_cells."""
+async def invoke(request: pytest.FixtureRequest, log: CallLog) -> AsyncIterator[Invoker]:
+    """An invoker for each way to invoke. Models, which do not repeat their input, are in test_agent_cells."""
     way = request.param
     if way.startswith("python"):
-        source = python_agent(seen, in_thread=way == "python thread")
+        source = python_agent(log, in_thread=way == "python thread")
     else:
-        source = stand_in(way, seen)
-    async with source as opened:
-        ask = Ask(opened)
-        yield ask
-        seen.release.set()
-        await ask.close()
+        source = stand_in(way, log)
+    async with source as open_one:
+        invoke = Invoker(open_one)
+        yield invoke
+        log.release.set()
+        await invoke.close()
 
 
-async def test_json_comes_back_as_it_went_out(ask: Ask) -> None:
-    """Integers of any length, decimals, Unicode and nesting survive both ways, digit by digit."""
+async def test_json_is_sent_and_received_unchanged(invoke: Invoker) -> None:
+    """Long integers, decimals, Unicode and nesting arrive exactly, in both directions."""
     body = {"id": 12345678901234567890, "d": Decimal("0.1000000000000000000001"), "f": 0.1, "é": [None, True]}
-    reply = await ask("echo", body)
+    reply = await invoke("echo", body)
     assert reply.body == {"got": body}
     assert exact_json.dumps(reply.body) == exact_json.dumps({"got": body})
     assert reply.size == len(exact_json.dumps({"got": body}).encode())
 
 
-async def test_text_stays_text(ask: Ask) -> None:
-    """An answer that is no JSON is no error."""
-    assert (await ask("text")).body == "plain words, no JSON: ü"
+async def test_text_stays_text(invoke: Invoker) -> None:
+    """A reply that is no JSON is returned as text."""
+    assert (await invoke("text")).body == "plain words, no JSON: ü"
 
 
-async def test_a_refusal_rejects_the_row_with_the_agents_words(ask: Ask) -> None:
-    """The row's error says what the agent said."""
+async def test_a_rejected_input_rejects_the_row_with_the_agents_text(invoke: Invoker) -> None:
+    """The row's error contains the text of the agent's error."""
     with pytest.raises(AgentRejectedError, match="not a place: Atlantis"):
-        await ask("reject")
+        await invoke("reject")
 
 
-async def test_a_throttle_carries_the_wish_to_wait(ask: Ask) -> None:
-    """Where the agent says how long, the worker knows; where it does not, that is no error."""
+async def test_a_throttle_carries_the_stated_delay(invoke: Invoker) -> None:
+    """`retry_after_s` is the delay that the agent states, None if it states none."""
     with pytest.raises(AgentThrottledError) as said:
-        await ask("throttle")
+        await invoke("throttle")
     assert said.value.retry_after_s == 7
     with pytest.raises(AgentThrottledError) as unsaid:
-        await ask("throttle-unsaid")
+        await invoke("throttle-unsaid")
     assert unsaid.value.retry_after_s is None
 
 
-async def test_an_agents_own_fault_is_retryable(ask: Ask) -> None:
-    """A 5xx or an unexpected exception may pass; its text is kept."""
+async def test_a_server_error_is_retryable(invoke: Invoker) -> None:
+    """A 5xx or an unexpected exception is retried. Its text is kept."""
     with pytest.raises(AgentUnavailableError, match="boom"):
-        await ask("error")
+        await invoke("error")
 
 
-async def test_unreachable_is_retryable(ask: Ask) -> None:
-    """Nobody there now: maybe later."""
+async def test_an_unreachable_agent_is_retryable(invoke: Invoker) -> None:
+    """No connection can be made, or the program cannot be started."""
     with pytest.raises(AgentUnavailableError):
-        await ask("unreachable")
+        await invoke("unreachable")
 
 
-async def test_a_reply_too_large_rejects_the_row_and_names_both_sizes(ask: Ask) -> None:
-    """Asking again would give as much again."""
+async def test_a_reply_too_large_rejects_the_row_and_names_both_sizes(invoke: Invoker) -> None:
+    """It is not retried: another attempt would give as much."""
     with pytest.raises(AgentRejectedError, match=r"10,001 bytes, 10,000 are allowed"):
-        await ask("large")
+        await invoke("large")
 
 
-async def test_the_time_out_holds(ask: Ask, seen: Seen, skip_time: Callable[[float], None]) -> None:
-    """A call that hangs ends as timed out, and the next one works."""
-    call = asyncio.create_task(ask("hang"))
-    await seen.started.wait()
+async def test_a_call_ends_at_its_time_out(
+    invoke: Invoker, log: CallLog, skip_time: Callable[[float], None]
+) -> None:
+    """A call that hangs raises AgentTimeoutError, and the next call works."""
+    call = asyncio.create_task(invoke("hang"))
+    await log.started.wait()
     skip_time(PATIENT_S)
     with pytest.raises(AgentTimeoutError, match=f"no answer within {PATIENT_S:g} s"):
         await call
-    seen.release.set()
-    assert (await ask("hang")).body == {"got": {"a": 1}}
+    log.release.set()
+    assert (await invoke("hang")).body == {"got": {"a": 1}}
 
 
-async def test_calls_run_at_the_same_time_up_to_the_limit(ask: Ask, seen: Seen) -> None:
-    """Eight at once are under way together, and a ninth waits instead of failing."""
+async def test_calls_run_concurrently_up_to_the_limit(invoke: Invoker, log: CallLog) -> None:
+    """Eight calls run at once, and a ninth waits instead of failing."""
     async with asyncio.TaskGroup() as group:
-        calls = [group.create_task(ask("hang8", {"n": n}, call_id=f"b#1/call_{n}")) for n in range(9)]
-        await seen.started.wait()
-        seen.release.set()
+        calls = [group.create_task(invoke("hang8", {"n": n}, call_id=f"b#1/call_{n}")) for n in range(9)]
+        await log.started.wait()
+        log.release.set()
     assert sorted(call.result().body["got"]["n"] for call in calls) == list(range(9))
-    assert seen.most_running >= 8
+    assert log.max_running >= 8
 
 
-async def test_the_agent_learns_the_id_of_the_invocation(ask: Ask, seen: Seen) -> None:
-    """The same for every attempt, so that an agent can recognise a repetition."""
-    await asyncio.gather(ask("echo", call_id="b#1/row_1"), ask("echo", call_id="b#1/row_2"))
-    await ask("echo", call_id="b#1/row_1")
-    assert sorted(seen.ids) == ["b#1/row_1", "b#1/row_1", "b#1/row_2"]
+async def test_the_agent_receives_the_invocation_id(invoke: Invoker, log: CallLog) -> None:
+    """It is the same for every attempt, so that an agent can recognise a repetition."""
+    await asyncio.gather(invoke("echo", call_id="b#1/row_1"), invoke("echo", call_id="b#1/row_2"))
+    await invoke("echo", call_id="b#1/row_1")
+    assert sorted(log.ids) == ["b#1/row_1", "b#1/row_1", "b#1/row_2"]
 
 
-async def test_a_cancelled_call_leaves_the_agent_usable(ask: Ask, seen: Seen) -> None:
-    """Cancelling is passed on, and the next call works."""
-    call = asyncio.create_task(ask("hang"))
-    await seen.started.wait()
+async def test_a_cancelled_call_leaves_the_agent_usable(invoke: Invoker, log: CallLog) -> None:
+    """The cancellation is raised in the caller, and the next call works."""
+    call = asyncio.create_task(invoke("hang"))
+    await log.started.wait()
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    seen.release.set()
-    assert (await ask("hang")).body == {"got": {"a": 1}}
+    log.release.set()
+    assert (await invoke("hang")).body == {"got": {"a": 1}}
 
 
-async def test_close_ends_calls_under_way_and_does_not_wait_for_them(ask: Ask, seen: Seen) -> None:
-    """Also where the far side never comes back; a closed agent refuses further calls."""
-    call = asyncio.create_task(ask("hang"))
-    await seen.started.wait()
-    await ask.close()
+async def test_close_ends_running_calls_without_waiting_for_them(invoke: Invoker, log: CallLog) -> None:
+    """Also if the service never replies. A closed agent refuses further calls."""
+    call = asyncio.create_task(invoke("hang"))
+    await log.started.wait()
+    await invoke.close()
     with pytest.raises(AgentUnavailableError):
         await call
     with pytest.raises(AgentUnavailableError, match="closed"):
-        await ask("hang")
+        await invoke("hang")
 
 
 @pytest.mark.parametrize(
@@ -226,8 +228,8 @@ async def test_close_ends_calls_under_way_and_does_not_wait_for_them(ask: Ask, s
         ("9" * 5000, None),
     ],
 )
-async def test_retry_after_over_http(header: str, seconds: float | None) -> None:
-    """Seconds and HTTP dates are understood, nonsense is ignored, and a year is taken for a day."""
+async def test_retry_after_header(header: str, seconds: float | None) -> None:
+    """Seconds and HTTP dates are read, malformed values are ignored, and a longer delay is cut to a day."""
 
     async def handle(_request: web.Request) -> web.Response:
         return web.Response(status=429, headers={"Retry-After": header})

@@ -1,10 +1,13 @@
-"""Agents and secrets behind AWS, over the real protocol against the embedded endpoint.
+"""Agents and secrets behind AWS, over the real protocol against the embedded endpoint, ministack.
 
-ministack runs Lambda functions and Step Functions for real. Where it is not faithful, `test_agent_cells` has
-local servers that answer as documented: it calls every exception of a function Runtime.HandlerError and
-passes no client context on to it, answers StartExecution of a running execution with ExecutionAlreadyExists
-even for the same input, gives canned replies for Converse and an echo for AgentCore, and throttles nothing
-but a function whose reserved concurrency is 0.
+ministack runs Lambda functions and Step Functions for real. It differs from AWS in these points, which
+`test_agent_cells` covers with stand-ins:
+
+- every exception of a function is named Runtime.HandlerError;
+- a function gets no client context;
+- StartExecution of a running execution fails with ExecutionAlreadyExists even for the same input;
+- Converse gives canned replies, AgentCore an echo;
+- the only throttle is that of a function whose reserved concurrency is 0.
 """
 
 import io
@@ -55,24 +58,24 @@ def handler(event, context):
     assert (len(body), hashlib.sha256(body).hexdigest()) == (at["bytes"], at["sha256"])
     return {"characters": len(json.loads(body)["text"])}
 """
-"""Reads the input that it was sent a reference to."""
+"""A function that reads its input from S3 by the reference it received."""
 
 
 @dataclass
 class Aws:
-    """Clients to set things up with, and agents on the same endpoint."""
+    """Clients for the set-up, and agents, on the same endpoint."""
 
     options: AwsOptions
     stack: AsyncExitStack
 
     async def client(self, service: str) -> Any:
-        """A client of ours, closed at the end."""
+        """A client, closed at the end."""
         return await self.stack.enter_async_context(open_client(self.options, service))
 
     def agent(self, invoke: str, **options: object) -> Agent:
         """An agent, closed at the end."""
-        around = AgentContext(aws=lambda _region: self.options, store=self._store)
-        made = open_agent(invoke, options, name="a", environ={}, context=around)
+        context = AgentContext(aws=lambda _region: self.options, store=self._store)
+        made = open_agent(invoke, options, name="a", environ={}, context=context)
         self.stack.push_async_callback(made.close)
         return made
 
@@ -115,7 +118,7 @@ async def ask(agent: Agent, body: object, attempt: int = 1) -> Reply:
 
 
 async def test_a_lambda_function(aws: Aws) -> None:
-    """It gets the input, and gives its result or the text of what it raises; also a version of it."""
+    """It receives the input, and its result or the text of its exception comes back; also by version."""
     name = await aws.function()
     agent = aws.agent("lambda", function=name)
     assert (await ask(agent, {"a": "é"})).body == {"got": {"a": "é"}}
@@ -129,15 +132,15 @@ async def test_a_lambda_function(aws: Aws) -> None:
         await ask(aws.agent("lambda", function="nosuch"), {})
 
 
-async def test_a_lambda_function_that_takes_too_long(aws: Aws) -> None:
-    """Lambda's own time-out is one."""
+async def test_a_time_out_of_lambda(aws: Aws) -> None:
+    """Lambda's own time-out raises AgentTimeoutError."""
     agent = aws.agent("lambda", function=await aws.function(timeout_s=1))
     with pytest.raises(AgentTimeoutError):
         await ask(agent, {"do": "hang"})
 
 
-async def test_a_lambda_function_reads_an_input_that_is_too_large_to_be_sent(aws: Aws) -> None:
-    """It finds the whole input where the reference says; without the option the row is refused."""
+async def test_a_lambda_function_reads_a_large_input_from_s3(aws: Aws) -> None:
+    """The reference leads to the whole input. Without the option the row is rejected."""
     name = await aws.function(code=READER)
     body = {"text": "é" * 2**22}
     agent = aws.agent("lambda", function=name, large_input="reference")
@@ -146,8 +149,8 @@ async def test_a_lambda_function_reads_an_input_that_is_too_large_to_be_sent(aws
         await ask(aws.agent("lambda", function=name), body)
 
 
-async def test_a_workflow_gets_a_reference_to_an_input_that_is_too_large(aws: Aws) -> None:
-    """Standard and express: a function that a state calls reads what lies in S3."""
+async def test_a_workflow_gets_a_reference_to_a_large_input(aws: Aws) -> None:
+    """Standard and express: a function that a state calls reads the input from S3."""
     arn = f"arn:aws:lambda:us-east-1:000000000000:function:{await aws.function(code=READER)}"
     for kind in ("STANDARD", "EXPRESS"):
         machine = await aws.machine({"Type": "Task", "Resource": arn, "End": True}, kind)
@@ -158,7 +161,7 @@ async def test_a_workflow_gets_a_reference_to_an_input_that_is_too_large(aws: Aw
 
 
 async def test_a_lambda_function_without_concurrency_throttles(aws: Aws) -> None:
-    """TooManyRequestsException is a throttle."""
+    """TooManyRequestsException raises AgentThrottledError."""
     name = await aws.function()
     await (await aws.client("lambda")).put_function_concurrency(
         FunctionName=name, ReservedConcurrentExecutions=0
@@ -168,7 +171,7 @@ async def test_a_lambda_function_without_concurrency_throttles(aws: Aws) -> None
 
 
 async def test_a_standard_workflow(aws: Aws) -> None:
-    """Started, waited for, and found again instead of started again."""
+    """An execution is started and polled. The next attempt finds it instead of starting another."""
     machine = await aws.machine({"Type": "Pass", "Result": {"category": "X"}, "End": True})
     agent = aws.agent("step_functions", state_machine=machine)
     assert (await ask(agent, {"a": 1})).body == {"category": "X"}
@@ -178,7 +181,7 @@ async def test_a_standard_workflow(aws: Aws) -> None:
 
 
 async def test_a_workflow_that_fails(aws: Aws) -> None:
-    """Its error and cause are the row's; the next attempt starts the next execution."""
+    """Its error and cause become the row's error. The next attempt starts another execution."""
     for kind in ("STANDARD", "EXPRESS"):
         state = {"Type": "Fail", "Error": "ValueError", "Cause": "not a place: Atlantis"}
         machine = await aws.machine(state, kind)
@@ -189,16 +192,16 @@ async def test_a_workflow_that_fails(aws: Aws) -> None:
             await ask(agent, {}, attempt=2)
 
 
-async def test_a_workflow_that_calls_a_function(aws: Aws) -> None:
-    """The agent of the original design: a state machine around a Lambda function."""
+async def test_an_express_workflow_that_calls_a_function(aws: Aws) -> None:
+    """The function's result is the reply."""
     arn = f"arn:aws:lambda:us-east-1:000000000000:function:{await aws.function()}"
     machine = await aws.machine({"Type": "Task", "Resource": arn, "End": True}, "EXPRESS")
     agent = aws.agent("step_functions", state_machine=machine, workflow="express")
     assert (await ask(agent, {"a": [1, None]})).body["got"] == {"a": [1, None]}
 
 
-async def test_a_state_machine_that_is_not_there(aws: Aws) -> None:
-    """An outage, not the row's fault."""
+async def test_a_missing_state_machine(aws: Aws) -> None:
+    """It is an outage and does not reject the row."""
     gone = "arn:aws:states:us-east-1:000000000000:stateMachine:gone"
     for workflow in ("standard", "express"):
         with pytest.raises(AgentOutageError, match="StateMachineDoesNotExist"):
@@ -206,7 +209,7 @@ async def test_a_state_machine_that_is_not_there(aws: Aws) -> None:
 
 
 async def test_a_model(aws: Aws) -> None:
-    """Converse answers a prompt and messages, with text and usage; with tools the request is accepted too."""
+    """Converse accepts a prompt, messages and tools, and replies with text and usage."""
     tool = {"toolSpec": {"name": "t", "inputSchema": {"json": {"type": "object"}}}}
     agent = aws.agent(
         "bedrock", model="anthropic.claude-3-5-sonnet-20240620-v1:0", system="be brief",
@@ -221,7 +224,7 @@ async def test_a_model(aws: Aws) -> None:
 
 
 async def test_an_agentcore_runtime(aws: Aws) -> None:
-    """The embedded endpoint's echo comes back; a runtime that is not there is an outage."""
+    """The endpoint's echo comes back. A missing runtime is an outage."""
     control = await aws.client("bedrock-agentcore-control")
     made = await control.create_agent_runtime(
         agentRuntimeName=f"r{uuid.uuid4().hex[:8]}",
@@ -238,7 +241,7 @@ async def test_an_agentcore_runtime(aws: Aws) -> None:
 
 
 async def test_secrets_of_both_stores(aws: Aws) -> None:
-    """Secrets Manager by name, by ARN and by key, the Parameter Store decrypted; each in its header."""
+    """Secrets Manager by name, ARN and key, and the Parameter Store with decryption."""
     unique = uuid.uuid4().hex[:8]
     made = await (await aws.client("secretsmanager")).create_secret(
         Name=f"prod/{unique}", SecretString='{"token": "of-the-manager"}'
@@ -246,10 +249,10 @@ async def test_secrets_of_both_stores(aws: Aws) -> None:
     await (await aws.client("ssm")).put_parameter(
         Name=f"/prod/{unique}", Value="of-the-store", Type="SecureString"
     )
-    seen: dict[str, str] = {}
+    headers_received: dict[str, str] = {}
 
     async def handle(request: web.Request) -> web.Response:
-        seen.update(request.headers)
+        headers_received.update(request.headers)
         return web.json_response({})
 
     app = web.Application()
@@ -264,7 +267,7 @@ async def test_secrets_of_both_stores(aws: Aws) -> None:
     }
     url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
     await ask(aws.agent("http", url=url, headers=headers), {})
-    assert (seen["X-A"], seen["X-B"], seen["X-C"]) == (
+    assert tuple(headers_received[name] for name in ("X-A", "X-B", "X-C")) == (
         "of-the-manager", "Bearer of-the-manager", "of-the-store",
     )  # fmt: skip
     for name in ("nosuch", "ssm:/nosuch"):

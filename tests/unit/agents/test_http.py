@@ -1,4 +1,4 @@
-"""What only HTTP has: statuses, charsets, compression, connections that break, and secrets in addresses."""
+"""The HTTP agent: statuses, charsets, compression, broken connections, and secrets in URLs."""
 
 import asyncio
 import gzip
@@ -32,7 +32,7 @@ Call = Callable[..., Awaitable[Reply]]
 
 @pytest.fixture
 async def call() -> AsyncIterator[Call]:
-    """Call a handler through a new server and agent."""
+    """Serve a handler, and invoke it through a new agent."""
     cleanups: list[Callable[[], Awaitable[None]]] = []
 
     async def once(handle: Handle, *, path: str = "/", timeout_s: float = 3_600, **options: Any) -> Reply:
@@ -58,7 +58,7 @@ async def call() -> AsyncIterator[Call]:
         await cleanup()
 
 
-def answering(**response: Any) -> Handle:
+def replying(**response: Any) -> Handle:
     async def handle(_request: web.Request) -> web.Response:
         return web.Response(**response)
 
@@ -82,23 +82,23 @@ def answering(**response: Any) -> Handle:
         (599, AgentUnavailableError),
     ],
 )
-async def test_what_a_status_means(call: Call, status: int, error: type[Exception]) -> None:
-    """408, 425, 429, 5xx and what is about credentials or money are retried; other 4xx reject the row."""
+async def test_the_status_classifies_the_error(call: Call, status: int, error: type[Exception]) -> None:
+    """408, 425, 429, 5xx, and statuses about credentials or billing are retried; other 4xx reject the row."""
     with pytest.raises(error, match=f"HTTP {status}"):
-        await call(answering(status=status))
+        await call(replying(status=status))
 
 
-async def test_an_overloaded_agent_may_say_how_long(call: Call) -> None:
-    """Retry-After counts with every status that is retried."""
+async def test_an_overloaded_agent_may_state_a_delay(call: Call) -> None:
+    """Retry-After counts for every retried status, not only 429."""
     with pytest.raises(AgentUnavailableError) as raised:
-        await call(answering(status=503, headers={"Retry-After": "3"}))
+        await call(replying(status=503, headers={"Retry-After": "3"}))
     assert raised.value.retry_after_s == 3
 
 
-async def test_an_errors_body_is_quoted_on_one_line_and_cut(call: Call) -> None:
-    """300 characters are enough to see what is wrong."""
+async def test_the_body_of_an_error_is_quoted_on_one_line_and_cut(call: Call) -> None:
+    """The error contains its first 300 characters."""
     with pytest.raises(AgentRejectedError) as raised:
-        await call(answering(status=422, text="no\n  such place " + "x" * 1_000_000))
+        await call(replying(status=422, text="no\n  such place " + "x" * 1_000_000))
     text = str(raised.value)
     assert ": HTTP 422: no such place xxx" in text
     assert text.endswith("x")
@@ -107,7 +107,7 @@ async def test_an_errors_body_is_quoted_on_one_line_and_cut(call: Call) -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_redirects_are_not_followed(call: Call, status: int) -> None:
-    """A POST that moves would arrive as something else; the error says where to, without the query."""
+    """A redirected POST would arrive as a GET. The error names the new URL without its query."""
     asked = []
 
     async def handle(request: web.Request) -> web.Response:
@@ -119,25 +119,25 @@ async def test_redirects_are_not_followed(call: Call, status: int) -> None:
     assert asked == ["/"]
 
 
-async def test_a_bomb_is_measured_unpacked(call: Call) -> None:
-    """100 MB of zeros in 100 kB are too large, and are not unpacked to find out."""
+async def test_a_decompression_bomb_is_rejected(call: Call) -> None:
+    """100 MB of zeros in 100 kB are too large. Decompression stops soon after the limit."""
     bomb = gzip.compress(bytes(100_000_000), compresslevel=9)
     assert len(bomb) < LIMIT
     with pytest.raises(AgentRejectedError, match=r"at least [0-9,]+ bytes, 100,000 are allowed") as raised:
-        await call(answering(body=bomb, headers={"Content-Encoding": "gzip"}))
+        await call(replying(body=bomb, headers={"Content-Encoding": "gzip"}))
     size = int(str(raised.value).split("at least ")[1].split(" ")[0].replace(",", ""))
     assert size < 10 * LIMIT
 
 
-async def test_a_compressed_answer_of_proper_size(call: Call) -> None:
+async def test_a_compressed_reply(call: Call) -> None:
     """`size` counts the bytes after decompression."""
     packed = gzip.compress(b'{"a": 1}')
-    reply = await call(answering(body=packed, headers={"Content-Encoding": "gzip"}))
+    reply = await call(replying(body=packed, headers={"Content-Encoding": "gzip"}))
     assert (reply.body, reply.size) == ({"a": 1}, 8)
 
 
-async def test_an_endless_answer_is_cut_off(call: Call) -> None:
-    """Reading stops at the limit, not at the end."""
+async def test_an_endless_reply_is_cut_off(call: Call) -> None:
+    """The connection is closed at the limit."""
     gone = asyncio.Event()
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -155,8 +155,8 @@ async def test_an_endless_answer_is_cut_off(call: Call) -> None:
     await gone.wait()
 
 
-async def test_an_answer_that_breaks_off_is_retryable(call: Call) -> None:
-    """Half an answer is none."""
+async def test_an_incomplete_reply_is_retryable(call: Call) -> None:
+    """The connection ends before Content-Length bytes."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": "1000"})
@@ -169,8 +169,8 @@ async def test_an_answer_that_breaks_off_is_retryable(call: Call) -> None:
         await call(handle)
 
 
-async def test_a_connection_that_is_reset_is_retryable(call: Call) -> None:
-    """So is no answer at all."""
+async def test_a_connection_reset_is_retryable(call: Call) -> None:
+    """The connection ends before any response."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         request.transport.abort()
@@ -180,10 +180,8 @@ async def test_a_connection_that_is_reset_is_retryable(call: Call) -> None:
         await call(handle)
 
 
-async def test_an_answer_that_stalls_halfway_times_out(
-    call: Call, skip_time: Callable[[float], None]
-) -> None:
-    """The time-out is for the whole answer, not for its first byte."""
+async def test_a_reply_that_stalls_times_out(call: Call, skip_time: Callable[[float], None]) -> None:
+    """The time-out is for the whole reply, not for its first byte."""
     begun, release = asyncio.Event(), asyncio.Event()
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -205,33 +203,33 @@ async def test_an_answer_that_stalls_halfway_times_out(
 
 
 async def test_damaged_compression_is_retryable(call: Call) -> None:
-    """An error below becomes one of ours."""
+    """Aiohttp's error is translated."""
     with pytest.raises(AgentRetryableError):
-        await call(answering(body=b"this is not gzip", headers={"Content-Encoding": "gzip"}))
+        await call(replying(body=b"this is not gzip", headers={"Content-Encoding": "gzip"}))
 
 
-async def test_what_is_sent(call: Call) -> None:
-    """POST, JSON, the configured headers, and ours where the configuration has none of that name."""
-    seen: list[web.Request] = []
+async def test_method_and_headers(call: Call) -> None:
+    """The target's method and headers are sent, and default headers that the target does not set."""
+    received: list[web.Request] = []
 
     async def handle(request: web.Request) -> web.Response:
-        seen.append(request)
+        received.append(request)
         return web.json_response(await request.json(), headers={"Set-Cookie": "a=b", "X-Trace": "t"})
 
     headers = {"Authorization": "Bearer ${TOKEN}", "content-type": "application/x+json", "X-N": 5}
     reply = await call(handle, path="/v1?x=1", headers=headers, method="put")
     assert reply.body == {"a": 1}
-    assert (seen[0].method, seen[0].path_qs) == ("PUT", "/v1?x=1")
-    assert seen[0].headers["Authorization"] == f"Bearer {SECRET}"
-    assert seen[0].headers.getall("Content-Type") == ["application/x+json"]
-    assert seen[0].headers["X-N"] == "5"
-    assert seen[0].headers["User-Agent"].startswith("rowfleet/")
+    assert (received[0].method, received[0].path_qs) == ("PUT", "/v1?x=1")
+    assert received[0].headers["Authorization"] == f"Bearer {SECRET}"
+    assert received[0].headers.getall("Content-Type") == ["application/x+json"]
+    assert received[0].headers["X-N"] == "5"
+    assert received[0].headers["User-Agent"].startswith("rowfleet/")
     assert reply.headers["x-trace"] == "t"
     assert "set-cookie" not in reply.headers
 
 
-async def test_connections_are_used_again_and_cookies_forgotten() -> None:
-    """A hundred rows in turn cost one connection, also after errors; no row sees another's cookie."""
+async def test_connections_are_reused_and_cookies_dropped() -> None:
+    """A hundred rows in turn use one connection, also after errors. No row sends a cookie of another."""
     peers, cookies = set(), set()
 
     async def handle(request: web.Request) -> web.Response:
@@ -261,14 +259,14 @@ async def test_connections_are_used_again_and_cookies_forgotten() -> None:
 
 
 async def test_no_proxy_of_the_environment_is_used(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where requests go is the mapping's business alone."""
+    """Only the mapping decides where requests go."""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
-    assert (await call(answering(text="1"))).body == 1
+    assert (await call(replying(text="1"))).body == 1
 
 
 async def test_a_host_that_does_not_resolve_is_retryable() -> None:
-    """DNS has bad days."""
+    """The failure of DNS may be temporary."""
     agent = open_agent("http", {"url": "http://nobody.invalid/"}, name="a", environ={})
     with pytest.raises(AgentUnavailableError):
         await agent.invoke(Invocation(id="1", body={}))
@@ -276,7 +274,7 @@ async def test_a_host_that_does_not_resolve_is_retryable() -> None:
 
 
 async def test_an_input_that_is_no_json_rejects_the_row() -> None:
-    """A lone surrogate cannot be sent; nothing is."""
+    """A lone surrogate cannot be encoded, and no request is sent."""
     agent = open_agent("http", {"url": "http://127.0.0.1:1/"}, name="a", environ={})
     with pytest.raises(AgentRejectedError, match="cannot be written as JSON"):
         await agent.invoke(Invocation(id="1", body={"a": "\ud800"}))
@@ -301,20 +299,20 @@ async def test_an_input_that_is_no_json_rejects_the_row() -> None:
         (b"9" * 5_000, None, "9" * 5_000),
     ],
 )
-def test_bodies(data: bytes, charset: str | None, body: object) -> None:
-    """JSON if it parses, whatever its type says; otherwise text; never an error."""
+def test_a_body_is_parsed_as_json_or_text(data: bytes, charset: str | None, body: object) -> None:
+    """It is JSON if it parses, whatever its content type; otherwise text. It never raises."""
     assert parse_body(data, charset) == body
 
 
-async def test_resolved_values_are_shown_nowhere(call: Call) -> None:
-    """Not when the agent repeats them, not in a redirect, not in a repr, not when there is no connection."""
+async def test_resolved_values_are_never_shown(call: Call) -> None:
+    """Neither if the agent repeats them, nor in a redirect, a repr or a connection error."""
     repeats = f"bad token {SECRET}"
     path = "/?key=${TOKEN}"
     for handle in (
-        answering(status=401, text=repeats),
-        answering(status=500, text=repeats),
-        answering(status=302, headers={"Location": f"/{SECRET}/"}),
-        answering(status=200, text="x" * (LIMIT + 1)),
+        replying(status=401, text=repeats),
+        replying(status=500, text=repeats),
+        replying(status=302, headers={"Location": f"/{SECRET}/"}),
+        replying(status=200, text="x" * (LIMIT + 1)),
     ):
         with pytest.raises((AgentRejectedError, AgentRetryableError)) as raised:
             await call(handle, path=path)
@@ -355,22 +353,22 @@ async def test_resolved_values_are_shown_nowhere(call: Call) -> None:
         ({"url": "http://h/", "verb": "POST"}, r"unknown option 'verb' \(known: url"),
     ],
 )
-def test_wrong_options_are_found_at_once(options: dict[str, Any], says: str) -> None:
-    """Before a row is spent, naming target and option, and never a value of the environment."""
+def test_invalid_options_raise_config_error(options: dict[str, Any], says: str) -> None:
+    """When the agent is opened. The error names target and option, and no value of the environment."""
     with pytest.raises(ConfigError, match=says) as raised:
         open_agent("http", options, name="broad", environ={"TOKEN": SECRET})
     assert SECRET not in str(raised.value)
 
 
-def test_a_way_to_invoke_that_does_not_exist() -> None:
-    """The message names those that do."""
+def test_an_unknown_way_to_invoke_raises_config_error() -> None:
+    """The error lists the supported ones."""
     with pytest.raises(
         ConfigError, match=r"invoke: fax is not supported by this version \(http, lambda, .*python are\)"
     ):
         open_agent("fax", {}, name="a", environ={})
 
 
-async def test_a_url_from_the_environment_that_is_wrong_is_not_repeated() -> None:
+async def test_an_invalid_url_from_the_environment_is_not_shown() -> None:
     """It may hold a password."""
     with pytest.raises(ConfigError, match=r"\$\{URL\}") as raised:
         open_agent("http", {"url": "${URL}"}, name="a", environ={"URL": "htp://user:hunter2@h"})

@@ -1,4 +1,4 @@
-"""What only Python functions have: imports, exceptions, values that are no JSON, threads that do not end."""
+"""The Python agent: imports, exceptions, results that are no JSON, threads that do not end."""
 
 import asyncio
 import decimal
@@ -33,8 +33,8 @@ Call = Callable[..., Awaitable[Reply]]
 
 
 @pytest.fixture
-async def opened() -> AsyncIterator[Callable[..., Agent]]:
-    """Open agents for functions; they are closed at the end."""
+async def open_function() -> AsyncIterator[Callable[..., Agent]]:
+    """Open agents that call a given function; they are closed at the end."""
     module = ModuleType("unit_functions")
     sys.modules[module.__name__] = module
     agents: list[Agent] = []
@@ -42,8 +42,8 @@ async def opened() -> AsyncIterator[Callable[..., Agent]]:
     def open_one(function: object, **context: int) -> Agent:
         module.function = function
         options = {"function": "unit_functions:function"}
-        around = AgentContext(**context)
-        agents.append(open_agent("python", options, name="a", environ={}, context=around))
+        agent_context = AgentContext(**context)
+        agents.append(open_agent("python", options, name="a", environ={}, context=agent_context))
         return agents[-1]
 
     yield open_one
@@ -53,9 +53,9 @@ async def opened() -> AsyncIterator[Callable[..., Agent]]:
 
 
 @pytest.fixture
-def call(opened: Callable[..., Agent]) -> Call:
+def call(open_function: Callable[..., Agent]) -> Call:
     async def once(function: object, body: object = None, *, timeout_s: float = 3_600) -> Reply:
-        return await opened(function).invoke(Invocation(id="1", body=body, timeout_s=timeout_s))
+        return await open_function(function).invoke(Invocation(id="1", body=body, timeout_s=timeout_s))
 
     return once
 
@@ -79,7 +79,7 @@ class UnprintableError(Exception):
         raise RuntimeError("no text")
 
 
-def attributed(wait_s: object) -> Exception:
+def with_retry_after(wait_s: object) -> Exception:
     error = RuntimeError("slow down")
     error.retry_after_s = wait_s  # type: ignore[attr-defined]
     return error
@@ -97,8 +97,8 @@ def attributed(wait_s: object) -> Exception:
         (decimal.InvalidOperation(), AgentUnavailableError, "InvalidOperation"),
         (TimeoutError("upstream"), AgentTimeoutError, "TimeoutError: upstream"),
         (ConnectionResetError(104, "reset"), AgentUnavailableError, "ConnectionResetError"),
-        (attributed(2.5), AgentThrottledError, "RuntimeError: slow down"),
-        (attributed("soon"), AgentThrottledError, "slow down"),
+        (with_retry_after(2.5), AgentThrottledError, "RuntimeError: slow down"),
+        (with_retry_after("soon"), AgentThrottledError, "slow down"),
         (AgentTimeoutError("as it is"), AgentTimeoutError, "^as it is$"),
         (AgentRejectedError("as it is"), AgentRejectedError, "^as it is$"),
         (SystemExit(1), AgentUnavailableError, "SystemExit"),
@@ -111,23 +111,23 @@ def attributed(wait_s: object) -> Exception:
     ],
     ids=repr,
 )
-async def test_what_an_exception_means(
+async def test_the_exception_classifies_the_error(
     call: Call, kind: Callable[..., object], raised: BaseException, error: type[Exception], text: str
 ) -> None:
-    """ValueError rejects the row; everything else may pass; nothing else gets out, whatever is raised."""
+    """ValueError rejects the row, any other exception is retried. No exception escapes untranslated."""
     with pytest.raises(error, match=text) as caught:
         await call(kind(raised))
     assert len(str(caught.value)) < 1_200
 
 
 @pytest.mark.parametrize(
-    ("said", "heard"), [(2.5, 2.5), (0, 0), (-1, None), (float("nan"), None), (1e300, 86_400)]
+    ("stated_s", "delay_s"), [(2.5, 2.5), (0, 0), (-1, None), (float("nan"), None), (1e300, 86_400)]
 )
-async def test_how_long_to_wait(call: Call, said: float, heard: float | None) -> None:
-    """`retry_after_s` of any exception counts, as long as it makes sense."""
+async def test_an_exception_may_state_a_delay(call: Call, stated_s: float, delay_s: float | None) -> None:
+    """`retry_after_s` of any exception counts if it is a number from 0, cut to a day."""
     with pytest.raises(AgentThrottledError) as caught:
-        await call(raising(attributed(said)))
-    assert caught.value.retry_after_s == heard
+        await call(raising(with_retry_after(stated_s)))
+    assert caught.value.retry_after_s == delay_s
 
 
 class Colour(enum.StrEnum):
@@ -158,8 +158,8 @@ class Size(enum.IntEnum):
     ],
     ids=repr,
 )
-async def test_what_may_be_returned(call: Call, value: object, body: object) -> None:
-    """What JSON can hold comes out as over HTTP; a text that is a JSON object is taken for it."""
+async def test_results_that_are_json(call: Call, value: object, body: object) -> None:
+    """They are converted to plain JSON values. A text that is a JSON object or list is parsed."""
     reply = await call(lambda _given: value)
     assert reply.body == body
     assert type(reply.body) is type(body)
@@ -182,22 +182,22 @@ async def test_what_may_be_returned(call: Call, value: object, body: object) -> 
         (Colour, "is of type EnumType|EnumMeta"),
     ],
 )
-async def test_what_may_not_be_returned(call: Call, value: object, says: str) -> None:
-    """The error says where in the value, and what is there."""
+async def test_results_that_are_no_json(call: Call, value: object, says: str) -> None:
+    """The error contains the path in the result and the type or value there."""
     with pytest.raises(AgentRejectedError, match=says):
         await call(lambda _given: value)
 
 
-async def test_a_value_that_holds_itself(call: Call) -> None:
-    """It ends, in words."""
+async def test_a_result_that_contains_itself(call: Call) -> None:
+    """The row is rejected at the maximal depth."""
     circle: list[object] = []
     circle.append(circle)
     with pytest.raises(AgentRejectedError, match="or holds itself"):
         await call(lambda _given: circle)
 
 
-async def test_the_function_has_an_input_of_its_own(call: Call) -> None:
-    """What it does to it does not change what the next attempt gets."""
+async def test_the_function_gets_a_copy_of_the_input(call: Call) -> None:
+    """Its changes do not affect the next attempt."""
     body = {"a": [1]}
 
     def function(given: dict) -> int:
@@ -208,8 +208,8 @@ async def test_the_function_has_an_input_of_its_own(call: Call) -> None:
     assert body == {"a": [1]}
 
 
-async def test_all_sorts_of_callables(call: Call) -> None:
-    """Coroutine functions in disguise, and objects that can be called."""
+async def test_kinds_of_callables(call: Call) -> None:
+    """Callable objects, partial functions, and a plain function that returns a coroutine."""
 
     class Sync:
         def __call__(self, given: int) -> int:
@@ -226,10 +226,10 @@ async def test_all_sorts_of_callables(call: Call) -> None:
         assert (await call(function, 1)).body == 2
 
 
-async def test_plain_functions_run_in_threads_and_no_more_than_allowed(
-    opened: Callable[..., Agent], skip_time: Callable[[float], None]
+async def test_plain_functions_run_in_a_limited_number_of_threads(
+    open_function: Callable[..., Agent], skip_time: Callable[[float], None]
 ) -> None:
-    """The loop stays free, and one that overruns keeps its place until it returns."""
+    """The event loop stays free. A function that exceeds its time-out keeps its slot until it returns."""
     release, names, most = threading.Event(), set(), []
     loop, full = asyncio.get_running_loop(), asyncio.Event()
 
@@ -241,7 +241,7 @@ async def test_plain_functions_run_in_threads_and_no_more_than_allowed(
         release.wait()
         return 1
 
-    agent = opened(function, max_concurrency=2)
+    agent = open_function(function, max_concurrency=2)
     calls = [agent.invoke(Invocation(id=str(n), body=None, timeout_s=3_600)) for n in range(5)]
     running = asyncio.gather(*calls, return_exceptions=True)
     await full.wait()
@@ -255,10 +255,10 @@ async def test_plain_functions_run_in_threads_and_no_more_than_allowed(
     assert names == {"agent unit_functions:function"}
 
 
-async def test_a_coroutine_that_will_not_be_cancelled_times_out_all_the_same(
+async def test_a_coroutine_that_ignores_cancellation_times_out(
     call: Call, skip_time: Callable[[float], None]
 ) -> None:
-    """Stubborn clean-up costs neither the row nor `close` more than its grace."""
+    """It delays neither the row nor, beyond CLOSE_GRACE_S, `close`."""
     started, release = asyncio.Event(), asyncio.Event()
 
     async def function(_given: object) -> None:
@@ -277,8 +277,8 @@ async def test_a_coroutine_that_will_not_be_cancelled_times_out_all_the_same(
     release.set()
 
 
-def test_the_process_ends_although_a_function_does_not() -> None:
-    """Neither closing nor leaving waits for a thread that hangs."""
+def test_the_process_ends_while_a_function_hangs() -> None:
+    """Neither `close` nor the end of the process waits for its thread."""
     program = """
 import asyncio, sys, threading, types
 from service.agents import open_agent
@@ -319,27 +319,27 @@ asyncio.run(main())
         ("", "must be a text"),
     ],
 )
-def test_what_cannot_be_imported_is_found_at_once(
+def test_a_failed_import_raises_config_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, says: str
 ) -> None:
-    """Before a row is spent, with a hint where modules are looked for."""
+    """When the agent is open_function. The error names the folders that were searched."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "broken.py").write_text("def f(:")
     (tmp_path / "exits.py").write_text("raise SystemExit(3)")
     (tmp_path / "fine.py").write_text("number = 1\ndef answer(given): return given")
-    around = AgentContext(search_path=str(tmp_path))
+    context = AgentContext(search_path=str(tmp_path))
     with pytest.raises(ConfigError, match=says):
-        open_agent("python", {"function": function}, name="a", environ={}, context=around)
+        open_agent("python", {"function": function}, name="a", environ={}, context=context)
 
 
 async def test_modules_come_from_the_search_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The folder in which the user started rowfleet."""
+    """It is the folder in which rowfleet was started."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     text = "class Finder:\n    @staticmethod\n    def answer(given): return {'here': given}"
     (tmp_path / "only_here.py").write_text(text)
-    around = AgentContext(search_path=str(tmp_path))
+    context = AgentContext(search_path=str(tmp_path))
     agent = open_agent(
-        "python", {"function": "only_here:Finder.answer"}, name="a", environ={}, context=around
+        "python", {"function": "only_here:Finder.answer"}, name="a", environ={}, context=context
     )
     assert (await agent.invoke(Invocation(id="1", body=1))).body == {"here": 1}
     await agent.close()

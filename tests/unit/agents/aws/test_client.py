@@ -1,4 +1,4 @@
-"""How an agent behind AWS is reached, and what its service's errors mean."""
+"""Client of an AWS service for agents: region and endpoint, and the classification of errors."""
 
 import botocore.exceptions
 import pytest
@@ -21,11 +21,11 @@ from service.domain.errors import (
 VARIABLE = {"AWS_ENDPOINT_URL_BEDROCK_RUNTIME": "http://variable"}
 
 
-def around(environ: dict[str, str] | None = None) -> AgentContext:
-    def reached(region: str) -> AwsOptions:
+def agent_context(environ: dict[str, str] | None = None) -> AgentContext:
+    def reach(region: str) -> AwsOptions:
         return AwsOptions(region or "eu-west-1", "http://worker")
 
-    return AgentContext(aws=reached, environ=environ or {}, now=lambda: 0.0)
+    return AgentContext(aws=reach, environ=environ or {}, now=lambda: 0.0)
 
 
 @pytest.mark.parametrize(
@@ -37,9 +37,11 @@ def around(environ: dict[str, str] | None = None) -> AgentContext:
         ({"endpoint_url": "", "region": ""}, {}, "eu-west-1", "http://worker"),
     ],
 )
-def test_where_a_service_is(options: dict, environ: dict, region: str, endpoint: str) -> None:
-    """The target's word, then the service's variable, then the worker's."""
-    found = aws_options("bedrock-runtime", resolve(options, environ={}, where="target a"), around(environ))
+def test_region_and_endpoint_of_a_service(options: dict, environ: dict, region: str, endpoint: str) -> None:
+    """The target's own come first, then the service's variable, then the worker's."""
+    found = aws_options(
+        "bedrock-runtime", resolve(options, environ={}, where="target a"), agent_context(environ)
+    )
     assert (found.region, found.endpoint_url) == (region, endpoint)
 
 
@@ -52,8 +54,8 @@ def test_where_a_service_is(options: dict, environ: dict, region: str, endpoint:
         ("step_functions", {"state_machine": "arn:aws:states:r:1:stateMachine:m"}),
     ],
 )
-def test_without_a_region_an_agent_does_not_open(invoke: str, options: dict) -> None:
-    """Said at once, naming the target, and before a row is spent."""
+def test_a_missing_region_raises_config_error(invoke: str, options: dict) -> None:
+    """When the agent is opened. The error names the target."""
     with pytest.raises(ConfigError, match="target a: no AWS region"):
         open_agent(invoke, options, name="a", environ={})
 
@@ -65,31 +67,31 @@ def test_without_a_region_an_agent_does_not_open(invoke: str, options: dict) -> 
         ("ThrottlingException", 400, AgentThrottledError),
         ("EC2ThrottledException", 502, AgentThrottledError),
         ("ServiceQuotaExceededException", 402, AgentThrottledError),
-        ("NobodyKnows", 429, AgentThrottledError),
+        ("UnknownCode", 429, AgentThrottledError),
         ("ModelTimeoutException", 408, AgentTimeoutError),
         ("ModelNotReadyException", 429, AgentUnavailableError),
         ("ModelErrorException", 424, AgentUnavailableError),
         ("RuntimeClientError", 424, AgentUnavailableError),
         ("ResourceConflictException", 409, AgentUnavailableError),
         ("ServiceException", 500, AgentUnavailableError),
-        ("NobodyKnows", 503, AgentUnavailableError),
+        ("UnknownCode", 503, AgentUnavailableError),
         ("AccessDeniedException", 400, AgentCredentialsError),
         ("ExpiredTokenException", 400, AgentCredentialsError),
-        ("NobodyKnows", 403, AgentCredentialsError),
+        ("UnknownCode", 403, AgentCredentialsError),
         ("ResourceNotFoundException", 404, AgentOutageError),
         ("StateMachineDoesNotExist", 400, AgentOutageError),
         ("ValidationException", 400, AgentRejectedError),
         ("RequestTooLargeException", 413, AgentRejectedError),
     ],
 )
-async def test_what_a_services_error_means(code: str, status: int, error: type[Exception]) -> None:
-    """By its code, whatever the status; by the status where the code says nothing."""
+async def test_classification_of_error_responses(code: str, status: int, error: type[Exception]) -> None:
+    """By a known code, for any status; by the status if the code is unknown."""
     response = {
         "Error": {"Code": code, "Message": "said"},
         "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": {}},
         "retryAfterSeconds": "3",
     }
-    service = AwsService("lambda", resolve({}, environ={}, where="target a"), around())
+    service = AwsService("lambda", resolve({}, environ={}, where="target a"), agent_context())
     with pytest.raises(error, match=f"target a: lambda: {code}: said") as raised:
         async with service.call(30):
             raise botocore.exceptions.ClientError(response, "Invoke")
@@ -109,9 +111,9 @@ async def test_what_a_services_error_means(code: str, status: int, error: type[E
         (ValueError("no JSON"), AgentUnavailableError),
     ],
 )
-async def test_what_no_answer_means(raised: Exception, error: type[Exception]) -> None:
-    """Every error of the layers below has a class of ours."""
-    service = AwsService("lambda", resolve({}, environ={}, where="target a"), around())
+async def test_classification_of_calls_without_response(raised: Exception, error: type[Exception]) -> None:
+    """Every error of botocore and aiohttp is translated."""
+    service = AwsService("lambda", resolve({}, environ={}, where="target a"), agent_context())
     with pytest.raises(error) as caught:
         async with service.call(30):
             raise raised

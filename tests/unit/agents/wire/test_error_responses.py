@@ -1,4 +1,4 @@
-"""Refusals over HTTP: when to ask again, and who has to do something about it."""
+"""Error responses: the delay that they state, and their classification."""
 
 import pytest
 
@@ -54,8 +54,8 @@ NOW = 1_760_000_000.0  # 2025-10-09T08:53:20Z
         ({}, None),
     ],
 )
-def test_when_to_ask_again(headers: dict[str, str], seconds: float | None) -> None:
-    """Milliseconds, seconds, dates, durations and times; of resets, those of limits that are used up.
+def test_the_stated_delay(headers: dict[str, str], seconds: float | None) -> None:
+    """Milliseconds, seconds, dates, durations and times. Resets count only for limits that are used up.
 
     https://platform.openai.com/docs/guides/rate-limits, https://docs.anthropic.com/en/api/rate-limits
     """
@@ -80,8 +80,10 @@ def test_when_to_ask_again(headers: dict[str, str], seconds: float | None) -> No
         (413, [], AgentRejectedError),
     ],
 )
-def test_what_providers_mean(status: int, body: object, error: type[Exception]) -> None:
-    """An account without credit is an outage and no throttle, whatever its status.
+def test_classification_by_status_and_provider_error(
+    status: int, body: object, error: type[Exception]
+) -> None:
+    """An account without credit is an outage and no throttle, for any status.
 
     https://platform.openai.com/docs/guides/error-codes, https://docs.anthropic.com/en/api/errors
     """
@@ -105,8 +107,8 @@ def test_what_providers_mean(status: int, body: object, error: type[Exception]) 
         ("States.Permissions", "", AgentCredentialsError),
     ],
 )
-def test_failures_that_are_known_by_name(kind: str, cause: str, error: type[Exception]) -> None:
-    """Of functions and workflows elsewhere: what rejects a Python function's row rejects theirs."""
+def test_classification_of_exceptions_by_name(kind: str, cause: str, error: type[Exception]) -> None:
+    """The exceptions that reject the row of a Python function do so in Lambda and workflows."""
     found = classify_exception(kind, cause, "there")
     assert type(found) is error
     assert str(found).startswith(f"there: {kind}")

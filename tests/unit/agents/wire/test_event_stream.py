@@ -1,4 +1,4 @@
-"""Streams of events: joined to what the provider would have answered without streaming, or refused."""
+"""Streams of events: joined to the reply that the provider sends without streaming, or rejected."""
 
 import json
 
@@ -25,7 +25,7 @@ def chunk(delta: dict, finish: str | None = None, **more: object) -> dict:
 
 
 def test_openai_text() -> None:
-    """Content joined, usage of the last chunk (platform.openai.com/docs/api-reference/chat-streaming)."""
+    """Content is joined; the last chunk has usage (platform.openai.com/docs/api-reference/chat-streaming)."""
     usage = {"prompt_tokens": 1, "completion_tokens": 2}
     text = sse(
         chunk({"role": "assistant", "content": ""}),
@@ -45,7 +45,7 @@ def test_openai_text() -> None:
 
 
 def test_openai_tool_calls() -> None:
-    """Two calls side by side: ids and names once, arguments bit by bit, by index."""
+    """Chunks of two calls alternate. Ids and names come once, arguments in pieces, by index."""
     text = sse(
         chunk({"tool_calls": [{"index": 0, "id": "a", "type": "function",
                                "function": {"name": "find", "arguments": ""}}]}),
@@ -64,7 +64,7 @@ def test_openai_tool_calls() -> None:
 
 
 def test_openai_responses() -> None:
-    """https://platform.openai.com/docs/api-reference/responses-streaming: the last event has it all."""
+    """The last event holds the response (platform.openai.com/docs/api-reference/responses-streaming)."""
     response = {"object": "response", "output": [{"type": "message"}]}
     text = sse(
         {"type": "response.created", "response": {}},
@@ -95,7 +95,7 @@ ANTHROPIC = (
 
 
 def test_anthropic() -> None:
-    """Text, tool use and usage (docs.anthropic.com/en/docs/build-with-claude/streaming)."""
+    """Text, tool use and usage are joined (docs.anthropic.com/en/docs/build-with-claude/streaming)."""
     assert join_events(sse(*ANTHROPIC)) == {
         "id": "m1",
         "type": "message",
@@ -110,7 +110,7 @@ def test_anthropic() -> None:
 
 
 def test_a_call_without_arguments_keeps_its_empty_object() -> None:
-    """A tool that takes nothing streams an empty piece of JSON, or none."""
+    """A tool without arguments streams an empty piece of JSON, or none."""
     block = {"type": "tool_use", "id": "t", "name": "now", "input": {}}
     piece = {"type": "input_json_delta", "partial_json": ""}
     for deltas in ([], [{"type": "content_block_delta", "index": 0, "delta": piece}]):
@@ -125,14 +125,14 @@ def test_a_call_without_arguments_keeps_its_empty_object() -> None:
 
 
 @pytest.mark.parametrize("length", range(1, len(ANTHROPIC)))
-def test_a_message_that_breaks_off_is_no_reply(length: int) -> None:
-    """Wherever it ends before its last event: half an answer must not become a row's result."""
+def test_an_incomplete_message_is_retryable(length: int) -> None:
+    """At whichever event it ends: half an answer must not become a row's result."""
     with pytest.raises(AgentUnavailableError, match="broke off"):
         join_events(sse(*ANTHROPIC[:length]))
 
 
-def test_a_completion_that_breaks_off_is_no_reply() -> None:
-    """Neither a finish reason nor [DONE]."""
+def test_an_incomplete_completion_is_retryable() -> None:
+    """The stream ends with neither a finish reason nor [DONE]."""
     with pytest.raises(AgentUnavailableError, match="broke off"):
         join_events(sse(chunk({"content": "Scat"})))
     with pytest.raises(AgentUnavailableError, match="broke off"):
@@ -153,8 +153,8 @@ def test_a_completion_that_breaks_off_is_no_reply() -> None:
         ([ANTHROPIC[0], {"type": "content_block_delta", "index": 3, "delta": {}}], AgentUnavailableError),
     ],
 )
-def test_an_error_inside_a_stream_has_its_class(events: list, error: type[Exception]) -> None:
-    """The status was 200 when it began; what the provider then says counts."""
+def test_classification_of_errors_inside_a_stream(events: list, error: type[Exception]) -> None:
+    """The status was 200, so the error that the provider states decides."""
     with pytest.raises(error) as raised:
         join_events(sse(*events))
     assert type(raised.value) is error
@@ -175,6 +175,6 @@ def test_an_error_inside_a_stream_has_its_class(events: list, error: type[Except
         ("data\n\nretry: 5\n\n", []),
     ],
 )
-def test_other_streams(text: str, reply: object) -> None:
-    """Texts are joined, one object stays one, several are a list; everything but data is passed over."""
+def test_streams_of_unknown_providers(text: str, reply: object) -> None:
+    """Texts are joined, one object is the reply, several are a list. Fields other than data are ignored."""
     assert join_events(text) == reply

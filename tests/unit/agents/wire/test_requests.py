@@ -1,4 +1,4 @@
-"""Requests over HTTP: addresses with values of the row in them, queries, and methods without a body."""
+"""HTTP requests: URLs with values of the input, queries, and methods without a body."""
 
 import pytest
 
@@ -7,9 +7,9 @@ from service.agents.wire.requests import http_request
 from service.domain.errors import AgentRejectedError, ConfigError
 
 
-def filled(body: object, **options: object) -> tuple[str, bytes | None]:
-    made = http_request(resolve(options, environ={"BASE": "http://h/v1"}, where="target a"))
-    url, payload = made.render(body)
+def render(body: object, **options: object) -> tuple[str, bytes | None]:
+    request = http_request(resolve(options, environ={"BASE": "http://h/v1"}, where="target a"))
+    url, payload = request.render(body)
     return str(url), payload
 
 
@@ -28,48 +28,48 @@ def filled(body: object, **options: object) -> tuple[str, bytes | None]:
         ("http://h?q={{ q }}", {"q": "1"}, "http://h/?q=1"),
     ],
 )
-def test_values_stay_where_the_mapping_puts_them(url: str, fields: dict, address: str) -> None:
-    """Whatever they hold, they are one segment or one parameter, and no reference is read in them."""
-    assert filled(fields, url=url)[0] == address
+def test_a_value_stays_one_segment_or_parameter(url: str, fields: dict, address: str) -> None:
+    """Its characters are percent-encoded, and a `${…}` in it is no reference."""
+    assert render(fields, url=url)[0] == address
 
 
 @pytest.mark.parametrize("value", ["", ".", "..", None])
 def test_a_value_that_would_change_the_path_rejects_the_row(value: object) -> None:
-    """DELETE /items/ is another thing than DELETE /items/7."""
+    """DELETE /items/ must not be sent instead of DELETE /items/7."""
     for url in ("http://h/items/{{ id }}", "http://h/{{ id }}/x", "http://h/{{ id }}/"):
         with pytest.raises(AgentRejectedError, match="would change the path"):
-            filled({"id": value}, url=url, method="DELETE")
+            render({"id": value}, url=url, method="DELETE")
 
 
-def test_a_field_that_is_not_there_rejects_the_row() -> None:
-    """In words; so does an input that has no fields."""
+def test_a_missing_field_rejects_the_row() -> None:
+    """So does an input that is no object."""
     with pytest.raises(AgentRejectedError, match="'id' is undefined"):
-        filled({}, url="http://h/{{ id }}")
+        render({}, url="http://h/{{ id }}")
     with pytest.raises(AgentRejectedError, match="'id' is undefined"):
-        filled(["id"], url="http://h/{{ id }}")
+        render(["id"], url="http://h/{{ id }}")
 
 
-def test_a_method_without_a_body_sends_the_other_fields_as_a_query() -> None:
-    """Nothing of the input is lost: what the address does not take follows it."""
+def test_a_method_without_a_body_sends_unused_fields_as_query() -> None:
+    """Fields that the URL does not use are added to its query."""
     fields = {"id": 7, "q": "a b", "n": 1.5, "on": True, "list": [1], "none": None, "empty": ""}
-    address, payload = filled(fields, url="http://h/{{ id }}?v=1", method="GET")
+    address, payload = render(fields, url="http://h/{{ id }}?v=1", method="GET")
     assert address == "http://h/7?v=1&q=a+b&n=1.5&on=true&list=%5B1%5D"
     assert payload is None
-    assert filled({"a": "1"}, url="http://h/x", method="delete")[0] == "http://h/x?a=1"
-    assert filled({}, url="http://h/x", method="GET") == ("http://h/x", None)
+    assert render({"a": "1"}, url="http://h/x", method="delete")[0] == "http://h/x?a=1"
+    assert render({}, url="http://h/x", method="GET") == ("http://h/x", None)
     with pytest.raises(AgentRejectedError, match="has no body"):
-        filled("text", url="http://h/", method="GET")
+        render("text", url="http://h/", method="GET")
 
 
-def test_a_body_keeps_the_fields_that_the_address_takes() -> None:
-    """POST sends the input as it is."""
-    assert filled({"id": 7}, url="http://h/{{ id }}") == ("http://h/7", b'{"id":7}')
+def test_a_body_contains_fields_used_in_the_url() -> None:
+    """POST sends the whole input."""
+    assert render({"id": 7}, url="http://h/{{ id }}") == ("http://h/7", b'{"id":7}')
 
 
 @pytest.mark.parametrize(
     "url", ["http://{{ a }}/", "{{ a }}", "http://h{{ a }}/", "${BASE}{{ a }}", "http://h/{{ a"]
 )
-def test_a_row_does_not_choose_the_host(url: str) -> None:
-    """Nor is half a template taken; both are said before a row is spent."""
+def test_a_row_cannot_choose_the_host(url: str) -> None:
+    """A template in the host, or a malformed one, raises ConfigError when the agent is opened."""
     with pytest.raises(ConfigError, match="no template of an address"):
         http_request(resolve({"url": url}, environ={"BASE": "http://h"}, where="target a"))
