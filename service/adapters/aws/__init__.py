@@ -1,1 +1,1 @@
-"""The ports on AWS: `sqs`, `dynamodb` and `s3` on the clients of `clients`, and `provision`."""
+"""The ports on AWS: `sqs`, `dynamodb` and `s3`. `clients` opens them, `provision` creates their resources."""

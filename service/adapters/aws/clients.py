@@ -1,8 +1,8 @@
-"""aiobotocore clients without what this service does not need.
+"""aiobotocore clients, tuned for speed.
 
-Two things make them lean: answers of DynamoDB and SQS are parsed by orjson instead of walked along
-botocore's shapes, and parameters are not validated (our own tests do that). Numbers in DynamoDB are strings
-on the wire, so orjson loses nothing.
+Responses of DynamoDB and SQS are parsed by orjson only, without botocore's walk along its response shapes.
+Numbers in DynamoDB are strings on the wire, so orjson loses no digits. Parameters are not validated: the
+contract tests check them.
 """
 
 from __future__ import annotations
@@ -25,27 +25,32 @@ from service.adapters.aws.errors import AwsCall, translate
 from service.domain.errors import ConfigError
 
 OnCall = Callable[[str, str], None]
-"""Told service and operation (`sqs`, `SendMessageBatch`) before every HTTP attempt."""
+"""Called with service and operation (`sqs`, `SendMessageBatch`) before every HTTP attempt."""
 
 MAX_POLL_S = 20.0
 """Longest wait of ReceiveMessage (SQS quota)."""
 
 _POLL_GRACE_S = 5.0
+"""Time for the response of a long poll after its wait."""
+
 _BACKOFF_S = 20.0
 """Longest single pause of botocore's standard retry mode."""
 
 _NO_READ_TIMEOUT_S = 86_400.0
-"""Where an answer may take as long as its caller waits."""
+"""For calls that their caller bounds in time."""
 
-_LARGE_BYTES = 1_000_000
+_LARGE_BODY_BYTES = 1_000_000
+"""Above 1 MiB aiohttp warns that a body of bytes may block the event loop."""
+
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 @dataclass(frozen=True, slots=True)
 class AwsOptions:
-    """Where AWS is and how patient to be. Keys are given only for the embedded endpoint.
+    """Endpoint, credentials and time-outs of AWS clients.
 
-    Without them botocore's own chain finds credentials. `max_attempts` counts HTTP attempts of one call.
+    Keys are set for the embedded endpoint only; without keys botocore's credential chain is used.
+    `max_attempts` counts the HTTP attempts of one call.
     """
 
     region: str
@@ -61,13 +66,13 @@ class AwsOptions:
 
     @property
     def call_timeout_s(self) -> float:
-        """After this a call is given up, whatever botocore still has in mind."""
+        """Time-out of a whole call: all attempts of botocore and one longest pause."""
         return self.max_attempts * (self.connect_timeout_s + self.read_timeout_s) + _BACKOFF_S
 
 
 @dataclass(frozen=True, slots=True)
 class Clients:
-    """Open clients. `sqs_poll` receives, on connections of its own: a long poll never delays a send."""
+    """Open clients. `sqs_poll` receives messages, on its own connections: a long poll never delays a send."""
 
     options: AwsOptions
     sqs: Any
@@ -78,17 +83,17 @@ class Clients:
 
 @asynccontextmanager
 async def open_clients(options: AwsOptions, on_call: OnCall | None = None) -> AsyncIterator[Clients]:
-    """Open all clients, and close them in the end. Raises ConfigError and AccessError."""
+    """Open all clients and close them at the end. Raises ConfigError and AccessError."""
     session = _session()
     config = _config(options)
     async with AsyncExitStack() as stack:
 
         async def client(service: str, config: AioConfig) -> Any:
-            made = await stack.enter_async_context(_create(session, service, options, config))
-            made.meta.events.register("before-send", _stream_large_body)
+            opened = await stack.enter_async_context(_create(session, service, options, config))
+            opened.meta.events.register("before-send", _stream_large_body)
             if on_call is not None:
-                made.meta.events.register("before-send", _Counter(on_call))
-            return made
+                opened.meta.events.register("before-send", _CallCounter(on_call))
+            return opened
 
         try:
             clients = Clients(
@@ -99,27 +104,27 @@ async def open_clients(options: AwsOptions, on_call: OnCall | None = None) -> As
                 s3=await client("s3", config),
             )
         except (BotoCoreError, ValueError) as error:
-            raise _misconfigured(error, options) from error
+            raise _opening_error(error, options) from error
         yield clients
 
 
 @asynccontextmanager
 async def open_client(options: AwsOptions, service: str) -> AsyncIterator[Any]:
-    """A client of any other service, for calls that the caller bounds in time and repeats himself.
+    """A client of any other service, without time-out and retries: its caller adds both.
 
     Raises ConfigError.
     """
-    once = AioConfig(
+    single_attempt = AioConfig(
         read_timeout=_NO_READ_TIMEOUT_S,
         retries={"mode": "standard", "total_max_attempts": 1},
-        # an endpoint of one's own has no name for `sync-`, which StartSyncExecution puts before the host's
+        # StartSyncExecution puts `sync-` before the host name, which a custom endpoint does not have
         inject_host_prefix=options.endpoint_url is None,
     )
     try:
-        made = _create(_session(), service, options, _config(options).merge(once))
-        client = await made.__aenter__()
+        context = _create(_session(), service, options, _config(options).merge(single_attempt))
+        client = await context.__aenter__()
     except (BotoCoreError, ValueError) as error:
-        raise _misconfigured(error, options) from error
+        raise _opening_error(error, options) from error
     client.meta.events.register("before-send", _stream_large_body)
     try:
         yield client
@@ -146,7 +151,7 @@ def _create(session: AioSession, service: str, options: AwsOptions, config: AioC
 
 
 def _config(options: AwsOptions) -> AioConfig:
-    local = urlsplit(options.endpoint_url or "").hostname in _LOOPBACK
+    is_local = urlsplit(options.endpoint_url or "").hostname in _LOOPBACK
     return AioConfig(
         connect_timeout=options.connect_timeout_s,
         read_timeout=options.read_timeout_s,
@@ -154,8 +159,10 @@ def _config(options: AwsOptions) -> AioConfig:
         parameter_validation=False,
         retries={"mode": "standard", "total_max_attempts": options.max_attempts},
         s3={"addressing_style": "path" if options.endpoint_url else "auto"},
-        proxies={} if local else None,  # HTTP_PROXY is not for an endpoint on this machine
-        connector_args={"socket_factory": _kept_alive},
+        # HTTP_PROXY must not apply to an endpoint on this machine
+        proxies={} if is_local else None,
+        # aiobotocore ignores botocore's own option `tcp_keepalive`
+        connector_args={"socket_factory": _keepalive_socket},
     )
 
 
@@ -166,31 +173,31 @@ def _poll_config(options: AwsOptions) -> AioConfig:
     )
 
 
-def _kept_alive(address: tuple[Any, ...]) -> socket.socket:
-    """A socket that notices a peer that is gone. aiobotocore ignores botocore's own `tcp_keepalive`."""
+def _keepalive_socket(address: tuple[Any, ...]) -> socket.socket:
+    """A socket with TCP keep-alive, which fails within 30 s if its peer disappears."""
     family, kind, protocol = address[:3]
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    opened = socket.socket(family, kind, protocol)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, seconds in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
         if hasattr(socket, option):
-            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)
-    return made
+            opened.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)
+    return opened
 
 
-def _misconfigured(error: Exception, options: AwsOptions) -> Exception:
+def _opening_error(error: Exception, options: AwsOptions) -> Exception:
     if isinstance(error, BotoCoreError):
         return translate(error, AwsCall("connecting", options.endpoint_url or "AWS", options.call_timeout_s))
     return ConfigError(f"AWS clients cannot be made: {error}")
 
 
 def _stream_large_body(request: Any, **_event: object) -> None:
-    """Let aiohttp send a large body in pieces; it warns that one of bytes may hold up the event loop."""
-    if isinstance(request.body, bytes) and len(request.body) > _LARGE_BYTES:
+    """Let aiohttp send a large body in pieces."""
+    if isinstance(request.body, bytes) and len(request.body) > _LARGE_BODY_BYTES:
         request.body = io.BytesIO(request.body)
 
 
-class _Counter:
-    """Counts attempts by botocore's `before-send` event, whose name ends in service and operation."""
+class _CallCounter:
+    """Reports attempts by botocore's event `before-send`, whose name ends in service and operation."""
 
     def __init__(self, on_call: OnCall) -> None:
         self._on_call = on_call
@@ -201,7 +208,10 @@ class _Counter:
 
 
 class _LeanJsonParser(AioJSONParser):  # type: ignore[misc]  # aiobotocore is not typed
-    """The answer as the service wrote it. Errors take the base class's path: CancellationReasons survive."""
+    """Parses a response as JSON and nothing more.
+
+    Error responses are left to the base class, which keeps the CancellationReasons of a transaction.
+    """
 
     async def _do_parse(self, response: Any, shape: Any) -> dict[str, Any]:  # noqa: ARG002 -- botocore's hook
         parsed: dict[str, Any] = orjson.loads(response["body"] or b"{}")

@@ -18,18 +18,18 @@ from service.domain.model import Source
 from service.domain.ports import LISTING_LIMIT, Listing, StoredFile
 
 PART_BYTES = 8 * 1024 * 1024
-"""Default part of an upload. S3 takes 10,000 parts of at least 5 MiB: 8 MiB parts reach 80 GB."""
+"""Default size of an upload's parts. S3 takes 10,000 parts of at least 5 MiB, so 8 MiB parts reach 80 GB."""
 
 _MISSING = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NoSuchVersion", "NotFound"})
 _CHANGED = frozenset({"412", "PreconditionFailed"})
 _FORBIDDEN = frozenset({"403", "AccessDenied", "Forbidden"})
-_BEHIND_THE_END = frozenset({"416", "InvalidRange"})
+_PAST_THE_END = frozenset({"416", "InvalidRange"})
 _UNREADABLE = frozenset({"InvalidBucketName", "InvalidObjectState", "MethodNotAllowed", "405"})
-_SOURCE_CODES = _MISSING | _CHANGED | _FORBIDDEN | _BEHIND_THE_END | _UNREADABLE
+_SOURCE_CODES = _MISSING | _CHANGED | _FORBIDDEN | _PAST_THE_END | _UNREADABLE
 
 
 class S3Objects:
-    """Reads, ranged reads and uploads. `part_bytes` bounds what an upload holds in memory."""
+    """Reads, ranged reads and uploads. An upload holds at most `part_bytes` in memory."""
 
     def __init__(self, clients: Clients, *, part_bytes: int = PART_BYTES) -> None:
         self._s3 = clients.s3
@@ -42,32 +42,34 @@ class S3Objects:
         try:
             found = await perform(
                 self._call("s3:GetObject", source.url, expects=_SOURCE_CODES),
-                self._s3.head_object(**_address(source)),
+                self._s3.head_object(**_object_parameters(source)),
             )
         except ClientError as error:
             raise _source_error(error, source) from error
         except RowfleetError as error:
             raise _invalid_name(error, source) from error
         return Source(
-            bucket,
-            key,
-            found["ETag"].strip('"'),
-            found.get("VersionId", version),
-            int(found["ContentLength"]),
+            bucket=bucket,
+            key=key,
+            etag=found["ETag"].strip('"'),
+            version=found.get("VersionId", version),
+            size=int(found["ContentLength"]),
         )
 
     async def listing(
         self, bucket: str, prefix: str, *, after: str = "", limit: int = LISTING_LIMIT
     ) -> Listing:
-        """Up to `limit` objects, at most 1,000, behind `after`: one ListObjectsV2, which is consistent."""
-        behind = {"StartAfter": after} if after else {}
-        answer = await perform(
+        """Up to `limit` objects (at most 1,000) with keys after `after`, by one consistent ListObjectsV2."""
+        start = {"StartAfter": after} if after else {}
+        page = await perform(
             self._call("s3:ListBucket", f"s3://{bucket}/{prefix}"),
-            self._s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=limit, **behind),
+            self._s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=limit, **start),
         )
-        found = answer.get("Contents") or ()
-        sources = [Source(bucket, x["Key"], x["ETag"].strip('"'), "", int(x["Size"])) for x in found]
-        return Listing(sources, sources[-1].key if answer.get("IsTruncated") and sources else None)
+        sources = [
+            Source(bucket=bucket, key=entry["Key"], etag=entry["ETag"].strip('"'), size=int(entry["Size"]))
+            for entry in page.get("Contents") or ()
+        ]
+        return Listing(sources, sources[-1].key if page.get("IsTruncated") and sources else None)
 
     async def read(self, source: Source, start: int, length: int) -> bytes:
         """Bytes `start` to `start + length`, fewer at the end; SourceError if the etag changed."""
@@ -79,7 +81,7 @@ class S3Objects:
                 self._read(source, f"bytes={start}-{start + length - 1}"),
             )
         except ClientError as error:
-            if error_code(error) in _BEHIND_THE_END:
+            if error_code(error) in _PAST_THE_END:
                 return b""
             raise _source_error(error, source) from error
         except RowfleetError as error:
@@ -99,14 +101,14 @@ class S3Objects:
         return StoredFile(bucket, key, len(body), hashlib.sha256(body).hexdigest())
 
     async def abort_uploads(self, bucket: str, key: str) -> int:
-        """Abort every unfinished upload of exactly this key, whoever began it; how many there were."""
+        """Abort every unfinished upload of exactly this key, of any process; return their number."""
         url = f"s3://{bucket}/{key}"
         listing = self._call("s3:ListBucketMultipartUploads", url)
         aborting = self._call("s3:AbortMultipartUpload", url, expects=frozenset({"NoSuchUpload"}))
         aborted = 0
         marker: dict[str, str] = {}
         while True:
-            # S3 lists by key, so that this key's uploads come before those of longer keys
+            # S3 lists in key order, so the uploads of this key come before those of longer keys
             page = await perform(
                 listing, self._s3.list_multipart_uploads(Bucket=bucket, Prefix=key, **marker)
             )
@@ -114,7 +116,7 @@ class S3Objects:
                 if upload["Key"] != key:
                     continue
                 abort = self._s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload["UploadId"])
-                with suppress(ClientError):  # NoSuchUpload: it was completed or aborted just now
+                with suppress(ClientError):  # NoSuchUpload: completed or aborted in the meantime
                     await perform(aborting, abort)
                     aborted += 1
             if not page.get("IsTruncated"):
@@ -126,8 +128,8 @@ class S3Objects:
 
     async def _read(self, source: Source, byte_range: str) -> bytes:
         match = {"IfMatch": f'"{source.etag}"'} if source.etag else {}
-        answer = await self._s3.get_object(**_address(source), Range=byte_range, **match)
-        async with answer["Body"] as stream:
+        response = await self._s3.get_object(**_object_parameters(source), Range=byte_range, **match)
+        async with response["Body"] as stream:
             body: bytes = await stream.read()
         return body
 
@@ -145,7 +147,7 @@ class S3Upload:
     ) -> None:
         self._s3 = s3
         self._call = call
-        self._place = {"Bucket": bucket, "Key": key}
+        self._object = {"Bucket": bucket, "Key": key}
         self._content_type = content_type
         self._part_bytes = part_bytes
         self._buffer = bytearray()
@@ -183,39 +185,42 @@ class S3Upload:
             await self._send_part(part)
 
     async def complete(self) -> StoredFile:
-        """Make the object visible, whole. After UnknownResultError it may be: write it again."""
+        """Make the whole object visible. After UnknownResultError it may be visible; write it again."""
         self._check_open()
         if self._upload_id:
             await self._send_part(bytes(self._buffer))
             await self._complete_parts()
         else:
-            put = self._s3.put_object(**self._place, Body=bytes(self._buffer), ContentType=self._content_type)
+            put = self._s3.put_object(
+                **self._object, Body=bytes(self._buffer), ContentType=self._content_type
+            )
             await perform(self._call, put)
         self._closed = True
-        return StoredFile(self._place["Bucket"], self._place["Key"], self._size, self._sha256.hexdigest())
+        return StoredFile(self._object["Bucket"], self._object["Key"], self._size, self._sha256.hexdigest())
 
     async def _send_part(self, body: bytes) -> None:
         if not self._upload_id:
-            made = await perform(
+            created = await perform(
                 self._call,
-                self._s3.create_multipart_upload(**self._place, ContentType=self._content_type),
+                self._s3.create_multipart_upload(**self._object, ContentType=self._content_type),
             )
-            self._upload_id = made["UploadId"]
+            self._upload_id = created["UploadId"]
         number = len(self._parts) + 1
-        part = self._s3.upload_part(**self._place, UploadId=self._upload_id, PartNumber=number, Body=body)
-        answer = await self._while_it_lasts(part)
-        self._parts.append({"PartNumber": number, **_part_marks(answer)})
+        part = self._s3.upload_part(**self._object, UploadId=self._upload_id, PartNumber=number, Body=body)
+        response = await self._call_on_upload(part)
+        self._parts.append({"PartNumber": number, **_part_identity(response)})
 
     async def _complete_parts(self) -> None:
         complete = self._s3.complete_multipart_upload(
-            **self._place, UploadId=self._upload_id, MultipartUpload={"Parts": self._parts}
+            **self._object, UploadId=self._upload_id, MultipartUpload={"Parts": self._parts}
         )
-        await self._while_it_lasts(complete)
+        await self._call_on_upload(complete)
 
-    async def _while_it_lasts(self, call: Awaitable[dict[str, Any]]) -> dict[str, Any]:
-        """The answer of a call on the multipart upload, which may be gone.
+    async def _call_on_upload(self, call: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+        """The response to a call on the multipart upload. Raises UnknownResultError if the upload is gone.
 
-        Another process has aborted it (`abort_uploads`), or a repetition inside botocore met its own success.
+        Another process may have aborted it (`abort_uploads`), or botocore repeated a completion that had
+        succeeded.
         """
         expecting = replace(self._call, expects=frozenset({"NoSuchUpload"}))
         try:
@@ -228,7 +233,7 @@ class S3Upload:
     async def _abort(self) -> None:
         self._buffer.clear()
         if self._upload_id:
-            abort = self._s3.abort_multipart_upload(**self._place, UploadId=self._upload_id)
+            abort = self._s3.abort_multipart_upload(**self._object, UploadId=self._upload_id)
             await perform(
                 AwsCall("s3:AbortMultipartUpload", self._call.resource, self._call.timeout_s), abort
             )
@@ -238,12 +243,14 @@ class S3Upload:
             raise RuntimeError(f"the upload of {self._call.resource} is closed")
 
 
-def _part_marks(answer: dict[str, Any]) -> dict[str, str]:
-    """ETag, and the checksum where S3 gave one: it wants both back."""
-    return {name: value for name, value in answer.items() if name == "ETag" or name.startswith("ChecksumCRC")}
+def _part_identity(response: dict[str, Any]) -> dict[str, str]:
+    """The part's ETag and its checksum, if there is one: both must be repeated to complete the upload."""
+    return {
+        name: value for name, value in response.items() if name == "ETag" or name.startswith("ChecksumCRC")
+    }
 
 
-def _address(source: Source) -> dict[str, str]:
+def _object_parameters(source: Source) -> dict[str, str]:
     address = {"Bucket": source.bucket, "Key": source.key}
     return address | {"VersionId": source.version} if source.version else address
 
@@ -266,7 +273,7 @@ def _source_error(error: ClientError, source: Source) -> SourceError:
 
 
 def _invalid_name(error: RowfleetError, source: Source) -> RowfleetError:
-    """Translate what botocore itself refuses: a malformed bucket name."""
+    """SourceError for a malformed bucket name, which botocore refuses without a call."""
     if isinstance(error.__cause__, ParamValidationError):
         return SourceError(f"{source.url} is no valid address: {error.__cause__}")
     return error

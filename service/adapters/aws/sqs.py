@@ -15,12 +15,12 @@ from service.domain.errors import AccessError, ConfigError, RetryableError
 from service.domain.ports import SEND_LIMIT, OutgoingMessage, ReceivedMessage
 
 _GROUP_CHARS = 128
-"""Longest MessageGroupId (SQS quota); batch ids can be longer."""
+"""Longest MessageGroupId (SQS quota). Batch ids can be longer."""
 
-_ABSENT = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
+_NO_SUCH_QUEUE = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
 _POLL_MARGIN_S = 10.0
-_LOST = frozenset({"ReceiptHandleIsInvalid", "InvalidParameterValue", "MessageNotInflight"})
-_WAITING = (
+_LOST_LEASE = frozenset({"ReceiptHandleIsInvalid", "InvalidParameterValue", "MessageNotInflight"})
+_DEPTH_ATTRIBUTES = (
     "ApproximateNumberOfMessages",
     "ApproximateNumberOfMessagesNotVisible",
     "ApproximateNumberOfMessagesDelayed",
@@ -28,7 +28,7 @@ _WAITING = (
 
 
 class SqsQueue:
-    """A standard queue. Without a `url`, `find` has to be called first."""
+    """A standard queue. Without a `url`, `find` must be called first."""
 
     def __init__(self, clients: Clients, name: str, url: str = "") -> None:
         self._clients = clients
@@ -38,10 +38,10 @@ class SqsQueue:
         self._url = url
         self._max_wait_s = min(MAX_POLL_S, clients.options.poll_wait_s)
         self._timeout_s = clients.options.call_timeout_s
-        self._send = self._call("sqs:SendMessage", writes=True)
-        self._extend = self._call("sqs:ChangeMessageVisibility")
-        self._delete = self._call("sqs:DeleteMessage")
-        self._depth = self._call("sqs:GetQueueAttributes")
+        self._send_call = self._call("sqs:SendMessage", writes=True)
+        self._extend_call = self._call("sqs:ChangeMessageVisibility")
+        self._delete_call = self._call("sqs:DeleteMessage")
+        self._depth_call = self._call("sqs:GetQueueAttributes")
 
     @property
     def name(self) -> str:
@@ -49,20 +49,23 @@ class SqsQueue:
         return self._name
 
     async def find(self) -> None:
-        """Look up the URL, once. Raises ConfigError where there is no such queue."""
+        """Look up the URL, once. Raises ConfigError if there is no such queue."""
         if not self._url:
             self._url = await queue_url(self._clients, self._name)
 
     async def send(self, messages: Sequence[OutgoingMessage]) -> Sequence[int]:
-        """Send, and return the indices that have to be sent again.
+        """Send, and return the indices of the messages that must be sent again.
 
-        Raises AccessError where SQS says that a message can never be accepted; the others are sent.
+        Raises AccessError if SQS can never accept one of the messages; the others are sent.
         """
-        if not _checked(messages):
+        _check_limit(messages)
+        if not messages:
             return ()
         entries = [_entry(index, message) for index, message in enumerate(messages)]
-        answer = await perform(self._send, self._sqs.send_message_batch(QueueUrl=self._url, Entries=entries))
-        failed = answer.get("Failed") or ()
+        response = await perform(
+            self._send_call, self._sqs.send_message_batch(QueueUrl=self._url, Entries=entries)
+        )
+        failed = response.get("Failed") or ()
         for entry in failed:
             if entry.get("SenderFault") and entry.get("Code") not in THROTTLING:
                 raise AccessError(
@@ -71,10 +74,10 @@ class SqsQueue:
         return _indices(failed)
 
     async def receive(self, limit: int, *, wait_s: float, visibility_s: float) -> Sequence[ReceivedMessage]:
-        """Up to `limit` messages (at most 10); `wait_s` is clipped to 20 s and rounded up to seconds."""
+        """Up to `limit` messages, at most 10. `wait_s` is cut to 20 s and rounded up to whole seconds."""
         wait_s = min(wait_s, self._max_wait_s)
         call = self._call("sqs:ReceiveMessage", timeout_s=wait_s + _POLL_MARGIN_S)
-        answer = await perform(
+        response = await perform(
             call,
             self._poll.receive_message(
                 QueueUrl=self._url,
@@ -84,43 +87,46 @@ class SqsQueue:
                 MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
             ),
         )
-        return [_message(entry) for entry in answer.get("Messages") or ()]
+        return [_message(entry) for entry in response.get("Messages") or ()]
 
     async def extend(self, receipts: Sequence[str], visibility_s: float) -> Sequence[int]:
         """Hide for `visibility_s` from now, rounded up; return the indices whose lease is lost."""
-        if not _checked(receipts):
+        _check_limit(receipts)
+        if not receipts:
             return ()
         seconds = math.ceil(visibility_s)
         entries = [
             {"Id": str(index), "ReceiptHandle": receipt, "VisibilityTimeout": seconds}
             for index, receipt in enumerate(receipts)
         ]
-        answer = await perform(
-            self._extend, self._sqs.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
+        response = await perform(
+            self._extend_call, self._sqs.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
         )
-        failed = answer.get("Failed") or ()
+        failed = response.get("Failed") or ()
         for entry in failed:
-            if entry.get("Code") not in _LOST:  # repeating is harmless: the whole call may be made again
+            if entry.get("Code") not in _LOST_LEASE:
+                # the caller repeats the whole call: extending a lease twice is harmless
                 raise RetryableError(f"queue {self._name} did not extend a lease ({entry.get('Code')})")
         return _indices(failed)
 
     async def delete(self, receipts: Sequence[str]) -> Sequence[int]:
-        """Delete; return the indices that were refused, stale receipts among them."""
-        if not _checked(receipts):
+        """Delete; return the indices that were refused, among them stale receipts."""
+        _check_limit(receipts)
+        if not receipts:
             return ()
         entries = [{"Id": str(index), "ReceiptHandle": receipt} for index, receipt in enumerate(receipts)]
-        answer = await perform(
-            self._delete, self._sqs.delete_message_batch(QueueUrl=self._url, Entries=entries)
+        response = await perform(
+            self._delete_call, self._sqs.delete_message_batch(QueueUrl=self._url, Entries=entries)
         )
-        return _indices(answer.get("Failed") or ())
+        return _indices(response.get("Failed") or ())
 
     async def depth(self) -> int:
         """About how many messages wait, are in flight or are delayed."""
-        answer = await perform(
-            self._depth,
-            self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=list(_WAITING)),
+        response = await perform(
+            self._depth_call,
+            self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=list(_DEPTH_ATTRIBUTES)),
         )
-        return sum(int(answer["Attributes"].get(name, 0)) for name in _WAITING)
+        return sum(int(response["Attributes"].get(name, 0)) for name in _DEPTH_ATTRIBUTES)
 
     def _call(self, permission: str, *, writes: bool = False, timeout_s: float | None = None) -> AwsCall:
         return AwsCall(permission, f"queue {self._name}", timeout_s or self._timeout_s, writes=writes)
@@ -136,7 +142,7 @@ def _entry(index: int, message: OutgoingMessage) -> dict[str, Any]:
 
 
 def _group(name: str) -> str:
-    """A MessageGroupId: the batch id, or its digest where the id is too long."""
+    """A MessageGroupId: the batch id, or its digest if the id is too long."""
     return name if len(name) <= _GROUP_CHARS else hashlib.sha256(name.encode()).hexdigest()
 
 
@@ -155,14 +161,13 @@ def _indices(failed: Sequence[dict[str, Any]]) -> Sequence[int]:
     return sorted(int(entry["Id"]) for entry in failed)
 
 
-def _checked(entries: Sequence[object]) -> bool:
+def _check_limit(entries: Sequence[object]) -> None:
     if len(entries) > SEND_LIMIT:
         raise ValueError(f"{len(entries)} entries; SQS takes {SEND_LIMIT} in one call")
-    return bool(entries)
 
 
 async def queue_url(clients: Clients, name: str) -> str:
-    """The URL of one queue, which takes sqs:GetQueueUrl. Raises ConfigError where it does not exist."""
+    """The URL of one queue, by sqs:GetQueueUrl. Raises ConfigError if the queue does not exist."""
     url = await find_queue_url(clients, name)
     if url is None:
         raise ConfigError(
@@ -172,10 +177,10 @@ async def queue_url(clients: Clients, name: str) -> str:
 
 
 async def find_queue_url(clients: Clients, name: str) -> str | None:
-    """The URL of one queue, None where there is no such queue."""
-    call = AwsCall("sqs:GetQueueUrl", f"queue {name}", clients.options.call_timeout_s, expects=_ABSENT)
+    """The URL of one queue, None if there is no such queue."""
+    call = AwsCall("sqs:GetQueueUrl", f"queue {name}", clients.options.call_timeout_s, expects=_NO_SUCH_QUEUE)
     try:
-        answer = await perform(call, clients.sqs.get_queue_url(QueueName=name))
-    except ClientError:  # the only ones that come through
+        response = await perform(call, clients.sqs.get_queue_url(QueueName=name))
+    except ClientError:  # only _NO_SUCH_QUEUE is expected
         return None
-    return str(answer["QueueUrl"])
+    return str(response["QueueUrl"])

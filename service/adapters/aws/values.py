@@ -1,4 +1,4 @@
-"""JSON values as DynamoDB attribute values and back, and their size by DynamoDB's rules. Pure."""
+"""JSON values as DynamoDB attribute values and back, and the size of an encoded item. Pure."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ Value = dict[str, Any]
 Item = dict[str, Value]
 
 _DIGITS = 38
-_SAFE_INT = 10**_DIGITS
-_LOWEST, _HIGHEST = -130, 125
-"""DynamoDB numbers: 38 significant digits, magnitudes 1E-130 to 9.99…E+125."""
+_INT_LIMIT = 10**_DIGITS
+_MIN_EXPONENT, _MAX_EXPONENT = -130, 125
+"""Numbers in DynamoDB have 38 significant digits and magnitudes from 1E-130 to 9.99…E+125."""
 
 _NUL = "\0"
-"""Stands for an empty name, which DynamoDB refuses in maps too: CSV headers do have empty columns."""
+"""Stored in place of an empty name. CSV headers can have empty columns; DynamoDB refuses an empty name."""
 
 
 def encode(value: Json) -> Value:
-    """A JSON value as an attribute value. Raises ValueError for NaN and infinities, TypeError for no JSON.
+    """A JSON value as an attribute value.
 
-    A number that DynamoDB cannot hold exactly is stored as its text; half a surrogate pair, which no UTF-8
-    can carry, as U+FFFD.
+    A number that DynamoDB cannot hold exactly is stored as text. Half a surrogate pair, which UTF-8 cannot
+    encode, is stored as U+FFFD. Raises ValueError for NaN and infinities, TypeError for values outside JSON.
     """
     if isinstance(value, str):
-        return {"S": value if value.isascii() else _clean(value)}
+        return {"S": value if value.isascii() else _without_surrogates(value)}
     if value is None:
         return {"NULL": True}
     if isinstance(value, bool):
@@ -45,7 +45,7 @@ def encode(value: Json) -> Value:
 
 
 def decode(value: Value) -> Json:
-    """The JSON value of an attribute value: whole numbers come back as int, others as Decimal."""
+    """The JSON value of an attribute value, with whole numbers as int and others as Decimal."""
     ((kind, content),) = value.items()
     if kind in ("S", "BOOL"):
         return content
@@ -61,7 +61,7 @@ def decode(value: Value) -> Json:
 
 
 def decode_number(text: str) -> int | Decimal:
-    """An N as int where its text is integral, otherwise as Decimal."""
+    """The text of a number as int if it is a whole number, otherwise as Decimal."""
     try:
         return int(text)
     except ValueError:
@@ -74,13 +74,13 @@ def int_attribute(item: Item, name: str) -> int:
 
 
 def item_bytes(item: Item) -> int:
-    """The bytes an item counts for in DynamoDB's limits: UTF-8 names and values, numbers rounded up."""
+    """The size of an item by DynamoDB's rules: names and texts in UTF-8, numbers rounded up."""
     return sum(len(name.encode()) + _value_size(value) for name, value in item.items())
 
 
 def _stored_name(name: str) -> str:
-    """The empty name as NUL; so that nothing else becomes NUL, a name of NULs gets one more."""
-    name = _clean(name)
+    """The name as stored: the empty name as one NUL, and a name of n NULs as n + 1 NULs."""
+    name = _without_surrogates(name)
     return name if name.strip(_NUL) else name + _NUL
 
 
@@ -88,7 +88,7 @@ def _original_name(name: str) -> str:
     return name if name.strip(_NUL) else name[:-1]
 
 
-def _clean(text: str) -> str:
+def _without_surrogates(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -98,18 +98,20 @@ def _clean(text: str) -> str:
 
 def _number(value: float | Decimal) -> Value:
     text = repr(value) if isinstance(value, float) else str(value)
-    if isinstance(value, int) and -_SAFE_INT < value < _SAFE_INT:
+    if isinstance(value, int) and abs(value) < _INT_LIMIT:
         return {"N": text}
     number = Decimal(text)
     if not number.is_finite():
         raise ValueError(f"{text} is no number that can be stored")
     digits = number.as_tuple().digits
-    significant = len(digits) if len(digits) <= _DIGITS else _significant(digits)
-    fits = significant <= _DIGITS and (not number or _LOWEST <= number.adjusted() <= _HIGHEST)
+    # leading and trailing zeros do not count, so that 1E+40 written out fits
+    has_few_digits = len(digits) <= _DIGITS or _significant_digits(digits) <= _DIGITS
+    is_in_range = number.is_zero() or _MIN_EXPONENT <= number.adjusted() <= _MAX_EXPONENT
+    fits = has_few_digits and is_in_range
     return {"N": text} if fits else {"S": text}
 
 
-def _significant(digits: tuple[int, ...]) -> int:
+def _significant_digits(digits: tuple[int, ...]) -> int:
     return len("".join(map(str, digits)).strip("0"))
 
 

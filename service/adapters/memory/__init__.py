@@ -1,6 +1,6 @@
-"""Queue, Table, Objects and Clock in memory: the same behaviour as on AWS, for simulation and fast tests.
+"""Queue, Table, Objects and Clock in memory, for simulation and fast tests. They behave as the ports on AWS.
 
-Time is the clock's alone. Every operation first lets other tasks run, as a call to a service would.
+Time passes only by the clock. Every operation first lets other tasks run, as a call of a service does.
 """
 
 from service.adapters.memory.clock import MemoryClock

@@ -1,4 +1,4 @@
-"""A clock that somebody turns."""
+"""A clock that tests advance."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import itertools
 
 
 class MemoryClock:
-    """Time that passes only in `advance`. Sleepers wake in the order of their times."""
+    """A clock whose time passes only in `advance`. Sleepers wake in the order of their times."""
 
     def __init__(self, now_ms: int = 1_700_000_000_000) -> None:
         self._start_ms = now_ms
@@ -21,11 +21,11 @@ class MemoryClock:
         return self._start_ms + round(self._elapsed_s * 1000)
 
     def monotonic(self) -> float:
-        """Seconds that never go backwards."""
+        """Seconds on a scale that never goes backwards."""
         return self._elapsed_s
 
     async def sleep(self, seconds: float) -> None:
-        """Wait until `advance` has come this far; cancellable."""
+        """Wait until `advance` has let that much time pass; cancellable."""
         if seconds <= 0:
             await asyncio.sleep(0)
             return
@@ -34,19 +34,19 @@ class MemoryClock:
         await woken
 
     async def advance(self, seconds: float) -> None:
-        """Let time pass, waking each sleeper at its time and letting it run before the next."""
-        await _settled()
+        """Let time pass. Each sleeper is woken at its time and runs before the next one is woken."""
+        await _run_ready_tasks()
         end = self._elapsed_s + seconds
         while self._sleepers and self._sleepers[0][0] <= end:
             due, _, woken = heapq.heappop(self._sleepers)
             self._elapsed_s = max(self._elapsed_s, due)
             if not woken.done():
                 woken.set_result(None)
-                await _settled()
+                await _run_ready_tasks()
         self._elapsed_s = end
 
 
-async def _settled() -> None:
-    """Let every task that can run do so, some steps deep."""
+async def _run_ready_tasks() -> None:
+    # a task that was woken may wake others in turn
     for _ in range(20):
         await asyncio.sleep(0)

@@ -23,27 +23,36 @@ class StoredObject:
 
 
 class MemoryObjects:
-    """Buckets that need no creation. `stored` and `unfinished` (uploads) are there to look at and change."""
+    """Buckets that need no creation. Tests may read and change `stored` and the `unfinished` uploads."""
 
     def __init__(self) -> None:
         self.stored: dict[tuple[str, str], StoredObject] = {}
         self.unfinished: list[MemoryUpload] = []
 
     async def head(self, bucket: str, key: str, version: str = "") -> Source:
-        """Size and etag; versions are not kept."""
+        """Size and etag. Only the latest version is kept."""
         await asyncio.sleep(0)
         found = self._found(Source(bucket, key))
-        return Source(bucket, key, found.etag, version, len(found.body))
+        return Source(bucket=bucket, key=key, etag=found.etag, version=version, size=len(found.body))
 
     async def listing(
         self, bucket: str, prefix: str, *, after: str = "", limit: int = LISTING_LIMIT
     ) -> Listing:
-        """Up to `limit` objects whose keys begin with `prefix` and come behind `after`."""
+        """Up to `limit` objects whose keys begin with `prefix` and follow `after`."""
         await asyncio.sleep(0)
-        names = (key for where, key in self.stored if where == bucket and key.startswith(prefix))
-        keys = sorted((key for key in names if key.encode() > after.encode()), key=str.encode)
-        found = ((key, self.stored[bucket, key]) for key in keys[:limit])
-        sources = [Source(bucket, key, stored.etag, "", len(stored.body)) for key, stored in found]
+        # S3 lists in the order of the keys' UTF-8 bytes
+        keys = sorted(
+            (
+                key
+                for stored_bucket, key in self.stored
+                if stored_bucket == bucket and key.startswith(prefix) and key.encode() > after.encode()
+            ),
+            key=str.encode,
+        )
+        sources = []
+        for key in keys[:limit]:
+            stored = self.stored[bucket, key]
+            sources.append(Source(bucket=bucket, key=key, etag=stored.etag, size=len(stored.body)))
         return Listing(sources, sources[-1].key if len(keys) > limit else None)
 
     async def read(self, source: Source, start: int, length: int) -> bytes:
@@ -66,7 +75,7 @@ class MemoryObjects:
         return StoredFile(bucket, key, len(body), hashlib.sha256(body).hexdigest())
 
     async def abort_uploads(self, bucket: str, key: str) -> int:
-        """Abort every unfinished upload of exactly this key; how many there were."""
+        """Abort every unfinished upload of exactly this key; return their number."""
         await asyncio.sleep(0)
         found = [upload for upload in self.unfinished if (upload.bucket, upload.key) == (bucket, key)]
         for upload in found:
@@ -82,15 +91,15 @@ class MemoryObjects:
 
 @dataclass(eq=False, slots=True)
 class MemoryUpload:
-    """One object being written: unfinished from its first byte on, until completed or aborted."""
+    """One object being written. From its first byte to its end it is among `objects.unfinished`."""
 
     objects: MemoryObjects
     bucket: str
     key: str
     content_type: str
     _body: bytearray = field(default_factory=bytearray)
-    _closed: bool = False
-    _begun: bool = False
+    _is_closed: bool = False
+    _has_begun: bool = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -98,35 +107,35 @@ class MemoryUpload:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._closed = True
-        self._end()
+        self._is_closed = True
+        self._remove_from_unfinished()
 
     async def write(self, data: bytes) -> None:
         """Append."""
         self._check_open()
-        if not self._begun:
-            self._begun = True
+        if not self._has_begun:
+            self._has_begun = True
             self.objects.unfinished.append(self)
         self._body += data
 
     async def complete(self) -> StoredFile:
-        """Make the object visible, whole. Raises UnknownResultError where somebody aborted the upload."""
+        """Make the whole object visible. Raises UnknownResultError if the upload was aborted meanwhile."""
         self._check_open()
-        if self._begun and not self._end():
+        if self._has_begun and not self._remove_from_unfinished():
             raise UnknownResultError(f"the upload of s3://{self.bucket}/{self.key} was aborted meanwhile")
         stored = await self.objects.put(
             self.bucket, self.key, bytes(self._body), content_type=self.content_type
         )
-        self._closed = True
+        self._is_closed = True
         return stored
 
-    def _end(self) -> bool:
-        """Count as unfinished no more; False where that was so already."""
+    def _remove_from_unfinished(self) -> bool:
+        """Remove the upload from the unfinished ones. False if it was not among them."""
         if self in self.objects.unfinished:
             self.objects.unfinished.remove(self)
             return True
         return False
 
     def _check_open(self) -> None:
-        if self._closed:
+        if self._is_closed:
             raise RuntimeError(f"the upload of s3://{self.bucket}/{self.key} is closed")

@@ -17,8 +17,8 @@ MAX_WAIT_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Buried(OutgoingMessage):
-    """A message on its way to the dead letters: as on SQS it keeps its id and its time of sending."""
+class _DeadLetter(OutgoingMessage):
+    """A message that moves to the dead-letter queue. As on SQS it keeps its id and the time it was sent."""
 
     id: str = ""
     sent_at_ms: int = 0
@@ -26,7 +26,7 @@ class _Buried(OutgoingMessage):
 
 @dataclass(slots=True)
 class _Entry:
-    """A message in a queue; `visible_at` is on the clock's monotonic scale."""
+    """A message in a queue. `visible_at` is on the clock's monotonic scale."""
 
     id: str
     outgoing: OutgoingMessage
@@ -37,7 +37,7 @@ class _Entry:
 
 
 class MemoryQueue:
-    """A standard queue. After `max_receives` deliveries a message goes to `dead_letters`, if given."""
+    """A standard queue. After `max_receives` deliveries a message moves to `dead_letters`, if there is one."""
 
     def __init__(
         self, name: str, clock: Clock, *, dead_letters: MemoryQueue | None = None, max_receives: int = 5
@@ -59,17 +59,18 @@ class MemoryQueue:
         return self._name
 
     async def send(self, messages: Sequence[OutgoingMessage]) -> Sequence[int]:
-        """Send all; nothing is ever refused. Raises AccessError above SQS's size limit."""
+        """Send all messages; none is ever refused. Raises AccessError above SQS's size limit."""
         _check_entries(messages)
         await asyncio.sleep(0)
-        if (size := sum(len(message.body) for message in messages)) > MESSAGE_BYTES:
+        size = sum(len(message.body) for message in messages)
+        if size > MESSAGE_BYTES:
             raise AccessError(f"queue {self._name}: {size} bytes in one call; SQS takes {MESSAGE_BYTES}")
         for message in messages:
             self._put(message)
         return ()
 
     async def receive(self, limit: int, *, wait_s: float, visibility_s: float) -> Sequence[ReceivedMessage]:
-        """Up to `limit` messages (at most 10), hidden for `visibility_s`; waits for the first."""
+        """Up to `limit` messages, at most 10, hidden for `visibility_s`; waits for the first."""
         await asyncio.sleep(0)
         deadline = self._clock.monotonic() + min(wait_s, MAX_WAIT_S)
         while not (taken := self._take(min(limit, SEND_LIMIT), visibility_s)):
@@ -93,7 +94,7 @@ class MemoryQueue:
         return lost
 
     async def delete(self, receipts: Sequence[str]) -> Sequence[int]:
-        """Delete; a receipt that a later delivery replaced is refused."""
+        """Delete. The receipt of an earlier delivery is refused."""
         _check_entries(receipts)
         await asyncio.sleep(0)
         refused = []
@@ -106,16 +107,17 @@ class MemoryQueue:
         return refused
 
     async def depth(self) -> int:
-        """How many messages wait, are in flight or are delayed."""
+        """The number of messages that wait, are in flight or are delayed."""
         await asyncio.sleep(0)
         return len(self._entries)
 
     def _put(self, message: OutgoingMessage) -> None:
-        """The one way into a queue, for what is sent and for what is buried."""
-        if isinstance(message, _Buried):
-            entry = _Entry(message.id, message, message.sent_at_ms, 0.0)
+        """Add a message to the queue, whether it was sent or became a dead letter."""
+        if isinstance(message, _DeadLetter):
+            entry = _Entry(message.id, message, message.sent_at_ms, visible_at=0.0)
         else:
-            entry = _Entry(f"{self._name}-{next(self._order)}", message, self._clock.now_ms(), 0.0)
+            id_ = f"{self._name}-{next(self._order)}"
+            entry = _Entry(id_, message, self._clock.now_ms(), visible_at=0.0)
         self._entries[entry.id] = entry
         self._hide(entry, message.delay_s)
 
@@ -125,15 +127,15 @@ class MemoryQueue:
         self._changed.set()
 
     def _take(self, limit: int, visibility_s: float) -> list[ReceivedMessage]:
-        self._reveal()
+        self._make_due_visible()
         taken: list[ReceivedMessage] = []
         while self._visible and len(taken) < limit:
             entry = self._visible.popleft()
-            if self._is_gone(entry):
+            if self._is_stale(entry):
                 continue
             self._by_receipt.pop(entry.receipt, None)
             if self._dead_letters is not None and entry.receives >= self._max_receives:
-                self._bury(entry, self._dead_letters)
+                self._move_to_dead_letters(entry, self._dead_letters)
                 continue
             entry.receives += 1
             entry.receipt = f"{entry.id}-{entry.receives}"
@@ -141,32 +143,38 @@ class MemoryQueue:
             self._hide(entry, visibility_s)
             taken.append(
                 ReceivedMessage(
-                    entry.id, entry.outgoing.body, entry.receipt, entry.receives, entry.sent_at_ms
+                    id=entry.id,
+                    body=entry.outgoing.body,
+                    receipt=entry.receipt,
+                    receives=entry.receives,
+                    sent_at_ms=entry.sent_at_ms,
                 )
             )
         return taken
 
-    def _reveal(self) -> None:
-        """Move what is due from hidden to visible; an entry whose time was changed has a later place."""
+    def _make_due_visible(self) -> None:
+        """Move the messages whose time has come from hidden to visible."""
         now = self._clock.monotonic()
         while self._hidden and self._hidden[0][0] <= now:
             due, _, entry = heapq.heappop(self._hidden)
+            # after an extension the heap holds the message twice, and the earlier entry is stale
             if due == entry.visible_at:
                 self._visible.append(entry)
 
-    def _is_gone(self, entry: _Entry) -> bool:
+    def _is_stale(self, entry: _Entry) -> bool:
+        # deleted; or listed twice, by two extensions to the same time, and taken once already
         return self._entries.get(entry.id) is not entry or entry.visible_at > self._clock.monotonic()
 
     def _remove(self, entry: _Entry) -> None:
         del self._entries[entry.id]
 
-    def _bury(self, entry: _Entry, dead_letters: MemoryQueue) -> None:
+    def _move_to_dead_letters(self, entry: _Entry, dead_letters: MemoryQueue) -> None:
         self._remove(entry)
         sent = entry.outgoing
-        dead_letters._put(_Buried(sent.body, sent.group, id=entry.id, sent_at_ms=entry.sent_at_ms))
+        dead_letters._put(_DeadLetter(sent.body, sent.group, id=entry.id, sent_at_ms=entry.sent_at_ms))
 
     async def _wait(self, seconds: float) -> None:
-        """Until something was sent or given back, the next hidden message is due, or `seconds` are over."""
+        """Wait until a message is sent or released, the next hidden one is due, or `seconds` have passed."""
         self._changed.clear()
         if self._hidden:
             seconds = min(seconds, max(0.0, self._hidden[0][0] - self._clock.monotonic()))

@@ -1,4 +1,4 @@
-"""The Table port in memory. Rows are kept as the items DynamoDB would hold, so values change the same way."""
+"""The Table port in memory. Rows are stored as DynamoDB items, so that values change in the same way."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from service.domain.model import (
 from service.domain.ports import BatchPage, LeaseGrant, NumberPage, OutcomePage, SharedRecord
 
 PAGE_BYTES = 1_000_000
-"""DynamoDB ends a page at 1 MB."""
+"""Size at which a page ends, as in DynamoDB."""
 
 REMEMBERED_TOKENS = 10_000
-"""DynamoDB remembers a token for ten minutes."""
+"""Latest commit tokens that are remembered. DynamoDB remembers a token for ten minutes."""
 
 
 class MemoryTable:
@@ -46,7 +46,7 @@ class MemoryTable:
         self._records: dict[str, SharedRecord] = {}
 
     async def open(self, batch: Batch, definition: str) -> Batch:
-        """Store batch and definition unless the batch id is taken; return what stands."""
+        """Store batch and definition unless the batch id is taken; return the stored batch."""
         await asyncio.sleep(0)
         check_batch_size(batch, definition)
         self._definitions[batch.batch_id, batch.mapping_digest] = definition
@@ -67,7 +67,7 @@ class MemoryTable:
         return self._definitions.get((batch_id, digest))
 
     async def checkpoint(self, batch: Batch) -> bool:
-        """Store how far a split got. False where it is not SPLITTING any more, or got further."""
+        """Store the progress of a split. False if the batch is not SPLITTING or has a later checkpoint."""
         await asyncio.sleep(0)
         stored = self._batches.get(batch.batch_id)
         if stored is None or stored.state is not State.SPLITTING:
@@ -87,7 +87,7 @@ class MemoryTable:
         return True
 
     async def seal(self, batch_id: str, total: int, now: str) -> bool:
-        """SPLITTING -> RUNNING with `total` rows. False where it is not SPLITTING any more."""
+        """SPLITTING -> RUNNING with `total` rows. False if the batch is not SPLITTING."""
         await asyncio.sleep(0)
         stored = self._batches.get(batch_id)
         if stored is None or stored.state is not State.SPLITTING:
@@ -105,7 +105,7 @@ class MemoryTable:
         now: str,
         error: str = "",
     ) -> bool:
-        """Change the state unless state or round differ."""
+        """Change the state. False if state or round differ."""
         await asyncio.sleep(0)
         stored = self._batches.get(batch_id)
         if stored is None or (stored.state, stored.round) != (expected, round):
@@ -139,7 +139,7 @@ class MemoryTable:
         return LeaseGrant(is_ours=True, predecessor=stored.lease_owner)
 
     async def release(self, batch_id: str, *, owner: str) -> bool:
-        """Give the aggregation lease back. False where it is not `owner`'s."""
+        """Release the aggregation lease. False if it is not `owner`'s."""
         await asyncio.sleep(0)
         stored = self._batches.get(batch_id)
         if stored is None or stored.lease_owner != owner:
@@ -156,8 +156,9 @@ class MemoryTable:
             if self._commits[commit.token] != commit:
                 raise RuntimeError(f"commit token {commit.token} was used for other outcomes: a bug")
             return ()
-        if taken := [index for index, row in enumerate(rows) if self._is_taken(commit, index, row)]:
-            return taken
+        committed = [index for index, row in enumerate(rows) if self._is_committed(commit, index, row)]
+        if committed:
+            return committed
         for outcome, row in zip(commit.outcomes, rows, strict=True):
             self._put(row["batch_id"]["S"], outcome.number, row)
         slots = self._counts[commit.batch_id, commit.round]
@@ -188,7 +189,7 @@ class MemoryTable:
         )
 
     async def numbers(self, batch: Batch, partition: int, *, after: int, limit: int) -> NumberPage:
-        """The rows of a partition that need no outcome any more, ascending."""
+        """Numbers of a partition's rows that need no outcome any more, ascending."""
         await asyncio.sleep(0)
         key = partition_key(batch.batch_id, partition)
         numbers, rows = self._numbers[key], self._rows[key]
@@ -198,7 +199,7 @@ class MemoryTable:
         return NumberPage(done, page[-1] if len(page) == limit else None)
 
     async def batches(self, state: State, *, after: str, limit: int) -> BatchPage:
-        """Batches in a state, by their ids."""
+        """Batches in a state, in the order of their ids."""
         await asyncio.sleep(0)
         found = sorted(id_ for id_, batch in self._batches.items() if batch.state is state and id_ > after)
         page = found[:limit]
@@ -211,20 +212,20 @@ class MemoryTable:
         return sorted(dated, key=lambda batch: batch.created_at, reverse=True)[:limit]
 
     async def record(self, key: str) -> SharedRecord:
-        """What workers share under `key`."""
+        """The shared record `key`."""
         await asyncio.sleep(0)
         return self._records.get(key, SharedRecord())
 
     async def swap(self, key: str, text: str, *, version: int, ttl: int) -> SharedRecord:
-        """Replace the record `version`, and say what stands then. It never expires here."""
+        """Replace the shared record if it has this version; return the stored record. Records do not expire."""
         check_record_size(key, text, ttl)
         await asyncio.sleep(0)
-        stands = self._records.get(key, SharedRecord())
-        if stands.version == version:
-            stands = self._records[key] = SharedRecord(text, version + 1)
-        return stands
+        stored = self._records.get(key, SharedRecord())
+        if stored.version == version:
+            stored = self._records[key] = SharedRecord(text, version + 1)
+        return stored
 
-    def _is_taken(self, commit: Commit, index: int, row: Item) -> bool:
+    def _is_committed(self, commit: Commit, index: int, row: Item) -> bool:
         stored = self._rows[row["batch_id"]["S"]].get(commit.outcomes[index].number)
         return stored is not None and int(stored["round"]["N"]) >= commit.round
 
@@ -240,7 +241,7 @@ class MemoryTable:
             del self._commits[self._tokens.popleft()]
 
     def _page(self, partition: str, after: int, limit: int, wanted: Callable[[Item], bool]) -> OutcomePage:
-        """Like DynamoDB, a full page names its last row even where no row follows."""
+        # As in DynamoDB, a full page names its last row as the place to continue, even if no row follows.
         numbers, rows = self._numbers[partition], self._rows[partition]
         found: list[Outcome] = []
         size = 0

@@ -1,1 +1,1 @@
-"""Create or check what a deployment needs: queues, table, bucket."""
+"""Create or check the resources of a deployment: queues, table, bucket."""
