@@ -37,7 +37,7 @@ class _Entry:
 
 
 class MemoryQueue:
-    """A standard queue. After `max_receives` deliveries a message moves to `dead_letters`, if there is one."""
+    """A standard queue. After `max_receives` deliveries a message moves to `dead_letters`, if any."""
 
     def __init__(
         self, name: str, clock: Clock, *, dead_letters: MemoryQueue | None = None, max_receives: int = 5

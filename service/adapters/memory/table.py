@@ -217,7 +217,7 @@ class MemoryTable:
         return self._records.get(key, SharedRecord())
 
     async def swap(self, key: str, text: str, *, version: int, ttl: int) -> SharedRecord:
-        """Replace the shared record if it has this version; return the stored record. Records do not expire."""
+        """Replace the shared record if it has this version; return the stored one. Records do not expire."""
         check_record_size(key, text, ttl)
         await asyncio.sleep(0)
         stored = self._records.get(key, SharedRecord())
