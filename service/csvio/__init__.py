@@ -1,14 +1,15 @@
-r"""Bytes -> records with exact offsets; outcomes -> CSV bytes. Pure.
+r"""CSV: bytes to records with exact offsets, outcomes to bytes. Pure.
 
-One set of rules, kept by `scan.py` (on bytes: where records end) and `cells.py` (on text: what a record
-holds), and equal to those of Python's csv module, which the property tests hold:
+Two modules apply one set of rules: `scan.py` finds the ends of records in bytes, `cells.py` splits the text
+of a record into cells. The rules are those of Python's csv module, which property tests check:
 
 - A quote is special only as the first character of a cell. There it opens a quoted section, which ends at the
-  next quote that is not doubled; a doubled one stands for one quote.
-- Whatever follows that end up to the delimiter is literal, further quotes included: `"a"b"` is `ab"`.
-- Outside a quoted section `\n`, `\r\n` and a lone `\r` each end the record; inside they are text.
+  next quote that is not doubled. A doubled quote stands for one quote.
+- Text between this end and the delimiter is literal, including further quotes: `"a"b"` is `ab"`.
+- Outside a quoted section `\n`, `\r\n` and a lone `\r` each end the record. Inside they are text.
 
-Unlike Python's csv: a line of no characters is no record, and a file that ends inside quotes is an error.
+There are two differences from Python's csv: an empty line is no record, and a file that ends inside quotes is
+an error.
 """
 
 from service.csvio.cells import SURPLUS, row_data

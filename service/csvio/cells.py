@@ -1,4 +1,4 @@
-"""What a record holds: text to cells, header cells to column names, cells to a row's data."""
+"""Cells: a record's text to cells, header cells to column names, cells to a row's data."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from collections.abc import Callable, Sequence
 from service.domain.model import Json
 
 SURPLUS = "_surplus"
-"""The key of a row's data under which cells without a column stand; no column is ever called so."""
+"""Key of a row's data for the list of cells without a column. No column has this name."""
 
 
 def cell_parser(delimiter: str) -> Callable[[str], tuple[str, ...]]:
-    """A function from a record's text, without its line end, to its cells: the package docstring's rules."""
+    """A parser of a record's text, without its line end, into cells by the rules of the package docstring."""
     end = re.escape(delimiter)
+    # Possessive quantifiers (*+) never backtrack: parsing stays linear whatever the cell contains.
     next_cell = re.compile(rf'"([^"]*+(?:""[^"]*+)*+)"([^{end}]*+)|([^{end}]*+)').match
 
     def parse(text: str) -> tuple[str, ...]:
+        # Most records have no quotes, and str.split is much faster than the pattern.
         if '"' not in text:
             return tuple(text.split(delimiter))
         cells: list[str] = []
@@ -34,9 +36,9 @@ def cell_parser(delimiter: str) -> Callable[[str], tuple[str, ...]]:
 
 
 def name_columns(cells: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Distinct column names for a header's cells, and a sentence for each name that had to be made up.
+    """Distinct column names for a header's cells, and a sentence for each changed name.
 
-    A name that stands in the file stays with the first column that has it.
+    If several columns have one name in the file, the first keeps it.
     """
     wanted = [cell.strip() for cell in cells]
     in_file = frozenset(wanted)
@@ -61,7 +63,7 @@ def name_columns(cells: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]
 
 
 def row_data(columns: Sequence[str], cells: Sequence[str]) -> dict[str, Json]:
-    """`{column: cell}`; cells too few leave columns out, cells too many stand as a list under `SURPLUS`."""
+    """`{column: cell}` without columns that have no cell; cells without a column as a list under `SURPLUS`."""
     data: dict[str, Json] = dict(zip(columns, cells, strict=False))
     if len(cells) > len(columns):
         data[SURPLUS] = list(cells[len(columns) :])

@@ -1,4 +1,4 @@
-"""Which encodings a file may have, and how its bytes look to the scanner."""
+"""Encodings that a file may have, and the bytes that the scanner sees for each."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ LONGEST_BOM = 4
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # begins like UTF-16's, so it is asked for first; refused by name
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16's, which is a prefix of it; `find` refuses UTF-32
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 
-# Encodings in which an ASCII byte always is that ASCII character, by Python's own name for them.
+# Encodings in which an ASCII byte always is that ASCII character, by their names in Python.
 _PLAIN = re.compile(
     r"ascii|utf-8|iso8859-\d+|cp(125\d|437|720|737|775|85\d|86[0-35-9]|874|1006|1125)"
     r"|koi8-[rtu]|tis-620|mac-(cyrillic|greek|iceland|latin2|roman|turkish)|euc_\w+|gb2312"
 )
-# Two-byte encodings whose second byte may look like a digit, a letter or `|`, but never like a quote, a line
-# end or one of `, ; tab`.
+# Two-byte encodings. Their second byte may look like a digit, a letter or `|`, never like a quote, a line end
+# or one of `, ; tab`.
 _TWO_BYTE = re.compile(r"big5(hkscs)?|cp9(32|49|50)|gbk|gb18030|shift_jis")
 _UTF16 = {"utf-16": "utf-16-le", "utf-16-le": "utf-16-le", "utf-16-be": "utf-16-be"}
 
@@ -35,14 +35,14 @@ _NAMED_DELIMITERS = {"tab": "\t", "\\t": "\t"}
 
 @dataclass(frozen=True, slots=True)
 class Charset:
-    """An encoding by its Python name, in units of `unit` bytes; `candidates` may be sniffed as delimiters."""
+    """An encoding by its Python name. `unit`: bytes per code unit. `candidates`: delimiters to sniff for."""
 
     name: str
     unit: int = 1
     candidates: str = ",;\t|"
 
     def check_delimiter(self, text: str) -> str:
-        """The delimiter that `text` names. Raises CsvError where it cannot be one."""
+        """The delimiter that the setting `text` names. Raises CsvError if it cannot be one."""
         delimiter = _NAMED_DELIMITERS.get(text, text)
         if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n\0':
             raise CsvError(
@@ -56,9 +56,9 @@ class Charset:
         return delimiter
 
     def extend(self, view: bytes, raw: bytes, *, at_end: bool) -> bytes:
-        """The scanner's view of `raw`, one byte per unit, where `view` is that of a beginning of `raw`.
+        """The scanner's view of `raw`, one byte per code unit; `view` is the view of a prefix of `raw`.
 
-        A UTF-16 unit above U+00FF shows as 0xFF. Half a unit shows only `at_end`.
+        A UTF-16 unit above U+00FF is 0xFF in the view. Half a unit is left out unless `at_end`.
         """
         if self.unit == 1:
             return raw
@@ -71,9 +71,9 @@ class Charset:
 
 
 def find(name: str) -> Charset:
-    """The charset that a user calls `name`; `utf-16` without a byte order mark is little-endian.
+    """The charset for a user's `name`. `utf-16` without a byte order mark is little-endian.
 
-    Raises CsvError for an unknown encoding, and for one whose bytes cannot be searched for line ends.
+    Raises CsvError for an unknown encoding, and for one in which bytes cannot be searched for line ends.
     """
     try:
         python_name = codecs.lookup(name).name.removesuffix("-sig")
@@ -89,7 +89,7 @@ def find(name: str) -> Charset:
 
 
 def find_bom(raw: bytes) -> tuple[bytes, Charset] | None:
-    """The byte order mark that `raw` begins with, and what it announces. Raises CsvError for UTF-32."""
+    """The byte order mark at the beginning of `raw`, and its charset. Raises CsvError for UTF-32."""
     for bom, name in _BOMS:
         if raw.startswith(bom):
             return bom, find(name)

@@ -1,4 +1,4 @@
-"""Chunks of bytes -> records, each with the exact place where the next one starts."""
+"""Reader: chunks of bytes to records, each with the exact place where the next one starts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AUTO = "auto"
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the file calls its columns and how it is written; `notes` has a sentence per renamed column."""
+    """Columns and format of a file. `notes` has a sentence for each renamed column."""
 
     columns: tuple[str, ...]
     dialect: Dialect
@@ -26,12 +26,11 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    r"""One data record: `number` from 1, starting on physical `line`; reading can go on at `end`.
+    r"""One data record: `number` counts from 1, `line` is its first physical line.
 
-    Its bytes, line end included, are `length` from `start` on.
-
-    A `defect` says why it must not be processed; `cells` then are what it held nevertheless, with
-    undecodable bytes as `\xNN`.
+    Its bytes, including the line end, are `length` from `start`; reading can resume at `end`. `defect` is the
+    reason why it must not be processed, or "". The cells of a defective record have undecodable bytes as
+    `\xNN`.
     """
 
     number: int
@@ -43,16 +42,18 @@ class Record:
 
     @property
     def length(self) -> int:
-        """In bytes; a blank line before it is not part of it."""
+        """Length in bytes, without empty lines before the record."""
         return self.end.byte_offset - self.start
 
 
 class CsvReader:
-    """Takes a file in chunks of any size, gives back its records; `header` is there before the first of them.
+    """Takes a file in chunks of any size and returns its records. `header` is set before the first record.
 
-    `delimiter` is one ASCII character or `auto`: the most frequent of `, ; tab |` in the header. `encoding`
-    is a name Python knows or `auto`: UTF-8; a byte order mark overrules it. Raises CsvError for a delimiter
-    or encoding that cannot be. A reader that raised is of no further use. It holds a record and a chunk.
+    `delimiter`: one ASCII character, or `auto` for the most frequent of `, ; tab |` in the header.
+    `encoding`: a name that Python knows, or `auto` for UTF-8; a byte order mark overrules it.
+
+    Raises CsvError for an invalid delimiter or encoding. After an error the reader cannot be used any more.
+    It holds one record and one chunk in memory.
     """
 
     def __init__(
@@ -63,13 +64,13 @@ class CsvReader:
         self._charset = charset.find("utf-8" if encoding == AUTO else encoding)
         self._delimiter = delimiter
         self._bom_bytes = 0
-        self._is_open = False  # whether charset and scanner are those of the file
-        self._raw = b""  # what has not become a record yet, and its beginning in the file:
-        self._offset = 0
-        self._view = b""
+        self._is_charset_known = False  # True once the byte order mark was looked for
+        self._raw = b""  # bytes that are not part of a record yet
+        self._offset = 0  # their place in the file
+        self._view = b""  # the scanner's view of them
         self._number = 0  # of the next record; the header is record 0
         self._line = 1
-        self._use(self._charset)
+        self._set_charset(self._charset)
 
     @classmethod
     def resume(
@@ -80,9 +81,9 @@ class CsvReader:
         *,
         max_record_bytes: int = MAX_RECORD_BYTES,
     ) -> Self:
-        """A reader that goes on at a record's `end`: `feed` it the bytes from `checkpoint.byte_offset` on.
+        """A reader that resumes at a record's `end`: `feed` it the bytes from `checkpoint.byte_offset`.
 
-        The checkpoint at byte 0, of a split that got no further than the header, reads the header again.
+        With the checkpoint at byte 0 (the split had read the header only) it reads the header again.
         """
         reader = cls(
             delimiter=dialect.delimiter, encoding=dialect.encoding, max_record_bytes=max_record_bytes
@@ -90,31 +91,31 @@ class CsvReader:
         if checkpoint.byte_offset == 0:
             return reader
         reader.header = Header(columns, dialect)
-        reader._is_open = True
+        reader._is_charset_known = True
         reader._offset = checkpoint.byte_offset
         reader._number = checkpoint.rows + 1
         reader._line = checkpoint.line
         return reader
 
     def feed(self, chunk: bytes) -> list[Record]:
-        """The records that `chunk` completes. Raises CsvError where the bytes cannot be a table."""
+        """The records that `chunk` completes. Raises CsvError if the bytes cannot be a table."""
         self._raw += chunk
-        if not self._is_open and len(self._raw) < charset.LONGEST_BOM:
+        if not self._is_charset_known and len(self._raw) < charset.LONGEST_BOM:
             return []
         return self._read(at_end=False)
 
     def close(self) -> list[Record]:
-        """The last record, if it has no line end. Raises CsvError for a missing header or end of quote."""
+        """The last record, if it has no line end. Raises CsvError for a missing header or closing quote."""
         records = self._read(at_end=True)
         if self.header is None:
             raise CsvError("the file is empty: no header line")
         return records
 
     def _read(self, *, at_end: bool) -> list[Record]:
-        if not self._is_open:
-            self._open()
+        if not self._is_charset_known:
+            self._detect_charset()
         self._view = self._charset.extend(self._view, self._raw, at_end=at_end)
-        if self._delimiter == AUTO and not self._sniff(at_end=at_end):
+        if self._delimiter == AUTO and not self._sniff_delimiter(at_end=at_end):
             return []
         records: list[Record] = []
         for start, stop, after in self._scanner.scan(self._view, at_end=at_end):
@@ -124,20 +125,20 @@ class CsvReader:
                 self.header = self._to_header(self._record(start, stop, after))
             else:
                 records.append(self._record(start, stop, after))
-        self._forget(at_end=at_end)
+        self._drop_consumed(at_end=at_end)
         return records
 
-    def _open(self) -> None:
+    def _detect_charset(self) -> None:
         found = charset.find_bom(self._raw)
         if found is not None:
             bom, self._charset = found
             self._bom_bytes = self._offset = len(bom)
             self._raw = self._raw[len(bom) :]
-            self._use(self._charset)
-        self._is_open = True
+            self._set_charset(self._charset)
+        self._is_charset_known = True
 
-    def _use(self, found: charset.Charset) -> None:
-        """Scan and parse by what is known of charset and delimiter."""
+    def _set_charset(self, found: charset.Charset) -> None:
+        """Make scanner and parser for the charset; the parser once the delimiter is known."""
         if self._delimiter == AUTO:
             self._scanner = Scanner(found.candidates)
         else:
@@ -145,23 +146,27 @@ class CsvReader:
             self._scanner = Scanner(self._delimiter)
             self._parse = cell_parser(self._delimiter)
 
-    def _sniff(self, *, at_end: bool) -> bool:
-        """Whether the header is there, as seen with every candidate; if so, start over with the right one."""
+    def _sniff_delimiter(self, *, at_end: bool) -> bool:
+        """Choose the delimiter by the header. False if the header is not complete yet.
+
+        The scanner takes every candidate as a delimiter until then, so quotes after any of them count.
+        """
         for start, stop, _ in self._scanner.scan(self._view, at_end=at_end):
             if start < stop:
-                self._settle_delimiter(start, stop)
+                self._choose_delimiter(start, stop)
                 return True
             self._line += 1
         if at_end and self._scanner.quote_at >= 0:
-            self._settle_delimiter(self._scanner.start, len(self._view))
+            self._choose_delimiter(self._scanner.start, len(self._view))
             return True
-        self._forget(at_end=at_end)
+        self._drop_consumed(at_end=at_end)
         return False
 
-    def _settle_delimiter(self, start: int, stop: int) -> None:
+    def _choose_delimiter(self, start: int, stop: int) -> None:
         if (stop - start) * self._charset.unit > self._max_record_bytes:
             raise self._too_large(start)
         self._delimiter = sniff_delimiter(self._view[start:stop], self._charset.candidates)
+        # The header is scanned again: quotes after the other candidates do not open cells.
         self._scanner = Scanner(self._delimiter, start)
         self._parse = cell_parser(self._delimiter)
 
@@ -174,7 +179,7 @@ class CsvReader:
         line = self._line
         try:
             cells = self._parse(raw.decode(self._charset.name))
-            defect = "" if self.header is None else _raggedness(cells, self.header.columns, line)
+            defect = "" if self.header is None else _cell_count_defect(cells, self.header.columns, line)
         except UnicodeDecodeError as error:
             cells = self._parse(raw.decode(self._charset.name, "backslashreplace"))
             position = self._offset + start * unit + error.start
@@ -187,8 +192,16 @@ class CsvReader:
             self._line += count_lines(content)
         number = self._number
         self._number = number + 1
-        end = Checkpoint(number, self._offset + min(after * unit, len(self._raw)), self._line)
-        return Record(number, cells, line, end, defect, self._offset + start * unit)
+        # Half a unit at the end of the file is a whole unit in the view.
+        after_bytes = min(after * unit, len(self._raw))
+        return Record(
+            number=number,
+            cells=cells,
+            line=line,
+            end=Checkpoint(number, self._offset + after_bytes, self._line),
+            defect=defect,
+            start=self._offset + start * unit,
+        )
 
     def _to_header(self, record: Record) -> Header:
         if record.defect:
@@ -196,10 +209,11 @@ class CsvReader:
         columns, notes = name_columns(record.cells)
         return Header(columns, Dialect(self._charset.name, self._delimiter, self._bom_bytes), notes)
 
-    def _forget(self, *, at_end: bool) -> None:
-        """Keep only the unfinished record, if it can still become one."""
+    def _drop_consumed(self, *, at_end: bool) -> None:
+        """Keep only the unfinished record. Raises CsvError if it can never become a record."""
         scanner, unit = self._scanner, self._charset.unit
-        if (len(self._view) - scanner.start - 1) * unit > self._max_record_bytes:  # -1: a \r may end it
+        # Minus 1: the last unit may be a \r that ends the record.
+        if (len(self._view) - scanner.start - 1) * unit > self._max_record_bytes:
             raise self._too_large(scanner.start)
         if at_end and scanner.quote_at >= 0:
             opened = self._line + count_lines(self._view[scanner.start : scanner.quote_at])
@@ -223,8 +237,8 @@ class CsvReader:
         )
 
 
-def _raggedness(cells: tuple[str, ...], columns: tuple[str, ...], line: int) -> str:
-    """What is wrong with the number of cells, or nothing."""
+def _cell_count_defect(cells: tuple[str, ...], columns: tuple[str, ...], line: int) -> str:
+    """The defect of a record with a wrong number of cells, or ""."""
     if len(cells) == len(columns):
         return ""
     noun = "cell" if len(cells) == 1 else "cells"

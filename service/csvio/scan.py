@@ -1,23 +1,23 @@
-"""Where records end, found on bytes: the package docstring has the rules."""
+"""Scanner: finds the ends of records in bytes, by the rules of the package docstring."""
 
 from __future__ import annotations
 
 import re
 
 _MARK = re.compile(rb'[\r\n"]')
-_INSIDE = re.compile(rb'[^"]*+(?:""[^"]*+)*+')
+_QUOTED = re.compile(rb'[^"]*+(?:""[^"]*+)*+')
 _QUOTE = ord('"')
 _CR = ord("\r")
 
-Span = tuple[int, int, int]
-"""Where a line of a view starts, where its content stops, and where the next one starts."""
+LineSpan = tuple[int, int, int]
+"""Start of a line in a view, end of its content, start of the next line."""
 
 
 class Scanner:
-    """Remembers, between two calls of `scan`, how far it got and whether it is inside quotes.
+    """Finds lines in a growing view, which has one byte per code unit (`Charset.extend`).
 
-    It sees a view with one byte per unit (`Charset.extend`). `start` is where the unfinished record starts;
-    `quote_at` is where the open quote stands, or -1. A quote after any of `delimiters` opens a cell.
+    Between two calls of `scan` it keeps its position. `start`: start of the unfinished record. `quote_at`:
+    position of the open quote, -1 if there is none. `delimiters`: a quote after any of them opens a cell.
     """
 
     __slots__ = ("_position", "delimiters", "quote_at", "start")
@@ -28,17 +28,17 @@ class Scanner:
         self.quote_at = -1
         self._position = start
 
-    def scan(self, view: bytes, *, at_end: bool = False) -> list[Span]:
-        """The lines that `view` completes, blank ones included (their start is their stop).
+    def scan(self, view: bytes, *, at_end: bool = False) -> list[LineSpan]:
+        """The lines that `view` completes, including empty ones (their start is their end).
 
-        `view` must begin with what the last call saw. `at_end` says that nothing follows: then the last line
-        needs no line end, and only an open quote leaves something behind `start`.
+        `view` must begin with the view of the last call. `at_end`: nothing follows, so the last line needs no
+        line end; only an open quote leaves bytes after `start`.
         """
-        spans: list[Span] = []
+        spans: list[LineSpan] = []
         start, position = self.start, self._position
         while True:
             if self.quote_at >= 0:
-                position = self._leave_quotes(view, position, at_end=at_end)
+                position = self._find_quote_end(view, position, at_end=at_end)
                 if self.quote_at >= 0:
                     break
             mark = _MARK.search(view, position)
@@ -53,7 +53,7 @@ class Scanner:
                 continue
             if view[here] == _CR:
                 if position == len(view) and not at_end:
-                    position = here  # a \n may follow and belong to it
+                    position = here  # a \n that belongs to it may follow in the next chunk
                     break
                 position += view[position : position + 1] == b"\n"
             spans.append((start, here, position))
@@ -65,31 +65,32 @@ class Scanner:
         return spans
 
     def forget(self) -> int:
-        """Count from `start` from now on; the caller drops that many units of the view."""
+        """Forget the view before `start`; return the number of units that the caller has to drop from it."""
         dropped = self.start
         self.start = 0
         self._position -= dropped
         self.quote_at -= dropped if self.quote_at >= 0 else 0
         return dropped
 
-    def _leave_quotes(self, view: bytes, position: int, *, at_end: bool) -> int:
-        """Go on after the closing quote, or, where there is none yet, to where to look for it next time."""
-        inside = _INSIDE.match(view, position)
+    def _find_quote_end(self, view: bytes, position: int, *, at_end: bool) -> int:
+        """The position after the closing quote; if there is none yet, the one to search from next time."""
+        inside = _QUOTED.match(view, position)
         assert inside is not None  # it matches anything
         close = inside.end()
         if close < len(view) - 1 or (at_end and close < len(view)):
             self.quote_at = -1
             return close + 1
-        return close  # the end of the view, or a quote there that may yet turn out to be doubled
+        # The end of the view, or a quote at its end: the next byte may be a second quote.
+        return close
 
 
 def count_lines(view: bytes) -> int:
-    r"""How many line ends `view` holds, a `\r\n` being one."""
+    r"""Number of line ends in `view`; `\r\n` counts as one."""
     return view.count(b"\n") + view.count(b"\r") - view.count(b"\r\n")
 
 
 def sniff_delimiter(header: bytes, candidates: str) -> str:
-    """The candidate that stands most often outside quotes in a header, or the first if none does."""
+    """The most frequent candidate outside quotes in a header; the first candidate if there is none."""
     starts = re.escape(candidates.encode("ascii"))
     bare = re.sub(rb"(?:^|(?<=[" + starts + rb']))"[^"]*+(?:""[^"]*+)*+"?', b"", header)
     return max(candidates, key=lambda candidate: bare.count(candidate.encode("ascii")))

@@ -1,4 +1,4 @@
-r"""Outcomes -> CSV bytes: RFC 4180, UTF-8, `\r\n` line ends. Stateless: a row is encoded by itself."""
+r"""Outcomes to CSV bytes: RFC 4180, UTF-8, `\r\n` line ends. Stateless: each row is encoded by itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from service.domain.model import ERROR_COLUMN, Json, Outcome
 PROVENANCE_COLUMN = "_provenance"
 _RESULT_COLUMNS = ("_status", "_execution_time_ms", "_timestamp", ERROR_COLUMN)
 
-# Beyond RFC 4180's four, the delimiters that a reader might sniff for: our own files are dropped in again.
+# RFC 4180's four, and the delimiters that our reader sniffs for, because our own files are dropped in again.
 _MUST_QUOTE = re.compile(r'[",;|\t\r\n]')
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -28,9 +28,9 @@ _NUMBER = re.compile(
 def output_header(
     columns: Sequence[str], output_fields: Sequence[str], *, provenance: bool = False
 ) -> list[str]:
-    """The first row of output.csv; its names differ from each other if the columns do, and the fields.
+    """The first row of output.csv. Its names are distinct if the columns are, and the fields are.
 
-    With `provenance`, a last column tells which method and path gave each field, as a JSON object.
+    `provenance` adds a last column: the method and path that gave each field, as a JSON object.
     """
     inputs = [f"input_{column}" for column in columns]
     outputs = [f"output_{field}" for field in output_fields]
@@ -47,12 +47,12 @@ def output_cells(
 ) -> list[str]:
     """An outcome as a row of output.csv, under `output_header`.
 
-    With `escape_formulas`, output text that a spreadsheet would run gets a leading `'`; input cells stay as
-    they came.
+    `escape_formulas` prefixes output text that a spreadsheet would execute with `'`. Input cells stay as they
+    were read.
     """
     outputs = [_cell(outcome.output_data.get(field)) for field in output_fields]
     if escape_formulas:
-        outputs = [_disarm(cell) for cell in outputs]
+        outputs = [_escape_formula(cell) for cell in outputs]
     return [
         *(_cell(outcome.input_data.get(column)) for column in columns),
         *outputs,
@@ -67,8 +67,8 @@ def output_cells(
 def failure_header(columns: Sequence[str]) -> list[str]:
     """The first row of failures.csv: the original columns plus `_error`.
 
-    A file that has a column `_error` already is taken for a failures.csv dropped in again: there it is
-    overwritten, so that it does not grow by a column every time.
+    An input that already has a column `_error` is a failures.csv dropped in again. The column is overwritten
+    then; otherwise each run would add one.
     """
     return [*columns] if ERROR_COLUMN in columns else [*columns, ERROR_COLUMN]
 
@@ -76,21 +76,22 @@ def failure_header(columns: Sequence[str]) -> list[str]:
 def failure_cells(outcome: Outcome, columns: Sequence[str]) -> list[str]:
     """An outcome as a row of failures.csv.
 
-    A record that had too few cells is filled with empty ones, and surplus cells stand in `_error`: the file
-    is a table again, and whoever drops it in sees there what to put right.
+    A record with too few cells is filled with empty ones, surplus cells are listed in `_error`: the file is a
+    valid table, and a user who drops it in again sees there what to correct.
     """
     row = {**outcome.input_data, ERROR_COLUMN: _error(outcome)}
     return [_cell(row.get(column)) for column in failure_header(columns)]
 
 
 def encode_row(cells: Sequence[str]) -> bytes:
-    """A row as bytes, with its line end. A single empty cell is written `""`, lest it be a blank line.
+    """A row as bytes, with its line end.
 
-    A lone surrogate, which JSON can carry and UTF-8 cannot, becomes U+FFFD.
+    A lone surrogate becomes U+FFFD: JSON can carry it, UTF-8 cannot.
     """
     quoted = [
         f'"{cell.replace(chr(34), chr(34) * 2)}"' if _MUST_QUOTE.search(cell) else cell for cell in cells
     ]
+    # A single empty cell would give an empty line, which is no record.
     text = (",".join(quoted) or '""') + "\r\n"
     try:
         return text.encode()
@@ -99,7 +100,7 @@ def encode_row(cells: Sequence[str]) -> bytes:
 
 
 def _cell(value: Json) -> str:
-    """A value as people write it in a cell; lists and objects are compact JSON."""
+    """A value as the text of a cell; lists and objects as compact JSON."""
     match value:
         case None:
             return ""
@@ -115,13 +116,13 @@ def _cell(value: Json) -> str:
             return exact_json.dumps(value)
 
 
-def _disarm(cell: str) -> str:
+def _escape_formula(cell: str) -> str:
     is_formula = cell.startswith(_FORMULA_START) and not _NUMBER.fullmatch(cell)
     return f"'{cell}" if is_formula else cell
 
 
 def _error(outcome: Outcome) -> str:
-    """`ErrorType: message`, with the surplus cells of a ragged record, which have no column to stand in."""
+    """`ErrorType: message`, and the surplus cells of a ragged record, which have no column of their own."""
     parts = [f"{outcome.error.type}: {outcome.error.message}"] if outcome.error else []
     if SURPLUS in outcome.input_data:
         parts.append(f"surplus cells: {exact_json.dumps(outcome.input_data[SURPLUS])}")
