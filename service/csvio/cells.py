@@ -63,7 +63,7 @@ def name_columns(cells: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]
 
 
 def row_data(columns: Sequence[str], cells: Sequence[str]) -> dict[str, Json]:
-    """`{column: cell}` without columns that have no cell; cells without a column as a list under `SURPLUS`."""
+    """`{column: cell}` for columns that have a cell; cells without a column are a list under `SURPLUS`."""
     data: dict[str, Json] = dict(zip(columns, cells, strict=False))
     if len(cells) > len(columns):
         data[SURPLUS] = list(cells[len(columns) :])

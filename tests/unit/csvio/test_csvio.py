@@ -72,7 +72,7 @@ class TestRecords:
         ],
     )
     def test_stray_quotes(self, text: bytes, expected: tuple[str, ...]):
-        """A quote inside a cell, and what follows a closing quote, is literal."""
+        """A quote inside a cell is literal, and so is text after a closing quote."""
         assert cells(b"a,b\n" + text + b"\n") == [expected]
 
     def test_blank_lines(self):
@@ -92,8 +92,8 @@ class TestRecords:
         """A cell may be larger than the csv module's limit of 131072 characters."""
         assert cells(b'a\n"' + b"x\n" * 200_000 + b'"\n')[0][0] == "x\n" * 200_000
 
-    def test_ends(self):
-        """`end` has the count, the offset after the record's line end and the line of what follows."""
+    def test_record_ends(self):
+        """`end` has the count of records, the offset after the line end, and the number of the next line."""
         _, records = read(b'a,b\r\n"1\n",2\r\n3,4')
         assert [r.end for r in records] == [Checkpoint(1, 13, 4), Checkpoint(2, 16, 5)]
 
@@ -114,7 +114,7 @@ class TestRecords:
         assert reader.header is not None
 
     def test_too_few_and_too_many_cells(self):
-        """A ragged record has a defect that counts the cells, and all that it held."""
+        """A ragged record has a defect with the number of cells, and keeps all its cells."""
         _, records = read(b'a,b\n"\n1"\n1,2,3\n')
         assert [(r.cells, r.defect) for r in records] == [
             (("\n1",), "1 cell, the header has 2 (line 2)"),
@@ -131,13 +131,13 @@ class TestRecords:
         assert records[1].defect == ""
 
     def test_half_a_unit(self):
-        """A UTF-16 file that ends within a character says so in the last record and loses nothing."""
+        """If a UTF-16 file ends inside a character, the last record has a defect and keeps the stray byte."""
         _, records = read("a\nx".encode("utf-16") + b"\x41")
         assert [(r.cells, r.end.byte_offset) for r in records] == [(("x\\x41",), 9)]
         assert "byte 0x41 at position 8 is not utf-16-le" in records[0].defect
 
     def test_too_large(self):
-        """A record above the limit fails the file by its line, complete or not."""
+        """A record above the limit fails the file with its line number, whether it is complete or not."""
         text = "the record that starts on line 3 is larger than 9 bytes"
         assert refusal(b"a,b\n1,2\n12345,7890\n1,2\n", max_record_bytes=9) == text
         reader = CsvReader(max_record_bytes=9)
@@ -146,7 +146,7 @@ class TestRecords:
         assert cells(b"a,b\n1234,6789\r\n", max_record_bytes=9) == [("1234", "6789")]
 
     def test_too_large_in_quotes(self):
-        """If a record above the limit is in quotes, the text tells where the quote was opened."""
+        """If a record above the limit is in quotes, the error names the line where the quote was opened."""
         text = refusal(b'a,b\n"1\n2","3456789\n3,4\n', max_record_bytes=9)
         assert text.endswith("larger than 9 bytes; the quote opened on line 3 may be missing its end")
 
@@ -177,17 +177,17 @@ class TestDialect:
         assert cells(b"\n\na;b\n1,1,1;2\n") == [("1,1,1", "2")]
 
     def test_sniffed_delimiter_moves_the_header_end(self):
-        """A quote after a delimiter that lost is literal, so the header may end before where it seemed to."""
+        """A quote after a candidate that was not chosen is literal, so the header may end earlier."""
         assert columns(b'a;b;c,"d\n1;2;3"\n') == ("a", "b", 'c,"d')
 
     def test_set_delimiter(self):
-        """A delimiter may be set, also by the name `tab`."""
+        """The delimiter may be configured, also by the name `tab`."""
         assert columns(b"a,x^b,y\n", delimiter="^") == ("a,x", "b,y")
         assert columns(b"a,x\tb,y\n", delimiter="tab") == ("a,x", "b,y")
 
     @pytest.mark.parametrize("delimiter", ["", ",,", '"', "\n", "\0", "é"])
     def test_impossible_delimiter(self, delimiter: str):
-        """A delimiter that cannot be one is refused at once."""
+        """An invalid delimiter is refused at once."""
         with pytest.raises(CsvError, match=r"csv\.delimiter: .* is not one ASCII character"):
             CsvReader(delimiter=delimiter)
 
@@ -196,7 +196,7 @@ class TestDialect:
         [(b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")],
     )
     def test_bom(self, bom: bytes, encoding: str):
-        """A byte order mark overrules the encoding that was set; offsets count it."""
+        """A byte order mark overrules the configured encoding; offsets include it."""
         data = bom + 'é;"b"\n"1\n";😀\n3;4\n'.encode(encoding)
         reader, records = read(data, encoding="cp1252")
         assert reader.header is not None
@@ -206,7 +206,7 @@ class TestDialect:
         assert records[-1].end == Checkpoint(2, len(data), 5)
 
     def test_utf16_by_units(self):
-        """Half a UTF-16 unit that looks like a line end, a quote or a delimiter is none."""
+        """A byte of a UTF-16 unit that looks like a line end, a quote or a delimiter has no effect."""
         text = 'a,b\n\u0a0d\u0d0a\u2222,\u2c2c"\U0001040a\n'
         for encoding in ("utf-16-le", "utf-16-be"):
             assert cells(text.encode(encoding), encoding=encoding) == [
@@ -214,13 +214,13 @@ class TestDialect:
             ]
 
     def test_set_encoding(self):
-        """A set encoding is used for header and records; utf-16 without a mark is little-endian."""
+        """A configured encoding is used for header and records; utf-16 without a mark is little-endian."""
         assert columns("é,b\n".encode("cp1252"), encoding="cp1252") == ("é", "b")
         assert columns("é,b\n".encode("latin-1"), encoding="ISO-8859-1") == ("é", "b")
         assert columns("é,b\n".encode("utf-16-le"), encoding="utf-16") == ("é", "b")
 
     def test_two_byte_encoding(self):
-        """Where a character's second byte may look like `|`, that is neither sniffed nor accepted."""
+        """If `|` may be the second byte of a character, it is neither sniffed nor accepted as delimiter."""
         assert "ポ".encode("cp932") == b"\x83|"
         assert cells('ポポ,b\nポ"x,2\n'.encode("cp932"), encoding="cp932") == [('ポ"x', "2")]
         with pytest.raises(CsvError, match="may be half of another character"):
@@ -235,18 +235,18 @@ class TestDialect:
             CsvReader(encoding=encoding)
 
     def test_unknown_encoding(self):
-        """A name that is no encoding is refused at once."""
+        """An unknown encoding is refused at once."""
         with pytest.raises(CsvError, match="'utf8000' is not a known encoding"):
             CsvReader(encoding="utf8000")
 
-    def test_utf32_mark(self):
-        """A UTF-32 file is not taken for UTF-16."""
+    def test_utf32_byte_order_mark(self):
+        """A UTF-32 byte order mark is not mistaken for UTF-16's."""
         assert "'utf-32-le' is not supported" in refusal("\ufeffa,b\n".encode("utf-32-le"))
 
 
 class TestHeader:
     def test_names_are_stripped(self):
-        """Blanks around a name, also a quoted one, are not part of it."""
+        """Blanks around a name are removed, also inside quotes."""
         assert columns(b' a ," b"\n') == ("a", "b")
 
     def test_made_up_names(self):
@@ -270,7 +270,7 @@ class TestHeader:
         ],
     )
     def test_made_up_names_do_not_collide(self, header: bytes, expected: tuple[str, ...]):
-        """A name that the file has stays with its column; `_surplus` is reserved."""
+        """A name from the file stays with its column; `_surplus` is reserved."""
         assert columns(header) == expected
 
     def test_undecodable_header(self):
@@ -282,13 +282,13 @@ class TestHeader:
 
     @pytest.mark.parametrize("data", [b"", b"\xef\xbb\xbf", b"\xff\xfe", b"\n\r\n\r", b"\xff\xfe\n\x00"])
     def test_empty_file(self, data: bytes):
-        """No bytes, only a byte order mark, only blank lines: the file is empty."""
+        """A file of no bytes, only a byte order mark or only blank lines is empty."""
         assert refusal(data) == "the file is empty: no header line"
 
 
 class TestResume:
-    def test_goes_on(self):
-        """A resumed reader knows columns and dialect and counts on; it looks for no mark and no header."""
+    def test_resumes_after_a_record(self):
+        """A resumed reader has columns and dialect and counts on; it expects neither mark nor header."""
         first = CsvReader()
         (record,) = first.feed('\ufeffa;b\r\n1;2\r\n"3'.encode())
         assert first.header is not None
@@ -298,7 +298,7 @@ class TestResume:
 
     @pytest.mark.parametrize("data", ["\ufeffa;b,c\n\n1;2,\n".encode(), "a|b\n1|2\n".encode("utf-16")])
     def test_before_the_header(self, data: bytes):
-        """Resumed from byte 0 the file is read as if for the first time: the header does not become a row."""
+        """A reader resumed at byte 0 reads the header again; it does not become a row."""
         first, records = read(data)
         assert first.header is not None
         second = CsvReader.resume(first.header.columns, first.header.dialect, Checkpoint())
@@ -307,19 +307,19 @@ class TestResume:
 
 
 class TestRowData:
-    def test_square(self):
+    def test_as_many_cells_as_columns(self):
         """A row is its cells by column."""
         assert row_data(["a", "b"], ["1", "2"]) == {"a": "1", "b": "2"}
 
-    def test_ragged(self):
-        """Missing cells have no key, surplus ones stand in a list."""
+    def test_fewer_and_more_cells_than_columns(self):
+        """Columns without a cell have no key; surplus cells are in a list."""
         assert row_data(["a", "b"], ["1"]) == {"a": "1"}
         assert row_data(["a"], ["1", "2", "3"]) == {"a": "1", "_surplus": ["2", "3"]}
 
 
 class TestOutput:
     def test_success(self):
-        """A row of output.csv: inputs, outputs, status, time, timestamp, and no error."""
+        """A row of output.csv has inputs, outputs, status, time, timestamp, and an empty error."""
         row = outcome({"g": 1, "f": "y"}, row={"b": "=1", "a": "x"})
         header = output_header(["a", "b"], ["f", "g", "h"])
         values = output_cells(row, ["a", "b"], ["f", "g", "h"], escape_formulas=True)
@@ -330,7 +330,7 @@ class TestOutput:
         }  # fmt: skip
 
     def test_failure(self):
-        """A failed row has the error's name and text, missing cells are empty, and surplus cells are kept."""
+        """A failed row has the error's name and text; missing cells are empty, surplus cells are kept."""
         row = outcome(error=RowError("InputError", "ragged"), row={"a": "x", "_surplus": ["é", '"']})
         values = output_cells(row, ["a", "b"], ["f"], escape_formulas=True)
         assert values[:4] == ["x", "", "", "FAILED"]
@@ -352,7 +352,7 @@ class TestOutput:
         "text", ['=HYPERLINK("x")', "+cmd|x", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "- item", "=1"]
     )
     def test_formulas(self, text: str):
-        """Output text that a spreadsheet would run gets a quote before it, unless that is switched off."""
+        """Output text that a spreadsheet would execute gets a leading quote, unless that is switched off."""
         assert written(text) == "'" + text
         assert written(text, escape_formulas=False) == text
 
@@ -372,17 +372,17 @@ class TestOutput:
         ],
     )
     def test_no_formulas(self, text: str):
-        """Numbers, also of telephones, and other text stay as they are."""
+        """Numbers, phone numbers and other text stay unchanged."""
         assert written(text) == text
 
     def test_failures_file(self):
-        """failures.csv has the original columns and the error, and is a table even if the record was none."""
+        """failures.csv has the original columns and the error; a ragged record is filled with empty cells."""
         assert failure_header(["a", "b"]) == ["a", "b", "_error"]
         row = outcome(error=RowError("InputError", "ragged"), row={"a": "=x"})
         assert failure_cells(row, ["a", "b"]) == ["=x", "", "InputError: ragged"]
 
     def test_failures_file_dropped_in_again(self):
-        """In a file that has a column `_error` that column is overwritten, not repeated."""
+        """A column `_error` of the input is overwritten, not repeated."""
         assert failure_header(["a", "_error"]) == ["a", "_error"]
         row = outcome(error=RowError("InputError", "new"), row={"a": "x", "_error": "old"})
         assert failure_cells(row, ["a", "_error"]) == ["x", "InputError: new"]
@@ -390,11 +390,11 @@ class TestOutput:
 
 class TestEncodeRow:
     def test_quoting(self):
-        """Quotes stand where RFC 4180 needs them or a delimiter might be sniffed; line ends are kept."""
+        """Cells are quoted if RFC 4180 demands it or a delimiter might be sniffed; line ends are kept."""
         assert encode_row(["a b", 'c"d', "e,f", "g\r\nh", "i;j"]) == b'a b,"c""d","e,f","g\r\nh","i;j"\r\n'
 
     def test_empty_row(self):
-        """A single empty cell is written so that it is no blank line."""
+        """A single empty cell is written in quotes, because an empty line is no record."""
         assert encode_row([""]) == b'""\r\n'
         assert encode_row(["", ""]) == b",\r\n"
 

@@ -40,7 +40,7 @@ def read(reader: CsvReader, chunks: Sequence[bytes]) -> list[Record]:
 
 
 def outcome(data: bytes, chunks: Sequence[bytes], **options: str | int) -> object:
-    """All that a reader says about these bytes, be it an error."""
+    """A reader's records and header for these bytes, or the text of its error."""
     assert b"".join(chunks) == data
     reader = CsvReader(**options)
     try:
@@ -64,7 +64,7 @@ def single_bytes(data: bytes) -> list[bytes]:
 def test_reads_what_csv_writes(
     table: list[list[str]], delimiter: str, encoding: str, line_end: str, cuts: list[int]
 ):
-    """Any table, in any delimiter, encoding, line end and chunking, comes back cell by cell."""
+    """Any table is read back cell by cell, with any delimiter, encoding, line end and chunks."""
     if encoding == "gb18030" and delimiter == "|":
         delimiter = ","
     header = [f"c{i}" for i in range(len(table[0]))]
@@ -89,7 +89,7 @@ def test_reads_what_csv_writes(
     cuts=cuts,
 )
 def test_agrees_with_pythons_csv(text: str, encoding: str, cuts: list[int]):
-    """Whatever the text, cells are those of csv.reader, which differs in blank lines and open quotes only."""
+    """Any text gives the cells of csv.reader, except for blank lines and open quotes."""
     data = ("h,i\n" + text).encode(encoding)
     rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
     is_open = list(csv.reader(io.StringIO(text + "\nafter\n", newline="")))[-1] != ["after"]
@@ -109,7 +109,7 @@ def test_agrees_with_pythons_csv(text: str, encoding: str, cuts: list[int]):
     encoding=st.sampled_from(["utf-8", "utf-16-le", "utf-8-sig", "utf-16"]),
 )
 def test_resumes_at_every_record(text: str, encoding: str):
-    """Started at a record's `end`, a reader gives exactly the remaining records: numbers, lines, offsets."""
+    """A reader resumed at any record's `end` returns the remaining records with numbers, lines, offsets."""
     data = ('h,"i\n"\n' + text + ('"' if text.count('"') % 2 else "")).encode(encoding)
     reader = CsvReader(encoding=encoding)
     try:
@@ -126,7 +126,7 @@ def test_resumes_at_every_record(text: str, encoding: str):
 @unhurried
 @given(text=tricky)
 def test_lines_and_offsets_are_those_of_the_file(text: str):
-    """A record's `line` and `end` are what one finds by counting in the bytes before them."""
+    """A record's `line` and `end` equal a count of the bytes and line ends before them."""
     data = ("h\n" + text).encode()
     try:
         records = read(CsvReader(), [data])
@@ -154,7 +154,7 @@ def test_lines_and_offsets_are_those_of_the_file(text: str):
 @example(mark=b"", data=b'a;b;c,"1\n2"\n', limit=8, encoding="auto", cuts=[])
 @example(mark=b"", data=b"a\n12\r\n", limit=2, encoding="auto", cuts=[])
 def test_chunks_make_no_difference(mark: bytes, data: bytes, limit: int, encoding: str, cuts: list[int]):
-    """Any bytes at all give records or CsvError, and the same ones however they are cut."""
+    """Any bytes give records or CsvError, and the same ones however they are cut into chunks."""
     data = mark + data
     whole = outcome(data, [data], encoding=encoding, max_record_bytes=limit)
     assert outcome(data, pieces(data, cuts), encoding=encoding, max_record_bytes=limit) == whole
@@ -164,7 +164,7 @@ def test_chunks_make_no_difference(mark: bytes, data: bytes, limit: int, encodin
 @unhurried
 @given(table=tables())
 def test_written_rows_read_back(table: list[list[str]]):
-    """Rows written by `encode_row` come back from csv.reader and from CsvReader as they were."""
+    """csv.reader and CsvReader read rows written by `encode_row` back unchanged."""
     header = [f"a;b|c\t{i}" for i in range(len(table[0]))]
     data = b"".join(encode_row(row) for row in [header, *table])
     assert list(csv.reader(io.StringIO(data.decode(), newline=""))) == [header, *table]
@@ -176,7 +176,7 @@ def test_written_rows_read_back(table: list[list[str]]):
 
 @pytest.mark.parametrize("name", sorted({*encodings.aliases.aliases.values(), "cp874", "koi8_u"}))
 def test_accepted_encodings_hide_no_ascii(name: str):
-    """In every accepted encoding a byte that the scanner looks for is no part of another character."""
+    """In every accepted encoding no byte that the scanner searches for is part of another character."""
     try:
         found = charset.find(name)
     except CsvError:
