@@ -1,15 +1,14 @@
-"""Asking once for many rows: whoever finds no answer claims the question, asks, and writes down the answer.
+"""`reuse`: one call of the agent for all rows with the same input (request coalescing, "single flight").
 
-    nothing, or a claim that ended   ->  claimed by one worker (compare and swap)  ->  it asks
-    claimed by somebody else         ->  looked at again a few times, then `AnswerPendingError`
-    answered                         ->  that is the answer
+A row reads the shared record of its request key (`request_record`):
 
-In a process one row at a time looks and asks for all that have its question; the others wait for it, and
-take its answer without a call. A claim is renewed as long as its row is at work, so it needs no bound on how
-long that is, and ends soon after its process has died. It costs a second invocation, and nothing else, where
-a process cannot renew for that long, or clocks differ by as much.
+    no record, or an expired lock  ->  it takes the lock, calls the agent, and publishes the reply
+    a lock of another worker       ->  it polls for a while, then raises `AnswerPendingError`
+    a reply                        ->  it takes the reply
 
-Nothing here can lose a row: what the table does not take is asked again.
+Within a process one row, the leader, does so for all rows with its request key. The others wait for it and
+take its reply without reading the table. No row is lost: if the table cannot be written, the agent is called
+again.
 """
 
 from __future__ import annotations
@@ -23,49 +22,36 @@ from typing import TypeVar
 
 import structlog
 
-from service.batch.reuse_records import RELEASED, CachedReply, InFlight, RequestKey, Uncacheable, parse_record
-from service.domain.errors import AccessError, AnswerPendingError, RetryableError
+from service.batch.reuse_records import CachedReply, RequestKey, Uncacheable
+from service.domain.errors import AnswerPendingError
 from service.domain.model import Outcome, Status
-from service.domain.ports import Clock, SharedRecord, Table
-from service.runtime.retrying import retry_for
+from service.domain.ports import Clock, Table
 from service.runtime.timeouts import timeout
+from service.worker.request_record import RequestRecord
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
-TABLE_TIMEOUT_S = 10.0
-"""A call of the table is repeated for this long."""
-
-PUBLISH_TRIES = 3
-"""Others that change the record in between are met at most so often."""
-
 
 @dataclass(frozen=True, slots=True)
 class ReuseLimits:
-    """A row waits `patience_s` for another one's answer, and looks at the table at pauses that double.
+    """A row waits at most `patience_s` for the reply to another row.
 
-    A claim ends `claim_s` after it was last renewed, which happens three times in that.
+    It polls the table with pauses that double from `first_pause_s`. A lock expires `lock_s` after its last
+    renewal, and is renewed three times in that time.
     """
 
     patience_s: float = 10.0
     first_pause_s: float = 0.5
-    claim_s: float = 60.0
+    lock_s: float = 60.0
 
 
-@dataclass(slots=True)
-class _Held:
-    """A claim of ours: who we are, and the record that says so."""
-
-    owner: str
-    version: int
-
-
-Asking = asyncio.Future[CachedReply | None]
-"""Ends when the row that looks and asks for the others is done; with None, the next one tries."""
+Pending = asyncio.Future[CachedReply | None]
+"""The leader's result: a reply for the other rows, or None if one of them has to lead next."""
 
 
 class RequestCoalescer:
-    """The answers that the rows of one worker share with everybody's. `rng` makes the names of claims."""
+    """Shares replies between the rows of this worker and all others. `rng` makes the names of locks."""
 
     def __init__(
         self,
@@ -81,69 +67,72 @@ class RequestCoalescer:
         self._worker = worker
         self._rng = rng
         self._limits = limits or ReuseLimits()
-        self._asking: dict[str, Asking] = {}
-        self._retry = retry_for(TABLE_TIMEOUT_S, first_s=0.05, longest_s=2.0)
+        self._pending: dict[str, Pending] = {}
 
     async def get_or_ask(
         self,
-        question: RequestKey,
-        ask: Callable[[], Awaitable[Outcome | T]],
+        request_key: RequestKey,
+        ask: Callable[[], Awaitable[T]],
         *,
         patience_s: float,
         on_wait: Callable[[], None] = lambda: None,
-    ) -> CachedReply | Outcome | T:
-        """The answer that there is, or what `ask` makes of the row: its success answers the others.
+    ) -> CachedReply | T:
+        """The reply to another row with this request key, or the result of `ask`.
 
-        `ask` is called at most once, and by nobody else meanwhile. `on_wait` is called when the row begins to
-        wait for another one. Raises AnswerPendingError where somebody
-        else has not finished within `patience_s`; RetryableError and AccessError as the table does.
+        `ask` is called at most once, and while it runs no other row of the fleet asks. Other rows reuse its
+        result if that is a SUCCESS. `on_wait` is called when the row starts to wait for another row. Raises
+        AnswerPendingError if another row is still asking after `patience_s`; RetryableError and AccessError
+        if the table cannot be read or locked.
         """
         give_up_at = self._clock.monotonic() + min(patience_s, self._limits.patience_s)
-        while (asking := self._asking.get(question.key)) is not None:
+        while (pending := self._pending.get(request_key.key)) is not None:
             on_wait()
-            answer = await self._waited(asking, give_up_at)
-            if answer is not None:
-                return answer
-        with self._asked_here(question.key) as asking:
-            found = await self._looked(question, give_up_at, on_wait)
+            reply = await self._await_leader(pending, give_up_at)
+            if reply is not None:
+                return reply
+        with self._leading(request_key) as pending:
+            record = self._record(request_key)
+            found = await self._find_or_lock(record, give_up_at, on_wait)
             if isinstance(found, CachedReply):
-                asking.set_result(found)
+                pending.set_result(found)
                 return found
-            if isinstance(found, _Held):
-                return await self._led(question, found, ask, asking)
+            if found is None:
+                return await self._ask_as_leader(record, ask, pending)
+        # The reply is too large to share. Rows call the agent side by side, without a leader.
         return await ask()
 
     # -- waiting ---------------------------------------------------------------------------------------
 
     @contextmanager
-    def _asked_here(self, key: str) -> Iterator[Asking]:
-        asking = self._asking[key] = asyncio.get_running_loop().create_future()
+    def _leading(self, request_key: RequestKey) -> Iterator[Pending]:
+        """Make the caller the leader of this process for a request key, until the end of the body."""
+        pending = self._pending[request_key.key] = asyncio.get_running_loop().create_future()
         try:
-            yield asking
+            yield pending
         finally:
-            del self._asking[key]
-            if not asking.done():
-                asking.set_result(None)
+            del self._pending[request_key.key]
+            if not pending.done():
+                pending.set_result(None)
 
-    async def _waited(self, asking: Asking, give_up_at: float) -> CachedReply | None:
+    async def _await_leader(self, pending: Pending, give_up_at: float) -> CachedReply | None:
         try:
             async with timeout(self._clock, give_up_at - self._clock.monotonic()):
-                return await asyncio.shield(asking)
+                # All waiting rows share the future: without `shield` the first to give up would cancel it.
+                return await asyncio.shield(pending)
         except TimeoutError:
             raise AnswerPendingError("another row of this worker still asks for the same input") from None
 
-    async def _looked(
-        self, question: RequestKey, give_up_at: float, on_wait: Callable[[], None]
-    ) -> CachedReply | _Held | Uncacheable:
-        """What there is: an answer, one that is not shared, or else a claim of ours."""
+    async def _find_or_lock(
+        self, record: RequestRecord, give_up_at: float, on_wait: Callable[[], None]
+    ) -> CachedReply | Uncacheable | None:
+        """The stored reply or the mark that it is uncacheable; None if the row has the lock now."""
         pause_s = self._limits.first_pause_s
         while True:
-            record = await self._retry(self._table.record, question.key)
-            found = parse_record(record.text, self._clock.now_ms())
+            found = await record.read()
             if isinstance(found, CachedReply | Uncacheable):
                 return found
-            if found is None and (held := await self._claimed(question, record)) is not None:
-                return held
+            if found is None and await record.try_lock():
+                return None
             left_s = give_up_at - self._clock.monotonic()
             if left_s <= 0:
                 raise AnswerPendingError("another worker still asks for the same input")
@@ -153,87 +142,37 @@ class RequestCoalescer:
 
     # -- asking ----------------------------------------------------------------------------------------
 
-    async def _led(
-        self,
-        question: RequestKey,
-        held: _Held,
-        ask: Callable[[], Awaitable[Outcome | T]],
-        asking: Asking,
-    ) -> Outcome | T:
-        """Ask under our claim, and share a success; after everything else the next row may try."""
+    async def _ask_as_leader(
+        self, record: RequestRecord, ask: Callable[[], Awaitable[T]], pending: Pending
+    ) -> T:
+        """Ask while the lock is renewed. Share a SUCCESS; after any other end the next row may ask."""
         success: Outcome | None = None
-        keeper = asyncio.create_task(self._keep(question, held))
+        renewing = asyncio.create_task(record.keep_locked())
         try:
-            ended = await ask()
-            if isinstance(ended, Outcome) and ended.status is Status.SUCCESS:
-                success = ended
+            result = await ask()
+            if isinstance(result, Outcome) and result.status is Status.SUCCESS:
+                success = result
         finally:
-            keeper.cancel()
-            await asyncio.gather(keeper, return_exceptions=True)
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
             if success is None:
-                await self._release(question, held)
+                await record.release()
         if success is not None:
-            await self._publish(question, held, success, asking)
-        return ended
+            await self._share(record, success, pending)
+        return result
 
-    async def _claimed(self, question: RequestKey, record: SharedRecord) -> _Held | None:
-        owner = f"{self._worker}/{self._rng.getrandbits(64):016x}"
-        text = self._claim(question, owner)
-        stands = await self._retry(self._swap, question, text, record.version)
-        return _Held(owner, stands.version) if stands.text == text else None
-
-    async def _keep(self, question: RequestKey, held: _Held) -> None:
-        """Renew the claim until cancelled, or until it is somebody else's."""
-        while True:
-            await self._clock.sleep(self._limits.claim_s / 3)
-            try:
-                stands = await self._swap(question, self._claim(question, held.owner), held.version)
-            except (RetryableError, AccessError) as error:
-                log.warning("claim_not_renewed", key=question.key, reason=str(error))
-                continue
-            if not self._is_ours(stands, held):
-                log.warning("claim_lost", key=question.key)
-                return
-            held.version = stands.version
-
-    async def _publish(self, question: RequestKey, held: _Held, outcome: Outcome, asking: Asking) -> None:
-        """Write the answer down, over whatever claim stands: it is what everybody waits for."""
-        now_ms = self._clock.now_ms()
-        answer = CachedReply.of(outcome, question, now_ms)
-        text = answer.text
+    async def _share(self, record: RequestRecord, success: Outcome, pending: Pending) -> None:
+        """Give the reply to the waiting rows of this process, and publish it for all others."""
+        reply = CachedReply.of(success, record.request_key, self._clock.now_ms())
+        text = reply.text
         if text is None:
-            log.info("answer_not_shared", key=question.key)
-            text = Uncacheable(answer.until_ms).text
+            log.info("answer_not_shared", key=record.request_key.key)
+            await record.publish(Uncacheable(reply.until_ms).text)
         else:
-            asking.set_result(answer)
-        try:
-            for _ in range(PUBLISH_TRIES):
-                stands = await self._retry(self._swap, question, text, held.version)
-                if stands.text == text or isinstance(parse_record(stands.text, now_ms), CachedReply):
-                    return
-                held.version = stands.version
-        except (RetryableError, AccessError) as error:
-            log.warning("answer_not_kept", key=question.key, reason=str(error))
+            # Before the write, which may fail: the rows of this process do not need the table.
+            pending.set_result(reply)
+            await record.publish(text)
 
-    async def _release(self, question: RequestKey, held: _Held) -> None:
-        """Give the claim up. One attempt: what is not given up ends by itself."""
-        try:
-            stands = await self._swap(question, RELEASED, held.version)
-            if stands.text != RELEASED and self._is_ours(stands, held):  # a renewal that was cut off arrived
-                await self._swap(question, RELEASED, stands.version)
-        except (RetryableError, AccessError) as error:
-            log.warning("claim_not_released", key=question.key, reason=str(error))
-
-    # -- the record ------------------------------------------------------------------------------------
-
-    async def _swap(self, question: RequestKey, text: str, version: int) -> SharedRecord:
-        ttl = question.ttl(self._clock.now_ms())
-        return await self._table.swap(question.key, text, version=version, ttl=ttl)
-
-    def _claim(self, question: RequestKey, owner: str) -> str:
-        until_ms = self._clock.now_ms() + round(self._limits.claim_s * 1000)
-        return InFlight(owner, question.row, until_ms).text
-
-    def _is_ours(self, stands: SharedRecord, held: _Held) -> bool:
-        found = parse_record(stands.text, 0)  # ended or not
-        return isinstance(found, InFlight) and found.owner == held.owner
+    def _record(self, request_key: RequestKey) -> RequestRecord:
+        owner = f"{self._worker}/{self._rng.getrandbits(64):016x}"
+        return RequestRecord(self._table, self._clock, request_key, owner=owner, lock_s=self._limits.lock_s)
