@@ -1,13 +1,13 @@
-"""Settling rows: group commit, completion check, trigger. The protocol's heart (its steps 5 and 6).
+"""Group commit: outcomes that are ready together are committed in one transaction (steps 5 and 6).
 
-Outcomes of one batch and round that become ready within a short linger are committed in one transaction
-with one counter slot: a row's outcome and its count are one atomic write, so no crash can separate them.
-After every commit one consistent read of batch and counters decides whether this was the last row: whoever
-commits last sees every count, so somebody always triggers. The trigger is sent *before* the batch is
-claimed, so a crash between the two sends it twice rather than never; the aggregator is idempotent.
+A transaction holds outcomes of one batch and round, and adds their counts to one counter slot. A row's
+outcome and its count are one atomic write, so no crash can separate them. After every commit one consistent
+read of batch and counters decides whether the batch is complete. The last commit is followed by a check that
+sees every count, so the aggregation is always triggered. `completion` sends the trigger *before* it moves the
+batch on, so a crash between the two sends it twice rather than never; the aggregator is idempotent.
 
-A row that turns out to be committed already joins the next check without a commit: that is what makes a
-trigger lost to a crash come back with the redelivered message.
+A row that is found to be committed already joins the next check without a commit. If a crash has lost the
+trigger, the redelivered message of the last row makes up for it in this way.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class GroupCommitLimits:
-    """`linger_s` trades latency for fuller transactions; `timeout_s` bounds one commit with its retries."""
+    """A transaction waits `linger_s` for more outcomes, up to `max_rows` and `max_bytes`.
+
+    `timeout_s` bounds one commit with its retries.
+    """
 
     linger_s: float = 0.2
     max_rows: int = COMMIT_LIMIT
@@ -45,14 +48,17 @@ class GroupCommitLimits:
 
 @dataclass(slots=True)
 class _Waiter:
-    """A row that waits to be settled; without an outcome it waits for a check only."""
+    """A row that waits to be settled, and the futures of its callers.
+
+    Without an outcome the row waits for a completion check only.
+    """
 
     outcome: Outcome | None
     futures: list[asyncio.Future[BatchView | None]] = field(default_factory=list)
 
 
 class _Group:
-    """What waits to be committed for one batch and round."""
+    """The waiting rows of one batch and round, by number."""
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
@@ -60,7 +66,10 @@ class _Group:
         self.is_full = asyncio.Event()
 
     def add(self, number: int, outcome: Outcome | None, full: int) -> asyncio.Future[BatchView | None]:
-        """Wait with the others. A row that waits already keeps its first outcome: it is counted once."""
+        """Add a row; the future ends when it is settled. The group does not linger once it has `full` rows.
+
+        A row that waits already keeps its first outcome, so that it is counted once.
+        """
         waiter = self.waiting.setdefault(number, _Waiter(outcome))
         waiter.outcome = waiter.outcome or outcome
         future: asyncio.Future[BatchView | None] = asyncio.get_running_loop().create_future()
@@ -70,7 +79,7 @@ class _Group:
         return future
 
     def take(self, limits: GroupCommitLimits) -> list[_Waiter]:
-        """The next transaction's worth, by rows and bytes."""
+        """Take the rows of the next transaction: as many as the limits allow, but at least one."""
         taken: list[_Waiter] = []
         size = 0
         for number, waiter in list(self.waiting.items()):
@@ -84,10 +93,9 @@ class _Group:
 
 
 class GroupCommitter:
-    """Settles the outcomes of one worker process; an async context manager that ends with nothing waiting.
+    """Commits the outcomes of one process. As an async context manager it ends when no row waits.
 
-    `slot` is this worker's counter slot in every
-    batch, `tokens` makes request tokens (36 characters).
+    `slot` is the counter slot of this process in every batch. `tokens` makes request tokens (36 characters).
     """
 
     def __init__(
@@ -115,16 +123,17 @@ class GroupCommitter:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, Exception):  # goes on as it is, while a task group would wrap it
+        if isinstance(error, Exception):
+            # Commit the waiting rows as usual. The error is raised as it is; the task group would wrap it.
             kind = error = trace = None
         await self._tasks.__aexit__(kind, error, trace)
 
     async def commit(self, batch: Batch, number: int, outcome: Outcome | None) -> BatchView | None:
-        """Return once row `number` is committed and its batch's completion was checked.
+        """Commit row `number`, check whether its batch is complete, and return the batch as checked.
 
-        Without an outcome (a row that is known to be committed) only the check is done. Returns the batch as
-        the check saw it. Raises RetryableError or AccessError; the row may or may not be committed then, and
-        its message has to come again. Raises RowRejectedError where the outcome can never be stored.
+        Without an outcome, for a row that is known to be committed, only the check is done. Raises
+        RetryableError or AccessError: the row may be committed or not, and its message must not be deleted.
+        Raises RowRejectedError if the outcome can never be stored.
         """
         if outcome is not None:
             outcome = await self._ports.large_outcomes.offload(batch, outcome)
@@ -132,11 +141,13 @@ class GroupCommitter:
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = _Group(batch)
+            # In a context of its own, without the batch_id and row_id that are bound to the log lines of one
+            # row.
             self._tasks.create_task(self._run(key, group), context=contextvars.Context())
         return await group.add(number, outcome, self._limits.max_rows)
 
     async def _run(self, key: tuple[str, int], group: _Group) -> None:
-        """Settle the group's rows, one transaction at a time, until none waits."""
+        """Commit the rows of a group, one transaction at a time, until no row waits."""
         try:
             while group.waiting:
                 with suppress(TimeoutError):
@@ -148,7 +159,7 @@ class GroupCommitter:
             _fail(group.waiting.values(), RetryableError("the process is stopping"))
 
     async def _commit(self, batch: Batch, waiters: Sequence[_Waiter]) -> None:
-        """One transaction and one check for all of `waiters`, who learn how it went."""
+        """Commit all of `waiters` in one transaction, check the batch once, and end their futures."""
         try:
             await self._write(batch, [w.outcome for w in waiters if w.outcome is not None])
             view = await self._completion.check(batch.batch_id)
@@ -157,17 +168,18 @@ class GroupCommitter:
         except (RetryableError, AccessError) as error:
             _fail(waiters, error)
         except Exception as error:
-            # A bug must reach the rows that it concerns, and not stop the others.
+            # A bug: its rows fail and are redelivered, and other groups go on.
             log.exception("settle_crashed", batch_id=batch.batch_id)
             _fail(waiters, RetryableError(f"settling failed: {error!r}"))
         else:
-            for future in _pending(waiters):
+            for future in _open_futures(waiters):
                 future.set_result(view)
         finally:
-            _fail(waiters, RetryableError("the process is stopping"))  # cancelled: nobody was told yet
+            # Futures are left only if this task was cancelled.
+            _fail(waiters, RetryableError("the process is stopping"))
 
     async def _commit_halves(self, batch: Batch, waiters: Sequence[_Waiter], error: RowRejectedError) -> None:
-        """Some row of these can never be stored: halve them until it is found, and settle the others."""
+        """Find the row that can never be stored by halving the transaction, and commit all others."""
         middle = len(waiters) // 2
         if not middle:
             _fail(waiters, error)
@@ -176,36 +188,41 @@ class GroupCommitter:
         await self._commit(batch, waiters[middle:])
 
     async def _write(self, batch: Batch, outcomes: list[Outcome]) -> None:
-        """Commit what is not committed yet. Raises RetryableError after `timeout_s` of trying."""
+        """Write the outcomes that are not committed yet. Raises RetryableError after `timeout_s`."""
         while outcomes:
             commit = Commit(
-                batch.batch_id,
-                batch.round,
-                batch.partitions,
-                self._slot,
-                tuple(outcomes),
-                self._tokens(),
-                batch.ttl,
+                batch_id=batch.batch_id,
+                round=batch.round,
+                partitions=batch.partitions,
+                slot=self._slot,
+                outcomes=tuple(outcomes),
+                token=self._tokens(),
+                ttl=batch.ttl,
             )
-            # the same token for every repetition: an answer that was lost cannot make it count twice
+            # All repetitions carry one token: a commit whose response was lost is not counted twice.
             duplicates = set(await self._retry(self._ports.table.commit, commit))
             if not duplicates:
-                self._ports.metrics.count("commits")
-                self._ports.metrics.observe("commit_rows", len(outcomes))
-                self._ports.metrics.count("rows_succeeded", commit.counts.succeeded)
-                self._ports.metrics.count("rows_failed", commit.counts.failed)
-                if commit.counts.reused:
-                    self._ports.metrics.count("rows_reused", commit.counts.reused)
+                self._count(commit)
                 return
+            # A transaction is all or nothing: commit the remaining outcomes in a new one.
             self._ports.metrics.count("duplicate_outcomes", len(duplicates))
             log.info("outcomes_already_committed", batch_id=batch.batch_id, rows=len(duplicates))
             outcomes = [outcome for index, outcome in enumerate(outcomes) if index not in duplicates]
 
+    def _count(self, commit: Commit) -> None:
+        metrics, counts = self._ports.metrics, commit.counts
+        metrics.count("commits")
+        metrics.observe("commit_rows", len(commit.outcomes))
+        metrics.count("rows_succeeded", counts.succeeded)
+        metrics.count("rows_failed", counts.failed)
+        if counts.reused:
+            metrics.count("rows_reused", counts.reused)
 
-def _pending(waiters: Iterable[_Waiter]) -> Iterator[asyncio.Future[BatchView | None]]:
+
+def _open_futures(waiters: Iterable[_Waiter]) -> Iterator[asyncio.Future[BatchView | None]]:
     return (future for waiter in waiters for future in waiter.futures if not future.done())
 
 
 def _fail(waiters: Iterable[_Waiter], error: RowfleetError) -> None:
-    for future in _pending(waiters):
+    for future in _open_futures(waiters):
         future.set_exception(error)

@@ -1,8 +1,8 @@
-"""Outcomes that no item of the table holds: their data goes to S3, their item keeps a reference.
+"""Claim check for outcomes: data too large for an item goes to S3, and the item keeps a reference.
 
-An object is named after its content and written before the commit, so a duplicate worker's other answer can
-never take the place of the one that was committed. What lost that race is garbage under `work/`, which a
-lifecycle rule expires. The count stays in the transaction: here is only data.
+The object's key holds a digest of its content, and the object is written before the commit. If two workers
+process one row, the loser of the commit cannot overwrite the winner's data. The loser's object is garbage
+under `work/`, which a lifecycle rule expires. Only data is offloaded: the counts are part of the commit.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from service.domain.ports import ITEM_BYTES, ITEM_DEPTH, Objects
 from service.runtime.retrying import retry_for
 
 AHEAD_ROWS = 64
-"""Outcomes between the one being written and the furthest one being read, at most."""
+"""Most outcomes that are read ahead of the one being written."""
 
 AHEAD_BYTES = 32 * 2**20
-"""Payloads being read ahead take no more than this together, or are one."""
+"""Most bytes that are read ahead; a single larger payload is read alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class LargeOutcomeLimits:
-    """An outcome above `max_item_bytes` is kept in `bucket`; `max_outcome_bytes` bounds it there, as JSON.
+    """An outcome above `max_item_bytes` is offloaded to `bucket`, as JSON of at most `max_outcome_bytes`.
 
-    `timeout_s` bounds one object's writing or reading with its retries.
+    `timeout_s` bounds the write or read of one object with its retries.
     """
 
     bucket: str = "rowfleet"
@@ -48,7 +48,7 @@ class LargeOutcomeLimits:
 
 
 class LargeOutcomes:
-    """Puts aside what is too large for the table, and brings it back."""
+    """Offloads the data of outcomes that are too large for the table, and loads it again."""
 
     def __init__(self, objects: Objects, limits: LargeOutcomeLimits) -> None:
         self._objects = objects
@@ -56,15 +56,16 @@ class LargeOutcomes:
         self._retry = retry_for(limits.timeout_s, first_s=0.05, longest_s=5.0)
 
     async def offload(self, batch: Batch, outcome: Outcome) -> Outcome:
-        """The outcome as the table can hold it: itself, or with a reference to its data, which is stored.
+        """An outcome that fits an item: the outcome itself, or one with a reference to its stored data.
 
-        Raises RowTooLargeError for a success beyond every limit, RowRejectedError for one that is no JSON;
-        a failure is cut instead. Raises RetryableError and AccessError where S3 does not take it.
+        Raises RowTooLargeError for a success above `max_outcome_bytes`, and RowRejectedError for one that is
+        no JSON; a failure is cut instead. Raises RetryableError and AccessError if S3 does not accept the
+        data.
         """
         if self._fits_item(outcome):
             return outcome
         try:
-            body = self._encoded(outcome)
+            body = self._encode(outcome)
         except RowRejectedError:
             if outcome.status is Status.SUCCESS:
                 raise
@@ -77,7 +78,11 @@ class LargeOutcomes:
         return replace(outcome, input_data={}, output_data={}, provenance={}, raw_reply="", stored=stored)
 
     async def load(self, outcome: Outcome) -> Outcome:
-        """The outcome with its data. Raises BatchRejectedError where that is not what was stored."""
+        """The outcome with its data.
+
+        Raises BatchRejectedError if the data is gone or was changed, RetryableError and AccessError if S3
+        cannot be read now.
+        """
         stored = outcome.stored
         if stored is None:
             return outcome
@@ -97,23 +102,30 @@ class LargeOutcomes:
         return replace(outcome, **exact_json.loads(body), stored=None)
 
     async def load_all(self, outcomes: AsyncIterator[Outcome]) -> AsyncGenerator[Outcome, None]:
-        """The outcomes in their order, each with its data; some are read ahead. Close it (`aclosing`)."""
+        """The outcomes in their order, each with its data. Some are read ahead.
+
+        Close the generator (`aclosing`): that ends the reads in progress.
+        """
         ahead: deque[tuple[int, asyncio.Future[Outcome]]] = deque()
         ahead_bytes = 0
         try:
             async for outcome in outcomes:
                 size = outcome.stored.size if outcome.stored else 0
                 while ahead and (len(ahead) >= AHEAD_ROWS or ahead_bytes + size > AHEAD_BYTES):
-                    ahead_bytes -= ahead[0][0]
-                    yield await ahead.popleft()[1]
-                if size or ahead:
-                    ahead.append((size, asyncio.ensure_future(self.load(outcome))))
-                    ahead_bytes += size
-                else:
+                    loaded_bytes, reading = ahead.popleft()
+                    ahead_bytes -= loaded_bytes
+                    yield await reading
+                if not size and not ahead:
+                    # The usual case: a small outcome needs no task.
                     yield outcome
+                    continue
+                ahead.append((size, asyncio.ensure_future(self.load(outcome))))
+                ahead_bytes += size
             while ahead:
-                yield await ahead.popleft()[1]
+                _, reading = ahead.popleft()
+                yield await reading
         finally:
+            # Reads are left if one of them failed, or if the caller closed the generator early.
             for _, reading in ahead:
                 reading.cancel()
             for _, reading in ahead:
@@ -125,7 +137,7 @@ class LargeOutcomes:
             return False
         return outcome_bytes(outcome) <= self._limits.max_item_bytes
 
-    def _encoded(self, outcome: Outcome) -> bytes:
+    def _encode(self, outcome: Outcome) -> bytes:
         data = {
             "input_data": outcome.input_data,
             "output_data": outcome.output_data,

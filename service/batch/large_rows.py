@@ -1,6 +1,7 @@
-"""Claim check: a row too large for a message travels as a place in its source, and is read there.
+"""Claim check for rows: a row too large for a message travels as a `Span` of its source.
 
-A batch reads the very bytes it was opened with (etag, version), so a worker decodes what the splitter saw.
+The splitter issues the message (`row_body`), and the row's worker reads the record (`ClaimCheck.redeem`).
+Both read the very bytes that the batch was opened with (etag, version), so both see the same record.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from service.domain.ports import MESSAGE_BYTES, Objects
 from service.runtime.retrying import retry_for
 
 LINE_END_BYTES = 4
-r"""What a record may have beyond its own bytes: `\r\n` in UTF-16."""
+r"""Longest line end: `\r\n` in UTF-16. A span has it beyond the bytes of its record."""
 
 RESEND_BYTES = 100
-"""Room in a row's message for what it gets when it is sent again: attempt, replay mark and deadline."""
+"""Bytes kept free in a row's message for the keys that it gets when it is requeued or resent."""
 
 READ_TIMEOUT_S = 30.0
-"""A span that cannot be read for this long sends its row back to the queue."""
+"""Longest time that the read of a span is retried. After that the row's message is released."""
 
 _retry_read = retry_for(READ_TIMEOUT_S, first_s=0.1, longest_s=5.0)
 
@@ -29,7 +30,7 @@ _retry_read = retry_for(READ_TIMEOUT_S, first_s=0.1, longest_s=5.0)
 def row_body(
     batch: Batch, record: Record, *, replay: bool = False, max_message_bytes: int = MESSAGE_BYTES
 ) -> str:
-    """A record's message; one too large for its queue carries a `Span` instead of cells."""
+    """The message of a record. It carries the record's `Span` instead of the cells if those are too large."""
     message = RowMessage(
         batch.batch_id, batch.round, record.number, record.cells, replay=replay, defect=record.defect
     )
@@ -41,17 +42,18 @@ def row_body(
 
 
 class ClaimCheck:
-    """Redeems the rows of one worker. `max_record_bytes` is the splitter's bound."""
+    """Reads large rows from their sources. The splitter accepts records up to `max_record_bytes`."""
 
     def __init__(self, objects: Objects, *, max_record_bytes: int = 8 * 2**20) -> None:
         self._objects = objects
         self._max_record_bytes = max_record_bytes
 
     async def redeem(self, batch: Batch, row: RowMessage) -> RowMessage:
-        """The row with its cells and its defect. Raises SourceError where the source is gone or another.
+        """The row with its cells and its defect; a row that carries its cells is returned as it is.
 
-        Raises RowTooLargeError for a span no splitter of this setting makes, and PoisonMessageError for one
-        that holds anything else than one record.
+        Raises SourceError if the source is gone or was changed, RowTooLargeError if the span is larger than
+        this setting allows, PoisonMessageError if the span is not exactly one record, and RetryableError or
+        AccessError if the source cannot be read now.
         """
         span = row.span
         if span is None:
@@ -71,9 +73,10 @@ class ClaimCheck:
 
     def _record(self, batch: Batch, number: int, span: Span, body: bytes) -> Record:
         assert batch.dialect is not None
-        place = Checkpoint(number - 1, span.offset, span.line)
+        # Resume as if every record before the span had been read.
+        start = Checkpoint(number - 1, span.offset, span.line)
         reader = CsvReader.resume(
-            batch.columns, batch.dialect, place, max_record_bytes=self._max_record_bytes
+            batch.columns, batch.dialect, start, max_record_bytes=self._max_record_bytes
         )
         try:
             records = reader.feed(body) + reader.close()

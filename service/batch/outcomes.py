@@ -1,7 +1,7 @@
-"""What became of a row, as an outcome.
+"""Outcomes: the committed results of rows, built from their last attempts.
 
-Pure. Nothing that a row or a reply holds may keep its failure from being committed: what is too large even
-for `large_outcomes` is cut, and the error says so.
+Pure. A failure can always be committed, whatever the row or the reply holds: data that is too large even for
+`large_outcomes` is cut, and the error says so.
 """
 
 from __future__ import annotations
@@ -20,15 +20,18 @@ from service.domain.truncation import truncate
 from service.mapping import Extraction
 
 MAX_ERROR_CHARS = 2_000
-"""An error text longer than this is cut: it is stored with every failed row."""
+"""Longer error texts are cut, because one is stored with every failed row."""
 
 MAX_REPLY_CHARS = 32_000
-"""A kept reply longer than this is cut: it is there for a person to look at."""
+"""Longer replies of failed rows are cut: they are kept for a person to read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastAttempt:
-    """The last attempt at a row: `elapsed_ms` is the agent's time, `timestamp` ISO 8601 in UTC."""
+    """The last attempt of a row, its `number`-th; `elapsed_ms` is the agent's time, `timestamp` the end.
+
+    The timestamp is ISO 8601 in UTC.
+    """
 
     row: RowMessage
     columns: Sequence[str]
@@ -47,25 +50,26 @@ class LastAttempt:
             provenance=extraction.provenance if provenance else {},
         )
 
-    def reused(self, answer: CachedReply, asked: str) -> Outcome:
-        """SUCCESS with another row's answer, for which nothing was paid; `asked` is this row.
+    def reused(self, reply: CachedReply, asked: str) -> Outcome:
+        """SUCCESS with a cached reply; `asked` is this row, as batch_id/row_id.
 
-        Where that is the row that was answered, and whose outcome was lost, the answer is its own.
+        A reply to another row costs nothing. If the cached reply was paid for by this very row (its worker
+        crashed before the commit), it counts as a call of its own, with its tokens and time.
         """
         outcome = replace(
-            self._outcome(Status.SUCCESS), output_data=answer.values, provenance=answer.provenance
+            self._outcome(Status.SUCCESS), output_data=reply.values, provenance=reply.provenance
         )
-        if answer.row != asked:
-            return replace(outcome, execution_time_ms=0, reused_from=answer.row)
+        if reply.row != asked:
+            return replace(outcome, execution_time_ms=0, reused_from=reply.row)
         return replace(
             outcome,
-            execution_time_ms=answer.agent_ms,
-            input_tokens=answer.input_tokens,
-            output_tokens=answer.output_tokens,
+            execution_time_ms=reply.agent_ms,
+            input_tokens=reply.input_tokens,
+            output_tokens=reply.output_tokens,
         )
 
     def failed(self, error: RowfleetError, reply: Json = None) -> Outcome:
-        """FAILED with the error, the cells, and the reply that nothing could be made of, if there is one."""
+        """FAILED with the error, the cells, and the reply that could not be used, if there is one."""
         reason = RowError(error.kind, truncate(str(error), MAX_ERROR_CHARS), str(error.failure_class))
         return replace(self._outcome(Status.FAILED), error=reason, raw_reply=reply_text(reply))
 
@@ -83,27 +87,30 @@ class LastAttempt:
         )
 
 
-def shorten(outcome: Outcome, most_bytes: int) -> Outcome:
-    """A FAILED outcome that takes at most `most_bytes` as an item: without its reply, and with cells cut."""
+def shorten(outcome: Outcome, max_bytes: int) -> Outcome:
+    """A FAILED outcome cut to at most `max_bytes` as an item: without its reply, and with cells cut."""
     assert outcome.error is not None
     cells = outcome.input_data
     surplus = cells.get(SURPLUS, [])
-    keep = most_bytes // 8 // max(1, len(cells) + len(surplus))
-    note = f"{outcome.error.message} (cells longer than {keep} characters are cut in the results)"
+    # A character takes up to 4 bytes in UTF-8, so an eighth for each cell leaves half of the bytes for
+    # column names and the rest of the item.
+    max_chars = max_bytes // 8 // max(1, len(cells) + len(surplus))
+    note = f"{outcome.error.message} (cells longer than {max_chars} characters are cut in the results)"
     short = replace(
         outcome,
         raw_reply="",
         input_data={
-            name: cell[:keep] if isinstance(cell, str) else [one[:keep] for one in cell]
+            name: cell[:max_chars] if isinstance(cell, str) else [item[:max_chars] for item in cell]
             for name, cell in cells.items()
         },
         error=replace(outcome.error, message=note),
     )
-    return short if outcome_bytes(short) <= most_bytes else replace(short, input_data={})
+    # The names of the columns alone may take too much.
+    return short if outcome_bytes(short) <= max_bytes else replace(short, input_data={})
 
 
 def reply_text(reply: Json) -> str:
-    """A reply as it is kept: text as it came, JSON compact, cut to `MAX_REPLY_CHARS`; "" for none."""
+    """The text of a failed row's reply: JSON compact, cut to `MAX_REPLY_CHARS`; "" if there is no reply."""
     if reply is None:
         return ""
     try:

@@ -1,7 +1,7 @@
-"""What rows with the same input share: the question, and what the table says of it.
+"""Request keys and shared records of `reuse`: rows with the same input share one reply.
 
-Pure. A record's text is JSON; a text that this version cannot read is as good as none. Numbers come back as
-`jsontext` reads them, exactly.
+Pure. A record's text is JSON. A text that this version cannot read counts as no record. Numbers are read back
+exactly, as by `exact_json`.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from service.domain.model import MAX_MS, Batch, Json, Outcome, row_id
 from service.mapping import RowMapping
 
 MAX_CACHED_REPLY_BYTES = 300_000
-"""A larger answer is not shared: a record is one item, of which the table holds 400,000 bytes at most."""
+"""A larger reply is not shared: a record is one item, and DynamoDB's items have 400,000 bytes at most."""
 
 RELEASED = ""
-"""The text of a record that says nothing any more."""
+"""Text of a record whose lock was released: it counts as no record."""
 
 _DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
 class RequestKey:
-    """An input that may be asked for once: `key` names its record, `row` (`batch_id/row_id`) is who asks.
+    """The request key of a row (`row`: batch_id/row_id): `key` is the name of its record.
 
-    An answer serves for `days` days, or, with 0, for the batch's round; then its record may go as the batch
-    does, at `batch_ttl` (seconds since 1970).
+    A reply is valid for `days` days, or, with 0, for the batch's round. The record of a round may be deleted
+    with its batch, at `batch_ttl` (seconds since 1970).
     """
 
     key: str
@@ -37,17 +37,17 @@ class RequestKey:
     batch_ttl: int
 
     def until_ms(self, now_ms: int) -> int:
-        """Until when an answer that is found now serves."""
+        """When a reply received now becomes invalid."""
         return now_ms + self.days * _DAY_MS if self.days else MAX_MS
 
     def ttl(self, now_ms: int) -> int:
-        """When a record that is written now may be gone, in seconds since 1970."""
+        """When a record written now may be deleted, in seconds since 1970."""
         return self.until_ms(now_ms) // 1000 if self.days else self.batch_ttl
 
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """Somebody asks: `owner` is a name that nobody else ever has. After `until_ms` it is taken for dead."""
+    """In-flight lock: `row` is calling the agent. `owner` is unique; the lock expires at `until_ms`."""
 
     owner: str
     row: str
@@ -55,13 +55,13 @@ class InFlight:
 
     @property
     def text(self) -> str:
-        """As a record."""
+        """The text of the record."""
         return exact_json.dumps({"state": "claimed", **asdict(self)})
 
 
 @dataclass(frozen=True, slots=True)
 class CachedReply:
-    """What `row` was answered, with what it took: reused until `until_ms`."""
+    """The values extracted from the reply to `row`, with the costs of the call; valid until `until_ms`."""
 
     row: str
     until_ms: int
@@ -73,20 +73,20 @@ class CachedReply:
 
     @classmethod
     def of(cls, outcome: Outcome, request_key: RequestKey, now_ms: int) -> CachedReply:
-        """A success as others may use it."""
+        """The reply of a successful row."""
         return cls(
-            request_key.row,
-            request_key.until_ms(now_ms),
-            outcome.output_data,
-            outcome.provenance,
-            outcome.execution_time_ms,
-            outcome.input_tokens,
-            outcome.output_tokens,
+            row=request_key.row,
+            until_ms=request_key.until_ms(now_ms),
+            values=outcome.output_data,
+            provenance=outcome.provenance,
+            agent_ms=outcome.execution_time_ms,
+            input_tokens=outcome.input_tokens,
+            output_tokens=outcome.output_tokens,
         )
 
     @property
     def text(self) -> str | None:
-        """As a record; None where it is too large for one, or no JSON."""
+        """The text of the record; None if it is too large for one, or no JSON."""
         try:
             body = exact_json.utf8(exact_json.dumps({"state": "answered", **asdict(self)}))
         except (ValueError, TypeError, RecursionError):
@@ -96,13 +96,13 @@ class CachedReply:
 
 @dataclass(frozen=True, slots=True)
 class Uncacheable:
-    """There is an answer that is not shared: until `until_ms` every row asks for itself."""
+    """Negative cache entry: the reply is too large. Until `until_ms` rows call the agent themselves."""
 
     until_ms: int
 
     @property
     def text(self) -> str:
-        """As a record."""
+        """The text of the record."""
         return exact_json.dumps({"state": "unshared", **asdict(self)})
 
 
@@ -116,18 +116,18 @@ _STATES: Mapping[str, type[ReuseRecord]] = {
 
 
 def parse_record(text: str, now_ms: int) -> ReuseRecord | None:
-    """What a record says; None where it is none, was released, or is over."""
+    """The record in force; None if the text is no record, or it was released or has expired."""
     try:
         fields = exact_json.loads(text)
-        found: ReuseRecord = _STATES[fields.pop("state")](**fields)
-        is_over = now_ms >= found.until_ms
+        record: ReuseRecord = _STATES[fields.pop("state")](**fields)
+        has_expired = now_ms >= record.until_ms
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    return None if is_over else found
+    return None if has_expired else record
 
 
 def request_key_of(batch: Batch, number: int, mapping: RowMapping, body: Json) -> RequestKey | None:
-    """What row `number` asks with this input; None where its answer is nobody else's."""
+    """The request key of row `number` with the agent's input `body`; None if its reply must not be shared."""
     if mapping.reuse is None:
         return None
     days = mapping.reuse.days
@@ -135,13 +135,14 @@ def request_key_of(batch: Batch, number: int, mapping: RowMapping, body: Json) -
     try:
         text = exact_json.dumps(_sorted(body))
     except (ValueError, TypeError, RecursionError):
-        return None  # no JSON: whoever invokes the agent says so
+        # The body is no JSON. The adapter of the agent reports that.
+        return None
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     return RequestKey(f"answer#{scope}#{digest}", f"{batch.batch_id}/{row_id(number)}", days, batch.ttl)
 
 
 def _sorted(value: Json) -> Json:
-    """The same value for every order of an object's keys."""
+    """The value with the keys of its objects sorted, so that their order does not change the request key."""
     if isinstance(value, dict):
         return {key: _sorted(value[key]) for key in sorted(value, key=str)}
     return [_sorted(item) for item in value] if isinstance(value, list | tuple) else value
