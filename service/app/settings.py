@@ -1,8 +1,9 @@
-"""One frozen `Settings`, read from the environment once and validated once.
+"""The settings of a process, read from the environment once and validated.
 
-Names are `ROWFLEET_` plus the field, nested with `__`: `ROWFLEET_WORKER__MAX_INFLIGHT_ROWS=200`. A `.env`
-file in the current folder is read too; the environment wins. The last part of a name is its unit. Numbers
-that come from AWS's limits say so.
+A variable is named `ROWFLEET_` plus the field, nested with `__`: `ROWFLEET_WORKER__MAX_INFLIGHT_ROWS=200`. A
+`.env` file in the current folder is read too; the environment takes precedence. A name ends in its unit.
+
+A new setting goes into `settings_sections`, and `wiring` passes it on to the role that needs it.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ PREFIX = "ROWFLEET_"
 
 
 class Settings(BaseSettings):
-    """Everything that can be set, with defaults that are right for production."""
+    """All settings, with defaults for production."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="ignore", env_file=".env",
@@ -89,7 +90,7 @@ class Settings(BaseSettings):
     secrets: SecretSettings = SecretSettings()
 
     @model_validator(mode="after")
-    def _relations(self) -> Self:
+    def _check_relations(self) -> Self:
         if self.worker.max_held_rows < self.worker.max_inflight_rows:
             raise ValueError(
                 "worker.max_held_rows has to be at least worker.max_inflight_rows: a row in flight is held"
@@ -106,13 +107,16 @@ class Settings(BaseSettings):
 
     @property
     def results_bucket(self) -> str:
-        """Where results go unless a job says otherwise."""
+        """The bucket for the results of jobs that name no output."""
         return self.output_bucket or self.bucket
 
 
 @dataclass(frozen=True, slots=True)
 class SettingLine:
-    """One setting as `rowfleet settings` shows it. `origin` is `default`, `.env`, `environment` or `flag`."""
+    """One setting as `rowfleet settings` shows it.
+
+    `origin` is `default`, `.env`, `environment` or `flag` with the flag's name.
+    """
 
     name: str
     value: str
@@ -123,19 +127,22 @@ class SettingLine:
 
 
 def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
-    """Read the environment; `overrides` are nested values from flags. SettingsError names the variable."""
-    _refuse_unknown()
+    """Read and validate the settings; `overrides` are nested values from flags.
+
+    Raises SettingsError, which names the variable.
+    """
+    _check_names()
     try:
-        return Settings(**(dict(overrides) if overrides else {}))
+        return Settings(**(overrides or {}))
     except ValidationError as error:
         raise SettingsError("; ".join(_explain(problem) for problem in error.errors())) from None
 
 
 def describe(settings: Settings, flags: Mapping[str, str] | None = None) -> list[SettingLine]:
-    """Every setting with its origin; `flags` maps names to the flag that set them."""
+    """All settings with their origins; `flags` maps names of settings to the flags that set them."""
     dotenv = dotenv_values(".env")
     lines = []
-    for name, info, value in _walk(settings):
+    for name, info, value in _fields(settings):
         variable = _variable(name)
         if flags and name in flags:
             origin = f"flag {flags[name]}"
@@ -145,21 +152,28 @@ def describe(settings: Settings, flags: Mapping[str, str] | None = None) -> list
             origin = ".env" if dotenv.get(variable) else "default"
         default = info.get_default()
         lines.append(
-            SettingLine(variable, _shown(value), _shown(default), _unit(name), origin, info.description or "")
+            SettingLine(
+                name=variable,
+                value=_text(value),
+                default=_text(default),
+                unit=_unit(name),
+                origin=origin,
+                description=info.description or "",
+            )
         )
     return lines
 
 
 def user_environment() -> dict[str, str]:
-    """What `${NAME}` in a mapping may refer to: the environment over `.env`."""
+    """The variables that `${NAME}` in a mapping refers to; the environment takes precedence over `.env`."""
     return {**{k: v for k, v in dotenv_values(".env").items() if v is not None}, **os.environ}
 
 
-def _walk(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, FieldInfo, Any]]:
+def _fields(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, FieldInfo, Any]]:
     for name, info in type(section).model_fields.items():
         value = getattr(section, name)
         if isinstance(value, BaseModel):
-            yield from _walk(value, f"{prefix}{name}.")
+            yield from _fields(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", info, value
 
@@ -168,7 +182,7 @@ def _variable(name: str) -> str:
     return PREFIX + name.upper().replace(".", "__")
 
 
-def _shown(value: object) -> str:
+def _text(value: object) -> str:
     if isinstance(value, SecretStr):
         return "********" if value.get_secret_value() else ""
     if isinstance(value, Location):
@@ -181,8 +195,8 @@ def _unit(name: str) -> str:
     return next((unit for suffix, unit in units.items() if name.endswith(suffix)), "")
 
 
-def _refuse_unknown() -> None:
-    known = {_variable(name) for name, _, _ in _walk(Settings.model_construct(**_defaults()))}
+def _check_names() -> None:
+    known = {_variable(name) for name, _, _ in _fields(Settings.model_construct(**_defaults()))}
     present = [name for name in os.environ if name.upper().startswith(PREFIX)]
     if Path(".env").is_file():
         present += [name for name in dotenv_values(".env") if name.upper().startswith(PREFIX)]

@@ -1,4 +1,4 @@
-"""The sections of the settings, each passed to what needs it. Numbers that come from AWS's limits say so."""
+"""The sections of the settings, one for each role or subject. Limits that come from AWS say so."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ Folder = Annotated[Path | Location, NoDecode, PlainValidator(folder)]
 
 
 class Section(BaseModel):
-    """Part of the settings; a name it does not have is an error."""
+    """A part of the settings; an unknown name is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class AwsSettings(Section):
-    """How AWS is reached. Credentials come from the standard chain."""
+    """Endpoint, region and time-outs of AWS calls. Credentials come from the standard chain."""
 
     endpoint_url: str = Field(
         default="", description="Endpoint of every AWS call; empty: AWS_ENDPOINT_URL or AWS itself"
@@ -58,7 +58,7 @@ class AwsSettings(Section):
 
 
 class QueueSettings(Section):
-    """How one queue is consumed."""
+    """Consumption of one queue."""
 
     visibility_timeout_s: Annotated[float, Field(ge=2, le=43_200)] = Field(
         default=60,
@@ -73,7 +73,7 @@ class QueueSettings(Section):
 
 
 class SplitSettings(Section):
-    """How a source is turned into row messages."""
+    """The splitter."""
 
     concurrent_batches: Count = Field(
         default=4, description="Sources that one process splits at the same time"
@@ -108,7 +108,7 @@ class SplitSettings(Section):
 
 
 class WorkerSettings(Section):
-    """How rows are processed."""
+    """The worker."""
 
     max_inflight_rows: Count = Field(
         default=64, description="Agent calls in flight at one target in one process"
@@ -131,7 +131,7 @@ class WorkerSettings(Section):
 
 
 class CommitSettings(Section):
-    """How outcomes are committed."""
+    """Commits of outcomes."""
 
     linger_s: Annotated[float, Field(ge=0, le=5)] = Field(
         default=0.2, description="Wait for more outcomes of the batch"
@@ -154,7 +154,7 @@ class CommitSettings(Section):
 
 
 class AggregateSettings(Section):
-    """How results are written."""
+    """The aggregator."""
 
     page_rows: Count = Field(default=1_000, description="Outcomes read at a time, over all partitions")
     part_bytes: Annotated[int, Field(ge=5 * 2**20)] = Field(
@@ -170,7 +170,7 @@ class AggregateSettings(Section):
 
 
 class SweepSettings(Section):
-    """How batches that do not move are found and moved on, and dead letters are drained."""
+    """The sweeper: batches that make no progress, and dead letters."""
 
     interval_s: Seconds = Field(default=60, description="Time between two sweeps")
     stuck_after_s: Seconds = Field(
@@ -187,7 +187,7 @@ class SweepSettings(Section):
 
 
 class ConfigSettings(Section):
-    """How mappings and schemas are kept up with."""
+    """Changes of mappings and schemas."""
 
     refresh_s: Annotated[float, Field(ge=1)] = Field(
         default=30, description="Mappings and schemas are looked at this often, and before each run is opened"
@@ -195,7 +195,7 @@ class ConfigSettings(Section):
 
 
 class HealthSettings(Section):
-    """Where /livez and /readyz answer."""
+    """Address of /livez and /readyz."""
 
     host: str = Field(default="127.0.0.1", description="Address; in a container 0.0.0.0")
     port: Annotated[int, Field(ge=0, le=65_535)] = Field(
@@ -204,7 +204,7 @@ class HealthSettings(Section):
 
 
 class HttpSettings(Section):
-    """Agents over HTTP."""
+    """Agents that are called by HTTP."""
 
     max_reply_bytes: Count = Field(default=4 * 2**20, description="Largest reply of an agent")
     reply_budget_bytes: Count = Field(
@@ -213,6 +213,6 @@ class HttpSettings(Section):
 
 
 class SecretSettings(Section):
-    """Secrets that targets name."""
+    """Secrets of targets."""
 
     ttl_s: Seconds = Field(default=300, description="A secret is read again after it was used this long")

@@ -37,18 +37,20 @@ ACCESS_KEY = SECRET_KEY = "test"  # noqa: S105 -- the endpoint takes any
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 
-_SHOWN = 5
+_MAX_NAMES = 5
+"""Names that the error about unsaved data lists."""
+
 _NOT_SAVED = re.compile(r"failed to (save|persist)|error getting state", re.IGNORECASE)
 _GRACEFUL_S = 0.5
-"""How long open requests may go on once the child was told to end."""
+"""Time for open requests to finish after the child was told to end."""
 
 
 @asynccontextmanager
 async def embedded_endpoint(port: int = 0, data_dir: Path | None = None) -> AsyncIterator[str]:
-    """Yield the URL of a running endpoint; `data_dir` keeps what it stores for the next time.
+    """Yield the URL of a running endpoint, which keeps its data in `data_dir` for the next start.
 
-    Port 0 takes any free port. Raises ConfigError when the port is taken, ministack is not installed, or
-    the endpoint does not answer in time.
+    Port 0 takes any free port. Raises ConfigError if the port is taken, ministack is not installed, or the
+    endpoint does not answer in time.
     """
     process = await asyncio.to_thread(EmbeddedProcess.start, port, data_dir)
     try:
@@ -58,7 +60,7 @@ async def embedded_endpoint(port: int = 0, data_dir: Path | None = None) -> Asyn
 
 
 class EmbeddedProcess:
-    """The child as its parent sees it; everything here blocks."""
+    """The child process as its parent sees it. All methods block."""
 
     def __init__(self, child: subprocess.Popen[bytes], port: int, log: IO[bytes]) -> None:
         self._child = child
@@ -84,20 +86,21 @@ class EmbeddedProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            start_new_session=True,  # Ctrl-C is for the parent, which drains first and then ends the child
+            # Ctrl-C must reach only the parent, which drains before it ends the child
+            start_new_session=True,
         )
         try:
             return cls(child, _announced_port(child, log), log)
         except BaseException:
-            _end(child, log)
+            _stop_child(child, log)
             raise
 
     def stop(self) -> None:
-        """End the child, in order, so that it saves its data; kill it when it does not end in time.
+        """Let the child save its data and end; kill it if it does not end in time.
 
-        Raises ConfigError where it could not save what it was to keep.
+        Raises ConfigError if the child could not save its data.
         """
-        if problem := _end(self._child, self._log):
+        if problem := _stop_child(self._child, self._log):
             raise ConfigError(problem)
 
 
@@ -108,27 +111,28 @@ def _open_log(data_dir: Path | None) -> IO[bytes]:
 
 
 def _announced_port(child: subprocess.Popen[bytes], log: IO[bytes]) -> int:
+    """Wait for the child's line on stdout. Raises ConfigError with the end of its log without one."""
     assert child.stdout is not None
     ready, _, _ = select.select([child.stdout], [], [], START_TIMEOUT_S)
     line = child.stdout.readline() if ready else b""
     try:
-        said = json.loads(line)
+        message = json.loads(line)
     except ValueError:
         log.seek(0)
         tail = log.read().decode(errors="replace").strip().splitlines()[-5:]
         raise ConfigError(
             f"the embedded AWS endpoint did not start within {START_TIMEOUT_S:g} s: {' | '.join(tail)}"
         ) from None
-    if "error" in said:
-        raise ConfigError(str(said["error"]))
-    return int(said["port"])
+    if "error" in message:
+        raise ConfigError(str(message["error"]))
+    return int(message["port"])
 
 
-def _end(child: subprocess.Popen[bytes], log: IO[bytes]) -> str:
-    """End it; its last words, which it has only where something went wrong."""
+def _stop_child(child: subprocess.Popen[bytes], log: IO[bytes]) -> str:
+    """End the child; return the error that it reported at its end, "" without one."""
     assert child.stdin is not None
     assert child.stdout is not None
-    child.stdin.close()
+    child.stdin.close()  # the child ends when its stdin ends
     try:
         child.wait(STOP_TIMEOUT_S)
     except subprocess.TimeoutExpired:
@@ -141,25 +145,27 @@ def _end(child: subprocess.Popen[bytes], log: IO[bytes]) -> str:
 
 
 def main() -> int:
-    """What the child runs; its one line on stdout is for `EmbeddedProcess`."""
+    """Run the child. It writes its port, or an error, as a line on stdout for `EmbeddedProcess`."""
     parser = argparse.ArgumentParser(prog="python -m service.cli.embedded", description=__doc__)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--data", type=Path, default=None)
     arguments = parser.parse_args()
     stdout = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # nobody reads a second line: a full pipe would stop the child
+    # Other output goes to stderr: the parent does not read it from stdout, and a full pipe would stop the
+    # child.
+    os.dup2(2, 1)
     try:
         listener = _listen(arguments.port)
         with tempfile.TemporaryDirectory(prefix="rowfleet-endpoint-") as scratch:
             _configure(listener.getsockname()[1], Path(scratch), arguments.data)
-            unsaved = _Unsaved()
-            logging.getLogger().addHandler(unsaved)
+            save_errors = _SaveErrors()
+            logging.getLogger().addHandler(save_errors)
             asyncio.run(_serve(_application(), listener, stdout))
-        problem = unsaved.told(arguments.data)
+        problem = save_errors.text(arguments.data)
     except ConfigError as error:
         problem = str(error)
     if problem:
-        _say(stdout, {"error": problem})
+        _write_line(stdout, {"error": problem})
         return 2
     return 0
 
@@ -169,7 +175,8 @@ def _listen(port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((HOST, port))
-        listener.listen(128)  # from here on the port is ours: bind alone would let a second process bind too
+        # with SO_REUSEADDR a second process could bind as well until this one listens
+        listener.listen(128)
     except (OSError, OverflowError) as error:
         listener.close()
         if getattr(error, "errno", None) == errno.EADDRINUSE:
@@ -179,7 +186,7 @@ def _listen(port: int) -> socket.socket:
 
 
 def _configure(port: int, scratch: Path, data_dir: Path | None) -> None:
-    """Set what ministack reads when it is imported."""
+    """Set the environment variables that ministack reads when it is imported."""
     keep = data_dir is not None
     home = data_dir or scratch
     os.environ |= {
@@ -188,9 +195,10 @@ def _configure(port: int, scratch: Path, data_dir: Path | None) -> None:
         "GATEWAY_PORT": str(port),
         "MINISTACK_HOST": HOST,
         "USE_SSL": "0",
-        "IOT_MTLS_ENABLED": "0",  # else an MQTT port opens on every interface
+        "IOT_MTLS_ENABLED": "0",  # otherwise an MQTT port opens on every interface
         "SFTP_ENABLED": "0",
-        "DOCKER_HOST": f"unix://{scratch}/no-docker.sock",  # it must not touch this machine's containers
+        # ministack must not touch the containers of this machine
+        "DOCKER_HOST": f"unix://{scratch}/no-docker.sock",
         "LOG_LEVEL": "WARNING",
         "PERSIST_STATE": str(int(keep)),
         "S3_PERSIST": str(int(keep)),
@@ -200,38 +208,41 @@ def _configure(port: int, scratch: Path, data_dir: Path | None) -> None:
     }
     os.environ.pop("LOCALSTACK_PERSISTENCE", None)
     os.environ.pop("SERVICES", None)
-    tempfile.tempdir = None  # ask TMPDIR again
+    tempfile.tempdir = None  # read TMPDIR again
 
 
-class _Unsaved(logging.Handler):
-    """What ministack could not write: it logs that, and goes on as if it had."""
+class _SaveErrors(logging.Handler):
+    """Collects the data that ministack could not save, which it only logs.
+
+    `reasons` is by the name of the data.
+    """
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.what: dict[str, str] = {}
+        self.reasons: dict[str, str] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep what was not saved and why: the arguments of the messages that say so."""
+        """Keep the arguments of a log message about unsaved data: its name and, last, the reason."""
         if _NOT_SAVED.search(str(record.msg)) and isinstance(record.args, tuple):
-            *what, why = map(str, record.args)
-            self.what["/".join(what)] = why
+            *name, reason = map(str, record.args)
+            self.reasons["/".join(name)] = reason
 
-    def told(self, folder: Path | None) -> str:
-        """In one line; empty where all was saved."""
-        if not self.what:
+    def text(self, folder: Path | None) -> str:
+        """The error in one line, "" if everything was saved."""
+        if not self.reasons:
             return ""
-        names = sorted(self.what)
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        names = sorted(self.reasons)
+        more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
         return (
-            f"the embedded AWS endpoint could not save {', '.join(names[:_SHOWN])}{more} in {folder} "
-            f"({self.what[names[0]]}): there they are as they were before, or missing; make room, or name "
+            f"the embedded AWS endpoint could not save {', '.join(names[:_MAX_NAMES])}{more} in {folder} "
+            f"({self.reasons[names[0]]}): there they are as they were before, or missing; make room, or name "
             "another folder with --data, and submit again"
         )
 
 
 def _application() -> Any:
     try:
-        _remember_checked_expressions(importlib.import_module("ministack.services.dynamodb"))
+        _cache_syntax_checks(importlib.import_module("ministack.services.dynamodb"))
         return importlib.import_module("ministack.app").app
     except ModuleNotFoundError as error:
         raise ConfigError(
@@ -239,8 +250,8 @@ def _application() -> Any:
         ) from None
 
 
-def _remember_checked_expressions(dynamodb: Any) -> None:
-    """Ministack checks the syntax of an expression anew for every item: three fifths of a query's time."""
+def _cache_syntax_checks(dynamodb: Any) -> None:
+    # ministack checks an expression's syntax for every item, which takes three fifths of a query's time
     check = getattr(dynamodb, "_condition_syntax_error", None)
     if check is not None:
         dynamodb._condition_syntax_error = functools.lru_cache(maxsize=256)(check)  # noqa: SLF001 -- its own
@@ -275,18 +286,18 @@ def _on_stdin(ended: asyncio.Event) -> None:
 
 
 async def _announce(port: int, stdout: IO[str]) -> None:
-    """Say the port once the endpoint answers a request."""
+    """Write the port to stdout as soon as the endpoint answers a request."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         try:
-            if await asyncio.wait_for(_health(port), timeout=5):
-                _say(stdout, {"port": port})
+            if await asyncio.wait_for(_is_healthy(port), timeout=5):
+                _write_line(stdout, {"port": port})
                 return
         except OSError:
             await asyncio.sleep(0.02)
 
 
-async def _health(port: int) -> bool:
+async def _is_healthy(port: int) -> bool:
     reader, writer = await asyncio.open_connection(HOST, port)
     try:
         writer.write(
@@ -297,7 +308,7 @@ async def _health(port: int) -> bool:
         writer.close()
 
 
-def _say(stdout: IO[str], line: dict[str, Any]) -> None:
+def _write_line(stdout: IO[str], line: dict[str, Any]) -> None:
     print(json.dumps(line), file=stdout, flush=True)
 
 
