@@ -105,6 +105,7 @@ class CommandAgent:
         try:
             return await call
         except asyncio.CancelledError:
+            # Either the caller was cancelled, or `close` cancelled the call.
             caller = asyncio.current_task()
             if caller is not None and caller.cancelling():
                 raise
@@ -139,6 +140,7 @@ class CommandAgent:
                     out = group.create_task(read_bounded(stdout, self._max_reply_bytes, self._label))
                     err = group.create_task(_read_end(process.stderr))
                     exit_code = await process.wait()
+                    # A program may end without reading its input, which would keep the writer waiting.
                     writing.cancel()
             except* AgentRejectedError as errors:
                 raise errors.exceptions[0] from None
@@ -161,7 +163,7 @@ class CommandAgent:
                 stderr=PIPE,
                 cwd=self._directory,
                 env={**self._env, ID_VARIABLE: invocation_id},
-                start_new_session=True,
+                start_new_session=True,  # a process group of its own, which can be killed as a whole
             )
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or type(error).__name__

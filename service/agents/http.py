@@ -111,7 +111,7 @@ class HttpAgent:
         if not HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
             raise await self._error(response)
         headers = {name.lower(): value for name, value in response.headers.items()}
-        headers.pop("set-cookie", None)
+        headers.pop("set-cookie", None)  # it may be a credential
         # The budget is held until the body is parsed: parsing takes several times the memory of the bytes.
         async with AsyncExitStack() as budget:
             data = await self._read(response, budget)
@@ -177,7 +177,7 @@ class HttpAgent:
             async for chunk in response.content.iter_chunked(_ERROR_BODY_BYTES):
                 data += chunk
                 if len(data) >= _ERROR_BODY_BYTES:
-                    response.close()
+                    response.close()  # otherwise aiohttp would wait for the rest
                     break
         except (aiohttp.ClientError, OSError):
             response.close()

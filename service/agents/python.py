@@ -84,6 +84,7 @@ def _import_function(options: ResolvedOptions, search_path: str) -> Function:
     module_name, _, attribute = spec.partition(":")
     if not module_name or not attribute:
         raise ConfigError(f"{options.where}: function {spec!r} must be written module:function")
+    # For a console script, sys.path does not contain the folder in which it was started.
     if search_path and search_path not in sys.path:
         sys.path.insert(0, search_path)
     # The module's file may be newer than the folder listings that the import system has cached.
@@ -136,7 +137,7 @@ class PythonAgent:
             # Not asyncio.timeout: a coroutine that does not react to its cancellation must not delay the row.
             await asyncio.wait({call}, timeout=invocation.timeout_s)
         finally:
-            call.cancel()
+            call.cancel()  # no effect on a call that is done
         if not call.done():
             raise AgentTimeoutError(f"{self._name}: no answer within {invocation.timeout_s:g} s")
         if call.cancelled():

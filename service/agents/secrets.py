@@ -28,7 +28,7 @@ RENEW_EVERY_S = 10.0
 """Shortest time between reads because of refusals: many rows refused at once cause one read."""
 
 RETRY_READ_S = 30.0
-"""Delay before a failed read is repeated. The last value stays in use meanwhile."""
+"""Delay before a failed read is repeated. Until then the last value stays in use."""
 
 MAX_SECRET_BYTES = 65_536
 """Largest secret in a file. It is the quota of AWS Secrets Manager."""
@@ -61,6 +61,7 @@ class SecretCache:
         """Read secrets again after a refusal. True if any value differs from the one in `used`."""
         for name in used:
             async with self._locks[name]:
+                # Another row that was refused at the same time may have read it while this one waited.
                 entry = self._entries.get(name)
                 if entry is None or entry.read_at + RENEW_EVERY_S <= self._context.now():
                     await self._refresh(name, timeout_s)
@@ -92,6 +93,7 @@ class SecretCache:
             if entry is None:
                 raise
             log.warning("secret_not_read", secret=name, reason=str(error))
+            # `read_at` too: refusals must not cause a read per row while the store is down.
             entry.expires_at, entry.read_at = now + RETRY_READ_S, now
             return entry
         entry = self._entries[name] = _Entry(value, now + self._context.secret_ttl_s, now)
@@ -156,6 +158,7 @@ def _read_file(path: str) -> str:
     if len(data) > MAX_SECRET_BYTES:
         raise ValueError(f"it has more than {MAX_SECRET_BYTES:,} bytes")
     try:
+        # Editors and `echo` end a file with a line break, which is not part of the secret.
         return data.decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError:
         raise ValueError("it is no UTF-8") from None

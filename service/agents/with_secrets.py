@@ -76,7 +76,9 @@ class AgentWithSecrets:
             if left_s <= 0 or not await self._within(self._secrets.renew(opened.secrets, left_s), left_s):
                 raise
         opened = await self._open(deadline - loop.time())
-        return await self._invoke(opened, replace(invocation, timeout_s=max(deadline - loop.time(), 0.001)))
+        # Reopening may have used up the rest of the time: the call then times out as usual.
+        left_s = max(deadline - loop.time(), 0.001)
+        return await self._invoke(opened, replace(invocation, timeout_s=left_s))
 
     async def close(self) -> None:
         """Close the agent, the retired agents, and the stores of secrets."""
@@ -98,6 +100,7 @@ class AgentWithSecrets:
             try:
                 agent = self._opener(options, self._context)
             except ConfigError as error:
+                # Not ConfigError: the secret may be corrected while the process runs.
                 raise AgentOutageError(options.redact(str(error))) from None
             self._current = _OpenAgent(agent, options, secrets)
             if current is not None:
@@ -136,6 +139,7 @@ class AgentWithSecrets:
         )
 
     async def _close_retired(self) -> None:
+        # The list is replaced before the first await, so that two callers never close the same agent.
         idle = [opened for opened in self._retired if not opened.calls]
         self._retired = [opened for opened in self._retired if opened.calls]
         for opened in idle:

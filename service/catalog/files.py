@@ -34,6 +34,7 @@ def read_mapping_files(mappings_dir: Path | None, schemas_dir: Path | None) -> M
         if not mappings_dir.is_dir():
             raise MappingError(f"{mappings_dir} is no folder with mappings; {_HOW_TO_NAME_A_FOLDER}")
         _read_folder(mappings_dir, files.mappings, files.problems)
+    # Most projects have no schemas, so a missing folder is no mistake.
     if schemas_dir is not None and schemas_dir.is_dir():
         _read_folder(schemas_dir, files.schemas, files.problems)
     return files

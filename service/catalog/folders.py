@@ -49,6 +49,7 @@ class MappingFolders:
         """
         local_mappings = self._mappings if isinstance(self._mappings, Path) else None
         local_schemas = self._schemas if isinstance(self._schemas, Path) else None
+        # Reading files blocks, so it does not run in the event loop.
         files = await asyncio.to_thread(read_mapping_files, local_mappings, local_schemas)
         if isinstance(self._mappings, BucketFolder):
             await self._mappings.read_into(files.mappings, files.problems)
@@ -57,8 +58,8 @@ class MappingFolders:
         return files
 
 
-def _open_folder(place: Path | Location, objects: Objects | None) -> Path | Location | BucketFolder:
-    return BucketFolder(objects, place) if objects and isinstance(place, Location) else place
+def _open_folder(location: Path | Location, objects: Objects | None) -> Path | Location | BucketFolder:
+    return BucketFolder(objects, location) if objects and isinstance(location, Location) else location
 
 
 def fixed_files(files: MappingFiles) -> ReadMappingFiles:
@@ -114,6 +115,7 @@ class BucketFolder:
             page = await self._objects.listing(bucket, prefix, after=after)
             listed += len(page.sources)
             files += (source for source in page.sources if _is_mapping_file(source.key.removeprefix(prefix)))
+            # Checked after each page: a whole bucket could have millions of objects.
             if listed > MAX_LISTED:
                 raise ConfigError(f"{url} holds more than {MAX_LISTED} objects: name a prefix of its own")
             after = page.after

@@ -56,6 +56,7 @@ class MappingOutline:
             named = document.value.get(NAMED_EXTRACTIONS)
             for name, spec in named.items() if isinstance(named, dict) else ():
                 self.extractions[name] = list(_tools(document, spec, (NAMED_EXTRACTIONS, name)))
+            # A file that only defines named extractions is no run definition.
             if document.value.keys() - {NAMED_EXTRACTIONS}:
                 self.runs[Path(document.report.file).stem] = document
         for document in _documents(schemas):

@@ -118,6 +118,7 @@ def _check_tool(tool: ToolReference, samples: list[Sample]) -> Iterator[Problem]
 
 def _line_of(text: str, name: str) -> int:
     """Line of a key in the text of an expectation, from 1; 1 if the key is not there."""
+    # A search in the text, because a JSON parser keeps no line numbers.
     found = re.search(re.escape(exact_json.dumps(name)) + r"\s*:", text)
     return text.count("\n", 0, found.start()) + 1 if found else 1
 

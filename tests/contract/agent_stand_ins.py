@@ -85,7 +85,7 @@ def reply_for(behaviour: str, body: object) -> StandInReply:
         "large": StandInReply("ok", LARGE),
         "reject": StandInReply("refuse", REFUSAL),
         "throttle": StandInReply("throttle", "slower, please", "7"),
-        "throttle-unsaid": StandInReply("throttle", "slower, please"),
+        "throttle-no-delay": StandInReply("throttle", "slower, please"),
         "error": StandInReply("error", "boom"),
         "denied": StandInReply("denied", "who are you?"),
     }
@@ -187,27 +187,29 @@ class StandInServices:
     async def json_protocol(self, request: web.Request) -> web.Response:
         """Step Functions, by the operation in X-Amz-Target."""
         operation = request.headers["X-Amz-Target"].rpartition(".")[2]
-        given = exact_json.loads(await request.read())
+        parameters = exact_json.loads(await request.read())
         return await {
             "StartExecution": self._start,
             "DescribeExecution": self._describe,
             "StartSyncExecution": self._start_sync,
-        }[operation](given)
+        }[operation](parameters)
 
-    async def _execute(self, given: dict) -> dict:
-        behaviour = given["stateMachineArn"].rpartition(":")[2]
-        reply = await self._reply(behaviour, EXECUTIONS.get(given["name"], ""), given["input"].encode())
+    async def _execute(self, parameters: dict) -> dict:
+        behaviour = parameters["stateMachineArn"].rpartition(":")[2]
+        reply = await self._reply(
+            behaviour, EXECUTIONS.get(parameters["name"], ""), parameters["input"].encode()
+        )
         if reply.kind == "ok":
             output = json.dumps(reply.text) if behaviour == "text" else reply.text
             return {"status": "SUCCEEDED", "output": output}
         kind = "ValueError" if reply.kind == "refuse" else "RuntimeError"
         return {"status": "FAILED", "error": kind, "cause": reply.text}
 
-    async def _start(self, given: dict) -> web.Response:
-        behaviour, name = given["stateMachineArn"].rpartition(":")[2], given["name"]
+    async def _start(self, parameters: dict) -> web.Response:
+        behaviour, name = parameters["stateMachineArn"].rpartition(":")[2], parameters["name"]
         if error := service_error(behaviour):
             return error
-        arn = given["stateMachineArn"].replace(":stateMachine:", ":execution:") + f":{name}"
+        arn = parameters["stateMachineArn"].replace(":stateMachine:", ":execution:") + f":{name}"
         if arn in self._executions:
             self.log.ids.append(EXECUTIONS.get(name, name))
             return aws_error(
@@ -216,20 +218,20 @@ class StandInServices:
         self._executions[arn] = {"executionArn": arn, "status": "RUNNING"}
 
         async def run() -> None:
-            self._executions[arn] |= await self._execute(given)
+            self._executions[arn] |= await self._execute(parameters)
 
         task = asyncio.create_task(run())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return web.json_response({"executionArn": arn, "startDate": NOW})
 
-    async def _describe(self, given: dict) -> web.Response:
-        return web.Response(text=json.dumps(self._executions[given["executionArn"]]))
+    async def _describe(self, parameters: dict) -> web.Response:
+        return web.Response(text=json.dumps(self._executions[parameters["executionArn"]]))
 
-    async def _start_sync(self, given: dict) -> web.Response:
-        if error := service_error(given["stateMachineArn"].rpartition(":")[2]):
+    async def _start_sync(self, parameters: dict) -> web.Response:
+        if error := service_error(parameters["stateMachineArn"].rpartition(":")[2]):
             return error
-        return web.Response(text=json.dumps(await self._execute(given)))
+        return web.Response(text=json.dumps(await self._execute(parameters)))
 
     async def close(self) -> None:
         """Let running executions end."""

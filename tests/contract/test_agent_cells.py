@@ -95,13 +95,13 @@ async def test_an_exception_of_a_python_function_has_the_same_class(
     """A function states by its exception what a service states by its protocol."""
     module = sys.modules["cell_functions"] = types.ModuleType("cell_functions")
 
-    def answer(_given: object) -> object:
+    def function(_body: object) -> object:
         if raised is not None:
             raise raised
         return {"ok": True}
 
-    module.answer = answer
-    agent = open_agent("python", {"function": "cell_functions:answer"}, name="a", environ={})
+    module.function = function
+    agent = open_agent("python", {"function": "cell_functions:function"}, name="a", environ={})
     call = Invocation("b#1/row_1", {})
     if error is None:
         assert (await agent.invoke(call)).body == {"ok": True}
@@ -225,13 +225,13 @@ LIMITS = [
 ]
 
 
-@pytest.mark.parametrize(("way", "size", "says"), LIMITS)
-async def test_an_input_too_large_for_the_service_is_rejected(way: str, size: int, says: str) -> None:
+@pytest.mark.parametrize(("way", "size", "message"), LIMITS)
+async def test_an_input_too_large_for_the_service_is_rejected(way: str, size: int, message: str) -> None:
     """One byte too many is rejected before it is sent, with limit and remedy. The largest input is sent."""
     log = CallLog()
     async with stand_in(way, log) as open_one:
         agent = open_one("text")
-        with pytest.raises(AgentRejectedError, match=f"{says} .*`large_input: reference`"):
+        with pytest.raises(AgentRejectedError, match=f"{message} .*`large_input: reference`"):
             await agent.invoke(Invocation("b#1/row_1", "x" * (size - 1)))
         assert log.bodies == []
         await agent.invoke(Invocation("b#1/row_1", "x" * (size - 2)))
@@ -239,9 +239,9 @@ async def test_an_input_too_large_for_the_service_is_rejected(way: str, size: in
         await agent.close()
 
 
-@pytest.mark.parametrize(("way", "size", "_says"), LIMITS)
+@pytest.mark.parametrize(("way", "size", "_message"), LIMITS)
 async def test_an_input_too_large_for_the_service_is_sent_as_a_reference(
-    way: str, size: int, _says: str
+    way: str, size: int, _message: str
 ) -> None:
     """With `large_input: reference` the largest input is sent itself. One byte more is stored in S3.
 

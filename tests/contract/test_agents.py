@@ -34,7 +34,7 @@ def behave(behaviour: str) -> object:
     errors: dict[str, Exception] = {
         "reject": ValueError("not a place: Atlantis"),
         "throttle": Throttled(7),
-        "throttle-unsaid": Throttled(None),
+        "throttle-no-delay": Throttled(None),
         "error": RuntimeError("boom"),
         "unreachable": ConnectionRefusedError("nobody there"),
     }
@@ -50,20 +50,20 @@ async def python_agent(log: CallLog, *, in_thread: bool) -> AsyncIterator[Callab
     sys.modules[module.__name__] = module
 
     def open_one(behaviour: str) -> Agent:
-        async def answer(given: dict) -> object:
+        async def function(body: dict) -> object:
             log.ids.append(invocation_id())
-            log.bodies.append(given)
+            log.bodies.append(body)
             await log.hang(behaviour)
-            return behave(behaviour) or {"got": given}
+            return behave(behaviour) or {"got": body}
 
-        def answer_in_thread(given: dict) -> object:
+        def function_in_thread(body: dict) -> object:
             log.ids.append(invocation_id())
-            log.bodies.append(given)
+            log.bodies.append(body)
             asyncio.run_coroutine_threadsafe(log.hang(behaviour), loop).result()
-            return behave(behaviour) or {"got": given}
+            return behave(behaviour) or {"got": body}
 
-        module.answer = answer_in_thread if in_thread else answer
-        options = {"function": f"{module.__name__}:answer"}
+        module.function = function_in_thread if in_thread else function
+        options = {"function": f"{module.__name__}:function"}
         return open_agent("python", options, name="a", environ={}, context=CONTEXT)
 
     yield open_one
@@ -136,12 +136,12 @@ async def test_a_rejected_input_rejects_the_row_with_the_agents_text(invoke: Inv
 
 async def test_a_throttle_carries_the_stated_delay(invoke: Invoker) -> None:
     """`retry_after_s` is the delay that the agent states, None if it states none."""
-    with pytest.raises(AgentThrottledError) as said:
+    with pytest.raises(AgentThrottledError) as with_delay:
         await invoke("throttle")
-    assert said.value.retry_after_s == 7
-    with pytest.raises(AgentThrottledError) as unsaid:
-        await invoke("throttle-unsaid")
-    assert unsaid.value.retry_after_s is None
+    assert with_delay.value.retry_after_s == 7
+    with pytest.raises(AgentThrottledError) as without_delay:
+        await invoke("throttle-no-delay")
+    assert without_delay.value.retry_after_s is None
 
 
 async def test_a_server_error_is_retryable(invoke: Invoker) -> None:

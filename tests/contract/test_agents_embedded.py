@@ -75,9 +75,9 @@ class Aws:
     def agent(self, invoke: str, **options: object) -> Agent:
         """An agent, closed at the end."""
         context = AgentContext(aws=lambda _region: self.options, store=self._store)
-        made = open_agent(invoke, options, name="a", environ={}, context=context)
-        self.stack.push_async_callback(made.close)
-        return made
+        agent = open_agent(invoke, options, name="a", environ={}, context=context)
+        self.stack.push_async_callback(agent.close)
+        return agent
 
     async def _store(self, key: str, body: bytes) -> StoredFile:
         async with open_clients(self.options) as clients:
@@ -101,10 +101,10 @@ class Aws:
     async def machine(self, state: dict, kind: str = "STANDARD") -> str:
         """The ARN of a new state machine of one state."""
         definition = {"StartAt": "Only", "States": {"Only": state}}
-        made = await (await self.client("stepfunctions")).create_state_machine(
+        created = await (await self.client("stepfunctions")).create_state_machine(
             name=f"m-{uuid.uuid4().hex[:8]}", definition=json.dumps(definition), roleArn=ROLE, type=kind
         )
-        return str(made["stateMachineArn"])
+        return str(created["stateMachineArn"])
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ async def aws(aws_options: AwsOptions) -> AsyncIterator[Aws]:
         yield Aws(aws_options, stack)
 
 
-async def ask(agent: Agent, body: object, attempt: int = 1) -> Reply:
+async def invoke(agent: Agent, body: object, attempt: int = 1) -> Reply:
     return await agent.invoke(Invocation("b#1/row_1", body, attempt, timeout_s=PATIENT_S))
 
 
@@ -121,22 +121,22 @@ async def test_a_lambda_function(aws: Aws) -> None:
     """It receives the input, and its result or the text of its exception comes back; also by version."""
     name = await aws.function()
     agent = aws.agent("lambda", function=name)
-    assert (await ask(agent, {"a": "é"})).body == {"got": {"a": "é"}}
+    assert (await invoke(agent, {"a": "é"})).body == {"got": {"a": "é"}}
     with pytest.raises(AgentUnavailableError, match="not a place: Atlantis"):
-        await ask(agent, {"do": "reject"})
+        await invoke(agent, {"do": "reject"})
     with pytest.raises(AgentUnavailableError, match="boom"):
-        await ask(agent, {"do": "fail"})
+        await invoke(agent, {"do": "fail"})
     version = (await (await aws.client("lambda")).publish_version(FunctionName=name))["Version"]
-    assert (await ask(aws.agent("lambda", function=name, qualifier=version), {})).body["got"] == {}
+    assert (await invoke(aws.agent("lambda", function=name, qualifier=version), {})).body["got"] == {}
     with pytest.raises(AgentOutageError, match="ResourceNotFoundException"):
-        await ask(aws.agent("lambda", function="nosuch"), {})
+        await invoke(aws.agent("lambda", function="nosuch"), {})
 
 
 async def test_a_time_out_of_lambda(aws: Aws) -> None:
     """Lambda's own time-out raises AgentTimeoutError."""
     agent = aws.agent("lambda", function=await aws.function(timeout_s=1))
     with pytest.raises(AgentTimeoutError):
-        await ask(agent, {"do": "hang"})
+        await invoke(agent, {"do": "hang"})
 
 
 async def test_a_lambda_function_reads_a_large_input_from_s3(aws: Aws) -> None:
@@ -144,9 +144,9 @@ async def test_a_lambda_function_reads_a_large_input_from_s3(aws: Aws) -> None:
     name = await aws.function(code=READER)
     body = {"text": "é" * 2**22}
     agent = aws.agent("lambda", function=name, large_input="reference")
-    assert (await ask(agent, body)).body == {"characters": 2**22}
+    assert (await invoke(agent, body)).body == {"characters": 2**22}
     with pytest.raises(AgentRejectedError, match="large_input: reference"):
-        await ask(aws.agent("lambda", function=name), body)
+        await invoke(aws.agent("lambda", function=name), body)
 
 
 async def test_a_workflow_gets_a_reference_to_a_large_input(aws: Aws) -> None:
@@ -157,7 +157,7 @@ async def test_a_workflow_gets_a_reference_to_a_large_input(aws: Aws) -> None:
         agent = aws.agent(
             "step_functions", state_machine=machine, workflow=kind.lower(), large_input="reference"
         )
-        assert (await ask(agent, {"text": "x" * 2**18})).body == {"characters": 2**18}
+        assert (await invoke(agent, {"text": "x" * 2**18})).body == {"characters": 2**18}
 
 
 async def test_a_lambda_function_without_concurrency_throttles(aws: Aws) -> None:
@@ -167,15 +167,15 @@ async def test_a_lambda_function_without_concurrency_throttles(aws: Aws) -> None
         FunctionName=name, ReservedConcurrentExecutions=0
     )
     with pytest.raises(AgentThrottledError):
-        await ask(aws.agent("lambda", function=name), {})
+        await invoke(aws.agent("lambda", function=name), {})
 
 
 async def test_a_standard_workflow(aws: Aws) -> None:
     """An execution is started and polled. The next attempt finds it instead of starting another."""
     machine = await aws.machine({"Type": "Pass", "Result": {"category": "X"}, "End": True})
     agent = aws.agent("step_functions", state_machine=machine)
-    assert (await ask(agent, {"a": 1})).body == {"category": "X"}
-    assert (await ask(agent, {"a": 1})).body == {"category": "X"}
+    assert (await invoke(agent, {"a": 1})).body == {"category": "X"}
+    assert (await invoke(agent, {"a": 1})).body == {"category": "X"}
     listed = await (await aws.client("stepfunctions")).list_executions(stateMachineArn=machine)
     assert len(listed["executions"]) == 1
 
@@ -187,9 +187,9 @@ async def test_a_workflow_that_fails(aws: Aws) -> None:
         machine = await aws.machine(state, kind)
         agent = aws.agent("step_functions", state_machine=machine, workflow=kind.lower())
         with pytest.raises(AgentRejectedError, match="ValueError: not a place: Atlantis"):
-            await ask(agent, {})
+            await invoke(agent, {})
         with pytest.raises(AgentRejectedError):
-            await ask(agent, {}, attempt=2)
+            await invoke(agent, {}, attempt=2)
 
 
 async def test_an_express_workflow_that_calls_a_function(aws: Aws) -> None:
@@ -197,7 +197,7 @@ async def test_an_express_workflow_that_calls_a_function(aws: Aws) -> None:
     arn = f"arn:aws:lambda:us-east-1:000000000000:function:{await aws.function()}"
     machine = await aws.machine({"Type": "Task", "Resource": arn, "End": True}, "EXPRESS")
     agent = aws.agent("step_functions", state_machine=machine, workflow="express")
-    assert (await ask(agent, {"a": [1, None]})).body["got"] == {"a": [1, None]}
+    assert (await invoke(agent, {"a": [1, None]})).body["got"] == {"a": [1, None]}
 
 
 async def test_a_missing_state_machine(aws: Aws) -> None:
@@ -205,7 +205,7 @@ async def test_a_missing_state_machine(aws: Aws) -> None:
     gone = "arn:aws:states:us-east-1:000000000000:stateMachine:gone"
     for workflow in ("standard", "express"):
         with pytest.raises(AgentOutageError, match="StateMachineDoesNotExist"):
-            await ask(aws.agent("step_functions", state_machine=gone, workflow=workflow), {})
+            await invoke(aws.agent("step_functions", state_machine=gone, workflow=workflow), {})
 
 
 async def test_a_model(aws: Aws) -> None:
@@ -216,34 +216,34 @@ async def test_a_model(aws: Aws) -> None:
         parameters={"inferenceConfig": {"maxTokens": 5}, "toolConfig": {"tools": [tool]}},
     )  # fmt: skip
     for body in ({"prompt": "why?"}, {"messages": [{"role": "user", "content": "why?"}]}):
-        found = normalise((await ask(agent, body)).body)
+        found = normalise((await invoke(agent, body)).body)
         assert "ministack mock anthropic" in found.text
         assert found.usage.output_tokens > 0
     with pytest.raises(AgentRejectedError, match="ValidationException"):
-        await ask(agent, {"messages": [{"role": "judge", "content": "why?"}]})
+        await invoke(agent, {"messages": [{"role": "judge", "content": "why?"}]})
 
 
 async def test_an_agentcore_runtime(aws: Aws) -> None:
     """The endpoint's echo comes back. A missing runtime is an outage."""
     control = await aws.client("bedrock-agentcore-control")
-    made = await control.create_agent_runtime(
+    created = await control.create_agent_runtime(
         agentRuntimeName=f"r{uuid.uuid4().hex[:8]}",
         agentRuntimeArtifact={"containerConfiguration": {"containerUri": "x/y:1"}},
         roleArn=ROLE,
         networkConfiguration={"networkMode": "PUBLIC"},
     )
-    agent = aws.agent("bedrock", agent_runtime=made["agentRuntimeArn"])
-    reply = await ask(agent, {"prompt": "why?"})
+    agent = aws.agent("bedrock", agent_runtime=created["agentRuntimeArn"])
+    reply = await invoke(agent, {"prompt": "why?"})
     assert "why?" in json.dumps(reply.body)
-    gone = made["agentRuntimeArn"][:-3] + "zzz"
+    gone = created["agentRuntimeArn"][:-3] + "zzz"
     with pytest.raises(AgentOutageError):
-        await ask(aws.agent("bedrock", agent_runtime=gone), {})
+        await invoke(aws.agent("bedrock", agent_runtime=gone), {})
 
 
 async def test_secrets_of_both_stores(aws: Aws) -> None:
     """Secrets Manager by name, ARN and key, and the Parameter Store with decryption."""
     unique = uuid.uuid4().hex[:8]
-    made = await (await aws.client("secretsmanager")).create_secret(
+    created = await (await aws.client("secretsmanager")).create_secret(
         Name=f"prod/{unique}", SecretString='{"token": "of-the-manager"}'
     )
     await (await aws.client("ssm")).put_parameter(
@@ -262,15 +262,15 @@ async def test_secrets_of_both_stores(aws: Aws) -> None:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     headers = {
         "X-A": f"${{secret:prod/{unique}#token}}",
-        "X-B": f"Bearer ${{secret:secretsmanager:{made['ARN']}#token}}",
+        "X-B": f"Bearer ${{secret:secretsmanager:{created['ARN']}#token}}",
         "X-C": f"${{secret:ssm:/prod/{unique}}}",
     }
     url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
-    await ask(aws.agent("http", url=url, headers=headers), {})
+    await invoke(aws.agent("http", url=url, headers=headers), {})
     assert tuple(headers_received[name] for name in ("X-A", "X-B", "X-C")) == (
         "of-the-manager", "Bearer of-the-manager", "of-the-store",
     )  # fmt: skip
     for name in ("nosuch", "ssm:/nosuch"):
         with pytest.raises(AgentOutageError, match=r"cannot be read: .*NotFound"):
-            await ask(aws.agent("http", url=url, headers={"X": f"${{secret:{name}}}"}), {})
+            await invoke(aws.agent("http", url=url, headers={"X": f"${{secret:{name}}}"}), {})
     await runner.cleanup()

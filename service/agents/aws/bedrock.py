@@ -81,6 +81,7 @@ class ConverseAgent:
         request: dict[str, Any] = {"requestMetadata": metadata, **self._parameters, **extra}
         if conversation.system:
             request["system"] = [{"text": conversation.system}]
+        # Set last: an input with `messages` must not choose another model.
         request["modelId"] = self._model
         request["messages"] = [self._message(message) for message in conversation.messages]
         return request

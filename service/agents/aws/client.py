@@ -138,6 +138,7 @@ class AwsService:
         """Close the connections; calls under way end as unavailable."""
         self._closed = True
         self._client = None
+        # Calls must leave the client before it is closed.
         if self._timeouts:
             self._idle.clear()
             for timeout in self._timeouts:
@@ -146,6 +147,7 @@ class AwsService:
         await self._stack.aclose()
 
     async def _open(self) -> Any:
+        # Concurrent first calls share one client.
         async with self._open_lock:
             if self._client is None:
                 self._client = await self._stack.enter_async_context(open_client(self._aws, self._service))

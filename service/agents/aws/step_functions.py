@@ -196,4 +196,5 @@ class StandardAgent(_StateMachine):
 
 def execution_name(invocation_id: str, number: int) -> str:
     """The name of a row's execution: the same for the same row and number; at most 80 characters."""
+    # An invocation id may be too long for a name, and contains characters that names do not allow.
     return f"rowfleet-{hashlib.sha256(invocation_id.encode()).hexdigest()[:40]}-{number}"

@@ -32,6 +32,7 @@ def join_openai(events: Sequence[Event], *, done: bool) -> Json:
     for event in events:
         if "error" in event:
             raise _stream_error(event["error"])
+        # Later values win: `usage` is null until the last chunk.
         whole |= {key: value for key, value in event.items() if value is not None and key != "choices"}
         for chunk in event.get("choices") or []:
             _add_choice(choices, chunk)
@@ -50,6 +51,7 @@ def _add_choice(choices: dict[int, Event], chunk: Event) -> None:
     for key, value in delta.items():
         if key == "tool_calls":
             _add_calls(message.setdefault("tool_calls", []), value or [])
+        # Content, refusal and reasoning come in pieces; the role may be repeated in every chunk.
         elif isinstance(value, str) and key != "role":
             message[key] = (message.get(key) or "") + value
         elif value is not None:
@@ -97,6 +99,7 @@ def join_anthropic(events: Sequence[Event]) -> Json:
             case "content_block_stop":
                 _finish_block(blocks[event["index"]])
             case "message_delta":
+                # `message_start` has the input tokens, this event the output tokens.
                 usage = {**message.get("usage", {}), **event.get("usage", {})}
                 message |= {**event.get("delta", {}), "usage": usage}
             case "error":

@@ -74,6 +74,7 @@ def classify_error_object(error: Json, text: str) -> AgentError:
     for name in _names(error):
         if name in _ERRORS_IN_STREAMS:
             return _ERRORS_IN_STREAMS[name](text)
+    # Anthropic states this as invalid_request_error, so it comes before that type.
     if _CREDIT_TOO_LOW in text:
         return AgentOutageError(text)
     if "invalid_request_error" in _names(error):

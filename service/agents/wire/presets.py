@@ -72,6 +72,7 @@ def chat_request(options: ResolvedOptions) -> Request:
 
     def make_body(body: Json) -> Json:
         conversation = to_conversation(body, system)
+        # Later values win: the target's parameters over the preset's, the input's over both.
         return {**preset.body(conversation), **fixed, **conversation.extra}
 
     return Request(

@@ -49,6 +49,7 @@ def retry_after_from_headers(headers: Mapping[str, str], *, now: float) -> float
 
 def _is_used_up(headers: Mapping[str, str], reset: str) -> bool:
     """True unless the header `…remaining…` that belongs to `reset` says that some of the limit is left."""
+    # Every response states all limits, used up or not. Without the header the reset counts.
     remaining = headers.get(reset.replace("reset", "remaining"), "0")
     return not _NUMBER.fullmatch(remaining) or float(remaining) == 0
 

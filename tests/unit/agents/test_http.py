@@ -138,7 +138,7 @@ async def test_a_compressed_reply(call: Call) -> None:
 
 async def test_an_endless_reply_is_cut_off(call: Call) -> None:
     """The connection is closed at the limit."""
-    gone = asyncio.Event()
+    disconnected = asyncio.Event()
 
     async def handle(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -147,12 +147,12 @@ async def test_an_endless_reply_is_cut_off(call: Call) -> None:
             while True:
                 await response.write(b"x" * 10_000)
         except ConnectionError:
-            gone.set()
+            disconnected.set()
         return response
 
     with pytest.raises(AgentRejectedError, match="100,000 are allowed"):
         await call(handle)
-    await gone.wait()
+    await disconnected.wait()
 
 
 async def test_an_incomplete_reply_is_retryable(call: Call) -> None:
@@ -328,7 +328,7 @@ async def test_resolved_values_are_never_shown(call: Call) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         ({}, "url is missing"),
         ({"url": "example.org"}, "no address"),
@@ -353,9 +353,9 @@ async def test_resolved_values_are_never_shown(call: Call) -> None:
         ({"url": "http://h/", "verb": "POST"}, r"unknown option 'verb' \(known: url"),
     ],
 )
-def test_invalid_options_raise_config_error(options: dict[str, Any], says: str) -> None:
+def test_invalid_options_raise_config_error(options: dict[str, Any], message: str) -> None:
     """When the agent is opened. The error names target and option, and no value of the environment."""
-    with pytest.raises(ConfigError, match=says) as raised:
+    with pytest.raises(ConfigError, match=message) as raised:
         open_agent("http", options, name="broad", environ={"TOKEN": SECRET})
     assert SECRET not in str(raised.value)
 

@@ -61,14 +61,14 @@ def call(open_function: Callable[..., Agent]) -> Call:
 
 
 def raising(error: BaseException) -> Callable[[object], None]:
-    def function(_given: object) -> None:
+    def function(_body: object) -> None:
         raise error
 
     return function
 
 
 def raising_async(error: BaseException) -> Callable[[object], Awaitable[None]]:
-    async def function(_given: object) -> None:
+    async def function(_body: object) -> None:
         raise error
 
     return function
@@ -160,13 +160,13 @@ class Size(enum.IntEnum):
 )
 async def test_results_that_are_json(call: Call, value: object, body: object) -> None:
     """They are converted to plain JSON values. A text that is a JSON object or list is parsed."""
-    reply = await call(lambda _given: value)
+    reply = await call(lambda _body: value)
     assert reply.body == body
     assert type(reply.body) is type(body)
 
 
 @pytest.mark.parametrize(
-    ("value", "says"),
+    ("value", "message"),
     [
         (object(), r"\$ is of type object"),
         ({"a": [1, {2}]}, r"\$\.a\[1\] is of type set"),
@@ -182,10 +182,10 @@ async def test_results_that_are_json(call: Call, value: object, body: object) ->
         (Colour, "is of type EnumType|EnumMeta"),
     ],
 )
-async def test_results_that_are_no_json(call: Call, value: object, says: str) -> None:
+async def test_results_that_are_no_json(call: Call, value: object, message: str) -> None:
     """The error contains the path in the result and the type or value there."""
-    with pytest.raises(AgentRejectedError, match=says):
-        await call(lambda _given: value)
+    with pytest.raises(AgentRejectedError, match=message):
+        await call(lambda _body: value)
 
 
 async def test_a_result_that_contains_itself(call: Call) -> None:
@@ -193,16 +193,16 @@ async def test_a_result_that_contains_itself(call: Call) -> None:
     circle: list[object] = []
     circle.append(circle)
     with pytest.raises(AgentRejectedError, match="or holds itself"):
-        await call(lambda _given: circle)
+        await call(lambda _body: circle)
 
 
 async def test_the_function_gets_a_copy_of_the_input(call: Call) -> None:
     """Its changes do not affect the next attempt."""
     body = {"a": [1]}
 
-    def function(given: dict) -> int:
-        given["a"].append(2)
-        return len(given["a"])
+    def function(body: dict) -> int:
+        body["a"].append(2)
+        return len(body["a"])
 
     assert (await call(function, body)).body == 2
     assert body == {"a": [1]}
@@ -212,17 +212,17 @@ async def test_kinds_of_callables(call: Call) -> None:
     """Callable objects, partial functions, and a plain function that returns a coroutine."""
 
     class Sync:
-        def __call__(self, given: int) -> int:
-            return given + 1
+        def __call__(self, body: int) -> int:
+            return body + 1
 
     class Async:
-        async def __call__(self, given: int) -> int:
-            return given + 1
+        async def __call__(self, body: int) -> int:
+            return body + 1
 
-    async def add(number: int, given: int) -> int:
-        return given + number
+    async def add(number: int, body: int) -> int:
+        return body + number
 
-    for function in (Sync(), Async(), partial(add, 1), lambda given: add(1, given)):
+    for function in (Sync(), Async(), partial(add, 1), lambda body: add(1, body)):
         assert (await call(function, 1)).body == 2
 
 
@@ -230,13 +230,13 @@ async def test_plain_functions_run_in_a_limited_number_of_threads(
     open_function: Callable[..., Agent], skip_time: Callable[[float], None]
 ) -> None:
     """The event loop stays free. A function that exceeds its time-out keeps its slot until it returns."""
-    release, names, most = threading.Event(), set(), []
+    release, names, running_threads = threading.Event(), set(), []
     loop, full = asyncio.get_running_loop(), asyncio.Event()
 
-    def function(_given: object) -> int:
+    def function(_body: object) -> int:
         names.add(threading.current_thread().name)
-        most.append(sum(thread.name.startswith("agent ") for thread in threading.enumerate()))
-        if len(most) == 2:
+        running_threads.append(sum(thread.name.startswith("agent ") for thread in threading.enumerate()))
+        if len(running_threads) == 2:
             loop.call_soon_threadsafe(full.set)
         release.wait()
         return 1
@@ -248,8 +248,8 @@ async def test_plain_functions_run_in_a_limited_number_of_threads(
     skip_time(3_600)
     results = await running
     assert all(isinstance(result, AgentTimeoutError) for result in results)
-    assert len(most) == 2
-    assert max(most) <= 2
+    assert len(running_threads) == 2
+    assert max(running_threads) <= 2
     release.set()
     assert (await agent.invoke(Invocation(id="6", body=None))).body == 1
     assert names == {"agent unit_functions:function"}
@@ -261,7 +261,7 @@ async def test_a_coroutine_that_ignores_cancellation_times_out(
     """It delays neither the row nor, beyond CLOSE_GRACE_S, `close`."""
     started, release = asyncio.Event(), asyncio.Event()
 
-    async def function(_given: object) -> None:
+    async def function(_body: object) -> None:
         started.set()
         while not release.is_set():
             try:
@@ -302,7 +302,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize(
-    ("function", "says"),
+    ("function", "message"),
     [
         (
             "nowhere:f",
@@ -320,7 +320,7 @@ asyncio.run(main())
     ],
 )
 def test_a_failed_import_raises_config_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, says: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, message: str
 ) -> None:
     """When the agent is open_function. The error names the folders that were searched."""
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -328,7 +328,7 @@ def test_a_failed_import_raises_config_error(
     (tmp_path / "exits.py").write_text("raise SystemExit(3)")
     (tmp_path / "fine.py").write_text("number = 1\ndef answer(given): return given")
     context = AgentContext(search_path=str(tmp_path))
-    with pytest.raises(ConfigError, match=says):
+    with pytest.raises(ConfigError, match=message):
         open_agent("python", {"function": function}, name="a", environ={}, context=context)
 
 

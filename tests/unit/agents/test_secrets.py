@@ -44,32 +44,32 @@ class KeyServer:
 
     async def handle(self, request: web.Request) -> web.Response:
         """401 for a wrong key. /echo repeats the key. On /held, calls with an old key wait for `release`."""
-        given = request.headers.get("X-Key", "")
-        self.keys_received.append(given)
-        if request.path == "/held" and given != SECOND:
+        key = request.headers.get("X-Key", "")
+        self.keys_received.append(key)
+        if request.path == "/held" and key != SECOND:
             self.waiting += 1
             if self.waiting == 20:
                 self.full.set()
             await self.release.wait()
         if request.path == "/echo":
-            return web.json_response({given: ["a", f"you said {given}!"]}, headers={"X-You": "x" + SECOND})
+            return web.json_response({key: ["a", f"you said {key}!"]}, headers={"X-You": "x" + SECOND})
         if request.path == "/complain":
-            return web.Response(status=422, text=f"what is {given}?")
-        return web.Response(status=200 if given == self.key else 401, text='"in"')
+            return web.Response(status=422, text=f"what is {key}?")
+        return web.Response(status=200 if key == self.key else 401, text='"in"')
 
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[KeyServer]:
-    made = KeyServer(tmp_path / "key")
-    made.file.write_text(SECOND + "\n")
+    server = KeyServer(tmp_path / "key")
+    server.file.write_text(SECOND + "\n")
     app = web.Application()
-    app.router.add_route("*", "/{tail:.*}", made.handle)
+    app.router.add_route("*", "/{tail:.*}", server.handle)
     runner = web.AppRunner(app, shutdown_timeout=0.01)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
-    yield made
-    made.release.set()
+    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    yield server
+    server.release.set()
     await runner.cleanup()
 
 
@@ -168,7 +168,7 @@ async def test_secrets_that_the_agent_repeats_are_redacted(server: KeyServer, pa
 
 
 @pytest.mark.parametrize(
-    ("text", "reference", "says"),
+    ("text", "reference", "message"),
     [
         (None, "file:{}", r"cannot be read: No such file"),
         ("", "file:{}", "is empty"),
@@ -180,7 +180,7 @@ async def test_secrets_that_the_agent_repeats_are_redacted(server: KeyServer, pa
     ],
 )
 async def test_a_secret_that_cannot_be_read_is_an_outage(
-    server: KeyServer, text: str | None, reference: str, says: str
+    server: KeyServer, text: str | None, reference: str, message: str
 ) -> None:
     """The error names the reference and the reason, and the row is retried."""
     server.file.unlink()
@@ -188,7 +188,7 @@ async def test_a_secret_that_cannot_be_read_is_an_outage(
         server.file.write_text(text)
     name = reference.format(server.file)
     agent = server.agent(headers={"X-Key": f"${{secret:{name}}}"})
-    with pytest.raises(AgentOutageError, match=says) as raised:
+    with pytest.raises(AgentOutageError, match=message) as raised:
         await invoke(agent)
     assert f"${{secret:{name}}}" in str(raised.value)
     assert server.keys_received == []

@@ -49,9 +49,9 @@ class Laboratory:
 
 @pytest.fixture
 async def lab():
-    made = Laboratory()
-    await made.catalog.load()
-    return made
+    lab = Laboratory()
+    await lab.catalog.load()
+    return lab
 
 
 async def test_a_change_is_used_by_the_next_batch(lab):

@@ -126,7 +126,7 @@ def test_a_call_without_arguments_keeps_its_empty_object() -> None:
 
 @pytest.mark.parametrize("length", range(1, len(ANTHROPIC)))
 def test_an_incomplete_message_is_retryable(length: int) -> None:
-    """At whichever event it ends: half an answer must not become a row's result."""
+    """Also if only its last event is missing: half an answer must not become a row's result."""
     with pytest.raises(AgentUnavailableError, match="broke off"):
         join_events(sse(*ANTHROPIC[:length]))
 

@@ -64,8 +64,8 @@ async def test_an_input_at_the_limit_is_sent_itself(policy: str) -> None:
 async def test_an_input_above_the_limit_is_rejected_with_the_remedy() -> None:
     """The error contains its size, the limit, and the option that helps."""
     bucket = Bucket()
-    says = "agent x: the input has 101 bytes, it takes 100 .*`large_input: reference` in the target"
-    with pytest.raises(AgentRejectedError, match=says):
+    message = "agent x: the input has 101 bytes, it takes 100 .*`large_input: reference` in the target"
+    with pytest.raises(AgentRejectedError, match=message):
         await inputs("reject", store=bucket.store).payload(call(MAX_BYTES + 1), "agent x")
     assert bucket.objects == {}
 
