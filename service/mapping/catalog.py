@@ -110,6 +110,7 @@ class _CatalogBuilder:
 
     def build(self, mappings: Mapping[str, str], schemas: Mapping[str, str]) -> Catalog:
         """The catalog of these files. If there are problems, it must not be used."""
+        # Sorted, so that a problem such as "the first is in …" does not depend on the order of the files.
         for file in sorted(schemas):
             for document in self._documents(file, schemas[file]):
                 self._add_schema(document)

@@ -67,7 +67,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """How rows are run.
+    """The execution options of a run definition.
 
     `max_concurrency` limits the calls of one worker process; None means the process's own limit. `timeout_s`
     is for each attempt. `batch_deadline_s` runs from the opening of a batch, `row_deadline_s` from a row's
@@ -200,6 +200,7 @@ class Definition:
         spec = document.get("output_mapping") if isinstance(document, dict) else None
         schema = None
         if isinstance(document, dict) and _SCHEMA in document:
+            # Removed here: to RunForm it would be an unknown key, since files must not have it.
             schema = compile_schema(document.pop(_SCHEMA), report, (_SCHEMA,))
         extractor = compile_output(spec, schema, report, ("output_mapping",))
         mapping = compile_run_definition(self.name, document, extractor, report, self.digest)
@@ -215,6 +216,7 @@ def compile_run_definition(
     form = read_form(RunForm, document, report, ())
     if not isinstance(document, dict):
         return None
+    # Compiled also if other keys are wrong, so that all problems are reported at once.
     target = compile_target(document.get("target"), report, ("target",)) if "target" in document else None
     if form is None or target is None:
         return None
@@ -256,6 +258,7 @@ def _execution(form: ExecutionForm, report: Report, path: Path) -> Execution:
 def _rate_limit(form: RateLimitForm | None, target: str) -> RateLimit | None:
     if form is None:
         return None
+    # Without a name the limit is that of the target, so that its mappings share it.
     return RateLimit(**form.model_dump(exclude={"name"}), name=form.name or target)
 
 
@@ -287,7 +290,7 @@ def _is_supported(delimiter: str, encoding: str, report: Report, path: Path) -> 
 
 def _canonical(value: Json, key: str = "") -> Json:
     """The value with sorted keys. `key` is the key that it has in the object around it."""
-    if isinstance(value, list):
+    if isinstance(value, list):  # the order of a list always has a meaning
         return [_canonical(item) for item in value]
     if not isinstance(value, dict) or key in _TABLES_WITH_ORDER:
         return value

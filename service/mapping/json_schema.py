@@ -195,7 +195,7 @@ def _mapping() -> Schema:
     keys = run["properties"]
     keys["target"] |= {"anyOf": [_ref(form.__name__) for form in target_forms]}
     keys["output_mapping"] |= {"anyOf": [{"type": "string"}, _ref("ExtractionForm")]}
-    _remove(keys["target"], "type", "additionalProperties")
+    _remove(keys["target"], "type", "additionalProperties")  # replaced by the forms of all targets
     methods = extraction["properties"]["extraction_methods"]
     methods["items"] = {"anyOf": [_ref(f"method_{name}") for name in METHODS]}
     definitions["InputForm"]["properties"]["transforms"]["additionalProperties"] = _ref("Transform")
@@ -224,7 +224,7 @@ def _schema() -> Schema:
     whole, field = definitions.pop("SchemaForm"), definitions["SchemaFieldForm"]["properties"]
     whole["properties"]["fields"]["items"] = _ref("SchemaFieldForm")
     version = whole["properties"]["version"]
-    version["type"] = ["string", "number"]
+    version["type"] = ["string", "number"]  # pydantic has a branch and a pattern for Decimal
     _remove(version, "anyOf", "default")
     field["type"]["enum"] = list(TYPES)
     field["extraction"]["items"] = {"anyOf": [_ref(form.__name__) for form in EXTRACTION_FORMS.values()]}

@@ -185,12 +185,14 @@ def compile_target(value: Json, report: Report, path: Path) -> Target | None:
 
 
 def _check_http(form: HttpForm | ChatForm, report: Report, path: Path) -> None:
+    # The whole address may come from the environment; it is then checked when the agent is opened.
     if form.url and not form.url.startswith(("http://", "https://", "${")):
         report.add((*path, "url"), f"{form.url!r} is no http:// or https:// address", "or ${NAME}")
     if isinstance(form, HttpForm):
         with report.at((*path, "url")):
             check_url_template(form.url)
     for name, value in form.headers.items():
+        # A line break in a value would begin another header.
         if HEADER_NAME.fullmatch(name) is None or not value.isprintable():
             report.add(
                 (*path, "headers", name),
@@ -208,4 +210,4 @@ def check_url_template(url: str) -> None:
         raise CompileError(
             "a row's values must not choose the host of the url", "https://example.org/{{ name }}"
         )
-    compile_template(url)
+    compile_template(url)  # only for its errors: the agent compiles it again

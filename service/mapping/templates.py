@@ -71,6 +71,7 @@ class TextTemplate:
         parts: list[str] = []
         size = 0
         try:
+            # Part by part, so that the size is checked while the text grows.
             for part in self._template.generate(dict(fields)):
                 size += len(part)
                 _check_size(size)
@@ -224,11 +225,11 @@ def _percent_encoded(value: Json) -> str:
 
 def _environment(finalize: Callable[[Json], str]) -> _Environment:
     environment = _Environment(
-        undefined=StrictUndefined,
+        undefined=StrictUndefined,  # a missing value must not become an empty text in a prompt
         autoescape=False,  # prompts and JSON values, not HTML
         keep_trailing_newline=True,
         finalize=finalize,
-        cache_size=0,
+        cache_size=0,  # mappings keep their compiled templates
     )
     own = {"replace": _replace, "join": _join, "tojson": exact_json.dumps}
     environment.filters = {**{name: environment.filters[name] for name in _JINJA_FILTERS}, **own}

@@ -44,6 +44,7 @@ _DIRECTIVES = {
     "B": f"(?P<B>{_names(_MONTHS, short=False)})",
     "a": f"(?:{_names(_DAYS, short=True)})",
     "A": f"(?:{_names(_DAYS, short=False)})",
+    # The time of day is matched and not used.
     "H": "[0-9]{1,2}",
     "I": "[0-9]{1,2}",
     "M": "[0-9]{1,2}",
@@ -112,6 +113,7 @@ def _compile_format(format_: object) -> tuple[Any, set[str]]:
     directives: set[str] = set()
     for piece in re.findall(r"%.?|\s+|[^%\s]+", format_, re.DOTALL):
         if piece[0] != "%":
+            # As in strptime, blanks match any number of blanks.
             parts.append(r"\s+" if piece.isspace() else re2.escape(piece))
             continue
         letter = piece[1:]

@@ -52,6 +52,7 @@ def split_into_steps(node: Node) -> list[Node]:
     if node["type"] in {"pipe", "subexpression", "index_expression"}:
         return [step for child in node["children"] for step in split_into_steps(child)]
     if node["type"] == "transform" and node["children"][0] is not CURRENT:
+        # `trim(a.b)` is evaluated as `a`, `b`, then trim of the current value.
         return [*split_into_steps(node["children"][0]), {**node, "children": [CURRENT]}]
     return [node]
 
@@ -92,6 +93,7 @@ def compile_node(node: Node) -> Evaluator:
 
 
 def _interpreted(node: Node) -> Evaluator:
+    # A new interpreter for each evaluation, because it holds the root.
     return lambda root, value: _Interpreter(root).visit(node, value)  # type: ignore[arg-type]
 
 

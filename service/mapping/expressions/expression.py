@@ -111,6 +111,7 @@ def compile_transform(text: object) -> Expression:
     if not isinstance(text, str):
         raise CompileError("a transform must be text", "a name such as trim, or a call: \"parse('…')\"")
     name = text.strip()
+    # Without parentheses JMESPath would read the name as a key.
     tree = _parse(f"{name}()" if name.isidentifier() and name.isascii() else name)
     if tree["type"] != "function_expression":
         raise CompileError(f"{text!r} is no transform", "a name such as trim, or a call: \"parse('…')\"")
@@ -144,6 +145,10 @@ class _Parser(Parser):
     BINDING_POWER = {**Parser.BINDING_POWER, "root": 0}  # noqa: RUF012 -- as in the base class
 
     def tree(self, text: str) -> Node:
+        """The tree of an expression.
+
+        Parser.parse() would use JMESPath's lexer, and a cache for all threads.
+        """
         self._tokens = list(_Lexer().tokenize(text))
         self._index = 0
         tree: Node = self._expression()  # type: ignore[attr-defined]

@@ -116,7 +116,7 @@ def compile_pattern(text: object, *, ignore_groups: bool = False) -> Pattern:
     if not isinstance(text, str) or not text:
         raise CompileError("a pattern must be text in quotes", "for example parse('Exchange: (.+)')")
     options = re2.Options()
-    options.log_errors = False
+    options.log_errors = False  # re2 writes errors to stderr by itself
     try:
         compiled = re2.compile(text, options)
         multiline = None if _NOT_MULTILINE.search(text) else re2.compile(f"(?m:{text})".encode(), options)

@@ -62,12 +62,12 @@ def scalar_text(value: Json) -> str | None:
 
 def exact_number(value: Json) -> int | Decimal | None:
     """A number without loss of digits, also from text such as `1,234.5`, `£12` or `50 Mbps`; else None."""
-    if isinstance(value, bool):
+    if isinstance(value, bool):  # a subclass of int
         return None
     if isinstance(value, int):
         return value
     if isinstance(value, float):
-        value = Decimal(repr(value))
+        value = Decimal(repr(value))  # the digits that it is written with, not its binary value
     if isinstance(value, Decimal):
         return value if value.is_finite() else None
     if not isinstance(value, str) or len(value) > _MAX_NUMBER_CHARS:
@@ -154,6 +154,7 @@ def _default(fallback: Json) -> TransformFunction:
 
 
 def _first(value: Json) -> Json:
+    # A value that is no list counts as a list of one, here and in `_last`.
     return (value[0] if value else None) if isinstance(value, list) else value
 
 

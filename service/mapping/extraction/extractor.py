@@ -73,6 +73,7 @@ class Extractor:
         self.guards.check(view)
         merged = self._run_methods(view)
         self._check_required(merged)
+        # Every output field in mapping order, also those without a value.
         values = dict.fromkeys(self.output_fields) | merged.values
         if self.schema_fields and (unfit := self._convert(values)):
             raise UnfitValueError(truncate("; ".join(unfit.values()), _MAX_MESSAGE_CHARS))
@@ -181,6 +182,7 @@ class Extractor:
 
     def _tried_methods(self, merged: _MergedResults) -> list[TriedMethod]:
         """The methods up to the last one that was needed, with the reason if the values are unused."""
+        # By identity: equality would compare all expressions, and equal methods may stand twice.
         used = {id(result.method) for result in merged.results}
         last = max((index for index, method in enumerate(self.methods) if id(method) in used), default=-1)
         reason = f"has a value, but its method has none for every required field ({', '.join(self.required)})"

@@ -52,6 +52,7 @@ def guarded_texts(view: ReplyView) -> Iterator[str]:
     one list or object deep.
     """
     transcript = view.transcript
+    # Of each tool only the last result counts: an agent may have repeated a call that failed.
     last_results = {result.name: result.text for result in transcript.results}
     if transcript.text or last_results:
         yield from (text for text in (transcript.text, *last_results.values()) if text)

@@ -221,6 +221,7 @@ def _whole_reply(_form: Any, _fields: Iterable[FieldMapping]) -> RootFinder:
 
 
 def _tool_result(form: ToolForm, fields: Iterable[FieldMapping]) -> RootFinder:
+    # The result is parsed as JSON only if an expression may read that: results can be large.
     needs_only_text = all(field.expression.root_key == "content" for field in fields)
     return tool_result(form.tool_name, parse_json=not needs_only_text)
 
@@ -276,6 +277,7 @@ def _no_result_reason(view: ReplyView, tool: str) -> str:
         return f"every result of tool {tool!r} is an error"
     if not tool:
         return "no tool result that is not an error"
+    # Names come from the agent: cut, so that they cannot fill the message.
     names = sorted({result.name[:40] or "(unnamed)" for result in results})[:5]
     others = f"there are results of {', '.join(names)}" if names else "there is no result of any"
     return f"no result of tool {tool!r}; {others}"

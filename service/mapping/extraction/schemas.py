@@ -197,7 +197,7 @@ def _compile_field(field: SchemaFieldForm, report: Report, path: Path) -> Schema
     type_ = TYPES.get(field.type)
     if type_ is None:
         report.add((*path, "type"), f"unknown type {field.type!r}", suggest(field.type, TYPES))
-        return SchemaField(TYPES["string"])
+        return SchemaField(TYPES["string"])  # any type will do: a schema with problems is not used
     constraints: list[Constraint] = []
     bounds: dict[str, Any] = {}
     given = ((ENUM, field.enum), (PATTERN, field.pattern), (MINIMUM, field.minimum), (MAXIMUM, field.maximum))
@@ -209,7 +209,7 @@ def _compile_field(field: SchemaFieldForm, report: Report, path: Path) -> Schema
                 hint = f"rules of this type: {', '.join(sorted(type_.constraints)) or 'none'}"
                 raise CompileError(f"{name!r} does not apply to type {type_.name}", hint)
             constraints.append(_CONSTRAINTS[name](type_, value))
-            bounds[name] = value
+            bounds[name] = value  # not reached for an invalid value
     low, high = bounds.get(MINIMUM), bounds.get(MAXIMUM)
     if (
         low is not None

@@ -43,6 +43,7 @@ class Type:
 def _number(value: Json) -> Json:
     """A JSON number as it came; text by the rules of the transform `to_number`."""
     number = exact_number(value)
+    # exact_number gives a Decimal for a float. The float is kept: it is written with the same digits.
     return value if number is not None and isinstance(value, float) else number
 
 

@@ -28,6 +28,7 @@ def find_items(reply: Json) -> list[Json]:
     found = [_unwrap_choice(item) for items in lists for item in items]
     if isinstance(output, dict) and isinstance(output.get("message"), dict):
         found.append(output["message"])
+    # With an empty list of messages the reply is a conversation without messages, not itself a message.
     return found if found or lists else [_unwrap_choice(reply)]
 
 

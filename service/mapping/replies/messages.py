@@ -48,6 +48,7 @@ def read_message(item: Json) -> UnlinkedMessage | None:
     for index, part in enumerate(parts):
         if isinstance(part, ToolCall) and isinstance(part.arguments, str):
             parts[index] = ToolCall(part.id, part.name, decode_json_string(part.arguments))
+    # Tool results belong to a message of the user, as in Anthropic's API.
     return "user" if role == "tool" else role, parts
 
 
@@ -55,7 +56,7 @@ def _role(item: dict[str, Any], kind: str) -> str:
     """The role of a message; "" if the item is no message."""
     role = item.get("role")
     if isinstance(role, str):
-        return _ROLES.get(role, "user")
+        return _ROLES.get(role, "user")  # an unknown role is not the agent: its text is not the final text
     content = item.get("content")
     if kind in langchain.ROLES and isinstance(content, str | list):
         return langchain.ROLES[kind]
@@ -81,6 +82,7 @@ def _tool_message(item: dict[str, Any]) -> ToolResult:
 
 def _parts(item: dict[str, Any]) -> list[Part]:
     content = item.get("content")
+    # OpenAI has a refusal beside the content, in place of text.
     blocks = content if isinstance(content, list) else (content, item.get("refusal"))
     parts = [part for block in blocks if (part := _part(block))]
     calls = _calls(item)

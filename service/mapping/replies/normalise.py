@@ -78,7 +78,7 @@ def _link_results(unlinked: list[UnlinkedMessage]) -> tuple[Message, ...]:
     # Backwards, so that each id begins with the name of its first call: a result may precede all its calls.
     for _, parts in reversed(unlinked):
         names.update([(part.id, part.name) for part in reversed(parts) if isinstance(part, ToolCall)])
-    names.pop("", None)
+    names.pop("", None)  # a call without an id belongs to no result
     for _, parts in unlinked:
         for index, part in enumerate(parts):
             if isinstance(part, ToolResult):

@@ -25,6 +25,7 @@ def read_item(item: dict[str, Any], kind: str) -> list[Part]:
     `mcp_call` carries its own result. Calls without a tool's name, such as `web_search_call`, are left out.
     """
     name, output, error = str_or_empty(item.get("name")), item.get("output"), item.get("error")
+    # `mcp_call` has no call_id: its result is in the same item.
     id_ = str_or_empty(item.get("call_id")) or str_or_empty(item.get("id"))
     text = content_text(output if error is None else error)
     result = ToolResult(id_, name, text, is_error=error is not None)

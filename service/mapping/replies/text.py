@@ -15,6 +15,7 @@ MAX_ENCODINGS = 3
 """Most layers of JSON strings within JSON strings that are decoded."""
 
 _MAY_BE_JSON = re.compile(r'\s*[\[{"]')
+"""A test that is cheaper than parsing: most texts are prose."""
 
 
 def str_or_empty(value: Json) -> str:
@@ -57,6 +58,7 @@ def content_text(content: Json) -> str:
         return content
     if isinstance(content, list):
         texts = [text for block in content if (text := block_text(block))]
+        # Blocks without text, such as images, give "". A list that has no blocks at all is data.
         is_typed = any(isinstance(block, dict) and "type" in block for block in content)
         if texts or not content or is_typed:
             return "\n".join(texts)

@@ -115,7 +115,7 @@ def _block(part: Part) -> dict[str, Any]:
             return {
                 "type": "tool_result",
                 "tool_use_id": part.call_id,
-                "name": part.name,
+                "name": part.name,  # not in Anthropic's API; kept for results whose call is missing
                 "content": part.text,
                 "is_error": part.is_error,
             }

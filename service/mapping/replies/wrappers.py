@@ -3,7 +3,7 @@
 | wrapper | the reply is in |
 | --- | --- |
 | Lambda, invoked | `Payload` |
-| Lambda behind a URL or API Gateway | `body`, with `statusCode`; base64 where `isBase64Encoded` |
+| Lambda behind a URL or API Gateway | `body`, with `statusCode`; base64 if `isBase64Encoded` |
 | Step Functions, an execution | `output`, beside `executionArn`; `Output` as the result of a task |
 | JSON encoded twice | the string itself |
 

@@ -173,7 +173,7 @@ class SchemaForm(Form):
     """A schema file. `version` and `output_format` are for its readers only; any reply shape is accepted."""
 
     agent: str = NAME_FIELD
-    version: str | int | float | Decimal = ""
+    version: str | int | float | Decimal = ""  # YAML reads 1.0 as a number
     output_format: str = ""
     fields: list[dict[str, Any]]
 
@@ -224,15 +224,15 @@ def _add_problem(form: type[Form], item: dict[str, Any], report: Report, path: P
     """Add one of pydantic's errors in the words of the file."""
     # pydantic marks an error in a key itself, rather than in its value, with a last part "[key]".
     location: Path = tuple(part for part in item["loc"] if part != "[key]")
-    where = (*path, *location)
-    kind, name = item["type"], dotted(where)
+    full_path = (*path, *location)
+    kind, name = item["type"], dotted(full_path)
     if kind == "extra_forbidden":
         owner, key = _form_at(form, location[:-1]), str(location[-1])
-        report.add(where, f"unknown key {name!r}", suggest(key, owner.model_fields))
+        report.add(full_path, f"unknown key {name!r}", suggest(key, owner.model_fields))
     elif kind == "missing":
-        report.add(where, f"{name!r} is missing")
+        report.add(full_path, f"{name!r} is missing")
     else:
-        report.add(where, f"{name}: {_error_text(item)}" if name else _error_text(item))
+        report.add(full_path, f"{name}: {_error_text(item)}" if name else _error_text(item))
 
 
 def _error_text(item: dict[str, Any]) -> str:

@@ -47,6 +47,7 @@ class SecretReference:
                 f"${{secret:{text}}}: no source {source!r} of secrets",
                 f"there are {', '.join(SECRET_SOURCES)}",
             )
+        # The second test finds an empty key: `NAME#`.
         if not name or whole + ("#" + key if key else "") != text:
             raise CompileError(f"${{secret:{text}}} names no secret", "${secret:NAME} or ${secret:NAME#key}")
         return cls(source, name, key)
@@ -65,7 +66,7 @@ def check_references(option: Json) -> None:
 
 
 def reject_references(value: Json) -> None:
-    """Raise CompileError for a reference in a value that is sent as written, where it is not resolved."""
+    """Raise CompileError for a reference in a value that is sent as written, without being resolved."""
     if isinstance(value, dict):
         for item in value.values():
             reject_references(item)

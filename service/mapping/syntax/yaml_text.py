@@ -115,7 +115,7 @@ class _NodeConverter:
             raise CompileError(
                 f"more than {MAX_NODES} values, aliases written out", "use fewer aliases or more files"
             )
-        if len(path) > MAX_DEPTH:
+        if len(path) > MAX_DEPTH:  # also ends an alias that contains itself
             raise CompileError(f"nested more than {MAX_DEPTH} levels deep")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
@@ -134,7 +134,7 @@ class _NodeConverter:
                 self._add_problem(key_node, "a key must be plain text")
                 continue
             key = key_node.value
-            if key == "<<" and key_node.style is None:
+            if key == "<<" and key_node.style is None:  # in quotes it is an ordinary key
                 self._add_problem(key_node, "merge keys (<<) are not supported", "write the keys out")
             elif key in result:
                 first = self._lines[*path, key]
@@ -157,7 +157,7 @@ class _NodeConverter:
             return text.lower() == "true"
         if kind == "number":
             try:
-                return exact_json.loads(text.removeprefix("+"))
+                return exact_json.loads(text.removeprefix("+"))  # JSON has no plus sign
             except ValueError as error:
                 self._add_problem(node, str(error))
         elif kind != "str":
