@@ -224,7 +224,7 @@ def _schema() -> Schema:
     whole, field = definitions.pop("SchemaForm"), definitions["SchemaFieldForm"]["properties"]
     whole["properties"]["fields"]["items"] = _ref("SchemaFieldForm")
     version = whole["properties"]["version"]
-    version["type"] = ["string", "number"]  # pydantic has a branch and a pattern for Decimal
+    version["type"] = ["string", "number"]  # one list in place of anyOf
     _remove(version, "anyOf", "default")
     field["type"]["enum"] = list(TYPES)
     field["extraction"]["items"] = {"anyOf": [_ref(form.__name__) for form in EXTRACTION_FORMS.values()]}
