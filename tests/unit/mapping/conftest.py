@@ -11,7 +11,7 @@ OUTPUT = "output_mapping:\n  extraction_methods:\n    - {method: direct, field_m
 
 @pytest.fixture
 def compiled() -> Callable[..., RowMapping]:
-    """Compile a run definition from its parts; target and output mapping are filled in where absent."""
+    """Compile a run definition. A missing target or output mapping is added."""
 
     def build(text: str = "", **schemas: str) -> RowMapping:
         text = text if "target:" in text else TARGET + text
@@ -23,7 +23,7 @@ def compiled() -> Callable[..., RowMapping]:
 
 @pytest.fixture
 def refused() -> Callable[..., str]:
-    """The problems of a run definition, one per line."""
+    """The problems of an invalid run definition as text, one per line."""
 
     def build(text: str, *, whole: bool = False) -> str:
         if not whole:

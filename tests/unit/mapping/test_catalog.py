@@ -25,7 +25,7 @@ def methods(text, more=""):
 
 
 def test_a_run_takes_the_output_mapping_of_its_targets_name():
-    """It may stand in another file, and is written into the definition."""
+    """Without `output_mapping`, the one named like the target is used, also from another file."""
     catalog = Catalog.load({"run.yaml": FULL, "named.yml": NAMED}, {})
     assert catalog.names == ("run",)
     mapping = catalog.definition("run").compile()
@@ -45,14 +45,14 @@ def test_a_run_takes_the_output_mapping_of_its_targets_name():
     assert mapping.extract({"a": 1}).values == {"z": None, "a": 1}
 
 
-def test_both_forms_may_stand_in_one_file():
-    """Keys of a run and output_mappings mix freely, in one document or several."""
+def test_one_file_may_have_a_run_and_output_mappings():
+    """A file may have a run definition and output_mappings, in one document or in several."""
     for text in (FULL + NAMED, FULL + "---" + "\n" + NAMED):
         assert Catalog.load({"m/run.yaml": text}, {}).definition("run").compile().output_fields == ("z", "a")
 
 
-def test_a_definition_survives_as_text():
-    """Compiled from its own text it is the same, whatever the files say by then; field order is kept."""
+def test_a_definition_compiles_from_its_text():
+    """A definition compiles from its text alone to the same mapping, with the same order of fields."""
     definition = Catalog.load({"run.yaml": FULL + NAMED}, {}).definition("run")
     again = Definition("run", definition.text)
     assert again.digest == definition.digest == again.compile().digest
@@ -61,7 +61,7 @@ def test_a_definition_survives_as_text():
 
 
 def test_the_digest_does_not_depend_on_the_layout_of_the_file():
-    """Comments and the order of fixed keys do not make another version; another field does."""
+    """Comments and the order of fixed keys do not change the digest. Another field does."""
     csv, rest = "csv: {encoding: utf-8, delimiter: auto}\n", FULL.replace("csv:", "#")
     one = Catalog.load({"run.yaml": rest + NAMED + csv}, {}).definition("run")
     two = Catalog.load({"run.yaml": csv + "# comment\n" + rest + NAMED}, {}).definition("run")
@@ -69,7 +69,7 @@ def test_the_digest_does_not_depend_on_the_layout_of_the_file():
     assert one.digest == two.digest != other.digest
 
 
-def test_text_of_another_version_is_refused_in_words():
+def test_text_of_another_version_is_a_mapping_error():
     """A definition that this version does not understand is a MappingError, not a crash."""
     for text in (
         '{"target": 1}',
@@ -85,14 +85,14 @@ def test_text_of_another_version_is_refused_in_words():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    """With the remedy."""
+    """The error for an unknown name lists the known ones, and says which file to add."""
     catalog = Catalog.load({"run.yaml": FULL + NAMED}, {})
     with pytest.raises(MappingError, match=r"^unknown mapping 'rum'; known: run; add mappings/rum.yaml$"):
         catalog.definition("rum")
 
 
-def test_every_problem_of_every_file_is_named_once():
-    """One line each, in the order of files and lines."""
+def test_every_problem_of_every_file_is_listed_once():
+    """Every problem of every file has one line, sorted by file and line."""
     with pytest.raises(MappingError) as caught:
         Catalog.load(
             {
@@ -180,16 +180,16 @@ def test_every_problem_of_every_file_is_named_once():
         ("- a\n", "must be a table"),
     ],
 )
-def test_a_wrong_definition_is_refused_in_words(refused, text, words):
-    """What is wrong or not there yet is said at load, in the file and line; nothing is ignored."""
+def test_an_invalid_run_definition_is_reported(refused, text, words):
+    """An invalid run definition is reported when it is loaded, with file and line, and once."""
     said = refused(text, whole=text.startswith("- "))
     assert words in said
     assert said.startswith("run.yaml:")
     assert len(said.splitlines()) == 1
 
 
-def test_every_problem_can_be_had_as_data():
-    """`check` gives what `Catalog.load` raises for, in the same order, and nothing for good files."""
+def test_check_returns_every_problem_as_data():
+    """`check` returns the problems that `Catalog.load` raises for, in the same order; () for valid files."""
     files = {"b.yaml": FULL, "a.yaml": "output_mappings:\n  n: {extraction_methods: [{method: driect}]}\n"}
     problems = check(files, {"s.yaml": "agent: x\nfields:\n  - {name: a, type: strnig}\n"})
     assert problems == (
@@ -208,8 +208,8 @@ def test_every_problem_can_be_had_as_data():
     assert check({"run.yaml": FULL + NAMED}, {}) == ()
 
 
-def test_names_are_given_once():
-    """Neither two runs nor two output mappings may have one name."""
+def test_duplicate_names_are_reported():
+    """Two run definitions, or two output mappings, of one name are reported."""
     with pytest.raises(MappingError, match=r"a second run definition 'run' .*the first is in run.yaml"):
         Catalog.load({"run.yaml": FULL + NAMED, "run.yml": FULL}, {})
     with pytest.raises(MappingError, match="a second output mapping 'broadband'"):
@@ -219,7 +219,7 @@ def test_names_are_given_once():
 
 
 def test_folders_are_read(tmp_path):
-    """*.yaml and *.yml, with a BOM or without; other files are left alone; schemas need not be there."""
+    """*.yaml and *.yml are read, with or without a BOM. The folder of schemas may be missing."""
     (tmp_path / "run.yaml").write_text(FULL, "utf-8-sig")
     (tmp_path / "named.yml").write_text(NAMED)
     (tmp_path / "README.md").write_text("a: [")
@@ -227,7 +227,7 @@ def test_folders_are_read(tmp_path):
 
 
 def test_unreadable_folders_and_files_are_named(tmp_path):
-    """A missing folder says how to name another; a file that is no UTF-8 says where."""
+    """The error says how to name another folder, or at which byte a file is not UTF-8."""
     with pytest.raises(MappingError, match="--mappings DIR or ROWFLEET_MAPPINGS"):
         load_catalog(tmp_path / "none", tmp_path)
     (tmp_path / "a.yaml").write_bytes(b"a: \xff")

@@ -20,13 +20,13 @@ output_mapping: {{ extraction_methods: [{{ method: direct, field_mappings: {{ a:
     ],
 )
 def test_waits_double_up_to_the_cap(jitter: str, bounds: list[tuple[float, float]]) -> None:
-    """From base to cap, spread as the policy says, and for any number of attempts."""
+    """Waits double from base to cap, with the jitter of the policy, for any number of attempts."""
     policy = f"{{ max_attempts: 9, base_seconds: 1, cap_seconds: 5, jitter: {jitter} }}"
     files = {"run.yaml": MAPPING.format(policy=policy)}
     retry = Catalog.load(files, {}).definition("run").compile().execution.retry
     assert [retry.wait_bounds_s(attempt) for attempt in (2, 3, 4, 5, 1_000_000)] == bounds
 
 
-def test_a_policy_that_says_nothing_spreads_over_the_upper_half() -> None:
-    """As before there was a choice."""
+def test_the_default_jitter_is_the_upper_half() -> None:
+    """The default jitter is `equal`, as it was before jitter could be configured."""
     assert RetryPolicy().wait_bounds_s(2) == (0.25, 0.5)

@@ -1,4 +1,4 @@
-"""The loader with anything in its files. `FUZZ_EXAMPLES=100000` for a long run."""
+"""Fuzzing of the loader with random files. `FUZZ_EXAMPLES=100000` makes a long run."""
 
 import os
 from pathlib import Path
@@ -109,7 +109,7 @@ YAMLISH = st.lists(
 
 @st.composite
 def mutated(draw, text):
-    """A valid file with some pieces replaced, left out, doubled or put in."""
+    """A valid file with pieces replaced, removed, doubled or inserted."""
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(text)))
         stop = start + draw(st.sampled_from([0, 1, 2, 5, 20, 80]))
@@ -119,7 +119,7 @@ def mutated(draw, text):
 
 
 def load(mappings, schemas):
-    """Problems that can be shown, or a catalog that works; nothing else comes out."""
+    """Load files. They give well-formed problems or a catalog that works, and nothing else is raised."""
     problems = check(mappings, schemas)
     for problem in problems:
         assert isinstance(problem, Problem)
@@ -147,24 +147,24 @@ def load(mappings, schemas):
 @FUZZ
 @given(mapping=YAMLISH, schema=YAMLISH)
 def test_any_text_in_the_files(mapping, schema):
-    """Text that looks like YAML, or like nothing."""
+    """Random text, more or less like YAML, gives problems or a working catalog."""
     load({"run.yaml": mapping}, {"s.yaml": schema})
 
 
 @FUZZ
 @given(mapping=mutated(MAPPING), schema=mutated(SCHEMA))
 def test_the_examples_with_mistakes(mapping, schema):
-    """Files that once were right."""
+    """The shipped examples with mistakes give problems or a working catalog."""
     load({"m/airport-agent.yaml": mapping}, {"s/airport-agent.yaml": schema})
 
 
 @FUZZ
 @given(mapping=mutated(GUARDED))
 def test_every_key_with_mistakes(mapping):
-    """All of the language that the examples do not use."""
+    """All other keys of the language, with mistakes, give problems or a working catalog."""
     load({"run.yaml": mapping}, {"s.yaml": SCHEMA})
 
 
-def test_the_files_are_right_to_begin_with():
-    """Otherwise every mutation would stop at the first mistake."""
+def test_the_unmutated_files_are_valid():
+    """The unmutated files are valid: otherwise every mutation would stop at the first mistake."""
     assert check({"airport-agent.yaml": MAPPING, "run.yaml": GUARDED}, {"s.yaml": SCHEMA}) == ()

@@ -16,7 +16,10 @@ def test_without_input_mapping_every_column_passes(compiled):
 
 
 def test_columns_constants_transforms_and_template(compiled):
-    """Only what is named passes; the template adds `prompt` from the mapped fields."""
+    """Only named columns are passed.
+
+    The template is rendered from the mapped fields and passed as `prompt`.
+    """
     mapping = compiled("""
 input_mapping:
   column_mappings: {address: Address, postcode: "Post code"}
@@ -37,7 +40,7 @@ input_mapping:
 
 
 def test_excluded_columns_do_not_pass(compiled):
-    """exclude_columns takes columns out, and a misspelt one is noticed rather than sent."""
+    """Excluded columns are not passed, and a misspelt one is reported."""
     mapping = compiled("input_mapping: {exclude_columns: [Ref]}\n")
     assert body(mapping) == {"Address": CELLS[0], "Post code": CELLS[1]}
     with pytest.raises(CsvError, match="'Ref'"):
@@ -45,12 +48,12 @@ def test_excluded_columns_do_not_pass(compiled):
 
 
 def test_include_columns_alone_pass_only_those(compiled):
-    """Without column_mappings, include_columns is the list of what passes."""
+    """Without column_mappings, only include_columns are passed."""
     assert body(compiled("input_mapping: {include_columns: [Ref]}\n")) == {"Ref": "0123"}
 
 
 def test_a_missing_column_is_named_with_the_columns_of_the_file(compiled):
-    """Both sides are named, with the nearest name."""
+    """The error has the missing columns, the file's columns, and the most similar name."""
     mapping = compiled("input_mapping: {column_mappings: {postcode: Post code, a: Address}}\n")
     mapping.check_columns(COLUMNS)
     with pytest.raises(
@@ -61,7 +64,10 @@ def test_a_missing_column_is_named_with_the_columns_of_the_file(compiled):
 
 
 def test_a_body_is_a_nested_template(compiled):
-    """Strings are filled in, exactly one `{{ name }}` keeps the value, and no value breaks out of it."""
+    """Strings of a body are rendered.
+
+    A lone `{{ name }}` keeps the value's type, and no value can break out.
+    """
     mapping = compiled("""
 input_mapping:
   column_mappings: {q: Ref}
@@ -107,8 +113,8 @@ input_mapping:
         "{{ a is nosuchtest }}",
     ],
 )
-def test_what_a_template_must_not_do_is_refused_at_load(refused, template):
-    """Loops, calls, arithmetic that grows, other files, unknown names and filters: with file and line."""
+def test_forbidden_template_syntax_is_reported_at_load(refused, template):
+    """Loops, calls, multiplication, includes, unknown names and filters are reported with file and line."""
     text = f'input_mapping:\n  column_mappings: {{a: A}}\n  template: "{template}"\n'
     assert refused(text).startswith("run.yaml:4: ")
 
@@ -124,22 +130,22 @@ def test_what_a_template_must_not_do_is_refused_at_load(refused, template):
         "{{ a | join(b) }}",
     ],
 )
-def test_what_goes_wrong_with_a_row_is_an_input_error(compiled, template):
-    """Attributes of Python's objects, undefined values, type errors and growth fail the row in words."""
+def test_a_template_that_fails_for_a_row_is_an_input_error(compiled, template):
+    """Attributes of Python objects, undefined values, type errors and too large results fail the row."""
     mapping = compiled(f'input_mapping:\n  column_mappings: {{a: A, b: B}}\n  template: "{template}"\n')
     with pytest.raises(InputError, match="template"):
         mapping.build_input(("A", "B"), ("x" * 2000, "y" * 2000))
 
 
-def test_template_names_are_columns_where_all_pass(compiled):
-    """A variable is then a column that the file must have, unless it has a default."""
+def test_template_names_are_columns_if_all_are_passed(compiled):
+    """If all columns are passed, a variable is a column that the file must have, unless it has a default."""
     mapping = compiled("input_mapping: {template: \"{{ Ref }} {{ note | default('-') }}\"}\n")
     assert mapping.required_columns == {"Ref"}
     assert body(mapping)["prompt"] == "0123 -"
 
 
-def test_a_transform_that_makes_nothing_of_a_cell_fails_the_row(compiled):
-    """Null instead of what the file says is never sent; an empty cell may become null."""
+def test_a_transform_that_loses_a_cell_fails_the_row(compiled):
+    """A cell with text is never sent as null. An empty cell may become null."""
     mapping = compiled("input_mapping: {transforms: {Ref: to_number}}\n")
     with pytest.raises(InputError, match="'Ref': to_number makes nothing of 'abc'"):
         mapping.build_input(("Ref",), ("abc",))
@@ -147,6 +153,6 @@ def test_a_transform_that_makes_nothing_of_a_cell_fails_the_row(compiled):
 
 
 def test_a_row_of_another_width_is_an_input_error(compiled):
-    """Cells are never matched to the wrong columns."""
+    """A row with another number of cells than columns is rejected."""
     with pytest.raises(InputError, match="2 cells under 3 columns"):
         compiled().build_input(COLUMNS, ("a", "b"))

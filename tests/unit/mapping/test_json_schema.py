@@ -1,4 +1,4 @@
-"""The JSON Schemas of mapping and schema files."""
+"""The JSON Schemas of mapping and schema files, tested with a small validator of their keywords."""
 
 import json
 import re
@@ -47,7 +47,7 @@ csv: { delimiter: auto, encoding: auto }
 
 
 def errors(schema: dict[str, Any], value: Any, root: dict[str, Any], path: str = "") -> list[str]:
-    """What the schema has against a value; raises for a keyword that this validator does not know."""
+    """The violations of a schema. Fails for a keyword that this validator does not know."""
     found: list[str] = []
     for keyword, rule in schema.items():
         found += [f"{path}: {keyword}"] if not holds(keyword, rule, value, schema, root, path) else []
@@ -101,7 +101,7 @@ def holds(keyword, rule, value, schema, root, path) -> bool:  # noqa: C901, PLR0
 
 
 def deeper(keyword, rule, value, schema, root, path) -> list[str]:
-    """The errors of what is inside."""
+    """The violations inside a value."""
     if keyword == "$ref":
         return errors(root["$defs"][rule.removeprefix("#/$defs/")], value, root, path)
     if keyword == "items" and isinstance(value, list):
@@ -117,7 +117,7 @@ def deeper(keyword, rule, value, schema, root, path) -> list[str]:
 
 
 def check(kind: str, text: str) -> list[str]:
-    """The errors of all documents in YAML text."""
+    """The violations of all documents in a YAML text."""
     documents, problems = read_documents("file.yaml", text)
     assert problems == []
     return [error for document in documents for error in errors(SCHEMAS[kind], document.value, SCHEMAS[kind])]
@@ -125,14 +125,14 @@ def check(kind: str, text: str) -> list[str]:
 
 @pytest.mark.parametrize("kind", SCHEMAS)
 def test_the_files_are_those_of_the_forms(kind):
-    """`make json-schema` has been run since the forms changed."""
+    """The committed files are up to date: `make json-schema` was run after the last change of a form."""
     committed = json.loads((ROOT / "docs" / "schema" / f"{kind}.json").read_text("utf-8"))
     assert committed == SCHEMAS[kind], "run `make json-schema`"
 
 
 @pytest.mark.parametrize("kind", SCHEMAS)
 def test_they_are_draft_2020_12(kind):
-    """They say so, say how an editor finds them, and every reference leads somewhere."""
+    """The schemas name their dialect, say how an editor finds them, and have no dangling references."""
     schema = SCHEMAS[kind]
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert f"# yaml-language-server: $schema=PATH/TO/{kind}.json" in schema["$comment"]
@@ -142,7 +142,7 @@ def test_they_are_draft_2020_12(kind):
 
 @pytest.mark.parametrize("kind", SCHEMAS)
 def test_every_key_is_described(kind):
-    """An editor shows what a key is for."""
+    """Every key has a description for editors."""
     tables = [SCHEMAS[kind], *SCHEMAS[kind]["$defs"].values()]
     for table in tables:
         for key, value in table.get("properties", {}).items():
@@ -151,12 +151,12 @@ def test_every_key_is_described(kind):
 
 @pytest.mark.parametrize(("kind", "path"), SHIPPED, ids=lambda value: getattr(value, "stem", value))
 def test_the_files_that_are_shipped_fit(kind, path):
-    """The repository's own, the original design's among them."""
+    """The repository's own files, among them those of the original design, are valid."""
     assert check(kind, path.read_text("utf-8")) == []
 
 
 def test_every_part_of_the_language_fits():
-    """A run definition with everything in it."""
+    """A run definition that uses every key is valid."""
     assert check("mapping", EVERYTHING) == []
 
 
@@ -178,7 +178,7 @@ def test_every_part_of_the_language_fits():
     ],
 )
 def test_an_unknown_key_does_not_fit(after):
-    """On no level; in tables whose keys users invent, any key does."""
+    """An unknown key is a violation on every level."""
     indent = " " * (6 if after.startswith("-") else 2)
     key = " unknown_key: 1," if after.endswith(("{", ",")) else f"\n{indent}unknown_key: 1"
     assert check("mapping", EVERYTHING.replace(after, after + key, 1)) != []
@@ -188,8 +188,8 @@ def test_an_unknown_key_does_not_fit(after):
 @pytest.mark.parametrize(
     "name", ["field_mappings: {", "column_mappings: {", "static_values: {", "headers: {"]
 )
-def test_names_that_users_invent_fit(name):
-    """Fields, columns, constants and headers."""
+def test_names_that_users_choose_fit(name):
+    """Fields, columns, constants and headers may have any name."""
     assert check("mapping", EVERYTHING.replace(name, name + ' invented: "x",', 1)) == []
 
 
@@ -206,12 +206,12 @@ def test_names_that_users_invent_fit(name):
     ],
 )  # fmt: skip
 def test_broken_files_do_not_fit(case):
-    """Those whose keys and types are wrong; what expressions and templates mean is for `rowfleet check`."""
+    """Files with wrong keys or types are invalid. Expressions and templates are left to `rowfleet check`."""
     kind = case.partition("s/")[0]
     assert check(kind, (BROKEN / f"{case}.yaml").read_text("utf-8")) != []
 
 
 def test_transforms_and_types_are_completed():
-    """Their names stand in the schema."""
+    """The schema lists the names of transforms and types, so that editors can complete them."""
     assert "to_number" in SCHEMAS["mapping"]["$defs"]["Transform"]["anyOf"][0]["enum"]
     assert "datetime" in SCHEMAS["schema"]["$defs"]["SchemaFieldForm"]["properties"]["type"]["enum"]

@@ -41,7 +41,10 @@ def search(text, root=ROOT):
     ],
 )
 def test_dollar_is_the_root_outside_quotes(text, value):
-    """`$` is the root wherever a path may begin, also in filters and after pipes; in quotes it is text."""
+    """`$` is the root at any place a path may begin, also in filters and after pipes.
+
+    In quotes it is text.
+    """
     assert search(text) == value
 
 
@@ -63,7 +66,10 @@ def test_dollar_is_the_root_outside_quotes(text, value):
     ],
 )
 def test_parse_takes_any_pattern(text, value):
-    """A pattern may hold `|`, `)` and quotes; first group or match, by line, then in the whole text."""
+    """A pattern may hold `|`, `)` and quotes.
+
+    Its value is the first group or the match, searched by line first.
+    """
     assert search(text) == value
 
 
@@ -90,7 +96,7 @@ def test_parse_takes_any_pattern(text, value):
     ],
 )
 def test_a_call_with_all_native_arguments_is_native_and_otherwise_a_transform(text, value):
-    """The same name can be both: full arguments call JMESPath's function, one less the transform."""
+    """A name can be both: with all arguments JMESPath's function is called, with one fewer the transform."""
     result = search(text)
     assert result == value
     assert type(result) is type(value)
@@ -125,14 +131,14 @@ def test_a_call_with_all_native_arguments_is_native_and_otherwise_a_transform(te
     ],
 )
 def test_mistakes_are_found_when_compiled(text, words):
-    """Syntax, names, argument counts, constants and patterns are checked before a row is spent."""
+    """Syntax, names, argument counts, constants and patterns are checked before any row is processed."""
     with pytest.raises(CompileError) as caught:
         compile_expression(text)
     assert words in f"{caught.value.message} {caught.value.hint}"
 
 
 def test_transforms_by_name_or_as_a_call():
-    """In lists a transform stands by its name, or as a call where it has arguments."""
+    """A transform is written as its name, or as a call if it has arguments."""
     assert compile_transform("trim").search(" a ") == "a"
     assert compile_transform("parse('(.)b')").search("ab") == "a"
     with pytest.raises(CompileError, match="takes 1"):
@@ -161,13 +167,13 @@ def test_transforms_by_name_or_as_a_call():
         ("9" * 2000, None),
     ],
 )
-def test_to_number_is_exact_or_nothing(text, number):
-    """Thousands, currencies and units are tolerated; a range, a time or `1,5` is no number."""
+def test_to_number_is_exact_or_no_value(text, number):
+    """Thousands separators, currencies and units are accepted. A range, a time and `1,5` are no numbers."""
     assert compile_transform("to_number").search(text) == number
 
 
 def test_decimals_are_numbers_to_native_functions():
-    """A number that no float holds takes part in sums and comparisons, and keeps its digits."""
+    """Numbers that no float can hold keep all their digits in sums and comparisons."""
     root = exact_json.loads('{"p": [0.1, 12345678901234567890.5]}')
     assert search("sum(p)", root) == Decimal("12345678901234567890.6")
     assert search("max(p)", root) == Decimal("12345678901234567890.5")
@@ -178,7 +184,7 @@ def test_decimals_are_numbers_to_native_functions():
 
 
 def test_transforms_do_not_grow_without_bounds():
-    """Replacing again and again ends in no value, not in all memory; parse_all stops at 1000 matches."""
+    """A result that would be too large is no value, and parse_all stops at 1000 matches."""
     grown = f"@ | replace('a', '{'b' * 4000}') | replace('b', '{'c' * 4000}')"
     assert search(grown, "a" * 1000) is None
     assert search("@ | join('----')", ["x"] * 3_000_000) is None
@@ -188,13 +194,13 @@ def test_transforms_do_not_grow_without_bounds():
 @pytest.mark.parametrize(
     "text", ["to_number('nan')", "to_number('inf')", "&a", "abs(content)", "sum(names)", "[&a]"]
 )
-def test_what_is_no_json_is_no_value(text):
-    """Type errors and results that JSON cannot hold are "no value", not exceptions."""
+def test_results_that_are_no_json_are_no_value(text):
+    """Type errors, and results that JSON cannot express, are no value rather than exceptions."""
     assert search(text) in (None, [None])
 
 
 def test_deep_values_are_no_value():
-    """JSON nested as deep as the parser takes does not crash an evaluation."""
+    """An evaluation does not crash on JSON that is nested as deep as the parser accepts."""
     deep = exact_json.loads("[" * 900 + "]" * 900)
     assert search("@", deep) is None
     assert search("@ == @", deep) in (True, None)
@@ -203,7 +209,7 @@ def test_deep_values_are_no_value():
 
 
 def test_half_surrogates_become_replacement_characters():
-    """Text that no encoding can write does not get through to the CSV, nor into the pattern engine."""
+    """Half surrogates, which no encoding can write, reach neither the CSV nor the pattern engine."""
     assert search("a", {"a": "x\ud800"}) == "x\ufffd"
     assert search("a | parse('x(.)')", {"a": "x\ud800"}) == "\ufffd"
     assert search("a", {"a": "\ud83d\ude00"}) == "\U0001f600"
@@ -257,7 +263,7 @@ JSON = st.recursive(
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 @given(text=st.sampled_from(NATIVE), root=JSON)
 def test_expressions_without_extensions_are_jmespath(text, root):
-    """Whatever JMESPath gives, and None where it raises."""
+    """Expressions without our extensions give JMESPath's values, and None if it raises."""
     try:
         expected = jmespath.search(text, root)
     except Exception:  # noqa: BLE001 -- the library raises its own errors, and TypeErrors
@@ -266,7 +272,7 @@ def test_expressions_without_extensions_are_jmespath(text, root):
 
 
 @given(text=st.text(max_size=30) | st.text("$.a[]()|'\"`{}@&*?:,0-!=<> \\", max_size=15))
-def test_any_text_compiles_or_is_a_flaw(text):
-    """No text makes the compiler raise anything but CompileError."""
+def test_any_text_compiles_or_is_a_compile_error(text):
+    """Compiling any text succeeds or raises CompileError, and nothing else."""
     with contextlib.suppress(CompileError):
         compile_expression(text).search({"a": [1]})

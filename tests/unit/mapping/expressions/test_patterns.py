@@ -37,7 +37,7 @@ TEXTS = st.text(st.sampled_from("aabbä\n\n\r x\ud800\U0001f600"), max_size=14)
 
 
 def by_definition(pattern, text):
-    """Line by line, then the whole text: what `parse` promises."""
+    """The documented behaviour of `parse`: line by line, then the whole text."""
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     for part in [*lines, text] if len(lines) > 1 else lines:
@@ -50,7 +50,7 @@ def by_definition(pattern, text):
 
 @given(text=PIECES, subject=TEXTS)
 def test_one_search_finds_what_searching_line_by_line_would(text, subject):
-    """The fast way and the definition agree for anchors, flags, groups that take no part, and any text."""
+    """The fast search and the definition agree for anchors, flags, groups without a match, and any text."""
     try:
         pattern = compile_pattern(text)
     except CompileError:
@@ -59,15 +59,15 @@ def test_one_search_finds_what_searching_line_by_line_would(text, subject):
 
 
 def test_patterns_are_linear():
-    """What backtracks for ever elsewhere takes no time here: see benchmarks/extraction.py."""
+    """Patterns that backtrack exponentially in other engines are fast. See benchmarks/extraction.py."""
     long = "a" * 50_000 + "!"
     assert compile_expression("@ | parse('(a+)+$')").search(long) is None
     assert compile_expression("@ | parse('(a|aa)+b')").search(long) is None
     assert compile_expression("@ | parse('(a+)+!$')").search(long) == "a" * 50_000
 
 
-def test_the_line_of_a_match():
-    """What guards show: the line that matches, or the match where it takes several lines."""
+def test_first_line_gives_the_line_of_a_match():
+    """Guards report the line that matches, or the match itself if it spans several lines."""
     assert compile_pattern("b(x?)").first_line("a\r\n abc \r\nd") == "abc"
     assert compile_pattern("b(x)?", ignore_groups=True).first_line("abc") == "abc"
     assert compile_pattern(r"a\nb").first_line("xa\nby") == "a\nb"
@@ -95,27 +95,27 @@ def test_the_line_of_a_match():
     ],
 )
 def test_to_date(transform, text, value):
-    """ISO text, or text in one of the formats; English names, no locale, no clock: the same on every day."""
+    """to_date reads ISO dates, or dates in one of its formats, with English names of months and days."""
     assert compile_transform(transform).search(text) == value
 
 
 def test_date_formats_are_linear():
-    """A format of many numbers does not search for ever where they end."""
+    """A format with many numbers does not backtrack on a text that does not match."""
     assert compile_transform(f"to_date('%d%m%Y{'%f' * 40}')").search("1" * 99 + "x") is None
 
 
 @given(
     day=st.dates(), form=st.sampled_from(["%d/%m/%Y", "%Y%m%d", "%d %b %Y", "%B %d, %Y", "%Y-%m-%dT%H:%M"])
 )
-def test_dates_come_back(day, form):
-    """What strftime writes, to_date reads."""
+def test_to_date_reads_dates_written_by_strftime(day, form):
+    """to_date reads dates that strftime has written."""
     written = day.strftime(form.replace("%Y", f"{day.year:04}"))
     assert compile_transform(f"to_date('{form}')").search(written) == day.isoformat()
 
 
 @given(text=st.text("0123456789-:.TtZz+ ", max_size=32))
 def test_any_text_is_a_date_or_none(text):
-    """Never an error; what is one reads as itself."""
+    """Any text gives a date or None, never an error. A resulting date gives itself again."""
     for read in (iso_date, iso_datetime):
         if found := read(text):
             assert read(found) == found

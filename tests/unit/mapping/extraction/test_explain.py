@@ -34,8 +34,8 @@ def reply(text, tool="browser", **more):
     return {"messages": messages, "usage": {"input_tokens": 3, "output_tokens": 4}, **more}
 
 
-def test_each_value_says_where_it_is_from_and_what_was_tried():
-    """In mapping order: the methods before the one that gave the value, each with the reason."""
+def test_each_value_has_its_source_and_the_methods_that_failed():
+    """Each trace has the methods before the one that gave the value, each with the reason why it failed."""
     explained = extractor(not_found=["Not found"]).explain(
         reply("Exchange: WHITEHALL\nCabinet: Not found", structured_output={"c": None}, note=" 12 ")
     )
@@ -68,8 +68,8 @@ def test_each_value_says_where_it_is_from_and_what_was_tried():
         ({"a": 1}, "no result of tool 'browser'; there is no result of any"),
     ],
 )
-def test_why_a_tool_result_gave_nothing(answer, why):
-    """No such tool, which others there are, or a pattern that found nothing."""
+def test_the_reason_why_a_tool_result_gave_nothing(answer, why):
+    """The reason names the missing tool and the others, or says that the pattern found nothing."""
     explained = extractor().explain(answer)
     assert explained.fields[0].failed[0].reason == why
     assert isinstance(explained.error, ExtractionError)
@@ -92,14 +92,14 @@ def test_why_a_tool_result_gave_nothing(answer, why):
         ({"path": "a", "transform": "to_number"}, {"a": "far"}, "to_number() makes nothing of 'far'"),
     ],
 )
-def test_why_a_path_gave_nothing(path, root, why):
-    """The first part that lost the value is named, with what it was given."""
+def test_the_reason_why_a_path_gave_nothing(path, root, why):
+    """The reason names the part of the path that lost the value, and its input."""
     methods = [{"method": "direct", "field_mappings": {"f": path}}]
     assert extractor(methods).explain(root).fields[0].failed[0].reason == why
 
 
-def test_a_method_without_a_required_field_is_said_to_be_passed_over():
-    """Its value is there and does not count."""
+def test_a_method_without_a_required_field_is_reported_as_unused():
+    """The value of a method without a required field is found, and reported as not used."""
     methods = [
         {"method": "direct", "field_mappings": {"a": "x.a", "b": "x.b"}},
         {"method": "direct", "field_mappings": {"a": "y.a", "b": "y.b"}},
@@ -111,8 +111,8 @@ def test_a_method_without_a_required_field_is_said_to_be_passed_over():
     )
 
 
-def test_what_extract_would_raise_is_in_error():
-    """With the values that were found nevertheless, and those that do not fit as tried."""
+def test_the_exception_of_extract_is_in_error():
+    """`error` is what extract raises. Values that were found are kept, and unfit ones count as failed."""
     rejected = extractor(reject_if=["Sorry"]).explain(reply("Exchange: A\nSorry"))
     assert isinstance(rejected.error, ReplyRejectedError)
     assert rejected.values["exchange"] == "A"
@@ -145,7 +145,7 @@ ANY = st.recursive(
     answer=ANY | st.builds(reply, ANY, st.sampled_from(["browser", "print"]), note=ANY, structured_output=ANY)
 )
 def test_explaining_agrees_with_extracting(answer):
-    """The same values, sources and errors, for any reply; and every empty field says why."""
+    """For any reply, explain and extract agree, and every field without a value has reasons."""
     e = extractor(required=["cabinet"], not_found=["0"], reject_if=["1"])
     explained = e.explain(answer)
     assert [trace.value for trace in explained.fields] == list(explained.values.values())

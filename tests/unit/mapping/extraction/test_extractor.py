@@ -48,7 +48,7 @@ output_mappings:
           category: "$.category"
           confidence: "$.confidence_score"
 """
-"""Verbatim from the original design."""
+"""The example of the original design, verbatim."""
 
 CATALOG = Catalog.load({"design.yaml": DESIGN}, {})
 BROADBAND = CATALOG.extractor("broadband-agent-rust")
@@ -90,14 +90,14 @@ def direct(**fields):
     ],
 )
 def test_the_original_design_finds_a_tool_result_in_every_anthropic_shape(reply):
-    """The tool's name comes from the call that the result answers, or from the block itself."""
+    """A result is named after its call, or by its own block."""
     found = BROADBAND.extract(reply)
     assert found.values == {"exchange": "WHITEHALL", "cabinet": "Direct Exchange"}
     assert found.provenance["exchange"] == "tool_result[0]:$.content | parse('Exchange: (.+)')"
 
 
-def test_errors_and_other_tools_are_skipped():
-    """The last result that is not flagged as an error counts, and only of the tool that is named."""
+def test_error_results_and_other_tools_are_skipped():
+    """The last result of the named tool that is not an error counts."""
     reply = {
         "messages": [
             call(ref="1"),
@@ -114,7 +114,7 @@ def test_errors_and_other_tools_are_skipped():
 
 
 def test_the_design_falls_back_to_structured_output():
-    """Without a tool result, the arguments of print_output count, its JSON result, or the envelope."""
+    """Without a tool result, print_output's arguments, its result, or the reply's own output are used."""
     arguments = {"messages": [call("print_output", exchange="A", cabinet="B")]}
     answered = {"messages": [call("print_output"), result('{"exchange": "A", "cabinet": "B"}')]}
     envelope = {"messages": [], "structured_output": {"exchange": "A", "cabinet": "B"}, "success": True}
@@ -125,7 +125,7 @@ def test_the_design_falls_back_to_structured_output():
 
 
 def test_the_design_falls_back_to_the_final_text():
-    """`transform` beside the paths is parse_text, and gives a field the entry of its name or nothing."""
+    """parse_text as the transform of all paths gives each field the line of its name, or no value."""
     reply = {
         "messages": [{"role": "assistant", "content": [{"type": "text", "text": "**Exchange:** WHITEHALL"}]}]
     }
@@ -136,7 +136,7 @@ def test_the_design_falls_back_to_the_final_text():
 
 
 def test_the_other_two_mappings_of_the_design():
-    """results_array and direct read the raw reply."""
+    """results_array and direct read the root of the reply."""
     web = CATALOG.extractor("web-search-agent").extract({"results": [{"title": "T", "url": "U"}]})
     assert web.values == {"title": "T", "url": "U", "snippet": None}
     tool = CATALOG.extractor("classification-tool").extract({"category": "x", "confidence_score": 0})
@@ -144,14 +144,14 @@ def test_the_other_two_mappings_of_the_design():
 
 
 def test_later_methods_fill_what_the_first_successful_one_left_empty():
-    """Earlier methods that failed do not fill, and nothing is overwritten."""
+    """Later methods fill empty fields only. Methods that failed before the first success fill nothing."""
     e = extractor([direct(a="x.a", b="x.b"), direct(a="y.a"), direct(a="z.a", b="z.b")])
     assert e.extract({"y": {"a": "Y"}, "z": {"a": "Z", "b": "Z"}}).values == {"a": "Y", "b": "Z"}
     assert e.output_fields == ("a", "b")
 
 
 def test_nulls_and_empty_strings_are_no_success():
-    """A method that yields only null and "" has not succeeded; 0 and false are values."""
+    """A method with only null and "" fails. 0 and false are values."""
     e = extractor([direct(a="x"), direct(a="y")])
     assert e.extract({"x": "", "y": 0}).provenance == {"a": "direct[1]:y"}
     assert e.extract({"x": False, "y": 0}).values == {"a": False}
@@ -166,19 +166,19 @@ def test_required_fields_decide_which_method_succeeds():
 
 
 def test_required_fields_may_come_from_several_methods():
-    """Where no single method succeeds, their values together may still hold what is required."""
+    """If no method succeeds, the values of all together may still have every required field."""
     e = extractor([direct(a="x"), direct(b="y")], required=["a", "b"])
     assert e.extract({"x": 1, "y": 2}).values == {"a": 1, "b": 2}
 
 
 def test_allow_empty_makes_nothing_a_success():
-    """With allow_empty, a reply without any value is a row of nulls."""
+    """With allow_empty, a reply without any value gives nulls."""
     e = extractor([direct(a="x")], allow_empty=True, required=["a"])
     assert e.extract({}).values == {"a": None}
 
 
 def test_a_plain_text_reply_is_content():
-    """Text that is no JSON is `{content: text}`, also for jmespath."""
+    """The root of a text that is no JSON is `{content: text}`, also for jmespath."""
     methods = [
         {
             "method": "jmespath",
@@ -190,14 +190,17 @@ def test_a_plain_text_reply_is_content():
 
 
 def test_tool_results_are_json_too():
-    """The root of tool_result has the text, and `json` where the text is JSON; the tool may be left open."""
+    """The root of tool_result has `content`, and `json` if the text is JSON.
+
+    Without a name any tool counts.
+    """
     e = extractor([{"method": "tool_result", "field_mappings": {"a": "json.a", "t": "content"}}])
     assert e.extract([call(), result('{"a": 0.1}')]).values == {"a": 0.1, "t": '{"a": 0.1}'}
     assert e.extract([call(), result("text")]).values == {"a": None, "t": "text"}
 
 
 def test_parse_text_in_an_expression_keeps_the_object():
-    """Asked for by an expression, the object is the value; of a field that is one of its keys, the entry."""
+    """parse_text in an expression gives the object, or the entry with the field's name if there is one."""
     e = extractor([direct(details="content | parse_text()", exchange="content | parse_text()")])
     assert e.extract(TEXT).values == {
         "details": {"exchange": "WHITEHALL", "cabinet": "Direct Exchange"},
@@ -218,14 +221,14 @@ def test_parse_text_in_an_expression_keeps_the_object():
         ({"x": 1, "usage": [1]}, (0, 0)),
     ],
 )
-def test_usage_is_read_where_it_is_counts(reply, tokens):
-    """The envelope's usage, else the sum over messages; what is no non-negative whole number is 0."""
+def test_usage_is_read_from_valid_counts(reply, tokens):
+    """Usage is the reply's own, else the sum over its messages. Invalid counts are 0."""
     found = extractor([direct(x="x")]).extract(reply)
     assert (found.input_tokens, found.output_tokens) == tokens
 
 
-def test_error_messages_stay_short():
-    """An agent's long names do not get into the table at full length."""
+def test_error_messages_are_truncated():
+    """Long names from an agent are truncated in the error, which is stored in the table."""
     with pytest.raises(ExtractionError) as caught:
         BROADBAND.extract([call("n" * 100_000), result("x")])
     assert len(str(caught.value)) <= 1000
@@ -274,8 +277,8 @@ EVERY = extractor(
 
 
 @given(reply=ANY)
-def test_any_reply_extracts_or_fails_in_words(reply):
-    """Nothing but declared errors comes out, every field is there, and the values can be written as JSON."""
+def test_any_reply_gives_fields_or_a_declared_error(reply):
+    """Any reply gives every field, writable as JSON, or a declared error."""
     try:
         found = EVERY.extract(reply)
     except (ExtractionError, ReplyPendingError):
@@ -286,7 +289,7 @@ def test_any_reply_extracts_or_fails_in_words(reply):
 
 @pytest.mark.parametrize("text", ["[" * 900 + "]" * 900, '{"content":' * 400 + "1" + "}" * 400])
 def test_deep_replies_do_not_crash(text):
-    """As deep as the parser takes it, also as the content of a tool result."""
+    """Replies as deep as the parser accepts do not crash, also in the content of a tool result."""
     deep = exact_json.loads(text)
     for reply in (deep, {"messages": [call("a"), result(deep)]}, {"messages": [call("a"), result(text)]}):
         try:

@@ -47,7 +47,7 @@ REJECTS = extractor(reject_if=["^Error( checking)?"])
     ],
 )
 def test_reject_if_fails_the_row_with_the_line(reply):
-    """In what the agent said last, the last result of each tool, or the strings of a plain reply."""
+    """Guards match the agent's last text, the last result of each tool, and the strings of a plain reply."""
     with pytest.raises(ReplyRejectedError) as caught:
         REJECTS.extract(reply)
     assert str(caught.value) == "Error checking SW1A"
@@ -62,13 +62,13 @@ def test_reject_if_fails_the_row_with_the_line(reply):
         conversation(("t", "Error checking, once"), ("t", "fine")),
     ],
 )
-def test_guards_do_not_look_everywhere(reply):
-    """Not at what the user asked, at an earlier result of the same tool, or deep in a plain reply."""
+def test_guards_ignore_other_texts(reply):
+    """Guards ignore the user's text, earlier results of the same tool, and deep strings of a plain reply."""
     assert REJECTS.extract(reply).values["a"]
 
 
 def test_pending_if_is_retried():
-    """The worker asks again, as for a busy agent; what is rejected is not pending."""
+    """pending_if raises a retryable error. reject_if takes precedence."""
     pending = extractor(reject_if=["failed"], pending_if=["(?i)still (working|running)"])
     with pytest.raises(ReplyPendingError, match=r"^Still working on it$") as caught:
         pending.extract("Hello.\nStill working on it")
@@ -78,22 +78,22 @@ def test_pending_if_is_retried():
 
 
 def test_guards_come_before_the_fields():
-    """A reply that says no is rejected although it has values, or lacks what is required."""
+    """A reply that a guard matches is rejected, whether it has all values or lacks required ones."""
     guarded = extractor(reject_if=["no such"], required=["b"])
     for reply in ({"a": "no such place", "b": 1}, {"a": "no such place"}):
         with pytest.raises(ReplyRejectedError):
             guarded.extract(reply)
 
 
-def test_a_long_line_is_cut():
-    """The text goes to the table and the CSV."""
+def test_a_long_line_is_truncated():
+    """A long line is truncated, because the text is stored in the table and in the CSV."""
     with pytest.raises(ReplyRejectedError) as caught:
         REJECTS.extract("Error" + "x" * 100_000)
     assert len(str(caught.value)) == 500
 
 
 def test_not_found_makes_values_null():
-    """The whole value without outer blanks, in any case; a text that only contains it is a value."""
+    """not_found compares the whole value, without outer blanks and case. A longer text is a value."""
     e = extractor(not_found=["Not found", "N/A"])
     assert e.extract({"a": " not FOUND\n", "b": "n/a or so"}).values == {"a": None, "b": "n/a or so"}
     with pytest.raises(ExtractionError, match="no value for any of a, b"):
@@ -135,12 +135,12 @@ RESULTS = {
     ],
 )
 def test_each_joins_the_texts_of_all_results(path, value):
-    """The first index stands for every item; paths that take several themselves are joined as they are."""
+    """With `each` the first index means every item. Paths that give a list themselves are joined too."""
     mapping = {"path": path, "transform": "trim"} if "title" in path else path
     assert each(f=mapping).extract(RESULTS).values["f"] == value
 
 
-def test_each_finds_the_list_wherever_it_is():
-    """Behind other keys, and behind `$`."""
+def test_each_finds_a_nested_list():
+    """`each` finds the list under other keys and after `$`."""
     for path in ("deep.more.results[0].n", "$.deep.more.results[0].n", "deep.more | results[0].n"):
         assert each(f=path).extract({"deep": {"more": RESULTS}}).values["f"] == "1; 2.5; true"

@@ -33,7 +33,7 @@ fields:
       - type: structured
         path: "$.speeds.download"
 """
-"""Verbatim from the original design."""
+"""The example of the original design, verbatim."""
 
 RUN = "target: {name: broadband-agent-rust, invoke: http, url: 'http://agent'}\n"
 TEXT = "Exchange: WHITEHALL\nCabinet: Direct Exchange\nDownload Speed: 50.0-330.0 Mbps"
@@ -71,7 +71,7 @@ def mapped(mapping, *fields, **more):
 
 
 def test_the_schema_of_the_design_extracts_by_itself():
-    """A target with a registered schema and nothing else: every field by its extractions in order."""
+    """A target with only a schema extracts every field by its `extraction` entries, in order."""
     mapping = Catalog.load({"r.yaml": RUN}, {"s.yaml": DESIGN}).definition("r").compile()
     found = mapping.extract(messages(TEXT))
     assert found.values == {"exchange": "WHITEHALL", "download_speed": "50.0-330.0 Mbps"}
@@ -82,7 +82,7 @@ def test_the_schema_of_the_design_extracts_by_itself():
 
 
 def test_fields_of_a_schema_fall_back_one_by_one():
-    """What the tool's result lacks comes from the structured output, and what it has stays."""
+    """Fields missing in the tool's result come from the structured output; the others do not."""
     mapping = Catalog.load(
         {"r.yaml": RUN}, {"s.yaml": DESIGN.replace("type: string", "type: string\n    required: true")}
     )
@@ -93,8 +93,8 @@ def test_fields_of_a_schema_fall_back_one_by_one():
         mapping.extractor("r").extract(messages("Exchange: WHITEHALL"))
 
 
-def test_the_schema_travels_with_the_definition():
-    """A batch keeps the schema it started with: its text alone compiles, and it is part of the version."""
+def test_the_schema_is_part_of_the_definition():
+    """The definition's text has the schema: it compiles without files, and its digest covers the schema."""
     definition = Catalog.load({"r.yaml": RUN}, {"s.yaml": DESIGN}).definition("r")
     assert json.loads(definition.text)["schema"]["agent"] == "broadband-agent-rust"
     again = Definition("r", definition.text).compile()
@@ -104,12 +104,12 @@ def test_the_schema_travels_with_the_definition():
 
 
 def test_a_reply_that_is_no_conversation_is_structured_output():
-    """A tool that answers with plain JSON needs no mapping either."""
+    """A tool that replies with plain JSON needs no output mapping."""
     assert automatic(structured("x", "integer")).extract({"x": "1,234"}).values == {"x": 1234}
 
 
-def test_a_call_that_nothing_answers_is_structured_output():
-    """So agents hand over what they put out. What an answered call asked for is no output of the agent's."""
+def test_a_call_without_a_result_is_structured_output():
+    """Agents hand over their output with a call without a result. Arguments of other calls are no output."""
     lookup = {"type": "tool_use", "id": "t1", "name": "lookup", "input": {"x": "1"}}
     found = {"type": "tool_result", "tool_use_id": "t1", "content": "no number here"}
     printed = {"type": "tool_use", "id": "t2", "name": "print_output", "input": {"x": "2"}}
@@ -121,15 +121,15 @@ def test_a_call_that_nothing_answers_is_structured_output():
         mapping.extract({"messages": asked})
 
 
-def test_with_a_mapping_the_schema_only_types():
-    """The mapping extracts, also fields that the schema does not know; the schema's others are left out."""
+def test_with_an_output_mapping_the_schema_only_converts():
+    """The output mapping extracts its own fields, and the schema only converts those that it has."""
     mapping = mapped({"n": "$.number", "free": "$.f"}, structured("n", "number"), structured("z", "string"))
     assert mapping.extract({"number": "£1,234.50", "f": "x"}).values == {"n": Decimal("1234.50"), "free": "x"}
     assert mapping.output_fields == ("n", "free")
 
 
-def test_required_in_a_schema_counts_with_a_mapping():
-    """A field that the schema requires must be found, and some method has to be there for it."""
+def test_required_fields_of_a_schema_count_with_an_output_mapping():
+    """A field that the schema requires must be found, and some method must give it."""
     mapping = mapped({"n": "$.n", "m": "$.m"}, structured("n", "number", required=True))
     with pytest.raises(ExtractionError, match="required field n"):
         mapping.extract({"m": 1})
@@ -172,7 +172,7 @@ def test_required_in_a_schema_counts_with_a_mapping():
     ],
 )
 def test_types(kind, given, value):
-    """What fits is put into the form of its type; what does not fails the row."""
+    """A value that fits is converted to its type. A value that does not fit fails the row."""
     mapping = automatic(structured("f", kind))
     if value == "type":
         with pytest.raises(UnfitValueError, match=f"^f: .* does not fit type {kind}$"):
@@ -202,8 +202,11 @@ def test_types(kind, given, value):
         ),
     ],
 )
-def test_rules(field, good, bad, rule):
-    """enum, pattern (of the whole value), minimum and maximum; a failure names field, value and rule."""
+def test_constraints(field, good, bad, rule):
+    """Constraints: enum, pattern (whole value), minimum, maximum.
+
+    The error has field, value and constraint.
+    """
     mapping = automatic(field)
     mapping.extract({"f": good})
     with pytest.raises(UnfitValueError) as caught:
@@ -212,8 +215,8 @@ def test_rules(field, good, bad, rule):
     assert str(caught.value) == f"f: {shown} does not fit {rule}"
 
 
-def test_every_misfit_is_named_and_cut():
-    """All fields that do not fit, with values cut; a field without a value fits everything."""
+def test_every_unfit_value_is_named_and_truncated():
+    """The error names every field that does not fit, with truncated values. A missing value always fits."""
     mapping = automatic(structured("a", "number"), structured("b", "boolean"), structured("c", "list"))
     with pytest.raises(UnfitValueError) as caught:
         mapping.extract({"a": "x" * 5000, "b": "y" * 5000})
@@ -251,8 +254,8 @@ def test_every_misfit_is_named_and_cut():
         ("- f", "must be a table"),
     ],
 )
-def test_a_wrong_schema_is_refused_in_words(text, words):
-    """With file and line, when it is loaded, and once."""
+def test_an_invalid_schema_is_reported(text, words):
+    """An invalid schema is reported once, with file and line, when it is loaded."""
     problems = check({}, {"s.yaml": f"agent: a\nfields:\n  {text}\n"})
     assert len(problems) == 1
     assert words in str(problems[0])
@@ -260,7 +263,7 @@ def test_a_wrong_schema_is_refused_in_words(text, words):
 
 
 def test_an_agent_has_one_schema():
-    """A second one names the first; a run over a broken schema does not complain as well."""
+    """A second schema of an agent is reported. A run whose schema has problems is not reported as well."""
     good = schema(structured("f", "string"))
     assert [str(p) for p in check({}, {"s.yaml": good, "t.yaml": good})] == [
         "t.yaml:1: a second schema of 'a' (the first is in s.yaml)"
@@ -269,8 +272,8 @@ def test_an_agent_has_one_schema():
     assert len(check({"r.yaml": run}, {"s.yaml": "agent: a\nfields: [{name: f, type: x}]\n"})) == 1
 
 
-def test_what_a_schema_alone_lacks_is_said():
-    """A schema for an agent without a mapping says how every field is extracted, and has fields."""
+def test_a_schema_alone_must_say_how_to_extract_every_field():
+    """A schema without an output mapping must have fields, and an `extraction` for each of them."""
     with pytest.raises(MappingError, match="does not say how to extract 'f'"):
         automatic({"name": "f", "type": "string"})
     with pytest.raises(MappingError, match="has no fields"):
@@ -288,8 +291,8 @@ ANY = st.recursive(
 
 
 @given(kind=st.sampled_from(sorted(TYPES)), value=ANY | st.dates().map(str) | st.datetimes().map(str))
-def test_any_value_fits_or_is_a_misfit(kind, value):
-    """A row fails in words or has a value that fits its type again, whatever the agent sends."""
+def test_any_value_is_converted_or_unfit(kind, value):
+    """Any value is converted or fails with a declared error. A converted value converts to itself."""
     rules = {
         "integer": {"minimum": -5},
         "date": {"maximum": "2030-01-01"},
@@ -342,8 +345,8 @@ PLAIN = {"exchange": "WHITEHALL", "speeds": {"download": "50.0-330.0 Mbps"}}
         *("lambda-plain", "plain"),
     ],
 )
-def test_the_schema_of_the_design_reads_every_shape(reply):
-    """Exchange and speed from a reply of each envelope, by the schema alone."""
+def test_the_schema_of_the_design_reads_every_reply_shape(reply):
+    """The schema alone extracts exchange and speed from every reply shape."""
     mapping = Catalog.load({"r.yaml": RUN}, {"s.yaml": DESIGN}).definition("r").compile()
     found = mapping.extract(reply)
     assert found.values == {"exchange": "WHITEHALL", "download_speed": "50.0-330.0 Mbps"}

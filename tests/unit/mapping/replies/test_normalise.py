@@ -12,8 +12,8 @@ from service.mapping.replies.transcript import ToolCall, ToolResult, Transcript,
 FOLDER = Path(__file__).parents[3] / "fixtures" / "replies"
 REPLIES = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(FOLDER.glob("*.json"))}
 PLAIN = {"plain_json", "plain_text"}
-ONE_ANSWER = {"openai_chat_completion", "bedrock_converse_response"}
-"""What a model says in one turn: it calls tools, but what they answered is not in there."""
+ONE_MODEL_CALL = {"openai_chat_completion", "bedrock_converse_response"}
+"""Replies of one model call. They have tool calls, but not the results of these."""
 
 WITHOUT_USAGE = {
     "anthropic_messages",
@@ -38,7 +38,7 @@ ARGUMENTS = {
 FOUND = {"exchange": "WHITEHALL", "cabinet": "Direct Exchange"}
 
 DESIGN = (Path(__file__).parents[4] / "mappings" / "examples.yaml").read_text("utf-8")
-"""Verbatim from the original design."""
+"""The example of the original design, verbatim."""
 
 BROADBAND = Catalog.load({"design.yaml": DESIGN}, {}).extractor("broadband-agent-rust")
 
@@ -76,28 +76,28 @@ def answering(*answers, **more):
     }
 
 
-@pytest.mark.parametrize("name", names(PLAIN | ONE_ANSWER))
-def test_the_design_finds_the_tool_result_in_every_envelope(name):
-    """The design's mapping, unchanged, reads the same facts from every provider's shape."""
+@pytest.mark.parametrize("name", names(PLAIN | ONE_MODEL_CALL))
+def test_the_design_finds_the_tool_result_in_every_reply_shape(name):
+    """The design's mapping finds the same values in every provider's reply shape."""
     found = BROADBAND.extract(REPLIES[name])
     assert found.values == FOUND
     assert {path.partition("[")[0] for path in found.provenance.values()} == {"tool_result"}
 
 
-@pytest.mark.parametrize("name", sorted(ONE_ANSWER))
+@pytest.mark.parametrize("name", sorted(ONE_MODEL_CALL))
 def test_without_results_the_design_reads_the_call(name):
-    """One turn of a model holds no results; the arguments of print_output are what is left."""
+    """If a reply has no tool results, the values come from the arguments of print_output."""
     found = BROADBAND.extract(REPLIES[name])
     assert found.values == FOUND
     assert {path.partition("[")[0] for path in found.provenance.values()} == {"structured_output"}
 
 
 @pytest.mark.parametrize("name", names(PLAIN))
-def test_every_envelope_has_the_same_transcript(name):
-    """Result, arguments as an object, final text, and tokens where they are counted."""
+def test_every_reply_shape_has_the_same_transcript(name):
+    """Tool result, arguments as an object, final text, and usage if the shape reports it, are equal."""
     transcript = normalise(REPLIES[name])
     result = transcript.last_result("browser_broadband")
-    assert (result is None) if name in ONE_ANSWER else (result.text == TEXT)
+    assert (result is None) if name in ONE_MODEL_CALL else (result.text == TEXT)
     assert [call.arguments for call in transcript.calls if call.name == "print_output"] == [ARGUMENTS]
     assert transcript.text == "The exchange is WHITEHALL, served from the Direct Exchange cabinet."
     assert transcript.usage == (Usage() if name in WITHOUT_USAGE else Usage(1200, 345))
@@ -107,7 +107,7 @@ def test_every_envelope_has_the_same_transcript(name):
 
 @pytest.mark.parametrize("name", names(set()))
 def test_a_transcript_is_its_own_normal_form(name):
-    """As JSON, also written and read again, it normalises to itself; the reply is not touched."""
+    """A transcript's JSON normalises to an equal transcript. The reply itself is not changed."""
     reply = copy.deepcopy(REPLIES[name])
     transcript = normalise(reply)
     assert reply == REPLIES[name]
@@ -116,7 +116,7 @@ def test_a_transcript_is_its_own_normal_form(name):
 
 
 def test_plain_replies_have_no_transcript():
-    """Other JSON is the root as it came, and text is `{content: text}`."""
+    """Any other JSON is the root, unchanged. The root of a text is `{content: text}`."""
     assert ReplyView.of(REPLIES["plain_json"]) == ReplyView(ARGUMENTS, Transcript(), ARGUMENTS)
     assert ReplyView.of(TEXT) == ReplyView({"content": TEXT}, Transcript(), TEXT)
     for reply in (None, 1, [], {}, [{"title": "t", "content": "snippet"}], {"content": "x"}, {"role": 1}):
@@ -126,8 +126,11 @@ def test_plain_replies_have_no_transcript():
 # --- names -------------------------------------------------------------------------------------------
 
 
-def test_a_result_is_named_by_the_call_it_answers():
-    """Its own name counts only where no call has the id; without either it answers for any tool."""
+def test_a_result_is_named_after_its_call():
+    """A result's own name counts only if no call has its id.
+
+    A result without a name matches no tool's name.
+    """
     reply = [
         calling(("1", "a")),
         answering(("1", "A"), name="ignored"),
@@ -140,8 +143,8 @@ def test_a_result_is_named_by_the_call_it_answers():
     assert transcript.last_result("c") is None
 
 
-def test_ids_may_come_again():
-    """Some servers number calls anew in every turn: the last call before the result is meant."""
+def test_call_ids_may_be_reused():
+    """Ids may be reused in later messages: a result belongs to the last call with its id before it."""
     reply = [
         answering(("1", "early")),
         calling(("1", "a")),
@@ -152,12 +155,12 @@ def test_ids_may_come_again():
     assert [(r.name, r.text) for r in normalise(reply).results] == [("a", "early"), ("a", "A"), ("b", "B")]
 
 
-def test_no_id_is_no_id():
-    """A call and a result that both have no id do not belong together."""
+def test_a_missing_id_links_nothing():
+    """A call and a result without ids do not belong together."""
     assert normalise([calling(("", "a")), answering(("", "A"))]).results[0].name == ""
 
 
-# --- what the shapes have beside the common facts ------------------------------------------------------
+# --- features of single reply shapes -------------------------------------------------------------------
 
 
 def block(kind, **more):
@@ -215,7 +218,7 @@ HITS = [{"type": "web_search_result", "url": "https://example.org", "title": "Ex
     ],
 )
 def test_results_of_every_kind(message, text, is_error):
-    """Text is text; what a server's tool or Converse gives as data is JSON; errors are flagged."""
+    """Text stays text, data of server tools and of Converse becomes JSON, and errors are flagged."""
     (result,) = normalise({"messages": [message]}).results
     assert (result.text, result.is_error) == (text, is_error)
 
@@ -285,7 +288,7 @@ def test_results_of_every_kind(message, text, is_error):
     ],
 )
 def test_calls_of_every_kind(message, call):
-    """Arguments that are JSON in a string are an object; other text stays text."""
+    """Arguments that are JSON in a string become an object. Other text stays text."""
     assert normalise({"messages": [message]}).calls == (call,)
 
 
@@ -318,8 +321,8 @@ def test_calls_of_every_kind(message, call):
         ([{"type": "assistant", "message": {"role": "assistant", "content": "x"}}], "x"),
     ],
 )
-def test_the_final_text_is_the_last_thing_the_agent_said(reply, text):
-    """A refusal is said; what it thought, called or was told is not."""
+def test_the_final_text_is_the_last_text_of_the_agent(reply, text):
+    """A refusal is text of the agent. Reasoning, calls and messages of others are not."""
     assert normalise(reply).text == text
 
 
@@ -339,7 +342,7 @@ def test_the_final_text_is_the_last_thing_the_agent_said(reply, text):
     ],
 )
 def test_input_tokens_are_all_that_the_model_was_given(reply, usage):
-    """Cached ones too: counted apart by Anthropic and Converse, and included by the others."""
+    """Cached tokens count as input: Anthropic and Converse report them separately, others include them."""
     assert normalise(reply).usage == Usage(*usage)
 
 
@@ -370,7 +373,7 @@ JSON = json.dumps(INNER)
     ],
 )
 def test_wrappers_are_transparent(reply):
-    """`$.category` is the agent's category, however it was invoked; `raw` has what came."""
+    """`$.category` is the agent's category however it was invoked. `raw` is the reply with its wrappers."""
     view = ReplyView.of(reply)
     assert (view.root, view.raw) == (INNER, reply)
     assert extractor({"method": "direct", "field_mappings": {"c": "$.category"}}).extract(reply).values == {
@@ -395,13 +398,13 @@ def test_wrappers_are_transparent(reply):
         {"output": [INNER]},
     ],
 )
-def test_what_says_more_than_its_wrapper_stays_as_it_came(reply):
-    """Nothing that stands beside a reply is lost, and what is no JSON document is not unwrapped."""
+def test_a_wrapper_with_other_data_is_kept(reply):
+    """A wrapper with other data is kept, and text that is no JSON is not unwrapped."""
     assert ReplyView.of(reply).root is reply
 
 
-def test_a_transcript_is_read_through_what_stays_as_it_came():
-    """The root keeps `success`, and tool results are found all the same."""
+def test_messages_are_found_inside_a_wrapper_that_is_kept():
+    """Tool results are found inside a wrapper, also if the root keeps it for its other data."""
     inner = {"messages": [answering(("1", TEXT), name="browser_broadband")]}
     for output in (inner, json.dumps(inner)):
         reply = {"output": output, "success": True}
@@ -409,8 +412,8 @@ def test_a_transcript_is_read_through_what_stays_as_it_came():
         assert BROADBAND.extract(reply).values == FOUND
 
 
-def test_the_outermost_envelope_that_knows_counts():
-    """Messages, tokens and structured output are each taken from the outermost that has them."""
+def test_the_outermost_layer_with_a_value_counts():
+    """Messages, usage and structured output are each taken from the outermost layer that has them."""
     inner = {
         "messages": [{"role": "assistant", "content": "inner"}],
         "usage": {"input_tokens": 1},
@@ -421,8 +424,11 @@ def test_the_outermost_envelope_that_knows_counts():
     assert (transcript.text, transcript.usage, transcript.structured) == ("inner", Usage(2, 0), {"a": 2})
 
 
-def test_a_result_is_kept_whole():
-    """Message by message, with roles; a result is the user's, as with Anthropic."""
+def test_a_transcript_keeps_every_message():
+    """A transcript keeps every message with its role.
+
+    Tool results have the role user, as in Anthropic's API.
+    """
     transcript = normalise(REPLIES["openai_chat_messages"])
     assert [message.role for message in transcript.messages] == [
         "system",

@@ -15,7 +15,7 @@ REPLIES = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(FOL
 
 
 def words(value):
-    """Every key and every short string of the fixtures: what random JSON is made of, to hit anything."""
+    """Every key and every short string of the fixtures. Random JSON is made of these to reach all code."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield key
@@ -37,7 +37,7 @@ SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.decimals(
 
 
 def as_text(value):
-    """A document as a JSON string; None for what cannot be written."""
+    """A value as a JSON string, or None if it cannot be written as JSON."""
     try:
         return json.dumps(value)
     except TypeError:
@@ -56,7 +56,7 @@ ANY = st.recursive(
 
 
 def loosely(**fields):
-    """An object with any of these fields, each of which may have any type all the same."""
+    """An object with any subset of these fields. Each value is as given, or of any other type."""
     return st.fixed_dictionaries({}, optional={name: value | ANY for name, value in fields.items()})
 
 
@@ -99,12 +99,12 @@ LIKELY = CONVERSATION | loosely(
 )
 
 
-def places(value, path=()):
+def node_paths(value, path=()):
     """The path of every node below the root."""
     if isinstance(value, dict | list):
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
             yield (*path, key)
-            yield from places(inner, (*path, key))
+            yield from node_paths(inner, (*path, key))
 
 
 GONE = object()
@@ -119,21 +119,21 @@ def mutate(value, path, change):
         value[path[-1]] = change
 
 
-def opened(value):
-    """A wrapped fixture with the document that it holds in place of the string."""
+def unwrapped(value):
+    """A wrapped fixture with the inner document in place of its JSON string."""
     for key in ("Payload", "body", "output", "Output"):
         if isinstance(value, dict) and isinstance(value.get(key), str) and value[key].startswith("{"):
-            return {**value, key: opened(json.loads(value[key]))}
+            return {**value, key: unwrapped(json.loads(value[key]))}
     return value
 
 
 @st.composite
 def damaged(draw):
-    """A fixture with up to four nodes deleted or of another type, also inside the document it wraps."""
+    """A fixture with up to four nodes deleted or replaced, also inside a wrapped document."""
     reply = draw(st.sampled_from(list(REPLIES.values())))
-    reply = copy.deepcopy(opened(reply) if draw(st.booleans()) else reply)
+    reply = copy.deepcopy(unwrapped(reply) if draw(st.booleans()) else reply)
     for _ in range(draw(st.integers(1, 4))):
-        paths = list(places(reply))
+        paths = list(node_paths(reply))
         if paths:
             mutate(reply, draw(st.sampled_from(paths)), draw(st.just(GONE) | ANY))
     return reply
@@ -144,7 +144,7 @@ def damaged(draw):
 @example({"lc": 1, "type": "constructor", "id": [[]], "kwargs": {"content": [{}], "type": []}})
 @example({"output": '{"a": 1e9999999999999999999}'})
 def test_any_reply_has_a_transcript_which_is_its_own_normal_form(reply):
-    """Nothing is raised whatever has the wrong type, and normalising what came out changes nothing."""
+    """Normalisation never raises, and normalising its result changes nothing."""
     before = repr(reply)
     view = ReplyView.of(reply)
     assert repr(reply) == before
@@ -157,14 +157,14 @@ def test_any_reply_has_a_transcript_which_is_its_own_normal_form(reply):
 
 
 @given(reply=st.dictionaries(st.sampled_from(["a", "results", "messages", "content", "usage"]), ANY))
-def test_an_unknown_object_is_the_root_as_it_came(reply):
-    """Without a wrapper's key there is nothing to unwrap."""
+def test_an_unknown_object_is_the_root_unchanged(reply):
+    """An object without a wrapper's key is the root, unchanged."""
     assert ReplyView.of(reply).root is reply
 
 
 @pytest.mark.parametrize("key", ["Payload", "body", "output", "Output"])
 def test_unwrapping_ends(key):
-    """After MAX_LAYERS the rest is left as it is, objects as well as strings in strings."""
+    """At most MAX_LAYERS layers are unwrapped, of objects and of strings within strings."""
     objects = strings = {"messages": [{"role": "assistant", "content": "x"}]}
     for _ in range(200):
         objects = {key: objects}
@@ -176,7 +176,7 @@ def test_unwrapping_ends(key):
 
 
 def test_long_text_is_not_parsed():
-    """Neither as an embedded reply nor as arguments."""
+    """Very long text is parsed neither as an embedded reply nor as arguments."""
     long = '{"messages": []}' + " " * MAX_EMBEDDED_CHARS
     assert ReplyView.of({"output": long}).root == {"output": long}
     call = {"tool_calls": [{"function": {"name": "f", "arguments": long}}]}
@@ -185,7 +185,7 @@ def test_long_text_is_not_parsed():
 
 @pytest.mark.parametrize("text", ["[" * 900 + "]" * 900, '{"output":' * 450 + "1" + "}" * 450, "[" * 10**6])
 def test_deep_text_does_not_crash(text):
-    """As deep as the parser takes it and deeper, as a reply, as content and as arguments."""
+    """JSON text as deep as the parser accepts, and deeper, as a reply, as content and as arguments."""
     for reply in (
         text,
         {"Payload": text},
@@ -196,7 +196,7 @@ def test_deep_text_does_not_crash(text):
 
 
 def test_deep_json_does_not_crash():
-    """Built rather than parsed: deeper than it could have been written."""
+    """A value that is nested deeper than any text that the parser accepts."""
     deep = []
     for _ in range(5_000):
         deep = [deep]

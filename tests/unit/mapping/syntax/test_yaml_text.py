@@ -9,7 +9,7 @@ def read(text):
 
 
 def test_a_duplicate_key_is_a_problem_in_its_line():
-    """A duplicate key is named with its own line and the first one's."""
+    """A duplicate key is reported with its line and the line of the first."""
     assert read("a: 1\nb: 2\na: 3\n")[1] == ["f.yaml:3: duplicate key 'a' (first in line 1)"]
 
 
@@ -37,19 +37,19 @@ def test_only_json_scalars_are_recognised(text, value):
 
 @pytest.mark.parametrize("text", ["!!python/object:os.system x", "!secret x", "!!binary aGk="])
 def test_tags_are_problems(text):
-    """No tag makes an object, and none is ignored."""
+    """A YAML tag is reported: it neither makes an object nor is ignored."""
     assert "is not supported" in read(f"v: {text}\n")[1][0]
 
 
-def test_alias_bombs_are_refused():
-    """Aliases are counted written out, so that nine lines do not become a billion values."""
+def test_alias_bombs_are_reported():
+    """The limit for values counts expanded aliases: nine lines could become a billion values."""
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
     assert "aliases written out" in read("\n".join(lines))[1][0]
 
 
-def test_an_alias_to_itself_is_refused():
-    """A value that contains itself ends at the depth limit."""
+def test_an_alias_to_itself_is_reported():
+    """A value that contains itself reaches the depth limit."""
     assert "nested" in read("a: &a [*a]\n")[1][0]
 
 
@@ -57,18 +57,18 @@ def test_an_alias_to_itself_is_refused():
     "text", ["[" * 100_000, "a: " + "{a: " * 3000, "x" * 300_000, "a: [\n", "a: \x01", "\t- a: b: c"]
 )
 def test_unreadable_text_is_one_problem_with_a_line(text):
-    """Too deep, too large, broken or binary: a problem that names the file and line, never an exception."""
+    """Text that is too deep, too large, broken or binary is one problem with file and line."""
     values, problems = read(text)
     assert values == []
     assert len(problems) == 1
     assert problems[0].startswith(("f.yaml:1: ", "f.yaml:2: "))
 
 
-def test_merge_keys_are_refused_in_words():
-    """`<<` is neither merged nor taken for a field of that name."""
+def test_merge_keys_are_reported():
+    """A merge key `<<` is reported: it is neither merged nor read as an ordinary key."""
     assert "merge keys" in read("a: &a {x: 1}\nb: {<<: *a}\n")[1][0]
 
 
 def test_aliases_repeat_values():
-    """An ordinary alias stands for its anchor's value; documents are separated by ---."""
+    """An alias has its anchor's value. Documents are separated by ---."""
     assert read("a: &a {x: 1}\nb: *a\n---\nc: 1\n---\n") == ([{"a": {"x": 1}, "b": {"x": 1}}, {"c": 1}], [])
