@@ -29,8 +29,8 @@ def s3_event(key="incoming/demo/x.csv", name="ObjectCreated:Put", **entry):
     }
 
 
-def test_a_dropped_object_is_a_job_of_its_folder():
-    """`incoming/{mapping}/**/x.csv` runs that mapping, with the object as the event names it."""
+def test_a_dropped_object_is_a_job_of_the_mapping_in_its_key():
+    """`incoming/{mapping}/**/x.csv` runs the mapping on the object that the event names."""
     (job,) = decode_ingest(json.dumps(s3_event("incoming/demo/2026/a+b%C3%A9.CSV", versionId="v1")))
     assert job.mapping == "demo"
     assert job.source == Source("in", "incoming/demo/2026/a bé.CSV", "e1", "v1", 12)
@@ -48,13 +48,13 @@ def test_a_dropped_object_is_a_job_of_its_folder():
         s3_event("elsewhere/demo/x.csv"),
     ],
 )
-def test_what_asks_for_no_run_is_no_error(body):
-    """S3's test event, deletions and other keys are acknowledged without a run."""
+def test_a_message_that_requests_no_run_gives_no_job(body):
+    """S3's test event, deletions and other keys are no errors."""
     assert decode_ingest(json.dumps(body)) == ()
 
 
 def test_events_wrapped_by_sns_and_event_bridge_are_unwrapped():
-    """The same object gives the same job by all three ways."""
+    """The same object gives the same job in all three forms."""
     (plain,) = decode_ingest(json.dumps(s3_event()))
     sns = {"Type": "Notification", "TopicArn": "arn:aws:sns:…", "Message": json.dumps(s3_event())}
     bridge = {
@@ -80,15 +80,15 @@ def test_events_wrapped_by_sns_and_event_bridge_are_unwrapped():
         {"hello": "world"},
     ],
 )
-def test_a_message_that_is_neither_is_poison(body):
-    """What is neither job nor S3 event is refused, whatever its shape."""
+def test_a_message_that_is_neither_job_nor_event_is_poison(body):
+    """Any other JSON object is refused."""
     with pytest.raises(PoisonMessageError):
         decode_ingest(json.dumps(body))
 
 
 @pytest.mark.parametrize("body", ["", "junk", "[]", "null", '"x"', "{", "\x00", "[" * 100_000])
 def test_a_body_that_is_no_json_object_is_poison(body):
-    """Whatever is no JSON object is refused, on every queue."""
+    """A body that is not a JSON object is refused on every queue."""
     for decode in (RowMessage.decode, AggregateMessage.decode, decode_ingest):
         with pytest.raises(PoisonMessageError):
             decode(body)
@@ -102,7 +102,7 @@ def test_a_body_that_is_no_json_object_is_poison(body):
     st.sampled_from(["Records", "source", "mapping", "detail", "Message", "options", "cells", "row"]),
 )
 def test_no_json_crashes_a_decoder(value, key):
-    """Any JSON on any queue is decoded or refused, never anything else."""
+    """Any JSON on any queue is decoded, or refused with PoisonMessageError."""
     for decode in (RowMessage.decode, AggregateMessage.decode, decode_ingest):
         for body in (value, {key: value}, ROW | {key: value}, s3_event() | {key: value}):
             try:

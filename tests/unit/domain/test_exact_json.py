@@ -1,4 +1,4 @@
-"""JSON that does not change what it carries."""
+"""JSON without loss of digits."""
 
 import json
 from decimal import Decimal
@@ -14,15 +14,15 @@ from service.domain.exact_json import dumps, loads, plain_number
     "text", ["12345678901234567890123", "12345678901234567.891", "0.1", "-5", "1e400", "0.30000000000000004"]
 )
 def test_numbers_keep_their_value(text):
-    """Whatever number an agent writes comes out with the same value."""
+    """Any number that an agent writes keeps its exact value."""
     assert Decimal(dumps(loads(text))) == Decimal(text)
 
 
 @pytest.mark.parametrize(
     "text", ["NaN", "[Infinity]", "-Infinity", "1" * 5_000, "{", "", "[" * 100_000, "1e99999999999999999999"]
 )
-def test_what_is_no_json_is_a_value_error(text):
-    """NaN, endless numbers and bottomless nesting are refused like any other syntax error."""
+def test_invalid_json_is_a_value_error(text):
+    """NaN, very long numbers and very deep nesting are refused like other syntax errors."""
     with pytest.raises(ValueError, match=r".+"):
         loads(text)
 
@@ -35,7 +35,7 @@ VALUES = st.recursive(
 
 @given(VALUES)
 def test_dumps_is_compact_json_that_loads_reads(value):
-    """Round trip; and the text is what the standard library would write, without spaces."""
+    """Values survive the round trip; the text equals the standard library's, without spaces."""
     text = dumps(value)
     assert loads(text) == value
     assert json.loads(text) == json.loads(json.dumps(value))
@@ -46,6 +46,6 @@ def test_dumps_is_compact_json_that_loads_reads(value):
     [(0.1, "0.1"), (50.0, "50.0"), (1e22, "10000000000000000000000"), (Decimal("1.10"), "1.10"),
      (Decimal("1E+400"), "1E+400"), (1e-7, "0.0000001")],
 )  # fmt: skip
-def test_numbers_are_written_as_people_write_them(number, text):
-    """No exponent for everyday sizes."""
+def test_numbers_are_written_without_exponents(number, text):
+    """Only very large and very small numbers have an exponent."""
     assert plain_number(number) == text

@@ -13,8 +13,8 @@ from service.domain.jobs import Job
 from service.domain.model import Location, Source, is_name
 
 
-def test_a_job_message_gives_its_job():
-    """Every key of a job message is taken; a folder gets its slash."""
+def test_a_job_message_is_decoded():
+    """Every key of a job message is read; an output prefix without a slash gets one."""
     (job,) = decode_ingest(
         json.dumps(
             {
@@ -36,8 +36,8 @@ whole = st.none() | st.integers(1, 9)
 
 
 @given(whole, whole, whole, whole)
-def test_a_job_comes_out_as_it_went_in(limit, deadline_s, priority, weight):
-    """Every option that was given is in the message, and none that was not."""
+def test_a_job_survives_the_round_trip(limit, deadline_s, priority, weight):
+    """The message has exactly the options that were given."""
     job = Job("demo", Source("b", "k"), "e1", Location("out", "a/"), limit, deadline_s, priority, weight)
     assert decode_ingest(job.encode()) == (job,)
 
@@ -63,7 +63,7 @@ def test_a_job_comes_out_as_it_went_in(limit, deadline_s, priority, weight):
     ],
 )
 def test_a_wrong_job_is_poison(change, reason):
-    """A job message that cannot be understood is left to the dead-letter queue, saying what is wrong."""
+    """A malformed job message is refused with the reason."""
     with pytest.raises(PoisonMessageError, match=reason):
         decode_ingest(json.dumps({"mapping": "demo", "source": "s3://b/k"} | change))
 
@@ -77,8 +77,8 @@ def test_a_wrong_job_is_poison(change, reason):
         ({"options": {"colour": 5}}, "'colour' is unknown"),
     ],
 )
-def test_a_job_that_asks_for_what_is_not_there_fails_in_words(change, reason):
-    """An option of a later version fails the batch with a sentence; it is never ignored."""
+def test_a_job_with_an_unsupported_option_fails_its_batch(change, reason):
+    """An unknown option, or one of a later version, fails the batch with a reason and is never ignored."""
     (job,) = decode_ingest(json.dumps({"mapping": "demo", "source": "s3://b/k"} | change))
     assert reason in job.problem
 

@@ -34,22 +34,22 @@ messages = st.builds(
 
 
 @given(messages)
-def test_a_row_message_comes_out_as_it_went_in(message):
-    """Encoding and decoding a row message changes nothing, and its body is ASCII whatever the cells hold."""
+def test_a_row_message_survives_the_round_trip(message):
+    """Encoding and decoding changes nothing, and the body is ASCII for any cells."""
     message = replace(message, cells=()) if message.span else message
     body = message.encode()
     assert body.isascii()
     assert RowMessage.decode(body) == message
 
 
-def test_a_row_that_was_never_tried_has_no_beginning():
-    """A message as the splitter sends it, or an earlier version did, says nothing of a first attempt."""
+def test_a_row_without_an_attempt_has_no_first_attempt():
+    """Messages of the splitter, and of earlier versions, have no `since_ms`."""
     assert RowMessage.decode(json.dumps(ROW)).first_attempt_ms is None
     assert "since_ms" not in RowMessage("t#e", 1, 7, ("a",)).encode()
 
 
-def test_an_aggregate_message_comes_out_as_it_went_in():
-    """Encoding and decoding an aggregate message changes nothing."""
+def test_an_aggregate_message_survives_the_round_trip():
+    """Encoding and decoding changes nothing."""
     message = AggregateMessage("t#e", 3)
     assert AggregateMessage.decode(message.encode()) == message
 
@@ -79,6 +79,6 @@ def test_an_aggregate_message_comes_out_as_it_went_in():
     ],
 )
 def test_a_row_message_of_wrong_types_is_poison(change, reason):
-    """Valid JSON with a wrong type or number anywhere is refused with the name of the key."""
+    """Valid JSON with a wrong type or number is refused with the name of the key."""
     with pytest.raises(PoisonMessageError, match=reason):
         RowMessage.decode(json.dumps(ROW | change))

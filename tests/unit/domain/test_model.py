@@ -1,4 +1,4 @@
-"""The protocol's words."""
+"""Ids, batches, sources, times."""
 
 from dataclasses import replace
 
@@ -27,21 +27,21 @@ BATCH = Batch("tool", "exec", State.RUNNING, Source("b", "k", "e"), Location("b"
 
 
 @given(st.integers(1, 10**10 - 1), st.integers(1, 10**10 - 1))
-def test_row_ids_sort_as_the_file_does(first, second):
-    """Sort order of row ids is file order, and the number comes back."""
+def test_row_ids_sort_in_file_order(first, second):
+    """Row ids sort like row numbers, and give the number back."""
     assert (row_id(first) < row_id(second)) == (first < second)
     assert row_number(row_id(first)) == first
 
 
 def test_reading_partitions_round_robin_is_file_order():
-    """Rows are spread so that taking one of each partition in turn gives them in order."""
+    """Taking one row of each partition in turn gives all rows in order."""
     parts = {p: [n for n in range(1, 100) if partition_of(n, 7) == p] for p in range(7)}
     order = [parts[partition_of(n, 7)].pop(0) for n in range(1, 100)]
     assert order == list(range(1, 100))
 
 
 def test_partition_keys_are_the_batch_id_and_numbered_ones():
-    """Partition 0 is the batch id itself, so that a small batch stands under one key."""
+    """Partition 0 has the batch id itself as key, so a small batch has one key."""
     assert partition_key("t#e", 0) == "t#e"
     assert partition_key("t#e", 3) == "t#e#3"
     assert BATCH.batch_id == batch_id("tool", "exec") == "tool#exec"
@@ -49,18 +49,18 @@ def test_partition_keys_are_the_batch_id_and_numbered_ones():
 
 @pytest.mark.parametrize("name", ["a", "A-b_c.9", "x" * 128])
 def test_names(name):
-    """Letters, digits, dot, underscore and hyphen make a name."""
+    """A name has letters, digits, dots, underscores and hyphens."""
     assert is_name(name)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a#b", "a/b", "-a", ".a", "é", "x" * 129, "a\n"])
-def test_what_is_no_name(name):
-    """Separators of ids and keys, and whatever a shell or URL would trip over, are no names."""
+def test_invalid_names(name):
+    """A name has no separators of ids and keys, and no characters that are special in shells or URLs."""
     assert not is_name(name)
 
 
 def test_a_batch_is_complete_when_it_is_sealed_and_every_row_counted():
-    """Before the seal no count completes a batch, not even one that looks equal."""
+    """A batch that is not sealed is never complete."""
     assert not BatchView(BATCH, Counts(5, 5)).is_complete
     sealed = replace(BATCH, total=10)
     assert not BatchView(sealed, Counts(5, 4)).is_complete
@@ -69,7 +69,7 @@ def test_a_batch_is_complete_when_it_is_sealed_and_every_row_counted():
 
 
 def test_sources_are_the_same_by_place_and_bytes():
-    """An unknown etag matches any; a known one has to be equal."""
+    """An unknown etag matches any other; two known ones have to be equal."""
     source = Source("b", "k", "e")
     assert source.is_same_object(Source("b", "k"))
     assert source.is_same_object(Source("b", "k", "e", version="v"))
@@ -77,21 +77,21 @@ def test_sources_are_the_same_by_place_and_bytes():
     assert not source.is_same_object(Source("b", "other", "e"))
 
 
-def test_final_states_are_those_that_nothing_leaves():
+def test_final_states():
     """Exactly four states end a round."""
     assert {state for state in State if state.is_final} == {
         State.SUCCEEDED, State.COMPLETED_WITH_ERRORS, State.FAILED, State.CANCELLED,
     }  # fmt: skip
 
 
-def test_times_are_utc_with_milliseconds():
-    """Times sort as text."""
+def test_times_are_utc_with_milliseconds_and_sort_as_text():
+    """Times have a fixed width."""
     assert iso_time(0) == "1970-01-01T00:00:00.000Z"
     assert iso_time(1_737_194_400_250) == "2025-01-18T10:00:00.250Z"
 
 
 def test_each_round_has_result_files_of_its_own():
-    """The first writes where the job asked for, a later one in a folder there: no late write can reach it."""
+    """Round 1 writes to the job's place, a later round to a folder there, where no late write arrives."""
     assert BATCH.results == Location("b", "p/")
     assert replace(BATCH, round=2).results == Location("b", "p/round-002/")
 

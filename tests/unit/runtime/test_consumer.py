@@ -1,4 +1,4 @@
-"""The one consuming loop: room, leases, consequences, draining."""
+"""The consumer loop: slots and capacity, leases, ends of handlers, draining."""
 
 import asyncio
 
@@ -17,7 +17,7 @@ from service.domain.errors import (
 
 
 class WatchedQueue(MemoryQueue):
-    """Records every call; `fail` maps an operation to the error that its calls raise for now."""
+    """Records every call. `fail` maps an operation to the error that its calls raise at present."""
 
     def __init__(self, clock, dead_letters=None, max_receives=5) -> None:
         super().__init__("q", clock, dead_letters=dead_letters, max_receives=max_receives)
@@ -31,7 +31,7 @@ class WatchedQueue(MemoryQueue):
         self.polls = self.cancelled_polls = 0
 
     async def receive(self, limit, *, wait_s, visibility_s):
-        """Receive, waiting for `hold` first where it is set."""
+        """Receive, after waiting for `hold` if it is set."""
         self.asked.append(limit)
         if "receive" in self.fail:
             raise self.fail["receive"]
@@ -47,7 +47,7 @@ class WatchedQueue(MemoryQueue):
             self.polls -= 1
 
     async def extend(self, receipts, visibility_s):
-        """Extend, except what is in `lost`."""
+        """Extend all receipts that are not in `lost`."""
         self.extended.append((len(receipts), visibility_s))
         if self.hold_extend is not None:
             await self.hold_extend.wait()
@@ -65,7 +65,7 @@ class WatchedQueue(MemoryQueue):
 
 
 class Handler:
-    """Keeps its deliveries until they are released; `error` is raised by each then."""
+    """Holds its deliveries until `gate` is set; each raises `error` then, if there is one."""
 
     def __init__(self, *, is_open=False, error=None) -> None:
         self.started = []
@@ -102,8 +102,8 @@ async def fill(lab, queue, count):
 # -- receiving -----------------------------------------------------------------------------------------
 
 
-async def test_no_more_is_started_than_there_are_places(lab, queue):
-    """However much waits, at most `max_running` deliveries run; the others stay in the queue, visible."""
+async def test_no_more_deliveries_run_than_there_are_slots(lab, queue):
+    """At most `max_running` deliveries run, however many messages wait; the others stay visible."""
     await fill(lab, queue, 40)
     handler = Handler()
     async with lab.consuming(lab.consumer(queue, handler, max_running=13, pollers=3)):
@@ -115,7 +115,7 @@ async def test_no_more_is_started_than_there_are_places(lab, queue):
 
 
 async def test_every_message_is_handled_once_and_deleted_in_tens(lab, queue):
-    """What returns is settled: deleted, ten to a call where ten are ready."""
+    """Messages of returned handlers are deleted, ten in a call if ten are ready."""
     await fill(lab, queue, 60)
     handler = Handler(is_open=True)
     async with lab.consuming(lab.consumer(queue, handler, max_running=20, delete_linger_s=0.5)):
@@ -128,8 +128,8 @@ async def test_every_message_is_handled_once_and_deleted_in_tens(lab, queue):
     assert lab.metrics.totals["messages_deleted"] == 60
 
 
-async def test_it_waits_for_ten_places(lab, queue):
-    """With a long linger, nothing is received before ten places are free: SQS takes calls of ten for one."""
+async def test_it_waits_for_ten_slots(lab, queue):
+    """With a long linger nothing is received before ten slots are free, because SQS charges for calls."""
     await fill(lab, queue, 40)
     gates = [asyncio.Event() for _ in range(40)]
 
@@ -150,8 +150,8 @@ async def test_it_waits_for_ten_places(lab, queue):
             gate.set()
 
 
-async def test_fewer_places_are_filled_after_the_linger(real_lab):
-    """A few free places are filled too, once no more came free for the linger."""
+async def test_fewer_slots_are_filled_after_the_linger(real_lab):
+    """Fewer than ten free slots are filled once the linger is over."""
     queue = WatchedQueue(real_lab.clock)
     await fill(real_lab, queue, 13)
     handler = Handler()
@@ -162,8 +162,8 @@ async def test_fewer_places_are_filled_after_the_linger(real_lab):
         handler.gate.set()
 
 
-async def test_a_place_is_filled_as_soon_as_it_is_free(lab, queue):
-    """`free()` makes room for the next message while the first is still being settled; only once."""
+async def test_a_slot_is_filled_as_soon_as_it_is_released(lab, queue):
+    """After `release_slot` the next message starts while the first is still held; it works only once."""
     await fill(lab, queue, 4)
     started = []
     gate = asyncio.Event()
@@ -177,13 +177,13 @@ async def test_a_place_is_filled_as_soon_as_it_is_free(lab, queue):
     async with lab.consuming(lab.consumer(queue, handle, max_running=1, max_held=3)):
         await lab.until(lambda: len(started) == 3)
         await lab.pass_time(5)
-        assert len(started) == 3, "max_held bounds what is settled as well"
+        assert len(started) == 3, "max_held also counts messages without a slot"
         gate.set()
         await lab.until(lambda: len(started) == 4, step_s=0.1)
 
 
-async def test_freeing_twice_makes_one_place(lab, queue):
-    """A handler that frees its place more than once, and then returns, does not count as several."""
+async def test_releasing_a_slot_twice_frees_one_slot(lab, queue):
+    """A handler that releases its slot several times, and then returns, frees one slot."""
     await fill(lab, queue, 5)
     started = []
     gate = asyncio.Event()
@@ -205,7 +205,7 @@ async def test_freeing_twice_makes_one_place(lab, queue):
 
 
 async def test_deletes_wait_a_little_for_each_other(lab, queue):
-    """What is settled within the linger is deleted in one call, not one by one."""
+    """Messages acknowledged within the linger are deleted in one call."""
     await fill(lab, queue, 5)
 
     async def handle(delivery):
@@ -216,50 +216,50 @@ async def test_deletes_wait_a_little_for_each_other(lab, queue):
     assert queue.deleted == [5]
 
 
-class Room:
-    """Places that handlers have for themselves: as many as the test says."""
+class FakeCapacity:
+    """Capacity of the handlers: `free` slots, set by the test."""
 
-    def __init__(self, room):
-        self.now = room
-        self.tell = None
+    def __init__(self, free):
+        self.free = free
+        self.notify = None
 
     def free_slots(self, most):
-        """How many."""
-        return min(self.now, most)
+        """Set by the test."""
+        return min(self.free, most)
 
     def subscribe(self, listener):
-        """Remember it."""
-        self.tell = listener
+        """Keep the listener."""
+        self.notify = listener
 
     def close(self):
-        """Nobody waits here."""
+        """No delivery waits here."""
 
 
-async def test_what_handlers_have_no_room_for_is_not_fetched_but_in_time_looked_through(lab, queue):
-    """As many as there is room for; without any, the whole head of the queue, after `probe_s`."""
+async def test_without_capacity_nothing_is_received_except_probes(lab, queue):
+    """Only messages that have capacity are received; without any the queue is probed after `probe_s`."""
     await fill(lab, queue, 60)
-    room, handler = Room(5), Handler()
+    capacity, handler = FakeCapacity(5), Handler()
 
     async def handle(delivery):
-        room.now = 0
+        capacity.free = 0
         delivery.release_slot()
         await handler(delivery)
 
-    consumer = lab.consumer(queue, handle, max_running=30, probe_s=4.0, capacity=room)
+    consumer = lab.consumer(queue, handle, max_running=30, probe_s=4.0, capacity=capacity)
     async with lab.consuming(consumer):
         await lab.until(lambda: len(handler.started) == 5, step_s=0.1)
         await lab.pass_time(3.5)
         assert queue.asked == [5]
         await lab.until(lambda: len(handler.started) == 60, step_s=0.1)
         assert queue.asked[:7] == [5, 10, 10, 10, 10, 10, 10]
-        room.now = 7
-        room.tell()
+        capacity.free = 7
+        capacity.notify()
         await lab.until(lambda: queue.asked[-1] == 7, step_s=0.5)
         handler.gate.set()
 
 
-async def test_room_is_for_those_that_come_not_for_those_that_have_a_place(lab, queue):
-    """Who has not got to its own place yet counts against the room; `free` says that it has."""
+async def test_capacity_is_shared_with_deliveries_that_hold_a_slot(lab, queue):
+    """A delivery uses up capacity until `release_slot`, when its target begins to count it."""
     await fill(lab, queue, 20)
     arrived, handler = asyncio.Event(), Handler()
 
@@ -268,7 +268,7 @@ async def test_room_is_for_those_that_come_not_for_those_that_have_a_place(lab, 
         delivery.release_slot()
         await handler(delivery)
 
-    consumer = lab.consumer(queue, handle, max_running=30, probe_s=3600.0, capacity=Room(10))
+    consumer = lab.consumer(queue, handle, max_running=30, probe_s=3600.0, capacity=FakeCapacity(10))
     async with lab.consuming(consumer):
         await lab.until(lambda: queue.asked == [10])
         await lab.pass_time(5)
@@ -278,8 +278,8 @@ async def test_room_is_for_those_that_come_not_for_those_that_have_a_place(lab, 
         handler.gate.set()
 
 
-async def test_how_long_a_message_waited_is_measured_on_its_first_delivery(lab, queue):
-    """`queue_wait_ms` tells the time between sending and the first receive."""
+async def test_the_wait_in_the_queue_is_measured_at_the_first_delivery(lab, queue):
+    """`queue_wait_ms` is the time between sending and the first delivery."""
     await fill(lab, queue, 1)
     await lab.pass_time(3)
     async with lab.consuming(lab.consumer(queue, Handler(is_open=True))):
@@ -287,11 +287,11 @@ async def test_how_long_a_message_waited_is_measured_on_its_first_delivery(lab, 
     assert lab.metrics._timings["queue_wait_ms"].values == [3000]
 
 
-# -- what becomes of a message ---------------------------------------------------------------------------
+# -- ends of handlers ------------------------------------------------------------------------------------
 
 
-async def test_a_retryable_error_brings_the_message_again_after_a_back_off(lab, queue):
-    """Given back for 2 s at first, 4 s the next time; its lease is not held on to."""
+async def test_after_a_retryable_error_the_message_is_redelivered_with_a_back_off(lab, queue):
+    """The message is released for 2 s at first, 4 s the next time; its lease ends at once."""
     await fill(lab, queue, 1)
     handler = Handler(is_open=True, error=UnreachableError("no table"))
     async with lab.consuming(lab.consumer(queue, handler)):
@@ -305,8 +305,8 @@ async def test_a_retryable_error_brings_the_message_again_after_a_back_off(lab, 
     assert handler.started[1].message.receives == 2
 
 
-async def test_the_wish_of_the_other_side_decides_the_back_off(lab, queue):
-    """`retry_after_s` is taken instead of the back-off, up to 30 s."""
+async def test_retry_after_decides_the_back_off(lab, queue):
+    """`retry_after_s` replaces the back-off, up to 30 s."""
     await fill(lab, queue, 1)
     handler = Handler(is_open=True, error=RetryableError("later", retry_after_s=7))
     async with lab.consuming(lab.consumer(queue, handler)):
@@ -316,7 +316,7 @@ async def test_the_wish_of_the_other_side_decides_the_back_off(lab, queue):
 
 
 async def test_a_poison_message_is_logged_and_goes_to_the_dead_letters(lab, queue):
-    """Nobody can act on it: it comes again until the queue buries it, and no other message suffers."""
+    """It is redelivered until the queue moves it to the dead letters, while other messages are handled."""
     await lab.send(queue, "poison", "good")
 
     async def handle(delivery):
@@ -334,8 +334,8 @@ async def test_a_poison_message_is_logged_and_goes_to_the_dead_letters(lab, queu
     assert lab.metrics.totals["messages_deleted"] == 1
 
 
-async def test_poison_holds_nobody_back(lab, queue):
-    """A message that is wrong says nothing about the health of the rest: receiving goes on at once."""
+async def test_a_poison_message_does_not_pause_the_consumer(lab, queue):
+    """A malformed message says nothing about other messages: receiving goes on at once."""
     await lab.send(queue, "poison")
     handler = Handler(is_open=True, error=PoisonMessageError("?"))
     consumer = lab.consumer(queue, handler)
@@ -346,7 +346,7 @@ async def test_poison_holds_nobody_back(lab, queue):
 
 
 async def test_a_lost_lease_is_forgotten(lab, queue):
-    """The message is somebody else's: it is neither deleted nor given back, and its place is free again."""
+    """Another consumer has the message: it is neither deleted nor released, and its slot is free again."""
     await fill(lab, queue, 2)
     handler = Handler(is_open=True, error=LeaseLostError("gone"))
     async with lab.consuming(lab.consumer(queue, handler, max_running=1, max_held=1)):
@@ -357,7 +357,7 @@ async def test_a_lost_lease_is_forgotten(lab, queue):
 
 
 async def test_a_bug_costs_only_its_own_message(lab, queue):
-    """Any other exception is logged with its traceback, its message given back, and the others handled."""
+    """Any other exception is logged with its traceback and its message released; others are handled."""
     await lab.send(queue, "bug", "good")
     finished = []
 
@@ -377,8 +377,8 @@ async def test_a_bug_costs_only_its_own_message(lab, queue):
 
 
 @pytest.mark.parametrize("error", [AccessError("kms:Decrypt"), AgentTimeoutError("no answer")])
-async def test_handlers_in_trouble_hold_the_receiving_back(real_lab, error):
-    """After an error that any message would meet, nothing is received for a while; the reason is told."""
+async def test_failing_handlers_pause_the_receiving(real_lab, error):
+    """After an error that any message would meet the consumer pauses; `problem` has the reason."""
     queue = WatchedQueue(real_lab.clock)
     await fill(real_lab, queue, 3)
     handler = Handler(is_open=True, error=error)
@@ -395,8 +395,8 @@ async def test_handlers_in_trouble_hold_the_receiving_back(real_lab, error):
         assert consumer.problem == ""
 
 
-async def test_an_empty_queue_does_not_recover_a_handler_in_trouble(lab, queue):
-    """Receiving well does not mean that handling works: the trouble stays until a message is handled."""
+async def test_an_empty_queue_does_not_end_the_problem_of_a_handler(lab, queue):
+    """Successful receives do not show that handling works: the problem stays until a message is handled."""
     consumer = lab.consumer(queue, Handler(is_open=True, error=AccessError("denied")))
     await fill(lab, queue, 1)
     async with lab.consuming(consumer):
@@ -406,12 +406,12 @@ async def test_an_empty_queue_does_not_recover_a_handler_in_trouble(lab, queue):
         assert consumer.problem == "denied"
 
 
-# -- trouble -------------------------------------------------------------------------------------------
+# -- failing calls -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("error", [AccessError("no sqs:ReceiveMessage"), UnreachableError("no route")])
 async def test_failing_receives_back_off_and_recover(real_lab, error):
-    """A queue that cannot be read is asked again after 0.5 s, not at once; its recovery is noticed."""
+    """A failed receive is repeated after 0.5 s, not at once; its recovery is logged."""
     queue = WatchedQueue(real_lab.clock)
     queue.fail["receive"] = error
     consumer = real_lab.consumer(queue, Handler(is_open=True), poll_wait_s=0.01)
@@ -428,25 +428,7 @@ async def test_failing_receives_back_off_and_recover(real_lab, error):
     assert [line["event"] for line in logs] == ["queue_trouble", "queue_recovered"]
 
 
-def test_the_back_off_doubles_to_thirty_seconds(lab):
-    """0.5 s, doubling up to 30 s; a burst of failures within one pause counts as one; success starts over."""
-    from service.runtime.backoff import Backoff
-
-    backoff, now, pauses = Backoff(), 100.0, []
-    for _ in range(9):
-        backoff.failed(AccessError("denied"), now)
-        backoff.failed(AccessError("denied again"), now)
-        pauses.append(backoff.until - now)
-        now = backoff.until
-    assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
-    assert backoff.reason == "denied again"
-    assert backoff.succeeded()
-    assert not backoff.succeeded()
-    backoff.failed(AccessError("denied"), now)
-    assert backoff.until - now == 0.5
-
-
-async def test_a_queue_in_trouble_still_stops(real_lab):
+async def test_a_failing_queue_does_not_delay_the_stop(real_lab):
     """Stopping does not wait for the back-off to end."""
     queue = WatchedQueue(real_lab.clock)
     queue.fail["receive"] = UnreachableError("no route")
@@ -461,7 +443,7 @@ async def test_a_queue_in_trouble_still_stops(real_lab):
 
 
 async def test_a_long_row_stays_invisible_beyond_its_visibility(lab, queue):
-    """Heartbeats keep what is held, so an agent may take as long as it takes."""
+    """Leases of held messages are renewed, however long an agent takes."""
     await fill(lab, queue, 25)
     handler = Handler()
     async with lab.consuming(lab.consumer(queue, handler, visibility_s=60)):
@@ -476,8 +458,8 @@ async def test_a_long_row_stays_invisible_beyond_its_visibility(lab, queue):
     assert all(delivery.message.receives == 1 for delivery in handler.started)
 
 
-async def test_a_heartbeat_that_fails_is_repeated_in_time(lab, queue):
-    """An extension that fails now and then does not lose the lease: each message has several chances."""
+async def test_a_failed_renewal_is_repeated_in_time(lab, queue):
+    """A lease survives several failed renewals, because each takes place early enough."""
     await fill(lab, queue, 1)
     handler = Handler()
     async with lab.consuming(lab.consumer(queue, handler, visibility_s=60)):
@@ -491,8 +473,8 @@ async def test_a_heartbeat_that_fails_is_repeated_in_time(lab, queue):
         handler.gate.set()
 
 
-async def test_a_message_is_not_hidden_again_by_an_extension_under_way(lab, queue):
-    """Giving back waits for the heartbeat's call: the other way round nobody would see it for long."""
+async def test_a_released_message_is_not_hidden_again_by_a_renewal(lab, queue):
+    """The release waits for the renewal's call: a renewal that arrived later would hide the message again."""
     await fill(lab, queue, 1)
     handler = Handler(error=RetryableError("later"))
     queue.hold_extend = asyncio.Event()
@@ -508,7 +490,7 @@ async def test_a_message_is_not_hidden_again_by_an_extension_under_way(lab, queu
 
 
 async def test_a_handler_can_see_that_its_lease_was_lost(lab, queue):
-    """Once an extension was refused, `check_lease` raises, and the message is not extended any more."""
+    """Once a renewal was refused, `check_lease` raises, and the lease is not renewed any more."""
     await fill(lab, queue, 2)
     handler = Handler()
     async with lab.consuming(lab.consumer(queue, handler, visibility_s=60)):
@@ -527,8 +509,8 @@ async def test_a_handler_can_see_that_its_lease_was_lost(lab, queue):
         handler.gate.set()
 
 
-async def test_a_message_that_is_done_is_not_extended(lab, queue):
-    """Heartbeats end with the message."""
+async def test_a_deleted_message_is_not_renewed(lab, queue):
+    """Renewals end with the message."""
     await fill(lab, queue, 1)
     async with lab.consuming(lab.consumer(queue, Handler(is_open=True))):
         await lab.until(lambda: queue.deleted == [1])
@@ -538,7 +520,7 @@ async def test_a_message_that_is_done_is_not_extended(lab, queue):
 
 @pytest.mark.parametrize("error", [UnreachableError("no route"), AccessError("denied")])
 async def test_a_failed_delete_is_harmless(lab, queue, error):
-    """One attempt is enough: the message comes again, and receiving goes on."""
+    """There is one attempt: the message is redelivered, and receiving goes on."""
     await fill(lab, queue, 12)
     queue.fail["delete"] = error
     handler = Handler(is_open=True)
@@ -549,8 +531,8 @@ async def test_a_failed_delete_is_harmless(lab, queue, error):
     assert await queue.depth() == 0
 
 
-async def test_a_message_that_cannot_be_given_back_comes_by_itself(lab, queue):
-    """Where giving back fails, the visibility time-out does it later; nothing is held meanwhile."""
+async def test_a_message_that_cannot_be_released_is_redelivered_later(lab, queue):
+    """If the release fails, the visibility time-out redelivers the message; it is not held meanwhile."""
     await fill(lab, queue, 1)
     queue.fail["extend"] = UnreachableError("no route")
     handler = Handler(is_open=True, error=RetryableError("later"))
@@ -564,8 +546,8 @@ async def test_a_message_that_cannot_be_given_back_comes_by_itself(lab, queue):
 # -- stopping --------------------------------------------------------------------------------------------
 
 
-async def test_a_poll_in_flight_is_awaited_and_its_messages_given_back(lab, queue):
-    """Cancelling a poll would hide what it was about to deliver for a whole visibility time-out."""
+async def test_a_poll_in_flight_is_awaited_and_its_messages_released(lab, queue):
+    """A cancelled poll would hide the messages that it was about to deliver for a visibility time-out."""
     queue.hold = asyncio.Event()
     handler = Handler()
     consumer = lab.consumer(queue, handler, visibility_s=3600)
@@ -584,8 +566,8 @@ async def test_a_poll_in_flight_is_awaited_and_its_messages_given_back(lab, queu
     assert len(await queue.receive(10, wait_s=0, visibility_s=0)) == 3
 
 
-async def test_stopping_finishes_what_is_held(lab, queue):
-    """After the stop nothing new is started, what runs comes to its end, and its messages are deleted."""
+async def test_stopping_finishes_held_messages(lab, queue):
+    """After the stop no delivery starts; running ones end, and their messages are deleted."""
     await fill(lab, queue, 20)
     handler = Handler()
     consumer = lab.consumer(queue, handler, max_running=10, delete_linger_s=0.5)
@@ -594,7 +576,7 @@ async def test_stopping_finishes_what_is_held(lab, queue):
     await lab.until(lambda: len(handler.started) == 10)
     stop.set()
     await lab.pass_time(300)
-    assert not running.done(), "heartbeats go on while it drains"
+    assert not running.done(), "leases are renewed while it drains"
     handler.gate.set()
     await lab.until(running.done, step_s=0.1)
     await running
@@ -603,8 +585,8 @@ async def test_stopping_finishes_what_is_held(lab, queue):
     assert await queue.depth() == 10
 
 
-async def test_what_does_not_finish_in_time_is_given_back_at_once(lab, queue):
-    """After `drain_s` the rest is cancelled and visible to others right away; the consumer ends."""
+async def test_deliveries_that_do_not_end_in_time_are_released(lab, queue):
+    """After `drain_s` the rest is cancelled, its messages are visible at once, and the consumer ends."""
     await fill(lab, queue, 12)
     handler = Handler()
     consumer = lab.consumer(queue, handler, drain_s=0.02, visibility_s=3600)
@@ -619,14 +601,14 @@ async def test_what_does_not_finish_in_time_is_given_back_at_once(lab, queue):
 
 
 async def test_an_idle_consumer_stops_at_once(lab, queue):
-    """With nothing held there is nothing to wait for but the poll."""
+    """Without held messages only the poll in flight is awaited."""
     async with lab.consuming(lab.consumer(queue, Handler())):
         await lab.until(lambda: queue.polls == 1)
     assert lab.clock.monotonic() <= 2
 
 
-async def test_a_message_given_back_by_its_handler_while_draining_ends_the_drain(lab, queue):
-    """Errors during the drain have the same consequences as ever, and do not keep the process."""
+async def test_errors_while_draining_release_their_messages(lab, queue):
+    """Errors during the drain have the same effect as before it and do not delay the end."""
     await fill(lab, queue, 2)
     handler = Handler(error=RetryableError("later"))
     consumer = lab.consumer(queue, handler)

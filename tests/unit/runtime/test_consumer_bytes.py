@@ -1,4 +1,4 @@
-"""What a consumer holds is bounded in bytes as well."""
+"""The bound on the bytes that a consumer holds."""
 
 import asyncio
 
@@ -11,10 +11,10 @@ KIB = 1024
 
 
 class Holding:
-    """Reports weights and waits; `done` counts deliveries that ended."""
+    """Reports `size` bytes for each delivery and waits for `gate`."""
 
-    def __init__(self, weight=0, error=None) -> None:
-        self.weight = weight
+    def __init__(self, size=0, error=None) -> None:
+        self.size = size
         self.error = error
         self.held: list[object] = []
         self.gate = asyncio.Event()
@@ -22,9 +22,9 @@ class Holding:
     async def __call__(self, delivery):
         """Hold a message."""
         self.held.append(delivery)
-        if self.weight:
-            delivery.report_bytes(self.weight // 2)
-            delivery.report_bytes(self.weight)
+        if self.size:
+            delivery.report_bytes(self.size // 2)
+            delivery.report_bytes(self.size)
         await self.gate.wait()
         if self.error:
             raise self.error
@@ -35,7 +35,7 @@ async def fill(lab, count, size=KIB):
 
 
 async def test_nothing_is_received_above_the_bound(lab):
-    """Messages count with their length; what one poll brings at once is the overshoot."""
+    """Messages count with their length; polls in flight may exceed the bound by ten messages each."""
     await fill(lab, 100)
     handler = Holding()
     consumer = lab.consumer(lab.rows, handler, max_running=64, max_held_bytes=25 * KIB, pollers=2)
@@ -47,10 +47,10 @@ async def test_nothing_is_received_above_the_bound(lab):
         await lab.until(lambda: len(handler.held) == 100, step_s=0.1)
 
 
-async def test_what_handlers_report_counts(lab):
-    """The last weight a handler gave is what it holds beside its message."""
+async def test_bytes_reported_by_handlers_count(lab):
+    """The last report of a handler replaces earlier ones."""
     await fill(lab, 100, 10)
-    handler = Holding(weight=10 * KIB)
+    handler = Holding(size=10 * KIB)
     consumer = lab.consumer(lab.rows, handler, max_running=64, max_held_bytes=100 * KIB)
     async with lab.consuming(consumer):
         await lab.until(lambda: len(handler.held) >= 10)
@@ -60,10 +60,10 @@ async def test_what_handlers_report_counts(lab):
         await lab.until(lambda: len(handler.held) == 100, step_s=0.1)
 
 
-async def test_a_lighter_handler_makes_room_at_once(lab):
-    """Nobody has to end for that."""
+async def test_a_smaller_report_lets_messages_in_at_once(lab):
+    """No delivery has to end first."""
     await fill(lab, 30, 10)
-    handler = Holding(weight=10 * KIB)
+    handler = Holding(size=10 * KIB)
     consumer = lab.consumer(lab.rows, handler, max_running=64, max_held_bytes=50 * KIB)
     async with lab.consuming(consumer):
         await lab.until(lambda: len(handler.held) >= 10)
@@ -71,13 +71,13 @@ async def test_a_lighter_handler_makes_room_at_once(lab):
         assert len(handler.held) <= 20
         for delivery in handler.held:
             delivery.report_bytes(0)
-        handler.weight = 0
+        handler.size = 0
         await lab.until(lambda: len(handler.held) == 30)
         handler.gate.set()
 
 
 async def test_one_message_above_the_bound_is_handled(lab):
-    """A bound below a single message makes it go alone, and not hang."""
+    """A bound below the size of one message lets messages go one by one."""
     await lab.send(lab.rows, "x" * 5_000, "y" * 5_000)
     handler = Holding()
     handler.gate.set()
@@ -89,10 +89,10 @@ async def test_one_message_above_the_bound_is_handled(lab):
     "error",
     [None, RetryableError("later"), PoisonMessageError("no"), LeaseLostError("gone"), KeyError("bug")],
 )
-async def test_every_end_takes_its_weight_away(lab, error):
-    """Deleted, given back, poisoned, lost or crashed: afterwards nothing is held."""
+async def test_every_end_of_a_delivery_frees_its_bytes(lab, error):
+    """No bytes are held after a delivery was deleted, released, poisoned, lost or has crashed."""
     await fill(lab, 20)
-    handler = Holding(weight=KIB, error=error)
+    handler = Holding(size=KIB, error=error)
     handler.gate.set()
     consumer = lab.consumer(lab.rows, handler, max_held_bytes=64 * KIB)
     with capture_logs():  # a crash's traceback is long
@@ -101,4 +101,4 @@ async def test_every_end_takes_its_weight_away(lab, error):
     assert consumer.held_bytes == 0
     for delivery in handler.held:
         delivery.report_bytes(99)
-    assert consumer.held_bytes == 0, "what has ended weighs nothing"
+    assert consumer.held_bytes == 0, "reports of ended deliveries are ignored"

@@ -1,4 +1,4 @@
-"""Leases of held messages, where the heartbeat meets what else happens to them."""
+"""Leases whose renewal coincides with a deletion."""
 
 import asyncio
 
@@ -8,24 +8,24 @@ from service.runtime.leases import Leases
 from service.runtime.metrics import Metrics
 
 
-class SlowAnswers(MemoryQueue):
-    """A queue whose deletions are carried out at once and answered when told."""
+class SlowDeletes(MemoryQueue):
+    """A queue that deletes at once and responds when `respond` is set."""
 
     def __init__(self, clock: MemoryClock) -> None:
         super().__init__("rows", clock)
-        self.answer = asyncio.Event()
+        self.respond = asyncio.Event()
 
     async def delete(self, receipts):
-        """Delete, and keep the caller waiting."""
+        """Delete, and respond later."""
         refused = await super().delete(receipts)
-        await self.answer.wait()
+        await self.respond.wait()
         return refused
 
 
-async def test_a_heartbeat_that_meets_a_deletion_is_no_lost_lease():
-    """A message whose deletion is under way cannot be extended any more, and nobody else has it."""
+async def test_a_renewal_during_a_deletion_is_no_lost_lease():
+    """SQS refuses to renew a deleted message before the deletion's response is here; no lease is lost."""
     clock, metrics = MemoryClock(), Metrics()
-    queue = SlowAnswers(clock)
+    queue = SlowDeletes(clock)
     leases = Leases(queue, clock, metrics, lambda: None, visibility_s=60.0, delete_linger_s=0.0)
     await queue.send([OutgoingMessage("{}")])
     (message,) = await queue.receive(1, wait_s=0, visibility_s=60.0)
@@ -39,7 +39,7 @@ async def test_a_heartbeat_that_meets_a_deletion_is_no_lost_lease():
         assert not lease.is_lost
         assert metrics.totals["leases_lost"] == 0
 
-        queue.answer.set()
+        queue.respond.set()
         await clock.advance(1.0)
         for helper in helpers:
             helper.cancel()

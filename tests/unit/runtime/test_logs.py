@@ -15,7 +15,7 @@ def break_with(secret):
 
 @pytest.mark.parametrize("as_json", [False, True])
 def test_a_traceback_shows_no_values(as_json):
-    """A bug's traceback names places in the code; what the variables held may be a secret."""
+    """A traceback names places in the code and no values of variables, which may be secrets."""
     stream = io.StringIO()
     configure_logging("info", as_json=as_json, stream=stream)
     try:
@@ -30,7 +30,7 @@ def test_a_traceback_shows_no_values(as_json):
 
 
 def test_log_lines_are_json_with_their_context():
-    """Off a terminal a line is JSON with time, level, event and what is bound."""
+    """A line is JSON with time, level, event and the bound context."""
     stream = io.StringIO()
     configure_logging("info", as_json=True, stream=stream)
     try:

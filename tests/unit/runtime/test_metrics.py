@@ -6,7 +6,7 @@ from service.runtime.metrics import MAX_SAMPLES, Metrics, Samples
 
 
 def test_a_flush_is_one_line_in_the_embedded_metric_format():
-    """CloudWatch finds every metric it is told of in the line, under the dimensions it is told of."""
+    """The line holds every metric and dimension that its directive names."""
     lines = []
     metrics = Metrics({"service": "rowfleet", "role": "worker"}, lines.append)
     metrics.count("rows_succeeded", 3)
@@ -25,8 +25,8 @@ def test_a_flush_is_one_line_in_the_embedded_metric_format():
     assert (line["service"], line["role"]) == ("rowfleet", "worker")
 
 
-def test_a_flush_starts_anew_and_nothing_is_written_for_nothing():
-    """Counters are per interval in the lines, and in total in memory."""
+def test_a_flush_resets_the_counters_and_writes_no_empty_line():
+    """Lines count per interval; `totals` counts since the start."""
     lines = []
     metrics = Metrics({}, lines.append)
     metrics.count("x")
@@ -36,8 +36,8 @@ def test_a_flush_starts_anew_and_nothing_is_written_for_nothing():
     assert metrics.totals["x"] == 1
 
 
-def test_samples_stay_within_the_format_and_keep_the_spread():
-    """However many values come, at most 100 are kept, from the first to near the last."""
+def test_samples_stay_within_the_format_and_keep_the_distribution():
+    """At most 100 of any number of values are kept, evenly from the first to near the last."""
     samples = Samples()
     for value in range(100_000):
         samples.add(value)

@@ -13,7 +13,7 @@ from service.runtime.sender import BatchingSender, pack, send_all
 
 
 class RefusingQueue(MemoryQueue):
-    """Refuses or fails by script: a function of the call's number and its bodies."""
+    """Refuses entries or fails by a script, a function of the call's number and its bodies."""
 
     def __init__(self, script) -> None:
         super().__init__("q", MemoryClock())
@@ -21,7 +21,7 @@ class RefusingQueue(MemoryQueue):
         self.calls: list[list[str]] = []
 
     async def send(self, messages):
-        """Send what the script lets through."""
+        """Send the entries that the script accepts."""
         self.calls.append([message.body for message in messages])
         refused = self.script(len(self.calls), self.calls[-1])
         if isinstance(refused, Exception):
@@ -30,7 +30,7 @@ class RefusingQueue(MemoryQueue):
         return refused
 
     async def bodies(self) -> list[str]:
-        """What arrived."""
+        """Bodies of the messages that were sent."""
         found = []
         while messages := await self.receive(10, wait_s=0, visibility_s=60):
             found += [message.body for message in messages]
@@ -45,7 +45,7 @@ def outgoing(count, size=1):
     ("count", "sizes"), [(0, []), (1, [1]), (10, [10]), (11, [10, 1]), (25, [10, 10, 5])]
 )
 def test_messages_are_packed_by_ten_in_order(count, sizes):
-    """A batch call holds at most ten messages, in the order they came, none twice."""
+    """A batch call holds at most ten messages; all messages are packed once, in order."""
     messages = outgoing(count)
     batches = list(pack(messages))
     assert [len(batch) for batch in batches] == sizes
@@ -53,7 +53,7 @@ def test_messages_are_packed_by_ten_in_order(count, sizes):
 
 
 def test_messages_are_packed_by_a_mebibyte():
-    """The messages of one call add up to at most 1 MiB, and exactly 1 MiB is still one call."""
+    """The messages of one call add up to at most 1 MiB; exactly 1 MiB fits in one call."""
     half = MESSAGE_BYTES // 2
     assert [len(batch) for batch in pack(outgoing(4, half))] == [2, 2]
     assert [len(batch) for batch in pack(outgoing(3, half + 1))] == [1, 1, 1]
@@ -68,8 +68,8 @@ async def test_only_refused_entries_are_sent_again():
     assert sorted(await queue.bodies()) == ["0", "1", "2", "3", "4"]
 
 
-async def test_an_error_repeats_the_rest_of_its_batch_only():
-    """A failing call repeats what is left of its batch; what was accepted before is not sent again."""
+async def test_after_an_error_only_the_rest_of_its_batch_is_sent_again():
+    """A failed call is repeated without the entries that an earlier call accepted."""
     script = {1: (2,), 2: ThrottledError("slow down"), 3: UnreachableError("gone")}
     queue = RefusingQueue(lambda call, _: script.get(call, ()))
     await send_all(queue, outgoing(13))
@@ -78,7 +78,7 @@ async def test_an_error_repeats_the_rest_of_its_batch_only():
 
 
 async def test_a_queue_that_refuses_for_good_is_a_retryable_error():
-    """A batch that cannot be got through in time fails its sender, naming the queue."""
+    """A batch that cannot be sent in time fails its sender with the queue's name."""
     queue = RefusingQueue(lambda *_: (0,))
     with pytest.raises(RetryableError, match="q refused 1 of 2"):
         await send_all(queue, outgoing(2), concurrency=4)
@@ -94,8 +94,8 @@ async def test_partial_progress_is_kept_by_an_error():
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
-async def test_a_missing_permission_is_told_as_such(concurrency):
-    """AccessError reaches the sender as itself, at once: no retry will help."""
+async def test_a_missing_permission_is_raised_at_once(concurrency):
+    """AccessError is not retried."""
     queue = RefusingQueue(lambda *_: AccessError("sqs:SendMessage is not allowed"))
     with pytest.raises(AccessError, match="sqs:SendMessage"):
         await send_all(queue, outgoing(2), concurrency=concurrency)
@@ -103,7 +103,7 @@ async def test_a_missing_permission_is_told_as_such(concurrency):
 
 
 async def test_concurrent_sending_sends_each_message_once():
-    """Several senders share one stream of batches; each message is sent by one of them."""
+    """Several senders take batches from one stream; each message is sent once."""
     queue = RefusingQueue(lambda call, _: (0,) if call % 3 == 0 else ())
     await send_all(queue, outgoing(207), concurrency=16)
     assert sorted(map(int, await queue.bodies())) == list(range(207))
@@ -116,8 +116,8 @@ async def test_nothing_to_send_calls_nothing():
     assert queue.calls == []
 
 
-async def test_a_short_refusal_is_waited_out():
-    """Outside of testing a refusal is repeated after a pause, and goes through."""
+async def test_a_refused_entry_is_sent_again_after_a_pause():
+    """With real pauses the second call succeeds."""
     queue = RefusingQueue(lambda call, _: (0,) if call == 1 else ())
     with stamina.set_testing(False):
         await send_all(queue, outgoing(1))
@@ -128,45 +128,45 @@ async def test_a_short_refusal_is_waited_out():
 
 
 class SlowQueue(RefusingQueue):
-    """Takes its time: a call lasts until `go` is set."""
+    """Each call lasts until `go` is set."""
 
     def __init__(self, script) -> None:
         super().__init__(script)
         self.entered, self.go = asyncio.Event(), asyncio.Event()
 
     async def send(self, messages):
-        """Say that it has begun, and wait."""
+        """Set `entered` and wait."""
         self.entered.set()
         await self.go.wait()
         await asyncio.sleep(0)
         return await super().send(messages)
 
 
-async def test_what_comes_during_a_call_goes_with_the_next_one():
-    """The first does not wait for company; the others share calls, in order, each message once."""
+async def test_messages_that_arrive_during_a_call_go_with_the_next_one():
+    """The first message does not wait for others; the following ones share calls, in order, each once."""
     queue = SlowQueue(lambda *_: ())
     queue.go.set()
-    outbox = BatchingSender(queue)
-    await asyncio.gather(*(outbox.send(message) for message in outgoing(22)))
+    sender = BatchingSender(queue)
+    await asyncio.gather(*(sender.send(message) for message in outgoing(22)))
     assert [len(call) for call in queue.calls] == [1, 10, 10, 1]
     assert [json.loads(body) for call in queue.calls for body in call] == list(range(22))
 
 
-async def test_a_call_that_fails_fails_its_senders_only():
-    """Whoever sends next tries anew."""
+async def test_a_failed_call_fails_only_its_own_senders():
+    """The next message makes a new call."""
     queue = SlowQueue(lambda call, _: AccessError("not allowed") if call == 2 else ())
     queue.go.set()
-    outbox = BatchingSender(queue)
-    ended = await asyncio.gather(*(outbox.send(m) for m in outgoing(22)), return_exceptions=True)
+    sender = BatchingSender(queue)
+    ended = await asyncio.gather(*(sender.send(m) for m in outgoing(22)), return_exceptions=True)
     assert [isinstance(error, AccessError) for error in ended] == [False] + [True] * 10 + [False] * 11
     assert sorted(map(int, await queue.bodies())) == [0, *range(11, 22)]
 
 
-async def test_a_sender_that_is_cancelled_takes_nobody_with_it():
-    """The others' messages are sent all the same, whether its own was under way or not."""
+async def test_a_cancelled_sender_does_not_affect_others():
+    """Other messages are sent, whether the cancelled one was in a call already or not."""
     queue = SlowQueue(lambda *_: ())
-    outbox = BatchingSender(queue)
-    senders = [asyncio.create_task(outbox.send(message)) for message in outgoing(5)]
+    sender = BatchingSender(queue)
+    senders = [asyncio.create_task(sender.send(message)) for message in outgoing(5)]
     await queue.entered.wait()
     senders[0].cancel()
     senders[3].cancel()
