@@ -18,7 +18,7 @@ from service.runtime.retrying import retry_for
 LINE_END_BYTES = 4
 r"""Longest line end: `\r\n` in UTF-16. A span has it beyond the bytes of its record."""
 
-RESEND_BYTES = 100
+RESEND_BYTES = 150
 """Bytes kept free in a row's message for the keys that it gets when it is requeued or resent."""
 
 READ_TIMEOUT_S = 30.0

@@ -18,7 +18,7 @@ from service.domain.errors import (
     RetryableError,
     UnreachableError,
 )
-from service.domain.messages import RowMessage, Span
+from service.domain.messages import MAX_ATTEMPTS, MAX_LOST, RowMessage, Span
 from service.domain.model import MAX_MS, Batch, Checkpoint, Dialect, Location, Source, State, Status
 from service.domain.ports import MESSAGE_BYTES
 
@@ -206,13 +206,21 @@ async def test_a_row_too_large_for_a_message_is_sent_as_a_place(lab, cells):
 
 
 async def test_a_row_that_just_fits_can_be_sent_again(lab):
-    """The limit leaves room for what a message gets on its way; one byte more, and it is sent as a place."""
+    """The limit leaves bytes for all the keys that a message may get; a row one byte larger goes as a span."""
     batch = await lab.batch(None)
     empty = len(row_body(batch, Record(7, ("", ""), 9, Checkpoint())))
     most = MESSAGE_BYTES - RESEND_BYTES - empty
     row = RowMessage.decode(row_body(batch, Record(7, ("", "x" * most), 9, Checkpoint())))
     assert row.span is None
-    again = replace(row, attempt=10**6, replay=True, deadline_ms=MAX_MS)
+    again = replace(
+        row,
+        attempt=MAX_ATTEMPTS,
+        replay=True,
+        deadline_ms=MAX_MS,
+        lost_deliveries=MAX_LOST,
+        first_attempt_ms=MAX_MS,
+        last_outage_ms=MAX_MS,
+    )
     assert len(again.encode()) <= MESSAGE_BYTES
     larger = Record(7, ("", "x" * (most + 1)), 9, Checkpoint(7, 100, 10), start=50)
     assert RowMessage.decode(row_body(batch, larger)).span == Span(50, 50, 9)
