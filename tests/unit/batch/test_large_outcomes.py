@@ -1,4 +1,4 @@
-"""Outcomes that no item of the table holds."""
+"""Claim check for outcomes: data too large for an item is kept in S3."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ from service.domain.ports import ITEM_BYTES, ITEM_DEPTH
 
 
 class WatchedObjects(MemoryObjects):
-    """Counts calls and bytes being read; `gate` holds reads back, `fail` raises once per error in it."""
+    """Counts calls and the bytes being read. Each call raises the last error of `fail`, if there is one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,14 +27,14 @@ class WatchedObjects(MemoryObjects):
         self.fail: list[Exception] = []
 
     async def put(self, bucket, key, body, *, content_type):
-        """Write."""
+        """Count the write."""
         self.puts += 1
         if self.fail:
             raise self.fail.pop()
         return await super().put(bucket, key, body, content_type=content_type)
 
     async def read(self, source, start, length):
-        """Read, slowly."""
+        """Count the read, and take some turns of the event loop for it."""
         self.reading += 1
         self.reading_bytes += length
         self.most_reading = max(self.most_reading, self.reading)
@@ -52,21 +52,21 @@ class WatchedObjects(MemoryObjects):
 
 @pytest.fixture
 def lab(make_lab):
-    """A laboratory whose bucket is watched."""
+    """A laboratory that watches its bucket."""
     lab = make_lab()
     lab.objects = WatchedObjects()
     return lab
 
 
 def padded(lab, bytes_, number=1, **more):
-    """An outcome that counts for so many bytes."""
+    """An outcome of exactly `bytes_` bytes as an item."""
     outcome = replace(lab.outcome(number, **more), output_data={"answer": ""})
     return replace(outcome, output_data={"answer": "x" * (bytes_ - outcome_bytes(outcome))})
 
 
 @pytest.mark.parametrize("limit", [20_000, ITEM_BYTES])
-async def test_an_item_of_exactly_the_limit_is_one(lab, limit):
-    """A byte more, and its data goes to S3; the table takes either."""
+async def test_an_outcome_of_exactly_the_limit_stays_in_its_item(lab, limit):
+    """With one byte more its data goes to S3. The table accepts both."""
     lab.large_outcome_limits = LargeOutcomeLimits("out", limit)
     batch = await lab.batch(3)
     fitting, larger = padded(lab, limit, 1), padded(lab, limit + 1, 2)
@@ -78,8 +78,8 @@ async def test_an_item_of_exactly_the_limit_is_one(lab, limit):
     assert [await lab.large_outcomes.load(found[n]) for n in (1, 2)] == [fitting, larger]
 
 
-async def test_an_item_as_deep_as_the_limit_is_one(lab):
-    """A level more, and its data goes to S3."""
+async def test_an_outcome_as_deep_as_the_limit_stays_in_its_item(lab):
+    """With one level more its data goes to S3."""
     batch = await lab.batch(3)
     deep: object = "leaf"
     while depth({"answer": deep}) < ITEM_DEPTH:
@@ -90,24 +90,28 @@ async def test_an_item_as_deep_as_the_limit_is_one(lab):
     assert (await lab.large_outcomes.offload(batch, deeper)).stored is not None
 
 
-async def test_the_reference_names_content(lab):
-    """Key and digest are those of the bytes, which are JSON; what is small stays in the item."""
+async def test_the_key_of_an_object_has_the_digest_of_its_content(lab):
+    """The object is JSON. The item keeps the reference and everything that is small."""
     batch = await lab.batch(3)
-    whole = padded(lab, ITEM_BYTES + 1, 2)
-    small = await lab.large_outcomes.offload(batch, whole)
+    original = padded(lab, ITEM_BYTES + 1, 2)
+    small = await lab.large_outcomes.offload(batch, original)
     stored = small.stored
     assert stored is not None
     assert stored.key == f"work/demo/e1/1/row_0000000002-{stored.sha256[:16]}.json"
     body = lab.objects.stored["out", stored.key].body
     assert stored.size == len(body)
-    assert json.loads(body)["output_data"] == whole.output_data
+    assert json.loads(body)["output_data"] == original.output_data
     assert (small.input_data, small.output_data, small.raw_reply) == ({}, {}, "")
-    assert (small.status, small.counts, small.timestamp) == (whole.status, whole.counts, whole.timestamp)
+    assert (small.status, small.counts, small.timestamp) == (
+        original.status,
+        original.counts,
+        original.timestamp,
+    )
     assert outcome_bytes(small) < 2_000
 
 
 async def test_a_late_duplicate_does_not_replace_the_committed_data(lab):
-    """Another worker's other answer to the row is other content: the committed one stays readable."""
+    """Another worker's other reply to the row is an object of its own; the committed one stays readable."""
     batch = await lab.batch(3)
     first, second = padded(lab, ITEM_BYTES + 1), padded(lab, ITEM_BYTES + 2)
     async with lab.committer(slot=1) as one, lab.committer(slot=2) as two:
@@ -120,7 +124,7 @@ async def test_a_late_duplicate_does_not_replace_the_committed_data(lab):
 
 
 async def test_data_is_written_before_its_commit(lab):
-    """A row whose data cannot be written is not committed, and its message comes again."""
+    """A row whose data cannot be written is not committed, so its message is redelivered."""
     batch = await lab.batch(3)
     lab.objects.fail = [UnreachableError("no S3")] * 100
     async with lab.committer() as committer:
@@ -132,8 +136,8 @@ async def test_data_is_written_before_its_commit(lab):
     assert (await lab.view()).counts.done == 1
 
 
-async def test_the_largest_outcome_is_one(lab):
-    """Its JSON may have exactly so many bytes; one more is refused as a success, and cut as a failure."""
+async def test_the_size_of_an_offloaded_outcome_is_bounded(lab):
+    """One byte above the limit a success is refused, and a failure is cut."""
     batch = await lab.batch(3)
     outcome = padded(lab, ITEM_BYTES + 1)
     size = (await lab.large_outcomes.offload(batch, outcome)).stored.size
@@ -150,8 +154,8 @@ async def test_the_largest_outcome_is_one(lab):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}])
-async def test_what_is_no_json_is_refused_in_words(lab, value):
-    """The row is named."""
+async def test_an_outcome_that_is_no_json_is_refused(lab, value):
+    """The error names the row."""
     outcome = replace(padded(lab, ITEM_BYTES), input_data={"x": "y" * 500}, output_data={"answer": [[value]]})
     small = LargeOutcomes(lab.objects, LargeOutcomeLimits("out", 1_000))
     with pytest.raises(RowRejectedError, match="row 1 cannot be stored"):
@@ -166,8 +170,8 @@ values = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from("abc"), values), st.text(st.characters(exclude_categories=["Cs"])))
-async def test_what_is_read_back_is_what_was_stored(output_data, raw_reply):
-    """Every number with its own digits, every text with its own characters."""
+async def test_data_is_loaded_as_it_was_offloaded(output_data, raw_reply):
+    """Numbers keep all their digits, texts all their characters."""
     tiny = LargeOutcomes(MemoryObjects(), LargeOutcomeLimits("out", 1))
     batch = Batch("demo", "e1", State.RUNNING, Source("in", "k"), Location("out", ""))
     outcome = Outcome(
@@ -181,7 +185,7 @@ async def test_what_is_read_back_is_what_was_stored(output_data, raw_reply):
 
 
 def exact(value):
-    """Numbers by their decimal value, not by their type."""
+    """The value with its numbers as decimals, whatever their type."""
     match value:
         case dict():
             return {name: exact(member) for name, member in value.items()}
@@ -194,15 +198,15 @@ def exact(value):
 
 
 async def test_half_a_surrogate_pair_is_stored_as_in_an_item(lab):
-    """UTF-8 cannot carry it: U+FFFD stands for it, as in the table."""
+    """UTF-8 cannot encode it. U+FFFD replaces it, as in the table."""
     tiny = LargeOutcomes(lab.objects, LargeOutcomeLimits("out", 1))
     outcome = replace(lab.outcome(1), output_data={"answer": "a\ud800b\U0001f600"})
     back = await tiny.load(await tiny.offload(await lab.batch(3), outcome))
     assert back.output_data == {"answer": "a\ufffdb\U0001f600"}
 
 
-async def test_data_that_is_gone_or_another_fails_the_batch_in_words(lab):
-    """Results are never written with a hole or with bytes that nobody committed."""
+async def test_data_that_is_gone_or_changed_fails_the_batch(lab):
+    """Results are never written with a gap, or with data that was not committed."""
     batch = await lab.batch(1, state=State.RUNNING)
     async with lab.committer() as committer:
         await committer.commit(batch, 1, padded(lab, ITEM_BYTES + 1))
@@ -223,7 +227,10 @@ async def outcomes_of(made):
 
 
 async def test_data_is_read_ahead_in_bounds(lab):
-    """Side by side while rows and bytes stay within their bounds, and in file order whatever the sizes."""
+    """Reads run side by side up to a number of rows and bytes.
+
+    Outcomes come in order, whatever their sizes.
+    """
     sizes = [AHEAD_BYTES // 4, 10, 0, AHEAD_BYTES + 5, 0, *([100] * 200), AHEAD_BYTES // 2, 7] * 2
     made = []
     for number, size in enumerate(sizes, 1):
@@ -231,7 +238,7 @@ async def test_data_is_read_ahead_in_bounds(lab):
         made.append(replace(lab.outcome(number), stored=stored))
 
     class Reading(LargeOutcomes):
-        """Reads without looking at what comes."""
+        """Reads as many bytes as the outcome refers to, from any object."""
 
         async def load(self, outcome):
             if outcome.stored:
@@ -247,8 +254,8 @@ async def test_data_is_read_ahead_in_bounds(lab):
     assert lab.objects.reading == 0
 
 
-async def test_leaving_early_leaves_no_reading_behind(lab):
-    """Where the writing fails, what was being read ahead ends too."""
+async def test_closing_the_generator_ends_the_reads_ahead(lab):
+    """If writing the results fails, no read goes on."""
     batch = await lab.batch(9)
     made = [await lab.large_outcomes.offload(batch, padded(lab, ITEM_BYTES + 1, n)) for n in range(1, 10)]
     outcomes = lab.large_outcomes.load_all(outcomes_of(made))
@@ -257,8 +264,8 @@ async def test_leaving_early_leaves_no_reading_behind(lab):
     assert lab.objects.reading == 0
 
 
-async def test_results_hold_large_outcomes_as_any(lab):
-    """Through worker, table and aggregator: the cell in output.csv is the agent's whole answer."""
+async def test_results_have_large_outcomes_like_any_others(lab):
+    """A large value goes through worker, table and aggregator, and is whole in output.csv."""
     await lab.put("id,name\n" + "".join(f"{n},name {n}\n" for n in range(1, 31)))
     lab.agent.script = lambda call: {"answer": "=" + call.body["name"] * 60_000}
     await lab.splitter().handle(lab.delivery(lab.job()))

@@ -1,4 +1,4 @@
-"""Rows too large for a message: sent as a place in the source, read there by their worker."""
+"""Claim check for rows: a row too large for a message is sent with its span of the source."""
 
 import asyncio
 import codecs
@@ -27,13 +27,13 @@ CHARACTERS = 'a,;"\r\n é\x00|\t€ソ\U0001f600'
 LARGE = "x" * 1_100_000
 
 
-def whole(batch, record):
-    """What the splitter saw of a record, as a message."""
+def with_cells(batch, record):
+    """The message of a record, with the cells as the splitter read them."""
     return RowMessage(batch.batch_id, 1, record.number, record.cells, defect=record.defect)
 
 
-def place(batch, record):
-    """The same as a place."""
+def with_span(batch, record):
+    """The message of a record, with its span."""
     span = Span(record.start, record.length, record.line)
     return RowMessage(batch.batch_id, 1, record.number, (), span=span)
 
@@ -46,7 +46,11 @@ def place(batch, record):
 )
 @example(['"a\r\n""b"', "", "x"], "utf-16", "\r", 3)
 async def test_a_span_reads_as_the_record(lines, encoding, end, chunk):
-    """In every encoding, quoting and line end, defective or not, and however the file was cut into chunks."""
+    """A span is read as the splitter read the record.
+
+    This holds in every encoding, with every quoting and line end, for defective records, and wherever the
+    splitter's reads cut the file.
+    """
     text = end.join(["id;größe" if encoding != "shift_jis" else "id;name", *lines])
     data = text.encode(encoding, "replace")
     if encoding == "utf-16":
@@ -64,7 +68,7 @@ async def test_a_span_reads_as_the_record(lines, encoding, end, chunk):
         columns=reader.header.columns, dialect=reader.header.dialect,
     )  # fmt: skip
     for record in records:
-        assert await ClaimCheck(objects).redeem(batch, place(batch, record)) == whole(batch, record)
+        assert await ClaimCheck(objects).redeem(batch, with_span(batch, record)) == with_cells(batch, record)
 
 
 async def split(lab, text):
@@ -73,8 +77,8 @@ async def split(lab, text):
     return (await lab.view()).batch, await lab.sent_rows()
 
 
-async def test_a_row_beyond_a_message_is_processed_like_any(lab):
-    """The agent gets all of it, and so does the outcome, surplus lines and quotes included."""
+async def test_a_row_too_large_for_a_message_is_processed_like_any_other(lab):
+    """Agent and outcome get the whole record, with its line ends and quotes."""
     batch, (small, large) = await split(lab, f'id,name\n1,Ada\n2,"{LARGE}\n""q"""\n')
     assert small.span is None
     assert large.span is not None
@@ -87,7 +91,7 @@ async def test_a_row_beyond_a_message_is_processed_like_any(lab):
 
 
 async def test_a_defect_is_found_again(lab):
-    """A ragged record of a megabyte fails as a small one would, with all of its cells."""
+    """A ragged record of a megabyte fails as a small one does, with all of its cells."""
     batch, (row,) = await split(lab, f"id,name\n1,{LARGE},surplus\n")
     async with lab.working() as worker:
         await worker.handle(lab.delivery(row.encode()))
@@ -98,8 +102,8 @@ async def test_a_defect_is_found_again(lab):
     assert lab.agent.calls == []
 
 
-async def test_a_row_sent_again_goes_as_a_place_again(lab):
-    """What comes back for its next attempt fits a message as the first one did."""
+async def test_a_large_row_is_requeued_with_its_span(lab):
+    """The message for the next attempt is as small as the first one."""
     _, (row,) = await split(lab, f"id,name\n1,{LARGE}\n")
     lab.agent.script = lambda _: AgentUnavailableError("503")
     async with lab.working(inline_wait_s=0.0) as worker:
@@ -111,7 +115,7 @@ async def test_a_row_sent_again_goes_as_a_place_again(lab):
 
 @pytest.mark.parametrize("change", ["gone", "changed"])
 async def test_a_source_that_is_gone_fails_its_row(lab, change):
-    """The row is FAILED with the source's words; nothing that the splitter did not see is processed."""
+    """The row is FAILED with the error of the source. A changed source is not processed."""
     batch, (row,) = await split(lab, f"id,name\n1,{LARGE}\n")
     if change == "gone":
         lab.objects.stored.clear()
@@ -125,8 +129,8 @@ async def test_a_source_that_is_gone_fails_its_row(lab, change):
     assert lab.agent.calls == []
 
 
-async def test_a_source_that_cannot_be_read_now_gives_the_row_back(lab):
-    """An outage of S3 is no failure of the row."""
+async def test_a_source_that_cannot_be_read_now_releases_the_row(lab):
+    """An outage of S3 is not a failure of the row."""
     batch, (row,) = await split(lab, f"id,name\n1,{LARGE}\n")
 
     class Down(MemoryObjects):
@@ -140,8 +144,8 @@ async def test_a_source_that_cannot_be_read_now_gives_the_row_back(lab):
     assert await lab.outcomes(batch) == {}
 
 
-async def test_what_was_read_weighs(lab, places):
-    """The consumer learns what a place became, and receives less."""
+async def test_the_bytes_of_a_large_row_are_reported(lab, places):
+    """The consumer learns the size of the record, so that it receives less."""
     _, (row,) = await split(lab, f"id,name\n1,{LARGE}\n")
     async with lab.working() as worker:
         await worker.handle(lab.delivery(row.encode(), places=places))
@@ -158,8 +162,8 @@ async def test_what_was_read_weighs(lab, places):
     ],
     ids=["beyond the end", "two", "none", "a quote without end"],
 )
-async def test_a_span_no_splitter_wrote_is_poison(lab, span, reason):
-    """It has to be one record and nothing else."""
+async def test_a_span_that_is_not_exactly_one_record_is_poison(lab, span, reason):
+    """No splitter has sent such a message."""
     source = await lab.put('id,name\n1,Ada\n2,Bob\n3,"Eve\n')
     batch = await lab.batch(9, source=source, dialect=Dialect("utf-8", ","))
     async with lab.working() as worker:
@@ -169,7 +173,7 @@ async def test_a_span_no_splitter_wrote_is_poison(lab, span, reason):
 
 
 async def test_a_span_is_bounded(lab):
-    """A worker reads no more than the setting allows, whatever a message says; the row is FAILED in words."""
+    """A worker reads no more than the setting allows, whatever a message says. The row is FAILED."""
     batch = await lab.batch(2, source=Source("in", "k", "e", size=10**12), dialect=Dialect("utf-8", ","))
     row = RowMessage(batch.batch_id, 1, 1, (), span=Span(8, 10**9, 2))
     async with lab.working() as worker:
@@ -180,7 +184,7 @@ async def test_a_span_is_bounded(lab):
 
 
 async def test_the_message_of_a_large_row_is_small(lab):
-    """Whatever the record holds."""
+    """Its size does not depend on the record."""
     _, (row,) = await split(lab, f"id,name\n1,{'é' * 700_000}\n")
     assert len(row.encode()) < 200
 
@@ -197,16 +201,16 @@ async def test_the_message_of_a_large_row_is_small(lab):
     ],
     ids=["long", "umlauts", "emoji", "control", "commas", "many emoji"],
 )
-async def test_a_row_too_large_for_a_message_is_sent_as_a_place(lab, cells):
-    """Its message says where the record stands in the source, and nothing of what it holds."""
+async def test_a_row_too_large_for_a_message_is_sent_with_its_span(lab, cells):
+    """The message has the place of the record in the source, and neither cells nor defect."""
     batch = await lab.batch(None)
     record = Record(7, cells, 9, Checkpoint(7, 5_000_000, 12), "ragged", 2_000_000)
     row = RowMessage.decode(row_body(batch, record, replay=True))
     assert row == RowMessage("demo#e1", 1, 7, (), replay=True, span=Span(2_000_000, 3_000_000, 9))
 
 
-async def test_a_row_that_just_fits_can_be_sent_again(lab):
-    """The limit leaves bytes for all the keys that a message may get; a row one byte larger goes as a span."""
+async def test_a_row_that_just_fits_a_message_can_be_requeued(lab):
+    """The limit leaves bytes for every key that a message may get; a row one byte larger has a span."""
     batch = await lab.batch(None)
     empty = len(row_body(batch, Record(7, ("", ""), 9, Checkpoint())))
     most = MESSAGE_BYTES - RESEND_BYTES - empty

@@ -1,4 +1,4 @@
-"""What became of a row, as it is stored."""
+"""Outcomes, built from the last attempts of rows."""
 
 import json
 from dataclasses import replace
@@ -30,7 +30,7 @@ def attempt(cells=("1", "Ada")):
 
 
 def test_a_success_holds_what_was_extracted():
-    """Cells, fields, tokens and the circumstances; where each value came from only if that is wanted."""
+    """The outcome has cells, fields, tokens and the attempt, and provenance only if it is asked for."""
     extraction = Extraction({"answer": 42}, {"answer": "direct[0]:$.answer"}, 11, 5)
     outcome = attempt().succeeded(extraction)
     assert (outcome.status, outcome.input_data) == (Status.SUCCESS, {"id": "1", "name": "Ada"})
@@ -41,8 +41,8 @@ def test_a_success_holds_what_was_extracted():
     assert attempt().succeeded(extraction, provenance=True).provenance == {"answer": "direct[0]:$.answer"}
 
 
-def test_a_reply_that_nothing_could_be_made_of_is_kept():
-    """JSON as compact text, text as it came; without a reply there is nothing."""
+def test_a_failed_row_keeps_its_reply():
+    """JSON is kept as compact text, text as it came. Without a reply nothing is kept."""
     error = ExtractionError("no value for 'answer'")
     assert attempt().failed(error, {"no": [1, 2]}).raw_reply == '{"no":[1,2]}'
     assert attempt().failed(error, "plain").raw_reply == "plain"
@@ -50,7 +50,7 @@ def test_a_reply_that_nothing_could_be_made_of_is_kept():
 
 
 def test_a_long_reply_is_cut():
-    """It is for people to look at; the mark shows that something is missing."""
+    """A mark at the end shows that something is missing."""
     kept = reply_text("x" * 100_000)
     assert len(kept) == MAX_REPLY_CHARS
     assert kept.endswith("x…")
@@ -64,7 +64,7 @@ JSON = st.recursive(
 
 @given(st.lists(st.text()), st.lists(st.text()), JSON, st.text(), st.integers(10_000, 400_000))
 def test_every_failure_can_be_shortened(columns, cells, reply, message, most_bytes):
-    """Whatever cells, reply and error hold, the outcome can be made to fit; the error stays, and is noted."""
+    """Any cells, reply and error can be cut to fit an item. The error stays and says that cells are cut."""
     large = tuple(cell * 5_000 for cell in cells)
     failing = replace(attempt(large), columns=columns).failed(ExtractionError(message), reply)
     short = shorten(failing, most_bytes)
@@ -74,7 +74,7 @@ def test_every_failure_can_be_shortened(columns, cells, reply, message, most_byt
 
 
 def test_column_names_alone_can_be_too_much():
-    """Then nothing of the input is kept; the row still has its outcome."""
+    """Then the outcome keeps no input; the error stays."""
     columns = tuple(f"column_{n:06}" for n in range(27_000))
     failing = replace(attempt(("x",) * len(columns)), columns=columns)
     short = shorten(failing.failed(ExtractionError("bad")), 400_000)
@@ -83,8 +83,8 @@ def test_column_names_alone_can_be_too_much():
 
 
 @pytest.mark.parametrize("provenance", [False, True])
-def test_the_provenance_column_is_there_where_it_is_wanted(provenance):
-    """One more column at the end, a JSON object of field and source; header and cells agree."""
+def test_the_provenance_column_is_written_if_it_is_asked_for(provenance):
+    """The last column holds a JSON object of fields and sources; header and cells agree."""
     extraction = Extraction({"answer": 42}, {"answer": "direct[0]:$.answer"})
     outcome = attempt().succeeded(extraction, provenance=provenance)
     header = csvio.output_header(COLUMNS, ["answer"], provenance=provenance)

@@ -1,4 +1,4 @@
-"""Questions and records, as texts."""
+"""Request keys and shared records of `reuse`, as texts."""
 
 from dataclasses import replace
 from decimal import Context, Decimal
@@ -37,22 +37,22 @@ def mapping(reuse="reuse: batch\n", more=""):
     return Catalog.load({"demo.yaml": MAPPING + reuse + more}, {}).definition("demo").compile()
 
 
-def asked(body, batch=BATCH, **options):
-    question = request_key_of(batch, 7, mapping(**options), body)
-    assert question is not None
-    return question
+def request_key(body, batch=BATCH, **options):
+    key = request_key_of(batch, 7, mapping(**options), body)
+    assert key is not None
+    return key
 
 
-def test_without_the_key_nothing_is_shared():
-    """Off by default."""
+def test_without_reuse_a_row_has_no_request_key():
+    """`reuse` is off by default."""
     assert request_key_of(BATCH, 7, mapping(reuse=""), {"a": 1}) is None
 
 
-def test_the_order_of_keys_does_not_matter():
-    """Of an object's, at any depth; that of a list's items does."""
-    one = asked({"a": 1, "b": [{"x": 1, "y": 2}]})
-    assert one == asked({"b": [{"y": 2, "x": 1}], "a": 1})
-    assert asked([1, 2]).key != asked([2, 1]).key
+def test_the_order_of_an_objects_keys_does_not_matter():
+    """Objects may be nested to any depth. The order of a list's items does matter."""
+    one = request_key({"a": 1, "b": [{"x": 1, "y": 2}]})
+    assert one == request_key({"b": [{"y": 2, "x": 1}], "a": 1})
+    assert request_key([1, 2]).key != request_key([2, 1]).key
 
 
 @pytest.mark.parametrize(
@@ -68,31 +68,31 @@ def test_the_order_of_keys_does_not_matter():
         ({"a": None}, {}),
     ],
 )
-def test_different_inputs_are_different_questions(one, other):
-    """Whatever tells two inputs apart, numbers to the last digit, keeps their answers apart."""
-    assert asked({"v": one}).key != asked({"v": other}).key
+def test_different_inputs_have_different_request_keys(one, other):
+    """Inputs that differ in a type, a digit or a character do not share a reply."""
+    assert request_key({"v": one}).key != request_key({"v": other}).key
 
 
-def test_within_a_batch_a_question_is_its_rounds():
-    """Another batch, and another round, ask again; the record goes when the batch does."""
-    one = asked({"a": 1})
+def test_with_reuse_in_a_batch_a_request_key_belongs_to_the_round():
+    """Another batch and another round have other keys. The record expires with the batch."""
+    one = request_key({"a": 1})
     assert (one.row, one.until_ms(NOW_MS), one.ttl(NOW_MS)) == ("demo#e1/row_0000000007", MAX_MS, BATCH.ttl)
     for other in (replace(BATCH, execution_id="e2"), replace(BATCH, round=2)):
-        assert asked({"a": 1}, other).key != one.key
+        assert request_key({"a": 1}, other).key != one.key
 
 
-def test_for_days_a_question_is_its_mapping_versions():
-    """Other batches share it, but not with another version of the mapping."""
+def test_with_reuse_for_days_a_request_key_belongs_to_the_version_of_the_mapping():
+    """Batches and rounds share the key, versions of the mapping do not."""
     days = {"reuse": "reuse: 3 days\n"}
-    one = asked({"a": 1}, **days)
-    assert asked({"a": 1}, replace(BATCH, execution_id="e2", round=2), **days).key == one.key
-    assert asked({"a": 1}, **days, more="execution: {timeout_seconds: 7}\n").key != one.key
+    one = request_key({"a": 1}, **days)
+    assert request_key({"a": 1}, replace(BATCH, execution_id="e2", round=2), **days).key == one.key
+    assert request_key({"a": 1}, **days, more="execution: {timeout_seconds: 7}\n").key != one.key
     assert one.until_ms(NOW_MS) == NOW_MS + 3 * DAY_MS
     assert one.ttl(NOW_MS) == (NOW_MS + 3 * DAY_MS) // 1000
 
 
-def test_what_is_no_json_is_no_question():
-    """Then the row asks for itself, and its agent's adapter says what is wrong."""
+def test_an_input_that_is_no_json_has_no_request_key():
+    """The adapter of the agent reports the error."""
     assert request_key_of(BATCH, 7, mapping(), {"a": float("nan")}) is None
     assert request_key_of(BATCH, 7, mapping(), {"a": object()}) is None
 
@@ -100,8 +100,8 @@ def test_what_is_no_json_is_no_question():
 @pytest.mark.parametrize(
     "record", [InFlight("w1/1", "demo#e1/row_0000000001", NOW_MS + 1), Uncacheable(NOW_MS + 1), FOREVER]
 )
-def test_a_record_says_what_was_written_until_it_is_over(record):
-    """Claims end, and so do answers."""
+def test_a_record_is_read_back_until_it_expires(record):
+    """Locks expire, and so do cached replies."""
     assert parse_record(record.text, NOW_MS) == record
     assert parse_record(record.text, record.until_ms) is None
 
@@ -109,8 +109,8 @@ def test_a_record_says_what_was_written_until_it_is_over(record):
 @pytest.mark.parametrize(
     "text", ["", "junk", "7", "[]", "{}", '{"state": "new"}', '{"state": "claimed", "who": "me"}']
 )
-def test_a_text_that_cannot_be_read_is_none(text):
-    """That of another version of rowfleet, say."""
+def test_a_text_that_cannot_be_read_is_no_record(text):
+    """It may be the text of another version of rowfleet."""
     assert parse_record(text, NOW_MS) is None
 
 
@@ -137,18 +137,18 @@ def normal(value):
 
 
 @given(st.dictionaries(st.text(), VALUES, max_size=5))
-def test_values_come_back_exactly(values):
-    """A row that reuses an answer stores what the row stores that was answered."""
-    question = RequestKey("k", "demo#e1/row_0000000001", 0, 0)
+def test_values_are_read_back_exactly(values):
+    """A row that reuses a reply stores the same values as the row that called the agent."""
+    key = RequestKey("k", "demo#e1/row_0000000001", 0, 0)
     outcome = Outcome(1, 1, Status.SUCCESS, {}, values, 31, "", input_tokens=3, output_tokens=4)
-    answer = CachedReply.of(outcome, question, NOW_MS)
-    found = parse_record(answer.text, NOW_MS)
+    reply = CachedReply.of(outcome, key, NOW_MS)
+    found = parse_record(reply.text, NOW_MS)
     assert normal(encode(found.values)) == normal(encode(values))
     assert (found.agent_ms, found.input_tokens, found.output_tokens) == (31, 3, 4)
 
 
-def test_what_is_too_large_or_no_json_has_no_text():
-    """It is not shared."""
+def test_a_reply_that_is_too_large_or_no_json_is_not_shared():
+    """Its record has no text."""
     assert replace(FOREVER, values={"a": "x" * (MAX_CACHED_REPLY_BYTES - 500)}).text is not None
     assert replace(FOREVER, values={"a": "é" * (MAX_CACHED_REPLY_BYTES // 2)}).text is None
     assert replace(FOREVER, values={"a": float("nan")}).text is None

@@ -1,4 +1,4 @@
-"""What a worker knows of its batches."""
+"""The worker's cache of batches, mappings and agents."""
 
 import asyncio
 from dataclasses import replace
@@ -12,7 +12,7 @@ from service.worker.batch_cache import MAX_BATCHES
 
 
 class CountingTable(MemoryTable):
-    """Counts reads and definitions; `on_move` runs before the first move."""
+    """Records reads and counts reads of definitions. `on_move` is called once, after the first move."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -22,19 +22,19 @@ class CountingTable(MemoryTable):
         self.on_move = None
 
     async def read(self, batch_id):
-        """Read."""
+        """Read, unless `error` is set."""
         self.reads.append(batch_id)
         if self.error:
             raise self.error
         return await super().read(batch_id)
 
     async def definition(self, batch_id, digest):
-        """The definition."""
+        """Count the read."""
         self.definitions_read += 1
         return await super().definition(batch_id, digest)
 
     async def move(self, batch_id, **change):
-        """Move; something else may happen right after the first one."""
+        """Move, then call `on_move`."""
         moved = await super().move(batch_id, **change)
         if self.on_move:
             on_move, self.on_move = self.on_move, None
@@ -44,12 +44,12 @@ class CountingTable(MemoryTable):
 
 @pytest.fixture
 def lab(make_lab):
-    """A laboratory that counts reads."""
+    """A laboratory on a table that counts reads."""
     return make_lab(table=CountingTable())
 
 
 async def test_a_batch_is_read_once(lab):
-    """However many rows come at once, one read and one definition serve them all."""
+    """Many rows that arrive at once share one read of the batch and one of its definition."""
     batch = await lab.batch(5)
     cache = lab.batch_cache()
     found = await asyncio.gather(*(cache.get(batch.batch_id, 1, 1) for _ in range(50)))
@@ -58,21 +58,19 @@ async def test_a_batch_is_read_once(lab):
     assert lab.table.definitions_read == 1
 
 
-async def test_a_newer_round_is_read_again(lab):
-    """A row of a round that is not known yet makes the worker look."""
+async def test_a_row_of_a_newer_round_reloads_the_batch(lab):
+    """The cached batch of an earlier round cannot decide about the row."""
     batch = await lab.batch(5)
     cache = lab.batch_cache()
     await cache.get(batch.batch_id, 1, 1)
-    from dataclasses import replace
-
     lab.table._batches[batch.batch_id] = replace(batch, round=2)
     cached = await cache.get(batch.batch_id, 2, 1)
     assert cached.batch.round == 2
     assert len(lab.table.reads) == 2
 
 
-async def test_an_unknown_batch_is_none_and_asked_for_again(lab):
-    """It may be opened yet."""
+async def test_an_unknown_batch_is_none_and_is_read_again(lab):
+    """It may be opened later."""
     cache = lab.batch_cache()
     assert await cache.get("demo#e1", 1, 1) is None
     await lab.batch(5)
@@ -80,7 +78,7 @@ async def test_an_unknown_batch_is_none_and_asked_for_again(lab):
 
 
 async def test_a_failed_read_is_raised_and_tried_again(lab):
-    """A read that fails gives the row back; the next one reads again."""
+    """The row of a failed read is released; the next row reads again."""
     batch = await lab.batch(5)
     cache = lab.batch_cache()
     lab.table.error = UnreachableError("no route")
@@ -91,7 +89,7 @@ async def test_a_failed_read_is_raised_and_tried_again(lab):
 
 
 async def test_the_batchs_own_definition_is_used(lab, define, demo_yaml):
-    """Whatever the folder of this worker holds, the mapping is the one that the batch was opened with."""
+    """A worker uses the mapping that the batch was opened with, not the mapping files that it has now."""
     changed = define(demo_yaml.replace("timeout_seconds: 10", "timeout_seconds: 77"))
     batch = await lab.batch(5, definition=changed)
     lab.definitions.clear()
@@ -100,8 +98,8 @@ async def test_the_batchs_own_definition_is_used(lab, define, demo_yaml):
     assert cached.target.mapping.digest == changed.digest
 
 
-async def test_a_definition_that_is_not_there_yet_gives_the_row_back(lab):
-    """Batch and definition are two items: a missing one is a reason to come again, not to fail."""
+async def test_a_missing_definition_releases_the_row(lab):
+    """Batch and definition are two items, written one after the other: the row is retried, not failed."""
     batch = await lab.batch(5)
     lab.table._definitions.clear()
     with pytest.raises(RetryableError, match="definition of demo#e1"):
@@ -109,7 +107,7 @@ async def test_a_definition_that_is_not_there_yet_gives_the_row_back(lab):
 
 
 async def test_batches_of_one_mapping_share_their_agent(lab, scripted):
-    """One agent and one set of places serve a mapping, even where its batches are first seen at once."""
+    """A mapping has one agent and one gate, even if several of its batches are first seen at once."""
     agents = []
 
     def open_agent(_):
@@ -126,7 +124,7 @@ async def test_batches_of_one_mapping_share_their_agent(lab, scripted):
 
 
 async def test_closing_closes_every_agent_once(lab, scripted, define, demo_yaml):
-    """Each mapping's agent gives its connections back when the worker ends."""
+    """Each mapping's agent closes its connections when the worker ends."""
     agents = []
 
     def open_agent(_):
@@ -145,7 +143,7 @@ async def test_closing_closes_every_agent_once(lab, scripted, define, demo_yaml)
 
 @pytest.mark.parametrize("total", [None, 3])
 async def test_a_mapping_that_cannot_be_served_fails_its_batch_once(lab, total):
-    """The batch is FAILED in words before any row is spent; its other rows find it so, without a read."""
+    """The batch is FAILED with the reason before any row is spent. Its other rows see that without a read."""
     batch = await lab.batch(total)
     opened = []
 
@@ -163,7 +161,7 @@ async def test_a_mapping_that_cannot_be_served_fails_its_batch_once(lab, total):
 
 
 async def test_a_batch_that_is_sealed_meanwhile_is_failed_too(lab):
-    """Between two looks at the state the splitter may seal the batch; it must not be left running."""
+    """The splitter may seal the batch between two moves; the batch must not stay RUNNING."""
     batch = await lab.batch(None)
     lab.table.on_move = lambda: lab.table.seal(batch.batch_id, 3, "now")
 
@@ -176,7 +174,7 @@ async def test_a_batch_that_is_sealed_meanwhile_is_failed_too(lab):
 
 
 async def test_a_definition_that_does_not_compile_fails_its_batch(lab):
-    """Text that another version wrote is a configuration error of this batch."""
+    """A definition that this version cannot compile is a configuration error of the batch."""
     batch = await lab.batch(3)
     lab.table._definitions[batch.batch_id, batch.mapping_digest] = '{"target": 1}'
     cached = await lab.batch_cache().get(batch.batch_id, 1, 1)
@@ -185,7 +183,7 @@ async def test_a_definition_that_does_not_compile_fails_its_batch(lab):
 
 
 async def test_a_batch_that_has_ended_opens_no_agent(lab):
-    """Its rows will be dropped."""
+    """The rows of an ended batch are dropped."""
     batch = await lab.batch(3, state=State.CANCELLED)
 
     def open_agent(_):
@@ -194,13 +192,11 @@ async def test_a_batch_that_has_ended_opens_no_agent(lab):
     assert (await lab.batch_cache(open_agent).get(batch.batch_id, 1, 1)).target is None
 
 
-async def test_what_a_check_has_read_is_taken_in(lab):
-    """A completion check's view replaces the batch as remembered; views of strangers are ignored."""
+async def test_the_batch_that_a_check_has_read_replaces_the_cached_one(lab):
+    """Batches that are not in the cache are ignored."""
     batch = await lab.batch(3)
     cache = lab.batch_cache()
     await cache.get(batch.batch_id, 1, 1)
-    from dataclasses import replace
-
     cache.refresh(BatchView(replace(batch, state=State.CANCELLED), Counts()))
     cache.refresh(BatchView(replace(batch, execution_id="other"), Counts()))
     cache.refresh(None)
@@ -208,13 +204,12 @@ async def test_what_a_check_has_read_is_taken_in(lab):
     assert len(lab.table.reads) == 1
 
 
-async def test_a_row_under_way_keeps_the_round_it_began_with(lab):
-    """A check that reads a later round changes what the next row gets, not the run that is in use.
+async def test_a_row_in_progress_keeps_its_round(lab):
+    """A check that reads a later round changes the batch of the next row, not the one that is in use.
 
-    A worker that holds a row of round 1 would else commit it for round 2, where it would be counted twice.
+    Otherwise a worker that holds a row of round 1 would commit it for round 2, where it would be counted
+    twice.
     """
-    from dataclasses import replace
-
     batch = await lab.batch(3)
     cache = lab.batch_cache()
     in_use = await cache.get(batch.batch_id, 1, 1)
@@ -225,8 +220,8 @@ async def test_a_row_under_way_keeps_the_round_it_began_with(lab):
     assert (await cache.get(batch.batch_id, 2, 1)).batch.round == 2
 
 
-async def test_the_batch_used_longest_ago_is_forgotten(lab):
-    """Memory holds a bounded number of batches, the latest used."""
+async def test_the_least_recently_used_batch_is_evicted(lab):
+    """The cache holds at most `MAX_BATCHES` batches."""
     cache = lab.batch_cache()
     for n in range(MAX_BATCHES):
         await cache.get((await lab.batch(1, execution_id=f"e{n}")).batch_id, 1, 1)
@@ -241,7 +236,7 @@ async def test_the_batch_used_longest_ago_is_forgotten(lab):
 
 
 @pytest.mark.parametrize(
-    ("wish", "most", "places"),
+    ("limits", "most", "concurrency"),
     [
         ("", 8, 8),
         ("execution: {max_concurrency: 3}", 8, 3),
@@ -250,19 +245,21 @@ async def test_the_batch_used_longest_ago_is_forgotten(lab):
         ("execution: {max_concurrency: 3}\nrate_limit: {concurrent: 50}", 8, 3),
     ],
 )
-async def test_places_are_the_least_of_process_mapping_and_fleet(lab, define, demo_yaml, wish, most, places):
+async def test_concurrency_is_the_least_of_process_mapping_and_fleet(
+    lab, define, demo_yaml, limits, most, concurrency
+):
     """`max_concurrency` counts per process, which has a bound of its own; `concurrent` in the fleet."""
     bare = demo_yaml[: demo_yaml.index("execution:")]
-    batch = await lab.batch(1, definition=define(f"{bare}{wish}\n"))
+    batch = await lab.batch(1, definition=define(f"{bare}{limits}\n"))
     cached = await lab.batch_cache(max_in_flight=most).get(batch.batch_id, 1, 1)
-    assert cached.target.gate.capacity == places + min(20, places)
+    assert cached.target.gate.capacity == concurrency + min(20, concurrency)
 
 
 # -- rows of a batch that is being split -------------------------------------------------------------------
 
 
-async def test_a_row_that_knowledge_vouches_for_costs_no_read(lab):
-    """Rows up to the checkpoint exist for certain, as do those of a sealed batch that the total covers."""
+async def test_a_row_that_the_cached_batch_covers_costs_no_read(lab):
+    """Rows up to the checkpoint exist for certain, as do rows up to the total of a sealed batch."""
     batch = await lab.batch(None, checkpoint=Checkpoint(20, 400, 22), window=10)
     cache = lab.batch_cache()
     for number in (1, 20):
@@ -270,8 +267,8 @@ async def test_a_row_that_knowledge_vouches_for_costs_no_read(lab):
     assert len(lab.table.reads) == 1
 
 
-async def test_a_row_beyond_the_checkpoint_is_looked_up(lab):
-    """The batch may be sealed by now: a worker's old knowledge decides about nothing."""
+async def test_a_row_beyond_the_checkpoint_reloads_the_batch(lab):
+    """The batch may be sealed by now, so the cached batch cannot tell whether the row exists."""
     batch = await lab.batch(None, checkpoint=Checkpoint(20, 400, 22), window=10)
     cache = lab.batch_cache()
     await cache.get(batch.batch_id, 1, 1)
@@ -280,8 +277,8 @@ async def test_a_row_beyond_the_checkpoint_is_looked_up(lab):
     assert len(lab.table.reads) == 2
 
 
-async def test_rows_that_ask_before_a_reading_begins_share_it(lab):
-    """Many rows of a window that is being sent are not many reads."""
+async def test_rows_that_ask_before_a_load_begins_share_it(lab):
+    """Many rows of the open window do not cost a read each."""
     batch = await lab.batch(None, window=1_000)
     cache = lab.batch_cache()
     await cache.get(batch.batch_id, 1, 1)
@@ -290,34 +287,34 @@ async def test_rows_that_ask_before_a_reading_begins_share_it(lab):
     assert 1 <= len(lab.table.reads) <= 2
 
 
-async def test_a_reading_that_began_before_a_row_came_is_not_enough(lab):
-    """The splitter may have sent a whole window since: the row is looked up for itself."""
+async def test_a_load_that_began_before_a_row_came_is_not_enough(lab):
+    """The splitter may have sent a whole window since that load began, so the batch is loaded again."""
     batch = await lab.batch(None, window=10)
     cache = lab.batch_cache()
     await cache.get(batch.batch_id, 1, 1)
-    reading = asyncio.Event()
-    read_on = asyncio.Event()
+    is_reading = asyncio.Event()
+    go_on = asyncio.Event()
     read = lab.table.read
 
     async def slowly(batch_id):
         view = await read(batch_id)
-        reading.set()
-        await read_on.wait()
+        is_reading.set()
+        await go_on.wait()
         return view
 
     lab.table.read = slowly
     early = asyncio.create_task(cache.get(batch.batch_id, 1, 5))
-    await reading.wait()
+    await is_reading.wait()
     await lab.table.checkpoint(replace(batch, checkpoint=Checkpoint(10, 200, 12)))
     late = asyncio.create_task(cache.get(batch.batch_id, 1, 15))
     await asyncio.sleep(0)
-    read_on.set()
+    go_on.set()
     await early
     assert (await late).batch.checkpoint.rows == 10
 
 
-async def test_a_slow_answer_does_not_make_knowledge_older(lab):
-    """A check that read before the seal, and answers after it, is not taken in."""
+async def test_a_slow_check_does_not_replace_a_newer_batch(lab):
+    """A check that read the batch before it was sealed is ignored if the cached batch is sealed."""
     batch = await lab.batch(None, window=10)
     cache = lab.batch_cache()
     old = await lab.view()

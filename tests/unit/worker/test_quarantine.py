@@ -1,4 +1,4 @@
-"""Rows whose workers died come again a few at a time."""
+"""Quarantine: rows whose workers crashed are retried a few at a time."""
 
 import asyncio
 
@@ -9,8 +9,8 @@ from service.domain.model import State, Status
 from service.worker.quarantine import Quarantine
 
 
-def test_the_lane_begins_with_one_place_and_widens_with_each_row_that_gets_through():
-    """One at first; each that comes out alive makes room for one more."""
+def test_the_capacity_starts_at_one_and_grows_with_each_row_that_ends():
+    """One row is admitted at first. Each row that ends without an exception raises the capacity by one."""
     quarantine = Quarantine()
     with quarantine.admit() as first, quarantine.admit() as second:
         assert (first, second) == (True, False)
@@ -20,8 +20,8 @@ def test_the_lane_begins_with_one_place_and_widens_with_each_row_that_gets_throu
             assert not third
 
 
-def test_a_row_that_breaks_off_gives_back_its_place_and_widens_nothing():
-    """What was cancelled or crashed proved nothing."""
+def test_a_row_that_is_cancelled_releases_its_slot_and_raises_no_capacity():
+    """A cancelled or crashed row does not show that it is harmless."""
     quarantine = Quarantine()
     with pytest.raises(asyncio.CancelledError), quarantine.admit():
         raise asyncio.CancelledError
@@ -29,33 +29,33 @@ def test_a_row_that_breaks_off_gives_back_its_place_and_widens_nothing():
         assert (first, second) == (True, False)
 
 
-def test_a_row_that_asks_for_the_lane_alone_gets_all_of_it():
-    """It waits until nobody is inside, and nobody comes in beside it."""
+def test_a_row_that_is_admitted_alone_shares_the_quarantine_with_no_row():
+    """It is rejected while another row is admitted, and no row is admitted beside it."""
     quarantine = Quarantine()
     for _ in range(3):
         with quarantine.admit():
             pass
     with quarantine.admit() as shared, quarantine.admit(alone=True) as refused:
         assert (shared, refused) == (True, False)
-    with quarantine.admit(alone=True) as whole, quarantine.admit() as refused:
-        assert (whole, refused) == (True, False)
+    with quarantine.admit(alone=True) as alone, quarantine.admit() as refused:
+        assert (alone, refused) == (True, False)
     with quarantine.admit() as first, quarantine.admit() as second:
         assert (first, second) == (True, True)
 
 
-async def test_a_row_whose_worker_died_in_the_lane_runs_there_alone(lab):
-    """Its next neighbours in the lane do not share its fate again."""
+async def test_a_row_whose_worker_crashed_in_quarantine_runs_alone(lab):
+    """Other quarantined rows do not lose a second delivery to it."""
     batch = await lab.batch(5)
-    going_on = asyncio.Event()
+    may_reply = asyncio.Event()
 
     async def answer(invocation):
         if invocation.body["name"] in ("name 4", "name 5"):
-            await going_on.wait()
+            await may_reply.wait()
         return {"answer": "fine"}
 
     lab.agent.script = answer
     async with lab.working(max_lost=10) as worker:
-        for number in (1, 2, 3):  # the lane is wide by now
+        for number in (1, 2, 3):  # each raises the capacity
             await worker.handle(lab.delivery(lab.row(number, batch, lost_deliveries=5).encode()))
         first = asyncio.create_task(
             worker.handle(lab.delivery(lab.row(4, batch, lost_deliveries=5).encode()))
@@ -63,20 +63,20 @@ async def test_a_row_whose_worker_died_in_the_lane_runs_there_alone(lab):
         await lab.until(lambda: lab.agent.running == 1)
         await worker.handle(lab.delivery(lab.row(5, batch, lost_deliveries=5).encode(), receives=2))
         assert lab.agent.running == 1
-        going_on.set()
+        may_reply.set()
         await first
     assert sorted(await lab.outcomes(batch)) == [1, 2, 3, 4]
     await lab.clock.advance(16)
     assert await lab.sent_rows() == [lab.row(5, batch, lost_deliveries=6, replay=True)]
 
 
-async def test_a_second_row_that_was_lost_waits_in_its_queue(lab):
-    """It is not held beside the first: whatever kills that one's worker costs it no delivery."""
+async def test_a_row_that_finds_the_quarantine_full_is_requeued(lab):
+    """It is not held beside the first row: if that one crashes the worker, it costs this one no delivery."""
     batch = await lab.batch(2)
-    going_on = asyncio.Event()
+    may_reply = asyncio.Event()
 
     async def answer(invocation):
-        await going_on.wait()
+        await may_reply.wait()
         return {"answer": "late"}
 
     lab.agent.script = answer
@@ -87,7 +87,7 @@ async def test_a_second_row_that_was_lost_waits_in_its_queue(lab):
         await lab.until(lambda: lab.agent.running == 1)
         await worker.handle(lab.delivery(lab.row(2, batch, lost_deliveries=5).encode(), receives=3))
         assert len(lab.agent.calls) == 1
-        going_on.set()
+        may_reply.set()
         await first
     assert await lab.sent_rows() == []
     await lab.clock.advance(16)
@@ -95,8 +95,8 @@ async def test_a_second_row_that_was_lost_waits_in_its_queue(lab):
     assert list(await lab.outcomes(batch)) == [1]
 
 
-async def test_a_row_that_was_lost_begins_a_little_late(lab):
-    """What was received together with it and finds no place has left the process by then."""
+async def test_a_quarantined_row_starts_late(lab):
+    """Rows that were received together with it, and found the quarantine full, have been requeued by then."""
     batch = await lab.batch(1)
     async with lab.working(quarantine_pause_s=1.0) as worker:
         working = asyncio.create_task(
@@ -108,8 +108,8 @@ async def test_a_row_that_was_lost_begins_a_little_late(lab):
     assert list(await lab.outcomes(batch)) == [1]
 
 
-async def test_an_ordinary_row_does_not_wait_for_the_lane(lab):
-    """The lane is for what died; others run beside it."""
+async def test_other_rows_do_not_wait_for_the_quarantine(lab):
+    """Rows without lost deliveries run beside a quarantined row."""
     batch = await lab.batch(3)
     async with lab.working() as worker:
         messages = [lab.row(1, batch, lost_deliveries=5), lab.row(2, batch), lab.row(3, batch)]
@@ -118,8 +118,8 @@ async def test_an_ordinary_row_does_not_wait_for_the_lane(lab):
     assert (await lab.view()).batch.state is State.AGGREGATING
 
 
-async def test_what_a_row_has_lost_goes_with_it_when_it_is_turned_away(lab):
-    """One that kills its workers, and finds no place in between, is counted on; the lane is for later."""
+async def test_a_rejected_row_is_requeued_with_its_lost_deliveries(lab):
+    """A row that crashes workers and is rejected in between still reaches its limit."""
     batch = await lab.batch(1)
     batches = lab.batch_cache()
     (await batches.get(batch.batch_id, 1, 1)).target.gate.close()
@@ -130,8 +130,8 @@ async def test_what_a_row_has_lost_goes_with_it_when_it_is_turned_away(lab):
     assert (again.lost_deliveries, again.attempt, again.replay) == (3, 1, True)
 
 
-async def test_a_row_whose_worker_lived_through_an_attempt_has_lost_nothing(lab):
-    """What ended an attempt, badly or not, did not kill its worker: the count begins again."""
+async def test_lost_deliveries_start_again_after_an_attempt_that_the_worker_survived(lab):
+    """A failed attempt has not crashed the worker, so the row is requeued with no lost deliveries."""
     batch = await lab.batch(1)
     lab.agent.script = lambda _: AgentThrottledError("later", retry_after_s=20)
     async with lab.working(max_lost=10) as worker:
@@ -141,8 +141,8 @@ async def test_a_row_whose_worker_lived_through_an_attempt_has_lost_nothing(lab)
     assert (again.lost_deliveries, again.attempt, again.replay) == (0, 1, True)
 
 
-async def test_a_row_that_lost_too_many_deliveries_fails_without_another_invocation(lab):
-    """Its bounces between lane and queue do not start the count again."""
+async def test_a_row_with_too_many_lost_deliveries_fails_without_an_invocation(lab):
+    """Deliveries of the present message are added to those that earlier messages have lost."""
     batch = await lab.batch(1)
     async with lab.working(max_lost=10) as worker:
         await worker.handle(lab.delivery(lab.row(1, batch, lost_deliveries=7).encode(), receives=4))
