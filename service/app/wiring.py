@@ -283,12 +283,12 @@ def unique_owner(name: str) -> str:
     return f"{name}/{uuid.uuid4().hex[:8]}"
 
 
-def _consume_limits(settings: Settings, queue: QueueSettings, most: int) -> ConsumeLimits:
-    """Limits of a consumer that handles at most `most` messages at a time."""
+def _consume_limits(settings: Settings, queue: QueueSettings, max_messages: int) -> ConsumeLimits:
+    """Limits of a consumer that handles at most `max_messages` messages at a time."""
     return ConsumeLimits(
         visibility_s=queue.visibility_timeout_s,
         poll_wait_s=queue.poll_wait_s,
-        max_running=most,
-        max_held=most,
+        max_running=max_messages,
+        max_held=max_messages,
         drain_s=settings.drain_timeout_s,
     )

@@ -88,7 +88,7 @@ def submit_(
             err.print(id_, highlight=False, markup=False)
         return await _follow(backend, id_, as_json=as_json)
 
-    exit_with(_on_backend(settings, work))
+    exit_with(_run_on_backend(settings, work))
 
 
 @app.command()
@@ -107,7 +107,7 @@ def status(
         else:
             render.show_status(out, status_object)
 
-    _on_backend(read_settings(endpoint_url=endpoint_url, region=region), work)
+    _run_on_backend(read_settings(endpoint_url=endpoint_url, region=region), work)
 
 
 @app.command()
@@ -123,7 +123,7 @@ def watch(
         await read_batch(backend.ports.table, batch)
         return await _follow(backend, batch, as_json=as_json)
 
-    exit_with(_on_backend(read_settings(endpoint_url=endpoint_url, region=region), work))
+    exit_with(_run_on_backend(read_settings(endpoint_url=endpoint_url, region=region), work))
 
 
 @app.command(name="list")
@@ -143,7 +143,7 @@ def list_(
         else:
             render.show_batches(out, batches)
 
-    _on_backend(read_settings(endpoint_url=endpoint_url, region=region), work)
+    _run_on_backend(read_settings(endpoint_url=endpoint_url, region=region), work)
 
 
 @app.command()
@@ -183,7 +183,7 @@ def errors(
             out.print(f"the batch failed: {view.batch.error}", style="red", markup=False)
         render.show_failures(out, groups)
 
-    _on_backend(read_settings(endpoint_url=endpoint_url, region=region), work)
+    _run_on_backend(read_settings(endpoint_url=endpoint_url, region=region), work)
 
 
 async def _status(backend: Backend, view: BatchView) -> dict[str, Any]:
@@ -214,7 +214,7 @@ def _show_row(outcome: Outcome, *, as_json: bool) -> None:
         print_line(outcome.raw_reply)
 
 
-def _on_backend(settings: Settings, work: Callable[[Backend], Awaitable[T]]) -> T:
+def _run_on_backend(settings: Settings, work: Callable[[Backend], Awaitable[T]]) -> T:
     """Run `work` on an open backend."""
     log_as_command(settings)
 

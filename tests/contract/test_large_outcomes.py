@@ -1,4 +1,4 @@
-"""Outcomes around the limits of items and transactions: memory, and AWS as ministack speaks it."""
+"""Outcomes at the size limits of items and transactions, in memory and on AWS (ministack)."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ BATCH = Batch("demo", "e1", State.SPLITTING, Source("in", "k", "e"), Location("o
 
 @dataclass
 class Stores:
-    """A table, and a bucket for what it cannot hold."""
+    """A table, and a bucket for outcomes that are too large for it."""
 
     table: Table
     objects: Objects
     large_outcomes: LargeOutcomes
 
     async def commit(self, *outcomes: Outcome) -> int:
-        """Settle all at once; the number of transactions it took."""
+        """Commit all outcomes concurrently; return the number of transactions."""
         await self.table.open(BATCH, "{}")
         metrics, clock = Metrics(), SystemClock()
         queues = Queues(*[MemoryQueue("aggregate", clock)] * 6)
@@ -56,7 +56,7 @@ class Stores:
         return metrics.totals["commits"]
 
     async def found(self, number: int) -> Outcome:
-        """The outcome of a row as it stands in the table."""
+        """The outcome of a row as stored in the table."""
         outcome = await self.table.outcome(BATCH, number)
         assert outcome is not None
         return outcome
@@ -79,14 +79,14 @@ async def stores(request: pytest.FixtureRequest, names: ResourceNames) -> AsyncI
 
 
 def outcome(number: int, text: str = "x") -> Outcome:
-    """A success with an answer."""
+    """A SUCCESS with the text as its field `answer`."""
     return Outcome(
         number, 1, Status.SUCCESS, {"id": str(number)}, {"answer": text}, 5, "2026-11-23T07:00:01.000Z"
     )
 
 
 def padded(number: int, size: int) -> Outcome:
-    """An outcome that counts for exactly so many bytes."""
+    """An outcome whose estimated size is exactly `size` bytes."""
     empty = outcome(number, "")
     return replace(empty, output_data={"answer": "x" * (size - outcome_bytes(empty))})
 
@@ -94,8 +94,8 @@ def padded(number: int, size: int) -> Outcome:
 @pytest.mark.parametrize(
     ("text_bytes", "is_stored"), [(397_000, False), (399_000, True), (401_000, True), (5_000_000, True)]
 )
-async def test_a_large_answer_comes_back(stores: Stores, text_bytes: int, is_stored: bool) -> None:
-    """397 KB stand in the item; 399 KB with input and circumstances, 401 KB and megabytes in S3."""
+async def test_a_large_outcome_is_loaded_unchanged(stores: Stores, text_bytes: int, is_stored: bool) -> None:
+    """A text of 397 KB fits the item; from 399 KB on, with the other attributes, the outcome is in S3."""
     made = replace(outcome(1, "é" * (text_bytes // 2)), reused_from="demo#e0/row_0000000017")
     await stores.commit(made)
     found = await stores.found(1)
@@ -104,8 +104,8 @@ async def test_a_large_answer_comes_back(stores: Stores, text_bytes: int, is_sto
 
 
 @pytest.mark.parametrize("more", [0, 1])
-async def test_the_edge_of_an_item(stores: Stores, more: int) -> None:
-    """Exactly the limit is an item; one byte more is an item with a reference."""
+async def test_the_size_limit_of_an_item(stores: Stores, more: int) -> None:
+    """An outcome of exactly the limit stays in its item; one byte more is stored in S3."""
     made = padded(1, ITEM_BYTES + more)
     await stores.commit(made)
     found = await stores.found(1)
@@ -114,8 +114,8 @@ async def test_the_edge_of_an_item(stores: Stores, more: int) -> None:
 
 
 @pytest.mark.parametrize("more", [0, 1])
-async def test_the_edge_of_a_transaction_in_bytes(stores: Stores, more: int) -> None:
-    """Outcomes of exactly 4 MB together are one transaction; one byte more makes two."""
+async def test_the_size_limit_of_a_transaction(stores: Stores, more: int) -> None:
+    """Outcomes of exactly 4 MB are one transaction; one byte more makes two."""
     rows = [padded(number, COMMIT_BYTES // 10) for number in range(1, 10)]
     rest = COMMIT_BYTES - 9 * (COMMIT_BYTES // 10)
     rows += [padded(10, rest // 2), padded(11, rest - rest // 2 + more)]
@@ -126,8 +126,8 @@ async def test_the_edge_of_a_transaction_in_bytes(stores: Stores, more: int) -> 
 
 
 @pytest.mark.parametrize("more", [0, 1])
-async def test_the_edge_of_a_transaction_in_items(stores: Stores, more: int) -> None:
-    """99 outcomes and the counter are the 100 items that a transaction takes; one more makes two."""
+async def test_the_item_limit_of_a_transaction(stores: Stores, more: int) -> None:
+    """99 outcomes and the counter are the 100 items of a transaction; one more outcome makes two."""
     rows = [outcome(number) for number in range(1, COMMIT_LIMIT + more + 1)]
     assert await stores.commit(*rows) == 1 + more
     view = await stores.table.read(BATCH.batch_id)
@@ -135,8 +135,8 @@ async def test_the_edge_of_a_transaction_in_items(stores: Stores, more: int) -> 
     assert view.counts == Counts(len(rows), 0, 5 * len(rows))
 
 
-async def test_pages_of_references_are_read_through(stores: Stores) -> None:
-    """Large and small outcomes mixed come back whole, in file order, from the pages of a partition."""
+async def test_pages_with_large_outcomes_are_loaded(stores: Stores) -> None:
+    """Large and small outcomes in the pages of a partition are loaded in row order."""
     made = [outcome(n, "x" * (450_000 if n % 3 == 0 else 10)) for n in range(1, 13)]
     await stores.commit(*made)
 
@@ -151,8 +151,8 @@ async def test_pages_of_references_are_read_through(stores: Stores) -> None:
     assert [one async for one in stores.large_outcomes.load_all(pages())] == made
 
 
-async def test_a_failed_row_with_a_reference_is_in_the_index(stores: Stores) -> None:
-    """Its cause is found without reading its data."""
+async def test_a_failed_row_with_a_large_outcome_is_in_the_index(stores: Stores) -> None:
+    """A large FAILED outcome is found by the index of failures, without reading S3."""
     error = {"error": None, "status": Status.FAILED}
     made = replace(outcome(1, "x" * 450_000), **error)
     await stores.commit(made)
@@ -160,8 +160,8 @@ async def test_a_failed_row_with_a_reference_is_in_the_index(stores: Stores) -> 
     assert [one.stored is not None for one in page.outcomes] == [True]
 
 
-async def test_a_payload_that_is_gone_is_said(stores: Stores) -> None:
-    """In words that name row, place and remedy."""
+async def test_missing_data_in_s3_is_an_error(stores: Stores) -> None:
+    """If the data of an outcome is missing in S3, the error names row, address and remedy."""
     await stores.commit(outcome(1, "x" * 450_000))
     found = await stores.found(1)
     assert found.stored is not None
@@ -170,8 +170,8 @@ async def test_a_payload_that_is_gone_is_said(stores: Stores) -> None:
         await stores.large_outcomes.load(lost)
 
 
-async def test_a_commit_of_references_is_repeatable(stores: Stores) -> None:
-    """The same token, an answer lost in between: counted once."""
+async def test_a_repeated_commit_of_large_outcomes_counts_once(stores: Stores) -> None:
+    """A commit that is repeated under its token, after a lost response, is counted once."""
     await stores.table.open(BATCH, "{}")
     fitted = await stores.large_outcomes.offload(BATCH, outcome(1, "x" * 450_000))
     commit = Commit(BATCH.batch_id, 1, 1, 0, (fitted,), str(uuid.uuid4()), BATCH.ttl)

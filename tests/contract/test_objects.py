@@ -1,4 +1,4 @@
-"""Objects: one suite over memory and the real protocol (S3 as ministack speaks it)."""
+"""Contract of the port Objects, tested in memory and on S3 (ministack)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ PART = 5 * 1024 * 1024
 
 
 @dataclass
-class Kit:
-    """Objects, and a bucket for them."""
+class ObjectsUnderTest:
+    """The port, and a bucket."""
 
     objects: Objects
     bucket: str
@@ -37,33 +37,33 @@ class Kit:
 
 
 @pytest.fixture(params=["memory", "ministack"])
-async def kit(request: pytest.FixtureRequest, names: ResourceNames) -> AsyncIterator[Kit]:
+async def kit(request: pytest.FixtureRequest, names: ResourceNames) -> AsyncIterator[ObjectsUnderTest]:
     if request.param == "memory":
-        yield Kit(MemoryObjects(), names.bucket)
+        yield ObjectsUnderTest(MemoryObjects(), names.bucket)
         return
     options = AwsOptions(REGION, request.getfixturevalue("endpoint"), ACCESS_KEY, SECRET_KEY)
     async with open_clients(options) as clients:
         await clients.s3.create_bucket(Bucket=names.bucket)
-        yield Kit(S3Objects(clients, part_bytes=PART), names.bucket)
+        yield ObjectsUnderTest(S3Objects(clients, part_bytes=PART), names.bucket)
 
 
-async def test_put_stores_a_whole_object(kit: Kit) -> None:
-    """A put object has its bytes; size and sha256 come back."""
+async def test_put_stores_a_whole_object(kit: ObjectsUnderTest) -> None:
+    """`put` stores the bytes and returns size and SHA-256."""
     stored = await kit.put("a/b ü.csv", b"x,y\n")
     assert stored == StoredFile(kit.bucket, "a/b ü.csv", 4, hashlib.sha256(b"x,y\n").hexdigest())
     assert await kit.content("a/b ü.csv") == b"x,y\n"
 
 
-async def test_head_tells_size_and_unquoted_etag(kit: Kit) -> None:
-    """Head gives what a later read needs."""
+async def test_head_returns_size_and_unquoted_etag(kit: ObjectsUnderTest) -> None:
+    """`head` returns bucket, key, size, version and the ETag without quotes."""
     await kit.put("one", b"12345")
     source = await kit.objects.head(kit.bucket, "one")
     assert (source.bucket, source.key, source.size, source.version) == (kit.bucket, "one", 5, "")
     assert source.etag == hashlib.md5(b"12345").hexdigest()
 
 
-async def test_listing_pages_through_a_prefix(kit: Kit) -> None:
-    """Objects under the prefix in the order of their keys, with size and etag, `limit` at a time."""
+async def test_listing_pages_through_a_prefix(kit: ObjectsUnderTest) -> None:
+    """Objects under a prefix are listed in key order with size and ETag, `limit` at a time."""
     for key in ("c/b ü+&.yaml", "c/a.yaml", "c/sub/x.yaml", "other", "c", "c/z.yaml"):
         await kit.put(key, key.encode())
     first = await kit.objects.listing(kit.bucket, "c/", limit=2)
@@ -75,8 +75,8 @@ async def test_listing_pages_through_a_prefix(kit: Kit) -> None:
     assert await kit.objects.read(first.sources[1], 0, 100) == "c/b ü+&.yaml".encode()
 
 
-async def test_listing_tells_a_changed_object_by_its_etag(kit: Kit) -> None:
-    """A new upload has another etag at once; a prefix with nothing in it lists nothing."""
+async def test_listing_shows_a_changed_object_by_its_etag(kit: ObjectsUnderTest) -> None:
+    """An overwritten object has another ETag at once; an empty prefix lists no objects."""
     assert (await kit.objects.listing(kit.bucket, "c/")) == Listing([], None)
     await kit.put("c/a", b"1")
     (old,) = (await kit.objects.listing(kit.bucket, "c/")).sources
@@ -86,14 +86,14 @@ async def test_listing_tells_a_changed_object_by_its_etag(kit: Kit) -> None:
     assert (await kit.objects.listing(kit.bucket, "", limit=1)).after is None
 
 
-async def test_listing_a_bucket_that_is_not_there_names_it(clients: Clients, names: ResourceNames) -> None:
-    """On S3 a missing bucket is an error with a remedy, not an empty listing."""
+async def test_listing_a_missing_bucket_is_an_error(clients: Clients, names: ResourceNames) -> None:
+    """On S3 a missing bucket raises AccessError that names it, instead of an empty listing."""
     with pytest.raises(AccessError, match=f"s3://{names.bucket}/config/ does not exist"):
         await S3Objects(clients).listing(names.bucket, "config/")
 
 
-async def test_ranges(kit: Kit) -> None:
-    """A read returns the range, fewer bytes at the end, none behind it or of an empty object."""
+async def test_reads_of_ranges(kit: ObjectsUnderTest) -> None:
+    """A read returns the range, fewer bytes at the end, and none past the end or of an empty object."""
     await kit.put("one", b"0123456789")
     source = await kit.objects.head(kit.bucket, "one")
     assert await kit.objects.read(source, 2, 3) == b"234"
@@ -104,8 +104,8 @@ async def test_ranges(kit: Kit) -> None:
     assert await kit.objects.read(await kit.objects.head(kit.bucket, "empty"), 0, 100) == b""
 
 
-async def test_a_missing_object_is_a_source_error(kit: Kit) -> None:
-    """Head and read name what is missing."""
+async def test_a_missing_object_is_a_source_error(kit: ObjectsUnderTest) -> None:
+    """`head` and `read` raise SourceError that names the missing object."""
     await kit.put("one", b"1")
     source = await kit.objects.head(kit.bucket, "one")
     with pytest.raises(SourceError, match=r"nothing\.csv does not exist"):
@@ -117,8 +117,8 @@ async def test_a_missing_object_is_a_source_error(kit: Kit) -> None:
         await kit.objects.read(missing, 0, 1)
 
 
-async def test_a_changed_object_is_a_source_error(kit: Kit) -> None:
-    """Reading by an etag that is not the object's any more fails in words."""
+async def test_a_changed_object_is_a_source_error(kit: ObjectsUnderTest) -> None:
+    """A read with an earlier ETag of the object raises SourceError."""
     await kit.put("one", b"old")
     source = await kit.objects.head(kit.bucket, "one")
     await kit.put("one", b"new")
@@ -127,8 +127,8 @@ async def test_a_changed_object_is_a_source_error(kit: Kit) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, PART, PART + 1, 2 * PART + 5])
-async def test_an_upload_is_whole(kit: Kit, size: int) -> None:
-    """What was written in pieces is read back as one, whether it took no, one or several parts."""
+async def test_an_upload_stores_the_whole_object(kit: ObjectsUnderTest, size: int) -> None:
+    """Bytes written in pieces are read back as one object, from no, one or several parts."""
     body = bytes(range(251)) * (size // 251 + 1)
     body = body[:size]
     async with kit.objects.upload(kit.bucket, "big.csv", content_type="text/csv") as upload:
@@ -140,8 +140,8 @@ async def test_an_upload_is_whole(kit: Kit, size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [10, PART + 1])
-async def test_an_upload_is_invisible_until_completed(kit: Kit, size: int) -> None:
-    """Nothing is there while writing, nor after leaving without completing."""
+async def test_an_upload_is_invisible_until_completed(kit: ObjectsUnderTest, size: int) -> None:
+    """An object does not exist during its upload, nor after an upload that was not completed."""
     async with kit.objects.upload(kit.bucket, "big.csv", content_type="text/csv") as upload:
         await upload.write(b"x" * size)
         with pytest.raises(SourceError):
@@ -150,8 +150,8 @@ async def test_an_upload_is_invisible_until_completed(kit: Kit, size: int) -> No
         await kit.objects.head(kit.bucket, "big.csv")
 
 
-async def test_an_error_aborts_the_upload(kit: Kit) -> None:
-    """An exception inside the context leaves nothing behind, and the old object as it was."""
+async def test_an_error_aborts_the_upload(kit: ObjectsUnderTest) -> None:
+    """After an exception inside the context the earlier object is unchanged."""
     await kit.put("big.csv", b"old")
 
     async def fail() -> None:
@@ -164,8 +164,8 @@ async def test_an_error_aborts_the_upload(kit: Kit) -> None:
     assert await kit.content("big.csv") == b"old"
 
 
-async def test_a_closed_upload_takes_nothing(kit: Kit) -> None:
-    """Writing after completion is a bug of the caller, and says so."""
+async def test_a_closed_upload_refuses_calls(kit: ObjectsUnderTest) -> None:
+    """`write` and `complete` after completion raise RuntimeError."""
     async with kit.objects.upload(kit.bucket, "one", content_type="text/csv") as upload:
         await upload.complete()
         with pytest.raises(RuntimeError, match="closed"):
@@ -175,7 +175,7 @@ async def test_a_closed_upload_takes_nothing(kit: Kit) -> None:
 
 
 async def test_an_abandoned_multipart_upload_leaves_no_parts(endpoint: str, names: ResourceNames) -> None:
-    """On S3 the parts of an aborted upload are removed: they cost money."""
+    """On S3 the parts of an aborted upload are removed, because they cost money."""
     async with open_clients(AwsOptions(REGION, endpoint, ACCESS_KEY, SECRET_KEY)) as clients:
         await clients.s3.create_bucket(Bucket=names.bucket)
         objects = S3Objects(clients, part_bytes=PART)
@@ -187,15 +187,15 @@ async def test_an_abandoned_multipart_upload_leaves_no_parts(endpoint: str, name
         assert not listed.get("Uploads")
 
 
-async def begin(kit: Kit, key: str) -> Upload:
-    """An upload of more than one part, by a process that will not come back."""
+async def begin(kit: ObjectsUnderTest, key: str) -> Upload:
+    """Begin an upload of more than one part and leave it unfinished, as a crashed process does."""
     upload = kit.objects.upload(kit.bucket, key, content_type="text/csv")
     await upload.write(b"x" * (PART + 1))
     return upload
 
 
-async def test_unfinished_uploads_of_a_key_are_aborted(kit: Kit) -> None:
-    """All of them, and those of no other key, however similar; the aborted cannot be completed any more."""
+async def test_unfinished_uploads_of_a_key_are_aborted(kit: ObjectsUnderTest) -> None:
+    """All unfinished uploads of exactly this key are aborted, and cannot be completed any more."""
     uploads = [await begin(kit, "results/output.csv") for _ in range(2)]
     similar = await begin(kit, "results/output.csv.old")
     assert await kit.objects.abort_uploads(kit.bucket, "results/output.csv") == 2
@@ -209,8 +209,8 @@ async def test_unfinished_uploads_of_a_key_are_aborted(kit: Kit) -> None:
     assert await kit.content("results/output.csv.old") == b"x" * (PART + 1)
 
 
-async def test_a_finished_upload_is_not_aborted(kit: Kit) -> None:
-    """What was completed, or left without, is no unfinished upload."""
+async def test_a_finished_upload_is_not_aborted(kit: ObjectsUnderTest) -> None:
+    """An upload that was completed or left is not among the unfinished ones."""
     async with await begin(kit, "done") as upload:
         await upload.complete()
     async with await begin(kit, "left"):

@@ -1,4 +1,4 @@
-"""Table: one suite over memory and the real protocol (DynamoDB as ministack speaks it)."""
+"""Contract of the port Table, tested in memory and on DynamoDB (ministack)."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ async def numbers(
 
 
 async def test_open_stores_the_batch_and_its_definition(table: Table) -> None:
-    """A new batch is stored as it is, whatever is set or absent, with its definition."""
+    """A new batch is stored unchanged, with optional fields set or absent, together with its definition."""
     assert await table.open(BATCH, '{"type": "agent"}') == BATCH
     view = await table.read(BATCH.batch_id)
     assert view is not None
@@ -130,29 +130,29 @@ async def test_open_stores_the_batch_and_its_definition(table: Table) -> None:
     assert (await table.read("t#e")).batch == bare  # type: ignore[union-attr]
 
 
-async def test_open_returns_what_stands(table: Table) -> None:
-    """A batch id that is taken keeps its batch: the second opener gets the first one's."""
+async def test_open_returns_the_stored_batch(table: Table) -> None:
+    """`open` with a batch id that is taken changes nothing and returns the stored batch."""
     await table.open(BATCH, "{}")
     assert await table.open(replace(BATCH, source=Source("other", "key")), "{}") == BATCH
 
 
 async def test_concurrent_opens_agree(table: Table) -> None:
-    """Of many openers at once, one wins and all get its batch."""
+    """Concurrent openers of one batch id all get the same batch."""
     batches = [replace(BATCH, updated_at=str(number)) for number in range(8)]
     opened = await asyncio.gather(*(table.open(batch, "{}") for batch in batches))
     assert len(set(opened)) == 1
 
 
 async def test_an_unknown_batch_is_none(table: Table) -> None:
-    """Reading what is not there is no error, and moving it does nothing."""
+    """`read` of an unknown batch returns None; changes of it return False."""
     assert await table.read("no#batch") is None
     assert not await table.seal("no#batch", 1, NOW)
     assert not await table.move("no#batch", expected=State.RUNNING, round=1, to=State.PAUSED, now=NOW)
     assert not await table.checkpoint(BATCH)
 
 
-async def test_checkpoints_go_forward_while_splitting(table: Table) -> None:
-    """A checkpoint stores progress, columns, dialect and notes; an older one is refused."""
+async def test_checkpoints_only_advance(table: Table) -> None:
+    """A checkpoint stores progress, columns, dialect and notes; an earlier checkpoint is refused."""
     await table.open(replace(BATCH, columns=(), dialect=None), "{}")
     further = replace(
         BATCH, checkpoint=Checkpoint(20, 400, 25), columns=("a",), notes=("n",), updated_at=LATER
@@ -166,7 +166,7 @@ async def test_checkpoints_go_forward_while_splitting(table: Table) -> None:
 
 
 async def test_seal_ends_splitting(table: Table) -> None:
-    """Sealing sets the total and RUNNING, once; then no checkpoint is taken any more."""
+    """`seal` sets total and RUNNING once; after that checkpoints are refused."""
     await table.open(BATCH, "{}")
     assert await table.seal(BATCH.batch_id, 30, LATER)
     assert not await table.seal(BATCH.batch_id, 31, LATER)
@@ -176,7 +176,7 @@ async def test_seal_ends_splitting(table: Table) -> None:
 
 
 async def test_move_needs_state_and_round(table: Table) -> None:
-    """A move happens from the expected state and round only; a final state sets when it finished."""
+    """`move` works only from the expected state and round; a final state sets `finished_at`."""
     await table.open(replace(BATCH, state=State.RUNNING), "{}")
     move = table.move
     key = BATCH.batch_id
@@ -190,8 +190,8 @@ async def test_move_needs_state_and_round(table: Table) -> None:
     assert (await table.read(key)).batch == expected  # type: ignore[union-attr]
 
 
-async def test_one_of_many_movers_wins(table: Table) -> None:
-    """Of concurrent moves from one state, exactly one is True."""
+async def test_one_of_many_concurrent_moves_succeeds(table: Table) -> None:
+    """Of concurrent moves from one state exactly one returns True."""
     await table.open(replace(BATCH, state=State.RUNNING), "{}")
     moves = (
         table.move(BATCH.batch_id, expected=State.RUNNING, round=1, to=State.AGGREGATING, now=NOW)
@@ -200,8 +200,8 @@ async def test_one_of_many_movers_wins(table: Table) -> None:
     assert sum(await asyncio.gather(*moves)) == 1
 
 
-async def test_recent_is_newest_first(table: Table) -> None:
-    """Batches are listed by creation, the newest first, up to the limit, as they stand now."""
+async def test_recent_lists_the_newest_first(table: Table) -> None:
+    """Batches are listed by creation, newest first, up to the limit, in their current state."""
     for minute in (3, 1, 2):
         batch = replace(BATCH, execution_id=f"e{minute}", created_at=f"2026-11-18T10:0{minute}:00Z")
         await table.open(batch, "{}")
@@ -217,7 +217,7 @@ async def test_recent_is_newest_first(table: Table) -> None:
 
 
 async def test_a_commit_stores_outcomes_and_counts(table: Table) -> None:
-    """All fields of an outcome come back, and the counters add up over slots."""
+    """All fields of an outcome are stored, and the counters of all slots are added up."""
     await table.open(BATCH, "{}")
     sources = {"answer": "direct[0]:$.answer"}
     good = outcome(1, attempts=3, input_tokens=10, output_tokens=5, provenance=sources)
@@ -235,7 +235,7 @@ async def test_a_commit_stores_outcomes_and_counts(table: Table) -> None:
 
 
 async def test_reused_rows_are_counted_atomically(table: Table) -> None:
-    """They are counted with their outcomes, once, whatever is repeated; in S3 or not, the mark stays."""
+    """Reused rows are counted once, by their commit; `reused_from` is kept for large outcomes as well."""
     await table.open(BATCH, "{}")
     stored = StoredPayload("bucket", "work/x.json", 500_000, "0" * 64)
     origin = "address-search#exec-0/row_0000000001"
@@ -249,8 +249,8 @@ async def test_reused_rows_are_counted_atomically(table: Table) -> None:
     assert (await table.read(BATCH.batch_id)).counts == Counts(3, 0, 300, reused=2)  # type: ignore[union-attr]
 
 
-async def test_a_taken_row_cancels_the_commit(table: Table) -> None:
-    """Where rows are committed already their indices come back and nothing at all is applied."""
+async def test_a_committed_row_cancels_the_commit(table: Table) -> None:
+    """If some rows are committed already, their indices are returned and nothing is applied."""
     await table.open(BATCH, "{}")
     await table.commit(commit(outcome(2), outcome(4)))
     assert list(await table.commit(commit(outcome(1), outcome(2), outcome(3), outcome(4)))) == [1, 3]
@@ -259,7 +259,7 @@ async def test_a_taken_row_cancels_the_commit(table: Table) -> None:
 
 
 async def test_the_same_token_applies_once(table: Table) -> None:
-    """Repeating a commit under its token says that it is applied, and counts nothing twice."""
+    """A commit that is repeated under its token returns () and counts nothing twice."""
     await table.open(BATCH, "{}")
     once = commit(outcome(1), outcome(2))
     assert await table.commit(once) == ()
@@ -267,8 +267,8 @@ async def test_the_same_token_applies_once(table: Table) -> None:
     assert (await table.read(BATCH.batch_id)).counts.done == 2  # type: ignore[union-attr]
 
 
-async def test_a_failure_keeps_its_name_text_and_class(table: Table) -> None:
-    """What `rowfleet errors` groups and counts by comes back as it was committed, read in either way."""
+async def test_a_failure_keeps_type_message_and_class(table: Table) -> None:
+    """The error of a FAILED outcome is the same by `outcome` and by `failed`."""
     await table.open(BATCH, "{}")
     error = RowError("AgentThrottledError", "HTTP 429: ü", "rate_limit")
     failed = outcome(1, failed=True, error=error)
@@ -278,7 +278,7 @@ async def test_a_failure_keeps_its_name_text_and_class(table: Table) -> None:
 
 
 async def test_an_outcome_of_an_earlier_version_has_no_class(names: ResourceNames, endpoint: str) -> None:
-    """An item whose error has a type and a message only is read; its class is ""."""
+    """An error without a class, as earlier versions stored it, is read with the class ""."""
     options = AwsOptions(REGION, endpoint, ACCESS_KEY, SECRET_KEY)
     async with open_clients(options) as clients:
         await provision_table(clients, names.table)
@@ -296,7 +296,7 @@ async def test_an_outcome_of_an_earlier_version_has_no_class(names: ResourceName
 
 
 async def test_a_token_for_other_outcomes_is_a_bug(table: Table) -> None:
-    """Reusing a token for another commit is not taken for success."""
+    """A token that was used for other outcomes raises RuntimeError."""
     await table.open(BATCH, "{}")
     first = commit(outcome(1))
     await table.commit(first)
@@ -305,7 +305,7 @@ async def test_a_token_for_other_outcomes_is_a_bug(table: Table) -> None:
 
 
 async def test_concurrent_commits_count_each_row_once(table: Table) -> None:
-    """Workers that commit the same rows at once end up with each row counted once."""
+    """If workers commit the same rows concurrently, each row is counted once."""
     await table.open(BATCH, "{}")
 
     async def work(worker: int) -> None:
@@ -322,7 +322,7 @@ async def test_concurrent_commits_count_each_row_once(table: Table) -> None:
 
 
 async def test_a_later_round_replaces_an_outcome(table: Table) -> None:
-    """A redriven row is committed anew; an earlier round's late commit is not; counters are per round."""
+    """A later round replaces an outcome, an earlier one does not; each round has its own counters."""
     second = replace(BATCH, round=2)
     await table.open(second, "{}")
     await table.commit(commit(outcome(1, failed=True)))
@@ -335,7 +335,7 @@ async def test_a_later_round_replaces_an_outcome(table: Table) -> None:
 
 
 async def test_the_largest_commit_fits(table: Table) -> None:
-    """99 outcomes go in one commit; 100, none, or a row twice are bugs of the caller."""
+    """A commit takes 99 outcomes; 100, none, or a row twice raise ValueError."""
     await table.open(BATCH, "{}")
     rows = [outcome(number) for number in range(1, COMMIT_LIMIT + 2)]
     assert await table.commit(commit(*rows[:COMMIT_LIMIT])) == ()
@@ -345,8 +345,8 @@ async def test_the_largest_commit_fits(table: Table) -> None:
         await table.commit(commit(rows[0], rows[0]))
 
 
-async def test_values_survive(table: Table) -> None:
-    """JSON comes back with the same values; whole numbers as int, fractions as Decimal."""
+async def test_json_values_are_stored(table: Table) -> None:
+    """JSON values are read back equal, whole numbers as int and fractions as Decimal."""
     await table.open(BATCH, "{}")
     values = {
         "text": "größe 😀",
@@ -366,8 +366,8 @@ async def test_values_survive(table: Table) -> None:
     assert [type(found[name]) for name in ("yes", "zero", "half")] == [bool, int, Decimal]
 
 
-async def test_numbers_that_do_not_fit_come_back_as_their_text(table: Table) -> None:
-    """A number beyond DynamoDB's range is kept, exactly, as text."""
+async def test_numbers_out_of_range_are_stored_as_text(table: Table) -> None:
+    """A number beyond DynamoDB's range or precision is stored exactly, as text."""
     await table.open(BATCH, "{}")
     values = {
         "digits": int("9" * 39),
@@ -381,14 +381,14 @@ async def test_numbers_that_do_not_fit_come_back_as_their_text(table: Table) -> 
 
 
 async def test_nan_is_refused(table: Table) -> None:
-    """What is no JSON is refused, naming the row, and nothing is applied."""
+    """NaN raises RowRejectedError that names the row, and nothing is applied."""
     with pytest.raises(RowRejectedError, match="row 2"):
         await table.commit(commit(outcome(1), outcome(2, output_data={"x": float("nan")})))
     assert await table.outcome(BATCH, 1) is None
 
 
 async def test_a_row_too_large_is_refused(table: Table) -> None:
-    """An item above 400 KB is refused in words that name the row; nothing is applied."""
+    """An item above 400 KB raises RowTooLargeError that names the row, and nothing is applied."""
     await table.open(BATCH, "{}")
     with pytest.raises(RowTooLargeError, match="row 2"):
         await table.commit(commit(outcome(1), outcome(2, output_data={"text": "x" * 410_000})))
@@ -397,7 +397,7 @@ async def test_a_row_too_large_is_refused(table: Table) -> None:
 
 
 async def test_a_transaction_too_large_is_refused(table: Table) -> None:
-    """Outcomes that fit one by one but not together are refused: the caller splits them."""
+    """Outcomes that fit alone but not together raise RowTooLargeError; fewer of them are committed."""
     await table.open(BATCH, "{}")
     rows = [outcome(number, output_data={"text": "x" * 350_000}) for number in range(1, 13)]
     with pytest.raises(RowTooLargeError, match="12 outcomes"):
@@ -406,7 +406,7 @@ async def test_a_transaction_too_large_is_refused(table: Table) -> None:
 
 
 async def test_a_row_nested_too_deeply_is_refused(table: Table) -> None:
-    """DynamoDB holds 32 levels."""
+    """A value deeper than DynamoDB's 32 levels raises RowTooLargeError that names the row."""
     await table.open(BATCH, "{}")
     deep: Any = "x"
     for _ in range(40):
@@ -416,7 +416,7 @@ async def test_a_row_nested_too_deeply_is_refused(table: Table) -> None:
 
 
 async def test_a_batch_too_large_is_refused(table: Table) -> None:
-    """A header or definition that does not fit an item fails the batch in words."""
+    """A header or definition that does not fit an item raises BatchRejectedError."""
     with pytest.raises(BatchRejectedError, match="cannot hold this batch"):
         await table.open(BATCH, "x" * 410_000)
     await table.open(BATCH, "{}")
@@ -428,7 +428,7 @@ async def test_a_batch_too_large_is_refused(table: Table) -> None:
 
 
 async def test_outcomes_are_ascending_and_paged(table: Table) -> None:
-    """Pages hold at most `limit` outcomes in row order; `after` leads through all of them."""
+    """Pages hold at most `limit` outcomes in row order; `after` continues to the end."""
     await table.open(BATCH, "{}")
     await table.commit(commit(*(outcome(number) for number in (9, 100, 2, 11, 1))))
     pages = await all_pages(table, BATCH, 0, 2, failed=False)
@@ -440,7 +440,7 @@ async def test_outcomes_are_ascending_and_paged(table: Table) -> None:
 
 
 async def test_a_page_is_about_a_megabyte(table: Table) -> None:
-    """Large outcomes end a page early."""
+    """A page of large outcomes ends before its limit."""
     await table.open(BATCH, "{}")
     rows = [outcome(number, output_data={"text": "x" * 300_000}) for number in range(1, 8)]
     await table.commit(commit(*rows))
@@ -450,7 +450,7 @@ async def test_a_page_is_about_a_megabyte(table: Table) -> None:
 
 
 async def test_partitions_hold_their_rows(table: Table) -> None:
-    """Row i is in partition i mod P, also among the failed ones, and under its own key."""
+    """Row i is in partition i mod P, for all outcomes, failed outcomes and single reads."""
     batch = replace(BATCH, partitions=3)
     await table.open(batch, "{}")
     await table.commit(commit(*(outcome(number, failed=number > 5) for number in range(1, 9)), batch=batch))
@@ -466,7 +466,7 @@ async def test_partitions_hold_their_rows(table: Table) -> None:
 
 
 async def test_failed_finds_only_failed_rows(table: Table) -> None:
-    """The index of failures gives whole outcomes, in order and in pages."""
+    """`failed` returns whole FAILED outcomes in row order, page by page."""
     await table.open(BATCH, "{}")
     await table.commit(commit(*(outcome(number, failed=number % 2 == 0) for number in range(1, 9))))
     assert await numbers(table, limit=3, failed=True) == [2, 4, 6, 8]
@@ -493,7 +493,7 @@ async def lease_of(table: Table) -> tuple[str, int]:
 
 
 async def test_one_owner_has_the_lease(table: Table) -> None:
-    """Who asks first has it, and others are told until when; it is extended by its owner only."""
+    """The first owner gets the lease; others learn its end; only the owner extends it."""
     await table.open(AGGREGATING, "{}")
     assert await leased(table, "a", now_ms=1_000) == LeaseGrant(is_ours=True)
     assert await leased(table, "b", now_ms=1_000) == LeaseGrant(is_ours=False, until_ms=2_000)
@@ -503,7 +503,7 @@ async def test_one_owner_has_the_lease(table: Table) -> None:
 
 
 async def test_a_lease_that_has_ended_is_taken_over(table: Table) -> None:
-    """At its very end another may have it, and is told whose it was; the former cannot extend it any more."""
+    """When a lease ends, another owner gets it and learns the previous one, who cannot extend it any more."""
     await table.open(AGGREGATING, "{}")
     await leased(table, "a", now_ms=1_000)
     assert await leased(table, "b", now_ms=2_000, until_ms=3_000) == LeaseGrant(True, "a")
@@ -511,15 +511,15 @@ async def test_a_lease_that_has_ended_is_taken_over(table: Table) -> None:
     assert await lease_of(table) == ("b", 3_000)
 
 
-async def test_an_extension_takes_no_lease_that_has_ended(table: Table) -> None:
-    """With a time of 0 nothing has ended: who lost its lease does not get it back by extending."""
+async def test_an_extension_never_takes_over_a_lease(table: Table) -> None:
+    """An extension (`now_ms` 0) does not take over an ended lease of another owner."""
     await table.open(AGGREGATING, "{}")
     await leased(table, "a", now_ms=1_000, until_ms=1_001)
     assert not (await leased(table, "b", now_ms=0)).is_ours
 
 
-async def test_many_ask_and_one_gets_the_lease(table: Table) -> None:
-    """At the same time."""
+async def test_one_of_many_concurrent_owners_gets_the_lease(table: Table) -> None:
+    """Of concurrent requests for a lease exactly one is granted."""
     await table.open(AGGREGATING, "{}")
     answers = await asyncio.gather(*(leased(table, f"o{n}", now_ms=1_000) for n in range(8)))
     assert sum(answer.is_ours for answer in answers) == 1
@@ -527,13 +527,13 @@ async def test_many_ask_and_one_gets_the_lease(table: Table) -> None:
 
 @pytest.mark.parametrize("state", [state for state in State if state is not State.AGGREGATING])
 async def test_a_batch_that_is_not_aggregating_is_not_leased(table: Table, state: State) -> None:
-    """Nothing is to be written, and `until_ms` 0 says so."""
+    """A lease of a batch that is not AGGREGATING is refused with `until_ms` 0."""
     await table.open(replace(AGGREGATING, state=state), "{}")
     assert await leased(table, "a", now_ms=1_000) == LeaseGrant(is_ours=False)
 
 
 async def test_another_round_or_no_batch_is_not_leased(table: Table) -> None:
-    """A message of an earlier round gets nothing; nothing is made of a batch that is not there."""
+    """A lease for another round, or for an unknown batch, is refused and creates nothing."""
     assert await leased(table, "a", now_ms=1_000) == LeaseGrant(is_ours=False)
     assert await table.read(BATCH.batch_id) is None
     await table.open(replace(AGGREGATING, round=2), "{}")
@@ -541,8 +541,8 @@ async def test_another_round_or_no_batch_is_not_leased(table: Table) -> None:
     assert await leased(table, "a", now_ms=1_000, round_=2) == LeaseGrant(is_ours=True)
 
 
-async def test_a_lease_is_given_back_by_its_owner(table: Table) -> None:
-    """Even after the batch has ended; then it was nobody's."""
+async def test_a_lease_is_released_by_its_owner(table: Table) -> None:
+    """Only the owner releases a lease, also after the batch has ended."""
     await table.open(AGGREGATING, "{}")
     await leased(table, "a", now_ms=1_000)
     assert not await table.release(BATCH.batch_id, owner="b")
@@ -557,7 +557,7 @@ async def test_a_lease_is_given_back_by_its_owner(table: Table) -> None:
     assert not await table.release("nobody#here", owner="b")
 
 
-# -- what a sweeper reads
+# -- reads of the sweeper
 
 
 async def all_batches(table: Table, state: State, limit: int) -> list[Batch]:
@@ -574,7 +574,7 @@ async def all_batches(table: Table, state: State, limit: int) -> list[Batch]:
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
 async def test_batches_in_a_state_are_found_page_by_page(table: Table, limit: int) -> None:
-    """Each exactly once, whole, and none of another state; failed rows are no batches."""
+    """Pages list each batch of the state exactly once and nothing else, no failed rows either."""
     opened = [replace(BATCH, execution_id=f"e{n}") for n in range(7)]
     for batch in opened:
         await table.open(batch, "{}")
@@ -588,8 +588,8 @@ async def test_batches_in_a_state_are_found_page_by_page(table: Table, limit: in
     assert await all_batches(table, State.FAILED, limit) == []
 
 
-async def test_a_batch_that_moves_on_between_two_pages_loses_no_other(table: Table) -> None:
-    """The next page begins behind a batch that is not in the index any more."""
+async def test_a_state_change_between_pages_hides_no_other_batch(table: Table) -> None:
+    """A page can start after a batch that has left the state."""
     for number in range(6):
         await table.open(replace(BATCH, execution_id=f"e{number}"), "{}")
     page = await table.batches(State.SPLITTING, after="", limit=3)
@@ -600,8 +600,8 @@ async def test_a_batch_that_moves_on_between_two_pages_loses_no_other(table: Tab
 
 
 @pytest.mark.parametrize("limit", [1, 3, 4, 100])
-async def test_numbers_are_those_that_need_no_outcome(table: Table, limit: int) -> None:
-    """Of this round, a later one, or an earlier success; page by page, ascending, from one partition."""
+async def test_numbers_lists_rows_that_need_no_outcome(table: Table, limit: int) -> None:
+    """Rows with an outcome of this round or a later one, or a SUCCESS of an earlier one, in row order."""
     batch = replace(BATCH, partitions=2, round=2)
     await table.open(batch, "{}")
     first = replace(batch, round=1)
@@ -622,11 +622,11 @@ async def test_numbers_are_those_that_need_no_outcome(table: Table, limit: int) 
     assert list((await table.numbers(batch, 1, after=MAX_ROWS, limit=100)).numbers) == []
 
 
-# -- records that workers share
+# -- shared records
 
 
-async def test_a_record_is_made_once_and_replaced_by_who_knows_it(table: Table) -> None:
-    """Version 0 makes a record, the version that stands replaces it; who is behind learns what stands."""
+async def test_a_record_is_swapped_by_its_version(table: Table) -> None:
+    """Version 0 creates a record, the stored version replaces it; any other returns the stored record."""
     assert await table.record("limit/a") == SharedRecord()
     assert await table.swap("limit/a", "one", version=0, ttl=TTL) == SharedRecord("one", 1)
     assert await table.swap("limit/a", "late", version=0, ttl=TTL) == SharedRecord("one", 1)
@@ -635,14 +635,14 @@ async def test_a_record_is_made_once_and_replaced_by_who_knows_it(table: Table) 
     assert await table.record("limit/a") == SharedRecord("two", 2)
 
 
-async def test_a_record_that_expired_is_none(table: Table) -> None:
-    """Who would replace a record that is gone learns that nothing stands, and nothing is written."""
+async def test_an_expired_record_is_not_replaced(table: Table) -> None:
+    """A swap of a record that is gone returns version 0 and writes nothing."""
     assert await table.swap("gone", "text", version=3, ttl=TTL) == SharedRecord()
     assert await table.record("gone") == SharedRecord()
 
 
-async def test_of_many_writers_of_a_record_one_wins_each_time(table: Table) -> None:
-    """Ten writers that begin from the same version leave one text, and all of them know which."""
+async def test_one_of_many_concurrent_swaps_succeeds(table: Table) -> None:
+    """Of ten writers with the same version one succeeds, and all get its text."""
     answers = await asyncio.gather(
         *(table.swap("busy", f"writer {n}", version=0, ttl=TTL) for n in range(10))
     )
@@ -651,6 +651,6 @@ async def test_of_many_writers_of_a_record_one_wins_each_time(table: Table) -> N
 
 
 async def test_a_record_larger_than_an_item_is_refused(table: Table) -> None:
-    """A text that no item holds is refused before it is sent."""
+    """A text that does not fit an item raises RowTooLargeError."""
     with pytest.raises(RowTooLargeError, match="a record of"):
         await table.swap("large", "x" * 400_001, version=0, ttl=TTL)
