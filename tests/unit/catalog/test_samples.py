@@ -1,47 +1,10 @@
-"""Samples: recorded replies that test the mappings."""
-
-import json
-from decimal import Decimal
-from pathlib import Path
+"""Samples: reading recorded replies and their expectations."""
 
 import pytest
 
-from service.catalog.outline import ToolReference
-from service.catalog.sample_check import check_samples, same
+from service.catalog.sample_check import check_samples
 from service.catalog.samples import read_samples
-from service.mapping import Catalog
-
-EXTRACTION = """output_mappings:
-  price:
-    extraction_methods:
-      - method: direct
-        field_mappings: {price: "$.price", note: "$.note"}
-"""
-CATALOG = Catalog.load({"price.yaml": EXTRACTION}, {})
-
-
-def write(folder: Path, **files: object) -> None:
-    """Write files into the folder `price`; `_` in a name stands for a dot."""
-    (folder / "price").mkdir(exist_ok=True)
-    for name, content in files.items():
-        text = content if isinstance(content, str) else json.dumps(content)
-        (folder / "price" / name.replace("_", ".")).write_text(text)
-
-
-@pytest.fixture
-def problems(tmp_path):
-    """Check files of `price`, and return one line per problem, without the folder."""
-
-    def check(**files: object) -> list[str]:
-        write(tmp_path, **files)
-        samples, found = read_samples(tmp_path, 1_000)
-        found = sorted([*found, *check_samples(CATALOG, samples, [])])
-        return [
-            f"{p.file.removeprefix(f'{tmp_path.as_posix()}/')}:{p.line}: {p.message} — {p.hint}"
-            for p in found
-        ]
-
-    return check
+from tests.unit.catalog.sample_files import CATALOG, write_samples
 
 
 def test_samples_are_optional(tmp_path):
@@ -49,84 +12,9 @@ def test_samples_are_optional(tmp_path):
     assert read_samples(tmp_path / "samples", 1_000) == ([], [])
 
 
-@pytest.mark.parametrize(
-    "expected",
-    [
-        {"output_data": {"price": 1.50, "note": None}},
-        {"output_data": {"price": 1.5}},
-        {"status": "SUCCESS"},
-        {"status": "SUCCESS", "output_data": {"price": 1.5}, "error": None, "usage": {}, "explain": []},
-    ],
-)
-def test_expectations_that_hold(problems, expected):
-    """A field without a value may be omitted. `usage` and `explain` are not compared."""
-    assert problems(a_json={"price": 1.5}, a_expected_json=expected) == []
-
-
-def test_expected_failures(problems):
-    """`error` may be a part of the text, with or without the kind. The status alone is enough."""
-    assert (
-        problems(
-            a_json={},
-            a_expected_json={"status": "FAILED", "error": "no value for any of price, note"},
-            b_json={},
-            b_expected_json={"error": "ExtractionError: no value"},
-            c_json={},
-            c_expected_json={"status": "FAILED"},
-        )
-        == []
-    )
-
-
-def test_every_difference_is_reported(problems):
-    """A problem names the field, the expected and the actual value, at the field's line."""
-    expected = '{\n"output_data": {\n"price": "1.5",\n"cost": 1\n}}'
-    first, second, third = problems(a_json={"price": 1.5, "note": "cheap"}, a_expected_json=expected)
-    assert first.startswith('price/a.expected.json:1: sample: note: expected no value, got "cheap" — ')
-    assert second.startswith('price/a.expected.json:3: sample: price: expected "1.5", got 1.5 — ')
-    assert third.startswith(
-        "price/a.expected.json:4: sample: expects the field 'cost', which the mapping does not have — known:"
-    )
-    assert "rowfleet try price " in first
-    assert first.endswith("price/a.expected.json")
-
-
-def test_a_different_status_or_error_is_reported(problems):
-    """Expected and actual are shown, also the error of a row that should have succeeded."""
-    wrong = problems(
-        a_json={},
-        a_expected_json={"output_data": {"price": 1}},
-        b_json={"price": 1},
-        b_expected_json={"status": "FAILED"},
-        c_json={},
-        c_expected_json={"error": "Not found"},
-    )
-    assert (
-        "status: expected SUCCESS, got FAILED (ExtractionError: no value for any of price, note" in wrong[0]
-    )
-    assert "status: expected FAILED, got SUCCESS" in wrong[1]
-    assert "error: expected 'Not found', got 'ExtractionError: no value" in wrong[2]
-
-
-def test_a_reply_without_expectation_must_succeed(problems):
-    """Its values are not compared."""
-    assert problems(a_json={"price": 1}) == []
-    (wrong,) = problems(b_json={})
-    assert wrong.startswith("price/b.json:1: sample: ExtractionError: no value for any of price, note")
-    assert "say beside it that this is right" in wrong
-
-
-def test_an_expectation_without_reply_is_reported(problems):
-    """The problem says how to name the reply."""
-    (wrong,) = problems(a_expected_json={"status": "FAILED"})
-    assert wrong == (
-        "price/a.expected.json:1: there is no reply for it — save the reply as a.json, or delete this file"
-    )
-
-
 def test_a_txt_file_is_parsed_like_a_workers_reply(tmp_path):
     """X.txt is text, unless it is JSON."""
-    write(tmp_path, a_txt="Price: 12\n", b_txt='{"price": 12}')
+    write_samples(tmp_path, a_txt="Price: 12\n", b_txt='{"price": 12}')
     samples, found = read_samples(tmp_path, 1_000)
     assert [sample.reply for sample in samples] == ["Price: 12\n", {"price": 12}]
     assert found == []
@@ -166,9 +54,17 @@ def test_malformed_expectations(problems, expected, words):
     assert wrong.startswith("price/a.expected.json:1: ")
 
 
+def test_an_expectation_without_reply_is_reported(problems):
+    """The problem says how to name the reply."""
+    (wrong,) = problems(a_expected_json={"status": "FAILED"})
+    assert wrong == (
+        "price/a.expected.json:1: there is no reply for it — save the reply as a.json, or delete this file"
+    )
+
+
 def test_stray_files_and_folders_are_reported(tmp_path):
     """A file outside the folders, or a folder without a mapping. Markdown and hidden files are ignored."""
-    write(tmp_path, a_json={"price": 1})
+    write_samples(tmp_path, a_json={"price": 1})
     for name in ("README.md", ".DS_Store", "stray.json", "price/notes.md"):
         (tmp_path / name).write_text("{}")
     (tmp_path / "prize").mkdir()
@@ -179,46 +75,3 @@ def test_stray_files_and_folders_are_reported(tmp_path):
     assert wrong.file == (tmp_path / "prize").as_posix()
     assert wrong.message == "samples of 'prize', and no mapping is called so"
     assert wrong.hint == "did you mean 'price'?"
-
-
-def test_a_tool_in_no_sample_is_reported(tmp_path):
-    """The problem names the closest recorded tool. Mappings without samples are not checked."""
-    call = {"type": "tool_use", "id": "1", "name": "find_price", "input": {"price": 1}}
-    write(tmp_path, a_json={"price": 1, "messages": [{"role": "assistant", "content": [call]}]})
-    samples, _ = read_samples(tmp_path, 1_000)
-    right = ToolReference("find_price", "price.yaml", 5, frozenset({"price"}))
-    wrong = ToolReference("find_prize", "price.yaml", 6, frozenset({"price", "run"}))
-    elsewhere = ToolReference("find_prize", "other.yaml", 7, frozenset({"other"}))
-    (problem,) = check_samples(CATALOG, samples, [right, wrong, elsewhere])
-    assert (problem.file, problem.line) == ("price.yaml", 6)
-    assert problem.message == "no recorded sample has the tool 'find_prize'"
-    assert problem.hint.startswith("did you mean 'find_price'?; record a reply")
-
-
-@pytest.mark.parametrize(
-    ("expected", "got", "is_same"),
-    [
-        (1, 1.0, True),
-        (1.5, Decimal("1.50"), True),
-        (12345678901234567890, Decimal(12345678901234567890), True),
-        (0.1, Decimal("0.1000000000000000001"), False),
-        (1, True, False),
-        (False, 0, False),
-        ("1", 1, False),
-        (None, None, True),
-        (None, "", False),
-        ({"a": 1, "b": [1.0]}, {"b": [1], "a": Decimal(1)}, True),
-        ({"a": 1}, {"a": 1, "b": None}, False),
-        ([1, 2], [1], False),
-    ],
-)
-def test_values_are_compared_as_json(expected, got, is_same):
-    """Numbers are compared by exact value. True is not 1. The order of keys does not count."""
-    assert same(expected, got) is is_same
-
-
-def test_a_deeply_nested_expectation_is_a_difference(problems):
-    """It does not end the check with an error."""
-    deep = '{"output_data": {"price": ' + "[" * 400 + "]" * 400 + "}}"
-    (wrong,) = problems(a_json={"price": 1}, a_expected_json=deep)
-    assert "price: expected " in wrong
