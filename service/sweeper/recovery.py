@@ -145,7 +145,7 @@ class Recovery:
         expected = partition or step
         after: int | None = 0
         while after is not None and len(lost) < self._limits.max_rows:
-            page = await self._ports.table.numbers(
+            page = await self._ports.table.done_numbers(
                 batch, partition, after=after, limit=self._limits.page_rows
             )
             for number in page.numbers:

@@ -613,13 +613,13 @@ async def test_numbers_lists_rows_that_need_no_outcome(table: Table, limit: int)
     found: list[int] = []
     after: int | None = 0
     while after is not None:
-        page = await table.numbers(batch, 0, after=after, limit=limit)
+        page = await table.done_numbers(batch, 0, after=after, limit=limit)
         found += page.numbers
         after = page.after
     assert found == [2, 6, 8, 10]
-    assert list((await table.numbers(batch, 0, after=6, limit=100)).numbers) == [8, 10]
-    assert list((await table.numbers(batch, 1, after=0, limit=100)).numbers) == [7]
-    assert list((await table.numbers(batch, 1, after=MAX_ROWS, limit=100)).numbers) == []
+    assert list((await table.done_numbers(batch, 0, after=6, limit=100)).numbers) == [8, 10]
+    assert list((await table.done_numbers(batch, 1, after=0, limit=100)).numbers) == [7]
+    assert list((await table.done_numbers(batch, 1, after=MAX_ROWS, limit=100)).numbers) == []
 
 
 # -- shared records

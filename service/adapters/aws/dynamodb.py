@@ -205,10 +205,10 @@ class DynamoTable:
         key = {":key": {"S": name}}
         return await self._queries.outcomes(key, "#status_key = :key", after, limit, IndexName=BY_STATUS)
 
-    async def numbers(self, batch: Batch, partition: int, *, after: int, limit: int) -> NumberPage:
+    async def done_numbers(self, batch: Batch, partition: int, *, after: int, limit: int) -> NumberPage:
         """Numbers of a partition's rows that need no outcome any more: like `outcomes`, without the data."""
         name = partition_key(batch.batch_id, partition)
-        return await self._queries.numbers(name, batch.round, after, limit)
+        return await self._queries.done_numbers(name, batch.round, after, limit)
 
     async def batches(self, state: State, *, after: str, limit: int) -> BatchPage:
         """Batches in a state, from the sparse index `by_status`."""

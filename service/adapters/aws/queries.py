@@ -53,7 +53,7 @@ class Queries:
         page = await self.page(values | _rows_after(after), condition + _ROWS, Limit=limit, **more)
         return OutcomePage([outcome_of(item) for item in page["Items"]], _last_row(page))
 
-    async def numbers(self, partition: str, round_: int, after: int, limit: int) -> NumberPage:
+    async def done_numbers(self, partition: str, round_: int, after: int, limit: int) -> NumberPage:
         """The numbers above `after` of rows that need no outcome of this round."""
         if after >= MAX_ROWS:
             return NumberPage((), None)

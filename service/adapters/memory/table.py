@@ -188,7 +188,7 @@ class MemoryTable:
             lambda row: row["status"]["S"] == Status.FAILED,
         )
 
-    async def numbers(self, batch: Batch, partition: int, *, after: int, limit: int) -> NumberPage:
+    async def done_numbers(self, batch: Batch, partition: int, *, after: int, limit: int) -> NumberPage:
         """Numbers of a partition's rows that need no outcome any more, ascending."""
         await asyncio.sleep(0)
         key = partition_key(batch.batch_id, partition)

@@ -154,7 +154,7 @@ class Table(Protocol):
         """Like `outcomes`, but only FAILED rows, from the sparse index `by_status`: eventually consistent."""
         ...
 
-    async def numbers(self, batch: Batch, partition: int, *, after: int, limit: int) -> NumberPage:
+    async def done_numbers(self, batch: Batch, partition: int, *, after: int, limit: int) -> NumberPage:
         """Numbers of the partition's rows that need no further outcome, paged like `outcomes`.
 
         These rows have an outcome of the batch's round or a later one, or succeeded in an earlier round: a
