@@ -1,7 +1,7 @@
-"""Which faults a world may suffer, and the drawing of them. What AWS may do, and nothing else.
+"""The faults of calls to a port, and their injection. Each of them can happen on AWS.
 
-A fault is drawn once for every call of a port. Faults end at `until_s`: from then on the world is kind, and
-everything has to come to its end.
+A fault is drawn once for every call. Faults end at `until_s`: from then on every call succeeds, so that every
+batch has to end.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from random import Random
 
 
 class Fault(StrEnum):
-    """What may happen to a call."""
+    """A fault of one call."""
 
-    THROTTLED = "throttled"  # refused, nothing applied
-    CONFLICT = "conflict"  # the same, by a concurrent transaction
-    LOST_REQUEST = "lost request"  # not applied, and the caller cannot know
-    LOST_ANSWER = "lost answer"  # applied, and the caller cannot know
-    LATE = "late"  # given up by the caller, and applied afterwards
-    SLOW = "slow"  # seconds to minutes before it is applied
-    SLOW_ANSWER = "slow answer"  # and the same before the answer comes
-    HANGING = "hanging"  # no answer until the client's own time-out; applied or not
-    CRASH_BEFORE = "crash before"  # the caller dies as it calls
-    CRASH_AFTER = "crash after"  # the caller dies before it learns of the effect
-    PARTIAL = "partial"  # some entries of a batch call are refused under 200
+    THROTTLED = "throttled"  # refused, not applied
+    CONFLICT = "conflict"  # refused because of a concurrent transaction, not applied
+    LOST_REQUEST = "lost request"  # not applied, but the caller cannot know
+    LOST_ANSWER = "lost answer"  # applied, but the caller cannot know
+    LATE = "late"  # applied after the caller has given up
+    SLOW = "slow"  # applied after seconds to minutes
+    SLOW_ANSWER = "slow answer"  # applied at once, answered after seconds to minutes
+    HANGING = "hanging"  # applied or not, no answer until the client's time-out
+    CRASH_BEFORE = "crash before"  # the calling process crashes, not applied
+    CRASH_AFTER = "crash after"  # applied, and the calling process crashes before the answer
+    PARTIAL = "partial"  # some entries of a batch call are refused, under HTTP 200
     DUPLICATED = "duplicated"  # a message exists twice, each copy with its own receive count
-    LOST_DELETE = "lost delete"  # answered as done, and the message stays
-    STALE = "stale"  # an index answers as of a while ago; a count is about right
+    LOST_DELETE = "lost delete"  # answered as deleted, but the message stays
+    STALE = "stale"  # an index answers with an old state, a count is off by one
 
 
 _EVERY = (
@@ -52,10 +52,10 @@ IN_TRANSIT: Mapping[str, tuple[Fault, ...]] = {
     "part": _EVERY,
     "complete": (*_EVERY, Fault.LOST_REQUEST, Fault.LOST_ANSWER),
 }
-"""Kinds of calls, and what may happen to each on its way."""
+"""The faults that a call of each kind can suffer between the process and the service."""
 
 RATE_FACTORS = {"part": 4.0, "complete": 4.0, "publish": 2.0, "commit": 3.0}
-"""A world has few of these calls, so each suffers as many times more."""
+"""Kinds of calls that are rare in a world: their faults are as many times more likely."""
 
 AT_SERVICE: Mapping[str, tuple[Fault, ...]] = {
     "send": (Fault.PARTIAL, Fault.DUPLICATED),
@@ -65,13 +65,16 @@ AT_SERVICE: Mapping[str, tuple[Fault, ...]] = {
     "depth": (Fault.STALE,),
     "index": (Fault.STALE,),
 }
-"""And what may happen to it where it arrives."""
+"""The faults that a call of each kind can suffer at the service itself."""
 
 _Table = dict[str, tuple[list[Fault], list[float]]]
 
 
 class FaultInjector:
-    """The faults of one world: `rates` of its kinds per call, drawn from `random` until `until_s`."""
+    """Draws the faults of one world from `random`, by their `rates` per call, until `until_s`.
+
+    `happened` counts the faults by kind of call.
+    """
 
     def __init__(
         self, rates: Mapping[Fault, float], until_s: float, random: Random, now: Callable[[], float]
@@ -81,18 +84,18 @@ class FaultInjector:
         self._draw = random.random
         self._now = now
         self.happened: Counter[str] = Counter()
-        self._on_the_way = _table(IN_TRANSIT, rates)
-        self._inside = _table(AT_SERVICE, rates)
+        self._in_transit = _table(IN_TRANSIT, rates)
+        self._at_service = _table(AT_SERVICE, rates)
 
-    def draw(self, call: str) -> Fault | None:
-        """What happens to this call on its way."""
-        return self._drawn(self._on_the_way, call)
+    def in_transit(self, call: str) -> Fault | None:
+        """Draw the fault of a call of this kind between the process and the service; None for no fault."""
+        return self._draw_fault(self._in_transit, call)
 
-    def inside(self, call: str) -> Fault | None:
-        """What happens to it where it arrives."""
-        return self._drawn(self._inside, call)
+    def at_service(self, call: str) -> Fault | None:
+        """Draw the fault of a call of this kind at the service itself; None for no fault."""
+        return self._draw_fault(self._at_service, call)
 
-    def _drawn(self, table: _Table, call: str) -> Fault | None:
+    def _draw_fault(self, table: _Table, call: str) -> Fault | None:
         kinds, steps = table[call]
         if not steps:
             return None
@@ -104,28 +107,28 @@ class FaultInjector:
         return fault
 
     def seconds(self) -> float:
-        """How long something slow takes: often a second, sometimes two minutes."""
+        """Draw the duration of something slow: 1 to 120 seconds, more often short than long."""
         return 120.0 ** self._draw()
 
     def chance(self, probability: float) -> bool:
-        """Whether something of this probability is so."""
+        """Return True with this probability."""
         return self._draw() < probability
 
     def uniform(self, most: float) -> float:
-        """Anything from 0 to `most`."""
+        """Draw a number from 0 to `most`."""
         return most * self._draw()
 
     def choose(self, count: int) -> list[int]:
-        """At least one of `count` indices, in order."""
+        """Draw at least one of `count` indices, in order."""
         chosen = [index for index in range(count) if self._draw() < 0.5]
         return chosen or [int(self._draw() * count)]
 
 
 def _table(possible: Mapping[str, tuple[Fault, ...]], rates: Mapping[Fault, float]) -> _Table:
-    """For every call its kinds of faults, and the running sums of their rates."""
+    """For each kind of call its faults, and the running sums of their rates."""
     table = {}
     for call, faults in possible.items():
         kinds = [fault for fault in faults if rates.get(fault)]
-        often = RATE_FACTORS.get(call, 1.0)
-        table[call] = (kinds, list(accumulate(often * rates[fault] for fault in kinds)))
+        factor = RATE_FACTORS.get(call, 1.0)
+        table[call] = (kinds, list(accumulate(factor * rates[fault] for fault in kinds)))
     return table

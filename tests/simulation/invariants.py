@@ -1,6 +1,6 @@
-"""What must be true in every world, at every instant and in the end. Each has a name and says what it holds.
+"""The invariants of every world: their names and sentences, and the checks at its end.
 
-The world tells `Monitor` of everything that really happens. The first broken invariant ends the world.
+`monitor` has the checks that are made at every event. The first broken invariant ends the world.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.simulation.process import Process
 
 STOPS_WITHIN_S = 600.0
-"""Longest drain of a world, the retries of one commit and one trigger, and their calls' time-outs."""
+"""Bound on a stop: the longest drain, the retries of a commit and a trigger, and their calls' time-outs."""
 
 INVARIANTS: Mapping[str, str] = {
     "one_outcome": "A row's outcome is never written over by one of the same round or an earlier one.",
@@ -53,7 +53,7 @@ INVARIANTS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A broken invariant: its name, and how."""
+    """A broken invariant: its name, how it is broken, and when."""
 
     invariant: str
     text: str
@@ -65,7 +65,7 @@ class Violation:
 
 @dataclass(slots=True)
 class FinalState:
-    """What there is to judge when a world is over. `is_done`: every batch ended and every queue is empty."""
+    """A world at its end. `is_done`: every batch has ended and every queue is empty."""
 
     scenario: Scenario
     table: ObservedTable
@@ -78,27 +78,27 @@ class FinalState:
 
 
 Broken = tuple[str, str]
-"""An invariant's name, and how it is broken."""
+"""The name of an invariant, and how it is broken."""
 
 
 def final_violation(final: FinalState) -> Broken | None:
-    """The first invariant that does not hold in the end."""
+    """The first invariant that does not hold at the end, or None."""
     return next(_broken(final), None)
 
 
 def _broken(final: FinalState) -> Iterator[Broken]:
     if not final.is_done:
-        yield "nothing_stuck", _what_is_left(final)
-    yield from _processes(final)
+        yield "nothing_stuck", _unfinished_work(final)
+    yield from _slow_stops(final)
     for batch_id, file in zip(final.batch_ids, final.scenario.files, strict=True):
         batch = final.table.batch(batch_id)
         if batch is not None and batch.state is not State.FAILED:
-            yield from _results(final, batch, file)
+            yield from _wrong_results(final, batch, file)
     if final.scenario.is_calm:
-        yield from _calm(final)
+        yield from _extra_calls(final)
 
 
-def _what_is_left(final: FinalState) -> str:
+def _unfinished_work(final: FinalState) -> str:
     states = []
     for batch_id in final.batch_ids:
         batch = final.table.batch(batch_id)
@@ -112,15 +112,15 @@ def _what_is_left(final: FinalState) -> str:
     return "; ".join((*states, *left))
 
 
-def _processes(final: FinalState) -> Iterator[Broken]:
+def _slow_stops(final: FinalState) -> Iterator[Broken]:
     for process in final.processes:
         asked = process.stop_asked_at
         if asked is not None and not process.is_over and final.now_s > asked + STOPS_WITHIN_S:
             yield "stops_in_time", f"{process.owner.name} was told to stop at {asked:.1f} s and still runs"
 
 
-def _results(final: FinalState, batch: Batch, file: InputFile) -> Iterator[Broken]:
-    """The files of a batch that has ended."""
+def _wrong_results(final: FinalState, batch: Batch, file: InputFile) -> Iterator[Broken]:
+    """Errors in the result files of a batch that has ended."""
     prefix = batch.results.prefix
     stored = {
         name: final.objects.stored.get(("out", prefix + name))
@@ -157,8 +157,8 @@ def _line(number: int, name: str, status: Status) -> tuple[str, str, str, str]:
     return (str(number), name, expected_answer(name) if status is Status.SUCCESS else "", str(status))
 
 
-def _calm(final: FinalState) -> Iterator[Broken]:
-    """In a calm world every agent behaves, so that a row takes one attempt; with `reuse`, an input."""
+def _extra_calls(final: FinalState) -> Iterator[Broken]:
+    """Calls and events that a calm world should not have: each row, or input with `reuse`, takes one call."""
     asked: Counter[tuple[str, object]] = Counter()
     for batch_id, file in final.monitor.files.items():
         scope = file.mapping.name if "days" in file.mapping.reuse else batch_id

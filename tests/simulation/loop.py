@@ -1,9 +1,11 @@
-"""An event loop whose time is virtual: when nothing is ready it jumps to the next timer, and never blocks.
+"""An event loop in virtual time: when nothing is ready, it jumps to the next timer and never blocks.
 
-Which of the ready tasks runs next is drawn from the seed, because asyncio promises no order between tasks.
-Every handle belongs to an `Owner`, a process of the simulated world: that of the task it runs, or else of
-whoever scheduled it. A frozen owner's handles are kept until it thaws, which is what SIGSTOP does; a crash is
-a freeze for ever. Two runs with the same seed make the same steps in the same order.
+The next of several ready tasks is drawn from the seed, because asyncio promises no order between tasks. Two
+runs with the same seed make the same steps in the same order.
+
+Every handle belongs to an `Owner`, a process of the simulated world: the owner of its task, or else of the
+code that scheduled it. The handles of a frozen owner are deferred until it thaws: so SIGSTOP and SIGCONT are
+simulated. A crash is a freeze for ever.
 """
 
 from __future__ import annotations
@@ -17,19 +19,19 @@ from random import Random
 from typing import Any
 
 MAX_STEPS = 1_000_000
-"""Callbacks after which a world counts as one that never rests."""
+"""A world that needs more callbacks than this is in an endless loop."""
 
 
 class DeadlockError(Exception):
-    """Nothing is ready, and nothing ever will be."""
+    """Nothing is ready and no timer is set, so that nothing can ever happen again."""
 
 
 class StepLimitError(Exception):
-    """The step limit is reached: something goes round in circles."""
+    """The limit of steps is reached: some code is in an endless loop."""
 
 
 class Owner:
-    """A process as the loop sees it. What becomes due while it is frozen is deferred in `deferred`."""
+    """A process as the loop knows it. `deferred` has the handles that became due while it was frozen."""
 
     __slots__ = ("deferred", "is_frozen", "name")
 
@@ -40,7 +42,7 @@ class Owner:
 
 
 class Task(asyncio.Task[Any]):
-    """A task of one owner. Its hash is its number, so that sets of tasks have the same order in every run."""
+    """A task of one owner."""
 
     def __init__(
         self, coroutine: Coroutine[Any, Any, Any], *, owner: Owner, number: int, **options: Any
@@ -49,6 +51,7 @@ class Task(asyncio.Task[Any]):
         self.number = number
         super().__init__(coroutine, **options)
 
+    # asyncio keeps tasks in sets. A hash by address would order them differently in every run.
     def __hash__(self) -> int:
         return self.number
 
@@ -57,7 +60,7 @@ class Task(asyncio.Task[Any]):
 
 
 class Handle:
-    """What asyncio calls Handle and TimerHandle, with its owner."""
+    """A callback with its owner: asyncio's Handle and TimerHandle in one."""
 
     __slots__ = ("_when", "arguments", "callback", "context", "is_cancelled", "owner")
 
@@ -77,26 +80,30 @@ class Handle:
         self._when = when
 
     def cancel(self) -> None:
-        """Do not call it."""
+        """Keep the callback from being called."""
         self.is_cancelled = True
 
     def cancelled(self) -> bool:
-        """Whether it was cancelled."""
+        """True if it was cancelled."""
         return self.is_cancelled
 
     def when(self) -> float:
-        """The virtual time it is due."""
+        """The virtual time at which it is due."""
         return self._when
 
 
 class VirtualLoop(asyncio.AbstractEventLoop):
-    """Runs the tasks of all owners in virtual time; `random` decides what runs next."""
+    """Runs the tasks of all owners in virtual time. `random` decides which ready task runs next.
+
+    `errors` collects the errors that no task handled.
+    """
 
     def __init__(self, random: Random, *, max_steps: int = MAX_STEPS) -> None:
         self._draw = random.random
         self._now = 0.0
-        self._callbacks: deque[Handle] = deque()  # of futures and timers: in order
-        self._steps: list[Handle] = []  # of tasks: in any order
+        # Callbacks of futures and timers run in order, as in asyncio. Steps of tasks run in random order.
+        self._callbacks: deque[Handle] = deque()
+        self._steps: list[Handle] = []
         self._timers: list[tuple[float, int, Handle]] = []
         self._numbers = 0
         self._max_steps = max_steps
@@ -106,7 +113,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self.steps = 0
         self.errors: list[str] = []
 
-    # -- what asyncio asks of a loop -------------------------------------------------------------------
+    # -- the interface of asyncio's loops -----------------------------------------------------------------
 
     def time(self) -> float:
         """Virtual seconds since the start."""
@@ -115,7 +122,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def call_soon(
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> Handle:
-        """Call it at the present instant."""
+        """Call `callback` at the present instant, after the handles that are ready already."""
         if context is None:
             context = contextvars.copy_context()
         task = getattr(callback, "__self__", None)
@@ -134,7 +141,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         *args: Any,
         context: contextvars.Context | None = None,
     ) -> Handle:
-        """Call it in `delay` seconds."""
+        """Call `callback` in `delay` virtual seconds."""
         return self.call_at(self._now + delay, callback, *args, context=context)
 
     def call_at(
@@ -144,42 +151,42 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         *args: Any,
         context: contextvars.Context | None = None,
     ) -> Handle:
-        """Call it at a virtual time."""
+        """Call `callback` at the virtual time `when`."""
         handle = Handle(callback, args, context or contextvars.copy_context(), self.owner, when)
         self._numbers += 1
         heapq.heappush(self._timers, (when, self._numbers, handle))
         return handle
 
     def create_future(self) -> asyncio.Future[Any]:
-        """A future of this loop."""
+        """Return a future of this loop."""
         return asyncio.Future(loop=self)
 
     def create_task(self, coro: Coroutine[Any, Any, Any], **options: Any) -> Task:
-        """A task of the present owner."""
+        """Start a task of the present owner."""
         self._numbers += 1
         options.setdefault("name", "task")
         return Task(coro, owner=self.owner, number=self._numbers, loop=self, **options)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """An error that nobody took: a violation, never a line on a terminal."""
+        """Collect an error that no task handled."""
         self.errors.append(f"{context.get('message')}: {context.get('exception')!r}")
 
     def get_debug(self) -> bool:
-        """Never."""
+        """Return False: debug mode is never on."""
         return False
 
     def is_running(self) -> bool:
-        """Always, while anybody can ask."""
+        """Return True: code that can ask runs in the loop."""
         return True
 
     def is_closed(self) -> bool:
-        """Never: it holds nothing of the system's."""
+        """Return False: the loop holds no resource that could be closed."""
         return False
 
-    # -- the world -------------------------------------------------------------------------------------
+    # -- for the world -----------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Run until `stop`. Raises DeadlockError and StepLimitError."""
+        """Run until `stop` is called. Raises DeadlockError and StepLimitError."""
         asyncio.events._set_running_loop(self)
         self._is_over = False
         try:
@@ -202,20 +209,20 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             self.owner = before
 
     def at(self, when: float, callback: Callable[..., object], *args: Any) -> None:
-        """Have the world itself call something at a virtual time."""
+        """Call `callback` at the virtual time `when`, as the world: no process owns it."""
         before, self.owner = self.owner, self.world
         self.call_at(when, callback, *args, context=contextvars.Context())
         self.owner = before
 
     def thaw(self, owner: Owner) -> None:
-        """Let a frozen owner go on with what became due meanwhile."""
+        """Unfreeze an owner. It goes on with the handles that became due meanwhile."""
         owner.is_frozen = False
         for handle in owner.deferred:
             (self._steps if _is_step(handle) else self._callbacks).append(handle)
         owner.deferred.clear()
 
     def cancel_all(self, owners: list[Owner]) -> None:
-        """After the end: cancel every task and let it finish, so that nothing is left half-way."""
+        """Cancel every task and let it finish, for a clean end. Thaws `owners` first."""
         for owner in owners:
             self.thaw(owner)
         self._max_steps = self.steps + MAX_STEPS
@@ -251,7 +258,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         handle.context.run(handle.callback, *handle.arguments)
 
     def _jump(self) -> None:
-        """Nothing is ready: time passes until the next timer."""
+        """Let time pass until the next timer, because nothing is ready."""
         timers = self._timers
         while timers and timers[0][2].is_cancelled:
             heapq.heappop(timers)

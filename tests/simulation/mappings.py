@@ -1,4 +1,4 @@
-"""The mappings of the worlds: how patient they are with an agent, and what they ask of the whole fleet."""
+"""The mappings of the worlds: how long an agent may take, how often it is called again, and its limits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BUDGET_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long an agent may take, at most and when it is slow, and how often and when it is asked again."""
+    """Time-out and retries of a mapping. `slow_s` is how long a slow agent takes at most."""
 
     timeout_s: float
     slow_s: float
@@ -24,8 +24,8 @@ class Pace:
 
 
 PACES: Mapping[str, Pace] = {
-    "quick": Pace(10.0, 9.0, 3, 2.0, 60.0),
-    "patient": Pace(300.0, 200.0, 4, 0.5, 3.0),
+    "quick": Pace(timeout_s=10.0, slow_s=9.0, max_attempts=3, base_s=2.0, cap_s=60.0),
+    "patient": Pace(timeout_s=300.0, slow_s=200.0, max_attempts=4, base_s=0.5, cap_s=3.0),
 }
 
 
@@ -34,10 +34,12 @@ _REUSE_WORDS = {"": "", "batch": "reuse", "7 days": "days"}
 
 @dataclass(frozen=True, slots=True)
 class MappingSpec:
-    """A mapping. `per_minute` and `concurrent` are its rate limit, `max_concurrency` that of one process.
+    """The parts of a mapping that differ between worlds.
 
-    `reuse` is what the mapping says, "" for nothing; `row_deadline_s` the seconds of a row from its first
-    attempt.
+    - `reuse` is the mapping's setting, "" for none.
+    - `per_minute` and `concurrent` are its rate limit for the whole fleet.
+    - `max_concurrency` is its limit in one process.
+    - `row_deadline_s` is the time that a row has from its first attempt.
     """
 
     pace_name: str
@@ -49,12 +51,12 @@ class MappingSpec:
 
     @property
     def pace(self) -> Pace:
-        """How patient it is."""
+        """Its time-out and retries."""
         return PACES[self.pace_name]
 
     @property
     def name(self) -> str:
-        """The mapping's name, which says everything."""
+        """The mapping's name, which tells all its parts."""
         words = [self.pace_name, _REUSE_WORDS[self.reuse], self.limit_name]
         words.append(f"{self.max_concurrency}places" if self.max_concurrency else "")
         words.append(f"{self.row_deadline_s}s" if self.row_deadline_s else "")
@@ -62,7 +64,7 @@ class MappingSpec:
 
     @property
     def limit_name(self) -> str:
-        """Mappings with the same limit share it; "" where there is none."""
+        """The name of its rate limit, "" for none. Mappings with equal limits share one."""
         words = [f"{self.per_minute}pm" if self.per_minute else ""]
         words.append(f"{self.concurrent}up" if self.concurrent else "")
         return "-".join(word for word in words if word)
@@ -86,7 +88,7 @@ execution:
 
 @cache
 def definition_of(mapping: MappingSpec) -> Definition:
-    """The mapping, compiled once for all worlds."""
+    """The definition of a mapping, compiled once for all worlds."""
     text = _YAML.format(mapping=mapping, pace=mapping.pace, budget_s=BUDGET_S)
     if mapping.max_concurrency:
         text += f"  max_concurrency: {mapping.max_concurrency}\n"

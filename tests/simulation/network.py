@@ -1,6 +1,7 @@
-"""The ports as one process sees them: each call may suffer a fault on its way to the observed.
+"""The ports as one process reaches them: each call may suffer a fault.
 
-A call of a process that is killed never returns: its task is frozen with it. What was applied stays applied.
+A call of a process that is killed never returns, because its task is frozen. Its effect stays if it was
+applied.
 """
 
 from __future__ import annotations
@@ -26,20 +27,20 @@ from tests.simulation.observed_ports import ObservedObjects, ObservedQueue, Obse
 from tests.simulation.trace import Trace
 
 CLIENT_TIMEOUT_S = 40.0
-"""After this the AWS client has given up, all its own attempts included: no call of a port takes longer."""
+"""The AWS client has given up after this, all its retries included: no call of a port takes longer."""
 
 
 _REFUSALS = {Fault.THROTTLED: ThrottledError, Fault.CONFLICT: ConflictError}
 
 
 class Host(Protocol):
-    """Where calls come from: `fleet.Process`."""
+    """The process that calls: `process.Process`."""
 
     owner: Owner
     monitor: Monitor
 
     def crash(self) -> None:
-        """Die at once."""
+        """End at once."""
 
 
 class Network:
@@ -56,59 +57,63 @@ class Network:
     async def call(
         self, kind: str, name: str, arguments: tuple[Any, ...], effect: Callable[[], Awaitable[Any]]
     ) -> Any:
-        """Make a call: its fault, its effect, its answer."""
-        fault = self.faults.draw(kind)
+        """Carry one call: draw its fault, apply `effect`, return its answer.
+
+        `kind` is its kind in `faults`; `name` and `arguments` are shown in the trace.
+        """
+        fault = self.faults.in_transit(kind)
         if fault is None:
             answer = await effect()
             self.trace.add(self.who, name, *arguments, "->", answer)
+            # Now and then an answer takes a moment, so that tasks interleave in other ways.
             if self.faults.chance(0.15):
                 await asyncio.sleep(0.3 * self.faults.chance(0.5) + 0.001)
             return answer
         self.trace.add(self.who, name, *arguments, f"!! {fault}")
-        return await self._with(fault, name, effect)
+        return await self._suffer(fault, name, effect)
 
-    async def _with(self, fault: Fault, name: str, effect: Callable[[], Awaitable[Any]]) -> Any:
-        """The call with a fault that concerns calls of every kind."""
+    async def _suffer(self, fault: Fault, name: str, effect: Callable[[], Awaitable[Any]]) -> Any:
+        """Carry a call that suffers a fault in transit."""
         if fault in _REFUSALS:
             raise _REFUSALS[fault](f"{name}: {fault} (simulated)")
         match fault:
             case Fault.SLOW:
                 await asyncio.sleep(min(CLIENT_TIMEOUT_S, self.faults.seconds()))
-                return await self._done(name, effect)
+                return await self._apply(name, effect)
             case Fault.SLOW_ANSWER:
-                answer = await self._done(name, effect)
+                answer = await self._apply(name, effect)
                 await asyncio.sleep(min(CLIENT_TIMEOUT_S, self.faults.seconds()))
                 return answer
             case Fault.LATE:
-                self.loop.spawn(self.loop.world, self._later(name, effect))
+                self.loop.spawn(self.loop.world, self._apply_late(name, effect))
                 await asyncio.sleep(CLIENT_TIMEOUT_S / 8)
             case Fault.LOST_ANSWER:
-                await self._done(name, effect)
+                await self._apply(name, effect)
             case Fault.HANGING:
                 if self.faults.chance(0.5):
-                    await self._done(name, effect)
+                    await self._apply(name, effect)
                 await asyncio.sleep(CLIENT_TIMEOUT_S)
             case Fault.CRASH_BEFORE | Fault.CRASH_AFTER:
                 if fault is Fault.CRASH_AFTER:
-                    await self._done(name, effect)
-                await self.die()
+                    await self._apply(name, effect)
+                await self.crash_caller()
         raise UnknownResultError(f"{name}: no answer (simulated)")
 
-    async def die(self) -> None:
-        """The process ends here; this never returns."""
+    async def crash_caller(self) -> None:
+        """Crash the calling process. This never returns."""
         self.host.crash()
         await self.loop.create_future()
 
-    async def _done(self, name: str, effect: Callable[[], Awaitable[Any]]) -> Any:
+    async def _apply(self, name: str, effect: Callable[[], Awaitable[Any]]) -> Any:
         answer = await effect()
         self.trace.add(self.who, name, "applied ->", answer)
         return answer
 
-    async def _later(self, name: str, effect: Callable[[], Awaitable[Any]]) -> None:
-        """What the caller has given up is applied after all; nobody hears of an error."""
+    async def _apply_late(self, name: str, effect: Callable[[], Awaitable[Any]]) -> None:
+        """Apply the effect after the caller has given up. An error reaches nobody."""
         await asyncio.sleep(self.faults.seconds())
         with suppress(RowfleetError):
-            await self._done(name, effect)
+            await self._apply(name, effect)
 
 
 class FaultyQueue:
@@ -125,11 +130,11 @@ class FaultyQueue:
         return self.observed.name
 
     async def send(self, messages: Sequence[OutgoingMessage]) -> Sequence[int]:
-        """Send; entries may be refused, and messages may exist twice."""
+        """Send. Some entries may be refused, and messages may be duplicated."""
 
         async def effect() -> Sequence[int]:
             self._network.monitor.sent(self._network.who, [message.body for message in messages])
-            fault = self._faults.inside("send")
+            fault = self._faults.at_service("send")
             if fault is Fault.PARTIAL:
                 refused = self._faults.choose(len(messages))
                 accepted = [m for index, m in enumerate(messages) if index not in refused]
@@ -139,13 +144,13 @@ class FaultyQueue:
             await self.observed.send(messages)
             if fault is Fault.DUPLICATED:
                 for index in self._faults.choose(len(messages)):
-                    self.observed.copy(messages[index], self._faults.seconds())
+                    self.observed.duplicate(messages[index], self._faults.seconds())
             return ()
 
         return await self._network.call("send", f"{self.name}.send", (messages,), effect)
 
     async def receive(self, limit: int, *, wait_s: float, visibility_s: float) -> Sequence[ReceivedMessage]:
-        """Receive, waiting for something to come."""
+        """Receive, and wait up to `wait_s` for a message. Messages may be duplicated."""
         loop = self._network.loop
         until = loop.time() + wait_s
 
@@ -157,18 +162,19 @@ class FaultyQueue:
                 await self.observed.wait(until)
             if messages:
                 self._network.monitor.received(self._network.who, self.observed, messages)
-                if self._faults.inside("receive") is Fault.DUPLICATED:
+                if self._faults.at_service("receive") is Fault.DUPLICATED:
                     for index in self._faults.choose(len(messages)):
-                        self.observed.copy(OutgoingMessage(messages[index].body), self._faults.seconds() - 1)
+                        copy = OutgoingMessage(messages[index].body)
+                        self.observed.duplicate(copy, self._faults.seconds() - 1)
             return messages
 
         return await self._network.call("receive", f"{self.name}.receive", (), effect)
 
     async def extend(self, receipts: Sequence[str], visibility_s: float) -> Sequence[int]:
-        """Extend; where single entries fail, the others are extended all the same."""
+        """Extend leases. If some entries fail, the others are extended all the same."""
 
         async def effect() -> Sequence[int]:
-            if self._faults.inside("extend") is Fault.PARTIAL:
+            if self._faults.at_service("extend") is Fault.PARTIAL:
                 refused = self._faults.choose(len(receipts))
                 await self.observed.extend(
                     [x for i, x in enumerate(receipts) if i not in refused], visibility_s
@@ -179,10 +185,10 @@ class FaultyQueue:
         return await self._network.call("extend", f"{self.name}.extend", (receipts, visibility_s), effect)
 
     async def delete(self, receipts: Sequence[str]) -> Sequence[int]:
-        """Delete; entries may be refused, or answered as deleted and stay."""
+        """Delete. Some entries may be refused, or answered as deleted although they stay."""
 
         async def effect() -> Sequence[int]:
-            fault = self._faults.inside("delete")
+            fault = self._faults.at_service("delete")
             if fault is None:
                 return await self.observed.delete(receipts)
             kept = self._faults.choose(len(receipts))
@@ -192,11 +198,11 @@ class FaultyQueue:
         return await self._network.call("delete", f"{self.name}.delete", (receipts,), effect)
 
     async def depth(self) -> int:
-        """About how many."""
+        """The approximate number of messages."""
 
         async def effect() -> int:
             depth = await self.observed.depth()
-            if self._faults.inside("depth") is Fault.STALE:
+            if self._faults.at_service("depth") is Fault.STALE:
                 return max(0, depth + (1 if self._faults.chance(0.5) else -1))
             return depth
 
@@ -208,11 +214,11 @@ _KINDS = {
     "lease": "write", "release": "write", "swap": "write",
     "failed": "index", "recent": "index", "batches": "index",
 }  # fmt: skip
-"""How a method of the table counts among the kinds of calls; every other one is a consistent read."""
+"""The kind of call of each method of the table. Every other method is a consistent read."""
 
 
 class FaultyTable:
-    """The table behind the network: every method of the port goes the same way."""
+    """The table behind the network. Every method of the port is carried as one call."""
 
     def __init__(self, observed: ObservedTable, network: Network) -> None:
         self._observed = observed
@@ -239,13 +245,13 @@ class FaultyTable:
         self.__dict__[method] = call
         return call
 
-    def _perhaps_stale(self, question: tuple[Any, ...], answer: Any) -> Any:
-        """What the same question was answered before, now and then: the index runs behind the table."""
-        key = tuple(map(repr, question))
-        before = self._answers.get(key)
+    def _perhaps_stale(self, query: tuple[Any, ...], answer: Any) -> Any:
+        """The answer, or now and then the last one to the same query: an index runs behind the table."""
+        key = tuple(map(repr, query))
+        last = self._answers.get(key)
         self._answers[key] = answer
-        if self._network.faults.inside("index") is Fault.STALE and before is not None:
-            return before
+        if self._network.faults.at_service("index") is Fault.STALE and last is not None:
+            return last
         return answer
 
 
@@ -269,12 +275,12 @@ class FaultyObjects:
         return call
 
     def upload(self, bucket: str, key: str, *, content_type: str) -> FaultyUpload:
-        """Start writing an object."""
+        """Begin to write an object."""
         return FaultyUpload(self._observed.upload(bucket, key, content_type=content_type), key, self._network)
 
 
 class FaultyUpload:
-    """An upload behind the network. Its parts can be repeated by the client, so that a write is only slow."""
+    """An upload behind the network. The client repeats a part that failed, so a write is slow at worst."""
 
     def __init__(self, observed: Upload, key: str, network: Network) -> None:
         self._observed = observed
@@ -291,7 +297,7 @@ class FaultyUpload:
         await self._observed.__aexit__(kind, error, trace)
 
     async def write(self, data: bytes) -> None:
-        """Append."""
+        """Append a part."""
 
         async def effect() -> None:
             await asyncio.sleep(0)
@@ -300,7 +306,7 @@ class FaultyUpload:
         await self._network.call("part", f"upload.write {self._key}", (data,), effect)
 
     async def complete(self) -> StoredFile:
-        """Publish."""
+        """Complete the upload: the object becomes visible."""
         return await self._network.call(
             "complete", f"upload.complete {self._key}", (), self._observed.complete
         )

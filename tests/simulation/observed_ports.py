@@ -1,7 +1,6 @@
-"""The memory ports as the world itself sees them: whatever really happens is told to the observer.
+"""The memory ports as they really are: every change is reported to an observer.
 
-Nothing fails here and nothing is hidden: these are shared by all processes, which reach them through the
-faulty ports of `network`.
+All processes share them and reach them through the faulty ports of `network`. Here no call fails.
 """
 
 from __future__ import annotations
@@ -25,19 +24,19 @@ RowKey = tuple[str, int, int]
 
 
 class Observer(Protocol):
-    """Who is told: `invariants.Monitor`."""
+    """Is told of every change: `monitor.Monitor`."""
 
     def row_stored(self, partition: str, before: Item | None, row: Item) -> None:
-        """An outcome was written over `before`."""
+        """An outcome was written over `before` (None if there was none)."""
 
     def counted(self, table: ObservedTable, commit: Commit) -> None:
-        """A commit was applied whole."""
+        """A commit was applied."""
 
     def batch_changed(self, before: Batch | None, batch: Batch) -> None:
         """The batch item was written."""
 
     def message_deleted(self, queue: ObservedQueue, body: str) -> None:
-        """A message was deleted by a receipt."""
+        """A message was deleted by its receipt."""
 
     def message_dead_lettered(self, queue: ObservedQueue, body: str, receives: int) -> None:
         """A message became a dead letter."""
@@ -47,7 +46,7 @@ class Observer(Protocol):
 
 
 class WorldClock:
-    """AWS's own time."""
+    """The true time, by which the services of AWS go."""
 
     def __init__(self, loop: VirtualLoop, start_ms: int) -> None:
         self.monotonic = loop.time
@@ -58,12 +57,12 @@ class WorldClock:
         return self._start_ms + round(self.monotonic() * 1000)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Sleep in virtual time."""
         await asyncio.sleep(seconds)
 
 
 class ObservedTable(MemoryTable):
-    """The table."""
+    """The table, observed."""
 
     def __init__(self, observer: Observer) -> None:
         super().__init__()
@@ -71,25 +70,25 @@ class ObservedTable(MemoryTable):
         self._batches = ObservedBatches(observer)
 
     def batch(self, batch_id: str) -> Batch | None:
-        """A batch as it is now."""
+        """The present state of a batch."""
         return self._batches.get(batch_id)
 
     @property
     def all_batches(self) -> list[Batch]:
-        """Every batch as it is now."""
+        """The present state of every batch."""
         return list(self._batches.values())
 
     def row(self, partition: str, number: int) -> Item | None:
-        """A row's item as it is now."""
+        """The present item of a row."""
         return self._rows[partition].get(number)
 
     def counted(self, batch_id: str, round_: int) -> tuple[int, int, int]:
-        """Succeeded, failed and reused, summed over the slots of a round."""
+        """The counters of a round, summed over its slots: succeeded, failed and reused."""
         slots = self._counts[batch_id, round_].values()
         return sum(x.succeeded for x in slots), sum(x.failed for x in slots), sum(x.reused for x in slots)
 
     async def commit(self, commit: Commit) -> Sequence[int]:
-        """Tell what was applied."""
+        """Commit, and report it if it was applied now."""
         seen = commit.token in self._commits
         taken = await super().commit(commit)
         if not taken and not seen:
@@ -103,7 +102,7 @@ class ObservedTable(MemoryTable):
 
 
 class ObservedBatches(dict[str, Batch]):
-    """The batch items: every write is told."""
+    """The batch items, every write observed."""
 
     def __init__(self, observer: Observer) -> None:
         super().__init__()
@@ -115,14 +114,17 @@ class ObservedBatches(dict[str, Batch]):
         self._observer.batch_changed(before, batch)
 
     def setdefault(self, batch_id: str, batch: Batch) -> Batch:  # type: ignore[override]
-        """What stands, or else `batch`, which is told."""
+        """Insert `batch` unless the batch exists. Return the batch that stands."""
         if batch_id not in self:
             self[batch_id] = batch
         return self[batch_id]
 
 
 class ObservedQueue(MemoryQueue):
-    """A queue that delivers in any order. `waiting` receivers are woken when something may be there."""
+    """A queue, observed, that delivers in random order.
+
+    `messages_of` counts the messages of each row in the queue; `rows_ever_sent` has every row ever sent.
+    """
 
     def __init__(
         self,
@@ -141,38 +143,39 @@ class ObservedQueue(MemoryQueue):
         self._draw = draw
         self._receivers: list[asyncio.Future[None]] = []
         self._keys: dict[str, RowKey | None] = {}
-        self.live: dict[RowKey, int] = {}
-        self.ever: set[RowKey] = set()
+        self.messages_of: dict[RowKey, int] = {}
+        self.rows_ever_sent: set[RowKey] = set()
 
     def __len__(self) -> int:
         return len(self._entries)
 
     @property
     def bodies(self) -> list[str]:
-        """What is in it."""
+        """The bodies of all messages in the queue."""
         return [entry.outgoing.body for entry in self._entries.values()]
 
     def key(self, body: str) -> RowKey | None:
-        """The row that a message is of; None for every other message."""
+        """The row of a row message; None for other messages."""
         if body not in self._keys:
             data = orjson.loads(body)
             self._keys[body] = (data["batch"], data["round"], data["row"]) if "row" in data else None
         return self._keys[body]
 
-    def copy(self, outgoing: OutgoingMessage, delay_s: float) -> None:
-        """Have a message twice: SQS delivers at least once."""
+    def duplicate(self, outgoing: OutgoingMessage, delay_s: float) -> None:
+        """Add a copy of a message, as SQS may: it delivers at least once."""
         self._put(OutgoingMessage(outgoing.body, outgoing.group, int(delay_s)))
 
-    def lose(self, wanted: int | None = None) -> list[str]:
-        """Lose the message at that place, or all of them: a purge, or the end of their retention."""
-        entries = list(self._entries.values())
-        lost = entries if wanted is None else entries[wanted % len(entries) :][:1] if entries else []
+    def lose(self, index: int | None = None) -> list[str]:
+        """Lose the message at `index` (modulo their number), or all as by a purge. Return the bodies."""
+        lost = list(self._entries.values())
+        if lost and index is not None:
+            lost = [lost[index % len(lost)]]
         for entry in lost:
             self._remove(entry)
         return [entry.outgoing.body for entry in lost]
 
     async def wait(self, until: float) -> None:
-        """Until a message may be visible, or `until`."""
+        """Wait until a message may be visible, or until the time `until`."""
         hidden = self._hidden
         while hidden and (hidden[0][0] != hidden[0][2].visible_at or hidden[0][2].id not in self._entries):
             heapq.heappop(hidden)
@@ -189,14 +192,14 @@ class ObservedQueue(MemoryQueue):
         super()._put(message)
         key = self.key(message.body)
         if key is not None:
-            self.live[key] = self.live.get(key, 0) + 1
-            self.ever.add(key)
+            self.messages_of[key] = self.messages_of.get(key, 0) + 1
+            self.rows_ever_sent.add(key)
 
     def _remove(self, entry: _Entry) -> None:
         super()._remove(entry)
         key = self.key(entry.outgoing.body)
         if key is not None:
-            self.live[key] -= 1
+            self.messages_of[key] -= 1
 
     def _hide(self, entry: _Entry, seconds: float) -> None:
         super()._hide(entry, seconds)
@@ -216,7 +219,7 @@ class ObservedQueue(MemoryQueue):
         super()._bury(entry, dead_letters)
 
     async def delete(self, receipts: Sequence[str]) -> Sequence[int]:
-        """Delete, and tell what is gone."""
+        """Delete, and report each message that is gone."""
         await asyncio.sleep(0)
         refused = []
         for index, receipt in enumerate(receipts):
@@ -230,14 +233,14 @@ class ObservedQueue(MemoryQueue):
 
 
 class ObservedObjects(MemoryObjects):
-    """The buckets."""
+    """The buckets, observed."""
 
     def __init__(self, observer: Observer) -> None:
         super().__init__()
         self._observer = observer
 
     async def put(self, bucket: str, key: str, body: bytes, *, content_type: str) -> StoredFile:
-        """Write, and tell what is visible now."""
+        """Write an object, and report that it is visible."""
         stored = await super().put(bucket, key, body, content_type=content_type)
         self._observer.object_stored(bucket, key, bytes(body))
         return stored

@@ -1,4 +1,4 @@
-"""One process of a world: the real stages of a role, on the network, with a life of its own."""
+"""One process of a world: the real classes of a role, on ports behind the simulated network."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ from tests.simulation.scenario import Scenario
 from tests.simulation.trace import Trace
 
 RESEND_AFTER_S = 900.0
-"""When a sweeper sends rows again whatever is in the queue: soon, so that no world is long."""
+"""Age of a row at which the sweeper resends it whatever the queue holds. Short, so that worlds are short."""
 
 
 class SkewedClock(SystemClock):
-    """The loop's time, with a wall clock that is `skew_s` off."""
+    """The loop's time, with a wall clock that is wrong by `skew_s`."""
 
     def __init__(self, loop: VirtualLoop, start_ms: int, skew_s: float) -> None:
         self._loop = loop
         self._start_ms = start_ms + round(skew_s * 1000)
 
     def now_ms(self) -> int:
-        """Milliseconds since 1970, as this process believes."""
+        """Milliseconds since 1970 by this process's clock."""
         return self._start_ms + round(self._loop.time() * 1000)
 
     def monotonic(self) -> float:
@@ -61,7 +61,7 @@ class SkewedClock(SystemClock):
 
 @dataclass(slots=True)
 class SharedWorld:
-    """What all processes of a world share."""
+    """The parts of a world that its processes share."""
 
     scenario: Scenario
     loop: VirtualLoop
@@ -77,7 +77,7 @@ class SharedWorld:
 
 
 class Components:
-    """The components of a process that an ablation replaces; these are the real ones."""
+    """The classes and handlers that an ablation can replace by worse ones. These are the real ones."""
 
     completion: type[Completion] = Completion
     committer: type[GroupCommitter] = GroupCommitter
@@ -89,12 +89,12 @@ class Components:
     drains = True
 
     def handler(self, process: Process, handle: Handler) -> Handler:
-        """The worker's handler."""
+        """The handler of the worker's consumer."""
         return handle
 
 
 class Process:
-    """A process that plays one role, from its start to its end. Restarting makes another one."""
+    """A process with one role, from its start to its end. A restart makes another Process."""
 
     def __init__(self, shared: SharedWorld, role: str, name: str, skew_s: float) -> None:
         self.role = role
@@ -120,31 +120,31 @@ class Process:
         self._completion = components.completion(self._ports)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the role's tasks."""
         self._shared.trace.add(self.owner.name, "started")
         self.task = self._shared.loop.spawn(self.owner, self._main())
 
     def crash(self) -> None:
-        """SIGKILL: nothing of it runs any more."""
+        """SIGKILL: none of its tasks runs any more."""
         if not self.is_over:
             self._shared.trace.add(self.owner.name, "KILLED")
             self.owner.is_frozen = True
             self._end()
 
     def stop(self) -> None:
-        """SIGTERM."""
+        """SIGTERM: ask it to stop."""
         if self.stop_asked_at is None and not self.is_over:
             self._shared.trace.add(self.owner.name, "told to stop")
             self.stop_asked_at = self._shared.loop.time()
             self._shared.loop.spawn(self.owner, self._set_stop())
 
     def pause(self) -> None:
-        """SIGSTOP."""
+        """SIGSTOP: none of its tasks runs until it is resumed."""
         self._shared.trace.add(self.owner.name, "paused")
         self.owner.is_frozen = True
 
     def resume(self) -> None:
-        """SIGCONT, unless it was killed meanwhile."""
+        """SIGCONT. Does nothing if it was killed meanwhile."""
         if not self.is_over:
             self._shared.trace.add(self.owner.name, "goes on")
             self._shared.loop.thaw(self.owner)
@@ -218,7 +218,7 @@ class Process:
         await self._consume("aggregate", aggregator.handle, self._limits(2))
 
     async def _sweeper(self) -> None:
-        """The sweeper, and the drains of the dead-letter queues."""
+        """The sweeper, and a consumer for each dead-letter queue."""
         components, scenario = self._shared.components, self._shared.scenario
         async with self._committer() as committer, asyncio.TaskGroup() as group:
             recovery = Recovery(
@@ -281,8 +281,8 @@ class Process:
         )  # fmt: skip
 
     def _limits(self, running: int, *, held: int | None = None, pollers: int = 1) -> ConsumeLimits:
-        """A row's time-out may be short; the others' is longer, for an idle heartbeat costs steps."""
         scenario = self._shared.scenario
+        # Rows may have short leases. Those of other messages are longer, because renewals cost steps.
         return ConsumeLimits(
             visibility_s=scenario.visibility_s if held else max(90.0, scenario.visibility_s),
             poll_wait_s=scenario.poll_wait_s, pollers=pollers, max_running=running,

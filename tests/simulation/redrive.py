@@ -1,4 +1,4 @@
-"""A second round, opened by hand as the protocol has it, while messages of the first still float about."""
+"""A second round, opened as the protocol describes, while messages of the first round are still around."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _REDRIVABLE = frozenset({State.SUCCEEDED, State.COMPLETED_WITH_ERRORS})
 
 
 class Redrives:
-    """Opens a second round of every batch that has failed rows, once, some time after its first has ended."""
+    """Opens a second round of each batch with failed rows, some time after its first round has ended.
+
+    `pending` is the number of rounds that are about to be opened.
+    """
 
     def __init__(
         self,
@@ -39,8 +42,8 @@ class Redrives:
         self._happened = happened
         self.pending = 0
 
-    def look(self) -> None:
-        """Schedule what can be redriven now."""
+    def schedule_due(self) -> None:
+        """Schedule the second round of each batch that can be redriven now."""
         for batch_id in sorted(self._waiting):
             batch = self._table.batch(batch_id)
             if batch is None or batch.state not in _REDRIVABLE:
@@ -51,21 +54,21 @@ class Redrives:
             if failed:
                 self.pending += 1
                 delay = self._random.choice((0.5, 5.0, 60.0))
-                self._old_messages(batch, failed, delay)
+                self._duplicate_old_messages(batch, failed, delay)
                 self._loop.at(self._loop.time() + delay, self._open, batch_id, failed)
 
-    def _old_messages(self, batch: Batch, failed: Sequence[int], delay: float) -> None:
-        """Copies of the first round's messages turn up about the time of the redrive, and after it."""
+    def _duplicate_old_messages(self, batch: Batch, failed: Sequence[int], delay: float) -> None:
+        """Duplicate messages of the first round, which arrive about the time of the redrive or later."""
         for number in failed:
             if self._random.random() < 0.7:
                 message = RowMessage(batch.batch_id, 1, number, self._cells(batch.batch_id, number))
                 when = max(0.0, delay + self._random.uniform(-5.0, 15.0))
-                self._queues["rows"].copy(OutgoingMessage(message.encode(), batch.batch_id), when)
+                self._queues["rows"].duplicate(OutgoingMessage(message.encode(), batch.batch_id), when)
         trigger = AggregateMessage(batch.batch_id, 1).encode()
-        self._queues["aggregate"].copy(OutgoingMessage(trigger), self._random.uniform(0, 2 * delay))
+        self._queues["aggregate"].duplicate(OutgoingMessage(trigger), self._random.uniform(0, 2 * delay))
 
     def _open(self, batch_id: str, failed: Sequence[int]) -> None:
-        """The next round: what succeeded is counted in advance, what failed is sent again."""
+        """Open the second round: rows that succeeded are counted already, rows that failed are sent again."""
         batch = self._table.batch(batch_id)
         assert batch is not None
         assert batch.total is not None
@@ -77,7 +80,7 @@ class Redrives:
         self._happened["world: second round"] += 1
         for number in failed:
             message = RowMessage(batch_id, 2, number, self._cells(batch_id, number))
-            self._queues["rows"].copy(OutgoingMessage(message.encode(), batch_id), 0)
+            self._queues["rows"].duplicate(OutgoingMessage(message.encode(), batch_id), 0)
 
     def _cells(self, batch_id: str, number: int) -> tuple[str, str]:
         return (str(number), self._monitor.files[batch_id].names[number - 1])

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.faults import AT_SERVICE, IN_TRANSIT
+from tests.simulation.generator import generate
 from tests.simulation.invariants import INVARIANTS
-from tests.simulation.scenario import Behaviour, ProcessFault, TargetFault, scenario
+from tests.simulation.scenario import Behaviour, ProcessFault, TargetFault
 from tests.simulation.simulate import Summary, run_many
 
 SEEDS = 2_000
@@ -78,7 +79,7 @@ def test_no_kind_of_fault_has_become_rare(summary: Summary) -> None:
 
 def test_the_generator_makes_every_kind_of_world() -> None:
     """Calm worlds and wild ones, empty files and large ones, with a sweeper and without, with two batches."""
-    worlds = [scenario(seed) for seed in range(SEEDS)]
+    worlds = [generate(seed) for seed in range(SEEDS)]
     sizes = {len(file.behaviours) for world in worlds for file in world.files}
 
     assert sum(world.is_calm for world in worlds) > SEEDS * 0.04

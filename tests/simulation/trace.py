@@ -1,4 +1,4 @@
-"""What happened in a world, in order: for people, and to compare two runs."""
+"""The trace of a world: every call and event in order, to read and to compare two runs."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from service.domain.model import Batch, BatchView, Commit, Outcome
 from service.domain.ports import OutcomePage, OutgoingMessage, ReceivedMessage
 
 WIDTH = 150
-"""Characters of a line's arguments and answer."""
+"""Longest text of one argument or answer, in characters."""
 
 
 @dataclass(slots=True)
 class Trace:
-    """Lines are kept as what they are made of: most worlds are never looked at."""
+    """The events of a world. `now` returns the virtual time."""
 
     now: Callable[[], float]
+    # Lines are made when they are read. Most traces never are.
     events: list[tuple[float, str, str, tuple[Any, ...]]] = field(default_factory=list)
 
     def add(self, who: str, what: str, *details: object) -> None:
-        """Somebody did something at this instant."""
+        """Record that `who` did `what` at this instant."""
         self.events.append((self.now(), who, what, details))
 
     def lines(self) -> Iterator[str]:
-        """Virtual time, process, call, what it was given and what came of it."""
+        """The lines: virtual time, process, call, and its arguments and answer or fault."""
         for when, who, what, details in self.events:
             yield f"{when:10.3f}  {who:<16} {what:<22} {'  '.join(_shown(detail) for detail in details)}"
 
     def digest(self) -> str:
-        """The same for two runs exactly when they did the same."""
+        """A hash of all lines: equal for two runs if they did the same."""
         digest = hashlib.sha256()
         for line in self.lines():
             digest.update(line.encode())

@@ -1,0 +1,73 @@
+"""The invariant acknowledged_when_durable: a message is deleted only when its work is done or handed on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+
+from service.domain.events import decode_ingest
+from service.domain.messages import AggregateMessage
+from service.domain.model import State
+
+if TYPE_CHECKING:
+    from tests.simulation.monitor import Monitor
+    from tests.simulation.observed_ports import ObservedQueue
+
+
+class DeletedMessages:
+    """Judges the deletion of messages by what `monitor` knows of the world."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+
+    def problem(self, queue: ObservedQueue, body: str) -> str:
+        """The reason why this message must not be deleted yet; "" if it may be."""
+        kind, _, dead_letter = queue.name.partition("-")
+        # A dead job or trigger may be left to the sweeper, which finds the batch in the table.
+        if dead_letter and kind != "rows" and self._has_batch(body):
+            return ""
+        checks = {"rows": self._row_problem, "ingest": self._job_problem, "aggregate": self._trigger_problem}
+        return checks[kind](body)
+
+    def _has_batch(self, body: str) -> bool:
+        data = orjson.loads(body)
+        batch_id = data.get("batch") or f"{data['mapping']}#{data['execution_id']}"
+        return self._monitor.table.batch(batch_id) is not None
+
+    def _row_problem(self, body: str) -> str:
+        monitor = self._monitor
+        key = monitor.queues["rows"].key(body)
+        assert key is not None
+        batch_id, round_, _ = key
+        has_message = any(queue.messages_of.get(key) for queue in monitor.queues.values())
+        if monitor.has_outcome(key) or has_message or key in monitor.lost_rows:
+            return ""
+        batch = monitor.table.batch(batch_id)
+        if batch is None or batch.state.is_final or batch.round > round_:
+            return ""
+        return f"row {key} was deleted: it has no outcome and no other message"
+
+    def _job_problem(self, body: str) -> str:
+        for job in decode_ingest(body):
+            batch = self._monitor.table.batch(f"{job.mapping}#{job.execution_id}")
+            if (batch is None or batch.state is State.SPLITTING) and not self._has_copy("ingest", body):
+                return f"the job was deleted while its batch is {batch.state if batch else 'not there'}"
+        return ""
+
+    def _trigger_problem(self, body: str) -> str:
+        trigger = AggregateMessage.decode(body)
+        batch = self._monitor.table.batch(trigger.batch_id)
+        if batch is None or batch.round != trigger.round or batch.state.is_final:
+            return ""
+        if self._has_copy("aggregate", body):
+            return ""
+        return f"the trigger of {trigger.batch_id} was deleted while it is {batch.state}"
+
+    def _has_copy(self, name: str, body: str) -> bool:
+        """True if another message asks for the same: one that was sent again, or a duplicate."""
+        wanted = orjson.loads(body)
+        queues = self._monitor.queues
+        found = (orjson.loads(other) for queue in (name, f"{name}-dlq") for other in queues[queue].bodies)
+        same = ("batch", "round", "mapping", "execution_id")
+        return any(all(data.get(key) == wanted.get(key) for key in same) for data in found)

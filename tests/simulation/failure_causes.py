@@ -1,0 +1,97 @@
+"""The invariant failed_for_a_cause: a row is FAILED only for a cause of its own or for lack of time."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from service.adapters.aws.values import Item
+from service.domain.model import ms_of
+from tests.simulation.mappings import BUDGET_S
+from tests.simulation.scenario import Behaviour, TargetFault
+
+if TYPE_CHECKING:
+    from tests.simulation.monitor import Monitor
+    from tests.simulation.observed_ports import RowKey
+
+_ERRORS = {
+    Behaviour.REJECTS: "AgentRejectedError",
+    Behaviour.REPLIES_NONSENSE: "ExtractionError",
+    Behaviour.FAILS: "AgentUnavailableError",
+    Behaviour.FAILS_FIRST: "AgentUnavailableError",
+    Behaviour.HANGS: "AgentTimeoutError",
+    Behaviour.DENIES_ACCESS: "AgentCredentialsError",
+}
+"""The error to which an agent's own behaviour leads."""
+
+_PERMANENT = {"AgentRejectedError", "ExtractionError"}
+"""Errors that are not retried."""
+
+_LAST_WAIT_S = 70.0
+"""A row fails at most this long before its deadline or budget ends: its next wait would be longer."""
+
+
+class FailureCauses:
+    """Judges the failures of rows by what `monitor` knows of the world."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+
+    def is_known(self, key: RowKey, row: Item) -> bool:
+        """True if the FAILED item `row` has a cause that may fail a row."""
+        error, attempts = row["error"]["M"]["type"]["S"], int(row["attempts"]["N"])
+        if error == "DeadlineError":
+            return self._is_late(key)
+        if error == "WorkerLostError":
+            return self._has_lost_workers(key)
+        behaviour_error = _ERRORS.get(self._monitor.behaviour(key))
+        if error in _PERMANENT:
+            return error == behaviour_error
+        if not (self._is_used_up(key, attempts) or self._is_over_budget(key)):
+            return False
+        # A paused process may take its own pause for a time-out of the agent.
+        is_pause = error == "AgentTimeoutError" and self._monitor.pauses > 0
+        return is_pause or error in {behaviour_error, "AgentOutageError", "AgentThrottledError"}
+
+    def deadline_ms(self, batch_id: str) -> float:
+        """The batch's deadline in ms since 1970, infinite if it has none."""
+        batch = self._monitor.table.batch(batch_id)
+        return ms_of(batch.deadline_at) if batch is not None and batch.deadline_at else math.inf
+
+    def _has_lost_workers(self, key: RowKey) -> bool:
+        monitor = self._monitor
+        return key in monitor.dead_lettered_rows or monitor.redeliveries[key] >= monitor.max_lost
+
+    def _is_used_up(self, key: RowKey, attempts: int) -> bool:
+        """True if the row has used all its attempts, and as many calls failed by its agent's own behaviour.
+
+        A pause may count as a time-out. Of an outage only the beginning may cost an attempt. But if other
+        rows were answered since the row met the outage, its next one may cost them all: by that rule a row
+        ends whose calls fail because of the row itself.
+        """
+        monitor = self._monitor
+        mapping = monitor.files[key[0]].mapping
+        outages = sum(
+            period.target == mapping.name
+            and period.fault is TargetFault.OUTAGE
+            and period.from_s <= monitor.now()
+            for period in monitor.target_faults
+        )
+        costs = monitor.agent_failures[key] + outages + monitor.pauses
+        return attempts == mapping.pace.max_attempts and (costs >= attempts or outages > 1)
+
+    def _is_late(self, key: RowKey) -> bool:
+        """True if a deadline of the row is near or over, by the clock of any process."""
+        monitor = self._monitor
+        row_deadline_s = monitor.files[key[0]].mapping.row_deadline_s
+        deadlines_s = [(self.deadline_ms(key[0]) - monitor.start_ms) / 1000]
+        if row_deadline_s is not None and key in monitor.first_received:
+            deadlines_s.append(monitor.first_received[key] + row_deadline_s)
+        margin_s = _LAST_WAIT_S + monitor.clocks_differ_s
+        return any(monitor.now() >= deadline_s - margin_s for deadline_s in deadlines_s)
+
+    def _is_over_budget(self, key: RowKey) -> bool:
+        """True if the row's budget is used up, by the clock of any process."""
+        monitor = self._monitor
+        least_s = BUDGET_S - _LAST_WAIT_S - monitor.clocks_differ_s
+        return monitor.now() - monitor.first_received.get(key, monitor.now()) >= least_s
