@@ -158,7 +158,7 @@ class _CatalogBuilder:
             report.add(
                 (), f"{name!r} cannot be a mapping's name", "rename the file: letters, digits, '.', '_', '-'"
             )
-        elif name in self._runs:
+        elif name in self._runs:  # run.yaml and run.yml, or two documents in one file
             first = self._runs[name].report.file
             report.add((), f"a second run definition {name!r}", f"the first is in {first}; one per file")
         else:
@@ -183,6 +183,7 @@ class _CatalogBuilder:
         agent = target.get("name") if isinstance(target, dict) else None
         registered = self._schemas.get(agent) if isinstance(agent, str) else None
         schema = registered.schema if registered else None
+        # `spec` goes into the definition's text, so that a batch does not depend on the files later.
         spec, extractor = self._output_mapping(document, agent, has_schema=registered is not None)
         if spec is not None:
             extractor = with_schema(extractor, schema, report, ("output_mapping",))

@@ -175,6 +175,7 @@ class Definition:
     @property
     def digest(self) -> str:
         """The version of the definition: the first 16 hexadecimal digits of the text's SHA-256."""
+        # 64 bits: short enough for keys and messages, and enough to tell the versions of one mapping apart.
         return hashlib.sha256(self.text.encode()).hexdigest()[:16]
 
     @classmethod

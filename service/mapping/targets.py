@@ -24,7 +24,7 @@ HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 """A header's name (RFC 9110, 5.6.2)."""
 
 _FIXED_HOST = re.compile(r"(?:https?://[^/?#]+|\$\{[^}]+\}[^?#]*)[/?]|\$\{[^}]+\}$")
-"""The text before the first `{{` of a URL template. It has the whole host: a row must not choose that."""
+"""The text before the first `{{` of a URL template. It must have the whole host: no row may choose that."""
 
 
 class TargetForm(Form):
@@ -178,6 +178,7 @@ def compile_target(value: Json, report: Report, path: Path) -> Target | None:
     if isinstance(form, HttpForm | ChatForm):
         _check_http(form, report, path)
     options = form.model_dump(exclude={"type", "name", "invoke"})
+    # Only the form of references is checked here. Their values exist only where the agent runs.
     for key, option in options.items():
         with report.at((*path, key)):
             check_references(option)

@@ -21,25 +21,20 @@ from service.domain.model import Json
 from service.mapping.syntax.problems import CompileError, suggest
 
 MAX_OUTPUT_CHARS = 1_000_000
+"""Limit for the text of one template, and for intermediate results of filters."""
 
+# What a prompt needs. Nodes that are not listed are rejected, also those that a later Jinja adds.
 _ALLOWED_NODES = (
-    *(
-        nodes.Template,
-        nodes.Output,
-        nodes.TemplateData,
-        nodes.Name,
-        nodes.Const,
-        nodes.Getattr,
-        nodes.Getitem,
-    ),
-    *(nodes.Slice, nodes.Filter, nodes.Test, nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not),
-    *(nodes.Neg, nodes.Pos, nodes.Add, nodes.Sub, nodes.Concat, nodes.CondExpr, nodes.If, nodes.List),
-    *(nodes.Tuple, nodes.Dict, nodes.Pair, nodes.Keyword),
-)
+    nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.Getattr, nodes.Getitem,
+    nodes.Slice, nodes.Filter, nodes.Test, nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not,
+    nodes.Neg, nodes.Pos, nodes.Add, nodes.Sub, nodes.Concat, nodes.CondExpr, nodes.If, nodes.List,
+    nodes.Tuple, nodes.Dict, nodes.Pair, nodes.Keyword,
+)  # fmt: skip
+# Without `center`, `format`, `indent` and others that make long texts of short ones.
 _JINJA_FILTERS = (
-    *("default", "d", "lower", "upper", "title", "capitalize", "trim", "first", "last", "length", "count"),
-    *("int", "string", "truncate", "urlencode"),
-)
+    "default", "d", "lower", "upper", "title", "capitalize", "trim", "first", "last", "length", "count",
+    "int", "string", "truncate", "urlencode",
+)  # fmt: skip
 _NODE_WORDS = {
     "Call": "a call",
     "For": "a loop ('for')",
@@ -142,7 +137,9 @@ def _compile(value: Json, texts: list[TextTemplate]) -> Callable[[Mapping[str, J
     text = compile_template(value)
     texts.append(text)
     name = _only_name(value)
-    return text.render if name is None else lambda fields: _field(fields, name)
+    if name is None:
+        return text.render
+    return lambda fields: _field(fields, name)
 
 
 def _only_name(source: str) -> str | None:
@@ -176,6 +173,7 @@ def _check_node(node: nodes.Node) -> None:
 
 
 def _optional_names(tree: nodes.Template) -> frozenset[str]:
+    # `{{ x | default('-') }}` and `{% if x is defined %}` work without a value for x.
     with_default = [node.node for node in tree.find_all(nodes.Filter) if node.name in {"default", "d"}]
     tested = [node.node for node in tree.find_all(nodes.Test) if node.name in {"defined", "undefined"}]
     return frozenset(node.name for node in [*with_default, *tested] if isinstance(node, nodes.Name))
@@ -190,7 +188,7 @@ def _as_text(value: Json) -> str:
     return value if isinstance(value, str) else exact_json.dumps(value)
 
 
-# These replace Jinja's filters of the same name, which do not limit the size of their result.
+# `_replace` and `_join` stand in for Jinja's filters of these names, which do not limit their result.
 
 
 def _replace(value: Json, old: str, new: str) -> str:

@@ -23,9 +23,9 @@ _ISO_TIME = re.compile(
     r"([0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?)(Z|z|[+-][0-9]{2}:?[0-9]{2})?"
 )
 _MONTHS = (
-    *("january", "february", "march", "april", "may", "june", "july"),
-    *("august", "september", "october", "november", "december"),
-)
+    "january", "february", "march", "april", "may", "june", "july",
+    "august", "september", "october", "november", "december",
+)  # fmt: skip
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _FIRST_YEAR_OF_1900S = 69
 """POSIX's rule for two-digit years (%y): 69 to 99 are 1969 to 1999, 0 to 68 are 2000 to 2068."""
@@ -96,7 +96,7 @@ def date_parser(format_: object) -> Callable[[str], str | None]:
         )
 
     def parse(text: str) -> str | None:
-        # [0-9] is meant, and other digits than ASCII's would not match; month names are ASCII as well.
+        # Only ASCII: with (?i) re2 accepts the letter U+017F for an s, and `_month` would not know the name.
         if len(text) > MAX_CHARS or not text.isascii():
             return None
         match = pattern.fullmatch(text.strip())

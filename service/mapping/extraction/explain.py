@@ -104,7 +104,7 @@ def _where_lost(field: FieldMapping, root: Json) -> str:
     value, reason = root, ""
     for part in field.expression.pipe_parts():
         result = part.apply(root, value)
-        # The first part counts in any case: `root` itself may be null.
+        # If `root` itself is null, the first part is named.
         if result is None and (value is not None or not reason):
             reason = _loss(part.transform, value)
         value = result

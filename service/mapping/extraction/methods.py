@@ -27,7 +27,11 @@ from service.mapping.syntax.forms import (
 from service.mapping.syntax.problems import CompileError, Path, Report, suggest
 
 MAX_FIELD_CHARS = 128
+"""Longest name of an output field."""
+
 MAX_EACH = 1_000
+"""Most items of a list that `each: true` reads."""
+
 SEPARATOR = "; "
 """Joins the texts of `each: true`. Not a comma, because titles and addresses hold commas."""
 

@@ -103,6 +103,7 @@ def compile_schema(value: Json, report: Report, path: Path = ()) -> Schema | Non
     required: list[str] = []
     unextracted: list[str] = []
     entries: list[_ExtractionEntry] = []
+    # Invalid fields are skipped, and the others compiled, so that all problems are reported at once.
     for index, item in enumerate(form.fields):
         field_path = (*path, "fields", index)
         field = read_form(SchemaFieldForm, item, report, field_path)

@@ -109,10 +109,11 @@ def _calls(item: dict[str, Any]) -> list[Part]:
     entries = item.get("tool_calls")
     if not entries and isinstance(extra := item.get("additional_kwargs"), dict):
         entries = extra.get("tool_calls")
+    # OpenAI's form before tool_calls: one call without an id.
     if not entries and isinstance(legacy := item.get("function_call"), dict):
         entries = [{"function": legacy}]
     if not isinstance(entries, list):
         return []
-    tables = [entry for entry in entries if isinstance(entry, dict)]
-    calls = (openai.read_call(entry) or langchain.read_call(entry) for entry in tables)
+    objects = [entry for entry in entries if isinstance(entry, dict)]
+    calls = (openai.read_call(entry) or langchain.read_call(entry) for entry in objects)
     return [call for call in calls if call is not None]

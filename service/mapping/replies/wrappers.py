@@ -89,6 +89,7 @@ def _unwrap_once(value: Json) -> tuple[Json, bool]:
         held = value.get(wrapper.key)
         if held is None:
             continue
+        # A text that is no JSON document is the agent's own, as is a number: nothing to unwrap.
         inner = _decode(held, value) if isinstance(held, str) else held
         if isinstance(inner, dict | list):
             return inner, not _only_wraps(wrapper, value, held)

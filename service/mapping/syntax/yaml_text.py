@@ -26,8 +26,7 @@ _PREFIX = "tag:yaml.org,2002:"
 class _JsonScalarLoader(yaml.SafeLoader):
     """Composes YAML nodes and recognises only JSON's scalars. It never constructs Python objects."""
 
-    # An own table of implicit types: the inherited one also knows dates, octal numbers, yes and no.
-
+    # Its own table of implicit types: the inherited one also has dates, octal numbers, yes and no.
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 -- PyYAML's own form
 
 
