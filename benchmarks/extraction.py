@@ -1,10 +1,11 @@
-"""What the extraction of one reply costs: five patterns on the result of a tool, in a reply of 2 KB.
+"""Cost of the extraction of one reply: five patterns on the result of a tool, in a reply of 2 KB.
 
     python benchmarks/extraction.py [--rounds 2000]
 
-CPU microseconds, the best of seven runs, beside `json.loads` of the same reply in the same process: the ratio
-is what can be compared between machines. The mapping is compiled once, as a worker does it per batch. Then
-what a pattern costs that takes a backtracking engine for ever.
+Figures are CPU microseconds, the best of seven runs, beside `json.loads` of the same reply in the same
+process; compare only the ratio between machines. The mapping is compiled once, as in a worker, which compiles
+it once per batch. The last figure is the cost of a pattern for which a backtracking engine needs exponential
+time.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ RUNS = 7
 
 
 def reply() -> dict:
-    """An agent that opens a page, calls the tool and sums up: Anthropic messages, 2 KB as JSON."""
+    """The reply of an agent that calls a tool and sums up: Anthropic messages, 2 KB as JSON."""
     call = {"id": "toolu_01A09q90qw90lq917835lq9", "name": "browser_broadband"}
     said = (
         "At 10 Downing Street the exchange is WHITEHALL, with a direct connection. You can expect 50 to 330 "

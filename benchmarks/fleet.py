@@ -1,6 +1,6 @@
-"""What the benchmarks share: an endpoint, roles as real processes on it, an agent, files, and a verdict.
+"""Shared by the benchmarks: an endpoint, roles as real processes on it, an agent, files, and a verdict.
 
-Every role is a process of its own: it can be killed, and CPU and memory are its own (from wait4).
+Every role is a process of its own, so it can be killed, and wait4 gives its CPU time and memory.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from rich.console import Console
 from rich.table import Table
 
 from service.cli.embedded import ACCESS_KEY, HOST, REGION, SECRET_KEY, EmbeddedProcess
-from service.cli.local import SPLIT
+from service.cli.local import SPLIT_DEFAULTS
 
 T = TypeVar("T")
 
 COMMAND_TIMEOUT_S = 900
-"""A batch that takes longer does not end."""
+"""Longest time of a command; a batch that takes longer will not end."""
 
 MAPPING = """
 target: {{type: tool, name: {name}, {target}}}
@@ -42,8 +42,8 @@ output_mapping:
 
 
 @dataclass
-class Used:
-    """What a process took: CPU seconds, peak resident MiB, its AWS calls by name, and all that it counted."""
+class ProcessUsage:
+    """Resources of a process: CPU seconds, peak resident MiB, AWS calls by name, and all its metrics."""
 
     cpu_s: float
     peak_mib: float
@@ -63,14 +63,14 @@ class Member:
         self.seconds = 0.0
 
     def wait_until_started(self) -> None:
-        """Returns when it works."""
+        """Return when the process logs that its service has started."""
         while b"service_started" not in self._log.read_bytes():
             assert self.process.poll() is None, f"{self.name} ended: {self._log.read_text('utf-8')[-2000:]}"
             time.sleep(0.05)
         self.started = time.monotonic()
 
-    def end(self, sent: signal.Signals = signal.SIGTERM) -> Used:
-        """Signal it, wait for its end, and say what it took in its `seconds`."""
+    def end(self, sent: signal.Signals = signal.SIGTERM) -> ProcessUsage:
+        """Send a signal, wait for the end, and return the usage; `seconds` is then the time it ran."""
         self.seconds = time.monotonic() - self.started
         self.process.send_signal(sent)
         _, status, usage = os.wait4(self.process.pid, 0)
@@ -79,10 +79,10 @@ class Member:
         counts = self.counts()
         prefix = "aws_calls_"
         calls = {name.removeprefix(prefix): n for name, n in counts.items() if name.startswith(prefix)}
-        return Used(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, Counter(calls), counts)
+        return ProcessUsage(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, Counter(calls), counts)
 
     def counts(self) -> Counter[str]:
-        """What it has counted and written so far."""
+        """The metrics that the process has written so far, added up."""
         total: Counter[str] = Counter()
         for line in self._out.read_text("utf-8").splitlines(keepends=True):
             if line.endswith("}\n"):
@@ -91,7 +91,7 @@ class Member:
 
 
 class Fleet:
-    """A deployment of its own on an endpoint. Its mappings are in `folder`; leaving kills what still runs."""
+    """A deployment on an endpoint, with its mappings in `folder`. Leaving it kills running processes."""
 
     def __init__(self, folder: Path, url: str, prefix: str, **settings: object) -> None:
         self.folder = folder
@@ -104,7 +104,7 @@ class Fleet:
             "ROWFLEET_INGEST__POLL_WAIT_S": "1", "ROWFLEET_ROWS__POLL_WAIT_S": "1",
             "ROWFLEET_RESULTS__POLL_WAIT_S": "1", "ROWFLEET_METRICS_INTERVAL_S": "3600",
             "ROWFLEET_LOG_FORMAT": "json",
-            **{f"ROWFLEET_SPLIT__{name.upper()}": str(value) for name, value in SPLIT.items()},
+            **{f"ROWFLEET_SPLIT__{name.upper()}": str(value) for name, value in SPLIT_DEFAULTS.items()},
             **{f"ROWFLEET_{name.upper()}": str(value) for name, value in settings.items()},
         }  # fmt: skip
         self._command("setup")
@@ -119,13 +119,13 @@ class Fleet:
                 member.process.wait()
 
     def mapping(self, name: str, target: str, fields: str, more: str = "") -> None:
-        """Write a mapping that takes `fields` of the reply; before the splitter is started."""
+        """Write a mapping that extracts `fields` from the reply. Call it before the splitter is started."""
         (self.folder / "mappings").mkdir(exist_ok=True)
         text = MAPPING.format(name=name, target=target, fields=fields) + more
         (self.folder / "mappings" / f"{name}.yaml").write_text(text, "utf-8")
 
     def start(self, *roles: str) -> list[Member]:
-        """A process for each role, all of them at work."""
+        """Start a process for each role, and return them when all have started."""
         command = [sys.executable, "-m", "service", "serve", "--roles"]
         first = len(self._members)
         for number, role in enumerate(roles, first):
@@ -136,14 +136,14 @@ class Fleet:
         return self._members[first:]
 
     def submit(self, source: Path, mapping: str, *, wait: bool = True) -> dict[str, Any]:
-        """Start a batch; its status at the end, or with `wait=False` its id."""
+        """Start a batch. Return its status at the end, or its id with `wait=False`."""
         options = ["--wait"] if wait else []
         submitted = self._command("submit", str(source), "--mapping", mapping, "--json", *options)
-        answer: dict[str, Any] = json.loads(submitted)
-        return answer
+        printed: dict[str, Any] = json.loads(submitted)
+        return printed
 
     def fetch(self, status: dict[str, Any], target: Path) -> list[dict[str, str]]:
-        """The output of a batch, in a file and as rows."""
+        """Download the output of a batch to `target`, and return its rows."""
         command = [str(Path(sys.executable).parent / "aws"), "s3", "cp", "--quiet", status["output"]]
         subprocess.run([*command, str(target)], env=self._environment, check=True)
         return read_rows(target)
@@ -158,7 +158,7 @@ class Fleet:
 
 @contextmanager
 def endpoint() -> Iterator[tuple[Path, str]]:
-    """A folder and the URL of an endpoint, both gone afterwards."""
+    """Give a temporary folder and the URL of a new endpoint; both are removed afterwards."""
     with tempfile.TemporaryDirectory() as name:
         running = EmbeddedProcess.start()
         try:
@@ -167,8 +167,8 @@ def endpoint() -> Iterator[tuple[Path, str]]:
             running.stop()
 
 
-def beside_agent(handle: Callable[[web.Request], Awaitable[web.Response]], work: Callable[[str], T]) -> T:
-    """What `work` returns; meanwhile `handle` answers at the URL that it is given, on this thread."""
+def run_with_agent(handle: Callable[[web.Request], Awaitable[web.Response]], work: Callable[[str], T]) -> T:
+    """Serve `handle` over HTTP while `work` runs on another thread with the URL; return its result."""
 
     async def serve() -> T:
         app = web.Application()
@@ -185,7 +185,7 @@ def beside_agent(handle: Callable[[web.Request], Awaitable[web.Response]], work:
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A CSV file."""
+    """Write a CSV file."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
@@ -193,13 +193,13 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[objec
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """A CSV file's rows by column."""
+    """The rows of a CSV file as dicts by column."""
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
 def table_of(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """A small table: the first column names what the others count."""
+    """A table without borders: the first column has the labels of the rows, the others have numbers."""
     table = Table(box=None, pad_edge=False, header_style="dim", show_header=any(columns))
     for number, title in enumerate(columns):
         table.add_column(title, justify="right" if number else "left")
@@ -208,8 +208,8 @@ def table_of(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     return table
 
 
-def verdict(console: Console, bars: dict[str, bool]) -> None:
-    """Print each bar and whether it was reached, and exit with 1 where one was not."""
-    for text, is_met in bars.items():
+def verdict(console: Console, criteria: dict[str, bool]) -> None:
+    """Print for each criterion if it is met; exit with 1 if one is not."""
+    for text, is_met in criteria.items():
         console.print(f"{'[green]met[/]   ' if is_met else '[red]missed[/]'}  {text}", highlight=False)
-    sys.exit(0 if all(bars.values()) else 1)
+    sys.exit(0 if all(criteria.values()) else 1)

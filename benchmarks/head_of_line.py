@@ -1,10 +1,10 @@
-"""Whether a target that never answers slows down another one in the same worker.
+"""Head-of-line blocking: how much a target that never answers slows down another one in the same worker.
 
     python benchmarks/head_of_line.py [--rows 3000] [--stuck 3000] [--times 3] [--after-s 5]
 
-Solo and shared runs take turns, each on an endpoint of its own with one process per role. In a shared run a
-batch whose agent never answers was submitted first and holds all places of its target; then the same rows
-as in a solo run go to an agent of 50 ms. The endpoint's queues are first in, first out.
+Solo and shared runs alternate, each on an endpoint of its own with one process per role. In a shared run a
+batch whose agent never answers is submitted first and holds all slots of its target; then the same rows as in
+a solo run go to an agent that takes 50 ms. The queues of the endpoint are first in, first out.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ async def never(row):
 """
 LEAST_RATIO = 0.9
 IN_FLIGHT = 64
-"""Places of each target in the worker."""
+"""Slots of each target in the worker."""
 
 
 @dataclass
 class Measured:
-    """One run of the quick batch: its rows per second, and what its worker counted meanwhile."""
+    """One run of the quick batch: rows per second, and the metrics of its worker."""
 
     rate: float
     counts: Counter[str]
 
 
 def run(rows: int, stuck: int, after_s: float) -> Measured:
-    """The quick batch alone, or `after_s` after `stuck` rows of the other have taken their places."""
+    """Run the quick batch alone, or `after_s` seconds after calls of `stuck` rows have taken all slots."""
     with endpoint() as (folder, aws), Fleet(
         folder, aws, "line", worker__max_inflight_rows=IN_FLIGHT, metrics_interval_s=1
     ) as fleet:  # fmt: skip
@@ -55,13 +55,13 @@ def run(rows: int, stuck: int, after_s: float) -> Measured:
         if stuck:
             write_rows(folder / "never.csv", ("name",), ((f"stuck {n}",) for n in range(stuck)))
             fleet.submit(folder / "never.csv", "never", wait=False)
-            while not _has_bytes(folder / "asked", IN_FLIGHT):
+            while not _has_bytes(folder / "asked", IN_FLIGHT):  # the agent writes a byte for each call
                 time.sleep(0.05)
             time.sleep(after_s)
         write_rows(folder / "quick.csv", ("name",), ((f"name {n}",) for n in range(rows)))
         status = fleet.submit(folder / "quick.csv", "quick")
         assert status["succeeded"] == rows, status
-        time.sleep(1.5)
+        time.sleep(1.5)  # the worker writes its metrics once a second
         return Measured(status["rate_per_s"], worker.counts())
 
 
@@ -75,7 +75,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=3_000)
     parser.add_argument("--stuck", type=int, default=3_000)
     parser.add_argument("--times", type=int, default=3)
-    parser.add_argument("--after-s", type=float, default=5, help="from the first target's standstill on")
+    parser.add_argument(
+        "--after-s", type=float, default=5, help="seconds from the moment at which the first target is full"
+    )
     options = parser.parse_args()
     console = Console()
     solo, shared = [], []

@@ -1,9 +1,10 @@
-"""Whether the limits of a fleet hold, and are used up, while its workers die and new ones join.
+"""Rate limits of a fleet whose workers die and join: the limits must hold, and at least 90 % must be used.
 
     python benchmarks/limits.py [--rows 850] [--places-rows 1200]
 
-The agent is an HTTP server that enforces 600 requests a minute as services do: with 429 above 600 in any
-sliding minute, and above a bucket of ten a second that holds ten. Then one that counts what is under way.
+The first agent is an HTTP server that enforces 600 requests a minute as services do: it answers 429 above 600
+in any sliding minute, and above a token bucket of ten a second that holds ten. The second agent counts the
+calls in flight.
 """
 
 from __future__ import annotations
@@ -20,26 +21,26 @@ from itertools import pairwise
 from pathlib import Path
 
 from aiohttp import web
-from fleet import Fleet, Member, beside_agent, endpoint, table_of, verdict, write_rows
+from fleet import Fleet, Member, endpoint, run_with_agent, table_of, verdict, write_rows
 from rich.console import Console
 
 PER_MINUTE = 600
 BURST = 10
-PLACES = 8
+SLOTS = 8
 LEAST_USED = 0.9
-SETTLED_S = 1.0
-"""What is rejected in the first second is counted, and not held against anybody."""
+GRACE_S = 1.0
+"""Rejections in the first second are counted and allowed."""
 
 CHANGES = ((8.0, "kill"), (16.0, "join"), (24.0, "kill"), (32.0, "join"), (44.0, "kill"), (50.0, "join"))
-"""Seconds after the first call."""
+"""Events at seconds after the first call."""
 
 SETTINGS = {"metrics_interval_s": 1, "rows__visibility_timeout_s": 20}
-"""Killed workers have said what they counted; what they held comes again while the run lasts."""
+"""Metrics every second, so that killed workers have written theirs; their rows come again after 20 s."""
 
 
 @dataclass
 class PacedAgent:
-    """Answers 429 above the limit. Times are monotonic, of every call that was served or rejected."""
+    """Answers 429 above the limit. `served` and `rejected` have the monotonic time of each call."""
 
     delay_s: float = 0.3
     served: list[float] = field(default_factory=list)
@@ -65,10 +66,10 @@ class PacedAgent:
 
 @dataclass
 class CountingAgent:
-    """Keeps how many calls are under way, from when on."""
+    """Records the number of calls in flight at each change."""
 
     delay_s: float = 0.5
-    under_way: list[tuple[float, int]] = field(default_factory=list)
+    in_flight: list[tuple[float, int]] = field(default_factory=list)
     arrived: list[float] = field(default_factory=list)
     _now: int = 0
 
@@ -84,20 +85,20 @@ class CountingAgent:
 
     def _change(self, by: int) -> float:
         self._now += by
-        self.under_way.append((time.monotonic(), self._now))
-        return self.under_way[-1][0]
+        self.in_flight.append((time.monotonic(), self._now))
+        return self.in_flight[-1][0]
 
     @property
-    def used(self) -> float:
-        """The mean of what was under way from the first call to the beginning of the last one."""
+    def mean_in_flight(self) -> float:
+        """The mean number of calls in flight from the first call to the start of the last one."""
         start, end = self.arrived[0], self.arrived[-1]
-        within = [(at, count) for at, count in self.under_way if at <= end]
+        within = [(at, count) for at, count in self.in_flight if at <= end]
         pairs = pairwise(within)
         return sum(count * (until - at) for (at, count), (until, _) in pairs) / (end - start)
 
 
 def worst(times: Sequence[float], window_s: float) -> int:
-    """The most of these in any window of this length."""
+    """The highest number of these times in any window of this length."""
     most = first = 0
     for last, at in enumerate(times):
         while times[first] <= at - window_s:
@@ -108,21 +109,21 @@ def worst(times: Sequence[float], window_s: float) -> int:
 
 @dataclass
 class Run:
-    """What a fleet did: seconds and ledger writes of each worker, and rows that are not right."""
+    """Result of one batch: seconds and ledger writes of each worker, and the number of wrong rows."""
 
     writes: dict[str, tuple[float, int]]
     wrong: int
 
 
 def run(agent: PacedAgent | CountingAgent, limit: str, rows: int, workers: int, url: str) -> Run:
-    """One batch on an endpoint of its own; with the paced agent, workers come and go."""
+    """Run one batch on an endpoint of its own; with the paced agent, workers are killed and join."""
     names = [f"name {number}" for number in range(1, rows + 1)]
     with endpoint() as (folder, aws), Fleet(folder, aws, "limits", **SETTINGS) as fleet:
         source = folder / "names.csv"
         write_rows(source, ("name",), ((name,) for name in names))
         fleet.mapping("bench", f'invoke: http, url: "{url}"', "name: $.name", f"rate_limit: {{{limit}}}\n")
         _, _, *members = fleet.start("splitter", "aggregator", *["worker"] * workers)
-        changes = threading.Thread(target=change, args=(agent, fleet, members))
+        changes = threading.Thread(target=change_workers, args=(agent, fleet, members))
         if isinstance(agent, PacedAgent):
             changes.start()
         status = fleet.submit(source, "bench")
@@ -138,8 +139,8 @@ def run(agent: PacedAgent | CountingAgent, limit: str, rows: int, workers: int, 
     return Run(writes, (wanted - got).total() + (got - wanted).total())
 
 
-def change(agent: PacedAgent, fleet: Fleet, members: list[Member]) -> None:
-    """Kill the oldest worker, and let new ones join, at their times."""
+def change_workers(agent: PacedAgent, fleet: Fleet, members: list[Member]) -> None:
+    """Kill the oldest worker, or start a new one, at the times of `CHANGES`."""
     while not agent.served:
         time.sleep(0.01)
     killed = 0
@@ -152,14 +153,14 @@ def change(agent: PacedAgent, fleet: Fleet, members: list[Member]) -> None:
             killed += 1
 
 
-def paced(console: Console, rows: int) -> dict[str, bool]:
-    """600 a minute, whoever dies; the bars."""
+def measure_pace(console: Console, rows: int) -> dict[str, bool]:
+    """Measure a limit of 600 requests a minute while workers die; return the criteria."""
     agent = PacedAgent()
-    ran = beside_agent(
+    ran = run_with_agent(
         agent.handle, lambda url: run(agent, f"requests_per_minute: {PER_MINUTE}", rows, 4, url)
     )
     first, last = agent.served[0], agent.served[-1]
-    late = sum(at > first + SETTLED_S for at in agent.rejected)
+    late = sum(at > first + GRACE_S for at in agent.rejected)
     used = (len(agent.served) - 1) / (last - first) / (PER_MINUTE / 60)
     killed = sum(what == "kill" for _, what in CHANGES)
     per_second = [writes / seconds for seconds, writes in ran.writes.values()]
@@ -185,26 +186,26 @@ def paced(console: Console, rows: int) -> dict[str, bool]:
     }
 
 
-def placed(console: Console, rows: int) -> dict[str, bool]:
-    """Eight at a time; the bars."""
+def measure_concurrency(console: Console, rows: int) -> dict[str, bool]:
+    """Measure a limit of eight calls in flight; return the criteria."""
     agent = CountingAgent()
-    ran = beside_agent(agent.handle, lambda url: run(agent, f"concurrent: {PLACES}", rows, 3, url))
-    most = max(count for _, count in agent.under_way)
+    ran = run_with_agent(agent.handle, lambda url: run(agent, f"concurrent: {SLOTS}", rows, 3, url))
+    most = max(count for _, count in agent.in_flight)
     per_second = [writes / seconds for seconds, writes in ran.writes.values()]
-    console.print(f"concurrent: {PLACES}; 3 workers, an agent of {agent.delay_s * 1000:g} ms", style="bold")
+    console.print(f"concurrent: {SLOTS}; 3 workers, an agent of {agent.delay_s * 1000:g} ms", style="bold")
     lines = {
         "requests": f"{len(agent.arrived):,}",
         "seconds from the first to the last": f"{agent.arrived[-1] - agent.arrived[0]:.1f}",
         "most under way": f"{most}",
-        "under way, mean": f"{agent.used:.2f}",
-        "of the places": f"{agent.used / PLACES:.1%}",
+        "under way, mean": f"{agent.mean_in_flight:.2f}",
+        "of the places": f"{agent.mean_in_flight / SLOTS:.1%}",
         "ledger writes per worker and second, mean": f"{sum(per_second) / len(per_second):.2f}",
         "rows missing, double or wrong": f"{ran.wrong}",
     }
     console.print(table_of(("", ""), lines.items()))
     return {
-        f"never more than {PLACES} under way": most <= PLACES,
-        f"{LEAST_USED:.0%} of the {PLACES} places used": agent.used / PLACES >= LEAST_USED,
+        f"never more than {SLOTS} under way": most <= SLOTS,
+        f"{LEAST_USED:.0%} of the {SLOTS} places used": agent.mean_in_flight / SLOTS >= LEAST_USED,
         "each row once in that output": not ran.wrong,
     }
 
@@ -216,9 +217,9 @@ def main() -> None:
     parser.add_argument("--places-rows", type=int, default=1_200)
     options = parser.parse_args()
     console = Console()
-    bars = paced(console, options.rows)
-    bars |= placed(console, options.places_rows)
-    verdict(console, bars)
+    criteria = measure_pace(console, options.rows)
+    criteria |= measure_concurrency(console, options.places_rows)
+    verdict(console, criteria)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
     python benchmarks/memory.py [--rows 100000] [--settle 5000] [--reply-kib 64] [--commit-s 0.5]
 
-The worker is a process of its own: consumer, worker and settler as the service wires them, an agent over HTTP
-in another process, and ports that keep nothing. The queue never runs dry before its `rows` are gone, and
-commits take `commit-s`, so that everything piles up that can. Resident memory is the operating system's.
+The worker is a process of its own: consumer, worker and group commit as the service wires them, with an agent
+over HTTP in another process and ports that store nothing. The queue has a row for every receive until `rows`
+are gone, and commits take `commit-s`, so that the worker holds as much as its bounds allow. Resident memory
+is the figure of the operating system.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from service.worker.worker import Worker, WorkLimits
 
 MIB = 2**20
 CHUNK_BYTES = 64 * 1024
-"""What of a reply is read before it waits for its share of the budget."""
+"""Bytes of a reply that are read before it waits for its share of the reply budget."""
 
 MAPPING = """
 target: {type: tool, name: bench, invoke: http, url: "http://127.0.0.1"}
@@ -55,7 +56,7 @@ output_mapping:
 
 
 class Backlog(MemoryQueue):
-    """So many rows, each made when it is received."""
+    """A queue of `rows` rows whose messages are created when they are received."""
 
     def __init__(self, clock: SystemClock, batch: Batch, rows: int) -> None:
         super().__init__("rows", clock)
@@ -64,26 +65,26 @@ class Backlog(MemoryQueue):
         self._next = 1
 
     async def receive(self, limit: int, *, wait_s: float, visibility_s: float) -> Sequence[ReceivedMessage]:  # noqa: ARG002
-        """The next rows at once; none when all are gone."""
+        """Return the next rows at once, or nothing after `wait_s` if all are gone."""
         await asyncio.sleep(0 if self._left else wait_s)
         numbers = range(self._next, self._next + min(limit, self._left))
         self._next, self._left = self._next + len(numbers), self._left - len(numbers)
         return [ReceivedMessage(f"m{n}", self._body(n), f"r{n}") for n in numbers]
 
     async def extend(self, receipts: Sequence[str], visibility_s: float) -> Sequence[int]:  # noqa: ARG002
-        """Always granted."""
+        """Grant every extension."""
         return ()
 
     async def delete(self, receipts: Sequence[str]) -> Sequence[int]:  # noqa: ARG002
-        """Nothing is kept."""
+        """Accept the receipts; nothing is stored."""
         return ()
 
     def _body(self, number: int) -> str:
         return RowMessage(self._batch.batch_id, 1, number, (str(number), f"name {number}")).encode()
 
 
-class Forgetful(MemoryTable):
-    """Counts outcomes and drops them, slowly."""
+class CountingTable(MemoryTable):
+    """A table that counts outcomes and drops them; each commit takes `commit_s`."""
 
     def __init__(self, commit_s: float) -> None:
         super().__init__()
@@ -91,33 +92,33 @@ class Forgetful(MemoryTable):
         self.counts = Counts()
 
     async def commit(self, commit: Commit) -> Sequence[int]:
-        """Count."""
+        """Count the outcomes after `commit_s`."""
         await asyncio.sleep(self.commit_s)
         self.counts += commit.counts
         return ()
 
     async def read(self, batch_id: str) -> BatchView | None:
-        """The batch with what was counted."""
+        """Return the batch with the counts so far."""
         view = await super().read(batch_id)
         return view and replace(view, counts=self.counts)
 
 
-class Nowhere(MemoryObjects):
-    """Keeps nothing."""
+class DiscardingObjects(MemoryObjects):
+    """An object store that keeps nothing."""
 
     async def put(self, bucket: str, key: str, body: bytes, *, content_type: str) -> StoredFile:  # noqa: ARG002
-        """Take it."""
+        """Accept and drop the object."""
         await asyncio.sleep(0)
         return StoredFile(bucket, key, len(body), "")
 
 
 def resident_mib() -> float:
-    """Peak resident memory of this process so far."""
+    """Peak resident memory of this process so far, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 async def work(url: str, rows: int, settle: int, commit_s: float) -> dict[str, float]:
-    """Settle rows, and say what it took."""
+    """Run a worker until `settle` rows are settled; return its memory figures."""
     settings = Settings.model_construct(**{n: f.get_default() for n, f in Settings.model_fields.items()})
     clock, metrics = SystemClock(), Metrics()
     definition = Catalog.load({"bench.yaml": MAPPING}, {}).definition("bench")
@@ -125,7 +126,7 @@ async def work(url: str, rows: int, settle: int, commit_s: float) -> dict[str, f
     batch = Batch(
         "bench", "e1", State.RUNNING, source, output, definition.digest, total=rows, columns=("id", "name")
     )
-    table, objects = Forgetful(commit_s), Nowhere()
+    table, objects = CountingTable(commit_s), DiscardingObjects()
     await table.open(batch, definition.text)
     queue = Backlog(clock, batch, rows)
 
@@ -169,7 +170,7 @@ async def work(url: str, rows: int, settle: int, commit_s: float) -> dict[str, f
 
 
 async def measure(arguments: argparse.Namespace) -> dict[str, float]:
-    """Answer the calls of a worker process; what it says in the end."""
+    """Start a worker process, answer its calls, and return the figures that it prints."""
     body = json.dumps({"text": "x" * (arguments.reply_kib * 1024)}).encode()
 
     async def answer(request: web.Request) -> web.Response:
@@ -189,12 +190,12 @@ async def measure(arguments: argparse.Namespace) -> dict[str, float]:
     await runner.cleanup()
     if child.returncode:
         sys.exit(f"the worker ended with {child.returncode}")
-    answer_: dict[str, float] = json.loads(out)
-    return answer_
+    figures: dict[str, float] = json.loads(out)
+    return figures
 
 
 def bound_mib(reply_bytes: int) -> float:
-    """What docs/architecture.md promises for the default settings and small rows, beyond an idle worker."""
+    """The bound of docs/architecture.md with default settings and small rows, without the idle worker."""
     worker, http = (Settings.model_fields[name].get_default() for name in ("worker", "http"))
     replies = worker.max_inflight_rows * reply_bytes
     read = min(replies, worker.max_inflight_rows * CHUNK_BYTES + http.reply_budget_bytes)
@@ -202,7 +203,7 @@ def bound_mib(reply_bytes: int) -> float:
 
 
 def main() -> None:
-    """Run, print, and fail above the bound."""
+    """Run, print, and exit with 1 if the bound is exceeded."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", type=int, default=100_000, help="rows that wait in the queue")
     parser.add_argument("--settle", type=int, default=5_000, help="rows to settle before it ends")

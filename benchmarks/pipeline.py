@@ -1,11 +1,10 @@
-"""How fast, how cheap and how flat the pipeline is: ratios in one run, against a loop that keeps no promise.
+"""Throughput, cost and memory of the pipeline: ratios in one run, compared with a bare asyncio loop.
 
     python benchmarks/pipeline.py [--rows 10000] [--delay-ms 50] [--concurrency 64]
 
-Every role is a process of its own on one embedded endpoint, so that CPU and memory are each role's own
-(from wait4). The baseline is what a script would do: read the CSV, call the same agent with the same
-concurrency, write a CSV; it loses everything when it dies. At the end the result is compared with the
-baseline's, cell by cell.
+Every role is a process of its own on one embedded endpoint, so wait4 gives CPU time and memory of each role.
+The baseline is a script: it reads the CSV, calls the same agent with the same concurrency, and writes a CSV;
+it loses everything when it dies. At the end the two results are compared, cell by cell.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from fleet import Fleet, Used, endpoint, table_of, write_rows
+from fleet import Fleet, ProcessUsage, endpoint, table_of, write_rows
 from rich.console import Console
 
 AGENT = """
@@ -33,22 +32,22 @@ ROLES = ("splitter", "worker", "aggregator")
 
 @dataclass
 class Measured:
-    """One run: wall seconds from submission to the manifest, and each role's use."""
+    """One run: wall seconds from submission to the manifest, and the usage of each role."""
 
     rows: int
     seconds: float
-    roles: dict[str, Used]
+    roles: dict[str, ProcessUsage]
 
 
 def write_input(path: Path, rows: int) -> None:
-    """Rows with a quoted comma now and then."""
+    """Write a CSV in which some cells have a quoted comma."""
     numbers = range(1, rows + 1)
     cells = ((f"row number {n}", n, "a, b" if n % 7 == 0 else "é") for n in numbers)
     write_rows(path, ("name", "number", "note"), cells)
 
 
 async def bare_loop(source: Path, target: Path, delay_s: float, concurrency: int) -> tuple[float, float]:
-    """The script that users write today; wall and CPU seconds."""
+    """The baseline script; return its wall seconds and CPU seconds."""
     started, cpu = time.monotonic(), time.process_time()
     with source.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -69,7 +68,7 @@ async def bare_loop(source: Path, target: Path, delay_s: float, concurrency: int
 
 
 def run_fleet(folder: Path, source: Path, concurrency: int, url: str, prefix: str) -> Measured:
-    """Every role as a process; one batch; then SIGTERM and what each one took."""
+    """Run one batch with a process for every role, stop them with SIGTERM, and return their usage."""
     with Fleet(folder, url, prefix, worker__max_inflight_rows=concurrency) as fleet:
         fleet.mapping("bench", 'invoke: python, function: "bench_agent:answer"', FIELDS)
         members = fleet.start(*ROLES)
@@ -80,7 +79,7 @@ def run_fleet(folder: Path, source: Path, concurrency: int, url: str, prefix: st
 
 
 def compare(ours: Path, theirs: Path) -> int:
-    """Cells compared; fails on the first difference."""
+    """Compare two outputs. Return the number of cells; fail at the first difference."""
     cells = 0
     with ours.open(encoding="utf-8", newline="") as left, theirs.open(encoding="utf-8", newline="") as right:
         pairs = zip(csv.DictReader(left), csv.DictReader(right), strict=True)
@@ -115,7 +114,7 @@ def main() -> None:
 
 
 def report(console: Console, rows: int, wall: float, cpu: float, small: Measured, large: Measured) -> None:
-    """The figures of the large run, with ratios to the bare loop and to the small run."""
+    """Print the figures of the large run, with ratios to the bare loop and to the small run."""
     console.print(
         f"{rows:,} rows: {rows / large.seconds:,.0f} rows/s; bare loop {rows / wall:,.0f} rows/s with "
         f"{cpu * 1000 / rows:.2f} CPU s per 1,000 rows; ratio {wall / large.seconds:.2f}",

@@ -1,9 +1,9 @@
-"""What `reuse` saves where rows come twice: calls of the agent and seconds, by three workers on one queue.
+"""Savings of `reuse` if inputs occur more than once: calls of the agent, and seconds, with three workers.
 
     python benchmarks/reuse.py [--rows 1000] [--duplicates 0.3] [--delay-ms 200]
 
-The agent is an HTTP server that counts. With reuse it has to be asked once for every input, by whichever
-worker, and every row has to have its own input's answer.
+The agent is an HTTP server that counts its calls. With reuse it must be called once for every input, over all
+workers, and every row must have the result of its own input.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
-from fleet import Fleet, beside_agent, endpoint, table_of, verdict, write_rows
+from fleet import Fleet, endpoint, run_with_agent, table_of, verdict, write_rows
 from rich.console import Console
 
 MODES = {"without": "", "with": "reuse: batch\n"}
 WORKERS = 3
 CONCURRENCY = 16
-"""Calls under way in each worker."""
+"""Calls in flight in each worker."""
 
 
 @dataclass
 class Measured:
-    """A run: calls by input, seconds from submission to the manifest, rows that are right or reused.
+    """One run: calls by input, seconds from submission to the manifest, numbers of right and of reused rows.
 
-    `table_calls` are the workers' calls of DynamoDB.
+    `table_calls` is the number of DynamoDB calls of the workers.
     """
 
     calls: Counter[str]
@@ -40,7 +40,7 @@ class Measured:
 
 
 class Agent:
-    """Answers in capitals, after a while, and counts."""
+    """Answers with the town in capitals after a delay, and counts calls by town."""
 
     def __init__(self, delay_s: float) -> None:
         self._delay_s = delay_s
@@ -55,7 +55,7 @@ class Agent:
 
 
 def run(agent: Agent, towns: list[str], more: str, url: str) -> Measured:
-    """One batch on an endpoint of its own."""
+    """Run one batch on an endpoint of its own."""
     with (
         endpoint() as (folder, aws),
         Fleet(folder, aws, "reuse", worker__max_inflight_rows=CONCURRENCY) as fleet,
@@ -92,7 +92,7 @@ def main() -> None:
     measured = {}
     for mode, more in MODES.items():
         agent = Agent(options.delay_ms / 1000)
-        measured[mode] = beside_agent(agent.handle, lambda url, a=agent, m=more: run(a, towns, m, url))
+        measured[mode] = run_with_agent(agent.handle, lambda url, a=agent, m=more: run(a, towns, m, url))
     console.print(
         f"{options.rows:,} rows, {different:,} of them different; {WORKERS} workers, an agent of "
         f"{options.delay_ms:g} ms",
@@ -120,11 +120,11 @@ def main() -> None:
         "DynamoDB calls / row",
     )
     console.print(table_of(columns, lines))
-    bars = {
+    criteria = {
         f"with reuse exactly {different:,} calls": measured["with"].calls == Counter(set(towns)),
         f"{options.rows:,} right rows": all(m.right == options.rows for m in measured.values()),
     }
-    verdict(console, bars)
+    verdict(console, criteria)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Agents, tables and run definitions to see rowfleet work on; README.md says where the data comes from."""
+"""Example agents and tables to try rowfleet with; README.md gives the sources of the data."""

@@ -1,7 +1,7 @@
-"""`make demo`: the main job on real input, on this machine, and a look at what came out.
+"""`make demo`: run a real file through an agent on this machine, and show the first results.
 
-Starts the airport agent (a real HTTP server that takes its time and sometimes fails), runs every city
-through it with `rowfleet run`, and shows the first results. Results stay in `demo-output/`.
+Starts the airport agent (an HTTP server with a delay and some failures), runs every city through it with
+`rowfleet run`, and prints the first results. The result files stay in `demo-output/`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from examples.serving import agent_process  # noqa: E402 -- the script's own fol
 
 CITIES = Path("examples/airports/cities.csv")
 OUT = Path("demo-output/cities.csv")
-MANNERS = ("--delay-ms", "40", "--jitter-ms", "40", "--fail-rate", "0.01")
-"""What makes the agent a real one: 40 to 80 ms an answer, and 1 % of the inputs trouble."""
+AGENT_FLAGS = ("--delay-ms", "40", "--jitter-ms", "40", "--fail-rate", "0.01")
+"""Makes the agent behave like a real one: 40 to 80 ms an answer, and failures for 1 % of the inputs."""
 
 SHOWN = {
     "input_City": "city", "output_airport": "nearest airport", "output_iata": "IATA",
@@ -34,11 +34,11 @@ SHOWN = {
 
 
 def main() -> int:
-    """0 if the run finished, whatever single rows did; the code of `rowfleet run` otherwise."""
+    """Return 0 if the run finished, even with failed rows; else the exit code of `rowfleet run`."""
     console = Console(width=None if sys.stdout.isatty() else 110)
     os.chdir(ROOT)
     OUT.parent.mkdir(exist_ok=True)
-    with agent_process("examples.airports.agent", *MANNERS) as url:
+    with agent_process("examples.airports.agent", *AGENT_FLAGS) as url:
         console.print(f"[dim]agent:[/] {url} [dim](an HTTP server; 40-80 ms an answer, 1 % trouble)[/]")
         command = ["rowfleet", "run", str(CITIES), "--mapping", "airport-agent", "--out", str(OUT)]
         console.print(f"[dim]$ AGENT_URL={url}[/] {' '.join(command)}", highlight=False, soft_wrap=True)
@@ -46,19 +46,19 @@ def main() -> int:
         done = subprocess.run([sys.executable, "-m", "service", *command[1:]], env=environment, check=False)  # noqa: S603 -- our own command
     if done.returncode not in (0, 3):
         return done.returncode
-    show(console)
+    show_results(console)
     return 0
 
 
-def show(console: Console) -> None:
-    """The first results, and what they took."""
+def show_results(console: Console) -> None:
+    """Print the first results, the agent time and the tokens."""
     console.print()
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in SHOWN.values():
         table.add_column(
             title, justify="right" if title == "km" else "left", no_wrap=True, overflow="ellipsis"
         )
-    for row in first(OUT, 5):
+    for row in first_rows(OUT, 5):
         table.add_row(*(escape(row[name]) for name in SHOWN))
     console.print(table)
     manifest = json.loads(OUT.with_name("cities.manifest.json").read_text("utf-8"))
@@ -66,8 +66,8 @@ def show(console: Console) -> None:
     console.print(f"\n[dim]agent time {manifest['agent_ms'] / 1000:,.0f} s, {tokens:,} tokens[/]")
 
 
-def first(path: Path, count: int) -> list[dict[str, str]]:
-    """The first rows of a CSV file."""
+def first_rows(path: Path, count: int) -> list[dict[str, str]]:
+    """Return the first `count` rows of a CSV file."""
     with path.open(encoding="utf-8", newline="") as file:
         return [row for row, _ in zip(csv.DictReader(file), range(count), strict=False)]
 

@@ -1,6 +1,6 @@
-"""Puts an `answer` function behind HTTP, with the manners of a real agent service: slow, limited, flaky.
+"""Serves an `answer` function over HTTP like a real agent service: with delays, a rate limit and failures.
 
-Everything that can be switched on is decided by the input's hash, so a run repeated is the same run.
+Delays and failures depend on a hash of the input, so that a repeated run behaves in the same way.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True, slots=True)
-class Manners:
+class Behaviour:
     """`rate_limit` is in requests a second, 0 for none; `fail_rate` is a fraction of the inputs.
 
-    Of those that fail, every other one fails once with 503 and the others always with 422.
+    Half of the failing inputs fail once with 503, the others always with 422.
     """
 
     delay_ms: float = 0
@@ -41,8 +41,8 @@ class Manners:
     fail_rate: float = 0
 
 
-class Limit:
-    """A bucket of one second's requests that fills steadily."""
+class TokenBucket:
+    """A token bucket that holds the requests of one second."""
 
     def __init__(self, per_second: float, now: Callable[[], float]) -> None:
         self._per_second = per_second
@@ -51,7 +51,7 @@ class Limit:
         self._seen_at = now()
 
     def wait_s(self) -> float:
-        """0 and one request taken, or the seconds until there is one."""
+        """Take one request and return 0, or return the seconds until one is available."""
         now = self._now()
         self._free = min(self._per_second, self._free + (now - self._seen_at) * self._per_second)
         self._seen_at = now
@@ -62,22 +62,24 @@ class Limit:
 
 
 def fraction(purpose: str, request: Mapping[str, Any]) -> float:
-    """A number from 0 to 1 that depends on the input and on nothing else."""
+    """A number from 0 to 1 that depends on purpose and input only."""
     text = purpose + json.dumps(request, sort_keys=True)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64
 
 
 class Service:
-    """`answer` at POST /, JSON to JSON. A ValueError is the caller's fault: 422."""
+    """Serves `answer` at POST /, JSON to JSON. A ValueError of `answer` becomes 422."""
 
-    def __init__(self, answer: Answer, manners: Manners, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, answer: Answer, behaviour: Behaviour, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._answer = answer
-        self._manners = manners
-        self._limit = Limit(max(manners.rate_limit, 1), now) if manners.rate_limit else None
+        self._behaviour = behaviour
+        self._limit = TokenBucket(max(behaviour.rate_limit, 1), now) if behaviour.rate_limit else None
         self._failed_once: set[str] = set()
 
     def application(self) -> web.Application:
-        """What aiohttp serves."""
+        """The aiohttp application."""
         app = web.Application()
         app.router.add_post("/", self._post)
         return app
@@ -94,15 +96,15 @@ class Service:
             asked = None
         if not isinstance(asked, dict):
             return _error(400, "invalid_request_error", "the body is no JSON object")
-        slow = self._manners.jitter_ms * fraction("jitter", asked)
-        await asyncio.sleep((self._manners.delay_ms + slow) / 1000)
+        slow = self._behaviour.jitter_ms * fraction("jitter", asked)
+        await asyncio.sleep((self._behaviour.delay_ms + slow) / 1000)
         key = request.headers.get("Idempotency-Key") or json.dumps(asked, sort_keys=True)
         return self._failure(asked, key) or self._success(asked)
 
     def _failure(self, asked: Mapping[str, Any], key: str) -> web.Response | None:
-        if fraction("fail", asked) >= self._manners.fail_rate:
+        if fraction("fail", asked) >= self._behaviour.fail_rate:
             return None
-        if fraction("kind", asked) < 0.5:  # noqa: PLR2004 -- every other one
+        if fraction("kind", asked) < 0.5:  # noqa: PLR2004 -- half of them
             return _error(422, "invalid_request_error", "simulated: this input is always refused")
         if key in self._failed_once:
             return None
@@ -122,7 +124,7 @@ def _error(status: int, kind: str, message: str, headers: Mapping[str, str] | No
 
 
 def main(answer: Answer) -> None:
-    """Serve `answer` on 127.0.0.1 until SIGTERM or SIGINT; the first line printed is the URL."""
+    """Serve `answer` on 127.0.0.1 until SIGTERM or SIGINT. The first line of output is the URL."""
     parser = argparse.ArgumentParser(description="An example agent on 127.0.0.1.")
     parser.add_argument("--port", type=int, default=0, help="0: any free one (default)")
     parser.add_argument("--delay-ms", type=float, default=0, help="time every answer takes")
@@ -137,10 +139,10 @@ def main(answer: Answer) -> None:
         "--until-stdin-closes", action="store_true", help="end with the process that started this"
     )
     flags = parser.parse_args()
-    manners = Manners(flags.delay_ms, flags.jitter_ms, flags.rate_limit, flags.fail_rate)
+    behaviour = Behaviour(flags.delay_ms, flags.jitter_ms, flags.rate_limit, flags.fail_rate)
     asyncio.run(
         _serve(
-            Service(answer, manners).application(), flags.port, until_stdin_closes=flags.until_stdin_closes
+            Service(answer, behaviour).application(), flags.port, until_stdin_closes=flags.until_stdin_closes
         )
     )
 
@@ -172,7 +174,7 @@ def _wait_for_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> Non
 def agent_process(module: str, *flags: str) -> Iterator[str]:
     """Run an example agent as a child process and give its URL.
 
-    It ends with the block, and with this process however that ends: it watches a pipe that only we hold.
+    The child ends with the block. It also ends if this process is killed, because that closes its stdin.
     """
     command = [sys.executable, "-m", module, "--port", "0", "--until-stdin-closes", *flags]
     child = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603 -- our own module

@@ -1,10 +1,11 @@
-"""An agent that finds the airport nearest to a city, and shows its work as Anthropic messages.
+"""An agent that finds the airport nearest to a city, and replies with Anthropic messages.
 
     python -m examples.airports.agent --port 8080 --delay-ms 50
 
-It asks its tool `nearest_airport` within 50 km, and asks again in a wider circle when there is none; the
-first question's result is then an error in the transcript, as real agents leave them. What it knows stands
-in airports.csv. Also usable without a server: `invoke: python`, `function: examples.airports.agent:answer`.
+It calls its tool `nearest_airport` with a radius of 50 km, and again with a wider radius if there is no
+airport. The result of the first call is then an error in the transcript, as with real agents. The airports
+are in airports.csv. To use it without a server: `invoke: python`,
+`function: examples.airports.agent:answer`.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from examples.serving import main
 EARTH_RADIUS_KM = 6371.0088
 KM_PER_DEGREE = math.pi * EARTH_RADIUS_KM / 180
 RADII_KM = (50, 250, 1_000, 20_038)
-"""How far the agent looks, one question after the other; the last is half around the Earth."""
+"""Radius of each tool call in turn; the last is half of the Earth's circumference."""
 
-WINDS = ("north", "northeast", "east", "southeast", "south", "southwest", "west", "northwest")
+COMPASS = ("north", "northeast", "east", "southeast", "south", "southwest", "west", "northwest")
 ACCESS = ((15, "in town"), (50, "short drive"), (150, "long drive"), (math.inf, "remote"))
 CHARS_PER_TOKEN = 4
 
@@ -41,7 +42,7 @@ class Place(NamedTuple):
 
 
 class Airport(NamedTuple):
-    """What the agent knows of an airport."""
+    """An airport of airports.csv."""
 
     place: Place
     code: str
@@ -50,7 +51,7 @@ class Airport(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The nearest airport; `direction` is as seen from the city."""
+    """The result of a search; `direction` is as seen from the city."""
 
     airport: Airport
     distance_km: float
@@ -66,7 +67,7 @@ class Found(NamedTuple):
 
 
 def answer(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Answer `city`, `latitude`, `longitude` and `prompt`. Raises ValueError where that is no place."""
+    """Answer `city`, `latitude`, `longitude` and `prompt`. Raises ValueError for invalid coordinates."""
     city, here = str(request.get("city") or "the city").strip(), _place(request)
     messages: list[dict[str, Any]] = [_message("user", _text(str(request.get("prompt") or city)))]
     found: Found | None = None
@@ -83,11 +84,11 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
         if found:
             break
     messages.append(_message("assistant", _text(_conclusion(city, found))))
-    return _envelope(messages)
+    return _reply(messages)
 
 
 def nearest_airport(here: Place, radius_km: float) -> Found | None:
-    """The tool: a search over airports.csv, which is kept sorted by latitude."""
+    """The tool: search the airports, which are sorted by latitude."""
     airports = _airports()
     reach = radius_km / KM_PER_DEGREE
     start = bisect_left(airports, here.latitude - reach, key=lambda airport: airport.place.latitude)
@@ -100,7 +101,7 @@ def nearest_airport(here: Place, radius_km: float) -> Found | None:
 
 
 def distance_km(a: Place, b: Place) -> float:
-    """Great-circle distance on a sphere (haversine): within 0.6 % of the true one."""
+    """Great-circle distance on a sphere (haversine), within 0.6 % of the distance on the Earth."""
     lat_a, lat_b = math.radians(a.latitude), math.radians(b.latitude)
     half_lat, half_lon = (lat_b - lat_a) / 2, math.radians(b.longitude - a.longitude) / 2
     h = math.sin(half_lat) ** 2 + math.cos(lat_a) * math.cos(lat_b) * math.sin(half_lon) ** 2
@@ -108,7 +109,7 @@ def distance_km(a: Place, b: Place) -> float:
 
 
 def direction(a: Place, b: Place) -> str:
-    """The wind under which `b` lies at the start of the way from `a`."""
+    """The compass direction in which the great circle from `a` to `b` starts."""
     lat_a, lat_b, lon = (
         math.radians(a.latitude),
         math.radians(b.latitude),
@@ -116,7 +117,7 @@ def direction(a: Place, b: Place) -> str:
     )
     x = math.cos(lat_a) * math.sin(lat_b) - math.sin(lat_a) * math.cos(lat_b) * math.cos(lon)
     bearing = math.degrees(math.atan2(math.sin(lon) * math.cos(lat_b), x)) % 360
-    return WINDS[round(bearing / 45) % len(WINDS)]
+    return COMPASS[round(bearing / 45) % len(COMPASS)]
 
 
 @cache
@@ -177,8 +178,8 @@ def _tool_result(call: Block, found: Found | None, radius_km: int) -> Block:
     }
 
 
-def _envelope(messages: list[dict[str, Any]]) -> dict[str, Any]:
-    """The transcript as one reply; tokens are estimated."""
+def _reply(messages: list[dict[str, Any]]) -> dict[str, Any]:
+    """The messages as one reply; tokens are estimated."""
     written = [message for message in messages if message["role"] == "assistant"]
     return {
         "id": _id("msg", messages),

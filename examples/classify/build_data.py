@@ -1,4 +1,4 @@
-"""Makes definitions.csv and training.csv from WordNet 3.0. Needed only to bring the data up to date.
+"""Builds definitions.csv and training.csv from WordNet 3.0. Needed only to update the data.
 
 apt-get install wordnet-base
 python examples/classify/build_data.py /usr/share/wordnet/data.noun
@@ -22,13 +22,13 @@ CATEGORIES = {
     "20": "plant",
     "27": "substance",
 }
-"""Lexicographer file number (lexnames(5WN)) -> our word for it."""
+"""Lexicographer file number (lexnames(5WN)) -> name of the category."""
 
 LEFT_OUT = re.compile(
     r"slur|offensive|disparag|derog|obscene|slang|ethnic|racis|negro|sexual|genital|penis|vagina|vulva|clitor"
     r"|testi[cs]|scrot|semen|coit|copulat|prostitut|rape|lesbian|gay|erotic|whore|slut|retard|nazi|suicid|anus"
 )
-"""Words that a demonstration should not put on somebody's screen."""
+"""Words that a demonstration should not show."""
 
 TRAINING = 500
 ROWS = 100
@@ -38,7 +38,7 @@ Entry = tuple[str, str, str]
 
 
 def entries(path: Path) -> dict[str, list[Entry]]:
-    """(word, definition, category) by category, in an order that is fixed and means nothing."""
+    """(word, definition, category) by category, in a fixed pseudo-random order."""
     found: dict[str, dict[str, Entry]] = defaultdict(dict)
     for line in path.read_text(encoding="utf-8").splitlines():
         fields, _, gloss = line.partition(" | ")
@@ -57,7 +57,7 @@ def _shuffled(entry: Entry, purpose: str = "choose") -> str:
 
 
 def write(name: str, header: Entry, rows: list[Entry]) -> None:
-    """A CSV file beside this script."""
+    """Write a CSV file beside this script."""
     with (HERE / name).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)

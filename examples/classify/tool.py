@@ -1,4 +1,4 @@
-"""A tool that tells what a dictionary definition defines: an animal, a plant, a person ...
+"""A tool that classifies dictionary definitions: animal, plant, person ...
 
 A multinomial naive Bayes classifier over words, trained on training.csv when it is first called (a few
 hundredths of a second). For `invoke: python`, `function: examples.classify.tool:classify`.
@@ -19,12 +19,12 @@ from typing import Any
 
 _WORD = re.compile(r"[a-z]+")
 SMOOTHING = 0.3
-"""Added to every count, so that a word never seen with a category does not rule it out."""
+"""Added to every count, so that a word that was never seen with a category does not exclude that category."""
 
 TEMPERATURE = 2.5
-"""Softens the probabilities: naive Bayes takes words for independent and is too sure of itself.
+"""Softens the probabilities, because naive Bayes assumes independent words and is overconfident.
 
-The value with the least log loss in a five-fold cross-validation on training.csv.
+The value has the least log loss in a five-fold cross-validation on training.csv.
 """
 
 MAX_CHARS = 10_000
@@ -32,7 +32,7 @@ MAX_CHARS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Log-probabilities. `unseen` is that of a word that the category never had, by category."""
+    """Log-probabilities. `unseen` has, by category, that of a word which was never seen with the category."""
 
     priors: Mapping[str, float]
     words: Mapping[str, Mapping[str, float]]
@@ -43,7 +43,7 @@ class Model:
 def classify(request: Mapping[str, Any]) -> dict[str, Any]:
     """Answer `text` with `category`, `confidence_score` (0 to 1) and the `runner_up`.
 
-    Raises ValueError where there is no text, or no word that the model knows.
+    Raises ValueError if there is no text, or no word that the model knows.
     """
     text = str(request.get("text") or "")[:MAX_CHARS]
     probabilities = _probabilities(_model(), text)
@@ -52,7 +52,7 @@ def classify(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _features(text: str) -> list[str]:
-    """Words and pairs of neighbours."""
+    """Words, and pairs of adjacent words."""
     words = _WORD.findall(text.lower())
     return words + [f"{a} {b}" for a, b in itertools.pairwise(words)]
 

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from examples.airports.agent import Place, answer, direction, distance_km, nearest_airport
 from examples.classify.tool import classify
-from examples.serving import Limit, Manners, Service, agent_process, fraction
+from examples.serving import Behaviour, Service, TokenBucket, agent_process, fraction
 from service.agents import open_agent
 from service.catalog.files import load_catalog
 from service.domain.errors import AgentRejectedError, AgentThrottledError, AgentUnavailableError
@@ -206,8 +206,10 @@ def test_what_cannot_be_classified_is_refused(text: str | None) -> None:
         classify({"text": text})
 
 
-async def served(manners: Manners, now: list[float]) -> tuple[Agent, web.AppRunner]:
-    runner = web.AppRunner(Service(answer, manners, now=lambda: now[0]).application(), shutdown_timeout=0.01)
+async def served(behaviour: Behaviour, now: list[float]) -> tuple[Agent, web.AppRunner]:
+    runner = web.AppRunner(
+        Service(answer, behaviour, now=lambda: now[0]).application(), shutdown_timeout=0.01
+    )
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     environ = {"AGENT_URL": f"http://127.0.0.1:{runner.addresses[0][1]}/"}
@@ -217,7 +219,7 @@ async def served(manners: Manners, now: list[float]) -> tuple[Agent, web.AppRunn
 async def test_the_rate_limit() -> None:
     """So many at once, then 429 with Retry-After until the bucket has filled again."""
     now = [100.0]
-    agent, runner = await served(Manners(rate_limit=2), now)
+    agent, runner = await served(Behaviour(rate_limit=2), now)
     call = Invocation(id="1", body=ask("Perth", "Australia"))
     for _ in range(2):
         await agent.invoke(call)
@@ -233,7 +235,7 @@ async def test_the_rate_limit() -> None:
 def test_the_bucket_never_gives_more_than_its_rate() -> None:
     """However the calls come; and a long rest earns no more than one second's worth."""
     now = [0.0]
-    limit = Limit(10, lambda: now[0])
+    limit = TokenBucket(10, lambda: now[0])
     taken = 0
     for step in range(1_000):
         now[0] = step / 100
@@ -245,7 +247,7 @@ def test_the_bucket_never_gives_more_than_its_rate() -> None:
 
 async def test_the_fail_rate() -> None:
     """The same inputs fail every time: about half of them once, the others always."""
-    agent, runner = await served(Manners(fail_rate=0.2), [0.0])
+    agent, runner = await served(Behaviour(fail_rate=0.2), [0.0])
     cities = CITIES[:200]
     first: Counter[str] = Counter()
     second: Counter[str] = Counter()
@@ -269,7 +271,7 @@ async def test_the_fail_rate() -> None:
 
 async def test_bad_requests() -> None:
     """What is no question is answered as Anthropic answers it."""
-    agent, runner = await served(Manners(), [0.0])
+    agent, runner = await served(Behaviour(), [0.0])
     with pytest.raises(AgentRejectedError, match=r"HTTP 422: .*invalid_request_error.*no place on the Earth"):
         await agent.invoke(Invocation(id="1", body={"latitude": 100, "longitude": 0}))
     with pytest.raises(AgentRejectedError, match=r"HTTP 400: .*no JSON object"):
