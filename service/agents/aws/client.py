@@ -49,7 +49,7 @@ from service.domain.errors import (
 OPTIONS = ("region", "endpoint_url")
 """Options of every target behind AWS."""
 
-_KINDS: tuple[tuple[type[AgentRetryableError], frozenset[str]], ...] = (
+_ERRORS: tuple[tuple[type[AgentRetryableError], frozenset[str]], ...] = (
     (
         AgentUnavailableError,
         SERVER_ERRORS
@@ -161,7 +161,7 @@ class AwsService:
         # Lambda states the delay of a throttle in the body, other services in headers.
         stated = {"retry-after": str(error.response.get("retryAfterSeconds", ""))}
         headers = stated | error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        for kind, codes in _KINDS:
+        for kind, codes in _ERRORS:
             if code in codes:
                 return kind(text, retry_after_s=retry_after_from_headers(headers, now=self._now()))
         return classify_response(status, text, headers, None, now=self._now())

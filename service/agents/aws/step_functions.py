@@ -122,7 +122,7 @@ class ExpressAgent(_StateMachine):
 
 
 class StandardAgent(_StateMachine):
-    """A standard workflow: started once per attempt that may start one, and polled."""
+    """A standard workflow: its execution is started or found, and polled until it ends."""
 
     def __init__(self, options: ResolvedOptions, context: AgentContext) -> None:
         super().__init__(options, context)
