@@ -28,10 +28,10 @@ def cli(tmp_path: Path, agent: HttpAgent) -> Iterator[Cli]:
 
 @pytest.fixture
 def deployment(tmp_path: Path, endpoint: str, names: ResourceNames, agent: HttpAgent) -> Iterator[Deployment]:
-    """A folder with the mapping `up` and resources of its own; three deliveries make a dead letter."""
+    """A folder with the mapping `up` and resources of its own; no message becomes a dead letter."""
     made = Deployment(tmp_path, {"AGENT_URL": agent.url}, endpoint, names)
     made.mapping()
-    made.provision(QueueOptions(max_receives=3))
+    made.provision(QueueOptions(max_receives=1_000))
     yield made
     agent.release_all()
     made.close()

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import botocore.session
+import pytest
 from botocore.config import Config
 
 from service.adapters.aws.clients import AwsOptions, open_clients
@@ -25,19 +25,20 @@ from service.adapters.aws.provision.resources import QUEUES, QueueOptions, Resou
 from service.cli.embedded import ACCESS_KEY, REGION, SECRET_KEY
 
 BIN = Path(sys.executable).parent
-DEADLINE_S = 60.0
 
 T = TypeVar("T")
 
 _TICK = threading.Event()
 
 
-def until(condition: Callable[[], T], what: str, deadline_s: float = DEADLINE_S) -> T:
-    """The condition's first truthy value; fails with `what` after the deadline."""
-    end = time.monotonic() + deadline_s
-    while not (value := condition()):
-        assert time.monotonic() < end, f"not within {deadline_s:g} s: {what}"
-        _TICK.wait(0.05)
+def until(condition: Callable[[], T], what: str) -> T:
+    """The condition's first truthy value. `what` says what is waited for when the test's time-out ends it."""
+    try:
+        while not (value := condition()):
+            _TICK.wait(0.05)
+    except pytest.fail.Exception as error:
+        error.add_note(f"while waiting for {what}")
+        raise
     return value
 
 
@@ -87,7 +88,7 @@ class HttpAgent:
         """Record, wait, answer."""
         self.calls.append(call)
         if (gate := self._held.get(call.path)) is not None:
-            gate.wait(2 * DEADLINE_S)
+            gate.wait()
         return self.answer(call.body)
 
     def names(self, path: str | None = None) -> list[str]:
@@ -132,7 +133,7 @@ def serve_agent(host: str = "127.0.0.1", port: int = 0) -> Iterator[HttpAgent]:
     made.release_all()
     server.shutdown()
     server.server_close()
-    thread.join(DEADLINE_S)
+    thread.join()
 
 
 # -- the command ---------------------------------------------------------------------------------------
@@ -196,15 +197,15 @@ class Running:
         """Wait for `service_started`; the health URL."""
         return str(self.until(lambda: self.events("service_started"), "service_started")[0]["health"])
 
-    def finish(self, deadline_s: float = DEADLINE_S) -> Finished:
+    def finish(self) -> Finished:
         """Wait for its end."""
-        code = self.process.wait(deadline_s)
+        code = self.process.wait()
         return Finished(code, self.stdout, self.stderr)
 
-    def stop(self, deadline_s: float = DEADLINE_S) -> Finished:
+    def stop(self) -> Finished:
         """SIGTERM, and wait for its end."""
         self.process.terminate()
-        return self.finish(deadline_s)
+        return self.finish()
 
 
 class Cli:
@@ -271,7 +272,7 @@ class Cli:
         for running in self._running:
             if running.process.poll() is None:
                 running.process.kill()
-                running.process.wait(DEADLINE_S)
+                running.process.wait()
 
 
 # -- a deployment that processes share -----------------------------------------------------------------
@@ -351,7 +352,7 @@ class Deployment(Cli):
     def ended(self, batch: str) -> dict[str, Any]:
         """Wait for the batch's end; its status."""
         final = {"SUCCEEDED", "COMPLETED_WITH_ERRORS", "FAILED", "CANCELLED"}
-        until(lambda: self.state(batch) in final, f"the end of {batch}: {self.item(batch)}")
+        until(lambda: self.state(batch) in final, f"the end of {batch}")
         status = self.status(batch)
         assert status is not None
         return status

@@ -30,7 +30,7 @@ def service(shared: Deployment) -> Iterator[Running]:
     running.started()
     yield running
     running.process.send_signal(signal.SIGINT)
-    done = running.finish(deadline_s=10)
+    done = running.finish()
     assert done.code == 0, done.stderr
     assert "Traceback" not in done.stderr
 

@@ -16,13 +16,13 @@ from pathlib import Path
 
 from service.adapters.aws.provision.resources import QueueOptions, ResourceNames
 from service.cli.embedded import EmbeddedProcess
-from tests.acceptance.support import Deployment, until
+from tests.acceptance.support import Deployment
 from tests.chaos.agent import PACED, ChaosAgent, beside
 from tests.chaos.faults import Rates
 from tests.chaos.fleet import VISIBILITY_S, Fleet
 from tests.chaos.plan import Act, Job, Plan
 from tests.chaos.proxy import FaultProxy
-from tests.chaos.verdict import Files, check_batch, check_nothing_left, check_same, results
+from tests.chaos.verdict import Files, check_batch, check_nothing_left, check_same, results, within
 
 ENOUGH_RECEIVES = 1_000
 """Kills alone do not make a row a dead letter."""
@@ -91,7 +91,7 @@ def _quiet(plan: Plan, jobs: list[Job], folder: Path) -> dict[str, Files]:
         fleet = Fleet(deployment, endpoint, 1)
         for job in jobs:
             _submit(deployment, job)
-        until(lambda: _all_ended(deployment, jobs), "the quiet run", AFTERWARDS_S)
+        within(AFTERWARDS_S, lambda: _all_ended(deployment, jobs), "the quiet run")
         fleet.stop()
         fleet.count_events()
         assert not fleet.problems, fleet.problems
@@ -117,12 +117,16 @@ def _chaotic(plan: Plan, jobs: list[Job], folder: Path, quiet: dict[str, Files])
             fleet = Fleet(deployment, proxy.url, plan.workers)
             started = time.monotonic()
             try:
-                until(lambda: fleet.is_up, "the start of the processes")
+                within(AFTERWARDS_S, lambda: fleet.is_up, "the start of the processes")
                 chaos = _Chaos(plan, jobs, deployment, fleet, rates)
-                until(chaos.step, "the end of the chaos", plan.seconds + 30)
+                within(plan.seconds + AFTERWARDS_S, chaos.step, "the end of the chaos")
                 chaos.cease()
                 agent.hurry()
-                until(lambda: fleet.is_up and _all_ended(deployment, jobs), "all batches' ends", AFTERWARDS_S)
+                within(
+                    AFTERWARDS_S,
+                    lambda: fleet.is_up and _all_ended(deployment, jobs),
+                    "the end of all batches",
+                )
                 report.orphans = check_nothing_left(deployment)
                 fleet.stop()
                 for job in jobs:

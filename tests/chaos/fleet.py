@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -125,7 +126,10 @@ class Fleet:
         for member in self._members:
             member.running.process.terminate()
         for member in self._members:
-            code = member.running.finish(END_S).code
+            try:
+                code = member.running.process.wait(END_S)
+            except subprocess.TimeoutExpired:
+                code = -1
             if code != 0:
                 self.problems.append(f"SIGTERM at the end: exit {code}: {_tail(member.running)}")
             self._ended.append(member.running)

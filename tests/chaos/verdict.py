@@ -7,9 +7,12 @@ import hashlib
 import io
 import json
 import re
+import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
-from tests.acceptance.support import Deployment, table, until
+from tests.acceptance.support import Deployment, table
 from tests.chaos.agent import answer
 from tests.chaos.plan import Job
 
@@ -24,6 +27,16 @@ _FILE_TIMES = ("bytes", "sha256")
 """They follow from the columns above; against the files themselves they are exact."""
 
 Files = dict[str, bytes]
+
+_TICK = threading.Event()
+
+
+def within(seconds: float, condition: Callable[[], bool], what: str) -> None:
+    """Wait until the condition holds; fail with `what` after so many seconds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
+        _TICK.wait(0.05)
 
 
 def results(deployment: Deployment, job: Job) -> Files:
@@ -91,7 +104,7 @@ def check_nothing_left(deployment: Deployment) -> int:
     def waiting() -> int:
         return sum(_depth(deployment, role) for role in QUEUES)
 
-    until(lambda: waiting() == 0, "empty queues")
+    within(60.0, lambda: waiting() == 0, "empty queues")
     for role in QUEUES:
         assert _depth(deployment, f"{role}-dlq") == 0, f"dead letters of {role}"
     return len(deployment.s3.list_multipart_uploads(Bucket=deployment.names.bucket).get("Uploads", []))

@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 def ask(url: str, method: str = "GET") -> Any:
     """The JSON that an HTTP server on this machine answers."""
-    with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=30) as reply:
+    with urllib.request.urlopen(urllib.request.Request(url, method=method)) as reply:
         return json.load(reply)
 
 
