@@ -209,12 +209,14 @@ class RowTooLargeError(RowRejectedError):
 class DeadlineError(RowRejectedError):
     """The deadline of the row's batch, or the one that its mapping sets, has passed."""
 
+    # The input may be fine: another run has time again.
     failure_class = FailureClass.TRANSIENT
 
 
 class WorkerLostError(RowRejectedError):
     """The row's message was delivered as often as allowed, and no delivery led to an outcome."""
 
+    # The input may be fine: the workers may have crashed because of another row.
     failure_class = FailureClass.TRANSIENT
 
     @classmethod

@@ -19,8 +19,10 @@ def decode_ingest(body: str, *, incoming_prefix: str = "incoming/") -> tuple[Job
     Raises PoisonMessageError with the reason for all other messages.
     """
     data = read_object(body)
+    # SNS wraps the event unless its subscription delivers raw messages.
     if isinstance(data.get("Message"), str) and "TopicArn" in data:
         data = read_object(data["Message"])
+    # S3 sends this once when a notification is configured.
     if data.get("Event") == "s3:TestEvent":
         return ()
     if data.get("source") == "aws.s3" and "detail" in data:
@@ -38,6 +40,7 @@ def decode_ingest(body: str, *, incoming_prefix: str = "incoming/") -> tuple[Job
 def _s3_record(record: object) -> dict[str, Any]:
     if not isinstance(record, dict) or record.get("eventSource") != "aws:s3":
         raise PoisonMessageError("an event record that S3 did not write")
+    # Events have names without `s3:`, notification settings have them with it.
     name = record.get("eventName")
     if not isinstance(name, str) or not name.removeprefix("s3:").startswith("ObjectCreated:"):
         return {}
@@ -68,6 +71,7 @@ def _created_object(
             "bucket": field(event["bucket"], "name", str),
             "key": decode_key(field(entry, "key", str)),
             "etag": str(entry.get(etag, "")).strip('"'),
+            # absent in a bucket without versioning
             "version": str(entry.get(version) or ""),
             "sequencer": str(entry.get("sequencer") or ""),
             "size": int(entry.get("size") or 0),

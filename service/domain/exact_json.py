@@ -46,6 +46,7 @@ def utf8(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
+        # UTF-16 joins two halves of a pair to one character; only a single half is left to replace.
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
 
 
@@ -61,6 +62,7 @@ def _parse_fraction(text: str) -> float | Decimal:
         exact = Decimal(text)
     except InvalidOperation:
         raise ValueError(f"a number with an exponent beyond all measure: {text[:40]}") from None
+    # repr is the shortest decimal that denotes this float.
     return value if Decimal(repr(value)) == exact else exact
 
 

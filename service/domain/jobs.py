@@ -64,9 +64,11 @@ class Job:
         if self.execution_id:
             return self.execution_id
         source = self.source
+        # The version names the bytes; the etag does in a bucket without versioning.
         facts = (source.bucket, source.key, source.version or source.etag, self.sequencer or message_id)
         digest = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:12]
         stem = source.key.rsplit("/", 1)[-1].removesuffix(".csv")
+        # Cut, because the id has to be a name of at most 128 characters.
         readable = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:40]
         return f"{readable}-{digest}" if readable else digest
 
@@ -86,6 +88,7 @@ class Job:
 def read_job(data: dict[str, Any]) -> Job:
     """The job in the JSON object of a job message. Raises PoisonMessageError."""
     check_version(data)
+    # An unknown key may be a typing error for one that changes the run, so it is not ignored.
     if unknown := sorted(set(data) - set(_KEYS)):
         raise PoisonMessageError(f"a job has no key {unknown[0]!r}; known: {', '.join(_KEYS)}")
     mapping = field(data, "mapping", str)
@@ -119,6 +122,7 @@ def read_job(data: dict[str, Any]) -> Job:
 
 def _problem(data: dict[str, Any], options: dict[str, Any]) -> str:
     """The reason why a job cannot be carried out as requested, or ""."""
+    # An unsupported option fails the batch, where users see the reason; a dead letter would hide it.
     if "task_token" in data:
         return "the job asks for a task token answer, which this version of rowfleet does not give yet"
     for name in sorted(set(options) - set(_OPTIONS)):

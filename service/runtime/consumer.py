@@ -187,6 +187,7 @@ class Consumer:
             if isinstance(step, Fetch):
                 return step
             lingering_since = step.lingering_since
+            # Nothing was awaited since the state was read, so no change is missed.
             self._changed.clear()
             with suppress(TimeoutError):
                 async with nullcontext() if step.at is None else timeout(self._clock, step.at - now):
@@ -221,6 +222,7 @@ class Consumer:
         self.last_success = self._clock.monotonic()
         now_ms = self._clock.now_ms()
         for message in messages:
+            # Later deliveries have waited for their release or time-out as well.
             if message.receives == 1 and message.sent_at_ms:
                 self._metrics.observe("queue_wait_ms", max(0, now_ms - message.sent_at_ms))
         self._metrics.count("messages_received", len(messages))
@@ -243,6 +245,7 @@ class Consumer:
         delivery = Delivery(self._leases.hold(message), self)
         self._running += 1
         task = group.create_task(self._work(delivery))
+        # Known by themselves, because `_drain` cancels these tasks of the group and no others.
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -267,6 +270,7 @@ class Consumer:
 
     def _release_delay(self, error: Exception, message: ReceivedMessage) -> float:
         """Log why a message is released; return the seconds until it may be redelivered."""
+        # The exponent is bounded because `receives` may be large.
         delay_s = min(MAX_BACKOFF_S, 2.0 ** min(message.receives, 10))
         known = {"queue": self._queue.name, "message_id": message.id, "receives": message.receives}
         if isinstance(error, PoisonMessageError):
@@ -298,6 +302,7 @@ class Consumer:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
+            # Before the release: a handler that went on would work on a message that others receive.
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)

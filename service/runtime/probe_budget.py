@@ -18,6 +18,7 @@ class ProbeBudget:
         self._pause_s = pause_s
         self._burst = burst
         self._tokens = float(burst)
+        # The first refill fills the bucket, and the first probe is due at once.
         self._filled_at = float("-inf")
         self.due_at = float("-inf")
 

@@ -77,6 +77,7 @@ class BatchingSender:
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
         self._sending = asyncio.Lock()
+        # in the order of arrival
         self._waiting: dict[asyncio.Future[Exception | None], OutgoingMessage] = {}
 
     async def send(self, message: OutgoingMessage) -> None:

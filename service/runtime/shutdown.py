@@ -18,6 +18,7 @@ async def until_stopped(stop: asyncio.Event, work: Coroutine[None, None, object]
     finally:
         working.cancel()
         stopping.cancel()
+        # `wait` raises nothing; the result of `work` is fetched below.
         await asyncio.wait({working, stopping})
     if not working.cancelled():
         working.result()

@@ -14,6 +14,7 @@ async def timeout(clock: Clock, seconds: float) -> AsyncIterator[None]:
     """Like `asyncio.timeout`, but on `clock`: raise TimeoutError if the body takes longer than `seconds`."""
     is_over = False
 
+    # The alarm may end in the same step of the event loop as the body.
     def ring(alarm: asyncio.Future[None]) -> None:
         if not is_over and not alarm.cancelled():
             limit.reschedule(0.0)  # a time in the past, so asyncio cancels the body now

@@ -160,4 +160,5 @@ class BatchView:
     @property
     def is_complete(self) -> bool:
         """True if the batch is sealed and every row of the round has an outcome."""
+        # Before the seal the rows sent so far may all be done, while more are to come.
         return self.batch.total is not None and self.counts.done >= self.batch.total

@@ -7,6 +7,7 @@ import re
 ROW_DIGITS = 10
 MAX_ROWS = 10**ROW_DIGITS - 1
 
+# Without `#`, which separates the parts of ids, and without characters that are special in keys and URLs.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
