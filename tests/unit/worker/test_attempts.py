@@ -1,4 +1,4 @@
-"""What a failure costs a row, and what the gate of its target makes of it."""
+"""Attempts: what a failure costs a row, and what the gate of its target does."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -26,7 +26,7 @@ execution: {max_concurrency: 20, retry_policy: {max_attempts: 2, base_seconds: 1
 
 @asynccontextmanager
 async def working(lab, batch, **options):
-    """A worker that has all rows of a batch in its queue; at the end it drains."""
+    """A worker and a consumer with all rows of the batch in the queue. At the end the consumer drains."""
     for number in range(1, batch.total + 1):
         await lab.send(lab.rows, lab.row(number, batch).encode())
     async with lab.committer() as committer:
@@ -36,8 +36,8 @@ async def working(lab, batch, **options):
             yield lambda: len(lab.table._rows[batch.batch_id])
 
 
-async def to_the_end(lab, batch, **options):
-    """All rows of a batch are worked on until all have an outcome; the outcomes, and how long it took."""
+async def process_all(lab, batch, **options):
+    """Process all rows of a batch. Return their outcomes, and the seconds that it took."""
     began = lab.clock.monotonic()
     async with working(lab, batch, **options) as done:
         await lab.until(lambda: done() == batch.total, step_s=1.0)
@@ -45,25 +45,25 @@ async def to_the_end(lab, batch, **options):
     return await lab.outcomes(batch), took_s
 
 
-async def test_a_storm_of_throttles_uses_up_no_row(lab, define):
-    """However often the agent says 429, its rows are tried again, and no attempt is spent."""
+async def test_throttles_use_up_no_attempts(lab, define):
+    """A row that is throttled many times (HTTP 429) is tried again without a count."""
     batch = await lab.batch(10, definition=define(MAPPING))
-    asked = 0
+    calls = 0
 
     def throttle(call):
-        nonlocal asked
-        asked += 1
-        return AgentThrottledError("429") if asked <= 60 else {"answer": call.attempt}
+        nonlocal calls
+        calls += 1
+        return AgentThrottledError("429") if calls <= 60 else {"answer": call.attempt}
 
     lab.agent.script = throttle
-    outcomes, _ = await to_the_end(lab, batch)
+    outcomes, _ = await process_all(lab, batch)
     assert {outcome.status for outcome in outcomes.values()} == {Status.SUCCESS}
     assert {outcome.attempts for outcome in outcomes.values()} == {1}
     assert len(outcomes) == 10
 
 
-async def test_a_target_that_is_down_is_left_alone_and_costs_no_row(lab, define):
-    """Outages open the breaker: few calls are made while it is down, and every row succeeds afterwards."""
+async def test_an_outage_opens_the_breaker_and_uses_up_no_attempts(lab, define):
+    """Few calls are made while the target is down, and all rows succeed afterwards."""
     batch = await lab.batch(40, definition=define(MAPPING))
     up_at = lab.clock.monotonic() + 300
 
@@ -72,26 +72,28 @@ async def test_a_target_that_is_down_is_left_alone_and_costs_no_row(lab, define)
         return {"answer": call.attempt} if up else AgentOutageError("connection refused")
 
     lab.agent.script = answer
-    outcomes, _ = await to_the_end(lab, batch)
+    outcomes, _ = await process_all(lab, batch)
     assert {outcome.status for outcome in outcomes.values()} == {Status.SUCCESS}
     assert {outcome.attempts for outcome in outcomes.values()} == {1}
-    probes = 10
-    assert len(lab.agent.calls) <= 40 + 20 + THRESHOLD + probes, "one call a pause, and the pauses double"
+    trial_calls = 10
+    assert len(lab.agent.calls) <= 40 + 20 + THRESHOLD + trial_calls, (
+        "one call a pause, and the pauses double"
+    )
 
 
-async def test_a_target_that_stays_down_fails_its_rows_when_their_budget_is_over(lab, define):
-    """A batch ends: after `budget_seconds` its rows are FAILED with what the target said."""
+async def test_rows_of_a_target_that_stays_down_fail_after_their_budget(lab, define):
+    """The batch ends: after `budget_seconds` its rows are FAILED with the error of the target."""
     batch = await lab.batch(30, definition=define(MAPPING))
     lab.agent.script = lambda _: AgentCredentialsError("HTTP 401")
-    outcomes, took_s = await to_the_end(lab, batch)
+    outcomes, took_s = await process_all(lab, batch)
     assert 590 < took_s < 800
     assert len(outcomes) == 30
     assert {outcome.error.failure_class for outcome in outcomes.values()} == {"unavailable"}
     assert all("HTTP 401" in outcome.error.message for outcome in outcomes.values())
 
 
-async def test_a_row_that_alone_is_refused_uses_up_its_attempts(lab, define):
-    """Where the target serves others meanwhile, a 403 is the row's: it fails after `max_attempts`."""
+async def test_a_row_that_is_the_only_one_refused_uses_up_its_attempts(lab, define):
+    """If the target answers other rows in the meantime, HTTP 403 counts as an attempt of the row."""
     batch = await lab.batch(
         30, definition=define(MAPPING.replace("max_concurrency: 20", "max_concurrency: 2"))
     )
@@ -101,37 +103,37 @@ async def test_a_row_that_alone_is_refused_uses_up_its_attempts(lab, define):
         return AgentCredentialsError("HTTP 403") if call.id.endswith("/7") else {"answer": 1}
 
     lab.agent.script = answer
-    outcomes, _ = await to_the_end(lab, batch)
+    outcomes, _ = await process_all(lab, batch)
     assert [n for n, outcome in outcomes.items() if outcome.status is Status.FAILED] == [7]
     assert outcomes[7].attempts == 2
     assert len(lab.agent.calls) <= 29 + 4
 
 
-async def test_the_last_row_of_all_that_is_refused_does_not_wait_for_ever(lab, define):
-    """A 403 for a row when no other is left: nobody is served meanwhile, and yet it fails soon."""
+async def test_a_last_row_that_is_refused_fails_soon(lab, define):
+    """No other row is answered in the meantime, and no other row was refused either."""
     batch = await lab.batch(3, definition=define(MAPPING))
     lab.agent.script = lambda call: (
         AgentCredentialsError("HTTP 403") if call.id.endswith("/3") else {"answer": 1}
     )
-    outcomes, took_s = await to_the_end(lab, batch)
+    outcomes, took_s = await process_all(lab, batch)
     assert outcomes[3].error.type == "AgentCredentialsError"
     assert took_s < 300
 
 
 async def test_transient_failures_cost_attempts(lab, define):
-    """A 503 is an attempt, whatever others get."""
+    """HTTP 503 uses up an attempt, whatever other rows are answered."""
     batch = await lab.batch(1, definition=define(MAPPING))
     lab.agent.script = lambda _: AgentUnavailableError("HTTP 503")
-    outcomes, _ = await to_the_end(lab, batch)
+    outcomes, _ = await process_all(lab, batch)
     assert outcomes[1].attempts == 2
     assert len(lab.agent.calls) == 2
 
 
 async def test_no_attempt_begins_after_the_budget(lab, define):
-    """`budget_seconds` runs from the first attempt, wherever the others are made."""
+    """`budget_seconds` runs from the first attempt, through all requeues."""
     batch = await lab.batch(1, definition=define(MAPPING.replace("max_attempts: 2", "max_attempts: 1000")))
     lab.agent.script = lambda _: AgentUnavailableError("HTTP 503", retry_after_s=50)
-    outcomes, took_s = await to_the_end(lab, batch)
+    outcomes, took_s = await process_all(lab, batch)
     outcome = outcomes[1]
     assert outcome.error.message == "HTTP 503"
     assert 10 <= outcome.attempts <= 12
@@ -139,17 +141,17 @@ async def test_no_attempt_begins_after_the_budget(lab, define):
 
 
 async def test_a_deadline_holds_while_the_target_is_down(lab, define):
-    """A row that waits for a target comes back when its batch's deadline has passed, and fails by that."""
+    """A row that waits for a target fails when its batch's deadline has passed."""
     deadline_at = iso_time(lab.clock.now_ms() + 100_000)
     batch = await lab.batch(30, definition=define(MAPPING), deadline_at=deadline_at)
     lab.agent.script = lambda _: AgentOutageError("connection refused")
-    outcomes, took_s = await to_the_end(lab, batch)
+    outcomes, took_s = await process_all(lab, batch)
     assert took_s < 140
     assert {outcome.error.type for outcome in outcomes.values()} == {"DeadlineError"}
 
 
-async def test_a_target_that_is_down_shows_in_the_status(lab, define):
-    """Why, and since when, until it is back, or until nobody has said so for a while."""
+async def test_an_outage_is_shown_in_the_status(lab, define):
+    """The status has the reason and the beginning, until the target is up or the report expires."""
     batch = await lab.batch(40, definition=define(MAPPING))
     lab.agent.script = lambda _: AgentOutageError("connection refused")
     outages = OutageBoard(lab.table, lab.clock)
@@ -157,9 +159,9 @@ async def test_a_target_that_is_down_shows_in_the_status(lab, define):
     async with working(lab, batch) as done:
         for _ in range(20):
             await lab.pass_time(1.0)
-        said = await outages.read(batch)
-        assert said.startswith("AgentOutageError: connection refused (since 2023-11-14T22:13:2")
-        assert status_json(await lab.view(), lab.clock, said)["trouble"] == said
+        report = await outages.read(batch)
+        assert report.startswith("AgentOutageError: connection refused (since 2023-11-14T22:13:2")
+        assert status_json(await lab.view(), lab.clock, report)["trouble"] == report
         lab.agent.script = lambda _: {"answer": 1}
         await lab.until(lambda: done() == 40, step_s=1.0)
         assert await outages.read(batch) == ""
@@ -169,7 +171,7 @@ async def test_a_target_that_is_down_shows_in_the_status(lab, define):
 
 
 async def test_one_target_does_not_hide_another(lab, define):
-    """Behind hundreds of rows of a target that hangs, rows of another are fetched, started and settled."""
+    """Behind hundreds of rows of a target that hangs, rows of another target are fetched and settled."""
     hanging = await lab.batch(
         200, execution_id="a", definition=define(MAPPING.replace("max_concurrency: 20", "max_concurrency: 3"))
     )
@@ -195,8 +197,8 @@ async def test_one_target_does_not_hide_another(lab, define):
     assert consumer.held == 0
 
 
-async def test_rows_that_wait_begin_nothing_when_the_process_stops(lab, define):
-    """A drain waits for the calls under way; rows that had no place yet are sent back at once."""
+async def test_a_process_that_stops_requeues_the_rows_that_wait(lab, define):
+    """A drain waits for the calls in progress. Rows that wait for a target slot are requeued at once."""
     batch = await lab.batch(
         12, definition=define(MAPPING.replace("max_concurrency: 20", "max_concurrency: 4"))
     )
@@ -216,22 +218,22 @@ async def test_rows_that_wait_begin_nothing_when_the_process_stops(lab, define):
 
 
 class CountingTable:
-    """Counts looks for outcomes."""
+    """Counts reads of outcomes."""
 
     def __init__(self, table):
-        self._table, self.looks = table, 0
+        self._table, self.reads = table, 0
 
     def __getattr__(self, name):
         return getattr(self._table, name)
 
     async def outcome(self, batch, number):
-        """One look."""
-        self.looks += 1
+        """Count the read."""
+        self.reads += 1
         return await self._table.outcome(batch, number)
 
 
-async def test_a_row_that_finds_its_target_full_again_costs_no_look(lab, define):
-    """It goes back to the queue at once; where there is room for it, it is looked up before its call."""
+async def test_a_requeued_row_that_finds_its_target_full_costs_no_read(lab, define):
+    """It is requeued at once. If the target has a slot, its outcome is looked up before the call."""
     batch = await lab.batch(
         7, definition=define(MAPPING.replace("max_concurrency: 20", "max_concurrency: 2"))
     )
@@ -243,11 +245,11 @@ async def test_a_row_that_finds_its_target_full_again_costs_no_look(lab, define)
         tasks = [asyncio.create_task(worker.handle(lab.delivery(row.encode()))) for row in again[:4]]
         await lab.until(lambda: len(lab.agent.calls) == 2)
         await lab.pass_time(1)
-        assert lab.table.looks == 4  # two are called, two wait
+        assert lab.table.reads == 4  # two rows are called, two wait for a slot
         await worker.handle(lab.delivery(again[4].encode()))
-        assert (lab.table.looks, lab.metrics.totals["rows_turned_away_TargetFullError"]) == (4, 1)
+        assert (lab.table.reads, lab.metrics.totals["rows_turned_away_TargetFullError"]) == (4, 1)
         await worker.handle(lab.delivery(again[5].encode(), receives=2))  # its last worker may have died
-        assert lab.table.looks == 5
+        assert lab.table.reads == 5
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Deadlines of batches and rows, and agents that take their time."""
+"""Deadlines of batches and rows, and calls of agents that take minutes."""
 
 import asyncio
 from dataclasses import replace
@@ -16,7 +16,7 @@ from service.domain.messages import RowMessage
 from service.domain.model import MAX_MS, Status, iso_time, ms_of
 from service.runtime.timeouts import timeout
 
-PATIENT = """
+SLOW_AGENT = """
 target: {type: tool, name: demo, invoke: python, function: "demo:ask"}
 input_mapping: {column_mappings: {name: name}}
 output_mapping:
@@ -33,7 +33,7 @@ def deadline(lab, seconds):
 
 
 async def handle(lab, *rows, **options):
-    """Deliver rows to a worker; time passes until it is done."""
+    """Deliver rows to a worker and let time pass until they are handled."""
     async with lab.working(**options) as worker:
         tasks = [asyncio.create_task(worker.handle(lab.delivery(row.encode()))) for row in rows]
         await lab.until(lambda: all(task.done() for task in tasks), step_s=0.25)
@@ -48,16 +48,16 @@ async def forever(_):
     await asyncio.Event().wait()
 
 
-# -- where deadlines come from -------------------------------------------------------------------------------
+# -- sources of deadlines ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("of_job", "of_mapping", "seconds"), [(None, None, None), (90, None, 90), (None, 70, 70), (90, 70, 90)]
 )
 async def test_a_batch_has_the_jobs_deadline_or_the_mappings(lab, define, of_job, of_mapping, seconds):
-    """In whole seconds from its opening; a redelivered message does not put it off."""
+    """It counts in whole seconds from the opening. A redelivered message does not postpone it."""
     key = f"\n  batch_deadline_seconds: {of_mapping}" if of_mapping else ""
-    lab.definitions["demo"] = define(PATIENT.rstrip() + key)
+    lab.definitions["demo"] = define(SLOW_AGENT.rstrip() + key)
     await lab.put("id,name\n1,Ada\n")
     body = lab.job(options={"deadline_s": of_job}) if of_job else lab.job()
     at = deadline(lab, seconds) if seconds else ""
@@ -69,20 +69,18 @@ async def test_a_batch_has_the_jobs_deadline_or_the_mappings(lab, define, of_job
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "60", None, 10**12])
-def test_a_jobs_deadline_is_whole_seconds(value):
-    """Anything else is refused in words."""
+def test_a_jobs_deadline_is_a_whole_number_of_seconds(value):
+    """Any other value is refused with a reason."""
     job = {"v": 1, "mapping": "demo", "source": "s3://in/k", "options": {"deadline_s": value}}
     with pytest.raises(PoisonMessageError, match="'deadline_s' is not a whole number from 1"):
         decode_ingest(encode(job))
 
 
-async def test_a_command_asks_for_a_deadline(lab):
-    """`--deadline` travels in the job's options, beside the limit."""
+async def test_submit_sends_a_deadline(lab):
+    """`--deadline` is one of the options of the job, like the limit."""
     await lab.put("id\n1\n")
     request = SubmitRequest("s3://in/files/rows.csv", "demo", "e1", limit=3, deadline_s=60)
-    await submit(
-        request, table=lab.table, objects=lab.objects, ingest=lab.ingest, clock=lab.clock, bucket="in"
-    )
+    await submit(lab.ports, request, "in")
     (body,) = await lab.waiting(lab.ingest)
     (job,) = decode_ingest(body)
     assert isinstance(job, Job)
@@ -90,7 +88,7 @@ async def test_a_command_asks_for_a_deadline(lab):
 
 
 async def test_the_earlier_deadline_counts(lab):
-    """A batch's or a row's; without either there is always time."""
+    """It may be the batch's or the row's. Without either, time is unlimited."""
     batch = await lab.batch(1, deadline_at=iso_time(5_000))
     assert (deadline_of(batch, 4_999).at_ms, deadline_of(batch, 4_999).owner) == (4_999, "row")
     assert (deadline_of(batch, 5_001).at_ms, deadline_of(batch, None).owner) == (5_000, "batch")
@@ -98,8 +96,8 @@ async def test_the_earlier_deadline_counts(lab):
 
 
 @pytest.mark.parametrize("ms", [0, 1, 1_700_000_000_123, MAX_MS])
-def test_a_time_comes_out_as_it_went_in(ms):
-    """To the millisecond."""
+def test_a_time_is_read_back_exactly(ms):
+    """Times are exact to the millisecond."""
     assert ms_of(iso_time(ms)) == ms
 
 
@@ -107,7 +105,7 @@ def test_a_time_comes_out_as_it_went_in(ms):
 
 
 async def test_after_its_batchs_deadline_a_row_fails_without_the_agent(lab):
-    """It is committed FAILED, with its input, and the batch goes on to its end."""
+    """It is committed FAILED, with its input, and the batch is completed."""
     batch = await lab.batch(1, deadline_at=deadline(lab, 5))
     await lab.clock.advance(5)
     await handle(lab, lab.row(1, batch))
@@ -120,8 +118,8 @@ async def test_after_its_batchs_deadline_a_row_fails_without_the_agent(lab):
 
 
 async def test_an_invocation_is_cut_at_the_deadline(lab, define):
-    """The agent is told how long it has, and is not waited for any longer."""
-    batch = await lab.batch(2, definition=define(PATIENT), deadline_at=deadline(lab, 7))
+    """The agent is told how much time it has, and its call is cancelled then."""
+    batch = await lab.batch(2, definition=define(SLOW_AGENT), deadline_at=deadline(lab, 7))
     lab.agent.script = forever
     await handle(lab, lab.row(1, batch))
     assert lab.agent.calls[0].timeout_s == 7
@@ -131,9 +129,9 @@ async def test_an_invocation_is_cut_at_the_deadline(lab, define):
     assert "AgentTimeoutError: no answer within 7 s" in outcome.error.message
 
 
-async def test_an_answer_before_the_deadline_counts(lab, define):
-    """Even where it comes in the last moment."""
-    batch = await lab.batch(2, definition=define(PATIENT), deadline_at=deadline(lab, 7))
+async def test_a_reply_before_the_deadline_counts(lab, define):
+    """A reply in the last moment makes the row a success."""
+    batch = await lab.batch(2, definition=define(SLOW_AGENT), deadline_at=deadline(lab, 7))
 
     async def answer(_):
         await lab.clock.sleep(6.5)
@@ -146,8 +144,8 @@ async def test_an_answer_before_the_deadline_counts(lab, define):
 
 @pytest.mark.parametrize(("wish_s", "deadline_s"), [(30.0, 20), (3.0, 2)], ids=["in the queue", "in place"])
 async def test_no_retry_is_planned_beyond_a_deadline(lab, define, wish_s, deadline_s):
-    """The row fails at once, and says what the last attempt ended with."""
-    batch = await lab.batch(2, definition=define(PATIENT), deadline_at=deadline(lab, deadline_s))
+    """The row fails at once with the error of the last attempt."""
+    batch = await lab.batch(2, definition=define(SLOW_AGENT), deadline_at=deadline(lab, deadline_s))
     lab.agent.script = lambda _: AgentThrottledError("HTTP 429", retry_after_s=wish_s)
     now = deadline(lab, 0)
     await handle(lab, lab.row(1, batch))
@@ -158,9 +156,9 @@ async def test_no_retry_is_planned_beyond_a_deadline(lab, define, wish_s, deadli
     assert await lab.sent_rows() == []
 
 
-async def test_time_is_up_while_a_row_waits_for_a_place(lab, define):
-    """What a full target left no time for is not asked any more."""
-    one = PATIENT + "  max_concurrency: 1\n"
+async def test_a_row_whose_deadline_passes_while_it_waits_for_a_slot_fails(lab, define):
+    """The agent is not called for it."""
+    one = SLOW_AGENT + "  max_concurrency: 1\n"
     batch = await lab.batch(2, definition=define(one), deadline_at=deadline(lab, 5))
     lab.agent.script = forever
     await handle(lab, lab.row(1, batch), lab.row(2, batch))
@@ -170,7 +168,7 @@ async def test_time_is_up_while_a_row_waits_for_a_place(lab, define):
 
 
 async def test_splitting_goes_on_after_the_deadline(lab):
-    """The total has to become known, or the batch could never end."""
+    """The total has to become known; otherwise the batch could never end."""
     await lab.put("id,name\n" + "".join(f"{n},x\n" for n in range(1, 26)))
     splitter = lab.splitter()
     delivery = lab.delivery(lab.job(options={"deadline_s": 1}))
@@ -186,11 +184,11 @@ async def test_splitting_goes_on_after_the_deadline(lab):
 
 
 def with_row_deadline(define, seconds):
-    return define(PATIENT + f"  row_deadline_seconds: {seconds}\n")
+    return define(SLOW_AGENT + f"  row_deadline_seconds: {seconds}\n")
 
 
 async def test_a_rows_deadline_runs_from_its_first_attempt(lab, define):
-    """Over all attempts, wherever they are made: it travels with the row that is sent again."""
+    """It holds for all attempts, wherever they are made: a requeued row carries it."""
     batch = await lab.batch(2, definition=with_row_deadline(define, 100))
     lab.agent.script = lambda _: AgentUnavailableError("HTTP 503", retry_after_s=40)
     until_ms = lab.clock.now_ms() + 100_000
@@ -207,8 +205,8 @@ async def test_a_rows_deadline_runs_from_its_first_attempt(lab, define):
     assert (await outcome_of(lab, batch)).error.message.startswith("the row's deadline, ")
 
 
-async def test_a_row_that_waits_for_its_first_attempt_has_time(lab, define):
-    """Waiting in the queue or for a place is not the row's own time."""
+async def test_waiting_for_the_first_attempt_does_not_use_up_the_rows_deadline(lab, define):
+    """Time in the queue and time without a target slot do not count."""
     batch = await lab.batch(2, definition=with_row_deadline(define, 5))
     await lab.clock.advance(1_000)
     await handle(lab, lab.row(1, batch))
@@ -216,7 +214,7 @@ async def test_a_row_that_waits_for_its_first_attempt_has_time(lab, define):
 
 
 async def test_short_retries_end_at_the_rows_deadline(lab, define):
-    """Where all attempts are made in place."""
+    """The deadline also holds if all attempts are made by one worker without a requeue."""
     batch = await lab.batch(2, definition=with_row_deadline(define, 10))
     lab.agent.script = lambda _: AgentUnavailableError("503")
     await handle(lab, lab.row(1, batch), inline_wait_s=60)
@@ -225,8 +223,8 @@ async def test_short_retries_end_at_the_rows_deadline(lab, define):
     assert 1 < outcome.attempts < 9
 
 
-async def test_a_deadline_travels_as_absolute_time():
-    """Absent where there is none; never beyond the year 9999."""
+async def test_a_deadline_is_sent_as_absolute_time():
+    """The key is absent without a deadline. The latest deadline is in the year 9999."""
     row = RowMessage("demo#e1", 1, 1, ("a",), attempt=2, deadline_ms=MAX_MS)
     assert RowMessage.decode(row.encode()) == row
     assert "until_ms" not in replace(row, deadline_ms=None).encode()
@@ -234,11 +232,11 @@ async def test_a_deadline_travels_as_absolute_time():
         RowMessage.decode(replace(row, deadline_ms=MAX_MS + 1).encode())
 
 
-# -- agents that take their time -----------------------------------------------------------------------------
+# -- slow agents ---------------------------------------------------------------------------------------------
 
 
-async def working_for(lab, seconds):
-    """A fleet of two consumers whose agent takes so long; the batch of one row."""
+async def slow_batch(lab, seconds):
+    """A batch of one row whose agent takes `seconds`, and the list of the times of its calls."""
     batch = await lab.batch(1, definition=lab.definitions["demo"])
     started: list[float] = []
 
@@ -252,10 +250,10 @@ async def working_for(lab, seconds):
     return batch, started
 
 
-async def test_an_agent_of_minutes_keeps_its_row(lab, define):
-    """The lease is extended while it runs: nobody else gets the row, and it is invoked once."""
-    lab.definitions["demo"] = define(PATIENT)
-    batch, started = await working_for(lab, 500)
+async def test_a_call_of_minutes_keeps_the_lease(lab, define):
+    """The lease is extended during the call, so no other worker gets the row, and it is invoked once."""
+    lab.definitions["demo"] = define(SLOW_AGENT)
+    batch, started = await slow_batch(lab, 500)
     async with lab.working() as one, lab.working(name="w2") as two:
         consumers = [lab.consumer(lab.rows, worker.handle, visibility_s=30.0) for worker in (one, two)]
         async with lab.consuming(*consumers):
@@ -265,18 +263,18 @@ async def test_an_agent_of_minutes_keeps_its_row(lab, define):
     assert await lab.rows.depth() == 0
 
 
-async def test_a_lease_that_is_lost_costs_an_invocation_and_no_count(lab, define):
-    """An agent outlives its visibility: another worker has the row too; it is committed and counted once."""
-    lab.definitions["demo"] = define(PATIENT)
-    batch, started = await working_for(lab, 100)
+async def test_a_lost_lease_costs_an_invocation_and_no_count(lab, define):
+    """Another worker gets the row during the call. It is committed and counted once."""
+    lab.definitions["demo"] = define(SLOW_AGENT)
+    batch, started = await slow_batch(lab, 100)
 
-    class Deaf(type(lab.rows)):
-        """A queue whose extensions come to nothing."""
+    class NoExtensions(type(lab.rows)):
+        """A queue that refuses to extend leases."""
 
         async def extend(self, receipts, visibility_s):
             return tuple(range(len(receipts))) if visibility_s else await super().extend(receipts, 0)
 
-    lab.rows.__class__ = Deaf
+    lab.rows.__class__ = NoExtensions
     async with lab.working() as one, lab.working(name="w2") as two:
         consumers = [lab.consumer(lab.rows, worker.handle, visibility_s=60.0) for worker in (one, two)]
         async with lab.consuming(*consumers):
@@ -291,7 +289,7 @@ async def test_a_lease_that_is_lost_costs_an_invocation_and_no_count(lab, define
 
 
 async def test_a_timeout_goes_by_the_clock(lab):
-    """It ends the body when the clock has come so far, and not before."""
+    """The body is cancelled when the clock reaches the time-out, and not before."""
 
     async def body():
         async with timeout(lab.clock, 5):
@@ -305,8 +303,8 @@ async def test_a_timeout_goes_by_the_clock(lab):
         await task
 
 
-async def test_a_timeout_leaves_a_body_in_time_alone(lab):
-    """Its result comes out, its errors too, and nothing rings later."""
+async def test_a_timeout_does_not_touch_a_body_that_ends_in_time(lab):
+    """Its result and its errors are passed on, and nothing is cancelled later."""
     async with timeout(lab.clock, 5):
         await lab.clock.sleep(0)
     with pytest.raises(KeyError):
@@ -317,7 +315,7 @@ async def test_a_timeout_leaves_a_body_in_time_alone(lab):
 
 
 async def test_a_cancellation_from_outside_is_no_timeout(lab):
-    """A drain that gives up cancels: that must not look like a slow agent."""
+    """A drain that cancels a call must not look like a slow agent."""
 
     async def body():
         async with timeout(lab.clock, 5):

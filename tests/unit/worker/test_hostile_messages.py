@@ -1,4 +1,4 @@
-"""Messages that nobody in his right mind sends, on every queue."""
+"""Malformed and impossible messages, on every queue."""
 
 import json
 from contextlib import suppress
@@ -59,22 +59,22 @@ odd = (
     | st.sampled_from([-1, 0, 2**63, 2**64, 10**30, 1e308, {}, []])
     | st.sampled_from(["a#b", "#", "demo#", "demo#none", "s3://", "s3://in/", "s3://in/none.csv", "../x"])
 )  # fmt: skip
-strange = st.recursive(
+any_json = st.recursive(
     odd, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
 )
 
 
-def places(value, path=()):
-    """Where something stands in a JSON value."""
+def paths(value, path=()):
+    """The path of every value in a JSON value."""
     yield path
     for key, inner in (
         value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     ):
-        yield from places(inner, (*path, key))
+        yield from paths(inner, (*path, key))
 
 
 def changed(value, path, other):
-    """A copy with something else there; removed where `other` is Ellipsis."""
+    """A copy with `other` at the path, or without the path if `other` is Ellipsis."""
     if not path:
         return None if other is ... else other
     copy = dict(value) if isinstance(value, dict) else list(value)
@@ -86,13 +86,13 @@ def changed(value, path, other):
 
 
 @st.composite
-def twisted(draw, queue):
-    """A valid message of which one or two places hold something else or nothing; now and then cut short."""
+def corrupted(draw, queue):
+    """A valid message with one or two values replaced or removed; one in ten is truncated."""
     message = draw(st.sampled_from(VALID[queue]))
     for _ in range(draw(st.integers(1, 2))):
         if isinstance(message, dict | list):
             message = changed(
-                message, draw(st.sampled_from(list(places(message)))), draw(strange | st.just(...))
+                message, draw(st.sampled_from(list(paths(message)))), draw(any_json | st.just(...))
             )
     body = json.dumps(message)
     return body[: draw(st.integers(0, len(body)))] if draw(st.integers(0, 9)) == 0 else body
@@ -101,7 +101,7 @@ def twisted(draw, queue):
 @pytest.mark.parametrize("queue", DECODERS)
 @pytest.mark.parametrize("body", JUNK)
 def test_junk_is_poison_with_a_reason(queue, body):
-    """Every decoder says what is wrong, and raises nothing else."""
+    """Each decoder raises PoisonMessageError with a text, and no other error."""
     with pytest.raises(PoisonMessageError) as raised:
         DECODERS[queue](body)
     assert str(raised.value)
@@ -109,21 +109,21 @@ def test_junk_is_poison_with_a_reason(queue, body):
 
 @given(st.data())
 def test_decoders_raise_nothing_but_poison(data):
-    """Whatever stands where in a message."""
+    """No value at any place of a message makes a decoder raise another error."""
     queue = data.draw(st.sampled_from(list(DECODERS)))
-    body = data.draw(twisted(queue) | st.text() | strange.map(json.dumps))
+    body = data.draw(corrupted(queue) | st.text() | any_json.map(json.dumps))
     with suppress(PoisonMessageError):
         DECODERS[queue](body)
 
 
 class Fleet:
-    """All three roles behind consumers, and one batch of three rows of which the first is committed."""
+    """Splitter, worker and aggregator behind consumers, on one batch of three rows."""
 
     def __init__(self, lab) -> None:
         self.lab = lab
 
-    async def take(self, queue, *bodies):
-        """Send bodies and consume until each was handled or is a dead letter; what was logged."""
+    async def consume(self, queue, *bodies):
+        """Send bodies and consume until each is deleted or a dead letter. Return the log."""
         lab = self.lab
         await lab.put("id,name\n1,Ada\n2,Bob\n3,Eve\n")
         with capture_logs() as logs:
@@ -145,13 +145,13 @@ def events(logs):
 
 
 @given(st.data())
-async def test_no_handler_crashes_and_nothing_is_counted(make_lab, data):
-    """Each message ends: handled, dropped with a reason, or poisoned with one; counters equal outcomes."""
+async def test_no_handler_crashes_and_counters_equal_outcomes(make_lab, data):
+    """Each message is handled, dropped with a reason, or poison with a reason."""
     lab = make_lab()
     queue = data.draw(st.sampled_from(list(DECODERS)))
-    bodies = data.draw(st.lists(twisted(queue), min_size=1, max_size=3))
+    bodies = data.draw(st.lists(corrupted(queue), min_size=1, max_size=3))
     batch = await lab.batch(3)
-    logs = await Fleet(lab).take(queue, *bodies)
+    logs = await Fleet(lab).consume(queue, *bodies)
     assert "handler_crashed" not in events(logs), logs
     assert "settle_crashed" not in events(logs), logs
     for line in logs:
@@ -181,10 +181,10 @@ STRAYS = {
 
 @pytest.mark.parametrize(("change", "batch", "event", "reason"), STRAYS.values(), ids=STRAYS.keys())
 async def test_a_stray_row_is_logged_and_never_counted(lab, change, batch, event, reason):
-    """One line per delivery says why; no agent is asked, no outcome is stored."""
+    """One line for each delivery gives the reason. The agent is not called and no outcome is stored."""
     await lab.batch(3, **batch)
     body = json.dumps({"v": 1, "batch": "demo#e1", "round": 1, "row": 1, "cells": ["1", "x"]} | change)
-    logs = await Fleet(lab).take("rows", body)
+    logs = await Fleet(lab).consume("rows", body)
     lines = [line for line in logs if line["event"] == event]
     assert lines
     assert all(reason in line.get("reason", "") for line in lines)
@@ -195,8 +195,8 @@ async def test_a_stray_row_is_logged_and_never_counted(lab, change, batch, event
     assert await lab.dead["rows"].depth() == (1 if event == "message_poisoned" else 0)
 
 
-async def test_a_row_beyond_the_window_of_a_split_is_poison(lab):
-    """No splitter has sent it; a row within may be counted, one past the seal may not."""
+async def test_a_row_beyond_the_open_window_is_poison(lab):
+    """No splitter has sent it. Rows of the open window are processed, rows beyond the total are not."""
     batch = await lab.batch(None, checkpoint=Checkpoint(20, 400, 22), window=10)
     async with lab.working() as worker:
         await worker.handle(lab.delivery(lab.row(30, batch).encode()))
@@ -210,27 +210,27 @@ async def test_a_row_beyond_the_window_of_a_split_is_poison(lab):
     assert (await lab.outcomes(batch)).keys() == {30, 31}
 
 
-async def test_a_batch_that_cannot_even_be_refused_is_poison(lab):
-    """A job whose own names are too large for an item makes no crash loop."""
+async def test_a_job_too_large_for_an_item_is_poison(lab):
+    """A batch that cannot be stored even as FAILED does not crash the splitter."""
     body = lab.job(output="s3://out/" + "p" * 500_000)
-    logs = await Fleet(lab).take("ingest", body)
+    logs = await Fleet(lab).consume("ingest", body)
     assert "handler_crashed" not in events(logs)
     assert "message_poisoned" in events(logs)
     assert await lab.table.recent(5) == []
 
 
-async def test_good_rows_pass_between_the_bad(lab):
-    """Poison costs its own deliveries and nothing of the others'."""
+async def test_rows_are_processed_between_poison_messages(lab):
+    """Poison messages cost no other message a delivery."""
     batch = await lab.batch(3)
     good = [lab.row(n, batch).encode() for n in (1, 2, 3)]
-    await Fleet(lab).take("rows", JUNK[2], good[0], *JUNK[3:12], good[1], *JUNK[12:], good[2])
+    await Fleet(lab).consume("rows", JUNK[2], good[0], *JUNK[3:12], good[1], *JUNK[12:], good[2])
     assert (await lab.view()).counts.succeeded == 3
     assert len(await lab.waiting(lab.aggregate)) == 1
 
 
-async def test_a_reason_that_quotes_a_megabyte_is_cut(lab):
-    """The log line stays a line."""
-    logs = await Fleet(lab).take("ingest", lab.job(**{"k" * 900_000: 1}))
+async def test_a_reason_that_quotes_a_large_text_is_cut(lab):
+    """A log line has at most a thousand characters of reason."""
+    logs = await Fleet(lab).consume("ingest", lab.job(**{"k" * 900_000: 1}))
     (line, *_) = [line for line in logs if line["event"] == "message_poisoned"]
     assert "a job has no key 'kkk" in line["reason"]
     assert len(line["reason"]) <= 1_000
