@@ -1,4 +1,4 @@
-"""Identical inputs are one invocation, however many workers there are."""
+"""`reuse`: one invocation for rows with the same input, on any number of workers."""
 
 import asyncio
 import random
@@ -16,7 +16,7 @@ DAY_S = 86_400.0
 
 @pytest.fixture
 def reusing(define, demo_yaml):
-    """The demo's definition, reusing answers; `more` makes another version of it."""
+    """Compile the demo's mapping with `reuse`; `more` makes another version of it."""
     return lambda reuse="batch", more="": define(f"{demo_yaml}reuse: {reuse}\n{more}")
 
 
@@ -24,8 +24,8 @@ def row_of(batch, number, name):
     return RowMessage(batch.batch_id, batch.round, number, (str(number), name))
 
 
-class Cable:
-    """A table whose calls named in `cut` do not arrive; with all of them, its process might be dead."""
+class Link:
+    """A link to a table. Calls of the methods in `cut` fail; with all of them cut, the process looks dead."""
 
     def __init__(self, table, *cut):
         self._table = table
@@ -41,7 +41,7 @@ class Cable:
 
 
 async def process(lab, rows, *, workers=1, max_running=32, step_s=0.5):
-    """Workers of their own process each, on the queue, until every row is settled."""
+    """Let one or two workers, each like a process of its own, consume the queue until all rows settle."""
     await asyncio.gather(*(lab.send(lab.rows, row.encode()) for row in rows))
     done = settled(lab) + len(rows)
     async with lab.committer(slot=0) as one, lab.committer(slot=1) as two:
@@ -67,7 +67,7 @@ def names(lab):
 
 
 async def test_a_thousand_rows_with_duplicates_cost_an_invocation_for_each_input(lab, reusing):
-    """30 % duplicates, two workers, any order: 700 calls, 1,000 right rows, exact counts, 300 marked."""
+    """Of 1,000 rows in random order 300 are duplicates: two workers make 700 calls, and counts are exact."""
     batch = await lab.batch(1_000, definition=reusing())
     chance = random.Random(11)
     rows = [row_of(batch, n, f"name {n if n <= 700 else n - 700}") for n in range(1, 1_001)]
@@ -86,8 +86,8 @@ async def test_a_thousand_rows_with_duplicates_cost_an_invocation_for_each_input
         row.number: {"answer": f"re: {row.cells[1]}"} for row in rows
     }
     reused = {n: outcome for n, outcome in outcomes.items() if outcome.reused_from}
-    asked = {row_id(int(call.id.rsplit("/", 1)[1])) for call in lab.agent.calls}
-    assert {outcome.reused_from.removeprefix("demo#e1/") for outcome in reused.values()} <= asked
+    callers = {row_id(int(call.id.rsplit("/", 1)[1])) for call in lab.agent.calls}
+    assert {outcome.reused_from.removeprefix("demo#e1/") for outcome in reused.values()} <= callers
     assert all(
         (outcome.execution_time_ms, outcome.input_tokens, outcome.output_tokens) == (0, 0, 0)
         for outcome in reused.values()
@@ -100,8 +100,8 @@ async def test_a_thousand_rows_with_duplicates_cost_an_invocation_for_each_input
     assert lab.metrics.totals["rows_reused"] == 300
 
 
-async def test_a_row_that_waits_holds_no_place(lab, define, demo_yaml):
-    """With one place there is nothing to wait for in a circle, and other inputs pass by."""
+async def test_a_row_that_waits_holds_no_slot(lab, define, demo_yaml):
+    """With one target slot there is no deadlock, and rows with other inputs are processed meanwhile."""
     one_place = define(demo_yaml.replace("execution:", "reuse: batch\nexecution:\n  max_concurrency: 1"))
     batch = await lab.batch(6, definition=one_place)
     await process(lab, [row_of(batch, n, "same" if n < 5 else f"other {n}") for n in range(1, 7)])
@@ -110,24 +110,24 @@ async def test_a_row_that_waits_holds_no_place(lab, define, demo_yaml):
     assert (await lab.view()).counts.reused == 3
 
 
-async def test_a_row_that_looks_for_an_answer_keeps_its_place(lab, reusing, places):
-    """It is about to need one: fetching others meanwhile would be for nothing. It lets go when it waits."""
+async def test_a_row_that_reads_the_record_keeps_its_consumer_slot(lab, reusing, places):
+    """It is likely to need a target slot next. It releases the consumer slot when it waits."""
     batch = await lab.batch(2, definition=reusing())
-    freed_before_looking, let_go = [], asyncio.Event()
-    whole = lab.table
+    freed_before_read, may_reply = [], asyncio.Event()
+    table = lab.table
 
-    class Watched(Cable):
+    class Watched(Link):
         async def record(self, key):
-            freed_before_looking.append(places.freed)
-            return await whole.record(key)
+            freed_before_read.append(places.freed)
+            return await table.record(key)
 
-    lab.table = Watched(whole)
-    lab.agent.script = lambda _: let_go.wait()
+    lab.table = Watched(table)
+    lab.agent.script = lambda _: may_reply.wait()
     async with lab.working() as worker:
         row = row_of(batch, 1, "same")
         first = asyncio.create_task(worker.handle(lab.delivery(row.encode(), places=places)))
         await lab.until(lambda: lab.agent.calls)
-        assert (freed_before_looking, places.freed) == ([0], 1)
+        assert (freed_before_read, places.freed) == ([0], 1)
         row = row_of(batch, 2, "same")
         second = asyncio.create_task(worker.handle(lab.delivery(row.encode(), places=places)))
         await lab.until(lambda: places.freed == 2)
@@ -140,8 +140,8 @@ async def test_a_row_that_looks_for_an_answer_keeps_its_place(lab, reusing, plac
 # -- leaders that do not answer -------------------------------------------------------------------------
 
 
-async def test_after_a_failure_the_next_row_tries_itself(lab, reusing):
-    """Only success is shared: the failed row stays failed, one more is asked for, the rest reuse that."""
+async def test_after_a_failure_the_next_row_calls_the_agent(lab, reusing):
+    """Only a success is shared: the failed row stays FAILED, and the others reuse the second reply."""
     batch = await lab.batch(5, definition=reusing())
     answers = iter([AgentRejectedError("422"), {"answer": "yes"}])
     lab.agent.script = lambda _: next(answers)
@@ -150,8 +150,8 @@ async def test_after_a_failure_the_next_row_tries_itself(lab, reusing):
     assert (await lab.view()).counts == Counts(succeeded=4, failed=1, reused=3)
 
 
-async def test_a_retry_here_keeps_the_claim(lab, reusing):
-    """While the row that asks backs off, nobody else asks; its late success is everybody's."""
+async def test_a_short_retry_keeps_the_lock(lab, reusing):
+    """While the leader backs off, no other row asks. All reuse its late success."""
     batch = await lab.batch(4, definition=reusing())
     answers = iter([AgentThrottledError("429"), AgentThrottledError("429"), {"answer": "yes"}])
     lab.agent.script = lambda _: next(answers)
@@ -160,8 +160,8 @@ async def test_a_retry_here_keeps_the_claim(lab, reusing):
     assert (await lab.view()).counts == Counts(succeeded=4, reused=3)
 
 
-async def test_a_row_that_is_sent_again_lets_the_next_one_try(lab, reusing):
-    """It finds the other's answer when it comes back."""
+async def test_a_leader_that_is_requeued_releases_its_lock(lab, reusing):
+    """The next row asks, and the requeued row finds that reply later."""
     batch = await lab.batch(3, definition=reusing())
     answers = iter([AgentThrottledError("429", retry_after_s=200), {"answer": "yes"}])
     lab.agent.script = lambda _: next(answers)
@@ -172,11 +172,11 @@ async def test_a_row_that_is_sent_again_lets_the_next_one_try(lab, reusing):
     assert (await lab.view()).counts == Counts(succeeded=3, reused=2)
 
 
-async def test_a_dead_workers_claim_ends(lab, define, demo_yaml):
-    """Rows wait for it by way of the queue, not for ever: when nobody renews it, one of them asks."""
+async def test_the_lock_of_a_crashed_worker_expires(lab, define, demo_yaml):
+    """Rows that wait for it are requeued. When it expires, one of them asks."""
     slow = define(demo_yaml.replace("timeout_seconds: 10", "timeout_seconds: 600") + "reuse: batch\n")
     batch = await lab.batch(4, definition=slow)
-    whole, lab.table = lab.table, Cable(lab.table)
+    table, lab.table = lab.table, Link(lab.table)
     dying = asyncio.Event()
 
     async def hang(_):
@@ -188,7 +188,7 @@ async def test_a_dead_workers_claim_ends(lab, define, demo_yaml):
         doomed = asyncio.create_task(worker.handle(lab.delivery(row_of(batch, 1, "same").encode())))
         await lab.until(dying.is_set)
         lab.table.cut |= {"swap", "record", "commit"}
-        lab.table, lab.agent.script = whole, lambda _: {"answer": "yes"}
+        lab.table, lab.agent.script = table, lambda _: {"answer": "yes"}
         started = lab.clock.monotonic()
         await process(lab, [row_of(batch, n, "same") for n in (1, 2, 3, 4)], step_s=1)
         assert 60 <= lab.clock.monotonic() - started < 90
@@ -199,16 +199,16 @@ async def test_a_dead_workers_claim_ends(lab, define, demo_yaml):
     assert lab.metrics.totals["rows_sent_again"] > 0
 
 
-async def test_an_answer_whose_outcome_was_lost_is_the_rows_own(lab, reusing):
-    """A worker that dies before the commit has paid: the redelivered row is not asked again, nor reused."""
+async def test_a_reply_whose_outcome_was_lost_belongs_to_its_row(lab, reusing):
+    """The worker crashed before the commit: the redelivered row takes its own reply, with its tokens."""
     batch = await lab.batch(2, definition=reusing())
-    whole, lab.table = lab.table, Cable(lab.table, "commit")
+    table, lab.table = lab.table, Link(lab.table, "commit")
     lab.agent.script = lambda _: {"answer": "yes", "usage": {"input_tokens": 9, "output_tokens": 2}}
     row = row_of(batch, 1, "same")
     async with lab.working() as worker:
         with pytest.raises(RetryableError):
             await worker.handle(lab.delivery(row.encode()))
-    lab.table = whole
+    lab.table = table
     async with lab.working() as worker:
         await worker.handle(lab.delivery(row.encode(), receives=2))
     outcome = (await lab.outcomes(batch))[1]
@@ -218,11 +218,11 @@ async def test_an_answer_whose_outcome_was_lost_is_the_rows_own(lab, reusing):
 
 
 async def test_a_deadline_ends_the_wait(lab, reusing):
-    """A row whose batch is out of time fails by that, whoever still asks for its input."""
+    """A row whose batch's deadline has passed fails, even if another row is still asking for its input."""
     batch = await lab.batch(2, definition=reusing(), deadline_at="2023-11-14T22:13:24.000Z")
-    question = request_key_of(batch, 9, reusing().compile(), {"name": "same"})
-    claim = InFlight("other/1", question.row, lab.clock.now_ms() + 60_000)
-    await lab.table.swap(question.key, claim.text, version=0, ttl=batch.ttl)
+    key = request_key_of(batch, 9, reusing().compile(), {"name": "same"})
+    lock = InFlight("other/1", key.row, lab.clock.now_ms() + 60_000)
+    await lab.table.swap(key.key, lock.text, version=0, ttl=batch.ttl)
     await process(lab, [row_of(batch, 1, "same")])
     outcome = (await lab.outcomes(batch))[1]
     assert (outcome.status, outcome.error.type) == (Status.FAILED, "DeadlineError")
@@ -230,8 +230,8 @@ async def test_a_deadline_ends_the_wait(lab, reusing):
     assert lab.metrics.totals["rows_sent_again"] == 0
 
 
-async def test_large_answers_are_asked_for_by_every_row(lab, reusing):
-    """What no record holds is not shared, and nobody waits for it twice."""
+async def test_for_a_large_reply_every_row_calls_the_agent(lab, reusing):
+    """A reply too large for a record is not shared, and no row waits for it twice."""
     batch = await lab.batch(4, definition=reusing())
     lab.agent.script = lambda _: {"answer": "x" * MAX_CACHED_REPLY_BYTES}
     await process(lab, [row_of(batch, n, "same") for n in range(1, 5)])
@@ -243,15 +243,15 @@ async def test_large_answers_are_asked_for_by_every_row(lab, reusing):
 
 
 async def drop(lab, definition, execution_id, rows):
-    """A file dropped: its rows processed; how many invocations it cost."""
+    """Process a file with these rows. Return the number of invocations."""
     before = len(lab.agent.calls)
     batch = await lab.batch(len(rows), definition=definition, execution_id=execution_id)
     await process(lab, [row_of(batch, number, name) for number, name in enumerate(rows, 1)])
     return len(lab.agent.calls) - before
 
 
-async def test_a_file_dropped_again_costs_its_changes(lab, reusing):
-    """Of 60 rows ten are changed: ten invocations, and fifty rows that name the batch they come from."""
+async def test_a_file_processed_again_costs_an_invocation_for_each_changed_row(lab, reusing):
+    """Ten of 60 rows are changed: fifty rows name the batch whose reply they reuse."""
     rows = [f"name {n}" for n in range(60)]
     changed = [*rows[:25], *(f"new {n}" for n in range(10)), *rows[35:]]
     days = reusing("7 days")
@@ -265,8 +265,8 @@ async def test_a_file_dropped_again_costs_its_changes(lab, reusing):
     assert outcomes[60].reused_from == "demo#e1/row_0000000060"
 
 
-async def test_after_its_days_an_answer_is_asked_for_again(lab, reusing):
-    """And serves for as many days from then on."""
+async def test_a_reply_expires_after_its_days(lab, reusing):
+    """A new reply is valid for as many days again."""
     days = reusing("2 days")
     costs = []
     for execution_id in ("e1", "e2", "e3"):
@@ -276,12 +276,12 @@ async def test_after_its_days_an_answer_is_asked_for_again(lab, reusing):
 
 
 async def test_another_version_of_the_mapping_reuses_nothing(lab, reusing):
-    """What was extracted by another mapping is another answer."""
+    """Values extracted by another mapping are not reused."""
     assert await drop(lab, reusing("7 days"), "e1", ["a", "b"]) == 2
     assert await drop(lab, reusing("7 days", more="csv: {provenance: true}\n"), "e2", ["a", "b"]) == 2
 
 
-async def test_off_by_default(lab, define, demo_yaml):
-    """Without the key every row is asked for, and no record is written."""
+async def test_reuse_is_off_by_default(lab, define, demo_yaml):
+    """Every row calls the agent, and no record is written."""
     assert await drop(lab, define(demo_yaml), "e1", ["a", "a"]) == 2
     assert lab.table._records == {}
