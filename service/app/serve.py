@@ -6,8 +6,8 @@ import asyncio
 import os
 import socket
 import uuid
-from collections.abc import Callable, Collection
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import structlog
@@ -56,23 +56,15 @@ async def serve(
     async with AsyncExitStack() as stack:
         catalog = LiveCatalog(mappings, ports.clock, ports.metrics, refresh_s=settings.config.refresh_s)
         builder = await _role_builder(backend, settings, catalog, stack)
-        playing = {
-            name: Role(name, builder.parts(name), _preconditions(backend, catalog, name), ports.clock)
-            for name in ROLES
-            if name in roles
-        }
+        playing = _roles(builder, roles)
         service = ServiceRoles(playing, catalog, stop)
         health = serve_health(
             settings.health.host, settings.health.port, service.role_problems, service.other_problems
         )
         url = await stack.enter_async_context(health)
         log.info("service_started", roles=sorted(playing), worker=builder.worker_name, health=url)
-        async with asyncio.TaskGroup() as group:
-            # they go on while the roles drain, so that a drain shows in the metrics
-            helpers = [
-                group.create_task(_flush_metrics(ports, service, settings.metrics_interval_s)),
-                group.create_task(catalog.refresh_forever()),
-            ]
+        flusher = _flush_metrics(ports, service, settings.metrics_interval_s)
+        async with _alongside(flusher, catalog.refresh_forever()) as group:
             if agent_uri := os.environ.get(ECS_AGENT_URI):
                 group.create_task(protect_task(agent_uri, service.held, ports.clock, stop))
             running = [group.create_task(role.run(stop)) for role in playing.values()]
@@ -81,10 +73,19 @@ async def serve(
             await stop.wait()
             if running:
                 await asyncio.wait(running)
-            for helper in helpers:
-                helper.cancel()
     ports.metrics.flush(ports.clock.now_ms())
     log.info("service_stopped", roles=sorted(playing))
+
+
+@asynccontextmanager
+async def _alongside(*helpers: Coroutine[None, None, None]) -> AsyncIterator[asyncio.TaskGroup]:
+    """A task group in which `helpers` run until the body ends."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(helper) for helper in helpers]
+        yield group
+        # Only now: the helpers go on while the roles drain, so that a drain shows in the metrics.
+        for task in tasks:
+            task.cancel()
 
 
 async def _role_builder(
@@ -103,6 +104,18 @@ async def _role_builder(
         worker_name=name,
         stack=stack,
     )
+
+
+def _roles(builder: RoleBuilder, wanted: Collection[str]) -> dict[str, Role]:
+    """The wanted roles by name, not running yet."""
+    backend = builder.backend
+    return {
+        name: Role(
+            name, builder.parts(name), _preconditions(backend, builder.catalog, name), backend.ports.clock
+        )
+        for name in ROLES
+        if name in wanted
+    }
 
 
 def _preconditions(backend: Backend, catalog: LiveCatalog, role: str) -> list[Precondition]:
