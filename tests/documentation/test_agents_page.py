@@ -1,4 +1,4 @@
-"""Every example in docs/agents.md loads, opens, and says what it is said to."""
+"""Every example in docs/agents.md loads and opens."""
 
 import os
 import re
@@ -28,7 +28,7 @@ def compiled(name: str) -> RowMapping:
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_an_example_opens(name: str) -> None:
-    """It compiles, and its agent opens and closes without a question asked."""
+    """The mapping compiles, and its agent opens and closes without a call."""
     target = compiled(name).target
     agent = open_agent(target.invoke, target.options, name=target.name, environ=ENVIRON, context=AROUND)
     await agent.close()
@@ -37,7 +37,7 @@ async def test_an_example_opens(name: str) -> None:
 
 
 async def test_the_command_runs() -> None:
-    """As it stands on the page."""
+    """The example for `command` works as it is on the page."""
     mapping = compiled("shout")
     target = mapping.target
     agent = open_agent(target.invoke, target.options, name=target.name, environ=ENVIRON, context=AROUND)
@@ -48,7 +48,7 @@ async def test_the_command_runs() -> None:
 
 
 def test_every_way_has_an_example() -> None:
-    """Each `invoke`, both presets, a model and a runtime."""
+    """The page has each `invoke`, both presets, a Bedrock model and an AgentCore runtime."""
     targets = [compiled(name).target for name in NAMES]
     assert {target.invoke for target in targets} == set(AGENTS)
     assert {target.options["preset"] for target in targets if "preset" in target.options} == {

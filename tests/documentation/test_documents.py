@@ -1,4 +1,4 @@
-"""What the documents say is so."""
+"""Links, settings and mappings in the documents are right."""
 
 import re
 
@@ -26,7 +26,7 @@ def test_settings_that_are_named_exist(path):
 
 
 def test_the_mapping_in_the_readme_compiles():
-    """What the README tells a new user to write is accepted as it stands."""
+    """The mapping that the README shows to new users is accepted unchanged."""
     blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
     assert blocks
     for block in blocks:
@@ -43,6 +43,6 @@ def test_the_mappings_that_are_shipped_compile():
 
 
 def test_no_file_names_a_package_registry():
-    """Locks hold hashes, not addresses, so that every machine installs from where it is told to."""
+    """Locks contain hashes and no addresses, so that each machine installs from its own index."""
     for path in ROOT.glob("requirements/*.txt"):
         assert not re.search(r"https?://|index-url", path.read_text("utf-8")), path.name

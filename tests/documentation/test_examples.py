@@ -1,4 +1,4 @@
-"""The examples' agents: right facts, the same every time, and knobs that do what they say."""
+"""The agents of the examples give right and repeatable answers, and their options work as described."""
 
 import csv
 import json
@@ -62,7 +62,7 @@ def results(reply: dict) -> list[dict]:
     ],
 )
 def test_distances(a: tuple[float, float], b: tuple[float, float], km: float) -> None:
-    """Published great-circle distances, within the 0.6 % by which the Earth is no sphere."""
+    """Distances equal published great-circle distances within 0.6 %, the error of a spherical Earth."""
     assert distance_km(Place(*a), Place(*b)) == pytest.approx(km, rel=0.006)
 
 
@@ -80,7 +80,7 @@ def test_distances(a: tuple[float, float], b: tuple[float, float], km: float) ->
     ],
 )
 def test_directions(here: tuple[float, float], there: tuple[float, float], wind: str) -> None:
-    """The start of the great circle, also across the date line."""
+    """The direction is that of the start of the great circle, also across the date line."""
     assert direction(Place(*here), Place(*there)) == wind
 
 
@@ -100,14 +100,14 @@ def test_directions(here: tuple[float, float], there: tuple[float, float], wind:
     ],
 )
 def test_known_cities(city: str, country: str, code: str, zone: str) -> None:
-    """Facts that anybody can look up on a map."""
+    """The agent finds the airports and time zones that a map shows."""
     text = results(answer(ask(city, country)))[-1]["content"][0]["text"]
     assert f"IATA: {code}\n" in text
     assert text.endswith(f"Time zone: {zone}")
 
 
-def test_the_search_agrees_with_looking_at_every_airport() -> None:
-    """The band of latitudes misses nothing: checked by another formula (the angle between two vectors)."""
+def test_the_search_agrees_with_a_search_of_every_airport() -> None:
+    """The search in a band of latitudes misses no airport; compared by the angle between two vectors."""
 
     def vector(latitude: float, longitude: float) -> tuple[float, float, float]:
         lat, lon = math.radians(latitude), math.radians(longitude)
@@ -125,8 +125,8 @@ def test_the_search_agrees_with_looking_at_every_airport() -> None:
         assert found.distance_km == pytest.approx(math.acos(min(1, nearest)) * 6371.0088, abs=0.1)
 
 
-def test_the_transcript_is_one_an_anthropic_client_would_have() -> None:
-    """Results answer calls by id, and a circle without an airport is an error the agent goes on from."""
+def test_the_transcript_has_the_form_of_anthropic_messages() -> None:
+    """Results refer to calls by id; a radius without an airport is an error, and the agent continues."""
     reply = answer({"city": "Nemo", "latitude": -48.8767, "longitude": "-123.3933", "prompt": "Which?"})
     messages = reply["messages"]
     assert [message["role"] for message in messages] == ["user", "assistant"] * 4 + ["user", "assistant"]
@@ -140,8 +140,8 @@ def test_the_transcript_is_one_an_anthropic_client_would_have() -> None:
     assert reply["usage"]["input_tokens"] > reply["usage"]["output_tokens"] > 0
 
 
-def test_the_same_question_has_the_same_answer() -> None:
-    """To the byte."""
+def test_the_same_input_has_the_same_answer() -> None:
+    """Two answers to one input are equal to the byte."""
     assert json.dumps(answer(ask("Perth", "Australia"))) == json.dumps(answer(ask("Perth", "Australia")))
 
 
@@ -149,27 +149,27 @@ def test_the_same_question_has_the_same_answer() -> None:
     "place",
     [{}, {"latitude": "91", "longitude": "0"}, {"latitude": "nan", "longitude": "0"}, {"latitude": ""}],
 )
-def test_what_is_no_place_is_refused(place: dict[str, str]) -> None:
-    """The caller's fault, and said so."""
+def test_invalid_coordinates_are_refused(place: dict[str, str]) -> None:
+    """Missing or impossible coordinates raise a ValueError that names them."""
     with pytest.raises(ValueError, match=r"latitude and longitude|no place"):
         answer({"city": "Atlantis"} | place)
 
 
 def test_every_city_has_an_answer() -> None:
-    """The demonstration has no row that fails by itself, and every kind of answer occurs."""
+    """No row of the demonstration fails because of its city, and every kind of access occurs."""
     access: Counter[str] = Counter()
-    looked_again = 0
+    searched_again = 0
     for row in CITIES:
         reply = answer({"city": row["City"], "latitude": row["Latitude"], "longitude": row["Longitude"]})
-        looked_again += len(results(reply)) > 1
+        searched_again += len(results(reply)) > 1
         access[reply["messages"][-1]["content"][0]["text"].partition("Access: ")[2]] += 1
     assert set(access) == {"in town", "short drive", "long drive", "remote"}
     assert access.total() == len(CITIES) == 2_402
-    assert looked_again == 306  # as the README says
+    assert searched_again == 306  # the number in the README
 
 
 def test_the_classifier_is_as_good_as_the_readme_says() -> None:
-    """83 % of 800 definitions it has not seen; where it is sure it is nearly always right."""
+    """It is right for 83 % of 800 definitions that are not in its training data, for 97 % if confident."""
     rows = table("classify/definitions.csv")
     seen = {row["Definition"] for row in table("classify/training.csv")}
     assert not seen & {row["Definition"] for row in rows}
@@ -192,16 +192,16 @@ def test_the_classifier_is_as_good_as_the_readme_says() -> None:
         ("a muscle that bends the arm at the elbow", "body"),
     ],
 )
-def test_definitions_of_our_own(text: str, category: str) -> None:
-    """Sentences that stand in no dictionary."""
+def test_other_definitions_are_classified(text: str, category: str) -> None:
+    """The classifier works on sentences that are in no dictionary."""
     answer = classify({"text": text})
     assert answer["category"] == category
     assert 0.125 < answer["confidence_score"] <= 1
 
 
 @pytest.mark.parametrize("text", ["", "   ", "xyzzy qwrtp", "東京", None])
-def test_what_cannot_be_classified_is_refused(text: str | None) -> None:
-    """A category out of thin air would be worse."""
+def test_a_text_without_known_words_is_refused(text: str | None) -> None:
+    """The classifier raises a ValueError instead of guessing."""
     with pytest.raises(ValueError, match=r"empty|no word"):
         classify({"text": text})
 
@@ -217,7 +217,7 @@ async def served(behaviour: Behaviour, now: list[float]) -> tuple[Agent, web.App
 
 
 async def test_the_rate_limit() -> None:
-    """So many at once, then 429 with Retry-After until the bucket has filled again."""
+    """Above the limit the answer is 429 with Retry-After, until the bucket has filled again."""
     now = [100.0]
     agent, runner = await served(Behaviour(rate_limit=2), now)
     call = Invocation(id="1", body=ask("Perth", "Australia"))
@@ -233,7 +233,7 @@ async def test_the_rate_limit() -> None:
 
 
 def test_the_bucket_never_gives_more_than_its_rate() -> None:
-    """However the calls come; and a long rest earns no more than one second's worth."""
+    """At any spacing of calls; a long pause fills the bucket with the requests of one second only."""
     now = [0.0]
     limit = TokenBucket(10, lambda: now[0])
     taken = 0
@@ -246,7 +246,7 @@ def test_the_bucket_never_gives_more_than_its_rate() -> None:
 
 
 async def test_the_fail_rate() -> None:
-    """The same inputs fail every time: about half of them once, the others always."""
+    """The same inputs fail in every run: about half of them once, the others always."""
     agent, runner = await served(Behaviour(fail_rate=0.2), [0.0])
     cities = CITIES[:200]
     first: Counter[str] = Counter()
@@ -270,7 +270,7 @@ async def test_the_fail_rate() -> None:
 
 
 async def test_bad_requests() -> None:
-    """What is no question is answered as Anthropic answers it."""
+    """A body that is no JSON object, and wrong input, get errors in the form of Anthropic's API."""
     agent, runner = await served(Behaviour(), [0.0])
     with pytest.raises(AgentRejectedError, match=r"HTTP 422: .*invalid_request_error.*no place on the Earth"):
         await agent.invoke(Invocation(id="1", body={"latitude": 100, "longitude": 0}))
@@ -286,7 +286,7 @@ def catalog() -> Catalog:
 
 
 def test_the_airport_mapping_finds_every_field_of_every_city(catalog: Catalog) -> None:
-    """From the CSV row to the output fields, with the tool's facts from its last good result."""
+    """Row, input, reply and extraction fit; facts come from the last tool result without an error."""
     mapping = catalog.definition("airport-agent").compile()
     columns = list(CITIES[0])
     assert mapping.output_fields == ("airport", "iata", "distance_km", "direction", "time_zone", "access")
@@ -312,7 +312,7 @@ def test_the_airport_mapping_finds_every_field_of_every_city(catalog: Catalog) -
 
 
 def test_the_airport_mapping_falls_back_on_the_last_message(catalog: Catalog) -> None:
-    """An answer without its tool's result still has all but the time zone."""
+    """If the tool result is missing, all fields but the time zone come from the last message."""
     mapping = catalog.definition("airport-agent").compile()
     reply = answer(ask("Perth", "Australia"))
     found = mapping.extract(reply | {"messages": [reply["messages"][0], reply["messages"][-1]]})
@@ -328,7 +328,7 @@ def test_the_airport_mapping_falls_back_on_the_last_message(catalog: Catalog) ->
 
 
 async def test_the_classification_mapping_end_to_end(catalog: Catalog) -> None:
-    """The original design's mapping, word for word, over a Python function."""
+    """The mapping of the original design, unchanged, works with a Python function."""
     definition = catalog.definition("classification-tool")
     assert json.loads(definition.text)["output_mapping"] == {
         "type": "tool",
@@ -354,13 +354,13 @@ async def test_the_classification_mapping_end_to_end(catalog: Catalog) -> None:
 
 
 def test_the_hash_spreads() -> None:
-    """A thousand inputs fall about evenly."""
+    """About a tenth of a thousand inputs is below 0.1."""
     below = sum(fraction("fail", {"n": n}) < 0.1 for n in range(1_000))
     assert 70 <= below <= 130
 
 
 async def test_the_agent_as_a_process() -> None:
-    """It prints its URL, answers, and is gone with the block."""
+    """The child process prints its URL, answers, and ends with the block."""
     with agent_process("examples.airports.agent", "--delay-ms", "1", "--jitter-ms", "1") as url:
         async with (
             aiohttp.ClientSession() as session,
@@ -373,7 +373,7 @@ async def test_the_agent_as_a_process() -> None:
 
 
 def test_the_agent_dies_with_its_parent() -> None:
-    """Also when the parent is killed and cleans nothing up."""
+    """The child ends also if the parent is killed and cannot clean up."""
     program = (
         "import threading\n"
         "from examples.serving import agent_process\n"
@@ -381,7 +381,7 @@ def test_the_agent_dies_with_its_parent() -> None:
         "    print(url, flush=True)\n"
         "    threading.Event().wait()\n"
     )
-    # The grandchild holds the write end of `alive` open as its stderr: end of file there means it is gone.
+    # The agent has the write end of `alive` as its stderr, so end of file means that the agent has ended.
     alive, held = os.pipe()
     parent = subprocess.Popen(
         [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, stderr=held, text=True

@@ -1,4 +1,8 @@
-"""Every example in docs/mapping.md does what the page says."""
+"""Every example in docs/mapping.md gives the result on the page.
+
+A comment before a block of code, `<!-- reply NAME -->` for instance, says what the block is: a row or a reply
+that is given, or the expected result.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ BLOCK = re.compile(r"<!-- (?P<mark>[^>]+?) -->|```(?P<kind>yaml|json)\n(?P<text>
 
 
 def steps():
-    """The page as (mark, kind, text): each block of code with the mark before it."""
+    """Yield the blocks of code as (mark, kind, text); the mark is the comment before the block."""
     mark = ""
     for match in BLOCK.finditer(PAGE):
         if match["mark"]:
@@ -31,7 +35,7 @@ def steps():
 
 
 def examples():
-    """What the page claims: (name of the mapping, what is done, given, expected)."""
+    """Yield the examples as (name of the mapping, sends/gives/fails, given text, expected text)."""
     given = None
     for mark, kind, text in [*steps(), ("", "", "")]:
         word, _, rest = mark.partition(" ")
@@ -48,7 +52,7 @@ def examples():
 
 
 def tables():
-    """The rows of the tables of expressions."""
+    """Yield the rows of the tables of expressions."""
     for table in re.findall(r"<!-- expressions -->\n((?:\|.*\n)+)", PAGE):
         for line in table.splitlines()[2:]:
             cells = [cell.strip().strip("`") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
@@ -56,7 +60,7 @@ def tables():
 
 
 def mapping_files():
-    """The YAML of the page that is right, by file name; schemas apart."""
+    """The mapping and schema files on the page, by file name, without the wrong ones."""
     files = {}
     for mark, kind, text in steps():
         if kind == "yaml" and not mark.startswith("wrong"):
@@ -68,7 +72,7 @@ def mapping_files():
 
 @pytest.fixture(scope="module")
 def catalog():
-    """Everything on the page, loaded at once."""
+    """All mappings and schemas of the page in one catalog."""
     files = mapping_files()
     return Catalog.load(
         {name: text for name, text in files.items() if name.startswith("mappings/")},
@@ -77,13 +81,13 @@ def catalog():
 
 
 def plain(value):
-    """JSON with numbers compared by value."""
+    """The value with numbers as Decimal, so that 1.0 equals 1."""
     return json.loads(exact_json.dumps(value), parse_float=Decimal)
 
 
 @pytest.mark.parametrize(("name", "does", "given", "expected"), list(examples()))
 def test_examples(catalog, name, does, given, expected):
-    """A row sends, and a reply gives, what the page says."""
+    """Each row gives the input, and each reply the fields or the error, that the page shows."""
     value = exact_json.loads(given)
     if does == "sends":
         mapping = catalog.definition(name).compile()
@@ -101,7 +105,7 @@ def test_examples(catalog, name, does, given, expected):
 
 @pytest.mark.parametrize(("expression", "on", "gives"), list(tables()))
 def test_expressions(expression, on, gives):
-    """Each row of the tables gives what it says."""
+    """Each expression in a table gives the value beside it."""
     spec = {"type": "tool", "allow_empty": True, "extraction_methods": [
         {"method": "direct", "field_mappings": {"field": expression}}]}  # fmt: skip
     loaded = Catalog.load({"page.yaml": json.dumps({"output_mappings": {"page": spec}})}, {})
@@ -110,7 +114,7 @@ def test_expressions(expression, on, gives):
 
 
 def test_there_are_examples():
-    """The page's marks are found: a test that reads nothing would hold."""
+    """The examples are found; without this the other tests would pass on an empty list."""
     assert len(list(examples())) >= 8
     assert len(list(tables())) >= 25
     assert len(mapping_files()) >= 5
@@ -120,7 +124,7 @@ def test_there_are_examples():
     ("words", "text"), [(mark[6:], text) for mark, kind, text in steps() if mark.startswith("wrong")]
 )
 def test_mistakes(words, text):
-    """What the page calls a mistake is refused, in the words that it gives and with a line."""
+    """Each mistake on the page is refused with the message on the page and with a line."""
     with pytest.raises(MappingError, match=re.escape(words)) as refused:
         Catalog.load({"mappings/wrong.yaml": text}, {})
     assert re.match(r"mappings/wrong\.yaml:\d+: ", str(refused.value))

@@ -1,4 +1,4 @@
-# In a VPC of yours, with a secret of the agent, a bigger fleet, a KMS key and mailed alarms.
+# In your own VPC, with a secret for the agent, a bigger fleet, a KMS key and alarms by mail.
 
 terraform {
   required_version = ">= 1.9.0"
@@ -28,7 +28,7 @@ variable "vpc_id" {
 }
 
 variable "subnet_ids" {
-  description = "Private subnets with a way to AWS and to the agent."
+  description = "Private subnets with a route to AWS and to the agent."
   type        = list(string)
 }
 
@@ -64,6 +64,6 @@ module "rowfleet" {
 }
 
 output "bucket" {
-  description = "Drop CSV files into incoming/{mapping}/ of it."
+  description = "Bucket; drop CSV files into its incoming/{mapping}/."
   value       = module.rowfleet.bucket
 }

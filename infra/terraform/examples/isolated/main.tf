@@ -1,4 +1,4 @@
-# Without the internet: the agent is a Lambda function, and everything stays inside AWS.
+# Without the internet: the agent is a Lambda function, and all traffic stays inside AWS.
 
 terraform {
   required_version = ">= 1.9.0"
@@ -36,6 +36,6 @@ module "rowfleet" {
 }
 
 output "bucket" {
-  description = "Mappings go to config/mappings/ of it, CSV files to incoming/{mapping}/."
+  description = "Bucket; mappings go to its config/mappings/, CSV files to incoming/{mapping}/."
   value       = module.rowfleet.bucket
 }

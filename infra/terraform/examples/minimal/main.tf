@@ -1,6 +1,6 @@
-# The smallest deployment: an own VPC, workers from zero, one mapping.
+# The smallest deployment: a VPC of its own, workers from zero, one mapping.
 #
-#   terraform init && terraform apply                     makes everything; nothing runs yet
+#   terraform init && terraform apply                     creates everything; nothing runs yet
 #   docker push "$(terraform output -raw repository_url):0.5.0"
 #   terraform apply -var image="$(terraform output -raw repository_url):0.5.0"
 
@@ -32,7 +32,7 @@ module "rowfleet" {
 }
 
 output "bucket" {
-  description = "Drop CSV files into incoming/{mapping}/ of it."
+  description = "Bucket; drop CSV files into its incoming/{mapping}/."
   value       = module.rowfleet.bucket
 }
 
