@@ -42,12 +42,18 @@ def dumps(value: Json) -> str:
 
 
 def utf8(text: str) -> bytes:
-    """Text as UTF-8. Half a surrogate pair becomes U+FFFD: JSON can carry it, UTF-8 cannot."""
+    """Text as UTF-8, made well-formed first."""
+    return well_formed(text).encode()
+
+
+def well_formed(text: str) -> str:
+    """The text with U+FFFD for each half of a surrogate pair. JSON can carry one, UTF-8 cannot."""
     try:
-        return text.encode()
+        text.encode()
     except UnicodeEncodeError:
         # UTF-16 joins two halves of a pair to one character; only a single half is left to replace.
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def plain_number(value: Decimal | float) -> str:

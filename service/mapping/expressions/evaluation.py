@@ -9,9 +9,9 @@ from typing import Any
 
 from jmespath.visitor import Options, TreeInterpreter
 
+from service.domain.exact_json import well_formed
 from service.domain.model import Json
 from service.mapping.expressions import functions
-from service.mapping.expressions.patterns import well_formed
 from service.mapping.expressions.transforms import TransformFunction
 
 MAX_DEPTH = 100

@@ -15,6 +15,7 @@ from typing import Any
 
 import re2
 
+from service.domain.exact_json import well_formed
 from service.mapping.syntax.problems import CompileError
 
 MAX_MATCHES = 1_000
@@ -127,15 +128,6 @@ def compile_pattern(text: object, *, ignore_groups: bool = False) -> Pattern:
         raise CompileError(f"pattern {text!r}: {reason}", _HINT) from None
     except UnicodeEncodeError:
         raise CompileError(f"pattern {text!r} holds half of a surrogate pair") from None
-
-
-def well_formed(text: str) -> str:
-    """`text` with every half of a surrogate pair, which no encoding can write, replaced by U+FFFD."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
 
 
 def _lines(text: str) -> list[str]:

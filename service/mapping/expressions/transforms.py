@@ -112,7 +112,8 @@ def _parse_all(pattern: Json) -> TransformFunction:
     return _on_text(compile_pattern(pattern).all)()
 
 
-def _parse_json(text: str) -> Json:
+def parse_json(text: str) -> Json:
+    """The value of JSON text, or None if the text is no JSON."""
     try:
         return exact_json.loads(text)
     except ValueError:
@@ -225,7 +226,7 @@ TRANSFORMS = {
         Transform("parse", _parse, 1, 1),
         Transform("parse_all", _parse_all, 1, 1),
         Transform("parse_text", lambda: parse_text),
-        Transform("parse_json", _on_text(_parse_json)),
+        Transform("parse_json", _on_text(parse_json)),
         Transform("to_number", lambda: exact_number),
         Transform("to_integer", lambda: exact_integer),
         Transform("to_boolean", lambda: exact_boolean),

@@ -12,7 +12,7 @@ from typing import Any
 from service.domain import exact_json
 from service.domain.model import Json
 from service.mapping.expressions.expression import Expression, compile_expression, compile_transform
-from service.mapping.expressions.transforms import scalar_text
+from service.mapping.expressions.transforms import parse_json, scalar_text
 from service.mapping.extraction.guards import Guards
 from service.mapping.replies.normalise import ReplyView
 from service.mapping.replies.transcript import ToolCall
@@ -227,17 +227,17 @@ def _whole_reply(_form: Any, _fields: Iterable[FieldMapping]) -> RootFinder:
 def _tool_result(form: ToolForm, fields: Iterable[FieldMapping]) -> RootFinder:
     # The result is parsed as JSON only if an expression may read that: results can be large.
     needs_only_text = all(field.expression.root_key == "content" for field in fields)
-    return tool_result(form.tool_name, parse_json=not needs_only_text)
+    return tool_result(form.tool_name, with_json=not needs_only_text)
 
 
-def tool_result(tool: str, *, parse_json: bool) -> RootFinder:
-    """The root is `{content, json}` of the tool's last result; `json` is null unless `parse_json`."""
+def tool_result(tool: str, *, with_json: bool) -> RootFinder:
+    """The root is `{content, json}` of the tool's last result; `json` is null unless `with_json`."""
 
     def find(view: ReplyView) -> Json:
         result = view.transcript.last_result(tool)
         if result is None:
             return NoRoot(_no_result_reason(view, tool))
-        return {"content": result.text, "json": _json_or_none(result.text) if parse_json else None}
+        return {"content": result.text, "json": parse_json(result.text) if with_json else None}
 
     return find
 
@@ -259,7 +259,7 @@ def structured_output(tool: str) -> RootFinder:
         if tool and (call := transcript.last_call(tool)):
             return _arguments(call)
         result = transcript.last_result(tool) if tool else None
-        if result is not None and isinstance(value := _json_or_none(result.text), dict | list):
+        if result is not None and isinstance(value := parse_json(result.text), dict | list):
             return value
         if transcript.structured is not None:
             return transcript.structured
@@ -272,7 +272,7 @@ def structured_output(tool: str) -> RootFinder:
 
 
 def _arguments(call: ToolCall) -> Json:
-    return _json_or_none(call.arguments) if isinstance(call.arguments, str) else call.arguments
+    return parse_json(call.arguments) if isinstance(call.arguments, str) else call.arguments
 
 
 def _no_result_reason(view: ReplyView, tool: str) -> str:
@@ -285,13 +285,6 @@ def _no_result_reason(view: ReplyView, tool: str) -> str:
     names = sorted({result.name[:40] or "(unnamed)" for result in results})[:5]
     others = f"there are results of {', '.join(names)}" if names else "there is no result of any"
     return f"no result of tool {tool!r}; {others}"
-
-
-def _json_or_none(text: str) -> Json:
-    try:
-        return exact_json.loads(text)
-    except ValueError:
-        return None
 
 
 _Bind = Callable[[Any, Iterable[FieldMapping]], RootFinder]

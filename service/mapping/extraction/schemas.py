@@ -180,7 +180,7 @@ def _methods(entries: list[_ExtractionEntry]) -> tuple[Method, ...]:
 
 def _root_finder(kind: str, tool: str) -> RootFinder:
     if kind == "tool_result":
-        return tool_result(tool, parse_json=False)
+        return tool_result(tool, with_json=False)
     find_structured = structured_output(tool)
 
     def find(view: ReplyView) -> Json:

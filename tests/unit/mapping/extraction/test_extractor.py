@@ -117,8 +117,8 @@ def test_the_design_falls_back_to_structured_output():
     """Without a tool result, print_output's arguments, its result, or the reply's own output are used."""
     arguments = {"messages": [call("print_output", exchange="A", cabinet="B")]}
     answered = {"messages": [call("print_output"), result('{"exchange": "A", "cabinet": "B"}')]}
-    envelope = {"messages": [], "structured_output": {"exchange": "A", "cabinet": "B"}, "success": True}
-    for reply in (arguments, answered, envelope):
+    own_output = {"messages": [], "structured_output": {"exchange": "A", "cabinet": "B"}, "success": True}
+    for reply in (arguments, answered, own_output):
         found = BROADBAND.extract(reply)
         assert found.values == {"exchange": "A", "cabinet": "B"}
         assert found.provenance["exchange"] == "structured_output[1]:$.exchange"

@@ -76,9 +76,9 @@ def test_the_schema_of_the_design_extracts_by_itself():
     found = mapping.extract(messages(TEXT))
     assert found.values == {"exchange": "WHITEHALL", "download_speed": "50.0-330.0 Mbps"}
     assert found.provenance["exchange"] == r"tool_result[0]:$.content | parse('Exchange: ([A-Z\s]+)')"
-    envelope = {"messages": [], "structured_output": {"exchange": "A", "speeds": {"download": "1 Mbps"}}}
-    assert mapping.extract(envelope).values == {"exchange": "A", "download_speed": "1 Mbps"}
-    assert mapping.extract(envelope).provenance["exchange"] == "structured[1]:$.exchange"
+    own_output = {"messages": [], "structured_output": {"exchange": "A", "speeds": {"download": "1 Mbps"}}}
+    assert mapping.extract(own_output).values == {"exchange": "A", "download_speed": "1 Mbps"}
+    assert mapping.extract(own_output).provenance["exchange"] == "structured[1]:$.exchange"
 
 
 def test_fields_of_a_schema_fall_back_one_by_one():
