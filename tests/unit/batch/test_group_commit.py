@@ -25,7 +25,11 @@ from service.domain.model import Counts, State
 
 
 class FaultyTable(MemoryTable):
-    """Records commits; `before` and `after` map a call's number to the error raised before or after it."""
+    """Records commits.
+
+    `before` and `after` map the number of a commit to the error that is raised before or after it. `always`
+    maps a batch id to the error of all its commits. With `moves_fail` no state is moved.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,9 +51,9 @@ class FaultyTable(MemoryTable):
         return taken
 
     async def move(self, batch_id, **change):
-        """Move, unless the process is to die before it."""
+        """Move, unless moves fail."""
         if self.moves_fail:
-            raise UnreachableError("killed before the claim")
+            raise UnreachableError("killed before the move")
         return await super().move(batch_id, **change)
 
 
@@ -59,7 +63,7 @@ def lab(make_lab):
     return make_lab(table=FaultyTable())
 
 
-async def settle_all(lab, committer, batch, numbers, **outcome):
+async def commit_all(lab, committer, batch, numbers, **outcome):
     return await asyncio.gather(
         *(committer.commit(batch, number, lab.outcome(number, **outcome)) for number in numbers),
         return_exceptions=True,
@@ -73,11 +77,11 @@ async def triggers(lab):
 # -- group commit ------------------------------------------------------------------------------------------
 
 
-async def test_what_is_ready_within_the_linger_is_one_transaction(lab):
-    """Rows that become ready together are committed together, with one counter update, and all are told."""
+async def test_outcomes_that_are_ready_within_the_linger_are_one_transaction(lab):
+    """They are committed with one counter update, and every caller gets the batch as checked."""
     batch = await lab.batch(100)
     async with lab.committer(slot=7) as committer:
-        views = await settle_all(lab, committer, batch, range(1, 31))
+        views = await commit_all(lab, committer, batch, range(1, 31))
     (commit,) = lab.table.commits
     assert [outcome.number for outcome in commit.outcomes] == list(range(1, 31))
     assert (commit.slot, commit.ttl, commit.partitions) == (7, batch.ttl, batch.partitions)
@@ -88,15 +92,15 @@ async def test_what_is_ready_within_the_linger_is_one_transaction(lab):
 
 
 async def test_a_full_transaction_does_not_linger(lab):
-    """99 rows are committed at once, however long the linger is; a transaction never holds more."""
+    """99 rows are committed at once, however long the linger is. A transaction never holds more."""
     batch = await lab.batch(250)
     async with lab.committer(linger_s=3600) as committer:
-        await settle_all(lab, committer, batch, range(1, 199))
+        await commit_all(lab, committer, batch, range(1, 199))
     assert [len(commit.outcomes) for commit in lab.table.commits] == [99, 99]
 
 
 async def test_a_transaction_takes_no_more_bytes_than_dynamodb(lab):
-    """Outcomes that are large together are spread over several transactions, each within the limit."""
+    """Large outcomes are spread over several transactions, each within DynamoDB's limit."""
     batch = await lab.batch(20)
     large = {"answer": "x" * 390_000}
     async with lab.committer() as committer:
@@ -115,12 +119,12 @@ def _large(lab, number, output):
     return replace(lab.outcome(number), output_data=output)
 
 
-async def test_batches_and_rounds_are_committed_apart(lab):
-    """A transaction has one counter, so each batch and round has its own."""
+async def test_batches_are_committed_apart(lab):
+    """A transaction has one counter, so each batch has transactions of its own."""
     first, second = await lab.batch(10), await lab.batch(10, execution_id="e2")
     async with lab.committer() as committer:
         await asyncio.gather(
-            settle_all(lab, committer, first, [1, 2]), settle_all(lab, committer, second, [1, 2, 3])
+            commit_all(lab, committer, first, [1, 2]), commit_all(lab, committer, second, [1, 2, 3])
         )
     assert sorted((c.batch_id, len(c.outcomes)) for c in lab.table.commits) == [
         ("demo#e1", 2),
@@ -129,8 +133,8 @@ async def test_batches_and_rounds_are_committed_apart(lab):
     assert (await lab.view("demo#e2")).counts.done == 3
 
 
-async def test_rounds_are_committed_apart_even_at_once(lab):
-    """A late row of the earlier round and a row of the present one do not share a transaction."""
+async def test_rounds_are_committed_apart(lab):
+    """A late row of the earlier round does not share a transaction with a row of the present one."""
     old = await lab.batch(2)
     new = lab.table._batches[old.batch_id] = _next_round(old)
     async with lab.committer() as committer:
@@ -142,7 +146,7 @@ async def test_rounds_are_committed_apart_even_at_once(lab):
 
 
 async def test_the_same_row_twice_in_a_group_is_counted_once(lab):
-    """Two deliveries of one row wait for one commit, and both are answered."""
+    """Two deliveries of one row wait for the same commit, and both get its result."""
     batch = await lab.batch(2)
     async with lab.committer() as committer:
         views = await asyncio.gather(
@@ -163,11 +167,11 @@ async def test_an_outcome_joins_a_check_of_the_same_row(lab):
 
 
 async def test_duplicates_are_dropped_and_the_rest_committed(lab):
-    """A transaction cancelled because some rows exist is repeated without them, under another token."""
+    """If some rows are committed already, the transaction is repeated without them, under another token."""
     batch = await lab.batch(100)
     async with lab.committer() as committer:
-        await settle_all(lab, committer, batch, [3, 5, 7])
-        views = await settle_all(lab, committer, batch, range(1, 11), failed="second time")
+        await commit_all(lab, committer, batch, [3, 5, 7])
+        views = await commit_all(lab, committer, batch, range(1, 11), failed="second time")
     assert all(view.counts.done == 10 for view in views)
     assert (await lab.view()).counts == Counts(succeeded=3, failed=7, agent_ms=50)
     assert [len(commit.outcomes) for commit in lab.table.commits] == [3, 10, 7]
@@ -176,14 +180,14 @@ async def test_duplicates_are_dropped_and_the_rest_committed(lab):
     assert lab.metrics.totals["duplicate_outcomes"] == 3
 
 
-async def test_only_duplicates_still_pass_through_the_check(lab):
-    """When every row exists already nothing is committed, and the check is done all the same."""
+async def test_a_transaction_of_duplicates_is_followed_by_a_check(lab):
+    """If every row is committed already, nothing is written, and the batch is checked all the same."""
     batch = await lab.batch(3)
     lab.table.moves_fail = True
     async with lab.committer() as committer:
-        await settle_all(lab, committer, batch, [1, 2, 3])
+        await commit_all(lab, committer, batch, [1, 2, 3])
         lab.table.moves_fail = False
-        views = await settle_all(lab, committer, batch, [1, 2, 3])
+        views = await commit_all(lab, committer, batch, [1, 2, 3])
     assert [view.batch.state for view in views] == [State.AGGREGATING] * 3
     assert (await lab.view()).batch.state is State.AGGREGATING
     assert (await lab.view()).counts.done == 3
@@ -193,11 +197,11 @@ async def test_only_duplicates_still_pass_through_the_check(lab):
 
 
 async def test_an_unknown_result_is_repeated_under_the_same_token(lab):
-    """A commit that was applied and whose answer was lost counts once."""
+    """A commit that was applied, and whose response was lost, counts once."""
     batch = await lab.batch(5)
     lab.table.after = {1: UnknownResultError("no answer"), 2: UnknownResultError("no answer")}
     async with lab.committer() as committer:
-        views = await settle_all(lab, committer, batch, [1, 2, 3])
+        views = await commit_all(lab, committer, batch, [1, 2, 3])
     assert all(view.counts.succeeded == 3 for view in views)
     assert len({commit.token for commit in lab.table.commits}) == 1
     assert len(lab.table.commits) == 3
@@ -209,52 +213,52 @@ async def test_an_unknown_result_is_repeated_under_the_same_token(lab):
     [ConflictError("conflict"), ThrottledError("slow"), UnknownResultError("?"), UnreachableError("-")],
 )
 async def test_a_commit_that_was_not_applied_is_repeated(lab, error):
-    """Conflicts, throttles and lost requests are tried again until the commit is through, counted once."""
+    """Conflicts, throttles and lost requests are retried until the commit succeeds. It is counted once."""
     batch = await lab.batch(5)
     lab.table.before = dict.fromkeys(range(1, 8), error)
     async with lab.committer() as committer:
-        await settle_all(lab, committer, batch, [1, 2])
+        await commit_all(lab, committer, batch, [1, 2])
     assert len(lab.table.commits) == 8
     assert (await lab.view()).counts.done == 2
 
 
-async def test_exhausted_retries_reach_the_waiters_of_that_group_only(lab):
-    """After `timeout_s` every row of the group is given back; another batch's rows are settled."""
+async def test_exhausted_retries_fail_the_rows_of_their_group_only(lab):
+    """After `timeout_s` every row of the group fails. The rows of another batch are settled."""
     bad, good = await lab.batch(5), await lab.batch(5, execution_id="e2")
     lab.table.always = {bad.batch_id: ConflictError("hot item")}
     with stamina.set_testing(False):
         async with lab.committer(timeout_s=0.1) as committer:
             failed, settled = await asyncio.gather(
-                settle_all(lab, committer, bad, [1, 2, 3]), settle_all(lab, committer, good, [1, 2])
+                commit_all(lab, committer, bad, [1, 2, 3]), commit_all(lab, committer, good, [1, 2])
             )
     assert [type(error) for error in failed] == [ConflictError] * 3
     assert [view.counts.done for view in settled] == [2, 2]
     assert len(lab.table.commits) > 2
 
 
-async def test_a_group_that_failed_can_be_settled_later(lab):
-    """The rows come again with their messages, and are committed then."""
+async def test_the_rows_of_a_failed_group_can_be_committed_later(lab):
+    """Their messages are redelivered, and they are committed then."""
     batch = await lab.batch(2)
     lab.table.always = {batch.batch_id: AccessError("dynamodb:TransactWriteItems")}
     async with lab.committer() as committer:
-        assert [type(e) for e in await settle_all(lab, committer, batch, [1, 2])] == [AccessError] * 2
+        assert [type(e) for e in await commit_all(lab, committer, batch, [1, 2])] == [AccessError] * 2
         lab.table.always = {}
-        await settle_all(lab, committer, batch, [1, 2])
+        await commit_all(lab, committer, batch, [1, 2])
     assert (await lab.view()).batch.state is State.AGGREGATING
     assert len(await triggers(lab)) == 1
 
 
-async def test_a_failing_check_gives_the_rows_back(lab):
-    """A row whose completion was not checked is not settled: its message must come again."""
+async def test_a_row_whose_check_fails_is_not_settled(lab):
+    """Its message must not be deleted."""
     batch = await lab.batch(1)
     lab.table.moves_fail = True
     async with lab.committer() as committer:
-        (error,) = await settle_all(lab, committer, batch, [1])
+        (error,) = await commit_all(lab, committer, batch, [1])
     assert isinstance(error, UnreachableError)
 
 
-async def test_a_missing_permission_to_trigger_is_told_as_such(lab):
-    """AccessError from the aggregate queue reaches the rows as itself, so that the consumer holds back."""
+async def test_a_missing_permission_to_trigger_is_raised(lab):
+    """AccessError from the aggregate queue reaches the rows, so that the consumer pauses."""
     batch = await lab.batch(1)
 
     class Forbidden(type(lab.aggregate)):
@@ -263,25 +267,25 @@ async def test_a_missing_permission_to_trigger_is_told_as_such(lab):
 
     lab.aggregate = Forbidden("aggregate", lab.clock)
     async with lab.committer() as committer:
-        (error,) = await settle_all(lab, committer, batch, [1])
+        (error,) = await commit_all(lab, committer, batch, [1])
     assert isinstance(error, AccessError)
 
 
-async def test_a_bug_reaches_its_rows_and_stops_nobody_else(lab):
-    """An unexpected error gives its group's rows back and is logged; the settler goes on."""
+async def test_a_bug_fails_its_rows_only(lab):
+    """An unexpected error fails the rows of its group and is logged. Other groups go on."""
     bad, good = await lab.batch(5), await lab.batch(5, execution_id="e2")
     lab.table.always = {bad.batch_id: ZeroDivisionError("oops")}
     with capture_logs() as logs:
         async with lab.committer() as committer:
-            (error,) = await settle_all(lab, committer, bad, [1])
-            (view,) = await settle_all(lab, committer, good, [1])
+            (error,) = await commit_all(lab, committer, bad, [1])
+            (view,) = await commit_all(lab, committer, good, [1])
     assert isinstance(error, RetryableError)
     assert view.counts.done == 1
     assert [line["event"] for line in logs].count("settle_crashed") == 1
 
 
-async def test_a_row_that_cannot_be_stored_spoils_no_other(lab):
-    """A row that the table refuses for good is rejected by itself; the others of its group are committed."""
+async def test_a_row_that_cannot_be_stored_fails_alone(lab):
+    """The other rows of its transaction are committed."""
     batch = await lab.batch(4)
     async with lab.committer() as committer:
         answers = await asyncio.gather(
@@ -301,7 +305,7 @@ async def test_a_row_that_cannot_be_stored_spoils_no_other(lab):
 
 
 async def test_a_cancelled_waiter_does_not_disturb_the_others(lab):
-    """A delivery that was cancelled while it waited is committed with the rest, who are answered."""
+    """The row of a delivery that was cancelled is committed with the others."""
     batch = await lab.batch(5)
     async with lab.committer(linger_s=0.02) as committer:
         waiters = [asyncio.create_task(committer.commit(batch, n, lab.outcome(n))) for n in (1, 2)]
@@ -312,8 +316,8 @@ async def test_a_cancelled_waiter_does_not_disturb_the_others(lab):
     assert waiters[0].cancelled()
 
 
-async def test_leaving_the_context_settles_what_waits(lab):
-    """The settler ends with nothing waiting: what was handed over is committed before it returns."""
+async def test_leaving_the_context_commits_the_waiting_rows(lab):
+    """The context ends when no row waits."""
     batch = await lab.batch(5)
     async with lab.committer(linger_s=0.05) as committer:
         waiters = [asyncio.create_task(committer.commit(batch, n, lab.outcome(n))) for n in (1, 2)]
@@ -322,8 +326,8 @@ async def test_leaving_the_context_settles_what_waits(lab):
     assert [(await waiter).counts.done for waiter in waiters] == [2, 2]
 
 
-async def test_being_cancelled_gives_back_what_waits(lab):
-    """When the process is torn down, the rows that still wait are given back, not left hanging."""
+async def test_cancelling_the_context_fails_the_waiting_rows(lab):
+    """A process that stops leaves no row waiting for ever."""
     batch = await lab.batch(5)
     waiters = []
 
@@ -341,8 +345,8 @@ async def test_being_cancelled_gives_back_what_waits(lab):
         await working
 
 
-async def test_being_cancelled_mid_commit_gives_back_what_was_taken(make_lab):
-    """Rows whose transaction is under way when the process is torn down learn of it as well."""
+async def test_cancelling_the_context_fails_the_rows_of_a_transaction(make_lab):
+    """Rows whose transaction is in progress fail as well."""
     reached = asyncio.Event()
 
     class Hanging(MemoryTable):
@@ -368,8 +372,8 @@ async def test_being_cancelled_mid_commit_gives_back_what_was_taken(make_lab):
         await working
 
 
-async def test_an_error_in_the_context_goes_through_as_it_is(lab):
-    """What fails beside the settler is told as itself, not wrapped, and what waits is settled first."""
+async def test_an_error_in_the_context_is_raised_as_it_is(lab):
+    """It is not wrapped in a group, and the waiting rows are committed first."""
     batch = await lab.batch(5)
 
     async def work():
@@ -388,22 +392,22 @@ async def test_an_error_in_the_context_goes_through_as_it_is(lab):
 
 
 async def test_the_last_row_triggers_the_aggregation(lab):
-    """Sealed and complete: the aggregate message is sent and the batch claimed; not a row earlier."""
+    """When a sealed batch is complete, the trigger is sent and the batch moved on, and not a row earlier."""
     batch = await lab.batch(3)
     async with lab.committer() as committer:
-        await settle_all(lab, committer, batch, [1, 3])
+        await commit_all(lab, committer, batch, [1, 3])
         assert (await lab.view()).batch.state is State.RUNNING
         assert await triggers(lab) == []
-        await settle_all(lab, committer, batch, [2], failed="no")
+        await commit_all(lab, committer, batch, [2], failed="no")
     assert await triggers(lab) == [AggregateMessage(batch.batch_id, 1)]
     assert (await lab.view()).batch.state is State.AGGREGATING
 
 
 async def test_a_batch_that_is_not_sealed_is_not_complete(lab):
-    """While rows are still being split nobody knows the total; sealing checks, and triggers."""
+    """While rows are still being split the total is unknown. Sealing checks, and triggers."""
     batch = await lab.batch(None)
     async with lab.committer() as committer:
-        await settle_all(lab, committer, batch, [1, 2])
+        await commit_all(lab, committer, batch, [1, 2])
         assert await triggers(lab) == []
     await lab.table.seal(batch.batch_id, 2, "now")
     await lab.completion.check(batch.batch_id)
@@ -411,19 +415,19 @@ async def test_a_batch_that_is_not_sealed_is_not_complete(lab):
 
 
 async def test_a_batch_without_rows_is_complete_when_it_is_sealed(lab):
-    """0 of 0 rows are done."""
+    """Zero of zero rows have an outcome."""
     batch = await lab.batch(0)
     await lab.completion.check(batch.batch_id)
     assert len(await triggers(lab)) == 1
     assert (await lab.view()).batch.state is State.AGGREGATING
 
 
-async def test_a_crash_between_send_and_claim_is_made_up_for(lab):
-    """The message goes before the claim: a skipped duplicate's check triggers again, twice but not never."""
+async def test_a_crash_between_trigger_and_move_is_repaired(lab):
+    """The trigger is sent before the move, so the check of a redelivered row sends it once more."""
     batch = await lab.batch(1)
     lab.table.moves_fail = True
     async with lab.committer() as committer:
-        await settle_all(lab, committer, batch, [1])
+        await commit_all(lab, committer, batch, [1])
         assert len(await triggers(lab)) == 1
         lab.table.moves_fail = False
         await committer.commit(batch, 1, None)
@@ -431,23 +435,23 @@ async def test_a_crash_between_send_and_claim_is_made_up_for(lab):
     assert (await lab.view()).batch.state is State.AGGREGATING
 
 
-async def test_a_crash_between_commit_and_send_is_made_up_for(lab):
-    """A trigger that was never sent comes with the redelivered row."""
+async def test_a_crash_between_commit_and_trigger_is_repaired(lab):
+    """The trigger is sent by the check of the redelivered row."""
     batch = await lab.batch(1)
     lab.table.after = {1: AccessError("killed after the commit")}
     async with lab.committer() as committer:
-        await settle_all(lab, committer, batch, [1])
+        await commit_all(lab, committer, batch, [1])
         assert (await lab.view()).counts.done == 1
         assert await triggers(lab) == []
         await committer.commit(batch, 1, None)
     assert len(await triggers(lab)) == 1
 
 
-async def test_a_claimed_batch_is_not_triggered_again(lab):
+async def test_a_batch_that_was_moved_on_is_not_triggered_again(lab):
     """Late duplicates of a batch that is being aggregated, or has ended, send nothing."""
     batch = await lab.batch(1)
     async with lab.committer() as committer:
-        await settle_all(lab, committer, batch, [1])
+        await commit_all(lab, committer, batch, [1])
         assert len(await triggers(lab)) == 1
         view = await committer.commit(batch, 1, None)
     assert view.batch.state is State.AGGREGATING
@@ -455,15 +459,15 @@ async def test_a_claimed_batch_is_not_triggered_again(lab):
 
 
 async def test_the_counters_of_an_earlier_round_do_not_count(lab):
-    """A round is complete by its own counters; what an older message commits late is ignored."""
+    """A round is complete by its own counters. The outcomes of an earlier round do not add to them."""
     old = await lab.batch(2, round=1)
     async with lab.committer() as committer:
-        await settle_all(lab, committer, old, [1])
+        await commit_all(lab, committer, old, [1])
         lab.table._batches[old.batch_id] = new = _next_round(old)
-        await settle_all(lab, committer, old, [2])
+        await commit_all(lab, committer, old, [2])
         assert (await lab.view()).counts.done == 0
         assert await triggers(lab) == []
-        await settle_all(lab, committer, new, [1, 2], round_=2)
+        await commit_all(lab, committer, new, [1, 2], round_=2)
     assert (await lab.view()).counts.done == 2
     assert await triggers(lab) == [AggregateMessage(old.batch_id, 2)]
 
@@ -473,35 +477,35 @@ def _next_round(batch):
 
 
 async def test_a_row_of_a_later_round_is_not_overwritten(lab):
-    """An outcome of an older round loses against one that is committed for a newer round."""
+    """An outcome of an earlier round does not replace one of a later round."""
     old = await lab.batch(1)
     new = lab.table._batches[old.batch_id] = _next_round(old)
     async with lab.committer() as committer:
-        await settle_all(lab, committer, new, [1], round_=2)
-        await settle_all(lab, committer, old, [1], failed="late")
+        await commit_all(lab, committer, new, [1], round_=2)
+        await commit_all(lab, committer, old, [1], failed="late")
     assert (await lab.outcomes(new))[1].round == 2
     assert (await lab.view()).counts == Counts(succeeded=1, agent_ms=5)
 
 
 async def test_counters_beyond_the_total_still_complete_the_batch(lab):
-    """More outcomes than rows is a bug to be reported, not a reason to hang."""
+    """More outcomes than rows is a bug. It is logged, and the batch ends all the same."""
     batch = await lab.batch(1)
     with capture_logs() as logs:
         async with lab.committer() as committer:
-            await settle_all(lab, committer, batch, [1, 2])
+            await commit_all(lab, committer, batch, [1, 2])
     assert "counters_exceed_total" in [line["event"] for line in logs]
     assert len(await triggers(lab)) == 1
 
 
 async def test_checking_a_batch_that_does_not_exist_does_nothing(lab):
-    """There is nothing to trigger."""
+    """No trigger is sent."""
     assert await lab.completion.check("demo#none") is None
     assert await triggers(lab) == []
 
 
 @pytest.mark.parametrize("seed", range(20))
-async def test_settlers_that_race_for_the_last_rows_count_exactly(lab, seed):
-    """Workers that settle overlapping rows at once, with faults: counters exact, triggered at least once."""
+async def test_committers_that_race_for_the_last_rows_count_exactly(lab, seed):
+    """Two processes commit overlapping rows, with faults: counters are exact, and the trigger is sent."""
     rng = random.Random(seed)
     batch = await lab.batch(40)
     lab.table.before = {n: ConflictError("conflict") for n in range(1, 200) if rng.random() < 0.2}

@@ -1,4 +1,4 @@
-"""From a row message to a settled row."""
+"""The worker: from a row message to a settled row."""
 
 import asyncio
 from dataclasses import replace
@@ -20,10 +20,10 @@ from service.domain.errors import (
     UnreachableError,
 )
 from service.domain.messages import AggregateMessage, RowMessage
-from service.domain.model import Outcome, RowError, State, Status
+from service.domain.model import Commit, Outcome, RowError, State, Status
 from service.domain.ports import ITEM_BYTES
 
-ONE_PLACE = """
+ONE_SLOT = """
 target: {type: tool, name: demo, invoke: python, function: "demo:ask"}
 output_mapping:
   type: tool
@@ -33,7 +33,7 @@ execution: {max_concurrency: 1, timeout_seconds: 10, retry_policy: {max_attempts
 
 
 async def handle(lab, *rows, receives=1, **options) -> None:
-    """Deliver rows to one worker, all at once; time passes until it is done."""
+    """Deliver rows to one worker, all at once, and let time pass until they are handled."""
     async with lab.working(**options) as worker:
         await all_done(lab, [worker.handle(lab.delivery(row.encode(), receives=receives)) for row in rows])
 
@@ -52,7 +52,7 @@ async def outcome_of(lab, batch, number=1) -> Outcome:
 
 
 async def test_a_row_becomes_an_outcome(lab):
-    """The mapped input goes to the agent; what it answers is committed with attempts, times and worker."""
+    """The agent gets the mapped input. Its reply is committed with attempts, times and worker."""
     batch = await lab.batch(2)
 
     async def answer(invocation):
@@ -78,7 +78,7 @@ async def test_a_row_becomes_an_outcome(lab):
 
 
 async def test_tokens_are_counted(lab):
-    """What an agent says of its usage is stored with the row and summed for the batch."""
+    """The usage that an agent reports is stored with the row and summed for the batch."""
     batch = await lab.batch(2)
     lab.agent.script = lambda _: {"answer": "x", "usage": {"input_tokens": 11, "output_tokens": 7}}
     await handle(lab, lab.row(1, batch), lab.row(2, batch))
@@ -88,8 +88,8 @@ async def test_tokens_are_counted(lab):
     assert (counts.input_tokens, counts.output_tokens) == (22, 14)
 
 
-async def test_the_place_is_free_before_the_row_is_settled(lab, places):
-    """When the agent has answered only bookkeeping is left, and the next row may start."""
+async def test_the_consumer_slot_is_released_before_the_row_is_settled(lab, places):
+    """After the reply only the commit is left, so the next row may start."""
     batch = await lab.batch(2)
     async with lab.committer(linger_s=3600, max_rows=2) as committer:
         worker = lab.worker(committer)
@@ -111,10 +111,10 @@ async def test_the_place_is_free_before_the_row_is_settled(lab, places):
         (AgentUnavailableError("503"), "AgentUnavailableError", "transient", "503"),
     ],
 )
-async def test_every_way_to_fail_is_an_outcome_that_names_it(lab, answer, kind, class_, text):
-    """A row that fails is committed FAILED with the error's name, class and text, never nothing.
+async def test_every_failure_is_an_outcome_with_its_error(lab, answer, kind, class_, text):
+    """A row that fails is committed FAILED with the error's name, class and text.
 
-    Every attempt that fails is counted by name and by class, and the row's line in the log says both.
+    Every failed attempt is counted by name and by class, and the row's log line has both.
     """
     batch = await lab.batch(2)
     lab.agent.script = lambda _: answer
@@ -134,7 +134,7 @@ async def test_every_way_to_fail_is_an_outcome_that_names_it(lab, answer, kind, 
 
 
 async def test_a_defective_row_is_failed_without_the_agent(lab):
-    """What the splitter found wrong is the row's error; no agent gets to see it, and its cells are kept."""
+    """The defect that the splitter found is the row's error. The cells are kept."""
     batch = await lab.batch(2)
     row = replace(lab.row(1, batch, defect="3 cells, the header has 2"), cells=("a", "b", "c"))
     await handle(lab, row)
@@ -145,9 +145,9 @@ async def test_a_defective_row_is_failed_without_the_agent(lab):
 
 
 async def test_a_row_that_cannot_be_mapped_is_failed_without_the_agent(lab, define):
-    """An input error is the row's outcome."""
+    """An error in building the input is the row's outcome."""
     definition = define(
-        ONE_PLACE.replace("output_mapping", "input_mapping: {transforms: {name: to_number}}\noutput_mapping")
+        ONE_SLOT.replace("output_mapping", "input_mapping: {transforms: {name: to_number}}\noutput_mapping")
     )
     batch = await lab.batch(2, definition=definition)
     await handle(lab, lab.row(1, batch))
@@ -155,8 +155,8 @@ async def test_a_row_that_cannot_be_mapped_is_failed_without_the_agent(lab, defi
     assert lab.agent.calls == []
 
 
-async def test_a_reply_that_an_item_cannot_hold_succeeds_all_the_same(lab):
-    """Nested deeper than an item may be, it is one more outcome whose data is kept in S3."""
+async def test_a_reply_nested_too_deeply_for_an_item_succeeds(lab):
+    """Its data is kept in S3."""
     batch = await lab.batch(3)
     deep: object = "leaf"
     for _ in range(40):
@@ -170,7 +170,7 @@ async def test_a_reply_that_an_item_cannot_hold_succeeds_all_the_same(lab):
 
 
 async def test_a_reply_beyond_every_limit_fails_its_row_only(lab):
-    """What not even S3 is to hold is a FAILED row that says so; the agent is not asked again."""
+    """The row is FAILED with the name of the setting. The agent is not called again."""
     lab.large_outcome_limits = LargeOutcomeLimits("out", 20_000, 40_000)
     batch = await lab.batch(3)
     lab.agent.script = lambda call: {"answer": "x" * (50_000 if call.id.endswith("/2") else 10)}
@@ -184,14 +184,14 @@ async def test_a_reply_beyond_every_limit_fails_its_row_only(lab):
 
 
 async def test_an_outcome_of_any_size_is_stored(lab):
-    """Around the limit of an item no size makes a row that cannot be committed."""
+    """No size around the limit of an item makes a row that cannot be committed."""
     batch = await lab.batch(300, execution_id="e" * 128)
     sizes = range(ITEM_BYTES - 1_500, ITEM_BYTES + 100, 50)
     lab.agent.script = lambda call: {"answer": "x" * sizes[int(call.id.rsplit("/", 1)[1]) - 1]}
     await handle(lab, *(lab.row(number, batch) for number in range(1, len(sizes) + 1)))
     outcomes = await lab.outcomes(batch)
-    whole = [await lab.large_outcomes.load(outcomes[n]) for n in range(1, len(sizes) + 1)]
-    assert [len(outcome.output_data["answer"]) for outcome in whole] == list(sizes)
+    loaded = [await lab.large_outcomes.load(outcomes[n]) for n in range(1, len(sizes) + 1)]
+    assert [len(outcome.output_data["answer"]) for outcome in loaded] == list(sizes)
     assert outcomes[1].stored is None
     assert outcomes[len(sizes)].stored is not None
 
@@ -207,7 +207,7 @@ async def test_a_defective_row_keeps_its_cells_whatever_their_size(lab):
 
 
 async def test_a_long_error_text_is_cut(lab):
-    """Error texts are stored with every failed row, so they end somewhere."""
+    """Error texts are stored with every failed row, so their length is bounded."""
     batch = await lab.batch(2)
     lab.agent.script = lambda _: AgentRejectedError("x" * 10_000)
     await handle(lab, lab.row(1, batch))
@@ -216,8 +216,8 @@ async def test_a_long_error_text_is_cut(lab):
     assert message.endswith("x…")
 
 
-async def test_a_reply_that_the_mapping_can_make_nothing_of_is_kept(lab):
-    """So that somebody can see what the agent said; a success and an agent's own error keep none."""
+async def test_a_reply_without_the_wanted_values_is_kept(lab):
+    """People can see the reply later. A success and an error of the agent keep none."""
     batch = await lab.batch(3)
     replies = {1: {"reply": "Sorry, ="}, 2: {"answer": 1}, 3: AgentRejectedError("422")}
     lab.agent.script = lambda invocation: replies[int(invocation.id.rsplit("/", 1)[1])]
@@ -229,8 +229,8 @@ async def test_a_reply_that_the_mapping_can_make_nothing_of_is_kept(lab):
     assert outcomes[1].error.type == "ExtractionError"
 
 
-async def test_a_reply_that_is_still_pending_is_asked_for_again(lab, define, demo_yaml):
-    """`pending_if` is one more way to be tried again, and the last such reply is kept."""
+async def test_a_pending_reply_is_a_failed_attempt(lab, define, demo_yaml):
+    """With `pending_if` the row is tried again. The last pending reply is kept."""
     again = "extraction_methods: [{method: direct"
     definition = define(demo_yaml.replace(again, "pending_if: [^pending]\n  " + again))
     batch = await lab.batch(2, definition=definition)
@@ -242,8 +242,8 @@ async def test_a_reply_that_is_still_pending_is_asked_for_again(lab, define, dem
     assert outcome.raw_reply == '{"state":"pending: 3 of 4"}'
 
 
-async def test_where_a_value_came_from_is_stored_if_the_batch_wants_it(lab):
-    """`csv.provenance` in a mapping makes it so."""
+async def test_provenance_is_stored_if_the_batch_asks_for_it(lab):
+    """`csv.provenance` in the mapping does."""
     for wanted in (False, True):
         batch = await lab.batch(1, execution_id=f"e{wanted}", provenance=wanted)
         await handle(lab, lab.row(1, batch))
@@ -252,8 +252,8 @@ async def test_where_a_value_came_from_is_stored_if_the_batch_wants_it(lab):
         assert set(found.provenance) <= {"answer"}
 
 
-async def test_no_agent_is_asked_for_a_row_whose_lease_is_lost(lab):
-    """Somebody else has the row by now: neither is the agent paid again, nor an outcome made."""
+async def test_no_agent_is_called_for_a_row_whose_lease_is_lost(lab):
+    """Another worker has the row by now: the agent is not paid again, and no outcome is made."""
     batch = await lab.batch(2)
     delivery = lab.delivery(lab.row(1, batch).encode())
     delivery.lease.is_lost = True
@@ -267,8 +267,8 @@ async def test_no_agent_is_asked_for_a_row_whose_lease_is_lost(lab):
 # -- attempts ---------------------------------------------------------------------------------------------
 
 
-async def test_a_short_back_off_is_waited_out_in_place(lab):
-    """While the pause is short the row is tried again here, with the next attempt's number."""
+async def test_a_short_backoff_is_waited_for(lab):
+    """The worker keeps the row and tries it again, with the number of the next attempt."""
     batch = await lab.batch(2)
     answers = iter([AgentUnavailableError("503"), AgentTimeoutError("slow"), {"answer": "at last"}])
     times = []
@@ -288,8 +288,8 @@ async def test_a_short_back_off_is_waited_out_in_place(lab):
     assert await lab.sent_rows() == []
 
 
-async def test_a_long_back_off_sends_the_row_again(lab):
-    """A longer pause is spent in the queue: the row comes back with the next attempt, this message ends."""
+async def test_a_long_backoff_requeues_the_row(lab):
+    """The row waits in the queue; its present message is deleted."""
     batch = await lab.batch(2)
     lab.agent.script = lambda _: AgentThrottledError("429", retry_after_s=100)
     await handle(lab, lab.row(1, batch))
@@ -302,8 +302,8 @@ async def test_a_long_back_off_sends_the_row_again(lab):
     assert len(lab.agent.calls) == 1
 
 
-async def test_the_agents_wish_is_never_undercut(lab, define, demo_yaml):
-    """The delay of a row sent again is rounded up, so that it does not come before Retry-After."""
+async def test_a_requeued_row_does_not_come_before_retry_after(lab, define, demo_yaml):
+    """The delay is rounded up to whole seconds."""
     definition = define(demo_yaml.replace("base_seconds: 2", "base_seconds: 0.01"))
     batch = await lab.batch(2, definition=definition)
     lab.agent.script = lambda _: AgentThrottledError("429", retry_after_s=100.2)
@@ -312,8 +312,8 @@ async def test_the_agents_wish_is_never_undercut(lab, define, demo_yaml):
     assert entry.outgoing.delay_s == 101
 
 
-async def test_a_wish_beyond_the_longest_delay_is_taken_as_that(lab):
-    """SQS delays by 15 minutes at most."""
+async def test_a_requeue_delay_is_at_most_15_minutes(lab):
+    """SQS allows no longer delay, whatever Retry-After says."""
     batch = await lab.batch(2)
     lab.agent.script = lambda _: AgentThrottledError("429", retry_after_s=86_400)
     await handle(lab, lab.row(1, batch))
@@ -322,8 +322,8 @@ async def test_a_wish_beyond_the_longest_delay_is_taken_as_that(lab):
     assert entry.outgoing.group == batch.batch_id
 
 
-async def test_a_short_wish_is_honoured_in_place(lab):
-    """Retry-After decides the pause instead of the policy."""
+async def test_a_short_retry_after_is_waited_for(lab):
+    """It replaces the backoff of the retry policy."""
     batch = await lab.batch(2)
     times = []
 
@@ -337,7 +337,7 @@ async def test_a_short_wish_is_honoured_in_place(lab):
 
 
 async def test_the_last_attempt_decides(lab):
-    """When the attempts are used up, wherever they were made, the row is FAILED with the last error."""
+    """When all attempts are used up, the row is FAILED with the last error."""
     batch = await lab.batch(2)
     lab.agent.script = lambda call: AgentUnavailableError(f"503 at {call.attempt}")
     await handle(lab, lab.row(1, batch, attempt=3))
@@ -346,8 +346,8 @@ async def test_the_last_attempt_decides(lab):
     assert await lab.sent_rows() == []
 
 
-async def test_a_row_that_cannot_be_sent_again_keeps_its_message(lab):
-    """If the re-send fails, the original must not be deleted: the handler raises."""
+async def test_a_row_that_cannot_be_requeued_keeps_its_message(lab):
+    """The handler raises, so the message is not deleted."""
     batch = await lab.batch(2)
     lab.agent.script = lambda _: AgentThrottledError("429", retry_after_s=100)
 
@@ -360,9 +360,9 @@ async def test_a_row_that_cannot_be_sent_again_keeps_its_message(lab):
         await handle(lab, lab.row(1, batch))
 
 
-async def test_an_agent_that_ignores_its_timeout_is_cut_off(lab, define):
-    """`timeout_seconds` and a grace later the invocation is cancelled and counts as timed out."""
-    batch = await lab.batch(2, definition=define(ONE_PLACE))
+async def test_an_agent_that_ignores_its_timeout_is_cancelled(lab, define):
+    """After `timeout_seconds` and a grace the call is cancelled and counts as timed out."""
+    batch = await lab.batch(2, definition=define(ONE_SLOT))
     cancelled = []
 
     async def hang(_):
@@ -380,10 +380,10 @@ async def test_an_agent_that_ignores_its_timeout_is_cut_off(lab, define):
     assert outcome.execution_time_ms == 10_500
 
 
-async def test_waiting_for_a_place_is_not_the_agents_time(lab, define):
-    """`execution_time_ms` is what the agent took, for failed rows as for others."""
-    one_place = define(ONE_PLACE.replace("max_concurrency: 1", "max_concurrency: 2"))
-    batch = await lab.batch(4, definition=one_place)
+async def test_waiting_for_a_slot_is_not_the_agents_time(lab, define):
+    """`execution_time_ms` is the time of the call only, for failed rows too."""
+    one_slot = define(ONE_SLOT.replace("max_concurrency: 1", "max_concurrency: 2"))
+    batch = await lab.batch(4, definition=one_slot)
 
     async def answer(call):
         await lab.clock.sleep(2)
@@ -398,12 +398,12 @@ async def test_waiting_for_a_place_is_not_the_agents_time(lab, define):
     assert [outcomes[n].execution_time_ms for n in (1, 2, 3, 4)] == [2000] * 4
 
 
-# -- duplicates and strays ------------------------------------------------------------------------------
+# -- duplicates and poison ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("receives", "replay"), [(2, False), (1, True)])
-async def test_a_suspect_row_is_read_first(lab, receives, replay):
-    """A row received before, or replayed by the splitter, is not invoked again once it is committed."""
+async def test_a_committed_row_is_not_invoked_again(lab, receives, replay):
+    """A row that was received before, or has the replay mark, is looked up before the call."""
     batch = await lab.batch(2)
     await handle(lab, lab.row(1, batch))
     lab.agent.calls.clear()
@@ -413,15 +413,15 @@ async def test_a_suspect_row_is_read_first(lab, receives, replay):
     assert lab.metrics.totals["rows_skipped"] == 1
 
 
-async def test_a_suspect_row_without_an_outcome_is_processed(lab):
-    """A worker that died before the commit left nothing behind: the row is done again."""
+async def test_a_redelivered_row_without_an_outcome_is_processed(lab):
+    """Its first worker crashed before the commit."""
     batch = await lab.batch(2)
     await handle(lab, lab.row(1, batch, replay=True), receives=2)
     assert (await outcome_of(lab, batch)).status is Status.SUCCESS
 
 
-async def test_an_unsuspected_duplicate_is_counted_once(lab):
-    """Two copies delivered at once to two workers: perhaps two invocations, but one outcome, one count."""
+async def test_a_duplicate_that_is_processed_at_once_is_counted_once(lab):
+    """Two workers may both call the agent. There is one outcome and one count."""
     batch = await lab.batch(2)
     async with lab.working(name="one") as one, lab.working(name="two") as two:
         body = lab.row(1, batch).encode()
@@ -429,8 +429,8 @@ async def test_an_unsuspected_duplicate_is_counted_once(lab):
     assert (await lab.view()).counts.done == 1
 
 
-async def test_a_skipped_duplicate_passes_through_the_check(lab):
-    """The trigger that died with the last row's worker comes with the row's next delivery."""
+async def test_a_skipped_duplicate_is_followed_by_a_check(lab):
+    """A worker that crashed after the commit of the last row has sent no trigger; the redelivery sends it."""
     batch = await lab.batch(1)
     async with lab.committer() as committer:
         await lab.table.commit(_commit(lab, batch))
@@ -441,14 +441,12 @@ async def test_a_skipped_duplicate_passes_through_the_check(lab):
 
 
 def _commit(lab, batch):
-    from service.domain.model import Commit
-
     return Commit(batch.batch_id, batch.round, batch.partitions, 0, (lab.outcome(1),), "t" * 36, batch.ttl)
 
 
 @pytest.mark.parametrize("state", [State.FAILED, State.CANCELLED, State.SUCCEEDED, State.AGGREGATING])
-async def test_rows_of_a_batch_that_takes_none_are_dropped(lab, state):
-    """Their messages end here: nothing is invoked, nothing is committed."""
+async def test_rows_of_a_batch_that_takes_no_rows_are_dropped(lab, state):
+    """Their messages are deleted. No agent is called and nothing is committed."""
     batch = await lab.batch(2, state=state)
     await handle(lab, lab.row(1, batch))
     assert lab.agent.calls == []
@@ -456,13 +454,13 @@ async def test_rows_of_a_batch_that_takes_none_are_dropped(lab, state):
 
 
 async def test_rows_of_an_earlier_round_are_dropped(lab):
-    """A redrive has left them behind."""
+    """A redrive has opened a later round."""
     batch = await lab.batch(2, round=2)
     await handle(lab, replace(lab.row(1, batch), round=1))
     assert lab.agent.calls == []
 
 
-async def test_rows_are_taken_while_the_batch_is_still_being_split(lab):
+async def test_rows_are_processed_while_the_batch_is_still_being_split(lab):
     """Work starts before the total is known."""
     batch = await lab.batch(None)
     await handle(lab, lab.row(1, batch))
@@ -478,7 +476,7 @@ async def test_rows_are_taken_while_the_batch_is_still_being_split(lab):
     ],
 )
 async def test_an_impossible_row_is_poison(lab, change, reason):
-    """A row that no batch has is left to the dead letters, and processed by nobody."""
+    """No batch has this row. It is not processed and becomes a dead letter."""
     batch = await lab.batch(2)
     with pytest.raises(PoisonMessageError, match=reason):
         await handle(lab, replace(lab.row(1, batch), **change))
@@ -492,8 +490,8 @@ async def test_a_body_that_is_no_row_is_poison(lab):
             await worker.handle(lab.delivery("junk"))
 
 
-async def test_a_failed_commit_gives_the_row_back(make_lab):
-    """A row that could not be committed is not settled: the handler raises, the message comes again."""
+async def test_a_row_whose_commit_fails_is_not_settled(make_lab):
+    """The handler raises, so the message is redelivered."""
 
     class Down(MemoryTable):
         async def commit(self, commit):
@@ -509,8 +507,8 @@ async def test_a_failed_commit_gives_the_row_back(make_lab):
 
 
 async def test_the_mappings_concurrency_is_respected(lab, define):
-    """At most `max_concurrency` invocations run; as many rows wait, and the others come again later."""
-    from_yaml = define(ONE_PLACE.replace("max_concurrency: 1", "max_concurrency: 3"))
+    """At most `max_concurrency` calls run, as many rows wait, and the other rows are requeued."""
+    from_yaml = define(ONE_SLOT.replace("max_concurrency: 1", "max_concurrency: 3"))
     batch = await lab.batch(20, definition=from_yaml)
 
     async def answer(_):
@@ -531,9 +529,9 @@ async def test_the_mappings_concurrency_is_respected(lab, define):
     assert (await lab.view()).counts.done == 20
 
 
-async def test_a_place_comes_back_after_every_kind_of_end(lab, define):
-    """Rejections, time-outs, crashes and cancellations give their place back."""
-    batch = await lab.batch(9, definition=define(ONE_PLACE))
+async def test_a_target_slot_is_released_after_every_kind_of_end(lab, define):
+    """Rejections, time-outs, bad replies and cancellations release it."""
+    batch = await lab.batch(9, definition=define(ONE_SLOT))
     endings = [AgentRejectedError("no"), AgentTimeoutError("slow"), {"other": 1}, {"answer": 1}]
     lab.agent.script = lambda call: endings[int(call.id.rsplit("/", 1)[1]) - 1]
     batches = lab.batch_cache()
@@ -556,7 +554,7 @@ async def test_a_place_comes_back_after_every_kind_of_end(lab, define):
 
 
 async def test_many_batches_interleave(lab):
-    """Rows of many batches on one worker each go to their own batch."""
+    """One worker processes rows of many batches, each for its own batch."""
     batches = [await lab.batch(7, execution_id=f"e{n}") for n in range(30)]
     rows = [lab.row(number, batch) for number in range(1, 8) for batch in batches]
     await handle(lab, *rows)
@@ -569,7 +567,7 @@ async def test_many_batches_interleave(lab):
 
 
 async def test_a_batch_that_ended_stops_costing_calls(lab):
-    """What a completion check reads is taken in: further rows of a batch that has ended are dropped."""
+    """The check after a commit sees that the batch has ended, and its further rows are dropped."""
     batch = await lab.batch(3)
     batches = lab.batch_cache()
     await handle(lab, lab.row(1, batch), batches=batches)
@@ -579,8 +577,8 @@ async def test_a_batch_that_ended_stops_costing_calls(lab):
     assert [call.id for call in lab.agent.calls] == ["demo#e1/1/1", "demo#e1/1/2"]
 
 
-async def test_rows_sent_again_are_what_they_were(lab):
-    """Replay mark and cells survive being sent again."""
+async def test_a_requeued_row_keeps_its_cells(lab):
+    """Replay mark and cells are those of the received message."""
     batch = await lab.batch(2)
     lab.agent.script = lambda _: AgentThrottledError("429", retry_after_s=20)
     row = RowMessage(batch.batch_id, 1, 2, ("Ü", "\n"), replay=True)
