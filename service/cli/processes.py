@@ -162,7 +162,7 @@ def local_(
     chosen = parse_roles(roles)
     log_as_service(settings)
     files, catalog = configuration(settings, splits="splitter" in chosen)
-    run_async(_local(settings, files, catalog, chosen, port, data))
+    run_async(_local(settings, files, catalog, chosen, port=port, data=data))
 
 
 async def _local(
@@ -170,6 +170,7 @@ async def _local(
     mappings: ReadMappingFiles,
     catalog: Catalog,
     roles: list[str],
+    *,
     port: int,
     data: Path | None,
 ) -> None:

@@ -27,7 +27,14 @@ from service.domain.ports import COMMIT_BYTES, COMMIT_LIMIT, ITEM_BYTES, Objects
 from service.runtime.clock import SystemClock
 from service.runtime.metrics import Metrics
 
-BATCH = Batch("demo", "e1", State.SPLITTING, Source("in", "k", "e"), Location("out", ""), ttl=1_900_000_000)
+BATCH = Batch(
+    tool_name="demo",
+    execution_id="e1",
+    state=State.SPLITTING,
+    source=Source("in", "k", "e"),
+    output=Location("out", ""),
+    ttl=1_900_000_000,
+)
 
 
 @dataclass
@@ -42,8 +49,23 @@ class Stores:
         """Commit all outcomes concurrently; return the number of transactions."""
         await self.table.open(BATCH, "{}")
         metrics, clock = Metrics(), SystemClock()
-        queues = Queues(*[MemoryQueue("aggregate", clock)] * 6)
-        ports = Ports(self.table, self.objects, queues, self.large_outcomes, clock, metrics)
+        queue = MemoryQueue("aggregate", clock)
+        queues = Queues(
+            ingest=queue,
+            rows=queue,
+            aggregate=queue,
+            dead_ingest=queue,
+            dead_rows=queue,
+            dead_aggregate=queue,
+        )
+        ports = Ports(
+            table=self.table,
+            objects=self.objects,
+            queues=queues,
+            large_outcomes=self.large_outcomes,
+            clock=clock,
+            metrics=metrics,
+        )
         limits = GroupCommitLimits(linger_s=0.01)
         async with GroupCommitter(
             ports,
@@ -81,7 +103,13 @@ async def stores(request: pytest.FixtureRequest, names: ResourceNames) -> AsyncI
 def outcome(number: int, text: str = "x") -> Outcome:
     """A SUCCESS with the text as its field `answer`."""
     return Outcome(
-        number, 1, Status.SUCCESS, {"id": str(number)}, {"answer": text}, 5, "2026-11-23T07:00:01.000Z"
+        number=number,
+        round=1,
+        status=Status.SUCCESS,
+        input_data={"id": str(number)},
+        output_data={"answer": text},
+        execution_time_ms=5,
+        timestamp="2026-11-23T07:00:01.000Z",
     )
 
 
@@ -174,7 +202,15 @@ async def test_a_repeated_commit_of_large_outcomes_counts_once(stores: Stores) -
     """A commit that is repeated under its token, after a lost response, is counted once."""
     await stores.table.open(BATCH, "{}")
     fitted = await stores.large_outcomes.offload(BATCH, outcome(1, "x" * 450_000))
-    commit = Commit(BATCH.batch_id, 1, 1, 0, (fitted,), str(uuid.uuid4()), BATCH.ttl)
+    commit = Commit(
+        batch_id=BATCH.batch_id,
+        round=1,
+        partitions=1,
+        slot=0,
+        outcomes=(fitted,),
+        token=str(uuid.uuid4()),
+        ttl=BATCH.ttl,
+    )
     assert await stores.table.commit(commit) == ()
     assert await stores.table.commit(commit) == ()
     view = await stores.table.read(BATCH.batch_id)

@@ -45,7 +45,7 @@ BATCH = Batch(
     tool_name="address-search",
     execution_id="exec-1",
     state=State.SPLITTING,
-    source=Source("bucket", "incoming/a b.csv", "etag", "v1", 1234),
+    source=Source(bucket="bucket", key="incoming/a b.csv", etag="etag", version="v1", size=1234),
     output=Location("bucket", "results/"),
     mapping_digest="digest",
     columns=("address", "", "größe"),
@@ -92,7 +92,15 @@ def outcome(number: int, *, round_: int = 1, failed: bool = False, **fields: Any
 def commit(*outcomes: Outcome, batch: Batch = BATCH, slot: int = 0, token: str = "") -> Commit:
     round_ = outcomes[0].round
     token = token or str(uuid.uuid4())
-    return Commit(batch.batch_id, round_, batch.partitions, slot, outcomes, token, TTL)
+    return Commit(
+        batch_id=batch.batch_id,
+        round=round_,
+        partitions=batch.partitions,
+        slot=slot,
+        outcomes=outcomes,
+        token=token,
+        ttl=TTL,
+    )
 
 
 async def all_pages(
@@ -125,7 +133,13 @@ async def test_open_stores_the_batch_and_its_definition(table: Table) -> None:
     assert (view.batch, view.counts) == (BATCH, Counts())
     assert await table.definition(BATCH.batch_id, "digest") == '{"type": "agent"}'
     assert await table.definition(BATCH.batch_id, "other") is None
-    bare = Batch("t", "e", State.SPLITTING, Source("b", "k"), Location("b", ""))
+    bare = Batch(
+        tool_name="t",
+        execution_id="e",
+        state=State.SPLITTING,
+        source=Source("b", "k"),
+        output=Location("b", ""),
+    )
     assert await table.open(bare, "{}") == bare
     assert (await table.read("t#e")).batch == bare  # type: ignore[union-attr]
 
@@ -231,7 +245,9 @@ async def test_a_commit_stores_outcomes_and_counts(table: Table) -> None:
     assert await table.outcome(BATCH, 4) is None
     view = await table.read(BATCH.batch_id)
     assert view is not None
-    assert view.counts == Counts(2, 1, 300, 10, 5, 1)
+    assert view.counts == Counts(
+        succeeded=2, failed=1, agent_ms=300, input_tokens=10, output_tokens=5, reused=1
+    )
 
 
 async def test_reused_rows_are_counted_atomically(table: Table) -> None:

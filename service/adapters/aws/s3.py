@@ -90,7 +90,14 @@ class S3Objects:
     def upload(self, bucket: str, key: str, *, content_type: str) -> S3Upload:
         """Start writing an object; nothing is visible until the upload is completed."""
         call = self._call("s3:PutObject", f"s3://{bucket}/{key}", writes=True)
-        return S3Upload(self._s3, call, bucket, key, content_type, self._part_bytes)
+        return S3Upload(
+            s3=self._s3,
+            call=call,
+            bucket=bucket,
+            key=key,
+            content_type=content_type,
+            part_bytes=self._part_bytes,
+        )
 
     async def put(self, bucket: str, key: str, body: bytes, *, content_type: str) -> StoredFile:
         """Write a small object in one call."""

@@ -9,8 +9,8 @@ from service.app.download import download_object
 from service.domain.errors import SourceError, UnreachableError
 
 
-async def test_an_object_is_fetched_whole(lab, tmp_path):
-    """The file has the object's bytes and ordinary permissions, and nothing else is left behind."""
+async def test_an_object_is_downloaded(lab, tmp_path):
+    """The file has the object's bytes and default permissions, and no other file is left."""
     body = os.urandom(20 * 2**20)
     await lab.objects.put("b", "k", body, content_type="text/csv")
     path = tmp_path / "out.csv"
@@ -22,8 +22,8 @@ async def test_an_object_is_fetched_whole(lab, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.csv", "probe"]
 
 
-async def test_a_fetch_that_fails_leaves_nothing_behind(lab, tmp_path):
-    """Whole or not at all: an earlier file stays, and no fragment is there."""
+async def test_a_failed_download_changes_nothing(lab, tmp_path):
+    """After a failed download the earlier file is unchanged, and no part of the new one is left."""
 
     class Breaks(MemoryObjects):
         async def read(self, source, start, length):
@@ -41,8 +41,8 @@ async def test_a_fetch_that_fails_leaves_nothing_behind(lab, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["out.csv"]
 
 
-async def test_a_missing_object_fetches_nothing(lab, tmp_path):
-    """Not even an empty file."""
+async def test_a_missing_object_creates_no_file(lab, tmp_path):
+    """The download of a missing object raises SourceError and creates no file."""
     with pytest.raises(SourceError):
         await download_object(lab.objects, "b", "none", tmp_path / "out.csv")
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""`rowfleet healthcheck`: the container's question to its own process."""
+"""`rowfleet healthcheck`, a container's health check."""
 
 import asyncio
 import socket
@@ -18,29 +18,29 @@ def port_of(url):
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", ""])
-async def test_a_process_that_answers_is_alive_whatever_its_troubles(host):
-    """/livez counts and not /readyz; where the process listens on every address, this machine's is asked."""
+async def test_a_process_that_answers_is_alive(host):
+    """/livez is asked, not /readyz; a process that listens on every address is asked on the loopback."""
     async with serve_health("127.0.0.1", 0, lambda: {"worker": "access denied"}) as url:
         assert await asyncio.to_thread(probe, host, port_of(url)) == ""
 
 
-async def test_a_port_that_nobody_listens_on():
-    """Said with the address that was asked."""
+async def test_a_process_that_does_not_listen_is_not_alive():
+    """The problem names the address."""
     async with serve_health("127.0.0.1", 0, dict) as url:
         port = port_of(url)
     assert f"no answer on 127.0.0.1:{port}/livez: " in await asyncio.to_thread(probe, "127.0.0.1", port)
 
 
 def test_a_process_that_hangs_is_not_alive():
-    """A connection that is taken and never answered ends at the time-out."""
+    """A connection without a response ends at the time-out."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        trouble = probe("127.0.0.1", port, timeout_s=0.05)
-    assert trouble == f"no answer on 127.0.0.1:{port}/livez: timed out"
+        problem = probe("127.0.0.1", port, timeout_s=0.05)
+    assert problem == f"no answer on 127.0.0.1:{port}/livez: timed out"
 
 
-async def test_somebody_else_on_the_port_is_not_alive():
-    """An HTTP server that knows no /livez is told by its status."""
+async def test_another_server_on_the_port_is_not_alive():
+    """An HTTP server without /livez is a problem that names the status."""
     runner = web.AppRunner(web.Application())
     await runner.setup()
     try:
@@ -52,8 +52,8 @@ async def test_somebody_else_on_the_port_is_not_alive():
         await runner.cleanup()
 
 
-def test_any_free_port_cannot_be_asked():
-    """The health port has to be fixed, and the error names its setting."""
+def test_port_zero_cannot_be_checked():
+    """Port 0 raises ConfigError that names the setting."""
     with pytest.raises(ConfigError, match="ROWFLEET_HEALTH__PORT"):
         probe("127.0.0.1", 0)
 
@@ -66,8 +66,8 @@ async def run(tmp_path, *arguments, **env):
     return done.returncode, done.stdout + done.stderr
 
 
-async def test_the_command_exits_by_what_it_finds(tmp_path):
-    """0 and nothing to say, 1 with the trouble, 2 for wrong settings, in one line each."""
+async def test_exit_codes_of_the_command(tmp_path):
+    """0 without output, 1 with the problem, 2 for wrong settings, in one line each."""
     async with serve_health("127.0.0.1", 0, dict) as url:
         port = str(port_of(url))
         assert await run(tmp_path, ROWFLEET_HEALTH__PORT=port) == (0, "")
@@ -79,15 +79,15 @@ async def test_the_command_exits_by_what_it_finds(tmp_path):
     assert "ROWFLEET_HEALTH__PORT" in output
 
 
-async def test_the_command_is_documented_like_the_others(tmp_path):
-    """`--help` says what its exit codes mean."""
+async def test_the_command_has_a_help_text(tmp_path):
+    """`--help` exits 0 and explains the command."""
     code, output = await run(tmp_path, "--help")
     assert code == 0
     assert "/livez" in output
 
 
-def test_the_question_is_cheap():
-    """Asked twice a minute of a quarter of a CPU, it imports neither commands nor AWS clients."""
+def test_the_command_imports_little():
+    """The command runs twice a minute, so it imports neither commands nor AWS clients."""
     script = "import sys, service.__main__, service.app.healthcheck; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert not {"service.cli", "aiobotocore", "aiohttp", "typer"} & set(done.stdout.split())

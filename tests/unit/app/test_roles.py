@@ -1,4 +1,4 @@
-"""Roles that wait for what they need."""
+"""Roles that wait for their preconditions."""
 
 import asyncio
 
@@ -17,16 +17,16 @@ from service.runtime.metrics import Metrics
 from service.runtime.shutdown import until_stopped
 
 
-class Laboratory:
-    """A role on a queue in memory; `missing` maps a need to the error that it raises."""
+class RoleLab:
+    """A role on a queue in memory. `missing` maps a precondition to the error that it raises."""
 
-    def __init__(self, *needs):
+    def __init__(self, *preconditions):
         self.clock, self.metrics, self.stop = MemoryClock(), Metrics(), asyncio.Event()
         self.queue = MemoryQueue("q", self.clock)
         self.handled = []
         self.gate = asyncio.Event()
         self.missing = {}
-        self.asked = []
+        self.checked = []
         consumer = Consumer(
             self.queue,
             self.handle,
@@ -34,13 +34,15 @@ class Laboratory:
             self.clock,
             self.metrics,
         )
-        self.role = Role("worker", [consumer], [self.need(name) for name in needs], self.clock)
+        self.role = Role(
+            "worker", [consumer], [self.precondition(name) for name in preconditions], self.clock
+        )
 
-    def need(self, name):
-        """A need that is met unless it is in `missing`."""
+    def precondition(self, name):
+        """A precondition that is met unless it is in `missing`."""
 
         async def check():
-            self.asked.append(name)
+            self.checked.append(name)
             if name in self.missing:
                 raise self.missing[name]
 
@@ -53,7 +55,7 @@ class Laboratory:
 
 
 async def until(condition):
-    """Let everything run until the condition holds."""
+    """Let all tasks run until the condition holds."""
     while not condition():  # noqa: ASYNC110 -- whoever changes it runs in between
         await asyncio.sleep(0)
 
@@ -61,9 +63,9 @@ async def until(condition):
 @pytest.mark.parametrize(
     "error", [ConfigError("queue q does not exist"), AccessError("denied"), RetryableError("no answer")]
 )
-async def test_a_role_waits_for_what_it_needs_and_then_begins(error):
-    """Nothing is received before; the reason is its trouble; it begins when the cause is gone."""
-    lab = Laboratory("queue", "table")
+async def test_a_role_waits_for_its_preconditions(error):
+    """Before its preconditions are met a role receives nothing and reports the error as its problem."""
+    lab = RoleLab("queue", "table")
     lab.missing["table"] = error
     await lab.queue.send([OutgoingMessage("one")])
     running = asyncio.create_task(lab.role.run(lab.stop))
@@ -82,14 +84,14 @@ async def test_a_role_waits_for_what_it_needs_and_then_begins(error):
     await running
 
 
-async def test_needs_are_tried_again_with_a_back_off_and_told_rarely():
-    """A day of trouble is some thousand calls, and a line every ten minutes; the end is a line too."""
-    lab = Laboratory("queue")
+async def test_preconditions_are_retried_with_a_back_off_and_logged_rarely():
+    """A missing precondition is checked with a back-off, and logged every ten minutes and when it is met."""
+    lab = RoleLab("queue")
     lab.missing["queue"] = ConfigError("queue q does not exist: run `rowfleet setup`")
     with capture_logs() as logs:
         running = asyncio.create_task(lab.role.run(lab.stop))
         await lab.clock.advance(3 * REPEAT_S)
-        assert 60 <= len(lab.asked) <= 80
+        assert 60 <= len(lab.checked) <= 80
         waits = [entry for entry in logs if entry["event"] == "role_waits"]
         assert len(waits) == 3
         assert waits[0]["role"] == "worker"
@@ -102,20 +104,20 @@ async def test_needs_are_tried_again_with_a_back_off_and_told_rarely():
     await running
 
 
-async def test_a_need_that_was_met_is_not_asked_for_again():
-    """Only what is missing is tried again."""
-    lab = Laboratory("queue", "table")
+async def test_a_met_precondition_is_not_checked_again():
+    """Only the missing precondition is checked again."""
+    lab = RoleLab("queue", "table")
     lab.missing["table"] = AccessError("denied")
     running = asyncio.create_task(lab.role.run(lab.stop))
     await lab.clock.advance(100)
-    assert lab.asked.count("queue") == 1
+    assert lab.checked.count("queue") == 1
     lab.stop.set()
     await running
 
 
-async def test_a_role_that_waits_ends_at_once():
-    """SIGTERM is not kept waiting by an endpoint that does not answer."""
-    lab = Laboratory()
+async def test_a_waiting_role_stops_at_once():
+    """A role stops at once while a precondition waits for an endpoint that does not respond."""
+    lab = RoleLab()
     never = asyncio.Event()
     role = Role(
         "worker",
@@ -130,15 +132,15 @@ async def test_a_role_that_waits_ends_at_once():
 
 
 async def test_a_bug_while_waiting_is_not_hidden():
-    """An error that is none of ours ends the role."""
-    lab = Laboratory("queue")
+    """An unexpected exception of a precondition ends the role."""
+    lab = RoleLab("queue")
     lab.missing["queue"] = ZeroDivisionError()
     with pytest.raises(ZeroDivisionError):
         await lab.role.run(lab.stop)
 
 
-async def test_work_that_is_stopped_cleans_up_first():
-    """`until_stopped` waits for the end of what it cancels; work that ends by itself raises what it does."""
+async def test_stopped_work_cleans_up_first():
+    """`until_stopped` waits until the cancelled work has ended."""
     stop, cleaned = asyncio.Event(), []
 
     async def work():
@@ -155,9 +157,9 @@ async def test_work_that_is_stopped_cleans_up_first():
     assert cleaned == [1]
 
 
-async def test_a_process_that_drains_is_not_ready():
-    """Every role says so from the moment it is told to stop; the mappings are a splitter's matter only."""
-    lab = Laboratory("queue")
+async def test_a_draining_process_is_not_ready():
+    """Every role reports "draining" after the stop; mappings are reported by a splitter only."""
+    lab = RoleLab("queue")
 
     async def read():
         return MappingFiles()

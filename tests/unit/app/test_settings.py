@@ -11,7 +11,7 @@ from service.domain.model import Location
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch, tmp_path):
-    """Each test starts in an empty folder without ROWFLEET_ variables."""
+    """Start each test in an empty folder without ROWFLEET_ variables."""
     import os
 
     for name in list(os.environ):
@@ -21,28 +21,28 @@ def clean(monkeypatch, tmp_path):
 
 
 def test_defaults_are_valid():
-    """No variable is needed."""
+    """The settings are valid without any variable."""
     settings = load_settings()
     assert settings.table == "batch_processor_results"
     assert settings.prefix == "rowfleet"
     assert settings.results_bucket == settings.bucket
 
 
-def test_nested_names(monkeypatch):
-    """A double underscore leads into a section."""
+def test_a_nested_name_sets_a_section(monkeypatch):
+    """A double underscore separates section and setting."""
     monkeypatch.setenv("ROWFLEET_WORKER__MAX_INFLIGHT_ROWS", "200")
     assert load_settings().worker.max_inflight_rows == 200
 
 
 def test_an_unknown_name_is_an_error_with_the_nearest_one(monkeypatch):
-    """A typo is said, with what was probably meant."""
+    """An unknown variable raises SettingsError with the nearest known name."""
     monkeypatch.setenv("ROWFLEET_BUKET", "x")
     with pytest.raises(SettingsError, match="ROWFLEET_BUKET is not a setting; did you mean ROWFLEET_BUCKET"):
         load_settings()
 
 
 def test_an_unknown_name_in_dotenv_is_an_error_too(tmp_path):
-    """`.env` is read as the environment is."""
+    """Unknown names in `.env` raise SettingsError as well."""
     (tmp_path / ".env").write_text("ROWFLEET_COMMIT__LINGERS=3\n")
     with pytest.raises(SettingsError, match="ROWFLEET_COMMIT__LINGERS"):
         load_settings()
@@ -59,14 +59,14 @@ def test_an_unknown_name_in_dotenv_is_an_error_too(tmp_path):
     ],
 )
 def test_a_wrong_value_names_its_variable(monkeypatch, name, value):
-    """A value outside AWS's limits or of the wrong type is said by the variable's name."""
+    """A value outside AWS's limits or of a wrong type raises SettingsError that names variable and value."""
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=f"{name}: .*{value}"):
         load_settings()
 
 
 def test_relations_between_settings_are_checked(monkeypatch):
-    """Two values that contradict each other are an error that names both."""
+    """Two values that contradict each other raise SettingsError that names both."""
     monkeypatch.setenv("ROWFLEET_WORKER__MAX_HELD_ROWS", "10")
     with pytest.raises(SettingsError, match=r"worker.max_held_rows .* worker.max_inflight_rows"):
         load_settings()
@@ -82,14 +82,14 @@ def test_relations_between_settings_are_checked(monkeypatch):
     ],
 )
 def test_the_times_of_a_sweep_ascend(monkeypatch, name, value):
-    """Nothing is stuck before it was looked at twice, nor sent again before it is stuck."""
+    """`interval_s`, `stuck_after_s` and `resend_after_s` must ascend."""
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=r"sweep\.interval_s, sweep\.stuck_after_s and "):
         load_settings()
 
 
-def test_the_environment_wins_over_dotenv_and_flags_over_both(monkeypatch, tmp_path):
-    """Precedence: flag, environment, `.env`, default; each says where it came from."""
+def test_precedence_of_flag_environment_and_dotenv(monkeypatch, tmp_path):
+    """Precedence is flag, environment, `.env`, default, and `describe` shows the origin."""
     (tmp_path / ".env").write_text("ROWFLEET_BUCKET=from-file\nROWFLEET_TABLE=t\nAGENT_URL=http://file\n")
     monkeypatch.setenv("ROWFLEET_BUCKET", "from-env")
     settings = load_settings({"prefix": "flagged"})
@@ -103,7 +103,7 @@ def test_the_environment_wins_over_dotenv_and_flags_over_both(monkeypatch, tmp_p
 
 
 def test_mappings_are_in_a_folder_or_in_a_bucket(monkeypatch):
-    """`s3://bucket/prefix` with or without a last slash; it is shown as it is meant."""
+    """`s3://bucket/prefix`, with or without a last slash, is a location; other text is a local folder."""
     assert load_settings().mappings == Path("mappings")
     for url in ("s3://b/config/mappings", "s3://b/config/mappings/"):
         monkeypatch.setenv("ROWFLEET_MAPPINGS", url)
@@ -116,14 +116,14 @@ def test_mappings_are_in_a_folder_or_in_a_bucket(monkeypatch):
 
 
 @pytest.mark.parametrize("wrong", ["s3://", "s3:///mappings", "https://b/mappings"])
-def test_an_address_that_is_no_folder_is_refused(monkeypatch, wrong):
-    """The variable and what it has to look like."""
+def test_a_wrong_folder_address_is_refused(monkeypatch, wrong):
+    """A wrong address raises SettingsError with the variable and the expected form."""
     monkeypatch.setenv("ROWFLEET_SCHEMAS", wrong)
     with pytest.raises(SettingsError, match=r"ROWFLEET_SCHEMAS: .* s3://bucket/prefix \(it is"):
         load_settings()
 
 
-def test_every_setting_says_what_it_means():
-    """No setting is without a description, and sizes and times carry their unit in their name."""
+def test_every_setting_has_a_description():
+    """`describe` has a description for every setting."""
     for line in describe(Settings()):
         assert line.description, line.name

@@ -1,4 +1,4 @@
-"""What users ask of a batch."""
+"""Status and failures of a batch as commands show them."""
 
 from dataclasses import replace
 
@@ -24,12 +24,12 @@ async def status(lab, total=10, counts=None, **changes):
 @pytest.mark.parametrize("state", State)
 @pytest.mark.parametrize("total", [None, 0, 10])
 async def test_the_keys_are_the_contract(lab, state, total):
-    """In every state there are the same keys, in the documented order."""
+    """The status has the same keys in the same order in every state."""
     assert list(await status(lab, total, state=state)) == KEYS
 
 
-async def test_a_running_batch_tells_rate_and_time_left(lab):
-    """Rows per second since the start, and what is left at that rate."""
+async def test_a_running_batch_has_rate_and_eta(lab):
+    """The rate is in rows per second since the start; the ETA is the time for the rest at that rate."""
     found = await status(lab, 100, Counts(succeeded=30, failed=10))
     assert (found["state"], found["total"], found["succeeded"], found["failed"]) == ("RUNNING", 100, 30, 10)
     assert (found["in_progress"], found["rate_per_s"], found["eta_s"]) == (60, 2.0, 30.0)
@@ -38,14 +38,14 @@ async def test_a_running_batch_tells_rate_and_time_left(lab):
     assert (found["output"], found["failures"], found["manifest"], found["error"]) == (None,) * 4
 
 
-async def test_reused_rows_are_told_apart(lab):
-    """They have succeeded, and are among those; how many they are is said beside."""
+async def test_reused_rows_are_counted_separately(lab):
+    """Reused rows are among the succeeded ones and have their own count."""
     found = await status(lab, 100, Counts(succeeded=30, reused=12))
     assert (found["succeeded"], found["reused"], found["in_progress"]) == (30, 12, 70)
 
 
-async def test_while_splitting_nobody_knows_what_is_left(lab):
-    """Without a total there is neither a rest nor an end."""
+async def test_a_batch_without_total_has_no_eta(lab):
+    """While splitting, `total`, `in_progress` and `eta_s` are None."""
     found = await status(lab, None, Counts(succeeded=30))
     assert (found["state"], found["total"], found["in_progress"], found["eta_s"]) == (
         "SPLITTING",
@@ -55,15 +55,15 @@ async def test_while_splitting_nobody_knows_what_is_left(lab):
     )
 
 
-async def test_a_batch_without_progress_has_no_end_in_sight(lab):
-    """A rate of nothing is no reason to divide by it."""
+async def test_a_batch_without_progress_has_no_eta(lab):
+    """A rate of 0 gives no ETA, and a batch without a start no rate."""
     found = await status(lab, 10)
     assert (found["rate_per_s"], found["eta_s"]) == (0.0, None)
     assert (await status(lab, 10, execution_id="e2", created_at=""))["rate_per_s"] is None
 
 
-async def test_an_ended_batch_tells_where_its_files_are(lab):
-    """The rate is that of the whole run, nothing is left, and failures.csv is named if there is one."""
+async def test_an_ended_batch_names_its_files(lab):
+    """An ended batch has the rate of the whole run and its files; failures.csv only if rows failed."""
     ended = {"state": State.COMPLETED_WITH_ERRORS, "finished_at": "2023-11-14T22:13:05.000Z"}
     found = await status(lab, 10, Counts(succeeded=8, failed=2), **ended)
     assert (found["in_progress"], found["rate_per_s"], found["eta_s"]) == (0, 2.0, 0)
@@ -75,21 +75,21 @@ async def test_an_ended_batch_tells_where_its_files_are(lab):
     assert fine["failures"] is None
 
 
-async def test_a_failed_batch_tells_why(lab):
-    """It has an error and no files."""
+async def test_a_failed_batch_has_an_error(lab):
+    """A FAILED batch has an error and no files."""
     found = await status(lab, 10, state=State.FAILED, error="no such column")
     assert found["error"] == "no such column"
     assert (found["output"], found["manifest"], found["in_progress"]) == (None, None, 0)
 
 
 async def test_a_cancelled_batch_has_no_files(lab):
-    """What was never aggregated is not promised."""
+    """A CANCELLED batch, which was not aggregated, names no files."""
     found = await status(lab, 10, Counts(succeeded=3), state=State.CANCELLED)
     assert (found["output"], found["manifest"]) == (None, None)
 
 
 async def test_an_unknown_batch_is_a_usage_error(lab):
-    """The text names the command that helps."""
+    """An unknown batch raises UsageError that names `rowfleet list`."""
     with pytest.raises(UsageError, match=r"no batch 'demo#none'.*rowfleet list"):
         await read_batch(lab.table, "demo#none")
     batch = await lab.batch(1)
@@ -103,14 +103,22 @@ async def fail(lab, batch, errors):
     )
     for start in range(0, len(outcomes), 99):
         rows = outcomes[start : start + 99]
-        commit = Commit(batch.batch_id, 1, batch.partitions, 0, rows, f"{batch.batch_id}{start}", batch.ttl)
+        commit = Commit(
+            batch_id=batch.batch_id,
+            round=1,
+            partitions=batch.partitions,
+            slot=0,
+            outcomes=rows,
+            token=f"{batch.batch_id}{start}",
+            ttl=batch.ttl,
+        )
         await lab.table.commit(commit)
 
 
 async def test_failures_are_grouped_by_cause(lab):
-    """Same error and same text but for numbers and quoted values: one cause, the commonest first.
+    """Failures with the same error and, except for numbers and quotations, the same text are one group.
 
-    Outcomes of an earlier version have no class, and it is said so.
+    The largest group comes first. Outcomes of earlier versions have the class "".
     """
     batch = await lab.batch(9, partitions=3)
     await fail(
@@ -137,8 +145,8 @@ async def test_failures_are_grouped_by_cause(lab):
     assert list(groups[0]) == ["type", "class", "message", "count", "rows"]
 
 
-async def test_a_group_names_a_few_rows(lab):
-    """All failures are counted over all pages; only some are named."""
+async def test_a_group_lists_a_few_rows(lab):
+    """Failures of all pages are counted; only some rows are listed."""
     batch = await lab.batch(1_300, partitions=2)
     await fail(lab, batch, {n: ("AgentRejectedError", f"no {n}") for n in range(1, 1_301)})
     (group,) = await group_failures(lab.table, batch)
@@ -147,7 +155,7 @@ async def test_a_group_names_a_few_rows(lab):
 
 
 async def test_a_batch_without_failures_has_no_groups(lab):
-    """An empty list, not an error."""
+    """A batch without failures gives an empty list."""
     batch = await lab.batch(2)
     await fail(lab, batch, {1: None, 2: None})
     assert await group_failures(lab.table, batch) == []

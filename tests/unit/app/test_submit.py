@@ -1,4 +1,4 @@
-"""Starting a run from a command."""
+"""Start of a run from a command."""
 
 import json
 
@@ -28,7 +28,7 @@ async def jobs(lab):
 
 
 async def test_a_local_file_is_uploaded_and_its_job_published(lab, rows_csv):
-    """The object is whole before the job is sent, and the job is one that the splitter takes."""
+    """A local file is uploaded before its job is sent, and the splitter accepts the job."""
     assert await start(lab, rows_csv, execution_id="e1", limit=20) == "demo#e1"
     ((bucket, key),) = lab.objects.stored
     assert lab.objects.stored[bucket, key].body == rows_csv.read_bytes()
@@ -39,13 +39,13 @@ async def test_a_local_file_is_uploaded_and_its_job_published(lab, rows_csv):
         "source": f"s3://b/{key}",
         "execution_id": "e1",
         "options": {"limit": 20},
-    }, "what was not asked for is not in the message"
+    }, "options that were not given are not in the message"
     (decoded,) = decode_ingest(json.dumps(job))
     assert (decoded.execution_id, decoded.limit, decoded.problem) == ("e1", 20, "")
 
 
 async def test_priority_and_weight_travel_in_the_jobs_options(lab, rows_csv):
-    """As they were asked for, to the batch."""
+    """Priority and weight reach the batch by the options of the job."""
     await start(lab, rows_csv, execution_id="e1", priority=9, weight=30)
     (body,) = await lab.waiting(lab.ingest)
     assert json.loads(body)["options"] == {"priority": 9, "weight": 30}
@@ -55,7 +55,7 @@ async def test_priority_and_weight_travel_in_the_jobs_options(lab, rows_csv):
 
 
 async def test_the_same_file_has_the_same_key(lab, rows_csv, tmp_path):
-    """By content and name: the same file twice is one object, another content another."""
+    """The key depends on name and content: a file submitted twice is one object."""
     await start(lab, rows_csv)
     await start(lab, rows_csv)
     assert len(lab.objects.stored) == 1
@@ -64,16 +64,16 @@ async def test_the_same_file_has_the_same_key(lab, rows_csv, tmp_path):
     assert len(lab.objects.stored) == 2
 
 
-async def test_an_execution_id_that_is_made_up_is_new_each_time(lab, rows_csv):
-    """Without an id of the user's every submission is a run of its own."""
+async def test_a_generated_execution_id_is_new_each_time(lab, rows_csv):
+    """Without an execution id every submission is another run."""
     first, second = await start(lab, rows_csv), await start(lab, rows_csv)
     assert first != second
     assert first.startswith("demo#rows-")
 
 
 @pytest.mark.parametrize("name", ["ü.csv", "-.csv", "a b.csv", "x" * 150 + ".csv", ".csv"])
-async def test_an_execution_id_that_is_made_up_is_a_name(lab, tmp_path, name):
-    """Whatever the file is called."""
+async def test_a_generated_execution_id_is_valid(lab, tmp_path, name):
+    """The generated execution id is valid for every file name."""
     path = tmp_path / name
     path.write_text("id\n")
     await start(lab, path)
@@ -82,15 +82,15 @@ async def test_an_execution_id_that_is_made_up_is_a_name(lab, tmp_path, name):
 
 
 async def test_an_object_in_s3_is_not_copied(lab):
-    """A run may read from where the source is."""
+    """The job of an object in S3 names that object."""
     await lab.put("id,name\n")
     await start(lab, "s3://in/files/rows.csv", execution_id="e1")
     assert len(lab.objects.stored) == 1
     assert (await jobs(lab))[0]["source"] == "s3://in/files/rows.csv"
 
 
-async def test_the_same_execution_id_for_the_same_source_is_welcome(lab, rows_csv):
-    """It is the same batch: nothing is run twice."""
+async def test_the_same_execution_id_for_the_same_source_is_the_same_batch(lab, rows_csv):
+    """A repeated submission returns the id of the existing batch."""
     await start(lab, rows_csv, execution_id="e1")
     (body,) = await lab.waiting(lab.ingest)
     await lab.splitter().handle(lab.delivery(body))
@@ -98,7 +98,7 @@ async def test_the_same_execution_id_for_the_same_source_is_welcome(lab, rows_cs
 
 
 async def test_the_same_execution_id_for_another_source_is_refused(lab, rows_csv):
-    """Said at once, before anything is published."""
+    """An execution id of another source raises UsageError, and no job is published."""
     await lab.batch(3)
     with pytest.raises(UsageError, match=r"demo#e1 exists and reads s3://in/files/rows\.csv"):
         await start(lab, rows_csv, execution_id="e1")
@@ -114,28 +114,28 @@ async def test_the_same_execution_id_for_another_source_is_refused(lab, rows_csv
         ("ROWS", {"execution_id": "a b"}, "--execution-id 'a b'"),
     ],
 )
-async def test_what_cannot_be_submitted_is_said_in_words(lab, rows_csv, source, more, reason):
-    """A usage error that names what is wrong, and no job."""
+async def test_an_invalid_request_is_refused(lab, rows_csv, source, more, reason):
+    """An invalid request raises UsageError with the reason, and no job is published."""
     with pytest.raises(UsageError, match=reason):
         await start(lab, rows_csv if source == "ROWS" else source, **more)
     assert await jobs(lab) == []
 
 
-async def test_a_missing_object_is_bad_usage(lab):
-    """The source is looked at before the job is published."""
+async def test_a_missing_object_is_refused(lab):
+    """A missing object raises UsageError before the job is published."""
     with pytest.raises(UsageError, match="does not exist"):
         await start(lab, "s3://in/none.csv")
     assert await jobs(lab) == []
 
 
 def test_a_folder_is_not_readable(tmp_path):
-    """The operating system's reason is given."""
+    """A folder raises UsageError with the operating system's reason."""
     with pytest.raises(UsageError, match="Is a directory"):
         check_readable(str(tmp_path))
 
 
 async def test_following_ends_with_the_batch(lab):
-    """None until the batch is opened, then what it is each time it is read, to its end; and what keeps it."""
+    """`follow` yields None until the batch is opened, then batch and outage, and ends with the batch."""
     outages = OutageBoard(lab.table, lab.clock)
     seen = []
     following = follow(lab.ports, "demo#e1")

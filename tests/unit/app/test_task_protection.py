@@ -1,4 +1,4 @@
-"""Scale-in protection on ECS, against the container agent's endpoint as AWS documents it."""
+"""Scale-in protection on ECS, with the container agent's endpoint as AWS documents it."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -15,24 +15,24 @@ from service.domain.errors import RetryableError
 TASK = "arn:aws:ecs:eu-west-1:123456789012:task/c/1"
 
 
-class Laboratory:
-    """A task that holds `held` messages; `asked` are the requests, `error` is how they end."""
+class ProtectionLab:
+    """A task that holds `held` messages. `requests` are its requests; `error`, if set, is their result."""
 
     def __init__(self, **limits):
-        self.clock, self.held, self.asked, self.error = MemoryClock(), 0, [], None
+        self.clock, self.held, self.requests, self.error = MemoryClock(), 0, [], None
         limits = ProtectionLimits(**limits)
-        self.protection = TaskProtection(self.ask, lambda: self.held, self.clock, limits)
+        self.protection = TaskProtection(self.set_protection, lambda: self.held, self.clock, limits)
 
-    async def ask(self, on, minutes):
-        """What the agent would be asked."""
-        self.asked.append((self.clock.monotonic(), on))
+    async def set_protection(self, on, minutes):
+        """Record the request."""
+        self.requests.append((self.clock.monotonic(), on))
         assert minutes == 15
         if self.error is not None:
             raise self.error
 
     @asynccontextmanager
     async def running(self):
-        """While the protection runs."""
+        """Run the protection during the context."""
         task = asyncio.create_task(self.protection.run())
         yield
         task.cancel()
@@ -40,74 +40,74 @@ class Laboratory:
 
 
 async def test_a_task_is_protected_while_it_holds_messages():
-    """On within a second of the first message, off half a minute after the last; idle tasks never ask."""
-    lab = Laboratory()
+    """On within a second of the first message, off 30 s after the last; an idle task makes no request."""
+    lab = ProtectionLab()
     async with lab.running():
         await lab.clock.advance(100)
-        assert lab.asked == []
+        assert lab.requests == []
         lab.held = 3
         await lab.clock.advance(50)
-        assert lab.asked == [(101, True)]
+        assert lab.requests == [(101, True)]
         lab.held = 0
         await lab.clock.advance(29)
-        assert len(lab.asked) == 1
+        assert len(lab.requests) == 1
         await lab.clock.advance(3)
-        assert [on for _, on in lab.asked] == [True, False]
+        assert [on for _, on in lab.requests] == [True, False]
         await lab.clock.advance(1_000)
-    assert len(lab.asked) == 2
+    assert len(lab.requests) == 2
 
 
-async def test_a_short_gap_between_messages_asks_nothing():
-    """Protection does not come and go with every message: the API is limited."""
-    lab = Laboratory()
+async def test_a_short_gap_between_messages_makes_no_request():
+    """Protection stays on between messages, because the API is rate-limited."""
+    lab = ProtectionLab()
     async with lab.running():
         for second in range(290):
             lab.held = second % 20 == 0
             await lab.clock.advance(1)
-    assert [on for _, on in lab.asked] == [True, False]
+    assert [on for _, on in lab.requests] == [True, False]
 
 
 async def test_protection_is_renewed_long_before_it_expires():
-    """Three chances within the quarter of an hour that ECS was asked for."""
-    lab = Laboratory()
+    """Protection for 15 minutes is renewed every 5 minutes."""
+    lab = ProtectionLab()
     lab.held = 1
     async with lab.running():
         await lab.clock.advance(1_000)
-        assert lab.asked == [(0, True), (300, True), (600, True), (900, True)]
+        assert lab.requests == [(0, True), (300, True), (600, True), (900, True)]
 
 
-async def test_a_task_that_is_never_idle_lets_go_now_and_then():
-    """A deployment waits for protected tasks: once an hour each can be replaced for two minutes."""
-    lab = Laboratory()
+async def test_a_busy_task_pauses_its_protection():
+    """A task that is never idle is unprotected for two minutes an hour, so a deployment can replace it."""
+    lab = ProtectionLab()
     lab.held = 1
     async with lab.running():
         await lab.clock.advance(3_725)
-    off = [at for at, on in lab.asked if not on]
+    off = [at for at, on in lab.requests if not on]
     assert off[0] == 3_600
-    on_again = [at for at, on in lab.asked if on and at > 3_600]
+    on_again = [at for at, on in lab.requests if on and at > 3_600]
     assert on_again == [3_720]
 
 
-async def test_a_task_that_stops_lets_go():
-    """Where it is protected; otherwise nothing is asked."""
-    lab = Laboratory()
+async def test_a_stopping_task_ends_its_protection():
+    """A stopping task ends its protection; an unprotected one makes no request."""
+    lab = ProtectionLab()
     lab.held = 1
     async with lab.running():
         await lab.clock.advance(1)
-    assert [on for _, on in lab.asked] == [True, False]
-    idle = Laboratory()
+    assert [on for _, on in lab.requests] == [True, False]
+    idle = ProtectionLab()
     async with idle.running():
         await idle.clock.advance(1)
-    assert idle.asked == []
+    assert idle.requests == []
 
 
-async def test_a_request_under_way_is_taken_back_too():
-    """A task told to stop while it asks for protection may have it, so it lets go."""
-    lab = Laboratory()
+async def test_an_unfinished_request_is_revoked():
+    """A task that stops during a request may be protected, so it ends its protection."""
+    lab = ProtectionLab()
     lab.held, hanging = 1, asyncio.Event()
 
     async def ask(on, minutes):
-        lab.asked.append(on)
+        lab.requests.append(on)
         if on:
             await hanging.wait()
 
@@ -116,27 +116,27 @@ async def test_a_request_under_way_is_taken_back_too():
     await lab.clock.advance(1)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    assert lab.asked == [True, False]
+    assert lab.requests == [True, False]
 
 
-async def test_an_agent_that_refuses_is_asked_again_with_a_back_off_and_told_once():
-    """Work is not concerned: the trouble is a line in the log, and one when it is over."""
-    lab = Laboratory()
+async def test_a_failing_agent_is_retried_with_a_back_off_and_logged_once():
+    """Failed requests are retried with a back-off, and logged at the first failure and at the recovery."""
+    lab = ProtectionLab()
     lab.held, lab.error = 1, RetryableError("task protection on: ThrottlingException: slow down")
     with capture_logs() as logs:
         async with lab.running():
             await lab.clock.advance(400)
-            assert 15 <= len(lab.asked) <= 25
+            assert 15 <= len(lab.requests) <= 25
             assert [entry["event"] for entry in logs] == ["task_protection_failed"]
             lab.error = None
             await lab.clock.advance(40)
-            assert lab.asked[-1][1]
+            assert lab.requests[-1][1]
             assert [entry["event"] for entry in logs][-1] == "task_protection_failed_over"
 
 
-async def test_a_failed_letting_go_is_tried_again():
-    """Otherwise an idle task would stay protected until the expiry."""
-    lab = Laboratory()
+async def test_a_failed_end_of_protection_is_retried():
+    """If ending the protection fails it is retried: an idle task would stay protected until the expiry."""
+    lab = ProtectionLab()
     lab.held = 1
     async with lab.running():
         await lab.clock.advance(1)
@@ -144,32 +144,32 @@ async def test_a_failed_letting_go_is_tried_again():
         await lab.clock.advance(60)
         lab.error = None
         await lab.clock.advance(40)
-        assert lab.asked[-1][1] is False
-        count = len(lab.asked)
+        assert lab.requests[-1][1] is False
+        count = len(lab.requests)
         await lab.clock.advance(300)
-        assert len(lab.asked) == count
+        assert len(lab.requests) == count
 
 
 # -- the endpoint ----------------------------------------------------------------------------------------
 
 
 class FakeAgent:
-    """`PUT /api/ID/task-protection/v1/state`; `answer` replaces the usual one."""
+    """`PUT /api/ID/task-protection/v1/state`. `response`, if set, makes a response other than success."""
 
     def __init__(self):
-        self.requests, self.answer, self.url = [], None, ""
-        self.asked = asyncio.Event()
+        self.requests, self.response, self.url = [], None, ""
+        self.called = asyncio.Event()
 
     async def put(self, request):
-        """Check the request as ECS does, and answer."""
+        """Check the request as ECS does, and respond."""
         assert request.content_type == "application/json"
         body = await request.json()
         self.requests.append(body)
-        self.asked.set()
+        self.called.set()
         assert set(body) <= {"ProtectionEnabled", "ExpiresInMinutes"}
         assert 1 <= body.get("ExpiresInMinutes", 120) <= 2_880
-        if self.answer is not None:
-            return self.answer()
+        if self.response is not None:
+            return self.response()
         protection = {"ProtectionEnabled": body["ProtectionEnabled"], "TaskArn": TASK}
         if body["ProtectionEnabled"]:
             protection["ExpirationDate"] = "2026-11-24T16:00:00Z"
@@ -190,12 +190,12 @@ async def agent():
     await runner.cleanup()
 
 
-async def test_the_agent_is_asked_as_documented(agent):
-    """PUT with JSON, with minutes where it is switched on."""
+async def test_requests_are_as_documented(agent):
+    """A request is a PUT with JSON, with the minutes only to switch protection on."""
     async with aiohttp.ClientSession() as session:
-        ask = EcsAgent(session, agent.url + "/")
-        await ask(True, 15)
-        await ask(False, 15)
+        set_protection = EcsAgent(session, agent.url + "/")
+        await set_protection(True, 15)
+        await set_protection(False, 15)
     assert agent.requests == [
         {"ProtectionEnabled": True, "ExpiresInMinutes": 15},
         {"ProtectionEnabled": False},
@@ -208,7 +208,7 @@ THROTTLED = {"Arn": TASK, "Code": "ThrottlingException", "Message": "Rate exceed
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("response", "words"),
     [
         (lambda: web.json_response({"failure": FAILURE}), "DEPLOYMENT_BLOCKED: deployment is blocked"),
         (lambda: web.json_response({"failure": {"Reason": "TASK_NOT_VALID"}}), "TASK_NOT_VALID"),
@@ -220,26 +220,26 @@ THROTTLED = {"Arn": TASK, "Code": "ThrottlingException", "Message": "Rate exceed
         (lambda: web.json_response({"protection": {"ProtectionEnabled": False}}), "answered that it is off"),
     ],
 )
-async def test_an_answer_that_confirms_nothing_is_an_error_in_words(agent, answer, words):
-    """A failure comes with status 200 too; what to grant is said."""
-    agent.answer = answer
+async def test_a_response_without_confirmation_is_an_error(agent, response, words):
+    """A failure, also with status 200, raises RetryableError with the reason and the missing permission."""
+    agent.response = response
     async with aiohttp.ClientSession() as session:
         with pytest.raises(RetryableError, match=words):
             await EcsAgent(session, agent.url)(True, 15)
 
 
-async def test_an_agent_that_is_not_there_is_an_error_in_words():
-    """No connection: the error says so."""
+async def test_an_unreachable_agent_is_an_error():
+    """Without a connection RetryableError says that the agent does not answer."""
     async with aiohttp.ClientSession() as session:
         with pytest.raises(RetryableError, match="the ECS agent does not answer"):
             await EcsAgent(session, "http://127.0.0.1:1")(True, 15)
 
 
-async def test_a_task_is_protected_until_it_is_told_to_stop(agent):
-    """The whole of it: on while it holds a message, off when the process is told to stop."""
+async def test_a_task_is_protected_until_it_stops(agent):
+    """`protect_task` switches protection on while messages are held, and off at the stop."""
     stop, clock = asyncio.Event(), MemoryClock()
     running = asyncio.create_task(protect_task(agent.url, lambda: 1, clock, stop))
-    await agent.asked.wait()
+    await agent.called.wait()
     stop.set()
     await running
     assert [request["ProtectionEnabled"] for request in agent.requests] == [True, False]

@@ -1,4 +1,4 @@
-"""The embedded endpoint: where it listens, when it ends, what it keeps."""
+"""The embedded endpoint: its port, its end, its data."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def is_alive(pid: int) -> bool:
 
 
 def listeners(pid: int) -> list[tuple[str, int]]:
-    """Addresses and ports (TCP and UDP) on which a process listens, from /proc."""
+    """The addresses and ports (TCP and UDP) on which a process listens, from /proc."""
     inodes = set()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
@@ -51,7 +51,7 @@ def listeners(pid: int) -> list[tuple[str, int]]:
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs Linux's /proc")
 def test_it_listens_on_one_port_of_the_loopback_only() -> None:
-    """Nothing of ours may be reachable from another machine."""
+    """The endpoint cannot be reached from another machine."""
     process = EmbeddedProcess.start()
     try:
         assert listeners(process.pid) == [("0100007F", process.port)]
@@ -61,8 +61,8 @@ def test_it_listens_on_one_port_of_the_loopback_only() -> None:
     assert not is_alive(process.pid)
 
 
-def test_a_port_in_use_is_named() -> None:
-    """A second endpoint on the same port fails at once, in words, and leaves the first alone."""
+def test_a_port_in_use_is_an_error() -> None:
+    """A second endpoint on a port raises ConfigError that names the port; the first one goes on."""
     process = EmbeddedProcess.start()
     try:
         with pytest.raises(ConfigError, match=rf"port {process.port} is in use: .*--port"):
@@ -72,8 +72,8 @@ def test_a_port_in_use_is_named() -> None:
         process.stop()
 
 
-def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without ministack the user learns what to install."""
+def test_a_missing_package_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without ministack ConfigError names the package to install."""
     package = tmp_path / "ministack"
     package.mkdir()
     (package / "__init__.py").write_text("")
@@ -83,8 +83,8 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_it_dies_with_its_parent(number: signal.Signals) -> None:
-    """However the parent ends, the endpoint does not outlive it."""
+def test_it_ends_with_its_parent(number: signal.Signals) -> None:
+    """The endpoint ends when its parent is killed or terminated."""
     script = (
         "import signal; from service.cli.embedded import EmbeddedProcess\n"
         "process = EmbeddedProcess.start(); print(process.pid, flush=True); signal.pause()"
@@ -99,15 +99,15 @@ def test_it_dies_with_its_parent(number: signal.Signals) -> None:
 
 
 def test_it_ends_on_sigterm() -> None:
-    """The child itself obeys SIGTERM, as every process of ours."""
+    """The child ends on SIGTERM."""
     process = EmbeddedProcess.start()
     os.kill(process.pid, signal.SIGTERM)
     until(lambda: not is_alive(process.pid))
     process.stop()
 
 
-def test_it_has_a_process_group_of_its_own() -> None:
-    """A terminal's Ctrl-C reaches the parent, which drains before it ends the endpoint."""
+def test_it_has_its_own_process_group() -> None:
+    """A terminal's Ctrl-C reaches only the parent, which drains before it ends the endpoint."""
     process = EmbeddedProcess.start()
     try:
         assert os.getpgid(process.pid) == process.pid != os.getpgid(0)
@@ -115,15 +115,15 @@ def test_it_has_a_process_group_of_its_own() -> None:
         process.stop()
 
 
-def test_it_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a data folder its files go with it."""
+def test_it_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a data folder its files are deleted at its end."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     EmbeddedProcess.start().stop()
     assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_data_folder_is_kept(tmp_path: Path) -> None:
-    """What was stored is there after a restart with the same folder."""
+    """Stored data is available after a restart with the same folder."""
     for run in range(2):
         async with (
             embedded_endpoint(data_dir=tmp_path / "data") as url,
@@ -138,8 +138,8 @@ async def test_a_data_folder_is_kept(tmp_path: Path) -> None:
                 assert "QueueUrl" in await clients.sqs.get_queue_url(QueueName="kept")
 
 
-def test_what_could_not_be_saved_is_said(tmp_path: Path) -> None:
-    """Data that do not get to the disk are an error at the end; it names them, folder and cause."""
+def test_unsaved_data_is_an_error(tmp_path: Path) -> None:
+    """If data cannot be saved, `stop` raises ConfigError in one line with data, folder and cause."""
     process = EmbeddedProcess.start(data_dir=tmp_path)
     (tmp_path / "state").write_text("a file where the folder should be")
     with pytest.raises(ConfigError) as caught:

@@ -1,4 +1,4 @@
-"""What commands show to people."""
+"""Output of commands for people."""
 
 import io
 from dataclasses import replace
@@ -21,9 +21,15 @@ from service.cli.render import (
 from service.domain.model import Batch, BatchView, Checkpoint, Counts, Location, Source, State
 
 BATCH = Batch(
-    "demo", "e1", State.RUNNING, Source("b", "k.csv"), Location("b", "p/"), total=5_000,
-    checkpoint=Checkpoint(rows=2_000), created_at="2026-11-23T07:00:00.000Z",
-)  # fmt: skip
+    tool_name="demo",
+    execution_id="e1",
+    state=State.RUNNING,
+    source=Source("b", "k.csv"),
+    output=Location("b", "p/"),
+    total=5_000,
+    checkpoint=Checkpoint(rows=2_000),
+    created_at="2026-11-23T07:00:00.000Z",
+)
 STATUS = {
     "state": "COMPLETED_WITH_ERRORS", "batch_id": "demo#e1",
     "total": 1_200, "succeeded": 1_199, "failed": 1, "reused": 0, "rate_per_s": 120.0,
@@ -32,7 +38,7 @@ STATUS = {
 
 @pytest.fixture
 def console():
-    """A console that is no terminal."""
+    """A console that is not a terminal."""
     return Console(file=io.StringIO(), width=100)
 
 
@@ -41,13 +47,13 @@ def text_of(console) -> str:
 
 
 def times(*moments):
-    """A clock that shows one moment after the other."""
+    """A clock that returns one of the moments after the other."""
     left = iter(moments)
     return lambda: next(left)
 
 
-def test_the_rate_is_that_of_the_last_seconds():
-    """A slow start is forgotten after ten seconds."""
+def test_the_rate_covers_the_last_seconds():
+    """After ten seconds a slow start does not count any more."""
     rate = Rate()
     rate.record(0, 0)
     assert rate.per_s == 0
@@ -57,7 +63,7 @@ def test_the_rate_is_that_of_the_last_seconds():
 
 
 def test_off_a_terminal_progress_is_a_line_every_five_seconds(console):
-    """Between the lines nothing is printed; each has counts, rate and the time left."""
+    """Each line has counts, rate and the time left; nothing is printed between them."""
     report = ProgressReport(console, None, now=times(0, 0, 4, 5.5, 8, 11))
     for done in (0, 400, 550, 800, 1_100):
         report.update(BatchView(BATCH, Counts(done, 0)))
@@ -70,11 +76,11 @@ def test_off_a_terminal_progress_is_a_line_every_five_seconds(console):
 DOWN = "AgentOutageError: [bold] refused (since 2026-11-23T07:00:00.000Z)"
 
 
-def test_progress_says_why_nothing_moves(console):
-    """Why, once, whole and as text; that it is so, in place of the time left; and when it is over."""
+def test_progress_shows_an_outage(console):
+    """An outage is printed at its begin, with the reason as plain text, in each line, and at its end."""
     report = ProgressReport(console, None, now=times(0, 1, 10, 20, 21))
-    for trouble in (DOWN, DOWN, DOWN, ""):
-        report.update(BatchView(BATCH, Counts(500, 0)), trouble)
+    for outage in (DOWN, DOWN, DOWN, ""):
+        report.update(BatchView(BATCH, Counts(500, 0)), outage)
     assert text_of(console).splitlines() == [
         f"target down: {DOWN}",
         "RUNNING: 500 of 5,000 rows, 0 failed, 0 rows/s, target down",
@@ -83,16 +89,16 @@ def test_progress_says_why_nothing_moves(console):
     ]
 
 
-def test_a_batch_that_ends_does_not_bring_its_target_back(console):
-    """It may have ended because of its deadline; nobody knows."""
+def test_the_end_of_a_batch_does_not_end_an_outage(console):
+    """An ended batch prints no "target back": it may have ended by its deadline."""
     report = ProgressReport(console, None, now=times(0, 1, 2))
     report.update(BatchView(BATCH, Counts(500, 0)), DOWN)
     report.update(BatchView(replace(BATCH, state=State.COMPLETED_WITH_ERRORS), Counts(500, 4_500)))
     assert text_of(console) == f"target down: {DOWN}\n"
 
 
-def test_a_bar_says_why_it_stands_still():
-    """The reason stands above, once, however narrow the terminal is."""
+def test_a_bar_shows_an_outage():
+    """The reason of an outage is printed once above the bar, even on a narrow terminal."""
     terminal = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
     with progress(terminal) as report:
         for _ in range(2):
@@ -103,8 +109,8 @@ def test_a_bar_says_why_it_stands_still():
     assert "0:00:00 target down" in shown
 
 
-def test_before_the_seal_progress_says_what_is_known(console):
-    """The total is not known yet: at least as many rows as were sent."""
+def test_progress_before_the_seal(console):
+    """While the total is unknown, progress shows the rows sent so far with a plus sign."""
     report = ProgressReport(console, None, now=times(0, 10))
     report.update(None)
     report.update(BatchView(replace(BATCH, total=None, state=State.SPLITTING), Counts(7, 2)))
@@ -112,14 +118,14 @@ def test_before_the_seal_progress_says_what_is_known(console):
 
 
 def test_a_quiet_report_prints_nothing(console):
-    """With --json nobody reads progress."""
+    """With --json no progress is printed."""
     with progress(console, quiet=True) as report:
         report.update(BatchView(BATCH, Counts(1, 1)))
     assert text_of(console) == ""
 
 
 def test_on_a_terminal_progress_is_a_bar():
-    """Counts, failures and the state stand beside the bar."""
+    """The bar has state, counts and failures beside it."""
     terminal = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
     with progress(terminal) as report:
         report.update(BatchView(BATCH, Counts(2_495, 5)))
@@ -128,8 +134,8 @@ def test_on_a_terminal_progress_is_a_bar():
     assert "2,500/5,000 rows, 5 failed" in shown
 
 
-def test_a_finished_run_names_counts_and_files(console):
-    """State, counts, rate, and a line a file."""
+def test_a_finished_run_shows_counts_and_files(console):
+    """A finished run shows state, counts, rate and a line for each file."""
     show_finished(console, STATUS, {"output.csv": "out/x.csv", "manifest.json": "out/x.manifest.json"})
     assert text_of(console).splitlines() == [
         "COMPLETED_WITH_ERRORS  demo#e1",
@@ -139,14 +145,14 @@ def test_a_finished_run_names_counts_and_files(console):
     ]
 
 
-def test_a_finished_run_says_how_many_rows_were_reused(console):
-    """Beside the counts, and only where there are some."""
+def test_a_finished_run_shows_reused_rows(console):
+    """Reused rows are shown only if there are some."""
     show_finished(console, STATUS | {"reused": 1_000}, {})
     assert "1,199 succeeded, 1 failed, 1,000 reused, in 10.0 s" in text_of(console)
 
 
-def test_status_leaves_out_what_is_not_known(console):
-    """A name and a value a line."""
+def test_status_omits_unknown_values(console):
+    """The status has a line for each known value."""
     show_status(console, {"state": "RUNNING", "total": 1_200, "reused": 0, "error": None})
     assert [line.split() for line in text_of(console).splitlines()] == [
         ["state", "RUNNING"],
@@ -154,8 +160,8 @@ def test_status_leaves_out_what_is_not_known(console):
     ]
 
 
-def test_status_says_why_a_target_is_down(console):
-    """Whole, and as it is: what an agent says is no markup."""
+def test_status_shows_an_outage(console):
+    """The reason of an outage is shown as plain text, without markup."""
     show_status(console, {"state": "RUNNING", "error": None, "trouble": "AgentOutageError: [red] refused"})
     assert [line.split(None, 1) for line in text_of(console).splitlines()] == [
         ["state", "RUNNING".ljust(len("AgentOutageError: [red] refused"))],
@@ -163,14 +169,14 @@ def test_status_says_why_a_target_is_down(console):
     ]
 
 
-def test_status_tells_reused_rows_where_there_are_some(console):
-    """A run that reuses nothing does not speak of it."""
+def test_status_shows_reused_rows(console):
+    """Reused rows are shown if there are some."""
     show_status(console, {"failed": 0, "reused": 300})
     assert [line.split() for line in text_of(console).splitlines()] == [["failed", "0"], ["reused", "300"]]
 
 
-def test_batches_are_listed_and_none_is_said(console):
-    """Each batch with state, rows and source; an empty list says how to start one."""
+def test_batches_are_listed(console):
+    """Each batch is listed with state, rows and source; an empty list names the command that starts one."""
     show_batches(console, [BATCH])
     assert "demo#e1" in text_of(console)
     assert "5,000" in text_of(console)
@@ -179,8 +185,19 @@ def test_batches_are_listed_and_none_is_said(console):
 
 
 def test_failures_are_shown_with_examples(console):
-    """Commonest first as given; markup in an agent's text is text."""
-    show_failures(console, [FailureGroup("AgentRejectedError", "HTTP 422 [bold]", 3, [1, 7, 9], "rejected")])
+    """A group is shown with its example rows; markup in an agent's text is plain text."""
+    show_failures(
+        console,
+        [
+            FailureGroup(
+                type="AgentRejectedError",
+                message="HTTP 422 [bold]",
+                count=3,
+                rows=[1, 7, 9],
+                failure_class="rejected",
+            )
+        ],
+    )
     assert text_of(console).splitlines()[0].split()[:4] == ["rows", "class", "error", "message"]
     assert "   3  rejected  AgentRejectedError  " in text_of(console)
     assert "HTTP 422 [bold]" in text_of(console)
@@ -189,13 +206,27 @@ def test_failures_are_shown_with_examples(console):
     assert text_of(console).endswith("no failed rows\n")
 
 
-def test_settings_say_where_they_come_from(console):
-    """A setting that is no default shows its origin and the default."""
+def test_settings_show_their_origin(console):
+    """A changed setting shows its origin and its default."""
     show_settings(
         console,
         [
-            SettingLine("ROWFLEET_BUCKET", "mine", "rowfleet", "", "environment", "Bucket"),
-            SettingLine("ROWFLEET_AWS__READ_TIMEOUT_S", "10", "10", "s", "default", "Longest wait"),
+            SettingLine(
+                name="ROWFLEET_BUCKET",
+                value="mine",
+                default="rowfleet",
+                unit="",
+                origin="environment",
+                description="Bucket",
+            ),
+            SettingLine(
+                name="ROWFLEET_AWS__READ_TIMEOUT_S",
+                value="10",
+                default="10",
+                unit="s",
+                origin="default",
+                description="Longest wait",
+            ),
         ],
     )
     assert text_of(console).splitlines() == [

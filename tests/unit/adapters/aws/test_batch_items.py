@@ -4,7 +4,13 @@ from service.adapters.aws.batch_items import batch_item, batch_of, view_of
 from service.adapters.aws.keys import counter_sort, primary_key
 from service.domain.model import Batch, Counts, Location, Source, State
 
-BATCH = Batch("demo", "e1", State.RUNNING, Source("b", "k.csv"), Location("o", "p/"))
+BATCH = Batch(
+    tool_name="demo",
+    execution_id="e1",
+    state=State.RUNNING,
+    source=Source("b", "k.csv"),
+    output=Location("o", "p/"),
+)
 
 
 def test_a_counter_without_a_newer_sum_counts_as_zero():
@@ -18,7 +24,15 @@ def test_a_counter_without_a_newer_sum_counts_as_zero():
 
 def test_a_batch_without_priority_has_the_defaults():
     """A batch that an earlier version opened, before priorities and weights, has the default ones."""
-    batch = Batch("t", "e", State.RUNNING, Source("b", "k"), Location("b", ""), priority=9, weight=30)
+    batch = Batch(
+        tool_name="t",
+        execution_id="e",
+        state=State.RUNNING,
+        source=Source("b", "k"),
+        output=Location("b", ""),
+        priority=9,
+        weight=30,
+    )
     item = batch_item(batch)
     assert batch_of(item) == batch
     del item["priority"], item["weight"]

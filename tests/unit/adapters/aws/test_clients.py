@@ -1,4 +1,4 @@
-"""The lean clients: what they parse, count, keep apart and give up on."""
+"""AWS clients: parsing, counting of attempts, separate connections, time-outs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SINGLE_ATTEMPT = AwsOptions(
 
 @asynccontextmanager
 async def server(answer: bytes | None, hangs: asyncio.Event | None = None) -> AsyncIterator[str]:
-    """An HTTP server that gives one answer, hangs up without one, or sets `hangs` and hangs."""
+    """An HTTP server that sends `answer`, closes without one (None), or sets `hangs` and does not respond."""
     handlers: set[asyncio.Task[None] | None] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -55,7 +55,7 @@ async def server(answer: bytes | None, hangs: asyncio.Event | None = None) -> As
 
 
 async def test_every_attempt_is_counted(aws_options: AwsOptions, names: ResourceNames) -> None:
-    """`on_call` hears service and operation of each HTTP attempt."""
+    """`on_call` is called with service and operation for each HTTP attempt."""
     calls: Counter[tuple[str, str]] = Counter()
     async with open_clients(aws_options, lambda *call: calls.update([call])) as clients:
         await clients.sqs.create_queue(QueueName=names.queue("rows"))
@@ -65,8 +65,8 @@ async def test_every_attempt_is_counted(aws_options: AwsOptions, names: Resource
     assert calls == {("sqs", "CreateQueue"): 1, ("s3", "CreateBucket"): 1, ("dynamodb", "DescribeTable"): 1}
 
 
-async def test_cancellation_reasons_survive(clients: Clients, names: ResourceNames) -> None:
-    """The lean parser leaves errors to botocore, which keeps the reasons of a cancelled transaction."""
+async def test_cancellation_reasons_are_kept(clients: Clients, names: ResourceNames) -> None:
+    """Error responses are parsed by botocore, which keeps the reasons of a cancelled transaction."""
     await provision_table(clients, names.table)
     put = {
         "TableName": names.table,
@@ -78,15 +78,15 @@ async def test_cancellation_reasons_survive(clients: Clients, names: ResourceNam
     assert caught.value.response["CancellationReasons"][0]["Code"] == "ConditionalCheckFailed"
 
 
-async def test_answers_keep_their_metadata(clients: Clients) -> None:
-    """Request ids and the HTTP status are there for logs."""
+async def test_responses_keep_their_metadata(clients: Clients) -> None:
+    """A response has its request id and HTTP status, for logs."""
     answer = await clients.dynamodb.list_tables()
     assert answer["ResponseMetadata"]["HTTPStatusCode"] == 200
     assert answer["ResponseMetadata"]["RequestId"]
 
 
 async def test_a_long_poll_does_not_delay_a_send(aws_options: AwsOptions, names: ResourceNames) -> None:
-    """Receives have connections of their own: with one connection each, a send goes through at once."""
+    """Receives use their own connections: with one connection for each client, a send does not wait."""
     polled = asyncio.Event()
 
     def on_call(_: str, operation: str) -> None:
@@ -98,26 +98,26 @@ async def test_a_long_poll_does_not_delay_a_send(aws_options: AwsOptions, names:
         queue = SqsQueue(clients, "rows", made["QueueUrl"])
         receiving = asyncio.create_task(queue.receive(1, wait_s=10, visibility_s=30))
         await polled.wait()
-        await queue.send([OutgoingMessage("x")])  # had it waited for the poll to end, the poll would be empty
+        await queue.send([OutgoingMessage("x")])  # if it waited for the poll, the poll would be empty
         assert [message.body for message in await receiving] == ["x"]
 
 
-async def test_nobody_listens() -> None:
-    """No connection at all is UnreachableError, with the address and the remedy."""
+async def test_a_refused_connection_is_unreachable() -> None:
+    """A refused connection raises UnreachableError with address and remedy."""
     async with open_clients(SINGLE_ATTEMPT) as clients:
         with pytest.raises(UnreachableError, match=r"cannot reach http://127\.0\.0\.1:9.*--endpoint-url"):
             await DynamoTable(clients, "t").read("a#b")
 
 
 async def test_a_closed_connection_is_an_unknown_result() -> None:
-    """A server that took the request and closed may have applied it."""
+    """A server that closes the connection after the request may have applied it."""
     async with server(None) as url, open_clients(replace(SINGLE_ATTEMPT, endpoint_url=url)) as clients:
         with pytest.raises(UnknownResultError):
             await SqsQueue(clients, "rows", url).send([OutgoingMessage("x")])
 
 
-async def test_no_answer_in_time_is_an_unknown_result(skip_time: Callable[[float], None]) -> None:
-    """A server that took the request and says nothing may have applied it."""
+async def test_a_missing_response_is_an_unknown_result(skip_time: Callable[[float], None]) -> None:
+    """A server that does not respond in time may have applied the request."""
     hangs = asyncio.Event()
     options = replace(SINGLE_ATTEMPT, read_timeout_s=10.0)
     async with server(None, hangs) as url, open_clients(replace(options, endpoint_url=url)) as clients:
@@ -128,24 +128,24 @@ async def test_no_answer_in_time_is_an_unknown_result(skip_time: Callable[[float
             await sending
 
 
-async def test_a_foreign_answer_is_an_unknown_result() -> None:
-    """HTML where JSON belongs (a captive portal, a proxy) is no success."""
+async def test_a_response_that_is_not_json_is_an_unknown_result() -> None:
+    """HTML instead of JSON, as from a captive portal or proxy, is not taken for success."""
     async with server(b"<html>") as url, open_clients(replace(SINGLE_ATTEMPT, endpoint_url=url)) as clients:
         with pytest.raises(UnknownResultError, match="not AWS's"):
             await SqsQueue(clients, "rows", url).send([OutgoingMessage("x")])
 
 
 async def test_a_malformed_endpoint_is_a_config_error() -> None:
-    """The address is checked when clients are opened."""
+    """The endpoint's URL is checked when clients are opened."""
     with pytest.raises(ConfigError):
         async with open_clients(replace(SINGLE_ATTEMPT, endpoint_url="not a url")):
             pass
 
 
-async def test_a_proxy_is_not_asked_for_this_machine(
+async def test_no_proxy_is_used_for_this_machine(
     aws_options: AwsOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """HTTP_PROXY is for the world, not for an endpoint on the loopback."""
+    """HTTP_PROXY does not apply to an endpoint on the loopback."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     async with open_clients(aws_options) as clients:

@@ -1,4 +1,4 @@
-"""What ministack never answers: cancelled for other reasons, throttled, half refused."""
+"""Responses that ministack never gives: other cancellation reasons, throttles, partial failures."""
 
 from __future__ import annotations
 
@@ -24,32 +24,43 @@ from service.domain.ports import OutgoingMessage
 
 
 @dataclass
-class Answering:
-    """A client whose every operation gives one answer, and remembers what it was asked."""
+class StubClient:
+    """A client whose every operation gives the same response, and which records its parameters."""
 
-    answer: Any
-    asked: list[dict[str, Any]] = field(default_factory=list)
+    response: Any
+    calls: list[dict[str, Any]] = field(default_factory=list)
 
     def __getattr__(self, operation: str) -> Any:
         async def call(**parameters: Any) -> Any:
-            self.asked.append(parameters)
-            if isinstance(self.answer, Exception):
-                raise self.answer
-            return self.answer
+            self.calls.append(parameters)
+            if isinstance(self.response, Exception):
+                raise self.response
+            return self.response
 
         return call
 
 
-def clients(answer: Any) -> Clients:
-    client = Answering(answer)
+def clients(response: Any) -> Clients:
+    client = StubClient(response)
     return Clients(AwsOptions("us-east-1"), sqs=client, sqs_poll=client, dynamodb=client, s3=client)
 
 
 def commit(rows: int = 2) -> Commit:
     outcomes = tuple(
-        Outcome(number, 1, Status.SUCCESS, {}, {}, 1, "2026-11-18T10:00:00Z") for number in range(1, rows + 1)
+        Outcome(
+            number=number,
+            round=1,
+            status=Status.SUCCESS,
+            input_data={},
+            output_data={},
+            execution_time_ms=1,
+            timestamp="2026-11-18T10:00:00Z",
+        )
+        for number in range(1, rows + 1)
     )
-    return Commit("t#e", 1, 1, 7, outcomes, "token", 1_900_000_000)
+    return Commit(
+        batch_id="t#e", round=1, partitions=1, slot=7, outcomes=outcomes, token="token", ttl=1_900_000_000
+    )
 
 
 def refused(code: str, *reasons: str) -> ClientError:
@@ -85,25 +96,25 @@ CANCELLED = "TransactionCanceledException"
     ],
 )
 async def test_each_refusal_of_a_commit_has_its_class(error: Exception, expected: type[Exception]) -> None:
-    """A conflict or throttle is nothing applied; no answer is unknown; nothing is taken for success."""
+    """Each reason to refuse a commit raises its error, and none is taken for success."""
     with pytest.raises(expected) as caught:
         await DynamoTable(clients(error), "table").commit(commit())
     assert type(caught.value) is expected
 
 
-async def test_only_taken_rows_come_back_as_indices() -> None:
-    """Where every reason is a row that exists, their indices are the answer."""
+async def test_committed_rows_are_returned_as_indices() -> None:
+    """If all cancellation reasons are committed rows, `commit` returns their indices."""
     error = refused(CANCELLED, "None", "ConditionalCheckFailed", "None")
     assert list(await DynamoTable(clients(error), "table").commit(commit())) == [1]
 
 
 async def test_a_commit_is_one_transaction_under_its_token() -> None:
-    """Rows and counter go in one call: a condition on each row, the sums on the worker's slot."""
+    """A commit is one call: a condition on each row, and the sums added to the worker's counter slot."""
     opened = clients({})
     await DynamoTable(opened, "table").commit(commit())
-    (asked,) = opened.dynamodb.asked
-    assert asked["ClientRequestToken"] == "token"
-    *puts, counter = asked["TransactItems"]
+    (call,) = opened.dynamodb.calls
+    assert call["ClientRequestToken"] == "token"
+    *puts, counter = call["TransactItems"]
     condition = "attribute_not_exists(#row_id) OR #round < :round"
     assert [put["Put"]["ConditionExpression"] for put in puts] == [condition, condition]
     assert counter["Update"]["Key"] == {"batch_id": {"S": "t#e"}, "row_id": {"S": "#count#001#07"}}
@@ -119,7 +130,7 @@ def failed(code: str, *, fault: bool) -> dict[str, Any]:
 
 
 async def test_entries_that_failed_inside_sqs_are_sent_again() -> None:
-    """A batch may fail in part under HTTP 200: just those entries come back, in order."""
+    """A batch call may fail in part with HTTP 200: the indices of failed entries are returned in order."""
     queue = SqsQueue(clients(failed("InternalError", fault=False)), "rows", "url")
     assert list(await queue.send([OutgoingMessage("x")] * 3)) == [0, 2]
     queue = SqsQueue(clients(failed("RequestThrottled", fault=True)), "rows", "url")
@@ -128,15 +139,15 @@ async def test_entries_that_failed_inside_sqs_are_sent_again() -> None:
 
 
 async def test_an_entry_that_can_never_be_sent_is_an_error() -> None:
-    """Sending again what SQS calls the sender's fault would never end."""
+    """An entry that failed by the sender's fault raises AccessError, because every retry would fail too."""
     queue = SqsQueue(clients(failed("InvalidMessageContents", fault=True)), "rows", "url")
     with pytest.raises(AccessError, match="InvalidMessageContents"):
         await queue.send([OutgoingMessage("x")] * 3)
 
 
 @pytest.mark.parametrize("code", ["ReceiptHandleIsInvalid", "InvalidParameterValue", "MessageNotInflight"])
-async def test_lost_leases_are_told_from_trouble(code: str) -> None:
-    """A stale receipt is a lost lease; an internal error is not, and the call may be repeated."""
+async def test_lost_leases_are_distinguished_from_failures(code: str) -> None:
+    """A stale receipt is a lost lease; an internal error raises RetryableError."""
     assert list(
         await SqsQueue(clients(failed(code, fault=True)), "rows", "url").extend(["a", "b", "c"], 5)
     ) == [0, 2]

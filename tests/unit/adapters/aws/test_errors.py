@@ -1,4 +1,4 @@
-"""Every error of the layers below becomes one of ours."""
+"""Translation of the exceptions of botocore and aiohttp."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def refusal(code: str, message: str = "words", status: int = 400) -> boto.Client
 
 
 def instance(kind: type[Exception]) -> Exception:
-    """One of a botocore exception class, whatever fields its text wants."""
+    """An instance of a botocore exception class, with a value for every field of its text."""
 
     class AnyField(dict[str, Any]):
         def __missing__(self, key: str) -> str:
@@ -130,7 +130,7 @@ def test_server_errors_depend_on_the_call(status: int) -> None:
     ],
 )
 def test_lost_connections(error: Exception, expected: type[RowfleetError]) -> None:
-    """Not connected means nothing was sent; after that nobody knows."""
+    """Without a connection nothing was sent; after a lost connection the result is unknown."""
     assert type(translate(error, READ)) is expected
 
 
@@ -148,19 +148,19 @@ def test_lost_connections(error: Exception, expected: type[RowfleetError]) -> No
     ],
 )
 def test_texts_name_the_remedy(error: Exception, words: list[str]) -> None:
-    """What a user can mend says how."""
+    """An error that the user can correct names the remedy."""
     text = str(translate(error, WRITE))
     assert all(word in text for word in words), text
 
 
 async def test_a_call_has_a_deadline() -> None:
-    """A call that never answers ends as an unknown result."""
+    """A call without a response ends with UnknownResultError."""
     with pytest.raises(UnknownResultError, match="no answer within"):
         await perform(AwsCall("s3:GetObject", "s3://b/k", 0.01), asyncio.Event().wait())
 
 
-async def test_expected_codes_pass() -> None:
-    """Codes that an adapter waits for reach it as they are."""
+async def test_expected_codes_are_not_translated() -> None:
+    """A ClientError with an expected code reaches the adapter."""
 
     async def fail() -> None:
         raise refusal("ConditionalCheckFailedException")
@@ -170,8 +170,8 @@ async def test_expected_codes_pass() -> None:
         await perform(call, fail())
 
 
-async def test_cancellation_passes() -> None:
-    """Being cancelled is not an error of AWS."""
+async def test_cancellation_is_not_translated() -> None:
+    """CancelledError is raised unchanged."""
     task = asyncio.create_task(perform(READ, asyncio.Event().wait()))
     await asyncio.sleep(0)
     task.cancel()

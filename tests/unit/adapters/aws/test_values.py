@@ -21,7 +21,7 @@ JSON = st.recursive(
 
 
 def same(before: Any, after: Any) -> bool:
-    """Equal, where numbers out of range became their text."""
+    """True if the values are equal, with numbers out of range as text."""
     if isinstance(before, dict):
         return before.keys() == after.keys() and all(same(before[key], after[key]) for key in before)
     if isinstance(before, list):
@@ -32,8 +32,8 @@ def same(before: Any, after: Any) -> bool:
 
 
 @given(JSON)
-def test_values_come_back(value: Any) -> None:
-    """Whatever JSON goes in comes out with the same content."""
+def test_values_are_decoded_unchanged(value: Any) -> None:
+    """Every JSON value is decoded to an equal value."""
     assert same(value, decode(encode(value)))
 
 
@@ -57,26 +57,26 @@ def test_values_come_back(value: Any) -> None:
         ({"": 1, "\0": 2}, {"M": {"\0": {"N": "1"}, "\0\0": {"N": "2"}}}),
     ],
 )
-def test_edges(value: Any, stored: dict[str, Any]) -> None:
-    """What DynamoDB can hold exactly is a number, the rest is text; text is valid UTF-8."""
+def test_limits_of_dynamodb(value: Any, stored: dict[str, Any]) -> None:
+    """Numbers that DynamoDB holds exactly are numbers, others text; text is valid UTF-8."""
     assert encode(value) == stored
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, Decimal("NaN"), Decimal("-Infinity")])
-def test_no_numbers(value: Any) -> None:
-    """NaN and infinities are refused."""
+def test_nan_and_infinities_are_refused(value: Any) -> None:
+    """NaN and infinities raise ValueError."""
     with pytest.raises(ValueError, match="no number"):
         encode({"x": [value]})
 
 
-def test_no_json() -> None:
-    """So is what JSON does not know."""
+def test_values_outside_json_are_refused() -> None:
+    """A value that JSON does not have raises TypeError."""
     with pytest.raises(TypeError, match="bytes"):
         encode(b"x")
 
 
 def test_sizes_follow_dynamodb() -> None:
-    """Names and text count in UTF-8, containers three bytes and one per element."""
+    """Names and text count in UTF-8, a container three bytes and one for each element."""
     assert item_bytes({"ü": {"S": "aü"}}) == 2 + 3
     assert item_bytes({"l": {"L": [{"BOOL": True}, {"NULL": True}]}}) == 1 + 3 + 2 + 2
     assert item_bytes({"m": {"M": {"k": {"S": "vv"}}}}) == 1 + 3 + 1 + 1 + 2

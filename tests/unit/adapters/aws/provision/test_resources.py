@@ -1,4 +1,4 @@
-"""Provisioning creates what is missing, mends what it may, and says what it may not."""
+"""Provisioning creates missing resources, updates existing ones, and refuses unsuitable ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def attributes(clients: Clients, url: str) -> dict[str, str]:
 
 
 async def test_everything_is_created_once(clients: Clients, names: ResourceNames) -> None:
-    """The first run creates, the second finds; a dropped CSV is announced on the ingest queue."""
+    """The first run creates, the second finds everything; a dropped CSV is announced on the ingest queue."""
     first = await provision(clients, names, {"rows": QueueOptions(visibility_s=45, max_receives=3)})
     assert len(first) == 11
     assert not any("found" in line for line in first)
@@ -55,7 +55,7 @@ async def drop_and_receive(clients: Clients, names: ResourceNames, url: str) -> 
 
 
 async def test_changed_queue_settings_are_brought_up_to_date(clients: Clients, names: ResourceNames) -> None:
-    """A queue with other attributes is updated, and the line says which."""
+    """A queue with other attributes is updated, and its line names the attributes."""
     await provision(clients, names)
     lines = await provision(clients, names, {"rows": QueueOptions(visibility_s=90)})
     assert f"queue {names.queue('rows')}: updated VisibilityTimeout" in lines
@@ -63,8 +63,8 @@ async def test_changed_queue_settings_are_brought_up_to_date(clients: Clients, n
     assert (await attributes(clients, url))["VisibilityTimeout"] == "90"
 
 
-async def test_work_is_kept_as_long_as_what_refers_to_it(clients: Clients, names: ResourceNames) -> None:
-    """A rule that would delete data of outcomes too early is replaced; one that keeps it longer stays."""
+async def test_intermediate_data_is_kept_long_enough(clients: Clients, names: ResourceNames) -> None:
+    """A lifecycle rule that expires data too early is replaced; one that keeps it longer stays."""
 
     async def days() -> int:
         found = await clients.s3.get_bucket_lifecycle_configuration(Bucket=names.bucket)
@@ -77,7 +77,7 @@ async def test_work_is_kept_as_long_as_what_refers_to_it(clients: Clients, names
 
 
 async def test_existing_notifications_and_rules_stay(clients: Clients, names: ResourceNames) -> None:
-    """What others configured on the bucket and the queue is kept."""
+    """Notifications and rules that others configured on the bucket are kept."""
     made = await clients.sqs.create_queue(QueueName=names.prefix + "-mine")
     arn = (await attributes(clients, made["QueueUrl"]))["QueueArn"]
     await clients.s3.create_bucket(Bucket=names.bucket)
@@ -97,7 +97,7 @@ async def test_existing_notifications_and_rules_stay(clients: Clients, names: Re
 
 
 async def test_a_missing_queue_is_named(clients: Clients, names: ResourceNames) -> None:
-    """Asking for URLs before setup says what to run."""
+    """Looking up a URL before `setup` raises ConfigError that names the command."""
     with pytest.raises(
         ConfigError, match=f"queue {names.queue('ingest')} does not exist: run `rowfleet setup`"
     ):
@@ -116,22 +116,22 @@ async def create_table(clients: Clients, name: str, partition: str, sort: str) -
     )
 
 
-async def test_another_key_is_refused(clients: Clients, names: ResourceNames) -> None:
-    """A table that is somebody else's is left alone."""
+async def test_a_table_with_another_key_is_refused(clients: Clients, names: ResourceNames) -> None:
+    """A table with other keys raises ConfigError and is not changed."""
     await create_table(clients, names.table, "id", "when")
     with pytest.raises(ConfigError, match=r"has the key id \+ when, not batch_id \+ row_id"):
         await provision(clients, names)
 
 
 async def test_a_missing_index_is_refused(clients: Clients, names: ResourceNames) -> None:
-    """An index is not added behind the user's back: it costs time and money."""
+    """A table without an index raises ConfigError; adding the index would cost time and money."""
     await create_table(clients, names.table, "batch_id", "row_id")
     with pytest.raises(ConfigError, match="has no index by_timestamp"):
         await provision(clients, names)
 
 
 async def test_other_regions(endpoint: str, names: ResourceNames) -> None:
-    """Outside us-east-1 a bucket needs its LocationConstraint."""
+    """A bucket outside us-east-1 is created with its LocationConstraint."""
     async with open_clients(AwsOptions("eu-west-2", endpoint, ACCESS_KEY, SECRET_KEY)) as clients:
         await provision(clients, names)
         found = await clients.s3.get_bucket_location(Bucket=names.bucket)
