@@ -1,6 +1,6 @@
 """Attempts: call the agent for a row until there is an outcome, or until the row is requeued.
 
-The class of a failure decides what it costs the row. A transient failure uses up one attempt. A throttle does
+The class of a failure decides its cost for the row. A transient failure uses up one attempt. A throttle does
 not: the fleet calls too fast, and the row is not to blame. An outage does not either, with two exceptions:
 the target answered other rows in the meantime, or it refused the credentials of this row only. So neither an
 outage nor a storm of throttles uses up the attempts of rows. No attempt of any kind begins after
@@ -251,7 +251,7 @@ class Attempts:
             # No other row's credentials were refused (HTTP 403, say), so this may be about the row.
             return False
         # An outage counts if the target has answered another row since the call began, or since this row's
-        # last outage: such a row fails again and again while others succeed between its attempts.
+        # last outage. A row whose input crashes the target, say, is the only one that it does not answer.
         since, last_outage_ms = call.started, task.message.last_outage_ms
         if last_outage_ms is not None:
             since = self._clock.monotonic() - (self._clock.now_ms() - last_outage_ms) / 1000

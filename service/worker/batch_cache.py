@@ -101,6 +101,7 @@ class BatchCache:
                 # A load that began after this call is fresh enough, even if it does not cover the row.
                 if cached is None or (cached.loaded_seq < asked_seq and not cached.covers(round_, number)):
                     cached = await self._load(batch_id)
+            # Rows that wait keep the lock that they have; a lock for every batch ever seen would pile up.
             self._loading.pop(batch_id, None)
         if cached is not None:
             self._put(batch_id, cached)
@@ -119,7 +120,7 @@ class BatchCache:
             self._batches[view.batch.batch_id] = replace(cached, batch=view.batch)
 
     async def close(self) -> None:
-        """Close every agent, and release what this process has reserved of rate limits."""
+        """Close every agent, and release this process's reservations of rate limits."""
         targets, self._targets = list(self._targets.values()), {}
         async with self._limiters:
             await asyncio.gather(*(target.agent.close() for target in targets))

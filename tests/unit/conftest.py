@@ -9,25 +9,25 @@ import stamina
 
 from service.mapping import Definition
 from service.runtime.clock import SystemClock
-from tests.unit.laboratory import DEMO, Lab, Places, ScriptedAgent, definition_of
+from tests.unit.laboratory import DEMO, Lab, ScriptedAgent, StubConsumer, definition_of
 
 
 @pytest.fixture(autouse=True)
 def quick_retries() -> Iterator[None]:
-    """Repetitions of calls do not wait, and end after 20 attempts."""
+    """Retries do not wait, and end after 20 attempts."""
     with stamina.set_testing(True, attempts=20):
         yield
 
 
 @pytest.fixture
 def lab() -> Lab:
-    """A laboratory whose time is turned by hand."""
+    """A laboratory whose time passes only when a test says so."""
     return Lab()
 
 
 @pytest.fixture(scope="session")
 def make_lab() -> Callable[..., Lab]:
-    """For laboratories with a clock or table of their own."""
+    """Make laboratories with a clock or table of their own."""
     return Lab
 
 
@@ -39,19 +39,19 @@ def real_lab() -> Lab:
 
 @pytest.fixture
 def scripted() -> type[ScriptedAgent]:
-    """The scripted agent, to script."""
+    """Make agents that follow a script."""
     return ScriptedAgent
 
 
 @pytest.fixture
-def places() -> Places:
-    """What a delivery tells its consumer."""
-    return Places()
+def stub_consumer() -> StubConsumer:
+    """A consumer that records the calls of its deliveries."""
+    return StubConsumer()
 
 
 @pytest.fixture
 def define() -> Callable[[str], Definition]:
-    """Compiles a run definition."""
+    """Compile a mapping."""
     return definition_of
 
 

@@ -1,4 +1,4 @@
-"""A laboratory for tests of roles: all roles on memory ports, a scripted agent, deliveries made by hand."""
+"""A laboratory for tests: all roles on memory ports, a scripted agent, deliveries made by hand."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ KEY = "files/rows.csv"
 
 
 def definition_of(yaml: str, name: str = "demo") -> Definition:
-    """A run definition as the catalog compiles it."""
+    """The definition of a mapping, as the catalog compiles it."""
     return Catalog.load({f"{name}.yaml": yaml}, {}).definition(name)
 
 
 class ScriptedAgent:
-    """Answers by a function of the invocation, which may be async; an exception it returns is raised."""
+    """Replies by a function of the invocation, which may be async; an exception that it returns is raised."""
 
     def __init__(self, script: Callable[[Invocation], object] | None = None) -> None:
         self.script = script or (lambda invocation: {"answer": f"re: {invocation.body['name']}"})
@@ -64,7 +64,7 @@ class ScriptedAgent:
         self.closed = 0
 
     async def invoke(self, invocation: Invocation) -> Reply:
-        """Ask the script."""
+        """Call the script."""
         self.calls.append(invocation)
         self.running += 1
         self.most_running = max(self.most_running, self.running)
@@ -83,24 +83,24 @@ class ScriptedAgent:
         self.closed += 1
 
 
-class Places:
-    """Stands for the consumer behind a delivery made by hand: counts what the delivery tells it."""
+class StubConsumer:
+    """Stands for the consumer of a delivery made by hand; records the calls of the delivery."""
 
     def __init__(self) -> None:
-        self.freed = self.heaviest = 0
+        self.slots_released = self.max_bytes = 0
         self.is_draining = False
 
     def slot_released(self) -> None:
-        """The delivery's work has ended."""
-        self.freed += 1
+        """Count it."""
+        self.slots_released += 1
 
     def report_bytes(self, lease: Lease, size: int) -> None:
-        """It holds `size` bytes."""
-        self.heaviest = max(self.heaviest, size)
+        """Keep the largest size."""
+        self.max_bytes = max(self.max_bytes, size)
 
 
 class Lab:
-    """Memory ports, and every stage on them. `table`, `rows` and the like may be replaced before use."""
+    """Memory ports, and every role on them. `table`, `rows` and other ports may be replaced before use."""
 
     def __init__(self, clock=None, table=None) -> None:
         self.clock = clock or MemoryClock()
@@ -122,15 +122,15 @@ class Lab:
         """A queue with its dead-letter queue."""
         return MemoryQueue(name, self.clock, dead_letters=self.dead[name], max_receives=max_receives)
 
-    # -- stages ----------------------------------------------------------------------------------------
+    # -- roles -----------------------------------------------------------------------------------------
 
     def find(self, name: str) -> Definition:
-        """The catalog's part."""
+        """The definition of a mapping, as the catalog finds it."""
         return Catalog().definition(name) if name not in self.definitions else self.definitions[name]
 
     @property
     def large_outcomes(self) -> LargeOutcomes:
-        """Outcomes that no item holds."""
+        """The claim check for outcomes."""
         return LargeOutcomes(self.objects, self.large_outcome_limits)
 
     @property
@@ -148,11 +148,11 @@ class Lab:
 
     @property
     def completion(self) -> Completion:
-        """Step 6."""
+        """The completion check."""
         return Completion(self.ports)
 
     def committer(self, *, slot: int = 0, **limits) -> GroupCommitter:
-        """A settler with a short linger."""
+        """A group committer with a short linger."""
         limits = GroupCommitLimits(**{"linger_s": 0.005, "timeout_s": 5.0} | limits)
         return GroupCommitter(
             self.ports,
@@ -183,7 +183,7 @@ class Lab:
 
     @asynccontextmanager
     async def working(self, batches: BatchCache | None = None, **options) -> AsyncIterator[Worker]:
-        """A worker with a settler of its own."""
+        """A worker with a group committer of its own."""
         async with self.committer() as committer:
             yield self.worker(committer, batches, **options)
 
@@ -208,7 +208,7 @@ class Lab:
         )
 
     def recovery(self, committer: GroupCommitter, **limits) -> Recovery:
-        """What sweeper and dead letters do for rows."""
+        """The part that sweeper and dead letters share."""
         limits = RecoveryLimits(**{"worker": "s1", "read_bytes": 64} | limits)
         return Recovery(self.ports, committer, limits)
 
@@ -222,7 +222,7 @@ class Lab:
         )
 
     def dead_letters(self, committer: GroupCommitter, **limits) -> DeadLetters:
-        """The drain of dead letters."""
+        """The handlers of dead letters."""
         return DeadLetters(
             self.ports,
             self.completion,
@@ -239,7 +239,7 @@ class Lab:
 
     @asynccontextmanager
     async def consuming(self, *consumers: Consumer) -> AsyncIterator[asyncio.Event]:
-        """The consumers at work; at the end they are told to stop and time goes on until they have."""
+        """Run the consumers. At the end they are told to stop, and time passes until they have stopped."""
         stop = asyncio.Event()
         tasks = [asyncio.create_task(consumer.run(stop)) for consumer in consumers]
         try:
@@ -250,12 +250,12 @@ class Lab:
             await asyncio.gather(*tasks)
 
     async def until(self, is_true: Callable[[], bool], *, step_s: float = 0.0) -> None:
-        """Let everybody run, and time pass in steps of `step_s`, until something is true."""
+        """Let tasks run, and time pass in steps of `step_s`, until the condition is true."""
         while not is_true():
             await self.pass_time(step_s)
 
     async def pass_time(self, seconds: float) -> None:
-        """Let time pass where it is ours to turn."""
+        """Let time pass; on the system's clock only let other tasks run."""
         if isinstance(self.clock, MemoryClock):
             await self.clock.advance(seconds)
         else:
@@ -275,10 +275,10 @@ class Lab:
             {"v": 1, "mapping": "demo", "source": f"s3://{BUCKET}/{key}", "execution_id": execution_id} | more
         )
 
-    def delivery(self, body: str, *, receives: int = 1, places: Places | None = None) -> Delivery:
-        """A message in a handler's hands."""
+    def delivery(self, body: str, *, receives: int = 1, consumer: StubConsumer | None = None) -> Delivery:
+        """The delivery of a message to a handler."""
         message = ReceivedMessage(f"m{next(self._ids)}", body, f"r{next(self._ids)}", receives)
-        return Delivery(Lease(message, self.clock.monotonic()), places or Places())
+        return Delivery(Lease(message, self.clock.monotonic()), consumer or StubConsumer())
 
     async def batch(
         self, total: int | None = 3, *, execution_id="e1", state=State.RUNNING, definition=None, **changes
@@ -308,7 +308,7 @@ class Lab:
         return RowMessage(batch.batch_id, batch.round, number, (str(number), f"name {number}"), **more)
 
     def outcome(self, number: int, *, failed: str = "", round_: int = 1, **more) -> Outcome:
-        """An outcome, FAILED where `failed` says why."""
+        """An outcome; FAILED with this text if there is one."""
         return Outcome(
             number=number,
             round=round_,
@@ -340,14 +340,14 @@ class Lab:
         return found
 
     async def waiting(self, queue: Queue) -> list[str]:
-        """The bodies of all visible messages, which are hidden for an hour by looking at them."""
+        """The bodies of all visible messages. Reading them hides them for an hour."""
         bodies: list[str] = []
         while messages := await queue.receive(10, wait_s=0, visibility_s=3600):
             bodies += [message.body for message in messages]
         return bodies
 
     async def sent_rows(self) -> list[RowMessage]:
-        """The row messages that wait, by number."""
+        """The visible row messages, ordered by number."""
         rows = [RowMessage.decode(body) for body in await self.waiting(self.rows)]
         return sorted(rows, key=lambda row: row.number)
 

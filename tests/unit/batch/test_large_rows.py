@@ -144,12 +144,12 @@ async def test_a_source_that_cannot_be_read_now_releases_the_row(lab):
     assert await lab.outcomes(batch) == {}
 
 
-async def test_the_bytes_of_a_large_row_are_reported(lab, places):
+async def test_the_bytes_of_a_large_row_are_reported(lab, stub_consumer):
     """The consumer learns the size of the record, so that it receives less."""
     _, (row,) = await split(lab, f"id,name\n1,{LARGE}\n")
     async with lab.working() as worker:
-        await worker.handle(lab.delivery(row.encode(), places=places))
-    assert places.heaviest >= len(LARGE)
+        await worker.handle(lab.delivery(row.encode(), consumer=stub_consumer))
+    assert stub_consumer.max_bytes >= len(LARGE)
 
 
 @pytest.mark.parametrize(

@@ -22,15 +22,15 @@ async def settle(lab, numbers, batch_id="demo#e1"):
         await asyncio.gather(*(committer.commit(batch, n, lab.outcome(n)) for n in numbers))
 
 
-async def test_a_batch_is_split_just_ahead_of_its_workers(lab, places):
+async def test_a_batch_is_split_just_ahead_of_its_workers(lab, stub_consumer):
     """With `max_queued_rows` no window is sent while that many rows of the batch are sent and not done."""
     await lab.put(table_of(35))
-    delivery = lab.delivery(lab.job(), places=places)
+    delivery = lab.delivery(lab.job(), consumer=stub_consumer)
     splitting = asyncio.create_task(lab.splitter(max_queued_rows=20).handle(delivery))
     await lab.until(lambda: len(lab.rows._entries) == 20)
     await lab.pass_time(3600)
     assert len(lab.rows._entries) == 20
-    assert places.freed == 1, "what waits occupies no place"
+    assert stub_consumer.slots_released == 1, "what waits occupies no place"
     await settle(lab, [1])
     await lab.until(lambda: len(lab.rows._entries) == 30, step_s=0.5)
     await settle(lab, range(2, 11))
@@ -39,7 +39,7 @@ async def test_a_batch_is_split_just_ahead_of_its_workers(lab, places):
     await settle(lab, [11])
     await lab.until(splitting.done, step_s=0.5)
     assert (await batch_of(lab)).total == 35
-    assert places.freed == 1
+    assert stub_consumer.slots_released == 1
 
 
 async def test_a_requeued_row_is_not_done(lab):

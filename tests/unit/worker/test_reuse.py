@@ -110,7 +110,7 @@ async def test_a_row_that_waits_holds_no_slot(lab, define, demo_yaml):
     assert (await lab.view()).counts.reused == 3
 
 
-async def test_a_row_that_reads_the_record_keeps_its_consumer_slot(lab, reusing, places):
+async def test_a_row_that_reads_the_record_keeps_its_consumer_slot(lab, reusing, stub_consumer):
     """It is likely to need a target slot next. It releases the consumer slot when it waits."""
     batch = await lab.batch(2, definition=reusing())
     freed_before_read, may_reply = [], asyncio.Event()
@@ -118,19 +118,19 @@ async def test_a_row_that_reads_the_record_keeps_its_consumer_slot(lab, reusing,
 
     class Watched(Link):
         async def record(self, key):
-            freed_before_read.append(places.freed)
+            freed_before_read.append(stub_consumer.slots_released)
             return await table.record(key)
 
     lab.table = Watched(table)
     lab.agent.script = lambda _: may_reply.wait()
     async with lab.working() as worker:
         row = row_of(batch, 1, "same")
-        first = asyncio.create_task(worker.handle(lab.delivery(row.encode(), places=places)))
+        first = asyncio.create_task(worker.handle(lab.delivery(row.encode(), consumer=stub_consumer)))
         await lab.until(lambda: lab.agent.calls)
-        assert (freed_before_read, places.freed) == ([0], 1)
+        assert (freed_before_read, stub_consumer.slots_released) == ([0], 1)
         row = row_of(batch, 2, "same")
-        second = asyncio.create_task(worker.handle(lab.delivery(row.encode(), places=places)))
-        await lab.until(lambda: places.freed == 2)
+        second = asyncio.create_task(worker.handle(lab.delivery(row.encode(), consumer=stub_consumer)))
+        await lab.until(lambda: stub_consumer.slots_released == 2)
         assert len(lab.agent.calls) == 1
         for task in (first, second):
             task.cancel()

@@ -88,17 +88,19 @@ async def test_tokens_are_counted(lab):
     assert (counts.input_tokens, counts.output_tokens) == (22, 14)
 
 
-async def test_the_consumer_slot_is_released_before_the_row_is_settled(lab, places):
+async def test_the_consumer_slot_is_released_before_the_row_is_settled(lab, stub_consumer):
     """After the reply only the commit is left, so the next row may start."""
     batch = await lab.batch(2)
     async with lab.committer(linger_s=3600, max_rows=2) as committer:
         worker = lab.worker(committer)
-        one = asyncio.create_task(worker.handle(lab.delivery(lab.row(1, batch).encode(), places=places)))
-        await lab.until(lambda: places.freed == 1)
+        one = asyncio.create_task(
+            worker.handle(lab.delivery(lab.row(1, batch).encode(), consumer=stub_consumer))
+        )
+        await lab.until(lambda: stub_consumer.slots_released == 1)
         assert not one.done()
-        await worker.handle(lab.delivery(lab.row(2, batch).encode(), places=places))
+        await worker.handle(lab.delivery(lab.row(2, batch).encode(), consumer=stub_consumer))
         await one
-    assert places.freed == 2
+    assert stub_consumer.slots_released == 2
 
 
 @pytest.mark.parametrize(
