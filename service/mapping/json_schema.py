@@ -183,6 +183,7 @@ def json_schema(kind: str) -> Schema:
     referenced = _referenced(schema)
     definitions = schema.pop("$defs")
     head = {"$schema": _DIALECT, "$comment": _COMMENT.format(kind)}
+    # Sorted, so that the file does not change with the order of the code.
     return head | schema | {"$defs": {name: definitions[name] for name in sorted(referenced)}}
 
 

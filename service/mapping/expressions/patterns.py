@@ -120,6 +120,7 @@ def compile_pattern(text: object, *, ignore_groups: bool = False) -> Pattern:
     options.log_errors = False  # re2 writes errors to stderr by itself
     try:
         compiled = re2.compile(text, options)
+        # Over bytes: with a str, re2 would convert the text and the offsets for every search.
         multiline = None if _NOT_MULTILINE.search(text) else re2.compile(f"(?m:{text})".encode(), options)
         return Pattern(text, compiled, multiline, 1 if compiled.groups and not ignore_groups else 0)
     except re2.error as error:

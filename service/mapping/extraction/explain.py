@@ -76,7 +76,7 @@ def trace(
         if field is None:
             continue
         if method is winner:
-            return FieldTrace(name, None, method.label, tuple(failed), field.path)
+            return FieldTrace(name, None, method.label, failed=tuple(failed), path=field.path)
         reason = why_no_value(method, field, view, guards) or one.unused_reason
         failed.append(FailedMethod(method.label, field.path, reason))
     return FieldTrace(name, None, "", tuple(failed))

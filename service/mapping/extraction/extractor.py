@@ -21,6 +21,7 @@ from service.mapping.syntax.forms import ExtractionForm, read_form
 from service.mapping.syntax.problems import Path, Report, suggest
 
 _MAX_MESSAGE_CHARS = 1_000
+"""Limit for the text of an error, which is stored with every failed row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,13 @@ class Extractor:
                 traced = self._unfit_trace(traced, unconverted[name])
             fields.append(replace(traced, value=values[name]))
         usage = view.transcript.usage
-        return Explanation(values, error, usage.input_tokens, usage.output_tokens, tuple(fields))
+        return Explanation(
+            values=values,
+            error=error,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            fields=tuple(fields),
+        )
 
     def _unfit_trace(self, traced: FieldTrace, value: Json) -> FieldTrace:
         """The trace of a field whose value does not fit the schema: its method counts as failed."""
@@ -210,7 +217,7 @@ def schema_extractor(schema: Schema, report: Report, path: Path) -> Extractor:
         report.add(path, message, "add its extraction, or an output_mapping")
     return Extractor(
         schema.methods,
-        schema.required,
+        required=schema.required,
         output_fields=tuple(schema.fields),
         schema_fields=schema.fields,
         by_field=True,
@@ -251,7 +258,13 @@ def compile_extractor(value: Json, report: Report, path: Path) -> Extractor:
             if name not in fields:
                 message = f"no method gives the required field {name!r}"
                 report.add((*path, "required", index), message, suggest(name, fields))
-    guards = compile_guards(form.reject_if, form.pending_if, form.not_found, report, path)
+    guards = compile_guards(form, report, path)
     if len(report.problems) > problems_before:
         return Extractor(())
-    return Extractor(methods, tuple(form.required), form.allow_empty, fields, guards)
+    return Extractor(
+        methods,
+        required=tuple(form.required),
+        allow_empty=form.allow_empty,
+        output_fields=fields,
+        guards=guards,
+    )

@@ -10,9 +10,12 @@ from service.domain.model import Json
 from service.domain.truncation import truncate
 from service.mapping.expressions.patterns import Pattern, compile_pattern
 from service.mapping.replies.normalise import ReplyView
+from service.mapping.syntax.forms import ExtractionForm
 from service.mapping.syntax.problems import CompileError, Path, Report
 
 _MAX_DEPTH_OF_PLAIN_REPLY = 2
+"""Deeper strings are data of the reply rather than statements of the agent."""
+
 _MAX_MESSAGE_CHARS = 500
 
 
@@ -78,16 +81,14 @@ def _first_match(patterns: tuple[Pattern, ...], texts: list[str]) -> str:
     return ""
 
 
-def compile_guards(
-    reject_if: list[str], pending_if: list[str], not_found: list[str], report: Report, path: Path
-) -> Guards:
-    """Compile the guards. If problems were reported, the result must not be used."""
+def compile_guards(form: ExtractionForm, report: Report, path: Path) -> Guards:
+    """Compile the guards of an output mapping. If problems were reported, the result must not be used."""
     patterns: dict[str, list[Pattern]] = {"reject_if": [], "pending_if": []}
-    for key, texts in (("reject_if", reject_if), ("pending_if", pending_if)):
+    for key, texts in (("reject_if", form.reject_if), ("pending_if", form.pending_if)):
         for index, text in enumerate(texts):
             with report.at((*path, key, index)):
                 patterns[key].append(_compile_guard(text))
-    folded = frozenset(text.strip().casefold() for text in not_found)
+    folded = frozenset(text.strip().casefold() for text in form.not_found)
     return Guards(tuple(patterns["reject_if"]), tuple(patterns["pending_if"]), folded)
 
 

@@ -161,10 +161,12 @@ def _extraction_entry(
     form = read_form(EXTRACTION_FORMS[kind], value, report, path)
     if isinstance(form, ToolPatternForm):
         with report.at((*path, "pattern")):
-            yield _ExtractionEntry(order, kind, form.tool, field, content_pattern(form.pattern))
+            expression = content_pattern(form.pattern)
+            yield _ExtractionEntry(order, kind, form.tool, field=field, expression=expression)
     elif form is not None:
         with report.at((*path, "path")):
-            yield _ExtractionEntry(order, kind, form.tool, field, compile_expression(form.path))
+            expression = compile_expression(form.path)
+            yield _ExtractionEntry(order, kind, form.tool, field=field, expression=expression)
 
 
 def _methods(entries: list[_ExtractionEntry]) -> tuple[Method, ...]:

@@ -100,5 +100,5 @@ def decode_text(data: bytes, charset: str | None) -> str:
     try:
         name = codecs.lookup(charset or "utf-8").name
         return data.decode(name, "replace").removeprefix("\ufeff")
-    except (LookupError, ValueError):
+    except (LookupError, ValueError):  # also codecs that are no text encodings, and a NUL in the name
         return data.decode("utf-8", "replace")

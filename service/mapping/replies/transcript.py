@@ -88,6 +88,7 @@ class Transcript:
         """The last call with arguments that has no result. Agents hand over their output with such a call."""
         answered = {result.call_id for result in self.results}
         for call in reversed(self.calls):
+            # A call without an id cannot be matched with a result.
             if call.arguments and (not call.id or call.id not in answered):
                 return call
         return None

@@ -26,11 +26,13 @@ def stated_usage(value: Json) -> Usage | None:
     if not isinstance(usage, dict):
         return None
     if "prompt_tokens" in usage:
+        # Gateways may add Anthropic's cache counts beside these. They are included in prompt_tokens.
         found = Usage(_sum_of(usage, "prompt_tokens"), _sum_of(usage, "completion_tokens"))
     elif "inputTokens" in usage:
         found = Usage(_sum_of(usage, "inputTokens", *_CONVERSE_CACHED), _sum_of(usage, "outputTokens"))
     else:
         found = Usage(_sum_of(usage, "input_tokens", *_CACHED), _sum_of(usage, "output_tokens"))
+    # A usage without tokens states nothing: an inner layer or the messages may have it.
     return found if found.input_tokens or found.output_tokens else None
 
 

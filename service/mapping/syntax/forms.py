@@ -95,9 +95,9 @@ class RateLimitForm(Form):
 class RunForm(Form):
     """A run definition: the top of a mapping file, without `output_mappings`."""
 
-    target: dict[str, Any]
+    target: dict[str, Any]  # its form depends on `invoke`: see `targets`
     input_mapping: InputForm = InputForm()
-    output_mapping: Any = None
+    output_mapping: Any = None  # a name, or an ExtractionForm
     execution: ExecutionForm = ExecutionForm()
     rate_limit: RateLimitForm | None = None
     reuse: str | None = Field(default=None, pattern=r"^(batch|([1-9]\d{0,3}) days?)$")
@@ -108,7 +108,7 @@ class ExtractionForm(Form):
     """An entry of `output_mappings`, or an inline `output_mapping`."""
 
     type: Literal["agent", "tool"] = "agent"
-    extraction_methods: list[dict[str, Any]] = Field(min_length=1)
+    extraction_methods: list[dict[str, Any]] = Field(min_length=1)  # forms depend on `method`
     required: list[str] = []
     reject_if: list[str] = []
     pending_if: list[str] = []
@@ -175,7 +175,7 @@ class SchemaForm(Form):
     agent: str = NAME_FIELD
     version: str | int | float | Decimal = ""  # YAML reads 1.0 as a number
     output_format: str = ""
-    fields: list[dict[str, Any]]
+    fields: list[dict[str, Any]]  # read one by one as SchemaFieldForm, so that one mistake hides no other
 
 
 class SchemaFieldForm(Form):
@@ -188,7 +188,7 @@ class SchemaFieldForm(Form):
     pattern: str | None = None
     minimum: Any = None
     maximum: Any = None
-    extraction: list[dict[str, Any]] = []
+    extraction: list[dict[str, Any]] = []  # forms depend on `type`
 
 
 class ToolPatternForm(Form):
