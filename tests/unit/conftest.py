@@ -8,7 +8,6 @@ import pytest
 import stamina
 
 from service.mapping import Definition
-from service.runtime.clock import SystemClock
 from tests.unit.laboratory import DEMO, Lab, ScriptedAgent, StubConsumer, definition_of
 
 
@@ -29,12 +28,6 @@ def lab() -> Lab:
 def make_lab() -> Callable[..., Lab]:
     """Make laboratories with a clock or table of their own."""
     return Lab
-
-
-@pytest.fixture
-def real_lab() -> Lab:
-    """A laboratory on the system's clock."""
-    return Lab(SystemClock())
 
 
 @pytest.fixture

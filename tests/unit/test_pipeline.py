@@ -145,10 +145,8 @@ def is_final(lab) -> bool:
 @pytest.mark.parametrize("seed", range(3))
 async def test_every_row_comes_out_once_in_order(make_lab, scripted, define, seed):
     """500 rows, three workers, duplicates and faults everywhere: the output is what a plain script makes."""
-    from service.runtime.clock import SystemClock
-
     rng = random.Random(seed)
-    lab = make_lab(SystemClock(), UnreliableTable(rng))
+    lab = make_lab(table=UnreliableTable(rng))
     lab.definitions["demo"] = define(MAPPING)
     lab.agent = scripted(patient())
     lab.ingest, lab.rows, lab.aggregate = (
@@ -167,7 +165,9 @@ async def test_every_row_comes_out_once_in_order(make_lab, scripted, define, see
         async with lab.consuming(*consumers):
             await lab.send(lab.ingest, lab.job(), lab.job())
             # a second trigger may wait in the aggregate queue for the end of the first one's lease
-            await lab.until(lambda: not (lab.ingest._entries or lab.rows._entries) and is_final(lab))
+            await lab.until(
+                lambda: not (lab.ingest._entries or lab.rows._entries) and is_final(lab), step_s=0.05
+            )
     view = await lab.view()
     wanted = expected(text)
     output = lab.objects.stored["out", "results/demo/e1/output.csv"].body.decode()

