@@ -9,6 +9,7 @@ import pytest
 from service.domain import errors
 from tests.documentation.documents import DOCUMENTS, ROOT, anchors, commands, links, spans, title
 from tests.simulation.ablations import ABLATIONS
+from tests.simulation.faults import Fault
 from tests.simulation.invariants import INVARIANTS
 
 each_document = pytest.mark.parametrize("path", DOCUMENTS, ids=title)
@@ -86,15 +87,13 @@ def test_errors_that_are_named_exist(path):
             assert hasattr(errors, span) or hasattr(builtins, span), span
 
 
-def test_ablations_in_the_failure_table_exist():
-    """The protocol names safeguards as the simulation does."""
-    named = [
-        name
-        for listed in re.findall(r"\bablations? (`[^|]+)\|", PROTOCOL)
-        for name in re.findall(r"`(\w+)`", listed)
-    ]
+@pytest.mark.parametrize(("word", "known"), [("ablation", ABLATIONS), ("fault", Fault.__members__)])
+def test_names_in_the_failure_table_exist(word, known):
+    """The protocol names faults and safeguards as the simulation does."""
+    lists = re.findall(rf"\b{word}s? ((?:`\w+`(?:, )?)+)", PROTOCOL)
+    named = {name for listed in lists for name in re.findall(r"`(\w+)`", listed)}
     assert len(named) >= 8
-    assert set(named) <= set(ABLATIONS)
+    assert named <= set(known)
 
 
 def test_invariants_in_the_guarantees_exist():
