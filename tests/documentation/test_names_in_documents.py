@@ -6,6 +6,7 @@ from pkgutil import resolve_name
 
 import pytest
 
+import service
 from service.domain import errors
 from tests.documentation.documents import DOCUMENTS, ROOT, anchors, commands, links, spans, title
 from tests.simulation.ablations import ABLATIONS
@@ -24,6 +25,7 @@ TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text("utf
 ERRORS_OF_OTHERS = {"FunctionError"}
 """Names of AWS that end like our errors: a key of Lambda's answer."""
 
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text("utf-8")
 GUARANTEES = (ROOT / "docs" / "guarantees.md").read_text("utf-8")
@@ -85,6 +87,17 @@ def test_errors_that_are_named_exist(path):
     for span in spans(path):
         if re.fullmatch(r"[A-Z]\w+Error", span) and span not in ERRORS_OF_OTHERS:
             assert hasattr(errors, span) or hasattr(builtins, span), span
+
+
+def test_every_folder_is_in_the_reading_order():
+    """The package's docstring and docs/architecture.md name every folder, in the same order."""
+    folders = {path.parent.name for path in (ROOT / "service").glob("*/__init__.py")}
+    stack = service.__doc__.split("Or read the stack")[1].split("\n\n")[0]
+    order = re.findall(r"`(\w+)`", stack)
+    assert set(order) == folders
+    page = ARCHITECTURE.split("**The stack**")[1].split("A folder imports")[0]
+    assert re.findall(r"`(\w+)`", page) == order
+    assert folders <= set(re.findall(r"^\| `service/(\w+)/", ARCHITECTURE, re.MULTILINE))
 
 
 @pytest.mark.parametrize(("word", "known"), [("ablation", ABLATIONS), ("fault", Fault.__members__)])
