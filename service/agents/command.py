@@ -30,7 +30,6 @@ from typing import cast
 
 from service.agents.options.context import AgentContext
 from service.agents.options.substitution import ResolvedOptions
-from service.agents.wire.error_responses import AgentError
 from service.agents.wire.replies import CHUNK_BYTES, encode_input, read_bounded
 from service.agents.wire.retry_after import retry_after_s
 from service.domain.errors import (
@@ -44,6 +43,7 @@ from service.domain.errors import (
     ConfigError,
 )
 from service.domain.ports import Agent, Invocation, Reply
+from service.domain.provider_errors import AgentError
 from service.mapping.replies.text import parse_body
 
 ID_VARIABLE = "INVOCATION_ID"

@@ -20,7 +20,7 @@ import aiohttp
 from service import __version__
 from service.agents.options.context import AgentContext
 from service.agents.options.substitution import ResolvedOptions
-from service.agents.wire.error_responses import AgentError, classify_response
+from service.agents.wire.error_responses import classify_response
 from service.agents.wire.event_stream import MEDIA_TYPE, join_events
 from service.agents.wire.presets import chat_request
 from service.agents.wire.replies import CHUNK_BYTES, read_bounded, too_large
@@ -33,6 +33,7 @@ from service.domain.errors import (
 )
 from service.domain.model import Json
 from service.domain.ports import Agent, Invocation, Reply
+from service.domain.provider_errors import AgentError
 from service.mapping.replies.text import decode_text, parse_body
 
 CONNECT_TIMEOUT_S = 5.0

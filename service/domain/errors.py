@@ -52,6 +52,7 @@ of an error that failed a row or an attempt:
 
 from __future__ import annotations
 
+import copy
 from enum import StrEnum
 from typing import ClassVar, Self
 
@@ -65,6 +66,14 @@ class FailureClass(StrEnum):
     UNAVAILABLE = "unavailable"
 
 
+class FailureScope(StrEnum):
+    """The subject of an agent's failure, which decides if it counts as an attempt of the row."""
+
+    ROW = "row"  # the row may be the cause: the failure counts
+    UNCLEAR = "unclear"  # counts, unless other rows meet the same and none is served meanwhile
+    TARGET = "target"  # the target is the cause: the failure does not count
+
+
 class RowfleetError(Exception):
     """Base of all errors that rowfleet raises on purpose. The text is meant for users."""
 
@@ -74,6 +83,12 @@ class RowfleetError(Exception):
     def kind(self) -> str:
         """The class name, under which failures are grouped."""
         return type(self).__name__
+
+    def reworded(self, message: str) -> Self:
+        """The same error with another text."""
+        error = copy.copy(self)
+        error.args = (message,)
+        return error
 
 
 class ConfigError(RowfleetError):
@@ -143,7 +158,15 @@ class AnswerPendingError(RetryableError):
 
 
 class AgentRetryableError(RetryableError):
-    """The agent failed; another attempt may succeed."""
+    """The agent failed; another attempt may succeed. `scope` is that of the class unless stated."""
+
+    default_scope: ClassVar[FailureScope] = FailureScope.ROW
+
+    def __init__(
+        self, message: str, *, retry_after_s: float | None = None, scope: FailureScope | None = None
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.scope = scope or self.default_scope
 
 
 class AgentTimeoutError(AgentRetryableError):
@@ -151,9 +174,10 @@ class AgentTimeoutError(AgentRetryableError):
 
 
 class AgentThrottledError(AgentRetryableError):
-    """The agent asked for fewer requests (HTTP 429 and the like)."""
+    """The agent asked for fewer requests, or is overloaded (HTTP 429, 529 and the like)."""
 
     failure_class = FailureClass.RATE_LIMIT
+    default_scope = FailureScope.TARGET
 
 
 class AgentUnavailableError(AgentRetryableError):
@@ -161,13 +185,17 @@ class AgentUnavailableError(AgentRetryableError):
 
 
 class AgentOutageError(AgentUnavailableError):
-    """The agent serves no row now: billing, DNS, a refused connection, a missing function."""
+    """The agent serves no row now: billing, DNS, a refused connection, a missing function or model."""
 
     failure_class = FailureClass.UNAVAILABLE
+    default_scope = FailureScope.TARGET
 
 
 class AgentCredentialsError(AgentOutageError):
     """The agent refused the credentials or the permission (HTTP 401 and 403 and the like)."""
+
+    # A 403 may be about the data of one row.
+    default_scope = FailureScope.UNCLEAR
 
 
 class ReplyPendingError(AgentRetryableError):

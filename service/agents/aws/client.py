@@ -31,7 +31,7 @@ from service.adapters.aws.errors import (
 )
 from service.agents.options.context import AgentContext
 from service.agents.options.substitution import ResolvedOptions
-from service.agents.wire.error_responses import AgentError, classify_response
+from service.agents.wire.error_responses import classify_response
 from service.agents.wire.rate_headers import retry_after_from_headers
 from service.domain.errors import (
     AccessError,
@@ -45,6 +45,7 @@ from service.domain.errors import (
     RetryableError,
     UnreachableError,
 )
+from service.domain.provider_errors import AgentError
 
 OPTIONS = ("region", "endpoint_url")
 """Options of every target behind AWS."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 
-from service.agents.wire.error_responses import AgentError
 from service.domain.errors import (
     AgentCredentialsError,
     AgentRejectedError,
@@ -16,6 +15,7 @@ from service.domain.errors import (
     AgentTimeoutError,
     AgentUnavailableError,
 )
+from service.domain.provider_errors import AgentError
 
 CAUSE_CHARS = 1_000
 """Characters of an exception's message that go into the row's error."""

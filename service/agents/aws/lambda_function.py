@@ -14,12 +14,12 @@ from service.agents.aws import client
 from service.agents.aws.exceptions import classify_exception
 from service.agents.options.context import AgentContext
 from service.agents.options.substitution import ResolvedOptions
-from service.agents.wire.error_responses import AgentError
 from service.agents.wire.large_inputs import OPTION, LargeInputs
 from service.agents.wire.replies import CHUNK_BYTES, read_bounded
 from service.domain import exact_json
 from service.domain.model import Json
 from service.domain.ports import Agent, Invocation, Reply
+from service.domain.provider_errors import AgentError
 from service.mapping.replies.text import parse_body
 
 PAYLOAD_BYTES = 6_291_456

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from service.agents.wire.error_responses import classify_error_object
 from service.domain import exact_json
 from service.domain.errors import AgentUnavailableError
 from service.domain.model import Json
+from service.domain.provider_errors import classify_error
 
 Event = dict[str, Json]
 
@@ -130,7 +130,7 @@ def _finish_block(block: Event) -> None:
 def _stream_error(error: Json) -> Exception:
     message = error.get("message") if isinstance(error, dict) else error
     kind = f"{error.get('type') or error.get('code')}: " if isinstance(error, dict) else ""
-    return classify_error_object(error, f"the stream ended with an error: {kind}{message}")
+    return classify_error(error, f"the stream ended with an error: {kind}{message}")
 
 
 def _incomplete() -> AgentUnavailableError:

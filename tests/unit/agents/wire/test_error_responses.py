@@ -28,7 +28,8 @@ NOW = 1_760_000_000.0  # 2025-10-09T08:53:20Z
         (402, None, AgentOutageError),
         (403, {"error": {"type": "permission_error"}}, AgentCredentialsError),
         (407, "text", AgentCredentialsError),
-        (529, {"error": {"type": "overloaded_error"}}, AgentUnavailableError),
+        (529, {"error": {"type": "overloaded_error"}}, AgentThrottledError),
+        (503, "<html>", AgentUnavailableError),
         (413, [], AgentRejectedError),
     ],
 )
@@ -40,3 +41,20 @@ def test_classification_by_status_and_provider_error(
     https://platform.openai.com/docs/guides/error-codes, https://docs.anthropic.com/en/api/errors
     """
     assert type(classify_response(status, "said", {}, body, now=NOW)) is error
+
+
+@pytest.mark.parametrize(
+    ("status", "header", "error"),
+    [
+        (409, "true", AgentUnavailableError),
+        (409, "", AgentRejectedError),
+        (400, "true", AgentUnavailableError),
+        (408, "false", AgentRejectedError),
+        (500, "false", AgentUnavailableError),
+        (429, "false", AgentThrottledError),
+    ],
+)
+def test_a_client_error_may_ask_for_another_attempt(status: int, header: str, error: type[Exception]) -> None:
+    """By `x-should-retry` of OpenAI and Anthropic, for instance for a 409 of a lock."""
+    found = classify_response(status, "said", {"X-Should-Retry": header}, None, now=NOW)
+    assert type(found) is error

@@ -142,7 +142,7 @@ def test_an_incomplete_completion_is_retryable() -> None:
 @pytest.mark.parametrize(
     ("events", "error"),
     [
-        ([{"type": "error", "error": {"type": "overloaded_error", "message": "x"}}], AgentUnavailableError),
+        ([{"type": "error", "error": {"type": "overloaded_error", "message": "x"}}], AgentThrottledError),
         ([ANTHROPIC[0], {"type": "error", "error": {"type": "rate_limit_error"}}], AgentThrottledError),
         ([ANTHROPIC[0], {"type": "error", "error": {"type": "invalid_request_error"}}], AgentRejectedError),
         ([chunk({}), {"error": {"code": "insufficient_quota", "message": "pay"}}], AgentOutageError),

@@ -1,0 +1,188 @@
+"""Classification of errors that providers state as JSON."""
+
+import pytest
+
+from service.domain.errors import (
+    AgentCredentialsError,
+    AgentOutageError,
+    AgentRejectedError,
+    AgentThrottledError,
+    AgentTimeoutError,
+    AgentUnavailableError,
+    FailureScope,
+)
+from service.domain.provider_errors import classify_error, error_summary, says_something
+
+GROQ_TOO_LARGE = (
+    "Request too large for model `llama-3.1-8b-instant` in organization `o` tier `on_demand` on tokens per "
+    "minute (TPM): Limit 6000, Requested 6294, please reduce your message size and try again."
+)
+
+
+def google(code: int, status: str, message: str, *details: object) -> dict:
+    return {"error": {"code": code, "status": status, "message": message, "details": list(details)}}
+
+
+def openai(code: str | None, message: str = "x", kind: str = "invalid_request_error") -> dict:
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+def anthropic(kind: str, message: str = "x") -> dict:
+    return {"type": "error", "error": {"type": kind, "message": message}}
+
+
+KEY_INVALID = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        # overloads
+        (529, anthropic("overloaded_error", "Overloaded"), AgentThrottledError),
+        (503, {"error": "The model is overloaded. Please try again later."}, AgentThrottledError),
+        (503, google(503, "UNAVAILABLE", "The model is overloaded."), AgentThrottledError),
+        (
+            503,
+            google(503, "UNAVAILABLE", "This model is currently experiencing high demand."),
+            AgentThrottledError,
+        ),
+        (500, {"message": "Insufficient capacity, try later"}, AgentThrottledError),
+        (503, openai("slow_down", kind="server_error"), AgentThrottledError),
+        (429, {"error": {"type": "engine_overloaded_error", "message": "busy"}}, AgentThrottledError),
+        (498, {"error": {"type": "capacity_exceeded", "message": "flex"}}, AgentThrottledError),
+        (498, {"error": {"code": 498, "message": "Invalid Token"}}, AgentCredentialsError),
+        (413, openai("rate_limit_exceeded", GROQ_TOO_LARGE, "tokens"), AgentThrottledError),
+        (400, {"__type": "com.amazon#ThrottlingException", "message": "Rate exceeded"}, AgentThrottledError),
+        (500, {"error": {"code": 429, "message": "upstream"}}, AgentThrottledError),
+        (
+            0,
+            {"error": "ThrottlingException", "error_type": "ClientError", "message": "Rate"},
+            AgentThrottledError,
+        ),
+        (0, {"error": {"code": 429, "message": "Provider returned error"}}, AgentThrottledError),
+        # the account
+        (429, openai("insufficient_quota", kind="insufficient_quota"), AgentOutageError),
+        (
+            400,
+            anthropic("invalid_request_error", "Your credit balance is too low to access"),
+            AgentOutageError,
+        ),
+        (402, {"error": {"message": "Insufficient Balance"}}, AgentOutageError),
+        # credentials
+        (
+            400,
+            google(400, "INVALID_ARGUMENT", "API key not valid. Please pass one.", KEY_INVALID),
+            AgentCredentialsError,
+        ),
+        (
+            400,
+            {"code": "Client specified an invalid argument", "error": "Incorrect API key provided: xa***"},
+            AgentCredentialsError,
+        ),
+        (0, anthropic("authentication_error"), AgentCredentialsError),
+        (403, google(403, "PERMISSION_DENIED", "no"), AgentCredentialsError),
+        (
+            403,
+            {"error": {"code": 403, "message": "Your input was flagged", "metadata": {"reasons": ["hate"]}}},
+            AgentRejectedError,
+        ),
+        (401, None, AgentCredentialsError),
+        (422, {"detail": "invalid token ',' at 5"}, AgentRejectedError),
+        # no such model
+        (404, openai("model_not_found", "The model `gpt-9` does not exist"), AgentOutageError),
+        (
+            404,
+            {"error": {"code": "DeploymentNotFound", "message": "The API deployment does not exist."}},
+            AgentOutageError,
+        ),
+        (404, anthropic("not_found_error", "model: claude-9"), AgentOutageError),
+        (404, {"error": 'model "llama9" not found, try pulling it first'}, AgentOutageError),
+        (404, {"object": "error", "message": "The model `x` does not exist.", "code": 404}, AgentOutageError),
+        (400, openai("model_decommissioned"), AgentOutageError),
+        (400, {"error": {"message": "Model Not Exist", "type": "invalid_request_error"}}, AgentOutageError),
+        (404, {"detail": "Not Found"}, AgentRejectedError),
+        (404, {"message": "postcode not found"}, AgentRejectedError),
+        # another attempt
+        (400, openai("tool_use_failed", "Failed to call a function."), AgentUnavailableError),
+        (400, openai("json_validate_failed"), AgentUnavailableError),
+        (424, {"message": "the model failed"}, AgentUnavailableError),
+        (409, google(409, "ABORTED", "x"), AgentUnavailableError),
+        (499, google(499, "CANCELLED", "x"), AgentUnavailableError),
+        (503, "<html>Service Temporarily Unavailable</html>", AgentUnavailableError),
+        (0, anthropic("api_error"), AgentUnavailableError),
+        (0, anthropic("timeout_error"), AgentTimeoutError),
+        (0, {"error": {"code": 502, "message": "Provider disconnected"}}, AgentUnavailableError),
+        (0, {"error": "something"}, AgentUnavailableError),
+        # the row
+        (400, openai("context_length_exceeded"), AgentRejectedError),
+        (400, openai("content_filter"), AgentRejectedError),
+        (409, {"message": "already exists"}, AgentRejectedError),
+        (413, {"message": "too large"}, AgentRejectedError),
+        (422, {"error": "insufficient balance"}, AgentRejectedError),
+        (400, {"message": "the field rate limit is missing"}, AgentRejectedError),
+        (0, anthropic("invalid_request_error"), AgentRejectedError),
+        (
+            0,
+            {"jsonrpc": "2.0", "id": 1, "error": {"code": -32602, "message": "Invalid params"}},
+            AgentRejectedError,
+        ),
+    ],
+)
+def test_classification_by_names_text_and_status(status: int, body: object, error: type[Exception]) -> None:
+    """Names and text come before the status; 0 is an error inside a reply or stream of status 200."""
+    assert type(classify_error(body, "said", status=status)) is error
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "scope"),
+    [
+        (500, None, FailureScope.UNCLEAR),
+        (503, None, FailureScope.UNCLEAR),
+        (529, None, FailureScope.TARGET),
+        (408, None, FailureScope.ROW),
+        (404, openai("model_not_found"), FailureScope.UNCLEAR),
+        (413, openai("rate_limit_exceeded", GROQ_TOO_LARGE, "tokens"), FailureScope.ROW),
+        (429, openai("rate_limit_exceeded", "Limit 15000, Used 11972, Requested 4351."), FailureScope.TARGET),
+    ],
+)
+def test_the_scope_of_a_failure(status: int, body: object, scope: FailureScope) -> None:
+    """A 5xx or a missing model may concern all rows; a request above the limit is never served."""
+    assert classify_error(body, "said", status=status).scope is scope
+
+
+@pytest.mark.parametrize(
+    ("body", "seconds"),
+    [
+        (
+            google(429, "RESOURCE_EXHAUSTED", "x", {"@type": "google.rpc.RetryInfo", "retryDelay": "34.5s"}),
+            34.5,
+        ),
+        (openai("rate_limit_exceeded", "Please try again in 9m38.016s. Need more?"), 578.016),
+        (openai("rate_limit_exceeded", "Please try again in 20ms."), 0.02),
+        (openai("429", "Please retry after 6 seconds."), 6),
+        ({"retry_after": 1.5, "error": "rate_limited"}, 1.5),
+        ({"error": {"metadata": {"retry_after_ms": "250"}}}, 0.25),
+        (openai("rate_limit_exceeded", "Try again later"), None),
+        ({"retry_after": "9" * 50}, None),
+    ],
+)
+def test_the_pause_that_a_body_states(body: object, seconds: float | None) -> None:
+    """Google's RetryInfo, `retry_after` and the like, or a text."""
+    found = classify_error(body, "said", status=429).retry_after_s
+    assert found == (None if seconds is None else pytest.approx(seconds))
+    assert classify_error(body, "said", status=429, retry_after_s=3.0).retry_after_s == 3.0
+
+
+def test_a_summary_names_error_and_message() -> None:
+    """In one line, from any depth."""
+    assert error_summary(anthropic("overloaded_error", "Over\nloaded")) == "overloaded_error: Over loaded"
+    assert error_summary("no") == "no"
+    assert error_summary({"error": "ThrottlingException", "message": "slow"}) == "ThrottlingException: slow"
+    assert error_summary([]) == ""
+
+
+@pytest.mark.parametrize("value", [None, False, "", {}, [], 0])
+def test_an_empty_error_says_nothing(value: object) -> None:
+    """Many replies carry `error: null`."""
+    assert not says_something(value)
+    assert says_something({"message": "x"})
