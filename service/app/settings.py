@@ -200,6 +200,7 @@ def _check_names() -> None:
     present = [name for name in os.environ if name.upper().startswith(PREFIX)]
     if Path(".env").is_file():
         present += [name for name in dotenv_values(".env") if name.upper().startswith(PREFIX)]
+    # pydantic ignores unknown variables, so a typo would silently leave the default
     for name in sorted(set(present)):
         if name.upper() not in known:
             near = difflib.get_close_matches(name.upper(), known, n=1)

@@ -70,6 +70,7 @@ class DynamoTable:
             "ConditionExpression": "attribute_not_exists(#batch_id)",
             "ExpressionAttributeNames": {"#batch_id": "batch_id"},
         }
+        # the condition on the batch item guards the definition too: a transaction applies both or none
         writes = [
             {"Put": {"TableName": self._name, "Item": batch_item(batch), **absent}},
             {"Put": {"TableName": self._name, "Item": definition_item(batch, definition)}},
@@ -81,6 +82,7 @@ class DynamoTable:
         else:
             return batch
         stored = await self._get_batch(batch.batch_id)
+        # an item that is gone again has expired
         return batch if stored is None else stored
 
     async def read(self, batch_id: str) -> BatchView | None:

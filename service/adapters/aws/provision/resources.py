@@ -21,6 +21,7 @@ QUEUES = ("ingest", "rows", "aggregate")
 
 _DAY_S = 86_400
 _RETENTION_S = 4 * _DAY_S
+# SQS's maximum. A dead letter keeps the time it was sent, so its queue needs the longer retention.
 _DLQ_RETENTION_S = 14 * _DAY_S
 _POLL_WAIT_S = 20
 
