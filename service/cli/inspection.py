@@ -12,7 +12,7 @@ from service.app.settings import Settings, describe
 from service.catalog.check import check_files
 from service.catalog.files import compile_catalog
 from service.cli import render
-from service.cli.configuration import mapping_files
+from service.cli.configuration import read_mapping_files
 from service.cli.console import EXIT_FAILED_ROWS, EXIT_USAGE, err, exit_with, out, print_json, print_line
 from service.cli.explanation import Verdict, show
 from service.cli.options import JsonOption, MappingsOption, SchemasOption, read_settings
@@ -34,7 +34,7 @@ def check(
     A line per problem: file:line: what is wrong — what to do. Exit 0 if all is right, 2 otherwise.
     """
     settings = _settings(mappings, schemas)
-    report = check_files(mapping_files(settings), settings.mappings, settings.http.max_reply_bytes)
+    report = check_files(read_mapping_files(settings), settings.mappings, settings.http.max_reply_bytes)
     if as_json:
         print_json(
             {
@@ -72,7 +72,7 @@ def try_(
     Exit 0 if the row would succeed, 3 if it would fail, 2 for bad usage or configuration.
     """
     settings = _settings(mappings, schemas)
-    catalog = compile_catalog(mapping_files(settings))
+    catalog = compile_catalog(read_mapping_files(settings))
     extractor = catalog.extractor(name)
     is_run = name in catalog.names
     escape = catalog.definition(name).compile().csv.escape_formulas if is_run else True

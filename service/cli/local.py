@@ -64,7 +64,7 @@ def local_settings(settings: Settings) -> Settings:
         "split": _with_defaults(settings.split, SPLIT_DEFAULTS),
         "sweep": _with_defaults(settings.sweep, SWEEP_DEFAULTS),
     }
-    for name in ("ingest", "rows", "results"):
+    for name in ("ingest", "rows", "results"):  # the sections of the three queues
         changes[name] = _with_defaults(getattr(settings, name), {"poll_wait_s": POLL_WAIT_S})
     return settings.model_copy(update=changes)
 

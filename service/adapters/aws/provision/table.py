@@ -28,7 +28,7 @@ async def provision_table(clients: Clients, name: str) -> str:
     if table is None:
         create = clients.dynamodb.create_table(
             TableName=name,
-            # load comes in bursts, when a batch runs
+            # on demand: load comes in bursts, when batches run
             BillingMode="PAY_PER_REQUEST",
             AttributeDefinitions=[
                 {"AttributeName": attribute, "AttributeType": "S"}
