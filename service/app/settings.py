@@ -97,6 +97,7 @@ class Settings(BaseSettings):
             )
         if self.http.reply_budget_bytes < self.http.max_reply_bytes:
             raise ValueError("http.reply_budget_bytes has to be at least http.max_reply_bytes")
+        # a row that waits inline for its retry is not released before its wait is over
         if self.worker.inline_wait_s >= self.drain_timeout_s:
             raise ValueError("worker.inline_wait_s has to be below drain_timeout_s, or a drain cannot end")
         if not self.sweep.interval_s <= self.sweep.stuck_after_s <= self.sweep.resend_after_s:
@@ -146,7 +147,7 @@ def describe(settings: Settings, flags: Mapping[str, str] | None = None) -> list
         variable = _variable(name)
         if flags and name in flags:
             origin = f"flag {flags[name]}"
-        elif os.environ.get(variable):
+        elif os.environ.get(variable):  # an empty variable is ignored (`env_ignore_empty`)
             origin = "environment"
         else:
             origin = ".env" if dotenv.get(variable) else "default"

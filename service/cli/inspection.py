@@ -14,7 +14,7 @@ from service.catalog.files import compile_catalog
 from service.cli import render
 from service.cli.configuration import read_mapping_files
 from service.cli.console import EXIT_FAILED_ROWS, EXIT_USAGE, err, exit_with, out, print_json, print_line
-from service.cli.explanation import Verdict, show
+from service.cli.explanation import Verdict, show_verdict
 from service.cli.options import JsonOption, MappingsOption, SchemasOption, read_settings
 from service.domain import exact_json
 from service.domain.errors import UsageError
@@ -80,7 +80,7 @@ def try_(
     if as_json:
         print_line(_indented(verdict.as_json()))
     else:
-        show(out, verdict, explain=explain)
+        show_verdict(out, verdict, explain=explain)
         if verdict.status is Status.FAILED and not explain:
             err.print("--explain shows what was tried for each field", style="dim", highlight=False)
     if verdict.status is Status.FAILED:
