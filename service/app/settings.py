@@ -197,6 +197,7 @@ def _unit(name: str) -> str:
 
 
 def _check_names() -> None:
+    # constructed without validation: only the names matter here
     known = {_variable(name) for name, _, _ in _fields(Settings.model_construct(**_defaults()))}
     present = [name for name in os.environ if name.upper().startswith(PREFIX)]
     if Path(".env").is_file():
@@ -215,5 +216,6 @@ def _defaults() -> dict[str, Any]:
 
 def _explain(problem: Any) -> str:
     name = ".".join(str(part) for part in problem["loc"])
+    # pydantic's prefix of the texts of our own validators
     what = str(problem["msg"]).removeprefix("Value error, ")
     return f"{_variable(name)}: {what} (it is {problem['input']!r})" if name else what

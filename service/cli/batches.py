@@ -65,8 +65,7 @@ def submit_(
     """Start a run on a deployed or local service."""
     settings = read_settings(endpoint_url=endpoint_url, region=region)
     if not source.startswith("s3://"):
-        check_readable(source)
-
+        check_readable(source)  # before AWS is called
     request = SubmitRequest(
         source=source,
         mapping=mapping,
@@ -240,6 +239,7 @@ async def _follow(backend: Backend, id_: str, *, as_json: bool) -> int:
             report.update(view, outage)
     assert view is not None
     status_object = status_json(view, backend.ports.clock)
+    # with --json too, which has the error on stdout
     if view.batch.error:
         print_error(f"batch {id_} failed: {view.batch.error}")
     if as_json:

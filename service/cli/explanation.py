@@ -92,6 +92,7 @@ def show_verdict(console: Console, verdict: Verdict, *, explain: bool) -> None:
         text = Text(f"{input_tokens:,} in, {output_tokens:,} out", "dim")
         rows.append((Text("tokens", "dim"), text))
     console.print(head, soft_wrap=True)
+    # off a terminal each value must stay on its line, for grep and diff
     if console.is_terminal:
         _print_grid(console, rows)
     else:

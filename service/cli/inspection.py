@@ -75,6 +75,7 @@ def try_(
     catalog = compile_catalog(read_mapping_files(settings))
     extractor = catalog.extractor(name)
     is_run = name in catalog.names
+    # a named extraction has no options for the CSV: the default applies
     escape = catalog.definition(name).compile().csv.escape_formulas if is_run else True
     verdict = Verdict(name, extractor.explain(_read_reply(reply, settings.http.max_reply_bytes)), escape)
     if as_json:
@@ -107,15 +108,17 @@ def settings(as_json: JsonOption = False) -> None:
 
 def _settings(mappings: str | None, schemas: str | None) -> Settings:
     """Read the settings. Raises UsageError if a folder of schemas was named that does not exist."""
-    settings = read_settings(mappings=mappings, schemas=schemas)
-    folder = settings.schemas
-    if "schemas" in settings.model_fields_set and isinstance(folder, Path) and not folder.is_dir():
+    loaded = read_settings(mappings=mappings, schemas=schemas)
+    folder = loaded.schemas
+    # the default folder may be missing: mappings need not use schemas
+    if "schemas" in loaded.model_fields_set and isinstance(folder, Path) and not folder.is_dir():
         raise UsageError(f"{folder} is no folder with schemas; see --schemas DIR and ROWFLEET_SCHEMAS")
-    return settings
+    return loaded
 
 
 def _read_reply(path: Path, max_bytes: int) -> Json:
     """Read a reply as a worker does: JSON if it parses, otherwise text."""
+    # one byte more than allowed shows that the reply is too long
     if str(path) == "-":
         data = sys.stdin.buffer.read(max_bytes + 1)
     else:
@@ -125,6 +128,7 @@ def _read_reply(path: Path, max_bytes: int) -> Json:
         limit = f"{max_bytes} bytes that workers accept (ROWFLEET_HTTP__MAX_REPLY_BYTES)"
         raise UsageError(f"{path}: longer than the {limit}")
     reply = parse_body(data, None)
+    # text is a valid reply, but this one was probably meant as JSON
     if isinstance(reply, str) and reply.lstrip()[:1] in {"{", "["}:
         err.print("the reply is no JSON and is taken for text", style="yellow", highlight=False)
     return reply

@@ -103,6 +103,7 @@ async def local_service(
         metrics = Metrics()
         async with open_clients(options, count_calls(metrics)) as clients:
             await setup(clients, settings)
+            # `setup` has created the queues, so they are found at once
             backend = backend_on(clients, settings, metrics)
             await backend.find_queues()
             ready = asyncio.Event()
@@ -124,6 +125,7 @@ async def _run_beside(work: Coroutine[None, None, None], stop: asyncio.Event) ->
                 stop.set()
                 await asyncio.wait({task})
     except BaseExceptionGroup as errors:
+        # callers expect the error of `work` or of the body, not the task group's
         raise first_of(errors) from None
 
 

@@ -178,6 +178,7 @@ class MemoryQueue:
     async def _wait(self, seconds: float) -> None:
         """Wait until a message is sent or released, the next hidden one is due, or `seconds` have passed."""
         self._changed.clear()
+        # no task makes a hidden message visible at its time, so the receiver wakes for it
         if self._hidden:
             seconds = min(seconds, max(0.0, self._hidden[0][0] - self._clock.monotonic()))
         waits = [

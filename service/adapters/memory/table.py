@@ -83,7 +83,7 @@ class MemoryTable:
             notes=batch.notes,
             updated_at=batch.updated_at,
         )
-        check_batch_size(changed)
+        check_batch_size(changed)  # the columns of a header may not fit
         self._batches[batch.batch_id] = changed
         return True
 
