@@ -16,11 +16,12 @@ from service.adapters.aws.clients import AwsOptions, Clients, open_clients
 from service.adapters.aws.provision.resources import ResourceNames
 from service.cli.embedded import ACCESS_KEY, REGION, SECRET_KEY, EmbeddedProcess
 
-# A slow machine is no failed property; `make fuzz` looks further with the same tests.
+# No profile has a deadline: no test fails because the machine is slow.
 PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("patient", **PATIENT)
+settings.register_profile("quick", max_examples=40, **PATIENT)  # make test
+settings.register_profile("thorough", max_examples=300, **PATIENT)  # make verify
 settings.register_profile("fuzz", max_examples=int(os.environ.get("FUZZ_EXAMPLES", "1000")), **PATIENT)
-settings.load_profile("patient")
+settings.load_profile("quick")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -58,6 +58,7 @@ def aws_options(settings: Settings, region: str = "") -> AwsOptions:
     aws = settings.aws
     environ = os.environ
     region = region or aws.region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or ""
+    # botocore reads the profile
     region = region or AioSession().get_config_variable("region")
     if not region:
         raise ConfigError("no AWS region: give --region, or set AWS_REGION")

@@ -46,6 +46,7 @@ async def serve_health(
     host: str, port: int, role_problems: Problems, other_problems: Problems = dict
 ) -> AsyncIterator[str]:
     """Serve on `host:port` (0: any free port) and yield the URL. Raises ConfigError if the port is taken."""
+    # without access log: a load balancer asks every few seconds
     runner = web.AppRunner(health_app(role_problems, other_problems), access_log=None)
     await runner.setup()
     try:

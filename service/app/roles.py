@@ -64,6 +64,7 @@ class Role:
         for part in self._parts:
             if part.problem:
                 return part.problem
+            # before the first receive nothing shows that a consumer can work
             if part.last_success is None:
                 return "has not received yet"
         return ""
@@ -78,6 +79,7 @@ class Role:
         await until_stopped(stop, self._wait_for_preconditions())
         if stop.is_set():
             return
+        # a bug in one part ends the others, and with them the process
         async with asyncio.TaskGroup() as group:
             for part in self._parts:
                 group.create_task(part.run(stop))

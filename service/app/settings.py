@@ -97,6 +97,7 @@ class Settings(BaseSettings):
             )
         if self.http.reply_budget_bytes < self.http.max_reply_bytes:
             raise ValueError("http.reply_budget_bytes has to be at least http.max_reply_bytes")
+        # a row that waits inline for its retry is not released before its wait is over
         if self.worker.inline_wait_s >= self.drain_timeout_s:
             raise ValueError("worker.inline_wait_s has to be below drain_timeout_s, or a drain cannot end")
         if not self.sweep.interval_s <= self.sweep.stuck_after_s <= self.sweep.resend_after_s:
@@ -146,7 +147,7 @@ def describe(settings: Settings, flags: Mapping[str, str] | None = None) -> list
         variable = _variable(name)
         if flags and name in flags:
             origin = f"flag {flags[name]}"
-        elif os.environ.get(variable):
+        elif os.environ.get(variable):  # an empty variable is ignored (`env_ignore_empty`)
             origin = "environment"
         else:
             origin = ".env" if dotenv.get(variable) else "default"
@@ -196,10 +197,12 @@ def _unit(name: str) -> str:
 
 
 def _check_names() -> None:
+    # constructed without validation: only the names matter here
     known = {_variable(name) for name, _, _ in _fields(Settings.model_construct(**_defaults()))}
     present = [name for name in os.environ if name.upper().startswith(PREFIX)]
     if Path(".env").is_file():
         present += [name for name in dotenv_values(".env") if name.upper().startswith(PREFIX)]
+    # pydantic ignores unknown variables, so a typo would silently leave the default
     for name in sorted(set(present)):
         if name.upper() not in known:
             near = difflib.get_close_matches(name.upper(), known, n=1)
@@ -213,5 +216,6 @@ def _defaults() -> dict[str, Any]:
 
 def _explain(problem: Any) -> str:
     name = ".".join(str(part) for part in problem["loc"])
+    # pydantic's prefix of the texts of our own validators
     what = str(problem["msg"]).removeprefix("Value error, ")
     return f"{_variable(name)}: {what} (it is {problem['input']!r})" if name else what

@@ -111,6 +111,7 @@ def _progress(view: BatchView, now_ms: int) -> dict[str, Any]:
     batch, counts = view.batch, view.counts
     has_ended = batch.state.is_final
     seconds = _duration_s(batch.created_at, batch.finished_at if has_ended else "", now_ms)
+    # at the start, or without a start time, there is no rate yet
     rate = counts.done / seconds if seconds > 0 else None
     left = batch.total - counts.done if batch.total is not None else None
     return {

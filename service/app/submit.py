@@ -50,6 +50,8 @@ async def submit(ports: Ports, request: SubmitRequest, bucket: str) -> str:
     if not is_name(execution_id):
         raise UsageError(f"--execution-id {execution_id!r}: use 1 to 128 letters, digits, '.', '_' or '-'")
     id_ = batch_id(request.mapping, execution_id)
+    # A repeated job for the same source is harmless: a batch is opened once. Another source is refused here,
+    # where the user sees it.
     existing = await ports.table.read(id_)
     if existing is not None and not existing.batch.source.is_same_object(source):
         raise UsageError(

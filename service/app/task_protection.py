@@ -80,6 +80,7 @@ class TaskProtection:
                 await self._update()
                 await self._clock.sleep(self._limits.check_s)
         finally:
+            # a request that was cancelled may have reached the agent
             if self._may_be_on:
                 await self._switch(on=False)
 

@@ -141,6 +141,7 @@ class RoleBuilder:
 
         limits = replace(
             _consume_limits(settings, settings.ingest, split.concurrent_batches),
+            # batches that wait for backpressure hold their job without taking a slot
             max_held=split.concurrent_batches + split.max_waiting_batches,
         )
         return [self._consumer(ports.queues.ingest, handle, limits)]
@@ -164,6 +165,7 @@ class RoleBuilder:
             WorkLimits(
                 worker=self.worker_name,
                 inline_wait_s=work.inline_wait_s,
+                # the deliveries of the rows queue, and as many after its dead letter was resent
                 max_lost=2 * settings.rows.max_receives,
             ),
             rng=random.Random(),  # noqa: S311 -- jitter
@@ -254,6 +256,7 @@ def open_committer(ports: Ports, settings: Settings, completion: Completion, nam
         ports,
         completion,
         GroupCommitLimits(linger_s=commit.linger_s, max_rows=commit.max_rows, timeout_s=commit.timeout_s),
+        # workers spread over the counter slots, so that their commits seldom conflict
         slot=zlib.crc32(name.encode()) % commit.slots,
         tokens=lambda: str(uuid.uuid4()),
     )

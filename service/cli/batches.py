@@ -65,28 +65,19 @@ def submit_(
     """Start a run on a deployed or local service."""
     settings = read_settings(endpoint_url=endpoint_url, region=region)
     if not source.startswith("s3://"):
-        check_readable(source)
+        check_readable(source)  # before AWS is called
+    request = SubmitRequest(
+        source=source,
+        mapping=mapping,
+        execution_id=execution_id,
+        limit=limit,
+        deadline_s=deadline,
+        priority=priority,
+        weight=weight,
+    )
 
     async def work(backend: Backend) -> int:
-        request = SubmitRequest(
-            source=source,
-            mapping=mapping,
-            execution_id=execution_id,
-            limit=limit,
-            deadline_s=deadline,
-            priority=priority,
-            weight=weight,
-        )
-        id_ = await submit(backend.ports, request, settings.bucket)
-        if not wait:
-            if as_json:
-                print_json({"batch_id": id_})
-            else:
-                print_line(id_)
-            return EXIT_OK
-        if not as_json:
-            err.print(id_, highlight=False, markup=False)
-        return await _follow(backend, id_, as_json=as_json)
+        return await _submit(backend, request, settings.bucket, wait=wait, as_json=as_json)
 
     exit_with(_run_on_backend(settings, work))
 
@@ -186,6 +177,21 @@ def errors(
     _run_on_backend(read_settings(endpoint_url=endpoint_url, region=region), work)
 
 
+async def _submit(backend: Backend, request: SubmitRequest, bucket: str, *, wait: bool, as_json: bool) -> int:
+    """Submit a run and print its batch id; with `wait`, follow it. Return the exit code."""
+    id_ = await submit(backend.ports, request, bucket)
+    if wait:
+        # stdout is for the result
+        if not as_json:
+            err.print(id_, highlight=False, markup=False)
+        return await _follow(backend, id_, as_json=as_json)
+    if as_json:
+        print_json({"batch_id": id_})
+    else:
+        print_line(id_)
+    return EXIT_OK
+
+
 async def _status(backend: Backend, view: BatchView) -> dict[str, Any]:
     """The object that `status --json` prints."""
     outage = await OutageBoard(backend.ports.table, backend.ports.clock).read(view.batch)
@@ -233,6 +239,7 @@ async def _follow(backend: Backend, id_: str, *, as_json: bool) -> int:
             report.update(view, outage)
     assert view is not None
     status_object = status_json(view, backend.ports.clock)
+    # with --json too, which has the error on stdout
     if view.batch.error:
         print_error(f"batch {id_} failed: {view.batch.error}")
     if as_json:

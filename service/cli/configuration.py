@@ -19,20 +19,20 @@ def is_in_bucket(settings: Settings) -> bool:
     return not (isinstance(settings.mappings, Path) and isinstance(settings.schemas, Path))
 
 
-def mapping_files(settings: Settings) -> MappingFiles:
+def read_mapping_files(settings: Settings) -> MappingFiles:
     """Read all files. Raises MappingError without a folder of mappings, and the errors of S3."""
     return asyncio.run(_read(settings))
 
 
-def configuration(settings: Settings, *, splits: bool = True) -> tuple[ReadMappingFiles, Catalog]:
-    """A function that reads the files for new runs, and the catalog of the present files.
+def load_mappings(settings: Settings, *, splits: bool = True) -> tuple[ReadMappingFiles, Catalog]:
+    """Return a function that reads the files for new runs, and the catalog of the present files.
 
     Raises MappingError if the present files do not compile.
     """
     if not splits:
         # only the splitter reads mappings: the other roles find the mapping stored with the batch
         return fixed_files(MappingFiles()), Catalog()
-    files = mapping_files(settings)
+    files = read_mapping_files(settings)
     catalog = compile_catalog(files)
     if is_in_bucket(settings):
         # read once: the service may run on an embedded endpoint, which has other buckets

@@ -24,6 +24,7 @@ err = Console(stderr=True)
 
 def print_error(message: str) -> None:
     """Print one line on stderr."""
+    # without wrapping, so that a message is one line in logs and for grep
     err.print(f"rowfleet: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
 
 

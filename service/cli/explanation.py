@@ -21,28 +21,28 @@ class Verdict:
     """The outcome that a row with this reply would have, and the origin of its values."""
 
     name: str
-    explained: Explanation
+    explanation: Explanation
     escape_formulas: bool
 
     @property
     def status(self) -> Status:
         """The value of the column `_status` if this were the last attempt."""
-        return Status.FAILED if self.explained.error else Status.SUCCESS
+        return Status.FAILED if self.explanation.error else Status.SUCCESS
 
     @property
     def output_data(self) -> dict[str, Json]:
         """The extracted values; none if the row would fail."""
-        return {} if self.explained.error else self.explained.values
+        return {} if self.explanation.error else self.explanation.values
 
     @property
     def error(self) -> str:
         """The value of the column `_error`."""
-        error = self.explained.error
+        error = self.explanation.error
         return f"{error.kind}: {error}" if error else ""
 
     def cells(self) -> dict[str, str]:
         """Every field as text in output.csv, even if the row would fail."""
-        values = self.explained.values
+        values = self.explanation.values
         outcome = Outcome(
             number=0,
             round=0,
@@ -53,28 +53,29 @@ class Verdict:
             timestamp="",
         )
         cells = output_cells(outcome, (), tuple(values), escape_formulas=self.escape_formulas)
+        # the cells of `_status` and the other columns of every output follow those of the fields
         return dict(zip(values, cells, strict=False))
 
     def as_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""
-        explained = self.explained
+        explanation = self.explanation
         return {
             "status": str(self.status),
             "output_data": self.output_data,
             "error": self.error or None,
-            "usage": {"input_tokens": explained.input_tokens, "output_tokens": explained.output_tokens},
+            "usage": {"input_tokens": explanation.input_tokens, "output_tokens": explanation.output_tokens},
             "explain": [
                 {
                     "field": trace.name, "value": trace.value, "source": trace.method or None,
                     "path": trace.path or None,
                     "tried": [{"source": t.method, "path": t.path, "why": t.reason} for t in trace.failed],
                 }
-                for trace in explained.fields
+                for trace in explanation.fields
             ],
         }  # fmt: skip
 
 
-def show(console: Console, verdict: Verdict, *, explain: bool) -> None:
+def show_verdict(console: Console, verdict: Verdict, *, explain: bool) -> None:
     """Print the verdict for people; lines are wrapped on a terminal only."""
     is_good = verdict.status is Status.SUCCESS
     head = Text(str(verdict.status), style="bold green" if is_good else "bold red")
@@ -84,13 +85,14 @@ def show(console: Console, verdict: Verdict, *, explain: bool) -> None:
         rows.append((Text("error"), _printable(verdict.error, "red")))
     if is_good or explain:
         cells = verdict.cells()
-        for trace in verdict.explained.fields:
+        for trace in verdict.explanation.fields:
             rows += _field_rows(trace, cells[trace.name], explain=explain)
-    input_tokens, output_tokens = verdict.explained.input_tokens, verdict.explained.output_tokens
+    input_tokens, output_tokens = verdict.explanation.input_tokens, verdict.explanation.output_tokens
     if input_tokens or output_tokens:
         text = Text(f"{input_tokens:,} in, {output_tokens:,} out", "dim")
         rows.append((Text("tokens", "dim"), text))
     console.print(head, soft_wrap=True)
+    # off a terminal each value must stay on its line, for grep and diff
     if console.is_terminal:
         _print_grid(console, rows)
     else:

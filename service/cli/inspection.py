@@ -12,9 +12,9 @@ from service.app.settings import Settings, describe
 from service.catalog.check import check_files
 from service.catalog.files import compile_catalog
 from service.cli import render
-from service.cli.configuration import mapping_files
+from service.cli.configuration import read_mapping_files
 from service.cli.console import EXIT_FAILED_ROWS, EXIT_USAGE, err, exit_with, out, print_json, print_line
-from service.cli.explanation import Verdict, show
+from service.cli.explanation import Verdict, show_verdict
 from service.cli.options import JsonOption, MappingsOption, SchemasOption, read_settings
 from service.domain import exact_json
 from service.domain.errors import UsageError
@@ -34,7 +34,7 @@ def check(
     A line per problem: file:line: what is wrong — what to do. Exit 0 if all is right, 2 otherwise.
     """
     settings = _settings(mappings, schemas)
-    report = check_files(mapping_files(settings), settings.mappings, settings.http.max_reply_bytes)
+    report = check_files(read_mapping_files(settings), settings.mappings, settings.http.max_reply_bytes)
     if as_json:
         print_json(
             {
@@ -72,15 +72,16 @@ def try_(
     Exit 0 if the row would succeed, 3 if it would fail, 2 for bad usage or configuration.
     """
     settings = _settings(mappings, schemas)
-    catalog = compile_catalog(mapping_files(settings))
+    catalog = compile_catalog(read_mapping_files(settings))
     extractor = catalog.extractor(name)
     is_run = name in catalog.names
+    # a named extraction has no options for the CSV: the default applies
     escape = catalog.definition(name).compile().csv.escape_formulas if is_run else True
     verdict = Verdict(name, extractor.explain(_read_reply(reply, settings.http.max_reply_bytes)), escape)
     if as_json:
         print_line(_indented(verdict.as_json()))
     else:
-        show(out, verdict, explain=explain)
+        show_verdict(out, verdict, explain=explain)
         if verdict.status is Status.FAILED and not explain:
             err.print("--explain shows what was tried for each field", style="dim", highlight=False)
     if verdict.status is Status.FAILED:
@@ -107,15 +108,17 @@ def settings(as_json: JsonOption = False) -> None:
 
 def _settings(mappings: str | None, schemas: str | None) -> Settings:
     """Read the settings. Raises UsageError if a folder of schemas was named that does not exist."""
-    settings = read_settings(mappings=mappings, schemas=schemas)
-    folder = settings.schemas
-    if "schemas" in settings.model_fields_set and isinstance(folder, Path) and not folder.is_dir():
+    loaded = read_settings(mappings=mappings, schemas=schemas)
+    folder = loaded.schemas
+    # the default folder may be missing: mappings need not use schemas
+    if "schemas" in loaded.model_fields_set and isinstance(folder, Path) and not folder.is_dir():
         raise UsageError(f"{folder} is no folder with schemas; see --schemas DIR and ROWFLEET_SCHEMAS")
-    return settings
+    return loaded
 
 
 def _read_reply(path: Path, max_bytes: int) -> Json:
     """Read a reply as a worker does: JSON if it parses, otherwise text."""
+    # one byte more than allowed shows that the reply is too long
     if str(path) == "-":
         data = sys.stdin.buffer.read(max_bytes + 1)
     else:
@@ -125,6 +128,7 @@ def _read_reply(path: Path, max_bytes: int) -> Json:
         limit = f"{max_bytes} bytes that workers accept (ROWFLEET_HTTP__MAX_REPLY_BYTES)"
         raise UsageError(f"{path}: longer than the {limit}")
     reply = parse_body(data, None)
+    # text is a valid reply, but this one was probably meant as JSON
     if isinstance(reply, str) and reply.lstrip()[:1] in {"{", "["}:
         err.print("the reply is no JSON and is taken for text", style="yellow", highlight=False)
     return reply

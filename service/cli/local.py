@@ -64,7 +64,7 @@ def local_settings(settings: Settings) -> Settings:
         "split": _with_defaults(settings.split, SPLIT_DEFAULTS),
         "sweep": _with_defaults(settings.sweep, SWEEP_DEFAULTS),
     }
-    for name in ("ingest", "rows", "results"):
+    for name in ("ingest", "rows", "results"):  # the sections of the three queues
         changes[name] = _with_defaults(getattr(settings, name), {"poll_wait_s": POLL_WAIT_S})
     return settings.model_copy(update=changes)
 
@@ -103,6 +103,7 @@ async def local_service(
         metrics = Metrics()
         async with open_clients(options, count_calls(metrics)) as clients:
             await setup(clients, settings)
+            # `setup` has created the queues, so they are found at once
             backend = backend_on(clients, settings, metrics)
             await backend.find_queues()
             ready = asyncio.Event()
@@ -124,6 +125,7 @@ async def _run_beside(work: Coroutine[None, None, None], stop: asyncio.Event) ->
                 stop.set()
                 await asyncio.wait({task})
     except BaseExceptionGroup as errors:
+        # callers expect the error of `work` or of the body, not the task group's
         raise first_of(errors) from None
 
 

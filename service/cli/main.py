@@ -39,6 +39,6 @@ def main() -> None:
     except KeyboardInterrupt:
         print_error("interrupted")
         sys.exit(EXIT_INTERRUPTED)
-    except OSError as error:
+    except OSError as error:  # of a file named by the user, or of stdout
         print_error(f"{error.filename or 'input/output'}: {error.strerror or error}")
         sys.exit(EXIT_USAGE)

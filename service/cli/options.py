@@ -90,6 +90,7 @@ def log_as_service(settings: Settings) -> None:
 
 def log_as_command(settings: Settings) -> None:
     """Log only errors unless a log level was set: the command prints its own output."""
+    # set fields include those that were set to their default
     level = settings.log_level if "log_level" in settings.model_fields_set else "error"
     configure_logging(level, as_json=settings.log_format == "json")
 
@@ -101,6 +102,7 @@ def service_metrics(settings: Settings, roles: list[str]) -> Metrics:
 
 
 def _as_json(settings: Settings) -> bool:
+    # logs go to stderr, so it decides whether a person reads them
     return settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
 
 

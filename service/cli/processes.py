@@ -22,7 +22,7 @@ from service.app.submit import SubmitRequest, check_readable
 from service.app.wiring import agent_opener
 from service.catalog.folders import MappingFolders, ReadMappingFiles
 from service.cli import embedded, local, render
-from service.cli.configuration import configuration, is_in_bucket
+from service.cli.configuration import is_in_bucket, load_mappings
 from service.cli.console import (
     EXIT_USAGE,
     batch_exit_code,
@@ -82,28 +82,35 @@ def run(
 ) -> None:
     """Process a file on this machine: the whole pipeline, with an embedded AWS endpoint."""
     settings = read_settings(mappings=mappings, schemas=schemas)
-    files, catalog = configuration(settings)
-    file = str(check_readable(str(source)))
-    request = SubmitRequest(file, mapping, limit=limit, deadline_s=deadline, priority=priority, weight=weight)
+    read_files, catalog = load_mappings(settings)
+    request = SubmitRequest(
+        source=str(check_readable(str(source))),
+        mapping=mapping,
+        limit=limit,
+        deadline_s=deadline,
+        priority=priority,
+        weight=weight,
+    )
     path = target or source.with_name(f"{source.stem}.output.csv")
     _check_target(path, source)
     _check_agent(settings, catalog, mapping)
     log_as_command(settings)
-    exit_with(run_async(_run(settings, files, request, path, as_json=as_json)))
+    exit_with(run_async(_run(settings, read_files, request, path, as_json=as_json)))
 
 
 async def _run(
-    settings: Settings, mappings: ReadMappingFiles, request: SubmitRequest, path: Path, *, as_json: bool
+    settings: Settings, read_files: ReadMappingFiles, request: SubmitRequest, path: Path, *, as_json: bool
 ) -> int:
     # The endpoint ends with this command: after an interrupt nothing is left to drain for.
     settings = settings.model_copy(update={"drain_timeout_s": 2.0})
     stop = asyncio.Event()
-    async with local.local_service(settings, mappings, ROLES, stop) as service:
+    async with local.local_service(settings, read_files, ROLES, stop) as service:
         with render.progress(err, quiet=as_json) as report:
             view = await local.run_file(service, request, settings.bucket, report.update)
         files, code = dict[str, Path](), batch_exit_code(view)
         if not view.batch.error:
             files, code = await _download_or_rescue(service, view, path)
+        # the endpoint, which holds the batch, ends with this context
         status = status_json(view, service.backend.ports.clock)
         causes = await group_failures(service.backend.ports.table, view.batch) if view.counts.failed else []
     if as_json:
@@ -161,13 +168,13 @@ def local_(
     settings = read_settings(mappings=mappings, schemas=schemas)
     chosen = parse_roles(roles)
     log_as_service(settings)
-    files, catalog = configuration(settings, splits="splitter" in chosen)
-    run_async(_local(settings, files, catalog, chosen, port=port, data=data))
+    read_files, catalog = load_mappings(settings, splits="splitter" in chosen)
+    run_async(_local(settings, read_files, catalog, chosen, port=port, data=data))
 
 
 async def _local(
     settings: Settings,
-    mappings: ReadMappingFiles,
+    read_files: ReadMappingFiles,
     catalog: Catalog,
     roles: list[str],
     *,
@@ -175,32 +182,37 @@ async def _local(
     data: Path | None,
 ) -> None:
     stop = stop_on_signals()
-    async with local.local_service(settings, mappings, roles, stop, port=port, data_dir=data) as service:
-        first = catalog.names[0] if catalog.names else "NAME"
-        queue = f"{service.url}/000000000000/{service.backend.names.queue('ingest')}"
-        job = json.dumps({"v": 1, "mapping": first, "source": f"s3://{settings.bucket}/any/key.csv"})
-        exports = {
-            "AWS_ENDPOINT_URL": service.url,
-            "AWS_ACCESS_KEY_ID": embedded.ACCESS_KEY,
-            "AWS_SECRET_ACCESS_KEY": embedded.SECRET_KEY,
-            "AWS_REGION": embedded.REGION,
-            "AWS_DEFAULT_REGION": embedded.REGION,
-            "ROWFLEET_BUCKET": settings.bucket,
-            "ROWFLEET_TABLE": settings.table,
-            "ROWFLEET_PREFIX": settings.prefix,
-        }
-        lines = [f"export {name}={value}" for name, value in exports.items()]
-        lines += [
-            "",
-            f"# roles: {', '.join(roles) or 'none'}; mappings: {', '.join(catalog.names) or 'none'}",
-            f"# drop a file:   aws s3 cp FILE.csv s3://{settings.bucket}/{settings.incoming_prefix}{first}/",
-            f"# send a job:    aws sqs send-message --endpoint-url {service.url} --queue-url {queue} \\",
-            f"#                  --message-body '{job}'",
-            f"# see results:   rowfleet list; aws s3 ls --recursive s3://{settings.results_bucket}/results/",
-            "# Ctrl-C or SIGTERM stops",
-        ]
-        print_line("\n".join(lines))
+    async with local.local_service(settings, read_files, roles, stop, port=port, data_dir=data) as service:
+        print_line(_instructions(service, settings, catalog, roles))
         await stop.wait()
+
+
+def _instructions(service: local.LocalService, settings: Settings, catalog: Catalog, roles: list[str]) -> str:
+    """The environment variables for commands in other shells, and examples of commands."""
+    first = catalog.names[0] if catalog.names else "NAME"
+    queue = f"{service.url}/000000000000/{service.backend.names.queue('ingest')}"
+    job = json.dumps({"v": 1, "mapping": first, "source": f"s3://{settings.bucket}/any/key.csv"})
+    exports = {
+        "AWS_ENDPOINT_URL": service.url,
+        "AWS_ACCESS_KEY_ID": embedded.ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": embedded.SECRET_KEY,
+        "AWS_REGION": embedded.REGION,
+        "AWS_DEFAULT_REGION": embedded.REGION,
+        "ROWFLEET_BUCKET": settings.bucket,
+        "ROWFLEET_TABLE": settings.table,
+        "ROWFLEET_PREFIX": settings.prefix,
+    }
+    lines = [f"export {name}={value}" for name, value in exports.items()]
+    lines += [
+        "",
+        f"# roles: {', '.join(roles) or 'none'}; mappings: {', '.join(catalog.names) or 'none'}",
+        f"# drop a file:   aws s3 cp FILE.csv s3://{settings.bucket}/{settings.incoming_prefix}{first}/",
+        f"# send a job:    aws sqs send-message --endpoint-url {service.url} --queue-url {queue} \\",
+        f"#                  --message-body '{job}'",
+        f"# see results:   rowfleet list; aws s3 ls --recursive s3://{settings.results_bucket}/results/",
+        "# Ctrl-C or SIGTERM stops",
+    ]
+    return "\n".join(lines)
 
 
 @app.command(name="serve")
@@ -219,7 +231,7 @@ def serve_(
     log_as_service(settings)
     if "splitter" in chosen and not is_in_bucket(settings):
         # files of the image must compile now; files in a bucket can be corrected while the service runs
-        configuration(settings)
+        load_mappings(settings)
     run_async(_serve(settings, chosen))
 
 
@@ -270,6 +282,7 @@ def _check_target(path: Path, source: Path) -> None:
         if written.resolve() == source.resolve():
             raise UsageError(f"--out {path} would write {written.name} over the input; name another file")
     try:
+        # only a write shows that a folder is missing, read-only or full
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
             pass
     except OSError as error:

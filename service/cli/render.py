@@ -24,6 +24,12 @@ LINE_EVERY_S = 5.0
 
 RATE_WINDOW_S = 10.0
 
+_MIN_READINGS = 2
+"""Readings that a rate needs."""
+
+_MAX_IN_UNIT = 90
+"""Longest time shown in seconds, or in minutes; longer times are shown in the next unit."""
+
 _COLOURS = {
     State.SUCCEEDED: "green",
     State.COMPLETED_WITH_ERRORS: "yellow",
@@ -42,7 +48,7 @@ class Rate:
     def record(self, now: float, done: int) -> None:
         """Add a reading: `done` rows at the time `now`."""
         self._points.append((now, done))
-        while len(self._points) > 2 and now - self._points[0][0] > RATE_WINDOW_S:  # noqa: PLR2004 -- a slope needs two
+        while len(self._points) > _MIN_READINGS and now - self._points[0][0] > RATE_WINDOW_S:
             self._points.popleft()
 
     @property
@@ -70,33 +76,38 @@ class ProgressReport:
         """Show the latest reading. `outage` is the reason why the target is down, printed when it changes."""
         if view is None:
             return
+        # an ended batch has no outage any more, but its target may still be down
         if outage != self._outage and not view.batch.state.is_final:
             self._outage = outage
             text = f"target down: {outage}" if outage else "target back"
             self._console.print(text, highlight=False, markup=False, soft_wrap=True)
-        counts, total = view.counts, view.batch.total
         now = self._now()
-        self._rate.record(now, counts.done)
+        self._rate.record(now, view.counts.done)
         rate = self._rate.per_s
-        left = "target down" if outage else _time_left(total, counts.done, rate)
+        left = "target down" if outage else _time_left(view.batch.total, view.counts.done, rate)
         if self._bar is not None and self._task is not None:
             self._bar.update(
                 self._task,
                 description=str(view.batch.state).lower().replace("_", " "),
-                total=total,
-                completed=counts.done,
-                failed=counts.failed,
+                total=view.batch.total,
+                completed=view.counts.done,
+                failed=view.counts.failed,
                 rate=f"{rate:,.0f} rows/s" if rate else "",
                 left=left,
             )
         elif now - self._last_line >= LINE_EVERY_S:
             self._last_line = now
-            of = f"{total:,}" if total is not None else f"{view.batch.checkpoint.rows:,}+"
-            self._console.print(
-                f"{view.batch.state}: {counts.done:,} of {of} rows, {counts.failed:,} failed, "
-                f"{rate:,.0f} rows/s{', ' + left if left else ''}",
-                highlight=False,
-            )
+            self._print_line(view, rate, left)
+
+    def _print_line(self, view: BatchView, rate: float, left: str) -> None:
+        counts, total = view.counts, view.batch.total
+        # before the seal the total is at least the number of rows sent
+        of = f"{total:,}" if total is not None else f"{view.batch.checkpoint.rows:,}+"
+        self._console.print(
+            f"{view.batch.state}: {counts.done:,} of {of} rows, {counts.failed:,} failed, "
+            f"{rate:,.0f} rows/s{', ' + left if left else ''}",
+            highlight=False,
+        )
 
 
 @contextmanager
@@ -217,7 +228,7 @@ def _time_left(total: int | None, done: int, rate: float) -> str:
     if total is None or rate <= 0 or done >= total:
         return ""
     seconds = (total - done) / rate
-    if seconds < 90:  # noqa: PLR2004 -- up to a minute and a half in seconds
+    if seconds < _MAX_IN_UNIT:
         return f"{seconds:.0f} s left"
     minutes = seconds / 60
-    return f"{minutes:.0f} min left" if minutes < 90 else f"{minutes / 60:.1f} h left"  # noqa: PLR2004
+    return f"{minutes:.0f} min left" if minutes < _MAX_IN_UNIT else f"{minutes / 60:.1f} h left"

@@ -245,7 +245,7 @@ class Consumer:
         delivery = Delivery(self._leases.hold(message), self)
         self._running += 1
         task = group.create_task(self._work(delivery))
-        # Known by themselves, because `_drain` cancels these tasks of the group and no others.
+        # Kept apart, because `_drain` cancels these tasks of the group and no others.
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

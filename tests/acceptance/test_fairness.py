@@ -1,37 +1,43 @@
-"""Batches beside each other: nobody has to wait for a large one to end."""
+"""Batches beside each other: a small one does not wait for large ones to end."""
 
-import threading
-from typing import Any
+from collections import Counter
+from pathlib import Path
 
-from tests.acceptance.support import Cli, HttpAgent, people, upper
+from service.adapters.aws.provision.resources import ResourceNames
+from tests.acceptance.support import Cli, Deployment, HttpAgent, until
 from tests.acceptance.test_cli_local import exports
 
 LARGE = 5
 """One more than a process splits at the same time."""
+LARGE_ROWS = 1_000
+SMALL_ROWS = 10
 
 
-def test_ten_rows_behind_large_batches_are_done_before_any_of_them(cli: Cli, agent: HttpAgent) -> None:
-    """On the embedded endpoint too, whose queues know nothing of fairness, and with the same mapping."""
-    at_ease = threading.Event()
+def test_ten_rows_behind_large_batches_are_done_before_any_of_them(
+    cli: Cli, agent: HttpAgent, tmp_path_factory
+) -> None:
+    """On the embedded endpoint too, whose queues know nothing of fairness, and with the same mapping.
 
-    def slow(body: dict[str, Any]) -> tuple[int, Any]:
-        at_ease.wait(0.1)
-        return upper(body)
+    The agent answers no call until the small file is split. Then the order of its calls shows who waited.
+    """
+    agent.hold()
+    local = client_of(exports(cli.start("local", "--port", 0)), tmp_path_factory.mktemp("client"))
+    sizes = {f"large-{n}": LARGE_ROWS for n in range(LARGE)} | {"small": SMALL_ROWS}
+    for batch, rows in sizes.items():
+        source = local.put(f"{batch}.csv", "name\n" + "".join(f"{batch}/{row}\n" for row in range(rows)))
+        local.send_job(mapping="up", source=source, execution_id=batch)
+    until(lambda: local.state("up#small") == "RUNNING", "the end of the small file's split")
+    agent.release()
+    until(lambda: local.state("up#small") == "SUCCEEDED", "the end of the small batch")
 
-    agent.answer = slow
-    variables = exports(cli.start("local", "--port", 0))
-    cli.write("large.csv", people(3_000))
-    cli.write("small.csv", people(10))
-    large = [f"large-{n}" for n in range(LARGE)]
-    submitting = [
-        cli.start("submit", "large.csv", "--mapping", "up", "--execution-id", name, **variables)
-        for name in large
-    ]
-    assert [running.finish().code for running in submitting] == [0] * LARGE
-    small = cli("submit", "small.csv", "--mapping", "up", "--wait", "--json", **variables)
-    assert small.code == 0, small.stderr
-    assert (small.json["state"], small.json["succeeded"]) == ("SUCCEEDED", 10)
-    listed = cli("list", "--json", **variables)
-    states = {batch["execution_id"]: batch["state"] for batch in listed.json}
-    assert {states[name] for name in large} <= {"SPLITTING", "RUNNING"}
-    at_ease.set()
+    assert local.counted("up#small") == (SMALL_ROWS, 0)
+    called = [name.partition("/")[0] for name in agent.names()]
+    last_of_small = len(called) - 1 - called[::-1].index("small")
+    before = Counter(called[:last_of_small])
+    assert max(before[batch] for batch in sizes if batch != "small") < LARGE_ROWS
+
+
+def client_of(variables: dict[str, str], root: Path) -> Deployment:
+    """Clients of the endpoint that `rowfleet local` has printed the variables of."""
+    names = ResourceNames(*(variables[f"ROWFLEET_{name}"] for name in ("BUCKET", "TABLE", "PREFIX")))
+    return Deployment(root, {}, variables["AWS_ENDPOINT_URL"], names)

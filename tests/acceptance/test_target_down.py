@@ -28,6 +28,8 @@ def test_an_agent_that_is_not_there_yet(deployment: Deployment, nobody: int) -> 
     deployment.write("in.csv", people(ROWS))
     batch = deployment("submit", "in.csv", "--mapping", "up", "--execution-id", "e1").stdout.strip()
 
+    service.until(lambda: service.events("target_down"), "the report of an outage")
+
     def troubled() -> dict[str, Any] | None:
         status = deployment.status(batch)
         return status if status and status["trouble"] else None

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -134,11 +133,9 @@ class Fleet(Deployment):
         for name, value in {**self._environment(agent), **(env or {})}.items():
             made.with_env(name, value)
         made.with_kwargs(**engine)
-        began = time.monotonic()
         service = Service(made.start())
         self._services.append(service)
         service.until_event("service_started")
-        print(f"service_started {time.monotonic() - began:.1f} s after the start of the container")  # noqa: T201
         return service
 
     def _environment(self, agent: str) -> dict[str, str]:

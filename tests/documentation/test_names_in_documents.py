@@ -89,6 +89,17 @@ def test_errors_that_are_named_exist(path):
             assert hasattr(errors, span) or hasattr(builtins, span), span
 
 
+def test_files_that_docstrings_and_comments_name_exist():
+    """A file that the service's modules refer to is there: in the repository, in service/, or nearby."""
+    name = re.compile(r"`([\w./-]+\.(?:py|md))`|\b((?:docs|tests)/[\w./-]+\.(?:py|md))")
+    for module in (ROOT / "service").rglob("*.py"):
+        bases = (ROOT, ROOT / "service", module.parent, module.parent.parent)
+        for match in name.finditer(module.read_text("utf-8")):
+            file = match[1] or match[2]
+            exists = any((base / file).exists() for base in bases) or file in FILE_NAMES
+            assert exists, f"{module.relative_to(ROOT)}: {file}"
+
+
 def test_every_folder_is_in_the_reading_order():
     """The package's docstring and docs/architecture.md name every folder, in the same order."""
     folders = {path.parent.name for path in (ROOT / "service").glob("*/__init__.py")}

@@ -1,6 +1,7 @@
-"""Every safeguard switched off, in the simulation only: what remains has to break an invariant.
+"""Ablations: each switches one safeguard off, and some world then has to break an invariant.
 
-Each ablation says in its docstring what is missing. Production code has no switch for any of this.
+An ablation is a subclass of `Components` that replaces a class by one without the safeguard; its docstring
+says what happens instead. All this is in the simulation only: production code has no switch for it.
 """
 
 from __future__ import annotations
@@ -25,32 +26,47 @@ from tests.simulation.network import FaultyQueue, FaultyTable
 from tests.simulation.observed_ports import ObservedTable
 from tests.simulation.process import Components, Process
 
+# -- outcomes and counters
 
-class _AnyRow(ObservedTable):
-    def _is_taken(self, commit: Commit, index: int, row: Item) -> bool:
+
+class _UnconditionalTable(ObservedTable):
+    def _is_committed(self, commit: Commit, index: int, row: Item) -> bool:
         return False
 
 
-class _AnyRound(ObservedTable):
-    def _is_taken(self, commit: Commit, index: int, row: Item) -> bool:
+class NoRowCondition(Components):
+    """A row is written even if it has an outcome."""
+
+    observed_table = _UnconditionalTable
+
+
+class _UnfencedTable(ObservedTable):
+    def _is_committed(self, commit: Commit, index: int, row: Item) -> bool:
         stored = self._rows[row["batch_id"]["S"]].get(commit.outcomes[index].number)
         return stored is not None and int(stored["round"]["N"]) == commit.round
 
 
-class _CountLater(ObservedTable):
+class NoRoundFence(Components):
+    """A row is written unless it has an outcome of the same round, so also over one of a later round."""
+
+    observed_table = _UnfencedTable
+
+
+class _UncountedTable(ObservedTable):
     async def commit(self, commit: Commit) -> Sequence[int]:
+        """Write the rows, but do not count them."""
         rows = row_items(commit)
         await asyncio.sleep(0)
-        if taken := [index for index, row in enumerate(rows) if self._is_taken(commit, index, row)]:
+        if taken := [index for index, row in enumerate(rows) if self._is_committed(commit, index, row)]:
             return taken
         for outcome, row in zip(commit.outcomes, rows, strict=True):
             self._put(row["batch_id"]["S"], outcome.number, row)
         return ()
 
 
-class _CountAfterwards(FaultyTable):
+class _TwoCallTable(FaultyTable):
     async def commit(self, commit: Commit) -> Sequence[int]:
-        """Put the rows, then count them, as two calls."""
+        """Write the rows, then count them, in two calls."""
         network, observed = self._network, self._observed
         taken = await network.call("commit", "table.put", (commit,), lambda: observed.commit(commit))
         if not taken:
@@ -64,7 +80,14 @@ class _CountAfterwards(FaultyTable):
         return taken
 
 
-class _NewTokens(FaultyTable):
+class NoCounterInTransaction(Components):
+    """Rows are written in one call and counted in a second one."""
+
+    observed_table = _UncountedTable
+    table = _TwoCallTable
+
+
+class _NewTokenTable(FaultyTable):
     def __getattr__(self, method: str) -> Callable[..., object]:
         call = super().__getattr__(method)
         if method != "commit":
@@ -77,21 +100,30 @@ class _NewTokens(FaultyTable):
         return commit
 
 
-class _EverybodysLease(FaultyTable):
-    async def lease(self, batch_id: str, **_: object) -> LeaseGrant:
-        """Yes."""
-        return LeaseGrant(is_ours=True)
+class NoCommitToken(Components):
+    """A commit is repeated under another token."""
+
+    table = _NewTokenTable
 
 
-class _NoCheckOfDuplicates(GroupCommitter):
+class _UncheckedCommitter(GroupCommitter):
     async def commit(self, batch: Batch, number: int, outcome: Outcome | None) -> BatchView | None:
-        """Take a row that is known to be committed for settled."""
+        """Do nothing for a row that is known to be committed."""
         return None if outcome is None else await super().commit(batch, number, outcome)
+
+
+class NoCheckAfterDuplicate(Components):
+    """The message of a row that was committed already is deleted without a completion check."""
+
+    committer = _UncheckedCommitter
+
+
+# -- completion
 
 
 class _ClaimFirst(Completion):
     async def check(self, batch_id: str) -> BatchView | None:
-        """Claim, then send."""
+        """Change the state, then send the trigger."""
         view = await self._ports.table.read(batch_id)
         if view is not None and view.batch.state is State.RUNNING and view.is_complete:
             await self._claim_and_send(view.batch, State.RUNNING)
@@ -109,9 +141,15 @@ class _ClaimFirst(Completion):
             )
 
 
-class _NoSeal(_ClaimFirst):
+class ClaimBeforeSend(Components):
+    """A batch becomes AGGREGATING first, and its trigger is sent afterwards."""
+
+    completion = _ClaimFirst
+
+
+class _CompleteUnsealed(_ClaimFirst):
     async def check(self, batch_id: str) -> BatchView | None:
-        """Complete is what is done of what was sent so far."""
+        """Aggregate also a batch that is still split, once the rows sent so far have outcomes."""
         view = await self._ports.table.read(batch_id)
         if view is not None and view.batch.state is State.SPLITTING:
             if view.batch.checkpoint.rows and view.counts.done >= view.batch.checkpoint.rows:
@@ -120,171 +158,75 @@ class _NoSeal(_ClaimFirst):
         return await Completion.check(self, batch_id)
 
 
-class _NoHeartbeat(FaultyQueue):
+class NoSeal(Components):
+    """A batch counts as complete when the rows that were sent so far have outcomes."""
+
+    completion = _CompleteUnsealed
+
+
+class _EverybodysLeaseTable(FaultyTable):
+    async def lease(self, batch_id: str, **_: object) -> LeaseGrant:
+        """Grant the aggregation lease."""
+        return LeaseGrant(is_ours=True)
+
+
+class NoLease(Components):
+    """Every aggregator that asks for the aggregation lease gets it."""
+
+    table = _EverybodysLeaseTable
+
+
+# -- messages
+
+
+class _NoRenewalQueue(FaultyQueue):
     async def extend(self, receipts: Sequence[str], visibility_s: float) -> Sequence[int]:
-        """Give back only."""
+        """Release messages, but do not renew leases."""
         if visibility_s >= 15.0:
             return ()
         return await super().extend(receipts, visibility_s)
 
 
-class _NoMarks(FaultyQueue):
-    async def send(self, messages: Sequence[OutgoingMessage]) -> Sequence[int]:
-        """Take the replay mark off, where it is no worker's."""
-        if not self._network.who.startswith("worker"):
-            messages = [replace(m, body=m.body.replace(',"replay":true', "")) for m in messages]
-        return await super().send(messages)
-
-
-class _NoMarksOnReturns(FaultyQueue):
-    async def send(self, messages: Sequence[OutgoingMessage]) -> Sequence[int]:
-        """Take the replay mark off, where it is a worker's."""
-        if self.name == "rows" and self._network.who.startswith("worker"):
-            messages = [replace(m, body=m.body.replace(',"replay":true', "")) for m in messages]
-        return await super().send(messages)
-
-
-class _NoExcuses(Worker):
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self._attempts._is_uncounted = lambda *_: False
-
-
-class _NoDeadlines(Worker):
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self._attempts._left_s = lambda _: math.inf
-
-
-class _EverybodysClaim(FaultyTable):
-    async def swap(self, key: str, text: str, *, version: int, ttl: int) -> SharedRecord:
-        """Say yes to a claim, and forget it."""
-        if '"state":"claimed"' in text:
-            return SharedRecord(text, version)
-        network, observed = self._network, self._observed
-        return await network.call(
-            "write", "table.swap", (key, text), lambda: observed.swap(key, text, version=version, ttl=ttl)
-        )
-
-
-class _OwnLedger(FaultyTable):
-    def __getattr__(self, method: str) -> Callable[..., object]:
-        call = super().__getattr__(method)
-        if method not in {"record", "swap"}:
-            return call
-
-        async def own(key: str, *arguments: object, **named: object) -> object:
-            mine = f"{key}/{self._network.who}" if key.startswith("limit/") else key
-            return await call(mine, *arguments, **named)
-
-        return own
-
-
-class NoRowCondition(Components):
-    """A row is put whether or not it has an outcome."""
-
-    observed_table = _AnyRow
-
-
-class NoRoundFence(Components):
-    """A row is put unless it has an outcome of exactly this round."""
-
-    observed_table = _AnyRound
-
-
-class NoCounterInTransaction(Components):
-    """Rows are put, and counted in a second call."""
-
-    observed_table = _CountLater
-    table = _CountAfterwards
-
-
-class NoCheckAfterDuplicate(Components):
-    """A row that was committed already is deleted without a completion check."""
-
-    committer = _NoCheckOfDuplicates
-
-
-class ClaimBeforeSend(Components):
-    """The batch is claimed, and the trigger sent afterwards."""
-
-    completion = _ClaimFirst
-
-
-class NoSeal(Components):
-    """A batch counts as complete when what was sent so far is done."""
-
-    completion = _NoSeal
-
-
 class NoHeartbeat(Components):
-    """Leases are never extended."""
+    """Leases are never renewed."""
 
-    queue = _NoHeartbeat
+    queue = _NoRenewalQueue
+
+
+class _UnmarkedResends(FaultyQueue):
+    async def send(self, messages: Sequence[OutgoingMessage]) -> Sequence[int]:
+        """Remove the replay mark, unless a worker sends."""
+        if not self._network.who.startswith("worker"):
+            messages = _unmarked(messages)
+        return await super().send(messages)
 
 
 class NoReplayMarks(Components):
-    """Rows that a splitter or sweeper may have sent before do not say so."""
+    """Rows that a splitter or sweeper may have sent before carry no replay mark."""
 
-    queue = _NoMarks
+    queue = _UnmarkedResends
+
+
+class _UnmarkedRequeues(FaultyQueue):
+    async def send(self, messages: Sequence[OutgoingMessage]) -> Sequence[int]:
+        """Remove the replay mark if a worker sends."""
+        if self.name == "rows" and self._network.who.startswith("worker"):
+            messages = _unmarked(messages)
+        return await super().send(messages)
 
 
 class NoMarksOnReturns(Components):
-    """A row that its worker sends again, to be tried later, does not say that it may be a repeat."""
+    """Rows that a worker requeues carry no replay mark."""
 
-    queue = _NoMarksOnReturns
-
-
-class NoExcuses(Components):
-    """An outage and a throttle cost an attempt, as every other failure does."""
-
-    worker = _NoExcuses
+    queue = _UnmarkedRequeues
 
 
-class NoDeadlines(Components):
-    """A worker asks for a row whatever time it is."""
-
-    worker = _NoDeadlines
-
-
-class NoClaims(Components):
-    """With `reuse`, whoever wants to ask may, whether or not somebody else does."""
-
-    table = _EverybodysClaim
-
-
-class NoSharedLedger(Components):
-    """Each worker takes the whole rate limit for itself."""
-
-    table = _OwnLedger
-
-
-class NoSweeper(Components):
-    """Dead letters are drained, but nobody sweeps."""
-
-    sweeps = False
-
-
-class NoDrain(Components):
-    """Somebody sweeps, but dead letters stay."""
-
-    drains = False
-
-
-class NoLease(Components):
-    """Every aggregator that asks for the lease gets it."""
-
-    table = _EverybodysLease
-
-
-class NoCommitToken(Components):
-    """A commit is repeated under another token."""
-
-    table = _NewTokens
+def _unmarked(messages: Sequence[OutgoingMessage]) -> Sequence[OutgoingMessage]:
+    return [replace(message, body=message.body.replace(',"replay":true', "")) for message in messages]
 
 
 class DeleteFirst(Components):
-    """A row's message is deleted as soon as it is received."""
+    """A row's message is deleted when it is received, before its handler runs."""
 
     def handler(self, process: Process, handle: Handler) -> Handler:
         """Delete, then handle."""
@@ -296,6 +238,81 @@ class DeleteFirst(Components):
         return deleting
 
 
+class NoSweeper(Components):
+    """Dead letters are handled, but there is no sweeper."""
+
+    sweeps = False
+
+
+class NoDrain(Components):
+    """There is a sweeper, but dead letters are not handled."""
+
+    drains = False
+
+
+# -- calls of agents
+
+
+class _AllCountedWorker(Worker):
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._attempts._is_uncounted = lambda *_: False
+
+
+class NoExcuses(Components):
+    """An outage or a throttle counts as an attempt, as every other failure does."""
+
+    worker = _AllCountedWorker
+
+
+class _TimelessWorker(Worker):
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._attempts._left_s = lambda _: math.inf
+
+
+class NoDeadlines(Components):
+    """A worker calls the agent for a row even after its deadline."""
+
+    worker = _TimelessWorker
+
+
+class _EverybodysLockTable(FaultyTable):
+    async def swap(self, key: str, text: str, *, version: int, ttl: int) -> SharedRecord:
+        """Confirm an in-flight lock, but do not write it."""
+        if '"state":"claimed"' in text:
+            return SharedRecord(text, version)
+        network, observed = self._network, self._observed
+        return await network.call(
+            "write", "table.swap", (key, text), lambda: observed.swap(key, text, version=version, ttl=ttl)
+        )
+
+
+class NoClaims(Components):
+    """With `reuse`, every row that asks for the in-flight lock of its request key gets it."""
+
+    table = _EverybodysLockTable
+
+
+class _OwnLedgerTable(FaultyTable):
+    def __getattr__(self, method: str) -> Callable[..., object]:
+        call = super().__getattr__(method)
+        if method not in {"record", "swap"}:
+            return call
+
+        async def own(key: str, *arguments: object, **named: object) -> object:
+            own_key = f"{key}/{self._network.who}" if key.startswith("limit/") else key
+            return await call(own_key, *arguments, **named)
+
+        return own
+
+
+class NoSharedLedger(Components):
+    """Each worker has a ledger of its own, and so takes the whole rate limit for itself."""
+
+    table = _OwnLedgerTable
+
+
 ABLATIONS: Mapping[str, type[Components]] = {
     kind.__name__: kind
     for kind in (
@@ -304,4 +321,4 @@ ABLATIONS: Mapping[str, type[Components]] = {
         NoMarksOnReturns, NoExcuses, NoDeadlines, NoClaims, NoSharedLedger,
     )
 }  # fmt: skip
-"""By name."""
+"""All ablations by name."""

@@ -209,14 +209,14 @@ class ObservedQueue(MemoryQueue):
                 _wake(arrival)
 
     def _take(self, limit: int, visibility_s: float) -> list[ReceivedMessage]:
-        self._reveal()
+        self._make_due_visible()
         if len(self._visible) > 1:
             self._visible.rotate(int(self._draw() * len(self._visible)))
         return super()._take(limit, visibility_s)
 
-    def _bury(self, entry: _Entry, dead_letters: MemoryQueue) -> None:
+    def _move_to_dead_letters(self, entry: _Entry, dead_letters: MemoryQueue) -> None:
         self._observer.message_dead_lettered(self, entry.outgoing.body, entry.receives)
-        super()._bury(entry, dead_letters)
+        super()._move_to_dead_letters(entry, dead_letters)
 
     async def delete(self, receipts: Sequence[str]) -> Sequence[int]:
         """Delete, and report each message that is gone."""

@@ -16,17 +16,17 @@ from tests.simulation.mappings import MappingSpec
 class Behaviour(StrEnum):
     """The behaviour of the agent with one row."""
 
-    REPLIES = "answers"
+    REPLIES = "replies"
     IS_SLOW = "is slow"  # may take longer than a visibility time-out
     FAILS_FIRST = "fails first"  # a transient failure in the first two calls
-    THROTTLES_FIRST = "asks to wait"  # in the first call, for longer than a worker waits itself
+    THROTTLES_FIRST = "throttles first"  # in the first call, for longer than a worker waits itself
     FAILS = "fails"  # a transient failure in each call
-    REJECTS = "refuses"  # rejects the row's input
-    DENIES_ACCESS = "lacks rights"  # refuses the credentials in each call, as by HTTP 401
+    REJECTS = "rejects"  # rejects the row's input
+    DENIES_ACCESS = "denies access"  # refuses the credentials in each call, as by HTTP 401
     HANGS = "hangs"
-    REPLIES_NONSENSE = "talks nonsense"
-    CRASHES_WORKER_ONCE = "kills once"  # in the first call
-    CRASHES_WORKER = "kills"  # in each call
+    REPLIES_NONSENSE = "replies nonsense"
+    CRASHES_WORKER_ONCE = "crashes worker once"  # in the first call
+    CRASHES_WORKER = "crashes worker"  # in each call
 
 
 def expected_answer(name: str) -> str:
@@ -56,7 +56,7 @@ class TargetFault(StrEnum):
     """A fault of a target, which concerns all rows."""
 
     OUTAGE = "outage"  # every call meets an outage
-    THROTTLING = "storm"  # most calls are throttled
+    THROTTLING = "throttling"  # most calls are throttled
 
 
 @dataclass(frozen=True, slots=True)

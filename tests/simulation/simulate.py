@@ -1,7 +1,7 @@
 """Runs worlds: `python -m tests.simulation.simulate --seeds 2000 [--start 0] [--jobs 2] [--seed 1 --trace]`.
 
-Prints progress, and for every violation its seed, what is broken, and the command that replays it. Ends with
-1 where an invariant was broken.
+Prints progress, and for every violation its seed, the broken invariant, and the command that replays it. The
+exit status is 1 if an invariant was broken.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ from tests.simulation.ablations import ABLATIONS
 from tests.simulation.world import Components, simulate
 
 CHUNK = 50
-"""Seeds that a process runs before it reports."""
+"""Worlds that a process runs before it reports."""
 
 
 @dataclass(slots=True)
 class Summary:
-    """What many worlds came to. `violations` holds seed and text; `happened` counts faults by kind."""
+    """The results of many worlds, summed up.
+
+    `happened` counts faults and other events by name. A violation has its seed, its invariant and a text.
+    """
 
     seeds: int = 0
     steps: int = 0
@@ -37,7 +40,7 @@ class Summary:
     violations: list[tuple[int, str, str]] = field(default_factory=list)
 
     def add(self, other: Summary) -> None:
-        """Take in another summary."""
+        """Add another summary to this one."""
         self.seeds += other.seeds
         self.steps += other.steps
         self.virtual_s += other.virtual_s
@@ -46,16 +49,17 @@ class Summary:
 
 
 def quiet() -> None:
-    """No log lines: they would be most of the time."""
+    """Switch logs off: they would take most of the time."""
     silent = structlog.make_filtering_bound_logger(logging.CRITICAL)
     structlog.configure(wrapper_class=silent, cache_logger_on_first_use=True)
     logging.disable(logging.CRITICAL)
 
 
 def run_chunk(start: int, count: int, ablation: str = "") -> Summary:
-    """Run `count` worlds from `start`; an ablated run ends at its first violation."""
+    """Run `count` worlds, the first with seed `start`. With an ablation, end at the first violation."""
     summary = Summary()
     components: Components = ABLATIONS[ablation]() if ablation else Components()
+    # A world is full of cycles. Collecting once after many of them is faster.
     gc.disable()
     for seed in range(start, start + count):
         result = simulate(seed, components)
@@ -73,7 +77,7 @@ def run_chunk(start: int, count: int, ablation: str = "") -> Summary:
 
 
 def run_many(start: int, seeds: int, jobs: int, ablation: str = "") -> Iterator[Summary]:
-    """Run many worlds on `jobs` processes; a summary after every chunk, in order."""
+    """Run many worlds in `jobs` processes. Yield the summary of every chunk, in order."""
     chunks = [(first, min(CHUNK, start + seeds - first)) for first in range(start, start + seeds, CHUNK)]
     if jobs == 1:
         yield from (run_chunk(first, count, ablation) for first, count in chunks)
@@ -86,7 +90,7 @@ def run_many(start: int, seeds: int, jobs: int, ablation: str = "") -> Iterator[
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command."""
+    """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.simulate", description=__doc__)
     parser.add_argument("--seeds", type=int, default=2_000)
     parser.add_argument("--start", type=int, default=0)
@@ -106,10 +110,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _replay(seed: int, ablation: str, *, show: bool) -> int:
     result = simulate(seed, ABLATIONS[ablation]() if ablation else Components())
     if show:
-        _say(f"{result.scenario}")
+        _print_line(f"{result.scenario}")
         for line in result.trace.lines():
-            _say(line)
-    _say(f"seed {seed}: {result.violation or 'no violation'}  [trace {result.trace.digest()[:16]}]")
+            _print_line(line)
+    _print_line(f"seed {seed}: {result.violation or 'no violation'}  [trace {result.trace.digest()[:16]}]")
     return 1 if result.violation else 0
 
 
@@ -120,14 +124,16 @@ def _run(options: argparse.Namespace) -> int:
         for seed, _, text in summary.violations:
             without = f" ABLATION={options.ablation}" if options.ablation else ""
             again = f"make replay SEED={seed}{without}"
-            _say(f"VIOLATION in seed {seed}: {text}\n    again: {again}")
+            _print_line(f"VIOLATION in seed {seed}: {text}\n    again: {again}")
         if options.ablation and summary.violations:
             return 1
         if total.seeds * 20 // options.seeds > shown:
             shown = total.seeds * 20 // options.seeds
             rate = total.seeds / (time.monotonic() - started)
-            _say(f"{total.seeds} of {options.seeds} seeds, {rate:.0f}/s, {len(total.violations)} violations")
-    _say(
+            _print_line(
+                f"{total.seeds} of {options.seeds} seeds, {rate:.0f}/s, {len(total.violations)} violations"
+            )
+    _print_line(
         f"{total.seeds} worlds, {total.virtual_s / 3600:.0f} virtual hours, {total.steps} steps, "
         f"{sum(total.happened.values())} faults of {len(total.happened)} kinds, "
         f"{time.monotonic() - started:.0f} s; {len(total.violations)} violations"
@@ -135,7 +141,7 @@ def _run(options: argparse.Namespace) -> int:
     return 1 if total.violations else 0
 
 
-def _say(text: str) -> None:
+def _print_line(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""Each safeguard is needed: without it the simulation finds a broken promise within 500 worlds.
+"""Each safeguard is needed: without it, the simulation finds a broken invariant within 500 worlds.
 
 `make test` runs the ablations that the first 60 worlds notice, `make verify` the others.
 """
@@ -30,7 +30,7 @@ EXPECTED = {
     "NoClaims": {"calm_is_exact"},
     "NoSharedLedger": {"rate_limit_holds", "concurrent_limit_holds"},
 }
-"""The invariants that may be the first to notice."""
+"""The invariants that may be the first to break without the safeguard."""
 
 NOTICED_LATE = {"ClaimBeforeSend", "NoCheckAfterDuplicate", "NoLease"}
 
@@ -40,7 +40,7 @@ NOTICED_LATE = {"ClaimBeforeSend", "NoCheckAfterDuplicate", "NoLease"}
     [pytest.param(n, marks=pytest.mark.verify if n in NOTICED_LATE else ()) for n in sorted(ABLATIONS)],
 )
 def test_a_safeguard_that_is_missing_is_noticed(name: str) -> None:
-    """Without it an invariant breaks, one that is about what the safeguard is for."""
+    """Without the safeguard an invariant breaks, and it is one that the safeguard is there for."""
     violations = [found for part in _parts(name) for found in part.violations]
 
     assert violations, f"{name}: {SEEDS} worlds noticed nothing"
@@ -48,7 +48,7 @@ def test_a_safeguard_that_is_missing_is_noticed(name: str) -> None:
 
 
 def _parts(name: str):
-    """Summaries up to the one that has a violation."""
+    """The summaries up to the first one with a violation."""
     for part in run_many(0, SEEDS, 1, name):
         yield part
         if part.violations:

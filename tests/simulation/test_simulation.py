@@ -29,10 +29,10 @@ MET = (
     "row: read from its source",
     "row: kept in S3",
 )
-"""What becomes of rows without a fault: turned away, answered by another's answer, large, late."""
+"""Situations of rows that are no faults: requeued, answered by another row's reply, large, late."""
 
 SELDOM = 0.02
-"""Every kind of fault happens in this share of the worlds, or the generator does not do its work any more."""
+"""Least number of each fault and situation, per world. With fewer the generator no longer does its work."""
 
 
 def worlds(seeds: int) -> Summary:
@@ -48,12 +48,12 @@ def worlds(seeds: int) -> Summary:
 
 @pytest.fixture(scope="module")
 def summary() -> Summary:
-    """Two thousand worlds."""
+    """The summary of two thousand worlds."""
     return worlds(SEEDS)
 
 
 def test_some_worlds_break_no_invariant() -> None:
-    """Whatever happens, every row is counted once, every batch ends, and its output is whole."""
+    """With any faults, every row is counted once, every batch ends, and its output is complete."""
     assert worlds(SOME).happened
 
 
@@ -65,7 +65,7 @@ def test_many_worlds_break_no_invariant(summary: Summary) -> None:
 
 @pytest.mark.verify
 def test_every_kind_of_fault_happens(summary: Summary) -> None:
-    """Each fault that a call may suffer was suffered, and each misfortune struck."""
+    """Each fault of a call, a process and a target happened, and each situation was met."""
     possible = {
         f"{call}: {fault}"
         for table in (IN_TRANSIT, AT_SERVICE)
@@ -82,7 +82,7 @@ def test_every_kind_of_fault_happens(summary: Summary) -> None:
 
 @pytest.mark.verify
 def test_no_kind_of_fault_has_become_rare(summary: Summary) -> None:
-    """The calls that matter most suffer their faults in many worlds, not in a lucky one."""
+    """The most important calls suffer each of their faults in many worlds."""
     for call in ("commit", "write", "send", "receive", "delete", "extend", "read"):
         for fault in IN_TRANSIT[call]:
             assert summary.happened[f"{call}: {fault}"] >= SELDOM * SEEDS, f"{call}: {fault}"
@@ -96,7 +96,7 @@ def test_no_kind_of_fault_has_become_rare(summary: Summary) -> None:
 
 
 def test_the_generator_makes_every_kind_of_world() -> None:
-    """Calm worlds and wild ones, empty files and large ones, with a sweeper and without, with two batches."""
+    """Calm worlds and others, with a sweeper or without, with one batch or two, of no rows or hundreds."""
     worlds = [generate(seed) for seed in range(SEEDS)]
     sizes = {len(file.behaviours) for world in worlds for file in world.files}
 
@@ -124,7 +124,7 @@ def test_the_generator_makes_every_kind_of_world() -> None:
 
 @pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.verify) for seed in (36, 50))])
 def test_a_seed_replays_exactly(seed: int) -> None:
-    """Two processes with different hash seeds see the same world, step by step."""
+    """Two processes with different hash seeds run the same world, step by step."""
     traces = {
         subprocess.run(
             [sys.executable, "-m", "tests.simulation.simulate", "--seed", str(seed), "--trace"],
@@ -138,5 +138,5 @@ def test_a_seed_replays_exactly(seed: int) -> None:
 
 
 def test_every_invariant_says_what_it_holds() -> None:
-    """A violation is read by somebody who does not know the simulation."""
+    """Each has a sentence that is printed with a violation."""
     assert all(text.endswith(".") for text in INVARIANTS.values())

@@ -1,4 +1,4 @@
-"""The virtual loop keeps what it promises: without this, no world means anything."""
+"""The event loop in virtual time, on which all worlds run."""
 
 import asyncio
 import random
@@ -20,7 +20,7 @@ def run(loop: VirtualLoop, *coroutines, owner: Owner | None = None) -> None:
 
 
 def test_time_jumps_to_the_next_timer_and_no_further() -> None:
-    """Sleepers wake in the order of their times, at exactly their times, and no real time passes."""
+    """Sleeping tasks wake in the order of their times, at exactly these times, and no real time passes."""
     loop = VirtualLoop(random.Random(1))
     woken = []
 
@@ -34,7 +34,7 @@ def test_time_jumps_to_the_next_timer_and_no_further() -> None:
 
 
 def order_of(seed: int) -> list[int]:
-    """The order in which ten ready tasks take their turns."""
+    """The order in which ten tasks run that are always ready."""
     loop = VirtualLoop(random.Random(seed))
     turns: list[int] = []
 
@@ -53,8 +53,8 @@ def test_the_seed_decides_the_order_of_ready_tasks() -> None:
     assert order_of(1) != order_of(2)
 
 
-def test_a_frozen_owner_rests_and_goes_on() -> None:
-    """What becomes due while its owner is frozen happens when it thaws, and not before."""
+def test_tasks_of_a_frozen_owner_wait_until_it_thaws() -> None:
+    """A timer that is due while its owner is frozen fires when it thaws, and not before."""
     loop = VirtualLoop(random.Random(1))
     owner = Owner("frozen")
     woken = []
@@ -72,16 +72,16 @@ def test_a_frozen_owner_rests_and_goes_on() -> None:
     assert woken == [7.0]
 
 
-def test_a_world_without_a_timer_is_stuck() -> None:
-    """Waiting for what nobody will do is an error at once."""
+def test_a_world_without_a_timer_is_a_deadlock() -> None:
+    """If every task waits and no timer is set, the loop ends with an error at once."""
     loop = VirtualLoop(random.Random(1))
     with pytest.raises(DeadlockError):
         run(loop, asyncio.Event().wait())
     loop.cancel_all([])
 
 
-def test_a_world_that_never_rests_is_ended() -> None:
-    """Going round in circles at one instant meets the step limit."""
+def test_an_endless_loop_ends_at_the_step_limit() -> None:
+    """Tasks that go on for ever at one instant end the loop with an error."""
     loop = VirtualLoop(random.Random(1), max_steps=100)
 
     async def circle() -> None:
@@ -93,8 +93,8 @@ def test_a_world_that_never_rests_is_ended() -> None:
     loop.cancel_all([])
 
 
-def test_throwing_away_ends_every_task_of_the_frozen_too() -> None:
-    """After the end no task is left half-way, and what its finally does is done."""
+def test_cancelling_all_ends_also_the_tasks_of_frozen_owners() -> None:
+    """Every task ends, and its finally block runs."""
     loop = VirtualLoop(random.Random(1))
     owner = Owner("dead")
     ended = []

@@ -1,4 +1,4 @@
-# What holds whatever the variables are.
+# Properties that hold for every value of the variables.
 
 mock_provider "aws" {
   source = "./tests/mocks"
@@ -84,7 +84,7 @@ run "queues_lose_nothing" {
         ])
       ])
     ])
-    error_message = "somebody beside our bucket may send to a queue"
+    error_message = "not only our bucket may send to a queue"
   }
 
   assert {
@@ -213,7 +213,7 @@ run "configuration_is_uploaded" {
 run "alarms_go_somewhere" {
   assert {
     condition     = alltrue([for alarm in aws_cloudwatch_metric_alarm.watch : alarm.alarm_actions == toset([aws_sns_topic.alarms.arn])])
-    error_message = "an alarm tells nobody"
+    error_message = "an alarm has no action"
   }
 
   assert {
@@ -222,7 +222,7 @@ run "alarms_go_somewhere" {
       "ingest-oldest-message", "rows-oldest-message", "aggregate-oldest-message",
       "batches-failed", "batches-stuck", "handler-crashes", "not-ready",
     ])
-    error_message = "not everything that a person has to know has an alarm"
+    error_message = "an alarm is missing"
   }
 }
 

@@ -1,4 +1,4 @@
-# The four networks: which way out there is, and that there is none in.
+# The four networks: their routes to the outside, and no inbound access.
 
 mock_provider "aws" {
   source = "./tests/mocks"
@@ -21,7 +21,7 @@ run "public_costs_nothing_at_rest" {
 
   assert {
     condition     = alltrue([for subnet in aws_subnet.public : subnet.map_public_ip_on_launch != true])
-    error_message = "whatever else is put into the subnets gets a public address"
+    error_message = "other resources in the subnets get a public address"
   }
 }
 

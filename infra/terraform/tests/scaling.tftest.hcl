@@ -1,4 +1,4 @@
-# Workers go from zero to their maximum and back to zero, and nothing that is not meant to scale does.
+# Workers scale from zero to their maximum and back; other services do not scale.
 
 mock_provider "aws" {
   source = "./tests/mocks"

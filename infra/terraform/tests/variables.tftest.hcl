@@ -1,4 +1,4 @@
-# Every variable refuses what cannot work, in plan, and takes what can. A run lists all that must fail in it.
+# Every variable refuses wrong values at plan time and accepts right ones. A run lists all variables that must fail.
 
 mock_provider "aws" {
   source = "./tests/mocks"
@@ -116,7 +116,7 @@ run "third_bad_value_of_each" {
   ]
 }
 
-# Those that other variables are compared with: Terraform does not compare with what is bad already.
+# Variables that validations of others refer to. Terraform skips a validation that refers to an invalid variable.
 run "bad_values_that_others_look_at" {
   command = plan
 

@@ -44,6 +44,7 @@ def definition_item(batch: Batch, definition: str) -> Item:
 
 def batch_item(batch: Batch) -> Item:
     """The batch as an item; fields that are None have no attribute."""
+    # `encode` stores a tuple as a list, and `batch_of` makes a tuple of it again
     item = primary_key(batch.batch_id, BATCH_SORT) | {
         "tool_name": encode(batch.tool_name),
         "execution_id": encode(batch.execution_id),

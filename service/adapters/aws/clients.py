@@ -92,6 +92,7 @@ async def open_clients(options: AwsOptions, on_call: OnCall | None = None) -> As
             opened = await stack.enter_async_context(_create(session, service, options, config))
             opened.meta.events.register("before-send", _stream_large_body)
             if on_call is not None:
+                # sent before every HTTP attempt, so retries inside botocore are counted as well
                 opened.meta.events.register("before-send", _CallCounter(on_call))
             return opened
 
@@ -121,6 +122,7 @@ async def open_client(options: AwsOptions, service: str) -> AsyncIterator[Any]:
         inject_host_prefix=options.endpoint_url is None,
     )
     try:
+        # entered by hand, so that only errors of the opening are translated, not those of the body
         context = _create(_session(), service, options, _config(options).merge(single_attempt))
         client = await context.__aenter__()
     except (BotoCoreError, ValueError) as error:
@@ -156,8 +158,10 @@ def _config(options: AwsOptions) -> AioConfig:
         connect_timeout=options.connect_timeout_s,
         read_timeout=options.read_timeout_s,
         max_pool_connections=options.max_connections,
+        # it costs time at every call, and the contract tests check the parameters
         parameter_validation=False,
         retries={"mode": "standard", "total_max_attempts": options.max_attempts},
+        # a custom endpoint has no host name for each bucket
         s3={"addressing_style": "path" if options.endpoint_url else "auto"},
         # HTTP_PROXY must not apply to an endpoint on this machine
         proxies={} if is_local else None,
@@ -168,7 +172,9 @@ def _config(options: AwsOptions) -> AioConfig:
 
 def _poll_config(options: AwsOptions) -> AioConfig:
     return AioConfig(
+        # SQS sends nothing before the wait is over
         read_timeout=options.poll_wait_s + _POLL_GRACE_S,
+        # the consumer itself polls again, with a back-off
         retries={"mode": "standard", "total_max_attempts": 1},
     )
 

@@ -28,8 +28,10 @@ async def write_commit(
     """Write a commit. Return () if it was applied, else the indices of rows that were committed before."""
     rows = row_items(commit)
     writes = [_row_put(table, row, commit.round) for row in rows]
+    # the counter changes in the same transaction, so it never differs from the outcomes
     writes.append(_counter_update(table, commit))
     try:
+        # DynamoDB applies a token once within ten minutes, so a lost response may be followed by a repetition
         await perform(call, transact(TransactItems=writes, ClientRequestToken=commit.token))
     except ClientError as error:
         code = error_code(error)

@@ -7,6 +7,7 @@ therefore reads the batch before it decides anything.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -47,6 +48,15 @@ _OPEN_CODES = frozenset({"TransactionCanceledException", "ValidationException"})
 _COMMIT_CODES = _OPEN_CODES | {"IdempotentParameterMismatchException"}
 
 
+@dataclass(frozen=True, slots=True)
+class _Condition:
+    """A condition expression, the values of its placeholders (`:name`) and the attributes that it names."""
+
+    expression: str
+    values: dict[str, Value]
+    names: tuple[str, ...]
+
+
 class DynamoTable:
     """The table `name`, with the keys and indexes that `provision` creates."""
 
@@ -70,6 +80,7 @@ class DynamoTable:
             "ConditionExpression": "attribute_not_exists(#batch_id)",
             "ExpressionAttributeNames": {"#batch_id": "batch_id"},
         }
+        # the condition on the batch item guards the definition too: a transaction applies both or none
         writes = [
             {"Put": {"TableName": self._name, "Item": batch_item(batch), **absent}},
             {"Put": {"TableName": self._name, "Item": definition_item(batch, definition)}},
@@ -81,6 +92,7 @@ class DynamoTable:
         else:
             return batch
         stored = await self._get_batch(batch.batch_id)
+        # an item that is gone again has expired
         return batch if stored is None else stored
 
     async def read(self, batch_id: str) -> BatchView | None:
@@ -113,20 +125,19 @@ class DynamoTable:
         }
         if batch.dialect is not None:
             values["dialect"] = dialect_value(batch.dialect)
-        return await self._update_batch(
-            batch.batch_id,
-            values,
+        condition = _Condition(
             "#state = :was AND #checkpoint.#rows <= :rows",
             {":was": encode(State.SPLITTING.value), ":rows": encode(batch.checkpoint.rows)},
             ("state", "checkpoint", "rows"),
-            remove="" if batch.dialect is not None else "dialect",
         )
+        remove = "" if batch.dialect is not None else "dialect"
+        return await self._update_batch(batch.batch_id, values, condition, remove=remove)
 
     async def seal(self, batch_id: str, total: int, now: str) -> bool:
         """SPLITTING -> RUNNING with `total` rows. After False, read the batch: it may be sealed."""
         values = _state_values(State.RUNNING) | {"total": encode(total), "updated_at": encode(now)}
-        was = {":was": encode(State.SPLITTING.value)}
-        return await self._update_batch(batch_id, values, "#state = :was", was, ("state",))
+        condition = _Condition("#state = :was", {":was": encode(State.SPLITTING.value)}, ("state",))
+        return await self._update_batch(batch_id, values, condition)
 
     async def move(
         self,
@@ -144,10 +155,12 @@ class DynamoTable:
             values["finished_at"] = encode(now)
         if error:
             values["error"] = encode(error)
-        was = {":was": encode(expected.value), ":round": encode(round)}
-        return await self._update_batch(
-            batch_id, values, "#state = :was AND #round = :round", was, ("state", "round")
+        condition = _Condition(
+            "#state = :was AND #round = :round",
+            {":was": encode(expected.value), ":round": encode(round)},
+            ("state", "round"),
         )
+        return await self._update_batch(batch_id, values, condition)
 
     async def lease(
         self,
@@ -177,9 +190,8 @@ class DynamoTable:
     async def release(self, batch_id: str, *, owner: str) -> bool:
         """Release the aggregation lease. False if it is not `owner`'s."""
         values = {"lease_owner": encode(""), "lease_until_ms": encode(0)}
-        return await self._update_batch(
-            batch_id, values, "#lease_owner = :owner", {":owner": encode(owner)}, ("lease_owner",)
-        )
+        condition = _Condition("#lease_owner = :owner", {":owner": encode(owner)}, ("lease_owner",))
+        return await self._update_batch(batch_id, values, condition)
 
     async def commit(self, commit: Commit) -> tuple[int, ...]:
         """Store all outcomes and add their counts, atomically; see `Table.commit`.
@@ -277,29 +289,22 @@ class DynamoTable:
             raise BatchRejectedError(f"{too_large}: {error_message(error)}") from error
 
     async def _update_batch(
-        self,
-        batch_id: str,
-        values: dict[str, Value],
-        condition: str,
-        condition_values: dict[str, Value],
-        condition_names: tuple[str, ...],
-        *,
-        remove: str = "",
+        self, batch_id: str, values: dict[str, Value], condition: _Condition, *, remove: str = ""
     ) -> bool:
-        """Set attributes of the batch item under a condition. False if the condition failed."""
+        """Set attributes of the batch item and remove one. False if the condition failed."""
         sets = ", ".join(f"#{name} = :new_{name}" for name in values)
-        names = {*values, *condition_names}
+        names = {*values, *condition.names}
         if remove:
             names.add(remove)
         update = self._dynamodb.update_item(
             TableName=self._name,
             Key=primary_key(batch_id, BATCH_SORT),
             UpdateExpression=f"SET {sets}" + (f" REMOVE #{remove}" if remove else ""),
-            ConditionExpression=condition,
+            ConditionExpression=condition.expression,
             # every name is aliased because many are reserved words of DynamoDB
             ExpressionAttributeNames={f"#{name}": name for name in names},
             ExpressionAttributeValues={f":new_{name}": value for name, value in values.items()}
-            | condition_values,
+            | condition.values,
         )
         try:
             await perform(self._update_call, update)

@@ -48,7 +48,7 @@ class Queries:
         self, values: dict[str, Value], condition: str, after: int, limit: int, **more: Any
     ) -> OutcomePage:
         """Outcomes with numbers above `after`, under a key condition on the partition."""
-        if after >= MAX_ROWS:
+        if after >= MAX_ROWS:  # a longer number would sort before shorter ones
             return OutcomePage((), None)
         page = await self.page(values | _rows_after(after), condition + _ROWS, Limit=limit, **more)
         return OutcomePage([outcome_of(item) for item in page["Items"]], _last_row(page))
@@ -70,6 +70,7 @@ class Queries:
         """Batches in a state that follow the batch id `after`, in the order of the index."""
         name = {"S": batches_key(state)}
         more: dict[str, Any] = {"IndexName": BY_STATUS, "Limit": limit}
+        # the start key is built, not taken from a page: the batch may have left the index since
         if after:
             more["ExclusiveStartKey"] = primary_key(after, BATCH_SORT) | {"status_key": name}
         page = await self.page({":key": name}, "#status_key = :key", **more)

@@ -100,6 +100,7 @@ def _row_item(commit: Commit, outcome: Outcome) -> Item:
     if outcome.status is Status.FAILED:
         # only failed rows have the index key: `by_status` is sparse
         item["status_key"] = {"S": failed_key(partition)}
+    # attributes that most rows do not need are left out: they count in the item's size and in write costs
     if outcome.input_tokens:
         item["input_tokens"] = {"N": str(outcome.input_tokens)}
     if outcome.output_tokens:

@@ -40,6 +40,7 @@ class S3Objects:
         """Size, etag (unquoted) and version of an object."""
         source = Source(bucket, key, version=version)
         try:
+            # HeadObject needs the permission s3:GetObject
             found = await perform(
                 self._call("s3:GetObject", source.url, expects=_SOURCE_CODES),
                 self._s3.head_object(**_object_parameters(source)),
@@ -74,7 +75,7 @@ class S3Objects:
     async def read(self, source: Source, start: int, length: int) -> bytes:
         """Bytes `start` to `start + length`, fewer at the end; SourceError if the etag changed."""
         if length <= 0:
-            return b""
+            return b""  # an HTTP range cannot be empty
         try:
             return await perform(
                 self._call("s3:GetObject", source.url, expects=_SOURCE_CODES),
@@ -134,6 +135,7 @@ class S3Objects:
             }
 
     async def _read(self, source: Source, byte_range: str) -> bytes:
+        # S3 answers 412 if the object was overwritten since its ETag was read
         match = {"IfMatch": f'"{source.etag}"'} if source.etag else {}
         response = await self._s3.get_object(**_object_parameters(source), Range=byte_range, **match)
         async with response["Body"] as stream:
@@ -178,6 +180,7 @@ class S3Upload:
         except RowfleetError as problem:
             if error is None:
                 raise
+            # the error of the body is the one to report
             error.add_note(f"the upload was not aborted either: {problem}")
 
     async def write(self, data: bytes) -> None:
@@ -186,6 +189,7 @@ class S3Upload:
         self._sha256.update(data)
         self._size += len(data)
         self._buffer += data
+        # not >=: the rest, which `complete` sends as the last part, must not be empty
         while len(self._buffer) > self._part_bytes:
             part = bytes(self._buffer[: self._part_bytes])
             del self._buffer[: self._part_bytes]
@@ -224,15 +228,13 @@ class S3Upload:
         await self._call_on_upload(complete)
 
     async def _call_on_upload(self, call: Awaitable[dict[str, Any]]) -> dict[str, Any]:
-        """The response to a call on the multipart upload. Raises UnknownResultError if the upload is gone.
-
-        Another process may have aborted it (`abort_uploads`), or botocore repeated a completion that had
-        succeeded.
-        """
+        """The response to a call on the multipart upload. Raises UnknownResultError if the upload is gone."""
         expecting = replace(self._call, expects=frozenset({"NoSuchUpload"}))
         try:
             return await perform(expecting, call)
         except ClientError as error:
+            # Another process may have aborted the upload (`abort_uploads`), or botocore repeated a completion
+            # that had succeeded.
             raise UnknownResultError(
                 f"{self._call.resource}: the upload was completed or aborted meanwhile"
             ) from error

@@ -18,7 +18,11 @@ _GROUP_CHARS = 128
 """Longest MessageGroupId (SQS quota). Batch ids can be longer."""
 
 _NO_SUCH_QUEUE = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
+
 _POLL_MARGIN_S = 10.0
+"""Time-out of a receive after its wait."""
+
+# InvalidParameterValue: the receipt is well-formed, but the message is not in flight under it any more
 _LOST_LEASE = frozenset({"ReceiptHandleIsInvalid", "InvalidParameterValue", "MessageNotInflight"})
 _DEPTH_ATTRIBUTES = (
     "ApproximateNumberOfMessages",
@@ -67,6 +71,7 @@ class SqsQueue:
         )
         failed = response.get("Failed") or ()
         for entry in failed:
+            # a throttled entry counts as the sender's fault as well
             if entry.get("SenderFault") and entry.get("Code") not in THROTTLING:
                 raise AccessError(
                     f"queue {self._name} refuses a message ({entry.get('Code')}: {entry.get('Message')})"
@@ -82,6 +87,7 @@ class SqsQueue:
             self._poll.receive_message(
                 QueueUrl=self._url,
                 MaxNumberOfMessages=max(1, min(limit, SEND_LIMIT)),
+                # SQS takes whole seconds
                 WaitTimeSeconds=math.ceil(wait_s),
                 VisibilityTimeout=math.ceil(visibility_s),
                 MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
@@ -136,6 +142,7 @@ def _entry(index: int, message: OutgoingMessage) -> dict[str, Any]:
     entry: dict[str, Any] = {"Id": str(index), "MessageBody": message.body}
     if message.delay_s:
         entry["DelaySeconds"] = message.delay_s
+    # on a standard queue the group makes SQS deliver fairly between batches; it does not order messages
     if message.group:
         entry["MessageGroupId"] = _group(message.group)
     return entry
@@ -158,6 +165,7 @@ def _message(entry: dict[str, Any]) -> ReceivedMessage:
 
 
 def _indices(failed: Sequence[dict[str, Any]]) -> Sequence[int]:
+    # SQS may list the failed entries in any order
     return sorted(int(entry["Id"]) for entry in failed)
 
 

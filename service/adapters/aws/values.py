@@ -33,7 +33,7 @@ def encode(value: Json) -> Value:
         return {"S": value if value.isascii() else _without_surrogates(value)}
     if value is None:
         return {"NULL": True}
-    if isinstance(value, bool):
+    if isinstance(value, bool):  # before int, of which bool is a subclass
         return {"BOOL": value}
     if isinstance(value, int | float | Decimal):
         return _number(value)
@@ -97,6 +97,7 @@ def _without_surrogates(text: str) -> str:
 
 
 def _number(value: float | Decimal) -> Value:
+    # the shortest text that is read back as the same float
     text = repr(value) if isinstance(value, float) else str(value)
     if isinstance(value, int) and abs(value) < _INT_LIMIT:
         return {"N": text}

@@ -70,6 +70,7 @@ class MemoryObjects:
     async def put(self, bucket: str, key: str, body: bytes, *, content_type: str) -> StoredFile:
         """Write a small object in one call."""
         await asyncio.sleep(0)
+        # as S3 does for an object that was not uploaded in parts
         etag = hashlib.md5(body, usedforsecurity=False).hexdigest()
         self.stored[bucket, key] = StoredObject(bytes(body), content_type, etag)
         return StoredFile(bucket, key, len(body), hashlib.sha256(body).hexdigest())
@@ -108,6 +109,7 @@ class MemoryUpload:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._is_closed = True
+        # after `complete` it is not among them any more; otherwise leaving aborts the upload
         self._remove_from_unfinished()
 
     async def write(self, data: bytes) -> None:

@@ -49,6 +49,7 @@ class MemoryQueue:
         self._entries: dict[str, _Entry] = {}
         self._by_receipt: dict[str, _Entry] = {}
         self._visible: deque[_Entry] = deque()
+        # a heap by the time at which a message becomes visible; the counter keeps messages out of comparisons
         self._hidden: list[tuple[float, int, _Entry]] = []
         self._order = itertools.count()
         self._changed = asyncio.Event()
@@ -133,6 +134,7 @@ class MemoryQueue:
             entry = self._visible.popleft()
             if self._is_stale(entry):
                 continue
+            # a new delivery invalidates the receipt of the previous one
             self._by_receipt.pop(entry.receipt, None)
             if self._dead_letters is not None and entry.receives >= self._max_receives:
                 self._move_to_dead_letters(entry, self._dead_letters)
@@ -176,6 +178,7 @@ class MemoryQueue:
     async def _wait(self, seconds: float) -> None:
         """Wait until a message is sent or released, the next hidden one is due, or `seconds` have passed."""
         self._changed.clear()
+        # no task makes a hidden message visible at its time, so the receiver wakes for it
         if self._hidden:
             seconds = min(seconds, max(0.0, self._hidden[0][0] - self._clock.monotonic()))
         waits = [

@@ -40,6 +40,7 @@ class MemoryTable:
         self._definitions: dict[tuple[str, str], str] = {}
         self._counts: dict[tuple[str, int], dict[int, Counts]] = defaultdict(dict)
         self._rows: dict[str, dict[int, Item]] = defaultdict(dict)
+        # the keys of `_rows`, sorted: pages are slices of it
         self._numbers: dict[str, list[int]] = defaultdict(list)
         self._commits: dict[str, Commit] = {}
         self._tokens: deque[str] = deque()
@@ -82,7 +83,7 @@ class MemoryTable:
             notes=batch.notes,
             updated_at=batch.updated_at,
         )
-        check_batch_size(changed)
+        check_batch_size(changed)  # the columns of a header may not fit
         self._batches[batch.batch_id] = changed
         return True
 

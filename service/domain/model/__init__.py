@@ -1,6 +1,6 @@
 """Batches, rows and outcomes: the terms of the completion protocol as types.
 
-The item layout in DynamoDB is in `adapters/aws/items.py`.
+The item layout in DynamoDB is in `batch_items.py` and `row_items.py` of `adapters/aws/`.
 """
 
 from service.domain.model.batch import (

@@ -1,4 +1,4 @@
-# What a mocked AWS answers: enough to be well-formed.
+# Answers of the mocked AWS: just well-formed values.
 
 mock_data "aws_caller_identity" {
   defaults = { account_id = "123456789012" }

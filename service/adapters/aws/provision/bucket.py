@@ -51,6 +51,7 @@ async def _bucket(clients: Clients, bucket: str) -> str:
             expects={"404", "NoSuchBucket", "403", "400"},
         )
     except ClientError as error:
+        # a response to HEAD has no body: the code is the HTTP status
         if error_code(error) in {"403", "400"}:
             raise ConfigError(
                 f"bucket {bucket} belongs to another account or may not be read ({error_code(error)}): "
@@ -106,7 +107,7 @@ async def _lifecycle(clients: Clients, bucket: str, work_days: int) -> str:
             expects={"NoSuchLifecycleConfiguration"},
         )
         rules = response.get("Rules") or []
-    except ClientError:
+    except ClientError:  # NoSuchLifecycleConfiguration
         rules = []
     rules = [rule for rule in rules if rule.get("ID") != _RULE or _expiry_days(rule) >= work_days]
     existing = {rule.get("ID") for rule in rules}
@@ -145,6 +146,7 @@ async def _queue_policy(clients: Clients, bucket: str, queue_url: str, queue_arn
     if statement in statements:
         return f"queue policy for bucket {bucket}: found"
     others = [other for other in statements if other.get("Sid") != statement["Sid"]]
+    # SQS replaces the whole policy, so the statements of others are repeated
     policy = {"Version": "2012-10-17", **policy, "Statement": [*others, statement]}
     put = clients.sqs.set_queue_attributes(QueueUrl=queue_url, Attributes={"Policy": json.dumps(policy)})
     await send(clients, "sqs:SetQueueAttributes", queue_arn, put)
@@ -160,6 +162,7 @@ async def _notification(clients: Clients, bucket: str, queue_arn: str, prefix: s
     wanted = _queue_notification(queue_arn, prefix)
     if any(_signature(existing) == _signature(wanted) for existing in queues):
         return f"notification of bucket {bucket}: found"
+    # S3 replaces the whole configuration, so the notifications of others are repeated
     others = [other for other in queues if other.get("Id") != _NOTIFICATION]
     configuration["QueueConfigurations"] = [*others, wanted]
     for attempt in range(_VALIDATION_TRIES):
@@ -171,6 +174,7 @@ async def _notification(clients: Clients, bucket: str, queue_arn: str, prefix: s
                 clients, "s3:PutBucketNotification", f"bucket {bucket}", put, expects={"InvalidArgument"}
             )
         except ClientError as error:
+            # "Unable to validate the following destination configurations": the policy has not arrived yet
             if "validate" not in error_message(error) or attempt == _VALIDATION_TRIES - 1:
                 raise ConfigError(
                     f"bucket {bucket} does not accept the notification for {prefix}*{_SUFFIX}: "

@@ -21,6 +21,7 @@ QUEUES = ("ingest", "rows", "aggregate")
 
 _DAY_S = 86_400
 _RETENTION_S = 4 * _DAY_S
+# SQS's maximum. A dead letter keeps the time it was sent, so its queue needs the longer retention.
 _DLQ_RETENTION_S = 14 * _DAY_S
 _POLL_WAIT_S = 20
 
@@ -55,6 +56,15 @@ class QueueOptions:
     max_message_bytes: int = MESSAGE_BYTES
 
 
+@dataclass(frozen=True, slots=True)
+class _Queue:
+    """A queue that exists, and the line about it."""
+
+    url: str
+    arn: str
+    line: str
+
+
 async def provision(
     clients: Clients,
     names: ResourceNames,
@@ -70,17 +80,17 @@ async def provision(
     """
     options = queues or {}
     lines: list[str] = []
-    urls_and_arns = {
-        role: await _queue_pair(clients, names, role, options.get(role, QueueOptions()), lines)
-        for role in QUEUES
-    }
+    provisioned: dict[str, _Queue] = {}
+    for role in QUEUES:
+        dead, queue = await _queue_pair(clients, names, role, options.get(role, QueueOptions()))
+        provisioned[role] = queue
+        lines += [dead.line, queue.line]
     lines.append(await provision_table(clients, names.table))
-    ingest_url, ingest_arn = urls_and_arns["ingest"]
     lines += await provision_bucket(
         clients,
         names.bucket,
-        queue_url=ingest_url,
-        queue_arn=ingest_arn,
+        queue_url=provisioned["ingest"].url,
+        queue_arn=provisioned["ingest"].arn,
         incoming_prefix=incoming_prefix,
         work_days=work_days,
     )
@@ -88,15 +98,15 @@ async def provision(
 
 
 async def _queue_pair(
-    clients: Clients, names: ResourceNames, role: str, options: QueueOptions, lines: list[str]
-) -> tuple[str, str]:
-    """Create or update a queue and its dead-letter queue; return the queue's URL and ARN."""
+    clients: Clients, names: ResourceNames, role: str, options: QueueOptions
+) -> tuple[_Queue, _Queue]:
+    """Create or update a dead-letter queue and the queue that redrives to it."""
     size = {"MaximumMessageSize": str(options.max_message_bytes)}
-    _, dead_arn = await _queue(
-        clients, names.dead_letters(role), size | {"MessageRetentionPeriod": str(_DLQ_RETENTION_S)}, lines
+    dead = await _queue(
+        clients, names.dead_letters(role), size | {"MessageRetentionPeriod": str(_DLQ_RETENTION_S)}
     )
-    redrive = {"deadLetterTargetArn": dead_arn, "maxReceiveCount": options.max_receives}
-    return await _queue(
+    redrive = {"deadLetterTargetArn": dead.arn, "maxReceiveCount": options.max_receives}
+    queue = await _queue(
         clients,
         names.queue(role),
         size
@@ -106,26 +116,25 @@ async def _queue_pair(
             "VisibilityTimeout": str(options.visibility_s),
             "RedrivePolicy": json.dumps(redrive, separators=(",", ":")),
         },
-        lines,
     )
+    return dead, queue
 
 
-async def _queue(clients: Clients, name: str, wanted: dict[str, str], lines: list[str]) -> tuple[str, str]:
-    """Create a queue, or bring its attributes up to date; return its URL and ARN."""
+async def _queue(clients: Clients, name: str, wanted: dict[str, str]) -> _Queue:
+    """Create a queue, or bring its attributes up to date."""
     url = await find_queue_url(clients, name)
     if url is None:
         create = clients.sqs.create_queue(QueueName=name, Attributes=wanted)
         url = str((await send(clients, "sqs:CreateQueue", f"queue {name}", create))["QueueUrl"])
         attributes = await _attributes(clients, name, url)
-        lines.append(f"queue {name}: created")
-        return url, attributes["QueueArn"]
+        return _Queue(url, attributes["QueueArn"], f"queue {name}: created")
     attributes = await _attributes(clients, name, url)
     changed = {key: value for key, value in wanted.items() if not _is_same(attributes.get(key), value)}
     if changed:
         change = clients.sqs.set_queue_attributes(QueueUrl=url, Attributes=changed)
         await send(clients, "sqs:SetQueueAttributes", f"queue {name}", change)
-    lines.append(f"queue {name}: {'updated ' + ', '.join(sorted(changed)) if changed else 'found'}")
-    return url, attributes["QueueArn"]
+    state = "updated " + ", ".join(sorted(changed)) if changed else "found"
+    return _Queue(url, attributes["QueueArn"], f"queue {name}: {state}")
 
 
 async def _attributes(clients: Clients, name: str, url: str) -> dict[str, str]:

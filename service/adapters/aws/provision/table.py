@@ -28,6 +28,7 @@ async def provision_table(clients: Clients, name: str) -> str:
     if table is None:
         create = clients.dynamodb.create_table(
             TableName=name,
+            # on demand: load comes in bursts, when batches run
             BillingMode="PAY_PER_REQUEST",
             AttributeDefinitions=[
                 {"AttributeName": attribute, "AttributeType": "S"}
@@ -40,6 +41,7 @@ async def provision_table(clients: Clients, name: str) -> str:
             ],
         )
         await send(clients, "dynamodb:CreateTable", f"table {name}", create)
+        # TTL cannot be switched on while the table is being created
         await _wait_until_active(clients, name)
         await _enable_ttl(clients, name)
         return f"table {name}: created"
