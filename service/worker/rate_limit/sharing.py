@@ -75,7 +75,7 @@ class LimitRequest:
 
 
 def block_size(request: LimitRequest, interval_ms: float, others: Mapping[str, WorkerShare]) -> int:
-    """The number of calls in a reservation: at least one, else the worker's share of `BLOCK_MS`.
+    """The number of calls in a reservation: the worker's share of `BLOCK_MS`, and at least one.
 
     A worker alone gets all of it even if it asked for less: nobody misses the rest, and it writes less often.
     """
@@ -105,12 +105,12 @@ def concurrency_share(
         return 0, 0
     live = {name: share for name, share in others.items() if share.is_live(request.now_ms)}
     free = max(0, concurrent - sum(share.held for share in live.values()))
-    # Calls that may be in flight cannot be given back: the unknown worker counts as wanting all that it
-    # holds.
+    # The unknown worker cannot give back: calls may be in flight that no present worker knows of.
     wanted = {name: share.held if name == UNKNOWN_WORKER else share.wanted for name, share in live.items()}
     wanted[request.worker] = request.wanted
     target = max_min_shares(concurrent, wanted, request.now_ms // ROTATION_MS)[request.worker]
     is_contended = any(share.wanted > share.held for share in live.values())
+    # A worker without calls keeps nothing, so that one that begins later need not wait.
     if request.wanted and not is_contended:
         target = max(target, before.held)
     quota = min(target, free)
@@ -122,6 +122,7 @@ def max_min_shares(total: int, wanted: Mapping[str, int], rotation: int) -> dict
 
     The remainder of the division, one for each, goes to the workers whose turn it is in this `rotation`.
     """
+    # Sorted, because every worker has to come to the same division.
     shares = dict.fromkeys(sorted(wanted), 0)
     left = total
     unmet = [name for name in shares if wanted[name] > 0]
