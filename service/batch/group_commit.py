@@ -141,8 +141,7 @@ class GroupCommitter:
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = _Group(batch)
-            # In a context of its own, without the batch_id and row_id that are bound to the log lines of one
-            # row.
+            # In an empty context: the caller's has the row_id of one row bound to its log lines.
             self._tasks.create_task(self._commit_group(key, group), context=contextvars.Context())
         return await group.add(number, outcome, self._limits.max_rows)
 
