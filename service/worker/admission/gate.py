@@ -257,8 +257,8 @@ class Gates:
         """The number of rows to fetch: how many could start or wait; `most` if no target is busy.
 
         The queue does not tell for which target a message is, so this is the largest capacity of any target.
-        While a target is full, only targets whose rows came a moment ago count: rows of the full one would be
-        fetched in vain.
+        While a target is full, only targets whose rows came a moment ago count: rows of the full one would
+        only be requeued.
         """
         busy = [gate for gate in self._gates if gate.is_busy]
         if not busy:

@@ -161,7 +161,7 @@ class SharedLedger:
         """The ledger in `record`, and the time by the fleet's clock."""
         own_ms = self._clock.now_ms()
         ledger = read_ledger(record.text, own_ms, concurrent=self._limit.concurrent, lease_ms=self._lease_ms)
-        # The fleet's clock never goes back, whoever writes next.
+        # The fleet's clock never goes back.
         self._ahead_ms = max(self._ahead_ms, ledger.updated_ms - own_ms)
         return ledger, own_ms + self._ahead_ms
 

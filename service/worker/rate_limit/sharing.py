@@ -1,4 +1,4 @@
-"""How the workers of a fleet share one limit: max-min fairness over what each of them wants. Pure.
+"""Sharing of one limit among the workers of a fleet, by max-min fairness. Pure.
 
 A worker's request and its entry in the ledger say how many calls it has waiting and in flight. From those of
 all workers follow the size of its next reservation and its part of the calls in flight.
@@ -21,7 +21,7 @@ ACTIVE_MS = 2_500
 """A worker that reserved calls this recently is expected to want more."""
 
 ROTATION_MS = 10_000
-"""How often the remainder of a division goes to other workers."""
+"""The remainder of a division goes to other workers after each such period."""
 
 UNKNOWN_WORKER = "?"
 """Holds the calls that may be in flight while the ledger cannot be read."""
@@ -77,7 +77,8 @@ class LimitRequest:
 def block_size(request: LimitRequest, interval_ms: float, others: Mapping[str, WorkerShare]) -> int:
     """The number of calls in a reservation: the worker's share of `BLOCK_MS`, and at least one.
 
-    A worker alone gets all of it even if it asked for less: nobody misses the rest, and it writes less often.
+    A worker alone gets all of it even if it asked for less: no other worker wants it, and it writes less
+    often.
     """
     total = min(MAX_BLOCK, int(BLOCK_MS / interval_ms)) if interval_ms else MAX_BLOCK
     waiting = {
