@@ -14,8 +14,8 @@ from service.domain.errors import ConfigError
 TIMEOUT_S = 5.0
 """Time-out for the connection, and for each part of the response."""
 
-# a server that listens on every address is asked on the loopback
-_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 -- only asked
+# a server that listens on every address is called on the loopback
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 -- addresses to call instead
 
 
 def probe(host: str, port: int, *, timeout_s: float = TIMEOUT_S) -> str:

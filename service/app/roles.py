@@ -113,7 +113,7 @@ class ServiceRoles:
         return {name: role.problem for name, role in self.roles.items()}
 
     def other_problems(self) -> dict[str, str]:
-        """The problem of the mappings in a process that plays the splitter: no other role reads them."""
+        """The problem of the mappings if the process runs the splitter, the only role that reads them."""
         return {"mappings": self._catalog.warning} if "splitter" in self.roles else {}
 
     def count_problems(self) -> int:

@@ -27,7 +27,7 @@ from service.runtime.metrics import count_retries
 log = structlog.get_logger(__name__)
 
 ROLES = tuple(NEEDED_QUEUES)
-"""Every role that `serve` can play."""
+"""Every role that `serve` can run."""
 
 NO_BATCH = "rowfleet#readiness"
 """The batch id of a test read that shows whether the table can be used."""
@@ -45,7 +45,7 @@ async def serve(
     *,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Play `roles` until `stop` is set and every held message is acknowledged or released.
+    """Run `roles` until `stop` is set and every held message is acknowledged or released.
 
     New runs take their mappings from the files that `mappings` reads. A role waits until it can use its
     queues, the table and the mappings. `on_ready` is called with the health URL after all roles were started.
@@ -56,25 +56,25 @@ async def serve(
     async with AsyncExitStack() as stack:
         catalog = LiveCatalog(mappings, ports.clock, ports.metrics, refresh_s=settings.config.refresh_s)
         builder = await _role_builder(backend, settings, catalog, stack)
-        playing = _roles(builder, roles)
-        service = ServiceRoles(playing, catalog, stop)
+        active = _roles(builder, roles)
+        service = ServiceRoles(active, catalog, stop)
         health = serve_health(
             settings.health.host, settings.health.port, service.role_problems, service.other_problems
         )
         url = await stack.enter_async_context(health)
-        log.info("service_started", roles=sorted(playing), worker=builder.worker_name, health=url)
+        log.info("service_started", roles=sorted(active), worker=builder.worker_name, health=url)
         flusher = _flush_metrics(ports, service, settings.metrics_interval_s)
         async with _alongside(flusher, catalog.refresh_forever()) as group:
             if agent_uri := os.environ.get(ECS_AGENT_URI):
                 group.create_task(protect_task(agent_uri, service.held, ports.clock, stop))
-            running = [group.create_task(role.run(stop)) for role in playing.values()]
+            running = [group.create_task(role.run(stop)) for role in active.values()]
             if on_ready is not None:
                 on_ready(url)
             await stop.wait()
             if running:
                 await asyncio.wait(running)
     ports.metrics.flush(ports.clock.now_ms())
-    log.info("service_stopped", roles=sorted(playing))
+    log.info("service_stopped", roles=sorted(active))
 
 
 @asynccontextmanager

@@ -141,12 +141,11 @@ class GroupCommitter:
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = _Group(batch)
-            # In a context of its own, without the batch_id and row_id that are bound to the log lines of one
-            # row.
-            self._tasks.create_task(self._run(key, group), context=contextvars.Context())
+            # In an empty context: the caller's has the row_id of one row bound to its log lines.
+            self._tasks.create_task(self._commit_group(key, group), context=contextvars.Context())
         return await group.add(number, outcome, self._limits.max_rows)
 
-    async def _run(self, key: tuple[str, int], group: _Group) -> None:
+    async def _commit_group(self, key: tuple[str, int], group: _Group) -> None:
         """Commit the rows of a group, one transaction at a time, until no row waits."""
         try:
             while group.waiting:

@@ -28,9 +28,10 @@ MAX_REPLY_CHARS = 32_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastAttempt:
-    """The last attempt of a row, its `number`-th; `elapsed_ms` is the agent's time, `timestamp` the end.
+    """The end of a row's work: its last attempt, or a decision without a call of the agent.
 
-    The timestamp is ISO 8601 in UTC.
+    `number` counts attempts from 1. `elapsed_ms` is the agent's time, 0 without a call. `timestamp` is the
+    time of the end, ISO 8601 in UTC.
     """
 
     row: RowMessage
@@ -50,8 +51,8 @@ class LastAttempt:
             provenance=extraction.provenance if provenance else {},
         )
 
-    def reused(self, reply: CachedReply, asked: str) -> Outcome:
-        """SUCCESS with a cached reply; `asked` is this row, as batch_id/row_id.
+    def reused(self, reply: CachedReply, own_id: str) -> Outcome:
+        """SUCCESS with a cached reply; `own_id` is batch_id/row_id of this row.
 
         A reply to another row costs nothing. If the cached reply was paid for by this very row (its worker
         crashed before the commit), it counts as a call of its own, with its tokens and time.
@@ -59,7 +60,7 @@ class LastAttempt:
         outcome = replace(
             self._outcome(Status.SUCCESS), output_data=reply.values, provenance=reply.provenance
         )
-        if reply.row != asked:
+        if reply.row != own_id:
             return replace(outcome, execution_time_ms=0, reused_from=reply.row)
         return replace(
             outcome,

@@ -63,8 +63,8 @@ class RowTask:
     """A row that an agent is invoked for, with the input `body`.
 
     `message` is the one to send if the row is requeued; attempts replace it. `redeemed` is the message as
-    received, with the cells if they had to be read from the source. `uncounted` is the number of attempts in
-    this process that did not count.
+    received, with the cells if they had to be read from the source. `uncounted` is the number of failed calls
+    by this process that did not count as attempts.
     """
 
     message: RowMessage
@@ -121,7 +121,7 @@ class RetryHere:
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """A failed attempt that may be repeated. `is_uncounted`: it does not use up one of `max_attempts`."""
+    """A failed call that may be repeated. `is_uncounted`: it does not use up one of `max_attempts`."""
 
     attempt: LastAttempt
     error: AgentRetryableError

@@ -99,7 +99,7 @@ class Worker:
             raise PoisonMessageError(f"there is no batch {row.batch_id!r} in the table")
         batch, target = cached.batch, cached.target
         with structlog.contextvars.bound_contextvars(batch_id=row.batch_id, row_id=row_id(row.number)):
-            if not _takes(batch, row):
+            if not _should_process(row, batch):
                 return
             delay_s = self._delay_if_full(row, batch, target, delivery)
             if delay_s is not None:
@@ -261,7 +261,7 @@ class Worker:
         )  # fmt: skip
 
 
-def _takes(batch: Batch, row: RowMessage) -> bool:
+def _should_process(row: RowMessage, batch: Batch) -> bool:
     """True if the row is to be processed. Raises PoisonMessageError for a row that its batch cannot have.
 
     `batch` is fresh enough: `BatchCache` reloads a view that does not cover the row.

@@ -110,7 +110,7 @@ class Network:
         return answer
 
     async def _apply_late(self, name: str, effect: Callable[[], Awaitable[Any]]) -> None:
-        """Apply the effect after the caller has given up. An error reaches nobody."""
+        """Apply the effect after the caller has given up. Its error, if any, is lost."""
         await asyncio.sleep(self.faults.seconds())
         with suppress(RowfleetError):
             await self._apply(name, effect)

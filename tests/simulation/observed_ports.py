@@ -73,15 +73,6 @@ class ObservedTable(MemoryTable):
         """The present state of a batch."""
         return self._batches.get(batch_id)
 
-    @property
-    def all_batches(self) -> list[Batch]:
-        """The present state of every batch."""
-        return list(self._batches.values())
-
-    def row(self, partition: str, number: int) -> Item | None:
-        """The present item of a row."""
-        return self._rows[partition].get(number)
-
     def counted(self, batch_id: str, round_: int) -> tuple[int, int, int]:
         """The counters of a round, summed over its slots: succeeded, failed and reused."""
         slots = self._counts[batch_id, round_].values()

@@ -279,7 +279,7 @@ class DynamoTable:
         return None if item is None else batch_of(item)
 
     def _raise_unless_batch_exists(self, error: ClientError, batch: Batch) -> None:
-        """Return if `open` failed because the batch exists; otherwise raise the error of ours."""
+        """Return if `open` failed because the batch exists; otherwise raise the RowfleetError for it."""
         too_large = f"{self._open_call.resource} cannot hold this batch"
         if error_code(error) == "ValidationException":
             raise BatchRejectedError(f"{too_large}: {error_message(error)}") from error

@@ -54,6 +54,8 @@ THROTTLING = frozenset(
         "TransactionThrottledException",
     }
 )
+"""Error codes of throttled calls: nothing was applied."""
+
 CONFLICTS = frozenset(
     {
         "ConditionalRequestConflict",
@@ -63,6 +65,8 @@ CONFLICTS = frozenset(
         "TransactionInProgressException",
     }
 )
+"""Error codes of calls that met a concurrent change: nothing was applied."""
+
 BAD_CREDENTIALS = frozenset(
     {
         "AuthFailure",
@@ -84,6 +88,8 @@ BAD_CREDENTIALS = frozenset(
         "UnrecognizedClientException",
     }
 )
+"""Error codes of missing, wrong or expired credentials."""
+
 ACCESS_DENIED = frozenset(
     {
         "403",
@@ -97,6 +103,8 @@ ACCESS_DENIED = frozenset(
         "UnauthorizedOperation",
     }
 )
+"""Error codes of missing permissions."""
+
 MISSING = frozenset(
     {
         "AWS.SimpleQueueService.NonExistentQueue",
@@ -105,6 +113,8 @@ MISSING = frozenset(
         "TableNotFoundException",
     }
 )
+"""Error codes of queues and tables that do not exist."""
+
 SERVER_ERRORS = frozenset(
     {
         "InternalError",
@@ -117,6 +127,7 @@ SERVER_ERRORS = frozenset(
         "Unavailable",
     }
 )
+"""Error codes of failures inside a service: a write may have been applied."""
 
 _NO_CREDENTIALS = (
     boto.NoCredentialsError,
@@ -128,7 +139,7 @@ _NO_CREDENTIALS = (
     boto.LoginError,
     boto.RefreshWithMFAUnsupportedError,
 )
-_NO_CONNECTION = (boto.ConnectTimeoutError, boto.ProxyConnectionError, boto.SSLError)
+_CONNECT_ERRORS = (boto.ConnectTimeoutError, boto.ProxyConnectionError, boto.SSLError)
 _LOST_RESPONSES = (
     boto.HTTPClientError,  # ReadTimeoutError, ConnectionClosedError and ResponseStreamingError among them
     boto.ConnectionError,
@@ -169,7 +180,7 @@ async def perform(call: AwsCall, request: Awaitable[T]) -> T:
 
 
 def translate(error: Exception, call: AwsCall) -> RowfleetError:
-    """The error of ours for an exception of botocore or aiohttp."""
+    """The RowfleetError for an exception of botocore or aiohttp."""
     operation = f"{call.permission} on {call.resource}"
     if isinstance(error, boto.ClientError):
         return _service_error(error, call, operation)
@@ -199,7 +210,7 @@ def http_status(error: boto.ClientError) -> int:
 
 
 def _service_error(error: boto.ClientError, call: AwsCall, operation: str) -> RowfleetError:
-    """The error of ours for an error response of the service."""
+    """The RowfleetError for an error response of the service."""
     code, status = error_code(error), http_status(error)
     said = f"{code}: {error_message(error)}" if error_message(error) else code
     if code in THROTTLING or status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -230,7 +241,7 @@ def _permanent_error_text(code: str, said: str, call: AwsCall, operation: str) -
 
 
 def _transport_error(error: Exception, call: AwsCall, operation: str) -> RowfleetError:
-    """The error of ours for a call that got no response, or none that botocore can read."""
+    """The RowfleetError for a call without a response, or with one that botocore cannot read."""
     if isinstance(error, TimeoutError):
         return UnknownResultError(f"{operation}: no answer within {call.timeout_s:g} s")
     if isinstance(error, _LOST_RESPONSES):
@@ -249,7 +260,7 @@ def _server_failure(call: AwsCall, text: str) -> RetryableError:
 
 def _failed_to_connect(error: Exception) -> bool:
     """True if the connection failed before anything was sent, so that nothing can have been applied."""
-    if isinstance(error, _NO_CONNECTION):
+    if isinstance(error, _CONNECT_ERRORS):
         return True
     if isinstance(error, boto.EndpointConnectionError):
         # aiobotocore raises EndpointConnectionError for a connection reset in mid-request as well

@@ -75,6 +75,7 @@ class CircuitBreaker:
         self._failures += 1
         if self._failures == 1:
             self._first_row = row
+        # A single row may be at fault itself, by the credentials that it is sent with, for example.
         self.seen_by_several_rows = self.seen_by_several_rows or row != self._first_row
         if is_trial:
             self._pause_s = min(LONGEST_PAUSE_S, self._pause_s * 2)

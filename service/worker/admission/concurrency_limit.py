@@ -69,6 +69,7 @@ class AimdLimit:
         # With slots unused, a reply does not show that the target could bear more.
         if signal is LoadSignal.ANSWERED and in_flight >= self.limit:
             self._limit = min(float(self._most), self._limit + 1 / self._limit)
+        # A round is complete: about one call for each slot, all of them begun under the present limit.
         if len(self._latencies_s) >= max(MIN_ROUND, self.limit):
             self._end_round(now)
 

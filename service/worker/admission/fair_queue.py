@@ -36,6 +36,7 @@ class _BatchQueue:
     @property
     def rank(self) -> tuple[int, float]:
         """The batch with the lowest rank gets the next slot."""
+        # The calls in flight for its weight, if it got one more.
         return -self.priority, (self.in_flight + 1) / self.weight
 
 
@@ -59,6 +60,7 @@ class FairQueue:
     def capacity(self, now: float) -> int:
         """The number of rows that could start or wait, if they are of the batch with the fewest waiting."""
         free = max(0, self._slots() - self.in_flight - self.waiting)
+        # It is not known of which batch the next row will be. Any that sent rows a moment ago may send more.
         recent = [queue for queue in self._queues.values() if now - queue.last_row_at < RECENT_S]
         fewest = min((len(queue.waiters) for queue in recent), default=self.waiting)
         return free + max(0, self._max_waiting - fewest)

@@ -128,6 +128,7 @@ class Gate:
         if self._is_paused:
             return 0
         now = self._clock.monotonic()
+        # One row, for the trial call.
         if self.breaker.is_open:
             return 1 if self.breaker.wait_s(now) == 0 else 0
         return self._queue.capacity(now)
@@ -148,6 +149,7 @@ class Gate:
         LimitReachedError, each with the time after which the row may come again, if the wait would be long.
         """
         self._last_row_at = self._clock.monotonic()
+        # Before a slot is taken: while the target is down its rows should not wait here.
         self._check_breaker()
         await self._acquire_slot(batch)
         try:
@@ -158,6 +160,7 @@ class Gate:
                 call.leave()
         finally:
             self._queue.release(batch)
+            # The consumer may fetch another row.
             self._on_change()
 
     def close(self) -> None:
@@ -254,8 +257,8 @@ class Gates:
         """The number of rows to fetch: how many could start or wait; `most` if no target is busy.
 
         The queue does not tell for which target a message is, so this is the largest capacity of any target.
-        While a target is full, only targets whose rows came a moment ago count: rows of the full one would be
-        fetched in vain.
+        While a target is full, only targets whose rows came a moment ago count: rows of the full one would
+        only be requeued.
         """
         busy = [gate for gate in self._gates if gate.is_busy]
         if not busy:
@@ -263,6 +266,7 @@ class Gates:
         if all(gate.capacity for gate in busy):
             counted = busy
         else:
+            # Messages of the full target would fill the fetch, only to be requeued.
             counted = [gate for gate in self._gates if gate.is_recent]
         return max((gate.capacity for gate in counted), default=0)
 

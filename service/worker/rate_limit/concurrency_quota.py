@@ -48,6 +48,7 @@ class ConcurrencyQuota:
     def grant(self, held: int, quota: int, expires_at: float, now: float) -> None:
         """Take over the grant of the ledger."""
         self.held, self.quota, self.expires_at = held, quota, expires_at
+        # The grant covered the peak until now. The next request asks for the peak from here on.
         self.peak = self.demand
         self.dispatch(now)
 

@@ -92,6 +92,7 @@ class Ledger:
         """Grant a reservation, if one is wanted, and a share of the calls in flight."""
         now_ms = request.now_ms
         ledger = self._reconciled(request.correction, now_ms, limit)
+        # Entries of workers that have left or crashed drop out of the record here.
         others = {
             name: share
             for name, share in self.shares.items()
@@ -122,13 +123,13 @@ class Ledger:
 
     def _must_write(self, request: LimitRequest, before: WorkerShare, share: WorkerShare) -> bool:
         """True if others have to know the worker's new share, or the record has to be renewed."""
-        # Until it is replaced, each reader of an unreadable record would begin its minute of waiting anew.
+        # Until an unreadable record is replaced, each reader would begin its minute of waiting anew.
         replaces_unknown = UNKNOWN_WORKER in self.shares
         is_held_changed = share.held != before.held
         # Others give calls back only to a worker that wants more than it holds.
-        is_wish_changed = share.wanted != before.wanted and max(share.wanted, before.wanted) > share.held
+        is_demand_changed = share.wanted != before.wanted and max(share.wanted, before.wanted) > share.held
         expires_soon = share.held > 0 and before.expires_ms < share.expires_ms - request.renew_ms
-        return replaces_unknown or is_held_changed or is_wish_changed or expires_soon
+        return replaces_unknown or is_held_changed or is_demand_changed or expires_soon
 
     def without(self, worker: str, limit: RateLimit, correction: Tokens, now_ms: int) -> Ledger:
         """The state after `worker` has left, with no call in flight, and `correction` was reconciled."""
@@ -158,6 +159,7 @@ def _reserve(
     """The reservation for the calls that wait, or None and the ms until it can be made (0 if none waits)."""
     if not request.waiting:
         return None, 0.0
+    # A start before the table has answered could not be used.
     start_ms = earliest_start_ms(times, request.now_ms + request.lead_ms, limit)
     ahead_ms = start_ms - request.now_ms
     if ahead_ms > HORIZON_MS:

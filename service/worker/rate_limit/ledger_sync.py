@@ -125,8 +125,8 @@ class LedgerSync:
         quota = self._quota
         if quota is not None and (quota.held or quota.demand):
             # The first caller beyond the quota does not wait for the next regular exchange.
-            is_new_wish = len(quota.waiters) and quota.demand > quota.reported
-            due_at = min(due_at, self._asked_at + (MIN_GAP_S if is_new_wish else KEEP_S))
+            is_new_demand = len(quota.waiters) and quota.demand > quota.reported
+            due_at = min(due_at, self._asked_at + (MIN_GAP_S if is_new_demand else KEEP_S))
         return max(due_at, self._failing_until)
 
     async def _exchange(self) -> None:
@@ -135,6 +135,7 @@ class LedgerSync:
             async with timeout(self._clock, TABLE_TIMEOUT_S):
                 grant = await self._ledger.exchange(self._demand, self._give_up)
         except ConflictError:
+            # The table works, so there is no reason to back off.
             return
         except (RetryableError, AccessError, TimeoutError) as error:
             self._record_failure(error)
@@ -144,6 +145,7 @@ class LedgerSync:
 
     def _demand(self) -> Demand:
         now = self._clock.monotonic()
+        # The last reservation suffices until shortly before its end. This exchange may be for the quota only.
         waiting = len(self._slots.waiters) if now >= self._slots.last_at - AHEAD_S else 0
         if waiting:
             self._slots_asked_at = now

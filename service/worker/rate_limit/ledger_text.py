@@ -23,6 +23,7 @@ def write_ledger(ledger: Ledger, *, by: str) -> str:
         for worker, share in ledger.shares.items()
     }
     times = ledger.arrival_times
+    # These keys are the format of version 1. Workers of another release read and write the same record.
     value = {
         "v": VERSION,
         "by": by,
@@ -46,6 +47,8 @@ def read_ledger(text: str, now_ms: int, *, concurrent: int | None = None, lease_
         ledger = _parse(text)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         ledger = None
+    # If a time far ahead became the fleet's clock, the shares of all other workers would seem to have
+    # expired.
     if ledger is None or ledger.updated_ms > now_ms + MAX_SKEW_MS:
         tat = float(now_ms + WINDOW_MS)
         unknown = WorkerShare(held=concurrent or 0, expires_ms=now_ms + lease_ms)
@@ -58,17 +61,12 @@ def _parse(text: str) -> Ledger | None:
     value = json.loads(text)
     if value["v"] != VERSION:
         return None
-    times = ArrivalTimes(*_floats(value["ends"], count=3))
-    credit = Tokens(*_floats(value["credit"], count=2))
+    requests_tat, input_tat, output_tat = map(float, value["ends"])
+    input_credit, output_credit = map(float, value["credit"])
     shares = {worker: WorkerShare(*map(int, numbers)) for worker, numbers in value["shares"].items()}
-    if any(share.held < 0 for share in shares.values()):
+    # json.loads takes NaN and Infinity for numbers. One of them would spread to every TAT.
+    numbers = (requests_tat, input_tat, output_tat, input_credit, output_credit)
+    if not all(map(math.isfinite, numbers)) or any(share.held < 0 for share in shares.values()):
         return None
-    return Ledger(int(value["at"]), times, credit, shares)
-
-
-def _floats(values: list[object], *, count: int) -> list[float]:
-    """`values` as finite numbers. Raises ValueError or TypeError if they are not `count` of them."""
-    numbers = [float(value) for value in values]  # type: ignore[arg-type]
-    if len(numbers) != count or not all(map(math.isfinite, numbers)):
-        raise ValueError(f"not {count} finite numbers")
-    return numbers
+    times = ArrivalTimes(requests_tat, input_tat, output_tat)
+    return Ledger(int(value["at"]), times, Tokens(input_credit, output_credit), shares)

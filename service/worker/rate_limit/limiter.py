@@ -80,6 +80,7 @@ class Limiter:
         self._slots = SlotSchedule()
         self._quota = ConcurrencyQuota() if limit.concurrent is not None else None
         self._is_paced = _is_paced(limit)
+        # A call that begins at the end of a grant, after the longest wait, ends before the share does.
         lease_s = ttl_s + max_wait_s + call_s if self._quota is not None else 0.0
         self._ledger = SharedLedger(
             table, limit, owner=owner, clock=clock, metrics=metrics, lease_s=lease_s, renew_s=ttl_s / 3
@@ -126,6 +127,7 @@ class Limiter:
         began = self._clock.monotonic()
         try:
             async with timeout(self._clock, self._max_wait_s):
+                # The quota comes first: a start slot would expire while its caller waits.
                 await self._acquire_quota()
                 try:
                     slot = await self._acquire_slot(estimate, began + self._max_wait_s)

@@ -68,6 +68,7 @@ def emission_interval_ms(per_minute: int | None, cost: float) -> float:
     """
     if per_minute is None or cost <= 0:
         return 0.0
+    # Rounded down: the call that fits only in part would exceed the limit.
     calls_per_minute = math.floor(per_minute / cost)
     if calls_per_minute:
         return WINDOW_MS / SAFETY_SHARE / calls_per_minute

@@ -120,6 +120,7 @@ class SharedLedger:
             if not grant.must_write:
                 return local
             newer = await self._swap(grant.ledger, record, owed)
+            # The lead grows at once and shrinks slowly: a start that was missed is lost.
             took_ms = (self._clock.monotonic() - asked_at) * 1000
             self._lead_ms = min(LONGEST_LEAD_MS, max(self._lead_ms // 2, round(2 * took_ms)))
             if newer is None:
@@ -160,6 +161,7 @@ class SharedLedger:
         """The ledger in `record`, and the time by the fleet's clock."""
         own_ms = self._clock.now_ms()
         ledger = read_ledger(record.text, own_ms, concurrent=self._limit.concurrent, lease_ms=self._lease_ms)
+        # The fleet's clock never goes back.
         self._ahead_ms = max(self._ahead_ms, ledger.updated_ms - own_ms)
         return ledger, own_ms + self._ahead_ms
 

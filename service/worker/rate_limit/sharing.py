@@ -1,4 +1,4 @@
-"""How the workers of a fleet share one limit: max-min fairness over what each of them wants. Pure.
+"""Sharing of one limit among the workers of a fleet, by max-min fairness. Pure.
 
 A worker's request and its entry in the ledger say how many calls it has waiting and in flight. From those of
 all workers follow the size of its next reservation and its part of the calls in flight.
@@ -21,7 +21,7 @@ ACTIVE_MS = 2_500
 """A worker that reserved calls this recently is expected to want more."""
 
 ROTATION_MS = 10_000
-"""How often the remainder of a division goes to other workers."""
+"""The remainder of a division goes to other workers after each such period."""
 
 UNKNOWN_WORKER = "?"
 """Holds the calls that may be in flight while the ledger cannot be read."""
@@ -75,9 +75,10 @@ class LimitRequest:
 
 
 def block_size(request: LimitRequest, interval_ms: float, others: Mapping[str, WorkerShare]) -> int:
-    """The number of calls in a reservation: at least one, else the worker's share of `BLOCK_MS`.
+    """The number of calls in a reservation: the worker's share of `BLOCK_MS`, and at least one.
 
-    A worker alone gets all of it even if it asked for less: nobody misses the rest, and it writes less often.
+    A worker alone gets all of it even if it asked for less: no other worker wants it, and it writes less
+    often.
     """
     total = min(MAX_BLOCK, int(BLOCK_MS / interval_ms)) if interval_ms else MAX_BLOCK
     waiting = {
@@ -105,12 +106,12 @@ def concurrency_share(
         return 0, 0
     live = {name: share for name, share in others.items() if share.is_live(request.now_ms)}
     free = max(0, concurrent - sum(share.held for share in live.values()))
-    # Calls that may be in flight cannot be given back: the unknown worker counts as wanting all that it
-    # holds.
+    # The unknown worker cannot give back: calls may be in flight that no present worker knows of.
     wanted = {name: share.held if name == UNKNOWN_WORKER else share.wanted for name, share in live.items()}
     wanted[request.worker] = request.wanted
     target = max_min_shares(concurrent, wanted, request.now_ms // ROTATION_MS)[request.worker]
     is_contended = any(share.wanted > share.held for share in live.values())
+    # A worker without calls keeps nothing, so that one that begins later need not wait.
     if request.wanted and not is_contended:
         target = max(target, before.held)
     quota = min(target, free)
@@ -122,6 +123,7 @@ def max_min_shares(total: int, wanted: Mapping[str, int], rotation: int) -> dict
 
     The remainder of the division, one for each, goes to the workers whose turn it is in this `rotation`.
     """
+    # Sorted, because every worker has to come to the same division.
     shares = dict.fromkeys(sorted(wanted), 0)
     left = total
     unmet = [name for name in shares if wanted[name] > 0]

@@ -39,6 +39,7 @@ class SlotSchedule:
         """Queue for a slot, for a call that is estimated to cost `cost`."""
         waiter = self.waiters.join(at_front=at_front)
         self._costs[waiter] = cost
+        # The callback gets the waiter, which is the key: its cost counts only while it waits.
         waiter.add_done_callback(self._costs.pop)
         self.dispatch(now)
         return waiter
@@ -68,6 +69,7 @@ class SlotSchedule:
 
     def release(self, slot: StartSlot, now: float) -> None:
         """Take back a slot that was not used."""
+        # It may be earlier than the slots that are free.
         insort(self._free, slot)
         self.dispatch(now)
 

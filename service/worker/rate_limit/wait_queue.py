@@ -47,7 +47,7 @@ class WaitQueue(Generic[T]):
             raise
 
     def serve(self, value: T) -> bool:
-        """Give `value` to the first waiter. Return False if nobody waits."""
+        """Give `value` to the first waiter. Return False if there is none."""
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():

@@ -56,7 +56,7 @@ async def test_a_taken_port_is_a_configuration_error():
             async with serve_health("127.0.0.1", port, dict):
                 pass
     async with serve_health("127.0.0.1", port, dict) as again:
-        assert again == url, "the port is given back"
+        assert again == url, "the port is free again"
 
 
 async def test_a_foreign_address_is_a_configuration_error():

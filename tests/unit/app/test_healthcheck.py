@@ -19,7 +19,7 @@ def port_of(url):
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", ""])
 async def test_a_process_that_answers_is_alive(host):
-    """/livez is asked, not /readyz; a process that listens on every address is asked on the loopback."""
+    """The check calls /livez, not /readyz; a process that listens everywhere is called on the loopback."""
     async with serve_health("127.0.0.1", 0, lambda: {"worker": "access denied"}) as url:
         assert await asyncio.to_thread(probe, host, port_of(url)) == ""
 

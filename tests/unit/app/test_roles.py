@@ -24,7 +24,7 @@ class RoleLab:
         self.clock, self.metrics, self.stop = MemoryClock(), Metrics(), asyncio.Event()
         self.queue = MemoryQueue("q", self.clock)
         self.handled = []
-        self.gate = asyncio.Event()
+        self.may_finish = asyncio.Event()
         self.missing = {}
         self.checked = []
         consumer = Consumer(
@@ -49,14 +49,14 @@ class RoleLab:
         return check
 
     async def handle(self, delivery):
-        """Hold a message until the gate is opened."""
+        """Hold a message until `may_finish` is set."""
         self.handled.append(delivery.message.body)
-        await self.gate.wait()
+        await self.may_finish.wait()
 
 
 async def until(condition):
     """Let all tasks run until the condition holds."""
-    while not condition():  # noqa: ASYNC110 -- whoever changes it runs in between
+    while not condition():  # noqa: ASYNC110 -- the tasks that change it run in between
         await asyncio.sleep(0)
 
 
@@ -78,7 +78,7 @@ async def test_a_role_waits_for_its_preconditions(error):
     await until(lambda: lab.handled)
     assert lab.role.problem == ""
     assert lab.role.held == 1
-    lab.gate.set()
+    lab.may_finish.set()
     lab.stop.set()
     await lab.clock.advance(5)
     await running

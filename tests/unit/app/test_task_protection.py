@@ -106,12 +106,12 @@ async def test_an_unfinished_request_is_revoked():
     lab = ProtectionLab()
     lab.held, hanging = 1, asyncio.Event()
 
-    async def ask(on, minutes):
+    async def set_protection(on, minutes):
         lab.requests.append(on)
         if on:
             await hanging.wait()
 
-    protection = TaskProtection(ask, lambda: lab.held, lab.clock, ProtectionLimits())
+    protection = TaskProtection(set_protection, lambda: lab.held, lab.clock, ProtectionLimits())
     task = asyncio.create_task(protection.run())
     await lab.clock.advance(1)
     task.cancel()

@@ -83,7 +83,7 @@ async def _bucket(clients: Clients, bucket: str) -> str:
 async def _lifecycle(clients: Clients, bucket: str, work_days: int) -> str:
     """Let intermediate data and the parts of unfinished uploads expire.
 
-    An existing rule of ours that would delete data too early is replaced; one that keeps it longer stays.
+    An existing rule with the same id is replaced if it would delete data too early; otherwise it stays.
     """
     work = {
         "ID": _RULE,

@@ -72,7 +72,7 @@ def test_no_minute_holds_more_requests_than_the_limit(requested, per_minute) -> 
         assert now <= grant.reservation.start_ms <= now + HORIZON_MS
         begins += starts(grant.reservation)
     assert largest_minute([(time, 1) for time in begins]) <= per_minute
-    assert begins == sorted(begins), "nobody begins within another's reservation"
+    assert begins == sorted(begins), "no call begins within the reservation of another worker"
     interval_ms = emission_interval_ms(per_minute, 1) - EPSILON
     assert all(later - earlier >= interval_ms for earlier, later in pairwise(begins))
 

@@ -71,8 +71,8 @@ async def test_intermediate_data_is_kept_long_enough(clients: Clients, names: Re
         (rule,) = [rule for rule in found["Rules"] if rule["Filter"].get("Prefix") == "work/"]
         return int(rule["Expiration"]["Days"])
 
-    for asked, kept in ((8, 8), (31, 31), (15, 31)):
-        await provision(clients, names, work_days=asked)
+    for wanted, kept in ((8, 8), (31, 31), (15, 31)):
+        await provision(clients, names, work_days=wanted)
         assert await days() == kept
 
 
