@@ -15,7 +15,8 @@ from service.mapping.expressions.expression import Expression, compile_expressio
 from service.mapping.expressions.transforms import parse_json, scalar_text
 from service.mapping.extraction.guards import Guards
 from service.mapping.replies.normalise import ReplyView
-from service.mapping.replies.transcript import ToolCall
+from service.mapping.replies.text import embedded_json
+from service.mapping.replies.transcript import ToolCall, ToolResult
 from service.mapping.syntax.forms import (
     JmespathForm,
     MethodForm,
@@ -237,9 +238,34 @@ def tool_result(tool: str, *, with_json: bool) -> RootFinder:
         result = view.transcript.last_result(tool)
         if result is None:
             return NoRoot(_no_result_reason(view, tool))
-        return {"content": result.text, "json": parse_json(result.text) if with_json else None}
+        return {"content": result.text, "json": _result_json(result) if with_json else None}
 
     return find
+
+
+def _result_json(result: ToolResult) -> Json:
+    """The JSON of a result: of its whole text, or of its blocks.
+
+    Blocks that are all JSON give their list. One block that is an object or a list, among others that are
+    none, is the JSON itself. Two among others would be a guess.
+    """
+    if not result.blocks:
+        return parse_json(result.text)
+    values = [_strict_json(text) for text in result.blocks]
+    if None not in values:
+        return values
+    documents = [value for value in values if isinstance(value, dict | list)]
+    if len(documents) == 1:
+        return documents[0]
+    return None if documents else parse_json(result.text)
+
+
+def _strict_json(text: str) -> Json:
+    try:
+        value = exact_json.loads(text)
+    except ValueError:
+        return None
+    return embedded_json(text) if isinstance(value, str) else value
 
 
 def _structured_output(form: ToolForm, _fields: Iterable[FieldMapping]) -> RootFinder:
@@ -259,7 +285,7 @@ def structured_output(tool: str) -> RootFinder:
         if tool and (call := transcript.last_call(tool)):
             return _arguments(call)
         result = transcript.last_result(tool) if tool else None
-        if result is not None and isinstance(value := parse_json(result.text), dict | list):
+        if result is not None and isinstance(value := _result_json(result), dict | list):
             return value
         if transcript.structured is not None:
             return transcript.structured

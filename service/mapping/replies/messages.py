@@ -9,21 +9,54 @@ from __future__ import annotations
 from typing import Any
 
 from service.domain.model import Json
-from service.mapping.replies import anthropic, converse, langchain, openai
-from service.mapping.replies.text import block_text, content_text, decode_json_string, str_or_empty
+from service.mapping.replies.providers import (
+    anthropic,
+    cohere,
+    converse,
+    gemini,
+    langchain,
+    openai,
+    pydantic_ai,
+    vercel,
+)
+from service.mapping.replies.text import (
+    block_text,
+    content_blocks,
+    content_text,
+    decode_json_string,
+    str_or_empty,
+)
 from service.mapping.replies.transcript import Part, ToolCall, ToolResult
 
 _ROLES = {
     "assistant": "assistant",
     "model": "assistant",
+    "ai": "assistant",
+    "agent": "assistant",  # A2A
+    "role_agent": "assistant",  # A2A, version 1
+    "chatbot": "assistant",  # Cohere
     "user": "user",
     "tool": "tool",
     "function": "tool",
     "system": "system",
     "developer": "system",
 }
-_REASONING = ("reasoning", "thinking")
+_REASONING = ("reasoning", "thinking", "redacted_thinking")
 """Beginnings of the types of reasoning items and blocks. They are neither messages nor text."""
+
+_BLOCK_KEYS = frozenset(
+    {
+        "type",
+        "toolUse",
+        "toolResult",
+        "functionCall",
+        "functionResponse",
+        "function_call",
+        "function_response",
+        pydantic_ai.KIND,
+    }
+)
+"""An object with one of these keys is a block of a message."""
 
 
 UnlinkedMessage = tuple[str, list[Part]]
@@ -42,7 +75,7 @@ def read_message(item: Json) -> UnlinkedMessage | None:
         role = _role(item, kind)
         if not role:
             return None
-        parts = [_tool_message(item)] if role == "tool" else _parts(item)
+        parts = _tool_message(item) if role == "tool" else _parts(item)
     if not parts:
         return None
     for index, part in enumerate(parts):
@@ -56,52 +89,87 @@ def _role(item: dict[str, Any], kind: str) -> str:
     """The role of a message; "" if the item is no message."""
     role = item.get("role")
     if isinstance(role, str):
-        return _ROLES.get(role, "user")  # an unknown role is not the agent: its text is not the final text
+        # An unknown role is not the agent: its text is not the final text.
+        return _ROLES.get(role.lower(), "user")
     content = item.get("content")
     if kind in langchain.ROLES and isinstance(content, str | list):
         return langchain.ROLES[kind]
+    blocks = content if isinstance(content, list) else item.get("parts")
     # Without a role, blocks or calls make it a message. Text as content does not: search results have that.
-    has_blocks = isinstance(content, list) and any(_is_block(block) for block in content)
+    has_blocks = isinstance(blocks, list) and any(_is_block(block) for block in blocks)
+    if has_blocks and item.get("kind") in pydantic_ai.ROLES:
+        return pydantic_ai.ROLES[item["kind"]]
     is_message = has_blocks or isinstance(item.get("tool_calls"), list)
     return "assistant" if is_message and not kind.startswith(_REASONING) else ""
 
 
 def _is_block(block: Json) -> bool:
-    return isinstance(block, dict) and ("type" in block or "toolUse" in block or "toolResult" in block)
+    return isinstance(block, dict) and not _BLOCK_KEYS.isdisjoint(block)
 
 
-def _tool_message(item: dict[str, Any]) -> ToolResult:
-    """The result in a message of role `tool`: OpenAI's has an id, LangChain's also a name and a status."""
-    return ToolResult(
-        call_id=str_or_empty(item.get("tool_call_id")),
-        name=str_or_empty(item.get("name")),
-        text=content_text(item.get("content")),
-        is_error=item.get("status") == "error" or item.get("is_error") is True,
-    )
+def _tool_message(item: dict[str, Any]) -> list[Part]:
+    """The results in a message of role `tool`.
+
+    OpenAI's has an id, LangChain's also a name and a status, Ollama's a `tool_name`. Those of Gemini, Vercel
+    and Cohere hold several results.
+    """
+    content, parts = item.get("content"), item.get("parts")
+    blocks = content if isinstance(content, list) else parts if isinstance(parts, list) else []
+    found = [part for block in blocks for part in _read_block(block) if isinstance(part, ToolResult)]
+    found += cohere.read_results(item)
+    if found:
+        return list(found)
+    content = parts if content is None else content
+    return [
+        ToolResult(
+            call_id=str_or_empty(item.get("tool_call_id")),
+            name=str_or_empty(item.get("name")) or str_or_empty(item.get("tool_name")),
+            text=content_text(content),
+            is_error=item.get("status") == "error" or item.get("is_error") is True,
+            blocks=content_blocks(content),
+        )
+    ]
 
 
 def _parts(item: dict[str, Any]) -> list[Part]:
-    content = item.get("content")
-    # OpenAI has a refusal beside the content, in place of text.
-    blocks = content if isinstance(content, list) else (content, item.get("refusal"))
-    parts = [part for block in blocks if (part := _part(block))]
+    content, parts = item.get("content"), item.get("parts")
+    if isinstance(content, list):
+        blocks: list[Json] = content
+    elif isinstance(parts, list):
+        # A message for a user interface has its text twice: in its parts and as content.
+        blocks = parts
+    else:
+        # OpenAI has a refusal beside the content, in place of text.
+        blocks = [content, item.get("refusal")]
+    found = [part for block in blocks for part in _read_block(block)]
     calls = _calls(item)
     if not calls:
-        return parts
+        return found
     # LangChain has a call twice: as the provider's block, and in tool_calls with complete arguments.
     listed = {call.id for call in calls if isinstance(call, ToolCall)}
-    return [part for part in parts if not isinstance(part, ToolCall) or part.id not in listed] + calls
+    return [part for part in found if not isinstance(part, ToolCall) or part.id not in listed] + calls
 
 
-def _part(block: Json) -> Part | None:
+def _read_block(block: Json) -> list[Part]:
+    """The text, call or result in a block; [] for reasoning, images and the like."""
     if not isinstance(block, dict):
-        return str_or_empty(block)
+        return [block] if isinstance(block, str) and block else []
     kind = block.get("type")
+    if isinstance(kind, str) and (several := vercel.read_part(block, kind)):
+        return several
+    found = _part(block, kind)
+    return [found] if found else []
+
+
+def _part(block: dict[str, Any], kind: Json) -> Part | None:
+    if isinstance(part_kind := block.get(pydantic_ai.KIND), str):
+        return pydantic_ai.read_part(block, part_kind)
     if not isinstance(kind, str):
-        return converse.read_block(block) or block_text(block)
-    if kind.startswith(_REASONING):
-        return None
-    return anthropic.read_block(block, kind) or block_text(block)
+        is_thought = block.get(gemini.THOUGHT) is True
+        return (
+            None if is_thought else converse.read_block(block) or gemini.read_part(block) or block_text(block)
+        )
+    return None if kind.startswith(_REASONING) else anthropic.read_block(block, kind) or block_text(block)
 
 
 def _calls(item: dict[str, Any]) -> list[Part]:
@@ -115,5 +183,7 @@ def _calls(item: dict[str, Any]) -> list[Part]:
     if not isinstance(entries, list):
         return []
     objects = [entry for entry in entries if isinstance(entry, dict)]
-    calls = (openai.read_call(entry) or langchain.read_call(entry) for entry in objects)
+    calls = (
+        openai.read_call(entry) or langchain.read_call(entry) or cohere.read_call(entry) for entry in objects
+    )
     return [call for call in calls if call is not None]

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 from service.domain.model import Json
-from service.mapping.replies.items import find_items
-from service.mapping.replies.langchain import unwrap_message
+from service.mapping.replies.items import find_inner, find_items, unwrap_item
+from service.mapping.replies.linking import link_results
 from service.mapping.replies.messages import UnlinkedMessage, read_message
+from service.mapping.replies.providers import a2a
+from service.mapping.replies.providers.langchain import unwrap_message
 from service.mapping.replies.text import decode_json_string
-from service.mapping.replies.transcript import Message, ToolCall, ToolResult, Transcript, Usage
-from service.mapping.replies.usage import stated_usage, total_usage
+from service.mapping.replies.transcript import ToolCall, ToolResult, Transcript, Usage
+from service.mapping.replies.usage import messages_usage, stated_usage
 from service.mapping.replies.wrappers import unwrap
 
-_STRUCTURED = ("structured_output", "structured_response")
-"""Keys for the reply's own structured output: of agents on Step Functions, and of LangGraph."""
+_STRUCTURED = ("structured_output", "structured_response", "structuredContent")
+"""Keys for the reply's own structured output: of agents on Step Functions, of LangGraph, and of MCP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,54 +51,49 @@ def normalise(reply: Json) -> Transcript:
 
 
 def _transcript(layers: list[Json]) -> Transcript:
-    for layer in layers:
-        items = [unwrap_message(item) for item in find_items(layer)]
-        unlinked = [message for item in items if (message := read_message(item))]
-        if unlinked:
-            break
-    else:
+    found = _find_messages(layers)
+    if found is None:
         return Transcript(usage=_usage(layers, ()), structured=_structured(layers))
-    messages = _link_results(unlinked)
+    messages = link_results(found.messages)
     parts = [part for message in messages for part in message.parts]
     texts = (message.text for message in reversed(messages) if message.role == "assistant")
+    layers = layers if any(found.document is layer for layer in layers) else [*layers, found.document]
     return Transcript(
         calls=tuple([part for part in parts if isinstance(part, ToolCall)]),
         results=tuple([part for part in parts if isinstance(part, ToolResult)]),
         text=next((text for text in texts if text), ""),
-        usage=_usage(layers, items),
+        usage=_usage(layers, found.holders),
         structured=_structured(layers),
         messages=messages,
     )
 
 
-def _link_results(unlinked: list[UnlinkedMessage]) -> tuple[Message, ...]:
-    """The messages with every result named after its call.
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Messages, the document that has them, and the values that hold them, such as choices and events."""
 
-    Some servers number calls anew in every message. Of calls that share an id, the last one before the result
-    is meant.
-    """
-    names: dict[str, str] = {}
-    # Backwards, so that each id begins with the name of its first call: a result may precede all its calls.
-    for _, parts in reversed(unlinked):
-        names.update([(part.id, part.name) for part in reversed(parts) if isinstance(part, ToolCall)])
-    names.pop("", None)  # a call without an id belongs to no result
-    for _, parts in unlinked:
-        for index, part in enumerate(parts):
-            if isinstance(part, ToolResult):
-                name = names.get(part.call_id) or part.name
-                if name != part.name:
-                    parts[index] = ToolResult(part.call_id, name, part.text, part.is_error)
-            elif isinstance(part, ToolCall) and part.id:
-                names[part.id] = part.name
-    return tuple([Message(role, tuple(parts)) for role, parts in unlinked])
+    document: Json
+    messages: list[UnlinkedMessage]
+    holders: list[Json]
 
 
-def _usage(layers: Iterable[Json], items: Iterable[Json]) -> Usage:
+def _find_messages(layers: list[Json]) -> _Found | None:
+    """The messages of the outermost layer that has any, else of a document inside the innermost one."""
+    for document in chain(layers, find_inner(layers[-1])):
+        holders = find_items(document)
+        items = (unwrap_message(unwrap_item(holder)) for holder in holders)
+        messages = [message for item in items if (message := read_message(item))]
+        if messages:
+            return _Found(document, messages, holders)
+    return None
+
+
+def _usage(layers: Iterable[Json], holders: Iterable[Json]) -> Usage:
     """The usage that a layer states, else the sum over the messages."""
     for layer in layers:
         if (stated := stated_usage(layer)) is not None:
             return stated
-    return total_usage(stated_usage(item) for item in items)
+    return messages_usage(holders)
 
 
 def _structured(layers: Iterable[Json]) -> Json:
@@ -104,4 +102,9 @@ def _structured(layers: Iterable[Json]) -> Json:
             for key in _STRUCTURED:
                 if layer.get(key) is not None:
                     return decode_json_string(layer[key])
+            # The object of Vercel's generateObject.
+            if isinstance(layer.get("object"), dict | list) and "finishReason" in layer:
+                return layer["object"]
+            if (data := a2a.data_of(layer)) is not None:
+                return data
     return None

@@ -19,12 +19,16 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """The result of a tool call. `name` is the tool's, taken from the call; "" if it is unknown."""
+    """The result of a tool call. `name` is the tool's, taken from the call; "" if it is unknown.
+
+    `blocks` are the texts of a result with several blocks; `text` has one per line.
+    """
 
     call_id: str
     name: str
     text: str
     is_error: bool = False
+    blocks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +121,12 @@ def _block(part: Part) -> dict[str, Any]:
                 "type": "tool_result",
                 "tool_use_id": part.call_id,
                 "name": part.name,  # not in Anthropic's API; kept for results whose call is missing
-                "content": part.text,
+                "content": [_text_block(text) for text in part.blocks] if part.blocks else part.text,
                 "is_error": part.is_error,
             }
         case _:
-            return {"type": "text", "text": part}
+            return _text_block(part)
+
+
+def _text_block(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}

@@ -7,33 +7,90 @@ and Converse report reads from and writes to the cache separately, so these are 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from service.domain.model import Json
+from service.mapping.replies.items import unwrap_item
+from service.mapping.replies.providers.langchain import unwrap_message
 from service.mapping.replies.transcript import Usage
 
 _MAX_TOKENS = 10**12
 """Largest count that is believed. It keeps the sums in the table exact."""
 
-_CACHED = ("cache_creation_input_tokens", "cache_read_input_tokens")
-_CONVERSE_CACHED = ("cacheReadInputTokens", "cacheWriteInputTokens")
+_KEYS = (
+    "totalUsage",  # Vercel: `usage` beside it is that of the last step
+    "usage",
+    "usage_metadata",  # LangChain; Gemini's Python SDK
+    "usageMetadata",  # Gemini
+    "token_usage",  # CrewAI
+    "metrics",  # Strands
+    "meta",  # Cohere's first version
+)
+_OLLAMA = ("prompt_eval_count", "eval_count")
+_NAMES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+    # Gateways may add Anthropic's cache counts beside these. They are included in prompt_tokens.
+    (("prompt_tokens",), ("completion_tokens",)),
+    (("inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens"), ("outputTokens",)),
+    (("promptTokenCount", "toolUsePromptTokenCount"), ("candidatesTokenCount", "thoughtsTokenCount")),
+    (
+        ("prompt_token_count", "tool_use_prompt_token_count"),
+        ("candidates_token_count", "thoughts_token_count"),
+    ),
+    (("promptTokens",), ("completionTokens",)),  # Vercel, version 4
+    (("request_tokens",), ("response_tokens",)),  # pydantic-ai, before version 1
+    (_OLLAMA[:1], _OLLAMA[1:]),
+    (("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"), ("output_tokens",)),
+)
+"""Names of the counts of input and of output tokens, to be added up. The first form that fits is used."""
 
 
 def stated_usage(value: Json) -> Usage | None:
-    """The tokens in the `usage` (LangChain: `usage_metadata`) of an object; None if it states none."""
-    usage = (value.get("usage") or value.get("usage_metadata")) if isinstance(value, dict) else None
-    if not isinstance(usage, dict):
+    """The tokens that an object states; None if it states none."""
+    if not isinstance(value, dict):
         return None
-    if "prompt_tokens" in usage:
-        # Gateways may add Anthropic's cache counts beside these. They are included in prompt_tokens.
-        found = Usage(_sum_of(usage, "prompt_tokens"), _sum_of(usage, "completion_tokens"))
-    elif "inputTokens" in usage:
-        found = Usage(_sum_of(usage, "inputTokens", *_CONVERSE_CACHED), _sum_of(usage, "outputTokens"))
-    else:
-        found = Usage(_sum_of(usage, "input_tokens", *_CACHED), _sum_of(usage, "output_tokens"))
-    # A usage without tokens states nothing: an inner layer or the messages may have it.
-    return found if found.input_tokens or found.output_tokens else None
+    for usage in _statements(value):
+        for inputs, outputs in _NAMES:
+            if inputs[0] in usage or outputs[0] in usage:
+                found = Usage(_sum_of(usage, *inputs), _sum_of(usage, *outputs))
+                # A usage without tokens states nothing: an inner layer or the messages may have it.
+                if found.input_tokens or found.output_tokens:
+                    return found
+    return None
+
+
+def _statements(value: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The objects of a reply that may hold token counts."""
+    for key in _KEYS:
+        usage = value.get(key)
+        if isinstance(usage, dict):
+            # Cohere has its counts, and those that it bills, one object deeper.
+            for inner in (
+                usage.get("tokens"),
+                usage.get("billed_units"),
+                usage.get("accumulated_usage"),
+                usage,
+            ):
+                if isinstance(inner, dict):
+                    yield inner
+    yield {key: value[key] for key in _OLLAMA if key in value}
+
+
+def messages_usage(holders: Iterable[Json]) -> Usage:
+    """The tokens of all messages together.
+
+    `holders` are the messages, or the choices and events that hold them. A final event of Claude Code states
+    the sum itself. ADK repeats the counts of a call in its partial events.
+    """
+    found: list[Usage | None] = []
+    for holder in holders:
+        if not isinstance(holder, dict) or holder.get("partial") is True:
+            continue
+        stated = stated_usage(holder)
+        if stated is not None and holder.get("type") == "result":
+            return stated
+        found.append(stated or stated_usage(unwrap_message(unwrap_item(holder))))
+    return total_usage(found)
 
 
 def total_usage(usages: Iterable[Usage | None]) -> Usage:

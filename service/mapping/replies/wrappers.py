@@ -5,7 +5,9 @@
 | Lambda, invoked | `Payload` |
 | Lambda behind a URL or API Gateway | `body`, with `statusCode`; base64 if `isBase64Encoded` |
 | Step Functions, an execution | `output`, beside `executionArn`; `Output` as the result of a task |
+| JSON-RPC (MCP, A2A) | `result`; the root stays the response |
 | JSON encoded twice | the string itself |
+| Gemini's `streamGenerateContent`, as a list | its partial replies, joined |
 
 They nest: the output of an execution can be the result of a Lambda, which can be the response of a Lambda
 behind a URL. A document with `FunctionError`, or an execution's `error`, is more than a wrapper and is kept.
@@ -18,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.domain.model import Json
+from service.mapping.replies.providers import gemini
 from service.mapping.replies.text import MAX_EMBEDDED_CHARS, embedded_json
 
 MAX_LAYERS = 6
@@ -83,8 +86,12 @@ def _unwrap_once(value: Json) -> tuple[Json, bool]:
     """The value inside a wrapper (None if it is no wrapper), and True if the wrapper has other data."""
     if isinstance(value, str):
         return embedded_json(value), False
+    if isinstance(value, list):
+        return gemini.join_chunks(value), False
     if not isinstance(value, dict):
         return None, False
+    if "jsonrpc" in value and isinstance(value.get("result"), dict | list):
+        return value["result"], True
     for wrapper in _WRAPPERS:
         held = value.get(wrapper.key)
         if held is None:

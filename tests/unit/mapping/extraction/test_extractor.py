@@ -296,3 +296,23 @@ def test_deep_replies_do_not_crash(text):
             EVERY.extract(reply)
         except ExtractionError:
             continue
+
+
+@pytest.mark.parametrize(
+    ("texts", "value"),
+    [
+        (['{"a": 1}'], {"a": 1}),
+        (["Found it:", '{"a": 1}', "Done."], {"a": 1}),
+        (['{"a": 1}', '{"a": 2}'], [{"a": 1}, {"a": 2}]),
+        (["1", "2"], [1, 2]),
+        (["Found:", '{"a": 1}', '{"a": 2}'], None),
+        (["no", "JSON"], None),
+        (['{"a":', "1}"], {"a": 1}),
+    ],
+)
+def test_the_json_of_a_result_with_several_blocks(texts, value):
+    """The only document among texts is the JSON, several that are all JSON are a list, others are a guess."""
+    spec = {"method": "tool_result", "field_mappings": {"v": "$.json", "n": "$.content"}}
+    content = [{"type": "text", "text": text} for text in texts]
+    reply = [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": content}]}]
+    assert extractor([spec]).extract(reply).values == {"v": value, "n": "\n".join(texts)}

@@ -12,10 +12,21 @@ from service.mapping.replies.transcript import ToolCall, ToolResult, Transcript,
 FOLDER = Path(__file__).parents[3] / "fixtures" / "replies"
 REPLIES = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(FOLDER.glob("*.json"))}
 PLAIN = {"plain_json", "plain_text"}
-ONE_MODEL_CALL = {"openai_chat_completion", "bedrock_converse_response"}
+ONE_MODEL_CALL = {
+    "bedrock_converse_response",
+    "cohere_v2_chat",
+    "gemini_generate_content",
+    "gemini_stream_as_list",
+    "ollama_chat",
+    "openai_chat_completion",
+}
 """Replies of one model call. They have tool calls, but not the results of these."""
 
+WITHOUT_CALLS = {"a2a_task", "mcp_call_tool"}
+"""Replies of protocols that show the results of an agent or a tool, and no calls."""
+
 WITHOUT_USAGE = {
+    "vercel_ui_messages",
     "anthropic_messages",
     "anthropic_retried_list",
     "lambda_invoke",
@@ -76,7 +87,7 @@ def answering(*answers, **more):
     }
 
 
-@pytest.mark.parametrize("name", names(PLAIN | ONE_MODEL_CALL))
+@pytest.mark.parametrize("name", names(PLAIN | ONE_MODEL_CALL | WITHOUT_CALLS))
 def test_the_design_finds_the_tool_result_in_every_reply_shape(name):
     """The design's mapping finds the same values in every provider's reply shape."""
     found = BROADBAND.extract(REPLIES[name])
@@ -92,7 +103,7 @@ def test_without_results_the_design_reads_the_call(name):
     assert {path.partition("[")[0] for path in found.provenance.values()} == {"structured_output"}
 
 
-@pytest.mark.parametrize("name", names(PLAIN))
+@pytest.mark.parametrize("name", names(PLAIN | WITHOUT_CALLS))
 def test_every_reply_shape_has_the_same_transcript(name):
     """Tool result, arguments as an object, final text, and usage if the shape reports it, are equal."""
     transcript = normalise(REPLIES[name])
@@ -113,6 +124,22 @@ def test_a_transcript_is_its_own_normal_form(name):
     assert reply == REPLIES[name]
     assert normalise(transcript.as_json()) == transcript
     assert normalise(json.loads(json.dumps(transcript.as_json()))) == transcript
+
+
+def test_a_task_of_an_agent_has_text_and_data():
+    """Of an A2A task, the artifacts give the final text, and a single data part the structured output."""
+    transcript = normalise(REPLIES["a2a_task"])
+    assert transcript.text.startswith("The exchange is WHITEHALL")
+    assert transcript.structured == ARGUMENTS
+    assert [message.role for message in transcript.messages] == ["user", "assistant"]
+
+
+def test_a_result_of_an_mcp_tool_is_a_tool_result():
+    """The result of an MCP tool is a tool result without a name, and its structured content is found."""
+    transcript = normalise(REPLIES["mcp_call_tool"])
+    assert transcript.last_result("").blocks == (TEXT, json.dumps(ARGUMENTS))
+    assert transcript.structured == ARGUMENTS
+    assert BROADBAND.extract(REPLIES["mcp_call_tool"]).values == FOUND
 
 
 def test_plain_replies_have_no_transcript():
@@ -155,9 +182,35 @@ def test_call_ids_may_be_reused():
     assert [(r.name, r.text) for r in normalise(reply).results] == [("a", "early"), ("a", "A"), ("b", "B")]
 
 
-def test_a_missing_id_links_nothing():
-    """A call and a result without ids do not belong together."""
-    assert normalise([calling(("", "a")), answering(("", "A"))]).results[0].name == ""
+def linked(*messages):
+    return [(result.name, result.text) for result in normalise(list(messages)).results]
+
+
+def test_calls_with_one_id_are_told_apart():
+    """Of two calls with one id, a result's own name counts, else the order."""
+    calls = calling(("1", "a"), ("1", "b"))
+    assert linked(calls, answering(("1", "A"), ("1", "B"))) == [("a", "A"), ("b", "B")]
+    results = [answering(("1", "B"), name="b"), answering(("1", "A"), name="a")]
+    assert linked(calls, *results) == [("b", "B"), ("a", "A")]
+    mixed = [answering(("1", "B"), name="b"), answering(("1", "A"))]
+    assert linked(calls, *mixed) == [("b", "B"), ("a", "A")]
+    separate = [{"type": "function_call", "call_id": "1", "name": name, "arguments": "{}"} for name in "ab"]
+    outputs = [{"type": "function_call_output", "call_id": "1", "output": text} for text in "AB"]
+    assert linked(*separate, *outputs) == [("a", "A"), ("b", "B")]
+
+
+def test_without_ids_the_order_links():
+    """Calls and results without ids belong together in their order, unless a result has a name."""
+    calls = calling(("", "a"), ("", "b"))
+    assert linked(calls, answering(("", "A"), ("", "B"))) == [("a", "A"), ("b", "B")]
+    assert linked(calls, {"role": "tool", "tool_name": "b", "content": "B"}, answering(("", "A"))) == [
+        ("b", "B"),
+        ("a", "A"),
+    ]
+    assert linked(calling(("7", "a")), {"role": "tool", "content": "A"}) == [("a", "A")]
+    made_up = [{"role": "tool", "tool_call_id": "made-up", "content": text} for text in "AB"]
+    assert linked(calls, *made_up) == [("a", "A"), ("b", "B")]
+    assert linked(answering(("", "A"))) == [("", "A")]
 
 
 # --- features of single reply shapes -------------------------------------------------------------------
@@ -189,6 +242,119 @@ HITS = [{"type": "web_search_result", "url": "https://example.org", "title": "Ex
         (block("tool_result"), "", False),
         ({"role": "tool", "tool_call_id": "1", "content": [{"type": "text", "text": "x"}]}, "x", False),
         ({"role": "function", "name": "f", "content": "x"}, "x", False),
+        ({"role": "tool", "tool_name": "f", "content": "x"}, "x", False),
+        (
+            block(
+                "tool_result",
+                content=[{"type": "resource", "resource": {"uri": "file:///a", "text": "x"}}],
+            ),
+            "x",
+            False,
+        ),
+        (
+            block("tool_result", content=[{"type": "resource", "resource": {"uri": "u", "blob": "eA=="}}]),
+            "",
+            False,
+        ),
+        (
+            block(
+                "tool_result",
+                content=[
+                    {
+                        "type": "search_result",
+                        "source": "https://example.org",
+                        "title": "t",
+                        "content": [{"type": "text", "text": "x"}, {"type": "text", "text": "y"}],
+                    }
+                ],
+            ),
+            "x\ny",
+            False,
+        ),
+        (
+            block(
+                "tool_result",
+                content=[
+                    {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "x"}}
+                ],
+            ),
+            "x",
+            False,
+        ),
+        (
+            block(
+                "tool_result",
+                content=[
+                    {
+                        "type": "document",
+                        "source": {"type": "content", "content": [{"type": "text", "text": "x"}]},
+                    },
+                    {"type": "document", "source": {"type": "base64", "data": "eA=="}},
+                ],
+            ),
+            "x",
+            False,
+        ),
+        (
+            {
+                "role": "tool",
+                "content": [
+                    {"type": "document", "document": {"id": "1", "data": {"a": 1}}},
+                    {"type": "document", "document": {"data": "x"}},
+                ],
+            },
+            '{"a":1}\nx',
+            False,
+        ),
+        (
+            {
+                "role": "user",
+                "content": [
+                    {
+                        "toolResult": {
+                            "content": [
+                                {"document": {"name": "d", "format": "txt", "source": {"text": "x"}}},
+                                {
+                                    "searchResult": {
+                                        "source": "https://example.org",
+                                        "title": "t",
+                                        "content": [{"text": "y"}],
+                                    }
+                                },
+                            ]
+                        }
+                    }
+                ],
+            },
+            "x\ny",
+            False,
+        ),
+        ({"role": "user", "parts": [{"functionResponse": {"response": {"a": 1}}}]}, '{"a":1}', False),
+        ({"role": "user", "parts": [{"function_response": {"response": {"error": "x"}}}]}, "x", True),
+        (
+            {
+                "role": "user",
+                "parts": [
+                    {"functionResponse": {"response": {"content": [{"type": "text", "text": "x"}]}}},
+                ],
+            },
+            "x",
+            False,
+        ),
+        (
+            {
+                "role": "tool",
+                "content": [{"type": "tool-result", "output": {"type": "error-text", "value": "x"}}],
+            },
+            "x",
+            True,
+        ),
+        ({"role": "tool", "content": [{"type": "tool-result", "result": {"a": 1}}]}, '{"a":1}', False),
+        (
+            {"kind": "request", "parts": [{"part_kind": "retry-prompt", "tool_name": "f", "content": "x"}]},
+            "x",
+            True,
+        ),
         ({"type": "tool", "tool_call_id": "1", "content": "x", "status": "error"}, "x", True),
         ({"type": "tool", "content": [{"type": "json", "json": {"a": 1}}]}, '{"a":1}', False),
         ({"type": "function_call_output", "call_id": "1", "output": "x"}, "x", False),
@@ -401,6 +567,48 @@ def test_wrappers_are_transparent(reply):
 def test_a_wrapper_with_other_data_is_kept(reply):
     """A wrapper with other data is kept, and text that is no JSON is not unwrapped."""
     assert ReplyView.of(reply).root is reply
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda reply: {"result": reply},
+        lambda reply: {"values": reply, "next": []},
+        lambda reply: {"data": reply, "ok": True},
+        lambda reply: {"data": {"result": reply}},
+        lambda reply: {"response": json.dumps(reply), "session": "s"},
+        lambda reply: {"jsonrpc": "2.0", "id": 1, "result": reply},
+        lambda reply: {"status": "ok", "output": {"state": reply}},
+    ],
+)
+def test_messages_are_found_under_the_keys_of_frameworks(wrap):
+    """Messages, usage and structured output are found inside other documents; `$` stays the whole reply."""
+    inner = REPLIES["langgraph_state"]
+    reply = wrap(inner)
+    view = ReplyView.of(reply)
+    assert view.root is reply
+    assert view.transcript == normalise(inner)
+    assert normalise(wrap({"role": "assistant", "content": "said"})).text == "said"
+    assert normalise(wrap({"category": "bug"})) == Transcript()
+
+
+def test_the_newest_message_of_an_assistants_list_is_the_last():
+    """OpenAI's Assistants list the newest message first, and have their texts one object deeper."""
+    texts = [("assistant", "said", 3), ("user", "asked", 2)]
+    data = [
+        {
+            "object": "thread.message",
+            "created_at": time,
+            "role": role,
+            "content": [{"type": "text", "text": {"value": text, "annotations": []}}],
+        }
+        for role, text, time in texts
+    ]
+    transcript = normalise({"object": "list", "data": data})
+    assert [(message.role, message.text) for message in transcript.messages] == [
+        ("user", "asked"),
+        ("assistant", "said"),
+    ]
 
 
 def test_messages_are_found_inside_a_wrapper_that_is_kept():

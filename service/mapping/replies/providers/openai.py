@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.mapping.replies.text import content_text, str_or_empty
+from service.mapping.replies.text import content_blocks, content_text, str_or_empty
 from service.mapping.replies.transcript import Part, ToolCall, ToolResult
 
 
@@ -28,7 +28,8 @@ def read_item(item: dict[str, Any], kind: str) -> list[Part]:
     # `mcp_call` has no call_id: its result is in the same item.
     id_ = str_or_empty(item.get("call_id")) or str_or_empty(item.get("id"))
     text = content_text(output if error is None else error)
-    result = ToolResult(id_, name, text, is_error=error is not None)
+    blocks = content_blocks(output) if error is None else ()
+    result = ToolResult(id_, name, text, is_error=error is not None, blocks=blocks)
     if kind.endswith("_output"):
         return [result]
     if not name:

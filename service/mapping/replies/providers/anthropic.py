@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from service.domain.model import Json
-from service.mapping.replies.text import content_text, json_text, str_or_empty
+from service.mapping.replies.text import content_blocks, content_text, json_text, str_or_empty
 from service.mapping.replies.transcript import ToolCall, ToolResult
 
 _TEXT_RESULTS = ("tool_result", "mcp_tool_result")
@@ -29,6 +29,7 @@ def read_block(block: dict[str, Any], kind: str) -> ToolCall | ToolResult | None
             name=str_or_empty(block.get("name")),
             text=content_text(content) if kind in _TEXT_RESULTS else json_text(content),
             is_error=block.get("is_error") is True or _is_server_tool_error(content),
+            blocks=content_blocks(content) if kind in _TEXT_RESULTS else (),
         )
     return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.mapping.replies.text import content_text, str_or_empty
+from service.mapping.replies.text import content_blocks, content_text, str_or_empty
 from service.mapping.replies.transcript import ToolCall, ToolResult
 
 
@@ -20,5 +20,6 @@ def read_block(block: dict[str, Any]) -> ToolCall | ToolResult | None:
             name=str_or_empty(result.get("name")),
             text=content_text(result.get("content")),
             is_error=result.get("status") == "error",
+            blocks=content_blocks(result.get("content")),
         )
     return None
