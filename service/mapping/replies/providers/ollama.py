@@ -1,6 +1,6 @@
 """Ollama: the reply of `/api/generate`. That of `/api/chat` has a `message` as other providers have.
 
-Source: github.com/ollama/ollama/blob/main/docs/api.md.
+Source: docs.ollama.com/api/generate.
 """
 
 from __future__ import annotations
