@@ -65,7 +65,7 @@ def aws_options(endpoint: str) -> AwsOptions:
 
 @pytest.fixture
 def names() -> ResourceNames:
-    """Resource names nobody else uses."""
+    """Resource names that no other test uses."""
     unique = uuid.uuid4().hex[:12]
     return ResourceNames(f"bucket-{unique}", f"table-{unique}", f"t{unique}")
 

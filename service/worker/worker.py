@@ -173,7 +173,8 @@ class Worker:
             if outcome is None:
                 raise
             attempt = self._last_attempt(row, batch, outcome.attempts, outcome.execution_time_ms)
-            outcome = attempt.failed(error)
+            # The cells come from the outcome: the message of a large row has none.
+            outcome = replace(attempt.failed(error), input_data=outcome.input_data)
             view = await self._committer.commit(batch, row.number, outcome)
         self._batches.refresh(view)
         if outcome is not None:

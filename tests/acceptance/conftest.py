@@ -1,4 +1,4 @@
-"""The installed command in a folder of its own, alone or on the shared endpoint, and its agent."""
+"""Fixtures: the installed command in a folder of its own, alone or on the shared endpoint, and an agent."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,14 +11,14 @@ from tests.acceptance.support import Cli, Deployment, HttpAgent, serve_agent
 
 @pytest.fixture
 def agent() -> Iterator[HttpAgent]:
-    """An agent that the folder's mapping asks."""
+    """The agent that the folder's mapping calls."""
     with serve_agent() as made:
         yield made
 
 
 @pytest.fixture
 def cli(tmp_path: Path, agent: HttpAgent) -> Iterator[Cli]:
-    """A folder with the mapping `up`, which asks the agent."""
+    """A folder with the mapping `up`, which calls the agent."""
     made = Cli(tmp_path, {"AGENT_URL": agent.url})
     made.mapping()
     yield made

@@ -1,4 +1,4 @@
-"""What the acceptance tests share: the installed command in a folder, an HTTP agent, a deployment."""
+"""Helpers of the acceptance tests: the installed command in a folder, an HTTP agent, a deployment."""
 
 import asyncio
 import csv
@@ -47,7 +47,7 @@ def until(condition: Callable[[], T], what: str) -> T:
 
 @dataclass(frozen=True)
 class Call:
-    """One invocation as the agent saw it. `path` tells the processes apart that were given their own."""
+    """One call that the agent received. Its path tells which process made it, where a test set one."""
 
     path: str
     id: str
@@ -55,7 +55,7 @@ class Call:
 
 
 def upper(body: dict[str, Any]) -> tuple[int, Any]:
-    """The agent's usual answer; it refuses names that begin with `bad`."""
+    """The agent's default reply: the name in capitals, or a refusal if the name begins with `bad`."""
     name = body["name"]
     if name.startswith("bad"):
         return 400, {"reason": f"{name} is not for me"}
@@ -64,7 +64,7 @@ def upper(body: dict[str, Any]) -> tuple[int, Any]:
 
 @dataclass
 class HttpAgent:
-    """Answers by `answer`, keeps every call, and holds those whose path is in `held` until released."""
+    """An agent that records every call and replies by `answer`. Calls of a held path wait for its release."""
 
     url: str = ""
     answer: Callable[[dict[str, Any]], tuple[int, Any]] = upper
@@ -72,27 +72,27 @@ class HttpAgent:
     _held: dict[str, threading.Event] = field(default_factory=dict)
 
     def hold(self, path: str = "/") -> None:
-        """From now on calls of this path wait."""
+        """Hold every call of this path from now on."""
         self._held[path] = threading.Event()
 
     def release(self, path: str = "/") -> None:
-        """Let the calls of this path be answered, those under way and those to come."""
+        """Reply to the calls of this path, those under way and later ones."""
         self._held[path].set()
 
     def release_all(self) -> None:
-        """Let everything go."""
+        """Release all paths."""
         for gate in self._held.values():
             gate.set()
 
     def handle(self, call: Call) -> tuple[int, Any]:
-        """Record, wait, answer."""
+        """Record the call, wait while its path is held, and reply."""
         self.calls.append(call)
         if (gate := self._held.get(call.path)) is not None:
             gate.wait()
         return self.answer(call.body)
 
     def names(self, path: str | None = None) -> list[str]:
-        """The `name` of every row that was asked for, in order of arrival."""
+        """The names of the rows that the agent was called for, in order of arrival."""
         return [call.body["name"] for call in self.calls if path in (None, call.path)]
 
 
@@ -101,12 +101,12 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 256
 
     def handle_error(self, *_: object) -> None:
-        """A client that was killed is part of the tests."""
+        """Print nothing: tests kill clients."""
 
 
 @contextmanager
 def serve_agent(host: str = "127.0.0.1", port: int = 0) -> Iterator[HttpAgent]:
-    """An agent on a port of `host`; 0: a free one."""
+    """Run an agent on a port of `host`; 0 takes a free one."""
     made = HttpAgent()
 
     class Handler(BaseHTTPRequestHandler):
@@ -123,7 +123,7 @@ def serve_agent(host: str = "127.0.0.1", port: int = 0) -> Iterator[HttpAgent]:
             self.wfile.write(data)
 
         def log_message(self, *_: object) -> None:
-            """The record is enough."""
+            """Print nothing: `calls` records every request."""
 
     server = _Server((host, port), Handler)
     made.url = f"http://{host}:{server.server_port}"
@@ -141,7 +141,7 @@ def serve_agent(host: str = "127.0.0.1", port: int = 0) -> Iterator[HttpAgent]:
 
 @dataclass(frozen=True)
 class Finished:
-    """A command that ended."""
+    """Exit code and output of a command that has ended."""
 
     code: int
     stdout: str
@@ -149,12 +149,12 @@ class Finished:
 
     @property
     def json(self) -> Any:
-        """Its stdout, which has to be JSON and nothing else."""
+        """The parsed stdout, which must be JSON and nothing else."""
         return json.loads(self.stdout)
 
 
 class Running:
-    """A command that runs, with its output in files. `until` fails early when it ends before its time."""
+    """A running command with its output in files. `until` fails at once if the process ends meanwhile."""
 
     def __init__(self, command: list[str], folder: Path, env: dict[str, str], logs: Path) -> None:
         stem = uuid.uuid4().hex[:8]
@@ -166,25 +166,25 @@ class Running:
 
     @property
     def stdout(self) -> str:
-        """What it wrote so far."""
+        """The output so far."""
         return self._out.read_text("utf-8")
 
     @property
     def stderr(self) -> str:
-        """What it wrote so far."""
+        """The error output so far."""
         return self._err.read_text("utf-8")
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """Its log lines of one event."""
+        """The log lines of one event."""
         return [entry for entry in self.all_events() if entry["event"] == name]
 
     def all_events(self) -> Iterator[dict[str, Any]]:
-        """Its log lines that are whole."""
+        """All complete log lines."""
         lines = self.stderr.splitlines(keepends=True)
         return (json.loads(line) for line in lines if line.endswith("}\n"))
 
     def until(self, condition: Callable[[], T], what: str) -> T:
-        """Like `until`, while the process lives."""
+        """Wait like `until`; fail if the process ends before."""
 
         def alive() -> T:
             value = condition()
@@ -194,22 +194,22 @@ class Running:
         return until(alive, what)
 
     def started(self) -> str:
-        """Wait for `service_started`; the health URL."""
+        """Wait for `service_started`. Return the health URL."""
         return str(self.until(lambda: self.events("service_started"), "service_started")[0]["health"])
 
     def finish(self) -> Finished:
-        """Wait for its end."""
+        """Wait for the end of the process."""
         code = self.process.wait()
         return Finished(code, self.stdout, self.stderr)
 
     def stop(self) -> Finished:
-        """SIGTERM, and wait for its end."""
+        """Send SIGTERM and wait for the end of the process."""
         self.process.terminate()
         return self.finish()
 
 
 class Cli:
-    """The `rowfleet` command in one folder, in an environment that holds only what is given here."""
+    """The `rowfleet` command in one folder, with no environment variables except those given here."""
 
     def __init__(self, root: Path, env: dict[str, str]) -> None:
         self.folder, self.logs, self.temp = root / "work", root / "logs", root / "temp"
@@ -228,11 +228,11 @@ class Cli:
         self._running: list[Running] = []
 
     def start(self, *arguments: object, **env: str) -> Running:
-        """Start a command; it is killed at the end of the test if it still runs."""
+        """Start a command. The test's end kills it if it still runs."""
         return self.launch([str(BIN / "rowfleet"), *map(str, arguments)], **env)
 
     def launch(self, command: list[str], **env: str) -> Running:
-        """Start any program, in the same folder and environment."""
+        """Start any program in the same folder and environment."""
         running = Running(command, self.folder, {**self.env, **env}, self.logs)
         self._running.append(running)
         return running
@@ -246,7 +246,7 @@ class Cli:
         return self.launch([str(BIN / "aws"), *map(str, arguments)], AWS_PAGER="", **env).finish()
 
     def write(self, name: str, content: str | bytes) -> Path:
-        """A file in the folder, byte by byte."""
+        """Write a file in the folder."""
         path = self.folder / name
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         return path
@@ -254,7 +254,7 @@ class Cli:
     def mapping(
         self, name: str = "up", target: str = "invoke: http, url: '${AGENT_URL}'", more: str = ""
     ) -> None:
-        """A mapping file whose one output field is `category`."""
+        """Write a mapping file with one output field, `category`."""
         self.write(
             f"mappings/{name}.yaml",
             f"target: {{type: tool, name: {name}, {target}}}\n"
@@ -264,11 +264,11 @@ class Cli:
         )
 
     def files(self) -> set[str]:
-        """Everything in the folder."""
+        """The paths of all files in the folder."""
         return {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()}
 
     def close(self) -> None:
-        """Kill what still runs."""
+        """Kill the processes that still run."""
         for running in self._running:
             if running.process.poll() is None:
                 running.process.kill()
@@ -279,7 +279,7 @@ class Cli:
 
 
 class Deployment(Cli):
-    """A folder whose environment names resources on an endpoint, and clients of one's own to look at them."""
+    """A folder whose environment names resources on an endpoint, with clients to look at these resources."""
 
     def __init__(self, root: Path, env: dict[str, str], endpoint: str, names: ResourceNames) -> None:
         keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_REGION": REGION}
@@ -307,7 +307,7 @@ class Deployment(Cli):
         )
 
     def provision(self, queue: QueueOptions) -> None:
-        """What `rowfleet setup` does, without a process."""
+        """Create the resources as `rowfleet setup` does, without a process."""
         options = AwsOptions(REGION, self.env["AWS_ENDPOINT_URL"], ACCESS_KEY, SECRET_KEY)
 
         async def create() -> None:
@@ -321,36 +321,36 @@ class Deployment(Cli):
         return str(self.sqs.get_queue_url(QueueName=f"{self.names.prefix}-{role}")["QueueUrl"])
 
     def send_job(self, **job: Any) -> None:
-        """A job message on the ingest queue."""
+        """Send a job message to the ingest queue."""
         self.sqs.send_message(QueueUrl=self.queue("ingest"), MessageBody=json.dumps({"v": 1, **job}))
 
     def put(self, key: str, content: str) -> str:
-        """An object in the bucket; its URL."""
+        """Store an object in the bucket. Return its URL."""
         self.s3.put_object(Bucket=self.names.bucket, Key=key, Body=content.encode())
         return f"s3://{self.names.bucket}/{key}"
 
     def get(self, url: str) -> bytes:
-        """An object's bytes."""
+        """The bytes of an object."""
         bucket, _, key = url.removeprefix("s3://").partition("/")
         return bytes(self.s3.get_object(Bucket=bucket, Key=key)["Body"].read())
 
     def status(self, batch: str) -> dict[str, Any] | None:
-        """`rowfleet status --json`, None while there is no such batch."""
+        """The output of `rowfleet status --json`; None if there is no such batch yet."""
         answer = self("status", batch, "--json")
         return answer.json if answer.code == 0 else None
 
     def item(self, batch: str, sort: str = "#batch") -> dict[str, Any]:
-        """One item of the table as DynamoDB shows it; {} where there is none."""
+        """One item of the table in DynamoDB's format; {} if there is none."""
         key = {"batch_id": {"S": batch}, "row_id": {"S": sort}}
         answer = self.dynamodb.get_item(TableName=self.names.table, Key=key, ConsistentRead=True)
         return dict(answer.get("Item", {}))
 
     def state(self, batch: str) -> str:
-        """The batch's state as it stands in the table, cheaper than a command; "" without a batch."""
+        """The state of a batch in the table, read without a process; "" if there is no such batch."""
         return str(self.item(batch).get("state", {}).get("S", ""))
 
     def ended(self, batch: str) -> dict[str, Any]:
-        """Wait for the batch's end; its status."""
+        """Wait for the end of the batch. Return its status."""
         final = {"SUCCEEDED", "COMPLETED_WITH_ERRORS", "FAILED", "CANCELLED"}
         until(lambda: self.state(batch) in final, f"the end of {batch}")
         status = self.status(batch)
@@ -377,7 +377,7 @@ class Deployment(Cli):
 
 
 def unique_names() -> ResourceNames:
-    """Resource names nobody else uses."""
+    """Resource names that no other test uses."""
     unique = uuid.uuid4().hex[:12]
     return ResourceNames(f"bucket-{unique}", f"table-{unique}", f"t{unique}")
 
@@ -388,7 +388,7 @@ RESULT_COLUMNS = ["_status", "_execution_time_ms", "_timestamp", "_error"]
 
 
 def table(content: bytes | str | Path) -> list[dict[str, str]]:
-    """The rows of a CSV file, by the standard library."""
+    """The rows of a CSV file, read with the standard library."""
     data = content.read_bytes() if isinstance(content, Path) else content
     text = data.decode("utf-8") if isinstance(data, bytes) else data
     return list(csv.DictReader(io.StringIO(text, newline="")))

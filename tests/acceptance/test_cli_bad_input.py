@@ -1,4 +1,4 @@
-"""What is wrong with the input, the configuration or AWS is said in one line, with the right exit code."""
+"""Errors in the input, the configuration or AWS: one line on stderr and the right exit code."""
 
 import errno
 import json
@@ -19,7 +19,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "
 
 
 def says(done: Finished, code: int, *words: str) -> None:
-    """One line on stderr in our own words, the exit code, and no traceback anywhere."""
+    """Check for one line on stderr with these words, the exit code, and no traceback."""
     assert "Traceback" not in done.stderr + done.stdout
     assert done.code == code, done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
@@ -33,7 +33,7 @@ def says(done: Finished, code: int, *words: str) -> None:
 
 @pytest.fixture
 def good(cli: Cli, agent: HttpAgent) -> Iterator[Cli]:
-    """A folder in which `run in.csv --mapping up` would work; afterwards nothing was asked or written."""
+    """A folder in which `run in.csv --mapping up` would work. Afterwards nothing may be changed or called."""
     cli.write("in.csv", people(3))
     before = {name: (cli.folder / name).read_bytes() for name in cli.files()}
     yield cli
@@ -44,45 +44,45 @@ def good(cli: Cli, agent: HttpAgent) -> Iterator[Cli]:
 
 
 def test_a_missing_input_file(good: Cli) -> None:
-    """The file is named: 2."""
+    """The error names the file. Exit code 2."""
     says(good("run", "nothing.csv", "--mapping", "up"), 2, "nothing.csv", "no file")
 
 
 def test_an_input_that_is_a_folder(good: Cli) -> None:
-    """The path is named: 2."""
+    """The error names the path. Exit code 2."""
     says(good("run", "mappings", "--mapping", "up"), 2, "mappings", "directory")
 
 
 def test_an_unknown_mapping(good: Cli) -> None:
-    """The name, those that there are, and where to add one: 2."""
+    """The error names the mapping, the known ones, and the file to add. Exit code 2."""
     says(good("run", "in.csv", "--mapping", "upp"), 2, "'upp'", "known: up", "mappings/upp.yaml")
 
 
 def test_no_folder_of_mappings(good: Cli) -> None:
-    """The folder, and the option that names another: 2."""
+    """The error names the folder and the option for another one. Exit code 2."""
     says(good("run", "in.csv", "--mapping", "up", "--mappings", "gone"), 2, "gone", "--mappings")
 
 
 def test_broken_yaml(good: Cli) -> None:
-    """File and line of what is no YAML: 2."""
+    """The error names file and line. Exit code 2."""
     good.write("mappings/broken.yaml", "target:\n  type: tool\n name: [\n")
     says(good("run", "in.csv", "--mapping", "up"), 2, "mappings/broken.yaml:3")
 
 
 def test_a_missing_agent_variable(good: Cli) -> None:
-    """The variable that `${AGENT_URL}` refers to, and where: 2."""
+    """The error names the variable that `${AGENT_URL}` refers to. Exit code 2."""
     del good.env["AGENT_URL"]
     says(good("run", "in.csv", "--mapping", "up"), 2, "AGENT_URL", "not set")
 
 
 def test_an_unknown_setting(good: Cli) -> None:
-    """The variable, and the one that was meant: 2."""
+    """The error names the variable and the setting with the closest name. Exit code 2."""
     done = good("run", "in.csv", "--mapping", "up", ROWFLEET_WORKER__MAX_INFLIGHT_ROW="3")
     says(done, 2, "ROWFLEET_WORKER__MAX_INFLIGHT_ROW is not a setting", "ROWFLEET_WORKER__MAX_INFLIGHT_ROWS?")
 
 
 def test_a_setting_with_a_wrong_value(good: Cli) -> None:
-    """The variable, what it has to be, and what it is: 2. Likewise from `.env`."""
+    """The error names the variable, the expected type and the value, also for `.env`. Exit code 2."""
     done = good("run", "in.csv", "--mapping", "up", ROWFLEET_COMMIT__LINGER_S="soon")
     says(done, 2, "ROWFLEET_COMMIT__LINGER_S", "number", "soon")
     good.write(".env", "ROWFLEET_COMMIT__LINGER_S=later\n")
@@ -90,7 +90,7 @@ def test_a_setting_with_a_wrong_value(good: Cli) -> None:
 
 
 def test_bad_usage(good: Cli) -> None:
-    """What of the command line is wrong: 2."""
+    """The error names the wrong part of the command line. Exit code 2."""
     cases = {
         "--flag": ["run", "in.csv", "--mapping", "up", "--flag"],
         "--mapping": ["run", "in.csv"],
@@ -108,8 +108,8 @@ def test_bad_usage(good: Cli) -> None:
         assert "Traceback" not in done.stderr
 
 
-def test_a_place_for_results_that_cannot_be_written(good: Cli) -> None:
-    """The path and `--out`, before a row is spent on results that could not be kept: 2."""
+def test_a_results_path_that_cannot_be_written(good: Cli) -> None:
+    """The error names the path and `--out` before the agent is called for a row. Exit code 2."""
     places = ["gone/out.csv", "in.csv/out.csv", "/proc/out.csv"]
     running = {place: good.start("run", "in.csv", "--mapping", "up", "--out", place) for place in places}
     for place, one in running.items():
@@ -121,8 +121,8 @@ def test_a_place_for_results_that_cannot_be_written(good: Cli) -> None:
     [("in.csv", "mappings"), ("in.csv", "in.csv"), ("mine.failures.csv", "mine.csv")],
     ids=["a-folder", "the-input", "the-input-as-failures"],
 )
-def test_a_place_for_results_that_must_not_be_replaced(cli: Cli, source: str, place: str) -> None:
-    """A folder cannot become a file, and no result replaces the input that it was made from: 2."""
+def test_a_results_path_that_must_not_be_replaced(cli: Cli, source: str, place: str) -> None:
+    """A result replaces neither a folder nor the input file. Exit code 2."""
     cli.write(source, "name,n\nbad bob,1\n")
     before = cli.files()
     done = cli("run", source, "--mapping", "up", "--out", place)
@@ -132,7 +132,7 @@ def test_a_place_for_results_that_must_not_be_replaced(cli: Cli, source: str, pl
 
 
 def test_a_port_in_use(good: Cli) -> None:
-    """`local` names the port and the option: 2."""
+    """`local` names the port and the option for another one. Exit code 2."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         says(good("local", "--port", port), 2, str(port), "in use", "--port")
@@ -149,9 +149,9 @@ NO_TABLES = {
 
 
 def test_files_that_are_no_tables(cli: Cli, agent: HttpAgent) -> None:
-    """No bytes, a quote without end, a missing column: the batch fails with the reason: 1.
+    """No bytes, an unclosed quote, a missing column: the batch fails with the reason. Exit code 1.
 
-    No row is spent, and no file is left behind.
+    The agent is not called, and no file is written.
     """
     cli.mapping(more="input_mapping: {column_mappings: {name: name}}\n")
     for name, (content, _) in NO_TABLES.items():
@@ -174,7 +174,7 @@ def test_files_that_are_no_tables(cli: Cli, agent: HttpAgent) -> None:
 
 
 def test_a_folder_that_vanishes_during_the_run(cli: Cli, agent: HttpAgent) -> None:
-    """The results, which were paid for, go to a temporary folder, and a line says where: no success, 2."""
+    """The results, which were paid for, go to a temporary folder that the error names. Exit code 2."""
     cli.write("in.csv", people(2))
     (cli.folder / "results").mkdir()
     agent.hold()
@@ -190,9 +190,9 @@ def test_a_folder_that_vanishes_during_the_run(cli: Cli, agent: HttpAgent) -> No
 
 
 def test_a_full_disk(cli: Cli) -> None:
-    """Where the results fit nowhere, it is said that they are lost, and nothing is half written: 2.
+    """If the results fit nowhere, the error says that they are lost. No partial file stays. Exit code 2.
 
-    A limit on the size of a file stands in for the disk: writing beyond it is an OSError just so.
+    A limit on the size of files stands in for a full disk: a larger write raises OSError as well.
     """
     cli.mapping("big", "invoke: python, function: 'agent_mod:answer'")
     cli.write("agent_mod.py", "def answer(row):\n    return {'category': 'x' * 10_000}\n")
@@ -216,7 +216,7 @@ def test_a_full_disk(cli: Cli) -> None:
 
 @contextmanager
 def refusing(status: int, body: dict[str, str]) -> Iterator[str]:
-    """Something that answers every call of AWS's JSON protocol with an error; its URL."""
+    """A server that answers every call of AWS's JSON protocol with an error. Yields its URL."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -229,7 +229,7 @@ def refusing(status: int, body: dict[str, str]) -> Iterator[str]:
             self.wfile.write(data)
 
         def log_message(self, *_: object) -> None:
-            """Nobody reads it."""
+            """Print nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -241,7 +241,7 @@ def refusing(status: int, body: dict[str, str]) -> Iterator[str]:
 
 
 def check_all(cli: Cli, env: dict[str, str], commands: list[str], *words: str) -> None:
-    """Every command says the same, side by side."""
+    """Check that each of the commands, run side by side, prints these words."""
     cli.write("in.csv", people(3))
     running = [cli.start(*command.split(), **KEYS, **env) for command in commands]
     for one in running:
@@ -249,7 +249,7 @@ def check_all(cli: Cli, env: dict[str, str], commands: list[str], *words: str) -
 
 
 def test_aws_that_cannot_be_reached(cli: Cli) -> None:
-    """A closed port: the address, and what to check: 2."""
+    """A closed port: the error names the address and the variable to check. Exit code 2."""
     with socket.create_server(("127.0.0.1", 0)) as once:
         port = once.getsockname()[1]
     commands = ["status up#x", "list", "submit in.csv --mapping up", "setup"]
@@ -258,7 +258,7 @@ def test_aws_that_cannot_be_reached(cli: Cli) -> None:
 
 
 def test_credentials_that_aws_does_not_know(cli: Cli) -> None:
-    """AWS's own words and the variables to check, never the secret: 2."""
+    """The error has AWS's message and the variables to check, never the secret. Exit code 2."""
     error = {
         "__type": "com.amazon.coral.service#UnrecognizedClientException",
         "message": "The security token included in the request is invalid.",
@@ -275,7 +275,7 @@ def test_credentials_that_aws_does_not_know(cli: Cli) -> None:
 
 
 def test_a_permission_that_is_missing(cli: Cli) -> None:
-    """The permission and what it is needed on: 2."""
+    """The error names the missing permission and its resource. Exit code 2."""
     error = {"__type": "com.amazon.coral.service#AccessDeniedException", "message": "not authorized"}
     with refusing(403, error) as url:
         check_all(
@@ -289,13 +289,13 @@ def test_a_permission_that_is_missing(cli: Cli) -> None:
 
 
 def test_no_credentials_and_no_region(cli: Cli) -> None:
-    """What to set: 2."""
+    """The error names the variables to set. Exit code 2."""
     says(cli("list"), 2, "region", "AWS_REGION")
     says(cli("list", "--region", REGION), 2, "credentials", "AWS_PROFILE", "AWS_ACCESS_KEY_ID")
 
 
 def test_resources_that_are_not_there(deployment: Deployment) -> None:
-    """The queue, table or bucket by name, and `rowfleet setup`: 2."""
+    """The error names the queue, table or bucket, and `rowfleet setup`. Exit code 2."""
     other = unique_names()
     deployment.write("in.csv", people(1))
     submit = ["submit", "in.csv", "--mapping", "up"]
@@ -309,14 +309,14 @@ def test_resources_that_are_not_there(deployment: Deployment) -> None:
 
 
 def test_a_batch_that_is_not_there(deployment: Deployment) -> None:
-    """The id, and the command that lists those that are: 2."""
+    """The error names the id and the command that lists batches. Exit code 2."""
     running = [deployment.start(command, "up#nothing") for command in ("status", "watch", "errors")]
     for one in running:
         says(one.finish(), 2, "up#nothing", "rowfleet list")
 
 
-def test_a_submit_that_cannot_be(deployment: Deployment) -> None:
-    """A local file or an object that is not there, an id that cannot be one: each is named: 2."""
+def test_a_submit_with_wrong_arguments(deployment: Deployment) -> None:
+    """A missing file, a missing object, an invalid execution id: the error names it. Exit code 2."""
     deployment.write("in.csv", people(1))
     gone = f"s3://{deployment.names.bucket}/gone.csv"
     cases = {"nothing.csv": ["nothing.csv"], gone: [gone], "'a b'": ["in.csv", "--execution-id", "a b"]}

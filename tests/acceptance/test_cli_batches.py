@@ -1,4 +1,4 @@
-"""The commands that look at a service: what they promise to scripts, and what they show to people."""
+"""The commands that inspect a service: their JSON for scripts and their text for people."""
 
 import json
 import re
@@ -17,7 +17,7 @@ STATUS_KEYS = [
 ]  # fmt: skip
 
 ROWS = "name,n\nann,1\nbad bob,2\ncid,3\nbad dan,4\nbad eve\n"
-"""Two rows that the agent refuses and one that is ragged, among five."""
+"""Five rows: the agent refuses two, and one is ragged."""
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def batch(deployment: Deployment, services: list[Running]) -> str:
 
 
 def test_setup_twice_changes_nothing(deployment: Deployment) -> None:
-    """What is there is found, not made again."""
+    """Existing resources are found, not created again."""
     done = deployment("setup")
     assert done.code == 0, done.stderr
     assert "created" not in done.stdout
@@ -132,7 +132,7 @@ def test_list_for_people(deployment: Deployment, batch: str) -> None:
 
 
 def test_watch(deployment: Deployment, agent: HttpAgent, services: list[Running]) -> None:
-    """It follows a batch that runs to its end, and exits as `run` does; meanwhile `status` tells how far."""
+    """`watch` follows a running batch to its end and exits like `run`; `status` shows the progress."""
     agent.hold()
     submitted = deployment("submit", "in.csv", "--mapping", "up", "--limit", 3)
     assert submitted.code == 0, submitted.stderr
@@ -154,7 +154,7 @@ def test_watch(deployment: Deployment, agent: HttpAgent, services: list[Running]
 
 
 def test_errors_are_grouped_by_cause(deployment: Deployment, batch: str) -> None:
-    """Failures that differ by values only are one cause, the commonest first, with rows as examples."""
+    """Failures that differ only in values are one cause. The most frequent comes first, with example rows."""
     done = deployment("errors", batch, "--json")
     assert done.code == 0, done.stderr
     answer = done.json
@@ -175,7 +175,7 @@ def test_errors_are_grouped_by_cause(deployment: Deployment, batch: str) -> None
 
 
 def test_one_failed_row(deployment: Deployment, batch: str) -> None:
-    """A row's error, its cells, and the reply that was kept, if there is one; only failed rows have that."""
+    """`errors --row` shows a failed row's error, its cells, and the stored reply if there is one."""
     shown = deployment("errors", batch, "--row", "2")
     assert shown.code == 0
     assert shown.stderr.startswith("row 2: AgentRejectedError: ")
@@ -229,7 +229,7 @@ def test_health(services: list[Running], batch: str) -> None:
 
 
 def test_logs_are_json_with_the_batch_bound(services: list[Running], batch: str) -> None:
-    """Off a terminal every line is one JSON object; a row's line names batch and row and holds no payload."""
+    """Without a terminal a line is one JSON object. A row's line names batch and row and has no payload."""
     rows = [event for running in services for event in running.events("row_settled")]
     ours = [event for event in rows if event["batch_id"] == batch]
     assert sorted(event["row_id"] for event in ours) == [f"row_{n:010d}" for n in range(1, 6)]

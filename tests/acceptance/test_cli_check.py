@@ -90,7 +90,7 @@ CASES = {
     "schemas/unknown-type": (6, "unknown type 'decimal' — known: boolean"),
 }
 TOGETHER = {"mappings/duplicate-name-2": (2, "a second output mapping 'price' — the first is in")}
-"""What is wrong only beside another file, duplicate-name-1."""
+"""Problems that exist only beside another file, duplicate-name-1."""
 
 GOOD = """target: {type: tool, name: price, invoke: http, url: 'http://agent.example.org/'}
 output_mapping:
@@ -131,7 +131,7 @@ def sample(cli: Cli, name: str, reply: object, expected: object = None) -> None:
 
 
 def test_every_broken_file_is_a_case():
-    """There are at least twenty-four, and each is looked at below."""
+    """Every broken file has an expected problem below, and there are more than 24."""
     files = {path.relative_to(BROKEN).with_suffix("").as_posix() for path in BROKEN.glob("*/*.yaml")}
     assert files == {*CASES, *TOGETHER, "mappings/duplicate-name-1"}
     assert len(files) > 24
@@ -139,7 +139,7 @@ def test_every_broken_file_is_a_case():
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_broken_file_alone(case, tmp_path):
-    """It gives one problem, which names its line and says what to do, or at least what is wrong."""
+    """Each gives one problem with its line, and a hint where there is one."""
     for kind in ("mappings", "schemas"):
         (tmp_path / kind).mkdir()
     copy = Path(shutil.copy(BROKEN / f"{case}.yaml", tmp_path / f"{case}.yaml"))
@@ -150,7 +150,7 @@ def test_a_broken_file_alone(case, tmp_path):
 
 
 def test_all_broken_files_together(cli):
-    """A readable line each, in the order of files, on stdout; how many on stderr; no traceback: 2."""
+    """One readable line per problem on stdout, in the order of files; their number on stderr. Exit code 2."""
     shutil.copytree(BROKEN, cli.folder / "broken")
     done = cli("check", "--mappings", "broken/mappings", "--schemas", "broken/schemas")
     assert done.code == 2
@@ -167,7 +167,7 @@ def test_all_broken_files_together(cli):
 
 
 def test_problems_as_json(cli):
-    """For editors and CI: file, line, what and hint of each problem, and how many files and samples; 2."""
+    """JSON for editors and CI: file, line, text and hint of each problem, and the counts. Exit code 2."""
     cli.write("mappings/price.yaml", GOOD.replace("to_number", "to_numbr"))
     sample(cli, "cheap", REPLY)
     done = cli("check", "--json")
@@ -190,7 +190,7 @@ def test_problems_as_json(cli):
 
 
 def test_files_that_cannot_be_read(cli):
-    """Bytes that are no text, a folder called like a file, a link to nowhere: a problem each: 2."""
+    """Bytes that are no text, a folder named like a file, a broken link: one problem each. Exit code 2."""
     cli.write("mappings/bytes.yaml", b"a: b\nc: \xff\n")
     (cli.folder / "mappings" / "folder.yaml").mkdir()
     (cli.folder / "mappings" / "link.yaml").symlink_to("nowhere")
@@ -211,7 +211,7 @@ def test_what_files_hold_does_not_reach_the_terminal_raw(cli):
 
 
 def test_folders_that_are_not_there(cli):
-    """No folder of mappings, or one of schemas that was asked for: one line that says how to name another."""
+    """A missing folder of mappings or schemas: one line that names the option for another one."""
     for arguments, words in (
         (["--mappings", "nowhere"], "nowhere is no folder with mappings"),
         (["--schemas", "nowhere"], "nowhere is no folder with schemas"),
@@ -224,7 +224,7 @@ def test_folders_that_are_not_there(cli):
 
 
 def test_a_folder_without_any_file(cli):
-    """Nothing to check is no success: the folder is the wrong one."""
+    """Nothing to check is an error: the folder is probably the wrong one."""
     done = cli("check")
     assert done.code == 2
     assert done.stdout.startswith("mappings:1: no *.yaml file is there — name another folder with --mappings")
@@ -234,7 +234,7 @@ def test_a_folder_without_any_file(cli):
 
 
 def test_everything_is_right(cli):
-    """Nothing on stdout, and on stderr how much was checked: 0."""
+    """Nothing on stdout; on stderr the number of checked files. Exit code 0."""
     cli.write("mappings/price.yaml", GOOD)
     sample(cli, "cheap", REPLY, {"output_data": {"price": 12.5}})
     done = cli("check")
@@ -250,7 +250,7 @@ def test_everything_is_right(cli):
 
 
 def test_a_sample_that_gives_something_else(cli):
-    """The line names sample, field, what was expected and what came: 2."""
+    """The line names sample, field, expected value and actual value. Exit code 2."""
     cli.write("mappings/price.yaml", GOOD)
     sample(cli, "cheap", REPLY, {"output_data": {"price": 13}})
     done = cli("check")
@@ -264,7 +264,7 @@ def test_a_sample_that_gives_something_else(cli):
 
 
 def test_what_try_prints_is_an_expectation(cli):
-    """The hint's command records a sample that then holds, for rows that succeed and rows that fail."""
+    """The command in the hint records an expectation that holds, for rows that succeed and rows that fail."""
     cli.write("mappings/price.yaml", GOOD)
     sample(cli, "cheap", REPLY)
     sample(cli, "none", {"messages": []})
@@ -277,7 +277,7 @@ def test_what_try_prints_is_an_expectation(cli):
 
 
 def test_samples_of_files_that_do_not_compile(cli):
-    """They are not run, and that is said; what is wrong with the samples themselves is."""
+    """Samples of a broken mapping are not run, and stderr says so. Broken sample files are still reported."""
     cli.write("mappings/price.yaml", GOOD.replace("to_number", "to_numbr"))
     sample(cli, "cheap", REPLY, {"output_data": {"price": 13}})
     cli.write("mappings/samples/price/other.json", "{")
@@ -290,7 +290,7 @@ def test_samples_of_files_that_do_not_compile(cli):
 
 
 def test_the_repository_itself(cli):
-    """Its mappings, schemas and samples hold, the original design's among them."""
+    """The repository's own mappings, schemas and samples have no problem."""
     done = cli("check", "--mappings", ROOT / "mappings", "--schemas", ROOT / "schemas", "--json")
     assert done.json["problems"] == []
     assert done.json["samples"] >= 8

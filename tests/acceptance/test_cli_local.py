@@ -1,4 +1,4 @@
-"""`rowfleet local` with the ordinary AWS CLI, and who can reach what it opens."""
+"""`rowfleet local` with the ordinary AWS CLI, and the addresses that it listens on."""
 
 import json
 import re
@@ -13,7 +13,7 @@ LISTEN = "0A"
 
 
 def exports(running: Running) -> dict[str, str]:
-    """What `local` tells a user to export, once it says how to stop it: its last line."""
+    """The variables that `local` prints for export, once its last line is there."""
     text = running.until(lambda: running.stdout if "# Ctrl-C" in running.stdout else "", "the export lines")
     return dict(re.findall(r"^export (\w+)=(\S+)$", text, flags=re.MULTILINE))
 
@@ -27,7 +27,7 @@ def keys(cli: Cli, variables: dict[str, str], prefix: str) -> list[str]:
 
 
 def results(cli: Cli, variables: dict[str, str], prefix: str) -> dict[str, bytes]:
-    """Wait for the manifest, which is written last, and copy everything beside it: name -> bytes."""
+    """Wait for the manifest, which is written last, and copy all files beside it: name -> bytes."""
     until(lambda: any(key.endswith("manifest.json") for key in keys(cli, variables, prefix)), "a manifest")
     target = cli.folder / "copied" / prefix
     url = f"s3://{variables['ROWFLEET_BUCKET']}/{prefix}"
@@ -110,7 +110,7 @@ def check_rows(cli: Cli, variables: dict[str, str], batch: str) -> None:
 
 
 def test_data_survives_a_restart(cli: Cli) -> None:
-    """With `--data DIR`, batches and results of the last time are there after SIGTERM and a new start."""
+    """With `--data DIR`, batches and results are still there after SIGTERM and a new start."""
     first = cli.start("local", "--port", 0, "--data", "kept")
     variables = exports(first)
     cli.write("in.csv", people(3))
@@ -128,7 +128,7 @@ def test_data_survives_a_restart(cli: Cli) -> None:
     assert second.stop().code == 0
 
 
-# -- who can reach it ----------------------------------------------------------------------------------
+# -- addresses that it listens on ----------------------------------------------------------------------
 
 
 def family(pid: int) -> set[int]:
@@ -146,7 +146,7 @@ def family(pid: int) -> set[int]:
 
 
 def listening(pids: set[int]) -> list[str]:
-    """Addresses, as the kernel writes them, on which these processes listen, by TCP or by UDP."""
+    """The addresses on which these processes listen by TCP or UDP, as the kernel writes them."""
     inodes = set()
     for pid in pids:
         for descriptor in (PROC / str(pid) / "fd").iterdir():
@@ -167,11 +167,11 @@ def listening(pids: set[int]) -> list[str]:
 LOOPBACK = {"0100007F", "0" * 24 + "01000000", "0000000000000000FFFF00000100007F"}
 
 
-linux = pytest.mark.skipif(not PROC.exists(), reason="who listens is read from /proc")
+linux = pytest.mark.skipif(not PROC.exists(), reason="listening sockets are read from /proc")
 
 
 def check_reach(running: Running) -> set[int]:
-    """Nothing of the command listens beyond loopback; its descendants."""
+    """Check that no process of the command listens beyond the loopback. Return its descendants."""
     processes = family(running.process.pid)
     addresses = listening(processes)
     assert len(addresses) >= 2
@@ -181,7 +181,7 @@ def check_reach(running: Running) -> set[int]:
 
 @linux
 def test_run_is_not_reachable_from_the_network(cli: Cli, agent: HttpAgent) -> None:
-    """Neither the embedded endpoint nor the health page nor anything else of `run` is open to the network."""
+    """No socket of `run` is open to the network: neither the embedded endpoint nor the health page."""
     cli.write("in.csv", people(2))
     agent.hold()
     running = cli.start("run", "in.csv", "--mapping", "up")
@@ -194,7 +194,7 @@ def test_run_is_not_reachable_from_the_network(cli: Cli, agent: HttpAgent) -> No
 
 @linux
 def test_local_is_not_reachable_and_leaves_nothing_behind(cli: Cli) -> None:
-    """Nothing of `local` is open to the network, and SIGKILL leaves no endpoint behind on its port."""
+    """No socket of `local` is open to the network, and its endpoint ends with it, even after SIGKILL."""
     running = cli.start("local", "--port", 0)
     exports(running)
     children = check_reach(running)

@@ -19,7 +19,7 @@ def manifest_of(path: Path) -> dict:
 
 
 def check_files(folder: Path, manifest: dict, files: dict[str, str]) -> None:
-    """The manifest's word on every file against the file itself; `files`: its name -> ours."""
+    """Compare the manifest's entries with the files; `files` maps names in the manifest to ours."""
     entries = {entry["name"]: entry for entry in manifest["files"]}
     assert set(entries) == set(files)
     for name, ours in files.items():
@@ -30,7 +30,7 @@ def check_files(folder: Path, manifest: dict, files: dict[str, str]) -> None:
 
 
 def without_measures(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The rows without what differs from run to run, which is checked for its form."""
+    """The rows without duration and time, whose form is checked here."""
     for row in rows:
         assert int(row.pop("_execution_time_ms")) >= 0
         assert row.pop("_timestamp").endswith("Z")
@@ -38,7 +38,7 @@ def without_measures(rows: list[dict[str, str]]) -> list[dict[str, str]]:
 
 
 def test_many_rows_come_out_in_order_cell_by_cell(cli: Cli, agent: HttpAgent) -> None:
-    """All rows succeed: exit 0, every cell as computed independently, a manifest that holds, no failures."""
+    """All rows succeed: exit code 0, every cell as computed independently, a correct manifest."""
     nasty = ['quo"ted', "com,ma", "line\nbreak", " spaces ", "ünïcödé 漢字 🚀", "=1+1", "", "semi;colon"]
     rows = [[nasty[n % len(nasty)] + str(n), str(n), ""] for n in range(1, 1_001)]
     with (cli.folder / "in.csv").open("w", encoding="utf-8", newline="") as file:
@@ -72,7 +72,7 @@ def test_many_rows_come_out_in_order_cell_by_cell(cli: Cli, agent: HttpAgent) ->
 
 
 def test_failed_rows_stand_in_a_file_that_runs_again(cli: Cli, agent: HttpAgent) -> None:
-    """Some rows fail: exit 3 and OUT.failures.csv, the original columns and `_error`, which runs as it is."""
+    """Some rows fail: exit code 3 and OUT.failures.csv with the original columns, ready to run again."""
     names = ["ann", "bad bob", "cid", "bad, dan", "eve"]
     with (cli.folder / "in.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["name", "n"], *([name, n] for n, name in enumerate(names))])
@@ -113,7 +113,7 @@ SMALL = {
 
 
 def test_small_and_foreign_files(cli: Cli) -> None:
-    """Any number of rows, none too, in any of the usual dialects: exit 0, each row once, a header always."""
+    """Any number of rows, also none, in the usual dialects: exit code 0, each row once, always a header."""
     running = {}
     for name, (content, _) in SMALL.items():
         cli.write(f"{name}.csv", content)
@@ -131,7 +131,7 @@ def test_small_and_foreign_files(cli: Cli) -> None:
 
 
 def test_limit_json_and_out(cli: Cli, agent: HttpAgent) -> None:
-    """`--limit` takes the first rows only, `--json` writes JSON alone to stdout, `--out` names the files."""
+    """`--limit` takes the first rows, `--json` writes only JSON to stdout, `--out` names the files."""
     cli.write("in.csv", people(50))
     (cli.folder / "results").mkdir()
 
@@ -150,7 +150,7 @@ def test_limit_json_and_out(cli: Cli, agent: HttpAgent) -> None:
 
 
 def test_rows_that_are_no_records_fail_without_an_invocation(cli: Cli, agent: HttpAgent) -> None:
-    """Ragged and undecodable rows are FAILED with their line, and the agent never sees them: exit 3."""
+    """Ragged and undecodable rows are FAILED with their line, without a call of the agent. Exit code 3."""
     cli.write("in.csv", b"name,n\nann,1\nshort\nlong,3,x,y\nb\xffd,4\neve,5\n")
 
     done = cli("run", "in.csv", "--mapping", "up", "--json")
@@ -168,9 +168,9 @@ def test_rows_that_are_no_records_fail_without_an_invocation(cli: Cli, agent: Ht
 
 
 def test_the_results_of_an_earlier_run_are_replaced(cli: Cli) -> None:
-    """What lay in the results' places is replaced as a whole: no failures stay of rows that succeed.
+    """Result files of an earlier run are replaced, and its failures file is removed if no row fails.
 
-    The agent is a Python function here, found in the current folder.
+    The agent is a Python function in the current folder.
     """
     cli.mapping("local", "invoke: python, function: 'agent_mod:answer'")
     cli.write("agent_mod.py", "def answer(row):\n    return {'category': row['name'][::-1]}\n")
@@ -187,7 +187,7 @@ def test_the_results_of_an_earlier_run_are_replaced(cli: Cli) -> None:
 
 
 def test_identical_inputs_are_asked_for_once(cli: Cli, agent: HttpAgent) -> None:
-    """`reuse: batch`: an invocation for each distinct input, the right cells in every row, and it is said."""
+    """`reuse: batch`: one invocation per distinct input, the right cells in every row, and a count."""
     cli.mapping(more="input_mapping: {column_mappings: {name: name}}\nreuse: batch\n")
     names = [["ann", "bob", "cid", "bad dan"][n % 4] for n in range(40)]
     cli.write("in.csv", "name,n\n" + "".join(f"{name},{n}\n" for n, name in enumerate(names)))

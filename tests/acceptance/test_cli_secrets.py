@@ -1,4 +1,4 @@
-"""A canary: what a secret holds is found nowhere, after a real batch through real processes."""
+"""After a batch through real processes the values of secrets are found nowhere."""
 
 import json
 import threading
@@ -18,7 +18,7 @@ ROWS = ["echo", "refuse", "fail", "deny", "echo"]
 
 @contextmanager
 def parrot() -> Iterator[str]:
-    """An agent that repeats its request line and headers, with the status that the row asks for."""
+    """An agent that repeats its request line and headers in a reply with the status that the row names."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -34,7 +34,7 @@ def parrot() -> Iterator[str]:
             self.wfile.write(data)
 
         def log_message(self, *_: object) -> None:
-            """The test looks at what rowfleet writes."""
+            """Print nothing: the test examines the output of rowfleet only."""
 
     heard: list[str] = []
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -49,7 +49,7 @@ def parrot() -> Iterator[str]:
 
 
 def keep(deployment: Deployment) -> None:
-    """The canaries, where secrets are kept."""
+    """Store the secrets in Secrets Manager and Parameter Store."""
     session = botocore.session.get_session()
     manager, store = (
         session.create_client(
@@ -64,7 +64,7 @@ def keep(deployment: Deployment) -> None:
 
 
 def everything(deployment: Deployment, batch: str) -> Iterator[tuple[str, str]]:
-    """All that rowfleet has written, by where: table, bucket, queues, and the output of every process."""
+    """All that rowfleet has written, by place: table, bucket, queues, and the output of every process."""
     scan = deployment.dynamodb.get_paginator("scan").paginate(TableName=deployment.names.table)
     yield "table", json.dumps([item for page in scan for item in page["Items"]], default=str)
     for listed in deployment.s3.list_objects_v2(Bucket=deployment.names.bucket)["Contents"]:
@@ -81,7 +81,7 @@ def everything(deployment: Deployment, batch: str) -> Iterator[tuple[str, str]]:
 
 
 def test_a_secret_is_nowhere(deployment: Deployment) -> None:
-    """An agent repeats its secrets in replies and errors: nothing that is stored or printed has one."""
+    """The agent repeats its secrets in replies and errors. No stored or printed text contains one."""
     unique, file = deployment.names.prefix, deployment.temp / "key"
     file.write_text(CANARIES[2] + "\n")
     keep(deployment)

@@ -55,12 +55,12 @@ def cli(tmp_path: Path) -> Iterator[Cli]:
 
 
 def lines(text: str) -> list[str]:
-    """Lines with runs of blanks made one."""
+    """The lines with each run of blanks replaced by one."""
     return [" ".join(line.split()) for line in text.splitlines()]
 
 
 def test_values_as_in_the_csv(cli):
-    """Aligned, as they would stand in output.csv: numbers with their digits, formulas disarmed; 0."""
+    """Aligned values as in output.csv: numbers with their digits, formulas escaped. Exit code 0."""
     done = cli("try", "pricer", "reply.json")
     assert (done.code, done.stderr) == (0, "")
     assert done.stdout == (
@@ -69,13 +69,13 @@ def test_values_as_in_the_csv(cli):
 
 
 def test_formulas_of_a_run_that_wants_them(cli):
-    """The run's own csv options count."""
+    """The csv options of the mapping apply."""
     cli.write("mappings/pricer.yaml", MAPPING + "csv: {escape_formulas: false}\n")
     assert "link =HYPERLINK('x')" in lines(cli("try", "pricer", "reply.json").stdout)
 
 
 def test_explain(cli):
-    """Of each field what was tried first and why that gave nothing, and what gave it."""
+    """`--explain` shows the source of each value, and why the sources before gave none."""
     done = cli("try", "pricer", "reply.json", "--explain")
     assert done.code == 0
     assert lines(done.stdout) == [
@@ -93,7 +93,7 @@ def test_explain(cli):
 
 
 def test_a_field_without_a_value(cli):
-    """It is said, with everything that was tried."""
+    """The field is listed as without a value, with every source that was tried."""
     cli.write("reply.json", reply(note="dear"))
     done = cli("try", "pricer", "reply.json", "--explain")
     assert done.code == 0
@@ -103,7 +103,7 @@ def test_a_field_without_a_value(cli):
 
 
 def test_as_json(cli):
-    """Status, values, error, usage and the explanation, every number with its own digits; 0."""
+    """JSON with status, values, error, usage and explanation; numbers keep their digits. Exit code 0."""
     done = cli("try", "pricer", "reply.json", "--json")
     assert done.code == 0
     assert '"price": 12.50,' in done.stdout
@@ -137,7 +137,7 @@ def test_as_json(cli):
     ],
 )
 def test_a_row_that_would_fail(cli, body, error):
-    """The error as it would stand in the column _error; no values; 3."""
+    """The error as in the column `_error`, and no values. Exit code 3."""
     cli.write("reply.json", body)
     done = cli("try", "pricer", "reply.json")
     assert done.code == 3
@@ -152,7 +152,7 @@ def test_a_row_that_would_fail(cli, body, error):
 
 
 def test_a_named_extraction_and_a_reply_from_stdin(cli):
-    """- is standard input, as for a reply that another command prints."""
+    """`-` reads the reply from standard input."""
     answer = subprocess.run(
         [BIN / "rowfleet", "try", "direct-price", "-"],
         input=b'{"price": 0.1000000000000000055}',
@@ -165,7 +165,7 @@ def test_a_named_extraction_and_a_reply_from_stdin(cli):
 
 
 def test_a_reply_that_should_have_been_json(cli):
-    """It is read as a worker reads it, and that is said."""
+    """The reply is taken for text, as a worker would take it, and stderr says so."""
     cli.write("reply.json", '{"price": 1,}')
     done = cli("try", "direct-price", "reply.json")
     assert done.code == 3
@@ -173,7 +173,7 @@ def test_a_reply_that_should_have_been_json(cli):
 
 
 def test_what_agents_write_does_not_reach_the_terminal_raw(cli):
-    """Escape sequences are shown, not obeyed; line breaks stay in their column."""
+    """Escape sequences are printed as text; line breaks stay in their column."""
     cli.write("reply.json", json.dumps({"price": "a\x1b]0;title\x07b\nc[bold]"}))
     done = cli("try", "direct-price", "reply.json")
     assert done.stdout == "SUCCESS  direct-price\nprice  a\\x1b]0;title\\x07b\n       c[bold]\n"
@@ -190,7 +190,7 @@ def test_what_agents_write_does_not_reach_the_terminal_raw(cli):
     ],
 )
 def test_bad_usage(cli, arguments, words):
-    """One line on stderr that says what is there instead: 2."""
+    """One line on stderr that names the known mappings or the cause. Exit code 2."""
     done = cli("try", *arguments)
     assert (done.code, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
@@ -199,14 +199,14 @@ def test_bad_usage(cli, arguments, words):
 
 
 def test_a_reply_larger_than_workers_take(cli):
-    """It could not be such a reply, and the setting is named: 2."""
+    """A worker would refuse the reply; the error names the setting. Exit code 2."""
     done = cli("try", "pricer", "reply.json", ROWFLEET_HTTP__MAX_REPLY_BYTES="100")
     assert done.code == 2
     assert "ROWFLEET_HTTP__MAX_REPLY_BYTES" in done.stderr
 
 
 def test_mappings_that_do_not_compile(cli):
-    """The problems, as for every command that needs the mappings: 2."""
+    """The problems are printed, as by every command that needs the mappings. Exit code 2."""
     cli.write("mappings/pricer.yaml", MAPPING.replace("to_number", "to_numbr"))
     done = cli("try", "pricer", "reply.json")
     assert done.code == 2
@@ -216,7 +216,7 @@ def test_mappings_that_do_not_compile(cli):
 
 @pytest.mark.parametrize("width", [40, 80])
 def test_on_a_terminal(cli, width):
-    """Nothing is wider than the terminal, and nothing is lost."""
+    """No line is wider than the terminal, and no text is lost."""
     cli.write("reply.json", reply(note=" ".join(f"word{n}" for n in range(50)), link="x" * 200))
     shown = on_terminal(cli, width, "try", "pricer", "reply.json", "--explain")
     plain = re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()
@@ -228,7 +228,7 @@ def test_on_a_terminal(cli, width):
 
 
 def on_terminal(cli: Cli, width: int, *arguments: str) -> str:
-    """What a command shows on a terminal."""
+    """The output of a command on a terminal."""
     ours, theirs = pty.openpty()
     env = {**cli.env, "TERM": "xterm-256color", "COLUMNS": str(width)}
     process = subprocess.Popen([BIN / "rowfleet", *arguments], cwd=cli.folder, env=env, stdout=theirs)

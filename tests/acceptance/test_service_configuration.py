@@ -1,4 +1,4 @@
-"""`serve` processes whose mappings are in the bucket, or whose surroundings are not there yet."""
+"""`serve` processes whose mappings are in the bucket, or whose resources do not exist yet."""
 
 import json
 import threading
@@ -24,7 +24,7 @@ SMALL = {"ROWFLEET_WORKER__MAX_INFLIGHT_ROWS": "2", "ROWFLEET_WORKER__MAX_HELD_R
 
 
 def mapping(deployment: Deployment, field: str, text: str = MAPPING, name: str = "up") -> None:
-    """A mapping in the bucket whose one output field is `field`."""
+    """Store a mapping with one output field `field` in the bucket."""
     deployment.put(f"config/mappings/{name}.yaml", text.replace("FIELD", field))
 
 
@@ -39,7 +39,7 @@ def from_bucket(deployment: Deployment) -> dict[str, str]:
 
 
 def get(url: str) -> tuple[int, str]:
-    """Status and body, whatever they are."""
+    """Status and body of a page, also of an error."""
     try:
         with urllib.request.urlopen(url) as answer:
             return answer.status, answer.read().decode()
@@ -49,7 +49,7 @@ def get(url: str) -> tuple[int, str]:
 
 
 def ready(service: Running) -> tuple[int, Any]:
-    """What /readyz says."""
+    """Status and body of /readyz."""
     status, body = get(service.started() + "/readyz")
     return status, json.loads(body)
 
@@ -63,7 +63,7 @@ def submit(deployment: Deployment, rows: int = 1) -> str:
 
 
 def output_columns(deployment: Deployment, batch: str) -> set[str]:
-    """The agent's columns in the result; every row succeeded and has its value."""
+    """The output columns of the result. Checks that every row succeeded and has its value."""
     status = deployment.ended(batch)
     assert status["state"] == "SUCCEEDED", status
     rows = table(deployment.get(status["output"]))
@@ -76,7 +76,7 @@ def output_columns(deployment: Deployment, batch: str) -> set[str]:
 def test_a_changed_mapping_is_used_by_the_next_run(
     deployment: Deployment, agent: HttpAgent, place: str
 ) -> None:
-    """Without a restart, and at once; a batch that runs keeps the mapping it began with to its last row."""
+    """The change needs no restart. A running batch keeps the mapping that it began with to its last row."""
 
     def change(field: str) -> None:
         if place == "bucket":
@@ -100,7 +100,7 @@ def test_a_changed_mapping_is_used_by_the_next_run(
 
 
 def test_a_broken_mapping_never_replaces_a_good_one(deployment: Deployment) -> None:
-    """Runs go on with the good one; /readyz and the log say file, line and remedy until it is mended."""
+    """Batches use the last good version. /readyz and the log name file, line and remedy meanwhile."""
     mapping(deployment, "good")
     mapping(deployment, "other", BROKEN, "bad")
     service = deployment.start("serve", **from_bucket(deployment))
@@ -130,7 +130,7 @@ def test_a_broken_mapping_never_replaces_a_good_one(deployment: Deployment) -> N
 
 
 def test_a_deleted_mapping_is_no_longer_offered(deployment: Deployment) -> None:
-    """Its run fails at once and says what is known."""
+    """A batch with the deleted mapping fails at once and lists the known ones."""
     mapping(deployment, "a")
     mapping(deployment, "a", name="other")
     service = deployment.start("serve", **from_bucket(deployment))
@@ -145,7 +145,7 @@ def test_a_deleted_mapping_is_no_longer_offered(deployment: Deployment) -> None:
 
 
 def test_a_service_whose_resources_are_not_there_yet(deployment: Deployment) -> None:
-    """It is alive and not ready, says what is missing and what to run, and begins when it is there."""
+    """It is alive but not ready, names the missing resources and `setup`, and starts once they exist."""
     other = unique_names()
     env = {"ROWFLEET_PREFIX": other.prefix, "ROWFLEET_TABLE": other.table, "ROWFLEET_BUCKET": other.bucket}
     env |= {"ROWFLEET_MAPPINGS": f"s3://{other.bucket}/config/mappings"}
@@ -171,7 +171,7 @@ def test_a_service_whose_resources_are_not_there_yet(deployment: Deployment) -> 
 
 
 def test_a_splitter_without_its_mappings_takes_no_jobs(deployment: Deployment) -> None:
-    """A job waits untouched until the mappings can be read, instead of failing for want of them."""
+    """A job stays in the queue until the mappings can be read; it does not fail meanwhile."""
     bucket = unique_names().bucket
     service = deployment.start("serve", ROWFLEET_MAPPINGS=f"s3://{bucket}/mappings")
     batch = submit(deployment)
@@ -189,7 +189,7 @@ def test_a_splitter_without_its_mappings_takes_no_jobs(deployment: Deployment) -
 
 @contextmanager
 def refusing() -> Iterator[str]:
-    """An AWS that allows nothing; its URL."""
+    """A server that refuses every call as AWS does without a permission. Yields its URL."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -204,7 +204,7 @@ def refusing() -> Iterator[str]:
             self.wfile.write(data)
 
         def log_message(self, *_: object) -> None:
-            """Nobody reads it."""
+            """Print nothing."""
 
     with serving(Handler) as url:
         yield url
@@ -212,7 +212,7 @@ def refusing() -> Iterator[str]:
 
 @contextmanager
 def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """A server on a free port of 127.0.0.1."""
+    """Run a server on a free port of 127.0.0.1. Yields its URL."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
@@ -223,7 +223,7 @@ def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
 
 
 def test_a_service_without_permission(deployment: Deployment) -> None:
-    """It waits too, names the permission, and asks for no queue that its role does not use."""
+    """The role waits and names the missing permission. It asks only for queues that it uses."""
     with refusing() as url:
         service = deployment.start("serve", "--roles", "aggregator", AWS_ENDPOINT_URL=url)
         service.until(lambda: service.events("role_waits"), "a role that waits")
@@ -237,7 +237,7 @@ def test_a_service_without_permission(deployment: Deployment) -> None:
 
 
 def test_a_service_that_drains_is_not_ready(deployment: Deployment, agent: HttpAgent) -> None:
-    """From SIGTERM to its end, while the rows that it holds are finished."""
+    """From SIGTERM until it ends, a service is not ready. It finishes the rows that it holds."""
     service = deployment.start("serve", **SMALL)
     agent.hold()
     batch = submit(deployment, 2)
@@ -251,7 +251,7 @@ def test_a_service_that_drains_is_not_ready(deployment: Deployment, agent: HttpA
 
 
 def test_a_task_that_holds_rows_is_protected(deployment: Deployment, agent: HttpAgent) -> None:
-    """On ECS a worker asks the container agent for scale-in protection, and lets go when it stops."""
+    """On ECS a worker that holds rows requests scale-in protection and ends it when it stops."""
     asked: list[dict[str, Any]] = []
 
     class EcsAgent(BaseHTTPRequestHandler):
@@ -266,7 +266,7 @@ def test_a_task_that_holds_rows_is_protected(deployment: Deployment, agent: Http
             self.wfile.write(data)
 
         def log_message(self, *_: object) -> None:
-            """`asked` is enough."""
+            """Print nothing: `asked` records every request."""
 
     with serving(EcsAgent) as url:
         service = deployment.start("serve", ECS_AGENT_URI=f"{url}/api/1", **SMALL)
@@ -284,7 +284,7 @@ def test_a_task_that_holds_rows_is_protected(deployment: Deployment, agent: Http
 
 
 def test_files_in_a_bucket_can_be_checked(deployment: Deployment) -> None:
-    """`check` names object and line; a bucket that is not there is one line."""
+    """`check` names object and line. A missing bucket gives one line."""
     place = f"s3://{deployment.names.bucket}/config/mappings"
     mapping(deployment, "x")
     assert deployment("check", "--mappings", place).code == 0

@@ -1,4 +1,4 @@
-"""Rows, replies and messages of sizes and kinds that no queue and no table takes, in real processes."""
+"""Rows and replies too large for queue and table, and malformed messages, in real processes."""
 
 import csv
 import json
@@ -33,14 +33,14 @@ HOSTILE_ROWS = {
 
 @pytest.fixture(scope="module")
 def agent() -> Iterator[HttpAgent]:
-    """The agent of the tests here."""
+    """One agent for the module."""
     with serve_agent() as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, endpoint: str, agent: HttpAgent) -> Iterator[Deployment]:
-    """One deployment for the tests here."""
+    """One deployment for the module."""
     root = tmp_path_factory.mktemp("large")
     made = Deployment(root, {"AGENT_URL": agent.url}, endpoint, unique_names())
     made.mapping()
@@ -52,7 +52,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, endpoint: str, agent: HttpA
 
 @pytest.fixture(scope="module")
 def service(shared: Deployment) -> Iterator[Running]:
-    """The three roles in one process, whose log has no traceback in the end."""
+    """Three roles in one process. At the end its log must have no traceback."""
     running = shared.start("serve", "--roles", "splitter,worker,aggregator")
     running.started()
     yield running
@@ -65,7 +65,7 @@ def service(shared: Deployment) -> Iterator[Running]:
 def test_large_rows_and_replies_come_out_whole(
     shared: Deployment, service: Running, agent: HttpAgent
 ) -> None:
-    """Rows of more than a message and replies of more than an item, among small ones, in file order."""
+    """Rows larger than a message and replies larger than an item come out among small ones, in file order."""
     names = [f"{n} " + "ü," * (400_000 if n == 2 else 220_000 if n == 4 else 1) for n in range(1, 7)]
     text = "name,n\n" + "".join(f'"{name}",{n}\n' for n, name in enumerate(names, 1))
     source = shared.write("large.csv", text)
@@ -82,7 +82,7 @@ def test_large_rows_and_replies_come_out_whole(
 
 
 def test_a_failed_row_is_shown_whole(shared: Deployment, service: Running, agent: HttpAgent) -> None:
-    """`errors --row` finds the reply wherever it is kept."""
+    """`errors --row` finds a reply that is kept in S3."""
     usual, agent.answer = agent.answer, lambda body: (200, {"refused": body["name"][:5]})
     try:
         source = shared.write("refused.csv", "name,n\n" + "x" * 450_000 + ",1\n")
@@ -96,7 +96,7 @@ def test_a_failed_row_is_shown_whole(shared: Deployment, service: Running, agent
 
 
 def test_at_its_deadline_a_batch_ends(shared: Deployment, service: Running, agent: HttpAgent) -> None:
-    """Rows that are with the agent then, and rows that still wait, are FAILED; the output is written."""
+    """At the deadline rows at the agent and waiting rows are FAILED, and the output is written."""
     agent.hold()
     try:
         source = shared.write("late.csv", people(5))
@@ -112,7 +112,7 @@ def test_at_its_deadline_a_batch_ends(shared: Deployment, service: Running, agen
 
 
 def test_hostile_messages_are_logged_and_never_counted(shared: Deployment, service: Running) -> None:
-    """On every queue: each is a line with its reason, none is counted, and good rows pass among them."""
+    """Every malformed message is logged with a reason and not counted. Good rows are processed meanwhile."""
     source = shared.write("good.csv", people(3))
     first = shared("submit", source, "--mapping", "up", "--execution-id", "first", "--wait", "--json").json
     row = {"v": 1, "batch": "up#first", "round": 1, "row": 1, "cells": ["x", "1"]}

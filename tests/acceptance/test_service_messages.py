@@ -1,4 +1,4 @@
-"""What arrives on the ingest queue: once, twice, contradicting, or about nothing that there is."""
+"""Messages on the ingest queue: duplicates, contradictions, and jobs that cannot be done."""
 
 import json
 import signal
@@ -13,7 +13,7 @@ from tests.acceptance.support import Deployment, Running, people, serve_agent, t
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, endpoint: str) -> Iterator[Deployment]:
-    """One deployment for the tests here that need none of their own."""
+    """One deployment for the tests that need none of their own."""
     with serve_agent() as agent:
         root = tmp_path_factory.mktemp("messages")
         made = Deployment(root, {"AGENT_URL": agent.url}, endpoint, unique_names())
@@ -25,7 +25,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, endpoint: str) -> Iterator[
 
 @pytest.fixture(scope="module")
 def service(shared: Deployment) -> Iterator[Running]:
-    """Every role but the sweeper, which drains dead letters; Ctrl-C in the end stops it in order."""
+    """All roles except the sweeper, which would drain dead letters. SIGINT stops the process in order."""
     running = shared.start("serve", "--roles", "splitter,worker,aggregator")
     running.started()
     yield running
@@ -36,7 +36,7 @@ def service(shared: Deployment) -> Iterator[Running]:
 
 
 def taken(deployment: Deployment, role: str = "ingest") -> dict[str, Any]:
-    """Wait for a message on a queue and take it off."""
+    """Wait for a message on a queue and delete it. Return the message."""
     url = deployment.queue(role)
 
     def receive() -> list[dict[str, Any]]:
@@ -48,7 +48,7 @@ def taken(deployment: Deployment, role: str = "ingest") -> dict[str, Any]:
 
 
 def check(deployment: Deployment, batch: str, rows: int) -> None:
-    """The batch succeeded, each row once."""
+    """Check that the batch succeeded, with each row once."""
     status = deployment.ended(batch)
     assert (status["state"], status["total"], status["succeeded"]) == ("SUCCEEDED", rows, rows), status
     assert deployment.counted(batch) == (rows, 0)
@@ -64,39 +64,39 @@ def batches(deployment: Deployment) -> list[str]:
 
 
 def stored(deployment: Deployment, batch: str) -> list[dict[str, Any]]:
-    """The batch, its counters and its rows as they stand in the table."""
+    """The items of the batch: its state, its counters and its rows."""
     return [item for item in deployment.items(batch) if not item["row_id"]["S"].startswith("definition#")]
 
 
-def settled(deployment: Deployment, role: str = "ingest") -> bool:
-    """Whether a queue is empty, hidden messages included."""
+def is_empty(deployment: Deployment, role: str = "ingest") -> bool:
+    """True if a queue holds no message, visible or not."""
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     answer = deployment.sqs.get_queue_attributes(QueueUrl=deployment.queue(role), AttributeNames=names)
     return all(int(answer["Attributes"][name]) == 0 for name in names)
 
 
 def test_a_job_message_that_comes_twice(shared: Deployment, service: Running) -> None:
-    """The same job, at the same time and again after its end, is one batch whose rows are counted once."""
+    """A job that is sent twice, and again after its end, makes one batch whose rows are counted once."""
     source = shared.put("anywhere/in.csv", people(30))
     job = {"mapping": "up", "source": source, "execution_id": "twice"}
     shared.send_job(**job)
     shared.send_job(**job)
     check(shared, "up#twice", 30)
-    service.until(lambda: settled(shared), "an empty ingest queue")
+    service.until(lambda: is_empty(shared), "an empty ingest queue")
     before = stored(shared, "up#twice")
 
     shared.send_job(**job)
     done = shared("submit", source, "--mapping", "up", "--execution-id", "twice", "--wait", "--json")
     assert (done.code, done.json["batch_id"]) == (0, "up#twice")
-    service.until(lambda: settled(shared), "an empty ingest queue")
-    assert settled(shared, "ingest-dlq")
+    service.until(lambda: is_empty(shared), "an empty ingest queue")
+    assert is_empty(shared, "ingest-dlq")
     assert stored(shared, "up#twice") == before
     check(shared, "up#twice", 30)
     assert batches(shared).count("up#twice") == 1
 
 
 def test_an_s3_event_that_comes_twice(deployment: Deployment) -> None:
-    """The same event is the same batch; the same bytes uploaded again are another."""
+    """A repeated event makes no second batch. The same bytes uploaded again make one."""
     deployment.put("incoming/up/deep/er/in.csv", people(12))
     event = taken(deployment)
     while "s3:TestEvent" in event["Body"]:
@@ -105,7 +105,7 @@ def test_an_s3_event_that_comes_twice(deployment: Deployment) -> None:
         deployment.sqs.send_message(QueueUrl=deployment.queue("ingest"), MessageBody=event["Body"])
     service = deployment.start("serve")
     service.until(lambda: service.events("batch_finished"), "the end of the batch")
-    service.until(lambda: settled(deployment), "an empty ingest queue")
+    service.until(lambda: is_empty(deployment), "an empty ingest queue")
     (batch,) = batches(deployment)
     check(deployment, batch, 12)
 
@@ -116,7 +116,7 @@ def test_an_s3_event_that_comes_twice(deployment: Deployment) -> None:
 
 
 def test_the_same_execution_id_for_another_source(shared: Deployment, service: Running) -> None:
-    """`submit` refuses it: 2. As a message it is logged and becomes a dead letter. The batch stands."""
+    """`submit` refuses it with exit code 2. A job message becomes a dead letter. The batch is unchanged."""
     source = shared.put("anywhere/in.csv", people(5))
     other = shared.put("anywhere/other.csv", people(9))
     shared.send_job(mapping="up", source=source, execution_id="mine")
@@ -136,8 +136,8 @@ def test_the_same_execution_id_for_another_source(shared: Deployment, service: R
     assert stored(shared, "up#mine") == before
 
 
-def test_what_is_no_job_goes_to_the_dead_letters(shared: Deployment, service: Running) -> None:
-    """A message that is neither job nor event is logged with its reason and kept; others pass it by."""
+def test_a_message_that_is_no_job_becomes_a_dead_letter(shared: Deployment, service: Running) -> None:
+    """A message that is neither job nor event is logged with its reason. Other jobs are processed."""
     url = shared.queue("ingest")
     shared.sqs.send_message(QueueUrl=url, MessageBody="hello?")
     shared.send_job(mapping="up", source=shared.put("x.csv", people(2)), execution_id="fine")
@@ -147,7 +147,7 @@ def test_what_is_no_job_goes_to_the_dead_letters(shared: Deployment, service: Ru
 
 
 def test_jobs_that_cannot_be_carried_out(shared: Deployment, service: Running) -> None:
-    """A missing object, an unknown mapping, an unreadable file: each batch is FAILED, and says why."""
+    """A missing object, an unknown mapping, an empty file: each batch is FAILED with the reason."""
     bucket = f"s3://{shared.names.bucket}"
     source = shared.put("in.csv", people(2))
     shared.send_job(mapping="up", source=f"{bucket}/gone.csv", execution_id="gone")
@@ -169,7 +169,7 @@ def test_jobs_that_cannot_be_carried_out(shared: Deployment, service: Running) -
     watched = shared("watch", "up#gone")
     assert watched.code == 1
     assert f"{bucket}/gone.csv" in watched.stderr
-    service.until(lambda: settled(shared), "an empty ingest queue")
+    service.until(lambda: is_empty(shared), "an empty ingest queue")
     dropped = [batch for batch in batches(shared) if batch.startswith("dropped#x-")]
     assert [shared.state(batch) for batch in dropped] == ["FAILED"]
-    assert settled(shared, "ingest-dlq")
+    assert is_empty(shared, "ingest-dlq")

@@ -1,4 +1,4 @@
-"""`serve` processes that share an endpoint and are killed, drained and replaced while they hold work."""
+"""`serve` processes on one endpoint are killed, drained and replaced while they hold rows."""
 
 import subprocess
 
@@ -7,11 +7,11 @@ import pytest
 from tests.acceptance.support import Deployment, HttpAgent, Running, people, table
 
 SMALL = {"ROWFLEET_WORKER__MAX_INFLIGHT_ROWS": "4", "ROWFLEET_WORKER__MAX_HELD_ROWS": "4"}
-"""A worker that takes four rows at a time."""
+"""Settings of a worker that holds four rows at a time."""
 
 
 def serve(deployment: Deployment, agent: HttpAgent, path: str, **env: str) -> Running:
-    """A worker whose calls the agent can tell by their path."""
+    """Start a worker that calls the agent under a path of its own."""
     return deployment.start("serve", "--roles", "worker", AGENT_URL=agent.url + path, **env)
 
 
@@ -24,7 +24,7 @@ def submit(deployment: Deployment, rows: int) -> str:
 
 
 def check_complete(deployment: Deployment, batch: str, rows: int) -> None:
-    """Every row succeeded and stands in the output once and in order; the counters are exact."""
+    """Check that every row succeeded and is in the output once, in order, and that the counters are exact."""
     status = deployment.ended(batch)
     assert status["state"] == "SUCCEEDED", status
     assert (status["total"], status["succeeded"], status["failed"]) == (rows, rows, 0)
@@ -35,7 +35,7 @@ def check_complete(deployment: Deployment, batch: str, rows: int) -> None:
 
 
 def test_a_worker_killed_while_it_holds_rows(deployment: Deployment, agent: HttpAgent) -> None:
-    """Its rows come again to the other worker: the batch succeeds, each row once, in order, counted once."""
+    """Its rows are redelivered to the other worker. Each row is in the output and counted once."""
     agent.hold("/a")
     brief = {**SMALL, "ROWFLEET_ROWS__VISIBILITY_TIMEOUT_S": "2"}
     others = deployment.start("serve", "--roles", "splitter,aggregator")
@@ -57,7 +57,7 @@ def test_a_worker_killed_while_it_holds_rows(deployment: Deployment, agent: Http
 
 
 def test_a_worker_told_to_stop_finishes_what_it_holds(deployment: Deployment, agent: HttpAgent) -> None:
-    """SIGTERM: rows in flight are finished, no others begun, exit 0; another worker does the rest."""
+    """After SIGTERM it finishes the rows in flight and begins no others. Another worker does the rest."""
     agent.hold("/a")
     others = deployment.start("serve", "--roles", "splitter,aggregator")
     first = serve(deployment, agent, "/a", **SMALL)
@@ -85,7 +85,7 @@ def test_a_worker_told_to_stop_finishes_what_it_holds(deployment: Deployment, ag
 
 
 def test_a_splitter_killed_in_the_middle_of_a_file(deployment: Deployment) -> None:
-    """Another splitter goes on at the checkpoint: the total is right, and each row is there once."""
+    """Another splitter resumes at the checkpoint. The total is right, and each row is there once."""
     rows = 1_000
     deployment.mapping("quick", "invoke: python, function: 'agent_mod:answer'")
     deployment.write("agent_mod.py", "def answer(row):\n    return {'category': row['name'].upper()}\n")
@@ -117,7 +117,7 @@ def test_a_splitter_killed_in_the_middle_of_a_file(deployment: Deployment) -> No
 
 
 def test_a_big_file_is_spread_over_partitions(deployment: Deployment) -> None:
-    """Rows go round-robin over partitions of the table, and come out in the order of the file."""
+    """Rows are spread round-robin over partitions of the table and come out in the order of the file."""
     rows = 500
     deployment.mapping("quick", "invoke: python, function: 'agent_mod:answer'")
     deployment.write(

@@ -1,4 +1,4 @@
-"""Rows and batches that nobody would ever finish: `serve` processes with the role sweeper end them."""
+"""The role sweeper finishes rows and batches that would otherwise never end."""
 
 from service.adapters.aws.provision.resources import QueueOptions
 from tests.acceptance.support import Deployment, HttpAgent, Running, people, table, until
@@ -28,7 +28,7 @@ def submit(deployment: Deployment, mapping: str, rows: int) -> str:
 
 
 def test_a_row_that_kills_its_worker_is_failed_and_the_batch_ends(deployment: Deployment) -> None:
-    """Its workers die of it twice, and twice more at its second chance; it is FAILED, the rest succeed."""
+    """The row crashes two workers, becomes a dead letter, and crashes two more. Then it is FAILED."""
     deployment.provision(QueueOptions(max_receives=2))
     deployment.mapping("quick", "invoke: python, function: 'agent_mod:answer'")
     deployment.write("agent_mod.py", KILLER)
@@ -52,7 +52,8 @@ def test_a_row_that_kills_its_worker_is_failed_and_the_batch_ends(deployment: De
 
     until(has_ended, "the end of a batch with a row that kills its workers")
 
-    assert 2 <= deaths <= 4  # a delivery that ran out on a slow machine kills nobody
+    # On a slow machine a lease may end without a crash. This counts as a lost delivery as well.
+    assert 2 <= deaths <= 4
     assert deployment.counted(batch) == (3, 1)
     status = deployment.status(batch)
     assert status is not None
@@ -66,7 +67,7 @@ def test_a_row_that_kills_its_worker_is_failed_and_the_batch_ends(deployment: De
 
 
 def test_rows_whose_messages_are_gone_are_sent_again(deployment: Deployment, agent: HttpAgent) -> None:
-    """The rows queue is purged before any worker came: the sweeper sends the rows anew, and all succeed."""
+    """The rows queue is purged before a worker starts. The sweeper resends the rows, and all succeed."""
     service = deployment.start("serve", "--roles", "splitter,aggregator,sweeper", **SOON)
     batch = submit(deployment, "up", 30)
     until(lambda: deployment.state(batch) == "RUNNING", "the seal")
@@ -85,8 +86,8 @@ def test_rows_whose_messages_are_gone_are_sent_again(deployment: Deployment, age
         assert process.stop().code == 0
 
 
-def test_a_dead_letter_nobody_understands_stays_and_is_reported(deployment: Deployment) -> None:
-    """It is in the log, once, with its reason, and still in its queue afterwards."""
+def test_a_malformed_dead_letter_stays_and_is_reported(deployment: Deployment) -> None:
+    """The message is logged once with its reason, and stays in its queue."""
     url = deployment.queue("rows-dlq")
     deployment.sqs.send_message(QueueUrl=url, MessageBody="junk")
     service = deployment.start("serve", "--roles", "sweeper", **SOON)

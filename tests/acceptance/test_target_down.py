@@ -1,4 +1,4 @@
-"""A target that serves nobody, or too few: rows wait for it, and the status says why."""
+"""A target that is down or throttles: rows wait for it, and the status names the cause."""
 
 import itertools
 import socket
@@ -13,17 +13,17 @@ ROWS = 40
 
 
 @pytest.fixture
-def nobody() -> Iterator[int]:
-    """A port that nobody else gets and where nobody listens: connections are refused."""
+def unused_port() -> Iterator[int]:
+    """A reserved port on which no process listens: connections are refused."""
     with socket.socket() as bound:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(("127.0.0.1", 0))
         yield bound.getsockname()[1]
 
 
-def test_an_agent_that_is_not_there_yet(deployment: Deployment, nobody: int) -> None:
-    """The status says that it refuses connections, and no row fails; when it comes, all succeed at once."""
-    service = deployment.start("serve", AGENT_URL=f"http://127.0.0.1:{nobody}/")
+def test_an_agent_that_is_not_there_yet(deployment: Deployment, unused_port: int) -> None:
+    """While connections are refused the status says so and no row fails. Later all rows succeed."""
+    service = deployment.start("serve", AGENT_URL=f"http://127.0.0.1:{unused_port}/")
     service.started()
     deployment.write("in.csv", people(ROWS))
     batch = deployment("submit", "in.csv", "--mapping", "up", "--execution-id", "e1").stdout.strip()
@@ -42,7 +42,7 @@ def test_an_agent_that_is_not_there_yet(deployment: Deployment, nobody: int) -> 
     [listed] = deployment("list", "--json").json
     assert listed["trouble"] == status["trouble"]
 
-    with serve_agent(port=nobody) as agent:
+    with serve_agent(port=unused_port) as agent:
         status = deployment.ended(batch)
     assert (status["state"], status["succeeded"], status["trouble"]) == ("SUCCEEDED", ROWS, None)
     assert {attempts(deployment, batch, row) for row in range(1, ROWS + 1)} == {1}
@@ -51,12 +51,12 @@ def test_an_agent_that_is_not_there_yet(deployment: Deployment, nobody: int) -> 
 
 
 def attempts(deployment: Deployment, batch: str, row: int) -> int:
-    """How many attempts a row of a batch with one partition took."""
+    """The number of attempts of a row, in a batch with one partition."""
     return int(deployment.item(batch, f"row_{row:010d}")["attempts"]["N"])
 
 
 def test_a_storm_of_429_uses_up_no_rows(cli: Cli, agent: HttpAgent) -> None:
-    """Half of all calls are refused for a while: with one attempt a row, all succeed all the same."""
+    """The agent throttles half of the first calls. All rows succeed although each has only one attempt."""
     cli.mapping(more="execution: {retry_policy: {max_attempts: 1, base_seconds: 0.05, cap_seconds: 0.2}}\n")
     cli.write("in.csv", people(100))
     calls = itertools.count()

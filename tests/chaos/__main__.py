@@ -13,7 +13,7 @@ from tests.chaos.plan import Plan
 
 
 def main() -> int:
-    """Run; 1 where a promise was broken. The folder of a run that failed, with all logs, stays."""
+    """Run the plans. Return 1 if a promise was broken. The folder of a failed run stays, with all logs."""
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--times", type=int, default=10)
@@ -36,7 +36,7 @@ def main() -> int:
 
 
 def say(text: str) -> None:
-    """A line that is seen at once."""
+    """Print a line at once."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 

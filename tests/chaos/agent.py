@@ -1,4 +1,4 @@
-"""The agent of the chaos runs, and how it and the proxy run beside a test that waits."""
+"""The agent of the chaos runs, and a thread in which it and the proxy run."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.chaos.proxy import HOST
 T = TypeVar("T")
 
 PACED = "/paced"
-"""Calls of this path are answered one after the other, so that a batch lasts as long as the chaos."""
+"""Calls of this path are answered at intervals, so that a batch lasts as long as the chaos."""
 
 
 class ChaosAgent:
-    """Answers by the row alone: how often and when it is asked changes nothing in the result.
+    """An agent whose final reply depends on the row only, not on the number or time of its calls.
 
     `calls` counts invocations by their id, of which every row has one. `interval_s` lies between two paced
     answers until `hurry` is called.
@@ -38,7 +38,7 @@ class ChaosAgent:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[ChaosAgent]:
-        """Listen on a free port of 127.0.0.1, which `url` then names."""
+        """Listen on a free port of 127.0.0.1; `url` is set to it."""
         self._loop, self._hurried = asyncio.get_running_loop(), asyncio.Event()
         application = web.Application()
         application.router.add_post("/{path:.*}", self._handle)
@@ -52,7 +52,7 @@ class ChaosAgent:
             await runner.cleanup()
 
     def hurry(self) -> None:
-        """From now on nothing is paced. Called from any thread."""
+        """Answer without intervals from now on. Safe to call from any thread."""
         assert self._loop is not None
         assert self._hurried is not None
         self._loop.call_soon_threadsafe(self._hurried.set)
@@ -68,7 +68,7 @@ class ChaosAgent:
         return web.Response(status=status, body=json.dumps(reply), content_type="application/json")
 
     async def _turn(self) -> None:
-        """Wait for this call's turn, or for the end of the chaos."""
+        """Wait for the next interval, or for the end of the chaos."""
         assert self._hurried is not None
         now = asyncio.get_running_loop().time()
         self._next = max(now, self._next) + self._interval_s
@@ -81,7 +81,7 @@ class ChaosAgent:
 
 
 def answer(body: dict[str, str], *, is_first: bool) -> tuple[int, object]:
-    """Names that begin with `bad` are refused, `busy` ones at their first call only; others in capitals."""
+    """Refuse names that begin with `bad`, and the first call of `busy` ones; reply to others in capitals."""
     name = body["name"]
     if name.startswith("bad"):
         return 422, {"reason": f"{name} is not for me"}
@@ -92,7 +92,7 @@ def answer(body: dict[str, str], *, is_first: bool) -> tuple[int, object]:
 
 @contextmanager
 def beside(context: Callable[[], AbstractAsyncContextManager[T]]) -> Iterator[T]:
-    """Enter an async context on an event loop in a thread of its own."""
+    """Run an async context on an event loop in a thread of its own."""
     entered: Future[T] = Future()
     loops: list[asyncio.AbstractEventLoop] = []
     left = asyncio.Event()

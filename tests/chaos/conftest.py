@@ -1,4 +1,4 @@
-"""The embedded endpoint behind a proxy whose faults a test writes down, and clients that go through it."""
+"""The embedded endpoint behind a proxy that produces the faults that a test lists, and clients through it."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
@@ -15,9 +15,9 @@ READ_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True)
 class Behind:
-    """Two ways to the same endpoint: `clients` meet the faults of `script`, `direct` meets none.
+    """Clients of one endpoint: the calls of `clients` go through the proxy, those of `direct` do not.
 
-    `once` gives up after one attempt, so that a single fault is seen as it is; `clients` repeat as usual.
+    `once` makes a single attempt, so that a test sees the error of one fault; `clients` retry as usual.
     """
 
     script: Script
@@ -31,7 +31,7 @@ class Behind:
 async def behind(
     aws_options: AwsOptions, clients: Clients, skip_time: Callable[[float], None]
 ) -> AsyncIterator[Behind]:
-    """The endpoint of the session, behind a proxy of the test's own.
+    """The endpoint of the session, behind a proxy for this test.
 
     Clients wait a minute for an answer, and time skips that minute when the proxy holds one back.
     """
@@ -42,4 +42,4 @@ async def behind(
         patient = replace(aws_options, endpoint_url=proxy.url, read_timeout_s=READ_TIMEOUT_S)
         async with open_clients(patient) as spoiled, open_clients(replace(patient, max_attempts=1)) as once:
             yield Behind(script, proxy, spoiled, once, clients)
-    assert script.is_done, "a fault that the test wrote down was never met"
+    assert script.is_done, "a fault that the test listed was never produced"

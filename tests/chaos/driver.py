@@ -1,8 +1,8 @@
 """A chaos run: real processes on one embedded endpoint, behind a proxy that spoils calls.
 
-The main batch is paced by its agent to last as long as the chaos, small ones come and go meanwhile. In the
-end the faults cease, every batch has to end by itself, and `verdict` compares the results with the input
-and with those of a quiet run of the same files.
+The agent paces the main batch so that it lasts as long as the chaos. Small batches are submitted meanwhile.
+When the faults have ceased every batch must end by itself. `verdict` compares the results with the input and
+with those of a quiet run of the same files.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from tests.chaos.proxy import FaultProxy
 from tests.chaos.verdict import Files, check_batch, check_nothing_left, check_same, results, within
 
 ENOUGH_RECEIVES = 1_000
-"""Kills alone do not make a row a dead letter."""
+"""So many deliveries that kills alone do not make a row a dead letter."""
 
 AFTERWARDS_S = 180.0
-"""Within this time after the last fault every batch has ended: back-offs of 30 s, work on a busy machine."""
+"""Limit for the end of all batches after the last fault: it allows for pauses of 30 s and a busy machine."""
 
 _PACE = 0.75
 _STORM_S = 2.0
@@ -38,7 +38,7 @@ _FINAL = frozenset({"SUCCEEDED", "COMPLETED_WITH_ERRORS", "FAILED", "CANCELLED"}
 
 @dataclass
 class Report:
-    """What happened in a run."""
+    """The events of a run, and the broken promises."""
 
     plan: Plan
     rows: int
@@ -54,7 +54,7 @@ class Report:
     problems: list[str] = field(default_factory=list)
 
     def line(self) -> str:
-        """All of it in one line."""
+        """The report in one line."""
         acts = ", ".join(f"{count} {act}" for act, count in sorted(self.acts.items()))
         faults = " ".join(f"{fault}={count}" for fault, count in sorted(self.faults.items()))
         found, raced = self.events["row_was_committed"], self.events["outcomes_already_committed"]
@@ -70,7 +70,7 @@ class Report:
 
 
 class ChaosError(AssertionError):
-    """A promise was broken; the text says which, and the report of the run is with it."""
+    """A promise was broken. The text names it; `report` is the report of the run."""
 
     def __init__(self, report: Report) -> None:
         super().__init__("\n".join([report.line(), *report.problems]))
@@ -78,7 +78,7 @@ class ChaosError(AssertionError):
 
 
 def run(plan: Plan, folder: Path) -> Report:
-    """A quiet run and a chaotic one of the same plan. Raises ChaosError where they differ."""
+    """Run a plan quietly and with chaos. Raises ChaosError if the results differ."""
     jobs = plan.jobs()
     quiet = _quiet(plan, jobs, folder / "quiet")
     return _chaotic(plan, jobs, folder / "chaotic", quiet)
@@ -148,7 +148,7 @@ def _chaotic(plan: Plan, jobs: list[Job], folder: Path, quiet: dict[str, Files])
 
 
 class _Chaos:
-    """What is due now: acts, submissions, the end of a storm."""
+    """Performs what the plan has for each moment: acts, submissions, the end of a storm."""
 
     def __init__(
         self, plan: Plan, jobs: list[Job], deployment: Deployment, fleet: Fleet, rates: Rates
@@ -164,7 +164,7 @@ class _Chaos:
         self._started = time.monotonic()
 
     def step(self) -> bool:
-        """Do what is due; whether it is over."""
+        """Do what is due. True once the chaos is over."""
         now = time.monotonic() - self._started
         while self._jobs and self._jobs[0].at_s <= now:
             _submit(self._deployment, self._jobs.pop(0))
@@ -176,12 +176,12 @@ class _Chaos:
         return now >= self._seconds and not self._jobs
 
     def cease(self) -> None:
-        """No more faults; what was frozen goes on."""
+        """Stop all faults and resume frozen processes."""
         self._rates.factor = 0.0
         self._fleet.wake_all()
 
     def _do(self, act: Act, now: float) -> None:
-        """An act that no process can bear yet waits until one can."""
+        """Perform an act, or leave it for the next step if no process is in a state for it."""
         assert self._next is not None
         if act is Act.STORM:
             self._fleet.done[act] += 1
@@ -193,7 +193,7 @@ class _Chaos:
 
 @contextmanager
 def _deployment(folder: Path) -> Iterator[tuple[str, Deployment]]:
-    """An endpoint of the run's own, always with the same names, and what `setup` creates."""
+    """An endpoint for the run with the resources of `setup`, always under the same names."""
     folder.mkdir(parents=True)
     endpoint = EmbeddedProcess.start()
     try:

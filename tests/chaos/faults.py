@@ -1,4 +1,4 @@
-"""What may go wrong with an AWS call, in AWS's own words, and who decides when.
+"""Faults of AWS calls in the formats of AWS, and the choosers that decide which call meets one.
 
 Names and formats are those of the services' API references: DynamoDB and SQS answer in AWS JSON 1.0 with
 `__type`, S3 in XML; a HEAD has no body at all.
@@ -17,7 +17,7 @@ from xml.sax.saxutils import escape
 
 
 class Fault(StrEnum):
-    """One way for a call to fail. Those after `HELD` are made of the request's own operation."""
+    """One way for a call to fail. Those after `HELD` exist for some operations only."""
 
     RESET = "reset"  # the connection is reset before anything is forwarded
     DELAY = "delay"  # forwarded late
@@ -34,14 +34,14 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What a request asks for: `dynamodb`, `sqs` or `s3`, and the API's name of the operation."""
+    """The service of a request, `dynamodb`, `sqs` or `s3`, and its operation by the API's name."""
 
     service: str
     name: str
 
     @classmethod
     def of(cls, method: str, query: Mapping[str, str], target: str) -> Operation:
-        """By the header `X-Amz-Target` (AWS JSON), else by what tells S3's operations apart."""
+        """Read the operation from the header `X-Amz-Target` (AWS JSON), or from method and query (S3)."""
         if target:
             service, _, name = target.partition(".")
             return cls("dynamodb" if service.startswith("DynamoDB") else "sqs", name)
@@ -60,7 +60,7 @@ class Operation:
         return cls("s3", names.get(method, method))
 
     def can(self, fault: Fault) -> bool:
-        """Whether AWS would ever answer this operation so."""
+        """True if AWS has this fault for the operation."""
         if fault is Fault.CONFLICT:
             return self.name in {"TransactWriteItems", "PutItem", "UpdateItem"}
         if fault is Fault.PARTIAL:
@@ -72,7 +72,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An answer that the service itself never sees."""
+    """An error response that is made without calling the endpoint."""
 
     status: int
     content_type: str
@@ -172,43 +172,43 @@ def _xml(code: str, words: str) -> bytes:
     ).encode()
 
 
-# -- who decides -----------------------------------------------------------------------------------------
+# -- choosers --------------------------------------------------------------------------------------------
 
 
 class Chooser(Protocol):
-    """Says what happens to the next request."""
+    """Decides which fault the next request meets."""
 
     def choose(self, operation: Operation) -> Fault | None:
-        """The fault of this request, None for a good one."""
+        """The fault of this request, or None."""
         ...
 
     def delay_s(self) -> float:
-        """How long the next delay takes."""
+        """The length of the next delay."""
         ...
 
 
 class Script:
-    """The faults that a test wrote down, in order, per operation; everything else goes well."""
+    """The faults that a test lists, in order, by operation. All other calls succeed."""
 
     def __init__(self) -> None:
         self._due: dict[str, deque[Fault]] = {}
 
     def add(self, operation: str, *faults: Fault) -> None:
-        """The next calls of this operation meet these, one each."""
+        """Let the next calls of this operation meet these faults, one each."""
         self._due.setdefault(operation, deque()).extend(faults)
 
     def choose(self, operation: Operation) -> Fault | None:
-        """The next one written down for the operation."""
+        """The next fault that is listed for the operation."""
         due = self._due.get(operation.name)
         return due.popleft() if due else None
 
     def delay_s(self) -> float:
-        """Short: a test waits for it."""
+        """A short delay, since a test waits for it."""
         return 0.05
 
     @property
     def is_done(self) -> bool:
-        """Whether every fault was produced."""
+        """True if every listed fault was produced."""
         return not any(self._due.values())
 
 
@@ -225,11 +225,11 @@ RATES: Mapping[Fault, float] = {
     Fault.PARTIAL: 0.040,
     Fault.LATE_ERROR: 0.200,
 }
-"""Shares of the requests that can meet each fault."""
+"""The share of requests that meet a fault, among those that can."""
 
 
 class Rates:
-    """Random faults by share of the requests, seeded. `factor` multiplies all shares; 0 is good weather."""
+    """Seeded random faults by share of the requests. `factor` multiplies all shares; 0 means no faults."""
 
     def __init__(self, seed: int, rates: Mapping[Fault, float] = RATES) -> None:
         self._random = random.Random(seed)
@@ -237,7 +237,7 @@ class Rates:
         self.factor = 1.0
 
     def choose(self, operation: Operation) -> Fault | None:
-        """One draw per request."""
+        """Draw once per request."""
         at = self._random.random()
         for fault, rate in self._rates.items():
             if operation.can(fault):
@@ -252,4 +252,4 @@ class Rates:
 
 
 Tally = Counter[str]
-"""How often each fault, by name, was produced."""
+"""The number of faults produced, by name."""

@@ -16,7 +16,7 @@ from tests.chaos.plan import Act
 VISIBILITY_S = 5
 DRAIN_S = 10
 END_S = DRAIN_S + 40
-"""A process told to stop has ended by then: its drain, and calls that give up at their own limits."""
+"""Limit for the end of a process after SIGTERM: its drain, and calls that end at their own time-outs."""
 
 SETTINGS = {
     "ROWFLEET_INGEST__VISIBILITY_TIMEOUT_S": str(VISIBILITY_S),
@@ -34,17 +34,17 @@ SETTINGS = {
     "ROWFLEET_AGGREGATE__PART_BYTES": str(5 * 2**20),
     "ROWFLEET_AGGREGATE__PAGE_ROWS": "200",
 }
-"""Small windows and short times, so that a minute holds what otherwise takes a day."""
+"""Small windows and short times, so that a minute shows the events of a day."""
 
 CANNOT_START = 2
-"""A process that cannot reach AWS when it starts says so in a line; its supervisor starts another."""
+"""Exit code of a process that cannot reach AWS when it starts. The fleet starts another."""
 
 BUGS = frozenset({"handler_crashed", "settle_crashed", "counters_exceed_total", "counters_differ_from_rows"})
-"""Events that no fault of the world explains."""
+"""Events that only a bug can cause, never a fault."""
 
 
 class State(Enum):
-    """Where a process is in its life."""
+    """The state of a process."""
 
     STARTING = auto()
     UP = auto()
@@ -54,7 +54,7 @@ class State(Enum):
 
 @dataclass
 class Member:
-    """One place of the fleet and the process that fills it at present. `until` ends FROZEN and ENDING."""
+    """One member of the fleet and its present process. `until` is when FROZEN or ENDING is over."""
 
     running: Running
     state: State = State.STARTING
@@ -63,7 +63,7 @@ class Member:
 
 
 class Fleet:
-    """`size` processes with every role, kept at that number as a container service would."""
+    """`size` processes with every role. Processes that end are replaced, as a container service does."""
 
     def __init__(self, deployment: Deployment, endpoint_url: str, size: int) -> None:
         self._deployment = deployment
@@ -75,7 +75,7 @@ class Fleet:
         self._members = [Member(self._start()) for _ in range(size)]
 
     def act(self, act: Act, pick: float) -> bool:
-        """Do it to one of the processes that can bear it; `pick` in [0, 1) says to which. False: to none."""
+        """Perform an act on a process in a fit state, selected by `pick` in [0, 1). False if none is."""
         states = {State.UP, State.STARTING} if act is Act.KILL else {State.UP}
         able = [member for member in self._members if member.state in states]
         if not able:
@@ -96,7 +96,7 @@ class Fleet:
         return True
 
     def tend(self) -> None:
-        """Wake who was frozen long enough, and fill the places of those that ended."""
+        """Resume processes that were frozen long enough, and replace those that ended."""
         for member in self._members:
             code = member.running.process.poll()
             if code is not None:
@@ -110,19 +110,19 @@ class Fleet:
                 member.running.process.kill()
 
     def wake_all(self) -> None:
-        """Let everyone go on."""
+        """Resume all frozen processes."""
         for member in self._members:
             if member.state is State.FROZEN:
                 self._wake(member)
 
     @property
     def is_up(self) -> bool:
-        """Whether every place is filled by a process that works."""
+        """True if every member has a running process."""
         self.tend()
         return all(member.state is State.UP for member in self._members)
 
     def stop(self) -> None:
-        """SIGTERM to all, each of which has to exit 0."""
+        """Send SIGTERM to all processes. Each must exit with code 0."""
         for member in self._members:
             member.running.process.terminate()
         for member in self._members:
@@ -136,12 +136,12 @@ class Fleet:
         self._members.clear()
 
     def logs(self) -> Iterator[Running]:
-        """Every process there was."""
+        """Every process so far."""
         yield from self._ended
         yield from (member.running for member in self._members)
 
     def count_events(self) -> Counter[str]:
-        """How often each event was logged; what is no clean log becomes a problem."""
+        """Count the logged events. Tracebacks and events of bugs become problems."""
         counted: Counter[str] = Counter()
         for running in self.logs():
             if "Traceback" in running.stderr:

@@ -1,4 +1,4 @@
-"""What a chaos run processes and does to the processes, all of it from one seed."""
+"""The plan of a chaos run, made of one seed: its files, and the acts against its processes."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from enum import StrEnum
 
 NASTY = ("plain", 'quo"ted', "com,ma", "line\nbreak", " spaces ", "ünïcödé 漢字 🚀", "=1+1", "")
 MULTIPART_BYTES = 6 * 2**20
-"""The main batch's result is about this large: more than one part of 5 MiB."""
+"""Approximate size of the main batch's result: more than one part of 5 MiB."""
 
 
 class Act(StrEnum):
-    """What is done to a process, or to all calls at once."""
+    """An act against one process, or against all calls at once."""
 
     KILL = "killed"  # SIGKILL, and a new process
     TERM = "terminated"  # SIGTERM, exit 0 within the drain, and a new process
     STOP = "stopped"  # SIGSTOP, SIGCONT after longer than the visibility time-out
-    STORM = "storms"  # for two seconds nearly no call comes through
+    STORM = "storms"  # for two seconds nearly every call fails
 
 
 _WEIGHTS = {Act.KILL: 4, Act.TERM: 3, Act.STOP: 3, Act.STORM: 1}
@@ -28,7 +28,7 @@ _WEIGHTS = {Act.KILL: 4, Act.TERM: 3, Act.STOP: 3, Act.STORM: 1}
 
 @dataclass(frozen=True)
 class Job:
-    """A file, the mapping it runs with, and when it is submitted (seconds after the start)."""
+    """A file, its mapping, and the time of its submission (seconds after the start)."""
 
     execution_id: str
     mapping: str
@@ -38,13 +38,13 @@ class Job:
 
     @property
     def batch_id(self) -> str:
-        """The batch that this becomes."""
+        """The id of its batch."""
         return f"{self.mapping}#{self.execution_id}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One run: `rows` rows in the main batch, which is paced to last, and small ones all along."""
+    """One run: a main batch of `rows` rows that lasts for `seconds`, and small batches meanwhile."""
 
     seed: int
     seconds: float
@@ -52,7 +52,7 @@ class Plan:
     workers: int
 
     def jobs(self) -> list[Job]:
-        """The main batch at once; every few seconds a small one, whose beginning and end meet faults too."""
+        """The main batch at once, and small ones every few seconds: faults meet their beginnings and ends."""
         rng = random.Random(f"jobs {self.seed}")
         jobs = [self._job(rng, "main", "main", self.rows, 0.0, MULTIPART_BYTES // max(1, self.rows))]
         count = max(3, round(self.seconds / 5))
@@ -63,7 +63,7 @@ class Plan:
         return jobs
 
     def acts(self) -> Iterator[tuple[float, Act]]:
-        """What is done and when; about two in three seconds."""
+        """The acts with their times: about two in three seconds."""
         rng = random.Random(f"acts {self.seed}")
         at_s = 1.0
         while (at_s := at_s + rng.expovariate(0.65)) < self.seconds:

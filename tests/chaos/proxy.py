@@ -1,7 +1,7 @@
-"""A proxy in front of the embedded endpoint that spoils calls as AWS and networks do.
+"""A proxy in front of the embedded endpoint that produces faults of AWS and of networks.
 
-It forwards requests as they came, `Host` among the headers, so a signature stays what it was. What a fault
-does to a connection is done to the client's connection only: the endpoint sees whole requests.
+It forwards requests unchanged, with their `Host`, so that signatures stay valid. A fault breaks only the
+client's connection: the endpoint always receives whole requests.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER of no time: close() sends RST inst
 
 
 class _Answer:
-    """What the endpoint said, read to the end."""
+    """A complete response of the endpoint."""
 
     __slots__ = ("body", "headers", "status")
 
@@ -42,7 +42,7 @@ class _Answer:
 
 
 class FaultProxy:
-    """Forwards to `upstream`, except where `chooser` says otherwise. `produced` counts faults by name.
+    """Forwards to `upstream`; `chooser` decides which requests meet faults. `produced` counts them by name.
 
     `held` is called whenever an answer is held back.
     """
@@ -59,7 +59,7 @@ class FaultProxy:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[FaultProxy]:
-        """Listen on a free port of 127.0.0.1, which `url` then names."""
+        """Listen on a free port of 127.0.0.1; `url` is set to it."""
         application = web.Application(client_max_size=_BODY_LIMIT)
         application.router.add_route("*", "/{path:.*}", self._handle)
         # A handler whose client has gone is cancelled: that is what ends a held answer.
@@ -78,7 +78,7 @@ class FaultProxy:
                 await self.stop()
 
     async def stop(self) -> None:
-        """End every connection, whatever is under way on it. Idempotent."""
+        """Close every connection, also with calls under way. Idempotent."""
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
@@ -130,7 +130,7 @@ class FaultProxy:
         return _reply(answer)
 
     async def _spoil(self, fault: Fault, request: web.Request, answer: _Answer) -> web.StreamResponse:
-        """The endpoint has applied the call; the client is not to know."""
+        """Keep the answer of an applied call from the client."""
         if fault is Fault.HELD:
             self._held()
             await _for_ever()
@@ -146,7 +146,7 @@ class FaultProxy:
 async def _refuse(
     fault: Fault, operation: Operation, request: web.Request, body: bytes
 ) -> web.StreamResponse:
-    """Answer without asking the endpoint."""
+    """Answer without calling the endpoint."""
     if fault is Fault.RESET:
         await _hang_up(request, reset=True)
     refusal = _refusal(fault, operation, body)
@@ -170,7 +170,7 @@ def _reply(answer: _Answer) -> web.Response:
 
 
 async def _hang_up(request: web.Request, *, reset: bool) -> NoReturn:
-    """End the client's connection; this handler is cancelled when it has ended."""
+    """Close the client's connection. The closing cancels this handler."""
     transport = request.transport
     if transport is not None:
         connection: socket.socket = transport.get_extra_info("socket")
@@ -183,13 +183,13 @@ async def _hang_up(request: web.Request, *, reset: bool) -> NoReturn:
 
 
 async def _for_ever() -> NoReturn:
-    """Until the client has gone, or the proxy ends."""
+    """Wait until the client closes the connection or the proxy stops."""
     await asyncio.get_running_loop().create_future()
     raise AssertionError("nothing completes this future")
 
 
 async def _wait(seconds: float) -> None:
-    """A delay that is the fault itself, not a wait for something to have happened."""
+    """Wait for so many seconds: the delay is the fault."""
     loop = asyncio.get_running_loop()
     over: asyncio.Future[None] = loop.create_future()
     timer = loop.call_later(seconds, over.set_result, None)

@@ -1,4 +1,4 @@
-"""Real processes, killed, drained and frozen behind a proxy that spoils calls; `make chaos` does more."""
+"""Real processes are killed, drained and frozen while calls of AWS fail; `make chaos` runs longer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHORT = Plan(seed=5, seconds=22, rows=1_500, workers=3)
 
 @pytest.mark.verify
 def test_nothing_is_lost_doubled_or_changed(tmp_path: Path) -> None:
-    """After chaos every batch ends by itself; rows, counters and files are those of a quiet run."""
+    """After the chaos every batch ends by itself. Rows, counters and files equal those of a quiet run."""
     report = run(SHORT, tmp_path)
     assert all(report.acts[act] for act in (Act.KILL, Act.TERM, Act.STOP)), report.line()
     assert sum(report.faults.values()) > 20, report.line()
@@ -29,7 +29,7 @@ def test_nothing_is_lost_doubled_or_changed(tmp_path: Path) -> None:
 
 
 def test_a_plan_follows_from_its_seed() -> None:
-    """The same seed makes the same files and does the same; another one does not."""
+    """Equal seeds give equal files and acts, different seeds different ones."""
     again, other = replace(SHORT), replace(SHORT, seed=6)
     assert again.jobs() == SHORT.jobs()
     assert list(again.acts()) == list(SHORT.acts())
@@ -38,7 +38,7 @@ def test_a_plan_follows_from_its_seed() -> None:
 
 
 def test_a_plan_holds_every_kind_of_file_and_act() -> None:
-    """An empty batch, one of a single row, small and large ones; every act in a minute; all within time."""
+    """A plan has an empty batch, one of a single row, small and large ones, and every act within a minute."""
     plan = Plan(seed=1, seconds=60, rows=5_000, workers=3)
     rows = [job.rows for job in plan.jobs()]
     assert rows[0] == 5_000
@@ -51,7 +51,7 @@ def test_a_plan_holds_every_kind_of_file_and_act() -> None:
 
 
 def test_the_agent_answers_by_the_row_alone() -> None:
-    """Only a busy row's first call differs from every other call of the row."""
+    """Only the first call of a busy row has another reply than later calls."""
     for name in ("row 1", "bad 2"):
         body = {"name": name, "width": "3"}
         assert answer(body, is_first=True) == answer(body, is_first=False)
@@ -80,7 +80,7 @@ def manifest(**changes: object) -> bytes:
 
 
 def test_times_alone_make_no_difference() -> None:
-    """Other times in output.csv, and what follows from them in the manifest, compare equal."""
+    """Results that differ only in times, and in the sizes and digests that follow, compare equal."""
     later = OUTPUT.replace(b"17,2026-11-24T15:00:00", b"9999,2026-11-25T16:01:02")
     assert timeless("output.csv", later) == timeless("output.csv", OUTPUT)
     file = {"name": "output.csv", "rows": 1, "bytes": 102, "sha256": "bb"}
@@ -101,7 +101,7 @@ def test_times_alone_make_no_difference() -> None:
     ],
 )
 def test_any_other_difference_is_found(name: str, data: bytes) -> None:
-    """A changed, doubled or missing row, another count, another failure."""
+    """A changed, doubled or missing row, another count or another failure is found."""
     quiet = {"output.csv": OUTPUT, "manifest.json": manifest(), "failures.csv": b"n,_error\r\n1,no\r\n"}
     job = SHORT.jobs()[0]
     check_same(job, dict(quiet), quiet)

@@ -1,7 +1,7 @@
-"""A disk with no room left: what is written is whole, what is not is said, and an earlier file stays.
+"""A full disk: no partial file stays, an error names what is lost, and earlier files are kept.
 
-A small tmpfs is the disk where this user may mount one; the tests are skipped elsewhere, and a limit on the
-size of files stands in for it in `test_cli_bad_input`.
+The disk is a small tmpfs. The tests are skipped if this user may not mount one; `test_cli_bad_input` has a
+test with a limit on the size of files instead.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def names(folder: Path) -> set[str]:
 
 
 def test_run_on_a_full_disk(cli: Cli, disk: Path) -> None:
-    """One line names the file, the cause and where the results are: 2. Earlier results stay as they were."""
+    """One line names file, cause and the place of the results. Earlier results are unchanged. Exit code 2."""
     earlier = {"out.csv": "old\n", "out.manifest.json": "{}\n", "out.failures.csv": "old failures\n"}
     for name, content in earlier.items():
         (disk / name).write_text(content)
@@ -71,7 +71,7 @@ def test_run_on_a_full_disk(cli: Cli, disk: Path) -> None:
 
 
 def test_run_where_everything_is_full(cli: Cli, disk: Path) -> None:
-    """Also the temporary folder: one line says that the results are lost, and no half file is anywhere: 2."""
+    """If the temporary folder is full too, one line says that the results are lost. Exit code 2."""
     (disk / "temp").mkdir()
     endpoint_needs = str(disk / "temp")
     done = cli("run", "in.csv", "--mapping", "big", "--out", disk / "out.csv", TMPDIR=endpoint_needs)
@@ -84,7 +84,7 @@ def test_run_where_everything_is_full(cli: Cli, disk: Path) -> None:
 
 
 def test_local_whose_data_do_not_fit(cli: Cli, disk: Path) -> None:
-    """What could not be saved is named at the end: 2. What an earlier run saved is not damaged by it."""
+    """The error names the unsaved data. Data of an earlier run are not damaged. Exit code 2."""
     first = cli.start("local", "--port", 0, "--data", disk / "data")
     variables = exports(first)
     cli.write("small.csv", people(2))

@@ -1,4 +1,4 @@
-"""Whether a chaos run lost, doubled or changed anything: against the input, and against a quiet run."""
+"""Checks that a chaos run lost, doubled and changed nothing, against the input and against a quiet run."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _TIMED = re.compile(rb",(SUCCESS|FAILED),\d+,\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{
 
 QUEUES = ("ingest", "rows", "aggregate")
 TIMES = ("_execution_time_ms", "_timestamp")
-"""The columns of output.csv that say when a row was done and how long it took: no two runs agree on them."""
+"""Columns of output.csv with time and duration of a row, which differ from run to run."""
 
 _MANIFEST_TIMES = ("started_at", "last_outcome_at", "agent_ms")
 _FILE_TIMES = ("bytes", "sha256")
-"""They follow from the columns above; against the files themselves they are exact."""
+"""They follow from the columns above. `check_batch` compares them with the files."""
 
 Files = dict[str, bytes]
 
@@ -40,7 +40,7 @@ def within(seconds: float, condition: Callable[[], bool], what: str) -> None:
 
 
 def results(deployment: Deployment, job: Job) -> Files:
-    """Everything below the batch's results, by name."""
+    """All result files of a batch, by name."""
     prefix = f"results/{job.mapping}/{job.execution_id}/"
     listed = deployment.s3.list_objects_v2(Bucket=deployment.names.bucket, Prefix=prefix)
     keys = [entry["Key"] for entry in listed.get("Contents", ())]
@@ -48,7 +48,7 @@ def results(deployment: Deployment, job: Job) -> Files:
 
 
 def check_batch(deployment: Deployment, job: Job, files: Files) -> None:
-    """Row by row against the input, counters and items exactly, the manifest against the files."""
+    """Check rows against the input, counters and items exactly, and the manifest against the files."""
     rows = list(csv.DictReader(io.StringIO(job.content, newline="")))
     replies = [answer(row, is_first=False) for row in rows]
     failed = sum(status != 200 for status, _ in replies)
@@ -79,14 +79,14 @@ def check_batch(deployment: Deployment, job: Job, files: Files) -> None:
 
 
 def check_same(job: Job, chaotic: Files, quiet: Files) -> None:
-    """Byte by byte, but for what names a time."""
+    """Compare results byte by byte, except for times."""
     assert set(chaotic) == set(quiet), job.batch_id
     for name, data in chaotic.items():
         assert timeless(name, data) == timeless(name, quiet[name]), f"{job.batch_id}: {name} differs"
 
 
 def timeless(name: str, data: bytes) -> bytes:
-    """A result file without the values that tell the time."""
+    """A result file without times and durations."""
     if name == "output.csv":
         return _without_columns(data)
     if name == "manifest.json":
@@ -95,10 +95,10 @@ def timeless(name: str, data: bytes) -> bytes:
 
 
 def check_nothing_left(deployment: Deployment) -> int:
-    """All queues run empty, and no message was given up; the number of unfinished uploads.
+    """Check that queues become empty, without dead letters. Return the number of unfinished uploads.
 
-    A CreateMultipartUpload whose answer was lost leaves one that nobody knows of, here as on AWS: the
-    bucket's lifecycle rule is there for those.
+    A CreateMultipartUpload whose answer is lost leaves an upload that no process knows, as on AWS. The
+    bucket's lifecycle rule removes it.
     """
 
     def waiting() -> int:

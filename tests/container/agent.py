@@ -1,7 +1,7 @@
-"""The agent of the container tests, which runs in a container of its own, on nothing but Python.
+"""The agent of the container tests. It runs in a container of its own and needs only Python.
 
-POST /PATH answers a row, PUT /PATH makes rows of this path wait, DELETE /PATH lets them go, and GET /PATH
-lists the names that it was asked for.
+POST /PATH replies to a row, PUT /PATH holds the rows of this path, DELETE /PATH releases them, and GET /PATH
+lists the names of the rows that were sent.
 """
 
 import json
@@ -18,12 +18,12 @@ gates: dict[str, threading.Event] = {}
 
 
 class Agent(BaseHTTPRequestHandler):
-    """Answers `{"name": …}` with the name in capitals."""
+    """Replies to `{"name": …}` with the name in capitals."""
 
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        """An answer, once the gate of its path is open."""
+        """Reply once the gate of the path is open."""
         name = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["name"]
         asked[self.path].append(name)
         if (gate := gates.get(self.path)) is not None:
@@ -31,21 +31,21 @@ class Agent(BaseHTTPRequestHandler):
         self.answer({"category": name.upper()})
 
     def do_PUT(self) -> None:
-        """Close the gate."""
+        """Close the gate of the path."""
         gates[self.path] = threading.Event()
         self.answer("held")
 
     def do_DELETE(self) -> None:
-        """Open the gate."""
+        """Open the gate of the path."""
         gates[self.path].set()
         self.answer("released")
 
     def do_GET(self) -> None:
-        """What was asked."""
+        """List the names of the rows of the path."""
         self.answer(asked[self.path])
 
     def answer(self, value: Any) -> None:
-        """200 with JSON."""
+        """Send 200 with JSON."""
         data = json.dumps(value).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
@@ -54,17 +54,17 @@ class Agent(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, *_: object) -> None:
-        """What was asked can be asked for."""
+        """Print nothing: GET lists the rows."""
 
 
 class Server(ThreadingHTTPServer):
-    """Clients that vanish are part of the tests."""
+    """A server for tests that kill its clients."""
 
     daemon_threads = True
     request_queue_size = 256
 
     def handle_error(self, *_: object) -> None:
-        """Nothing to say."""
+        """Print nothing."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One network with an AWS endpoint and an agent for the session; a deployment of its own for each test."""
+"""One network with an AWS endpoint and an agent for the session, and a deployment for each test."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,7 +38,7 @@ def aws(network: Network) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def agent(network: Network) -> Iterator[AgentContainer]:
-    """An agent that answers in capitals, which services reach as `agent`."""
+    """The agent, which services reach as `agent`."""
     made = DockerContainer(endpoint_image(), ports=[AGENT_PORT]).with_command("python /agent.py")
     made.with_volume_mapping(str(Path(__file__).with_name("agent.py")), "/agent.py", "ro")
     made.with_network(network).with_network_aliases("agent")
@@ -48,7 +48,7 @@ def agent(network: Network) -> Iterator[AgentContainer]:
 
 @pytest.fixture
 def fleet(tmp_path: Path, image: str, network: Network, aws: str, names: ResourceNames) -> Iterator[Fleet]:
-    """Resources of its own on the endpoint, and what starts containers on them."""
+    """Resources of the test's own on the endpoint, and a starter of containers that use them."""
     made = Fleet(tmp_path, aws, names, image, network)
     made.provision(QueueOptions(visibility_s=3, max_receives=5))
     yield made
@@ -57,7 +57,7 @@ def fleet(tmp_path: Path, image: str, network: Network, aws: str, names: Resourc
 
 @pytest.fixture
 def once(image: str) -> Callable[..., tuple[int, str]]:
-    """Run the image to its end, without a network: exit code and output."""
+    """Run a container to its end, without a network. Returns exit code and output."""
 
     def run(*command: str, **options: Any) -> tuple[int, str]:
         container = engine().containers.run(image, list(command), detach=True, network_mode="none", **options)

@@ -1,4 +1,4 @@
-"""The container engine of this machine, and the images that are built on it once."""
+"""The container engine of this machine, and the images that are built once per session."""
 
 import functools
 import os
@@ -11,19 +11,19 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-# The names stay when the tests are over, and with them the layers that the next build does not have to make.
+# The images stay after the tests, so that the next build reuses their layers.
 IMAGE = "rowfleet:test"
 ENDPOINT_IMAGE = "rowfleet-endpoint:test"
 
-# A bridge without a way out is no obstacle to a build: the layers are made on the machine's own network.
+# Builds use the machine's own network, since the bridge may have no way to the internet.
 BUILD_FLAGS = "--network host"
 
 
 @functools.cache
 def engine() -> Any:
-    """A client of the engine. Without one the test is skipped, or fails where REQUIRE_DOCKER=1 says so."""
+    """A client of the engine. Without an engine the test is skipped, or fails if REQUIRE_DOCKER=1."""
     try:
-        _call("docker", "version")  # docker-py leaves its socket open when nobody answers
+        _call("docker", "version")  # docker-py would leave its socket open if no engine answers
     except (OSError, subprocess.CalledProcessError) as error:
         _give_up(f"no container engine answers: {getattr(error, 'stderr', '').strip() or error}")
     return docker.from_env()
@@ -37,7 +37,7 @@ def rowfleet_image() -> str:
 
 @functools.cache
 def endpoint_image() -> str:
-    """The id of an image with the embedded AWS endpoint, and with it a Python."""
+    """The id of an image with the embedded AWS endpoint, which includes Python."""
     return _made("endpoint-image", ENDPOINT_IMAGE)
 
 
@@ -47,7 +47,7 @@ def _made(target: str, name: str) -> str:
         _call("make", target, f"IMAGE={name}", f"BUILD_FLAGS={BUILD_FLAGS}")
     except subprocess.CalledProcessError as error:
         pytest.fail(f"make {target}:\n{error.stdout[-3000:]}{error.stderr[-3000:]}")
-    return str(images.get(name).id)  # the name may be another tree's in a moment
+    return str(images.get(name).id)  # the id, since another checkout may take the name
 
 
 def _call(*command: str) -> None:

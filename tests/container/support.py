@@ -18,36 +18,36 @@ from tests.acceptance.support import Deployment, until
 CONFIG = Path(__file__).with_name("config")
 ENDPOINT_PORT, AGENT_PORT, HEALTH_PORT = 4566, 8080, 8080
 STOP_TIMEOUT_S = 60
-"""What the engine waits after SIGTERM before it kills; ECS takes up to 120 s."""
+"""Time between SIGTERM and SIGKILL; ECS allows up to 120 s."""
 
 ROOMY = {"ROWFLEET_WORKER__MAX_INFLIGHT_ROWS": "64", "ROWFLEET_WORKER__MAX_HELD_ROWS": "1000"}
-"""A worker that takes what it can get; those of the tests take four rows at a time."""
+"""A worker that holds many rows; the default of these tests is four."""
 
 T = TypeVar("T")
 
 
 def ask(url: str, method: str = "GET") -> Any:
-    """The JSON that an HTTP server on this machine answers."""
+    """Send a request to a server on this machine. Return the JSON of its response."""
     with urllib.request.urlopen(urllib.request.Request(url, method=method)) as reply:
         return json.load(reply)
 
 
 class AgentContainer:
-    """The agent as the tests see it: by its published port. `path` tells services apart."""
+    """The agent, called through its published port. Each service has a path of its own."""
 
     def __init__(self, url: str) -> None:
         self._url = url
 
     def hold(self, path: str) -> None:
-        """From now on calls of this path wait."""
+        """Hold every call of this path from now on."""
         ask(self._url + path, "PUT")
 
     def release(self, path: str) -> None:
-        """Let the calls of this path be answered, those under way and those to come."""
+        """Reply to the calls of this path, those under way and later ones."""
         ask(self._url + path, "DELETE")
 
     def names(self, path: str) -> list[str]:
-        """The `name` of every row that was asked for, in order of arrival."""
+        """The names of the rows that were sent, in order of arrival."""
         return list(ask(self._url + path))
 
 
@@ -60,22 +60,22 @@ class Service:
 
     @property
     def state(self) -> dict[str, Any]:
-        """The engine's view: `Status`, `ExitCode`, `OOMKilled`, `Health`."""
+        """The state that the engine reports: `Status`, `ExitCode`, `OOMKilled`, `Health`."""
         self.container.reload()
         return dict(self.container.attrs["State"])
 
     @property
     def logs(self) -> str:
-        """What it wrote so far."""
+        """The output so far."""
         return bytes(self.container.logs()).decode()
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """Its log lines of one event."""
+        """The log lines of one event."""
         entries = [json.loads(line) for line in self.logs.splitlines() if line.startswith("{")]
         return [entry for entry in entries if entry.get("event") == name]
 
     def until(self, condition: Callable[[], T], what: str) -> T:
-        """The condition's first truthy value, while the container runs."""
+        """Wait for a truthy value of the condition and return it. Fail if the container ends before."""
 
         def alive() -> T:
             value = condition()
@@ -89,30 +89,30 @@ class Service:
         self.until(lambda: len(self.events(name)) >= times, f"{name} in the log")
 
     def url(self, path: str) -> str:
-        """Its health server, from outside."""
+        """The URL of a page of its health server, from outside."""
         return f"http://127.0.0.1:{self._started.get_exposed_port(HEALTH_PORT)}{path}"
 
     def run(self, *command: str, **env: str) -> tuple[int, str]:
-        """A command in the container: exit code and output."""
+        """Run a command in the container. Return exit code and output."""
         code, output = self.container.exec_run(list(command), environment=env)
         return int(code), output.decode()
 
     def wait(self) -> int:
-        """Wait for its end; the exit code."""
+        """Wait for the end of the container. Return the exit code."""
         return int(self.container.wait(timeout=STOP_TIMEOUT_S)["StatusCode"])
 
     def stop(self) -> int:
-        """What an orchestrator does: SIGTERM, and SIGKILL after the stop time-out. The exit code."""
+        """Stop it like an orchestrator: SIGTERM, and SIGKILL after the time-out. Return the exit code."""
         self.container.stop(timeout=STOP_TIMEOUT_S)
         return self.wait()
 
     def remove(self) -> None:
-        """Kill and remove it with what it wrote."""
+        """Kill the container and remove it with its files."""
         self._started.stop()
 
 
 class Fleet(Deployment):
-    """A deployment on the endpoint container, and containers of the service that work on it."""
+    """A deployment on the endpoint container, and the containers of the service that use it."""
 
     def __init__(self, root: Path, endpoint: str, names: ResourceNames, image: str, network: Network) -> None:
         super().__init__(root, {}, endpoint, names)
@@ -125,7 +125,7 @@ class Fleet(Deployment):
     ) -> Service:
         """Start `rowfleet serve OPTIONS` in the folder `config` and wait until it runs.
 
-        `agent` is the path of the agent that it asks, and `engine` goes to the engine: limits, capabilities.
+        `agent` is the path of its calls to the agent; `engine` has options of the engine, like limits.
         """
         engine = {"working_dir": "/config", **engine}
         made = DockerContainer(self._image).with_command(["serve", *options]).with_network(self.network)
@@ -157,15 +157,15 @@ class Fleet(Deployment):
         }
 
     def submit(self, mapping: str, content: str) -> str:
-        """Drop a file and send its job; the batch id."""
+        """Upload a file and send its job. Return the batch id."""
         source = self.put("in/rows.csv", content)
         self.send_job(mapping=mapping, source=source, execution_id="run")
         return f"{mapping}#run"
 
     def check_complete(self, batch: str, content: str) -> list[dict[str, str]]:
-        """Every row of the input succeeded, once, and stands in the output in order; counters are exact.
+        """Check that every input row succeeded and is in the output once, in order, with exact counters.
 
-        Returns the output's rows.
+        Return the rows of the output.
         """
         status = self.ended(batch)
         expected = _records(content)
@@ -178,7 +178,7 @@ class Fleet(Deployment):
         return output
 
     def check_capitals(self, batch: str, content: str) -> None:
-        """Like `check_complete`, and each row has its own answer."""
+        """Check as `check_complete` does, and that each row has its own reply."""
         output = self.check_complete(batch, content)
         assert all(row["output_category"] == row["input_name"].upper() for row in output)
 

@@ -1,4 +1,4 @@
-"""What happens to containers: stopped, killed, out of memory, frozen, cut off. Every row is accounted for."""
+"""Containers that are stopped, killed, out of memory, frozen or cut off: every row is counted once."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ EVERYONE = [f"person {n}" for n in range(1, ROWS + 1)]
 
 
 class Scene:
-    """A worker that holds some rows which the agent does not answer yet, in the middle of a batch."""
+    """A worker that holds some rows of a batch, since the agent does not reply yet."""
 
     def __init__(
         self, fleet: Fleet, agent: AgentContainer, env: dict[str, str] | None = None, rows: int = 4
@@ -29,23 +29,23 @@ class Scene:
         self.worker.until(lambda: len(self.held()) == rows, f"{rows} rows at the agent")
 
     def held(self) -> list[str]:
-        """The rows that the worker asked the agent for."""
+        """The rows that the worker has sent to the agent."""
         return self._agent.names(self.path)
 
     def asked_by_replacement(self) -> list[str]:
-        """The rows that the replacement asked the agent for."""
+        """The rows that the replacement has sent to the agent."""
         return self._agent.names(self.other)
 
     def release(self) -> None:
-        """The agent answers the worker."""
+        """Let the agent reply to the worker."""
         self._agent.release(self.path)
 
     def replacement(self) -> Service:
-        """Another worker, which the agent answers at once."""
+        """Start another worker, to which the agent replies at once."""
         return self.fleet.serve("--roles", "worker", agent=self.other)
 
     def check(self) -> None:
-        """The batch is complete."""
+        """Check that the batch is complete."""
         self.fleet.check_capitals(self.batch, CONTENT)
 
 
@@ -58,7 +58,7 @@ def scene(fleet: Fleet, agent: AgentContainer) -> Iterator[Scene]:
 
 
 def test_a_stop_waits_for_what_is_held(scene: Scene) -> None:
-    """SIGTERM: rows at the agent are finished, no others begun, exit 0; a new container does the rest."""
+    """After SIGTERM it finishes the rows at the agent and begins no others. A new container does the rest."""
     scene.worker.container.kill("SIGTERM")
     scene.release()
     assert scene.worker.wait() == 0
@@ -74,7 +74,7 @@ def test_a_stop_waits_for_what_is_held(scene: Scene) -> None:
 
 
 def test_a_drain_ends_before_the_engine_kills(fleet: Fleet, agent: AgentContainer) -> None:
-    """An agent that never answers: held rows are given back within the drain time, exit 0 and not 137."""
+    """If the agent never replies, held rows are released within the drain time; exit code 0, not 137."""
     scene = Scene(fleet, agent, {"ROWFLEET_DRAIN_TIMEOUT_S": "6"})
     assert scene.worker.stop() == 0
     assert scene.worker.events("drain_gave_up")[0]["given_back"] == 4
@@ -84,7 +84,7 @@ def test_a_drain_ends_before_the_engine_kills(fleet: Fleet, agent: AgentContaine
 
 
 def test_a_container_that_is_killed(scene: Scene) -> None:
-    """SIGKILL: what it held comes again elsewhere; each row is there once."""
+    """After SIGKILL its rows are redelivered to another container; each row is there once."""
     scene.worker.container.kill()
     assert scene.worker.wait() == 137
     scene.replacement()
@@ -93,7 +93,7 @@ def test_a_container_that_is_killed(scene: Scene) -> None:
 
 
 def test_a_container_out_of_memory(fleet: Fleet) -> None:
-    """The kernel kills the worker in the middle of the batch; a roomier one finishes it."""
+    """The kernel kills the worker in the middle of the batch; a worker with more memory finishes it."""
     fleet.serve("--roles", "splitter,aggregator")
     limits = {"mem_limit": "256m", "memswap_limit": "256m"}
     worker = fleet.serve("--roles", "worker", env={"HUNGRY_AT": "13"}, **limits)
@@ -108,7 +108,7 @@ def test_a_container_out_of_memory(fleet: Fleet) -> None:
 
 
 def test_a_container_that_freezes_and_thaws(scene: Scene) -> None:
-    """Paused past its leases, its rows are done elsewhere; thawed, it has nothing to add and goes on."""
+    """While it is paused its leases end and another worker does its rows. Resumed, it commits nothing."""
     scene.worker.container.pause()
     replacement = scene.replacement()
     scene.check()
@@ -123,9 +123,9 @@ def test_a_container_that_freezes_and_thaws(scene: Scene) -> None:
 
 
 def test_a_container_that_is_cut_off_and_comes_back(fleet: Fleet, agent: AgentContainer) -> None:
-    """Without a network nothing is lost: it says so, holds back, and finishes the batch when it is back.
+    """Without a network it logs the outage and pauses; with the network back it finishes the batch.
 
-    Its connections die without a word, and no long poll may wait for them for minutes.
+    Connections break silently, so a short read time-out must end the long polls.
     """
     scene = Scene(fleet, agent, ROOMY | {"ROWFLEET_AWS__READ_TIMEOUT_S": "2"}, rows=ROWS)
     network = fleet.network._network

@@ -1,4 +1,4 @@
-"""What the image is, before anything runs in it."""
+"""The content and the configuration of the image."""
 
 import re
 from collections.abc import Callable
@@ -29,7 +29,7 @@ sys.argv = ["rowfleet", "--help"]
 from service.__main__ import main
 main()
 """
-"""The command line, sent SIGTERM when it begins to import its commands."""
+"""The command line, which gets SIGTERM when it begins to import its commands."""
 
 
 @pytest.fixture
@@ -38,15 +38,15 @@ def config(image: str) -> dict[str, Any]:
     return dict(engine().images.get(image).attrs["Config"])
 
 
-def test_how_a_container_starts_and_ends(config: dict[str, Any]) -> None:
-    """All roles by default, by the command's own name, without a shell in between; SIGTERM ends it."""
+def test_start_and_stop_of_a_container(config: dict[str, Any]) -> None:
+    """A container runs `rowfleet serve` without a shell. SIGTERM stops it, and it has a health check."""
     assert (config["Entrypoint"], config["Cmd"]) == (["rowfleet"], ["serve"])
     assert config["StopSignal"] == "SIGTERM"
     assert config["Healthcheck"]["Test"] == ["CMD", "rowfleet", "healthcheck"]
     assert list(config["ExposedPorts"]) == ["8080/tcp"]
 
 
-def test_labels_say_what_the_image_is(config: dict[str, Any]) -> None:
+def test_labels_name_version_and_revision(config: dict[str, Any]) -> None:
     """Version and revision are those of the tree that it was built from."""
     labels = {name.removeprefix("org.opencontainers.image."): text for name, text in config["Labels"].items()}
     assert labels["version"] == __version__
@@ -56,7 +56,7 @@ def test_labels_say_what_the_image_is(config: dict[str, Any]) -> None:
 
 
 def test_nothing_of_the_builder_is_in_the_image(config: dict[str, Any], image: str) -> None:
-    """Neither pip's settings nor the addresses of package indexes, in the environment or in the history."""
+    """Environment and history have neither pip's settings nor addresses of package indexes."""
     history = " ".join(layer["CreatedBy"] for layer in engine().images.get(image).history())
     assert "HEALTHCHECK" in history
     assert "PIP_" not in history
@@ -64,12 +64,12 @@ def test_nothing_of_the_builder_is_in_the_image(config: dict[str, Any], image: s
 
 
 def test_the_image_is_small(image: str) -> None:
-    """Whatever makes it larger has to be worth it."""
+    """The size stays below its limit."""
     assert engine().images.get(image).attrs["Size"] < MAX_MB * 1_000_000
 
 
 def test_nothing_can_be_installed_or_built(once: Once) -> None:
-    """Compilers and pip stay behind."""
+    """The image has neither pip nor a compiler."""
     search = (
         "import shutil, importlib.util as u; "
         "print(u.find_spec('pip'), *map(shutil.which, ['pip', 'gcc', 'make']))"
@@ -79,13 +79,13 @@ def test_nothing_can_be_installed_or_built(once: Once) -> None:
 
 
 def test_the_user_is_nobody_and_owns_nothing(once: Once) -> None:
-    """A numeric user, which Kubernetes can tell from root, that can write nothing of the service."""
+    """The user can write no file of the service, and is numeric: Kubernetes can verify it is not root."""
     search = "id -u; find /opt /srv -writable -not -type l | head -3"
     assert once("-c", search, entrypoint="sh") == (0, "10001\n")
 
 
 def test_bytecode_is_there(once: Once) -> None:
-    """Every module has been compiled: a container whose root is read-only would do it at each start."""
+    """Every module is compiled; a container with a read-only root would compile it at each start."""
     search = (
         "import pathlib, importlib.util as u; "
         "print([str(p) for p in pathlib.Path('/opt/rowfleet/lib').rglob('*.py') "
@@ -95,20 +95,20 @@ def test_bytecode_is_there(once: Once) -> None:
 
 
 def test_the_shipped_mappings_are_there(once: Once) -> None:
-    """`check` finds mappings, schemas and samples in the working directory, and all is right."""
+    """`check` finds mappings, schemas and samples in the working directory, without a problem."""
     code, output = once("check")
     assert code == 0, output
     assert "all right" in output
 
 
-def test_a_stop_during_the_start_is_heard(once: Once) -> None:
-    """The first process of a container ignores signals without a handler: SIGTERM ends the imports too."""
+def test_a_stop_during_the_start_ends_the_process(once: Once) -> None:
+    """SIGTERM ends the process during its imports. Without a handler, process 1 would ignore the signal."""
     code, output = once("-c", STOPPED_EARLY, entrypoint="python")
     assert (code, output) == (143, "")
 
 
 def test_a_wrong_setting_ends_the_container_with_a_sentence(once: Once) -> None:
-    """Exit 2 and the variable by name; the health check says the same."""
+    """Exit code 2 and the name of the variable, also from the health check."""
     for command in ("serve", "healthcheck"):
         code, output = once(command, environment={"ROWFLEET_HEALTH__PRT": "1"})
         assert code == 2, output

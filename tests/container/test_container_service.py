@@ -1,4 +1,4 @@
-"""Containers that nothing happens to: health, a whole run, and the narrowest ways to run one."""
+"""Containers without faults: health, a whole run, and the tightest limits."""
 
 import urllib.error
 import urllib.request
@@ -14,17 +14,17 @@ pytestmark = pytest.mark.docker
 
 SECOND_NS = 1_000_000_000
 
-LOCKED_UP = {
+RESTRICTED = {
     "read_only": True,
     "cap_drop": ["ALL"],
     "security_opt": ["no-new-privileges"],
     "pids_limit": 256,
 }
-"""No writable file, no capability, no way to gain one."""
+"""A read-only root, no capabilities, and no way to gain any."""
 
 
 def test_health(fleet: Fleet) -> None:
-    """The image's own check turns healthy, /livez and /readyz answer from outside, and a hang is noticed."""
+    """The health check turns healthy, /livez and /readyz answer from outside, and a hang is detected."""
     service = fleet.serve(healthcheck={"interval": SECOND_NS})
     service.until(lambda: service.state["Health"]["Status"] == "healthy", "a healthy container")
     with urllib.request.urlopen(service.url("/livez")) as reply:
@@ -50,12 +50,12 @@ def test_health(fleet: Fleet) -> None:
 
 
 def test_a_file_through_the_shipped_image(fleet: Fleet) -> None:
-    """All roles in one locked-up container finish a file with the mapping and the tool that are shipped.
+    """All roles in one container finish a file with the shipped mapping and tool.
 
-    Its root filesystem is read-only and it has no capability: nothing that it needs is missing there.
+    The container has a read-only root filesystem and no capability.
     """
     content = (ROOT / "examples/classify/definitions.csv").read_text("utf-8")
-    service = fleet.serve(working_dir="/srv/rowfleet", env=ROOMY, **LOCKED_UP)
+    service = fleet.serve(working_dir="/srv/rowfleet", env=ROOMY, **RESTRICTED)
     batch = fleet.submit("classification-tool", content)
 
     output = fleet.check_complete(batch, content)
@@ -66,8 +66,8 @@ def test_a_file_through_the_shipped_image(fleet: Fleet) -> None:
 
 
 def test_a_quarter_of_a_cpu(fleet: Fleet, agent: AgentContainer) -> None:
-    """The smallest Fargate task, a role each: slow, and otherwise the same."""
-    small = {"nano_cpus": SECOND_NS // 4, "mem_limit": "512m", **LOCKED_UP}
+    """Each role runs with the limits of the smallest Fargate task."""
+    small = {"nano_cpus": SECOND_NS // 4, "mem_limit": "512m", **RESTRICTED}
     services = [fleet.serve("--roles", role, **small) for role in ("splitter", "worker", "aggregator")]
     content = people(60)
     batch = fleet.submit("up", content)

@@ -1,4 +1,4 @@
-"""The module, once for all tests that only look at it."""
+"""Fixtures: copies of the Terraform module."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tests.infra.terraform import Terraform, copy_of_module, require_terraform
 
 @pytest.fixture(scope="session")
 def module(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
-    """An initialized copy of infra/terraform."""
+    """An initialized copy of infra/terraform that no test changes."""
     require_terraform()
     made = Terraform(copy_of_module(tmp_path_factory.mktemp("infra") / "terraform"))
     made.init()

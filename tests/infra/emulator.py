@@ -1,7 +1,7 @@
-"""AWS for the apply test: ministack as a child process where containers reach it, the engine behind it.
+"""AWS for the apply test: ministack as a child process, whose ECS starts containers on the engine.
 
-It listens on the address of the engine's own bridge, and nowhere else: the provider reaches it there from
-this machine, and the tasks that its ECS starts from inside their containers.
+It listens only on the address of the engine's bridge. The provider reaches it there from this machine, and
+the ECS tasks from inside their containers.
 """
 
 import ipaddress
@@ -32,8 +32,8 @@ T = TypeVar("T")
 _TICK = threading.Event()
 
 
-def until(condition: Callable[[], T], what: Callable[[], str], deadline_s: float = 120) -> T:
-    """The condition's first truthy value; fails with `what` after the deadline."""
+def until(condition: Callable[[], T], what: Callable[[], str], deadline_s: float = 600) -> T:
+    """Wait for a truthy value of the condition and return it. After the deadline fail with `what`."""
     end = time.monotonic() + deadline_s
     while not (value := condition()):
         assert time.monotonic() < end, f"not within {deadline_s:g} s: {what()}"
@@ -42,14 +42,14 @@ def until(condition: Callable[[], T], what: Callable[[], str], deadline_s: float
 
 
 def docker(*arguments: str) -> str:
-    """What the docker command says."""
+    """The output of a docker command."""
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"docker {' '.join(arguments[:3])}: {done.stderr}"
     return done.stdout
 
 
 def bridge_address() -> str:
-    """The machine's own address on the engine's bridge. Skips, or fails, where there is none."""
+    """The address of this machine on the engine's bridge. Skips or fails if there is none."""
     engine = (
         shutil.which("docker")
         and not subprocess.run(["docker", "version"], capture_output=True, check=False).returncode
@@ -72,9 +72,9 @@ def _binds(probe: socket.socket, address: str) -> bool:
 
 
 def build_image(name: str) -> None:
-    """The project's image, from its Dockerfile, with credentials on top.
+    """Build the image with credentials in its environment.
 
-    Ministack's ECS hands its tasks a credentials address that botocore refuses: on ECS it is 169.254.170.2.
+    Tasks of ministack's ECS get an address for credentials that botocore refuses; on ECS it is 169.254.170.2.
     """
     base = f"{name}-base"
     _run(["make", "image", f"IMAGE={base}", "BUILD_FLAGS=--network host"])
@@ -95,24 +95,24 @@ class Emulator:
     log: Path
 
     def client(self, service: str) -> Any:
-        """A botocore client that does not wait long."""
+        """A botocore client for a service."""
         return botocore.session.get_session().create_client(
             service,
             region_name=REGION,
             endpoint_url=self.url,
             aws_access_key_id=ACCESS_KEY,
             aws_secret_access_key=SECRET_KEY,
-            config=Config(connect_timeout=5, read_timeout=30, s3={"addressing_style": "path"}),
+            config=Config(s3={"addressing_style": "path"}),
         )
 
 
 @contextmanager
 def emulator(address: str, folder: Path) -> Iterator[Emulator]:
-    """Ministack on `address`, with ECS tasks on the engine; it ends with the block."""
+    """Run ministack on `address`, with ECS tasks on the engine, until the block ends."""
     with socket.socket() as probe:
         probe.bind((address, 0))
         port = probe.getsockname()[1]
-    # what `service.cli.embedded` sets, but for the address and the engine
+    # the settings of `service.cli.embedded`, except for the address and the engine
     environment = {
         "AUTH": "false",
         "BIND_HOST": address,
@@ -133,11 +133,11 @@ def emulator(address: str, folder: Path) -> Iterator[Emulator]:
         )
         try:
             made = Emulator(f"http://{address}:{port}", log)
-            until(lambda: _answers(made.url), lambda: log.read_text()[-2000:], 30)
+            until(lambda: _answers(made.url), lambda: log.read_text()[-2000:])
             yield made
         finally:
             child.terminate()
-            child.wait(30)
+            child.wait()
 
 
 def _answers(url: str) -> bool:

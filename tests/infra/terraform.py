@@ -1,4 +1,4 @@
-"""Terraform as the tests run it: on a copy of the module, the provider from a folder if there is one."""
+"""Terraform on a copy of the module, with the provider from a folder if TF_PLUGIN_DIR is set."""
 
 import json
 import os
@@ -17,32 +17,32 @@ CHECKOV = Path(sys.executable).parent / "../checkov/bin/checkov"
 
 
 def require(found: object, missing: str, variable: str) -> None:
-    """Skip with the reason when something is missing, or fail where the environment says it is required."""
+    """Skip with a reason if something is missing, or fail if the environment variable requires it."""
     if not found:
         (pytest.fail if os.environ.get(variable) == "1" else pytest.skip)(missing)
 
 
 def require_terraform() -> None:
-    """Skip, or fail, where the command is missing; whether its provider can be had, `init` finds out."""
+    """Skip or fail if the command is missing. `init` checks for the provider."""
     require(shutil.which("terraform"), "terraform is not installed", "REQUIRE_TERRAFORM")
 
 
 @dataclass(frozen=True)
 class Terraform:
-    """One root module in a folder of its own."""
+    """A root module in a folder of its own."""
 
     folder: Path
     variables: dict[str, str] = field(default_factory=dict)
 
     def run(self, *arguments: str) -> str:
-        """What the command says on stdout; it has to succeed."""
+        """Run a command that must succeed. Return its stdout."""
         done = self._call(*arguments)
         said = done.stdout + done.stderr
         assert done.returncode == 0, f"terraform {' '.join(arguments)}\n{said[-20_000:]}"
         return done.stdout
 
     def init(self) -> None:
-        """Get the provider, from TF_PLUGIN_DIR or from where Terraform gets it. Skips, or fails, if not."""
+        """Install the provider from TF_PLUGIN_DIR or Terraform's registry. Skip or fail without it."""
         plugins = os.environ.get("TF_PLUGIN_DIR")
         done = self._call(
             "init", "-input=false", "-no-color", *([f"-plugin-dir={plugins}"] if plugins else [])
@@ -54,7 +54,7 @@ class Terraform:
         )
 
     def changes(self) -> dict[str, set[str]]:
-        """What a plan would do now: address -> attributes that it would change, or the action."""
+        """The changes of a new plan: address -> changed attributes, or the action."""
         self.run("plan", "-input=false", "-no-color", "-out=plan")
         plan: dict[str, Any] = json.loads(self.run("show", "-json", "plan"))
         return {
@@ -82,6 +82,6 @@ def _difference(change: dict[str, Any]) -> set[str]:
 
 
 def copy_of_module(target: Path) -> Path:
-    """The module without what Terraform writes beside it, so that a test leaves the work tree alone."""
+    """Copy the module without files that Terraform wrote. Tests change the copy only."""
     leave_out = shutil.ignore_patterns(".terraform*", "*.tfstate*")
     return Path(shutil.copytree(MODULE, target, ignore=leave_out))

@@ -1,4 +1,4 @@
-"""What the module says of the service is what the service says of itself; `rowfleet setup` compares more."""
+"""The module and the service agree on names and numbers; the apply test compares with `setup`."""
 
 import json
 import re
@@ -23,12 +23,12 @@ SERVICE = "\n".join(path.read_text("utf-8") for path in sorted((ROOT / "service"
 
 
 def text(name: str) -> str:
-    """One file of the module, its columns joined by single spaces."""
+    """The text of a file of the module, with single spaces."""
     return re.sub(" +", " ", (MODULE / name).read_text("utf-8"))
 
 
 def test_every_setting_exists():
-    """The variables that tasks get are settings of the service, spelled as it spells them."""
+    """The variables of the tasks are settings of the service, with the same spelling."""
     known = {line.name for line in describe(Settings())}
     tasks_and_command = text("service.tf") + text("outputs.tf")
     named = set(re.findall(r"\bROWFLEET_[A-Z_]+\b", tasks_and_command)) - {"ROWFLEET_"}
@@ -37,7 +37,7 @@ def test_every_setting_exists():
 
 
 def test_managed_settings_are_those_that_are_set():
-    """`settings` refuses just what the module sets itself, in its message as in its condition."""
+    """`settings` refuses exactly the settings that the module sets itself, in message and condition."""
     managed = set(
         re.findall(r'"([A-Z_]+)"', text("service.tf").split("managed_settings = [")[1].split("]")[0])
     )
@@ -50,8 +50,8 @@ def test_managed_settings_are_those_that_are_set():
     assert set(re.split(", | and ", message[1])) == managed
 
 
-def test_every_role_is_played_once():
-    """Each role of the service is in the command of one ECS service, and in the dimension of its metrics."""
+def test_every_role_has_one_service():
+    """Each role is in the command of one ECS service and in the dimension of its metrics."""
     played = re.findall(r'^ roles = "([a-z,]+)"', text("service.tf"), re.MULTILINE)
     assert sorted(",".join(played).split(",")) == sorted(ROLES)
     roles = re.search(r"^ roles = \{(.*?)\}", text("alarms.tf"), re.MULTILINE)
@@ -61,7 +61,7 @@ def test_every_role_is_played_once():
 
 @pytest.mark.parametrize("file", ["alarms.tf", "dashboard.tf", "scaling.tf"])
 def test_metrics_are_written_by_the_service(file):
-    """Alarms, dashboard and scaling look at metrics that exist, in the service's namespace."""
+    """Alarms, dashboard and scaling use metrics that exist, in the service's namespace."""
     body = text(file)
     metrics = set(
         re.findall(r'metric = "(\w+)"|"rowfleet", "(\w+)"|namespace = "rowfleet", name = "(\w+)"', body)
@@ -74,7 +74,7 @@ def test_metrics_are_written_by_the_service(file):
 
 
 def test_queues_are_those_of_setup():
-    """Names, retention and long polls are what `rowfleet setup` would make."""
+    """Names, retention and long polls equal those of `rowfleet setup`."""
     body = text("queues.tf")
     assert f"queues = toset({json.dumps(list(QUEUES))})" in body
     assert f"day_s = {_DAY_S}" in body
@@ -96,7 +96,7 @@ def test_bucket_is_that_of_setup():
 
 
 def test_indexes_are_those_that_are_read():
-    """The table has just the indexes that the service names, and the sweeper may query the one it reads."""
+    """The table has exactly the service's indexes. The sweeper may query the one that it reads."""
     names = re.findall(r'global_secondary_index \{\s+name = "(\w+)"', text("table.tf"))
     assert sorted(names) == sorted([BY_STATUS, BY_TIMESTAMP])
     assert f"/index/{BY_STATUS}" in text("iam.tf")

@@ -28,7 +28,7 @@ ENDPOINTS = (
     "applicationautoscaling cloudwatch dynamodb ec2 ecr ecs iam kms logs s3 secretsmanager sns sqs ssm sts"
 )
 
-# What ministack forgets, so that a second plan would set it again. Nothing else may differ.
+# Attributes that ministack forgets, so that a second plan would set them again. No other may differ.
 FORGOTTEN = {
     "aws_cloudwatch_metric_alarm": {
         "actions_enabled",
@@ -82,7 +82,7 @@ module "rowfleet" {{
 
   prefix        = "{prefix}"
   image         = "{image}"
-  worker        = {{ min_tasks = 2, max_tasks = 2 }} # of a fixed size: there is no autoscaling there
+  worker        = {{ min_tasks = 2, max_tasks = 2 }} # a fixed size, since ministack has no autoscaling
   agent_secrets = {{ AGENT_URL = "${{aws_secretsmanager_secret_version.agent.arn}}:url::" }}
   mappings_dir  = "${{path.root}}/mappings"
   protect_data  = false
@@ -99,14 +99,14 @@ output "bucket" {{
 
 
 class Times:
-    """What each phase took."""
+    """The duration of each phase, for the report."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time what the block does."""
+        """Measure the duration of a block."""
         started = time.monotonic()
         yield
         self.seconds[name] = time.monotonic() - started
@@ -119,7 +119,7 @@ class Times:
 
 
 class Deployed:
-    """What was applied, as a user meets it: a bucket, and the command line."""
+    """An applied module, used like a user: through the bucket and the command line."""
 
     def __init__(self, aws: Emulator, terraform: Terraform) -> None:
         self.aws = aws
@@ -128,7 +128,7 @@ class Deployed:
         self.bucket = terraform.run("output", "-raw", "bucket")
 
     def drop(self, name: str, rows: int) -> list[dict[str, str]]:
-        """Put a CSV where it starts a run, and wait for its manifest; the rows of its output."""
+        """Upload a CSV that starts a batch, and wait for its manifest. Return the rows of the output."""
         text = "name\n" + "".join(f"row {number}\n" for number in range(1, rows + 1))
         self.s3.put_object(Bucket=self.bucket, Key=f"incoming/shout/{name}.csv", Body=text.encode())
         before = set(self._manifests())
@@ -148,7 +148,7 @@ class Deployed:
         return body
 
     def setup(self) -> list[str]:
-        """What `rowfleet setup` says of it, with the environment that the module hands out."""
+        """The output of `rowfleet setup` with the environment that the module outputs."""
         exports = dict(
             line.removeprefix("export ").split("=", 1)
             for line in self.terraform.run("output", "-raw", "cli_environment").splitlines()
@@ -166,7 +166,7 @@ class Deployed:
         return done.stdout.splitlines()
 
     def diagnosis(self) -> str:
-        """The last words of the emulator and of every task."""
+        """The last log lines of the emulator and of every task."""
         said = [self.aws.log.read_text("utf-8", "replace")[-3000:]]
         for id_ in docker("ps", "--all", "--quiet", "--filter", "name=ministack-ecs-").split():
             logs = subprocess.run(
@@ -177,7 +177,7 @@ class Deployed:
 
 
 def write_root(folder: Path, prefix: str, agent: HttpAgent) -> None:
-    """The root module that a user would write, but for where AWS is."""
+    """Write a user's root module, with the emulator's address for AWS."""
     endpoints = "\n".join(f"    {name} = var.endpoint" for name in ENDPOINTS.split())
     text = MAIN.format(
         region=REGION,
@@ -193,12 +193,12 @@ def write_root(folder: Path, prefix: str, agent: HttpAgent) -> None:
 
 
 def write_mapping(folder: Path, field: str) -> None:
-    """A mapping whose output column is `field`."""
+    """Write a mapping whose output column is `field`."""
     (folder / "mappings/shout.yaml").write_text(MAPPING.format(field=field), "utf-8")
 
 
 def remove_tasks(prefix: str) -> None:
-    """Containers of this test's cluster that a failure left behind."""
+    """Remove containers of this test's cluster that a failure has left."""
     named = docker("ps", "--all", "--format", '{{.ID}} {{.Label "com.amazonaws.ecs.cluster"}}')
     for line in named.splitlines():
         id_, _, cluster = line.partition(" ")
@@ -207,7 +207,7 @@ def remove_tasks(prefix: str) -> None:
 
 
 def left_over(aws: Emulator, prefix: str, bucket: str) -> list[Any]:
-    """What a destroy should have removed and did not."""
+    """Resources that a destroy should have removed but has not."""
     found: list[Any] = list(aws.client("sqs").list_queues(QueueNamePrefix=prefix).get("QueueUrls", []))
     found += [name for name in aws.client("dynamodb").list_tables()["TableNames"] if name.startswith(prefix)]
     with suppress(ClientError):
@@ -216,7 +216,7 @@ def left_over(aws: Emulator, prefix: str, bucket: str) -> list[Any]:
 
 
 def not_forgotten(changes: dict[str, set[str]]) -> dict[str, set[str]]:
-    """Changes beyond those that ministack's forgetting explains."""
+    """Changes that are not explained by attributes that ministack forgets."""
     left = {
         address: attributes - FORGOTTEN.get(address.removeprefix("module.rowfleet.").split(".")[0], set())
         for address, attributes in changes.items()
@@ -225,7 +225,7 @@ def not_forgotten(changes: dict[str, set[str]]) -> dict[str, set[str]]:
 
 
 def test_apply_drop_change_drop_destroy(copied, tmp_path, capsys):
-    """One apply runs the image: a CSV is finished, a changed mapping used, and a destroy leaves nothing."""
+    """One apply runs the image: a CSV is processed, a changed mapping used, and a destroy leaves nothing."""
     require_terraform()
     address = bridge_address()
     times, prefix = Times(), f"rf{uuid.uuid4().hex[:8]}"

@@ -1,4 +1,4 @@
-"""The module as it is written: form, types, tests of its own, a scanner's opinion, and its README."""
+"""The text of the module: format, types, its own tests, a security scanner, and its README."""
 
 import json
 import re
@@ -25,27 +25,27 @@ def test_files_are_formatted(module):
 
 
 def test_the_module_is_valid(module):
-    """Types, references and arguments fit the provider."""
+    """Types, references and arguments are valid for the provider."""
     assert json.loads(module.run("validate", "-json"))["diagnostics"] == []
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_examples_are_valid(module, name):
-    """Each example uses the module as it is."""
+    """Each example is valid with the present module."""
     example = Terraform(module.folder / "examples" / name)
     example.init()
     assert json.loads(example.run("validate", "-json"))["diagnostics"] == []
 
 
 def test_the_module_keeps_its_own_tests(module):
-    """Bad values fail in plan, and what must always hold does, with a mocked provider."""
+    """The module's own tests pass, with a mocked provider."""
     said = module.run("test", "-no-color")
     runs = sum(path.read_text("utf-8").count("\nrun ") for path in (MODULE / "tests").glob("*.tftest.hcl"))
     assert f"Success! {runs} passed, 0 failed." in said
 
 
 def test_every_variable_is_tried_with_good_and_bad_values():
-    """Each variable has a description, a type and a place in the tests; all but booleans are validated."""
+    """Each variable has a description, a type and a test value; all except booleans have a validation."""
     tried = (MODULE / "tests/variables.tftest.hcl").read_text("utf-8")
     good = tried[tried.index('run "good_values_of_each"') :]
     for name, body in blocks("variable").items():
@@ -58,14 +58,14 @@ def test_every_variable_is_tried_with_good_and_bad_values():
 
 
 def test_nothing_names_an_account_or_a_region():
-    """The module follows the provider's region and account, in every partition."""
+    """The module takes region, account and partition from the provider."""
     for path in sorted(MODULE.glob("*.tf")):
         code = re.sub(r"#.*|error_message\s*=.*|description\s*=.*", "", path.read_text("utf-8"))
         assert not re.search(r"\b[a-z]{2}-[a-z]+-\d\b|\b\d{12}\b|\barn:aws:", code), path.name
 
 
 def test_checkov_finds_nothing():
-    """Checkov's findings are mended, or left with a reason beside the resource."""
+    """Checkov finds nothing, except findings that are suppressed with a reason beside the resource."""
     require_terraform()
     require(CHECKOV.exists(), "checkov is not installed: make checkov", "REQUIRE_TERRAFORM")
     done = subprocess.run(
@@ -84,7 +84,7 @@ def test_checkov_finds_nothing():
 
 @pytest.mark.parametrize(("kind", "title"), [("variable", "Inputs"), ("output", "Outputs")])
 def test_the_readme_lists_what_there_is(kind, title):
-    """Each input and output is in the README's table with its own description, and nothing else is."""
+    """The README's tables list exactly the inputs and outputs, with their descriptions."""
     text = (MODULE / "README.md").read_text("utf-8")
     section = text.split(f"## {title}\n")[1].split("\n## ")[0]
     listed = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", section, re.MULTILINE))

@@ -94,6 +94,7 @@ class _NewTokenTable(FaultyTable):
             return call
 
         async def commit(commit: Commit) -> object:
+            # As long as a token may be: 36 characters.
             self._uses = self.__dict__.get("_uses", 0) + 1
             return await call(replace(commit, token=f"{commit.token[:24]}{self._uses:012d}"))
 
@@ -182,6 +183,7 @@ class NoLease(Components):
 class _NoRenewalQueue(FaultyQueue):
     async def extend(self, receipts: Sequence[str], visibility_s: float) -> Sequence[int]:
         """Release messages, but do not renew leases."""
+        # 15 s is the shortest lease of any world, so that shorter times can only be those of releases.
         if visibility_s >= 15.0:
             return ()
         return await super().extend(receipts, visibility_s)

@@ -77,6 +77,7 @@ class SimulatedAgent:
         takes_s = self._takes_s(behaviour, target_fault, file.mapping.pace.slow_s)
         in_flight_s = min(takes_s, invocation.timeout_s)
         with self._agents.calls.in_flight(file.mapping, row, network.host, in_flight_s) as call:
+            # A future that never ends: only the caller's time-out ends the call.
             if takes_s == math.inf:
                 await network.loop.create_future()
             await asyncio.sleep(takes_s)
@@ -86,6 +87,7 @@ class SimulatedAgent:
                 behaviour is Behaviour.CRASHES_WORKER_ONCE and time == 1
             ):
                 await network.crash_caller()
+            # An outage that has begun meanwhile hits calls in flight as well.
             if self._target_fault(row) is TargetFault.OUTAGE:
                 raise self._target_error(TargetFault.OUTAGE)
             return _reply(behaviour, time, call, invocation.body["name"])

@@ -55,6 +55,7 @@ class AgentCalls:
         call = _Call(caller, self._now() + takes_s)
         self._check_rate(mapping)
         calls = self._in_flight[mapping.limit_name]
+        # A call ends at the provider when its caller's process has ended: the connection is closed.
         calls[:] = [x for x in calls if x.until_s > self._now() and not x.caller.is_over]
         calls.append(call)
         if mapping.concurrent and len(calls) > mapping.concurrent:

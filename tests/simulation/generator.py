@@ -105,6 +105,7 @@ def _files(random: Random, *, is_calm: bool, has_sweeper: bool) -> tuple[InputFi
     count = 1 if random.random() < 0.8 else 2
     for _ in range(count):
         rows = _row_count(random)
+        # Hundreds of rows with odd behaviour would take too many steps.
         odd_share = 0.0 if is_calm or rows > 100 else random.choice((0.0, 0.1, 0.4))
         behaviours = tuple(
             _behaviour(random, odd_share, is_calm=is_calm, has_sweeper=has_sweeper) for _ in range(rows)
@@ -233,6 +234,7 @@ def _process_faults(random: Random, processes: int, faults_end_s: float) -> tupl
     """Processes that are killed, stopped or paused. Pauses end soon after the faults at the latest."""
     planned = []
     for _ in range(random.choice((0, 0, 1, 2, 5))):
+        # Squared, so that most faults hit while there is still work.
         at_s = random.random() ** 2 * faults_end_s
         for_s = min(random.choice((0.1, 5.0, 40.0, 150.0)), faults_end_s)
         process = random.randrange(processes)

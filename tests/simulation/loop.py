@@ -113,7 +113,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self.steps = 0
         self.errors: list[str] = []
 
-    # -- the interface of asyncio's loops -----------------------------------------------------------------
+    # -- the interface of asyncio's loops ------------------------------------------------------------
 
     def time(self) -> float:
         """Virtual seconds since the start."""
@@ -125,6 +125,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         """Call `callback` at the present instant, after the handles that are ready already."""
         if context is None:
             context = contextvars.copy_context()
+        # A bound method of a task is a step of it, or its wake-up.
         task = getattr(callback, "__self__", None)
         if task.__class__ is Task:
             handle = Handle(callback, args, context, task.owner, self._now)
@@ -183,7 +184,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         """Return False: the loop holds no resource that could be closed."""
         return False
 
-    # -- for the world -----------------------------------------------------------------------------------
+    # -- for the world -------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Run until `stop` is called. Raises DeadlockError and StepLimitError."""
@@ -203,6 +204,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def spawn(self, owner: Owner, coroutine: Coroutine[Any, Any, Any]) -> Task:
         """Start a task of `owner`."""
         before, self.owner = self.owner, owner
+        # An empty context, because context variables (of log lines) must not pass between processes.
         try:
             return self.create_task(coroutine, context=contextvars.Context())
         finally:
@@ -226,6 +228,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         for owner in owners:
             self.thaw(owner)
         self._max_steps = self.steps + MAX_STEPS
+        # More than once, because tasks may start others while they are cancelled.
         for _ in range(20):
             if not (tasks := asyncio.all_tasks(self)):
                 return
@@ -241,6 +244,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         if self._callbacks:
             handle = self._callbacks.popleft()
         elif steps := self._steps:
+            # The last step moves into the gap: their order does not matter, and no list is shifted.
             index = int(self._draw() * len(steps))
             handle, steps[index] = steps[index], steps[-1]
             steps.pop()
@@ -265,6 +269,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         if not timers:
             raise DeadlockError("nothing is ready and no timer is set")
         self._now = max(self._now, timers[0][0])
+        # All timers of this instant at once, in the order in which they were set.
         while timers and timers[0][0] <= self._now:
             self._callbacks.append(heapq.heappop(timers)[2])
 

@@ -57,6 +57,7 @@ class MappingSpec:
     @property
     def name(self) -> str:
         """The mapping's name, which tells all its parts."""
+        # The name stands for the mapping everywhere, so it differs if any part does.
         words = [self.pace_name, _REUSE_WORDS[self.reuse], self.limit_name]
         words.append(f"{self.max_concurrency}places" if self.max_concurrency else "")
         words.append(f"{self.row_deadline_s}s" if self.row_deadline_s else "")

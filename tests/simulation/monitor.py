@@ -184,6 +184,7 @@ class Monitor:
     def has_outcome(self, key: RowKey) -> bool:
         """True if the row has an outcome of its round or a later one."""
         batch_id, round_, number = key
+        # A world has two rounds at most.
         return any(number in self.outcomes[batch_id, later] for later in range(round_, 4))
 
     # -- messages --------------------------------------------------------------------------------------
@@ -215,6 +216,7 @@ class Monitor:
             is_marked = '"replay":true' in body
             if (who, key) in self._received and not is_marked:
                 self.violated("repeats_are_marked", f"{who} has row {key}, and sent it again without a mark")
+            # A message with an attempt number is a worker's requeue, which was checked above.
             if '"attempt"' in body:
                 continue
             first_at = self._first_sent.setdefault(key, self.now())

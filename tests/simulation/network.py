@@ -85,8 +85,9 @@ class Network:
                 await asyncio.sleep(min(CLIENT_TIMEOUT_S, self.faults.seconds()))
                 return answer
             case Fault.LATE:
+                # The world applies it, because the caller may crash or be paused before.
                 self.loop.spawn(self.loop.world, self._apply_late(name, effect))
-                await asyncio.sleep(CLIENT_TIMEOUT_S / 8)
+                await asyncio.sleep(CLIENT_TIMEOUT_S / 8)  # before or after the effect
             case Fault.LOST_ANSWER:
                 await self._apply(name, effect)
             case Fault.HANGING:
@@ -242,11 +243,13 @@ class FaultyTable:
                 self._network.monitor.refused(self._network.who, arguments[0], answer)
             return answer
 
+        # Later calls of the method find it without `__getattr__`.
         self.__dict__[method] = call
         return call
 
     def _perhaps_stale(self, query: tuple[Any, ...], answer: Any) -> Any:
         """The answer, or now and then the last one to the same query: an index runs behind the table."""
+        # Arguments need not be hashable, but each has a text.
         key = tuple(map(repr, query))
         last = self._answers.get(key)
         self._answers[key] = answer

@@ -80,6 +80,7 @@ class ObservedTable(MemoryTable):
 
     async def commit(self, commit: Commit) -> Sequence[int]:
         """Commit, and report it if it was applied now."""
+        # A repeated commit is answered as the first one was, and not applied again.
         seen = commit.token in self._commits
         taken = await super().commit(commit)
         if not taken and not seen:
@@ -168,6 +169,7 @@ class ObservedQueue(MemoryQueue):
     async def wait(self, until: float) -> None:
         """Wait until a message may be visible, or until the time `until`."""
         hidden = self._hidden
+        # The heap also has messages that were deleted, or hidden anew with another time.
         while hidden and (hidden[0][0] != hidden[0][2].visible_at or hidden[0][2].id not in self._entries):
             heapq.heappop(hidden)
         due = min(until, hidden[0][0]) if hidden else until
@@ -201,6 +203,7 @@ class ObservedQueue(MemoryQueue):
 
     def _take(self, limit: int, visibility_s: float) -> list[ReceivedMessage]:
         self._make_due_visible()
+        # A standard queue of SQS promises no order.
         if len(self._visible) > 1:
             self._visible.rotate(int(self._draw() * len(self._visible)))
         return super()._take(limit, visibility_s)

@@ -105,6 +105,7 @@ class Process:
         self.metrics = Metrics()
         self.on_end: Callable[[], None] = lambda: None
         self._shared = shared
+        # Not hash(), which differs between runs of Python.
         self._random = random.Random(zlib.crc32(f"{shared.scenario.seed} {name}".encode()))
         self._clock = SkewedClock(shared.loop, shared.start_ms, skew_s)
         self._network = Network(shared.loop, shared.faults, shared.trace, self)

@@ -74,6 +74,7 @@ class Redrives:
         assert batch.total is not None
         carried_over = batch.total - len(failed)
         self._monitor.carried_over[batch_id, 2] = carried_over
+        # Written past the port, which has no call for this.
         self._table._counts[batch_id, 2] = {0: Counts(succeeded=carried_over)}
         self._table._batches[batch_id] = replace(batch, round=2, state=State.RUNNING, finished_at="")
         self.pending -= 1

@@ -279,6 +279,7 @@ def _virtual_time_in_libraries(loop: VirtualLoop, seed: int) -> Iterator[None]:
     """Make stamina and tenacity wait in virtual time, with jitter from the seed and without hooks."""
     hooks, time = stamina.instrumentation.get_on_retry_hooks(), tenacity.time
     stamina.instrumentation.set_on_retry_hooks([])
+    # tenacity reads the time from its module, and draws jitter from the global generator.
     tenacity.time = SimpleNamespace(monotonic=loop.time)  # type: ignore[assignment]
     random.seed(seed)
     try:

@@ -75,7 +75,7 @@ class UnreliableTable(MemoryTable):
         self.rng = rng
 
     async def commit(self, commit):
-        """Commit, perhaps."""
+        """Commit, raise a conflict before, or lose the answer after."""
         if self.rng.random() < 0.1:
             raise ConflictError("conflict")
         taken = await super().commit(commit)
@@ -94,7 +94,7 @@ def source(rng) -> str:
 
 
 def expected(text) -> list[list[str]]:
-    """The same result by other means: what each row's cells, fields, status and error kind must be."""
+    """The expected cells, fields, status and error kind of each row, computed independently."""
     found = []
     for cells in list(csv.reader(io.StringIO(text, newline="")))[1:]:
         number = int(cells[0])
@@ -110,8 +110,8 @@ def expected(text) -> list[list[str]]:
     return found
 
 
-def patient():
-    """An agent that has seen no row yet."""
+def throttling():
+    """An agent's script that throttles some rows at their first call."""
     throttled = set()
 
     async def ask(invocation):
@@ -138,17 +138,17 @@ async def answer(invocation):
 
 
 def is_final(lab) -> bool:
-    """Whether the batch has ended."""
+    """True if the batch has ended."""
     return lab.table._batches["demo#e1"].state.is_final
 
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_every_row_comes_out_once_in_order(make_lab, scripted, define, seed):
-    """500 rows, three workers, duplicates and faults everywhere: the output is what a plain script makes."""
+    """With three workers, duplicates and faults the output of 500 rows equals that of a plain script."""
     rng = random.Random(seed)
     lab = make_lab(table=UnreliableTable(rng))
     lab.definitions["demo"] = define(MAPPING)
-    lab.agent = scripted(patient())
+    lab.agent = scripted(throttling())
     lab.ingest, lab.rows, lab.aggregate = (
         UnreliableQueue(n, lab, rng) for n in ("ingest", "rows", "aggregate")
     )

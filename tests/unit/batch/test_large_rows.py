@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.adapters.memory import MemoryObjects
+from service.batch.large_outcomes import LargeOutcomeLimits
 from service.batch.large_rows import RESEND_BYTES, ClaimCheck, row_body
 from service.csvio import CsvReader, Record
 from service.domain.errors import (
@@ -100,6 +101,18 @@ async def test_a_defect_is_found_again(lab):
     assert outcome.error.message == "3 cells, the header has 2 (line 2)"
     assert outcome.input_data == {"id": "1", "name": LARGE, "_surplus": ["surplus"]}
     assert lab.agent.calls == []
+
+
+async def test_a_large_row_whose_outcome_cannot_be_stored_keeps_its_cells(lab):
+    """The FAILED outcome has the cells that were read from the source."""
+    batch, (row,) = await split(lab, f"id,name\n1,{LARGE}\n")
+    lab.large_outcome_limits = LargeOutcomeLimits("out", max_outcome_bytes=2 * len(LARGE))
+    lab.agent.script = lambda _: {"answer": LARGE}
+    async with lab.working() as worker:
+        await worker.handle(lab.delivery(row.encode()))
+    outcome = await lab.large_outcomes.load((await lab.outcomes(batch))[1])
+    assert outcome.error.type == "RowTooLargeError"
+    assert outcome.input_data == {"id": "1", "name": LARGE}
 
 
 async def test_a_large_row_is_requeued_with_its_span(lab):
