@@ -30,6 +30,7 @@ from service.domain.errors import (
     AgentRejectedError,
     AgentTimeoutError,
     AgentUnavailableError,
+    FailureScope,
 )
 from service.domain.model import Json
 from service.domain.ports import Agent, Invocation, Reply
@@ -191,8 +192,10 @@ class HttpAgent:
             return AgentOutageError(f"{label}: no connection within {CONNECT_TIMEOUT_S:g} s")
         if isinstance(error, TimeoutError):
             return AgentTimeoutError(f"{label}: no answer within {invocation.timeout_s:g} s")
-        kind = AgentOutageError if isinstance(error, _NOT_CONNECTED) else AgentUnavailableError
-        return kind(f"{label}: {_cause(error)}")
+        if isinstance(error, _NOT_CONNECTED):
+            return AgentOutageError(f"{label}: {_cause(error)}")
+        # A target that is down often resets connections, but a row's input may also crash it.
+        return AgentUnavailableError(f"{label}: {_cause(error)}", scope=FailureScope.UNCLEAR)
 
 
 def _cause(error: Exception) -> str:

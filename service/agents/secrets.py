@@ -105,10 +105,7 @@ class SecretCache:
         except (OSError, ValueError, LookupError, ConfigError, AgentRejectedError) as error:
             raise self._outage(name, f"cannot be read: {_reason(error)}") from None
         except AgentRetryableError as error:
-            raise type(error)(
-                f"{self._where}: ${{secret:{name}}} cannot be read: {error}",
-                retry_after_s=error.retry_after_s,
-            ) from None
+            raise error.reworded(f"{self._where}: ${{secret:{name}}} cannot be read: {error}") from None
         value = self._value_of_key(text, secret.key, name) if secret.key else text
         if not value.strip():
             raise self._outage(name, "is empty")

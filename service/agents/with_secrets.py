@@ -126,9 +126,9 @@ class AgentWithSecrets:
         try:
             reply = await opened.agent.invoke(invocation)
         except AgentRetryableError as error:
-            raise type(error)(opened.options.redact(str(error)), retry_after_s=error.retry_after_s) from None
+            raise error.reworded(opened.options.redact(str(error))) from None
         except AgentRejectedError as error:
-            raise AgentRejectedError(opened.options.redact(str(error))) from None
+            raise error.reworded(opened.options.redact(str(error))) from None
         finally:
             opened.calls -= 1
             await self._close_retired()

@@ -104,7 +104,8 @@ _NO_MODEL_TEXT = re.compile(
     r"\b(models?|deployments?|engine)\b.{0,160}?"
     r"(not found|(does|do)( not|n't) exist|not exist\b|decommissioned|is not deployed"
     r"|no longer (available|supported))"
-    r"|not a valid model|no endpoints found|^models?[:/] ?[\w.:/-]+$|user location is not supported",
+    r"|not a valid model|model identifier is invalid|invocation of model id"
+    r"|no endpoints found|^models?[:/] ?[\w.:/-]+$|user location is not supported",
     re.IGNORECASE | re.DOTALL,
 )
 _RETRYABLE = re.compile(

@@ -1,9 +1,10 @@
 """Attempts: call the agent for a row until there is an outcome, or until the row is requeued.
 
-The class of a failure decides its cost for the row. A transient failure uses up one attempt. A throttle does
-not: the fleet calls too fast, and the row is not to blame. An outage does not either, with two exceptions:
-the target answered other rows in the meantime, or it refused the credentials of this row only. So neither an
-outage nor a storm of throttles uses up the attempts of rows. No attempt of any kind begins after
+The scope of a failure decides its cost for the row. A failure that may be the row's own uses up one attempt.
+A throttle does not: the fleet calls too fast, and the row is not to blame. An outage does not either, unless
+the target served other rows in the meantime. A failure of unclear scope, such as HTTP 500 or 403, counts
+until a second row meets one too and none is served. So neither an outage nor a storm of throttles uses up the
+attempts of rows. No attempt of any kind begins after
 `retry_policy.budget_seconds` or a deadline.
 """
 
@@ -18,11 +19,11 @@ import structlog
 from service.batch.outcomes import LastAttempt
 from service.domain.deadlines import Deadline, deadline_of
 from service.domain.errors import (
-    AgentCredentialsError,
     AgentOutageError,
     AgentRetryableError,
     AgentThrottledError,
     AgentTimeoutError,
+    FailureScope,
     RetryableError,
     RowRejectedError,
     TargetDownError,
@@ -35,11 +36,19 @@ from service.mapping.replies.transcript import Usage
 from service.runtime.delivery import Delivery
 from service.runtime.metrics import Metrics
 from service.runtime.timeouts import timeout
-from service.worker.admission.gate import AdmittedCall
+from service.worker.admission.circuit_breaker import CircuitBreaker
+from service.worker.admission.gate import MAX_SUSPECTED_ATTEMPT, AdmittedCall
 from service.worker.admission.outages import OutageBoard
 from service.worker.batch_cache import OpenTarget
 
 log = structlog.get_logger(__name__)
+
+MAX_SUSPICION_S = 600.0
+"""Longest time for which a run of server errors costs rows no attempt.
+
+After it, small batches end whose rows all fail on their own. In a large batch few rows make more than one
+trial call, so that an outage of hours costs them little.
+"""
 
 GRACE_S = 5.0
 """An agent that ignores its time-out is cancelled this much later."""
@@ -216,7 +225,7 @@ class Attempts:
             self._metrics.count(f"agent_failures_{error.kind}")
             self._metrics.count(f"agent_failures_{error.failure_class}")
             attempt = self.last_attempt(task, call.started)
-            has_changed = call.record_error(error)
+            has_changed = call.record_error(error, task.message.attempt)
             if isinstance(error, AgentRetryableError):
                 is_uncounted = self._is_uncounted(task, call, error)
                 return _Failure(attempt, error, body, is_uncounted), has_changed
@@ -242,20 +251,28 @@ class Attempts:
 
     def _is_uncounted(self, task: RowTask, call: AdmittedCall, error: AgentRetryableError) -> bool:
         """True if the failure must not count as an attempt of the row."""
+        if error.scope is FailureScope.ROW:
+            return False
         if isinstance(error, AgentThrottledError):
             return True
-        if not isinstance(error, AgentOutageError):
-            return False
         breaker = task.target.gate.breaker
-        if isinstance(error, AgentCredentialsError) and not breaker.seen_by_several_rows:
-            # No other row's credentials were refused (HTTP 403, say), so this may be about the row.
+        if error.scope is FailureScope.UNCLEAR and not breaker.seen_by_several_rows:
+            # No other row met it, so this may be about the row.
             return False
-        # An outage counts if the target has answered another row since the call began, or since this row's
-        # last outage. A row whose input crashes the target, say, is the only one that it does not answer.
+        if not isinstance(error, AgentOutageError) and not self._may_be_outage(task, breaker):
+            return False
+        # It counts if the target has served another row since the call began, or since this row's
+        # last outage. A row whose input crashes the target, say, is the only one that it does not serve.
         since, last_outage_ms = call.started, task.message.last_outage_ms
         if last_outage_ms is not None:
             since = self._clock.monotonic() - (self._clock.now_ms() - last_outage_ms) / 1000
         return breaker.last_success_at <= since
+
+    def _may_be_outage(self, task: RowTask, breaker: CircuitBreaker) -> bool:
+        """True if a server error of the row may be one of an outage."""
+        if task.message.attempt > MAX_SUSPECTED_ATTEMPT and not breaker.is_open:
+            return False
+        return self._clock.monotonic() - breaker.failing_since <= MAX_SUSPICION_S
 
     # -- after an attempt ------------------------------------------------------------------------------
 
@@ -281,7 +298,7 @@ class Attempts:
         message = task.message
         if failure.is_uncounted:
             task.uncounted += 1
-            if isinstance(failure.error, AgentOutageError):
+            if not isinstance(failure.error, AgentThrottledError):
                 task.message = replace(message, last_outage_ms=self._clock.now_ms())
             return True
         if message.attempt < task.target.mapping.execution.retry.max_attempts:

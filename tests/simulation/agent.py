@@ -13,6 +13,7 @@ from service.domain.errors import (
     AgentRejectedError,
     AgentThrottledError,
     AgentUnavailableError,
+    FailureScope,
 )
 from service.domain.ports import Clock, Invocation, Reply
 from tests.simulation.agent_calls import AgentCalls
@@ -100,7 +101,7 @@ class SimulatedAgent:
 
     def _hits(self, target_fault: TargetFault) -> bool:
         """True if this call suffers from its target's fault."""
-        return target_fault is TargetFault.OUTAGE or self._network.faults.chance(0.7)
+        return target_fault is not TargetFault.THROTTLING or self._network.faults.chance(0.7)
 
     def _takes_s(self, behaviour: Behaviour | None, target_fault: TargetFault | None, slow_s: float) -> float:
         """Draw the duration of the call in seconds."""
@@ -116,6 +117,8 @@ class SimulatedAgent:
     def _target_error(self, target_fault: TargetFault | None) -> Exception:
         if target_fault is TargetFault.OUTAGE:
             return AgentOutageError("nobody is served")
+        if target_fault is TargetFault.SERVER_ERRORS:
+            return AgentUnavailableError("HTTP 503", scope=FailureScope.UNCLEAR)
         faults = self._network.faults
         return AgentThrottledError("a storm", retry_after_s=10.0 if faults.chance(0.3) else None)
 
@@ -132,7 +135,7 @@ def _reply(behaviour: Behaviour, time: int, call: int, name: str) -> Reply:
     if behaviour is Behaviour.REJECTS:
         raise AgentRejectedError("not this one")
     if behaviour is Behaviour.FAILS or (behaviour is Behaviour.FAILS_FIRST and time <= FAILURES_FIRST):
-        raise AgentUnavailableError("come again")
+        raise AgentUnavailableError("come again", scope=FailureScope.UNCLEAR)
     if behaviour is Behaviour.DENIES_ACCESS:
         raise AgentCredentialsError("not for you")
     if behaviour is Behaviour.THROTTLES_FIRST and time == 1:

@@ -51,6 +51,8 @@ class FailureCauses:
             return False
         # A paused process may take its own pause for a time-out of the agent.
         is_pause = error == "AgentTimeoutError" and self._monitor.pauses > 0
+        if error == "AgentUnavailableError" and self._past_periods(key, TargetFault.SERVER_ERRORS):
+            return True
         return is_pause or error in {behaviour_error, "AgentOutageError", "AgentThrottledError"}
 
     def deadline_ms(self, batch_id: str) -> float:
@@ -71,14 +73,20 @@ class FailureCauses:
         """
         monitor = self._monitor
         mapping = monitor.files[key[0]].mapping
-        outages = sum(
-            period.target == mapping.name
-            and period.fault is TargetFault.OUTAGE
-            and period.from_s <= monitor.now()
-            for period in monitor.target_faults
-        )
+        outages = self._past_periods(key, TargetFault.OUTAGE)
+        # A row that nobody else shares the server errors with cannot be told from one that causes them.
+        if attempts == mapping.pace.max_attempts and self._past_periods(key, TargetFault.SERVER_ERRORS):
+            return True
         costs = monitor.agent_failures[key] + outages + monitor.pauses
         return attempts == mapping.pace.max_attempts and (costs >= attempts or outages > 1)
+
+    def _past_periods(self, key: RowKey, fault: TargetFault) -> int:
+        """The number of periods with this fault of the row's target that have begun."""
+        target, now = self._monitor.files[key[0]].mapping.name, self._monitor.now()
+        return sum(
+            period.target == target and period.fault is fault and period.from_s <= now
+            for period in self._monitor.target_faults
+        )
 
     def _is_late(self, key: RowKey) -> bool:
         """True if a deadline of the row is near or over, by the clock of any process."""

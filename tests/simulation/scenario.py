@@ -56,6 +56,7 @@ class TargetFault(StrEnum):
     """A fault of a target, which concerns all rows."""
 
     OUTAGE = "outage"  # every call meets an outage
+    SERVER_ERRORS = "server errors"  # every call is answered by a 5xx, which may also be the row's fault
     THROTTLING = "throttling"  # most calls are throttled
 
 

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -42,9 +43,11 @@ from service.domain.errors import (
     AgentTimeoutError,
     AgentUnavailableError,
     ConfigError,
+    FailureScope,
     RetryableError,
     UnreachableError,
 )
+from service.domain.model import Json
 from service.domain.provider_errors import AgentError
 
 OPTIONS = ("region", "endpoint_url")
@@ -53,20 +56,25 @@ OPTIONS = ("region", "endpoint_url")
 _ERRORS: tuple[tuple[type[AgentRetryableError], frozenset[str]], ...] = (
     (
         AgentUnavailableError,
-        SERVER_ERRORS
-        | {
-            "ModelErrorException",
-            "ModelNotReadyException",
-            "ResourceConflictException",
-            "ResourceNotReadyException",
-            "RetryableConflictException",
-            "RuntimeClientError",
-            "ServiceException",
-        },
+        frozenset(
+            {
+                "ModelErrorException",
+                "ResourceConflictException",
+                "ResourceNotReadyException",
+                "RetryableConflictException",
+                "RuntimeClientError",
+            }
+        ),
     ),
     (
         AgentThrottledError,
-        THROTTLING | {"EC2ThrottledException", "ExecutionLimitExceeded", "ServiceQuotaExceededException"},
+        THROTTLING
+        | {
+            "EC2ThrottledException",
+            "ExecutionLimitExceeded",
+            "ModelNotReadyException",
+            "ServiceQuotaExceededException",
+        },
     ),
     (AgentTimeoutError, frozenset({"ModelTimeoutException"})),
     (AgentCredentialsError, BAD_CREDENTIALS | ACCESS_DENIED),
@@ -162,10 +170,14 @@ class AwsService:
         # Lambda states the delay of a throttle in the body, other services in headers.
         stated = {"retry-after": str(error.response.get("retryAfterSeconds", ""))}
         headers = stated | error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        pause_s = retry_after_from_headers(headers, now=self._now())
         for kind, codes in _ERRORS:
             if code in codes:
-                return kind(text, retry_after_s=retry_after_from_headers(headers, now=self._now()))
-        return classify_response(status, text, headers, None, now=self._now())
+                return kind(text, retry_after_s=pause_s)
+        body: Json = {"__type": code, "message": message}
+        if code in SERVER_ERRORS:
+            status = max(status, HTTPStatus.INTERNAL_SERVER_ERROR)
+        return classify_response(status, text, headers, body, now=self._now())
 
     def _classify_failed_call(self, error: Exception, label: str, timeout_s: float) -> AgentError:
         """The error for a call without a response, or with one that cannot be parsed."""
@@ -175,7 +187,9 @@ class AwsService:
         if isinstance(translated, UnreachableError):
             return AgentOutageError(f"{label}: AWS cannot be reached (region, endpoint or network)")
         if isinstance(translated, RetryableError):
-            return AgentUnavailableError(f"{label}: the connection was closed before an answer came")
+            return AgentUnavailableError(
+                f"{label}: the connection was closed before an answer came", scope=FailureScope.UNCLEAR
+            )
         return AgentOutageError(f"{label}: {self._options.redact(str(translated))}")
 
 

@@ -1,9 +1,12 @@
 """A circuit breaker (Nygard, Release It!): a target that is down gets no calls but an occasional trial call.
 
-- closed: calls are free. `THRESHOLD` outages in a row, with no success between them, open the breaker.
+- closed: calls are free. `THRESHOLD` failures in a row, with no success between them, open the breaker.
 - open: no call may begin until the pause is over.
-- half-open: the pause is over and one trial call may begin. A success closes the breaker. Another outage
+- half-open: the pause is over and one trial call may begin. A success closes the breaker. Another failure
   opens it again for twice as long.
+
+A failure is an outage, or a server error (a 5xx or a reset). The row may be the cause of the latter, so a run
+of them is only suspected to be an outage. The gate leaves out rows that have failed several times before.
 
 Pure. Times are monotonic seconds.
 """
@@ -11,17 +14,20 @@ Pure. Times are monotonic seconds.
 from __future__ import annotations
 
 THRESHOLD = 5
-"""Outages in a row that open the breaker."""
+"""Failures in a row that open the breaker."""
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
+LONGEST_SUSPECTED_PAUSE_S = 30.0
+"""Longest pause after a 5xx: if the rows themselves are the cause, their attempts should end."""
 
 
 class CircuitBreaker:
     """The breaker of one target in one process.
 
     `reason` is the outage that opened it, "" while closed. `last_success_at` is the time of the last success.
-    `seen_by_several_rows` is True if at least two different rows met an outage since then.
+    `failing_since` is the time of the first failure after it. `seen_by_several_rows` is True if at least two
+    different rows have failed since then.
     """
 
     __slots__ = (
@@ -30,6 +36,7 @@ class CircuitBreaker:
         "_has_trial",
         "_open_until",
         "_pause_s",
+        "failing_since",
         "last_success_at",
         "reason",
         "seen_by_several_rows",
@@ -42,6 +49,7 @@ class CircuitBreaker:
         self._has_trial = False
         self.reason = ""
         self.last_success_at = float("-inf")
+        self.failing_since = float("-inf")
         self._first_row = ""
         self.seen_by_several_rows = False
 
@@ -70,15 +78,26 @@ class CircuitBreaker:
         self.last_success_at = now
         return was_open
 
-    def record_failure(self, reason: str, now: float, *, row: str, is_trial: bool) -> bool:
-        """Note that a call of `row` met an outage. Return True if that begins a pause."""
+    def record_throttle(self) -> bool:
+        """Note that the target asks for fewer calls. Return True if that closed the breaker."""
+        # The target is reachable but has served nobody: failures around the throttle stay in a row.
+        was_open = self.is_open
+        if was_open:
+            self._failures, self._pause_s, self.reason, self._has_trial = 0, FIRST_PAUSE_S, "", False
+        return was_open
+
+    def record_failure(
+        self, reason: str, now: float, *, row: str, is_trial: bool, is_suspected: bool = False
+    ) -> bool:
+        """Note that a call of `row` failed. Return True if that begins a pause."""
         self._failures += 1
         if self._failures == 1:
-            self._first_row = row
+            self._first_row, self.failing_since = row, now
         # A single row may be at fault itself, by the credentials that it is sent with, for example.
         self.seen_by_several_rows = self.seen_by_several_rows or row != self._first_row
         if is_trial:
-            self._pause_s = min(LONGEST_PAUSE_S, self._pause_s * 2)
+            longest_s = LONGEST_SUSPECTED_PAUSE_S if is_suspected else LONGEST_PAUSE_S
+            self._pause_s = min(longest_s, self._pause_s * 2)
             self._has_trial = False
         elif self.is_open or self._failures < THRESHOLD:
             # Calls that began before the breaker opened do not lengthen its pause.

@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from service.domain import exact_json
 from service.domain.errors import (
     AgentOutageError,
+    AgentRetryableError,
     AgentThrottledError,
     AgentTimeoutError,
+    FailureScope,
     LimitReachedError,
     RowfleetError,
     TargetDownError,
@@ -44,6 +46,13 @@ The delay is the time since the last call started. A longer one would leave slot
 recovers.
 """
 
+MAX_SUSPECTED_ATTEMPT = 2
+"""A 5xx in a later attempt of a row is no sign of an outage, except in a trial call.
+
+Rows that always fail are tried most often, and the last ones of a batch may be such rows only. The first
+attempt of a row may have failed when the outage began.
+"""
+
 LIMIT_PAUSE_S = 1.0
 """No rows are fetched for a target for this long after its rate limit rejected one."""
 
@@ -67,15 +76,18 @@ class AdmittedCall:
         self._release_permit(usage)
         return self.gate.record_load(self, LoadSignal.ANSWERED)
 
-    def record_error(self, error: RowfleetError) -> bool:
-        """The call failed. Return True if the target went down or is up again."""
+    def record_error(self, error: RowfleetError, attempt: int = 1) -> bool:
+        """The call, for this attempt, failed. Return True if the target went down or is up again."""
         self._release_permit(None)
-        if isinstance(error, AgentOutageError):
-            return self.gate.record_outage(self, f"{error.kind}: {error}")
         if isinstance(error, AgentThrottledError):
             return self.gate.record_load(self, LoadSignal.THROTTLED)
         if isinstance(error, AgentTimeoutError):
             return self.gate.record_load(self, LoadSignal.TIMED_OUT)
+        if isinstance(error, AgentOutageError):
+            return self.gate.record_outage(self, f"{error.kind}: {error}")
+        if isinstance(error, AgentRetryableError) and error.scope is FailureScope.UNCLEAR:
+            is_sign = self.is_trial or attempt <= MAX_SUSPECTED_ATTEMPT
+            return self.gate.record_server_error(self, f"{error.kind}: {error}", is_sign=is_sign)
         # Any other error is a reply as well: the target is up, whatever is wrong with the row.
         return self.gate.record_load(self, LoadSignal.ANSWERED)
 
@@ -170,8 +182,9 @@ class Gate:
 
     def record_load(self, call: AdmittedCall, signal: LoadSignal) -> bool:
         """Note that a call ended, but not by an outage. Return True if the target was down until now."""
-        now = self._clock.monotonic()
-        self._concurrency.record(signal, started=call.started, now=now, in_flight=self._queue.in_flight)
+        now = self._record_load(call, signal)
+        if signal is LoadSignal.THROTTLED:
+            return self.breaker.record_throttle()
         # A time-out does not show whether the target is up or down.
         if signal is LoadSignal.TIMED_OUT:
             if call.is_trial:
@@ -183,6 +196,21 @@ class Gate:
         """Note that a call met an outage. Return True if the breaker opened."""
         now = self._clock.monotonic()
         return self.breaker.record_failure(reason, now, row=call.row, is_trial=call.is_trial)
+
+    def record_server_error(self, call: AdmittedCall, reason: str, *, is_sign: bool) -> bool:
+        """Note a 5xx or a reset. Return True if the breaker opened; `is_sign`: it may be of an outage."""
+        now = self._record_load(call, LoadSignal.ANSWERED)
+        if not is_sign:
+            return False
+        return self.breaker.record_failure(
+            reason, now, row=call.row, is_trial=call.is_trial, is_suspected=True
+        )
+
+    def _record_load(self, call: AdmittedCall, signal: LoadSignal) -> float:
+        """Note the end of a call in the concurrency limit. Return the present time."""
+        now = self._clock.monotonic()
+        self._concurrency.record(signal, started=call.started, now=now, in_flight=self._queue.in_flight)
+        return now
 
     def _check_breaker(self) -> None:
         wait_s = self.breaker.wait_s(self._clock.monotonic())

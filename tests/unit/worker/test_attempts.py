@@ -4,12 +4,15 @@ import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+import pytest
+
 from service.app.status import status_json
 from service.domain.errors import (
     AgentCredentialsError,
     AgentOutageError,
     AgentThrottledError,
     AgentUnavailableError,
+    FailureScope,
 )
 from service.domain.model import Status, iso_time
 from service.worker.admission.circuit_breaker import THRESHOLD
@@ -255,3 +258,73 @@ async def test_a_requeued_row_that_finds_its_target_full_costs_no_read(lab, defi
         await asyncio.gather(*tasks, return_exceptions=True)
     await lab.clock.advance(10)
     assert await lab.sent_rows() == [again[4], replace(again[5], lost_deliveries=1)]
+
+
+def server_error(text="HTTP 500"):
+    return AgentUnavailableError(text, scope=FailureScope.UNCLEAR)
+
+
+@pytest.mark.parametrize("total", [3, 200])
+async def test_server_errors_that_every_row_meets_cost_no_row_its_success(lab, define, total):
+    """After 12 s of 5xx all rows succeed, with at most one attempt that counted."""
+    batch = await lab.batch(total, definition=define(MAPPING))
+    up_at = lab.clock.monotonic() + 12
+
+    async def answer(call):
+        await lab.clock.sleep(0.1)
+        return {"answer": call.attempt} if lab.clock.monotonic() >= up_at else server_error()
+
+    lab.agent.script = answer
+    outcomes, took_s = await process_all(lab, batch)
+    assert {outcome.status for outcome in outcomes.values()} == {Status.SUCCESS}
+    assert took_s < 60
+    assert len(lab.agent.calls) <= 2 * total + 20
+
+
+async def test_server_errors_that_begin_amid_answers_cost_no_row_its_success(lab, define):
+    """Calls in flight at the beginning may cost one attempt each."""
+    batch = await lab.batch(60, definition=define(MAPPING.replace("max_attempts: 2", "max_attempts: 3")))
+    began = lab.clock.monotonic()
+
+    async def answer(call):
+        await lab.clock.sleep(0.5)
+        is_up = not 0.8 < lab.clock.monotonic() - began < 20
+        return {"answer": call.attempt} if is_up else server_error()
+
+    lab.agent.script = answer
+    outcomes, _ = await process_all(lab, batch)
+    assert {outcome.status for outcome in outcomes.values()} == {Status.SUCCESS}
+
+
+async def test_rows_that_always_meet_server_errors_fail_among_others(lab, define):
+    """Others are served between their attempts. The breaker does not stay open for the last of them."""
+    batch = await lab.batch(100, definition=define(MAPPING.replace("max_attempts: 2", "max_attempts: 4")))
+    bad = {f"/{number}" for number in (7, 30, 31, 32, 33, 34, 35, 60)}
+
+    async def answer(call):
+        await lab.clock.sleep(0.2)
+        return server_error() if f"/{call.id.rpartition('/')[2]}" in bad else {"answer": 1}
+
+    lab.agent.script = answer
+    outcomes, took_s = await process_all(lab, batch)
+    assert {f"/{n}" for n, outcome in outcomes.items() if outcome.status is Status.FAILED} == bad
+    assert took_s < 120
+
+
+async def test_a_batch_whose_rows_all_meet_server_errors_ends(lab, define):
+    """Without any success the attempts begin to count after a while."""
+    batch = await lab.batch(
+        4, definition=define(MAPPING.replace("budget_seconds: 600", "budget_seconds: 80000"))
+    )
+    lab.agent.script = lambda _: server_error()
+    outcomes, took_s = await process_all(lab, batch)
+    assert {outcome.error.type for outcome in outcomes.values()} == {"AgentUnavailableError"}
+    assert 300 < took_s < 1_200
+
+
+async def test_a_throttle_that_no_pause_can_help_counts(lab, define):
+    """A request that is larger than the limit is throttled in every attempt."""
+    batch = await lab.batch(1, definition=define(MAPPING))
+    lab.agent.script = lambda _: AgentThrottledError("413", scope=FailureScope.ROW)
+    outcomes, _ = await process_all(lab, batch)
+    assert (outcomes[1].attempts, outcomes[1].error.failure_class) == (2, "rate_limit")

@@ -69,7 +69,7 @@ def test_a_missing_region_raises_config_error(invoke: str, options: dict) -> Non
         ("ServiceQuotaExceededException", 402, AgentThrottledError),
         ("UnknownCode", 429, AgentThrottledError),
         ("ModelTimeoutException", 408, AgentTimeoutError),
-        ("ModelNotReadyException", 429, AgentUnavailableError),
+        ("ModelNotReadyException", 429, AgentThrottledError),
         ("ModelErrorException", 424, AgentUnavailableError),
         ("RuntimeClientError", 424, AgentUnavailableError),
         ("ResourceConflictException", 409, AgentUnavailableError),
