@@ -1,87 +1,121 @@
-"""Server-sent events, joined to the reply that the agent would have sent without streaming.
+"""Streams, joined to the reply that the agent would have sent without streaming.
 
-The format is WHATWG's (html.spec.whatwg.org/multipage/server-sent-events.html). Streams of OpenAI and
-Anthropic become these providers' ordinary replies (`chat_streams`); the data of any other stream are
-joined. A provider's stream without its last event is incomplete and no reply: half an answer must not
-become a row's result.
+Streams of known providers become these providers' ordinary replies (`streams`); the data of any other stream
+are joined. A stream that states an error, or that ends before it is complete, is no reply.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
-from service.agents.wire.chat_streams import join_anthropic, join_openai, join_responses
-from service.domain import exact_json
+from service.agents.wire.streams import (
+    anthropic,
+    converse,
+    gemini,
+    generic,
+    json_rpc,
+    langgraph,
+    ollama,
+    openai,
+    responses,
+    vercel,
+)
+from service.agents.wire.streams.events import DONE, StreamEvent, read_json_lines, read_sse
+from service.agents.wire.streams.failures import Event, check_events, incomplete
 from service.domain.errors import AgentUnavailableError
 from service.domain.model import Json
 
 MEDIA_TYPE = "text/event-stream"
 
-_DONE = "[DONE]"
+_MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RecursionError)
 
 
 def join_events(text: str) -> Json:
-    """The reply of a stream.
-
-    The data of an unknown provider's stream: strings, and texts that are no JSON, are joined to one text, and
-    parsed if that is JSON; one object is the reply, several are a list.
+    """The reply of a stream of server-sent events.
 
     Raises AgentRetryableError or AgentRejectedError for an error that the stream states, and
     AgentUnavailableError for a stream that is incomplete or malformed.
     """
+    return _joined(lambda: _join(read_sse(text)))
+
+
+def join_json_lines(text: str) -> Json:
+    """The reply of a stream of one JSON document a line. Raises as `join_events`."""
+    return _joined(lambda: _join(read_json_lines(text)))
+
+
+def join_objects(found: Sequence[Event]) -> Json:
+    """The reply of chunks that came as a list, or of a single one. Raises as `join_events`."""
+    return _joined(lambda: _join([StreamEvent("", "{}", item) for item in found]))
+
+
+def join_data_stream(text: str) -> Json:
+    """The reply of a data stream of Vercel's AI SDK. Raises as `join_events`."""
+    return _joined(lambda: vercel.join_data_stream(text))
+
+
+def is_chunk(value: Json) -> bool:
+    """True for an object that is part of a known provider's stream and no reply of its own."""
+    if not isinstance(value, dict):
+        return False
+    return (openai.is_chunk(value) and value.get("object") != "text_completion") or (
+        ollama.is_ollama(value) and value.get("done") is False
+    )
+
+
+def are_chunks(value: Json) -> bool:
+    """True for a list of objects that are parts of a known provider's stream (Gemini without `alt=sse`)."""
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        return False
+    return bool(value) and (is_chunk(value[0]) or all(gemini.is_gemini(item) for item in value))
+
+
+def _joined(join: Callable[[], Json]) -> Json:
     try:
-        return _join(text)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return join()
+    except _MALFORMED as error:
         reason = f"the stream is not what its first events say ({type(error).__name__})"
         raise AgentUnavailableError(reason) from None
 
 
-def _join(text: str) -> Json:
-    data = [item for item in _data_of_events(text) if item]
-    done = bool(data) and data[-1] == _DONE
-    parsed = [_parse(item) for item in (data[:-1] if done else data)]
-    objects = [item for item in parsed if isinstance(item, dict)]
+def _join(events: Sequence[StreamEvent]) -> Json:
+    done = any(event.text == DONE for event in events)
+    events = [event for event in events if event.text != DONE]
+    check_events(events)
+    if not any(event.text for event in events):
+        raise incomplete(
+            "the stream holds nothing but [DONE]" if done else "the stream ended without an event"
+        )
+    if langgraph.is_langgraph(events):
+        return langgraph.join_langgraph(events)
+    found = [_typed(event) for event in events if isinstance(event.value, dict)]
     # The first event that a provider's format is known by decides.
-    for item in objects:
-        if item.get("object") == "chat.completion.chunk":
-            return join_openai(objects, done=done)
-        kind = str(item.get("type", ""))
-        if kind == "message_start" or (kind == "error" and isinstance(item.get("error"), dict)):
-            return join_anthropic(objects)
-        if kind.startswith("response."):
-            return join_responses(objects)
-    if len(objects) < len(parsed):
-        return _join_texts(parsed, data)
-    return objects[0] if len(objects) == 1 else objects
+    for item in found:
+        for is_of, join in _PROVIDERS.items():
+            if is_of(item):
+                return join(found)
+        if vercel.is_ui_stream(item):
+            return vercel.join_ui_stream(found, done=done)
+    return generic.join_unknown(events)
 
 
-def _join_texts(parsed: Sequence[Json], data: Sequence[str]) -> Json:
-    """All data as one text, parsed if it is JSON. JSON strings are joined without their quotes."""
-    # `data` may be longer by the final [DONE].
-    text = "".join(item if isinstance(item, str) else raw for item, raw in zip(parsed, data, strict=False))
-    return _parse(text)
+def _typed(event: StreamEvent) -> Event:
+    """The object of an event, with the event's name as its type if it has none of its own."""
+    value: Event = event.value
+    is_known = event.name in anthropic.KINDS or event.name.startswith("response.")
+    return {"type": event.name, **value} if is_known and "type" not in value else value
 
 
-def _data_of_events(text: str) -> list[str]:
-    """The data of every event, in order. Other fields and comments are dropped."""
-    found: list[str] = []
-    lines: list[str] = []
-    for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
-        if not line:
-            if lines:
-                found.append("\n".join(lines))
-            lines = []
-        elif line.startswith("data"):
-            name, _, value = line.partition(":")
-            if name == "data":
-                lines.append(value.removeprefix(" "))
-    if lines:  # many servers omit the last blank line
-        found.append("\n".join(lines))
-    return found
-
-
-def _parse(text: str) -> Json:
-    try:
-        return exact_json.loads(text)
-    except ValueError:
-        return text
+_PROVIDERS: Mapping[Callable[[Event], bool], Callable[[Sequence[Event]], Json]] = MappingProxyType(
+    {
+        openai.is_chunk: openai.join_openai,
+        anthropic.is_anthropic: anthropic.join_anthropic,
+        responses.is_response_event: responses.join_responses,
+        gemini.is_gemini: gemini.join_gemini,
+        ollama.is_ollama: ollama.join_ollama,
+        json_rpc.is_json_rpc: json_rpc.join_json_rpc,
+        converse.is_converse: converse.join_converse,
+    }
+)
+"""Sign of a provider's event -> function that joins the provider's events."""

@@ -171,8 +171,6 @@ def test_classification_of_errors_inside_a_stream(events: list, error: type[Exce
         ('data: {"a": 1}', {"a": 1}),
         ('data: {"a": 1}\n\ndata: {"a": 2}\n\ndata: [DONE]\n\n', [{"a": 1}, {"a": 2}]),
         ('data: {"a":\n\ndata: 12345678901234567890}\n\n', {"a": 12345678901234567890}),
-        ("", []),
-        ("data\n\nretry: 5\n\n", []),
     ],
 )
 def test_streams_of_unknown_providers(text: str, reply: object) -> None:

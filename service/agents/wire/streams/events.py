@@ -1,0 +1,112 @@
+"""Events of a stream: server-sent events, or one JSON document a line.
+
+Server-sent events are WHATWG's (html.spec.whatwg.org/multipage/server-sent-events.html), with two additions
+for servers that take less care: an event may consist of a name only (`event: error`), and `data` lines that
+are each a JSON object are events of their own even without a blank line between them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from service.domain import exact_json
+from service.domain.model import Json
+
+DONE = "[DONE]"
+
+_FIELD = re.compile(r"(?:data|event|id|retry)(?::|$)|:")
+_RAW_JSON = re.compile(r"\s*[\[{\"]")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEvent:
+    """An event. `name` is "" if it has none; `value` is its data as JSON, or its text if that is no JSON."""
+
+    name: str
+    text: str
+    value: Json
+
+
+def read_sse(text: str) -> list[StreamEvent]:
+    """The server-sent events in a text. Comments, ids and events with neither name nor data are dropped."""
+    found: list[StreamEvent] = []
+    name, data = "", list[str]()
+    for line in [*text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), ""]:
+        if not line:
+            found += _events(name, data)
+            name, data = "", []
+            continue
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "data":
+            data.append(value)
+        elif field == "event":
+            name = value.strip()
+    return found
+
+
+def read_json_lines(text: str) -> list[StreamEvent]:
+    """The events of a text with one JSON document a line; a line that is none has its text as value."""
+    lines = (line.strip("\x1e \t\r") for line in text.split("\n"))
+    return [StreamEvent("", line, parse(line)) for line in lines if line]
+
+
+def is_sse(text: str) -> bool:
+    """True if a text of unknown type is a stream of server-sent events.
+
+    Each line is a field, and one event is a JSON object or `[DONE]`: prose may have lines such as `data: 5`.
+    """
+    beginning = text.lstrip("\n\r\ufeff ")
+    if _FIELD.match(beginning) is None:
+        return False
+    lines = [line for line in beginning.replace("\r", "\n").split("\n") if line]
+    if not all(_FIELD.match(line) for line in lines):
+        return False
+    return any(isinstance(event.value, dict) or event.text == DONE for event in read_sse(beginning))
+
+
+def are_json_lines(text: str) -> bool:
+    """True if a text has at least two lines, and each is a JSON object."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    if len(lines) < 2 or not all(line.lstrip("\x1e \t").startswith("{") for line in lines):  # noqa: PLR2004
+        return False
+    return all(isinstance(event.value, dict) for event in read_json_lines(text))
+
+
+def objects(events: Sequence[StreamEvent]) -> list[dict[str, Json]]:
+    """The values that are objects."""
+    return [event.value for event in events if isinstance(event.value, dict)]
+
+
+def parse(text: str) -> Json:
+    """A text as JSON, or itself."""
+    try:
+        return exact_json.loads(text)
+    except (ValueError, ArithmeticError):
+        return text
+
+
+def join_text(pieces: Sequence[str]) -> str:
+    """Pieces of a text, with characters put together whose halves (UTF-16 surrogates) came in two pieces."""
+    text = "".join(pieces)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    return text
+
+
+def _events(name: str, data: Sequence[str]) -> Iterator[StreamEvent]:
+    text = "\n".join(data)
+    if not text.strip() and not name:
+        return
+    value = parse(text)
+    if len(data) > 1 and isinstance(value, str):
+        values = [parse(line) if _RAW_JSON.match(line) else line for line in data]
+        if all(isinstance(item, dict) or item == DONE for item in values):
+            for line, item in zip(data, values, strict=True):
+                yield StreamEvent(name, line, item)
+            return
+    yield StreamEvent(name, text.strip() if text.strip() == DONE else text, value)

@@ -1,0 +1,76 @@
+"""Failures of a stream: the error that it states, or its end before it was complete."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from service.agents.wire.streams.events import StreamEvent
+from service.domain.errors import AgentUnavailableError, FailureScope
+from service.domain.model import Json
+from service.domain.provider_errors import AgentError, classify_error, error_summary, says_something
+
+Event = dict[str, Any]
+
+_ERROR_NAMES = ("error", "exception")
+"""Ends of the names of events that state an error; Bedrock's are `throttlingException` and so on."""
+
+_ERROR_KINDS = frozenset({"error", "exception", "stream_error", "run_error"})
+_KIND_KEYS = ("type", "event", "object", "kind", "status", "event_type")
+_VOCABULARY = frozenset(
+    {
+        *("error", "error_type", "errorType", "error_code", "errorCode", "errorMessage", "error_message"),
+        *("errorText", "code", "type", "kind", "status", "object", "status_code", "statusCode", "message"),
+        *("detail", "details", "description", "reason", "event", "name", "param", "path", "instance"),
+        *("title", "description"),
+        *("traceback", "trace", "stack", "stackTrace", "cause", "timestamp", "time", "id", "request_id"),
+        *("requestId", "trace_id", "traceId", "run_id", "runId", "session_id", "sessionId", "thread_id"),
+        *("threadId", "metadata", "retryable", "retry_after", "success", "ok", "done", "data", "result"),
+        *("response", "output", "content", "text", "__type", "internal"),
+    }
+)
+"""Keys of an object that is an error and nothing else; its values of `result` and the like must be empty."""
+
+_RESULT_KEYS = ("data", "result", "response", "output", "content", "text")
+_MESSAGE_KEYS = ("message", "detail", "errorMessage", "error_message", "errorText", "error")
+
+
+def stream_error(error: Json) -> AgentError:
+    """The failure of a stream that states an error."""
+    summary = error_summary(error)
+    return classify_error(error, f"the stream ended with an error: {summary}" if summary else _NO_REASON)
+
+
+_NO_REASON = "the stream ended with an error, and gave no reason"
+
+
+def incomplete(reason: str = "the stream broke off before its last event") -> AgentUnavailableError:
+    """The failure of a stream that ended too early."""
+    # A connection that ends is a sign of an outage as a reset is.
+    return AgentUnavailableError(reason, scope=FailureScope.UNCLEAR)
+
+
+def check_events(events: Sequence[StreamEvent]) -> None:
+    """Raise the error of an event whose name says that it is one."""
+    for event in events:
+        if event.name.lower().endswith(_ERROR_NAMES):
+            value = event.value
+            stated = value if isinstance(value, dict) else {"message": event.text}
+            name = {} if event.name.lower() in _ERROR_NAMES else {"type": event.name}
+            raise stream_error({**name, **stated})
+
+
+def is_error(event: Event) -> bool:
+    """True if an object is an error and nothing else."""
+    if any(str(event.get(key, "")).lower() in _ERROR_KINDS for key in _KIND_KEYS):
+        return any(says_something(event.get(key)) for key in (*_MESSAGE_KEYS, "code", "data"))
+    if not event.keys() <= _VOCABULARY or any(says_something(event.get(key)) for key in _RESULT_KEYS):
+        return False
+    has_code = isinstance(event.get("errorMessage"), str) or isinstance(event.get("__type"), str)
+    return has_code or says_something(event.get("error"))
+
+
+def check_chunk(event: Event) -> None:
+    """Raise the error in a chunk of a provider's stream. An `error` that is null or empty says nothing."""
+    if says_something(event.get("error")) or event.get("object") == "error" or event.get("type") == "error":
+        raise stream_error(event)
