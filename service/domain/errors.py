@@ -27,7 +27,8 @@
     │   ├── InputError              the row cannot be mapped to an input
     │   ├── AgentRejectedError      the agent refused this input for good
     │   ├── ExtractionError         the reply lacks what the mapping requires
-    │   │   ├── ReplyRejectedError  the reply says no (reject_if)
+    │   │   ├── ReplyRejectedError  the reply says no (reject_if, a refusal, a failed task)
+    │   │   ├── ReplyTruncatedError a limit has cut off the reply
     │   │   └── UnfitValueError     a value breaks a rule of the schema
     │   ├── RowTooLargeError        the row or its outcome is larger than rowfleet takes
     │   ├── DeadlineError           the batch's or the row's deadline has passed
@@ -223,7 +224,11 @@ class ExtractionError(RowRejectedError):
 
 
 class ReplyRejectedError(ExtractionError):
-    """A `reject_if` of the mapping matches the agent's reply. The text is the reply's."""
+    """The agent's reply says no itself, or a `reject_if` of the mapping matches it."""
+
+
+class ReplyTruncatedError(ExtractionError):
+    """The agent's reply is cut off, by a limit that the text names."""
 
 
 class UnfitValueError(ExtractionError):

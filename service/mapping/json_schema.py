@@ -146,6 +146,8 @@ _DESCRIPTIONS: dict[str, dict[str, str]] = {
         "pending_if": "Patterns: a reply that matches is asked for again later.",
         "not_found": "Texts that count as no value.",
         "allow_empty": "A reply without any value is no failure.",
+        "allow_truncated": "An answer that a limit has cut off is no failure.",
+        "accept_errors": "A reply that states an error or a refusal is no failure.",
     },
     "PathForm": {"path": "An expression.", "transform": "Applied to what the path gives."},
     "SchemaForm": {

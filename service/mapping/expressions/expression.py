@@ -77,6 +77,17 @@ class Expression:
         except Exception:  # noqa: BLE001 -- a library walks whatever an agent sent; an error means "no value"
             return None
 
+    def named_keys(self) -> frozenset[str]:
+        """The keys of objects that the expression names, at any depth."""
+        found: set[str] = set()
+        nodes = [self._tree]
+        while nodes:
+            node = nodes.pop()
+            if node["type"] == "field":
+                found.add(str(node["value"]))
+            nodes += [child for child in node["children"] if isinstance(child, dict)]
+        return frozenset(found)
+
     def pipe_parts(self) -> list[PipePart]:
         """The parts between the pipes, to find the one that loses the value."""
         return [

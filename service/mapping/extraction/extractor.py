@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from service.domain.errors import ExtractionError, RowfleetError, UnfitValueError
+from service.domain.errors import ExtractionError, FailureClass, RowfleetError, UnfitValueError
 from service.domain.model import Json
 from service.domain.truncation import truncate
 from service.mapping.extraction.explain import Explanation, FailedMethod, FieldTrace, TriedMethod, trace
@@ -17,8 +17,12 @@ from service.mapping.extraction.guards import Guards, compile_guards
 from service.mapping.extraction.methods import Method, MethodResult, compile_method
 from service.mapping.extraction.schemas import Schema, SchemaField, excerpt
 from service.mapping.replies.normalise import ReplyView
+from service.mapping.replies.objections.finder import find_objections
+from service.mapping.replies.objections.objection import Objection
 from service.mapping.syntax.forms import ExtractionForm, read_form
 from service.mapping.syntax.problems import Path, Report, suggest
+
+_ABOUT_THE_TARGET = frozenset({FailureClass.RATE_LIMIT, FailureClass.UNAVAILABLE})
 
 _MAX_MESSAGE_CHARS = 1_000
 """Limit for the text of an error, which is stored with every failed row."""
@@ -60,6 +64,8 @@ class Extractor:
     methods: tuple[Method, ...]
     required: tuple[str, ...] = ()
     allow_empty: bool = False
+    allow_truncated: bool = False
+    accept_errors: bool = False
     output_fields: tuple[str, ...] = ()
     guards: Guards = field(default_factory=Guards)
     schema_fields: Mapping[str, SchemaField] = field(default_factory=dict)
@@ -68,10 +74,11 @@ class Extractor:
     def extract(self, reply: Json) -> Extraction:
         """The output fields of a reply: parsed JSON, or a str if it was no JSON.
 
-        Raises ReplyRejectedError, ReplyPendingError, UnfitValueError or ExtractionError, and nothing else.
+        Raises ExtractionError or one of its subclasses; ReplyPendingError; and for an error that the reply
+        states, the AgentRetryableError or AgentRejectedError of the same error in a failed call.
         """
         view = ReplyView.of(reply)
-        self.guards.check(view)
+        self._check_answer(view)
         merged = self._run_methods(view)
         self._check_required(merged)
         # Every output field in mapping order, also those without a value.
@@ -107,6 +114,36 @@ class Extractor:
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
             fields=tuple(fields),
+        )
+
+    def _check_answer(self, view: ReplyView) -> None:
+        """Raise the error of the reply's own objection, or of a guard that matches it."""
+        objection = self._objection(view)
+        # A throttle or an outage is no statement about the row, whatever the guards say about its text.
+        if objection and objection.error.failure_class in _ABOUT_THE_TARGET:
+            raise objection.error
+        self.guards.check(view)
+        if objection:
+            raise objection.error
+
+    def _objection(self, view: ReplyView) -> Objection | None:
+        """The first objection of a reply that counts."""
+        for objection in find_objections(view):
+            if objection.is_truncation:
+                if not self.allow_truncated:
+                    return objection
+            elif not self.accept_errors and not self._takes(objection.key, view):
+                return objection
+        return None
+
+    def _takes(self, key: str, view: ReplyView) -> bool:
+        """True if a field has a value by an expression that names the key, so that the key is data."""
+        return bool(key) and any(
+            method.reads_whole_reply
+            and key in field.expression.named_keys()
+            and field.value(view.root) is not None
+            for method in self.methods
+            for field in method.fields
         )
 
     def _unfit_trace(self, traced: FieldTrace, value: Json) -> FieldTrace:
@@ -181,7 +218,7 @@ class Extractor:
 
     def _error(self, view: ReplyView, merged: _MergedResults) -> RowfleetError | None:
         try:
-            self.guards.check(view)
+            self._check_answer(view)
             self._check_required(merged)
         except RowfleetError as error:
             return error
@@ -265,6 +302,8 @@ def compile_extractor(value: Json, report: Report, path: Path) -> Extractor:
         methods,
         required=tuple(form.required),
         allow_empty=form.allow_empty,
+        allow_truncated=form.allow_truncated,
+        accept_errors=form.accept_errors,
         output_fields=fields,
         guards=guards,
     )

@@ -137,6 +137,11 @@ class Method:
     fields: tuple[FieldMapping, ...]
     provenance: Mapping[str, str]
 
+    @property
+    def reads_whole_reply(self) -> bool:
+        """True if the root is the reply, rather than a part of it such as a tool's result."""
+        return self.find_root is _find_reply
+
     @classmethod
     def of(cls, label: str, find_root: RootFinder, fields: Iterable[FieldMapping]) -> Method:
         """A method with the provenance of its fields: `tool_result[0]:$.content | …`."""
@@ -222,7 +227,11 @@ def _transforms(value: Json, report: Report, path: Path) -> tuple[Expression, ..
 
 
 def _whole_reply(_form: Any, _fields: Iterable[FieldMapping]) -> RootFinder:
-    return lambda view: view.root
+    return _find_reply
+
+
+def _find_reply(view: ReplyView) -> Json:
+    return view.root
 
 
 def _tool_result(form: ToolForm, fields: Iterable[FieldMapping]) -> RootFinder:

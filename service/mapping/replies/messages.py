@@ -85,6 +85,11 @@ def read_message(item: Json) -> UnlinkedMessage | None:
     return "user" if role == "tool" else role, parts
 
 
+def is_agents(item: Json) -> bool:
+    """True for a message of the agent, also for one without text, call or result."""
+    return isinstance(item, dict) and _role(item, str_or_empty(item.get("type"))) == "assistant"
+
+
 def _role(item: dict[str, Any], kind: str) -> str:
     """The role of a message; "" if the item is no message."""
     role = item.get("role")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
 from service.domain.model import Json
 from service.mapping.replies.items import find_inner, find_items, unwrap_item
 from service.mapping.replies.linking import link_results
-from service.mapping.replies.messages import UnlinkedMessage, read_message
+from service.mapping.replies.messages import UnlinkedMessage, is_agents, read_message
 from service.mapping.replies.providers import a2a
 from service.mapping.replies.providers.langchain import unwrap_message
 from service.mapping.replies.text import decode_json_string
@@ -20,6 +20,9 @@ from service.mapping.replies.wrappers import unwrap
 _STRUCTURED = ("structured_output", "structured_response", "structuredContent")
 """Keys for the reply's own structured output: of agents on Step Functions, of LangGraph, and of MCP."""
 
+_REPLY_LISTS = ("choices", "output", "candidates")
+"""Keys for the messages of a single reply; other lists hold a conversation with earlier replies."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReplyView:
@@ -28,17 +31,29 @@ class ReplyView:
     `root` is the raw JSON, or `{content: text}` for plain text. A wrapper of Lambda or Step Functions that
     holds nothing but the reply is removed, so that `$.category` is the agent's category however it was
     invoked. `raw` always has everything.
+
+    `documents` are the layers of the reply, from the outside in, and the document inside them that has the
+    messages. `answers` are the values that hold the agent's answer: its last message, or every choice.
     """
 
     root: Json
     transcript: Transcript
     raw: Json = None
+    documents: tuple[Json, ...] = field(default=(), compare=False, repr=False)
+    answers: tuple[Json, ...] = field(default=(), compare=False, repr=False)
 
     @classmethod
     def of(cls, reply: Json) -> ReplyView:
         """The view of any reply. Never raises; the transcript of an unknown shape is empty."""
         layers, root = unwrap(reply)
-        return cls({"content": root} if isinstance(root, str) else root, _transcript(layers), reply)
+        found = _find_messages(layers)
+        return cls(
+            root={"content": root} if isinstance(root, str) else root,
+            transcript=_transcript(layers, found),
+            raw=reply,
+            documents=tuple(_with_document(layers, found)),
+            answers=found.answers,
+        )
 
 
 def normalise(reply: Json) -> Transcript:
@@ -47,17 +62,14 @@ def normalise(reply: Json) -> Transcript:
     If wrappers are nested, messages, usage and structured output are each taken from the outermost layer that
     has them. If no layer states the usage, it is the sum over the messages.
     """
-    return _transcript(unwrap(reply)[0])
+    return ReplyView.of(reply).transcript
 
 
-def _transcript(layers: list[Json]) -> Transcript:
-    found = _find_messages(layers)
-    if found is None:
-        return Transcript(usage=_usage(layers, ()), structured=_structured(layers))
+def _transcript(layers: list[Json], found: _Found) -> Transcript:
     messages = link_results(found.messages)
     parts = [part for message in messages for part in message.parts]
     texts = (message.text for message in reversed(messages) if message.role == "assistant")
-    layers = layers if any(found.document is layer for layer in layers) else [*layers, found.document]
+    layers = _with_document(layers, found)
     return Transcript(
         calls=tuple([part for part in parts if isinstance(part, ToolCall)]),
         results=tuple([part for part in parts if isinstance(part, ToolResult)]),
@@ -70,22 +82,42 @@ def _transcript(layers: list[Json]) -> Transcript:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """Messages, the document that has them, and the values that hold them, such as choices and events."""
+    """Messages, the document that has them, and the values that hold them, such as choices and events.
+
+    `answers` are the holders of the agent's answer.
+    """
 
     document: Json
     messages: list[UnlinkedMessage]
     holders: list[Json]
+    answers: tuple[Json, ...]
 
 
-def _find_messages(layers: list[Json]) -> _Found | None:
+def _with_document(layers: list[Json], found: _Found) -> list[Json]:
+    """The layers, and the document that has the messages if it is none of them."""
+    if any(found.document is layer for layer in layers):
+        return layers
+    return [*layers, found.document]
+
+
+def _find_messages(layers: list[Json]) -> _Found:
     """The messages of the outermost layer that has any, else of a document inside the innermost one."""
+    answers: tuple[Json, ...] = ()
     for document in chain(layers, find_inner(layers[-1])):
         holders = find_items(document)
-        items = (unwrap_message(unwrap_item(holder)) for holder in holders)
+        items = [unwrap_message(unwrap_item(holder)) for holder in holders]
         messages = [message for item in items if (message := read_message(item))]
+        answers = answers or _answers(document, holders, items)
         if messages:
-            return _Found(document, messages, holders)
-    return None
+            return _Found(document, messages, holders, answers)
+    return _Found(layers[0], [], [], answers)
+
+
+def _answers(document: Json, holders: list[Json], items: list[Json]) -> tuple[Json, ...]:
+    """The holders of the agent's messages: all in a single reply, the last one of a conversation."""
+    said = [holder for holder, item in zip(holders, items, strict=True) if is_agents(item)]
+    is_reply = isinstance(document, dict) and any(isinstance(document.get(key), list) for key in _REPLY_LISTS)
+    return tuple(said if is_reply else said[-1:])
 
 
 def _usage(layers: Iterable[Json], holders: Iterable[Json]) -> Usage:

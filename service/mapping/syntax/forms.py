@@ -114,6 +114,8 @@ class ExtractionForm(Form):
     pending_if: list[str] = []
     not_found: list[str] = []
     allow_empty: bool = False
+    allow_truncated: bool = False
+    accept_errors: bool = False
 
 
 class MethodForm(Form):

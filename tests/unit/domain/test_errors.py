@@ -16,7 +16,7 @@ CLASSES = {
     FailureClass.UNAVAILABLE: {"AgentOutageError", "AgentCredentialsError"},
     FailureClass.REJECTED: {
         "RowRejectedError", "BadRecordError", "InputError", "AgentRejectedError", "ExtractionError",
-        "ReplyRejectedError", "UnfitValueError", "RowTooLargeError",
+        "ReplyRejectedError", "ReplyTruncatedError", "UnfitValueError", "RowTooLargeError",
     },
 }  # fmt: skip
 

@@ -7,8 +7,20 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.mapping.replies.normalise import ReplyView, normalise
+from service.mapping.replies.objections.finder import find_objections
 from service.mapping.replies.text import MAX_EMBEDDED_CHARS
 from service.mapping.replies.wrappers import MAX_LAYERS, unwrap
+
+OBJECTIONS = (
+    {"error": {"code": 429, "message": "m"}, "errors": [{"code": "c"}], "success": False, "ok": False},
+    {"statusCode": 500, "body": "b", "isError": True, "content": [{"type": "text", "text": "t"}]},
+    {"choices": [{"message": {"role": "assistant", "refusal": "r"}, "finish_reason": "error", "error": "e"}]},
+    {"kind": "task", "status": {"state": "failed", "message": {"role": "agent", "parts": [{"text": "t"}]}}},
+    {"type": "result", "subtype": "error_during_execution", "is_error": True, "result": "API Error: 529"},
+    {"object": "response", "status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}},
+    {"promptFeedback": {"blockReason": "SAFETY"}, "base_resp": {"status_code": 1, "status_msg": "m"}},
+)
+"""Replies that say no, to be damaged."""
 
 FOLDER = Path(__file__).parents[3] / "fixtures" / "replies"
 REPLIES = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(FOLDER.glob("*.json"))}
@@ -130,7 +142,7 @@ def unwrapped(value):
 @st.composite
 def damaged(draw):
     """A fixture with up to four nodes deleted or replaced, also inside a wrapped document."""
-    reply = draw(st.sampled_from(list(REPLIES.values())))
+    reply = draw(st.sampled_from([*REPLIES.values(), *OBJECTIONS]))
     reply = copy.deepcopy(unwrapped(reply) if draw(st.booleans()) else reply)
     for _ in range(draw(st.integers(1, 4))):
         paths = list(node_paths(reply))
@@ -144,7 +156,7 @@ def damaged(draw):
 @example({"lc": 1, "type": "constructor", "id": [[]], "kwargs": {"content": [{}], "type": []}})
 @example({"output": '{"a": 1e9999999999999999999}'})
 def test_any_reply_has_a_transcript_which_is_its_own_normal_form(reply):
-    """Normalisation never raises, and normalising its result changes nothing."""
+    """Normalisation never raises, and normalising its result changes nothing. Objections have texts."""
     before = repr(reply)
     view = ReplyView.of(reply)
     assert repr(reply) == before
@@ -152,6 +164,7 @@ def test_any_reply_has_a_transcript_which_is_its_own_normal_form(reply):
     assert repr(normalise(view.transcript.as_json())) == shown
     assert repr(normalise(reply)) == shown
     assert view.raw is reply
+    assert all(str(objection.error) for objection in find_objections(view))
     for text in (*(result.text for result in view.transcript.results), view.transcript.text):
         assert isinstance(text, str)
 

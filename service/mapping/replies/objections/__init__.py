@@ -1,0 +1,11 @@
+"""Objections: signs in a reply, by which it says itself that it is no answer, or only a part of one.
+
+    finder           `find_objections`: all of a reply, the most important first
+    objection        one of them: its error, and the key that states it
+    stated_errors    `error`, `success: false`, status codes, failed tasks of A2A, MCP and Claude Code
+    refusals         refusals of a model, and prompts that were blocked
+    finish_reasons   the reason why a model stopped: a limit, a filter, a failure
+
+Only keys that a provider or a protocol documents count, at the places where they stand. Free text and objects
+that a reply is about are never judged: an answer about an error is an answer.
+"""

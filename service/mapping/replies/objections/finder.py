@@ -1,0 +1,22 @@
+"""The search for the objections of a reply."""
+
+from __future__ import annotations
+
+from service.mapping.replies.items import unwrap_item
+from service.mapping.replies.normalise import ReplyView
+from service.mapping.replies.objections.finish_reasons import find_finish_reasons
+from service.mapping.replies.objections.objection import Objections
+from service.mapping.replies.objections.refusals import find_refusals
+from service.mapping.replies.objections.stated_errors import find_stated_errors
+from service.mapping.replies.providers.langchain import unwrap_message
+
+
+def find_objections(view: ReplyView) -> Objections:
+    """All objections: stated errors, then refusals, then finish reasons; in each, outer layers first."""
+    for document in view.documents:
+        yield from find_stated_errors(document)
+    messages = [unwrap_message(unwrap_item(holder)) for holder in view.answers]
+    for document in view.documents:
+        yield from find_refusals(document, messages)
+    for document in view.documents:
+        yield from find_finish_reasons(document, view.answers, view.transcript.usage.output_tokens)

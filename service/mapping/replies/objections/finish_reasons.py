@@ -1,0 +1,168 @@
+"""Finish reasons: why a model stopped, in every provider's words.
+
+| reason | it is |
+| --- | --- |
+| length, max_tokens, model_context_window_exceeded, pause_turn, incomplete, … | ReplyTruncatedError |
+| content_filter, refusal, SAFETY, RECITATION, guardrail_intervened, … | ReplyRejectedError |
+| error, network_error, MALFORMED_FUNCTION_CALL, … | AgentUnavailableError, or the error beside it |
+| every other one: stop, end_turn, tool_calls, … | no objection |
+
+Sources: platform.openai.com/docs/api-reference (chat, responses), platform.claude.com/docs (stop reasons),
+ai.google.dev/api/generate-content#FinishReason, docs.aws.amazon.com/bedrock (Converse, stopReason),
+docs.cohere.com/reference/chat, docs.ollama.com/api/chat, api-docs.deepseek.com, openrouter.ai/docs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from service.domain.errors import (
+    AgentThrottledError,
+    AgentUnavailableError,
+    ReplyRejectedError,
+    ReplyTruncatedError,
+    RowfleetError,
+)
+from service.domain.model import Json
+from service.domain.provider_errors import classify_error, error_summary, says_something
+from service.mapping.replies.objections.objection import Objection, Objections, entries, in_words, words
+
+_TRUNCATED = words(
+    "length max_tokens max_output_tokens max_completion_tokens max_new_tokens max_token max_length "
+    "model_length token_limit model_context_window_exceeded context_window_exceeded "
+    "context_length_exceeded pause_turn incomplete error_limit max_turns max_steps max_iterations "
+    "output_limit"
+)
+_REFUSED = words(
+    "content_filter content_filtered refusal safety recitation blocklist prohibited_content spii "
+    "language image_safety image_prohibited_content image_recitation guardrail_intervened guardrail "
+    "guardrails error_toxic sensitive content_policy content_policy_violation blocked moderation "
+    "prompt_blocked model_armor user_cancel cancelled canceled"
+)
+_FAILED = words(
+    "error network_error malformed_function_call unexpected_tool_call malformed_tool_use "
+    "malformed_model_output malformed_response insufficient_system_resource abort aborted timeout "
+    "model_error engine_error failed missing_thought_signature"
+)
+_NO_CAPACITY = "insufficient_system_resource"
+"""DeepSeek: the request was interrupted for lack of resources."""
+
+_KEYS = (
+    "finish_reason",
+    "finishReason",
+    "stop_reason",
+    "stopReason",
+    "done_reason",
+    "completionReason",
+    "errorCode",
+)
+_LISTS = ("choices", "candidates", "results", "outputs", "generations")
+_MODEL_KEYS = words(
+    "content message messages output choices candidates usage model response text steps generation "
+    "outputs results done generated_text role usageMetadata usage_metadata metrics type parts id"
+)
+"""A reply of a model has one of these keys beside a finish reason."""
+
+
+def find_finish_reasons(document: Json, last_holders: Iterable[Json], output_tokens: int) -> Objections:
+    """The objections by finish reasons, of a document and of the last values that hold an agent's message."""
+    for key, reason, holder in _stated_reasons(document, last_holders):
+        if (objection := _judge(key, reason, holder, output_tokens)) is not None:
+            yield objection
+
+
+def finish_reasons(document: Json, last_holders: Iterable[Json]) -> Iterator[str]:
+    """The finish reasons of a reply, as they are written there."""
+    for _, reason, _ in _stated_reasons(document, last_holders):
+        yield reason
+
+
+def _stated_reasons(document: Json, holders: Iterable[Json]) -> Iterator[tuple[str, str, dict[str, Json]]]:
+    """Key, value and holder of each finish reason."""
+    places: list[Json] = []
+    if isinstance(document, list):
+        places += [entry for entry in entries(document)[-1:] if "errorCode" in entry]
+    if isinstance(document, dict):
+        if not _MODEL_KEYS.isdisjoint(document):
+            places.append(document)
+            places.append(document.get("details"))
+            yield from _responses_status(document)
+        for key in _LISTS:
+            places += entries(document.get(key))
+    else:  # Text Generation Inference
+        places += [
+            entry.get("details")
+            for entry in entries(document)
+            if isinstance(entry.get("generated_text"), str)
+        ]
+    for holder in holders:
+        places.append(holder)
+        if isinstance(holder, dict):
+            places += [
+                holder.get(key) for key in ("response_metadata", "generation_info", "message", "kwargs")
+            ]
+    for place in places:
+        if isinstance(place, dict):
+            yield from _reasons_of(place)
+
+
+def _reasons_of(place: dict[str, Json]) -> Iterator[tuple[str, str, dict[str, Json]]]:
+    for key in _KEYS:
+        if isinstance(reason := place.get(key), str):
+            yield key, reason, place
+    metadata = place.get("response_metadata")
+    if isinstance(metadata, dict):
+        yield from _reasons_of(metadata)
+    # llama.cpp's server.
+    if place.get("stopped_limit") is True or place.get("stop_type") == "limit":
+        yield "stop_type", "token_limit", place
+
+
+def _responses_status(document: dict[str, Json]) -> Iterator[tuple[str, str, dict[str, Json]]]:
+    """The status of OpenAI's Responses. Other replies have a status of their own, which is data."""
+    response = document.get("response")
+    if isinstance(response, dict) and str(document.get("type", "")).startswith("response."):
+        document = response
+    details = document.get("incomplete_details")
+    is_response = (
+        document.get("object") == "response"
+        or isinstance(details, dict)
+        or (isinstance(document.get("output"), list) and "output_text" in document)
+    )
+    status = document.get("status")
+    if not is_response or status not in {"incomplete", "failed", "cancelled"}:
+        return
+    reason = details.get("reason") if status == "incomplete" and isinstance(details, dict) else None
+    yield "status", reason if isinstance(reason, str) and reason else str(status), document
+
+
+def _word(reason: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", reason.strip().lower()).removeprefix("finish_reason_")
+
+
+def is_finish_reason(value: Json) -> bool:
+    """True if a value is a finish reason that this module judges: ADK states it as the code of an error."""
+    return isinstance(value, str) and (_word(value) in _TRUNCATED | _REFUSED | _FAILED or value == "OTHER")
+
+
+def _judge(key: str, reason: str, holder: dict[str, Json], output_tokens: int) -> Objection | None:
+    word = _word(reason)
+    stated = f"{key} is {reason!r}"
+    error: RowfleetError | None = None
+    if word in _TRUNCATED:
+        tokens = f" after {output_tokens:,} output tokens" if output_tokens else ""
+        error = ReplyTruncatedError(
+            f"the answer is cut off: {stated}{tokens} (raise the limit, or set allow_truncated: true)"
+        )
+    elif word in _REFUSED:
+        error = ReplyRejectedError(in_words("the model gave no answer", stated))
+    elif word in _FAILED or reason == "OTHER":
+        text = in_words("the model failed", f"{stated} {error_summary(holder.get('error'))}".strip())
+        if says_something(holder.get("error")):
+            error = classify_error(holder["error"], text)
+        elif word == _NO_CAPACITY:
+            error = AgentThrottledError(text)
+        else:
+            error = AgentUnavailableError(text)
+    return Objection(error) if error is not None else None

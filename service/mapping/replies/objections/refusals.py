@@ -1,0 +1,45 @@
+"""Refusals: a model declines, or a filter blocked the prompt before it.
+
+Sources: platform.openai.com/docs/guides/structured-outputs#refusals, ai.google.dev/api/generate-content
+(PromptFeedback), docs.aws.amazon.com/bedrock (guardrails-use-independent-api, InvokeModel).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from service.domain.errors import ReplyRejectedError
+from service.domain.model import Json
+from service.mapping.replies.objections.objection import Objection, Objections, entries, in_words
+from service.mapping.replies.text import str_or_empty
+
+_UNSPECIFIED = ("", "BLOCK_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED")
+
+
+def find_refusals(document: Json, last_messages: Iterable[Json]) -> Objections:
+    """The refusals in a document of a reply, and in the last messages of its agent."""
+    for message in last_messages:
+        if isinstance(message, dict) and (text := _refusal(message)):
+            yield Objection(ReplyRejectedError(in_words("the model refused", text)), "refusal")
+    if not isinstance(document, dict):
+        return
+    for key, reason_key in (("promptFeedback", "blockReason"), ("prompt_feedback", "block_reason")):
+        feedback = document.get(key)
+        reason = str_or_empty(feedback.get(reason_key)) if isinstance(feedback, dict) else ""
+        if reason not in _UNSPECIFIED:
+            yield Objection(ReplyRejectedError(in_words("the prompt was blocked", reason)), key)
+    if document.get("amazon-bedrock-guardrailAction") == "INTERVENED":
+        yield Objection(ReplyRejectedError("a guardrail has intervened"), "amazon-bedrock-guardrailAction")
+
+
+def _refusal(message: dict[str, Json]) -> str:
+    """The text of a refusal beside the content, or in a block of it; "" without one."""
+    extra = message.get("additional_kwargs")
+    holders = [message, extra] if isinstance(extra, dict) else [message]
+    for holder in holders:
+        if text := str_or_empty(holder.get("refusal")):
+            return text
+    for block in entries(message.get("content")):
+        if block.get("type") == "refusal":
+            return str_or_empty(block.get("refusal")) or "it gives no reason"
+    return ""

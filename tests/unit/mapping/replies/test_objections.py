@@ -1,0 +1,451 @@
+"""Replies that say themselves that they are no answer, or only a part of one."""
+
+import json
+
+import pytest
+
+from service.domain.errors import (
+    AgentCredentialsError,
+    AgentOutageError,
+    AgentRejectedError,
+    AgentRetryableError,
+    AgentThrottledError,
+    AgentUnavailableError,
+    ExtractionError,
+    FailureClass,
+    ReplyRejectedError,
+    ReplyTruncatedError,
+    RowfleetError,
+)
+from service.mapping import Catalog
+
+EVERY_TEXT = (
+    "answer || result || content || message || errorMessage || choices[0].message.content || choices[0].text"
+    " || output[0].content[0].text || content[0].text || message.content || response || values || text"
+    " || candidates[0].content.parts[0].text || output.message.content[0].text || body"
+    " || messages[-1].content || error || errors || status || '?'"
+)
+
+
+def extractor(path=EVERY_TEXT, **keys):
+    methods = [{"method": "direct", "field_mappings": {"a": path}}]
+    return Catalog.load(
+        {"e.yaml": json.dumps({"output_mappings": {"e": {"extraction_methods": methods, **keys}}})}, {}
+    ).extractor("e")
+
+
+ANY = extractor("answer || to_string(@)")
+
+
+def chat(content="42", finish_reason="stop", **more):
+    message = {"role": "assistant", "content": content, "refusal": None}
+    choice = {"index": 0, "message": message | more.pop("message", {}), "finish_reason": finish_reason}
+    return {"object": "chat.completion", "model": "m", "choices": [choice | more.pop("choice", {})], **more}
+
+
+def claude(stop_reason="end_turn", content=None, **more):
+    blocks = [{"type": "text", "text": "42"}] if content is None else content
+    return {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": blocks,
+        "stop_reason": stop_reason,
+        "usage": {"input_tokens": 10, "output_tokens": 4096},
+        **more,
+    }
+
+
+def responses(status="completed", **more):
+    text = {"type": "output_text", "text": "42"}
+    output = [{"type": "message", "role": "assistant", "content": [text]}]
+    return {"id": "resp_1", "object": "response", "status": status, "error": None, "output": output} | more
+
+
+def gemini(finish_reason="STOP", **more):
+    content = {"role": "model", "parts": [{"text": "42"}]}
+    return {"candidates": [{"content": content, "finishReason": finish_reason, "index": 0}], **more}
+
+
+def task(state, text="", **more):
+    message = {"kind": "message", "role": "agent", "parts": [{"kind": "text", "text": text}]}
+    status = {"state": state} | ({"message": message} if text else {})
+    return {"kind": "task", "id": "t", "contextId": "c", "status": status, **more}
+
+
+STATED = [
+    ({"error": {"code": 429, "message": "Too many"}}, AgentThrottledError, "Too many"),
+    ({"error": {"code": "rate_limit_exceeded", "message": "slow"}}, AgentThrottledError, "slow"),
+    ({"error": {"code": 429, "status": "RESOURCE_EXHAUSTED"}}, AgentThrottledError, "RESOURCE_EXHAUSTED"),
+    ({"type": "error", "error": {"type": "overloaded_error", "message": "O"}}, AgentThrottledError, "O"),
+    ({"error": {"code": 503, "message": "m"}}, AgentUnavailableError, "m"),
+    ({"error": {"code": "500", "message": "m"}}, AgentUnavailableError, "m"),
+    ({"error": {"code": 400, "message": "no such field"}}, AgentRejectedError, "no such field"),
+    ({"error": {"code": 401, "message": "m"}}, AgentCredentialsError, "m"),
+    ({"error": {"type": "insufficient_quota", "message": "m"}}, AgentOutageError, "m"),
+    ({"error": "ThrottlingException", "message": "Rate exceeded"}, AgentThrottledError, "Rate exceeded"),
+    ({"error": "something broke"}, AgentUnavailableError, "something broke"),
+    ({"error": True, "message": "something broke"}, AgentUnavailableError, "something broke"),
+    ({"error": 429}, AgentThrottledError, "error"),
+    (
+        {"answer": "42", "error": {"message": "half way", "type": "server_error"}},
+        AgentUnavailableError,
+        "half",
+    ),
+    ({"object": "error", "message": "m", "type": "BadRequestError", "code": 400}, AgentRejectedError, "m"),
+    (
+        {"errors": [{"message": "m", "extensions": {"code": "RATE_LIMITED"}}], "data": None},
+        RowfleetError,
+        "m",
+    ),
+    ({"code": 429, "message": "Too many requests"}, AgentThrottledError, "Too many"),
+    ({"type": "about:blank", "title": "Busy", "status": 503, "detail": "m"}, AgentUnavailableError, "m"),
+    ({"status": "error", "message": "no such line"}, ReplyRejectedError, "no such line"),
+    ({"success": False, "message": "no such line"}, ReplyRejectedError, "no such line"),
+    ({"success": False, "error": "no such line"}, ReplyRejectedError, "no such line"),
+    ({"success": False, "error": {"code": 429, "message": "m"}}, AgentThrottledError, "m"),
+    ({"success": False, "messages": [{"role": "assistant", "content": "42"}]}, ReplyRejectedError, "success"),
+    ({"ok": False, "error": "ratelimited"}, RowfleetError, "ratelimited"),
+    ({"errorType": "ThrottlingException", "errorMessage": "m", "stackTrace": []}, AgentThrottledError, "m"),
+    ({"__type": "ThrottlingException", "message": "m"}, AgentThrottledError, "m"),
+    ({"__error__": {"error": "ValueError", "message": "m"}}, RowfleetError, "m"),
+    ({"base_resp": {"status_code": 1002, "status_msg": "rate limit"}}, AgentThrottledError, "rate limit"),
+    ({"base_resp": {"status_code": 1004, "status_msg": "no"}, "choices": None}, RowfleetError, "no"),
+    ({"statusCode": 429, "body": '{"message": "slow"}'}, AgentThrottledError, "slow"),
+    ({"statusCode": 500, "body": "it broke"}, AgentUnavailableError, "it broke"),
+    ({"statusCode": 404, "body": "{}"}, AgentRejectedError, "404"),
+    ({"StatusCode": 200, "Payload": '{"statusCode": 503, "body": "{}"}'}, AgentUnavailableError, "503"),
+    (
+        {"StatusCode": 200, "FunctionError": "Unhandled", "Payload": '{"errorMessage": "m"}'},
+        RowfleetError,
+        "m",
+    ),
+    ({"statusCode": 200, "body": '{"error": {"code": 429, "message": "m"}}'}, AgentThrottledError, "m"),
+    (
+        {"executionArn": "a", "status": "FAILED", "error": "States.Timeout", "cause": "c"},
+        AgentRetryableError,
+        "",
+    ),
+    ({"jsonrpc": "2.0", "id": 1, "error": {"code": -32602, "message": "no tool"}}, RowfleetError, "no tool"),
+    ({"content": [{"type": "text", "text": "no file"}], "isError": True}, ReplyRejectedError, "no file"),
+    (
+        {
+            "jsonrpc": "2.0",
+            "id": 1,
+            "result": {"content": [{"type": "text", "text": "no file"}], "isError": True},
+        },
+        ReplyRejectedError,
+        "no file",
+    ),
+    (task("failed", "no line"), ReplyRejectedError, "no line"),
+    ({"jsonrpc": "2.0", "id": 1, "result": task("failed", "no line")}, ReplyRejectedError, "no line"),
+    (task("TASK_STATE_FAILED", "no line"), ReplyRejectedError, "no line"),
+    (task("rejected", "not mine"), ReplyRejectedError, "not mine"),
+    (task("input-required", "which line?"), ReplyRejectedError, "which line?"),
+    (
+        {"type": "result", "subtype": "success", "is_error": True, "result": "API Error: 529 overloaded"},
+        AgentThrottledError,
+        "529",
+    ),
+    (
+        {"type": "result", "subtype": "success", "is_error": True, "result": "no such tool"},
+        ReplyRejectedError,
+        "no such tool",
+    ),
+    (
+        {"type": "result", "subtype": "error_max_turns", "is_error": False, "num_turns": 5},
+        ReplyRejectedError,
+        "error_max_turns",
+    ),
+    (
+        [{"type": "system"}, {"type": "result", "subtype": "success", "is_error": True, "result": "no"}],
+        ReplyRejectedError,
+        "no",
+    ),
+    (
+        responses("failed", error={"code": "server_error", "message": "m"}, output=[]),
+        AgentUnavailableError,
+        "m",
+    ),
+    (
+        {
+            "type": "response.failed",
+            "response": responses("failed", error={"code": "rate_limit_exceeded", "message": "m"}),
+        },
+        AgentThrottledError,
+        "m",
+    ),
+    (
+        chat(choice={"finish_reason": "error", "error": {"code": 429, "message": "m"}}),
+        AgentThrottledError,
+        "m",
+    ),
+    (chat(finish_reason="error"), AgentUnavailableError, "error"),
+    (chat(finish_reason="insufficient_system_resource"), AgentThrottledError, "insufficient"),
+    (gemini("MALFORMED_FUNCTION_CALL"), AgentUnavailableError, "MALFORMED"),
+    ([{"author": "a", "errorCode": "UNKNOWN", "errorMessage": "m", "content": None}], RowfleetError, "m"),
+]
+REFUSED = [
+    (chat(None, message={"refusal": "I cannot."}), "I cannot."),
+    (chat("", "content_filter"), "content_filter"),
+    (chat("half", "content_filter"), "content_filter"),
+    (
+        responses(
+            output=[
+                {"type": "message", "role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}
+            ]
+        ),
+        "No.",
+    ),
+    (responses("incomplete", incomplete_details={"reason": "content_filter"}), "content_filter"),
+    (claude("refusal", []), "refusal"),
+    (claude("refusal"), "refusal"),
+    ({"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 1}}, "SAFETY"),
+    ({"prompt_feedback": {"block_reason": "PROHIBITED_CONTENT"}, "candidates": []}, "PROHIBITED_CONTENT"),
+    (gemini("SAFETY"), "SAFETY"),
+    ({"candidates": [{"finishReason": "RECITATION", "index": 0}]}, "RECITATION"),
+    (
+        {
+            "output": {"message": {"role": "assistant", "content": [{"text": "Sorry"}]}},
+            "stopReason": "guardrail_intervened",
+        },
+        "guardrail_intervened",
+    ),
+    (
+        {"messages": [{"type": "ai", "content": "", "additional_kwargs": {"refusal": "I cannot."}}]},
+        "I cannot.",
+    ),
+    ({"finish_reason": "ERROR_TOXIC", "message": {"role": "assistant", "content": []}}, "ERROR_TOXIC"),
+    ({"text": "", "finishReason": "content-filter", "steps": []}, "content-filter"),
+    (
+        [
+            {
+                "author": "a",
+                "errorCode": "SAFETY",
+                "errorMessage": "m",
+                "content": {"parts": [], "role": "model"},
+            }
+        ],
+        "SAFETY",
+    ),
+]
+TRUNCATED = [
+    (chat("4", "length"), "length"),
+    ({"choices": [{"text": "4", "index": 0, "finish_reason": "length"}]}, "length"),
+    (claude("max_tokens"), "max_tokens"),
+    (claude("pause_turn"), "pause_turn"),
+    (claude("model_context_window_exceeded"), "model_context_window_exceeded"),
+    (claude("max_tokens", [{"type": "tool_use", "id": "1", "name": "f", "input": {}}]), "max_tokens"),
+    (responses("incomplete", incomplete_details={"reason": "max_output_tokens"}), "max_output_tokens"),
+    (responses("incomplete"), "incomplete"),
+    ({"message": {"role": "assistant", "content": "4"}, "done": True, "done_reason": "length"}, "length"),
+    ({"response": "4", "done": True, "done_reason": "length"}, "length"),
+    (gemini("MAX_TOKENS"), "MAX_TOKENS"),
+    (
+        {
+            "output": {"message": {"role": "assistant", "content": [{"text": "4"}]}},
+            "stopReason": "max_tokens",
+        },
+        "max_tokens",
+    ),
+    (
+        {"message": {"role": "assistant", "content": "4"}, "finish_reason": "MAX_TOKENS", "usage": {}},
+        "MAX_TOKENS",
+    ),
+    (
+        {"messages": [{"type": "ai", "content": "4", "response_metadata": {"finish_reason": "length"}}]},
+        "length",
+    ),
+    ({"text": "4", "finishReason": "length", "steps": [], "usage": {}}, "length"),
+    (
+        [
+            {
+                "kind": "response",
+                "parts": [{"part_kind": "text", "content": "4"}],
+                "finish_reason": "length",
+                "usage": {},
+            }
+        ],
+        "length",
+    ),
+    (
+        {"stop_reason": "max_tokens", "message": {"role": "assistant", "content": [{"text": "4"}]}},
+        "max_tokens",
+    ),
+    (
+        [
+            {
+                "author": "a",
+                "content": {"role": "model", "parts": [{"text": "4"}]},
+                "finishReason": "MAX_TOKENS",
+            }
+        ],
+        "MAX",
+    ),
+    (
+        {
+            "values": {
+                "messages": [
+                    {"type": "ai", "content": "4", "response_metadata": {"stop_reason": "max_tokens"}}
+                ]
+            }
+        },
+        "",
+    ),
+    ([{"generated_text": "4", "details": {"finish_reason": "length"}}], "length"),
+    ({"content": "4", "stop": True, "stopped_limit": True}, "token_limit"),
+    ({"statusCode": 200, "body": json.dumps(claude("max_tokens"))}, "max_tokens"),
+]
+
+
+@pytest.mark.parametrize(("reply", "kind", "words"), STATED)
+def test_a_stated_error_is_that_error(reply, kind, words):
+    """A reply that states an error is no success: it fails like the same error of a call, and names it."""
+    with pytest.raises(kind) as caught:
+        ANY.extract(reply)
+    assert words in str(caught.value)
+    assert isinstance(caught.value, AgentRetryableError | AgentRejectedError | ReplyRejectedError)
+
+
+@pytest.mark.parametrize(("reply", "words"), REFUSED)
+def test_a_refusal_rejects_the_row(reply, words):
+    """A refusal, a filtered answer and a blocked prompt reject the row, and the text names the reason."""
+    with pytest.raises(ReplyRejectedError) as caught:
+        ANY.extract(reply)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(("reply", "words"), TRUNCATED)
+def test_a_truncated_answer_rejects_the_row(reply, words):
+    """An answer that a limit has cut off fails the row at once, and the text names the limit."""
+    with pytest.raises(ReplyTruncatedError) as caught:
+        ANY.extract(reply)
+    assert words in str(caught.value)
+    assert "allow_truncated" in str(caught.value)
+    assert caught.value.failure_class is FailureClass.REJECTED
+
+
+@pytest.mark.parametrize(("reply", "words"), TRUNCATED)
+def test_truncated_answers_can_be_allowed(reply, words):
+    """With allow_truncated a truncated answer is an answer; accept_errors alone does not allow it."""
+    allowed = extractor("to_string(@)", allow_truncated=True)
+    assert allowed.extract(reply).values["a"]
+    with pytest.raises(ReplyTruncatedError):
+        extractor("to_string(@)", accept_errors=True).extract(reply)
+
+
+@pytest.mark.parametrize("reply", [reply for reply, *_ in STATED + REFUSED])
+def test_errors_can_be_accepted(reply):
+    """With accept_errors a reply that states an error or a refusal is extracted from like any other."""
+    assert extractor("to_string(@)", accept_errors=True).extract(reply).values["a"]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"answer": "42", "error": None},
+        {"answer": "42", "error": False},
+        {"answer": "42", "error": ""},
+        {"answer": "42", "error": {}},
+        {"answer": "42", "error": []},
+        {"answer": "42", "error": 0},
+        {"answer": "42", "error": "None"},
+        {"answer": "42", "error": {"code": 0, "message": ""}},
+        {"answer": "42", "error": 0.03},
+        {"answer": "42", "error": 0.5, "unit": "mm"},
+        {"answer": "42", "error": {"low": 1, "high": 2}},
+        {"answer": "42", "errors": []},
+        {"answer": "42", "errors": ["a comma is missing"]},
+        {"answer": "42", "error_rate": 0.5, "has_error": True, "error_message": "HTTP 500 in checkout"},
+        {"answer": "42", "ticket": {"error": {"code": 429}, "success": False, "status": "failed"}},
+        {"answer": "42", "calls": [{"error": "timeout", "statusCode": 500}]},
+        {"answer": "42", "statusCode": 404, "url": "https://example.org"},
+        {"answer": "42", "status": "failed", "exam": "maths"},
+        {"answer": "42", "status": "incomplete"},
+        {"answer": "42", "status": 500, "message": "the page that the customer saw"},
+        {"answer": "42", "is_error": True},
+        {"answer": "42", "stop_reason": "length"},
+        {"answer": "42", "success": True},
+        {"answer": "42", "type": "error"},
+        {"answer": "42", "state": "failed"},
+        [{"error": "NullPointerException", "line": 3}],
+        "Error: I could not find the address",
+        "429 Too Many Requests is what the customer saw",
+        chat("Error: the customer saw HTTP 429"),
+        chat('{"error": {"code": 429, "message": "Too many requests"}}'),
+        chat("I cannot say which one.", "stop", error=None),
+        chat("x", "tool_calls"),
+        chat("x", "eos"),
+        chat("x", None),
+        claude("end_turn", stop_details=None),
+        claude("stop_sequence"),
+        responses(incomplete_details=None),
+        gemini("STOP", promptFeedback={}),
+        gemini("STOP", promptFeedback={"blockReason": "BLOCK_REASON_UNSPECIFIED"}),
+        task("completed", "42"),
+        task("working"),
+        {"content": [{"type": "text", "text": "Error: 500"}], "isError": False},
+        {"type": "result", "subtype": "success", "is_error": False, "result": "429"},
+        {"statusCode": 200, "body": "Error"},
+        {"statusCode": "200", "body": '{"category": "error"}'},
+        {
+            "messages": [
+                {"type": "ai", "content": "4", "response_metadata": {"finish_reason": "length"}},
+                {"type": "human", "content": "go on"},
+                {"type": "ai", "content": "42", "response_metadata": {"finish_reason": "stop"}},
+            ]
+        },
+        {
+            "messages": [
+                {"role": "assistant", "content": None, "refusal": "I cannot."},
+                {"role": "user", "content": "please"},
+                {"role": "assistant", "content": "42"},
+            ]
+        },
+    ],
+)
+def test_an_answer_about_an_error_is_an_answer(reply):
+    """Nothing under `error`, free text about errors, and objects with such keys of their own are answers."""
+    assert ANY.extract(reply).values["a"]
+
+
+@pytest.mark.parametrize(
+    ("path", "reply"),
+    [
+        ("error", {"error": "ENOENT", "category": "io"}),
+        ("error.code", {"error": {"code": 429, "message": "m"}}),
+        ("$.success", {"success": False, "reason": "wrong password"}),
+        ("statusCode", {"statusCode": 404, "body": "no JSON"}),
+        ("choices[0].message.refusal", chat(None, message={"refusal": "I cannot."})),
+        ("isError", {"content": [], "isError": True}),
+        ("errors[0].message", {"errors": [{"message": "m"}], "data": None}),
+    ],
+)
+def test_a_key_that_the_mapping_reads_is_data(path, reply):
+    """An error is data if an expression names its key and gives a value for this reply."""
+    assert extractor(path).extract(reply).values["a"] is not None
+
+
+def test_a_key_that_gives_no_value_is_no_data():
+    """An expression that names the key of an error elsewhere in a reply does not hide the error."""
+    with pytest.raises(AgentThrottledError):
+        extractor("items[0].error || answer").extract({"error": {"code": 429, "message": "m"}})
+
+
+def test_guards_come_before_refusals_and_after_throttles():
+    """A guard decides about a reply that says no, but not about an error that concerns every row."""
+    guarded = extractor("answer", pending_if=["not ready"], reject_if=["no such line"])
+    with pytest.raises(AgentRetryableError, match=r"^The report is not ready$"):
+        guarded.extract({"success": False, "message": "The report is not ready"})
+    with pytest.raises(ReplyRejectedError, match=r"^no such line$"):
+        guarded.extract({"error": "no such line"})
+    with pytest.raises(AgentThrottledError):
+        guarded.extract({"error": {"code": 429, "message": "no such line"}})
+
+
+def test_explain_gives_the_same_error():
+    """`rowfleet try --explain` shows the error that the service would commit."""
+    assert isinstance(ANY.explain(chat("4", "length")).error, ReplyTruncatedError)
+    assert isinstance(ANY.explain({"error": {"code": 429}}).error, AgentThrottledError)
+    assert issubclass(ReplyTruncatedError, ExtractionError)
