@@ -10,7 +10,7 @@
 
 Sources, besides those in `providers`: docs.aws.amazon.com/lambda (urls-invocation, API_Invoke),
 spec.graphql.org (Errors), rfc-editor.org/rfc/rfc9457, github.com/omniti-labs/jsend,
-code.claude.com/docs/en/headless, docs.langchain.com (LangGraph server, runs/wait).
+code.claude.com (headless mode), docs.langchain.com (LangGraph server, waiting for a run).
 """
 
 from __future__ import annotations
