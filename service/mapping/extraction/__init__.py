@@ -2,6 +2,7 @@
 
     methods      the table METHODS: `tool_result`, `structured_output`, `jmespath`, `results_array`, `direct`
     guards       `reject_if`, `pending_if`, `not_found`
+    guarded_texts  the texts of a reply that guards are matched against
     types        the table TYPES: `string`, `number`, `date`, … with their conversions
     schemas      a schema file -> typed and constrained fields, and methods to extract them
     explain      the source of each value, and why other methods gave none, for `rowfleet try --explain`

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from service.domain.errors import ReplyPendingError, ReplyRejectedError
 from service.domain.model import Json
 from service.domain.truncation import truncate
 from service.mapping.expressions.patterns import Pattern, compile_pattern
+from service.mapping.extraction.guarded_texts import guarded_texts
 from service.mapping.replies.normalise import ReplyView
 from service.mapping.syntax.forms import ExtractionForm
 from service.mapping.syntax.problems import CompileError, Path, Report
-
-_MAX_DEPTH_OF_PLAIN_REPLY = 2
-"""Deeper strings are data of the reply rather than statements of the agent."""
 
 _MAX_MESSAGE_CHARS = 500
 
@@ -45,31 +42,6 @@ class Guards:
         if value is None or value == "":
             return False
         return not (self.not_found and isinstance(value, str) and value.strip().casefold() in self.not_found)
-
-
-def guarded_texts(view: ReplyView) -> Iterator[str]:
-    """The texts that guards are matched against.
-
-    In a conversation: the agent's last text, the last result of each tool, also if it is an error, and the
-    strings at the top of the reply's structured output. In other replies: all strings, down to those that are
-    one list or object deep.
-    """
-    transcript = view.transcript
-    # Of each tool only the last result counts: an agent may have repeated a call that failed.
-    last_results = {result.name: result.text for result in transcript.results}
-    if transcript.text or last_results:
-        yield from (text for text in (transcript.text, *last_results.values()) if text)
-        yield from _strings(transcript.structured, 1)
-    else:
-        yield from _strings(view.root, _MAX_DEPTH_OF_PLAIN_REPLY)
-
-
-def _strings(value: Json, depth: int) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif depth and isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _strings(item, depth - 1)
 
 
 def _first_match(patterns: tuple[Pattern, ...], texts: list[str]) -> str:

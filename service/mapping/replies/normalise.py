@@ -33,13 +33,15 @@ class ReplyView:
     invoked. `raw` always has everything.
 
     `documents` are the layers of the reply, from the outside in, and the document inside them that has the
-    messages. `answers` are the values that hold the agent's answer: its last message, or every choice.
+    messages. `holders` are the values that hold the messages, such as choices and events, and `answers` those
+    that hold the agent's answer: its last message, or every choice.
     """
 
     root: Json
     transcript: Transcript
     raw: Json = None
     documents: tuple[Json, ...] = field(default=(), compare=False, repr=False)
+    holders: tuple[Json, ...] = field(default=(), compare=False, repr=False)
     answers: tuple[Json, ...] = field(default=(), compare=False, repr=False)
 
     @classmethod
@@ -52,6 +54,7 @@ class ReplyView:
             transcript=_transcript(layers, found),
             raw=reply,
             documents=tuple(_with_document(layers, found)),
+            holders=tuple(found.holders),
             answers=found.answers,
         )
 

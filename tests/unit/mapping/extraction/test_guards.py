@@ -44,10 +44,48 @@ REJECTS = extractor(reject_if=["^Error( checking)?"])
         conversation(("t", "fine"), said="Error checking SW1A"),
         conversation(("t", "Error checking SW1A"), ("u", "fine")),
         conversation(structured_output={"status": "Error checking SW1A"}),
+        conversation(structured_output={"lines": [{"status": {"text": "Error checking SW1A"}}]}),
+        conversation(("t", '{"lines": [{"status": "Error checking SW1A"}]}')),
+        conversation(said='{"status": "Error checking SW1A"}'),
+        conversation(state={"notes": [{"text": "Error checking SW1A"}]}),
+        {"x": {"y": {"deep": [[["Error checking SW1A"]]]}}, "a": 1},
+        {"values": conversation(said="Error checking SW1A")},
+        {"result": conversation(("t", "Error checking SW1A")), "ok": True},
+        {"output": json.dumps(conversation(said="Error checking SW1A"))},
+        {"role": "assistant", "content": "done", "note": {"text": "Error checking SW1A"}},
+        {
+            "output": [
+                {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}
+                for text in ("Error checking SW1A", "done")
+            ]
+        },
+        {"candidates": [{"content": {"role": "model", "parts": [{"text": "Error checking SW1A"}]}}]},
+        {
+            "choices": [
+                {
+                    "message": {
+                        "role": "assistant",
+                        "content": None,
+                        "tool_calls": [
+                            {
+                                "id": "1",
+                                "function": {
+                                    "name": "print_output",
+                                    "arguments": '{"status": "Error checking SW1A"}',
+                                },
+                            }
+                        ],
+                    }
+                }
+            ]
+        },
     ],
 )
 def test_reject_if_fails_the_row_with_the_line(reply):
-    """Guards match the agent's last text, the last result of each tool, and the strings of a plain reply."""
+    """Guards match the agent's last message, the last result of each tool, and every string of a plain reply.
+
+    They match at any depth, and inside of JSON in texts.
+    """
     with pytest.raises(ReplyRejectedError) as caught:
         REJECTS.extract(reply)
     assert str(caught.value) == "Error checking SW1A"
@@ -58,13 +96,25 @@ def test_reject_if_fails_the_row_with_the_line(reply):
     "reply",
     [
         "No Error",
-        {"x": {"y": {"deep": "Error checking"}}, "a": 1},
         conversation(("t", "Error checking, once"), ("t", "fine")),
+        {"values": conversation()},
+        {"output": json.dumps(conversation())},
+        {"executionArn": "a", "input": "Error checking", "output": json.dumps({"a": 1})},
+        {"instructions": "Error checking", "output": conversation()["messages"], "a": 1},
+        {
+            "chat_history": [
+                {"role": "USER", "message": "Error checking"},
+                {"role": "CHATBOT", "message": "a"},
+            ],
+            "a": 1,
+        },
+        [{"kind": "request", "parts": [{"part_kind": "user-prompt", "content": "Error checking"}]}, "a"],
+        {"message": {"role": "assistant", "content": "a", "thinking": "Error checking"}, "a": 1},
     ],
 )
 def test_guards_ignore_other_texts(reply):
-    """Guards ignore the user's text, earlier results of the same tool, and deep strings of a plain reply."""
-    assert REJECTS.extract(reply).values["a"]
+    """Guards ignore the texts of others, earlier results of the same tool, the request, and reasoning."""
+    assert extractor(reject_if=["^Error( checking)?"], allow_empty=True).extract(reply)
 
 
 def test_pending_if_is_retried():
@@ -75,6 +125,31 @@ def test_pending_if_is_retried():
     assert isinstance(caught.value, AgentRetryableError)
     with pytest.raises(ReplyRejectedError):
         pending.extract("still running\nfailed")
+
+
+@pytest.mark.parametrize(
+    ("reply", "pattern"),
+    [
+        (
+            {"choices": [{"message": {"role": "assistant", "content": "4"}, "finish_reason": "length"}]},
+            "^length$",
+        ),
+        (
+            {"content": [{"type": "text", "text": "4"}], "role": "assistant", "stop_reason": "pause_turn"},
+            "^pause_",
+        ),
+        (
+            {"candidates": [{"content": {"parts": [{"text": "4"}]}, "finishReason": "MAX_TOKENS"}]},
+            "^MAX_TOKENS$",
+        ),
+    ],
+)
+def test_guards_see_the_finish_reason(reply, pattern):
+    """A guard can match why the model stopped, so that a paused turn is tried again."""
+    with pytest.raises(ReplyPendingError):
+        extractor(pending_if=[pattern]).extract(reply)
+    with pytest.raises(ReplyRejectedError):
+        extractor(reject_if=[pattern], allow_truncated=True).extract(reply)
 
 
 def test_guards_come_before_the_fields():
