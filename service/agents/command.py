@@ -31,6 +31,7 @@ from typing import cast
 from service.agents.options.context import AgentContext
 from service.agents.options.substitution import ResolvedOptions
 from service.agents.wire.replies import CHUNK_BYTES, encode_input, read_bounded
+from service.agents.wire.reply_bodies import parse_output
 from service.agents.wire.retry_after import retry_after_s
 from service.domain.errors import (
     AgentCredentialsError,
@@ -44,7 +45,6 @@ from service.domain.errors import (
 )
 from service.domain.ports import Agent, Invocation, Reply
 from service.domain.provider_errors import AgentError
-from service.mapping.replies.text import parse_body
 
 ID_VARIABLE = "INVOCATION_ID"
 
@@ -146,7 +146,7 @@ class CommandAgent:
                 raise errors.exceptions[0] from None
         if exit_code:
             raise self._classify(exit_code, err.result())
-        body = parse_body(out.result(), None)
+        body = parse_output(out.result())
         return Reply(body.rstrip("\r\n") if isinstance(body, str) else body, len(out.result()))
 
     @contextlib.asynccontextmanager

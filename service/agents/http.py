@@ -2,37 +2,40 @@
 
 The input is sent as JSON, or as the query with a method that has no body (`wire/requests.py`). The header
 `Idempotency-Key` is the same for every attempt at a row, so that an agent can recognise a repetition. Error
-responses are classified by `wire/error_responses.py`; a stream of events is joined by
-`wire/event_stream.py`. Redirects are not followed, because a redirected POST would arrive as a GET. Neither
-bodies nor resolved option values are logged.
+responses are classified by `wire/error_responses.py`, bodies read by `wire/reply_bodies.py`. Redirects are
+followed only to the same host, and only if the method stays the same. Neither bodies nor resolved option
+values are logged.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from http import HTTPStatus
 
 import aiohttp
+from yarl import URL
 
-from service import __version__
 from service.agents.options.context import AgentContext
 from service.agents.options.substitution import ResolvedOptions
+from service.agents.wire.connections import Connections, Trace
 from service.agents.wire.error_responses import classify_response
-from service.agents.wire.event_stream import MEDIA_TYPE, join_events
+from service.agents.wire.event_stream import MEDIA_TYPE
 from service.agents.wire.presets import chat_request
 from service.agents.wire.replies import CHUNK_BYTES, read_bounded, too_large
+from service.agents.wire.reply_bodies import BodyType, parse_labelled
 from service.agents.wire.requests import Request, http_request
 from service.domain.errors import (
+    AgentCredentialsError,
     AgentOutageError,
     AgentRejectedError,
     AgentTimeoutError,
     AgentUnavailableError,
     FailureScope,
 )
-from service.domain.model import Json
 from service.domain.ports import Agent, Invocation, Reply
 from service.domain.provider_errors import AgentError
 from service.mapping.replies.text import decode_text, parse_body
@@ -54,13 +57,13 @@ def open_http(options: ResolvedOptions, context: AgentContext) -> Agent:
 
 
 class HttpAgent:
-    """An agent behind a URL. Its session belongs to the event loop of the first call."""
+    """An agent behind a URL."""
 
     def __init__(self, request: Request, options: ResolvedOptions, context: AgentContext) -> None:
         self._request = request
         self._options = options
         self._context = context
-        self._session: aiohttp.ClientSession | None = None
+        self._connections = Connections(context)
         self._closed = False
 
     async def invoke(self, invocation: Invocation) -> Reply:
@@ -68,34 +71,56 @@ class HttpAgent:
         if self._closed:
             raise AgentUnavailableError(f"{self._request.label}: the agent is closed")
         url, payload = self._request.render(invocation.body)
+        deadline = asyncio.get_running_loop().time() + invocation.timeout_s
         try:
-            async with self._open_session().request(
-                self._request.method,
-                url,
-                data=payload,
-                headers=self._headers(invocation, payload),
-                timeout=aiohttp.ClientTimeout(total=invocation.timeout_s, sock_connect=CONNECT_TIMEOUT_S),
-                allow_redirects=False,
-            ) as response:
-                return await self._reply(response)
+            for _ in range(1 + MAX_REDIRECTS):
+                result = await self._exchange(url, payload, invocation, deadline)
+                if isinstance(result, Reply):
+                    return result
+                url = result
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise self._translate(error, invocation) from None
+        raise AgentRejectedError(f"{self._request.label}: redirected more than {MAX_REDIRECTS} times")
+
+    async def _exchange(
+        self, url: URL, payload: bytes | None, invocation: Invocation, deadline: float
+    ) -> Reply | URL:
+        """Send a request. Return the reply, or the address to which it is redirected."""
+        trace = Trace()
+        try:
+            return await self._send(self._connections.kept(), url, payload, invocation, deadline, trace)
+        except (aiohttp.ClientError, OSError) as error:
+            if not trace.is_unseen(error):
+                raise
+        return await self._send(self._connections.fresh(), url, payload, invocation, deadline, trace)
+
+    async def _send(
+        self,
+        session: aiohttp.ClientSession,
+        url: URL,
+        payload: bytes | None,
+        invocation: Invocation,
+        deadline: float,
+        trace: Trace,
+    ) -> Reply | URL:
+        left_s = max(deadline - asyncio.get_running_loop().time(), 0.001)
+        async with session.request(
+            self._request.method,
+            url,
+            data=payload,
+            headers=self._headers(invocation, payload),
+            timeout=aiohttp.ClientTimeout(total=left_s, sock_connect=CONNECT_TIMEOUT_S),
+            allow_redirects=False,
+            proxy=self._connections.proxy(url),
+            trace_request_ctx=trace,
+        ) as response:
+            target = self._redirection(response, url)
+            return await self._reply(response) if target is None else target
 
     async def close(self) -> None:
         """Close the connections; calls under way end as unavailable."""
         self._closed = True
-        if self._session is not None:
-            await self._session.close()
-
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._context.max_concurrency),
-                cookie_jar=aiohttp.DummyCookieJar(),  # no row sees a cookie of another
-                trust_env=False,  # the mapping alone decides where requests go, not `HTTP_PROXY`
-                headers={"User-Agent": f"rowfleet/{__version__}"},
-            )
-        return self._session
+        await self._connections.close()
 
     def _headers(self, invocation: Invocation, payload: bytes | None) -> dict[str, str]:
         """Default headers and the target's, which replace defaults of the same name."""
@@ -114,18 +139,48 @@ class HttpAgent:
             raise await self._error(response)
         headers = {name.lower(): value for name, value in response.headers.items()}
         headers.pop("set-cookie", None)  # it may be a credential
+        self._check_acceptance(response.status, headers)
+        if self._is_empty_by_design(response.status):
+            return Reply(body="", headers=headers)
         # The budget is held until the body is parsed: parsing takes several times the memory of the bytes.
         async with AsyncExitStack() as budget:
             data = await self._read(response, budget)
-            return Reply(body=self._parse(data, response), size=len(data), headers=headers)
+            is_framed = "content-length" in headers or "chunked" in headers.get("transfer-encoding", "")
+            type_ = BodyType.parse(headers.get("content-type", ""), is_framed=is_framed)
+            label = f"{self._request.label}: HTTP {response.status}"
+            return Reply(parse_labelled(data, type_, label, self._options.redact), len(data), headers)
 
-    def _parse(self, data: bytes, response: aiohttp.ClientResponse) -> Json:
-        if response.content_type != MEDIA_TYPE:
-            return parse_body(data, response.charset)
+    def _is_empty_by_design(self, status: int) -> bool:
+        """True if the method and status of a success allow no body."""
+        method = self._request.method
+        if status in {HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT}:
+            return method in _EMPTY_IF_DONE | _EMPTY
+        return method == "HEAD"
+
+    def _check_acceptance(self, status: int, headers: Mapping[str, str]) -> None:
+        """Raise the failure of a 202 that only says where the result will be."""
+        place = next((headers[name] for name in _JOB_HEADERS if headers.get(name)), "")
+        if status == HTTPStatus.ACCEPTED and place:
+            target = self._options.redact(place).partition("?")[0][:EXCERPT_CHARS]
+            raise AgentRejectedError(
+                f"{self._request.label}: HTTP 202, accepted: the result will be at {target} "
+                "(results are not polled for: call an address that answers when it is done)"
+            )
+
+    def _redirection(self, response: aiohttp.ClientResponse, url: URL) -> URL | None:
+        """The address on the same host to which a request is redirected; None for any other response."""
+        keeps_method = response.status in _SAME_METHOD or (
+            response.status in _SAME_IF_SAFE and self._request.method in {"GET", "HEAD"}
+        )
+        if not keeps_method:
+            return None
         try:
-            return join_events(decode_text(data, response.charset))
-        except (AgentUnavailableError, AgentRejectedError, AgentTimeoutError) as error:
-            raise type(error)(f"{self._request.label}: {self._options.redact(str(error))}") from None
+            target = url.join(URL(response.headers.get("Location", "")))
+        except ValueError:
+            return None
+        is_upgrade = (url.scheme, target.scheme) == ("http", "https") and (url.port, target.port) == (80, 443)
+        is_same = (url.scheme, url.port) == (target.scheme, target.port) or is_upgrade
+        return target if target.host == url.host and is_same and target != url else None
 
     async def _read(self, response: aiohttp.ClientResponse, budget: AsyncExitStack) -> bytes:
         """The whole body. Raises AgentRejectedError as soon as it is known to be too large.
@@ -163,12 +218,13 @@ class HttpAgent:
             target = self._options.redact(response.headers.get("Location", "")).partition("?")[0]
             return AgentRejectedError(
                 f"{label}: HTTP {status}, redirected to {target[:EXCERPT_CHARS] or 'nowhere'} "
-                f"(redirects are not followed: put the final address into url)"
+                f"(redirects to another host are not followed: put the final address into url)"
             )
         data = await self._read_beginning(response)
-        message = " ".join(decode_text(data, response.charset).split())
+        charset = BodyType.parse(response.headers.get("Content-Type", "")).charset
+        message = " ".join(decode_text(data, charset).split())
         excerpt = f": {self._options.redact(message)[:EXCERPT_CHARS]}" if message else ""
-        body = parse_body(data, response.charset)
+        body = parse_body(data, charset)
         text = f"{label}: HTTP {status}{excerpt}"
         return classify_response(status, text, response.headers, body, now=self._context.now())
 
@@ -192,10 +248,17 @@ class HttpAgent:
             return AgentOutageError(f"{label}: no connection within {CONNECT_TIMEOUT_S:g} s")
         if isinstance(error, TimeoutError):
             return AgentTimeoutError(f"{label}: no answer within {invocation.timeout_s:g} s")
+        if isinstance(error, aiohttp.InvalidURL):
+            return AgentRejectedError(f"{label}: the url is no address")
+        if isinstance(error, aiohttp.ClientHttpProxyError):
+            is_denied = error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
+            kind = AgentCredentialsError if is_denied else AgentOutageError
+            return kind(f"{label}: the proxy answers HTTP {error.status}")
+        text = f"{label}: {self._options.redact(_cause(error))}"
         if isinstance(error, _NOT_CONNECTED):
-            return AgentOutageError(f"{label}: {_cause(error)}")
+            return AgentOutageError(text)
         # A target that is down often resets connections, but a row's input may also crash it.
-        return AgentUnavailableError(f"{label}: {_cause(error)}", scope=FailureScope.UNCLEAR)
+        return AgentUnavailableError(text, scope=FailureScope.UNCLEAR)
 
 
 def _cause(error: Exception) -> str:
@@ -204,13 +267,31 @@ def _cause(error: Exception) -> str:
             return text
     if isinstance(error, OSError) and error.errno:
         return f"no connection ({os.strerror(error.errno)})"
-    return type(error).__name__
+    # The text of other errors may hold the URL; this one is about the bytes of a response.
+    if isinstance(error, aiohttp.ClientResponseError):
+        said = " ".join(str(error.message).split())[:EXCERPT_CHARS]
+        return f"the answer is not HTTP as it should be{f' ({said})' if said else ''}"
+    return f"the call failed inside the HTTP client ({type(error).__name__})"
 
+
+MAX_REDIRECTS = 5
+
+_SAME_METHOD = frozenset({HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT})
+_SAME_IF_SAFE = frozenset({HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.FOUND})
+"""A redirected POST would arrive as a GET."""
+
+_EMPTY = frozenset({"DELETE", "HEAD", "OPTIONS"})
+_EMPTY_IF_DONE = frozenset({"PUT", "PATCH"})
+"""Methods whose success has no body; of the others a 204 says that there is no answer."""
+
+_JOB_HEADERS = ("location", "operation-location", "azure-asyncoperation")
+"""Headers of a 202 that name the place of the later result."""
 
 _NOT_CONNECTED = (aiohttp.ClientConnectorError, socket.gaierror, ConnectionRefusedError)
 """No connection was made: refused, or no route, no address or no accepted certificate of the host."""
 
 _CAUSES: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
+    ((aiohttp.ClientProxyConnectionError,), "the proxy cannot be reached"),
     ((aiohttp.ClientConnectorCertificateError,), "the TLS certificate is not accepted"),
     ((aiohttp.ClientConnectorSSLError,), "TLS failed"),
     ((aiohttp.ClientConnectorDNSError, socket.gaierror), "the host name does not resolve"),

@@ -207,6 +207,11 @@ class HttpSettings(Section):
     """Agents that are called by HTTP."""
 
     max_reply_bytes: Count = Field(default=4 * 2**20, description="Largest reply of an agent")
+    proxy: str = Field(
+        default="",
+        description="Proxy of HTTP agents, such as http://proxy:3128; `environment`: HTTP_PROXY, HTTPS_PROXY "
+        "and NO_PROXY; empty: none",
+    )
     reply_budget_bytes: Count = Field(
         default=64 * 2**20, description="Replies above 64 KiB that are read and parsed at a time, together"
     )

@@ -65,6 +65,7 @@ def agent_opener(
             environ=variables,
             context=AgentContext(
                 max_concurrency=mapping.concurrency(settings.worker.max_inflight_rows),
+                proxy=settings.http.proxy,
                 max_reply_bytes=settings.http.max_reply_bytes,
                 reply_budget=reply_budget,
                 search_path=str(Path.cwd()),

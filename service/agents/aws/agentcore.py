@@ -11,12 +11,11 @@ import hashlib
 from service.agents.aws import client
 from service.agents.options.context import AgentContext
 from service.agents.options.substitution import ResolvedOptions
-from service.agents.wire.event_stream import MEDIA_TYPE, join_events
+from service.agents.wire.event_stream import MEDIA_TYPE
 from service.agents.wire.replies import CHUNK_BYTES, encode_input, read_bounded
-from service.domain.errors import AgentRejectedError, AgentRetryableError
-from service.domain.model import Json
+from service.agents.wire.reply_bodies import BodyType, parse_labelled
+from service.domain.errors import AgentRejectedError
 from service.domain.ports import Invocation, Reply
-from service.mapping.replies.text import decode_text, parse_body
 
 PAYLOAD_BYTES = 100_000_000
 """Largest payload (AgentCore quota: 100 MB). Rows are far smaller, so there is no `large_input` here.
@@ -55,19 +54,12 @@ class AgentCoreAgent:
             )
             chunks = response["response"].iter_chunks(CHUNK_BYTES)
             data = await read_bounded(chunks, self._max_reply_bytes, self._label)
-        return Reply(body=self._parse(data, str(response.get("contentType", ""))), size=len(data))
+        type_ = BodyType.parse(str(response.get("contentType") or ""))
+        return Reply(body=parse_labelled(data, type_, self._label, self._redact), size=len(data))
 
     async def close(self) -> None:
         """Close the connections; calls under way end as unavailable."""
         await self._service.close()
-
-    def _parse(self, data: bytes, content_type: str) -> Json:
-        if not content_type.startswith(MEDIA_TYPE):
-            return parse_body(data, None)
-        try:
-            return join_events(decode_text(data, None))
-        except (AgentRetryableError, AgentRejectedError) as error:
-            raise type(error)(f"{self._label}: {self._redact(str(error))}") from None
 
 
 def session_id(invocation_id: str) -> str:

@@ -16,11 +16,11 @@ from service.agents.options.context import AgentContext
 from service.agents.options.substitution import ResolvedOptions
 from service.agents.wire.large_inputs import OPTION, LargeInputs
 from service.agents.wire.replies import CHUNK_BYTES, read_bounded
+from service.agents.wire.reply_bodies import parse_output
 from service.domain import exact_json
 from service.domain.model import Json
 from service.domain.ports import Agent, Invocation, Reply
 from service.domain.provider_errors import AgentError
-from service.mapping.replies.text import parse_body
 
 PAYLOAD_BYTES = 6_291_456
 """Largest event of a synchronous invocation (Lambda quota: 6 MB, which limits the reply as well).
@@ -63,7 +63,7 @@ class LambdaAgent:
             )
             chunks = response["Payload"].iter_chunks(CHUNK_BYTES)
             data = await read_bounded(chunks, self._max_reply_bytes, self._label)
-        body = parse_body(data, None)
+        body = parse_output(data)
         # An exception of the function is a response of status 200 with this header.
         if "FunctionError" in response:
             raise self._classify(body)

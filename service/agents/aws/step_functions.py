@@ -27,10 +27,10 @@ from service.agents.options.context import AgentContext
 from service.agents.options.substitution import ResolvedOptions
 from service.agents.wire.large_inputs import OPTION, LargeInputs
 from service.agents.wire.replies import check_reply_size
+from service.agents.wire.reply_bodies import parse_output
 from service.domain.errors import AgentRejectedError, AgentTimeoutError, ConfigError
 from service.domain.ports import Agent, Invocation, Reply
 from service.domain.provider_errors import AgentError
-from service.mapping.replies.text import parse_body
 
 PAYLOAD_BYTES = 262_144
 """Largest input and output of an execution (Step Functions quota, as UTF-8: 256 KiB).
@@ -94,7 +94,7 @@ class _StateMachine:
             raise self._classify(execution)
         data = str(execution.get("output") or "").encode()
         check_reply_size(data, self._max_reply_bytes, self._label)
-        return Reply(body=parse_body(data, None), size=len(data))
+        return Reply(body=parse_output(data), size=len(data))
 
     def _classify(self, execution: dict[str, Any]) -> AgentError:
         """The error for an execution that failed, timed out or was stopped."""

@@ -46,6 +46,7 @@ class AgentContext:
     """Limits and services of the process, the same for each of its agents except `max_concurrency`.
 
     - `max_concurrency` limits connections, threads and child processes of the agent.
+    - `proxy` is the proxy of HTTP agents, `environment` for that of the environment, "" for none.
     - `max_reply_bytes` limits a reply, after decompression.
     - `reply_budget` is shared by all large replies that are being read and parsed, of all agents.
     - `search_path` is the first folder in which modules of Python functions are looked for.
@@ -58,6 +59,7 @@ class AgentContext:
     """
 
     max_concurrency: int = 50
+    proxy: str = ""
     max_reply_bytes: int = MAX_REPLY_BYTES
     reply_budget: ByteBudget = field(default_factory=lambda: ByteBudget(REPLY_BUDGET_BYTES))
     search_path: str = ""

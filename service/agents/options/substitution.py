@@ -83,11 +83,12 @@ class ResolvedOptions:
 
         def lookup(name: str, _at: str) -> str:
             # The environment was substituted before. A `${…}` left over belongs to a variable's value.
-            return secrets[name.removeprefix(_SECRET)] if name.startswith(_SECRET) else f"${{{name}}}"
+            is_secret = name.startswith(_SECRET)
+            return secrets.get(name.removeprefix(_SECRET), f"${{{name}}}") if is_secret else f"${{{name}}}"
 
         values = {key: _substitute(value, key, lookup) for key, value in self.values.items()}
         found = {f"${{{_SECRET}{name}}}": value for name, value in secrets.items()}
-        return replace(self, values=values, redactions=_redactions(found, dict(self.redactions)), secrets=())
+        return replace(self, values=values, redactions=_redactions(found, self.redactions), secrets=())
 
 
 def resolve(options: Mapping[str, Json], *, environ: Mapping[str, str], where: str) -> ResolvedOptions:
@@ -114,7 +115,7 @@ def resolve(options: Mapping[str, Json], *, environ: Mapping[str, str], where: s
         where=where,
         values=values,
         written=dict(options),
-        redactions=_redactions(found, {}),
+        redactions=_redactions(found, ()),
         secrets=tuple(secrets),
     )
 
@@ -138,9 +139,9 @@ def _check_secret(text: str, at: str) -> str:
     return text
 
 
-def _redactions(found: Mapping[str, str], earlier: Mapping[str, str]) -> Redactions:
+def _redactions(found: Mapping[str, str], earlier: Redactions) -> Redactions:
     """`earlier`, and the values in `found` in every form in which an agent may repeat them."""
-    pairs = set(earlier.items())
+    pairs = set(earlier)
     for reference, value in found.items():
         as_json, as_url = json.dumps(value)[1:-1], quote(value, safe="")
         for form in (value, value.strip(), as_json, as_url):

@@ -22,7 +22,7 @@ from service.agents.wire.streams import (
     vercel,
 )
 from service.agents.wire.streams.events import DONE, StreamEvent, read_json_lines, read_sse
-from service.agents.wire.streams.failures import Event, check_events, incomplete
+from service.agents.wire.streams.failures import Event, check_events, incomplete, is_error
 from service.domain.errors import AgentUnavailableError
 from service.domain.model import Json
 
@@ -43,6 +43,12 @@ def join_events(text: str) -> Json:
 def join_json_lines(text: str) -> Json:
     """The reply of a stream of one JSON document a line. Raises as `join_events`."""
     return _joined(lambda: _join(read_json_lines(text)))
+
+
+def knows_lines(text: str) -> bool:
+    """True if one of the JSON documents is of a known provider, or the last one is an error."""
+    found = [event.value for event in read_json_lines(text) if isinstance(event.value, dict)]
+    return any(is_of(item) for item in found for is_of in _PROVIDERS) or bool(found and is_error(found[-1]))
 
 
 def join_objects(found: Sequence[Event]) -> Json:

@@ -7,6 +7,7 @@ from typing import Any
 
 from service.agents.wire.streams.events import StreamEvent, join_text, objects, parse
 from service.agents.wire.streams.failures import incomplete, is_error, stream_error
+from service.agents.wire.streams.truncation import is_truncated_json
 from service.domain.model import Json
 
 _ADK_IDS = frozenset({"invocationId", "invocation_id"})
@@ -22,6 +23,9 @@ def join_unknown(events: Sequence[StreamEvent]) -> Json:
     last = events[-1].value if events else None
     if isinstance(last, dict) and is_error(last):
         raise stream_error(last)
+    others = events[:-1]
+    if isinstance(last, str) and others and _are_all_objects(others) and is_truncated_json(last):
+        raise incomplete("the stream broke off: its last event ends in the middle")
     found = _without_partial(objects(events))
     if len(found) * 2 <= len(events) and not _are_all_objects(events):
         return _join_texts(events)
@@ -39,7 +43,11 @@ def _are_all_objects(events: Sequence[StreamEvent]) -> bool:
 
 def _join_texts(events: Sequence[StreamEvent]) -> Json:
     """All data as one text, parsed if it is JSON. JSON strings are joined without their quotes."""
-    return parse(join_text([e.value if isinstance(e.value, str) else e.text for e in events]))
+    text = join_text([event.value if isinstance(event.value, str) else event.text for event in events])
+    value = parse(text)
+    if isinstance(value, str) and text.lstrip().startswith("{") and is_truncated_json(text):
+        raise incomplete("the stream broke off: its JSON ends in the middle")
+    return value
 
 
 def _without_partial(found: list[Any]) -> list[Any]:

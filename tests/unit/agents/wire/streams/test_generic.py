@@ -1,0 +1,77 @@
+"""Streams of unknown providers."""
+
+import pytest
+
+from service.agents.wire.event_stream import join_events
+from service.domain.errors import (
+    AgentCredentialsError,
+    AgentRejectedError,
+    AgentThrottledError,
+    AgentUnavailableError,
+)
+from tests.unit.agents.wire.streams.stream_texts import sse
+
+THROTTLED = {"error": "ThrottlingException", "error_type": "ClientError", "message": "Too many requests"}
+
+
+@pytest.mark.parametrize(
+    ("events", "error"),
+    [
+        (["Hel", "lo", THROTTLED], AgentThrottledError),
+        ([THROTTLED], AgentThrottledError),
+        ([{"text": "Hel"}, THROTTLED], AgentThrottledError),
+        (["Hel", ("error", {"message": "boom"})], AgentUnavailableError),
+        ([("error", "boom"), "more"], AgentUnavailableError),
+        (["Hel", ("throttlingException", {"message": "slow"})], AgentThrottledError),
+        ([{"text": "x"}, {"type": "error", "message": "boom"}], AgentUnavailableError),
+        ([{"event": "message", "answer": "x"}, {"event": "error", "message": "boom", "status": 400}],
+         AgentRejectedError),
+        ([{"error": {"code": 401, "message": "who?"}}], AgentCredentialsError),
+        ([{"errorType": "ValueError", "errorMessage": "bad"}], AgentRejectedError),
+        (["Hel", {"status": "error", "message": "boom"}], AgentUnavailableError),
+        ([{"author": "a", "invocationId": "i", "partial": True, "content": {}}], AgentUnavailableError),
+        ([{"a": 1}, '{"b": '], AgentUnavailableError),
+        (['{"a": ', '{"b": 1'], AgentUnavailableError),
+    ],
+)  # fmt: skip
+def test_a_stream_that_ends_in_an_error_is_a_failure(events: list, error: type[Exception]) -> None:
+    """Of the class that the error names, and never its text as an answer."""
+    with pytest.raises(error) as raised:
+        join_events(sse(*events))
+    assert type(raised.value) is error
+
+
+def test_an_error_event_without_data() -> None:
+    """Its name is enough."""
+    with pytest.raises(AgentUnavailableError, match="no reason"):
+        join_events("data: Hel\n\nevent: error\n\n")
+
+
+@pytest.mark.parametrize(
+    ("events", "reply"),
+    [
+        ([{"answer": "x", "error": None}], {"answer": "x", "error": None}),
+        ([{"answer": "x", "error": "low confidence"}], {"answer": "x", "error": "low confidence"}),
+        ([{"error": "tool failed"}, {"answer": "x"}], [{"error": "tool failed"}, {"answer": "x"}]),
+        (["error: none", " found"], "error: none found"),
+        ([{"type": "text", "text": "the error was fixed"}], {"type": "text", "text": "the error was fixed"}),
+        ([{"a": 1}, "odd", {"b": 2}], [{"a": 1}, "odd", {"b": 2}]),
+        ([{"status": "done", "message": "42"}], {"status": "done", "message": "42"}),
+    ],
+)
+def test_an_answer_about_an_error_is_an_answer(events: list, reply: object) -> None:
+    """Also an empty `error`, one beside an answer, and an odd event among events."""
+    assert join_events(sse(*events)) == reply
+
+
+def test_partial_events_of_adk_are_dropped() -> None:
+    """A whole event follows them."""
+    base = {"author": "a", "invocationId": "i"}
+    whole = {**base, "content": {"parts": [{"text": "42"}]}}
+    partial = [{**base, "partial": True, "content": {"parts": [{"text": t}]}} for t in "42"]
+    assert join_events(sse(*partial, whole)) == whole
+
+
+def test_lines_without_blank_lines_between_them() -> None:
+    """Each object is an event."""
+    assert join_events('data: {"a": 1}\ndata: {"a": 2}\ndata: [DONE]\n') == [{"a": 1}, {"a": 2}]

@@ -1,0 +1,112 @@
+"""Bodies of replies: JSON, streams and text, told by their bytes."""
+
+import json
+
+import pytest
+
+from service.agents.wire.reply_bodies import BodyType, parse_output, parse_reply
+from service.domain.errors import AgentRejectedError, AgentThrottledError, AgentUnavailableError, FailureScope
+from tests.unit.agents.wire.streams.stream_texts import chunk, json_lines, sse
+
+OLLAMA = json_lines(
+    {"message": {"role": "assistant", "content": "4"}, "done": False},
+    {"message": {"role": "assistant", "content": "2"}, "done": True},
+)
+GEMINI = [
+    {"candidates": [{"content": {"parts": [{"text": "4"}]}}]},
+    {"candidates": [{"content": {"parts": [{"text": "2"}]}, "finishReason": "STOP"}]},
+]
+
+
+def parse(text: str, content_type: str = "", *, is_framed: bool = True) -> object:
+    return parse_reply(text.encode(), BodyType.parse(content_type, is_framed=is_framed))
+
+
+@pytest.mark.parametrize("content_type", ["", "text/plain", "application/json", "application/octet-stream"])
+def test_a_stream_under_another_media_type(content_type: str) -> None:
+    """Server-sent events, JSON lines and data streams are known by their form."""
+    openai = parse(sse(chunk({"content": "42"}, "stop"), done=True), content_type)
+    assert openai["choices"][0]["message"]["content"] == "42"
+    assert parse(OLLAMA, content_type)["message"]["content"] == "42"
+    assert parse('0:"42"\nd:{"finishReason":"stop"}\n', content_type)["text"] == "42"
+    with pytest.raises(AgentThrottledError):
+        parse(sse({"text": "4"}, {"error": {"code": 429, "message": "slow"}}), content_type)
+
+
+def test_json_lines_of_an_unknown_provider() -> None:
+    """They are a list where the media type is not that of a text."""
+    lines = json_lines({"a": 1}, {"a": 2})
+    assert parse(lines, "application/x-ndjson") == [{"a": 1}, {"a": 2}]
+    assert parse(lines, "application/json") == [{"a": 1}, {"a": 2}]
+    assert parse(lines, "text/plain") == lines
+    with pytest.raises(AgentUnavailableError, match="ends in the middle"):
+        parse(lines + '{"a": ', "application/x-ndjson")
+
+
+def test_chunks_that_came_as_json() -> None:
+    """A list of Gemini's is joined; a single chunk of a stream is no reply."""
+    assert parse(json.dumps(GEMINI))["candidates"][0]["content"]["parts"] == [{"text": "42"}]
+    assert parse(json.dumps([{"a": 1}])) == [{"a": 1}]
+    for lone in ({"message": {"content": "4"}, "done": False}, chunk({"content": "4"})):
+        with pytest.raises(AgentUnavailableError, match="broke off"):
+            parse(json.dumps(lone), "application/json")
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\ufeff"])
+def test_an_empty_reply_is_retryable(text: str) -> None:
+    """It says so in words."""
+    with pytest.raises(AgentUnavailableError, match="the reply is empty"):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": "b', '{"a": [1, 2', '{"a": {"b": 1}', '["x", {"y": "}"', '{"a": "\\"', '"abc', '{"a": 1,']
+)
+def test_truncated_json_is_retryable(text: str) -> None:
+    """If the media type is JSON's, or if the server states no length, so that nothing else shows the cut."""
+    for content_type, is_framed in (("application/json", True), ("", False), ("text/plain", False)):
+        with pytest.raises(AgentUnavailableError, match="broke off") as raised:
+            parse(text, content_type, is_framed=is_framed)
+        assert raised.value.scope is FailureScope.UNCLEAR
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[note] 5 results (see below)",
+        "{unclosed by choice",
+        "data: 5\nevent: party",
+        "event: party\n\ndata: tomorrow",
+        "9:30",
+        '{"a": NaN}',
+        "0:1\n9:2",
+        "plain words",
+    ],
+)
+def test_text_is_text(text: str) -> None:
+    """It only looks a little like JSON or a stream."""
+    assert parse(text, "text/plain") == text
+
+
+def test_json_under_the_media_type_of_a_stream() -> None:
+    """Some servers state the type and send a plain reply."""
+    assert parse('{"a": 1}', "text/event-stream") == {"a": 1}
+
+
+def test_the_type_of_a_body() -> None:
+    """Media type and charset are read from the header."""
+    type_ = BodyType.parse('Application/Problem+JSON; profile=x; Charset="ISO-8859-1"')
+    assert (type_.media_type, type_.charset, type_.is_json) == (
+        "application/problem+json",
+        "ISO-8859-1",
+        True,
+    )
+
+
+def test_outputs_of_functions_and_programs() -> None:
+    """They may be empty, and are never joined; bytes that are no text are a failure."""
+    assert parse_output(b"") == ""
+    assert parse_output(b'{"done": false, "response": "x"}') == {"done": False, "response": "x"}
+    assert parse_output(b"data: x") == "data: x"
+    with pytest.raises(AgentRejectedError):
+        parse_output(b"\xff\xfe\xfd")
