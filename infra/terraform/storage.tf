@@ -140,7 +140,8 @@ resource "aws_s3_bucket_lifecycle_configuration" "data" {
   depends_on = [aws_s3_bucket_versioning.data]
 }
 
-# S3 sends a test message before it accepts the notification, so the queue's policy must exist.
+# S3 sends a test message before it accepts the notification, so the queue's policy must exist. It has no filter_suffix,
+# which S3 compares by case: the splitter decides which files are tables, and logs why another file starts no run.
 resource "aws_s3_bucket_notification" "incoming" {
   bucket = aws_s3_bucket.data.id
 
@@ -149,7 +150,6 @@ resource "aws_s3_bucket_notification" "incoming" {
     queue_arn     = aws_sqs_queue.main["ingest"].arn
     events        = ["s3:ObjectCreated:*"]
     filter_prefix = "incoming/"
-    filter_suffix = ".csv"
   }
 
   depends_on = [aws_sqs_queue_policy.main]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from service.domain.errors import PoisonMessageError
-from service.domain.message_format import VERSION, check_version, encode, field, whole_number
+from service.domain.message_format import VERSION, check_version, encode, field
 from service.domain.model import (
     MAX_DEADLINE_S,
     MAX_PRIORITY,
@@ -30,6 +31,8 @@ _OPTIONS = {
 
 _LATER_OPTIONS = ("approve", "paused")
 """Job options that are planned but not supported by this version; they fail the batch and are not ignored."""
+
+_WHOLE_NUMBER = re.compile(r"[0-9]{1,12}(\.0+)?")
 
 _KEYS = ("execution_id", "mapping", "options", "output", "source", "task_token", "v")
 
@@ -86,51 +89,96 @@ class Job:
 
 
 def read_job(data: dict[str, Any]) -> Job:
-    """The job in the JSON object of a job message. Raises PoisonMessageError."""
+    """The job in the JSON object of a job message.
+
+    A job that names a mapping and a source but is wrong elsewhere gets a `problem`, which fails its batch.
+    Raises PoisonMessageError for a job without a mapping or a source: no batch can be made of it.
+    """
     check_version(data)
-    # An unknown key may be a typing error for one that changes the run, so it is not ignored.
-    if unknown := sorted(set(data) - set(_KEYS)):
-        raise PoisonMessageError(f"a job has no key {unknown[0]!r}; known: {', '.join(_KEYS)}")
     mapping = field(data, "mapping", str)
     if not is_name(mapping):
         raise PoisonMessageError(f"'mapping' {mapping!r} is not a mapping's name")
-    execution_id = field(data, "execution_id", str) if "execution_id" in data else ""
-    if execution_id and not is_name(execution_id):
-        raise PoisonMessageError(
-            f"'execution_id' {execution_id!r}: use 1 to 128 letters, digits, '.', '_' or '-'"
-        )
     try:
         bucket, key = parse_url(field(data, "source", str))
-        if not key:
-            raise PoisonMessageError("'source' names a bucket but no key")
-        output = _location(field(data, "output", str)) if "output" in data else None
     except ValueError as error:
         raise PoisonMessageError(str(error)) from None
-    options = field(data, "options", dict) if "options" in data else {}
-    given: dict[str, Any] = {
-        name: whole_number(options, name, most) for name, most in _OPTIONS.items() if name in options
-    }
-    return Job(
-        mapping=mapping,
-        source=Source(bucket, key),
-        execution_id=execution_id,
-        output=output,
-        problem=_problem(data, options),
-        **given,
+    if not key:
+        raise PoisonMessageError("'source' names a bucket but no key")
+    job = Job(mapping=mapping, source=Source(bucket, key))
+    # A wrong key fails the batch, where users see the reason; a dead letter would hide it.
+    try:
+        return _completed(job, {name: value for name, value in data.items() if value is not None})
+    except _WrongJobError as error:
+        return replace(job, execution_id=_execution_id_if_valid(data), problem=str(error))
+
+
+class _WrongJobError(Exception):
+    """A key or option of a job is wrong. The text is the batch's error."""
+
+
+def _completed(job: Job, data: dict[str, Any]) -> Job:
+    """The job with all else that its message says. Raises _WrongJobError."""
+    # An unknown key may be a typing error for one that changes the run, so it is not ignored.
+    if unknown := sorted(set(data) - set(_KEYS)):
+        raise _WrongJobError(f"a job has no key {unknown[0]!r}; known: {', '.join(_KEYS)}")
+    if "task_token" in data:
+        raise _WrongJobError(
+            "the job asks for a task token answer, which this version of rowfleet does not give yet"
+        )
+    if "execution_id" in data and not (execution_id := _execution_id_if_valid(data)):
+        raise _WrongJobError(
+            f"'execution_id' {data['execution_id']!r}: use 1 to 128 letters, digits, '.', '_' or '-'"
+        )
+    return replace(
+        job,
+        execution_id=execution_id if "execution_id" in data else "",
+        output=_location(data["output"]) if "output" in data else None,
+        **_options(data.get("options", {})),
     )
 
 
-def _problem(data: dict[str, Any], options: dict[str, Any]) -> str:
-    """The reason why a job cannot be carried out as requested, or ""."""
-    # An unsupported option fails the batch, where users see the reason; a dead letter would hide it.
-    if "task_token" in data:
-        return "the job asks for a task token answer, which this version of rowfleet does not give yet"
+def _execution_id_if_valid(data: dict[str, Any]) -> str:
+    """The execution id that the job names; "" if it names none or a wrong one. A number is its digits."""
+    value = data.get("execution_id")
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    return text if isinstance(text, str) and is_name(text) else ""
+
+
+def _options(options: object) -> dict[str, Any]:
+    """The options of a job; null is no option. Raises _WrongJobError."""
+    if not isinstance(options, dict):
+        raise _WrongJobError(
+            f"'options' is {json.dumps(options)[:80]}; write an object such as {{\"limit\": 20}}"
+        )
     for name in sorted(set(options) - set(_OPTIONS)):
         known = "is not supported by this version of rowfleet yet" if name in _LATER_OPTIONS else "is unknown"
-        return f"job option {name!r} {known}; supported: {', '.join(_OPTIONS)}"
-    return ""
+        raise _WrongJobError(f"job option {name!r} {known}; supported: {', '.join(_OPTIONS)}")
+    given: dict[str, Any] = {}
+    for name, value in options.items():
+        if value is None:
+            continue
+        number, most = _whole_number(value), _OPTIONS[name]
+        if number is None or not 1 <= number <= most:
+            raise _WrongJobError(
+                f"job option {name!r} is {json.dumps(value)[:80]}; use a whole number from 1 to {most}"
+            )
+        given[name] = number
+    return given
 
 
-def _location(url: str) -> Location:
-    bucket, prefix = parse_url(url)
+def _whole_number(value: object) -> int | None:
+    """The whole number that `value` means: 20, 20.0, "20" or "20.0"; None if it means none."""
+    if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value.strip()):
+        # Producers that fill in a template write numbers as strings.
+        return int(value.strip().partition(".")[0])
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _location(url: object) -> Location:
+    try:
+        bucket, prefix = parse_url(url if isinstance(url, str) else json.dumps(url)[:80])
+    except ValueError as error:
+        raise _WrongJobError(f"'output' {error}") from None
     return Location(bucket, prefix if not prefix or prefix.endswith("/") else prefix + "/")

@@ -20,8 +20,8 @@ from service.batch.large_rows import row_body
 from service.batch.ports import Ports
 from service.batch.source import reader_of, records_of
 from service.csvio import Header, Record
-from service.domain.errors import BatchRejectedError, MappingError, RetryableError
-from service.domain.events import decode_ingest
+from service.domain.errors import BatchRejectedError, MappingError, PoisonMessageError, RetryableError
+from service.domain.events import Ignored, decode_ingest
 from service.domain.jobs import Job
 from service.domain.model import Batch, State, iso_time
 from service.domain.ports import MESSAGE_BYTES, OutgoingMessage
@@ -69,11 +69,18 @@ class Splitter:
 
     async def handle(self, delivery: Delivery) -> None:
         """Carry out every job of an ingest message. Raises the errors that `runtime.consumer` documents."""
-        jobs = decode_ingest(delivery.message.body, incoming_prefix=self._limits.incoming_prefix)
-        if not jobs:
-            log.info("ingest_ignored", message_id=delivery.message.id, reason="asks for no run")
-        for job in jobs:
-            await self._run(job, delivery)
+        message = decode_ingest(delivery.message.body, incoming_prefix=self._limits.incoming_prefix)
+        for ignored in message.ignored:
+            _log_ignored(ignored, delivery.message.id)
+        problem: PoisonMessageError | None = None
+        for job in message.jobs:
+            try:
+                await self._run(job, delivery)
+            except PoisonMessageError as error:
+                # The other jobs of the message are carried out all the same.
+                problem = problem or error
+        if problem is not None:
+            raise problem
 
     async def _run(self, job: Job, delivery: Delivery) -> None:
         batch, definition = await self._opener.open(job, delivery.message.id)
@@ -147,3 +154,15 @@ class Splitter:
         now = iso_time(self._ports.clock.now_ms())
         if not await self._ports.table.checkpoint(replace(batch, updated_at=now)):
             raise RetryableError("another splitter has taken this batch further")
+
+
+def _log_ignored(ignored: Ignored, message_id: str) -> None:
+    # A warning for a file that somebody may be waiting for.
+    write = log.info if ignored.is_expected else log.warning
+    write(
+        "ingest_ignored",
+        message_id=message_id,
+        bucket=ignored.bucket,
+        key=ignored.key,
+        reason=ignored.reason,
+    )

@@ -113,16 +113,25 @@ class DeadLetters:
     async def job(self, delivery: Delivery) -> None:
         """Fail the batches of a dead ingest message that are not split. Raises as `row` does."""
         with self._counting_left():
-            jobs = decode_ingest(delivery.message.body, incoming_prefix=self._limits.incoming_prefix)
-            for job in jobs:
-                execution_id = job.execution_id_for(delivery.message.id)
-                view = await self._view(batch_id(job.mapping, execution_id))
-                with structlog.contextvars.bound_contextvars(batch_id=view.batch.batch_id):
-                    await self._job(job, view.batch)
-        if not jobs:
+            message = decode_ingest(delivery.message.body, incoming_prefix=self._limits.incoming_prefix)
+            problem: PoisonMessageError | None = None
+            for job in message.jobs:
+                try:
+                    await self._job(job, delivery.message.id)
+                except PoisonMessageError as error:
+                    # The batches of the message's other jobs end all the same.
+                    problem = problem or error
+            if problem is not None:
+                raise problem
+        if not message.jobs:
             self._drop("job", "asks for no run")
 
-    async def _job(self, job: Job, batch: Batch) -> None:
+    async def _job(self, job: Job, message_id: str) -> None:
+        view = await self._view(batch_id(job.mapping, job.execution_id_for(message_id)))
+        with structlog.contextvars.bound_contextvars(batch_id=view.batch.batch_id):
+            await self._end_job(job, view.batch)
+
+    async def _end_job(self, job: Job, batch: Batch) -> None:
         ours = batch.source
         if (ours.bucket, ours.key) != (job.source.bucket, job.source.key):
             raise PoisonMessageError(f"batch {batch.batch_id} reads {ours.url}, this job {job.source.url}")

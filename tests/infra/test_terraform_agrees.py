@@ -6,7 +6,7 @@ import re
 import pytest
 
 from service.adapters.aws.dynamodb import BY_STATUS, BY_TIMESTAMP
-from service.adapters.aws.provision.bucket import _NOTIFICATION, _RULE, _SUFFIX
+from service.adapters.aws.provision.bucket import _NOTIFICATION, _RULE
 from service.adapters.aws.provision.resources import (
     _DAY_S,
     _DLQ_RETENTION_S,
@@ -89,7 +89,7 @@ def test_bucket_is_that_of_setup():
     """The notification and the expiry of work/ have the names by which `rowfleet setup` finds them."""
     body = text("storage.tf")
     assert f'id = "{_NOTIFICATION}"' in body
-    assert f'filter_suffix = "{_SUFFIX}"' in body
+    assert "filter_suffix = " not in body
     assert f'filter_prefix = "{Settings().incoming_prefix}"' in body
     assert f"{_RULE} = {{ prefix = " in body
     assert f'id = "{_RULE}-uploads"' in body

@@ -49,7 +49,7 @@ class DeletedMessages:
         return f"row {key} was deleted: it has no outcome and no other message"
 
     def _job_problem(self, body: str) -> str:
-        for job in decode_ingest(body):
+        for job in decode_ingest(body).jobs:
             batch = self._monitor.table.batch(f"{job.mapping}#{job.execution_id}")
             if (batch is None or batch.state is State.SPLITTING) and not self._has_copy("ingest", body):
                 return f"the job was deleted while its batch is {batch.state if batch else 'not there'}"

@@ -93,8 +93,8 @@ run "queues_lose_nothing" {
   }
 
   assert {
-    condition     = one(aws_s3_bucket_notification.incoming.queue).filter_prefix == "incoming/" && one(aws_s3_bucket_notification.incoming.queue).filter_suffix == ".csv"
-    error_message = "other objects than incoming/….csv start runs"
+    condition     = one(aws_s3_bucket_notification.incoming.queue).filter_prefix == "incoming/" && one(aws_s3_bucket_notification.incoming.queue).filter_suffix == null
+    error_message = "not every object under incoming/ is announced, or others are"
   }
 }
 

@@ -40,7 +40,7 @@ async def test_a_local_file_is_uploaded_and_its_job_published(lab, rows_csv):
         "execution_id": "e1",
         "options": {"limit": 20},
     }, "options that were not given are not in the message"
-    (decoded,) = decode_ingest(json.dumps(job))
+    (decoded,) = decode_ingest(json.dumps(job)).jobs
     assert (decoded.execution_id, decoded.limit, decoded.problem) == ("e1", 20, "")
 
 
@@ -78,7 +78,7 @@ async def test_a_generated_execution_id_is_valid(lab, tmp_path, name):
     path.write_text("id\n")
     await start(lab, path)
     (job,) = await jobs(lab)
-    assert decode_ingest(json.dumps(job))[0].execution_id
+    assert decode_ingest(json.dumps(job)).jobs[0].execution_id
 
 
 async def test_an_object_in_s3_is_not_copied(lab):

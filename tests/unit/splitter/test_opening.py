@@ -158,6 +158,45 @@ async def test_every_job_of_a_message_is_carried_out(lab):
     assert sorted(batch.total for batch in await lab.table.recent(10)) == [2, 3]
 
 
+async def test_a_refused_job_does_not_keep_the_others_of_its_message(lab):
+    """The jobs behind one that is refused are carried out; the message is left to the dead letters."""
+    await lab.put(table_of(2), "incoming/demo/a.csv")
+    await lab.put(table_of(3), "incoming/demo/b.csv")
+    first, second = s3_event("incoming/demo/a.csv"), s3_event("incoming/demo/b.csv")
+    await split(lab, first)
+    await lab.put(table_of(9), "incoming/demo/a.csv")
+    both = json.loads(first)["Records"] + json.loads(second)["Records"]
+    with pytest.raises(PoisonMessageError, match="exists with another source"):
+        await split(lab, json.dumps({"Records": both}))
+    assert sorted(batch.total for batch in await lab.table.recent(10)) == [2, 3]
+
+
+async def test_a_file_that_starts_no_run_is_logged(lab):
+    """The log has bucket, key and reason, as a warning; no batch is opened."""
+    with capture_logs() as logs:
+        await split(lab, s3_event("incoming/demo/rows.xlsx", size=3))
+    (line,) = [log for log in logs if log["event"] == "ingest_ignored"]
+    assert (line["bucket"], line["key"], line["log_level"]) == ("in", "incoming/demo/rows.xlsx", "warning")
+    assert "its name ends in none of" in line["reason"]
+    assert await lab.table.recent(10) == []
+
+
+async def test_a_job_with_an_option_of_a_wrong_type_is_a_failed_batch(lab):
+    """The batch says which option is wrong; no message is poisoned."""
+    await lab.put(table_of(3))
+    await split(lab, lab.job(options={"limit": "all"}))
+    batch = await batch_of(lab)
+    assert batch.state is State.FAILED
+    assert "job option 'limit' is \"all\"; use a whole number from 1" in batch.error
+
+
+async def test_a_limit_written_as_text_is_understood(lab):
+    """`"limit": "2"` has one meaning."""
+    await lab.put(table_of(5))
+    await split(lab, lab.job(options={"limit": "2"}))
+    assert (await batch_of(lab)).total == 2
+
+
 async def test_a_missing_source_is_a_failed_batch(lab):
     """The user sees a batch that says what is missing, not a message that vanished."""
     await split(lab, lab.job())

@@ -236,7 +236,7 @@ async def test_the_batch_of_a_dead_job_is_found_by_its_message_id(lab):
     body = json.dumps({"v": 1, "mapping": "demo", "source": "s3://in/files/rows.csv"})
     await lab.send(lab.ingest, body)
     [message] = await lab.ingest.receive(1, wait_s=0, visibility_s=1)
-    [job] = decode_ingest(body)
+    [job] = decode_ingest(body).jobs
     opened, _ = await lab.splitter()._opener.open(job, message.id)
     await lab.clock.advance(2_000)
     assert await lab.ingest.receive(1, wait_s=0, visibility_s=1) == []

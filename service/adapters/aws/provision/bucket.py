@@ -1,4 +1,4 @@
-"""Create or check the bucket and its notification of the ingest queue about CSV files under `incoming/`."""
+"""Create or check the bucket and its notification of the ingest queue about files under `incoming/`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ _DEFAULT_REGION = "us-east-1"
 _RULE = "rowfleet-work"
 _UPLOAD_DAYS = 7
 _NOTIFICATION = "rowfleet-ingest"
-_SUFFIX = ".csv"
 
 # S3 sends a test message before it accepts a notification, and a new queue policy takes up to a minute to
 # reach S3
@@ -154,7 +153,7 @@ async def _queue_policy(clients: Clients, bucket: str, queue_url: str, queue_arn
 
 
 async def _notification(clients: Clients, bucket: str, queue_arn: str, prefix: str) -> str:
-    """Announce new `{prefix}….csv` objects on the queue; other notifications stay."""
+    """Announce new `{prefix}…` objects on the queue; other notifications stay."""
     get = clients.s3.get_bucket_notification_configuration(Bucket=bucket)
     found = await send(clients, "s3:GetBucketNotification", f"bucket {bucket}", get)
     configuration = {key: value for key, value in found.items() if key != "ResponseMetadata"}
@@ -177,17 +176,19 @@ async def _notification(clients: Clients, bucket: str, queue_arn: str, prefix: s
             # "Unable to validate the following destination configurations": the policy has not arrived yet
             if "validate" not in error_message(error) or attempt == _VALIDATION_TRIES - 1:
                 raise ConfigError(
-                    f"bucket {bucket} does not accept the notification for {prefix}*{_SUFFIX}: "
+                    f"bucket {bucket} does not accept the notification for {prefix}*: "
                     f"{error_message(error)}"
                 ) from error
             await asyncio.sleep(_VALIDATION_PAUSE_S)
         else:
             break
-    return f"notification of bucket {bucket}: {prefix}*{_SUFFIX} to the ingest queue"
+    return f"notification of bucket {bucket}: {prefix}* to the ingest queue"
 
 
 def _queue_notification(queue_arn: str, prefix: str) -> dict[str, Any]:
-    rules = [{"Name": "prefix", "Value": prefix}, {"Name": "suffix", "Value": _SUFFIX}]
+    # Without a suffix, which S3 compares by case: the splitter decides which files are tables, and logs why
+    # another file starts no run.
+    rules = [{"Name": "prefix", "Value": prefix}]
     return {
         "Id": _NOTIFICATION,
         "QueueArn": queue_arn,

@@ -43,15 +43,18 @@ async def test_everything_is_created_once(clients: Clients, names: ResourceNames
 
 async def drop_and_receive(clients: Clients, names: ResourceNames, url: str) -> None:
     objects = S3Objects(clients)
-    for key in ("incoming/tool/b ü.txt", "other/tool/c.csv", "incoming/tool/a b ü.csv"):
+    for key in ("other/tool/c.csv", "incoming/tool/b ü.txt", "incoming/tool/a b ü.CSV"):
         await objects.put(names.bucket, key, b"x\n1\n", content_type="text/csv")
     queue = SqsQueue(clients, "ingest", url)
-    jobs = []
-    while not jobs:
+    jobs, ignored = [], []
+    while not (jobs and ignored):
         for message in await queue.receive(10, wait_s=5, visibility_s=30):
-            jobs += decode_ingest(message.body)
-    assert [(job.mapping, job.source.key) for job in jobs] == [("tool", "incoming/tool/a b ü.csv")]
-    assert jobs[0].source.is_same_object(await objects.head(names.bucket, "incoming/tool/a b ü.csv"))
+            decoded = decode_ingest(message.body)
+            jobs += decoded.jobs
+            ignored += [part.key for part in decoded.ignored if part.key]
+    assert [(job.mapping, job.source.key) for job in jobs] == [("tool", "incoming/tool/a b ü.CSV")]
+    assert jobs[0].source.is_same_object(await objects.head(names.bucket, "incoming/tool/a b ü.CSV"))
+    assert ignored == ["incoming/tool/b ü.txt"]
 
 
 async def test_changed_queue_settings_are_brought_up_to_date(clients: Clients, names: ResourceNames) -> None:
