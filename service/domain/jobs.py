@@ -20,6 +20,7 @@ from service.domain.model import (
     is_name,
     parse_url,
 )
+from service.domain.truncation import truncate
 
 _OPTIONS = {
     "deadline_s": MAX_DEADLINE_S,
@@ -33,6 +34,9 @@ _LATER_OPTIONS = ("approve", "paused")
 """Job options that are planned but not supported by this version; they fail the batch and are not ignored."""
 
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,12}(\.0+)?")
+
+_MAX_PROBLEM_CHARS = 1_000
+"""A problem may quote a part of the message, and its batch has to fit an item of the table."""
 
 _KEYS = ("execution_id", "mapping", "options", "output", "source", "task_token", "v")
 
@@ -109,7 +113,7 @@ def read_job(data: dict[str, Any]) -> Job:
     try:
         return _completed(job, {name: value for name, value in data.items() if value is not None})
     except _WrongJobError as error:
-        return replace(job, execution_id=_execution_id_if_valid(data), problem=str(error))
+        return replace(job, execution_id=_execution_id_if_valid(data), problem=truncate(str(error), _MAX_PROBLEM_CHARS))
 
 
 class _WrongJobError(Exception):

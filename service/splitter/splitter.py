@@ -25,7 +25,9 @@ from service.domain.events import Ignored, decode_ingest
 from service.domain.jobs import Job
 from service.domain.model import Batch, State, iso_time
 from service.domain.ports import MESSAGE_BYTES, OutgoingMessage
+from service.domain.truncation import truncate
 from service.mapping import Definition, RowMapping
+from service.runtime.consumer import MAX_REASON_CHARS
 from service.runtime.delivery import Delivery
 from service.runtime.sender import send_all
 from service.splitter.backpressure import Backpressure, SplitEndedError
@@ -164,5 +166,5 @@ def _log_ignored(ignored: Ignored, message_id: str) -> None:
         message_id=message_id,
         bucket=ignored.bucket,
         key=ignored.key,
-        reason=ignored.reason,
+        reason=truncate(ignored.reason, MAX_REASON_CHARS),
     )

@@ -190,6 +190,15 @@ async def test_a_job_with_an_option_of_a_wrong_type_is_a_failed_batch(lab):
     assert "job option 'limit' is \"all\"; use a whole number from 1" in batch.error
 
 
+async def test_a_job_with_a_large_wrong_key_is_a_failed_batch(lab):
+    """The reason is cut, so that the table can hold the batch."""
+    await lab.put(table_of(3))
+    await split(lab, lab.job(**{"k" * 900_000: 1}))
+    batch = await batch_of(lab)
+    assert batch.error.startswith("a job has no key 'kkk")
+    assert len(batch.error) <= 1_000
+
+
 async def test_a_limit_written_as_text_is_understood(lab):
     """`"limit": "2"` has one meaning."""
     await lab.put(table_of(5))
