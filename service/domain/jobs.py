@@ -113,7 +113,9 @@ def read_job(data: dict[str, Any]) -> Job:
     try:
         return _completed(job, {name: value for name, value in data.items() if value is not None})
     except _WrongJobError as error:
-        return replace(job, execution_id=_execution_id_if_valid(data), problem=truncate(str(error), _MAX_PROBLEM_CHARS))
+        return replace(
+            job, execution_id=_execution_id_if_valid(data), problem=truncate(str(error), _MAX_PROBLEM_CHARS)
+        )
 
 
 class _WrongJobError(Exception):

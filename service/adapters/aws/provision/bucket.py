@@ -176,8 +176,7 @@ async def _notification(clients: Clients, bucket: str, queue_arn: str, prefix: s
             # "Unable to validate the following destination configurations": the policy has not arrived yet
             if "validate" not in error_message(error) or attempt == _VALIDATION_TRIES - 1:
                 raise ConfigError(
-                    f"bucket {bucket} does not accept the notification for {prefix}*: "
-                    f"{error_message(error)}"
+                    f"bucket {bucket} does not accept the notification for {prefix}*: {error_message(error)}"
                 ) from error
             await asyncio.sleep(_VALIDATION_PAUSE_S)
         else:
