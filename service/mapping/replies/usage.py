@@ -24,7 +24,9 @@ _KEYS = (
     "usage_metadata",  # LangChain; Gemini's Python SDK
     "usageMetadata",  # Gemini
     "token_usage",  # CrewAI
+    "models_usage",  # AutoGen
     "metrics",  # Strands
+    "metadata",  # Dify
     "meta",  # Cohere's first version
 )
 _OLLAMA = ("prompt_eval_count", "eval_count")
@@ -69,6 +71,7 @@ def _statements(value: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 usage.get("tokens"),
                 usage.get("billed_units"),
                 usage.get("accumulated_usage"),
+                usage.get("usage"),
                 usage,
             ):
                 if isinstance(inner, dict):

@@ -14,7 +14,7 @@ from service.mapping.replies.providers.langchain import unwrap_message
 def find_objections(view: ReplyView) -> Objections:
     """All objections: stated errors, then refusals, then finish reasons; in each, outer layers first."""
     for document in view.documents:
-        yield from find_stated_errors(document)
+        yield from find_stated_errors(document, view.transcript.text)
     messages = [unwrap_message(unwrap_item(holder)) for holder in view.answers]
     for document in view.documents:
         yield from find_refusals(document, messages)

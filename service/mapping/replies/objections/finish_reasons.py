@@ -57,7 +57,7 @@ _KEYS = (
     "completionReason",
     "errorCode",
 )
-_LISTS = ("choices", "candidates", "results", "outputs", "generations")
+_LISTS = ("choices", "candidates", "results", "outputs", "generations", "completions")
 _MODEL_KEYS = words(
     "content message messages output choices candidates usage model response text steps generation "
     "outputs results done generated_text role usageMetadata usage_metadata metrics type parts id"
@@ -109,7 +109,10 @@ def _stated_reasons(document: Json, holders: Iterable[Json]) -> Iterator[tuple[s
 
 def _reasons_of(place: dict[str, Json]) -> Iterator[tuple[str, str, dict[str, Json]]]:
     for key in _KEYS:
-        if isinstance(reason := place.get(key), str):
+        reason = place.get(key)
+        if isinstance(reason, dict):  # AI21
+            reason = reason.get("reason")
+        if isinstance(reason, str):
             yield key, reason, place
     metadata = place.get("response_metadata")
     if isinstance(metadata, dict):

@@ -19,6 +19,7 @@ import re
 from decimal import Decimal
 
 from service.domain.errors import (
+    AgentOutageError,
     AgentRetryableError,
     AgentThrottledError,
     AgentUnavailableError,
@@ -31,7 +32,7 @@ from service.domain.provider_errors import classify_error, error_summary, says_s
 from service.mapping.replies.objections.finish_reasons import is_finish_reason
 from service.mapping.replies.objections.objection import Objection, Objections, entries, in_words, words
 from service.mapping.replies.providers import a2a
-from service.mapping.replies.text import content_text, json_text, str_or_empty
+from service.mapping.replies.text import content_text, decode_json_string, json_text, str_or_empty
 
 _NOTHING = frozenset(
     {"", "null", "none", "nil", "false", "no", "ok", "success", "no error", "no errors", "n/a"}
@@ -63,11 +64,17 @@ _FAILED_STATUS = frozenset({"error", "failed", "failure", "fail"})
 _API_ERROR = re.compile(r"\bAPI Error:? \(?(?:Status )?([45][0-9]{2})\b", re.IGNORECASE)
 """Claude Code begins the text of an error of the API with its status."""
 
+_USAGE_LIMIT = "usage limit reached"
+"""Claude Code, when a subscription has used up its hours."""
+
 _LOWEST_STATUS, _HIGHEST_STATUS = 400, 599
 
 
-def find_stated_errors(document: Json) -> Objections:
-    """The errors that a document of a reply states, the most specific one first."""
+def find_stated_errors(document: Json, said: str) -> Objections:
+    """The errors that a document of a reply states, the most specific one first.
+
+    The text that the agent `said` last is the reason, if the document gives no other.
+    """
     if isinstance(document, list):
         for entry in entries(document):
             yield from _claude_code(entry)
@@ -89,14 +96,14 @@ def find_stated_errors(document: Json) -> Objections:
     yield from _tool_or_task(document)
     for key in ("success", "ok"):
         if document.get(key) is False:
-            yield _soft(document, f"the reply says {key}: false", _reason(document), key)
+            yield _soft(document, f"the reply says {key}: false", _reason(document) or said, key)
 
 
 def _error_object(document: dict[str, Json]) -> Objections:
-    for key in ("error", "__error__", "Error"):
+    for key in ("error", "__error__", "last_error", "Error"):
         value = document.get(key)
         if key == "Error" and not {"Cause", "Message", "Code"} & (document.keys() | _keys(value)):
-            continue
+            continue  # `last_error` is of OpenAI's Assistants, `Error` of AWS
         if _states_error(value, document):
             # With a text, the facts may stand beside it: `{error: true, message}`.
             stated = value if isinstance(value, dict | list) else {"code": value, **document}
@@ -160,6 +167,8 @@ def _only_an_error(document: dict[str, Json]) -> Objections:
         yield _hard(document, "the reply states an error", error_summary(document), "status")
     elif isinstance(status, str) and status.casefold() in _FAILED_STATUS and "message" in document:
         yield _soft(document, f"the reply says status: {status}", _reason(document), "status")
+    elif isinstance(status, str) and "message" in document and _is_known(document):
+        yield _hard(document, "the reply states an error", error_summary(document), "code")
     if isinstance(document.get("errorMessage"), str) and {"errorType", "stackTrace"} & document.keys():
         yield _hard(document, "the reply states an error", error_summary(document), "errorMessage")
     if isinstance(document.get("__type"), str):
@@ -183,6 +192,7 @@ def _wrapper_status(document: dict[str, Json]) -> Objections:
 
 
 def _with_status(body: Json, status: int, key: str) -> Objection:
+    body = decode_json_string(body)
     text = in_words(f"the reply has {key} {status}", _reason(body))
     return Objection(classify_error(body, text, status=status), key)
 
@@ -213,6 +223,8 @@ def _claude_code(document: dict[str, Json]) -> Objections:
         return
     text = str_or_empty(document.get("result")) or json_text(document.get("errors") or "")
     match = _API_ERROR.search(text)
+    if _USAGE_LIMIT in text:
+        text = f"rate limit: {text}"
     reason = "the run failed" if subtype in {"", "success"} else f"the run failed with {subtype}"
     error = classify_error({"message": text}, in_words(reason, text), status=int(match[1]) if match else 0)
     is_known = match is not None or type(error) is not AgentUnavailableError
@@ -228,13 +240,22 @@ def _hard(facts: Json, reason: str, detail: str, key: str) -> Objection:
     return Objection(classify_error(facts, in_words(reason, detail)), key)
 
 
+def _is_known(facts: Json) -> bool:
+    """True if the names of an error are known, and are about the target rather than the row."""
+    error = classify_error(facts, "")
+    return isinstance(error, AgentThrottledError | AgentOutageError) or _is_of_server(error)
+
+
+def _is_of_server(error: RowfleetError) -> bool:
+    return isinstance(error, AgentUnavailableError) and error.scope is FailureScope.UNCLEAR
+
+
 def _soft(facts: Json, reason: str, detail: str, key: str) -> Objection:
     """A refusal, unless the facts name a throttle or a failure of the server."""
     text = in_words(reason, detail)
     error: RowfleetError = classify_error(facts, text)
-    is_throttle = isinstance(error, AgentThrottledError)
-    is_server = isinstance(error, AgentUnavailableError) and error.scope is FailureScope.UNCLEAR
-    return Objection(error if is_throttle or is_server else ReplyRejectedError(text), key)
+    is_retryable = isinstance(error, AgentThrottledError) or _is_of_server(error)
+    return Objection(error if is_retryable else ReplyRejectedError(text), key)
 
 
 def _reason(value: Json) -> str:

@@ -99,6 +99,27 @@ STATED = [
         RowfleetError,
         "m",
     ),
+    ({"code": "Throttling.RateQuota", "message": "m", "request_id": "r"}, AgentThrottledError, "m"),
+    (
+        {"object": "thread.run", "status": "failed", "last_error": {"code": "server_error", "message": "m"}},
+        AgentUnavailableError,
+        "m",
+    ),
+    (
+        {"statusCode": "404", "body": '{"message": "no customer 12"}'},
+        AgentRejectedError,
+        "404: no customer 12",
+    ),
+    (
+        {"success": False, "messages": [{"role": "assistant", "content": "I found nothing."}]},
+        ReplyRejectedError,
+        "I found nothing.",
+    ),
+    (
+        {"type": "result", "subtype": "success", "is_error": True, "result": "usage limit reached|17"},
+        AgentThrottledError,
+        "usage limit",
+    ),
     ({"code": 429, "message": "Too many requests"}, AgentThrottledError, "Too many"),
     ({"type": "about:blank", "title": "Busy", "status": 503, "detail": "m"}, AgentUnavailableError, "m"),
     ({"status": "error", "message": "no such line"}, ReplyRejectedError, "no such line"),
@@ -232,6 +253,7 @@ REFUSED = [
 ]
 TRUNCATED = [
     (chat("4", "length"), "length"),
+    ({"completions": [{"data": {"text": "4"}, "finishReason": {"reason": "length", "length": 5}}]}, "length"),
     ({"choices": [{"text": "4", "index": 0, "finish_reason": "length"}]}, "length"),
     (claude("max_tokens"), "max_tokens"),
     (claude("pause_turn"), "pause_turn"),
@@ -369,6 +391,9 @@ def test_errors_can_be_accepted(reply):
         {"answer": "42", "success": True},
         {"answer": "42", "type": "error"},
         {"answer": "42", "state": "failed"},
+        {"code": "A12", "message": "the part is in stock"},
+        {"status": "ok", "message": "42"},
+        {"answer": "42", "last_error": None},
         [{"error": "NullPointerException", "line": 3}],
         "Error: I could not find the address",
         "429 Too Many Requests is what the customer saw",
