@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from service.domain import exact_json
-from service.domain.errors import MappingError, ReplyPendingError, RowRejectedError
+from service.domain.errors import AgentRetryableError, MappingError, RowRejectedError
 from service.mapping import Catalog
 
 PAGE = (Path(__file__).parents[2] / "docs" / "mapping.md").read_text("utf-8")
@@ -99,7 +99,7 @@ def test_examples(catalog, name, does, given, expected):
         found = catalog.extractor(name).extract(value).values
         assert plain({k: v for k, v in found.items() if v is not None}) == plain(exact_json.loads(expected))
     else:
-        with pytest.raises((RowRejectedError, ReplyPendingError), match=re.escape(expected)):
+        with pytest.raises((RowRejectedError, AgentRetryableError), match=re.escape(expected)):
             catalog.extractor(name).extract(value)
 
 
