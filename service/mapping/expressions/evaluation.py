@@ -12,6 +12,7 @@ from jmespath.visitor import Options, TreeInterpreter
 from service.domain.exact_json import well_formed
 from service.domain.model import Json
 from service.mapping.expressions import functions
+from service.mapping.expressions.model_json import opened
 from service.mapping.expressions.transforms import TransformFunction
 
 MAX_DEPTH = 100
@@ -27,7 +28,10 @@ Evaluator = Callable[[Json, Json], Json]
 
 
 class _Interpreter(TreeInterpreter):
-    """JMESPath's interpreter for one evaluation, with the two node types that we add: root and transform."""
+    """JMESPath's interpreter for one evaluation, with the two node types that we add: root and transform.
+
+    It opens JSON within a text where a path goes into it, as the closures do.
+    """
 
     def __init__(self, root: Json) -> None:
         super().__init__(_OPTIONS)
@@ -38,6 +42,33 @@ class _Interpreter(TreeInterpreter):
 
     def visit_transform(self, node: Node, value: Json) -> Json:
         return node["apply"](self.visit(node["children"][0], value))
+
+    def visit_field(self, node: Any, value: Json) -> Json:
+        return super().visit_field(node, opened(value, dict))
+
+    def visit_index(self, node: Any, value: Json) -> Json:
+        return super().visit_index(node, opened(value, list))
+
+    def visit_slice(self, node: Any, value: Json) -> Json:
+        return super().visit_slice(node, opened(value, list))
+
+    def visit_projection(self, node: Any, value: Json) -> Json:
+        return super().visit_projection(self._opened_base(node, value, list), value)
+
+    def visit_filter_projection(self, node: Any, value: Json) -> Json:
+        return super().visit_filter_projection(self._opened_base(node, value, list), value)
+
+    def visit_flatten(self, node: Any, value: Json) -> Json:
+        return super().visit_flatten(self._opened_base(node, value, list), value)
+
+    def visit_value_projection(self, node: Any, value: Json) -> Json:
+        return super().visit_value_projection(self._opened_base(node, value, dict), value)
+
+    def _opened_base(self, node: Any, value: Json, kind: type[dict[str, Json] | list[Json]]) -> Any:
+        """The node with the opened list or object, as a constant, in place of the path to it."""
+        base, *others = node["children"]
+        constant = {"type": "literal", "value": opened(self.visit(base, value), kind), "children": []}
+        return {**node, "children": [constant, *others]}
 
 
 def split_at_pipes(node: Node) -> list[Node]:
@@ -106,11 +137,18 @@ def _current(_root: Json, value: Json) -> Json:
 
 
 def _field(name: str) -> Evaluator:
-    return lambda _root, value: value.get(name) if isinstance(value, dict) else None
+    def evaluate(_root: Json, value: Json) -> Json:
+        if isinstance(value, str):
+            # JSON within a text is opened where a path goes into it.
+            value = opened(value, dict)
+        return value.get(name) if isinstance(value, dict) else None
+
+    return evaluate
 
 
 def _index(index: int) -> Evaluator:
     def evaluate(_root: Json, value: Json) -> Json:
+        value = opened(value, list)
         is_inside = isinstance(value, list) and -len(value) <= index < len(value)
         return value[index] if is_inside else None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from decimal import Context, Decimal
 from typing import Any
 
@@ -19,6 +20,7 @@ from service.domain.model import Json
 _MAX_DIGITS = 1_000
 """Most digits for `ceil` and `floor`, which write out every digit: 1E+999999999 would take all memory."""
 
+_JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
 _EXACT = Context(prec=2 * _MAX_DIGITS)
 
 
@@ -40,7 +42,15 @@ class DecimalFunctions(Functions):
 
     @signature({"types": []})
     def _func_to_number(self, value: Json) -> Json:
-        return value if isinstance(value, Decimal) else super()._func_to_number(value)  # type: ignore[misc]
+        if isinstance(value, Decimal):
+            return value
+        found = super()._func_to_number(value)  # type: ignore[misc]
+        if isinstance(value, str) and found is not None:
+            # Python would read `1_0` as ten, and lose digits of long fractions.
+            return (
+                exact_json.loads(value) if _JSON_NUMBER.fullmatch(value) else None if "_" in value else found
+            )
+        return found
 
     @signature({"types": []})
     def _func_to_string(self, value: Json) -> str:

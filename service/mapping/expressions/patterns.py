@@ -21,8 +21,31 @@ from service.mapping.syntax.problems import CompileError
 MAX_MATCHES = 1_000
 """Limit for `Pattern.all`: one search is linear, but every match starts another search."""
 
-_HINT = "patterns run in linear time on google-re2, which has no look-around and no back-references"
+_LINEAR_TIME_HINT = (
+    "patterns run in linear time on google-re2, which has no look-around and no back-references"
+)
+_HINTS = {
+    "missing )": "a ( has no ); a bracket that is text is written \\(",
+    "unexpected )": "a ) has no (; a bracket that is text is written \\)",
+    "missing closing ]": "a [ has no ]; a bracket that is text is written \\[",
+    "missing ]": "a [ has no ]; a bracket that is text is written \\[",
+    "missing argument to repetition": "*, + and ? repeat something before them; as text: \\*, \\+, \\?",
+    "no argument for repetition": "*, + and ? repeat something before them; as text: \\*, \\+, \\?",
+    "bad repetition operator": "two of *, + and ? in a row; as text: \\*, \\+, \\?",
+    "invalid character class range: \\p": "\\pL are letters, \\pN digits, \\p{Greek} a script",
+    "invalid character class range": "[a-z] runs upwards; a - that is text stands last",
+    "invalid repetition size": "{2,5} runs upwards, and to 1000 at most",
+    "invalid escape sequence": "a backslash that is text is written \\\\",
+    "trailing \\": "a backslash that is text is written \\\\",
+    "invalid named capture group": "a named group is (?P<name>...)",
+    "invalid perl operator": "a group without a number is (?:...), flags are (?i) and (?s)",
+}
+"""The beginning of re2's message -> a remedy."""
 
+_LITERALS = re.compile(r"\\Q(?s:.*?)(?:\\E|$)|\\(?s:.)|\[\^?\]?(?:\[:\w+:\]|\\(?s:.)|[^\]\\])*\]")
+_LITERALS_BUT_REFERENCES = re.compile(r"\\[^1-9]|\[\^?\]?(?:\\(?s:.)|[^\]\\])*\]")
+_DOT_MATCHES_NEWLINES = re.compile(r"\(\?[a-zA-Z]*s[a-zA-Z]*(?:-[a-zA-Z]*)?[:)]")
+_LOOKS_AROUND = re.compile(r"\(\?<?[=!]|\\[1-9]|\(\?P=|\(\?\(|\(\?>|[*+?}]\+")
 _NOT_MULTILINE = re.compile(r"\\[AzCQ]|\(\?[imsU-]*m")
 """Syntax that means something else within a text than on a line of its own. It rules `_multiline` out."""
 
@@ -32,6 +55,7 @@ class Pattern:
     """A compiled pattern. Its result is the first group, or the whole match if it has no group; stripped.
 
     The definition is a search line by line, and then in the whole text if no line matches (`_find_by_line`).
+    A pattern with `(?s)` is `about_whole_text`: it is searched for in the whole text only.
     `_multiline` finds the same with one search of the whole text: it is the pattern over bytes with `^` and
     `$` at every line. It is None for patterns with which that would find something else.
     """
@@ -40,6 +64,7 @@ class Pattern:
     _compiled: Any
     _multiline: Any
     _group: int
+    about_whole_text: bool = False
 
     def first(self, text: str) -> str | None:
         """The result in the first line that matches, or else in the whole text; None without a match."""
@@ -58,11 +83,15 @@ class Pattern:
     def all(self, text: str) -> list[str]:
         """The results of every match in every line, or else in the whole text; at most `MAX_MATCHES`."""
         text = well_formed(text)
+        if self.about_whole_text:
+            return list(self._results(text))
         by_line = (result for line in _lines(text) for result in self._results(line))
         return list(islice(by_line, MAX_MATCHES)) or list(self._results(text))
 
     def _find(self, text: str) -> tuple[str, str] | None:
         """The result of the first match, and the line (or the match of several lines) that it is in."""
+        if self.about_whole_text:
+            return self._find_in_whole(well_formed(text))
         if self._multiline is None:
             return self._find_by_line(well_formed(text), 0)
         try:
@@ -121,14 +150,24 @@ def compile_pattern(text: object, *, ignore_groups: bool = False) -> Pattern:
     try:
         compiled = re2.compile(text, options)
         # Over bytes: with a str, re2 would convert the text and the offsets for every search.
-        multiline = None if _NOT_MULTILINE.search(text) else re2.compile(f"(?m:{text})".encode(), options)
-        return Pattern(text, compiled, multiline, 1 if compiled.groups and not ignore_groups else 0)
+        about_whole_text = _DOT_MATCHES_NEWLINES.search(_LITERALS.sub("", text)) is not None
+        is_multiline = not about_whole_text and _NOT_MULTILINE.search(text) is None
+        multiline = re2.compile(f"(?m:{text})".encode(), options) if is_multiline else None
+        group = 1 if compiled.groups and not ignore_groups else 0
+        return Pattern(text, compiled, multiline, group, about_whole_text)
     except re2.error as error:
         reason = error.args[0] if error.args else error
         reason = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
-        raise CompileError(f"pattern {text!r}: {reason}", _HINT) from None
+        raise CompileError(f"pattern {text!r}: {reason}", _remedy(text, reason)) from None
     except UnicodeEncodeError:
         raise CompileError(f"pattern {text!r} holds half of a surrogate pair") from None
+
+
+def _remedy(text: str, reason: str) -> str:
+    """The remedy for an error of re2, by its cause."""
+    if _LOOKS_AROUND.search(_LITERALS_BUT_REFERENCES.sub("", text)):
+        return _LINEAR_TIME_HINT
+    return next((hint for beginning, hint in _HINTS.items() if reason.startswith(beginning)), "")
 
 
 def _lines(text: str) -> list[str]:

@@ -14,19 +14,13 @@ from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from service.domain import exact_json
 from service.domain.model import Json
 from service.mapping.expressions.dates import date_parser, iso_date
+from service.mapping.expressions.model_json import parse_model_json
+from service.mapping.expressions.numbers import number_in
 from service.mapping.expressions.patterns import compile_pattern
 from service.mapping.syntax.problems import CompileError, suggest
 
 TransformFunction = Callable[[Json], Json]
 
-_NUMBER = re.compile(
-    r"""(?P<sign>[-+\N{MINUS SIGN}]?) \s*
-        (?:[A-Z]{3}\s*|[^\w\s.,+-])? \s*                     # GBP 12, £12
-        (?P<number> (?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+) (?:\.[0-9]+)? (?:[eE][-+]?[0-9]{1,3})? | \.[0-9]+ )
-        \s* (?:[^\W\d_]{1,20}(?:/[^\W\d_]{1,20})?|[^\w\s.,+-])?     # 50 Mbps, 12 €, 3 GB/month
-    """,
-    re.VERBOSE,
-)
 _MAX_NUMBER_CHARS = 1_000
 _MAX_RESULT_CHARS = 10_000_000
 """Limit for `replace` and `join`: a chain of them could fill the memory from a short text."""
@@ -61,7 +55,7 @@ def scalar_text(value: Json) -> str | None:
 
 
 def exact_number(value: Json) -> int | Decimal | None:
-    """A number without loss of digits, also from text such as `1,234.5`, `£12` or `50 Mbps`; else None."""
+    """A number without loss of digits, also from text as in `numbers`; else None."""
     if isinstance(value, bool):  # a subclass of int
         return None
     if isinstance(value, int):
@@ -70,13 +64,7 @@ def exact_number(value: Json) -> int | Decimal | None:
         value = Decimal(repr(value))  # the digits that it is written with, not its binary value
     if isinstance(value, Decimal):
         return value if value.is_finite() else None
-    if not isinstance(value, str) or len(value) > _MAX_NUMBER_CHARS:
-        return None
-    if (match := _NUMBER.fullmatch(value.strip())) is None:
-        return None
-    sign = "" if match["sign"] in ("", "+") else "-"
-    digits = sign + match["number"].replace(",", "")
-    return int(digits) if digits.lstrip("-").isdigit() else Decimal(digits)
+    return number_in(value) if isinstance(value, str) else None
 
 
 def parse_text(value: Json) -> dict[str, Json] | None:
@@ -110,14 +98,6 @@ def _parse(pattern: Json) -> TransformFunction:
 
 def _parse_all(pattern: Json) -> TransformFunction:
     return _on_text(compile_pattern(pattern).all)()
-
-
-def parse_json(text: str) -> Json:
-    """The value of JSON text, or None if the text is no JSON."""
-    try:
-        return exact_json.loads(text)
-    except ValueError:
-        return None
 
 
 def exact_integer(value: Json) -> int | None:
@@ -226,7 +206,7 @@ TRANSFORMS = {
         Transform("parse", _parse, 1, 1),
         Transform("parse_all", _parse_all, 1, 1),
         Transform("parse_text", lambda: parse_text),
-        Transform("parse_json", _on_text(parse_json)),
+        Transform("parse_json", _on_text(parse_model_json)),
         Transform("to_number", lambda: exact_number),
         Transform("to_integer", lambda: exact_integer),
         Transform("to_boolean", lambda: exact_boolean),

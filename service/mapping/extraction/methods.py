@@ -12,7 +12,8 @@ from typing import Any
 from service.domain import exact_json
 from service.domain.model import Json
 from service.mapping.expressions.expression import Expression, compile_expression, compile_transform
-from service.mapping.expressions.transforms import parse_json, scalar_text
+from service.mapping.expressions.model_json import opened, parse_model_json
+from service.mapping.expressions.transforms import scalar_text
 from service.mapping.extraction.guards import Guards
 from service.mapping.replies.normalise import ReplyView
 from service.mapping.replies.text import embedded_json
@@ -106,7 +107,7 @@ class ListExpression:
             found = evaluate(self.items, root, root)
             values = found if isinstance(found, list) else [found]
         else:
-            items = self.items.search(root)
+            items = opened(self.items.search(root), list)
             if isinstance(items, list):
                 values = [evaluate(self.per_item, root, item) for item in items[:MAX_EACH]]
         texts = [
@@ -259,14 +260,14 @@ def _result_json(result: ToolResult) -> Json:
     none, is the JSON itself. Two among others would be a guess.
     """
     if not result.blocks:
-        return parse_json(result.text)
+        return parse_model_json(result.text)
     values = [_strict_json(text) for text in result.blocks]
     if None not in values:
         return values
     documents = [value for value in values if isinstance(value, dict | list)]
     if len(documents) == 1:
         return documents[0]
-    return None if documents else parse_json(result.text)
+    return None if documents else parse_model_json(result.text)
 
 
 def _strict_json(text: str) -> Json:
@@ -307,7 +308,7 @@ def structured_output(tool: str) -> RootFinder:
 
 
 def _arguments(call: ToolCall) -> Json:
-    return parse_json(call.arguments) if isinstance(call.arguments, str) else call.arguments
+    return parse_model_json(call.arguments) if isinstance(call.arguments, str) else call.arguments
 
 
 def _no_result_reason(view: ReplyView, tool: str) -> str:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from service.domain import exact_json
 from service.domain.model import Json
 from service.mapping.expressions.dates import comparable_datetime, iso_date, iso_datetime
+from service.mapping.expressions.evaluation import writable_json
+from service.mapping.expressions.model_json import parse_model_json
 from service.mapping.expressions.transforms import exact_boolean, exact_integer, exact_number, scalar_text
 
 ENUM, PATTERN, MINIMUM, MAXIMUM = "enum", "pattern", "minimum", "maximum"
@@ -60,10 +61,7 @@ def _json_of(kind: type) -> Callable[[Json], Json]:
 
     def convert(value: Json) -> Json:
         if isinstance(value, str) and value.lstrip()[:1] in {"[", "{"}:
-            try:
-                value = exact_json.loads(value)
-            except ValueError:
-                return None
+            value = writable_json(parse_model_json(value))
         return value if isinstance(value, kind) else None
 
     return convert

@@ -1,0 +1,206 @@
+"""Numbers in text: `1,234.5`, `£1.2m`, `3.5 million`, `(1,234.50)`, `50 Mbps`, without loss of digits.
+
+A text is a number only if it has one reading. Bounds (`<5`), guesses (`~30`), ranges, parts (`12 of 30`),
+dates, ordinals, versions and telephone numbers are none. A unit or percent sign is left out: `12 %` is 12.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from decimal import Context, Decimal
+
+MAX_CHARS = 1_000
+_EXACT = Context(prec=MAX_CHARS * 2)
+
+_CODES = (
+    "AED|ARS|AUD|BGN|BRL|CAD|CHF|CLP|CNY|COP|CZK|DKK|EGP|EUR|GBP|HKD|HUF|IDR|ILS|INR|JPY|KRW|MXN|MYR|NGN|NOK|"
+    "NZD|PEN|PHP|PKR|PLN|RMB|RON|RUB|SAR|SEK|SGD|THB|TRY|TWD|UAH|USD|VND|ZAR"
+)
+# `¤` stands for every currency sign, see `_plain`.
+_CURRENCY = rf"(?:(?:US|AU?|CA?|HK|NZ|R|S|NT|MX)?¤|{_CODES}|Rs\.?|kr\.?|Fr\.)"
+# A typographic apostrophe is written `'` before, see `_plain`.
+_DIGITS = r"""
+    (?P<number>
+        (?P<plain>[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?P<exponent>[eE][-+]?[0-9]{1,3})?
+      | (?P<comma_groups>[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]+)?)
+      | (?P<indian>[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}(?:\.[0-9]+)?)
+      | (?P<dot_groups>[1-9][0-9]{0,2}(?:\.[0-9]{3})+,[0-9]+ | [1-9][0-9]{0,2}(?:\.[0-9]{3}){2,})
+      | (?P<blank_groups>[1-9][0-9]{0,2}(?:[ '][0-9]{3})+(?:[.,][0-9]+)?)
+      | (?P<decimal_comma>0,[0-9]+ | [1-9][0-9]*,(?:[0-9]{1,2}|[0-9]{4,}) | [1-9][0-9]{3,},[0-9]+)
+    )"""
+_NUMBER = re.compile(
+    rf"""(?P<open>\()?(?P<sign>[-+])?(?:(?P<before>{_CURRENCY})\s*)?(?P<inner_open>\()?(?P<inner_sign>[-+])?
+        {_DIGITS}
+        (?:(?P<gap>\s*)(?!per\s)(?P<multiple>[A-Za-zäöüãéõ]+)\.?(?![\w]))?
+        (?:\s*(?P<after>{_CURRENCY})(?!\w))?
+        (?P<unit>\s*(?:[%‰°]|°?[^\W\d_]{{1,20}}[²³]?)?(?:\s*(?:/|per\s)\s*[^\W\d_]{{1,20}}[²³]?)?)
+        (?P<close>\))*""",
+    re.VERBOSE,
+)
+_WORDS = {
+    **dict.fromkeys(("hundred",), 10**2),
+    **dict.fromkeys(("thousand", "thousands", "tausend"), 10**3),
+    **dict.fromkeys(("lakh", "lakhs"), 10**5),
+    **dict.fromkeys(("million", "millions", "mio", "mln", "millionen", "millones", "milhões"), 10**6),
+    **dict.fromkeys(("crore", "crores"), 10**7),
+    **dict.fromkeys(("billion", "billions", "bn", "bln", "milliarden", "mrd"), 10**9),
+    **dict.fromkeys(("trillion", "trillions", "tn", "trn"), 10**12),
+}
+_LETTERS = {"k": 10**3, "K": 10**3, "m": 10**6, "M": 10**6, "b": 10**9, "B": 10**9}
+_LETTERS_WITHOUT_CURRENCY = frozenset({"k", "K", "M"})
+"""`5m` may be metres or minutes and `5B` bytes, so only an amount of money has millions and billions so."""
+_UNIT_LETTERS = frozenset("gVWshlLtpNJd")
+_NO_UNITS = frozenset({
+    "a", "about", "above", "ad", "ago", "am", "and", "approx", "approximately", "apr", "april", "at", "aug",
+    "august", "bc", "bce", "below", "billionen", "by", "ce", "couple", "cr", "dec", "december", "dozen",
+    "dozens", "dr", "e", "eme", "er", "est", "estimated", "feb", "february", "fewer", "fifth", "fifths",
+    "grand", "gross", "half", "halves", "higher", "hundreds", "hundredth", "hundredths", "in", "ish", "jan",
+    "january", "jul", "july", "jun", "june", "kk", "less", "lower", "mar", "march", "max", "maximum", "may",
+    "mil", "mille", "millionth", "minimum", "minus", "mm", "more", "nd", "nov", "november", "oclock", "oct",
+    "october", "odd", "of", "on", "or", "out", "over", "pair", "pairs", "plus", "pm", "quarter", "quarters",
+    "rd", "score", "scores", "sep", "sept", "september", "something", "st", "tens", "tenth", "tenths", "th",
+    "third", "thirds", "thousandth", "thousandths", "times", "to", "under", "up", "vs", "x", "ª", "º",
+    "ème",
+})  # fmt: skip
+"""Words after a number that make it another one, a part, a bound, a date or a place in an order."""
+_SEPARATORS = {
+    "\N{RIGHT SINGLE QUOTATION MARK}": "'",
+    "\N{ARABIC DECIMAL SEPARATOR}": ".",
+    "\N{ARABIC THOUSANDS SEPARATOR}": ",",
+}
+_LONGEST_WITH_ZEROS = 4
+_SHORTEST_TELEPHONE = 10
+_ADDRESS_PARTS = 4
+_GROUP = 3
+"""Digits of a group: 1,234,567."""
+_OTHER_DIGITS = re.compile(r"[0-9][²³]|(?![²³])[^\W\d_](?<=[¹⁰-₟¼-¾⅐-↋①-⓿])")
+"""Powers and fractions: `10²`, `3½`. Only units have a `²`."""
+_DECORATION = re.compile(r"(\*\*|\*|__|`|\"|“)(.+?)(\*\*|\*|__|`|\"|”)")
+
+
+def number_in(text: str) -> int | Decimal | None:
+    """The number that a text states, or None."""
+    if len(text) > MAX_CHARS:
+        return None
+    text = _plain(text)
+    decorated = _DECORATION.fullmatch(text)
+    if decorated is not None and decorated[1] == decorated[3].replace("”", "“"):
+        text = decorated[2].strip()
+    match = _NUMBER.fullmatch(text)
+    if match is None or not _has_one_sign(match) or _OTHER_DIGITS.search(text):
+        return None
+    factor = _factor(match)
+    digits = _digits(match, has_currency=_has_currency(match))
+    if factor is None or digits is None:
+        return None
+    is_negative = "-" in (match["sign"], match["inner_sign"]) or "(" in (match["open"], match["inner_open"])
+    number = Decimal(f"{'-' if is_negative else ''}{digits}")
+    if factor != 1:
+        number = _EXACT.multiply(number, Decimal(factor))
+        return int(number) if number == number.to_integral_value() else number.normalize(_EXACT)
+    return number if re.search(r"[.eE]", digits) else int(number)
+
+
+def _plain(text: str) -> str:
+    """The text with ASCII digits, dashes, blanks and marks, and `¤` for every currency sign."""
+    return "".join(map(_plain_character, text)).strip()
+
+
+def _plain_character(character: str) -> str:
+    if character.isascii():
+        return "¤" if character == "$" else character
+    if "\uff01" <= character <= "\uff5e":  # full-width forms of ASCII
+        return _plain_character(chr(ord(character) - 0xFEE0))
+    category = unicodedata.category(character)
+    if category == "Nd":
+        return str(unicodedata.decimal(character))
+    if category in {"Pd", "Zs"} or character == "\N{MINUS SIGN}":
+        # A blank that does not break a line separates groups of digits; here every blank does.
+        return " " if category == "Zs" else "-"
+    if category == "Sc":
+        return "¤"
+    return _SEPARATORS.get(character, character)
+
+
+def _has_one_sign(match: re.Match[str]) -> bool:
+    """True if sign and brackets agree: none, one sign, or one pair of brackets."""
+    signs = [match["sign"], match["inner_sign"]]
+    brackets = [match["open"], match["inner_open"]]
+    opening = sum(one is not None for one in brackets)
+    return opening + sum(one is not None for one in signs) <= 1 and match.string.count(")") == opening
+
+
+def _has_currency(match: re.Match[str]) -> bool:
+    return bool(match["before"] or match["after"]) or "¤" in match["unit"]
+
+
+def _factor(match: re.Match[str]) -> int | None:
+    """The factor of `million` or `k`; 1 without one. None for a word that is no unit."""
+    word = match["multiple"] or ""
+    factor = _WORDS.get(word.lower())
+    if factor is None and len(word) == 1:
+        factor = _letter_factor(match, word)
+        if factor is None:
+            return None
+    elif factor is None and word.lower() in _NO_UNITS:
+        return None
+    unit = match["unit"].strip().split("/")[0].split(" per ")[0].strip()
+    if unit.lower() in _NO_UNITS or (match["exponent"] and factor not in {None, 1}):
+        return None
+    if word and factor is None and unit and not match["unit"].strip().startswith(("/", "per ")):
+        return None  # two words, and the first is no multiple: `12 people left`
+    return 1 if factor is None else factor
+
+
+def _letter_factor(match: re.Match[str], letter: str) -> int | None:
+    if _has_currency(match):
+        return _LETTERS.get(letter)
+    if match["gap"]:
+        # `1.8 m` are metres, `10 k` are thousands, `300 K` are kelvins.
+        return {"k": 10**3, "m": 1}.get(letter, 1 if letter in _UNIT_LETTERS else None)
+    if letter in _LETTERS_WITHOUT_CURRENCY:
+        return _LETTERS[letter]
+    return 1 if letter in _UNIT_LETTERS else None
+
+
+def _digits(match: re.Match[str], *, has_currency: bool) -> str | None:
+    """The digits with a decimal point; None if they may mean something else."""
+    text: str = match["number"]
+    if match["plain"]:
+        return _plain_digits(match, text, has_currency=has_currency)
+    if match["comma_groups"] or match["indian"]:
+        return text.replace(",", "")
+    if match["dot_groups"]:
+        parts = text.split(".")
+        is_address = len(parts) == _ADDRESS_PARTS and "," not in text and not has_currency
+        return None if is_address else text.replace(".", "").replace(",", ".")
+    if match["decimal_comma"]:
+        # `1,5` alone may be a list of two numbers.
+        is_amount = has_currency or match["multiple"] or match["unit"].strip() or text.startswith("0")
+        is_list = not is_amount and text.index(",") <= _GROUP
+        return None if is_list else text.replace(",", ".")
+    return _grouped_digits(match, text, has_currency=has_currency)
+
+
+def _grouped_digits(match: re.Match[str], text: str, *, has_currency: bool) -> str | None:
+    whole, *rest = re.split("[.,]", text)
+    separators = set(re.findall(r"[^0-9]", whole))
+    groups = re.split(r"[^0-9]", whole)
+    # Telephone numbers have three groups of three digits, or begin with a plus.
+    is_like_a_telephone = match["sign"] == "+" or (len(groups) > 2 and len(groups[0]) == _GROUP)  # noqa: PLR2004
+    if len(separators) > 1 or (" " in separators and is_like_a_telephone and not rest and not has_currency):
+        return None
+    return ".".join(["".join(groups), *rest])
+
+
+def _plain_digits(match: re.Match[str], text: str, *, has_currency: bool) -> str | None:
+    whole, mark, rest = match["plain"].partition(".")
+    is_padded = whole.startswith("0") and len(whole) > _LONGEST_WITH_ZEROS
+    is_telephone = match["sign"] == "+" and not mark and len(whole) >= _SHORTEST_TELEPHONE
+    # 1.234 euros are as likely one thousand as one: an amount has two decimals.
+    is_ambiguous = has_currency and len(rest) == _GROUP and 1 <= len(whole) <= _GROUP and whole != "0"
+    is_reference = bool(match["open"]) and len(whole) > 1 and whole.startswith("0")
+    if is_padded or is_telephone or is_reference or (is_ambiguous and not match["multiple"]):
+        return None
+    return text
