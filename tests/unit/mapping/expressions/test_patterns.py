@@ -37,10 +37,11 @@ TEXTS = st.text(st.sampled_from("aabbä\n\n\r x\ud800\U0001f600"), max_size=14)
 
 
 def by_definition(pattern, text):
-    """The documented behaviour of `parse`: line by line, then the whole text."""
+    """The documented behaviour of `parse`: line by line, then the whole text; with (?s) only the whole text."""
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    for part in [*lines, text] if len(lines) > 1 else lines:
+    parts = [*lines, text] if len(lines) > 1 else lines
+    for part in [text] if "(?s" in pattern.text else parts:
         match = pattern._compiled.search(part)
         found = None if match is None else match.group(1 if pattern._compiled.groups else 0)
         if found is not None:
@@ -120,3 +121,48 @@ def test_any_text_is_a_date_or_none(text):
         if found := read(text):
             assert read(found) == found
             datetime.fromisoformat(found)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("(?s)Notes: (.+)", "one\n\ntwo"),
+        ("Notes: (?s:(.+))", "one\n\ntwo"),
+        ("(?is)notes: (.+)", "one\n\ntwo"),
+        ("Notes: (.+)", "one"),
+        ("(?i-s)notes: (.+)", "one"),
+        (r"\(?s?\)?Notes: (.+)", "one"),
+        ("[(?s)]*Notes: (.+)", "one"),
+    ],
+)
+def test_a_dot_for_newlines_is_about_the_whole_text(pattern, found):
+    """With (?s) a pattern is not tried line by line; only the flag itself does that."""
+    compiled = compile_pattern(pattern)
+    assert compiled.first("Dear\nNotes: one\n\ntwo") == found
+    assert compiled.all("Dear\nNotes: one\n\ntwo") == [found]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "remedy"),
+    [
+        ("(abc", "a ( has no )"),
+        ("abc)", "a ) has no ("),
+        ("[abc", "a [ has no ]"),
+        ("*a", "repeat something before them"),
+        ("a**", "two of *, + and ?"),
+        ("a\\", "a backslash that is text"),
+        (r"\y", "a backslash that is text"),
+        ("[z-a]", "runs upwards"),
+        ("a{3,1}", "runs upwards"),
+        ("(?<=x)a", "linear time"),
+        ("x(?!y", "linear time"),
+        (r"(a)\1", "linear time"),
+        ("(?>a)", "linear time"),
+    ],
+)
+def test_each_mistake_in_a_pattern_has_its_own_remedy(pattern, remedy):
+    """Linear time is told only to those who use what it rules out."""
+    with pytest.raises(CompileError) as caught:
+        compile_pattern(pattern)
+    assert remedy in caught.value.hint
+    assert ("linear" in caught.value.hint) == (remedy == "linear time")
