@@ -37,7 +37,7 @@ TEXTS = st.text(st.sampled_from("aabbä\n\n\r x\ud800\U0001f600"), max_size=14)
 
 
 def by_definition(pattern, text):
-    """The documented behaviour of `parse`: line by line, then the whole text; with (?s) only the whole text."""
+    """The documented `parse`: line by line, then the whole text; with (?s) only the whole text."""
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     parts = [*lines, text] if len(lines) > 1 else lines
