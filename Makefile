@@ -45,7 +45,8 @@ replay: $(READY) ## one simulated world, step by step (SEED=123)
 FUZZ_EXAMPLES ?= 1000
 fuzz: $(READY) ## a minute of arbitrary files and replies (FUZZ_EXAMPLES=100000 for a night)
 	@FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest --hypothesis-profile=fuzz --timeout 0 \
-	  tests/unit/mapping/test_fuzz.py tests/unit/mapping/replies/test_normalise_properties.py
+	  tests/unit/mapping/test_fuzz.py tests/unit/mapping/replies/test_normalise_properties.py \
+	  tests/unit/agents/wire/streams/test_fuzz_streams.py
 
 SECONDS ?= 60
 TIMES ?= 10

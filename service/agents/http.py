@@ -218,7 +218,7 @@ class HttpAgent:
             target = self._options.redact(response.headers.get("Location", "")).partition("?")[0]
             return AgentRejectedError(
                 f"{label}: HTTP {status}, redirected to {target[:EXCERPT_CHARS] or 'nowhere'} "
-                f"(redirects to another host are not followed: put the final address into url)"
+                f"(only 307 and 308 to the same host are followed: put the final address into url)"
             )
         data = await self._read_beginning(response)
         charset = BodyType.parse(response.headers.get("Content-Type", "")).charset

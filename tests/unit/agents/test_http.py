@@ -9,7 +9,6 @@ import pytest
 from aiohttp import web
 
 from service.agents import open_agent
-from service.agents.http import parse_body
 from service.agents.options.context import AgentContext
 from service.domain.errors import (
     AgentCredentialsError,
@@ -106,8 +105,8 @@ async def test_the_body_of_an_error_is_quoted_on_one_line_and_cut(call: Call) ->
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_redirects_are_not_followed(call: Call, status: int) -> None:
-    """A redirected POST would arrive as a GET. The error names the new URL without its query."""
+async def test_redirects_to_another_host_are_not_followed(call: Call, status: int) -> None:
+    """Not to another host. The error names the new URL without its query."""
     asked = []
 
     async def handle(request: web.Request) -> web.Response:
@@ -282,26 +281,108 @@ async def test_an_input_that_is_no_json_rejects_the_row() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "charset", "body"),
+    ("body", "content_type", "reply"),
     [
-        (b'{"a": 1}', None, {"a": 1}),
-        (b"\xef\xbb\xbf[1]", None, [1]),
-        (b"\xef\xbb\xbf[1]", "utf-8", [1]),
-        ('{"é": 1}'.encode("latin-1"), "iso-8859-1", {"é": 1}),
-        ('{"é": 1}'.encode("utf-16"), None, {"é": 1}),
-        ("é".encode("latin-1"), "latin-1", "é"),
-        (b"caf\xe9", None, "caf\ufffd"),
-        (b"abc", "no-such-charset", "abc"),
-        (b"abc", "hex", "abc"),
-        (b"", None, ""),
-        (b'{"a": NaN}', None, '{"a": NaN}'),
-        (b"[" * 100_000, None, "[" * 100_000),
-        (b"9" * 5_000, None, "9" * 5_000),
+        (b'{"a": 1}', "text/plain", {"a": 1}),
+        (b"\xef\xbb\xbf[1]", "application/json", [1]),
+        ('{"é": 1}'.encode(), "application/json; charset=iso-8859-1", {"é": 1}),
+        ('{"é": 1}'.encode("latin-1"), "application/json; charset=iso-8859-1", {"é": 1}),
+        ('{"é": 1}'.encode("utf-16"), "application/json", {"é": 1}),
+        ("é".encode("latin-1"), "text/plain; charset=latin-1", "é"),
+        (b"abc", "text/plain; charset=no-such-charset", "abc"),
+        (b'{"a": NaN}', "application/json", '{"a": NaN}'),
+        (b"9" * 5_000, "text/plain", "9" * 5_000),
     ],
 )
-def test_a_body_is_parsed_as_json_or_text(data: bytes, charset: str | None, body: object) -> None:
-    """It is JSON if it parses, whatever its content type; otherwise text. It never raises."""
-    assert parse_body(data, charset) == body
+async def test_a_body_is_json_or_text(call: Call, body: bytes, content_type: str, reply: object) -> None:
+    """It is JSON if it parses, whatever its content type; UTF-8 if it is valid, whatever the charset says."""
+    assert (await call(replying(body=body, headers={"Content-Type": content_type}))).body == reply
+
+
+async def test_a_body_of_no_charset_is_a_failure(call: Call) -> None:
+    """It is never a reply with replacement characters."""
+    with pytest.raises(AgentRejectedError, match="HTTP 200: the reply cannot be decoded"):
+        await call(replying(body=b"caf\xe9", headers={"Content-Type": "text/plain"}))
+
+
+@pytest.mark.parametrize("status", [307, 308])
+async def test_a_redirect_to_the_same_host_is_followed(call: Call, status: int) -> None:
+    """With the same method and body, for example to the path with a slash at its end."""
+    asked = []
+
+    async def handle(request: web.Request) -> web.Response:
+        asked.append(
+            (request.method, request.path_qs, await request.json(), request.headers["Idempotency-Key"])
+        )
+        if request.path.endswith("/"):
+            return web.json_response(42)
+        return web.Response(status=status, headers={"Location": "/a/?b=1"})
+
+    assert (await call(handle, path="/a")).body == 42
+    assert asked == [("POST", "/a", {"a": 1}, "1"), ("POST", "/a/?b=1", {"a": 1}, "1")]
+
+
+async def test_redirects_end(call: Call) -> None:
+    """A GET is redirected by any status, but not for ever, and not to itself."""
+    asked = []
+
+    async def handle(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response(status=302, headers={"Location": f"{request.path}x"})
+
+    with pytest.raises(AgentRejectedError, match="more than 5 times"):
+        await call(handle, method="GET")
+    assert len(asked) == 6
+    with pytest.raises(AgentRejectedError, match="HTTP 302, redirected to"):
+        await call(handle)
+    with pytest.raises(AgentRejectedError, match="HTTP 307, redirected to"):
+        await call(replying(status=307, headers={"Location": "/"}))
+
+
+async def test_a_job_that_was_accepted_is_no_reply(call: Call) -> None:
+    """A 202 with a Location only says where the result will be. Without one its body is the reply."""
+    for header in ("Location", "Operation-Location"):
+        headers = {header: "https://example.org/jobs/7?key=1"}
+        with pytest.raises(AgentRejectedError, match=r"HTTP 202.*https://example\.org/jobs/7 \("):
+            await call(replying(status=202, text="{}", headers=headers))
+    assert (await call(replying(status=202, text="[1]"))).body == [1]
+
+
+@pytest.mark.parametrize(("method", "status"), [("DELETE", 204), ("PUT", 204), ("PATCH", 204), ("HEAD", 200)])
+async def test_methods_whose_success_has_no_body(call: Call, method: str, status: int) -> None:
+    """Their empty reply is a reply."""
+    assert (await call(replying(status=status), method=method)).body == ""
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers", "error"),
+    [
+        (529, '{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}', {},
+         AgentThrottledError),
+        (503, '{"error":{"code":503,"status":"UNAVAILABLE","message":"x"}}', {}, AgentThrottledError),
+        (404, '{"error":{"code":"model_not_found","message":"x"}}', {}, AgentOutageError),
+        (400, '{"error":{"details":[{"reason":"API_KEY_INVALID"}],"status":"INVALID_ARGUMENT"}}', {},
+         AgentCredentialsError),
+        (409, "{}", {"x-should-retry": "true"}, AgentUnavailableError),
+        (400, '{"error":{"code":"tool_use_failed"}}', {}, AgentUnavailableError),
+    ],
+)  # fmt: skip
+async def test_the_body_classifies_the_error(
+    call: Call, status: int, body: str, headers: dict[str, str], error: type[Exception]
+) -> None:
+    """Before the status."""
+    with pytest.raises(error) as raised:
+        await call(replying(status=status, text=body, headers=headers))
+    assert type(raised.value) is error
+
+
+async def test_an_error_in_a_stream_is_labelled_and_redacted(call: Call) -> None:
+    """Of any class, also a throttle."""
+    stream = f'data: {{"type": "error", "error": {{"type": "rate_limit_error", "message": "{SECRET}"}}}}\n\n'
+    with pytest.raises(AgentThrottledError) as raised:
+        await call(replying(text=stream, content_type="text/event-stream"), path="/?key=${TOKEN}")
+    assert str(raised.value).startswith("POST http://127.0.0.1:")
+    assert SECRET not in str(raised.value)
 
 
 async def test_resolved_values_are_never_shown(call: Call) -> None:
