@@ -6,11 +6,23 @@ from collections.abc import Iterator
 from typing import Any
 
 from service.domain.model import Json
-from service.mapping.replies.providers import a2a, cohere, mcp, ollama, vercel
+from service.mapping.replies.providers import a2a, cohere, langchain, mcp, ollama, vercel
 from service.mapping.replies.text import decode_json_string
 
-_LISTS = ("messages", "choices", "output", "contents", "candidates", "message_history", "events")
-"""Keys for lists of items."""
+_LISTS = ("messages", "choices", "output", "contents", "candidates")
+"""Keys for lists of items, which are read one after another."""
+
+_OTHER_LISTS = (
+    "events",  # ADK
+    "message_history",  # pydantic-ai
+    "all_messages",
+    "new_messages",
+    "new_items",  # OpenAI's Agents SDK
+    "history",
+    "conversation",
+    "transcript",
+)
+"""Further keys. The first one that a reply has is read: they repeat each other."""
 
 _INNER = (
     "result",
@@ -54,17 +66,19 @@ def find_items(reply: Json) -> list[Json]:
     | a conversation, the events of ADK, or the input list of the Agents SDK | the list itself |
     """
     if isinstance(reply, list):
-        return _oldest_first(reply)
+        return langchain.find_items(reply) or _oldest_first(reply)
     if not isinstance(reply, dict):
         return []
+    found = a2a.find_items(reply) or mcp.find_items(reply)
+    if found:
+        return found
     lists = [value for key in _LISTS if isinstance(value := reply.get(key), list)]
+    lists = lists or [value for key in _OTHER_LISTS if isinstance(value := reply.get(key), list)][:1]
     found = [item for items in lists for item in items]
     output = reply.get("output")
     if isinstance(output, dict) and isinstance(output.get("message"), dict):
         found.append(output["message"])
-    for module in (a2a, mcp, cohere, ollama):
-        found = found or module.find_items(reply)
-    found = found or vercel.find_steps(reply)
+    found = found or cohere.find_items(reply) or ollama.find_items(reply) or vercel.find_steps(reply)
     # With an empty list of messages the reply is a conversation without messages, not itself a message.
     return found if found or lists else [reply]
 
@@ -110,6 +124,8 @@ def unwrap_item(item: Json) -> Json:
         return message
     if isinstance(content, dict) and isinstance(content.get("parts"), list):
         return content
+    if isinstance(item.get("raw_item"), dict):
+        return item["raw_item"]  # OpenAI's Agents SDK
     if _is_completion(item):
         return {"role": "assistant", "content": item["text"]}
     return item

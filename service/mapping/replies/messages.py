@@ -15,6 +15,7 @@ from service.mapping.replies.providers import (
     converse,
     gemini,
     langchain,
+    mcp,
     openai,
     pydantic_ai,
     vercel,
@@ -81,6 +82,8 @@ def read_message(item: Json) -> UnlinkedMessage | None:
     for index, part in enumerate(parts):
         if isinstance(part, ToolCall) and isinstance(part.arguments, str):
             parts[index] = ToolCall(part.id, part.name, decode_json_string(part.arguments))
+        elif isinstance(part, ToolResult):
+            parts[index] = mcp.unwrap_result(part)
     # Tool results belong to a message of the user, as in Anthropic's API.
     return "user" if role == "tool" else role, parts
 
@@ -147,6 +150,8 @@ def _parts(item: dict[str, Any]) -> list[Part]:
         # OpenAI has a refusal beside the content, in place of text.
         blocks = [content, item.get("refusal")]
     found = [part for block in blocks for part in _read_block(block)]
+    if not any(isinstance(part, ToolCall) for part in found):
+        found += vercel.read_invocations(item)
     calls = _calls(item)
     if not calls:
         return found

@@ -87,6 +87,8 @@ def _read_response(response: Json) -> tuple[str, bool]:
         return json_text(response["output"]), False
     if error := response.get("error"):
         return json_text(error), True
+    if response.keys() == {"name", "content"}:  # Vertex AI's first examples
+        return _read_response(response["content"])
     if isinstance(content := response.get("content"), list):  # ADK passes on results of MCP
         return content_text(content), response.get("isError") is True
     return output_text(response), False

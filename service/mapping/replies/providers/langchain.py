@@ -26,6 +26,21 @@ ROLES = {
 """The role for a message's `type` or class."""
 
 
+def find_items(events: list[Json]) -> list[Json]:
+    """The messages in a list of LangGraph's states, or of the updates of its nodes; [] for another list.
+
+    Of several states the last one has all messages. Each update has those of a node: `{agent: {messages}}`.
+    """
+    if not events or not all(isinstance(event, dict) for event in events):
+        return []
+    if all(isinstance(event.get("messages"), list) for event in events):
+        return list(events[-1]["messages"])
+    updates = [update for event in events for update in event.values()]
+    if not all(isinstance(update, dict) and isinstance(update.get("messages"), list) for update in updates):
+        return []
+    return [message for update in updates for message in update["messages"]]
+
+
 def unwrap_message(item: Json) -> Json:
     """The message in LangChain's serialised form; everything else unchanged.
 

@@ -5,11 +5,15 @@ Source: modelcontextprotocol.io/specification, CallToolResult.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from service.domain.model import Json
+from service.mapping.replies.text import content_blocks, content_text, embedded_json
+from service.mapping.replies.transcript import ToolResult
 
 _MARKS = ("isError", "structuredContent")
+_RESULT_KEYS = frozenset({"content", "isError", "structuredContent", "_meta", "meta"})
 
 
 def find_items(reply: dict[str, Any]) -> list[Json]:
@@ -22,3 +26,31 @@ def find_items(reply: dict[str, Any]) -> list[Json]:
     if "role" in result:
         return []
     return [{"role": "tool", "content": result["content"], "is_error": result.get("isError") is True}]
+
+
+def unwrap_result(result: ToolResult) -> ToolResult:
+    """The result with its own text, if frameworks have written MCP's result or its content as JSON.
+
+    A pattern would find the text with the quotes and escapes of the JSON around it.
+    """
+    if result.blocks or not result.text.lstrip().startswith(("{", "[")):
+        return result
+    found = embedded_json(result.text)
+    is_error = result.is_error
+    if isinstance(found, dict) and "content" in found and found.keys() <= _RESULT_KEYS:
+        is_error = is_error or found.get("isError") is True
+        found = found["content"]
+    if not _is_content(found):
+        return result
+    # The text may again be such JSON; each time it is shorter.
+    return unwrap_result(
+        replace(result, text=content_text(found), is_error=is_error, blocks=content_blocks(found))
+    )
+
+
+def _is_content(value: Json) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) > 0
+        and all(isinstance(item, dict) and item.get("type") == "text" and "text" in item for item in value)
+    )

@@ -34,6 +34,12 @@ def read_part(part: dict[str, Any], kind: str) -> list[Part]:
     return []
 
 
+def read_invocations(message: dict[str, Any]) -> list[Part]:
+    """The calls and results in the `toolInvocations` of a message, before version 5."""
+    invocations = _objects(message.get("toolInvocations"))
+    return [part for invocation in invocations for part in _interface_part(invocation)]
+
+
 def find_steps(reply: dict[str, Any]) -> list[Json]:
     """An item for each step of `generateText`, or for a reply with calls and results beside its text."""
     steps = reply.get("steps")

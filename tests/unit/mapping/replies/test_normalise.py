@@ -569,6 +569,78 @@ def test_a_wrapper_with_other_data_is_kept(reply):
     assert ReplyView.of(reply).root is reply
 
 
+CALL = {"type": "ai", "content": "", "tool_calls": [{"name": "f", "args": {}, "id": "1"}]}
+ANSWER = {"type": "tool", "content": "x", "tool_call_id": "1"}
+REQUEST = {"kind": "response", "parts": [{"part_kind": "tool-call", "tool_name": "f", "tool_call_id": "1"}]}
+RETURN = {
+    "kind": "request",
+    "parts": [{"part_kind": "tool-return", "tool_name": "f", "content": "x", "tool_call_id": "1"}],
+}
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        [{"agent": {"messages": [CALL]}}, {"tools": {"messages": [ANSWER]}}],
+        [{"messages": [CALL]}, {"messages": [CALL, ANSWER]}],
+        {"output": {"a": 1}, "all_messages": [REQUEST, RETURN], "new_messages": [RETURN]},
+        {
+            "final_output": "done",
+            "new_items": [
+                {"raw_item": {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"}},
+                {"raw_item": {"type": "function_call_output", "call_id": "1", "output": "x"}},
+            ],
+        },
+        {
+            "history": [
+                {"role": "model", "parts": [{"function_call": {"name": "f", "args": {}}}]},
+                {
+                    "role": "user",
+                    "parts": [{"function_response": {"name": "f", "response": {"result": "x"}}}],
+                },
+            ]
+        },
+        {
+            "messages": [
+                {
+                    "role": "assistant",
+                    "content": "done",
+                    "toolInvocations": [
+                        {"state": "result", "toolCallId": "1", "toolName": "f", "result": "x"}
+                    ],
+                }
+            ]
+        },
+    ],
+)
+def test_messages_are_found_in_histories_and_states(reply):
+    """Histories, updates and states of frameworks have their messages once."""
+    transcript = normalise(reply)
+    assert [(call.name, result.text) for call in transcript.calls for result in transcript.results] == [
+        ("f", "x")
+    ]
+
+
+MCP_CONTENT = [{"type": "text", "text": "x"}]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (json.dumps(MCP_CONTENT), ("x", False)),
+        (json.dumps({"content": MCP_CONTENT, "isError": True}), ("x", True)),
+        (json.dumps({"content": MCP_CONTENT, "structuredContent": None, "_meta": None}), ("x", False)),
+        ('{"content": "x", "title": "t"}', ('{"content": "x", "title": "t"}', False)),
+        ('[{"type": "text"}]', ('[{"type": "text"}]', False)),
+        ("[]", ("[]", False)),
+    ],
+)
+def test_a_result_of_mcp_in_json_is_unwrapped(text, found):
+    """If a framework wrote an MCP result as JSON, patterns see the tool's own text."""
+    (result,) = normalise([{"role": "tool", "content": text}]).results
+    assert (result.text, result.is_error) == found
+
+
 @pytest.mark.parametrize(
     "wrap",
     [
