@@ -65,6 +65,7 @@ _TEXT_KEYS = (
 )  # fmt: skip
 _NESTED_KEYS = ("error", "errors", "metadata", "details", "innererror", "exception", "fault")
 _STATUS_KEYS = ("code", "status", "status_code", "statusCode", "http_status", "error_code", "errorCode")
+_NOTHING = frozenset({"", "null", "none", "nil", "false", "no", "no error", "no errors", "n/a"})
 _MAX_NESTED = 20
 """Most objects of an error that are looked at."""
 
@@ -156,8 +157,8 @@ def classify_error(
 
 
 def says_something(value: Json) -> bool:
-    """True for a value of a key `error` that states an error; null, false, "", 0, {} and [] state none."""
-    return bool(value) and value != "null"
+    """True for a value of a key `error` that states an error; null, false, "", {} and "none" state none."""
+    return value.strip().lower() not in _NOTHING if isinstance(value, str) else bool(value)
 
 
 def error_summary(error: Json) -> str:

@@ -21,7 +21,9 @@ def join_unknown(events: Sequence[StreamEvent]) -> Json:
     """
     events = [event for event in events if event.text]
     last = events[-1].value if events else None
-    if isinstance(last, dict) and is_error(last):
+    # An object alone is a reply as without streaming: the mapping judges it, and may take its error as data.
+    is_part = len(events) > 1 or (isinstance(last, dict) and "event" in last)
+    if isinstance(last, dict) and is_error(last) and is_part:
         raise stream_error(last)
     others = events[:-1]
     if isinstance(last, str) and others and _are_all_objects(others) and is_truncated_json(last):

@@ -18,7 +18,6 @@ THROTTLED = {"error": "ThrottlingException", "error_type": "ClientError", "messa
     ("events", "error"),
     [
         (["Hel", "lo", THROTTLED], AgentThrottledError),
-        ([THROTTLED], AgentThrottledError),
         ([{"text": "Hel"}, THROTTLED], AgentThrottledError),
         (["Hel", ("error", {"message": "boom"})], AgentUnavailableError),
         ([("error", "boom"), "more"], AgentUnavailableError),
@@ -26,8 +25,8 @@ THROTTLED = {"error": "ThrottlingException", "error_type": "ClientError", "messa
         ([{"text": "x"}, {"type": "error", "message": "boom"}], AgentUnavailableError),
         ([{"event": "message", "answer": "x"}, {"event": "error", "message": "boom", "status": 400}],
          AgentRejectedError),
-        ([{"error": {"code": 401, "message": "who?"}}], AgentCredentialsError),
-        ([{"errorType": "ValueError", "errorMessage": "bad"}], AgentRejectedError),
+        (["Hel", {"error": {"code": 401, "message": "who?"}}], AgentCredentialsError),
+        ([{"a": 1}, {"errorType": "ValueError", "errorMessage": "bad"}], AgentRejectedError),
         (["Hel", {"status": "error", "message": "boom"}], AgentUnavailableError),
         ([{"author": "a", "invocationId": "i", "partial": True, "content": {}}], AgentUnavailableError),
         ([{"a": 1}, '{"b": '], AgentUnavailableError),
@@ -50,6 +49,7 @@ def test_an_error_event_without_data() -> None:
 @pytest.mark.parametrize(
     ("events", "reply"),
     [
+        ([THROTTLED], THROTTLED),
         ([{"answer": "x", "error": None}], {"answer": "x", "error": None}),
         ([{"answer": "x", "error": "low confidence"}], {"answer": "x", "error": "low confidence"}),
         ([{"error": "tool failed"}, {"answer": "x"}], [{"error": "tool failed"}, {"answer": "x"}]),
@@ -60,7 +60,10 @@ def test_an_error_event_without_data() -> None:
     ],
 )
 def test_an_answer_about_an_error_is_an_answer(events: list, reply: object) -> None:
-    """Also an empty `error`, one beside an answer, and an odd event among events."""
+    """Also an empty `error`, one beside an answer, and an odd event among events.
+
+    An object alone is judged as a complete reply is, where the mapping may take `error` as data.
+    """
     assert join_events(sse(*events)) == reply
 
 

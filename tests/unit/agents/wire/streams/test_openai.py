@@ -40,7 +40,10 @@ def test_an_error_that_is_null_says_nothing() -> None:
             AgentUnavailableError,
         ),
         ([chunk({"content": "4"}), {"error": {"code": 429, "message": "slow down"}}], AgentThrottledError),
-        ([{"error": {"type": "invalid_request_error", "message": "no"}}], AgentRejectedError),
+        (
+            [{"error": {"type": "invalid_request_error", "message": "no"}}, chunk({"content": "4"}, "stop")],
+            AgentRejectedError,
+        ),
         ([chunk({"content": "4"}, "error")], AgentUnavailableError),
         (
             [chunk({"content": ""}, "error", error={"code": 502, "message": "Provider disconnected"})],
