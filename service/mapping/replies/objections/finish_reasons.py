@@ -58,9 +58,12 @@ _KEYS = (
     "errorCode",
 )
 _LISTS = ("choices", "candidates", "results", "outputs", "generations", "completions")
+_ENTRY_KEYS = words("message content text outputText data generated_text index delta")
+"""A choice of a model has one of these keys beside a finish reason."""
+
 _MODEL_KEYS = words(
-    "content message messages output choices candidates usage model response text steps generation "
-    "outputs results done generated_text role usageMetadata usage_metadata metrics type parts id"
+    "content message messages output choices candidates usage model generation generated_text generation_id"
+    " role usageMetadata usage_metadata done steps incomplete_details"
 )
 """A reply of a model has one of these keys beside a finish reason."""
 
@@ -84,12 +87,12 @@ def _stated_reasons(document: Json, holders: Iterable[Json]) -> Iterator[tuple[s
     if isinstance(document, list):
         places += [entry for entry in entries(document)[-1:] if "errorCode" in entry]
     if isinstance(document, dict):
-        if not _MODEL_KEYS.isdisjoint(document):
+        if not _MODEL_KEYS.isdisjoint(document) or {"text", "finishReason"} <= document.keys():
             places.append(document)
             places.append(document.get("details"))
             yield from _responses_status(document)
         for key in _LISTS:
-            places += entries(document.get(key))
+            places += [entry for entry in entries(document.get(key)) if not _ENTRY_KEYS.isdisjoint(entry)]
     else:  # Text Generation Inference
         places += [
             entry.get("details")

@@ -53,6 +53,19 @@ _ABOUT_AN_ERROR = _ERROR_KEYS | words(
 )
 """Keys of a reply that is nothing but an error."""
 
+_NAMES_OF_ERRORS = {
+    "errorMessage": frozenset({"errorType", "stackTrace", "errorCode"}),  # Lambda
+    "__type": frozenset({"__type"}),  # AWS
+    "error_code": frozenset({"error_msg", "error_message"}),  # Baidu
+}
+"""Keys of a reply that is nothing but an error, with others of which one stands beside them."""
+
+_LAMBDA_KEYS = words(
+    "statusCode statusDescription headers multiValueHeaders cookies isBase64Encoded body error message"
+    " errorType errorMessage requestId"
+)
+"""Keys of a function's response. With others, `statusCode` and `body` are those of a page that was read."""
+
 _FAILED_STATES = {
     "failed": "failed",
     "rejected": "was rejected",
@@ -100,10 +113,10 @@ def find_stated_errors(document: Json, said: str) -> Objections:
 
 
 def _error_object(document: dict[str, Json]) -> Objections:
-    for key in ("error", "__error__", "last_error", "Error"):
+    for key in ("error", "__error__", "Error"):
         value = document.get(key)
         if key == "Error" and not {"Cause", "Message", "Code"} & (document.keys() | _keys(value)):
-            continue  # `last_error` is of OpenAI's Assistants, `Error` of AWS
+            continue  # not one of AWS
         if _states_error(value, document):
             # With a text, the facts may stand beside it: `{error: true, message}`.
             stated = value if isinstance(value, dict | list) else {"code": value, **document}
@@ -111,20 +124,29 @@ def _error_object(document: dict[str, Json]) -> Objections:
             classify = _soft if is_refusal else _hard
             detail = error_summary(value) if isinstance(value, dict | list) else ""
             yield classify(stated, "the reply states an error", detail or _reason(document), key)
-    if document.get("object") == "error" or (document.get("type") == "error" and "message" in document):
+    if document.get("object") == "error":
         yield _hard(document, "the reply states an error", error_summary(document), "object")
-    # Events of ADK, and Baidu's and MiniMax's replies.
-    for code_key, text_key in (("errorCode", "errorMessage"), ("error_code", "error_msg")):
-        code = document.get(code_key)
-        if says_something(code) and isinstance(document.get(text_key), str) and not is_finish_reason(code):
-            facts: Json = {"code": code, "message": document[text_key]}
-            yield _hard(facts, "the reply states an error", error_summary(facts), code_key)
+    yield from _error_of_provider(document)
+
+
+def _error_of_provider(document: dict[str, Json]) -> Objections:
+    """Errors under keys of a single provider, each with another key that it is known by."""
+    run = document.get("last_error")
+    if isinstance(run, dict) and str(document.get("object")).startswith("thread"):  # OpenAI's Assistants
+        yield _hard(run, "the run failed", error_summary(run), "last_error")
+    code = document.get("errorCode")
+    if says_something(code) and not is_finish_reason(code) and {"author", "invocationId"} & document.keys():
+        facts: Json = {"code": code, "message": document.get("errorMessage")}  # ADK
+        yield _hard(facts, "the reply states an error", error_summary(facts), "errorCode")
     base = document.get("base_resp")
-    if isinstance(base, dict) and says_something(base.get("status_code")):
+    if isinstance(base, dict) and says_something(base.get("status_code")):  # MiniMax
         facts = {"code": base.get("status_code"), "message": base.get("status_msg")}
         yield _hard(facts, "the reply states an error", error_summary(facts), "base_resp")
+    if isinstance(waits := document.get("__interrupt__"), list) and waits:  # LangGraph
+        text = in_words("the graph waits for input", json_text(waits))
+        yield Objection(ReplyRejectedError(text), "__interrupt__")
     for task in entries(document.get("tasks")):
-        if "values" in document and says_something(task.get("error")):
+        if "values" in document and says_something(task.get("error")):  # LangGraph
             yield _hard(task["error"], "a task of the graph failed", json_text(task["error"]), "tasks")
 
 
@@ -162,22 +184,35 @@ def _only_an_error(document: dict[str, Json]) -> Objections:
     errors = entries(document.get("errors"))
     if errors and all(not {"message", "detail", "title", "code"}.isdisjoint(error) for error in errors):
         yield _hard(errors, "the reply states an error", error_summary(errors), "errors")
-    status = document.get("status", document.get("code"))
-    if _error_status(status) and not {"message", "detail", "title", "msg"}.isdisjoint(document):
-        yield _hard(document, "the reply states an error", error_summary(document), "status")
-    elif isinstance(status, str) and status.casefold() in _FAILED_STATUS and "message" in document:
-        yield _soft(document, f"the reply says status: {status}", _reason(document), "status")
-    elif isinstance(status, str) and "message" in document and _is_known(document):
-        yield _hard(document, "the reply states an error", error_summary(document), "code")
-    if isinstance(document.get("errorMessage"), str) and {"errorType", "stackTrace"} & document.keys():
-        yield _hard(document, "the reply states an error", error_summary(document), "errorMessage")
-    if isinstance(document.get("__type"), str):
-        yield _hard(document, "the reply states an error", error_summary(document), "__type")
+    yield from _only_a_status(document)
+    for key, other_keys in _NAMES_OF_ERRORS.items():
+        others = other_keys & document.keys()
+        if says_something(document.get(key)) and others:
+            facts: Json = {"code": document[key], "message": document[min(others)], **document}
+            yield _hard(facts, "the reply states an error", error_summary(facts), key)
+
+
+def _only_a_status(document: dict[str, Json]) -> Objections:
+    """The error of a reply that is a status and its message."""
+    key = next((key for key in ("statusCode", "status_code", "status", "code") if key in document), "")
+    status = document.get(key)
+    has_message = not {"message", "detail", "title", "msg"}.isdisjoint(document)
+    if _error_status(status) and (has_message or key == "statusCode"):
+        detail = error_summary(document) or f"{key} {status}"
+        yield _hard(document, "the reply states an error", detail, key)
+    elif isinstance(status, str) and status.casefold() in _FAILED_STATUS and has_message:
+        yield _soft(document, f"the reply says {key}: {status}", _reason(document), key)
+    elif isinstance(status, str) and has_message and _is_known(document):
+        yield _hard(document, "the reply states an error", error_summary(document), key)
 
 
 def _wrapper_status(document: dict[str, Json]) -> Objections:
     """The status of a response that a Lambda function returned, and the mark of a function that crashed."""
-    if "body" in document and (status := _error_status(document.get("statusCode"))):
+    if (
+        document.keys() <= _LAMBDA_KEYS
+        and "body" in document
+        and (status := _error_status(document.get("statusCode")))
+    ):
         yield _with_status(document["body"], status, "statusCode")
     if "Payload" in document:
         if says_something(document.get("FunctionError")):

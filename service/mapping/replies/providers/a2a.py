@@ -10,7 +10,7 @@ from typing import Any
 from service.domain.model import Json
 from service.mapping.replies.text import str_or_empty
 
-_MARKS = ("artifacts", "history", "contextId", "context_id", "sessionId")
+_MARKS = ("artifacts", "contextId", "context_id", "sessionId")
 
 
 def task_state(reply: Json) -> str:
