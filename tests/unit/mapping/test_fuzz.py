@@ -26,6 +26,8 @@ output_mappings:
     reject_if: ["^Error"]
     pending_if: ["pending"]
     not_found: [N/A]
+    allow_truncated: true
+    accept_errors: false
     required: [iata]
     extraction_methods:
       - {method: results_array, each: true, field_mappings: {iata: "results[0].x | to_date('%d/%m/%Y')"}}

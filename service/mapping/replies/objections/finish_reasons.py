@@ -32,7 +32,7 @@ _TRUNCATED = words(
     "length max_tokens max_output_tokens max_completion_tokens max_new_tokens max_token max_length "
     "model_length token_limit model_context_window_exceeded context_window_exceeded "
     "context_length_exceeded pause_turn incomplete error_limit max_turns max_steps max_iterations "
-    "output_limit"
+    "output_limit out_of_tokens not_finished"
 )
 _REFUSED = words(
     "content_filter content_filtered refusal safety recitation blocklist prohibited_content spii "
@@ -113,8 +113,8 @@ def _stated_reasons(document: Json, holders: Iterable[Json]) -> Iterator[tuple[s
 def _reasons_of(place: dict[str, Json]) -> Iterator[tuple[str, str, dict[str, Json]]]:
     for key in _KEYS:
         reason = place.get(key)
-        if isinstance(reason, dict):  # AI21
-            reason = reason.get("reason")
+        if isinstance(reason, dict):  # AI21; Vercel's providers
+            reason = reason.get("reason", reason.get("unified"))
         if isinstance(reason, str):
             yield key, reason, place
     metadata = place.get("response_metadata")

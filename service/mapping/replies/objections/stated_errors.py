@@ -56,6 +56,7 @@ _ABOUT_AN_ERROR = _ERROR_KEYS | words(
 _NAMES_OF_ERRORS = {
     "errorMessage": frozenset({"errorType", "stackTrace", "errorCode"}),  # Lambda
     "__type": frozenset({"__type"}),  # AWS
+    "error_message": frozenset({"error_message"}),
     "error_code": frozenset({"error_msg", "error_message"}),  # Baidu
 }
 """Keys of a reply that is nothing but an error, with others of which one stands beside them."""
@@ -131,6 +132,9 @@ def _error_object(document: dict[str, Json]) -> Objections:
 
 def _error_of_provider(document: dict[str, Json]) -> Objections:
     """Errors under keys of a single provider, each with another key that it is known by."""
+    for choice in entries(document.get("choices")):
+        if says_something(choice.get("error")):  # OpenRouter
+            yield _hard(choice["error"], "the model failed", error_summary(choice["error"]), "choices")
     run = document.get("last_error")
     if isinstance(run, dict) and str(document.get("object")).startswith("thread"):  # OpenAI's Assistants
         yield _hard(run, "the run failed", error_summary(run), "last_error")
@@ -200,6 +204,8 @@ def _only_a_status(document: dict[str, Json]) -> Objections:
     if _error_status(status) and (has_message or key == "statusCode"):
         detail = error_summary(document) or f"{key} {status}"
         yield _hard(document, "the reply states an error", detail, key)
+    elif key == "status" and status is False and has_message:
+        yield _soft(document, "the reply says status: false", _reason(document), key)
     elif isinstance(status, str) and status.casefold() in _FAILED_STATUS and has_message:
         yield _soft(document, f"the reply says {key}: {status}", _reason(document), key)
     elif isinstance(status, str) and has_message and _is_known(document):
@@ -236,9 +242,10 @@ def _tool_or_task(document: dict[str, Json]) -> Objections:
     if document.get("isError") is True and ("content" in document or "structuredContent" in document):
         text = content_text(document.get("content"))
         yield _soft({"message": text}, "the tool failed", text, "isError")
-    state = a2a.task_state(document)
-    if state in _FAILED_STATES:
-        status = document["status"]
+    task = document if isinstance(document.get("status"), dict) else document.get("task")
+    state = a2a.task_state(task)
+    if isinstance(task, dict) and state in _FAILED_STATES:
+        status = task["status"]
         message = status.get("message") if isinstance(status, dict) else None
         parts = message.get("parts") if isinstance(message, dict) else message
         text = content_text(parts)

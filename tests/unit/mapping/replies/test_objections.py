@@ -122,6 +122,14 @@ STATED = [
     ),
     ({"statusCode": 500, "message": "Internal server error"}, AgentUnavailableError, "Internal"),
     ({"statusCode": 429}, AgentThrottledError, "429"),
+    ({"status": False, "message": "no such line"}, ReplyRejectedError, "no such line"),
+    ({"error_message": "no such line"}, RowfleetError, "no such line"),
+    (chat("4", None, choice={"error": {"code": 502, "message": "m"}}), AgentUnavailableError, "m"),
+    (
+        {"jsonrpc": "2.0", "id": 1, "result": {"task": task("TASK_STATE_FAILED")}},
+        ReplyRejectedError,
+        "failed",
+    ),
     ({"error_code": 18, "error_msg": "qps request limit reached"}, AgentRetryableError, "qps"),
     ({"code": 429, "message": "Too many requests"}, AgentThrottledError, "Too many"),
     ({"type": "about:blank", "title": "Busy", "status": 503, "detail": "m"}, AgentUnavailableError, "m"),
@@ -261,6 +269,7 @@ REFUSED = [
 ]
 TRUNCATED = [
     (chat("4", "length"), "length"),
+    ({"text": "4", "finishReason": {"unified": "length", "raw": "max_tokens"}, "usage": {}}, "length"),
     ({"completions": [{"data": {"text": "4"}, "finishReason": {"reason": "length", "length": 5}}]}, "length"),
     ({"choices": [{"text": "4", "index": 0, "finish_reason": "length"}]}, "length"),
     (claude("max_tokens"), "max_tokens"),
@@ -412,6 +421,9 @@ def test_errors_can_be_accepted(reply):
         {"answer": "42", "Error": 0.1},
         {"answer": "42", "messages": [], "tasks": [{"error": "broken lamp"}]},
         {"status": "ok", "message": "42"},
+        {"status": True, "message": "42"},
+        {"answer": "42", "status": False, "message": "the lamp is off"},
+        chat("42", choice={"error": None}),
         {"answer": "42", "last_error": None},
         [{"error": "NullPointerException", "line": 3}],
         "Error: I could not find the address",
