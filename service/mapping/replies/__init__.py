@@ -6,6 +6,7 @@
     providers    the parts that are a provider's own
     linking      a result -> the name of its tool, by the call that it answers
     usage        token counts, as each provider reports them
+    objections   signs in a reply that it is no answer: errors, refusals, finish reasons
     text         the text of a content, and JSON within text
     transcript   the common form: messages, tool calls, tool results, usage
     normalise    all of this together: `normalise(reply)`, and ReplyView with the root for expressions

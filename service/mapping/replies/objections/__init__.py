@@ -2,7 +2,9 @@
 
     finder           `find_objections`: all of a reply, the most important first
     objection        one of them: its error, and the key that states it
-    stated_errors    `error`, `success: false`, status codes, failed tasks of A2A, MCP and Claude Code
+    stated_errors    `error`, `success: false`, a status and its message
+    failed_calls     functions, tools, tasks and runs that failed: Lambda, MCP, A2A, Claude Code
+    classification   the class of both of these
     refusals         refusals of a model, and prompts that were blocked
     finish_reasons   the reason why a model stopped: a limit, a filter, a failure
 

@@ -1,0 +1,122 @@
+"""Failed calls that a reply reports: of a function, a tool, a task or a run.
+
+| the reply has | it is |
+| --- | --- |
+| `statusCode` of at least 400 beside `body`; `FunctionError` beside `Payload` | an error with this status |
+| `status` FAILED, TIMED_OUT or ABORTED beside `executionArn` | the error that it names |
+| MCP's `isError`; Claude Code's `is_error` | a rejection, or a throttle or server error if its text is one |
+| A2A's states failed, rejected, canceled, input-required and auth-required | the same |
+
+Sources, besides those in `providers`: docs.aws.amazon.com/lambda (urls-invocation, API_Invoke),
+code.claude.com (headless mode).
+"""
+
+from __future__ import annotations
+
+import re
+
+from service.domain.errors import AgentRetryableError, AgentUnavailableError, ReplyRejectedError
+from service.domain.model import Json
+from service.domain.provider_errors import classify_error, error_summary, says_something
+from service.mapping.replies.objections.classification import (
+    error_status,
+    reason_in,
+    rejection,
+    stated_error,
+)
+from service.mapping.replies.objections.objection import Objection, Objections, in_words, words
+from service.mapping.replies.providers import a2a
+from service.mapping.replies.text import content_text, decode_json_string, json_text, str_or_empty
+
+_LAMBDA_KEYS = words(
+    "statusCode statusDescription headers multiValueHeaders cookies isBase64Encoded body error message"
+    " errorType errorMessage requestId"
+)
+"""Keys of a function's response. With others, `statusCode` and `body` are those of a page that was read."""
+
+_FAILED_STATES = {
+    "failed": "failed",
+    "rejected": "was rejected",
+    "canceled": "was canceled",
+    "input-required": "asks for input",
+    "auth-required": "asks for authentication",
+}
+_API_ERROR = re.compile(r"\bAPI Error:? \(?(?:Status )?([45][0-9]{2})\b", re.IGNORECASE)
+"""Claude Code begins the text of an error of the API with its status."""
+
+_USAGE_LIMIT = "usage limit reached"
+"""Claude Code, when a subscription has used up its hours."""
+
+
+def find_failed_calls(document: dict[str, Json]) -> Objections:
+    """The failed calls that a document of a reply reports."""
+    yield from _wrapper_status(document)
+    yield from claude_code_errors(document)
+    yield from _tool_or_task(document)
+
+
+def _wrapper_status(document: dict[str, Json]) -> Objections:
+    """The status of a response that a Lambda function returned, and the mark of a function that crashed."""
+    if (
+        document.keys() <= _LAMBDA_KEYS
+        and "body" in document
+        and (status := error_status(document.get("statusCode")))
+    ):
+        yield _with_status(document["body"], status, "statusCode")
+    if "Payload" in document:
+        if says_something(document.get("FunctionError")):
+            yield stated_error(
+                document["Payload"], "the function failed", reason_in(document["Payload"]), "FunctionError"
+            )
+        elif status := error_status(document.get("StatusCode")):
+            yield _with_status(document["Payload"], status, "StatusCode")
+    if "executionArn" in document and document.get("status") in {"FAILED", "TIMED_OUT", "ABORTED"}:
+        facts: Json = {"error": document.get("error"), "message": document.get("cause")}
+        yield stated_error(
+            facts, f"the execution has status {document['status']}", error_summary(facts), "status"
+        )
+
+
+def _with_status(body: Json, status: int, key: str) -> Objection:
+    body = decode_json_string(body)
+    text = in_words(f"the reply has {key} {status}", reason_in(body))
+    return Objection(classify_error(body, text, status=status), key)
+
+
+def _tool_or_task(document: dict[str, Json]) -> Objections:
+    if document.get("isError") is True and ("content" in document or "structuredContent" in document):
+        text = content_text(document.get("content"))
+        yield rejection({"message": text}, "the tool failed", text, "isError")
+    task = document if isinstance(document.get("status"), dict) else document.get("task")
+    state = a2a.task_state(task)
+    if isinstance(task, dict) and state in _FAILED_STATES:
+        status = task["status"]
+        message = status.get("message") if isinstance(status, dict) else None
+        parts = message.get("parts") if isinstance(message, dict) else message
+        text = content_text(parts)
+        reason = f"the task {_FAILED_STATES[state]}"
+        if state == "failed":
+            yield rejection({"message": text}, reason, text, "status")
+        else:
+            yield Objection(ReplyRejectedError(in_words(reason, text)), "status")
+
+
+def claude_code_errors(document: dict[str, Json]) -> Objections:
+    """The error in a result of Claude Code. A run that met a limit is an error, though older ones deny it."""
+    if document.get("type") != "result" or "subtype" not in document:
+        return
+    subtype = str_or_empty(document["subtype"])
+    if document.get("is_error") is not True and not subtype.startswith("error"):
+        return
+    text = str_or_empty(document.get("result")) or json_text(document.get("errors") or "")
+    match = _API_ERROR.search(text)
+    if _USAGE_LIMIT in text:
+        text = f"rate limit: {text}"
+    reason = "the run failed" if subtype in {"", "success"} else f"the run failed with {subtype}"
+    error = classify_error({"message": text}, in_words(reason, text), status=int(match[1]) if match else 0)
+    is_known = match is not None or type(error) is not AgentUnavailableError
+    is_retryable = is_known or subtype == "error_during_execution"
+    rejected = ReplyRejectedError(in_words(reason, text))
+    yield Objection(
+        error if is_retryable and isinstance(error, AgentRetryableError) else rejected, "is_error"
+    )
