@@ -114,7 +114,8 @@ def _log_change(before: Edition, now: Edition) -> None:
     for problem in now.problems:
         if problem not in before.problems:
             log.error(
-                "mapping_refused", file=problem.file, line=problem.line, reason=problem.message,
+                "mapping_refused", file=problem.file, line=problem.line, place=problem.place,
+                reason=problem.message,
                 remedy=problem.hint or "correct the file; `rowfleet check` says when it is right",
             )  # fmt: skip
     if before.problems and not now.problems:

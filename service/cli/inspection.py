@@ -40,7 +40,10 @@ def check(
             {
                 "ok": not report.problems,
                 "problems": [
-                    {"file": p.file, "line": p.line, "what": _one_line(p.message), "hint": _one_line(p.hint)}
+                    {
+                        "file": p.file, "line": p.line, "place": _one_line(p.place),
+                        "what": _one_line(p.message), "hint": _one_line(p.hint),
+                    }
                     for p in report.problems
                 ],
                 "mappings": report.mappings, "schemas": report.schemas, "samples": report.samples,
@@ -136,7 +139,7 @@ def _read_reply(path: Path, max_bytes: int) -> Json:
 
 def _problem_line(problem: Problem) -> str:
     place = f"{problem.file}:{max(problem.line, 1)}"
-    return _one_line(f"{place}: {problem.message}" + (f" — {problem.hint}" if problem.hint else ""))
+    return _one_line(f"{place}: {problem.text}" + (f" — {problem.hint}" if problem.hint else ""))
 
 
 def _one_line(text: str) -> str:

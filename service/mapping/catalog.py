@@ -78,7 +78,11 @@ class Catalog:
 
 def _unknown(kind: str, name: str, known: tuple[str, ...]) -> str:
     names = ", ".join(known) or "none"
-    remedy = f"; add mappings/{name}.yaml" if is_name(name) else ""
+    stem = run_name(name)
+    if stem != name and stem in known:
+        remedy = f"; the name is {stem!r}, without folder and extension"
+    else:
+        remedy = f"; add mappings/{stem}.yaml" if is_name(stem) else ""
     return f"unknown {kind} {name!r}; known: {names}{remedy}"
 
 

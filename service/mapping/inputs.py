@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from service.domain import exact_json
 from service.domain.errors import CsvError, InputError
 from service.domain.model import ERROR_COLUMN, Json
 from service.mapping.expressions.expression import Expression, compile_transform
@@ -48,8 +50,22 @@ class InputMapping:
         more = f" and {hidden} more" if hidden > 0 else ""
         near = [name for column in missing if (name := nearest(column, columns))]
         hint = f"; did you mean {' and '.join(repr(name) for name in near)}?" if near else ""
+        hint = self._wrong_way_round(missing, columns) or hint
         plural = "s" if len(missing) > 1 else ""
         raise CsvError(f"the mapping names column{plural} {names}, the file has {present}{more}{hint}")
+
+    def _wrong_way_round(self, missing: Sequence[str], columns: Sequence[str]) -> str:
+        """A hint if `column_mappings` has columns of the file in the place of input fields."""
+        swapped = {
+            name: column for name, column in self.columns.items() if column in missing and name in columns
+        }
+        if not swapped or set(missing) - set(swapped.values()):
+            return ""
+        right = ", ".join(f"{_yaml_text(column)}: {_yaml_text(name)}" for name, column in swapped.items())
+        return (
+            "; column_mappings is the wrong way round: the input field stands first, then the column; "
+            f"write {{ {right} }}"
+        )
 
     def build(self, columns: Sequence[str], cells: Sequence[str]) -> Json:
         """The agent's input for a row. Raises InputError."""
@@ -76,6 +92,10 @@ class InputMapping:
             if name in fields:
                 fields[name] = _apply_transforms(name, fields[name], transforms)
         return fields
+
+
+def _yaml_text(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z_][\w.-]*", name) else exact_json.dumps(name)
 
 
 def _apply_transforms(name: str, original: Json, transforms: Iterable[Expression]) -> Json:

@@ -28,6 +28,7 @@ from service.mapping.expressions.evaluation import (
     split_into_steps,
     writable_json,
 )
+from service.mapping.expressions.syntax_errors import syntax_error, unexpected
 from service.mapping.expressions.transforms import TRANSFORMS, Transform, unknown_function
 from service.mapping.syntax.problems import CompileError
 
@@ -165,7 +166,7 @@ class _Parser(Parser):
         tree: Node = self._expression()  # type: ignore[attr-defined]
         token = self._tokens[self._index]
         if token["type"] != "eof":
-            raise CompileError(f"unexpected {token['value']!r} at character {token['start'] + 1}")
+            raise unexpected(text, token["start"])
         return tree
 
     def _token_nud_root(self, _token: Node) -> Node:
@@ -195,19 +196,11 @@ def _parse(text: str) -> Node:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # JMESPath deprecates plain `text` in backticks, but reads it
             return _Parser().tree(text)
-    except JMESPathError as error:
-        reason = str(error).splitlines()[0].rstrip(":").removesuffix(", for expression")
-        raise CompileError(f"expression {text!r}: {reason}", _syntax_hint(text)) from None
     except RecursionError:
         raise CompileError("an expression nested too deeply") from None
-    except (IndexError, KeyError, ValueError):  # the parser reads past the end of some incomplete texts
-        raise CompileError(f"expression {text!r} is incomplete", _syntax_hint(text)) from None
-
-
-def _syntax_hint(text: str) -> str:
-    if odd := [quote for quote in "'\"`" if text.count(quote) % 2]:
-        return f"is a closing {odd[0]} missing? Inside quotes it is written \\{odd[0]}"
-    return "$ is the root and can only begin a path" if "$" in text else ""
+    except (JMESPathError, IndexError, KeyError, ValueError) as error:
+        # The parser reads past the end of some incomplete texts.
+        raise syntax_error(text, error) from None
 
 
 def _resolve(node: Node, depth: int) -> Node:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ Path = tuple[str | int, ...]
 """Keys and list indexes from the top of a document to a value."""
 
 _MAX_NAMES_IN_HINT = 12
+_MAX_KEY_CHARS = 80
 
 
 class CompileError(Exception):
@@ -30,16 +32,26 @@ class CompileError(Exception):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One mistake in a file. `line` counts from 1; it is 0 if the text did not come from a file."""
+    """One mistake in a file. `line` counts from 1; it is 0 if the text did not come from a file.
+
+    `place` is the path of keys to the value: `output_mapping.extraction_methods[0].paths.name`.
+    """
 
     file: str
     line: int
     message: str
     hint: str = ""
+    place: str = ""
 
     def __str__(self) -> str:
         location = f"{self.file}:{self.line}" if self.line else self.file
-        return f"{location}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+        return f"{location}: {self.text}" + (f" ({self.hint})" if self.hint else "")
+
+    @property
+    def text(self) -> str:
+        """The message with the place, unless it names that itself."""
+        is_named = not self.place or self.message.startswith(self.place) or f"{self.place!r}" in self.message
+        return self.message if is_named else f"{self.place}: {self.message}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +64,7 @@ class Report:
 
     def add(self, path: Path, message: str, hint: str = "") -> None:
         """Add a problem with the value at `path`, in the line of the nearest enclosing value with one."""
-        self.problems.append(Problem(self.file, self._line(path), message, hint))
+        self.problems.append(Problem(self.file, self._line(path), message, hint, dotted(path)))
 
     @contextmanager
     def at(self, path: Path) -> Iterator[None]:
@@ -92,6 +104,11 @@ def suggest(name: str, known: Iterable[str]) -> str:
 
 
 def dotted(path: Path) -> str:
-    """A path as text: `retry_policy.max_attempts`, `extraction_methods[0].method`."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    """A path as text: `retry_policy.max_attempts`, `extraction_methods[0].method`, `paths."a b"`."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{_key(part)}" for part in path)
     return text.removeprefix(".")
+
+
+def _key(name: str) -> str:
+    text = name if len(name) <= _MAX_KEY_CHARS else name[:_MAX_KEY_CHARS] + "…"
+    return text if re.fullmatch(r"[\w-]+", text) else f'"{text}"'

@@ -7,6 +7,7 @@ problems. Only JSON's scalars are recognised, so that the country `NO` and the c
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 
 import yaml
@@ -40,6 +41,7 @@ _SCALARS = (
 for _tag, _pattern, _first_characters in _SCALARS:
     _JsonScalarLoader.add_implicit_resolver(_PREFIX + _tag, re.compile(_pattern), _first_characters)
 
+_LONG_ESCAPE = re.compile(r"\\U([0-9A-Fa-f]{8})")
 TAG_HINT = "write the value without !tags"
 
 
@@ -68,11 +70,23 @@ def read_documents(file: str, text: str) -> tuple[list[Document], list[Problem]]
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         return [], [Problem(file, line, f"not YAML: {error.reason} (character {error.character!r})")]
-    except (RecursionError, ValueError):  # PyYAML composes nested values recursively
-        return [], [Problem(file, 1, "nested too deeply")]
+    except RecursionError:  # PyYAML composes nested values recursively
+        return [], [Problem(file, 1, "nested too deeply", "use fewer levels, or more files")]
+    except (ValueError, OverflowError):  # PyYAML makes a character of any number
+        return [], [_impossible_escape(file, text)]
     converter = _NodeConverter(file)
     documents = [document for node in nodes if (document := converter.convert(node)) is not None]
     return documents, converter.problems
+
+
+def _impossible_escape(file: str, text: str) -> Problem:
+    """The problem for an escape in double quotes whose number is that of no character."""
+    for found in _LONG_ESCAPE.finditer(text):
+        if int(found[1], 16) > sys.maxunicode:
+            line = text.count("\n", 0, found.start()) + 1
+            hint = "the last one is \\U0010FFFF; in single quotes a backslash is text"
+            return Problem(file, line, f"not YAML: {found[0]} is no character", hint)
+    return Problem(file, 1, "not YAML: an escape is no character", "in single quotes a backslash is text")
 
 
 def _syntax_hint(text: str, line: int) -> str:

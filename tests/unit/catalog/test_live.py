@@ -101,9 +101,10 @@ async def test_a_broken_mapping_never_replaces_a_good_one(lab):
         await lab.refresh_after()
         await lab.refresh_after()
     assert lab.fields() == ("x",)
-    assert lab.catalog.warning == "a.yaml:2: unknown method 'driect' (did you mean 'direct'?)"
+    place = "output_mapping.extraction_methods[0].method"
+    assert lab.catalog.warning == f"a.yaml:2: {place}: unknown method 'driect' (did you mean 'direct'?)"
     (line,) = [entry for entry in logs if entry["event"] == "mapping_refused"]
-    assert (line["file"], line["line"]) == ("a.yaml", 2)
+    assert (line["file"], line["line"], line["place"]) == ("a.yaml", 2, place)
     assert (line["reason"], line["remedy"]) == ("unknown method 'driect'", "did you mean 'direct'?")
     assert lab.metrics.totals["mappings_refused"] == 2
     lab.files["a.yaml"] = RUN % "y"

@@ -91,6 +91,26 @@ def test_an_unknown_name_lists_the_known_ones():
         catalog.definition("rum")
 
 
+@pytest.mark.parametrize("name", ["run.yaml", "run.yml", "mappings/run.yaml", "mappings/run"])
+def test_the_name_of_a_file_is_no_name(name):
+    """Who names the file is told the name, and not to add a file `run.yaml.yaml`."""
+    catalog = Catalog.load({"run.yaml": FULL + NAMED}, {})
+    with pytest.raises(MappingError, match=r"the name is 'run', without folder and extension$"):
+        catalog.definition(name)
+    with pytest.raises(MappingError, match=r"add mappings/tickets.yaml$"):
+        catalog.definition("tickets.yaml")
+
+
+def test_each_problem_names_its_place_by_keys():
+    """A problem in an expression has the path of keys to it, beside file and line."""
+    text = "output_mappings:\n  x:\n    extraction_methods:\n      - method: direct\n"
+    text += "        field_mappings:\n          exchange: $.a |\n          'the cabinet': $..b\n"
+    one, two = check({"run.yaml": text}, {})
+    place = "output_mappings.x.extraction_methods[0].field_mappings"
+    assert str(one).startswith(f"run.yaml:6: {place}.exchange: expression '$.a |': ends after '|'")
+    assert str(two).startswith(f"run.yaml:7: {place}.\"the cabinet\": expression '$..b': two dots")
+
+
 def test_every_problem_of_every_file_is_listed_once():
     """Every problem of every file has one line, sorted by file and line."""
     with pytest.raises(MappingError) as caught:
@@ -102,8 +122,9 @@ def test_every_problem_of_every_file_is_listed_once():
             },
             {"s.yaml": "agent: x\nagent: y\nfields: []\n"},
         )
+    place = "output_mappings.n.extraction_methods[0].method"
     assert str(caught.value).splitlines() == [
-        "a.yaml:4: unknown method 'driect' (did you mean 'direct'?)",
+        f"a.yaml:4: {place}: unknown method 'driect' (did you mean 'direct'?)",
         "b.yaml:1: 'target.url' is missing",
         "b.yaml:3: unknown key 'execution.max_concurency' (did you mean 'max_concurrency'?)",
         "b.yaml:4: execution.timeout_seconds: must be greater than 0",
@@ -193,14 +214,21 @@ def test_check_returns_every_problem_as_data():
     files = {"b.yaml": FULL, "a.yaml": "output_mappings:\n  n: {extraction_methods: [{method: driect}]}\n"}
     problems = check(files, {"s.yaml": "agent: x\nfields:\n  - {name: a, type: strnig}\n"})
     assert problems == (
-        Problem("a.yaml", 2, "unknown method 'driect'", "did you mean 'direct'?"),
+        Problem(
+            "a.yaml",
+            2,
+            "unknown method 'driect'",
+            "did you mean 'direct'?",
+            "output_mappings.n.extraction_methods[0].method",
+        ),
         Problem(
             "b.yaml",
             4,
             "no output_mapping, and neither one nor a schema is named 'broadband' as the target is",
             "known: n, x",
+            "target.name",
         ),
-        Problem("s.yaml", 3, "unknown type 'strnig'", "did you mean 'string'?"),
+        Problem("s.yaml", 3, "unknown type 'strnig'", "did you mean 'string'?", "fields[0].type"),
     )
     with pytest.raises(MappingError) as caught:
         Catalog.load(files, {"s.yaml": "agent: x\nfields:\n  - {name: a, type: strnig}\n"})

@@ -52,6 +52,21 @@ def test_include_columns_alone_pass_only_those(compiled):
     assert body(compiled("input_mapping: {include_columns: [Ref]}\n")) == {"Ref": "0123"}
 
 
+def test_column_mappings_the_wrong_way_round_are_told_so(compiled):
+    """Fields that are columns of the file, and columns that are not, are shown the right way round."""
+    mapping = compiled(
+        "input_mapping: {column_mappings: {Post code: postcode, Address: address, Ref: Ref}}\n"
+    )
+    with pytest.raises(CsvError) as caught:
+        mapping.check_columns(COLUMNS)
+    assert "column_mappings is the wrong way round" in str(caught.value)
+    assert '{ postcode: "Post code", address: Address }' in str(caught.value)
+    assert "did you mean" not in str(caught.value)
+    half = compiled("input_mapping: {column_mappings: {Post code: postcode, a: Addres}}\n")
+    with pytest.raises(CsvError, match="did you mean"):
+        half.check_columns(COLUMNS)
+
+
 def test_a_missing_column_is_named_with_the_columns_of_the_file(compiled):
     """The error has the missing columns, the file's columns, and the most similar name."""
     mapping = compiled("input_mapping: {column_mappings: {postcode: Post code, a: Address}}\n")

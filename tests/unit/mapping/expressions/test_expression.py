@@ -137,6 +137,79 @@ def test_mistakes_are_found_when_compiled(text, words):
     assert words in f"{caught.value.message} {caught.value.hint}"
 
 
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("$.a.", "ends after '.'", "a key follows"),
+        ("$.a |", "ends after '|'", "| trim()"),
+        ("$.a ||", "ends after '||'", "a value follows"),
+        ("$.a[", "the [ at character 4 has no ]", "add the ]"),
+        ("$.a | trim(", "the ( at character 11 has no )", "add the )"),
+        ("$.a)", "the ) at character 4 has no (", "add the (, or take it out"),
+        ("$..x", "no search at any depth", "[*]"),
+        ("$['a']", "a key in brackets", "write $.a"),
+        ("$.a['b c']", "a key in brackets", 'write $.a."b c"'),
+        ('$.a["b"]', "a key in brackets", "write $.a.b"),
+        ("$.a[b]", "unexpected 'b'", "in brackets stands an index"),
+        ("$.a[0,1]", "unexpected ','", "in brackets stands an index"),
+        ("$.Post code", "unexpected 'c'", '$."Post code"'),
+        ("$.foo-bar.b", "unexpected '-'", '$."foo-bar"'),
+        ("$.größe", "unexpected 'ö'", '$."größe"'),
+        ("$.2x", "unexpected '2'", '$."2x"'),
+        (".a", "begins with '.'", "write $.a"),
+        ("$a", "unexpected 'a'", "write $.a"),
+        ("a.$.b", "unexpected '$'", "$ is the root"),
+        ("$.a[?b='c']", "unexpected '='", "=="),
+        ("a[]b", "unexpected 'b'", "a dot or a pipe is missing"),
+        ("$.a | parse(Exchange: (.+))", "not quoted", "parse('Exchange: (.+)')"),
+        ("${AGENT}", "no part of an expression", "options of target"),
+        ("{{ a }}", "for templates", "$.a"),
+    ],
+)
+def test_each_mistake_has_a_remedy_for_its_cause(text, message, hint):
+    """Words of the author, not of the parser; `$ is the root` only if a `$` stands elsewhere."""
+    with pytest.raises(CompileError) as caught:
+        compile_expression(text)
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+    assert "Expecting" not in caught.value.message
+    assert ("is the root" in caught.value.hint) == (text == "a.$.b")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("$.a.b", 1),
+        ("a.l[1].x", 2),
+        ("a.l[*].x", [1, 2]),
+        ("l[-1]", 3),
+        ("l[:2]", [1, 2]),
+        ("ll[?t=='q'].t", ["q"]),
+        ("ll[].t", ["p", "q"]),
+        ("values(@) | [0].b", 1),
+        ("f.b", 2),
+        ("d.b", 3),
+        ("n.b.c.d", 5),
+        ("prose.b", None),
+        ("a", '{"b": 1, "l": [{"x": 1}, {"x": 2}]}'),
+        ("two.b", None),
+    ],
+)
+def test_json_in_a_text_is_opened_where_a_path_goes_into_it(text, value):
+    """At any depth, in projections and filters; the text itself, prose and two objects are not opened."""
+    root = {
+        "a": '{"b": 1, "l": [{"x": 1}, {"x": 2}]}',
+        "l": "[1, 2, 3]",
+        "ll": '[{"t": "p"}, {"t": "q"}]',
+        "f": '```json\n{"b": 2,}\n```',
+        "d": '"{\\"b\\": 3}"',
+        "n": {"b": '{"c": "{\\"d\\": 5}"}'},
+        "prose": 'Set {"b": 1}',
+        "two": '{"b": 1} {"b": 2}',
+    }
+    assert compile_expression(text).search(root) == value
+
+
 def test_transforms_by_name_or_as_a_call():
     """A transform is written as its name, or as a call if it has arguments."""
     assert compile_transform("trim").search(" a ") == "a"

@@ -230,7 +230,10 @@ def test_every_unfit_value_is_named_and_truncated():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("- {name: f, type: strnig}", "s.yaml:3: unknown type 'strnig' (did you mean 'string'?)"),
+        (
+            "- {name: f, type: strnig}",
+            "s.yaml:3: fields[0].type: unknown type 'strnig' (did you mean",
+        ),
         ("- {name: f, type: number, minimum: 5, maximum: 3}", "minimum 5 is greater than maximum 3"),
         ("- {name: f, type: date, minimum: 2025-01-02, maximum: 2025-01-01}", "greater than maximum"),
         ("- {name: f, type: string, pattern: '(?=a)'}", "look-around"),
@@ -242,7 +245,10 @@ def test_every_unfit_value_is_named_and_truncated():
         ("- {name: f, type: string, enum: []}", "must not be empty"),
         ("- {name: f, type: string, minimum: 1}", "'minimum' does not apply to type string"),
         ("- {name: f, type: list, enum: [a]}", "rules of this type: none"),
-        ("- {name: f, type: string}\n  - {name: f, type: string}", "s.yaml:4: a second field 'f'"),
+        (
+            "- {name: f, type: string}\n  - {name: f, type: string}",
+            "s.yaml:4: fields[1].name: a second",
+        ),
         ("- {name: f, type: string, requried: true}", "did you mean 'required'"),
         ("- {name: f}", "'fields[0].type' is missing"),
         ("- {name: '', type: string}", "cannot be a field's name"),
@@ -266,7 +272,7 @@ def test_an_agent_has_one_schema():
     """A second schema of an agent is reported. A run whose schema has problems is not reported as well."""
     good = schema(structured("f", "string"))
     assert [str(p) for p in check({}, {"s.yaml": good, "t.yaml": good})] == [
-        "t.yaml:1: a second schema of 'a' (the first is in s.yaml)"
+        "t.yaml:1: agent: a second schema of 'a' (the first is in s.yaml)"
     ]
     run = "target: {name: a, invoke: http, url: 'http://agent'}\n"
     assert len(check({"r.yaml": run}, {"s.yaml": "agent: a\nfields: [{name: f, type: x}]\n"})) == 1
@@ -280,7 +286,7 @@ def test_a_schema_alone_must_say_how_to_extract_every_field():
         automatic()
     run = "target: {name: a, invoke: http, url: 'http://agent'}\noutput_mapping: a\n"
     said = str(check({"r.yaml": run}, {"s.yaml": schema(structured("f", "string"))})[0])
-    assert said == "r.yaml:2: no output mapping 'a' (leave it out: the schema is enough)"
+    assert said == "r.yaml:2: output_mapping: no output mapping 'a' (leave it out: the schema is enough)"
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.decimals() | st.text()

@@ -72,3 +72,12 @@ def test_merge_keys_are_reported():
 def test_aliases_repeat_values():
     """An alias has its anchor's value. Documents are separated by ---."""
     assert read("a: &a {x: 1}\nb: *a\n---\nc: 1\n---\n") == ([{"a": {"x": 1}, "b": {"x": 1}}, {"c": 1}], [])
+
+
+@pytest.mark.parametrize("escape", ["\\UFFFFFFFF", "\\U00110000"])
+def test_an_escape_of_no_character_is_named(escape):
+    """The problem has the escape and its line, and says what the last character is."""
+    documents, problems = read_documents("a.yaml", f'a: 1\nb: "{escape}"\n')
+    assert documents == []
+    assert (problems[0].line, problems[0].message) == (2, f"not YAML: {escape} is no character")
+    assert "0010FFFF" in problems[0].hint
