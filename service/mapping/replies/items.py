@@ -119,7 +119,7 @@ def unwrap_item(item: Json) -> Json:
     """The message in a choice (OpenAI), a candidate (Gemini) or an event (Claude Code, ADK), or the item."""
     if not isinstance(item, dict):
         return item
-    content, message = item.get("content"), item.get("message")
+    content, message = item.get("content"), item.get("message", item.get("lastMessage"))
     if "content" not in item and isinstance(message, dict):
         return message
     if isinstance(content, dict) and isinstance(content.get("parts"), list):

@@ -179,7 +179,9 @@ def _part(block: dict[str, Any], kind: Json) -> Part | None:
         return (
             None if is_thought else converse.read_block(block) or gemini.read_part(block) or block_text(block)
         )
-    return None if kind.startswith(_REASONING) else anthropic.read_block(block, kind) or block_text(block)
+    if kind.startswith(_REASONING):
+        return None
+    return anthropic.read_block(block, kind) or converse.read_block(block) or block_text(block)
 
 
 def _calls(item: dict[str, Any]) -> list[Part]:

@@ -30,7 +30,7 @@ from service.mapping.replies.text import content_text, decode_json_string, json_
 
 _LAMBDA_KEYS = words(
     "statusCode statusDescription headers multiValueHeaders cookies isBase64Encoded body error message"
-    " errorType errorMessage requestId"
+    " errorType errorMessage requestId statusMessage"
 )
 """Keys of a function's response. With others, `statusCode` and `body` are those of a page that was read."""
 
@@ -63,6 +63,8 @@ def _wrapper_status(document: dict[str, Json]) -> Objections:
         and (status := error_status(document.get("statusCode")))
     ):
         yield _with_status(document["body"], status, "statusCode")
+    if "statusText" in document and (status := error_status(document.get("status"))):  # axios
+        yield _with_status(document.get("data"), status, "status")
     if "Payload" in document:
         if says_something(document.get("FunctionError")):
             yield stated_error(
@@ -113,8 +115,9 @@ def claude_code_errors(document: dict[str, Json]) -> Objections:
     if _USAGE_LIMIT in text:
         text = f"rate limit: {text}"
     reason = "the run failed" if subtype in {"", "success"} else f"the run failed with {subtype}"
-    error = classify_error({"message": text}, in_words(reason, text), status=int(match[1]) if match else 0)
-    is_known = match is not None or type(error) is not AgentUnavailableError
+    status = int(match[1]) if match else error_status(document.get("api_error_status"))
+    error = classify_error({"message": text}, in_words(reason, text), status=status)
+    is_known = status > 0 or type(error) is not AgentUnavailableError
     is_retryable = is_known or subtype == "error_during_execution"
     rejected = ReplyRejectedError(in_words(reason, text))
     yield Objection(

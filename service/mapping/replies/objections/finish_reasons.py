@@ -32,13 +32,14 @@ _TRUNCATED = words(
     "length max_tokens max_output_tokens max_completion_tokens max_new_tokens max_token max_length "
     "model_length token_limit model_context_window_exceeded context_window_exceeded "
     "context_length_exceeded pause_turn incomplete error_limit max_turns max_steps max_iterations "
-    "output_limit out_of_tokens not_finished"
+    "output_limit out_of_tokens not_finished limit_output_tokens limit_total_tokens limit_turns "
+    "max_turn_requests"
 )
 _REFUSED = words(
     "content_filter content_filtered refusal safety recitation blocklist prohibited_content spii "
     "language image_safety image_prohibited_content image_recitation guardrail_intervened guardrail "
     "guardrails error_toxic sensitive content_policy content_policy_violation blocked moderation "
-    "prompt_blocked model_armor user_cancel cancelled canceled"
+    "prompt_blocked model_armor user_cancel cancelled canceled interrupt"
 )
 _FAILED = words(
     "error network_error malformed_function_call unexpected_tool_call malformed_tool_use "
@@ -55,8 +56,9 @@ _KEYS = (
     "stopReason",
     "done_reason",
     "completionReason",
-    "errorCode",
 )
+_ADK_KEYS = ("errorCode", "error_code")
+_ADK_MARKS = frozenset({"author", "invocationId", "invocation_id"})
 _LISTS = ("choices", "candidates", "results", "outputs", "generations", "completions")
 _ENTRY_KEYS = words("message content text outputText data generated_text index delta")
 """A choice of a model has one of these keys beside a finish reason."""
@@ -85,7 +87,7 @@ def _stated_reasons(document: Json, holders: Iterable[Json]) -> Iterator[tuple[s
     """Key, value and holder of each finish reason."""
     places: list[Json] = []
     if isinstance(document, list):
-        places += [entry for entry in entries(document)[-1:] if "errorCode" in entry]
+        places += [entry for entry in entries(document)[-1:] if not _ADK_MARKS.isdisjoint(entry)]
     if isinstance(document, dict):
         if not _MODEL_KEYS.isdisjoint(document) or {"text", "finishReason"} <= document.keys():
             places.append(document)
@@ -111,7 +113,7 @@ def _stated_reasons(document: Json, holders: Iterable[Json]) -> Iterator[tuple[s
 
 
 def _reasons_of(place: dict[str, Json]) -> Iterator[tuple[str, str, dict[str, Json]]]:
-    for key in _KEYS:
+    for key in _KEYS if _ADK_MARKS.isdisjoint(place) else (*_KEYS, *_ADK_KEYS):
         reason = place.get(key)
         if isinstance(reason, dict):  # AI21; Vercel's providers
             reason = reason.get("reason", reason.get("unified"))
@@ -144,7 +146,9 @@ def _responses_status(document: dict[str, Json]) -> Iterator[tuple[str, str, dic
 
 
 def _word(reason: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", reason.strip().lower()).removeprefix("finish_reason_")
+    """A reason in snake case: providers write `max_tokens`, `MAX_TOKENS`, `maxTokens` and `max-tokens`."""
+    snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", reason.strip())
+    return re.sub(r"[^a-z0-9]+", "_", snake.lower()).removeprefix("finish_reason_")
 
 
 def is_finish_reason(value: Json) -> bool:

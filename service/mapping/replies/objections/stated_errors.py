@@ -72,8 +72,8 @@ def find_stated_errors(document: Json, said: str) -> Objections:
             if entry.get("type") == "error" or entry.get("object") == "error":
                 yield from _error_object(entry)
         # The last event of an ADK run.
-        if (events := entries(document)) and "errorCode" in events[-1]:
-            yield from _error_object(events[-1])
+        for event in entries(document)[-1:]:
+            yield from _error_of_provider(event)
         return
     if not isinstance(document, dict):
         return
@@ -113,10 +113,12 @@ def _error_of_provider(document: dict[str, Json]) -> Objections:
     run = document.get("last_error")
     if isinstance(run, dict) and str(document.get("object")).startswith("thread"):  # OpenAI's Assistants
         yield stated_error(run, "the run failed", error_summary(run), "last_error")
-    code = document.get("errorCode")
-    if says_something(code) and not is_finish_reason(code) and {"author", "invocationId"} & document.keys():
-        facts: Json = {"code": code, "message": document.get("errorMessage")}  # ADK
-        yield stated_error(facts, "the reply states an error", error_summary(facts), "errorCode")
+    for key, text_key in (("errorCode", "errorMessage"), ("error_code", "error_message")):
+        code = document.get(key)
+        is_event = not {"author", "invocationId", "invocation_id"}.isdisjoint(document)  # ADK
+        if is_event and says_something(code) and not is_finish_reason(code):
+            facts: Json = {"code": code, "message": document.get(text_key)}
+            yield stated_error(facts, "the reply states an error", error_summary(facts), key)
     base = document.get("base_resp")
     if isinstance(base, dict) and says_something(base.get("status_code")):  # MiniMax
         facts = {"code": base.get("status_code"), "message": base.get("status_msg")}

@@ -7,9 +7,16 @@ from typing import Any
 from service.mapping.replies.text import content_blocks, content_text, str_or_empty
 from service.mapping.replies.transcript import ToolCall, ToolResult
 
+_TYPED = {"toolUseBlock": "toolUse", "toolResultBlock": "toolResult"}
+
 
 def read_block(block: dict[str, Any]) -> ToolCall | ToolResult | None:
-    """The call or result in a block; None for other blocks."""
+    """The call or result in a block; None for other blocks.
+
+    Strands writes `{toolUse: {…}}` in Python and `{type: toolUseBlock, …}` in TypeScript.
+    """
+    if block.get("type") in _TYPED:
+        block = {_TYPED[block["type"]]: block}
     use = block.get("toolUse")
     if isinstance(use, dict):
         return ToolCall(str_or_empty(use.get("toolUseId")), str_or_empty(use.get("name")), use.get("input"))

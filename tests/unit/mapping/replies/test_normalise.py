@@ -600,6 +600,22 @@ RETURN = {
                 },
             ]
         },
+        [
+            {
+                "role": "assistant",
+                "content": [{"type": "toolUseBlock", "name": "f", "toolUseId": "1", "input": {}}],
+            },
+            {
+                "role": "user",
+                "content": [
+                    {
+                        "type": "toolResultBlock",
+                        "toolUseId": "1",
+                        "content": [{"type": "textBlock", "text": "x"}],
+                    }
+                ],
+            },
+        ],
         {
             "messages": [
                 {

@@ -218,6 +218,13 @@ STATED = [
         ReplyRejectedError,
         "May I?",
     ),
+    (
+        {"type": "result", "subtype": "success", "is_error": True, "api_error_status": 529, "result": "busy"},
+        AgentThrottledError,
+        "busy",
+    ),
+    ({"status": 429, "statusText": "Too Many Requests", "data": {"message": "m"}}, AgentThrottledError, "m"),
+    ([{"author": "a", "error_code": "429", "error_message": "m"}], AgentThrottledError, "m"),
     (chat(finish_reason="error"), AgentUnavailableError, "error"),
     (chat(finish_reason="insufficient_system_resource"), AgentThrottledError, "insufficient"),
     (gemini("MALFORMED_FUNCTION_CALL"), AgentUnavailableError, "MALFORMED"),
@@ -237,6 +244,10 @@ REFUSED = [
     ),
     (responses("incomplete", incomplete_details={"reason": "content_filter"}), "content_filter"),
     (claude("refusal", []), "refusal"),
+    (
+        {"stopReason": "contentFiltered", "lastMessage": {"role": "assistant", "content": []}},
+        "contentFiltered",
+    ),
     (claude("refusal"), "refusal"),
     ({"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 1}}, "SAFETY"),
     ({"prompt_feedback": {"block_reason": "PROHIBITED_CONTENT"}, "candidates": []}, "PROHIBITED_CONTENT"),
@@ -269,6 +280,16 @@ REFUSED = [
 ]
 TRUNCATED = [
     (chat("4", "length"), "length"),
+    (
+        {
+            "type": "agentResult",
+            "stopReason": "maxTokens",
+            "lastMessage": {"role": "assistant", "content": []},
+        },
+        "maxT",
+    ),
+    ({"stopReason": "pauseTurn", "content": []}, "pauseTurn"),
+    ([{"author": "a", "invocation_id": "i", "error_code": "MAX_TOKENS", "error_message": "m"}], "MAX_TOKENS"),
     ({"text": "4", "finishReason": {"unified": "length", "raw": "max_tokens"}, "usage": {}}, "length"),
     ({"completions": [{"data": {"text": "4"}, "finishReason": {"reason": "length", "length": 5}}]}, "length"),
     ({"choices": [{"text": "4", "index": 0, "finish_reason": "length"}]}, "length"),
