@@ -6,13 +6,14 @@ it is whole.
 
 from __future__ import annotations
 
+import codecs
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
 from service import csvio
-from service.domain.model import Batch, Counts, Outcome, State, Status
+from service.domain.model import Batch, Counts, Dialect, Outcome, State, Status
 from service.domain.ports import Objects, StoredFile, Upload
 
 CSV_TYPE = "text/csv; charset=utf-8"
@@ -46,6 +47,7 @@ class ResultFiles:
     def __init__(self, objects: Objects, batch: Batch) -> None:
         self._objects = objects
         self._batch = batch
+        self._dialect = batch.dialect or Dialect("utf-8", ",")
         self._stack = AsyncExitStack()
         self._output: _File | None = None
         self._failures: _File | None = None
@@ -56,7 +58,8 @@ class ResultFiles:
         await self._stack.__aenter__()
         batch = self._batch
         header = csvio.output_header(batch.columns, batch.output_fields, provenance=batch.provenance)
-        self._output = await self._open(OUTPUT, header)
+        mark = codecs.BOM_UTF8 if batch.bom else b""
+        self._output = await self._open(OUTPUT, mark + csvio.encode_row(header))
         return self
 
     async def __aexit__(
@@ -79,8 +82,8 @@ class ResultFiles:
         self._output.rows += 1
         if outcome.status is Status.FAILED:
             if self._failures is None:
-                self._failures = await self._open(FAILURES, csvio.failure_header(batch.columns))
-            await self._failures.add(csvio.encode_row(csvio.failure_cells(outcome, batch.columns)))
+                self._failures = await self._open(FAILURES, self._failures_start())
+            await self._failures.add(csvio.failure_line(outcome, batch.columns, self._dialect))
             self._failures.rows += 1
         self.tally += outcome.counts
         self.last_outcome_at = max(self.last_outcome_at, outcome.timestamp)
@@ -94,11 +97,16 @@ class ResultFiles:
                 files.append((await file.upload.complete(), file.rows))
         return files
 
-    async def _open(self, name: str, header: list[str]) -> _File:
+    def _failures_start(self) -> bytes:
+        """The beginning of failures.csv, in the encoding of the source."""
+        header = csvio.failure_header(self._batch.columns)
+        return csvio.byte_order_mark(self._dialect) + csvio.encode_row(header, self._dialect)
+
+    async def _open(self, name: str, start: bytes) -> _File:
         output = self._batch.results
         upload = self._objects.upload(output.bucket, output.prefix + name, content_type=CSV_TYPE)
         file = _File(await self._stack.enter_async_context(upload))
-        await file.add(csvio.encode_row(header))
+        await file.add(start)
         return file
 
 
@@ -122,7 +130,9 @@ def manifest_of(
         "reused": tally.reused,
         "started_at": batch.created_at,
         "last_outcome_at": last_outcome_at,
-        "columns": list(batch.columns),
+        "columns": csvio.input_columns(batch.columns),
+        "dialect": batch.dialect.as_json() if batch.dialect else None,
+        "blank_records": batch.checkpoint.blanks,
         "output_fields": list(batch.output_fields),
         "notes": list(batch.notes),
         "mapping": {"name": batch.tool_name, "digest": batch.mapping_digest},

@@ -75,6 +75,8 @@ def status_json(view: BatchView, clock: Clock, outage: str = "") -> dict[str, An
         "deadline_at": batch.deadline_at or None,
         "priority": batch.priority,
         "weight": batch.weight,
+        "dialect": batch.dialect.as_json() if batch.dialect else None,
+        "blank_records": batch.checkpoint.blanks,
     }
 
 

@@ -6,6 +6,7 @@ Both read the very bytes that the batch was opened with (etag, version), so both
 
 from __future__ import annotations
 
+import base64
 from dataclasses import replace
 
 from service.csvio import CsvReader, Record
@@ -27,18 +28,24 @@ READ_TIMEOUT_S = 30.0
 _retry_read = retry_for(READ_TIMEOUT_S, first_s=0.1, longest_s=5.0)
 
 
+def row_message(batch: Batch, record: Record) -> RowMessage:
+    """The row of a record, with the bytes of a defective one."""
+    raw = base64.b64encode(record.raw).decode("ascii")
+    return RowMessage(
+        batch.batch_id, batch.round, record.number, record.cells, defect=record.defect, record=raw
+    )
+
+
 def row_body(
     batch: Batch, record: Record, *, replay: bool = False, max_message_bytes: int = MESSAGE_BYTES
 ) -> str:
     """The message of a record. It carries the record's `Span` instead of the cells if those are too large."""
-    message = RowMessage(
-        batch.batch_id, batch.round, record.number, record.cells, replay=replay, defect=record.defect
-    )
+    message = replace(row_message(batch, record), replay=replay)
     body = message.encode()
     if len(body) <= max_message_bytes - RESEND_BYTES:
         return body
     span = Span(record.start, record.length, record.line)
-    return replace(message, cells=(), defect="", span=span).encode()
+    return replace(message, cells=(), defect="", record="", span=span).encode()
 
 
 class ClaimCheck:
@@ -68,16 +75,15 @@ class ClaimCheck:
         body = await _retry_read(self._objects.read, batch.source, span.offset, span.length)
         if len(body) < span.length:
             raise SourceError(f"{batch.source.url} ended within row {row.number}")
-        record = self._record(batch, row.number, span, body)
-        return replace(row, cells=record.cells, defect=record.defect, span=None)
+        read = row_message(batch, self._record(batch, row.number, span, body))
+        return replace(row, cells=read.cells, defect=read.defect, record=read.record, span=None)
 
     def _record(self, batch: Batch, number: int, span: Span, body: bytes) -> Record:
         assert batch.dialect is not None
         # Resume as if every record before the span had been read.
         start = Checkpoint(number - 1, span.offset, span.line)
-        reader = CsvReader.resume(
-            batch.columns, batch.dialect, start, max_record_bytes=self._max_record_bytes
-        )
+        dialect = replace(batch.dialect, first_line=batch.dialect.first_line or 1)
+        reader = CsvReader.resume(batch.columns, dialect, start, max_record_bytes=self._max_record_bytes)
         try:
             records = reader.feed(body) + reader.close()
         except CsvError as error:

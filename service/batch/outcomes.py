@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from service.batch.reuse_records import CachedReply
-from service.csvio import SURPLUS, row_data
+from service.csvio import RECORD, SURPLUS, row_data
 from service.domain import exact_json
 from service.domain.errors import RowfleetError
 from service.domain.item_size import outcome_bytes
 from service.domain.messages import RowMessage
-from service.domain.model import Json, Outcome, RowError, Status
+from service.domain.model import CUT_NOTE, Json, Outcome, RowError, Status
 from service.domain.truncation import truncate
 from service.mapping import Extraction
 
@@ -79,7 +79,7 @@ class LastAttempt:
             number=self.row.number,
             round=self.row.round,
             status=status,
-            input_data=row_data(self.columns, self.row.cells),
+            input_data=row_data(self.columns, self.row.cells, self.row.record),
             output_data={},
             execution_time_ms=self.elapsed_ms,
             timestamp=self.timestamp,
@@ -91,12 +91,13 @@ class LastAttempt:
 def shorten(outcome: Outcome, max_bytes: int) -> Outcome:
     """A FAILED outcome cut to at most `max_bytes` as an item: without its reply, and with cells cut."""
     assert outcome.error is not None
-    cells = outcome.input_data
+    # Without the bytes of a refused record: cut, they would be other bytes.
+    cells = {name: cell for name, cell in outcome.input_data.items() if name != RECORD}
     surplus = cells.get(SURPLUS, [])
     # A character takes up to 4 bytes in UTF-8, so an eighth for each cell leaves half of the bytes for
     # column names and the rest of the item.
     max_chars = max_bytes // 8 // max(1, len(cells) + len(surplus))
-    note = f"{outcome.error.message} (cells longer than {max_chars} characters are cut in the results)"
+    note = f"{outcome.error.message} (cells longer than {max_chars} {CUT_NOTE})"
     short = replace(
         outcome,
         raw_reply="",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 
-from service.csvio import CsvReader, Record
+from service.csvio import CsvReader, Layout, Record
 from service.domain.errors import SourceError
 from service.domain.model import Batch, Checkpoint
 from service.domain.ports import Objects
@@ -21,17 +21,18 @@ READ_TIMEOUT_S = 120.0
 _retry_read = retry_for(READ_TIMEOUT_S, first_s=0.1, longest_s=10.0)
 
 
-def reader_of(batch: Batch, delimiter: str, encoding: str, max_record_bytes: int) -> CsvReader:
+def reader_of(
+    batch: Batch, delimiter: str, encoding: str, layout: Layout, *, max_record_bytes: int
+) -> CsvReader:
     """A reader that resumes at the batch's checkpoint.
 
-    `delimiter` and `encoding`, the mapping's, count only until the header is read: from then on the batch
-    has a dialect.
+    The settings of mapping and job count only until the header is read: from then on the batch has a dialect.
     """
     if batch.dialect and batch.columns:
         return CsvReader.resume(
             batch.columns, batch.dialect, batch.checkpoint, max_record_bytes=max_record_bytes
         )
-    return CsvReader(delimiter=delimiter, encoding=encoding, max_record_bytes=max_record_bytes)
+    return CsvReader(delimiter=delimiter, encoding=encoding, layout=layout, max_record_bytes=max_record_bytes)
 
 
 async def records_of(
@@ -61,7 +62,8 @@ async def records_again(
 ) -> AsyncGenerator[Sequence[Record], None]:
     """Every record of a sealed batch, from the first on. Raises as `records_of` does."""
     assert batch.dialect is not None  # a batch without a header has no rows
-    start = replace(batch, checkpoint=Checkpoint())
+    first = Checkpoint(0, batch.dialect.first_byte, batch.dialect.first_line or 1)
+    start = replace(batch, checkpoint=first)
     reader = CsvReader.resume(
         batch.columns, batch.dialect, start.checkpoint, max_record_bytes=max_record_bytes
     )

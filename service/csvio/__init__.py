@@ -5,26 +5,43 @@ of a record into cells. The rules are those of Python's csv module, which proper
 
 - A quote is special only as the first character of a cell. There it opens a quoted section, which ends at the
   next quote that is not doubled. A doubled quote stands for one quote.
-- Text between this end and the delimiter is literal, including further quotes: `"a"b"` is `ab"`.
+- Text between this end and the delimiter is literal, including further quotes: `"a"b"` is `ab"`. The record
+  has a defect: that is how a missing quote, or one that is not doubled, looks.
 - Outside a quoted section `\n`, `\r\n` and a lone `\r` each end the record. Inside they are text.
 
-There are two differences from Python's csv: an empty line is no record, and a file that ends inside quotes is
-an error.
+There are two more differences from Python's csv: an empty line, a comment and a record of empty cells are no
+records, and a file that ends inside quotes is an error.
 """
 
-from service.csvio.cells import SURPLUS, row_data
-from service.csvio.reader import MAX_RECORD_BYTES, CsvReader, Header, Record
-from service.csvio.writer import encode_row, failure_cells, failure_header, output_cells, output_header
+from service.csvio.cells import RECORD, SURPLUS, row_data
+from service.csvio.layout import Layout
+from service.csvio.reader import MAX_RECORD_BYTES, CsvReader
+from service.csvio.records import Header, Record
+from service.csvio.writer import (
+    byte_order_mark,
+    encode_row,
+    failure_cells,
+    failure_header,
+    failure_line,
+    input_columns,
+    output_cells,
+    output_header,
+)
 
 __all__ = [
     "MAX_RECORD_BYTES",
+    "RECORD",
     "SURPLUS",
     "CsvReader",
     "Header",
+    "Layout",
     "Record",
+    "byte_order_mark",
     "encode_row",
     "failure_cells",
     "failure_header",
+    "failure_line",
+    "input_columns",
     "output_cells",
     "output_header",
     "row_data",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 _MARK = re.compile(rb'[\r\n"]')
+_LINE_END = re.compile(rb"\r\n|\n|\r")
 _QUOTED = re.compile(rb'[^"]*+(?:""[^"]*+)*+')
 _QUOTE = ord('"')
 _CR = ord("\r")
@@ -20,15 +21,21 @@ class Scanner:
     position of the open quote, -1 if there is none. `delimiters`: a quote after any of them opens a cell.
     """
 
-    __slots__ = ("_position", "delimiters", "quote_at", "start")
+    __slots__ = ("_comment", "_escape", "_position", "_quoted", "delimiters", "quote_at", "start")
 
-    def __init__(self, delimiters: str, start: int = 0) -> None:
+    def __init__(self, delimiters: str, start: int = 0, *, escape: str = "", comment: str = "") -> None:
+        """`escape` and `comment` as in `Layout`."""
         self.delimiters = delimiters.encode("ascii")
+        self._escape = escape.encode("ascii")
+        self._comment = comment.encode("ascii")
+        esc = re.escape(self._escape)
+        quoted = rb'[^"%b]*+(?:(?:""|%b.)[^"%b]*+)*+' % (esc, esc, esc)
+        self._quoted = re.compile(quoted, re.DOTALL) if escape else _QUOTED
         self.start = start
         self.quote_at = -1
         self._position = start
 
-    def scan(self, view: bytes, *, at_end: bool = False) -> list[LineSpan]:
+    def scan(self, view: bytes, *, at_end: bool = False) -> list[LineSpan]:  # noqa: C901 -- one fast loop
         """The lines that `view` completes, including empty ones (their start is their end).
 
         `view` must begin with the view of the last call. `at_end`: nothing follows, so the last line needs no
@@ -41,6 +48,13 @@ class Scanner:
                 position = self._find_quote_end(view, position, at_end=at_end)
                 if self.quote_at >= 0:
                     break
+            elif self._comment and position == start and view.startswith(self._comment, start):
+                after = line_after(view, start, at_end=at_end)
+                if after is None:
+                    break
+                spans.append((start, start, after))
+                start = position = after
+                continue
             mark = _MARK.search(view, position)
             if mark is None:
                 position = len(view)
@@ -48,7 +62,7 @@ class Scanner:
             here = mark.start()
             position = here + 1
             if view[here] == _QUOTE:
-                if here == start or view[here - 1] in self.delimiters:
+                if self._opens(view, here, start):
                     self.quote_at = here
                 continue
             if view[here] == _CR:
@@ -72,12 +86,26 @@ class Scanner:
         self.quote_at -= dropped if self.quote_at >= 0 else 0
         return dropped
 
+    def _opens(self, view: bytes, here: int, start: int) -> bool:
+        """True if the quote at `here` opens a cell of the record that began at `start`."""
+        if here == start:
+            return True
+        if view[here - 1] not in self.delimiters:
+            return False
+        if not self._escape:
+            return True
+        before = view[start : here - 1]
+        # An even number of escapes stands for themselves; an odd one belongs to the delimiter.
+        return (len(before) - len(before.rstrip(self._escape))) % 2 == 0
+
     def _find_quote_end(self, view: bytes, position: int, *, at_end: bool) -> int:
         """The position after the closing quote; if there is none yet, the one to search from next time."""
-        inside = _QUOTED.match(view, position)
+        inside = self._quoted.match(view, position)
         assert inside is not None  # it matches anything
         close = inside.end()
-        if close < len(view) - 1 or (at_end and close < len(view)):
+        # An escape at the end of the view is no quote yet.
+        is_quote = close < len(view) and view[close] == _QUOTE
+        if is_quote and (close < len(view) - 1 or at_end):
             self.quote_at = -1
             return close + 1
         # The end of the view, or a quote at its end: the next byte may be a second quote.
@@ -89,8 +117,11 @@ def count_lines(view: bytes) -> int:
     return view.count(b"\n") + view.count(b"\r") - view.count(b"\r\n")
 
 
-def sniff_delimiter(header: bytes, candidates: str) -> str:
-    """The most frequent candidate outside quotes in a header; the first candidate if there is none."""
-    starts = re.escape(candidates.encode("ascii"))
-    bare = re.sub(rb"(?:^|(?<=[" + starts + rb']))"[^"]*+(?:""[^"]*+)*+"?', b"", header)
-    return max(candidates, key=lambda candidate: bare.count(candidate.encode("ascii")))
+def line_after(view: bytes, start: int, *, at_end: bool) -> int | None:
+    """The start of the line after the one at `start`, by line ends alone; None if it is not known yet."""
+    end = _LINE_END.search(view, start)
+    if end is None:
+        return len(view) if at_end else None
+    if end.end() == len(view) and view[end.start()] == _CR and not at_end:
+        return None  # a \n that belongs to it may follow
+    return end.end()

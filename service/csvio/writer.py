@@ -1,23 +1,35 @@
-r"""Outcomes to CSV bytes: RFC 4180, UTF-8, `\r\n` line ends. Stateless: each row is encoded by itself."""
+r"""Outcomes to CSV bytes: RFC 4180 with `\r\n` line ends. Stateless: each row is encoded by itself.
+
+The output is UTF-8 with commas. The failures have encoding and delimiter of the input, so that they can be
+submitted again with the same settings, and refused records in them keep their bytes.
+"""
 
 from __future__ import annotations
 
+import base64
+import codecs
 import re
 from collections.abc import Sequence
 from decimal import Decimal
 
-from service.csvio.cells import SURPLUS
+from service.csvio.cells import RECORD, SURPLUS
 from service.domain import exact_json
-from service.domain.model import ERROR_COLUMN, Json, Outcome
+from service.domain.model import ERROR_COLUMN, OWN_COLUMNS, ROW_COLUMN, Dialect, Json, Outcome
 
 PROVENANCE_COLUMN = "_provenance"
-_RESULT_COLUMNS = ("_status", "_execution_time_ms", "_timestamp", ERROR_COLUMN)
+_RESULT_COLUMNS = (ROW_COLUMN, "_status", "_execution_time_ms", "_timestamp", ERROR_COLUMN)
 
 # RFC 4180's four, and the delimiters that our reader sniffs for, because our own files are dropped in again.
 _MUST_QUOTE = re.compile(r'[",;|\t\r\n]')
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
-_FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
+_PLAIN = Dialect("utf-8", ",")
+_BOMS = {"utf-8": codecs.BOM_UTF8, "utf-16-le": codecs.BOM_UTF16_LE, "utf-16-be": codecs.BOM_UTF16_BE}
+
+# Spreadsheets take the full-width forms for the ASCII characters.
+_FORMULA_START = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+# An item of a list, as models write them. A call or DDE (`- cmd|…`) behind the dash would still be run.
+_BULLET = re.compile(r"[-+] +(?![^\r\n]*(?:\||\w\(|!))")
 _NUMBER = re.compile(
     r"[+-] (?: [\ ().,]* [0-9] [0-9\ ().,%-]*"  # -5  -1,234.50  +44 (0)20 7946-0958  -12%
     r"       | (?: [0-9]+ \.? [0-9]* | \. [0-9]+ ) [eE] [+-]? [0-9]+ )",  # -1.5e3
@@ -32,7 +44,7 @@ def output_header(
 
     `provenance` adds a last column: the method and path that gave each field, as a JSON object.
     """
-    inputs = [f"input_{column}" for column in columns]
+    inputs = [f"input_{column}" for column in input_columns(columns)]
     outputs = [f"output_{field}" for field in output_fields]
     return [*inputs, *outputs, *_RESULT_COLUMNS, *([PROVENANCE_COLUMN] if provenance else [])]
 
@@ -54,8 +66,9 @@ def output_cells(
     if escape_formulas:
         outputs = [_escape_formula(cell) for cell in outputs]
     return [
-        *(_cell(outcome.input_data.get(column)) for column in columns),
+        *(_cell(outcome.input_data.get(column)) for column in input_columns(columns)),
         *outputs,
+        str(outcome.number),
         str(outcome.status),
         str(outcome.execution_time_ms),
         outcome.timestamp,
@@ -64,39 +77,62 @@ def output_cells(
     ]
 
 
-def failure_header(columns: Sequence[str]) -> list[str]:
-    """The first row of failures.csv: the original columns plus `_error`.
+def input_columns(columns: Sequence[str]) -> list[str]:
+    """The columns of a file without those that earlier results have added to it."""
+    return [column for column in columns if column not in OWN_COLUMNS]
 
-    An input that already has a column `_error` is a failures.csv dropped in again. The column is overwritten
-    then; otherwise each run would add one.
-    """
-    return [*columns] if ERROR_COLUMN in columns else [*columns, ERROR_COLUMN]
+
+def failure_header(columns: Sequence[str]) -> list[str]:
+    """The first row of failures.csv: the original columns, the number of the record, and the error."""
+    return [*input_columns(columns), ROW_COLUMN, ERROR_COLUMN]
 
 
 def failure_cells(outcome: Outcome, columns: Sequence[str]) -> list[str]:
-    """An outcome as a row of failures.csv.
+    """An outcome as a row of failures.csv, under `failure_header`."""
+    return [
+        *(_cell(outcome.input_data.get(column)) for column in input_columns(columns)),
+        str(outcome.number),
+        _error(outcome),
+    ]
 
-    A record with too few cells is filled with empty ones, surplus cells are listed in `_error`: the file is a
-    valid table, and a user who drops it in again sees there what to correct.
+
+def failure_line(outcome: Outcome, columns: Sequence[str], dialect: Dialect = _PLAIN) -> bytes:
+    """An outcome as a line of failures.csv.
+
+    A refused record keeps its bytes, and number and error follow them. It therefore is as ragged as it was,
+    and is refused again until it is corrected and its error is cleared.
     """
-    row = {**outcome.input_data, ERROR_COLUMN: _error(outcome)}
-    return [_cell(row.get(column)) for column in failure_header(columns)]
+    record = outcome.input_data.get(RECORD)
+    if not record:
+        return encode_row(failure_cells(outcome, columns), dialect)
+    added = encode_row([str(outcome.number), _error(outcome, surplus=False)], dialect)
+    return base64.b64decode(record) + dialect.delimiter.encode(dialect.encoding) + added
 
 
-def encode_row(cells: Sequence[str]) -> bytes:
+def byte_order_mark(dialect: Dialect) -> bytes:
+    """The byte order mark of a file in the dialect of an input; b"" if the input had none."""
+    return _BOMS.get(dialect.encoding, b"") if dialect.bom_bytes else b""
+
+
+def encode_row(cells: Sequence[str], dialect: Dialect = _PLAIN) -> bytes:
     """A row as bytes, with its line end.
 
-    A lone surrogate becomes U+FFFD: JSON can carry it, UTF-8 cannot.
+    A lone surrogate becomes U+FFFD: JSON can carry it, UTF-8 cannot. A character that another encoding lacks
+    becomes its Python escape; only errors can have one.
     """
+    delimiter, escape = dialect.delimiter, dialect.escape
     quoted = [
-        f'"{cell.replace(chr(34), chr(34) * 2)}"' if _MUST_QUOTE.search(cell) else cell for cell in cells
+        f'"{cell.replace(chr(34), chr(34) * 2)}"' if _MUST_QUOTE.search(cell) or delimiter in cell else cell
+        for cell in (cells if not escape else [cell.replace(escape, escape * 2) for cell in cells])
     ]
+    if dialect.comment and quoted and quoted[0].startswith(dialect.comment):
+        quoted[0] = f'"{quoted[0]}"'
     # A single empty cell would give an empty line, which is no record.
-    text = (",".join(quoted) or '""') + "\r\n"
+    text = (delimiter.join(quoted) or '""') + "\r\n"
     try:
-        return text.encode()
+        return text.encode(dialect.encoding)
     except UnicodeEncodeError:
-        return _SURROGATE.sub("\ufffd", text).encode()
+        return _SURROGATE.sub("\ufffd", text).encode(dialect.encoding, "backslashreplace")
 
 
 def _cell(value: Json) -> str:
@@ -117,13 +153,13 @@ def _cell(value: Json) -> str:
 
 
 def _escape_formula(cell: str) -> str:
-    is_formula = cell.startswith(_FORMULA_START) and not _NUMBER.fullmatch(cell)
+    is_formula = cell.startswith(_FORMULA_START) and not (_NUMBER.fullmatch(cell) or _BULLET.match(cell))
     return f"'{cell}" if is_formula else cell
 
 
-def _error(outcome: Outcome) -> str:
+def _error(outcome: Outcome, *, surplus: bool = True) -> str:
     """`ErrorType: message`, and the surplus cells of a ragged record, which have no column of their own."""
     parts = [f"{outcome.error.type}: {outcome.error.message}"] if outcome.error else []
-    if SURPLUS in outcome.input_data:
+    if surplus and SURPLUS in outcome.input_data:
         parts.append(f"surplus cells: {exact_json.dumps(outcome.input_data[SURPLUS])}")
     return "; ".join(parts)

@@ -38,7 +38,8 @@ class Span:
 class RowMessage:
     """One row to process. Times are in milliseconds since 1970; None if there is none yet.
 
-    `defect`: the reason why the row fails without a call of the agent. `replay`: the row may have been sent
+    `defect`: the reason why the row fails without a call of the agent. `record`: the bytes of a defective row
+    in Base64, or "". `replay`: the row may have been sent
     before, so its worker looks for an outcome first. `span`: a row too large for a message has this place in
     the source instead of cells and defect; its worker reads it there.
 
@@ -60,6 +61,7 @@ class RowMessage:
     lost_deliveries: int = 0
     first_attempt_ms: int | None = None
     last_outage_ms: int | None = None
+    record: str = ""
 
     def encode(self) -> str:
         """The body. Keys with a default value are left out, which keeps messages small."""
@@ -79,6 +81,8 @@ class RowMessage:
             body["replay"] = True
         if self.defect:
             body["defect"] = self.defect
+        if self.record:
+            body["record"] = self.record
         if self.deadline_ms is not None:
             body["until_ms"] = self.deadline_ms
         if self.lost_deliveries:
@@ -110,6 +114,7 @@ class RowMessage:
             lost_deliveries=optional_whole_number(data, "lost", MAX_LOST) or 0,
             first_attempt_ms=optional_whole_number(data, "since_ms", MAX_MS),
             last_outage_ms=optional_whole_number(data, "excused_ms", MAX_MS),
+            record=field(data, "record", str, may_be_empty=True) if "record" in data else "",
         )
 
 
@@ -133,9 +138,9 @@ class AggregateMessage:
 
 def _span(data: dict[str, Any]) -> Span:
     span = field(data, "span", dict)
-    # At least 1 each: offset 0 is the header's.
+    # A file without a header has its first record at offset 0.
     return Span(
-        offset=whole_number(span, "offset", MAX_OBJECT_BYTES),
+        offset=0 if span.get("offset") == 0 else whole_number(span, "offset", MAX_OBJECT_BYTES),
         length=whole_number(span, "length", MAX_OBJECT_BYTES),
         line=whole_number(span, "line", MAX_OBJECT_BYTES),
     )

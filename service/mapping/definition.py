@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from service.csvio import CsvReader
+from service.csvio import CsvReader, Layout
 from service.domain import exact_json
 from service.domain.errors import CsvError, MappingError
 from service.domain.model import Json
@@ -37,6 +37,13 @@ _TABLES_WITH_ORDER = frozenset(
 _MIN_WAIT_SHARE = {"full": 0.0, "equal": 0.5, "none": 1.0}
 """`jitter` -> the shortest wait, as a share of the longest."""
 _AUTO = "auto"
+_NO_LAYOUT = Layout()
+_CSV_EXAMPLES = {
+    "delimiter": "auto, or one of , ; tab |",
+    "encoding": "auto, utf-8, utf-16 or cp1252",
+    "escape": "usually a backslash",
+    "comment": "usually #",
+}
 _DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "\\t": "\t"}
 
 
@@ -103,11 +110,14 @@ class Reuse:
 class CsvOptions:
     """CSV options for input and output. `delimiter` is one character or "auto".
 
-    With `provenance`, the output has a column with the method and path of each value.
+    With `provenance`, the output has a column with the method and path of each value; with
+    `bom`, a byte order mark, by which Excel knows UTF-8.
     """
 
     delimiter: str = "auto"
     encoding: str = "auto"
+    layout: Layout = field(default_factory=Layout)
+    bom: bool = False
     escape_formulas: bool = True
     provenance: bool = False
 
@@ -275,16 +285,35 @@ def _csv(form: CsvForm, report: Report, path: Path) -> CsvOptions:
     is_delimiter = _is_supported(delimiter, _AUTO, report, (*path, "delimiter"))
     if is_delimiter and _is_supported(_AUTO, form.encoding, report, (*path, "encoding")):
         _is_supported(delimiter, form.encoding, report, (*path, "delimiter"))
-    return CsvOptions(delimiter, form.encoding, form.escape_formulas, form.provenance)
+    layout = Layout(
+        escape=form.escape,
+        comment=form.comment,
+        skip_lines=form.skip_lines,
+        columns=tuple(form.columns),
+        skip_blanks=form.blank_records == "skip",
+    )
+    if not report.problems:
+        for name, single in (("escape", replace(layout, comment="")), ("comment", layout)):
+            if not _is_supported(delimiter, form.encoding, report, (*path, name), single):
+                break
+    return CsvOptions(
+        delimiter=delimiter,
+        encoding=form.encoding,
+        layout=layout,
+        bom=form.bom,
+        escape_formulas=form.escape_formulas,
+        provenance=form.provenance,
+    )
 
 
-def _is_supported(delimiter: str, encoding: str, report: Report, path: Path) -> bool:
+def _is_supported(
+    delimiter: str, encoding: str, report: Report, path: Path, layout: Layout = _NO_LAYOUT
+) -> bool:
     """True if the CSV reader accepts these options; otherwise its objection is in the report."""
     try:
-        CsvReader(delimiter=delimiter, encoding=encoding)
+        CsvReader(delimiter=delimiter, encoding=encoding, layout=layout)
     except CsvError as error:
-        examples = "auto, or one of , ; tab |" if path[-1] == "delimiter" else "auto, utf-8, utf-16 or cp1252"
-        report.add(path, str(error), examples)
+        report.add(path, str(error), _CSV_EXAMPLES[str(path[-1])])
         return False
     return True
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from service.domain import exact_json
 from service.domain.errors import CsvError, InputError
-from service.domain.model import ERROR_COLUMN, Json
+from service.domain.model import OWN_COLUMNS, Json
 from service.mapping.expressions.expression import Expression, compile_transform
 from service.mapping.syntax.forms import InputForm
 from service.mapping.syntax.problems import CompileError, Path, Report, nearest, suggest
@@ -26,8 +26,8 @@ _MAX_CELL_CHARS_IN_ERROR = 80
 class InputMapping:
     """A compiled `input_mapping`. `columns` maps input fields to CSV columns.
 
-    With `pass_other_columns`, every column that is not in `excluded` is passed under its own name. The column
-    `_error`, which a failures.csv has when it is submitted again, is passed only if it is named.
+    With `pass_other_columns`, every column that is not in `excluded` is passed under its own name. Those
+    that result files add, as `_error`, are passed only if they are named.
     """
 
     columns: Mapping[str, str]
@@ -81,7 +81,9 @@ class InputMapping:
         fields: dict[str, Json] = {}
         if self.pass_other_columns:
             fields = {
-                name: cell for name, cell in row.items() if name not in self.excluded and name != ERROR_COLUMN
+                name: cell
+                for name, cell in row.items()
+                if name not in self.excluded and name not in OWN_COLUMNS
             }
         for name, column in self.columns.items():
             if column not in row:

@@ -135,6 +135,12 @@ _DESCRIPTIONS: dict[str, dict[str, str]] = {
     "CsvForm": {
         "delimiter": "auto, or one of , ; tab |",
         "encoding": "auto, or for example utf-8, utf-16, cp1252.",
+        "escape": "A character, usually a backslash, before a quote that does not end its cell.",
+        "comment": "A character; lines that begin with it are skipped.",
+        "skip_lines": "Lines before the header.",
+        "columns": "Names of the columns, for files without a header.",
+        "blank_records": "skip, or run: records of empty cells are rows.",
+        "bom": "Begin output.csv with a byte order mark, by which Excel knows UTF-8.",
         "escape_formulas": "Put ' before output text that a spreadsheet would run.",
         "provenance": "Add the column _provenance: which method and path gave each value.",
     },

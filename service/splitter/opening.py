@@ -129,6 +129,7 @@ class Opener:
             output_fields=mapping.output_fields if mapping else (),
             escape_formulas=mapping.csv.escape_formulas if mapping else True,
             provenance=mapping.csv.provenance if mapping else False,
+            bom=mapping.csv.bom if mapping else False,
             partitions=min(limits.max_partitions, 1 + source.size // limits.partition_bytes),
             limit=job.limit,
             priority=job.priority or DEFAULT_PRIORITY,

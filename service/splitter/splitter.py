@@ -23,7 +23,7 @@ from service.csvio import Header, Record
 from service.domain.errors import BatchRejectedError, MappingError, PoisonMessageError, RetryableError
 from service.domain.events import Ignored, decode_ingest
 from service.domain.jobs import Job
-from service.domain.model import Batch, State, iso_time
+from service.domain.model import Batch, Checkpoint, State, iso_time
 from service.domain.ports import MESSAGE_BYTES, OutgoingMessage
 from service.domain.truncation import truncate
 from service.mapping import Definition, RowMapping
@@ -108,7 +108,8 @@ class Splitter:
         if replay_until:
             log.info("split_resumed", rows=batch.checkpoint.rows, byte_offset=batch.checkpoint.byte_offset)
         csv = mapping.csv
-        reader = reader_of(batch, csv.delimiter, csv.encoding, self._limits.max_record_bytes)
+        most = self._limits.max_record_bytes
+        reader = reader_of(batch, csv.delimiter, csv.encoding, csv.layout, max_record_bytes=most)
         window: list[Record] = []
         async for records in records_of(self._ports.objects, batch, reader, self._limits.read_bytes):
             if not batch.columns and reader.header:
@@ -119,6 +120,10 @@ class Splitter:
                 batch = await self._send(batch, due, replay_until, delivery)
         if window:
             batch = await self._send(batch, window, replay_until, delivery)
+        if reader.blanks != batch.checkpoint.blanks:
+            # The blank records after the last row. A resume would only skip them again.
+            batch = replace(batch, checkpoint=replace(batch.checkpoint, blanks=reader.blanks))
+            await self._checkpoint(batch)
         total = batch.checkpoint.rows
         sealed = await self._ports.table.seal(batch.batch_id, total, iso_time(self._ports.clock.now_ms()))
         log.info("batch_sealed" if sealed else "batch_was_sealed", total=total)
@@ -128,7 +133,10 @@ class Splitter:
         mapping.check_columns(header.columns)
         for note in header.notes:
             log.warning("header_changed", note=note)
-        batch = replace(batch, columns=header.columns, dialect=header.dialect, notes=header.notes)
+        first = Checkpoint(0, header.dialect.first_byte, header.dialect.first_line)
+        batch = replace(
+            batch, columns=header.columns, dialect=header.dialect, notes=header.notes, checkpoint=first
+        )
         await self._checkpoint(batch)
         return batch
 

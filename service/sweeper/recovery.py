@@ -15,7 +15,7 @@ from itertools import islice
 import structlog
 
 from service.batch.group_commit import GroupCommitter
-from service.batch.large_rows import ClaimCheck, row_body
+from service.batch.large_rows import ClaimCheck, row_body, row_message
 from service.batch.outcomes import LastAttempt
 from service.batch.ports import Ports
 from service.batch.source import records_again
@@ -194,7 +194,7 @@ class Recovery:
 
 
 def _with_cells(batch: Batch, records: Iterable[Record]) -> Iterable[RowMessage]:
-    return (RowMessage(batch.batch_id, batch.round, record.number, record.cells) for record in records)
+    return (row_message(batch, record) for record in records)
 
 
 def _without_cells(batch: Batch, numbers: Iterable[int]) -> Iterable[RowMessage]:

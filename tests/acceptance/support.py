@@ -384,7 +384,7 @@ def unique_names() -> ResourceNames:
 
 # -- files ---------------------------------------------------------------------------------------------
 
-RESULT_COLUMNS = ["_status", "_execution_time_ms", "_timestamp", "_error"]
+RESULT_COLUMNS = ["_row", "_status", "_execution_time_ms", "_timestamp", "_error"]
 
 
 def table(content: bytes | str | Path) -> list[dict[str, str]]:

@@ -85,7 +85,7 @@ def test_failed_rows_stand_in_a_file_that_runs_again(cli: Cli, agent: HttpAgent)
     assert [row["_status"] for row in output] == ["SUCCESS", "FAILED", "SUCCESS", "FAILED", "SUCCESS"]
     assert [row["output_category"] for row in output] == ["ANN", "", "CID", "", "EVE"]
     failures = table(cli.folder / "first.failures.csv")
-    assert [list(row) for row in failures] == [["name", "n", "_error"]] * 2
+    assert [list(row) for row in failures] == [["name", "n", "_row", "_error"]] * 2
     assert [(row["name"], row["n"]) for row in failures] == [("bad bob", "1"), ("bad, dan", "3")]
     for row in failures:
         assert row["_error"].startswith("AgentRejectedError: ")
@@ -162,9 +162,19 @@ def test_rows_that_are_no_records_fail_without_an_invocation(cli: Cli, agent: Ht
     for row, line in zip(output[1:4], (3, 4, 5), strict=True):
         assert row["_error"].startswith("BadRecordError: ")
         assert f"line {line}" in row["_error"]
-    failures = table(cli.folder / "in.output.failures.csv")
-    assert [row["name"] for row in failures] == ["short", "long", "b\\xffd"]
-    assert '["x","y"]' in failures[1]["_error"]
+    assert '["x","y"]' in output[2]["_error"]
+    failures = cli.folder / "in.output.failures.csv"
+    assert [line.split(b',"BadRecordError: ')[0] for line in failures.read_bytes().splitlines()] == [
+        b"name,n,_row,_error", b"short,2", b"long,3,x,y,3", b"b\xffd,4,4",
+    ]  # fmt: skip
+
+    again = cli("run", failures.name, "--mapping", "up", "--out", "again.csv")
+
+    assert again.code == 3, again.stderr
+    assert sorted(agent.names()) == ["ann", "eve"]
+    assert (cli.folder / "again.failures.csv").read_bytes().splitlines()[2:3] == [
+        line.replace(b"x,y,3", b"x,y,2") for line in failures.read_bytes().splitlines()[2:3]
+    ]
 
 
 def test_the_results_of_an_earlier_run_are_replaced(cli: Cli) -> None:

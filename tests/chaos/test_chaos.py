@@ -63,8 +63,8 @@ def test_the_agent_answers_by_the_row_alone() -> None:
 # -- the verdict -----------------------------------------------------------------------------------------
 
 OUTPUT = (
-    b"input_n,output_category,_status,_execution_time_ms,_timestamp,_error\r\n"
-    b"1,ONE,SUCCESS,17,2026-11-24T15:00:00.000Z,\r\n"
+    b"input_n,output_category,_row,_status,_execution_time_ms,_timestamp,_error\r\n"
+    b"1,ONE,1,SUCCESS,17,2026-11-24T15:00:00.000Z,\r\n"
 )
 MANIFEST = {
     "total": 1,

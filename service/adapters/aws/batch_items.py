@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 
 from service.adapters.aws.keys import (
     BATCH_SORT,
@@ -58,6 +59,7 @@ def batch_item(batch: Batch) -> Item:
         "output_fields": encode(batch.output_fields),
         "escape_formulas": encode(batch.escape_formulas),
         "provenance": encode(batch.provenance),
+        "bom": encode(batch.bom),
         "partitions": encode(batch.partitions),
         "priority": encode(batch.priority),
         "weight": encode(batch.weight),
@@ -106,14 +108,12 @@ def _source_value(source: Source) -> Value:
 
 def checkpoint_value(checkpoint: Checkpoint) -> Value:
     """A checkpoint as a map."""
-    return encode({"rows": checkpoint.rows, "byte_offset": checkpoint.byte_offset, "line": checkpoint.line})
+    return encode(asdict(checkpoint))
 
 
 def dialect_value(dialect: Dialect) -> Value:
     """A dialect as a map."""
-    return encode(
-        {"encoding": dialect.encoding, "delimiter": dialect.delimiter, "bom_bytes": dialect.bom_bytes}
-    )
+    return encode(asdict(dialect))
 
 
 def batch_of(item: Item) -> Batch:
@@ -133,6 +133,7 @@ def batch_of(item: Item) -> Batch:
         output_fields=tuple(values["output_fields"]),
         escape_formulas=values["escape_formulas"],
         provenance=values.get("provenance", False),
+        bom=values.get("bom", False),
         dialect=Dialect(**values["dialect"]) if "dialect" in values else None,
         partitions=values["partitions"],
         limit=values.get("limit"),

@@ -36,7 +36,11 @@ from service.domain.model.locations import (
     parse_url,
 )
 from service.domain.model.outcome import (
+    CUT_NOTE,
     ERROR_COLUMN,
+    OWN_COLUMNS,
+    REFUSED,
+    ROW_COLUMN,
     Commit,
     Outcome,
     RowError,
@@ -51,6 +55,7 @@ from service.domain.model.values import (
 
 __all__ = [
     "CHECKPOINT_ROWS",
+    "CUT_NOTE",
     "DEFAULT_PRIORITY",
     "DEFAULT_WEIGHT",
     "ERROR_COLUMN",
@@ -61,6 +66,9 @@ __all__ = [
     "MAX_ROUND",
     "MAX_ROWS",
     "MAX_WEIGHT",
+    "OWN_COLUMNS",
+    "REFUSED",
+    "ROW_COLUMN",
     "ROW_DIGITS",
     "Batch",
     "BatchView",

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from service.domain.model.ids import batch_id
 from service.domain.model.locations import Location, Source
+from service.domain.model.values import Json
 
 MAX_ROUND = 999
 
@@ -46,20 +47,48 @@ FINAL_STATES = frozenset({State.SUCCEEDED, State.COMPLETED_WITH_ERRORS, State.FA
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """The format of a CSV file. `bom_bytes` is the length of its byte order mark."""
+    """The format of a CSV file. `bom_bytes` is the length of its byte order mark.
+
+    `escape` and `comment` are one character each, or "". `skip_blanks`: records of empty cells are no rows.
+    `trailing` is the number of delimiters that end each data line beyond the last column. The first record
+    starts at byte `first_byte` and line `first_line`; 0 if the header has to be read again to know.
+    """
 
     encoding: str
     delimiter: str
     bom_bytes: int = 0
+    escape: str = ""
+    comment: str = ""
+    # Off by default: the rows of batches that an earlier version opened keep their numbers.
+    skip_blanks: bool = False
+    trailing: int = 0
+    first_byte: int = 0
+    first_line: int = 0
+
+    def as_json(self) -> dict[str, Json]:
+        """The dialect as manifest and `status --json` show it."""
+        facts: dict[str, Json] = {
+            "encoding": self.encoding,
+            "delimiter": self.delimiter,
+            "bom": self.bom_bytes > 0,
+        }
+        for name in ("escape", "comment", "trailing"):
+            if value := getattr(self, name):
+                facts[name] = value
+        return facts
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Progress of a split: `rows` are sent for certain; the next one starts at `byte_offset` and `line`."""
+    """Progress of a split: `rows` are sent for certain; the next one starts at `byte_offset` and `line`.
+
+    `blanks` is the number of blank records that were skipped before.
+    """
 
     rows: int = 0
     byte_offset: int = 0
     line: int = 1
+    blanks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +97,8 @@ class Batch:
 
     `total`: number of rows, None until the splitter seals the batch. `window`: number of rows between
     checkpoints, fixed when the batch is opened; rows up to `checkpoint.rows + window` may have been sent.
-    `deadline_at`: time after which rows without an outcome become FAILED.
+    `deadline_at`: time after which rows without an outcome become FAILED. `bom`: output.csv begins with a
+    byte order mark.
 
     `priority` and `weight` order the batches with the same target: the highest priority goes first, batches
     of one priority share the target in proportion to their weights.
@@ -89,6 +119,7 @@ class Batch:
     output_fields: tuple[str, ...] = ()
     escape_formulas: bool = True
     provenance: bool = False
+    bom: bool = False
     dialect: Dialect | None = None
     partitions: int = 1
     limit: int | None = None

@@ -11,7 +11,19 @@ from service.domain.model.locations import StoredPayload
 from service.domain.model.values import Json
 
 ERROR_COLUMN = "_error"
-"""The column that failures.csv adds to those of the input."""
+"""The column of results for the reason why a row failed."""
+
+ROW_COLUMN = "_row"
+"""The column of results for the number of the record in the input, from 1."""
+
+OWN_COLUMNS = frozenset({ERROR_COLUMN, ROW_COLUMN, f"input_{ERROR_COLUMN}"})
+"""Columns of our result files that are no input if such a file is submitted again."""
+
+REFUSED = "BadRecordError"
+"""Kind of error of a refused record. A row of a failures.csv with it is refused until `_error` is cleared."""
+
+CUT_NOTE = "characters are cut in the results"
+"""Part of the error of a row whose cells are not complete in the results."""
 
 
 class Status(StrEnum):

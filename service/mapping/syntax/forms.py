@@ -69,6 +69,12 @@ class CsvForm(Form):
 
     delimiter: str = "auto"
     encoding: str = "auto"
+    escape: str = Field(default="", max_length=1)
+    comment: str = Field(default="", max_length=1)
+    skip_lines: int = Field(default=0, ge=0, le=1_000)
+    columns: list[str] = []
+    blank_records: Literal["skip", "run"] = "skip"
+    bom: bool = False
     escape_formulas: bool = True
     provenance: bool = False
 

@@ -99,12 +99,12 @@ async def test_rows_come_out_in_file_order(lab, partitions, total):
     header, *rows = records(files(lab)["output.csv"])
     assert header == [
         "input_id", "input_name", "output_answer",
-        "_status", "_execution_time_ms", "_timestamp", "_error",
+        "_row", "_status", "_execution_time_ms", "_timestamp", "_error",
     ]  # fmt: skip
     assert [int(row[0]) for row in rows] == list(range(1, total + 1))
-    assert rows[0] == ["1", "name 1", "re: name 1", "SUCCESS", "5", "2026-11-23T07:00:01.000Z", ""]
+    assert rows[0] == ["1", "name 1", "re: name 1", "1", "SUCCESS", "5", "2026-11-23T07:00:01.000Z", ""]
     if total > 1:
-        assert rows[1][2:4] == ["", "FAILED"]
+        assert rows[1][2:5] == ["", "2", "FAILED"]
         assert rows[1][-1] == "AgentRejectedError: no"
 
 
@@ -133,9 +133,9 @@ async def test_failures_are_written_apart(lab):
     batch = await finished(lab, 30, failed=(7, 21))
     await aggregate(lab, batch)
     assert records(files(lab)["failures.csv"]) == [
-        ["id", "name", "_error"],
-        ["7", "name 7", "AgentRejectedError: no"],
-        ["21", "name 21", "AgentRejectedError: no"],
+        ["id", "name", "_row", "_error"],
+        ["7", "name 7", "7", "AgentRejectedError: no"],
+        ["21", "name 21", "21", "AgentRejectedError: no"],
     ]
     assert (await lab.view()).batch.state is State.COMPLETED_WITH_ERRORS
 
@@ -163,6 +163,8 @@ async def test_the_manifest_says_what_there_is(lab):
         "started_at": "2026-11-23T07:00:00.000Z",
         "last_outcome_at": "2026-11-23T07:00:01.000Z",
         "columns": ["id", "name"],
+        "dialect": None,
+        "blank_records": 0,
         "output_fields": ["answer"],
         "notes": ["Column 3 has no name"],
         "mapping": {"name": "demo", "digest": batch.mapping_digest},

@@ -11,7 +11,7 @@ from service.domain.model import BatchView, Commit, Counts, RowError, State
 KEYS = [
     "batch_id", "tool_name", "execution_id", "state", "round", "total", "succeeded", "failed", "reused",
     "in_progress", "rate_per_s", "eta_s", "started_at", "finished_at", "source", "output", "failures",
-    "manifest", "error", "trouble", "deadline_at", "priority", "weight",
+    "manifest", "error", "trouble", "deadline_at", "priority", "weight", "dialect", "blank_records",
 ]  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Claim check for rows: a row too large for a message is sent with its span of the source."""
 
 import asyncio
+import base64
 import codecs
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from service.adapters.memory import MemoryObjects
 from service.batch.large_outcomes import LargeOutcomeLimits
-from service.batch.large_rows import RESEND_BYTES, ClaimCheck, row_body
+from service.batch.large_rows import RESEND_BYTES, ClaimCheck, row_body, row_message
 from service.csvio import CsvReader, Record
 from service.domain.errors import (
     AgentUnavailableError,
@@ -30,7 +31,7 @@ LARGE = "x" * 1_100_000
 
 def with_cells(batch, record):
     """The message of a record, with the cells as the splitter read them."""
-    return RowMessage(batch.batch_id, 1, record.number, record.cells, defect=record.defect)
+    return row_message(batch, record)
 
 
 def with_span(batch, record):
@@ -98,8 +99,9 @@ async def test_a_defect_is_found_again(lab):
         await worker.handle(lab.delivery(row.encode()))
     outcome = await lab.large_outcomes.load((await lab.outcomes(batch))[1])
     assert outcome.error.type == "BadRecordError"
-    assert outcome.error.message == "3 cells, the header has 2 (line 2)"
-    assert outcome.input_data == {"id": "1", "name": LARGE, "_surplus": ["surplus"]}
+    assert outcome.error.message == "3 cells, the header has 2 (line 2, delimiter ',')"
+    raw = base64.b64encode(f"1,{LARGE},surplus".encode()).decode()
+    assert outcome.input_data == {"id": "1", "name": LARGE, "_surplus": ["surplus"], "_record": raw}
     assert lab.agent.calls == []
 
 

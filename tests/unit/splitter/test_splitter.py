@@ -345,8 +345,8 @@ async def test_a_ragged_row_carries_its_defect(lab):
     await split(lab, lab.job())
     rows = await lab.sent_rows()
     assert [row.cells for row in rows] == [("1",), ("2", "b", "c"), ("3", "d")]
-    assert rows[0].defect == "1 cell, the header has 2 (line 2)"
-    assert rows[1].defect == "3 cells, the header has 2 (line 3)"
+    assert rows[0].defect == "1 cell, the header has 2 (line 2, delimiter ',')"
+    assert rows[1].defect == "3 cells, the header has 2 (line 3, delimiter ',')"
     assert rows[2].defect == ""
 
 

@@ -1,0 +1,96 @@
+"""Delimiters: the one that header and first records agree on, and delimiters that end each data line."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from service.csvio.cells import CellParser
+from service.csvio.layout import Layout
+from service.csvio.scan import Scanner
+
+SAMPLE_LINES = 20
+SAMPLE_UNITS = 64 * 1024
+"""The beginning of a file by which its delimiter is chosen: so many lines, or so many characters."""
+
+_SEP = re.compile(rb'"?sep=([^"\r\n])"?(?:\r\n|\n|\r)', re.IGNORECASE)
+_OURS = re.compile(rb'_row"?([^\w"])"?_error"?$')
+
+
+def is_sample(view: bytes) -> bool:
+    """True if the view is long enough to choose a delimiter."""
+    return len(view) >= SAMPLE_UNITS or len(re.findall(rb"\r\n|\n|\r(?!$)", view)) > SAMPLE_LINES
+
+
+def stated_delimiter(view: bytes) -> tuple[str, int]:
+    """The delimiter that a first line `sep=;` states, and the length of this line; "" and 0 without one."""
+    found = _SEP.match(view)
+    return (found[1].decode("latin-1"), found.end()) if found else ("", 0)
+
+
+def failures_delimiter(view: bytes) -> str:
+    """The delimiter of a failures.csv, told by the columns that end its header; "" for other files."""
+    line = re.split(rb"[\r\n]", view[:SAMPLE_UNITS], maxsplit=1)[0]
+    found = _OURS.search(line)
+    return found[1].decode("latin-1") if found else ""
+
+
+class Sample:
+    """The first records of a file as one delimiter divides them."""
+
+    def __init__(self, view: bytes, delimiter: str, layout: Layout, *, at_end: bool) -> None:
+        self._delimiter = delimiter
+        scanner = Scanner(delimiter, escape=layout.escape, comment=layout.comment)
+        spans = [span for span in scanner.scan(view, at_end=at_end) if span[0] < span[1]]
+        parser = CellParser(delimiter, layout.escape)
+        self._cells: list[tuple[str, ...]] = []
+        self._faults = int(at_end and scanner.quote_at >= 0)
+        for start, stop, _ in spans[: SAMPLE_LINES + 1]:
+            cells = parser.parse(view[start:stop].decode("latin-1"))
+            self._faults += bool(parser.fault)
+            if self._cells == [] or any(cell.strip() for cell in cells):
+                self._cells.append(cells)
+        self._spaced = view.count(delimiter.encode() + b" ")
+        self.width = len(self._cells[0]) if self._cells else 0
+
+    @property
+    def divides(self) -> bool:
+        """True if the first record has several cells."""
+        return self.width > 1
+
+    @property
+    def is_empty(self) -> bool:
+        """True if not even the header is complete."""
+        return not self._cells
+
+    def trailing(self, width: int, *, has_header: bool) -> int:
+        """The number of empty cells beyond `width` columns at the end of most records, usually 0."""
+        records = self._cells[1:] if has_header else self._cells
+        surplus = Counter(
+            len(cells) - width for cells in records if len(cells) > width and not any(cells[width:])
+        )
+        if not surplus:
+            return 0
+        most, number = surplus.most_common(1)[0]
+        return most if 2 * number > len(records) else 0
+
+    def fitness(self) -> tuple[float, float, int, int]:
+        """A larger value for a delimiter that fits better."""
+        records = self._cells[1:]
+        trailing = self.trailing(self.width, has_header=True)
+        fits = sum(len(cells) in (self.width, self.width + trailing) for cells in records)
+        share = fits / len(records) if records else 1.0
+        return -float(self._faults > 0), share, self.width, -self._spaced
+
+
+def choose(view: bytes, candidates: Sequence[str], layout: Layout, *, at_end: bool) -> str:
+    """The candidate that divides the header and fits the first records best; "" if no header is complete.
+
+    A file of one column has the first candidate.
+    """
+    samples = {delimiter: Sample(view, delimiter, layout, at_end=at_end) for delimiter in candidates}
+    if all(sample.is_empty for sample in samples.values()):
+        return candidates[0] if at_end else ""
+    dividing = [delimiter for delimiter, sample in samples.items() if sample.divides]
+    return max(dividing, key=lambda delimiter: samples[delimiter].fitness(), default=candidates[0])

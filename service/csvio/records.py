@@ -1,0 +1,152 @@
+"""Records: their cells, their defects, and the bytes of those that are refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from service.csvio.cells import CellParser
+from service.csvio.charset import Charset
+from service.csvio.contradictions import is_misread_utf8
+from service.csvio.scan import count_lines
+from service.domain.model import CUT_NOTE, ERROR_COLUMN, OWN_COLUMNS, REFUSED, Checkpoint, Dialect
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Columns and format of a file. `notes` has a sentence for each renamed column."""
+
+    columns: tuple[str, ...]
+    dialect: Dialect
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    r"""One data record: `number` counts from 1, `line` is its first physical line.
+
+    Its bytes, including the line end, are `length` from `start`; reading can resume at `end`. `defect` is the
+    reason why it must not be processed, or "". The cells of a defective record have undecodable bytes as
+    `\xNN`, and `raw` has its bytes without line end and without the columns that failures.csv adds.
+    """
+
+    number: int
+    cells: tuple[str, ...]
+    line: int
+    end: Checkpoint
+    defect: str = ""
+    start: int = 0
+    raw: bytes = b""
+
+    @property
+    def length(self) -> int:
+        """Length in bytes, without empty lines before the record."""
+        return self.end.byte_offset - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Cells of a record, its defect or "", and its bytes if there is a defect."""
+
+    cells: tuple[str, ...]
+    defect: str = ""
+    raw: bytes = b""
+
+    @property
+    def is_blank(self) -> bool:
+        """True if no cell has anything but white space."""
+        return not any(self.cells) or all(not cell or cell.isspace() for cell in self.cells)
+
+
+class RecordMaker:
+    """Makes the content of records with a header's columns and dialect."""
+
+    def __init__(self, header: Header, charset: Charset) -> None:
+        dialect, columns = header.dialect, header.columns
+        self._width = len(columns)
+        self._delimiter = dialect.delimiter
+        self._trailing = dialect.trailing
+        self._charset = charset
+        self._parser = CellParser(dialect.delimiter, dialect.escape)
+        self._error_at = columns.index(ERROR_COLUMN) if ERROR_COLUMN in columns else -1
+        self._data_at = [at for at, column in enumerate(columns) if column not in OWN_COLUMNS]
+        # The columns that failures.csv adds are the last ones, unless somebody moved them.
+        own = 0
+        while own < self._width and columns[-1 - own] in OWN_COLUMNS:
+            own += 1
+        self._own = own
+
+    def content(self, raw: bytes, *, line: int, position: int) -> Content:
+        """The content of the record with these bytes, without line end, at `line` and byte `position`."""
+        name = self._charset.name
+        try:
+            text = raw.decode(name)
+        except UnicodeDecodeError as error:
+            cells = self._parser.parse(raw.decode(name, "backslashreplace"))
+            defect = (
+                f"byte 0x{raw[error.start]:02x} at position {position + error.start} is not {name} "
+                f"(line {line}): set csv.encoding to what the file is written in"
+            )
+            return self._refused(cells, defect, raw)
+        cells = self._parser.parse(text)
+        if self._parser.fault:
+            return self._refused(cells, f"{self._parser.fault} ({self._lines(text, line)})", raw)
+        if self._trailing and len(cells) == self._width + self._trailing and not any(cells[self._width :]):
+            cells = cells[: self._width]
+        defect = self._count_defect(cells, line) or self._earlier_refusal(cells)
+        if not defect and is_misread_utf8(raw, self._charset):
+            defect = f"its bytes are UTF-8, not {name} (line {line}): set csv.encoding to utf-8"
+        return self._refused(cells, defect, raw) if defect else Content(cells)
+
+    def _refused(self, cells: tuple[str, ...], defect: str, raw: bytes) -> Content:
+        """A content with a defect. A record that was refused before keeps the reason of that time."""
+        if self._own and cells[-1].startswith(REFUSED):
+            defect = cells[-1].removeprefix(REFUSED).removeprefix(": ")
+        if len(raw) % self._charset.unit:
+            return Content(
+                cells, defect
+            )  # half a character would spoil the file that the record is written to
+        return Content(cells, defect, self._without_own(raw))
+
+    def _without_own(self, raw: bytes) -> bytes:
+        """The bytes before the cells of our own columns at the end of a record."""
+        if not self._own:
+            return raw
+        name = self._charset.name
+        # Latin-1 keeps undecodable bytes apart; a unit of UTF-16 is decoded as such.
+        text = raw.decode("latin-1" if self._charset.unit == 1 else name)
+        starts = [start for start, _ in self._parser.places(text)]
+        if len(starts) <= self._own:
+            return raw
+        kept = text[: starts[-self._own] - 1]
+        return kept.encode("latin-1" if self._charset.unit == 1 else name)
+
+    def _count_defect(self, cells: tuple[str, ...], line: int) -> str:
+        if len(cells) == self._width:
+            return ""
+        noun = "cell" if len(cells) == 1 else "cells"
+        return (
+            f"{len(cells)} {noun}, the header has {self._width} (line {line}, delimiter {self._delimiter!r})"
+        )
+
+    def _earlier_refusal(self, cells: tuple[str, ...]) -> str:
+        """The reason why a row of a failures.csv must not be sent, or ""."""
+        if self._error_at < 0 or not (error := cells[self._error_at]):
+            return ""
+        if error.startswith(REFUSED):
+            return (
+                error.removeprefix(REFUSED).removeprefix(": ")
+                or "refused before; clear the cell _error to run"
+            )
+        if CUT_NOTE in error:
+            return f"the cells of this row are not complete, so it cannot run again from here ({error})"
+        if not any(cells[at].strip() for at in self._data_at):
+            return f"the cells of this row are not in the file, so it cannot run again from here ({error})"
+        return ""
+
+    @staticmethod
+    def _lines(text: str, line: int) -> str:
+        """`line 3`, or the lines that a quote without end may have swallowed."""
+        last = line + count_lines(text.encode())
+        if last == line:
+            return f"line {line}"
+        return f"lines {line} to {last}: a quote that is missing its end may have swallowed them"
