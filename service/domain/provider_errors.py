@@ -276,7 +276,7 @@ def _facts(error: Json, status: int) -> _Facts:
             if isinstance(value := part.get(key), str):
                 names[_snake_case(value)] = None
         texts += [part[key] for key in (*_TEXT_KEYS, "error") if isinstance(part.get(key), str)]
-        if part.get("code") in _JSON_RPC_INVALID:
+        if isinstance(code := part.get("code"), int) and code in _JSON_RPC_INVALID:
             names["invalid_request"] = None
         stated = stated or next(
             (code for key in _STATUS_KEYS if (code := _status(part.get(key)))), _NO_STATUS

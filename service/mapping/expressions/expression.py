@@ -89,6 +89,12 @@ class Expression:
             nodes += [child for child in node["children"] if isinstance(child, dict)]
         return frozenset(found)
 
+    @property
+    def last_key(self) -> str:
+        """The key at the end of the path that the expression begins with; "" if it ends in none."""
+        steps = split_into_steps(split_at_pipes(self._tree)[0])
+        return str(steps[-1]["value"]) if steps[-1]["type"] == "field" else ""
+
     def pipe_parts(self) -> list[PipePart]:
         """The parts between the pipes, to find the one that loses the value."""
         return [

@@ -6,6 +6,7 @@
     types        the table TYPES: `string`, `number`, `date`, … with their conversions
     schemas      a schema file -> typed and constrained fields, and methods to extract them
     explain      the source of each value, and why other methods gave none, for `rowfleet try --explain`
+    reply_summary  what a reply is, for the error that nothing was found in it
     extractor    runs the methods in order, fills gaps from later ones, and applies the schema
 
 A new extraction method is one function and its entry in METHODS, in `methods` (with a form in `syntax.forms`

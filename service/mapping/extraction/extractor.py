@@ -15,6 +15,7 @@ from service.domain.truncation import truncate
 from service.mapping.extraction.explain import Explanation, FailedMethod, FieldTrace, TriedMethod, trace
 from service.mapping.extraction.guards import Guards, compile_guards
 from service.mapping.extraction.methods import Method, MethodResult, compile_method
+from service.mapping.extraction.reply_summary import summary
 from service.mapping.extraction.schemas import Schema, SchemaField, excerpt
 from service.mapping.replies.normalise import ReplyView
 from service.mapping.replies.objections.finder import find_objections
@@ -80,7 +81,7 @@ class Extractor:
         view = ReplyView.of(reply)
         self._check_answer(view)
         merged = self._run_methods(view)
-        self._check_required(merged)
+        self._check_required(merged, view)
         # Every output field in mapping order, also those without a value.
         values = dict.fromkeys(self.output_fields) | merged.values
         if self.schema_fields and (unfit := self._convert(values)):
@@ -190,16 +191,23 @@ class Extractor:
             return all(name in result.values for name in self.required)
         return bool(result.values)
 
-    def _check_required(self, merged: _MergedResults) -> None:
+    def _check_required(self, merged: _MergedResults, view: ReplyView) -> None:
         """Raise ExtractionError if a required field has no value, or no field has one."""
         missing = [name for name in self.required if name not in merged.values]
         if self.allow_empty or (merged.values and not missing):
             return
-        fields = ", ".join(missing or self.output_fields)
+        fields = missing or self.output_fields
         kind = "required field" if missing else "any of"
         reasons = "; ".join(f"{one.method.label}: {one.reason}" for one in merged.results if one.reason)
-        text = f"no value for {kind} {fields}" + (f" ({reasons})" if reasons else "")
-        raise ExtractionError(truncate(text, _MAX_MESSAGE_CHARS))
+        text = f"no value for {kind} {', '.join(fields)}" + (f" ({reasons})" if reasons else "")
+        mapped = [field for method in self.methods for field in method.fields]
+        tried = {field.expression.text for field in mapped}
+        names = [
+            {name, *(one.expression.last_key for one in mapped if one.name == name)} - {""} for name in fields
+        ]
+        # The summary comes last and whole: it is what shows the cause.
+        shown = "; " + summary(view, names, tried)
+        raise ExtractionError(truncate(text, max(0, _MAX_MESSAGE_CHARS - len(shown) - 1)) + shown)
 
     def _convert(self, values: dict[str, Json]) -> dict[str, str]:
         """Convert the values in place to the types of the schema. Returns a message for each unfit field.
@@ -219,7 +227,7 @@ class Extractor:
     def _error(self, view: ReplyView, merged: _MergedResults) -> RowfleetError | None:
         try:
             self._check_answer(view)
-            self._check_required(merged)
+            self._check_required(merged, view)
         except RowfleetError as error:
             return error
         return None

@@ -31,13 +31,18 @@ def guarded_texts(view: ReplyView) -> Iterator[str]:
     that is an error, and everything beside the messages. In other replies: all strings. In both, the reason
     why the model stopped.
     """
-    for document in view.documents:
-        yield from finish_reasons(document, view.answers)
+    yield from stated_finish_reasons(view)
     if view.transcript.messages:
         yield from _conversation_texts(view.transcript)
         yield from _texts_beside_messages(view)
     else:
         yield from _strings(view.root)
+
+
+def stated_finish_reasons(view: ReplyView) -> Iterator[str]:
+    """The reasons why the model stopped, as the reply states them."""
+    for document in view.documents:
+        yield from finish_reasons(document, view.answers)
 
 
 def _conversation_texts(transcript: Transcript) -> Iterator[str]:

@@ -105,10 +105,11 @@ def suggest(name: str, known: Iterable[str]) -> str:
 
 def dotted(path: Path) -> str:
     """A path as text: `retry_policy.max_attempts`, `extraction_methods[0].method`, `paths."a b"`."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{_key(part)}" for part in path)
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{quoted_key(part)}" for part in path)
     return text.removeprefix(".")
 
 
-def _key(name: str) -> str:
+def quoted_key(name: str) -> str:
+    """A key as part of a path, in double quotes if it needs them; a long one is cut."""
     text = name if len(name) <= _MAX_KEY_CHARS else name[:_MAX_KEY_CHARS] + "…"
-    return text if re.fullmatch(r"[\w-]+", text) else f'"{text}"'
+    return text if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text) else f'"{text}"'
