@@ -72,6 +72,7 @@ class FailureScope(StrEnum):
 
     ROW = "row"  # the row may be the cause: the failure counts
     UNCLEAR = "unclear"  # counts, unless other rows meet the same and none is served meanwhile
+    OVERLOAD = "overload"  # the same, and does not count in a row's first minute
     TARGET = "target"  # the target is the cause: the failure does not count
 
 

@@ -206,7 +206,9 @@ def _judge_status(facts: _Facts) -> tuple[type[AgentError], FailureScope | None]
     if status in _CREDENTIALS_STATUS:
         return AgentCredentialsError, None
     if status >= _SERVER_ERRORS or (status == _NO_STATUS and facts.has_name(_SERVER_ERROR)):
-        return AgentUnavailableError, FailureScope.UNCLEAR
+        # By RFC 9110 a 503 is about load, but a row that crashes the server may get it as well.
+        is_load = status == HTTPStatus.SERVICE_UNAVAILABLE
+        return AgentUnavailableError, FailureScope.OVERLOAD if is_load else FailureScope.UNCLEAR
     if status == _NO_STATUS and facts.has_name(_REJECTED) and not facts.has_name(_RETRYABLE):
         return AgentRejectedError, None
     if status == _NO_STATUS or status in _RETRYABLE_STATUS or facts.has_name(_RETRYABLE):

@@ -1,10 +1,6 @@
 """Attempts: call the agent for a row until there is an outcome, or until the row is requeued.
 
-The scope of a failure decides its cost for the row. A failure that may be the row's own uses up one attempt.
-A throttle does not: the fleet calls too fast, and the row is not to blame. An outage does not either, unless
-the target served other rows in the meantime. A failure of unclear scope, such as HTTP 500 or 403, counts
-until a second row meets one too and none is served. So neither an outage nor a storm of throttles uses up the
-attempts of rows. No attempt of any kind begins after
+`attempt_costs` decides if a failure uses up one of the row's attempts. No attempt of any kind begins after
 `retry_policy.budget_seconds` or a deadline.
 """
 
@@ -23,7 +19,6 @@ from service.domain.errors import (
     AgentRetryableError,
     AgentThrottledError,
     AgentTimeoutError,
-    FailureScope,
     RetryableError,
     RowRejectedError,
     TargetDownError,
@@ -36,19 +31,12 @@ from service.mapping.replies.transcript import Usage
 from service.runtime.delivery import Delivery
 from service.runtime.metrics import Metrics
 from service.runtime.timeouts import timeout
-from service.worker.admission.circuit_breaker import CircuitBreaker
-from service.worker.admission.gate import MAX_SUSPECTED_ATTEMPT, AdmittedCall
+from service.worker.admission.gate import AdmittedCall
 from service.worker.admission.outages import OutageBoard
+from service.worker.attempt_costs import is_uncounted
 from service.worker.batch_cache import OpenTarget
 
 log = structlog.get_logger(__name__)
-
-MAX_SUSPICION_S = 600.0
-"""Longest time for which a run of server errors costs rows no attempt.
-
-After it, small batches end whose rows all fail on their own. In a large batch few rows make more than one
-trial call, so that an outage of hours costs them little.
-"""
 
 GRACE_S = 5.0
 """An agent that ignores its time-out is cancelled this much later."""
@@ -251,28 +239,7 @@ class Attempts:
 
     def _is_uncounted(self, task: RowTask, call: AdmittedCall, error: AgentRetryableError) -> bool:
         """True if the failure must not count as an attempt of the row."""
-        if error.scope is FailureScope.ROW:
-            return False
-        if isinstance(error, AgentThrottledError):
-            return True
-        breaker = task.target.gate.breaker
-        if error.scope is FailureScope.UNCLEAR and not breaker.seen_by_several_rows:
-            # No other row met it, so this may be about the row.
-            return False
-        if not isinstance(error, AgentOutageError) and not self._may_be_outage(task, breaker):
-            return False
-        # It counts if the target has served another row since the call began, or since this row's
-        # last outage. A row whose input crashes the target, say, is the only one that it does not serve.
-        since, last_outage_ms = call.started, task.message.last_outage_ms
-        if last_outage_ms is not None:
-            since = self._clock.monotonic() - (self._clock.now_ms() - last_outage_ms) / 1000
-        return breaker.last_success_at <= since
-
-    def _may_be_outage(self, task: RowTask, breaker: CircuitBreaker) -> bool:
-        """True if a server error of the row may be one of an outage."""
-        if task.message.attempt > MAX_SUSPECTED_ATTEMPT and not breaker.is_open:
-            return False
-        return self._clock.monotonic() - breaker.failing_since <= MAX_SUSPICION_S
+        return is_uncounted(error, task.message, task.target.gate.breaker, call.started, self._clock)
 
     # -- after an attempt ------------------------------------------------------------------------------
 

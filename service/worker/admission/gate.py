@@ -85,9 +85,8 @@ class AdmittedCall:
             return self.gate.record_load(self, LoadSignal.TIMED_OUT)
         if isinstance(error, AgentOutageError):
             return self.gate.record_outage(self, f"{error.kind}: {error}")
-        if isinstance(error, AgentRetryableError) and error.scope is FailureScope.UNCLEAR:
-            is_sign = self.is_trial or attempt <= MAX_SUSPECTED_ATTEMPT
-            return self.gate.record_server_error(self, f"{error.kind}: {error}", is_sign=is_sign)
+        if isinstance(error, AgentRetryableError) and error.scope is not FailureScope.ROW:
+            return self.gate.record_server_error(self, error, attempt)
         # Any other error is a reply as well: the target is up, whatever is wrong with the row.
         return self.gate.record_load(self, LoadSignal.ANSWERED)
 
@@ -197,13 +196,15 @@ class Gate:
         now = self._clock.monotonic()
         return self.breaker.record_failure(reason, now, row=call.row, is_trial=call.is_trial)
 
-    def record_server_error(self, call: AdmittedCall, reason: str, *, is_sign: bool) -> bool:
-        """Note a 5xx or a reset. Return True if the breaker opened; `is_sign`: it may be of an outage."""
-        now = self._record_load(call, LoadSignal.ANSWERED)
-        if not is_sign:
+    def record_server_error(self, call: AdmittedCall, error: AgentRetryableError, attempt: int) -> bool:
+        """Note a 5xx or a reset in this attempt of a row. Return True if the breaker opened."""
+        # With the breaker open no limit on calls is needed, and the target may bear as many as before.
+        is_load = error.scope is FailureScope.OVERLOAD and not self.breaker.is_open
+        now = self._record_load(call, LoadSignal.THROTTLED if is_load else LoadSignal.ANSWERED)
+        if not call.is_trial and attempt > MAX_SUSPECTED_ATTEMPT:
             return False
         return self.breaker.record_failure(
-            reason, now, row=call.row, is_trial=call.is_trial, is_suspected=True
+            f"{error.kind}: {error}", now, row=call.row, is_trial=call.is_trial, is_suspected=True
         )
 
     def _record_load(self, call: AdmittedCall, signal: LoadSignal) -> float:

@@ -137,7 +137,8 @@ def test_classification_by_names_text_and_status(status: int, body: object, erro
     ("status", "body", "scope"),
     [
         (500, None, FailureScope.UNCLEAR),
-        (503, None, FailureScope.UNCLEAR),
+        (502, None, FailureScope.UNCLEAR),
+        (503, None, FailureScope.OVERLOAD),
         (529, None, FailureScope.TARGET),
         (408, None, FailureScope.ROW),
         (404, openai("model_not_found"), FailureScope.UNCLEAR),

@@ -322,6 +322,25 @@ async def test_a_batch_whose_rows_all_meet_server_errors_ends(lab, define):
     assert 300 < took_s < 1_200
 
 
+async def test_an_overload_that_every_other_call_meets_costs_no_row_its_success(lab, define):
+    """HTTP 503 does not count in a row's first minute. A row that always meets it fails soon after."""
+    batch = await lab.batch(100, definition=define(MAPPING))
+    began, calls = lab.clock.monotonic(), 0
+
+    async def answer(call):
+        nonlocal calls
+        calls += 1
+        await lab.clock.sleep(0.2)
+        is_down = lab.clock.monotonic() - began < 15 and calls % 2
+        error = AgentUnavailableError("HTTP 503", scope=FailureScope.OVERLOAD)
+        return error if is_down or call.id.endswith("/7") else {"answer": 1}
+
+    lab.agent.script = answer
+    outcomes, took_s = await process_all(lab, batch)
+    assert [n for n, outcome in outcomes.items() if outcome.status is Status.FAILED] == [7]
+    assert took_s < 200
+
+
 async def test_a_throttle_that_no_pause_can_help_counts(lab, define):
     """A request that is larger than the limit is throttled in every attempt."""
     batch = await lab.batch(1, definition=define(MAPPING))
