@@ -20,8 +20,9 @@ from aiobotocore.config import AioConfig
 from aiobotocore.parsers import PROTOCOL_PARSERS, AioJSONParser, AioResponseParserFactory
 from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError
+from botocore.parsers import ResponseParserError
 
-from service.adapters.aws.errors import AwsCall, translate
+from service.adapters.aws.errors import ENDPOINT_HINT, AwsCall, translate
 from service.domain.errors import ConfigError
 
 OnCall = Callable[[str, str], None]
@@ -41,6 +42,9 @@ _NO_READ_TIMEOUT_S = 86_400.0
 
 _LARGE_BODY_BYTES = 1_000_000
 """Above 1 MiB aiohttp warns that a body of bytes may block the event loop."""
+
+_QUOTED_BYTES = 100
+"""Bytes of a foreign reply that an error text quotes."""
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -63,6 +67,11 @@ class AwsOptions:
     poll_wait_s: float = MAX_POLL_S
     max_connections: int = 64
     max_attempts: int = 3
+
+    @property
+    def endpoint(self) -> str:
+        """The URL given for AWS, "" for AWS's own endpoints."""
+        return self.endpoint_url or ""
 
     @property
     def call_timeout_s(self) -> float:
@@ -193,7 +202,8 @@ def _keepalive_socket(address: tuple[Any, ...]) -> socket.socket:
 def _opening_error(error: Exception, options: AwsOptions) -> Exception:
     if isinstance(error, BotoCoreError):
         return translate(error, AwsCall("connecting", options.endpoint_url or "AWS", options.call_timeout_s))
-    return ConfigError(f"AWS clients cannot be made: {error}")
+    hint = f": {ENDPOINT_HINT}, with http:// or https://" if options.endpoint_url else ""
+    return ConfigError(f"AWS clients cannot be made: {error}{hint}")
 
 
 def _stream_large_body(request: Any, **_event: object) -> None:
@@ -219,8 +229,15 @@ class _LeanJsonParser(AioJSONParser):  # type: ignore[misc]  # aiobotocore is no
     Error responses are left to the base class, which keeps the CancellationReasons of a transaction.
     """
 
-    async def _do_parse(self, response: Any, shape: Any) -> dict[str, Any]:  # noqa: ARG002 -- botocore's hook
-        parsed: dict[str, Any] = orjson.loads(response["body"] or b"{}")
+    async def _do_parse(self, response: Any, shape: Any) -> dict[str, Any]:
+        body: bytes = response["body"]
+        try:
+            parsed = orjson.loads(body or b"{}")
+        except orjson.JSONDecodeError:
+            raise ResponseParserError(f"its reply is no JSON: {body[:_QUOTED_BYTES]!r}") from None
+        # Other services answer in JSON as well. A key that botocore does not know may be new.
+        if not isinstance(parsed, dict) or (parsed and shape and parsed.keys().isdisjoint(shape.members)):
+            raise ResponseParserError(f"its reply is other JSON: {body[:_QUOTED_BYTES]!r}")
         self._inject_response_metadata(parsed, response["headers"])
         return parsed
 

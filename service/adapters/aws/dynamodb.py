@@ -64,6 +64,7 @@ class DynamoTable:
         self._dynamodb = clients.dynamodb
         self._name = name
         self._timeout_s = clients.options.call_timeout_s
+        self._endpoint = clients.options.endpoint
         self._get_call = self._call("dynamodb:GetItem")
         self._put_call = self._call("dynamodb:PutItem", writes=True, expects=frozenset({_CONDITION_FAILED}))
         self._update_call = self._call("dynamodb:UpdateItem", writes=True, expects=_UPDATE_CODES)
@@ -319,7 +320,14 @@ class DynamoTable:
     def _call(
         self, permission: str, *, writes: bool = False, expects: frozenset[str] = frozenset()
     ) -> AwsCall:
-        return AwsCall(permission, f"table {self._name}", self._timeout_s, writes=writes, expects=expects)
+        return AwsCall(
+            permission,
+            f"table {self._name}",
+            self._timeout_s,
+            writes=writes,
+            expects=expects,
+            endpoint=self._endpoint,
+        )
 
 
 def _state_values(state: State) -> dict[str, Value]:

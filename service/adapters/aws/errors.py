@@ -11,7 +11,7 @@ import socket
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import aiohttp
 from botocore import exceptions as boto
@@ -27,10 +27,15 @@ from service.domain.errors import (
     UnknownResultError,
     UnreachableError,
 )
+from service.domain.truncation import truncate
 
 T = TypeVar("T")
 
 SETUP_HINT = "run `rowfleet setup`"
+ENDPOINT_HINT = "check --endpoint-url or AWS_ENDPOINT_URL"
+
+_MAX_SAID_CHARS = 160
+"""Longest quotation of a reply that no service of AWS has written."""
 
 THROTTLING = frozenset(
     {
@@ -158,7 +163,7 @@ class AwsCall:
     """A kind of call, described for error texts: the IAM permission it needs and the resource it works on.
 
     `writes` is True if the call may change something. ClientErrors with a code in `expects` are not
-    translated.
+    translated. `endpoint` is the URL that the settings give for AWS, "" for AWS's own.
     """
 
     permission: str
@@ -166,17 +171,35 @@ class AwsCall:
     timeout_s: float
     writes: bool = False
     expects: frozenset[str] = frozenset()
+    endpoint: str = ""
+
+
+class _Response(dict[str, Any]):
+    """A response that raises a RowfleetError for a key that it lacks: a service of AWS would give it."""
+
+    call: AwsCall
+
+    def __missing__(self, key: str) -> Any:
+        raise _server_failure(self.call, _foreign_text(self.call, f"its reply has no {key}"))
 
 
 async def perform(call: AwsCall, request: Awaitable[T]) -> T:
-    """The response to a request. Raises RowfleetErrors, and ClientErrors whose code the call expects."""
+    """The response to a request. Raises RowfleetErrors, and ClientErrors whose code the call expects.
+
+    So does the lookup of a key that the response lacks.
+    """
     try:
         async with asyncio.timeout(call.timeout_s):
-            return await request
+            response = await request
     except LIBRARY_ERRORS as error:
         if isinstance(error, boto.ClientError) and error_code(error) in call.expects:
             raise
         raise translate(error, call) from error
+    if not isinstance(response, dict):
+        return response
+    checked = _Response(response)
+    checked.call = call
+    return cast("T", checked)
 
 
 def translate(error: Exception, call: AwsCall) -> RowfleetError:
@@ -213,6 +236,9 @@ def _service_error(error: boto.ClientError, call: AwsCall, operation: str) -> Ro
     """The RowfleetError for an error response of the service."""
     code, status = error_code(error), http_status(error)
     said = f"{code}: {error_message(error)}" if error_message(error) else code
+    if code.isdigit() and not error.response.get("ResponseMetadata", {}).get("RequestId"):
+        # A code that is the HTTP status and no request id: something else than AWS answers.
+        return _foreign_error(call, status, said)
     if code in THROTTLING or status == HTTPStatus.TOO_MANY_REQUESTS:
         return ThrottledError(f"{operation} was throttled ({said})")
     if code in CONFLICTS:
@@ -222,6 +248,21 @@ def _service_error(error: boto.ClientError, call: AwsCall, operation: str) -> Ro
     if code.endswith("QueueDeletedRecently"):
         return RetryableError(f"{call.resource} was deleted less than 60 seconds ago", retry_after_s=60.0)
     return AccessError(_permanent_error_text(code, said, call, operation))
+
+
+def _foreign_error(call: AwsCall, status: int, said: str) -> RowfleetError:
+    """The RowfleetError for an error response that no service of AWS has written."""
+    text = _foreign_text(call, f"HTTP {_shortened(said)}")
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return ThrottledError(text)
+    return _server_failure(call, text) if status >= HTTPStatus.INTERNAL_SERVER_ERROR else AccessError(text)
+
+
+def _foreign_text(call: AwsCall, said: str) -> str:
+    """The text, with its remedy, about an endpoint that does not answer as AWS does."""
+    where = f"the endpoint {call.endpoint}" if call.endpoint else "AWS's endpoint"
+    remedy = ENDPOINT_HINT if call.endpoint else "check AWS_ENDPOINT_URL, HTTPS_PROXY and the network"
+    return f"{where} does not answer {call.permission} on {call.resource} as AWS does ({said}): {remedy}"
 
 
 def _permanent_error_text(code: str, said: str, call: AwsCall, operation: str) -> str:
@@ -237,20 +278,25 @@ def _permanent_error_text(code: str, said: str, call: AwsCall, operation: str) -
         return f"the bucket of {call.resource} does not exist: {SETUP_HINT}"
     if code in MISSING:
         return f"{call.resource} does not exist in this account and region: {SETUP_HINT}"
+    if call.endpoint:
+        return f"the endpoint {call.endpoint} refused {operation} ({said}): {ENDPOINT_HINT}"
     return f"AWS refused {operation} ({said})"
 
 
 def _transport_error(error: Exception, call: AwsCall, operation: str) -> RowfleetError:
     """The RowfleetError for a call without a response, or with one that botocore cannot read."""
+    at = f" (endpoint {call.endpoint}: {ENDPOINT_HINT})" if call.endpoint else ""
     if isinstance(error, TimeoutError):
-        return UnknownResultError(f"{operation}: no answer within {call.timeout_s:g} s")
+        return UnknownResultError(f"{operation}: no answer within {call.timeout_s:g} s{at}")
+    if _is_other_protocol(error):
+        return _server_failure(call, _foreign_text(call, "its reply is no HTTP"))
     if isinstance(error, _LOST_RESPONSES):
-        return UnknownResultError(f"{operation}: the answer did not come: {_text(error)}")
+        return UnknownResultError(f"{operation}: the answer did not come: {_text(error)}{at}")
     if isinstance(error, boto.MetadataRetrievalError):
         return RetryableError(f"the credentials of this machine could not be fetched: {error}")
     if isinstance(error, boto.BotoCoreError):
         return ConfigError(f"{operation}: {error}")
-    return _server_failure(call, f"{operation}: an answer that is not AWS's: {_text(error)}")
+    return _server_failure(call, _foreign_text(call, _shortened(_text(error))))
 
 
 def _server_failure(call: AwsCall, text: str) -> RetryableError:
@@ -270,14 +316,28 @@ def _failed_to_connect(error: Exception) -> bool:
     return isinstance(error, aiohttp.ClientConnectorError | socket.gaierror)
 
 
+def _is_other_protocol(error: Exception) -> bool:
+    """True if the peer sent bytes that are no HTTP."""
+    cause = getattr(error, "kwargs", {}).get("error", error)
+    return isinstance(cause, aiohttp.ClientResponseError)
+
+
 def _unreachable_text(error: Exception) -> str:
     url = str(getattr(error, "kwargs", {}).get("endpoint_url", "AWS"))
     where = url.split("?", 1)[0]
     if isinstance(error, boto.SSLError):
-        return f"no trusted connection to {where}: {_text(error)}: check AWS_CA_BUNDLE and the proxy"
+        return (
+            f"no trusted connection to {where}: {_text(error)}: check --endpoint-url or AWS_ENDPOINT_URL "
+            "(http:// or https://), AWS_CA_BUNDLE and the proxy"
+        )
     if isinstance(error, boto.ProxyConnectionError):
         return f"the proxy cannot be reached: {_text(error)}: check HTTPS_PROXY and NO_PROXY"
     return f"cannot reach {where}: check --endpoint-url or AWS_ENDPOINT_URL, the region and the network"
+
+
+def _shortened(text: str) -> str:
+    """The beginning of a text, in one line."""
+    return truncate(" ".join(text.split()), _MAX_SAID_CHARS)
 
 
 def _text(error: Exception) -> str:

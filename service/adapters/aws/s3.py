@@ -34,6 +34,7 @@ class S3Objects:
     def __init__(self, clients: Clients, *, part_bytes: int = PART_BYTES) -> None:
         self._s3 = clients.s3
         self._timeout_s = clients.options.call_timeout_s
+        self._endpoint = clients.options.endpoint
         self._part_bytes = part_bytes
 
     async def head(self, bucket: str, key: str, version: str = "") -> Source:
@@ -145,7 +146,9 @@ class S3Objects:
     def _call(
         self, permission: str, url: str, *, writes: bool = False, expects: frozenset[str] = frozenset()
     ) -> AwsCall:
-        return AwsCall(permission, url, self._timeout_s, writes=writes, expects=expects)
+        return AwsCall(
+            permission, url, self._timeout_s, writes=writes, expects=expects, endpoint=self._endpoint
+        )
 
 
 class S3Upload:
@@ -243,9 +246,7 @@ class S3Upload:
         self._buffer.clear()
         if self._upload_id:
             abort = self._s3.abort_multipart_upload(**self._object, UploadId=self._upload_id)
-            await perform(
-                AwsCall("s3:AbortMultipartUpload", self._call.resource, self._call.timeout_s), abort
-            )
+            await perform(replace(self._call, permission="s3:AbortMultipartUpload", writes=False), abort)
 
     def _check_open(self) -> None:
         if self._closed:

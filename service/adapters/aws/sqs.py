@@ -135,7 +135,13 @@ class SqsQueue:
         return sum(int(response["Attributes"].get(name, 0)) for name in _DEPTH_ATTRIBUTES)
 
     def _call(self, permission: str, *, writes: bool = False, timeout_s: float | None = None) -> AwsCall:
-        return AwsCall(permission, f"queue {self._name}", timeout_s or self._timeout_s, writes=writes)
+        return AwsCall(
+            permission,
+            f"queue {self._name}",
+            timeout_s or self._timeout_s,
+            writes=writes,
+            endpoint=self._clients.options.endpoint,
+        )
 
 
 def _entry(index: int, message: OutgoingMessage) -> dict[str, Any]:
@@ -186,7 +192,13 @@ async def queue_url(clients: Clients, name: str) -> str:
 
 async def find_queue_url(clients: Clients, name: str) -> str | None:
     """The URL of one queue, None if there is no such queue."""
-    call = AwsCall("sqs:GetQueueUrl", f"queue {name}", clients.options.call_timeout_s, expects=_NO_SUCH_QUEUE)
+    call = AwsCall(
+        "sqs:GetQueueUrl",
+        f"queue {name}",
+        clients.options.call_timeout_s,
+        expects=_NO_SUCH_QUEUE,
+        endpoint=clients.options.endpoint,
+    )
     try:
         response = await perform(call, clients.sqs.get_queue_url(QueueName=name))
     except ClientError:  # only _NO_SUCH_QUEUE is expected

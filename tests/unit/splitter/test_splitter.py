@@ -394,7 +394,7 @@ async def test_a_record_without_end_is_a_failed_batch(lab):
     """A record beyond the limit is refused before it fills the memory."""
     await lab.put(HEADER + '1,"' + "x" * 5_000)
     await split(lab, lab.job(), max_record_bytes=1_000)
-    assert "larger than 1000 bytes" in (await batch_of(lab)).error
+    assert "larger than 1000 bytes (ROWFLEET_SPLIT__MAX_RECORD_BYTES)" in (await batch_of(lab)).error
 
 
 async def test_a_source_that_changes_mid_split_is_a_failed_batch(lab):

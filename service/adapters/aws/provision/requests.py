@@ -18,5 +18,12 @@ async def send(
     expects: Collection[str] = (),
 ) -> dict[str, Any]:
     """The response. ClientErrors with a code in `expects` pass, all others become RowfleetErrors."""
-    call = AwsCall(permission, resource, clients.options.call_timeout_s, expects=frozenset(expects))
+    options = clients.options
+    call = AwsCall(
+        permission,
+        resource,
+        options.call_timeout_s,
+        expects=frozenset(expects),
+        endpoint=options.endpoint,
+    )
     return await perform(call, request)

@@ -16,8 +16,9 @@ from service.adapters.aws.clients import AwsOptions, Clients, open_clients
 from service.adapters.aws.dynamodb import DynamoTable
 from service.adapters.aws.provision.resources import ResourceNames
 from service.adapters.aws.provision.table import provision_table
+from service.adapters.aws.s3 import S3Objects
 from service.adapters.aws.sqs import SqsQueue
-from service.domain.errors import ConfigError, UnknownResultError, UnreachableError
+from service.domain.errors import ConfigError, RowfleetError, UnknownResultError, UnreachableError
 from service.domain.ports import OutgoingMessage
 
 SINGLE_ATTEMPT = AwsOptions(
@@ -131,7 +132,9 @@ async def test_a_missing_response_is_an_unknown_result(skip_time: Callable[[floa
 async def test_a_response_that_is_not_json_is_an_unknown_result() -> None:
     """HTML instead of JSON, as from a captive portal or proxy, is not taken for success."""
     async with server(b"<html>") as url, open_clients(replace(SINGLE_ATTEMPT, endpoint_url=url)) as clients:
-        with pytest.raises(UnknownResultError, match="not AWS's"):
+        with pytest.raises(
+            UnknownResultError, match="does not answer sqs:SendMessage on queue rows as AWS does"
+        ):
             await SqsQueue(clients, "rows", url).send([OutgoingMessage("x")])
 
 
@@ -150,3 +153,52 @@ async def test_no_proxy_is_used_for_this_machine(
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     async with open_clients(aws_options) as clients:
         assert "TableNames" in await clients.dynamodb.list_tables()
+
+
+FOREIGN_REPLIES = [
+    b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n<html>Hi</html>",
+    b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"status":"ok"}',
+    b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n[1,2]",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 400 Bad Request\r\nContent-Length: 19\r\n\r\n<html>no TLS</html>",
+    b'HTTP/1.1 404 Not Found\r\nContent-Length: 22\r\n\r\n{"detail":"Not Found"}',
+    b"HTTP/1.1 403 Forbidden\r\nContent-Length: 19\r\n\r\n<html>denied</html>",
+    b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 16\r\n\r\n<html>bad</html>",
+    b"SSH-2.0-OpenSSH_9.6\r\n",
+]
+
+
+@pytest.mark.parametrize("reply", FOREIGN_REPLIES)
+@pytest.mark.parametrize("operation", ["queue", "object"])
+async def test_an_endpoint_that_is_no_aws_is_named_with_its_setting(reply: bytes, operation: str) -> None:
+    """Any reply that no service of AWS writes becomes one sentence with the endpoint and the setting."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(reply)
+        await writer.drain()
+        writer.close()
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    options = replace(SINGLE_ATTEMPT, endpoint_url=url)
+    async with listening, open_clients(options) as clients:
+        queue, objects = SqsQueue(clients, "ingest"), S3Objects(clients)
+        with pytest.raises(RowfleetError) as caught:
+            await (queue.find() if operation == "queue" else objects.head("bucket", "key"))
+    text = str(caught.value)
+    assert "\n" not in text
+    if operation == "queue":
+        assert f"the endpoint {url} does not answer sqs:GetQueueUrl on queue ingest as AWS does" in text
+        assert text.endswith("check --endpoint-url or AWS_ENDPOINT_URL")
+
+
+async def test_an_endpoint_without_a_scheme_is_named_with_its_setting() -> None:
+    """`localhost:4566` lacks http://, and the error says so."""
+    with pytest.raises(
+        ConfigError, match=r"Invalid endpoint: localhost:4566: check --endpoint-url .* http://"
+    ):
+        async with open_clients(replace(SINGLE_ATTEMPT, endpoint_url="localhost:4566")):
+            pass
