@@ -42,6 +42,8 @@ _INNER = (
     "task",
     "message",
     "return_value",
+    "chatResponse",  # Oracle
+    "completion_message",  # Llama Stack
 )
 """Keys under which frameworks put a whole reply. Only messages are looked for there: `$` stays the reply."""
 

@@ -110,6 +110,8 @@ def _sum_of(usage: dict[str, Any], *names: str) -> int:
     found = 0
     for name in names:
         value = usage.get(name)
+        if isinstance(value, dict):  # Vercel, version 6
+            value = value.get("total")
         if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_TOKENS:
             found += value
     return min(found, _MAX_TOKENS)

@@ -33,7 +33,7 @@ _TRUNCATED = words(
     "model_length token_limit model_context_window_exceeded context_window_exceeded "
     "context_length_exceeded pause_turn incomplete error_limit max_turns max_steps max_iterations "
     "output_limit out_of_tokens not_finished limit_output_tokens limit_total_tokens limit_turns "
-    "max_turn_requests"
+    "max_turn_requests time_limit"
 )
 _REFUSED = words(
     "content_filter content_filtered refusal safety recitation blocklist prohibited_content spii "

@@ -504,6 +504,11 @@ def test_the_final_text_is_the_last_text_of_the_agent(reply, text):
         ({"usage_metadata": {"input_tokens": 8, "output_tokens": 2}}, (8, 2)),
         ({"output": json.dumps({"usage": {"input_tokens": 8}})}, (8, 0)),
         ({"usage": {"input_tokens": 10**12, "cache_read_input_tokens": 10**12}}, (10**12, 0)),
+        ({"usage": {"inputTokens": {"total": 8, "cacheRead": 5}, "outputTokens": {"total": 2}}}, (8, 2)),
+        ({"models_usage": {"prompt_tokens": 8, "completion_tokens": 2}}, (8, 2)),
+        ({"meta": {"billed_units": {"input_tokens": 3}, "tokens": {"input_tokens": 8}}}, (8, 0)),
+        ({"metadata": {"usage": {"prompt_tokens": 8, "completion_tokens": 2}}}, (8, 2)),
+        ({"usage": {"request_tokens": 8, "response_tokens": 2}}, (8, 2)),
         ({"usage": {"prompt_tokens": 1.5, "completion_tokens": "2"}}, (0, 0)),
     ],
 )

@@ -280,6 +280,8 @@ REFUSED = [
 ]
 TRUNCATED = [
     (chat("4", "length"), "length"),
+    ({"modelId": "m", "chatResponse": chat("4", None, choice={"finishReason": "length"})}, "length"),
+    ({"results": [{"generated_text": "4", "stop_reason": "time_limit"}], "model_id": "m"}, "time_limit"),
     (
         {
             "type": "agentResult",
