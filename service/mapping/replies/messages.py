@@ -105,8 +105,8 @@ def _role(item: dict[str, Any], kind: str) -> str:
     blocks = content if isinstance(content, list) else item.get("parts")
     # Without a role, blocks or calls make it a message. Text as content does not: search results have that.
     has_blocks = isinstance(blocks, list) and any(_is_block(block) for block in blocks)
-    if has_blocks and item.get("kind") in pydantic_ai.ROLES:
-        return pydantic_ai.ROLES[item["kind"]]
+    if has_blocks and (role := pydantic_ai.ROLES.get(str_or_empty(item.get("kind")))):
+        return role
     is_message = has_blocks or isinstance(item.get("tool_calls"), list)
     return "assistant" if is_message and not kind.startswith(_REASONING) else ""
 

@@ -144,7 +144,7 @@ def _document_text(block: dict[str, Json]) -> str:
 
 def _source_text(source: dict[str, Json]) -> str:
     """The text of a document's source. One in base64, such as a PDF, has none."""
-    if source.get("type") in {"base64", "url", "file"}:
+    if str_or_empty(source.get("type")) in {"base64", "url", "file"}:
         return ""
     found = source.get("content", source.get("text", source.get("data")))
     return content_text(found) if isinstance(found, str | list) else ""

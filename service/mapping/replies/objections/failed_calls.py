@@ -72,7 +72,11 @@ def _wrapper_status(document: dict[str, Json]) -> Objections:
             )
         elif status := error_status(document.get("StatusCode")):
             yield _with_status(document["Payload"], status, "StatusCode")
-    if "executionArn" in document and document.get("status") in {"FAILED", "TIMED_OUT", "ABORTED"}:
+    if "executionArn" in document and str_or_empty(document.get("status")) in {
+        "FAILED",
+        "TIMED_OUT",
+        "ABORTED",
+    }:
         facts: Json = {"error": document.get("error"), "message": document.get("cause")}
         yield stated_error(
             facts, f"the execution has status {document['status']}", error_summary(facts), "status"

@@ -27,6 +27,7 @@ from service.domain.errors import (
 from service.domain.model import Json
 from service.domain.provider_errors import classify_error, error_summary, says_something
 from service.mapping.replies.objections.objection import Objection, Objections, entries, in_words, words
+from service.mapping.replies.text import str_or_empty
 
 _TRUNCATED = words(
     "length max_tokens max_output_tokens max_completion_tokens max_new_tokens max_token max_length "
@@ -138,11 +139,11 @@ def _responses_status(document: dict[str, Json]) -> Iterator[tuple[str, str, dic
         or isinstance(details, dict)
         or (isinstance(document.get("output"), list) and "output_text" in document)
     )
-    status = document.get("status")
+    status = str_or_empty(document.get("status"))
     if not is_response or status not in {"incomplete", "failed", "cancelled"}:
         return
     reason = details.get("reason") if status == "incomplete" and isinstance(details, dict) else None
-    yield "status", reason if isinstance(reason, str) and reason else str(status), document
+    yield "status", reason if isinstance(reason, str) and reason else status, document
 
 
 def _word(reason: str) -> str:

@@ -18,7 +18,9 @@ def task_state(reply: Json) -> str:
     status = reply.get("status") if isinstance(reply, dict) else None
     if not isinstance(reply, dict) or not isinstance(status, dict):
         return ""
-    is_task = reply.get("kind") in {"task", "status-update"} or any(key in reply for key in _MARKS)
+    is_task = str_or_empty(reply.get("kind")) in {"task", "status-update"} or any(
+        key in reply for key in _MARKS
+    )
     # Version 1 of the protocol writes TASK_STATE_FAILED and TASK_STATE_INPUT_REQUIRED.
     state = str_or_empty(status.get("state"))
     name = state.removeprefix("TASK_STATE_").lower().replace("_", "-")
@@ -54,7 +56,7 @@ def data_of(reply: Json) -> Json:
     found = [
         part["data"]
         for holder in holders
-        if isinstance(holder, dict) and holder.get("role") in {"agent", "ROLE_AGENT"}
+        if isinstance(holder, dict) and str_or_empty(holder.get("role")) in {"agent", "ROLE_AGENT"}
         for part in (holder["parts"] if isinstance(holder.get("parts"), list) else ())
         if isinstance(part, dict) and isinstance(part.get("data"), dict | list)
     ]

@@ -15,8 +15,8 @@ def read_block(block: dict[str, Any]) -> ToolCall | ToolResult | None:
 
     Strands writes `{toolUse: {…}}` in Python and `{type: toolUseBlock, …}` in TypeScript.
     """
-    if block.get("type") in _TYPED:
-        block = {_TYPED[block["type"]]: block}
+    if key := _TYPED.get(str_or_empty(block.get("type"))):
+        block = {key: block}
     use = block.get("toolUse")
     if isinstance(use, dict):
         return ToolCall(str_or_empty(use.get("toolUseId")), str_or_empty(use.get("name")), use.get("input"))

@@ -27,7 +27,7 @@ def read_part(part: dict[str, Any], kind: str) -> Part | None:
             id_, name = str_or_empty(part.get("tool_call_id")), str_or_empty(part.get("tool_name"))
             return ToolCall(id_, name, part.get("args"))
         case "tool-return" | "builtin-tool-return":
-            return _result(part, content, is_error=part.get("outcome") in {"failed", "denied"})
+            return _result(part, content, is_error=str_or_empty(part.get("outcome")) in {"failed", "denied"})
         case "retry-prompt" if part.get("tool_name"):
             return _result(part, content, is_error=True)
     return None

@@ -74,7 +74,7 @@ def _call(part: dict[str, Any]) -> ToolCall:
 
 
 def _result(part: dict[str, Any], output: Json, *, is_error: bool = False) -> ToolResult:
-    kind = output.get("type") if isinstance(output, dict) else None
+    kind = str_or_empty(output.get("type")) if isinstance(output, dict) else ""
     if isinstance(output, dict) and kind in _OUTPUTS and ("value" in output or "reason" in output):
         is_error = kind in _ERROR_OUTPUTS
         output = output.get("value", output.get("reason"))
@@ -89,7 +89,7 @@ def _result(part: dict[str, Any], output: Json, *, is_error: bool = False) -> To
 
 def _interface_part(part: dict[str, Any]) -> list[Part]:
     """The call, and its result once there is one, in a part of a message for a user interface."""
-    call, state = _call(part), part.get("state")
+    call, state = _call(part), str_or_empty(part.get("state"))
     if state in {"output-available", "result"}:
         return [call, _result(part, part.get("output", part.get("result")))]
     if state in {"output-error", "output-denied"}:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from service.mapping.extraction.guarded_texts import guarded_texts
 from service.mapping.replies.normalise import ReplyView, normalise
 from service.mapping.replies.objections.finder import find_objections
 from service.mapping.replies.text import MAX_EMBEDDED_CHARS
@@ -154,6 +155,10 @@ def damaged(draw):
 @given(reply=ANY | LIKELY | damaged())
 @example({"messages": [{"role": "assistant", "content": [{"type": "tool_use", "input": float("nan")}]}]})
 @example({"lc": 1, "type": "constructor", "id": [[]], "kwargs": {"content": [{}], "type": []}})
+@example([{"role": "assistant", "content": [{"type": []}, {"toolUse": {"name": {}}, "part_kind": {}}]}])
+@example([{"kind": [], "parts": [{"type": {}}]}, {"type": "tool-f", "state": [], "output": {"type": []}}])
+@example({"status": {"state": []}, "kind": {}, "artifacts": [{"role": [], "parts": [{"data": {}}]}]})
+@example({"object": "response", "status": [], "executionArn": [], "error": [[]], "type": [], "role": {}})
 @example({"output": '{"a": 1e9999999999999999999}'})
 def test_any_reply_has_a_transcript_which_is_its_own_normal_form(reply):
     """Normalisation never raises, and normalising its result changes nothing. Objections have texts."""
@@ -165,6 +170,7 @@ def test_any_reply_has_a_transcript_which_is_its_own_normal_form(reply):
     assert repr(normalise(reply)) == shown
     assert view.raw is reply
     assert all(str(objection.error) for objection in find_objections(view))
+    assert all(isinstance(text, str) for text in guarded_texts(view))
     for text in (*(result.text for result in view.transcript.results), view.transcript.text):
         assert isinstance(text, str)
 
