@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.batch.ports import Ports
-from service.domain.errors import SourceError, UsageError
+from service.csvio import CsvReader
+from service.domain.errors import CsvError, SourceError, UsageError
 from service.domain.jobs import Job
 from service.domain.model import BatchView, Source, batch_id, is_name, parse_url
 from service.domain.ports import Clock, Objects, OutgoingMessage
@@ -18,6 +19,7 @@ from service.runtime.sender import send_all
 from service.worker.admission.outages import OutageBoard
 
 CHUNK_BYTES = 2**20
+AUTO = "auto"
 
 POLL_MIN_S, POLL_MAX_S = 0.1, 2.0
 """Bounds of the pause between two reads of a followed batch, which is 5 % of the time waited so far."""
@@ -27,8 +29,7 @@ POLL_MIN_S, POLL_MAX_S = 0.1, 2.0
 class SubmitRequest:
     """A run to start. `source` is a local path or an `s3://` URL; an empty execution id is generated.
 
-    `deadline_s` counts from the opening of the batch. None leaves limit, deadline, priority and weight out of
-    the job.
+    `deadline_s` counts from the opening of the batch. None leaves an option out of the job.
     """
 
     source: str
@@ -38,6 +39,8 @@ class SubmitRequest:
     deadline_s: int | None = None
     priority: int | None = None
     weight: int | None = None
+    delimiter: str | None = None
+    encoding: str | None = None
 
 
 async def submit(ports: Ports, request: SubmitRequest, bucket: str) -> str:
@@ -45,6 +48,7 @@ async def submit(ports: Ports, request: SubmitRequest, bucket: str) -> str:
 
     Raises UsageError if the request is invalid or its execution id belongs to a run of another source.
     """
+    _check_format(request)
     source = await _find_or_upload(request, ports.objects, bucket)
     execution_id = request.execution_id or _new_execution_id(source, ports.clock)
     if not is_name(execution_id):
@@ -66,9 +70,19 @@ async def submit(ports: Ports, request: SubmitRequest, bucket: str) -> str:
         deadline_s=request.deadline_s,
         priority=request.priority,
         weight=request.weight,
+        delimiter=request.delimiter,
+        encoding=request.encoding,
     )
     await send_all(ports.queues.ingest, [OutgoingMessage(job.encode())])
     return id_
+
+
+def _check_format(request: SubmitRequest) -> None:
+    """Raise UsageError for a delimiter or an encoding that no file can have."""
+    try:
+        CsvReader(delimiter=request.delimiter or AUTO, encoding=request.encoding or AUTO)
+    except CsvError as error:
+        raise UsageError(str(error).replace("csv.", "--", 1)) from None
 
 
 async def follow(ports: Ports, id_: str) -> AsyncIterator[tuple[BatchView | None, str]]:

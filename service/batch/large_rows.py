@@ -7,12 +7,15 @@ Both read the very bytes that the batch was opened with (etag, version), so both
 from __future__ import annotations
 
 import base64
+from contextlib import aclosing
 from dataclasses import replace
 
+from service.batch.source import table_bytes
 from service.csvio import CsvReader, Record
+from service.csvio.compression import is_compressed_name
 from service.domain.errors import CsvError, PoisonMessageError, RowTooLargeError, SourceError
 from service.domain.messages import RowMessage, Span
-from service.domain.model import Batch, Checkpoint
+from service.domain.model import Batch, Checkpoint, Source
 from service.domain.ports import MESSAGE_BYTES, Objects
 from service.runtime.retrying import retry_for
 
@@ -21,6 +24,9 @@ r"""Longest line end: `\r\n` in UTF-16. A span has it beyond the bytes of its re
 
 RESEND_BYTES = 150
 """Bytes kept free in a row's message for the keys that it gets when it is requeued or resent."""
+
+DECOMPRESS_BYTES = 2**20
+"""Bytes of a compressed source that are read at a time."""
 
 READ_TIMEOUT_S = 30.0
 """Longest time that the read of a span is retried. After that the row's message is released."""
@@ -70,13 +76,26 @@ class ClaimCheck:
                 f"the record on line {span.line} takes {span.length:,} bytes, {self._max_record_bytes:,} are "
                 "allowed (ROWFLEET_SPLIT__MAX_RECORD_BYTES)"
             )
-        if batch.dialect is None or span.offset + span.length > batch.source.size:
+        is_compressed = is_compressed_name(batch.source.key)
+        is_inside = is_compressed or span.offset + span.length <= batch.source.size
+        if batch.dialect is None or not is_inside:
             raise PoisonMessageError(f"a span that does not lie in {batch.source.url}: {span}")
-        body = await _retry_read(self._objects.read, batch.source, span.offset, span.length)
+        read = self._decompress if is_compressed else self._objects.read
+        body = await _retry_read(read, batch.source, span.offset, span.length)
         if len(body) < span.length:
             raise SourceError(f"{batch.source.url} ended within row {row.number}")
-        read = row_message(batch, self._record(batch, row.number, span, body))
-        return replace(row, cells=read.cells, defect=read.defect, record=read.record, span=None)
+        found = row_message(batch, self._record(batch, row.number, span, body))
+        return replace(row, cells=found.cells, defect=found.defect, record=found.record, span=None)
+
+    async def _decompress(self, source: Source, offset: int, length: int) -> bytes:
+        """Bytes of a compressed source, which has to be read from its beginning."""
+        body = bytearray()
+        async with aclosing(table_bytes(self._objects, source, offset, DECOMPRESS_BYTES)) as chunks:
+            async for chunk in chunks:
+                body += chunk
+                if len(body) >= length:
+                    break
+        return bytes(body[:length])
 
     def _record(self, batch: Batch, number: int, span: Span, body: bytes) -> Record:
         assert batch.dialect is not None

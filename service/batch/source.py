@@ -6,17 +6,22 @@ rows whose messages were lost. Both read the very object that the batch was open
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 
 from service.csvio import CsvReader, Layout, Record
+from service.csvio.compression import Decompressor, decompressor_of, is_compressed_name
 from service.domain.errors import SourceError
-from service.domain.model import Batch, Checkpoint
+from service.domain.model import MAX_ROWS, Batch, Checkpoint, Source
 from service.domain.ports import Objects
 from service.runtime.retrying import retry_for
 
 READ_TIMEOUT_S = 120.0
 """Longest time that one read is retried. After that the ingest message is released and redelivered."""
+
+_MAGIC_BYTES = 4
 
 _retry_read = retry_for(READ_TIMEOUT_S, first_s=0.1, longest_s=10.0)
 
@@ -27,12 +32,18 @@ def reader_of(
     """A reader that resumes at the batch's checkpoint.
 
     The settings of mapping and job count only until the header is read: from then on the batch has a dialect.
+    Raises CsvError if those of the job are invalid.
     """
     if batch.dialect and batch.columns:
         return CsvReader.resume(
             batch.columns, batch.dialect, batch.checkpoint, max_record_bytes=max_record_bytes
         )
-    return CsvReader(delimiter=delimiter, encoding=encoding, layout=layout, max_record_bytes=max_record_bytes)
+    return CsvReader(
+        delimiter=batch.delimiter or delimiter,
+        encoding=batch.encoding or encoding,
+        layout=layout,
+        max_record_bytes=max_record_bytes,
+    )
 
 
 async def records_of(
@@ -42,19 +53,59 @@ async def records_of(
 
     Raises SourceError, CsvError, and RetryableError after `READ_TIMEOUT_S` of trying.
     """
-    offset, size = batch.checkpoint.byte_offset, batch.source.size
-    most = batch.limit if batch.limit is not None else size + 1
-    while offset < size:
-        chunk = await _retry_read(objects.read, batch.source, offset, read_bytes)
-        if not chunk:
-            raise SourceError(f"{batch.source.url} ended after {offset} of {size} bytes")
-        offset += len(chunk)
-        records = reader.feed(chunk)
-        if records and records[-1].number >= most:
-            yield [record for record in records if record.number <= most]
-            return
-        yield records
+    most = batch.limit if batch.limit is not None else MAX_ROWS
+    async with aclosing(
+        table_bytes(objects, batch.source, batch.checkpoint.byte_offset, read_bytes)
+    ) as chunks:
+        async for chunk in chunks:
+            records = reader.feed(chunk)
+            if records and records[-1].number >= most:
+                yield [record for record in records if record.number <= most]
+                return
+            yield records
     yield [record for record in reader.close() if record.number <= most]
+
+
+async def table_bytes(
+    objects: Objects, source: Source, start: int, read_bytes: int
+) -> AsyncGenerator[bytes, None]:
+    """The bytes of a table from `start` on, which counts decompressed bytes. Raises as `records_of` does."""
+    if is_compressed_name(source.key):
+        first = await _retry_read(objects.read, source, 0, _MAGIC_BYTES)
+        if (decompressor := decompressor_of(first)) is not None:
+            chunks = _decompressed(_ranges(objects, source, 0, read_bytes), decompressor, start)
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    yield chunk
+            return
+    async for chunk in _ranges(objects, source, start, read_bytes):
+        yield chunk
+
+
+async def _ranges(
+    objects: Objects, source: Source, offset: int, read_bytes: int
+) -> AsyncGenerator[bytes, None]:
+    while offset < source.size:
+        chunk = await _retry_read(objects.read, source, offset, read_bytes)
+        if not chunk:
+            raise SourceError(f"{source.url} ended after {offset} of {source.size} bytes")
+        offset += len(chunk)
+        yield chunk
+
+
+async def _decompressed(
+    chunks: AsyncGenerator[bytes, None], decompressor: Decompressor, start: int
+) -> AsyncGenerator[bytes, None]:
+    """The decompressed bytes from `start` on: a compressed file can only be read from its beginning."""
+    position = 0
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            for piece in decompressor.feed(chunk):
+                if position + len(piece) > start:
+                    yield piece[max(0, start - position) :]
+                position += len(piece)
+                await asyncio.sleep(0)  # a piece may take milliseconds: other tasks get their turn here
+    decompressor.close()
 
 
 async def records_again(

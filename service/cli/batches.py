@@ -27,6 +27,8 @@ from service.cli.console import (
 from service.cli.options import (
     BatchArgument,
     DeadlineOption,
+    DelimiterOption,
+    EncodingOption,
     EndpointOption,
     JsonOption,
     LimitOption,
@@ -57,6 +59,8 @@ def submit_(
     deadline: DeadlineOption = None,
     priority: PriorityOption = None,
     weight: WeightOption = None,
+    delimiter: DelimiterOption = None,
+    encoding: EncodingOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow it to its end; exit as `run` does.")] = False,
     as_json: JsonOption = False,
     endpoint_url: EndpointOption = None,
@@ -74,6 +78,8 @@ def submit_(
         deadline_s=deadline,
         priority=priority,
         weight=weight,
+        delimiter=delimiter,
+        encoding=encoding,
     )
 
     async def work(backend: Backend) -> int:

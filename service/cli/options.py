@@ -51,6 +51,20 @@ WeightOption = Annotated[
         help="Batches of one priority share their agent in proportion to their weights.",
     ),
 ]  # fmt: skip
+DelimiterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--delimiter", metavar="CHARACTER", show_default="that of the mapping",
+        help="What divides the cells: auto, tab, or one character.",
+    ),
+]  # fmt: skip
+EncodingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--encoding", metavar="NAME", show_default="that of the mapping",
+        help="How the file is written: auto, or for example cp1252.",
+    ),
+]  # fmt: skip
 BatchArgument = Annotated[str, typer.Argument(metavar="BATCH", help="Batch id, e.g. my-tool#my-run.")]
 
 

@@ -37,6 +37,8 @@ from service.cli.console import (
 )
 from service.cli.options import (
     DeadlineOption,
+    DelimiterOption,
+    EncodingOption,
     EndpointOption,
     JsonOption,
     LimitOption,
@@ -52,6 +54,7 @@ from service.cli.options import (
     read_settings,
     service_metrics,
 )
+from service.csvio.compression import NAMES
 from service.domain.errors import UsageError
 from service.domain.model import BatchView
 from service.mapping import Catalog
@@ -76,6 +79,8 @@ def run(
     *,
     priority: PriorityOption = None,
     weight: WeightOption = None,
+    delimiter: DelimiterOption = None,
+    encoding: EncodingOption = None,
     as_json: JsonOption = False,
     mappings: MappingsOption = None,
     schemas: SchemasOption = None,
@@ -90,8 +95,11 @@ def run(
         deadline_s=deadline,
         priority=priority,
         weight=weight,
+        delimiter=delimiter,
+        encoding=encoding,
     )
-    path = target or source.with_name(f"{source.stem}.output.csv")
+    name = source.stem if source.suffix.lower() not in NAMES else Path(source.stem).stem
+    path = target or source.with_name(f"{name}.output.csv")
     _check_target(path, source)
     _check_agent(settings, catalog, mapping)
     log_as_command(settings)
@@ -113,6 +121,8 @@ async def _run(
         # the endpoint, which holds the batch, ends with this context
         status = status_json(view, service.backend.ports.clock)
         causes = await group_failures(service.backend.ports.table, view.batch) if view.counts.failed else []
+    if not as_json:
+        render.show_notes(err, view.batch)
     if as_json:
         shown = {name: str(file) for name, file in files.items()}
         print_json({**status, "files": shown, "causes": [cause.as_json() for cause in causes]})

@@ -162,6 +162,15 @@ def show_finished(console: Console, status: Mapping[str, Any], files: Mapping[st
         console.print(f"  {name:<{width}}  {escape(str(path))}", highlight=False, soft_wrap=True)
 
 
+def show_notes(console: Console, batch: Batch) -> None:
+    """Print what is remarkable about the source: renamed columns, skipped records."""
+    lines = list(batch.notes)
+    if blanks := batch.checkpoint.blanks:
+        lines.append(f"{blanks:,} blank record{'s' if blanks > 1 else ''} skipped (csv.blank_records)")
+    for line in lines:
+        console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+
 def show_status(console: Console, status: Mapping[str, Any]) -> None:
     """Print `rowfleet status`: one line for each value that is known and in use."""
     grid = Table.grid(padding=(0, 2))

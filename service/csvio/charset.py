@@ -30,7 +30,7 @@ _UTF16 = {"utf-16": "utf-16-le", "utf-16-le": "utf-16-le", "utf-16-be": "utf-16-
 
 _ASTRAL = re.compile("[\U00010000-\U0010ffff]")
 _BEYOND_LATIN = re.compile("[^\x00-\xff]")
-_NAMED_DELIMITERS = {"tab": "\t", "\\t": "\t"}
+_NAMED_DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "\\t": "\t"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,9 @@ _OPTIONS = {
 }
 """Job options and the largest value of each; all are whole numbers from 1, named as their field of `Job`."""
 
+_TEXT_OPTIONS = ("delimiter", "encoding")
+"""Job options that overrule `csv.delimiter` and `csv.encoding` of the mapping."""
+
 _LATER_OPTIONS = ("approve", "paused")
 """Job options that are planned but not supported by this version; they fail the batch and are not ignored."""
 
@@ -37,6 +40,8 @@ _WHOLE_NUMBER = re.compile(r"[0-9]{1,12}(\.0+)?")
 
 _MAX_PROBLEM_CHARS = 1_000
 """A problem may quote a part of the message, and its batch has to fit an item of the table."""
+
+_MAX_TEXT_CHARS = 40
 
 _KEYS = ("execution_id", "mapping", "options", "output", "source", "task_token", "v")
 
@@ -58,6 +63,8 @@ class Job:
     deadline_s: int | None = None
     priority: int | None = None
     weight: int | None = None
+    delimiter: str | None = None
+    encoding: str | None = None
     dropped: bool = False
     sequencer: str = ""
     problem: str = ""
@@ -86,7 +93,7 @@ class Job:
             body["execution_id"] = self.execution_id
         if self.output is not None:
             body["output"] = self.output.url()
-        options = {name: getattr(self, name) for name in _OPTIONS}
+        options = {name: getattr(self, name) for name in (*_OPTIONS, *_TEXT_OPTIONS)}
         if given := {name: value for name, value in options.items() if value is not None}:
             body["options"] = given
         return encode(body)
@@ -156,12 +163,19 @@ def _options(options: object) -> dict[str, Any]:
         raise _WrongJobError(
             f"'options' is {json.dumps(options)[:80]}; write an object such as {{\"limit\": 20}}"
         )
-    for name in sorted(set(options) - set(_OPTIONS)):
+    for name in sorted(set(options) - set(_OPTIONS) - set(_TEXT_OPTIONS)):
         known = "is not supported by this version of rowfleet yet" if name in _LATER_OPTIONS else "is unknown"
-        raise _WrongJobError(f"job option {name!r} {known}; supported: {', '.join(_OPTIONS)}")
+        raise _WrongJobError(
+            f"job option {name!r} {known}; supported: {', '.join((*_OPTIONS, *_TEXT_OPTIONS))}"
+        )
     given: dict[str, Any] = {}
     for name, value in options.items():
         if value is None:
+            continue
+        if name in _TEXT_OPTIONS:
+            if not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT_CHARS:
+                raise _WrongJobError(f"job option {name!r} is {json.dumps(value)[:80]}; use a text")
+            given[name] = value
             continue
         number, most = _whole_number(value), _OPTIONS[name]
         if number is None or not 1 <= number <= most:

@@ -100,6 +100,8 @@ class Batch:
     `deadline_at`: time after which rows without an outcome become FAILED. `bom`: output.csv begins with a
     byte order mark.
 
+    `delimiter` and `encoding` are those of the job, "" if the mapping's hold.
+
     `priority` and `weight` order the batches with the same target: the highest priority goes first, batches
     of one priority share the target in proportion to their weights.
 
@@ -120,6 +122,8 @@ class Batch:
     escape_formulas: bool = True
     provenance: bool = False
     bom: bool = False
+    delimiter: str = ""
+    encoding: str = ""
     dialect: Dialect | None = None
     partitions: int = 1
     limit: int | None = None
