@@ -12,14 +12,14 @@ from functools import partial
 
 import structlog
 
-from service.app.backend import NEEDED_QUEUES, Backend
+from service.app.aws_backend import NEEDED_QUEUES, AwsBackend
 from service.app.health_server import serve_health
 from service.app.roles import Precondition, Role, ServiceRoles
 from service.app.settings import Settings
 from service.app.task_protection import protect_task
 from service.app.wiring import RoleBuilder, open_committer
 from service.batch.completion import Completion
-from service.batch.ports import Ports
+from service.batch.role_ports import Ports
 from service.catalog.folders import ReadMappingFiles
 from service.catalog.live import LiveCatalog
 from service.runtime.metrics import count_retries
@@ -37,7 +37,7 @@ ECS_AGENT_URI = "ECS_AGENT_URI"
 
 
 async def serve(
-    backend: Backend,
+    backend: AwsBackend,
     settings: Settings,
     mappings: ReadMappingFiles,
     roles: Collection[str],
@@ -89,7 +89,7 @@ async def _alongside(*helpers: Coroutine[None, None, None]) -> AsyncIterator[asy
 
 
 async def _role_builder(
-    backend: Backend, settings: Settings, catalog: LiveCatalog, stack: AsyncExitStack
+    backend: AwsBackend, settings: Settings, catalog: LiveCatalog, stack: AsyncExitStack
 ) -> RoleBuilder:
     """The builder of this process's roles; `stack` ends the group commit that they share."""
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
@@ -118,7 +118,7 @@ def _roles(builder: RoleBuilder, wanted: Collection[str]) -> dict[str, Role]:
     }
 
 
-def _preconditions(backend: Backend, catalog: LiveCatalog, role: str) -> list[Precondition]:
+def _preconditions(backend: AwsBackend, catalog: LiveCatalog, role: str) -> list[Precondition]:
     """Calls that must succeed before a role begins.
 
     The role makes the same calls while it works, so they need no permission of their own.

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.batch.ports import Ports
+from service.batch.role_ports import Ports
 from service.domain.errors import SourceError, UsageError
 from service.domain.jobs import Job
 from service.domain.model import BatchView, Source, batch_id, is_name, parse_url

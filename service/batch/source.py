@@ -13,7 +13,7 @@ from service.csvio import CsvReader, Record
 from service.domain.errors import SourceError
 from service.domain.model import Batch, Checkpoint
 from service.domain.ports import Objects
-from service.runtime.retrying import retry_for
+from service.runtime.port_retries import retry_for
 
 READ_TIMEOUT_S = 120.0
 """Longest time that one read is retried. After that the ingest message is released and redelivered."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from service.domain.errors import AccessError, RetryableError, ThrottledError, first_of
 from service.domain.ports import MESSAGE_BYTES, SEND_LIMIT, OutgoingMessage, Queue
-from service.runtime.retrying import retry_for
+from service.runtime.port_retries import retry_for
 
 SEND_TIMEOUT_S = 60.0
 """Time after which a batch call fails for good. The sender's own message is redelivered then."""

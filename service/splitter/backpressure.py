@@ -6,7 +6,7 @@ emulator gets slow with a deep queue and serves a small batch only behind all ro
 
 from __future__ import annotations
 
-from service.batch.ports import Ports
+from service.batch.role_ports import Ports
 from service.domain.errors import RetryableError
 from service.domain.model import Batch, State
 from service.runtime.delivery import Delivery

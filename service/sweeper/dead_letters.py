@@ -17,7 +17,7 @@ import structlog
 from service.batch.completion import Completion
 from service.batch.ending import fail_batch
 from service.batch.group_commit import GroupCommitter
-from service.batch.ports import Ports
+from service.batch.role_ports import Ports
 from service.batch.row_checks import check_round, has_outcome, highest_row
 from service.domain.errors import PoisonMessageError, WorkerLostError
 from service.domain.events import decode_ingest

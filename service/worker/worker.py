@@ -16,8 +16,8 @@ import structlog
 from service.batch.group_commit import GroupCommitter
 from service.batch.large_rows import ClaimCheck
 from service.batch.outcomes import LastAttempt
-from service.batch.ports import Ports
 from service.batch.reuse_records import CachedReply, request_key_of
+from service.batch.role_ports import Ports
 from service.batch.row_checks import check_round, has_outcome, highest_row
 from service.domain.deadlines import deadline_of
 from service.domain.errors import (

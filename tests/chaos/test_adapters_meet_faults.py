@@ -21,7 +21,7 @@ from service.adapters.aws.sqs import SqsQueue
 from service.batch.completion import Completion
 from service.batch.group_commit import GroupCommitLimits, GroupCommitter
 from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
-from service.batch.ports import Ports, Queues
+from service.batch.role_ports import Ports, Queues
 from service.domain.errors import ConflictError, RetryableError, ThrottledError, UnknownResultError
 from service.domain.model import Batch, Commit, Counts, Location, Outcome, Source, State, Status
 from service.domain.ports import OutgoingMessage

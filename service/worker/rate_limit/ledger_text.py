@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 
+from service.worker.rate_limit.fair_shares import UNKNOWN_WORKER, WorkerShare
+from service.worker.rate_limit.gcra import WINDOW_MS, ArrivalTimes, Tokens
 from service.worker.rate_limit.ledger import Ledger
-from service.worker.rate_limit.pacing import WINDOW_MS, ArrivalTimes, Tokens
-from service.worker.rate_limit.sharing import UNKNOWN_WORKER, WorkerShare
 
 VERSION = 1
 """Version of the text. A text of any other version is unreadable."""

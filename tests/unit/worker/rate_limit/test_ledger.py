@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.mapping.definition import RateLimit
-from service.worker.rate_limit.ledger import HORIZON_MS, Ledger, Reservation
-from service.worker.rate_limit.ledger_text import read_ledger, write_ledger
-from service.worker.rate_limit.pacing import (
+from service.worker.rate_limit.fair_shares import ACTIVE_MS, LimitRequest, WorkerShare
+from service.worker.rate_limit.gcra import (
     CREDIT_SHARE,
     WINDOW_MS,
     ArrivalTimes,
     Tokens,
     emission_interval_ms,
 )
-from service.worker.rate_limit.sharing import ACTIVE_MS, LimitRequest, WorkerShare
+from service.worker.rate_limit.ledger import HORIZON_MS, Ledger, Reservation
+from service.worker.rate_limit.ledger_text import read_ledger, write_ledger
 
 NOW = 1_700_000_000_000
 PER_MINUTE = RateLimit("a", requests_per_minute=600)

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from service.mapping.definition import RateLimit
+from service.worker.rate_limit.fair_shares import UNKNOWN_WORKER, LimitRequest, WorkerShare
+from service.worker.rate_limit.gcra import WINDOW_MS, ArrivalTimes, Tokens
 from service.worker.rate_limit.ledger import Ledger
 from service.worker.rate_limit.ledger_text import MAX_SKEW_MS, read_ledger, write_ledger
-from service.worker.rate_limit.pacing import WINDOW_MS, ArrivalTimes, Tokens
-from service.worker.rate_limit.sharing import UNKNOWN_WORKER, LimitRequest, WorkerShare
 
 NOW = 1_700_000_000_000
 

@@ -16,10 +16,10 @@ from service.domain.errors import ConflictError
 from service.domain.ports import Clock, SharedRecord, Table
 from service.mapping.definition import RateLimit
 from service.runtime.metrics import Metrics
+from service.worker.rate_limit.fair_shares import LimitRequest
+from service.worker.rate_limit.gcra import NO_TOKENS, Tokens
 from service.worker.rate_limit.ledger import Ledger, LimitGrant
 from service.worker.rate_limit.ledger_text import read_ledger, write_ledger
-from service.worker.rate_limit.pacing import NO_TOKENS, Tokens
-from service.worker.rate_limit.sharing import LimitRequest
 
 RECORD_TTL_S = 86_400
 """The record is kept this long after the last write. Its contents are out of date after a minute."""
@@ -33,7 +33,7 @@ FIRST_LEAD_MS, LONGEST_LEAD_MS = 50, 500
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """The part of a `LimitRequest` that the process decides; `SharedLedger` adds the rest."""
+    """The part of a `LimitRequest` that the process decides; `LedgerStore` adds the rest."""
 
     waiting: int
     cost: Tokens
@@ -60,10 +60,10 @@ class LocalGrant:
         return self.asked_at + (self.grant.reservation.start_ms - self.now_ms) / 1000
 
 
-class SharedLedger:
+class LedgerStore:
     """The ledger as one worker reads and writes it.
 
-    `owner` is a name that no other SharedLedger ever has. A share lasts `lease_s` and is renewed when it is
+    `owner` is a name that no other LedgerStore ever has. A share lasts `lease_s` and is renewed when it is
     more than `renew_s` old.
 
     Workers use the latest timestamp found in the record as the fleet's clock. Otherwise a worker whose clock

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from service.worker.rate_limit.pacing import NO_TOKENS, Tokens
+from service.worker.rate_limit.gcra import NO_TOKENS, Tokens
 
 BLOCK_MS = 1_000
 """Time that the reservations of all workers together cover. Each worker's block is its share of this."""
