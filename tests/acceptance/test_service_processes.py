@@ -53,7 +53,7 @@ def test_a_worker_killed_while_it_holds_rows(deployment: Deployment, agent: Http
         assert running.stop().code == 0
 
 
-def test_a_worker_told_to_stop_finishes_what_it_holds(deployment: Deployment, agent: HttpAgent) -> None:
+def test_a_worker_told_to_stop_finishes_its_rows(deployment: Deployment, agent: HttpAgent) -> None:
     """After SIGTERM it finishes the rows in flight and begins no others. Another worker does the rest."""
     agent.hold("/a")
     others = deployment.start("serve", "--roles", "splitter,aggregator")
