@@ -1,6 +1,6 @@
 """Checks of a row message against its batch, for the worker and for the dead letters.
 
-A dead letter is checked with the same limits as a live message, but the texts of the errors differ.
+Both use the same limits. If a row's number is too high, each raises an error with a text of its own.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ being processed.
 
 
 class SplitEndedError(Exception):
-    """The batch is no longer SPLITTING: another process has sealed, failed or cancelled it."""
+    """The batch is no longer SPLITTING: another process has sealed or failed it."""
 
 
 class Backpressure:

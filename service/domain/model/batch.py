@@ -24,7 +24,7 @@ CHECKPOINT_ROWS = 2_000
 
 
 class State(StrEnum):
-    """State of a batch."""
+    """State of a batch. PAUSED and CANCELLED are reserved: no command sets them yet."""
 
     SPLITTING = "SPLITTING"
     RUNNING = "RUNNING"
