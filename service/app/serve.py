@@ -29,8 +29,8 @@ log = structlog.get_logger(__name__)
 ROLES = tuple(NEEDED_QUEUES)
 """Every role that `serve` can run."""
 
-NO_BATCH = "rowfleet#readiness"
-"""The batch id of a test read that shows whether the table can be used."""
+READINESS_BATCH_ID = "rowfleet#readiness"
+"""The batch id of a test read, which shows if the table can be used. No batch has this id."""
 
 ECS_AGENT_URI = "ECS_AGENT_URI"
 """Environment variable with the container agent's address, which ECS sets in every task."""
@@ -83,7 +83,7 @@ async def _alongside(*helpers: Coroutine[None, None, None]) -> AsyncIterator[asy
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(helper) for helper in helpers]
         yield group
-        # Only now: the helpers go on while the roles drain, so that a drain shows in the metrics.
+        # The helpers run until here, while the roles drain, so that the metrics show the drain.
         for task in tasks:
             task.cancel()
 
@@ -125,7 +125,7 @@ def _preconditions(backend: AwsBackend, catalog: LiveCatalog, role: str) -> list
     """
     preconditions: list[Precondition] = [
         partial(backend.find_queues, NEEDED_QUEUES[role]),
-        partial(backend.ports.table.read, NO_BATCH),
+        partial(backend.ports.table.read, READINESS_BATCH_ID),
     ]
     if role == "splitter":
         preconditions.append(catalog.load)

@@ -20,7 +20,7 @@ from service.worker.admission.outages import OutageBoard
 CHUNK_BYTES = 2**20
 
 POLL_MIN_S, POLL_MAX_S = 0.1, 2.0
-"""Bounds of the pause between two reads of a followed batch, which is 5 % of the time waited so far."""
+"""Shortest and longest pause between two reads of a followed batch. Within them, 5 % of the time so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,8 @@ async def follow(ports: Ports, id_: str) -> AsyncIterator[tuple[BatchView | None
     started = ports.clock.monotonic()
     while True:
         view = await ports.table.read(id_)
-        yield view, await outages.read(view.batch) if view is not None else ""
+        outage = "" if view is None else await outages.read(view.batch)
+        yield view, outage
         if view is not None and view.batch.state.is_final:
             return
         waited = ports.clock.monotonic() - started
@@ -113,7 +114,7 @@ async def _find_or_upload(request: SubmitRequest, objects: Objects, bucket: str)
 
 
 async def _upload(path: Path, objects: Objects, bucket: str, mapping: str) -> Source:
-    # the digest in the key makes one object of files with the same name and content
+    # The key has the digest, so that a file that is submitted twice is stored once.
     digest = await asyncio.to_thread(_digest, path)
     key = f"sources/{mapping}/{digest[:16]}/{path.name}"
     async with objects.upload(bucket, key, content_type="text/csv") as upload:

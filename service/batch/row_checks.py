@@ -17,7 +17,7 @@ def check_round(row: RowMessage, batch: Batch) -> None:
         raise PoisonMessageError(f"round {row.round} of a batch whose round is {batch.round}")
 
 
-def highest_row(batch: Batch) -> int:
+def highest_sendable_row(batch: Batch) -> int:
     """The highest number of a row that can have been sent: the total, or else the end of the open window."""
     if batch.total is not None:
         return batch.total

@@ -9,7 +9,7 @@ from service.domain.errors import CsvError, InputError
 from service.domain.model import ERROR_COLUMN, Json
 from service.mapping.expressions.expression import Expression, compile_transform
 from service.mapping.syntax.forms import InputForm
-from service.mapping.syntax.problems import CompileError, Path, Report, nearest, suggest
+from service.mapping.syntax.problems import CompileError, Report, ValuePath, nearest, suggest
 from service.mapping.syntax.references import reject_references
 from service.mapping.templates import JsonTemplate, TextTemplate, compile_json_template, compile_template
 
@@ -94,7 +94,7 @@ def _apply_transforms(name: str, original: Json, transforms: Iterable[Expression
     return value
 
 
-def compile_input(form: InputForm, report: Report, path: Path) -> InputMapping:
+def compile_input(form: InputForm, report: Report, path: ValuePath) -> InputMapping:
     """Compile an `input_mapping`. If problems were reported, the result must not be used."""
     return _InputCompiler(form, report, path).compile()
 
@@ -106,7 +106,7 @@ class _InputCompiler:
     is a column that the file must have; otherwise it is an error.
     """
 
-    def __init__(self, form: InputForm, report: Report, path: Path) -> None:
+    def __init__(self, form: InputForm, report: Report, path: ValuePath) -> None:
         self._form = form
         self._report = report
         self._path = path

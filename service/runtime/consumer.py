@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -189,10 +189,17 @@ class Consumer:
             lingering_since = step.lingering_since
             # Nothing was awaited since the state was read, so no change is missed.
             self._changed.clear()
-            with suppress(TimeoutError):
-                async with nullcontext() if step.at is None else timeout(self._clock, step.at - now):
-                    await self._changed.wait()
+            await self._wait_for_change(step.at)
         return None
+
+    async def _wait_for_change(self, until: float | None) -> None:
+        """Wait until the state changes, or until the monotonic time `until` if it is given."""
+        if until is None:
+            await self._changed.wait()
+            return
+        with suppress(TimeoutError):
+            async with timeout(self._clock, until - self._clock.monotonic()):
+                await self._changed.wait()
 
     def _fetch_state(self) -> FetchState:
         limits = self._limits
@@ -204,6 +211,7 @@ class Consumer:
             holdable = 0
         return FetchState(
             paused_until=max(self._receive_backoff.until, self._handler_backoff.until),
+            # Polls in flight may fill slots as well as memory, so their messages count against both.
             free_slots=min(slots - self._running, holdable) - self._requested,
             holdable=holdable - self._requested,
             probe_due_at=None if self._capacity is None else self._probes.due_at,

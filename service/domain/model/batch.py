@@ -66,6 +66,7 @@ class Checkpoint:
 class Batch:
     """The batch item. Times are ISO 8601 in UTC, "" if there is none.
 
+    `tool_name`: name of the mapping, as the attribute of batch items and the folders in S3 are called.
     `total`: number of rows, None until the splitter seals the batch. `window`: number of rows between
     checkpoints, fixed when the batch is opened; rows up to `checkpoint.rows + window` may have been sent.
     `deadline_at`: time after which rows without an outcome become FAILED.

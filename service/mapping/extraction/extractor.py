@@ -18,7 +18,7 @@ from service.mapping.extraction.methods import Method, MethodResult, compile_met
 from service.mapping.extraction.schemas import Schema, SchemaField, excerpt
 from service.mapping.replies.normalise import ReplyView
 from service.mapping.syntax.forms import ExtractionForm, read_form
-from service.mapping.syntax.problems import Path, Report, suggest
+from service.mapping.syntax.problems import Report, ValuePath, suggest
 
 _MAX_MESSAGE_CHARS = 1_000
 """Limit for the text of an error, which is stored with every failed row."""
@@ -198,7 +198,7 @@ class Extractor:
         ]
 
 
-def compile_output(spec: Json, schema: Schema | None, report: Report, path: Path) -> Extractor:
+def compile_output(spec: Json, schema: Schema | None, report: Report, path: ValuePath) -> Extractor:
     """The extractor of a mapping: its output mapping with the schema's types, or the schema alone.
 
     If problems were reported, the extractor must not be used.
@@ -208,7 +208,7 @@ def compile_output(spec: Json, schema: Schema | None, report: Report, path: Path
     return with_schema(compile_extractor(spec, report, path), schema, report, path)
 
 
-def schema_extractor(schema: Schema, report: Report, path: Path) -> Extractor:
+def schema_extractor(schema: Schema, report: Report, path: ValuePath) -> Extractor:
     """The extractor of a schema alone. A field without an `extraction` is a problem."""
     if not schema.fields:
         report.add(path, f"the schema of {schema.agent!r} has no fields")
@@ -224,7 +224,7 @@ def schema_extractor(schema: Schema, report: Report, path: Path) -> Extractor:
     )
 
 
-def with_schema(extractor: Extractor, schema: Schema | None, report: Report, path: Path) -> Extractor:
+def with_schema(extractor: Extractor, schema: Schema | None, report: Report, path: ValuePath) -> Extractor:
     """The extractor with the schema's types, constraints and required fields added.
 
     Fields that only the schema has are left out of the output.
@@ -240,7 +240,7 @@ def with_schema(extractor: Extractor, schema: Schema | None, report: Report, pat
     return replace(extractor, required=required, schema_fields=schema_fields)
 
 
-def compile_extractor(value: Json, report: Report, path: Path) -> Extractor:
+def compile_extractor(value: Json, report: Report, path: ValuePath) -> Extractor:
     """Compile an output mapping. If problems were reported, the extractor has no methods and is unusable."""
     problems_before = len(report.problems)
     form = read_form(ExtractionForm, value, report, path)

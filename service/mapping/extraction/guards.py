@@ -11,7 +11,7 @@ from service.domain.truncation import truncate
 from service.mapping.expressions.patterns import Pattern, compile_pattern
 from service.mapping.replies.normalise import ReplyView
 from service.mapping.syntax.forms import ExtractionForm
-from service.mapping.syntax.problems import CompileError, Path, Report
+from service.mapping.syntax.problems import CompileError, Report, ValuePath
 
 _MAX_DEPTH_OF_PLAIN_REPLY = 2
 """Deeper strings are data of the reply rather than statements of the agent."""
@@ -81,7 +81,7 @@ def _first_match(patterns: tuple[Pattern, ...], texts: list[str]) -> str:
     return ""
 
 
-def compile_guards(form: ExtractionForm, report: Report, path: Path) -> Guards:
+def compile_guards(form: ExtractionForm, report: Report, path: ValuePath) -> Guards:
     """Compile the guards of an output mapping. If problems were reported, the result must not be used."""
     patterns: dict[str, list[Pattern]] = {"reject_if": [], "pending_if": []}
     for key, texts in (("reject_if", form.reject_if), ("pending_if", form.pending_if)):

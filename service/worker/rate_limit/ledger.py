@@ -107,7 +107,7 @@ class Ledger:
         share = WorkerShare(
             held=held,
             wanted=request.wanted,
-            expires_ms=now_ms + request.lease_ms,
+            expires_ms=now_ms + request.share_ttl_ms,
             waiting=request.waiting if reservation else 0,
             asked_ms=now_ms,
             seq=request.seq,

@@ -63,8 +63,8 @@ class LocalGrant:
 class LedgerStore:
     """The ledger as one worker reads and writes it.
 
-    `owner` is a name that no other LedgerStore ever has. A share lasts `lease_s` and is renewed when it is
-    more than `renew_s` old.
+    `owner` is a name that no other LedgerStore ever has. A share lasts `share_ttl_s` and is renewed when it
+    is more than `renew_s` old.
 
     Workers use the latest timestamp found in the record as the fleet's clock. Otherwise a worker whose clock
     is behind would see the reservations of others too far in the future, and make its own in the past.
@@ -78,7 +78,7 @@ class LedgerStore:
         owner: str,
         clock: Clock,
         metrics: Metrics,
-        lease_s: float,
+        share_ttl_s: float,
         renew_s: float,
     ) -> None:
         self._table = table
@@ -86,7 +86,7 @@ class LedgerStore:
         self._owner = owner
         self._clock = clock
         self._metrics = metrics
-        self._lease_ms = round(lease_s * 1000)
+        self._share_ttl_ms = round(share_ttl_s * 1000)
         self._renew_ms = round(renew_s * 1000)
         self._key = f"limit/{limit.name}"
         self._seq = 0
@@ -152,7 +152,7 @@ class LedgerStore:
             correction=owed,
             in_flight=wish.in_flight,
             wanted=wish.wanted,
-            lease_ms=self._lease_ms,
+            share_ttl_ms=self._share_ttl_ms,
             renew_ms=self._renew_ms,
             lead_ms=self._lead_ms,
         )
@@ -160,7 +160,9 @@ class LedgerStore:
     def _read(self, record: SharedRecord) -> tuple[Ledger, int]:
         """The ledger in `record`, and the time by the fleet's clock."""
         own_ms = self._clock.now_ms()
-        ledger = read_ledger(record.text, own_ms, concurrent=self._limit.concurrent, lease_ms=self._lease_ms)
+        ledger = read_ledger(
+            record.text, own_ms, concurrent=self._limit.concurrent, share_ttl_ms=self._share_ttl_ms
+        )
         # The fleet's clock never goes back.
         self._ahead_ms = max(self._ahead_ms, ledger.updated_ms - own_ms)
         return ledger, own_ms + self._ahead_ms

@@ -81,9 +81,15 @@ class Limiter:
         self._quota = ConcurrencyQuota() if limit.concurrent is not None else None
         self._is_paced = _is_paced(limit)
         # A call that begins at the end of a grant, after the longest wait, ends before the share does.
-        lease_s = ttl_s + max_wait_s + call_s if self._quota is not None else 0.0
+        share_ttl_s = ttl_s + max_wait_s + call_s if self._quota is not None else 0.0
         self._ledger = LedgerStore(
-            table, limit, owner=owner, clock=clock, metrics=metrics, lease_s=lease_s, renew_s=ttl_s / 3
+            table,
+            limit,
+            owner=owner,
+            clock=clock,
+            metrics=metrics,
+            share_ttl_s=share_ttl_s,
+            renew_s=ttl_s / 3,
         )
         self._sync = LedgerSync(
             self._ledger, self._slots, self._quota,
