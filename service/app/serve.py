@@ -91,7 +91,7 @@ async def _alongside(*helpers: Coroutine[None, None, None]) -> AsyncIterator[asy
 async def _role_builder(
     backend: AwsBackend, settings: Settings, catalog: LiveCatalog, stack: AsyncExitStack
 ) -> RoleBuilder:
-    """The builder of this process's roles; `stack` ends the group commit that they share."""
+    """The builder of this process's roles. They share one group commit, which is closed with `stack`."""
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
     completion = Completion(backend.ports)
     committer = open_committer(backend.ports, settings, completion, name)

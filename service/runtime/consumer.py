@@ -5,10 +5,12 @@ about the message:
 
     returns              acknowledged: deleted
     RetryableError       released: redelivered after a back-off
-    AccessError          released likewise; after both errors nothing is received during a back-off
+    AccessError          the same
     PoisonMessageError   logged and left to the dead-letter queue
     LeaseLostError       forgotten: another consumer has the message
     any other exception  a bug: logged with its traceback, released, in the end a dead letter
+
+After a RetryableError or AccessError nothing is received until a back-off is over.
 
 Three limits bound the messages that are held. `max_running` counts deliveries that occupy a slot; a handler
 calls `delivery.release_slot()` once only bookkeeping or waiting is left. `max_held` counts all messages that
@@ -16,11 +18,10 @@ are not deleted yet. `max_held_bytes` bounds the bytes of these messages and the
 report with `delivery.report_bytes()`. Polls and handlers that run when this bound is reached may still exceed
 it: by ten messages for each poller, and by the bytes that the running handlers add.
 
-If handlers limit themselves (the worker, per target), `Capacity.free_slots` is the number of messages that
-they can take, and `max_running` bounds only deliveries that have not reached their target's queue. Without
-capacity nothing is received, except probes (`probe_budget`): a message's target is known only after it was
-received, so messages for a full target would hide those for the others. The handler requeues a message that
-it cannot start.
+The worker also limits calls by target. Its `Capacity` then tells how many messages its targets can take, and
+`max_running` bounds only deliveries that do not wait for their target yet. Without capacity nothing is
+received, except probes (`probe_budget`): a message's target is known only after it was received, so messages
+for a full target would hide those for the others. The handler requeues a message that it cannot start.
 """
 
 from __future__ import annotations
@@ -58,8 +59,9 @@ MAX_REASON_CHARS = 1_000
 class ConsumeLimits:
     """Limits of one consumer; times in seconds.
 
-    The lingers trade a little latency for full batch calls of ten. A poison message is redelivered after
-    `poison_delay_s`. `drain_s` bounds the time between the stop and the end of `run`.
+    `receive_linger_s` and `delete_linger_s` are waits for more free slots or messages, so that batch calls
+    are full. A poison message is redelivered after `poison_delay_s`. `drain_s` bounds the time between the
+    stop and the end of `run`.
     """
 
     visibility_s: float = 60.0
@@ -258,7 +260,7 @@ class Consumer:
         task.add_done_callback(self._tasks.discard)
 
     async def _work(self, delivery: Delivery) -> None:
-        """Run the handler and do with the message what its end demands."""
+        """Run the handler; then acknowledge, release or forget the message, as the module describes."""
         try:
             await self._handle(delivery)
         except LeaseLostError as error:

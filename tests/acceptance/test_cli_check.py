@@ -259,7 +259,7 @@ def test_a_sample_that_gives_something_else(cli):
     record = f"rowfleet try price {place}.json --json >{place}.expected.json"
     assert done.stdout == (
         f"{place}.expected.json:3: sample: price: expected 13, got 12.50 — "
-        f"correct the mapping or, if this is right now, {record}\n"
+        f"correct the mapping or, if this result is correct, record it as expected: {record}\n"
     )
 
 

@@ -17,7 +17,7 @@ MAX_PRIORITY, DEFAULT_PRIORITY = 9, 5
 """Priorities of batches go from 1 to 9; the highest goes first."""
 
 MAX_WEIGHT, DEFAULT_WEIGHT = 1_000, 1
-"""Weights of batches go from 1 to 1,000."""
+"""Weights of batches go from 1 to 1,000: shares of a target's slots among batches of one priority."""
 
 CHECKPOINT_ROWS = 2_000
 """Rows between two checkpoints of a split, unless set otherwise."""
@@ -123,7 +123,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Sums over the counter slots of one round.
+    """The counters of one round, summed over its counter slots.
 
     `reused` is the number of succeeded rows that took the reply of another row.
     """

@@ -21,7 +21,7 @@ _MAX_MESSAGE_CHARS = 500
 
 @dataclass(frozen=True, slots=True)
 class Guards:
-    """The keys beside `extraction_methods`. Patterns match as in `parse`: by line, then in the whole text.
+    """The guards of an output mapping. Patterns match as in `parse`: by line, then in the whole text.
 
     The texts in `not_found` are case-folded.
     """
@@ -93,8 +93,11 @@ def compile_guards(form: ExtractionForm, report: Report, path: ValuePath) -> Gua
 
 
 def _compile_guard(text: str) -> Pattern:
-    # Groups are ignored: a guard only has to match, also where a group takes no part in the match.
+    # A guard only has to match, so it may have groups that take no part in the match.
     pattern = compile_pattern(text, ignore_groups=True)
     if pattern.first("") is not None:
-        raise CompileError(f"pattern {text!r} matches the empty text, and so any reply", "see * and ?")
+        raise CompileError(
+            f"pattern {text!r} matches the empty text and therefore every reply",
+            "require one character at least: * and ? allow none",
+        )
     return pattern

@@ -51,7 +51,10 @@ class Report:
     problems: list[Problem] = field(default_factory=list)
 
     def add(self, path: ValuePath, message: str, hint: str = "") -> None:
-        """Add a problem with the value at `path`, in the line of the nearest enclosing value with one."""
+        """Add a problem with the value at `path`.
+
+        The problem gets the value's line or, if that is unknown, the line of the nearest enclosing value.
+        """
         self.problems.append(Problem(self.file, self._line(path), message, hint))
 
     @contextmanager
