@@ -1,4 +1,4 @@
-"""One worker's access to the shared ledger: read, grant, compare and swap, and lost answers.
+"""The store of the shared ledger, as one worker reads and writes it by compare-and-swap.
 
 The limit holds whatever a write did whose answer was lost:
 
