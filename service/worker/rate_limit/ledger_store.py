@@ -1,6 +1,6 @@
 """The store of the shared ledger, as one worker reads and writes it by compare-and-swap.
 
-The limit holds whatever a write did whose answer was lost:
+If the answer of a write is lost, the write may or may not have been applied. The limit holds in both cases:
 
 - a reservation that may have been made is not used,
 - a credit that may have been spent is not spent again,
