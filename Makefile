@@ -24,7 +24,8 @@ setup: $(READY) ## create .venv from the hash-locked requirements
 demo: $(READY) ## run the main job on real input, on this machine
 	@$(BIN)/python examples/demo.py
 
-# Every test runs in one of the two. Files that start processes come first: the last minutes are for quick ones.
+# Every test runs either in `test` or in `verify`. The acceptance tests start first because they take longest;
+# the quick files at the end keep all workers busy.
 LONG = verify or docker or terraform
 test: $(READY) ## all tests that are quick
 	@$(BIN)/python -m pytest -m "not ($(LONG))" -n 3 --dist loadscope --no-loadscope-reorder tests/acceptance tests

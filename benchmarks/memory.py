@@ -30,7 +30,7 @@ from service.batch.completion import Completion
 from service.batch.group_commit import GroupCommitLimits, GroupCommitter
 from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
 from service.batch.large_rows import ClaimCheck
-from service.batch.ports import Ports, Queues
+from service.batch.role_ports import Ports, Queues
 from service.domain.messages import RowMessage
 from service.domain.model import Batch, BatchView, Commit, Counts, Location, Source, State
 from service.domain.ports import Agent, ReceivedMessage, StoredFile

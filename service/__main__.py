@@ -1,8 +1,7 @@
 """The `rowfleet` command, and `python -m service`.
 
-What comes before the commands are imported, which takes most of a second: a handler for SIGTERM, because a
-container's first process ignores every signal that it has no handler for, and the health check, which needs
-none of the commands.
+The import of the commands takes most of a second. Two things are done before it: a handler for SIGTERM is
+set, and the health check is run, which needs none of the commands.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import sys
 
 def main() -> None:
     """Run the command line."""
+    # A container's first process ignores every signal that it has no handler for.
     if os.getpid() == 1:
         signal.signal(signal.SIGTERM, _end)
     if sys.argv[1:] == ["healthcheck"]:
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def _end(number: int, _: object) -> None:
-    """What the signal does to every other process; commands that drain put their own handler in its place."""
+    """End the process, as SIGTERM does by default. Commands that drain replace this handler by their own."""
     os._exit(128 + number)
 
 

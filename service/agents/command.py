@@ -112,7 +112,7 @@ class CommandAgent:
             raise AgentUnavailableError(f"{self._label}: the agent is closed") from None
 
     async def close(self) -> None:
-        """Kill running programs; their calls end as unavailable."""
+        """Kill running programs; their calls raise AgentUnavailableError."""
         self._closed = True
         for call in self._calls:
             call.cancel()

@@ -19,7 +19,7 @@ from service.aggregator.lease import AggregationLease
 from service.aggregator.ordered_outcomes import outcomes_in_order
 from service.aggregator.result_files import FAILURES, MANIFEST, OUTPUT, ResultFiles, manifest_of
 from service.batch.ending import fail_batch
-from service.batch.ports import Ports
+from service.batch.role_ports import Ports
 from service.domain.errors import AccessError, BatchRejectedError, PoisonMessageError
 from service.domain.messages import AggregateMessage
 from service.domain.model import Batch, BatchView, State, iso_time

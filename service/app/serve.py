@@ -12,14 +12,14 @@ from functools import partial
 
 import structlog
 
-from service.app.backend import NEEDED_QUEUES, Backend
+from service.app.aws_backend import NEEDED_QUEUES, AwsBackend
 from service.app.health_server import serve_health
 from service.app.roles import Precondition, Role, ServiceRoles
 from service.app.settings import Settings
 from service.app.task_protection import protect_task
 from service.app.wiring import RoleBuilder, open_committer
 from service.batch.completion import Completion
-from service.batch.ports import Ports
+from service.batch.role_ports import Ports
 from service.catalog.folders import ReadMappingFiles
 from service.catalog.live import LiveCatalog
 from service.runtime.metrics import count_retries
@@ -29,15 +29,15 @@ log = structlog.get_logger(__name__)
 ROLES = tuple(NEEDED_QUEUES)
 """Every role that `serve` can run."""
 
-NO_BATCH = "rowfleet#readiness"
-"""The batch id of a test read that shows whether the table can be used."""
+READINESS_BATCH_ID = "rowfleet#readiness"
+"""The batch id of a test read, which shows if the table can be used. No batch has this id."""
 
 ECS_AGENT_URI = "ECS_AGENT_URI"
 """Environment variable with the container agent's address, which ECS sets in every task."""
 
 
 async def serve(
-    backend: Backend,
+    backend: AwsBackend,
     settings: Settings,
     mappings: ReadMappingFiles,
     roles: Collection[str],
@@ -83,15 +83,15 @@ async def _alongside(*helpers: Coroutine[None, None, None]) -> AsyncIterator[asy
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(helper) for helper in helpers]
         yield group
-        # Only now: the helpers go on while the roles drain, so that a drain shows in the metrics.
+        # The helpers run until here, while the roles drain, so that the metrics show the drain.
         for task in tasks:
             task.cancel()
 
 
 async def _role_builder(
-    backend: Backend, settings: Settings, catalog: LiveCatalog, stack: AsyncExitStack
+    backend: AwsBackend, settings: Settings, catalog: LiveCatalog, stack: AsyncExitStack
 ) -> RoleBuilder:
-    """The builder of this process's roles; `stack` ends the group commit that they share."""
+    """The builder of this process's roles. They share one group commit, which is closed with `stack`."""
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
     completion = Completion(backend.ports)
     committer = open_committer(backend.ports, settings, completion, name)
@@ -118,14 +118,14 @@ def _roles(builder: RoleBuilder, wanted: Collection[str]) -> dict[str, Role]:
     }
 
 
-def _preconditions(backend: Backend, catalog: LiveCatalog, role: str) -> list[Precondition]:
+def _preconditions(backend: AwsBackend, catalog: LiveCatalog, role: str) -> list[Precondition]:
     """Calls that must succeed before a role begins.
 
     The role makes the same calls while it works, so they need no permission of their own.
     """
     preconditions: list[Precondition] = [
         partial(backend.find_queues, NEEDED_QUEUES[role]),
-        partial(backend.ports.table.read, NO_BATCH),
+        partial(backend.ports.table.read, READINESS_BATCH_ID),
     ]
     if role == "splitter":
         preconditions.append(catalog.load)

@@ -78,7 +78,7 @@ class Settings(BaseSettings):
     aws: AwsSettings = AwsSettings()
     ingest: QueueSettings = QueueSettings()
     rows: QueueSettings = QueueSettings()
-    results: QueueSettings = QueueSettings()
+    results: QueueSettings = QueueSettings()  # the aggregate queue
     split: SplitSettings = SplitSettings()
     worker: WorkerSettings = WorkerSettings()
     commit: CommitSettings = CommitSettings()

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.batch.ports import Ports
+from service.batch.role_ports import Ports
 from service.csvio import CsvReader
 from service.domain.errors import CsvError, SourceError, UsageError
 from service.domain.jobs import Job
@@ -22,7 +22,7 @@ CHUNK_BYTES = 2**20
 AUTO = "auto"
 
 POLL_MIN_S, POLL_MAX_S = 0.1, 2.0
-"""Bounds of the pause between two reads of a followed batch, which is 5 % of the time waited so far."""
+"""Shortest and longest pause between two reads of a followed batch. Within them, 5 % of the time so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,8 @@ async def follow(ports: Ports, id_: str) -> AsyncIterator[tuple[BatchView | None
     started = ports.clock.monotonic()
     while True:
         view = await ports.table.read(id_)
-        yield view, await outages.read(view.batch) if view is not None else ""
+        outage = "" if view is None else await outages.read(view.batch)
+        yield view, outage
         if view is not None and view.batch.state.is_final:
             return
         waited = ports.clock.monotonic() - started
@@ -127,7 +128,7 @@ async def _find_or_upload(request: SubmitRequest, objects: Objects, bucket: str)
 
 
 async def _upload(path: Path, objects: Objects, bucket: str, mapping: str) -> Source:
-    # the digest in the key makes one object of files with the same name and content
+    # The key has the digest, so that a file that is submitted twice is stored once.
     digest = await asyncio.to_thread(_digest, path)
     key = f"sources/{mapping}/{digest[:16]}/{path.name}"
     async with objects.upload(bucket, key, content_type="text/csv") as upload:

@@ -1,6 +1,6 @@
 """Build the parts of each role from settings and ports.
 
-With `backend` and `serve`, the only modules that know adapters and roles.
+With `aws_backend` and `serve`, the only modules that know adapters and roles.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from service.agents.options.byte_budget import ByteBudget
 from service.agents.options.context import AgentContext, Store, no_store
 from service.agents.registry import open_agent
 from service.aggregator.aggregator import AggregateLimits, Aggregator
-from service.app.backend import Backend, aws_options
+from service.app.aws_backend import AwsBackend, aws_options
 from service.app.roles import Part
 from service.app.settings import Settings, user_environment
 from service.app.settings_sections import QueueSettings
 from service.batch.completion import Completion
 from service.batch.group_commit import GroupCommitLimits, GroupCommitter
 from service.batch.large_rows import ClaimCheck
-from service.batch.ports import Ports
+from service.batch.role_ports import Ports
 from service.catalog.live import LiveCatalog
 from service.domain.ports import Agent, Objects, Queue, StoredFile
 from service.mapping import RowMapping
@@ -94,7 +94,7 @@ class RoleBuilder:
     The parts do nothing before they are run. `stack` closes what they open.
     """
 
-    backend: Backend
+    backend: AwsBackend
     settings: Settings
     catalog: LiveCatalog
     completion: Completion

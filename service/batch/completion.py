@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import structlog
 
-from service.batch.ports import Ports
+from service.batch.role_ports import Ports
 from service.domain.messages import AggregateMessage
 from service.domain.model import BatchView, State, iso_time
 from service.domain.ports import OutgoingMessage

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import structlog
 
-from service.batch.ports import Ports
+from service.batch.role_ports import Ports
 from service.domain.model import Batch, State, iso_time
 from service.runtime.metrics import Metrics
 

@@ -23,12 +23,12 @@ from typing import Self
 import structlog
 
 from service.batch.completion import Completion
-from service.batch.ports import Ports
+from service.batch.role_ports import Ports
 from service.domain.errors import AccessError, RetryableError, RowfleetError, RowRejectedError
 from service.domain.item_size import outcome_bytes
 from service.domain.model import Batch, BatchView, Commit, Outcome
 from service.domain.ports import COMMIT_BYTES, COMMIT_LIMIT
-from service.runtime.retrying import retry_for
+from service.runtime.port_retries import retry_for
 
 log = structlog.get_logger(__name__)
 

@@ -25,7 +25,7 @@ from service.domain.errors import (
 from service.domain.item_size import depth, outcome_bytes
 from service.domain.model import Batch, Outcome, Source, Status, StoredPayload, row_id
 from service.domain.ports import ITEM_BYTES, ITEM_DEPTH, Objects
-from service.runtime.retrying import retry_for
+from service.runtime.port_retries import retry_for
 
 AHEAD_ROWS = 64
 """Most outcomes that are read ahead of the one being written."""

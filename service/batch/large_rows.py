@@ -17,7 +17,7 @@ from service.domain.errors import CsvError, PoisonMessageError, RowTooLargeError
 from service.domain.messages import RowMessage, Span
 from service.domain.model import Batch, Checkpoint, Source
 from service.domain.ports import MESSAGE_BYTES, Objects
-from service.runtime.retrying import retry_for
+from service.runtime.port_retries import retry_for
 
 LINE_END_BYTES = 4
 r"""Longest line end: `\r\n` in UTF-16. A span has it beyond the bytes of its record."""

@@ -1,6 +1,6 @@
 """Checks of a row message against its batch, for the worker and for the dead letters.
 
-A dead letter is checked with the same limits as a live message, but the texts of the errors differ.
+Both use the same limits. If a row's number is too high, each raises an error with a text of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def check_round(row: RowMessage, batch: Batch) -> None:
         raise PoisonMessageError(f"round {row.round} of a batch whose round is {batch.round}")
 
 
-def highest_row(batch: Batch) -> int:
+def highest_sendable_row(batch: Batch) -> int:
     """The highest number of a row that can have been sent: the total, or else the end of the open window."""
     if batch.total is not None:
         return batch.total

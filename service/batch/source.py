@@ -16,7 +16,7 @@ from service.csvio.compression import Decompressor, decompressor_of, is_compress
 from service.domain.errors import SourceError
 from service.domain.model import MAX_ROWS, Batch, Checkpoint, Source
 from service.domain.ports import Objects
-from service.runtime.retrying import retry_for
+from service.runtime.port_retries import retry_for
 
 READ_TIMEOUT_S = 120.0
 """Longest time that one read is retried. After that the ingest message is released and redelivered."""

@@ -57,8 +57,8 @@ def _check_sample(sample: Sample, result: DryRun) -> Iterator[Problem]:
     error = truncate(result.error, _EXCERPT_CHARS)
     if expected is None:
         if result.status is Status.FAILED:
-            hint = "correct the mapping, or say beside it that this is right: " + _record_command(sample)
-            yield Problem(sample.file, 1, f"sample: {error}", hint)
+            hint = "correct the mapping or, if the row has to fail, record that as expected: "
+            yield Problem(sample.file, 1, f"sample: {error}", hint + _record_command(sample))
         return
     if result.status is not expected.status:
         got = f"{result.status} ({error})" if error else str(result.status)
@@ -82,8 +82,9 @@ def _compare_fields(
 
 def _difference(sample: Sample, expected: Expectation, name: str, want: str, got: str) -> Problem:
     line = _line_of(expected.text, name)
-    hint = "correct the mapping or, if this is right now, " + _record_command(sample)
-    return Problem(expected.file, line, f"sample: {name}: expected {want}, got {got}", hint)
+    message = f"sample: {name}: expected {want}, got {got}"
+    hint = "correct the mapping or, if this result is correct, record it as expected: "
+    return Problem(expected.file, line, message, hint + _record_command(sample))
 
 
 def _record_command(sample: Sample) -> str:
@@ -107,7 +108,10 @@ def same(expected: Json, got: Json) -> bool:
 
 
 def _check_tool(tool: ToolReference, samples: list[Sample]) -> Iterator[Problem]:
-    """A problem if its mappings have samples and none of them contains the tool: its name may be misspelt."""
+    """A problem if the mappings that name the tool have samples, but none of the samples has the tool.
+
+    The tool's name in the mapping may be misspelt.
+    """
     tools_by_sample = [sample.tools for sample in samples if sample.name in tool.users]
     recorded = set().union(*tools_by_sample)
     if tools_by_sample and tool.name not in recorded:

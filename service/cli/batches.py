@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from service.app.backend import Backend, aws_options, connect
+from service.app.aws_backend import AwsBackend, aws_options, connect
 from service.app.settings import Settings
 from service.app.status import group_failures, read_batch, read_failed_row, status_json
 from service.app.submit import SubmitRequest, check_readable, follow, submit
@@ -82,7 +82,7 @@ def submit_(
         encoding=encoding,
     )
 
-    async def work(backend: Backend) -> int:
+    async def work(backend: AwsBackend) -> int:
         return await _submit(backend, request, settings.bucket, wait=wait, as_json=as_json)
 
     exit_with(_run_on_backend(settings, work))
@@ -97,7 +97,7 @@ def status(
 ) -> None:
     """How far a batch is, and what keeps it."""
 
-    async def work(backend: Backend) -> None:
+    async def work(backend: AwsBackend) -> None:
         status_object = await _status(backend, await read_batch(backend.ports.table, batch))
         if as_json:
             print_json(status_object)
@@ -116,7 +116,7 @@ def watch(
 ) -> None:
     """Follow a batch to its end; exit as `run` does."""
 
-    async def work(backend: Backend) -> int:
+    async def work(backend: AwsBackend) -> int:
         await read_batch(backend.ports.table, batch)
         return await _follow(backend, batch, as_json=as_json)
 
@@ -132,7 +132,7 @@ def list_(
 ) -> None:
     """The latest batches."""
 
-    async def work(backend: Backend) -> None:
+    async def work(backend: AwsBackend) -> None:
         batches = await backend.ports.table.recent(limit)
         if as_json:
             views = await asyncio.gather(*(backend.ports.table.read(found.batch_id) for found in batches))
@@ -156,7 +156,7 @@ def errors(
 ) -> None:
     """Why rows failed, grouped by cause."""
 
-    async def work(backend: Backend) -> None:
+    async def work(backend: AwsBackend) -> None:
         view = await read_batch(backend.ports.table, batch)
         if row is not None:
             _show_row(
@@ -183,7 +183,9 @@ def errors(
     _run_on_backend(read_settings(endpoint_url=endpoint_url, region=region), work)
 
 
-async def _submit(backend: Backend, request: SubmitRequest, bucket: str, *, wait: bool, as_json: bool) -> int:
+async def _submit(
+    backend: AwsBackend, request: SubmitRequest, bucket: str, *, wait: bool, as_json: bool
+) -> int:
     """Submit a run and print its batch id; with `wait`, follow it. Return the exit code."""
     id_ = await submit(backend.ports, request, bucket)
     if wait:
@@ -198,7 +200,7 @@ async def _submit(backend: Backend, request: SubmitRequest, bucket: str, *, wait
     return EXIT_OK
 
 
-async def _status(backend: Backend, view: BatchView) -> dict[str, Any]:
+async def _status(backend: AwsBackend, view: BatchView) -> dict[str, Any]:
     """The object that `status --json` prints."""
     outage = await OutageBoard(backend.ports.table, backend.ports.clock).read(view.batch)
     return status_json(view, backend.ports.clock, outage)
@@ -226,7 +228,7 @@ def _show_row(outcome: Outcome, *, as_json: bool) -> None:
         print_line(outcome.raw_reply)
 
 
-def _run_on_backend(settings: Settings, work: Callable[[Backend], Awaitable[T]]) -> T:
+def _run_on_backend(settings: Settings, work: Callable[[AwsBackend], Awaitable[T]]) -> T:
     """Run `work` on an open backend."""
     log_as_command(settings)
 
@@ -237,7 +239,7 @@ def _run_on_backend(settings: Settings, work: Callable[[Backend], Awaitable[T]])
     return run_async(connected())
 
 
-async def _follow(backend: Backend, id_: str, *, as_json: bool) -> int:
+async def _follow(backend: AwsBackend, id_: str, *, as_json: bool) -> int:
     """Show the progress of a batch until it ends; return its exit code."""
     view: BatchView | None = None
     with render.progress(err, quiet=as_json) as report:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from service.adapters.aws.clients import open_clients
 from service.adapters.aws.s3 import S3Objects
-from service.app.backend import aws_options
+from service.app.aws_backend import aws_options
 from service.app.settings import Settings
 from service.catalog.files import MappingFiles, compile_catalog
 from service.catalog.folders import MappingFolders, ReadMappingFiles, fixed_files

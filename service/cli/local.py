@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from service.adapters.aws.clients import AwsOptions, open_clients
-from service.app.backend import Backend, aws_options, backend_on, setup
+from service.app.aws_backend import AwsBackend, aws_options, backend_on, setup
 from service.app.serve import serve
 from service.app.settings import Settings
 from service.app.submit import SubmitRequest, follow, submit
@@ -55,7 +55,7 @@ class LocalService:
     """A running local service."""
 
     url: str
-    backend: Backend
+    backend: AwsBackend
 
 
 def local_settings(settings: Settings) -> Settings:

@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 
 from service.adapters.aws.clients import open_clients
-from service.app import backend as app_backend
+from service.app import aws_backend
 from service.app import healthcheck as app_healthcheck
-from service.app.backend import aws_options, backend_on
+from service.app.aws_backend import aws_options, backend_on
 from service.app.download import download_results, result_paths
 from service.app.serve import ROLES, serve
 from service.app.settings import Settings
@@ -262,7 +262,7 @@ def setup(endpoint_url: EndpointOption = None, region: RegionOption = None) -> N
 
     async def work() -> list[str]:
         async with open_clients(aws_options(settings)) as clients:
-            return await app_backend.setup(clients, settings)
+            return await aws_backend.setup(clients, settings)
 
     for line in run_async(work()):
         out.print(line, highlight=False, soft_wrap=True)

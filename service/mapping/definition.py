@@ -14,7 +14,7 @@ from service.mapping.extraction.extractor import Extraction, Extractor, compile_
 from service.mapping.extraction.schemas import compile_schema
 from service.mapping.inputs import InputMapping, compile_input
 from service.mapping.syntax.forms import CsvForm, ExecutionForm, RateLimitForm, RunForm, read_form
-from service.mapping.syntax.problems import Path, Report, raise_if_any
+from service.mapping.syntax.problems import Report, ValuePath, raise_if_any
 from service.mapping.targets import Target, compile_target
 
 _SCHEMA = "schema"
@@ -247,7 +247,7 @@ def compile_run_definition(
     )
 
 
-def _execution(form: ExecutionForm, report: Report, path: Path) -> Execution:
+def _execution(form: ExecutionForm, report: Report, path: ValuePath) -> Execution:
     retry = form.retry_policy
     if retry.cap_seconds < retry.base_seconds:
         report.add((*path, "retry_policy", "cap_seconds"), "cap_seconds is less than base_seconds")
@@ -279,7 +279,7 @@ def _reuse(text: str | None) -> Reuse | None:
     return Reuse() if text == "batch" else Reuse(days=int(text.split()[0]))
 
 
-def _csv(form: CsvForm, report: Report, path: Path) -> CsvOptions:
+def _csv(form: CsvForm, report: Report, path: ValuePath) -> CsvOptions:
     delimiter = _DELIMITERS.get(form.delimiter, form.delimiter)
     # Each option by itself first, so that the problem is reported for the right key; then both together.
     is_delimiter = _is_supported(delimiter, _AUTO, report, (*path, "delimiter"))
@@ -307,7 +307,7 @@ def _csv(form: CsvForm, report: Report, path: Path) -> CsvOptions:
 
 
 def _is_supported(
-    delimiter: str, encoding: str, report: Report, path: Path, layout: Layout = _NO_LAYOUT
+    delimiter: str, encoding: str, report: Report, path: ValuePath, layout: Layout = _NO_LAYOUT
 ) -> bool:
     """True if the CSV reader accepts these options; otherwise its objection is in the report."""
     try:

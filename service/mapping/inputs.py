@@ -11,7 +11,7 @@ from service.domain.errors import CsvError, InputError
 from service.domain.model import OWN_COLUMNS, Json
 from service.mapping.expressions.expression import Expression, compile_transform
 from service.mapping.syntax.forms import InputForm
-from service.mapping.syntax.problems import CompileError, Path, Report, nearest, suggest
+from service.mapping.syntax.problems import CompileError, Report, ValuePath, nearest, suggest
 from service.mapping.syntax.references import reject_references
 from service.mapping.templates import JsonTemplate, TextTemplate, compile_json_template, compile_template
 
@@ -116,7 +116,7 @@ def _apply_transforms(name: str, original: Json, transforms: Iterable[Expression
     return value
 
 
-def compile_input(form: InputForm, report: Report, path: Path) -> InputMapping:
+def compile_input(form: InputForm, report: Report, path: ValuePath) -> InputMapping:
     """Compile an `input_mapping`. If problems were reported, the result must not be used."""
     return _InputCompiler(form, report, path).compile()
 
@@ -128,7 +128,7 @@ class _InputCompiler:
     is a column that the file must have; otherwise it is an error.
     """
 
-    def __init__(self, form: InputForm, report: Report, path: Path) -> None:
+    def __init__(self, form: InputForm, report: Report, path: ValuePath) -> None:
         self._form = form
         self._report = report
         self._path = path

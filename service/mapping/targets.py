@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from service.domain.model import Json
 from service.mapping.syntax.forms import NAME_FIELD, Form, read_form
-from service.mapping.syntax.problems import CompileError, Path, Report, suggest
+from service.mapping.syntax.problems import CompileError, Report, ValuePath, suggest
 from service.mapping.syntax.references import check_references
 from service.mapping.templates import compile_template
 
@@ -161,7 +161,7 @@ class Target:
         return None
 
 
-def compile_target(value: Json, report: Report, path: Path) -> Target | None:
+def compile_target(value: Json, report: Report, path: ValuePath) -> Target | None:
     """Compile a `target`. Returns None, with problems in the report, if it is invalid."""
     if not isinstance(value, dict):
         return None  # the form of the run definition reports it
@@ -185,7 +185,7 @@ def compile_target(value: Json, report: Report, path: Path) -> Target | None:
     return Target(form.type, form.name, invoke, options)
 
 
-def _check_http(form: HttpForm | ChatForm, report: Report, path: Path) -> None:
+def _check_http(form: HttpForm | ChatForm, report: Report, path: ValuePath) -> None:
     # The whole address may come from the environment; it is then checked when the agent is opened.
     if form.url and not form.url.startswith(("http://", "https://", "${")):
         report.add((*path, "url"), f"{form.url!r} is no http:// or https:// address", "or ${NAME}")

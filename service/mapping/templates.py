@@ -209,12 +209,13 @@ def _check_size(size: int) -> None:
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """A second line of defence: `_check_node` has already rejected everything that this intercepts."""
+    """A second line of defence: `_check_node` has already rejected the operators intercepted here."""
 
     intercepted_binops = frozenset({"*", "**", "%", "/", "//"})
 
+    # Jinja's hook for the intercepted operators.
     def call_binop(self, *_arguments: Any) -> Never:
-        raise TypeError("a template calls nothing")
+        raise TypeError("this operator is not allowed in a template")
 
 
 def _percent_encoded(value: Json) -> str:

@@ -5,10 +5,12 @@ about the message:
 
     returns              acknowledged: deleted
     RetryableError       released: redelivered after a back-off
-    AccessError          released likewise; after both errors nothing is received during a back-off
+    AccessError          the same
     PoisonMessageError   logged and left to the dead-letter queue
     LeaseLostError       forgotten: another consumer has the message
     any other exception  a bug: logged with its traceback, released, in the end a dead letter
+
+After a RetryableError or AccessError nothing is received until a back-off is over.
 
 Three limits bound the messages that are held. `max_running` counts deliveries that occupy a slot; a handler
 calls `delivery.release_slot()` once only bookkeeping or waiting is left. `max_held` counts all messages that
@@ -16,18 +18,17 @@ are not deleted yet. `max_held_bytes` bounds the bytes of these messages and the
 report with `delivery.report_bytes()`. Polls and handlers that run when this bound is reached may still exceed
 it: by ten messages for each poller, and by the bytes that the running handlers add.
 
-If handlers limit themselves (the worker, per target), `Capacity.free_slots` is the number of messages that
-they can take, and `max_running` bounds only deliveries that have not reached their target's queue. Without
-capacity nothing is received, except probes (`probe_budget`): a message's target is known only after it was
-received, so messages for a full target would hide those for the others. The handler requeues a message that
-it cannot start.
+The worker also limits calls by target. Its `Capacity` then tells how many messages its targets can take, and
+`max_running` bounds only deliveries that do not wait for their target yet. Without capacity nothing is
+received, except probes (`probe_budget`): a message's target is known only after it was received, so messages
+for a full target would hide those for the others. The handler requeues a message that it cannot start.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -58,8 +59,9 @@ MAX_REASON_CHARS = 1_000
 class ConsumeLimits:
     """Limits of one consumer; times in seconds.
 
-    The lingers trade a little latency for full batch calls of ten. A poison message is redelivered after
-    `poison_delay_s`. `drain_s` bounds the time between the stop and the end of `run`.
+    `receive_linger_s` and `delete_linger_s` are waits for more free slots or messages, so that batch calls
+    are full. A poison message is redelivered after `poison_delay_s`. `drain_s` bounds the time between the
+    stop and the end of `run`.
     """
 
     visibility_s: float = 60.0
@@ -189,10 +191,17 @@ class Consumer:
             lingering_since = step.lingering_since
             # Nothing was awaited since the state was read, so no change is missed.
             self._changed.clear()
-            with suppress(TimeoutError):
-                async with nullcontext() if step.at is None else timeout(self._clock, step.at - now):
-                    await self._changed.wait()
+            await self._wait_for_change(step.at)
         return None
+
+    async def _wait_for_change(self, until: float | None) -> None:
+        """Wait until the state changes, or until the monotonic time `until` if it is given."""
+        if until is None:
+            await self._changed.wait()
+            return
+        with suppress(TimeoutError):
+            async with timeout(self._clock, until - self._clock.monotonic()):
+                await self._changed.wait()
 
     def _fetch_state(self) -> FetchState:
         limits = self._limits
@@ -204,6 +213,7 @@ class Consumer:
             holdable = 0
         return FetchState(
             paused_until=max(self._receive_backoff.until, self._handler_backoff.until),
+            # Polls in flight may fill slots as well as memory, so their messages count against both.
             free_slots=min(slots - self._running, holdable) - self._requested,
             holdable=holdable - self._requested,
             probe_due_at=None if self._capacity is None else self._probes.due_at,
@@ -250,7 +260,7 @@ class Consumer:
         task.add_done_callback(self._tasks.discard)
 
     async def _work(self, delivery: Delivery) -> None:
-        """Run the handler and do with the message what its end demands."""
+        """Run the handler; then acknowledge, release or forget the message, as the module describes."""
         try:
             await self._handle(delivery)
         except LeaseLostError as error:

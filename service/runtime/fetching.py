@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from service.domain.ports import SEND_LIMIT
+from service.domain.ports import BATCH_CALL_ENTRIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def next_fetch(
     """Decide what a poller does at `now`."""
     if now < state.paused_until:
         return WaitUntil(state.paused_until, lingering_since)
-    full_call = min(SEND_LIMIT, max_running)
+    full_call = min(BATCH_CALL_ENTRIES, max_running)
     if state.free_slots >= full_call:
         return Fetch(full_call)
     if state.free_slots > 0:
@@ -65,4 +65,4 @@ def _next_probe(now: float, state: FetchState) -> Fetch | WaitUntil:
         return WaitUntil(state.probe_due_at)
     if state.probe_due_at is None or state.holdable <= 0:
         return WaitUntil(None)
-    return Fetch(min(SEND_LIMIT, state.holdable), is_probe=True)
+    return Fetch(min(BATCH_CALL_ENTRIES, state.holdable), is_probe=True)

@@ -1,7 +1,10 @@
-"""Leases: the messages that a process holds are kept invisible to others, released, or deleted in tens.
+"""Leases: messages that a process holds are kept invisible to others, released, or deleted in batch calls.
 
 A lease is a message's visibility time-out on SQS. It is renewed while the message is held, so a slow agent
 keeps its row. If a renewal is refused, the lease is lost: another consumer may have the message.
+
+Renewing (the heartbeat) means to extend the visibility time-out. Releasing, which log events call "give
+back", means to end it early.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import TypeVar
 import structlog
 
 from service.domain.errors import AccessError, RetryableError
-from service.domain.ports import SEND_LIMIT, Clock, Queue, ReceivedMessage
+from service.domain.ports import BATCH_CALL_ENTRIES, Clock, Queue, ReceivedMessage
 from service.runtime.metrics import Metrics
 
 T = TypeVar("T")
@@ -82,7 +85,7 @@ class Leases:
             self._on_change()
 
     def acknowledge(self, lease: Lease) -> None:
-        """Delete the message with the next batch call of ten; `keep_deleting` does it."""
+        """Delete the message with the next batch call; `keep_deleting` does it."""
         self._acknowledged.append(lease)
         self._has_acknowledged.set()
 
@@ -98,7 +101,7 @@ class Leases:
         self.forget(lease)
 
     async def release_rest(self) -> int:
-        """Release all messages that are held and not acknowledged at once; return their number."""
+        """Release at once all messages that are held and not acknowledged. Return their number."""
         acknowledged = {lease.message.receipt for lease in self._acknowledged}
         rest = [receipt for receipt in self._held if receipt not in acknowledged]
         await self.make_visible(rest, 0)
@@ -109,10 +112,11 @@ class Leases:
     async def make_visible(self, receipts: Sequence[str], delay_s: float) -> None:
         """Make messages visible after `delay_s`. If a call fails, their visibility time-out does it later."""
         async with self._changing_visibility:
-            await asyncio.gather(*(self._make_visible(group, delay_s) for group in tens(receipts)))
+            await asyncio.gather(*(self._make_visible(group, delay_s) for group in batch_calls(receipts)))
 
     async def keep_renewing(self) -> None:
-        """Renew leases for ever, each after a sixth of its time: so it survives several failed calls."""
+        """Renew leases for ever, each after a sixth of its time."""
+        # A lease thus survives several failed calls.
         interval_s = self._visibility_s / 6
         while True:
             await self._clock.sleep(interval_s)
@@ -123,17 +127,17 @@ class Leases:
                     for lease in self._held.values()
                     if not lease.is_lost and now - lease.renewed_at >= interval_s
                 ]
-                await asyncio.gather(*(self._renew(group, now) for group in tens(due)))
+                await asyncio.gather(*(self._renew(group, now) for group in batch_calls(due)))
 
     async def keep_deleting(self) -> None:
         """Delete acknowledged messages for ever; wait a little for more if a call would not be full."""
         while True:
             await self._has_acknowledged.wait()
-            if len(self._acknowledged) % SEND_LIMIT:
+            if len(self._acknowledged) % BATCH_CALL_ENTRIES:
                 await self._clock.sleep(self._delete_linger_s)
             self._has_acknowledged.clear()
             acknowledged, self._acknowledged = self._acknowledged, []
-            await asyncio.gather(*(self._delete(group) for group in tens(acknowledged)))
+            await asyncio.gather(*(self._delete(group) for group in batch_calls(acknowledged)))
 
     async def _make_visible(self, group: Sequence[str], delay_s: float) -> None:
         try:
@@ -169,7 +173,7 @@ class Leases:
             self.forget(lease)
 
 
-def tens(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Slices of at most ten, the largest batch call of SQS."""
-    for start in range(0, len(items), SEND_LIMIT):
-        yield items[start : start + SEND_LIMIT]
+def batch_calls(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Slices that fit one batch call of the queue."""
+    for start in range(0, len(items), BATCH_CALL_ENTRIES):
+        yield items[start : start + BATCH_CALL_ENTRIES]

@@ -1,7 +1,8 @@
 """Metrics: counters and timings of a process, in CloudWatch's embedded metric format.
 
-They are summed in the process and written every minute as one log line, which CloudWatch Logs turns into
-metrics without an API call; on a terminal they are not written. The format:
+They are summed in the process and written as one log line every `metrics_interval_s` (a setting, a minute
+by default). CloudWatch Logs turns the line into metrics without an API call. On a terminal nothing is
+written. The format:
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 """
 

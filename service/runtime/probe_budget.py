@@ -8,7 +8,7 @@ ten messages every `pause_s`: otherwise its messages would be received and reque
 
 from __future__ import annotations
 
-from service.domain.ports import SEND_LIMIT
+from service.domain.ports import BATCH_CALL_ENTRIES
 
 
 class ProbeBudget:
@@ -28,8 +28,8 @@ class ProbeBudget:
 
     def record(self, messages: int, now: float) -> None:
         """Record a probe that received `messages`."""
-        refill = (now - self._filled_at) * SEND_LIMIT / self._pause_s
+        refill = (now - self._filled_at) * BATCH_CALL_ENTRIES / self._pause_s
         self._tokens = max(0.0, min(self._burst, self._tokens + refill) - messages)
         self._filled_at = now
-        if self._tokens < SEND_LIMIT:
+        if self._tokens < BATCH_CALL_ENTRIES:
             self.due_at = now + self._pause_s

@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 
 from service.domain.errors import AccessError, RetryableError, ThrottledError, first_of
-from service.domain.ports import MESSAGE_BYTES, SEND_LIMIT, OutgoingMessage, Queue
-from service.runtime.retrying import retry_for
+from service.domain.ports import BATCH_CALL_ENTRIES, MESSAGE_BYTES, OutgoingMessage, Queue
+from service.runtime.port_retries import retry_for
 
 SEND_TIMEOUT_S = 60.0
 """Time after which a batch call fails for good. The sender's own message is redelivered then."""
@@ -25,7 +25,7 @@ def pack(messages: Iterable[OutgoingMessage]) -> Iterator[list[OutgoingMessage]]
     size = 0
     for message in messages:
         length = len(message.body)  # bytes, since bodies are ASCII
-        if batch and (len(batch) == SEND_LIMIT or size + length > MESSAGE_BYTES):
+        if batch and (len(batch) == BATCH_CALL_ENTRIES or size + length > MESSAGE_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(message)

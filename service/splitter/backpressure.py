@@ -6,25 +6,25 @@ emulator gets slow with a deep queue and serves a small batch only behind all ro
 
 from __future__ import annotations
 
-from service.batch.ports import Ports
+from service.batch.role_ports import Ports
 from service.domain.errors import RetryableError
 from service.domain.model import Batch, State
 from service.runtime.delivery import Delivery
 
 FIRST_POLL_S, LONGEST_POLL_S = 0.1, 1.0
-"""Pauses between two looks at a batch's progress. They double.
+"""Shortest and longest pause between two reads of a batch's progress. Each pause is twice the one before.
 
-A batch gets its next rows after at most twice the time that it had to wait, while many of its rows are still
-being processed.
+A splitter thus waits about twice as long as necessary at most. Meanwhile the workers have nearly
+`max_queued_rows` rows left to process.
 """
 
 
 class SplitEndedError(Exception):
-    """The batch is no longer SPLITTING: another process has sealed, failed or cancelled it."""
+    """The batch is no longer SPLITTING: another process has sealed or failed it."""
 
 
 class Backpressure:
-    """Holds a splitter back while `max_queued_rows` of its batch are sent and not done; 0 never does."""
+    """Makes a splitter wait while `max_queued_rows` of its batch are sent and not done; 0: never."""
 
     def __init__(self, ports: Ports, max_queued_rows: int) -> None:
         self._ports = ports
@@ -42,7 +42,8 @@ class Backpressure:
                 raise SplitEndedError
             if batch.checkpoint.rows - view.counts.done < self._max_queued_rows:
                 return
-            # The slot is not taken back later: a few large batches would keep all others from being split.
+            # Other batches may use the slot from here on, for as long as this split lasts. If a waiting split
+            # kept it, a few large batches would keep all others from being split.
             delivery.release_slot()
             delivery.check_lease()
             if delivery.is_draining:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import structlog
 
 from service.batch.ending import report_failed_batch
-from service.batch.ports import Ports
+from service.batch.role_ports import Ports
 from service.domain.errors import (
     BatchRejectedError,
     MappingError,

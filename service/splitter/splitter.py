@@ -17,7 +17,7 @@ from service.batch.completion import Completion
 from service.batch.definitions import stored_definition
 from service.batch.ending import fail_batch
 from service.batch.large_rows import row_body
-from service.batch.ports import Ports
+from service.batch.role_ports import Ports
 from service.batch.source import reader_of, records_of
 from service.csvio import Header, Record
 from service.domain.errors import BatchRejectedError, MappingError, PoisonMessageError, RetryableError

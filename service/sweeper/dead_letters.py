@@ -2,8 +2,8 @@
 
 There is one handler for each dead-letter queue. A letter that a handler understands ends its row or batch, or
 gives it a second chance, and is deleted. A letter that no handler can act on stays in its queue and is
-reported each time it becomes visible: a person has to remove its cause and redrive it (SQS: start a message
-move task), or delete it.
+reported each time it becomes visible: an operator has to remove its cause and move it back (SQS: start a
+message move task), or delete it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import structlog
 from service.batch.completion import Completion
 from service.batch.ending import fail_batch
 from service.batch.group_commit import GroupCommitter
-from service.batch.ports import Ports
-from service.batch.row_checks import check_round, has_outcome, highest_row
+from service.batch.role_ports import Ports
+from service.batch.row_checks import check_round, has_outcome, highest_sendable_row
 from service.domain.errors import PoisonMessageError, WorkerLostError
 from service.domain.events import decode_ingest
 from service.domain.jobs import Job
@@ -212,6 +212,6 @@ class DeadLetters:
 def _check_row(row: RowMessage, batch: Batch) -> None:
     """Raise PoisonMessageError for a row that its batch cannot have."""
     check_round(row, batch)
-    most = highest_row(batch)
+    most = highest_sendable_row(batch)
     if row.number > most:
         raise PoisonMessageError(f"row {row.number} of a batch that has sent {most} rows at most")

@@ -17,7 +17,7 @@ import structlog
 from service.batch.group_commit import GroupCommitter
 from service.batch.large_rows import ClaimCheck, row_body, row_message
 from service.batch.outcomes import LastAttempt
-from service.batch.ports import Ports
+from service.batch.role_ports import Ports
 from service.batch.source import records_again
 from service.csvio import Record
 from service.domain.errors import (

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import structlog
 
 from service.batch.completion import Completion
-from service.batch.ports import Ports
+from service.batch.role_ports import Ports
 from service.domain.deadlines import deadline_of
 from service.domain.errors import AccessError, RetryableError, RowfleetError
 from service.domain.jobs import Job

@@ -59,13 +59,13 @@ class AttemptLimits:
 class RowTask:
     """A row that an agent is invoked for, with the input `body`.
 
-    `message` is the one to send if the row is requeued; attempts replace it. `redeemed` is the message as
-    received, with the cells if they had to be read from the source. `uncounted` is the number of failed calls
-    by this process that did not count as attempts.
+    `message` is the one to send if the row is requeued; attempts replace it. `row_with_cells` is the message
+    as received, with the cells if they had to be read from the source. `uncounted` is the number of failed
+    calls by this process that did not count as attempts.
     """
 
     message: RowMessage
-    redeemed: RowMessage
+    row_with_cells: RowMessage
     batch: Batch
     target: OpenTarget
     body: Json
@@ -154,8 +154,8 @@ class Attempts:
                 return self._deadline_missed(task)
             try:
                 result = await self._attempt(task, delivery)
-            except TurnedAwayError as rejection:
-                return self._after_rejection(task, rejection)
+            except TurnedAwayError as error:
+                return self._when_turned_away(task, error)
             if not isinstance(result, _Failure):
                 return result
             next_step = self._after_failure(task, result)
@@ -166,7 +166,7 @@ class Attempts:
     def last_attempt(self, task: RowTask, started: float | None = None) -> LastAttempt:
         """The attempt that ends now. `started` is None if the agent was not called."""
         return LastAttempt(
-            row=task.redeemed,
+            row=task.row_with_cells,
             columns=task.batch.columns,
             number=task.message.attempt,
             elapsed_ms=0 if started is None else self._elapsed_ms(started),
@@ -174,10 +174,10 @@ class Attempts:
             worker=self._limits.worker,
         )
 
-    def requeue_delay_s(self, rejection: TurnedAwayError, left_s: float) -> int:
-        """Delay for a row rejected by the gate `left_s` seconds before its deadline. Counts the rejection."""
-        self._metrics.count(f"rows_turned_away_{rejection.kind}")
-        wait_s = (rejection.retry_after_s or 1.0) * self._rng.uniform(0.75, 1.5)
+    def requeue_delay_s(self, error: TurnedAwayError, left_s: float) -> int:
+        """Delay for a row that the gate turned away `left_s` seconds before its deadline. Counts the row."""
+        self._metrics.count(f"rows_turned_away_{error.kind}")
+        wait_s = (error.retry_after_s or 1.0) * self._rng.uniform(0.75, 1.5)
         return math.ceil(min(wait_s, MAX_DELAY_S, max(1.0, left_s)))
 
     # -- one attempt -----------------------------------------------------------------------------------
@@ -284,22 +284,22 @@ class Attempts:
         else:
             waited_s = 0.0
             if task.uncounted:
-                # A requeued row does not carry its uncounted attempts. The time since the first attempt
+                # A requeued row does not carry its uncounted failures. The time since the first attempt
                 # stands for them, so that the waits of a throttled row keep growing.
                 waited_s = (self._clock.now_ms() - (task.message.first_attempt_ms or 0)) / 1000
             wait_s = self._rng.uniform(*policy.wait_bounds_s(task.message.attempt + task.uncounted, waited_s))
         is_short = wait_s <= self._limits.inline_wait_s
         return wait_s if is_short else min(MAX_DELAY_S, math.ceil(wait_s))
 
-    def _after_rejection(self, task: RowTask, rejection: TurnedAwayError) -> Outcome | Requeue:
-        """Requeue a row that the gate has rejected, so that it holds no memory and no lease meanwhile."""
+    def _when_turned_away(self, task: RowTask, error: TurnedAwayError) -> Outcome | Requeue:
+        """Requeue a row that the gate has turned away, so that it holds no memory and no lease meanwhile."""
         now_ms = self._clock.now_ms()
-        if isinstance(rejection, TargetDownError):
+        if isinstance(error, TargetDownError):
             # The budget runs although no call was made: a target that stays down must not keep its rows.
             task.begin(now_ms)
             if task.budget_left_s(now_ms) <= 0:
-                return self.last_attempt(task).failed(AgentOutageError(str(rejection)))
-        return Requeue(task.message, self.requeue_delay_s(rejection, self._left_s(task)))
+                return self.last_attempt(task).failed(AgentOutageError(str(error)))
+        return Requeue(task.message, self.requeue_delay_s(error, self._left_s(task)))
 
     def _deadline_missed(self, task: RowTask) -> Outcome:
         return self.last_attempt(task).failed(task.deadline().missed())

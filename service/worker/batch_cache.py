@@ -18,7 +18,7 @@ import structlog
 
 from service.batch.definitions import stored_definition
 from service.batch.ending import fail_batch
-from service.batch.ports import Ports
+from service.batch.role_ports import Ports
 from service.domain.errors import ConfigError
 from service.domain.model import Batch, BatchView, State
 from service.domain.ports import Agent

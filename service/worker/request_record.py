@@ -19,7 +19,7 @@ from service.batch.reuse_records import (
 )
 from service.domain.errors import AccessError, RetryableError
 from service.domain.ports import Clock, SharedRecord, Table
-from service.runtime.retrying import retry_for
+from service.runtime.port_retries import retry_for
 
 log = structlog.get_logger(__name__)
 

@@ -16,9 +16,9 @@ import structlog
 from service.batch.group_commit import GroupCommitter
 from service.batch.large_rows import ClaimCheck
 from service.batch.outcomes import LastAttempt
-from service.batch.ports import Ports
 from service.batch.reuse_records import CachedReply, request_key_of
-from service.batch.row_checks import check_round, has_outcome, highest_row
+from service.batch.role_ports import Ports
+from service.batch.row_checks import check_round, has_outcome, highest_sendable_row
 from service.domain.deadlines import deadline_of
 from service.domain.errors import (
     AnswerPendingError,
@@ -130,8 +130,8 @@ class Worker:
         left_s = deadline_of(batch, row.deadline_ms).left_s(self._ports.clock.now_ms())
         if left_s <= 0:
             return None
-        rejection = target.gate.rejection(batch)
-        return None if rejection is None else self._attempts.requeue_delay_s(rejection, left_s)
+        error = target.gate.full_error_for(batch)
+        return None if error is None else self._attempts.requeue_delay_s(error, left_s)
 
     async def _process(self, row: RowMessage, batch: Batch, target: OpenTarget, delivery: Delivery) -> None:
         """Process the row until it is committed or requeued, in quarantine if it has lost many deliveries."""
@@ -184,19 +184,19 @@ class Worker:
         self, row: RowMessage, batch: Batch, target: OpenTarget, delivery: Delivery
     ) -> Outcome | Requeue:
         """Build the agent's input and get the row's outcome; FAILED if there is no input."""
-        redeemed = row
+        row_with_cells = row
         try:
-            redeemed = await self._claim_check.redeem(batch, row)
-            if redeemed.lost_deliveries >= self._limits.max_lost:
-                raise WorkerLostError.after(redeemed.lost_deliveries)
-            if redeemed.defect:
-                raise BadRecordError(redeemed.defect)
-            body = target.mapping.build_input(batch.columns, redeemed.cells)
+            row_with_cells = await self._claim_check.redeem(batch, row)
+            if row_with_cells.lost_deliveries >= self._limits.max_lost:
+                raise WorkerLostError.after(row_with_cells.lost_deliveries)
+            if row_with_cells.defect:
+                raise BadRecordError(row_with_cells.defect)
+            body = target.mapping.build_input(batch.columns, row_with_cells.cells)
         except (RowRejectedError, SourceError) as error:
-            return self._last_attempt(redeemed, batch, row.attempt).failed(error)
+            return self._last_attempt(row_with_cells, batch, row.attempt).failed(error)
         if row.span is not None:
             delivery.report_bytes(row.span.length)
-        task = RowTask(message=row, redeemed=redeemed, batch=batch, target=target, body=body)
+        task = RowTask(message=row, row_with_cells=row_with_cells, batch=batch, target=target, body=body)
         return await self._invoke_or_reuse(task, delivery)
 
     async def _invoke_or_reuse(self, task: RowTask, delivery: Delivery) -> Outcome | Requeue:
@@ -217,7 +217,7 @@ class Worker:
                 return await invoke()
             return Requeue(task.message, self._spread_s(PENDING_REPLY_WAIT_S))
         if isinstance(result, CachedReply):
-            attempt = self._last_attempt(task.redeemed, task.batch, task.message.attempt)
+            attempt = self._last_attempt(task.row_with_cells, task.batch, task.message.attempt)
             return attempt.reused(result, request_key.row)
         return result
 
@@ -268,7 +268,7 @@ def _should_process(row: RowMessage, batch: Batch) -> bool:
     `batch` is fresh enough: `BatchCache` reloads a view that does not cover the row.
     """
     check_round(row, batch)
-    most = highest_row(batch)
+    most = highest_sendable_row(batch)
     if batch.total is not None and row.number > most:
         raise PoisonMessageError(f"row {row.number} of a batch of {most} rows")
     if batch.state is State.SPLITTING and row.number > most:

@@ -202,7 +202,7 @@ def test_files_that_cannot_be_read(cli):
     assert third.startswith("mappings/link.yaml:1: cannot be read")
 
 
-def test_what_files_hold_does_not_reach_the_terminal_raw(cli):
+def test_control_characters_of_files_are_escaped(cli):
     """Line breaks and escape sequences in a name stay within their line."""
     cli.write("mappings/price.yaml", '"a\\nb\\e[31m": 1\n' + GOOD)
     done = cli("check")
@@ -259,11 +259,11 @@ def test_a_sample_that_gives_something_else(cli):
     record = f"rowfleet try price {place}.json --json >{place}.expected.json"
     assert done.stdout == (
         f"{place}.expected.json:3: sample: price: expected 13, got 12.50 — "
-        f"correct the mapping or, if this is right now, {record}\n"
+        f"correct the mapping or, if this result is correct, record it as expected: {record}\n"
     )
 
 
-def test_what_try_prints_is_an_expectation(cli):
+def test_the_output_of_try_is_an_expectation(cli):
     """The command in the hint records an expectation that holds, for rows that succeed and rows that fail."""
     cli.write("mappings/price.yaml", GOOD)
     sample(cli, "cheap", REPLY)

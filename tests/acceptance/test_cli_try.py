@@ -172,7 +172,7 @@ def test_a_reply_that_should_have_been_json(cli):
     assert "the reply is no JSON and is taken for text" in done.stderr
 
 
-def test_what_agents_write_does_not_reach_the_terminal_raw(cli):
+def test_control_characters_of_replies_are_escaped(cli):
     """Escape sequences are printed as text; line breaks stay in their column."""
     cli.write("reply.json", json.dumps({"price": "a\x1b]0;title\x07b\nc[bold]"}))
     done = cli("try", "direct-price", "reply.json")

@@ -1,10 +1,7 @@
 """`serve` processes on one endpoint are killed, drained and replaced while they hold rows."""
 
-import subprocess
-
-import pytest
-
 from tests.acceptance.support import Deployment, HttpAgent, Running, people, table
+from tests.acceptance.test_service_configuration import ready
 
 SMALL = {"ROWFLEET_WORKER__MAX_INFLIGHT_ROWS": "4", "ROWFLEET_WORKER__MAX_HELD_ROWS": "4"}
 """Settings of a worker that holds four rows at a time."""
@@ -41,7 +38,7 @@ def test_a_worker_killed_while_it_holds_rows(deployment: Deployment, agent: Http
     others = deployment.start("serve", "--roles", "splitter,aggregator")
     first = serve(deployment, agent, "/a", **brief)
     batch = submit(deployment, 40)
-    first.until(lambda: len(agent.names("/a")) == 4, "four rows at the agent")
+    first.until(lambda: len(agent.names("/a")) >= 4, "four rows at the agent")
     second = serve(deployment, agent, "/b", **brief)
     second.until(lambda: agent.names("/b"), "a row through the second worker")
 
@@ -56,7 +53,7 @@ def test_a_worker_killed_while_it_holds_rows(deployment: Deployment, agent: Http
         assert running.stop().code == 0
 
 
-def test_a_worker_told_to_stop_finishes_what_it_holds(deployment: Deployment, agent: HttpAgent) -> None:
+def test_a_worker_told_to_stop_finishes_its_rows(deployment: Deployment, agent: HttpAgent) -> None:
     """After SIGTERM it finishes the rows in flight and begins no others. Another worker does the rest."""
     agent.hold("/a")
     others = deployment.start("serve", "--roles", "splitter,aggregator")
@@ -65,8 +62,7 @@ def test_a_worker_told_to_stop_finishes_what_it_holds(deployment: Deployment, ag
     first.until(lambda: len(agent.names("/a")) == 4, "four rows at the agent")
 
     first.process.terminate()
-    with pytest.raises(subprocess.TimeoutExpired):
-        first.process.wait(1)
+    first.until(lambda: ready(first)[1]["roles"]["worker"] == "draining", "a worker that drains")
     agent.release("/a")
     done = first.finish()
 

@@ -66,7 +66,7 @@ def test_a_row_that_kills_its_worker_is_failed_and_the_batch_ends(deployment: De
         assert process.stop().code == 0
 
 
-def test_rows_whose_messages_are_gone_are_sent_again(deployment: Deployment, agent: HttpAgent) -> None:
+def test_rows_whose_messages_are_lost_are_resent(deployment: Deployment, agent: HttpAgent) -> None:
     """The rows queue is purged before a worker starts. The sweeper resends the rows, and all succeed."""
     service = deployment.start("serve", "--roles", "splitter,aggregator,sweeper", **SOON)
     batch = submit(deployment, "up", 30)

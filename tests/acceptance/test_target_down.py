@@ -21,7 +21,7 @@ def unused_port() -> Iterator[int]:
         yield bound.getsockname()[1]
 
 
-def test_an_agent_that_is_not_there_yet(deployment: Deployment, unused_port: int) -> None:
+def test_an_agent_that_does_not_run_yet(deployment: Deployment, unused_port: int) -> None:
     """While connections are refused the status says so and no row fails. Later all rows succeed."""
     service = deployment.start("serve", AGENT_URL=f"http://127.0.0.1:{unused_port}/")
     service.started()
@@ -55,7 +55,7 @@ def attempts(deployment: Deployment, batch: str, row: int) -> int:
     return int(deployment.item(batch, f"row_{row:010d}")["attempts"]["N"])
 
 
-def test_a_storm_of_429_uses_up_no_rows(cli: Cli, agent: HttpAgent) -> None:
+def test_throttled_calls_use_up_no_attempts(cli: Cli, agent: HttpAgent) -> None:
     """The agent throttles half of the first calls. All rows succeed although each has only one attempt."""
     cli.mapping(more="execution: {retry_policy: {max_attempts: 1, base_seconds: 0.05, cap_seconds: 0.2}}\n")
     cli.write("in.csv", people(100))

@@ -91,7 +91,7 @@ def answer(body: dict[str, str], *, is_first: bool) -> tuple[int, object]:
 
 
 @contextmanager
-def beside(context: Callable[[], AbstractAsyncContextManager[T]]) -> Iterator[T]:
+def in_thread(context: Callable[[], AbstractAsyncContextManager[T]]) -> Iterator[T]:
     """Run an async context on an event loop in a thread of its own."""
     entered: Future[T] = Future()
     loops: list[asyncio.AbstractEventLoop] = []

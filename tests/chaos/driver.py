@@ -17,7 +17,7 @@ from pathlib import Path
 from service.adapters.aws.provision.resources import QueueOptions, ResourceNames
 from service.cli.embedded import EmbeddedProcess
 from tests.acceptance.support import Deployment
-from tests.chaos.agent import PACED, ChaosAgent, beside
+from tests.chaos.agent import PACED, ChaosAgent, in_thread
 from tests.chaos.faults import Rates
 from tests.chaos.fleet import VISIBILITY_S, Fleet
 from tests.chaos.plan import Act, Job, Plan
@@ -86,7 +86,7 @@ def run(plan: Plan, folder: Path) -> Report:
 
 def _quiet(plan: Plan, jobs: list[Job], folder: Path) -> dict[str, Files]:
     agent = ChaosAgent()
-    with _deployment(folder) as (endpoint, deployment), beside(agent.serving):
+    with _deployment(folder) as (endpoint, deployment), in_thread(agent.serving):
         _mappings(deployment, agent)
         fleet = Fleet(deployment, endpoint, 1)
         for job in jobs:
@@ -112,7 +112,7 @@ def _chaotic(plan: Plan, jobs: list[Job], folder: Path, quiet: dict[str, Files])
                 await stack.enter_async_context(agent.serving())
                 yield
 
-        with beside(context):
+        with in_thread(context):
             _mappings(deployment, agent)
             fleet = Fleet(deployment, proxy.url, plan.workers)
             started = time.monotonic()

@@ -1,6 +1,6 @@
-"""The real adapters against the endpoint with faults in between: what the ports promise holds there too.
+"""The AWS adapters keep the promises of the ports while a proxy produces faults.
 
-Elsewhere these errors come from stubs; here they are made of bytes, and what was applied really was.
+Other tests raise these errors from stubs. Here they are real responses, and applied calls are applied.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from service.adapters.aws.sqs import SqsQueue
 from service.batch.completion import Completion
 from service.batch.group_commit import GroupCommitLimits, GroupCommitter
 from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
-from service.batch.ports import Ports, Queues
+from service.batch.role_ports import Ports, Queues
 from service.domain.errors import ConflictError, RetryableError, ThrottledError, UnknownResultError
 from service.domain.model import Batch, Commit, Counts, Location, Outcome, Source, State, Status
 from service.domain.ports import OutgoingMessage
@@ -38,7 +38,7 @@ BATCH = Batch(
 )  # fmt: skip
 PART = 5 * 2**20
 ALWAYS = 3
-"""A fault that botocore's three attempts at a call do not get past."""
+"""So many faults that all of botocore's attempts at a call fail."""
 
 
 def outcome(number: int, status: Status = Status.SUCCESS) -> Outcome:
@@ -46,7 +46,7 @@ def outcome(number: int, status: Status = Status.SUCCESS) -> Outcome:
 
 
 def commit(*numbers: int) -> Commit:
-    """A commit under a token of its own: an account's tables share them."""
+    """A commit with a token of its own, since the tables of an account share the tokens."""
     outcomes = tuple(outcome(number) for number in numbers)
     return Commit(BATCH.batch_id, 1, BATCH.partitions, 0, outcomes, str(uuid.uuid4()), BATCH.ttl)
 
@@ -72,7 +72,7 @@ async def counts(table: DynamoTable) -> Counts:
 
 
 async def received(queue: SqsQueue, count: int) -> list[str]:
-    """The bodies of exactly `count` messages, and no other that is ready."""
+    """The bodies of `count` messages, and of any others that are visible."""
     found: list[str] = []
     while len(found) < count:
         found += [m.body for m in await queue.receive(10, wait_s=2, visibility_s=60)]
@@ -85,7 +85,7 @@ async def received(queue: SqsQueue, count: int) -> list[str]:
 
 @pytest.mark.parametrize("fault", [Fault.LOST, Fault.HALF, Fault.HELD])
 async def test_a_commit_applied_without_an_answer(behind: Behind, table: DynamoTable, fault: Fault) -> None:
-    """The result is unknown; the same token again says that it stands, and it is counted once."""
+    """The result is unknown. Repeated with its token the commit succeeds, and is counted once."""
     once, first = DynamoTable(behind.once, table._name), commit(1, 2)
     behind.script.add("TransactWriteItems", fault)
     with pytest.raises(UnknownResultError):
@@ -98,7 +98,7 @@ async def test_a_commit_applied_without_an_answer(behind: Behind, table: DynamoT
 
 
 async def test_botocore_repeats_a_commit_under_its_token(behind: Behind, table: DynamoTable) -> None:
-    """A lost answer that botocore itself repeats is not even noticed, and counted once."""
+    """If botocore itself repeats a call whose answer was lost, the commit succeeds and is counted once."""
     behind.script.add("TransactWriteItems", Fault.LOST)
     assert await table.commit(commit(1, 2, 3)) == ()
     assert await counts(table) == Counts(succeeded=3, agent_ms=21)
@@ -110,7 +110,7 @@ async def test_botocore_repeats_a_commit_under_its_token(behind: Behind, table: 
 async def test_a_cancelled_commit_applied_nothing(
     behind: Behind, table: DynamoTable, fault: Fault, error: type[RetryableError]
 ) -> None:
-    """A conflict and a throttle say so; nothing is counted, and the same commit then goes through."""
+    """A conflict and a throttle raise their error. Nothing is counted, and the same commit then succeeds."""
     behind.script.add("TransactWriteItems", fault)
     made = commit(1)
     with pytest.raises(error):
@@ -128,7 +128,7 @@ async def test_a_broken_service_may_have_applied(behind: Behind, table: DynamoTa
         await table.commit(commit(1))
 
 
-async def test_a_settler_gets_through_all_of_it(
+async def test_a_group_committer_gets_past_all_faults(
     behind: Behind, table: DynamoTable, names: ResourceNames
 ) -> None:
     """Conflict, throttle, lost and half answers in a row: each row settled and counted once, one trigger."""
@@ -178,7 +178,7 @@ async def test_a_seal_that_meets_its_own_success(behind: Behind, table: DynamoTa
 
 
 async def test_a_move_that_meets_its_own_success(behind: Behind, table: DynamoTable) -> None:
-    """The same for a move: whoever is told False reads the batch."""
+    """Likewise for a move: after False the caller reads the batch."""
     await table.seal(BATCH.batch_id, 0, NOW)
     behind.script.add("UpdateItem", Fault.LOST)
     assert not await table.move(
@@ -190,7 +190,7 @@ async def test_a_move_that_meets_its_own_success(behind: Behind, table: DynamoTa
 
 
 async def test_a_checkpoint_repeated_stands(behind: Behind, table: DynamoTable) -> None:
-    """A checkpoint is no further than itself: its repetition succeeds."""
+    """A repeated checkpoint succeeds, since it is not behind the stored one."""
     behind.script.add("UpdateItem", Fault.LOST, Fault.CONFLICT)
     with pytest.raises(ConflictError):
         await table.checkpoint(replace(BATCH, columns=("a",)))
@@ -198,7 +198,7 @@ async def test_a_checkpoint_repeated_stands(behind: Behind, table: DynamoTable) 
 
 
 async def test_an_open_whose_answer_was_lost(behind: Behind, table: DynamoTable) -> None:
-    """The opener gets its own batch, whether botocore or the splitter repeats."""
+    """The caller gets its own batch, whether botocore or the splitter repeats the call."""
     other = replace(BATCH, execution_id="other")
     behind.script.add("TransactWriteItems", Fault.LOST)
     assert await table.open(other, "{}") == other
@@ -211,7 +211,7 @@ async def test_an_open_whose_answer_was_lost(behind: Behind, table: DynamoTable)
 
 @pytest.mark.parametrize("fault", [Fault.RESET, Fault.HALF, Fault.HELD, Fault.THROTTLE, Fault.ERROR_500])
 async def test_a_read_that_fails_may_be_repeated(behind: Behind, table: DynamoTable, fault: Fault) -> None:
-    """Whatever befalls a read, it is a RetryableError, and the next one is right."""
+    """Every fault of a read is a RetryableError, and the next read succeeds."""
     once = DynamoTable(behind.once, table._name)
     behind.script.add("Query", fault)
     with pytest.raises(RetryableError):
@@ -223,7 +223,7 @@ async def test_a_read_that_fails_may_be_repeated(behind: Behind, table: DynamoTa
 
 
 async def test_only_refused_entries_are_sent_again(behind: Behind, names: ResourceNames) -> None:
-    """SendMessageBatch refuses every other entry, twice: each message is in the queue once."""
+    """If SendMessageBatch refuses entries, only these are sent again: each message is queued once."""
     queue = await queue_of(behind.clients, names)
     behind.script.add("SendMessageBatch", Fault.PARTIAL, Fault.PARTIAL)
     assert await queue.send([OutgoingMessage(f"a{n}") for n in range(3)]) == [0, 2]
@@ -235,7 +235,7 @@ async def test_only_refused_entries_are_sent_again(behind: Behind, names: Resour
 async def test_a_send_that_was_refused_is_repeated(
     behind: Behind, names: ResourceNames, fault: Fault
 ) -> None:
-    """Refused beyond botocore's patience, the outbox goes on; nothing is doubled that was not sent."""
+    """If all of botocore's attempts fail, `send_all` retries. No message is doubled, since none was sent."""
     queue = await queue_of(behind.clients, names)
     behind.script.add("SendMessageBatch", *[fault] * ALWAYS)
     await send_all(queue, [OutgoingMessage("a"), OutgoingMessage("b")])
@@ -243,7 +243,7 @@ async def test_a_send_that_was_refused_is_repeated(
 
 
 async def test_a_send_without_an_answer_may_come_twice(behind: Behind, names: ResourceNames) -> None:
-    """The row's message is doubled, never lost: SQS has no token for a send."""
+    """The message is doubled, not lost: SQS has no token for a send."""
     queue = await queue_of(behind.clients, names)
     behind.script.add("SendMessageBatch", Fault.LOST)
     await send_all(queue, [OutgoingMessage("a")])
@@ -251,7 +251,7 @@ async def test_a_send_without_an_answer_may_come_twice(behind: Behind, names: Re
 
 
 async def test_a_delete_refused_in_part(behind: Behind, names: ResourceNames) -> None:
-    """The refused entries are named, and only they stay."""
+    """The call returns the refused entries, and only they stay in the queue."""
     queue = await queue_of(behind.clients, names)
     await queue.send([OutgoingMessage(f"m{n}") for n in range(3)])
     held = [m for _ in range(3) for m in await queue.receive(1, wait_s=1, visibility_s=60)]
@@ -261,7 +261,7 @@ async def test_a_delete_refused_in_part(behind: Behind, names: ResourceNames) ->
 
 
 async def test_an_extension_refused_by_a_fault_is_no_lost_lease(behind: Behind, names: ResourceNames) -> None:
-    """InternalError for an entry means try again; the lease is still ours."""
+    """InternalError for an entry is retryable; the lease is not lost."""
     queue = await queue_of(behind.clients, names)
     await queue.send([OutgoingMessage("m")])
     (message,) = await queue.receive(1, wait_s=1, visibility_s=60)
@@ -275,7 +275,7 @@ async def test_an_extension_refused_by_a_fault_is_no_lost_lease(behind: Behind, 
 async def test_a_delivery_that_got_lost_comes_again(
     behind: Behind, names: ResourceNames, fault: Fault
 ) -> None:
-    """A receive whose answer broke off hid the message: it comes again, as a second delivery."""
+    """A receive without an answer hides the message. It is redelivered as a second delivery."""
     queue = await queue_of(behind.clients, names)
     await queue.send([OutgoingMessage("m")])
     behind.script.add("ReceiveMessage", fault)
@@ -324,7 +324,7 @@ async def upload(objects: S3Objects, bucket: str, pieces: Sequence[bytes]) -> No
 async def test_an_upload_gets_past_a_fault(
     behind: Behind, names: ResourceNames, operation: str, fault: Fault
 ) -> None:
-    """A call of a multipart upload fails once: the object is whole all the same."""
+    """If a call of a multipart upload fails once, the object is complete nevertheless."""
     objects, direct, bucket = await bucket_of(behind, names)
     pieces = [b"a" * PART, b"b" * 1_000]
     behind.script.add(operation, fault)
@@ -333,7 +333,7 @@ async def test_an_upload_gets_past_a_fault(
 
 
 async def test_a_completion_whose_answer_was_lost(behind: Behind, names: ResourceNames) -> None:
-    """The upload is complete, and whoever is not told so writes the same again: one whole object."""
+    """The upload is complete. The caller does not know and repeats it: there is one complete object."""
     objects, direct, bucket = await bucket_of(behind, names)
     pieces = [b"a" * PART, b"b" * 1_000]
     behind.script.add("CompleteMultipartUpload", *[Fault.LOST] * ALWAYS)
@@ -346,7 +346,7 @@ async def test_a_completion_whose_answer_was_lost(behind: Behind, names: Resourc
 
 
 async def test_an_upload_that_cannot_be_completed_is_aborted(behind: Behind, names: ResourceNames) -> None:
-    """Nothing becomes visible, and no part is left to be paid for."""
+    """No object becomes visible, and no part stays in the bucket."""
     objects, _, bucket = await bucket_of(behind, names)
     behind.script.add("CompleteMultipartUpload", *[Fault.THROTTLE] * ALWAYS)
     with pytest.raises(ThrottledError):
@@ -362,7 +362,7 @@ async def test_an_upload_that_cannot_be_completed_is_aborted(behind: Behind, nam
 async def test_a_source_that_breaks_off_is_read_again(
     behind: Behind, names: ResourceNames, fault: Fault, times: int
 ) -> None:
-    """Half an object is never taken for a whole one: RetryableError, and the next read has every byte."""
+    """A partial object raises RetryableError, and the next read has every byte."""
     _, direct, bucket = await bucket_of(behind, names)
     body = bytes(range(256)) * 400
     await direct.put(bucket, "k", body, content_type="text/csv")

@@ -1,4 +1,4 @@
-"""The proxy itself: each fault is really produced, and aiobotocore sees what AWS documents."""
+"""The fault proxy: it produces each fault, and aiobotocore raises the errors that AWS documents."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ async def refused(call: Awaitable[Any]) -> tuple[str, int, dict[str, Any]]:
 
 
 async def bodies(behind: Behind, url: str) -> list[str]:
-    """What really is in a queue."""
+    """The bodies of the messages in a queue."""
     found = await behind.direct.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)
     return sorted(message["Body"] for message in found.get("Messages", []))
 
 
-# -- good weather ----------------------------------------------------------------------------------------
+# -- without faults --------------------------------------------------------------------------------------
 
 
 async def test_without_faults_calls_pass_unchanged(behind: Behind, names: ResourceNames) -> None:
-    """Bytes, keys that need quoting, HEAD, ranges, multipart uploads and conditions come through as sent."""
+    """Bodies, quoted keys, HEAD, ranges, multipart uploads and conditions are forwarded unchanged."""
     s3, bucket, key = behind.clients.s3, names.bucket, "a b/ü+%20&?=#.csv"
     body = bytes(range(256)) * 8_192
     await s3.create_bucket(Bucket=bucket)
@@ -77,7 +77,7 @@ async def test_without_faults_calls_pass_unchanged(behind: Behind, names: Resour
 
 
 async def test_every_call_goes_through_the_proxy(behind: Behind, names: ResourceNames) -> None:
-    """Also SQS, whose queue URL names the endpoint itself; and the client's Host arrives as it was signed."""
+    """So do calls of SQS, whose queue URL names the endpoint, and the signed Host header is kept."""
     url = await queue_url(behind, names)
     assert behind.proxy.url not in url
     await behind.clients.sqs.send_message_batch(QueueUrl=url, Entries=entries(1))
@@ -99,7 +99,7 @@ async def test_every_call_goes_through_the_proxy(behind: Behind, names: Resource
 
 
 async def test_connections_are_kept_open(behind: Behind) -> None:
-    """Calls one after the other use one connection, as they would on AWS."""
+    """Sequential calls use one connection, as on AWS."""
     made = []
 
     async def on_connection(*_: object) -> None:
@@ -115,7 +115,7 @@ async def test_connections_are_kept_open(behind: Behind) -> None:
     assert len(made) == 1
 
 
-# -- refused before the endpoint heard of it -------------------------------------------------------------
+# -- refused without a call of the endpoint --------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ async def test_errors_in_each_protocol(
 
 
 async def test_a_head_that_fails_has_no_body(behind: Behind, names: ResourceNames) -> None:
-    """S3 answers a HEAD with a status and nothing else: the status is the code."""
+    """S3 answers a HEAD with a status only, so the code of the error is the status."""
     behind.script.add("HeadObject", Fault.ERROR_503)
     code, status, _ = await refused(behind.once.s3.head_object(Bucket=names.bucket, Key="k"))
     assert (code, status) == ("503", 503)
@@ -165,7 +165,7 @@ async def test_a_head_that_fails_has_no_body(behind: Behind, names: ResourceName
 async def test_a_transaction_is_cancelled_with_reasons(
     behind: Behind, names: ResourceNames, fault: Fault, code: str
 ) -> None:
-    """One reason per write, `None` for those that are not the cause; nothing is written."""
+    """The error has one reason per write, `None` for those that are not the cause. Nothing is written."""
     await provision_table(behind.direct, names.table)
     behind.script.add("TransactWriteItems", fault)
     call = behind.once.dynamodb.transact_write_items(**transaction(names.table, 3))
@@ -183,7 +183,7 @@ async def test_a_single_write_in_conflict(behind: Behind, names: ResourceNames) 
 
 
 async def test_a_reset_is_no_answer(behind: Behind, names: ResourceNames) -> None:
-    """The connection ends without a byte, and the endpoint has heard nothing."""
+    """The connection is reset without a response, and the endpoint is not called."""
     url = await queue_url(behind, names)
     behind.script.add("SendMessage", Fault.RESET)
     with pytest.raises((boto.ConnectionClosedError, boto.EndpointConnectionError, ConnectionResetError)):
@@ -192,7 +192,7 @@ async def test_a_reset_is_no_answer(behind: Behind, names: ResourceNames) -> Non
 
 
 async def test_a_late_error_comes_under_200(behind: Behind, names: ResourceNames) -> None:
-    """CompleteMultipartUpload: an error in the body of a 200, which botocore takes for a 500."""
+    """CompleteMultipartUpload can answer 200 with an error in the body; botocore takes it for a 500."""
     behind.script.add("CompleteMultipartUpload", Fault.LATE_ERROR)
     call = behind.once.s3.complete_multipart_upload(Bucket=names.bucket, Key="k", UploadId="u")
     assert (await refused(call))[0] == "InternalError"
@@ -202,7 +202,7 @@ async def test_a_late_error_comes_under_200(behind: Behind, names: ResourceNames
 
 
 async def test_entries_of_a_batch_are_refused_under_200(behind: Behind, names: ResourceNames) -> None:
-    """Every other entry is in `Failed`, the rest was sent; of a single entry nothing is left to send."""
+    """Every other entry is in `Failed`, the others are sent. A single entry is refused."""
     url = await queue_url(behind, names)
     behind.script.add("SendMessageBatch", Fault.PARTIAL, Fault.PARTIAL)
     answer = await behind.once.sqs.send_message_batch(QueueUrl=url, Entries=entries(1, 2, 3))
@@ -236,7 +236,7 @@ async def sees_timeout(call: Awaitable[Any]) -> None:
 async def test_applied_and_not_answered(
     behind: Behind, names: ResourceNames, fault: Fault, sees: Callable[[Awaitable[Any]], Awaitable[None]]
 ) -> None:
-    """The client sees a reset, half a body or its own time-out; the endpoint has done it, once."""
+    """The client gets a reset, half a body or its own time-out. The endpoint has applied the call once."""
     url = await queue_url(behind, names)
     behind.script.add("SendMessage", fault)
     await sees(behind.once.sqs.send_message(QueueUrl=url, MessageBody="x"))
@@ -244,7 +244,7 @@ async def test_applied_and_not_answered(
 
 
 async def test_half_an_object(behind: Behind, names: ResourceNames) -> None:
-    """The stream of a GET breaks off in the middle."""
+    """The body of a GET ends in the middle."""
     await behind.direct.s3.create_bucket(Bucket=names.bucket)
     await behind.direct.s3.put_object(Bucket=names.bucket, Key="k", Body=b"x" * 100_000)
     behind.script.add("GetObject", Fault.HALF)
@@ -258,7 +258,7 @@ async def test_half_an_object(behind: Behind, names: ResourceNames) -> None:
 
 
 async def test_a_delayed_call_succeeds(behind: Behind, names: ResourceNames) -> None:
-    """It is forwarded after the delay."""
+    """The call is forwarded after the delay."""
     url = await queue_url(behind, names)
     behind.script.add("SendMessage", Fault.DELAY)
     await behind.once.sqs.send_message(QueueUrl=url, MessageBody="x")
@@ -267,7 +267,7 @@ async def test_a_delayed_call_succeeds(behind: Behind, names: ResourceNames) -> 
 
 
 async def test_the_proxy_ends_with_calls_under_way(aws_options: AwsOptions, behind: Behind) -> None:
-    """A held answer does not keep it: its client sees the connection end."""
+    """A held answer does not delay the stop: its client sees a closed connection."""
     behind.script.add("HeadObject", Fault.HELD)
     options = AwsOptions("us-east-1", behind.proxy.url, "test", "test", max_attempts=1, read_timeout_s=3_600)
     async with open_clients(options) as patient:
@@ -288,7 +288,7 @@ def drawn(seed: int, operation: Operation, count: int = 20_000, factor: float = 
 
 
 def test_chance_is_seeded() -> None:
-    """The same seed draws the same faults, another one others."""
+    """Equal seeds draw equal faults, different seeds different ones."""
     operation = Operation("sqs", "SendMessageBatch")
     assert drawn(1, operation) == drawn(1, operation)
     assert drawn(1, operation) != drawn(2, operation)
@@ -304,7 +304,7 @@ def test_chance_is_seeded() -> None:
     ],
 )
 def test_each_fault_comes_at_its_rate(operation: Operation, never: set[Fault]) -> None:
-    """An operation meets the faults that AWS has for it, each at about its share; in good weather none."""
+    """An operation meets the faults that AWS has for it, each at about its share; with factor 0 none."""
     faults = drawn(3, operation)
     for fault, rate in RATES.items():
         share = faults.count(fault) / len(faults)
@@ -326,5 +326,5 @@ def test_each_fault_comes_at_its_rate(operation: Operation, never: set[Fault]) -
     ],
 )
 def test_operations_are_told_apart(method: str, query: dict[str, str], target: str, name: str) -> None:
-    """By what the wire says of them."""
+    """The proxy reads the operation from method, query and headers."""
     assert Operation.of(method, query, target).name == name

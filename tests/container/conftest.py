@@ -62,7 +62,7 @@ def once(image: str) -> Callable[..., tuple[int, str]]:
     def run(*command: str, **options: Any) -> tuple[int, str]:
         container = engine().containers.run(image, list(command), detach=True, network_mode="none", **options)
         try:
-            code = container.wait(timeout=60)["StatusCode"]
+            code = container.wait(timeout=600)["StatusCode"]
             return int(code), container.logs().decode()
         finally:
             container.remove(force=True)

@@ -57,7 +57,7 @@ def scene(fleet: Fleet, agent: AgentContainer) -> Iterator[Scene]:
     made.release()
 
 
-def test_a_stop_waits_for_what_is_held(scene: Scene) -> None:
+def test_a_stop_waits_for_held_rows(scene: Scene) -> None:
     """After SIGTERM it finishes the rows at the agent and begins no others. A new container does the rest."""
     scene.worker.container.kill("SIGTERM")
     scene.release()

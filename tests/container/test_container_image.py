@@ -78,7 +78,7 @@ def test_nothing_can_be_installed_or_built(once: Once) -> None:
         assert once("-c", search, entrypoint=python) == (0, "None None None None\n")
 
 
-def test_the_user_is_nobody_and_owns_nothing(once: Once) -> None:
+def test_the_user_is_not_root_and_can_write_nothing(once: Once) -> None:
     """The user can write no file of the service, and is numeric: Kubernetes can verify it is not root."""
     search = "id -u; find /opt /srv -writable -not -type l | head -3"
     assert once("-c", search, entrypoint="sh") == (0, "10001\n")

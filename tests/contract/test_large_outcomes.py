@@ -18,7 +18,7 @@ from service.adapters.memory import MemoryObjects, MemoryQueue, MemoryTable
 from service.batch.completion import Completion
 from service.batch.group_commit import GroupCommitLimits, GroupCommitter
 from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
-from service.batch.ports import Ports, Queues
+from service.batch.role_ports import Ports, Queues
 from service.cli.embedded import ACCESS_KEY, REGION, SECRET_KEY
 from service.domain.errors import BatchRejectedError
 from service.domain.item_size import outcome_bytes

@@ -11,8 +11,8 @@ from service.adapters.aws.provision.table import provision_table
 from service.mapping.definition import RateLimit
 from service.runtime.clock import SystemClock
 from service.runtime.metrics import Metrics
+from service.worker.rate_limit.gcra import emission_interval_ms
 from service.worker.rate_limit.limiter import Limiter
-from service.worker.rate_limit.pacing import emission_interval_ms
 
 
 async def test_two_workers_share_a_limit(clients: Clients, names: ResourceNames) -> None:

@@ -122,39 +122,39 @@ class NoCheckAfterDuplicate(Components):
 # -- completion
 
 
-class _ClaimFirst(Completion):
+class _StateFirst(Completion):
     async def check(self, batch_id: str) -> BatchView | None:
         """Change the state, then send the trigger."""
         view = await self._ports.table.read(batch_id)
         if view is not None and view.batch.state is State.RUNNING and view.is_complete:
-            await self._claim_and_send(view.batch, State.RUNNING)
+            await self._move_and_send(view.batch, State.RUNNING)
         return view
 
-    async def _claim_and_send(self, batch: Batch, state: State) -> None:
+    async def _move_and_send(self, batch: Batch, state: State) -> None:
         now = iso_time(self._ports.clock.now_ms())
-        claimed = await self._ports.table.move(
+        has_moved = await self._ports.table.move(
             batch.batch_id, expected=state, round=batch.round, to=State.AGGREGATING, now=now
         )
-        if claimed:
+        if has_moved:
             await send_all(
                 self._ports.queues.aggregate,
                 [OutgoingMessage(AggregateMessage(batch.batch_id, batch.round).encode())],
             )
 
 
-class ClaimBeforeSend(Components):
+class StateBeforeSend(Components):
     """A batch becomes AGGREGATING first, and its trigger is sent afterwards."""
 
-    completion = _ClaimFirst
+    completion = _StateFirst
 
 
-class _CompleteUnsealed(_ClaimFirst):
+class _CompleteUnsealed(_StateFirst):
     async def check(self, batch_id: str) -> BatchView | None:
         """Aggregate also a batch that is still split, once the rows sent so far have outcomes."""
         view = await self._ports.table.read(batch_id)
         if view is not None and view.batch.state is State.SPLITTING:
             if view.batch.checkpoint.rows and view.counts.done >= view.batch.checkpoint.rows:
-                await self._claim_and_send(view.batch, State.SPLITTING)
+                await self._move_and_send(view.batch, State.SPLITTING)
             return view
         return await Completion.check(self, batch_id)
 
@@ -290,7 +290,7 @@ class _EverybodysLockTable(FaultyTable):
         )
 
 
-class NoClaims(Components):
+class NoInFlightLock(Components):
     """With `reuse`, every row that asks for the in-flight lock of its request key gets it."""
 
     table = _EverybodysLockTable
@@ -318,9 +318,9 @@ class NoSharedLedger(Components):
 ABLATIONS: Mapping[str, type[Components]] = {
     kind.__name__: kind
     for kind in (
-        NoRowCondition, NoRoundFence, NoCounterInTransaction, NoCheckAfterDuplicate, ClaimBeforeSend, NoSeal,
+        NoRowCondition, NoRoundFence, NoCounterInTransaction, NoCheckAfterDuplicate, StateBeforeSend, NoSeal,
         NoHeartbeat, NoReplayMarks, NoSweeper, NoDrain, NoLease, NoCommitToken, DeleteFirst,
-        NoMarksOnReturns, NoExcuses, NoDeadlines, NoClaims, NoSharedLedger,
+        NoMarksOnReturns, NoExcuses, NoDeadlines, NoInFlightLock, NoSharedLedger,
     )
 }  # fmt: skip
 """All ablations by name."""

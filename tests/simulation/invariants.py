@@ -32,7 +32,7 @@ INVARIANTS: Mapping[str, str] = {
     "acknowledged_when_durable": "A message is deleted only when its work is durable or another has it.",
     "failed_for_a_cause": "A row is FAILED only for a cause of its own or lack of time, not by an outage.",
     "batch_failed_for_a_cause": "A batch is FAILED only if a message of it has become a dead letter.",
-    "not_paid_twice": "No agent is called for a row that had an outcome when its suspect message came.",
+    "not_paid_twice": "No agent is called for a row that had an outcome when its message came again.",
     "not_asked_too_late": "No agent is called for a row after its batch's deadline.",
     "repeats_are_marked": "A row message that may be a repeat carries the replay mark.",
     "own_commit_is_known": "A committed row is never reported to its worker as another's.",

@@ -108,7 +108,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._numbers = 0
         self._max_steps = max_steps
         self._is_over = False
-        self.world = Owner("world")
+        self.world = Owner("world")  # AWS and the targets, which outlive all processes
         self.owner = self.world
         self.steps = 0
         self.errors: list[str] = []

@@ -235,8 +235,8 @@ class Monitor:
             self._received.add((who, key))
             self.met["row: read from its source"] += '"span":' in message.body
             self.redeliveries[key] += message.receives > 1
-            is_suspect = message.receives > 1 or '"replay":true' in message.body
-            if not (is_suspect and self.has_outcome(key)):
+            may_be_committed = message.receives > 1 or '"replay":true' in message.body
+            if not (may_be_committed and self.has_outcome(key)):
                 self._may_call.add((who, key))
 
     def agent_called(self, who: str, key: RowKey, now_ms: int) -> None:

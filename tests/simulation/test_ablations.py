@@ -15,7 +15,7 @@ EXPECTED = {
     "NoRoundFence": {"one_outcome"},
     "NoCounterInTransaction": {"nothing_stuck", "counters_equal_outcomes", "final_when_counted"},
     "NoCheckAfterDuplicate": {"nothing_stuck"},
-    "ClaimBeforeSend": {"nothing_stuck"},
+    "StateBeforeSend": {"nothing_stuck"},
     "NoSeal": {"final_when_counted"},
     "NoHeartbeat": {"calm_is_exact", "failed_for_a_cause", "nothing_stuck"},
     "NoReplayMarks": {"repeats_are_marked", "not_paid_twice"},
@@ -27,12 +27,12 @@ EXPECTED = {
     "NoMarksOnReturns": {"repeats_are_marked"},
     "NoExcuses": {"failed_for_a_cause"},
     "NoDeadlines": {"not_asked_too_late"},
-    "NoClaims": {"calm_is_exact"},
+    "NoInFlightLock": {"calm_is_exact"},
     "NoSharedLedger": {"rate_limit_holds", "concurrent_limit_holds"},
 }
 """The invariants that may be the first to break without the safeguard."""
 
-NOTICED_LATE = {"ClaimBeforeSend", "NoCheckAfterDuplicate", "NoLease"}
+NOTICED_LATE = {"StateBeforeSend", "NoCheckAfterDuplicate", "NoLease"}
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ class AwsOptions:
     """Endpoint, credentials and time-outs of AWS clients.
 
     Keys are set for the embedded endpoint only; without keys botocore's credential chain is used.
-    `max_attempts` counts the HTTP attempts of one call.
+    `max_attempts` counts the HTTP attempts of one call, not the attempts of a row.
     """
 
     region: str

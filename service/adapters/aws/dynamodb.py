@@ -12,7 +12,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from service.adapters.aws import leases
+from service.adapters.aws import aggregation_leases
 from service.adapters.aws.batch_items import (
     batch_item,
     batch_of,
@@ -176,7 +176,7 @@ class DynamoTable:
         update = self._dynamodb.update_item(
             TableName=self._name,
             Key=primary_key(batch_id, BATCH_SORT),
-            **leases.lease_update(round, owner, now_ms, until_ms),
+            **aggregation_leases.lease_update(round, owner, now_ms, until_ms),
         )
         # A repetition inside botocore is harmless: after the first attempt the lease is `owner`'s, and its
         # owner may take it again.
@@ -185,8 +185,8 @@ class DynamoTable:
         except ClientError as error:
             if error_code(error) != _CONDITION_FAILED:
                 raise translate(error, self._update_call) from error
-            return leases.refused(await self._get_batch(batch_id), round, owner)
-        return leases.granted(response)
+            return aggregation_leases.refused(await self._get_batch(batch_id), round, owner)
+        return aggregation_leases.granted(response)
 
     async def release(self, batch_id: str, *, owner: str) -> bool:
         """Release the aggregation lease. False if it is not `owner`'s."""

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from service.adapters.aws.clients import MAX_POLL_S, Clients
 from service.adapters.aws.errors import SETUP_HINT, THROTTLING, AwsCall, perform
 from service.domain.errors import AccessError, ConfigError, RetryableError
-from service.domain.ports import SEND_LIMIT, OutgoingMessage, ReceivedMessage
+from service.domain.ports import BATCH_CALL_ENTRIES, OutgoingMessage, ReceivedMessage
 
 _GROUP_CHARS = 128
 """Longest MessageGroupId (SQS quota). Batch ids can be longer."""
@@ -86,7 +86,7 @@ class SqsQueue:
             call,
             self._poll.receive_message(
                 QueueUrl=self._url,
-                MaxNumberOfMessages=max(1, min(limit, SEND_LIMIT)),
+                MaxNumberOfMessages=max(1, min(limit, BATCH_CALL_ENTRIES)),
                 # SQS takes whole seconds
                 WaitTimeSeconds=math.ceil(wait_s),
                 VisibilityTimeout=math.ceil(visibility_s),
@@ -176,8 +176,8 @@ def _indices(failed: Sequence[dict[str, Any]]) -> Sequence[int]:
 
 
 def _check_limit(entries: Sequence[object]) -> None:
-    if len(entries) > SEND_LIMIT:
-        raise ValueError(f"{len(entries)} entries; SQS takes {SEND_LIMIT} in one call")
+    if len(entries) > BATCH_CALL_ENTRIES:
+        raise ValueError(f"{len(entries)} entries; SQS takes {BATCH_CALL_ENTRIES} in one call")
 
 
 async def queue_url(clients: Clients, name: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.domain.errors import AccessError
-from service.domain.ports import MESSAGE_BYTES, SEND_LIMIT, Clock, OutgoingMessage, ReceivedMessage
+from service.domain.ports import BATCH_CALL_ENTRIES, MESSAGE_BYTES, Clock, OutgoingMessage, ReceivedMessage
 
 MAX_WAIT_S = 20.0
 """Longest wait of a receive, as on SQS."""
@@ -74,7 +74,7 @@ class MemoryQueue:
         """Up to `limit` messages, at most 10, hidden for `visibility_s`; waits for the first."""
         await asyncio.sleep(0)
         deadline = self._clock.monotonic() + min(wait_s, MAX_WAIT_S)
-        while not (taken := self._take(min(limit, SEND_LIMIT), visibility_s)):
+        while not (taken := self._take(min(limit, BATCH_CALL_ENTRIES), visibility_s)):
             left = deadline - self._clock.monotonic()
             if left <= 0:
                 break
@@ -194,5 +194,5 @@ class MemoryQueue:
 
 
 def _check_entries(entries: Sequence[object]) -> None:
-    if len(entries) > SEND_LIMIT:
-        raise ValueError(f"{len(entries)} entries; SQS takes {SEND_LIMIT} in one call")
+    if len(entries) > BATCH_CALL_ENTRIES:
+        raise ValueError(f"{len(entries)} entries; SQS takes {BATCH_CALL_ENTRIES} in one call")

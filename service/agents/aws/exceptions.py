@@ -1,4 +1,6 @@
-"""Classification of exceptions inside a Lambda function or a workflow, of which only the name is known.
+"""Classification of exceptions inside a Lambda function or a workflow, by their name.
+
+Of the message only one text is matched: Lambda's own time-out has no name.
 
 The rules are those of `invoke: python`: an exception that means a bad input rejects the row, any other is
 retried.

@@ -53,9 +53,9 @@ class LambdaAgent:
     async def invoke(self, invocation: Invocation) -> Reply:
         """Invoke the function, and return its result."""
         client_context = exact_json.dumps({"custom": {"invocation_id": invocation.id}})
-        async with self._service.call(invocation.timeout_s, self._label) as client:
+        async with self._service.call(invocation.timeout_s, self._label) as lambda_client:
             payload = await self._inputs.payload(invocation, self._label)
-            response = await client.invoke(
+            response = await lambda_client.invoke(
                 **self._target,
                 InvocationType="RequestResponse",
                 ClientContext=base64.b64encode(client_context.encode()).decode(),
@@ -70,7 +70,7 @@ class LambdaAgent:
         return Reply(body=body, size=len(data))
 
     async def close(self) -> None:
-        """Close the connections; calls under way end as unavailable."""
+        """Close the connections; calls under way raise AgentUnavailableError."""
         await self._service.close()
 
     def _classify(self, body: Json) -> AgentError:

@@ -18,14 +18,14 @@ MAX_PRIORITY, DEFAULT_PRIORITY = 9, 5
 """Priorities of batches go from 1 to 9; the highest goes first."""
 
 MAX_WEIGHT, DEFAULT_WEIGHT = 1_000, 1
-"""Weights of batches go from 1 to 1,000."""
+"""Weights of batches go from 1 to 1,000: shares of a target's slots among batches of one priority."""
 
 CHECKPOINT_ROWS = 2_000
 """Rows between two checkpoints of a split, unless set otherwise."""
 
 
 class State(StrEnum):
-    """State of a batch."""
+    """State of a batch. PAUSED and CANCELLED are reserved: no command sets them yet."""
 
     SPLITTING = "SPLITTING"
     RUNNING = "RUNNING"
@@ -95,6 +95,7 @@ class Checkpoint:
 class Batch:
     """The batch item. Times are ISO 8601 in UTC, "" if there is none.
 
+    `tool_name`: name of the mapping, as the attribute of batch items and the folders in S3 are called.
     `total`: number of rows, None until the splitter seals the batch. `window`: number of rows between
     checkpoints, fixed when the batch is opened; rows up to `checkpoint.rows + window` may have been sent.
     `deadline_at`: time after which rows without an outcome become FAILED. `bom`: output.csv begins with a
@@ -157,7 +158,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Sums over the counter slots of one round.
+    """The counters of one round, summed over its counter slots.
 
     `reused` is the number of succeeded rows that took the reply of another row.
     """

@@ -12,9 +12,9 @@ from service.domain.ports.agent import Agent, Invocation, Reply
 from service.domain.ports.clock import Clock
 from service.domain.ports.objects import LISTING_LIMIT, Listing, Objects, StoredFile, Upload
 from service.domain.ports.queue import (
+    BATCH_CALL_ENTRIES,
     MAX_DELAY_S,
     MESSAGE_BYTES,
-    SEND_LIMIT,
     OutgoingMessage,
     Queue,
     ReceivedMessage,
@@ -33,6 +33,7 @@ from service.domain.ports.table import (
 )
 
 __all__ = [
+    "BATCH_CALL_ENTRIES",
     "COMMIT_BYTES",
     "COMMIT_LIMIT",
     "ITEM_BYTES",
@@ -40,7 +41,6 @@ __all__ = [
     "LISTING_LIMIT",
     "MAX_DELAY_S",
     "MESSAGE_BYTES",
-    "SEND_LIMIT",
     "Agent",
     "BatchPage",
     "Clock",

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-SEND_LIMIT = 10
-"""Entries in one SendMessageBatch, ChangeMessageVisibilityBatch or DeleteMessageBatch (SQS quota)."""
+BATCH_CALL_ENTRIES = 10
+"""Most entries in one SendMessageBatch, ChangeMessageVisibilityBatch or DeleteMessageBatch (SQS quota)."""
 
 MESSAGE_BYTES = 1_048_576
 """Largest message, and largest sum of the messages in one batch call (SQS quota since August 2025: 1 MiB)."""
@@ -40,7 +40,10 @@ class ReceivedMessage:
 
 
 class Queue(Protocol):
-    """At-least-once messages with a visibility time-out. All sequences take at most `SEND_LIMIT` entries."""
+    """At-least-once messages with a visibility time-out.
+
+    All sequences take at most `BATCH_CALL_ENTRIES` entries.
+    """
 
     @property
     def name(self) -> str:

@@ -54,7 +54,7 @@ def scalar_text(value: Json) -> str | None:
     return exact_json.dumps(value)
 
 
-def exact_number(value: Json) -> int | Decimal | None:
+def number_from(value: Json) -> int | Decimal | None:
     """A number without loss of digits, also from text as in `numbers`; else None."""
     if isinstance(value, bool):  # a subclass of int
         return None
@@ -68,41 +68,41 @@ def exact_number(value: Json) -> int | Decimal | None:
 
 
 def parse_text(value: Json) -> dict[str, Json] | None:
-    """An object of the lines `Download Speed: 50 Mbps`: `{"download_speed": "50 Mbps"}`.
+    """The object of lines like `Download Speed: 50 Mbps`: `{"download_speed": "50 Mbps"}`; None without any.
 
     If a name comes twice, its first line counts.
     """
     found: dict[str, Json] = {}
     for line in (scalar_text(value) or "").splitlines():
         head, colon, rest = line.partition(":")
-        if not colon or len(head) > _MAX_KEY_CHARS or rest.startswith("//"):  # https://…
-            continue
+        if not colon or len(head) > _MAX_KEY_CHARS or rest.startswith("//"):
+            continue  # no colon, too long for a name, or a URL
         if key := "_".join(re.findall(r"[^\W_]+", head)).lower():
             found.setdefault(key, rest.strip("* \t"))  # agents like **bold:** names
     return found or None
 
 
-def _on_text(function: Callable[[str], Json]) -> Callable[[], TransformFunction]:
-    """The `bind` of a transform without arguments that works on scalars as text."""
+def _on_text(function: Callable[[str], Json]) -> TransformFunction:
+    """`function` for scalars, which it gets as text; None for other values."""
 
     def apply(value: Json) -> Json:
         text = scalar_text(value)
         return None if text is None else function(text)
 
-    return lambda: apply
+    return apply
 
 
 def _parse(pattern: Json) -> TransformFunction:
-    return _on_text(compile_pattern(pattern).first)()
+    return _on_text(compile_pattern(pattern).first)
 
 
 def _parse_all(pattern: Json) -> TransformFunction:
-    return _on_text(compile_pattern(pattern).all)()
+    return _on_text(compile_pattern(pattern).all)
 
 
-def exact_integer(value: Json) -> int | None:
-    """A whole number by the rules of `exact_number`; None for 1.5."""
-    number = exact_number(value)
+def integer_from(value: Json) -> int | None:
+    """A whole number by the rules of `number_from`; None for 1.5."""
+    number = number_from(value)
     if isinstance(number, Decimal):
         # The exponent first: 1E+999999999 is whole too, and int() would write out all its digits.
         is_whole = number.adjusted() < _MAX_NUMBER_CHARS and number == number.to_integral_value()
@@ -110,7 +110,7 @@ def exact_integer(value: Json) -> int | None:
     return number
 
 
-def exact_boolean(value: Json) -> bool | None:
+def boolean_from(value: Json) -> bool | None:
     """true, yes, y, 1 and their opposites, in any case; None for everything else."""
     word = (scalar_text(value) or "").strip().lower()
     if word in {"true", "yes", "y", "1"}:
@@ -127,7 +127,7 @@ def _to_date(*formats: Json) -> TransformFunction:
                 return date
         return None
 
-    return _on_text(parse)()
+    return _on_text(parse)
 
 
 def _default(fallback: Json) -> TransformFunction:
@@ -146,7 +146,7 @@ def _last(value: Json) -> Json:
 def _split(separator: Json) -> TransformFunction:
     if not isinstance(separator, str) or not separator:
         raise CompileError("split needs a separator in quotes", "for example split(', ')")
-    return _on_text(lambda text: [part.strip() for part in text.split(separator)])()
+    return _on_text(lambda text: [part.strip() for part in text.split(separator)])
 
 
 def _join(separator: Json) -> TransformFunction:
@@ -167,10 +167,10 @@ def _replace(old: Json, new: Json) -> TransformFunction:
         raise CompileError("replace needs two texts in quotes", "for example replace('-', ' ')")
 
     def replaced(text: str) -> Json:
-        grows = text.count(old) * (len(new) - len(old))
-        return text.replace(old, new) if len(text) + grows <= _MAX_RESULT_CHARS else None
+        growth = text.count(old) * (len(new) - len(old))
+        return text.replace(old, new) if len(text) + growth <= _MAX_RESULT_CHARS else None
 
-    return _on_text(replaced)()
+    return _on_text(replaced)
 
 
 def _whole_number(argument: Json, name: str, maximum: int) -> int:
@@ -181,14 +181,14 @@ def _whole_number(argument: Json, name: str, maximum: int) -> int:
 
 def _truncate(length: Json) -> TransformFunction:
     end = _whole_number(length, "truncate", 10**9)
-    return _on_text(lambda text: text[:end])()
+    return _on_text(lambda text: text[:end])
 
 
 def _round(digits: Json = 0) -> TransformFunction:
     places = _whole_number(digits, "round", 30)
 
     def apply(value: Json) -> Json:
-        number = exact_number(value)
+        number = number_from(value)
         if not isinstance(number, Decimal):
             return number
         try:
@@ -206,15 +206,15 @@ TRANSFORMS = {
         Transform("parse", _parse, 1, 1),
         Transform("parse_all", _parse_all, 1, 1),
         Transform("parse_text", lambda: parse_text),
-        Transform("parse_json", _on_text(parse_model_json)),
-        Transform("to_number", lambda: exact_number),
-        Transform("to_integer", lambda: exact_integer),
-        Transform("to_boolean", lambda: exact_boolean),
+        Transform("parse_json", lambda: _on_text(parse_model_json)),
+        Transform("to_number", lambda: number_from),
+        Transform("to_integer", lambda: integer_from),
+        Transform("to_boolean", lambda: boolean_from),
         Transform("to_date", _to_date, 0, 5),
-        Transform("trim", _on_text(str.strip)),
-        Transform("lower", _on_text(str.lower)),
-        Transform("upper", _on_text(str.upper)),
-        Transform("title", _on_text(str.title)),
+        Transform("trim", lambda: _on_text(str.strip)),
+        Transform("lower", lambda: _on_text(str.lower)),
+        Transform("upper", lambda: _on_text(str.upper)),
+        Transform("title", lambda: _on_text(str.title)),
         Transform("split", _split, 1, 1),
         Transform("join", _join, 1, 1),
         Transform("replace", _replace, 2, 2),

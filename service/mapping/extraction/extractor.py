@@ -21,7 +21,7 @@ from service.mapping.replies.normalise import ReplyView
 from service.mapping.replies.objections.finder import find_objections
 from service.mapping.replies.objections.objection import Objection
 from service.mapping.syntax.forms import ExtractionForm, read_form
-from service.mapping.syntax.problems import Path, Report, suggest
+from service.mapping.syntax.problems import Report, ValuePath, suggest
 
 _ABOUT_THE_TARGET = frozenset({FailureClass.RATE_LIMIT, FailureClass.UNAVAILABLE})
 
@@ -243,7 +243,7 @@ class Extractor:
         ]
 
 
-def compile_output(spec: Json, schema: Schema | None, report: Report, path: Path) -> Extractor:
+def compile_output(spec: Json, schema: Schema | None, report: Report, path: ValuePath) -> Extractor:
     """The extractor of a mapping: its output mapping with the schema's types, or the schema alone.
 
     If problems were reported, the extractor must not be used.
@@ -253,7 +253,7 @@ def compile_output(spec: Json, schema: Schema | None, report: Report, path: Path
     return with_schema(compile_extractor(spec, report, path), schema, report, path)
 
 
-def schema_extractor(schema: Schema, report: Report, path: Path) -> Extractor:
+def schema_extractor(schema: Schema, report: Report, path: ValuePath) -> Extractor:
     """The extractor of a schema alone. A field without an `extraction` is a problem."""
     if not schema.fields:
         report.add(path, f"the schema of {schema.agent!r} has no fields")
@@ -269,7 +269,7 @@ def schema_extractor(schema: Schema, report: Report, path: Path) -> Extractor:
     )
 
 
-def with_schema(extractor: Extractor, schema: Schema | None, report: Report, path: Path) -> Extractor:
+def with_schema(extractor: Extractor, schema: Schema | None, report: Report, path: ValuePath) -> Extractor:
     """The extractor with the schema's types, constraints and required fields added.
 
     Fields that only the schema has are left out of the output.
@@ -285,7 +285,7 @@ def with_schema(extractor: Extractor, schema: Schema | None, report: Report, pat
     return replace(extractor, required=required, schema_fields=schema_fields)
 
 
-def compile_extractor(value: Json, report: Report, path: Path) -> Extractor:
+def compile_extractor(value: Json, report: Report, path: ValuePath) -> Extractor:
     """Compile an output mapping. If problems were reported, the extractor has no methods and is unusable."""
     problems_before = len(report.problems)
     form = read_form(ExtractionForm, value, report, path)

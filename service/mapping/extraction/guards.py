@@ -11,14 +11,14 @@ from service.mapping.expressions.patterns import Pattern, compile_pattern
 from service.mapping.extraction.guarded_texts import guarded_texts
 from service.mapping.replies.normalise import ReplyView
 from service.mapping.syntax.forms import ExtractionForm
-from service.mapping.syntax.problems import CompileError, Path, Report
+from service.mapping.syntax.problems import CompileError, Report, ValuePath
 
 _MAX_MESSAGE_CHARS = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Guards:
-    """The keys beside `extraction_methods`. Patterns match as in `parse`: by line, then in the whole text.
+    """The guards of an output mapping. Patterns match as in `parse`: by line, then in the whole text.
 
     The texts in `not_found` are case-folded.
     """
@@ -53,7 +53,7 @@ def _first_match(patterns: tuple[Pattern, ...], texts: list[str]) -> str:
     return ""
 
 
-def compile_guards(form: ExtractionForm, report: Report, path: Path) -> Guards:
+def compile_guards(form: ExtractionForm, report: Report, path: ValuePath) -> Guards:
     """Compile the guards of an output mapping. If problems were reported, the result must not be used."""
     patterns: dict[str, list[Pattern]] = {"reject_if": [], "pending_if": []}
     for key, texts in (("reject_if", form.reject_if), ("pending_if", form.pending_if)):
@@ -65,8 +65,11 @@ def compile_guards(form: ExtractionForm, report: Report, path: Path) -> Guards:
 
 
 def _compile_guard(text: str) -> Pattern:
-    # Groups are ignored: a guard only has to match, also where a group takes no part in the match.
+    # A guard only has to match, so it may have groups that take no part in the match.
     pattern = compile_pattern(text, ignore_groups=True)
     if pattern.first("") is not None:
-        raise CompileError(f"pattern {text!r} matches the empty text, and so any reply", "see * and ?")
+        raise CompileError(
+            f"pattern {text!r} matches the empty text and therefore every reply",
+            "require one character at least: * and ? allow none",
+        )
     return pattern

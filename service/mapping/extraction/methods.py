@@ -26,7 +26,7 @@ from service.mapping.syntax.forms import (
     ToolForm,
     read_form,
 )
-from service.mapping.syntax.problems import CompileError, Path, Report, suggest
+from service.mapping.syntax.problems import CompileError, Report, ValuePath, suggest
 
 MAX_FIELD_CHARS = 128
 """Longest name of an output field."""
@@ -161,7 +161,7 @@ class Method:
         return MethodResult(self, values, "" if values else "found none of its fields")
 
 
-def compile_method(value: dict[str, Any], index: int, report: Report, path: Path) -> Method | None:
+def compile_method(value: dict[str, Any], index: int, report: Report, path: ValuePath) -> Method | None:
     """Compile an entry of `extraction_methods`.
 
     Returns None, with problems in the report, if it is invalid.
@@ -203,7 +203,7 @@ def check_field_name(name: str) -> None:
 
 
 def _field_mapping(
-    name: str, value: Json, shared: tuple[Expression, ...], report: Report, path: Path
+    name: str, value: Json, shared: tuple[Expression, ...], report: Report, path: ValuePath
 ) -> FieldMapping:
     """Compile an expression, or `{path, transform}`; the `shared` transforms of the method come last."""
     check_field_name(name)
@@ -216,7 +216,7 @@ def _field_mapping(
     return FieldMapping(name, compile_expression(value), (*own, *shared))
 
 
-def _transforms(value: Json, report: Report, path: Path) -> tuple[Expression, ...]:
+def _transforms(value: Json, report: Report, path: ValuePath) -> tuple[Expression, ...]:
     """Compile the value of a key `transform`: nothing, one transform, or a list of them."""
     if value is None:
         return ()

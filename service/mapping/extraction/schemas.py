@@ -28,7 +28,7 @@ from service.mapping.syntax.forms import (
     ToolPatternForm,
     read_form,
 )
-from service.mapping.syntax.problems import CompileError, Path, Report, suggest
+from service.mapping.syntax.problems import CompileError, Report, ValuePath, suggest
 
 _MAX_EXCERPT_CHARS = 80
 _MAX_ENUM_CHARS = 200
@@ -93,7 +93,7 @@ def excerpt(value: Json) -> str:
     return truncate(text, _MAX_EXCERPT_CHARS)
 
 
-def compile_schema(value: Json, report: Report, path: Path = ()) -> Schema | None:
+def compile_schema(value: Json, report: Report, path: ValuePath = ()) -> Schema | None:
     """Compile a schema. Returns None, with problems in the report, if it is invalid."""
     problems_before = len(report.problems)
     form = read_form(SchemaForm, value, report, path)
@@ -150,7 +150,7 @@ class _ExtractionEntry:
 
 
 def _extraction_entry(
-    field: str, order: int, value: dict[str, Json], report: Report, path: Path
+    field: str, order: int, value: dict[str, Json], report: Report, path: ValuePath
 ) -> Iterator[_ExtractionEntry]:
     """Compile an entry; yields nothing, with problems in the report, if it is invalid."""
     kind = value.get("type")
@@ -196,7 +196,7 @@ def _root_finder(kind: str, tool: str) -> RootFinder:
     return find
 
 
-def _compile_field(field: SchemaFieldForm, report: Report, path: Path) -> SchemaField:
+def _compile_field(field: SchemaFieldForm, report: Report, path: ValuePath) -> SchemaField:
     type_ = TYPES.get(field.type)
     if type_ is None:
         report.add((*path, "type"), f"unknown type {field.type!r}", suggest(field.type, TYPES))

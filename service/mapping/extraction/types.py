@@ -15,7 +15,7 @@ from service.domain.model import Json
 from service.mapping.expressions.dates import comparable_datetime, iso_date, iso_datetime
 from service.mapping.expressions.evaluation import writable_json
 from service.mapping.expressions.model_json import parse_model_json
-from service.mapping.expressions.transforms import exact_boolean, exact_integer, exact_number, scalar_text
+from service.mapping.expressions.transforms import boolean_from, integer_from, number_from, scalar_text
 
 ENUM, PATTERN, MINIMUM, MAXIMUM = "enum", "pattern", "minimum", "maximum"
 _BOUNDS = frozenset({MINIMUM, MAXIMUM})
@@ -43,8 +43,8 @@ class Type:
 
 def _number(value: Json) -> Json:
     """A JSON number as it came; text by the rules of the transform `to_number`."""
-    number = exact_number(value)
-    # exact_number gives a Decimal for a float. The float is kept: it is written with the same digits.
+    number = number_from(value)
+    # number_from gives a Decimal for a float. The float is kept: it is written with the same digits.
     return value if number is not None and isinstance(value, float) else number
 
 
@@ -72,9 +72,9 @@ TYPES = {
     type_.name: type_
     for type_ in (
         Type("string", scalar_text, frozenset({ENUM, PATTERN})),
-        Type("number", _number, _BOUNDS | {ENUM}, _NUMBERS, exact_number),
-        Type("integer", exact_integer, _BOUNDS | {ENUM}, (int,), exact_number),
-        Type("boolean", exact_boolean, literal_types=(bool,)),
+        Type("number", _number, _BOUNDS | {ENUM}, _NUMBERS, number_from),
+        Type("integer", integer_from, _BOUNDS | {ENUM}, (int,), number_from),
+        Type("boolean", boolean_from, literal_types=(bool,)),
         Type("date", _date, _BOUNDS | {ENUM}, comparable=comparable_datetime),
         Type("datetime", _datetime, _BOUNDS | {ENUM}, comparable=comparable_datetime),
         Type("list", _json_of(list), frozenset()),

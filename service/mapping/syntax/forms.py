@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.domain.model import MAX_DEADLINE_S, Json
-from service.mapping.syntax.problems import Path, Report, dotted, suggest
+from service.mapping.syntax.problems import Report, ValuePath, dotted, suggest
 
 NAME_FIELD = Field(min_length=1, max_length=128)
 
@@ -218,7 +218,7 @@ class StructuredPathForm(Form):
 FormT = TypeVar("FormT", bound=Form)
 
 
-def read_form(form: type[FormT], value: Json, report: Report, path: Path) -> FormT | None:
+def read_form(form: type[FormT], value: Json, report: Report, path: ValuePath) -> FormT | None:
     """Validate a value as a form. Returns None, and adds the problems to the report, if it is invalid."""
     try:
         return form.model_validate(value)
@@ -228,10 +228,10 @@ def read_form(form: type[FormT], value: Json, report: Report, path: Path) -> For
         return None
 
 
-def _add_problem(form: type[Form], item: dict[str, Any], report: Report, path: Path) -> None:
+def _add_problem(form: type[Form], item: dict[str, Any], report: Report, path: ValuePath) -> None:
     """Add one of pydantic's errors in the words of the file."""
     # pydantic marks an error in a key itself, rather than in its value, with a last part "[key]".
-    location: Path = tuple(part for part in item["loc"] if part != "[key]")
+    location: ValuePath = tuple(part for part in item["loc"] if part != "[key]")
     full_path = (*path, *location)
     kind, name = item["type"], dotted(full_path)
     if kind == "extra_forbidden":
@@ -253,7 +253,7 @@ def _error_text(item: dict[str, Any]) -> str:
     return text.replace("a valid string", "text").replace("String should", "must")
 
 
-def _form_at(form: type[Form], location: Path) -> type[Form]:
+def _form_at(form: type[Form], location: ValuePath) -> type[Form]:
     """The innermost form on the way to a location; its keys are suggested for an unknown one."""
     for part in location:
         field = form.model_fields.get(str(part))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from service.domain.errors import MappingError
 
-Path = tuple[str | int, ...]
+ValuePath = tuple[str | int, ...]
 """Keys and list indexes from the top of a document to a value."""
 
 _MAX_NAMES_IN_HINT = 12
@@ -59,22 +59,25 @@ class Report:
     """Collects the problems of one document. `lines` has the line of each value in it."""
 
     file: str
-    lines: Mapping[Path, int] = field(default_factory=dict)
+    lines: Mapping[ValuePath, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
-    def add(self, path: Path, message: str, hint: str = "") -> None:
-        """Add a problem with the value at `path`, in the line of the nearest enclosing value with one."""
+    def add(self, path: ValuePath, message: str, hint: str = "") -> None:
+        """Add a problem with the value at `path`.
+
+        The problem gets the value's line or, if that is unknown, the line of the nearest enclosing value.
+        """
         self.problems.append(Problem(self.file, self._line(path), message, hint, dotted(path)))
 
     @contextmanager
-    def at(self, path: Path) -> Iterator[None]:
+    def at(self, path: ValuePath) -> Iterator[None]:
         """Turn a CompileError of the `with` block into a problem at `path`."""
         try:
             yield
         except CompileError as error:
             self.add(path, error.message, error.hint)
 
-    def _line(self, path: Path) -> int:
+    def _line(self, path: ValuePath) -> int:
         for length in range(len(path), -1, -1):
             if path[:length] in self.lines:
                 return self.lines[path[:length]]
@@ -103,7 +106,7 @@ def suggest(name: str, known: Iterable[str]) -> str:
     return f"known: {', '.join(names[:_MAX_NAMES_IN_HINT])}{more}" if names else ""
 
 
-def dotted(path: Path) -> str:
+def dotted(path: ValuePath) -> str:
     """A path as text: `retry_policy.max_attempts`, `extraction_methods[0].method`, `paths."a b"`."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{quoted_key(part)}" for part in path)
     return text.removeprefix(".")

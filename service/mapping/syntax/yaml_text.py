@@ -14,7 +14,7 @@ import yaml
 
 from service.domain import exact_json
 from service.domain.model import Json
-from service.mapping.syntax.problems import CompileError, Path, Problem, Report
+from service.mapping.syntax.problems import CompileError, Problem, Report, ValuePath
 
 MAX_BYTES = 256 * 1024
 MAX_NODES = 20_000
@@ -109,7 +109,7 @@ class _NodeConverter:
     def __init__(self, file: str) -> None:
         self.file = file
         self.problems: list[Problem] = []
-        self._lines: dict[Path, int] = {}
+        self._lines: dict[ValuePath, int] = {}
         self._nodes = 0
 
     def convert(self, node: yaml.Node) -> Document | None:
@@ -122,7 +122,7 @@ class _NodeConverter:
             return None
         return None if value is None else Document(value, Report(self.file, self._lines, self.problems))
 
-    def _value(self, node: yaml.Node, path: Path) -> Json:
+    def _value(self, node: yaml.Node, path: ValuePath) -> Json:
         self._nodes += 1
         if self._nodes > MAX_NODES:
             raise CompileError(
@@ -138,7 +138,7 @@ class _NodeConverter:
             return [self._item(item, (*path, index)) for index, item in enumerate(node.value)]
         return self._scalar(node)
 
-    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Json]:
+    def _mapping(self, node: yaml.MappingNode, path: ValuePath) -> dict[str, Json]:
         if node.tag != _PREFIX + "map":
             self._add_problem(node, f"tag {node.tag!r} is not supported", TAG_HINT)
         result: dict[str, Json] = {}
@@ -157,7 +157,7 @@ class _NodeConverter:
                 result[key] = self._value(value_node, (*path, key))
         return result
 
-    def _item(self, node: yaml.Node, path: Path) -> Json:
+    def _item(self, node: yaml.Node, path: ValuePath) -> Json:
         self._lines[path] = node.start_mark.line + 1
         return self._value(node, path)
 

@@ -27,7 +27,7 @@ from service.domain.errors import (
     TargetFullError,
 )
 from service.domain.model import Batch, Json
-from service.domain.ports import SEND_LIMIT, Clock
+from service.domain.ports import BATCH_CALL_ENTRIES, Clock
 from service.mapping.replies.transcript import Usage
 from service.runtime.timeouts import timeout
 from service.worker.admission.circuit_breaker import CircuitBreaker
@@ -113,7 +113,9 @@ class Gate:
         self, most: int, limiter: Limiter | None, clock: Clock, on_change: Callable[[], None]
     ) -> None:
         self._concurrency = AimdLimit(most)
-        self._queue = FairQueue(lambda: self._concurrency.limit, max_waiting=min(2 * SEND_LIMIT, most))
+        self._queue = FairQueue(
+            lambda: self._concurrency.limit, max_waiting=min(2 * BATCH_CALL_ENTRIES, most)
+        )
         self._limiter = limiter
         self._clock = clock
         self._on_change = on_change
@@ -148,8 +150,8 @@ class Gate:
     def _is_paused(self) -> bool:
         return self._clock.monotonic() < self._paused_until
 
-    def rejection(self, batch: Batch) -> TargetFullError | None:
-        """The error with which a row of `batch` would be rejected at once for lack of a slot, or None."""
+    def full_error_for(self, batch: Batch) -> TargetFullError | None:
+        """The error with which a row of `batch` would be turned away at once for lack of a slot, or None."""
         return self._full_error() if self._queue.is_full_for(batch) else None
 
     @asynccontextmanager

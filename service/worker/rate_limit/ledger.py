@@ -1,7 +1,7 @@
 """The shared ledger of one rate limit: a GCRA state that all workers advance. Pure.
 
 For requests, input tokens and output tokens the ledger stores the theoretical arrival time (TAT, see
-`pacing`), the time when the next call may start. A worker reserves a block of start times, one interval
+`gcra`), the time when the next call may start. A worker reserves a block of start times, one interval
 apart, by moving the TAT past them. No other worker's start times lie between them, so the calls of all
 workers together are paced like those of one. Unused time is lost: there is no burst, and a crashed worker's
 block stays unused.
@@ -10,7 +10,7 @@ If calls use more tokens than estimated, the TAT moves on. If they use less, the
 against later excess. It is never refunded: a refund could put more than the limit into one minute.
 
 The same record divides the calls in flight (`concurrent`) among the workers, for a limited time (see
-`sharing`).
+`fair_shares`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from service.mapping.definition import RateLimit
-from service.worker.rate_limit.pacing import (
+from service.worker.rate_limit.fair_shares import (
+    UNKNOWN_WORKER,
+    LimitRequest,
+    WorkerShare,
+    block_size,
+    concurrency_share,
+)
+from service.worker.rate_limit.gcra import (
     NO_TOKENS,
     ArrivalTimes,
     Tokens,
@@ -27,13 +34,6 @@ from service.worker.rate_limit.pacing import (
     call_interval_ms,
     earliest_start_ms,
     reconcile,
-)
-from service.worker.rate_limit.sharing import (
-    UNKNOWN_WORKER,
-    LimitRequest,
-    WorkerShare,
-    block_size,
-    concurrency_share,
 )
 
 HORIZON_MS = 2_000
@@ -107,7 +107,7 @@ class Ledger:
         share = WorkerShare(
             held=held,
             wanted=request.wanted,
-            expires_ms=now_ms + request.lease_ms,
+            expires_ms=now_ms + request.share_ttl_ms,
             waiting=request.waiting if reservation else 0,
             asked_ms=now_ms,
             seq=request.seq,

@@ -19,7 +19,7 @@ from service.runtime.metrics import Metrics
 from service.runtime.timeouts import timeout
 from service.worker.rate_limit.concurrency_quota import ConcurrencyQuota
 from service.worker.rate_limit.ledger import HORIZON_MS, LimitGrant
-from service.worker.rate_limit.shared_ledger import Demand, LocalGrant, SharedLedger
+from service.worker.rate_limit.ledger_store import Demand, LedgerStore, LocalGrant
 from service.worker.rate_limit.start_slots import SlotSchedule
 
 log = structlog.get_logger(__name__)
@@ -45,7 +45,7 @@ class LedgerSync:
 
     def __init__(
         self,
-        ledger: SharedLedger,
+        ledger: LedgerStore,
         slots: SlotSchedule,
         quota: ConcurrencyQuota | None,
         *,

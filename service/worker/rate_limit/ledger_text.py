@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 
+from service.worker.rate_limit.fair_shares import UNKNOWN_WORKER, WorkerShare
+from service.worker.rate_limit.gcra import MINUTE_MS, ArrivalTimes, Tokens
 from service.worker.rate_limit.ledger import Ledger
-from service.worker.rate_limit.pacing import WINDOW_MS, ArrivalTimes, Tokens
-from service.worker.rate_limit.sharing import UNKNOWN_WORKER, WorkerShare
 
 VERSION = 1
 """Version of the text. A text of any other version is unreadable."""
@@ -35,11 +35,11 @@ def write_ledger(ledger: Ledger, *, by: str) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def read_ledger(text: str, now_ms: int, *, concurrent: int | None = None, lease_ms: int = 0) -> Ledger:
+def read_ledger(text: str, now_ms: int, *, concurrent: int | None = None, share_ttl_ms: int = 0) -> Ledger:
     """The ledger in `text`; a new one if that is empty.
 
     If the text is unreadable or from the future, everything counts as used up: the next minute is reserved,
-    and `concurrent` calls are in flight for `lease_ms`, as if workers had just begun them.
+    and `concurrent` calls are in flight for `share_ttl_ms`, as if workers had just begun them.
     """
     if not text:
         return Ledger(now_ms)
@@ -50,8 +50,8 @@ def read_ledger(text: str, now_ms: int, *, concurrent: int | None = None, lease_
     # If a time far ahead became the fleet's clock, the shares of all other workers would seem to have
     # expired.
     if ledger is None or ledger.updated_ms > now_ms + MAX_SKEW_MS:
-        tat = float(now_ms + WINDOW_MS)
-        unknown = WorkerShare(held=concurrent or 0, expires_ms=now_ms + lease_ms)
+        tat = float(now_ms + MINUTE_MS)
+        unknown = WorkerShare(held=concurrent or 0, expires_ms=now_ms + share_ttl_ms)
         return Ledger(now_ms, ArrivalTimes(tat, tat, tat), shares={UNKNOWN_WORKER: unknown})
     return ledger
 

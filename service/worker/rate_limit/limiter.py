@@ -22,9 +22,9 @@ from service.mapping.replies.transcript import Usage
 from service.runtime.metrics import Metrics
 from service.runtime.timeouts import timeout
 from service.worker.rate_limit.concurrency_quota import ConcurrencyQuota
+from service.worker.rate_limit.gcra import Tokens
+from service.worker.rate_limit.ledger_store import LedgerStore
 from service.worker.rate_limit.ledger_sync import TABLE_TIMEOUT_S, LedgerSync
-from service.worker.rate_limit.pacing import Tokens
-from service.worker.rate_limit.shared_ledger import SharedLedger
 from service.worker.rate_limit.start_slots import LATE_S, SlotSchedule, StartSlot
 from service.worker.rate_limit.token_estimates import TokenEstimates
 
@@ -81,9 +81,15 @@ class Limiter:
         self._quota = ConcurrencyQuota() if limit.concurrent is not None else None
         self._is_paced = _is_paced(limit)
         # A call that begins at the end of a grant, after the longest wait, ends before the share does.
-        lease_s = ttl_s + max_wait_s + call_s if self._quota is not None else 0.0
-        self._ledger = SharedLedger(
-            table, limit, owner=owner, clock=clock, metrics=metrics, lease_s=lease_s, renew_s=ttl_s / 3
+        share_ttl_s = ttl_s + max_wait_s + call_s if self._quota is not None else 0.0
+        self._ledger = LedgerStore(
+            table,
+            limit,
+            owner=owner,
+            clock=clock,
+            metrics=metrics,
+            share_ttl_s=share_ttl_s,
+            renew_s=ttl_s / 3,
         )
         self._sync = LedgerSync(
             self._ledger, self._slots, self._quota,

@@ -10,7 +10,7 @@ import math
 from bisect import insort
 from dataclasses import dataclass, field
 
-from service.worker.rate_limit.pacing import NO_TOKENS, SAFETY_SHARE, Tokens
+from service.worker.rate_limit.gcra import NO_TOKENS, SAFETY_SHARE, Tokens
 from service.worker.rate_limit.wait_queue import WaitQueue
 
 LATE_S = 0.5

@@ -20,39 +20,44 @@ from service.domain.errors import (
 )
 from service.domain.ports import Agent, Invocation, Reply
 
-SECOND = "second-s3cr3t"
+VALID = "valid-s3cr3t"
 
 
 @dataclass
 class KeyServer:
-    """A server that accepts one key, and the file from which the agent reads its key. `now` is the time."""
+    """A server that accepts one key, and the file from which the agent reads its key.
+
+    `now` is the agent's time. `twenty_wait` is set once twenty calls wait for `release`.
+    """
 
     file: Path
     url: str = ""
-    key: str = SECOND
+    key: str = VALID
     keys_received: list[str] = field(default_factory=list)
+    pins_received: list[str] = field(default_factory=list)
     now: float = 1_000.0
     release: asyncio.Event = field(default_factory=asyncio.Event)
-    full: asyncio.Event = field(default_factory=asyncio.Event)
+    twenty_wait: asyncio.Event = field(default_factory=asyncio.Event)
     waiting: int = 0
 
     def agent(self, **options: object) -> Agent:
         """An agent whose key is in the file."""
         options = {"url": self.url, "headers": {"X-Key": f"${{secret:file:{self.file}}}"}} | options
         context = AgentContext(secret_ttl_s=60, now=lambda: self.now)
-        return open_agent("http", options, name="a", environ={"KEY": SECOND}, context=context)
+        return open_agent("http", options, name="a", environ={"KEY": VALID}, context=context)
 
     async def handle(self, request: web.Request) -> web.Response:
         """401 for a wrong key. /echo repeats the key. On /held, calls with an old key wait for `release`."""
         key = request.headers.get("X-Key", "")
         self.keys_received.append(key)
-        if request.path == "/held" and key != SECOND:
+        self.pins_received.append(request.headers.get("X-Pin", ""))
+        if request.path == "/held" and key != VALID:
             self.waiting += 1
             if self.waiting == 20:
-                self.full.set()
+                self.twenty_wait.set()
             await self.release.wait()
         if request.path == "/echo":
-            return web.json_response({key: ["a", f"you said {key}!"]}, headers={"X-You": "x" + SECOND})
+            return web.json_response({key: ["a", f"you said {key}!"]}, headers={"X-You": "x" + VALID})
         if request.path == "/complain":
             return web.Response(status=422, text=f"what is {key}?")
         return web.Response(status=200 if key == self.key else 401, text='"in"')
@@ -61,7 +66,7 @@ class KeyServer:
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[KeyServer]:
     server = KeyServer(tmp_path / "key")
-    server.file.write_text(SECOND + "\n")
+    server.file.write_text(VALID + "\n")
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", server.handle)
     runner = web.AppRunner(app, shutdown_timeout=0.01)
@@ -87,7 +92,7 @@ async def test_a_secret_is_cached_until_it_expires(server: KeyServer) -> None:
     server.now += 1
     with pytest.raises(AgentCredentialsError):
         await invoke(agent)
-    assert server.keys_received == [SECOND, SECOND, "old-now-wrong"]
+    assert server.keys_received == [VALID, VALID, "old-now-wrong"]
     await agent.close()
 
 
@@ -97,10 +102,10 @@ async def test_a_refused_secret_is_read_again_and_the_call_repeated(server: KeyS
     agent = server.agent()
     with pytest.raises(AgentCredentialsError):
         await invoke(agent)
-    server.file.write_text(SECOND)
+    server.file.write_text(VALID)
     server.now += 10
     assert (await invoke(agent)).body == "in"
-    assert server.keys_received == ["rotated-away", "rotated-away", SECOND]
+    assert server.keys_received == ["rotated-away", "rotated-away", VALID]
     await agent.close()
 
 
@@ -109,13 +114,13 @@ async def test_many_refusals_read_a_secret_once(server: KeyServer) -> None:
     server.file.write_text("rotated-away")
     agent = server.agent(url=server.url + "held")
     calls = [asyncio.create_task(invoke(agent)) for _ in range(20)]
-    await server.full.wait()
-    server.file.write_text(SECOND)
+    await server.twenty_wait.wait()
+    server.file.write_text(VALID)
     server.now += 10
     server.release.set()
     replies = await asyncio.gather(*calls, return_exceptions=True)
     assert [getattr(reply, "body", reply) for reply in replies] == ["in"] * 20
-    assert server.keys_received == ["rotated-away"] * 20 + [SECOND] * 20
+    assert server.keys_received == ["rotated-away"] * 20 + [VALID] * 20
     await agent.close()
 
 
@@ -126,7 +131,7 @@ async def test_a_secret_that_stays_wrong_is_not_read_for_every_row(server: KeySe
     for _ in range(3):
         with pytest.raises(AgentCredentialsError):
             await invoke(agent)
-    server.file.write_text(SECOND)
+    server.file.write_text(VALID)
     with pytest.raises(AgentCredentialsError):
         await invoke(agent)
     server.now += 10
@@ -162,8 +167,8 @@ async def test_secrets_that_the_agent_repeats_are_redacted(server: KeyServer, pa
         assert reply.headers["x-you"] == "x${secret:env:KEY}"
     except (AgentRejectedError, AgentCredentialsError) as error:
         shown = f"{error!r} {error.__cause__}"
-    assert SECOND not in shown
-    assert SECOND not in repr(agent)
+    assert VALID not in shown
+    assert VALID not in repr(agent)
     await agent.close()
 
 
@@ -198,8 +203,8 @@ async def test_a_secret_that_cannot_be_read_is_an_outage(
 
 
 async def test_one_key_of_a_json_secret(server: KeyServer) -> None:
-    """A number is used exactly as it is written."""
-    server.file.write_text(f'{{"token": "{SECOND}", "pin": 12345678901234567890}}')
+    """The text of the key is used; a number keeps all its digits."""
+    server.file.write_text(f'{{"token": "{VALID}", "pin": 12345678901234567890}}')
     agent = server.agent(
         headers={
             "X-Key": f"${{secret:file:{server.file}#token}}",
@@ -207,6 +212,7 @@ async def test_one_key_of_a_json_secret(server: KeyServer) -> None:
         }
     )
     assert (await invoke(agent)).body == "in"
+    assert server.pins_received == ["12345678901234567890"]
     await agent.close()
 
 
@@ -234,7 +240,7 @@ async def test_errors_of_every_agent_are_redacted(server: KeyServer) -> None:
             pass
 
     options = resolve({"header": "${secret:env:KEY}"}, environ={}, where="target a")
-    context = AgentContext(environ={"KEY": SECOND})
+    context = AgentContext(environ={"KEY": VALID})
     agent = AgentWithSecrets(lambda options, _context: Leaky(options), options, context)
     for body, error in ((1, AgentRejectedError), (0, AgentUnavailableError)):
         with pytest.raises(error, match=r"called with \$\{secret:env:KEY\}$"):

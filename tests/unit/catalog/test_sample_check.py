@@ -74,7 +74,7 @@ def test_a_reply_without_expectation_must_succeed(problems):
     assert problems(a_json={"price": 1}) == []
     (wrong,) = problems(b_json={})
     assert wrong.startswith("price/b.json:1: sample: ExtractionError: no value for any of price, note")
-    assert "say beside it that this is right" in wrong
+    assert "record that as expected" in wrong
 
 
 def test_a_tool_in_no_sample_is_reported(tmp_path):

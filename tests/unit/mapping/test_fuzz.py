@@ -1,6 +1,7 @@
 """Fuzzing of the loader with random files. `FUZZ_EXAMPLES=100000` makes a long run."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 
 from service.domain.errors import MappingError, RowfleetError
 from service.mapping import Catalog, Problem, check
+from service.mapping.syntax import forms
+from service.mapping.syntax.forms import Form
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "150"))
 FUZZ = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
@@ -16,10 +19,29 @@ FUZZ = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list
 ROOT = Path(__file__).parents[3]
 MAPPING = (ROOT / "mappings/airport-agent.yaml").read_text("utf-8")
 SCHEMA = (ROOT / "schemas/airport-agent.yaml").read_text("utf-8")
-GUARDED = r"""
+OTHER_KEYS = r"""
 target: {type: agent, name: airport-agent, invoke: python, function: "a.b:c"}
 output_mapping: n
-csv: {delimiter: tab, encoding: cp1252, provenance: true}
+input_mapping:
+  column_mappings: {address: Address}
+  static_values: {country: NO, n: 5}
+  include_columns: [Ref]
+  transforms: {address: [trim, upper]}
+  template: "{{ address }}"
+execution:
+  max_concurrency: 5
+  timeout_seconds: 3.5
+  batch_deadline_seconds: 3600
+  row_deadline_seconds: 60.5
+  retry_policy: {budget_seconds: 60, max_attempts: 2, base_seconds: 1, cap_seconds: 9, jitter: full}
+rate_limit:
+  name: fleet
+  requests_per_minute: 9
+  input_tokens_per_minute: 9
+  output_tokens_per_minute: 9
+  concurrent: 2
+reuse: 7 days
+csv: {delimiter: tab, encoding: cp1252, provenance: true, escape_formulas: false}
 ---
 output_mappings:
   n:
@@ -29,80 +51,44 @@ output_mappings:
     allow_truncated: true
     accept_errors: false
     required: [iata]
+    allow_empty: true
+    type: agent
     extraction_methods:
       - {method: results_array, each: true, field_mappings: {iata: "results[0].x | to_date('%d/%m/%Y')"}}
       - {method: jmespath, paths: {airport: {path: "a[?b > `1`]", transform: [first]}, distance_km: "$"}}
       - {method: structured_output, tool_name: t, field_mappings: {direction: "content | parse('(a+)+$')"}}
 """
-WORDS = st.sampled_from(
-    [
-        *("target", "type", "name", "invoke", "url", "output_mapping", "output_mappings", "schema", "agent"),
-        *(
-            "extraction_methods",
-            "method",
-            "direct",
-            "results_array",
-            "each",
-            "true",
-            "null",
-            "field_mappings",
-        ),
-        *(
-            "paths",
-            "transform",
-            "parse('(')",
-            "$.a | trim()",
-            "to_date('%q')",
-            "reject_if",
-            "not_found",
-            "fields",
-        ),
-        *(
-            "extraction",
-            "structured",
-            "path",
-            "pattern",
-            "enum",
-            "minimum",
-            "maximum",
-            "number",
-            "date",
-            "csv",
-        ),
-        *(
-            "delimiter",
-            "encoding",
-            "x",
-            "a",
-            "1",
-            "-1.5e9",
-            "9" * 5000,
-            "1e" + "9" * 30,
-            "{{ a }}",
-            "{% for %}",
-            "${X}",
-            "&a",
-            "*a",
-        ),
-        *(
-            "!!int",
-            "<<",
-            "\ud800",
-            "\x00",
-            "\x85",
-            "é",
-            "2025-01-01",
-            "[[[[",
-            "]",
-            "{",
-            "}",
-            "'",
-            '"',
-            "|",
-            ">",
-        ),
-    ]
-)
+OTHER_INPUT = """
+target: {type: tool, name: t, invoke: python, function: "a.b:c"}
+input_mapping: {exclude_columns: [Ref], body: {q: "{{ a }}"}}
+output_mapping: {extraction_methods: [{method: jmespath, paths: {iata: x}}]}
+"""
+OTHER_SCHEMA = """
+agent: other
+version: 1.0
+output_format: json
+fields:
+  - {name: iata, type: string, required: true, enum: [LHR], pattern: "[A-Z]+"}
+  - name: distance_km
+    type: number
+    minimum: 0
+    maximum: 9
+    extraction: [{type: tool_result, tool: t, pattern: "(x)"}, {type: structured, path: a}]
+"""
+KEYS = (
+    "target", "type", "name", "invoke", "url", "output_mapping", "output_mappings", "schema", "agent",
+    "extraction_methods", "method", "each", "field_mappings", "paths", "transform", "reject_if", "not_found",
+    "fields", "extraction", "path", "pattern", "enum", "minimum", "maximum", "csv", "delimiter", "encoding",
+)  # fmt: skip
+VALUES = (
+    "direct", "results_array", "structured", "true", "null", "number", "date", "x", "a", "1", "-1.5e9",
+    "2025-01-01", "é",
+)  # fmt: skip
+HUGE_NUMBERS = ["9" * 5000, "1e" + "9" * 30]
+EXPRESSIONS = ["parse('(')", "$.a | trim()", "to_date('%q')", "{{ a }}", "{% for %}", "${X}"]
+YAML_SYNTAX = ["&a", "*a", "!!int", "<<", "[[[[", "]", "{", "}", "'", '"', "|", ">"]
+UNUSUAL_CHARACTERS = ["\ud800", "\x00", "\x85"]  # a lone surrogate, NUL, and a line break of Unicode
+WORDS = st.sampled_from([*KEYS, *VALUES, *HUGE_NUMBERS, *EXPRESSIONS, *YAML_SYNTAX, *UNUSUAL_CHARACTERS])
 YAMLISH = st.lists(
     WORDS | st.sampled_from([": ", "\n", "\n  ", "\n    - ", ", ", "---\n", " ", "#"]) | st.text(max_size=3),
     max_size=40,
@@ -111,7 +97,7 @@ YAMLISH = st.lists(
 
 @st.composite
 def mutated(draw, text):
-    """A valid file with pieces replaced, removed, doubled or inserted."""
+    """A valid text with one to four pieces replaced, removed, doubled or inserted."""
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(text)))
         stop = start + draw(st.sampled_from([0, 1, 2, 5, 20, 80]))
@@ -121,7 +107,7 @@ def mutated(draw, text):
 
 
 def load(mappings, schemas):
-    """Load files. They give well-formed problems or a catalog that works, and nothing else is raised."""
+    """Load files. They must give either well-formed problems or a catalog that works."""
     problems = check(mappings, schemas)
     for problem in problems:
         assert isinstance(problem, Problem)
@@ -161,12 +147,22 @@ def test_the_examples_with_mistakes(mapping, schema):
 
 
 @FUZZ
-@given(mapping=mutated(GUARDED))
-def test_every_key_with_mistakes(mapping):
+@given(mapping=mutated(OTHER_KEYS) | mutated(OTHER_INPUT), schema=mutated(OTHER_SCHEMA))
+def test_every_key_with_mistakes(mapping, schema):
     """All other keys of the language, with mistakes, give problems or a working catalog."""
-    load({"run.yaml": mapping}, {"s.yaml": SCHEMA})
+    load({"run.yaml": mapping}, {"s.yaml": SCHEMA, "other.yaml": schema})
 
 
 def test_the_unmutated_files_are_valid():
     """The unmutated files are valid: otherwise every mutation would stop at the first mistake."""
-    assert check({"airport-agent.yaml": MAPPING, "run.yaml": GUARDED}, {"s.yaml": SCHEMA}) == ()
+    mappings = {"airport-agent.yaml": MAPPING, "run.yaml": OTHER_KEYS, "input.yaml": OTHER_INPUT}
+    assert check(mappings, {"s.yaml": SCHEMA, "other.yaml": OTHER_SCHEMA}) == ()
+
+
+def test_every_key_is_in_a_file_that_is_mutated():
+    """A new key of the language has to be added to these files."""
+    classes = [item for item in vars(forms).values() if isinstance(item, type) and issubclass(item, Form)]
+    keys = {name for form in classes for name in form.model_fields}
+    text = f"{MAPPING}\n{SCHEMA}\n{OTHER_KEYS}\n{OTHER_INPUT}\n{OTHER_SCHEMA}"
+    assert len(keys) > 50
+    assert {key for key in keys if not re.search(rf"\b{key}:", text)} == set()

@@ -1,3 +1,5 @@
+"""Inputs of agents: columns, constants, transforms, templates and bodies of a row."""
+
 import pytest
 
 from service.domain.errors import CsvError, InputError

@@ -257,7 +257,7 @@ async def test_a_dead_job_of_a_batch_that_went_on_is_dropped_and_checked(lab):
 
 
 async def test_a_dead_job_without_a_batch_is_left(lab):
-    """A job that never reached the table is left for an operator to redrive."""
+    """A job that never reached the table is left for an operator to move back."""
     async with draining(lab) as letters:
         with pytest.raises(PoisonMessageError, match="no batch 'demo#e1' in the table: redrive"):
             await letters.job(lab.delivery(lab.job()))

@@ -14,7 +14,6 @@ from service.domain.model import Checkpoint, Commit, Dialect, State, Status, iso
 from service.sweeper.sweeper import PAGE_BATCHES
 
 STUCK_S = 300.0
-LATE_S = 3_600.0
 TEXT = "id,name\n" + "".join(f"{n},name {n}\n" for n in range(1, 31))
 
 
@@ -44,11 +43,14 @@ async def commit(lab, batch, *outcomes):
     for start in range(0, len(outcomes), 99):
         chunk = outcomes[start : start + 99]
         await lab.table.commit(
-            Commit(batch.batch_id, batch.round, batch.partitions, 5, chunk, next(lab.tokens), batch.ttl)
-        )
+            Commit(
+                batch_id=batch.batch_id, round=batch.round, partitions=batch.partitions, slot=5,
+                outcomes=chunk, token=next(lab.tokens), ttl=batch.ttl,
+            )
+        )  # fmt: skip
 
 
-class Flaky(MemoryTable):
+class RefusingTable(MemoryTable):
     """A table that refuses to read the batches in `refused`."""
 
     def __init__(self) -> None:
@@ -350,9 +352,9 @@ async def test_two_sweepers_do_no_harm(lab):
     assert len(await lab.outcomes(batch)) == 5
 
 
-async def test_one_batch_that_cannot_be_read_does_not_keep_the_others(make_lab):
+async def test_one_batch_that_cannot_be_read_does_not_stop_the_others(make_lab):
     """The sweep continues with the other batches and raises the error at its end."""
-    lab = make_lab(table=Flaky())
+    lab = make_lab(table=RefusingTable())
     batch = await running(lab, 1)
     other = await lab.batch(1, execution_id="e0")
     await commit(lab, batch, lab.outcome(1))
@@ -367,7 +369,7 @@ async def test_one_batch_that_cannot_be_read_does_not_keep_the_others(make_lab):
 
 async def test_every_batch_is_visited_however_many_there_are(make_lab):
     """Pages of the index follow one another to the end."""
-    lab = make_lab(table=Flaky())
+    lab = make_lab(table=RefusingTable())
     wanted = {(await lab.batch(1, execution_id=f"e{n:04}")).batch_id for n in range(2 * PAGE_BATCHES + 1)}
     lab.table.reads.clear()
     async with sweeping(lab) as sweeper:
@@ -377,7 +379,7 @@ async def test_every_batch_is_visited_however_many_there_are(make_lab):
 
 async def test_the_sweeper_runs_until_told_to_stop_and_shows_its_problem(make_lab):
     """It sweeps at once, then once an interval; it shows a problem only while calls fail."""
-    lab = make_lab(table=Flaky())
+    lab = make_lab(table=RefusingTable())
     batch = await running(lab, 1)
     lab.table.refused[batch.batch_id] = AccessError("dynamodb:Query is not allowed")
     stop = asyncio.Event()
@@ -397,7 +399,7 @@ async def test_the_sweeper_runs_until_told_to_stop_and_shows_its_problem(make_la
 
 async def test_a_bug_does_not_end_the_sweeper(make_lab):
     """A bug is logged with its traceback and shown as a problem; the next sweep tries again."""
-    lab = make_lab(table=Flaky())
+    lab = make_lab(table=RefusingTable())
     batch = await running(lab, 1)
     lab.table.refused[batch.batch_id] = KeyError("a bug")
     stop = asyncio.Event()

@@ -532,7 +532,7 @@ async def test_the_mappings_concurrency_is_respected(lab, define):
 
 
 async def test_a_target_slot_is_released_after_every_kind_of_end(lab, define):
-    """Rejections, time-outs, bad replies and cancellations release it."""
+    """Rejected calls, time-outs, bad replies and cancellations release it."""
     batch = await lab.batch(9, definition=define(ONE_SLOT))
     endings = [AgentRejectedError("no"), AgentTimeoutError("slow"), {"other": 1}, {"answer": 1}]
     lab.agent.script = lambda call: endings[int(call.id.rsplit("/", 1)[1]) - 1]

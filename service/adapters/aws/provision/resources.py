@@ -100,7 +100,7 @@ async def provision(
 async def _queue_pair(
     clients: Clients, names: ResourceNames, role: str, options: QueueOptions
 ) -> tuple[_Queue, _Queue]:
-    """Create or update a dead-letter queue and the queue that redrives to it."""
+    """Create or update a dead-letter queue and the queue whose dead letters it gets."""
     size = {"MaximumMessageSize": str(options.max_message_bytes)}
     dead = await _queue(
         clients, names.dead_letters(role), size | {"MessageRetentionPeriod": str(_DLQ_RETENTION_S)}

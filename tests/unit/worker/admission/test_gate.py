@@ -98,12 +98,12 @@ async def test_a_row_without_a_slot_is_rejected_with_a_delay(idle_s, delay_s):
     """The delay is the time since the last call started, within bounds."""
     clock = MemoryClock()
     gate = Gates(clock).open(1, None)
-    assert gate.rejection(BATCH) is None
+    assert gate.full_error_for(BATCH) is None
     async with calls_in_flight(gate, 1):
         await clock.advance(idle_s)
         waiting = asyncio.create_task(gate.admit(BATCH, "row", {}).__aenter__())
         await asyncio.sleep(0)
-        assert gate.rejection(BATCH).retry_after_s == delay_s
+        assert gate.full_error_for(BATCH).retry_after_s == delay_s
         with pytest.raises(TargetFullError) as caught:
             await gate.admit(BATCH, "row", {}).__aenter__()
         assert caught.value.retry_after_s == delay_s

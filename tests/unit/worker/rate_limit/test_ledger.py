@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.mapping.definition import RateLimit
-from service.worker.rate_limit.ledger import HORIZON_MS, Ledger, Reservation
-from service.worker.rate_limit.ledger_text import read_ledger, write_ledger
-from service.worker.rate_limit.pacing import (
+from service.worker.rate_limit.fair_shares import ACTIVE_MS, LimitRequest, WorkerShare
+from service.worker.rate_limit.gcra import (
     CREDIT_SHARE,
-    WINDOW_MS,
+    MINUTE_MS,
     ArrivalTimes,
     Tokens,
     emission_interval_ms,
 )
-from service.worker.rate_limit.sharing import ACTIVE_MS, LimitRequest, WorkerShare
+from service.worker.rate_limit.ledger import HORIZON_MS, Ledger, Reservation
+from service.worker.rate_limit.ledger_text import read_ledger, write_ledger
 
 NOW = 1_700_000_000_000
 PER_MINUTE = RateLimit("a", requests_per_minute=600)
@@ -40,7 +40,7 @@ def largest_minute(events: list[tuple[float, float]]) -> float:
     for _, amount in events:
         sums.append(sums[-1] + amount)
     return max(
-        (sums[bisect_left(times, time + WINDOW_MS)] - sums[i] for i, time in enumerate(times)), default=0
+        (sums[bisect_left(times, time + MINUTE_MS)] - sums[i] for i, time in enumerate(times)), default=0
     )
 
 
@@ -208,7 +208,7 @@ def test_never_more_calls_in_flight_than_the_limit(concurrent, steps) -> None:
             now,
             in_flight=len(mine),
             wanted=max(wanted, len(mine)),
-            lease_ms=ttl_ms + call_ms,
+            share_ttl_ms=ttl_ms + call_ms,
             renew_ms=1,
         )
         grant = reread(ledger).grant(request, limit)
@@ -223,7 +223,9 @@ def test_never_more_calls_in_flight_than_the_limit(concurrent, steps) -> None:
 
 def holding_request(worker: str, in_flight: int, wanted: int) -> LimitRequest:
     """A request for calls in flight only."""
-    return LimitRequest(worker, 1, NOW, in_flight=in_flight, wanted=wanted, lease_ms=10_000, renew_ms=1_000)
+    return LimitRequest(
+        worker, 1, NOW, in_flight=in_flight, wanted=wanted, share_ttl_ms=10_000, renew_ms=1_000
+    )
 
 
 def test_a_worker_with_more_than_its_share_gives_it_up_as_calls_end() -> None:
@@ -251,6 +253,6 @@ def test_a_share_that_nobody_else_wants_is_kept_while_it_is_used() -> None:
 def test_a_lower_limit_lets_calls_in_flight_end() -> None:
     """They stay held until they end, and no new ones begin until fewer are in flight."""
     ledger = Ledger(NOW, shares={"a": WorkerShare(8, 8, NOW + 10_000), "b": WorkerShare(2, 2, NOW + 10_000)})
-    request = LimitRequest("a", 1, NOW, in_flight=8, wanted=8, lease_ms=9)
+    request = LimitRequest("a", 1, NOW, in_flight=8, wanted=8, share_ttl_ms=9)
     grant = ledger.grant(request, RateLimit("a", concurrent=5))
     assert (grant.held, grant.quota) == (8, 3)

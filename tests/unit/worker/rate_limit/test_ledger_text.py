@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from service.mapping.definition import RateLimit
+from service.worker.rate_limit.fair_shares import UNKNOWN_WORKER, LimitRequest, WorkerShare
+from service.worker.rate_limit.gcra import MINUTE_MS, ArrivalTimes, Tokens
 from service.worker.rate_limit.ledger import Ledger
 from service.worker.rate_limit.ledger_text import MAX_SKEW_MS, read_ledger, write_ledger
-from service.worker.rate_limit.pacing import WINDOW_MS, ArrivalTimes, Tokens
-from service.worker.rate_limit.sharing import UNKNOWN_WORKER, LimitRequest, WorkerShare
 
 NOW = 1_700_000_000_000
 
@@ -54,12 +54,12 @@ def test_no_text_is_a_new_ledger() -> None:
 )  # fmt: skip
 def test_an_unreadable_text_counts_as_all_used_up(text) -> None:
     """Calls pause for a minute, and calls in flight for a lease, also after a text from the future."""
-    ledger = read_ledger(text, NOW, concurrent=5, lease_ms=9_000)
-    assert ledger.arrival_times == ArrivalTimes(*[NOW + WINDOW_MS] * 3)
+    ledger = read_ledger(text, NOW, concurrent=5, share_ttl_ms=9_000)
+    assert ledger.arrival_times == ArrivalTimes(*[NOW + MINUTE_MS] * 3)
     assert ledger.shares == {UNKNOWN_WORKER: WorkerShare(5, expires_ms=NOW + 9_000)}
     limit = RateLimit("a", requests_per_minute=600, concurrent=5)
-    request = LimitRequest("a", 1, NOW, waiting=3, wanted=3, lease_ms=9_000)
+    request = LimitRequest("a", 1, NOW, waiting=3, wanted=3, share_ttl_ms=9_000)
     grant = ledger.grant(request, limit)
     assert (grant.reservation, grant.quota, grant.must_write) == (None, 0, True)
-    grant = grant.ledger.grant(replace(request, now_ms=NOW + WINDOW_MS), limit)
-    assert (grant.reservation.start_ms, grant.quota) == (NOW + WINDOW_MS, 3)
+    grant = grant.ledger.grant(replace(request, now_ms=NOW + MINUTE_MS), limit)
+    assert (grant.reservation.start_ms, grant.quota) == (NOW + MINUTE_MS, 3)

@@ -18,9 +18,9 @@ from service.domain.errors import (
 from service.mapping.definition import RateLimit
 from service.mapping.replies.transcript import Usage
 from service.runtime.metrics import Metrics
+from service.worker.rate_limit.gcra import SAFETY_SHARE
 from service.worker.rate_limit.ledger_text import read_ledger
 from service.worker.rate_limit.limiter import Limiter
-from service.worker.rate_limit.pacing import SAFETY_SHARE
 from tests.unit.worker.rate_limit.limited_fleet import Fleet
 
 SIX_HUNDRED = RateLimit("a", requests_per_minute=600)

@@ -4,7 +4,7 @@ import pytest
 import stamina
 
 from service.domain.errors import AccessError, ThrottledError
-from service.runtime.retrying import retry_for
+from service.runtime.port_retries import retry_for
 
 
 class Flaky:

@@ -19,7 +19,7 @@ from service.adapters.aws.s3 import S3Objects
 from service.adapters.aws.sqs import SqsQueue
 from service.app.settings import Settings
 from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
-from service.batch.ports import Ports, Queues
+from service.batch.role_ports import Ports, Queues
 from service.domain.errors import ConfigError
 from service.runtime.clock import SystemClock
 from service.runtime.metrics import Metrics, count_calls
@@ -36,7 +36,7 @@ NEEDED_QUEUES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Backend:
+class AwsBackend:
     """An AWS endpoint as a process reaches it: clients, resource names, queues by name, and the ports."""
 
     clients: Clients
@@ -107,7 +107,7 @@ async def setup(clients: Clients, settings: Settings) -> list[str]:
 @asynccontextmanager
 async def connect(
     settings: Settings, options: AwsOptions, metrics: Metrics | None = None
-) -> AsyncIterator[Backend]:
+) -> AsyncIterator[AwsBackend]:
     """Open clients and ports, and look up the queues. Raises ConfigError, AccessError and RetryableError."""
     metrics = metrics or Metrics()
     async with open_clients(options, count_calls(metrics)) as clients:
@@ -116,7 +116,7 @@ async def connect(
         yield backend
 
 
-def backend_on(clients: Clients, settings: Settings, metrics: Metrics) -> Backend:
+def backend_on(clients: Clients, settings: Settings, metrics: Metrics) -> AwsBackend:
     """The backend on open clients. It makes no call; `find_queues` must be called before the first use."""
     names = resource_names(settings)
     objects = S3Objects(clients, part_bytes=settings.aggregate.part_bytes)
@@ -145,4 +145,4 @@ def backend_on(clients: Clients, settings: Settings, metrics: Metrics) -> Backen
         clock=SystemClock(),
         metrics=metrics,
     )
-    return Backend(clients=clients, names=names, queues=queues, ports=ports)
+    return AwsBackend(clients=clients, names=names, queues=queues, ports=ports)

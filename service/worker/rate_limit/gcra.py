@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from service.mapping.definition import RateLimit
 
-WINDOW_MS = 60_000
-"""Limits are per minute."""
+MINUTE_MS = 60_000
+"""The time for which limits are given."""
 
 SAFETY_SHARE = 0.97
 """Share of an allowed rate that is used. The rest is a margin for jitter.
@@ -71,9 +71,9 @@ def emission_interval_ms(per_minute: int | None, cost: float) -> float:
     # Rounded down: the call that fits only in part would exceed the limit.
     calls_per_minute = math.floor(per_minute / cost)
     if calls_per_minute:
-        return WINDOW_MS / SAFETY_SHARE / calls_per_minute
+        return MINUTE_MS / SAFETY_SHARE / calls_per_minute
     # One call costs more than a minute allows.
-    return WINDOW_MS / SAFETY_SHARE * cost / per_minute
+    return MINUTE_MS / SAFETY_SHARE * cost / per_minute
 
 
 def emission_intervals_ms(limit: RateLimit, cost: Tokens) -> tuple[float, float, float]:
@@ -131,4 +131,4 @@ def reconcile(
     balance = credit - excess
     if balance >= 0:
         return tat, min(balance, CREDIT_SHARE * per_minute)
-    return max(tat, now_ms) - balance * WINDOW_MS / SAFETY_SHARE / per_minute, 0.0
+    return max(tat, now_ms) - balance * MINUTE_MS / SAFETY_SHARE / per_minute, 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.worker.rate_limit.sharing import max_min_shares
+from service.worker.rate_limit.fair_shares import max_min_shares
 
 
 @given(st.integers(0, 100), st.dictionaries(st.text(max_size=3), st.integers(0, 50)), st.integers(0, 99))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from service.worker.rate_limit.pacing import NO_TOKENS, Tokens
+from service.worker.rate_limit.gcra import NO_TOKENS, Tokens
 
 BLOCK_MS = 1_000
 """Time that the reservations of all workers together cover. Each worker's block is its share of this."""
@@ -57,8 +57,8 @@ class LimitRequest:
 
     - `waiting` calls that cost `cost` each need start times, not before `lead_ms` from now.
     - `correction` is what earlier calls used beyond what they were charged.
-    - `in_flight` calls are in flight, and `wanted` are wanted. A share is held for `lease_ms`; no call that
-      begins under it lasts longer. It is renewed once it is more than `renew_ms` old.
+    - `in_flight` calls are in flight, and `wanted` are wanted. A share is held for `share_ttl_ms`; no
+      call that begins under it lasts longer. It is renewed once it is more than `renew_ms` old.
     """
 
     worker: str
@@ -69,7 +69,7 @@ class LimitRequest:
     correction: Tokens = NO_TOKENS
     in_flight: int = 0
     wanted: int = 0
-    lease_ms: int = 0
+    share_ttl_ms: int = 0
     renew_ms: int = 0
     lead_ms: int = 0
 

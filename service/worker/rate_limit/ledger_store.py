@@ -1,6 +1,6 @@
-"""One worker's access to the shared ledger: read, grant, compare and swap, and lost answers.
+"""The store of the shared ledger, as one worker reads and writes it by compare-and-swap.
 
-The limit holds whatever a write did whose answer was lost:
+If the answer of a write is lost, the write may or may not have been applied. The limit holds in both cases:
 
 - a reservation that may have been made is not used,
 - a credit that may have been spent is not spent again,
@@ -16,10 +16,10 @@ from service.domain.errors import ConflictError
 from service.domain.ports import Clock, SharedRecord, Table
 from service.mapping.definition import RateLimit
 from service.runtime.metrics import Metrics
+from service.worker.rate_limit.fair_shares import LimitRequest
+from service.worker.rate_limit.gcra import NO_TOKENS, Tokens
 from service.worker.rate_limit.ledger import Ledger, LimitGrant
 from service.worker.rate_limit.ledger_text import read_ledger, write_ledger
-from service.worker.rate_limit.pacing import NO_TOKENS, Tokens
-from service.worker.rate_limit.sharing import LimitRequest
 
 RECORD_TTL_S = 86_400
 """The record is kept this long after the last write. Its contents are out of date after a minute."""
@@ -33,7 +33,7 @@ FIRST_LEAD_MS, LONGEST_LEAD_MS = 50, 500
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """The part of a `LimitRequest` that the process decides; `SharedLedger` adds the rest."""
+    """The part of a `LimitRequest` that the process decides; `LedgerStore` adds the rest."""
 
     waiting: int
     cost: Tokens
@@ -60,11 +60,11 @@ class LocalGrant:
         return self.asked_at + (self.grant.reservation.start_ms - self.now_ms) / 1000
 
 
-class SharedLedger:
+class LedgerStore:
     """The ledger as one worker reads and writes it.
 
-    `owner` is a name that no other SharedLedger ever has. A share lasts `lease_s` and is renewed when it is
-    more than `renew_s` old.
+    `owner` is a name that no other LedgerStore ever has. A share lasts `share_ttl_s` and is renewed when it
+    is more than `renew_s` old.
 
     Workers use the latest timestamp found in the record as the fleet's clock. Otherwise a worker whose clock
     is behind would see the reservations of others too far in the future, and make its own in the past.
@@ -78,7 +78,7 @@ class SharedLedger:
         owner: str,
         clock: Clock,
         metrics: Metrics,
-        lease_s: float,
+        share_ttl_s: float,
         renew_s: float,
     ) -> None:
         self._table = table
@@ -86,7 +86,7 @@ class SharedLedger:
         self._owner = owner
         self._clock = clock
         self._metrics = metrics
-        self._lease_ms = round(lease_s * 1000)
+        self._share_ttl_ms = round(share_ttl_s * 1000)
         self._renew_ms = round(renew_s * 1000)
         self._key = f"limit/{limit.name}"
         self._seq = 0
@@ -152,7 +152,7 @@ class SharedLedger:
             correction=owed,
             in_flight=wish.in_flight,
             wanted=wish.wanted,
-            lease_ms=self._lease_ms,
+            share_ttl_ms=self._share_ttl_ms,
             renew_ms=self._renew_ms,
             lead_ms=self._lead_ms,
         )
@@ -160,7 +160,9 @@ class SharedLedger:
     def _read(self, record: SharedRecord) -> tuple[Ledger, int]:
         """The ledger in `record`, and the time by the fleet's clock."""
         own_ms = self._clock.now_ms()
-        ledger = read_ledger(record.text, own_ms, concurrent=self._limit.concurrent, lease_ms=self._lease_ms)
+        ledger = read_ledger(
+            record.text, own_ms, concurrent=self._limit.concurrent, share_ttl_ms=self._share_ttl_ms
+        )
         # The fleet's clock never goes back.
         self._ahead_ms = max(self._ahead_ms, ledger.updated_ms - own_ms)
         return ledger, own_ms + self._ahead_ms
