@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from service.domain.errors import MappingError
 from service.mapping.catalog import Catalog, check, run_name
 from service.mapping.definition import Definition
+from service.mapping.extraction.extractor import Extractor
 from service.mapping.syntax.problems import Problem
 
 MAX_SUSPECTS = 20
@@ -29,18 +30,38 @@ _MAPPING, _SCHEMA = "mapping", "schema"
 
 @dataclass(frozen=True, slots=True)
 class Edition:
-    """A catalog, the texts it was compiled from, and the problems of the files that lie there now."""
+    """A catalog, the texts it was compiled from, and the problems of the files that lie there now.
+
+    `refused` are the names of the mappings whose present text is not in the catalog. They need not have
+    problems of their own: they may use an output mapping of a broken file.
+    """
 
     texts: _Texts = field(default_factory=dict)
     catalog: Catalog = field(default_factory=Catalog)
     problems: tuple[Problem, ...] = ()
+    refused: frozenset[str] = frozenset()
 
     def definition(self, name: str) -> Definition:
         """The mapping `name`. Raises MappingError if no file has this name, or if it has never compiled."""
-        own = [str(problem) for problem in self.problems if run_name(problem.file) == name]
-        if own and name not in self.catalog.names:
-            raise MappingError(f"mapping {name!r} does not compile: {'; '.join(own)}")
+        if name not in self.catalog.names:
+            self._raise_if_refused(name)
         return self.catalog.definition(name)
+
+    def extractor(self, name: str) -> Extractor:
+        """The extractor of a mapping or of a named output mapping. Raises MappingError like `definition`."""
+        if name not in self.catalog.extractor_names:
+            self._raise_if_refused(name)
+            if self.problems:
+                # Only its file could tell that a name is that of an output mapping.
+                shown = "; ".join(map(str, self.problems))
+                raise MappingError(f"{name!r} is in no file that compiles: {shown}")
+        return self.catalog.extractor(name)
+
+    def _raise_if_refused(self, name: str) -> None:
+        own = [problem for problem in self.problems if run_name(problem.file) == name]
+        if own or name in self.refused:
+            shown = "; ".join(str(problem) for problem in own or self.problems)
+            raise MappingError(f"mapping {name!r} does not compile: {shown}")
 
 
 def next_edition(
@@ -66,7 +87,12 @@ def next_edition(
         remaining = _check(accepted)
     catalog = Catalog.load(*_by_kind(accepted))
     # The problems are those of the files as they lie there, not of the texts that were accepted instead.
-    return Edition(accepted, catalog, tuple(sorted({*problems, *unreadable})))
+    refused = {
+        run_name(file)
+        for (kind, file), text in texts.items()
+        if kind == _MAPPING and accepted.get((kind, file)) != text
+    }
+    return Edition(accepted, catalog, tuple(sorted({*problems, *unreadable})), frozenset(refused))
 
 
 def _changes_to_roll_back(texts: _Texts, good: _Texts, problems: Sequence[Problem]) -> set[_Key]:

@@ -28,6 +28,11 @@ def print_error(message: str) -> None:
     err.print(f"rowfleet: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
 
 
+def print_warning(message: str) -> None:
+    """Print a line on stderr about something that does not stop the command."""
+    err.print(f"rowfleet: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
 def print_line(text: str) -> None:
     """Print text that scripts and shells read on stdout, without wrapping or colour."""
     sys.stdout.write(text + "\n")

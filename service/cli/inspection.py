@@ -10,9 +10,8 @@ import typer
 
 from service.app.settings import Settings, describe
 from service.catalog.check import check_files
-from service.catalog.files import compile_catalog
 from service.cli import render
-from service.cli.configuration import read_mapping_files
+from service.cli.configuration import compile_edition, read_mapping_files
 from service.cli.console import EXIT_FAILED_ROWS, EXIT_USAGE, err, exit_with, out, print_json, print_line
 from service.cli.explanation import Verdict, show_verdict
 from service.cli.options import JsonOption, MappingsOption, SchemasOption, read_settings
@@ -75,11 +74,11 @@ def try_(
     Exit 0 if the row would succeed, 3 if it would fail, 2 for bad usage or configuration.
     """
     settings = _settings(mappings, schemas)
-    catalog = compile_catalog(read_mapping_files(settings))
-    extractor = catalog.extractor(name)
-    is_run = name in catalog.names
+    edition = compile_edition(read_mapping_files(settings))
+    extractor = edition.extractor(name)
+    is_run = name in edition.catalog.names
     # a named extraction has no options for the CSV: the default applies
-    escape = catalog.definition(name).compile().csv.escape_formulas if is_run else True
+    escape = edition.definition(name).compile().csv.escape_formulas if is_run else True
     verdict = Verdict(name, extractor.explain(_read_reply(reply, settings.http.max_reply_bytes)), escape)
     if as_json:
         print_line(_indented(verdict.as_json()))

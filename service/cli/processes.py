@@ -20,9 +20,11 @@ from service.app.settings import Settings
 from service.app.status import group_failures, status_json
 from service.app.submit import SubmitRequest, check_readable
 from service.app.wiring import agent_opener
+from service.catalog.editions import Edition
+from service.catalog.files import compile_catalog
 from service.catalog.folders import MappingFolders, ReadMappingFiles
 from service.cli import embedded, local, render
-from service.cli.configuration import is_in_bucket, load_mappings
+from service.cli.configuration import is_in_bucket, load_mappings, read_mapping_files, warn_of_problems
 from service.cli.console import (
     EXIT_USAGE,
     batch_exit_code,
@@ -87,7 +89,7 @@ def run(
 ) -> None:
     """Process a file on this machine: the whole pipeline, with an embedded AWS endpoint."""
     settings = read_settings(mappings=mappings, schemas=schemas)
-    read_files, catalog = load_mappings(settings)
+    read_files, edition = load_mappings(settings)
     request = SubmitRequest(
         source=str(check_readable(str(source))),
         mapping=mapping,
@@ -101,7 +103,8 @@ def run(
     name = source.stem if source.suffix.lower() not in NAMES else Path(source.stem).stem
     path = target or source.with_name(f"{name}.output.csv")
     _check_target(path, source)
-    _check_agent(settings, catalog, mapping)
+    _check_agent(settings, edition, mapping)
+    warn_of_problems(edition)
     log_as_command(settings)
     exit_with(run_async(_run(settings, read_files, request, path, as_json=as_json)))
 
@@ -178,8 +181,9 @@ def local_(
     settings = read_settings(mappings=mappings, schemas=schemas)
     chosen = parse_roles(roles)
     log_as_service(settings)
-    read_files, catalog = load_mappings(settings, splits="splitter" in chosen)
-    run_async(_local(settings, read_files, catalog, chosen, port=port, data=data))
+    read_files, edition = load_mappings(settings, splits="splitter" in chosen)
+    warn_of_problems(edition)
+    run_async(_local(settings, read_files, edition.catalog, chosen, port=port, data=data))
 
 
 async def _local(
@@ -241,7 +245,7 @@ def serve_(
     log_as_service(settings)
     if "splitter" in chosen and not is_in_bucket(settings):
         # files of the image must compile now; files in a bucket can be corrected while the service runs
-        load_mappings(settings)
+        compile_catalog(read_mapping_files(settings))
     run_async(_serve(settings, chosen))
 
 
@@ -274,9 +278,9 @@ def healthcheck() -> None:
     exit_with(app_healthcheck.main())
 
 
-def _check_agent(settings: Settings, catalog: Catalog, name: str) -> None:
+def _check_agent(settings: Settings, edition: Edition, name: str) -> None:
     """Open and close the agent once, so that a missing variable is reported before anything runs."""
-    mapping = catalog.definition(name).compile()
+    mapping = edition.definition(name).compile()
 
     async def check() -> None:
         await agent_opener(settings)(mapping).close()

@@ -66,7 +66,8 @@ def test_no_folder_of_mappings(good: Cli) -> None:
 def test_broken_yaml(good: Cli) -> None:
     """The error names file and line. Exit code 2."""
     good.write("mappings/broken.yaml", "target:\n  type: tool\n name: [\n")
-    says(good("run", "in.csv", "--mapping", "up"), 2, "mappings/broken.yaml:3")
+    says(good("run", "in.csv", "--mapping", "broken"), 2, "mappings/broken.yaml:3")
+    says(good("try", "broken", "in.csv"), 2, "mappings/broken.yaml:3")
 
 
 def test_a_missing_agent_variable(good: Cli) -> None:

@@ -130,6 +130,15 @@ def test_small_and_foreign_files(cli: Cli) -> None:
         assert (manifest["state"], manifest["total"]) == ("SUCCEEDED", len(expected))
 
 
+def test_a_broken_mapping_stops_no_other(cli: Cli) -> None:
+    """The run of another mapping succeeds, and names the problem with file and line on stderr."""
+    cli.write("in.csv", people(2))
+    cli.write("mappings/broken.yaml", "target:\n  type: tool\n name: [\n")
+    done = cli("run", "in.csv", "--mapping", "up")
+    assert done.code == 0, done.stderr
+    assert "mappings/broken.yaml:3" in done.stderr
+
+
 def test_limit_json_and_out(cli: Cli, agent: HttpAgent) -> None:
     """`--limit` takes the first rows, `--json` writes only JSON to stdout, `--out` names the files."""
     cli.write("in.csv", people(50))

@@ -67,6 +67,19 @@ def test_a_mapping_that_never_compiled_is_not_offered():
         edition.definition("other")
 
 
+def test_a_mapping_whose_output_mapping_is_broken_says_so():
+    """From the first edition on, the mapping is refused with the problems of the other file."""
+    edition = editions(
+        {"named.yaml": "output_mappings: {shared: 1}\n", "user.yaml": USER, "good.yaml": run("g")}
+    )
+    assert edition.catalog.names == ("good",)
+    with pytest.raises(MappingError, match=r"mapping 'user' does not compile: named\.yaml:1: "):
+        edition.definition("user")
+    with pytest.raises(MappingError, match=r"'shared' is in no file that compiles: named\.yaml:1: "):
+        edition.extractor("shared")
+    assert edition.extractor("good").output_fields == ("x",)
+
+
 def test_a_broken_file_that_is_deleted_is_forgotten():
     """Its last good version is no longer offered."""
     edition = editions({"a.yaml": run("one"), "b.yaml": run("b")}, {"a.yaml": "[", "b.yaml": run("b")})
