@@ -167,7 +167,7 @@ def test_all_broken_files_together(cli):
 
 
 def test_problems_as_json(cli):
-    """JSON for editors and CI: file, line, text and hint of each problem, and the counts. Exit code 2."""
+    """JSON for editors and CI: place, text and hint of each problem, and the counts. Exit code 2."""
     cli.write("mappings/price.yaml", GOOD.replace("to_number", "to_numbr"))
     sample(cli, "cheap", REPLY)
     done = cli("check", "--json")
@@ -179,6 +179,7 @@ def test_problems_as_json(cli):
             {
                 "file": "mappings/price.yaml",
                 "line": 6,
+                "place": "output_mapping.extraction_methods[0].field_mappings.price",
                 "what": "unknown function 'to_numbr'",
                 "hint": "did you mean 'to_number'?",
             }

@@ -28,11 +28,14 @@ from service.mapping.expressions.evaluation import (
     split_into_steps,
     writable_json,
 )
+from service.mapping.expressions.model_json import non_finite
 from service.mapping.expressions.syntax_errors import syntax_error, unexpected
 from service.mapping.expressions.transforms import TRANSFORMS, Transform, unknown_function
 from service.mapping.syntax.problems import CompileError
 
 MAX_CHARS = 10_000
+NAN_NOTE = "NaN read as null"
+"""Note of a value that was NaN or infinity, or had one in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +74,13 @@ class Expression:
         """
         return self.search_in(root, root)
 
-    def search_in(self, root: Json, current: Json) -> Json:
-        """As `search`, starting from a value within the root."""
+    def search_in(self, root: Json, current: Json, notes: set[str] | None = None) -> Json:
+        """As `search`, starting from a value within the root. `notes` gets what was changed in the value."""
         try:
-            return writable_json(self._evaluate(root, current))
+            value = self._evaluate(root, current)
+            if notes is not None and non_finite(value):
+                notes.add(NAN_NOTE)
+            return writable_json(value)
         except Exception:  # noqa: BLE001 -- a library walks whatever an agent sent; an error means "no value"
             return None
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from service.domain.errors import RowfleetError
 from service.domain.model import Json
 from service.mapping.expressions.expression import Expression
+from service.mapping.expressions.model_json import non_finite
 from service.mapping.expressions.transforms import scalar_text
 from service.mapping.extraction.guards import Guards
 from service.mapping.extraction.methods import FieldMapping, Method, NoRoot
@@ -114,6 +115,8 @@ def _where_lost(field: FieldMapping, root: Json) -> str:
         if result is None and value is not None:
             reason = _loss(transform.pipe_parts()[-1].transform, value)
         value, reason = _picked(field, transform, result, reason, keep_object=False)
+    if not reason and non_finite(value):
+        return "NaN is read as null"
     return reason or "the path gives no value that can be written"
 
 

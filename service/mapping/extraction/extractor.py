@@ -33,7 +33,8 @@ _MAX_MESSAGE_CHARS = 1_000
 class Extraction:
     """The output fields of one reply. `values` has every output field, None for a field without a value.
 
-    `provenance` has the method and path of each value: `tool_result[0]:$.content | …`.
+    `provenance` has the method and path of each value: `tool_result[0]:$.content | …`, with a note in
+    brackets if the value was changed: NaN is read as null.
     """
 
     values: dict[str, Json]
@@ -86,8 +87,7 @@ class Extractor:
         values = dict.fromkeys(self.output_fields) | merged.values
         if self.schema_fields and (unfit := self._convert(values)):
             raise UnfitValueError(truncate("; ".join(unfit.values()), _MAX_MESSAGE_CHARS))
-        winners = merged.winners
-        provenance = {name: winners[name].provenance[name] for name in self.output_fields if name in winners}
+        provenance = self._provenance(merged)
         usage = view.transcript.usage
         return Extraction(values, provenance, usage.input_tokens, usage.output_tokens)
 
@@ -116,6 +116,17 @@ class Extractor:
             output_tokens=usage.output_tokens,
             fields=tuple(fields),
         )
+
+    def _provenance(self, merged: _MergedResults) -> dict[str, str]:
+        """The source of each value, with notes of what was changed; a note also where no value was left."""
+        provenance: dict[str, str] = {}
+        for name in self.output_fields:
+            winner = merged.winners.get(name)
+            results = [one for one in merged.results if winner is None or one.method is winner]
+            note = next((one.notes[name] for one in results if name in one.notes), "")
+            if source := note or (winner.provenance[name] if winner else ""):
+                provenance[name] = source
+        return provenance
 
     def _check_answer(self, view: ReplyView) -> None:
         """Raise the error of the reply's own objection, or of a guard that matches it."""

@@ -6,7 +6,8 @@ To add one, write a function that takes the method's form and returns a RootFind
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from service.domain import exact_json
@@ -66,16 +67,16 @@ class FieldMapping:
         """The expression and its transforms as text, for people."""
         return " | ".join((self.expression.text, *(transform.text for transform in self.transforms)))
 
-    def value(self, root: Json) -> Json:
-        """The field's value in `root`, or None."""
+    def value(self, root: Json, notes: set[str] | None = None) -> Json:
+        """The field's value in `root`, or None. `notes` gets what was changed in the value."""
         if self.each is not None:
-            return self.each.joined_texts(root, self._evaluate)
-        return self._evaluate(self.expression, root, root)
+            return self.each.joined_texts(root, partial(self._evaluate, notes))
+        return self._evaluate(notes, self.expression, root, root)
 
-    def _evaluate(self, expression: Expression, root: Json, current: Json) -> Json:
-        value = self.pick(expression, expression.search_in(root, current), keep_object=True)
+    def _evaluate(self, notes: set[str] | None, expression: Expression, root: Json, current: Json) -> Json:
+        value = self.pick(expression, expression.search_in(root, current, notes), keep_object=True)
         for transform in self.transforms:
-            value = self.pick(transform, transform.search(value), keep_object=False)
+            value = self.pick(transform, transform.search_in(value, value, notes), keep_object=False)
         return value
 
     def pick(self, expression: Expression, value: Json, *, keep_object: bool) -> Json:
@@ -119,11 +120,15 @@ class ListExpression:
 
 @dataclass(frozen=True, slots=True)
 class MethodResult:
-    """The values that a method found. `reason` says why, if it found none at all."""
+    """The values that a method found. `reason` says why, if it found none at all.
+
+    `notes` has, for a field whose value was changed, what was changed; also if no value was left.
+    """
 
     method: Method
     values: dict[str, Json]
     reason: str = ""
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +160,14 @@ class Method:
         if isinstance(root, NoRoot):
             return MethodResult(self, {}, root.reason)
         values: dict[str, Json] = {}
-        for field in self.fields:
-            if guards.is_value(value := field.value(root)):
-                values[field.name] = value
-        return MethodResult(self, values, "" if values else "found none of its fields")
+        notes: dict[str, str] = {}
+        for one in self.fields:
+            changes: set[str] = set()
+            if guards.is_value(value := one.value(root, changes)):
+                values[one.name] = value
+            if changes:
+                notes[one.name] = f"{self.provenance[one.name]} ({', '.join(sorted(changes))})"
+        return MethodResult(self, values, "" if values else "found none of its fields", notes)
 
 
 def compile_method(value: dict[str, Any], index: int, report: Report, path: ValuePath) -> Method | None:

@@ -316,3 +316,35 @@ def test_the_json_of_a_result_with_several_blocks(texts, value):
     content = [{"type": "text", "text": text} for text in texts]
     reply = [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": content}]}]
     assert extractor([spec]).extract(reply).values == {"v": value, "n": "\n".join(texts)}
+
+
+def test_nan_is_null_and_the_provenance_says_so():
+    """In a value that holds NaN, and for a field that has no value for that reason."""
+    fields = "all: '$.content | parse_json()', price: $.content.price, n: $.n"
+    methods = f"[{{method: direct, field_mappings: {{{fields}}}}}]"
+    catalog = Catalog.load({"a.yaml": f"output_mappings: {{a: {{extraction_methods: {methods}}}}}"}, {})
+    reply = {"content": '{"price": NaN, "n": 5}', "n": 5}
+    found = catalog.extractor("a").extract(reply)
+    assert found.values == {"all": {"price": None, "n": 5}, "price": None, "n": 5}
+    assert found.provenance == {
+        "all": "direct[0]:$.content | parse_json() (NaN read as null)",
+        "price": "direct[0]:$.content.price (NaN read as null)",
+        "n": "direct[0]:$.n",
+    }
+    (trace,) = [field for field in catalog.extractor("a").explain(reply).fields if field.name == "price"]
+    assert trace.failed[0].reason == "NaN is read as null"
+
+
+@pytest.mark.parametrize("path", ["$.content.a.b", "$.json.a.b", "$.content | parse_json() | a.b"])
+def test_json_that_a_model_wrote_is_read_in_tool_results(path):
+    """In a fence, with a comma too many, and with JSON in a text within."""
+    text = "Found:\n```json\n{'a': '{\"b\": 1}',}\n```" if "content.a" not in path else "{'a': '{\"b\": 1}',}"
+    reply = {
+        "messages": [
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "1", "name": "t", "input": {}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": text}]},
+        ]
+    }
+    methods = f'[{{method: tool_result, tool_name: t, field_mappings: {{b: "{path}"}}}}]'
+    catalog = Catalog.load({"a.yaml": f"output_mappings: {{a: {{extraction_methods: {methods}}}}}"}, {})
+    assert catalog.extractor("a").extract(reply).values == {"b": 1}
