@@ -1,5 +1,6 @@
 """Every example in docs/agents.md loads and opens."""
 
+import json
 import os
 import re
 from pathlib import Path
@@ -10,7 +11,8 @@ from service.adapters.aws.clients import AwsOptions
 from service.agents import open_agent
 from service.agents.options.context import AgentContext
 from service.agents.registry import AGENTS
-from service.domain.errors import AgentRetryableError
+from service.agents.wire.reply_bodies import BodyType, parse_reply
+from service.domain.errors import AgentRetryableError, RowfleetError
 from service.domain.ports import Invocation
 from service.mapping import Catalog, RowMapping
 
@@ -20,6 +22,12 @@ FILES = {text.split()[1]: text for text in re.findall(r"```yaml\n(# mappings/.*?
 NAMES = [Path(name).stem for name in FILES]
 ENVIRON = {"AGENT_URL": "http://127.0.0.1:1", "ANTHROPIC_API_KEY": "key", "PATH": os.environ["PATH"]}
 AROUND = AgentContext(search_path=str(ROOT), aws=lambda region: AwsOptions(region or "eu-west-1"))
+
+STREAMS = re.findall(
+    r"<!-- stream (\S+) -->\n```\n(.*?)```\n<!-- (?:gives -->\n```json\n(.*?)```|fails (.*?) -->)",
+    PAGE,
+    re.DOTALL,
+)
 
 
 def compiled(name: str) -> RowMapping:
@@ -56,3 +64,20 @@ def test_every_way_has_an_example() -> None:
     }  # fmt: skip
     keys = {key for target in targets if target.invoke == "bedrock" for key in target.options}
     assert {"model", "agent_runtime"} <= keys
+
+
+@pytest.mark.parametrize(("media_type", "stream", "reply", "failure"), STREAMS)
+def test_an_example_of_a_stream(media_type: str, stream: str, reply: str, failure: str) -> None:
+    """It is joined to the reply on the page, or fails with the error on the page."""
+    body, type_ = stream.encode(), BodyType.parse(media_type)
+    if not failure:
+        assert parse_reply(body, type_) == json.loads(reply)
+        return
+    with pytest.raises(RowfleetError) as raised:
+        parse_reply(body, type_)
+    assert f"{raised.value.kind}: {raised.value}" == failure
+
+
+def test_every_example_of_a_stream_is_run() -> None:
+    """None is missed because of its form."""
+    assert len(STREAMS) == PAGE.count("<!-- stream ") > 0

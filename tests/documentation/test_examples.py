@@ -19,7 +19,7 @@ from examples.classify.tool import classify
 from examples.serving import Behaviour, Service, TokenBucket, agent_process, fraction
 from service.agents import open_agent
 from service.catalog.files import load_catalog
-from service.domain.errors import AgentRejectedError, AgentThrottledError, AgentUnavailableError
+from service.domain.errors import AgentRejectedError, AgentThrottledError
 from service.domain.ports import Agent, Invocation
 from service.mapping import Catalog
 
@@ -257,7 +257,7 @@ async def test_the_fail_rate() -> None:
             try:
                 await agent.invoke(Invocation(id=f"{row['City']}{row['Country']}", body=body))
                 outcomes["answered"] += 1
-            except AgentUnavailableError:
+            except AgentThrottledError:
                 outcomes["transient"] += 1
             except AgentRejectedError:
                 outcomes["permanent"] += 1

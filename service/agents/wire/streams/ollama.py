@@ -1,6 +1,6 @@
 """Streams of Ollama: one JSON object a line, the last with `done: true`.
 
-Source: github.com/ollama/ollama/blob/main/docs/api.md.
+Source: docs.ollama.com/api/streaming.
 """
 
 from __future__ import annotations
