@@ -413,6 +413,8 @@ def test_errors_can_be_accepted(reply):
         {"answer": "42", "error": []},
         {"answer": "42", "error": 0},
         {"answer": "42", "error": "None"},
+        {"answer": "42", "error": "0"},
+        {"answer": "42", "error": {"message": None, "code": None}},
         {"answer": "42", "error": {"code": 0, "message": ""}},
         {"answer": "42", "error": 0.03},
         {"answer": "42", "error": 0.5, "unit": "mm"},
