@@ -32,7 +32,7 @@ from service.mapping.replies.objections.objection import Objection, Objections, 
 from service.mapping.replies.text import json_text
 
 _NOTHING = frozenset(
-    {"", "0", "null", "none", "nil", "false", "no", "ok", "success", "no error", "no errors", "n/a", "0"}
+    {"", "0", "null", "none", "nil", "false", "no", "ok", "success", "no error", "no errors", "n/a"}
 )
 """Texts under `error` that say there is none."""
 
