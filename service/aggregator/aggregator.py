@@ -7,7 +7,6 @@ writes the same keys with the same bytes. The manifest is written last: if it ex
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from contextlib import aclosing
@@ -17,8 +16,9 @@ import structlog
 
 from service.aggregator.lease import AggregationLease
 from service.aggregator.ordered_outcomes import outcomes_in_order
-from service.aggregator.result_files import FAILURES, MANIFEST, OUTPUT, ResultFiles, manifest_of
+from service.aggregator.result_files import FAILURES, OUTPUT, ResultFiles
 from service.batch.ending import fail_batch
+from service.batch.manifest import manifest_of, write_manifest
 from service.batch.role_ports import Ports
 from service.domain.errors import AccessError, BatchRejectedError, PoisonMessageError
 from service.domain.messages import AggregateMessage
@@ -164,15 +164,9 @@ class Aggregator:
         if (tally.succeeded, tally.failed) != (view.counts.succeeded, view.counts.failed):
             log.error("counters_differ_from_rows", rows=repr(tally), counters=repr(view.counts))
         state = State.COMPLETED_WITH_ERRORS if tally.failed else State.SUCCEEDED
-        facts = manifest_of(batch, state, tally, files.last_outcome_at, written)
-        manifest = json.dumps(facts, indent=2, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+        facts = manifest_of(batch, state, tally, last_outcome_at=files.last_outcome_at, files=written)
         lease.check()
-        await ports.objects.put(
-            batch.results.bucket,
-            batch.results.prefix + MANIFEST,
-            manifest,
-            content_type="application/json",
-        )
+        await write_manifest(ports.objects, batch, facts)
         await self._succeed(batch, state)
         ports.metrics.observe("aggregate_ms", (ports.clock.monotonic() - started) * 1000)
 

@@ -1,4 +1,4 @@
-"""The result files of a batch, and the manifest that describes them.
+"""The result files of a batch.
 
 CSVs are streamed into multipart uploads: memory holds one part per file, and a file becomes visible only when
 it is whole.
@@ -10,17 +10,17 @@ import codecs
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from service import csvio
-from service.domain.model import Batch, Counts, Dialect, Outcome, State, Status
+from service.domain.model import Batch, Counts, Dialect, Outcome, Status
 from service.domain.ports import Objects, StoredFile, Upload
 
 CSV_TYPE = "text/csv; charset=utf-8"
 FLUSH_BYTES = 256 * 1024
 """Encoded rows are handed to the upload in pieces of this size."""
 
-OUTPUT, FAILURES, MANIFEST = "output.csv", "failures.csv", "manifest.json"
+OUTPUT, FAILURES = "output.csv", "failures.csv"
 
 
 @dataclass(slots=True)
@@ -108,43 +108,3 @@ class ResultFiles:
         file = _File(await self._stack.enter_async_context(upload))
         await file.add(start)
         return file
-
-
-def manifest_of(
-    batch: Batch, state: State, tally: Counts, last_outcome_at: str, files: list[tuple[StoredFile, int]]
-) -> dict[str, Any]:
-    """The manifest as JSON; every repetition of an aggregation writes the same one."""
-    source = batch.source
-    return {
-        "batch_id": batch.batch_id,
-        "tool_name": batch.tool_name,
-        "execution_id": batch.execution_id,
-        "state": str(state),
-        "round": batch.round,
-        "total": batch.total,
-        "succeeded": tally.succeeded,
-        "failed": tally.failed,
-        "agent_ms": tally.agent_ms,
-        "input_tokens": tally.input_tokens,
-        "output_tokens": tally.output_tokens,
-        "reused": tally.reused,
-        "started_at": batch.created_at,
-        "last_outcome_at": last_outcome_at,
-        "columns": csvio.input_columns(batch.columns),
-        "dialect": batch.dialect.as_json() if batch.dialect else None,
-        "blank_records": batch.checkpoint.blanks,
-        "output_fields": list(batch.output_fields),
-        "notes": list(batch.notes),
-        "mapping": {"name": batch.tool_name, "digest": batch.mapping_digest},
-        "source": {"url": source.url, "etag": source.etag, "version": source.version, "bytes": source.size},
-        "files": [
-            {
-                "name": stored.key.rsplit("/", 1)[-1],
-                "url": f"s3://{stored.bucket}/{stored.key}",
-                "rows": rows,
-                "bytes": stored.size,
-                "sha256": stored.sha256,
-            }
-            for stored, rows in files
-        ],
-    }

@@ -27,6 +27,7 @@ from service.batch.group_commit import GroupCommitLimits, GroupCommitter
 from service.batch.large_rows import ClaimCheck
 from service.batch.role_ports import Ports
 from service.catalog.live import LiveCatalog
+from service.domain.model import Location
 from service.domain.ports import Agent, Objects, Queue, StoredFile
 from service.mapping import RowMapping
 from service.runtime.consumer import ConsumeLimits, Consumer
@@ -131,6 +132,7 @@ class RoleBuilder:
                     results_bucket=settings.results_bucket,
                     ttl_s=settings.ttl_days * 86_400,
                     checkpoint_rows=split.checkpoint_rows,
+                    reserved=reserved_places(settings),
                 ),
             ),
         )
@@ -296,3 +298,17 @@ def _consume_limits(settings: Settings, queue: QueueSettings, max_messages: int)
         max_held=max_messages,
         drain_s=settings.drain_timeout_s,
     )
+
+
+def reserved_places(settings: Settings) -> dict[Location, str]:
+    """The places that no job may write its results into, each with the reason."""
+    reserved = {
+        Location(settings.bucket, settings.incoming_prefix): "every result would start a run",
+        Location(settings.bucket, "config/"): "mappings and schemas lie there",
+    }
+    for bucket in (settings.bucket, settings.results_bucket):
+        reserved[Location(bucket, "work/")] = "objects there expire"
+    for folder in (settings.mappings, settings.schemas):
+        if isinstance(folder, Location):
+            reserved[folder] = "mappings and schemas lie there"
+    return reserved

@@ -1,4 +1,4 @@
-"""The one way in which a batch fails: its state, its metric and its log line."""
+"""The one way in which a batch fails: its state, its metric, its log line and its manifest."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import structlog
 
+from service.batch.manifest import manifest_of, write_manifest
 from service.batch.role_ports import Ports
+from service.domain.errors import RowfleetError
 from service.domain.model import Batch, State, iso_time
-from service.runtime.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
@@ -26,21 +27,35 @@ async def fail_batch(ports: Ports, batch: Batch, problem: str, *, expected: Sequ
         if await ports.table.move(
             batch.batch_id, expected=state, round=batch.round, to=State.FAILED, now=now, error=problem
         ):
-            report_failed_batch(ports.metrics, batch, problem)
+            await report_failed_batch(ports, batch, problem)
             return replace(batch, state=State.FAILED, error=problem, updated_at=now, finished_at=now)
     view = await ports.table.read(batch.batch_id)
     stands = batch if view is None else view.batch
     # The table's reply to a successful move may have been lost; botocore then repeats the call in vain.
     is_ours = (stands.state, stands.error, stands.finished_at) == (State.FAILED, problem, now)
-    report_failed_batch(ports.metrics, batch, problem, moved=is_ours)
+    await report_failed_batch(ports, batch, problem, moved=is_ours)
     return stands
 
 
-def report_failed_batch(metrics: Metrics, batch: Batch, problem: str, *, moved: bool = True) -> None:
-    """Log that a batch fails, and count it unless another process has `moved` it to its state.
+async def report_failed_batch(ports: Ports, batch: Batch, problem: str, *, moved: bool = True) -> None:
+    """Log that a batch fails; unless another process has `moved` it to its state, count it and write why.
 
     The alarm `batches-failed` watches the metric `batches_failed`.
     """
     if moved:
-        metrics.count("batches_failed")
+        ports.metrics.count("batches_failed")
     log.warning("batch_failed", batch_id=batch.batch_id, reason=problem, moved=moved)
+    if moved:
+        await _write_manifest(ports, batch)
+
+
+async def _write_manifest(ports: Ports, batch: Batch) -> None:
+    """Tell readers of the bucket why the batch has failed. An error is only logged: the state stands."""
+    try:
+        view = await ports.table.read(batch.batch_id)
+        # A later round has files of its own; a batch that is FAILED no more is not described as FAILED.
+        if view is not None and (view.batch.state, view.batch.round) == (State.FAILED, batch.round):
+            facts = manifest_of(view.batch, State.FAILED, view.counts)
+            await write_manifest(ports.objects, view.batch, facts)
+    except RowfleetError as error:
+        log.warning("manifest_not_written", batch_id=batch.batch_id, reason=str(error))

@@ -6,8 +6,8 @@ carried out becomes a FAILED batch whose `error` says why.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -34,13 +34,16 @@ from service.mapping import Definition
 
 log = structlog.get_logger(__name__)
 
+RESULT_NAMES = ("output.csv", "failures.csv", "manifest.json")
+
 
 @dataclass(frozen=True, slots=True)
 class OpenLimits:
     """Limits of new batches.
 
     A batch gets one partition for every `partition_bytes` of its source, at most `max_partitions`. Its items
-    expire after `ttl_s` seconds. Its splitters checkpoint every `checkpoint_rows` rows.
+    expire after `ttl_s` seconds. Its splitters checkpoint every `checkpoint_rows` rows. No job may write its
+    results into a place of `reserved`, for the reason given there.
     """
 
     partition_bytes: int = 16 * 2**20
@@ -48,6 +51,7 @@ class OpenLimits:
     results_bucket: str = "rowfleet"
     ttl_s: int = 7 * 86_400
     checkpoint_rows: int = CHECKPOINT_ROWS
+    reserved: Mapping[Location, str] = field(default_factory=dict)
 
 
 class Opener:
@@ -79,6 +83,8 @@ class Opener:
         except (MappingError, SourceError) as error:
             problem = str(error)
         execution_id = job.execution_id_for(message_id)
+        if conflict := self._output_conflict(job):
+            job, problem = replace(job, output=None), problem or conflict
         batch = self._new_batch(job, execution_id, source, definition, problem)
         try:
             stored = await self._ports.table.open(batch, definition.text if definition else "")
@@ -91,16 +97,16 @@ class Opener:
                 raise PoisonMessageError(f"not even a failed batch can be made of this: {again}") from None
         _refuse_other_source(stored, source)
         if stored == batch:
-            self._report(batch)
+            await self._report(batch)
         return stored, definition
 
-    def _report(self, batch: Batch) -> None:
+    async def _report(self, batch: Batch) -> None:
         log.info(
             "batch_opened", batch_id=batch.batch_id, state=batch.state, source=batch.source.url,
             error=batch.error,
         )  # fmt: skip
         if batch.state is State.FAILED:
-            report_failed_batch(self._ports.metrics, batch, batch.error)
+            await report_failed_batch(self._ports, batch, batch.error)
 
     async def _head(self, source: Source) -> Source:
         found = await self._ports.objects.head(source.bucket, source.key, source.version)
@@ -110,6 +116,22 @@ class Opener:
                 f"{source.etag}); the newer upload has its own run"
             )
         return found
+
+    def _output_conflict(self, job: Job) -> str:
+        """The reason why the results must not be written where the job wants them, or ""."""
+        output, source = job.output, job.source
+        if output is None:
+            return ""
+        # A leading slash makes another key, but hardly anybody means it.
+        prefix = output.prefix.lstrip("/")
+        for place, reason in self._limits.reserved.items():
+            if place.bucket == output.bucket and prefix.startswith(place.prefix):
+                return f"the output {output.url()} lies under {place.url()}: {reason}; name another prefix"
+        if (output.bucket, output.prefix) == (source.bucket, source.key.rpartition("/")[0] + "/") and (
+            source.key.removeprefix(output.prefix) in RESULT_NAMES
+        ):
+            return f"the results under {output.url()} would replace the source; name another prefix"
+        return ""
 
     def _new_batch(
         self, job: Job, execution_id: str, source: Source, definition: Definition | None, problem: str

@@ -1,10 +1,14 @@
 """A batch fails in one way: its state, its metric and its log line."""
 
+import json
+from dataclasses import replace
+
 import pytest
 from structlog.testing import capture_logs
 
-from service.adapters.memory import MemoryTable
+from service.adapters.memory import MemoryObjects, MemoryTable
 from service.batch.ending import fail_batch
+from service.domain.errors import AccessError
 from service.domain.model import State
 
 WORK = (State.SPLITTING, State.RUNNING)
@@ -23,6 +27,34 @@ async def test_a_failed_batch_is_moved_counted_and_logged(lab, total):
     assert [(line["event"], line["reason"], line["moved"]) for line in logs] == [
         ("batch_failed", "no agent", True)
     ]
+
+
+async def test_a_failed_batch_writes_its_manifest(lab):
+    """Whoever reads only the bucket learns there that the batch has failed, and why."""
+    batch = await lab.batch(3)
+    await fail_batch(lab.ports, batch, "no agent", expected=WORK)
+    await lab.clock.advance(1)
+    await fail_batch(lab.ports, batch, "another reason", expected=WORK)
+    place = batch.results
+    source = await lab.objects.head(place.bucket, place.prefix + "manifest.json")
+    manifest = json.loads(await lab.objects.read(source, 0, source.size))
+    assert (manifest["state"], manifest["error"], manifest["files"]) == ("FAILED", "no agent", [])
+    assert (manifest["batch_id"], manifest["total"], manifest["succeeded"]) == (batch.batch_id, 3, 0)
+
+
+async def test_a_bucket_that_refuses_the_manifest_does_not_change_the_state(lab):
+    """The manifest of a failed batch is written if the bucket takes it; if not, the log says so."""
+
+    class RefusingObjects(MemoryObjects):
+        async def put(self, *_args, **_named):
+            raise AccessError("s3:PutObject is not allowed")
+
+    ports = replace(lab.ports, objects=RefusingObjects())
+    batch = await lab.batch(3)
+    with capture_logs() as logs:
+        failed = await fail_batch(ports, batch, "no agent", expected=WORK)
+    assert (failed.state, (await lab.view()).batch.state) == (State.FAILED, State.FAILED)
+    assert [line["event"] for line in logs] == ["batch_failed", "manifest_not_written"]
 
 
 async def test_a_batch_that_has_ended_is_left_alone(lab):

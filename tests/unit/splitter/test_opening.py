@@ -10,6 +10,7 @@ from service.domain.errors import (
 )
 from service.domain.model import Location, State
 from service.mapping import Definition
+from service.splitter.opening import OpenLimits
 from tests.unit.splitter.splitting import batch_of, only_batch, s3_event, split, table_of
 
 
@@ -197,6 +198,44 @@ async def test_a_job_with_a_large_wrong_key_is_a_failed_batch(lab):
     batch = await batch_of(lab)
     assert batch.error.startswith("a job has no key 'kkk")
     assert len(batch.error) <= 1_000
+
+
+RESERVED = {Location("mine", "incoming/"): "every result would start a run"}
+
+
+@pytest.mark.parametrize("output", ["s3://mine/incoming", "s3://mine/incoming/a/b/", "s3://mine//incoming/"])
+async def test_an_output_whose_results_would_start_runs_is_refused(lab, output):
+    """The batch fails with the reason, and its manifest goes to the place of jobs without an output."""
+    await lab.put(table_of(3))
+    await split(lab, lab.job(output=output), opening=OpenLimits(reserved=RESERVED))
+    batch = await batch_of(lab)
+    assert (batch.state, batch.output) == (State.FAILED, Location("rowfleet", "results/demo/e1/"))
+    assert "lies under s3://mine/incoming/: every result would start a run" in batch.error
+    assert await lab.sent_rows() == []
+
+
+@pytest.mark.parametrize("output", ["s3://mine/incoming-results/", "s3://other/incoming/", "s3://mine/"])
+async def test_an_output_beside_a_reserved_place_is_taken(lab, output):
+    """Only keys under the reserved prefix of the same bucket are refused."""
+    await lab.put(table_of(3))
+    await split(lab, lab.job(output=output), opening=OpenLimits(reserved=RESERVED))
+    assert (await batch_of(lab)).error == ""
+
+
+async def test_an_output_that_would_replace_the_source_is_refused(lab):
+    """The failures of an earlier run may be the source; they are not overwritten while they are read."""
+    await lab.put(table_of(3), "files/failures.csv")
+    await split(lab, lab.job(key="files/failures.csv", output="s3://in/files/"))
+    assert "would replace the source" in (await batch_of(lab)).error
+
+
+async def test_a_batch_that_fails_at_its_opening_writes_its_manifest(lab):
+    """A missing source is said in the bucket as well."""
+    await split(lab, lab.job())
+    source = await lab.objects.head("out", "results/demo/e1/manifest.json")
+    manifest = json.loads(await lab.objects.read(source, 0, source.size))
+    assert manifest["state"] == "FAILED"
+    assert "does not exist" in manifest["error"]
 
 
 async def test_a_limit_written_as_text_is_understood(lab):

@@ -1,0 +1,69 @@
+"""The manifest of a batch: the file that is written last, and says how the batch has ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from service import csvio
+from service.domain.model import Batch, Counts, State
+from service.domain.ports import Objects, StoredFile
+
+MANIFEST = "manifest.json"
+
+
+async def write_manifest(objects: Objects, batch: Batch, facts: dict[str, Any]) -> None:
+    """Write the facts beside the batch's result files. Raises RetryableError and AccessError."""
+    body = json.dumps(facts, indent=2, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+    place = batch.results
+    await objects.put(place.bucket, place.prefix + MANIFEST, body, content_type="application/json")
+
+
+def manifest_of(
+    batch: Batch,
+    state: State,
+    tally: Counts,
+    *,
+    last_outcome_at: str = "",
+    files: Sequence[tuple[StoredFile, int]] = (),
+) -> dict[str, Any]:
+    """The manifest as JSON; every repetition of an aggregation writes the same one.
+
+    `error` is the reason of a FAILED batch, which has no `files`, and "" otherwise.
+    """
+    source = batch.source
+    return {
+        "batch_id": batch.batch_id,
+        "tool_name": batch.tool_name,
+        "execution_id": batch.execution_id,
+        "state": str(state),
+        "error": batch.error if state is State.FAILED else "",
+        "round": batch.round,
+        "total": batch.total,
+        "succeeded": tally.succeeded,
+        "failed": tally.failed,
+        "agent_ms": tally.agent_ms,
+        "input_tokens": tally.input_tokens,
+        "output_tokens": tally.output_tokens,
+        "reused": tally.reused,
+        "started_at": batch.created_at,
+        "last_outcome_at": last_outcome_at,
+        "columns": csvio.input_columns(batch.columns),
+        "dialect": batch.dialect.as_json() if batch.dialect else None,
+        "blank_records": batch.checkpoint.blanks,
+        "output_fields": list(batch.output_fields),
+        "notes": list(batch.notes),
+        "mapping": {"name": batch.tool_name, "digest": batch.mapping_digest},
+        "source": {"url": source.url, "etag": source.etag, "version": source.version, "bytes": source.size},
+        "files": [
+            {
+                "name": stored.key.rsplit("/", 1)[-1],
+                "url": f"s3://{stored.bucket}/{stored.key}",
+                "rows": rows,
+                "bytes": stored.size,
+                "sha256": stored.sha256,
+            }
+            for stored, rows in files
+        ],
+    }
