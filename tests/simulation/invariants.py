@@ -135,7 +135,8 @@ def _wrong_results(final: FinalState, batch: Batch, file: InputFile) -> Iterator
     lines = list(csv.reader(io.StringIO(stored["output.csv"].body.decode())))
     rows = len(file.names)
     wanted = [_line(number, name, statuses[number]) for number, name in enumerate(file.names, 1)]
-    found = [(line[0], line[1], line[2], line[4]) for line in lines[1:]]
+    status_at = lines[0].index("_status")
+    found = [(line[0], line[1], line[2], line[status_at]) for line in lines[1:]]
     if found != wanted:
         wrong = next((f"{a} for {b}" for a, b in zip(found, wanted, strict=False) if a != b), "")
         yield "output_complete", f"{batch.batch_id}: {len(found)} rows of {rows}; {wrong}"
