@@ -24,8 +24,9 @@ _MARGIN_CHARS = 80
 
 _THINKING = "think|thinking|thoughts?|reasoning|reflection|scratchpad|analysis|seed:think"
 _LANDMARK = re.compile(
-    rf"""(?P<open><(?:{_THINKING})>|\[THINK\]|◁think▷)
-       | (?P<close></(?:{_THINKING})>|\[/THINK\]|◁/think▷)
+    rf"""(?P<open><(?:{_THINKING})>|\[THINK\]|◁think▷|<\|begin_of_thought\|>|<\|channel\|>analysis<\|message\|>)
+       | (?P<close></(?:{_THINKING})>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>
+                  |<\|channel\|>final<\|message\|>)
        | (?P<object>\{{(?=\s*(?:["'“}}]|//|/\*|\#|[A-Za-z_$][\w$-]*\s*:)))
        | (?P<list>(?<![\w)\]])\[(?=\s*(?:["'“{{\[\]0-9.+-]|//|/\*|\#|(?:true|false|null|None|NaN)\b)))
     """,
@@ -33,6 +34,7 @@ _LANDMARK = re.compile(
 )
 _MAY_BE_JSON = re.compile(rf"\s*(?:[{{\[\"]|```|<(?:{_THINKING})>)", re.IGNORECASE)
 _ESCAPED_ONCE_MORE = re.compile(r"\s*[{\[]\s*\\[\"n]")
+_AFTER = re.compile(r"\s{0,80}([}\]]|,\s{0,80}[\"'“][^\"'“”\n]{0,80}[\"'”]\s*:)")
 _FENCE = re.compile(r"```[ \t]*[\w+-]*[ \t]*\n?(.*?)```", re.DOTALL)
 _TOKEN = re.compile(
     r"""(?P<space>(?:\s|//[^\n]*|/\*(?s:.{0,2000}?)\*/|\#[^\n]*)+)
@@ -59,16 +61,27 @@ class _NoJsonError(Exception):
 
 def parse_model_json(text: str) -> Json:
     """The one value that a text holds as JSON, or None. NaN and infinity stay floats, for a note of them."""
-    try:
-        return exact_json.loads(text)
-    except ValueError:
-        pass
+    value = _strict(text)
+    if isinstance(value, str):
+        # JSON that was written as JSON once more.
+        inner = _strict(value)
+        return inner if isinstance(inner, dict | list) else value
+    if not isinstance(value, _NoJsonError):
+        return value
     if len(text) > MAX_CHARS:
         return None
     try:
         return _only_value(text)
     except (_NoJsonError, RecursionError, ValueError):
         return None
+
+
+def _strict(text: str) -> Json:
+    """The value of strict JSON, or a _NoJsonError."""
+    try:
+        return exact_json.loads(text)
+    except ValueError:
+        return _NoJsonError()
 
 
 def opened(value: Json, kind: type[dict[str, Json] | list[Json]]) -> Json:
@@ -127,6 +140,8 @@ def _all_values(text: str) -> list[Json]:
             value, end = _value_at(text, start)
             if end == start:
                 failed += 1
+            elif _goes_on(text, start, end):
+                raise _NoJsonError
             elif not (
                 _is_citation(value) and _is_within_line(text, max(floor, start - _MARGIN_CHARS), start, end)
             ):
@@ -135,6 +150,17 @@ def _all_values(text: str) -> list[Json]:
         if failed > _MAX_FAILED_LISTS:
             raise _NoJsonError
     return found
+
+
+def _goes_on(text: str, start: int, end: int) -> bool:
+    """True if a list or object seems to end too early: a bracket, or a comma and a key, follow it."""
+    after = _AFTER.match(text, end)
+    if after is None:
+        return False
+    before = text[max(0, start - _MARGIN_CHARS) : start].rstrip()
+    # `{{"a": 1}}` is a template's way to write an object.
+    is_wrapped = after[1] in {"}", "]"} and before.endswith({"}": "{", "]": "["}[after[1]])
+    return not is_wrapped
 
 
 def _is_citation(value: Json) -> bool:

@@ -32,19 +32,27 @@ _DIGITS = r"""
 _NUMBER = re.compile(
     rf"""(?P<open>\()?(?P<sign>[-+])?(?:(?P<before>{_CURRENCY})\s*)?(?P<inner_open>\()?(?P<inner_sign>[-+])?
         {_DIGITS}
-        (?:(?P<gap>\s*)(?!per\s)(?P<multiple>[A-Za-zäöüãéõ]+)\.?(?![\w]))?
+        (?:(?P<gap>\s*)(?!per\s)(?P<multiple>[A-Za-zäöüãéõó]+)\.?(?![\w]))?
         (?:\s*(?P<after>{_CURRENCY})(?!\w))?
         (?P<unit>\s*(?:[%‰°]|°?[^\W\d_]{{1,20}}[²³]?)?(?:\s*(?:/|per\s)\s*[^\W\d_]{{1,20}}[²³]?)?)
         (?P<close>\))*""",
     re.VERBOSE,
 )
+_MILLIONS = (
+    *("million", "millions", "mio", "mln", "millionen", "millones", "milhões", "miljoen", "miljoner"),
+    *("milioni", "milionów", "milyon"),
+)
+_MILLIARDS = (
+    *("billion", "billions", "bn", "bln", "milliard", "milliards", "milliarde", "milliarden", "mrd", "mld"),
+    *("miljard", "miljarder", "miliardi", "miliardów", "milyar"),
+)
 _WORDS = {
     **dict.fromkeys(("hundred",), 10**2),
-    **dict.fromkeys(("thousand", "thousands", "tausend"), 10**3),
+    **dict.fromkeys(("thousand", "thousands", "tausend", "tusen", "duizend", "tys"), 10**3),
     **dict.fromkeys(("lakh", "lakhs"), 10**5),
-    **dict.fromkeys(("million", "millions", "mio", "mln", "millionen", "millones", "milhões"), 10**6),
+    **dict.fromkeys(_MILLIONS, 10**6),
     **dict.fromkeys(("crore", "crores"), 10**7),
-    **dict.fromkeys(("billion", "billions", "bn", "bln", "milliarden", "mrd"), 10**9),
+    **dict.fromkeys(_MILLIARDS, 10**9),
     **dict.fromkeys(("trillion", "trillions", "tn", "trn"), 10**12),
 }
 _LETTERS = {"k": 10**3, "K": 10**3, "m": 10**6, "M": 10**6, "b": 10**9, "B": 10**9}
@@ -53,15 +61,18 @@ _LETTERS_WITHOUT_CURRENCY = frozenset({"k", "K", "M"})
 _UNIT_LETTERS = frozenset("gVWshlLtpNJd")
 _NO_UNITS = frozenset({
     "a", "about", "above", "ad", "ago", "am", "and", "approx", "approximately", "apr", "april", "at", "aug",
-    "august", "bc", "bce", "below", "billionen", "by", "ce", "couple", "cr", "dec", "december", "dozen",
-    "dozens", "dr", "e", "eme", "er", "est", "estimated", "feb", "february", "fewer", "fifth", "fifths",
-    "grand", "gross", "half", "halves", "higher", "hundreds", "hundredth", "hundredths", "in", "ish", "jan",
-    "january", "jul", "july", "jun", "june", "kk", "less", "lower", "mar", "march", "max", "maximum", "may",
-    "mil", "mille", "millionth", "minimum", "minus", "mm", "more", "nd", "nov", "november", "oclock", "oct",
-    "october", "odd", "of", "on", "or", "out", "over", "pair", "pairs", "plus", "pm", "quarter", "quarters",
-    "rd", "score", "scores", "sep", "sept", "september", "something", "st", "tens", "tenth", "tenths", "th",
-    "third", "thirds", "thousandth", "thousandths", "times", "to", "under", "up", "vs", "x", "ª", "º",
-    "ème",
+    "august", "av", "bc", "bce", "below", "bilhão", "bilhões", "biljoen", "billionen", "billones", "billón",
+    "bin", "bis", "by", "cca", "ce", "circa", "couple", "cr", "dec", "december", "dozen", "dozens", "dr",
+    "e", "eme", "er", "est", "estimated", "fach", "feb", "february", "few", "fewer", "fifth", "fifths",
+    "fold", "grand", "gross", "half", "halves", "higher", "hundert", "hundreds", "hundredth", "hundredths",
+    "in", "ish", "jan", "january", "jul", "july", "jun", "june", "juta", "kk", "lac", "lacs", "less",
+    "lower", "mal", "mar", "march", "max", "maximum", "may", "md", "mil", "milhão", "milione", "miljon",
+    "mille", "millionth", "millón", "minimum", "minus", "mn", "more", "nd", "nil", "nov", "november",
+    "oclock", "oct", "october", "odd", "oder", "of", "on", "or", "ou", "out", "over", "pair", "pairs",
+    "percentile", "plus", "pm", "point", "quarter", "quarters", "rd", "ribu", "roughly", "score", "scores",
+    "sep", "sept", "september", "several", "something", "st", "sur", "tens", "tenth", "tenths", "th",
+    "third", "thirds", "thousandth", "thousandths", "times", "to", "tuhat", "tusind", "under", "up", "von",
+    "vs", "x", "zehn", "zero", "ª", "º", "ème",
 })  # fmt: skip
 """Words after a number that make it another one, a part, a bound, a date or a place in an order."""
 _SEPARATORS = {
@@ -76,6 +87,8 @@ _GROUP = 3
 """Digits of a group: 1,234,567."""
 _OTHER_DIGITS = re.compile(r"[0-9][²³]|(?![²³])[^\W\d_](?<=[¹⁰-₟¼-¾⅐-↋①-⓿])")
 """Powers and fractions: `10²`, `3½`. Only units have a `²`."""
+_OTHER_SCRIPTS = re.compile(r"(?![µμΩℓ℃℉Å])[^\W\d_](?<=[^\x00-\u024f\uff00-\uffef])")
+"""A letter of another script than Latin: `5万` and `3 млн` have multiples that a unit must not hide."""
 _DECORATION = re.compile(r"(\*\*|\*|__|`|\"|“)(.+?)(\*\*|\*|__|`|\"|”)")
 
 
@@ -88,7 +101,7 @@ def number_in(text: str) -> int | Decimal | None:
     if decorated is not None and decorated[1] == decorated[3].replace("”", "“"):
         text = decorated[2].strip()
     match = _NUMBER.fullmatch(text)
-    if match is None or not _has_one_sign(match) or _OTHER_DIGITS.search(text):
+    if match is None or not _has_one_sign(match) or _OTHER_DIGITS.search(text) or _OTHER_SCRIPTS.search(text):
         return None
     factor = _factor(match)
     digits = _digits(match, has_currency=_has_currency(match))
@@ -143,8 +156,8 @@ def _factor(match: re.Match[str]) -> int | None:
         factor = _letter_factor(match, word)
         if factor is None:
             return None
-    elif factor is None and word.lower() in _NO_UNITS:
-        return None
+    elif factor is None and (word.lower() in _NO_UNITS or (word.lower() == "mm" and _has_currency(match))):
+        return None  # `$5mm` are millions in finance
     unit = match["unit"].strip().split("/")[0].split(" per ")[0].strip()
     if unit.lower() in _NO_UNITS or (match["exponent"] and factor not in {None, 1}):
         return None
