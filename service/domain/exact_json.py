@@ -19,7 +19,8 @@ MAX_NUMBER_CHARS = 4_000
 def loads(text: str | bytes) -> Json:
     """Parse JSON. Raises ValueError with a readable text, for any input.
 
-    A number with a fraction becomes a float if the float has exactly this decimal value, otherwise a Decimal.
+    A number with a fraction becomes a float if the float is written exactly so, otherwise a Decimal, so that
+    12.50 keeps its last digit.
     """
     try:
         return json.loads(
@@ -69,7 +70,7 @@ def _parse_fraction(text: str) -> float | Decimal:
     except InvalidOperation:
         raise ValueError(f"a number with an exponent beyond all measure: {text[:40]}") from None
     # repr is the shortest decimal that denotes this float.
-    return value if Decimal(repr(value)) == exact else exact
+    return value if repr(value) == text else exact
 
 
 def _parse_integer(text: str) -> int:

@@ -34,8 +34,8 @@ def value_bytes(value: Json) -> int:
     if value is None or isinstance(value, bool):
         return 1
     if isinstance(value, int | float | Decimal):
-        # a number with more digits than DynamoDB holds is stored as text
-        return _NUMBER_BYTES + max(0, len(str(value)) - 2 * _NUMBER_BYTES)
+        # a number with more digits than DynamoDB holds, or with a last zero, is stored as text
+        return max(_NUMBER_BYTES, len(str(value)))
     if isinstance(value, Mapping):
         return CONTAINER_BYTES + sum(
             ELEMENT_BYTES + _text_bytes(str(name)) + value_bytes(member) for name, member in value.items()

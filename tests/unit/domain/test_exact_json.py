@@ -11,7 +11,17 @@ from service.domain.exact_json import dumps, loads, plain_number
 
 
 @pytest.mark.parametrize(
-    "text", ["12345678901234567890123", "12345678901234567.891", "0.1", "-5", "1e400", "0.30000000000000004"]
+    "text",
+    [
+        "12345678901234567890123",
+        "12345678901234567.891",
+        "0.1",
+        "12.50",
+        "50.0",
+        "-5",
+        "1e400",
+        "0.30000000000000004",
+    ],
 )
 def test_numbers_keep_their_value(text):
     """Any number that an agent writes keeps its exact value."""

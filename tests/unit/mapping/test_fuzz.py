@@ -41,7 +41,17 @@ rate_limit:
   output_tokens_per_minute: 9
   concurrent: 2
 reuse: 7 days
-csv: {delimiter: tab, encoding: cp1252, provenance: true, escape_formulas: false}
+csv:
+  delimiter: tab
+  encoding: cp1252
+  provenance: true
+  escape_formulas: false
+  escape: "\\"
+  comment: "#"
+  skip_lines: 2
+  columns: [name, city]
+  blank_records: run
+  bom: true
 ---
 output_mappings:
   n:
