@@ -27,7 +27,8 @@ def encode(value: Json) -> Value:
     """A JSON value as an attribute value.
 
     A number that DynamoDB cannot hold exactly is stored as text, and one whose last zeros it would drop as
-    binary. Half a surrogate pair, which UTF-8 cannot encode, is stored as U+FFFD. Raises ValueError for NaN and infinities, TypeError for values outside JSON.
+    binary. Half a surrogate pair, which UTF-8 cannot encode, is stored as U+FFFD.
+    Raises ValueError for NaN and infinities, TypeError for values outside JSON.
     """
     if isinstance(value, str):
         return {"S": value if value.isascii() else _without_surrogates(value)}
