@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.batch.outages import OutageBoard
 from service.batch.role_ports import Ports
 from service.csvio import CsvReader
 from service.domain.errors import CsvError, SourceError, UsageError
@@ -16,7 +17,6 @@ from service.domain.jobs import Job
 from service.domain.model import BatchView, Source, batch_id, is_name, parse_url
 from service.domain.ports import Clock, Objects, OutgoingMessage
 from service.runtime.sender import send_all
-from service.worker.admission.outages import OutageBoard
 
 CHUNK_BYTES = 2**20
 AUTO = "auto"

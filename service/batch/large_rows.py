@@ -22,7 +22,7 @@ from service.runtime.port_retries import retry_for
 LINE_END_BYTES = 4
 r"""Longest line end: `\r\n` in UTF-16. A span has it beyond the bytes of its record."""
 
-RESEND_BYTES = 150
+RESEND_BYTES = 600
 """Bytes kept free in a row's message for the keys that it gets when it is requeued or resent."""
 
 DECOMPRESS_BYTES = 2**20

@@ -12,6 +12,7 @@ from service.app.aws_backend import AwsBackend, aws_options, connect
 from service.app.settings import Settings
 from service.app.status import group_failures, read_batch, read_failed_row, status_json
 from service.app.submit import SubmitRequest, check_readable, follow, submit
+from service.batch.outages import OutageBoard
 from service.cli import render
 from service.cli.console import (
     EXIT_OK,
@@ -40,7 +41,6 @@ from service.cli.options import (
     read_settings,
 )
 from service.domain.model import BatchView, Outcome
-from service.worker.admission.outages import OutageBoard
 
 T = TypeVar("T")
 

@@ -20,11 +20,14 @@ class Deadline:
         """Seconds until the deadline; 0 or less once it has passed."""
         return (self.at_ms - now_ms) / 1000
 
-    def missed(self, failure: RowfleetError | None = None) -> DeadlineError:
-        """The error with which the row fails. `failure`: error of its last attempt, None without one."""
+    def missed(self, failure: RowfleetError | None = None, *, earlier: str = "") -> DeadlineError:
+        """The error with which the row fails. `failure`: error of its last attempt, None without one.
+
+        `earlier`: the reason why the row got no outcome before, "" if nobody knows one.
+        """
         text = f"the {self.owner}'s deadline, {iso_time(round(self.at_ms))}, "
         if failure is None:
-            return DeadlineError(text + "has passed")
+            return DeadlineError(text + "has passed" + (f"; the last: {earlier}" if earlier else ""))
         return DeadlineError(
             text + f"leaves no time for another attempt; the last: {failure.kind}: {failure}"
         )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
-from service.domain.errors import PoisonMessageError
+from service.domain.errors import PoisonMessageError, RowfleetError
 from service.domain.message_format import (
     VERSION,
     encode,
@@ -15,6 +16,7 @@ from service.domain.message_format import (
     whole_number,
 )
 from service.domain.model import MAX_MS, MAX_ROUND, MAX_ROWS, is_name
+from service.domain.truncation import truncate
 
 MAX_OBJECT_BYTES = 50 * 2**40
 """Largest object, and so the largest offset in one (S3 quota: 50 TB since December 2025)."""
@@ -23,6 +25,19 @@ MAX_LOST = 10_000
 """Deliveries of one row: more than any queue allows (SQS: maxReceiveCount is at most 1,000)."""
 
 MAX_ATTEMPTS = 10**6
+
+
+MAX_FAILURE_BYTES = 400
+"""Longest note of a row's last failure in its message, as JSON."""
+
+
+def failure_note(error: RowfleetError) -> str:
+    """Kind and text of an error, short enough for a row's message."""
+    note = truncate(f"{error.kind}: {error}", MAX_FAILURE_BYTES - 2)
+    # A character that is not ASCII takes 6 or 12 bytes in a message.
+    while len(json.dumps(note)) > MAX_FAILURE_BYTES:
+        note = truncate(note, len(note) * 3 // 4)
+    return note
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +61,8 @@ class RowMessage:
     `deadline_ms`: the row's own deadline, set at its first attempt. `first_attempt_ms`: the beginning of its
     first attempt, from which `retry_policy.budget_seconds` counts. `last_outage_ms`: the time when an attempt
     last met an outage of the target. `lost_deliveries`: deliveries of the row's earlier messages that ended
-    without an outcome and without a new message, probably because the worker crashed.
+    without an outcome and without a new message, probably because the worker crashed. `last_failure`: the
+    reason why the row has no outcome yet, "" if it was not tried; named if its deadline passes.
     """
 
     batch_id: str
@@ -62,6 +78,7 @@ class RowMessage:
     first_attempt_ms: int | None = None
     last_outage_ms: int | None = None
     record: str = ""
+    last_failure: str = ""
 
     def encode(self) -> str:
         """The body. Keys with a default value are left out, which keeps messages small."""
@@ -79,10 +96,8 @@ class RowMessage:
             body["attempt"] = self.attempt
         if self.replay:
             body["replay"] = True
-        if self.defect:
-            body["defect"] = self.defect
-        if self.record:
-            body["record"] = self.record
+        texts = {"defect": self.defect, "record": self.record, "failure": self.last_failure}
+        body |= {name: text for name, text in texts.items() if text}
         if self.deadline_ms is not None:
             body["until_ms"] = self.deadline_ms
         if self.lost_deliveries:
@@ -114,6 +129,7 @@ class RowMessage:
             lost_deliveries=optional_whole_number(data, "lost", MAX_LOST) or 0,
             first_attempt_ms=optional_whole_number(data, "since_ms", MAX_MS),
             last_outage_ms=optional_whole_number(data, "excused_ms", MAX_MS),
+            last_failure=field(data, "failure", str, may_be_empty=True) if "failure" in data else "",
             record=field(data, "record", str, may_be_empty=True) if "record" in data else "",
         )
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import structlog
 
 from service.batch.completion import Completion
+from service.batch.outages import OutageBoard
 from service.batch.role_ports import Ports
 from service.domain.deadlines import deadline_of
 from service.domain.errors import AccessError, RetryableError, RowfleetError
@@ -101,6 +102,7 @@ class Sweeper:
         self._rows_queue = EmptinessCheck(queues.rows, queues.dead_rows)
         self._completion = completion
         self._recovery = recovery
+        self._outages = OutageBoard(ports.table, ports.clock)
         self._limits = limits
         self._observed: OrderedDict[str, _Observation] = OrderedDict()
         self._cursors = dict.fromkeys(SWEPT, "")
@@ -264,7 +266,8 @@ class Sweeper:
                 "batch_overdue", rows=len(numbers), reason=f"its deadline {batch.deadline_at} has passed"
             )
             self._ports.metrics.count("rows_overdue", len(numbers))
-            await self._recovery.fail(batch, numbers, deadline_of(batch, None).missed())
+            missed = deadline_of(batch, None).missed(earlier=await self._outages.read(batch))
+            await self._recovery.fail(batch, numbers, missed)
 
 
 def _reason(check: EmptinessCheck, queue: str) -> str:

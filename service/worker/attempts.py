@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
+from service.batch.outages import OutageBoard
 from service.batch.outcomes import LastAttempt
 from service.domain.deadlines import Deadline, deadline_of
 from service.domain.errors import (
@@ -24,7 +25,7 @@ from service.domain.errors import (
     TargetDownError,
     TurnedAwayError,
 )
-from service.domain.messages import RowMessage
+from service.domain.messages import RowMessage, failure_note
 from service.domain.model import Batch, Json, Outcome, iso_time
 from service.domain.ports import MAX_DELAY_S, Clock, Invocation, Reply
 from service.mapping.replies.transcript import Usage
@@ -32,7 +33,6 @@ from service.runtime.delivery import Delivery
 from service.runtime.metrics import Metrics
 from service.runtime.timeouts import timeout
 from service.worker.admission.gate import AdmittedCall
-from service.worker.admission.outages import OutageBoard
 from service.worker.attempt_costs import is_uncounted
 from service.worker.batch_cache import OpenTarget
 
@@ -246,6 +246,7 @@ class Attempts:
     def _after_failure(self, task: RowTask, failure: _Failure) -> Outcome | Requeue | RetryHere:
         """Fail the row, or try it again after a backoff."""
         error, number = failure.error, task.message.attempt
+        task.message = replace(task.message, last_failure=failure_note(error))
         self._metrics.count("agent_retries")
         may_repeat = self._count_attempt(task, failure)
         wait_s = self._backoff_s(task, error) if may_repeat else 0.0
@@ -294,6 +295,9 @@ class Attempts:
     def _when_turned_away(self, task: RowTask, error: TurnedAwayError) -> Outcome | Requeue:
         """Requeue a row that the gate has turned away, so that it holds no memory and no lease meanwhile."""
         now_ms = self._clock.now_ms()
+        # A full target tells less than an earlier failure of the row.
+        if isinstance(error, TargetDownError) or not task.message.last_failure:
+            task.message = replace(task.message, last_failure=failure_note(error))
         if isinstance(error, TargetDownError):
             # The budget runs although no call was made: a target that stays down must not keep its rows.
             task.begin(now_ms)
@@ -302,7 +306,8 @@ class Attempts:
         return Requeue(task.message, self.requeue_delay_s(error, self._left_s(task)))
 
     def _deadline_missed(self, task: RowTask) -> Outcome:
-        return self.last_attempt(task).failed(task.deadline().missed())
+        earlier = task.message.last_failure or task.target.gate.breaker.reason
+        return self.last_attempt(task).failed(task.deadline().missed(earlier=earlier))
 
     def _left_s(self, task: RowTask) -> float:
         return task.deadline().left_s(self._clock.now_ms())

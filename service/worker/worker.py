@@ -15,6 +15,7 @@ import structlog
 
 from service.batch.group_commit import GroupCommitter
 from service.batch.large_rows import ClaimCheck
+from service.batch.outages import OutageBoard
 from service.batch.outcomes import LastAttempt
 from service.batch.reuse_records import CachedReply, request_key_of
 from service.batch.role_ports import Ports
@@ -28,12 +29,11 @@ from service.domain.errors import (
     SourceError,
     WorkerLostError,
 )
-from service.domain.messages import RowMessage
+from service.domain.messages import RowMessage, failure_note
 from service.domain.model import Batch, Outcome, State, iso_time, row_id
 from service.domain.ports import OutgoingMessage
 from service.runtime.delivery import Delivery
 from service.runtime.sender import BatchingSender
-from service.worker.admission.outages import OutageBoard
 from service.worker.attempts import AttemptLimits, Attempts, Requeue, RowTask
 from service.worker.batch_cache import BatchCache, OpenTarget
 from service.worker.quarantine import Quarantine
@@ -212,7 +212,9 @@ class Worker:
             result = await self._coalescer.get_or_ask(
                 request_key, invoke, patience_s=left_s, on_wait=delivery.release_slot
             )
-        except AnswerPendingError:
+        except AnswerPendingError as error:
+            if not task.message.last_failure:
+                task.message = replace(task.message, last_failure=failure_note(error))
             if self._left_s(task) <= 0:
                 return await invoke()
             return Requeue(task.message, self._spread_s(PENDING_REPLY_WAIT_S))

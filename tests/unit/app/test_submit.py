@@ -5,10 +5,10 @@ import json
 import pytest
 
 from service.app.submit import SubmitRequest, check_readable, follow, submit
+from service.batch.outages import OutageBoard
 from service.domain.errors import UsageError
 from service.domain.events import decode_ingest
 from service.domain.model import State
-from service.worker.admission.outages import OutageBoard
 
 
 @pytest.fixture

@@ -14,13 +14,14 @@ from service.batch.large_outcomes import LargeOutcomeLimits
 from service.batch.large_rows import RESEND_BYTES, ClaimCheck, row_body, row_message
 from service.csvio import CsvReader, Record
 from service.domain.errors import (
+    AgentOutageError,
     AgentUnavailableError,
     CsvError,
     PoisonMessageError,
     RetryableError,
     UnreachableError,
 )
-from service.domain.messages import MAX_ATTEMPTS, MAX_LOST, RowMessage, Span
+from service.domain.messages import MAX_ATTEMPTS, MAX_LOST, RowMessage, Span, failure_note
 from service.domain.model import MAX_MS, Batch, Checkpoint, Dialect, Location, Source, State, Status
 from service.domain.ports import MESSAGE_BYTES
 
@@ -125,6 +126,8 @@ async def test_a_large_row_is_requeued_with_its_span(lab):
         await worker.handle(lab.delivery(row.encode()))
     await lab.clock.advance(100)
     (again,) = await lab.sent_rows()
+    assert again.last_failure == "AgentUnavailableError: 503"
+    again = replace(again, last_failure="")
     assert again == replace(row, attempt=2, first_attempt_ms=again.first_attempt_ms, replay=True)
 
 
@@ -236,6 +239,7 @@ async def test_a_row_that_just_fits_a_message_can_be_requeued(lab):
         attempt=MAX_ATTEMPTS,
         replay=True,
         deadline_ms=MAX_MS,
+        last_failure=failure_note(AgentOutageError("ü" * 9_000)),
         lost_deliveries=MAX_LOST,
         first_attempt_ms=MAX_MS,
         last_outage_ms=MAX_MS,

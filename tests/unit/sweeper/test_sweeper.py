@@ -8,6 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.adapters.memory import MemoryTable
+from service.batch.outages import OutageBoard
 from service.domain.errors import AccessError, ThrottledError
 from service.domain.messages import AggregateMessage, RowMessage
 from service.domain.model import Checkpoint, Commit, Dialect, State, Status, iso_time
@@ -241,6 +242,17 @@ async def test_an_overdue_batch_is_ended_at_once(lab):
     assert outcome.error.type == "DeadlineError"
     assert deadline in outcome.error.message
     assert outcome.input_data == {"id": "30", "name": "name 30"}
+
+
+async def test_an_overdue_batch_names_the_outage_of_its_target(lab):
+    """Rows that wait for a target that is down say so, and not only that their time is over."""
+    batch = await running(lab, 3, deadline_at=iso_time(lab.clock.now_ms() - 1))
+    await OutageBoard(lab.table, lab.clock, "w1").report(batch, "connection refused")
+    async with sweeping(lab) as sweeper:
+        await sweeper.sweep()
+    outcome = (await lab.outcomes(batch))[2]
+    assert outcome.error.type == "DeadlineError"
+    assert "has passed; the last: connection refused (since " in outcome.error.message
 
 
 async def test_an_overdue_batch_ends_without_its_source(lab):

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from service.app.status import status_json
+from service.batch.outages import REPORT_TTL_S, OutageBoard
 from service.domain.errors import (
     AgentCredentialsError,
     AgentOutageError,
@@ -16,7 +17,6 @@ from service.domain.errors import (
 )
 from service.domain.model import Status, iso_time
 from service.worker.admission.circuit_breaker import THRESHOLD
-from service.worker.admission.outages import REPORT_TTL_S, OutageBoard
 
 MAPPING = """
 target: {type: tool, name: demo, invoke: python, function: "demo:ask"}
@@ -257,7 +257,8 @@ async def test_a_requeued_row_that_finds_its_target_full_costs_no_read(lab, defi
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     await lab.clock.advance(10)
-    assert await lab.sent_rows() == [again[4], replace(again[5], lost_deliveries=1)]
+    full = "TargetFullError: every place of the target is taken"
+    assert await lab.sent_rows() == [again[4], replace(again[5], lost_deliveries=1, last_failure=full)]
 
 
 def server_error(text="HTTP 500"):

@@ -9,7 +9,13 @@ import pytest
 from service.app.status import status_json
 from service.app.submit import SubmitRequest, submit
 from service.domain.deadlines import deadline_of
-from service.domain.errors import AgentThrottledError, AgentUnavailableError, PoisonMessageError
+from service.domain.errors import (
+    AgentCredentialsError,
+    AgentOutageError,
+    AgentThrottledError,
+    AgentUnavailableError,
+    PoisonMessageError,
+)
 from service.domain.events import decode_ingest
 from service.domain.jobs import Job
 from service.domain.message_format import encode
@@ -166,6 +172,44 @@ async def test_a_row_whose_deadline_passes_while_it_waits_for_a_slot_fails(lab, 
     assert len(lab.agent.calls) == 1
     outcomes = await lab.outcomes(batch)
     assert [outcomes[n].error.type for n in (1, 2)] == ["DeadlineError"] * 2
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (AgentOutageError("connection refused"), "connection refused"),
+        (AgentCredentialsError("HTTP 401"), "HTTP 401"),
+        (AgentThrottledError("HTTP 429", retry_after_s=30), "AgentThrottledError: HTTP 429"),
+        (AgentUnavailableError("HTTP 500", retry_after_s=30), "AgentUnavailableError: HTTP 500"),
+    ],
+)
+async def test_a_row_that_was_requeued_names_its_last_failure_at_the_deadline(lab, define, error, cause):
+    """An agent that is down is the cause that the user has to know, not only the deadline."""
+    batch = await lab.batch(2, definition=define(SLOW_AGENT), deadline_at=deadline(lab, 100))
+    lab.agent.script = lambda _: error
+    rows = [lab.row(1, batch)]
+    while rows:
+        await handle(lab, *rows, inline_wait_s=0)
+        await lab.clock.advance(40)
+        rows = await lab.sent_rows()
+    outcome = await outcome_of(lab, batch)
+    assert outcome.error.type == "DeadlineError"
+    assert cause in outcome.error.message
+    assert "the batch's deadline" in outcome.error.message
+
+
+async def test_a_row_that_never_got_a_slot_names_the_outage_of_its_target(lab, define):
+    """A row that the circuit breaker turned away has had no call of its own."""
+    batch = await lab.batch(9, definition=define(SLOW_AGENT), deadline_at=deadline(lab, 60))
+    lab.agent.script = lambda _: AgentOutageError("connection refused")
+    await handle(lab, *[lab.row(n, batch) for n in range(1, 10)], inline_wait_s=0)
+    await lab.clock.advance(60)
+    rows = await lab.sent_rows()
+    assert len(rows) + len(await lab.outcomes(batch)) == 9
+    await handle(lab, *rows, inline_wait_s=0)
+    for outcome in (await lab.outcomes(batch)).values():
+        assert outcome.error.type == "DeadlineError"
+        assert "connection refused" in outcome.error.message
 
 
 async def test_splitting_goes_on_after_the_deadline(lab):
