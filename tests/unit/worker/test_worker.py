@@ -300,7 +300,8 @@ async def test_a_long_backoff_requeues_the_row(lab):
     await lab.clock.advance(90)
     assert await lab.sent_rows() == []
     await lab.clock.advance(20)
-    assert await lab.sent_rows() == [lab.row(1, batch, first_attempt_ms=1_700_000_000_000, replay=True)]
+    again = lab.row(1, batch, first_attempt_ms=1_700_000_000_000, replay=True)
+    assert await lab.sent_rows() == [replace(again, last_failure="AgentThrottledError: 429")]
     assert len(lab.agent.calls) == 1
 
 
@@ -586,4 +587,6 @@ async def test_a_requeued_row_keeps_its_cells(lab):
     row = RowMessage(batch.batch_id, 1, 2, ("Ü", "\n"), replay=True)
     await handle(lab, row)
     await lab.clock.advance(60)
-    assert await lab.sent_rows() == [replace(row, first_attempt_ms=1_700_000_000_000)]
+    failure = "AgentThrottledError: 429"
+    again = replace(row, first_attempt_ms=1_700_000_000_000, last_failure=failure)
+    assert await lab.sent_rows() == [again]
