@@ -241,7 +241,7 @@ def _call(name: str, arguments: list[Node]) -> Node:
         transform = TRANSFORMS[name]
         if transform.accepts(count):
             return _bound(transform, CURRENT, arguments)
-        if arguments and transform.accepts(count - 1):
+        if arguments and transform.accepts(count - 1) and arguments[0]["type"] != "literal":
             # A transform in the form of a function: parse(content, 'pattern').
             return _bound(transform, arguments[0], arguments[1:])
         counts = range(transform.min_arguments, transform.max_arguments + 1)

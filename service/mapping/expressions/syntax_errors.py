@@ -62,7 +62,7 @@ def _quotes(text: str) -> tuple[str, str] | None:
 
 
 def _other_languages(text: str, masked: str) -> tuple[str, str] | None:
-    """What JSONPath, templates and references have, and JMESPath has not."""
+    """Syntax of JSONPath, templates and references, which JMESPath lacks."""
     if (dots := masked.find("..")) >= 0:
         return (
             f"two dots at character {dots + 1}: there is no search at any depth",

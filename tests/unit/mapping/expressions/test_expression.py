@@ -109,6 +109,8 @@ def test_a_call_with_all_native_arguments_is_native_and_otherwise_a_transform(te
         ("x | parse()", "takes 1 argument"),
         ("x | parse(y)", "constants"),
         ("x | parse('a', 'b', 'c')", "takes 1 argument"),
+        ("x | parse('a', 'b')", "takes 1 argument"),
+        ("x | parse('a' 'b')", "takes 1 argument"),
         ("x | parse('(?=a)')", "look-around"),
         ("x | parse('(?<!a)b')", "look-around"),
         (r"x | parse('(a)\1')", "back-references"),
