@@ -36,7 +36,7 @@ def failures_delimiter(view: bytes) -> str:
     return found[1].decode("latin-1") if found else ""
 
 
-class Sample:
+class DelimiterSample:
     """The first records of a file as one delimiter divides them."""
 
     def __init__(self, view: bytes, delimiter: str, layout: Layout, *, at_end: bool) -> None:
@@ -89,7 +89,7 @@ def choose(view: bytes, candidates: Sequence[str], layout: Layout, *, at_end: bo
 
     A file of one column has the first candidate.
     """
-    samples = {delimiter: Sample(view, delimiter, layout, at_end=at_end) for delimiter in candidates}
+    samples = {delimiter: DelimiterSample(view, delimiter, layout, at_end=at_end) for delimiter in candidates}
     if all(sample.is_empty for sample in samples.values()):
         return candidates[0] if at_end else ""
     dividing = [delimiter for delimiter, sample in samples.items() if sample.divides]

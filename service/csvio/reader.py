@@ -7,7 +7,7 @@ from typing import Self
 from service.csvio import charset, kinds
 from service.csvio.cells import CellParser, header_parser, name_columns
 from service.csvio.contradictions import check_header, check_sample, fitting_encoding, remedy
-from service.csvio.delimiters import Sample, choose, failures_delimiter, is_sample, stated_delimiter
+from service.csvio.delimiters import DelimiterSample, choose, failures_delimiter, is_sample, stated_delimiter
 from service.csvio.layout import Layout
 from service.csvio.records import Header, Record, RecordMaker
 from service.csvio.scan import Scanner, count_lines, line_after
@@ -165,7 +165,7 @@ class CsvReader:
         self._scanner = self._new_scanner(start)
         self._line += lines
         self._has_begun = True
-        sample = Sample(view, self._delimiter, self._layout, at_end=at_end)
+        sample = DelimiterSample(view, self._delimiter, self._layout, at_end=at_end)
         has_header = not self._layout.columns or is_ours
         width = sample.width if has_header else len(self._layout.columns)
         self._trailing = sample.trailing(width, has_header=has_header)

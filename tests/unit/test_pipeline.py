@@ -173,7 +173,7 @@ async def test_every_row_comes_out_once_in_order(make_lab, scripted, define, see
     output = lab.objects.stored["out", "results/demo/e1/output.csv"].body.decode()
     header, *rows = csv.reader(io.StringIO(output, newline=""))
     assert header[:5] == ["input_id", "input_name", "input_note", "output_answer", "output_size"]
-    assert [[*row[:6], row[-1].split(":")[0]] for row in rows] == wanted
+    assert [[*row[:5], row[6], row[-1].split(":")[0]] for row in rows] == wanted
     failed = sum(row[5] == "FAILED" for row in wanted)
     assert (view.counts.succeeded, view.counts.failed, view.batch.total) == (ROWS - failed, failed, ROWS)
     manifest = json.loads(lab.objects.stored["out", "results/demo/e1/manifest.json"].body)

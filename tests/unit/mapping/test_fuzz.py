@@ -73,6 +73,18 @@ target: {type: tool, name: t, invoke: python, function: "a.b:c"}
 input_mapping: {exclude_columns: [Ref], body: {q: "{{ a }}"}}
 output_mapping: {extraction_methods: [{method: jmespath, paths: {iata: x}}]}
 """
+OTHER_CSV = """
+target: {type: tool, name: t, invoke: python, function: "a.b:c"}
+output_mapping: {extraction_methods: [{method: jmespath, paths: {iata: x}}]}
+csv:
+  delimiter: ";"
+  columns: [Ref, City]
+  skip_lines: 2
+  comment: "#"
+  escape: '\\'
+  blank_records: run
+  bom: true
+"""
 OTHER_SCHEMA = """
 agent: other
 version: 1.0
@@ -157,7 +169,7 @@ def test_the_examples_with_mistakes(mapping, schema):
 
 
 @FUZZ
-@given(mapping=mutated(OTHER_KEYS) | mutated(OTHER_INPUT), schema=mutated(OTHER_SCHEMA))
+@given(mapping=mutated(OTHER_KEYS) | mutated(OTHER_INPUT) | mutated(OTHER_CSV), schema=mutated(OTHER_SCHEMA))
 def test_every_key_with_mistakes(mapping, schema):
     """All other keys of the language, with mistakes, give problems or a working catalog."""
     load({"run.yaml": mapping}, {"s.yaml": SCHEMA, "other.yaml": schema})
@@ -165,7 +177,12 @@ def test_every_key_with_mistakes(mapping, schema):
 
 def test_the_unmutated_files_are_valid():
     """The unmutated files are valid: otherwise every mutation would stop at the first mistake."""
-    mappings = {"airport-agent.yaml": MAPPING, "run.yaml": OTHER_KEYS, "input.yaml": OTHER_INPUT}
+    mappings = {
+        "airport-agent.yaml": MAPPING,
+        "run.yaml": OTHER_KEYS,
+        "input.yaml": OTHER_INPUT,
+        "csv.yaml": OTHER_CSV,
+    }
     assert check(mappings, {"s.yaml": SCHEMA, "other.yaml": OTHER_SCHEMA}) == ()
 
 
@@ -173,6 +190,6 @@ def test_every_key_is_in_a_file_that_is_mutated():
     """A new key of the language has to be added to these files."""
     classes = [item for item in vars(forms).values() if isinstance(item, type) and issubclass(item, Form)]
     keys = {name for form in classes for name in form.model_fields}
-    text = f"{MAPPING}\n{SCHEMA}\n{OTHER_KEYS}\n{OTHER_INPUT}\n{OTHER_SCHEMA}"
+    text = f"{MAPPING}\n{SCHEMA}\n{OTHER_KEYS}\n{OTHER_INPUT}\n{OTHER_CSV}\n{OTHER_SCHEMA}"
     assert len(keys) > 50
     assert {key for key in keys if not re.search(rf"\b{key}:", text)} == set()
