@@ -16,7 +16,7 @@ import structlog
 
 from service.aggregator.lease import AggregationLease
 from service.aggregator.ordered_outcomes import outcomes_in_order
-from service.aggregator.result_files import FAILURES, OUTPUT, ResultFiles
+from service.aggregator.result_files import FAILURES, LONG_CELLS, OUTPUT, ResultFiles
 from service.batch.ending import fail_batch
 from service.batch.manifest import manifest_of, write_manifest
 from service.batch.role_ports import Ports
@@ -125,7 +125,7 @@ class Aggregator:
     async def _abort_uploads(self, batch: Batch) -> int:
         aborted = 0
         try:
-            for name in (OUTPUT, FAILURES):
+            for name in (OUTPUT, FAILURES, LONG_CELLS):
                 aborted += await self._ports.objects.abort_uploads(
                     batch.results.bucket, batch.results.prefix + name
                 )

@@ -20,7 +20,7 @@ CSV_TYPE = "text/csv; charset=utf-8"
 FLUSH_BYTES = 256 * 1024
 """Encoded rows are handed to the upload in pieces of this size."""
 
-OUTPUT, FAILURES = "output.csv", "failures.csv"
+OUTPUT, FAILURES, LONG_CELLS = "output.csv", "failures.csv", "long_cells.csv"
 
 
 @dataclass(slots=True)
@@ -42,7 +42,10 @@ class _File:
 
 
 class ResultFiles:
-    """The result files of a batch: `output.csv`, and `failures.csv` once there is a failure."""
+    """The result files of a batch: `output.csv`, and `failures.csv` once there is a failure.
+
+    For Excel also `long_cells.csv`, once there is a cell that Excel would cut.
+    """
 
     def __init__(self, objects: Objects, batch: Batch) -> None:
         self._objects = objects
@@ -51,15 +54,16 @@ class ResultFiles:
         self._stack = AsyncExitStack()
         self._output: _File | None = None
         self._failures: _File | None = None
+        self._long_cells: _File | None = None
+        self._header: list[str] = []
         self.tally = Counts()
         self.last_outcome_at = ""
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
         batch = self._batch
-        header = csvio.output_header(batch.columns, batch.output_fields, provenance=batch.provenance)
-        mark = codecs.BOM_UTF8 if batch.bom else b""
-        self._output = await self._open(OUTPUT, mark + csvio.encode_row(header))
+        self._header = csvio.output_header(batch.columns, batch.output_fields, provenance=batch.provenance)
+        self._output = await self._open(OUTPUT, self._mark + csvio.encode_row(self._header))
         return self
 
     async def __aexit__(
@@ -78,6 +82,8 @@ class ResultFiles:
             escape_formulas=batch.escape_formulas,
             provenance=batch.provenance,
         )
+        if batch.excel:
+            cells = await self._without_long_cells(outcome.number, cells)
         await self._output.add(csvio.encode_row(cells))
         self._output.rows += 1
         if outcome.status is Status.FAILED:
@@ -91,11 +97,26 @@ class ResultFiles:
     async def complete(self) -> list[tuple[StoredFile, int]]:
         """Make the files visible, failures first; return each with its number of rows."""
         files = []
-        for file in (self._failures, self._output):
+        for file in (self._failures, self._long_cells, self._output):
             if file is not None:
                 await file.flush()
                 files.append((await file.upload.complete(), file.rows))
         return files
+
+    @property
+    def _mark(self) -> bytes:
+        return codecs.BOM_UTF8 if self._batch.bom else b""
+
+    async def _without_long_cells(self, row: int, cells: list[str]) -> list[str]:
+        """The row with notes in place of the cells that it has moved to the file of long cells."""
+        kept, moved = csvio.move_long_cells(row, self._header, cells)
+        for line in moved:
+            if self._long_cells is None:
+                start = self._mark + csvio.encode_row(csvio.LONG_CELLS_HEADER)
+                self._long_cells = await self._open(LONG_CELLS, start)
+            await self._long_cells.add(csvio.encode_row(line))
+            self._long_cells.rows += 1
+        return kept
 
     def _failures_start(self) -> bytes:
         """The beginning of failures.csv, in the encoding of the source."""

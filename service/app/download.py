@@ -7,6 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from service.domain.errors import SourceError
 from service.domain.model import BatchView
 from service.domain.ports import Objects
 
@@ -14,10 +15,11 @@ CHUNK_BYTES = 8 * 2**20
 
 
 def result_paths(out: Path) -> dict[str, Path]:
-    """Local paths by the names in S3: `OUT.csv`, `OUT.failures.csv` and `OUT.manifest.json`."""
+    """Local paths by the names in S3: `OUT.csv`, `OUT.failures.csv`, `OUT.manifest.json` and so on."""
     return {
         "output.csv": out,
         "failures.csv": out.with_name(f"{out.stem}.failures.csv"),
+        "long_cells.csv": out.with_name(f"{out.stem}.long_cells.csv"),
         "manifest.json": out.with_name(f"{out.stem}.manifest.json"),
     }
 
@@ -29,7 +31,9 @@ async def download_results(objects: Objects, view: BatchView, out: Path) -> dict
     """
     results = view.batch.results
     paths = result_paths(out)
-    earlier = [paths["manifest.json"], paths["failures.csv"]]
+    earlier = [paths["manifest.json"], paths["failures.csv"], paths["long_cells.csv"]]
+    if not view.batch.excel or not await _exists(objects, results.bucket, results.prefix + "long_cells.csv"):
+        del paths["long_cells.csv"]
     if not view.counts.failed:
         del paths["failures.csv"]
     path = out
@@ -49,6 +53,14 @@ async def download_results(objects: Objects, view: BatchView, out: Path) -> dict
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     return paths
+
+
+async def _exists(objects: Objects, bucket: str, key: str) -> bool:
+    try:
+        await objects.head(bucket, key)
+    except SourceError:
+        return False
+    return True
 
 
 async def download_object(objects: Objects, bucket: str, key: str, path: Path) -> int:

@@ -18,17 +18,20 @@ from service.csvio.layout import Layout
 from service.csvio.reader import MAX_RECORD_BYTES, CsvReader
 from service.csvio.records import Header, Record
 from service.csvio.writer import (
+    LONG_CELLS_HEADER,
     byte_order_mark,
     encode_row,
     failure_cells,
     failure_header,
     failure_line,
     input_columns,
+    move_long_cells,
     output_cells,
     output_header,
 )
 
 __all__ = [
+    "LONG_CELLS_HEADER",
     "MAX_RECORD_BYTES",
     "RECORD",
     "SURPLUS",
@@ -42,6 +45,7 @@ __all__ = [
     "failure_header",
     "failure_line",
     "input_columns",
+    "move_long_cells",
     "output_cells",
     "output_header",
     "row_data",

@@ -16,6 +16,10 @@ from service.csvio.cells import RECORD, SURPLUS
 from service.domain import exact_json
 from service.domain.model import ERROR_COLUMN, OWN_COLUMNS, ROW_COLUMN, Dialect, Json, Outcome
 
+EXCEL_CELL_UNITS = 32_767
+"""Longest cell of Excel, in UTF-16 units; it cuts longer ones when it opens a CSV."""
+
+LONG_CELLS_HEADER = (ROW_COLUMN, "column", "value")
 PROVENANCE_COLUMN = "_provenance"
 _RESULT_COLUMNS = (ROW_COLUMN, "_status", "_execution_time_ms", "_timestamp", ERROR_COLUMN)
 
@@ -75,6 +79,27 @@ def output_cells(
         _error(outcome),
         *([exact_json.dumps(dict(outcome.provenance))] if provenance else []),
     ]
+
+
+def move_long_cells(
+    row: int, header: Sequence[str], cells: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
+    """A row with notes in place of the cells that Excel would cut, and these as rows of long_cells.csv."""
+    kept: list[str] = []
+    moved: list[list[str]] = []
+    for name, cell in zip(header, cells, strict=True):
+        if _excel_units(cell) <= EXCEL_CELL_UNITS:
+            kept.append(cell)
+            continue
+        kept.append(f"({len(cell):,} characters: see long_cells.csv, row {row}, column {name})")
+        moved.append([str(row), name, cell])
+    return kept, moved
+
+
+def _excel_units(cell: str) -> int:
+    """Length of a cell as Excel counts it, in UTF-16 units, of which a character has at most two."""
+    is_short = 2 * len(cell) <= EXCEL_CELL_UNITS
+    return len(cell) if is_short else len(cell.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def input_columns(columns: Sequence[str]) -> list[str]:

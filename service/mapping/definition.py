@@ -110,14 +110,15 @@ class Reuse:
 class CsvOptions:
     """CSV options for input and output. `delimiter` is one character or "auto".
 
-    With `provenance`, the output has a column with the method and path of each value; with
-    `bom`, a byte order mark, by which Excel knows UTF-8.
+    With `provenance`, the output has a column with the method and path of each value; with `bom`, a byte
+    order mark, by which Excel knows UTF-8; with `excel`, a file of its own for cells that Excel would cut.
     """
 
     delimiter: str = "auto"
     encoding: str = "auto"
     layout: Layout = field(default_factory=Layout)
     bom: bool = False
+    excel: bool = False
     escape_formulas: bool = True
     provenance: bool = False
 
@@ -300,7 +301,8 @@ def _csv(form: CsvForm, report: Report, path: ValuePath) -> CsvOptions:
         delimiter=delimiter,
         encoding=form.encoding,
         layout=layout,
-        bom=form.bom,
+        bom=form.bom or form.excel,
+        excel=form.excel,
         escape_formulas=form.escape_formulas,
         provenance=form.provenance,
     )

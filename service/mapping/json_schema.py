@@ -141,6 +141,7 @@ _DESCRIPTIONS: dict[str, dict[str, str]] = {
         "columns": "Names of the columns, for files without a header.",
         "blank_records": "skip, or run: records of empty cells are rows.",
         "bom": "Begin output.csv with a byte order mark, by which Excel knows UTF-8.",
+        "excel": "bom, and cells longer than Excel takes stand in long_cells.csv.",
         "escape_formulas": "Put ' before output text that a spreadsheet would run.",
         "provenance": "Add the column _provenance: which method and path gave each value.",
     },

@@ -152,6 +152,7 @@ class Opener:
             escape_formulas=mapping.csv.escape_formulas if mapping else True,
             provenance=mapping.csv.provenance if mapping else False,
             bom=mapping.csv.bom if mapping else False,
+            excel=mapping.csv.excel if mapping else False,
             delimiter=job.delimiter or "",
             encoding=job.encoding or "",
             partitions=min(limits.max_partitions, 1 + source.size // limits.partition_bytes),

@@ -99,7 +99,7 @@ class Batch:
     `total`: number of rows, None until the splitter seals the batch. `window`: number of rows between
     checkpoints, fixed when the batch is opened; rows up to `checkpoint.rows + window` may have been sent.
     `deadline_at`: time after which rows without an outcome become FAILED. `bom`: output.csv begins with a
-    byte order mark.
+    byte order mark. `excel`: cells that Excel would cut are in a file of their own.
 
     `delimiter` and `encoding` are those of the job, "" if the mapping's hold.
 
@@ -123,6 +123,7 @@ class Batch:
     escape_formulas: bool = True
     provenance: bool = False
     bom: bool = False
+    excel: bool = False
     delimiter: str = ""
     encoding: str = ""
     dialect: Dialect | None = None

@@ -75,6 +75,7 @@ class CsvForm(Form):
     columns: list[str] = []
     blank_records: Literal["skip", "run"] = "skip"
     bom: bool = False
+    excel: bool = False
     escape_formulas: bool = True
     provenance: bool = False
 

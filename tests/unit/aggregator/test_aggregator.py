@@ -1,6 +1,8 @@
 """From a complete batch to its result files."""
 
 import asyncio
+import base64
+import codecs
 import csv
 import hashlib
 import io
@@ -13,7 +15,7 @@ from structlog.testing import capture_logs
 from service.adapters.memory import MemoryObjects, MemoryTable, MemoryUpload
 from service.domain.errors import AccessError, LeaseLostError, PoisonMessageError, UnreachableError
 from service.domain.messages import AggregateMessage
-from service.domain.model import Commit, State
+from service.domain.model import Commit, Dialect, State
 
 PREFIX = "results/demo/e1/"
 
@@ -399,3 +401,33 @@ async def test_counters_that_differ_from_the_rows_are_reported(lab):
     assert "counters_differ_from_rows" in [line["event"] for line in logs]
     assert json.loads(files(lab)["manifest.json"])["succeeded"] == 3
     assert (await lab.view()).batch.state is State.SUCCEEDED
+
+
+async def test_long_cells_for_excel(lab):
+    """With `excel`, output.csv has a mark, and cells that Excel would cut are in a file of their own."""
+    long = "x" * 32_768
+    batch = await finished(
+        lab, 2, bom=True, excel=True,
+        change=lambda outcome: replace(outcome, output_data={"answer": long[outcome.number - 1 :]}),
+    )  # fmt: skip
+    await aggregate(lab, batch)
+    found = files(lab)
+    assert found.keys() == {"output.csv", "long_cells.csv", "manifest.json"}
+    assert found["output.csv"].startswith(codecs.BOM_UTF8)
+    _, first, second = records(found["output.csv"].removeprefix(codecs.BOM_UTF8))
+    assert first[2] == "(32,768 characters: see long_cells.csv, row 1, column output_answer)"
+    assert second[2] == long[1:]
+    assert records(found["long_cells.csv"].removeprefix(codecs.BOM_UTF8)) == [
+        ["_row", "column", "value"], ["1", "output_answer", long],
+    ]  # fmt: skip
+
+
+async def test_refused_records_keep_their_bytes(lab):
+    """failures.csv has a refused record byte for byte, in the encoding of the source."""
+    raw = base64.b64encode("1;Zo\u00eb;x".encode("cp1252")).decode()
+    batch = await finished(
+        lab, 1, failed=(1,), dialect=Dialect("cp1252", ";"),
+        change=lambda outcome: replace(outcome, input_data={**outcome.input_data, "_record": raw}),
+    )  # fmt: skip
+    await aggregate(lab, batch)
+    assert files(lab)["failures.csv"] == (b"id;name;_row;_error\r\n1;Zo\xeb;x;1;AgentRejectedError: no\r\n")

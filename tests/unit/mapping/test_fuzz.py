@@ -52,6 +52,7 @@ csv:
   columns: [name, city]
   blank_records: run
   bom: true
+  excel: true
 ---
 output_mappings:
   n:
