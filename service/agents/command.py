@@ -146,7 +146,7 @@ class CommandAgent:
                 raise errors.exceptions[0] from None
         if exit_code:
             raise self._classify(exit_code, err.result())
-        body = parse_output(out.result())
+        body = parse_output(out.result(), self._label)
         return Reply(body.rstrip("\r\n") if isinstance(body, str) else body, len(out.result()))
 
     @contextlib.asynccontextmanager

@@ -63,7 +63,7 @@ class LambdaAgent:
             )
             chunks = response["Payload"].iter_chunks(CHUNK_BYTES)
             data = await read_bounded(chunks, self._max_reply_bytes, self._label)
-        body = parse_output(data)
+        body = parse_output(data, self._label)
         # An exception of the function is a response of status 200 with this header.
         if "FunctionError" in response:
             raise self._classify(body)

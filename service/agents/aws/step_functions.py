@@ -94,7 +94,7 @@ class _StateMachine:
             raise self._classify(execution)
         data = str(execution.get("output") or "").encode()
         check_reply_size(data, self._max_reply_bytes, self._label)
-        return Reply(body=parse_output(data), size=len(data))
+        return Reply(body=parse_output(data, self._label), size=len(data))
 
     def _classify(self, execution: dict[str, Any]) -> AgentError:
         """The error for an execution that failed, timed out or was stopped."""

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from service.agents.wire.streams import (
     anthropic,
+    cohere,
     converse,
     gemini,
     generic,
@@ -122,6 +123,7 @@ _PROVIDERS: Mapping[Callable[[Event], bool], Callable[[Sequence[Event]], Json]] 
         ollama.is_ollama: ollama.join_ollama,
         json_rpc.is_json_rpc: json_rpc.join_json_rpc,
         converse.is_converse: converse.join_converse,
+        cohere.is_cohere: cohere.join_cohere,
     }
 )
 """Sign of a provider's event -> function that joins the provider's events."""

@@ -96,9 +96,12 @@ def parse_labelled(data: bytes, type_: BodyType, label: str, redact: Callable[[s
         raise error.reworded(f"{label}: {redact(str(error))}") from None
 
 
-def parse_output(data: bytes) -> Json:
+def parse_output(data: bytes, label: str) -> Json:
     """The output of a function or program: JSON, else text; it may be empty. Raises AgentRejectedError."""
-    text = decode_reply(data, None)
+    try:
+        text = decode_reply(data, None)
+    except AgentRejectedError as error:
+        raise error.reworded(f"{label}: {error}") from None
     try:
         return exact_json.loads(text)
     except ValueError:

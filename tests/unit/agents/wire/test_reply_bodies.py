@@ -105,8 +105,8 @@ def test_the_type_of_a_body() -> None:
 
 def test_outputs_of_functions_and_programs() -> None:
     """They may be empty, and are never joined; bytes that are no text are a failure."""
-    assert parse_output(b"") == ""
-    assert parse_output(b'{"done": false, "response": "x"}') == {"done": False, "response": "x"}
-    assert parse_output(b"data: x") == "data: x"
-    with pytest.raises(AgentRejectedError):
-        parse_output(b"\xff\xfe\xfd")
+    assert parse_output(b"", "a") == ""
+    assert parse_output(b'{"done": false, "response": "x"}', "a") == {"done": False, "response": "x"}
+    assert parse_output(b"data: x", "a") == "data: x"
+    with pytest.raises(AgentRejectedError, match=r"^a: the reply cannot be decoded"):
+        parse_output(b"\xff\xfe\xfd", "a")

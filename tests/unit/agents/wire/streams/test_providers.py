@@ -254,3 +254,38 @@ def test_converse_events() -> None:
     assert join_events(sse({"init_event_loop": True}, *({"event": event} for event in events))) == whole
     with pytest.raises(AgentUnavailableError):
         join_events(sse(*events[:3]))
+
+
+def test_cohere() -> None:
+    """Content, plan and calls are joined; in version 1 the last event holds the reply."""
+    call = {"id": "c", "type": "function", "function": {"name": "find", "arguments": ""}}
+    events = [
+        {"type": "message-start", "id": "m", "delta": {"message": {"role": "assistant", "content": []}}},
+        {"type": "tool-plan-delta", "delta": {"message": {"tool_plan": "look"}}},
+        {"type": "tool-call-start", "index": 0, "delta": {"message": {"tool_calls": call}}},
+        {
+            "type": "tool-call-delta",
+            "index": 0,
+            "delta": {"message": {"tool_calls": {"function": {"arguments": "{}"}}}},
+        },
+        {
+            "type": "content-start",
+            "index": 0,
+            "delta": {"message": {"content": {"type": "text", "text": "4"}}},
+        },
+        {"type": "content-delta", "index": 0, "delta": {"message": {"content": {"text": "2"}}}},
+    ]
+    end = {"type": "message-end", "delta": {"finish_reason": "COMPLETE", "usage": {"tokens": {}}}}
+    whole = join_events(sse(*events, end))
+    assert (whole["finish_reason"], whole["message"]["tool_plan"]) == ("COMPLETE", "look")
+    assert whole["message"]["content"] == [{"type": "text", "text": "42"}]
+    assert whole["message"]["tool_calls"][0]["function"] == {"name": "find", "arguments": "{}"}
+    with pytest.raises(AgentUnavailableError, match="broke off"):
+        join_events(sse(*events))
+    with pytest.raises(AgentUnavailableError, match="boom"):
+        join_events(
+            sse(*events, {"type": "message-end", "delta": {"finish_reason": "ERROR", "error": "boom"}})
+        )
+    old = {"event_type": "stream-end", "finish_reason": "COMPLETE", "response": {"text": "42"}}
+    start = {"event_type": "stream-start", "generation_id": "g"}
+    assert join_events(sse(start, old)) == {"text": "42", "finish_reason": "COMPLETE"}
