@@ -21,10 +21,18 @@ docs.aws.amazon.com/bedrock/latest/APIReference/CommonErrors.html.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
 from http import HTTPStatus
 
+from service.domain.error_facts import (
+    FLEX_CAPACITY,
+    NAME_KEYS,
+    NO_STATUS,
+    OVERLOADED,
+    TEXT_KEYS,
+    Facts,
+    error_objects,
+    read_facts,
+)
 from service.domain.errors import (
     AgentCredentialsError,
     AgentOutageError,
@@ -36,38 +44,11 @@ from service.domain.errors import (
     FailureScope,
 )
 from service.domain.model import Json
-from service.domain.stated_pauses import pause_in_text_s, stated_pause_s
 
 AgentError = AgentRetryableError | AgentRejectedError
 
-_MAX_TEXT_CHARS = 4_000
-"""Characters of a message that are searched."""
-
-_LOWEST_ERROR_STATUS, _HIGHEST_STATUS = 400, 599
-_NO_STATUS = 0
 _SERVER_ERRORS = 500
-_FLEX_CAPACITY = 498
-"""Groq: the flex tier has no capacity."""
-
-_OVERLOADED = 529
-"""Anthropic."""
-
-_JSON_RPC_INVALID = frozenset({-32600, -32601, -32602})
-"""JSON-RPC (A2A, MCP): invalid request, no such method, invalid parameters."""
-
-_NAME_KEYS = (
-    "code", "type", "status", "error_code", "error_type", "errorCode", "errorType", "__type", "reason",
-    "name", "kind", "Code",
-)  # fmt: skip
-_TEXT_KEYS = (
-    "message", "detail", "error_description", "errorMessage", "error_message", "errorText", "msg", "Message",
-    "description", "title", "cause",
-)  # fmt: skip
-_NESTED_KEYS = ("error", "errors", "metadata", "details", "innererror", "exception", "fault")
-_STATUS_KEYS = ("code", "status", "status_code", "statusCode", "http_status", "error_code", "errorCode")
 _NOTHING = frozenset({"", "null", "none", "nil", "false", "no", "no error", "no errors", "n/a"})
-_MAX_NESTED = 20
-"""Most objects of an error that are looked at."""
 
 _BILLING = re.compile(
     r"insufficient_(quota|credits?)|billing_(error|hard_limit_reached|not_active|not_enabled|disabled)"
@@ -76,19 +57,36 @@ _BILLING = re.compile(
 _BILLING_TEXT = re.compile(r"credit balance is too low|insufficient credits", re.IGNORECASE)
 _THROTTLE = re.compile(
     r"\w*rate_?limit\w*|too_many_requests\w*|\w*thrott\w*|resource_?exhausted|request_limit_exceeded|slow_?down"
-    r"|limit_exceeded_exception|over_?limit|\w*overloaded\w*|unavailable|\w*capacity\w*|model_not_ready\w*"
+    r"|limit_exceeded_exception|over_?limit|\w*overloaded\w*|unavailable|model_not_ready\w*"
+    r"|\w*(insufficient|no|not_enough|over|out_of|at)_(\w+_)?capacity\w*"
+    r"|\w*capacity_(exceeded|not_available|unavailable|exhausted|reached|limit\w*|error|constraint\w*)"
     r"|service_quota_exceeded\w*|concurrency_limit\w*|max_concurren\w*"
 )
 _THROTTLE_TEXT = re.compile(
-    r"overloaded|over capacity|at capacity|(insufficient|no|not enough|exceeded) capacity|capacity exceeded"
-    r"|high demand|too many (concurrent )?requests|rate.?limit|throttl|try again later due to load",
+    r"overloaded|(over|at) capacity|(insufficient|no|not enough|exceeded) capacity"
+    r"|high demand|too many (concurrent )?requests|\brate[ -]?limit(s|ed|ing)?\b|ratelimit|throttl"
+    r"|try again later due to load",
     re.IGNORECASE,
 )
+_CAPACITY_TEXT = re.compile(
+    r"\bcapacity (temporarily )?exceeded.{0,80}(again|tier|model|later)"
+    r"|\b(tier|model|server|service|engine|cluster|instance) capacity exceeded",
+    re.IGNORECASE | re.DOTALL,
+)
+"""Words about the target: a venue has a capacity as well."""
+
+_VALIDATION_TEXT = re.compile(
+    r"\bmust be (an?|at|between|greater|less|in|one|positive|numeric|non)\b|\b(is|are) required\b"
+    r"|\b(is|are) not a (valid )?(number|integer|string|date)\b|\bcannot parse\b",
+    re.IGNORECASE,
+)
+"""Words about a value of the row, whatever its field is called."""
+
 _TOO_LARGE_TEXT = re.compile(r"\blimit:? ([0-9]{1,12}),? requested:? ([0-9]{1,12})", re.IGNORECASE)
 """A request that alone exceeds a limit (OpenAI, Groq): no pause lets it pass."""
 
 _CREDENTIALS = re.compile(
-    r"authentication\w*|unauthenticated|(invalid|incorrect|missing|expired)_(api_key|authentication|token)\w*"
+    r"authentication(_(error|failed|failure|required|exception|missing|expired|invalid)\w*)?|unauthenticated|(invalid|incorrect|missing|expired)_(api_key|authentication|token)\w*"
     r"|api_key_(invalid|expired|service_blocked)|permission_?(denied|error)\w*|access_?denied\w*|unauthorized\w*"
     r"|forbidden|expired_token\w*|unrecognized_client\w*|invalid_signature\w*|token_expired|service_disabled"
 )
@@ -102,7 +100,10 @@ _NO_MODEL = re.compile(
     r"|invalid_model|unknown_model|resource_not_found_exception"
 )
 _NO_MODEL_TEXT = re.compile(
-    r"\b(models?|deployments?|engine)\b.{0,160}?"
+    # Before the word stands nothing or an article: a "vehicle model" is not the agent's.
+    r"(?:^|[^\w\s]\s*|\b(?:the|this|that|your|no|requested|specified|provided|selected|publisher|api|ai|base|chat"
+    r"|embedding|language|foundation|inference|openai|azure|such|unknown)\s+)"
+    r"(models?|deployments?|engine)\b.{0,160}?"
     r"(not found|(does|do)( not|n't) exist|not exist\b|decommissioned|is not deployed"
     r"|no longer (available|supported))"
     r"|not a valid model|model identifier is invalid|invocation of model id"
@@ -115,40 +116,29 @@ _RETRYABLE = re.compile(
 )
 _SERVER_ERROR = re.compile(
     r"api_error|\w*server_error\w*|internal\w*|bad_gateway|service_exception|backend_error|connection_error"
-    r"|upstream_error|service_unavailable\w*"
+    r"|upstream_error|service_unavailable\w*|temporarily_unavailable"
 )
 _TIMEOUT = re.compile(r"\w*time_?(d_)?out\w*|deadline_?exceeded")
 _REJECTED = re.compile(
     r"invalid_(request|argument|prompt|value|parameter|input)\w*|\w*validation_?(error|exception|failed)"
     r"|content_filter\w*|content_policy\w*|\w*moderation\w*|context_length_exceeded|string_above_max_length"
     r"|unprocessable\w*|bad_request\w*|not_found\w*|out_of_range|failed_precondition|request_too_large"
-    r"|unsupported\w*|value_error|image_\w+_error"
+    r"|unsupported\w*|value_error|image_\w+_error|data_inspection_failed|\w*bad_user_input|graphql_\w+_failed"
 )
-_CONTENT = re.compile(r"content_(filter|policy)\w*|\w*moderation\w*|prompt_blocked|safety\w*|harm\w*")
+_CONTENT = re.compile(
+    r"data_inspection_failed|content_(filter|policy)\w*|\w*moderation\w*|prompt_blocked|safety\w*|harm\w*"
+)
 _CONTENT_TEXT = re.compile(r"\bflagged\b|requires moderation", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    """An error as the rules see it: names in snake case, text, and the status code that it states or 0."""
-
-    names: tuple[str, ...]
-    text: str
-    status: int
-    retry_after_s: float | None
-
-    def has_name(self, pattern: re.Pattern[str]) -> bool:
-        return any(pattern.fullmatch(name) for name in self.names)
-
-
 def classify_error(
-    error: Json, text: str, *, status: int = _NO_STATUS, retry_after_s: float | None = None
+    error: Json, text: str, *, status: int = NO_STATUS, retry_after_s: float | None = None
 ) -> AgentError:
     """The error for the JSON of an error: the whole body, or the error object in it. `text` becomes its text.
 
     `status` is that of the response, 0 for an error inside a reply or stream of status 200.
     """
-    facts = _facts(error, status)
+    facts = read_facts(error, status)
     pause_s = facts.retry_after_s if retry_after_s is None else retry_after_s
     kind, scope = _judge(facts)
     if issubclass(kind, AgentRejectedError):
@@ -165,12 +155,12 @@ def error_summary(error: Json) -> str:
     """Names and message of an error in one line, such as `overloaded_error: Overloaded`; "" without any."""
     names: list[str] = []
     message = ""
-    for part in _objects(error):
-        for key in _NAME_KEYS:
+    for part in error_objects(error):
+        for key in NAME_KEYS:
             value = part.get(key)
             if isinstance(value, str | int) and not isinstance(value, bool) and str(value) not in names:
                 names.append(str(value))
-        message = message or next((part[key] for key in _TEXT_KEYS if isinstance(part.get(key), str)), "")
+        message = message or next((part[key] for key in TEXT_KEYS if isinstance(part.get(key), str)), "")
         stated = part.get("error")
         if isinstance(stated, str) and stated not in names:
             names.insert(0, stated)
@@ -180,7 +170,7 @@ def error_summary(error: Json) -> str:
     return " ".join(": ".join([part for part in (named, message) if part]).split())
 
 
-def _judge(facts: _Facts) -> tuple[type[AgentError], FailureScope | None]:
+def _judge(facts: Facts) -> tuple[type[AgentError], FailureScope | None]:
     """The class of an error, and its scope if that is not the class's own."""
     status = facts.status
     # Providers send an unpaid account with 400, 402, 403 or 429, so this comes before the status.
@@ -198,20 +188,20 @@ def _judge(facts: _Facts) -> tuple[type[AgentError], FailureScope | None]:
     return _judge_status(facts)
 
 
-def _judge_status(facts: _Facts) -> tuple[type[AgentError], FailureScope | None]:
+def _judge_status(facts: Facts) -> tuple[type[AgentError], FailureScope | None]:
     """The class by the status code, or by the names of an error that states none."""
     status = facts.status
-    if status == _NO_STATUS and facts.has_name(_TIMEOUT):
+    if status == NO_STATUS and facts.has_name(_TIMEOUT):
         return AgentTimeoutError, None
     if status in _CREDENTIALS_STATUS:
         return AgentCredentialsError, None
-    if status >= _SERVER_ERRORS or (status == _NO_STATUS and facts.has_name(_SERVER_ERROR)):
+    if status >= _SERVER_ERRORS or (status == NO_STATUS and facts.has_name(_SERVER_ERROR)):
         # By RFC 9110 a 503 is about load, but a row that crashes the server may get it as well.
         is_load = status == HTTPStatus.SERVICE_UNAVAILABLE
         return AgentUnavailableError, FailureScope.OVERLOAD if is_load else FailureScope.UNCLEAR
-    if status == _NO_STATUS and facts.has_name(_REJECTED) and not facts.has_name(_RETRYABLE):
+    if status == NO_STATUS and facts.has_name(_REJECTED) and not facts.has_name(_RETRYABLE):
         return AgentRejectedError, None
-    if status == _NO_STATUS or status in _RETRYABLE_STATUS or facts.has_name(_RETRYABLE):
+    if status == NO_STATUS or status in _RETRYABLE_STATUS or facts.has_name(_RETRYABLE):
         return AgentUnavailableError, None
     return AgentRejectedError, None
 
@@ -224,21 +214,16 @@ _RETRYABLE_STATUS = frozenset(
 )
 """499: the server takes the connection for closed by the client (nginx; Google's CANCELLED)."""
 
-_DECISIVE = frozenset(
-    {HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.TOO_MANY_REQUESTS, _FLEX_CAPACITY, _OVERLOADED}
-)
-"""Status codes that count if the body states them, whatever the response's status is."""
 
-
-def _is_refusal_of_content(facts: _Facts) -> bool:
+def _is_refusal_of_content(facts: Facts) -> bool:
     """True if a 403, or an error of no status, is about what the row asks (OpenRouter, Azure)."""
     if facts.status == HTTPStatus.FORBIDDEN and _CONTENT_TEXT.search(facts.text):
         return True
-    return facts.status in {_NO_STATUS, HTTPStatus.FORBIDDEN} and facts.has_name(_CONTENT)
+    return facts.status in {NO_STATUS, HTTPStatus.FORBIDDEN} and facts.has_name(_CONTENT)
 
 
-def _is_about_credentials(facts: _Facts) -> bool:
-    if facts.status == _FLEX_CAPACITY:
+def _is_about_credentials(facts: Facts) -> bool:
+    if facts.status == FLEX_CAPACITY:
         # ArcGIS and others mean an invalid token by this status.
         return _TOKEN_TEXT.search(facts.text) is not None
     if _CREDENTIALS_TEXT.search(facts.text):
@@ -246,20 +231,24 @@ def _is_about_credentials(facts: _Facts) -> bool:
     return facts.status < _SERVER_ERRORS and facts.has_name(_CREDENTIALS)
 
 
-def _is_throttle(facts: _Facts) -> bool:
-    if facts.status in {HTTPStatus.TOO_MANY_REQUESTS, _FLEX_CAPACITY, _OVERLOADED} or facts.has_name(
-        _THROTTLE
-    ):
+def _is_throttle(facts: Facts) -> bool:
+    if facts.status in {HTTPStatus.TOO_MANY_REQUESTS, FLEX_CAPACITY, OVERLOADED} or facts.has_name(_THROTTLE):
         return True
     # A 4xx may quote the row's own words, so its text does not count.
-    is_about_load = (
-        facts.status in {_NO_STATUS, HTTPStatus.FAILED_DEPENDENCY} or facts.status >= _SERVER_ERRORS
-    )
-    return is_about_load and _THROTTLE_TEXT.search(facts.text) is not None
+    if facts.status < _SERVER_ERRORS and facts.status not in {NO_STATUS, HTTPStatus.FAILED_DEPENDENCY}:
+        return False
+    if facts.status == NO_STATUS and _is_about_a_value(facts):
+        return False
+    return any(pattern.search(facts.text) for pattern in (_THROTTLE_TEXT, _CAPACITY_TEXT))
 
 
-def _is_missing_model(facts: _Facts) -> bool:
-    if facts.status not in {_NO_STATUS, HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
+def _is_about_a_value(facts: Facts) -> bool:
+    """True if an error says that a value of the row is invalid: the other words of its text are the row's."""
+    return facts.has_name(_REJECTED) or _VALIDATION_TEXT.search(facts.text) is not None
+
+
+def _is_missing_model(facts: Facts) -> bool:
+    if facts.status not in {NO_STATUS, HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
         return False
     return facts.has_name(_NO_MODEL) or _NO_MODEL_TEXT.search(facts.text) is not None
 
@@ -267,60 +256,3 @@ def _is_missing_model(facts: _Facts) -> bool:
 def _is_too_large(text: str) -> bool:
     match = _TOO_LARGE_TEXT.search(text)
     return match is not None and int(match[2]) > int(match[1])
-
-
-def _facts(error: Json, status: int) -> _Facts:
-    names: dict[str, None] = {}
-    texts: list[str] = [error] if isinstance(error, str) else []
-    stated, pause_s = _NO_STATUS, None
-    for part in _objects(error):
-        for key in (*_NAME_KEYS, "error"):
-            if isinstance(value := part.get(key), str):
-                names[_snake_case(value)] = None
-        texts += [part[key] for key in (*_TEXT_KEYS, "error") if isinstance(part.get(key), str)]
-        if isinstance(code := part.get("code"), int) and code in _JSON_RPC_INVALID:
-            names["invalid_request"] = None
-        stated = stated or next(
-            (code for key in _STATUS_KEYS if (code := _status(part.get(key)))), _NO_STATUS
-        )
-        pause_s = stated_pause_s(part) if pause_s is None else pause_s
-    text = " ".join(texts)[:_MAX_TEXT_CHARS]
-    if pause_s is None:
-        pause_s = pause_in_text_s(text)
-    # A gateway may pass an upstream's error on under a status of its own.
-    status = stated if status == _NO_STATUS or stated in _DECISIVE else status
-    return _Facts(tuple(names), text, status, pause_s)
-
-
-def _objects(error: Json) -> Iterator[dict[str, Json]]:
-    """The objects of an error from the outside in: the error itself, and those it holds under known keys."""
-    waiting: list[Json] = [error]
-    for _ in range(_MAX_NESTED):
-        if not waiting:
-            return
-        part = waiting.pop(0)
-        if isinstance(part, list):
-            waiting += part[:_MAX_NESTED]
-        elif isinstance(part, dict):
-            yield part
-            waiting += [part[key] for key in _NESTED_KEYS if isinstance(part.get(key), dict | list)]
-
-
-def _snake_case(name: str) -> str:
-    """A name in snake case, without the service before `#`: `a#ThrottlingException`, `UNAVAILABLE`."""
-    name = name.rpartition("#")[2].partition(":")[0].strip()[:80]
-    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
-    return re.sub(r"[^a-z0-9]+", "_", snake.lower()).strip("_")
-
-
-def _status(value: Json) -> int:
-    """A value as an error status of HTTP, else 0."""
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) == 3:  # noqa: PLR2004
-        value = int(value)
-    if (
-        isinstance(value, int)
-        and not isinstance(value, bool)
-        and _LOWEST_ERROR_STATUS <= value <= _HIGHEST_STATUS
-    ):
-        return value
-    return _NO_STATUS

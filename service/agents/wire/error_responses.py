@@ -25,15 +25,20 @@ from service.domain.provider_errors import AgentError, classify_error
 SHOULD_RETRY = "x-should-retry"
 """Header of OpenAI and Anthropic, which their own clients obey."""
 
+ERROR_TYPE = "x-amzn-errortype"
+"""Header of AWS: the name of the exception, and after a colon where it is documented."""
+
 
 def classify_response(
     status: int, text: str, headers: Mapping[str, str], body: Json, *, now: float
 ) -> AgentError:
     """The error for a response with an error status. `text` becomes its text; `body` is the parsed body."""
     retry_after_s = retry_after_from_headers(headers, now=now)
+    by_name = {name.lower(): value.strip() for name, value in headers.items()}
+    if name := by_name.get(ERROR_TYPE):
+        body = {"__type": name.partition(":")[0], "error": body}
     error = classify_error(body, text, status=status, retry_after_s=retry_after_s)
-    by_name = {name.lower(): value.strip().lower() for name, value in headers.items()}
-    should_retry = by_name.get(SHOULD_RETRY)
+    should_retry = by_name.get(SHOULD_RETRY, "").lower()
     if should_retry == "true" and isinstance(error, AgentRejectedError):
         return AgentUnavailableError(text, retry_after_s=retry_after_s)
     # Of a 5xx or a throttle the header says that the client itself should give up, but the row has time.

@@ -133,6 +133,74 @@ def test_classification_by_names_text_and_status(status: int, body: object, erro
     assert type(classify_error(body, "said", status=status)) is error
 
 
+@pytest.mark.parametrize("status", [400, 422])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": "capacity of the hall must be above 0"},
+        {"error": "Invalid token '}' in line 4"},
+        {"error": "rate_limit has to be an integer"},
+        {"error": "authentication_method is unknown"},
+        {"status": "error", "reason": "Unauthorized persons at the site: 3"},
+        {"error": "aircraft model 'A380' not found in the table"},
+        {"type": "Overloaded trucks are not accepted", "error": "throttle position missing"},
+        {"error": {"type": "forbidden characters in name", "message": "x"}},
+        {"code": "seating_capacity_invalid", "message": "x"},
+    ],
+)
+def test_a_sentence_names_no_error(status: int, body: object) -> None:
+    """Words such as capacity, token and model in a 4xx are the row's own, under any key."""
+    assert type(classify_error(body, "said", status=status)) is AgentRejectedError
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ({"message": "throttle_rate must be a number", "type": "validation_error"}, AgentRejectedError),
+        ({"message": "rate limit: not a number", "type": "invalid_request_error"}, AgentRejectedError),
+        ({"error": "Room capacity must be a number"}, AgentUnavailableError),
+        ({"error": "Room capacity exceeded: 50 of 40"}, AgentUnavailableError),
+        ({"error": "rate limit must be a number"}, AgentUnavailableError),
+    ],
+)
+def test_an_invalid_value_inside_a_reply_is_no_throttle(body: object, error: type[Exception]) -> None:
+    """An error that names an invalid request is that; any other text about a value costs an attempt."""
+    assert type(classify_error(body, "said")) is error
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (400, {"error": "rate_limit_exceeded"}, AgentThrottledError),
+        (400, {"error": "Rate limit exceeded"}, AgentThrottledError),
+        (400, {"error": "Too Many Requests: slow down"}, AgentThrottledError),
+        (400, {"error": "ThrottlingException: Rate exceeded"}, AgentThrottledError),
+        (0, {"error": "Unauthorized"}, AgentCredentialsError),
+        (0, {"error": "Internal Server Error"}, AgentUnavailableError),
+        (0, {"error": "openai.RateLimitError: x"}, AgentThrottledError),
+        (0, {"errors": [{"code": 1, "message": "Capacity temporarily exceeded, try again"}]},
+         AgentThrottledError),
+        (0, {"error": "An error occurred (ValidationException) when calling X"}, AgentRejectedError),
+        (0, {"error": "An error occurred (AccessDeniedException) when calling X"}, AgentCredentialsError),
+        (0, {"error": "An error occurred (ThrottlingException) when calling X"}, AgentThrottledError),
+        (0, {"error": "Error code: 400 - {'code': 'context_length_exceeded'}"}, AgentRejectedError),
+        (0, {"error": "Error code: 429 - {'error': {'code': 'insufficient_quota'}}"}, AgentOutageError),
+        (0, {"error": "Request failed with status code 429"}, AgentThrottledError),
+        (0, {"error": {"message": "429 - wait", "name": "AxiosError"}}, AgentThrottledError),
+        (0, [{"message": "x", "extensions": {"code": "GRAPHQL_VALIDATION_FAILED"}}], AgentRejectedError),
+        (0, [{"message": "x", "extensions": {"code": "BAD_USER_INPUT"}}], AgentRejectedError),
+        (0, {"code": "data_inspection_failed", "message": "x"}, AgentRejectedError),
+        (400, {"code": "data_inspection_failed", "message": "x"}, AgentRejectedError),
+        (0, {"error_code": "TEMPORARILY_UNAVAILABLE", "message": "x"}, AgentUnavailableError),
+        (0, {"error_code": "REQUEST_LIMIT_EXCEEDED", "message": "x"}, AgentThrottledError),
+        (0, {"ErrorCode": "CLIENT_ERROR_FROM_MODEL", "OriginalStatusCode": 400}, AgentRejectedError),
+    ],
+)  # fmt: skip
+def test_names_in_words(status: int, body: object, error: type[Exception]) -> None:
+    """Phrases of HTTP and of providers count, and names where clients write them into a text."""
+    assert type(classify_error(body, "said", status=status)) is error
+
+
 @pytest.mark.parametrize(
     ("status", "body", "scope"),
     [

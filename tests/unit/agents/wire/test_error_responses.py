@@ -58,3 +58,17 @@ def test_a_client_error_may_ask_for_another_attempt(status: int, header: str, er
     """By `x-should-retry` of OpenAI and Anthropic, for instance for a 409 of a lock."""
     found = classify_response(status, "said", {"X-Should-Retry": header}, None, now=NOW)
     assert type(found) is error
+
+
+@pytest.mark.parametrize(
+    ("status", "name", "error"),
+    [
+        (400, "ThrottlingException:http://internal.amazon.com/coral/", AgentThrottledError),
+        (400, "ExpiredTokenException", AgentCredentialsError),
+        (400, "ValidationException", AgentRejectedError),
+    ],
+)
+def test_aws_names_an_error_in_a_header(status: int, name: str, error: type[Exception]) -> None:
+    """The body has the message only."""
+    found = classify_response(status, "x", {"x-amzn-ErrorType": name}, {"message": "Rate exceeded"}, now=NOW)
+    assert type(found) is error

@@ -1,0 +1,179 @@
+"""Facts of an error that a provider states as JSON: its names, its text, its status code, its pause.
+
+A name is one word, such as `rate_limit_exceeded` or `ThrottlingException`. A sentence is text, whatever its
+key: `{"error": "capacity must be positive"}` names no lack of capacity. Of a text, names count where clients
+write them: `ThrottlingException: …`, `An error occurred (ThrottlingException) …`, `Error code: 400 - {…}`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from service.domain.model import Json
+from service.domain.stated_pauses import pause_in_text_s, stated_pause_s
+
+_MAX_TEXT_CHARS = 4_000
+"""Characters of a message that are searched."""
+
+_LOWEST_ERROR_STATUS, _HIGHEST_STATUS = 400, 599
+NO_STATUS = 0
+FLEX_CAPACITY = 498
+"""Groq: the flex tier has no capacity."""
+
+OVERLOADED = 529
+"""Anthropic."""
+
+_JSON_RPC_INVALID = frozenset({-32600, -32601, -32602})
+"""JSON-RPC (A2A, MCP): invalid request, no such method, invalid parameters."""
+
+NAME_KEYS = (
+    "code", "type", "status", "error_code", "error_type", "errorCode", "errorType", "__type", "reason",
+    "name", "kind", "Code", "ErrorCode",
+)  # fmt: skip
+TEXT_KEYS = (
+    "message", "detail", "error_description", "errorMessage", "error_message", "errorText", "msg", "Message",
+    "description", "title", "cause", "error_msg", "errorMsg", "OriginalMessage",
+)  # fmt: skip
+_NESTED_KEYS = ("error", "errors", "metadata", "details", "innererror", "exception", "fault", "extensions")
+_STATUS_KEYS = (
+    "code", "status", "status_code", "statusCode", "http_status", "error_code", "errorCode",
+    "OriginalStatusCode",
+)  # fmt: skip
+_NAME = re.compile(r"[\w.#:/+-]+")
+_PHRASES = frozenset({status.phrase.lower() for status in HTTPStatus if status >= _LOWEST_ERROR_STATUS}) | {
+    *("rate limit exceeded", "rate limit reached", "rate limited", "quota exceeded", "access denied"),
+    *(
+        "permission denied",
+        "invalid api key",
+        "incorrect api key",
+        "insufficient quota",
+        "insufficient credits",
+    ),
+    *("model not found", "model overloaded", "server overloaded", "server error", "resource exhausted"),
+}
+"""Names that are written as words: the phrases of HTTP, and those of providers."""
+
+_EXCEPTION = re.compile(r"\s*([\w.]*(?:Error|Exception|Timeout|Fault))(?::|$)")
+"""`openai.RateLimitError: …`."""
+
+_IN_BRACKETS = re.compile(r"\bAn error occurred \((\w{3,80})\) when calling")
+"""botocore's ClientError."""
+
+_STATUS_IN_TEXT = re.compile(
+    r"\b(?:error code|status code|API error):? \(?([45][0-9]{2})\b|^\s*([45][0-9]{2}) ?[-:]", re.IGNORECASE
+)
+"""Clients of OpenAI and Anthropic, axios, n8n."""
+
+_QUOTED_NAME = re.compile(r"""['"](?:code|type|status)['"]: ?['"]([\w.-]{3,80})['"]""")
+_MAX_NESTED = 20
+"""Most objects of an error that are looked at."""
+
+_DECISIVE = frozenset({HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.TOO_MANY_REQUESTS, FLEX_CAPACITY, OVERLOADED})
+"""Status codes that count if the body states them, whatever the response's status is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """An error as the rules see it: names in snake case, text, and the status code that it states or 0."""
+
+    names: tuple[str, ...]
+    text: str
+    status: int
+    retry_after_s: float | None
+
+    def has_name(self, pattern: re.Pattern[str]) -> bool:
+        """True if the pattern fits a whole name."""
+        return any(pattern.fullmatch(name) for name in self.names)
+
+
+def read_facts(error: Json, status: int) -> Facts:
+    """The facts of an error in a response with this status; 0 for one inside a reply of status 200."""
+    names: dict[str, None] = {}
+    texts: list[str] = [error] if isinstance(error, str) else []
+    stated, pause_s = NO_STATUS, None
+    for part in error_objects(error):
+        for key in (*NAME_KEYS, "error"):
+            if not isinstance(value := part.get(key), str):
+                continue
+            if name := _name(value):
+                names[name] = None
+            else:
+                texts.append(value)
+        texts += [part[key] for key in (*TEXT_KEYS, "error") if isinstance(part.get(key), str)]
+        if isinstance(code := part.get("code"), int) and code in _JSON_RPC_INVALID:
+            names["invalid_request"] = None
+        stated = stated or next((code for key in _STATUS_KEYS if (code := _status(part.get(key)))), NO_STATUS)
+        pause_s = stated_pause_s(part) if pause_s is None else pause_s
+    text = " ".join(dict.fromkeys(texts))[:_MAX_TEXT_CHARS]
+    names |= dict.fromkeys(_names_in(texts))
+    if pause_s is None:
+        pause_s = pause_in_text_s(text)
+    if status == NO_STATUS:
+        stated = stated or next(filter(None, map(_status_in, texts)), NO_STATUS)
+    # A gateway may pass an upstream's error on under a status of its own.
+    status = stated if status == NO_STATUS or stated in _DECISIVE else status
+    return Facts(tuple(names), text, status, pause_s)
+
+
+def _name(value: str) -> str:
+    """A value as a name in snake case; "" for a sentence."""
+    value = value.strip()
+    if _NAME.fullmatch(value):
+        return _snake_case(value)
+    phrase, colon, _ = value.partition(":")
+    # A phrase may begin a sentence: `Too Many Requests: …`.
+    phrase = phrase if colon else value
+    return _snake_case(phrase) if phrase.rstrip(" .!").lower() in _PHRASES else ""
+
+
+def _names_in(texts: list[str]) -> Iterator[str]:
+    """The names that clients write into their texts, in snake case."""
+    for text in [text[:_MAX_TEXT_CHARS] for text in texts]:
+        if match := _EXCEPTION.match(text) or _IN_BRACKETS.search(text):
+            yield _snake_case(match[1].rpartition(".")[2])
+        if _status_in(text):
+            for match in _QUOTED_NAME.finditer(text):
+                yield _snake_case(match[1])
+
+
+def _status_in(text: str) -> int:
+    """The status code that a client writes into its text, else 0."""
+    match = _STATUS_IN_TEXT.search(text[:_MAX_TEXT_CHARS])
+    return int(match[1] or match[2]) if match else NO_STATUS
+
+
+def error_objects(error: Json) -> Iterator[dict[str, Json]]:
+    """The objects of an error from the outside in: the error itself, and those it holds under known keys."""
+    waiting: list[Json] = [error]
+    for _ in range(_MAX_NESTED):
+        if not waiting:
+            return
+        part = waiting.pop(0)
+        if isinstance(part, list):
+            waiting += part[:_MAX_NESTED]
+        elif isinstance(part, dict):
+            yield part
+            waiting += [part[key] for key in _NESTED_KEYS if isinstance(part.get(key), dict | list)]
+
+
+def _snake_case(name: str) -> str:
+    """A name in snake case, without the service before `#`: `a#ThrottlingException`, `UNAVAILABLE`."""
+    name = name.rpartition("#")[2].partition(":")[0].strip()[:80]
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
+    return re.sub(r"[^a-z0-9]+", "_", snake.lower()).strip("_")
+
+
+def _status(value: Json) -> int:
+    """A value as an error status of HTTP, else 0."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) == 3:  # noqa: PLR2004
+        value = int(value)
+    if (
+        isinstance(value, int)
+        and not isinstance(value, bool)
+        and _LOWEST_ERROR_STATUS <= value <= _HIGHEST_STATUS
+    ):
+        return value
+    return NO_STATUS
