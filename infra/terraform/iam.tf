@@ -20,6 +20,10 @@ locals {
   list_buckets   = { actions = ["s3:ListBucket"], resources = concat([local.bucket_arn], var.source_bucket_arns) }
   read_objects   = { actions = ["s3:GetObject", "s3:GetObjectVersion"], resources = local.sources_read }
   write_payloads = { actions = ["s3:PutObject"], resources = ["${local.bucket_arn}/work/*"] }
+
+  # Every role can end a batch as FAILED, and says so in the batch's manifest.
+  write_manifests = { actions = ["s3:PutObject"], resources = [for place in local.results : "${place}manifest.json"] }
+
   protection = {
     actions   = ["ecs:GetTaskProtection", "ecs:UpdateTaskProtection"]
     resources = ["arn:${local.partition}:ecs:${local.region}:${local.account_id}:task/${var.prefix}/*"]
@@ -35,6 +39,7 @@ locals {
       CountBatches = { actions = local.read_write, resources = [local.table_arn] }
       SeeMissing   = local.list_buckets # without it a missing object gives 403 instead of 404
       ReadSources  = local.read_objects
+      SayWhyFailed = local.write_manifests
       StayAlive    = local.protection
     })
 
@@ -45,6 +50,7 @@ locals {
       SeeMissing    = local.list_buckets
       ReadLongRows  = local.read_objects
       WritePayloads = local.write_payloads
+      SayWhyFailed  = local.write_manifests
       StayAlive     = local.protection
       }, {
       for i, statement in var.agent_policy_statements : "Agents${i}" => statement
