@@ -28,7 +28,8 @@ _LANDMARK = re.compile(
        | (?P<close></(?:{_THINKING})>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>
                   |<\|channel\|>final<\|message\|>)
        | (?P<object>\{{(?=\s*(?:["'“}}]|//|/\*|\#|[A-Za-z_$][\w$-]*\s*:)))
-       | (?P<list>(?<![\w)\]])\[(?=\s*(?:["'“{{\[\]0-9.+-]|//|/\*|\#|(?:true|false|null|None|NaN)\b)))
+       | (?P<list>(?:(?<![\w)\]])|(?=\[\s*\{{))\[
+                  (?=\s*(?:["'“{{\[\]0-9.+-]|//|/\*|\#|(?:true|false|null|None|NaN)\b)))
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -125,41 +126,44 @@ def _scalar(text: str) -> Json:
 def _all_values(text: str) -> list[Json]:
     """The outermost lists and objects of a text, without those of thinking blocks."""
     found: list[Json] = []
-    failed = place = floor = 0
+    failed = place = floor = last_end = 0
     while (landmark := _LANDMARK.search(text, place)) is not None:
         place = landmark.end()
         if landmark["open"]:
             # Without its end a thinking block is all that there is.
-            place = floor = _end_of_thinking(text, place)
+            place = floor = last_end = _end_of_thinking(text, place)
         elif landmark["close"]:
             # Some servers send a thinking block without its beginning.
             found.clear()
-            floor = place
+            floor = last_end = place
         else:
             start = landmark.start()
             value, end = _value_at(text, start)
             if end == start:
                 failed += 1
-            elif _goes_on(text, start, end):
+            elif _is_part(text[last_end:start], _AFTER.match(text, end)):
                 raise _NoJsonError
             elif not (
                 _is_citation(value) and _is_within_line(text, max(floor, start - _MARGIN_CHARS), start, end)
             ):
                 found.append(value)
             place = max(place, end)
+            last_end = end if end > start else last_end
         if failed > _MAX_FAILED_LISTS:
             raise _NoJsonError
     return found
 
 
-def _goes_on(text: str, start: int, end: int) -> bool:
-    """True if a list or object seems to end too early: a bracket, or a comma and a key, follow it."""
-    after = _AFTER.match(text, end)
-    if after is None:
+def _is_part(before: str, after: re.Match[str] | None) -> bool:
+    """True for a list or object that seems to be a part of JSON with a mistake around it.
+
+    A bracket before it is open, or a bracket, or a comma and a key, follow it.
+    """
+    is_open = any(before.count(opening) > before.count(closing) for opening, closing in ("{}", "[]"))
+    if not is_open and after is None:
         return False
-    before = text[max(0, start - _MARGIN_CHARS) : start].rstrip()
     # `{{"a": 1}}` is a template's way to write an object.
-    is_wrapped = after[1] in {"}", "]"} and before.endswith({"}": "{", "]": "["}[after[1]])
+    is_wrapped = after is not None and before.rstrip().endswith({"}": "{", "]": "["}.get(after[1], "\0"))
     return not is_wrapped
 
 
