@@ -93,7 +93,7 @@ run "queues_lose_nothing" {
   }
 
   assert {
-    condition     = one(aws_s3_bucket_notification.incoming.queue).filter_prefix == "incoming/" && one(aws_s3_bucket_notification.incoming.queue).filter_suffix == null
+    condition     = one(aws_s3_bucket_notification.incoming.queue).filter_prefix == "incoming/" && coalesce(one(aws_s3_bucket_notification.incoming.queue).filter_suffix, "none") == "none"
     error_message = "not every object under incoming/ is announced, or others are"
   }
 }
