@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from service.csvio.cells import CellParser
 from service.csvio.charset import Charset
 from service.csvio.contradictions import is_misread_utf8
 from service.csvio.scan import count_lines
-from service.domain.model import CUT_NOTE, ERROR_COLUMN, OWN_COLUMNS, REFUSED, Checkpoint, Dialect
+from service.domain.model import CUT_NOTE, ERROR_COLUMN, OWN_COLUMNS, REFUSED, ROW_COLUMN, Checkpoint, Dialect
+
+_NUMBER = re.compile(r"\s*[0-9]+(?:[.,]0+)?\s*")
+_UNNAMED = re.compile(r"column_[0-9]+")
+"""Names that the reader gives to columns without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,8 @@ class RecordMaker:
         self._charset = charset
         self._parser = CellParser(dialect.delimiter, dialect.escape)
         self._error_at = columns.index(ERROR_COLUMN) if ERROR_COLUMN in columns else -1
+        self._number_at = columns.index(ROW_COLUMN) if ROW_COLUMN in columns else -1
+        self._unnamed_at = [at for at, column in enumerate(columns) if _UNNAMED.fullmatch(column)]
         self._data_at = [at for at, column in enumerate(columns) if column not in OWN_COLUMNS]
         # The columns that failures.csv adds are the last ones, unless somebody moved them.
         own = 0
@@ -130,8 +137,10 @@ class RecordMaker:
 
     def _earlier_refusal(self, cells: tuple[str, ...]) -> str:
         """The reason why a row of a failures.csv must not be sent, or ""."""
-        if self._error_at < 0 or not (error := cells[self._error_at]):
+        if self._error_at < 0:
             return ""
+        if (moved := self._moved_cells(cells)) or not (error := cells[self._error_at]):
+            return moved
         if error.startswith(REFUSED):
             return (
                 error.removeprefix(REFUSED).removeprefix(": ")
@@ -141,6 +150,16 @@ class RecordMaker:
             return f"the cells of this row are not complete, so it cannot run again from here ({error})"
         if not any(cells[at].strip() for at in self._data_at):
             return f"the cells of this row are not in the file, so it cannot run again from here ({error})"
+        return ""
+
+    def _moved_cells(self, cells: tuple[str, ...]) -> str:
+        """The reason why the cells are not under their columns: a spreadsheet pads header and rows."""
+        for at in self._unnamed_at:
+            if cells[at].startswith(REFUSED):
+                return cells[at].removeprefix(REFUSED).removeprefix(": ") or "refused before"
+        number = cells[self._number_at] if self._number_at >= 0 else ""
+        if number and not _NUMBER.fullmatch(number):
+            return f"{ROW_COLUMN} is {number[:40]!r} and no number: the cells are not under their columns"
         return ""
 
     @staticmethod

@@ -53,6 +53,7 @@ _PHRASES = frozenset({status.phrase.lower() for status in HTTPStatus if status >
         "insufficient credits",
     ),
     *("model not found", "model overloaded", "server overloaded", "server error", "resource exhausted"),
+    *("validation error", "input validation error", "invalid request"),
 }
 """Names that are written as words: the phrases of HTTP, and those of providers."""
 

@@ -123,7 +123,7 @@ _REJECTED = re.compile(
     r"invalid_(request|argument|prompt|value|parameter|input)\w*|\w*validation_?(error|exception|failed)"
     r"|content_filter\w*|content_policy\w*|\w*moderation\w*|context_length_exceeded|string_above_max_length"
     r"|unprocessable\w*|bad_request\w*|not_found\w*|out_of_range|failed_precondition|request_too_large"
-    r"|unsupported\w*|value_error|image_\w+_error|data_inspection_failed|\w*bad_user_input|graphql_\w+_failed"
+    r"|unsupported\w*|validation|value_error|image_\w+_error|data_inspection_failed|\w*bad_user_input|graphql_\w+_failed"
 )
 _CONTENT = re.compile(
     r"data_inspection_failed|content_(filter|policy)\w*|\w*moderation\w*|prompt_blocked|safety\w*|harm\w*"

@@ -74,6 +74,20 @@ def test_refused_records_come_back_as_they_were(name: str):
     assert second.count(b"_error") == first.count(b"_error")
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        b'2,Flat 2, 5 High Street,AB1,2,"BadRecordError: 4 cells"',
+        b"2,Flat 2, 5 High Street,7,2,BadRecordError",
+        b"2,Flat 2, 5 High Street,AB1,2,AgentTimeoutError: x",
+    ],
+)
+def test_a_row_whose_cells_a_spreadsheet_moved_is_refused(row: bytes):
+    """A spreadsheet pads the header; then the error lies under no name, or a text under `_row`."""
+    data = b"id,address,postcode,_row,_error,\r\n1,Here,AB1,1,,\r\n" + row + b"\r\n3,There,AB2,3.0,,\r\n"
+    assert [bool(record.defect) for record in read(data)[1]] == [False, True, False]
+
+
 def test_a_refused_record_runs_once_its_error_is_cleared():
     """Only a corrected record whose `_error` is empty is no longer refused."""
     mended = failures(RAGGED, "x").replace(b"Flat 2, 5 High Street", b'"Flat 2, 5 High Street"')

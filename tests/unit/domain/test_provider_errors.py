@@ -175,6 +175,8 @@ def test_an_invalid_value_inside_a_reply_is_no_throttle(body: object, error: typ
         (400, {"error": "Rate limit exceeded"}, AgentThrottledError),
         (400, {"error": "Too Many Requests: slow down"}, AgentThrottledError),
         (400, {"error": "ThrottlingException: Rate exceeded"}, AgentThrottledError),
+        (0, {"error": "Input validation error: at most 9 tokens"}, AgentRejectedError),
+        (0, {"error": "at most 9 tokens", "error_type": "validation"}, AgentRejectedError),
         (0, {"error": "Unauthorized"}, AgentCredentialsError),
         (0, {"error": "Internal Server Error"}, AgentUnavailableError),
         (0, {"error": "openai.RateLimitError: x"}, AgentThrottledError),

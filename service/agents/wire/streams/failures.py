@@ -67,6 +67,9 @@ def is_error(event: Event) -> bool:
     if not event.keys() <= _VOCABULARY or any(says_something(event.get(key)) for key in _RESULT_KEYS):
         return False
     has_code = isinstance(event.get("errorMessage"), str) or isinstance(event.get("__type"), str)
+    has_code = has_code or (
+        isinstance(event.get("error_code"), str) and isinstance(event.get("message"), str)
+    )
     return has_code or says_something(event.get("error"))
 
 

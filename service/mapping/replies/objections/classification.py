@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from service.domain.errors import (
     AgentOutageError,
+    AgentRejectedError,
     AgentThrottledError,
     AgentUnavailableError,
     FailureScope,
@@ -28,6 +29,11 @@ def is_about_the_target(facts: Json) -> bool:
     """True if the names of an error are known, and are about the target rather than the row."""
     error = classify_error(facts, "")
     return isinstance(error, AgentThrottledError | AgentOutageError) or _is_of_server(error)
+
+
+def is_rejected_by_name(facts: Json) -> bool:
+    """True if a name of an error is known, and says that the request is invalid."""
+    return isinstance(classify_error(facts, ""), AgentRejectedError)
 
 
 def _is_of_server(error: RowfleetError) -> bool:

@@ -45,7 +45,7 @@ _REFUSED = words(
 _FAILED = words(
     "error network_error malformed_function_call unexpected_tool_call malformed_tool_use "
     "malformed_model_output malformed_response insufficient_system_resource abort aborted timeout "
-    "model_error engine_error failed missing_thought_signature"
+    "model_error engine_error failed missing_thought_signature too_many_tool_calls image_other no_image"
 )
 _NO_CAPACITY = "insufficient_system_resource"
 """DeepSeek: the request was interrupted for lack of resources."""

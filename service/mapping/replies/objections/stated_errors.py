@@ -4,14 +4,17 @@
 | --- | --- |
 | `error` that says something; `__error__` of LangGraph; `object: error` | the error that it names |
 | nothing but an error: `{code: 429, message}`, `{errors: […]}`, `{errorType, errorMessage}` | the same |
+| one of these under `data`, `result` and the like, or as the only object of a list | the same |
 | `success: false`, `ok: false` | a rejection with its reason |
 
 Sources, besides those in `providers`: spec.graphql.org (Errors), rfc-editor.org (RFC 9457),
-github.com/omniti-labs/jsend, docs.langchain.com (LangGraph server, waiting for a run).
+docs.dify.ai (workflows), docs.databricks.com (API errors), github.com/omniti-labs/jsend,
+docs.langchain.com (LangGraph server, waiting for a run).
 """
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 
 from service.domain.errors import ReplyRejectedError
@@ -22,6 +25,7 @@ from service.mapping.replies.objections.classification import (
     LOWEST_STATUS,
     error_status,
     is_about_the_target,
+    is_rejected_by_name,
     reason_in,
     rejection,
     stated_error,
@@ -46,18 +50,44 @@ _ERROR_KEYS = words(
 _ABOUT_AN_ERROR = _ERROR_KEYS | words(
     "success ok data result timestamp path instance request_id requestId requestID trace_id traceId id "
     "object jsonapi meta extensions stackTrace stack_trace stack trace errorMsg error_msg log_id "
-    "documentation_url help retry_after retryAfter ResponseMetadata version method"
+    "documentation_url help retry_after retryAfter ResponseMetadata version method "
+    "ErrorCode OriginalStatusCode OriginalMessage LogStreamArn errorDescription errorDetails n8nDetails "
+    "estimated_time warnings"
 )
 """Keys of a reply that is nothing but an error."""
 
 _NAMES_OF_ERRORS = {
-    "errorMessage": frozenset({"errorType", "stackTrace", "errorCode"}),  # Lambda
+    "errorMessage": frozenset({"errorMessage"}),  # Lambda, n8n
     "__type": frozenset({"__type"}),  # AWS
     "error_message": frozenset({"error_message"}),
-    "error_code": frozenset({"error_msg", "error_message"}),  # Baidu
+    "error_code": frozenset({"error_msg", "error_message", "message"}),  # Baidu, Databricks
+    "ErrorCode": frozenset({"Message"}),  # SageMaker
 }
 """Keys of a reply that is nothing but an error, with others of which one stands beside them."""
 
+_OF_A_MODEL = words("choices output outputs candidates content usage predictions")
+"""Keys of a model's reply. Without a value they are none of a reply that is nothing but an error."""
+
+_WRAPPERS = ("data", "result", "output", "response")
+"""Keys of a reply under which an agent puts its own document, and so an error of it."""
+
+_ENVELOPE = _ABOUT_AN_ERROR | words(
+    "jsonrpc output response workflow_run_id task_id message_id conversation_id event created_at model usage"
+)
+"""Keys beside the document of an agent."""
+
+_OF_A_GATEWAY = frozenset(
+    {
+        *("endpoint request timed out", "internal server error", "service unavailable", "bad gateway"),
+        *("too many requests", "limit exceeded", "gateway timeout", "missing authentication token"),
+        *("network error communicating with endpoint", "rate exceeded", "rate limit exceeded"),
+        *("the security token included in the request is expired", "upstream request timeout"),
+        *("the security token included in the request is invalid", "api rate limit exceeded"),
+    }
+)
+"""Messages of AWS's API Gateway and of Kong: alone in a reply they are no answer."""
+
+_CODE = re.compile(r"\w*(?:Exception|Error)|Invalid[A-Z]\w+|[A-Z]+(?:_[A-Z]+)+")
 _FAILED_STATUS = frozenset({"error", "failed", "failure", "fail"})
 
 
@@ -71,6 +101,8 @@ def find_stated_errors(document: Json, said: str) -> Objections:
             yield from claude_code_errors(entry)
             if entry.get("type") == "error" or entry.get("object") == "error":
                 yield from _error_object(entry)
+        if len(document) == 1 and _is_error_in_list(document[0]):
+            yield from find_stated_errors(document[0], said)
         # The last event of an ADK run.
         for event in entries(document)[-1:]:
             yield from _error_of_provider(event)
@@ -83,9 +115,35 @@ def find_stated_errors(document: Json, said: str) -> Objections:
     yield from find_failed_calls(document)
     yield from _error_object(document)
     yield from _only_an_error(document)
+    yield from _wrapped_error(document)
     for key in ("success", "ok"):
         if document.get(key) is False:
             yield rejection(document, f"the reply says {key}: false", reason_in(document) or said, key)
+
+
+def _is_error_in_list(value: Json) -> bool:
+    """True for the only object of a list if it is an error. A list of the errors of a text is an answer."""
+    if not isinstance(value, dict) or "id" in value or not value.keys() <= _ABOUT_AN_ERROR:
+        return False
+    error = value.get("error")
+    if isinstance(error, str):  # Hugging Face
+        return "estimated_time" in value or is_about_the_target(value)
+    return isinstance(error, dict) and not {"message", "code", "status"}.isdisjoint(error)  # Gemini, n8n
+
+
+def _wrapped_error(document: dict[str, Json]) -> Objections:
+    """The error inside a wrapper: alone, beside a failed status (Dify), or with a code and a message."""
+    if not document.keys() <= _ENVELOPE:
+        return
+    for key in _WRAPPERS:
+        inner = document.get(key)
+        if not isinstance(inner, dict):
+            continue
+        error = inner.get("error")
+        is_failed = str(inner.get("status")).casefold() in _FAILED_STATUS
+        is_alone = inner.keys() <= _ABOUT_AN_ERROR
+        if is_failed or is_alone or not isinstance(error, str) or is_about_the_target({"error": error}):
+            yield from _error_object(inner)
 
 
 def _error_object(document: dict[str, Json]) -> Objections:
@@ -158,9 +216,15 @@ def _has_content(value: dict[str, Json]) -> bool:
 
 def _only_an_error(document: dict[str, Json]) -> Objections:
     """The error of a reply that has nothing else: `{errors: […]}`, `{code, message}`, `{errorMessage, …}`."""
+    document = {key: value for key, value in document.items() if value or key not in _OF_A_MODEL}
     if not document.keys() <= _ABOUT_AN_ERROR or any(
         says_something(document.get(key)) for key in ("data", "result")
     ):
+        return
+    message = document.get("message")
+    if isinstance(message, str) and document.keys() <= {"message", "requestId", "request_id"}:
+        if message.strip().rstrip(".!").casefold() in _OF_A_GATEWAY:
+            yield stated_error({"error": message}, "the reply states an error", message, "")
         return
     errors = entries(document.get("errors"))
     if errors and all(not {"message", "detail", "title", "code"}.isdisjoint(error) for error in errors):
@@ -185,8 +249,18 @@ def _only_a_status(document: dict[str, Json]) -> Objections:
         yield rejection(document, "the reply says status: false", reason_in(document), key)
     elif isinstance(status, str) and status.casefold() in _FAILED_STATUS and has_message:
         yield rejection(document, f"the reply says {key}: {status}", reason_in(document), key)
-    elif isinstance(status, str) and has_message and is_about_the_target(document):
+    elif (
+        isinstance(status, str)
+        and has_message
+        and (is_about_the_target(document) or (key == "code" and _is_code(status, document)))
+    ):
         yield stated_error(document, "the reply states an error", error_summary(document), key)
+
+
+def _is_code(code: str, document: dict[str, Json]) -> bool:
+    """True for the code of a request that was rejected, such as DashScope's `InvalidParameter`."""
+    is_of_request = not {"request_id", "requestId", "RequestId"}.isdisjoint(document)
+    return (is_of_request or _CODE.fullmatch(code) is not None) and is_rejected_by_name(document)
 
 
 def _keys(value: Json) -> frozenset[str]:

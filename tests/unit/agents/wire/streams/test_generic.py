@@ -28,6 +28,11 @@ THROTTLED = {"error": "ThrottlingException", "error_type": "ClientError", "messa
         (["Hel", {"error": {"code": 401, "message": "who?"}}], AgentCredentialsError),
         ([{"a": 1}, {"errorType": "ValueError", "errorMessage": "bad"}], AgentRejectedError),
         (["Hel", {"status": "error", "message": "boom"}], AgentUnavailableError),
+        ([{"type": "text", "content": "x"}, {"type": "error", "content": "too many requests"}],
+         AgentThrottledError),
+        ([{"type": "token", "text": "x"}, {"type": "error", "text": "boom"}, {"type": "done"}],
+         AgentUnavailableError),
+        (["Hel", {"error_code": "REQUEST_LIMIT_EXCEEDED", "message": "QPS"}], AgentThrottledError),
         ([{"author": "a", "invocationId": "i", "partial": True, "content": {}}], AgentUnavailableError),
         ([{"a": 1}, '{"b": '], AgentUnavailableError),
         (['{"a": ', '{"b": 1'], AgentUnavailableError),
@@ -78,3 +83,21 @@ def test_partial_events_of_adk_are_dropped() -> None:
 def test_lines_without_blank_lines_between_them() -> None:
     """Each object is an event."""
     assert join_events('data: {"a": 1}\ndata: {"a": 2}\ndata: [DONE]\n') == [{"a": 1}, {"a": 2}]
+
+
+@pytest.mark.parametrize(
+    ("events", "reply"),
+    [
+        ([("metadata", {"run_id": "r"}), ("data", '"Yo"'), ("data", '"rk"'), ("end", "")], "York"),
+        ([("ping", {"time": 1}), ("data", "Yo"), ("data", "rk"), ("done", "[END]")], "York"),
+        ([("data", "York"), ("end", {"tokens": 3})], "York"),
+        ([("progress", {"step": 1}), ("end", {"city": "York"})], [{"step": 1}, {"city": "York"}]),
+        ([("metadata", {"city": "York"})], {"city": "York"}),
+        ([("end", {"city": "York"})], {"city": "York"}),
+        ([{"type": "warning", "content": "hot"}, {"type": "error", "content": "smoke"}],
+         [{"type": "warning", "content": "hot"}, {"type": "error", "content": "smoke"}]),
+    ],
+)  # fmt: skip
+def test_events_by_their_names(events: list, reply: object) -> None:
+    """Metadata, heartbeats and ends carry no text of the answer; a lone event is the reply."""
+    assert join_events(sse(*events)) == reply
