@@ -35,7 +35,7 @@ def value_bytes(value: Json) -> int:
         return 1
     if isinstance(value, int | float | Decimal):
         # a number with more digits than DynamoDB holds, or with a last zero, is stored as text
-        return max(_NUMBER_BYTES, len(str(value)))
+        return max(_NUMBER_BYTES, CONTAINER_BYTES + len(str(value)))
     if isinstance(value, Mapping):
         return CONTAINER_BYTES + sum(
             ELEMENT_BYTES + _text_bytes(str(name)) + value_bytes(member) for name, member in value.items()

@@ -27,7 +27,7 @@ def encode(value: Json) -> Value:
     """A JSON value as an attribute value.
 
     A number that DynamoDB cannot hold exactly is stored as text, and one whose last zeros it would drop as
-    binary. Half a surrogate pair, which UTF-8 cannot encode, is stored as U+FFFD.
+    a set of one text. Half a surrogate pair, which UTF-8 cannot encode, is stored as U+FFFD.
     Raises ValueError for NaN and infinities, TypeError for values outside JSON.
     """
     if isinstance(value, str):
@@ -52,8 +52,8 @@ def decode(value: Value) -> Json:
         return content
     if kind == "N":
         return decode_number(content)
-    if kind == "B":
-        return Decimal(content.decode("ascii"))
+    if kind == "SS":
+        return Decimal(content[0])
     if kind == "M":
         return {_original_name(key): decode(member) for key, member in content.items()}
     if kind == "L":
@@ -113,7 +113,8 @@ def _number(value: float | Decimal) -> Value:
     is_in_range = number.is_zero() or _MIN_EXPONENT <= number.adjusted() <= _MAX_EXPONENT
     fits = has_few_digits and is_in_range
     if fits and text.endswith("0") and "." in text:
-        return {"B": text.encode("ascii")}  # DynamoDB would make 50 of 50.0, and 12.5 of 12.50
+        # DynamoDB would make 50 of 50.0. No other value is a set, and a set, unlike a map, is no nesting.
+        return {"SS": [text]}
     return {"N": text} if fits else {"S": text}
 
 
@@ -125,8 +126,8 @@ def _value_size(value: Value) -> int:
     ((kind, content),) = value.items()
     if kind == "S":
         return len(content.encode())
-    if kind == "B":
-        return len(content)
+    if kind == "SS":
+        return len(content[0]) + CONTAINER_BYTES
     if kind == "N":
         # one byte per two digits and one more; the sign and the point are counted as digits
         return len(content) // 2 + 2
