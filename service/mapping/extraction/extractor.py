@@ -205,7 +205,16 @@ class Extractor:
     def _check_required(self, merged: _MergedResults, view: ReplyView) -> None:
         """Raise ExtractionError if a required field has no value, or no field has one."""
         missing = [name for name in self.required if name not in merged.values]
-        if self.allow_empty or (merged.values and not missing):
+        if self.allow_empty:
+            return
+        # `$` would give the object around the text.
+        if (
+            isinstance(view.root, dict)
+            and view.root.keys() == {"content"}
+            and _is_blank(view.root["content"])
+        ):
+            raise ExtractionError("the reply is an empty text; allow_empty: true takes it")
+        if merged.values and not missing:
             return
         fields = missing or self.output_fields
         kind = "required field" if missing else "any of"
@@ -252,6 +261,10 @@ class Extractor:
         return [
             TriedMethod(method, "" if id(method) in used else reason) for method in self.methods[: last + 1]
         ]
+
+
+def _is_blank(value: Json) -> bool:
+    return isinstance(value, str) and not value.strip()
 
 
 def compile_output(spec: Json, schema: Schema | None, report: Report, path: ValuePath) -> Extractor:

@@ -348,3 +348,11 @@ def test_json_that_a_model_wrote_is_read_in_tool_results(path):
     methods = f'[{{method: tool_result, tool_name: t, field_mappings: {{b: "{path}"}}}}]'
     catalog = Catalog.load({"a.yaml": f"output_mappings: {{a: {{extraction_methods: {methods}}}}}"}, {})
     assert catalog.extractor("a").extract(reply).values == {"b": 1}
+
+
+@pytest.mark.parametrize("reply", ["", " \n", {"content": ""}])
+def test_an_empty_text_is_no_success(reply):
+    """An empty reply is no value, for `$` neither, unless the mapping allows it."""
+    with pytest.raises(ExtractionError, match="the reply is an empty text"):
+        extractor([direct(a="$")]).extract(reply)
+    assert extractor([direct(a="$")], allow_empty=True).extract(reply)
