@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from service.domain import exact_json
 from service.domain.model import Json
 from service.domain.stated_pauses import pause_in_text_s, stated_pause_s
 
@@ -38,6 +39,7 @@ TEXT_KEYS = (
     "description", "title", "cause", "error_msg", "errorMsg", "OriginalMessage",
 )  # fmt: skip
 _NESTED_KEYS = ("error", "errors", "metadata", "details", "innererror", "exception", "fault", "extensions")
+_EMBEDDING_KEYS = ("message", "error", "detail", "raw", "body")
 _STATUS_KEYS = (
     "code", "status", "status_code", "statusCode", "http_status", "error_code", "errorCode",
     "OriginalStatusCode",
@@ -57,16 +59,19 @@ _PHRASES = frozenset({status.phrase.lower() for status in HTTPStatus if status >
 }
 """Names that are written as words: the phrases of HTTP, and those of providers."""
 
-_EXCEPTION = re.compile(r"\s*([\w.]*(?:Error|Exception|Timeout|Fault))(?::|$)")
-"""`openai.RateLimitError: …`."""
+_EXCEPTION = re.compile(r"\s*((?:[\w.]*(?:Error|Exception|Timeout|Fault))(?=:|$)|(?:\w+\.){2,}[A-Z]\w+(?=:))")
+"""`openai.RateLimitError: …`, `google.api_core.exceptions.ResourceExhausted: …`."""
 
 _IN_BRACKETS = re.compile(r"\bAn error occurred \((\w{3,80})\) when calling")
 """botocore's ClientError."""
 
 _STATUS_IN_TEXT = re.compile(
-    r"\b(?:error code|status code|API error):? \(?([45][0-9]{2})\b|^\s*([45][0-9]{2}) ?[-:]", re.IGNORECASE
+    r"\b(?:error code|status[ _]?code|HTTP(?: error| status)?|API error)\b['\"]?[:=]? ?\(?([45][0-9]{2})\b"
+    r"|(?:client|server) error '([45][0-9]{2})\b|\b([45][0-9]{2}) (?:client|server) error:"
+    r"|(?:^|: )\s*([45][0-9]{2})(?: ?[-:]| (?-i:[A-Z]{2,}(?:_[A-Z]+)*)\b)",
+    re.IGNORECASE,
 )
-"""Clients of OpenAI and Anthropic, axios, n8n."""
+"""Clients of OpenAI, Anthropic and Google, axios, requests, httpx, n8n."""
 
 _QUOTED_NAME = re.compile(r"""['"](?:code|type|status)['"]: ?['"]([\w.-]{3,80})['"]""")
 _MAX_NESTED = 20
@@ -143,7 +148,7 @@ def _names_in(texts: list[str]) -> Iterator[str]:
 def _status_in(text: str) -> int:
     """The status code that a client writes into its text, else 0."""
     match = _STATUS_IN_TEXT.search(text[:_MAX_TEXT_CHARS])
-    return int(match[1] or match[2]) if match else NO_STATUS
+    return int(match[match.lastindex or 0]) if match else NO_STATUS
 
 
 def error_objects(error: Json) -> Iterator[dict[str, Json]]:
@@ -158,6 +163,17 @@ def error_objects(error: Json) -> Iterator[dict[str, Json]]:
         elif isinstance(part, dict):
             yield part
             waiting += [part[key] for key in _NESTED_KEYS if isinstance(part.get(key), dict | list)]
+            waiting += [_embedded(part[key]) for key in _EMBEDDING_KEYS if isinstance(part.get(key), str)]
+
+
+def _embedded(text: str) -> Json:
+    """The error that a gateway passes on as a JSON text in its own; None for any other text."""
+    if not text.lstrip().startswith("{") or len(text) > _MAX_TEXT_CHARS:
+        return None
+    try:
+        return exact_json.loads(text)
+    except (ValueError, ArithmeticError, RecursionError):
+        return None
 
 
 def _snake_case(name: str) -> str:

@@ -249,12 +249,20 @@ def _only_a_status(document: dict[str, Json]) -> Objections:
         yield rejection(document, "the reply says status: false", reason_in(document), key)
     elif isinstance(status, str) and status.casefold() in _FAILED_STATUS and has_message:
         yield rejection(document, f"the reply says {key}: {status}", reason_in(document), key)
+    elif _is_plain_status(key, status):
+        # A status such as `unavailable` may be that of what the reply is about: its text decides.
+        if has_message and is_about_the_target(dict(document, status=None)):
+            yield stated_error(document, "the reply states an error", error_summary(document), key)
     elif (
         isinstance(status, str)
         and has_message
         and (is_about_the_target(document) or (key == "code" and _is_code(status, document)))
     ):
         yield stated_error(document, "the reply states an error", error_summary(document), key)
+
+
+def _is_plain_status(key: str, status: Json) -> bool:
+    return key == "status" and isinstance(status, str) and status.isalpha() and status.islower()
 
 
 def _is_code(code: str, document: dict[str, Json]) -> bool:

@@ -505,6 +505,7 @@ def test_errors_can_be_accepted(reply):
         {"error_code": 0, "message": "42"},
         {"error_code": None, "answer": "42"},
         {"message": "The endpoint request timed out, says the customer"},
+        {"status": "unavailable", "message": "the part is out of stock"},
         {"status": "not_found", "message": "no customer of this name"},
         "Error: I could not find the address",
         "429 Too Many Requests is what the customer saw",
