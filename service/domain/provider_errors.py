@@ -162,7 +162,9 @@ def error_summary(error: Json) -> str:
                 names.append(str(value))
         message = message or next((part[key] for key in TEXT_KEYS if isinstance(part.get(key), str)), "")
         stated = part.get("error")
-        if isinstance(stated, str) and stated not in names:
+        if isinstance(stated, str) and " " in stated.strip() and not message:
+            message = stated
+        elif isinstance(stated, str) and stated not in names:
             names.insert(0, stated)
     if isinstance(error, str):
         message = error

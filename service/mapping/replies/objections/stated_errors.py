@@ -52,7 +52,7 @@ _ABOUT_AN_ERROR = _ERROR_KEYS | words(
     "object jsonapi meta extensions stackTrace stack_trace stack trace errorMsg error_msg log_id "
     "documentation_url help retry_after retryAfter ResponseMetadata version method "
     "ErrorCode OriginalStatusCode OriginalMessage LogStreamArn errorDescription errorDetails n8nDetails "
-    "estimated_time warnings"
+    "estimated_time warnings fault"
 )
 """Keys of a reply that is nothing but an error."""
 
@@ -60,6 +60,7 @@ _NAMES_OF_ERRORS = {
     "errorMessage": frozenset({"errorMessage"}),  # Lambda, n8n
     "__type": frozenset({"__type"}),  # AWS
     "error_message": frozenset({"error_message"}),
+    "errorCode": frozenset({"message"}),
     "error_code": frozenset({"error_msg", "error_message", "message"}),  # Baidu, Databricks
     "ErrorCode": frozenset({"Message"}),  # SageMaker
 }
@@ -78,7 +79,15 @@ _ENVELOPE = _ABOUT_AN_ERROR | words(
 
 _OF_A_GATEWAY = frozenset(
     {
-        *("endpoint request timed out", "internal server error", "service unavailable", "bad gateway"),
+        *(
+            "forbidden",
+            "unauthorized",
+            "not authenticated",
+            "endpoint request timed out",
+            "internal server error",
+            "service unavailable",
+            "bad gateway",
+        ),
         *("too many requests", "limit exceeded", "gateway timeout", "missing authentication token"),
         *("network error communicating with endpoint", "rate exceeded", "rate limit exceeded"),
         *("the security token included in the request is expired", "upstream request timeout"),
@@ -86,6 +95,9 @@ _OF_A_GATEWAY = frozenset(
     }
 )
 """Messages of AWS's API Gateway and of Kong: alone in a reply they are no answer."""
+
+_EVENT_KEYS = words("type message content text code timestamp request_id requestId")
+"""Keys of an event that is an error, which is the only one of its stream."""
 
 _CODE = re.compile(r"\w*(?:Exception|Error)|Invalid[A-Z]\w+|[A-Z]+(?:_[A-Z]+)+")
 _FAILED_STATUS = frozenset({"error", "failed", "failure", "fail"})
@@ -101,8 +113,7 @@ def find_stated_errors(document: Json, said: str) -> Objections:
             yield from claude_code_errors(entry)
             if entry.get("type") == "error" or entry.get("object") == "error":
                 yield from _error_object(entry)
-        if len(document) == 1 and _is_error_in_list(document[0]):
-            yield from find_stated_errors(document[0], said)
+        yield from _error_in_list(document)
         # The last event of an ADK run.
         for event in entries(document)[-1:]:
             yield from _error_of_provider(event)
@@ -114,6 +125,7 @@ def find_stated_errors(document: Json, said: str) -> Objections:
         yield from _error_object(response)
     yield from find_failed_calls(document)
     yield from _error_object(document)
+    yield from _error_event(document)
     yield from _only_an_error(document)
     yield from _wrapped_error(document)
     for key in ("success", "ok"):
@@ -121,14 +133,35 @@ def find_stated_errors(document: Json, said: str) -> Objections:
             yield rejection(document, f"the reply says {key}: false", reason_in(document) or said, key)
 
 
-def _is_error_in_list(value: Json) -> bool:
-    """True for the only object of a list if it is an error. A list of the errors of a text is an answer."""
-    if not isinstance(value, dict) or "id" in value or not value.keys() <= _ABOUT_AN_ERROR:
-        return False
-    error = value.get("error")
-    if isinstance(error, str):  # Hugging Face
-        return "estimated_time" in value or is_about_the_target(value)
-    return isinstance(error, dict) and not {"message", "code", "status"}.isdisjoint(error)  # Gemini, n8n
+def _error_in_list(values: list[Json]) -> Objections:
+    """The error that is the only object of a list, or the last one of Gemini's partial replies.
+
+    A list of several errors is an answer: those that a text has.
+    """
+    last = values[-1] if values else None
+    if not isinstance(last, dict) or "id" in last or not last.keys() <= _ABOUT_AN_ERROR:
+        return
+    if len(values) > 1 and not all(
+        isinstance(value, dict) and "candidates" in value for value in values[:-1]
+    ):
+        return
+    error = last.get("error")
+    if isinstance(error, dict):  # Gemini, n8n
+        if not {"message", "code", "status"}.isdisjoint(error):
+            yield from _error_object(last)
+    elif isinstance(error, str):
+        if "estimated_time" in last or is_about_the_target(last):  # Hugging Face
+            yield from _error_object(last)
+    else:
+        yield from _only_an_error(last)
+
+
+def _error_event(document: dict[str, Json]) -> Objections:
+    """The error of an event `{type: error, content: …}` that is the only one of its stream."""
+    if document.get("type") == "error" and document.keys() <= _EVENT_KEYS:
+        text = next((value for key in ("message", "content", "text") if (value := document.get(key))), "")
+        if isinstance(text, str) and text:
+            yield stated_error({"message": text, **document}, "the reply states an error", text, "type")
 
 
 def _wrapped_error(document: dict[str, Json]) -> Objections:
@@ -137,6 +170,8 @@ def _wrapped_error(document: dict[str, Json]) -> Objections:
         return
     for key in _WRAPPERS:
         inner = document.get(key)
+        if isinstance(inner, list):
+            yield from _error_in_list(inner)
         if not isinstance(inner, dict):
             continue
         error = inner.get("error")
@@ -144,6 +179,7 @@ def _wrapped_error(document: dict[str, Json]) -> Objections:
         is_alone = inner.keys() <= _ABOUT_AN_ERROR
         if is_failed or is_alone or not isinstance(error, str) or is_about_the_target({"error": error}):
             yield from _error_object(inner)
+        yield from _only_an_error(inner)
 
 
 def _error_object(document: dict[str, Json]) -> Objections:
@@ -221,8 +257,8 @@ def _only_an_error(document: dict[str, Json]) -> Objections:
         says_something(document.get(key)) for key in ("data", "result")
     ):
         return
-    message = document.get("message")
-    if isinstance(message, str) and document.keys() <= {"message", "requestId", "request_id"}:
+    message = document.get("message", document.get("detail"))
+    if isinstance(message, str) and document.keys() <= {"message", "detail", "requestId", "request_id"}:
         if message.strip().rstrip(".!").casefold() in _OF_A_GATEWAY:
             yield stated_error({"error": message}, "the reply states an error", message, "")
         return
@@ -230,10 +266,14 @@ def _only_an_error(document: dict[str, Json]) -> Objections:
     if errors and all(not {"message", "detail", "title", "code"}.isdisjoint(error) for error in errors):
         yield stated_error(errors, "the reply states an error", error_summary(errors), "errors")
     yield from _only_a_status(document)
+    fault = document.get("fault")
+    if isinstance(fault, dict) and says_something(fault.get("faultstring")):  # Apigee
+        facts: Json = {"message": fault["faultstring"], "details": fault.get("detail")}
+        yield stated_error(facts, "the reply states an error", error_summary(facts), "fault")
     for key, other_keys in _NAMES_OF_ERRORS.items():
         others = other_keys & document.keys()
         if says_something(document.get(key)) and others:
-            facts: Json = {"code": document[key], "message": document[min(others)], **document}
+            facts = {"code": document[key], "message": document[min(others)], **document}
             yield stated_error(facts, "the reply states an error", error_summary(facts), key)
 
 
