@@ -67,6 +67,7 @@ _IN_BRACKETS = re.compile(r"\bAn error occurred \((\w{3,80})\) when calling")
 
 _STATUS_IN_TEXT = re.compile(
     r"\b(?:error code|status[ _]?code|HTTP(?: error| status)?|API error)\b['\"]?[:=]? ?\(?([45][0-9]{2})\b"
+    r"|\b(?:error|status|failed)(?:: ?| |=)([45][0-9]{2})\b|^\s*[\[(]?([45][0-9]{2})[\])]?(?:\s*$|[\])])"
     r"|(?:client|server) error '([45][0-9]{2})\b|\b([45][0-9]{2}) (?:client|server) error:"
     r"|(?:^|: )\s*([45][0-9]{2})(?: ?[-:]| (?-i:[A-Z]{2,}(?:_[A-Z]+)*)\b)",
     re.IGNORECASE,
@@ -131,6 +132,8 @@ def _name(value: str) -> str:
         return _snake_case(value)
     phrase, colon, _ = value.partition(":")
     # A phrase may begin a sentence: `Too Many Requests: …`.
+    if colon and phrase.lower() == "forbidden":
+        return ""  # as likely a word or a character of the row
     phrase = phrase if colon else value
     return _snake_case(phrase) if phrase.rstrip(" .!").lower() in _PHRASES else ""
 

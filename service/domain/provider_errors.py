@@ -63,8 +63,12 @@ _THROTTLE = re.compile(
     r"|service_quota_exceeded\w*|concurrency_limit\w*|max_concurren\w*"
 )
 _THROTTLE_TEXT = re.compile(
-    r"overloaded|(over|at) capacity|(insufficient|no|not enough|exceeded) capacity"
-    r"|high demand|too many (concurrent )?requests|\brate[ -]?limit(s|ed|ing)?\b|ratelimit|throttl"
+    r"\w overloaded\b|^\W*overloaded\W*$|\boverloaded[,.;!:]|(over|at) capacity"
+    r"|(insufficient|no|not enough|exceeded) capacity"
+    r"|(experiencing|due to|in|of) high demand|high demand.{0,80}(again|later)"
+    r"|too many (concurrent )?requests|\brate[ -]?limit(s|ed|ing)?\b(?! (column|field|value|parameter))"
+    r"|ratelimit"
+    r"|\bthrottl(ed|ing)\b|throttlingexception|quota exceeded for|resource has been exhausted"
     r"|try again later due to load",
     re.IGNORECASE,
 )
@@ -103,8 +107,9 @@ _NO_MODEL_TEXT = re.compile(
     # Before the word stands nothing or an article: a "vehicle model" is not the agent's.
     r"(?:^|[^\w\s]\s*|\b(?:the|this|that|your|no|requested|specified|provided|selected|publisher|api|ai|base|chat"
     r"|embedding|language|foundation|inference|openai|azure|such|unknown)\s+)"
-    r"(models?|deployments?|engine)\b.{0,160}?"
-    r"(not found|(does|do)( not|n't) exist|not exist\b|decommissioned|is not deployed"
+    r"(models?|deployments?|engine)\b(?! (?:year|number|series|date)).{0,160}?"
+    r"(not found(?! in (?:the |this )?(?:stock|catalog|table|database|inventory|file|data|row))"
+    r"|(does|do)( not|n't) exist|not exist\b|decommissioned|is not deployed"
     r"|no longer (available|supported))"
     r"|not a valid model|model identifier is invalid|invocation of model id"
     r"|no endpoints found|^models?[:/] ?[\w.:/-]+$|user location is not supported",
@@ -125,6 +130,9 @@ _REJECTED = re.compile(
     r"|unprocessable\w*|bad_request\w*|not_found\w*|out_of_range|failed_precondition|request_too_large"
     r"|unsupported\w*|validation|value_error|image_\w+_error|data_inspection_failed|\w*bad_user_input|graphql_\w+_failed"
 )
+_VALIDATION = re.compile(r"validation(_error|_failed)?")
+"""AWS's ValidationException is none of these: it may be about the identifier of a model."""
+
 _CONTENT = re.compile(
     r"data_inspection_failed|content_(filter|policy)\w*|\w*moderation\w*|prompt_blocked|safety\w*|harm\w*"
 )
@@ -251,6 +259,8 @@ def _is_about_a_value(facts: Facts) -> bool:
 
 def _is_missing_model(facts: Facts) -> bool:
     if facts.status not in {NO_STATUS, HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
+        return False
+    if facts.has_name(_VALIDATION):
         return False
     return facts.has_name(_NO_MODEL) or _NO_MODEL_TEXT.search(facts.text) is not None
 
