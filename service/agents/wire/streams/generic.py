@@ -17,7 +17,9 @@ _ENDS = frozenset({"end", "done", "close", "complete", "stop", "finish"})
 """Names of events at the end of a stream. Their object may be the whole reply of a stream of objects."""
 
 _END_KEYS = frozenset({"type", "event", "done", "status", "id", "run_id", "is_final", "finished"})
-_KINDS_OF_PARTS = frozenset({"token", "text", "delta", "content", "chunk", "message", "answer", "text_delta"})
+_TEXT_KEYS = ("message", "content", "text", "data", "delta")
+_NAMES_OF_PARTS = frozenset({"data", "token", "text", "delta", "content", "chunk", "message", "answer"})
+_KINDS_OF_PARTS = _NAMES_OF_PARTS | {"start", "text_delta", "thinking", "on_chat_model_stream"}
 _ADK_IDS = frozenset({"invocationId", "invocation_id"})
 
 
@@ -54,19 +56,41 @@ def _with_data(events: Sequence[StreamEvent]) -> list[StreamEvent]:
     if len({event.name for event in found}) > 1:
         data = [event for event in found if event.name.lower() not in _ENDS]
         found = found if _are_all_objects(data) else data
+    texts = {event.name for event in found if not isinstance(event.value, dict)}
+    if texts and texts <= _NAMES_OF_PARTS:
+        # Beside events of text, an object under another name is a start, a count of tokens and the like.
+        found = [event for event in found if event.name in _NAMES_OF_PARTS | {""} or _states_error(event)]
     return found or list(events)
 
 
+def _states_error(event: StreamEvent) -> bool:
+    return isinstance(event.value, dict) and is_error(event.value)
+
+
+def _kind(event: dict[str, Any]) -> str:
+    return next((str(event[key]).lower() for key in ("type", "kind", "event") if key in event), "")
+
+
+def _is_end(event: dict[str, Any]) -> bool:
+    """True for an object that only marks the end."""
+    if event.keys() <= _END_KEYS:
+        return True
+    return _kind(event) in _ENDS and not any(event.get(key) for key in _TEXT_KEYS)
+
+
 def _check_last_error(events: Sequence[StreamEvent]) -> None:
-    """Raise the error after parts of an answer: `{type: error, content: …}`, maybe with an end after it."""
+    """Raise the error after parts of an answer: `{type: error, content: …}`, maybe with an end after it.
+
+    Among records of other kinds, such as those of a log, an error is data.
+    """
     found = objects(events)
-    while len(found) > 1 and found[-1].keys() <= _END_KEYS:
+    while len(found) > 1 and _is_end(found[-1]):
         found = found[:-1]
-    last = found[-1] if found else {}
-    kinds = {str(event.get("type")).lower() for event in found[:-1]}
-    if str(last.get("type")).lower() == "error" and not kinds.isdisjoint(_KINDS_OF_PARTS):
-        text = next((last[key] for key in ("message", "content", "text", "data") if last.get(key)), "")
-        raise stream_error({"message": text, **last})
+    last, others = (found[-1], found[:-1]) if found else ({}, [])
+    kinds = {_kind(event) for event in others}
+    if others and _kind(last) == "error" and (kinds == {""} or not kinds.isdisjoint(_KINDS_OF_PARTS)):
+        text = next((last[key] for key in _TEXT_KEYS if last.get(key)), "")
+        raise stream_error({**last, "message": text} if isinstance(text, str) else {**last, "error": text})
 
 
 def _are_all_objects(events: Sequence[StreamEvent]) -> bool:
