@@ -29,8 +29,8 @@ from service.agents.wire.event_stream import (
 )
 from service.agents.wire.streams.events import are_json_lines, is_sse
 from service.agents.wire.streams.failures import incomplete
-from service.agents.wire.streams.truncation import is_truncated_json
 from service.agents.wire.streams.vercel import is_data_stream
+from service.agents.wire.truncation import is_truncated_json
 from service.domain import exact_json
 from service.domain.errors import AgentRejectedError, AgentRetryableError, AgentUnavailableError
 from service.domain.model import Json

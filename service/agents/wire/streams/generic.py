@@ -7,7 +7,7 @@ from typing import Any
 
 from service.agents.wire.streams.events import StreamEvent, join_text, objects, parse
 from service.agents.wire.streams.failures import incomplete, is_error, stream_error
-from service.agents.wire.streams.truncation import is_truncated_json
+from service.agents.wire.truncation import is_truncated_json
 from service.domain.model import Json
 
 _QUIET = frozenset({"metadata", "heartbeat", "ping", "keepalive", "keep-alive"})
