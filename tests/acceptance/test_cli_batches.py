@@ -13,7 +13,7 @@ from tests.acceptance.support import Deployment, HttpAgent, Running, serve_agent
 STATUS_KEYS = [
     "batch_id", "tool_name", "execution_id", "state", "round", "total", "succeeded", "failed", "reused",
     "in_progress", "rate_per_s", "eta_s", "started_at", "finished_at", "source", "output", "failures",
-    "manifest", "error", "trouble", "deadline_at", "priority", "weight",
+    "manifest", "error", "trouble", "deadline_at", "priority", "weight", "dialect", "blank_records",
 ]  # fmt: skip
 
 ROWS = "name,n\nann,1\nbad bob,2\ncid,3\nbad dan,4\nbad eve\n"

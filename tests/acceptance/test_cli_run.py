@@ -53,7 +53,7 @@ def test_many_rows_come_out_in_order_cell_by_cell(cli: Cli, agent: HttpAgent) ->
         {
             "input_name": name, "input_n": n, "input_note": note,
             "output_category": "'" + name.upper() if name.startswith("=") else name.upper(),
-            "_status": "SUCCESS", "_error": "",
+            "_row": n, "_status": "SUCCESS", "_error": "",
         }
         for name, n, note in rows
     ]  # fmt: skip
