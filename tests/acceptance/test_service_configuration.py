@@ -108,9 +108,9 @@ def test_a_broken_mapping_never_replaces_a_good_one(deployment: Deployment) -> N
     service.until(lambda: "ok" in ready(service)[1]["roles"]["splitter"], "a splitter that works")
     status, said = ready(service)
     assert status == 503
-    assert (
-        said["mappings"]
-        == f"{url}/bad.yaml:4: output_mapping.extraction_methods[0].method: unknown method 'driect' (did you mean 'direct'?)"
+    assert said["mappings"] == (
+        f"{url}/bad.yaml:4: output_mapping.extraction_methods[0].method: "
+        "unknown method 'driect' (did you mean 'direct'?)"
     )
     assert get(service.started() + "/livez")[0] == 200
     assert output_columns(deployment, submit(deployment)) == {"output_good"}
@@ -294,9 +294,9 @@ def test_files_in_a_bucket_can_be_checked(deployment: Deployment) -> None:
     mapping(deployment, "x", BROKEN)
     done = deployment("check", "--mappings", place)
     assert done.code == 2
-    assert (
-        done.stdout
-        == f"{place}/up.yaml:4: output_mapping.extraction_methods[0].method: unknown method 'driect' — did you mean 'direct'?\n"
+    assert done.stdout == (
+        f"{place}/up.yaml:4: output_mapping.extraction_methods[0].method: "
+        "unknown method 'driect' — did you mean 'direct'?\n"
     )
     for wrong, word in (("s3://no-such-bucket-1/x", "no-such-bucket-1"), ("s3:///x", "ROWFLEET_MAPPINGS")):
         done = deployment("check", "--mappings", wrong)
