@@ -76,7 +76,7 @@ def _with_defaults(section: BaseModel, defaults: Mapping[str, float]) -> BaseMod
 
 
 def local_options(settings: Settings, url: str) -> AwsOptions:
-    """How to reach the embedded endpoint: with its own region and keys, not those of the environment."""
+    """Options of the embedded endpoint, with its own region and keys, not those of the environment."""
     aws = settings.aws.model_copy(update={"region": embedded.REGION})
     return replace(
         aws_options(settings.model_copy(update={"aws": aws})),

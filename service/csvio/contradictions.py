@@ -81,7 +81,7 @@ def is_misread_utf8(raw: bytes, charset: Charset) -> bool:
 
 
 def remedy(fitting: str) -> str:
-    """What to do, with the encoding that fits; "" if none is known."""
+    """The remedy for bytes that contradict the encoding; `fitting` is an encoding that would fit, or ""."""
     if fitting == "utf-32":
         return "it looks like utf-32, which is not supported; convert the file to utf-8"
     if fitting:

@@ -93,7 +93,7 @@ def test_an_unknown_name_lists_the_known_ones():
 
 @pytest.mark.parametrize("name", ["run.yaml", "run.yml", "mappings/run.yaml", "mappings/run"])
 def test_the_name_of_a_file_is_no_name(name):
-    """Who names the file is told the name, and not to add a file `run.yaml.yaml`."""
+    """A name with the ending .yaml gets the hint to leave the ending out, not to add `run.yaml.yaml`."""
     catalog = Catalog.load({"run.yaml": FULL + NAMED}, {})
     with pytest.raises(MappingError, match=r"the name is 'run', without folder and extension$"):
         catalog.definition(name)
