@@ -8,7 +8,7 @@ are each a JSON object are events of their own even without a blank line between
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from service.domain import exact_json
@@ -110,3 +110,17 @@ def _events(name: str, data: Sequence[str]) -> Iterator[StreamEvent]:
                 yield StreamEvent(name, line, item)
             return
     yield StreamEvent(name, text.strip() if text.strip() == DONE else text, value)
+
+
+def stated_fields(chunk: Mapping[str, Json], parts: str) -> dict[str, Json]:
+    """The fields of a chunk beside its `parts` and its `error`, without those that are null.
+
+    Of the fields of several chunks the later ones win: `usage`, say, is null until the last chunk.
+    """
+    return {key: value for key, value in chunk.items() if value is not None and key not in {parts, "error"}}
+
+
+def index_of(part: Mapping[str, Json]) -> int:
+    """The index of a choice or candidate of a chunk; 0 if it has none."""
+    index = part.get("index")
+    return index if isinstance(index, int) else 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from service.agents.wire.streams.events import join_text
+from service.agents.wire.streams.events import index_of, join_text, stated_fields
 from service.agents.wire.streams.failures import Event, check_chunk, incomplete
 from service.domain.model import Json
 
@@ -26,14 +26,9 @@ def join_gemini(events: Sequence[Event]) -> Json:
     parts: dict[int, list[Event]] = {}
     for event in events:
         check_chunk(event)
-        whole |= {
-            key: value
-            for key, value in event.items()
-            if value is not None and key not in {"candidates", "error"}
-        }
+        whole |= stated_fields(event, "candidates")
         for candidate in event.get("candidates") or []:
-            index = candidate.get("index")
-            index = index if isinstance(index, int) else 0
+            index = index_of(candidate)
             content = candidate.get("content") or {}
             parts.setdefault(index, []).extend(content.get("parts") or [])
             held = candidates.setdefault(index, {})

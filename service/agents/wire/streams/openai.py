@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.agents.wire.streams.events import join_text
+from service.agents.wire.streams.events import index_of, join_text, stated_fields
 from service.agents.wire.streams.failures import Event, check_chunk, incomplete, is_error, stream_error
 from service.agents.wire.streams.tool_calls import ToolCalls
 from service.domain.model import Json
@@ -41,16 +41,10 @@ def join_openai(events: Sequence[Event]) -> Json:
     choices: dict[int, _Choice] = {}
     for event in events:
         check_chunk(event)
-        # Later values win: `usage` is null until the last chunk.
-        whole |= {
-            key: value
-            for key, value in event.items()
-            if value is not None and key not in {"choices", "error"}
-        }
+        whole |= stated_fields(event, "choices")
         for chunk in event.get("choices") or []:
             _check_choice(chunk, event)
-            index = chunk.get("index")
-            choices.setdefault(index if isinstance(index, int) else 0, _Choice()).add(chunk)
+            choices.setdefault(index_of(chunk), _Choice()).add(chunk)
     if events and is_error(events[-1]):
         raise stream_error(events[-1])
     if not choices:
