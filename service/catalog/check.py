@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.catalog.files import MappingFiles, read_mapping_files
+from service.catalog.files import MappingFiles
 from service.catalog.outline import NAMED_EXTRACTIONS, MappingOutline
 from service.catalog.sample_check import check_samples
 from service.catalog.samples import Sample, read_samples
@@ -42,11 +42,6 @@ class CheckReport:
                 (self.samples, "sample"),
             )
         )
-
-
-def check_folders(mappings: Path, schemas: Path, max_reply_bytes: int) -> CheckReport:
-    """`check_files` on local folders. Raises MappingError if the folder of mappings is missing."""
-    return check_files(read_mapping_files(mappings, schemas), mappings, max_reply_bytes)
 
 
 def check_files(files: MappingFiles, mappings: Path | Location, max_reply_bytes: int) -> CheckReport:

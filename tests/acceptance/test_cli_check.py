@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from service.catalog.check import check_folders
+from service.catalog.check import check_files
+from service.catalog.files import read_mapping_files
 from tests.acceptance.support import Cli
 
 ROOT = Path(__file__).parents[2]
@@ -143,7 +144,8 @@ def test_a_broken_file_alone(case, tmp_path):
     for kind in ("mappings", "schemas"):
         (tmp_path / kind).mkdir()
     copy = Path(shutil.copy(BROKEN / f"{case}.yaml", tmp_path / f"{case}.yaml"))
-    done = check_folders(tmp_path / "mappings", tmp_path / "schemas", 1_000)
+    files = read_mapping_files(tmp_path / "mappings", tmp_path / "schemas")
+    done = check_files(files, tmp_path / "mappings", 1_000)
     line, words = CASES[case]
     assert [(problem.file, problem.line) for problem in done.problems] == [(copy.as_posix(), line)]
     assert words in f"{done.problems[0].message} — {done.problems[0].hint}"
