@@ -181,6 +181,9 @@ class SweepSettings(Section):
         description="Unfinished rows are sent again after this however full their queue is: more than a row "
         "can take",
     )
+    concurrent_batches: Count = Field(
+        default=8, description="Batches that one process looks at, and recovers, at the same time"
+    )
     dead_letters: Count = Field(
         default=32, description="Dead letters of a queue that one process handles at the same time"
     )

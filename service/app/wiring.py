@@ -204,6 +204,7 @@ class RoleBuilder:
             self.committer,
             RecoveryLimits(
                 worker=self.worker_name,
+                send_concurrency=split.send_concurrency,
                 read_bytes=split.read_bytes,
                 max_record_bytes=split.max_record_bytes,
                 max_message_bytes=split.max_message_bytes,
@@ -213,6 +214,7 @@ class RoleBuilder:
             interval_s=sweep.interval_s,
             stuck_after_s=sweep.stuck_after_s,
             resend_after_s=sweep.resend_after_s,
+            concurrent_batches=sweep.concurrent_batches,
         )
         sweeper = Sweeper(ports, self.completion, recovery, limits)
         return [sweeper, *self._dead_letters(recovery, settings)]

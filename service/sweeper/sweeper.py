@@ -4,14 +4,19 @@ Messages can be lost: to a purged queue, to retention, to an operator. The table
 message will move. The sweeper goes through all batches that are not final, remembers in memory when each of
 them last moved, and repeats the step that moves it on. Every action is safe to repeat, so any number of
 sweepers may run and none of them keeps a record.
+
+A sweep looks at several batches at a time. Rows are sent again, or failed, in the background: that may take
+minutes for a batch of millions of rows, and other batches are swept meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -19,13 +24,15 @@ from service.batch.completion import Completion
 from service.batch.outages import OutageBoard
 from service.batch.role_ports import Ports
 from service.domain.deadlines import deadline_of
-from service.domain.errors import AccessError, RetryableError, RowfleetError
+from service.domain.errors import AccessError, RetryableError
 from service.domain.jobs import Job
 from service.domain.messages import AggregateMessage
 from service.domain.model import Batch, BatchView, State
-from service.domain.ports import OutgoingMessage, Queue
+from service.domain.ports import OutgoingMessage
 from service.runtime.sender import send_all
 from service.runtime.shutdown import until_stopped
+from service.sweeper.emptiness import EmptinessCheck
+from service.sweeper.recoveries import Recoveries
 from service.sweeper.recovery import Recovery
 
 log = structlog.get_logger(__name__)
@@ -39,9 +46,6 @@ MAX_BATCHES = 10_000
 MAX_DOUBLINGS = 5
 """Doublings of `resend_after_s` for a batch that does not move although its messages were sent again."""
 
-EMPTY_SWEEPS = 2
-"""SQS counts approximately: a queue counts as empty once this many sweeps in a row found it empty."""
-
 
 @dataclass(frozen=True, slots=True)
 class SweepLimits:
@@ -49,32 +53,13 @@ class SweepLimits:
 
     Messages that may be lost are sent again once their queue is empty. If the queue does not get empty, they
     are sent again after `resend_after_s`, then after twice that time, and so on up to 32 times that time.
+    `concurrent_batches` are looked at, and as many recovered, at the same time.
     """
 
     interval_s: float = 60.0
     stuck_after_s: float = 300.0
     resend_after_s: float = 3_600.0
-
-
-class EmptinessCheck:
-    """Finds out whether several queues are empty at the same time.
-
-    The dead-letter queue belongs to the set: its letters are drained before lost messages are sent again.
-    """
-
-    def __init__(self, *queues: Queue) -> None:
-        self._queues = queues
-        self._empty_sweeps = 0
-
-    @property
-    def is_empty(self) -> bool:
-        """True if the last `EMPTY_SWEEPS` counts found no message."""
-        return self._empty_sweeps >= EMPTY_SWEEPS
-
-    async def count(self) -> None:
-        """Count the messages once a sweep. Raises RetryableError and AccessError."""
-        depths = [await queue.depth() for queue in self._queues]
-        self._empty_sweeps = 0 if any(depths) else self._empty_sweeps + 1
+    concurrent_batches: int = 8
 
 
 @dataclass(slots=True)
@@ -98,45 +83,89 @@ class Sweeper:
     ) -> None:
         self._ports = ports
         queues = ports.queues
-        self._jobs_queue = EmptinessCheck(queues.ingest, queues.dead_ingest)
-        self._rows_queue = EmptinessCheck(queues.rows, queues.dead_rows)
+        self._jobs_queue = EmptinessCheck("ingest", queues.ingest, queues.dead_ingest)
+        self._rows_queue = EmptinessCheck("rows", queues.rows, queues.dead_rows)
         self._completion = completion
         self._recovery = recovery
         self._outages = OutageBoard(ports.table, ports.clock)
         self._limits = limits
         self._observed: OrderedDict[str, _Observation] = OrderedDict()
         self._cursors = dict.fromkeys(SWEPT, "")
+        self._recoveries = Recoveries(limits.concurrent_batches)
+        self._failure: Exception | None = None
         self.problem = ""
         self.last_success: float | None = None
-        self.held = 0  # a sweeper receives no messages
+
+    @property
+    def held(self) -> int:
+        """Batches that it is recovering. A sweeper receives no messages."""
+        return len(self._recoveries)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sweep until `stop` is set. A sweep under way is then cancelled: every step is safe to repeat."""
-        await until_stopped(stop, self._sweep_forever())
+        try:
+            await until_stopped(stop, self._sweep_forever())
+        finally:
+            await self._recoveries.cancel()
 
     async def sweep(self) -> None:
-        """Go through the batches once. Raises RetryableError and AccessError after the last batch."""
+        """Go through the batches once, and wait until those that are recovered are done.
+
+        Raises the first error, RetryableError or AccessError unless it is a bug, after the last batch.
+        """
+        await self._look_at_batches()
+        await self._recoveries.wait()
+        self._raise_failure()
+
+    async def _look_at_batches(self) -> None:
+        """Go through the batches once; recoveries go on in the background."""
         await self._jobs_queue.count()
         await self._rows_queue.count()
         stuck = 0
-        problem: RowfleetError | None = None
         for state in SWEPT:
-            async for batch in self._listed(state):
-                with structlog.contextvars.bound_contextvars(batch_id=batch.batch_id):
-                    try:
-                        stuck += await self._sweep_batch(batch.batch_id)
-                    except (RetryableError, AccessError) as error:
-                        log.warning("batch_not_swept", reason=str(error), kind=error.kind)
-                        problem = error
+            async for batches in self._pages(state):
+                stuck += await self._look_at(batches)
         self._ports.metrics.count("sweeps")
         self._ports.metrics.observe("batches_stuck", stuck)
-        if problem is not None:
-            raise problem
+
+    async def _look_at(self, batches: Sequence[Batch]) -> int:
+        """Look at some batches, several at a time; return the number of those that are stuck."""
+        ids = iter([batch.batch_id for batch in batches])
+        stuck = 0
+
+        async def look() -> None:
+            nonlocal stuck
+            # all lookers take batches from the same iterator
+            for batch_id in ids:
+                with structlog.contextvars.bound_contextvars(batch_id=batch_id), self._keeping_failure():
+                    stuck += await self._sweep_batch(batch_id)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(self._limits.concurrent_batches, len(batches))):
+                group.create_task(look())
+        return stuck
+
+    @contextmanager
+    def _keeping_failure(self) -> Iterator[None]:
+        """Keep an error for the end of the sweep: it concerns one batch, and the others are swept."""
+        try:
+            yield
+        except (RetryableError, AccessError) as error:
+            log.warning("batch_not_swept", reason=str(error), kind=error.kind)
+            self._failure = self._failure or error
+        except Exception as error:  # noqa: BLE001 -- a bug that one batch triggers is raised later as well
+            self._failure = error
+
+    def _raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     async def _sweep_forever(self) -> None:
         while True:
             try:
-                await self.sweep()
+                await self._look_at_batches()
+                self._raise_failure()
             except (RetryableError, AccessError) as error:
                 if self.problem != str(error):
                     log.error("sweep_failed", reason=str(error), kind=error.kind)
@@ -151,13 +180,12 @@ class Sweeper:
                 self.last_success = self._ports.clock.monotonic()
             await self._ports.clock.sleep(self._limits.interval_s)
 
-    async def _listed(self, state: State) -> AsyncIterator[Batch]:
+    async def _pages(self, state: State) -> AsyncIterator[Sequence[Batch]]:
         """Batches in a state as the index lists them, continuing where the last sweep stopped."""
         after = self._cursors[state]
         for _ in range(MAX_BATCHES // PAGE_BATCHES):
             page = await self._ports.table.batches(state, after=after, limit=PAGE_BATCHES)
-            for batch in page.batches:
-                yield batch
+            yield page.batches
             after = page.after
             if not after:
                 break
@@ -165,13 +193,15 @@ class Sweeper:
 
     async def _sweep_batch(self, batch_id: str) -> bool:
         """Move the batch on if it is stuck; return True if it is."""
+        if batch_id in self._recoveries:
+            return True
         view = await self._ports.table.read(batch_id)
         if view is None or view.batch.state not in SWEPT:
             self._observed.pop(batch_id, None)
             return False
         observed = self._observe(view)
         if self._is_overdue(view):
-            await self._fail_overdue_rows(view.batch)
+            self._recover(batch_id, self._fail_overdue_rows(view.batch))
             return False
         still_s = self._ports.clock.monotonic() - observed.since
         if still_s < self._limits.stuck_after_s:
@@ -180,15 +210,32 @@ class Sweeper:
         is_late = still_s >= self._limits.resend_after_s * 2**doublings
         match view.batch.state:
             case State.SPLITTING:
-                intervened = await self._resend_job(view.batch, is_late=is_late)
+                await self._resend_job(view.batch, observed, is_late=is_late)
+            case State.RUNNING if view.is_complete:
+                await self._check_again(view.batch, observed)
             case State.RUNNING:
-                intervened = await self._resend_rows(view, is_late=is_late)
+                if self._rows_queue.is_empty or is_late:
+                    self._recover(batch_id, self._resend_rows(view, observed))
             case _:
-                intervened = await self._resend_trigger(view.batch)
-        if intervened:
-            observed.since = self._ports.clock.monotonic()
-            observed.interventions += 1
+                await self._resend_trigger(view.batch, observed)
         return True
+
+    def _recover(self, batch_id: str, work: Coroutine[Any, Any, None]) -> None:
+        """Begin long work on a batch, unless enough is under way: the next sweep finds the batch again."""
+
+        async def guarded() -> None:
+            with self._keeping_failure():
+                await work
+
+        if self._recoveries.is_full:
+            work.close()
+        else:
+            self._recoveries.start(batch_id, guarded())
+
+    def _intervened(self, observed: _Observation) -> None:
+        """Give the batch time to move."""
+        observed.since = self._ports.clock.monotonic()
+        observed.interventions += 1
 
     def _observe(self, view: BatchView) -> _Observation:
         """The observation of a batch; a new one if the batch has moved since the last sweep."""
@@ -208,49 +255,48 @@ class Sweeper:
 
     # -- interventions ---------------------------------------------------------------------------------
 
-    async def _resend_job(self, batch: Batch, *, is_late: bool) -> bool:
+    async def _resend_job(self, batch: Batch, observed: _Observation, *, is_late: bool) -> None:
         """Send the job again, as its message may be lost. The splitter resumes at the checkpoint."""
         if not (self._jobs_queue.is_empty or is_late):
-            return False
+            return
         job = Job(
             batch.tool_name, batch.source, batch.execution_id, batch.output,
             limit=batch.limit, priority=batch.priority, weight=batch.weight,
         )  # fmt: skip
         await send_all(self._ports.queues.ingest, [OutgoingMessage(job.encode())])
         self._ports.metrics.count("jobs_resent")
-        log.warning("job_sent_again", rows=batch.checkpoint.rows, reason=_reason(self._jobs_queue, "ingest"))
-        return True
+        log.warning("job_sent_again", rows=batch.checkpoint.rows, reason=self._jobs_queue.reason)
+        self._intervened(observed)
 
-    async def _resend_rows(self, view: BatchView, *, is_late: bool) -> bool:
-        """Repeat the completion check if every row is done; if not, send rows without an outcome again."""
-        batch = view.batch
-        if view.is_complete:
-            log.warning("completion_checked_again", reason="every row has an outcome and nobody said so")
-            await self._completion.check(batch.batch_id)
-            return True
-        if not (self._rows_queue.is_empty or is_late):
-            return False
-        numbers = await self._recovery.missing(batch)
-        lacking = (batch.total or 0) - view.counts.done
-        if not numbers:
+    async def _check_again(self, batch: Batch, observed: _Observation) -> None:
+        """Repeat the completion check of a batch whose rows are all done."""
+        log.warning("completion_checked_again", reason="every row has an outcome and nobody said so")
+        await self._completion.check(batch.batch_id)
+        self._intervened(observed)
+
+    async def _resend_rows(self, view: BatchView, observed: _Observation) -> None:
+        """Send the rows without an outcome again."""
+        batch, reason = view.batch, self._rows_queue.reason
+        sent = await self._recovery.resend(batch)
+        if sent.rows:
+            lacking = (batch.total or 0) - view.counts.done
+            log.warning(
+                "rows_sent_again", rows=sent.rows, lacking=lacking, first=sent.first, last=sent.last,
+                reason=reason,
+            )  # fmt: skip
+        else:
             log.error("counters_differ_from_rows", counters=repr(view.counts), total=batch.total)
-            return True
-        log.warning(
-            "rows_sent_again", rows=len(numbers), lacking=lacking, first=numbers[0], last=numbers[-1],
-            reason=_reason(self._rows_queue, "rows"),
-        )  # fmt: skip
-        await self._recovery.resend(batch, numbers)
-        return True
+        self._intervened(observed)
 
-    async def _resend_trigger(self, batch: Batch) -> bool:
+    async def _resend_trigger(self, batch: Batch, observed: _Observation) -> None:
         """Send the trigger again if no aggregator holds the lease: it may be lost, or its aggregator dead."""
         if batch.lease_until_ms > self._ports.clock.now_ms():
-            return False
+            return
         message = AggregateMessage(batch.batch_id, batch.round)
         await send_all(self._ports.queues.aggregate, [OutgoingMessage(message.encode())])
         self._ports.metrics.count("aggregations_resent")
         log.warning("aggregation_sent_again", reason="nobody writes the results", last=batch.lease_owner)
-        return True
+        self._intervened(observed)
 
     def _is_overdue(self, view: BatchView) -> bool:
         batch = view.batch
@@ -260,17 +306,10 @@ class Sweeper:
 
     async def _fail_overdue_rows(self, batch: Batch) -> None:
         """Commit every row without an outcome as FAILED, so that the results are written."""
-        numbers = await self._recovery.missing(batch)
-        if numbers:
+        missed = deadline_of(batch, None).missed(earlier=await self._outages.read(batch))
+        failed = await self._recovery.fail(batch, missed)
+        if failed.rows:
             log.warning(
-                "batch_overdue", rows=len(numbers), reason=f"its deadline {batch.deadline_at} has passed"
+                "batch_overdue", rows=failed.rows, reason=f"its deadline {batch.deadline_at} has passed"
             )
-            self._ports.metrics.count("rows_overdue", len(numbers))
-            missed = deadline_of(batch, None).missed(earlier=await self._outages.read(batch))
-            await self._recovery.fail(batch, numbers, missed)
-
-
-def _reason(check: EmptinessCheck, queue: str) -> str:
-    return (
-        f"the {queue} queue is empty" if check.is_empty else f"the {queue} queue is not, but it has been long"
-    )
+            self._ports.metrics.count("rows_overdue", failed.rows)

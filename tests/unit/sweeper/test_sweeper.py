@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
-from service.adapters.memory import MemoryTable
+from service.adapters.memory import MemoryObjects, MemoryTable
 from service.batch.outages import OutageBoard
-from service.domain.errors import AccessError, ThrottledError
+from service.domain.errors import AccessError, DeadlineError, ThrottledError
 from service.domain.messages import AggregateMessage, RowMessage
 from service.domain.model import Checkpoint, Commit, Dialect, State, Status, iso_time
+from service.sweeper.missing_rows import missing_rows
 from service.sweeper.sweeper import PAGE_BATCHES
 
 STUCK_S = 300.0
@@ -65,6 +66,36 @@ class RefusingTable(MemoryTable):
         if batch_id in self.refused:
             raise self.refused[batch_id]
         return await super().read(batch_id)
+
+
+class CountingTable(MemoryTable):
+    """Remembers the pages of numbers that were asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pages: list[tuple[int, int]] = []
+
+    async def done_numbers(self, batch, partition, *, after, limit):
+        """A page."""
+        self.pages.append((partition, after))
+        return await super().done_numbers(batch, partition, after=after, limit=limit)
+
+
+class CountingObjects(MemoryObjects):
+    """Remembers where reads began; may do something before the first one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ranges: list[int] = []
+        self.on_read = None
+
+    async def read(self, source, start, length):
+        """Read."""
+        self.ranges.append(start)
+        on_read, self.on_read = self.on_read, None
+        if on_read is not None:
+            await on_read()
+        return await super().read(source, start, length)
 
 
 # -- RUNNING -------------------------------------------------------------------------------------------------
@@ -189,16 +220,38 @@ async def test_rows_whose_source_cannot_be_read_again_are_failed(lab, change):
     assert (await lab.view()).batch.state is State.AGGREGATING
 
 
-async def test_rows_are_found_in_bounded_memory(lab):
-    """At most `max_rows` numbers are held; the rest is found once those rows are done."""
+@pytest.mark.parametrize("action", ["resend", "fail"])
+async def test_table_and_source_are_read_once(make_lab, action):
+    """However many rows are lost, no page of numbers and no byte of the source is read twice."""
+    lab = make_lab(table=CountingTable())
+    lab.objects = CountingObjects()
     batch = await running(lab, 30, partitions=3)
-    async with sweeping(lab, max_rows=7, page_rows=2) as sweeper:
-        found = []
-        while lost := await sweeper._recovery.missing(batch):
-            assert len(lost) <= 7
-            found += lost
-            await commit(lab, batch, *(lab.outcome(n) for n in lost))
-    assert sorted(found) == list(range(1, 31))
+    await commit(lab, batch, *(lab.outcome(n) for n in (2, 3, 4, 5, 11, 29)))
+    async with lab.committer(linger_s=0) as committer:
+        recovery = lab.recovery(committer, max_rows=4, page_rows=1)
+        if action == "resend":
+            recovered = await recovery.resend(batch)
+        else:
+            recovered = await recovery.fail(batch, DeadlineError("late"))
+    assert (recovered.rows, recovered.first, recovered.last) == (24, 1, 30)
+    assert len(set(lab.table.pages)) == len(lab.table.pages)
+    assert len(set(lab.objects.ranges)) == len(lab.objects.ranges)
+    if action == "resend":
+        assert len(await lab.sent_rows()) == 24
+    else:
+        assert (await lab.view()).counts.failed == 24
+
+
+async def test_the_source_is_read_no_further_than_the_last_missing_row(lab):
+    """What follows the last row without an outcome is not read again."""
+    lab.objects = CountingObjects()
+    text = "id,name\n" + "".join(f"{n},name {n}\n" for n in range(1, 301))
+    batch = await running(lab, 300, text)
+    await commit(lab, batch, *(lab.outcome(n) for n in range(1, 301) if n != 5))
+    async with lab.committer(linger_s=0) as committer:
+        await lab.recovery(committer).resend(batch)
+    assert [row.number for row in await lab.sent_rows()] == [5]
+    assert max(lab.objects.ranges) < text.index("\n30,")
 
 
 async def test_rows_of_an_earlier_round_that_succeeded_are_not_run_again(lab):
@@ -207,8 +260,7 @@ async def test_rows_of_an_earlier_round_that_succeeded_are_not_run_again(lab):
     await commit(lab, batch, lab.outcome(1), lab.outcome(2, failed="no"), lab.outcome(3, failed="no"))
     second = lab.table._batches[batch.batch_id] = replace(batch, round=2)
     await commit(lab, second, lab.outcome(3, round_=2))
-    async with sweeping(lab) as sweeper:
-        assert await sweeper._recovery.missing(second) == [2, 4]
+    assert [number async for number in missing_rows(lab.table, second, 1)] == [2, 4]
 
 
 async def test_counters_that_lack_rows_are_reported(lab):
@@ -269,10 +321,11 @@ async def test_an_overdue_batch_ends_without_its_source(lab):
 async def test_a_row_committed_during_expiry_keeps_its_outcome(lab):
     """If a worker commits between search and commit, its outcome stands and is counted once."""
     batch = await running(lab, 3, deadline_at=iso_time(lab.clock.now_ms() - 1))
+    stored = lab.objects.stored
+    lab.objects = CountingObjects()
+    lab.objects.stored, lab.objects.on_read = stored, lambda: commit(lab, batch, lab.outcome(2))
     async with sweeping(lab) as sweeper:
-        numbers = await sweeper._recovery.missing(batch)
-        await commit(lab, batch, lab.outcome(2))
-        await sweeper._recovery.fail(batch, numbers, AccessError("stands for any error"))
+        await sweeper.sweep()
     outcomes = await lab.outcomes(batch)
     assert outcomes[2].status is Status.SUCCESS
     counts = (await lab.view()).counts
@@ -407,6 +460,98 @@ async def test_the_sweeper_runs_until_told_to_stop_and_shows_its_problem(make_la
         assert lab.clock.monotonic() == pytest.approx(30, abs=2)
         stop.set()
         await task
+
+
+async def test_a_large_batch_stops_no_other(make_lab):
+    """While the rows of one batch are sent again, further sweeps move the others on, and leave it alone."""
+    lab = make_lab(table=HeldTable("demo#large"))
+    await running(lab, 3, execution_id="large")
+    small = await running(lab, 1, execution_id="small")
+    await commit(lab, small, lab.outcome(1))
+    stop = asyncio.Event()
+    async with sweeping(lab, interval_s=10) as sweeper:
+        task = asyncio.create_task(sweeper.run(stop))
+        await lab.until(lab.table.is_held.is_set, step_s=1)
+        await lab.until(lambda: lab.table.batch_state("demo#small") is State.AGGREGATING, step_s=1)
+        sweeps_before = lab.metrics.totals["sweeps"]
+        await lab.until(lambda: lab.metrics.totals["sweeps"] == sweeps_before + 60, step_s=1)
+        assert lab.table.times_held == 1
+        assert sweeper.held == 1
+        lab.table.go_on.set()
+        await lab.until(lambda: lab.metrics.totals["rows_resent"] == 3)
+        assert sweeper.held == 0
+        stop.set()
+        await task
+
+
+async def test_only_so_many_batches_are_recovered_at_a_time(make_lab):
+    """A batch that finds no room is found again by a later sweep."""
+    lab = make_lab(table=HeldTable(""))
+    lab.table.go_on.set()
+    deadline = iso_time(lab.clock.now_ms() - 1)
+    for number in range(5):
+        await running(lab, 1, execution_id=f"e{number}", deadline_at=deadline)
+    async with sweeping(lab, concurrent_batches=2) as sweeper:
+        await sweeper.sweep()
+        assert (lab.table.times_held, lab.table.most_held) == (2, 2)
+        await sweeper.sweep()
+        await sweeper.sweep()
+    assert lab.metrics.totals["rows_overdue"] == 5
+
+
+async def test_a_sweeper_that_is_stopped_ends_its_recoveries(make_lab):
+    """A recovery under way is cancelled with the sweeper: another sweeper finds the rows."""
+    lab = make_lab(table=HeldTable("demo#e1"))
+    await running(lab, 3)
+    stop = asyncio.Event()
+    async with sweeping(lab, interval_s=10) as sweeper:
+        task = asyncio.create_task(sweeper.run(stop))
+        await lab.until(lab.table.is_held.is_set, step_s=1)
+        stop.set()
+        await task
+    assert sweeper.held == 0
+    assert lab.metrics.totals["rows_resent"] == 0
+
+
+async def test_a_recovery_that_fails_is_a_problem_of_the_sweeper(make_lab):
+    """The error is shown as those of sweeps are, and the batch is tried again."""
+
+    class Refusing(MemoryTable):
+        async def done_numbers(self, *_, **__):
+            raise ThrottledError("slow down")
+
+    lab = make_lab(table=Refusing())
+    await running(lab, 3)
+    async with sweeping(lab) as sweeper:
+        await sweeps(lab, sweeper, 5)
+        with pytest.raises(ThrottledError, match="slow down"):
+            await sweeper.sweep()
+
+
+class HeldTable(MemoryTable):
+    """Holds back the numbers of one batch ("": of all) until it may go on; counts what it holds."""
+
+    def __init__(self, held: str) -> None:
+        super().__init__()
+        self._held = held
+        self.is_held, self.go_on = asyncio.Event(), asyncio.Event()
+        self.times_held = self.now_held = self.most_held = 0
+
+    def batch_state(self, batch_id):
+        """The state of a batch."""
+        return self._batches[batch_id].state
+
+    async def done_numbers(self, batch, partition, *, after, limit):
+        """A page, when it may be read."""
+        if self._held in ("", batch.batch_id):
+            self.times_held += 1
+            self.now_held += 1
+            self.most_held = max(self.most_held, self.now_held)
+            self.is_held.set()
+            await self.go_on.wait()
+            await asyncio.sleep(0)
+            self.now_held -= 1
+        return await super().done_numbers(batch, partition, after=after, limit=limit)
 
 
 async def test_a_bug_does_not_end_the_sweeper(make_lab):

@@ -1,0 +1,68 @@
+"""The rows of a batch that have no outcome, in file order, found in one pass over the table.
+
+Row *i* lies in partition *i mod P*, and each partition is sorted by row number. Reading the partitions in
+turn merges their numbers; memory holds one page of each, however many rows there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+
+from service.domain.model import Batch, partition_of
+from service.domain.ports import Table
+
+PAUSE_ROWS = 10_000
+"""After so many rows without a read, other tasks get their turn."""
+
+
+async def missing_rows(table: Table, batch: Batch, page_rows: int) -> AsyncGenerator[int, None]:
+    """The numbers of the rows of a sealed batch that still need an outcome, ascending.
+
+    Raises RetryableError and AccessError.
+    """
+    partitions = [_Numbers(table, batch, partition, page_rows) for partition in range(batch.partitions)]
+    for number in range(1, (batch.total or 0) + 1):
+        if number % PAUSE_ROWS == 0:
+            await asyncio.sleep(0)
+        numbers = partitions[partition_of(number, batch.partitions)]
+        if not numbers.page:
+            await numbers.read_on()
+        if numbers.page and numbers.page[0] == number:
+            numbers.page.popleft()
+        else:
+            yield number
+
+
+async def chunks_of(numbers: AsyncIterator[int], size: int) -> AsyncGenerator[Sequence[int], None]:
+    """The numbers in lists of `size`; the last one may be shorter."""
+    chunk: list[int] = []
+    async for number in numbers:
+        chunk.append(number)
+        if len(chunk) >= size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+class _Numbers:
+    """The numbers of one partition's rows that are done, read a page at a time."""
+
+    def __init__(self, table: Table, batch: Batch, partition: int, page_rows: int) -> None:
+        self._table = table
+        self._batch = batch
+        self._partition = partition
+        self._page_rows = page_rows
+        self._after: int | None = 0
+        self.page: deque[int] = deque()
+
+    async def read_on(self) -> None:
+        """Read pages until one holds a number, or to the end."""
+        while not self.page and self._after is not None:
+            page = await self._table.done_numbers(
+                self._batch, self._partition, after=self._after, limit=self._page_rows
+            )
+            self.page.extend(page.numbers)
+            self._after = page.after
