@@ -14,6 +14,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from http import HTTPStatus
 
 import aiohttp
@@ -21,12 +22,13 @@ from yarl import URL
 
 from service.agents.options.context import AgentContext
 from service.agents.options.substitution import ResolvedOptions
-from service.agents.wire.connections import Connections, Trace
+from service.agents.wire.connections import MAX_HEADER_BYTES, BodyEnd, Connections, Trace
+from service.agents.wire.content_encoding import ACCEPTED, BodyDecoder
 from service.agents.wire.error_responses import classify_response
 from service.agents.wire.event_stream import MEDIA_TYPE
 from service.agents.wire.presets import chat_request
 from service.agents.wire.replies import CHUNK_BYTES, read_bounded, too_large
-from service.agents.wire.reply_bodies import BodyType, parse_labelled
+from service.agents.wire.reply_bodies import BodyType, is_json, parse_labelled
 from service.agents.wire.requests import Request, http_request
 from service.domain.errors import (
     AgentCredentialsError,
@@ -38,6 +40,7 @@ from service.domain.errors import (
 )
 from service.domain.ports import Agent, Invocation, Reply
 from service.domain.provider_errors import AgentError
+from service.mapping.replies.html_pages import is_page, page_words
 from service.mapping.replies.text import decode_text, parse_body
 
 CONNECT_TIMEOUT_S = 5.0
@@ -54,6 +57,14 @@ def open_http(options: ResolvedOptions, context: AgentContext) -> Agent:
     """Check the options; no connection is made. Raises ConfigError."""
     request = chat_request(options) if "preset" in options.values else http_request(options)
     return HttpAgent(request, options, context)
+
+
+@dataclass(frozen=True, slots=True)
+class Redirection:
+    """The address on the same host to which a response refers; `is_temporary` as by 302 and 307."""
+
+    url: URL
+    is_temporary: bool
 
 
 class HttpAgent:
@@ -73,18 +84,19 @@ class HttpAgent:
         url, payload = self._request.render(invocation.body)
         deadline = asyncio.get_running_loop().time() + invocation.timeout_s
         try:
+            is_temporary = False
             for _ in range(1 + MAX_REDIRECTS):
                 result = await self._exchange(url, payload, invocation, deadline)
                 if isinstance(result, Reply):
-                    return result
-                url = result
+                    return self._landed(result, url) if is_temporary else result
+                url, is_temporary = result.url, is_temporary or result.is_temporary
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise self._translate(error, invocation) from None
         raise AgentRejectedError(f"{self._request.label}: redirected more than {MAX_REDIRECTS} times")
 
     async def _exchange(
         self, url: URL, payload: bytes | None, invocation: Invocation, deadline: float
-    ) -> Reply | URL:
+    ) -> Reply | Redirection:
         """Send a request. Return the reply, or the address to which it is redirected."""
         trace = Trace()
         try:
@@ -102,7 +114,7 @@ class HttpAgent:
         invocation: Invocation,
         deadline: float,
         trace: Trace,
-    ) -> Reply | URL:
+    ) -> Reply | Redirection:
         left_s = max(deadline - asyncio.get_running_loop().time(), 0.001)
         async with session.request(
             self._request.method,
@@ -126,6 +138,7 @@ class HttpAgent:
         """Default headers and the target's, which replace defaults of the same name."""
         defaults = {
             "Accept": f"application/json, {MEDIA_TYPE};q=0.9, text/*;q=0.9, */*;q=0.5",
+            "Accept-Encoding": ACCEPTED,
             "Idempotency-Key": invocation.id,
         }
         if payload is not None:
@@ -144,8 +157,11 @@ class HttpAgent:
             return Reply(body="", headers=headers)
         # The budget is held until the body is parsed: parsing takes several times the memory of the bytes.
         async with AsyncExitStack() as budget:
+            end = BodyEnd(response)
             data = await self._read(response, budget)
             is_framed = "content-length" in headers or "chunked" in headers.get("transfer-encoding", "")
+            if not is_framed and end.is_reset and not is_json(data):
+                raise aiohttp.ClientPayloadError("the connection was reset")
             type_ = BodyType.parse(headers.get("content-type", ""), is_framed=is_framed)
             label = f"{self._request.label}: HTTP {response.status}"
             return Reply(parse_labelled(data, type_, label, self._options.redact), len(data), headers)
@@ -167,7 +183,7 @@ class HttpAgent:
                 "(results are not polled for: call an address that answers when it is done)"
             )
 
-    def _redirection(self, response: aiohttp.ClientResponse, url: URL) -> URL | None:
+    def _redirection(self, response: aiohttp.ClientResponse, url: URL) -> Redirection | None:
         """The address on the same host to which a request is redirected; None for any other response."""
         keeps_method = response.status in _SAME_METHOD or (
             response.status in _SAME_IF_SAFE and self._request.method in {"GET", "HEAD"}
@@ -180,7 +196,19 @@ class HttpAgent:
             return None
         is_upgrade = (url.scheme, target.scheme) == ("http", "https") and (url.port, target.port) == (80, 443)
         is_same = (url.scheme, url.port) == (target.scheme, target.port) or is_upgrade
-        return target if target.host == url.host and is_same and target != url else None
+        if target.host != url.host or not is_same or target == url:
+            return None
+        return Redirection(target, is_temporary=response.status in _TEMPORARY)
+
+    def _landed(self, reply: Reply, url: URL) -> Reply:
+        """The reply to which a request was sent on for once, unless it is a page: mostly that of a login."""
+        if not _is_html(reply):
+            return reply
+        target = self._options.redact(str(url.with_query(None)))[:EXCERPT_CHARS]
+        raise AgentRejectedError(
+            f"{self._request.label}: redirected to {target}, an HTML page "
+            "(check the credentials, or put the final address into url)"
+        )
 
     async def _read(self, response: aiohttp.ClientResponse, budget: AsyncExitStack) -> bytes:
         """The whole body. Raises AgentRejectedError as soon as it is known to be too large.
@@ -192,7 +220,7 @@ class HttpAgent:
 
         async def chunks() -> AsyncIterator[bytes]:
             size = 0
-            async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+            async for chunk in _decoded(response, label):
                 if size < CHUNK_BYTES <= size + len(chunk) <= limit:
                     # Content-Length is the compressed size, so a compressed body reserves the limit.
                     known_size = None if "Content-Encoding" in response.headers else response.content_length
@@ -222,22 +250,23 @@ class HttpAgent:
             )
         data = await self._read_beginning(response)
         charset = BodyType.parse(response.headers.get("Content-Type", "")).charset
-        message = " ".join(decode_text(data, charset).split())
+        text = decode_text(data, charset)
+        message = f"an HTML page, {page_words(text)!r}" if is_page(text) else " ".join(text.split())
         excerpt = f": {self._options.redact(message)[:EXCERPT_CHARS]}" if message else ""
         body = parse_body(data, charset)
-        text = f"{label}: HTTP {status}{excerpt}"
-        return classify_response(status, text, response.headers, body, now=self._context.now())
+        error = f"{label}: HTTP {status}{excerpt}"
+        return classify_response(status, error, response.headers, body, now=self._context.now())
 
     async def _read_beginning(self, response: aiohttp.ClientResponse) -> bytes:
         """The first `_ERROR_BODY_BYTES` of a body, or as much as arrives before the connection breaks."""
         data = bytearray()
         try:
-            async for chunk in response.content.iter_chunked(_ERROR_BODY_BYTES):
+            async for chunk in _decoded(response, self._request.label):
                 data += chunk
                 if len(data) >= _ERROR_BODY_BYTES:
                     response.close()  # otherwise aiohttp would wait for the rest
                     break
-        except (aiohttp.ClientError, OSError):
+        except (aiohttp.ClientError, OSError, AgentRejectedError):
             response.close()
         return bytes(data)
 
@@ -261,6 +290,22 @@ class HttpAgent:
         return AgentUnavailableError(text, scope=FailureScope.UNCLEAR)
 
 
+async def _decoded(response: aiohttp.ClientResponse, label: str) -> AsyncIterator[bytes]:
+    """The body without its content encoding, in pieces of at most `CHUNK_BYTES`."""
+    encoding = response.headers.get("Content-Encoding", "")
+    decoder = BodyDecoder(encoding, label, piece_bytes=CHUNK_BYTES)
+    async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+        for piece in decoder.feed(chunk):
+            yield piece
+    decoder.close()
+
+
+def _is_html(reply: Reply) -> bool:
+    """True if a reply is text that calls itself an HTML page."""
+    media_type = reply.headers.get("content-type", "").lower()
+    return isinstance(reply.body, str) and media_type.startswith("text/html")
+
+
 def _cause(error: Exception) -> str:
     for kinds, text in _CAUSES:
         if isinstance(error, kinds):
@@ -270,6 +315,8 @@ def _cause(error: Exception) -> str:
     # The text of other errors may hold the URL; this one is about the bytes of a response.
     if isinstance(error, aiohttp.ClientResponseError):
         said = " ".join(str(error.message).split())[:EXCERPT_CHARS]
+        if said.startswith("Got more than"):
+            return f"a header of the answer is larger than {MAX_HEADER_BYTES // 2**10} KB"
         return f"the answer is not HTTP as it should be{f' ({said})' if said else ''}"
     return f"the call failed inside the HTTP client ({type(error).__name__})"
 
@@ -277,6 +324,7 @@ def _cause(error: Exception) -> str:
 MAX_REDIRECTS = 5
 
 _SAME_METHOD = frozenset({HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT})
+_TEMPORARY = frozenset({HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.FOUND})
 _SAME_IF_SAFE = frozenset({HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.FOUND})
 """A redirected POST would arrive as a GET."""
 

@@ -61,6 +61,25 @@ class Trace:
         )
 
 
+class BodyEnd:
+    """The way in which a body of unstated length ends: by a close, or by a reset that cuts it."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        """Begin to watch, before the body is read."""
+        connection = response.connection
+        protocol = None if connection is None else connection.protocol
+        self._closed = None if protocol is None else protocol.closed
+        if self._closed is not None:
+            # asyncio would report an exception that nobody looks at.
+            self._closed.add_done_callback(lambda closed: closed.cancelled() or closed.exception())
+
+    @property
+    def is_reset(self) -> bool:
+        """True if the connection has been reset, which aiohttp takes for an end like any other."""
+        closed = self._closed
+        return closed is not None and closed.done() and not closed.cancelled() and bool(closed.exception())
+
+
 class Connections:
     """The connections of one agent. They belong to the event loop of the first call."""
 
@@ -107,6 +126,7 @@ class Connections:
             max_line_size=MAX_HEADER_BYTES,
             max_field_size=MAX_HEADER_BYTES,
             max_headers=MAX_HEADERS,
+            auto_decompress=False,  # content_encoding.py notices a body that ends too early
             trace_configs=[_trace_config()],
         )
 

@@ -108,6 +108,15 @@ def parse_output(data: bytes, label: str) -> Json:
         return text
 
 
+def is_json(data: bytes) -> bool:
+    """True if a body is one whole JSON document."""
+    try:
+        exact_json.loads(data)
+    except ValueError:
+        return False
+    return True
+
+
 def _parse_other(text: str, type_: BodyType) -> Json:
     """The reply in a text that is neither server-sent events nor one JSON document."""
     if type_.media_type in _JSON_LINES:

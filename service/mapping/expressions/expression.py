@@ -84,6 +84,11 @@ class Expression:
         except Exception:  # noqa: BLE001 -- a library walks whatever an agent sent; an error means "no value"
             return None
 
+    def paths(self) -> frozenset[str]:
+        """The expression, and the path that it passes to its first transform; both from the root `$`."""
+        texts = (self.text.strip(), self.text.partition("|")[0].strip())
+        return frozenset(text if text.startswith("$") else f"$.{text}" for text in texts)
+
     def named_keys(self) -> frozenset[str]:
         """The keys of objects that the expression names, at any depth."""
         found: set[str] = set()

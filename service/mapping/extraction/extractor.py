@@ -221,7 +221,7 @@ class Extractor:
         reasons = "; ".join(f"{one.method.label}: {one.reason}" for one in merged.results if one.reason)
         text = f"no value for {kind} {', '.join(fields)}" + (f" ({reasons})" if reasons else "")
         mapped = [field for method in self.methods for field in method.fields]
-        tried = {field.expression.text for field in mapped}
+        tried = {path for field in mapped for path in field.expression.paths()}
         names = [
             {name, *(one.expression.last_key for one in mapped if one.name == name)} - {""} for name in fields
         ]

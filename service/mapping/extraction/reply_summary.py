@@ -9,6 +9,7 @@ from service.domain.model import Json
 from service.domain.truncation import truncate
 from service.mapping.extraction.guarded_texts import stated_finish_reasons
 from service.mapping.extraction.schemas import excerpt
+from service.mapping.replies.html_pages import is_page, page_words
 from service.mapping.replies.normalise import ReplyView
 from service.mapping.replies.text import embedded_json
 from service.mapping.syntax.problems import quoted_key
@@ -19,10 +20,6 @@ _MAX_KEY_CHARS = 40
 _MAX_DEPTH = 10
 _MAX_NODES = 5_000
 _MAX_FIELDS = 3
-_HTML = re.compile(
-    r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b",
-    re.IGNORECASE | re.DOTALL,
-)
 
 
 def summary(view: ReplyView, missing: Iterable[Collection[str]], tried: Collection[str]) -> str:
@@ -46,8 +43,9 @@ def _kind(view: ReplyView) -> str:
         text = " ".join(reply[: _MAX_CHARS * 10].split())
         if not text:
             return "the reply is empty"
-        kind = "an HTML page" if _HTML.match(reply) else "text"
-        return f"the reply is {kind}: {truncate(text, _MAX_CHARS)!r}"
+        if is_page(reply):
+            return f"the reply is an HTML page: {truncate(page_words(reply), _MAX_CHARS)!r}"
+        return f"the reply is text: {truncate(text, _MAX_CHARS)!r}"
     if isinstance(view.root, dict) and view.root:
         return f"the reply is JSON with {_keys(view.root)}"
     if isinstance(view.root, list) and view.root:

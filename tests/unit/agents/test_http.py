@@ -339,6 +339,48 @@ async def test_redirects_end(call: Call) -> None:
         await call(replying(status=307, headers={"Location": "/"}))
 
 
+@pytest.mark.parametrize(("status", "page"), [(302, True), (307, True), (301, False), (308, False)])
+async def test_a_redirection_for_once_to_a_page_is_no_reply(call: Call, status: int, page: bool) -> None:
+    """A login page. At an address that has changed for good, a page is the reply as before."""
+
+    async def handle(request: web.Request) -> web.Response:
+        if request.path == "/login":
+            return web.Response(text="<html><title>Sign in</title></html>", content_type="text/html")
+        if request.path == "/json":
+            return web.json_response({"a": 1})
+        return web.Response(status=status, headers={"Location": request.path.removesuffix("/to")})
+
+    assert (await call(handle, path="/json/to", method="GET")).body == {"a": 1}
+    if page:
+        with pytest.raises(
+            AgentRejectedError, match=r"redirected to .*/login, an HTML page \(check the cred"
+        ):
+            await call(handle, path="/login/to", method="GET")
+    else:
+        assert "Sign in" in str((await call(handle, path="/login/to", method="GET")).body)
+
+
+async def test_a_text_that_gzip_shows_to_be_cut_is_no_reply(call: Call) -> None:
+    """The HTTP library would hand out what arrived. An error keeps its status, whatever its body is."""
+    data = gzip.compress(b"Exchange: WHITEHALL, Cabinet: P12. " * 20)[:-12]
+    headers = {"Content-Encoding": "gzip", "Content-Type": "text/plain"}
+    with pytest.raises(AgentUnavailableError, match="broke off or is damaged"):
+        await call(replying(body=data, headers=headers))
+    with pytest.raises(AgentThrottledError, match="HTTP 429: Exchange: WHITEHALL"):
+        await call(replying(status=429, body=data, headers=headers))
+    with pytest.raises(AgentRejectedError, match="Content-Encoding 'br'"):
+        await call(replying(body=b"\x8b\x02\x80", headers=headers | {"Content-Encoding": "br"}))
+
+
+async def test_an_error_page_is_shown_by_its_title(call: Call) -> None:
+    """Proxies and load balancers send pages, whose first 300 characters are markup."""
+    page = (
+        "<!DOCTYPE html>\n<!--[if IE 7]> <html> <![endif]-->\n<head>\n<title>h | 520: unknown error</title>"
+    )
+    with pytest.raises(AgentUnavailableError, match=r"HTTP 520: an HTML page, 'h \| 520: unknown error'$"):
+        await call(replying(status=520, text=page, content_type="text/html"))
+
+
 async def test_a_job_that_was_accepted_is_no_reply(call: Call) -> None:
     """A 202 with a Location only says where the result will be. Without one its body is the reply."""
     for header in ("Location", "Operation-Location"):

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -75,7 +76,10 @@ async def invoke(agent: Agent) -> Any:
         (b"HTTP/1.1 204 No Content\r\n\r\n", "HTTP 204: the reply is empty"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n42", "broke off"),
         (b"no HTTP at all\r\n\r\n", "not HTTP as it should be"),
-        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n", "not HTTP as it should be"),
+        (
+            b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
+            "a header of the answer is larger than 64 KB$",
+        ),
         (b"", "closed before an answer came"),
     ],
 )
@@ -208,3 +212,25 @@ async def test_a_proxy_that_refuses(status: bytes, error: type[Exception]) -> No
         await invoke(agent)
     await agent.close()
     server.close()
+
+
+@pytest.mark.parametrize("body", [b"hello wor", b'{"a": 1}'])
+async def test_a_reset_cuts_a_body_of_unstated_length(body: bytes) -> None:
+    """A text that ends with a reset is not whole. JSON that is complete is."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\n" + body)
+        await writer.drain()
+        # A close that discards nothing and lingers for no time is a reset.
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.transport.abort()
+
+    async with serving(handle) as agent:
+        invoked = agent.invoke(Invocation(id="1", body={}))
+        if body.startswith(b"{"):
+            assert (await invoked).body == {"a": 1}
+        else:
+            with pytest.raises(AgentUnavailableError, match="broke off"):
+                await invoked

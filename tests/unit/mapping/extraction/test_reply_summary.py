@@ -26,7 +26,7 @@ def said(reply, methods=DIRECT):
         ("Sorry, I\ncannot " + "say " * 100, "the reply is text: 'Sorry, I cannot say say"),
         (
             "\n<!DOCTYPE html>\n<html><title>Sign in</title>",
-            "the reply is an HTML page: '<!DOCTYPE html> <html>",
+            "the reply is an HTML page: 'Sign in'",
         ),
         ({f"key{number}": 1 for number in range(50)}, "key9, …"),
     ],
@@ -74,6 +74,13 @@ def test_the_only_leaf_of_the_name_is_proposed(reply, path):
 def test_no_path_is_proposed_in_doubt(reply):
     """Two leaves of the name, a leaf without a value and another name are no proposal."""
     assert "did you mean" not in said(reply)
+
+
+@pytest.mark.parametrize("path", ["$.category", "category", "$.category | parse(''([0-9]+) EUR'')"])
+def test_a_path_that_was_read_is_not_proposed(path):
+    """It is right, and its value does not fit."""
+    method = f"{{method: direct, field_mappings: {{category: '{path} | to_number()'}}}}"
+    assert "did you mean" not in said({"category": "twelve"}, method)
 
 
 def test_a_long_reason_does_not_hide_the_reply():
