@@ -59,7 +59,7 @@ class Aggregator:
         if view is None:
             raise PoisonMessageError(f"there is no batch {message.batch_id!r} in the table")
         with structlog.contextvars.bound_contextvars(batch_id=message.batch_id):
-            if not await self._begin_aggregation(view, message.round):
+            if not await self._begin_aggregation(view, message):
                 log.info("aggregation_not_due", state=view.batch.state, message_round=message.round)
                 await self._abort_leftovers(view.batch, message, delivery.message.receives)
                 return
@@ -80,20 +80,18 @@ class Aggregator:
             async with lease.renewed():
                 await self._write(view, lease, delivery)
 
-    async def _begin_aggregation(self, view: BatchView, round_: int) -> bool:
+    async def _begin_aggregation(self, view: BatchView, message: AggregateMessage) -> bool:
         """True if the batch is AGGREGATING in this round; move it there if it is complete and RUNNING.
 
-        False for a message of an earlier round, and for a batch that has ended.
+        False for a message of an earlier round or batch, and for a batch that has ended.
         """
         batch = view.batch
-        if batch.round != round_:
+        if not message.is_for(batch):
             return False
         # The completion check sends this message before it moves the batch: it may arrive first.
         if batch.state is State.RUNNING and view.is_complete:
             now = iso_time(self._ports.clock.now_ms())
-            await self._ports.table.move(
-                batch.batch_id, expected=State.RUNNING, round=round_, to=State.AGGREGATING, now=now
-            )
+            await self._ports.table.move(batch, expected=State.RUNNING, to=State.AGGREGATING, now=now)
             return True
         return batch.state is State.AGGREGATING
 
@@ -118,7 +116,7 @@ class Aggregator:
         """Abort uploads that an earlier delivery of this message left behind in a batch that has ended."""
         # Its write of the final state may have timed out and succeeded later, while a retry had already
         # started a new upload and died.
-        if receives > 1 and batch.round == message.round and batch.state.is_final:
+        if receives > 1 and message.is_for(batch) and batch.state.is_final:
             aborted = await self._abort_uploads(batch)
             log.info("aggregation_cleared_away", uploads_aborted=aborted)
 
@@ -172,9 +170,8 @@ class Aggregator:
 
     async def _succeed(self, batch: Batch, state: State) -> None:
         moved = await self._ports.table.move(
-            batch.batch_id,
+            batch,
             expected=State.AGGREGATING,
-            round=batch.round,
             to=state,
             now=iso_time(self._ports.clock.now_ms()),
         )

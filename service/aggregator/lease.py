@@ -77,9 +77,7 @@ class AggregationLease:
         # Counted from before the call: by our own clock the lease never seems longer than it is.
         asked_at = self._clock.monotonic()
         until_ms = self._clock.now_ms() + round(self._duration_s * 1000)
-        grant = await self._table.lease(
-            self._batch.batch_id, round=self._batch.round, owner=self._owner, now_ms=now_ms, until_ms=until_ms
-        )
+        grant = await self._table.lease(self._batch, owner=self._owner, now_ms=now_ms, until_ms=until_ms)
         if grant.is_ours:
             self._ends_at = asked_at + self._duration_s
         return grant

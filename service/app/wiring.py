@@ -135,6 +135,7 @@ class RoleBuilder:
                     reserved=reserved_places(settings),
                 ),
             ),
+            rng=random.Random(),  # noqa: S311 -- tells openings of one batch id apart
         )
 
         async def handle(delivery: Delivery) -> None:

@@ -34,13 +34,10 @@ class Completion:
         if view.counts.done != batch.total:
             log.error("counters_exceed_total", batch_id=batch_id, total=batch.total, counted=view.counts.done)
         # Sent before the move: a crash in between sends the trigger twice rather than never.
-        await send_all(
-            self._ports.queues.aggregate, [OutgoingMessage(AggregateMessage(batch_id, batch.round).encode())]
-        )
+        await send_all(self._ports.queues.aggregate, [OutgoingMessage(AggregateMessage.of(batch).encode())])
         moved = await self._ports.table.move(
-            batch_id,
+            batch,
             expected=State.RUNNING,
-            round=batch.round,
             to=State.AGGREGATING,
             now=iso_time(self._ports.clock.now_ms()),
         )

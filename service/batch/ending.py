@@ -24,15 +24,15 @@ async def fail_batch(ports: Ports, batch: Batch, problem: str, *, expected: Sequ
     """
     now = iso_time(ports.clock.now_ms())
     for state in expected:
-        if await ports.table.move(
-            batch.batch_id, expected=state, round=batch.round, to=State.FAILED, now=now, error=problem
-        ):
+        if await ports.table.move(batch, expected=state, to=State.FAILED, now=now, error=problem):
             await report_failed_batch(ports, batch, problem)
             return replace(batch, state=State.FAILED, error=problem, updated_at=now, finished_at=now)
     view = await ports.table.read(batch.batch_id)
     stands = batch if view is None else view.batch
     # The table's reply to a successful move may have been lost; botocore then repeats the call in vain.
-    is_ours = (stands.state, stands.error, stands.finished_at) == (State.FAILED, problem, now)
+    is_ours = (stands.identity, stands.state, stands.error, stands.finished_at) == (
+        batch.identity, State.FAILED, problem, now,
+    )  # fmt: skip
     await report_failed_batch(ports, batch, problem, moved=is_ours)
     return stands
 
@@ -54,7 +54,9 @@ async def _write_manifest(ports: Ports, batch: Batch) -> None:
     try:
         view = await ports.table.read(batch.batch_id)
         # A later round has files of its own; a batch that is FAILED no more is not described as FAILED.
-        if view is not None and (view.batch.state, view.batch.round) == (State.FAILED, batch.round):
+        if view is not None and (view.batch.identity, view.batch.state, view.batch.round) == (
+            batch.identity, State.FAILED, batch.round,
+        ):  # fmt: skip
             facts = manifest_of(view.batch, State.FAILED, view.counts)
             await write_manifest(ports.objects, view.batch, facts)
     except RowfleetError as error:

@@ -137,7 +137,7 @@ class GroupCommitter:
         """
         if outcome is not None:
             outcome = await self._ports.large_outcomes.offload(batch, outcome)
-        key = (batch.batch_id, batch.round)
+        key = (batch.identity, batch.round)
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = _Group(batch)
@@ -197,6 +197,7 @@ class GroupCommitter:
                 outcomes=tuple(outcomes),
                 token=self._tokens(),
                 ttl=batch.ttl,
+                incarnation=batch.incarnation,
             )
             # All repetitions carry one token: a commit whose response was lost is not counted twice.
             duplicates = set(await self._retry(self._ports.table.commit, commit))

@@ -72,7 +72,8 @@ class LargeOutcomes:
             return shorten(outcome, self._limits.max_item_bytes)
         digest = hashlib.sha256(body).hexdigest()
         name = f"{row_id(outcome.number)}-{digest[:16]}.json"
-        key = f"work/{batch.tool_name}/{batch.execution_id}/{outcome.round}/{name}"
+        run = "/".join(filter(None, (batch.execution_id, batch.incarnation)))
+        key = f"work/{batch.tool_name}/{run}/{outcome.round}/{name}"
         await self._retry(self._objects.put, self._limits.bucket, key, body, content_type="application/json")
         stored = StoredPayload(self._limits.bucket, key, len(body), digest)
         return replace(outcome, input_data={}, output_data={}, provenance={}, raw_reply="", stored=stored)

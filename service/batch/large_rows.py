@@ -38,7 +38,13 @@ def row_message(batch: Batch, record: Record) -> RowMessage:
     """The row of a record, with the bytes of a defective one."""
     raw = base64.b64encode(record.raw).decode("ascii")
     return RowMessage(
-        batch.batch_id, batch.round, record.number, record.cells, defect=record.defect, record=raw
+        batch.batch_id,
+        batch.round,
+        record.number,
+        record.cells,
+        defect=record.defect,
+        record=raw,
+        incarnation=batch.incarnation,
     )
 
 

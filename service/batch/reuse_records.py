@@ -131,7 +131,7 @@ def request_key_of(batch: Batch, number: int, mapping: RowMapping, body: Json) -
     if mapping.reuse is None:
         return None
     days = mapping.reuse.days
-    scope = f"{mapping.name}@{mapping.digest}" if days else f"{batch.batch_id}/{batch.round}"
+    scope = f"{mapping.name}@{mapping.digest}" if days else f"{batch.identity}/{batch.round}"
     try:
         text = exact_json.dumps(_sorted(body))
     except (ValueError, TypeError, RecursionError):

@@ -11,6 +11,11 @@ from service.domain.model import Batch
 from service.domain.ports import Table
 
 
+def is_of_batch(row: RowMessage, batch: Batch) -> bool:
+    """True if the row is of this batch, and not of an earlier one that had its id."""
+    return row.incarnation == batch.incarnation
+
+
 def check_round(row: RowMessage, batch: Batch) -> None:
     """Raise PoisonMessageError for a row of a round that its batch has not reached."""
     if row.round > batch.round:

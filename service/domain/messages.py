@@ -15,7 +15,7 @@ from service.domain.message_format import (
     read_versioned,
     whole_number,
 )
-from service.domain.model import MAX_MS, MAX_ROUND, MAX_ROWS, is_name
+from service.domain.model import MAX_MS, MAX_ROUND, MAX_ROWS, Batch, is_incarnation, is_name
 from service.domain.truncation import truncate
 
 MAX_OBJECT_BYTES = 50 * 2**40
@@ -63,6 +63,8 @@ class RowMessage:
     last met an outage of the target. `lost_deliveries`: deliveries of the row's earlier messages that ended
     without an outcome and without a new message, probably because the worker crashed. `last_failure`: the
     reason why the row has no outcome yet, "" if it was not tried; named if its deadline passes.
+
+    `incarnation` is the batch's. A message of another incarnation is of another batch, which had the same id.
     """
 
     batch_id: str
@@ -79,6 +81,7 @@ class RowMessage:
     last_outage_ms: int | None = None
     record: str = ""
     last_failure: str = ""
+    incarnation: str = ""
 
     def encode(self) -> str:
         """The body. Keys with a default value are left out, which keeps messages small."""
@@ -96,7 +99,12 @@ class RowMessage:
             body["attempt"] = self.attempt
         if self.replay:
             body["replay"] = True
-        texts = {"defect": self.defect, "record": self.record, "failure": self.last_failure}
+        texts = {
+            "incarnation": self.incarnation,
+            "defect": self.defect,
+            "record": self.record,
+            "failure": self.last_failure,
+        }
         body |= {name: text for name, text in texts.items() if text}
         if self.deadline_ms is not None:
             body["until_ms"] = self.deadline_ms
@@ -131,6 +139,7 @@ class RowMessage:
             last_outage_ms=optional_whole_number(data, "excused_ms", MAX_MS),
             last_failure=field(data, "failure", str, may_be_empty=True) if "failure" in data else "",
             record=field(data, "record", str, may_be_empty=True) if "record" in data else "",
+            incarnation=incarnation_field(data),
         )
 
 
@@ -140,16 +149,39 @@ class AggregateMessage:
 
     batch_id: str
     round: int
+    incarnation: str = ""
+
+    @classmethod
+    def of(cls, batch: Batch) -> AggregateMessage:
+        """The trigger of the batch's present round."""
+        return cls(batch.batch_id, batch.round, batch.incarnation)
 
     def encode(self) -> str:
         """The body."""
-        return encode({"v": VERSION, "batch": self.batch_id, "round": self.round})
+        body: dict[str, Any] = {"v": VERSION, "batch": self.batch_id, "round": self.round}
+        if self.incarnation:
+            body["incarnation"] = self.incarnation
+        return encode(body)
+
+    def is_for(self, batch: Batch) -> bool:
+        """True if the batch is in this round, and no later batch with the same id."""
+        return (self.round, self.incarnation) == (batch.round, batch.incarnation)
 
     @classmethod
     def decode(cls, body: str) -> AggregateMessage:
         """Raises PoisonMessageError."""
         data = read_versioned(body)
-        return cls(batch_id=_batch_id(data), round=whole_number(data, "round", MAX_ROUND))
+        return cls(_batch_id(data), whole_number(data, "round", MAX_ROUND), incarnation_field(data))
+
+
+def incarnation_field(data: dict[str, Any]) -> str:
+    """The value of the key `incarnation`; "" without it, as in messages of earlier versions."""
+    if "incarnation" not in data:
+        return ""
+    value: str = field(data, "incarnation", str)
+    if not is_incarnation(value):
+        raise PoisonMessageError(f"'incarnation' {value[:40]!r} is not 16 hexadecimal digits")
+    return value
 
 
 def _span(data: dict[str, Any]) -> Span:

@@ -6,6 +6,7 @@ carried out becomes a FAILED batch whose `error` says why.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -29,6 +30,7 @@ from service.domain.model import (
     Source,
     State,
     iso_time,
+    new_incarnation,
 )
 from service.mapping import Definition
 
@@ -55,17 +57,23 @@ class OpenLimits:
 
 
 class Opener:
-    """Opens batches. `definitions` returns the definition of a mapping by name or raises MappingError."""
+    """Opens batches. `definitions` returns the definition of a mapping by name or raises MappingError.
+
+    `rng` makes the incarnations of new batches; seeded in tests.
+    """
 
     def __init__(
         self,
         ports: Ports,
         definitions: Callable[[str], Definition],
         limits: OpenLimits,
+        *,
+        rng: random.Random,
     ) -> None:
         self._ports = ports
         self._definitions = definitions
         self._limits = limits
+        self._rng = rng
 
     async def open(self, job: Job, message_id: str) -> tuple[Batch, Definition | None]:
         """Store the job's batch unless its id is taken; return the stored batch and the current definition.
@@ -166,6 +174,7 @@ class Opener:
             finished_at=iso_time(now_ms) if problem else "",
             ttl=now_ms // 1000 + limits.ttl_s,
             error=problem,
+            incarnation=new_incarnation(now_ms, self._rng.getrandbits(20)),
         )
 
 

@@ -8,6 +8,7 @@ marks the rows of that window as `replay`.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -54,7 +55,10 @@ class SplitLimits:
 
 
 class Splitter:
-    """Handles ingest messages. `definitions` returns a mapping's definition or raises MappingError."""
+    """Handles ingest messages. `definitions` returns a mapping's definition or raises MappingError.
+
+    `rng` makes the incarnations of new batches; seeded in tests.
+    """
 
     def __init__(
         self,
@@ -62,10 +66,12 @@ class Splitter:
         completion: Completion,
         definitions: Callable[[str], Definition],
         limits: SplitLimits,
+        *,
+        rng: random.Random,
     ) -> None:
         self._ports = ports
         self._completion = completion
-        self._opener = Opener(ports, definitions, limits.opening)
+        self._opener = Opener(ports, definitions, limits.opening, rng=rng)
         self._backpressure = Backpressure(ports, limits.max_queued_rows)
         self._limits = limits
 
@@ -125,7 +131,7 @@ class Splitter:
             batch = replace(batch, checkpoint=replace(batch.checkpoint, blanks=reader.blanks))
             await self._checkpoint(batch)
         total = batch.checkpoint.rows
-        sealed = await self._ports.table.seal(batch.batch_id, total, iso_time(self._ports.clock.now_ms()))
+        sealed = await self._ports.table.seal(batch, total, iso_time(self._ports.clock.now_ms()))
         log.info("batch_sealed" if sealed else "batch_was_sealed", total=total)
 
     async def _store_header(self, batch: Batch, mapping: RowMapping, header: Header) -> Batch:

@@ -18,7 +18,7 @@ from service.batch.completion import Completion
 from service.batch.ending import fail_batch
 from service.batch.group_commit import GroupCommitter
 from service.batch.role_ports import Ports
-from service.batch.row_checks import check_round, has_outcome, highest_sendable_row
+from service.batch.row_checks import check_round, has_outcome, highest_sendable_row, is_of_batch
 from service.domain.errors import PoisonMessageError, WorkerLostError
 from service.domain.events import decode_ingest
 from service.domain.jobs import Job
@@ -81,8 +81,12 @@ class DeadLetters:
         with self._counting_left():
             row = RowMessage.decode(delivery.message.body)
             batch = (await self._view(row.batch_id)).batch
-            _check_row(row, batch)
+            if is_of_batch(row, batch):
+                _check_row(row, batch)
         with structlog.contextvars.bound_contextvars(batch_id=row.batch_id, row_id=row_id(row.number)):
+            if not is_of_batch(row, batch):
+                self._drop("row", "it is of an earlier batch with this id")
+                return
             if row.round < batch.round or batch.state.is_final:
                 self._drop("row", f"the batch is {batch.state} in round {batch.round}")
                 return
@@ -158,7 +162,7 @@ class DeadLetters:
         batch = view.batch
         with structlog.contextvars.bound_contextvars(batch_id=message.batch_id):
             is_due = batch.state is State.AGGREGATING or (batch.state is State.RUNNING and view.is_complete)
-            if batch.round != message.round or not is_due:
+            if not message.is_for(batch) or not is_due:
                 self._drop("aggregation", f"the batch is {batch.state} in round {batch.round}")
             elif batch.lease_until_ms > self._ports.clock.now_ms():
                 self._drop("aggregation", "the results are being written")

@@ -228,4 +228,7 @@ def _without(numbers: Sequence[int], records: Iterable[Record]) -> list[int]:
 
 def _bare_rows(batch: Batch, numbers: Iterable[int]) -> list[RowMessage]:
     """Rows without their cells."""
-    return [RowMessage(batch.batch_id, batch.round, number, ()) for number in numbers]
+    return [
+        RowMessage(batch.batch_id, batch.round, number, (), incarnation=batch.incarnation)
+        for number in numbers
+    ]

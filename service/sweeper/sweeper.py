@@ -241,8 +241,8 @@ class Sweeper:
         """The observation of a batch; a new one if the batch has moved since the last sweep."""
         batch = view.batch
         progress = (
-            batch.state, batch.round, batch.checkpoint.rows, view.counts.done, batch.lease_until_ms,
-            batch.updated_at,
+            batch.identity, batch.state, batch.round, batch.checkpoint.rows, view.counts.done,
+            batch.lease_until_ms, batch.updated_at,
         )  # fmt: skip
         observed = self._observed.get(batch.batch_id)
         if observed is None or observed.progress != progress:
@@ -292,8 +292,8 @@ class Sweeper:
         """Send the trigger again if no aggregator holds the lease: it may be lost, or its aggregator dead."""
         if batch.lease_until_ms > self._ports.clock.now_ms():
             return
-        message = AggregateMessage(batch.batch_id, batch.round)
-        await send_all(self._ports.queues.aggregate, [OutgoingMessage(message.encode())])
+        message = AggregateMessage.of(batch).encode()
+        await send_all(self._ports.queues.aggregate, [OutgoingMessage(message)])
         self._ports.metrics.count("aggregations_resent")
         log.warning("aggregation_sent_again", reason="nobody writes the results", last=batch.lease_owner)
         self._intervened(observed)

@@ -74,7 +74,7 @@ class RowTask:
     @property
     def id(self) -> str:
         """The idempotency key of the row: equal for all its attempts, so that an agent sees a repetition."""
-        return f"{self.message.batch_id}/{self.message.round}/{self.message.number}"
+        return f"{self.batch.identity}/{self.message.round}/{self.message.number}"
 
     @property
     def span_bytes(self) -> int:

@@ -20,6 +20,7 @@ from service.batch.definitions import stored_definition
 from service.batch.ending import fail_batch
 from service.batch.role_ports import Ports
 from service.domain.errors import ConfigError
+from service.domain.messages import RowMessage
 from service.domain.model import Batch, BatchView, State
 from service.domain.ports import Agent
 from service.mapping import RowMapping
@@ -52,11 +53,14 @@ class CachedBatch:
     target: OpenTarget | None
     loaded_seq: int = 0
 
-    def covers(self, round_: int, number: int) -> bool:
-        """True if this view can decide whether row `number` of `round_` exists; otherwise reload."""
+    def covers(self, row: RowMessage) -> bool:
+        """True if this view can decide whether the row exists; otherwise reload."""
         batch = self.batch
+        if row.incarnation != batch.incarnation:
+            # A row of an earlier batch with this id can be told without a look at the table.
+            return row.incarnation < batch.incarnation
         is_total_final = batch.total is not None or batch.state is not State.SPLITTING
-        return batch.round >= round_ and (is_total_final or number <= batch.checkpoint.rows)
+        return batch.round >= row.round and (is_total_final or row.number <= batch.checkpoint.rows)
 
 
 class BatchCache:
@@ -87,19 +91,19 @@ class BatchCache:
         self._loading: dict[str, asyncio.Lock] = {}
         self._sequence = itertools.count(1)
 
-    async def get(self, batch_id: str, round_: int, number: int) -> CachedBatch | None:
-        """The batch of row `number` of `round_`, or None if there is no such batch.
+    async def get(self, row: RowMessage) -> CachedBatch | None:
+        """The batch that has the row's batch id now, or None if there is none.
 
         The batch is reloaded once if the cached view does not cover the row. Rows that ask before a load
         begins share its result.
         """
-        asked_seq = next(self._sequence)
+        asked_seq, batch_id = next(self._sequence), row.batch_id
         cached = self._batches.get(batch_id)
-        if cached is None or not cached.covers(round_, number):
+        if cached is None or not cached.covers(row):
             async with self._loading.setdefault(batch_id, asyncio.Lock()):
                 cached = self._batches.get(batch_id)
                 # A load that began after this call is fresh enough, even if it does not cover the row.
-                if cached is None or (cached.loaded_seq < asked_seq and not cached.covers(round_, number)):
+                if cached is None or (cached.loaded_seq < asked_seq and not cached.covers(row)):
                     cached = await self._load(batch_id)
             # Rows that wait keep the lock that they have; a lock for every batch ever seen would pile up.
             self._loading.pop(batch_id, None)
@@ -166,6 +170,6 @@ class BatchCache:
         return await fail_batch(self._ports, batch, problem, expected=(State.SPLITTING, State.RUNNING))
 
 
-def _progress(batch: Batch) -> tuple[int, bool, int]:
-    """Key that orders views of one batch by age: none of these parts ever goes down."""
-    return batch.round, batch.total is not None, batch.checkpoint.rows
+def _progress(batch: Batch) -> tuple[str, int, bool, int]:
+    """Key that orders views of one batch id by age: none of these parts ever goes down."""
+    return batch.incarnation, batch.round, batch.total is not None, batch.checkpoint.rows

@@ -19,7 +19,7 @@ from service.batch.outages import OutageBoard
 from service.batch.outcomes import LastAttempt
 from service.batch.reuse_records import CachedReply, request_key_of
 from service.batch.role_ports import Ports
-from service.batch.row_checks import check_round, has_outcome, highest_sendable_row
+from service.batch.row_checks import check_round, has_outcome, highest_sendable_row, is_of_batch
 from service.domain.deadlines import deadline_of
 from service.domain.errors import (
     AnswerPendingError,
@@ -94,7 +94,7 @@ class Worker:
         Raises PoisonMessageError, LeaseLostError, RetryableError and AccessError; the consumer handles them.
         """
         row = RowMessage.decode(delivery.message.body)
-        cached = await self._batches.get(row.batch_id, row.round, row.number)
+        cached = await self._batches.get(row)
         if cached is None:
             raise PoisonMessageError(f"there is no batch {row.batch_id!r} in the table")
         batch, target = cached.batch, cached.target
@@ -269,6 +269,9 @@ def _should_process(row: RowMessage, batch: Batch) -> bool:
 
     `batch` is fresh enough: `BatchCache` reloads a view that does not cover the row.
     """
+    if not is_of_batch(row, batch):
+        log.info("row_dropped", reason="it is of an earlier batch with this id")
+        return False
     check_round(row, batch)
     most = highest_sendable_row(batch)
     if batch.total is not None and row.number > most:

@@ -22,6 +22,7 @@ from service.domain.errors import BatchRejectedError, RowRejectedError, RowTooLa
 from service.domain.model import (
     MAX_ROWS,
     Batch,
+    BatchView,
     Checkpoint,
     Commit,
     Counts,
@@ -33,6 +34,7 @@ from service.domain.model import (
     State,
     Status,
     StoredPayload,
+    new_incarnation,
     row_id,
 )
 from service.domain.ports import COMMIT_LIMIT, LeaseGrant, OutcomePage, SharedRecord, Table
@@ -61,6 +63,16 @@ BATCH = Batch(
     ttl=TTL,
     notes=("one note",),
 )
+
+
+class Age:
+    """The time of a table, in seconds since 1970."""
+
+    now_s = 1_000_000_000
+
+    def now_ms(self) -> int:
+        """The time in milliseconds."""
+        return self.now_s * 1000
 
 
 @pytest.fixture(params=["memory", "ministack"])
@@ -160,8 +172,8 @@ async def test_concurrent_opens_agree(table: Table) -> None:
 async def test_an_unknown_batch_is_none(table: Table) -> None:
     """`read` of an unknown batch returns None; changes of it return False."""
     assert await table.read("no#batch") is None
-    assert not await table.seal("no#batch", 1, NOW)
-    assert not await table.move("no#batch", expected=State.RUNNING, round=1, to=State.PAUSED, now=NOW)
+    assert not await table.seal(BATCH, 1, NOW)
+    assert not await table.move(BATCH, expected=State.RUNNING, to=State.PAUSED, now=NOW)
     assert not await table.checkpoint(BATCH)
 
 
@@ -182,8 +194,8 @@ async def test_checkpoints_only_advance(table: Table) -> None:
 async def test_seal_ends_splitting(table: Table) -> None:
     """`seal` sets total and RUNNING once; after that checkpoints are refused."""
     await table.open(BATCH, "{}")
-    assert await table.seal(BATCH.batch_id, 30, LATER)
-    assert not await table.seal(BATCH.batch_id, 31, LATER)
+    assert await table.seal(BATCH, 30, LATER)
+    assert not await table.seal(BATCH, 31, LATER)
     assert not await table.checkpoint(replace(BATCH, checkpoint=Checkpoint(99, 9, 9)))
     expected = replace(BATCH, state=State.RUNNING, total=30, updated_at=LATER)
     assert (await table.read(BATCH.batch_id)).batch == expected  # type: ignore[union-attr]
@@ -194,12 +206,13 @@ async def test_move_needs_state_and_round(table: Table) -> None:
     await table.open(replace(BATCH, state=State.RUNNING), "{}")
     move = table.move
     key = BATCH.batch_id
-    assert not await move(key, expected=State.PAUSED, round=1, to=State.RUNNING, now=LATER)
-    assert not await move(key, expected=State.RUNNING, round=2, to=State.AGGREGATING, now=LATER)
-    assert await move(key, expected=State.RUNNING, round=1, to=State.AGGREGATING, now=LATER)
+    second = replace(BATCH, round=2)
+    assert not await move(BATCH, expected=State.PAUSED, to=State.RUNNING, now=LATER)
+    assert not await move(second, expected=State.RUNNING, to=State.AGGREGATING, now=LATER)
+    assert await move(BATCH, expected=State.RUNNING, to=State.AGGREGATING, now=LATER)
     expected = replace(BATCH, state=State.AGGREGATING, updated_at=LATER)
     assert (await table.read(key)).batch == expected  # type: ignore[union-attr]
-    assert await move(key, expected=State.AGGREGATING, round=1, to=State.FAILED, now=LATER, error="disk")
+    assert await move(BATCH, expected=State.AGGREGATING, to=State.FAILED, now=LATER, error="disk")
     expected = replace(expected, state=State.FAILED, finished_at=LATER, error="disk")
     assert (await table.read(key)).batch == expected  # type: ignore[union-attr]
 
@@ -207,10 +220,7 @@ async def test_move_needs_state_and_round(table: Table) -> None:
 async def test_one_of_many_concurrent_moves_succeeds(table: Table) -> None:
     """Of concurrent moves from one state exactly one returns True."""
     await table.open(replace(BATCH, state=State.RUNNING), "{}")
-    moves = (
-        table.move(BATCH.batch_id, expected=State.RUNNING, round=1, to=State.AGGREGATING, now=NOW)
-        for _ in range(8)
-    )
+    moves = (table.move(BATCH, expected=State.RUNNING, to=State.AGGREGATING, now=NOW) for _ in range(8))
     assert sum(await asyncio.gather(*moves)) == 1
 
 
@@ -219,7 +229,7 @@ async def test_recent_lists_the_newest_first(table: Table) -> None:
     for minute in (3, 1, 2):
         batch = replace(BATCH, execution_id=f"e{minute}", created_at=f"2026-11-18T10:0{minute}:00Z")
         await table.open(batch, "{}")
-    await table.seal("address-search#e3", 5, LATER)
+    await table.seal(replace(BATCH, execution_id="e3"), 5, LATER)
     found = await table.recent(2)
     assert [(batch.execution_id, batch.state) for batch in found] == [
         ("e3", State.RUNNING),
@@ -499,7 +509,7 @@ AGGREGATING = replace(BATCH, state=State.AGGREGATING, total=3)
 async def leased(
     table: Table, owner: str, *, now_ms: int, until_ms: int = 2_000, round_: int = 1
 ) -> LeaseGrant:
-    return await table.lease(BATCH.batch_id, round=round_, owner=owner, now_ms=now_ms, until_ms=until_ms)
+    return await table.lease(replace(BATCH, round=round_), owner=owner, now_ms=now_ms, until_ms=until_ms)
 
 
 async def lease_of(table: Table) -> tuple[str, int]:
@@ -565,12 +575,148 @@ async def test_a_lease_is_released_by_its_owner(table: Table) -> None:
     assert await table.release(BATCH.batch_id, owner="a")
     assert await lease_of(table) == ("", 0)
     assert await leased(table, "b", now_ms=1_000) == LeaseGrant(is_ours=True)
-    moved = await table.move(
-        BATCH.batch_id, expected=State.AGGREGATING, round=1, to=State.SUCCEEDED, now=LATER
-    )
+    moved = await table.move(BATCH, expected=State.AGGREGATING, to=State.SUCCEEDED, now=LATER)
     assert moved
     assert await table.release(BATCH.batch_id, owner="b")
     assert not await table.release("nobody#here", owner="b")
+
+
+# -- ids that are used again
+
+
+FIRST = replace(BATCH, incarnation=new_incarnation(1_000_000_000_000, 1), ttl=1_000_000_100)
+SECOND = replace(
+    BATCH, incarnation=new_incarnation(1_000_000_100_000, 2), ttl=1_000_000_200, state=State.RUNNING, total=2
+)
+"""Two batches with one id, the second opened when the first had expired."""
+
+
+def commit_of(batch: Batch, *outcomes: Outcome, slot: int = 0) -> Commit:
+    made = commit(*outcomes, batch=batch, slot=slot)
+    return replace(made, incarnation=batch.incarnation, ttl=batch.ttl)
+
+
+@pytest.fixture(params=["memory", "ministack"])
+async def aging(request: pytest.FixtureRequest, names: ResourceNames) -> AsyncIterator[tuple[Table, Age]]:
+    """A table whose time the test sets, in seconds since 1970."""
+    age = Age()
+    if request.param == "memory":
+        yield MemoryTable(age.now_ms), age
+        return
+    options = AwsOptions(REGION, request.getfixturevalue("endpoint"), ACCESS_KEY, SECRET_KEY)
+    async with open_clients(options) as clients:
+        await provision_table(clients, names.table)
+        yield DynamoTable(clients, names.table, now_ms=age.now_ms), age
+
+
+async def test_an_expired_batch_counts_as_absent(aging: tuple[Table, Age]) -> None:
+    """From its `ttl` on it is neither read nor listed, and its id can be opened anew."""
+    table, age = aging
+    age.now_s = FIRST.ttl - 1
+    assert await table.open(FIRST, "{}") == FIRST
+    assert await table.open(SECOND, "{}") == FIRST
+    assert await table.recent(5) == [FIRST]
+    assert (await table.batches(State.SPLITTING, after="", limit=5)).batches == [FIRST]
+    age.now_s = FIRST.ttl
+    assert await table.read(FIRST.batch_id) is None
+    assert await table.recent(5) == []
+    assert (await table.batches(State.SPLITTING, after="", limit=5)).batches == []
+    assert await table.open(SECOND, "{}") == SECOND
+    assert await table.open(FIRST, "{}") == SECOND
+    assert (await table.read(FIRST.batch_id)).batch == SECOND  # type: ignore[union-attr]
+
+
+async def test_a_batch_without_an_expiry_never_expires(aging: tuple[Table, Age]) -> None:
+    """A `ttl` of 0 is none, as for DynamoDB."""
+    table, age = aging
+    endless = replace(BATCH, ttl=0)
+    await table.open(endless, "{}")
+    age.now_s = 4_000_000_000
+    assert await table.open(SECOND, "{}") == endless
+
+
+async def test_a_failed_batch_is_replaced_on_request(aging: tuple[Table, Age]) -> None:
+    """Only the batch that is named, only while it is FAILED, and by one of many."""
+    table, _ = aging
+    failed = replace(FIRST, state=State.FAILED)
+    await table.open(failed, "{}")
+    other = replace(failed, incarnation=new_incarnation(5, 5))
+    assert await table.open(SECOND, "{}", replacing=other) == failed
+    answers = await asyncio.gather(
+        *(
+            table.open(replace(SECOND, incarnation=new_incarnation(n, n)), "{}", replacing=failed)
+            for n in range(8)
+        )
+    )
+    assert len(set(answers)) == 1
+    assert answers[0] != failed
+    assert await table.open(FIRST, "{}", replacing=answers[0]) == answers[0], "it is not FAILED"
+
+
+async def test_leftovers_of_an_earlier_batch_count_as_absent(aging: tuple[Table, Age]) -> None:
+    """Its outcomes, failed rows, done numbers and counters are not those of the batch that has the id now."""
+    table, age = aging
+    await table.open(FIRST, "{}")
+    await table.commit(commit_of(FIRST, outcome(1), outcome(2, failed=True), slot=3))
+    age.now_s = FIRST.ttl
+    await table.open(SECOND, "{}")
+    view = await table.read(SECOND.batch_id)
+    assert view == BatchView(SECOND, Counts())
+    assert await table.outcome(SECOND, 1) is None
+    assert await numbers(table, SECOND) == await numbers(table, SECOND, failed=True) == []
+    assert (await table.done_numbers(SECOND, 0, after=0, limit=10)).numbers == []
+    assert await table.commit(commit_of(SECOND, outcome(1, attempts=2), slot=3)) == ()
+    assert (await table.outcome(SECOND, 1)).attempts == 2  # type: ignore[union-attr]
+    assert (await table.read(SECOND.batch_id)).counts.done == 1  # type: ignore[union-attr]
+    assert await numbers(table, SECOND, limit=1) == [1]
+
+
+async def test_a_late_worker_replaces_nothing_of_a_later_batch(aging: tuple[Table, Age]) -> None:
+    """Its commit is refused where the later batch has an outcome, and not counted where it has none."""
+    table, _ = aging
+    await table.open(SECOND, "{}")
+    await table.commit(commit_of(SECOND, outcome(1)))
+    assert list(await table.commit(commit_of(replace(FIRST, round=2), outcome(1, round_=2)))) == [0]
+    assert await table.commit(commit_of(FIRST, outcome(2))) == ()
+    assert (await table.read(SECOND.batch_id)).counts.done == 1  # type: ignore[union-attr]
+    assert await numbers(table, SECOND) == [1]
+    assert await table.commit(commit_of(SECOND, outcome(2))) == ()
+    assert (await table.read(SECOND.batch_id)).counts.done == 2  # type: ignore[union-attr]
+
+
+async def test_an_earlier_batch_changes_nothing_of_a_later_one(aging: tuple[Table, Age]) -> None:
+    """Checkpoint, seal, move and lease need the incarnation of the stored batch, or that it has none."""
+    table, _ = aging
+    for stored, others in ((SECOND, (FIRST, BATCH)), (replace(BATCH, execution_id="old"), (FIRST,))):
+        splitting = replace(stored, state=State.SPLITTING, total=None)
+        await table.open(splitting, "{}")
+        for late in (replace(other, execution_id=stored.execution_id) for other in others):
+            assert not await table.checkpoint(late)
+            assert not await table.seal(late, 5, NOW)
+            assert not await table.move(late, expected=State.SPLITTING, to=State.FAILED, now=NOW)
+        assert await table.move(splitting, expected=State.SPLITTING, to=State.AGGREGATING, now=NOW)
+        for late in (replace(other, execution_id=stored.execution_id) for other in others):
+            grant = await table.lease(late, owner="a", now_ms=1_000, until_ms=2_000)
+            assert grant == LeaseGrant(is_ours=False)
+        assert (await table.lease(splitting, owner="a", now_ms=1_000, until_ms=2_000)).is_ours
+
+
+async def test_a_worker_of_an_earlier_version_counts(aging: tuple[Table, Age]) -> None:
+    """It writes outcomes and counts without an incarnation; the expiry shows whose they are."""
+    table, _ = aging
+    await table.open(SECOND, "{}")
+    old = replace(SECOND, incarnation="")
+    assert await table.commit(commit_of(old, outcome(1))) == ()
+    assert list(await table.commit(commit_of(SECOND, outcome(1), outcome(2)))) == [0]
+    assert list(await table.commit(commit_of(SECOND, outcome(2)))) == []
+    assert list(await table.commit(commit_of(old, outcome(2)))) == [0]
+    assert (await table.read(SECOND.batch_id)).counts.done == 2  # type: ignore[union-attr]
+    assert await numbers(table, SECOND) == [1, 2]
+    leftover = replace(FIRST, incarnation="")
+    assert await table.commit(commit_of(leftover, outcome(3), slot=9)) == ()
+    assert await numbers(table, SECOND) == [1, 2]
+    assert await table.commit(commit_of(SECOND, outcome(3))) == ()
+    assert (await table.read(SECOND.batch_id)).counts.done == 3  # type: ignore[union-attr]
 
 
 # -- reads of the sweeper
@@ -595,7 +741,7 @@ async def test_batches_in_a_state_are_found_page_by_page(table: Table, limit: in
     for batch in opened:
         await table.open(batch, "{}")
     await table.commit(commit(outcome(1, failed=True), batch=opened[0]))
-    await table.seal(opened[3].batch_id, 5, LATER)
+    await table.seal(opened[3], 5, LATER)
     splitting = await all_batches(table, State.SPLITTING, limit)
     assert sorted(batch.execution_id for batch in splitting) == ["e0", "e1", "e2", "e4", "e5", "e6"]
     assert set(splitting) == {*opened} - {opened[3]}
@@ -610,7 +756,8 @@ async def test_a_state_change_between_pages_hides_no_other_batch(table: Table) -
         await table.open(replace(BATCH, execution_id=f"e{number}"), "{}")
     page = await table.batches(State.SPLITTING, after="", limit=3)
     seen = {batch.batch_id for batch in page.batches}
-    await table.seal(page.after, 1, LATER)
+    (last,) = [batch for batch in page.batches if batch.batch_id == page.after]
+    await table.seal(last, 1, LATER)
     rest = await table.batches(State.SPLITTING, after=page.after, limit=100)
     assert seen | {batch.batch_id for batch in rest.batches} == {f"address-search#e{n}" for n in range(6)}
 

@@ -17,7 +17,7 @@ from service.adapters.aws.values import Item
 from service.batch.completion import Completion
 from service.batch.group_commit import GroupCommitter
 from service.domain.messages import AggregateMessage
-from service.domain.model import Batch, BatchView, Commit, Counts, Outcome, State, iso_time
+from service.domain.model import Batch, BatchView, Commit, Outcome, State, iso_time
 from service.domain.ports import LeaseGrant, OutgoingMessage, SharedRecord
 from service.runtime.delivery import Delivery, Handler
 from service.runtime.sender import send_all
@@ -73,8 +73,7 @@ class _TwoCallTable(FaultyTable):
 
             async def count() -> None:
                 await asyncio.sleep(0)
-                slots = observed._counts[commit.batch_id, commit.round]
-                slots[commit.slot] = slots.get(commit.slot, Counts()) + commit.counts
+                observed._count(commit)
 
             await network.call("commit", "table.count", (commit,), count)
         return taken
@@ -132,13 +131,11 @@ class _StateFirst(Completion):
 
     async def _move_and_send(self, batch: Batch, state: State) -> None:
         now = iso_time(self._ports.clock.now_ms())
-        has_moved = await self._ports.table.move(
-            batch.batch_id, expected=state, round=batch.round, to=State.AGGREGATING, now=now
-        )
+        has_moved = await self._ports.table.move(batch, expected=state, to=State.AGGREGATING, now=now)
         if has_moved:
             await send_all(
                 self._ports.queues.aggregate,
-                [OutgoingMessage(AggregateMessage(batch.batch_id, batch.round).encode())],
+                [OutgoingMessage(AggregateMessage.of(batch).encode())],
             )
 
 

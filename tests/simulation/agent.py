@@ -59,7 +59,8 @@ class SimulatedAgent:
 
     async def invoke(self, invocation: Invocation) -> Reply:
         """Behave as the scenario says, or as the target's fault makes it."""
-        batch_id, round_, number = invocation.id.rsplit("/", 2)
+        identity, round_, number = invocation.id.rsplit("/", 2)
+        batch_id = identity.partition("@")[0]
         row = (batch_id, int(round_), int(number))
         file = self._agents.files[batch_id]
         network = self._network

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import orjson
@@ -75,8 +76,8 @@ class ObservedTable(MemoryTable):
 
     def counted(self, batch_id: str, round_: int) -> tuple[int, int, int]:
         """The counters of a round, summed over its slots: succeeded, failed and reused."""
-        slots = self._counts[batch_id, round_].values()
-        return sum(x.succeeded for x in slots), sum(x.failed for x in slots), sum(x.reused for x in slots)
+        counts = self._counted(replace(self._batches[batch_id], round=round_))
+        return counts.succeeded, counts.failed, counts.reused
 
     async def commit(self, commit: Commit) -> Sequence[int]:
         """Commit, and report it if it was applied now."""
@@ -104,12 +105,6 @@ class ObservedBatches(dict[str, Batch]):
         before = self.get(batch_id)
         super().__setitem__(batch_id, batch)
         self._observer.batch_changed(before, batch)
-
-    def setdefault(self, batch_id: str, batch: Batch) -> Batch:  # type: ignore[override]
-        """Insert `batch` unless the batch exists. Return the batch that stands."""
-        if batch_id not in self:
-            self[batch_id] = batch
-        return self[batch_id]
 
 
 class ObservedQueue(MemoryQueue):

@@ -188,6 +188,7 @@ class Process:
                     checkpoint_rows=scenario.window,
                 ),
             ),
+            rng=self._random,
         )
         await self._consume("ingest", splitter.handle, self._limits(4))
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter as Tally
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from service.adapters.memory.table import Counter
 from service.domain.messages import AggregateMessage, RowMessage
 from service.domain.model import Batch, Counts, State, Status
 from service.domain.ports import OutgoingMessage
@@ -31,7 +32,7 @@ class Redrives:
         monitor: Monitor,
         loop: VirtualLoop,
         draws: random.Random,
-        happened: Counter[str],
+        happened: Tally[str],
     ) -> None:
         self._waiting = set(batch_ids)
         self._table = table
@@ -61,10 +62,10 @@ class Redrives:
         """Duplicate messages of the first round, which arrive about the time of the redrive or later."""
         for number in failed:
             if self._random.random() < 0.7:
-                message = RowMessage(batch.batch_id, 1, number, self._cells(batch.batch_id, number))
+                message = self._message(batch, 1, number)
                 when = max(0.0, delay + self._random.uniform(-5.0, 15.0))
                 self._queues["rows"].duplicate(OutgoingMessage(message.encode(), batch.batch_id), when)
-        trigger = AggregateMessage(batch.batch_id, 1).encode()
+        trigger = AggregateMessage(batch.batch_id, 1, batch.incarnation).encode()
         self._queues["aggregate"].duplicate(OutgoingMessage(trigger), self._random.uniform(0, 2 * delay))
 
     def _open(self, batch_id: str, failed: Sequence[int]) -> None:
@@ -75,13 +76,15 @@ class Redrives:
         carried_over = batch.total - len(failed)
         self._monitor.carried_over[batch_id, 2] = carried_over
         # Written past the port, which has no call for this.
-        self._table._counts[batch_id, 2] = {0: Counts(succeeded=carried_over)}
+        key = (2, 0, batch.incarnation)
+        self._table._counters[batch_id][key] = Counter(Counts(succeeded=carried_over), batch.ttl)
         self._table._batches[batch_id] = replace(batch, round=2, state=State.RUNNING, finished_at="")
         self.pending -= 1
         self._happened["world: second round"] += 1
         for number in failed:
-            message = RowMessage(batch_id, 2, number, self._cells(batch_id, number))
+            message = self._message(batch, 2, number)
             self._queues["rows"].duplicate(OutgoingMessage(message.encode(), batch_id), 0)
 
-    def _cells(self, batch_id: str, number: int) -> tuple[str, str]:
-        return (str(number), self._monitor.files[batch_id].names[number - 1])
+    def _message(self, batch: Batch, round_: int, number: int) -> RowMessage:
+        cells = (str(number), self._monitor.files[batch.batch_id].names[number - 1])
+        return RowMessage(batch.batch_id, round_, number, cells, incarnation=batch.incarnation)

@@ -197,6 +197,7 @@ class Lab:
             self.completion,
             self.find,
             SplitLimits(**{"read_bytes": 64, "opening": opened} | limits),
+            rng=random.Random(7),
         )
 
     def aggregator(self, page_rows: int = 1_000) -> Aggregator:
@@ -305,7 +306,8 @@ class Lab:
 
     def row(self, number: int, batch: Batch, **more) -> RowMessage:
         """The message of row `number`."""
-        return RowMessage(batch.batch_id, batch.round, number, (str(number), f"name {number}"), **more)
+        cells = (str(number), f"name {number}")
+        return RowMessage(batch.batch_id, batch.round, number, cells, incarnation=batch.incarnation, **more)
 
     def outcome(self, number: int, *, failed: str = "", round_: int = 1, **more) -> Outcome:
         """An outcome; FAILED with this text if there is one."""

@@ -4,31 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+from service.adapters.aws.conditions import Condition, is_in_round
 from service.adapters.aws.values import encode
 from service.domain.model import Batch, State
 from service.domain.ports import LeaseGrant
 
-_NAMES = ("state", "round", "lease_owner", "lease_until_ms")
-_CONDITION = (
-    "#state = :aggregating AND #round = :round AND "
-    "(attribute_not_exists(#lease_owner) OR #lease_owner IN (:nobody, :owner) OR #lease_until_ms <= :now)"
+_IS_FREE = (
+    "attribute_not_exists(#lease_owner) OR #lease_owner IN (:nobody, :owner) OR #lease_until_ms <= :now"
 )
 
 
-def lease_update(round_: int, owner: str, now_ms: int, until_ms: int) -> dict[str, Any]:
+def lease_update(batch: Batch, owner: str, now_ms: int, until_ms: int) -> dict[str, Any]:
     """Parameters of the UpdateItem that takes or extends a lease. It returns the previous owner."""
+    values = {":nobody": encode(""), ":owner": encode(owner), ":now": encode(now_ms)}
+    condition = is_in_round(batch, State.AGGREGATING) & Condition(
+        _IS_FREE, values, ("lease_owner", "lease_until_ms")
+    )
     return {
         "UpdateExpression": "SET #lease_owner = :owner, #lease_until_ms = :until",
-        "ConditionExpression": _CONDITION,
-        "ExpressionAttributeNames": {f"#{name}": name for name in _NAMES},
-        "ExpressionAttributeValues": {
-            ":aggregating": encode(State.AGGREGATING.value),
-            ":round": encode(round_),
-            ":nobody": encode(""),
-            ":owner": encode(owner),
-            ":now": encode(now_ms),
-            ":until": encode(until_ms),
-        },
+        "ConditionExpression": condition.expression,
+        "ExpressionAttributeNames": condition.aliases,
+        "ExpressionAttributeValues": condition.values | {":until": encode(until_ms)},
         "ReturnValues": "UPDATED_OLD",
     }
 
@@ -39,9 +35,10 @@ def granted(response: dict[str, Any]) -> LeaseGrant:
     return LeaseGrant(is_ours=True, predecessor=old.get("lease_owner", {}).get("S", ""))
 
 
-def refused(stored: Batch | None, round_: int, owner: str) -> LeaseGrant:
+def refused(stored: Batch | None, batch: Batch, owner: str) -> LeaseGrant:
     """The refusal after the UpdateItem's condition failed; `stored` is the batch as read after it."""
-    if stored is None or (stored.state, stored.round) != (State.AGGREGATING, round_):
+    aggregating = (State.AGGREGATING, batch.round, batch.incarnation)
+    if stored is None or (stored.state, stored.round, stored.incarnation) != aggregating:
         return LeaseGrant(is_ours=False)
     # The lease may have been released between the update and the read. It then counts as one that ends
     # now (0 would mean "not to be aggregated"), so the caller tries again.

@@ -9,6 +9,7 @@ from service.adapters.aws.keys import (
     BATCH_SORT,
     TIMELINE,
     batches_key,
+    counter_incarnation,
     counter_prefix,
     definition_sort,
     primary_key,
@@ -78,6 +79,8 @@ def batch_item(batch: Batch) -> Item:
         "lease_owner": encode(batch.lease_owner),
         "lease_until_ms": encode(batch.lease_until_ms),
     }
+    if batch.incarnation:
+        item["incarnation"] = encode(batch.incarnation)
     if batch.created_at:  # an index key cannot be empty
         item |= {"timeline": {"S": TIMELINE}, "timestamp": {"S": batch.created_at}}
     if batch.total is not None:
@@ -156,20 +159,25 @@ def batch_of(item: Item) -> Batch:
         notes=tuple(values["notes"]),
         lease_owner=values.get("lease_owner", ""),
         lease_until_ms=values.get("lease_until_ms", 0),
+        incarnation=values.get("incarnation", ""),
     )
 
 
 def view_of(items: Iterable[Item]) -> BatchView | None:
     """The batch and the sum of its current round's counters; None without a batch item.
 
-    `items` are the batch item and the counters of all rounds.
+    `items` are the batch item and the counters of all rounds and incarnations.
     """
     by_sort = {item["row_id"]["S"]: item for item in items}
     if BATCH_SORT not in by_sort:
         return None
     batch = batch_of(by_sort[BATCH_SORT])
     prefix = counter_prefix(batch.round)
-    counts = (_counts_of(item) for sort, item in by_sort.items() if sort.startswith(prefix))
+    counts = (
+        _counts_of(item)
+        for sort, item in by_sort.items()
+        if sort.startswith(prefix) and batch.owns(counter_incarnation(sort), int_attribute(item, "ttl"))
+    )
     return BatchView(batch, sum(counts, Counts()))
 
 

@@ -16,8 +16,16 @@ from service.domain.errors import AccessError, ConflictError, RetryableError, Ro
 from service.domain.model import Commit
 
 _CONDITION_FAILED = "ConditionalCheckFailed"
-_ROW_NAMES = {"#row_id": "row_id", "#round": "round"}
 _ROW_CONDITION = "attribute_not_exists(#row_id) OR #round < :round"
+"""For batches without an incarnation, which an earlier version has opened."""
+
+_FENCED_ROW_CONDITION = (
+    "attribute_not_exists(#row_id) OR #incarnation < :incarnation OR "
+    "(#incarnation = :incarnation AND #round < :round) OR "
+    # a worker of an earlier version writes rows of this batch without an incarnation
+    "(attribute_not_exists(#incarnation) AND (#ttl < :ttl OR (#ttl = :ttl AND #round < :round)))"
+)
+"""Incarnations sort by time: leftovers are replaced, and a late worker replaces nothing of a later batch."""
 _COUNTER_NAMES = {f"#{name}": name for name in (*COUNTER_FIELDS, "ttl")}
 _COUNTER_UPDATE = "SET #ttl = :ttl ADD " + ", ".join(f"#{name} :{name}" for name in COUNTER_FIELDS)
 
@@ -27,7 +35,8 @@ async def write_commit(
 ) -> tuple[int, ...]:
     """Write a commit. Return () if it was applied, else the indices of rows that were committed before."""
     rows = row_items(commit)
-    writes = [_row_put(table, row, commit.round) for row in rows]
+    condition = _row_condition(commit)
+    writes = [{"Put": {"TableName": table, "Item": row, **condition}} for row in rows]
     # the counter changes in the same transaction, so it never differs from the outcomes
     writes.append(_counter_update(table, commit))
     try:
@@ -80,15 +89,17 @@ def _is_invalid(error: ClientError) -> bool:
     return "ValidationError" in _cancellation_codes(error)
 
 
-def _row_put(table: str, row: Item, round_: int) -> dict[str, Any]:
+def _row_condition(commit: Commit) -> dict[str, Any]:
+    """The condition of each row's Put. `row_items.is_committed` is its opposite."""
+    names = ["row_id", "round"]
+    values: Item = {":round": {"N": str(commit.round)}}
+    if commit.incarnation:
+        names += ["incarnation", "ttl"]
+        values |= {":incarnation": {"S": commit.incarnation}, ":ttl": {"N": str(commit.ttl)}}
     return {
-        "Put": {
-            "TableName": table,
-            "Item": row,
-            "ConditionExpression": _ROW_CONDITION,
-            "ExpressionAttributeNames": _ROW_NAMES,
-            "ExpressionAttributeValues": {":round": {"N": str(round_)}},
-        }
+        "ConditionExpression": _FENCED_ROW_CONDITION if commit.incarnation else _ROW_CONDITION,
+        "ExpressionAttributeNames": {f"#{name}": name for name in names},
+        "ExpressionAttributeValues": values,
     }
 
 
@@ -96,7 +107,7 @@ def _counter_update(table: str, commit: Commit) -> dict[str, Any]:
     return {
         "Update": {
             "TableName": table,
-            "Key": primary_key(commit.batch_id, counter_sort(commit.round, commit.slot)),
+            "Key": primary_key(commit.batch_id, counter_sort(commit.round, commit.slot, commit.incarnation)),
             "UpdateExpression": _COUNTER_UPDATE,
             "ExpressionAttributeNames": _COUNTER_NAMES,
             "ExpressionAttributeValues": counter_values(commit.counts) | {":ttl": {"N": str(commit.ttl)}},

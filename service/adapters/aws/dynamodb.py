@@ -7,7 +7,7 @@ therefore reads the batch before it decides anything.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -23,6 +23,7 @@ from service.adapters.aws.batch_items import (
 )
 from service.adapters.aws.clients import Clients
 from service.adapters.aws.commits import failed_conditions, write_commit
+from service.adapters.aws.conditions import Condition, is_free, is_in, is_in_round
 from service.adapters.aws.errors import AwsCall, error_code, error_message, perform, translate
 from service.adapters.aws.keys import (
     BATCH_SORT,
@@ -35,34 +36,32 @@ from service.adapters.aws.keys import (
     record_key,
 )
 from service.adapters.aws.queries import BY_STATUS, BY_TIMESTAMP, Queries
-from service.adapters.aws.row_items import outcome_of
+from service.adapters.aws.row_items import is_outcome_of, outcome_of
 from service.adapters.aws.shared_records import check_record_size, record_item, record_of
 from service.adapters.aws.values import Item, Value, encode
-from service.domain.errors import BatchRejectedError, RowTooLargeError
+from service.domain.errors import BatchRejectedError, ConflictError, RowTooLargeError
 from service.domain.model import Batch, BatchView, Commit, Outcome, State, partition_key, partition_of, row_id
 from service.domain.ports import BatchPage, LeaseGrant, NumberPage, OutcomePage, SharedRecord
+from service.runtime.clock import SystemClock
 
 _CONDITION_FAILED = "ConditionalCheckFailedException"
 _UPDATE_CODES = frozenset({_CONDITION_FAILED, "ValidationException"})
 _OPEN_CODES = frozenset({"TransactionCanceledException", "ValidationException"})
 _COMMIT_CODES = _OPEN_CODES | {"IdempotentParameterMismatchException"}
 
-
-@dataclass(frozen=True, slots=True)
-class _Condition:
-    """A condition expression, the values of its placeholders (`:name`) and the attributes that it names."""
-
-    expression: str
-    values: dict[str, Value]
-    names: tuple[str, ...]
+_NOW_MS = SystemClock().now_ms
 
 
 class DynamoTable:
-    """The table `name`, with the keys and indexes that `provision` creates."""
+    """The table `name`, with the keys and indexes that `provision` creates.
 
-    def __init__(self, clients: Clients, name: str) -> None:
+    `now_ms` is the time, in milliseconds since 1970, by which batches have expired.
+    """
+
+    def __init__(self, clients: Clients, name: str, *, now_ms: Callable[[], int] = _NOW_MS) -> None:
         self._dynamodb = clients.dynamodb
         self._name = name
+        self._now_ms = now_ms
         self._timeout_s = clients.options.call_timeout_s
         self._endpoint = clients.options.endpoint
         self._get_call = self._call("dynamodb:GetItem")
@@ -75,15 +74,19 @@ class DynamoTable:
         )
         self._queries = Queries(clients, name, self._call("dynamodb:Query"))
 
-    async def open(self, batch: Batch, definition: str) -> Batch:
+    async def open(self, batch: Batch, definition: str, *, replacing: Batch | None = None) -> Batch:
         """Store batch and definition together unless the batch id is taken; return the stored batch."""
-        absent = {
-            "ConditionExpression": "attribute_not_exists(#batch_id)",
-            "ExpressionAttributeNames": {"#batch_id": "batch_id"},
+        free = is_free(self._now_ms() // 1000)
+        if replacing is not None:
+            free |= is_in_round(replacing, State.FAILED)
+        condition = {
+            "ConditionExpression": free.expression,
+            "ExpressionAttributeNames": free.aliases,
+            "ExpressionAttributeValues": free.values,
         }
         # the condition on the batch item guards the definition too: a transaction applies both or none
         writes = [
-            {"Put": {"TableName": self._name, "Item": batch_item(batch), **absent}},
+            {"Put": {"TableName": self._name, "Item": batch_item(batch), **condition}},
             {"Put": {"TableName": self._name, "Item": definition_item(batch, definition)}},
         ]
         try:
@@ -93,8 +96,9 @@ class DynamoTable:
         else:
             return batch
         stored = await self._get_batch(batch.batch_id)
-        # an item that is gone again has expired
-        return batch if stored is None else stored
+        if stored is None:
+            raise ConflictError(f"batch {batch.batch_id} was deleted while it was opened")
+        return stored
 
     async def read(self, batch_id: str) -> BatchView | None:
         """The batch and the sum of the counters of its current round, in one consistent query."""
@@ -108,7 +112,8 @@ class DynamoTable:
             )
             found += page["Items"]
             if "LastEvaluatedKey" not in page:
-                return view_of(found)
+                view = view_of(found)
+                return None if view is None or view.batch.has_expired(self._now_ms()) else view
             start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
 
     async def definition(self, batch_id: str, digest: str) -> str | None:
@@ -126,57 +131,32 @@ class DynamoTable:
         }
         if batch.dialect is not None:
             values["dialect"] = dialect_value(batch.dialect)
-        condition = _Condition(
-            "#state = :was AND #checkpoint.#rows <= :rows",
-            {":was": encode(State.SPLITTING.value), ":rows": encode(batch.checkpoint.rows)},
-            ("state", "checkpoint", "rows"),
+        condition = is_in(batch, State.SPLITTING) & Condition(
+            "#checkpoint.#rows <= :rows", {":rows": encode(batch.checkpoint.rows)}, ("checkpoint", "rows")
         )
         remove = "" if batch.dialect is not None else "dialect"
         return await self._update_batch(batch.batch_id, values, condition, remove=remove)
 
-    async def seal(self, batch_id: str, total: int, now: str) -> bool:
+    async def seal(self, batch: Batch, total: int, now: str) -> bool:
         """SPLITTING -> RUNNING with `total` rows. After False, read the batch: it may be sealed."""
         values = _state_values(State.RUNNING) | {"total": encode(total), "updated_at": encode(now)}
-        condition = _Condition("#state = :was", {":was": encode(State.SPLITTING.value)}, ("state",))
-        return await self._update_batch(batch_id, values, condition)
+        return await self._update_batch(batch.batch_id, values, is_in(batch, State.SPLITTING))
 
-    async def move(
-        self,
-        batch_id: str,
-        *,
-        expected: State,
-        round: int,  # noqa: A002 -- the protocol's word
-        to: State,
-        now: str,
-        error: str = "",
-    ) -> bool:
+    async def move(self, batch: Batch, *, expected: State, to: State, now: str, error: str = "") -> bool:
         """Change the state unless state or round differ. After False, read the batch: it may be changed."""
         values = _state_values(to) | {"updated_at": encode(now)}
         if to.is_final:
             values["finished_at"] = encode(now)
         if error:
             values["error"] = encode(error)
-        condition = _Condition(
-            "#state = :was AND #round = :round",
-            {":was": encode(expected.value), ":round": encode(round)},
-            ("state", "round"),
-        )
-        return await self._update_batch(batch_id, values, condition)
+        return await self._update_batch(batch.batch_id, values, is_in_round(batch, expected))
 
-    async def lease(
-        self,
-        batch_id: str,
-        *,
-        round: int,  # noqa: A002 -- the protocol's word
-        owner: str,
-        now_ms: int,
-        until_ms: int,
-    ) -> LeaseGrant:
+    async def lease(self, batch: Batch, *, owner: str, now_ms: int, until_ms: int) -> LeaseGrant:
         """Take or extend the aggregation lease; see `Table.lease`."""
         update = self._dynamodb.update_item(
             TableName=self._name,
-            Key=primary_key(batch_id, BATCH_SORT),
-            **aggregation_leases.lease_update(round, owner, now_ms, until_ms),
+            Key=primary_key(batch.batch_id, BATCH_SORT),
+            **aggregation_leases.lease_update(batch, owner, now_ms, until_ms),
         )
         # A repetition inside botocore is harmless: after the first attempt the lease is `owner`'s, and its
         # owner may take it again.
@@ -185,13 +165,13 @@ class DynamoTable:
         except ClientError as error:
             if error_code(error) != _CONDITION_FAILED:
                 raise translate(error, self._update_call) from error
-            return aggregation_leases.refused(await self._get_batch(batch_id), round, owner)
+            return aggregation_leases.refused(await self._get_batch(batch.batch_id), batch, owner)
         return aggregation_leases.granted(response)
 
     async def release(self, batch_id: str, *, owner: str) -> bool:
         """Release the aggregation lease. False if it is not `owner`'s."""
         values = {"lease_owner": encode(""), "lease_until_ms": encode(0)}
-        condition = _Condition("#lease_owner = :owner", {":owner": encode(owner)}, ("lease_owner",))
+        condition = Condition("#lease_owner = :owner", {":owner": encode(owner)}, ("lease_owner",))
         return await self._update_batch(batch_id, values, condition)
 
     async def commit(self, commit: Commit) -> tuple[int, ...]:
@@ -205,27 +185,29 @@ class DynamoTable:
         """The committed outcome of a row."""
         partition = partition_key(batch.batch_id, partition_of(number, batch.partitions))
         item = await self._get_item(primary_key(partition, row_id(number)))
-        return None if item is None else outcome_of(item)
+        return outcome_of(item) if item is not None and is_outcome_of(item, batch) else None
 
     async def outcomes(self, batch: Batch, partition: int, *, after: int, limit: int) -> OutcomePage:
         """A page of a partition's outcomes, strongly consistent; DynamoDB ends a page at 1 MB."""
         name = partition_key(batch.batch_id, partition)
-        return await self._queries.outcomes({":key": {"S": name}}, "#batch_id = :key", after, limit)
+        return await self._queries.outcomes(batch, {":key": {"S": name}}, "#batch_id = :key", after, limit)
 
     async def failed(self, batch: Batch, partition: int, *, after: int, limit: int) -> OutcomePage:
         """A page of a partition's FAILED outcomes, from the sparse index `by_status`."""
         name = failed_key(partition_key(batch.batch_id, partition))
         key = {":key": {"S": name}}
-        return await self._queries.outcomes(key, "#status_key = :key", after, limit, IndexName=BY_STATUS)
+        return await self._queries.outcomes(
+            batch, key, "#status_key = :key", after, limit, IndexName=BY_STATUS
+        )
 
     async def done_numbers(self, batch: Batch, partition: int, *, after: int, limit: int) -> NumberPage:
         """Numbers of a partition's rows that need no outcome any more: like `outcomes`, without the data."""
-        name = partition_key(batch.batch_id, partition)
-        return await self._queries.done_numbers(name, batch.round, after, limit)
+        return await self._queries.done_numbers(batch, partition, after, limit)
 
     async def batches(self, state: State, *, after: str, limit: int) -> BatchPage:
         """Batches in a state, from the sparse index `by_status`."""
-        return await self._queries.batches(state, after, limit)
+        page = await self._queries.batches(state, after, limit)
+        return BatchPage(self._without_expired(page.batches), page.after)
 
     async def recent(self, limit: int) -> list[Batch]:
         """The latest batches by creation, newest first, from the index `by_timestamp`."""
@@ -236,7 +218,7 @@ class DynamoTable:
             ScanIndexForward=False,
             Limit=limit,
         )
-        return [batch_of(item) for item in page["Items"]]
+        return self._without_expired(batch_of(item) for item in page["Items"])
 
     async def record(self, key: str) -> SharedRecord:
         """The shared record `key`."""
@@ -270,6 +252,10 @@ class DynamoTable:
             return record_of(error.response.get("Item"))
         return record_of(item)
 
+    def _without_expired(self, batches: Iterable[Batch]) -> list[Batch]:
+        now_ms = self._now_ms()
+        return [batch for batch in batches if not batch.has_expired(now_ms)]
+
     async def _get_item(self, key: Item) -> Item | None:
         get = self._dynamodb.get_item(TableName=self._name, Key=key, ConsistentRead=True)
         response: dict[str, Any] = await perform(self._get_call, get)
@@ -290,7 +276,7 @@ class DynamoTable:
             raise BatchRejectedError(f"{too_large}: {error_message(error)}") from error
 
     async def _update_batch(
-        self, batch_id: str, values: dict[str, Value], condition: _Condition, *, remove: str = ""
+        self, batch_id: str, values: dict[str, Value], condition: Condition, *, remove: str = ""
     ) -> bool:
         """Set attributes of the batch item and remove one. False if the condition failed."""
         sets = ", ".join(f"#{name} = :new_{name}" for name in values)

@@ -3,7 +3,7 @@
 | item | partition key `batch_id` | sort key `row_id` | index keys |
 | --- | --- | --- | --- |
 | batch | batch id | `#batch` | `timeline` + `timestamp`; `status_key` = `batches#{state}` |
-| counter | batch id | `#count#{round}#{slot}` | |
+| counter | batch id | `#count#{round}#{slot}#{incarnation}` | |
 | definition | batch id | `definition#{digest}` | |
 | shared record | `#{key}` | `#record` | |
 | row | partition of the row | `row_{number}` | `status_key` = `{partition}#FAILED`, failed rows only |
@@ -41,9 +41,15 @@ def counter_prefix(round_: int) -> str:
     return f"#count#{round_:03d}#"
 
 
-def counter_sort(round_: int, slot: int) -> str:
-    """`#count#001#07`."""
-    return f"{counter_prefix(round_)}{slot:02d}"
+def counter_sort(round_: int, slot: int, incarnation: str) -> str:
+    """`#count#001#07#018bcfe5680a1b2c`; `#count#001#07` for a batch of an earlier version."""
+    # in the key, because ADD cannot start from zero again where another incarnation has counted
+    return f"{counter_prefix(round_)}{slot:02d}" + (f"#{incarnation}" if incarnation else "")
+
+
+def counter_incarnation(sort: str) -> str:
+    """The incarnation in a counter's sort key, "" if it has none."""
+    return "".join(sort.split("#")[4:])
 
 
 def definition_sort(digest: str) -> str:

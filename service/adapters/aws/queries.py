@@ -8,9 +8,9 @@ from service.adapters.aws.batch_items import batch_of
 from service.adapters.aws.clients import Clients
 from service.adapters.aws.errors import AwsCall, perform
 from service.adapters.aws.keys import BATCH_SORT, batches_key, primary_key
-from service.adapters.aws.row_items import needs_no_outcome, outcome_of
+from service.adapters.aws.row_items import is_outcome_of, needs_no_outcome, outcome_of
 from service.adapters.aws.values import Value
-from service.domain.model import MAX_ROWS, State, row_id, row_number
+from service.domain.model import MAX_ROWS, Batch, State, partition_key, row_id, row_number
 from service.domain.ports import BatchPage, NumberPage, OutcomePage
 
 BY_STATUS = "by_status"
@@ -45,25 +45,26 @@ class Queries:
         return await perform(self._call, query)
 
     async def outcomes(
-        self, values: dict[str, Value], condition: str, after: int, limit: int, **more: Any
+        self, batch: Batch, values: dict[str, Value], condition: str, after: int, limit: int, **more: Any
     ) -> OutcomePage:
         """Outcomes with numbers above `after`, under a key condition on the partition."""
         if after >= MAX_ROWS:  # a longer number would sort before shorter ones
             return OutcomePage((), None)
         page = await self.page(values | _rows_after(after), condition + _ROWS, Limit=limit, **more)
-        return OutcomePage([outcome_of(item) for item in page["Items"]], _last_row(page))
+        found = [outcome_of(item) for item in page["Items"] if is_outcome_of(item, batch)]
+        return OutcomePage(found, _last_row(page))
 
-    async def done_numbers(self, partition: str, round_: int, after: int, limit: int) -> NumberPage:
-        """The numbers above `after` of rows that need no outcome of this round."""
+    async def done_numbers(self, batch: Batch, partition: int, after: int, limit: int) -> NumberPage:
+        """The numbers above `after` of rows that need no outcome of the batch's round."""
         if after >= MAX_ROWS:
             return NumberPage((), None)
         page = await self.page(
-            {":key": {"S": partition}} | _rows_after(after),
+            {":key": {"S": partition_key(batch.batch_id, partition)}} | _rows_after(after),
             "#batch_id = :key" + _ROWS,
-            projection="#row_id, #round, #status",
+            projection="#row_id, #round, #status, #incarnation, #ttl",
             Limit=limit,
         )
-        sort_keys = [item["row_id"]["S"] for item in page["Items"] if needs_no_outcome(item, round_)]
+        sort_keys = [item["row_id"]["S"] for item in page["Items"] if needs_no_outcome(item, batch)]
         return NumberPage([row_number(sort) for sort in sort_keys], _last_row(page))
 
     async def batches(self, state: State, after: str, limit: int) -> BatchPage:

@@ -7,6 +7,7 @@ from service.adapters.aws.values import Item, Value, decode, encode, int_attribu
 from service.domain.errors import RowRejectedError, RowTooLargeError
 from service.domain.item_size import depth
 from service.domain.model import (
+    Batch,
     Commit,
     Outcome,
     RowError,
@@ -55,9 +56,28 @@ def check_commit_size(commit: Commit, rows: list[Item]) -> None:
         )
 
 
-def needs_no_outcome(item: Item, round_: int) -> bool:
-    """True if the row has an outcome of this round or a later one, or succeeded in an earlier one."""
-    return int(item["round"]["N"]) >= round_ or item["status"]["S"] == Status.SUCCESS
+def is_outcome_of(item: Item, batch: Batch) -> bool:
+    """True if the item is an outcome of this batch, and not left from another with the same id."""
+    return batch.owns(_incarnation_of(item), int_attribute(item, "ttl"))
+
+
+def needs_no_outcome(item: Item, batch: Batch) -> bool:
+    """True if the row has an outcome of the batch's round or a later one, or succeeded in an earlier one."""
+    if not is_outcome_of(item, batch):
+        return False
+    return int(item["round"]["N"]) >= batch.round or item["status"]["S"] == Status.SUCCESS
+
+
+def is_committed(item: Item, commit: Commit) -> bool:
+    """True if a commit may not replace the item; `commits` has the same as a condition of DynamoDB."""
+    is_of_round = int(item["round"]["N"]) >= commit.round
+    incarnation = _incarnation_of(item)
+    if not commit.incarnation or incarnation == commit.incarnation:
+        return is_of_round
+    if incarnation:
+        return incarnation > commit.incarnation
+    ttl = int_attribute(item, "ttl")
+    return ttl > commit.ttl or (ttl == commit.ttl and is_of_round)
 
 
 def outcome_of(item: Item) -> Outcome:
@@ -95,6 +115,8 @@ def _row_item(commit: Commit, outcome: Outcome) -> Item:
         "attempts": {"N": str(outcome.attempts)},
         "worker": encode(outcome.worker),
     }
+    if commit.incarnation:
+        item["incarnation"] = {"S": commit.incarnation}
     if outcome.error is not None:
         item["error"] = _error_value(outcome.error)
     if outcome.status is Status.FAILED:
@@ -114,6 +136,10 @@ def _row_item(commit: Commit, outcome: Outcome) -> Item:
     if outcome.stored is not None:
         item["stored"] = _stored_value(outcome.stored)
     return item
+
+
+def _incarnation_of(item: Item) -> str:
+    return item["incarnation"]["S"] if "incarnation" in item else ""
 
 
 def _error_value(error: RowError) -> Value:

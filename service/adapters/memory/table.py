@@ -6,10 +6,17 @@ import asyncio
 from bisect import bisect_right, insort
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from service.adapters.aws.batch_items import check_batch_size
-from service.adapters.aws.row_items import check_commit_size, needs_no_outcome, outcome_of, row_items
+from service.adapters.aws.row_items import (
+    check_commit_size,
+    is_committed,
+    is_outcome_of,
+    needs_no_outcome,
+    outcome_of,
+    row_items,
+)
 from service.adapters.aws.shared_records import check_record_size
 from service.adapters.aws.values import Item, item_bytes
 from service.domain.model import (
@@ -32,13 +39,29 @@ REMEMBERED_TOKENS = 10_000
 """Latest commit tokens that are remembered. DynamoDB remembers a token for ten minutes."""
 
 
-class MemoryTable:
-    """Batches, counters and outcomes in dictionaries."""
+@dataclass(slots=True)
+class Counter:
+    """A counter item, with the expiry of its batch."""
 
-    def __init__(self) -> None:
+    counts: Counts
+    ttl: int
+
+
+CounterKey = tuple[int, int, str]
+"""Round, slot and incarnation."""
+
+
+class MemoryTable:
+    """Batches, counters and outcomes in dictionaries.
+
+    Nothing is deleted, but batches past their `ttl` by `now_ms` count as absent; by default none has expired.
+    """
+
+    def __init__(self, now_ms: Callable[[], int] = lambda: 0) -> None:
+        self._now_ms = now_ms
         self._batches: dict[str, Batch] = {}
         self._definitions: dict[tuple[str, str], str] = {}
-        self._counts: dict[tuple[str, int], dict[int, Counts]] = defaultdict(dict)
+        self._counters: dict[str, dict[CounterKey, Counter]] = defaultdict(dict)
         self._rows: dict[str, dict[int, Item]] = defaultdict(dict)
         # the keys of `_rows`, sorted: pages are slices of it
         self._numbers: dict[str, list[int]] = defaultdict(list)
@@ -46,21 +69,22 @@ class MemoryTable:
         self._tokens: deque[str] = deque()
         self._records: dict[str, SharedRecord] = {}
 
-    async def open(self, batch: Batch, definition: str) -> Batch:
+    async def open(self, batch: Batch, definition: str, *, replacing: Batch | None = None) -> Batch:
         """Store batch and definition unless the batch id is taken; return the stored batch."""
         await asyncio.sleep(0)
         check_batch_size(batch, definition)
+        stored = self._present(batch.batch_id)
+        if stored is not None and not (replacing and _is_in_round(stored, replacing, State.FAILED)):
+            return stored
         self._definitions[batch.batch_id, batch.mapping_digest] = definition
-        return self._batches.setdefault(batch.batch_id, batch)
+        self._batches[batch.batch_id] = batch
+        return batch
 
     async def read(self, batch_id: str) -> BatchView | None:
         """The batch and the sum of its counters of its current round."""
         await asyncio.sleep(0)
-        batch = self._batches.get(batch_id)
-        if batch is None:
-            return None
-        slots = self._counts[batch_id, batch.round]
-        return BatchView(batch, sum(slots.values(), Counts()))
+        batch = self._present(batch_id)
+        return None if batch is None else BatchView(batch, self._counted(batch))
 
     async def definition(self, batch_id: str, digest: str) -> str | None:
         """The definition that `open` stored with the batch."""
@@ -71,7 +95,7 @@ class MemoryTable:
         """Store the progress of a split. False if the batch is not SPLITTING or has a later checkpoint."""
         await asyncio.sleep(0)
         stored = self._batches.get(batch.batch_id)
-        if stored is None or stored.state is not State.SPLITTING:
+        if stored is None or not _is_in(stored, batch, State.SPLITTING):
             return False
         if stored.checkpoint.rows > batch.checkpoint.rows:
             return False
@@ -87,31 +111,22 @@ class MemoryTable:
         self._batches[batch.batch_id] = changed
         return True
 
-    async def seal(self, batch_id: str, total: int, now: str) -> bool:
+    async def seal(self, batch: Batch, total: int, now: str) -> bool:
         """SPLITTING -> RUNNING with `total` rows. False if the batch is not SPLITTING."""
         await asyncio.sleep(0)
-        stored = self._batches.get(batch_id)
-        if stored is None or stored.state is not State.SPLITTING:
+        stored = self._batches.get(batch.batch_id)
+        if stored is None or not _is_in(stored, batch, State.SPLITTING):
             return False
-        self._batches[batch_id] = replace(stored, state=State.RUNNING, total=total, updated_at=now)
+        self._batches[batch.batch_id] = replace(stored, state=State.RUNNING, total=total, updated_at=now)
         return True
 
-    async def move(
-        self,
-        batch_id: str,
-        *,
-        expected: State,
-        round: int,  # noqa: A002 -- the protocol's word
-        to: State,
-        now: str,
-        error: str = "",
-    ) -> bool:
+    async def move(self, batch: Batch, *, expected: State, to: State, now: str, error: str = "") -> bool:
         """Change the state. False if state or round differ."""
         await asyncio.sleep(0)
-        stored = self._batches.get(batch_id)
-        if stored is None or (stored.state, stored.round) != (expected, round):
+        stored = self._batches.get(batch.batch_id)
+        if stored is None or not _is_in_round(stored, batch, expected):
             return False
-        self._batches[batch_id] = replace(
+        self._batches[batch.batch_id] = replace(
             stored,
             state=to,
             updated_at=now,
@@ -120,23 +135,15 @@ class MemoryTable:
         )
         return True
 
-    async def lease(
-        self,
-        batch_id: str,
-        *,
-        round: int,  # noqa: A002 -- the protocol's word
-        owner: str,
-        now_ms: int,
-        until_ms: int,
-    ) -> LeaseGrant:
+    async def lease(self, batch: Batch, *, owner: str, now_ms: int, until_ms: int) -> LeaseGrant:
         """Take or extend the aggregation lease; see `Table.lease`."""
         await asyncio.sleep(0)
-        stored = self._batches.get(batch_id)
-        if stored is None or (stored.state, stored.round) != (State.AGGREGATING, round):
+        stored = self._batches.get(batch.batch_id)
+        if stored is None or not _is_in_round(stored, batch, State.AGGREGATING):
             return LeaseGrant(is_ours=False)
         if stored.lease_owner not in ("", owner) and stored.lease_until_ms > now_ms:
             return LeaseGrant(is_ours=False, until_ms=stored.lease_until_ms)
-        self._batches[batch_id] = replace(stored, lease_owner=owner, lease_until_ms=until_ms)
+        self._batches[batch.batch_id] = replace(stored, lease_owner=owner, lease_until_ms=until_ms)
         return LeaseGrant(is_ours=True, predecessor=stored.lease_owner)
 
     async def release(self, batch_id: str, *, owner: str) -> bool:
@@ -162,8 +169,7 @@ class MemoryTable:
             return committed
         for outcome, row in zip(commit.outcomes, rows, strict=True):
             self._put(row["batch_id"]["S"], outcome.number, row)
-        slots = self._counts[commit.batch_id, commit.round]
-        slots[commit.slot] = slots.get(commit.slot, Counts()) + commit.counts
+        self._count(commit)
         self._remember(commit)
         return ()
 
@@ -172,22 +178,17 @@ class MemoryTable:
         await asyncio.sleep(0)
         partition = partition_key(batch.batch_id, partition_of(number, batch.partitions))
         row = self._rows[partition].get(number)
-        return None if row is None else outcome_of(row)
+        return outcome_of(row) if row is not None and is_outcome_of(row, batch) else None
 
     async def outcomes(self, batch: Batch, partition: int, *, after: int, limit: int) -> OutcomePage:
         """A page of a partition's outcomes, ascending."""
         await asyncio.sleep(0)
-        return self._page(partition_key(batch.batch_id, partition), after, limit, lambda _: True)
+        return self._page(batch, partition, after, limit, lambda _: True)
 
     async def failed(self, batch: Batch, partition: int, *, after: int, limit: int) -> OutcomePage:
         """A page of a partition's FAILED outcomes, ascending."""
         await asyncio.sleep(0)
-        return self._page(
-            partition_key(batch.batch_id, partition),
-            after,
-            limit,
-            lambda row: row["status"]["S"] == Status.FAILED,
-        )
+        return self._page(batch, partition, after, limit, lambda row: row["status"]["S"] == Status.FAILED)
 
     async def done_numbers(self, batch: Batch, partition: int, *, after: int, limit: int) -> NumberPage:
         """Numbers of a partition's rows that need no outcome any more, ascending."""
@@ -196,7 +197,7 @@ class MemoryTable:
         numbers, rows = self._numbers[key], self._rows[key]
         first = bisect_right(numbers, after)
         page = numbers[first : first + limit]
-        done = [number for number in page if needs_no_outcome(rows[number], batch.round)]
+        done = [number for number in page if needs_no_outcome(rows[number], batch)]
         return NumberPage(done, page[-1] if len(page) == limit else None)
 
     async def batches(self, state: State, *, after: str, limit: int) -> BatchPage:
@@ -204,12 +205,14 @@ class MemoryTable:
         await asyncio.sleep(0)
         found = sorted(id_ for id_, batch in self._batches.items() if batch.state is state and id_ > after)
         page = found[:limit]
-        return BatchPage([self._batches[id_] for id_ in page], page[-1] if len(page) == limit else "")
+        batches = [batch for id_ in page if (batch := self._present(id_))]
+        return BatchPage(batches, page[-1] if len(page) == limit else "")
 
     async def recent(self, limit: int) -> Sequence[Batch]:
         """The latest batches by creation, newest first."""
         await asyncio.sleep(0)
-        dated = [batch for batch in self._batches.values() if batch.created_at]
+        present = filter(None, map(self._present, self._batches))
+        dated = [batch for batch in present if batch.created_at]
         return sorted(dated, key=lambda batch: batch.created_at, reverse=True)[:limit]
 
     async def record(self, key: str) -> SharedRecord:
@@ -228,7 +231,28 @@ class MemoryTable:
 
     def _is_committed(self, commit: Commit, index: int, row: Item) -> bool:
         stored = self._rows[row["batch_id"]["S"]].get(commit.outcomes[index].number)
-        return stored is not None and int(stored["round"]["N"]) >= commit.round
+        return stored is not None and is_committed(stored, commit)
+
+    def _present(self, batch_id: str) -> Batch | None:
+        """The batch unless it has expired."""
+        batch = self._batches.get(batch_id)
+        return None if batch is None or batch.has_expired(self._now_ms()) else batch
+
+    def _counted(self, batch: Batch) -> Counts:
+        """The sum of the counters of the batch's round."""
+        counters = self._counters[batch.batch_id].items()
+        own = (
+            counter.counts
+            for (round_, _, incarnation), counter in counters
+            if round_ == batch.round and batch.owns(incarnation, counter.ttl)
+        )
+        return sum(own, Counts())
+
+    def _count(self, commit: Commit) -> None:
+        key = (commit.round, commit.slot, commit.incarnation)
+        counter = self._counters[commit.batch_id].setdefault(key, Counter(Counts(), commit.ttl))
+        counter.counts += commit.counts
+        counter.ttl = commit.ttl
 
     def _put(self, partition: str, number: int, row: Item) -> None:
         if number not in self._rows[partition]:
@@ -241,17 +265,30 @@ class MemoryTable:
         if len(self._tokens) > REMEMBERED_TOKENS:
             del self._commits[self._tokens.popleft()]
 
-    def _page(self, partition: str, after: int, limit: int, wanted: Callable[[Item], bool]) -> OutcomePage:
+    def _page(
+        self, batch: Batch, partition: int, after: int, limit: int, is_listed: Callable[[Item], bool]
+    ) -> OutcomePage:
         # As in DynamoDB, a full page names its last row as the place to continue, even if no row follows.
-        numbers, rows = self._numbers[partition], self._rows[partition]
+        key = partition_key(batch.batch_id, partition)
+        numbers, rows = self._numbers[key], self._rows[key]
         found: list[Outcome] = []
-        size = 0
+        size = read = 0
         for number in numbers[bisect_right(numbers, after) :]:
             row = rows[number]
-            if not wanted(row):
+            if not is_listed(row):
                 continue
-            found.append(outcome_of(row))
+            if is_outcome_of(row, batch):
+                found.append(outcome_of(row))
+            read += 1
             size += item_bytes(row)
-            if len(found) >= limit or size >= PAGE_BYTES:
+            if read >= limit or size >= PAGE_BYTES:
                 return OutcomePage(found, number)
         return OutcomePage(found, None)
+
+
+def _is_in(stored: Batch, batch: Batch, state: State) -> bool:
+    return (stored.incarnation, stored.state) == (batch.incarnation, state)
+
+
+def _is_in_round(stored: Batch, batch: Batch, state: State) -> bool:
+    return _is_in(stored, batch, state) and stored.round == batch.round

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from service.domain.model.ids import batch_id
+from service.domain.model.ids import batch_id, identity
 from service.domain.model.locations import Location, Source
 from service.domain.model.values import Json
 
@@ -101,6 +101,10 @@ class Batch:
     `deadline_at`: time after which rows without an outcome become FAILED. `bom`: output.csv begins with a
     byte order mark. `excel`: cells that Excel would cut are in a file of their own.
 
+    `incarnation` tells this batch from an earlier one with the same id, whose items and messages may be left:
+    an id can be used again once its batch has expired. It sorts by the time of the opening, and is "" in
+    batches that an earlier version opened.
+
     `delimiter` and `encoding` are those of the job, "" if the mapping's hold.
 
     `priority` and `weight` order the batches with the same target: the highest priority goes first, batches
@@ -142,11 +146,28 @@ class Batch:
     notes: tuple[str, ...] = ()
     lease_owner: str = ""
     lease_until_ms: int = 0
+    incarnation: str = ""
 
     @property
     def batch_id(self) -> str:
         """`{tool_name}#{execution_id}`."""
         return batch_id(self.tool_name, self.execution_id)
+
+    @property
+    def identity(self) -> str:
+        """`{batch_id}@{incarnation}`: unlike the batch id, no other batch ever has it."""
+        return identity(self.batch_id, self.incarnation)
+
+    def owns(self, incarnation: str, ttl: int) -> bool:
+        """True if an outcome or counter with this incarnation and expiry is this batch's, and no leftover.
+
+        A process of an earlier version writes items without an incarnation, with the expiry of their batch.
+        """
+        return incarnation == self.incarnation or (not incarnation and ttl == self.ttl)
+
+    def has_expired(self, now_ms: int) -> bool:
+        """True if the batch counts as absent: its items are being deleted, in no order."""
+        return 0 < self.ttl <= now_ms // 1000
 
     @property
     def results(self) -> Location:

@@ -92,7 +92,7 @@ class Commit:
     """One transaction: outcomes of one batch and round (at most 99, distinct rows) and their counter slot.
 
     `token` makes it harmless to repeat the same commit (DynamoDB's ClientRequestToken, 36 characters); a
-    commit with other outcomes needs another token.
+    commit with other outcomes needs another token. `incarnation` and `ttl` are the batch's.
     """
 
     batch_id: str
@@ -102,6 +102,7 @@ class Commit:
     outcomes: tuple[Outcome, ...]
     token: str
     ttl: int
+    incarnation: str = ""
 
     @property
     def counts(self) -> Counts:

@@ -69,13 +69,18 @@ class SharedRecord:
 class Table(Protocol):
     """Batches, counters and outcomes.
 
+    A batch id may be used again once its batch has expired, and items of the earlier batch may be left then.
+    A batch past its `ttl` counts as absent. Outcomes and counters of another incarnation count as absent
+    as well, and a write that is meant for another incarnation changes nothing.
+
     Every read is strongly consistent except `recent`, `failed` and `batches`, which read an index.
     """
 
-    async def open(self, batch: Batch, definition: str) -> Batch:
+    async def open(self, batch: Batch, definition: str, *, replacing: Batch | None = None) -> Batch:
         """Store a batch and its definition (the mapping's JSON text) unless the batch id is taken.
 
-        Return the batch that is in the table afterwards: the given one or the existing one.
+        An id is not taken if its batch has expired, or if it is that of `replacing` and FAILED. Return the
+        batch that is in the table afterwards: the given one or the existing one.
         """
         ...
 
@@ -94,33 +99,19 @@ class Table(Protocol):
         """
         ...
 
-    async def seal(self, batch_id: str, total: int, now: str) -> bool:
+    async def seal(self, batch: Batch, total: int, now: str) -> bool:
         """Move a batch from SPLITTING to RUNNING with `total` rows. False if it is not SPLITTING any more."""
         ...
 
-    async def move(
-        self,
-        batch_id: str,
-        *,
-        expected: State,
-        round: int,  # noqa: A002 -- the protocol's word
-        to: State,
-        now: str,
-        error: str = "",
-    ) -> bool:
-        """Change the state, and set `finished_at` if `to` is final. False unless state and round match."""
+    async def move(self, batch: Batch, *, expected: State, to: State, now: str, error: str = "") -> bool:
+        """Change the state, and set `finished_at` if `to` is final.
+
+        False unless the stored batch is in the state `expected`, and in the round of `batch`.
+        """
         ...
 
-    async def lease(
-        self,
-        batch_id: str,
-        *,
-        round: int,  # noqa: A002 -- the protocol's word
-        owner: str,
-        now_ms: int,
-        until_ms: int,
-    ) -> LeaseGrant:
-        """Take or extend the aggregation lease of a batch that is AGGREGATING in this round.
+    async def lease(self, batch: Batch, *, owner: str, now_ms: int, until_ms: int) -> LeaseGrant:
+        """Take or extend the aggregation lease of a batch that is AGGREGATING in the round of `batch`.
 
         The lease is granted if nobody has it, if the other owner's lease has ended by `now_ms`, or if `owner`
         has it already. With a `now_ms` of 0 no lease has ended, so a call with 0 extends the own lease and
@@ -135,6 +126,7 @@ class Table(Protocol):
     async def commit(self, commit: Commit) -> Sequence[int]:
         """Store all outcomes and add their counts in one transaction, unless a row has an outcome already.
 
+        An outcome of an earlier incarnation is replaced; one of a later incarnation counts as the row's.
         Return () if the transaction was applied, now or earlier with the same token. Otherwise nothing was
         applied; return the indices of the outcomes whose rows have one of this round or a later one.
         Raises ConflictError or ThrottledError (nothing applied), UnknownResultError (repeat it with the same

@@ -221,10 +221,10 @@ async def test_a_crash_before_the_last_step_is_made_up_for(make_lab):
     class Dies(MemoryTable):
         dead = True
 
-        async def move(self, batch_id, **change):
+        async def move(self, batch, **change):
             if self.dead:
                 raise UnreachableError("killed")
-            return await super().move(batch_id, **change)
+            return await super().move(batch, **change)
 
     lab = make_lab(table=Dies())
     batch = await finished(lab, 30, failed=(7,))
@@ -394,8 +394,8 @@ async def test_pages_are_written_as_they_are_read(lab):
 async def test_counters_that_differ_from_the_rows_are_reported(lab):
     """The rows decide the output; a difference from the counters is a bug and is logged as an error."""
     batch = await finished(lab, 3)
-    counts = lab.table._counts[batch.batch_id, 1]
-    counts[0] = replace(counts[0], succeeded=2, failed=1)
+    (counter,) = lab.table._counters[batch.batch_id].values()
+    counter.counts = replace(counter.counts, succeeded=2, failed=1)
     with capture_logs() as logs:
         await aggregate(lab, batch)
     assert "counters_differ_from_rows" in [line["event"] for line in logs]
@@ -431,3 +431,27 @@ async def test_refused_records_keep_their_bytes(lab):
     )  # fmt: skip
     await aggregate(lab, batch)
     assert files(lab)["failures.csv"] == (b"id;name;_row;_error\r\n1;Zo\xeb;x;1;AgentRejectedError: no\r\n")
+
+
+@pytest.mark.parametrize("state", [State.RUNNING, State.AGGREGATING, State.SUCCEEDED])
+async def test_a_trigger_of_another_incarnation_is_dropped(lab, state):
+    """It writes nothing, and leaves the uploads of the batch that has the id now alone."""
+    batch = await lab.batch(1, incarnation="018bcfe5680a1b2c")
+    await commit_as(lab, batch, lab.outcome(1))
+    lab.table._batches[batch.batch_id] = batch = replace(batch, state=state)
+    place = batch.results
+    async with lab.objects.upload(
+        place.bucket, place.prefix + "output.csv", content_type="text/csv"
+    ) as upload:
+        late = AggregateMessage(batch.batch_id, 1, "018bcfe568000000").encode()
+        await lab.aggregator().handle(lab.delivery(late, receives=2))
+        assert lab.objects.stored == {}
+        await upload.complete()
+    assert (await lab.view()).batch == batch
+
+
+async def commit_as(lab, batch, *outcomes):
+    """Commit as a worker of this batch."""
+    async with lab.committer() as committer:
+        for outcome in outcomes:
+            await committer.commit(batch, outcome.number, outcome)

@@ -41,12 +41,12 @@ class PausedTable(MemoryTable):
             await self.go_on.wait()
         return await super().outcomes(batch, partition, after=after, limit=limit)
 
-    async def lease(self, batch_id, **asked):
+    async def lease(self, batch, **asked):
         """A lease."""
         self.leases.append(asked["owner"])
         if self.refusal:
             raise self.refusal
-        return await super().lease(batch_id, **asked)
+        return await super().lease(batch, **asked)
 
 
 class RefusingObjects(MemoryObjects):
@@ -80,7 +80,7 @@ async def lease_to(lab, owner, seconds):
     """A lease that another aggregator holds."""
     now_ms = lab.clock.now_ms()
     answer = await lab.table.lease(
-        "demo#e1", round=1, owner=owner, now_ms=now_ms, until_ms=now_ms + round(seconds * 1000)
+        (await lab.view()).batch, owner=owner, now_ms=now_ms, until_ms=now_ms + round(seconds * 1000)
     )
     assert answer.is_ours
 

@@ -152,7 +152,7 @@ async def test_following_ends_with_the_batch(lab):
     await next_view()
     await outages.report(batch, "refused")
     await next_view()
-    await lab.table.move(batch.batch_id, expected=State.RUNNING, round=1, to=State.SUCCEEDED, now="now")
+    await lab.table.move(batch, expected=State.RUNNING, to=State.SUCCEEDED, now="now")
     await next_view()
     await next_view()
     assert seen[0] == (None, "")

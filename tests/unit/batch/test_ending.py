@@ -89,3 +89,12 @@ async def test_a_move_whose_reply_was_lost_is_counted(make_lab):
     stands = await fail_batch(lab.ports, batch, "no agent", expected=WORK)
     assert stands.state is State.FAILED
     assert lab.metrics.totals["batches_failed"] == 1
+
+
+async def test_an_earlier_incarnation_fails_nothing(lab):
+    """A process that still works on an expired batch changes nothing of the one that has the id now."""
+    batch = await lab.batch(3, incarnation="018bcfe5680a1b2c")
+    late = replace(batch, incarnation="018bcfe568000000")
+    assert await fail_batch(lab.ports, late, "no agent", expected=WORK) == batch
+    assert lab.metrics.totals["batches_failed"] == 0
+    assert lab.objects.stored == {}

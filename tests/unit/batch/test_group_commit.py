@@ -50,11 +50,11 @@ class FaultyTable(MemoryTable):
             raise self.after[number]
         return taken
 
-    async def move(self, batch_id, **change):
+    async def move(self, batch, **change):
         """Move, unless moves fail."""
         if self.moves_fail:
             raise UnreachableError("killed before the move")
-        return await super().move(batch_id, **change)
+        return await super().move(batch, **change)
 
 
 @pytest.fixture
@@ -408,7 +408,7 @@ async def test_a_batch_that_is_not_sealed_is_not_complete(lab):
     async with lab.committer() as committer:
         await commit_all(lab, committer, batch, [1, 2])
         assert await triggers(lab) == []
-    await lab.table.seal(batch.batch_id, 2, "now")
+    await lab.table.seal(batch, 2, "now")
     await lab.completion.check(batch.batch_id)
     assert len(await triggers(lab)) == 1
 
@@ -515,3 +515,16 @@ async def test_committers_that_race_for_the_last_rows_count_exactly(lab, seed):
     assert (await lab.view()).counts == Counts(succeeded=40, agent_ms=200)
     assert (await lab.view()).batch.state is State.AGGREGATING
     assert len(await triggers(lab)) >= 1
+
+
+async def test_incarnations_are_committed_apart(lab):
+    """A late row of an expired batch does not share a transaction with a row of the batch that has its id."""
+    old = await lab.batch(2, incarnation="018bcfe5680a1b2c")
+    new = lab.table._batches[old.batch_id] = replace(old, incarnation="018bcfe5680b1b2c")
+    async with lab.committer() as committer:
+        await asyncio.gather(
+            committer.commit(old, 1, lab.outcome(1)), committer.commit(new, 2, lab.outcome(2))
+        )
+    found = [(commit.incarnation, len(commit.outcomes)) for commit in lab.table.commits]
+    assert found == [(old.incarnation, 1), (new.incarnation, 1)]
+    assert (await lab.view()).counts.done == 1

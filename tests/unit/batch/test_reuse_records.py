@@ -156,3 +156,12 @@ def test_a_reply_that_is_too_large_or_no_json_is_not_shared():
     for _ in range(5_000):
         deep = [deep]
     assert replace(FOREVER, values={"a": deep}).text is None
+
+
+def test_another_incarnation_has_request_keys_of_its_own():
+    """`reuse: batch` takes no reply of an expired batch that had this id."""
+    first, second = (replace(BATCH, incarnation=text) for text in ("018bcfe5680a1b2c", "018bcfe5680b1b2c"))
+    assert request_key({"a": 1}, first) != request_key({"a": 1}, second)
+    assert request_key({"a": 1}, first, reuse="reuse: 7 days\n") == request_key(
+        {"a": 1}, second, reuse="reuse: 7 days\n"
+    )

@@ -30,6 +30,7 @@ messages = st.builds(
     lost_deliveries=st.integers(0, MAX_LOST),
     first_attempt_ms=times,
     last_outage_ms=times,
+    incarnation=st.sampled_from(["", "018bcfe5680a1b2c"]),
 )
 
 
@@ -50,7 +51,7 @@ def test_a_row_without_an_attempt_has_no_first_attempt():
 
 def test_an_aggregate_message_survives_the_round_trip():
     """Encoding and decoding changes nothing."""
-    message = AggregateMessage("t#e", 3)
+    message = AggregateMessage("t#e", 3, "018bcfe5680a1b2c")
     assert AggregateMessage.decode(message.encode()) == message
 
 
@@ -82,3 +83,19 @@ def test_a_row_message_of_wrong_types_is_poison(change, reason):
     """Valid JSON with a wrong type or number is refused with the name of the key."""
     with pytest.raises(PoisonMessageError, match=reason):
         RowMessage.decode(json.dumps(ROW | change))
+
+
+@pytest.mark.parametrize("value", ["", "018bcfe5680a1b2", "018BCFE5680A1B2C", 17, None, "g" * 16])
+def test_a_wrong_incarnation_is_poison(value):
+    """It would be taken for another batch's."""
+    with pytest.raises(PoisonMessageError, match="'incarnation'"):
+        RowMessage.decode(json.dumps({**ROW, "incarnation": value}))
+    with pytest.raises(PoisonMessageError, match="'incarnation'"):
+        AggregateMessage.decode(json.dumps({"batch": "t#e", "round": 1, "incarnation": value}))
+
+
+def test_a_message_of_an_earlier_version_has_no_incarnation():
+    """Nor has one of a batch that an earlier version has opened."""
+    assert RowMessage.decode(json.dumps(ROW)).incarnation == ""
+    assert "incarnation" not in RowMessage("t#e", 1, 7, ("a",)).encode()
+    assert "incarnation" not in AggregateMessage("t#e", 1).encode()

@@ -14,8 +14,10 @@ from service.domain.model import (
     Source,
     State,
     batch_id,
+    is_incarnation,
     is_name,
     iso_time,
+    new_incarnation,
     parse_url,
     partition_key,
     partition_of,
@@ -101,3 +103,21 @@ def test_a_url_that_is_not_s3_is_refused(url):
     """`parse_url` takes `s3://bucket/key` only."""
     with pytest.raises(ValueError, match="s3://bucket/key"):
         parse_url(url)
+
+
+@given(st.integers(0, 10**13), st.integers(0, 10**13), st.integers(0, 2**64), st.integers(0, 2**64))
+def test_incarnations_sort_by_the_time_of_the_opening(first_ms, second_ms, first_bits, second_bits):
+    """They have one form; a later one sorts behind, and so does one that replaces another, by any clock."""
+    first = new_incarnation(first_ms, first_bits)
+    assert is_incarnation(first)
+    second = new_incarnation(second_ms, second_bits)
+    assert first_ms == second_ms or (first < second) == (first_ms < second_ms)
+    replacement = new_incarnation(second_ms, second_bits, after=first)
+    assert is_incarnation(replacement)
+    assert replacement > first
+
+
+def test_an_identity_names_one_batch_of_an_id():
+    """A batch of an earlier version has no incarnation; its id is all there is."""
+    assert BATCH.identity == "tool#exec"
+    assert replace(BATCH, incarnation="018bcfe5680a1b2c").identity == "tool#exec@018bcfe5680a1b2c"

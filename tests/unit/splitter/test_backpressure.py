@@ -81,9 +81,7 @@ async def test_a_small_batch_is_split_while_large_ones_wait(lab):
         for name in large:
             batch = await batch_of(lab, f"demo#{name}")
             assert (batch.state, batch.checkpoint.rows) == (State.SPLITTING, 10)
-            await lab.table.move(
-                batch.batch_id, expected=State.SPLITTING, round=1, to=State.CANCELLED, now=batch.created_at
-            )
+            await lab.table.move(batch, expected=State.SPLITTING, to=State.CANCELLED, now=batch.created_at)
 
 
 @pytest.mark.parametrize("state", [State.CANCELLED, State.FAILED, State.RUNNING])
@@ -92,7 +90,7 @@ async def test_a_batch_that_ends_while_it_waits_is_split_no_further(lab, state):
     await lab.put(table_of(35))
     splitting = asyncio.create_task(split(lab, lab.job(), max_queued_rows=10))
     await lab.until(lambda: len(lab.rows._entries) == 10)
-    await lab.table.move("demo#e1", expected=State.SPLITTING, round=1, to=state, now="")
+    await lab.table.move(await batch_of(lab), expected=State.SPLITTING, to=state, now="")
     await lab.until(splitting.done, step_s=0.5)
     await splitting
     assert len(lab.rows._entries) == 10

@@ -40,7 +40,7 @@ async def test_a_job_becomes_a_sealed_batch_and_its_rows(lab):
     assert batch.ttl == 1_700_000_000 + 7 * 86_400
     assert await lab.table.definition(batch.batch_id, batch.mapping_digest) == definition.text
     rows = await lab.sent_rows()
-    assert rows == [RowMessage("demo#e1", 1, n, (str(n), f"name {n}")) for n in range(1, 26)]
+    assert rows == [lab.row(n, batch) for n in range(1, 26)]
     assert await lab.waiting(lab.aggregate) == []
 
 
@@ -78,7 +78,7 @@ async def test_a_header_alone_is_a_complete_run_of_no_rows(lab):
     await split(lab, lab.job())
     batch = await batch_of(lab)
     assert (batch.state, batch.total, batch.columns) == (State.AGGREGATING, 0, ("id", "name"))
-    assert await lab.waiting(lab.aggregate) == [AggregateMessage("demo#e1", 1).encode()]
+    assert await lab.waiting(lab.aggregate) == [AggregateMessage.of(batch).encode()]
 
 
 async def test_rows_done_before_the_seal_are_triggered_by_it(lab):
@@ -447,9 +447,8 @@ async def test_a_batch_that_was_failed_meanwhile_is_left_alone(lab):
         async def send(self, messages):
             batch = await batch_of(lab)
             await lab.table.move(
-                batch.batch_id,
+                batch,
                 expected=State.SPLITTING,
-                round=1,
                 to=State.FAILED,
                 now="now",
                 error="no agent",

@@ -317,7 +317,7 @@ async def test_results_that_are_being_written_are_left_alone(lab):
     """A live lease shows that another message's aggregator is at work."""
     batch = await complete_batch(lab, done_s=10_000)
     now_ms = lab.clock.now_ms()
-    await lab.table.lease(batch.batch_id, round=1, owner="a", now_ms=now_ms, until_ms=now_ms + 1)
+    await lab.table.lease(batch, owner="a", now_ms=now_ms, until_ms=now_ms + 1)
     async with draining(lab) as letters:
         await letters.aggregation(lab.delivery(trigger(batch)))
     assert (await lab.view()).batch.state is State.AGGREGATING
@@ -387,3 +387,26 @@ async def test_a_row_that_is_given_up_ends_its_batch_through_the_queues(lab):
             await lab.until(lambda: lab.metrics.totals["messages_deleted"] == chance, step_s=0.1)  # noqa: B023
     view = await lab.view()
     assert (view.batch.state, view.counts.failed) == (State.AGGREGATING, 1)
+
+
+@pytest.mark.parametrize("number", [2, 99])
+async def test_a_dead_row_of_another_incarnation_is_dropped(lab, number):
+    """It is neither sent again nor counted: it is of an earlier batch that had this id."""
+    batch = await lab.batch(3, incarnation="018bcfe5680a1b2c")
+    late = replace(lab.row(number, batch, lost_deliveries=5), incarnation="018bcfe568000000")
+    async with draining(lab) as letters:
+        await letters.row(lab.delivery(late.encode()))
+    assert (left(lab), lab.metrics.totals["dead_messages_dropped"]) == (0, 1)
+    assert await lab.sent_rows() == []
+    assert (await lab.view()).counts.done == 0
+
+
+async def test_a_dead_trigger_of_another_incarnation_is_dropped(lab):
+    """The batch that has the id now gets a trigger of its own, and does not fail by this one."""
+    batch = await lab.batch(
+        3, state=State.AGGREGATING, incarnation="018bcfe5680a1b2c", updated_at=iso_time(0)
+    )
+    async with draining(lab) as letters:
+        await letters.aggregation(lab.delivery(AggregateMessage(batch.batch_id, 1).encode()))
+    assert await lab.waiting(lab.aggregate) == []
+    assert (await lab.view()).batch.state is State.AGGREGATING

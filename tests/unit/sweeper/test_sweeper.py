@@ -267,7 +267,7 @@ async def test_counters_that_lack_rows_are_reported(lab):
     """If every row has an outcome and the counters disagree, the sweeper logs an error."""
     batch = await running(lab, 2)
     await commit(lab, batch, lab.outcome(1), lab.outcome(2))
-    lab.table._counts.clear()
+    lab.table._counters.clear()
     async with sweeping(lab) as sweeper:
         with capture_logs() as logs:
             await sweeps(lab, sweeper, 7)
@@ -371,7 +371,7 @@ async def test_an_aggregation_without_a_lease_is_triggered_again(lab):
     """If the trigger was lost or its aggregator died, another is sent once no lease is live."""
     batch = await running(lab, 1, state=State.AGGREGATING)
     now_ms = lab.clock.now_ms()
-    await lab.table.lease(batch.batch_id, round=1, owner="other", now_ms=now_ms, until_ms=now_ms + 1_000_000)
+    await lab.table.lease(batch, owner="other", now_ms=now_ms, until_ms=now_ms + 1_000_000)
     async with sweeping(lab) as sweeper:
         await sweeps(lab, sweeper, 16)
         assert await lab.waiting(lab.aggregate) == []
@@ -385,7 +385,7 @@ async def test_a_renewed_lease_counts_as_progress(lab):
     async with sweeping(lab) as sweeper:
         for _ in range(20):
             now_ms = lab.clock.now_ms()
-            await lab.table.lease(batch.batch_id, round=1, owner="a", now_ms=now_ms, until_ms=now_ms)
+            await lab.table.lease(batch, owner="a", now_ms=now_ms, until_ms=now_ms)
             await sweeps(lab, sweeper, 1, every_s=200)
     assert await lab.waiting(lab.aggregate) == []
 

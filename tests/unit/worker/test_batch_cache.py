@@ -7,6 +7,7 @@ import pytest
 
 from service.adapters.memory import MemoryTable
 from service.domain.errors import ConfigError, RetryableError, UnreachableError
+from service.domain.messages import RowMessage
 from service.domain.model import BatchView, Checkpoint, Counts, State
 from service.worker.batch_cache import MAX_BATCHES
 
@@ -33,13 +34,17 @@ class CountingTable(MemoryTable):
         self.definitions_read += 1
         return await super().definition(batch_id, digest)
 
-    async def move(self, batch_id, **change):
+    async def move(self, batch, **change):
         """Move, then call `on_move`."""
-        moved = await super().move(batch_id, **change)
+        moved = await super().move(batch, **change)
         if self.on_move:
             on_move, self.on_move = self.on_move, None
             await on_move()
         return moved
+
+
+def row(batch_id, round_, number):
+    return RowMessage(batch_id, round_, number, ())
 
 
 @pytest.fixture
@@ -52,7 +57,7 @@ async def test_a_batch_is_read_once(lab):
     """Many rows that arrive at once share one read of the batch and one of its definition."""
     batch = await lab.batch(5)
     cache = lab.batch_cache()
-    found = await asyncio.gather(*(cache.get(batch.batch_id, 1, 1) for _ in range(50)))
+    found = await asyncio.gather(*(cache.get(row(batch.batch_id, 1, 1)) for _ in range(50)))
     assert len(set(map(id, found))) == 1
     assert lab.table.reads == [batch.batch_id]
     assert lab.table.definitions_read == 1
@@ -62,9 +67,9 @@ async def test_a_row_of_a_newer_round_reloads_the_batch(lab):
     """The cached batch of an earlier round cannot decide about the row."""
     batch = await lab.batch(5)
     cache = lab.batch_cache()
-    await cache.get(batch.batch_id, 1, 1)
+    await cache.get(row(batch.batch_id, 1, 1))
     lab.table._batches[batch.batch_id] = replace(batch, round=2)
-    cached = await cache.get(batch.batch_id, 2, 1)
+    cached = await cache.get(row(batch.batch_id, 2, 1))
     assert cached.batch.round == 2
     assert len(lab.table.reads) == 2
 
@@ -72,9 +77,9 @@ async def test_a_row_of_a_newer_round_reloads_the_batch(lab):
 async def test_an_unknown_batch_is_none_and_is_read_again(lab):
     """It may be opened later."""
     cache = lab.batch_cache()
-    assert await cache.get("demo#e1", 1, 1) is None
+    assert await cache.get(row("demo#e1", 1, 1)) is None
     await lab.batch(5)
-    assert (await cache.get("demo#e1", 1, 1)).batch.total == 5
+    assert (await cache.get(row("demo#e1", 1, 1))).batch.total == 5
 
 
 async def test_a_failed_read_is_raised_and_tried_again(lab):
@@ -83,9 +88,9 @@ async def test_a_failed_read_is_raised_and_tried_again(lab):
     cache = lab.batch_cache()
     lab.table.error = UnreachableError("no route")
     with pytest.raises(UnreachableError):
-        await cache.get(batch.batch_id, 1, 1)
+        await cache.get(row(batch.batch_id, 1, 1))
     lab.table.error = None
-    assert (await cache.get(batch.batch_id, 1, 1)).batch == batch
+    assert (await cache.get(row(batch.batch_id, 1, 1))).batch == batch
 
 
 async def test_the_batchs_own_definition_is_used(lab, define, demo_yaml):
@@ -93,7 +98,7 @@ async def test_the_batchs_own_definition_is_used(lab, define, demo_yaml):
     changed = define(demo_yaml.replace("timeout_seconds: 10", "timeout_seconds: 77"))
     batch = await lab.batch(5, definition=changed)
     lab.definitions.clear()
-    cached = await lab.batch_cache().get(batch.batch_id, 1, 1)
+    cached = await lab.batch_cache().get(row(batch.batch_id, 1, 1))
     assert cached.target.mapping.execution.timeout_s == 77
     assert cached.target.mapping.digest == changed.digest
 
@@ -103,7 +108,7 @@ async def test_a_missing_definition_releases_the_row(lab):
     batch = await lab.batch(5)
     lab.table._definitions.clear()
     with pytest.raises(RetryableError, match="definition of demo#e1"):
-        await lab.batch_cache().get(batch.batch_id, 1, 1)
+        await lab.batch_cache().get(row(batch.batch_id, 1, 1))
 
 
 async def test_batches_of_one_mapping_share_their_agent(lab, scripted):
@@ -116,7 +121,7 @@ async def test_batches_of_one_mapping_share_their_agent(lab, scripted):
 
     batches = [await lab.batch(5, execution_id=f"e{n}") for n in range(5)]
     cache = lab.batch_cache(open_agent)
-    found = await asyncio.gather(*(cache.get(batch.batch_id, 1, 1) for batch in batches))
+    found = await asyncio.gather(*(cache.get(row(batch.batch_id, 1, 1)) for batch in batches))
     assert len(agents) == 1
     assert len({id(cached.target) for cached in found}) == 1
     await cache.close()
@@ -135,7 +140,7 @@ async def test_closing_closes_every_agent_once(lab, scripted, define, demo_yaml)
     for n in range(3):
         definition = define(demo_yaml.replace("timeout_seconds: 10", f"timeout_seconds: {n + 1}"))
         batch = await lab.batch(5, execution_id=f"e{n}", definition=definition)
-        await cache.get(batch.batch_id, 1, 1)
+        await cache.get(row(batch.batch_id, 1, 1))
     await cache.close()
     await cache.close()
     assert [agent.closed for agent in agents] == [1, 1, 1]
@@ -152,7 +157,7 @@ async def test_a_mapping_that_cannot_be_served_fails_its_batch_once(lab, total):
         raise ConfigError("${AGENT_URL} is not set")
 
     cache = lab.batch_cache(open_agent)
-    found = [await cache.get(batch.batch_id, 1, 1) for _ in range(5)]
+    found = [await cache.get(row(batch.batch_id, 1, 1)) for _ in range(5)]
     assert all(cached.target is None for cached in found)
     assert opened == [True]
     view = await lab.view()
@@ -163,12 +168,12 @@ async def test_a_mapping_that_cannot_be_served_fails_its_batch_once(lab, total):
 async def test_a_batch_that_is_sealed_meanwhile_is_failed_too(lab):
     """The splitter may seal the batch between two moves; the batch must not stay RUNNING."""
     batch = await lab.batch(None)
-    lab.table.on_move = lambda: lab.table.seal(batch.batch_id, 3, "now")
+    lab.table.on_move = lambda: lab.table.seal(batch, 3, "now")
 
     def open_agent(_):
         raise ConfigError("no agent")
 
-    cached = await lab.batch_cache(open_agent).get(batch.batch_id, 1, 1)
+    cached = await lab.batch_cache(open_agent).get(row(batch.batch_id, 1, 1))
     assert cached.target is None
     assert (await lab.view()).batch.state is State.FAILED
 
@@ -177,7 +182,7 @@ async def test_a_definition_that_does_not_compile_fails_its_batch(lab):
     """A definition that this version cannot compile is a configuration error of the batch."""
     batch = await lab.batch(3)
     lab.table._definitions[batch.batch_id, batch.mapping_digest] = '{"target": 1}'
-    cached = await lab.batch_cache().get(batch.batch_id, 1, 1)
+    cached = await lab.batch_cache().get(row(batch.batch_id, 1, 1))
     assert cached.target is None
     assert (await lab.view()).batch.state is State.FAILED
 
@@ -189,18 +194,18 @@ async def test_a_batch_that_has_ended_opens_no_agent(lab):
     def open_agent(_):
         raise AssertionError("not to be opened")
 
-    assert (await lab.batch_cache(open_agent).get(batch.batch_id, 1, 1)).target is None
+    assert (await lab.batch_cache(open_agent).get(row(batch.batch_id, 1, 1))).target is None
 
 
 async def test_the_batch_that_a_check_has_read_replaces_the_cached_one(lab):
     """Batches that are not in the cache are ignored."""
     batch = await lab.batch(3)
     cache = lab.batch_cache()
-    await cache.get(batch.batch_id, 1, 1)
+    await cache.get(row(batch.batch_id, 1, 1))
     cache.refresh(BatchView(replace(batch, state=State.CANCELLED), Counts()))
     cache.refresh(BatchView(replace(batch, execution_id="other"), Counts()))
     cache.refresh(None)
-    assert (await cache.get(batch.batch_id, 1, 1)).batch.state is State.CANCELLED
+    assert (await cache.get(row(batch.batch_id, 1, 1))).batch.state is State.CANCELLED
     assert len(lab.table.reads) == 1
 
 
@@ -212,25 +217,25 @@ async def test_a_row_in_progress_keeps_its_round(lab):
     """
     batch = await lab.batch(3)
     cache = lab.batch_cache()
-    in_use = await cache.get(batch.batch_id, 1, 1)
+    in_use = await cache.get(row(batch.batch_id, 1, 1))
 
     cache.refresh(BatchView(replace(batch, round=2), Counts()))
 
     assert in_use.batch.round == 1
-    assert (await cache.get(batch.batch_id, 2, 1)).batch.round == 2
+    assert (await cache.get(row(batch.batch_id, 2, 1))).batch.round == 2
 
 
 async def test_the_least_recently_used_batch_is_evicted(lab):
     """The cache holds at most `MAX_BATCHES` batches."""
     cache = lab.batch_cache()
     for n in range(MAX_BATCHES):
-        await cache.get((await lab.batch(1, execution_id=f"e{n}")).batch_id, 1, 1)
-    await cache.get("demo#e0", 1, 1)
-    await cache.get((await lab.batch(1, execution_id="new")).batch_id, 1, 1)
+        await cache.get(row((await lab.batch(1, execution_id=f"e{n}")).batch_id, 1, 1))
+    await cache.get(row("demo#e0", 1, 1))
+    await cache.get(row((await lab.batch(1, execution_id="new")).batch_id, 1, 1))
     lab.table.reads.clear()
-    await cache.get("demo#e0", 1, 1)
+    await cache.get(row("demo#e0", 1, 1))
     assert lab.table.reads == []
-    await cache.get("demo#e1", 1, 1)
+    await cache.get(row("demo#e1", 1, 1))
     assert lab.table.reads == ["demo#e1"]
     assert len(cache._batches) == MAX_BATCHES
 
@@ -251,7 +256,7 @@ async def test_concurrency_is_the_least_of_process_mapping_and_fleet(
     """`max_concurrency` counts per process, which has a bound of its own; `concurrent` in the fleet."""
     bare = demo_yaml[: demo_yaml.index("execution:")]
     batch = await lab.batch(1, definition=define(f"{bare}{limits}\n"))
-    cached = await lab.batch_cache(max_in_flight=most).get(batch.batch_id, 1, 1)
+    cached = await lab.batch_cache(max_in_flight=most).get(row(batch.batch_id, 1, 1))
     assert cached.target.gate.capacity == concurrency + min(20, concurrency)
 
 
@@ -263,7 +268,7 @@ async def test_a_row_that_the_cached_batch_covers_costs_no_read(lab):
     batch = await lab.batch(None, checkpoint=Checkpoint(20, 400, 22), window=10)
     cache = lab.batch_cache()
     for number in (1, 20):
-        await cache.get(batch.batch_id, 1, number)
+        await cache.get(row(batch.batch_id, 1, number))
     assert len(lab.table.reads) == 1
 
 
@@ -271,9 +276,9 @@ async def test_a_row_beyond_the_checkpoint_reloads_the_batch(lab):
     """The batch may be sealed by now, so the cached batch cannot tell whether the row exists."""
     batch = await lab.batch(None, checkpoint=Checkpoint(20, 400, 22), window=10)
     cache = lab.batch_cache()
-    await cache.get(batch.batch_id, 1, 1)
-    await lab.table.seal(batch.batch_id, 20, "2026-11-23T07:00:00.000Z")
-    assert (await cache.get(batch.batch_id, 1, 21)).batch.total == 20
+    await cache.get(row(batch.batch_id, 1, 1))
+    await lab.table.seal(batch, 20, "2026-11-23T07:00:00.000Z")
+    assert (await cache.get(row(batch.batch_id, 1, 21))).batch.total == 20
     assert len(lab.table.reads) == 2
 
 
@@ -281,9 +286,9 @@ async def test_rows_that_ask_before_a_load_begins_share_it(lab):
     """Many rows of the open window do not cost a read each."""
     batch = await lab.batch(None, window=1_000)
     cache = lab.batch_cache()
-    await cache.get(batch.batch_id, 1, 1)
+    await cache.get(row(batch.batch_id, 1, 1))
     lab.table.reads.clear()
-    await asyncio.gather(*(cache.get(batch.batch_id, 1, number) for number in range(1, 65)))
+    await asyncio.gather(*(cache.get(row(batch.batch_id, 1, number)) for number in range(1, 65)))
     assert 1 <= len(lab.table.reads) <= 2
 
 
@@ -291,7 +296,7 @@ async def test_a_load_that_began_before_a_row_came_is_not_enough(lab):
     """The splitter may have sent a whole window since that load began, so the batch is loaded again."""
     batch = await lab.batch(None, window=10)
     cache = lab.batch_cache()
-    await cache.get(batch.batch_id, 1, 1)
+    await cache.get(row(batch.batch_id, 1, 1))
     is_reading = asyncio.Event()
     go_on = asyncio.Event()
     read = lab.table.read
@@ -303,10 +308,10 @@ async def test_a_load_that_began_before_a_row_came_is_not_enough(lab):
         return view
 
     lab.table.read = slowly
-    early = asyncio.create_task(cache.get(batch.batch_id, 1, 5))
+    early = asyncio.create_task(cache.get(row(batch.batch_id, 1, 5)))
     await is_reading.wait()
     await lab.table.checkpoint(replace(batch, checkpoint=Checkpoint(10, 200, 12)))
-    late = asyncio.create_task(cache.get(batch.batch_id, 1, 15))
+    late = asyncio.create_task(cache.get(row(batch.batch_id, 1, 15)))
     await asyncio.sleep(0)
     go_on.set()
     await early
@@ -318,7 +323,32 @@ async def test_a_slow_check_does_not_replace_a_newer_batch(lab):
     batch = await lab.batch(None, window=10)
     cache = lab.batch_cache()
     old = await lab.view()
-    await lab.table.seal(batch.batch_id, 3, "2026-11-23T07:00:00.000Z")
-    cached = await cache.get(batch.batch_id, 1, 1)
+    await lab.table.seal(batch, 3, "2026-11-23T07:00:00.000Z")
+    cached = await cache.get(row(batch.batch_id, 1, 1))
     cache.refresh(old)
     assert cached.batch.total == 3
+
+
+async def test_a_row_of_a_later_incarnation_reloads_the_batch(lab):
+    """Its batch was opened when the one in the cache had expired; rows of that one cost no read."""
+    first = await lab.batch(3, incarnation="018bcfe5680a1b2c")
+    cache = lab.batch_cache()
+    await cache.get(lab.row(1, first))
+    second = lab.table._batches[first.batch_id] = replace(first, incarnation="018bcfe5680b1b2c", total=9)
+    assert (await cache.get(lab.row(1, second))).batch == second
+    assert (await cache.get(lab.row(1, first))).batch == second
+    assert (await cache.get(lab.row(1, replace(first, incarnation="")))).batch == second
+    assert len(lab.table.reads) == 2
+
+
+async def test_a_slow_check_of_an_earlier_incarnation_is_no_news(lab):
+    """A check that read the expired batch does not bring it back."""
+    first = await lab.batch(3, incarnation="018bcfe5680a1b2c")
+    old = await lab.view()
+    second = lab.table._batches[first.batch_id] = replace(
+        first, incarnation="018bcfe5680b1b2c", state=State.SPLITTING, total=None
+    )
+    cache = lab.batch_cache()
+    await cache.get(lab.row(1, second))
+    cache.refresh(old)
+    assert (await cache.get(lab.row(1, first))).batch == second

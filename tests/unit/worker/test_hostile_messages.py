@@ -204,7 +204,7 @@ async def test_a_row_beyond_the_open_window_is_poison(lab):
             await worker.handle(lab.delivery(lab.row(31, batch).encode()))
         await lab.table.checkpoint(replace(batch, checkpoint=Checkpoint(30, 600, 32)))
         await worker.handle(lab.delivery(lab.row(31, batch).encode()))
-        await lab.table.seal(batch.batch_id, 31, "2026-11-23T07:00:00.000Z")
+        await lab.table.seal(batch, 31, "2026-11-23T07:00:00.000Z")
         with pytest.raises(PoisonMessageError, match="row 32 of a batch of 31 rows"):
             await worker.handle(lab.delivery(lab.row(32, batch).encode()))
     assert (await lab.outcomes(batch)).keys() == {30, 31}
@@ -234,3 +234,19 @@ async def test_a_reason_that_quotes_a_large_text_is_cut(lab):
     (line, *_) = [line for line in logs if line["event"] == "message_poisoned"]
     assert "version '999" in line["reason"]
     assert len(line["reason"]) <= 1_000
+
+
+@pytest.mark.parametrize("incarnation", ["", "018bcfe5680a1b2b", "018bcfe5680a1b2d"])
+@pytest.mark.parametrize("number", [2, 99])
+async def test_a_row_of_another_incarnation_is_dropped(lab, incarnation, number):
+    """It is of another batch that had this id: never paid, never counted, whatever row it names."""
+    batch = await lab.batch(3, incarnation="018bcfe5680a1b2c")
+    late = replace(lab.row(number, batch, replay=True), incarnation=incarnation)
+    async with lab.working() as worker:
+        with capture_logs() as logs:
+            await worker.handle(lab.delivery(late.encode(), receives=3))
+        assert [line["event"] for line in logs] == ["row_dropped"]
+        assert lab.agent.calls == []
+        await worker.handle(lab.delivery(lab.row(2, batch).encode()))
+    assert (await lab.view()).counts.done == 1
+    assert [call.id for call in lab.agent.calls] == ["demo#e1@018bcfe5680a1b2c/1/2"]

@@ -122,7 +122,7 @@ async def test_a_rejected_row_is_requeued_with_its_lost_deliveries(lab):
     """A row that crashes workers and is rejected in between still reaches its limit."""
     batch = await lab.batch(1)
     batches = lab.batch_cache()
-    (await batches.get(batch.batch_id, 1, 1)).target.gate.close()
+    (await batches.get(lab.row(1, batch))).target.gate.close()
     async with lab.working(batches, max_lost=10) as worker:
         await worker.handle(lab.delivery(lab.row(1, batch, lost_deliveries=1).encode(), receives=3))
     await lab.clock.advance(30)

@@ -574,7 +574,7 @@ async def test_a_batch_that_ended_stops_costing_calls(lab):
     batch = await lab.batch(3)
     batches = lab.batch_cache()
     await handle(lab, lab.row(1, batch), batches=batches)
-    await lab.table.move(batch.batch_id, expected=State.RUNNING, round=1, to=State.CANCELLED, now="now")
+    await lab.table.move(batch, expected=State.RUNNING, to=State.CANCELLED, now="now")
     await handle(lab, lab.row(2, batch), batches=batches)
     await handle(lab, lab.row(3, batch), batches=batches)
     assert [call.id for call in lab.agent.calls] == ["demo#e1/1/1", "demo#e1/1/2"]

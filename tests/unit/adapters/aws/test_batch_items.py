@@ -15,8 +15,14 @@ BATCH = Batch(
 
 def test_a_counter_without_a_newer_sum_counts_as_zero():
     """Workers of two versions add up: a sum that the older version does not know is 0 in its slot."""
-    old = primary_key(BATCH.batch_id, counter_sort(1, 0)) | {"succeeded": {"N": "5"}, "failed": {"N": "1"}}
-    new = primary_key(BATCH.batch_id, counter_sort(1, 1)) | {"succeeded": {"N": "3"}, "reused": {"N": "2"}}
+    old = primary_key(BATCH.batch_id, counter_sort(1, 0, BATCH.incarnation)) | {
+        "succeeded": {"N": "5"},
+        "failed": {"N": "1"},
+    }
+    new = primary_key(BATCH.batch_id, counter_sort(1, 1, BATCH.incarnation)) | {
+        "succeeded": {"N": "3"},
+        "reused": {"N": "2"},
+    }
     view = view_of([batch_item(BATCH), old, new])
     assert view is not None
     assert view.counts == Counts(succeeded=8, failed=1, reused=2)
