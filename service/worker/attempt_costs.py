@@ -2,24 +2,18 @@
 
 The scope of the failure decides. A failure that may be the row's own counts. A throttle does not: the fleet
 calls too fast, and the row is not to blame. An outage does not either, unless the target served other rows in
-the meantime. A failure of unclear scope, such as HTTP 500 or 403, counts until a second row meets one too and
-none is served. So neither an outage nor a storm of throttles uses up the attempts of rows.
+the meantime. A failure of unclear scope, such as HTTP 500 or 403, counts unless other rows meet the same and
+none is served, which is taken for an outage for as long as `OutageEvidence` says. So neither an outage nor a
+storm of throttles uses up the attempts of rows.
 """
 
 from __future__ import annotations
 
-from service.domain.errors import AgentOutageError, AgentRetryableError, AgentThrottledError, FailureScope
+from service.domain.errors import AgentRetryableError, AgentThrottledError, FailureScope
 from service.domain.messages import RowMessage
 from service.domain.ports import Clock
 from service.worker.admission.circuit_breaker import CircuitBreaker
 from service.worker.admission.gate import MAX_SUSPECTED_ATTEMPT
-
-MAX_SUSPICION_S = 600.0
-"""Longest time for which a run of server errors costs rows no attempt.
-
-After it, small batches end whose rows all fail on their own. In a large batch few rows make more than one
-trial call, so that an outage of hours costs them little.
-"""
 
 OVERLOAD_S = 60.0
 """Time after a row's first attempt in which HTTP 503 costs it no attempt, although others are served."""
@@ -35,10 +29,7 @@ def is_uncounted(
         return True
     if error.scope is FailureScope.OVERLOAD and _is_young(message, clock):
         return True
-    if error.scope is not FailureScope.TARGET and not breaker.seen_by_several_rows:
-        # No other row met it, so this may be about the row.
-        return False
-    if not isinstance(error, AgentOutageError) and not _may_be_outage(message, breaker, clock):
+    if error.scope is not FailureScope.TARGET and not _may_be_outage(error, message, breaker, clock):
         return False
     # It counts if the target has served another row since the call began, or since this row's last outage. A
     # row whose input crashes the target, say, is the only one that it does not serve.
@@ -54,8 +45,10 @@ def _is_young(message: RowMessage, clock: Clock) -> bool:
     return first_ms is not None and clock.now_ms() - first_ms < OVERLOAD_S * 1000
 
 
-def _may_be_outage(message: RowMessage, breaker: CircuitBreaker, clock: Clock) -> bool:
-    """True if a server error of the row may be one of an outage."""
+def _may_be_outage(
+    error: AgentRetryableError, message: RowMessage, breaker: CircuitBreaker, clock: Clock
+) -> bool:
+    """True if a failure of unclear scope may be one of an outage."""
     if message.attempt > MAX_SUSPECTED_ATTEMPT and not breaker.is_open:
         return False
-    return clock.monotonic() - breaker.failing_since <= MAX_SUSPICION_S
+    return breaker.evidence.is_suspected(error, clock.monotonic())

@@ -1,17 +1,21 @@
 """A circuit breaker (Nygard, Release It!): a target that is down gets no calls but an occasional trial call.
 
-- closed: calls are free. `THRESHOLD` failures in a row, with no success between them, open the breaker.
+- closed: calls are free. `THRESHOLD` outages in a row, with no success between them, open the breaker.
 - open: no call may begin until the pause is over.
 - half-open: the pause is over and one trial call may begin. A success closes the breaker. Another failure
   opens it again for twice as long.
 
-A failure is an outage, or a server error (a 5xx or a reset). The row may be the cause of the latter, so a run
-of them is only suspected to be an outage. The gate leaves out rows that have failed several times before.
+A failure of unclear scope, such as HTTP 500, counts as an outage here as long as an outage is suspected
+(`outage_evidence`) and `THRESHOLD` different rows have met it. Otherwise a few rows that fail for themselves
+would hold up each other.
 
 Pure. Times are monotonic seconds.
 """
 
 from __future__ import annotations
+
+from service.domain.errors import AgentOutageError, AgentRetryableError, FailureScope
+from service.worker.admission.outage_evidence import MAX_ROWS, OutageEvidence
 
 THRESHOLD = 5
 """Failures in a row that open the breaker."""
@@ -26,20 +30,17 @@ class CircuitBreaker:
     """The breaker of one target in one process.
 
     `reason` is the outage that opened it, "" while closed. `last_success_at` is the time of the last success.
-    `failing_since` is the time of the first failure after it. `seen_by_several_rows` is True if at least two
-    different rows have failed since then.
+    `evidence` has the failures after it.
     """
 
     __slots__ = (
         "_failures",
-        "_first_row",
         "_has_trial",
         "_open_until",
         "_pause_s",
-        "failing_since",
+        "evidence",
         "last_success_at",
         "reason",
-        "seen_by_several_rows",
     )
 
     def __init__(self) -> None:
@@ -49,9 +50,7 @@ class CircuitBreaker:
         self._has_trial = False
         self.reason = ""
         self.last_success_at = float("-inf")
-        self.failing_since = float("-inf")
-        self._first_row = ""
-        self.seen_by_several_rows = False
+        self.evidence = OutageEvidence()
 
     @property
     def is_open(self) -> bool:
@@ -72,40 +71,52 @@ class CircuitBreaker:
 
     def record_success(self, now: float) -> bool:
         """Note that the target answered, well or badly. Return True if that closed the breaker."""
-        was_open = self.is_open
-        self._failures, self._pause_s, self.reason = 0, FIRST_PAUSE_S, ""
-        self._has_trial, self.seen_by_several_rows = False, False
+        self.evidence.clear()
         self.last_success_at = now
-        return was_open
+        return self._close()
 
-    def record_throttle(self) -> bool:
+    def record_throttle(self, now: float) -> bool:
         """Note that the target asks for fewer calls. Return True if that closed the breaker."""
+        if not self.is_open:
+            return False
         # The target is reachable but has served nobody: failures around the throttle stay in a row.
-        was_open = self.is_open
-        if was_open:
-            self._failures, self._pause_s, self.reason, self._has_trial = 0, FIRST_PAUSE_S, "", False
-        return was_open
+        self.evidence.restart(now)
+        return self._close()
 
-    def record_failure(
-        self, reason: str, now: float, *, row: str, is_trial: bool, is_suspected: bool = False
-    ) -> bool:
-        """Note that a call of `row` failed. Return True if that begins a pause."""
+    def record_failure(self, error: AgentRetryableError, now: float, *, row: str, is_trial: bool) -> bool:
+        """Note that a call of `row` failed. Return True if that begins a pause or closes the breaker."""
         self._failures += 1
-        if self._failures == 1:
-            self._first_row, self.failing_since = row, now
-        # A single row may be at fault itself, by the credentials that it is sent with, for example.
-        self.seen_by_several_rows = self.seen_by_several_rows or row != self._first_row
+        if error.scope is FailureScope.TARGET:
+            self.evidence.add_outage(row)
+        else:
+            self.evidence.add(error, row, now)
+        if not self._is_outage(error, now):
+            return is_trial and self._close()
         if is_trial:
-            longest_s = LONGEST_SUSPECTED_PAUSE_S if is_suspected else LONGEST_PAUSE_S
+            longest_s = LONGEST_PAUSE_S if isinstance(error, AgentOutageError) else LONGEST_SUSPECTED_PAUSE_S
             self._pause_s = min(longest_s, self._pause_s * 2)
             self._has_trial = False
         elif self.is_open or self._failures < THRESHOLD:
             # Calls that began before the breaker opened do not lengthen its pause.
             return False
-        self.reason = reason
+        self.reason = f"{error.kind}: {error}"
         self._open_until = now + self._pause_s
         return True
 
     def cancel_trial(self) -> None:
         """Note that the trial call ended without a result, so that another call may be the trial."""
         self._has_trial = False
+
+    def _is_outage(self, error: AgentRetryableError, now: float) -> bool:
+        """True if the failure may open the breaker or keep it open."""
+        if error.scope is FailureScope.TARGET:
+            return True
+        rows = self.evidence.rows(error)
+        # After so many rows, many more may come. With the breaker closed all of them would be tried at once.
+        return rows >= MAX_ROWS or (rows >= THRESHOLD and self.evidence.is_suspected(error, now))
+
+    def _close(self) -> bool:
+        """Let calls begin freely. Return True if the breaker was open."""
+        was_open = self.is_open
+        self._failures, self._pause_s, self.reason, self._has_trial = 0, FIRST_PAUSE_S, "", False
+        return was_open

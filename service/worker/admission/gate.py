@@ -47,7 +47,7 @@ recovers.
 """
 
 MAX_SUSPECTED_ATTEMPT = 2
-"""A 5xx in a later attempt of a row is no sign of an outage, except in a trial call.
+"""A failure of unclear scope in a later attempt of a row is no sign of an outage, except in a trial call.
 
 Rows that always fail are tried most often, and the last ones of a batch may be such rows only. The first
 attempt of a row may have failed when the outage began.
@@ -83,10 +83,8 @@ class AdmittedCall:
             return self.gate.record_load(self, LoadSignal.THROTTLED)
         if isinstance(error, AgentTimeoutError):
             return self.gate.record_load(self, LoadSignal.TIMED_OUT)
-        if isinstance(error, AgentOutageError):
-            return self.gate.record_outage(self, f"{error.kind}: {error}")
         if isinstance(error, AgentRetryableError) and error.scope is not FailureScope.ROW:
-            return self.gate.record_server_error(self, error, attempt)
+            return self.gate.record_failure(self, error, attempt)
         # Any other error is a reply as well: the target is up, whatever is wrong with the row.
         return self.gate.record_load(self, LoadSignal.ANSWERED)
 
@@ -185,7 +183,7 @@ class Gate:
         """Note that a call ended, but not by an outage. Return True if the target was down until now."""
         now = self._record_load(call, signal)
         if signal is LoadSignal.THROTTLED:
-            return self.breaker.record_throttle()
+            return self.breaker.record_throttle(now)
         # A time-out does not show whether the target is up or down.
         if signal is LoadSignal.TIMED_OUT:
             if call.is_trial:
@@ -193,21 +191,20 @@ class Gate:
             return False
         return self.breaker.record_success(now)
 
-    def record_outage(self, call: AdmittedCall, reason: str) -> bool:
-        """Note that a call met an outage. Return True if the breaker opened."""
-        now = self._clock.monotonic()
-        return self.breaker.record_failure(reason, now, row=call.row, is_trial=call.is_trial)
+    def record_failure(self, call: AdmittedCall, error: AgentRetryableError, attempt: int) -> bool:
+        """Note an outage, or a failure of unclear scope in this attempt of a row.
 
-    def record_server_error(self, call: AdmittedCall, error: AgentRetryableError, attempt: int) -> bool:
-        """Note a 5xx or a reset in this attempt of a row. Return True if the breaker opened."""
-        # With the breaker open no limit on calls is needed, and the target may bear as many as before.
-        is_load = error.scope is FailureScope.OVERLOAD and not self.breaker.is_open
-        now = self._record_load(call, LoadSignal.THROTTLED if is_load else LoadSignal.ANSWERED)
-        if not call.is_trial and attempt > MAX_SUSPECTED_ATTEMPT:
+        Return True if the breaker opened, or closed because the rows themselves seem to be the cause.
+        """
+        now = self._clock.monotonic()
+        if not isinstance(error, AgentOutageError):
+            # With the breaker open no limit on calls is needed, and the target may bear as many as before.
+            is_load = error.scope is FailureScope.OVERLOAD and not self.breaker.is_open
+            self._record_load(call, LoadSignal.THROTTLED if is_load else LoadSignal.ANSWERED)
+        is_unclear = error.scope is not FailureScope.TARGET
+        if is_unclear and not call.is_trial and attempt > MAX_SUSPECTED_ATTEMPT:
             return False
-        return self.breaker.record_failure(
-            f"{error.kind}: {error}", now, row=call.row, is_trial=call.is_trial, is_suspected=True
-        )
+        return self.breaker.record_failure(error, now, row=call.row, is_trial=call.is_trial)
 
     def _record_load(self, call: AdmittedCall, signal: LoadSignal) -> float:
         """Note the end of a call in the concurrency limit. Return the present time."""

@@ -17,6 +17,7 @@ from service.domain.errors import (
 )
 from service.domain.model import Status, iso_time
 from service.worker.admission.circuit_breaker import THRESHOLD
+from service.worker.admission.outage_evidence import MANY_ROWS
 
 MAPPING = """
 target: {type: tool, name: demo, invoke: python, function: "demo:ask"}
@@ -312,15 +313,94 @@ async def test_rows_that_always_meet_server_errors_fail_among_others(lab, define
     assert took_s < 120
 
 
-async def test_a_batch_whose_rows_all_meet_server_errors_ends(lab, define):
-    """Without any success the attempts begin to count after a while."""
-    batch = await lab.batch(
-        4, definition=define(MAPPING.replace("budget_seconds: 600", "budget_seconds: 80000"))
-    )
-    lab.agent.script = lambda _: server_error()
+UNCLEAR_FAILURES = [
+    pytest.param(server_error, id="500"),
+    pytest.param(lambda: AgentCredentialsError("HTTP 401"), id="401"),
+    pytest.param(lambda: AgentOutageError("HTTP 404", scope=FailureScope.UNCLEAR), id="no such model"),
+]
+
+
+def mapping_with_defaults(max_concurrency=20):
+    """The mapping with the default retry policy, whose budget is a day."""
+    policy = ", retry_policy: {max_attempts: 2, base_seconds: 1, budget_seconds: 600}"
+    return MAPPING.replace(policy, "").replace("max_concurrency: 20", f"max_concurrency: {max_concurrency}")
+
+
+@pytest.mark.parametrize("max_concurrency", [1, 20])
+@pytest.mark.parametrize("failure", UNCLEAR_FAILURES)
+@pytest.mark.parametrize(("total", "bad", "most_s"), [(5, 2, 75), (5, 3, 120), (5, 5, 240), (20, 6, 300)])
+async def test_a_batch_whose_last_rows_fail_for_themselves_ends_soon(
+    lab, define, total, bad, most_s, failure, max_concurrency
+):
+    """The fewer rows are left, the sooner their failures count. No other row is served in the meantime."""
+    if bad >= MANY_ROWS and isinstance(failure(), AgentOutageError):
+        pytest.skip("so many rows prove an outage")
+    batch = await lab.batch(total, definition=define(mapping_with_defaults(max_concurrency)))
+
+    async def answer(call):
+        await lab.clock.sleep(0.2)
+        is_bad = int(call.id.rpartition("/")[2]) > total - bad
+        return failure() if is_bad else {"answer": 1}
+
+    lab.agent.script = answer
     outcomes, took_s = await process_all(lab, batch)
-    assert {outcome.error.type for outcome in outcomes.values()} == {"AgentUnavailableError"}
-    assert 300 < took_s < 1_200
+    failed = [n for n, outcome in outcomes.items() if outcome.status is Status.FAILED]
+    assert sorted(failed) == list(range(total - bad + 1, total + 1))
+    assert {outcomes[n].attempts for n in failed} == {4}
+    assert took_s < most_s
+
+
+async def test_different_failures_of_two_rows_are_no_outage(lab, define):
+    """One of the last rows meets HTTP 500 and the other 401: each is to blame itself."""
+    batch = await lab.batch(5, definition=define(mapping_with_defaults()))
+    failures = {"4": server_error(), "5": AgentCredentialsError("HTTP 401")}
+    lab.agent.script = lambda call: failures.get(call.id.rpartition("/")[2], {"answer": 1})
+    outcomes, took_s = await process_all(lab, batch)
+    assert [n for n, outcome in outcomes.items() if outcome.status is Status.FAILED] == [4, 5]
+    assert took_s < 15
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        pytest.param(lambda: AgentUnavailableError("HTTP 503", scope=FailureScope.OVERLOAD), id="503"),
+        pytest.param(lambda: AgentThrottledError("HTTP 529"), id="529"),
+    ],
+)
+async def test_an_overload_that_every_call_meets_fails_no_row(lab, define, failure):
+    """For 12 s none of hundreds of rows is served."""
+    batch = await lab.batch(300, definition=define(mapping_with_defaults()))
+    up_at = lab.clock.monotonic() + 12
+
+    async def answer(call):
+        await lab.clock.sleep(0.2)
+        return {"answer": call.attempt} if lab.clock.monotonic() >= up_at else failure()
+
+    lab.agent.script = answer
+    outcomes, _ = await process_all(lab, batch)
+    assert {outcome.status for outcome in outcomes.values()} == {Status.SUCCESS}
+
+
+@pytest.mark.parametrize(("max_concurrency", "call_s", "most_counted"), [(20, 0.2, 1), (1, 29.0, 5)])
+async def test_a_long_outage_by_server_errors_fails_no_row_of_a_large_batch(
+    lab, define, max_concurrency, call_s, most_counted
+):
+    """Nine minutes of 5xx cost few rows an attempt, even if a gateway takes half a minute for each reply."""
+    batch = await lab.batch(80, definition=define(mapping_with_defaults(max_concurrency)))
+    began = lab.clock.monotonic()
+
+    async def answer(call):
+        is_down = lab.clock.monotonic() - began < 540
+        await lab.clock.sleep(call_s if is_down else 0.2)
+        return server_error("HTTP 504") if is_down else {"answer": call.attempt}
+
+    lab.agent.script = answer
+    outcomes, _ = await process_all(lab, batch)
+    assert {outcome.status for outcome in outcomes.values()} == {Status.SUCCESS}
+    attempts = [outcome.attempts for outcome in outcomes.values()]
+    assert max(attempts) <= 2
+    assert attempts.count(2) <= most_counted
+    assert len(lab.agent.calls) <= 80 + 3 * max_concurrency + 40
 
 
 async def test_an_overload_that_every_other_call_meets_costs_no_row_its_success(lab, define):

@@ -1,6 +1,11 @@
 """The circuit breaker."""
 
+from service.domain.errors import AgentOutageError, AgentUnavailableError, FailureScope
 from service.worker.admission.circuit_breaker import FIRST_PAUSE_S, LONGEST_PAUSE_S, THRESHOLD, CircuitBreaker
+from service.worker.admission.outage_evidence import MAX_ROWS, MAX_SUSPICION_S, SUSPICION_PER_ROW_S
+
+OUTAGE = AgentOutageError("connection refused")
+SERVER_ERROR = AgentUnavailableError("HTTP 500", scope=FailureScope.UNCLEAR)
 
 
 def opened(at=0.0):
@@ -8,7 +13,7 @@ def opened(at=0.0):
     breaker = CircuitBreaker()
     for _ in range(THRESHOLD):
         breaker.before_call()
-        breaker.record_failure("refused", at, row="a", is_trial=False)
+        breaker.record_failure(OUTAGE, at, row="a", is_trial=False)
     return breaker
 
 
@@ -16,7 +21,7 @@ def test_outages_in_a_row_open_it():
     """A success between them begins the count anew."""
     breaker = CircuitBreaker()
     for number in range(3 * THRESHOLD):
-        assert not breaker.record_failure("refused", number, row="a", is_trial=False)
+        assert not breaker.record_failure(OUTAGE, number, row="a", is_trial=False)
         if number % (THRESHOLD - 1) == 0:
             breaker.record_success(number)
     assert not breaker.is_open
@@ -40,7 +45,7 @@ def test_a_trial_call_that_fails_doubles_the_pause():
     for _ in range(9):
         now += breaker.wait_s(now)
         assert breaker.before_call()
-        assert breaker.record_failure("still", now, row="a", is_trial=True)
+        assert breaker.record_failure(OUTAGE, now, row="a", is_trial=True)
         pauses.append(breaker.wait_s(now))
     assert pauses[:4] == [2 * FIRST_PAUSE_S, 4 * FIRST_PAUSE_S, 8 * FIRST_PAUSE_S, 16 * FIRST_PAUSE_S]
     assert pauses[-1] == LONGEST_PAUSE_S
@@ -58,7 +63,7 @@ def test_a_trial_call_that_succeeds_closes_it():
 def test_calls_in_flight_do_not_lengthen_the_pause():
     """They began before the breaker opened, so they met the same outage."""
     breaker = opened(at=5.0)
-    assert not breaker.record_failure("late", 5.9, row="a", is_trial=False)
+    assert not breaker.record_failure(OUTAGE, 5.9, row="a", is_trial=False)
     assert breaker.wait_s(6.0) == 0
 
 
@@ -71,12 +76,33 @@ def test_a_cancelled_trial_call_lets_another_try():
     assert breaker.before_call()
 
 
-def test_it_knows_if_several_rows_met_the_outage():
-    """Since the last success. A single row that fails again and again may be at fault itself."""
+def fail(breaker, *rows, at=0.0):
+    """Have each of these rows meet a server error. Return True if the breaker is open afterwards."""
+    for row in rows:
+        breaker.record_failure(SERVER_ERROR, at, row=row, is_trial=breaker.before_call())
+    return breaker.is_open
+
+
+def test_server_errors_open_it_only_if_different_rows_meet_them():
+    """A few rows that fail again and again may be to blame themselves."""
     breaker = CircuitBreaker()
-    for row, several in (("a", False), ("a", False), ("b", True), ("a", True)):
-        breaker.record_failure("401", 1.0, row=row, is_trial=False)
-        assert breaker.seen_by_several_rows is several
-    breaker.record_success(2.0)
-    breaker.record_failure("401", 3.0, row="c", is_trial=False)
-    assert not breaker.seen_by_several_rows
+    assert not fail(breaker, *"abcd" * 10)
+    assert fail(breaker, "e")
+    assert breaker.reason == "AgentUnavailableError: HTTP 500"
+
+
+def test_it_closes_when_no_further_row_meets_the_server_errors():
+    """A trial call that fails after the suspicion has ended lets the last rows be called freely."""
+    breaker = CircuitBreaker()
+    fail(breaker, *"abcde")
+    assert fail(breaker, "a", at=4 * SUSPICION_PER_ROW_S - 1)
+    assert breaker.before_call()
+    assert breaker.record_failure(SERVER_ERROR, 4 * SUSPICION_PER_ROW_S, row="b", is_trial=True)
+    assert not fail(breaker, *"abcde", at=4 * SUSPICION_PER_ROW_S + 1)
+
+
+def test_it_stays_open_if_many_rows_meet_the_server_errors():
+    """There may be many more, which must not all be tried at once."""
+    breaker = CircuitBreaker()
+    fail(breaker, *(f"row {number}" for number in range(MAX_ROWS)))
+    assert fail(breaker, "another", at=10 * MAX_SUSPICION_S)

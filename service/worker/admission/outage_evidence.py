@@ -1,0 +1,90 @@
+"""Evidence for an outage: the failures that different rows have met in turn, with no row served between them.
+
+A failure of unclear scope, such as HTTP 500 or 401, may be about the target or about the row. One row alone
+is no evidence of an outage. The more rows meet the same failure, the less likely it is that each of them is
+to blame, so each further row makes it longer that an outage is suspected. While a target is down, new rows
+keep coming as trial calls, so that the evidence grows as fast as time passes. At the end of a batch only a
+few rows may be left that fail in any case, and the suspicion ends soon.
+
+Pure. Times are monotonic seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from service.domain.errors import AgentOutageError, AgentRetryableError
+
+SUSPICION_PER_ROW_S = 30.0
+"""Time for which an outage is suspected, for each row after the first.
+
+As long as the longest pause between two trial calls, each of which may add a row.
+"""
+
+MAX_SUSPICION_S = 600.0
+"""Longest time for which a run of server errors is suspected to be an outage."""
+
+MANY_ROWS = 5
+"""So many rows whose credentials are refused in turn, or whose model is missing, prove an outage."""
+
+MAX_ROWS = 1 + round(MAX_SUSPICION_S / SUSPICION_PER_ROW_S)
+"""Rows that make the suspicion as long as it can be. Further ones are not kept."""
+
+
+@dataclass(slots=True)
+class _Failures:
+    """The failures of one kind: the time of the first, and the rows that met them."""
+
+    since: float
+    rows: set[str] = field(default_factory=set)
+
+
+class OutageEvidence:
+    """The failures of one target since it last served a row.
+
+    Failures of one class of errors support each other, and outages support all of them.
+    """
+
+    __slots__ = ("_failures", "_outage_rows")
+
+    def __init__(self) -> None:
+        self._failures: dict[str, _Failures] = {}
+        self._outage_rows: set[str] = set()
+
+    def add_outage(self, row: str) -> None:
+        """Note that `row` met an outage for which it cannot be the cause."""
+        _add(self._outage_rows, row)
+
+    def add(self, error: AgentRetryableError, row: str, now: float) -> None:
+        """Note that `row` met a failure of unclear scope."""
+        _add(self._failures.setdefault(error.kind, _Failures(now)).rows, row)
+
+    def rows(self, error: AgentRetryableError) -> int:
+        """The number of different rows, up to `MAX_ROWS`, that met such a failure or an outage."""
+        failures = self._failures.get(error.kind)
+        return 0 if failures is None else min(MAX_ROWS, len(failures.rows | self._outage_rows))
+
+    def is_suspected(self, error: AgentRetryableError, now: float) -> bool:
+        """True if such a failure is taken for an outage now, because several rows have met it."""
+        failures, rows = self._failures.get(error.kind), self.rows(error)
+        if failures is None:
+            return False
+        # Refused credentials are repaired by people, which takes longer than a server's restart.
+        if isinstance(error, AgentOutageError) and rows >= MANY_ROWS:
+            return True
+        return now - failures.since < SUSPICION_PER_ROW_S * (rows - 1)
+
+    def restart(self, now: float) -> None:
+        """Measure the time of every suspicion from now. The rows stay."""
+        for failures in self._failures.values():
+            failures.since = now
+
+    def clear(self) -> None:
+        """Forget all failures, because the target has served a row."""
+        self._failures.clear()
+        self._outage_rows.clear()
+
+
+def _add(rows: set[str], row: str) -> None:
+    if len(rows) < MAX_ROWS:
+        rows.add(row)
