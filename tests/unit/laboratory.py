@@ -152,8 +152,8 @@ class Lab:
         return Completion(self.ports)
 
     def committer(self, *, slot: int = 0, **limits) -> GroupCommitter:
-        """A group committer with a short linger."""
-        limits = GroupCommitLimits(**{"linger_s": 0.005, "timeout_s": 5.0} | limits)
+        """A group committer without a linger: that takes real time, in which much virtual time may pass."""
+        limits = GroupCommitLimits(**{"linger_s": 0.0, "timeout_s": 5.0} | limits)
         return GroupCommitter(
             self.ports,
             self.completion,
