@@ -16,6 +16,7 @@ from service.adapters.aws.row_items import row_items
 from service.adapters.aws.values import Item
 from service.batch.completion import Completion
 from service.batch.group_commit import GroupCommitter
+from service.domain.errors import FailureScope
 from service.domain.messages import AggregateMessage
 from service.domain.model import Batch, BatchView, Commit, Outcome, State, iso_time
 from service.domain.ports import LeaseGrant, OutgoingMessage, SharedRecord
@@ -264,6 +265,21 @@ class NoExcuses(Components):
     worker = _AllCountedWorker
 
 
+class _UnsuspectingWorker(Worker):
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        real = self._attempts._is_uncounted
+        self._attempts._is_uncounted = lambda task, call, error: (
+            error.scope is not FailureScope.UNCLEAR and real(task, call, error)
+        )
+
+
+class NoSuspicion(Components):
+    """A server error counts as an attempt, however many rows meet one while none is served."""
+
+    worker = _UnsuspectingWorker
+
+
 class _TimelessWorker(Worker):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -317,7 +333,7 @@ ABLATIONS: Mapping[str, type[Components]] = {
     for kind in (
         NoRowCondition, NoRoundFence, NoCounterInTransaction, NoCheckAfterDuplicate, StateBeforeSend, NoSeal,
         NoHeartbeat, NoReplayMarks, NoSweeper, NoDrain, NoLease, NoCommitToken, DeleteFirst,
-        NoMarksOnReturns, NoExcuses, NoDeadlines, NoInFlightLock, NoSharedLedger,
+        NoMarksOnReturns, NoExcuses, NoSuspicion, NoDeadlines, NoInFlightLock, NoSharedLedger,
     )
 }  # fmt: skip
 """All ablations by name."""

@@ -78,11 +78,16 @@ class SimulatedAgent:
             self._monitor.agent_failures[row] += 1
         takes_s = self._takes_s(behaviour, target_fault, file.mapping.pace.slow_s)
         in_flight_s = min(takes_s, invocation.timeout_s)
+        began = network.loop.time()
         with self._agents.calls.in_flight(file.mapping, row, network.host, in_flight_s) as call:
             # A future that never ends: only the caller's time-out ends the call.
             if takes_s == math.inf:
                 await network.loop.create_future()
             await asyncio.sleep(takes_s)
+            if target_fault is TargetFault.SERVER_ERRORS:
+                self._monitor.server_errors.met(
+                    network.who, file.mapping.name, row, attempt=invocation.attempt, began=began
+                )
             if behaviour is None:
                 raise self._target_error(target_fault)
             if behaviour is Behaviour.CRASHES_WORKER or (
@@ -92,10 +97,20 @@ class SimulatedAgent:
             # An outage that has begun meanwhile hits calls in flight as well.
             if self._target_fault(row) is TargetFault.OUTAGE:
                 raise self._target_error(TargetFault.OUTAGE)
-            return _reply(behaviour, time, call, invocation.body["name"])
+            return self._answer(behaviour, time, call, file, invocation.body["name"])
 
     async def close(self) -> None:
         """Do nothing: no connection is open."""
+
+    def _answer(self, behaviour: Behaviour, time: int, call: int, file: InputFile, name: str) -> Reply:
+        """The reply to the row's call number `time`, or its error. Reports an answer of any kind."""
+        try:
+            reply = _reply(behaviour, time, call, name)
+        except AgentRejectedError:
+            self._monitor.server_errors.answered(self._network.who, file.mapping.name)
+            raise
+        self._monitor.server_errors.answered(self._network.who, file.mapping.name)
+        return reply
 
     def _target_fault(self, row: RowKey) -> TargetFault | None:
         return self._agents.target_fault(row[0], self._network.loop.time())

@@ -67,17 +67,14 @@ class FailureCauses:
     def _is_used_up(self, key: RowKey, attempts: int) -> bool:
         """True if the row has used all its attempts, and as many calls failed by its agent's own behaviour.
 
-        A pause may count as a time-out. Of an outage only the beginning may cost an attempt. But if other
-        rows were answered since the row met the outage, its next one may cost them all: by that rule a row
-        ends whose calls fail because of the row itself.
+        A pause may count as a time-out, and server errors that too few other rows meet count. Of an outage
+        only the beginning may cost an attempt. But if other rows were answered since the row met the outage,
+        its next one may cost them all: by that rule a row ends whose calls fail because of the row itself.
         """
         monitor = self._monitor
         mapping = monitor.files[key[0]].mapping
         outages = self._past_periods(key, TargetFault.OUTAGE)
-        # A row that nobody else shares the server errors with cannot be told from one that causes them.
-        if attempts == mapping.pace.max_attempts and self._past_periods(key, TargetFault.SERVER_ERRORS):
-            return True
-        costs = monitor.agent_failures[key] + outages + monitor.pauses
+        costs = monitor.agent_failures[key] + monitor.server_errors.costs[key] + outages + monitor.pauses
         return attempts == mapping.pace.max_attempts and (costs >= attempts or outages > 1)
 
     def _past_periods(self, key: RowKey, fault: TargetFault) -> int:

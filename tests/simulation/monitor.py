@@ -22,6 +22,7 @@ from tests.simulation.failure_causes import FailureCauses
 from tests.simulation.invariants import Violation
 from tests.simulation.observed_ports import ObservedObjects, ObservedQueue, ObservedTable, RowKey
 from tests.simulation.scenario import Behaviour, InputFile, TargetFaultPeriod
+from tests.simulation.server_errors import ServerErrors
 from tests.simulation.trace import Trace
 
 
@@ -46,6 +47,7 @@ class Monitor:
         self.files: dict[str, InputFile] = {}
         self.target_faults: Sequence[TargetFaultPeriod] = ()
         self.calls: AgentCalls
+        self.server_errors = ServerErrors(trace.now)
         self.max_lost = 0
         self.start_ms = 0
         self.clocks_differ_s = 0.0  # at most, between any two clocks, the world's own included

@@ -26,13 +26,14 @@ EXPECTED = {
     "DeleteFirst": {"acknowledged_when_durable"},
     "NoMarksOnReturns": {"repeats_are_marked"},
     "NoExcuses": {"failed_for_a_cause"},
+    "NoSuspicion": {"failed_for_a_cause"},
     "NoDeadlines": {"not_asked_too_late"},
     "NoInFlightLock": {"calm_is_exact"},
     "NoSharedLedger": {"rate_limit_holds", "concurrent_limit_holds"},
 }
 """The invariants that may be the first to break without the safeguard."""
 
-NOTICED_LATE = {"StateBeforeSend", "NoCheckAfterDuplicate", "NoLease"}
+NOTICED_LATE = {"StateBeforeSend", "NoCheckAfterDuplicate", "NoLease", "NoSuspicion"}
 
 
 @pytest.mark.parametrize(
