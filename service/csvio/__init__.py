@@ -6,11 +6,13 @@ of a record into cells. The rules are those of Python's csv module, which proper
 - A quote is special only as the first character of a cell. There it opens a quoted section, which ends at the
   next quote that is not doubled. A doubled quote stands for one quote.
 - Text between this end and the delimiter is literal, including further quotes: `"a"b"` is `ab"`. The record
-  has a defect: that is how a missing quote, or one that is not doubled, looks.
+  has a defect: that is how a missing quote, or one that is not doubled, looks. Blanks there are left out.
 - Outside a quoted section `\n`, `\r\n` and a lone `\r` each end the record. Inside they are text.
 
-There are two more differences from Python's csv: an empty line, a comment and a record of empty cells are no
-records, and a file that ends inside quotes is an error.
+There are more differences from Python's csv: an empty line, a comment and a record of empty cells are no
+records; a file that ends inside quotes is an error; a cell that is quoted but for blanks around it, as the
+second of `1, "x"`, has its quotes removed; after a `\"` in the middle of a quoted cell the record, which has a
+defect, ends where a writer that escapes so ended it.
 """
 
 from service.csvio.cells import RECORD, SURPLUS, row_data

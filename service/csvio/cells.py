@@ -21,7 +21,10 @@ AFTER_QUOTE = (
     'set csv.escape: "\\\\"'
 )
 BEFORE_QUOTE = "a blank before an opening quote, so that the quoted cell is split at its delimiter"
+END_QUOTE = "a closing quote without an opening one: the record above it may have no end"
 STRAY_QUOTE = "a quote inside a cell without quotes, in a record of several lines"
+_LONE_END = re.compile(r"""[^\d\s"'\u2019\u2032½¼¾]"\s*""")
+"""The end of a cell whose quote is neither that of inches nor after a blank."""
 
 
 class CellParser:
@@ -44,6 +47,7 @@ class CellParser:
             bare = rf"(?:[^{end}{esc}]|{esc}.?)*+"
             self._unescape = re.compile(rf'{esc}(["{esc}{end}])|"(")').sub
             self._unescape_bare = re.compile(rf'{esc}(["{esc}{end}])').sub
+        self._padded = re.compile(rf'\s++"({quoted})"\s*+', re.DOTALL).fullmatch
         self._next_cell = re.compile(rf'{before}"({quoted})"([^{end}]*+)|({bare})', re.DOTALL).match
 
     def parse(self, text: str) -> tuple[str, ...]:
@@ -75,21 +79,31 @@ class CellParser:
         return places
 
     def _quoted(self, quoted: str, rest: str) -> str:
-        if rest and not rest.isspace():
+        if rest.isspace():
+            rest = ""
+        if rest:
             self.fault = AFTER_QUOTE
         if self._escape:
             return self._unescape(_kept, quoted) + rest
         return quoted.replace('""', '"') + rest
 
     def _bare(self, bare: str, text: str) -> str:
+        if '"' in bare and (padded := self._padded(bare)):
+            return self._quoted(padded[1], "")
         if self._escape:
             return self._unescape_bare(_kept, bare)
         if '"' in bare and bare.count('"') % 2:
-            if bare.lstrip().startswith('"'):
-                self.fault = self.fault or BEFORE_QUOTE
-            elif "\n" in text or "\r" in text:
-                self.fault = self.fault or STRAY_QUOTE
+            self.fault = self.fault or self._odd_quote(bare, text)
         return bare
+
+    @staticmethod
+    def _odd_quote(bare: str, text: str) -> str:
+        """The reason why an odd quote in a cell without quotes around it is doubtful, or ""."""
+        if bare.lstrip().startswith('"'):
+            return BEFORE_QUOTE
+        if "\n" in text or "\r" in text:
+            return STRAY_QUOTE
+        return END_QUOTE if _LONE_END.fullmatch(bare[len(bare.rstrip()) - 2 :]) else ""
 
 
 def _kept(match: re.Match[str]) -> str:

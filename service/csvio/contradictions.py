@@ -12,6 +12,12 @@ _SINGLE_BYTE = re.compile(r"ascii|iso8859-\d+|cp\d+|koi8-[rtu]|tis-620|mac-\w+")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _SEQUENCE = re.compile(rb"[\xc2-\xf4][\x80-\xbf]+")
 _SURE_SEQUENCE = re.compile(rb"[\xc2-\xc5][\x80-\xbf]|[\xe0-\xf4][\x80-\xbf]{2}")
+_UPPER_CONTROL = re.compile("[\x80-\x9f]")
+_OF_WINDOWS = {
+    "iso8859-1": "cp1252", "iso8859-15": "cp1252", "iso8859-2": "cp1250", "iso8859-16": "cp1250",
+    "iso8859-5": "cp1251", "iso8859-7": "cp1253", "iso8859-9": "cp1254", "iso8859-8": "cp1255",
+    "iso8859-6": "cp1256", "iso8859-4": "cp1257", "iso8859-13": "cp1257",
+}  # fmt: skip
 _LINE_ENDS = {(0x0A, 0), (0x0D, 0)}
 _ASCII = 0x7F
 _MANY = 3
@@ -66,6 +72,14 @@ def check_header(text: str, raw: bytes, sample: bytes, charset: Charset) -> None
         )
     if is_misread_utf8(raw, charset):
         raise CsvError(f"the header is UTF-8, not {charset.name}: {remedy('utf-8')}")
+
+
+def fitting_instead(raw: bytes, text: str, charset: Charset) -> str:
+    """The encoding that the bytes of a text are in instead of the single-byte `charset`, or ""."""
+    if is_misread_utf8(raw, charset):
+        return "utf-8"
+    # Nobody writes the control characters 0x80 to 0x9f of ISO 8859; Windows has letters and marks there.
+    return _OF_WINDOWS.get(charset.name, "") if _UPPER_CONTROL.search(text) else ""
 
 
 def is_misread_utf8(raw: bytes, charset: Charset) -> bool:

@@ -49,7 +49,7 @@ class DelimiterSample:
         for start, stop, _ in spans[: SAMPLE_LINES + 1]:
             cells = parser.parse(view[start:stop].decode("latin-1"))
             self._faults += bool(parser.fault)
-            if self._cells == [] or any(cell.strip() for cell in cells):
+            if any(cell.strip() for cell in cells):
                 self._cells.append(cells)
         self._spaced = view.count(delimiter.encode() + b" ")
         self.width = len(self._cells[0]) if self._cells else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Self
 
 from service.csvio import charset, kinds
-from service.csvio.cells import CellParser, header_parser, name_columns
+from service.csvio.cells import CellParser, clean_name, header_parser, name_columns
 from service.csvio.contradictions import check_header, check_sample, fitting_encoding, remedy
 from service.csvio.delimiters import DelimiterSample, choose, failures_delimiter, is_sample, stated_delimiter
 from service.csvio.layout import Layout
@@ -100,7 +100,8 @@ class CsvReader:
         """The last record, if it has no line end. Raises CsvError for a missing header or closing quote."""
         records = self._read(at_end=True)
         if self.header is None:
-            raise CsvError("the file is empty: no header line")
+            skipped = f" after csv.skip_lines: {self._layout.skip_lines}" if self._layout.skip_lines else ""
+            raise CsvError(f"the file is empty: no header line{skipped}")
         return records
 
     @property
@@ -225,6 +226,8 @@ class CsvReader:
         if parser.fault:
             raise CsvError(f"the header cannot be read: {parser.fault} (line {self._line})")
         self._line += count_lines(self._view[start:after])
+        if not any(map(clean_name, cells)):
+            return  # a blank record above the header
         columns, notes = name_columns(cells)
         self._set_header(Header(columns, self._dialect(after), notes))
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from service.csvio.cells import CellParser
 from service.csvio.charset import Charset
-from service.csvio.contradictions import is_misread_utf8
+from service.csvio.contradictions import fitting_instead
 from service.csvio.scan import count_lines
 from service.domain.model import CUT_NOTE, ERROR_COLUMN, OWN_COLUMNS, REFUSED, ROW_COLUMN, Checkpoint, Dialect
 
+_BOM = "\ufeff"
+"""In the middle of a file it is the beginning of another one that was joined to it."""
 _NUMBER = re.compile(r"\s*[0-9]+(?:[.,]0+)?\s*")
 _UNNAMED = re.compile(r"column_[0-9]+")
 """Names that the reader gives to columns without one."""
@@ -67,6 +69,7 @@ class RecordMaker:
 
     def __init__(self, header: Header, charset: Charset) -> None:
         dialect, columns = header.dialect, header.columns
+        self._columns = columns
         self._width = len(columns)
         self._delimiter = dialect.delimiter
         self._trailing = dialect.trailing
@@ -94,14 +97,16 @@ class RecordMaker:
                 f"(line {line}): set csv.encoding to what the file is written in"
             )
             return self._refused(cells, defect, raw)
-        cells = self._parser.parse(text)
+        cells = self._parser.parse(text.removeprefix(_BOM))
         if self._parser.fault:
             return self._refused(cells, f"{self._parser.fault} ({self._lines(text, line)})", raw)
         if self._trailing and len(cells) == self._width + self._trailing and not any(cells[self._width :]):
             cells = cells[: self._width]
         defect = self._count_defect(cells, line) or self._earlier_refusal(cells)
-        if not defect and is_misread_utf8(raw, self._charset):
-            defect = f"its bytes are UTF-8, not {name} (line {line}): set csv.encoding to utf-8"
+        if not defect and (fitting := fitting_instead(raw, text, self._charset)):
+            defect = (
+                f"its bytes are {fitting.upper()}, not {name} (line {line}): set csv.encoding to {fitting}"
+            )
         return self._refused(cells, defect, raw) if defect else Content(cells)
 
     def _refused(self, cells: tuple[str, ...], defect: str, raw: bytes) -> Content:
@@ -129,6 +134,8 @@ class RecordMaker:
 
     def _count_defect(self, cells: tuple[str, ...], line: int) -> str:
         if len(cells) == self._width:
+            if cells == self._columns and self._width > 1:
+                return f"the header once more (line {line}): delete it where files were joined"
             return ""
         noun = "cell" if len(cells) == 1 else "cells"
         return (

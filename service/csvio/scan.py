@@ -7,6 +7,8 @@ import re
 _MARK = re.compile(rb'[\r\n"]')
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _QUOTED = re.compile(rb'[^"]*+(?:""[^"]*+)*+')
+_BACKSLASHED = re.compile(rb'[^"\\]*+(?:(?:""|\\.)[^"\\]*+)*+', re.DOTALL)
+_BACKSLASH = ord("\\")
 _QUOTE = ord('"')
 _CR = ord("\r")
 
@@ -21,7 +23,7 @@ class Scanner:
     position of the open quote, -1 if there is none. `delimiters`: a quote after any of them opens a cell.
     """
 
-    __slots__ = ("_comment", "_escape", "_position", "_quoted", "delimiters", "quote_at", "start")
+    __slots__ = ("_comment", "_escape", "_inside", "_position", "_quoted", "delimiters", "quote_at", "start")
 
     def __init__(self, delimiters: str, start: int = 0, *, escape: str = "", comment: str = "") -> None:
         """`escape` and `comment` as in `Layout`."""
@@ -31,6 +33,7 @@ class Scanner:
         esc = re.escape(self._escape)
         quoted = rb'[^"%b]*+(?:(?:""|%b.)[^"%b]*+)*+' % (esc, esc, esc)
         self._quoted = re.compile(quoted, re.DOTALL) if escape else _QUOTED
+        self._inside = self._quoted  # what is left of the open quoted section
         self.start = start
         self.quote_at = -1
         self._position = start
@@ -49,8 +52,7 @@ class Scanner:
                 if self.quote_at >= 0:
                     break
             elif self._comment and position == start and view.startswith(self._comment, start):
-                after = line_after(view, start, at_end=at_end)
-                if after is None:
+                if (after := line_after(view, start, at_end=at_end)) is None:
                     break
                 spans.append((start, start, after))
                 start = position = after
@@ -62,8 +64,7 @@ class Scanner:
             here = mark.start()
             position = here + 1
             if view[here] == _QUOTE:
-                if self._opens(view, here, start):
-                    self.quote_at = here
+                self.quote_at = here if self._opens(view, here, start) else -1
                 continue
             if view[here] == _CR:
                 if position == len(view) and not at_end:
@@ -100,16 +101,29 @@ class Scanner:
 
     def _find_quote_end(self, view: bytes, position: int, *, at_end: bool) -> int:
         """The position after the closing quote; if there is none yet, the one to search from next time."""
-        inside = self._quoted.match(view, position)
-        assert inside is not None  # it matches anything
-        close = inside.end()
-        # An escape at the end of the view is no quote yet.
-        is_quote = close < len(view) and view[close] == _QUOTE
-        if is_quote and (close < len(view) - 1 or at_end):
-            self.quote_at = -1
-            return close + 1
-        # The end of the view, or a quote at its end: the next byte may be a second quote.
-        return close
+        while True:
+            inside = self._inside.match(view, position)
+            assert inside is not None  # it matches anything
+            close = inside.end()
+            # The end of the view is no end yet; after a quote there, the next byte may be a second quote.
+            if view[close : close + 1] != b'"' or (close == len(view) - 1 and not at_end):
+                return close
+            position = close + 1
+            if not self._is_backslashed(view, close):
+                self.quote_at, self._inside = -1, self._quoted
+                return position
+            self._inside = _BACKSLASHED
+
+    def _is_backslashed(self, view: bytes, close: int) -> bool:
+        r"""True if the quote at `close` is a `\"` in the middle of a cell, though no escape is configured.
+
+        The record has a defect in any case. Read so it ends where its writer ended it, and no line of its
+        cells is taken for a record.
+        """
+        if self._escape or view[close - 1] != _BACKSLASH or close - 1 <= self.quote_at:
+            return False
+        after = view[close + 1 : close + 2]
+        return bool(after) and after not in b"\r\n" and after not in self.delimiters
 
 
 def count_lines(view: bytes) -> int:

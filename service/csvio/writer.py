@@ -30,15 +30,27 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _PLAIN = Dialect("utf-8", ",")
 _BOMS = {"utf-8": codecs.BOM_UTF8, "utf-16-le": codecs.BOM_UTF16_LE, "utf-16-be": codecs.BOM_UTF16_BE}
 
-# Spreadsheets take the full-width forms for the ASCII characters.
-_FORMULA_START = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+# Spreadsheets take the full-width forms for the ASCII characters, and skip blanks before them.
+_FORMULA_START = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_SKIPPED_START = ("\t", "\r")
+_UNSEEN = re.compile("[\\s\ufeff\u200b-\u200f\u2060]+")
+_MONEY = "[$\\u00a2-\\u00a5\\u20a0-\\u20cf]"
+_WORDS = r"(?: [\ .,%‰°²³µ] | [^\W\d_] | (?<![^\W\d_]) [0-9] | / (?=[^\W\d_]) )*"
 # An item of a list, as models write them. A call or DDE (`- cmd|…`) behind the dash would still be run.
 _BULLET = re.compile(r"[-+] +(?![^\r\n]*(?:\||\w\(|!))")
-_NUMBER = re.compile(
-    r"[+-] (?: [\ ().,]* [0-9] [0-9\ ().,%-]*"  # -5  -1,234.50  +44 (0)20 7946-0958  -12%
-    r"       | (?: [0-9]+ \.? [0-9]* | \. [0-9]+ ) [eE] [+-]? [0-9]+ )",  # -1.5e3
+# Nothing that a spreadsheet could calculate: no operator, no bracket but those of a telephone number, and no
+# letter before a digit, which would be the name of a cell.
+_VALUE = re.compile(
+    rf"""[+-] (?:
+        [\ ().,]* [0-9] [0-9\ ().,%]*  # -5  -1,234.50  -12%
+      | \ ? [0-9]+ [-\ ]* (?=.* [0-9)]\ +[(0-9]) [0-9(] [0-9\ ().-]*  # +44 (0)20 7946-0958
+      | (?: [0-9]+ \.? [0-9]* | \. [0-9]+ ) [eE] [+-]? [0-9]+  # -1.5e3
+      | \ ? {_MONEY}? \ ? \.? [0-9] [0-9\ .,:'\u2019\xa0\u202f]* {_MONEY}? {_WORDS}  # -£1,200.50  -12:30
+      | [+-]*  # dashes alone
+    )""",
     re.VERBOSE,
 )
+_LONGEST_VALUE = 200
 
 
 def output_header(
@@ -178,8 +190,15 @@ def _cell(value: Json) -> str:
 
 
 def _escape_formula(cell: str) -> str:
-    is_formula = cell.startswith(_FORMULA_START) and not (_NUMBER.fullmatch(cell) or _BULLET.match(cell))
-    return f"'{cell}" if is_formula else cell
+    blanks = _UNSEEN.match(cell)
+    seen = cell[blanks.end() :] if blanks else cell
+    is_formula = seen.startswith(_FORMULA_START) and not _BULLET.match(seen) and not _is_value(seen)
+    return f"'{cell}" if is_formula or cell.startswith(_SKIPPED_START) else cell
+
+
+def _is_value(text: str) -> bool:
+    """True if a text that begins with a sign is a number, an amount, a time or a telephone number."""
+    return len(text) <= _LONGEST_VALUE and _VALUE.fullmatch(text) is not None
 
 
 def _error(outcome: Outcome, *, surplus: bool = True) -> str:

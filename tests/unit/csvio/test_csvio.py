@@ -273,7 +273,7 @@ class TestHeader:
             (b"a_2,a,a,a", ("a_2", "a", "a_3", "a_4")),
             (b",column_1,", ("column_1_2", "column_1", "column_3")),
             (b"_surplus,b", ("_surplus_2", "b")),
-            (b",,", ("column_1", "column_2", "column_3")),
+            (b",,x", ("column_1", "column_2", "x")),
         ],
     )
     def test_made_up_names_do_not_collide(self, header: bytes, expected: tuple[str, ...]):
@@ -364,6 +364,19 @@ class TestOutput:
             "@SUM(A1)",
             "\t=1",
             "\r=1",
+            "\n=1",
+            " =1",
+            "\xa0=1",
+            "\ufeff@SUM(1)",
+            "-1-1",
+            "+44-20-7946",
+            "-5/m2",
+            "-5 A1",
+            "-$A$1",
+            "-£5+A1",
+            "-12:30*A1",
+            "-5 (A1)",
+            "-" + 300 * "5 " + "x",
             "=1",
             "- cmd|x",
             "- HYPERLINK(1)",
@@ -390,13 +403,25 @@ class TestOutput:
             "-12 %",
             "- a bullet",
             "- one\n- two",
+            "-£1,200.50",
+            "-$5",
+            "-€1.2M",
+            "-5 €",
+            "-12:30",
+            "-12:30:00",
+            "-5 Mbps",
+            "-5°C",
+            "-5 to 5",
+            "-5/month",
+            "-",
+            "--",
+            " - one",
             "a=1",
-            " =1",
             "",
         ],
     )
     def test_no_formulas(self, text: str):
-        """Numbers, phone numbers and other text stay unchanged."""
+        """Numbers, amounts, times, phone numbers and other text stay unchanged."""
         assert written(text) == text
 
     def test_failures_file(self):

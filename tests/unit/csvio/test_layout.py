@@ -92,6 +92,20 @@ def test_cleaned_headers(header: bytes):
     assert read(header + b"\n1,2\n")[0].header.columns == ("id", "name, full")
 
 
+@pytest.mark.parametrize("blank", [b";\n", b";;;;\n", b" ; \n", b"\n;\n\n"])
+def test_blank_records_above_the_header(blank: bytes):
+    """They are no header, and the delimiter is not chosen by them."""
+    reader, records = read(blank + b"id;name\n1;x\n")
+    assert (reader.header.columns, records[0].cells) == (("id", "name"), ("1", "x"))
+    assert records[0].line == blank.count(b"\n") + 2
+
+
+def test_more_skipped_lines_than_the_file_has():
+    """The error names the setting."""
+    with pytest.raises(CsvError, match="skip_lines: 9"):
+        read(b"a,b\n1,2\n", layout=Layout(skip_lines=9))
+
+
 @pytest.mark.parametrize("layout", [Layout(escape=","), Layout(comment='"'), Layout(escape="#", comment="#")])
 def test_impossible_layouts(layout: Layout):
     """A character cannot play two parts."""

@@ -147,11 +147,53 @@ def test_a_column_row_of_the_user_is_kept():
         (b'a,b\n1,"say \\"hi\\""\n', 'set csv.escape: "\\\\"'),
         (b'a,b,c\n1,"Ann\n2,",x"\n', "a record of several lines"),
         (b'a,b,c\n1, "x, y"\n', "a blank before an opening quote"),
+        (b'a,b,c\n1,Ann",x\n', "a closing quote without an opening one"),
     ],
 )
 def test_doubtful_quotes(data: bytes, lines: str):
     """Text after a closing quote, which a missing quote leads to, is a defect that names its lines."""
     assert lines in read(data)[1][0].defect
+
+
+@pytest.mark.parametrize(
+    "cells", [b'"a, b","c"', b' "a, b"'.strip() + b' , "c"', b'"a, b"  , "c" ', b'"a, b",\t"c"']
+)
+def test_blanks_around_quoted_cells(cells: bytes):
+    """Blanks around the quotes of a cell are no part of it, as in `1, "x"`."""
+    _, (record,) = read(b"a,b\n" + cells + b"\n")
+    assert (record.cells, record.defect) == (("a, b", "c"), "")
+
+
+@pytest.mark.parametrize("text", ['27" monitor', "6'2\"", '24 x 36"', ' "hi" and "bye"', '5″ "'])
+def test_quotes_that_are_text(text: str):
+    """Inches and quotes in the middle of a cell without quotes stay as they are."""
+    _, (record,) = read(f"a,b\n1,{text}\n".encode())
+    assert (record.cells, record.defect) == (("1", text), "")
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize("middle", ['foo,bar\nbaz"', '{\n\\"a\\"\n)}"', '\\"x\\""', 'a\\\\"'])
+def test_no_line_of_a_record_with_backslashes_is_a_record(middle: str, size: int):
+    r"""A `\"` inside a quoted cell refuses the record as its writer meant it, to its last line."""
+    data = f'a,b\n1,"He said \\"x\\"\n{middle}\n2,ok\n3,"say \\"hi\\""\n4,"C:\\dir\\"\n'.encode()
+    reader = CsvReader()
+    records = [r for at in range(0, len(data), size) for r in reader.feed(data[at : at + size])]
+    records += reader.close()
+    assert [r.cells for r in records if not r.defect] == [("2", "ok"), ("4", "C:\\dir\\")]
+    assert [r.number for r in records if "csv.escape" in r.defect] == [1, 3]
+
+
+def test_a_joined_file_begins_again():
+    """A byte order mark begins a file that was joined to another; its header is no row."""
+    mark = b"\xef\xbb\xbf"
+    _, records = read(mark + b"a,b\n1,x\n" + mark + b"a,b\n2,y\n" + mark + b'"3",z\n')
+    assert [r.cells for r in records if not r.defect] == [("1", "x"), ("2", "y"), ("3", "z")]
+    assert "the header once more (line 3)" in records[1].defect
+
+
+def test_a_value_that_is_the_name_of_the_only_column():
+    """A file of one column may have its name as a value."""
+    assert [record.defect for record in read(b"a\na\n")[1]] == [""]
 
 
 def test_escapes():
@@ -192,6 +234,14 @@ def test_bytes_that_contradict_the_encoding(name: str):
     """The file fails, with the encoding that would fit."""
     data, options, hint = ENCODINGS[name]
     assert hint in refusal(data, **options)
+
+
+@pytest.mark.parametrize(("name", "fitting"), [("latin-1", "cp1252"), ("iso8859-2", "cp1250")])
+def test_windows_letters_read_as_iso_8859(name: str, fitting: str):
+    """Quotes and dashes of Windows are control characters in ISO 8859, which no text has."""
+    _, records = read("a,b\n1,“x”\n2,Zoë\n".encode("cp1252"), encoding=name)
+    assert f"set csv.encoding to {fitting}" in records[0].defect
+    assert not records[1].defect
 
 
 def test_utf8_records_read_as_a_single_byte_encoding():
