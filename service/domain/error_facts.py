@@ -65,6 +65,7 @@ _EXCEPTION = re.compile(r"\s*((?:[\w.]*(?:Error|Exception|Timeout|Fault))(?=:|$)
 _IN_BRACKETS = re.compile(r"\bAn error occurred \((\w{3,80})\) when calling")
 """botocore's ClientError."""
 
+_WRAPPED = re.compile(r"\s*(?:[\w.]+(?:Error|Exception)\b[: -]+){1,4}(\{.*\})\s*", re.DOTALL)
 _STATUS_IN_TEXT = re.compile(
     r"\b(?:error code|status[ _]?code|HTTP(?: error| status)?|API error)\b['\"]?[:=]? ?\(?([45][0-9]{2})\b"
     r"|\b(?:error|status|failed)(?:: ?| |=)([45][0-9]{2})\b|^\s*[\[(]?([45][0-9]{2})[\])]?(?:\s*$|[\])])"
@@ -170,8 +171,15 @@ def error_objects(error: Json) -> Iterator[dict[str, Json]]:
 
 
 def _embedded(text: str) -> Json:
-    """The error that a gateway passes on as a JSON text in its own; None for any other text."""
-    if not text.lstrip().startswith("{") or len(text) > _MAX_TEXT_CHARS:
+    """The error that a gateway passes on as a JSON text in its own; None for any other text.
+
+    LiteLLM writes the exceptions' names before it: `litellm.APIError: DeepseekException - {"error": …}`.
+    """
+    if len(text) > _MAX_TEXT_CHARS:
+        return None
+    if wrapped := _WRAPPED.fullmatch(text):
+        text = wrapped[1]
+    if not text.lstrip().startswith("{"):
         return None
     try:
         return exact_json.loads(text)

@@ -53,14 +53,23 @@ _NOTHING = frozenset({"", "null", "none", "nil", "false", "no", "no error", "no 
 _BILLING = re.compile(
     r"insufficient_(quota|credits?)|billing_(error|hard_limit_reached|not_active|not_enabled|disabled)"
     r"|payment_required|out_of_credits?|exceeded_current_quota\w*|account_(deactivated|suspended)|arrearage"
+    r"|budget_exceeded"
 )
-_BILLING_TEXT = re.compile(r"credit balance is too low|insufficient credits", re.IGNORECASE)
+_BILLING_TEXT = re.compile(
+    r"credit balance is too low|insufficient credits|reached your (specified )?api usage limit"
+    r"|used all available credits|team doesn't have any credits|prepa(id|yment) credits are depleted",
+    re.IGNORECASE,
+)
+_NO_BALANCE_TEXT = re.compile(r"\binsufficient balance\b", re.IGNORECASE)
+_UNKNOWN_ERROR = re.compile(r"unknown_error")
+"""DeepSeek's name beside `Insufficient Balance`. Alone, the words may be about an account of the row."""
+
 _THROTTLE = re.compile(
     r"\w*rate_?limit\w*|too_many_requests\w*|\w*thrott\w*|resource_?exhausted|request_limit_exceeded|slow_?down"
     r"|limit_exceeded_exception|over_?limit|\w*overloaded\w*|unavailable|model_not_ready\w*"
     r"|\w*(insufficient|no|not_enough|over|out_of|at)_(\w+_)?capacity\w*"
     r"|\w*capacity_(exceeded|not_available|unavailable|exhausted|reached|limit\w*|error|constraint\w*)"
-    r"|service_quota_exceeded\w*|concurrency_limit\w*|max_concurren\w*"
+    r"|service_quota_exceeded\w*|concurrency_limit\w*|max_concurren\w*|\w*throughput_exceeded\w*"
 )
 _THROTTLE_TEXT = re.compile(
     r"\w overloaded\b|^\W*overloaded\W*$|\boverloaded[,.;!:]|(over|at) capacity"
@@ -79,6 +88,11 @@ _CAPACITY_TEXT = re.compile(
 )
 """Words about the target: a venue has a capacity as well."""
 
+_FORBIDDEN_THROTTLE_TEXT = re.compile(
+    r"\brate limit (was )?exceeded|exceeded (a|the|your) (\w+ )?rate limit|too many requests", re.IGNORECASE
+)
+"""GitHub and Google's older interfaces send a throttle with 403."""
+
 _VALIDATION_TEXT = re.compile(
     r"\bmust be (an?|at|between|greater|less|in|one|positive|numeric|non)\b|\b(is|are) required\b"
     r"|\b(is|are) not a (valid )?(number|integer|string|date)\b|\bcannot parse\b",
@@ -90,14 +104,20 @@ _TOO_LARGE_TEXT = re.compile(r"\blimit:? ([0-9]{1,12}),? requested:? ([0-9]{1,12
 """A request that alone exceeds a limit (OpenAI, Groq): no pause lets it pass."""
 
 _CREDENTIALS = re.compile(
-    r"authentication(_(error|failed|failure|required|exception|missing|expired|invalid)\w*)?|unauthenticated|(invalid|incorrect|missing|expired)_(api_key|authentication|token)\w*"
+    r"authentication(_(error|failed|failure|required|exception|missing|expired|invalid)\w*)?|unauthenticated"
+    r"|(invalid|incorrect|missing|expired)_(api_key|authentication(_token)?|(access_|auth_|security_|bearer_)?token)"
+    r"(_(error|exception|fault|id|provided))?"
     r"|api_key_(invalid|expired|service_blocked)|permission_?(denied|error)\w*|access_?denied\w*|unauthorized\w*"
-    r"|forbidden|expired_token\w*|unrecognized_client\w*|invalid_signature\w*|token_expired|service_disabled"
+    r"|forbidden|expired_token_exception|unrecognized_client\w*|invalid_signature\w*"
+    r"|token_expired|service_disabled"
 )
 _CREDENTIALS_TEXT = re.compile(
     r"api.?key (is )?(not valid|invalid|expired|missing|not found)|(invalid|incorrect|missing) api.?key",
     re.IGNORECASE,
 )
+_PLACE_TEXT = re.compile(r"\b(column|row|field|line|cell|record|position)\b", re.IGNORECASE)
+"""Words about a place in the input, whose content the other words then describe."""
+
 _TOKEN_TEXT = re.compile(r"\btoken\b", re.IGNORECASE)
 _NO_MODEL = re.compile(
     r"(model|deployment|engine)_?(not_?found\w*|not_available|decommissioned|does_not_exist|not_exist)"
@@ -182,9 +202,8 @@ def error_summary(error: Json) -> str:
 
 def _judge(facts: Facts) -> tuple[type[AgentError], FailureScope | None]:
     """The class of an error, and its scope if that is not the class's own."""
-    status = facts.status
     # Providers send an unpaid account with 400, 402, 403 or 429, so this comes before the status.
-    if status == HTTPStatus.PAYMENT_REQUIRED or facts.has_name(_BILLING) or _BILLING_TEXT.search(facts.text):
+    if _is_unpaid(facts):
         return AgentOutageError, None
     if _is_refusal_of_content(facts):
         return AgentRejectedError, None
@@ -225,6 +244,14 @@ _RETRYABLE_STATUS = frozenset(
 """499: the server takes the connection for closed by the client (nginx; Google's CANCELLED)."""
 
 
+def _is_unpaid(facts: Facts) -> bool:
+    if facts.status == HTTPStatus.PAYMENT_REQUIRED or facts.has_name(_BILLING):
+        return True
+    if facts.has_name(_UNKNOWN_ERROR) and _NO_BALANCE_TEXT.search(facts.text):
+        return True
+    return _BILLING_TEXT.search(facts.text) is not None
+
+
 def _is_refusal_of_content(facts: Facts) -> bool:
     """True if a 403, or an error of no status, is about what the row asks (OpenRouter, Azure)."""
     if facts.status == HTTPStatus.FORBIDDEN and _CONTENT_TEXT.search(facts.text):
@@ -236,7 +263,7 @@ def _is_about_credentials(facts: Facts) -> bool:
     if facts.status == FLEX_CAPACITY:
         # ArcGIS and others mean an invalid token by this status.
         return _TOKEN_TEXT.search(facts.text) is not None
-    if _CREDENTIALS_TEXT.search(facts.text):
+    if _CREDENTIALS_TEXT.search(facts.text) and not _PLACE_TEXT.search(facts.text):
         return True
     return facts.status < _SERVER_ERRORS and facts.has_name(_CREDENTIALS)
 
@@ -244,7 +271,9 @@ def _is_about_credentials(facts: Facts) -> bool:
 def _is_throttle(facts: Facts) -> bool:
     if facts.status in {HTTPStatus.TOO_MANY_REQUESTS, FLEX_CAPACITY, OVERLOADED} or facts.has_name(_THROTTLE):
         return True
-    # A 4xx may quote the row's own words, so its text does not count.
+    if facts.status == HTTPStatus.FORBIDDEN and _FORBIDDEN_THROTTLE_TEXT.search(facts.text):
+        return True
+    # Any other 4xx may quote the row's own words, so its text does not count.
     if facts.status < _SERVER_ERRORS and facts.status not in {NO_STATUS, HTTPStatus.FAILED_DEPENDENCY}:
         return False
     if facts.status == NO_STATUS and _is_about_a_value(facts):

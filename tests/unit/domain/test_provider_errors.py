@@ -100,6 +100,40 @@ KEY_INVALID = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "A
         (404, {"object": "error", "message": "The model `x` does not exist.", "code": 404}, AgentOutageError),
         (400, openai("model_decommissioned"), AgentOutageError),
         (400, {"error": {"message": "Model Not Exist", "type": "invalid_request_error"}}, AgentOutageError),
+        (
+            400,
+            anthropic("invalid_request_error", "You have reached your specified API usage limits."),
+            AgentOutageError,
+        ),
+        (
+            400,
+            {"error": {"type": "budget_exceeded", "message": "Budget has been exceeded! Max budget: 10"}},
+            AgentOutageError,
+        ),
+        (400, {"error": {"message": "Insufficient Balance", "type": "unknown_error"}}, AgentOutageError),
+        (
+            400,
+            openai(
+                None,
+                'litellm.BadRequestError: DeepseekException - {"error": {"message": '
+                '"Insufficient Balance", "type": "unknown_error"}}',
+            ),
+            AgentOutageError,
+        ),
+        (403, {"error": "Your team has either used all available credits or more"}, AgentOutageError),
+        (403, {"message": "You have exceeded a secondary rate limit."}, AgentThrottledError),
+        (403, {"message": "API rate limit exceeded for user ID 1."}, AgentThrottledError),
+        (
+            400,
+            {"__type": "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException"},
+            AgentThrottledError,
+        ),
+        (400, {"__type": "ExpiredTokenException", "message": "x"}, AgentCredentialsError),
+        (
+            400,
+            {"error": "invalid_token", "error_description": "The access token expired"},
+            AgentCredentialsError,
+        ),
         (404, {"detail": "Not Found"}, AgentRejectedError),
         (404, {"message": "postcode not found"}, AgentRejectedError),
         # another attempt
@@ -149,6 +183,11 @@ def test_classification_by_names_text_and_status(status: int, body: object, erro
         {"error": "The model year 1812 not found"},
         {"error": "The engine 'V8' not found in stock"},
         {"code": "seating_capacity_invalid", "message": "x"},
+        {"error": "invalid api key format in column 3"},
+        {"error": {"code": "expired_token_field", "message": "field expired_token is missing"}},
+        {"code": "invalid_token_count", "message": "x"},
+        {"error": "Insufficient balance"},
+        {"error": "You have exceeded the rate limit of guests"},
     ],
 )
 def test_a_sentence_names_no_error(status: int, body: object) -> None:
