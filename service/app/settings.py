@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,7 +189,12 @@ def _text(value: object) -> str:
         return "********" if value.get_secret_value() else ""
     if isinstance(value, Location):
         return value.url()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else _without_password(str(value))
+
+
+def _without_password(text: str) -> str:
+    """The text with asterisks for the user and the password of an address."""
+    return re.sub(r"(?<=://)[^/\s]*@", "********@", text)
 
 
 def _unit(name: str) -> str:
@@ -218,4 +224,7 @@ def _explain(problem: Any) -> str:
     name = ".".join(str(part) for part in problem["loc"])
     # pydantic's prefix of the texts of our own validators
     what = str(problem["msg"]).removeprefix("Value error, ")
-    return f"{_variable(name)}: {what} (it is {problem['input']!r})" if name else what
+    given = problem["input"]
+    # A malformed address may have its password anywhere before the host.
+    shown = re.sub(r"^.*@", "********@", given) if isinstance(given, str) else given
+    return f"{_variable(name)}: {what} (it is {shown!r})" if name else what

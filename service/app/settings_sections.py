@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, field_validator
 from pydantic_settings import NoDecode
 
 from service.domain.model import Location
@@ -215,6 +216,15 @@ class HttpSettings(Section):
         description="Proxy of HTTP agents, such as http://proxy:3128; `environment`: HTTP_PROXY, HTTPS_PROXY "
         "and NO_PROXY; empty: none",
     )
+
+    @field_validator("proxy")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value in {"", "environment"} or (parts.scheme in {"http", "https"} and parts.hostname):
+            return value
+        raise ValueError("must be an address such as http://proxy:3128, or environment")
+
     reply_budget_bytes: Count = Field(
         default=64 * 2**20, description="Replies above 64 KiB that are read and parsed at a time, together"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from service.batch.outages import OutageBoard
 from service.batch.role_ports import Ports
 from service.csvio import CsvReader
 from service.domain.errors import CsvError, SourceError, UsageError
-from service.domain.jobs import Job
-from service.domain.model import BatchView, Source, batch_id, is_name, parse_url
+from service.domain.jobs import Job, output_conflict, output_location
+from service.domain.model import BatchView, Location, Source, batch_id, is_name, parse_url
 from service.domain.ports import Clock, Objects, OutgoingMessage
 from service.runtime.sender import send_all
 
@@ -29,7 +29,8 @@ POLL_MIN_S, POLL_MAX_S = 0.1, 2.0
 class SubmitRequest:
     """A run to start. `source` is a local path or an `s3://` URL; an empty execution id is generated.
 
-    `deadline_s` counts from the opening of the batch. None leaves an option out of the job.
+    `deadline_s` counts from the opening of the batch. None leaves an option out of the job. `output` is an
+    `s3://` URL with a prefix; "" for the place of jobs without an output.
     """
 
     source: str
@@ -41,6 +42,23 @@ class SubmitRequest:
     weight: int | None = None
     delimiter: str | None = None
     encoding: str | None = None
+    output: str = ""
+
+
+def check_request(request: SubmitRequest, reserved: Mapping[Location, str]) -> None:
+    """Raise UsageError for a request that is wrong whatever is stored.
+
+    `reserved` are places that no job may write its results into, each with the reason.
+    """
+    _check_format(request)
+    if request.source.startswith("s3://"):
+        source = Source(*_bucket_and_key(request.source))
+    else:
+        check_readable(request.source)
+        source = Source("", "")
+    job = Job(mapping=request.mapping, source=source, output=_output(request))
+    if conflict := output_conflict(job, reserved):
+        raise UsageError(f"--output: {conflict}")
 
 
 async def submit(ports: Ports, request: SubmitRequest, bucket: str) -> str:
@@ -66,6 +84,7 @@ async def submit(ports: Ports, request: SubmitRequest, bucket: str) -> str:
         mapping=request.mapping,
         source=source,
         execution_id=execution_id,
+        output=_output(request),
         limit=request.limit,
         deadline_s=request.deadline_s,
         priority=request.priority,
@@ -82,7 +101,29 @@ def _check_format(request: SubmitRequest) -> None:
     try:
         CsvReader(delimiter=request.delimiter or AUTO, encoding=request.encoding or AUTO)
     except CsvError as error:
-        raise UsageError(str(error).replace("csv.", "--", 1)) from None
+        text = str(error).replace("csv.", "--", 1)
+        known = "auto, tab or one character" if text.startswith("--delimiter") else "auto, utf-8 or cp1252"
+        raise UsageError(f"{text}; use {known}") from None
+
+
+def _output(request: SubmitRequest) -> Location | None:
+    """The place that the request names for its results."""
+    if not request.output:
+        return None
+    try:
+        return output_location(request.output)
+    except ValueError as error:
+        raise UsageError(f"--output: {error}") from None
+
+
+def _bucket_and_key(url: str) -> tuple[str, str]:
+    try:
+        bucket, key = parse_url(url)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if not key:
+        raise UsageError(f"{url} names a bucket but no key")
+    return bucket, key
 
 
 async def follow(ports: Ports, id_: str) -> AsyncIterator[tuple[BatchView | None, str]]:
@@ -118,11 +159,7 @@ async def _find_or_upload(request: SubmitRequest, objects: Objects, bucket: str)
     if not request.source.startswith("s3://"):
         return await _upload(Path(request.source), objects, bucket, request.mapping)
     try:
-        source_bucket, key = parse_url(request.source)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    try:
-        return await objects.head(source_bucket, key)
+        return await objects.head(*_bucket_and_key(request.source))
     except SourceError as error:
         raise UsageError(str(error)) from None
 

@@ -11,7 +11,8 @@ import typer
 from service.app.aws_backend import AwsBackend, aws_options, connect
 from service.app.settings import Settings
 from service.app.status import group_failures, read_batch, read_failed_row, status_json
-from service.app.submit import SubmitRequest, check_readable, follow, submit
+from service.app.submit import SubmitRequest, check_request, follow, submit
+from service.app.wiring import reserved_places
 from service.batch.outages import OutageBoard
 from service.cli import render
 from service.cli.console import (
@@ -61,6 +62,14 @@ def submit_(
     weight: WeightOption = None,
     delimiter: DelimiterOption = None,
     encoding: EncodingOption = None,
+    output: Annotated[
+        str,
+        typer.Option(
+            metavar="s3://BUCKET/PREFIX/",
+            show_default="results/MAPPING/EXECUTION/ in the service's bucket",
+            help="Where the results are written.",
+        ),
+    ] = "",
     wait: Annotated[bool, typer.Option("--wait", help="Follow it to its end; exit as `run` does.")] = False,
     as_json: JsonOption = False,
     endpoint_url: EndpointOption = None,
@@ -68,8 +77,6 @@ def submit_(
 ) -> None:
     """Start a run on a deployed or local service."""
     settings = read_settings(endpoint_url=endpoint_url, region=region)
-    if not source.startswith("s3://"):
-        check_readable(source)  # before AWS is called
     request = SubmitRequest(
         source=source,
         mapping=mapping,
@@ -80,7 +87,9 @@ def submit_(
         weight=weight,
         delimiter=delimiter,
         encoding=encoding,
+        output=output,
     )
+    check_request(request, reserved_places(settings))  # before AWS is called
 
     async def work(backend: AwsBackend) -> int:
         return await _submit(backend, request, settings.bucket, wait=wait, as_json=as_json)

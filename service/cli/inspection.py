@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from service.agents.wire.reply_bodies import parse_reply
 from service.app.settings import Settings, describe
 from service.catalog.check import check_files
 from service.cli import render
@@ -16,10 +17,9 @@ from service.cli.console import EXIT_FAILED_ROWS, EXIT_USAGE, err, exit_with, ou
 from service.cli.explanation import Verdict, show_verdict
 from service.cli.options import JsonOption, MappingsOption, SchemasOption, read_settings
 from service.domain import exact_json
-from service.domain.errors import UsageError
+from service.domain.errors import AgentRejectedError, AgentRetryableError, UsageError
 from service.domain.model import Json, Status
-from service.mapping import Problem
-from service.mapping.replies.text import parse_body
+from service.mapping import Explanation, Extractor, Problem
 
 app = typer.Typer()
 
@@ -79,7 +79,8 @@ def try_(
     is_run = name in edition.catalog.names
     # a named extraction has no options for the CSV: the default applies
     escape = edition.definition(name).compile().csv.escape_formulas if is_run else True
-    verdict = Verdict(name, extractor.explain(_read_reply(reply, settings.http.max_reply_bytes)), escape)
+    data = _read_reply(reply, settings.http.max_reply_bytes)
+    verdict = Verdict(name, _explain(extractor, data), escape)
     if as_json:
         print_line(_indented(verdict.as_json()))
     else:
@@ -118,8 +119,21 @@ def _settings(mappings: str | None, schemas: str | None) -> Settings:
     return loaded
 
 
-def _read_reply(path: Path, max_bytes: int) -> Json:
-    """Read a reply as a worker does: JSON if it parses, otherwise text."""
+def _explain(extractor: Extractor, data: bytes) -> Explanation:
+    """The extraction from a reply, which is read as a worker reads it: a stream joined, JSON, else text."""
+    reply: Json = ""
+    if data.strip():
+        try:
+            reply = parse_reply(data)
+        except (AgentRejectedError, AgentRetryableError) as error:
+            return Explanation({}, error, 0, 0, ())
+    # text is a valid reply, but this one was probably meant as JSON
+    if isinstance(reply, str) and reply.lstrip()[:1] in {"{", "["}:
+        err.print("the reply is no JSON and is taken for text", style="yellow", highlight=False)
+    return extractor.explain(reply)
+
+
+def _read_reply(path: Path, max_bytes: int) -> bytes:
     # one byte more than allowed shows that the reply is too long
     if str(path) == "-":
         data = sys.stdin.buffer.read(max_bytes + 1)
@@ -129,11 +143,7 @@ def _read_reply(path: Path, max_bytes: int) -> Json:
     if len(data) > max_bytes:
         limit = f"{max_bytes} bytes that workers accept (ROWFLEET_HTTP__MAX_REPLY_BYTES)"
         raise UsageError(f"{path}: longer than the {limit}")
-    reply = parse_body(data, None)
-    # text is a valid reply, but this one was probably meant as JSON
-    if isinstance(reply, str) and reply.lstrip()[:1] in {"{", "["}:
-        err.print("the reply is no JSON and is taken for text", style="yellow", highlight=False)
-    return reply
+    return data
 
 
 def _problem_line(problem: Problem) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,6 +43,9 @@ _MAX_PROBLEM_CHARS = 1_000
 """A problem may quote a part of the message, and its batch has to fit an item of the table."""
 
 _MAX_TEXT_CHARS = 40
+
+RESULT_NAMES = ("output.csv", "failures.csv", "manifest.json")
+"""The files of a batch's results."""
 
 _KEYS = ("execution_id", "mapping", "options", "output", "source", "task_token", "v")
 
@@ -198,7 +202,31 @@ def _whole_number(value: object) -> int | None:
 
 def _location(url: object) -> Location:
     try:
-        bucket, prefix = parse_url(url if isinstance(url, str) else json.dumps(url)[:80])
+        return output_location(url if isinstance(url, str) else json.dumps(url)[:80])
     except ValueError as error:
         raise _WrongJobError(f"'output' {error}") from None
+
+
+def output_location(url: str) -> Location:
+    """The place of results that `s3://bucket/prefix` names. Raises ValueError."""
+    bucket, prefix = parse_url(url)
     return Location(bucket, prefix if not prefix or prefix.endswith("/") else prefix + "/")
+
+
+def output_conflict(job: Job, reserved: Mapping[Location, str]) -> str:
+    """The reason why the results must not be written where the job wants them, or "".
+
+    `reserved` are places that no job may write into, each with the reason.
+    """
+    output, source = job.output, job.source
+    if output is None:
+        return ""
+    # A leading slash makes another key, but hardly anybody means it.
+    prefix = output.prefix.lstrip("/")
+    for place, reason in reserved.items():
+        if place.bucket == output.bucket and prefix.startswith(place.prefix):
+            return f"the output {output.url()} lies under {place.url()}: {reason}; name another prefix"
+    results = {(output.bucket, output.prefix + name) for name in RESULT_NAMES}
+    if (source.bucket, source.key) in results:
+        return f"the results under {output.url()} would replace the source; name another prefix"
+    return ""

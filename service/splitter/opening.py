@@ -20,7 +20,7 @@ from service.domain.errors import (
     PoisonMessageError,
     SourceError,
 )
-from service.domain.jobs import Job
+from service.domain.jobs import Job, output_conflict
 from service.domain.model import (
     CHECKPOINT_ROWS,
     DEFAULT_PRIORITY,
@@ -35,8 +35,6 @@ from service.domain.model import (
 from service.mapping import Definition
 
 log = structlog.get_logger(__name__)
-
-RESULT_NAMES = ("output.csv", "failures.csv", "manifest.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +89,7 @@ class Opener:
         except (MappingError, SourceError) as error:
             problem = str(error)
         execution_id = job.execution_id_for(message_id)
-        if conflict := self._output_conflict(job):
+        if conflict := output_conflict(job, self._limits.reserved):
             job, problem = replace(job, output=None), problem or conflict
         batch = self._new_batch(job, execution_id, source, definition, problem)
         try:
@@ -124,22 +122,6 @@ class Opener:
                 f"{source.etag}); the newer upload has its own run"
             )
         return found
-
-    def _output_conflict(self, job: Job) -> str:
-        """The reason why the results must not be written where the job wants them, or ""."""
-        output, source = job.output, job.source
-        if output is None:
-            return ""
-        # A leading slash makes another key, but hardly anybody means it.
-        prefix = output.prefix.lstrip("/")
-        for place, reason in self._limits.reserved.items():
-            if place.bucket == output.bucket and prefix.startswith(place.prefix):
-                return f"the output {output.url()} lies under {place.url()}: {reason}; name another prefix"
-        if (output.bucket, output.prefix) == (source.bucket, source.key.rpartition("/")[0] + "/") and (
-            source.key.removeprefix(output.prefix) in RESULT_NAMES
-        ):
-            return f"the results under {output.url()} would replace the source; name another prefix"
-        return ""
 
     def _new_batch(
         self, job: Job, execution_id: str, source: Source, definition: Definition | None, problem: str

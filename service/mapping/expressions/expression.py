@@ -29,7 +29,7 @@ from service.mapping.expressions.evaluation import (
     writable_json,
 )
 from service.mapping.expressions.model_json import non_finite
-from service.mapping.expressions.syntax_errors import syntax_error, unexpected
+from service.mapping.expressions.syntax_errors import check_indexes, syntax_error, unexpected
 from service.mapping.expressions.transforms import TRANSFORMS, Transform, unknown_function
 from service.mapping.syntax.problems import CompileError
 
@@ -209,6 +209,7 @@ def _parse(text: str) -> Node:
         raise CompileError(f"an expression of more than {MAX_CHARS} characters")
     if not text.strip():
         raise CompileError("an empty expression", "@ is the whole value")
+    check_indexes(text)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # JMESPath deprecates plain `text` in backticks, but reads it

@@ -12,6 +12,7 @@ _QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|`(?:[^`\\]|\\.)*`"
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 _QUOTED_KEY = 'a key with other characters than letters, digits and _ stands in double quotes: "Post code"'
 _IN_BRACKETS = "in brackets stands an index [0], a part [0:2], [*] or a condition [?a == 'b']"
+_DOTTED_INDEX = re.compile(r"\.\s*\[(?=\s*-?[0-9]+\s*\])")
 _ENDS_EARLY = re.compile(r"(\.|\|\|?|&&|[=!<>]=|[<>!,:])\s*$")
 
 
@@ -28,6 +29,22 @@ def unexpected(text: str, place: int) -> CompileError:
     return CompileError(f"expression {text!r}: {message}", hint)
 
 
+def check_indexes(text: str) -> None:
+    """Raise CompileError for a dot before an index, which JMESPath would read as a list of that number."""
+    if (found := _DOTTED_INDEX.search(_masked(text))) is None:
+        return
+    start = found.start()
+    raise CompileError(
+        f"expression {text!r}: a dot before the [ at character {found.end()}",
+        f"write {text[:start]}{text[start + 1 :]}",
+    )
+
+
+def _masked(text: str) -> str:
+    """The expression with an x for each character in quotes, which can be anything."""
+    return _QUOTED.sub(lambda match: match[0][0] + "x" * (len(match[0]) - 2) + match[0][0], text)
+
+
 def _place(text: str, error: Exception) -> int:
     if isinstance(error, LexerError):
         return int(error.lexer_position)
@@ -38,8 +55,7 @@ def _place(text: str, error: Exception) -> int:
 
 def _explanation(text: str, place: int) -> tuple[str, str]:
     """The mistake and its remedy."""
-    # The texts in quotes can hold anything; only where they stand is of interest.
-    masked = _QUOTED.sub(lambda match: match[0][0] + "x" * (len(match[0]) - 2) + match[0][0], text)
+    masked = _masked(text)
     return (
         _quotes(text)
         or _other_languages(text, masked)

@@ -7,7 +7,7 @@ they are compiled by the package above, `service.mapping`.
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -241,7 +241,16 @@ def _add_problem(form: type[Form], item: dict[str, Any], report: Report, path: V
     elif kind == "missing":
         report.add(full_path, f"{name!r} is missing")
     else:
-        report.add(full_path, f"{name}: {_error_text(item)}" if name else _error_text(item))
+        hint = _PATTERN_HINTS.get(str(location[-1]), "") if kind == "string_pattern_mismatch" else ""
+        report.add(full_path, f"{name}: {_error_text(item)}" if name else _error_text(item), hint)
+
+
+_PATTERN_HINTS = {
+    "reuse": "batch, or a number of days such as 7 days",
+    "function": "the module and its function: package.module:function",
+    "state_machine": "the ARN of a state machine, or ${NAME}",
+    "agent_runtime": "the ARN of a runtime, or ${NAME}",
+}
 
 
 def _error_text(item: dict[str, Any]) -> str:
@@ -258,7 +267,12 @@ def _form_at(form: type[Form], location: ValuePath) -> type[Form]:
     """The innermost form on the way to a location; its keys are suggested for an unknown one."""
     for part in location:
         field = form.model_fields.get(str(part))
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, Form):
+        if field is None:
             break
-        form = field.annotation
+        # An optional form is a union with None.
+        types = get_args(field.annotation) or (field.annotation,)
+        inner = [one for one in types if isinstance(one, type) and issubclass(one, Form)]
+        if not inner:
+            break
+        form = inner[0]
     return form

@@ -144,7 +144,8 @@ class _NodeConverter:
         result: dict[str, Json] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                self._add_problem(key_node, "a key must be plain text")
+                hint = "put text that holds {{ in quotes" if isinstance(key_node, yaml.MappingNode) else ""
+                self._add_problem(key_node, "a key must be plain text", hint)
                 continue
             key = key_node.value
             if key == "<<" and key_node.style is None:  # in quotes it is an ordinary key

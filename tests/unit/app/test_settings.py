@@ -123,6 +123,34 @@ def test_a_wrong_folder_address_is_refused(monkeypatch, wrong):
         load_settings()
 
 
+@pytest.mark.parametrize("proxy", ["", "environment", "http://proxy:3128", "https://u:hunter2@[::1]:1/"])
+def test_a_proxy_is_an_address(monkeypatch, proxy):
+    """Its password is not shown."""
+    monkeypatch.setenv("ROWFLEET_HTTP__PROXY", proxy)
+    settings = load_settings()
+    assert settings.http.proxy == proxy
+    (line,) = [one for one in describe(settings) if one.name == "ROWFLEET_HTTP__PROXY"]
+    assert line.value == proxy.replace("u:hunter2", "********")
+
+
+@pytest.mark.parametrize("proxy", ["proxy:3128", "u:hunter2@proxy:3128", "socks5://u:hunter2@h:1", "http://"])
+def test_a_proxy_without_an_address_is_refused(monkeypatch, proxy):
+    """By name, and without its password."""
+    monkeypatch.setenv("ROWFLEET_HTTP__PROXY", proxy)
+    with pytest.raises(SettingsError, match="ROWFLEET_HTTP__PROXY: must be an address such as") as raised:
+        load_settings()
+    assert "hunter2" not in str(raised.value)
+
+
+def test_an_address_with_a_password_is_not_shown(monkeypatch):
+    """A folder may have an @ in its name."""
+    monkeypatch.setenv("ROWFLEET_AWS__ENDPOINT_URL", "http://u:hunter2@127.0.0.1:4566")
+    monkeypatch.setenv("ROWFLEET_MAPPINGS", "a@b/mappings")
+    values = [line.value for line in describe(load_settings())]
+    assert "http://********@127.0.0.1:4566" in values
+    assert "a@b/mappings" in values
+
+
 def test_every_setting_has_a_description():
     """`describe` has a description for every setting."""
     for line in describe(Settings()):

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from service.app.submit import SubmitRequest, check_readable, follow, submit
+from service.app.submit import SubmitRequest, check_readable, check_request, follow, submit
 from service.batch.outages import OutageBoard
 from service.domain.errors import UsageError
 from service.domain.events import decode_ingest
-from service.domain.model import State
+from service.domain.model import Location, State
 
 
 @pytest.fixture
@@ -119,6 +119,37 @@ async def test_an_invalid_request_is_refused(lab, rows_csv, source, more, reason
     with pytest.raises(UsageError, match=reason):
         await start(lab, rows_csv if source == "ROWS" else source, **more)
     assert await jobs(lab) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "more", "reason"),
+    [
+        ("s3://in/", {}, "s3://in/ names a bucket but no key"),
+        ("s3://in", {}, "not of the form"),
+        ("no-such-file.csv", {}, "there is no file no-such-file.csv"),
+        ("ROWS", {"delimiter": ";;"}, "--delimiter: ';;' is not one .* use auto, tab or one character"),
+        ("ROWS", {"encoding": "utf9"}, "--encoding: 'utf9' is not .* use auto, utf-8 or cp1252"),
+        ("ROWS", {"output": "results/"}, "--output: 'results/' is not of the form s3://"),
+        ("ROWS", {"output": "s3://b/incoming/x"}, "--output: .* under s3://b/incoming/: it starts a run"),
+        ("s3://in/output.csv", {"output": "s3://in/"}, "--output: .* would replace the source"),
+    ],
+)
+def test_a_wrong_request_is_found_before_aws_is_called(rows_csv, source, more, reason):
+    """Whatever is stored."""
+    request = SubmitRequest(str(rows_csv if source == "ROWS" else source), "demo", **more)
+    with pytest.raises(UsageError, match=reason):
+        check_request(request, {Location("b", "incoming/"): "it starts a run"})
+
+
+async def test_the_results_go_where_the_request_wants_them(lab, rows_csv):
+    """The output travels in the job; a prefix ends in a slash."""
+    request = SubmitRequest(str(rows_csv), "demo", execution_id="e1", output="s3://out/june")
+    check_request(request, {Location("b", "incoming/"): "it starts a run"})
+    await submit(lab.ports, request, "b")
+    (body,) = await lab.waiting(lab.ingest)
+    assert json.loads(body)["output"] == "s3://out/june/"
+    await lab.splitter().handle(lab.delivery(body))
+    assert (await lab.view()).batch.output == Location("out", "june/")
 
 
 async def test_a_missing_object_is_refused(lab):

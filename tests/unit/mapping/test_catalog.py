@@ -137,7 +137,8 @@ def test_every_problem_of_every_file_is_listed_once():
     [
         ("rate_limit: {}\n", "names no limit: requests_per_minute"),
         ("rate_limit: {concurrent: 0}\n", "rate_limit.concurrent"),
-        ("reuse: 0 days\n", "reuse"),
+        ("reuse: 7d\n", "(batch, or a number of days such as 7 days)"),
+        ("rate_limit: {request_per_minute: 5}\n", "did you mean 'requests_per_minute'"),
         ("execution: {rate_limit: 1}\n", "unknown key 'execution.rate_limit'"),
         (methods(DIRECT, "reject_if: ['(?=a)'], "), "look-around"),
         (methods(DIRECT, "pending_if: ['a*'], "), "matches the empty text"),

@@ -13,6 +13,13 @@ def test_a_duplicate_key_is_a_problem_in_its_line():
     assert read("a: 1\nb: 2\na: 3\n")[1] == ["f.yaml:3: duplicate key 'a' (first in line 1)"]
 
 
+def test_a_template_without_quotes_is_a_problem_with_its_remedy():
+    """YAML takes two braces for a table whose key is a table."""
+    hint = "put text that holds {{ in quotes"
+    assert read("a: {{ b }}\n")[1] == [f"f.yaml:1: a key must be plain text ({hint})"]
+    assert read("? [b]\n: 1\n")[1] == ["f.yaml:1: a key must be plain text"]
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
