@@ -30,6 +30,16 @@ def loads(text: str | bytes) -> Json:
         raise ValueError("JSON nested too deeply") from None
 
 
+def loads_reply(text: str | bytes) -> Json:
+    """Parse the JSON of a reply. As `loads`, but NaN, Infinity and -Infinity are null: Python writes them."""
+    try:
+        return json.loads(
+            text, parse_float=_parse_fraction, parse_int=_parse_integer, parse_constant=_constant_as_null
+        )
+    except RecursionError:
+        raise ValueError("JSON nested too deeply") from None
+
+
 def dumps(value: Json) -> str:
     """Compact JSON in the order of the value's keys. A Decimal is written with all its digits."""
     if isinstance(value, dict):
@@ -81,6 +91,10 @@ def _parse_integer(text: str) -> int:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+def _constant_as_null(_name: str) -> None:
+    return None
 
 
 def is_scalar(value: Any) -> bool:

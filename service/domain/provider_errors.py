@@ -78,7 +78,9 @@ _THROTTLE_TEXT = re.compile(
     r"|too many (concurrent )?requests|\brate[ -]?limit(s|ed|ing)?\b(?! (column|field|value|parameter))"
     r"|ratelimit"
     r"|\bthrottl(ed|ing)\b|throttlingexception|quota exceeded for|resource has been exhausted"
-    r"|try again later due to load",
+    r"|try again later due to load|\bunder (high|heavy) load\b"
+    r"|\b(request|qps|rpm|tpm) limit (is )?(reached|exceeded)"
+    r"|\b(server|service|system|model|engine) (is )?(currently )?(too )?busy\b",
     re.IGNORECASE,
 )
 _CAPACITY_TEXT = re.compile(
@@ -145,9 +147,10 @@ _SERVER_ERROR = re.compile(
 )
 _TIMEOUT = re.compile(r"\w*time_?(d_)?out\w*|deadline_?exceeded")
 _REJECTED = re.compile(
-    r"invalid_(request|argument|prompt|value|parameter|input)\w*|\w*validation_?(error|exception|failed)"
+    r"invalid_(request|argument|prompt|value|parameter|input|payload|schema|body|image|url|file|type)\w*|\w*validation_?(error|exception|failed)"
     r"|content_filter\w*|content_policy\w*|\w*moderation\w*|context_length_exceeded|string_above_max_length"
-    r"|unprocessable\w*|bad_request\w*|not_found\w*|out_of_range|failed_precondition|request_too_large"
+    r"|unprocessable\w*|bad_request\w*|not_found\w*|out_of_range|failed_precondition"
+    r"|(request|payload|entity|request_entity)_too_large"
     r"|unsupported\w*|validation|value_error|image_\w+_error|data_inspection_failed|\w*bad_user_input|graphql_\w+_failed"
 )
 _VALIDATION = re.compile(r"validation(_error|_failed)?")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from service.agents.wire.streams import (
+    ag_ui,
     anthropic,
     cohere,
     converse,
@@ -19,7 +20,6 @@ from service.agents.wire.streams import (
     langgraph,
     ollama,
     openai,
-    responses,
     vercel,
 )
 from service.agents.wire.streams.events import DONE, StreamEvent, read_json_lines, read_sse
@@ -118,12 +118,13 @@ _PROVIDERS: Mapping[Callable[[Event], bool], Callable[[Sequence[Event]], Json]] 
     {
         openai.is_chunk: openai.join_openai,
         anthropic.is_anthropic: anthropic.join_anthropic,
-        responses.is_response_event: responses.join_responses,
+        openai.is_response_event: openai.join_responses,
         gemini.is_gemini: gemini.join_gemini,
         ollama.is_ollama: ollama.join_ollama,
         json_rpc.is_json_rpc: json_rpc.join_json_rpc,
         converse.is_converse: converse.join_converse,
         cohere.is_cohere: cohere.join_cohere,
+        ag_ui.is_ag_ui: ag_ui.join_ag_ui,
     }
 )
 """Sign of a provider's event -> function that joins the provider's events."""

@@ -80,7 +80,7 @@ def parse_reply(data: bytes, type_: BodyType = _UNSTATED) -> Json:
     if is_sse(text):
         return join_events(text)
     try:
-        value = exact_json.loads(text)
+        value = exact_json.loads_reply(text)
     except ValueError:
         return join_events(text) if is_stream else _parse_other(text, type_)
     if is_chunk(value):
@@ -103,7 +103,7 @@ def parse_output(data: bytes, label: str) -> Json:
     except AgentRejectedError as error:
         raise error.reworded(f"{label}: {error}") from None
     try:
-        return exact_json.loads(text)
+        return exact_json.loads_reply(text)
     except ValueError:
         return text
 

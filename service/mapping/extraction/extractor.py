@@ -144,7 +144,9 @@ class Extractor:
             if objection.is_truncation:
                 if not self.allow_truncated:
                     return objection
-            elif not self.accept_errors and not self._takes(objection.key, view):
+            elif not self.accept_errors and not any(
+                self._takes(key, view) for key in (objection.key, objection.other_key)
+            ):
                 return objection
         return None
 
@@ -207,6 +209,8 @@ class Extractor:
         missing = [name for name in self.required if name not in merged.values]
         if self.allow_empty:
             return
+        if view.root == {} and not self.accept_errors:
+            raise ExtractionError("the reply is an empty object; allow_empty: true takes it")
         # `$` would give the object around the text.
         if (
             isinstance(view.root, dict)

@@ -18,6 +18,7 @@ _OTHER_LISTS = (
     "all_messages",
     "new_messages",
     "new_items",  # OpenAI's Agents SDK
+    "replies",  # Haystack
     "history",
     "conversation",
     "transcript",
@@ -62,6 +63,7 @@ def find_items(reply: Json) -> list[Json]:
     | Responses | `output[]` |
     | Converse | `output.message` |
     | Gemini | `candidates[].content`, `contents` |
+    | LangChain's AgentExecutor | `intermediate_steps`, `output` |
     | pydantic-ai | `message_history`, or the list itself |
     | Vercel's AI SDK, A2A, MCP, Cohere, Ollama | by their own modules in `providers` |
     | Anthropic's reply, one message of any kind | the object itself |
@@ -81,6 +83,7 @@ def find_items(reply: Json) -> list[Json]:
     if isinstance(output, dict) and isinstance(output.get("message"), dict):
         found.append(output["message"])
     found = found or cohere.find_items(reply) or ollama.find_items(reply) or vercel.find_steps(reply)
+    found = found or langchain.find_steps(reply)
     # With an empty list of messages the reply is a conversation without messages, not itself a message.
     return found if found or lists else [reply]
 

@@ -11,9 +11,11 @@ from typing import Any
 from service.domain.model import Json
 from service.mapping.replies.providers import (
     anthropic,
+    autogen,
     cohere,
     converse,
     gemini,
+    haystack,
     langchain,
     mcp,
     openai,
@@ -55,6 +57,7 @@ _BLOCK_KEYS = frozenset(
         "function_call",
         "function_response",
         pydantic_ai.KIND,
+        *haystack.KEYS,
     }
 )
 """An object with one of these keys is a block of a message."""
@@ -102,6 +105,8 @@ def _role(item: dict[str, Any], kind: str) -> str:
     content = item.get("content")
     if kind in langchain.ROLES and isinstance(content, str | list):
         return langchain.ROLES[kind]
+    if role := autogen.role_of(item, kind):
+        return role
     blocks = content if isinstance(content, list) else item.get("parts")
     # Without a role, blocks or calls make it a message. Text as content does not: search results have that.
     has_blocks = isinstance(blocks, list) and any(_is_block(block) for block in blocks)
@@ -177,7 +182,13 @@ def _part(block: dict[str, Any], kind: Json) -> Part | None:
     if not isinstance(kind, str):
         is_thought = block.get(gemini.THOUGHT) is True
         return (
-            None if is_thought else converse.read_block(block) or gemini.read_part(block) or block_text(block)
+            None
+            if is_thought
+            else converse.read_block(block)
+            or gemini.read_part(block)
+            or haystack.read_block(block)
+            or autogen.read_block(block)
+            or block_text(block)
         )
     if kind.startswith(_REASONING):
         return None

@@ -10,8 +10,7 @@ from service.domain.model import Json
 from service.mapping.replies.items import find_inner, find_items, unwrap_item
 from service.mapping.replies.linking import link_results
 from service.mapping.replies.messages import UnlinkedMessage, is_agents, read_message
-from service.mapping.replies.providers import a2a
-from service.mapping.replies.providers.langchain import unwrap_message
+from service.mapping.replies.providers import a2a, haystack, langchain
 from service.mapping.replies.text import decode_json_string
 from service.mapping.replies.transcript import ToolCall, ToolResult, Transcript, Usage
 from service.mapping.replies.usage import messages_usage, stated_usage
@@ -108,12 +107,16 @@ def _find_messages(layers: list[Json]) -> _Found:
     answers: tuple[Json, ...] = ()
     for document in chain(layers, find_inner(layers[-1])):
         holders = find_items(document)
-        items = [unwrap_message(unwrap_item(holder)) for holder in holders]
+        items = [_unwrap(holder) for holder in holders]
         messages = [message for item in items if (message := read_message(item))]
         answers = answers or _answers(document, holders, items)
         if messages:
             return _Found(document, messages, holders, answers)
     return _Found(layers[0], [], [], answers)
+
+
+def _unwrap(holder: Json) -> Json:
+    return haystack.unwrap_message(langchain.unwrap_message(unwrap_item(holder)))
 
 
 def _answers(document: Json, holders: list[Json], items: list[Json]) -> tuple[Json, ...]:

@@ -34,7 +34,7 @@ def embedded_json(text: str) -> Json:
         if len(text) > MAX_EMBEDDED_CHARS or _MAY_BE_JSON.match(text) is None:
             return None
         try:
-            value = exact_json.loads(text)
+            value = exact_json.loads_reply(text)
         except (ValueError, ArithmeticError):
             return None
         if not isinstance(value, str):
@@ -165,7 +165,7 @@ def parse_body(data: bytes, charset: str | None) -> Json:
     text = decode_text(data, charset)
     try:
         # Bytes without a charset: JSON may also be UTF-16 or UTF-32, which the parser detects.
-        return exact_json.loads(data if charset is None else text)
+        return exact_json.loads_reply(data if charset is None else text)
     except ValueError:
         return text
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from service.agents.wire.streams.events import join_text
-from service.agents.wire.streams.failures import Event, incomplete
+from service.agents.wire.streams.failures import Event, incomplete, is_error, stream_error
 from service.domain import exact_json
 from service.domain.model import Json
 
@@ -32,6 +32,7 @@ def join_converse(events: Sequence[Event]) -> Json:
     is_open = False
     blocks: dict[int, _Block] = {}
     for event in map(_inner, events):
+        _check(event)
         if "messageStart" in event:
             blocks, is_open = {}, True
             messages.append({"role": event["messageStart"].get("role", "assistant"), "content": []})
@@ -51,6 +52,15 @@ def join_converse(events: Sequence[Event]) -> Json:
     if len(messages) > 1:
         return {"messages": messages, **end}
     return {"output": {"message": messages[0]}, **end}
+
+
+def _check(event: Event) -> None:
+    """Raise the error of an event: one of AgentCore, or an exception such as `modelStreamErrorException`."""
+    for name, value in event.items():
+        if name.endswith("Exception") and isinstance(value, dict):
+            raise stream_error({"type": name, **value})
+    if _KINDS.isdisjoint(event) and is_error(event):
+        raise stream_error(event)
 
 
 def _inner(event: Event) -> Event:

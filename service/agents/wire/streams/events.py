@@ -83,7 +83,7 @@ def objects(events: Sequence[StreamEvent]) -> list[dict[str, Json]]:
 def parse(text: str) -> Json:
     """A text as JSON, or itself."""
     try:
-        return exact_json.loads(text)
+        return exact_json.loads_reply(text)
     except (ValueError, ArithmeticError):
         return text
 

@@ -40,6 +40,9 @@ def join_unknown(events: Sequence[StreamEvent]) -> Json:
     if isinstance(last, str) and others and _are_all_objects(others) and is_truncated_json(last):
         raise incomplete("the stream broke off: its last event ends in the middle")
     found = _without_partial(objects(events))
+    if found and _are_quoted([event for event in events if not isinstance(event.value, dict)]):
+        # Texts that are written as JSON are no pieces of the JSON of an object between them.
+        return [event.value for event in events]
     if len(found) * 2 <= len(events) and not _are_all_objects(events):
         return _join_texts(events)
     if _are_all_objects(events):
@@ -95,6 +98,13 @@ def _check_last_error(events: Sequence[StreamEvent]) -> None:
 
 def _are_all_objects(events: Sequence[StreamEvent]) -> bool:
     return all(isinstance(event.value, dict) for event in events)
+
+
+def _are_quoted(events: Sequence[StreamEvent]) -> bool:
+    """True if there are events, and each is a JSON string."""
+    return bool(events) and all(
+        isinstance(event.value, str) and event.text.lstrip().startswith('"') for event in events
+    )
 
 
 def _join_texts(events: Sequence[StreamEvent]) -> Json:

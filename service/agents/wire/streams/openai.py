@@ -1,6 +1,7 @@
-"""Streams of OpenAI's Chat Completions, of Completions before them, and of the many servers that speak these.
+"""Streams of OpenAI: Chat Completions, Completions before them, Responses; and of servers that speak these.
 
-Source: platform.openai.com/docs/api-reference/chat-streaming.
+Chunks of completions are joined. The last event of Responses holds the whole response.
+Sources: platform.openai.com/docs/api-reference/chat-streaming and responses-streaming.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from service.domain.provider_errors import says_something
 
 CHUNK = "chat.completion.chunk"
 _COMPLETION = "text_completion"
+_FINAL = frozenset({"response.completed", "response.incomplete", "response.done"})
+_FAILED = frozenset({"response.failed", "response.cancelled", "error"})
 
 
 def is_chunk(event: Event) -> bool:
@@ -54,6 +57,27 @@ def join_openai(events: Sequence[Event]) -> Json:
         raise incomplete("the stream broke off: it ended without a finish reason")
     kind = whole.get("object") if whole.get("object") == _COMPLETION else "chat.completion"
     return {**whole, "object": kind, "choices": [choices[index].whole(index) for index in sorted(choices)]}
+
+
+def is_response_event(event: Event) -> bool:
+    """True for an event of the Responses API."""
+    return str(event.get("type", "")).startswith("response.")
+
+
+def join_responses(events: Sequence[Event]) -> Json:
+    """The response in the last event. `response.incomplete` is a response that says so in its status."""
+    for event in reversed(events):
+        kind, response = event.get("type"), event.get("response")
+        if kind in _FAILED or (kind not in _FINAL and is_error(event)):
+            error = response.get("error") if isinstance(response, dict) else event
+            raise stream_error(error if says_something(error) else {"message": str(kind)})
+        if kind in _FINAL and isinstance(response, dict):
+            if not response.get("output"):
+                # Some gateways send the items only in events of their own.
+                items = [e.get("item") for e in events if e.get("type") == "response.output_item.done"]
+                return {**response, "output": items or response.get("output", [])}
+            return response
+    raise incomplete()
 
 
 def _check_choice(chunk: Event, event: Event) -> None:

@@ -5,6 +5,7 @@
     stated_errors    `error`, `success: false`, a status and its message
     failed_calls     functions, tools, tasks and runs that failed: Lambda, MCP, A2A, Claude Code
     classification   the class of both of these
+    unfinished       answers that are not there yet: queued, in progress
     refusals         refusals of a model, and prompts that were blocked
     finish_reasons   the reason why a model stopped: a limit, a filter, a failure
 

@@ -65,6 +65,13 @@ def _wrapper_status(document: dict[str, Json]) -> Objections:
         yield _with_status(document["body"], status, "statusCode")
     if "statusText" in document and (status := error_status(document.get("status"))):  # axios
         yield _with_status(document.get("data"), status, "status")
+    response = document.get("response")
+    if (
+        isinstance(response, dict)
+        and "custom_id" in document  # OpenAI's batches
+        and (status := error_status(response.get("status_code")))
+    ):
+        yield _with_status(response.get("body"), status, "status_code")
     if "Payload" in document:
         if says_something(document.get("FunctionError")):
             yield stated_error(

@@ -8,13 +8,16 @@ from service.mapping.replies.objections.finish_reasons import find_finish_reason
 from service.mapping.replies.objections.objection import Objections
 from service.mapping.replies.objections.refusals import find_refusals
 from service.mapping.replies.objections.stated_errors import find_stated_errors
+from service.mapping.replies.objections.unfinished import find_unfinished
 from service.mapping.replies.providers.langchain import unwrap_message
 
 
 def find_objections(view: ReplyView) -> Objections:
-    """All objections: stated errors, then refusals, then finish reasons; in each, outer layers first."""
+    """All objections: stated errors, unfinished work, refusals, finish reasons. Outer layers come first."""
     for document in view.documents:
         yield from find_stated_errors(document, view.transcript.text)
+    for document in view.documents:
+        yield from find_unfinished(document)
     messages = [unwrap_message(unwrap_item(holder)) for holder in view.answers]
     for document in view.documents:
         yield from find_refusals(document, messages)

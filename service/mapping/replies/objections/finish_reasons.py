@@ -34,7 +34,7 @@ _TRUNCATED = words(
     "model_length token_limit model_context_window_exceeded context_window_exceeded "
     "context_length_exceeded pause_turn incomplete error_limit max_turns max_steps max_iterations "
     "output_limit out_of_tokens not_finished limit_output_tokens limit_total_tokens limit_turns "
-    "max_turn_requests time_limit"
+    "max_turn_requests time_limit truncated_final"
 )
 _REFUSED = words(
     "content_filter content_filtered refusal safety recitation blocklist prohibited_content spii "
@@ -45,7 +45,8 @@ _REFUSED = words(
 _FAILED = words(
     "error network_error malformed_function_call unexpected_tool_call malformed_tool_use "
     "malformed_model_output malformed_response insufficient_system_resource abort aborted timeout "
-    "model_error engine_error failed missing_thought_signature too_many_tool_calls image_other no_image"
+    "model_error engine_error failed missing_thought_signature too_many_tool_calls image_other no_image "
+    "partial"
 )
 _NO_CAPACITY = "insufficient_system_resource"
 """DeepSeek: the request was interrupted for lack of resources."""
@@ -60,7 +61,19 @@ _KEYS = (
 )
 _ADK_KEYS = ("errorCode", "error_code")
 _ADK_MARKS = frozenset({"author", "invocationId", "invocation_id"})
+_YANDEX = "ALTERNATIVE_STATUS_"
+"""Yandex: the beginning of the status of an alternative."""
+
+_LOADED = frozenset({"load", "unload"})
+"""Ollama: it has loaded or unloaded the model, and has not asked it for an answer."""
+
 _LISTS = ("choices", "candidates", "results", "outputs", "generations", "completions")
+_INNER = ("output", "result", "response", "data")
+"""Keys under which a document has the model's reply, without a message (DashScope)."""
+
+_DETAIL_KEYS = ("errorMessage", "error_message", "finishMessage", "finish_message")
+"""Explanations beside a finish reason (ADK, Gemini, LangChain)."""
+
 _ENTRY_KEYS = words("message content text outputText data generated_text index delta")
 """A choice of a model has one of these keys beside a finish reason."""
 
@@ -94,19 +107,21 @@ def _stated_reasons(document: Json, holders: Iterable[Json]) -> Iterator[tuple[s
             places.append(document)
             places.append(document.get("details"))
             yield from _responses_status(document)
+        if "text" in document:  # SGLang
+            places.append(document.get("meta_info"))
+        places += [inner for key in _INNER if _is_of_model(inner := document.get(key))]
+        yield from _reasons_of_provider(document)
         for key in _LISTS:
             places += [entry for entry in entries(document.get(key)) if not _ENTRY_KEYS.isdisjoint(entry)]
-    else:  # Text Generation Inference
-        places += [
-            entry.get("details")
-            for entry in entries(document)
-            if isinstance(entry.get("generated_text"), str)
-        ]
+    else:  # Text Generation Inference; SGLang
+        for key, text_key in (("details", "generated_text"), ("meta_info", "text")):
+            places += [entry.get(key) for entry in entries(document) if isinstance(entry.get(text_key), str)]
     for holder in holders:
         places.append(holder)
         if isinstance(holder, dict):
             places += [
-                holder.get(key) for key in ("response_metadata", "generation_info", "message", "kwargs")
+                holder.get(key)
+                for key in ("response_metadata", "generation_info", "message", "kwargs", "meta")
             ]
     for place in places:
         if isinstance(place, dict):
@@ -116,8 +131,8 @@ def _stated_reasons(document: Json, holders: Iterable[Json]) -> Iterator[tuple[s
 def _reasons_of(place: dict[str, Json]) -> Iterator[tuple[str, str, dict[str, Json]]]:
     for key in _KEYS if _ADK_MARKS.isdisjoint(place) else (*_KEYS, *_ADK_KEYS):
         reason = place.get(key)
-        if isinstance(reason, dict):  # AI21; Vercel's providers
-            reason = reason.get("reason", reason.get("unified"))
+        if isinstance(reason, dict):  # AI21; Vercel's providers; SGLang
+            reason = next((reason[name] for name in ("reason", "unified", "type") if name in reason), None)
         if isinstance(reason, str):
             yield key, reason, place
     metadata = place.get("response_metadata")
@@ -126,6 +141,25 @@ def _reasons_of(place: dict[str, Json]) -> Iterator[tuple[str, str, dict[str, Js
     # llama.cpp's server.
     if place.get("stopped_limit") is True or place.get("stop_type") == "limit":
         yield "stop_type", "token_limit", place
+
+
+def _is_of_model(value: Json) -> bool:
+    """True for a model's reply that has a finish reason beside its text: `{text, finish_reason}`."""
+    if not isinstance(value, dict):
+        return False
+    return not _MODEL_KEYS.isdisjoint(value) or "text" in value
+
+
+def _reasons_of_provider(document: dict[str, Json]) -> Iterator[tuple[str, str, dict[str, Json]]]:
+    """Finish reasons under keys of a single provider."""
+    if document.get("is_truncated") is True and "need_clear_history" in document:  # Baidu
+        yield "is_truncated", "length", document
+    inner = document.get("result")
+    alternatives = (inner if isinstance(inner, dict) else document).get("alternatives")
+    for alternative in entries(alternatives):
+        status = str_or_empty(alternative.get("status"))
+        if status.startswith(_YANDEX):
+            yield "status", status.removeprefix(_YANDEX), alternative
 
 
 def _responses_status(document: dict[str, Json]) -> Iterator[tuple[str, str, dict[str, Json]]]:
@@ -168,8 +202,12 @@ def _judge(key: str, reason: str, holder: dict[str, Json], output_tokens: int) -
         )
     elif word in _REFUSED:
         error = ReplyRejectedError(in_words("the model gave no answer", stated))
+    elif key == "done_reason" and word in _LOADED:
+        error = AgentUnavailableError(f"the model gave no answer: {stated}")
     elif word in _FAILED or reason == "OTHER":
-        text = in_words("the model failed", f"{stated} {error_summary(holder.get('error'))}".strip())
+        details = (str_or_empty(holder.get(name)) for name in _DETAIL_KEYS)
+        detail = error_summary(holder.get("error")) or next(filter(None, details), "")
+        text = in_words("the model failed", f"{stated} {detail}".strip())
         if says_something(holder.get("error")):
             error = classify_error(holder["error"], text)
         elif word == _NO_CAPACITY:

@@ -14,10 +14,14 @@ _MAX_MESSAGE_CHARS = 500
 
 @dataclass(frozen=True, slots=True)
 class Objection:
-    """`key` is the key of the reply that states the error; "" if a mapping cannot take it for data."""
+    """`key` is the key of the reply that states the error; "" if a mapping cannot take it for data.
+
+    `other_key` is a second key that a mapping can take for data instead: the id of an unfinished task.
+    """
 
     error: RowfleetError
     key: str = ""
+    other_key: str = ""
 
     @property
     def is_truncation(self) -> bool:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-from service.domain.errors import ReplyRejectedError
+from service.domain.errors import AgentRejectedError, AgentUnavailableError, ReplyRejectedError
 from service.domain.model import Json
 from service.domain.provider_errors import error_summary, says_something
 from service.mapping.replies.objections.classification import (
@@ -69,6 +69,13 @@ _NAMES_OF_ERRORS = {
 _OF_A_MODEL = words("choices output outputs candidates content usage predictions")
 """Keys of a model's reply. Without a value they are none of a reply that is nothing but an error."""
 
+_OF_A_COMPLETION = words(
+    "choices id object created model usage system_fingerprint service_tier provider prompt_filter_results"
+    " prompt_logprobs kv_transfer_params time_info x_groq"
+)
+_OF_GEMINI = words("candidates usageMetadata modelVersion responseId createTime")
+"""Keys of a model's reply that say nothing about the row, with the key of its answers."""
+
 _WRAPPERS = ("data", "result", "output", "response")
 """Keys of a reply under which an agent puts its own document, and so an error of it."""
 
@@ -99,7 +106,9 @@ _OF_A_GATEWAY = frozenset(
 _EVENT_KEYS = words("type message content text code timestamp request_id requestId")
 """Keys of an event that is an error, which is the only one of its stream."""
 
-_CODE = re.compile(r"\w*(?:Exception|Error)|Invalid[A-Z]\w+|[A-Z]+(?:_[A-Z]+)+")
+_CODE = re.compile(
+    r"\w*(?:Exception|Error)|Invalid[A-Z]\w+|[A-Z]+(?:_[A-Z]+)+|[a-z_]+_error|(?:invalid|unsupported)_[a-z_]+"
+)
 _FAILED_STATUS = frozenset({"error", "failed", "failure", "fail"})
 
 
@@ -128,9 +137,26 @@ def find_stated_errors(document: Json, said: str) -> Objections:
     yield from _error_event(document)
     yield from _only_an_error(document)
     yield from _wrapped_error(document)
+    yield from _no_choices(document)
+    yield from _says_no(document, said)
+
+
+def _says_no(document: dict[str, Json], said: str) -> Objections:
+    """`success: false` or `ok: false`, of the reply itself or of the document in its wrapper."""
     for key in ("success", "ok"):
         if document.get(key) is False:
             yield rejection(document, f"the reply says {key}: false", reason_in(document) or said, key)
+
+
+def _no_choices(document: dict[str, Json]) -> Objections:
+    """A model's reply that has neither choices nor candidates, and nothing else but its own bookkeeping."""
+    kind = str(document.get("object"))
+    is_completion = "usage" in document or kind.startswith(("chat.completion", "text_completion"))
+    has_choices = not is_completion or "choices" not in document or document["choices"]
+    if not has_choices and document.keys() <= _OF_A_COMPLETION:
+        yield Objection(AgentUnavailableError("the model gave no answer: the reply has no choices"))
+    elif "usageMetadata" in document and not document.get("candidates") and document.keys() <= _OF_GEMINI:
+        yield Objection(AgentUnavailableError("the model gave no answer: the reply has no candidates"))
 
 
 def _error_in_list(values: list[Json]) -> Objections:
@@ -180,6 +206,7 @@ def _wrapped_error(document: dict[str, Json]) -> Objections:
         if is_failed or is_alone or not isinstance(error, str) or is_about_the_target({"error": error}):
             yield from _error_object(inner)
         yield from _only_an_error(inner)
+        yield from _says_no(inner, "")
 
 
 def _error_object(document: dict[str, Json]) -> Objections:
@@ -265,6 +292,10 @@ def _only_an_error(document: dict[str, Json]) -> Objections:
     errors = entries(document.get("errors"))
     if errors and all(not {"message", "detail", "title", "code"}.isdisjoint(error) for error in errors):
         yield stated_error(errors, "the reply states an error", error_summary(errors), "errors")
+    invalid = entries(document.get("detail"))
+    if invalid and all({"loc", "msg"} <= entry.keys() for entry in invalid):  # FastAPI
+        text = in_words("the reply states an error", error_summary(invalid))
+        yield Objection(AgentRejectedError(text), "detail")
     yield from _only_a_status(document)
     fault = document.get("fault")
     if isinstance(fault, dict) and says_something(fault.get("faultstring")):  # Apigee

@@ -9,6 +9,8 @@ vercel       messages and steps of the AI SDK: tool-call, tool-result
 pydantic_ai  requests and responses with parts that have a `part_kind`
 cohere       chat histories of Cohere's first version, and tool results with documents
 ollama       the reply of `/api/generate`
+autogen      messages and events with a `source`
+haystack     messages with blocks tool_call and tool_call_result
 a2a          tasks, messages and artifacts of the Agent2Agent protocol
 mcp          results of tools by the Model Context Protocol
 """

@@ -25,6 +25,8 @@ ROLES = {
 }
 """The role for a message's `type` or class."""
 
+_PAIR = 2
+
 
 def find_items(events: list[Json]) -> list[Json]:
     """The messages in a list of LangGraph's states, or of the updates of its nodes; [] for another list.
@@ -39,6 +41,24 @@ def find_items(events: list[Json]) -> list[Json]:
     if not all(isinstance(update, dict) and isinstance(update.get("messages"), list) for update in updates):
         return []
     return [message for update in updates for message in update["messages"]]
+
+
+def find_steps(reply: dict[str, Any]) -> list[Json]:
+    """The messages of an AgentExecutor: the steps are pairs of an action and the tool's observation."""
+    steps = reply.get("intermediate_steps")
+    found: list[Json] = []
+    for step in steps if isinstance(steps, list) else ():
+        action = step[0] if isinstance(step, list) and len(step) == _PAIR else None
+        action = action.get("kwargs", action) if isinstance(action, dict) else None
+        if not isinstance(action, dict) or "tool" not in action:
+            return []
+        id_ = action.get("tool_call_id") or f"step {len(found)}"
+        call = {"id": id_, "name": action["tool"], "args": action.get("tool_input")}
+        found.append({"type": "ai", "content": "", "tool_calls": [call]})
+        found.append({"type": "tool", "tool_call_id": id_, "content": step[1]})
+    if found and isinstance(reply.get("output"), str):
+        found.append({"type": "ai", "content": reply["output"]})
+    return found
 
 
 def unwrap_message(item: Json) -> Json:

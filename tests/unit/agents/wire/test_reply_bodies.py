@@ -78,7 +78,6 @@ def test_truncated_json_is_retryable(text: str) -> None:
         "data: 5\nevent: party",
         "event: party\n\ndata: tomorrow",
         "9:30",
-        '{"a": NaN}',
         "0:1\n9:2",
         "plain words",
     ],
@@ -86,6 +85,14 @@ def test_truncated_json_is_retryable(text: str) -> None:
 def test_text_is_text(text: str) -> None:
     """It only looks a little like JSON or a stream."""
     assert parse(text, "text/plain") == text
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", ""])
+def test_numbers_that_json_does_not_have_are_null(number: str, content_type: str) -> None:
+    """Servers in Python write them; the rest of their reply is JSON."""
+    text = f'{{"score": {number}, "category": "NaN", "scores": [1, {number}]}}'
+    assert parse(text, content_type) == {"score": None, "category": "NaN", "scores": [1, None]}
 
 
 def test_json_under_the_media_type_of_a_stream() -> None:

@@ -26,6 +26,7 @@ WITHOUT_CALLS = {"a2a_task", "mcp_call_tool"}
 """Replies of protocols that show the results of an agent or a tool, and no calls."""
 
 WITHOUT_USAGE = {
+    "langchain_agent_executor",
     "vercel_ui_messages",
     "anthropic_messages",
     "anthropic_retried_list",

@@ -13,6 +13,7 @@ from service.domain.errors import (
     AgentUnavailableError,
     ExtractionError,
     FailureClass,
+    ReplyPendingError,
     ReplyRejectedError,
     ReplyTruncatedError,
     RowfleetError,
@@ -74,7 +75,57 @@ def task(state, text="", **more):
     return {"kind": "task", "id": "t", "contextId": "c", "status": status, **more}
 
 
+NO_CHOICES = {"id": None, "choices": None, "created": None, "model": None, "object": None, "usage": None}
+
 STATED = [
+    # a model's reply with nothing but its bookkeeping
+    (NO_CHOICES, AgentUnavailableError, "no choices"),
+    ({"id": "x", "object": "chat.completion", "choices": []}, AgentUnavailableError, "no choices"),
+    ({"usageMetadata": {"totalTokenCount": 9}, "modelVersion": "g"}, AgentUnavailableError, "no candidates"),
+    # success: false inside a wrapper
+    ({"result": {"success": False, "message": "no map", "answer": "?"}}, ReplyRejectedError, "no map"),
+    ({"status": 200, "data": {"ok": False, "error": "ratelimited"}}, AgentThrottledError, "ratelimited"),
+    # a response inside a batch of OpenAI, a rejected request of FastAPI
+    (
+        {
+            "custom_id": "row 1",
+            "response": {"status_code": 429, "body": {"error": {"message": "slow"}}},
+            "error": None,
+        },
+        AgentThrottledError,
+        "slow",
+    ),
+    (
+        {"detail": [{"loc": ["body", "text"], "msg": "field required", "type": "missing"}]},
+        AgentRejectedError,
+        "field required",
+    ),
+    # the name of an error in snake case
+    ({"code": "invalid_request_error", "message": "no key foo"}, AgentRejectedError, "no key foo"),
+    ({"code": "invalid_value", "message": "no key foo"}, AgentRejectedError, "no key foo"),
+    ({"error": {"code": "invalid_payload", "message": "overloaded schema"}}, AgentRejectedError, "schema"),
+    # words of servers that are busy
+    ({"error": "server busy, please try again"}, AgentThrottledError, "busy"),
+    ({"error": {"message": "The engine is under high load", "type": "x"}}, AgentThrottledError, "load"),
+    ({"error_code": 18, "error_msg": "Open api qps request limit reached"}, AgentThrottledError, "qps"),
+    # a model that stopped without an answer
+    (
+        {"message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "load"},
+        AgentUnavailableError,
+        "done_reason is 'load'",
+    ),
+    (chat("4", {"type": "abort", "message": "m"}), AgentUnavailableError, "abort"),
+    ({"text": "4", "meta_info": {"finish_reason": {"type": "abort"}}}, AgentUnavailableError, "abort"),
+    (
+        {"result": {"alternatives": [{"message": {"text": "4"}, "status": "ALTERNATIVE_STATUS_PARTIAL"}]}},
+        AgentUnavailableError,
+        "PARTIAL",
+    ),
+    (
+        [{"author": "a", "errorCode": "MALFORMED_FUNCTION_CALL", "errorMessage": "a stray bracket"}],
+        AgentUnavailableError,
+        "a stray bracket",
+    ),
     # inside a wrapper
     (
         {"workflow_run_id": "w", "data": {"status": "failed", "outputs": {"text": "4"}, "error": "no tool"}},
@@ -287,6 +338,12 @@ STATED = [
     ([{"author": "a", "errorCode": "UNKNOWN", "errorMessage": "m", "content": None}], RowfleetError, "m"),
 ]
 REFUSED = [
+    (
+        {"alternatives": [{"message": {"text": "4"}, "status": "ALTERNATIVE_STATUS_CONTENT_FILTER"}]},
+        "CONTENT_FILTER",
+    ),
+    ({"object": "thread.run", "status": "expired", "last_error": None}, "expired"),
+    ({"id": "p", "status": "canceled", "output": None, "error": None, "logs": ""}, "canceled"),
     (chat(None, message={"refusal": "I cannot."}), "I cannot."),
     (chat("", "content_filter"), "content_filter"),
     (chat("half", "content_filter"), "content_filter"),
@@ -335,6 +392,22 @@ REFUSED = [
     ),
 ]
 TRUNCATED = [
+    ({"request_id": "r", "output": {"text": "4", "finish_reason": "length"}}, "length"),
+    ({"result": {"content": "4", "stop_reason": "max_tokens"}}, "max_tokens"),
+    ({"result": "4", "is_truncated": True, "need_clear_history": False}, "is_truncated"),
+    (
+        {
+            "result": {
+                "alternatives": [{"message": {"text": "4"}, "status": "ALTERNATIVE_STATUS_TRUNCATED_FINAL"}]
+            }
+        },
+        "TRUNCATED_FINAL",
+    ),
+    ({"text": "4", "meta_info": {"finish_reason": {"type": "length", "length": 16}}}, "length"),
+    (
+        {"replies": [{"role": "assistant", "content": [{"text": "4"}], "meta": {"finish_reason": "length"}}]},
+        "length",
+    ),
     (chat("4", "length"), "length"),
     ({"modelId": "m", "chatResponse": chat("4", None, choice={"finishReason": "length"})}, "length"),
     ({"results": [{"generated_text": "4", "stop_reason": "time_limit"}], "model_id": "m"}, "time_limit"),
@@ -502,6 +575,21 @@ def test_errors_can_be_accepted(reply):
         {"answer": "42", "Error": 0.1},
         {"answer": "42", "messages": [], "tasks": [{"error": "broken lamp"}]},
         {"status": "ok", "message": "42"},
+        {"question": "Which one?", "choices": None},
+        {"question": "Which one?", "choices": []},
+        {"id": "golf", "model": "Golf", "choices": []},
+        {"results": [{"success": False, "url": "a"}, {"success": True, "url": "b"}]},
+        {"customer": "Ada", "data": {"success": False, "message": "wrong password"}},
+        {"data": {"stop_reason": "length", "officer": 7}},
+        {"result": "42", "is_truncated": True},
+        {"alternatives": [{"status": "partial", "word": "x"}]},
+        {"name": "buy milk", "done": False},
+        {"person": "Ada", "status": "in_progress"},
+        {"id": 7, "status": "processing", "output": 5, "logs": ""},
+        {"code": "A12_error", "message": "the part is broken"},
+        {"detail": [{"loc": "Rome", "height": 5}]},
+        {"error": None, "note": "the phone line is busy"},
+        {"detail": "a pothole"},
         {"status": True, "message": "42"},
         {"answer": "42", "status": False, "message": "the lamp is off"},
         chat("42", choice={"error": None}),
@@ -536,7 +624,6 @@ def test_errors_can_be_accepted(reply):
         gemini("STOP", promptFeedback={}),
         gemini("STOP", promptFeedback={"blockReason": "BLOCK_REASON_UNSPECIFIED"}),
         task("completed", "42"),
-        task("working"),
         {"content": [{"type": "text", "text": "Error: 500"}], "isError": False},
         {"type": "result", "subtype": "success", "is_error": False, "result": "429"},
         {"statusCode": 200, "body": "Error"},
@@ -577,6 +664,51 @@ def test_an_answer_about_an_error_is_an_answer(reply):
 def test_a_key_that_the_mapping_reads_is_data(path, reply):
     """An error is data if an expression names its key and gives a value for this reply."""
     assert extractor(path).extract(reply).values["a"] is not None
+
+
+UNFINISHED = [
+    responses("in_progress", output=[]),
+    responses("queued", output=[]),
+    task("working", "42"),
+    task("submitted"),
+    task("TASK_STATE_WORKING"),
+    {"jsonrpc": "2.0", "id": 1, "result": task("working", "42")},
+    {"object": "thread.run", "id": "r", "status": "in_progress", "last_error": None},
+    {"id": "p", "status": "processing", "output": None, "error": None, "logs": ""},
+    {"run_id": "r", "thread_id": "t", "assistant_id": "a", "status": "pending"},
+    {"name": "projects/p/operations/1", "metadata": {}, "done": False},
+]
+
+
+@pytest.mark.parametrize("reply", UNFINISHED)
+def test_an_answer_that_is_not_there_yet_is_tried_again(reply):
+    """A provider that still works on the answer says so in the status of its response, task or run."""
+    with pytest.raises(ReplyPendingError, match="not there yet"):
+        ANY.extract(reply)
+    assert extractor("to_string(@)", accept_errors=True).extract(reply).values["a"]
+
+
+@pytest.mark.parametrize(
+    ("path", "reply"),
+    [
+        ("status", responses("queued", id="r")),
+        ("$.id", responses("queued", id="r")),
+        ("result.id", {"jsonrpc": "2.0", "id": 1, "result": task("submitted")}),
+        ("run_id || status", UNFINISHED[8]),
+        ("done", UNFINISHED[9]),
+    ],
+)
+def test_a_mapping_that_asks_for_the_id_of_unfinished_work_gets_it(path, reply):
+    """Whoever starts work and reads its id or its status has the answer already."""
+    assert extractor(path).extract(reply).values["a"] is not None
+
+
+@pytest.mark.parametrize("reply", [{}, {"statusCode": 200, "body": "{}"}])
+def test_an_empty_object_is_no_answer(reply):
+    """Also where the mapping takes the whole reply, unless empty answers are allowed."""
+    with pytest.raises(ExtractionError, match="empty object"):
+        extractor("$").extract(reply)
+    assert extractor("$", allow_empty=True).extract(reply).values["a"] == {}
 
 
 def test_a_key_that_gives_no_value_is_no_data():

@@ -69,6 +69,9 @@ def test_an_error_event_without_data() -> None:
         (["error: none", " found"], "error: none found"),
         ([{"type": "text", "text": "the error was fixed"}], {"type": "text", "text": "the error was fixed"}),
         ([{"a": 1}, "odd", {"b": 2}], [{"a": 1}, "odd", {"b": 2}]),
+        (['"4"', {"step": 1}, '"2"', '"0"'], ["4", {"step": 1}, "2", "0"]),
+        (['"4"', '"2"'], 42),
+        (["{", '"a": ', "{}", "}"], {"a": {}}),
         ([{"status": "done", "message": "42"}], {"status": "done", "message": "42"}),
     ],
 )

@@ -1,4 +1,4 @@
-"""Streams of Gemini, Ollama, LangGraph, Vercel's AI SDK, A2A, MCP and Converse."""
+"""Streams of Gemini, Ollama, LangGraph, Vercel's AI SDK, A2A, MCP, Converse and AG-UI."""
 
 import json
 
@@ -254,6 +254,90 @@ def test_converse_events() -> None:
     assert join_events(sse({"init_event_loop": True}, *({"event": event} for event in events))) == whole
     with pytest.raises(AgentUnavailableError):
         join_events(sse(*events[:3]))
+
+
+def test_an_error_among_converse_events() -> None:
+    """AgentCore ends the stream with its own error; Converse has exceptions among its events."""
+    events = [
+        {"event": {"messageStart": {"role": "assistant"}}},
+        {"event": {"contentBlockDelta": {"delta": {"text": "4"}, "contentBlockIndex": 0}}},
+    ]
+    throttled = {"error": "Too many requests", "error_type": "ThrottlingException", "message": "m"}
+    with pytest.raises(AgentThrottledError, match="ThrottlingException"):
+        join_events(sse(*events, throttled))
+    invalid = {"error": "bad input", "error_type": "ValidationException", "message": "m"}
+    with pytest.raises(AgentRejectedError, match="ValidationException"):
+        join_events(sse(*events, {"event": {"messageStop": {"stopReason": "end_turn"}}}, invalid))
+    exception = {"event": {"modelStreamErrorException": {"message": "the model stopped"}}}
+    with pytest.raises(AgentUnavailableError, match="the model stopped"):
+        join_events(sse(*events, exception))
+
+
+def ag_ui(kind: str, **fields: object) -> dict:
+    return {"type": kind, **fields}
+
+
+AG_UI_TEXT = [
+    ag_ui("TEXT_MESSAGE_START", messageId="m", role="assistant"),
+    ag_ui("TEXT_MESSAGE_CONTENT", messageId="m", delta="4"),
+    ag_ui("TEXT_MESSAGE_CONTENT", messageId="m", delta="2"),
+    ag_ui("TEXT_MESSAGE_END", messageId="m"),
+]
+AG_UI_CALL = [
+    ag_ui("TOOL_CALL_START", toolCallId="c", toolCallName="find", parentMessageId="p"),
+    ag_ui("TOOL_CALL_ARGS", toolCallId="c", delta='{"q": '),
+    ag_ui("TOOL_CALL_ARGS", toolCallId="c", delta="1}"),
+    ag_ui("TOOL_CALL_END", toolCallId="c"),
+    ag_ui("TOOL_CALL_RESULT", messageId="r", toolCallId="c", content="here"),
+]
+
+
+def test_ag_ui() -> None:
+    """Texts and calls are joined to messages; the state and the result of the run are kept."""
+    start, end = ag_ui("RUN_STARTED", runId="r"), ag_ui("RUN_FINISHED", runId="r", result={"n": 1})
+    state = ag_ui("STATE_SNAPSHOT", snapshot={"step": 2})
+    call = {"id": "c", "type": "function", "function": {"name": "find", "arguments": '{"q": 1}'}}
+    assert join_events(sse(start, *AG_UI_CALL, *AG_UI_TEXT, state, end)) == {
+        "messages": [
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "c", "content": "here"},
+            {"id": "m", "role": "assistant", "content": "42"},
+        ],
+        "state": {"step": 2},
+        "result": {"n": 1},
+    }
+    delta = ag_ui("STATE_DELTA", delta=[{"op": "replace", "path": "/step", "value": 3}])
+    assert "state" not in join_events(sse(start, *AG_UI_TEXT, state, delta, end))
+
+
+def test_ag_ui_in_chunks_and_snapshots() -> None:
+    """A chunk without an id continues the message before it; a snapshot has all messages."""
+    chunks = [ag_ui("TEXT_MESSAGE_CHUNK", messageId="m", delta="4"), ag_ui("TEXT_MESSAGE_CHUNK", delta="2")]
+    assert join_events(sse(*chunks))["messages"] == [{"id": "m", "role": "assistant", "content": "42"}]
+    calls = [{"id": "c", "type": "function", "function": {"name": "find", "arguments": "{}"}}]
+    snapshot = [
+        {"id": "1", "role": "assistant", "toolCalls": calls},
+        {"id": "2", "role": "tool", "toolCallId": "c", "content": "here"},
+    ]
+    events = [*AG_UI_TEXT, ag_ui("MESSAGES_SNAPSHOT", messages=snapshot), ag_ui("RUN_FINISHED")]
+    assert join_events(sse(*events))["messages"] == [
+        {"id": "1", "role": "assistant", "tool_calls": calls},
+        {"id": "2", "role": "tool", "tool_call_id": "c", "content": "here"},
+    ]
+
+
+def test_ag_ui_that_fails_or_is_cut() -> None:
+    """The error of a run is the failure; a run without its end, or a text without its own, broke off."""
+    start = ag_ui("RUN_STARTED", runId="r")
+    with pytest.raises(AgentUnavailableError, match="the model crashed"):
+        join_events(sse(start, *AG_UI_TEXT, ag_ui("RUN_ERROR", message="the model crashed")))
+    with pytest.raises(AgentThrottledError):
+        join_events(sse(start, ag_ui("RUN_ERROR", message="slow down", code="rate_limit_exceeded")))
+    for events in ([start, *AG_UI_TEXT], AG_UI_TEXT[:2]):
+        with pytest.raises(AgentUnavailableError, match="broke off"):
+            join_events(sse(*events))
+    with pytest.raises(AgentRejectedError, match="interrupt"):
+        join_events(sse(start, ag_ui("RUN_FINISHED", outcome={"type": "interrupt"})))
 
 
 def test_cohere() -> None:

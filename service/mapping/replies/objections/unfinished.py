@@ -1,0 +1,59 @@
+"""Answers that are not there yet: a response, a task or a run on which its provider still works.
+
+| the reply | it is known by |
+| --- | --- |
+| `status` queued or in_progress, of OpenAI's Responses and of runs of its Assistants | `object` |
+| A2A's states submitted and working | a task |
+| `status` starting or processing (Replicate) | `logs` beside an `output` that is null |
+| `status` pending or running (LangGraph) | `run_id` beside `assistant_id` |
+| `done: false` of an operation (Google) | its `name` with `operations/` |
+
+Such a reply is tried again, unless the mapping reads its status or its id: then it has asked for just that.
+
+Sources: platform.openai.com/docs/guides/background, a2a-protocol.org/latest/specification,
+replicate.com/docs/reference/http, docs.langchain.com (LangGraph server), cloud.google.com/apis (operations).
+"""
+
+from __future__ import annotations
+
+from service.domain.errors import ReplyPendingError, ReplyRejectedError
+from service.domain.model import Json
+from service.mapping.replies.objections.objection import Objection, Objections, words
+from service.mapping.replies.providers import a2a
+from service.mapping.replies.text import str_or_empty
+
+_OF_OPENAI = words("response thread.run")
+_WAITING = words("queued in_progress starting processing pending running submitted working")
+_ENDED = words("expired cancelled cancelling canceled aborted")
+"""Statuses of runs that ended without an answer."""
+
+
+def find_unfinished(document: Json) -> Objections:
+    """The objection of a reply that says itself that its answer is not there yet, or will never be."""
+    if not isinstance(document, dict):
+        return
+    name, status, status_key = _work(document)
+    if status in _WAITING:
+        text = f"the answer is not there yet: {name} has status {status}"
+        yield Objection(ReplyPendingError(text), status_key, "id")
+    elif status in _ENDED:
+        yield Objection(ReplyRejectedError(f"{name} has status {status}"), status_key)
+
+
+def _work(document: dict[str, Json]) -> tuple[str, str, str]:
+    """The work that a document describes, in words; its status; the key that states it; "" without any."""
+    status = str_or_empty(document.get("status"))
+    kind = document.get("object")
+    if kind in _OF_OPENAI:
+        # A response that was cancelled has partial output, which its finish reason judges.
+        return "the response" if kind == "response" else "the run", status, "status"
+    state = a2a.task_state(document)
+    if state in {"submitted", "working"}:
+        return "the task", state, "status"
+    if "logs" in document and "output" in document and document["output"] is None:
+        return "the prediction", status, "status"
+    if {"run_id", "assistant_id"} <= document.keys():
+        return "the run", status, "status"
+    if document.get("done") is False and "operations/" in str_or_empty(document.get("name")):
+        return "the operation", "running", "done"
+    return "", "", ""
