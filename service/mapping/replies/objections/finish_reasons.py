@@ -101,11 +101,10 @@ def _stated_reasons(document: Json, holders: Iterable[Json]) -> Iterator[tuple[s
     """Key, value and holder of each finish reason."""
     places: list[Json] = []
     if isinstance(document, list):
-        places += [entry for entry in entries(document)[-1:] if not _ADK_MARKS.isdisjoint(entry)]
-    if isinstance(document, dict):
+        places += _places_in_list(document)
+    elif isinstance(document, dict):
         if not _MODEL_KEYS.isdisjoint(document) or {"text", "finishReason"} <= document.keys():
-            places.append(document)
-            places.append(document.get("details"))
+            places += [document, document.get("details")]
             yield from _responses_status(document)
         if "text" in document:  # SGLang
             places.append(document.get("meta_info"))
@@ -113,9 +112,6 @@ def _stated_reasons(document: Json, holders: Iterable[Json]) -> Iterator[tuple[s
         yield from _reasons_of_provider(document)
         for key in _LISTS:
             places += [entry for entry in entries(document.get(key)) if not _ENTRY_KEYS.isdisjoint(entry)]
-    else:  # Text Generation Inference; SGLang
-        for key, text_key in (("details", "generated_text"), ("meta_info", "text")):
-            places += [entry.get(key) for entry in entries(document) if isinstance(entry.get(text_key), str)]
     for holder in holders:
         places.append(holder)
         if isinstance(holder, dict):
@@ -126,6 +122,14 @@ def _stated_reasons(document: Json, holders: Iterable[Json]) -> Iterator[tuple[s
     for place in places:
         if isinstance(place, dict):
             yield from _reasons_of(place)
+
+
+def _places_in_list(document: list[Json]) -> Iterator[Json]:
+    """The last event of ADK, and the details of texts of Text Generation Inference and SGLang."""
+    found = entries(document)
+    yield from [event for event in found[-1:] if not _ADK_MARKS.isdisjoint(event)]
+    for key, text_key in (("details", "generated_text"), ("meta_info", "text")):
+        yield from [entry.get(key) for entry in found if isinstance(entry.get(text_key), str)]
 
 
 def _reasons_of(place: dict[str, Json]) -> Iterator[tuple[str, str, dict[str, Json]]]:
