@@ -34,7 +34,17 @@ async def fail_batch(ports: Ports, batch: Batch, problem: str, *, expected: Sequ
         batch.identity, State.FAILED, problem, now,
     )  # fmt: skip
     await report_failed_batch(ports, batch, problem, moved=is_ours)
+    if not is_ours and stands.identity == batch.identity and stands.state is State.FAILED:
+        await restate_failed_batch(ports, stands)
     return stands
+
+
+async def restate_failed_batch(ports: Ports, batch: Batch) -> None:
+    """Write the manifest of a FAILED batch again: the process that failed it may have died before it did.
+
+    Repetitions write the same manifest. An error is only logged.
+    """
+    await _write_manifest(ports, batch)
 
 
 async def report_failed_batch(ports: Ports, batch: Batch, problem: str, *, moved: bool = True) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from service.batch.ending import report_failed_batch
+from service.batch.ending import report_failed_batch, restate_failed_batch
 from service.batch.role_ports import Ports
 from service.domain.errors import (
     BatchRejectedError,
@@ -104,6 +104,8 @@ class Opener:
         _refuse_other_source(stored, source)
         if stored == batch:
             await self._report(batch)
+        elif stored.state is State.FAILED:
+            await restate_failed_batch(self._ports, stored)
         return stored, definition
 
     async def _report(self, batch: Batch) -> None:

@@ -392,6 +392,15 @@ async def test_json_values_are_stored(table: Table) -> None:
     assert [type(found[name]) for name in ("yes", "zero", "half")] == [bool, int, Decimal]
 
 
+async def test_numbers_keep_their_last_zeros(table: Table) -> None:
+    """`50.0` comes back as `50.0` and not as `50`, at any depth."""
+    await table.open(BATCH, "{}")
+    values = {"speed": Decimal("50.0"), "list": [Decimal("12.50"), {"a": Decimal("0.0")}], "whole": 50}
+    await table.commit(commit(outcome(1, output_data=values)))
+    found = (await table.outcome(BATCH, 1)).output_data  # type: ignore[union-attr]
+    assert repr(found) == repr(values)
+
+
 async def test_numbers_out_of_range_are_stored_as_text(table: Table) -> None:
     """A number beyond DynamoDB's range or precision is stored exactly, as text."""
     await table.open(BATCH, "{}")

@@ -91,7 +91,7 @@ def why_no_value(method: Method, field: FieldMapping, view: ReplyView, guards: G
     value = field.value(root)
     if guards.is_value(value):
         return ""
-    if value == "":
+    if isinstance(value, str) and not value.strip():
         return "an empty text"
     if value is not None:
         return f"{excerpt(value)} is in not_found"

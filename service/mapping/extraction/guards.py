@@ -38,8 +38,8 @@ class Guards:
             raise ReplyPendingError(line)
 
     def is_value(self, value: Json) -> bool:
-        """True if a value counts: null, "" and the texts of `not_found` do not; 0, false and [] do."""
-        if value is None or value == "":
+        """True if a value counts: null, blank texts and those of `not_found` do not; 0, false and [] do."""
+        if value is None or (isinstance(value, str) and not value.strip()):
             return False
         return not (self.not_found and isinstance(value, str) and value.strip().casefold() in self.not_found)
 

@@ -42,6 +42,17 @@ async def test_a_failed_batch_writes_its_manifest(lab):
     assert (manifest["batch_id"], manifest["total"], manifest["succeeded"]) == (batch.batch_id, 3, 0)
 
 
+async def test_a_repeated_failure_writes_the_manifest_that_a_crash_prevented(lab):
+    """The batch was moved, and the process died: the manifest gives the reason that stands in the table."""
+    batch = await lab.batch(3)
+    await lab.table.move(
+        batch, expected=State.RUNNING, to=State.FAILED, now="2026-01-01T00:00:00Z", error="first"
+    )
+    await fail_batch(lab.ports, batch, "again", expected=WORK)
+    source = await lab.objects.head(batch.results.bucket, batch.results.prefix + "manifest.json")
+    assert json.loads(await lab.objects.read(source, 0, source.size))["error"] == "first"
+
+
 async def test_a_bucket_that_refuses_the_manifest_does_not_change_the_state(lab):
     """The manifest of a failed batch is written if the bucket takes it; if not, the log says so."""
 

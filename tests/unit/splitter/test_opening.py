@@ -238,6 +238,17 @@ async def test_a_batch_that_fails_at_its_opening_writes_its_manifest(lab):
     assert "does not exist" in manifest["error"]
 
 
+async def test_a_redelivered_job_writes_the_manifest_that_a_crash_prevented(lab):
+    """The batch was stored as FAILED, and its splitter died before it wrote why (here: wrote nothing)."""
+    await split(lab, lab.job())
+    await lab.objects.put("out", "results/demo/e1/manifest.json", b"", content_type="application/json")
+    await lab.clock.advance(5)
+    await split(lab, lab.job(), receives=2)
+    source = await lab.objects.head("out", "results/demo/e1/manifest.json")
+    manifest = json.loads(await lab.objects.read(source, 0, source.size))
+    assert (manifest["state"], manifest["error"]) == ("FAILED", (await batch_of(lab)).error)
+
+
 async def test_a_limit_written_as_text_is_understood(lab):
     """`"limit": "2"` has one meaning."""
     await lab.put(table_of(5))

@@ -150,10 +150,13 @@ def test_later_methods_fill_what_the_first_successful_one_left_empty():
     assert e.output_fields == ("a", "b")
 
 
-def test_nulls_and_empty_strings_are_no_success():
-    """A method with only null and "" fails. 0 and false are values."""
+@pytest.mark.parametrize("text", ["", " ", "\n", "\xa0\t"])
+def test_nulls_and_empty_strings_are_no_success(text):
+    """A method with only null and blank text fails. 0 and false are values."""
     e = extractor([direct(a="x"), direct(a="y")])
-    assert e.extract({"x": "", "y": 0}).provenance == {"a": "direct[1]:y"}
+    assert e.extract({"x": text, "y": 0}).provenance == {"a": "direct[1]:y"}
+    with pytest.raises(ExtractionError):
+        e.extract({"x": text, "y": None})
     assert e.extract({"x": False, "y": 0}).values == {"a": False}
 
 
