@@ -24,6 +24,9 @@ locals {
   # Every role can end a batch as FAILED, and says so in the batch's manifest.
   write_manifests = { actions = ["s3:PutObject"], resources = [for place in local.results : "${place}manifest.json"] }
 
+  # The splitter looks whether the results of a run can be written, by an upload of its manifest that it aborts.
+  check_outputs = { actions = ["s3:AbortMultipartUpload"], resources = local.write_manifests.resources }
+
   protection = {
     actions   = ["ecs:GetTaskProtection", "ecs:UpdateTaskProtection"]
     resources = ["arn:${local.partition}:ecs:${local.region}:${local.account_id}:task/${var.prefix}/*"]
@@ -40,6 +43,7 @@ locals {
       SeeMissing   = local.list_buckets # without it a missing object gives 403 instead of 404
       ReadSources  = local.read_objects
       SayWhyFailed = local.write_manifests
+      CheckOutputs = local.check_outputs
       StayAlive    = local.protection
     })
 

@@ -17,31 +17,46 @@ import structlog
 from service.aggregator.lease import AggregationLease
 from service.aggregator.ordered_outcomes import outcomes_in_order
 from service.aggregator.result_files import FAILURES, LONG_CELLS, OUTPUT, ResultFiles
-from service.batch.ending import fail_batch
+from service.batch.ending import (
+    GIVE_UP_AFTER_S,
+    fail_batch,
+    give_up_at_ms,
+    given_up,
+    postpone_results,
+    send_trigger,
+)
 from service.batch.manifest import manifest_of, write_manifest
 from service.batch.role_ports import Ports
-from service.domain.errors import AccessError, BatchRejectedError, PoisonMessageError
+from service.domain.errors import (
+    AccessError,
+    BatchRejectedError,
+    ConfigError,
+    PoisonMessageError,
+    RetryableError,
+    RowfleetError,
+)
 from service.domain.messages import AggregateMessage
 from service.domain.model import Batch, BatchView, State, iso_time
-from service.domain.ports import MAX_DELAY_S, LeaseGrant, OutgoingMessage
+from service.domain.ports import MAX_DELAY_S, LeaseGrant
 from service.runtime.delivery import Delivery
-from service.runtime.sender import send_all
 
 log = structlog.get_logger(__name__)
 
-ACCESS_ATTEMPTS = 3
-"""Deliveries after which a bucket that refuses the results fails the batch."""
+EARLY_MS = 1_000
+"""A trigger that arrives no earlier than this before its time is handled."""
 
 
 @dataclass(frozen=True, slots=True)
 class AggregateLimits:
     """`page_rows` outcomes are read ahead, over all partitions together.
 
-    A batch is leased for `lease_s` at a time; its results wait that long if their aggregator dies.
+    A batch is leased for `lease_s` at a time; its results wait that long if their aggregator dies. Results
+    that cannot be written are tried again until `give_up_after_s` after the last row.
     """
 
     page_rows: int = 1_000
     lease_s: float = 60.0
+    give_up_after_s: float = GIVE_UP_AFTER_S
 
 
 class Aggregator:
@@ -63,6 +78,8 @@ class Aggregator:
                 log.info("aggregation_not_due", state=view.batch.state, message_round=message.round)
                 await self._abort_leftovers(view.batch, message, delivery.message.receives)
                 return
+            if await self._is_too_early(view.batch):
+                return
             lease = AggregationLease(
                 self._ports.table,
                 view.batch,
@@ -72,13 +89,25 @@ class Aggregator:
             )
             grant = await lease.acquire()
             if not grant.is_ours:
-                await self._postpone(message, grant)
+                await self._postpone(view.batch, grant)
                 return
             # Not inside `renewed`: if this fails, the lease is not released, and the next aggregator again
             # finds a predecessor whose uploads it has to abort.
             await self._take_over(view.batch, grant.predecessor)
             async with lease.renewed():
                 await self._write(view, lease, delivery)
+
+    async def _is_too_early(self, batch: Batch) -> bool:
+        """True if results that could not be written are to be tried later; the trigger is sent for then."""
+        if batch.trouble is None:
+            return False
+        early_ms = batch.trouble.again_at_ms - self._ports.clock.now_ms()
+        if early_ms <= EARLY_MS:
+            return False
+        delay_s = min(MAX_DELAY_S, math.ceil(early_ms / 1000))
+        await send_trigger(self._ports, batch, delay_s=delay_s)
+        log.info("aggregation_postponed", reason=batch.trouble.reason, again_in_s=delay_s)
+        return True
 
     async def _begin_aggregation(self, view: BatchView, message: AggregateMessage) -> bool:
         """True if the batch is AGGREGATING in this round; move it there if it is complete and RUNNING.
@@ -95,14 +124,14 @@ class Aggregator:
             return True
         return batch.state is State.AGGREGATING
 
-    async def _postpone(self, message: AggregateMessage, grant: LeaseGrant) -> None:
-        """Send the message again for the time when the other aggregator's lease ends, and hold nothing."""
+    async def _postpone(self, batch: Batch, grant: LeaseGrant) -> None:
+        """Send the trigger again for the time when the other aggregator's lease ends, and hold nothing."""
         if not grant.until_ms:
-            log.info("aggregation_not_due", reason="the batch has moved on", message_round=message.round)
+            log.info("aggregation_not_due", reason="the batch has moved on", message_round=batch.round)
             return
         left_s = math.ceil((grant.until_ms - self._ports.clock.now_ms()) / 1000)
         delay_s = min(MAX_DELAY_S, max(0, left_s) + 1)
-        await send_all(self._ports.queues.aggregate, [OutgoingMessage(message.encode(), delay_s=delay_s)])
+        await send_trigger(self._ports, batch, delay_s=delay_s)
         log.info("aggregation_postponed", reason="another aggregator is at work", again_in_s=delay_s)
 
     async def _take_over(self, batch: Batch, predecessor: str) -> None:
@@ -132,14 +161,16 @@ class Aggregator:
         return aborted
 
     async def _write(self, view: BatchView, lease: AggregationLease, delivery: Delivery) -> None:
-        """Write the results and end the batch, as FAILED if its results can never be written."""
+        """Write the results and end the batch, as FAILED if its results can never be written.
+
+        If they cannot be written now, the batch waits. Its message is not released, which would use up its
+        deliveries and make the consumer pause for all batches.
+        """
         try:
             await self._aggregate(view, lease, delivery)
-        except AccessError as error:
-            if delivery.message.receives < ACCESS_ATTEMPTS:
-                raise
+        except (RetryableError, AccessError, ConfigError) as error:
             lease.check()
-            await self._fail(view.batch, f"the results cannot be written: {error}")
+            await self._wait(view.batch, error)
         except BatchRejectedError as error:
             lease.check()
             await self._fail(view.batch, str(error))
@@ -167,6 +198,13 @@ class Aggregator:
         await write_manifest(ports.objects, batch, facts)
         await self._succeed(batch, state)
         ports.metrics.observe("aggregate_ms", (ports.clock.monotonic() - started) * 1000)
+
+    async def _wait(self, batch: Batch, error: RowfleetError) -> None:
+        """Have the results tried again later, or fail the batch once its time is over."""
+        if self._ports.clock.now_ms() < give_up_at_ms(batch, self._limits.give_up_after_s):
+            await postpone_results(self._ports, batch, str(error))
+        else:
+            await self._fail(batch, given_up(batch, str(error)))
 
     async def _succeed(self, batch: Batch, state: State) -> None:
         moved = await self._ports.table.move(

@@ -168,6 +168,11 @@ class AggregateSettings(Section):
         default=0,
         description="A batch whose aggregator died is taken over after this; 0: results.visibility_timeout_s",
     )
+    give_up_after_s: Seconds = Field(
+        default=1_209_600,
+        description="Results that cannot be written are tried again until this long after the last row, and "
+        "not in the last day before the outcomes expire; then the batch is FAILED",
+    )
 
 
 class SweepSettings(Section):

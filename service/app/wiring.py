@@ -190,6 +190,7 @@ class RoleBuilder:
             AggregateLimits(
                 page_rows=aggregate.page_rows,
                 lease_s=aggregate.lease_s or settings.results.visibility_timeout_s,
+                give_up_after_s=aggregate.give_up_after_s,
             ),
             owners=lambda: unique_owner(self.worker_name),
         )
@@ -232,7 +233,7 @@ class RoleBuilder:
                 rows_receives=settings.rows.max_receives,
                 aggregate_receives=settings.results.max_receives,
                 stuck_after_s=sweep.stuck_after_s,
-                give_up_after_s=sweep.resend_after_s,
+                give_up_after_s=settings.aggregate.give_up_after_s,
                 incoming_prefix=settings.incoming_prefix,
             ),
         )

@@ -1,4 +1,10 @@
-"""The one way in which a batch fails: its state, its metric, its log line and its manifest."""
+"""The ends of a batch: it fails, its results are tried again or given up, or written once more.
+
+A batch fails in one way: its state, its metric, its log line and its manifest. Once every row is paid for,
+nothing that an operator can mend fails it at once: a batch whose results cannot be written stays AGGREGATING
+and says why. Its trigger waits in the queue and holds nothing of an aggregator, so it keeps no other batch
+waiting.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +15,25 @@ import structlog
 
 from service.batch.manifest import manifest_of, write_manifest
 from service.batch.role_ports import Ports
-from service.domain.errors import RowfleetError
-from service.domain.model import Batch, State, iso_time
+from service.domain.errors import PoisonMessageError, RetryableError, RowfleetError, UsageError
+from service.domain.jobs import Finish
+from service.domain.messages import AggregateMessage
+from service.domain.model import Batch, BatchView, State, Trouble, iso_time, ms_of
+from service.domain.ports import MAX_DELAY_S, OutgoingMessage
+from service.domain.truncation import truncate
+from service.runtime.sender import send_all
 
 log = structlog.get_logger(__name__)
+
+MAX_REASON_CHARS = 1_000
+
+GIVE_UP_AFTER_S = 14 * 86_400.0
+"""Longest time that results are tried, unless set otherwise: as long as SQS keeps a message."""
+
+_DAY_MS = 86_400_000
+_MOST_DOUBLINGS = 10
+_CHANGES = 5
+"""Changes of state by others that `finish` follows."""
 
 
 async def fail_batch(ports: Ports, batch: Batch, problem: str, *, expected: Sequence[State]) -> Batch:
@@ -71,3 +92,119 @@ async def _write_manifest(ports: Ports, batch: Batch) -> None:
             await write_manifest(ports.objects, view.batch, facts)
     except RowfleetError as error:
         log.warning("manifest_not_written", batch_id=batch.batch_id, reason=str(error))
+
+
+def give_up_at_ms(batch: Batch, after_s: float) -> int:
+    """The time (ms since 1970) at which results that cannot be written are given up.
+
+    That is `after_s` after the last row, but a day before the outcomes expire (a seventh of their time if
+    that is shorter), so that somebody can still have them written.
+    """
+    begun_ms = ms_of(batch.updated_at or batch.created_at) if batch.updated_at or batch.created_at else 0
+    opened_ms = ms_of(batch.created_at) if batch.created_at else begun_ms
+    expiry_ms = batch.ttl * 1000
+    spare_ms = min(_DAY_MS, max(0, expiry_ms - opened_ms) // 7)
+    return min(begun_ms + round(after_s * 1000), expiry_ms - spare_ms)
+
+
+def given_up(batch: Batch, reason: str) -> str:
+    """The error of a batch whose results are given up."""
+    return (
+        f"the results could not be written: {reason}; the outcomes are in the table until "
+        f"{iso_time(batch.ttl * 1000)}: remove the cause and run `rowfleet finish {batch.batch_id}`"
+    )
+
+
+async def postpone_results(ports: Ports, batch: Batch, reason: str, *, least_s: float = 0.0) -> None:
+    """Store why the results cannot be written, and send the trigger for the next try.
+
+    The pause doubles from two seconds to SQS's 15 minutes; it is at least `least_s`. Nothing is sent for a
+    batch that is AGGREGATING no more. Raises RetryableError and AccessError.
+    """
+    now_ms = ports.clock.now_ms()
+    earlier = batch.trouble
+    tries = 1 if earlier is None else earlier.tries + 1
+    pause_s = round(min(MAX_DELAY_S, max(least_s, 2.0 ** min(tries, _MOST_DOUBLINGS))))
+    trouble = Trouble(
+        reason=truncate(reason, MAX_REASON_CHARS),
+        since_ms=now_ms if earlier is None else earlier.since_ms,
+        tries=tries,
+        again_at_ms=now_ms + pause_s * 1000,
+    )
+    # Stored before it is sent: an aggregator that finds the trigger too early sends it for this time again.
+    if not await ports.table.set_trouble(batch, trouble):
+        log.info("aggregation_not_due", reason="the batch has moved on", message_round=batch.round)
+        return
+    await send_trigger(ports, batch, delay_s=pause_s)
+    ports.metrics.count("aggregations_postponed")
+    log.warning("results_wait", reason=trouble.reason, tries=tries, again_in_s=pause_s)
+
+
+async def send_trigger(ports: Ports, batch: Batch, *, delay_s: int = 0) -> None:
+    """Send the trigger of the batch's round. Raises RetryableError and AccessError."""
+    message = AggregateMessage.of(batch)
+    await send_all(ports.queues.aggregate, [OutgoingMessage(message.encode(), delay_s=delay_s)])
+
+
+async def finish_again(ports: Ports, batch_id: str, request_id: str) -> BatchView:
+    """Have the results of a complete batch written again from its outcomes; return the batch as it stands.
+
+    A FAILED, SUCCEEDED or COMPLETED_WITH_ERRORS batch becomes AGGREGATING; one that is AGGREGATING is tried
+    at once. A request that was made before changes nothing. Raises UsageError if there is no such batch
+    (any more), or if rows have no outcome; RetryableError and AccessError.
+    """
+    for _ in range(_CHANGES):
+        view = await ports.table.read(batch_id)
+        if view is None:
+            raise UsageError(f"there is no batch {batch_id!r}; `rowfleet list` shows the latest")
+        batch = view.batch
+        if batch.state is State.AGGREGATING:
+            await ports.table.set_trouble(batch, None)
+            await send_trigger(ports, batch)
+            log.info("results_requested", batch_id=batch_id, request_id=request_id)
+            return view
+        if batch.state.is_final and batch.finish_request == request_id:
+            return view
+        _check_finishable(view)
+        # The state first: an aggregator ignores the trigger of a batch that has ended. If this process dies
+        # in between, its message comes again, or the sweeper sends the trigger.
+        await ports.table.move(
+            batch,
+            expected=batch.state,
+            to=State.AGGREGATING,
+            now=iso_time(ports.clock.now_ms()),
+            request=request_id,
+        )
+    raise RetryableError(f"batch {batch_id} is changed by others at this moment; try again")
+
+
+async def carry_out(ports: Ports, request: Finish, message_id: str) -> None:
+    """Carry out a request that came in the message `message_id`. One that is refused is only logged.
+
+    Raises PoisonMessageError if there is no such batch, RetryableError and AccessError.
+    """
+    try:
+        await finish_again(ports, request.batch_id, request.request_id or message_id)
+    except UsageError as error:
+        if await ports.table.read(request.batch_id) is None:
+            raise PoisonMessageError(str(error)) from None
+        log.warning("operation_refused", op="finish", batch_id=request.batch_id, reason=str(error))
+
+
+def _check_finishable(view: BatchView) -> None:
+    """Raise UsageError unless the batch has ended and every row has an outcome."""
+    batch = view.batch
+    if not batch.state.is_final:
+        raise UsageError(
+            f"batch {batch.batch_id} is {batch.state}: its results are written once every row has an outcome"
+        )
+    if batch.total is None:
+        raise UsageError(
+            f"batch {batch.batch_id} is {batch.state} and its source was not read to its end, so there are "
+            "no results to write; start a new run"
+        )
+    if not view.is_complete:
+        raise UsageError(
+            f"batch {batch.batch_id} is {batch.state}, and {batch.total - view.counts.done:,} of its "
+            f"{batch.total:,} rows have no outcome; start a new run"
+        )

@@ -12,7 +12,7 @@ import structlog
 
 from service.domain import exact_json
 from service.domain.errors import AccessError, RetryableError
-from service.domain.model import Batch, iso_time
+from service.domain.model import Batch, State, Trouble, iso_time
 from service.domain.ports import Clock, Table
 
 log = structlog.get_logger(__name__)
@@ -57,9 +57,14 @@ class OutageBoard:
             log.warning("target_trouble_not_said", mapping_digest=digest, reason=str(error))
 
     async def read(self, batch: Batch) -> str:
-        """Why the target of `batch` is down, and since when; "" if it is up or the batch has ended."""
+        """Why `batch` does not get on, and since when; "" if it does or has ended.
+
+        Its target is down, or, if it is AGGREGATING, its results cannot be written.
+        """
         if batch.state.is_final:
             return ""
+        if batch.state is State.AGGREGATING:
+            return "" if batch.trouble is None else _results_trouble(batch.trouble)
         report = _parse((await self._table.record(_key(batch.mapping_digest))).text)
         if not report.reason or self._clock.now_ms() - report.said_ms > REPORT_TTL_S * 1000:
             return ""
@@ -73,6 +78,13 @@ class OutageBoard:
         text = exact_json.dumps(asdict(_Report(reason, since_ms, now_ms, self._worker)))
         # If another worker wrote first, its report stands: it sees the same target.
         await self._table.swap(_key(digest), text, version=record.version, ttl=now_ms // 1000 + RECORD_TTL_S)
+
+
+def _results_trouble(trouble: Trouble) -> str:
+    return (
+        f"the results cannot be written: {trouble.reason} (since {iso_time(trouble.since_ms)}, tried "
+        f"{trouble.tries}\u00d7, again at {iso_time(trouble.again_at_ms)})"
+    )
 
 
 def _key(digest: str) -> str:

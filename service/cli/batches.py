@@ -1,8 +1,9 @@
-"""Commands about batches: `submit`, `status`, `watch`, `list`, `errors`."""
+"""Commands about batches: `submit`, `status`, `watch`, `list`, `errors`, `finish`."""
 
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
@@ -13,6 +14,7 @@ from service.app.settings import Settings
 from service.app.status import group_failures, read_batch, read_failed_row, status_json
 from service.app.submit import SubmitRequest, check_request, follow, submit
 from service.app.wiring import reserved_places
+from service.batch.ending import finish_again
 from service.batch.outages import OutageBoard
 from service.cli import render
 from service.cli.console import (
@@ -188,6 +190,26 @@ def errors(
         if view.batch.error:
             out.print(f"the batch failed: {view.batch.error}", style="red", markup=False)
         render.show_failures(out, groups)
+
+    _run_on_backend(read_settings(endpoint_url=endpoint_url, region=region), work)
+
+
+@app.command()
+def finish(
+    batch: BatchArgument,
+    as_json: JsonOption = False,
+    endpoint_url: EndpointOption = None,
+    region: RegionOption = None,
+) -> None:
+    """Write the results of a batch again, from the outcomes of its rows."""
+
+    async def work(backend: AwsBackend) -> None:
+        request_id = uuid.uuid4().hex
+        view = await finish_again(backend.ports, batch, request_id)
+        if as_json:
+            print_json({"batch_id": batch, "state": str(view.batch.state), "request_id": request_id})
+        else:
+            print_line(f"the results of {batch} are being written: `rowfleet watch {batch}` follows it")
 
     _run_on_backend(read_settings(endpoint_url=endpoint_url, region=region), work)
 

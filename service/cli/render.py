@@ -73,18 +73,19 @@ class ProgressReport:
         self._outage = ""
 
     def update(self, view: BatchView | None, outage: str = "") -> None:
-        """Show the latest reading. `outage` is the reason why the target is down, printed when it changes."""
+        """Show the latest reading. `outage` is the reason why the batch waits, printed when it changes."""
         if view is None:
             return
         # an ended batch has no outage any more, but its target may still be down
         if outage != self._outage and not view.batch.state.is_final:
             self._outage = outage
-            text = f"target down: {outage}" if outage else "target back"
-            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+            self._print_trouble(view.batch.state, outage)
         now = self._now()
         self._rate.record(now, view.counts.done)
         rate = self._rate.per_s
-        left = "target down" if outage else _time_left(view.batch.total, view.counts.done, rate)
+        left = _time_left(view.batch.total, view.counts.done, rate)
+        if outage:
+            left = "results wait" if view.batch.state is State.AGGREGATING else "target down"
         if self._bar is not None and self._task is not None:
             self._bar.update(
                 self._task,
@@ -98,6 +99,13 @@ class ProgressReport:
         elif now - self._last_line >= LINE_EVERY_S:
             self._last_line = now
             self._print_line(view, rate, left)
+
+    def _print_trouble(self, state: State, outage: str) -> None:
+        if state is State.AGGREGATING:
+            text = outage or "results are written"
+        else:
+            text = f"target down: {outage}" if outage else "target back"
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _print_line(self, view: BatchView, rate: float, left: str) -> None:
         counts, total = view.counts, view.batch.total

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from service.domain.errors import PoisonMessageError
-from service.domain.jobs import Job, read_job
+from service.domain.jobs import Finish, Job, read_job, read_operation
 from service.domain.message_format import field, read_object
 from service.domain.model import Source, is_name
 
@@ -33,14 +33,15 @@ class Ignored:
 
 @dataclass(frozen=True, slots=True)
 class IngestMessage:
-    """The jobs that an ingest message asks for, and its parts that start no run."""
+    """The jobs that an ingest message asks for, its operation on a batch, its parts that start no run."""
 
     jobs: tuple[Job, ...] = ()
+    operation: Finish | None = None
     ignored: tuple[Ignored, ...] = ()
 
 
 def decode_ingest(body: str, *, incoming_prefix: str = "incoming/") -> IngestMessage:
-    """The parts of an ingest message: a job message, or an S3 event, plain or wrapped by SNS or EventBridge.
+    """The parts of an ingest message: a job or operation, or an S3 event, plain or in SNS or EventBridge.
 
     No job comes of messages that request no run: S3's test event, a confirmation of SNS, deletions, objects
     that are not a mapping's table. A record that S3 did not write is ignored beside records that S3 wrote.
@@ -59,6 +60,8 @@ def decode_ingest(body: str, *, incoming_prefix: str = "incoming/") -> IngestMes
         return _parts([_event_bridge_object(data)], incoming_prefix)
     if isinstance(data.get("Records"), list):
         return _records(data["Records"], incoming_prefix)
+    if "op" in data:
+        return IngestMessage(operation=read_operation(data))
     if "mapping" in data or "source" in data:
         return IngestMessage((read_job(data),))
     raise PoisonMessageError(

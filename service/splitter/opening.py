@@ -33,6 +33,7 @@ from service.domain.model import (
     new_incarnation,
 )
 from service.mapping import Definition
+from service.splitter.output_check import refusal_of
 
 log = structlog.get_logger(__name__)
 
@@ -91,6 +92,7 @@ class Opener:
         execution_id = job.execution_id_for(message_id)
         if conflict := output_conflict(job, self._limits.reserved):
             job, problem = replace(job, output=None), problem or conflict
+        problem = problem or await refusal_of(self._ports, self._output_of(job, execution_id))
         batch = self._new_batch(job, execution_id, source, definition, problem)
         try:
             stored = await self._ports.table.open(batch, definition.text if definition else "")
@@ -125,6 +127,9 @@ class Opener:
             )
         return found
 
+    def _output_of(self, job: Job, execution_id: str) -> Location:
+        return job.output or Location(self._limits.results_bucket, f"results/{job.mapping}/{execution_id}/")
+
     def _new_batch(
         self, job: Job, execution_id: str, source: Source, definition: Definition | None, problem: str
     ) -> Batch:
@@ -132,13 +137,12 @@ class Opener:
         limits = self._limits
         mapping = definition.compile() if definition else None
         deadline_s = job.deadline_s or (mapping.execution.batch_deadline_s if mapping else None)
-        output = job.output or Location(limits.results_bucket, f"results/{job.mapping}/{execution_id}/")
         return Batch(
             tool_name=job.mapping,
             execution_id=execution_id,
             state=State.FAILED if problem else State.SPLITTING,
             source=source,
-            output=output,
+            output=self._output_of(job, execution_id),
             mapping_digest=definition.digest if definition else "",
             output_fields=mapping.output_fields if mapping else (),
             escape_formulas=mapping.csv.escape_formulas if mapping else True,

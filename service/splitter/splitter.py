@@ -16,7 +16,7 @@ import structlog
 
 from service.batch.completion import Completion
 from service.batch.definitions import stored_definition
-from service.batch.ending import fail_batch
+from service.batch.ending import carry_out, fail_batch
 from service.batch.large_rows import row_body
 from service.batch.role_ports import Ports
 from service.batch.source import reader_of, records_of
@@ -78,6 +78,8 @@ class Splitter:
     async def handle(self, delivery: Delivery) -> None:
         """Carry out every job of an ingest message. Raises the errors that `runtime.consumer` documents."""
         message = decode_ingest(delivery.message.body, incoming_prefix=self._limits.incoming_prefix)
+        if message.operation is not None:
+            await carry_out(self._ports, message.operation, delivery.message.id)
         for ignored in message.ignored:
             _log_ignored(ignored, delivery.message.id)
         problem: PoisonMessageError | None = None

@@ -15,7 +15,15 @@ from dataclasses import dataclass, replace
 import structlog
 
 from service.batch.completion import Completion
-from service.batch.ending import fail_batch
+from service.batch.ending import (
+    GIVE_UP_AFTER_S,
+    carry_out,
+    fail_batch,
+    give_up_at_ms,
+    given_up,
+    postpone_results,
+    send_trigger,
+)
 from service.batch.group_commit import GroupCommitter
 from service.batch.role_ports import Ports
 from service.batch.row_checks import check_round, has_outcome, highest_sendable_row, is_of_batch
@@ -24,9 +32,8 @@ from service.domain.events import decode_ingest
 from service.domain.jobs import Job
 from service.domain.messages import AggregateMessage, RowMessage
 from service.domain.model import Batch, BatchView, State, batch_id, ms_of, row_id
-from service.domain.ports import MAX_DELAY_S, OutgoingMessage
+from service.domain.ports import MAX_DELAY_S
 from service.runtime.delivery import Delivery
-from service.runtime.sender import send_all
 from service.sweeper.recovery import Recovery
 
 log = structlog.get_logger(__name__)
@@ -41,14 +48,14 @@ class DeadLetterLimits:
     """The deliveries that each queue allows before a message is dead, and times in seconds.
 
     A batch that moved within `stuck_after_s` is being worked on. Results that cannot be written are tried
-    again every `stuck_after_s`, until `give_up_after_s` after the last row was done.
+    again after `stuck_after_s` and more, until `give_up_after_s` after the last row was done.
     """
 
     ingest_receives: int = 5
     rows_receives: int = 5
     aggregate_receives: int = 5
     stuck_after_s: float = 300.0
-    give_up_after_s: float = 3_600.0
+    give_up_after_s: float = GIVE_UP_AFTER_S
     incoming_prefix: str = "incoming/"
 
 
@@ -118,6 +125,10 @@ class DeadLetters:
         """Fail the batches of a dead ingest message that are not split. Raises as `row` does."""
         with self._counting_left():
             message = decode_ingest(delivery.message.body, incoming_prefix=self._limits.incoming_prefix)
+            if message.operation is not None:
+                await carry_out(self._ports, message.operation, delivery.message.id)
+                self._drop("job", "the operation is carried out, or refused for good")
+                return
             problem: PoisonMessageError | None = None
             for job in message.jobs:
                 try:
@@ -166,20 +177,22 @@ class DeadLetters:
                 self._drop("aggregation", f"the batch is {batch.state} in round {batch.round}")
             elif batch.lease_until_ms > self._ports.clock.now_ms():
                 self._drop("aggregation", "the results are being written")
-            elif self._moved_within(batch, self._limits.give_up_after_s):
-                delay_s = min(MAX_DELAY_S, round(self._limits.stuck_after_s))
-                await send_all(
-                    self._ports.queues.aggregate, [OutgoingMessage(message.encode(), delay_s=delay_s)]
-                )
-                self._ports.metrics.count("aggregations_resent")
-                log.warning("aggregation_sent_again", reason="it is a dead letter", again_in_s=delay_s)
             else:
-                await self._fail(
-                    batch,
-                    "the results could not be written: each of the aggregate message's "
-                    f"{self._limits.aggregate_receives} deliveries failed, time and again; the outcomes are "
-                    "in the table",
-                )
+                await self._postpone(batch)
+
+    async def _postpone(self, batch: Batch) -> None:
+        """Have the results of a dead trigger tried again, or fail the batch once its time is over."""
+        limits = self._limits
+        reason = f"the aggregator failed or died {limits.aggregate_receives} times in a row; its log says why"
+        if self._ports.clock.now_ms() >= give_up_at_ms(batch, limits.give_up_after_s):
+            await self._fail(batch, given_up(batch, reason))
+            return
+        if batch.state is State.AGGREGATING:
+            await postpone_results(self._ports, batch, reason, least_s=limits.stuck_after_s)
+        else:
+            await send_trigger(self._ports, batch, delay_s=round(min(MAX_DELAY_S, limits.stuck_after_s)))
+        self._ports.metrics.count("aggregations_resent")
+        log.warning("aggregation_sent_again", reason="it is a dead letter")
 
     # -- helpers ---------------------------------------------------------------------------------------
 

@@ -21,12 +21,12 @@ from typing import Any
 import structlog
 
 from service.batch.completion import Completion
+from service.batch.ending import send_trigger
 from service.batch.outages import OutageBoard
 from service.batch.role_ports import Ports
 from service.domain.deadlines import deadline_of
 from service.domain.errors import AccessError, RetryableError
 from service.domain.jobs import Job
-from service.domain.messages import AggregateMessage
 from service.domain.model import Batch, BatchView, State
 from service.domain.ports import OutgoingMessage
 from service.runtime.sender import send_all
@@ -290,10 +290,13 @@ class Sweeper:
 
     async def _resend_trigger(self, batch: Batch, observed: _Observation) -> None:
         """Send the trigger again if no aggregator holds the lease: it may be lost, or its aggregator dead."""
-        if batch.lease_until_ms > self._ports.clock.now_ms():
+        now_ms = self._ports.clock.now_ms()
+        if batch.lease_until_ms > now_ms:
             return
-        message = AggregateMessage.of(batch).encode()
-        await send_all(self._ports.queues.aggregate, [OutgoingMessage(message)])
+        # The trigger of results that wait is delayed in the queue until then.
+        if batch.trouble and now_ms < batch.trouble.again_at_ms + self._limits.stuck_after_s * 1000:
+            return
+        await send_trigger(self._ports, batch)
         self._ports.metrics.count("aggregations_resent")
         log.warning("aggregation_sent_again", reason="nobody writes the results", last=batch.lease_owner)
         self._intervened(observed)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from service.app.serve import ROLES
-from tests.acceptance.support import Deployment, HttpAgent, Running, serve_agent, table, unique_names
+from tests.acceptance.support import Deployment, HttpAgent, Running, serve_agent, table, unique_names, until
 
 STATUS_KEYS = [
     "batch_id", "tool_name", "execution_id", "state", "round", "total", "succeeded", "failed", "reused",
@@ -110,6 +110,26 @@ def test_status_for_people(deployment: Deployment, batch: str) -> None:
     assert done.code == 0, done.stderr
     assert "COMPLETED_WITH_ERRORS" in done.stdout
     assert f"s3://{deployment.names.bucket}/results/up/exec-1/output.csv" in done.stdout
+
+
+def test_deleted_results_are_written_again(deployment: Deployment, batch: str) -> None:
+    """`finish` writes the same bytes once more, by the command and by a message; no row is run again."""
+    before = deployment.status(batch)
+    assert before is not None
+    files = {name: deployment.get(before[name]) for name in ("output", "failures", "manifest")}
+    for request in ("command", "message"):
+        for name in files:
+            deployment.s3.delete_object(Bucket=deployment.names.bucket, Key=before[name].split("/", 3)[3])
+        if request == "command":
+            done = deployment("finish", batch, "--json")
+            assert done.code == 0, done.stderr
+            assert (done.json["batch_id"], done.json["state"]) == (batch, "AGGREGATING")
+        else:
+            deployment.send_job(op="finish", batch_id=batch, request_id="r-1")
+            until(lambda: deployment.item(batch)["finish_request"]["S"] == "r-1", "the request")
+        after = deployment.ended(batch)
+        assert {name: deployment.get(after[name]) for name in files} == files
+        assert (after["succeeded"], after["failed"]) == (before["succeeded"], before["failed"])
 
 
 def test_list(deployment: Deployment, batch: str) -> None:
@@ -238,3 +258,15 @@ def test_logs_are_json_with_the_batch_bound(services: list[Running], batch: str)
         for line in running.stderr.splitlines():
             assert {"event", "level", "timestamp"} <= json.loads(line).keys()
             assert "ANN" not in line
+
+
+def test_a_batch_that_cannot_be_finished_is_named_in_one_sentence(deployment: Deployment, batch: str) -> None:
+    """An unknown batch, and one whose source was never read, end with 2."""
+    done = deployment("finish", f"{batch}-none")
+    assert (done.code, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"rowfleet: there is no batch '{batch}-none'")
+    failed = deployment("submit", "in.csv", "--mapping", "missing", "--wait", "--json")
+    done = deployment("finish", failed.json["batch_id"])
+    assert (done.code, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert "its source was not read to its end" in done.stderr

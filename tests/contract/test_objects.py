@@ -218,3 +218,18 @@ async def test_a_finished_upload_is_not_aborted(kit: ObjectsUnderTest) -> None:
     assert await kit.objects.abort_uploads(kit.bucket, "done") == 0
     assert await kit.objects.abort_uploads(kit.bucket, "left") == 0
     assert await kit.content("done") == b"x" * (PART + 1)
+
+
+async def test_a_look_at_a_place_leaves_nothing(kit: ObjectsUnderTest) -> None:
+    """`check_writable` returns where objects may be written, and leaves neither object nor upload."""
+    await kit.objects.check_writable(kit.bucket, "out/manifest.json")
+    assert (await kit.objects.listing(kit.bucket, "out/")).sources == []
+    assert await kit.objects.abort_uploads(kit.bucket, "out/manifest.json") == 0
+
+
+async def test_a_look_at_a_bucket_that_does_not_exist_is_refused(kit: ObjectsUnderTest) -> None:
+    """The error names the bucket."""
+    if isinstance(kit.objects, MemoryObjects):
+        kit.objects.refused.add("no-such-bucket")
+    with pytest.raises(AccessError, match="no-such-bucket"):
+        await kit.objects.check_writable("no-such-bucket", "out/manifest.json")

@@ -34,6 +34,7 @@ from service.domain.model import (
     State,
     Status,
     StoredPayload,
+    Trouble,
     new_incarnation,
     row_id,
 )
@@ -41,6 +42,7 @@ from service.domain.ports import COMMIT_LIMIT, LeaseGrant, OutcomePage, SharedRe
 
 NOW = "2026-11-18T10:00:00.000Z"
 LATER = "2026-11-18T10:05:00.000Z"
+TROUBLE = Trouble("refused", 1_000, 2, 5_000)
 TTL = 1_900_000_000
 
 BATCH = Batch(
@@ -63,6 +65,7 @@ BATCH = Batch(
     ttl=TTL,
     notes=("one note",),
 )
+AGGREGATING = replace(BATCH, state=State.AGGREGATING, total=3)
 
 
 class Age:
@@ -215,6 +218,35 @@ async def test_move_needs_state_and_round(table: Table) -> None:
     assert await move(BATCH, expected=State.AGGREGATING, to=State.FAILED, now=LATER, error="disk")
     expected = replace(expected, state=State.FAILED, finished_at=LATER, error="disk")
     assert (await table.read(key)).batch == expected  # type: ignore[union-attr]
+
+
+async def test_a_batch_that_has_ended_is_aggregated_again_once_per_request(table: Table) -> None:
+    """A `request` is stored with the move and refused the next time; error, end and trouble are cleared."""
+    await table.open(replace(AGGREGATING, trouble=TROUBLE), "{}")
+    key, now, move = BATCH.batch_id, LATER, table.move
+    assert await move(BATCH, expected=State.AGGREGATING, to=State.FAILED, now=now, error="disk")
+    failed = (await table.read(key)).batch  # type: ignore[union-attr]
+    assert (failed.error, failed.trouble) == ("disk", None)
+    assert await move(BATCH, expected=State.FAILED, to=State.AGGREGATING, now=now, request="r1")
+    batch = (await table.read(key)).batch  # type: ignore[union-attr]
+    assert batch == replace(AGGREGATING, updated_at=now, finish_request="r1")
+    assert await move(BATCH, expected=State.AGGREGATING, to=State.FAILED, now=now)
+    assert not await move(BATCH, expected=State.FAILED, to=State.AGGREGATING, now=now, request="r1")
+    assert await move(BATCH, expected=State.FAILED, to=State.AGGREGATING, now=now, request="r2")
+
+
+async def test_trouble_is_stored_while_results_are_written(table: Table) -> None:
+    """It is stored and cleared in AGGREGATING and in the round only; nothing else changes."""
+    assert not await table.set_trouble(BATCH, TROUBLE)
+    assert await table.read(BATCH.batch_id) is None
+    await table.open(AGGREGATING, "{}")
+    assert not await table.set_trouble(replace(BATCH, round=2), TROUBLE)
+    assert await table.set_trouble(BATCH, TROUBLE)
+    assert (await table.read(BATCH.batch_id)).batch == replace(AGGREGATING, trouble=TROUBLE)  # type: ignore[union-attr]
+    assert await table.set_trouble(BATCH, None)
+    assert (await table.read(BATCH.batch_id)).batch == AGGREGATING  # type: ignore[union-attr]
+    await table.move(BATCH, expected=State.AGGREGATING, to=State.SUCCEEDED, now=LATER)
+    assert not await table.set_trouble(BATCH, TROUBLE)
 
 
 async def test_one_of_many_concurrent_moves_succeeds(table: Table) -> None:
@@ -510,9 +542,6 @@ async def test_failed_finds_only_failed_rows(table: Table) -> None:
 
 
 # -- the aggregation lease
-
-
-AGGREGATING = replace(BATCH, state=State.AGGREGATING, total=3)
 
 
 async def leased(

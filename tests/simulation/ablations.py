@@ -14,9 +14,10 @@ from typing import Any
 
 from service.adapters.aws.row_items import row_items
 from service.adapters.aws.values import Item
+from service.aggregator.aggregator import Aggregator
 from service.batch.completion import Completion
 from service.batch.group_commit import GroupCommitter
-from service.domain.errors import FailureScope
+from service.domain.errors import FailureScope, RowfleetError
 from service.domain.messages import AggregateMessage
 from service.domain.model import Batch, BatchView, Commit, Outcome, State, iso_time
 from service.domain.ports import LeaseGrant, OutgoingMessage, SharedRecord
@@ -167,6 +168,18 @@ class _EverybodysLeaseTable(FaultyTable):
     async def lease(self, batch_id: str, **_: object) -> LeaseGrant:
         """Grant the aggregation lease."""
         return LeaseGrant(is_ours=True)
+
+
+class _ImpatientAggregator(Aggregator):
+    async def _wait(self, batch: Batch, error: RowfleetError) -> None:
+        """Fail the batch."""
+        await self._fail(batch, str(error))
+
+
+class NoWaitingResults(Components):
+    """A batch whose results cannot be written now is FAILED."""
+
+    aggregator = _ImpatientAggregator
 
 
 class NoLease(Components):
@@ -333,7 +346,8 @@ ABLATIONS: Mapping[str, type[Components]] = {
     for kind in (
         NoRowCondition, NoRoundFence, NoCounterInTransaction, NoCheckAfterDuplicate, StateBeforeSend, NoSeal,
         NoHeartbeat, NoReplayMarks, NoSweeper, NoDrain, NoLease, NoCommitToken, DeleteFirst,
-        NoMarksOnReturns, NoExcuses, NoSuspicion, NoDeadlines, NoInFlightLock, NoSharedLedger,
+        NoMarksOnReturns, NoWaitingResults, NoExcuses, NoSuspicion, NoDeadlines, NoInFlightLock,
+        NoSharedLedger,
     )
 }  # fmt: skip
 """All ablations by name."""

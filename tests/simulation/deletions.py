@@ -32,7 +32,7 @@ class DeletedMessages:
 
     def _has_batch(self, body: str) -> bool:
         data = orjson.loads(body)
-        batch_id = data.get("batch") or f"{data['mapping']}#{data['execution_id']}"
+        batch_id = data.get("batch") or data.get("batch_id") or f"{data['mapping']}#{data['execution_id']}"
         return self._monitor.table.batch(batch_id) is not None
 
     def _row_problem(self, body: str) -> str:

@@ -93,6 +93,8 @@ def generate(seed: int) -> Scenario:
         lease_s=random.choice((10.0, 60.0)),
         inline_wait_s=random.choice((0.0, 5.0)),
         drain_s=random.choice((5.0, 30.0)),
+        refusals=() if is_calm else _refusals(more, faults_end_s),
+        finishes_at_s=() if is_calm else _finishes(more, faults_end_s),
     )
 
 
@@ -240,6 +242,21 @@ def _process_faults(random: Random, processes: int, faults_end_s: float) -> tupl
         process = random.randrange(processes)
         planned.append(PlannedProcessFault(at_s, process, random.choice(list(ProcessFault)), for_s))
     return tuple(sorted(planned, key=lambda fault: fault.at_s))
+
+
+def _refusals(random: Random, faults_end_s: float) -> tuple[tuple[float, float], ...]:
+    """In some worlds a period in which the bucket refuses the results; some begin before the first job."""
+    if random.random() >= 0.2:
+        return ()
+    from_s = random.choice((0.0, 5.0, random.random() * faults_end_s))
+    return ((from_s, max(from_s, random.random() * faults_end_s)),)
+
+
+def _finishes(random: Random, faults_end_s: float) -> tuple[float, ...]:
+    """In some worlds times at which somebody has results written again, during the faults or after them."""
+    if random.random() >= 0.15:
+        return ()
+    return tuple(random.random() * 2 * faults_end_s for _ in range(random.choice((1, 2))))
 
 
 def _message_losses(random: Random, faults_end_s: float) -> tuple[float, ...]:

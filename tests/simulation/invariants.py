@@ -31,7 +31,7 @@ INVARIANTS: Mapping[str, str] = {
     "final_when_counted": "A batch is AGGREGATING or final only if sealed and every row has an outcome.",
     "acknowledged_when_durable": "A message is deleted only when its work is durable or another has it.",
     "failed_for_a_cause": "A row is FAILED only for a cause of its own or lack of time, not by an outage.",
-    "batch_failed_for_a_cause": "A batch is FAILED only if a message of it has become a dead letter.",
+    "batch_failed_for_a_cause": "A batch is FAILED only if its job is a dead letter, never for its results.",
     "not_paid_twice": "No agent is called for a row that had an outcome when its message came again.",
     "not_asked_too_late": "No agent is called for a row after its batch's deadline.",
     "repeats_are_marked": "A row message that may be a repeat carries the replay mark.",

@@ -167,7 +167,7 @@ class Monitor:
         self._trace.add("world", "batch", batch)
         key = (batch.batch_id, batch.round)
         if batch.state is State.FAILED:
-            if not self.dead_lettered["ingest"] and not self.dead_lettered["aggregate"]:
+            if before.state is State.AGGREGATING or not self.dead_lettered["ingest"]:
                 self.violated("batch_failed_for_a_cause", f"{batch.batch_id}: {batch.error}")
         elif batch.state is State.AGGREGATING or batch.state.is_final:
             done = len(self.outcomes[key]) + self.carried_over[key]

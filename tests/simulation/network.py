@@ -212,7 +212,7 @@ class FaultyQueue:
 
 _KINDS = {
     "commit": "commit", "open": "write", "checkpoint": "write", "seal": "write", "move": "write",
-    "lease": "write", "release": "write", "swap": "write",
+    "lease": "write", "release": "write", "swap": "write", "set_trouble": "write",
     "failed": "index", "recent": "index", "batches": "index",
 }  # fmt: skip
 """The kind of call of each method of the table. Every other method is a consistent read."""
@@ -266,7 +266,7 @@ class FaultyObjects:
         self._network = network
 
     def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
-        kind = "publish" if method in {"put", "abort_uploads"} else "read"
+        kind = "publish" if method in {"put", "abort_uploads", "check_writable"} else "read"
         target = getattr(self._observed, method)
 
         async def call(*arguments: Any, **named: Any) -> Any:

@@ -42,6 +42,9 @@ from tests.simulation.trace import Trace
 RESEND_AFTER_S = 900.0
 """Age of a row at which the sweeper resends it whatever the queue holds. Short, so that worlds are short."""
 
+NEVER_S = 1e6
+"""Results are not given up: each batch of a world ends after its faults."""
+
 
 class SkewedClock(SystemClock):
     """The loop's time, with a wall clock that is wrong by `skew_s`."""
@@ -85,6 +88,7 @@ class Components:
     queue: type[FaultyQueue] = FaultyQueue
     observed_table: type[ObservedTable] = ObservedTable
     worker: type[Worker] = Worker
+    aggregator: type[Aggregator] = Aggregator
     sweeps = True
     drains = True
 
@@ -213,8 +217,11 @@ class Process:
 
     async def _aggregator(self) -> None:
         scenario, name = self._shared.scenario, self.owner.name
-        aggregator = Aggregator(
-            self._ports, AggregateLimits(page_rows=scenario.page_rows, lease_s=scenario.lease_s),
+        aggregator = self._shared.components.aggregator(
+            self._ports,
+            AggregateLimits(
+                page_rows=scenario.page_rows, lease_s=scenario.lease_s, give_up_after_s=NEVER_S
+            ),
             owners=lambda: f"{name}/{next(self._numbers)}",
         )  # fmt: skip
         await self._consume("aggregate", aggregator.handle, self._limits(2))
@@ -237,7 +244,7 @@ class Process:
                 letters = DeadLetters(
                     self._ports, self._completion, committer, recovery,
                     DeadLetterLimits(
-                        *[scenario.max_receives] * 3, stuck_after_s=60.0, give_up_after_s=RESEND_AFTER_S
+                        *[scenario.max_receives] * 3, stuck_after_s=60.0, give_up_after_s=NEVER_S
                     ),
                 )  # fmt: skip
                 limits = replace(self._limits(10), poison_delay_s=900.0)

@@ -73,6 +73,9 @@ class Redrives:
         batch = self._table.batch(batch_id)
         assert batch is not None
         assert batch.total is not None
+        if batch.state not in _REDRIVABLE:  # somebody has its results written again
+            self._loop.at(self._loop.time() + 5.0, self._open, batch_id, failed)
+            return
         carried_over = batch.total - len(failed)
         self._monitor.carried_over[batch_id, 2] = carried_over
         # Written past the port, which has no call for this.

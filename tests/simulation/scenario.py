@@ -105,6 +105,8 @@ class Scenario:
     - `fault_rates`: the probability of each fault of a call, until `faults_end_s`.
     - `clock_skews_s`: by how much the clock of each process is wrong; `roles` has the role of each.
     - `message_losses_at_s`: when the rows queue loses a message or is purged.
+    - `refusals`: the periods in which the bucket refuses the results.
+    - `finishes_at_s`: when somebody has the results of every batch written again.
     - `max_message_bytes` of 0: each row is read from its source by its worker.
     - `max_item_bytes` of 0: each outcome is kept in S3.
     """
@@ -139,6 +141,8 @@ class Scenario:
     lease_s: float
     inline_wait_s: float
     drain_s: float
+    refusals: tuple[tuple[float, float], ...]
+    finishes_at_s: tuple[float, ...]
 
     @property
     def has_sweeper(self) -> bool:

@@ -24,6 +24,7 @@ EXPECTED = {
     "NoLease": {"results_have_one_content", "no_upload_left"},
     "NoCommitToken": {"own_commit_is_known"},
     "DeleteFirst": {"acknowledged_when_durable"},
+    "NoWaitingResults": {"batch_failed_for_a_cause"},
     "NoMarksOnReturns": {"repeats_are_marked"},
     "NoExcuses": {"failed_for_a_cause"},
     "NoSuspicion": {"failed_for_a_cause"},

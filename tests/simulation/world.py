@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import stamina.instrumentation
 import tenacity
 
+from service.domain.jobs import Finish
 from service.domain.messages import encode
 from service.domain.ports import OutgoingMessage
 from tests.simulation.agent import WorldAgents
@@ -130,6 +131,11 @@ class World:
                 self.loop.at(planned.at_s, self._inject, planned)
             for at_s in self.scenario.message_losses_at_s:
                 self.loop.at(at_s, self._lose_messages)
+            for from_s, to_s in self.scenario.refusals:
+                self.loop.at(from_s, self._refuse_results)
+                self.loop.at(to_s, self.objects.refused.clear)
+            for at_s in self.scenario.finishes_at_s:
+                self.loop.at(at_s, self._finish_batches)
             self.loop.at(self.scenario.end_s, self.loop.stop)
             self._check_regularly()
             try:
@@ -240,6 +246,18 @@ class World:
         # These rows were handed on before they were lost. It is the sweeper's part to resend them.
         self.monitor.lost_rows |= {rows.key(body) for body in lost}
         self.happened["world: rows lost"] += len(lost)
+
+    def _refuse_results(self) -> None:
+        self.objects.refused.add("out/results/")
+        self.happened["world: results refused"] += 1
+
+    def _finish_batches(self) -> None:
+        """Ask for the results of each batch once more, whatever its state is."""
+        for batch_id in self.batch_ids:
+            if self.table.batch(batch_id) is not None:
+                body = Finish(batch_id, f"at {self.loop.time()}").encode()
+                self.queues["ingest"].duplicate(OutgoingMessage(body), 0)
+                self.happened["world: finish"] += 1
 
     # -- the end ---------------------------------------------------------------------------------------
 

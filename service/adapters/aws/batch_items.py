@@ -29,6 +29,7 @@ from service.domain.model import (
     Location,
     Source,
     State,
+    Trouble,
 )
 from service.domain.ports import ITEM_BYTES
 
@@ -78,6 +79,8 @@ def batch_item(batch: Batch) -> Item:
         "notes": encode(batch.notes),
         "lease_owner": encode(batch.lease_owner),
         "lease_until_ms": encode(batch.lease_until_ms),
+        "trouble": trouble_value(batch.trouble),
+        "finish_request": encode(batch.finish_request),
     }
     if batch.incarnation:
         item["incarnation"] = encode(batch.incarnation)
@@ -115,6 +118,11 @@ def _source_value(source: Source) -> Value:
 def checkpoint_value(checkpoint: Checkpoint) -> Value:
     """A checkpoint as a map."""
     return encode(asdict(checkpoint))
+
+
+def trouble_value(trouble: Trouble | None) -> Value:
+    """A trouble as a map, or NULL."""
+    return encode(None if trouble is None else asdict(trouble))
 
 
 def dialect_value(dialect: Dialect) -> Value:
@@ -159,6 +167,8 @@ def batch_of(item: Item) -> Batch:
         notes=tuple(values["notes"]),
         lease_owner=values.get("lease_owner", ""),
         lease_until_ms=values.get("lease_until_ms", 0),
+        trouble=Trouble(**values["trouble"]) if values.get("trouble") else None,
+        finish_request=values.get("finish_request", ""),
         incarnation=values.get("incarnation", ""),
     )
 

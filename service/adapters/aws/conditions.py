@@ -51,6 +51,11 @@ def is_in_round(batch: Batch, state: State) -> Condition:
     return is_in(batch, state) & Condition("#round = :round", {":round": encode(batch.round)}, ("round",))
 
 
+def is_new_request(request: str) -> Condition:
+    """The item's last request to finish the batch is another one."""
+    return Condition("NOT #finish_request = :request", {":request": encode(request)}, ("finish_request",))
+
+
 def is_free(now_s: int) -> Condition:
     """There is no item, or it has expired and is not deleted yet."""
     return Condition(

@@ -19,11 +19,12 @@ from service.adapters.aws.batch_items import (
     checkpoint_value,
     definition_item,
     dialect_value,
+    trouble_value,
     view_of,
 )
 from service.adapters.aws.clients import Clients
 from service.adapters.aws.commits import failed_conditions, write_commit
-from service.adapters.aws.conditions import Condition, is_free, is_in, is_in_round
+from service.adapters.aws.conditions import Condition, is_free, is_in, is_in_round, is_new_request
 from service.adapters.aws.errors import AwsCall, error_code, error_message, perform, translate
 from service.adapters.aws.keys import (
     BATCH_SORT,
@@ -40,7 +41,17 @@ from service.adapters.aws.row_items import is_outcome_of, outcome_of
 from service.adapters.aws.shared_records import check_record_size, record_item, record_of
 from service.adapters.aws.values import Item, Value, encode
 from service.domain.errors import BatchRejectedError, ConflictError, RowTooLargeError
-from service.domain.model import Batch, BatchView, Commit, Outcome, State, partition_key, partition_of, row_id
+from service.domain.model import (
+    Batch,
+    BatchView,
+    Commit,
+    Outcome,
+    State,
+    Trouble,
+    partition_key,
+    partition_of,
+    row_id,
+)
 from service.domain.ports import BatchPage, LeaseGrant, NumberPage, OutcomePage, SharedRecord
 from service.runtime.clock import SystemClock
 
@@ -142,14 +153,26 @@ class DynamoTable:
         values = _state_values(State.RUNNING) | {"total": encode(total), "updated_at": encode(now)}
         return await self._update_batch(batch.batch_id, values, is_in(batch, State.SPLITTING))
 
-    async def move(self, batch: Batch, *, expected: State, to: State, now: str, error: str = "") -> bool:
+    async def move(
+        self, batch: Batch, *, expected: State, to: State, now: str, error: str = "", request: str = ""
+    ) -> bool:
         """Change the state unless state or round differ. After False, read the batch: it may be changed."""
-        values = _state_values(to) | {"updated_at": encode(now)}
-        if to.is_final:
-            values["finished_at"] = encode(now)
-        if error:
-            values["error"] = encode(error)
-        return await self._update_batch(batch.batch_id, values, is_in_round(batch, expected))
+        values = _state_values(to) | {
+            "updated_at": encode(now),
+            "finished_at": encode(now if to.is_final else ""),
+            "error": encode(error),
+            "trouble": trouble_value(None),
+        }
+        condition = is_in_round(batch, expected)
+        if request:
+            values["finish_request"] = encode(request)
+            condition &= is_new_request(request)
+        return await self._update_batch(batch.batch_id, values, condition)
+
+    async def set_trouble(self, batch: Batch, trouble: Trouble | None) -> bool:
+        """Store why the results cannot be written, unless the batch is not AGGREGATING in this round."""
+        values = {"trouble": trouble_value(trouble)}
+        return await self._update_batch(batch.batch_id, values, is_in_round(batch, State.AGGREGATING))
 
     async def lease(self, batch: Batch, *, owner: str, now_ms: int, until_ms: int) -> LeaseGrant:
         """Take or extend the aggregation lease; see `Table.lease`."""

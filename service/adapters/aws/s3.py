@@ -109,6 +109,20 @@ class S3Objects:
         )
         return StoredFile(bucket, key, len(body), hashlib.sha256(body).hexdigest())
 
+    async def check_writable(self, bucket: str, key: str) -> None:
+        """Begin an upload of this object and abort it: S3 checks bucket, permission and encryption key.
+
+        An abort that fails is ignored: an upload without parts costs nothing, and a lifecycle rule ends it.
+        """
+        url = f"s3://{bucket}/{key}"
+        created = await perform(
+            self._call("s3:PutObject", url, writes=True),
+            self._s3.create_multipart_upload(Bucket=bucket, Key=key),
+        )
+        abort = self._s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=created["UploadId"])
+        with suppress(RowfleetError):
+            await perform(self._call("s3:AbortMultipartUpload", url), abort)
+
     async def abort_uploads(self, bucket: str, key: str) -> int:
         """Abort every unfinished upload of exactly this key, of any process; return their number."""
         url = f"s3://{bucket}/{key}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from service.domain.errors import SourceError, UnknownResultError
+from service.domain.errors import AccessError, SourceError, UnknownResultError
 from service.domain.model import Source
 from service.domain.ports import LISTING_LIMIT, Listing, StoredFile
 
@@ -23,11 +23,15 @@ class StoredObject:
 
 
 class MemoryObjects:
-    """Buckets that need no creation. Tests may read and change `stored` and the `unfinished` uploads."""
+    """Buckets that need no creation. Tests may read and change `stored` and the `unfinished` uploads.
+
+    What begins with one of `refused` (`bucket/prefix`) takes no writes.
+    """
 
     def __init__(self) -> None:
         self.stored: dict[tuple[str, str], StoredObject] = {}
         self.unfinished: list[MemoryUpload] = []
+        self.refused: set[str] = set()
 
     async def head(self, bucket: str, key: str, version: str = "") -> Source:
         """Size and etag. Only the latest version is kept."""
@@ -70,10 +74,16 @@ class MemoryObjects:
     async def put(self, bucket: str, key: str, body: bytes, *, content_type: str) -> StoredFile:
         """Write a small object in one call."""
         await asyncio.sleep(0)
+        self.check_refused(bucket, key)
         # as S3 does for an object that was not uploaded in parts
         etag = hashlib.md5(body, usedforsecurity=False).hexdigest()
         self.stored[bucket, key] = StoredObject(bytes(body), content_type, etag)
         return StoredFile(bucket, key, len(body), hashlib.sha256(body).hexdigest())
+
+    async def check_writable(self, bucket: str, key: str) -> None:
+        """Raise AccessError if this object is `refused`."""
+        await asyncio.sleep(0)
+        self.check_refused(bucket, key)
 
     async def abort_uploads(self, bucket: str, key: str) -> int:
         """Abort every unfinished upload of exactly this key; return their number."""
@@ -82,6 +92,11 @@ class MemoryObjects:
         for upload in found:
             self.unfinished.remove(upload)
         return len(found)
+
+    def check_refused(self, bucket: str, key: str) -> None:
+        """Raise AccessError if this object is `refused`."""
+        if any(f"{bucket}/{key}".startswith(place) for place in self.refused):
+            raise AccessError(f"s3:PutObject on s3://{bucket}/{key} is not allowed")
 
     def _found(self, source: Source) -> StoredObject:
         found = self.stored.get((source.bucket, source.key))
@@ -115,6 +130,7 @@ class MemoryUpload:
     async def write(self, data: bytes) -> None:
         """Append."""
         self._check_open()
+        self.objects.check_refused(self.bucket, self.key)
         if not self._has_begun:
             self._has_begun = True
             self.objects.unfinished.append(self)

@@ -27,6 +27,7 @@ from service.domain.model import (
     Outcome,
     State,
     Status,
+    Trouble,
     partition_key,
     partition_of,
 )
@@ -120,19 +121,34 @@ class MemoryTable:
         self._batches[batch.batch_id] = replace(stored, state=State.RUNNING, total=total, updated_at=now)
         return True
 
-    async def move(self, batch: Batch, *, expected: State, to: State, now: str, error: str = "") -> bool:
-        """Change the state. False if state or round differ."""
+    async def move(
+        self, batch: Batch, *, expected: State, to: State, now: str, error: str = "", request: str = ""
+    ) -> bool:
+        """Change the state. False if state or round differ, or if the request was made already."""
         await asyncio.sleep(0)
         stored = self._batches.get(batch.batch_id)
         if stored is None or not _is_in_round(stored, batch, expected):
+            return False
+        if request and request == stored.finish_request:
             return False
         self._batches[batch.batch_id] = replace(
             stored,
             state=to,
             updated_at=now,
-            finished_at=now if to.is_final else stored.finished_at,
-            error=error or stored.error,
+            finished_at=now if to.is_final else "",
+            error=error,
+            trouble=None,
+            finish_request=request or stored.finish_request,
         )
+        return True
+
+    async def set_trouble(self, batch: Batch, trouble: Trouble | None) -> bool:
+        """Store why the results cannot be written. False unless AGGREGATING in this round."""
+        await asyncio.sleep(0)
+        stored = self._batches.get(batch.batch_id)
+        if stored is None or not _is_in_round(stored, batch, State.AGGREGATING):
+            return False
+        self._batches[batch.batch_id] = replace(stored, trouble=trouble)
         return True
 
     async def lease(self, batch: Batch, *, owner: str, now_ms: int, until_ms: int) -> LeaseGrant:

@@ -18,6 +18,7 @@ from service.domain.model.batch import (
     Counts,
     Dialect,
     State,
+    Trouble,
 )
 from service.domain.model.ids import (
     MAX_ROWS,
@@ -87,6 +88,7 @@ __all__ = [
     "State",
     "Status",
     "StoredPayload",
+    "Trouble",
     "batch_id",
     "identity",
     "is_incarnation",

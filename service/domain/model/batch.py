@@ -92,6 +92,19 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Trouble:
+    """The reason why the results of a batch could not be written: the last of `tries` failures in a row.
+
+    The first failed at `since_ms`, the next try is due at `again_at_ms`, in milliseconds since 1970.
+    """
+
+    reason: str
+    since_ms: int
+    tries: int
+    again_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """The batch item. Times are ISO 8601 in UTC, "" if there is none.
 
@@ -111,7 +124,8 @@ class Batch:
     of one priority share the target in proportion to their weights.
 
     `lease_owner` is the aggregator that writes the results, "" if there is none; its lease ends at
-    `lease_until_ms`, in milliseconds since 1970.
+    `lease_until_ms`, in milliseconds since 1970. `trouble`: its results could not be written so far.
+    `finish_request`: the last request to write them again, "" if there was none.
     """
 
     tool_name: str
@@ -147,6 +161,8 @@ class Batch:
     lease_owner: str = ""
     lease_until_ms: int = 0
     incarnation: str = ""
+    trouble: Trouble | None = None
+    finish_request: str = ""
 
     @property
     def batch_id(self) -> str:

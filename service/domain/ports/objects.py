@@ -74,6 +74,10 @@ class Objects(Protocol):
         """Write a small object in one call."""
         ...
 
+    async def check_writable(self, bucket: str, key: str) -> None:
+        """Raise AccessError or ConfigError if this object could not be written. Leaves nothing behind."""
+        ...
+
     async def abort_uploads(self, bucket: str, key: str) -> int:
         """Abort all unfinished uploads of exactly this key, by any process; return their number."""
         ...

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from service.domain.model import Batch, BatchView, Commit, Outcome, State
+from service.domain.model import Batch, BatchView, Commit, Outcome, State, Trouble
 
 COMMIT_LIMIT = 99
 """Outcomes in one commit: a DynamoDB transaction takes 100 items, one of which is the counter."""
@@ -103,11 +103,18 @@ class Table(Protocol):
         """Move a batch from SPLITTING to RUNNING with `total` rows. False if it is not SPLITTING any more."""
         ...
 
-    async def move(self, batch: Batch, *, expected: State, to: State, now: str, error: str = "") -> bool:
-        """Change the state, and set `finished_at` if `to` is final.
+    async def move(
+        self, batch: Batch, *, expected: State, to: State, now: str, error: str = "", request: str = ""
+    ) -> bool:
+        """Change the state, set `finished_at` ("" unless `to` is final) and `error`, and clear `trouble`.
 
-        False unless the stored batch is in the state `expected`, and in the round of `batch`.
+        A `request` is stored as `finish_request`. False unless the stored batch is in the state `expected`,
+        and in the round of `batch`, or if the request is the stored one already.
         """
+        ...
+
+    async def set_trouble(self, batch: Batch, trouble: Trouble | None) -> bool:
+        """Store why the results cannot be written, or None. False unless AGGREGATING in this round."""
         ...
 
     async def lease(self, batch: Batch, *, owner: str, now_ms: int, until_ms: int) -> LeaseGrant:

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from service.adapters.memory import MemoryObjects, MemoryTable, MemoryUpload
 from service.domain.errors import AccessError, LeaseLostError, PoisonMessageError, UnreachableError
 from service.domain.messages import AggregateMessage
-from service.domain.model import Commit, Dialect, State
+from service.domain.model import Commit, Dialect, State, iso_time
 
 PREFIX = "results/demo/e1/"
 
@@ -201,8 +201,7 @@ async def test_a_crash_at_any_file_is_repeated_with_the_same_bytes(lab, died_at)
     """No half-written file is visible, the manifest comes last, and the redelivery writes the same bytes."""
     batch = await finished(lab, 30, failed=(7,))
     lab.objects.refuse, lab.objects.error = frozenset({died_at}), UnreachableError("killed")
-    with pytest.raises(UnreachableError):
-        await aggregate(lab, batch)
+    await aggregate(lab, batch)
     first = files(lab)
     assert "manifest.json" not in first
     assert (await lab.view()).batch.state is State.AGGREGATING
@@ -228,8 +227,7 @@ async def test_a_crash_before_the_last_step_is_made_up_for(make_lab):
 
     lab = make_lab(table=Dies())
     batch = await finished(lab, 30, failed=(7,))
-    with pytest.raises(UnreachableError):
-        await aggregate(lab, batch)
+    await aggregate(lab, batch)
     first = files(lab)
     lab.table.dead = False
     await lab.clock.advance(600)
@@ -332,30 +330,90 @@ async def test_a_missing_outcome_fails_the_batch_in_words(lab, missing):
     assert list(files(lab)) == ["manifest.json"]
 
 
-async def test_a_bucket_that_refuses_gets_three_chances(lab):
-    """AccessError releases the message twice, as the permission may be mended; then the batch fails."""
+async def test_a_refused_batch_waits_with_its_reason_and_holds_nothing(lab):
+    """It stays AGGREGATING; its message is acknowledged, and its trigger sent with pauses that grow."""
     batch = await finished(lab, 3)
-    lab.objects.refuse = frozenset({"output.csv"})
-    for receives in (1, 2):
-        with pytest.raises(AccessError):
-            await aggregate(lab, batch, receives=receives)
-        assert (await lab.view()).batch.state is State.AGGREGATING
-    await aggregate(lab, batch, receives=3)
+    lab.objects.refused.add("out/results/")
+    pauses = []
+    for tries in range(1, 12):
+        await aggregate(lab, batch)
+        view = await lab.view()
+        trouble = view.batch.trouble
+        assert view.batch.state is State.AGGREGATING
+        assert "s3:PutObject on s3://out/results/demo/e1/output.csv is not allowed" in trouble.reason
+        assert (trouble.tries, trouble.since_ms) == (tries, (await lab.view()).batch.trouble.since_ms)
+        assert view.batch.lease_owner == ""
+        pauses.append((trouble.again_at_ms - lab.clock.now_ms()) / 1000)
+        await lab.clock.advance(pauses[-1] - 0.5)
+        assert await lab.waiting(lab.aggregate) == []
+        await lab.clock.advance(0.5)
+        assert await lab.waiting(lab.aggregate) == [AggregateMessage(batch.batch_id, 1).encode()]
+    assert pauses == [2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900]
+    lab.objects.refused.clear()
+    await aggregate(lab, batch)
+    view = await lab.view()
+    assert (view.batch.state, view.batch.trouble, view.batch.error) == (State.SUCCEEDED, None, "")
+
+
+async def test_a_trigger_that_comes_before_its_time_waits_for_it(lab):
+    """A duplicate, or a message whose receiver died, neither shortens the pause nor is lost."""
+    batch = await finished(lab, 3)
+    lab.objects.refused.add("out/results/")
+    for _ in range(4):
+        await aggregate(lab, batch)
+        await lab.clock.advance(((await lab.view()).batch.trouble.again_at_ms - lab.clock.now_ms()) / 1000)
+        await lab.waiting(lab.aggregate)
+    await aggregate(lab, batch)
+    await aggregate(lab, batch)
+    assert (await lab.view()).batch.trouble.tries == 5
+    await lab.clock.advance(32)
+    assert len(await lab.waiting(lab.aggregate)) == 2
+
+
+async def test_a_refused_batch_keeps_no_other_waiting(lab):
+    """The consumer of an aggregator neither pauses for it nor gives it a slot while it waits."""
+    lab.objects.refused.add("out/results/demo/bad")
+    for number in range(4):
+        await finished(lab, 3, execution_id=f"bad-{number}")
+    await finished(lab, 3, execution_id="good")
+    for name in ("bad-0", "bad-1", "bad-2", "bad-3", "good"):
+        await lab.send(lab.aggregate, AggregateMessage(f"demo#{name}", 1).encode())
+    consumer = lab.consumer(lab.aggregate, lab.aggregator().handle, max_running=1, max_held=1)
+    async with lab.consuming(consumer):
+        await lab.until(lambda: lab.table._batches["demo#good"].state is State.SUCCEEDED)
+        assert lab.clock.monotonic() == 0
+        assert consumer.problem == ""
+
+
+@pytest.mark.parametrize("ttl_days", [7, 100])
+async def test_results_are_given_up_after_fourteen_days_or_a_day_before_the_outcomes_expire(lab, ttl_days):
+    """Then the batch is FAILED; the error names the reason, and the way to write the results later."""
+    now_ms = lab.clock.now_ms()
+    now, ttl = iso_time(now_ms), now_ms // 1000 + ttl_days * 86_400
+    batch = await finished(lab, 3, created_at=now, updated_at=now, ttl=ttl)
+    lab.objects.refused.add("out/results/")
+    await lab.clock.advance(min(14, ttl_days - 1) * 86_400 - 1)
+    await aggregate(lab, batch)
+    assert (await lab.view()).batch.state is State.AGGREGATING
+    await lab.clock.advance(10)
+    await aggregate(lab, batch)
     view = await lab.view()
     assert view.batch.state is State.FAILED
-    assert view.batch.error == "the results cannot be written: s3:PutObject is not allowed"
-    assert list(files(lab)) == ["manifest.json"]
+    assert view.batch.error.startswith("the results could not be written: s3:PutObject on s3://out/")
+    assert view.batch.error.endswith("run `rowfleet finish demo#e1`")
 
 
-async def test_a_bucket_that_opens_in_time_gets_the_results(lab):
-    """The third delivery succeeds if the permission was given in the meantime."""
+async def test_a_table_that_cannot_be_written_releases_the_message(lab):
+    """An outage of the table concerns all batches: the consumer pauses for it."""
     batch = await finished(lab, 3)
-    lab.objects.refuse = frozenset({"output.csv"})
-    with pytest.raises(AccessError):
+    lab.objects.refused.add("out/results/")
+
+    async def refuse(*_, **__):
+        raise UnreachableError("no route")
+
+    lab.table.set_trouble = refuse
+    with pytest.raises(UnreachableError):
         await aggregate(lab, batch)
-    lab.objects.refuse = frozenset()
-    await aggregate(lab, batch, receives=3)
-    assert (await lab.view()).batch.state is State.SUCCEEDED
 
 
 async def test_memory_is_bounded_by_pages(lab):

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from service.app.status import EXAMPLES, group_failures, read_batch, status_json
+from service.batch.outages import OutageBoard
 from service.domain.errors import UsageError
-from service.domain.model import BatchView, Commit, Counts, RowError, State
+from service.domain.model import BatchView, Commit, Counts, RowError, State, Trouble
 
 KEYS = [
     "batch_id", "tool_name", "execution_id", "state", "round", "total", "succeeded", "failed", "reused",
@@ -80,6 +81,23 @@ async def test_a_failed_batch_has_an_error(lab):
     found = await status(lab, 10, state=State.FAILED, error="no such column")
     assert found["error"] == "no such column"
     assert (found["output"], found["manifest"], found["in_progress"]) == (None, None, 0)
+
+
+async def test_results_that_cannot_be_written_are_a_trouble(lab):
+    """While the batch is AGGREGATING its trouble has the reason, since when, and when it is tried again."""
+    batch = await lab.batch(3, state=State.AGGREGATING)
+    board = OutageBoard(lab.table, lab.clock)
+    await board.report(batch, "the target is down")
+    assert await board.read((await lab.view()).batch) == ""
+    await lab.table.set_trouble(batch, Trouble("refused", 1_000, 3, 9_000))
+    view = await lab.view()
+    trouble = await board.read(view.batch)
+    assert trouble == (
+        "the results cannot be written: refused (since 1970-01-01T00:00:01.000Z, tried 3\u00d7, "
+        "again at 1970-01-01T00:00:09.000Z)"
+    )
+    assert status_json(view, lab.clock, trouble)["trouble"] == trouble
+    assert await board.read(replace(view.batch, state=State.FAILED)) == ""
 
 
 async def test_a_cancelled_batch_has_no_files(lab):

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from service.domain.errors import PoisonMessageError
 from service.domain.events import decode_ingest
+from service.domain.jobs import Finish
 from service.domain.messages import AggregateMessage, RowMessage, Span
 from service.domain.model import Checkpoint, Commit, Dialect, State, Status, iso_time
 
@@ -290,12 +291,14 @@ def trigger(batch, round_=0):
     return AggregateMessage(batch.batch_id, round_ or batch.round).encode()
 
 
-async def test_results_are_tried_again_for_an_hour(lab):
-    """A bucket that is unavailable for some minutes does not cost the results."""
-    batch = await complete_batch(lab, done_s=3_000)
+async def test_results_are_tried_again_for_days(lab):
+    """An aggregator that dies each time does not cost the results; the batch says what it waits for."""
+    batch = await complete_batch(lab, done_s=13 * 86_400)
     async with draining(lab) as letters:
         await letters.aggregation(lab.delivery(trigger(batch)))
-    assert (await lab.view()).batch.state is State.AGGREGATING
+    view = await lab.view()
+    assert view.batch.state is State.AGGREGATING
+    assert "the aggregator failed or died 5 times in a row" in view.batch.trouble.reason
     assert await lab.waiting(lab.aggregate) == []
     await lab.clock.advance(300)
     assert await lab.waiting(lab.aggregate) == [trigger(batch)]
@@ -303,14 +306,28 @@ async def test_results_are_tried_again_for_an_hour(lab):
 
 @pytest.mark.parametrize("state", [State.AGGREGATING, State.RUNNING])
 async def test_results_that_can_never_be_written_fail_their_batch(lab, state):
-    """After an hour of deliveries the batch fails, and the error says where the outcomes are."""
-    batch = await complete_batch(lab, state=state, done_s=3_601)
+    """After 14 days of deliveries the batch fails, and the error says where the outcomes are."""
+    batch = await complete_batch(lab, state=state, done_s=14 * 86_400 + 1)
     async with draining(lab) as letters:
         await letters.aggregation(lab.delivery(trigger(batch)))
     view = await lab.view()
     assert view.batch.state is State.FAILED
     assert "the results could not be written" in view.batch.error
     assert "the outcomes are in the table" in view.batch.error
+
+
+async def test_a_dead_operation_is_carried_out(lab):
+    """A request to finish a batch whose splitters died takes effect; one that is refused is dropped."""
+    batch = await complete_batch(lab, state=State.FAILED)
+    await lab.batch(2, execution_id="e2")
+    async with draining(lab) as letters:
+        await letters.job(lab.delivery(Finish(batch.batch_id, "r1").encode()))
+        await letters.job(lab.delivery(Finish("demo#e2", "r2").encode()))
+        with pytest.raises(PoisonMessageError, match="no batch"):
+            await letters.job(lab.delivery(Finish("demo#e3", "r3").encode()))
+    assert await lab.waiting(lab.aggregate) == [trigger(batch)]
+    assert (await lab.view("demo#e2")).batch.state is State.RUNNING
+    assert lab.metrics.totals["dead_messages_dropped"] == 2
 
 
 async def test_results_that_are_being_written_are_left_alone(lab):

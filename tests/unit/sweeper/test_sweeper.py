@@ -11,7 +11,7 @@ from service.adapters.memory import MemoryObjects, MemoryTable
 from service.batch.outages import OutageBoard
 from service.domain.errors import AccessError, DeadlineError, ThrottledError
 from service.domain.messages import AggregateMessage, RowMessage
-from service.domain.model import Checkpoint, Commit, Dialect, State, Status, iso_time
+from service.domain.model import Checkpoint, Commit, Dialect, State, Status, Trouble, iso_time
 from service.sweeper.missing_rows import missing_rows
 from service.sweeper.sweeper import PAGE_BATCHES
 
@@ -376,6 +376,19 @@ async def test_an_aggregation_without_a_lease_is_triggered_again(lab):
         await sweeps(lab, sweeper, 16)
         assert await lab.waiting(lab.aggregate) == []
         await sweeps(lab, sweeper, 2)
+    assert await lab.waiting(lab.aggregate) == [AggregateMessage("demo#e1", 1).encode()]
+
+
+async def test_results_that_wait_are_triggered_again_only_after_their_time(lab):
+    """Their trigger is delayed in the queue; only one that is late may be lost."""
+    batch = await running(lab, 1, state=State.AGGREGATING)
+    now_ms = lab.clock.now_ms()
+    trouble = Trouble("refused", now_ms, 10, now_ms + 900_000)
+    await lab.table.set_trouble(batch, trouble)
+    async with sweeping(lab) as sweeper:
+        await sweeps(lab, sweeper, 19)
+        assert await lab.waiting(lab.aggregate) == []
+        await sweeps(lab, sweeper, 3)
     assert await lab.waiting(lab.aggregate) == [AggregateMessage("demo#e1", 1).encode()]
 
 
