@@ -46,7 +46,8 @@ INVARIANTS: Mapping[str, str] = {
     "rate_limit_holds": "In no minute do agents get more calls than the rate limit that they share.",
     "concurrent_limit_holds": "At no instant are more calls in flight in the fleet than their limit.",
     "calm_is_exact": "Without faults each row (with `reuse`: each input) takes one call, no lease is lost.",
-    "orderly": "No task ends by an unhandled error, and no code is in an endless loop.",
+    "orderly": "No task ends by an unhandled error.",
+    "makes_progress": "A world ends within a bound on its steps and events: no code is in an endless loop.",
     "stops_in_time": "A process that is told to stop ends within a bound.",
 }
 

@@ -25,6 +25,9 @@ from tests.simulation.world import Components, simulate
 CHUNK = 50
 """Worlds that a process runs before it reports."""
 
+STEPS_BETWEEN_COLLECTIONS = 200_000
+"""A world is full of cycles. Collecting once after many worlds is faster, but takes memory until then."""
+
 
 @dataclass(slots=True)
 class Summary:
@@ -59,7 +62,7 @@ def run_chunk(start: int, count: int, ablation: str = "") -> Summary:
     """Run `count` worlds, the first with seed `start`. With an ablation, end at the first violation."""
     summary = Summary()
     components: Components = ABLATIONS[ablation]() if ablation else Components()
-    # A world is full of cycles. Collecting once after many of them is faster.
+    steps_collected = 0
     gc.disable()
     for seed in range(start, start + count):
         result = simulate(seed, components)
@@ -67,6 +70,9 @@ def run_chunk(start: int, count: int, ablation: str = "") -> Summary:
         summary.steps += result.steps
         summary.virtual_s += result.virtual_s
         summary.happened += result.happened
+        if summary.steps - steps_collected > STEPS_BETWEEN_COLLECTIONS:
+            gc.collect()
+            steps_collected = summary.steps
         if result.violation is not None:
             summary.violations.append((seed, result.violation.invariant, str(result.violation)))
             if ablation:

@@ -3,6 +3,7 @@
 `make test` runs some hundred worlds, `make verify` two thousand.
 """
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -10,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from service.runtime.delivery import Delivery, Handler
 from tests.simulation.faults import AT_SERVICE, IN_TRANSIT
 from tests.simulation.generator import generate
 from tests.simulation.invariants import INVARIANTS
 from tests.simulation.scenario import Behaviour, ProcessFault, TargetFault
 from tests.simulation.simulate import Summary, run_many
+from tests.simulation.world import Components, Process, World
 
 SOME = 300
 SEEDS = 2_000
@@ -137,6 +140,36 @@ def test_a_seed_replays_exactly(seed: int) -> None:
 
     assert len(traces) == 1
     assert b"no violation" in traces.pop()
+
+
+class EndlessLoop(Components):
+    """The handler of a row never ends."""
+
+    def handler(self, process: Process, handle: Handler) -> Handler:
+        """Let other tasks run, again and again, and record it."""
+
+        async def spin(delivery: Delivery) -> None:
+            while True:
+                process._shared.trace.add(process.owner.name, "spins")
+                await asyncio.sleep(0)
+
+        return spin
+
+
+@pytest.mark.parametrize(
+    ("limits", "text"),
+    [
+        ({"max_steps": 5_000}, "it has not ended after 5000 steps"),
+        ({"max_events": 2_000}, "it has not ended after 2000 events"),
+    ],
+)
+def test_a_world_that_makes_no_progress_ends_with_a_violation(limits: dict[str, int], text: str) -> None:
+    """It ends after so many steps or events, before its trace fills the memory."""
+    result = World(generate(1), EndlessLoop(), **limits).run()
+
+    assert result.violation is not None
+    assert (result.violation.invariant, result.violation.text) == ("makes_progress", text)
+    assert len(result.trace.events) <= limits.get("max_events", 5_000)
 
 
 def test_every_invariant_says_what_it_holds() -> None:

@@ -10,21 +10,34 @@ from typing import Any
 from service.domain.model import Batch, BatchView, Commit, Outcome
 from service.domain.ports import OutcomePage, OutgoingMessage, ReceivedMessage
 
+MAX_EVENTS = 100_000
+"""A world with more events than this is in an endless loop, and its trace would fill the memory."""
+
 WIDTH = 150
 """Longest text of one argument or answer, in characters."""
 
 
 @dataclass(slots=True)
 class Trace:
-    """The events of a world. `now` returns the virtual time."""
+    """The first `max_events` events of a world. `now` returns the virtual time.
+
+    `on_full` is called for the first event that is not kept.
+    """
 
     now: Callable[[], float]
+    max_events: int = MAX_EVENTS
+    on_full: Callable[[], None] = lambda: None
     # Lines are made when they are read. Most traces never are.
     events: list[tuple[float, str, str, tuple[Any, ...]]] = field(default_factory=list)
+    _is_full: bool = field(default=False, init=False)
 
     def add(self, who: str, what: str, *details: object) -> None:
         """Record that `who` did `what` at this instant."""
-        self.events.append((self.now(), who, what, details))
+        if len(self.events) < self.max_events:
+            self.events.append((self.now(), who, what, details))
+        elif not self._is_full:
+            self._is_full = True
+            self.on_full()
 
     def lines(self) -> Iterator[str]:
         """The lines: virtual time, process, call, and its arguments and answer or fault."""

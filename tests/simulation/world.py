@@ -20,13 +20,13 @@ from tests.simulation.agent_calls import AgentCalls
 from tests.simulation.faults import FaultInjector
 from tests.simulation.generator import generate
 from tests.simulation.invariants import FinalState, Violation, final_violation
-from tests.simulation.loop import DeadlockError, StepLimitError, VirtualLoop
+from tests.simulation.loop import MAX_STEPS, DeadlockError, StepLimitError, VirtualLoop
 from tests.simulation.monitor import Monitor
 from tests.simulation.observed_ports import ObservedObjects, ObservedQueue, WorldClock
 from tests.simulation.process import Components, Process, SharedWorld
 from tests.simulation.redrive import Redrives
 from tests.simulation.scenario import PlannedProcessFault, ProcessFault, Scenario
-from tests.simulation.trace import Trace
+from tests.simulation.trace import MAX_EVENTS, Trace
 
 START_MS = 1_700_000_000_000
 """14 November 2023, when all worlds begin."""
@@ -52,13 +52,20 @@ def simulate(seed: int, components: Components | None = None) -> Result:
 class World:
     """The services, processes and faults of one scenario."""
 
-    def __init__(self, scenario: Scenario, components: Components) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        components: Components,
+        *,
+        max_steps: int = MAX_STEPS,
+        max_events: int = MAX_EVENTS,
+    ) -> None:
         self.scenario = scenario
         # One generator for each purpose, so that a change of one does not shift the draws of the others.
         draws = random.Random(scenario.seed + 1)
         self._random = random.Random(scenario.seed + 2)
-        self.loop = loop = VirtualLoop(draws)
-        self.trace = trace = Trace(loop.time)
+        self.loop = loop = VirtualLoop(draws, max_steps=max_steps)
+        self.trace = trace = Trace(loop.time, max_events, self._too_many_events)
         fault_draws = random.Random(scenario.seed + 3)
         faults = FaultInjector(scenario.fault_rates, scenario.faults_end_s, fault_draws, loop.time)
         self.happened: Counter[str] = faults.happened
@@ -143,7 +150,7 @@ class World:
             except DeadlockError as error:
                 self.monitor.violated("nothing_stuck", str(error))
             except StepLimitError as error:
-                self.monitor.violated("orderly", str(error))
+                self.monitor.violated("makes_progress", str(error))
             if self.violation is None:
                 self._check_end()
             self._count_situations()
@@ -194,6 +201,10 @@ class World:
         self.happened += self.monitor.met
         for period in self.scenario.target_faults:
             self.happened[f"world: {period.fault}"] += 1
+
+    def _too_many_events(self) -> None:
+        text = f"it has not ended after {self.trace.max_events} events"
+        self._violated(Violation("makes_progress", text, self.loop.time()))
 
     def _violated(self, violation: Violation) -> None:
         """Keep the first violation, and end the world."""
