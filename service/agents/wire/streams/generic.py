@@ -108,8 +108,15 @@ def _are_quoted(events: Sequence[StreamEvent]) -> bool:
 
 
 def _join_texts(events: Sequence[StreamEvent]) -> Json:
-    """All data as one text, parsed if it is JSON. JSON strings are joined without their quotes."""
-    text = join_text([event.value if isinstance(event.value, str) else event.text for event in events])
+    """All data as one text, parsed if it is JSON. JSON strings are joined without their quotes.
+
+    Among pieces that are mostly no JSON, a piece in quotes is a part of the text.
+    """
+    strings = [event for event in events if isinstance(event.value, str)]
+    quoted = [event for event in strings if event.text.lstrip().startswith('"')]
+    keeps_quotes = len(quoted) * 2 < len(strings)
+    pieces = [event.value if event in strings and not keeps_quotes else event.text for event in events]
+    text = join_text([str(piece) for piece in pieces])
     value = parse(text)
     if isinstance(value, str) and text.lstrip().startswith("{") and is_truncated_json(text):
         raise incomplete("the stream broke off: its JSON ends in the middle")

@@ -65,6 +65,12 @@ def _wrapper_status(document: dict[str, Json]) -> Objections:
         yield _with_status(document["body"], status, "statusCode")
     if "statusText" in document and (status := error_status(document.get("status"))):  # axios
         yield _with_status(document.get("data"), status, "status")
+    if "custom_id" in document and isinstance(result := document.get("result"), dict):  # Anthropic's batches
+        kind = result.get("type")
+        if kind in {"errored", "expired", "canceled"}:
+            error = result.get("error")
+            reason = f"the request of the batch has the result {kind}"
+            yield stated_error(error or {"message": reason}, reason, error_summary(error), "result")
     response = document.get("response")
     if (
         isinstance(response, dict)

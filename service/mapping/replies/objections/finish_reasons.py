@@ -158,6 +158,8 @@ def _reasons_of_provider(document: dict[str, Json]) -> Iterator[tuple[str, str, 
     """Finish reasons under keys of a single provider."""
     if document.get("is_truncated") is True and "need_clear_history" in document:  # Baidu
         yield "is_truncated", "length", document
+    if document.get("state") == "max_steps_error" and "output" in document:  # smolagents
+        yield "state", "max_steps", document
     inner = document.get("result")
     alternatives = (inner if isinstance(inner, dict) else document).get("alternatives")
     for alternative in entries(alternatives):

@@ -100,6 +100,15 @@ STATED = [
         AgentRejectedError,
         "field required",
     ),
+    (
+        {
+            "custom_id": "row 1",
+            "result": {"type": "errored", "error": {"type": "error", "error": {"type": "overloaded_error"}}},
+        },
+        AgentThrottledError,
+        "overloaded_error",
+    ),
+    ({"custom_id": "row 1", "result": {"type": "expired"}}, AgentUnavailableError, "expired"),
     # the name of an error in snake case
     ({"code": "invalid_request_error", "message": "no key foo"}, AgentRejectedError, "no key foo"),
     ({"code": "invalid_value", "message": "no key foo"}, AgentRejectedError, "no key foo"),
@@ -392,6 +401,7 @@ REFUSED = [
     ),
 ]
 TRUNCATED = [
+    ({"output": "4", "state": "max_steps_error", "messages": []}, "max_steps"),
     ({"request_id": "r", "output": {"text": "4", "finish_reason": "length"}}, "length"),
     ({"result": {"content": "4", "stop_reason": "max_tokens"}}, "max_tokens"),
     ({"result": "4", "is_truncated": True, "need_clear_history": False}, "is_truncated"),
@@ -576,6 +586,8 @@ def test_errors_can_be_accepted(reply):
         {"answer": "42", "messages": [], "tasks": [{"error": "broken lamp"}]},
         {"status": "ok", "message": "42"},
         {"question": "Which one?", "choices": None},
+        {"custom_id": "1", "result": {"type": "succeeded", "answer": "42"}},
+        {"result": {"type": "expired", "answer": "42"}},
         {"question": "Which one?", "choices": []},
         {"id": "golf", "model": "Golf", "choices": []},
         {"results": [{"success": False, "url": "a"}, {"success": True, "url": "b"}]},

@@ -72,6 +72,8 @@ def test_an_error_event_without_data() -> None:
         (['"4"', {"step": 1}, '"2"', '"0"'], ["4", {"step": 1}, "2", "0"]),
         (['"4"', '"2"'], 42),
         (["{", '"a": ', "{}", "}"], {"a": {}}),
+        (["He said ", '"Hi"', " to", " me"], 'He said "Hi" to me'),
+        (['{"a": ', '""', ', "b"', ": 1}"], {"a": "", "b": 1}),
         ([{"status": "done", "message": "42"}], {"status": "done", "message": "42"}),
     ],
 )
