@@ -23,7 +23,7 @@ from yarl import URL
 from service.agents.options.context import AgentContext
 from service.agents.options.substitution import ResolvedOptions
 from service.agents.wire.connections import MAX_HEADER_BYTES, BodyEnd, Connections, Trace
-from service.agents.wire.content_encoding import ACCEPTED, BodyDecoder
+from service.agents.wire.content_encoding import ACCEPTED, decoded
 from service.agents.wire.error_responses import classify_response
 from service.agents.wire.event_stream import MEDIA_TYPE
 from service.agents.wire.presets import chat_request
@@ -38,6 +38,7 @@ from service.domain.errors import (
     AgentUnavailableError,
     FailureScope,
 )
+from service.domain.model import Json
 from service.domain.ports import Agent, Invocation, Reply
 from service.domain.provider_errors import AgentError
 from service.mapping.replies.html_pages import is_page, page_words
@@ -127,7 +128,7 @@ class HttpAgent:
             trace_request_ctx=trace,
         ) as response:
             target = self._redirection(response, url)
-            return await self._reply(response) if target is None else target
+            return await self._reply(response, invocation.body) if target is None else target
 
     async def close(self) -> None:
         """Close the connections; calls under way end as unavailable."""
@@ -147,9 +148,9 @@ class HttpAgent:
         kept = {name: value for name, value in defaults.items() if name.lower() not in own_names}
         return kept | dict(self._request.headers)
 
-    async def _reply(self, response: aiohttp.ClientResponse) -> Reply:
+    async def _reply(self, response: aiohttp.ClientResponse, sent: Json) -> Reply:
         if not HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
-            raise await self._error(response)
+            raise await self._error(response, sent)
         headers = {name.lower(): value for name, value in response.headers.items()}
         headers.pop("set-cookie", None)  # it may be a credential
         self._check_acceptance(response.status, headers)
@@ -220,7 +221,7 @@ class HttpAgent:
 
         async def chunks() -> AsyncIterator[bytes]:
             size = 0
-            async for chunk in _decoded(response, label):
+            async for chunk in decoded(response, label):
                 if size < CHUNK_BYTES <= size + len(chunk) <= limit:
                     # Content-Length is the compressed size, so a compressed body reserves the limit.
                     known_size = None if "Content-Encoding" in response.headers else response.content_length
@@ -238,8 +239,8 @@ class HttpAgent:
             response.close()
             raise
 
-    async def _error(self, response: aiohttp.ClientResponse) -> AgentError:
-        """The error for a response that is not 2xx."""
+    async def _error(self, response: aiohttp.ClientResponse, sent: Json) -> AgentError:
+        """The error for a response that is not 2xx, to the input `sent`."""
         status, label = response.status, self._request.label
         if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
             # Without the query, which may hold a key.
@@ -255,13 +256,14 @@ class HttpAgent:
         excerpt = f": {self._options.redact(message)[:EXCERPT_CHARS]}" if message else ""
         body = parse_body(data, charset)
         error = f"{label}: HTTP {status}{excerpt}"
-        return classify_response(status, error, response.headers, body, now=self._context.now())
+        now = self._context.now()
+        return classify_response(status, error, response.headers, body, now=now, sent=sent)
 
     async def _read_beginning(self, response: aiohttp.ClientResponse) -> bytes:
         """The first `_ERROR_BODY_BYTES` of a body, or as much as arrives before the connection breaks."""
         data = bytearray()
         try:
-            async for chunk in _decoded(response, self._request.label):
+            async for chunk in decoded(response, self._request.label):
                 data += chunk
                 if len(data) >= _ERROR_BODY_BYTES:
                     response.close()  # otherwise aiohttp would wait for the rest
@@ -288,16 +290,6 @@ class HttpAgent:
             return AgentOutageError(text)
         # A target that is down often resets connections, but a row's input may also crash it.
         return AgentUnavailableError(text, scope=FailureScope.UNCLEAR)
-
-
-async def _decoded(response: aiohttp.ClientResponse, label: str) -> AsyncIterator[bytes]:
-    """The body without its content encoding, in pieces of at most `CHUNK_BYTES`."""
-    encoding = response.headers.get("Content-Encoding", "")
-    decoder = BodyDecoder(encoding, label, piece_bytes=CHUNK_BYTES)
-    async for chunk in response.content.iter_chunked(CHUNK_BYTES):
-        for piece in decoder.feed(chunk):
-            yield piece
-    decoder.close()
 
 
 def _is_html(reply: Reply) -> bool:

@@ -66,6 +66,8 @@ class Catalog:
     def definition(self, name: str) -> Definition:
         """The run definition of this name. Raises MappingError if there is none."""
         if name not in self._definitions:
+            if name in self._extractors:
+                raise MappingError(f"{name!r} only extracts: add a target to its file to run it")
             raise MappingError(_unknown("mapping", name, self.names))
         return self._definitions[name]
 

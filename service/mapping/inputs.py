@@ -177,10 +177,14 @@ class _InputCompiler:
     def _compile_transforms(self) -> dict[str, tuple[Expression, ...]]:
         transforms: dict[str, tuple[Expression, ...]] = {}
         for name, texts in self._form.transforms.items():
-            with self._report.at((*self._path, "transforms", name)):
+            place = (*self._path, "transforms", name)
+            with self._report.at(place):
                 self._refer_to([name])
-                several = texts if isinstance(texts, list) else [texts]
-                transforms[name] = tuple(compile_transform(text) for text in several)
+            compiled: list[Expression] = []
+            for index, text in enumerate(texts if isinstance(texts, list) else [texts]):
+                with self._report.at((*place, index) if isinstance(texts, list) else place):
+                    compiled.append(compile_transform(text))
+            transforms[name] = tuple(compiled)
         return transforms
 
     def _compile_template(self) -> TextTemplate | None:

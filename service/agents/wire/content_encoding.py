@@ -7,10 +7,11 @@ body of an encoding that it does not know as it is.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
 
+from service.agents.wire.replies import CHUNK_BYTES
 from service.domain.errors import AgentRejectedError
 
 ACCEPTED = "gzip, deflate"
@@ -81,3 +82,13 @@ class BodyDecoder:
             has_header = data[0] & 0xF == _ZLIB_METHOD
             self._inflater = zlib.decompressobj(zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
         return True
+
+
+async def decoded(response: aiohttp.ClientResponse, label: str) -> AsyncIterator[bytes]:
+    """The body of a response without its content encoding, in pieces of at most `CHUNK_BYTES`."""
+    encoding = response.headers.get("Content-Encoding", "")
+    decoder = BodyDecoder(encoding, label, piece_bytes=CHUNK_BYTES)
+    async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+        for piece in decoder.feed(chunk):
+            yield piece
+    decoder.close()

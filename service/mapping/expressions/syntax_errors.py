@@ -13,6 +13,7 @@ _CLOSING = {"(": ")", "[": "]", "{": "}"}
 _QUOTED_KEY = 'a key with other characters than letters, digits and _ stands in double quotes: "Post code"'
 _IN_BRACKETS = "in brackets stands an index [0], a part [0:2], [*] or a condition [?a == 'b']"
 _DOTTED_INDEX = re.compile(r"\.\s*\[(?=\s*-?[0-9]+\s*\])")
+_OPERATORS = {"and": "&&", "or": "||", "not": "!"}
 _ENDS_EARLY = re.compile(r"(\.|\|\|?|&&|[=!<>]=|[<>!,:])\s*$")
 
 
@@ -148,6 +149,8 @@ def _at_place(text: str, masked: str, place: int) -> tuple[str, str]:
 
 def _remedy(text: str, masked: str, place: int, found: str) -> str:
     before = masked[:place].rstrip()
+    if (word := re.match(r"(and|or|not)\b", masked[place:], re.IGNORECASE)) is not None:
+        return f"{word[1]} is written {_OPERATORS[word[1].lower()]}"
     is_key = found.isalnum() or found in "_-/#:+*%&;~\\@?" or not found.isascii()
     if re.search(r"\[[^\]]*$", before) and found != "=":
         return _IN_BRACKETS

@@ -101,6 +101,13 @@ def test_the_name_of_a_file_is_no_name(name):
         catalog.definition("tickets.yaml")
 
 
+def test_an_extraction_cannot_be_run():
+    """It is known, and has no target."""
+    text = "output_mappings: {x: {extraction_methods: [{method: direct, field_mappings: {a: $.a}}]}}\n"
+    with pytest.raises(MappingError, match="'x' only extracts: add a target to its file"):
+        Catalog.load({"run.yaml": text}, {}).definition("x")
+
+
 def test_each_problem_names_its_place_by_keys():
     """A problem in an expression has the path of keys to it, beside file and line."""
     text = "output_mappings:\n  x:\n    extraction_methods:\n      - method: direct\n"
@@ -137,6 +144,8 @@ def test_every_problem_of_every_file_is_listed_once():
     [
         ("rate_limit: {}\n", "names no limit: requests_per_minute"),
         ("rate_limit: {concurrent: 0}\n", "rate_limit.concurrent"),
+        ("input_mapping: {transforms: {a: [trim, uper]}}\n", "input_mapping.transforms.a[1]: unknown"),
+        ("input_mapping: {transforms: {a: uper}}\n", "input_mapping.transforms.a: unknown"),
         ("reuse: 7d\n", "(batch, or a number of days such as 7 days)"),
         ("rate_limit: {request_per_minute: 5}\n", "did you mean 'requests_per_minute'"),
         ("execution: {rate_limit: 1}\n", "unknown key 'execution.rate_limit'"),

@@ -72,3 +72,29 @@ def test_aws_names_an_error_in_a_header(status: int, name: str, error: type[Exce
     """The body has the message only."""
     found = classify_response(status, "x", {"x-amzn-ErrorType": name}, {"message": "Rate exceeded"}, now=NOW)
     assert type(found) is error
+
+
+UNO = {"error": "The model 'Uno' not found"}
+CHAT = {"model": "Uno", "messages": [{"role": "user", "content": "Hello"}]}
+
+
+@pytest.mark.parametrize(
+    ("body", "sent", "error"),
+    [
+        (UNO, {"make": "Fiat", "car": "uno "}, AgentRejectedError),
+        (UNO, {"make": "Fiat", "model": "Uno"}, AgentRejectedError),
+        ({"detail": 'Deployment "17" not found'}, {"order": {"ids": [16, 17]}}, AgentRejectedError),
+        (UNO, CHAT, AgentOutageError),
+        (UNO, CHAT | {"fallback": "Uno"}, AgentRejectedError),
+        (UNO, {"text": "Uno is a car"}, AgentOutageError),
+        (UNO, None, AgentOutageError),
+        ({"error": {"code": "model_not_found", "message": "The model `gpt-9` does not exist"}}, {"a": 1},
+         AgentOutageError),
+    ],
+)  # fmt: skip
+def test_a_missing_model_that_the_row_names_is_the_rows(
+    body: object, sent: object, error: type[Exception]
+) -> None:
+    """The name of the model that is called stands beside a prompt or messages."""
+    found = classify_response(404, "said", {}, body, now=NOW, sent=sent)
+    assert type(found) is error

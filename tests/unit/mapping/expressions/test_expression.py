@@ -155,6 +155,8 @@ def test_mistakes_are_found_when_compiled(text, words):
         ("$.a[b]", "unexpected 'b'", "in brackets stands an index"),
         ("$.a.[0].b", "a dot before the [ at character 5", "write $.a[0].b"),
         ('a."x.[0]" . [-1]', "a dot before the [", 'write a."x.[0]"  [-1]'),
+        ("$.a[?b == 'c' and d]", "unexpected 'a' at character 15", "and is written &&"),
+        ("a OR b", "unexpected 'O'", "OR is written ||"),
         ("$.a[0,1]", "unexpected ','", "in brackets stands an index"),
         ("$.Post code", "unexpected 'c'", '$."Post code"'),
         ("$.foo-bar.b", "unexpected '-'", '$."foo-bar"'),
