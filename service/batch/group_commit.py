@@ -8,28 +8,33 @@ batch on, so a crash between the two sends it twice rather than never; the aggre
 
 A row that is found to be committed already joins the next check without a commit. If a crash has lost the
 trigger, the redelivered message of the last row makes up for it in this way.
+
+A write that fails is repeated, under one token, for as long as one of its rows wants to wait (`Patience`). An
+outcome that an agent was paid for thus outlives an outage of the table or of the bucket.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self, TypeVar
 
 import structlog
 
-from service.batch.completion import Completion
+from service.batch.completion import Completion, Repeat
 from service.batch.role_ports import Ports
 from service.domain.errors import AccessError, RetryableError, RowfleetError, RowRejectedError
 from service.domain.item_size import outcome_bytes
 from service.domain.model import Batch, BatchView, Commit, Outcome
 from service.domain.ports import COMMIT_BYTES, COMMIT_LIMIT
-from service.runtime.port_retries import retry_for
+from service.runtime.port_retries import retrying
 
+T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 
@@ -37,7 +42,7 @@ log = structlog.get_logger(__name__)
 class GroupCommitLimits:
     """A transaction waits `linger_s` for more outcomes, up to `max_rows` and `max_bytes`.
 
-    `timeout_s` bounds one commit with its retries.
+    `timeout_s` bounds the wait of a row that brings no `Patience` of its own.
     """
 
     linger_s: float = 0.2
@@ -46,15 +51,49 @@ class GroupCommitLimits:
     timeout_s: float = 60.0
 
 
+class Patience(Protocol):
+    """Decides how long a row waits for its commit."""
+
+    def after_failure(self, error: RetryableError | AccessError) -> RowfleetError | None:
+        """Told of a failed try: None to wait for the next one, or the error with which the row gives up."""
+        ...
+
+
+class _BoundedPatience:
+    """Waits for `timeout_s`, and gives up at once if access is denied."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._now = asyncio.get_running_loop().time
+        self._give_up_at = self._now() + timeout_s
+
+    def after_failure(self, error: RetryableError | AccessError) -> RowfleetError | None:
+        is_over = isinstance(error, AccessError) or self._now() >= self._give_up_at
+        return error if is_over else None
+
+
+Future = asyncio.Future[BatchView | None]
+
+
 @dataclass(slots=True)
 class _Waiter:
-    """A row that waits to be settled, and the futures of its callers.
+    """A row that waits to be settled, and the futures of its callers, each with its patience.
 
     Without an outcome the row waits for a completion check only.
     """
 
     outcome: Outcome | None
-    futures: list[asyncio.Future[BatchView | None]] = field(default_factory=list)
+    callers: list[tuple[Future, Patience]] = field(default_factory=list)
+
+    @property
+    def open_futures(self) -> Iterator[Future]:
+        """The futures of the callers that still wait."""
+        return (future for future, _ in self.callers if not future.done())
+
+    def record_failure(self, error: RetryableError | AccessError) -> None:
+        """Tell the callers of a failed try; those without patience get their error."""
+        for future, patience in self.callers:
+            if not future.done() and (final := patience.after_failure(error)) is not None:
+                future.set_exception(final)
 
 
 class _Group:
@@ -65,15 +104,15 @@ class _Group:
         self.waiting: dict[int, _Waiter] = {}
         self.is_full = asyncio.Event()
 
-    def add(self, number: int, outcome: Outcome | None, full: int) -> asyncio.Future[BatchView | None]:
+    def add(self, number: int, outcome: Outcome | None, patience: Patience, full: int) -> Future:
         """Add a row; the future ends when it is settled. The group does not linger once it has `full` rows.
 
         A row that waits already keeps its first outcome, so that it is counted once.
         """
         waiter = self.waiting.setdefault(number, _Waiter(outcome))
         waiter.outcome = waiter.outcome or outcome
-        future: asyncio.Future[BatchView | None] = asyncio.get_running_loop().create_future()
-        waiter.futures.append(future)
+        future: Future = asyncio.get_running_loop().create_future()
+        waiter.callers.append((future, patience))
         if len(self.waiting) >= full:
             self.is_full.set()
         return future
@@ -110,7 +149,8 @@ class GroupCommitter:
         self._ports = ports
         self._completion = completion
         self._limits = limits
-        self._retry = retry_for(limits.timeout_s, first_s=0.02, longest_s=5.0, jitter_s=0.1)
+        # No time-out: the patience of the rows ends a series of tries.
+        self._retry = retrying(None, first_s=0.02, longest_s=5.0, jitter_s=0.1)
         self._slot = slot
         self._tokens = tokens
         self._groups: dict[tuple[str, int], _Group] = {}
@@ -128,22 +168,42 @@ class GroupCommitter:
             kind = error = trace = None
         await self._tasks.__aexit__(kind, error, trace)
 
-    async def commit(self, batch: Batch, number: int, outcome: Outcome | None) -> BatchView | None:
+    async def commit(
+        self, batch: Batch, number: int, outcome: Outcome | None, patience: Patience | None = None
+    ) -> BatchView | None:
         """Commit row `number`, check whether its batch is complete, and return the batch as checked.
 
-        Without an outcome, for a row that is known to be committed, only the check is done. Raises
-        RetryableError or AccessError: the row may be committed or not, and its message must not be deleted.
-        Raises RowRejectedError if the outcome can never be stored.
+        Without an outcome, for a row that is known to be committed, only the check is done. Writes that fail
+        are repeated until `patience` ends, by default after `timeout_s` or if access is denied. Raises the
+        error that the patience gives, and RetryableError if the process stops: the row may be committed or
+        not, and its message must not be deleted. Raises RowRejectedError if the outcome can never be stored.
         """
+        patience = patience or _BoundedPatience(self._limits.timeout_s)
         if outcome is not None:
-            outcome = await self._ports.large_outcomes.offload(batch, outcome)
+            outcome = await self._offload(batch, outcome, patience)
         key = (batch.identity, batch.round)
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = _Group(batch)
             # In an empty context: the caller's has the row_id of one row bound to its log lines.
             self._tasks.create_task(self._commit_group(key, group), context=contextvars.Context())
-        return await group.add(number, outcome, self._limits.max_rows)
+        return await group.add(number, outcome, patience, self._limits.max_rows)
+
+    async def _offload(self, batch: Batch, outcome: Outcome, patience: Patience) -> Outcome:
+        """The outcome as the table takes it: its data is put into S3 if it is too large for an item."""
+        final: RowfleetError | None = None
+
+        def should_repeat(error: Exception) -> bool:
+            nonlocal final
+            if not isinstance(error, RetryableError | AccessError):
+                return False
+            final = patience.after_failure(error)
+            return final is None
+
+        try:
+            return await self._retry.on(should_repeat)(self._ports.large_outcomes.offload, batch, outcome)
+        except (RetryableError, AccessError) as error:
+            raise final or error from None
 
     async def _commit_group(self, key: tuple[str, int], group: _Group) -> None:
         """Commit the rows of a group, one transaction at a time, until no row waits."""
@@ -152,18 +212,20 @@ class GroupCommitter:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._limits.linger_s):
                         await group.is_full.wait()
-                await self._commit(group.batch, group.take(self._limits))
+                await self._commit(group, group.take(self._limits))
         finally:
             del self._groups[key]
             _fail(group.waiting.values(), RetryableError("the process is stopping"))
 
-    async def _commit(self, batch: Batch, waiters: Sequence[_Waiter]) -> None:
+    async def _commit(self, group: _Group, waiters: Sequence[_Waiter]) -> None:
         """Commit all of `waiters` in one transaction, check the batch once, and end their futures."""
+        batch = group.batch
+        repeat = partial(self._repeat, group, waiters)
         try:
-            await self._write(batch, [w.outcome for w in waiters if w.outcome is not None])
-            view = await self._completion.check(batch.batch_id)
+            await self._write(batch, [w.outcome for w in waiters if w.outcome is not None], repeat)
+            view = await self._completion.check(batch.batch_id, repeat)
         except RowRejectedError as error:
-            await self._commit_halves(batch, waiters, error)
+            await self._commit_halves(group, waiters, error)
         except (RetryableError, AccessError) as error:
             _fail(waiters, error)
         except Exception as error:
@@ -177,17 +239,19 @@ class GroupCommitter:
             # Futures are left only if this task was cancelled.
             _fail(waiters, RetryableError("the process is stopping"))
 
-    async def _commit_halves(self, batch: Batch, waiters: Sequence[_Waiter], error: RowRejectedError) -> None:
+    async def _commit_halves(
+        self, group: _Group, waiters: Sequence[_Waiter], error: RowRejectedError
+    ) -> None:
         """Find the row that can never be stored by halving the transaction, and commit all others."""
         middle = len(waiters) // 2
         if not middle:
             _fail(waiters, error)
             return
-        await self._commit(batch, waiters[:middle])
-        await self._commit(batch, waiters[middle:])
+        await self._commit(group, waiters[:middle])
+        await self._commit(group, waiters[middle:])
 
-    async def _write(self, batch: Batch, outcomes: list[Outcome]) -> None:
-        """Write the outcomes that are not committed yet. Raises RetryableError after `timeout_s`."""
+    async def _write(self, batch: Batch, outcomes: list[Outcome], repeat: Repeat) -> None:
+        """Write the outcomes that are not committed yet. Raises the last error if no row waits any more."""
         while outcomes:
             commit = Commit(
                 batch_id=batch.batch_id,
@@ -200,7 +264,7 @@ class GroupCommitter:
                 incarnation=batch.incarnation,
             )
             # All repetitions carry one token: a commit whose response was lost is not counted twice.
-            duplicates = set(await self._retry(self._ports.table.commit, commit))
+            duplicates = set(await repeat(partial(self._ports.table.commit, commit)))
             if not duplicates:
                 self._count(commit)
                 return
@@ -208,6 +272,21 @@ class GroupCommitter:
             self._ports.metrics.count("duplicate_outcomes", len(duplicates))
             log.info("outcomes_already_committed", batch_id=batch.batch_id, rows=len(duplicates))
             outcomes = [outcome for index, outcome in enumerate(outcomes) if index not in duplicates]
+
+    async def _repeat(self, group: _Group, waiters: Sequence[_Waiter], call: Callable[[], Awaitable[T]]) -> T:
+        """Repeat a call that fails while one of `waiters` has the patience to wait.
+
+        Raises the last error. The rows that wait for the next transaction are told of failures as well.
+        """
+
+        def should_repeat(error: Exception) -> bool:
+            if not isinstance(error, RetryableError | AccessError):
+                return False
+            for waiter in (*waiters, *group.waiting.values()):
+                waiter.record_failure(error)
+            return next(_open_futures(waiters), None) is not None
+
+        return await self._retry.on(should_repeat)(call)
 
     def _count(self, commit: Commit) -> None:
         metrics, counts = self._ports.metrics, commit.counts
@@ -219,8 +298,8 @@ class GroupCommitter:
             metrics.count("rows_reused", counts.reused)
 
 
-def _open_futures(waiters: Iterable[_Waiter]) -> Iterator[asyncio.Future[BatchView | None]]:
-    return (future for waiter in waiters for future in waiter.futures if not future.done())
+def _open_futures(waiters: Iterable[_Waiter]) -> Iterator[Future]:
+    return (future for waiter in waiters for future in waiter.open_futures)
 
 
 def _fail(waiters: Iterable[_Waiter], error: RowfleetError) -> None:

@@ -13,6 +13,7 @@
     │   ├── TurnedAwayError         a row's call may not begin now
     │   │   ├── TargetFullError     all slots of its target are taken
     │   │   ├── TargetDownError     the circuit breaker of its target is open
+    │   │   ├── CommitsWaitError    outcomes of its target wait for their commit
     │   │   └── LimitReachedError   the fleet's rate limit is reached
     │   ├── AnswerPendingError      another row with the same input is calling the agent
     │   └── AgentRetryableError     the next attempt may succeed
@@ -149,6 +150,10 @@ class TargetFullError(TurnedAwayError):
 
 class TargetDownError(TurnedAwayError):
     """The target's circuit breaker is open: it gets no calls for a while."""
+
+
+class CommitsWaitError(TurnedAwayError):
+    """Outcomes of the target have waited too long for their commit: no call may add to them."""
 
 
 class LimitReachedError(TurnedAwayError):

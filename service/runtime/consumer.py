@@ -136,7 +136,8 @@ class Consumer:
     @property
     def problem(self) -> str:
         """The reason why this consumer cannot work now, or ""."""
-        return self._receive_backoff.reason or self._handler_backoff.reason
+        reason = self._receive_backoff.reason or self._handler_backoff.reason
+        return reason or ("" if self._capacity is None else self._capacity.problem)
 
     @property
     def held_bytes(self) -> int:

@@ -66,6 +66,11 @@ Handler = Callable[[Delivery], Awaitable[None]]
 class Capacity(Protocol):
     """Source of the number of deliveries that handlers can take, if they limit themselves."""
 
+    @property
+    def problem(self) -> str:
+        """The reason why handlers take none although they should, "" if there is none."""
+        ...
+
     def free_slots(self, most: int) -> int:
         """Number of further deliveries that could start; `most` if no limit is known."""
         ...

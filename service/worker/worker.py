@@ -13,7 +13,7 @@ from functools import partial
 
 import structlog
 
-from service.batch.group_commit import GroupCommitter
+from service.batch.group_commit import GroupCommitter, Patience
 from service.batch.large_rows import ClaimCheck
 from service.batch.outages import OutageBoard
 from service.batch.outcomes import LastAttempt
@@ -36,6 +36,7 @@ from service.runtime.delivery import Delivery
 from service.runtime.sender import BatchingSender
 from service.worker.attempts import AttemptLimits, Attempts, Requeue, RowTask
 from service.worker.batch_cache import BatchCache, OpenTarget
+from service.worker.kept_outcomes import HeldMessage, keep_outcome
 from service.worker.quarantine import Quarantine
 from service.worker.reuse import RequestCoalescer
 
@@ -111,7 +112,7 @@ class Worker:
                 self._ports.metrics.count("rows_skipped")
                 log.info("row_was_committed", receives=delivery.message.receives, replay=row.replay)
                 delivery.release_slot()
-                await self._commit(row, batch, None)
+                await self._commit(row, batch, None, HeldMessage(delivery))
             elif target is not None:
                 await self._process(row, batch, target, delivery)
 
@@ -130,7 +131,7 @@ class Worker:
         left_s = deadline_of(batch, row.deadline_ms).left_s(self._ports.clock.now_ms())
         if left_s <= 0:
             return None
-        error = target.gate.full_error_for(batch)
+        error = target.gate.rejection_for(batch)
         return None if error is None else self._attempts.requeue_delay_s(error, left_s)
 
     async def _process(self, row: RowMessage, batch: Batch, target: OpenTarget, delivery: Delivery) -> None:
@@ -160,22 +161,25 @@ class Worker:
             await self._requeue(result.message, result.delay_s)
             return
         delivery.release_slot()
-        await self._commit(row, batch, result)
+        with keep_outcome(target.gate.backlog, delivery, self._ports.metrics) as patience:
+            await self._commit(row, batch, result, patience)
 
-    async def _commit(self, row: RowMessage, batch: Batch, outcome: Outcome | None) -> None:
+    async def _commit(
+        self, row: RowMessage, batch: Batch, outcome: Outcome | None, patience: Patience
+    ) -> None:
         """Commit the outcome and check the batch; without an outcome only check.
 
         An outcome that cannot be stored makes the row FAILED.
         """
         try:
-            view = await self._committer.commit(batch, row.number, outcome)
+            view = await self._committer.commit(batch, row.number, outcome, patience)
         except RowRejectedError as error:
             if outcome is None:
                 raise
             attempt = self._last_attempt(row, batch, outcome.attempts, outcome.execution_time_ms)
             # The cells come from the outcome: the message of a large row has none.
             outcome = replace(attempt.failed(error), input_data=outcome.input_data)
-            view = await self._committer.commit(batch, row.number, outcome)
+            view = await self._committer.commit(batch, row.number, outcome, patience)
         self._batches.refresh(view)
         if outcome is not None:
             self._log_settled(outcome)

@@ -12,6 +12,7 @@ from tests.documentation.documents import DOCUMENTS, ROOT, anchors, commands, li
 from tests.simulation.ablations import ABLATIONS
 from tests.simulation.faults import Fault
 from tests.simulation.invariants import INVARIANTS
+from tests.simulation.scenario import StorageFault
 
 each_document = pytest.mark.parametrize("path", DOCUMENTS, ids=title)
 
@@ -24,6 +25,8 @@ SERVICE = "\n".join(path.read_text("utf-8") for path in sorted((ROOT / "service"
 TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
 ERRORS_OF_OTHERS = {"FunctionError"}
 """Names of AWS that end like our errors: a key of Lambda's answer."""
+
+FAULTS = {*Fault.__members__, *StorageFault.__members__}
 
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
@@ -111,7 +114,7 @@ def test_every_folder_is_in_the_reading_order():
     assert folders <= set(re.findall(r"^\| `service/(\w+)/", ARCHITECTURE, re.MULTILINE))
 
 
-@pytest.mark.parametrize(("word", "known"), [("ablation", ABLATIONS), ("fault", Fault.__members__)])
+@pytest.mark.parametrize(("word", "known"), [("ablation", ABLATIONS), ("fault", FAULTS)])
 def test_names_in_the_failure_table_exist(word, known):
     """The protocol names faults and safeguards as the simulation does."""
     lists = re.findall(rf"\b{word}s? ((?:`\w+`(?:, )?)+)", PROTOCOL)

@@ -15,14 +15,15 @@ from typing import Any
 from service.adapters.aws.row_items import row_items
 from service.adapters.aws.values import Item
 from service.aggregator.aggregator import Aggregator
-from service.batch.completion import Completion
-from service.batch.group_commit import GroupCommitter
+from service.batch.completion import Completion, Repeat, once
+from service.batch.group_commit import GroupCommitter, Patience
 from service.domain.errors import FailureScope, RowfleetError
 from service.domain.messages import AggregateMessage
 from service.domain.model import Batch, BatchView, Commit, Outcome, State, iso_time
 from service.domain.ports import LeaseGrant, OutgoingMessage, SharedRecord
 from service.runtime.delivery import Delivery, Handler
 from service.runtime.sender import send_all
+from service.worker.admission.commit_backlog import CommitBacklog
 from service.worker.worker import Worker
 from tests.simulation.network import FaultyQueue, FaultyTable
 from tests.simulation.observed_ports import ObservedTable
@@ -109,9 +110,11 @@ class NoCommitToken(Components):
 
 
 class _UncheckedCommitter(GroupCommitter):
-    async def commit(self, batch: Batch, number: int, outcome: Outcome | None) -> BatchView | None:
+    async def commit(
+        self, batch: Batch, number: int, outcome: Outcome | None, patience: Patience | None = None
+    ) -> BatchView | None:
         """Do nothing for a row that is known to be committed."""
-        return None if outcome is None else await super().commit(batch, number, outcome)
+        return None if outcome is None else await super().commit(batch, number, outcome, patience)
 
 
 class NoCheckAfterDuplicate(Components):
@@ -120,11 +123,43 @@ class NoCheckAfterDuplicate(Components):
     committer = _UncheckedCommitter
 
 
+class _ImpatientCommitter(GroupCommitter):
+    async def commit(
+        self, batch: Batch, number: int, outcome: Outcome | None, patience: Patience | None = None
+    ) -> BatchView | None:
+        """Give up after the time-out, or at once if access is denied."""
+        return await super().commit(batch, number, outcome)
+
+
+class NoKeptOutcomes(Components):
+    """An outcome whose commit fails for a minute is dropped, and its row given back."""
+
+    committer = _ImpatientCommitter
+
+
+class _OpenBacklog(CommitBacklog):
+    is_late = False  # type: ignore[assignment]
+
+
+class _CarelessWorker(Worker):
+    async def handle(self, delivery: Delivery) -> None:
+        """Process a row, also while outcomes wait for their commit."""
+        for gate in self._batches._gates._gates:
+            gate.backlog.__class__ = _OpenBacklog
+        await super().handle(delivery)
+
+
+class NoClosedGate(Components):
+    """Calls begin while outcomes of earlier ones wait for their commit."""
+
+    worker = _CarelessWorker
+
+
 # -- completion
 
 
 class _StateFirst(Completion):
-    async def check(self, batch_id: str) -> BatchView | None:
+    async def check(self, batch_id: str, repeat: Repeat = once) -> BatchView | None:
         """Change the state, then send the trigger."""
         view = await self._ports.table.read(batch_id)
         if view is not None and view.batch.state is State.RUNNING and view.is_complete:
@@ -148,14 +183,14 @@ class StateBeforeSend(Components):
 
 
 class _CompleteUnsealed(_StateFirst):
-    async def check(self, batch_id: str) -> BatchView | None:
+    async def check(self, batch_id: str, repeat: Repeat = once) -> BatchView | None:
         """Aggregate also a batch that is still split, once the rows sent so far have outcomes."""
         view = await self._ports.table.read(batch_id)
         if view is not None and view.batch.state is State.SPLITTING:
             if view.batch.checkpoint.rows and view.counts.done >= view.batch.checkpoint.rows:
                 await self._move_and_send(view.batch, State.SPLITTING)
             return view
-        return await Completion.check(self, batch_id)
+        return await Completion.check(self, batch_id, repeat)
 
 
 class NoSeal(Components):
@@ -346,7 +381,8 @@ ABLATIONS: Mapping[str, type[Components]] = {
     for kind in (
         NoRowCondition, NoRoundFence, NoCounterInTransaction, NoCheckAfterDuplicate, StateBeforeSend, NoSeal,
         NoHeartbeat, NoReplayMarks, NoSweeper, NoDrain, NoLease, NoCommitToken, DeleteFirst,
-        NoMarksOnReturns, NoWaitingResults, NoExcuses, NoSuspicion, NoDeadlines, NoInFlightLock,
+        NoMarksOnReturns, NoWaitingResults, NoKeptOutcomes, NoClosedGate, NoExcuses, NoSuspicion, NoDeadlines,
+        NoInFlightLock,
         NoSharedLedger,
     )
 }  # fmt: skip

@@ -97,7 +97,9 @@ class SimulatedAgent:
             # An outage that has begun meanwhile hits calls in flight as well.
             if self._target_fault(row) is TargetFault.OUTAGE:
                 raise self._target_error(TargetFault.OUTAGE)
-            return self._answer(behaviour, time, call, file, invocation.body["name"])
+            reply = self._answer(behaviour, time, call, file, invocation.body["name"])
+            self._monitor.agent_replied(network.who, row)
+            return reply
 
     async def close(self) -> None:
         """Do nothing: no connection is open."""

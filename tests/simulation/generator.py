@@ -19,6 +19,8 @@ from tests.simulation.scenario import (
     PlannedProcessFault,
     ProcessFault,
     Scenario,
+    StorageFault,
+    StorageFaultPeriod,
     TargetFault,
     TargetFaultPeriod,
 )
@@ -61,7 +63,7 @@ def generate(seed: int) -> Scenario:
     skews_s = _SMALL_SKEWS_S if do_clocks_agree else _SKEWS_S
     are_stopped = any(planned.fault is ProcessFault.STOPPED for planned in process_faults)
     max_running = random.choice((1, 2, 4, 16))
-    return Scenario(
+    scenario = Scenario(
         seed=seed,
         is_calm=is_calm,
         files=files,
@@ -71,6 +73,7 @@ def generate(seed: int) -> Scenario:
         faults_end_s=0.0 if is_calm else faults_end_s,
         process_faults=process_faults,
         target_faults=target_faults,
+        storage_faults=(),
         message_losses_at_s=_message_losses(random, faults_end_s) if has_sweeper else (),
         redrive=not is_calm and random.random() < 0.45,
         max_receives=5 if has_sweeper else 100_000,
@@ -96,6 +99,7 @@ def generate(seed: int) -> Scenario:
         refusals=() if is_calm else _refusals(more, faults_end_s),
         finishes_at_s=() if is_calm else _finishes(more, faults_end_s),
     )
+    return _with_storage_faults(more, scenario)
 
 
 # -- files and mappings
@@ -230,6 +234,21 @@ def _target_faults(
     times = sorted(random.random() * faults_end_s for _ in range(2 * count))
     pairs = zip(times[::2], times[1::2], strict=True)
     return tuple(TargetFaultPeriod(target, random.choice(list(TargetFault)), *pair) for pair in pairs)
+
+
+def _with_storage_faults(random: Random, scenario: Scenario) -> Scenario:
+    """In some worlds storage refuses writes for one to ten minutes, from about when the first rows end."""
+    if random.random() >= (0.4 if scenario.is_calm else 0.06):
+        return scenario
+    kinds = [StorageFault.COMMITS_THROTTLED, StorageFault.COMMITS_DENIED]
+    if scenario.max_item_bytes == 0:
+        kinds.append(StorageFault.DATA_REFUSED)
+    if not scenario.is_calm:
+        kinds.append(StorageFault.TABLE_DENIED)
+    from_s = random.choice((0.0, 1.0, 5.0, 20.0))
+    period = StorageFaultPeriod(random.choice(kinds), from_s, from_s + random.choice((60.0, 150.0, 600.0)))
+    faults_end_s = max(scenario.faults_end_s, period.to_s)
+    return replace(scenario, storage_faults=(period,), faults_end_s=faults_end_s)
 
 
 def _process_faults(random: Random, processes: int, faults_end_s: float) -> tuple[PlannedProcessFault, ...]:

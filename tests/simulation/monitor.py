@@ -16,6 +16,7 @@ import orjson
 from service.adapters.aws.values import Item
 from service.domain.model import Batch, Commit, Outcome, State, Status, row_id
 from service.domain.ports import ReceivedMessage
+from service.worker.admission.commit_backlog import MAX_COMMIT_WAIT_S
 from tests.simulation.agent_calls import AgentCalls
 from tests.simulation.deletions import DeletedMessages
 from tests.simulation.failure_causes import FailureCauses
@@ -24,6 +25,9 @@ from tests.simulation.observed_ports import ObservedObjects, ObservedQueue, Obse
 from tests.simulation.scenario import Behaviour, InputFile, TargetFaultPeriod
 from tests.simulation.server_errors import ServerErrors
 from tests.simulation.trace import Trace
+
+LATE_S = MAX_COMMIT_WAIT_S + 3.0
+"""After this, a worker has noticed that an answer waits for its commit: it lingers up to 2 s before that."""
 
 
 class Monitor:
@@ -48,6 +52,7 @@ class Monitor:
         self.target_faults: Sequence[TargetFaultPeriod] = ()
         self.calls: AgentCalls
         self.server_errors = ServerErrors(trace.now)
+        self.is_calm = False
         self.max_lost = 0
         self.start_ms = 0
         self.clocks_differ_s = 0.0  # at most, between any two clocks, the world's own included
@@ -77,6 +82,8 @@ class Monitor:
         self._first_receive_of: dict[str, float] = {}
         self._received: set[tuple[str, RowKey]] = set()
         self._may_call: set[tuple[str, RowKey]] = set()
+        # The time of each reply that is not stored yet, by worker and row.
+        self._unstored: dict[tuple[str, RowKey], float] = {}
 
     def violated(self, invariant: str, text: str) -> None:
         """Report that an invariant does not hold."""
@@ -92,6 +99,8 @@ class Monitor:
         key = (batch_id, round_, number)
         if before is not None and int(before["round"]["N"]) >= round_:
             self.violated("one_outcome", f"row {key} was stored over one of round {before['round']['N']}")
+        for paid in [paid for paid in self._unstored if paid[1] == key]:
+            del self._unstored[paid]
         status = Status(row["status"]["S"])
         self.outcomes[batch_id, round_][number] = status
         if status is Status.FAILED:
@@ -216,6 +225,7 @@ class Monitor:
             if key is None:
                 continue
             is_marked = '"replay":true' in body
+            self._check_kept(who, key)
             if (who, key) in self._received and not is_marked:
                 self.violated("repeats_are_marked", f"{who} has row {key}, and sent it again without a mark")
             # A message with an attempt number is a worker's requeue, which was checked above.
@@ -241,13 +251,45 @@ class Monitor:
             if not (may_be_committed and self.has_outcome(key)):
                 self._may_call.add((who, key))
 
+    def released(self, who: str, queue: ObservedQueue, receipts: Sequence[str]) -> None:
+        """`who` releases messages, and is not about to stop. Checks kept_while_held."""
+        for receipt in receipts:
+            if (key := queue.row_of(receipt)) is not None:
+                self._check_kept(who, key)
+
+    def _check_kept(self, who: str, key: RowKey) -> None:
+        """Check kept_while_held when `who` gives a row back."""
+        # A second message of the row may be given back while the outcome waits with the first.
+        is_only = self.queues["rows"].messages_of.get(key, 0) <= 1 and not self.redeliveries[key]
+        if (who, key) in self._unstored and is_only:
+            self.violated("kept_while_held", f"{who} gave row {key} back, and has an answer to it")
+
+    def agent_replied(self, who: str, key: RowKey) -> None:
+        """The agent gave `who` an answer to a row, which is to be stored now."""
+        if not self.has_outcome(key):
+            self._unstored[who, key] = self.now()
+
     def agent_called(self, who: str, key: RowKey, now_ms: int) -> None:
-        """`who` calls the agent, at `now_ms` by its clock. Checks not_asked_too_late and not_paid_twice."""
+        """`who` calls the agent, at `now_ms` by its clock.
+
+        Checks not_asked_too_late, not_paid_twice and no_call_while_commits_wait.
+        """
+        if self.is_calm:
+            self._check_backlog(who, key)
         self.calls_for[key] += 1
         if now_ms >= (deadline_ms := self._causes.deadline_ms(key[0])):
             self.violated("not_asked_too_late", f"{who} asked for row {key} at {now_ms}, after {deadline_ms}")
         if (who, key) not in self._may_call:
             self.violated("not_paid_twice", f"{who} asked for row {key}, which was durable when it came")
+
+    def _check_backlog(self, who: str, key: RowKey) -> None:
+        """Check no_call_while_commits_wait."""
+        target = self.files[key[0]].mapping.name
+        for (other, row), since in self._unstored.items():
+            waited_s = self.now() - since
+            if other == who and self.files[row[0]].mapping.name == target and waited_s > LATE_S:
+                text = f"{who} asked for row {key}, and its answer to {row} has waited for {waited_s:.1f} s"
+                self.violated("no_call_while_commits_wait", text)
 
     # -- results ---------------------------------------------------------------------------------------
 

@@ -13,17 +13,20 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from service.domain.errors import (
+    AccessError,
     ConflictError,
     RetryableError,
     RowfleetError,
     ThrottledError,
     UnknownResultError,
+    UnreachableError,
 )
 from service.domain.ports import OutgoingMessage, ReceivedMessage, StoredFile, Upload
 from tests.simulation.faults import Fault, FaultInjector
 from tests.simulation.loop import Owner, VirtualLoop
 from tests.simulation.monitor import Monitor
 from tests.simulation.observed_ports import ObservedObjects, ObservedQueue, ObservedTable
+from tests.simulation.scenario import StorageFault, StorageFaultPeriod
 from tests.simulation.trace import Trace
 
 CLIENT_TIMEOUT_S = 40.0
@@ -39,14 +42,26 @@ class Host(Protocol):
     owner: Owner
     monitor: Monitor
 
+    @property
+    def is_stopping(self) -> bool:
+        """True once it was told to stop."""
+
     def crash(self) -> None:
         """End at once."""
 
 
 class Network:
-    """Carries the calls of one process."""
+    """Carries the calls of one process. `storage_faults` are those of the services behind it."""
 
-    def __init__(self, loop: VirtualLoop, faults: FaultInjector, trace: Trace, host: Host) -> None:
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        faults: FaultInjector,
+        trace: Trace,
+        host: Host,
+        storage_faults: Sequence[StorageFaultPeriod] = (),
+    ) -> None:
+        self._storage_faults = storage_faults
         self.loop = loop
         self.faults = faults
         self.trace = trace
@@ -61,6 +76,9 @@ class Network:
 
         `kind` is its kind in `faults`; `name` and `arguments` are shown in the trace.
         """
+        if self._storage_faults and (refusal := self._refusal(kind, name, arguments)) is not None:
+            self.trace.add(self.who, name, *arguments, f"!! {refusal}")
+            raise refusal
         fault = self.faults.in_transit(kind)
         if fault is None:
             answer = await effect()
@@ -99,6 +117,24 @@ class Network:
                     await self._apply(name, effect)
                 await self.crash_caller()
         raise UnknownResultError(f"{name}: no answer (simulated)")
+
+    def _refusal(self, kind: str, name: str, arguments: tuple[Any, ...]) -> RowfleetError | None:
+        """The error by which a service refuses a call now, or None."""
+        now = self.loop.time()
+        for period in self._storage_faults:
+            if not period.from_s <= now < period.to_s:
+                continue
+            is_data = name == "objects.put" and arguments[1].startswith("work/")
+            match period.fault:
+                case StorageFault.COMMITS_THROTTLED if kind == "commit":
+                    return ThrottledError("out of write units (simulated)")
+                case StorageFault.COMMITS_DENIED if kind == "commit":
+                    return AccessError("no commit allowed (simulated)")
+                case StorageFault.DATA_REFUSED if is_data:
+                    return UnreachableError("no object is taken (simulated)")
+                case StorageFault.TABLE_DENIED if name.startswith("table."):
+                    return AccessError("no access to the table (simulated)")
+        return None
 
     async def crash_caller(self) -> None:
         """Crash the calling process. This never returns."""
@@ -173,6 +209,9 @@ class FaultyQueue:
 
     async def extend(self, receipts: Sequence[str], visibility_s: float) -> Sequence[int]:
         """Extend leases. If some entries fail, the others are extended all the same."""
+        # 15 s is the shortest lease of any world, so that shorter times can only be those of releases.
+        if visibility_s < 15.0 and not self._network.host.is_stopping:
+            self._network.monitor.released(self._network.who, self.observed, receipts)
 
         async def effect() -> Sequence[int]:
             if self._faults.at_service("extend") is Fault.PARTIAL:

@@ -148,6 +148,11 @@ class ObservedQueue(MemoryQueue):
             self._keys[body] = (data["batch"], data["round"], data["row"]) if "row" in data else None
         return self._keys[body]
 
+    def row_of(self, receipt: str) -> RowKey | None:
+        """The row of the message that was delivered with a receipt, None if the message is gone."""
+        entry = self._by_receipt.get(receipt)
+        return None if entry is None else self.key(entry.outgoing.body)
+
     def duplicate(self, outgoing: OutgoingMessage, delay_s: float) -> None:
         """Add a copy of a message, as SQS may: it delivers at least once."""
         self._put(OutgoingMessage(outgoing.body, outgoing.group, int(delay_s)))

@@ -112,7 +112,9 @@ class Process:
         # Not hash(), which differs between runs of Python.
         self._random = random.Random(zlib.crc32(f"{shared.scenario.seed} {name}".encode()))
         self._clock = SkewedClock(shared.loop, shared.start_ms, skew_s)
-        self._network = Network(shared.loop, shared.faults, shared.trace, self)
+        self._network = Network(
+            shared.loop, shared.faults, shared.trace, self, shared.scenario.storage_faults
+        )
         self._numbers = itertools.count(1)
         self._stop = asyncio.Event()
         components = shared.components
@@ -123,6 +125,11 @@ class Process:
         }
         self._ports = self._open_ports()
         self._completion = components.completion(self._ports)
+
+    @property
+    def is_stopping(self) -> bool:
+        """True once it was told to stop."""
+        return self.stop_asked_at is not None
 
     def start(self) -> None:
         """Start the role's tasks."""

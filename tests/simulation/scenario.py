@@ -73,6 +73,24 @@ class TargetFaultPeriod:
     to_s: float
 
 
+class StorageFault(StrEnum):
+    """A fault of a service that refuses writes for minutes. Nothing that it refuses is applied."""
+
+    COMMITS_THROTTLED = "commits throttled"
+    COMMITS_DENIED = "commits denied"
+    DATA_REFUSED = "data refused"  # the data of outcomes that are kept in S3
+    TABLE_DENIED = "table denied"  # every call of the table
+
+
+@dataclass(frozen=True, slots=True)
+class StorageFaultPeriod:
+    """A period in which all processes meet a fault of a service."""
+
+    fault: StorageFault
+    from_s: float
+    to_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class InputFile:
     """An input file, the agent's behaviour with each of its rows, and the jobs for it.
@@ -101,7 +119,7 @@ class InputFile:
 class Scenario:
     """One world. Times are in virtual seconds.
 
-    - `is_calm`: no faults, and agents that reply.
+    - `is_calm`: no faults but those of storage that concern outcomes, and agents that reply.
     - `fault_rates`: the probability of each fault of a call, until `faults_end_s`.
     - `clock_skews_s`: by how much the clock of each process is wrong; `roles` has the role of each.
     - `message_losses_at_s`: when the rows queue loses a message or is purged.
@@ -120,6 +138,7 @@ class Scenario:
     faults_end_s: float
     process_faults: tuple[PlannedProcessFault, ...]
     target_faults: tuple[TargetFaultPeriod, ...]
+    storage_faults: tuple[StorageFaultPeriod, ...]
     message_losses_at_s: tuple[float, ...]
     redrive: bool
     max_receives: int

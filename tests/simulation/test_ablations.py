@@ -26,6 +26,8 @@ EXPECTED = {
     "DeleteFirst": {"acknowledged_when_durable"},
     "NoWaitingResults": {"batch_failed_for_a_cause"},
     "NoMarksOnReturns": {"repeats_are_marked"},
+    "NoKeptOutcomes": {"kept_while_held", "calm_is_exact"},
+    "NoClosedGate": {"no_call_while_commits_wait"},
     "NoExcuses": {"failed_for_a_cause"},
     "NoSuspicion": {"failed_for_a_cause"},
     "NoDeadlines": {"not_asked_too_late"},
@@ -34,7 +36,7 @@ EXPECTED = {
 }
 """The invariants that may be the first to break without the safeguard."""
 
-NOTICED_LATE = {"StateBeforeSend", "NoCheckAfterDuplicate", "NoLease", "NoSuspicion"}
+NOTICED_LATE = {"NoClosedGate", "StateBeforeSend", "NoCheckAfterDuplicate", "NoLease", "NoSuspicion"}
 
 
 @pytest.mark.parametrize(

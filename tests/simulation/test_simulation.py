@@ -15,7 +15,7 @@ from service.runtime.delivery import Delivery, Handler
 from tests.simulation.faults import AT_SERVICE, IN_TRANSIT
 from tests.simulation.generator import generate
 from tests.simulation.invariants import INVARIANTS
-from tests.simulation.scenario import Behaviour, ProcessFault, TargetFault
+from tests.simulation.scenario import Behaviour, ProcessFault, StorageFault, TargetFault
 from tests.simulation.simulate import Summary, run_many
 from tests.simulation.world import Components, Process, World
 
@@ -27,6 +27,7 @@ MET = (
     "row: TargetFullError",
     "row: TargetDownError",
     "row: LimitReachedError",
+    "row: CommitsWaitError",
     "row: reused",
     "row: DeadlineError",
     "row: read from its source",
@@ -76,7 +77,7 @@ def test_every_kind_of_fault_happens(summary: Summary) -> None:
         for fault in faults
     }
     possible |= {f"process: {what}" for what in ProcessFault} | {
-        f"world: {target_fault}" for target_fault in TargetFault
+        f"world: {fault}" for fault in (*TargetFault, *StorageFault)
     }
     possible |= {"world: rows lost", "world: second round", "world: results refused", "world: finish"} | set(
         MET

@@ -124,6 +124,7 @@ class World:
         monitor.calls = AgentCalls(self.loop.time, monitor.violated)
         monitor.target_faults = scenario.target_faults
         monitor.start_ms = START_MS
+        monitor.is_calm = scenario.is_calm
         monitor.max_lost = 2 * scenario.max_receives
         monitor.clocks_differ_s = max(0.0, *scenario.clock_skews_s) - min(0.0, *scenario.clock_skews_s)
 
@@ -193,13 +194,13 @@ class World:
 
     def _count_situations(self) -> None:
         """Count what rows met beside faults of calls: `test_simulation` requires each of them."""
-        for kind in ("TargetFullError", "TargetDownError", "LimitReachedError"):
+        for kind in ("TargetFullError", "TargetDownError", "LimitReachedError", "CommitsWaitError"):
             name = f"rows_turned_away_{kind}"
             total = sum(process.metrics.totals[name] for process in self._all_processes)
             self.happened[f"row: {kind}"] += int(total)
         self.happened["row: reused"] += self.monitor.reused.total()
         self.happened += self.monitor.met
-        for period in self.scenario.target_faults:
+        for period in (*self.scenario.target_faults, *self.scenario.storage_faults):
             self.happened[f"world: {period.fault}"] += 1
 
     def _too_many_events(self) -> None:

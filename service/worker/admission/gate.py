@@ -2,7 +2,7 @@
 
 A call needs a slot. The fair queue shares the slots among batches, and the AIMD limit sets their number. The
 circuit breaker holds calls back while the target is down, the limiter while the fleet's rate limit is used
-up.
+up, the commit backlog while outcomes of earlier calls cannot be stored.
 
 If a row would wait long, the gate rejects it with the time after which it may come again. The worker requeues
 it, so that it holds nothing and rows of other targets are fetched behind it.
@@ -20,17 +20,21 @@ from service.domain.errors import (
     AgentRetryableError,
     AgentThrottledError,
     AgentTimeoutError,
+    CommitsWaitError,
     FailureScope,
     LimitReachedError,
     RowfleetError,
     TargetDownError,
     TargetFullError,
+    TurnedAwayError,
 )
 from service.domain.model import Batch, Json
 from service.domain.ports import BATCH_CALL_ENTRIES, Clock
 from service.mapping.replies.transcript import Usage
+from service.runtime.incidents import IncidentLog
 from service.runtime.timeouts import timeout
 from service.worker.admission.circuit_breaker import CircuitBreaker
+from service.worker.admission.commit_backlog import CommitBacklog
 from service.worker.admission.concurrency_limit import AimdLimit, LoadSignal
 from service.worker.admission.fair_queue import RECENT_S, FairQueue
 from service.worker.rate_limit.limiter import Limiter, Permit
@@ -104,7 +108,8 @@ class AdmittedCall:
 class Gate:
     """The gate of one target in one process, for at most `most` calls in flight.
 
-    `on_change` is called whenever a row may be admitted that would have been rejected before.
+    `on_change` is called whenever a row may be admitted that would have been rejected before, and when a
+    commit in `backlog` has failed.
     """
 
     def __init__(
@@ -122,11 +127,13 @@ class Gate:
         self._last_start_at = clock.monotonic()
         self._is_closed = False
         self.breaker = CircuitBreaker()
+        self.backlog = CommitBacklog(clock, on_change)
 
     @property
     def is_busy(self) -> bool:
-        """True if calls are in flight, rows wait, or the rate limit has rejected a row a moment ago."""
-        return bool(self._queue.in_flight or self._queue.waiting) or self._is_paused
+        """True if calls are in flight, rows wait, or none may begin because of the limit or the backlog."""
+        is_in_use = bool(self._queue.in_flight or self._queue.waiting)
+        return is_in_use or self._is_paused or self.backlog.is_late
 
     @property
     def is_recent(self) -> bool:
@@ -136,7 +143,7 @@ class Gate:
     @property
     def capacity(self) -> int:
         """The number of rows that could start or wait now."""
-        if self._is_paused:
+        if self._is_paused or self.backlog.is_late:
             return 0
         now = self._clock.monotonic()
         # One row, for the trial call.
@@ -148,20 +155,26 @@ class Gate:
     def _is_paused(self) -> bool:
         return self._clock.monotonic() < self._paused_until
 
-    def full_error_for(self, batch: Batch) -> TargetFullError | None:
-        """The error with which a row of `batch` would be turned away at once for lack of a slot, or None."""
+    def rejection_for(self, batch: Batch) -> TurnedAwayError | None:
+        """The error with which a row of `batch` would be turned away at once, or None.
+
+        It is only about slots and the backlog: a row may be turned away for another reason.
+        """
+        if self.backlog.is_late:
+            return self._backlog_error()
         return self._full_error() if self._queue.is_full_for(batch) else None
 
     @asynccontextmanager
     async def admit(self, batch: Batch, row: str, body: Json) -> AsyncIterator[AdmittedCall]:
         """Wait until the call of a row may begin; it ends with the context.
 
-        `row` names the row, and `body` is the call's input. Raises TargetFullError, TargetDownError or
-        LimitReachedError, each with the time after which the row may come again, if the wait would be long.
+        `row` names the row, and `body` is the call's input. Raises TargetFullError, TargetDownError,
+        CommitsWaitError or LimitReachedError, each with the time after which the row may come again, if the
+        wait would be long.
         """
         self._last_row_at = self._clock.monotonic()
-        # Before a slot is taken: while the target is down its rows should not wait here.
-        self._check_breaker()
+        # Before a slot is taken: while no call may begin, rows should not wait here.
+        self._check()
         await self._acquire_slot(batch)
         try:
             call = await self._begin_call(row, body)
@@ -212,7 +225,10 @@ class Gate:
         self._concurrency.record(signal, started=call.started, now=now, in_flight=self._queue.in_flight)
         return now
 
-    def _check_breaker(self) -> None:
+    def _check(self) -> None:
+        """Raise the reason for which no call may begin now, slots and rate limit apart."""
+        if self.backlog.is_late:
+            raise self._backlog_error()
         wait_s = self.breaker.wait_s(self._clock.monotonic())
         if wait_s > 0:
             raise TargetDownError(f"the target is down: {self.breaker.reason}", retry_after_s=wait_s)
@@ -233,17 +249,24 @@ class Gate:
         self._last_start_at = self._clock.monotonic()
 
     def _full_error(self) -> TargetFullError:
+        return TargetFullError("every place of the target is taken", retry_after_s=self._requeue_s())
+
+    def _backlog_error(self) -> CommitsWaitError:
+        text = f"outcomes of the target wait for their commit ({self.backlog.reason})"
+        return CommitsWaitError(text, retry_after_s=self._requeue_s())
+
+    def _requeue_s(self) -> float:
+        """Delay of a row that finds no slot: the time since the last call started, within bounds."""
         since_s = self._clock.monotonic() - self._last_start_at
-        retry_after_s = min(MAX_REQUEUE_S, max(MIN_REQUEUE_S, since_s))
-        return TargetFullError("every place of the target is taken", retry_after_s=retry_after_s)
+        return min(MAX_REQUEUE_S, max(MIN_REQUEUE_S, since_s))
 
     async def _begin_call(self, row: str, body: Json) -> AdmittedCall:
         """Begin the call of a row that has a slot."""
         permit = None if self._limiter is None else await self._permit(self._limiter, body)
         try:
-            # The breaker may have opened while the row waited.
-            self._check_breaker()
-        except TargetDownError:
+            # The breaker may have opened while the row waited, and outcomes may have become late.
+            self._check()
+        except TurnedAwayError:
             if permit is not None:
                 permit.release(None)
             raise
@@ -265,6 +288,19 @@ class Gates:
         self._clock = clock
         self._gates: list[Gate] = []
         self._listener: Callable[[], None] = lambda: None
+        self._incident = IncidentLog(clock, "commits_wait")
+
+    @property
+    def problem(self) -> str:
+        """The reason why no call begins although rows may wait: late outcomes. Otherwise ""."""
+        late = [gate.backlog for gate in self._gates if gate.backlog.is_late]
+        if not late:
+            return ""
+        worst = max(late, key=lambda backlog: backlog.oldest_s)
+        return (
+            f"{sum(map(len, late))} outcomes wait for their commit, the oldest for {worst.oldest_s:.0f} s, "
+            f"and no call of their targets begins: {worst.reason}"
+        )
 
     def subscribe(self, listener: Callable[[], None]) -> None:
         """Have `listener` called whenever there may be more free slots."""
@@ -299,4 +335,8 @@ class Gates:
         return max((gate.capacity for gate in counted), default=0)
 
     def _changed(self) -> None:
+        late = next((gate.backlog.reason for gate in self._gates if gate.backlog.is_late), None)
+        if late is not None or self._incident.reason:
+            # Without numbers, which would make a new incident of each change.
+            self._incident.update("" if late is None else f"no call begins meanwhile: {late}")
         self._listener()

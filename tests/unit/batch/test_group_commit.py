@@ -9,7 +9,7 @@ import pytest
 import stamina
 from structlog.testing import capture_logs
 
-from service.adapters.memory import MemoryTable
+from service.adapters.memory import MemoryObjects, MemoryTable
 from service.domain.errors import (
     AccessError,
     ConfigError,
@@ -528,3 +528,141 @@ async def test_incarnations_are_committed_apart(lab):
     found = [(commit.incarnation, len(commit.outcomes)) for commit in lab.table.commits]
     assert found == [(old.incarnation, 1), (new.incarnation, 1)]
     assert (await lab.view()).counts.done == 1
+
+
+# -- patience -----------------------------------------------------------------------------------------------
+
+
+class Patient:
+    """Waits for ever, or until `final` is set. Records the failures that it is told of."""
+
+    def __init__(self) -> None:
+        self.failures = []
+        self.final = None
+
+    def after_failure(self, error):
+        """Record."""
+        self.failures.append(error)
+        return self.final
+
+
+@pytest.fixture
+def many_attempts():
+    """Retries that do not wait, and whose number only patience bounds."""
+    with stamina.set_testing(True, attempts=100_000):
+        yield
+
+
+@pytest.mark.usefixtures("many_attempts")
+async def test_a_patient_row_outlives_any_number_of_failures(lab):
+    """A commit that is throttled and denied for long is repeated under one token until it is applied."""
+    batch = await lab.batch(2)
+    errors = [ThrottledError("no units"), AccessError("no role"), UnknownResultError("no answer")]
+    lab.table.before = {number: errors[number % 3] for number in range(1, 900)}
+    patient = Patient()
+    async with lab.committer(timeout_s=0.0) as committer:
+        view = await committer.commit(batch, 1, lab.outcome(1), patient)
+    assert view.counts.succeeded == 1
+    assert len(patient.failures) == 899
+    assert len({commit.token for commit in lab.table.commits}) == 1
+    assert lab.metrics.totals["rows_succeeded"] == 1
+
+
+@pytest.mark.usefixtures("many_attempts")
+async def test_rows_of_one_transaction_have_their_own_patience(lab):
+    """A row that gives up gets its error at once. The transaction, with its outcome, is repeated."""
+    batch = await lab.batch(5)
+    lab.table.before = dict.fromkeys(range(1, 50), AccessError("no role"))
+    lost = Patient()
+    lost.final = RetryableError("the lease is lost")
+    async with lab.committer() as committer:
+        answers = await asyncio.gather(
+            committer.commit(batch, 1, lab.outcome(1), Patient()),
+            committer.commit(batch, 2, lab.outcome(2), lost),
+            committer.commit(batch, 3, lab.outcome(3)),
+            return_exceptions=True,
+        )
+    assert answers[0].counts.done == 3
+    assert answers[1] is lost.final
+    assert isinstance(answers[2], AccessError)
+    assert len(lost.failures) == 1
+
+
+@pytest.mark.usefixtures("many_attempts")
+async def test_rows_that_wait_for_the_next_transaction_may_give_up_too(lab):
+    """They are told of each failure, since the transaction before theirs may last for hours."""
+    batch = await lab.batch(5)
+    lab.table.always = {batch.batch_id: ThrottledError("no units")}
+    first, second = Patient(), Patient()
+    async with lab.committer(max_rows=1) as committer:
+        one = asyncio.create_task(committer.commit(batch, 1, lab.outcome(1), first))
+        two = asyncio.create_task(committer.commit(batch, 2, lab.outcome(2), second))
+        await lab.until(lambda: len(second.failures) > 3)
+        assert {outcome.number for commit in lab.table.commits for outcome in commit.outcomes} == {1}
+        second.final = RetryableError("the lease is lost")
+        with pytest.raises(RetryableError, match="lease is lost"):
+            await two
+        lab.table.always = {}
+        await one
+
+
+@pytest.mark.usefixtures("many_attempts")
+async def test_a_check_that_fails_is_repeated_and_triggers_once(lab):
+    """A committed row keeps its message until the batch was checked. The trigger is not sent again."""
+    batch = await lab.batch(1)
+    lab.table.moves_fail = True
+    patient = Patient()
+    async with lab.committer() as committer:
+        waiting = asyncio.create_task(committer.commit(batch, 1, lab.outcome(1), patient))
+        await lab.until(lambda: len(patient.failures) > 10)
+        lab.table.moves_fail = False
+        assert (await waiting).batch.state is State.AGGREGATING
+    assert len(lab.table.commits) == 1
+    assert len(await triggers(lab)) == 1
+
+
+class ClosedBucket(MemoryObjects):
+    """Refuses the first `refusals` objects."""
+
+    refusals = 0
+
+    async def put(self, bucket, key, body, *, content_type):
+        """Put or refuse."""
+        self.refusals -= 1
+        if self.refusals >= 0:
+            raise AccessError("s3:PutObject")
+        return await super().put(bucket, key, body, content_type=content_type)
+
+
+@pytest.mark.usefixtures("many_attempts")
+async def test_a_patient_row_waits_for_the_bucket_as_well(lab):
+    """An outcome too large for an item is kept until its data is in S3."""
+    lab.objects = ClosedBucket()
+    lab.objects.refusals = 300
+    batch = await lab.batch(2)
+    large, patient = replace(lab.outcome(1), output_data={"answer": "x" * 500_000}), Patient()
+    async with lab.committer() as committer:
+        await committer.commit(batch, 1, large, patient)
+        lab.objects.refusals = 1
+        with pytest.raises(AccessError, match="PutObject"):
+            await committer.commit(batch, 2, replace(large, number=2))
+        lab.objects.refusals = 1
+        patient.final = RetryableError("the lease is lost")
+        with pytest.raises(RetryableError, match="lease is lost"):
+            await committer.commit(batch, 2, replace(large, number=2), patient)
+    assert len(patient.failures) == 301
+    assert (await lab.view()).counts.done == 1
+
+
+@pytest.mark.usefixtures("many_attempts")
+async def test_a_transaction_ends_when_all_its_callers_are_cancelled(lab):
+    """A process that must end does not wait for a table that refuses every commit."""
+    batch = await lab.batch(5)
+    lab.table.always = {batch.batch_id: ThrottledError("no units")}
+    patient = Patient()
+    async with lab.committer() as committer:
+        waiting = asyncio.create_task(committer.commit(batch, 1, lab.outcome(1), patient))
+        await lab.until(lambda: len(patient.failures) > 3)
+        waiting.cancel()
+    assert waiting.cancelled()
+    assert (await lab.view()).counts.done == 0

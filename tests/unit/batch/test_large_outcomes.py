@@ -126,7 +126,7 @@ async def test_a_late_duplicate_does_not_replace_the_committed_data(lab):
 async def test_data_is_written_before_its_commit(lab):
     """A row whose data cannot be written is not committed, so its message is redelivered."""
     batch = await lab.batch(3)
-    lab.objects.fail = [UnreachableError("no S3")] * 100
+    lab.objects.fail = [UnreachableError("no S3")] * 1_000
     async with lab.committer() as committer:
         with pytest.raises(UnreachableError):
             await committer.commit(batch, 1, padded(lab, ITEM_BYTES + 1))

@@ -6,11 +6,13 @@ import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
+from structlog.testing import capture_logs
 
 from service.adapters.memory import MemoryClock
 from service.domain.errors import (
     AgentOutageError,
     AgentThrottledError,
+    CommitsWaitError,
     LimitReachedError,
     TargetDownError,
     TargetFullError,
@@ -18,6 +20,7 @@ from service.domain.errors import (
 from service.domain.model import Batch, Location, Source, State
 from service.mapping.replies.transcript import Usage
 from service.worker.admission.circuit_breaker import FIRST_PAUSE_S, THRESHOLD
+from service.worker.admission.commit_backlog import MAX_COMMIT_WAIT_S
 from service.worker.admission.fair_queue import RECENT_S
 from service.worker.admission.gate import LIMIT_PAUSE_S, MAX_REQUEUE_S, MAX_WAIT_S, MIN_REQUEUE_S, Gates
 
@@ -98,12 +101,12 @@ async def test_a_row_without_a_slot_is_rejected_with_a_delay(idle_s, delay_s):
     """The delay is the time since the last call started, within bounds."""
     clock = MemoryClock()
     gate = Gates(clock).open(1, None)
-    assert gate.full_error_for(BATCH) is None
+    assert gate.rejection_for(BATCH) is None
     async with calls_in_flight(gate, 1):
         await clock.advance(idle_s)
         waiting = asyncio.create_task(gate.admit(BATCH, "row", {}).__aenter__())
         await asyncio.sleep(0)
-        assert gate.full_error_for(BATCH).retry_after_s == delay_s
+        assert gate.rejection_for(BATCH).retry_after_s == delay_s
         with pytest.raises(TargetFullError) as caught:
             await gate.admit(BATCH, "row", {}).__aenter__()
         assert caught.value.retry_after_s == delay_s
@@ -196,3 +199,66 @@ async def test_a_call_that_ends_is_told_to_the_listener():
     async with gate.admit(BATCH, "row", {}):
         assert told == []
     assert told == [True]
+
+
+# -- commit backlog ----------------------------------------------------------------------------------------
+
+
+async def test_no_call_begins_while_an_outcome_waits_long_for_its_commit():
+    """Rows are turned away, nothing is fetched for the target, and it opens when the outcome is stored."""
+    clock, changes = MemoryClock(), []
+    gates = Gates(clock)
+    gates.subscribe(lambda: changes.append(gates.free_slots(50)))
+    late, other = gates.open(4, None), gates.open(4, None)
+    with late.backlog.hold() as outcome:
+        async with late.admit(BATCH, "row", {}):
+            pass
+        await clock.advance(MAX_COMMIT_WAIT_S)
+        outcome.record_failure("out of write units")
+        with pytest.raises(CommitsWaitError, match="out of write units") as caught:
+            await late.admit(BATCH, "row", {}).__aenter__()
+        assert caught.value.retry_after_s >= MIN_REQUEUE_S
+        assert isinstance(late.rejection_for(BATCH), CommitsWaitError)
+        assert (late.capacity, gates.free_slots(50)) == (0, 0)
+        async with other.admit(BATCH, "row", {}):
+            assert gates.free_slots(50) == 3 + 4
+        changes.clear()
+    assert changes == [50]
+    async with late.admit(BATCH, "row", {}):
+        assert late.rejection_for(BATCH) is None
+
+
+async def test_a_row_that_waited_for_a_slot_is_turned_away_too():
+    """An outcome may have become late while the row waited."""
+    clock = MemoryClock()
+    gate = Gates(clock).open(1, None)
+    with gate.backlog.hold():
+        async with calls_in_flight(gate, 1):
+            waiting = asyncio.create_task(gate.admit(BATCH, "row", {}).__aenter__())
+            await asyncio.sleep(0)
+            await clock.advance(MAX_COMMIT_WAIT_S)
+        with pytest.raises(CommitsWaitError, match="no answer yet"):
+            await waiting
+    assert gate.capacity == 1 + 1
+
+
+async def test_late_outcomes_are_a_problem_of_the_process():
+    """It tells how many, since when and why. The log has one line at its beginning, and one at its end."""
+    clock = MemoryClock()
+    gates = Gates(clock)
+    gate = gates.open(4, None)
+    with capture_logs() as logs, gate.backlog.hold():
+        with gate.backlog.hold() as outcome:
+            outcome.record_failure("out of write units")
+            assert gates.problem == ""
+            await clock.advance(37.0)
+            for _ in range(3):
+                outcome.record_failure("out of write units")
+            assert gates.problem.startswith("2 outcomes wait for their commit, the oldest for 37 s")
+            assert gates.problem.endswith("out of write units")
+        await clock.advance(1.0)
+        assert gates.problem != ""
+    gates.open(1, None).backlog.record_failure("once")
+    assert gates.problem == ""
+    assert [line["event"] for line in logs] == ["commits_wait", "commits_wait_over"]
+    assert "out of write units" in logs[0]["reason"]
