@@ -179,6 +179,8 @@ class RoleBuilder:
             pollers=work.pollers,
             max_held=work.max_held_rows,
             max_held_bytes=work.max_held_bytes,
+            # answers that are under way are paid for
+            can_resume=False,
             probe_s=work.probe_s,
         )
         return [self._consumer(ports.queues.rows, worker.handle, limits, gates)]
@@ -301,6 +303,7 @@ def _consume_limits(settings: Settings, queue: QueueSettings, max_messages: int)
         max_running=max_messages,
         max_held=max_messages,
         drain_s=settings.drain_timeout_s,
+        can_resume=True,
     )
 
 

@@ -10,6 +10,8 @@ about the message:
     LeaseLostError       forgotten: another consumer has the message
     any other exception  a bug: logged with its traceback, released, in the end a dead letter
 
+A CancelledError that a library raises, although nobody cancelled the handler, is such a bug as well.
+
 After a RetryableError or AccessError nothing is received until a back-off is over.
 
 Three limits bound the messages that are held. `max_running` counts deliveries that occupy a slot; a handler
@@ -62,6 +64,9 @@ class ConsumeLimits:
     `receive_linger_s` and `delete_linger_s` are waits for more free slots or messages, so that batch calls
     are full. A poison message is redelivered after `poison_delay_s`. `drain_s` bounds the time between the
     stop and the end of `run`.
+
+    `can_resume`: the work can be resumed by the next delivery of its message, so a stop cancels the handlers
+    and releases their messages at once. Otherwise handlers have `drain_s` to end.
     """
 
     visibility_s: float = 60.0
@@ -75,6 +80,7 @@ class ConsumeLimits:
     delete_linger_s: float = 0.1
     poison_delay_s: float = 1.0
     probe_s: float = 2.0
+    can_resume: bool = False
 
 
 class Consumer:
@@ -126,6 +132,8 @@ class Consumer:
                 self._capacity.close()
             self._changed.set()
             give_up_at = asyncio.get_running_loop().time() + self._limits.drain_s
+            if self._limits.can_resume:
+                await self._stop_handlers("handlers_stopped")
             # A poll in flight is not cancelled: SQS would hide the messages that it was about to deliver for
             # a whole visibility time-out. The poller releases them at once.
             await asyncio.wait(pollers)
@@ -268,10 +276,13 @@ class Consumer:
             log.warning("lease_lost", queue=self._queue.name, reason=str(error))
             delivery.release_slot()
             self._leases.forget(delivery.lease)
+        except asyncio.CancelledError as error:
+            if _is_cancelled():
+                raise
+            # Raised by the handler itself: a task group would take it for the end of a cancelled task.
+            await self._release(delivery, error)
         except Exception as error:  # noqa: BLE001 -- see the module: every error has its consequence
-            delay_s = self._release_delay(error, delivery.message)
-            delivery.release_slot()
-            await self._leases.release(delivery.lease, delay_s)
+            await self._release(delivery, error)
         else:
             self._resume(self._handler_backoff)
             self._leases.acknowledge(delivery.lease)
@@ -279,7 +290,13 @@ class Consumer:
             delivery.report_bytes(0)
             delivery.release_slot()
 
-    def _release_delay(self, error: Exception, message: ReceivedMessage) -> float:
+    async def _release(self, delivery: Delivery, error: BaseException) -> None:
+        """Release the message of a handler that has raised `error`."""
+        delay_s = self._release_delay(error, delivery.message)
+        delivery.release_slot()
+        await self._leases.release(delivery.lease, delay_s)
+
+    def _release_delay(self, error: BaseException, message: ReceivedMessage) -> float:
         """Log why a message is released; return the seconds until it may be redelivered."""
         # The exponent is bounded because `receives` may be large.
         delay_s = min(MAX_BACKOFF_S, 2.0 ** min(message.receives, 10))
@@ -313,9 +330,19 @@ class Consumer:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
-            # Before the release: a handler that went on would work on a message that others receive.
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            given_back = await self._leases.release_rest()
-            log.warning("drain_gave_up", queue=self._queue.name, given_back=given_back)
+            await self._stop_handlers("drain_gave_up")
+
+    async def _stop_handlers(self, event: str) -> None:
+        """Cancel all handlers and release their messages; log `event` if there were any."""
+        # Before the release: a handler that went on would work on a message that others receive.
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if given_back := await self._leases.release_rest():
+            log.warning(event, queue=self._queue.name, given_back=given_back)
+
+
+def _is_cancelled() -> bool:
+    """True if the running task was cancelled, rather than a part of it having raised CancelledError."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

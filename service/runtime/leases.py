@@ -102,11 +102,14 @@ class Leases:
 
     async def release_rest(self) -> int:
         """Release at once all messages that are held and not acknowledged. Return their number."""
-        acknowledged = {lease.message.receipt for lease in self._acknowledged}
-        rest = [receipt for receipt in self._held if receipt not in acknowledged]
-        await self.make_visible(rest, 0)
-        self._held.clear()
-        self.held_bytes = 0
+        rest = [
+            lease
+            for lease in self._held.values()
+            if not lease.is_being_deleted and lease not in self._acknowledged
+        ]
+        await self.make_visible([lease.message.receipt for lease in rest], 0)
+        for lease in rest:
+            self.forget(lease)
         return len(rest)
 
     async def make_visible(self, receipts: Sequence[str], delay_s: float) -> None:

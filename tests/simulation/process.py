@@ -302,7 +302,7 @@ class Process:
         return ConsumeLimits(
             visibility_s=scenario.visibility_s if held else max(90.0, scenario.visibility_s),
             poll_wait_s=scenario.poll_wait_s, pollers=pollers, max_running=running,
-            max_held=held or running, drain_s=scenario.drain_s,
+            max_held=held or running, drain_s=scenario.drain_s, can_resume=not held,
         )  # fmt: skip
 
     async def _consume(

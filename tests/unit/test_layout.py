@@ -24,6 +24,7 @@ OTHER_TESTS = {
     "runtime/test_consumer_bytes.py": "one limit of the consumer, with fixtures of its own",
     "test_layout.py": "the layout itself",
     "test_pipeline.py": "all roles together",
+    "test_stopping.py": "roles that are told to stop in the middle of their work",
     "worker/test_deadlines.py": "deadlines, which worker, attempts and dead letters keep together",
     "worker/test_hostile_messages.py": "malformed messages on the queues of all roles",
     "worker/test_reuse_locks.py": "several workers that share the records of reuse",

@@ -615,3 +615,45 @@ async def test_errors_while_draining_release_their_messages(lab, queue):
         handler.gate.set()
     assert queue.extended == [(1, 2.0), (1, 2.0)]
     assert await queue.depth() == 2
+
+
+async def test_work_that_can_resume_is_stopped_at_once(lab, queue):
+    """Handlers are cancelled, and their messages visible to others, long before the end of the drain."""
+    await fill(lab, queue, 12)
+    handler = Handler()
+    consumer = lab.consumer(queue, handler, can_resume=True, drain_s=3600, visibility_s=3600)
+    with capture_logs() as logs:
+        async with lab.consuming(consumer):
+            await lab.until(lambda: len(handler.started) == 12)
+    assert lab.clock.monotonic() < 5
+    assert handler.cancelled == 12
+    assert len(await queue.receive(10, wait_s=0, visibility_s=60)) == 10
+    assert [line["given_back"] for line in logs if line["event"] == "handlers_stopped"] == [12]
+
+
+async def test_work_that_has_ended_before_the_stop_is_not_released(lab, queue):
+    """Its message is deleted, although its delete was still waiting for others."""
+    await fill(lab, queue, 1)
+    handler = Handler(is_open=True)
+    consumer = lab.consumer(queue, handler, can_resume=True, delete_linger_s=1.0)
+    async with lab.consuming(consumer):
+        await lab.until(lambda: handler.finished == ["0"])
+    assert queue.deleted == [1]
+    assert await queue.depth() == 0
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), asyncio.CancelledError("by a library")])
+async def test_a_handler_that_cancels_itself_has_crashed(lab, queue, error):
+    """Its message is released at once, and the consumer goes on."""
+    await fill(lab, queue, 1)
+    handler = Handler(is_open=True, error=error)
+    consumer = lab.consumer(queue, handler, visibility_s=3600)
+    with capture_logs() as logs:
+        async with lab.consuming(consumer):
+            await lab.until(lambda: queue.extended != [])
+            assert consumer.held == 0
+            handler.error = None
+            await lab.until(lambda: handler.finished == ["0"], step_s=1.0)
+    assert queue.extended[0] == (1, 2.0)
+    assert [line["event"] for line in logs].count("handler_crashed") == 1
+    assert lab.metrics.totals["handler_crashes"] == 1

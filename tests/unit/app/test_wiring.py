@@ -1,0 +1,30 @@
+"""The parts of each role, as the settings make them."""
+
+from contextlib import AsyncExitStack
+from types import SimpleNamespace
+
+import pytest
+
+from service.app.settings import load_settings
+from service.app.wiring import RoleBuilder
+from service.runtime.consumer import Consumer
+
+
+@pytest.mark.parametrize(
+    ("role", "consumers", "can_resume"),
+    [("splitter", 1, True), ("worker", 1, False), ("aggregator", 1, True), ("sweeper", 3, True)],
+)
+async def test_only_calls_of_agents_have_the_time_of_the_drain(lab, role, consumers, can_resume):
+    """A call is paid for and cannot be resumed. All other work is given to another process at once."""
+    async with AsyncExitStack() as stack:
+        builder = RoleBuilder(
+            backend=SimpleNamespace(ports=lab.ports),
+            settings=load_settings({}),
+            catalog=SimpleNamespace(definition=lab.find),
+            completion=lab.completion,
+            committer=lab.committer(),
+            worker_name="w1",
+            stack=stack,
+        )
+        found = [part for part in builder.parts(role) if isinstance(part, Consumer)]
+    assert [part._limits.can_resume for part in found] == [can_resume] * consumers
