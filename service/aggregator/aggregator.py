@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import structlog
 
-from service.aggregator.lease import AggregationLease
 from service.aggregator.ordered_outcomes import outcomes_in_order
 from service.aggregator.result_files import FAILURES, LONG_CELLS, OUTPUT, ResultFiles
 from service.batch.ending import (
@@ -25,6 +24,7 @@ from service.batch.ending import (
     postpone_results,
     send_trigger,
 )
+from service.batch.lease import BatchLease, delay_until_free
 from service.batch.manifest import manifest_of, write_manifest
 from service.batch.role_ports import Ports
 from service.domain.errors import (
@@ -80,10 +80,11 @@ class Aggregator:
                 return
             if await self._is_too_early(view.batch):
                 return
-            lease = AggregationLease(
+            lease = BatchLease(
                 self._ports.table,
                 view.batch,
                 self._ports.clock,
+                state=State.AGGREGATING,
                 owner=self._owners(),
                 duration_s=self._limits.lease_s,
             )
@@ -129,8 +130,7 @@ class Aggregator:
         if not grant.until_ms:
             log.info("aggregation_not_due", reason="the batch has moved on", message_round=batch.round)
             return
-        left_s = math.ceil((grant.until_ms - self._ports.clock.now_ms()) / 1000)
-        delay_s = min(MAX_DELAY_S, max(0, left_s) + 1)
+        delay_s = delay_until_free(grant, self._ports.clock)
         await send_trigger(self._ports, batch, delay_s=delay_s)
         log.info("aggregation_postponed", reason="another aggregator is at work", again_in_s=delay_s)
 
@@ -160,7 +160,7 @@ class Aggregator:
             log.warning("uploads_not_aborted", reason=str(error))
         return aborted
 
-    async def _write(self, view: BatchView, lease: AggregationLease, delivery: Delivery) -> None:
+    async def _write(self, view: BatchView, lease: BatchLease, delivery: Delivery) -> None:
         """Write the results and end the batch, as FAILED if its results can never be written.
 
         If they cannot be written now, the batch waits. Its message is not released, which would use up its
@@ -175,7 +175,7 @@ class Aggregator:
             lease.check()
             await self._fail(view.batch, str(error))
 
-    async def _aggregate(self, view: BatchView, lease: AggregationLease, delivery: Delivery) -> None:
+    async def _aggregate(self, view: BatchView, lease: BatchLease, delivery: Delivery) -> None:
         batch, ports = view.batch, self._ports
         started = ports.clock.monotonic()
         stored = outcomes_in_order(ports.table, batch, self._limits.page_rows)

@@ -91,6 +91,11 @@ class SplitSettings(Section):
         description="Split no source further than this many rows ahead of the workers; 0: no limit. Its job "
         "is held as long as that takes (SQS: 12 h a delivery, and ingest.max_receives of them)",
     )
+    lease_s: Annotated[float, Field(ge=0)] = Field(
+        default=0,
+        description="A batch whose splitter died is taken over after this; 0: two thirds of "
+        "ingest.visibility_timeout_s",
+    )
     read_bytes: Count = Field(default=2**20, description="Bytes read from S3 at a time")
     max_record_bytes: Count = Field(
         default=8 * 2**20, description="Longest CSV record; a longer one is a missing quote"
@@ -166,7 +171,8 @@ class AggregateSettings(Section):
     )
     lease_s: Annotated[float, Field(ge=0)] = Field(
         default=0,
-        description="A batch whose aggregator died is taken over after this; 0: results.visibility_timeout_s",
+        description="A batch whose aggregator died is taken over after this; 0: two thirds of "
+        "results.visibility_timeout_s",
     )
     give_up_after_s: Seconds = Field(
         default=1_209_600,

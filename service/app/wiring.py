@@ -33,7 +33,8 @@ from service.mapping import RowMapping
 from service.runtime.consumer import ConsumeLimits, Consumer
 from service.runtime.delivery import Capacity, Delivery, Handler
 from service.splitter.opening import OpenLimits
-from service.splitter.splitter import SplitLimits, Splitter
+from service.splitter.split import SplitLimits
+from service.splitter.splitter import Splitter
 from service.sweeper.dead_letters import DeadLetterLimits, DeadLetters
 from service.sweeper.recovery import Recovery, RecoveryLimits
 from service.sweeper.sweeper import Sweeper, SweepLimits
@@ -122,6 +123,7 @@ class RoleBuilder:
             SplitLimits(
                 send_concurrency=split.send_concurrency,
                 max_queued_rows=split.max_queued_rows,
+                lease_s=split.lease_s or _lease_s(settings.ingest),
                 read_bytes=split.read_bytes,
                 max_record_bytes=split.max_record_bytes,
                 max_message_bytes=split.max_message_bytes,
@@ -136,6 +138,7 @@ class RoleBuilder:
                 ),
             ),
             rng=random.Random(),  # noqa: S311 -- tells openings of one batch id apart
+            owners=lambda: unique_owner(self.worker_name),
         )
 
         async def handle(delivery: Delivery) -> None:
@@ -191,7 +194,7 @@ class RoleBuilder:
             ports,
             AggregateLimits(
                 page_rows=aggregate.page_rows,
-                lease_s=aggregate.lease_s or settings.results.visibility_timeout_s,
+                lease_s=aggregate.lease_s or _lease_s(settings.results),
                 give_up_after_s=aggregate.give_up_after_s,
             ),
             owners=lambda: unique_owner(self.worker_name),
@@ -293,6 +296,15 @@ def limiter_opener(ports: Ports, name: str) -> Callable[[RowMapping], Limiter | 
 def unique_owner(name: str) -> str:
     """A name for a lease or share that no other holder ever has."""
     return f"{name}/{uuid.uuid4().hex[:8]}"
+
+
+def _lease_s(queue: QueueSettings) -> float:
+    """Duration of a batch's lease, unless it is set.
+
+    The message of a process that died comes again after five sixths of its visibility time-out at the
+    earliest, when it was last renewed. The lease has ended by then, so this delivery is not in vain.
+    """
+    return queue.visibility_timeout_s * 2 / 3
 
 
 def _consume_limits(settings: Settings, queue: QueueSettings, max_messages: int) -> ConsumeLimits:

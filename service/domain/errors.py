@@ -38,6 +38,7 @@
     │   ├── SourceError             the object is missing, forbidden, changed or unreadable
     │   └── CsvError                the bytes are not a table
     ├── PoisonMessageError          log it, leave the message to the dead-letter queue
+    ├── LeaseHeldError              release the message until another process's lease ends
     ├── LeaseLostError              stop working on the message: another consumer has it
     └── AccessError                 credentials or permissions: only an operator can help
 
@@ -281,6 +282,14 @@ class CsvError(BatchRejectedError):
 
 class PoisonMessageError(RowfleetError):
     """No handler can act on the message; it is left to the dead-letter queue."""
+
+
+class LeaseHeldError(RowfleetError):
+    """Another process works on the batch; the message should come again in `again_in_s` seconds."""
+
+    def __init__(self, message: str, *, again_in_s: float) -> None:
+        super().__init__(message)
+        self.again_in_s = again_in_s
 
 
 class LeaseLostError(RowfleetError):

@@ -7,6 +7,7 @@ about the message:
     RetryableError       released: redelivered after a back-off
     AccessError          the same
     PoisonMessageError   logged and left to the dead-letter queue
+    LeaseHeldError       released: redelivered when the other process's lease ends
     LeaseLostError       forgotten: another consumer has the message
     any other exception  a bug: logged with its traceback, released, in the end a dead letter
 
@@ -37,6 +38,7 @@ import structlog
 
 from service.domain.errors import (
     AccessError,
+    LeaseHeldError,
     LeaseLostError,
     PoisonMessageError,
     RetryableError,
@@ -301,6 +303,9 @@ class Consumer:
         # The exponent is bounded because `receives` may be large.
         delay_s = min(MAX_BACKOFF_S, 2.0 ** min(message.receives, 10))
         known = {"queue": self._queue.name, "message_id": message.id, "receives": message.receives}
+        if isinstance(error, LeaseHeldError):
+            log.info("message_postponed", reason=str(error), again_in_s=error.again_in_s, **known)
+            return error.again_in_s
         if isinstance(error, PoisonMessageError):
             log.error(
                 "message_poisoned", reason=str(error)[:MAX_REASON_CHARS], body=message.body[:200],

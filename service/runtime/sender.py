@@ -7,9 +7,9 @@ the other messages twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from service.domain.errors import AccessError, RetryableError, ThrottledError, first_of
+from service.domain.errors import AccessError, LeaseLostError, RetryableError, ThrottledError, first_of
 from service.domain.ports import BATCH_CALL_ENTRIES, MESSAGE_BYTES, OutgoingMessage, Queue
 from service.runtime.port_retries import retry_for
 
@@ -34,12 +34,22 @@ def pack(messages: Iterable[OutgoingMessage]) -> Iterator[list[OutgoingMessage]]
         yield batch
 
 
-async def send_batch(queue: Queue, batch: Sequence[OutgoingMessage]) -> None:
-    """Send all messages of one packed batch. Raises AccessError, and RetryableError after the time-out."""
+def _nothing() -> None:
+    pass
+
+
+async def send_batch(
+    queue: Queue, batch: Sequence[OutgoingMessage], before_call: Callable[[], None] = _nothing
+) -> None:
+    """Send all messages of one packed batch. Raises AccessError, and RetryableError after the time-out.
+
+    `before_call` is called before each attempt; an error that it raises ends the sending.
+    """
     rest = list(batch)
 
     async def send_rest() -> None:
         nonlocal rest
+        before_call()
         refused = await queue.send(rest)
         rest = [rest[index] for index in refused]
         if rest:
@@ -48,23 +58,30 @@ async def send_batch(queue: Queue, batch: Sequence[OutgoingMessage]) -> None:
     await _retry_send(send_rest)
 
 
-async def send_all(queue: Queue, messages: Iterable[OutgoingMessage], *, concurrency: int = 1) -> None:
+async def send_all(
+    queue: Queue,
+    messages: Iterable[OutgoingMessage],
+    *,
+    concurrency: int = 1,
+    before_call: Callable[[], None] = _nothing,
+) -> None:
     """Send all messages, in order if `concurrency` is 1.
 
-    Raises RetryableError or AccessError; some messages may be sent then.
+    Raises RetryableError, AccessError, or the LeaseLostError of `before_call`, which is called before each
+    call of the queue; some messages may be sent then.
     """
     batches = pack(messages)
 
     async def send_batches() -> None:
         # all senders take batches from the same iterator
         for batch in batches:
-            await send_batch(queue, batch)
+            await send_batch(queue, batch, before_call)
 
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(concurrency):
                 group.create_task(send_batches())
-    except* (RetryableError, AccessError) as errors:
+    except* (RetryableError, AccessError, LeaseLostError) as errors:
         raise first_of(errors) from None
 
 

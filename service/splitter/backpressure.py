@@ -6,6 +6,8 @@ emulator gets slow with a deep queue and serves a small batch only behind all ro
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from service.batch.role_ports import Ports
 from service.domain.errors import RetryableError
 from service.domain.model import Batch, State
@@ -30,10 +32,10 @@ class Backpressure:
         self._ports = ports
         self._max_queued_rows = max_queued_rows
 
-    async def wait(self, batch: Batch, delivery: Delivery) -> None:
+    async def wait(self, batch: Batch, check_leases: Callable[[], None], delivery: Delivery) -> None:
         """Return once the batch may send its next window.
 
-        Raises SplitEndedError, LeaseLostError, and RetryableError if the process stops.
+        Raises SplitEndedError, what `check_leases` raises, and RetryableError if the process stops.
         """
         pause_s = FIRST_POLL_S
         while self._max_queued_rows and batch.checkpoint.rows >= self._max_queued_rows:
@@ -45,7 +47,7 @@ class Backpressure:
             # Other batches may use the slot from here on, for as long as this split lasts. If a waiting split
             # kept it, a few large batches would keep all others from being split.
             delivery.release_slot()
-            delivery.check_lease()
+            check_leases()
             if delivery.is_draining:
                 raise RetryableError("this process stops; the split goes on elsewhere, or later")
             await self._ports.clock.sleep(pause_s)

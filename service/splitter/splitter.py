@@ -1,63 +1,41 @@
-"""Steps 2 and 3 of the protocol: a batch's source becomes row messages, and the batch is sealed.
+"""The splitter's handler of ingest messages: each job of a message is opened and split.
 
-Rows are sent in windows. The splitter checkpoints a window once all of it is sent, and a redelivered ingest
-message resumes at the checkpoint. A crash can therefore send at most one window twice; the next splitter
-marks the rows of that window as `replay`.
+One splitter at a time works on a batch, under its lease. A job that finds its batch leased comes again when
+that lease ends.
 """
 
 from __future__ import annotations
 
-import asyncio
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
 
 import structlog
 
 from service.batch.completion import Completion
 from service.batch.definitions import stored_definition
 from service.batch.ending import carry_out, fail_batch
-from service.batch.large_rows import row_body
+from service.batch.lease import BatchLease, delay_until_free
 from service.batch.role_ports import Ports
-from service.batch.source import reader_of, records_of
-from service.csvio import Header, Record
-from service.domain.errors import BatchRejectedError, MappingError, PoisonMessageError, RetryableError
+from service.domain.errors import BatchRejectedError, LeaseHeldError, MappingError, PoisonMessageError
 from service.domain.events import Ignored, decode_ingest
 from service.domain.jobs import Job
-from service.domain.model import Batch, Checkpoint, State, iso_time
-from service.domain.ports import MESSAGE_BYTES, OutgoingMessage
+from service.domain.model import Batch, State
 from service.domain.truncation import truncate
-from service.mapping import Definition, RowMapping
+from service.mapping import Definition
 from service.runtime.consumer import MAX_REASON_CHARS
 from service.runtime.delivery import Delivery
-from service.runtime.sender import send_all
-from service.splitter.backpressure import Backpressure, SplitEndedError
-from service.splitter.opening import Opener, OpenLimits
+from service.splitter.backpressure import SplitEndedError
+from service.splitter.opening import Opener
+from service.splitter.split import Split, SplitLimits
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class SplitLimits:
-    """Limits of one split. Sizes in bytes.
-
-    `send_concurrency` batch calls run at the same time. `max_queued_rows` bounds the rows of a batch that are
-    sent and not done (see `backpressure`); 0 means no bound.
-    """
-
-    send_concurrency: int = 16
-    max_queued_rows: int = 0
-    read_bytes: int = 2**20
-    max_record_bytes: int = 8 * 2**20
-    max_message_bytes: int = MESSAGE_BYTES
-    incoming_prefix: str = "incoming/"
-    opening: OpenLimits = field(default_factory=OpenLimits)
 
 
 class Splitter:
     """Handles ingest messages. `definitions` returns a mapping's definition or raises MappingError.
 
-    `rng` makes the incarnations of new batches; seeded in tests.
+    `rng` makes the incarnations of new batches; seeded in tests. `owners` returns a new name for each lease,
+    used by no other holder.
     """
 
     def __init__(
@@ -68,12 +46,13 @@ class Splitter:
         limits: SplitLimits,
         *,
         rng: random.Random,
+        owners: Callable[[], str],
     ) -> None:
         self._ports = ports
         self._completion = completion
         self._opener = Opener(ports, definitions, limits.opening, rng=rng)
-        self._backpressure = Backpressure(ports, limits.max_queued_rows)
         self._limits = limits
+        self._owners = owners
 
     async def handle(self, delivery: Delivery) -> None:
         """Carry out every job of an ingest message. Raises the errors that `runtime.consumer` documents."""
@@ -83,95 +62,64 @@ class Splitter:
         for ignored in message.ignored:
             _log_ignored(ignored, delivery.message.id)
         problem: PoisonMessageError | None = None
+        held: LeaseHeldError | None = None
         for job in message.jobs:
+            # The other jobs of the message are carried out all the same.
             try:
                 await self._run(job, delivery)
             except PoisonMessageError as error:
-                # The other jobs of the message are carried out all the same.
                 problem = problem or error
-        if problem is not None:
-            raise problem
+            except LeaseHeldError as error:
+                held = held or error
+        # A message that comes again is found to be poison then.
+        if (first := held or problem) is not None:
+            raise first
 
     async def _run(self, job: Job, delivery: Delivery) -> None:
         batch, definition = await self._opener.open(job, delivery.message.id)
         with structlog.contextvars.bound_contextvars(batch_id=batch.batch_id):
             if batch.state is State.SPLITTING:
-                try:
-                    if definition is None or definition.digest != batch.mapping_digest:
-                        definition = await stored_definition(self._ports.table, batch)
-                    await self._split(batch, definition.compile(), delivery)
-                except (BatchRejectedError, MappingError) as error:
-                    await fail_batch(self._ports, batch, str(error), expected=[State.SPLITTING])
-                    return
-                except SplitEndedError:
-                    log.info("split_ended", rows=batch.checkpoint.rows)
+                await self._split(batch, definition, delivery)
             # A redelivered job checks a sealed batch as well: its trigger may be lost.
             await self._completion.check(batch.batch_id)
 
-    async def _split(self, batch: Batch, mapping: RowMapping, delivery: Delivery) -> None:
-        """Send every row and seal the batch. Raises BatchRejectedError if the source is no CSV table."""
-        # The previous splitter may have sent one window beyond its checkpoint. The window's size is the one
-        # stored with the batch; the setting may have changed since.
-        replay_until = batch.checkpoint.rows + batch.window if batch.columns else 0
-        if replay_until:
-            log.info("split_resumed", rows=batch.checkpoint.rows, byte_offset=batch.checkpoint.byte_offset)
-        csv = mapping.csv
-        most = self._limits.max_record_bytes
-        reader = reader_of(batch, csv.delimiter, csv.encoding, csv.layout, max_record_bytes=most)
-        window: list[Record] = []
-        async for records in records_of(self._ports.objects, batch, reader, self._limits.read_bytes):
-            if not batch.columns and reader.header:
-                batch = await self._store_header(batch, mapping, reader.header)
-            window += records
-            while len(window) >= batch.window:
-                due, window = window[: batch.window], window[batch.window :]
-                batch = await self._send(batch, due, replay_until, delivery)
-        if window:
-            batch = await self._send(batch, window, replay_until, delivery)
-        if reader.blanks != batch.checkpoint.blanks:
-            # The blank records after the last row. A resume would only skip them again.
-            batch = replace(batch, checkpoint=replace(batch.checkpoint, blanks=reader.blanks))
-            await self._checkpoint(batch)
-        total = batch.checkpoint.rows
-        sealed = await self._ports.table.seal(batch, total, iso_time(self._ports.clock.now_ms()))
-        log.info("batch_sealed" if sealed else "batch_was_sealed", total=total)
+    async def _split(self, batch: Batch, definition: Definition | None, delivery: Delivery) -> None:
+        """Split the batch under its lease. Raises LeaseHeldError if another splitter has it."""
+        clock = self._ports.clock
+        lease = BatchLease(
+            self._ports.table, batch, clock,
+            state=State.SPLITTING, owner=self._owners(), duration_s=self._limits.lease_s,
+        )  # fmt: skip
+        grant = await lease.acquire()
+        if not grant.is_ours:
+            if not grant.until_ms:
+                return  # sealed or failed meanwhile
+            raise LeaseHeldError(
+                "another splitter is at work on this batch", again_in_s=delay_until_free(grant, clock)
+            )
+        async with lease.renewed():
+            # Read again: the former holder may have written a checkpoint until the lease was taken.
+            view = await self._ports.table.read(batch.batch_id)
+            if view is None or view.batch.state is not State.SPLITTING:
+                return
+            if grant.predecessor:
+                log.warning("split_taken_over", predecessor=grant.predecessor)
+                self._ports.metrics.count("splits_taken_over")
+            await self._split_leased(view.batch, definition, lease, delivery)
 
-    async def _store_header(self, batch: Batch, mapping: RowMapping, header: Header) -> Batch:
-        """Check the header against the mapping and store it with the batch, before any row is sent."""
-        mapping.check_columns(header.columns)
-        for note in header.notes:
-            log.warning("header_changed", note=note)
-        first = Checkpoint(0, header.dialect.first_byte, header.dialect.first_line)
-        batch = replace(
-            batch, columns=header.columns, dialect=header.dialect, notes=header.notes, checkpoint=first
-        )
-        await self._checkpoint(batch)
-        return batch
-
-    async def _send(
-        self, batch: Batch, records: Sequence[Record], replay_until: int, delivery: Delivery
-    ) -> Batch:
-        """Send a window and checkpoint it; return the batch with its new checkpoint."""
-        await self._backpressure.wait(batch, delivery)
-        delivery.check_lease()
-        messages = (
-            OutgoingMessage(self._body(batch, record, replay=record.number <= replay_until), batch.batch_id)
-            for record in records
-        )
-        await send_all(self._ports.queues.rows, messages, concurrency=self._limits.send_concurrency)
-        self._ports.metrics.count("rows_sent", len(records))
-        batch = replace(batch, checkpoint=records[-1].end)
-        await self._checkpoint(batch)
-        await asyncio.sleep(0)  # ports in memory never suspend: other tasks get their turn here
-        return batch
-
-    def _body(self, batch: Batch, record: Record, *, replay: bool) -> str:
-        return row_body(batch, record, replay=replay, max_message_bytes=self._limits.max_message_bytes)
-
-    async def _checkpoint(self, batch: Batch) -> None:
-        now = iso_time(self._ports.clock.now_ms())
-        if not await self._ports.table.checkpoint(replace(batch, updated_at=now)):
-            raise RetryableError("another splitter has taken this batch further")
+    async def _split_leased(
+        self, batch: Batch, definition: Definition | None, lease: BatchLease, delivery: Delivery
+    ) -> None:
+        split = Split(self._ports, batch, lease, delivery, self._limits)
+        try:
+            if definition is None or definition.digest != batch.mapping_digest:
+                definition = await stored_definition(self._ports.table, batch)
+            await split.run(definition.compile())
+        except (BatchRejectedError, MappingError) as error:
+            lease.check()
+            await fail_batch(self._ports, batch, str(error), expected=[State.SPLITTING])
+        except SplitEndedError:
+            log.info("split_ended", rows=split.batch.checkpoint.rows)
 
 
 def _log_ignored(ignored: Ignored, message_id: str) -> None:

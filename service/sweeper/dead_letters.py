@@ -153,7 +153,7 @@ class DeadLetters:
         if batch.state is not State.SPLITTING:
             self._drop("job", f"the batch is {batch.state}")
             await self._completion.check(batch.batch_id)
-        elif self._moved_within(batch, self._limits.stuck_after_s):
+        elif self._is_leased(batch) or self._moved_within(batch, self._limits.stuck_after_s):
             # Another message of this job is being handled. If it is lost, the sweeper sends the job again.
             self._drop("job", "the batch is being split")
         else:
@@ -175,7 +175,7 @@ class DeadLetters:
             is_due = batch.state is State.AGGREGATING or (batch.state is State.RUNNING and view.is_complete)
             if not message.is_for(batch) or not is_due:
                 self._drop("aggregation", f"the batch is {batch.state} in round {batch.round}")
-            elif batch.lease_until_ms > self._ports.clock.now_ms():
+            elif self._is_leased(batch):
                 self._drop("aggregation", "the results are being written")
             else:
                 await self._postpone(batch)
@@ -206,6 +206,9 @@ class DeadLetters:
 
     async def _fail(self, batch: Batch, problem: str) -> None:
         await fail_batch(self._ports, batch, problem, expected=[batch.state])
+
+    def _is_leased(self, batch: Batch) -> bool:
+        return batch.lease_until_ms > self._ports.clock.now_ms()
 
     def _moved_within(self, batch: Batch, seconds: float) -> bool:
         if not batch.updated_at:

@@ -203,6 +203,11 @@ class Sweeper:
         if self._is_overdue(view):
             self._recover(batch_id, self._fail_overdue_rows(view.batch))
             return False
+        if view.batch.lease_until_ms > self._ports.clock.now_ms():
+            # A splitter or aggregator works on it. This is no progress: one that fails again and again takes
+            # a lease each time.
+            observed.since = self._ports.clock.monotonic()
+            return False
         still_s = self._ports.clock.monotonic() - observed.since
         if still_s < self._limits.stuck_after_s:
             return False
@@ -242,7 +247,7 @@ class Sweeper:
         batch = view.batch
         progress = (
             batch.identity, batch.state, batch.round, batch.checkpoint.rows, view.counts.done,
-            batch.lease_until_ms, batch.updated_at,
+            batch.updated_at,
         )  # fmt: skip
         observed = self._observed.get(batch.batch_id)
         if observed is None or observed.progress != progress:
@@ -289,10 +294,8 @@ class Sweeper:
         self._intervened(observed)
 
     async def _resend_trigger(self, batch: Batch, observed: _Observation) -> None:
-        """Send the trigger again if no aggregator holds the lease: it may be lost, or its aggregator dead."""
+        """Send the trigger again: it may be lost, or its aggregator dead."""
         now_ms = self._ports.clock.now_ms()
-        if batch.lease_until_ms > now_ms:
-            return
         # The trigger of results that wait is delayed in the queue until then.
         if batch.trouble and now_ms < batch.trouble.again_at_ms + self._limits.stuck_after_s * 1000:
             return

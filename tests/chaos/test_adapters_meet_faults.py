@@ -132,7 +132,7 @@ async def test_a_group_committer_gets_past_all_faults(
     behind: Behind, table: DynamoTable, names: ResourceNames
 ) -> None:
     """Conflict, throttle, lost and half answers in a row: each row settled and counted once, one trigger."""
-    await table.seal(BATCH, 5, NOW)
+    await table.seal(BATCH, 5, NOW, owner="")
     clock = SystemClock()
     aggregate = await queue_of(behind.clients, names, "aggregate")
     objects = S3Objects(behind.clients)
@@ -171,7 +171,7 @@ async def test_a_group_committer_gets_past_all_faults(
 async def test_a_seal_that_meets_its_own_success(behind: Behind, table: DynamoTable) -> None:
     """A seal repeated by botocore, its answer lost, fails its condition: False, and the batch is sealed."""
     behind.script.add("UpdateItem", Fault.LOST)
-    assert not await table.seal(BATCH, 3, NOW)
+    assert not await table.seal(BATCH, 3, NOW, owner="")
     view = await table.read(BATCH.batch_id)
     assert view is not None
     assert (view.batch.state, view.batch.total) == (State.RUNNING, 3)
@@ -179,7 +179,7 @@ async def test_a_seal_that_meets_its_own_success(behind: Behind, table: DynamoTa
 
 async def test_a_move_that_meets_its_own_success(behind: Behind, table: DynamoTable) -> None:
     """Likewise for a move: after False the caller reads the batch."""
-    await table.seal(BATCH, 0, NOW)
+    await table.seal(BATCH, 0, NOW, owner="")
     behind.script.add("UpdateItem", Fault.LOST)
     assert not await table.move(BATCH, expected=State.RUNNING, to=State.AGGREGATING, now=NOW)
     view = await table.read(BATCH.batch_id)
@@ -188,11 +188,11 @@ async def test_a_move_that_meets_its_own_success(behind: Behind, table: DynamoTa
 
 
 async def test_a_checkpoint_repeated_stands(behind: Behind, table: DynamoTable) -> None:
-    """A repeated checkpoint succeeds, since it is not behind the stored one."""
+    """A repeated checkpoint succeeds, since its writer has the lease."""
     behind.script.add("UpdateItem", Fault.LOST, Fault.CONFLICT)
     with pytest.raises(ConflictError):
-        await table.checkpoint(replace(BATCH, columns=("a",)))
-    assert await table.checkpoint(replace(BATCH, columns=("a",)))
+        await table.checkpoint(replace(BATCH, columns=("a",)), owner="")
+    assert await table.checkpoint(replace(BATCH, columns=("a",)), owner="")
 
 
 async def test_an_open_whose_answer_was_lost(behind: Behind, table: DynamoTable) -> None:

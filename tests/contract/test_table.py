@@ -175,31 +175,30 @@ async def test_concurrent_opens_agree(table: Table) -> None:
 async def test_an_unknown_batch_is_none(table: Table) -> None:
     """`read` of an unknown batch returns None; changes of it return False."""
     assert await table.read("no#batch") is None
-    assert not await table.seal(BATCH, 1, NOW)
+    assert not await table.seal(BATCH, 1, NOW, owner="")
     assert not await table.move(BATCH, expected=State.RUNNING, to=State.PAUSED, now=NOW)
-    assert not await table.checkpoint(BATCH)
+    assert not await table.checkpoint(BATCH, owner="")
 
 
-async def test_checkpoints_only_advance(table: Table) -> None:
-    """A checkpoint stores progress, columns, dialect and notes; an earlier checkpoint is refused."""
+async def test_a_checkpoint_stores_the_progress(table: Table) -> None:
+    """A checkpoint stores progress, columns, dialect and notes; it may be repeated."""
     await table.open(replace(BATCH, columns=(), dialect=None), "{}")
     further = replace(
         BATCH, checkpoint=Checkpoint(20, 400, 25), columns=("a",), notes=("n",), updated_at=LATER
     )
-    assert await table.checkpoint(further)
-    assert await table.checkpoint(further)
-    assert not await table.checkpoint(replace(BATCH, checkpoint=Checkpoint(19, 380, 24)))
+    assert await table.checkpoint(further, owner="")
+    assert await table.checkpoint(further, owner="")
     assert (await table.read(BATCH.batch_id)).batch == further  # type: ignore[union-attr]
-    assert await table.checkpoint(replace(further, dialect=None))
+    assert await table.checkpoint(replace(further, dialect=None), owner="")
     assert (await table.read(BATCH.batch_id)).batch.dialect is None  # type: ignore[union-attr]
 
 
 async def test_seal_ends_splitting(table: Table) -> None:
     """`seal` sets total and RUNNING once; after that checkpoints are refused."""
     await table.open(BATCH, "{}")
-    assert await table.seal(BATCH, 30, LATER)
-    assert not await table.seal(BATCH, 31, LATER)
-    assert not await table.checkpoint(replace(BATCH, checkpoint=Checkpoint(99, 9, 9)))
+    assert await table.seal(BATCH, 30, LATER, owner="")
+    assert not await table.seal(BATCH, 31, LATER, owner="")
+    assert not await table.checkpoint(replace(BATCH, checkpoint=Checkpoint(99, 9, 9)), owner="")
     expected = replace(BATCH, state=State.RUNNING, total=30, updated_at=LATER)
     assert (await table.read(BATCH.batch_id)).batch == expected  # type: ignore[union-attr]
 
@@ -261,7 +260,7 @@ async def test_recent_lists_the_newest_first(table: Table) -> None:
     for minute in (3, 1, 2):
         batch = replace(BATCH, execution_id=f"e{minute}", created_at=f"2026-11-18T10:0{minute}:00Z")
         await table.open(batch, "{}")
-    await table.seal(replace(BATCH, execution_id="e3"), 5, LATER)
+    await table.seal(replace(BATCH, execution_id="e3"), 5, LATER, owner="")
     found = await table.recent(2)
     assert [(batch.execution_id, batch.state) for batch in found] == [
         ("e3", State.RUNNING),
@@ -488,7 +487,7 @@ async def test_a_batch_too_large_is_refused(table: Table) -> None:
         await table.open(BATCH, "x" * 410_000)
     await table.open(BATCH, "{}")
     with pytest.raises(BatchRejectedError, match="cannot hold this batch"):
-        await table.checkpoint(replace(BATCH, columns=("c" * 410_000,)))
+        await table.checkpoint(replace(BATCH, columns=("c" * 410_000,)), owner="")
 
 
 # -- reading outcomes
@@ -541,13 +540,20 @@ async def test_failed_finds_only_failed_rows(table: Table) -> None:
     assert list(page.outcomes) == [outcome(8, failed=True)]
 
 
-# -- the aggregation lease
+# -- the lease of a batch
 
 
 async def leased(
-    table: Table, owner: str, *, now_ms: int, until_ms: int = 2_000, round_: int = 1
+    table: Table,
+    owner: str,
+    *,
+    now_ms: int,
+    until_ms: int = 2_000,
+    round_: int = 1,
+    state: State = State.AGGREGATING,
 ) -> LeaseGrant:
-    return await table.lease(replace(BATCH, round=round_), owner=owner, now_ms=now_ms, until_ms=until_ms)
+    batch = replace(BATCH, round=round_)
+    return await table.lease(batch, state=state, owner=owner, now_ms=now_ms, until_ms=until_ms)
 
 
 async def lease_of(table: Table) -> tuple[str, int]:
@@ -589,9 +595,36 @@ async def test_one_of_many_concurrent_owners_gets_the_lease(table: Table) -> Non
     assert sum(answer.is_ours for answer in answers) == 1
 
 
+async def test_a_split_is_leased_like_an_aggregation(table: Table) -> None:
+    """A lease is for one state of the batch; the seal releases it by the same write."""
+    await table.open(BATCH, "{}")
+    assert (await leased(table, "a", now_ms=1_000, state=State.SPLITTING)).is_ours
+    assert await leased(table, "b", now_ms=1_000, state=State.SPLITTING) == LeaseGrant(False, until_ms=2_000)
+    assert await leased(table, "b", now_ms=9_000) == LeaseGrant(is_ours=False)
+    assert await table.seal(BATCH, 3, LATER, owner="a")
+    assert await lease_of(table) == ("", 0)
+    assert await leased(table, "a", now_ms=0, state=State.SPLITTING) == LeaseGrant(is_ours=False)
+
+
+async def test_only_the_holder_of_the_lease_writes_progress(table: Table) -> None:
+    """Checkpoint and seal of any other process are refused, whatever rows it has sent."""
+    await table.open(BATCH, "{}")
+    await leased(table, "a", now_ms=1_000, state=State.SPLITTING)
+    await leased(table, "b", now_ms=2_000, until_ms=3_000, state=State.SPLITTING)
+    further = replace(BATCH, checkpoint=Checkpoint(99, 999, 99))
+    for other in ("a", ""):
+        assert not await table.checkpoint(further, owner=other)
+        assert not await table.seal(BATCH, 99, LATER, owner=other)
+    view = await table.read(BATCH.batch_id)
+    assert view is not None
+    assert (view.batch.checkpoint, view.batch.state) == (BATCH.checkpoint, State.SPLITTING)
+    assert await table.checkpoint(further, owner="b")
+    assert await lease_of(table) == ("b", 3_000)
+
+
 @pytest.mark.parametrize("state", [state for state in State if state is not State.AGGREGATING])
-async def test_a_batch_that_is_not_aggregating_is_not_leased(table: Table, state: State) -> None:
-    """A lease of a batch that is not AGGREGATING is refused with `until_ms` 0."""
+async def test_a_batch_in_another_state_is_not_leased(table: Table, state: State) -> None:
+    """A lease of a batch that is not in the state asked for is refused with `until_ms` 0."""
     await table.open(replace(AGGREGATING, state=state), "{}")
     assert await leased(table, "a", now_ms=1_000) == LeaseGrant(is_ours=False)
 
@@ -729,14 +762,15 @@ async def test_an_earlier_batch_changes_nothing_of_a_later_one(aging: tuple[Tabl
         splitting = replace(stored, state=State.SPLITTING, total=None)
         await table.open(splitting, "{}")
         for late in (replace(other, execution_id=stored.execution_id) for other in others):
-            assert not await table.checkpoint(late)
-            assert not await table.seal(late, 5, NOW)
+            assert not await table.checkpoint(late, owner="")
+            assert not await table.seal(late, 5, NOW, owner="")
             assert not await table.move(late, expected=State.SPLITTING, to=State.FAILED, now=NOW)
         assert await table.move(splitting, expected=State.SPLITTING, to=State.AGGREGATING, now=NOW)
         for late in (replace(other, execution_id=stored.execution_id) for other in others):
-            grant = await table.lease(late, owner="a", now_ms=1_000, until_ms=2_000)
+            grant = await table.lease(late, state=State.AGGREGATING, owner="a", now_ms=1_000, until_ms=2_000)
             assert grant == LeaseGrant(is_ours=False)
-        assert (await table.lease(splitting, owner="a", now_ms=1_000, until_ms=2_000)).is_ours
+        grant = await table.lease(splitting, state=State.AGGREGATING, owner="a", now_ms=1_000, until_ms=2_000)
+        assert grant.is_ours
 
 
 async def test_a_worker_of_an_earlier_version_counts(aging: tuple[Table, Age]) -> None:
@@ -779,7 +813,7 @@ async def test_batches_in_a_state_are_found_page_by_page(table: Table, limit: in
     for batch in opened:
         await table.open(batch, "{}")
     await table.commit(commit(outcome(1, failed=True), batch=opened[0]))
-    await table.seal(opened[3], 5, LATER)
+    await table.seal(opened[3], 5, LATER, owner="")
     splitting = await all_batches(table, State.SPLITTING, limit)
     assert sorted(batch.execution_id for batch in splitting) == ["e0", "e1", "e2", "e4", "e5", "e6"]
     assert set(splitting) == {*opened} - {opened[3]}
@@ -795,7 +829,7 @@ async def test_a_state_change_between_pages_hides_no_other_batch(table: Table) -
     page = await table.batches(State.SPLITTING, after="", limit=3)
     seen = {batch.batch_id for batch in page.batches}
     (last,) = [batch for batch in page.batches if batch.batch_id == page.after]
-    await table.seal(last, 1, LATER)
+    await table.seal(last, 1, LATER, owner="")
     rest = await table.batches(State.SPLITTING, after=page.after, limit=100)
     assert seen | {batch.batch_id for batch in rest.batches} == {f"address-search#e{n}" for n in range(6)}
 

@@ -20,7 +20,8 @@ from service.runtime.clock import SystemClock
 from service.runtime.consumer import ConsumeLimits, Consumer, Handler
 from service.runtime.metrics import Metrics
 from service.splitter.opening import OpenLimits
-from service.splitter.splitter import SplitLimits, Splitter
+from service.splitter.split import SplitLimits
+from service.splitter.splitter import Splitter
 from service.sweeper.dead_letters import DeadLetterLimits, DeadLetters
 from service.sweeper.recovery import Recovery, RecoveryLimits
 from service.sweeper.sweeper import Sweeper, SweepLimits
@@ -183,7 +184,7 @@ class Process:
     # -- roles -----------------------------------------------------------------------------------------
 
     async def _splitter(self) -> None:
-        scenario = self._shared.scenario
+        scenario, name = self._shared.scenario, self.owner.name
         definitions = {file.mapping.name: definition_of(file.mapping) for file in scenario.files}
         splitter = Splitter(
             self._ports,
@@ -191,6 +192,7 @@ class Process:
             definitions.__getitem__,
             SplitLimits(
                 send_concurrency=scenario.send_concurrency,
+                lease_s=scenario.lease_s,
                 read_bytes=scenario.read_bytes,
                 max_message_bytes=scenario.max_message_bytes,
                 opening=OpenLimits(
@@ -200,6 +202,7 @@ class Process:
                 ),
             ),
             rng=self._random,
+            owners=lambda: f"{name}/{next(self._numbers)}",
         )
         await self._consume("ingest", splitter.handle, self._limits(4))
 

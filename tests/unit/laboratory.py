@@ -27,7 +27,8 @@ from service.runtime.delivery import Capacity, Delivery
 from service.runtime.leases import Lease
 from service.runtime.metrics import Metrics
 from service.splitter.opening import OpenLimits
-from service.splitter.splitter import SplitLimits, Splitter
+from service.splitter.split import SplitLimits
+from service.splitter.splitter import Splitter
 from service.sweeper.dead_letters import DeadLetterLimits, DeadLetters
 from service.sweeper.recovery import Recovery, RecoveryLimits
 from service.sweeper.sweeper import Sweeper, SweepLimits
@@ -198,6 +199,7 @@ class Lab:
             self.find,
             SplitLimits(**{"read_bytes": 64, "opening": opened} | limits),
             rng=random.Random(7),
+            owners=lambda: f"splitter-{next(self._ids)}",
         )
 
     def aggregator(self, page_rows: int = 1_000) -> Aggregator:

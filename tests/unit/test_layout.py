@@ -17,6 +17,7 @@ MOST_MODULES = 14
 OTHER_TESTS = {
     "agents/wire/streams/test_fuzz_streams.py": "any bytes as a stream; `make fuzz` runs it for longer",
     "agents/wire/streams/test_providers.py": "streams of all providers beside each other",
+    "aggregator/test_lease.py": "the lease of a batch, as aggregators use it",
     "csvio/test_csvio.py": "scanner, reader and writer, which are used together",
     "csvio/test_csvio_properties.py": "properties of reader and writer together",
     "mapping/replies/test_normalise_properties.py": "properties that hold for any reply",

@@ -12,7 +12,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from service.adapters.aws import aggregation_leases
+from service.adapters.aws import batch_leases
 from service.adapters.aws.batch_items import (
     batch_item,
     batch_of,
@@ -22,6 +22,7 @@ from service.adapters.aws.batch_items import (
     trouble_value,
     view_of,
 )
+from service.adapters.aws.batch_leases import NO_LEASE, is_leased_to
 from service.adapters.aws.clients import Clients
 from service.adapters.aws.commits import failed_conditions, write_commit
 from service.adapters.aws.conditions import Condition, is_free, is_in, is_in_round, is_new_request
@@ -132,8 +133,8 @@ class DynamoTable:
         item = await self._get_item(primary_key(batch_id, definition_sort(digest)))
         return None if item is None else str(item["definition"]["S"])
 
-    async def checkpoint(self, batch: Batch) -> bool:
-        """Store the progress of a split. False if the batch is not SPLITTING or has a later checkpoint."""
+    async def checkpoint(self, batch: Batch, *, owner: str) -> bool:
+        """Store the progress of a split. False unless the batch is SPLITTING and `owner` has its lease."""
         values = {
             "checkpoint": checkpoint_value(batch.checkpoint),
             "columns": encode(batch.columns),
@@ -142,16 +143,15 @@ class DynamoTable:
         }
         if batch.dialect is not None:
             values["dialect"] = dialect_value(batch.dialect)
-        condition = is_in(batch, State.SPLITTING) & Condition(
-            "#checkpoint.#rows <= :rows", {":rows": encode(batch.checkpoint.rows)}, ("checkpoint", "rows")
-        )
+        condition = is_in(batch, State.SPLITTING) & is_leased_to(owner)
         remove = "" if batch.dialect is not None else "dialect"
         return await self._update_batch(batch.batch_id, values, condition, remove=remove)
 
-    async def seal(self, batch: Batch, total: int, now: str) -> bool:
+    async def seal(self, batch: Batch, total: int, now: str, *, owner: str) -> bool:
         """SPLITTING -> RUNNING with `total` rows. After False, read the batch: it may be sealed."""
-        values = _state_values(State.RUNNING) | {"total": encode(total), "updated_at": encode(now)}
-        return await self._update_batch(batch.batch_id, values, is_in(batch, State.SPLITTING))
+        values = _state_values(State.RUNNING) | {"total": encode(total), "updated_at": encode(now)} | NO_LEASE
+        condition = is_in(batch, State.SPLITTING) & is_leased_to(owner)
+        return await self._update_batch(batch.batch_id, values, condition)
 
     async def move(
         self, batch: Batch, *, expected: State, to: State, now: str, error: str = "", request: str = ""
@@ -174,12 +174,14 @@ class DynamoTable:
         values = {"trouble": trouble_value(trouble)}
         return await self._update_batch(batch.batch_id, values, is_in_round(batch, State.AGGREGATING))
 
-    async def lease(self, batch: Batch, *, owner: str, now_ms: int, until_ms: int) -> LeaseGrant:
-        """Take or extend the aggregation lease; see `Table.lease`."""
+    async def lease(
+        self, batch: Batch, *, state: State, owner: str, now_ms: int, until_ms: int
+    ) -> LeaseGrant:
+        """Take or extend the lease of a batch; see `Table.lease`."""
         update = self._dynamodb.update_item(
             TableName=self._name,
             Key=primary_key(batch.batch_id, BATCH_SORT),
-            **aggregation_leases.lease_update(batch, owner, now_ms, until_ms),
+            **batch_leases.lease_update(batch, state, owner, now_ms, until_ms),
         )
         # A repetition inside botocore is harmless: after the first attempt the lease is `owner`'s, and its
         # owner may take it again.
@@ -188,14 +190,12 @@ class DynamoTable:
         except ClientError as error:
             if error_code(error) != _CONDITION_FAILED:
                 raise translate(error, self._update_call) from error
-            return aggregation_leases.refused(await self._get_batch(batch.batch_id), batch, owner)
-        return aggregation_leases.granted(response)
+            return batch_leases.refused(await self._get_batch(batch.batch_id), batch, state, owner)
+        return batch_leases.granted(response)
 
     async def release(self, batch_id: str, *, owner: str) -> bool:
-        """Release the aggregation lease. False if it is not `owner`'s."""
-        values = {"lease_owner": encode(""), "lease_until_ms": encode(0)}
-        condition = Condition("#lease_owner = :owner", {":owner": encode(owner)}, ("lease_owner",))
-        return await self._update_batch(batch_id, values, condition)
+        """Release the lease of a batch. False if it is not `owner`'s."""
+        return await self._update_batch(batch_id, NO_LEASE, is_leased_to(owner))
 
     async def commit(self, commit: Commit) -> tuple[int, ...]:
         """Store all outcomes and add their counts, atomically; see `Table.commit`.

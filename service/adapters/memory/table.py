@@ -92,13 +92,11 @@ class MemoryTable:
         await asyncio.sleep(0)
         return self._definitions.get((batch_id, digest))
 
-    async def checkpoint(self, batch: Batch) -> bool:
-        """Store the progress of a split. False if the batch is not SPLITTING or has a later checkpoint."""
+    async def checkpoint(self, batch: Batch, *, owner: str) -> bool:
+        """Store the progress of a split. False unless the batch is SPLITTING and `owner` has its lease."""
         await asyncio.sleep(0)
-        stored = self._batches.get(batch.batch_id)
-        if stored is None or not _is_in(stored, batch, State.SPLITTING):
-            return False
-        if stored.checkpoint.rows > batch.checkpoint.rows:
+        stored = self._split_by(batch, owner)
+        if stored is None:
             return False
         changed = replace(
             stored,
@@ -112,13 +110,15 @@ class MemoryTable:
         self._batches[batch.batch_id] = changed
         return True
 
-    async def seal(self, batch: Batch, total: int, now: str) -> bool:
-        """SPLITTING -> RUNNING with `total` rows. False if the batch is not SPLITTING."""
+    async def seal(self, batch: Batch, total: int, now: str, *, owner: str) -> bool:
+        """SPLITTING -> RUNNING with `total` rows, without a lease. False as `checkpoint`."""
         await asyncio.sleep(0)
-        stored = self._batches.get(batch.batch_id)
-        if stored is None or not _is_in(stored, batch, State.SPLITTING):
+        stored = self._split_by(batch, owner)
+        if stored is None:
             return False
-        self._batches[batch.batch_id] = replace(stored, state=State.RUNNING, total=total, updated_at=now)
+        self._batches[batch.batch_id] = replace(
+            stored, state=State.RUNNING, total=total, updated_at=now, lease_owner="", lease_until_ms=0
+        )
         return True
 
     async def move(
@@ -151,11 +151,13 @@ class MemoryTable:
         self._batches[batch.batch_id] = replace(stored, trouble=trouble)
         return True
 
-    async def lease(self, batch: Batch, *, owner: str, now_ms: int, until_ms: int) -> LeaseGrant:
-        """Take or extend the aggregation lease; see `Table.lease`."""
+    async def lease(
+        self, batch: Batch, *, state: State, owner: str, now_ms: int, until_ms: int
+    ) -> LeaseGrant:
+        """Take or extend the lease of a batch; see `Table.lease`."""
         await asyncio.sleep(0)
         stored = self._batches.get(batch.batch_id)
-        if stored is None or not _is_in_round(stored, batch, State.AGGREGATING):
+        if stored is None or not _is_in_round(stored, batch, state):
             return LeaseGrant(is_ours=False)
         if stored.lease_owner not in ("", owner) and stored.lease_until_ms > now_ms:
             return LeaseGrant(is_ours=False, until_ms=stored.lease_until_ms)
@@ -163,7 +165,7 @@ class MemoryTable:
         return LeaseGrant(is_ours=True, predecessor=stored.lease_owner)
 
     async def release(self, batch_id: str, *, owner: str) -> bool:
-        """Release the aggregation lease. False if it is not `owner`'s."""
+        """Release the lease of a batch. False if it is not `owner`'s."""
         await asyncio.sleep(0)
         stored = self._batches.get(batch_id)
         if stored is None or stored.lease_owner != owner:
@@ -243,6 +245,13 @@ class MemoryTable:
         stored = self._records.get(key, SharedRecord())
         if stored.version == version:
             stored = self._records[key] = SharedRecord(text, version + 1)
+        return stored
+
+    def _split_by(self, batch: Batch, owner: str) -> Batch | None:
+        """The stored batch if it is SPLITTING and `owner` has its lease."""
+        stored = self._batches.get(batch.batch_id)
+        if stored is None or not _is_in(stored, batch, State.SPLITTING) or stored.lease_owner != owner:
+            return None
         return stored
 
     def _is_committed(self, commit: Commit, index: int, row: Item) -> bool:

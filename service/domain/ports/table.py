@@ -47,10 +47,10 @@ class OutcomePage:
 
 @dataclass(frozen=True, slots=True)
 class LeaseGrant:
-    """Result of a request for the aggregation lease.
+    """Result of a request for the lease of a batch.
 
     If it was granted, `predecessor` is its former owner ("" if there was none). If it was refused, `until_ms`
-    is the time when the other owner's lease ends, or 0 if the batch is not to be aggregated.
+    is the time when the other owner's lease ends, or 0 if the batch is not in the state that was asked for.
     """
 
     is_ours: bool
@@ -92,15 +92,18 @@ class Table(Protocol):
         """The definition that `open` stored with the batch."""
         ...
 
-    async def checkpoint(self, batch: Batch) -> bool:
+    async def checkpoint(self, batch: Batch, *, owner: str) -> bool:
         """Store `batch.checkpoint`, `columns`, `dialect` and `notes` of a batch that is still SPLITTING.
 
-        False if the batch is not SPLITTING any more or already has a later checkpoint.
+        False if the batch is not SPLITTING any more, or if `owner` does not have its lease.
         """
         ...
 
-    async def seal(self, batch: Batch, total: int, now: str) -> bool:
-        """Move a batch from SPLITTING to RUNNING with `total` rows. False if it is not SPLITTING any more."""
+    async def seal(self, batch: Batch, total: int, now: str, *, owner: str) -> bool:
+        """Move a batch from SPLITTING to RUNNING with `total` rows, and release `owner`'s lease.
+
+        False if it is not SPLITTING any more, or if `owner` does not have its lease.
+        """
         ...
 
     async def move(
@@ -117,8 +120,10 @@ class Table(Protocol):
         """Store why the results cannot be written, or None. False unless AGGREGATING in this round."""
         ...
 
-    async def lease(self, batch: Batch, *, owner: str, now_ms: int, until_ms: int) -> LeaseGrant:
-        """Take or extend the aggregation lease of a batch that is AGGREGATING in the round of `batch`.
+    async def lease(
+        self, batch: Batch, *, state: State, owner: str, now_ms: int, until_ms: int
+    ) -> LeaseGrant:
+        """Take or extend the lease of a batch that is in `state` (SPLITTING, AGGREGATING), in its round.
 
         The lease is granted if nobody has it, if the other owner's lease has ended by `now_ms`, or if `owner`
         has it already. With a `now_ms` of 0 no lease has ended, so a call with 0 extends the own lease and
@@ -127,7 +132,7 @@ class Table(Protocol):
         ...
 
     async def release(self, batch_id: str, *, owner: str) -> bool:
-        """Release the aggregation lease, in any state of the batch. False if `owner` does not have it."""
+        """Release the lease of a batch, in any state of the batch. False if `owner` does not have it."""
         ...
 
     async def commit(self, commit: Commit) -> Sequence[int]:

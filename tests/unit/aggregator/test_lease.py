@@ -80,7 +80,11 @@ async def lease_to(lab, owner, seconds):
     """A lease that another aggregator holds."""
     now_ms = lab.clock.now_ms()
     answer = await lab.table.lease(
-        (await lab.view()).batch, owner=owner, now_ms=now_ms, until_ms=now_ms + round(seconds * 1000)
+        (await lab.view()).batch,
+        state=State.AGGREGATING,
+        owner=owner,
+        now_ms=now_ms,
+        until_ms=now_ms + round(seconds * 1000),
     )
     assert answer.is_ours
 

@@ -408,7 +408,7 @@ async def test_a_batch_that_is_not_sealed_is_not_complete(lab):
     async with lab.committer() as committer:
         await commit_all(lab, committer, batch, [1, 2])
         assert await triggers(lab) == []
-    await lab.table.seal(batch, 2, "now")
+    await lab.table.seal(batch, 2, "now", owner="")
     await lab.completion.check(batch.batch_id)
     assert len(await triggers(lab)) == 1
 

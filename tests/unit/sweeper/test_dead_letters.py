@@ -211,6 +211,16 @@ async def test_a_source_that_kills_its_splitter_fails_its_batch(lab):
     assert "beyond row 70" in batch.error
 
 
+async def test_a_batch_whose_splitter_has_a_lease_lives(lab):
+    """A split that takes long between two checkpoints is at work as long as it renews its lease."""
+    batch = await split_batch(lab)
+    now_ms = lab.clock.now_ms()
+    await lab.table.lease(batch, state=batch.state, owner="a", now_ms=now_ms, until_ms=now_ms + 1)
+    async with draining(lab) as letters:
+        await letters.job(lab.delivery(lab.job()))
+    assert (await lab.view()).batch.state is State.SPLITTING
+
+
 async def test_a_batch_that_is_being_split_by_another_message_lives(lab):
     """Of two messages of one job, the one that lost every race does not fail the other's batch."""
     await split_batch(lab, moved_s=100)
@@ -334,7 +344,7 @@ async def test_results_that_are_being_written_are_left_alone(lab):
     """A live lease shows that another message's aggregator is at work."""
     batch = await complete_batch(lab, done_s=10_000)
     now_ms = lab.clock.now_ms()
-    await lab.table.lease(batch, owner="a", now_ms=now_ms, until_ms=now_ms + 1)
+    await lab.table.lease(batch, state=batch.state, owner="a", now_ms=now_ms, until_ms=now_ms + 1)
     async with draining(lab) as letters:
         await letters.aggregation(lab.delivery(trigger(batch)))
     assert (await lab.view()).batch.state is State.AGGREGATING

@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from structlog.testing import capture_logs
@@ -50,6 +51,16 @@ async def commit(lab, batch, *outcomes):
                 outcomes=chunk, token=next(lab.tokens), ttl=batch.ttl,
             )
         )  # fmt: skip
+
+
+async def lease_to(lab, batch, owner, *, seconds):
+    """Give the batch's lease to a splitter or aggregator."""
+    now_ms = lab.clock.now_ms()
+    grant = await lab.table.lease(
+        batch, state=batch.state, owner=owner, now_ms=now_ms,
+        until_ms=now_ms + round(seconds * 1000),
+    )  # fmt: skip
+    assert grant.is_ours
 
 
 class RefusingTable(MemoryTable):
@@ -368,14 +379,13 @@ async def test_a_split_is_left_alone_while_its_message_may_exist(lab, which):
 
 
 async def test_an_aggregation_without_a_lease_is_triggered_again(lab):
-    """If the trigger was lost or its aggregator died, another is sent once no lease is live."""
+    """If the trigger was lost or its aggregator died, another is sent once none was live for a while."""
     batch = await running(lab, 1, state=State.AGGREGATING)
-    now_ms = lab.clock.now_ms()
-    await lab.table.lease(batch, owner="other", now_ms=now_ms, until_ms=now_ms + 1_000_000)
+    await lease_to(lab, batch, "other", seconds=1_000)
     async with sweeping(lab) as sweeper:
         await sweeps(lab, sweeper, 16)
         assert await lab.waiting(lab.aggregate) == []
-        await sweeps(lab, sweeper, 2)
+        await sweeps(lab, sweeper, 7)
     assert await lab.waiting(lab.aggregate) == [AggregateMessage("demo#e1", 1).encode()]
 
 
@@ -392,15 +402,31 @@ async def test_results_that_wait_are_triggered_again_only_after_their_time(lab):
     assert await lab.waiting(lab.aggregate) == [AggregateMessage("demo#e1", 1).encode()]
 
 
-async def test_a_renewed_lease_counts_as_progress(lab):
+@pytest.mark.parametrize("state", [State.SPLITTING, State.AGGREGATING])
+async def test_a_batch_with_a_live_lease_is_left_alone(lab, state):
     """A lease that is renewed shows work, however long it takes."""
-    batch = await running(lab, 1, state=State.AGGREGATING)
+    batch = await running(lab, None if state is State.SPLITTING else 1, state=state)
     async with sweeping(lab) as sweeper:
         for _ in range(20):
-            now_ms = lab.clock.now_ms()
-            await lab.table.lease(batch, owner="a", now_ms=now_ms, until_ms=now_ms)
+            await lease_to(lab, batch, "a", seconds=201)
             await sweeps(lab, sweeper, 1, every_s=200)
-    assert await lab.waiting(lab.aggregate) == []
+    assert await lab.waiting(lab.aggregate) == await lab.waiting(lab.ingest) == []
+
+
+async def test_leases_without_progress_do_not_keep_a_split_from_being_late(lab):
+    """A splitter that fails again and again takes a lease each time; its job is sent less and less often."""
+    batch = await lab.batch(None)
+    await lab.send(lab.dead["ingest"], "a job in flight, so that only the time without progress counts")
+    sent_at = []
+    async with sweeping(lab) as sweeper:
+        for number in range(300):
+            await lease_to(lab, batch, f"splitter-{number}", seconds=1)
+            await lab.clock.advance(1)
+            await sweeps(lab, sweeper, 1, every_s=99)
+            if lab.metrics.totals["jobs_resent"] > len(sent_at):
+                sent_at.append(lab.clock.monotonic())
+    pauses = [after - before for before, after in pairwise(sent_at)]
+    assert pauses == pytest.approx([7_200, 14_400], abs=200)
 
 
 # -- the sweeper itself --------------------------------------------------------------------------------------

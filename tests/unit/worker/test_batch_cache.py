@@ -168,7 +168,7 @@ async def test_a_mapping_that_cannot_be_served_fails_its_batch_once(lab, total):
 async def test_a_batch_that_is_sealed_meanwhile_is_failed_too(lab):
     """The splitter may seal the batch between two moves; the batch must not stay RUNNING."""
     batch = await lab.batch(None)
-    lab.table.on_move = lambda: lab.table.seal(batch, 3, "now")
+    lab.table.on_move = lambda: lab.table.seal(batch, 3, "now", owner="")
 
     def open_agent(_):
         raise ConfigError("no agent")
@@ -277,7 +277,7 @@ async def test_a_row_beyond_the_checkpoint_reloads_the_batch(lab):
     batch = await lab.batch(None, checkpoint=Checkpoint(20, 400, 22), window=10)
     cache = lab.batch_cache()
     await cache.get(row(batch.batch_id, 1, 1))
-    await lab.table.seal(batch, 20, "2026-11-23T07:00:00.000Z")
+    await lab.table.seal(batch, 20, "2026-11-23T07:00:00.000Z", owner="")
     assert (await cache.get(row(batch.batch_id, 1, 21))).batch.total == 20
     assert len(lab.table.reads) == 2
 
@@ -310,7 +310,7 @@ async def test_a_load_that_began_before_a_row_came_is_not_enough(lab):
     lab.table.read = slowly
     early = asyncio.create_task(cache.get(row(batch.batch_id, 1, 5)))
     await is_reading.wait()
-    await lab.table.checkpoint(replace(batch, checkpoint=Checkpoint(10, 200, 12)))
+    await lab.table.checkpoint(replace(batch, checkpoint=Checkpoint(10, 200, 12)), owner="")
     late = asyncio.create_task(cache.get(row(batch.batch_id, 1, 15)))
     await asyncio.sleep(0)
     go_on.set()
@@ -323,7 +323,7 @@ async def test_a_slow_check_does_not_replace_a_newer_batch(lab):
     batch = await lab.batch(None, window=10)
     cache = lab.batch_cache()
     old = await lab.view()
-    await lab.table.seal(batch, 3, "2026-11-23T07:00:00.000Z")
+    await lab.table.seal(batch, 3, "2026-11-23T07:00:00.000Z", owner="")
     cached = await cache.get(row(batch.batch_id, 1, 1))
     cache.refresh(old)
     assert cached.batch.total == 3

@@ -202,9 +202,9 @@ async def test_a_row_beyond_the_open_window_is_poison(lab):
         await worker.handle(lab.delivery(lab.row(30, batch).encode()))
         with pytest.raises(PoisonMessageError, match="row 31 of a batch that is split up to row 30 at most"):
             await worker.handle(lab.delivery(lab.row(31, batch).encode()))
-        await lab.table.checkpoint(replace(batch, checkpoint=Checkpoint(30, 600, 32)))
+        await lab.table.checkpoint(replace(batch, checkpoint=Checkpoint(30, 600, 32)), owner="")
         await worker.handle(lab.delivery(lab.row(31, batch).encode()))
-        await lab.table.seal(batch, 31, "2026-11-23T07:00:00.000Z")
+        await lab.table.seal(batch, 31, "2026-11-23T07:00:00.000Z", owner="")
         with pytest.raises(PoisonMessageError, match="row 32 of a batch of 31 rows"):
             await worker.handle(lab.delivery(lab.row(32, batch).encode()))
     assert (await lab.outcomes(batch)).keys() == {30, 31}

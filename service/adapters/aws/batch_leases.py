@@ -1,4 +1,4 @@
-"""The aggregation lease on DynamoDB: two attributes of the batch item, written under a condition."""
+"""The lease of a batch on DynamoDB: two attributes of the batch item, written under a condition."""
 
 from __future__ import annotations
 
@@ -13,13 +13,19 @@ _IS_FREE = (
     "attribute_not_exists(#lease_owner) OR #lease_owner IN (:nobody, :owner) OR #lease_until_ms <= :now"
 )
 
+NO_LEASE = {"lease_owner": encode(""), "lease_until_ms": encode(0)}
+"""The attributes of a batch that nobody has leased."""
 
-def lease_update(batch: Batch, owner: str, now_ms: int, until_ms: int) -> dict[str, Any]:
+
+def is_leased_to(owner: str) -> Condition:
+    """The lease of the batch is `owner`'s, whether it has ended or not."""
+    return Condition("#lease_owner = :owner", {":owner": encode(owner)}, ("lease_owner",))
+
+
+def lease_update(batch: Batch, state: State, owner: str, now_ms: int, until_ms: int) -> dict[str, Any]:
     """Parameters of the UpdateItem that takes or extends a lease. It returns the previous owner."""
     values = {":nobody": encode(""), ":owner": encode(owner), ":now": encode(now_ms)}
-    condition = is_in_round(batch, State.AGGREGATING) & Condition(
-        _IS_FREE, values, ("lease_owner", "lease_until_ms")
-    )
+    condition = is_in_round(batch, state) & Condition(_IS_FREE, values, ("lease_owner", "lease_until_ms"))
     return {
         "UpdateExpression": "SET #lease_owner = :owner, #lease_until_ms = :until",
         "ConditionExpression": condition.expression,
@@ -35,12 +41,12 @@ def granted(response: dict[str, Any]) -> LeaseGrant:
     return LeaseGrant(is_ours=True, predecessor=old.get("lease_owner", {}).get("S", ""))
 
 
-def refused(stored: Batch | None, batch: Batch, owner: str) -> LeaseGrant:
+def refused(stored: Batch | None, batch: Batch, state: State, owner: str) -> LeaseGrant:
     """The refusal after the UpdateItem's condition failed; `stored` is the batch as read after it."""
-    aggregating = (State.AGGREGATING, batch.round, batch.incarnation)
-    if stored is None or (stored.state, stored.round, stored.incarnation) != aggregating:
+    wanted = (state, batch.round, batch.incarnation)
+    if stored is None or (stored.state, stored.round, stored.incarnation) != wanted:
         return LeaseGrant(is_ours=False)
     # The lease may have been released between the update and the read. It then counts as one that ends
-    # now (0 would mean "not to be aggregated"), so the caller tries again.
+    # now (0 would mean "not in this state"), so the caller tries again.
     until_ms = 1 if stored.lease_owner in ("", owner) else stored.lease_until_ms
     return LeaseGrant(is_ours=False, until_ms=max(1, until_ms))

@@ -1,0 +1,150 @@
+"""One split of a batch, steps 2 and 3 of the protocol: its source becomes row messages, and it is sealed.
+
+Rows are sent in windows. The split checkpoints a window once all of it is sent, and the next split of the
+batch resumes at the checkpoint. A split that ends early has therefore sent at most one window beyond it; the
+next one marks the rows of that window as `replay`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from service.batch.large_rows import row_body
+from service.batch.lease import BatchLease
+from service.batch.role_ports import Ports
+from service.batch.source import reader_of, records_of
+from service.csvio import Header, Record
+from service.domain.errors import LeaseLostError
+from service.domain.model import Batch, Checkpoint, State, iso_time
+from service.domain.ports import MESSAGE_BYTES, OutgoingMessage
+from service.mapping import RowMapping
+from service.runtime.delivery import Delivery
+from service.runtime.sender import send_all
+from service.splitter.backpressure import Backpressure, SplitEndedError
+from service.splitter.opening import OpenLimits
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SplitLimits:
+    """Limits of one split. Sizes in bytes.
+
+    `send_concurrency` batch calls run at the same time. `max_queued_rows` bounds the rows of a batch that are
+    sent and not done (see `backpressure`); 0 means no bound. A batch is leased for `lease_s` at a time, and
+    waits that long if its splitter dies.
+    """
+
+    send_concurrency: int = 16
+    max_queued_rows: int = 0
+    lease_s: float = 40.0
+    read_bytes: int = 2**20
+    max_record_bytes: int = 8 * 2**20
+    max_message_bytes: int = MESSAGE_BYTES
+    incoming_prefix: str = "incoming/"
+    opening: OpenLimits = field(default_factory=OpenLimits)
+
+
+class Split:
+    """Splits `batch`, as read under `lease`, from its checkpoint to its end."""
+
+    def __init__(
+        self, ports: Ports, batch: Batch, lease: BatchLease, delivery: Delivery, limits: SplitLimits
+    ) -> None:
+        self.batch = batch
+        self._ports = ports
+        self._lease = lease
+        self._delivery = delivery
+        self._limits = limits
+        self._backpressure = Backpressure(ports, limits.max_queued_rows)
+        # The previous splitter may have sent one window beyond its checkpoint. The window's size is the one
+        # stored with the batch; the setting may have changed since.
+        self._replay_until = batch.checkpoint.rows + batch.window if batch.columns else 0
+
+    async def run(self, mapping: RowMapping) -> None:
+        """Send every row and seal the batch.
+
+        Raises BatchRejectedError if the source is no CSV table, MappingError if the mapping does not fit it,
+        LeaseLostError, SplitEndedError if the batch has ended meanwhile, RetryableError and AccessError.
+        """
+        batch = self.batch
+        if self._replay_until:
+            log.info("split_resumed", rows=batch.checkpoint.rows, byte_offset=batch.checkpoint.byte_offset)
+        csv = mapping.csv
+        most = self._limits.max_record_bytes
+        reader = reader_of(batch, csv.delimiter, csv.encoding, csv.layout, max_record_bytes=most)
+        window: list[Record] = []
+        async for records in records_of(self._ports.objects, batch, reader, self._limits.read_bytes):
+            if not self.batch.columns and reader.header:
+                await self._store_header(mapping, reader.header)
+            window += records
+            while len(window) >= batch.window:
+                due, window = window[: batch.window], window[batch.window :]
+                await self._send(due)
+        if window:
+            await self._send(window)
+        if reader.blanks != self.batch.checkpoint.blanks:
+            # The blank records after the last row. A resume would only skip them again.
+            await self._checkpoint(replace(self.batch.checkpoint, blanks=reader.blanks))
+        await self._seal()
+
+    async def _store_header(self, mapping: RowMapping, header: Header) -> None:
+        """Check the header against the mapping and store it with the batch, before any row is sent."""
+        mapping.check_columns(header.columns)
+        for note in header.notes:
+            log.warning("header_changed", note=note)
+        first = Checkpoint(0, header.dialect.first_byte, header.dialect.first_line)
+        self.batch = replace(self.batch, columns=header.columns, dialect=header.dialect, notes=header.notes)
+        await self._checkpoint(first)
+
+    async def _send(self, records: Sequence[Record]) -> None:
+        """Send a window and checkpoint it."""
+        await self._backpressure.wait(self.batch, self._check_leases, self._delivery)
+        messages = (OutgoingMessage(self._body(record), self.batch.batch_id) for record in records)
+        await send_all(
+            self._ports.queues.rows,
+            messages,
+            concurrency=self._limits.send_concurrency,
+            before_call=self._check_leases,
+        )
+        self._ports.metrics.count("rows_sent", len(records))
+        await self._checkpoint(records[-1].end)
+        await asyncio.sleep(0)  # ports in memory never suspend: other tasks get their turn here
+
+    def _check_leases(self) -> None:
+        self._delivery.check_lease()
+        self._lease.check()
+
+    def _body(self, record: Record) -> str:
+        replay = record.number <= self._replay_until
+        return row_body(self.batch, record, replay=replay, max_message_bytes=self._limits.max_message_bytes)
+
+    async def _checkpoint(self, checkpoint: Checkpoint) -> None:
+        now = iso_time(self._ports.clock.now_ms())
+        batch = replace(self.batch, checkpoint=checkpoint, updated_at=now)
+        if not await self._ports.table.checkpoint(batch, owner=self._lease.owner):
+            await self._explain_refusal()
+            raise SplitEndedError
+        self.batch = batch
+
+    async def _seal(self) -> None:
+        total = self.batch.checkpoint.rows
+        now = iso_time(self._ports.clock.now_ms())
+        sealed = await self._ports.table.seal(self.batch, total, now, owner=self._lease.owner)
+        if sealed:
+            self._lease.given_up()
+        else:
+            # The reply to a successful seal may have been lost; botocore then repeats the call in vain.
+            await self._explain_refusal()
+        log.info("batch_sealed" if sealed else "batch_was_sealed", total=total)
+
+    async def _explain_refusal(self) -> None:
+        """Raise LeaseLostError if the batch refused a write because another splitter has its lease."""
+        view = await self._ports.table.read(self.batch.batch_id)
+        wanted = (self.batch.identity, State.SPLITTING)
+        if view is not None and (view.batch.identity, view.batch.state) == wanted:
+            raise LeaseLostError(f"another splitter has taken batch {self.batch.batch_id}")

@@ -1,0 +1,245 @@
+"""One splitter at a time works on a batch, under its lease."""
+
+import asyncio
+import json
+
+import pytest
+
+from service.adapters.memory import MemoryQueue, MemoryTable
+from service.domain.errors import LeaseHeldError, LeaseLostError, UnreachableError
+from service.domain.model import State
+from service.domain.ports import LeaseGrant
+from tests.unit.splitter.splitting import FailingQueue, batch_of, s3_event, split, table_of
+
+
+class WatchedTable(MemoryTable):
+    """Runs `before_lease` once, refuses a lease if `refused`; records releases and owners of leases."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before_lease = None
+        self.refused = False
+        self.releases = []
+        self.owners = []
+
+    async def lease(self, batch_id, **asked):
+        """Lease."""
+        self.owners.append(asked["owner"])
+        if self.before_lease:
+            action, self.before_lease = self.before_lease, None
+            await action()
+        if self.refused:
+            self.refused = False
+            return LeaseGrant(is_ours=False, until_ms=asked["until_ms"])
+        return await super().lease(batch_id, **asked)
+
+    async def release(self, batch_id, *, owner):
+        """Release."""
+        self.releases.append(owner)
+        return await super().release(batch_id, owner=owner)
+
+
+@pytest.fixture
+def lab(make_lab):
+    return make_lab(table=WatchedTable())
+
+
+async def lease_to(lab, owner, *, seconds):
+    """Take the lease of the batch for another splitter."""
+    now_ms = lab.clock.now_ms()
+    return await lab.table.lease(
+        await batch_of(lab),
+        state=State.SPLITTING,
+        owner=owner,
+        now_ms=now_ms,
+        until_ms=now_ms + round(seconds * 1000),
+    )
+
+
+class GatedQueue(MemoryQueue):
+    """A queue that waits in the first call after `gate_at` rows, until `go_on` is set."""
+
+    gate_at = 0
+
+    def __init__(self, *args, **named) -> None:
+        super().__init__(*args, **named)
+        self.waiting, self.go_on = asyncio.Event(), asyncio.Event()
+        self.sent = 0
+
+    async def send(self, messages):
+        """Send, once the gate is open."""
+        if self.sent >= self.gate_at and not self.go_on.is_set():
+            self.waiting.set()
+            await self.go_on.wait()
+        self.sent += len(messages)
+        return await super().send(messages)
+
+
+async def stopped_after(lab, rows, **limits):
+    """A split that waits in the next call after it has sent so many rows."""
+    lab.rows = GatedQueue("rows", lab.clock)
+    lab.rows.gate_at = rows
+    task = asyncio.create_task(split(lab, lab.job(), **{"send_concurrency": 1} | limits))
+    await lab.rows.waiting.wait()
+    return task
+
+
+async def test_the_same_job_twice_sends_every_row_once(lab):
+    """Of several deliveries at once one splits the batch; the others come again when its lease ends."""
+    await lab.put(table_of(95))
+    results = await asyncio.gather(
+        *(split(lab, lab.job(), receives=n, lease_s=40.0) for n in (1, 2, 3)), return_exceptions=True
+    )
+    assert (
+        sorted(str(result) for result in results if result)
+        == ["another splitter is at work on this batch"] * 2
+    )
+    assert [error.again_in_s for error in results if error] == [41, 41]
+    rows = await lab.sent_rows()
+    assert [row.number for row in rows] == list(range(1, 96))
+    assert not any(row.replay for row in rows)
+    assert (await batch_of(lab)).total == 95
+
+
+async def test_the_same_job_after_the_split_sends_nothing(lab):
+    """A job message for a sealed batch is done at once."""
+    await lab.put(table_of(5))
+    await split(lab, lab.job())
+    await lab.sent_rows()
+    await split(lab, lab.job())
+    assert await lab.sent_rows() == []
+
+
+async def test_other_jobs_of_a_message_do_not_wait_for_a_lease(lab):
+    """A job whose batch is leased does not keep the others of its message."""
+    for name in ("a", "b"):
+        await lab.put(table_of(5), key=f"incoming/demo/{name}.csv")
+    body = json.dumps(
+        {"Records": [json.loads(s3_event(f"incoming/demo/{name}.csv"))["Records"][0] for name in "ab"]}
+    )
+    lab.table.refused = True
+    with pytest.raises(LeaseHeldError):
+        await split(lab, body)
+    assert sorted(batch.state for batch in await lab.table.recent(10)) == [State.RUNNING, State.SPLITTING]
+
+
+async def test_a_splitter_reads_the_checkpoint_after_it_has_the_lease(lab):
+    """The former holder checkpoints until the lease is taken: what was read before may be out of date."""
+    await lab.put(table_of(35))
+    lab.rows = FailingQueue("rows", lab.clock)
+
+    async def split_by_another():
+        lab.rows.left = 25
+        with pytest.raises(UnreachableError):
+            await split(lab, lab.job(), send_concurrency=1)
+        lab.rows.left = 10**9
+
+    lab.table.before_lease = split_by_another
+    await split(lab, lab.job())
+    rows = [(row.number, row.replay) for row in await lab.sent_rows()]
+    assert sorted(rows) == [
+        *((n, False) for n in range(1, 21)),
+        *((n, True) for n in range(21, 31)),
+        *((n, False) for n in range(31, 36)),
+    ]
+
+
+async def test_a_lease_is_renewed_while_a_call_takes_long(lab):
+    """The lease is renewed for as long as the split takes; others find it held."""
+    await lab.put(table_of(15))
+    task = await stopped_after(lab, 10, lease_s=30.0)
+    for _ in range(20):
+        await lab.clock.advance(10)
+        with pytest.raises(LeaseHeldError):
+            await split(lab, lab.job(), receives=2)
+    lab.rows.go_on.set()
+    await task
+    assert (await batch_of(lab)).total == 15
+    assert [row.replay for row in await lab.sent_rows()] == [False] * 15
+
+
+async def test_a_lease_is_renewed_while_a_batch_waits_for_its_rows(lab):
+    """Backpressure keeps the lease: no other splitter goes on in between."""
+    await lab.put(table_of(25))
+    task = asyncio.create_task(split(lab, lab.job(), max_queued_rows=10, lease_s=30.0))
+    for _ in range(20):
+        await lab.clock.advance(10)
+        with pytest.raises(LeaseHeldError):
+            await split(lab, lab.job(), receives=2)
+    assert len(await lab.waiting(lab.rows)) == 10
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert (await batch_of(lab)).lease_owner == ""
+
+
+async def test_the_seal_gives_the_lease_up(lab):
+    """The batch is RUNNING without a lease by one write."""
+    await lab.put(table_of(5))
+    await split(lab, lab.job())
+    batch = await batch_of(lab)
+    assert (batch.state, batch.lease_owner, batch.lease_until_ms) == (State.RUNNING, "", 0)
+    assert lab.table.releases == []
+
+
+async def test_a_split_that_fails_gives_its_lease_up(lab):
+    """The next delivery does not have to wait for a lease that nobody uses."""
+    await lab.put(table_of(25))
+    lab.rows = FailingQueue("rows", lab.clock)
+    lab.rows.left = 5
+    with pytest.raises(UnreachableError):
+        await split(lab, lab.job(), send_concurrency=1)
+    assert (await batch_of(lab)).lease_owner == ""
+
+
+async def test_a_splitter_that_was_overtaken_gives_up(lab):
+    """A splitter that stalled beyond its lease writes no checkpoint: the batch is another's."""
+    await lab.put(table_of(35))
+    task = await stopped_after(lab, 10, lease_s=30.0)
+    stored = lab.table._batches["demo#e1"]
+    await lab.table.release("demo#e1", owner=stored.lease_owner)
+    assert (await lease_to(lab, "other", seconds=1_000)).is_ours
+    lab.rows.go_on.set()
+    with pytest.raises(LeaseLostError, match="another splitter"):
+        await task
+    batch = await batch_of(lab)
+    assert (batch.checkpoint.rows, batch.lease_owner) == (10, "other")
+
+
+async def test_a_splitter_without_its_lease_sends_nothing_more(lab):
+    """The lease is checked before every call, not once a window."""
+    await lab.put(table_of(35))
+    task = await stopped_after(lab, 10, lease_s=30.0, checkpoint_rows=35)
+    lab.table.lease = _out_of_reach
+    await lab.clock.advance(31)
+    lab.rows.go_on.set()
+    with pytest.raises(LeaseLostError):
+        await task
+    # The call that was under way, and none after it.
+    assert len(await lab.sent_rows()) == 20
+
+
+async def _out_of_reach(*_, **__):
+    raise UnreachableError("no route")
+
+
+async def test_a_source_without_a_table_does_not_fail_a_batch_of_another_splitter(lab):
+    """An error that is found after the lease was lost ends the splitter, not the batch."""
+    await lab.put(table_of(5_000) + '5001,"open')
+    task = await stopped_after(lab, 0, lease_s=30.0)
+    lab.table.lease = _out_of_reach
+    await lab.clock.advance(31)
+    lab.rows.go_on.set()
+    with pytest.raises(LeaseLostError):
+        await task
+    assert (await batch_of(lab)).state is State.SPLITTING
+
+
+async def test_every_split_has_an_owner_of_its_own(lab):
+    """Two deliveries in one process are two holders."""
+    await lab.put(table_of(15))
+    splitter = lab.splitter()
+    results = await asyncio.gather(
+        *(splitter.handle(lab.delivery(lab.job())) for _ in range(2)), return_exceptions=True
+    )
+    assert sum(isinstance(result, LeaseHeldError) for result in results) == 1
+    assert len(set(lab.table.owners)) == 2
