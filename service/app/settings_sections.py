@@ -196,8 +196,9 @@ class SweepSettings(Section):
     concurrent_batches: Count = Field(
         default=8, description="Batches that one process looks at, and recovers, at the same time"
     )
-    dead_letters: Count = Field(
-        default=32, description="Dead letters of a queue that one process handles at the same time"
+    dead_letters_pause_s: Seconds = Field(
+        default=60,
+        description="Dead letters that were left are looked at this often, and are visible in between",
     )
 
 

@@ -36,6 +36,7 @@ from service.splitter.opening import OpenLimits
 from service.splitter.split import SplitLimits
 from service.splitter.splitter import Splitter
 from service.sweeper.dead_letters import DeadLetterLimits, DeadLetters
+from service.sweeper.drain import Drain, DrainLimits, left_in
 from service.sweeper.recovery import Recovery, RecoveryLimits
 from service.sweeper.sweeper import Sweeper, SweepLimits
 from service.worker.admission.gate import Gates
@@ -44,8 +45,8 @@ from service.worker.batch_cache import BatchCache
 from service.worker.rate_limit.limiter import Limiter
 from service.worker.worker import Worker, WorkLimits
 
-POISON_DELAY_S = 900.0
-"""A dead letter that no handler can act on is received again, and reported, after this time."""
+INGEST_GROWTH, LONGEST_INGEST_RELEASE_S = 4.0, 300.0
+"""Pauses between the deliveries of a job: 4 s, 16 s, a minute, five minutes. An outage of minutes passes."""
 
 
 def agent_opener(
@@ -150,6 +151,8 @@ class RoleBuilder:
             _consume_limits(settings, settings.ingest, split.concurrent_batches),
             # batches that wait for backpressure hold their job without taking a slot
             max_held=split.concurrent_batches + split.max_waiting_batches,
+            release_growth=INGEST_GROWTH,
+            longest_release_s=LONGEST_INGEST_RELEASE_S,
         )
         return [self._consumer(ports.queues.ingest, handle, limits)]
 
@@ -203,7 +206,7 @@ class RoleBuilder:
         return [self._consumer(ports.queues.aggregate, aggregator.handle, limits)]
 
     def _sweeper(self) -> Sequence[Part]:
-        """The sweeper, and a consumer for each dead-letter queue."""
+        """The sweeper, and a drain for each dead-letter queue."""
         settings, split, sweep = self.settings, self.settings.split, self.settings.sweep
         ports = self.backend.ports
         recovery = Recovery(
@@ -223,10 +226,11 @@ class RoleBuilder:
             resend_after_s=sweep.resend_after_s,
             concurrent_batches=sweep.concurrent_batches,
         )
-        sweeper = Sweeper(ports, self.completion, recovery, limits)
-        return [sweeper, *self._dead_letters(recovery, settings)]
+        drains = self._drains(recovery, settings)
+        sweeper = Sweeper(ports, self.completion, recovery, limits, left=partial(left_in, drains))
+        return [sweeper, *drains]
 
-    def _dead_letters(self, recovery: Recovery, settings: Settings) -> list[Consumer]:
+    def _drains(self, recovery: Recovery, settings: Settings) -> list[Drain]:
         sweep, ports = settings.sweep, self.backend.ports
         letters = DeadLetters(
             ports,
@@ -247,12 +251,20 @@ class RoleBuilder:
             (ports.queues.dead_rows, settings.rows, letters.row),
             (ports.queues.dead_aggregate, settings.results, letters.aggregation),
         )
-        consumers = []
-        for queue, queue_settings, handle in handlers:
-            limits = _consume_limits(settings, queue_settings, sweep.dead_letters)
-            limits = replace(limits, poison_delay_s=POISON_DELAY_S)
-            consumers.append(self._consumer(queue, handle, limits))
-        return consumers
+        return [
+            Drain(
+                queue,
+                handle,
+                DrainLimits(
+                    visibility_s=queue_settings.visibility_timeout_s,
+                    poll_wait_s=queue_settings.poll_wait_s,
+                    pause_s=sweep.dead_letters_pause_s,
+                ),
+                ports.clock,
+                ports.metrics,
+            )
+            for queue, queue_settings, handle in handlers
+        ]
 
     def _consumer(
         self, queue: Queue, handle: Handler, limits: ConsumeLimits, capacity: Capacity | None = None

@@ -48,11 +48,9 @@ def decode_ingest(body: str, *, incoming_prefix: str = "incoming/") -> IngestMes
     Raises PoisonMessageError with the reason for all other messages.
     """
     data = read_object(body)
-    # SNS wraps the event unless its subscription delivers raw messages.
-    if isinstance(data.get("Message"), str) and "TopicArn" in data:
-        if data.get("Type") in _SNS_CONFIRMATIONS:
-            return IngestMessage(ignored=(_confirmation(data),))
-        data = _unwrapped(data)
+    if _is_of_sns(data) and data.get("Type") in _SNS_CONFIRMATIONS:
+        return IngestMessage(ignored=(_confirmation(data),))
+    data = unwrapped(body)
     # S3 sends this once when a notification is configured.
     if data.get("Event") == "s3:TestEvent":
         return IngestMessage(ignored=(Ignored("S3's test event", is_expected=True),))
@@ -80,12 +78,23 @@ def _confirmation(data: dict[str, Any]) -> Ignored:
     return Ignored(f"the topic {topic} has ended its subscription of this queue: none of its events arrives")
 
 
-def _unwrapped(data: dict[str, Any]) -> dict[str, Any]:
-    """The message that a notification of SNS carries."""
+def unwrapped(body: str) -> dict[str, Any]:
+    """The JSON object of an ingest message, without the notification of SNS around it.
+
+    Raises PoisonMessageError if there is none.
+    """
+    data = read_object(body)
+    if not _is_of_sns(data):
+        return data
     try:
         return read_object(data["Message"])
     except PoisonMessageError as error:
         raise PoisonMessageError(f"a message of the SNS topic {data['TopicArn']!r}: {error}") from None
+
+
+def _is_of_sns(data: dict[str, Any]) -> bool:
+    """True for a notification of SNS, which wraps the event unless the subscription delivers raw messages."""
+    return isinstance(data.get("Message"), str) and "TopicArn" in data
 
 
 def _records(records: list[Any], incoming_prefix: str) -> IngestMessage:

@@ -30,6 +30,8 @@ for a full target would hide those for the others. The handler requeues a messag
 from __future__ import annotations
 
 import asyncio
+import itertools
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -55,6 +57,9 @@ from service.runtime.timeouts import timeout
 
 log = structlog.get_logger(__name__)
 
+POLL_MARGIN_S = 60.0
+"""Time beyond its wait after which a receive is reported as hanging. Its own time-out is shorter."""
+
 MAX_REASON_CHARS = 1_000
 """A logged reason may quote its message, which may have a megabyte."""
 
@@ -64,8 +69,9 @@ class ConsumeLimits:
     """Limits of one consumer; times in seconds.
 
     `receive_linger_s` and `delete_linger_s` are waits for more free slots or messages, so that batch calls
-    are full. A poison message is redelivered after `poison_delay_s`. `drain_s` bounds the time between the
-    stop and the end of `run`.
+    are full. A poison message is redelivered after `poison_delay_s`. A message that was given back is
+    redelivered after `release_growth` to the power of its deliveries, and after `longest_release_s` at most.
+    `drain_s` bounds the time between the stop and the end of `run`.
 
     `can_resume`: the work can be resumed by the next delivery of its message, so a stop cancels the handlers
     and releases their messages at once. Otherwise handlers have `drain_s` to end.
@@ -81,6 +87,8 @@ class ConsumeLimits:
     receive_linger_s: float = 0.1
     delete_linger_s: float = 0.1
     poison_delay_s: float = 1.0
+    release_growth: float = 2.0
+    longest_release_s: float = MAX_BACKOFF_S
     probe_s: float = 2.0
     can_resume: bool = False
 
@@ -115,6 +123,8 @@ class Consumer:
         self._probes = ProbeBudget(limits.probe_s, limits.max_held)
         self._running = 0
         self._requested = 0  # messages that polls in flight may still deliver
+        self._polls: dict[int, float] = {}  # the start of each poll in flight, by its number
+        self._poll_numbers = itertools.count()
         self._receive_backoff = Backoff()
         self._handler_backoff = Backoff()
         self.is_draining = False
@@ -146,8 +156,15 @@ class Consumer:
     @property
     def problem(self) -> str:
         """The reason why this consumer cannot work now, or ""."""
-        reason = self._receive_backoff.reason or self._handler_backoff.reason
+        reason = self._receive_backoff.reason or self._handler_backoff.reason or self._hanging_poll()
         return reason or ("" if self._capacity is None else self._capacity.problem)
+
+    def _hanging_poll(self) -> str:
+        """A poll that should have ended long ago, or "". A consumer that is full does not poll."""
+        waited_s = self._clock.monotonic() - min(self._polls.values(), default=math.inf)
+        if waited_s <= self._limits.poll_wait_s + POLL_MARGIN_S:
+            return ""
+        return f"a receive from {self._queue.name} has not ended for {waited_s:.0f} s"
 
     @property
     def held_bytes(self) -> int:
@@ -175,10 +192,13 @@ class Consumer:
             if not fetch.is_probe:
                 self._probes.postpone(self._clock.monotonic())
             self._requested += fetch.limit
+            number = next(self._poll_numbers)
+            self._polls[number] = self._clock.monotonic()
             try:
                 messages = await self._receive(fetch.limit)
             finally:
                 self._requested -= fetch.limit
+                del self._polls[number]
             if fetch.is_probe:
                 self._probes.record(len(messages), self._clock.monotonic())
             if stop.is_set():
@@ -300,8 +320,9 @@ class Consumer:
 
     def _release_delay(self, error: BaseException, message: ReceivedMessage) -> float:
         """Log why a message is released; return the seconds until it may be redelivered."""
+        limits = self._limits
         # The exponent is bounded because `receives` may be large.
-        delay_s = min(MAX_BACKOFF_S, 2.0 ** min(message.receives, 10))
+        delay_s = min(limits.longest_release_s, limits.release_growth ** min(message.receives, 10))
         known = {"queue": self._queue.name, "message_id": message.id, "receives": message.receives}
         if isinstance(error, LeaseHeldError):
             log.info("message_postponed", reason=str(error), again_in_s=error.again_in_s, **known)
@@ -312,10 +333,10 @@ class Consumer:
                 remedy="left to the dead-letter queue", **known,
             )  # fmt: skip
             self._metrics.count("messages_poisoned")
-            return self._limits.poison_delay_s
+            return limits.poison_delay_s
         if isinstance(error, RetryableError | AccessError):
             if isinstance(error, RetryableError) and error.retry_after_s is not None:
-                delay_s = min(MAX_BACKOFF_S, error.retry_after_s)
+                delay_s = min(limits.longest_release_s, error.retry_after_s)
             log.warning("message_given_back", reason=str(error), kind=error.kind, again_in_s=delay_s, **known)
             self._pause(self._handler_backoff, error)
             return delay_s

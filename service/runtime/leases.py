@@ -138,9 +138,13 @@ class Leases:
             await self._has_acknowledged.wait()
             if len(self._acknowledged) % BATCH_CALL_ENTRIES:
                 await self._clock.sleep(self._delete_linger_s)
-            self._has_acknowledged.clear()
-            acknowledged, self._acknowledged = self._acknowledged, []
-            await asyncio.gather(*(self._delete(group) for group in batch_calls(acknowledged)))
+            await self.delete_acknowledged()
+
+    async def delete_acknowledged(self) -> None:
+        """Delete the acknowledged messages now."""
+        self._has_acknowledged.clear()
+        acknowledged, self._acknowledged = self._acknowledged, []
+        await asyncio.gather(*(self._delete(group) for group in batch_calls(acknowledged)))
 
     async def _make_visible(self, group: Sequence[str], delay_s: float) -> None:
         try:

@@ -1,15 +1,12 @@
 """Step 10 of the protocol: the dead-letter queues are drained.
 
 There is one handler for each dead-letter queue. A letter that a handler understands ends its row or batch, or
-gives it a second chance, and is deleted. A letter that no handler can act on stays in its queue and is
-reported each time it becomes visible: an operator has to remove its cause and move it back (SQS: start a
-message move task), or delete it.
+gives it another chance, and is deleted. A letter that no handler can act on stays in its queue, where an
+operator sees it (`rowfleet dead-letters`): `drain` has the loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import structlog
@@ -26,14 +23,15 @@ from service.batch.ending import (
 )
 from service.batch.group_commit import GroupCommitter
 from service.batch.role_ports import Ports
-from service.batch.row_checks import check_round, has_outcome, highest_sendable_row, is_of_batch
+from service.batch.row_checks import has_outcome, is_of_batch
 from service.domain.errors import PoisonMessageError, WorkerLostError
 from service.domain.events import decode_ingest
 from service.domain.jobs import Job
-from service.domain.messages import AggregateMessage, RowMessage
-from service.domain.model import Batch, BatchView, State, batch_id, ms_of, row_id
-from service.domain.ports import MAX_DELAY_S
+from service.domain.model import Batch, State, batch_id, ms_of, row_id
+from service.domain.ports import MAX_DELAY_S, OutgoingMessage, ReceivedMessage
 from service.runtime.delivery import Delivery
+from service.runtime.sender import send_all
+from service.sweeper.letters import retry_of, row_letter, trigger_letter
 from service.sweeper.recovery import Recovery
 
 log = structlog.get_logger(__name__)
@@ -85,11 +83,8 @@ class DeadLetters:
         A row that has an outcome only has its batch checked. Raises the errors that `runtime.consumer`
         documents.
         """
-        with self._counting_left():
-            row = RowMessage.decode(delivery.message.body)
-            batch = (await self._view(row.batch_id)).batch
-            if is_of_batch(row, batch):
-                _check_row(row, batch)
+        row, view = await row_letter(self._ports.table, delivery.message.body)
+        batch = view.batch
         with structlog.contextvars.bound_contextvars(batch_id=row.batch_id, row_id=row_id(row.number)):
             if not is_of_batch(row, batch):
                 self._drop("row", "it is of an earlier batch with this id")
@@ -122,29 +117,49 @@ class DeadLetters:
     # -- jobs ------------------------------------------------------------------------------------------
 
     async def job(self, delivery: Delivery) -> None:
-        """Fail the batches of a dead ingest message that are not split. Raises as `row` does."""
-        with self._counting_left():
-            message = decode_ingest(delivery.message.body, incoming_prefix=self._limits.incoming_prefix)
-            if message.operation is not None:
-                await carry_out(self._ports, message.operation, delivery.message.id)
-                self._drop("job", "the operation is carried out, or refused for good")
-                return
-            problem: PoisonMessageError | None = None
-            for job in message.jobs:
+        """Send a dead ingest message again if a batch of it is missing; fail its batches that stand still.
+
+        Raises as `row` does.
+        """
+        message = delivery.message
+        ingest = decode_ingest(message.body, incoming_prefix=self._limits.incoming_prefix)
+        if ingest.operation is not None:
+            await carry_out(self._ports, ingest.operation, message.id)
+            self._drop("job", "the operation is carried out, or refused for good")
+            return
+        has_missing = False
+        problem: PoisonMessageError | None = None
+        for job in ingest.jobs:
+            view = await self._ports.table.read(batch_id(job.mapping, job.execution_id_for(message.id)))
+            if view is None:
+                has_missing = True
+                continue
+            with structlog.contextvars.bound_contextvars(batch_id=view.batch.batch_id):
                 try:
-                    await self._job(job, delivery.message.id)
+                    await self._end_job(job, view.batch)
                 except PoisonMessageError as error:
                     # The batches of the message's other jobs end all the same.
                     problem = problem or error
-            if problem is not None:
-                raise problem
-        if not message.jobs:
+        if has_missing:
+            await self._send_job_again(message)
+        elif problem is not None:
+            raise problem
+        elif not ingest.jobs:
             self._drop("job", "asks for no run")
 
-    async def _job(self, job: Job, message_id: str) -> None:
-        view = await self._view(batch_id(job.mapping, job.execution_id_for(message_id)))
-        with structlog.contextvars.bound_contextvars(batch_id=view.batch.batch_id):
-            await self._end_job(job, view.batch)
+    async def _send_job_again(self, message: ReceivedMessage) -> None:
+        """Give a job whose batch was never stored another chance: the table was out of reach, for example.
+
+        There is no limit: a file that was dropped during an outage of days is still run.
+        """
+        delay_s = min(MAX_DELAY_S, round(self._limits.stuck_after_s))
+        again = replace(retry_of("ingest", message, self._limits.incoming_prefix), delay_s=delay_s)
+        await send_all(self._ports.queues.ingest, [again])
+        self._ports.metrics.count("jobs_resent")
+        log.warning(
+            "job_sent_again", message_id=message.id, again_in_s=delay_s,
+            reason="its message is a dead letter, and its batch was never stored",
+        )  # fmt: skip
 
     async def _end_job(self, job: Job, batch: Batch) -> None:
         ours = batch.source
@@ -167,9 +182,7 @@ class DeadLetters:
 
     async def aggregation(self, delivery: Delivery) -> None:
         """Send a dead trigger again, or fail the batch once its time is over. Raises as `row` does."""
-        with self._counting_left():
-            message = AggregateMessage.decode(delivery.message.body)
-            view = await self._view(message.batch_id)
+        message, view = await trigger_letter(self._ports.table, delivery.message.body)
         batch = view.batch
         with structlog.contextvars.bound_contextvars(batch_id=message.batch_id):
             is_due = batch.state is State.AGGREGATING or (batch.state is State.RUNNING and view.is_complete)
@@ -196,14 +209,6 @@ class DeadLetters:
 
     # -- helpers ---------------------------------------------------------------------------------------
 
-    async def _view(self, id_: str) -> BatchView:
-        view = await self._ports.table.read(id_)
-        if view is None:
-            raise PoisonMessageError(
-                f"there is no batch {id_!r} in the table: redrive the message, or delete it"
-            )
-        return view
-
     async def _fail(self, batch: Batch, problem: str) -> None:
         await fail_batch(self._ports, batch, problem, expected=[batch.state])
 
@@ -218,20 +223,3 @@ class DeadLetters:
     def _drop(self, kind: str, reason: str) -> None:
         self._ports.metrics.count("dead_messages_dropped")
         log.info("dead_message_dropped", kind=kind, reason=reason)
-
-    @contextmanager
-    def _counting_left(self) -> Iterator[None]:
-        """Count letters that no handler can act on. The consumer logs why, and leaves them in the queue."""
-        try:
-            yield
-        except PoisonMessageError:
-            self._ports.metrics.count("dead_messages_left")
-            raise
-
-
-def _check_row(row: RowMessage, batch: Batch) -> None:
-    """Raise PoisonMessageError for a row that its batch cannot have."""
-    check_round(row, batch)
-    most = highest_sendable_row(batch)
-    if row.number > most:
-        raise PoisonMessageError(f"row {row.number} of a batch that has sent {most} rows at most")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from service.domain.ports import Queue
 
 EMPTY_SWEEPS = 2
@@ -11,12 +13,15 @@ EMPTY_SWEEPS = 2
 class EmptinessCheck:
     """Finds out if a queue and its dead letters are empty together. `name` is the queue's, for the log.
 
-    The dead-letter queue belongs to the set: its letters are drained before lost messages are sent again.
+    Dead letters are drained before lost messages are sent again. Those that the drain has left do not count,
+    since they may lie there for days; `left` returns their number in a dead-letter queue.
     """
 
-    def __init__(self, name: str, *queues: Queue) -> None:
+    def __init__(self, name: str, queue: Queue, dead: Queue, left: Callable[[Queue], int]) -> None:
         self._name = name
-        self._queues = queues
+        self._queue = queue
+        self._dead = dead
+        self._left = left
         self._empty_sweeps = 0
 
     @property
@@ -26,8 +31,8 @@ class EmptinessCheck:
 
     async def count(self) -> None:
         """Count the messages once a sweep. Raises RetryableError and AccessError."""
-        depths = [await queue.depth() for queue in self._queues]
-        self._empty_sweeps = 0 if any(depths) else self._empty_sweeps + 1
+        waiting = await self._queue.depth() + max(0, await self._dead.depth() - self._left(self._dead))
+        self._empty_sweeps = 0 if waiting else self._empty_sweeps + 1
 
     @property
     def reason(self) -> str:

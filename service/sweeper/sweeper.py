@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -72,7 +72,10 @@ class _Observation:
 
 
 class Sweeper:
-    """Sweeps batches, alone or beside other sweepers."""
+    """Sweeps batches, alone or beside other sweepers.
+
+    `left` returns the number of messages that the drain of a dead-letter queue has left there.
+    """
 
     def __init__(
         self,
@@ -80,11 +83,13 @@ class Sweeper:
         completion: Completion,
         recovery: Recovery,
         limits: SweepLimits,
+        *,
+        left: Callable[[Queue], int] = lambda _: 0,
     ) -> None:
         self._ports = ports
         queues = ports.queues
-        self._jobs_queue = EmptinessCheck("ingest", queues.ingest, queues.dead_ingest)
-        self._rows_queue = EmptinessCheck("rows", queues.rows, queues.dead_rows)
+        self._jobs_queue = EmptinessCheck("ingest", queues.ingest, queues.dead_ingest, left)
+        self._rows_queue = EmptinessCheck("rows", queues.rows, queues.dead_rows, left)
         self._completion = completion
         self._recovery = recovery
         self._outages = OutageBoard(ports.table, ports.clock)

@@ -7,7 +7,8 @@ import itertools
 import random
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 from service.aggregator.aggregator import AggregateLimits, Aggregator
 from service.batch.completion import Completion
@@ -23,6 +24,7 @@ from service.splitter.opening import OpenLimits
 from service.splitter.split import SplitLimits
 from service.splitter.splitter import Splitter
 from service.sweeper.dead_letters import DeadLetterLimits, DeadLetters
+from service.sweeper.drain import Drain, DrainLimits, left_in
 from service.sweeper.recovery import Recovery, RecoveryLimits
 from service.sweeper.sweeper import Sweeper, SweepLimits
 from service.worker.admission.gate import Gates
@@ -237,33 +239,41 @@ class Process:
         await self._consume("aggregate", aggregator.handle, self._limits(2))
 
     async def _sweeper(self) -> None:
-        """The sweeper, and a consumer for each dead-letter queue."""
+        """The sweeper, and a drain for each dead-letter queue."""
         components, scenario = self._shared.components, self._shared.scenario
         async with self._committer() as committer, asyncio.TaskGroup() as group:
             recovery = Recovery(
                 self._ports, committer,
                 RecoveryLimits(worker=self.owner.name, max_message_bytes=scenario.max_message_bytes),
             )  # fmt: skip
+            drains = self._drains(committer, recovery) if components.drains else []
             if components.sweeps:
                 sweeper = Sweeper(
                     self._ports, self._completion, recovery,
                     SweepLimits(interval_s=20.0, stuck_after_s=60.0, resend_after_s=RESEND_AFTER_S),
+                    left=partial(left_in, drains),
                 )  # fmt: skip
                 group.create_task(sweeper.run(self._stop))
-            if components.drains:
-                letters = DeadLetters(
-                    self._ports, self._completion, committer, recovery,
-                    DeadLetterLimits(
-                        *[scenario.max_receives] * 3, stuck_after_s=60.0, give_up_after_s=NEVER_S
-                    ),
-                )  # fmt: skip
-                limits = replace(self._limits(10), poison_delay_s=900.0)
-                for name, handle in (
-                    ("ingest-dlq", letters.job), ("rows-dlq", letters.row),
-                    ("aggregate-dlq", letters.aggregation),
-                ):  # fmt: skip
-                    group.create_task(self._consume(name, handle, limits))
+            for drain in drains:
+                group.create_task(drain.run(self._stop))
             await self._stop.wait()
+
+    def _drains(self, committer: GroupCommitter, recovery: Recovery) -> list[Drain]:
+        scenario = self._shared.scenario
+        letters = DeadLetters(
+            self._ports, self._completion, committer, recovery,
+            DeadLetterLimits(
+                *[scenario.max_receives] * 3, stuck_after_s=60.0, give_up_after_s=NEVER_S
+            ),
+        )  # fmt: skip
+        limits = DrainLimits(visibility_s=max(90.0, scenario.visibility_s), poll_wait_s=scenario.poll_wait_s)
+        handlers = {
+            "ingest-dlq": letters.job, "rows-dlq": letters.row, "aggregate-dlq": letters.aggregation
+        }  # fmt: skip
+        return [
+            Drain(self._queues[name], handle, limits, self._clock, self.metrics)
+            for name, handle in handlers.items()
+        ]
 
     def _open_ports(self) -> Ports:
         limits = LargeOutcomeLimits(bucket="out", max_item_bytes=self._shared.scenario.max_item_bytes)

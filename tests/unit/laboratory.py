@@ -30,6 +30,7 @@ from service.splitter.opening import OpenLimits
 from service.splitter.split import SplitLimits
 from service.splitter.splitter import Splitter
 from service.sweeper.dead_letters import DeadLetterLimits, DeadLetters
+from service.sweeper.drain import Drain, DrainLimits
 from service.sweeper.recovery import Recovery, RecoveryLimits
 from service.sweeper.sweeper import Sweeper, SweepLimits
 from service.worker.admission.gate import Gates
@@ -234,6 +235,11 @@ class Lab:
             DeadLetterLimits(**limits),
         )
 
+    def drain(self, name: str, handle, **limits) -> Drain:
+        """The drain of the dead letters of the queue `name`, without a linger."""
+        limits = DrainLimits(**{"poll_wait_s": 1.0, "delete_linger_s": 0.0} | limits)
+        return Drain(self.dead[name], handle, limits, self.clock, self.metrics)
+
     def consumer(self, queue: Queue, handle, *, capacity: Capacity | None = None, **limits) -> Consumer:
         """A consumer without lingers."""
         defaults = {"poll_wait_s": 1.0, "receive_linger_s": 0.0, "delete_linger_s": 0.0, "drain_s": 5.0}
@@ -241,7 +247,7 @@ class Lab:
         return Consumer(queue, handle, limits, self.clock, self.metrics, capacity=capacity)
 
     @asynccontextmanager
-    async def consuming(self, *consumers: Consumer) -> AsyncIterator[asyncio.Event]:
+    async def consuming(self, *consumers: Consumer | Drain) -> AsyncIterator[asyncio.Event]:
         """Run the consumers. At the end they are told to stop, and time passes until they have stopped."""
         stop = asyncio.Event()
         tasks = [asyncio.create_task(consumer.run(stop)) for consumer in consumers]

@@ -30,14 +30,13 @@ from service.adapters.aws.errors import AwsCall, error_code, error_message, perf
 from service.adapters.aws.keys import (
     BATCH_SORT,
     META_PREFIX,
-    TIMELINE,
     batches_key,
     definition_sort,
     failed_key,
     primary_key,
     record_key,
 )
-from service.adapters.aws.queries import BY_STATUS, BY_TIMESTAMP, Queries
+from service.adapters.aws.queries import BY_STATUS, Queries
 from service.adapters.aws.row_items import is_outcome_of, outcome_of
 from service.adapters.aws.shared_records import check_record_size, record_item, record_of
 from service.adapters.aws.values import Item, Value, encode
@@ -234,14 +233,7 @@ class DynamoTable:
 
     async def recent(self, limit: int) -> list[Batch]:
         """The latest batches by creation, newest first, from the index `by_timestamp`."""
-        page = await self._queries.page(
-            {":timeline": {"S": TIMELINE}},
-            "#timeline = :timeline",
-            IndexName=BY_TIMESTAMP,
-            ScanIndexForward=False,
-            Limit=limit,
-        )
-        return self._without_expired(batch_of(item) for item in page["Items"])
+        return self._without_expired(await self._queries.recent(limit))
 
     async def record(self, key: str) -> SharedRecord:
         """The shared record `key`."""

@@ -7,7 +7,7 @@ from typing import Any
 from service.adapters.aws.batch_items import batch_of
 from service.adapters.aws.clients import Clients
 from service.adapters.aws.errors import AwsCall, perform
-from service.adapters.aws.keys import BATCH_SORT, batches_key, primary_key
+from service.adapters.aws.keys import BATCH_SORT, TIMELINE, batches_key, primary_key
 from service.adapters.aws.row_items import is_outcome_of, needs_no_outcome, outcome_of
 from service.adapters.aws.values import Value
 from service.domain.model import MAX_ROWS, Batch, State, partition_key, row_id, row_number
@@ -78,6 +78,20 @@ class Queries:
         last = page.get("LastEvaluatedKey")
         batches = [batch_of(item) for item in page["Items"]]
         return BatchPage(batches, "" if last is None else last["batch_id"]["S"])
+
+    async def recent(self, limit: int) -> list[Batch]:
+        """The latest batches by creation, newest first; as many pages as that takes."""
+        found: list[Batch] = []
+        more: dict[str, Any] = {"IndexName": BY_TIMESTAMP, "ScanIndexForward": False}
+        while len(found) < limit:
+            page = await self.page(
+                {":timeline": {"S": TIMELINE}}, "#timeline = :timeline", Limit=limit - len(found), **more
+            )
+            found += [batch_of(item) for item in page["Items"]]
+            if (last := page.get("LastEvaluatedKey")) is None:
+                break
+            more["ExclusiveStartKey"] = last
+        return found
 
 
 def _rows_after(after: int) -> dict[str, Value]:

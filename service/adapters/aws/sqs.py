@@ -24,6 +24,7 @@ _POLL_MARGIN_S = 10.0
 
 # InvalidParameterValue: the receipt is well-formed, but the message is not in flight under it any more
 _LOST_LEASE = frozenset({"ReceiptHandleIsInvalid", "InvalidParameterValue", "MessageNotInflight"})
+_MESSAGE_ATTRIBUTES = ("ApproximateReceiveCount", "SentTimestamp", "ApproximateFirstReceiveTimestamp")
 _DEPTH_ATTRIBUTES = (
     "ApproximateNumberOfMessages",
     "ApproximateNumberOfMessagesNotVisible",
@@ -90,7 +91,7 @@ class SqsQueue:
                 # SQS takes whole seconds
                 WaitTimeSeconds=math.ceil(wait_s),
                 VisibilityTimeout=math.ceil(visibility_s),
-                MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
+                MessageSystemAttributeNames=list(_MESSAGE_ATTRIBUTES),
             ),
         )
         return [_message(entry) for entry in response.get("Messages") or ()]
@@ -167,6 +168,7 @@ def _message(entry: dict[str, Any]) -> ReceivedMessage:
         receipt=entry["ReceiptHandle"],
         receives=int(attributes.get("ApproximateReceiveCount", 1)),
         sent_at_ms=int(attributes.get("SentTimestamp", 0)),
+        first_received_ms=int(attributes.get("ApproximateFirstReceiveTimestamp", 0)),
     )
 
 

@@ -18,10 +18,11 @@ MAX_WAIT_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class _DeadLetter(OutgoingMessage):
-    """A message that moves to the dead-letter queue. As on SQS it keeps its id and the time it was sent."""
+    """A message that moves to the dead-letter queue. As on SQS it keeps its id and its times."""
 
     id: str = ""
     sent_at_ms: int = 0
+    first_received_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -34,6 +35,7 @@ class _Entry:
     visible_at: float
     receives: int = 0
     receipt: str = ""
+    first_received_ms: int = 0
 
 
 class MemoryQueue:
@@ -115,7 +117,13 @@ class MemoryQueue:
     def _put(self, message: OutgoingMessage) -> None:
         """Add a message to the queue, whether it was sent or became a dead letter."""
         if isinstance(message, _DeadLetter):
-            entry = _Entry(message.id, message, message.sent_at_ms, visible_at=0.0)
+            entry = _Entry(
+                message.id,
+                message,
+                message.sent_at_ms,
+                visible_at=0.0,
+                first_received_ms=message.first_received_ms,
+            )
         else:
             id_ = f"{self._name}-{next(self._order)}"
             entry = _Entry(id_, message, self._clock.now_ms(), visible_at=0.0)
@@ -141,6 +149,7 @@ class MemoryQueue:
                 continue
             entry.receives += 1
             entry.receipt = f"{entry.id}-{entry.receives}"
+            entry.first_received_ms = entry.first_received_ms or self._clock.now_ms()
             self._by_receipt[entry.receipt] = entry
             self._hide(entry, visibility_s)
             taken.append(
@@ -150,6 +159,7 @@ class MemoryQueue:
                     receipt=entry.receipt,
                     receives=entry.receives,
                     sent_at_ms=entry.sent_at_ms,
+                    first_received_ms=entry.first_received_ms,
                 )
             )
         return taken
@@ -173,7 +183,15 @@ class MemoryQueue:
     def _move_to_dead_letters(self, entry: _Entry, dead_letters: MemoryQueue) -> None:
         self._remove(entry)
         sent = entry.outgoing
-        dead_letters._put(_DeadLetter(sent.body, sent.group, id=entry.id, sent_at_ms=entry.sent_at_ms))
+        dead_letters._put(
+            _DeadLetter(
+                sent.body,
+                sent.group,
+                id=entry.id,
+                sent_at_ms=entry.sent_at_ms,
+                first_received_ms=entry.first_received_ms,
+            )
+        )
 
     async def _wait(self, seconds: float) -> None:
         """Wait until a message is sent or released, the next hidden one is due, or `seconds` have passed."""

@@ -29,7 +29,8 @@ class OutgoingMessage:
 class ReceivedMessage:
     """A received message. `receipt` names this delivery; `receives` counts deliveries, including this one.
 
-    `sent_at_ms` is in milliseconds since 1970, 0 if unknown.
+    `sent_at_ms` and `first_received_ms` are in milliseconds since 1970, 0 if unknown. A dead letter keeps the
+    times of the queue that it comes from.
     """
 
     id: str
@@ -37,6 +38,7 @@ class ReceivedMessage:
     receipt: str
     receives: int = 1
     sent_at_ms: int = 0
+    first_received_ms: int = 0
 
 
 class Queue(Protocol):

@@ -427,6 +427,48 @@ async def test_an_empty_queue_does_not_end_the_problem_of_a_handler(lab, queue):
         assert consumer.problem == "denied"
 
 
+async def test_a_receive_that_hangs_is_a_problem(lab, queue):
+    """Its own time-out should end it. A consumer that is full receives nothing, which is no problem."""
+    queue.hold = asyncio.Event()
+    consumer = lab.consumer(queue, Handler(), poll_wait_s=20)
+    async with lab.consuming(consumer):
+        await lab.until(lambda: queue.polls == 1)
+        await lab.pass_time(70)
+        assert consumer.problem == ""
+        await lab.pass_time(20)
+        assert consumer.problem == "a receive from q has not ended for 90 s"
+        queue.hold.set()
+        await lab.until(lambda: consumer.problem == "", step_s=1)
+
+
+async def test_a_full_consumer_is_no_problem_however_long(lab, queue):
+    """All slots are taken by a slow agent for an hour."""
+    await fill(lab, queue, 3)
+    handler = Handler()
+    consumer = lab.consumer(queue, handler, max_running=1)
+    async with lab.consuming(consumer):
+        await lab.until(lambda: len(handler.started) == 1)
+        await lab.pass_time(3_600)
+        assert consumer.problem == ""
+        handler.gate.set()
+
+
+async def test_pauses_between_deliveries_reach_minutes_if_they_are_set_so(lab):
+    """Five deliveries of a job last longer than an outage of some minutes."""
+    queue, handler = lab.queue("ingest"), Handler(is_open=True, error=UnreachableError("no route"))
+    await lab.send(queue, "job")
+    consumer = lab.consumer(queue, handler, release_growth=4.0, longest_release_s=300.0)
+    at = []
+    with capture_logs() as logs:
+        async with lab.consuming(consumer):
+            while len(handler.started) < 5:
+                await lab.until(lambda: len(handler.started) > len(at), step_s=1)
+                at.append(lab.clock.monotonic())
+    waits = [line["again_in_s"] for line in logs if line["event"] == "message_given_back"]
+    assert waits[:4] == [4, 16, 64, 256]
+    assert at[4] >= 4 + 16 + 64 + 256
+
+
 # -- failing calls -------------------------------------------------------------------------------------
 
 

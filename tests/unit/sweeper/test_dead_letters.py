@@ -31,11 +31,6 @@ async def commit(lab, batch, *outcomes):
     )
 
 
-def left(lab) -> float:
-    """The number of messages that were left in the queue."""
-    return lab.metrics.totals["dead_messages_left"]
-
-
 # -- rows ----------------------------------------------------------------------------------------------------
 
 
@@ -169,7 +164,6 @@ async def test_impossible_dead_rows_are_left(lab):
         for reason, body in bodies.items():
             with pytest.raises(PoisonMessageError, match=reason):
                 await letters.row(lab.delivery(body))
-    assert left(lab) == len(bodies)
     assert await lab.outcomes(batch) == {}
 
 
@@ -237,7 +231,6 @@ async def test_a_job_refused_for_its_source_does_not_fail_the_rightful_batch(lab
         with pytest.raises(PoisonMessageError, match="this job s3://in/other"):
             await letters.job(lab.delivery(lab.job(key="other.csv")))
     assert (await lab.view()).batch.state is State.SPLITTING
-    assert left(lab) == 1
 
 
 async def test_the_batch_of_a_dead_job_is_found_by_its_message_id(lab):
@@ -267,14 +260,47 @@ async def test_a_dead_job_of_a_batch_that_went_on_is_dropped_and_checked(lab):
     assert (await lab.view()).batch.state is State.AGGREGATING
 
 
-async def test_a_dead_job_without_a_batch_is_left(lab):
-    """A job that never reached the table is left for an operator to move back."""
+async def test_a_dead_job_without_a_batch_is_sent_again(lab):
+    """The table was out of reach for all of its deliveries. The file is run when it is back."""
+    await lab.put(BIG)
+    async with draining(lab, stuck_after_s=300) as letters:
+        await letters.job(lab.delivery(lab.job()))
+    assert await lab.waiting(lab.ingest) == []
+    await lab.clock.advance(300)
+    assert await lab.waiting(lab.ingest) == [lab.job()]
+    assert lab.metrics.totals["jobs_resent"] == 1
+
+
+async def test_a_dead_job_keeps_the_batch_id_that_comes_from_its_message(lab):
+    """The new message has another id. If both were carried out, the file would be paid for twice."""
+    body = json.dumps({"v": 1, "mapping": "demo", "source": "s3://in/files/rows.csv"})
+    delivery = lab.delivery(body)
+    [job] = decode_ingest(body).jobs
     async with draining(lab) as letters:
-        with pytest.raises(PoisonMessageError, match="no batch 'demo#e1' in the table: redrive"):
-            await letters.job(lab.delivery(lab.job()))
+        await letters.job(delivery)
+    await lab.clock.advance(900)
+    [again] = await lab.waiting(lab.ingest)
+    [job_again] = decode_ingest(again).jobs
+    assert job_again.execution_id == job.execution_id_for(delivery.message.id)
+
+
+async def test_a_dead_event_is_sent_again_as_it_is(lab):
+    """Its batch ids come from S3's version and sequencer, which a job message could not carry."""
+    objects = {"key": "incoming/demo/a.csv", "eTag": "e", "sequencer": "0A", "size": 5}
+    record = {"eventSource": "aws:s3", "eventName": "ObjectCreated:Put"}
+    body = json.dumps({"Records": [record | {"s3": {"bucket": {"name": "in"}, "object": objects}}]})
+    async with draining(lab) as letters:
+        await letters.job(lab.delivery(body))
+    await lab.clock.advance(900)
+    assert await lab.waiting(lab.ingest) == [body]
+
+
+async def test_a_dead_message_that_is_no_job_is_left(lab):
+    """No batch can be made of it."""
+    async with draining(lab) as letters:
         with pytest.raises(PoisonMessageError, match="neither a job"):
             await letters.job(lab.delivery("{}"))
-    assert left(lab) == 2
+    assert await lab.ingest.depth() == 0
 
 
 async def test_an_event_that_asks_for_nothing_is_dropped(lab):
@@ -377,35 +403,16 @@ async def test_impossible_dead_triggers_are_left(lab):
         for body, reason in (("junk", "not JSON"), (AggregateMessage("demo#x", 1).encode(), "no batch")):
             with pytest.raises(PoisonMessageError, match=reason):
                 await letters.aggregation(lab.delivery(body))
-    assert left(lab) == 2
 
 
 # -- the queues ----------------------------------------------------------------------------------------------
-
-
-async def test_a_message_that_is_left_is_reported_now_and_then(lab):
-    """It is reported once in `poison_delay_s`, not in a hot loop; messages beside it are handled."""
-    batch = await lab.batch(1)
-    queue = lab.dead["rows"]
-    await lab.send(queue, "junk", lab.row(1, batch, lost_deliveries=5).encode())
-    async with draining(lab) as letters:
-        consumer = lab.consumer(queue, letters.row, poison_delay_s=900)
-        async with lab.consuming(consumer):
-            await lab.until(lambda: lab.metrics.totals["messages_deleted"] == 1, step_s=0.1)
-            assert left(lab) == 1
-            await lab.clock.advance(800)
-            assert left(lab) == 1
-            await lab.until(lambda: left(lab) == 2, step_s=10)
-            assert 900 <= lab.clock.monotonic() <= 920
-    assert await queue.depth() == 1
-    assert (await lab.view()).counts.failed == 1
 
 
 async def test_a_row_that_is_given_up_ends_its_batch_through_the_queues(lab):
     """After twice five lost deliveries the drain commits the row, and the batch completes without a sweep."""
     batch = await lab.batch(1)
     await lab.send(lab.rows, lab.row(1, batch).encode())
-    async with draining(lab) as letters, lab.consuming(lab.consumer(lab.dead["rows"], letters.row)):
+    async with draining(lab) as letters, lab.consuming(lab.drain("rows", letters.row)):
         for chance in (1, 2):
             for _ in range(5):
                 assert len(await lab.rows.receive(10, wait_s=0, visibility_s=30)) == 1
