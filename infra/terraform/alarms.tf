@@ -27,10 +27,11 @@ locals {
   # drains is not ready for a while; not-ready therefore needs more bad minutes.
   service_alarms = {
     for name, alarm in {
-      batches-failed  = { metric = "batches_failed", says = "A run failed: `rowfleet list` shows which, `rowfleet status` why", roles = values(local.roles), minutes = 5, breaching = 1 }
-      batches-stuck   = { metric = "batches_stuck", says = "The sweeper found a run that does not move: `rowfleet list`, then the logs of its batch_id", roles = [local.roles.aggregator], minutes = 5, breaching = 1 }
-      handler-crashes = { metric = "handler_crashes", says = "A bug of rowfleet: `handler_crashed` in the logs has its traceback", roles = values(local.roles), minutes = 5, breaching = 1 }
-      not-ready       = { metric = "parts_not_ready", says = "A task cannot work (a permission, a queue, the table, a broken mapping): the logs say why, and /readyz", roles = values(local.roles), minutes = 10, breaching = 6 }
+      batches-failed     = { metric = "batches_failed", says = "A run failed: `rowfleet list` shows which, `rowfleet status` why", roles = values(local.roles), minutes = 5, breaching = 1 }
+      batches-all-failed = { metric = "batches_all_failed", says = "Every row of a run failed: `rowfleet errors` groups the causes; a wrong mapping or address is likely", roles = [local.roles.aggregator], minutes = 5, breaching = 1 }
+      batches-stuck      = { metric = "batches_stuck", says = "The sweeper found a run that does not move: `rowfleet list`, then the logs of its batch_id", roles = [local.roles.aggregator], minutes = 5, breaching = 1 }
+      handler-crashes    = { metric = "handler_crashes", says = "A bug of rowfleet: `handler_crashed` in the logs has its traceback", roles = values(local.roles), minutes = 5, breaching = 1 }
+      not-ready          = { metric = "parts_not_ready", says = "A task cannot work (a permission, a queue, the table, a broken mapping): the logs say why, and /readyz", roles = values(local.roles), minutes = 10, breaching = 6 }
       } : name => {
       description = alarm.says
       metrics     = [for role in alarm.roles : { namespace = "rowfleet", name = alarm.metric, stat = "Sum", dimensions = { service = var.prefix, role = role } }]

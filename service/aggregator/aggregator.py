@@ -196,7 +196,9 @@ class Aggregator:
         facts = manifest_of(batch, state, tally, last_outcome_at=files.last_outcome_at, files=written)
         lease.check()
         await write_manifest(ports.objects, batch, facts)
-        await self._succeed(batch, state)
+        if await self._succeed(batch, state) and tally.failed and not tally.succeeded:
+            ports.metrics.count("batches_all_failed")
+            log.warning("batch_all_failed", reason="no row succeeded: `rowfleet errors` groups the causes")
         ports.metrics.observe("aggregate_ms", (ports.clock.monotonic() - started) * 1000)
 
     async def _wait(self, batch: Batch, error: RowfleetError) -> None:
@@ -206,7 +208,8 @@ class Aggregator:
         else:
             await self._fail(batch, given_up(batch, str(error)))
 
-    async def _succeed(self, batch: Batch, state: State) -> None:
+    async def _succeed(self, batch: Batch, state: State) -> bool:
+        """End the batch; return True if this aggregator did, and no other."""
         moved = await self._ports.table.move(
             batch,
             expected=State.AGGREGATING,
@@ -215,6 +218,7 @@ class Aggregator:
         )
         self._ports.metrics.count("batches_finished")
         _log_finished(batch, state, moved=moved)
+        return moved
 
     async def _fail(self, batch: Batch, problem: str) -> None:
         stands = await fail_batch(self._ports, batch, problem, expected=[State.AGGREGATING])

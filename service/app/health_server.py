@@ -20,7 +20,13 @@ Problems = Callable[[], Mapping[str, str]]
 """The problem of each role, or of another part of the process, by name; "" if it works."""
 
 
-def health_app(role_problems: Problems, other_problems: Problems = dict) -> web.Application:
+Facts = Callable[[], Mapping[str, object]]
+"""Figures that /readyz shows beside the problems, by name."""
+
+
+def health_app(
+    role_problems: Problems, other_problems: Problems = dict, facts: Facts = dict
+) -> web.Application:
     """The two endpoints as an aiohttp application."""
 
     async def livez(_: web.Request) -> web.Response:
@@ -30,7 +36,7 @@ def health_app(role_problems: Problems, other_problems: Problems = dict) -> web.
         roles = {name: problem or "ok" for name, problem in role_problems().items()}
         others = {name: problem or "ok" for name, problem in other_problems().items()}
         is_ready = all(state == "ok" for state in (*roles.values(), *others.values()))
-        body = {"ready": is_ready, "roles": roles, **others}
+        body = {"ready": is_ready, "roles": roles, **others, **facts()}
         return web.Response(
             body=orjson.dumps(body) + b"\n", status=200 if is_ready else 503, content_type="application/json"
         )
@@ -43,11 +49,11 @@ def health_app(role_problems: Problems, other_problems: Problems = dict) -> web.
 
 @asynccontextmanager
 async def serve_health(
-    host: str, port: int, role_problems: Problems, other_problems: Problems = dict
+    host: str, port: int, role_problems: Problems, other_problems: Problems = dict, facts: Facts = dict
 ) -> AsyncIterator[str]:
     """Serve on `host:port` (0: any free port) and yield the URL. Raises ConfigError if the port is taken."""
     # without access log: a load balancer asks every few seconds
-    runner = web.AppRunner(health_app(role_problems, other_problems), access_log=None)
+    runner = web.AppRunner(health_app(role_problems, other_problems, facts), access_log=None)
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port)

@@ -17,6 +17,7 @@ from service.domain.ports import Clock
 from service.runtime.backoff import Backoff
 from service.runtime.incidents import IncidentLog
 from service.runtime.shutdown import until_stopped
+from service.sweeper.drain import Drain
 
 Precondition = Callable[[], Awaitable[object]]
 """Returns if a resource can be used; otherwise raises ConfigError, AccessError or RetryableError."""
@@ -69,6 +70,11 @@ class Role:
                 return "has not received yet"
         return ""
 
+    def dead_letters_left(self) -> dict[str, int]:
+        """The dead letters that the last passes of its drains have left, by queue."""
+        drains = [part for part in self._parts if isinstance(part, Drain)]
+        return {drain.name: drain.left for drain in drains if drain.left is not None}
+
     @property
     def held(self) -> int:
         """Messages that the role holds now."""
@@ -115,6 +121,11 @@ class ServiceRoles:
     def other_problems(self) -> dict[str, str]:
         """The problem of the mappings if the process runs the splitter, the only role that reads them."""
         return {"mappings": self._catalog.warning} if "splitter" in self.roles else {}
+
+    def facts(self) -> dict[str, dict[str, int]]:
+        """The dead letters that were left, by queue, if the process runs the sweeper."""
+        role = self.roles.get("sweeper")
+        return {} if role is None else {"dead_letters": role.dead_letters_left()}
 
     def count_problems(self) -> int:
         """The number of roles and other parts that have a problem."""

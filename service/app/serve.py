@@ -59,8 +59,9 @@ async def serve(
         active = _roles(builder, roles)
         service = ServiceRoles(active, catalog, stop)
         health = serve_health(
-            settings.health.host, settings.health.port, service.role_problems, service.other_problems
-        )
+            settings.health.host, settings.health.port, service.role_problems, service.other_problems,
+            service.facts,
+        )  # fmt: skip
         url = await stack.enter_async_context(health)
         log.info("service_started", roles=sorted(active), worker=builder.worker_name, health=url)
         flusher = _flush_metrics(ports, service, settings.metrics_interval_s)

@@ -9,7 +9,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from service.app.aws_backend import AwsBackend, aws_options, connect
+from service.app.aws_backend import ALL_QUEUES, AwsBackend, aws_options, connect
+from service.app.dead_letters import DeadLetterQueues, count_or_none
 from service.app.settings import Settings
 from service.app.status import group_failures, read_batch, read_failed_row, status_json
 from service.app.submit import SubmitRequest, check_request, follow, submit
@@ -111,11 +112,14 @@ def status(
     async def work(backend: AwsBackend) -> None:
         status_object = await _status(backend, await read_batch(backend.ports.table, batch))
         if as_json:
-            print_json(status_object)
+            counts = await _dead_letters(backend, settings)
+            print_json(status_object | {"dead_letters": counts})
         else:
             render.show_status(out, status_object)
+            render.show_dead_letter_count(err, await _dead_letters(backend, settings))
 
-    _run_on_backend(read_settings(endpoint_url=endpoint_url, region=region), work)
+    settings = read_settings(endpoint_url=endpoint_url, region=region)
+    _run_on_backend(settings, work)
 
 
 @app.command()
@@ -150,8 +154,10 @@ def list_(
             print_json(await asyncio.gather(*(_status(backend, view) for view in views if view)))
         else:
             render.show_batches(out, batches)
+        render.show_dead_letter_count(err, await _dead_letters(backend, settings))
 
-    _run_on_backend(read_settings(endpoint_url=endpoint_url, region=region), work)
+    settings = read_settings(endpoint_url=endpoint_url, region=region)
+    _run_on_backend(settings, work)
 
 
 @app.command()
@@ -235,6 +241,12 @@ async def _status(backend: AwsBackend, view: BatchView) -> dict[str, Any]:
     """The object that `status --json` prints."""
     outage = await OutageBoard(backend.ports.table, backend.ports.clock).read(view.batch)
     return status_json(view, backend.ports.clock, outage)
+
+
+async def _dead_letters(backend: AwsBackend, settings: Settings) -> dict[str, int] | None:
+    """The number of dead letters by queue; None if they cannot be counted."""
+    queues = DeadLetterQueues(backend.ports.queues, backend.ports.table, settings.incoming_prefix)
+    return await count_or_none(backend.find_queues(ALL_QUEUES), queues)
 
 
 def _show_row(outcome: Outcome, *, as_json: bool) -> None:

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from service.cli import batches, inspection, processes
+from service.cli import batches, dead_letters, inspection, processes
 from service.cli.console import EXIT_BATCH_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, print_error
 from service.domain.errors import BatchRejectedError, RowfleetError
 
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 for group in (processes.app, batches.app, inspection.app):
     app.add_typer(group)
+app.add_typer(dead_letters.app)
 
 
 def main() -> None:

@@ -224,6 +224,33 @@ def show_failures(console: Console, groups: Sequence[FailureGroup]) -> None:
     console.print(table)
 
 
+def show_dead_letters(console: Console, letters: Sequence[Mapping[str, Any]]) -> None:
+    """Print `rowfleet dead-letters list`: four lines for each, since ids and reasons are long."""
+    if not letters:
+        console.print("no dead letters")
+    for letter in letters:
+        console.print(
+            Text.assemble((letter["id"], "bold"), f"  {letter['queue']}  {letter['batch_id'] or 'no batch'}"),
+            soft_wrap=True,
+        )
+        if letter["first_received"]:
+            console.print(Text(f"  first received {letter['first_received']}", "dim"), soft_wrap=True)
+        console.print(Text(f"  {letter['reason']}"), soft_wrap=True)
+        console.print(Text(f"  {letter['body']}", "dim"), soft_wrap=True)
+
+
+def show_dead_letter_count(console: Console, counts: Mapping[str, int] | None) -> None:
+    """Print how many dead letters there are, below a status or a list; nothing if there are none."""
+    if counts is None:
+        console.print("dead letters could not be counted", style="dim", highlight=False)
+    elif number := sum(counts.values()):
+        where = ", ".join(f"{kind} {count:,}" for kind, count in counts.items() if count)
+        console.print(
+            f"about {number:,} dead letter{'s' if number > 1 else ''} ({where}): rowfleet dead-letters list",
+            style="yellow", highlight=False, soft_wrap=True,
+        )  # fmt: skip
+
+
 def show_settings(console: Console, lines: Sequence[SettingLine]) -> None:
     """Print `rowfleet settings`: every setting with its description, by section; changed ones stand out."""
     section = ""

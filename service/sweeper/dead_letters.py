@@ -28,7 +28,7 @@ from service.domain.errors import PoisonMessageError, WorkerLostError
 from service.domain.events import decode_ingest
 from service.domain.jobs import Job
 from service.domain.model import Batch, State, batch_id, ms_of, row_id
-from service.domain.ports import MAX_DELAY_S, OutgoingMessage, ReceivedMessage
+from service.domain.ports import MAX_DELAY_S, ReceivedMessage
 from service.runtime.delivery import Delivery
 from service.runtime.sender import send_all
 from service.sweeper.letters import retry_of, row_letter, trigger_letter

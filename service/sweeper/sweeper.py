@@ -28,7 +28,7 @@ from service.domain.deadlines import deadline_of
 from service.domain.errors import AccessError, RetryableError
 from service.domain.jobs import Job
 from service.domain.model import Batch, BatchView, State
-from service.domain.ports import OutgoingMessage
+from service.domain.ports import OutgoingMessage, Queue
 from service.runtime.sender import send_all
 from service.runtime.shutdown import until_stopped
 from service.sweeper.emptiness import EmptinessCheck
@@ -45,6 +45,9 @@ MAX_BATCHES = 10_000
 
 MAX_DOUBLINGS = 5
 """Doublings of `resend_after_s` for a batch that does not move although its messages were sent again."""
+
+LONG_SWEEP_S = 900.0
+"""A look at all batches takes seconds; one that lasts longer than this is reported as hanging."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +101,17 @@ class Sweeper:
         self._cursors = dict.fromkeys(SWEPT, "")
         self._recoveries = Recoveries(limits.concurrent_batches)
         self._failure: Exception | None = None
-        self.problem = ""
+        self._problem = ""
+        self._began_at: float | None = None
         self.last_success: float | None = None
+
+    @property
+    def problem(self) -> str:
+        """The reason why the last sweep failed, or that the present one does not end; "" if all is well."""
+        if self._problem or self._began_at is None:
+            return self._problem
+        lasts_s = self._ports.clock.monotonic() - self._began_at
+        return f"a sweep has not ended for {lasts_s:.0f} s" if lasts_s > LONG_SWEEP_S else ""
 
     @property
     def held(self) -> int:
@@ -168,21 +180,23 @@ class Sweeper:
 
     async def _sweep_forever(self) -> None:
         while True:
+            self._began_at = self._ports.clock.monotonic()
             try:
                 await self._look_at_batches()
                 self._raise_failure()
             except (RetryableError, AccessError) as error:
-                if self.problem != str(error):
+                if self._problem != str(error):
                     log.error("sweep_failed", reason=str(error), kind=error.kind)
-                self.problem = str(error)
+                self._problem = str(error)
             except Exception as error:
                 # A bug that one batch triggers must not end the sweeper: the next sweep tries again.
                 log.exception("sweep_crashed")
                 self._ports.metrics.count("handler_crashes")
-                self.problem = f"sweeping failed: {error!r}"
+                self._problem = f"sweeping failed: {error!r}"
             else:
-                self.problem = ""
+                self._problem = ""
                 self.last_success = self._ports.clock.monotonic()
+            self._began_at = None
             await self._ports.clock.sleep(self._limits.interval_s)
 
     async def _pages(self, state: State) -> AsyncIterator[Sequence[Batch]]:

@@ -86,7 +86,8 @@ def test_status_as_json(deployment: Deployment, batch: str) -> None:
     done = deployment("status", batch, "--json")
     assert done.code == 0, done.stderr
     status = done.json
-    assert list(status) == STATUS_KEYS
+    assert list(status) == [*STATUS_KEYS, "dead_letters"]
+    assert status["dead_letters"] == {"ingest": 0, "rows": 0, "aggregate": 0}
     results = f"s3://{deployment.names.bucket}/results/up/exec-1"
     expected = {
         "batch_id": "up#exec-1", "tool_name": "up", "execution_id": "exec-1",

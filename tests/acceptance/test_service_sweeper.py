@@ -84,16 +84,3 @@ def test_rows_whose_messages_are_lost_are_resent(deployment: Deployment, agent: 
     assert [row["input_n"] for row in output] == [str(n) for n in range(1, 31)]
     for process in (worker, service):
         assert process.stop().code == 0
-
-
-def test_a_malformed_dead_letter_stays_and_is_reported(deployment: Deployment) -> None:
-    """The message is logged once with its reason, and stays in its queue."""
-    url = deployment.queue("rows-dlq")
-    deployment.sqs.send_message(QueueUrl=url, MessageBody="junk")
-    service = deployment.start("serve", "--roles", "sweeper", **SOON)
-    service.until(lambda: service.events("message_poisoned"), "the report")
-    done = service.stop()
-    assert done.code == 0
-    assert [line["reason"][:8] for line in service.events("message_poisoned")] == ["not JSON"]
-    counts = deployment.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
-    assert int(counts["ApproximateNumberOfMessagesNotVisible"]) == 1
