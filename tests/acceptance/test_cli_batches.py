@@ -162,7 +162,7 @@ def test_watch(deployment: Deployment, agent: HttpAgent, services: list[Running]
     watching = deployment.start("watch", batch, "--json")
     going = deployment.status(batch)
     assert going is not None
-    assert list(going) == STATUS_KEYS
+    assert list(going) == [*STATUS_KEYS, "dead_letters"]
     open_ = {"state": "RUNNING", "total": 3, "succeeded": 0, "failed": 0, "in_progress": 3, "output": None}
     assert {key: going[key] for key in open_} == open_
     assert watching.process.poll() is None
