@@ -30,8 +30,6 @@ for a full target would hide those for the others. The handler requeues a messag
 from __future__ import annotations
 
 import asyncio
-import itertools
-import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -49,16 +47,14 @@ from service.domain.errors import (
 from service.domain.ports import Clock, Queue, ReceivedMessage
 from service.runtime.backoff import MAX_BACKOFF_S, Backoff
 from service.runtime.delivery import Capacity, Delivery, Handler
-from service.runtime.fetching import Fetch, FetchState, next_fetch
+from service.runtime.fetching import Fetch, FetchState, PollsInFlight, next_fetch
 from service.runtime.leases import Lease, Leases
 from service.runtime.metrics import Metrics
 from service.runtime.probe_budget import ProbeBudget
+from service.runtime.shutdown import is_cancelled
 from service.runtime.timeouts import timeout
 
 log = structlog.get_logger(__name__)
-
-POLL_MARGIN_S = 60.0
-"""Time beyond its wait after which a receive is reported as hanging. Its own time-out is shorter."""
 
 MAX_REASON_CHARS = 1_000
 """A logged reason may quote its message, which may have a megabyte."""
@@ -122,9 +118,7 @@ class Consumer:
             capacity.subscribe(self._changed.set)
         self._probes = ProbeBudget(limits.probe_s, limits.max_held)
         self._running = 0
-        self._requested = 0  # messages that polls in flight may still deliver
-        self._polls: dict[int, float] = {}  # the start of each poll in flight, by its number
-        self._poll_numbers = itertools.count()
+        self._polls = PollsInFlight()
         self._receive_backoff = Backoff()
         self._handler_backoff = Backoff()
         self.is_draining = False
@@ -156,15 +150,11 @@ class Consumer:
     @property
     def problem(self) -> str:
         """The reason why this consumer cannot work now, or ""."""
-        reason = self._receive_backoff.reason or self._handler_backoff.reason or self._hanging_poll()
+        reason = self._receive_backoff.reason or self._handler_backoff.reason
+        reason = reason or self._polls.problem(
+            self._queue.name, self._limits.poll_wait_s, self._clock.monotonic()
+        )
         return reason or ("" if self._capacity is None else self._capacity.problem)
-
-    def _hanging_poll(self) -> str:
-        """A poll that should have ended long ago, or "". A consumer that is full does not poll."""
-        waited_s = self._clock.monotonic() - min(self._polls.values(), default=math.inf)
-        if waited_s <= self._limits.poll_wait_s + POLL_MARGIN_S:
-            return ""
-        return f"a receive from {self._queue.name} has not ended for {waited_s:.0f} s"
 
     @property
     def held_bytes(self) -> int:
@@ -191,14 +181,8 @@ class Consumer:
         while (fetch := await self._next_fetch(stop)) is not None:
             if not fetch.is_probe:
                 self._probes.postpone(self._clock.monotonic())
-            self._requested += fetch.limit
-            number = next(self._poll_numbers)
-            self._polls[number] = self._clock.monotonic()
-            try:
+            with self._polls.one(fetch.limit, self._clock.monotonic()):
                 messages = await self._receive(fetch.limit)
-            finally:
-                self._requested -= fetch.limit
-                del self._polls[number]
             if fetch.is_probe:
                 self._probes.record(len(messages), self._clock.monotonic())
             if stop.is_set():
@@ -245,8 +229,8 @@ class Consumer:
         return FetchState(
             paused_until=max(self._receive_backoff.until, self._handler_backoff.until),
             # Polls in flight may fill slots as well as memory, so their messages count against both.
-            free_slots=min(slots - self._running, holdable) - self._requested,
-            holdable=holdable - self._requested,
+            free_slots=min(slots - self._running, holdable) - self._polls.requested,
+            holdable=holdable - self._polls.requested,
             probe_due_at=None if self._capacity is None else self._probes.due_at,
         )
 
@@ -299,7 +283,7 @@ class Consumer:
             delivery.release_slot()
             self._leases.forget(delivery.lease)
         except asyncio.CancelledError as error:
-            if _is_cancelled():
+            if is_cancelled():
                 raise
             # Raised by the handler itself: a task group would take it for the end of a cancelled task.
             await self._release(delivery, error)
@@ -366,9 +350,3 @@ class Consumer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if given_back := await self._leases.release_rest():
             log.warning(event, queue=self._queue.name, given_back=given_back)
-
-
-def _is_cancelled() -> bool:
-    """True if the running task was cancelled, rather than a part of it having raised CancelledError."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -1,10 +1,20 @@
-"""Decision of a poller: receive messages now, or wait. Pure; times are monotonic seconds."""
+"""Receives: the decision of a poller to receive now or wait, and those in flight.
+
+Pure; times are monotonic seconds.
+"""
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from service.domain.ports import BATCH_CALL_ENTRIES
+
+POLL_MARGIN_S = 60.0
+"""Time beyond its wait after which a receive is reported as hanging. Its own time-out is shorter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +76,34 @@ def _next_probe(now: float, state: FetchState) -> Fetch | WaitUntil:
     if state.probe_due_at is None or state.holdable <= 0:
         return WaitUntil(None)
     return Fetch(min(BATCH_CALL_ENTRIES, state.holdable), is_probe=True)
+
+
+class PollsInFlight:
+    """The receives of one consumer. `requested` is the number of messages that they may still deliver."""
+
+    def __init__(self) -> None:
+        self._began_at: dict[int, float] = {}
+        self._numbers = itertools.count()
+        self.requested = 0
+
+    @contextmanager
+    def one(self, limit: int, now: float) -> Iterator[None]:
+        """A receive of up to `limit` messages that begins at `now` is in flight inside the block."""
+        number = next(self._numbers)
+        self._began_at[number] = now
+        self.requested += limit
+        try:
+            yield
+        finally:
+            self.requested -= limit
+            del self._began_at[number]
+
+    def problem(self, queue: str, wait_s: float, now: float) -> str:
+        """A receive with a wait of `wait_s` that should have ended long ago, or "".
+
+        A consumer that is full has no receive in flight, which is no problem.
+        """
+        lasts_s = now - min(self._began_at.values(), default=math.inf)
+        if lasts_s <= wait_s + POLL_MARGIN_S:
+            return ""
+        return f"a receive from {queue} has not ended for {lasts_s:.0f} s"

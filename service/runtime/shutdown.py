@@ -1,4 +1,4 @@
-"""Work that is cancelled when the process stops."""
+"""Work that is cancelled when the process stops, and what a CancelledError means."""
 
 from __future__ import annotations
 
@@ -22,3 +22,9 @@ async def until_stopped(stop: asyncio.Event, work: Coroutine[None, None, object]
         await asyncio.wait({working, stopping})
     if not working.cancelled():
         working.result()
+
+
+def is_cancelled() -> bool:
+    """True if the running task was cancelled, rather than a part of it having raised CancelledError."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -22,7 +22,7 @@ from service.runtime.consumer import MAX_REASON_CHARS
 from service.runtime.delivery import Delivery, Handler
 from service.runtime.leases import Lease, Leases
 from service.runtime.metrics import Metrics
-from service.runtime.shutdown import until_stopped
+from service.runtime.shutdown import is_cancelled, until_stopped
 
 log = structlog.get_logger(__name__)
 
@@ -168,14 +168,21 @@ class Drain:
         except (RetryableError, AccessError) as error:
             log.warning("message_given_back", reason=str(error), kind=error.kind, **known)
             return str(error)
-        except Exception:
-            # A bug that one message triggers must not end the process; the others are handled all the same.
-            if self._should_report(message.id):
-                log.exception("handler_crashed", **known)
-                self._metrics.count("handler_crashes")
-            return ""
+        except asyncio.CancelledError as error:
+            if is_cancelled():
+                raise
+            return self._crashed(error, known)
+        except Exception as error:  # noqa: BLE001 -- a bug of one message must not keep the others waiting
+            return self._crashed(error, known)
         self._leases.acknowledge(lease)
         return None
+
+    def _crashed(self, error: BaseException, known: dict[str, str]) -> str:
+        """Report a bug; its message is left."""
+        if self._should_report(known["message_id"]):
+            log.error("handler_crashed", exc_info=error, **known)
+            self._metrics.count("handler_crashes")
+        return ""
 
     def _should_report(self, message_id: str) -> bool:
         """True if the message was not reported lately."""

@@ -1,5 +1,7 @@
 """Passes over a dead-letter queue: what is left, when it can be seen, and when it is looked at again."""
 
+import asyncio
+
 import pytest
 from structlog.testing import capture_logs
 
@@ -73,9 +75,10 @@ async def test_a_message_that_is_left_again_is_reported_every_quarter_of_an_hour
     assert "rowfleet dead-letters" in logs[0]["remedy"]
 
 
-async def test_a_message_that_crashes_its_handler_does_not_end_the_drain(lab):
+@pytest.mark.parametrize("bug", [KeyError("bug"), asyncio.CancelledError()])
+async def test_a_message_that_crashes_its_handler_does_not_end_the_drain(lab, bug):
     """The bug is logged with its traceback; the message stays, and the others are handled."""
-    letters = Letters(odd=KeyError("bug"))
+    letters = Letters(odd=bug)
     drain = lab.drain("rows", letters)
     await lab.send(lab.dead["rows"], "odd", "good")
     with capture_logs() as logs:
