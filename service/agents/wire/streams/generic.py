@@ -112,11 +112,11 @@ def _join_texts(events: Sequence[StreamEvent]) -> Json:
 
     Among pieces that are mostly no JSON, a piece in quotes is a part of the text.
     """
-    strings = [event for event in events if isinstance(event.value, str)]
-    quoted = [event for event in strings if event.text.lstrip().startswith('"')]
-    keeps_quotes = len(quoted) * 2 < len(strings)
-    pieces = [event.value if event in strings and not keeps_quotes else event.text for event in events]
-    text = join_text([str(piece) for piece in pieces])
+    strings = [event.text.lstrip().startswith('"') for event in events if isinstance(event.value, str)]
+    keeps_quotes = sum(strings) * 2 < len(strings)
+    text = join_text(
+        [event.text if keeps_quotes or not isinstance(event.value, str) else event.value for event in events]
+    )
     value = parse(text)
     if isinstance(value, str) and text.lstrip().startswith("{") and is_truncated_json(text):
         raise incomplete("the stream broke off: its JSON ends in the middle")

@@ -292,8 +292,11 @@ def _only_an_error(document: dict[str, Json]) -> Objections:
     errors = entries(document.get("errors"))
     if errors and all(not {"message", "detail", "title", "code"}.isdisjoint(error) for error in errors):
         yield stated_error(errors, "the reply states an error", error_summary(errors), "errors")
-    invalid = entries(document.get("detail"))
-    if invalid and all({"loc", "msg"} <= entry.keys() for entry in invalid):  # FastAPI
+    detail = document.get("detail")
+    if isinstance(detail, dict) and len(document) == 1:  # FastAPI
+        yield from _error_object(detail)
+    invalid = entries(detail)
+    if invalid and all({"loc", "msg"} <= entry.keys() for entry in invalid):
         text = in_words("the reply states an error", error_summary(invalid))
         yield Objection(AgentRejectedError(text), "detail")
     yield from _only_a_status(document)

@@ -109,6 +109,7 @@ STATED = [
         "overloaded_error",
     ),
     ({"custom_id": "row 1", "result": {"type": "expired"}}, AgentUnavailableError, "expired"),
+    ({"detail": {"error": "Rate limit reached, 429"}}, AgentThrottledError, "Rate limit"),
     # the name of an error in snake case
     ({"code": "invalid_request_error", "message": "no key foo"}, AgentRejectedError, "no key foo"),
     ({"code": "invalid_value", "message": "no key foo"}, AgentRejectedError, "no key foo"),
@@ -586,6 +587,8 @@ def test_errors_can_be_accepted(reply):
         {"answer": "42", "messages": [], "tasks": [{"error": "broken lamp"}]},
         {"status": "ok", "message": "42"},
         {"question": "Which one?", "choices": None},
+        {"detail": {"error": "none", "depth": 5}},
+        {"detail": {"error": 0.03}},
         {"custom_id": "1", "result": {"type": "succeeded", "answer": "42"}},
         {"result": {"type": "expired", "answer": "42"}},
         {"question": "Which one?", "choices": []},
