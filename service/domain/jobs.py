@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -138,7 +139,10 @@ def read_job(data: dict[str, Any]) -> Job:
     A job that names a mapping and a source but is wrong elsewhere gets a `problem`, which fails its batch.
     Raises PoisonMessageError for a job without a mapping or a source: no batch can be made of it.
     """
-    check_version(data)
+    # Producers that fill in a template write the version as a string, as the options.
+    if data.get("v") is not None:
+        version = _whole_number(data["v"])
+        check_version({"v": data["v"] if version is None else version})
     mapping = field(data, "mapping", str)
     if not is_name(mapping):
         raise PoisonMessageError(f"'mapping' {mapping!r} is not a mapping's name")
@@ -166,7 +170,12 @@ def _completed(job: Job, data: dict[str, Any]) -> Job:
     """The job with all else that its message says. Raises _WrongJobError."""
     # An unknown key may be a typing error for one that changes the run, so it is not ignored.
     if unknown := sorted(set(data) - set(_KEYS)):
-        raise _WrongJobError(f"a job has no key {unknown[0]!r}; known: {', '.join(_KEYS)}")
+        name = unknown[0]
+        if name in _OPTIONS or name in _TEXT_OPTIONS:
+            remedy = f'it is an option: "options": {{{json.dumps(name)}: …}}'
+        else:
+            remedy = _meant(name, _KEYS) or f"known: {', '.join(_KEYS)}"
+        raise _WrongJobError(f"a job has no key {name!r}; {remedy}")
     if "task_token" in data:
         raise _WrongJobError(
             "the job asks for a task token answer, which this version of rowfleet does not give yet"
@@ -198,9 +207,9 @@ def _options(options: object) -> dict[str, Any]:
         )
     for name in sorted(set(options) - set(_OPTIONS) - set(_TEXT_OPTIONS)):
         known = "is not supported by this version of rowfleet yet" if name in _LATER_OPTIONS else "is unknown"
-        raise _WrongJobError(
-            f"job option {name!r} {known}; supported: {', '.join((*_OPTIONS, *_TEXT_OPTIONS))}"
-        )
+        supported = (*_OPTIONS, *_TEXT_OPTIONS)
+        remedy = _meant(name, supported) or f"supported: {', '.join(supported)}"
+        raise _WrongJobError(f"job option {name!r} {known}; {remedy}")
     given: dict[str, Any] = {}
     for name, value in options.items():
         if value is None:
@@ -217,6 +226,12 @@ def _options(options: object) -> dict[str, Any]:
             )
         given[name] = number
     return given
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    """A question for the known name that is most like a wrong one; "" if none is like it."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    return f"did you mean {near[0]!r}?" if near else ""
 
 
 def _whole_number(value: object) -> int | None:

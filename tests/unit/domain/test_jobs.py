@@ -59,6 +59,9 @@ def job_of(change):
         ({"mapping": ""}, "'mapping'"),
         ({"mapping": 7}, "'mapping'"),
         ({"v": 9}, "version 9"),
+        ({"v": "9"}, "version 9"),
+        ({"v": True}, "version True"),
+        ({"v": "one"}, "version 'one'"),
     ],
 )
 def test_a_job_without_mapping_or_source_is_poison(change, reason):
@@ -80,7 +83,10 @@ def test_a_job_without_mapping_or_source_is_poison(change, reason):
         ({"execution_id": "a#b"}, "'execution_id' 'a#b'"),
         ({"execution_id": ["a"]}, "'execution_id'"),
         ({"execution_id": True}, "'execution_id'"),
-        ({"surprise": 1}, "no key 'surprise'"),
+        ({"surprise": 1}, "no key 'surprise'; known: execution_id"),
+        ({"outptu": "s3://b/x/"}, "no key 'outptu'; did you mean 'output'?"),
+        ({"limit": 20}, 'no key \'limit\'; it is an option: "options": {"limit": …}'),
+        ({"options": {"limt": 20}}, "'limt' is unknown; did you mean 'limit'?"),
         ({"output": "out/a"}, "'output' 'out/a' is not of the form s3://"),
         ({"output": 5}, "'output' '5' is not of the form s3://"),
         ({"options": {"priority": "high"}}, "'priority' is \"high\"; use a whole number from 1 to 9"),
@@ -102,6 +108,12 @@ def test_an_option_that_means_one_whole_number_is_understood(value, limit):
     """A number as JSON string or float has its one meaning; null is an option that is not given."""
     job = job_of({"options": {"limit": value}})
     assert (job.limit, job.problem) == (limit, "")
+
+
+@pytest.mark.parametrize("version", [1, 1.0, "1", "1.0", None])
+def test_the_version_may_be_written_as_an_option(version):
+    """By a producer that fills in a template."""
+    assert job_of({"v": version, "options": {"limit": "20"}}).limit == 20
 
 
 @pytest.mark.parametrize(
