@@ -93,7 +93,7 @@ class LedgerStore:
         self._ahead_ms = 0
         self._lead_ms = FIRST_LEAD_MS
         self._owed = NO_TOKENS
-        self._has_written = False
+        self._may_have_written = False
 
     def owe(self, tokens: Tokens) -> None:
         """Reconcile with the next write: tokens that calls used beyond those charged (negative: credit)."""
@@ -130,7 +130,7 @@ class LedgerStore:
 
     async def leave(self) -> None:
         """Give back the worker's share and reconcile what is owed. No call may be in flight any more."""
-        if not self._has_written:
+        if not self._may_have_written:
             return
         self._seq += 1
         record = await self._table.record(self._key)
@@ -175,8 +175,9 @@ class LedgerStore:
         # be paid twice, which only makes the fleet slower.
         self._owed = self._owed - owed + owed.without_credit()
         self._metrics.count("limit_writes")
+        # Before the write, whose answer may be lost.
+        self._may_have_written = True
         current = await self._table.swap(self._key, text, version=record.version, ttl=ttl)
-        self._has_written = True
         if current.text == text or self._includes_our_write(current):
             self._owed -= owed.without_credit()
             return None

@@ -3,10 +3,11 @@
 import asyncio
 import base64
 import codecs
-from dataclasses import replace
+import json
+from dataclasses import fields, replace
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from service.adapters.memory import MemoryObjects
@@ -21,8 +22,26 @@ from service.domain.errors import (
     RetryableError,
     UnreachableError,
 )
-from service.domain.messages import MAX_ATTEMPTS, MAX_LOST, RowMessage, Span, failure_note
-from service.domain.model import MAX_MS, Batch, Checkpoint, Dialect, Location, Source, State, Status
+from service.domain.messages import (
+    MAX_ATTEMPTS,
+    MAX_FAILURE_BYTES,
+    MAX_LOST,
+    RowMessage,
+    Span,
+    failure_note,
+)
+from service.domain.model import (
+    MAX_MS,
+    MAX_ROUND,
+    MAX_ROWS,
+    Batch,
+    Checkpoint,
+    Dialect,
+    Location,
+    Source,
+    State,
+    Status,
+)
 from service.domain.ports import MESSAGE_BYTES
 
 ENCODINGS = ("utf-8", "utf-8-sig", "utf-16-le", "utf-16-be", "utf-16", "cp1252", "shift_jis", "gb18030")
@@ -227,23 +246,65 @@ async def test_a_row_too_large_for_a_message_is_sent_with_its_span(lab, cells):
     assert row == RowMessage("demo#e1", 1, 7, (), replay=True, span=Span(2_000_000, 3_000_000, 9))
 
 
-async def test_a_row_that_just_fits_a_message_can_be_requeued(lab):
-    """The limit leaves bytes for every key that a message may get; a row one byte larger has a span."""
-    batch = await lab.batch(None)
-    empty = len(row_body(batch, Record(7, ("", ""), 9, Checkpoint())))
+GIVEN = {"batch_id", "round", "number", "cells", "defect", "record", "span", "incarnation"}
+"""Fields of a row's first message, which no later one changes."""
+
+ADDED = {
+    "attempt": MAX_ATTEMPTS,
+    "replay": True,
+    "deadline_ms": MAX_MS,
+    "lost_deliveries": MAX_LOST,
+    "first_attempt_ms": MAX_MS,
+    "last_outage_ms": MAX_MS,
+    "last_failure": "x" * (MAX_FAILURE_BYTES - 2),
+}
+"""Fields that a message gets when it is requeued or resent, at their largest."""
+
+
+def test_every_field_of_a_row_is_given_or_added():
+    """A new field has to be named above, and so takes part in the tests of the largest message."""
+    assert GIVEN | ADDED.keys() == {field.name for field in fields(RowMessage)}
+    assert not GIVEN & ADDED.keys()
+
+
+@pytest.mark.parametrize("char", ["x", '"', "\\", "\x01", "ü", "\U0001f600", "\ud800"])
+def test_every_note_of_a_failure_has_room(char):
+    """No character takes more than its share of the bytes that are kept free for it."""
+    for length in (1, 60, 66, 99, 132, 199, 395, 398, 5_000):
+        assert len(json.dumps(failure_note(AgentOutageError(char * length)))) <= MAX_FAILURE_BYTES
+
+
+@given(
+    batch=st.builds(
+        Batch,
+        tool_name=st.sampled_from(["t", "t" * 100]),
+        execution_id=st.just("e"),
+        state=st.just(State.RUNNING),
+        source=st.just(Source("b", "k")),
+        output=st.just(Location("b", "")),
+        round=st.integers(1, MAX_ROUND),
+        incarnation=st.sampled_from(["", "018bcfe5680a1b2c"]),
+    ),
+    number=st.integers(1, MAX_ROWS),
+    defect=st.tuples(st.sampled_from(["", "ragged ü"]), st.binary(max_size=5)),
+    cells=st.integers(1, 9),
+    char=st.sampled_from(["x", "ü", "\x01", "\U0001f600"]),
+    beyond=st.integers(-2, 2),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_largest_row_that_fits_a_message_can_be_requeued(batch, number, defect, cells, char, beyond):
+    """Whatever a row's first message has, it keeps room for every field that it may get, at its largest.
+
+    A row one byte larger has a span, and so has room enough.
+    """
+
+    def record(size):
+        wide, rest = divmod(size, len(json.dumps(char)) - 2)
+        texts = (char * wide + "x" * rest, *[""] * (cells - 1))
+        return Record(number, texts, 9, Checkpoint(7, 100, 10), defect[0], 50, raw=defect[1])
+
+    empty = len(row_body(batch, record(0)))
     most = MESSAGE_BYTES - RESEND_BYTES - empty
-    row = RowMessage.decode(row_body(batch, Record(7, ("", "x" * most), 9, Checkpoint())))
-    assert row.span is None
-    again = replace(
-        row,
-        attempt=MAX_ATTEMPTS,
-        replay=True,
-        deadline_ms=MAX_MS,
-        last_failure=failure_note(AgentOutageError("ü" * 9_000)),
-        lost_deliveries=MAX_LOST,
-        first_attempt_ms=MAX_MS,
-        last_outage_ms=MAX_MS,
-    )
-    assert len(again.encode()) <= MESSAGE_BYTES
-    larger = Record(7, ("", "x" * (most + 1)), 9, Checkpoint(7, 100, 10), start=50)
-    assert RowMessage.decode(row_body(batch, larger)).span == Span(50, 50, 9)
+    row = RowMessage.decode(row_body(batch, record(most + beyond)))
+    assert (row.span is None) == (beyond <= 0)
+    assert len(replace(row, **ADDED).encode()) <= MESSAGE_BYTES

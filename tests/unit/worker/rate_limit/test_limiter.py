@@ -309,3 +309,20 @@ async def test_an_unreadable_record_delays_calls_for_a_minute() -> None:
             await admitted(limiter, clock)
         await clock.advance(58)
         await admitted(limiter, clock, 3.0)
+
+
+async def test_a_share_of_which_no_answer_tells_is_given_back() -> None:
+    """The only write of a worker was applied without an answer. Its share is free when the worker leaves."""
+    table = FailingTable()
+    table.lost = UnknownResultError("no answer")
+    async with open_limiter(RateLimit("a", concurrent=2), table=table) as (limiter, clock):
+        asking = asyncio.create_task(limiter.admit(CALL))
+        while table.lost:
+            await clock.advance(0.0)
+        table.error = ThrottledError("too fast")
+        await clock.advance(6.0)
+        with pytest.raises(LimitReachedError):
+            await asking
+        assert "a" in read_ledger((await MemoryTable.record(table, "limit/a")).text, clock.now_ms()).shares
+        table.error = None
+    assert read_ledger((await table.record("limit/a")).text, clock.now_ms()).shares == {}
