@@ -57,6 +57,9 @@ _DIRECTIVES = {
 """strptime's directives as patterns. Names of months and days are English, in any case."""
 
 
+_NUMERIC = frozenset(f"%{letter}" for letter in "YymdHIMSf")
+
+
 def iso_date(text: str) -> str | None:
     """The date of `2025-01-18`, or of a date and time; None for any other text and for 30 February."""
     text = text.strip()
@@ -111,7 +114,8 @@ def _compile_format(format_: object) -> tuple[Any, set[str]]:
         raise CompileError("to_date needs its format in quotes", "for example to_date('%d/%m/%Y')")
     parts: list[str] = ["(?i)"]
     directives: set[str] = set()
-    for piece in re.findall(r"%.?|\s+|[^%\s]+", format_, re.DOTALL):
+    pieces = re.findall(r"%.?|\s+|[^%\s]+", format_, re.DOTALL)
+    for before, piece, after in zip(["", *pieces], pieces, [*pieces[1:], ""], strict=False):
         if piece[0] != "%":
             # As in strptime, blanks match any number of blanks.
             parts.append(r"\s+" if piece.isspace() else re2.escape(piece))
@@ -124,7 +128,10 @@ def _compile_format(format_: object) -> tuple[Any, set[str]]:
         if letter in directives and letter in "YymdbB":
             raise CompileError(f"the date format {format_!r} has {piece!r} twice")
         directives.add(letter)
-        parts.append(_DIRECTIVES[letter])
+        pattern = _DIRECTIVES[letter]
+        if before in _NUMERIC or after in _NUMERIC or before[-1:].isdigit() or after[:1].isdigit():
+            pattern = pattern.replace("{1,2}", "{2}")  # without a separator, `2026113` has two readings
+        parts.append(pattern)
     try:
         # re2, not re: with re a format of fifty %f would backtrack for ever.
         return re2.compile("".join(parts)), directives

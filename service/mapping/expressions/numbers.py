@@ -18,8 +18,16 @@ _CODES = (
     "NZD|PEN|PHP|PKR|PLN|RMB|RON|RUB|SAR|SEK|SGD|THB|TRY|TWD|UAH|USD|VND|ZAR"
 )
 # `¤` stands for every currency sign, see `_plain`.
-_CURRENCY = rf"(?:(?:US|AU?|CA?|HK|NZ|R|S|NT|MX)?¤|{_CODES}|Rs\.?|kr\.?|Fr\.)"
+_SIGN = r"(?:(?:US|AU?|CA?|HK|NZ|R|S|NT|MX)\s?)?¤"
+_NAMES = (
+    r"(?i:euros?|dollars?|dólar(?:es)?|francs?|franken|rupees?|rupiah|reais|pesos?|yen|yuan|renminbi|lira|lire|"
+    r"krone|kroner|kronor|kronur|koruna|korun|zlot(?:y|ys|ych)|złot(?:y|ych)|forint|roubles?|rubles?|quid|"
+    r"bucks|zł|kč|tl|dh)"
+)
+_CURRENCY = rf"(?:(?:(?:{_CODES})\s*)?{_SIGN}|{_CODES}|Rs\.?|kr\.?|Fr\.|{_NAMES})"
 # A typographic apostrophe is written `'` before, see `_plain`.
+_WORD = "[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff]+"
+_UNIT = r"(?:(?:[kcdm]?m|ft|in|yd|mi)[23]|[^\W\d_]{1,20}[²³]?)"
 _DIGITS = r"""
     (?P<number>
         (?P<plain>[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?P<exponent>[eE][-+]?[0-9]{1,3})?
@@ -32,9 +40,9 @@ _DIGITS = r"""
 _NUMBER = re.compile(
     rf"""(?P<open>\()?(?P<sign>[-+])?(?:(?P<before>{_CURRENCY})\s*)?(?P<inner_open>\()?(?P<inner_sign>[-+])?
         {_DIGITS}
-        (?:(?P<gap>\s*)(?!per\s)(?P<multiple>[A-Za-zäöüãéõó]+)\.?(?![\w]))?
+        (?:(?P<gap>\s*)(?!per\s|{_CURRENCY}(?!\w))(?P<multiple>{_WORD})\.?(?![\w]))?
         (?:\s*(?P<after>{_CURRENCY})(?!\w))?
-        (?P<unit>\s*(?:[%‰°]|°?[^\W\d_]{{1,20}}[²³]?)?(?:\s*(?:/|per\s)\s*[^\W\d_]{{1,20}}[²³]?)?)
+        (?P<unit>\s*(?:[%‰]|°?{_UNIT})?(?:\s*(?:/|per\s)\s*{_UNIT})?)
         (?P<close>\))*""",
     re.VERBOSE,
 )
@@ -58,21 +66,46 @@ _WORDS = {
 _LETTERS = {"k": 10**3, "K": 10**3, "m": 10**6, "M": 10**6, "b": 10**9, "B": 10**9}
 _LETTERS_WITHOUT_CURRENCY = frozenset({"k", "K", "M"})
 """`5m` may be metres or minutes and `5B` bytes, so only an amount of money has millions and billions so."""
-_UNIT_LETTERS = frozenset("gVWshlLtpNJd")
-_NO_UNITS = frozenset({
-    "a", "about", "above", "ad", "ago", "am", "and", "approx", "approximately", "apr", "april", "at", "aug",
-    "august", "av", "bc", "bce", "below", "bilhão", "bilhões", "biljoen", "billionen", "billones", "billón",
-    "bin", "bis", "by", "cca", "ce", "circa", "couple", "cr", "dec", "december", "dozen", "dozens", "dr",
-    "e", "eme", "er", "est", "estimated", "fach", "feb", "february", "few", "fewer", "fifth", "fifths",
-    "fold", "grand", "gross", "half", "halves", "higher", "hundert", "hundreds", "hundredth", "hundredths",
-    "in", "ish", "jan", "january", "jul", "july", "jun", "june", "juta", "kk", "lac", "lacs", "less",
-    "lower", "mal", "mar", "march", "max", "maximum", "may", "md", "mil", "milhão", "milione", "miljon",
-    "mille", "millionth", "millón", "minimum", "minus", "mn", "more", "nd", "nil", "nov", "november",
-    "oclock", "oct", "october", "odd", "oder", "of", "on", "or", "ou", "out", "over", "pair", "pairs",
-    "percentile", "plus", "pm", "point", "quarter", "quarters", "rd", "ribu", "roughly", "score", "scores",
-    "sep", "sept", "september", "several", "something", "st", "sur", "tens", "tenth", "tenths", "th",
-    "third", "thirds", "thousandth", "thousandths", "times", "to", "tuhat", "tusind", "under", "up", "von",
-    "vs", "x", "zehn", "zero", "ª", "º", "ème",
+_UNIT_LETTERS = frozenset("gVWshlLtpNJdÅ")
+_SHORT_WORDS_OF_MONEY = frozenset({
+    "c", "ct", "ea", "ex", "fee", "gst", "inc", "net", "off", "p", "pa", "pcm", "pp", "pw", "tax",
+    "vat",
+})  # fmt: skip
+"""Other short words after an amount may be multiples of another language: `R$ 5 mi`, `Rp 5 jt`."""
+_LONGEST_SHORT_WORD = 3
+_PREFIXES_OF_UNITS = frozenset({"sq", "square", "cubic", "cu", "fl"})
+_MONTHS = frozenset({
+    "abril", "agosto", "août", "aprile", "augusti", "augustus", "avril", "dez", "dezember", "dezembro",
+    "dic", "dicembre", "diciembre", "déc", "décembre", "enero", "febbraio", "febrero", "februar",
+    "februari", "fevereiro", "février", "gennaio", "giugno", "janeiro", "januar", "januari", "janvier",
+    "juillet", "juin", "julho", "juli", "julio", "junho", "juni", "junio", "luglio", "maart", "maggio",
+    "mai", "maio", "maj", "mars", "marzo", "março", "mayo", "mei", "märz", "novembre", "novembro",
+    "noviembre", "octobre", "octubre", "okt", "oktober", "ottobre", "outubro", "septembre",
+    "septiembre", "setembro", "settembre",
+})  # fmt: skip
+_OTHER_MULTIPLES = frozenset({
+    "bi", "bil", "bilion", "bilj", "bill", "billiard", "billiarde", "billiarden", "bio", "elfu", "jt",
+    "mia", "mijë", "miliar", "miliard", "miliardo", "milion", "milione", "milió", "milj", "mill",
+    "millon", "ming", "mjd", "mlr", "mlrd", "myriad", "myriads", "nghìn", "ngàn", "quadrillion",
+    "quintillion", "rb", "sextillion", "thou", "tis", "tisíc", "tri", "tril", "triliun", "trilj",
+    "trillionen", "trillones", "trl", "trln", "tsd", "tuh", "tūkst", "zillion",
+})  # fmt: skip
+"""Multiples of other languages, and names whose value differs between countries."""
+_NO_UNITS = _MONTHS | _OTHER_MULTIPLES | frozenset({
+    "a", "about", "above", "ad", "ago", "am", "and", "approx", "approximately", "apr", "april", "at",
+    "aug", "august", "av", "bc", "bce", "below", "bilhão", "bilhões", "biljoen", "billionen",
+    "billones", "billón", "bin", "bis", "by", "cca", "ce", "circa", "couple", "cr", "credit", "debit",
+    "dec", "december", "dozen", "dozens", "dr", "e", "eme", "er", "est", "estimated", "fach", "feb",
+    "february", "few", "fewer", "fifth", "fifths", "fold", "grand", "gross", "half", "halves", "higher",
+    "hundert", "hundreds", "hundredth", "hundredths", "in", "ish", "jan", "january", "jul", "july",
+    "jun", "june", "juta", "kk", "lac", "lacs", "less", "lower", "mal", "mar", "march", "max",
+    "maximum", "may", "md", "midday", "midnight", "mil", "milhão", "milione", "miljon", "mille",
+    "millionth", "millón", "minimum", "minus", "mn", "more", "nd", "nil", "noon", "nov", "november",
+    "oclock", "oct", "october", "odd", "oder", "of", "on", "or", "ou", "out", "over", "overdrawn",
+    "pair", "pairs", "percentile", "plus", "pm", "point", "quarter", "quarters", "rd", "ribu",
+    "roughly", "score", "scores", "sep", "sept", "september", "several", "something", "st", "sur",
+    "tens", "tenth", "tenths", "th", "third", "thirds", "thousandth", "thousandths", "times", "to",
+    "tuhat", "tusind", "uhr", "under", "up", "von", "vs", "x", "zehn", "zero", "ª", "º", "ème",
 })  # fmt: skip
 """Words after a number that make it another one, a part, a bound, a date or a place in an order."""
 _SEPARATORS = {
@@ -80,6 +113,8 @@ _SEPARATORS = {
     "\N{ARABIC DECIMAL SEPARATOR}": ".",
     "\N{ARABIC THOUSANDS SEPARATOR}": ",",
 }
+_DECADE = re.compile("[12][0-9]{2}0")
+"""`1990s` are years and no seconds."""
 _LONGEST_WITH_ZEROS = 4
 _SHORTEST_TELEPHONE = 10
 _ADDRESS_PARTS = 4
@@ -131,7 +166,7 @@ def _plain_character(character: str) -> str:
     if category in {"Pd", "Zs"} or character == "\N{MINUS SIGN}":
         # A blank that does not break a line separates groups of digits; here every blank does.
         return " " if category == "Zs" else "-"
-    if category == "Sc":
+    if category == "Sc" or character in "円元圓원":
         return "¤"
     return _SEPARATORS.get(character, character)
 
@@ -150,20 +185,37 @@ def _has_currency(match: re.Match[str]) -> bool:
 
 def _factor(match: re.Match[str]) -> int | None:
     """The factor of `million` or `k`; 1 without one. None for a word that is no unit."""
-    word = match["multiple"] or ""
-    factor = _WORDS.get(word.lower())
-    if factor is None and len(word) == 1:
-        factor = _letter_factor(match, word)
-        if factor is None:
-            return None
-    elif factor is None and (word.lower() in _NO_UNITS or (word.lower() == "mm" and _has_currency(match))):
-        return None  # `$5mm` are millions in finance
+    word = (match["multiple"] or "").lower()
     unit = match["unit"].strip().split("/")[0].split(" per ")[0].strip()
-    if unit.lower() in _NO_UNITS or (match["exponent"] and factor not in {None, 1}):
+    factor = _WORDS.get(word)
+    if factor is None and len(word) == 1:
+        factor = _letter_factor(match, match["multiple"])
+    elif factor is None:
+        factor = 1 if _is_unit(word, unit, has_currency=_has_currency(match)) else None
+    if factor is None or unit.lower() in _NO_UNITS or _is_two_amounts(match):
         return None
-    if word and factor is None and unit and not match["unit"].strip().startswith(("/", "per ")):
-        return None  # two words, and the first is no multiple: `12 people left`
-    return 1 if factor is None else factor
+    if factor != 1 and (match["exponent"] or unit in _LETTERS):
+        return None  # `2e3k`, `5 million k`
+    second = _WORDS.get(unit.lower(), 1)
+    # `2 hundred thousand`, but not `5k million`.
+    return None if second != 1 and word not in _WORDS else factor * second
+
+
+def _is_two_amounts(match: re.Match[str]) -> bool:
+    """True if there are signs of currencies on both sides: `$5€`."""
+    return "¤" in (match["before"] or "") and "¤" in (match["after"] or "")
+
+
+def _is_unit(word: str, unit: str, *, has_currency: bool) -> bool:
+    """True if a number keeps its value before `word`, which is "" or no known multiple, and before `unit`."""
+    if not word:
+        return True
+    if word in _NO_UNITS or (word == "mm" and has_currency):
+        return False  # `$5mm` are millions in finance
+    if has_currency and len(word) <= _LONGEST_SHORT_WORD and word not in _SHORT_WORDS_OF_MONEY:
+        return False
+    # Two words, and the first is no multiple: `12 people left`.
+    return not unit or word in _PREFIXES_OF_UNITS or unit == "old"
 
 
 def _letter_factor(match: re.Match[str], letter: str) -> int | None:
@@ -174,6 +226,8 @@ def _letter_factor(match: re.Match[str], letter: str) -> int | None:
         return {"k": 10**3, "m": 1}.get(letter, 1 if letter in _UNIT_LETTERS else None)
     if letter in _LETTERS_WITHOUT_CURRENCY:
         return _LETTERS[letter]
+    if letter == "s" and _DECADE.fullmatch(match["number"]):
+        return None
     return 1 if letter in _UNIT_LETTERS else None
 
 

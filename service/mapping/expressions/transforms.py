@@ -67,6 +67,12 @@ def number_from(value: Json) -> int | Decimal | None:
     return number_in(value) if isinstance(value, str) else None
 
 
+_JSON_NAME = re.compile(r'[\s*-]*(?:[{\[]\s*)*"[^"]*(?:"\s*)?$')
+_JSON_MEMBER = re.compile(
+    r'[\s*-]*"[^"]*"\s*:\s*(?:"([^"\\]*)"|([^\s",{}\[\]]+(?: [^\s",{}\[\]]+)*))\s*,?\s*'
+)
+
+
 def parse_text(value: Json) -> dict[str, Json] | None:
     """The object of lines like `Download Speed: 50 Mbps`: `{"download_speed": "50 Mbps"}`; None without any.
 
@@ -77,8 +83,13 @@ def parse_text(value: Json) -> dict[str, Json] | None:
         head, colon, rest = line.partition(":")
         if not colon or len(head) > _MAX_KEY_CHARS or rest.startswith("//"):
             continue  # no colon, too long for a name, or a URL
+        entry = rest.strip("* \t")  # agents like **bold:** names
+        if _JSON_NAME.match(head):
+            if (member := _JSON_MEMBER.fullmatch(line)) is None or member[2] == "null":
+                continue  # a part of a JSON text other than one name and its value
+            entry = member[2] or member[1]
         if key := "_".join(re.findall(r"[^\W_]+", head)).lower():
-            found.setdefault(key, rest.strip("* \t"))  # agents like **bold:** names
+            found.setdefault(key, entry)
     return found or None
 
 

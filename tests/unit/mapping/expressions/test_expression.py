@@ -339,6 +339,39 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.parametrize(
+    ("form", "text", "day"),
+    [
+        ("%Y%m%d", "20261123", "2026-11-23"),
+        ("%Y%m%d", "2026113", None),
+        ("%Y%m%d", "202611", None),
+        ("%d%m%Y", "1122026", None),
+        ("%d%m1%Y", "11112026", None),
+        ("%Y%m%dT%H%M", "20261123T0714", "2026-11-23"),
+        ("%d%b%Y", "5Sep2026", "2026-09-05"),
+        ("%d.%m.%Y", "1.2.2026", "2026-02-01"),
+    ],
+)
+def test_a_date_without_separators_needs_all_its_digits(form, text, day):
+    """Where digits follow digits, one digit for a day or month would give a date a second reading."""
+    assert search(f"t | to_date('{form}')", {"t": text}) == day
+
+
+@pytest.mark.parametrize(
+    ("text", "entries"),
+    [
+        ('"speed": 50,\n"line": "FTTC",\n"none": null', {"speed": "50", "line": "FTTC"}),
+        ('- "speed": 50 Mbps', {"speed": "50 Mbps"}),
+        ('{"speed": 50, "line": "FTTC"}', None),
+        ('"line": {\n"kind": "a\\"b"', None),
+        ('"Fast" tier: 50\n[Speed]: "a"\n**Line:** x', {"fast_tier": "50", "speed": '"a"', "line": "x"}),
+    ],
+)
+def test_parse_text_takes_only_the_value_of_a_json_member(text, entries):
+    """Commas and quotes of JSON are no part of a value, and two members on a line are no value."""
+    assert search("t | parse_text()", {"t": text}) == entries
+
+
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 @given(text=st.sampled_from(NATIVE), root=JSON)
 def test_expressions_without_extensions_are_jmespath(text, root):
