@@ -131,7 +131,7 @@ def test_as_json(cli):
 @pytest.mark.parametrize(
     ("body", "error"),
     [
-        ("{}", "ExtractionError: no value for required field price"),
+        ("{}", "ExtractionError: the reply is an empty object; allow_empty: true takes it"),
         ("I could not find it.", "ExtractionError: no value for required field price"),
         ('{"status": "still working on it"}', "ReplyPendingError: still working on it"),
     ],
