@@ -9,17 +9,19 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.batch.job_checks import can_reopen, refusal
 from service.batch.outages import OutageBoard
 from service.batch.role_ports import Ports
 from service.csvio import CsvReader
 from service.domain.errors import CsvError, SourceError, UsageError
 from service.domain.jobs import Job, output_conflict, output_location
-from service.domain.model import BatchView, Location, Source, batch_id, is_name, parse_url
+from service.domain.model import Batch, BatchView, Location, Source, batch_id, is_name, parse_url
 from service.domain.ports import Clock, Objects, OutgoingMessage
 from service.runtime.sender import send_all
 
 CHUNK_BYTES = 2**20
 AUTO = "auto"
+ID_OPTION = "--execution-id"
 
 POLL_MIN_S, POLL_MAX_S = 0.1, 2.0
 """Shortest and longest pause between two reads of a followed batch. Within them, 5 % of the time so far."""
@@ -61,10 +63,19 @@ def check_request(request: SubmitRequest, reserved: Mapping[Location, str]) -> N
         raise UsageError(f"--output: {conflict}")
 
 
-async def submit(ports: Ports, request: SubmitRequest, bucket: str) -> str:
-    """Publish the job of a run and return its batch id. A local file is uploaded to `bucket` first.
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A published job. `replaces`: the batch that had the id, and failed before a row was sent; or None."""
 
-    Raises UsageError if the request is invalid or its execution id belongs to a run of another source.
+    batch_id: str
+    replaces: Batch | None = None
+
+
+async def submit(ports: Ports, request: SubmitRequest, bucket: str) -> Submission:
+    """Publish the job of a run. A local file is uploaded to `bucket` first.
+
+    Raises UsageError if the request is invalid or its execution id belongs to another run, one with another
+    source, options or output.
     """
     _check_format(request)
     source = await _find_or_upload(request, ports.objects, bucket)
@@ -72,14 +83,6 @@ async def submit(ports: Ports, request: SubmitRequest, bucket: str) -> str:
     if not is_name(execution_id):
         raise UsageError(f"--execution-id {execution_id!r}: use 1 to 128 letters, digits, '.', '_' or '-'")
     id_ = batch_id(request.mapping, execution_id)
-    # A repeated job for the same source is harmless: a batch is opened once. Another source is refused here,
-    # where the user sees it.
-    existing = await ports.table.read(id_)
-    if existing is not None and not existing.batch.source.is_same_object(source):
-        raise UsageError(
-            f"batch {id_} exists and reads {existing.batch.source.url}; another source needs another "
-            "--execution-id"
-        )
     job = Job(
         mapping=request.mapping,
         source=source,
@@ -92,8 +95,18 @@ async def submit(ports: Ports, request: SubmitRequest, bucket: str) -> str:
         delimiter=request.delimiter,
         encoding=request.encoding,
     )
+    # A repeated job for the same run is harmless: a batch is opened once. Another run is refused here, where
+    # the user sees it.
+    view = await ports.table.read(id_)
+    replaces = view.batch if view is not None and can_reopen(view.batch) else None
+    if (
+        view is not None
+        and replaces is None
+        and (reason := refusal(view.batch, job, source, option=ID_OPTION))
+    ):
+        raise UsageError(reason)
     await send_all(ports.queues.ingest, [OutgoingMessage(job.encode())])
-    return id_
+    return Submission(id_, replaces)
 
 
 def _check_format(request: SubmitRequest) -> None:
@@ -126,15 +139,20 @@ def _bucket_and_key(url: str) -> tuple[str, str]:
     return bucket, key
 
 
-async def follow(ports: Ports, id_: str) -> AsyncIterator[tuple[BatchView | None, str]]:
+async def follow(
+    ports: Ports, id_: str, *, replaces: Batch | None = None
+) -> AsyncIterator[tuple[BatchView | None, str]]:
     """Yield the batch and the outage of its target, again and again until the batch ends.
 
-    The batch is None until it is opened; the outage is "" while the target is up.
+    The batch is None until it is opened, and until it has replaced the batch `replaces`. The outage is ""
+    while the target is up.
     """
     outages = OutageBoard(ports.table, ports.clock)
     started = ports.clock.monotonic()
     while True:
         view = await ports.table.read(id_)
+        if view is not None and replaces is not None and view.batch.identity == replaces.identity:
+            view = None
         outage = "" if view is None else await outages.read(view.batch)
         yield view, outage
         if view is not None and view.batch.state.is_final:

@@ -44,7 +44,7 @@ from service.cli.options import (
     log_as_command,
     read_settings,
 )
-from service.domain.model import BatchView, Outcome
+from service.domain.model import Batch, BatchView, Outcome
 
 T = TypeVar("T")
 
@@ -224,12 +224,13 @@ async def _submit(
     backend: AwsBackend, request: SubmitRequest, bucket: str, *, wait: bool, as_json: bool
 ) -> int:
     """Submit a run and print its batch id; with `wait`, follow it. Return the exit code."""
-    id_ = await submit(backend.ports, request, bucket)
+    submission = await submit(backend.ports, request, bucket)
+    id_ = submission.batch_id
     if wait:
         # stdout is for the result
         if not as_json:
             err.print(id_, highlight=False, markup=False)
-        return await _follow(backend, id_, as_json=as_json)
+        return await _follow(backend, id_, as_json=as_json, replaces=submission.replaces)
     if as_json:
         print_json({"batch_id": id_})
     else:
@@ -282,11 +283,11 @@ def _run_on_backend(settings: Settings, work: Callable[[AwsBackend], Awaitable[T
     return run_async(connected())
 
 
-async def _follow(backend: AwsBackend, id_: str, *, as_json: bool) -> int:
+async def _follow(backend: AwsBackend, id_: str, *, as_json: bool, replaces: Batch | None = None) -> int:
     """Show the progress of a batch until it ends; return its exit code."""
     view: BatchView | None = None
     with render.progress(err, quiet=as_json) as report:
-        async for view, outage in follow(backend.ports, id_):
+        async for view, outage in follow(backend.ports, id_, replaces=replaces):
             report.update(view, outage)
     assert view is not None
     status_object = status_json(view, backend.ports.clock)

@@ -137,9 +137,9 @@ async def run_file(
 ) -> BatchView:
     """Submit a run and follow it; return the batch when it has ended. Raises UsageError."""
     ports = service.backend.ports
-    id_ = await submit(ports, request, bucket)
+    submission = await submit(ports, request, bucket)
     final: BatchView | None = None
-    async for final, outage in follow(ports, id_):
+    async for final, outage in follow(ports, submission.batch_id):
         on_progress(final, outage)
     assert final is not None
     return final

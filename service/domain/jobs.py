@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from service.domain.errors import PoisonMessageError
-from service.domain.message_format import VERSION, check_version, encode, field
+from service.domain.message_format import VERSION, check_version, encode, field, incarnation_field
 from service.domain.model import (
     MAX_DEADLINE_S,
     MAX_PRIORITY,
@@ -50,7 +50,7 @@ _MAX_REQUEST_CHARS = 200
 RESULT_NAMES = ("output.csv", "failures.csv", "manifest.json")
 """The files of a batch's results."""
 
-_KEYS = ("execution_id", "mapping", "options", "output", "source", "task_token", "v")
+_KEYS = ("execution_id", "incarnation", "mapping", "options", "output", "source", "task_token", "v")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,8 @@ class Job:
     `execution_id`: "" if it is to be derived from the source. `dropped`: True if an object dropped under
     `incoming/` requested the run, False if a job message did. `sequencer`: S3's, by which two uploads of the
     same bytes are two runs. `problem`: the reason why the batch fails at once, or "".
+
+    `incarnation`: that of a batch whose job the sweeper sends again; such a job opens no batch. "" otherwise.
     """
 
     mapping: str
@@ -75,6 +77,7 @@ class Job:
     dropped: bool = False
     sequencer: str = ""
     problem: str = ""
+    incarnation: str = ""
 
     def execution_id_for(self, message_id: str) -> str:
         """The execution id of the job as it arrived in the message `message_id`.
@@ -93,11 +96,17 @@ class Job:
         readable = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:40]
         return f"{readable}-{digest}" if readable else digest
 
+    def request_id_for(self, message_id: str) -> str:
+        """The name of the request: the sequencer, the same in all messages of an event, or the message id."""
+        return self.sequencer or message_id
+
     def encode(self) -> str:
         """The job message that requests this run. It names only the place of the source."""
         body: dict[str, Any] = {"v": VERSION, "mapping": self.mapping, "source": self.source.url}
         if self.execution_id:
             body["execution_id"] = self.execution_id
+        if self.incarnation:
+            body["incarnation"] = self.incarnation
         if self.output is not None:
             body["output"] = self.output.url()
         options = {name: getattr(self, name) for name in (*_OPTIONS, *_TEXT_OPTIONS)}
@@ -152,7 +161,7 @@ def read_job(data: dict[str, Any]) -> Job:
         raise PoisonMessageError(str(error)) from None
     if not key:
         raise PoisonMessageError("'source' names a bucket but no key")
-    job = Job(mapping=mapping, source=Source(bucket, key))
+    job = Job(mapping=mapping, source=Source(bucket, key), incarnation=incarnation_field(data))
     # A wrong key fails the batch, where users see the reason; a dead letter would hide it.
     try:
         return _completed(job, {name: value for name, value in data.items() if value is not None})

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from service.domain.errors import PoisonMessageError
+from service.domain.model import is_incarnation
 
 VERSION = 1
 
@@ -66,3 +67,13 @@ def whole_number(data: dict[str, Any], name: str, most: int) -> int:
 def optional_whole_number(data: dict[str, Any], name: str, most: int) -> int | None:
     """Like `whole_number`; None if the key is absent."""
     return whole_number(data, name, most) if name in data else None
+
+
+def incarnation_field(data: dict[str, Any]) -> str:
+    """The value of the key `incarnation`; "" without it, as in messages of earlier versions."""
+    if "incarnation" not in data:
+        return ""
+    value: str = field(data, "incarnation", str)
+    if not is_incarnation(value):
+        raise PoisonMessageError(f"'incarnation' {value[:40]!r} is not 16 hexadecimal digits")
+    return value

@@ -11,11 +11,12 @@ from service.domain.message_format import (
     VERSION,
     encode,
     field,
+    incarnation_field,
     optional_whole_number,
     read_versioned,
     whole_number,
 )
-from service.domain.model import MAX_MS, MAX_ROUND, MAX_ROWS, Batch, is_incarnation, is_name
+from service.domain.model import MAX_MS, MAX_ROUND, MAX_ROWS, Batch, is_name
 from service.domain.truncation import truncate
 
 MAX_OBJECT_BYTES = 50 * 2**40
@@ -172,16 +173,6 @@ class AggregateMessage:
         """Raises PoisonMessageError."""
         data = read_versioned(body)
         return cls(_batch_id(data), whole_number(data, "round", MAX_ROUND), incarnation_field(data))
-
-
-def incarnation_field(data: dict[str, Any]) -> str:
-    """The value of the key `incarnation`; "" without it, as in messages of earlier versions."""
-    if "incarnation" not in data:
-        return ""
-    value: str = field(data, "incarnation", str)
-    if not is_incarnation(value):
-        raise PoisonMessageError(f"'incarnation' {value[:40]!r} is not 16 hexadecimal digits")
-    return value
 
 
 def _span(data: dict[str, Any]) -> Span:

@@ -13,9 +13,11 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from service.batch.ending import report_failed_batch, restate_failed_batch
+from service.batch.job_checks import can_reopen, default_prefix, is_own_job, refusal
 from service.batch.role_ports import Ports
 from service.domain.errors import (
     BatchRejectedError,
+    ConflictError,
     MappingError,
     PoisonMessageError,
     SourceError,
@@ -29,6 +31,7 @@ from service.domain.model import (
     Location,
     Source,
     State,
+    batch_id,
     iso_time,
     new_incarnation,
 )
@@ -74,41 +77,72 @@ class Opener:
         self._limits = limits
         self._rng = rng
 
-    async def open(self, job: Job, message_id: str) -> tuple[Batch, Definition | None]:
+    async def open(self, job: Job, message_id: str) -> tuple[Batch | None, Definition | None]:
         """Store the job's batch unless its id is taken; return the stored batch and the current definition.
 
-        The definition is the one that the catalog holds now, None if there is none. Raises
-        PoisonMessageError if the batch id belongs to another source, or if no item can hold the batch.
+        A batch that failed before a row was sent is replaced, unless this very job opened it. The batch is
+        None if a job that was sent again finds it gone. The definition is the one that the catalog holds now,
+        None if there is none. Raises PoisonMessageError if the batch was opened by a job that asks for
+        another run, or if no item can hold the batch.
         """
-        definition: Definition | None = None
-        problem = job.problem
-        source = job.source
-        try:
-            if not problem:
-                definition = self._definitions(job.mapping)
-                source = await self._head(job.source)
-        except (MappingError, SourceError) as error:
-            problem = str(error)
+        if job.incarnation:
+            return await self._find(job, message_id), None
+        definition, source, problem = await self._look_up(job)
+        conflict = output_conflict(job, self._limits.reserved)
+        asked = replace(job, output=None) if conflict else job
         execution_id = job.execution_id_for(message_id)
-        if conflict := output_conflict(job, self._limits.reserved):
-            job, problem = replace(job, output=None), problem or conflict
-        problem = problem or await refusal_of(self._ports, self._output_of(job, execution_id))
-        batch = self._new_batch(job, execution_id, source, definition, problem)
-        try:
-            stored = await self._ports.table.open(batch, definition.text if definition else "")
-        except BatchRejectedError as error:
-            # The definition is too large for an item. A FAILED batch without it fits, and says so.
-            batch = self._new_batch(job, execution_id, source, None, str(error))
-            try:
-                stored = await self._ports.table.open(batch, "")
-            except BatchRejectedError as again:
-                raise PoisonMessageError(f"not even a failed batch can be made of this: {again}") from None
-        _refuse_other_source(stored, source)
+        problem = problem or conflict or await refusal_of(self._ports, self._output_of(asked, execution_id))
+        batch = self._new_batch(asked, message_id, source, definition, problem)
+        batch, stored = await self._store(batch, definition)
+        if can_reopen(stored) and not is_own_job(stored, job, message_id):
+            # The cause of the earlier failure may be mended by now.
+            batch, stored = await self._store(batch, definition, replacing=stored)
         if stored == batch:
             await self._report(batch)
+        elif not is_own_job(stored, job, message_id):
+            _check_refusal(stored, job, source)
         elif stored.state is State.FAILED:
             await restate_failed_batch(self._ports, stored)
         return stored, definition
+
+    async def _look_up(self, job: Job) -> tuple[Definition | None, Source, str]:
+        """The job's definition and source, and the reason why it cannot be carried out, or ""."""
+        definition: Definition | None = None
+        try:
+            if not job.problem:
+                definition = self._definitions(job.mapping)
+                return definition, await self._head(job.source), ""
+        except (MappingError, SourceError) as error:
+            return definition, job.source, str(error)
+        return None, job.source, job.problem
+
+    async def _find(self, job: Job, message_id: str) -> Batch | None:
+        """The batch whose job was sent again by the sweeper, unless another one has its id by now."""
+        id_ = batch_id(job.mapping, job.execution_id_for(message_id))
+        view = await self._ports.table.read(id_)
+        if view is not None and view.batch.incarnation == job.incarnation:
+            return view.batch
+        log.info("job_dropped", batch_id=id_, reason="the batch that it was sent again for is gone")
+        return None
+
+    async def _store(
+        self, batch: Batch, definition: Definition | None, *, replacing: Batch | None = None
+    ) -> tuple[Batch, Batch]:
+        """Store the batch unless its id is taken; return it as it was to be stored, and the stored batch."""
+        if replacing is not None:
+            after = replacing.incarnation
+            incarnation = new_incarnation(self._ports.clock.now_ms(), self._rng.getrandbits(20), after=after)
+            batch = replace(batch, incarnation=incarnation)
+        table = self._ports.table
+        try:
+            return batch, await table.open(batch, definition.text if definition else "", replacing=replacing)
+        except BatchRejectedError as error:
+            # The definition is too large for an item. A FAILED batch without it fits, and says so.
+            batch = _failed(batch, str(error))
+            try:
+                return batch, await table.open(batch, "", replacing=replacing)
+            except BatchRejectedError as again:
+                raise PoisonMessageError(f"not even a failed batch can be made of this: {again}") from None
 
     async def _report(self, batch: Batch) -> None:
         log.info(
@@ -128,13 +162,14 @@ class Opener:
         return found
 
     def _output_of(self, job: Job, execution_id: str) -> Location:
-        return job.output or Location(self._limits.results_bucket, f"results/{job.mapping}/{execution_id}/")
+        return job.output or Location(self._limits.results_bucket, default_prefix(job, execution_id))
 
     def _new_batch(
-        self, job: Job, execution_id: str, source: Source, definition: Definition | None, problem: str
+        self, job: Job, message_id: str, source: Source, definition: Definition | None, problem: str
     ) -> Batch:
         now_ms = self._ports.clock.now_ms()
         limits = self._limits
+        execution_id = job.execution_id_for(message_id)
         mapping = definition.compile() if definition else None
         deadline_s = job.deadline_s or (mapping.execution.batch_deadline_s if mapping else None)
         return Batch(
@@ -163,22 +198,26 @@ class Opener:
             ttl=now_ms // 1000 + limits.ttl_s,
             error=problem,
             incarnation=new_incarnation(now_ms, self._rng.getrandbits(20)),
+            request_id=job.request_id_for(message_id),
+            deadline_s=job.deadline_s,
         )
 
 
-def _refuse_other_source(stored: Batch, source: Source) -> None:
-    """Raise PoisonMessageError if the stored batch reads another source than the job asks for."""
-    ours = stored.source
-    same_place = (ours.bucket, ours.key) == (source.bucket, source.key)
-    # While the batch is being split, its reader decides: an old version in S3 can still be read, and an
-    # object that was replaced fails the batch.
-    may_be_read = stored.state is State.SPLITTING
-    if not same_place or not (may_be_read or ours.is_same_object(source)):
-        raise PoisonMessageError(
-            f"batch {stored.batch_id} exists with another source: it reads {_etagged(ours)}, this message "
-            f"asks for {_etagged(source)}; use another execution_id"
-        )
+def _failed(batch: Batch, problem: str) -> Batch:
+    """The batch as FAILED, without anything of its mapping."""
+    return replace(
+        batch,
+        state=State.FAILED,
+        error=problem,
+        finished_at=batch.created_at,
+        mapping_digest="",
+        output_fields=(),
+    )
 
 
-def _etagged(source: Source) -> str:
-    return f"{source.url} (etag {source.etag or 'unknown'})"
+def _check_refusal(stored: Batch, job: Job, source: Source) -> None:
+    """Raise PoisonMessageError if the job asks for another run than the stored batch."""
+    if can_reopen(stored):
+        raise ConflictError(f"another job has opened batch {stored.batch_id} at the same time")
+    if reason := refusal(stored, job, source):
+        raise PoisonMessageError(reason)

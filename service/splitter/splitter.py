@@ -77,6 +77,8 @@ class Splitter:
 
     async def _run(self, job: Job, delivery: Delivery) -> None:
         batch, definition = await self._opener.open(job, delivery.message.id)
+        if batch is None:
+            return
         with structlog.contextvars.bound_contextvars(batch_id=batch.batch_id):
             if batch.state is State.SPLITTING:
                 await self._split(batch, definition, delivery)

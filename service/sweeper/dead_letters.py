@@ -22,6 +22,7 @@ from service.batch.ending import (
     send_trigger,
 )
 from service.batch.group_commit import GroupCommitter
+from service.batch.job_checks import is_own_job, refusal
 from service.batch.role_ports import Ports
 from service.batch.row_checks import has_outcome, is_of_batch
 from service.domain.errors import PoisonMessageError, WorkerLostError
@@ -136,7 +137,7 @@ class DeadLetters:
                 continue
             with structlog.contextvars.bound_contextvars(batch_id=view.batch.batch_id):
                 try:
-                    await self._end_job(job, view.batch)
+                    await self._end_job(job, view.batch, message.id)
                 except PoisonMessageError as error:
                     # The batches of the message's other jobs end all the same.
                     problem = problem or error
@@ -161,10 +162,13 @@ class DeadLetters:
             reason="its message is a dead letter, and its batch was never stored",
         )  # fmt: skip
 
-    async def _end_job(self, job: Job, batch: Batch) -> None:
-        ours = batch.source
-        if (ours.bucket, ours.key) != (job.source.bucket, job.source.key):
-            raise PoisonMessageError(f"batch {batch.batch_id} reads {ours.url}, this job {job.source.url}")
+    async def _end_job(self, job: Job, batch: Batch, message_id: str) -> None:
+        if job.incarnation and job.incarnation != batch.incarnation:
+            self._drop("job", "it was sent again for an earlier batch with this id")
+            return
+        # A job that was refused must not fail the batch of another.
+        if not is_own_job(batch, job, message_id) and (reason := refusal(batch, job, job.source)):
+            raise PoisonMessageError(reason)
         if batch.state is not State.SPLITTING:
             self._drop("job", f"the batch is {batch.state}")
             await self._completion.check(batch.batch_id)

@@ -285,7 +285,7 @@ class Sweeper:
             return
         job = Job(
             batch.tool_name, batch.source, batch.execution_id, batch.output,
-            limit=batch.limit, priority=batch.priority, weight=batch.weight,
+            limit=batch.limit, priority=batch.priority, weight=batch.weight, incarnation=batch.incarnation,
         )  # fmt: skip
         await send_all(self._ports.queues.ingest, [OutgoingMessage(job.encode())])
         self._ports.metrics.count("jobs_resent")

@@ -136,6 +136,39 @@ def test_the_same_execution_id_for_another_source(shared: Deployment, service: R
     assert stored(shared, "up#mine") == before
 
 
+def test_another_run_under_the_same_execution_id(shared: Deployment, service: Running) -> None:
+    """`submit` exits with 2 and names what differs; a job message becomes a dead letter with that reason."""
+    source = shared.put("anywhere/in.csv", people(5))
+    first = shared("submit", source, "--mapping", "up", "--execution-id", "five", "--limit", "3", "--wait")
+    assert first.code == 0, first.stderr
+    before = stored(shared, "up#five")
+
+    done = shared("submit", source, "--mapping", "up", "--execution-id", "five")
+    assert (done.code, len(done.stderr.splitlines())) == (2, 1)
+    assert "another limit: its limit is 3, this job asks for none; use another --execution-id" in done.stderr
+
+    shared.send_job(
+        mapping="up", source=source, execution_id="five", output="s3://elsewhere/", options={"limit": 3}
+    )
+    assert json.loads(taken(shared, "ingest-dlq")["Body"])["output"] == "s3://elsewhere/"
+    assert any("another output" in event["reason"] for event in service.events("message_poisoned"))
+    assert stored(shared, "up#five") == before
+
+
+def test_the_same_execution_id_after_a_failure_before_the_first_row(
+    shared: Deployment, service: Running
+) -> None:
+    """Once the source is there, `submit` with the same id runs it; the failure is not taken for its end."""
+    source = f"s3://{shared.names.bucket}/late.csv"
+    shared.send_job(mapping="up", source=source, execution_id="late")
+    assert shared.ended("up#late")["state"] == "FAILED"
+
+    shared.put("late.csv", people(4))
+    done = shared("submit", source, "--mapping", "up", "--execution-id", "late", "--wait", "--json")
+    assert (done.code, done.json["state"], done.json["succeeded"]) == (0, "SUCCEEDED", 4), done.stderr
+    check(shared, "up#late", 4)
+
+
 def test_a_message_that_is_no_job_becomes_a_dead_letter(shared: Deployment, service: Running) -> None:
     """A message that is neither job nor event is logged with its reason. Other jobs are processed."""
     url = shared.queue("ingest")

@@ -118,6 +118,7 @@ class Lab:
         self.agent = ScriptedAgent()
         self.gates = Gates(self.clock)
         self.tokens = (f"{number:036d}" for number in itertools.count(1))
+        self.rng = random.Random(7)
         self._ids = itertools.count(1)
 
     def queue(self, name: str, max_receives: int = 5) -> MemoryQueue:
@@ -199,7 +200,7 @@ class Lab:
             self.completion,
             self.find,
             SplitLimits(**{"read_bytes": 64, "opening": opened} | limits),
-            rng=random.Random(7),
+            rng=self.rng,
             owners=lambda: f"splitter-{next(self._ids)}",
         )
 
@@ -284,9 +285,12 @@ class Lab:
             {"v": 1, "mapping": "demo", "source": f"s3://{BUCKET}/{key}", "execution_id": execution_id} | more
         )
 
-    def delivery(self, body: str, *, receives: int = 1, consumer: StubConsumer | None = None) -> Delivery:
-        """The delivery of a message to a handler."""
-        message = ReceivedMessage(f"m{next(self._ids)}", body, f"r{next(self._ids)}", receives)
+    def delivery(
+        self, body: str, *, receives: int = 1, message_id: str = "", consumer: StubConsumer | None = None
+    ) -> Delivery:
+        """The delivery of a message to a handler; of a new message unless it is named."""
+        id_ = message_id or f"m{next(self._ids)}"
+        message = ReceivedMessage(id_, body, f"r{next(self._ids)}", receives)
         return Delivery(Lease(message, self.clock.monotonic()), consumer or StubConsumer())
 
     async def batch(

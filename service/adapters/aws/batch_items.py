@@ -81,9 +81,12 @@ def batch_item(batch: Batch) -> Item:
         "lease_until_ms": encode(batch.lease_until_ms),
         "trouble": trouble_value(batch.trouble),
         "finish_request": encode(batch.finish_request),
+        "request_id": encode(batch.request_id),
     }
     if batch.incarnation:
         item["incarnation"] = encode(batch.incarnation)
+    if batch.deadline_s is not None:
+        item["deadline_s"] = encode(batch.deadline_s)
     if batch.created_at:  # an index key cannot be empty
         item |= {"timeline": {"S": TIMELINE}, "timestamp": {"S": batch.created_at}}
     if batch.total is not None:
@@ -170,6 +173,8 @@ def batch_of(item: Item) -> Batch:
         trouble=Trouble(**values["trouble"]) if values.get("trouble") else None,
         finish_request=values.get("finish_request", ""),
         incarnation=values.get("incarnation", ""),
+        request_id=values.get("request_id", ""),
+        deadline_s=values.get("deadline_s"),
     )
 
 

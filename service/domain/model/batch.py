@@ -116,9 +116,9 @@ class Batch:
 
     `incarnation` tells this batch from an earlier one with the same id, whose items and messages may be left:
     an id can be used again once its batch has expired. It sorts by the time of the opening, and is "" in
-    batches that an earlier version opened.
+    batches that an earlier version opened. `request_id` names the message or event that asked for the batch.
 
-    `delimiter` and `encoding` are those of the job, "" if the mapping's hold.
+    `delimiter`, `encoding` and `deadline_s` are those of the job, "" or None if the mapping's hold.
 
     `priority` and `weight` order the batches with the same target: the highest priority goes first, batches
     of one priority share the target in proportion to their weights.
@@ -163,6 +163,8 @@ class Batch:
     incarnation: str = ""
     trouble: Trouble | None = None
     finish_request: str = ""
+    request_id: str = ""
+    deadline_s: int | None = None
 
     @property
     def batch_id(self) -> str:

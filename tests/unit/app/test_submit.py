@@ -1,5 +1,6 @@
 """Start of a run from a command."""
 
+import asyncio
 import json
 
 import pytest
@@ -20,7 +21,7 @@ def rows_csv(tmp_path):
 
 
 async def start(lab, source, **more):
-    return await submit(lab.ports, SubmitRequest(str(source), "demo", **more), "b")
+    return (await submit(lab.ports, SubmitRequest(str(source), "demo", **more), "b")).batch_id
 
 
 async def jobs(lab):
@@ -100,9 +101,52 @@ async def test_the_same_execution_id_for_the_same_source_is_the_same_batch(lab, 
 async def test_the_same_execution_id_for_another_source_is_refused(lab, rows_csv):
     """An execution id of another source raises UsageError, and no job is published."""
     await lab.batch(3)
-    with pytest.raises(UsageError, match=r"demo#e1 exists and reads s3://in/files/rows\.csv"):
+    with pytest.raises(UsageError, match=r"its source is s3://in/files/rows\.csv .*another --execution-id"):
         await start(lab, rows_csv, execution_id="e1")
     assert await jobs(lab) == []
+
+
+async def test_the_same_execution_id_for_another_run_is_refused(lab, rows_csv):
+    """What differs is named, and no job is published; a default that is spelt out is no difference."""
+    await start(lab, rows_csv, execution_id="e1", limit=5)
+    (body,) = await lab.waiting(lab.ingest)
+    await lab.splitter().handle(lab.delivery(body))
+    with pytest.raises(
+        UsageError, match="another limit and priority: its limit is 5, this job asks for none; "
+    ):
+        await start(lab, rows_csv, execution_id="e1", priority=9)
+    assert await jobs(lab) == []
+    assert await start(lab, rows_csv, execution_id="e1", limit=5, priority=5) == "demo#e1"
+
+
+async def test_the_id_of_a_batch_that_failed_after_rows_were_sent_is_refused(lab, rows_csv):
+    """Its rows may be paid for."""
+    await start(lab, rows_csv, execution_id="e1")
+    (body,) = await lab.waiting(lab.ingest)
+    await lab.splitter().handle(lab.delivery(body))
+    batch = (await lab.view()).batch
+    await lab.table.move(batch, expected=State.RUNNING, to=State.FAILED, now="now", error="no agent")
+    with pytest.raises(
+        UsageError, match=r"failed after rows were sent \(no agent\); use another --execution-id"
+    ):
+        await start(lab, rows_csv, execution_id="e1")
+    assert await jobs(lab) == []
+
+
+async def test_a_batch_that_failed_before_a_row_was_sent_is_followed_to_its_replacement(lab, rows_csv):
+    """The old failure is not taken for the end of the new run."""
+    await lab.splitter().handle(lab.delivery(lab.job()))
+    failed = (await lab.view()).batch
+    submission = await submit(lab.ports, SubmitRequest(str(rows_csv), "demo", execution_id="e1"), "b")
+    assert submission.replaces == failed
+    views = follow(lab.ports, submission.batch_id, replaces=submission.replaces)
+    assert await anext(views) == (None, "")
+    (body,) = await lab.waiting(lab.ingest)
+    await lab.splitter().handle(lab.delivery(body))
+    following = asyncio.create_task(anext(views))
+    await lab.until(following.done, step_s=0.1)
+    view, _ = await following
+    assert (view.batch.state, view.batch.total) == (State.RUNNING, 1)
 
 
 @pytest.mark.parametrize(

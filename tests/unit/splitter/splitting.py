@@ -39,8 +39,8 @@ class FailingQueue(MemoryQueue):
         return await super().send(messages)
 
 
-async def split(lab, body, *, receives=1, **limits):
-    await lab.splitter(**limits).handle(lab.delivery(body, receives=receives))
+async def split(lab, body, *, receives=1, message_id="", **limits):
+    await lab.splitter(**limits).handle(lab.delivery(body, receives=receives, message_id=message_id))
 
 
 async def batch_of(lab, batch_id="demo#e1"):

@@ -1,6 +1,8 @@
 """A job or an S3 event becomes one batch, or a FAILED batch that says why."""
 
+import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
@@ -8,6 +10,8 @@ from structlog.testing import capture_logs
 from service.domain.errors import (
     PoisonMessageError,
 )
+from service.domain.events import decode_ingest
+from service.domain.jobs import Job
 from service.domain.model import Location, State
 from service.mapping import Definition
 from service.splitter.opening import OpenLimits
@@ -164,12 +168,14 @@ async def test_a_refused_job_does_not_keep_the_others_of_its_message(lab):
     await lab.put(table_of(2), "incoming/demo/a.csv")
     await lab.put(table_of(3), "incoming/demo/b.csv")
     first, second = s3_event("incoming/demo/a.csv"), s3_event("incoming/demo/b.csv")
-    await split(lab, first)
-    await lab.put(table_of(9), "incoming/demo/a.csv")
+    (job,) = decode_ingest(first).jobs
+    await split(lab, lab.job(job.execution_id_for(""), key="incoming/demo/b.csv", options={"limit": 2}))
     both = json.loads(first)["Records"] + json.loads(second)["Records"]
     with pytest.raises(PoisonMessageError, match="exists with another source"):
         await split(lab, json.dumps({"Records": both}))
     assert sorted(batch.total for batch in await lab.table.recent(10)) == [2, 3]
+    await split(lab, second)
+    assert len(await lab.table.recent(10)) == 2
 
 
 async def test_a_file_that_starts_no_run_is_logged(lab):
@@ -320,10 +326,162 @@ async def test_large_sources_are_partitioned(lab, size, partitions):
 async def test_a_batch_that_fails_when_it_is_opened_is_counted_and_logged_once(lab, mapping):
     """The alarm on `batches_failed` sees it, and a redelivery of the job adds nothing."""
     with capture_logs() as logs:
-        await split(lab, lab.job(mapping=mapping))
+        await split(lab, lab.job(mapping=mapping), message_id="m")
         await lab.clock.advance(1)
-        await split(lab, lab.job(mapping=mapping), receives=2)
+        await split(lab, lab.job(mapping=mapping), receives=2, message_id="m")
     batch = await only_batch(lab)
     assert lab.metrics.totals["batches_failed"] == 1
     (line,) = [line for line in logs if line["event"] == "batch_failed"]
     assert (line["batch_id"], line["reason"]) == (batch.batch_id, batch.error)
+
+
+# -- the same execution id again
+
+
+async def test_a_failure_before_the_first_row_does_not_keep_the_id(lab):
+    """Once its cause is mended, another job with the id opens the batch anew, with a later incarnation."""
+    await split(lab, lab.job(options={"limit": "all"}))
+    await split(lab, lab.job(mapping="demo"))
+    failed = await batch_of(lab)
+    assert "does not exist" in failed.error
+    await lab.put(table_of(3))
+    await split(lab, lab.job(options={"limit": 2}))
+    batch = await batch_of(lab)
+    assert (batch.state, batch.total, batch.error) == (State.RUNNING, 2, "")
+    assert batch.incarnation > failed.incarnation
+    assert [row.incarnation for row in await lab.sent_rows()] == [batch.incarnation] * 2
+    assert lab.metrics.totals["batches_failed"] == 2
+
+
+@pytest.mark.parametrize("failing", ["encoding", "columns"])
+async def test_a_source_that_could_not_be_read_does_not_keep_the_id(lab, failing):
+    """No row was sent: neither an encoding that fits nothing nor a missing column needs another id."""
+    if failing == "encoding":
+        await lab.put(table_of(3))
+        await split(lab, lab.job(options={"encoding": "utf-16"}))
+    else:
+        await lab.put("id,other\r\n1,x\r\n")
+        await split(lab, lab.job())
+    assert (await batch_of(lab)).state is State.FAILED
+    await lab.put(table_of(3))
+    await split(lab, lab.job())
+    assert (await batch_of(lab)).total == 3
+
+
+async def test_a_redelivered_job_finds_the_failure_of_its_first_delivery(lab):
+    """One message opens one batch, also if the cause of its failure is mended between its deliveries."""
+    await split(lab, lab.job(), message_id="m")
+    failed = await batch_of(lab)
+    await lab.put(table_of(3))
+    await split(lab, lab.job(), message_id="m", receives=2)
+    assert await batch_of(lab) == failed
+
+
+async def test_a_second_message_of_an_event_finds_the_failure_of_the_first(lab):
+    """S3's sequencer shows that they are one upload."""
+    await lab.put(table_of(5), "incoming/demo/rows.csv")
+    await split(lab, s3_event(etag="older"))
+    failed = await only_batch(lab)
+    await split(lab, s3_event(etag="older"))
+    assert await only_batch(lab) == failed
+    assert lab.metrics.totals["batches_failed"] == 1
+
+
+async def test_one_of_two_jobs_opens_a_failed_batch_anew(lab):
+    """Their splitters read the same failed batch; the later one joins the earlier one's batch."""
+    await split(lab, lab.job())
+    await lab.put(table_of(3))
+    await asyncio.gather(
+        *(lab.splitter().handle(lab.delivery(lab.job())) for _ in range(2)), return_exceptions=True
+    )
+    assert [line.total for line in await lab.table.recent(9)] == [3]
+    assert {row.incarnation for row in await lab.sent_rows()} == {(await batch_of(lab)).incarnation}
+
+
+async def test_a_failure_after_the_first_row_keeps_the_id(lab):
+    """Rows may be paid for: the job is refused and the remedy named."""
+    await lab.put(table_of(3))
+    await split(lab, lab.job(), message_id="m")
+    batch = await batch_of(lab)
+    await lab.table.move(batch, expected=State.RUNNING, to=State.FAILED, now="now", error="no agent")
+    await split(lab, lab.job(), message_id="m", receives=2)
+    with pytest.raises(
+        PoisonMessageError, match=r"failed after rows were sent \(no agent\); use another execution_id"
+    ):
+        await split(lab, lab.job())
+    assert (await batch_of(lab)).identity == batch.identity
+
+
+@pytest.mark.parametrize(
+    ("job", "names"),
+    [
+        ({"output": "s3://mine/there/"}, "output"),
+        ({"options": {"limit": 2}}, "limit"),
+        ({"options": {"priority": 9, "weight": 2}}, "priority and weight"),
+        ({"options": {"deadline_s": 60}}, "deadline_s"),
+        ({"options": {"delimiter": ","}}, "delimiter"),
+        ({"options": {"encoding": "utf-8"}}, "encoding"),
+    ],
+)
+async def test_another_run_under_the_same_id_is_refused(lab, job, names):
+    """The reason names the differences, by whichever of the two jobs came first."""
+    await lab.put(table_of(5))
+    await split(lab, lab.job("plain"))
+    await split(lab, lab.job("special", **job))
+    for execution_id, other in (("plain", job), ("special", {})):
+        before = await batch_of(lab, f"demo#{execution_id}")
+        with pytest.raises(
+            PoisonMessageError, match=f"exists with another {names}: .*use another execution_id"
+        ):
+            await split(lab, lab.job(execution_id, **other))
+        assert await batch_of(lab, f"demo#{execution_id}") == before
+
+
+async def test_a_wrong_job_under_the_same_id_is_refused(lab):
+    """It is not taken for the job that opened the batch."""
+    await lab.put(table_of(5))
+    await split(lab, lab.job())
+    with pytest.raises(PoisonMessageError, match="this job is refused: job option 'limit'"):
+        await split(lab, lab.job(options={"limit": "all"}))
+
+
+async def test_a_default_that_is_spelt_out_is_no_difference(lab):
+    """An option that is missing counts as its default."""
+    await lab.put(table_of(5))
+    await split(lab, lab.job())
+    before = await batch_of(lab)
+    output = "s3://out/results/demo/e1"
+    await split(lab, lab.job(output=output, options={"priority": 5, "weight": 1, "limit": None}))
+    assert await batch_of(lab) == before
+
+
+async def test_a_redelivered_job_is_never_refused(lab):
+    """The batch is its own, also if source and settings have changed since it was opened."""
+    await lab.put(table_of(5))
+    await split(lab, lab.job(), message_id="m")
+    await lab.put(table_of(9))
+    opening = OpenLimits(results_bucket="another")
+    await split(lab, lab.job(), message_id="m", receives=2, opening=opening)
+    assert (await batch_of(lab)).total == 5
+
+
+@pytest.mark.parametrize("has_batch", [True, False])
+async def test_a_job_that_was_sent_again_opens_no_batch(lab, has_batch):
+    """The sweeper sent it for a batch that is gone; another one may have its id by now."""
+    await lab.put(table_of(5))
+    if has_batch:
+        await split(lab, lab.job())
+    before = await lab.table.recent(9)
+    late = Job("demo", await lab.put(table_of(5)), "e1", incarnation="018bcfe568000000")
+    await split(lab, late.encode())
+    assert await lab.table.recent(9) == before
+
+
+async def test_a_job_that_was_sent_again_continues_its_batch(lab):
+    """It is the batch's own: nothing of it is compared."""
+    await lab.put(table_of(25))
+    await split(lab, lab.job(options={"delimiter": ","}))
+    sealed = await batch_of(lab)
+    lab.table._batches[sealed.batch_id] = replace(sealed, state=State.SPLITTING, total=None)
+    await split(lab, Job("demo", sealed.source, "e1", incarnation=sealed.incarnation).encode())
+    assert (await batch_of(lab)).total == 25

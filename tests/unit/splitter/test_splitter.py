@@ -421,9 +421,9 @@ async def test_a_batch_that_was_failed_meanwhile_is_left_alone(lab):
             return await super().send(messages)
 
     lab.rows = Failed("rows", lab.clock)
-    await split(lab, lab.job())
+    await split(lab, lab.job(), message_id="m")
     assert len(await lab.sent_rows()) == 10
-    await split(lab, lab.job(), receives=2)
+    await split(lab, lab.job(), receives=2, message_id="m")
     batch = await batch_of(lab)
     assert (batch.state, batch.error) == (State.FAILED, "no agent")
 

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from service.domain.errors import PoisonMessageError
 from service.domain.events import decode_ingest
-from service.domain.jobs import Finish
+from service.domain.jobs import Finish, Job
 from service.domain.messages import AggregateMessage, RowMessage, Span
 from service.domain.model import Checkpoint, Commit, Dialect, State, Status, iso_time
 
@@ -228,7 +228,7 @@ async def test_a_job_refused_for_its_source_does_not_fail_the_rightful_batch(lab
     """A job with the same execution id but another file does not end that id's batch."""
     await split_batch(lab)
     async with draining(lab) as letters:
-        with pytest.raises(PoisonMessageError, match="this job s3://in/other"):
+        with pytest.raises(PoisonMessageError, match="this job asks for s3://in/other"):
             await letters.job(lab.delivery(lab.job(key="other.csv")))
     assert (await lab.view()).batch.state is State.SPLITTING
 
@@ -444,3 +444,24 @@ async def test_a_dead_trigger_of_another_incarnation_is_dropped(lab):
         await letters.aggregation(lab.delivery(AggregateMessage(batch.batch_id, 1).encode()))
     assert await lab.waiting(lab.aggregate) == []
     assert (await lab.view()).batch.state is State.AGGREGATING
+
+
+async def test_a_refused_job_does_not_fail_the_batch_of_another(lab):
+    """It asks for another run under an id that is in use: it stays, and the batch goes on."""
+    batch = await lab.batch(None, incarnation="018bcfe5680a1b2c", updated_at=iso_time(0))
+    async with draining(lab) as letters:
+        with pytest.raises(
+            PoisonMessageError, match=r"exists with another limit: .*use another execution_id"
+        ):
+            await letters.job(lab.delivery(lab.job(options={"limit": 2})))
+    assert (await lab.view()).batch == batch
+
+
+async def test_a_job_that_was_sent_again_for_an_earlier_batch_is_dropped(lab):
+    """The batch that has the id now has a job of its own."""
+    batch = await lab.batch(None, incarnation="018bcfe5680a1b2c", updated_at=iso_time(0))
+    late = Job("demo", batch.source, "e1", incarnation="018bcfe568000000")
+    async with draining(lab) as letters:
+        await letters.job(lab.delivery(late.encode()))
+    assert (await lab.view()).batch == batch
+    assert lab.metrics.totals["dead_messages_dropped"] == 1
