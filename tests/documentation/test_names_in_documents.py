@@ -23,8 +23,8 @@ CODE = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.*") if "
 FILE_NAMES = {path.name for path in CODE}
 SERVICE = "\n".join(path.read_text("utf-8") for path in sorted((ROOT / "service").rglob("*.py")))
 TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
-ERRORS_OF_OTHERS = {"FunctionError"}
-"""Names of AWS that end like our errors: a key of Lambda's answer."""
+ERRORS_OF_OTHERS = {"CancelledError", "FunctionError"}
+"""Names that end like our errors: of asyncio, and a key of the answer of Lambda."""
 
 FAULTS = {*Fault.__members__, *StorageFault.__members__}
 

@@ -12,10 +12,13 @@ from service.runtime.consumer import Consumer
 
 @pytest.mark.parametrize(
     ("role", "consumers", "can_resume"),
-    [("splitter", 1, True), ("worker", 1, False), ("aggregator", 1, True), ("sweeper", 3, True)],
+    [("splitter", 1, True), ("worker", 1, False), ("aggregator", 1, True), ("sweeper", 0, True)],
 )
 async def test_only_calls_of_agents_have_the_time_of_the_drain(lab, role, consumers, can_resume):
-    """A call is paid for and cannot be resumed. All other work is given to another process at once."""
+    """A call is paid for and cannot be resumed. All other work is given to another process at once.
+
+    The sweeper has no consumer: its drains stop at once as well.
+    """
     async with AsyncExitStack() as stack:
         builder = RoleBuilder(
             backend=SimpleNamespace(ports=lab.ports),
