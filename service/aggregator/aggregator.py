@@ -54,7 +54,7 @@ class AggregateLimits:
     that cannot be written are tried again until `give_up_after_s` after the last row.
     """
 
-    page_rows: int = 1_000
+    page_rows: int = 8_000
     lease_s: float = 60.0
     give_up_after_s: float = GIVE_UP_AFTER_S
 

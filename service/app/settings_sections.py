@@ -106,10 +106,11 @@ class SplitSettings(Section):
         "where a queue has a lower limit)",
     )
     partition_bytes: Count = Field(
-        default=16 * 2**20, description="Source bytes per table partition (1,000 writes/s each)"
+        default=128 * 2**10,
+        description="Source bytes per table partition (1,000 write units/s each, two for a KB)",
     )
     max_partitions: Annotated[int, Field(ge=1, le=64)] = Field(
-        default=16, description="Most partitions of a batch"
+        default=64, description="Most partitions of a batch"
     )
 
 
@@ -162,7 +163,9 @@ class CommitSettings(Section):
 class AggregateSettings(Section):
     """The aggregator."""
 
-    page_rows: Count = Field(default=1_000, description="Outcomes read at a time, over all partitions")
+    page_rows: Count = Field(
+        default=8_000, description="Outcomes read at a time, over all partitions; fewer above 8 MiB"
+    )
     part_bytes: Annotated[int, Field(ge=5 * 2**20)] = Field(
         default=8 * 2**20, description="Multipart part (AWS: 5 MiB)"
     )

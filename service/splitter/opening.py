@@ -37,6 +37,7 @@ from service.domain.model import (
 )
 from service.mapping import Definition
 from service.splitter.output_check import refusal_of
+from service.splitter.partitions import partition_count
 
 log = structlog.get_logger(__name__)
 
@@ -45,13 +46,14 @@ log = structlog.get_logger(__name__)
 class OpenLimits:
     """Limits of new batches.
 
-    A batch gets one partition for every `partition_bytes` of its source, at most `max_partitions`. Its items
-    expire after `ttl_s` seconds. Its splitters checkpoint every `checkpoint_rows` rows. No job may write its
-    results into a place of `reserved`, for the reason given there.
+    A batch gets one partition for every `partition_bytes` of its source, at most `max_partitions`
+    (`partition_count`). Its items expire after `ttl_s` seconds. Its splitters checkpoint every
+    `checkpoint_rows` rows. No job may write its results into a place of `reserved`, for the reason given
+    there.
     """
 
-    partition_bytes: int = 16 * 2**20
-    max_partitions: int = 16
+    partition_bytes: int = 128 * 2**10
+    max_partitions: int = 64
     results_bucket: str = "rowfleet"
     ttl_s: int = 7 * 86_400
     checkpoint_rows: int = CHECKPOINT_ROWS
@@ -186,7 +188,9 @@ class Opener:
             excel=mapping.csv.excel if mapping else False,
             delimiter=job.delimiter or "",
             encoding=job.encoding or "",
-            partitions=min(limits.max_partitions, 1 + source.size // limits.partition_bytes),
+            partitions=partition_count(
+                source, job.limit, partition_bytes=limits.partition_bytes, most=limits.max_partitions
+            ),
             limit=job.limit,
             priority=job.priority or DEFAULT_PRIORITY,
             weight=job.weight or DEFAULT_WEIGHT,

@@ -314,7 +314,7 @@ async def test_opening_is_logged_once(lab):
     assert [line["event"] for line in logs].count("batch_sealed") == 1
 
 
-@pytest.mark.parametrize(("size", "partitions"), [(0, 1), (999, 1), (1_000, 2), (5_500, 6), (10**6, 16)])
+@pytest.mark.parametrize(("size", "partitions"), [(0, 1), (999, 1), (1_000, 2), (5_500, 6), (10**6, 64)])
 async def test_large_sources_are_partitioned(lab, size, partitions):
     """The number of partitions is fixed when the batch is opened, by the size of its source."""
     await lab.put("id,name\n".ljust(size, "\n")[:size] if size else "")
