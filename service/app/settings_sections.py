@@ -85,6 +85,10 @@ class SplitSettings(Section):
     checkpoint_rows: Count = Field(
         default=2_000, description="Rows between checkpoints: the most that a crash sends twice"
     )
+    checkpoint_bytes: Annotated[int, Field(ge=2**16)] = Field(
+        default=4 * 2**20,
+        description="Bytes of the source between checkpoints at most: bounds memory if records are large",
+    )
     send_concurrency: Count = Field(default=16, description="SendMessageBatch calls in flight per source")
     max_queued_rows: Annotated[int, Field(ge=0)] = Field(
         default=0,

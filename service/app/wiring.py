@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from service.agents.options.byte_budget import ByteBudget
 from service.agents.options.context import AgentContext, Store, no_store
 from service.agents.registry import open_agent
 from service.aggregator.aggregator import AggregateLimits, Aggregator
@@ -30,6 +29,7 @@ from service.catalog.live import LiveCatalog
 from service.domain.model import Location
 from service.domain.ports import Agent, Objects, Queue, StoredFile
 from service.mapping import RowMapping
+from service.runtime.byte_budget import ByteBudget
 from service.runtime.consumer import ConsumeLimits, Consumer
 from service.runtime.delivery import Capacity, Delivery, Handler
 from service.splitter.opening import OpenLimits
@@ -123,6 +123,7 @@ class RoleBuilder:
             self.catalog.definition,
             SplitLimits(
                 send_concurrency=split.send_concurrency,
+                checkpoint_bytes=split.checkpoint_bytes,
                 max_queued_rows=split.max_queued_rows,
                 lease_s=split.lease_s or _lease_s(settings.ingest),
                 read_bytes=split.read_bytes,

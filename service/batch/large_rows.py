@@ -53,9 +53,12 @@ def row_body(
 ) -> str:
     """The message of a record. It carries the record's `Span` instead of the cells if those are too large."""
     message = replace(row_message(batch, record), replay=replay)
-    body = message.encode()
-    if len(body) <= max_message_bytes - RESEND_BYTES:
-        return body
+    room = max_message_bytes - RESEND_BYTES
+    # A character takes a byte at least. Encoding takes much memory, so what cannot fit is not encoded.
+    if len(message.record) + sum(map(len, message.cells)) <= room:
+        body = message.encode()
+        if len(body) <= room:
+            return body
     span = Span(record.start, record.length, record.line)
     return replace(message, cells=(), defect="", record="", span=span).encode()
 

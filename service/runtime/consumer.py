@@ -23,7 +23,7 @@ it: by ten messages for each poller, and by the bytes that the running handlers 
 
 The worker also limits calls by target. Its `Capacity` then tells how many messages its targets can take, and
 `max_running` bounds only deliveries that do not wait for their target yet. Without capacity nothing is
-received, except probes (`probe_budget`): a message's target is known only after it was received, so messages
+received, except probes (`fetching`): a message's target is known only after it was received, so messages
 for a full target would hide those for the others. The handler requeues a message that it cannot start.
 """
 
@@ -47,10 +47,9 @@ from service.domain.errors import (
 from service.domain.ports import Clock, Queue, ReceivedMessage
 from service.runtime.backoff import MAX_BACKOFF_S, Backoff
 from service.runtime.delivery import Capacity, Delivery, Handler
-from service.runtime.fetching import Fetch, FetchState, PollsInFlight, next_fetch
+from service.runtime.fetching import Fetch, FetchState, PollsInFlight, ProbeBudget, next_fetch
 from service.runtime.leases import Lease, Leases
 from service.runtime.metrics import Metrics
-from service.runtime.probe_budget import ProbeBudget
 from service.runtime.shutdown import is_cancelled
 from service.runtime.timeouts import timeout
 

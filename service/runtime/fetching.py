@@ -1,4 +1,10 @@
-"""Receives: the decision of a poller to receive now or wait, and those in flight.
+"""Receives: the decision of a poller to receive now or wait, those in flight, and probes.
+
+A probe receives messages although no target has capacity. Head-of-line blocking: while a target is full
+nothing is received, so rows for another target behind the queue's head stay unseen. The handler requeues
+those that cannot start. A token bucket of `burst` messages lets a short backlog be scanned at once, and
+limits the scan of a long one to ten messages every `pause_s`: otherwise its messages would be received and
+requeued all the time.
 
 Pure; times are monotonic seconds.
 """
@@ -107,3 +113,27 @@ class PollsInFlight:
         if lasts_s <= wait_s + POLL_MARGIN_S:
             return ""
         return f"a receive from {queue} has not ended for {lasts_s:.0f} s"
+
+
+class ProbeBudget:
+    """The probes of one consumer. The next one is due at `due_at`."""
+
+    def __init__(self, pause_s: float, burst: int) -> None:
+        self._pause_s = pause_s
+        self._burst = burst
+        self._tokens = float(burst)
+        # The first refill fills the bucket, and the first probe is due at once.
+        self._filled_at = float("-inf")
+        self.due_at = float("-inf")
+
+    def postpone(self, now: float) -> None:
+        """Put the next probe off by `pause_s`, because messages are received into free slots."""
+        self.due_at = now + self._pause_s
+
+    def record(self, messages: int, now: float) -> None:
+        """Record a probe that received `messages`."""
+        refill = (now - self._filled_at) * BATCH_CALL_ENTRIES / self._pause_s
+        self._tokens = max(0.0, min(self._burst, self._tokens + refill) - messages)
+        self._filled_at = now
+        if self._tokens < BATCH_CALL_ENTRIES:
+            self.due_at = now + self._pause_s

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack
 
 from service.domain.errors import AccessError, LeaseLostError, RetryableError, ThrottledError, first_of
 from service.domain.ports import BATCH_CALL_ENTRIES, MESSAGE_BYTES, OutgoingMessage, Queue
+from service.runtime.byte_budget import ByteBudget
 from service.runtime.port_retries import retry_for
 
 SEND_TIMEOUT_S = 60.0
@@ -64,18 +66,29 @@ async def send_all(
     *,
     concurrency: int = 1,
     before_call: Callable[[], None] = _nothing,
+    budget: ByteBudget | None = None,
 ) -> None:
-    """Send all messages, in order if `concurrency` is 1.
+    """Send all messages, in order if `concurrency` is 1. Messages are taken only when they can be sent.
 
-    Raises RetryableError, AccessError, or the LeaseLostError of `before_call`, which is called before each
-    call of the queue; some messages may be sent then.
+    A `budget` bounds the bytes that are being sent, together with others that share it. Raises
+    RetryableError, AccessError, or the LeaseLostError of `before_call`, which is called before each call of
+    the queue; some messages may be sent then.
     """
+    budget = budget or ByteBudget(concurrency * MESSAGE_BYTES)
     batches = pack(messages)
+    taking = asyncio.Lock()
 
     async def send_batches() -> None:
-        # all senders take batches from the same iterator
-        for batch in batches:
-            await send_batch(queue, batch, before_call)
+        while True:
+            async with AsyncExitStack() as reserved:
+                # One batch at a time waits for its share of the budget.
+                async with taking:
+                    batch = next(batches, None)
+                    if batch is None:
+                        return
+                    size = sum(len(message.body) for message in batch)
+                    await reserved.enter_async_context(budget.reserve(size))
+                await send_batch(queue, batch, before_call)
 
     try:
         async with asyncio.TaskGroup() as group:

@@ -1,8 +1,8 @@
 """One split of a batch, steps 2 and 3 of the protocol: its source becomes row messages, and it is sealed.
 
-Rows are sent in windows. The split checkpoints a window once all of it is sent, and the next split of the
-batch resumes at the checkpoint. A split that ends early has therefore sent at most one window beyond it; the
-next one marks the rows of that window as `replay`.
+Rows are sent in windows, which end by rows or by bytes. The split checkpoints a window once all of it is
+sent, and the next split of the batch resumes at the checkpoint. A split that ends early has therefore sent at
+most one window beyond it; the next one marks the rows of that window as `replay`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from service.domain.errors import LeaseLostError
 from service.domain.model import Batch, Checkpoint, State, iso_time
 from service.domain.ports import MESSAGE_BYTES, OutgoingMessage
 from service.mapping import RowMapping
+from service.runtime.byte_budget import ByteBudget
 from service.runtime.delivery import Delivery
 from service.runtime.sender import send_all
 from service.splitter.backpressure import Backpressure, SplitEndedError
 from service.splitter.opening import OpenLimits
+from service.splitter.windows import Windows
 
 log = structlog.get_logger(__name__)
 
@@ -34,12 +36,14 @@ log = structlog.get_logger(__name__)
 class SplitLimits:
     """Limits of one split. Sizes in bytes.
 
-    `send_concurrency` batch calls run at the same time. `max_queued_rows` bounds the rows of a batch that are
-    sent and not done (see `backpressure`); 0 means no bound. A batch is leased for `lease_s` at a time, and
-    waits that long if its splitter dies.
+    `send_concurrency` batch calls run at the same time. A window ends at `checkpoint_bytes` of the source, if
+    not by its rows. `max_queued_rows` bounds the rows of a batch that are sent and not done (see
+    `backpressure`); 0 means no bound. A batch is leased for `lease_s` at a time, and waits that long if its
+    splitter dies.
     """
 
     send_concurrency: int = 16
+    checkpoint_bytes: int = 4 * 2**20
     max_queued_rows: int = 0
     lease_s: float = 40.0
     read_bytes: int = 2**20
@@ -50,12 +54,22 @@ class SplitLimits:
 
 
 class Split:
-    """Splits `batch`, as read under `lease`, from its checkpoint to its end."""
+    """Splits `batch`, as read under `lease`, from its checkpoint to its end.
+
+    All splits of a process share `send_budget`, the bytes of messages that are being sent.
+    """
 
     def __init__(
-        self, ports: Ports, batch: Batch, lease: BatchLease, delivery: Delivery, limits: SplitLimits
+        self,
+        ports: Ports,
+        batch: Batch,
+        lease: BatchLease,
+        delivery: Delivery,
+        limits: SplitLimits,
+        send_budget: ByteBudget,
     ) -> None:
         self.batch = batch
+        self._send_budget = send_budget
         self._ports = ports
         self._lease = lease
         self._delivery = delivery
@@ -77,16 +91,15 @@ class Split:
         csv = mapping.csv
         most = self._limits.max_record_bytes
         reader = reader_of(batch, csv.delimiter, csv.encoding, csv.layout, max_record_bytes=most)
-        window: list[Record] = []
+        # A window that ends by its bytes has fewer rows than `batch.window`, which bounds the replays.
+        windows = Windows(batch.window, self._limits.checkpoint_bytes)
         async for records in records_of(self._ports.objects, batch, reader, self._limits.read_bytes):
             if not self.batch.columns and reader.header:
                 await self._store_header(mapping, reader.header)
-            window += records
-            while len(window) >= batch.window:
-                due, window = window[: batch.window], window[batch.window :]
-                await self._send(due)
-        if window:
-            await self._send(window)
+            for window in windows.add(records):
+                await self._send(window)
+        if rest := windows.rest():
+            await self._send(rest)
         if reader.blanks != self.batch.checkpoint.blanks:
             # The blank records after the last row. A resume would only skip them again.
             await self._checkpoint(replace(self.batch.checkpoint, blanks=reader.blanks))
@@ -110,6 +123,7 @@ class Split:
             messages,
             concurrency=self._limits.send_concurrency,
             before_call=self._check_leases,
+            budget=self._send_budget,
         )
         self._ports.metrics.count("rows_sent", len(records))
         await self._checkpoint(records[-1].end)

@@ -20,8 +20,10 @@ from service.domain.errors import BatchRejectedError, LeaseHeldError, MappingErr
 from service.domain.events import Ignored, decode_ingest
 from service.domain.jobs import Job
 from service.domain.model import Batch, State
+from service.domain.ports import MESSAGE_BYTES
 from service.domain.truncation import truncate
 from service.mapping import Definition
+from service.runtime.byte_budget import ByteBudget
 from service.runtime.consumer import MAX_REASON_CHARS
 from service.runtime.delivery import Delivery
 from service.splitter.backpressure import SplitEndedError
@@ -29,6 +31,11 @@ from service.splitter.opening import Opener
 from service.splitter.split import Split, SplitLimits
 
 log = structlog.get_logger(__name__)
+
+
+SEND_BYTES = 8 * MESSAGE_BYTES
+"""Bytes of row messages that all splits of a process send at a time: the memory of a call is several times
+that of its messages."""
 
 
 class Splitter:
@@ -53,6 +60,7 @@ class Splitter:
         self._opener = Opener(ports, definitions, limits.opening, rng=rng)
         self._limits = limits
         self._owners = owners
+        self._send_budget = ByteBudget(SEND_BYTES)
 
     async def handle(self, delivery: Delivery) -> None:
         """Carry out every job of an ingest message. Raises the errors that `runtime.consumer` documents."""
@@ -112,7 +120,7 @@ class Splitter:
     async def _split_leased(
         self, batch: Batch, definition: Definition | None, lease: BatchLease, delivery: Delivery
     ) -> None:
-        split = Split(self._ports, batch, lease, delivery, self._limits)
+        split = Split(self._ports, batch, lease, delivery, self._limits, self._send_budget)
         try:
             if definition is None or definition.digest != batch.mapping_digest:
                 definition = await stored_definition(self._ports.table, batch)

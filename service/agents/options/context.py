@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from service.adapters.aws.clients import AwsOptions
-from service.agents.options.byte_budget import ByteBudget
 from service.domain.errors import ConfigError
 from service.domain.ports import StoredFile
+from service.runtime.byte_budget import ByteBudget
 
 MAX_REPLY_BYTES = 4 * 2**20
 """Default limit of a reply: ten times the largest table item."""

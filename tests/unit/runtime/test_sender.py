@@ -7,8 +7,15 @@ import pytest
 import stamina
 
 from service.adapters.memory import MemoryClock, MemoryQueue
-from service.domain.errors import AccessError, RetryableError, ThrottledError, UnreachableError
+from service.domain.errors import (
+    AccessError,
+    LeaseLostError,
+    RetryableError,
+    ThrottledError,
+    UnreachableError,
+)
 from service.domain.ports import MESSAGE_BYTES, OutgoingMessage
+from service.runtime.byte_budget import ByteBudget
 from service.runtime.sender import BatchingSender, pack, send_all
 
 
@@ -174,3 +181,46 @@ async def test_a_cancelled_sender_does_not_affect_others():
     await asyncio.gather(*senders, return_exceptions=True)
     assert [task.cancelled() for task in senders] == [True, False, False, True, False]
     assert await queue.bodies() == ["1", "2", "4"]
+
+
+async def test_a_budget_bounds_the_bytes_that_all_senders_send():
+    """Messages are made only when they can be sent: one call's in each sender waits for the budget."""
+    made = ended = sending = most_sending = most_held = 0
+
+    class Slow(MemoryQueue):
+        async def send(self, messages):
+            nonlocal ended, sending, most_sending, most_held
+            sending += len(messages)
+            most_sending, most_held = max(most_sending, sending), max(most_held, made - ended)
+            for _ in range(5):
+                await asyncio.sleep(0)
+            sending -= len(messages)
+            ended += len(messages)
+            return ()
+
+    def messages():
+        nonlocal made
+        for _ in range(20):
+            made += 1
+            yield OutgoingMessage("x" * MESSAGE_BYTES)
+
+    queue, budget = Slow("q", MemoryClock()), ByteBudget(3 * MESSAGE_BYTES)
+    await asyncio.gather(*(send_all(queue, messages(), concurrency=16, budget=budget) for _ in range(2)))
+    assert made == 40
+    assert most_sending == 3
+    # In each sender a batch that waits, and the message after it.
+    assert most_held <= 3 + 2 * 2
+
+
+async def test_what_must_hold_is_checked_before_every_call():
+    """An error of `before_call` ends the sending, also before a repetition; nothing more is sent."""
+    checks = iter([None, None, LeaseLostError("gone")])
+
+    def check():
+        if (error := next(checks)) is not None:
+            raise error
+
+    queue = RefusingQueue(lambda call, bodies: [0] if call == 2 else [])
+    with pytest.raises(LeaseLostError):
+        await send_all(queue, outgoing(35), before_call=check)
+    assert [len(call) for call in queue.calls] == [10, 10]

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from service.adapters.memory import MemoryQueue, MemoryTable
+from service.adapters.memory import MemoryObjects, MemoryQueue, MemoryTable
 from service.domain.errors import LeaseHeldError, LeaseLostError, UnreachableError
 from service.domain.model import State
 from service.domain.ports import LeaseGrant
@@ -170,6 +170,54 @@ async def test_a_lease_is_renewed_while_a_batch_waits_for_its_rows(lab):
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert (await batch_of(lab)).lease_owner == ""
+
+
+@pytest.mark.parametrize("survived", [0, 1, 2, 5, 9])
+async def test_a_window_that_ended_by_its_bytes_is_resumed(lab, survived):
+    """The checkpoint is exact, and every row that may have been sent is marked: no window has more rows."""
+    text = "id,name\n" + "".join(f"{n},{'x' * (70 if n % 3 else 400)}\n" for n in range(1, 13))
+    await lab.put(text)
+    lab.rows = FailingQueue("rows", lab.clock)
+    lab.rows.left = survived
+    limits = {"send_concurrency": 1, "checkpoint_bytes": 160, "checkpoint_rows": 4}
+    with pytest.raises(UnreachableError):
+        await split(lab, lab.job(), **limits)
+    checkpoint = (await batch_of(lab)).checkpoint
+    first = await lab.sent_rows()
+    lab.rows.left = 10**9
+    await split(lab, lab.job(), receives=2, **limits)
+    again = await lab.sent_rows()
+    assert [row.number for row in again] == list(range(checkpoint.rows + 1, 13))
+    assert {row.number for row in first} | {row.number for row in again} == set(range(1, 13))
+    assert [row.replay for row in again] == [row.number <= checkpoint.rows + 4 for row in again]
+    assert checkpoint.rows in {0, 2, 3, 5, 6, 8, 9, 11}
+    assert (await batch_of(lab)).total == 12
+
+
+async def test_large_records_are_not_collected_beyond_a_window(lab):
+    """With records of 300 KB, no more than `checkpoint_bytes` and a read are held before they are sent."""
+    await lab.put("id,name\n" + "".join(f"{n},{'x' * 300_000}\n" for n in range(1, 41)))
+    read = []
+
+    class Watched(MemoryObjects):
+        async def read(self, source, start, length):
+            read.append(min(length, source.size - start))
+            return await super().read(source, start, length)
+
+    class Counted(MemoryQueue):
+        sent = most = 0
+
+        async def send(self, messages):
+            self.most = max(self.most, sum(read) - self.sent * 300_000)
+            self.sent += len(messages)
+            return await super().send(messages)
+
+    stored, lab.objects = lab.objects.stored, Watched()
+    lab.objects.stored = stored
+    lab.rows = Counted("rows", lab.clock)
+    await split(lab, lab.job(), read_bytes=2**20, checkpoint_bytes=2**20, checkpoint_rows=2_000)
+    assert lab.rows.sent == 40
+    assert lab.rows.most <= 3 * 2**20
 
 
 async def test_the_seal_gives_the_lease_up(lab):

@@ -6,9 +6,9 @@ import pytest
 from aiohttp import web
 
 from service.agents import open_agent
-from service.agents.options.byte_budget import ByteBudget
 from service.agents.options.context import AgentContext
 from service.domain.ports import Invocation
+from service.runtime.byte_budget import ByteBudget
 
 
 async def run_tasks() -> None:
