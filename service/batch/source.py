@@ -1,4 +1,4 @@
-"""A batch's source, read in ranges and parsed into records.
+"""The source of a batch, read in ranges and parsed into records, and the definition it was opened with.
 
 The splitter reads a source from its checkpoint on. The sweeper reads it again from the beginning, to find the
 rows whose messages were lost. Both read the very object that the batch was opened with (If-Match), or fail.
@@ -13,9 +13,10 @@ from dataclasses import replace
 
 from service.csvio import CsvReader, Layout, Record
 from service.csvio.compression import Decompressor, decompressor_of, is_compressed_name
-from service.domain.errors import SourceError
+from service.domain.errors import RetryableError, SourceError
 from service.domain.model import MAX_ROWS, Batch, Checkpoint, Source
-from service.domain.ports import Objects
+from service.domain.ports import Objects, Table
+from service.mapping import Definition
 from service.runtime.port_retries import retry_for
 
 READ_TIMEOUT_S = 120.0
@@ -120,3 +121,11 @@ async def records_again(
     )
     async for records in records_of(objects, start, reader, read_bytes):
         yield records
+
+
+async def stored_definition(table: Table, batch: Batch) -> Definition:
+    """The definition that the batch was opened with; the mapping files may have changed since."""
+    text = await table.definition(batch.batch_id, batch.mapping_digest)
+    if text is None:
+        raise RetryableError(f"the definition of {batch.batch_id} is not in the table")
+    return Definition(batch.tool_name, text)

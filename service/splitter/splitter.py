@@ -12,10 +12,10 @@ from collections.abc import Callable
 import structlog
 
 from service.batch.completion import Completion
-from service.batch.definitions import stored_definition
 from service.batch.ending import carry_out, fail_batch
 from service.batch.lease import BatchLease, delay_until_free
 from service.batch.role_ports import Ports
+from service.batch.source import stored_definition
 from service.domain.errors import BatchRejectedError, LeaseHeldError, MappingError, PoisonMessageError
 from service.domain.events import Ignored, decode_ingest
 from service.domain.jobs import Job

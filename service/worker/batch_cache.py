@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from service.batch.definitions import stored_definition
 from service.batch.ending import fail_batch
 from service.batch.role_ports import Ports
+from service.batch.source import stored_definition
 from service.domain.errors import ConfigError
 from service.domain.messages import RowMessage
 from service.domain.model import Batch, BatchView, State
