@@ -45,6 +45,7 @@ def row_message(batch: Batch, record: Record) -> RowMessage:
         defect=record.defect,
         record=raw,
         incarnation=batch.incarnation,
+        sender=batch.sender,
     )
 
 

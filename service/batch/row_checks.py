@@ -10,6 +10,16 @@ from service.domain.messages import RowMessage
 from service.domain.model import Batch
 from service.domain.ports import Table
 
+VIEW_AGE_S = 10.0
+"""Longest age of a view of a batch by which a worker decides that a row has no other message."""
+
+REPEAT_DELAY_S = 15
+"""Delay of a row that a splitter may send for the second time, after it has become the batch's `sender`.
+
+Longer than `VIEW_AGE_S`: when such a message can be delivered, no worker trusts a view any more that names
+the former sender. So the first message of the row is known as a possible repeat as well, however late it is.
+"""
+
 
 def is_of_batch(row: RowMessage, batch: Batch) -> bool:
     """True if the row is of this batch, and not of an earlier one that had its id."""

@@ -66,6 +66,8 @@ class RowMessage:
     reason why the row has no outcome yet, "" if it was not tried; named if its deadline passes.
 
     `incarnation` is the batch's. A message of another incarnation is of another batch, which had the same id.
+    `sender` is the lease owner that split the batch when it sent this message; messages marked as `replay` do
+    not need it.
     """
 
     batch_id: str
@@ -83,6 +85,7 @@ class RowMessage:
     record: str = ""
     last_failure: str = ""
     incarnation: str = ""
+    sender: str = ""
 
     def encode(self) -> str:
         """The body. Keys with a default value are left out, which keeps messages small."""
@@ -100,6 +103,8 @@ class RowMessage:
             body["attempt"] = self.attempt
         if self.replay:
             body["replay"] = True
+        elif self.sender:
+            body["by"] = self.sender
         texts = {
             "incarnation": self.incarnation,
             "defect": self.defect,
@@ -141,6 +146,7 @@ class RowMessage:
             last_failure=field(data, "failure", str, may_be_empty=True) if "failure" in data else "",
             record=field(data, "record", str, may_be_empty=True) if "record" in data else "",
             incarnation=incarnation_field(data),
+            sender=field(data, "by", str) if "by" in data else "",
         )
 
 

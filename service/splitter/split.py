@@ -16,6 +16,7 @@ import structlog
 from service.batch.large_rows import row_body
 from service.batch.lease import BatchLease
 from service.batch.role_ports import Ports
+from service.batch.row_checks import REPEAT_DELAY_S
 from service.batch.source import reader_of, records_of
 from service.csvio import Header, Record
 from service.domain.errors import LeaseLostError
@@ -117,7 +118,7 @@ class Split:
     async def _send(self, records: Sequence[Record]) -> None:
         """Send a window and checkpoint it."""
         await self._backpressure.wait(self.batch, self._check_leases, self._delivery)
-        messages = (OutgoingMessage(self._body(record), self.batch.batch_id) for record in records)
+        messages = (self._message(record) for record in records)
         await send_all(
             self._ports.queues.rows,
             messages,
@@ -133,9 +134,11 @@ class Split:
         self._delivery.check_lease()
         self._lease.check()
 
-    def _body(self, record: Record) -> str:
-        replay = record.number <= self._replay_until
-        return row_body(self.batch, record, replay=replay, max_message_bytes=self._limits.max_message_bytes)
+    def _message(self, record: Record) -> OutgoingMessage:
+        is_repeat = record.number <= self._replay_until
+        most = self._limits.max_message_bytes
+        body = row_body(self.batch, record, replay=is_repeat, max_message_bytes=most)
+        return OutgoingMessage(body, self.batch.batch_id, REPEAT_DELAY_S if is_repeat else 0)
 
     async def _checkpoint(self, checkpoint: Checkpoint) -> None:
         now = iso_time(self._ports.clock.now_ms())

@@ -18,6 +18,7 @@ import structlog
 
 from service.batch.ending import fail_batch
 from service.batch.role_ports import Ports
+from service.batch.row_checks import VIEW_AGE_S
 from service.batch.source import stored_definition
 from service.domain.errors import ConfigError
 from service.domain.messages import RowMessage
@@ -46,16 +47,27 @@ class OpenTarget:
 class CachedBatch:
     """A batch as last read, and the target of its rows: None if the batch takes no more rows.
 
-    `loaded_seq` is the sequence number of the load, to tell whether a load began after a call of `get`.
+    `loaded_seq` is the sequence number of the load, to tell whether a load began after a call of `get`. The
+    view was read at `read_at` or later, in monotonic seconds.
     """
 
     batch: Batch
     target: OpenTarget | None
     loaded_seq: int = 0
+    read_at: float = 0.0
 
-    def covers(self, row: RowMessage) -> bool:
-        """True if this view can decide whether the row exists; otherwise reload."""
+    def may_be_repeat(self, row: RowMessage, now: float) -> bool:
+        """True unless this view shows that the splitter has sent no other message of the row.
+
+        It shows that if it is fresh and the row's sender is still the last one of the batch.
+        """
+        return row.replay or row.sender != self.batch.sender or now - self.read_at > VIEW_AGE_S
+
+    def covers(self, row: RowMessage, now: float) -> bool:
+        """True if this view can decide whether the row exists, and is a repeat; otherwise reload."""
         batch = self.batch
+        if not row.replay and now - self.read_at > VIEW_AGE_S:
+            return False
         if row.incarnation != batch.incarnation:
             # A row of an earlier batch with this id can be told without a look at the table.
             return row.incarnation < batch.incarnation
@@ -99,11 +111,12 @@ class BatchCache:
         """
         asked_seq, batch_id = next(self._sequence), row.batch_id
         cached = self._batches.get(batch_id)
-        if cached is None or not cached.covers(row):
+        if cached is None or not cached.covers(row, self._ports.clock.monotonic()):
             async with self._loading.setdefault(batch_id, asyncio.Lock()):
                 cached = self._batches.get(batch_id)
                 # A load that began after this call is fresh enough, even if it does not cover the row.
-                if cached is None or (cached.loaded_seq < asked_seq and not cached.covers(row)):
+                now = self._ports.clock.monotonic()
+                if cached is None or (cached.loaded_seq < asked_seq and not cached.covers(row, now)):
                     cached = await self._load(batch_id)
             # Rows that wait keep the lock that they have; a lock for every batch ever seen would pile up.
             self._loading.pop(batch_id, None)
@@ -111,8 +124,10 @@ class BatchCache:
             self._put(batch_id, cached)
         return cached
 
-    def refresh(self, view: BatchView | None) -> None:
+    def refresh(self, view: BatchView | None, read_at: float) -> None:
         """Take over the batch that a completion check has read, so that rows of an ended batch are dropped.
+
+        It was read at the monotonic time `read_at` or later.
 
         Rows in progress keep the `CachedBatch` they began with, so that an outcome is committed for the round
         of its row, even if the batch is in the next round by now.
@@ -121,7 +136,7 @@ class BatchCache:
             return
         # The check may have read the table before the cached view was loaded.
         if _progress(view.batch) >= _progress(cached.batch):
-            self._batches[view.batch.batch_id] = replace(cached, batch=view.batch)
+            self._batches[view.batch.batch_id] = replace(cached, batch=view.batch, read_at=read_at)
 
     async def close(self) -> None:
         """Close every agent, and release this process's reservations of rate limits."""
@@ -136,20 +151,20 @@ class BatchCache:
             self._batches.popitem(last=False)
 
     async def _load(self, batch_id: str) -> CachedBatch | None:
-        loaded_seq = next(self._sequence)
+        loaded_seq, read_at = next(self._sequence), self._ports.clock.monotonic()
         view = await self._ports.table.read(batch_id)
         if view is None:
             return None
         batch = view.batch
         if batch.state.is_final:
-            return CachedBatch(batch, None, loaded_seq)
+            return CachedBatch(batch, None, loaded_seq, read_at)
         target = self._targets.get(batch.mapping_digest)
         if target is None:
             try:
                 target = await self._open(batch)
             except ConfigError as error:
-                return CachedBatch(await self._fail(batch, str(error)), None, loaded_seq)
-        return CachedBatch(batch, target, loaded_seq)
+                return CachedBatch(await self._fail(batch, str(error)), None, loaded_seq, read_at)
+        return CachedBatch(batch, target, loaded_seq, read_at)
 
     async def _open(self, batch: Batch) -> OpenTarget:
         definition = await stored_definition(self._ports.table, batch)

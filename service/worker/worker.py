@@ -107,7 +107,8 @@ class Worker:
                 await self._requeue(row, delay_s)
                 return
             # A message received or sent before may be of a row whose worker crashed after the commit.
-            may_be_committed = row.replay or delivery.message.receives > 1
+            now = self._ports.clock.monotonic()
+            may_be_committed = delivery.message.receives > 1 or cached.may_be_repeat(row, now)
             if may_be_committed and await has_outcome(self._ports.table, batch, row):
                 self._ports.metrics.count("rows_skipped")
                 log.info("row_was_committed", receives=delivery.message.receives, replay=row.replay)
@@ -171,6 +172,7 @@ class Worker:
 
         An outcome that cannot be stored makes the row FAILED.
         """
+        started_at = self._ports.clock.monotonic()
         try:
             view = await self._committer.commit(batch, row.number, outcome, patience)
         except RowRejectedError as error:
@@ -180,7 +182,7 @@ class Worker:
             # The cells come from the outcome: the message of a large row has none.
             outcome = replace(attempt.failed(error), input_data=outcome.input_data)
             view = await self._committer.commit(batch, row.number, outcome, patience)
-        self._batches.refresh(view)
+        self._batches.refresh(view, started_at)
         if outcome is not None:
             self._log_settled(outcome)
 

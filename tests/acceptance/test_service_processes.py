@@ -112,6 +112,27 @@ def test_a_splitter_killed_in_the_middle_of_a_file(deployment: Deployment) -> No
     assert second.stop().code == 0
 
 
+def test_the_same_job_twice_pays_for_no_row_twice(deployment: Deployment, agent: HttpAgent) -> None:
+    """Two splitters receive a job at once, and it comes again later. Each row takes one call."""
+    rows = 3_000
+    job = {"mapping": "up", "source": deployment.put("in.csv", people(rows)), "execution_id": "twice"}
+    for _ in range(2):
+        deployment.send_job(**job)
+    small = {"ROWFLEET_SPLIT__CHECKPOINT_ROWS": "100", "ROWFLEET_SPLIT__CONCURRENT_BATCHES": "1"}
+    splitters = [deployment.start("serve", "--roles", "splitter", **small) for _ in range(2)]
+    others = deployment.start("serve", "--roles", "worker,aggregator")
+
+    check_complete(deployment, "up#twice", rows)
+    deployment.send_job(**job)
+    splitters[0].until(
+        lambda: sum(len(running.events("message_postponed")) for running in splitters), "a job that waited"
+    )
+
+    assert sorted(agent.names()) == sorted(f"person {n}" for n in range(1, rows + 1))
+    for running in (*splitters, others):
+        assert running.stop().code == 0
+
+
 def test_a_big_file_is_spread_over_partitions(deployment: Deployment) -> None:
     """Rows are spread round-robin over partitions of the table and come out in the order of the file."""
     rows = 500

@@ -18,9 +18,9 @@ from service.aggregator.aggregator import Aggregator
 from service.batch.completion import Completion, Repeat, once
 from service.batch.group_commit import GroupCommitter, Patience
 from service.domain.errors import FailureScope, RowfleetError
-from service.domain.messages import AggregateMessage
+from service.domain.messages import AggregateMessage, RowMessage
 from service.domain.model import Batch, BatchView, Commit, Outcome, State, iso_time
-from service.domain.ports import LeaseGrant, OutgoingMessage, SharedRecord
+from service.domain.ports import LeaseGrant, OutgoingMessage, ReceivedMessage, SharedRecord
 from service.runtime.delivery import Delivery, Handler
 from service.runtime.sender import send_all
 from service.worker.admission.commit_backlog import CommitBacklog
@@ -200,9 +200,14 @@ class NoSeal(Components):
 
 
 class _EverybodysLeaseTable(FaultyTable):
-    async def lease(self, batch_id: str, **_: object) -> LeaseGrant:
-        """Grant the aggregation lease."""
-        return LeaseGrant(is_ours=True)
+    async def lease(self, batch: Batch, *, state: State, **named: Any) -> LeaseGrant:
+        """Grant the lease of an aggregation, without writing it."""
+        if state is State.AGGREGATING:
+            return LeaseGrant(is_ours=True)
+        observed = self._observed
+        return await self._network.call(
+            "write", "table.lease", (batch,), lambda: observed.lease(batch, state=state, **named)
+        )
 
 
 class _ImpatientAggregator(Aggregator):
@@ -217,8 +222,29 @@ class NoWaitingResults(Components):
     aggregator = _ImpatientAggregator
 
 
+class _EverybodysSplitTable(ObservedTable):
+    async def lease(
+        self, batch: Batch, *, state: State, owner: str, now_ms: int, until_ms: int
+    ) -> LeaseGrant:
+        """Grant the lease of a split to whoever asks for it."""
+        if state is State.SPLITTING and now_ms:
+            now_ms = 2**62
+        return await super().lease(batch, state=state, owner=owner, now_ms=now_ms, until_ms=until_ms)
+
+    def _split_by(self, batch: Batch, owner: str) -> Batch | None:
+        stored = self._batches.get(batch.batch_id)
+        is_behind = stored is None or stored.checkpoint.rows > batch.checkpoint.rows
+        return None if is_behind or stored.state is not State.SPLITTING else stored
+
+
+class NoSplitLease(Components):
+    """Every splitter that asks for the lease of a split gets it, and may write a later checkpoint."""
+
+    observed_table = _EverybodysSplitTable
+
+
 class NoLease(Components):
-    """Every aggregator that asks for the aggregation lease gets it."""
+    """Every aggregator that asks for the lease of a batch gets it."""
 
     table = _EverybodysLeaseTable
 
@@ -271,6 +297,26 @@ class NoMarksOnReturns(Components):
 
 def _unmarked(messages: Sequence[OutgoingMessage]) -> Sequence[OutgoingMessage]:
     return [replace(message, body=message.body.replace(',"replay":true', "")) for message in messages]
+
+
+class _ForgedSenderQueue(FaultyQueue):
+    async def receive(self, limit: int, *, wait_s: float, visibility_s: float) -> Sequence[ReceivedMessage]:
+        """Receive; each row message names the batch's sender of now."""
+        messages = await super().receive(limit, wait_s=wait_s, visibility_s=visibility_s)
+        return [self._forged(message) for message in messages] if self.name == "rows" else messages
+
+    def _forged(self, message: ReceivedMessage) -> ReceivedMessage:
+        row = RowMessage.decode(message.body)
+        batch = self._network.monitor.table.batch(row.batch_id)
+        if batch is None or not row.sender:
+            return message
+        return replace(message, body=replace(row, sender=batch.sender).encode())
+
+
+class NoSenders(Components):
+    """Rows of a splitter that was replaced are taken for those of its successor."""
+
+    queue = _ForgedSenderQueue
 
 
 class DeleteFirst(Components):
@@ -380,8 +426,9 @@ ABLATIONS: Mapping[str, type[Components]] = {
     kind.__name__: kind
     for kind in (
         NoRowCondition, NoRoundFence, NoCounterInTransaction, NoCheckAfterDuplicate, StateBeforeSend, NoSeal,
-        NoHeartbeat, NoReplayMarks, NoSweeper, NoDrain, NoLease, NoCommitToken, DeleteFirst,
-        NoMarksOnReturns, NoWaitingResults, NoKeptOutcomes, NoClosedGate, NoExcuses, NoSuspicion, NoDeadlines,
+        NoHeartbeat, NoReplayMarks, NoSweeper, NoDrain, NoLease, NoSplitLease, NoSenders,
+        NoCommitToken, DeleteFirst, NoMarksOnReturns, NoWaitingResults, NoKeptOutcomes, NoClosedGate,
+        NoExcuses, NoSuspicion, NoDeadlines,
         NoInFlightLock,
         NoSharedLedger,
     )

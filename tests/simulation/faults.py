@@ -106,6 +106,13 @@ class FaultInjector:
         self.happened[f"{call}: {fault}"] += 1
         return fault
 
+    def stall_s(self, rate: float) -> float:
+        """Draw how long a process is paused at this point, with probability `rate`; 0.0 for no pause."""
+        if not rate or self._now() >= self._until_s or self._draw() >= rate:
+            return 0.0
+        self.happened["process: stalled"] += 1
+        return 20.0 + 150.0 * self._draw()
+
     def seconds(self) -> float:
         """Draw the duration of something slow: 1 to 120 seconds, more often short than long."""
         return 120.0 ** self._draw()

@@ -99,7 +99,21 @@ def generate(seed: int) -> Scenario:
         refusals=() if is_calm else _refusals(more, faults_end_s),
         finishes_at_s=() if is_calm else _finishes(more, faults_end_s),
     )
-    return _with_storage_faults(more, scenario)
+    return _with_stalled_splitters(more, _with_storage_faults(more, scenario))
+
+
+def _with_stalled_splitters(random: Random, scenario: Scenario) -> Scenario:
+    """In some worlds jobs come twice or more, and splitters are paused just before they send rows."""
+    if scenario.is_calm or random.random() >= 0.2:
+        return scenario
+    files = tuple(
+        replace(
+            file,
+            jobs_at_s=tuple(sorted((*file.jobs_at_s, *random.choices((0.0, 0.01, 3.0, 30.0), k=2)))),
+        )
+        for file in scenario.files
+    )
+    return replace(scenario, files=files, stall_rate=random.choice((0.1, 0.3)))
 
 
 # -- files and mappings

@@ -32,7 +32,7 @@ INVARIANTS: Mapping[str, str] = {
     "acknowledged_when_durable": "A message is deleted only when its work is durable or another has it.",
     "failed_for_a_cause": "A row is FAILED only for a cause of its own or lack of time, not by an outage.",
     "batch_failed_for_a_cause": "A batch is FAILED only if its job is a dead letter, never for its results.",
-    "not_paid_twice": "No agent is called for a row that had an outcome when its message came again.",
+    "not_paid_twice": "No agent is called for a row that had an outcome when its message came.",
     "kept_while_held": "A worker gives no row back to which it has an answer that is not stored.",
     "no_call_while_commits_wait": "A worker calls no target of whose answers one waits long for its commit.",
     "not_asked_too_late": "No agent is called for a row after its batch's deadline.",

@@ -40,6 +40,7 @@ class Monitor:
     - `dead_lettered`: the number of dead letters, by queue.
     - `lost_rows`: rows whose message was lost by the rows queue itself.
     - `calls_for`: calls of the agent for a row; `agent_failures`: those that failed by its own behaviour.
+    - `copied`: rows whose message was copied by SQS, repeated with its call, or resent by a sweeper.
     - `redeliveries`: deliveries of a row's message after the first.
     - `met`: counts of situations that `test_simulation` requires, by name.
     """
@@ -68,6 +69,7 @@ class Monitor:
         self.calls_for: Counter[RowKey] = Counter()
         self.agent_failures: Counter[RowKey] = Counter()
         self.reused: Counter[tuple[str, int]] = Counter()
+        self.copied: set[RowKey | None] = set()
         self.redeliveries: Counter[RowKey] = Counter()
         self.first_received: dict[RowKey, float] = {}
 
@@ -78,8 +80,7 @@ class Monitor:
         self._deletions = DeletedMessages(self)
         self._stored: dict[RowKey, Outcome] = {}
         self._versions: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
-        self._first_sent: dict[RowKey, float] = {}
-        self._first_receive_of: dict[str, float] = {}
+        self._senders: dict[RowKey, set[str]] = defaultdict(set)
         self._received: set[tuple[str, RowKey]] = set()
         self._may_call: set[tuple[str, RowKey]] = set()
         # The time of each reply that is not stored yet, by worker and row.
@@ -216,8 +217,8 @@ class Monitor:
     def sent(self, who: str, bodies: Sequence[str]) -> None:
         """`who` sends messages. Checks repeats_are_marked: a row that was sent before has to carry the mark.
 
-        A sender cannot know of all repeats. A call that is repeated because its answer was lost sends the
-        same bodies again, and two splitters may begin with the same job side by side. These need no mark.
+        A call that is repeated because its answer was lost sends the same bodies again. They need no mark,
+        nor do those of a splitter that another has replaced as the batch's sender: workers know them by that.
         """
         rows = self.queues["rows"]
         for body in bodies:
@@ -228,17 +229,23 @@ class Monitor:
             self._check_kept(who, key)
             if (who, key) in self._received and not is_marked:
                 self.violated("repeats_are_marked", f"{who} has row {key}, and sent it again without a mark")
-            # A message with an attempt number is a worker's requeue, which was checked above.
-            if '"attempt"' in body:
-                continue
-            first_at = self._first_sent.setdefault(key, self.now())
-            since = self._first_receive_of.get(who, 0.0)
-            if first_at < since and key in rows.rows_ever_sent and not is_marked:
+            if who.startswith("worker"):
+                continue  # a requeue, which was checked above
+            batch = self.table.batch(key[0])
+            by = orjson.loads(body).get("by", "")
+            is_senders = batch is not None and by == batch.sender and not is_marked
+            if key in rows.rows_ever_sent and is_senders and self._senders[key] != {by}:
                 self.violated("repeats_are_marked", f"{who} sent row {key} again without a mark")
+            if who.startswith("sweeper") or (by in self._senders[key] and not is_marked):
+                self.copied.add(key)
+            self._senders[key].add(by)
+
+    def copied_by_sqs(self, body: str) -> None:
+        """SQS delivers a message twice, as one that nobody can tell from the first."""
+        self.copied.add(self.queues["rows"].key(body))
 
     def received(self, who: str, queue: ObservedQueue, messages: Sequence[ReceivedMessage]) -> None:
         """`who` received messages. Note for which rows it may call the agent."""
-        self._first_receive_of.setdefault(who, self.now())
         for message in messages:
             key = queue.key(message.body)
             if key is None:
@@ -247,8 +254,10 @@ class Monitor:
             self._received.add((who, key))
             self.met["row: read from its source"] += '"span":' in message.body
             self.redeliveries[key] += message.receives > 1
-            may_be_committed = message.receives > 1 or '"replay":true' in message.body
-            if not (may_be_committed and self.has_outcome(key)):
+            may_be_repeat = message.receives > 1 or '"replay":true' in message.body
+            # No worker can know of a copy by SQS, or of a call that its sender repeated.
+            is_known = may_be_repeat or key not in self.copied
+            if not (is_known and self.has_outcome(key)):
                 self._may_call.add((who, key))
 
     def released(self, who: str, queue: ObservedQueue, receipts: Sequence[str]) -> None:

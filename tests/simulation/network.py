@@ -46,8 +46,16 @@ class Host(Protocol):
     def is_stopping(self) -> bool:
         """True once it was told to stop."""
 
+    stall_rate: float
+
     def crash(self) -> None:
         """End at once."""
+
+    def pause(self) -> None:
+        """Do nothing until `resume`."""
+
+    def resume(self) -> None:
+        """Go on."""
 
 
 class Network:
@@ -136,6 +144,13 @@ class Network:
                     return AccessError("no access to the table (simulated)")
         return None
 
+    async def stall_caller(self, seconds: float) -> None:
+        """Pause the calling process."""
+        self.monitor.pauses += 1
+        self.host.pause()
+        self.loop.at(self.loop.time() + seconds, self.host.resume)
+        await asyncio.sleep(0)
+
     async def crash_caller(self) -> None:
         """Crash the calling process. This never returns."""
         self.host.crash()
@@ -170,17 +185,20 @@ class FaultyQueue:
         """Send. Some entries may be refused, and messages may be duplicated."""
 
         async def effect() -> Sequence[int]:
-            self._network.monitor.sent(self._network.who, [message.body for message in messages])
+            if self.name == "rows" and (stall_s := self._faults.stall_s(self._network.host.stall_rate)):
+                await self._network.stall_caller(stall_s)
             fault = self._faults.at_service("send")
+            refused = self._faults.choose(len(messages)) if fault is Fault.PARTIAL else []
+            accepted = [m for index, m in enumerate(messages) if index not in refused]
+            self._network.monitor.sent(self._network.who, [message.body for message in accepted])
             if fault is Fault.PARTIAL:
-                refused = self._faults.choose(len(messages))
-                accepted = [m for index, m in enumerate(messages) if index not in refused]
                 if accepted:
                     await self.observed.send(accepted)
                 return refused
             await self.observed.send(messages)
             if fault is Fault.DUPLICATED:
                 for index in self._faults.choose(len(messages)):
+                    self._network.monitor.copied_by_sqs(messages[index].body)
                     self.observed.duplicate(messages[index], self._faults.seconds())
             return ()
 
@@ -202,6 +220,7 @@ class FaultyQueue:
                 if self._faults.at_service("receive") is Fault.DUPLICATED:
                     for index in self._faults.choose(len(messages)):
                         copy = OutgoingMessage(messages[index].body)
+                        self._network.monitor.copied_by_sqs(copy.body)
                         self.observed.duplicate(copy, self._faults.seconds() - 1)
             return messages
 

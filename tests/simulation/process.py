@@ -107,6 +107,7 @@ class Process:
         self.role = role
         self.owner = Owner(name)
         self.monitor = shared.monitor
+        self.stall_rate = shared.scenario.stall_rate if role == "splitter" else 0.0
         self.stop_asked_at: float | None = None
         self.is_over = False
         self.metrics = Metrics()

@@ -122,6 +122,7 @@ class Scenario:
     - `is_calm`: no faults but those of storage that concern outcomes, and agents that reply.
     - `fault_rates`: the probability of each fault of a call, until `faults_end_s`.
     - `clock_skews_s`: by how much the clock of each process is wrong; `roles` has the role of each.
+    - `stall_rate`: the probability that a splitter is paused for a while just before it sends rows.
     - `message_losses_at_s`: when the rows queue loses a message or is purged.
     - `refusals`: the periods in which the bucket refuses the results.
     - `finishes_at_s`: when somebody has the results of every batch written again.
@@ -162,6 +163,7 @@ class Scenario:
     drain_s: float
     refusals: tuple[tuple[float, float], ...]
     finishes_at_s: tuple[float, ...]
+    stall_rate: float = 0.0
 
     @property
     def has_sweeper(self) -> bool:

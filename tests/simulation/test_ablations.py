@@ -21,6 +21,8 @@ EXPECTED = {
     "NoReplayMarks": {"repeats_are_marked", "not_paid_twice"},
     "NoSweeper": {"nothing_stuck"},
     "NoDrain": {"nothing_stuck"},
+    "NoSplitLease": {"repeats_are_marked", "not_paid_twice"},
+    "NoSenders": {"not_paid_twice"},
     "NoLease": {"results_have_one_content", "no_upload_left"},
     "NoCommitToken": {"own_commit_is_known"},
     "DeleteFirst": {"acknowledged_when_durable"},

@@ -17,6 +17,7 @@ from service.batch.group_commit import GroupCommitLimits, GroupCommitter
 from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
 from service.batch.large_rows import ClaimCheck
 from service.batch.role_ports import Ports, Queues
+from service.batch.row_checks import REPEAT_DELAY_S
 from service.domain.message_format import encode
 from service.domain.messages import RowMessage
 from service.domain.model import Batch, BatchView, Location, Outcome, RowError, Source, State, Status
@@ -319,7 +320,8 @@ class Lab:
     def row(self, number: int, batch: Batch, **more) -> RowMessage:
         """The message of row `number`."""
         cells = (str(number), f"name {number}")
-        return RowMessage(batch.batch_id, batch.round, number, cells, incarnation=batch.incarnation, **more)
+        of_batch = {"incarnation": batch.incarnation, "sender": batch.sender}
+        return RowMessage(batch.batch_id, batch.round, number, cells, **of_batch | more)
 
     def outcome(self, number: int, *, failed: str = "", round_: int = 1, **more) -> Outcome:
         """An outcome; FAILED with this text if there is one."""
@@ -361,7 +363,10 @@ class Lab:
         return bodies
 
     async def sent_rows(self) -> list[RowMessage]:
-        """The visible row messages, ordered by number."""
+        """The visible row messages, ordered by number. Time passes until a splitter's repeats are visible."""
+        entries = self.rows._entries.values()
+        if any(entry.outgoing.delay_s == REPEAT_DELAY_S and not entry.receives for entry in entries):
+            await self.pass_time(REPEAT_DELAY_S)
         rows = [RowMessage.decode(body) for body in await self.waiting(self.rows)]
         return sorted(rows, key=lambda row: row.number)
 

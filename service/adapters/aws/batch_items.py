@@ -83,6 +83,8 @@ def batch_item(batch: Batch) -> Item:
         "finish_request": encode(batch.finish_request),
         "request_id": encode(batch.request_id),
     }
+    if batch.sender:
+        item["sender"] = encode(batch.sender)
     if batch.incarnation:
         item["incarnation"] = encode(batch.incarnation)
     if batch.deadline_s is not None:
@@ -175,6 +177,7 @@ def batch_of(item: Item) -> Batch:
         incarnation=values.get("incarnation", ""),
         request_id=values.get("request_id", ""),
         deadline_s=values.get("deadline_s"),
+        sender=values.get("sender", ""),
     )
 
 

@@ -26,10 +26,15 @@ def lease_update(batch: Batch, state: State, owner: str, now_ms: int, until_ms: 
     """Parameters of the UpdateItem that takes or extends a lease. It returns the previous owner."""
     values = {":nobody": encode(""), ":owner": encode(owner), ":now": encode(now_ms)}
     condition = is_in_round(batch, state) & Condition(_IS_FREE, values, ("lease_owner", "lease_until_ms"))
+    names = condition.aliases
+    update = "SET #lease_owner = :owner, #lease_until_ms = :until"
+    if state is State.SPLITTING:
+        update += ", #sender = :owner"
+        names = names | {"#sender": "sender"}
     return {
-        "UpdateExpression": "SET #lease_owner = :owner, #lease_until_ms = :until",
+        "UpdateExpression": update,
         "ConditionExpression": condition.expression,
-        "ExpressionAttributeNames": condition.aliases,
+        "ExpressionAttributeNames": names,
         "ExpressionAttributeValues": condition.values | {":until": encode(until_ms)},
         "ReturnValues": "UPDATED_OLD",
     }

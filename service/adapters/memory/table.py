@@ -161,7 +161,10 @@ class MemoryTable:
             return LeaseGrant(is_ours=False)
         if stored.lease_owner not in ("", owner) and stored.lease_until_ms > now_ms:
             return LeaseGrant(is_ours=False, until_ms=stored.lease_until_ms)
-        self._batches[batch.batch_id] = replace(stored, lease_owner=owner, lease_until_ms=until_ms)
+        sender = owner if state is State.SPLITTING else stored.sender
+        self._batches[batch.batch_id] = replace(
+            stored, lease_owner=owner, lease_until_ms=until_ms, sender=sender
+        )
         return LeaseGrant(is_ours=True, predecessor=stored.lease_owner)
 
     async def release(self, batch_id: str, *, owner: str) -> bool:

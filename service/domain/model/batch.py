@@ -123,8 +123,9 @@ class Batch:
     `priority` and `weight` order the batches with the same target: the highest priority goes first, batches
     of one priority share the target in proportion to their weights.
 
-    `lease_owner` is the aggregator that writes the results, "" if there is none; its lease ends at
-    `lease_until_ms`, in milliseconds since 1970. `trouble`: its results could not be written so far.
+    `lease_owner` is the splitter, or the aggregator that writes the results, "" if there is none; its lease
+    ends at `lease_until_ms`, in milliseconds since 1970. `sender` is the lease owner that split it last; the
+    rows that it sends name it. `trouble`: its results could not be written so far.
     `finish_request`: the last request to write them again, "" if there was none.
     """
 
@@ -160,6 +161,7 @@ class Batch:
     notes: tuple[str, ...] = ()
     lease_owner: str = ""
     lease_until_ms: int = 0
+    sender: str = ""
     incarnation: str = ""
     trouble: Trouble | None = None
     finish_request: str = ""

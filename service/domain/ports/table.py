@@ -125,6 +125,8 @@ class Table(Protocol):
     ) -> LeaseGrant:
         """Take or extend the lease of a batch that is in `state` (SPLITTING, AGGREGATING), in its round.
 
+        While it is SPLITTING, `owner` is stored as its `sender` as well.
+
         The lease is granted if nobody has it, if the other owner's lease has ended by `now_ms`, or if `owner`
         has it already. With a `now_ms` of 0 no lease has ended, so a call with 0 extends the own lease and
         never takes another's.

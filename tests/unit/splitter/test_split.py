@@ -7,6 +7,7 @@ import pytest
 
 from service.adapters.memory import MemoryObjects, MemoryQueue, MemoryTable
 from service.domain.errors import LeaseHeldError, LeaseLostError, UnreachableError
+from service.domain.messages import RowMessage
 from service.domain.model import State
 from service.domain.ports import LeaseGrant
 from tests.unit.splitter.splitting import FailingQueue, batch_of, s3_event, split, table_of
@@ -142,6 +143,53 @@ async def test_a_splitter_reads_the_checkpoint_after_it_has_the_lease(lab):
         *((n, True) for n in range(21, 31)),
         *((n, False) for n in range(31, 36)),
     ]
+
+
+async def test_rows_name_their_sender_and_repeats_are_delayed(lab):
+    """A successor's repeats are delivered only when no worker trusts a view of before any more."""
+    await lab.put(table_of(25))
+    lab.rows = FailingQueue("rows", lab.clock)
+    lab.rows.left = 10
+    with pytest.raises(UnreachableError):
+        await split(lab, lab.job(), send_concurrency=1)
+    first = await lab.sent_rows()
+    lab.rows.left = 10**9
+    await split(lab, lab.job(), receives=2)
+    batch = await batch_of(lab)
+    assert {row.sender for row in first} == {lab.table.owners[0]}
+    assert batch.sender == lab.table.owners[1]
+    at_once = [RowMessage.decode(body) for body in await lab.waiting(lab.rows)]
+    assert [(row.number, row.sender) for row in at_once] == [(n, batch.sender) for n in range(21, 26)]
+    await lab.clock.advance(14.9)
+    assert await lab.waiting(lab.rows) == []
+    await lab.clock.advance(0.1)
+    later = [RowMessage.decode(body) for body in await lab.waiting(lab.rows)]
+    assert [(row.number, row.replay, row.sender) for row in later] == [(n, True, "") for n in range(11, 21)]
+
+
+async def test_a_late_message_of_a_former_splitter_is_not_paid_for_again(lab):
+    """A splitter that wakes up sends the rest of its window; its successor's rows are committed by then."""
+    await lab.put(table_of(15))
+    task = await stopped_after(lab, 0, lease_s=30.0)
+    lab.table.lease, real = _out_of_reach, lab.table.lease
+    await lab.clock.advance(31)
+    lab.table.lease = real
+    paused, lab.rows = lab.rows, MemoryQueue("rows", lab.clock)
+    await split(lab, lab.job(), receives=2, lease_s=30.0)
+    rows = [row.encode() for row in await lab.sent_rows()]
+    async with lab.working() as worker:
+        for body in rows:
+            await worker.handle(lab.delivery(body))
+        calls = len(lab.agent.calls)
+        lab.rows = paused
+        paused.go_on.set()
+        await task
+        late = [row.encode() for row in await lab.sent_rows()]
+        assert len(late) == 10
+        for body in late:
+            await worker.handle(lab.delivery(body))
+    assert calls == 15
+    assert len(lab.agent.calls) == 15
 
 
 async def test_a_lease_is_renewed_while_a_call_takes_long(lab):

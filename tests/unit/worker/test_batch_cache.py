@@ -202,9 +202,9 @@ async def test_the_batch_that_a_check_has_read_replaces_the_cached_one(lab):
     batch = await lab.batch(3)
     cache = lab.batch_cache()
     await cache.get(row(batch.batch_id, 1, 1))
-    cache.refresh(BatchView(replace(batch, state=State.CANCELLED), Counts()))
-    cache.refresh(BatchView(replace(batch, execution_id="other"), Counts()))
-    cache.refresh(None)
+    cache.refresh(BatchView(replace(batch, state=State.CANCELLED), Counts()), 0.0)
+    cache.refresh(BatchView(replace(batch, execution_id="other"), Counts()), 0.0)
+    cache.refresh(None, 0.0)
     assert (await cache.get(row(batch.batch_id, 1, 1))).batch.state is State.CANCELLED
     assert len(lab.table.reads) == 1
 
@@ -219,7 +219,7 @@ async def test_a_row_in_progress_keeps_its_round(lab):
     cache = lab.batch_cache()
     in_use = await cache.get(row(batch.batch_id, 1, 1))
 
-    cache.refresh(BatchView(replace(batch, round=2), Counts()))
+    cache.refresh(BatchView(replace(batch, round=2), Counts()), 0.0)
 
     assert in_use.batch.round == 1
     assert (await cache.get(row(batch.batch_id, 2, 1))).batch.round == 2
@@ -325,7 +325,7 @@ async def test_a_slow_check_does_not_replace_a_newer_batch(lab):
     old = await lab.view()
     await lab.table.seal(batch, 3, "2026-11-23T07:00:00.000Z", owner="")
     cached = await cache.get(row(batch.batch_id, 1, 1))
-    cache.refresh(old)
+    cache.refresh(old, 0.0)
     assert cached.batch.total == 3
 
 
@@ -350,5 +350,53 @@ async def test_a_slow_check_of_an_earlier_incarnation_is_no_news(lab):
     )
     cache = lab.batch_cache()
     await cache.get(lab.row(1, second))
-    cache.refresh(old)
+    cache.refresh(old, 0.0)
     assert (await cache.get(lab.row(1, first))).batch == second
+
+
+# -- repeats -------------------------------------------------------------------------------------------------
+
+
+async def test_a_view_shows_for_a_while_that_a_row_has_no_other_message(lab):
+    """For ten seconds a row of the last sender is no repeat and costs no read; then the batch is reread."""
+    batch = await lab.batch(3, sender="splitter/1")
+    cache = lab.batch_cache()
+    mine = replace(row(batch.batch_id, 1, 1), sender="splitter/1")
+    for _ in range(5):
+        cached = await cache.get(mine)
+        assert not cached.may_be_repeat(mine, lab.clock.monotonic())
+        await lab.clock.advance(2.0)
+    assert len(lab.table.reads) == 1
+    await lab.clock.advance(0.1)
+    assert cached.may_be_repeat(mine, lab.clock.monotonic()), "the view that was read before is too old"
+    cached = await cache.get(mine)
+    assert not cached.may_be_repeat(mine, lab.clock.monotonic())
+    assert len(lab.table.reads) == 2
+
+
+async def test_rows_of_a_former_sender_may_be_repeats(lab):
+    """A successor may have sent the row again: also for messages without a sender, of an earlier version."""
+    batch = await lab.batch(3, sender="splitter/2")
+    cache = lab.batch_cache()
+    for sender in ("splitter/1", ""):
+        former = replace(row(batch.batch_id, 1, 1), sender=sender)
+        assert (await cache.get(former)).may_be_repeat(former, lab.clock.monotonic())
+    mine = replace(former, sender="splitter/2")
+    assert not (await cache.get(mine)).may_be_repeat(mine, lab.clock.monotonic())
+    assert (await cache.get(mine)).may_be_repeat(replace(mine, replay=True), lab.clock.monotonic())
+
+
+async def test_a_view_is_as_old_as_the_call_that_it_came_from(lab):
+    """The batch that a check has read is trusted from the beginning of that call on."""
+    batch = await lab.batch(3, sender="splitter/1")
+    cache = lab.batch_cache()
+    mine = replace(row(batch.batch_id, 1, 1), sender="splitter/1")
+    await cache.get(mine)
+    await lab.clock.advance(8.0)
+    cache.refresh(BatchView(batch, Counts()), lab.clock.monotonic() - 3.0)
+    await lab.clock.advance(6.9)
+    assert not (await cache.get(mine)).may_be_repeat(mine, lab.clock.monotonic())
+    assert len(lab.table.reads) == 1
+    await lab.clock.advance(0.2)
+    await cache.get(mine)
+    assert len(lab.table.reads) == 2
