@@ -7,10 +7,13 @@ all its digits.
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
 
 from service.domain.model import Json
+
+_HALF = re.compile("[\ud800-\udfff]")
 
 MAX_NUMBER_CHARS = 4_000
 """Longest number, below the limit of CPython's own conversion (sys.int_info), for a clear error."""
@@ -58,13 +61,38 @@ def utf8(text: str) -> bytes:
 
 
 def well_formed(text: str) -> str:
-    """The text with U+FFFD for each half of a surrogate pair. JSON can carry one, UTF-8 cannot."""
+    """The text with U+FFFD for each half of a surrogate pair: JSON can carry one, UTF-8 cannot.
+
+    For texts that are shown, such as errors. In a value it would be a character that nobody wrote.
+    """
+    return text if _is_encodable(text) else _HALF.sub("\ufffd", paired(text))
+
+
+def paired(text: str) -> str:
+    """The text with each two halves of a surrogate pair joined to one character. A half alone stays."""
+    if _is_encodable(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+
+
+def half_in(value: Json) -> str:
+    r"""The first half of a surrogate pair in the texts of a paired value, as `\ud83d`; "" without any."""
+    if isinstance(value, str):
+        found = None if _is_encodable(value) else _HALF.search(value)
+        return f"\\u{ord(found[0]):04x}" if found else ""
+    if isinstance(value, dict):
+        return next(filter(None, map(half_in, (*value, *value.values()))), "")
+    if isinstance(value, list | tuple):
+        return next(filter(None, map(half_in, value)), "")
+    return ""
+
+
+def _is_encodable(text: str) -> bool:
     try:
         text.encode()
     except UnicodeEncodeError:
-        # UTF-16 joins two halves of a pair to one character; only a single half is left to replace.
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
+        return False
+    return True
 
 
 def plain_number(value: Decimal | float) -> str:

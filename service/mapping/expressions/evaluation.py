@@ -9,7 +9,7 @@ from typing import Any
 
 from jmespath.visitor import Options, TreeInterpreter
 
-from service.domain.exact_json import well_formed
+from service.domain.exact_json import paired
 from service.domain.model import Json
 from service.mapping.expressions import functions
 from service.mapping.expressions.model_json import opened
@@ -172,14 +172,15 @@ def _transform(apply: TransformFunction, subject: Node) -> Evaluator:
 
 
 def writable_json(value: Json, depth: int = 0) -> Json:
-    """A copy of the value that can be written as JSON: NaN and infinity become null, half surrogates U+FFFD.
+    """A copy of the value that can be written as JSON: NaN and infinity become null.
 
+    Two halves of a surrogate pair become one character; a half alone stays, and makes the value unusable.
     Raises ValueError for a value that is nested too deeply, and TypeError for one that is no JSON.
     """
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, str):
-        return well_formed(value)
+        return paired(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Decimal):
@@ -189,5 +190,5 @@ def writable_json(value: Json, depth: int = 0) -> Json:
     if isinstance(value, list):
         return [writable_json(item, depth + 1) for item in value]
     if isinstance(value, dict):
-        return {well_formed(str(key)): writable_json(item, depth + 1) for key, item in value.items()}
+        return {paired(str(key)): writable_json(item, depth + 1) for key, item in value.items()}
     raise TypeError("no JSON")  # an &expression that no function was applied to

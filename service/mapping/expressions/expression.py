@@ -70,7 +70,7 @@ class Expression:
     def search(self, root: Json) -> Json:
         """The value of the expression in `root`; None if there is none, for whatever reason. Never raises.
 
-        The value can be written as JSON: no NaN, no half surrogates, at most `MAX_DEPTH` levels.
+        The value can be written as JSON: no NaN, no character in two halves, at most `MAX_DEPTH` levels.
         """
         return self.search_in(root, root)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import re2
 
-from service.domain.exact_json import well_formed
+from service.domain.exact_json import paired
 from service.mapping.syntax.problems import CompileError
 
 MAX_MATCHES = 1_000
@@ -50,6 +50,12 @@ _NOT_MULTILINE = re.compile(r"\\[AzCQ]|\(\?[imsU-]*m")
 """Syntax that means something else within a text than on a line of its own. It rules `_multiline` out."""
 
 
+_STAND_INS = {half: 0x100000 + half for half in range(0xD800, 0xE000)}
+"""Half of a character -> a character of private use: re2 reads UTF-8, which has no halves."""
+
+_HALVES = {stand_in: half for half, stand_in in _STAND_INS.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Pattern:
     """A compiled pattern. Its result is the first group, or the whole match if it has no group; stripped.
@@ -78,11 +84,13 @@ class Pattern:
 
     def matches_whole(self, text: str) -> bool:
         """True if the pattern matches the text from beginning to end."""
-        return self._compiled.fullmatch(well_formed(text)) is not None
+        return self._compiled.fullmatch(_with_stand_ins(text)) is not None
 
     def all(self, text: str) -> list[str]:
         """The results of every match in every line, or else in the whole text; at most `MAX_MATCHES`."""
-        text = well_formed(text)
+        whole = _with_stand_ins(text)
+        if whole is not text:
+            return [_restored(result) for result in self.all(whole)]
         if self.about_whole_text:
             return list(self._results(text))
         by_line = (result for line in _lines(text) for result in self._results(line))
@@ -90,14 +98,15 @@ class Pattern:
 
     def _find(self, text: str) -> tuple[str, str] | None:
         """The result of the first match, and the line (or the match of several lines) that it is in."""
-        if self.about_whole_text:
-            return self._find_in_whole(well_formed(text))
-        if self._multiline is None:
-            return self._find_by_line(well_formed(text), 0)
         try:
             raw = text.encode()
         except UnicodeEncodeError:
-            raw = (text := well_formed(text)).encode()
+            hit = self._find(_with_stand_ins(text))
+            return None if hit is None else (_restored(hit[0]), _restored(hit[1]))
+        if self.about_whole_text:
+            return self._find_in_whole(text)
+        if self._multiline is None:
+            return self._find_by_line(text, 0)
         plain = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in raw else raw
         match = self._multiline.search(plain)
         if match is None:
@@ -168,6 +177,20 @@ def _remedy(text: str, reason: str) -> str:
     if _LOOKS_AROUND.search(_LITERALS_BUT_REFERENCES.sub("", text)):
         return _LINEAR_TIME_HINT
     return next((hint for beginning, hint in _HINTS.items() if reason.startswith(beginning)), "")
+
+
+def _with_stand_ins(text: str) -> str:
+    """The text with a stand-in for each half of a character; itself if it has none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return paired(text).translate(_STAND_INS)
+    return text
+
+
+def _restored(text: str) -> str:
+    """A result of a text with stand-ins, with the halves in their places."""
+    return text.translate(_HALVES)
 
 
 def _lines(text: str) -> list[str]:

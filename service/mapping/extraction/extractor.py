@@ -14,6 +14,7 @@ from service.domain.model import Json
 from service.domain.truncation import truncate
 from service.mapping.extraction.explain import Explanation, FailedMethod, FieldTrace, TriedMethod, trace
 from service.mapping.extraction.guards import Guards, compile_guards
+from service.mapping.extraction.halves import check_characters, whole_values
 from service.mapping.extraction.methods import Method, MethodResult, compile_method
 from service.mapping.extraction.reply_summary import summary
 from service.mapping.extraction.schemas import Schema, SchemaField, excerpt
@@ -85,8 +86,10 @@ class Extractor:
         self._check_required(merged, view)
         # Every output field in mapping order, also those without a value.
         values = dict.fromkeys(self.output_fields) | merged.values
+        check_characters(values)
         if self.schema_fields and (unfit := self._convert(values)):
             raise UnfitValueError(truncate("; ".join(unfit.values()), _MAX_MESSAGE_CHARS))
+        check_characters(values)  # conversion opens JSON in texts
         provenance = self._provenance(merged)
         usage = view.transcript.usage
         return Extraction(values, provenance, usage.input_tokens, usage.output_tokens)
@@ -96,9 +99,10 @@ class Extractor:
         view = ReplyView.of(reply)
         merged = self._run_methods(view)
         error = self._error(view, merged)
-        values = dict.fromkeys(self.output_fields) | merged.values
+        values = whole_values(dict.fromkeys(self.output_fields) | merged.values)
         unconverted = dict(values)
         unfit = self._convert(values)
+        values = whole_values(values)
         if error is None and unfit:
             error = UnfitValueError(truncate("; ".join(unfit.values()), _MAX_MESSAGE_CHARS))
         tried = self._tried_methods(merged)
@@ -252,6 +256,7 @@ class Extractor:
         try:
             self._check_answer(view)
             self._check_required(merged, view)
+            check_characters(merged.values)
         except RowfleetError as error:
             return error
         return None

@@ -86,7 +86,7 @@ class Schema:
 def excerpt(value: Json) -> str:
     """A value for a message: on one line, truncated."""
     try:
-        text = repr(value) if isinstance(value, str) else exact_json.dumps(value)
+        text = repr(value) if isinstance(value, str) else exact_json.well_formed(exact_json.dumps(value))
     except (RecursionError, TypeError, ValueError):
         # An intermediate value of an expression, such as an &expression. No field has one.
         text = f"a value of type {type(value).__name__}"

@@ -40,7 +40,7 @@ def join_cohere(events: Sequence[Event]) -> Json:
         if isinstance(call, dict):
             calls.add([{"index": event.get("index"), **call}])
         plan.append(message.get("tool_plan") or "")
-    return _whole(events, blocks, "".join(plan), calls)
+    return _whole(events, blocks, join_text(plan), calls)
 
 
 def _whole(

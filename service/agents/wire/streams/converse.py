@@ -89,7 +89,7 @@ class _Block:
     def whole(self) -> Json:
         """The block of the complete message."""
         if self._call is not None:
-            text = "".join(self._input)
+            text = join_text(self._input)
             try:
                 arguments = exact_json.loads(text) if text.strip() else {}
             except ValueError:

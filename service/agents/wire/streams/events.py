@@ -90,12 +90,7 @@ def parse(text: str) -> Json:
 
 def join_text(pieces: Sequence[str]) -> str:
     """Pieces of a text, with characters put together whose halves (UTF-16 surrogates) came in two pieces."""
-    text = "".join(pieces)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
-    return text
+    return exact_json.paired("".join(pieces))
 
 
 def _events(name: str, data: Sequence[str]) -> Iterator[StreamEvent]:

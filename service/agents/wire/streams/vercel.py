@@ -77,7 +77,7 @@ class _Conversation:
         for part, pieces in self._texts:
             part["text"] = join_text(pieces)
         texts = [part["text"] for part, _ in self._texts]
-        text = "".join(texts[self._step :]) or (texts[-1] if texts else "")
+        text = join_text(texts[self._step :]) or (texts[-1] if texts else "")
         messages = [message for message in self.messages if message["content"]]
         return {"text": text, **self.end, "messages": messages}
 

@@ -287,11 +287,26 @@ def test_deep_values_are_no_value():
     assert search("type(@)", deep) == "array"
 
 
-def test_half_surrogates_become_replacement_characters():
-    """Half surrogates, which no encoding can write, reach neither the CSV nor the pattern engine."""
-    assert search("a", {"a": "x\ud800"}) == "x\ufffd"
-    assert search("a | parse('x(.)')", {"a": "x\ud800"}) == "\ufffd"
+def test_halves_of_characters():
+    """Two halves are one character. A half alone stays: a replacement character would be another value."""
     assert search("a", {"a": "\ud83d\ude00"}) == "\U0001f600"
+    assert search("join('', a)", {"a": ["\ud83d", "\ude00"]}) == "\U0001f600"
+    assert search("a", {"a": "x\ud800"}) == "x\ud800"
+    assert search("a", {"a": {"x\ud800": ["\ud83d\ude00"]}}) == {"x\ud800": ["\U0001f600"]}
+
+
+@pytest.mark.parametrize("pattern", ["x(.)", "(?s)x(.)", "^x(.)$", r"\Ax(.)"])
+def test_patterns_keep_halves_of_characters(pattern):
+    """The pattern engine reads UTF-8, which has no halves; its results have them where the text has."""
+    assert search(f"a | parse('{pattern}')", {"a": "x\ud800"}) == "\ud800"
+    assert search(f"a | parse('{pattern}')", {"a": "x\ud83d\ude00"}) == "\U0001f600"
+
+
+def test_a_pattern_that_matches_beside_half_of_a_character():
+    """A half that the pattern leaves out is not in the result; `parse_all` keeps each in its place."""
+    text = "\ud83d Exchange: WHITEHALL\nCabinet: 4 \ude00"
+    assert search("a | parse('Exchange: ([A-Z]+)')", {"a": text}) == "WHITEHALL"
+    assert search("a | parse_all('[^A-Za-z0-9: \n]')", {"a": text}) == ["\ud83d", "\ude00"]
 
 
 NATIVE = [

@@ -36,16 +36,22 @@ PIECES = st.lists(
 TEXTS = st.text(st.sampled_from("aabbä\n\n\r x\ud800\U0001f600"), max_size=14)
 
 
+STAND_IN = "\ue000"
+"""For half of a character, which re2 cannot read."""
+
+
 def by_definition(pattern, text):
     """The documented `parse`: line by line, then the whole text; with (?s) only the whole text."""
-    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    text = (
+        text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass").replace("\ud800", STAND_IN)
+    )
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     parts = [*lines, text] if len(lines) > 1 else lines
     for part in [text] if "(?s" in pattern.text else parts:
         match = pattern._compiled.search(part)
         found = None if match is None else match.group(1 if pattern._compiled.groups else 0)
         if found is not None:
-            return found.strip()
+            return found.strip().replace(STAND_IN, "\ud800")
     return None
 
 
