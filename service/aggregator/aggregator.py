@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
+from service.aggregator.checkpoints import Checkpoints, Progress
+from service.aggregator.digests import HashingStore, digest_of
 from service.aggregator.ordered_outcomes import outcomes_in_order
-from service.aggregator.result_files import FAILURES, LONG_CELLS, OUTPUT, ResultFiles
+from service.aggregator.result_files import FAILURES, FLUSH_BYTES, LONG_CELLS, OUTPUT, ResultFiles
 from service.batch.ending import (
     GIVE_UP_AFTER_S,
     fail_batch,
@@ -34,10 +36,12 @@ from service.domain.errors import (
     PoisonMessageError,
     RetryableError,
     RowfleetError,
+    SourceError,
+    UploadGoneError,
 )
 from service.domain.messages import AggregateMessage
 from service.domain.model import Batch, BatchView, State, iso_time
-from service.domain.ports import MAX_DELAY_S, LeaseGrant
+from service.domain.ports import MAX_DELAY_S, LeaseGrant, StoredFile
 from service.runtime.delivery import Delivery
 
 log = structlog.get_logger(__name__)
@@ -51,12 +55,35 @@ class AggregateLimits:
     """`page_rows` outcomes are read ahead, over all partitions together.
 
     A batch is leased for `lease_s` at a time; its results wait that long if their aggregator dies. Results
-    that cannot be written are tried again until `give_up_after_s` after the last row.
+    that cannot be written are tried again until `give_up_after_s` after the last row. Rows go to the uploads
+    in pieces of `flush_bytes`.
     """
 
     page_rows: int = 8_000
     lease_s: float = 60.0
     give_up_after_s: float = GIVE_UP_AFTER_S
+    flush_bytes: int = FLUSH_BYTES
+
+
+@dataclass(slots=True)
+class _Work:
+    """The aggregation of one batch under a lease. `begun` is the checkpoint that it goes on from.
+
+    `has_parts`: a file is large enough for an upload of several parts.
+    """
+
+    view: BatchView
+    batch: Batch
+    lease: BatchLease
+    delivery: Delivery
+    checkpoints: Checkpoints
+    begun: Progress | None = None
+    has_parts: bool = True
+
+    def check(self) -> None:
+        """Raise LeaseLostError once another aggregator may have the batch or the message."""
+        self.delivery.check_lease()
+        self.lease.check()
 
 
 class Aggregator:
@@ -92,11 +119,13 @@ class Aggregator:
             if not grant.is_ours:
                 await self._postpone(view.batch, grant)
                 return
+            work = _Work(view, view.batch, lease, delivery, Checkpoints(self._ports, view.batch))
+            work.begun = await work.checkpoints.load()
             # Not inside `renewed`: if this fails, the lease is not released, and the next aggregator again
             # finds a predecessor whose uploads it has to abort.
-            await self._take_over(view.batch, grant.predecessor)
+            await self._take_over(work, grant.predecessor)
             async with lease.renewed():
-                await self._write(view, lease, delivery)
+                await self._write(work)
 
     async def _is_too_early(self, batch: Batch) -> bool:
         """True if results that could not be written are to be tried later; the trigger is sent for then."""
@@ -134,11 +163,16 @@ class Aggregator:
         await send_trigger(self._ports, batch, delay_s=delay_s)
         log.info("aggregation_postponed", reason="another aggregator is at work", again_in_s=delay_s)
 
-    async def _take_over(self, batch: Batch, predecessor: str) -> None:
-        """Abort the uploads of a `predecessor` that died or is about to find its lease lost ("": none)."""
-        if predecessor:
-            aborted = await self._abort_uploads(batch)
+    async def _take_over(self, work: _Work, predecessor: str) -> None:
+        """Abort the uploads of a `predecessor` that died or is about to find its lease lost ("": none).
+
+        Those of a checkpoint go on; those of a checkpoint that does not fit are aborted.
+        """
+        is_unfit = work.checkpoints.may_exist and work.begun is None
+        if predecessor or is_unfit:
+            aborted = await self._abort_uploads(work.batch, work.begun)
             log.warning("aggregation_taken_over", predecessor=predecessor, uploads_aborted=aborted)
+        if predecessor:
             self._ports.metrics.count("aggregations_taken_over")
 
     async def _abort_leftovers(self, batch: Batch, message: AggregateMessage, receives: int) -> None:
@@ -149,64 +183,133 @@ class Aggregator:
             aborted = await self._abort_uploads(batch)
             log.info("aggregation_cleared_away", uploads_aborted=aborted)
 
-    async def _abort_uploads(self, batch: Batch) -> int:
+    async def _abort_uploads(self, batch: Batch, begun: Progress | None = None) -> int:
+        """Abort the unfinished uploads of the result files but those of `begun`; return their number."""
         aborted = 0
         try:
             for name in (OUTPUT, FAILURES, LONG_CELLS):
+                keep = begun.upload_id(name) if begun else ""
                 aborted += await self._ports.objects.abort_uploads(
-                    batch.results.bucket, batch.results.prefix + name
+                    batch.results.bucket, batch.results.prefix + name, keep=keep
                 )
         except AccessError as error:  # the results do not depend on it; a lifecycle rule aborts them later
             log.warning("uploads_not_aborted", reason=str(error))
         return aborted
 
-    async def _write(self, view: BatchView, lease: BatchLease, delivery: Delivery) -> None:
+    async def _write(self, work: _Work) -> None:
         """Write the results and end the batch, as FAILED if its results can never be written.
 
         If they cannot be written now, the batch waits. Its message is not released, which would use up its
         deliveries and make the consumer pause for all batches.
         """
         try:
-            await self._aggregate(view, lease, delivery)
+            await self._aggregate(work)
         except (RetryableError, AccessError, ConfigError) as error:
-            lease.check()
-            await self._wait(view.batch, error)
+            work.lease.check()
+            if isinstance(error, UploadGoneError):
+                await self._discard(work)
+            await self._wait(work, error)
         except BatchRejectedError as error:
-            lease.check()
-            await self._fail(view.batch, str(error))
+            work.lease.check()
+            await self._fail(work, str(error))
 
-    async def _aggregate(self, view: BatchView, lease: BatchLease, delivery: Delivery) -> None:
-        batch, ports = view.batch, self._ports
+    async def _aggregate(self, work: _Work) -> None:
+        batch, ports = work.batch, self._ports
         started = ports.clock.monotonic()
-        stored = outcomes_in_order(ports.table, batch, self._limits.page_rows)
-        files = ResultFiles(ports.objects, batch)
-        async with files, aclosing(ports.large_outcomes.load_all(stored)) as outcomes:
-            async for outcome in outcomes:
-                await files.add(outcome)
-                if outcome.number % self._limits.page_rows == 0:
-                    delivery.check_lease()
-                    lease.check()
-            # Without a fresh lease another aggregator may have taken over: it publishes, this one must not.
-            await lease.renew()
-            written = await files.complete()
-        tally = files.tally
-        if (tally.succeeded, tally.failed) != (view.counts.succeeded, view.counts.failed):
-            log.error("counters_differ_from_rows", rows=repr(tally), counters=repr(view.counts))
+        done = work.begun if work.begun and work.begun.is_complete else await self._write_files(work)
+        written = await self._with_digests(work, done)
+        tally, counts = done.tally, work.view.counts
+        if (tally.succeeded, tally.failed) != (counts.succeeded, counts.failed):
+            log.error("counters_differ_from_rows", rows=repr(tally), counters=repr(counts))
         state = State.COMPLETED_WITH_ERRORS if tally.failed else State.SUCCEEDED
-        facts = manifest_of(batch, state, tally, last_outcome_at=files.last_outcome_at, files=written)
-        lease.check()
+        facts = manifest_of(batch, state, tally, last_outcome_at=done.last_outcome_at, files=written)
+        work.lease.check()
         await write_manifest(ports.objects, batch, facts)
+        if work.has_parts:
+            # An upload may be left of an aggregator whose checkpoint was lost.
+            await self._abort_uploads(batch)
+        await work.checkpoints.clear()
         if await self._succeed(batch, state) and tally.failed and not tally.succeeded:
             ports.metrics.count("batches_all_failed")
             log.warning("batch_all_failed", reason="no row succeeded: `rowfleet errors` groups the causes")
         ports.metrics.observe("aggregate_ms", (ports.clock.monotonic() - started) * 1000)
 
-    async def _wait(self, batch: Batch, error: RowfleetError) -> None:
-        """Have the results tried again later, or fail the batch once its time is over."""
-        if self._ports.clock.now_ms() < give_up_at_ms(batch, self._limits.give_up_after_s):
-            await postpone_results(self._ports, batch, str(error))
+    async def _write_files(self, work: _Work) -> Progress:
+        """Write the files from the checkpoint on, and make them visible."""
+        ports, begun = self._ports, work.begun
+        stored = outcomes_in_order(
+            ports.table, work.batch, self._limits.page_rows, after=begun.row if begun else 0
+        )
+        files = ResultFiles(ports.objects, work.batch, begun, flush_bytes=self._limits.flush_bytes)
+        async with files, aclosing(ports.large_outcomes.load_all(stored)) as outcomes:
+            async for outcome in outcomes:
+                await files.add(outcome)
+                if files.is_checkpoint_due:
+                    await self._checkpoint(work, files)
+                if outcome.number % self._limits.page_rows == 0:
+                    work.check()
+            # Without a fresh lease another aggregator may have taken over: it publishes, this one must not.
+            await work.lease.renew()
+            work.has_parts = files.has_parts
+            done = await files.complete()
+        if any(file.stored and not file.stored.sha256 for file in done.files.values()):
+            await work.checkpoints.save(done)
+        return done
+
+    async def _checkpoint(self, work: _Work, files: ResultFiles) -> None:
+        """Store how far the files are written. The results do not depend on it."""
+        work.check()
+        progress = await files.progress()
+        # Before the call, whose answer may be lost.
+        files.leave(progress)
+        await work.checkpoints.save(progress)
+        if work.batch.trouble is not None:
+            await self._ports.table.set_trouble(work.batch, None)
+            work.batch = replace(work.batch, trouble=None)
+
+    async def _with_digests(self, work: _Work, done: Progress) -> list[tuple[StoredFile, int]]:
+        """The files with their rows. Those that an earlier aggregator began get their sha256 here."""
+        objects = self._ports.objects
+        files = []
+        try:
+            for file in done.files.values():
+                assert file.stored is not None
+                digest = file.stored.sha256 or await digest_of(objects, file.stored, work.check)
+                files.append((replace(file.stored, sha256=digest), file.rows))
+        except SourceError as error:
+            log.info("results_not_readable", reason=str(error), remedy="their sha256 is made from the rows")
         else:
-            await self._fail(batch, given_up(batch, str(error)))
+            return files
+        again = await self._write_nothing(work)
+        return [(file.stored, file.rows) for file in again.files.values() if file.stored]
+
+    async def _write_nothing(self, work: _Work) -> Progress:
+        """Make the files from all outcomes, only to learn their sha256."""
+        stored = outcomes_in_order(self._ports.table, work.batch, self._limits.page_rows)
+        files = ResultFiles(HashingStore(), work.batch)
+        async with files, aclosing(self._ports.large_outcomes.load_all(stored)) as outcomes:
+            async for outcome in outcomes:
+                await files.add(outcome)
+                if outcome.number % self._limits.page_rows == 0:
+                    work.check()
+            return await files.complete()
+
+    async def _discard(self, work: _Work) -> None:
+        """Abort the uploads and void the checkpoint: the next try begins with the first row."""
+        try:
+            aborted = await self._abort_uploads(work.batch)
+            await work.checkpoints.clear()
+        except RetryableError as error:
+            log.warning("uploads_not_aborted", reason=str(error))
+        else:
+            log.info("aggregation_cleared_away", uploads_aborted=aborted)
+
+    async def _wait(self, work: _Work, error: RowfleetError) -> None:
+        """Have the results tried again later, or fail the batch once its time is over."""
+        if self._ports.clock.now_ms() < give_up_at_ms(work.batch, self._limits.give_up_after_s):
+            await postpone_results(self._ports, work.batch, str(error))
+        else:
+            await self._fail(work, given_up(work.batch, str(error)))
 
     async def _succeed(self, batch: Batch, state: State) -> bool:
         """End the batch; return True if this aggregator did, and no other."""
@@ -220,9 +323,10 @@ class Aggregator:
         _log_finished(batch, state, moved=moved)
         return moved
 
-    async def _fail(self, batch: Batch, problem: str) -> None:
-        stands = await fail_batch(self._ports, batch, problem, expected=[State.AGGREGATING])
-        _log_finished(batch, State.FAILED, problem, moved=stands.state is State.FAILED)
+    async def _fail(self, work: _Work, problem: str) -> None:
+        await self._discard(work)
+        stands = await fail_batch(self._ports, work.batch, problem, expected=[State.AGGREGATING])
+        _log_finished(work.batch, State.FAILED, problem, moved=stands.state is State.FAILED)
 
 
 def _log_finished(batch: Batch, state: State, error: str = "", *, moved: bool) -> None:

@@ -28,15 +28,17 @@ WEIGHT = 0.5
 """Weight of the latest page in the moving average of sizes."""
 
 
-async def outcomes_in_order(table: Table, batch: Batch, page_rows: int) -> AsyncIterator[Outcome]:
-    """Every outcome of a sealed batch; about `page_rows` are read ahead over all partitions together.
+async def outcomes_in_order(
+    table: Table, batch: Batch, page_rows: int, *, after: int = 0
+) -> AsyncIterator[Outcome]:
+    """The outcomes of a sealed batch above row `after`; about `page_rows` are read ahead over all partitions.
 
     Fewer if they are large: at most `AHEAD_BYTES`, one page (DynamoDB: 1 MB), and one outcome of each
     partition. Raises BatchRejectedError if a row has no outcome, RetryableError and AccessError.
     """
     ahead = _ReadAhead(batch.partitions, max(LEAST_PAGE_ROWS, page_rows // batch.partitions))
-    partitions = [_Partition(table, batch, partition, ahead) for partition in range(batch.partitions)]
-    for number in range(1, (batch.total or 0) + 1):
+    partitions = [_Partition(table, batch, partition, ahead, after) for partition in range(batch.partitions)]
+    for number in range(after + 1, (batch.total or 0) + 1):
         outcome = await partitions[partition_of(number, batch.partitions)].next()
         if outcome is None or outcome.number != number:
             raise BatchRejectedError(
@@ -71,14 +73,14 @@ class _ReadAhead:
 class _Partition:
     """The outcomes of one partition, read a page at a time."""
 
-    def __init__(self, table: Table, batch: Batch, partition: int, ahead: _ReadAhead) -> None:
+    def __init__(self, table: Table, batch: Batch, partition: int, ahead: _ReadAhead, after: int) -> None:
         self._table = table
         self._batch = batch
         self._partition = partition
         self._ahead = ahead
         self._page: deque[Outcome] = deque()
         self._page_bytes = 0
-        self._after: int | None = 0
+        self._after: int | None = after
 
     async def next(self) -> Outcome | None:
         """The next outcome; None at the end."""

@@ -23,7 +23,7 @@ from service.domain.errors import (
     SourceError,
 )
 from service.domain.item_size import depth, outcome_bytes
-from service.domain.model import Batch, Outcome, Source, Status, StoredPayload, row_id
+from service.domain.model import Batch, Location, Outcome, Source, Status, StoredPayload, row_id
 from service.domain.ports import ITEM_BYTES, ITEM_DEPTH, Objects
 from service.runtime.port_retries import retry_for
 
@@ -72,11 +72,16 @@ class LargeOutcomes:
             return shorten(outcome, self._limits.max_item_bytes)
         digest = hashlib.sha256(body).hexdigest()
         name = f"{row_id(outcome.number)}-{digest[:16]}.json"
-        run = "/".join(filter(None, (batch.execution_id, batch.incarnation)))
-        key = f"work/{batch.tool_name}/{run}/{outcome.round}/{name}"
-        await self._retry(self._objects.put, self._limits.bucket, key, body, content_type="application/json")
-        stored = StoredPayload(self._limits.bucket, key, len(body), digest)
+        place = self.place_of(batch)
+        key = place.prefix + name
+        await self._retry(self._objects.put, place.bucket, key, body, content_type="application/json")
+        stored = StoredPayload(place.bucket, key, len(body), digest)
         return replace(outcome, input_data={}, output_data={}, provenance={}, raw_reply="", stored=stored)
+
+    def place_of(self, batch: Batch) -> Location:
+        """The place of data that a round of `batch` needs while it lives."""
+        run = "/".join(filter(None, (batch.execution_id, batch.incarnation)))
+        return Location(self._limits.bucket, f"work/{batch.tool_name}/{run}/{batch.round}/")
 
     async def load(self, outcome: Outcome) -> Outcome:
         """The outcome with its data.

@@ -9,6 +9,7 @@
     │   ├── ThrottledError          the service limits the rate of calls
     │   ├── ConflictError           a concurrent transaction was in the way
     │   ├── UnknownResultError      no response: the call may have been applied
+    │   │   └── UploadGoneError     an unfinished upload was completed or aborted
     │   ├── UnreachableError        no connection
     │   ├── TurnedAwayError         a row's call may not begin now
     │   │   ├── TargetFullError     all slots of its target are taken
@@ -133,6 +134,10 @@ class ConflictError(RetryableError):
 
 class UnknownResultError(RetryableError):
     """The request was sent and no response came: it may or may not have been applied."""
+
+
+class UploadGoneError(UnknownResultError):
+    """An unfinished upload does not exist any more: it was completed or aborted."""
 
 
 class UnreachableError(RetryableError):

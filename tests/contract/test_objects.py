@@ -10,10 +10,10 @@ import pytest
 
 from service.adapters.aws.clients import AwsOptions, Clients, open_clients
 from service.adapters.aws.provision.resources import ResourceNames
-from service.adapters.aws.s3 import S3Objects
+from service.adapters.aws.s3 import GROWTH_PARTS, PART_BYTES, S3Objects
 from service.adapters.memory import MemoryObjects
 from service.cli.embedded import ACCESS_KEY, REGION, SECRET_KEY
-from service.domain.errors import AccessError, SourceError, UnknownResultError
+from service.domain.errors import AccessError, SourceError, UnknownResultError, UploadGoneError
 from service.domain.ports import Listing, Objects, StoredFile, Upload
 
 PART = 5 * 1024 * 1024
@@ -233,3 +233,67 @@ async def test_a_look_at_a_bucket_that_does_not_exist_is_refused(kit: ObjectsUnd
         kit.objects.refused.add("no-such-bucket")
     with pytest.raises(AccessError, match="no-such-bucket"):
         await kit.objects.check_writable("no-such-bucket", "out/manifest.json")
+
+
+async def test_an_upload_goes_on_in_another_process(kit: ObjectsUnderTest) -> None:
+    """What is in parts is not written again; the object is the same, and its sha256 is unknown."""
+    if isinstance(kit.objects, MemoryObjects):
+        kit.objects.part_bytes = PART
+    body = bytes(range(251)) * (2 * PART // 251 + 99)
+    async with kit.objects.upload(kit.bucket, "big.csv", content_type="text/csv") as first:
+        await first.write(body[: PART + 7])
+        progress = first.progress
+        first.leave()
+    assert (len(progress.parts), progress.size, progress.tail) == (1, PART + 7, body[PART : PART + 7])
+    assert first.stored_bytes == PART
+    async with kit.objects.upload(
+        kit.bucket, "big.csv", content_type="text/csv", progress=progress
+    ) as second:
+        await second.write(body[PART + 7 :])
+        stored = await second.complete()
+    assert stored == StoredFile(kit.bucket, "big.csv", len(body), "")
+    assert await kit.content("big.csv") == body
+    assert await kit.objects.abort_uploads(kit.bucket, "big.csv") == 0
+
+
+async def test_an_upload_that_is_to_go_on_is_kept(kit: ObjectsUnderTest) -> None:
+    """`keep` names the one upload that is not aborted; one that is gone raises UploadGoneError."""
+    if isinstance(kit.objects, MemoryObjects):
+        kit.objects.part_bytes = PART
+    kept, _ = [await begin(kit, "big.csv") for _ in range(2)]
+    progress = kept.progress
+    assert await kit.objects.abort_uploads(kit.bucket, "big.csv", keep=progress.id) == 1
+    assert await kit.objects.abort_uploads(kit.bucket, "big.csv") == 1
+    async with kit.objects.upload(
+        kit.bucket, "big.csv", content_type="text/csv", progress=progress
+    ) as upload:
+        with pytest.raises(UploadGoneError):
+            await upload.complete()
+        upload.leave()
+
+
+async def test_an_upload_without_parts_goes_on_with_its_sha256(kit: ObjectsUnderTest) -> None:
+    """All its bytes are in the progress."""
+    async with kit.objects.upload(kit.bucket, "small.csv", content_type="text/csv") as first:
+        await first.write(b"ab")
+        progress = first.progress
+    assert (progress.id, progress.parts, progress.tail) == ("", (), b"ab")
+    async with kit.objects.upload(
+        kit.bucket, "small.csv", content_type="text/csv", progress=progress
+    ) as second:
+        await second.write(b"c")
+        stored = await second.complete()
+    assert stored.sha256 == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_ten_thousand_parts_hold_the_largest_object() -> None:
+    """Parts grow with the offset: 10,000 hold S3's 5 TiB, none is above 5 GiB; at 100 GB they have 70 MiB."""
+    size = parts = largest = 0
+    at_100_gb = 0
+    while size < 5 * 2**40:
+        largest = max(PART_BYTES, size // GROWTH_PARTS)
+        at_100_gb = at_100_gb or (largest if size >= 100 * 10**9 else 0)
+        size, parts = size + largest, parts + 1
+    assert parts <= 10_000
+    assert largest <= 5 * 2**30
+    assert at_100_gb <= 70 * 2**20

@@ -96,6 +96,7 @@ def generate(seed: int) -> Scenario:
         lease_s=random.choice((10.0, 60.0)),
         inline_wait_s=random.choice((0.0, 5.0)),
         drain_s=random.choice((5.0, 30.0)),
+        part_bytes=more.choice((2**23, 100, 500)),
         refusals=() if is_calm else _refusals(more, faults_end_s),
         finishes_at_s=() if is_calm else _finishes(more, faults_end_s),
     )

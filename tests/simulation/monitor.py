@@ -304,7 +304,8 @@ class Monitor:
 
     def object_stored(self, bucket: str, key: str, body: bytes) -> None:
         """An object became visible. Checks results_have_one_content and manifest_last."""
-        if bucket != "out":
+        if bucket != "out" or key.endswith("/aggregation.json"):
+            self.met["world: checkpoint of results"] += bucket == "out"
             return
         self.met["row: kept in S3"] += key.startswith("work/")
         batch_id = "#".join(key.split("/")[1:3])

@@ -21,7 +21,7 @@ from service.domain.errors import (
     UnknownResultError,
     UnreachableError,
 )
-from service.domain.ports import OutgoingMessage, ReceivedMessage, StoredFile, Upload
+from service.domain.ports import OutgoingMessage, ReceivedMessage, StoredFile, Upload, UploadProgress
 from tests.simulation.faults import Fault, FaultInjector
 from tests.simulation.loop import Owner, VirtualLoop
 from tests.simulation.monitor import Monitor
@@ -335,9 +335,12 @@ class FaultyObjects:
         self.__dict__[method] = call
         return call
 
-    def upload(self, bucket: str, key: str, *, content_type: str) -> FaultyUpload:
-        """Begin to write an object."""
-        return FaultyUpload(self._observed.upload(bucket, key, content_type=content_type), key, self._network)
+    def upload(
+        self, bucket: str, key: str, *, content_type: str, progress: UploadProgress | None = None
+    ) -> FaultyUpload:
+        """Begin to write an object, or go on."""
+        observed = self._observed.upload(bucket, key, content_type=content_type, progress=progress)
+        return FaultyUpload(observed, key, self._network)
 
 
 class FaultyUpload:
@@ -347,6 +350,17 @@ class FaultyUpload:
         self._observed = observed
         self._key = key
         self._network = network
+        self.leave = observed.leave
+
+    @property
+    def progress(self) -> UploadProgress:
+        """The present state, which takes no call."""
+        return self._observed.progress
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes in parts."""
+        return self._observed.stored_bytes
 
     async def __aenter__(self) -> Self:
         await self._observed.__aenter__()

@@ -233,7 +233,8 @@ class Process:
         aggregator = self._shared.components.aggregator(
             self._ports,
             AggregateLimits(
-                page_rows=scenario.page_rows, lease_s=scenario.lease_s, give_up_after_s=NEVER_S
+                page_rows=scenario.page_rows, lease_s=scenario.lease_s, give_up_after_s=NEVER_S,
+                flush_bytes=min(scenario.part_bytes, 2**18),
             ),
             owners=lambda: f"{name}/{next(self._numbers)}",
         )  # fmt: skip

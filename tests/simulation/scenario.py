@@ -124,6 +124,7 @@ class Scenario:
     - `clock_skews_s`: by how much the clock of each process is wrong; `roles` has the role of each.
     - `stall_rate`: the probability that a splitter is paused for a while just before it sends rows.
     - `message_losses_at_s`: when the rows queue loses a message or is purged.
+    - `part_bytes`: size of the parts of result files; small ones are checkpoints of their aggregation.
     - `refusals`: the periods in which the bucket refuses the results.
     - `finishes_at_s`: when somebody has the results of every batch written again.
     - `max_message_bytes` of 0: each row is read from its source by its worker.
@@ -161,6 +162,7 @@ class Scenario:
     lease_s: float
     inline_wait_s: float
     drain_s: float
+    part_bytes: int
     refusals: tuple[tuple[float, float], ...]
     finishes_at_s: tuple[float, ...]
     stall_rate: float = 0.0

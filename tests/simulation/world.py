@@ -73,6 +73,7 @@ class World:
         self.monitor = monitor = Monitor(trace, self._violated)
         self.table = monitor.table = components.observed_table(monitor)
         self.objects = monitor.objects = ObservedObjects(monitor)
+        self.objects.part_bytes = scenario.part_bytes
         self.queues = monitor.queues
         self._add_queues(draws)
         self.batch_ids = [f"{file.mapping.name}#file-{n}" for n, file in enumerate(scenario.files)]

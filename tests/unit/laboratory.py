@@ -205,11 +205,11 @@ class Lab:
             owners=lambda: f"splitter-{next(self._ids)}",
         )
 
-    def aggregator(self, page_rows: int = 1_000) -> Aggregator:
+    def aggregator(self, page_rows: int = 1_000, **limits) -> Aggregator:
         """An aggregator."""
         return Aggregator(
             self.ports,
-            AggregateLimits(page_rows),
+            AggregateLimits(page_rows, **limits),
             owners=lambda: f"aggregator-{next(self._ids)}",
         )
 

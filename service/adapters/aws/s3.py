@@ -13,12 +13,18 @@ from botocore.exceptions import ClientError, ParamValidationError
 
 from service.adapters.aws.clients import Clients
 from service.adapters.aws.errors import AwsCall, error_code, http_status, perform
-from service.domain.errors import RowfleetError, SourceError, UnknownResultError
+from service.domain.errors import RowfleetError, SourceError, UploadGoneError
 from service.domain.model import Source
-from service.domain.ports import LISTING_LIMIT, Listing, StoredFile
+from service.domain.ports import LISTING_LIMIT, Listing, StoredFile, UploadProgress
 
 PART_BYTES = 8 * 1024 * 1024
-"""Default size of an upload's parts. S3 takes 10,000 parts of at least 5 MiB, so 8 MiB parts reach 80 GB."""
+"""Default size of an upload's first parts. S3 takes 10,000 parts of 5 MiB to 5 GiB."""
+
+GROWTH_PARTS = 1_390
+"""A part has at least this share of the bytes before it: 10,000 parts then hold 5 TiB, S3's largest object.
+
+The size depends on the offset alone, so that every process cuts the same parts. At 100 GB it is 68 MiB.
+"""
 
 _MISSING = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NoSuchVersion", "NotFound"})
 _CHANGED = frozenset({"412", "PreconditionFailed"})
@@ -89,8 +95,10 @@ class S3Objects:
         except RowfleetError as error:
             raise _invalid_name(error, source) from error
 
-    def upload(self, bucket: str, key: str, *, content_type: str) -> S3Upload:
-        """Start writing an object; nothing is visible until the upload is completed."""
+    def upload(
+        self, bucket: str, key: str, *, content_type: str, progress: UploadProgress | None = None
+    ) -> S3Upload:
+        """Start writing an object, or go on; nothing is visible until the upload is completed."""
         call = self._call("s3:PutObject", f"s3://{bucket}/{key}", writes=True)
         return S3Upload(
             s3=self._s3,
@@ -99,6 +107,7 @@ class S3Objects:
             key=key,
             content_type=content_type,
             part_bytes=self._part_bytes,
+            progress=progress,
         )
 
     async def put(self, bucket: str, key: str, body: bytes, *, content_type: str) -> StoredFile:
@@ -123,8 +132,8 @@ class S3Objects:
         with suppress(RowfleetError):
             await perform(self._call("s3:AbortMultipartUpload", url), abort)
 
-    async def abort_uploads(self, bucket: str, key: str) -> int:
-        """Abort every unfinished upload of exactly this key, of any process; return their number."""
+    async def abort_uploads(self, bucket: str, key: str, *, keep: str = "") -> int:
+        """Abort every unfinished upload of exactly this key but `keep`; return their number."""
         url = f"s3://{bucket}/{key}"
         listing = self._call("s3:ListBucketMultipartUploads", url)
         aborting = self._call("s3:AbortMultipartUpload", url, expects=frozenset({"NoSuchUpload"}))
@@ -136,7 +145,7 @@ class S3Objects:
                 listing, self._s3.list_multipart_uploads(Bucket=bucket, Prefix=key, **marker)
             )
             for upload in page.get("Uploads") or ():
-                if upload["Key"] != key:
+                if upload["Key"] != key or upload["UploadId"] == keep:
                     continue
                 abort = self._s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload["UploadId"])
                 with suppress(ClientError):  # NoSuchUpload: completed or aborted in the meantime
@@ -169,19 +178,28 @@ class S3Upload:
     """One object being written: a single PUT up to one part, a multipart upload beyond."""
 
     def __init__(
-        self, s3: Any, call: AwsCall, bucket: str, key: str, content_type: str, part_bytes: int
+        self,
+        s3: Any,
+        call: AwsCall,
+        bucket: str,
+        key: str,
+        content_type: str,
+        part_bytes: int,
+        progress: UploadProgress | None = None,
     ) -> None:
+        begun = progress or UploadProgress("", (), 0, b"")
         self._s3 = s3
         self._call = call
         self._object = {"Bucket": bucket, "Key": key}
         self._content_type = content_type
         self._part_bytes = part_bytes
-        self._buffer = bytearray()
-        self._sha256 = hashlib.sha256()
-        self._size = 0
-        self._upload_id = ""
-        self._parts: list[dict[str, Any]] = []
-        self._closed = False
+        self._buffer = bytearray(begun.tail)
+        # The bytes of another process's parts cannot be read before the object is complete.
+        self._sha256 = None if begun.parts else hashlib.sha256(begun.tail)
+        self._size = begun.size
+        self._upload_id = begun.id
+        self._parts: list[dict[str, Any]] = [dict(part) for part in begun.parts]
+        self._is_left = self._closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -192,6 +210,8 @@ class S3Upload:
         if self._closed:
             return
         self._closed = True
+        if self._is_left:
+            return
         try:
             await self._abort()
         except RowfleetError as problem:
@@ -203,14 +223,15 @@ class S3Upload:
     async def write(self, data: bytes) -> None:
         """Append. Holds at most one part in memory, besides `data` itself."""
         self._check_open()
-        self._sha256.update(data)
+        if self._sha256 is not None:
+            self._sha256.update(data)
         self._size += len(data)
         self._buffer += data
         # not >=: the rest, which `complete` sends as the last part, must not be empty
-        while len(self._buffer) > self._part_bytes:
-            part = bytes(self._buffer[: self._part_bytes])
-            del self._buffer[: self._part_bytes]
-            await self._send_part(part)
+        while len(self._buffer) > (part_bytes := self._next_part_bytes()):
+            await self._send_part(bytes(self._buffer[:part_bytes]))
+            # after the call: an upload that goes on after a failed call still has these bytes
+            del self._buffer[:part_bytes]
 
     async def complete(self) -> StoredFile:
         """Make the whole object visible. After UnknownResultError it may be visible; write it again."""
@@ -224,7 +245,26 @@ class S3Upload:
             )
             await perform(self._call, put)
         self._closed = True
-        return StoredFile(self._object["Bucket"], self._object["Key"], self._size, self._sha256.hexdigest())
+        digest = "" if self._sha256 is None else self._sha256.hexdigest()
+        return StoredFile(self._object["Bucket"], self._object["Key"], self._size, digest)
+
+    @property
+    def progress(self) -> UploadProgress:
+        """The parts that S3 has, and the bytes after them."""
+        parts = tuple(dict(part) for part in self._parts)
+        return UploadProgress(self._upload_id if parts else "", parts, self._size, bytes(self._buffer))
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes in parts that S3 has."""
+        return self._size - len(self._buffer)
+
+    def leave(self) -> None:
+        """Do not abort the upload when its context is left."""
+        self._is_left = True
+
+    def _next_part_bytes(self) -> int:
+        return max(self._part_bytes, self.stored_bytes // GROWTH_PARTS)
 
     async def _send_part(self, body: bytes) -> None:
         if not self._upload_id:
@@ -245,14 +285,15 @@ class S3Upload:
         await self._call_on_upload(complete)
 
     async def _call_on_upload(self, call: Awaitable[dict[str, Any]]) -> dict[str, Any]:
-        """The response to a call on the multipart upload. Raises UnknownResultError if the upload is gone."""
-        expecting = replace(self._call, expects=frozenset({"NoSuchUpload"}))
+        """The response to a call on the multipart upload. Raises UploadGoneError if it cannot go on."""
+        # InvalidPart: two processes have written a part, and this one does not know the part that stays.
+        expecting = replace(self._call, expects=frozenset({"NoSuchUpload", "InvalidPart"}))
         try:
             return await perform(expecting, call)
         except ClientError as error:
             # Another process may have aborted the upload (`abort_uploads`), or botocore repeated a completion
             # that had succeeded.
-            raise UnknownResultError(
+            raise UploadGoneError(
                 f"{self._call.resource}: the upload was completed or aborted meanwhile"
             ) from error
 

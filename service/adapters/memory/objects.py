@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from dataclasses import dataclass, field
+import itertools
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
-from service.domain.errors import AccessError, SourceError, UnknownResultError
+from service.domain.errors import AccessError, SourceError, UploadGoneError
 from service.domain.model import Source
-from service.domain.ports import LISTING_LIMIT, Listing, StoredFile
+from service.domain.ports import LISTING_LIMIT, Listing, StoredFile, UploadProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +26,15 @@ class StoredObject:
 class MemoryObjects:
     """Buckets that need no creation. Tests may read and change `stored` and the `unfinished` uploads.
 
-    What begins with one of `refused` (`bucket/prefix`) takes no writes.
+    What begins with one of `refused` (`bucket/prefix`) takes no writes. Uploads have parts of `part_bytes`.
     """
 
     def __init__(self) -> None:
         self.stored: dict[tuple[str, str], StoredObject] = {}
         self.unfinished: list[MemoryUpload] = []
         self.refused: set[str] = set()
+        self.part_bytes = 8 * 2**20
+        self._upload_ids = itertools.count(1)
 
     async def head(self, bucket: str, key: str, version: str = "") -> Source:
         """Size and etag. Only the latest version is kept."""
@@ -67,9 +70,15 @@ class MemoryObjects:
             raise SourceError(f"{source.url} was changed while it was read: start a new run")
         return found.body[start : start + max(0, length)]
 
-    def upload(self, bucket: str, key: str, *, content_type: str) -> MemoryUpload:
-        """Start writing an object; nothing is visible until the upload is completed."""
-        return MemoryUpload(self, bucket, key, content_type)
+    def upload(
+        self, bucket: str, key: str, *, content_type: str, progress: UploadProgress | None = None
+    ) -> MemoryUpload:
+        """Start writing an object, or go on; nothing is visible until the upload is completed."""
+        return MemoryUpload(self, bucket, key, content_type, progress)
+
+    def next_upload_id(self) -> str:
+        """An id that no upload has yet."""
+        return f"upload-{next(self._upload_ids)}"
 
     async def put(self, bucket: str, key: str, body: bytes, *, content_type: str) -> StoredFile:
         """Write a small object in one call."""
@@ -85,10 +94,14 @@ class MemoryObjects:
         await asyncio.sleep(0)
         self.check_refused(bucket, key)
 
-    async def abort_uploads(self, bucket: str, key: str) -> int:
-        """Abort every unfinished upload of exactly this key; return their number."""
+    async def abort_uploads(self, bucket: str, key: str, *, keep: str = "") -> int:
+        """Abort every unfinished upload of exactly this key but `keep`; return their number."""
         await asyncio.sleep(0)
-        found = [upload for upload in self.unfinished if (upload.bucket, upload.key) == (bucket, key)]
+        found = [
+            upload
+            for upload in self.unfinished
+            if (upload.bucket, upload.key) == (bucket, key) and upload.id != keep
+        ]
         for upload in found:
             self.unfinished.remove(upload)
         return len(found)
@@ -105,17 +118,34 @@ class MemoryObjects:
         return found
 
 
-@dataclass(eq=False, slots=True)
 class MemoryUpload:
     """One object being written. From its first byte to its end it is among `objects.unfinished`."""
 
-    objects: MemoryObjects
-    bucket: str
-    key: str
-    content_type: str
-    _body: bytearray = field(default_factory=bytearray)
-    _is_closed: bool = False
-    _has_begun: bool = False
+    def __init__(
+        self,
+        objects: MemoryObjects,
+        bucket: str,
+        key: str,
+        content_type: str,
+        progress: UploadProgress | None = None,
+    ) -> None:
+        self.bucket = bucket
+        self.key = key
+        self.id = progress.id if progress else ""
+        self._objects = objects
+        self._content_type = content_type
+        self.body = bytearray(progress.tail if progress else b"")
+        self._is_resumed = self._is_closed = self._is_left = False
+        if progress is not None and progress.parts:
+            self._is_resumed = True
+            self._take_over(len(progress.parts))
+
+    def _take_over(self, parts: int) -> None:
+        """Go on with an unfinished upload, in place of the process that began it."""
+        for index, upload in enumerate(self._objects.unfinished):
+            if upload.id == self.id:
+                self.body[:0] = upload.body[: parts * self._objects.part_bytes]
+                self._objects.unfinished[index] = self
 
     async def __aenter__(self) -> Self:
         return self
@@ -125,34 +155,54 @@ class MemoryUpload:
     ) -> None:
         self._is_closed = True
         # after `complete` it is not among them any more; otherwise leaving aborts the upload
-        self._remove_from_unfinished()
+        if not self._is_left:
+            self._remove_from_unfinished()
 
     async def write(self, data: bytes) -> None:
         """Append."""
         self._check_open()
-        self.objects.check_refused(self.bucket, self.key)
-        if not self._has_begun:
-            self._has_begun = True
-            self.objects.unfinished.append(self)
-        self._body += data
+        self._objects.check_refused(self.bucket, self.key)
+        if not self.id:
+            self.id = self._objects.next_upload_id()
+            self._objects.unfinished.append(self)
+        self._check_not_gone()
+        self.body += data
 
     async def complete(self) -> StoredFile:
-        """Make the whole object visible. Raises UnknownResultError if the upload was aborted meanwhile."""
+        """Make the whole object visible. Raises UploadGoneError if the upload was aborted meanwhile."""
         self._check_open()
-        if self._has_begun and not self._remove_from_unfinished():
-            raise UnknownResultError(f"the upload of s3://{self.bucket}/{self.key} was aborted meanwhile")
-        stored = await self.objects.put(
-            self.bucket, self.key, bytes(self._body), content_type=self.content_type
+        self._check_not_gone()
+        stored = await self._objects.put(
+            self.bucket, self.key, bytes(self.body), content_type=self._content_type
         )
+        self._remove_from_unfinished()
         self._is_closed = True
-        return stored
+        return replace(stored, sha256="") if self._is_resumed else stored
 
-    def _remove_from_unfinished(self) -> bool:
-        """Remove the upload from the unfinished ones. False if it was not among them."""
-        if self in self.objects.unfinished:
-            self.objects.unfinished.remove(self)
-            return True
-        return False
+    @property
+    def progress(self) -> UploadProgress:
+        """As many parts as are full, and the bytes after them. The rest must not be empty, as on S3."""
+        stored = self.stored_bytes
+        parts = tuple({"number": number} for number in range(1, 1 + stored // self._objects.part_bytes))
+        return UploadProgress(self.id if parts else "", parts, len(self.body), bytes(self.body[stored:]))
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes in full parts."""
+        size = self._objects.part_bytes
+        return max(0, len(self.body) - 1) // size * size
+
+    def leave(self) -> None:
+        """Do not abort the upload when its context is left."""
+        self._is_left = True
+
+    def _remove_from_unfinished(self) -> None:
+        if self in self._objects.unfinished:
+            self._objects.unfinished.remove(self)
+
+    def _check_not_gone(self) -> None:
+        if self.id and self not in self._objects.unfinished:
+            raise UploadGoneError(f"the upload of s3://{self.bucket}/{self.key} was aborted meanwhile")
 
     def _check_open(self) -> None:
         if self._is_closed:

@@ -10,7 +10,7 @@ call only if the repetition is harmless.
 
 from service.domain.ports.agent import Agent, Invocation, Reply
 from service.domain.ports.clock import Clock
-from service.domain.ports.objects import LISTING_LIMIT, Listing, Objects, StoredFile, Upload
+from service.domain.ports.objects import LISTING_LIMIT, Listing, Objects, StoredFile, Upload, UploadProgress
 from service.domain.ports.queue import (
     BATCH_CALL_ENTRIES,
     MAX_DELAY_S,
@@ -58,4 +58,5 @@ __all__ = [
     "StoredFile",
     "Table",
     "Upload",
+    "UploadProgress",
 ]

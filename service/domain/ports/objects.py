@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
@@ -23,8 +23,26 @@ class StoredFile:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class UploadProgress:
+    """The state of an unfinished upload, from which another process can go on.
+
+    `id` is "" until a part is stored. `parts` has what the store said of each. `size` counts all bytes that
+    were written, `tail` has those of them that are in no part.
+    """
+
+    id: str
+    parts: tuple[Mapping[str, str | int], ...]
+    size: int
+    tail: bytes
+
+
 class Upload(Protocol):
-    """An object being written, invisible until `complete`. Leaving the context earlier aborts the upload."""
+    """An object being written, invisible until `complete`.
+
+    Leaving the context earlier aborts the upload, unless it is to be left for another process (`leave`).
+    Calls raise UploadGoneError if the upload was completed or aborted by another process.
+    """
 
     async def __aenter__(self) -> Self: ...
 
@@ -33,11 +51,25 @@ class Upload(Protocol):
     ) -> None: ...
 
     async def write(self, data: bytes) -> None:
-        """Append bytes. At most one part (8 MiB unless set otherwise) is held in memory."""
+        """Append bytes. At most one part is held in memory: 8 MiB, more beyond 11 GB."""
         ...
 
     async def complete(self) -> StoredFile:
-        """Make the whole object visible."""
+        """Make the whole object visible. The sha256 is "" if parts of it were written by another process."""
+        ...
+
+    @property
+    def progress(self) -> UploadProgress:
+        """The present state. Parts end at fixed offsets, however the bytes were written."""
+        ...
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes in parts that are stored."""
+        ...
+
+    def leave(self) -> None:
+        """Do not abort the upload when its context is left."""
         ...
 
 
@@ -66,8 +98,13 @@ class Objects(Protocol):
         """`length` bytes from `start`, fewer at the end. Raises SourceError if the etag has changed."""
         ...
 
-    def upload(self, bucket: str, key: str, *, content_type: str) -> Upload:
-        """Start writing an object, which stays invisible until the upload is completed."""
+    def upload(
+        self, bucket: str, key: str, *, content_type: str, progress: UploadProgress | None = None
+    ) -> Upload:
+        """Start writing an object, which stays invisible until the upload is completed.
+
+        With `progress` go on with an upload that another process has begun.
+        """
         ...
 
     async def put(self, bucket: str, key: str, body: bytes, *, content_type: str) -> StoredFile:
@@ -78,6 +115,9 @@ class Objects(Protocol):
         """Raise AccessError or ConfigError if this object could not be written. Leaves nothing behind."""
         ...
 
-    async def abort_uploads(self, bucket: str, key: str) -> int:
-        """Abort all unfinished uploads of exactly this key, by any process; return their number."""
+    async def abort_uploads(self, bucket: str, key: str, *, keep: str = "") -> int:
+        """Abort all unfinished uploads of exactly this key, by any process; return their number.
+
+        The one with the id `keep` is left.
+        """
         ...

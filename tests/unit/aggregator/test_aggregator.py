@@ -431,8 +431,8 @@ async def test_pages_are_written_as_they_are_read(lab):
     written = []
 
     class Watched(MemoryObjects):
-        def upload(self, bucket, key, *, content_type):
-            return WatchedUpload(self, bucket, key, content_type)
+        def upload(self, bucket, key, *, content_type, progress=None):
+            return WatchedUpload(self, bucket, key, content_type, progress)
 
     class WatchedUpload(MemoryUpload):
         async def write(self, data):

@@ -52,7 +52,7 @@ class PausedTable(MemoryTable):
 class RefusingObjects(MemoryObjects):
     """Does not let uploads be aborted."""
 
-    async def abort_uploads(self, bucket, key):
+    async def abort_uploads(self, bucket, key, *, keep=""):
         """Refuse."""
         raise AccessError("s3:ListBucketMultipartUploads is not allowed")
 
@@ -165,7 +165,7 @@ async def test_uploads_that_could_not_be_aborted_are_left_to_the_next_aggregator
     """An aggregator whose abort failed keeps its lease: the next one finds a predecessor, and aborts."""
 
     class Throttled(MemoryObjects):
-        async def abort_uploads(self, bucket, key):
+        async def abort_uploads(self, bucket, key, *, keep=""):
             raise ThrottledError("s3:ListBucketMultipartUploads")
 
     lab.objects = Throttled()
