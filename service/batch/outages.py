@@ -51,6 +51,11 @@ class OutageBoard:
             log.warning("target_down", mapping_digest=digest, reason=reason)
         else:
             log.info("target_back", mapping_digest=digest)
+        await self.post(batch, reason)
+
+    async def post(self, batch: Batch, reason: str) -> None:
+        """Publish why no row of the mapping of `batch` is called by this worker. An error is only logged."""
+        digest = batch.mapping_digest
         try:
             await self._write(digest, reason)
         except (RetryableError, AccessError) as error:

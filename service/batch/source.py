@@ -7,16 +7,18 @@ rows whose messages were lost. Both read the very object that the batch was open
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
+from service import __version__
 from service.csvio import CsvReader, Layout, Record
 from service.csvio.compression import Decompressor, decompressor_of, is_compressed_name
-from service.domain.errors import RetryableError, SourceError
+from service.domain.errors import ConfigError, MappingError, RetryableError, SourceError
 from service.domain.model import MAX_ROWS, Batch, Checkpoint, Source
 from service.domain.ports import Objects, Table
-from service.mapping import Definition
+from service.mapping import Definition, RowMapping
 from service.runtime.port_retries import retry_for
 
 READ_TIMEOUT_S = 120.0
@@ -129,3 +131,38 @@ async def stored_definition(table: Table, batch: Batch) -> Definition:
     if text is None:
         raise RetryableError(f"the definition of {batch.batch_id} is not in the table")
     return Definition(batch.tool_name, text)
+
+
+def compile_stored(definition: Definition, batch: Batch) -> RowMapping:
+    """The compiled definition of the batch.
+
+    Raises MappingError if no version can compile it, and RetryableError if a newer one could: its process
+    takes the message when it comes again.
+    """
+    try:
+        return definition.compile()
+    except MappingError as error:
+        if is_older(__version__, batch.compiled_by):
+            raise RetryableError(too_old_text(batch, error)) from error
+        raise
+
+
+def too_old_text(batch: Batch, error: ConfigError) -> str:
+    """The reason why this process cannot serve a mapping that a newer version has opened."""
+    return (
+        f"this process runs rowfleet {__version__}, and the mapping was opened by {batch.compiled_by}: "
+        f"update it ({error})"
+    )
+
+
+def is_older(version: str, other: str) -> bool:
+    """True if a version of rowfleet is older than `other`; False if that is unknown ("").
+
+    Versions are compared by their numbers: a version before a release (`1.2.0rc1`) is as old as the release.
+    """
+    return bool(other) and _numbers(version) < _numbers(other)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    found = re.match(r"\d+(\.\d+)*", version)
+    return tuple(map(int, found.group().split("."))) if found else ()

@@ -15,7 +15,8 @@
     │   │   ├── TargetFullError     all slots of its target are taken
     │   │   ├── TargetDownError     the circuit breaker of its target is open
     │   │   ├── CommitsWaitError    outcomes of its target wait for their commit
-    │   │   └── LimitReachedError   the fleet's rate limit is reached
+    │   │   ├── LimitReachedError   the fleet's rate limit is reached
+    │   │   └── MappingTooNewError  only a worker of a newer version can serve its mapping
     │   ├── AnswerPendingError      another row with the same input is calling the agent
     │   └── AgentRetryableError     the next attempt may succeed
     │       ├── AgentTimeoutError
@@ -164,6 +165,10 @@ class CommitsWaitError(TurnedAwayError):
 
 class LimitReachedError(TurnedAwayError):
     """The fleet's rate limit of the target allows no further call soon."""
+
+
+class MappingTooNewError(TurnedAwayError):
+    """The row's mapping was opened by a newer version of rowfleet, and this worker cannot serve it."""
 
 
 class AnswerPendingError(RetryableError):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
+from service import __version__
 from service.batch.ending import report_failed_batch, restate_failed_batch
 from service.batch.job_checks import can_reopen, default_prefix, is_own_job, refusal
 from service.batch.role_ports import Ports
@@ -204,6 +205,7 @@ class Opener:
             incarnation=new_incarnation(now_ms, self._rng.getrandbits(20)),
             request_id=job.request_id_for(message_id),
             deadline_s=job.deadline_s,
+            compiled_by=__version__ if mapping else "",
         )
 
 

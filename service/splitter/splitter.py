@@ -15,7 +15,7 @@ from service.batch.completion import Completion
 from service.batch.ending import carry_out, fail_batch
 from service.batch.lease import BatchLease, delay_until_free
 from service.batch.role_ports import Ports
-from service.batch.source import stored_definition
+from service.batch.source import compile_stored, stored_definition
 from service.domain.errors import BatchRejectedError, LeaseHeldError, MappingError, PoisonMessageError
 from service.domain.events import Ignored, decode_ingest
 from service.domain.jobs import Job
@@ -124,7 +124,7 @@ class Splitter:
         try:
             if definition is None or definition.digest != batch.mapping_digest:
                 definition = await stored_definition(self._ports.table, batch)
-            await split.run(definition.compile())
+            await split.run(compile_stored(definition, batch))
         except (BatchRejectedError, MappingError) as error:
             lease.check()
             await fail_batch(self._ports, batch, str(error), expected=[State.SPLITTING])

@@ -34,7 +34,7 @@ from service.runtime.metrics import Metrics
 from service.runtime.timeouts import timeout
 from service.worker.admission.gate import AdmittedCall
 from service.worker.attempt_costs import is_uncounted
-from service.worker.batch_cache import OpenTarget
+from service.worker.targets import OpenTarget
 
 log = structlog.get_logger(__name__)
 

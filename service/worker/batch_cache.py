@@ -11,22 +11,24 @@ import asyncio
 import itertools
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
 import structlog
 
+from service import __version__
 from service.batch.ending import fail_batch
+from service.batch.outages import OutageBoard
 from service.batch.role_ports import Ports
 from service.batch.row_checks import VIEW_AGE_S
-from service.batch.source import stored_definition
+from service.batch.source import is_older, stored_definition, too_old_text
 from service.domain.errors import ConfigError
 from service.domain.messages import RowMessage
 from service.domain.model import Batch, BatchView, State
 from service.domain.ports import Agent
 from service.mapping import RowMapping
-from service.worker.admission.gate import Gate, Gates
+from service.worker.admission.gate import Gates
 from service.worker.rate_limit.limiter import Limiter
+from service.worker.targets import OpenTarget, Targets
 
 log = structlog.get_logger(__name__)
 
@@ -34,27 +36,27 @@ MAX_BATCHES = 256
 """Batches in the cache; the least recently used one is evicted first."""
 
 
-@dataclass(slots=True)
-class OpenTarget:
-    """An agent, and the gate that its calls go through in this process."""
+GIVE_BACK_S = 86_400.0
+"""Longest time that a worker gives back the rows of a newer mapping. Then it fails their batch."""
 
-    mapping: RowMapping
-    agent: Agent
-    gate: Gate
+LOOK_AGAIN_S = 60.0
+"""A batch of a newer mapping is read again after this: newer workers may have ended it."""
 
 
 @dataclass(slots=True)
 class CachedBatch:
-    """A batch as last read, and the target of its rows: None if the batch takes no more rows.
+    """A batch as last read, and the target of its rows: None if this worker can call none for them.
 
     `loaded_seq` is the sequence number of the load, to tell whether a load began after a call of `get`. The
-    view was read at `read_at` or later, in monotonic seconds.
+    view was read at `read_at` or later, in monotonic seconds. `too_new`: the reason why only a newer worker
+    can serve the mapping.
     """
 
     batch: Batch
     target: OpenTarget | None
     loaded_seq: int = 0
     read_at: float = 0.0
+    too_new: str = ""
 
     def may_be_repeat(self, row: RowMessage, now: float) -> bool:
         """True unless this view shows that the splitter has sent no other message of the row.
@@ -66,6 +68,8 @@ class CachedBatch:
     def covers(self, row: RowMessage, now: float) -> bool:
         """True if this view can decide whether the row exists, and is a repeat; otherwise reload."""
         batch = self.batch
+        if self.too_new and now - self.read_at >= LOOK_AGAIN_S:
+            return False
         if not row.replay and now - self.read_at > VIEW_AGE_S:
             return False
         if row.incarnation != batch.incarnation:
@@ -76,12 +80,7 @@ class CachedBatch:
 
 
 class BatchCache:
-    """The batches of one worker process.
-
-    `open_agent` raises ConfigError for a mapping that it cannot serve. At most `max_in_flight` calls of a
-    target run at a time. `open_limiter` opens a mapping's fleet-wide rate limit; it returns None if the
-    mapping has no limit.
-    """
+    """The batches of one worker process. The arguments beside `ports` are those of `Targets`."""
 
     def __init__(
         self,
@@ -93,13 +92,14 @@ class BatchCache:
         open_limiter: Callable[[RowMapping], Limiter | None] = lambda _: None,
     ) -> None:
         self._ports = ports
-        self._open_agent = open_agent
-        self._open_limiter = open_limiter
-        self._gates = gates
-        self._max_in_flight = max_in_flight
-        self._limiters = AsyncExitStack()
+        self._targets = Targets(
+            open_agent, gates, ports.clock, max_in_flight=max_in_flight, open_limiter=open_limiter
+        )
+        self.use = self._targets.use
+        self._outages = OutageBoard(ports.table, ports.clock)
         self._batches: OrderedDict[str, CachedBatch] = OrderedDict()
-        self._targets: dict[str, OpenTarget] = {}
+        # When a row of a mapping that is too new came first, by the mapping's digest.
+        self._too_new: OrderedDict[str, float] = OrderedDict()
         self._loading: dict[str, asyncio.Lock] = {}
         self._sequence = itertools.count(1)
 
@@ -140,9 +140,7 @@ class BatchCache:
 
     async def close(self) -> None:
         """Close every agent, and release this process's reservations of rate limits."""
-        targets, self._targets = list(self._targets.values()), {}
-        async with self._limiters:
-            await asyncio.gather(*(target.agent.close() for target in targets))
+        await self._targets.close()
 
     def _put(self, batch_id: str, cached: CachedBatch) -> None:
         self._batches[batch_id] = cached
@@ -163,22 +161,37 @@ class BatchCache:
             try:
                 target = await self._open(batch)
             except ConfigError as error:
-                return CachedBatch(await self._fail(batch, str(error)), None, loaded_seq, read_at)
+                return await self._without_target(batch, error, loaded_seq, read_at)
         return CachedBatch(batch, target, loaded_seq, read_at)
 
     async def _open(self, batch: Batch) -> OpenTarget:
+        """The target of the batch's mapping, opened; targets that no row uses are closed."""
         definition = await stored_definition(self._ports.table, batch)
-        if batch.mapping_digest in self._targets:
-            # Another batch of this mapping has opened the target during the await above.
-            return self._targets[batch.mapping_digest]
-        mapping = definition.compile()
-        agent = self._open_agent(mapping)
-        limiter = self._open_limiter(mapping)
-        gate = self._gates.open(mapping.concurrency(self._max_in_flight), limiter)
-        if limiter is not None:
-            await self._limiters.enter_async_context(limiter)
-        target = self._targets[batch.mapping_digest] = OpenTarget(mapping, agent, gate)
+        # Another batch of this mapping may have opened the target during the await above.
+        target = self._targets.get(batch.mapping_digest) or await self._targets.open(definition)
+        if idle := self._targets.take_idle():
+            # Before they are closed, so that no row begins with one of them.
+            for batch_id in [id_ for id_, cached in self._batches.items() if cached.target in idle]:
+                del self._batches[batch_id]
+            await self._targets.close(idle)
+            log.info("targets_closed", mapping_digests=[closed.mapping.digest for closed in idle])
         return target
+
+    async def _without_target(
+        self, batch: Batch, error: ConfigError, loaded_seq: int, read_at: float
+    ) -> CachedBatch:
+        """The batch of a mapping that this worker cannot serve: a newer worker may, or the batch fails."""
+        problem = str(error)
+        if is_older(__version__, batch.compiled_by):
+            problem = too_old_text(batch, error)
+            since = self._too_new.setdefault(batch.mapping_digest, read_at)
+            if len(self._too_new) > MAX_BATCHES:
+                self._too_new.popitem(last=False)
+            if read_at - since < GIVE_BACK_S:
+                log.warning("mapping_too_new", batch_id=batch.batch_id, reason=problem)
+                await self._outages.post(batch, problem)
+                return CachedBatch(batch, None, loaded_seq, read_at, problem)
+        return CachedBatch(await self._fail(batch, problem), None, loaded_seq, read_at)
 
     async def _fail(self, batch: Batch, problem: str) -> Batch:
         """Fail the batch at once if its mapping cannot be served, before any row is spent on it."""

@@ -24,6 +24,7 @@ from service.domain.deadlines import deadline_of
 from service.domain.errors import (
     AnswerPendingError,
     BadRecordError,
+    MappingTooNewError,
     PoisonMessageError,
     RowRejectedError,
     SourceError,
@@ -35,10 +36,11 @@ from service.domain.ports import OutgoingMessage
 from service.runtime.delivery import Delivery
 from service.runtime.sender import BatchingSender
 from service.worker.attempts import AttemptLimits, Attempts, Requeue, RowTask
-from service.worker.batch_cache import BatchCache, OpenTarget
+from service.worker.batch_cache import BatchCache, CachedBatch
 from service.worker.kept_outcomes import HeldMessage, keep_outcome
 from service.worker.quarantine import Quarantine
 from service.worker.reuse import RequestCoalescer
+from service.worker.targets import OpenTarget
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +49,9 @@ QUARANTINE_WAIT_S = 10.0
 
 PENDING_REPLY_WAIT_S = 10.0
 """Mean delay before a row is redelivered while another row is still calling the agent for the same input."""
+
+NEWER_WORKER_WAIT_S = 20.0
+"""Mean delay before a row is redelivered whose mapping this worker is too old for."""
 
 TAKES_ROWS = frozenset({State.SPLITTING, State.RUNNING})
 
@@ -98,24 +103,38 @@ class Worker:
         cached = await self._batches.get(row)
         if cached is None:
             raise PoisonMessageError(f"there is no batch {row.batch_id!r} in the table")
+        # Nothing is awaited between `get` and `use`, so that the target is open.
+        with (
+            structlog.contextvars.bound_contextvars(batch_id=row.batch_id, row_id=row_id(row.number)),
+            self._batches.use(cached.target),
+        ):
+            if _should_process(row, cached.batch):
+                await self._handle(row, cached, delivery)
+
+    async def _handle(self, row: RowMessage, cached: CachedBatch, delivery: Delivery) -> None:
+        """Process a row that its batch takes."""
         batch, target = cached.batch, cached.target
-        with structlog.contextvars.bound_contextvars(batch_id=row.batch_id, row_id=row_id(row.number)):
-            if not _should_process(row, batch):
-                return
-            delay_s = self._delay_if_full(row, batch, target, delivery)
-            if delay_s is not None:
-                await self._requeue(row, delay_s)
-                return
-            # A message received or sent before may be of a row whose worker crashed after the commit.
-            now = self._ports.clock.monotonic()
-            may_be_committed = delivery.message.receives > 1 or cached.may_be_repeat(row, now)
-            if may_be_committed and await has_outcome(self._ports.table, batch, row):
-                self._ports.metrics.count("rows_skipped")
-                log.info("row_was_committed", receives=delivery.message.receives, replay=row.replay)
-                delivery.release_slot()
-                await self._commit(row, batch, None, HeldMessage(delivery))
-            elif target is not None:
-                await self._process(row, batch, target, delivery)
+        delay_s = self._delay_if_full(row, batch, target, delivery)
+        if delay_s is not None:
+            await self._requeue(row, delay_s)
+            return
+        # A message received or sent before may be of a row whose worker crashed after the commit.
+        now = self._ports.clock.monotonic()
+        may_be_committed = delivery.message.receives > 1 or cached.may_be_repeat(row, now)
+        if may_be_committed and await has_outcome(self._ports.table, batch, row):
+            self._ports.metrics.count("rows_skipped")
+            log.info("row_was_committed", receives=delivery.message.receives, replay=row.replay)
+            delivery.release_slot()
+            await self._commit(row, batch, None, HeldMessage(delivery))
+            return
+        row = replace(row, lost_deliveries=row.lost_deliveries + delivery.message.receives - 1)
+        if target is not None:
+            await self._process(row, batch, target, delivery)
+        elif cached.too_new:
+            error = MappingTooNewError(cached.too_new, retry_after_s=NEWER_WORKER_WAIT_S)
+            left_s = deadline_of(batch, row.deadline_ms).left_s(self._ports.clock.now_ms())
+            again = replace(row, last_failure=row.last_failure or failure_note(error))
+            await self._requeue(again, self._attempts.requeue_delay_s(error, left_s))
 
     def _delay_if_full(
         self, row: RowMessage, batch: Batch, target: OpenTarget | None, delivery: Delivery
@@ -137,7 +156,6 @@ class Worker:
 
     async def _process(self, row: RowMessage, batch: Batch, target: OpenTarget, delivery: Delivery) -> None:
         """Process the row until it is committed or requeued, in quarantine if it has lost many deliveries."""
-        row = replace(row, lost_deliveries=row.lost_deliveries + delivery.message.receives - 1)
         if not self._needs_quarantine(row):
             await self._process_admitted(row, batch, target, delivery)
             return

@@ -64,6 +64,7 @@ BATCH = Batch(
     updated_at=NOW,
     ttl=TTL,
     notes=("one note",),
+    compiled_by="1.2.3",
 )
 AGGREGATING = replace(BATCH, state=State.AGGREGATING, total=3)
 

@@ -83,10 +83,9 @@ def batch_item(batch: Batch) -> Item:
         "finish_request": encode(batch.finish_request),
         "request_id": encode(batch.request_id),
     }
-    if batch.sender:
-        item["sender"] = encode(batch.sender)
-    if batch.incarnation:
-        item["incarnation"] = encode(batch.incarnation)
+    for name in ("sender", "incarnation", "compiled_by"):
+        if value := getattr(batch, name):
+            item[name] = encode(value)
     if batch.deadline_s is not None:
         item["deadline_s"] = encode(batch.deadline_s)
     if batch.created_at:  # an index key cannot be empty
@@ -178,6 +177,7 @@ def batch_of(item: Item) -> Batch:
         request_id=values.get("request_id", ""),
         deadline_s=values.get("deadline_s"),
         sender=values.get("sender", ""),
+        compiled_by=values.get("compiled_by", ""),
     )
 
 

@@ -114,6 +114,8 @@ class Batch:
     `deadline_at`: time after which rows without an outcome become FAILED. `bom`: output.csv begins with a
     byte order mark. `excel`: cells that Excel would cut are in a file of their own.
 
+    `compiled_by`: version of rowfleet that compiled the mapping when the batch was opened, "" if unknown.
+
     `incarnation` tells this batch from an earlier one with the same id, whose items and messages may be left:
     an id can be used again once its batch has expired. It sorts by the time of the opening, and is "" in
     batches that an earlier version opened. `request_id` names the message or event that asked for the batch.
@@ -163,6 +165,7 @@ class Batch:
     lease_until_ms: int = 0
     sender: str = ""
     incarnation: str = ""
+    compiled_by: str = ""
     trouble: Trouble | None = None
     finish_request: str = ""
     request_id: str = ""

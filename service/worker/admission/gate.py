@@ -312,6 +312,10 @@ class Gates:
         self._gates.append(gate)
         return gate
 
+    def remove(self, gate: Gate) -> None:
+        """Forget the gate of a target that is closed. No call may be in flight."""
+        self._gates.remove(gate)
+
     def close(self) -> None:
         """Stop: calls in flight may end, and no other begins."""
         for gate in self._gates:

@@ -6,9 +6,12 @@ import json
 import pytest
 import zstandard
 
+from service import __version__
 from service.batch.large_rows import ClaimCheck
-from service.domain.errors import UnreachableError
+from service.batch.source import compile_stored, is_older
+from service.domain.errors import MappingError, RetryableError, UnreachableError
 from service.domain.model import Checkpoint, State
+from service.mapping import Definition
 from tests.unit.splitter.splitting import FailingQueue, batch_of, split, table_of
 
 
@@ -88,3 +91,37 @@ async def test_options_that_no_file_can_have(lab, options, text):
     batch = await batch_of(lab)
     assert batch.state is State.FAILED
     assert text in batch.error
+
+
+# -- definitions of other versions ---------------------------------------------------------------------------
+
+
+UNKNOWN = Definition("demo", '{"a_key_of_tomorrow": 1}')
+
+
+@pytest.mark.parametrize(
+    ("version", "other", "older"),
+    [
+        ("0.1.0", "0.1.1", True),
+        ("0.9.0", "0.10.0", True),
+        ("1.2", "1.2.1", True),
+        ("1.2.0", "1.2.0", False),
+        ("1.3.0", "1.2.9", False),
+        ("1.2.0rc1", "1.2.0", False),
+        ("1.2.0", "", False),
+    ],
+)
+def test_versions_are_compared_by_their_numbers(version, other, older):
+    """An unknown version is not newer: a batch of an earlier version has none."""
+    assert is_older(version, other) is older
+
+
+async def test_a_definition_of_a_newer_version_is_left_to_it(lab):
+    """A process of the version that compiled it, or of a later one, refuses it for good."""
+    newer = await lab.batch(3, compiled_by="99.0.0")
+    with pytest.raises(RetryableError, match=f"runs rowfleet {__version__}, .* opened by 99.0.0"):
+        compile_stored(UNKNOWN, newer)
+    for version in ("", "0.0.1", __version__):
+        same = await lab.batch(3, execution_id=f"e-{version}", compiled_by=version)
+        with pytest.raises(MappingError, match="a_key_of_tomorrow"):
+            compile_stored(UNKNOWN, same)

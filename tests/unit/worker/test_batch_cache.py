@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 
 from service.adapters.memory import MemoryTable
+from service.batch.outages import OutageBoard
 from service.domain.errors import ConfigError, RetryableError, UnreachableError
 from service.domain.messages import RowMessage
 from service.domain.model import BatchView, Checkpoint, Counts, State
-from service.worker.batch_cache import MAX_BATCHES
+from service.worker.batch_cache import GIVE_BACK_S, LOOK_AGAIN_S, MAX_BATCHES
 
 
 class CountingTable(MemoryTable):
@@ -400,3 +401,54 @@ async def test_a_view_is_as_old_as_the_call_that_it_came_from(lab):
     await lab.clock.advance(0.2)
     await cache.get(mine)
     assert len(lab.table.reads) == 2
+
+
+# -- mappings of a newer version ---------------------------------------------------------------------------
+
+
+async def new_batch(lab, **changes):
+    """A batch of a mapping with a key that only a later version knows."""
+    batch = await lab.batch(3, compiled_by="99.0.0", **changes)
+    lab.table._definitions[batch.batch_id, batch.mapping_digest] = '{"a_key_of_tomorrow": 1}'
+    return batch
+
+
+async def test_a_row_of_a_newer_mapping_is_left_to_newer_workers(lab):
+    """It is requeued without an attempt, and keeps its lost deliveries. Its batch goes on, and says why."""
+    batch = await new_batch(lab)
+    async with lab.working() as worker:
+        await worker.handle(lab.delivery(lab.row(1, batch, lost_deliveries=1).encode(), receives=2))
+    await lab.pass_time(60.0)
+    (again,) = await lab.sent_rows()
+    assert (again.attempt, again.lost_deliveries, again.replay) == (1, 2, True)
+    assert again.last_failure.startswith("MappingTooNewError: this process runs rowfleet")
+    assert lab.metrics.totals["rows_turned_away_MappingTooNewError"] == 1
+    assert (await lab.view()).batch.state is State.RUNNING
+    assert "a_key_of_tomorrow" in await OutageBoard(lab.table, lab.clock).read(batch)
+
+
+async def test_a_newer_mapping_is_looked_at_again(lab):
+    """Once a minute: newer workers may have ended the batch, whose rows are dropped then."""
+    batch = await new_batch(lab)
+    async with lab.working() as worker:
+        for _ in range(3):
+            await worker.handle(lab.delivery(lab.row(1, batch).encode()))
+        assert len(lab.table.reads) == 1
+        lab.table._batches[batch.batch_id] = replace(batch, state=State.CANCELLED)
+        await lab.pass_time(LOOK_AGAIN_S)
+        assert len(await lab.sent_rows()) == 3
+        await worker.handle(lab.delivery(lab.row(1, batch).encode()))
+        await lab.pass_time(60.0)
+    assert await lab.sent_rows() == []
+
+
+async def test_a_newer_mapping_that_nobody_serves_fails_its_batch(lab):
+    """After a day; the reason names both versions."""
+    batch = await new_batch(lab)
+    cache = lab.batch_cache()
+    await cache.get(row(batch.batch_id, 1, 1))
+    await lab.pass_time(GIVE_BACK_S - 1)
+    assert (await cache.get(row(batch.batch_id, 1, 1))).too_new
+    await lab.pass_time(LOOK_AGAIN_S)
+    assert (await cache.get(row(batch.batch_id, 1, 1))).batch.state is State.FAILED
+    assert "opened by 99.0.0: update it" in (await lab.view()).batch.error
