@@ -41,6 +41,11 @@ class Part(Protocol):
         """Messages that it holds now."""
         ...
 
+    @property
+    def held_since(self) -> float | None:
+        """Since when it holds the oldest of them, in monotonic seconds; None if it holds none."""
+        ...
+
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set."""
         ...
@@ -74,6 +79,12 @@ class Role:
         """The dead letters that the last passes of its drains have left, by queue."""
         drains = [part for part in self._parts if isinstance(part, Drain)]
         return {drain.name: drain.left for drain in drains if drain.left is not None}
+
+    @property
+    def held_since(self) -> float | None:
+        """Since when the role holds its oldest message, in monotonic seconds; None if it holds none."""
+        since = (part.held_since for part in self._parts)
+        return min((at for at in since if at is not None), default=None)
 
     @property
     def held(self) -> int:
@@ -135,3 +146,8 @@ class ServiceRoles:
     def held(self) -> int:
         """Messages that the process holds now."""
         return sum(role.held for role in self.roles.values())
+
+    def held_since(self) -> float | None:
+        """Since when the process holds its oldest message, in monotonic seconds; None if it holds none."""
+        since = (role.held_since for role in self.roles.values())
+        return min((at for at in since if at is not None), default=None)

@@ -67,7 +67,7 @@ async def serve(
         flusher = _flush_metrics(ports, service, settings.metrics_interval_s)
         async with _alongside(flusher, catalog.refresh_forever()) as group:
             if agent_uri := os.environ.get(ECS_AGENT_URI):
-                group.create_task(protect_task(agent_uri, service.held, ports.clock, stop))
+                group.create_task(protect_task(agent_uri, service.held_since, ports.clock, stop))
             running = [group.create_task(role.run(stop)) for role in active.values()]
             if on_ready is not None:
                 on_ready(url)

@@ -8,7 +8,9 @@ Protection saves agent calls, not rows: a task that is stopped all the same drai
 cannot finish are redelivered elsewhere. If the endpoint fails, that is logged and work goes on.
 
 A deployment waits for protected tasks. A task that is never idle therefore ends its protection once an hour,
-for long enough that ECS can replace it.
+for long enough that ECS can replace it, but not in the middle of long work: the split, the results or the
+recovery of a large batch. ECS takes at most 48 hours at a time and counts anew with each renewal; the task
+protects itself no longer than 48 hours in one go.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ class ProtectionLimits:
     """Times of the protection. ECS takes an expiry of 1 to 2,880 minutes.
 
     Every `check_s` the task looks whether it holds messages. Protection is renewed every `renew_s`, ends
-    after `idle_s` without messages, and after `longest_s` ends for `pause_s` even if the task is busy.
+    after `idle_s` without messages, and after `longest_s` ends for `pause_s` even if the task is busy. This
+    pause waits, until `most_s` at the latest, while a message is held for longer than `long_work_s`.
     """
 
     check_s: float = 1.0
@@ -46,6 +49,8 @@ class ProtectionLimits:
     renew_s: float = 300.0
     idle_s: float = 30.0
     longest_s: float = 3_600.0
+    long_work_s: float = 900.0
+    most_s: float = 48 * 3_600.0
     pause_s: float = 120.0
 
 
@@ -54,17 +59,17 @@ SetProtection = Callable[[bool, int], Awaitable[None]]
 
 
 class TaskProtection:
-    """Protects this task while `count_held` reports that it holds messages."""
+    """Protects this task while it holds messages: `held_since` is when it received the oldest, or None."""
 
     def __init__(
         self,
         set_protection: SetProtection,
-        count_held: Callable[[], int],
+        held_since: Callable[[], float | None],
         clock: Clock,
         limits: ProtectionLimits,
     ) -> None:
         self._set_protection = set_protection
-        self._count_held = count_held
+        self._held_since = held_since
         self._clock = clock
         self._limits = limits
         self._backoff = Backoff()
@@ -86,9 +91,12 @@ class TaskProtection:
 
     async def _update(self) -> None:
         now, limits = self._clock.monotonic(), self._limits
-        is_busy = self._count_held() > 0
+        since = self._held_since()
+        is_busy = since is not None
         if is_busy:
             self._busy_at = now
+        has_long_work = since is not None and now - since >= limits.long_work_s
+        longest_s = limits.most_s if has_long_work else limits.longest_s
         if now < self._backoff.until:
             return
         if self._protected_at is None:
@@ -96,7 +104,7 @@ class TaskProtection:
                 await self._switch(on=True)
         elif now - self._busy_at >= limits.idle_s:
             await self._switch(on=False)
-        elif now - self._protected_at >= limits.longest_s:
+        elif now - self._protected_at >= longest_s:
             if await self._switch(on=False):
                 self._paused_until = now + limits.pause_s
         elif now - self._renewed_at >= limits.renew_s:
@@ -123,10 +131,12 @@ class TaskProtection:
         return True
 
 
-async def protect_task(uri: str, count_held: Callable[[], int], clock: Clock, stop: asyncio.Event) -> None:
+async def protect_task(
+    uri: str, held_since: Callable[[], float | None], clock: Clock, stop: asyncio.Event
+) -> None:
     """Protect this task through the agent at `uri` while it holds messages, until `stop` is set."""
     async with aiohttp.ClientSession() as session:
-        protection = TaskProtection(EcsAgent(session, uri), count_held, clock, ProtectionLimits())
+        protection = TaskProtection(EcsAgent(session, uri), held_since, clock, ProtectionLimits())
         await until_stopped(stop, protection.run())
 
 

@@ -165,6 +165,11 @@ class Consumer:
         """Messages that are received and not deleted or released yet."""
         return len(self._leases)
 
+    @property
+    def held_since(self) -> float | None:
+        """Since when it holds its oldest message, in monotonic seconds; None if it holds none."""
+        return self._leases.held_since
+
     def slot_released(self) -> None:
         """A delivery does not occupy its slot any more."""
         self._running -= 1

@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 class Lease:
     """A held message. `renewed_at` is in monotonic seconds; `is_lost` is set once a renewal was refused.
 
-    `handler_bytes` are held by its handler beside the message.
+    `handler_bytes` are held by its handler beside the message. `held_at` is when it was received.
     """
 
     message: ReceivedMessage
@@ -36,6 +36,7 @@ class Lease:
     is_lost: bool = False
     is_being_deleted: bool = False
     handler_bytes: int = 0
+    held_at: float = 0.0
 
 
 class Leases:
@@ -70,9 +71,15 @@ class Leases:
     def __len__(self) -> int:
         return len(self._held)
 
+    @property
+    def held_since(self) -> float | None:
+        """When the message was received that is held for the longest time; None if none is held."""
+        return next((lease.held_at for lease in self._held.values()), None)
+
     def hold(self, message: ReceivedMessage) -> Lease:
         """Begin the lease of a message that was just received."""
-        lease = Lease(message, self._clock.monotonic())
+        now = self._clock.monotonic()
+        lease = Lease(message, now, held_at=now)
         self._held[message.receipt] = lease
         self.held_bytes += len(message.body)
         return lease

@@ -87,6 +87,11 @@ class Drain:
         return self._queue.name
 
     @property
+    def held_since(self) -> float | None:
+        """None: what a drain holds is handled within seconds, and needs no protection of its own."""
+        return None
+
+    @property
     def held(self) -> int:
         """Messages that are received and not deleted or made visible again."""
         return len(self._leases)

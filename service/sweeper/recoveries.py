@@ -13,6 +13,7 @@ class Recoveries:
     def __init__(self, most: int) -> None:
         self._most = most
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._since: dict[str, float] = {}
 
     def __contains__(self, batch_id: str) -> bool:
         return batch_id in self._tasks
@@ -25,11 +26,20 @@ class Recoveries:
         """True if no further recovery may begin now."""
         return len(self._tasks) >= self._most
 
-    def start(self, batch_id: str, work: Coroutine[Any, Any, None]) -> None:
-        """Begin to recover a batch. `work` handles its own errors."""
+    @property
+    def running_since(self) -> float | None:
+        """The beginning of the oldest recovery under way; None if there is none."""
+        return min(self._since.values(), default=None)
+
+    def start(self, batch_id: str, work: Coroutine[Any, Any, None], now: float) -> None:
+        """Begin to recover a batch at the time `now`. `work` handles its own errors."""
         task = asyncio.create_task(work)
         self._tasks[batch_id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(batch_id, None))
+        self._since[batch_id] = now
+        task.add_done_callback(lambda _: self._ended(batch_id))
+
+    def _ended(self, batch_id: str) -> None:
+        del self._tasks[batch_id], self._since[batch_id]
 
     async def wait(self) -> None:
         """Wait until every recovery has ended."""

@@ -118,6 +118,11 @@ class Sweeper:
         """Batches that it is recovering. A sweeper receives no messages."""
         return len(self._recoveries)
 
+    @property
+    def held_since(self) -> float | None:
+        """Since when it recovers its oldest batch, in monotonic seconds; None if it recovers none."""
+        return self._recoveries.running_since
+
     async def run(self, stop: asyncio.Event) -> None:
         """Sweep until `stop` is set. A sweep under way is then cancelled: every step is safe to repeat."""
         try:
@@ -254,7 +259,7 @@ class Sweeper:
         if self._recoveries.is_full:
             work.close()
         else:
-            self._recoveries.start(batch_id, guarded())
+            self._recoveries.start(batch_id, guarded(), self._ports.clock.monotonic())
 
     def _intervened(self, observed: _Observation) -> None:
         """Give the batch time to move."""

@@ -20,8 +20,13 @@ class ProtectionLab:
 
     def __init__(self, **limits):
         self.clock, self.held, self.requests, self.error = MemoryClock(), 0, [], None
+        self.since = None
         limits = ProtectionLimits(**limits)
-        self.protection = TaskProtection(self.set_protection, lambda: self.held, self.clock, limits)
+        self.protection = TaskProtection(self.set_protection, self.held_since, self.clock, limits)
+
+    def held_since(self):
+        """Messages are held for a second, unless `since` says since when."""
+        return (self.clock.monotonic() - 1 if self.since is None else self.since) if self.held else None
 
     async def set_protection(self, on, minutes):
         """Record the request."""
@@ -88,6 +93,27 @@ async def test_a_busy_task_pauses_its_protection():
     assert on_again == [3_720]
 
 
+async def test_protection_lasts_as_long_as_the_work():
+    """The pause waits for the results of a large batch, and comes when they are done."""
+    lab = ProtectionLab()
+    lab.held, lab.since = 1, 0.0
+    async with lab.running():
+        await lab.clock.advance(5 * 3_600)
+        assert all(on for _, on in lab.requests)
+        lab.since = None
+        await lab.clock.advance(2)
+        assert [on for _, on in lab.requests][-1] is False
+
+
+async def test_protection_ends_after_48_hours_whatever_the_work():
+    """A message that hangs for days must not hold up deployments for ever."""
+    lab = ProtectionLab(check_s=60.0)
+    lab.held, lab.since = 1, 0.0
+    async with lab.running():
+        await lab.clock.advance(48 * 3_600 + 60)
+    assert next(at for at, on in lab.requests if not on) == 48 * 3_600
+
+
 async def test_a_stopping_task_ends_its_protection():
     """A stopping task ends its protection; an unprotected one makes no request."""
     lab = ProtectionLab()
@@ -111,7 +137,7 @@ async def test_an_unfinished_request_is_revoked():
         if on:
             await hanging.wait()
 
-    protection = TaskProtection(set_protection, lambda: lab.held, lab.clock, ProtectionLimits())
+    protection = TaskProtection(set_protection, lab.held_since, lab.clock, ProtectionLimits())
     task = asyncio.create_task(protection.run())
     await lab.clock.advance(1)
     task.cancel()
@@ -238,7 +264,7 @@ async def test_an_unreachable_agent_is_an_error():
 async def test_a_task_is_protected_until_it_stops(agent):
     """`protect_task` switches protection on while messages are held, and off at the stop."""
     stop, clock = asyncio.Event(), MemoryClock()
-    running = asyncio.create_task(protect_task(agent.url, lambda: 1, clock, stop))
+    running = asyncio.create_task(protect_task(agent.url, clock.monotonic, clock, stop))
     await agent.called.wait()
     stop.set()
     await running
