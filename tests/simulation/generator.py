@@ -100,7 +100,8 @@ def generate(seed: int) -> Scenario:
         refusals=() if is_calm else _refusals(more, faults_end_s),
         finishes_at_s=() if is_calm else _finishes(more, faults_end_s),
     )
-    return _with_stalled_splitters(more, _with_storage_faults(more, scenario))
+    scenario = _with_stalled_splitters(more, _with_storage_faults(more, scenario))
+    return _with_large_cells(more, scenario)
 
 
 def _with_stalled_splitters(random: Random, scenario: Scenario) -> Scenario:
@@ -115,6 +116,24 @@ def _with_stalled_splitters(random: Random, scenario: Scenario) -> Scenario:
         for file in scenario.files
     )
     return replace(scenario, files=files, stall_rate=random.choice((0.1, 0.3)))
+
+
+def _with_large_cells(random: Random, scenario: Scenario) -> Scenario:
+    """In some worlds cells differ in size: windows end by bytes, and large rows are read from the source."""
+    if random.random() >= 0.12:
+        return scenario
+    padded: dict[str, str] = {}
+    for file in scenario.files:
+        for name in file.names:
+            padded.setdefault(name, name + "x" * random.choice((0, 0, 200, 900)))
+    files = tuple(replace(file, names=tuple(padded[name] for name in file.names)) for file in scenario.files)
+    return replace(
+        scenario,
+        files=files,
+        checkpoint_bytes=random.choice((100, 500, 2_000)),
+        max_message_bytes=1_200,
+        read_bytes=max(1_024, scenario.read_bytes),
+    )
 
 
 # -- files and mappings

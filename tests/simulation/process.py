@@ -195,6 +195,7 @@ class Process:
             definitions.__getitem__,
             SplitLimits(
                 send_concurrency=scenario.send_concurrency,
+                checkpoint_bytes=scenario.checkpoint_bytes,
                 lease_s=scenario.lease_s,
                 read_bytes=scenario.read_bytes,
                 max_message_bytes=scenario.max_message_bytes,

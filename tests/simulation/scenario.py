@@ -122,6 +122,7 @@ class Scenario:
     - `is_calm`: no faults but those of storage that concern outcomes, and agents that reply.
     - `fault_rates`: the probability of each fault of a call, until `faults_end_s`.
     - `clock_skews_s`: by how much the clock of each process is wrong; `roles` has the role of each.
+    - `checkpoint_bytes`: the bytes that end a window; small in worlds with large cells.
     - `stall_rate`: the probability that a splitter is paused for a while just before it sends rows.
     - `message_losses_at_s`: when the rows queue loses a message or is purged.
     - `part_bytes`: size of the parts of result files; small ones are checkpoints of their aggregation.
@@ -166,6 +167,7 @@ class Scenario:
     refusals: tuple[tuple[float, float], ...]
     finishes_at_s: tuple[float, ...]
     stall_rate: float = 0.0
+    checkpoint_bytes: int = 4 * 2**20
 
     @property
     def has_sweeper(self) -> bool:

@@ -38,7 +38,14 @@ EXPECTED = {
 }
 """The invariants that may be the first to break without the safeguard."""
 
-NOTICED_LATE = {"NoClosedGate", "StateBeforeSend", "NoCheckAfterDuplicate", "NoLease", "NoSuspicion"}
+NOTICED_LATE = {
+    "NoSplitLease",
+    "NoClosedGate",
+    "StateBeforeSend",
+    "NoCheckAfterDuplicate",
+    "NoLease",
+    "NoSuspicion",
+}
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,8 @@ MET = (
     "row: DeadlineError",
     "row: read from its source",
     "row: kept in S3",
+    "process: stalled",
+    "world: large cells",
 )
 """Situations of rows that are no faults: requeued, answered by another row's reply, large, late."""
 

@@ -201,6 +201,7 @@ class World:
             self.happened[f"row: {kind}"] += int(total)
         self.happened["row: reused"] += self.monitor.reused.total()
         self.happened += self.monitor.met
+        self.happened["world: large cells"] += self.scenario.checkpoint_bytes <= 2_000
         for period in (*self.scenario.target_faults, *self.scenario.storage_faults):
             self.happened[f"world: {period.fault}"] += 1
 
