@@ -88,8 +88,8 @@ class Drain:
 
     @property
     def held_since(self) -> float | None:
-        """None: what a drain holds is handled within seconds, and needs no protection of its own."""
-        return None
+        """Since when it holds its oldest message, in monotonic seconds; None if it holds none."""
+        return self._leases.held_since
 
     @property
     def held(self) -> int:

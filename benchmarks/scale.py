@@ -1,0 +1,180 @@
+"""Calls of AWS and CPU time for each row of a large batch, and what they come to for ten million rows.
+
+    python benchmarks/scale.py [--rows 100000]
+
+The real aggregator and sweeper work on the memory ports, with pages and parts as DynamoDB and S3 have, and
+each call is counted: an aggregation in one go; one that is interrupted in its middle, from there on; and the
+recovery of every tenth row, whose message is lost. Outcomes have about 1 KB, as in docs/deploy.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from service.adapters.memory import MemoryClock, MemoryObjects, MemoryQueue, MemoryTable
+from service.aggregator.aggregator import AggregateLimits, Aggregator
+from service.batch.completion import Completion
+from service.batch.group_commit import GroupCommitLimits, GroupCommitter
+from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
+from service.batch.role_ports import Ports, Queues
+from service.domain.errors import UnreachableError
+from service.domain.messages import AggregateMessage
+from service.domain.model import Batch, Commit, Dialect, Location, Outcome, Source, State, Status
+from service.domain.ports import ReceivedMessage
+from service.runtime.delivery import Delivery
+from service.runtime.leases import Lease
+from service.runtime.logs import configure_logging
+from service.runtime.metrics import Metrics
+from service.sweeper.recovery import Recovery, RecoveryLimits
+
+TEN_MILLION = 10_000_000
+PARTITIONS = 64
+
+
+class Counted:
+    """A port whose calls are counted by name; `outcomes` fails after row `fail_after`."""
+
+    def __init__(self, port: Any, calls: Counter[str]) -> None:
+        self._port = port
+        self._calls = calls
+        self.fail_after: int | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        target = getattr(self._port, name)
+        if not asyncio.iscoroutinefunction(target):
+            return target
+
+        async def call(*arguments: Any, **named: Any) -> Any:
+            self._calls[name] += 1
+            if name == "outcomes" and self.fail_after is not None and named["after"] > self.fail_after:
+                raise UnreachableError("interrupted")
+            return await target(*arguments, **named)
+
+        return call
+
+
+class Holder:
+    """The consumer of a delivery that is made by hand."""
+
+    is_draining = False
+
+    def slot_released(self) -> None:
+        """Nothing waits for it."""
+
+    def report_bytes(self, lease: Lease, size: int) -> None:
+        """Nothing bounds them."""
+
+
+@dataclass
+class Bench:
+    """A batch on memory ports, all rows of which have outcomes but `lost`."""
+
+    rows: int
+    calls: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.clock = MemoryClock()
+        self.memory = MemoryTable()
+        self.table = Counted(self.memory, self.calls)
+        self.store = MemoryObjects()
+        self.objects = Counted(self.store, self.calls)
+        self.queues = [MemoryQueue(name, self.clock) for name in "abcdef"]
+        self.messages = self.queues[1]
+        queues = Queues(*(Counted(queue, self.calls) for queue in self.queues))
+        large = LargeOutcomes(self.objects, LargeOutcomeLimits("b"))
+        self.ports = Ports(self.table, self.objects, queues, large, self.clock, Metrics())
+
+    async def fill(self, *, lost: int) -> Batch:
+        """Store source, batch and outcomes; every `lost`-th row has none (0: every row has one)."""
+        text = "".join(f"{n},{'x' * 300}\n" for n in range(1, self.rows + 1))
+        body = b"id,name\n" + text.encode()
+        await self.store.put("b", "in.csv", body, content_type="text/csv")
+        source = Source("b", "in.csv", size=len(body))
+        batch = Batch(
+            "t", "e", State.RUNNING if lost else State.AGGREGATING, source, Location("b", "results/"),
+            total=self.rows, columns=("id", "name"), output_fields=("answer",), partitions=PARTITIONS,
+            dialect=Dialect("utf-8", ","), ttl=4_000_000_000, created_at="2026-01-01T00:00:00.000Z",
+            updated_at="2023-11-14T22:13:20.000Z",
+        )  # fmt: skip
+        await self.memory.open(batch, "{}")
+        numbers = [n for n in range(1, self.rows + 1) if not lost or n % lost]
+        for start in range(0, len(numbers), 99):
+            outcomes = tuple(_outcome(n) for n in numbers[start : start + 99])
+            await self.memory.commit(Commit("t#e", 1, PARTITIONS, 0, outcomes, f"{start:036d}", batch.ttl))
+        return batch
+
+    async def aggregate(self) -> None:
+        """Deliver the trigger once."""
+        owner = f"owner-{random.random()}"
+        aggregator = Aggregator(self.ports, AggregateLimits(), owners=lambda: owner)
+        message = ReceivedMessage("m", AggregateMessage("t#e", 1).encode(), "r")
+        await aggregator.handle(Delivery(Lease(message, 0.0), Holder()))
+
+
+def _outcome(number: int) -> Outcome:
+    data = {"id": str(number), "name": "x" * 300}
+    return Outcome(
+        number=number, round=1, status=Status.SUCCESS, input_data=data, output_data={"answer": "y" * 500},
+        execution_time_ms=5, timestamp="2026-01-01T00:00:00.000Z", attempts=1, worker="w",
+    )  # fmt: skip
+
+
+def report(name: str, bench: Bench, cpu_s: float) -> None:
+    """Print calls and CPU time, and both for ten million rows."""
+    factor = TEN_MILLION / bench.rows
+    parts = sum(len(found.body) for key, found in bench.store.stored.items() if "results/" in key[1])
+    calls = ", ".join(f"{count} {call}" for call, count in sorted(bench.calls.items()))
+    print(f"{name}: {cpu_s:.1f} CPU s, {calls}, {parts / 2**20:.0f} MiB of results")
+    total = sum(bench.calls.values()) * factor
+    print(f"    10 M rows: {cpu_s * factor / 60:.0f} CPU min, {total:,.0f} calls without those for parts")
+
+
+async def measure(rows: int) -> None:
+    """An aggregation, an interrupted one, and a recovery."""
+    bench = Bench(rows)
+    await bench.fill(lost=0)
+    started = time.process_time()
+    await bench.aggregate()
+    report("aggregation", bench, time.process_time() - started)
+
+    bench = Bench(rows)
+    await bench.fill(lost=0)
+    bench.table.fail_after = rows // 2
+    await bench.aggregate()
+    bench.table.fail_after = None
+    bench.calls.clear()
+    await bench.clock.advance(60)
+    started = time.process_time()
+    await bench.aggregate()
+    report("aggregation, from its middle", bench, time.process_time() - started)
+
+    bench = Bench(rows)
+    batch = await bench.fill(lost=10)
+    completion = Completion(bench.ports)
+    tokens = iter(range(10**9))
+    committer = GroupCommitter(
+        bench.ports, completion, GroupCommitLimits(), slot=0, tokens=lambda: f"{next(tokens):036d}"
+    )
+    started = time.process_time()
+    async with committer:
+        recovered = await Recovery(bench.ports, committer, RecoveryLimits("w")).resend(batch)
+    report(f"recovery of {recovered.rows} rows", bench, time.process_time() - started)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rows", type=int, default=100_000)
+    rows = parser.parse_args().rows
+    configure_logging("error", as_json=True)
+    asyncio.run(measure(rows))
+
+
+if __name__ == "__main__":
+    main()
