@@ -144,7 +144,7 @@ class _OpenBacklog(CommitBacklog):
 class _CarelessWorker(Worker):
     async def handle(self, delivery: Delivery) -> None:
         """Process a row, also while outcomes wait for their commit."""
-        for gate in self._batches._gates._gates:
+        for gate in self._batches._targets._gates._gates:
             gate.backlog.__class__ = _OpenBacklog
         await super().handle(delivery)
 
