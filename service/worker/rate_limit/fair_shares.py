@@ -14,6 +14,10 @@ from service.worker.rate_limit.gcra import NO_TOKENS, Tokens
 BLOCK_MS = 1_000
 """Time that the reservations of all workers together cover. Each worker's block is its share of this."""
 
+LEAST_BLOCK_MS = 100
+"""Time that a reservation covers at least, if so many calls wait: a limit takes about ten writes a second,
+however many workers share it."""
+
 MAX_BLOCK = 1_000
 """Most calls in one reservation, whatever the limit."""
 
@@ -77,8 +81,9 @@ class LimitRequest:
 def block_size(request: LimitRequest, interval_ms: float, others: Mapping[str, WorkerShare]) -> int:
     """The number of calls in a reservation: the worker's share of `BLOCK_MS`, and at least one.
 
-    A worker alone gets all of it even if it asked for less: no other worker wants it, and it writes less
-    often.
+    If many workers share the limit, it is `LEAST_BLOCK_MS` of the limit, or the calls that wait if these are
+    fewer. A worker alone gets all of it even if it asked for less: no other worker wants it, and it writes
+    less often.
     """
     total = min(MAX_BLOCK, int(BLOCK_MS / interval_ms)) if interval_ms else MAX_BLOCK
     waiting = {
@@ -90,7 +95,8 @@ def block_size(request: LimitRequest, interval_ms: float, others: Mapping[str, W
         return max(1, total)
     waiting[request.worker] = request.waiting
     shares = max_min_shares(total, waiting, request.now_ms // ROTATION_MS)
-    return max(1, shares[request.worker])
+    least = min(request.waiting, total * LEAST_BLOCK_MS // BLOCK_MS)
+    return max(1, least, shares[request.worker])
 
 
 def concurrency_share(

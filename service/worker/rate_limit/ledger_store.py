@@ -25,7 +25,7 @@ RECORD_TTL_S = 86_400
 """The record is kept this long after the last write. Its contents are out of date after a minute."""
 
 MAX_ATTEMPTS = 8
-"""Writes in one exchange. Each fails only if another worker wrote first."""
+"""Writes of a worker that leaves. Each fails only if another worker wrote first."""
 
 FIRST_LEAD_MS, LONGEST_LEAD_MS = 50, 500
 """A reservation begins this much later than its request, about when the table's answer arrives."""
@@ -105,28 +105,24 @@ class LedgerStore:
         """Ask the ledger for what `demand` returns at the moment of asking.
 
         `before_write` is called with every grant before it is written: the caller must stop using at once
-        what the grant takes away. Raises ConflictError if other workers wrote first each time, RetryableError
-        and AccessError as the table does.
+        what the grant takes away. Raises ConflictError if another worker wrote first: a repetition at once
+        would meet the writes of others again. Raises RetryableError and AccessError as the table does.
         """
         self._seq += 1
         record = await self._table.record(self._key)
-        for _ in range(MAX_ATTEMPTS):
-            asked_at = self._clock.monotonic()
-            ledger, now_ms = self._read(record)
-            owed, wish = self._owed, demand()
-            grant = ledger.grant(self._request(wish, owed, now_ms), self._limit)
-            before_write(grant)
-            local = LocalGrant(grant, wish.cost, asked_at, now_ms)
-            if not grant.must_write:
-                return local
+        asked_at = self._clock.monotonic()
+        ledger, now_ms = self._read(record)
+        owed, wish = self._owed, demand()
+        grant = ledger.grant(self._request(wish, owed, now_ms), self._limit)
+        before_write(grant)
+        if grant.must_write:
             newer = await self._swap(grant.ledger, record, owed)
             # The lead grows at once and shrinks slowly: a start that was missed is lost.
             took_ms = (self._clock.monotonic() - asked_at) * 1000
             self._lead_ms = min(LONGEST_LEAD_MS, max(self._lead_ms // 2, round(2 * took_ms)))
-            if newer is None:
-                return local
-            record = newer
-        raise ConflictError(f"the limit {self._limit.name} is asked for by too many at once")
+            if newer is not None:
+                raise ConflictError(f"another worker wrote the record of the limit {self._limit.name} first")
+        return LocalGrant(grant, wish.cost, asked_at, now_ms)
 
     async def leave(self) -> None:
         """Give back the worker's share and reconcile what is owed. No call may be in flight any more."""

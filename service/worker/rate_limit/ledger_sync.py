@@ -18,6 +18,7 @@ from service.domain.ports import Clock
 from service.runtime.metrics import Metrics
 from service.runtime.timeouts import timeout
 from service.worker.rate_limit.concurrency_quota import ConcurrencyQuota
+from service.worker.rate_limit.contention import ContentionWindow
 from service.worker.rate_limit.ledger import HORIZON_MS, LimitGrant
 from service.worker.rate_limit.ledger_store import Demand, LedgerStore, LocalGrant
 from service.worker.rate_limit.start_slots import SlotSchedule
@@ -32,6 +33,9 @@ AHEAD_S = 0.5
 
 KEEP_S = 1.0
 """Time between exchanges while the process holds or wants calls in flight: others may want some of them."""
+
+QUOTA_PAUSES = 4
+"""A grant of calls in flight lasts for this many pauses at least, so that it is renewed in time."""
 
 TABLE_TIMEOUT_S = 5.0
 """An exchange that takes longer has failed."""
@@ -50,6 +54,7 @@ class LedgerSync:
         quota: ConcurrencyQuota | None,
         *,
         limit_name: str,
+        owner: str,
         clock: Clock,
         metrics: Metrics,
         max_wait_s: float,
@@ -67,6 +72,9 @@ class LedgerSync:
         self._asked_at = -math.inf
         self._slots_asked_at = -math.inf
         self._no_slots_until = -math.inf  # the ledger reserves nothing before
+        self._contention = ContentionWindow(owner)
+        self._slots_due_at = -math.inf
+        self._quota_pause_s = 0.0
         self._failing_until = -math.inf  # the table is not asked before
         self._failures = 0
 
@@ -119,14 +127,13 @@ class LedgerSync:
         """When to exchange next, in monotonic seconds; infinite if nothing is held or wanted."""
         due_at = math.inf
         if len(self._slots.waiters):
-            due_at = max(
-                self._slots_asked_at + MIN_GAP_S, self._slots.last_at - AHEAD_S, self._no_slots_until
-            )
+            due_at = max(self._slots_asked_at + MIN_GAP_S, self._slots_due_at)
         quota = self._quota
         if quota is not None and (quota.held or quota.demand):
             # The first caller beyond the quota does not wait for the next regular exchange.
             is_new_demand = len(quota.waiters) and quota.demand > quota.reported
-            due_at = min(due_at, self._asked_at + (MIN_GAP_S if is_new_demand else KEEP_S))
+            gap_s = (MIN_GAP_S if is_new_demand else KEEP_S) + self._quota_pause_s
+            due_at = min(due_at, self._asked_at + gap_s)
         return max(due_at, self._failing_until)
 
     async def _exchange(self) -> None:
@@ -135,8 +142,10 @@ class LedgerSync:
             async with timeout(self._clock, TABLE_TIMEOUT_S):
                 grant = await self._ledger.exchange(self._demand, self._give_up)
         except ConflictError:
-            # The table works, so there is no reason to back off.
-            return
+            # The table works, so no caller is refused. Those that conflicted must not meet again.
+            pause_s = self._contention.conflict()
+            self._slots_due_at = max(self._slots_due_at, self._asked_at + MIN_GAP_S + pause_s)
+            self._quota_pause_s = min(pause_s, self._ttl_s / QUOTA_PAUSES)
         except (RetryableError, AccessError, TimeoutError) as error:
             self._record_failure(error)
         else:
@@ -146,7 +155,7 @@ class LedgerSync:
     def _demand(self) -> Demand:
         now = self._clock.monotonic()
         # The last reservation suffices until shortly before its end. This exchange may be for the quota only.
-        waiting = len(self._slots.waiters) if now >= self._slots.last_at - AHEAD_S else 0
+        waiting = len(self._slots.waiters) if now >= self._slots_due_at else 0
         if waiting:
             self._slots_asked_at = now
         in_flight, wanted = self._quota.report_demand() if self._quota is not None else (0, 0)
@@ -164,7 +173,9 @@ class LedgerSync:
             # A share that was not written anew ends when the one in the record does.
             expires_at = local.asked_at + self._ttl_s if grant.must_write else self._quota.expires_at
             self._quota.grant(grant.held, grant.quota, expires_at, now)
+            self._quota_pause_s = 0.0
         if grant.reservation is not None:
+            ahead_s = local.start_at - local.asked_at
             self._slots.add(
                 start_at=local.start_at,
                 interval_s=grant.reservation.interval_ms / 1000,
@@ -172,8 +183,10 @@ class LedgerSync:
                 cost=local.cost,
                 now=now,
             )
+            self._slots_due_at = self._slots.last_at - AHEAD_S + self._contention.granted(ahead_s)
         if grant.retry_ms:
             self._no_slots_until = local.asked_at + grant.retry_ms / 1000
+            self._slots_due_at = self._no_slots_until + self._contention.taken()
             # A slot that can be reserved then begins up to a horizon later.
             if self._no_slots_until + HORIZON_MS / 1000 > now + self._max_wait_s:
                 self.refuse_waiting("no turn within", self._max_wait_s)

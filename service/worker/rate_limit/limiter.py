@@ -93,7 +93,8 @@ class Limiter:
         )
         self._sync = LedgerSync(
             self._ledger, self._slots, self._quota,
-            limit_name=limit.name, clock=clock, metrics=metrics, max_wait_s=max_wait_s, ttl_s=ttl_s,
+            limit_name=limit.name, owner=owner, clock=clock, metrics=metrics,
+            max_wait_s=max_wait_s, ttl_s=ttl_s,
         )  # fmt: skip
         self._sync_task: asyncio.Task[None] | None = None
 

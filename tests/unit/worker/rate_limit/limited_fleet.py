@@ -77,7 +77,7 @@ class Fleet:
 
     def __init__(self, limit: RateLimit, seed: int = 1, *, faults: float = 0.0) -> None:
         self.random = Random(seed)
-        self.loop = VirtualLoop(Random(seed), max_steps=5_000_000)
+        self.loop = VirtualLoop(Random(seed), max_steps=50_000_000)
         self.table = DistantTable(Random(seed), faults)
         self.limit = limit
         self.calls: list[Call] = []
