@@ -106,7 +106,7 @@ async def read_failed_row(table: Table, large_outcomes: LargeOutcomes, batch: Ba
         raise UsageError(f"row {number} of {batch.batch_id} has no outcome")
     if outcome.error is None:
         raise UsageError(f"row {number} of {batch.batch_id} did not fail")
-    return await large_outcomes.load(outcome)
+    return await large_outcomes.load_reply(outcome)
 
 
 def _progress(view: BatchView, now_ms: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 from service.batch.outcomes import shorten
 from service.domain import exact_json
@@ -26,6 +27,10 @@ from service.domain.item_size import depth, outcome_bytes
 from service.domain.model import Batch, Location, Outcome, Source, Status, StoredPayload, row_id
 from service.domain.ports import ITEM_BYTES, ITEM_DEPTH, Objects
 from service.runtime.port_retries import retry_for
+
+MAX_REPLY_BYTES = 4 * 2**10
+"""A longer reply of a failed row is kept in S3: only `rowfleet errors --row` reads it, and in the item each
+KB of it would cost two write units."""
 
 AHEAD_ROWS = 64
 """Most outcomes that are read ahead of the one being written."""
@@ -62,6 +67,8 @@ class LargeOutcomes:
         no JSON; a failure is cut instead. Raises RetryableError and AccessError if S3 does not accept the
         data.
         """
+        if len(exact_json.utf8(outcome.raw_reply)) > MAX_REPLY_BYTES:
+            outcome = await self._offload_reply(batch, outcome)
         if self._fits_item(outcome):
             return outcome
         try:
@@ -70,12 +77,7 @@ class LargeOutcomes:
             if outcome.status is Status.SUCCESS:
                 raise
             return shorten(outcome, self._limits.max_item_bytes)
-        digest = hashlib.sha256(body).hexdigest()
-        name = f"{row_id(outcome.number)}-{digest[:16]}.json"
-        place = self.place_of(batch)
-        key = place.prefix + name
-        await self._retry(self._objects.put, place.bucket, key, body, content_type="application/json")
-        stored = StoredPayload(place.bucket, key, len(body), digest)
+        stored = await self._put(batch, outcome, body)
         return replace(outcome, input_data={}, output_data={}, provenance={}, raw_reply="", stored=stored)
 
     def place_of(self, batch: Batch) -> Location:
@@ -92,6 +94,30 @@ class LargeOutcomes:
         stored = outcome.stored
         if stored is None:
             return outcome
+        return replace(outcome, **await self._read(outcome, stored), stored=None)
+
+    async def load_reply(self, outcome: Outcome) -> Outcome:
+        """The outcome with its data and its reply. Raises as `load` does."""
+        outcome = await self.load(outcome)
+        stored = outcome.stored_reply
+        if stored is None:
+            return outcome
+        return replace(outcome, **await self._read(outcome, stored), stored_reply=None)
+
+    async def _offload_reply(self, batch: Batch, outcome: Outcome) -> Outcome:
+        """The outcome with a reference to its reply."""
+        body = exact_json.utf8(exact_json.dumps({"raw_reply": outcome.raw_reply}))
+        return replace(outcome, raw_reply="", stored_reply=await self._put(batch, outcome, body))
+
+    async def _put(self, batch: Batch, outcome: Outcome, body: bytes) -> StoredPayload:
+        digest = hashlib.sha256(body).hexdigest()
+        place = self.place_of(batch)
+        key = f"{place.prefix}{row_id(outcome.number)}-{digest[:16]}.json"
+        await self._retry(self._objects.put, place.bucket, key, body, content_type="application/json")
+        return StoredPayload(place.bucket, key, len(body), digest)
+
+    async def _read(self, outcome: Outcome, stored: StoredPayload) -> dict[str, Any]:
+        """The members of an object in S3."""
         source = Source(stored.bucket, stored.key, size=stored.size)
         try:
             body = await self._retry(self._objects.read, source, 0, stored.size)
@@ -105,7 +131,8 @@ class LargeOutcomes:
                 f"the data of row {outcome.number} in {stored.url} is not what was stored there: its sha256 "
                 f"is no longer {stored.sha256}"
             )
-        return replace(outcome, **exact_json.loads(body), stored=None)
+        data: dict[str, Any] = exact_json.loads(body)
+        return data
 
     async def load_all(self, outcomes: AsyncIterator[Outcome]) -> AsyncGenerator[Outcome, None]:
         """The outcomes in their order, each with its data. Some are read ahead.

@@ -62,7 +62,8 @@ def depth(value: Json) -> int:
 
 def outcome_bytes(outcome: Outcome) -> int:
     """Size of the item that holds an outcome."""
-    error, stored = outcome.error, outcome.stored
+    error = outcome.error
+    references = [stored for stored in (outcome.stored, outcome.stored_reply) if stored is not None]
     return (
         _FIXED_BYTES
         + value_bytes(outcome.input_data)
@@ -72,7 +73,7 @@ def outcome_bytes(outcome: Outcome) -> int:
         + value_bytes(outcome.provenance)
         + value_bytes(outcome.raw_reply)
         + value_bytes(outcome.reused_from)
-        + (_REFERENCE_BYTES + value_bytes([stored.bucket, stored.key, stored.sha256]) if stored else 0)
+        + sum(_REFERENCE_BYTES + value_bytes([s.bucket, s.key, s.sha256]) for s in references)
     )
 
 

@@ -277,7 +277,8 @@ async def test_a_commit_stores_outcomes_and_counts(table: Table) -> None:
     await table.open(BATCH, "{}")
     sources = {"answer": "direct[0]:$.answer"}
     good = outcome(1, attempts=3, input_tokens=10, output_tokens=5, provenance=sources)
-    bad = outcome(2, failed=True, raw_reply='{"no": "é"}')
+    apart = StoredPayload("bucket", "work/reply.json", 5_000, "0" * 64)
+    bad = outcome(2, failed=True, raw_reply='{"no": "é"}', stored_reply=apart)
     reused = outcome(3, reused_from="address-search#exec-0/row_0000000017")
     assert await table.commit(commit(good, slot=3)) == ()
     assert await table.commit(commit(bad, reused, slot=7)) == ()

@@ -99,6 +99,7 @@ def outcome_of(item: Item) -> Outcome:
         raw_reply=item["raw_reply"]["S"] if "raw_reply" in item else "",
         reused_from=item["reused_from"]["S"] if "reused_from" in item else "",
         stored=_stored_of(item["stored"]) if "stored" in item else None,
+        stored_reply=_stored_of(item["stored_reply"]) if "stored_reply" in item else None,
     )
 
 
@@ -133,9 +134,13 @@ def _row_item(commit: Commit, outcome: Outcome) -> Item:
         item["raw_reply"] = encode(outcome.raw_reply)
     if outcome.reused_from:
         item["reused_from"] = encode(outcome.reused_from)
-    if outcome.stored is not None:
-        item["stored"] = _stored_value(outcome.stored)
-    return item
+    return item | _references(outcome)
+
+
+def _references(outcome: Outcome) -> Item:
+    """The attributes that refer to data in S3."""
+    references = {"stored": outcome.stored, "stored_reply": outcome.stored_reply}
+    return {name: _stored_value(stored) for name, stored in references.items() if stored is not None}
 
 
 def _incarnation_of(item: Item) -> str:

@@ -53,7 +53,8 @@ class Outcome:
     batch wants it. `raw_reply`: the agent's reply as text, cut if it is long, kept only if the mapping could
     extract nothing from it. `reused_from`: `batch_id/row_id` of the row whose reply this row took, "" if the
     agent was called for this row. `stored`: object that holds `input_data`, `output_data`, `provenance` and
-    `raw_reply` if they are too large for an item; they are empty here then.
+    `raw_reply` if they are too large for an item; they are empty here then. `stored_reply`: object that holds
+    `raw_reply` alone, because a long one would be a large part of the costs of the item.
     """
 
     number: int
@@ -72,6 +73,7 @@ class Outcome:
     raw_reply: str = ""
     reused_from: str = ""
     stored: StoredPayload | None = None
+    stored_reply: StoredPayload | None = None
 
     @property
     def counts(self) -> Counts:

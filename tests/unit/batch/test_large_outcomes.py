@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from service.adapters.memory import MemoryObjects
 from service.app.status import read_failed_row
-from service.batch.large_outcomes import AHEAD_BYTES, AHEAD_ROWS, LargeOutcomeLimits, LargeOutcomes
+from service.batch.large_outcomes import (
+    AHEAD_BYTES,
+    AHEAD_ROWS,
+    MAX_REPLY_BYTES,
+    LargeOutcomeLimits,
+    LargeOutcomes,
+)
 from service.domain.errors import BatchRejectedError, RowRejectedError, RowTooLargeError, UnreachableError
 from service.domain.item_size import depth, outcome_bytes
 from service.domain.model import Batch, Location, Outcome, Source, State, Status, StoredPayload
@@ -290,3 +296,39 @@ async def test_a_failed_row_is_read_whole(lab):
     assert (await lab.table.outcome(batch, 1)).stored is not None
     shown = await read_failed_row(lab.table, lab.large_outcomes, batch, 1)
     assert (shown.input_data, shown.raw_reply) == (large.input_data, "what it said")
+
+
+@pytest.mark.parametrize("reply", ["x" * (MAX_REPLY_BYTES + 1), "é" * (MAX_REPLY_BYTES // 2 + 1)])
+async def test_a_long_reply_of_a_failed_row_is_kept_apart(lab, reply):
+    """The item is small and has the cells; the results need no read of S3; `errors --row` shows it."""
+    batch = await lab.batch(1)
+    failed = lab.outcome(1, failed="no", raw_reply=reply)
+    async with lab.committer() as committer:
+        await committer.commit(batch, 1, failed)
+    kept = await lab.table.outcome(batch, 1)
+    assert (kept.raw_reply, kept.input_data, kept.error) == ("", failed.input_data, failed.error)
+    assert outcome_bytes(kept) < 2_000
+    assert await lab.large_outcomes.load(kept) == kept
+    assert lab.objects.most_reading == 0
+    assert await read_failed_row(lab.table, lab.large_outcomes, batch, 1) == failed
+
+
+async def test_a_short_reply_of_a_failed_row_stays_in_its_item(lab):
+    """4 KiB cost eight write units, about as much as writing an object."""
+    batch = await lab.batch(1)
+    failed = lab.outcome(1, failed="no", raw_reply="x" * MAX_REPLY_BYTES)
+    assert await lab.large_outcomes.offload(batch, failed) is failed
+    assert lab.objects.puts == 0
+
+
+async def test_a_long_reply_is_kept_apart_from_large_cells(lab):
+    """Both are in S3 then; each is read where it is needed."""
+    batch = await lab.batch(1)
+    failed = replace(
+        lab.outcome(1, failed="no"), input_data={"name": "x" * ITEM_BYTES}, raw_reply="y" * 10_000
+    )
+    kept = await lab.large_outcomes.offload(batch, failed)
+    assert kept.stored is not None
+    assert kept.stored_reply is not None
+    assert (await lab.large_outcomes.load(kept)).input_data == failed.input_data
+    assert await lab.large_outcomes.load_reply(kept) == failed
