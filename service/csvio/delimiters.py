@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from service.csvio.cells import CellParser
 from service.csvio.layout import Layout
 from service.csvio.scan import Scanner
+from service.domain.errors import CsvError
 
 SAMPLE_LINES = 20
 SAMPLE_UNITS = 64 * 1024
 """The beginning of a file by which its delimiter is chosen: so many lines, or so many characters."""
+
+_TITLED_RECORDS, _TITLED_WIDTH = 2, 3
+"""A line of one cell above so many records of so many cells is a title. Texts can have a `;` each."""
 
 _SEP = re.compile(rb'"?sep=([^"\r\n])"?(?:\r\n|\n|\r)', re.IGNORECASE)
 _OURS = re.compile(rb'_row"?([^\w"])"?_error"?$')
@@ -64,6 +68,12 @@ class DelimiterSample:
         """True if not even the header is complete."""
         return not self._cells
 
+    @property
+    def width_below(self) -> int:
+        """The number of cells that all records below the first have; 0 if they differ, or are too few."""
+        widths = {len(cells) for cells in self._cells[1:]}
+        return widths.pop() if len(widths) == 1 and len(self._cells) > _TITLED_RECORDS else 0
+
     def trailing(self, width: int, *, has_header: bool) -> int:
         """The number of empty cells beyond `width` columns at the end of most records, usually 0."""
         records = self._cells[1:] if has_header else self._cells
@@ -84,13 +94,24 @@ class DelimiterSample:
         return -float(self._faults > 0), share, self.width, -self._spaced
 
 
+def _check_title(widths: Mapping[str, int]) -> None:
+    for delimiter, width in widths.items():
+        if width >= _TITLED_WIDTH:
+            raise CsvError(
+                f"the first line is one cell, and each line below it has {width}, divided by {delimiter!r}: "
+                "if it is a title, set csv.skip_lines: 1; if the file has one column, set csv.delimiter"
+            )
+
+
 def choose(view: bytes, candidates: Sequence[str], layout: Layout, *, at_end: bool) -> str:
     """The candidate that divides the header and fits the first records best; "" if no header is complete.
 
-    A file of one column has the first candidate.
+    A file of one column has the first candidate. Raises CsvError if its first line is a title of a table.
     """
     samples = {delimiter: DelimiterSample(view, delimiter, layout, at_end=at_end) for delimiter in candidates}
     if all(sample.is_empty for sample in samples.values()):
         return candidates[0] if at_end else ""
     dividing = [delimiter for delimiter, sample in samples.items() if sample.divides]
+    if not dividing and not layout.columns:
+        _check_title({delimiter: samples[delimiter].width_below for delimiter in candidates[1:]})
     return max(dividing, key=lambda delimiter: samples[delimiter].fitness(), default=candidates[0])

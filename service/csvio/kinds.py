@@ -31,6 +31,10 @@ _MAGIC = (
 _TEXTS = (
     (re.compile(r"<!doctype html|<(?:html|head|body|table|script|div|meta)\b", re.IGNORECASE), "an HTML page",
      "it may be the error or log-in page of a download"),
+    (re.compile(r"version https://git-lfs\.|/annex/objects/"), "a pointer of Git LFS or git-annex",
+     "fetch the file that it stands for"),
+    (re.compile(r"-----BEGIN [A-Z ]+-----"), "an encrypted or signed text", "decrypt it"),
+    (re.compile(r"MIME-Version:", re.IGNORECASE), "a web archive or an e-mail", "save its table as CSV"),
     (re.compile(r"<\?xml|<!--"), "an XML document", "convert it to CSV"),
     (re.compile(r"\{\s*(?:\"|\}|$)"), "JSON or JSON lines", "convert it to CSV"),
     (re.compile(r"\[\s*(?:[{\[]|\]\s*$|$)"), "a JSON list", "convert it to CSV"),

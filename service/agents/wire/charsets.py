@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 import json
 
-from service.domain.errors import AgentRejectedError
+from service.domain.errors import AgentRejectedError, AgentUnavailableError
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -22,14 +22,26 @@ _BOMS = (
 _WITHOUT_HIGH_BYTES = ("utf-16", "utf-32", "utf-7", "iso2022", "hz")
 """Beginnings of the names of charsets whose bytes are often valid UTF-8, with another meaning."""
 
+_SUPERSETS = {
+    "gb2312": ("gb18030",),
+    "gbk": ("gb18030",),
+    "shift_jis": ("cp932",),
+    "euc_kr": ("cp949",),
+    "big5": ("big5hkscs",),
+    "iso8859-9": ("cp1254",),
+    "tis-620": ("cp874",),
+}
+"""Charset -> what its label means on the web (encoding.spec.whatwg.org), if a reply has more characters."""
+
 _LATIN_1 = "iso8859-1"
 _NUL = 0
 
 
 def decode_reply(data: bytes, charset: str | None) -> str:
-    """The bytes of a reply as text, without a byte order mark. Raises AgentRejectedError.
+    """The bytes of a reply as text, without a byte order mark.
 
-    `charset` is that of the header, None if it states none.
+    `charset` is that of the header, None if it states none. Raises AgentUnavailableError for UTF-8 that ends
+    within a character, and AgentRejectedError for other bytes that do not fit.
     """
     for mark, name in _BOMS:
         if data.startswith(mark) and (text := _decode(data, name)) is not None:
@@ -37,6 +49,8 @@ def decode_reply(data: bytes, charset: str | None) -> str:
     for name in _candidates(data, _codec(charset)):
         if (text := _decode(data, name)) is not None:
             return text
+    if _is_cut(data):
+        raise AgentUnavailableError("the reply broke off in the middle of a character")
     stated = (
         f"nor {charset}, which its header states" if charset else "and its header states no other charset"
     )
@@ -56,7 +70,7 @@ def _candidates(data: bytes, stated: str) -> list[str]:
         # By the label latin-1 servers mean Windows' superset of it (encoding.spec.whatwg.org).
         names += ["cp1252", "latin-1"]
     elif stated:
-        names.append(stated)
+        names += [stated, *_SUPERSETS.get(stated, ())]
     elif _NUL in data[:4]:
         # JSON without a charset may be UTF-16 or UTF-32 (RFC 4627).
         names.insert(0, json.detect_encoding(data))
@@ -78,3 +92,12 @@ def _decode(data: bytes, name: str) -> str | None:
         return data.decode(name)
     except (UnicodeError, LookupError):
         return None
+
+
+def _is_cut(data: bytes) -> bool:
+    """True for UTF-8 whose last character is incomplete, and which has another one that is not ASCII."""
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        return error.reason == "unexpected end of data" and not data[: error.start].isascii()
+    return False

@@ -263,6 +263,9 @@ KINDS = {
     "Parquet": b"PAR1\x15\x04",
     "XML": b'<?xml version="1.0"?>\n<Error/>',
     "Zstandard": b"\x28\xb5\x2f\xfd\x00",
+    "Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n",
+    "encrypted": b"-----BEGIN PGP MESSAGE-----\n\nhQEMA\n",
+    "web archive": b"MIME-Version: 1.0\nContent-Type: multipart/related\n",
     "Excel": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
 }
 
@@ -274,7 +277,33 @@ def test_other_kinds_of_files(name: str):
     assert name in text or name.replace(" ", " ").lower() in text.lower()
 
 
-@pytest.mark.parametrize("header", [b"{id},b", b"[id],[name]", b"<id>,b", b"ORCA,b", b"PKG,b", b"BZh,c"])
+@pytest.mark.parametrize(
+    "header", [b"{id},b", b"[id],[name]", b"<id>,b", b"ORCA,b", b"PKG,b", b"BZh,c", b"version,b", b"MIME,b"]
+)
 def test_headers_that_only_look_odd(header: bytes):
     """A header that begins with a bracket or letters of a magic number is a header."""
     read(header + b"\n1,2\n")
+
+
+def test_a_title_above_the_header():
+    """It would make a single column of the table, and a value of its header."""
+    table = "Prices of 2025-01-06\nid;name;price\n1;Eni;1,85\n2;IP;1,90\n"
+    assert "csv.skip_lines: 1" in refusal(table.encode())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "text\nHello; you\nBye; you\n",
+        "text\na;b;c\n",
+        "text\na;b;c\nd\n",
+        "text\na;b;c\nd;e\n",
+        "c0\nv0\na;b\n",
+    ],
+)
+def test_a_column_of_texts_with_semicolons_has_no_title(text: str):
+    """Too few or different numbers of cells are texts, as is a column whose delimiter is stated."""
+    _, records = read(text.encode())
+    assert [list(record.cells) for record in records] == [[line] for line in text.split("\n")[1:-1]]
+    _, records = read(b"text\na;b;c\nd;e;f\n", delimiter=",")
+    assert [record.cells[0] for record in records] == ["a;b;c", "d;e;f"]

@@ -51,6 +51,11 @@ _USAGE_LIMIT = "usage limit reached"
 def find_failed_calls(document: dict[str, Json]) -> Objections:
     """The failed calls that a document of a reply reports."""
     yield from _wrapper_status(document)
+    yield from failed_work(document)
+
+
+def failed_work(document: dict[str, Json]) -> Objections:
+    """The failed run, tool or task that a document is; also one in a wrapper."""
     yield from claude_code_errors(document)
     yield from _tool_or_task(document)
 

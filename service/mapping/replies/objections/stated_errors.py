@@ -30,7 +30,7 @@ from service.mapping.replies.objections.classification import (
     rejection,
     stated_error,
 )
-from service.mapping.replies.objections.failed_calls import claude_code_errors, find_failed_calls
+from service.mapping.replies.objections.failed_calls import claude_code_errors, failed_work, find_failed_calls
 from service.mapping.replies.objections.finish_reasons import is_finish_reason
 from service.mapping.replies.objections.objection import Objection, Objections, entries, in_words, words
 from service.mapping.replies.text import json_text
@@ -206,6 +206,7 @@ def _wrapped_error(document: dict[str, Json]) -> Objections:
         if is_failed or is_alone or not isinstance(error, str) or is_about_the_target({"error": error}):
             yield from _error_object(inner)
         yield from _only_an_error(inner)
+        yield from failed_work(inner)
         yield from _says_no(inner, "")
 
 

@@ -4,7 +4,9 @@
 | --- | --- |
 | `status` queued or in_progress, of OpenAI's Responses and of runs of its Assistants | `object` |
 | A2A's states submitted and working | a task |
-| `status` starting or processing (Replicate) | `logs` beside an `output` that is null |
+| `status` starting or processing (Replicate) | `output` that is null beside `logs`, or `id` and `error` |
+| the same beside the part of the `output` that is there | `id`, `logs` and `urls` |
+| `status` canceled or aborted (Replicate), whatever the `output` is | `logs`, or `id` and `error` |
 | `status` pending or running (LangGraph) | `run_id` beside `assistant_id` |
 | `done: false` of an operation (Google) | its `name` with `operations/` |
 
@@ -43,17 +45,26 @@ def find_unfinished(document: Json) -> Objections:
 def _work(document: dict[str, Json]) -> tuple[str, str, str]:
     """The work that a document describes, in words; its status; the key that states it; "" without any."""
     status = str_or_empty(document.get("status"))
-    kind = document.get("object")
+    kind = str_or_empty(document.get("object"))
     if kind in _OF_OPENAI:
         # A response that was cancelled has partial output, which its finish reason judges.
         return "the response" if kind == "response" else "the run", status, "status"
     state = a2a.task_state(document)
     if state in {"submitted", "working"}:
         return "the task", state, "status"
-    if "logs" in document and "output" in document and document["output"] is None:
+    if _is_prediction(document, status):
         return "the prediction", status, "status"
     if {"run_id", "assistant_id"} <= document.keys():
         return "the run", status, "status"
     if document.get("done") is False and "operations/" in str_or_empty(document.get("name")):
         return "the operation", "running", "done"
     return "", "", ""
+
+
+def _is_prediction(document: dict[str, Json], status: str) -> bool:
+    """True for a prediction of Replicate, or a job in its form. Its output grows, and stays when it ends."""
+    if not {"status", "output"} <= document.keys():
+        return False
+    if document["output"] is None or status in _ENDED:
+        return "logs" in document or {"id", "error"} <= document.keys()
+    return {"id", "logs", "urls"} <= document.keys()

@@ -5,7 +5,7 @@ import codecs
 import pytest
 
 from service.agents.wire.charsets import decode_reply
-from service.domain.errors import AgentRejectedError
+from service.domain.errors import AgentRejectedError, AgentUnavailableError
 
 JSON = '{"é": "日本"}'
 
@@ -26,6 +26,8 @@ JSON = '{"é": "日本"}'
         (JSON.encode("utf-32"), None, JSON),
         (JSON.encode("utf-16-le"), "utf-16le", JSON),
         (JSON.encode("shift_jis", "replace"), "shift_jis", JSON.replace("é", "?")),
+        ("镕基".encode("gb18030"), "gb2312", "镕基"),
+        ("①".encode("cp932"), "shift_jis", "①"),
         ("日本".encode("iso2022_jp"), "iso-2022-jp", "日本"),
         ("caf\xe9".encode("latin-1"), "ISO-8859-1", "café"),
         (b"\x93caf\xe9\x94", "iso-8859-1", "“café”"),
@@ -53,3 +55,9 @@ def test_bytes_of_no_charset_are_a_failure(data: bytes, charset: str | None) -> 
     """A replacement character would be a wrong value."""
     with pytest.raises(AgentRejectedError, match="cannot be decoded"):
         decode_reply(data, charset)
+
+
+def test_a_reply_that_ends_within_a_character() -> None:
+    """Beside other characters of UTF-8, the beginning of one at the end is a reply that broke off."""
+    with pytest.raises(AgentUnavailableError, match="middle of a character"):
+        decode_reply('{"é": "日'.encode()[:-1], None)

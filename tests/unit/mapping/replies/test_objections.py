@@ -354,6 +354,11 @@ REFUSED = [
     ),
     ({"object": "thread.run", "status": "expired", "last_error": None}, "expired"),
     ({"id": "p", "status": "canceled", "output": None, "error": None, "logs": ""}, "canceled"),
+    ({"id": "p", "status": "canceled", "output": ["ha"], "error": None, "logs": ""}, "canceled"),
+    ({"id": "p", "status": "aborted", "output": ["ha"], "error": None}, "aborted"),
+    ({"result": task("failed", "no line")}, "no line"),
+    ({"data": {"task": task("TASK_STATE_FAILED", "no line")}}, "no line"),
+    ({"result": {"isError": True, "content": [{"type": "text", "text": "no line"}]}}, "no line"),
     (chat(None, message={"refusal": "I cannot."}), "I cannot."),
     (chat("", "content_filter"), "content_filter"),
     (chat("half", "content_filter"), "content_filter"),
@@ -691,6 +696,8 @@ UNFINISHED = [
     {"object": "thread.run", "id": "r", "status": "in_progress", "last_error": None},
     {"id": "p", "status": "processing", "output": None, "error": None, "logs": ""},
     {"run_id": "r", "thread_id": "t", "assistant_id": "a", "status": "pending"},
+    {"id": "p", "status": "processing", "output": ["ha"], "error": None, "logs": "", "urls": {"get": "u"}},
+    {"id": "p", "status": "starting", "output": None, "error": None},
     {"name": "projects/p/operations/1", "metadata": {}, "done": False},
 ]
 
@@ -710,7 +717,7 @@ def test_an_answer_that_is_not_there_yet_is_tried_again(reply):
         ("$.id", responses("queued", id="r")),
         ("result.id", {"jsonrpc": "2.0", "id": 1, "result": task("submitted")}),
         ("run_id || status", UNFINISHED[8]),
-        ("done", UNFINISHED[9]),
+        ("done", UNFINISHED[11]),
     ],
 )
 def test_a_mapping_that_asks_for_the_id_of_unfinished_work_gets_it(path, reply):
@@ -748,3 +755,9 @@ def test_explain_gives_the_same_error():
     assert isinstance(ANY.explain(chat("4", "length")).error, ReplyTruncatedError)
     assert isinstance(ANY.explain({"error": {"code": 429}}).error, AgentThrottledError)
     assert issubclass(ReplyTruncatedError, ExtractionError)
+
+
+@pytest.mark.parametrize("odd", [[], {}, ["response"], 1, None])
+def test_odd_values_under_keys_of_providers(odd):
+    """They are data, and no exception."""
+    assert extractor("a").extract({"object": odd, "status": "queued", "a": 1}).values == {"a": 1}
