@@ -14,7 +14,7 @@ from service.domain.model import Json
 from service.domain.truncation import truncate
 from service.mapping.extraction.explain import Explanation, FailedMethod, FieldTrace, TriedMethod, trace
 from service.mapping.extraction.guards import Guards, compile_guards
-from service.mapping.extraction.halves import check_characters, whole_values
+from service.mapping.extraction.halves import check_characters, half_error, whole_values
 from service.mapping.extraction.methods import Method, MethodResult, compile_method
 from service.mapping.extraction.reply_summary import summary
 from service.mapping.extraction.schemas import Schema, SchemaField, excerpt
@@ -99,12 +99,13 @@ class Extractor:
         view = ReplyView.of(reply)
         merged = self._run_methods(view)
         error = self._error(view, merged)
-        values = whole_values(dict.fromkeys(self.output_fields) | merged.values)
+        values = dict.fromkeys(self.output_fields) | merged.values
         unconverted = dict(values)
         unfit = self._convert(values)
-        values = whole_values(values)
         if error is None and unfit:
             error = UnfitValueError(truncate("; ".join(unfit.values()), _MAX_MESSAGE_CHARS))
+        error = error or half_error(values)
+        values = whole_values(values)
         tried = self._tried_methods(merged)
         fields: list[FieldTrace] = []
         for name in self.output_fields:
@@ -216,11 +217,7 @@ class Extractor:
         if view.root == {} and not self.accept_errors:
             raise ExtractionError("the reply is an empty object; allow_empty: true takes it")
         # `$` would give the object around the text.
-        if (
-            isinstance(view.root, dict)
-            and view.root.keys() == {"content"}
-            and _is_blank(view.root["content"])
-        ):
+        if isinstance(view.root, dict) and view.root.keys() == {"content"} and _blank(view.root["content"]):
             raise ExtractionError("the reply is an empty text; allow_empty: true takes it")
         if merged.values and not missing:
             return
@@ -272,7 +269,7 @@ class Extractor:
         ]
 
 
-def _is_blank(value: Json) -> bool:
+def _blank(value: Json) -> bool:
     return isinstance(value, str) and not value.strip()
 
 

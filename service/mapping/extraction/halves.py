@@ -15,12 +15,19 @@ from service.domain.model import Json
 
 def check_characters(values: Mapping[str, Json]) -> None:
     """Raise AgentUnavailableError if a value holds half of a character."""
+    if error := half_error(values):
+        raise error
+
+
+def half_error(values: Mapping[str, Json]) -> AgentUnavailableError | None:
+    """The error of a value that holds half of a character; None without one."""
     for name, value in values.items():
         if half := half_in(value):
-            raise AgentUnavailableError(
+            return AgentUnavailableError(
                 f"the value of {name} holds half of a character ({half} without its other half): the reply "
                 "is damaged or cut off"
             )
+    return None
 
 
 def whole_values(values: Mapping[str, Json]) -> dict[str, Json]:

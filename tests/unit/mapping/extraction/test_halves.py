@@ -58,6 +58,7 @@ def test_half_of_a_character_in_json_within_a_text():
     assert typed.extract({"v": r'["\ud83d\ude00"]'}).values == {"v": ["\U0001f600"]}
     with pytest.raises(AgentUnavailableError, match="half of a character"):
         typed.extract(reply)
+    assert isinstance(typed.explain(reply).error, AgentUnavailableError)
 
 
 def test_half_of_a_character_that_nobody_reads():
