@@ -39,7 +39,7 @@ EXPECTED = {
 """The invariants that may be the first to break without the safeguard."""
 
 NOTICED_LATE = {
-    "NoSplitLease",
+    "NoSenders",
     "NoClosedGate",
     "StateBeforeSend",
     "NoCheckAfterDuplicate",
