@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: setup demo test verify simulate replay fuzz lint hadolint types imports check checkov terraform-check image \
+.PHONY: setup demo test verify mutants simulate replay fuzz lint hadolint types imports check checkov terraform-check image \
   endpoint-image json-schema lock chaos bench bench-memory bench-limits \
   bench-head-of-line bench-reuse clean help
 .DEFAULT_GOAL := help
@@ -33,6 +33,9 @@ test: $(READY) ## all tests that are quick
 verify: $(READY) ## the long tests: thousands of simulated worlds, chaos, containers, Terraform, a full disk, many examples
 	@$(BIN)/python -m pytest -m "$(LONG)"
 	@$(BIN)/python -m pytest -m "hypothesis and not ($(LONG))" --hypothesis-profile=thorough -n 2
+
+mutants: $(READY) ## small changes that break a promise, each of which a test must notice
+	@$(BIN)/python -m tests.mutation
 
 SEEDS ?= 2000
 START ?= 0
@@ -71,7 +74,7 @@ types: $(READY) ## mypy, strict
 imports: $(READY) ## the import rules
 	@$(BIN)/lint-imports --no-cache
 
-check: lint types imports test ## what a change needs; CI runs fuzz and verify as well
+check: lint types imports test ## what a change needs; CI runs fuzz, verify and mutants as well
 
 # What builds differ in from machine to machine is taken from the environment, by name, so that nothing of it
 # stands in a file or on a command line. BUILD_FLAGS="--network host" for an engine without a way out.

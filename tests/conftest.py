@@ -7,7 +7,9 @@ import functools
 import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
+import botocore.serialize
 import botocore.session
 import pytest
 from hypothesis import HealthCheck, settings
@@ -30,6 +32,22 @@ def descriptions_parsed_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         # Parsing takes four fifths of the time that opening our clients takes.
         patch.setattr(botocore.session, "create_loader", functools.cache(botocore.session.create_loader))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def parameters_validated() -> Iterator[None]:
+    """Let botocore's own validator look at the parameters of every call that a test's clients make.
+
+    Production switches it off, as it takes time at each call.
+    """
+    create = botocore.serialize.create_serializer
+
+    def validating(protocol: str, _include_validation: bool = True, **options: Any) -> Any:
+        return create(protocol, True, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.serialize, "create_serializer", validating)
         yield
 
 

@@ -209,6 +209,12 @@ async def test_unfinished_uploads_of_a_key_are_aborted(kit: ObjectsUnderTest) ->
     assert await kit.content("results/output.csv.old") == b"x" * (PART + 1)
 
 
+async def test_an_upload_that_another_process_has_aborted_is_left_in_peace(kit: ObjectsUnderTest) -> None:
+    """Leaving it early asks for no more than what has happened."""
+    async with await begin(kit, "taken over"):
+        assert await kit.objects.abort_uploads(kit.bucket, "taken over") == 1
+
+
 async def test_a_finished_upload_is_not_aborted(kit: ObjectsUnderTest) -> None:
     """An upload that was completed or left is not among the unfinished ones."""
     async with await begin(kit, "done") as upload:

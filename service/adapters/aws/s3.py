@@ -301,7 +301,14 @@ class S3Upload:
         self._buffer.clear()
         if self._upload_id:
             abort = self._s3.abort_multipart_upload(**self._object, UploadId=self._upload_id)
-            await perform(replace(self._call, permission="s3:AbortMultipartUpload", writes=False), abort)
+            call = replace(
+                self._call,
+                permission="s3:AbortMultipartUpload",
+                writes=False,
+                expects=frozenset({"NoSuchUpload"}),
+            )
+            with suppress(ClientError):  # NoSuchUpload: another process has aborted it (`abort_uploads`)
+                await perform(call, abort)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from service.app.settings import load_settings
-from service.app.wiring import RoleBuilder
+from service.app.wiring import RoleBuilder, open_committer
 from service.runtime.consumer import Consumer
 
 
@@ -31,3 +31,11 @@ async def test_only_calls_of_agents_have_the_time_of_the_drain(lab, role, consum
         )
         found = [part for part in builder.parts(role) if isinstance(part, Consumer)]
     assert [part._limits.can_resume for part in found] == [can_resume] * consumers
+
+
+async def test_workers_count_in_different_slots(lab):
+    """Two workers of a fleet seldom write the same counter; every slot is one that the batch is read with."""
+    settings = load_settings({})
+    slots = [open_committer(lab.ports, settings, lab.completion, f"worker-{n}")._slot for n in range(100)]
+    assert set(slots) <= set(range(settings.commit.slots))
+    assert len(set(slots)) > settings.commit.slots / 2

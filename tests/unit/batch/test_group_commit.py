@@ -99,6 +99,18 @@ async def test_a_full_transaction_does_not_linger(lab):
     assert [len(commit.outcomes) for commit in lab.table.commits] == [99, 99]
 
 
+async def test_after_a_full_transaction_rows_wait_for_each_other_again(lab):
+    """The row that a full transaction left behind lingers, so that the next one is full as well."""
+    batch = await lab.batch(6)
+    async with lab.committer(linger_s=3600, max_rows=3) as committer:
+        first = [asyncio.create_task(committer.commit(batch, n, lab.outcome(n))) for n in range(1, 5)]
+        await asyncio.gather(*first[:3])
+        await lab.pass_time(1)
+        assert not first[3].done()
+        await asyncio.gather(first[3], *(committer.commit(batch, n, lab.outcome(n)) for n in (5, 6)))
+    assert [len(commit.outcomes) for commit in lab.table.commits] == [3, 3]
+
+
 async def test_a_transaction_takes_no_more_bytes_than_dynamodb(lab):
     """Large outcomes are spread over several transactions, each within DynamoDB's limit."""
     batch = await lab.batch(20)

@@ -646,6 +646,20 @@ async def test_stopping_finishes_held_messages(lab, queue):
     assert await queue.depth() == 10
 
 
+async def test_a_handler_can_see_that_the_process_stops(lab, queue):
+    """From the stop on, and not before: what may wait for hours ends then."""
+    await fill(lab, queue, 1)
+    handler = Handler()
+    async with lab.consuming(lab.consumer(queue, handler)) as stop:
+        await lab.until(lambda: len(handler.started) == 1)
+        (delivery,) = handler.started
+        assert not delivery.is_draining
+        stop.set()
+        await lab.pass_time(0)
+        assert delivery.is_draining
+        handler.gate.set()
+
+
 async def test_deliveries_that_do_not_end_in_time_are_released(lab, queue):
     """After `drain_s` the rest is cancelled, its messages are visible at once, and the consumer ends."""
     await fill(lab, queue, 12)

@@ -149,6 +149,21 @@ async def test_a_split_resumes_at_its_checkpoint(lab, survived, name):
     }
 
 
+@pytest.mark.parametrize("window", [5, 50])
+async def test_the_window_of_replays_is_the_one_that_the_batch_was_opened_with(lab, window):
+    """The setting may have changed since: the former splitter sent as far as its own window."""
+    await lab.put(table_of(55))
+    lab.rows = FailingQueue("rows", lab.clock)
+    lab.rows.left = 30
+    with pytest.raises(UnreachableError):
+        await split(lab, lab.job(), send_concurrency=1, checkpoint_rows=20)
+    assert (await batch_of(lab)).checkpoint.rows == 20
+    assert {row.number for row in await lab.sent_rows()} == set(range(1, 31))
+    lab.rows.left = 10**9
+    await split(lab, lab.job(), receives=2, checkpoint_rows=window)
+    assert {row.number for row in await lab.sent_rows() if row.replay} == set(range(21, 41))
+
+
 async def test_a_resumed_split_reads_from_the_checkpoint_on(lab):
     """Bytes before the checkpoint are not read again, and every read is tied to the etag."""
     reads = []

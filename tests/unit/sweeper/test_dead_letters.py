@@ -8,11 +8,13 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
+from service.adapters.memory import MemoryQueue
 from service.domain.errors import PoisonMessageError
 from service.domain.events import decode_ingest
 from service.domain.jobs import Finish, Job
 from service.domain.messages import AggregateMessage, RowMessage, Span
 from service.domain.model import Checkpoint, Commit, Dialect, State, Status, iso_time
+from service.domain.ports import MAX_DELAY_S
 
 BIG = "id,name\n1,one\n2,two\n"
 
@@ -62,6 +64,24 @@ async def test_dead_rows_come_again_one_after_the_other(lab):
         seen.append([row.number for row in await lab.sent_rows()])
         await lab.clock.advance(1)
     assert seen == [[1], [2], [3]]
+
+
+async def test_so_many_dead_rows_begin_again_with_the_first_second(lab):
+    """SQS delays a message by 15 minutes at most: the rows beyond share the seconds with earlier ones."""
+    delays = []
+
+    class Watched(MemoryQueue):
+        async def send(self, messages):
+            delays.extend(message.delay_s for message in messages)
+            return await super().send(messages)
+
+    lab.rows = Watched("rows", lab.clock)
+    batch = await lab.batch(4)
+    async with draining(lab) as letters:
+        letters._next_resend_at = lab.clock.monotonic() + MAX_DELAY_S - 2
+        for number in range(1, 5):
+            await letters.row(lab.delivery(lab.row(number, batch).encode()))
+    assert delays == [MAX_DELAY_S - 2, MAX_DELAY_S - 1, 0, 1]
 
 
 async def test_a_row_that_is_dead_again_is_failed_and_its_batch_ends(lab):

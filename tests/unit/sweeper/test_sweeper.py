@@ -12,9 +12,19 @@ from service.adapters.memory import MemoryObjects, MemoryTable
 from service.batch.outages import OutageBoard
 from service.domain.errors import AccessError, DeadlineError, ThrottledError
 from service.domain.messages import AggregateMessage, RowMessage
-from service.domain.model import Checkpoint, Commit, Dialect, State, Status, Trouble, iso_time
+from service.domain.model import (
+    BatchView,
+    Checkpoint,
+    Commit,
+    Counts,
+    Dialect,
+    State,
+    Status,
+    Trouble,
+    iso_time,
+)
 from service.sweeper.missing_rows import missing_rows
-from service.sweeper.sweeper import PAGE_BATCHES
+from service.sweeper.sweeper import MAX_BATCHES, PAGE_BATCHES, SWEPT
 
 STUCK_S = 300.0
 TEXT = "id,name\n" + "".join(f"{n},name {n}\n" for n in range(1, 31))
@@ -479,6 +489,19 @@ async def test_every_batch_is_visited_however_many_there_are(make_lab):
     async with sweeping(lab) as sweeper:
         await sweeper.sweep()
     assert sorted(lab.table.reads) == sorted(wanted)
+
+
+async def test_a_sweeper_forgets_the_batches_that_it_has_not_seen_for_longest(lab):
+    """It remembers as many as one sweep looks at, however many it has seen in its life."""
+    batch = await lab.batch(1)
+    most = len(SWEPT) * MAX_BATCHES
+    async with sweeping(lab) as sweeper:
+        sweeper._observed.update((f"demo#old{number}", None) for number in range(most))
+        for number in range(5):
+            sweeper._observe(BatchView(replace(batch, execution_id=f"new{number}"), Counts()))
+        assert len(sweeper._observed) == most
+        assert "demo#old4" not in sweeper._observed
+        assert {"demo#old5", "demo#new0", "demo#new4"} <= set(sweeper._observed)
 
 
 async def test_the_sweeper_runs_until_told_to_stop_and_shows_its_problem(make_lab):

@@ -325,9 +325,10 @@ async def test_a_slow_check_does_not_replace_a_newer_batch(lab):
     cache = lab.batch_cache()
     old = await lab.view()
     await lab.table.seal(batch, 3, "2026-11-23T07:00:00.000Z", owner="")
-    cached = await cache.get(row(batch.batch_id, 1, 1))
+    await cache.get(row(batch.batch_id, 1, 1))
     cache.refresh(old, 0.0)
-    assert cached.batch.total == 3
+    assert (await cache.get(row(batch.batch_id, 1, 1))).batch.total == 3
+    assert lab.table.reads == [batch.batch_id] * 2
 
 
 async def test_a_row_of_a_later_incarnation_reloads_the_batch(lab):

@@ -1,9 +1,14 @@
 """Queries that take several pages."""
 
-from service.adapters.aws.batch_items import batch_item
+from dataclasses import replace
+
+from service.adapters.aws.batch_items import batch_item, counter_values
+from service.adapters.aws.clients import AwsOptions
+from service.adapters.aws.dynamodb import DynamoTable
 from service.adapters.aws.errors import AwsCall
+from service.adapters.aws.keys import counter_sort, primary_key
 from service.adapters.aws.queries import Queries
-from service.domain.model import Batch, Location, Source, State
+from service.domain.model import Batch, Counts, Location, Source, State
 
 
 class PagedClient:
@@ -16,9 +21,10 @@ class PagedClient:
 
     async def query(self, **asked):
         """A page from the start key on."""
-        self.limits.append(asked["Limit"])
+        limit = asked.get("Limit", len(self.items))
+        self.limits.append(limit)
         start = int(asked["ExclusiveStartKey"]["at"]["N"]) if "ExclusiveStartKey" in asked else 0
-        end = min(start + min(asked["Limit"], self.page_items), len(self.items))
+        end = min(start + min(limit, self.page_items), len(self.items))
         page = {"Items": self.items[start:end]}
         return page if end == len(self.items) else page | {"LastEvaluatedKey": {"at": {"N": str(end)}}}
 
@@ -46,3 +52,19 @@ async def test_fewer_batches_than_wanted_are_all_of_them():
     batches = [batch(number) for number in range(5)]
     client = PagedClient([batch_item(found) for found in batches], page_items=10)
     assert await queries(client).recent(1_000) == batches
+
+
+async def test_a_batch_is_read_with_the_counters_of_every_page():
+    """A batch with many counters, or with a large header, does not fit a page of 1 MB."""
+    running = replace(batch(1), total=30)
+    counters = [
+        primary_key(running.batch_id, counter_sort(1, slot, "")) | counter_values(Counts(succeeded=1))
+        for slot in range(30)
+    ]
+    named = [{name.removeprefix(":"): value for name, value in item.items()} for item in counters]
+    client = PagedClient([batch_item(running), *named], page_items=10)
+    client.options = AwsOptions("us-east-1")
+    view = await DynamoTable(client, "table").read(running.batch_id)
+    assert view.batch == running
+    assert view.counts.succeeded == 30
+    assert view.is_complete

@@ -23,6 +23,7 @@ from service.worker.admission.circuit_breaker import FIRST_PAUSE_S, THRESHOLD
 from service.worker.admission.commit_backlog import MAX_COMMIT_WAIT_S
 from service.worker.admission.fair_queue import RECENT_S
 from service.worker.admission.gate import LIMIT_PAUSE_S, MAX_REQUEUE_S, MAX_WAIT_S, MIN_REQUEUE_S, Gates
+from service.worker.rate_limit.limiter import Permit
 
 BATCH = Batch("a", "e", State.RUNNING, Source("b", "k"), Location("b", ""))
 OUTAGE = AgentOutageError("down")
@@ -38,6 +39,24 @@ class UsedUpLimiter:
     async def admit(self, estimate):
         """Reject the call."""
         raise LimitReachedError("used up", retry_after_s=7.0)
+
+
+class PatientLimiter:
+    """A rate limit that lets calls begin when `go_on` is set, and records the permits that were released."""
+
+    def __init__(self):
+        self.is_asked, self.go_on = asyncio.Event(), asyncio.Event()
+        self.released = []
+
+    def estimate(self, body_bytes):
+        """Estimate nothing."""
+        return Usage()
+
+    async def admit(self, estimate):
+        """Wait."""
+        self.is_asked.set()
+        await self.go_on.wait()
+        return Permit(self.released.append)
 
 
 @asynccontextmanager
@@ -151,6 +170,21 @@ async def test_while_a_target_is_down_only_a_trial_call_is_admitted():
             await gate.admit(BATCH, "another", {}).__aenter__()
         assert trial.record_reply()
     assert gate.capacity == 5 + 5
+
+
+async def test_a_target_that_went_down_during_the_limiters_wait_gets_no_call():
+    """The breaker is looked at again, and the row gives its permit back."""
+    limiter = PatientLimiter()
+    gate = Gates(MemoryClock()).open(8, limiter)
+    waiting = asyncio.create_task(gate.admit(BATCH, "row", {}).__aenter__())
+    await limiter.is_asked.wait()
+    for number in range(THRESHOLD):
+        gate.breaker.record_failure(OUTAGE, 0.0, row=str(number), is_trial=False)
+    limiter.go_on.set()
+    with pytest.raises(TargetDownError, match="down"):
+        await waiting
+    assert limiter.released == [None]
+    assert not gate._queue.in_flight
 
 
 async def test_a_throttle_shows_that_the_target_is_up():

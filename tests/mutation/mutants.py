@@ -1,0 +1,161 @@
+"""The mutants: small changes of the core, each of which breaks a promise, and the tests that notice it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A change of one text in `file`, and the test files of which at least one test must fail with it.
+
+    `old` occurs exactly once in the file. Paths are relative to the repository.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+_AWS = "service/adapters/aws"
+_REQUESTS = ("tests/unit/adapters/aws/test_requests_to_aws.py",)
+
+MUTANTS = (
+    Mutant(
+        "a query may read stale items",
+        f"{_AWS}/queries.py",
+        'more["ConsistentRead"] = True',
+        'more["ConsistentRead"] = False',
+        _REQUESTS,
+    ),
+    Mutant(
+        "a get may read a stale item",
+        f"{_AWS}/dynamodb.py",
+        "Key=key, ConsistentRead=True)",
+        "Key=key)",
+        _REQUESTS,
+    ),
+    Mutant(
+        "a batch's counters are read from one page",
+        f"{_AWS}/dynamodb.py",
+        'if "LastEvaluatedKey" not in page:',
+        "if True:",
+        ("tests/unit/adapters/aws/test_queries.py",),
+    ),
+    Mutant(
+        "messages carry no group",
+        f"{_AWS}/sqs.py",
+        "if message.group:",
+        "if False:",
+        _REQUESTS,
+    ),
+    Mutant(
+        "an upload is completed without the checksums of its parts",
+        f"{_AWS}/s3.py",
+        'if name == "ETag" or name.startswith("ChecksumCRC")',
+        'if name == "ETag"',
+        _REQUESTS,
+    ),
+    Mutant(
+        "every worker counts in slot 0",
+        "service/app/wiring.py",
+        "slot=zlib.crc32(name.encode()) % commit.slots,",
+        "slot=0,",
+        ("tests/unit/app/test_wiring.py",),
+    ),
+    Mutant(
+        "dead rows are sent again ever later",
+        "service/sweeper/dead_letters.py",
+        "(self._next_resend_at - RESEND_INTERVAL_S - now) % MAX_DELAY_S",
+        "self._next_resend_at - RESEND_INTERVAL_S - now",
+        ("tests/unit/sweeper/test_dead_letters.py",),
+    ),
+    Mutant(
+        "the window of replays is that of the setting",
+        "service/splitter/split.py",
+        "batch.checkpoint.rows + batch.window if",
+        "batch.checkpoint.rows + limits.opening.checkpoint_rows if",
+        ("tests/unit/splitter/test_splitter.py",),
+    ),
+    Mutant(
+        "a message that is sent again has too little room",
+        "service/batch/large_rows.py",
+        "RESEND_BYTES = 600",
+        "RESEND_BYTES = 60",
+        ("tests/unit/batch/test_large_rows.py",),
+    ),
+    Mutant(
+        "a swap whose answer was lost counts as a conflict",
+        "service/worker/rate_limit/ledger_store.py",
+        "if current.text == text or self._includes_our_write(current):",
+        "if current.text == text:",
+        ("tests/unit/worker/rate_limit/test_ledger_store.py",),
+    ),
+    Mutant(
+        "the breaker is not looked at after the limiter's wait",
+        "service/worker/admission/gate.py",
+        """        try:
+            # The breaker may have opened while the row waited, and outcomes may have become late.
+            self._check()
+""",
+        """        try:
+            pass
+""",
+        ("tests/unit/worker/admission/test_gate.py",),
+    ),
+    Mutant(
+        "a consumer that stops is not draining",
+        "service/runtime/consumer.py",
+        "            self.is_draining = True\n",
+        "",
+        ("tests/unit/runtime/test_consumer.py",),
+    ),
+    Mutant(
+        "a closed gate lets calls begin",
+        "service/worker/admission/gate.py",
+        "        self._is_closed = True\n",
+        "",
+        ("tests/unit/worker/admission/test_gate.py",),
+    ),
+    Mutant(
+        "nobody is told that a slot is free",
+        "service/worker/admission/gate.py",
+        """            self._queue.release(batch)
+            # The consumer may fetch another row.
+            self._on_change()
+""",
+        """            self._queue.release(batch)
+""",
+        ("tests/unit/worker/admission/test_gate.py",),
+    ),
+    Mutant(
+        "a refresh takes over an older view",
+        "service/worker/batch_cache.py",
+        "if _progress(view.batch) >= _progress(cached.batch):",
+        "if True:",
+        ("tests/unit/worker/test_batch_cache.py",),
+    ),
+    Mutant(
+        "a lease is counted from after the call",
+        "service/batch/lease.py",
+        "self._ends_at = asked_at + self._duration_s",
+        "self._ends_at = self._clock.monotonic() + self._duration_s",
+        ("tests/unit/aggregator/test_lease.py", "tests/unit/splitter/test_split.py"),
+    ),
+    Mutant(
+        "a group commit that was full once never lingers again",
+        "service/batch/group_commit.py",
+        "            self.is_full.clear()\n",
+        "            pass\n",
+        ("tests/unit/batch/test_group_commit.py",),
+    ),
+    Mutant(
+        "the sweeper remembers every batch that it ever saw",
+        "service/sweeper/sweeper.py",
+        "            self._observed.popitem(last=False)\n",
+        "            pass\n",
+        ("tests/unit/sweeper/test_sweeper.py",),
+    ),
+)
