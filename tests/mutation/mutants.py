@@ -142,7 +142,7 @@ MUTANTS = (
         "service/batch/lease.py",
         "self._ends_at = asked_at + self._duration_s",
         "self._ends_at = self._clock.monotonic() + self._duration_s",
-        ("tests/unit/aggregator/test_lease.py", "tests/unit/splitter/test_split.py"),
+        ("tests/unit/batch/test_lease.py",),
     ),
     Mutant(
         "a group commit that was full once never lingers again",
