@@ -1,10 +1,10 @@
-"""Contract of the port Queue, tested in memory and on SQS (ministack)."""
+"""Contract of the port Queue, tested in memory and on SQS (ministack, moto)."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -13,7 +13,6 @@ from service.adapters.aws.clients import AwsOptions, Clients, open_clients
 from service.adapters.aws.provision.resources import ResourceNames
 from service.adapters.aws.sqs import SqsQueue
 from service.adapters.memory import MemoryClock, MemoryQueue
-from service.cli.embedded import ACCESS_KEY, REGION, SECRET_KEY
 from service.domain.errors import AccessError
 from service.domain.ports import MESSAGE_BYTES, OutgoingMessage, Queue, ReceivedMessage
 
@@ -47,8 +46,10 @@ class QueueUnderTest:
         return found
 
 
-@pytest.fixture(params=["memory", "ministack"])
-async def kit(request: pytest.FixtureRequest, names: ResourceNames) -> AsyncIterator[QueueUnderTest]:
+@pytest.fixture(params=["memory", "ministack", "moto"])
+async def kit(
+    request: pytest.FixtureRequest, names: ResourceNames, options_of: Callable[[str], AwsOptions]
+) -> AsyncIterator[QueueUnderTest]:
     if request.param == "memory":
         clock = MemoryClock()
         dead = MemoryQueue("dead", clock)
@@ -56,8 +57,7 @@ async def kit(request: pytest.FixtureRequest, names: ResourceNames) -> AsyncIter
             MemoryQueue("rows", clock, dead_letters=dead, max_receives=MAX_RECEIVES), dead, clock
         )
         return
-    options = AwsOptions(REGION, request.getfixturevalue("endpoint"), ACCESS_KEY, SECRET_KEY)
-    async with open_clients(options) as clients:
+    async with open_clients(options_of(request.param)) as clients:
         yield await sqs_kit(clients, names)
 
 

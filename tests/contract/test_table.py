@@ -1,10 +1,10 @@
-"""Contract of the port Table, tested in memory and on DynamoDB (ministack)."""
+"""Contract of the port Table, tested in memory and on DynamoDB (ministack, moto)."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -79,13 +79,14 @@ class Age:
         return self.now_s * 1000
 
 
-@pytest.fixture(params=["memory", "ministack"])
-async def table(request: pytest.FixtureRequest, names: ResourceNames) -> AsyncIterator[Table]:
+@pytest.fixture(params=["memory", "ministack", "moto"])
+async def table(
+    request: pytest.FixtureRequest, names: ResourceNames, options_of: Callable[[str], AwsOptions]
+) -> AsyncIterator[Table]:
     if request.param == "memory":
         yield MemoryTable()
         return
-    options = AwsOptions(REGION, request.getfixturevalue("endpoint"), ACCESS_KEY, SECRET_KEY)
-    async with open_clients(options) as clients:
+    async with open_clients(options_of(request.param)) as clients:
         await provision_table(clients, names.table)
         yield DynamoTable(clients, names.table)
 
