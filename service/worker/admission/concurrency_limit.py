@@ -6,27 +6,21 @@ at `most`, which the user allowed. A round is about as many calls as the limit.
 - Replies while all slots are in use raise the limit by one a round.
 - A throttle lowers it at once.
 - A round in which most calls time out halves it.
-- A round much slower than the fastest one lowers it a little.
+
+Latency is no signal: rows differ in it, and a target that queues serves as many calls under any limit.
 
 Pure. Times are monotonic seconds.
 """
 
 from __future__ import annotations
 
-import statistics
 from enum import StrEnum
 
 THROTTLED_FACTOR = 0.7
 HANGING_FACTOR = 0.5
-SLOW_FACTOR = 0.9
-SLOW_RATIO = 3.0
-"""A round is slow if its median latency is this many times the best: calls queue inside the target."""
-
-FORGET_RATIO = 1.02
-"""The best latency grows by this factor each round, so that a target may become slower for good."""
 
 MIN_ROUND = 10
-"""Fewest calls in a round, however low the limit: the median of fewer means little."""
+"""Fewest calls in a round, however low the limit: the share of time-outs among fewer means little."""
 
 
 class LoadSignal(StrEnum):
@@ -40,15 +34,14 @@ class LoadSignal(StrEnum):
 class AimdLimit:
     """The limit of one target in one process, between 1 and `most`."""
 
-    __slots__ = ("_best_s", "_latencies_s", "_limit", "_lowered_at", "_most", "_timed_out")
+    __slots__ = ("_ended", "_limit", "_lowered_at", "_most", "_timed_out")
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._limit = float(most)
         self._lowered_at = float("-inf")
-        self._latencies_s: list[float] = []
+        self._ended = 0
         self._timed_out = 0
-        self._best_s = float("inf")
 
     @property
     def limit(self) -> int:
@@ -64,23 +57,19 @@ class AimdLimit:
         if signal is LoadSignal.THROTTLED:
             self._lower(THROTTLED_FACTOR, now)
             return
-        self._latencies_s.append(now - started)
+        self._ended += 1
         self._timed_out += signal is LoadSignal.TIMED_OUT
         # With slots unused, a reply does not show that the target could bear more.
         if signal is LoadSignal.ANSWERED and in_flight >= self.limit:
             self._limit = min(float(self._most), self._limit + 1 / self._limit)
         # A round is complete: about one call for each slot, all of them begun under the present limit.
-        if len(self._latencies_s) >= max(MIN_ROUND, self.limit):
+        if self._ended >= max(MIN_ROUND, self.limit):
             self._end_round(now)
 
     def _end_round(self, now: float) -> None:
-        """Judge the round's latencies and begin the next one."""
-        median_s = statistics.median(self._latencies_s)
-        if self._timed_out * 2 > len(self._latencies_s):
+        """Judge the round's time-outs and begin the next one."""
+        if self._timed_out * 2 > self._ended:
             self._lower(HANGING_FACTOR, now)
-        elif median_s > SLOW_RATIO * self._best_s:
-            self._lower(SLOW_FACTOR, now)
-        self._best_s = min(self._best_s * FORGET_RATIO, median_s)
         self._begin_round()
 
     def _lower(self, factor: float, now: float) -> None:
@@ -89,5 +78,5 @@ class AimdLimit:
         self._begin_round()
 
     def _begin_round(self) -> None:
-        self._latencies_s.clear()
+        self._ended = 0
         self._timed_out = 0

@@ -67,12 +67,12 @@ def test_a_few_time_outs_among_many_replies_change_nothing():
     assert limit.limit == 20
 
 
-def test_slower_replies_lower_it():
-    """If latency is a multiple of the best round's, calls queue inside the target."""
+def test_slower_replies_do_not_lower_it():
+    """A minute of long rows after a minute of short ones is no sign of load."""
     limit = AimdLimit(20)
     at = calls(limit, 40, latency_s=1.0)
-    calls(limit, 20, at=at, latency_s=4.0)
-    assert limit.limit == 18
+    calls(limit, 20, at=at, latency_s=20.0)
+    assert limit.limit == 20
 
 
 @given(
