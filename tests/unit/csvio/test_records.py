@@ -1,6 +1,7 @@
 """Files and records that are refused in words, and a failures.csv that is safe to run again."""
 
 import base64
+import codecs
 
 import pytest
 
@@ -307,3 +308,20 @@ def test_a_column_of_texts_with_semicolons_has_no_title(text: str):
     assert [list(record.cells) for record in records] == [[line] for line in text.split("\n")[1:-1]]
     _, records = read(b"text\na;b;c\nd;e;f\n", delimiter=",")
     assert [record.cells[0] for record in records] == ["a;b;c", "d;e;f"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"id,t\n1,\xed\xa0\xbd\n2,\xf0\x9f\x98\x80\n",
+        codecs.BOM_UTF16_LE + "id,t\n1,\ud83d\n2,\U0001f600\n".encode("utf-16-le", "surrogatepass"),
+        codecs.BOM_UTF16_BE + "id,t\n1,\ude00\n2,\U0001f600\n".encode("utf-16-be", "surrogatepass"),
+    ],
+    ids=["utf-8", "utf-16-le", "utf-16-be"],
+)
+def test_half_of_a_character_is_no_text(data: bytes):
+    """No cell that is sent holds one: its record is refused, and the others are read."""
+    _, (damaged, whole) = read(data)
+    assert "set csv.encoding" in damaged.defect
+    assert whole.cells == ("2", "\U0001f600")
+    assert not whole.defect
