@@ -24,7 +24,7 @@ from service.batch.source import is_older, stored_definition, too_old_text
 from service.domain.errors import ConfigError
 from service.domain.messages import RowMessage
 from service.domain.model import Batch, BatchView, State
-from service.domain.ports import Agent
+from service.domain.ports import Agent, Clock
 from service.mapping import RowMapping
 from service.worker.admission.gate import Gates
 from service.worker.rate_limit.limiter import Limiter
@@ -65,10 +65,10 @@ class CachedBatch:
         """
         return row.replay or row.sender != self.batch.sender or now - self.read_at > VIEW_AGE_S
 
-    def covers(self, row: RowMessage, now: float) -> bool:
+    def covers(self, row: RowMessage, clock: Clock) -> bool:
         """True if this view can decide whether the row exists, and is a repeat; otherwise reload."""
-        batch = self.batch
-        if self.too_new and now - self.read_at >= LOOK_AGAIN_S:
+        batch, now = self.batch, clock.monotonic()
+        if batch.has_expired(clock.now_ms()) or (self.too_new and now - self.read_at >= LOOK_AGAIN_S):
             return False
         if not row.replay and now - self.read_at > VIEW_AGE_S:
             return False
@@ -110,13 +110,13 @@ class BatchCache:
         begins share its result.
         """
         asked_seq, batch_id = next(self._sequence), row.batch_id
+        clock = self._ports.clock
         cached = self._batches.get(batch_id)
-        if cached is None or not cached.covers(row, self._ports.clock.monotonic()):
+        if cached is None or not cached.covers(row, clock):
             async with self._loading.setdefault(batch_id, asyncio.Lock()):
                 cached = self._batches.get(batch_id)
                 # A load that began after this call is fresh enough, even if it does not cover the row.
-                now = self._ports.clock.monotonic()
-                if cached is None or (cached.loaded_seq < asked_seq and not cached.covers(row, now)):
+                if cached is None or (cached.loaded_seq < asked_seq and not cached.covers(row, clock)):
                     cached = await self._load(batch_id)
             # Rows that wait keep the lock that they have; a lock for every batch ever seen would pile up.
             self._loading.pop(batch_id, None)

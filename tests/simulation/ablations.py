@@ -46,7 +46,8 @@ class NoRowCondition(Components):
 class _UnfencedTable(ObservedTable):
     def _is_committed(self, commit: Commit, index: int, row: Item) -> bool:
         stored = self._rows[row["batch_id"]["S"]].get(commit.outcomes[index].number)
-        return stored is not None and int(stored["round"]["N"]) == commit.round
+        is_of_round = stored is not None and int(stored["round"]["N"]) == commit.round
+        return is_of_round and super()._is_committed(commit, index, row)
 
 
 class NoRoundFence(Components):
@@ -65,6 +66,26 @@ class _UncountedTable(ObservedTable):
         for outcome, row in zip(commit.outcomes, rows, strict=True):
             self._put(row["batch_id"]["S"], outcome.number, row)
         return ()
+
+
+class _NamelessTable(FaultyTable):
+    async def open(self, batch: Batch, definition: str, *, replacing: Batch | None = None) -> Batch:
+        """Open the batch without an incarnation."""
+        network, observed = self._network, self._observed
+        nameless = replace(batch, incarnation="")
+        opened: Batch = await network.call(
+            "write",
+            "table.open",
+            (nameless,),
+            lambda: observed.open(nameless, definition, replacing=replacing),
+        )
+        return opened
+
+
+class NoIncarnation(Components):
+    """A batch is not told from an expired one with the same id."""
+
+    table = _NamelessTable
 
 
 class _TwoCallTable(FaultyTable):
@@ -428,9 +449,7 @@ ABLATIONS: Mapping[str, type[Components]] = {
         NoRowCondition, NoRoundFence, NoCounterInTransaction, NoCheckAfterDuplicate, StateBeforeSend, NoSeal,
         NoHeartbeat, NoReplayMarks, NoSweeper, NoDrain, NoLease, NoSplitLease, NoSenders,
         NoCommitToken, DeleteFirst, NoMarksOnReturns, NoWaitingResults, NoKeptOutcomes, NoClosedGate,
-        NoExcuses, NoSuspicion, NoDeadlines,
-        NoInFlightLock,
-        NoSharedLedger,
+        NoExcuses, NoSuspicion, NoDeadlines, NoInFlightLock, NoSharedLedger, NoIncarnation,
     )
 }  # fmt: skip
 """All ablations by name."""

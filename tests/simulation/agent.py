@@ -39,9 +39,9 @@ class WorldAgents:
         self.invocations: Counter[RowKey] = Counter()
         self._target_faults = target_faults
 
-    def target_fault(self, batch_id: str, now: float) -> TargetFault | None:
+    def target_fault(self, identity: str, now: float) -> TargetFault | None:
         """The fault from which a batch's target suffers now."""
-        target = self.files[batch_id].mapping.name
+        target = self.files[identity].mapping.name
         for period in self._target_faults:
             if period.target == target and period.from_s <= now < period.to_s:
                 return period.fault
@@ -60,9 +60,8 @@ class SimulatedAgent:
     async def invoke(self, invocation: Invocation) -> Reply:
         """Behave as the scenario says, or as the target's fault makes it."""
         identity, round_, number = invocation.id.rsplit("/", 2)
-        batch_id = identity.partition("@")[0]
-        row = (batch_id, int(round_), int(number))
-        file = self._agents.files[batch_id]
+        row = (identity, int(round_), int(number))
+        file = self._agents.files[identity]
         network = self._network
         self._agents.invocations[row] += 1
         time = self._agents.invocations[row]

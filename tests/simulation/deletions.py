@@ -33,32 +33,35 @@ class DeletedMessages:
     def _has_batch(self, body: str) -> bool:
         data = orjson.loads(body)
         batch_id = data.get("batch") or data.get("batch_id") or f"{data['mapping']}#{data['execution_id']}"
-        return self._monitor.table.batch(batch_id) is not None
+        return self._monitor.present(batch_id) is not None
 
     def _row_problem(self, body: str) -> str:
         monitor = self._monitor
         key = monitor.queues["rows"].key(body)
         assert key is not None
-        batch_id, round_, _ = key
+        identity, round_, _ = key
         has_message = any(queue.messages_of.get(key) for queue in monitor.queues.values())
         if monitor.has_outcome(key) or has_message or key in monitor.lost_rows:
             return ""
-        batch = monitor.table.batch(batch_id)
+        batch = monitor.standing(identity)
+        # The rows of a batch that is over, or that another one has replaced, are nobody's.
         if batch is None or batch.state.is_final or batch.round > round_:
             return ""
         return f"row {key} was deleted: it has no outcome and no other message"
 
     def _job_problem(self, body: str) -> str:
         for job in decode_ingest(body).jobs:
-            batch = self._monitor.table.batch(f"{job.mapping}#{job.execution_id}")
+            batch = self._monitor.present(f"{job.mapping}#{job.execution_id}")
+            if job.incarnation and (batch is None or batch.incarnation != job.incarnation):
+                continue
             if (batch is None or batch.state is State.SPLITTING) and not self._has_copy("ingest", body):
                 return f"the job was deleted while its batch is {batch.state if batch else 'not there'}"
         return ""
 
     def _trigger_problem(self, body: str) -> str:
         trigger = AggregateMessage.decode(body)
-        batch = self._monitor.table.batch(trigger.batch_id)
-        if batch is None or batch.round != trigger.round or batch.state.is_final:
+        batch = self._monitor.present(trigger.batch_id)
+        if batch is None or not trigger.is_for(batch) or batch.state.is_final:
             return ""
         if self._has_copy("aggregate", body):
             return ""
@@ -69,5 +72,5 @@ class DeletedMessages:
         wanted = orjson.loads(body)
         queues = self._monitor.queues
         found = (orjson.loads(other) for queue in (name, f"{name}-dlq") for other in queues[queue].bodies)
-        same = ("batch", "round", "mapping", "execution_id")
+        same = ("batch", "round", "incarnation", "mapping", "execution_id")
         return any(all(data.get(key) == wanted.get(key) for key in same) for data in found)

@@ -55,9 +55,9 @@ class FailureCauses:
             return True
         return is_pause or error in {behaviour_error, "AgentOutageError", "AgentThrottledError"}
 
-    def deadline_ms(self, batch_id: str) -> float:
+    def deadline_ms(self, identity: str) -> float:
         """The batch's deadline in ms since 1970, infinite if it has none."""
-        batch = self._monitor.table.batch(batch_id)
+        batch = self._monitor.batches.get(identity)
         return ms_of(batch.deadline_at) if batch is not None and batch.deadline_at else math.inf
 
     def _has_lost_workers(self, key: RowKey) -> bool:

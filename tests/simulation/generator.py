@@ -99,9 +99,11 @@ def generate(seed: int) -> Scenario:
         part_bytes=more.choice((2**23, 100, 500)),
         refusals=() if is_calm else _refusals(more, faults_end_s),
         finishes_at_s=() if is_calm else _finishes(more, faults_end_s),
+        next_files=(),
     )
     scenario = _with_stalled_splitters(more, _with_storage_faults(more, scenario))
-    return _with_large_cells(more, scenario)
+    scenario = _with_large_cells(more, scenario)
+    return scenario if is_calm or scenario.redrive else replace(scenario, next_files=_next_files(more, files))
 
 
 def _with_stalled_splitters(random: Random, scenario: Scenario) -> Scenario:
@@ -180,6 +182,21 @@ def _with_kept_replies(random: Random, files: Sequence[InputFile]) -> tuple[Inpu
     if not mapping.reuse or random.random() < 0.6:
         return tuple(files)
     return tuple(replace(file, mapping=replace(mapping, reuse="7 days")) for file in files)
+
+
+def _next_files(random: Random, files: Sequence[InputFile]) -> tuple[InputFile, ...]:
+    """In some worlds each id is used again, for a file with the same mapping, and other cells and rows."""
+    if random.random() >= 0.15:
+        return ()
+    again = []
+    for file in files:
+        rows = min(len(file.names), 20) if random.random() < 0.6 else random.randint(0, 12)
+        behaviours = tuple(random.choice(file.behaviours or (Behaviour.REPLIES,)) for _ in range(rows))
+        names = tuple(f"again {number}" for number in range(1, rows + 1))
+        again.append(
+            replace(file, behaviours=behaviours, names=names, jobs_at_s=(0.0, 0.0)[: random.choice((1, 2))])
+        )
+    return tuple(again)
 
 
 def _with_deadlines(random: Random, files: Sequence[InputFile]) -> tuple[InputFile, ...]:

@@ -28,6 +28,7 @@ STOPS_WITHIN_S = 600.0
 INVARIANTS: Mapping[str, str] = {
     "one_outcome": "A row's outcome is never overwritten by one of the same round or an earlier one.",
     "counters_equal_outcomes": "After a commit, a round's counters equal its outcomes, `reused` too.",
+    "replaced_when_over": "A batch gives its id to another only when it has expired or failed unsent.",
     "final_when_counted": "A batch is AGGREGATING or final only if sealed and every row has an outcome.",
     "acknowledged_when_durable": "A message is deleted only when its work is durable or another has it.",
     "failed_for_a_cause": "A row is FAILED only for a cause of its own or lack of time, not by an outage.",
@@ -93,10 +94,10 @@ def _broken(final: FinalState) -> Iterator[Broken]:
     if not final.is_done:
         yield "nothing_stuck", _unfinished_work(final)
     yield from _slow_stops(final)
-    for batch_id, file in zip(final.batch_ids, final.scenario.files, strict=True):
+    for batch_id in final.batch_ids:
         batch = final.table.batch(batch_id)
         if batch is not None and batch.state is not State.FAILED:
-            yield from _wrong_results(final, batch, file)
+            yield from _wrong_results(final, batch, final.monitor.files[batch.identity])
     if final.scenario.is_calm:
         yield from _extra_calls(final)
 
@@ -108,7 +109,7 @@ def _unfinished_work(final: FinalState) -> str:
         if batch is None:
             states.append(f"{batch_id} was never opened")
         else:
-            key = (batch_id, batch.round)
+            key = (batch.identity, batch.round)
             done = len(final.monitor.outcomes[key]) + final.monitor.carried_over[key]
             states.append(f"{batch_id} is {batch.state}, {done} of {batch.total} rows in round {batch.round}")
     left = [f"{len(queue)} in {name}" for name, queue in final.monitor.queues.items() if len(queue)]
@@ -132,9 +133,9 @@ def _wrong_results(final: FinalState, batch: Batch, file: InputFile) -> Iterator
     if stored["output.csv"] is None or stored["manifest.json"] is None:
         yield "output_complete", f"{batch.batch_id} is {batch.state} without output.csv or manifest.json"
         return
-    statuses = dict(final.monitor.outcomes[batch.batch_id, 1])
+    statuses = dict(final.monitor.outcomes[batch.identity, 1])
     if batch.round > 1:
-        statuses |= final.monitor.outcomes[batch.batch_id, batch.round]
+        statuses |= final.monitor.outcomes[batch.identity, batch.round]
     lines = list(csv.reader(io.StringIO(stored["output.csv"].body.decode())))
     rows = len(file.names)
     wanted = [_line(number, name, statuses[number]) for number, name in enumerate(file.names, 1)]
@@ -164,11 +165,11 @@ def _line(number: int, name: str, status: Status) -> tuple[str, str, str, str]:
 def _extra_calls(final: FinalState) -> Iterator[Broken]:
     """Calls and events that a calm world should not have: each row, or input with `reuse`, takes one call."""
     asked: Counter[tuple[str, object]] = Counter()
-    for batch_id, file in final.monitor.files.items():
-        scope = file.mapping.name if "days" in file.mapping.reuse else batch_id
+    for identity, file in final.monitor.files.items():
+        scope = file.mapping.name if "days" in file.mapping.reuse else identity
         for number, name in enumerate(file.names, 1):
             asked[scope, name if file.mapping.reuse else number] += final.monitor.calls_for[
-                batch_id, 1, number
+                identity, 1, number
             ]
     if set(asked.values()) - {1}:
         yield "calm_is_exact", f"asked {asked.total()} times for {len(asked)} inputs"

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from service.adapters.aws.values import Item
-from service.domain.model import Batch, Commit, Outcome, State, Status, row_id
+from service.domain.model import Batch, Commit, Outcome, State, Status, identity, row_id
 from service.domain.ports import ReceivedMessage
 from service.worker.admission.commit_backlog import MAX_COMMIT_WAIT_S
 from tests.simulation.agent_calls import AgentCalls
@@ -35,7 +35,8 @@ class Monitor:
 
     `World` sets the first block of attributes. The second block are facts, collected for the checks:
 
-    - `outcomes`: the statuses of the rows, by batch and round.
+    - `batches`: the last state of every batch, and `files` its file, by its identity.
+    - `outcomes`: the statuses of the rows, by the batch's identity and round.
     - `carried_over`: the number of rows that succeeded in the round before, by batch and round.
     - `dead_lettered`: the number of dead letters, by queue.
     - `lost_rows`: rows whose message was lost by the rows queue itself.
@@ -50,6 +51,7 @@ class Monitor:
         self.objects: ObservedObjects
         self.queues: dict[str, ObservedQueue] = {}
         self.files: dict[str, InputFile] = {}
+        self.files_of_ids: dict[str, InputFile] = {}
         self.target_faults: Sequence[TargetFaultPeriod] = ()
         self.calls: AgentCalls
         self.server_errors = ServerErrors(trace.now)
@@ -59,6 +61,7 @@ class Monitor:
         self.clocks_differ_s = 0.0  # at most, between any two clocks, the world's own included
         self.on_progress: Callable[[], None] = lambda: None
 
+        self.batches: dict[str, Batch] = {}
         self.pauses = 0
         self.met: Counter[str] = Counter()
         self.outcomes: dict[tuple[str, int], dict[int, Status]] = defaultdict(dict)
@@ -95,15 +98,17 @@ class Monitor:
 
     def row_stored(self, partition: str, before: Item | None, row: Item) -> None:
         """An outcome was stored. Checks one_outcome and failed_for_a_cause."""
-        batch_id = "#".join(partition.split("#")[:2])
+        incarnation = row["incarnation"]["S"] if "incarnation" in row else ""
+        identity_ = identity("#".join(partition.split("#")[:2]), incarnation)
         number, round_ = int(row["row_id"]["S"][4:]), int(row["round"]["N"])
-        key = (batch_id, round_, number)
-        if before is not None and int(before["round"]["N"]) >= round_:
+        key = (identity_, round_, number)
+        is_same_batch = before is not None and before.get("incarnation") == row.get("incarnation")
+        if before is not None and is_same_batch and int(before["round"]["N"]) >= round_:
             self.violated("one_outcome", f"row {key} was stored over one of round {before['round']['N']}")
         for paid in [paid for paid in self._unstored if paid[1] == key]:
             del self._unstored[paid]
         status = Status(row["status"]["S"])
-        self.outcomes[batch_id, round_][number] = status
+        self.outcomes[identity_, round_][number] = status
         if status is Status.FAILED:
             self._check_cause(key, row)
 
@@ -119,24 +124,27 @@ class Monitor:
         """A commit was applied. Checks one_outcome, answered_for_itself and counters_equal_outcomes."""
         if any(outcome.round != commit.round for outcome in commit.outcomes):
             self.violated("one_outcome", f"an outcome of another round was committed for {commit.round}")
+        batch = self.batches[identity(commit.batch_id, commit.incarnation)]
         for outcome in commit.outcomes:
-            self._stored[commit.batch_id, commit.round, outcome.number] = outcome
-            self.reused[commit.batch_id, commit.round] += bool(outcome.reused_from)
+            self._stored[batch.identity, commit.round, outcome.number] = outcome
+            self.reused[batch.identity, commit.round] += bool(outcome.reused_from)
             if outcome.status is Status.SUCCESS:
-                self._check_answer(commit.batch_id, outcome)
-        self._check_counters(table, commit.batch_id, commit.round)
+                self._check_answer(batch, outcome)
+        # An outcome that comes later is nobody's, and counters may have been deleted.
+        if self.standing(batch.identity):
+            self._check_counters(table, batch, commit.round)
         self.on_progress()
 
-    def _check_answer(self, batch_id: str, outcome: Outcome) -> None:
+    def _check_answer(self, batch: Batch, outcome: Outcome) -> None:
         """Check answered_for_itself: the answer has the number of its call, and so tells its row."""
-        row = f"row {(batch_id, outcome.round, outcome.number)}"
+        row = f"row {(batch.identity, outcome.round, outcome.number)}"
         asked = self.calls.rows[self._output(outcome)["call"]]
-        wanted = outcome.reused_from or f"{batch_id}/{row_id(outcome.number)}"
-        file, other = self.files[batch_id], self.files[asked[0]]
+        wanted = outcome.reused_from or f"{batch.batch_id}/{row_id(outcome.number)}"
+        file, other = self.files[batch.identity], self.files[asked[0]]
         # With replies kept for days, a row may find its own of an earlier round.
         is_kept = file.mapping.reuse == "7 days"
-        may_be = is_kept or asked[:2] == (batch_id, outcome.round)
-        if f"{asked[0]}/{row_id(asked[2])}" != wanted or not may_be:
+        may_be = is_kept or asked[:2] == (batch.identity, outcome.round)
+        if f"{self.batches[asked[0]].batch_id}/{row_id(asked[2])}" != wanted or not may_be:
             self.violated("answered_for_itself", f"{row} has the answer of {asked}, and should of {wanted}")
         if (other.mapping, other.names[asked[2] - 1]) != (file.mapping, file.names[outcome.number - 1]):
             self.violated("answered_for_itself", f"{row} has another input than {asked}")
@@ -153,35 +161,41 @@ class Monitor:
         """A commit of `who` was refused because of its rows `taken`. Checks own_commit_is_known."""
         for index in taken:
             outcome = commit.outcomes[index]
-            if self._stored.get((commit.batch_id, commit.round, outcome.number)) is outcome:
+            key = (identity(commit.batch_id, commit.incarnation), commit.round, outcome.number)
+            if self._stored.get(key) is outcome:
                 text = f"{who} was told that its row {outcome.number} is another's"
                 self.violated("own_commit_is_known", text)
 
-    def _check_counters(self, table: ObservedTable, batch_id: str, round_: int) -> None:
+    def _check_counters(self, table: ObservedTable, batch: Batch, round_: int) -> None:
         """Check counters_equal_outcomes."""
-        statuses = list(self.outcomes[batch_id, round_].values())
+        key = (batch.identity, round_)
+        statuses = list(self.outcomes[key].values())
         succeeded = statuses.count(Status.SUCCESS)
         failed = len(statuses) - succeeded
-        counted = table.counted(batch_id, round_)
-        reused = self.reused[batch_id, round_]
-        if counted != (succeeded + self.carried_over[batch_id, round_], failed, reused):
+        counted = table.counted(batch, round_)
+        reused = self.reused[key]
+        if counted != (succeeded + self.carried_over[key], failed, reused):
             self.violated(
                 "counters_equal_outcomes",
-                f"{batch_id} round {round_}: counted {counted}, stored ({succeeded}, {failed}, {reused})",
+                f"{key}: counted {counted}, stored ({succeeded}, {failed}, {reused})",
             )
 
     def batch_changed(self, before: Batch | None, batch: Batch) -> None:
         """A batch item was written. Checks final_when_counted and batch_failed_for_a_cause."""
-        if before is None or before.state is batch.state:
+        self.batches[batch.identity] = batch
+        if before is None or before.created_at != batch.created_at:
+            self._batch_opened(before, batch)
+            return
+        if before.state is batch.state:
             return
         self._trace.add("world", "batch", batch)
-        key = (batch.batch_id, batch.round)
+        key = (batch.identity, batch.round)
         if batch.state is State.FAILED:
             if before.state is State.AGGREGATING or not self.dead_lettered["ingest"]:
                 self.violated("batch_failed_for_a_cause", f"{batch.batch_id}: {batch.error}")
         elif batch.state is State.AGGREGATING or batch.state.is_final:
             done = len(self.outcomes[key]) + self.carried_over[key]
-            rows = len(self.files[batch.batch_id].behaviours)
+            rows = len(self.files[batch.identity].behaviours)
             if batch.total is None or done != batch.total or batch.total != rows:
                 self.violated(
                     "final_when_counted",
@@ -189,15 +203,41 @@ class Monitor:
                 )
         self.on_progress()
 
+    def _batch_opened(self, before: Batch | None, batch: Batch) -> None:
+        """A batch was opened, perhaps in the place of another. Checks replaced_when_over."""
+        self._trace.add("world", "batch opened", batch)
+        self.files[batch.identity] = self.files_of_ids[batch.batch_id]
+        # Its results lie where those of the batch before lay.
+        for key in [key for key in self._versions if key[1].startswith(batch.output.prefix)]:
+            del self._versions[key]
+        # Without incarnations (an ablation) two batches have one identity.
+        for facts in (self.outcomes, self.reused, self.carried_over):
+            for round_ in range(1, 4):
+                facts.pop((batch.identity, round_), None)
+        if before is None or before.has_expired(self.table.now_ms()):
+            return
+        if before.state is not State.FAILED or before.columns:
+            self.violated("replaced_when_over", f"{batch.batch_id} was {before.state} and is opened anew")
+
+    def standing(self, identity_: str) -> Batch | None:
+        """The batch unless another one has replaced it, or it has expired."""
+        batch = self.batches.get(identity_)
+        return batch if batch is not None and self.present(batch.batch_id) == batch else None
+
+    def present(self, batch_id: str) -> Batch | None:
+        """The batch that has the id now; None if it has expired."""
+        batch = self.table.batch(batch_id)
+        return None if batch is None or batch.has_expired(self.table.now_ms()) else batch
+
     def behaviour(self, key: RowKey) -> Behaviour:
         """The behaviour of the agent with a row."""
         return self.files[key[0]].behaviours[key[2] - 1]
 
     def has_outcome(self, key: RowKey) -> bool:
         """True if the row has an outcome of its round or a later one."""
-        batch_id, round_, number = key
+        identity_, round_, number = key
         # A world has two rounds at most.
-        return any(number in self.outcomes[batch_id, later] for later in range(round_, 4))
+        return any(number in self.outcomes[identity_, later] for later in range(round_, 4))
 
     # -- messages --------------------------------------------------------------------------------------
 

@@ -9,19 +9,20 @@ import asyncio
 import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import orjson
 
 from service.adapters.aws.values import Item
 from service.adapters.memory import MemoryObjects, MemoryQueue, MemoryTable
 from service.adapters.memory.queue import _Entry
-from service.domain.model import Batch, Commit
+from service.adapters.memory.table import CounterKey
+from service.domain.model import Batch, Commit, identity
 from service.domain.ports import OutgoingMessage, ReceivedMessage, StoredFile
 from tests.simulation.loop import VirtualLoop
 
 RowKey = tuple[str, int, int]
-"""Batch id, round and number of a row."""
+"""Identity of the batch (`Batch.identity`), round and number of a row."""
 
 
 class Observer(Protocol):
@@ -65,19 +66,31 @@ class WorldClock:
 class ObservedTable(MemoryTable):
     """The table, observed."""
 
-    def __init__(self, observer: Observer) -> None:
-        super().__init__()
+    def __init__(self, observer: Observer, now_ms: Callable[[], int]) -> None:
+        super().__init__(now_ms)
+        self.now_ms = now_ms
         self._observer = observer
         self._batches = ObservedBatches(observer)
 
     def batch(self, batch_id: str) -> Batch | None:
-        """The present state of a batch."""
+        """The batch item with this id, also if it has expired."""
         return self._batches.get(batch_id)
 
-    def counted(self, batch_id: str, round_: int) -> tuple[int, int, int]:
-        """The counters of a round, summed over its slots: succeeded, failed and reused."""
-        counts = self._counted(replace(self._batches[batch_id], round=round_))
+    def counted(self, batch: Batch, round_: int) -> tuple[int, int, int]:
+        """The counters of a round of a batch, summed over its slots: succeeded, failed and reused."""
+        counts = self._counted(replace(batch, round=round_))
         return counts.succeeded, counts.failed, counts.reused
+
+    def delete_row(self, partition: str, number: int, row: Item) -> None:
+        """Delete a row that has expired, unless it was written anew."""
+        if self._rows[partition].get(number) is row:
+            del self._rows[partition][number]
+            self._numbers[partition].remove(number)
+
+    def delete_counter(self, batch_id: str, key: CounterKey, ttl: int) -> None:
+        """Delete a counter that has expired, unless it was written anew."""
+        if (counter := self._counters[batch_id].get(key)) and counter.ttl == ttl:
+            del self._counters[batch_id][key]
 
     async def commit(self, commit: Commit) -> Sequence[int]:
         """Commit, and report it if it was applied now."""
@@ -145,7 +158,7 @@ class ObservedQueue(MemoryQueue):
         """The row of a row message; None for other messages."""
         if body not in self._keys:
             data = orjson.loads(body)
-            self._keys[body] = (data["batch"], data["round"], data["row"]) if "row" in data else None
+            self._keys[body] = _row_key(data) if "row" in data else None
         return self._keys[body]
 
     def row_of(self, receipt: str) -> RowKey | None:
@@ -238,6 +251,10 @@ class ObservedObjects(MemoryObjects):
         stored = await super().put(bucket, key, body, content_type=content_type)
         self._observer.object_stored(bucket, key, bytes(body))
         return stored
+
+
+def _row_key(data: dict[str, Any]) -> RowKey:
+    return identity(data["batch"], data.get("incarnation", "")), data["round"], data["row"]
 
 
 def _wake(arrival: asyncio.Future[None]) -> None:

@@ -201,6 +201,7 @@ class Process:
                 max_message_bytes=scenario.max_message_bytes,
                 opening=OpenLimits(
                     results_bucket="out",
+                    ttl_s=scenario.ttl_s,
                     partition_bytes=scenario.partition_bytes,
                     checkpoint_rows=scenario.window,
                 ),

@@ -50,7 +50,7 @@ class Redrives:
             if batch is None or batch.state not in _REDRIVABLE:
                 continue
             self._waiting.discard(batch_id)
-            statuses = self._monitor.outcomes[batch_id, 1]
+            statuses = self._monitor.outcomes[batch.identity, 1]
             failed = [number for number, status in sorted(statuses.items()) if status is Status.FAILED]
             if failed:
                 self.pending += 1
@@ -77,7 +77,7 @@ class Redrives:
             self._loop.at(self._loop.time() + 5.0, self._open, batch_id, failed)
             return
         carried_over = batch.total - len(failed)
-        self._monitor.carried_over[batch_id, 2] = carried_over
+        self._monitor.carried_over[batch.identity, 2] = carried_over
         # Written past the port, which has no call for this.
         key = (2, 0, batch.incarnation)
         self._table._counters[batch_id][key] = Counter(Counts(succeeded=carried_over), batch.ttl)
@@ -89,5 +89,5 @@ class Redrives:
             self._queues["rows"].duplicate(OutgoingMessage(message.encode(), batch_id), 0)
 
     def _message(self, batch: Batch, round_: int, number: int) -> RowMessage:
-        cells = (str(number), self._monitor.files[batch.batch_id].names[number - 1])
+        cells = (str(number), self._monitor.files[batch.identity].names[number - 1])
         return RowMessage(batch.batch_id, round_, number, cells, incarnation=batch.incarnation)

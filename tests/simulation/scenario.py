@@ -128,6 +128,7 @@ class Scenario:
     - `part_bytes`: size of the parts of result files; small ones are checkpoints of their aggregation.
     - `refusals`: the periods in which the bucket refuses the results.
     - `finishes_at_s`: when somebody has the results of every batch written again.
+    - `next_files`: the file that is run under the id of each file's batch once that has expired, or none.
     - `max_message_bytes` of 0: each row is read from its source by its worker.
     - `max_item_bytes` of 0: each outcome is kept in S3.
     """
@@ -166,6 +167,7 @@ class Scenario:
     part_bytes: int
     refusals: tuple[tuple[float, float], ...]
     finishes_at_s: tuple[float, ...]
+    next_files: tuple[InputFile, ...]
     stall_rate: float = 0.0
     checkpoint_bytes: int = 4 * 2**20
 
@@ -175,10 +177,17 @@ class Scenario:
         return "sweeper" in self.roles
 
     @property
+    def ttl_s(self) -> int:
+        """The time after which batches expire; short in worlds where their ids are used again."""
+        return 1_500 if self.next_files else 7 * 86_400
+
+    @property
     def end_s(self) -> float:
         """When every batch has to have ended: after the last fault, with time for all to be slow twice."""
         # Rows of a batch that has a deadline need no time of their own.
-        rows = sum(len(file.behaviours) for file in self.files if file.deadline_s is None)
+        files = (*self.files, *self.next_files)
+        rows = sum(len(file.behaviours) for file in files if file.deadline_s is None)
         rounds = 2 if self.redrive else 1
         sweeps_s = 12_000 if self.has_sweeper else 0
-        return self.faults_end_s + 1_800 + 12 * self.visibility_s + sweeps_s + rounds * rows * 400
+        lives_s = self.ttl_s + 1_800 if self.next_files else 0
+        return lives_s + self.faults_end_s + 1_800 + 12 * self.visibility_s + sweeps_s + rounds * rows * 400

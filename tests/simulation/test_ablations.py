@@ -27,6 +27,7 @@ EXPECTED = {
     "NoCommitToken": {"own_commit_is_known"},
     "DeleteFirst": {"acknowledged_when_durable"},
     "NoWaitingResults": {"batch_failed_for_a_cause"},
+    "NoIncarnation": {"nothing_stuck", "output_complete", "counters_equal_outcomes", "final_when_counted"},
     "NoMarksOnReturns": {"repeats_are_marked"},
     "NoKeptOutcomes": {"kept_while_held", "calm_is_exact"},
     "NoClosedGate": {"no_call_while_commits_wait"},

@@ -81,9 +81,8 @@ def test_every_kind_of_fault_happens(summary: Summary) -> None:
     possible |= {f"process: {what}" for what in ProcessFault} | {
         f"world: {fault}" for fault in (*TargetFault, *StorageFault)
     }
-    possible |= {"world: rows lost", "world: second round", "world: results refused", "world: finish"} | set(
-        MET
-    )
+    worlds = ("rows lost", "second round", "results refused", "finish", "id reused")
+    possible |= {f"world: {what}" for what in worlds} | set(MET)
 
     assert possible - set(summary.happened) == set()
 

@@ -19,13 +19,14 @@ from tests.simulation.agent import WorldAgents
 from tests.simulation.agent_calls import AgentCalls
 from tests.simulation.faults import FaultInjector
 from tests.simulation.generator import generate
+from tests.simulation.id_reuse import IdReuse
 from tests.simulation.invariants import FinalState, Violation, final_violation
 from tests.simulation.loop import MAX_STEPS, DeadlockError, StepLimitError, VirtualLoop
 from tests.simulation.monitor import Monitor
 from tests.simulation.observed_ports import ObservedObjects, ObservedQueue, WorldClock
 from tests.simulation.process import Components, Process, SharedWorld
 from tests.simulation.redrive import Redrives
-from tests.simulation.scenario import PlannedProcessFault, ProcessFault, Scenario
+from tests.simulation.scenario import InputFile, PlannedProcessFault, ProcessFault, Scenario
 from tests.simulation.trace import MAX_EVENTS, Trace
 
 START_MS = 1_700_000_000_000
@@ -71,7 +72,8 @@ class World:
         self.happened: Counter[str] = faults.happened
         self.violation: Violation | None = None
         self.monitor = monitor = Monitor(trace, self._violated)
-        self.table = monitor.table = components.observed_table(monitor)
+        now_ms = WorldClock(loop, START_MS).now_ms
+        self.table = monitor.table = components.observed_table(monitor, now_ms)
         self.objects = monitor.objects = ObservedObjects(monitor)
         self.objects.part_bytes = scenario.part_bytes
         self.queues = monitor.queues
@@ -94,6 +96,11 @@ class World:
         self._redrives = Redrives(
             self.batch_ids, self.table, self.queues, monitor, loop, self._random, faults.happened
         )
+        next_files = zip(self.batch_ids, scenario.next_files, strict=False)
+        self._id_reuse = IdReuse(
+            dict(next_files), self._submit_again, table=self.table, queues=self.queues, monitor=monitor,
+            loop=loop, draws=self._random, happened=faults.happened,
+        )  # fmt: skip
         self._present: list[Process] = []
         self._all_processes: list[Process] = []
         self._resumed_by = 0.0
@@ -121,7 +128,7 @@ class World:
         """Tell the monitor the facts about the scenario that its checks need."""
         scenario, monitor = self.scenario, self.monitor
         monitor.on_progress = self._check_progress
-        monitor.files.update(zip(self.batch_ids, scenario.files, strict=True))
+        monitor.files_of_ids.update(zip(self.batch_ids, scenario.files, strict=True))
         monitor.calls = AgentCalls(self.loop.time, monitor.violated)
         monitor.target_faults = scenario.target_faults
         monitor.start_ms = START_MS
@@ -162,19 +169,32 @@ class World:
 
     async def _send_jobs(self) -> None:
         """Put the files into the bucket, and schedule their jobs."""
-        for number, file in enumerate(self.scenario.files):
-            lines = ["id,name", *(f"{n},{name}" for n, name in enumerate(file.names, 1))]
-            body = "\n".join(lines).encode() + b"\n"
-            await self.objects.put("in", f"file-{number}.csv", body, content_type="text/csv")
-            job = {
-                "v": 1,
-                "mapping": file.mapping.name,
-                "source": f"s3://in/file-{number}.csv",
-                "execution_id": f"file-{number}",
-                "options": dict(file.options),
-            }
-            for at_s in file.jobs_at_s:
-                self.loop.at(at_s, self.queues["ingest"].duplicate, OutgoingMessage(encode(job)), 0)
+        for batch_id, file in zip(self.batch_ids, self.scenario.files, strict=True):
+            name = batch_id.partition("#")[2]
+            await self._send_jobs_of(batch_id, file, f"{name}.csv")
+
+    async def _send_jobs_of(self, batch_id: str, file: InputFile, key: str) -> None:
+        """Put a file into the bucket, and schedule its jobs."""
+        lines = ["id,name", *(f"{n},{name}" for n, name in enumerate(file.names, 1))]
+        body = "\n".join(lines).encode() + b"\n"
+        await self.objects.put("in", key, body, content_type="text/csv")
+        job = {
+            "v": 1,
+            "mapping": file.mapping.name,
+            "source": f"s3://in/{key}",
+            "execution_id": batch_id.partition("#")[2],
+            "options": dict(file.options),
+        }
+        for at_s in file.jobs_at_s:
+            self.loop.at(
+                max(self.loop.time(), at_s), self.queues["ingest"].duplicate, OutgoingMessage(encode(job)), 0
+            )
+
+    def _submit_again(self, batch_id: str, file: InputFile) -> None:
+        """Send the job of the second file with a batch id."""
+        self.monitor.files_of_ids[batch_id] = file
+        key = f"{batch_id.partition('#')[2]}-again.csv"
+        self.loop.spawn(self.loop.world, self._send_jobs_of(batch_id, file, key))
 
     def _check_end(self) -> None:
         """Check the invariants that hold at the end."""
@@ -281,6 +301,7 @@ class World:
             return
         if self.scenario.redrive:
             self._redrives.schedule_due()
+        self._id_reuse.schedule_due()
         if self._is_done():
             self._is_ending = True
             self.loop.at(max(self.loop.time(), self._resumed_by + 60.0), self._end)
@@ -300,7 +321,7 @@ class World:
     def _is_done(self) -> bool:
         """True if every batch has ended and every queue is empty. Jobs may stay dead letters for ever."""
         has_messages = any(len(queue) for name, queue in self.queues.items() if name != "ingest-dlq")
-        if self._redrives.pending or has_messages:
+        if self._redrives.pending or self._id_reuse.pending or has_messages:
             return False
         batches = [self.table.batch(batch_id) for batch_id in self.batch_ids]
         return all(batch.state.is_final if batch else self.queues["ingest-dlq"] for batch in batches)

@@ -16,8 +16,8 @@ from service.worker.batch_cache import GIVE_BACK_S, LOOK_AGAIN_S, MAX_BATCHES
 class CountingTable(MemoryTable):
     """Records reads and counts reads of definitions. `on_move` is called once, after the first move."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *args) -> None:
+        super().__init__(*args)
         self.reads: list[str] = []
         self.definitions_read = 0
         self.error: Exception | None = None
@@ -354,6 +354,17 @@ async def test_a_slow_check_of_an_earlier_incarnation_is_no_news(lab):
     await cache.get(lab.row(1, second))
     cache.refresh(old, 0.0)
     assert (await cache.get(lab.row(1, first))).batch == second
+
+
+async def test_an_expired_batch_is_not_taken_from_the_cache(lab):
+    """A worker may have read it long ago, when it was running: a late row of it is not paid for again."""
+    lab.table = CountingTable(lab.clock.now_ms)
+    batch = await lab.batch(3, ttl=lab.clock.now_ms() // 1000 + 60)
+    cache = lab.batch_cache()
+    await lab.clock.advance(59)
+    assert (await cache.get(lab.row(1, batch))).batch == batch
+    await lab.clock.advance(1)
+    assert await cache.get(lab.row(1, batch)) is None
 
 
 # -- repeats -------------------------------------------------------------------------------------------------
