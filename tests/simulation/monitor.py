@@ -348,6 +348,9 @@ class Monitor:
             self.met["world: checkpoint of results"] += bucket == "out"
             return
         self.met["row: kept in S3"] += key.startswith("work/")
+        if key.endswith("manifest.json") and json.loads(body)["state"] == State.FAILED:
+            # The id of a batch that failed before its first row may be opened anew, and succeed.
+            return
         batch_id = "#".join(key.split("/")[1:3])
         batch = self.table.batch(batch_id)
         round_ = batch.round if batch else 0
