@@ -18,6 +18,7 @@ from service.aggregator.checkpoints import Checkpoints, Progress
 from service.aggregator.digests import HashingStore, digest_of
 from service.aggregator.ordered_outcomes import outcomes_in_order
 from service.aggregator.result_files import FAILURES, FLUSH_BYTES, LONG_CELLS, OUTPUT, ResultFiles
+from service.batch.completion import correct_counts
 from service.batch.ending import (
     GIVE_UP_AFTER_S,
     fail_batch,
@@ -220,7 +221,8 @@ class Aggregator:
         written = await self._with_digests(work, done)
         tally, counts = done.tally, work.view.counts
         if (tally.succeeded, tally.failed) != (counts.succeeded, counts.failed):
-            log.error("counters_differ_from_rows", rows=repr(tally), counters=repr(counts))
+            aggregating = replace(batch, state=State.AGGREGATING)
+            await correct_counts(self._ports.table, aggregating, rows=tally, counters=counts)
         state = State.COMPLETED_WITH_ERRORS if tally.failed else State.SUCCEEDED
         facts = manifest_of(batch, state, tally, last_outcome_at=done.last_outcome_at, files=written)
         work.lease.check()

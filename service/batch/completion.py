@@ -11,12 +11,15 @@ import structlog
 
 from service.batch.role_ports import Ports
 from service.domain.messages import AggregateMessage
-from service.domain.model import BatchView, State, iso_time
-from service.domain.ports import OutgoingMessage
+from service.domain.model import Batch, BatchView, Counts, State, iso_time
+from service.domain.ports import OutgoingMessage, Table
 from service.runtime.sender import send_all
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
+
+RECOUNT_ROWS = 1_000
+"""Outcomes that are read at a time to count them."""
 
 
 class Repeat(Protocol):
@@ -68,3 +71,40 @@ class Completion:
         )
         log.info("batch_complete", batch_id=batch_id, round=batch.round, total=batch.total, claimed=moved)
         return replace(view, batch=replace(batch, state=State.AGGREGATING)) if moved else view
+
+    async def complete(self, batch: Batch) -> None:
+        """Check a batch whose rows all have an outcome, and complete it whatever its counters say."""
+        table = self._ports.table
+        # The last commit may have come after the batch was read.
+        view = await table.read(batch.batch_id)
+        if view is not None and view.batch.identity == batch.identity and not view.is_complete:
+            rows = await counts_of_outcomes(table, view.batch, RECOUNT_ROWS)
+            await correct_counts(table, view.batch, rows=rows, counters=view.counts)
+        await self.check(batch.batch_id)
+
+
+async def counts_of_outcomes(table: Table, batch: Batch, page_rows: int) -> Counts:
+    """The sum of all outcomes of a batch, in one pass over them. Raises RetryableError and AccessError."""
+    counts = Counts()
+    for partition in range(batch.partitions):
+        after: int | None = 0
+        while after is not None:
+            page = await table.outcomes(batch, partition, after=after, limit=page_rows)
+            counts = sum((outcome.counts for outcome in page.outcomes), counts)
+            after = page.after
+    return counts
+
+
+async def correct_counts(table: Table, batch: Batch, *, rows: Counts, counters: Counts) -> None:
+    """Store the counts of the rows as those of the batch. Raises RetryableError and AccessError.
+
+    Every row has to have its outcome, so that the counts do not change any more.
+    """
+    stored = await table.recount(batch, rows)
+    log.error(
+        "counters_differ_from_rows",
+        rows=repr(rows),
+        counters=repr(counters),
+        total=batch.total,
+        corrected=stored,
+    )

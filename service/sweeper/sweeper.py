@@ -314,7 +314,7 @@ class Sweeper:
                 reason=reason,
             )  # fmt: skip
         else:
-            log.error("counters_differ_from_rows", counters=repr(view.counts), total=batch.total)
+            await self._completion.complete(batch)
         self._intervened(observed)
 
     async def _resend_trigger(self, batch: Batch, observed: _Observation) -> None:

@@ -29,6 +29,7 @@ from service.domain.model import (
     Dialect,
     Location,
     Outcome,
+    Recount,
     RowError,
     Source,
     State,
@@ -653,6 +654,24 @@ async def test_a_lease_is_released_by_its_owner(table: Table) -> None:
     assert moved
     assert await table.release(BATCH.batch_id, owner="b")
     assert not await table.release("nobody#here", owner="b")
+
+
+async def test_a_recount_replaces_the_counters_of_its_round(table: Table) -> None:
+    """It is stored in the state and round of the batch only, and does not hold in another round."""
+    await table.open(replace(BATCH, state=State.RUNNING, total=3), "{}")
+    running = replace(BATCH, state=State.RUNNING)
+    await table.commit(commit(outcome(1)))
+    right = Counts(2, 1, 300, 10, 5, 1)
+    assert not await table.recount(replace(running, state=State.AGGREGATING), right)
+    assert not await table.recount(replace(running, round=2), right)
+    assert not await table.recount(replace(running, incarnation=new_incarnation(5, 5)), right)
+    assert await table.recount(running, right)
+    view = await table.read(BATCH.batch_id)
+    assert view is not None
+    assert (view.counts, view.batch.recount) == (right, Recount(1, right))
+    assert replace(view.batch, round=2).counts_of([Counts(1)]) == Counts(1)
+    assert await table.move(view.batch, expected=State.RUNNING, to=State.AGGREGATING, now=LATER)
+    assert (await table.read(BATCH.batch_id)).counts == right  # type: ignore[union-attr]
 
 
 # -- ids that are used again

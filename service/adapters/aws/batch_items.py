@@ -27,6 +27,7 @@ from service.domain.model import (
     Dialect,
     Json,
     Location,
+    Recount,
     Source,
     State,
     Trouble,
@@ -86,6 +87,8 @@ def batch_item(batch: Batch) -> Item:
     for name in ("sender", "incarnation", "compiled_by"):
         if value := getattr(batch, name):
             item[name] = encode(value)
+    if batch.recount is not None:
+        item["recount"] = recount_value(batch.recount)
     if batch.deadline_s is not None:
         item["deadline_s"] = encode(batch.deadline_s)
     if batch.created_at:  # an index key cannot be empty
@@ -122,6 +125,17 @@ def _source_value(source: Source) -> Value:
 def checkpoint_value(checkpoint: Checkpoint) -> Value:
     """A checkpoint as a map."""
     return encode(asdict(checkpoint))
+
+
+def recount_value(recount: Recount) -> Value:
+    """A recount as a map: the round, and the counts by their names."""
+    return encode({"round": recount.round, **asdict(recount.counts)})
+
+
+def _recount_of(values: Json) -> Recount | None:
+    if not values:
+        return None
+    return Recount(values["round"], Counts(**{name: values.get(name, 0) for name in COUNTER_FIELDS}))
 
 
 def trouble_value(trouble: Trouble | None) -> Value:
@@ -178,6 +192,7 @@ def batch_of(item: Item) -> Batch:
         deadline_s=values.get("deadline_s"),
         sender=values.get("sender", ""),
         compiled_by=values.get("compiled_by", ""),
+        recount=_recount_of(values.get("recount")),
     )
 
 
@@ -196,7 +211,7 @@ def view_of(items: Iterable[Item]) -> BatchView | None:
         for sort, item in by_sort.items()
         if sort.startswith(prefix) and batch.owns(counter_incarnation(sort), int_attribute(item, "ttl"))
     )
-    return BatchView(batch, sum(counts, Counts()))
+    return BatchView(batch, batch.counts_of(counts))
 
 
 def counter_values(counts: Counts) -> dict[str, Value]:

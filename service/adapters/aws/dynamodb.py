@@ -19,6 +19,7 @@ from service.adapters.aws.batch_items import (
     checkpoint_value,
     definition_item,
     dialect_value,
+    recount_value,
     trouble_value,
     view_of,
 )
@@ -45,7 +46,9 @@ from service.domain.model import (
     Batch,
     BatchView,
     Commit,
+    Counts,
     Outcome,
+    Recount,
     State,
     Trouble,
     partition_key,
@@ -172,6 +175,11 @@ class DynamoTable:
         """Store why the results cannot be written, unless the batch is not AGGREGATING in this round."""
         values = {"trouble": trouble_value(trouble)}
         return await self._update_batch(batch.batch_id, values, is_in_round(batch, State.AGGREGATING))
+
+    async def recount(self, batch: Batch, counts: Counts) -> bool:
+        """Store the counts of this round, unless the batch is in another state or round."""
+        values = {"recount": recount_value(Recount(batch.round, counts))}
+        return await self._update_batch(batch.batch_id, values, is_in_round(batch, batch.state))
 
     async def lease(
         self, batch: Batch, *, state: State, owner: str, now_ms: int, until_ms: int

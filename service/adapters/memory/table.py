@@ -25,6 +25,7 @@ from service.domain.model import (
     Commit,
     Counts,
     Outcome,
+    Recount,
     State,
     Status,
     Trouble,
@@ -151,6 +152,15 @@ class MemoryTable:
         self._batches[batch.batch_id] = replace(stored, trouble=trouble)
         return True
 
+    async def recount(self, batch: Batch, counts: Counts) -> bool:
+        """Store the counts of this round. False if the batch is in another state or round."""
+        await asyncio.sleep(0)
+        stored = self._batches.get(batch.batch_id)
+        if stored is None or not _is_in_round(stored, batch, batch.state):
+            return False
+        self._batches[batch.batch_id] = replace(stored, recount=Recount(batch.round, counts))
+        return True
+
     async def lease(
         self, batch: Batch, *, state: State, owner: str, now_ms: int, until_ms: int
     ) -> LeaseGrant:
@@ -274,7 +284,7 @@ class MemoryTable:
             for (round_, _, incarnation), counter in counters
             if round_ == batch.round and batch.owns(incarnation, counter.ttl)
         )
-        return sum(own, Counts())
+        return batch.counts_of(own)
 
     def _count(self, commit: Commit) -> None:
         key = (commit.round, commit.slot, commit.incarnation)

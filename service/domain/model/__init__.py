@@ -17,6 +17,7 @@ from service.domain.model.batch import (
     Checkpoint,
     Counts,
     Dialect,
+    Recount,
     State,
     Trouble,
 )
@@ -83,6 +84,7 @@ __all__ = [
     "Json",
     "Location",
     "Outcome",
+    "Recount",
     "RowError",
     "Source",
     "State",

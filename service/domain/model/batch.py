@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -92,6 +93,44 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Counts:
+    """The counters of one round, summed over its counter slots.
+
+    `reused` is the number of succeeded rows that took the reply of another row.
+    """
+
+    succeeded: int = 0
+    failed: int = 0
+    agent_ms: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    reused: int = 0
+
+    @property
+    def done(self) -> int:
+        """Rows that have an outcome."""
+        return self.succeeded + self.failed
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            succeeded=self.succeeded + other.succeeded,
+            failed=self.failed + other.failed,
+            agent_ms=self.agent_ms + other.agent_ms,
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            reused=self.reused + other.reused,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Recount:
+    """The counts of a round that were taken from its outcomes, because its counters were wrong."""
+
+    round: int
+    counts: Counts
+
+
+@dataclass(frozen=True, slots=True)
 class Trouble:
     """The reason why the results of a batch could not be written: the last of `tries` failures in a row.
 
@@ -119,6 +158,7 @@ class Batch:
     `incarnation` tells this batch from an earlier one with the same id, whose items and messages may be left:
     an id can be used again once its batch has expired. It sorts by the time of the opening, and is "" in
     batches that an earlier version opened. `request_id` names the message or event that asked for the batch.
+    `recount` holds in place of the counters in its round.
 
     `delimiter`, `encoding` and `deadline_s` are those of the job, "" or None if the mapping's hold.
 
@@ -170,11 +210,18 @@ class Batch:
     finish_request: str = ""
     request_id: str = ""
     deadline_s: int | None = None
+    recount: Recount | None = None
 
     @property
     def batch_id(self) -> str:
         """`{tool_name}#{execution_id}`."""
         return batch_id(self.tool_name, self.execution_id)
+
+    def counts_of(self, counters: Iterable[Counts]) -> Counts:
+        """The counts of the batch, from the counters of its round."""
+        if self.recount is not None and self.recount.round == self.round:
+            return self.recount.counts
+        return sum(counters, Counts())
 
     @property
     def identity(self) -> str:
@@ -199,36 +246,6 @@ class Batch:
             return self.output
         # A folder of its own: a late write by an aggregator of an earlier round cannot reach these files.
         return Location(self.output.bucket, f"{self.output.prefix}round-{self.round:03d}/")
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """The counters of one round, summed over its counter slots.
-
-    `reused` is the number of succeeded rows that took the reply of another row.
-    """
-
-    succeeded: int = 0
-    failed: int = 0
-    agent_ms: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    reused: int = 0
-
-    @property
-    def done(self) -> int:
-        """Rows that have an outcome."""
-        return self.succeeded + self.failed
-
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            succeeded=self.succeeded + other.succeeded,
-            failed=self.failed + other.failed,
-            agent_ms=self.agent_ms + other.agent_ms,
-            input_tokens=self.input_tokens + other.input_tokens,
-            output_tokens=self.output_tokens + other.output_tokens,
-            reused=self.reused + other.reused,
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from service.domain.model import Batch, BatchView, Commit, Outcome, State, Trouble
+from service.domain.model import Batch, BatchView, Commit, Counts, Outcome, State, Trouble
 
 COMMIT_LIMIT = 99
 """Outcomes in one commit: a DynamoDB transaction takes 100 items, one of which is the counter."""
@@ -118,6 +118,13 @@ class Table(Protocol):
 
     async def set_trouble(self, batch: Batch, trouble: Trouble | None) -> bool:
         """Store why the results cannot be written, or None. False unless AGGREGATING in this round."""
+        ...
+
+    async def recount(self, batch: Batch, counts: Counts) -> bool:
+        """Store `counts` as those of the batch in its present round, in place of its counters.
+
+        False unless the stored batch is in the state and round of `batch`.
+        """
         ...
 
     async def lease(

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from service.adapters.memory import MemoryObjects, MemoryTable, MemoryUpload
 from service.domain.errors import AccessError, LeaseLostError, PoisonMessageError, UnreachableError
 from service.domain.messages import AggregateMessage
-from service.domain.model import Commit, Dialect, State, iso_time
+from service.domain.model import Commit, Counts, Dialect, State, iso_time
 
 PREFIX = "results/demo/e1/"
 
@@ -458,7 +458,8 @@ async def test_counters_that_differ_from_the_rows_are_reported(lab):
         await aggregate(lab, batch)
     assert "counters_differ_from_rows" in [line["event"] for line in logs]
     assert json.loads(files(lab)["manifest.json"])["succeeded"] == 3
-    assert (await lab.view()).batch.state is State.SUCCEEDED
+    view = await lab.view()
+    assert (view.batch.state, view.counts) == (State.SUCCEEDED, Counts(3, 0, 15))
 
 
 async def test_long_cells_for_excel(lab):

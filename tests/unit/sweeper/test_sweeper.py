@@ -24,6 +24,7 @@ from service.domain.model import (
     iso_time,
 )
 from service.sweeper.missing_rows import missing_rows
+from service.sweeper.recovery import Recovery, RecoveryLimits
 from service.sweeper.sweeper import MAX_BATCHES, PAGE_BATCHES, SWEPT
 
 STUCK_S = 300.0
@@ -284,15 +285,40 @@ async def test_rows_of_an_earlier_round_that_succeeded_are_not_run_again(lab):
     assert [number async for number in missing_rows(lab.table, second, 1)] == [2, 4]
 
 
-async def test_counters_that_lack_rows_are_reported(lab):
-    """If every row has an outcome and the counters disagree, the sweeper logs an error."""
-    batch = await running(lab, 2)
-    await commit(lab, batch, lab.outcome(1), lab.outcome(2))
+@pytest.mark.parametrize("partitions", [1, 3])
+async def test_a_batch_whose_counters_lack_rows_is_completed(lab, partitions):
+    """Every row has an outcome: the counts are taken from them, and the results are written."""
+    batch = await running(lab, 4, partitions=partitions)
+    await commit(lab, batch, lab.outcome(1), lab.outcome(2, failed="no"), lab.outcome(3), lab.outcome(4))
     lab.table._counters.clear()
     async with sweeping(lab) as sweeper:
         with capture_logs() as logs:
             await sweeps(lab, sweeper, 7)
     assert [line["event"] for line in logs].count("counters_differ_from_rows") == 1
+    view = await lab.view()
+    assert (view.batch.state, view.counts) == (State.AGGREGATING, Counts(3, 1, 20))
+    assert await lab.waiting(lab.aggregate) == [AggregateMessage.of(batch).encode()]
+    assert lab.metrics.totals["rows_resent"] == 0
+
+
+async def test_a_commit_during_the_search_for_lost_rows_is_no_difference(lab):
+    """The last outcome and its count come between the read of the batch and that of its rows."""
+    batch = await running(lab, 2)
+    await commit(lab, batch, lab.outcome(1))
+
+    class CommitsMeanwhile(Recovery):
+        async def resend(self, batch):
+            await commit(lab, batch, lab.outcome(2))
+            return await super().resend(batch)
+
+    async with lab.committer() as committer:
+        recovery = CommitsMeanwhile(lab.ports, committer, RecoveryLimits("s1"))
+        sweeper = lab.sweeper(committer, recovery)
+        with capture_logs() as logs:
+            await sweeps(lab, sweeper, 7)
+    assert "counters_differ_from_rows" not in [line["event"] for line in logs]
+    view = await lab.view()
+    assert (view.batch.state, view.batch.recount) == (State.AGGREGATING, None)
 
 
 # -- deadlines -----------------------------------------------------------------------------------------------
