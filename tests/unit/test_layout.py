@@ -17,6 +17,7 @@ MOST_MODULES = 14
 OTHER_TESTS = {
     "adapters/aws/test_requests_to_aws.py": "parameters of calls, which all adapters of AWS promise",
     "agents/wire/streams/test_fuzz_streams.py": "any bytes as a stream; `make fuzz` runs it for longer",
+    "agents/wire/streams/test_halves.py": "halves of a character in two events, in streams of all kinds",
     "agents/wire/streams/test_providers.py": "streams of all providers beside each other",
     "aggregator/test_lease.py": "the lease of a batch, as aggregators use it",
     "csvio/test_csvio.py": "scanner, reader and writer, which are used together",
