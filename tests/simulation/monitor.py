@@ -22,6 +22,7 @@ from tests.simulation.deletions import DeletedMessages
 from tests.simulation.failure_causes import FailureCauses
 from tests.simulation.invariants import Violation
 from tests.simulation.observed_ports import ObservedObjects, ObservedQueue, ObservedTable, RowKey
+from tests.simulation.result_writers import ResultWriters
 from tests.simulation.scenario import Behaviour, InputFile, TargetFaultPeriod
 from tests.simulation.server_errors import ServerErrors
 from tests.simulation.trace import Trace
@@ -81,6 +82,7 @@ class Monitor:
         self._on_violation = on_violation
         self._causes = FailureCauses(self)
         self._deletions = DeletedMessages(self)
+        self._writers = ResultWriters()
         self._stored: dict[RowKey, Outcome] = {}
         self._versions: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
         self._senders: dict[RowKey, set[str]] = defaultdict(set)
@@ -183,6 +185,7 @@ class Monitor:
     def batch_changed(self, before: Batch | None, batch: Batch) -> None:
         """A batch item was written. Checks final_when_counted and batch_failed_for_a_cause."""
         self.batches[batch.identity] = batch
+        self._writers.batch_written(batch)
         if before is None or before.created_at != batch.created_at:
             self._batch_opened(before, batch)
             return
@@ -202,6 +205,11 @@ class Monitor:
                     f"{batch.batch_id} is {batch.state} with {done} outcomes, total {batch.total}",
                 )
         self.on_progress()
+
+    def completes(self, who: str, key: str) -> None:
+        """A process is about to complete a result file. Checks written_under_a_lease."""
+        if not self._writers.may_complete(who, key):
+            self.violated("written_under_a_lease", f"{who} completes {key} without ever having had the lease")
 
     def _batch_opened(self, before: Batch | None, batch: Batch) -> None:
         """A batch was opened, perhaps in the place of another. Checks replaced_when_over."""

@@ -382,6 +382,7 @@ class FaultyUpload:
 
     async def complete(self) -> StoredFile:
         """Complete the upload: the object becomes visible."""
+        self._network.monitor.completes(self._network.who, self._key)
         return await self._network.call(
             "complete", f"upload.complete {self._key}", (), self._observed.complete
         )

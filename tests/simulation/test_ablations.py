@@ -23,7 +23,7 @@ EXPECTED = {
     "NoDrain": {"nothing_stuck"},
     "NoSplitLease": {"repeats_are_marked", "not_paid_twice"},
     "NoSenders": {"not_paid_twice"},
-    "NoLease": {"results_have_one_content", "no_upload_left"},
+    "NoLease": {"written_under_a_lease"},
     "NoCommitToken": {"own_commit_is_known"},
     "DeleteFirst": {"acknowledged_when_durable"},
     "NoWaitingResults": {"batch_failed_for_a_cause"},
@@ -44,7 +44,6 @@ NOTICED_LATE = {
     "NoClosedGate",
     "StateBeforeSend",
     "NoCheckAfterDuplicate",
-    "NoLease",
     "NoSuspicion",
 }
 
