@@ -2,7 +2,7 @@
 
 import asyncio
 
-from service.adapters.memory import MemoryQueue
+from service.adapters.memory import MemoryObjects, MemoryQueue, MemoryUpload
 from service.domain.model import State
 
 
@@ -20,6 +20,29 @@ class HeldQueue(MemoryQueue):
         if self.calls > 10:
             await self.open.wait()
         return await super().send(messages)
+
+
+class HeldObjects(MemoryObjects):
+    """Completes no upload until it is `open`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = asyncio.Event()
+        self.is_reached = False
+
+    def upload(self, bucket, key, *, content_type, progress=None):
+        """An upload whose end waits."""
+        return HeldUpload(self, bucket, key, content_type, progress)
+
+
+class HeldUpload(MemoryUpload):
+    """Is completed once its bucket is `open`."""
+
+    async def complete(self):
+        """Complete, or wait."""
+        self._objects.is_reached = True
+        await self._objects.open.wait()
+        return await super().complete()
 
 
 async def test_a_split_is_resumed_at_once(lab):
@@ -43,3 +66,23 @@ async def test_a_split_is_resumed_at_once(lab):
     rows = await lab.sent_rows()
     assert {row.number for row in rows} == set(range(1, 301))
     assert all(row.replay for row in rows if split.checkpoint.rows < row.number <= 100)
+
+
+async def test_an_aggregation_is_resumed_at_once(lab):
+    """It releases its lease, and leaves no upload behind; the next aggregator writes the results."""
+    lab.objects = HeldObjects()
+    batch = await lab.batch(2)
+    async with lab.committer() as committer:
+        for number in (1, 2):
+            await committer.commit(batch, number, lab.outcome(number))
+    limits = {"can_resume": True, "drain_s": 3600.0, "visibility_s": 3600.0}
+    async with lab.consuming(lab.consumer(lab.aggregate, lab.aggregator().handle, **limits)):
+        await lab.until(lambda: lab.objects.is_reached)
+    assert lab.clock.monotonic() < 5
+    assert lab.objects.unfinished == []
+
+    lab.objects.open.set()
+    async with lab.consuming(lab.consumer(lab.aggregate, lab.aggregator().handle, **limits)):
+        await lab.until(lambda: not lab.aggregate._entries, step_s=0.1)
+    assert lab.clock.monotonic() < 10
+    assert (await lab.view()).batch.state is State.SUCCEEDED
