@@ -5,7 +5,6 @@ import re
 
 import pytest
 
-from service.adapters.aws.dynamodb import BY_STATUS, BY_TIMESTAMP
 from service.adapters.aws.provision.bucket import _NOTIFICATION, _RULE
 from service.adapters.aws.provision.resources import (
     _DAY_S,
@@ -14,6 +13,7 @@ from service.adapters.aws.provision.resources import (
     _RETENTION_S,
     QUEUES,
 )
+from service.adapters.aws.queries import BY_STATUS, BY_TIMESTAMP
 from service.app.serve import ROLES
 from service.app.settings import Settings, describe
 from service.runtime.metrics import NAMESPACE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.adapters.memory import MemoryClock, MemoryTable
-from service.domain.errors import UnknownResultError
+from service.domain.errors import ConflictError, UnknownResultError
 from service.mapping.definition import RateLimit
 from service.runtime.metrics import Metrics
 from service.worker.rate_limit.gcra import Tokens
@@ -113,6 +113,9 @@ async def test_a_conflict_gives_the_credit_back():
         return record
 
     table.record = lambda _: overtaken()
+    with pytest.raises(ConflictError):
+        await ask(ours)
+    assert ours._owed == Tokens(-100, 40)
     await ask(ours)
     assert (metrics["limit_writes"], metrics["limit_conflicts"]) == (2, 1)
     assert ours._owed == Tokens(0, 0)
