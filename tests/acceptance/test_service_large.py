@@ -115,14 +115,16 @@ def test_hostile_messages_are_logged_and_never_counted(shared: Deployment, servi
     """Every malformed message is logged with a reason and not counted. Good rows are processed meanwhile."""
     source = shared.write("good.csv", people(3))
     first = shared("submit", source, "--mapping", "up", "--execution-id", "first", "--wait", "--json").json
-    row = {"v": 1, "batch": "up#first", "round": 1, "row": 1, "cells": ["x", "1"]}
+    incarnation = shared.item("up#first")["incarnation"]["S"]
+    batch = {"v": 1, "batch": "up#first", "round": 1, "incarnation": incarnation}
+    row = batch | {"row": 1, "cells": ["x", "1"]}
     junk = ["x" * MESSAGE_BYTES, "[" * 50_000, "null", '{"v":1}']
     bodies = {
         "rows": [*junk, *(json.dumps(row | change) for change in HOSTILE_ROWS.values())],
         "aggregate": [
             *junk,
             '{"v":1,"batch":"up#none","round":1}',
-            '{"v":1,"batch":"up#first","round":1000}',
+            json.dumps(batch | {"round": 1000}),
         ],
         "ingest": [*junk, '{"mapping":"up","source":"s3://x"}', '{"Records":[7]}'],
     }
@@ -130,7 +132,7 @@ def test_hostile_messages_are_logged_and_never_counted(shared: Deployment, servi
     for role, hostile in bodies.items():
         for body in hostile:
             shared.sqs.send_message(QueueUrl=shared.queue(role), MessageBody=body)
-    strays = [json.dumps(row), json.dumps({"v": 1, "batch": "up#first", "round": 1})]
+    strays = [json.dumps(row), json.dumps(batch)]
     for role, body in zip(("rows", "aggregate"), strays, strict=True):
         shared.sqs.send_message(QueueUrl=shared.queue(role), MessageBody=body)
     second = shared("submit", source, "--mapping", "up", "--execution-id", "second", "--wait", "--json")

@@ -28,11 +28,11 @@ def test_expected_failures(problems):
     """`error` may be a part of the text, with or without the kind. The status alone is enough."""
     assert (
         problems(
-            a_json={},
+            a_json={"cost": 1},
             a_expected_json={"status": "FAILED", "error": "no value for any of price, note"},
-            b_json={},
+            b_json={"cost": 1},
             b_expected_json={"error": "ExtractionError: no value"},
-            c_json={},
+            c_json={"cost": 1},
             c_expected_json={"status": "FAILED"},
         )
         == []
@@ -55,11 +55,11 @@ def test_every_difference_is_reported(problems):
 def test_a_different_status_or_error_is_reported(problems):
     """Expected and actual are shown, also the error of a row that should have succeeded."""
     wrong = problems(
-        a_json={},
+        a_json={"cost": 1},
         a_expected_json={"output_data": {"price": 1}},
         b_json={"price": 1},
         b_expected_json={"status": "FAILED"},
-        c_json={},
+        c_json={"cost": 1},
         c_expected_json={"error": "Not found"},
     )
     assert (
@@ -72,7 +72,7 @@ def test_a_different_status_or_error_is_reported(problems):
 def test_a_reply_without_expectation_must_succeed(problems):
     """Its values are not compared."""
     assert problems(a_json={"price": 1}) == []
-    (wrong,) = problems(b_json={})
+    (wrong,) = problems(b_json={"cost": 1})
     assert wrong.startswith("price/b.json:1: sample: ExtractionError: no value for any of price, note")
     assert "record that as expected" in wrong
 
