@@ -63,6 +63,7 @@ class Redrives:
         for number in failed:
             if self._random.random() < 0.7:
                 message = self._message(batch, 1, number)
+                self._monitor.copied.add((batch.identity, 1, number))
                 when = max(0.0, delay + self._random.uniform(-5.0, 15.0))
                 self._queues["rows"].duplicate(OutgoingMessage(message.encode(), batch.batch_id), when)
         trigger = AggregateMessage(batch.batch_id, 1, batch.incarnation).encode()
@@ -90,4 +91,7 @@ class Redrives:
 
     def _message(self, batch: Batch, round_: int, number: int) -> RowMessage:
         cells = (str(number), self._monitor.files[batch.identity].names[number - 1])
-        return RowMessage(batch.batch_id, round_, number, cells, incarnation=batch.incarnation)
+        # as the splitter sent it: a worker takes it by what it knows of the batch, without a new look
+        return RowMessage(
+            batch.batch_id, round_, number, cells, incarnation=batch.incarnation, sender=batch.sender
+        )
