@@ -220,7 +220,7 @@ run "alarms_go_somewhere" {
     condition = toset(keys(aws_cloudwatch_metric_alarm.watch)) == toset([
       "ingest-dead-letters", "rows-dead-letters", "aggregate-dead-letters",
       "ingest-oldest-message", "rows-oldest-message", "aggregate-oldest-message",
-      "batches-failed", "batches-stuck", "handler-crashes", "not-ready",
+      "batches-failed", "batches-all-failed", "batches-stuck", "handler-crashes", "not-ready",
     ])
     error_message = "an alarm is missing"
   }
