@@ -70,7 +70,7 @@ class CachedBatch:
         batch, now = self.batch, clock.monotonic()
         if batch.has_expired(clock.now_ms()) or (self.too_new and now - self.read_at >= LOOK_AGAIN_S):
             return False
-        if not row.replay and now - self.read_at > VIEW_AGE_S:
+        if now - self.read_at > VIEW_AGE_S:
             return False
         if row.incarnation != batch.incarnation:
             # A row of an earlier batch with this id can be told without a look at the table.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from service.domain.jobs import Job
 from service.domain.messages import AggregateMessage, RowMessage
@@ -50,6 +51,8 @@ class IdReuse:
         self._random = draws
         self._happened = happened
         self._expired: dict[str, Batch] = {}
+        if self._waiting:
+            self._loop.at(SETTLED_AFTER_S / 2, self._prolong)
 
     @property
     def pending(self) -> Sequence[str]:
@@ -69,10 +72,19 @@ class IdReuse:
                 continue
             file = self._waiting.pop(batch_id)
             left_s = batch.ttl - self._table.now_ms() / 1000
-            # A batch that takes longer may be lost: this world does not use its id again.
             if left_s >= SETTLED_AFTER_S:
                 self._expired[batch_id] = batch
                 self._loop.at(self._loop.time() + left_s, self._expire, batch_id, file)
+
+    def _prolong(self) -> None:
+        """Keep batches that still run from expiring: they would be lost, and this world is not about that."""
+        for batch_id in sorted(self._waiting):
+            batch = self._table.batch(batch_id)
+            if batch is not None and batch.ttl - self._table.now_ms() / 1000 < 2 * SETTLED_AFTER_S:
+                later = batch.ttl + round(4 * SETTLED_AFTER_S)
+                self._table._batches[batch_id] = replace(batch, ttl=later)
+        if self._waiting:
+            self._loop.at(self._loop.time() + SETTLED_AFTER_S / 2, self._prolong)
 
     def _is_reopened(self, batch_id: str, old: Batch) -> bool:
         batch = self._table.batch(batch_id)
