@@ -83,13 +83,18 @@ class CircuitBreaker:
         self.evidence.restart(now)
         return self._close()
 
-    def record_failure(self, error: AgentRetryableError, now: float, *, row: str, is_trial: bool) -> bool:
-        """Note that a call of `row` failed. Return True if that begins a pause or closes the breaker."""
+    def record_failure(
+        self, error: AgentRetryableError, now: float, *, row: str, is_trial: bool, call_s: float = 0.0
+    ) -> bool:
+        """Note that a call of `row`, which took `call_s` seconds, failed.
+
+        Return True if that begins a pause or closes the breaker.
+        """
         self._failures += 1
         if error.scope is FailureScope.TARGET:
             self.evidence.add_outage(row)
         else:
-            self.evidence.add(error, row, now)
+            self.evidence.add(error, row, now, call_s)
         if not self._is_outage(error, now):
             return is_trial and self._close()
         if is_trial:

@@ -217,7 +217,9 @@ class Gate:
         is_unclear = error.scope is not FailureScope.TARGET
         if is_unclear and not call.is_trial and attempt > MAX_SUSPECTED_ATTEMPT:
             return False
-        return self.breaker.record_failure(error, now, row=call.row, is_trial=call.is_trial)
+        return self.breaker.record_failure(
+            error, now, row=call.row, is_trial=call.is_trial, call_s=now - call.started
+        )
 
     def _record_load(self, call: AdmittedCall, signal: LoadSignal) -> float:
         """Note the end of a call in the concurrency limit. Return the present time."""

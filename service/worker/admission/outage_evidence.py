@@ -18,7 +18,8 @@ from service.domain.errors import AgentOutageError, AgentRetryableError
 SUSPICION_PER_ROW_S = 30.0
 """Time for which an outage is suspected, for each row after the first.
 
-As long as the longest pause between two trial calls, each of which may add a row.
+As long as the longest pause between two trial calls, each of which may add a row. The time that the row's
+call took comes on top, since no other trial call can begin meanwhile.
 """
 
 MAX_SUSPICION_S = 600.0
@@ -33,10 +34,20 @@ MAX_ROWS = 1 + round(MAX_SUSPICION_S / SUSPICION_PER_ROW_S)
 
 @dataclass(slots=True)
 class _Failures:
-    """The failures of one kind: the time of the first, and the rows that met them."""
+    """The failures of one kind: the time of the first, and the rows that met them.
+
+    `calls_s` is the time that the calls of the rows after the first one took, together.
+    """
 
     since: float
     rows: set[str] = field(default_factory=set)
+    calls_s: float = 0.0
+
+    def add(self, row: str, call_s: float) -> None:
+        """Note that `row` met such a failure, after a call that took `call_s` seconds."""
+        if self.rows and row not in self.rows:
+            self.calls_s += call_s
+        _add(self.rows, row)
 
 
 class OutageEvidence:
@@ -55,9 +66,9 @@ class OutageEvidence:
         """Note that `row` met an outage for which it cannot be the cause."""
         _add(self._outage_rows, row)
 
-    def add(self, error: AgentRetryableError, row: str, now: float) -> None:
-        """Note that `row` met a failure of unclear scope."""
-        _add(self._failures.setdefault(error.kind, _Failures(now)).rows, row)
+    def add(self, error: AgentRetryableError, row: str, now: float, call_s: float = 0.0) -> None:
+        """Note that `row` met a failure of unclear scope, after a call that took `call_s` seconds."""
+        self._failures.setdefault(error.kind, _Failures(now)).add(row, call_s)
 
     def rows(self, error: AgentRetryableError) -> int:
         """The number of different rows, up to `MAX_ROWS`, that met such a failure or an outage."""
@@ -72,7 +83,8 @@ class OutageEvidence:
         # Refused credentials are repaired by people, which takes longer than a server's restart.
         if isinstance(error, AgentOutageError) and rows >= MANY_ROWS:
             return True
-        return now - failures.since < SUSPICION_PER_ROW_S * (rows - 1)
+        suspected_s = SUSPICION_PER_ROW_S * (rows - 1) + failures.calls_s
+        return now - failures.since < min(MAX_SUSPICION_S, suspected_s)
 
     def restart(self, now: float) -> None:
         """Measure the time of every suspicion from now. The rows stay."""

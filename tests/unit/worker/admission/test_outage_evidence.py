@@ -40,6 +40,18 @@ def test_each_further_row_lengthens_the_suspicion(rows, suspected_s):
     assert not evidence.is_suspected(SERVER_ERROR, 50.0 + suspected_s)
 
 
+def test_the_time_of_a_call_lengthens_the_suspicion():
+    """A gateway that takes half a minute for each failure lets fewer rows give evidence."""
+    evidence = OutageEvidence()
+    for row in "aab":
+        evidence.add(SERVER_ERROR, row, 0.0, call_s=29.0)
+    assert evidence.is_suspected(SERVER_ERROR, SUSPICION_PER_ROW_S + 28.9)
+    assert not evidence.is_suspected(SERVER_ERROR, SUSPICION_PER_ROW_S + 29.0)
+    for row in range(100):
+        evidence.add(SERVER_ERROR, f"row {row}", 0.0, call_s=1_000.0)
+    assert not evidence.is_suspected(SERVER_ERROR, MAX_SUSPICION_S)
+
+
 def test_a_row_that_joins_late_renews_the_suspicion():
     """Its time counts from the first failure all the same."""
     evidence = met_by(2)
