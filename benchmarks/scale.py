@@ -1,10 +1,11 @@
-"""Calls of AWS and CPU time for each row of a large batch, and what they come to for ten million rows.
+"""Calls of AWS, CPU time and duration of a large batch, and what they come to for ten million rows.
 
-    python benchmarks/scale.py [--rows 100000]
+    python benchmarks/scale.py [--rows 100000] [--query-ms 10]
 
 The real aggregator and sweeper work on the memory ports, with pages and parts as DynamoDB and S3 have, and
 each call is counted: an aggregation in one go; one that is interrupted in its middle, from there on; and the
-recovery of every tenth row, whose message is lost. Outcomes have about 1 KB, as in docs/deploy.md.
+recovery of every tenth row, whose message is lost. Outcomes have about 1 KB, as in docs/deploy.md. A query of
+the table takes `query-ms` beside its CPU time. Durations are those of a machine with nothing else to do.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import selectors
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -37,12 +39,19 @@ TEN_MILLION = 10_000_000
 PARTITIONS = 64
 
 
-class Counted:
-    """A port whose calls are counted by name; `outcomes` fails after row `fail_after`."""
+QUERIES = frozenset({"outcomes", "done_numbers"})
 
-    def __init__(self, port: Any, calls: Counter[str]) -> None:
+
+class Counted:
+    """A port whose calls are counted by name; `outcomes` fails after row `fail_after`.
+
+    Queries take `query_s`.
+    """
+
+    def __init__(self, port: Any, calls: Counter[str], query_s: float = 0.0) -> None:
         self._port = port
         self._calls = calls
+        self._query_s = query_s
         self.fail_after: int | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -52,6 +61,8 @@ class Counted:
 
         async def call(*arguments: Any, **named: Any) -> Any:
             self._calls[name] += 1
+            if self._query_s and name in QUERIES:
+                await asyncio.sleep(self._query_s)
             if name == "outcomes" and self.fail_after is not None and named["after"] > self.fail_after:
                 raise UnreachableError("interrupted")
             return await target(*arguments, **named)
@@ -76,12 +87,13 @@ class Bench:
     """A batch on memory ports, all rows of which have outcomes but `lost`."""
 
     rows: int
+    query_s: float
     calls: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self.clock = MemoryClock()
         self.memory = MemoryTable()
-        self.table = Counted(self.memory, self.calls)
+        self.table = Counted(self.memory, self.calls, self.query_s)
         self.store = MemoryObjects()
         self.objects = Counted(self.store, self.calls)
         self.queues = [MemoryQueue(name, self.clock) for name in "abcdef"]
@@ -125,55 +137,95 @@ def _outcome(number: int) -> Outcome:
     )  # fmt: skip
 
 
-def report(name: str, bench: Bench, cpu_s: float) -> None:
-    """Print calls and CPU time, and both for ten million rows."""
+class IdleSelector(selectors.DefaultSelector):
+    """Never blocks: a wait for the next timer is added to `waited_s`."""
+
+    waited_s = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """The files that are ready now."""
+        self.waited_s += timeout or 0.0
+        return super().select(0)
+
+
+class IdleLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time is the CPU time of this process and its waits, however busy the machine is."""
+
+    def __init__(self) -> None:
+        self._waits = IdleSelector()
+        super().__init__(self._waits)
+
+    def time(self) -> float:
+        """Seconds."""
+        return time.process_time() + self._waits.waited_s
+
+
+class Stopwatch:
+    """CPU seconds, and those of the loop, since it was made."""
+
+    def __init__(self) -> None:
+        self._cpu, self._loop = time.process_time(), asyncio.get_running_loop().time()
+
+    def read(self) -> tuple[float, float]:
+        """CPU seconds and the loop's seconds."""
+        return time.process_time() - self._cpu, asyncio.get_running_loop().time() - self._loop
+
+
+def report(name: str, bench: Bench, watch: Stopwatch) -> None:
+    """Print calls, CPU time and duration, and all of them for ten million rows."""
+    cpu_s, duration_s = watch.read()
     factor = TEN_MILLION / bench.rows
     parts = sum(len(found.body) for key, found in bench.store.stored.items() if "results/" in key[1])
     calls = ", ".join(f"{count} {call}" for call, count in sorted(bench.calls.items()))
-    print(f"{name}: {cpu_s:.1f} CPU s, {calls}, {parts / 2**20:.0f} MiB of results")
+    print(f"{name}: {duration_s:.1f} s, {cpu_s:.1f} CPU s, {calls}, {parts / 2**20:.0f} MiB of results")
     total = sum(bench.calls.values()) * factor
-    print(f"    10 M rows: {cpu_s * factor / 60:.0f} CPU min, {total:,.0f} calls without those for parts")
+    print(
+        f"    10 M rows: {duration_s * factor / 60:.0f} min, {cpu_s * factor / 60:.0f} CPU min, "
+        f"{total:,.0f} calls without those for parts"
+    )
 
 
-async def measure(rows: int) -> None:
+async def measure(rows: int, query_s: float) -> None:
     """An aggregation, an interrupted one, and a recovery."""
-    bench = Bench(rows)
+    bench = Bench(rows, query_s)
     await bench.fill(lost=0)
-    started = time.process_time()
+    watch = Stopwatch()
     await bench.aggregate()
-    report("aggregation", bench, time.process_time() - started)
+    report("aggregation", bench, watch)
 
-    bench = Bench(rows)
+    bench = Bench(rows, query_s)
     await bench.fill(lost=0)
     bench.table.fail_after = rows // 2
     await bench.aggregate()
     bench.table.fail_after = None
     bench.calls.clear()
     await bench.clock.advance(60)
-    started = time.process_time()
+    watch = Stopwatch()
     await bench.aggregate()
-    report("aggregation, from its middle", bench, time.process_time() - started)
+    report("aggregation, from its middle", bench, watch)
 
-    bench = Bench(rows)
+    bench = Bench(rows, query_s)
     batch = await bench.fill(lost=10)
     completion = Completion(bench.ports)
     tokens = iter(range(10**9))
     committer = GroupCommitter(
         bench.ports, completion, GroupCommitLimits(), slot=0, tokens=lambda: f"{next(tokens):036d}"
     )
-    started = time.process_time()
+    watch = Stopwatch()
     async with committer:
         recovered = await Recovery(bench.ports, committer, RecoveryLimits("w")).resend(batch)
-    report(f"recovery of {recovered.rows} rows", bench, time.process_time() - started)
+    report(f"recovery of {recovered.rows} rows", bench, watch)
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
-    rows = parser.parse_args().rows
+    parser.add_argument("--query-ms", type=float, default=10.0)
+    arguments = parser.parse_args()
     configure_logging("error", as_json=True)
-    asyncio.run(measure(rows))
+    with asyncio.Runner(loop_factory=IdleLoop) as runner:
+        runner.run(measure(arguments.rows, arguments.query_ms / 1_000))
 
 
 if __name__ == "__main__":

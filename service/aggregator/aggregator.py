@@ -1,6 +1,6 @@
 """Step 8 of the protocol: the outcomes of a complete batch become its result files.
 
-Outcomes are streamed in file order into multipart uploads; memory holds one page per partition and one part
+Outcomes are streamed in file order into multipart uploads; memory holds two pages per partition and one part
 per file, however many rows there are. A file becomes visible only when it is whole, and every repetition
 writes the same keys with the same bytes. The manifest is written last: if it exists, so do the other files.
 """
@@ -60,7 +60,7 @@ class AggregateLimits:
     in pieces of `flush_bytes`.
     """
 
-    page_rows: int = 8_000
+    page_rows: int = 16_000
     lease_s: float = 60.0
     give_up_after_s: float = GIVE_UP_AFTER_S
     flush_bytes: int = FLUSH_BYTES
@@ -243,7 +243,7 @@ class Aggregator:
             ports.table, work.batch, self._limits.page_rows, after=begun.row if begun else 0
         )
         files = ResultFiles(ports.objects, work.batch, begun, flush_bytes=self._limits.flush_bytes)
-        async with files, aclosing(ports.large_outcomes.load_all(stored)) as outcomes:
+        async with files, aclosing(stored), aclosing(ports.large_outcomes.load_all(stored)) as outcomes:
             async for outcome in outcomes:
                 await files.add(outcome)
                 if files.is_checkpoint_due:
@@ -289,7 +289,8 @@ class Aggregator:
         """Make the files from all outcomes, only to learn their sha256."""
         stored = outcomes_in_order(self._ports.table, work.batch, self._limits.page_rows)
         files = ResultFiles(HashingStore(), work.batch)
-        async with files, aclosing(self._ports.large_outcomes.load_all(stored)) as outcomes:
+        large = self._ports.large_outcomes
+        async with files, aclosing(stored), aclosing(large.load_all(stored)) as outcomes:
             async for outcome in outcomes:
                 await files.add(outcome)
                 if outcome.number % self._limits.page_rows == 0:

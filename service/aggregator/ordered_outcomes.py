@@ -1,14 +1,18 @@
 """The outcomes of a batch in file order, without a sort.
 
-Row *i* lies in partition *i mod P*, and each partition is sorted by row number. Reading the partitions
-round-robin therefore yields file order; memory holds one page of each. The size of a page follows the sizes
-of the outcomes before it, so that the pages of many partitions stay small together.
+Row *i* lies in partition *i mod P*, and each partition is sorted by row number. Taking an outcome from each
+partition in turn therefore yields file order. Pages of several partitions are read at a time, and each
+partition reads its next page while its last one is consumed: a query's latency is then no part of the
+duration. The size of a page follows the sizes of the outcomes before it, so that the pages of many partitions
+stay small together.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
 
 from service.domain.errors import BatchRejectedError
 from service.domain.item_size import outcome_bytes
@@ -18,8 +22,14 @@ from service.domain.ports import Table
 LEAST_PAGE_ROWS = 10
 """Rows in a page of small outcomes; a smaller page would cost a read for few rows."""
 
-AHEAD_BYTES = 8 * 2**20
+AHEAD_BYTES = 16 * 2**20
 """Bytes of outcomes that are read ahead over all partitions together."""
+
+CONCURRENT_READS = 8
+"""Most pages that are read at a time. At 10 ms a page this is several times what one core can encode."""
+
+TURN_ROWS = 32
+"""After so many rows the event loop has its turn: some 2 ms of encoding, which no read should wait longer."""
 
 FIRST_BYTES = 4 * 2**10
 """Size of an outcome that is expected before the first page."""
@@ -30,69 +40,144 @@ WEIGHT = 0.5
 
 async def outcomes_in_order(
     table: Table, batch: Batch, page_rows: int, *, after: int = 0
-) -> AsyncIterator[Outcome]:
+) -> AsyncGenerator[Outcome, None]:
     """The outcomes of a sealed batch above row `after`; about `page_rows` are read ahead over all partitions.
 
-    Fewer if they are large: at most `AHEAD_BYTES`, one page (DynamoDB: 1 MB), and one outcome of each
-    partition. Raises BatchRejectedError if a row has no outcome, RetryableError and AccessError.
+    Fewer if they are large: at most `AHEAD_BYTES`, and one page (DynamoDB: 1 MB) for each of the
+    `CONCURRENT_READS`. Close the generator (`aclosing`): that ends the reads in progress. Raises
+    BatchRejectedError if a row has no outcome, RetryableError and AccessError.
     """
-    ahead = _ReadAhead(batch.partitions, max(LEAST_PAGE_ROWS, page_rows // batch.partitions))
-    partitions = [_Partition(table, batch, partition, ahead, after) for partition in range(batch.partitions)]
-    for number in range(after + 1, (batch.total or 0) + 1):
-        outcome = await partitions[partition_of(number, batch.partitions)].next()
-        if outcome is None or outcome.number != number:
-            raise BatchRejectedError(
-                f"row {number} of {batch.total} is counted but has no outcome in the table; was "
-                "the table restored, or its ttl shorter than the run?"
-            )
-        yield outcome
+    ahead = _ReadAhead(table, batch, page_rows, after)
+    try:
+        for number in range(after + 1, (batch.total or 0) + 1):
+            outcome = ahead.take(number) or await ahead.wait_for(number)
+            if outcome is None or outcome.number != number:
+                raise BatchRejectedError(
+                    f"row {number} of {batch.total} is counted but has no outcome in the table; was "
+                    "the table restored, or its ttl shorter than the run?"
+                )
+            yield outcome
+            if number % TURN_ROWS == 0:
+                await asyncio.sleep(0)
+    finally:
+        await ahead.close()
+
+
+@dataclass(slots=True)
+class _Partition:
+    """The outcomes of one partition that were read and not taken yet, with their sizes in bytes.
+
+    `after` is the last row read, None at the end. `asked_rows` is the size of the last page that was asked
+    for. `reading` is the read in progress, or one that has failed.
+    """
+
+    number: int
+    after: int | None
+    outcomes: deque[tuple[Outcome, int]] = field(default_factory=deque)
+    asked_rows: int = 0
+    reading: asyncio.Task[None] | None = None
+    is_waiting: bool = False
 
 
 class _ReadAhead:
-    """The bytes that the pages of all partitions hold, and the rows that the next page may have."""
+    """Reads pages in the order in which they are needed, within `AHEAD_BYTES`."""
 
-    def __init__(self, partitions: int, most_rows: int) -> None:
-        self._share = AHEAD_BYTES // partitions
-        self._most_rows = most_rows
-        self._mean = float(FIRST_BYTES)
-        self.held_bytes = 0
-
-    @property
-    def rows(self) -> int:
-        """The rows of the next page: 1 up to the most that was asked for."""
-        room = min(self._share, AHEAD_BYTES - self.held_bytes)
-        return max(1, min(self._most_rows, int(room / self._mean)))
-
-    def add(self, rows: int, size: int) -> None:
-        """Note that a page of `rows` outcomes and `size` bytes is held now."""
-        self.held_bytes += size
-        if rows:
-            self._mean += WEIGHT * (size / rows - self._mean)
-
-
-class _Partition:
-    """The outcomes of one partition, read a page at a time."""
-
-    def __init__(self, table: Table, batch: Batch, partition: int, ahead: _ReadAhead, after: int) -> None:
+    def __init__(self, table: Table, batch: Batch, page_rows: int, after: int) -> None:
         self._table = table
         self._batch = batch
-        self._partition = partition
-        self._ahead = ahead
-        self._page: deque[Outcome] = deque()
-        self._page_bytes = 0
-        self._after: int | None = after
+        # A partition holds up to two pages: one that is consumed, and the next one.
+        pages = 2 * batch.partitions
+        self._most_rows = max(LEAST_PAGE_ROWS, page_rows // pages)
+        self._share_bytes = AHEAD_BYTES // pages
+        self._mean_bytes = float(FIRST_BYTES)
+        self._held_bytes = 0
+        self._expected_bytes = 0
+        self._reads = 0
+        self._partitions = [_Partition(number, after) for number in range(batch.partitions)]
+        self._waiting: deque[_Partition] = deque()
+        self._total = batch.total or 0
+        for number in range(after + 1, min(self._total, after + batch.partitions) + 1):
+            self._want_more(self._partition_of(number))
+        self._start_reads()
 
-    async def next(self) -> Outcome | None:
-        """The next outcome; None at the end."""
-        while not self._page and self._after is not None:
-            await self._read(self._after)
-        return self._page.popleft() if self._page else None
+    def take(self, number: int) -> Outcome | None:
+        """The next outcome of this row's partition; None if it is not read yet, or at the end."""
+        partition = self._partition_of(number)
+        if not partition.outcomes:
+            return None
+        outcome, size = partition.outcomes.popleft()
+        self._held_bytes -= size
+        if len(partition.outcomes) <= partition.asked_rows:
+            self._want_more(partition)
+        self._start_reads()
+        return outcome
 
-    async def _read(self, after: int) -> None:
-        self._ahead.held_bytes -= self._page_bytes
-        self._page_bytes = 0
-        page = await self._table.outcomes(self._batch, self._partition, after=after, limit=self._ahead.rows)
-        self._page.extend(page.outcomes)
-        self._after = page.after
-        self._page_bytes = sum(map(outcome_bytes, page.outcomes))
-        self._ahead.add(len(page.outcomes), self._page_bytes)
+    async def wait_for(self, number: int) -> Outcome | None:
+        """The next outcome of this row's partition once it is read; None at the end."""
+        partition = self._partition_of(number)
+        while not partition.outcomes and partition.after is not None:
+            if partition.reading is None:
+                # Not for want of room: without this page nothing that is held can be taken.
+                self._waiting.remove(partition)
+                self._start(partition, partition.after)
+            assert partition.reading is not None
+            await partition.reading
+        return self.take(number)
+
+    async def close(self) -> None:
+        """End the reads in progress."""
+        readings = [partition.reading for partition in self._partitions if partition.reading]
+        for reading in readings:
+            reading.cancel()
+        await asyncio.gather(*readings, return_exceptions=True)
+
+    def _partition_of(self, number: int) -> _Partition:
+        return self._partitions[partition_of(number, len(self._partitions))]
+
+    def _want_more(self, partition: _Partition) -> None:
+        """Put the partition into the queue for its next page, unless it is there, is read or has ended."""
+        if partition.after is None or partition.reading is not None or partition.is_waiting:
+            return
+        partition.is_waiting = True
+        self._waiting.append(partition)
+
+    def _start_reads(self) -> None:
+        """Start as many of the reads that wait as there is room for."""
+        while self._waiting and self._reads < CONCURRENT_READS and self._room_bytes >= self._mean_bytes:
+            partition = self._waiting.popleft()
+            assert partition.after is not None
+            self._start(partition, partition.after)
+
+    @property
+    def _room_bytes(self) -> int:
+        return AHEAD_BYTES - self._held_bytes - self._expected_bytes
+
+    def _start(self, partition: _Partition, after: int) -> None:
+        partition.is_waiting = False
+        room_bytes = min(self._share_bytes, self._room_bytes)
+        rows = max(1, min(self._most_rows, int(room_bytes / self._mean_bytes)))
+        expected_bytes = int(rows * self._mean_bytes)
+        self._reads += 1
+        self._expected_bytes += expected_bytes
+        partition.asked_rows = rows
+        partition.reading = asyncio.ensure_future(self._read(partition, after, rows, expected_bytes))
+
+    async def _read(self, partition: _Partition, after: int, rows: int, expected_bytes: int) -> None:
+        try:
+            page = await self._table.outcomes(self._batch, partition.number, after=after, limit=rows)
+        finally:
+            self._reads -= 1
+            self._expected_bytes -= expected_bytes
+        sizes = [outcome_bytes(outcome) for outcome in page.outcomes]
+        partition.outcomes.extend(zip(page.outcomes, sizes, strict=True))
+        self._held_bytes += sum(sizes)
+        if sizes:
+            self._mean_bytes += WEIGHT * (sum(sizes) / len(sizes) - self._mean_bytes)
+        # Not after an error: whoever needs the page has it raised.
+        partition.reading = None
+        # A full page names its last row even if that is the partition's last one.
+        is_last = page.after is None or page.after + len(self._partitions) > self._total
+        partition.after = None if is_last else page.after
+        if len(partition.outcomes) <= partition.asked_rows:
+            self._want_more(partition)
+        self._start_reads()

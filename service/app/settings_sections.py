@@ -168,7 +168,7 @@ class AggregateSettings(Section):
     """The aggregator."""
 
     page_rows: Count = Field(
-        default=8_000, description="Outcomes read at a time, over all partitions; fewer above 8 MiB"
+        default=16_000, description="Outcomes held at a time, over all partitions; fewer above 16 MiB"
     )
     part_bytes: Annotated[int, Field(ge=5 * 2**20)] = Field(
         default=8 * 2**20, description="Multipart part (AWS: 5 MiB)"

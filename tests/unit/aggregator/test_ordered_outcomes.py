@@ -1,7 +1,12 @@
+import asyncio
+import random
+from contextlib import aclosing
+
 import pytest
 
 from service.adapters.memory import MemoryTable
-from service.aggregator.ordered_outcomes import AHEAD_BYTES, outcomes_in_order
+from service.aggregator.ordered_outcomes import AHEAD_BYTES, CONCURRENT_READS, outcomes_in_order
+from service.domain.errors import UnreachableError
 from service.domain.item_size import outcome_bytes
 from service.domain.model import Commit
 
@@ -25,6 +30,37 @@ class WeighedTable(MemoryTable):
         return page
 
 
+class SlowTable(WeighedTable):
+    """Its queries take `query_s()`, and fail for rows beyond `fail_after`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = None
+        self.query_s = lambda: 0.01
+        self.fail_after = None
+        self.reading = self.most_reading = 0
+
+    async def outcomes(self, batch, partition, *, after, limit):
+        """A page, later."""
+        self.reading += 1
+        self.most_reading = max(self.most_reading, self.reading)
+        try:
+            await self.clock.sleep(self.query_s())
+        finally:
+            self.reading -= 1
+        if self.fail_after is not None and after > self.fail_after:
+            raise UnreachableError("no route")
+        return await super().outcomes(batch, partition, after=after, limit=limit)
+
+
+@pytest.fixture
+def slow_lab(make_lab):
+    """A laboratory whose table takes its time."""
+    lab = make_lab(table=SlowTable())
+    lab.table.clock = lab.clock
+    return lab
+
+
 async def filled(lab, total, partitions, text_bytes):
     """A batch with outcomes of these sizes, a function of the row's number."""
     batch = await lab.batch(total, partitions=partitions)
@@ -37,7 +73,7 @@ async def filled(lab, total, partitions, text_bytes):
     return batch
 
 
-async def read(lab, batch, page_rows=8_000):
+async def read(lab, batch, page_rows=16_000):
     """All numbers in order."""
     numbers = []
     async for outcome in outcomes_in_order(lab.table, batch, page_rows):
@@ -56,12 +92,11 @@ async def read(lab, batch, page_rows=8_000):
     ids=["all large", "large from some row on", "mixed"],
 )
 async def test_64_partitions_of_large_outcomes_are_read_in_bounded_memory(make_lab, text_bytes, total):
-    """8 MiB, a page and one outcome of each partition, not a page of 1 MB of each."""
+    """16 MiB and the pages being read, not a page of 1 MB of each partition."""
     lab = make_lab(table=WeighedTable())
     batch = await filled(lab, total, 64, text_bytes)
     assert await read(lab, batch) == list(range(1, total + 1))
-    largest = max(text_bytes(number) for number in range(1, total + 1)) + 2_000
-    assert lab.table.most <= AHEAD_BYTES + PAGE_BYTES + ITEM_BYTES + 64 * largest
+    assert lab.table.most <= AHEAD_BYTES + CONCURRENT_READS * PAGE_BYTES + ITEM_BYTES
     assert lab.table.most < 64 * PAGE_BYTES / 2
 
 
@@ -74,8 +109,80 @@ async def test_small_outcomes_are_read_in_large_pages(make_lab):
 
 
 async def test_pages_are_no_larger_than_asked_for(make_lab):
-    """`page_rows` over all partitions, at least ten for each."""
+    """`page_rows` over two pages of each partition, at least ten for each."""
     lab = make_lab(table=WeighedTable())
     batch = await filled(lab, 400, 4, lambda _: 10)
-    await read(lab, batch, page_rows=100)
+    await read(lab, batch, page_rows=200)
     assert lab.table.reads == 4 * 4
+
+
+async def test_partitions_without_rows_are_not_read(make_lab):
+    """Three rows in 64 partitions take three queries, and no query follows a partition's last row."""
+    lab = make_lab(table=WeighedTable())
+    batch = await filled(lab, 3, 64, lambda _: 10)
+    assert await read(lab, batch) == [1, 2, 3]
+    assert lab.table.reads == 3
+
+
+async def test_the_duration_is_not_that_of_all_queries(slow_lab):
+    """Eight pages are read at a time, in the order in which they are needed."""
+    lab = slow_lab
+    batch = await filled(lab, 64 * 60, 64, lambda _: 10)
+    reading = asyncio.ensure_future(read(lab, batch, page_rows=64 * 20))
+    began = lab.clock.monotonic()
+    while not reading.done():
+        await lab.clock.advance(0.01)
+    assert reading.result() == list(range(1, batch.total + 1))
+    assert lab.table.most_reading == CONCURRENT_READS
+    assert lab.clock.monotonic() - began < 0.01 * lab.table.reads / (CONCURRENT_READS - 1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_rows_are_in_order_however_long_each_query_takes(slow_lab, seed):
+    """From any row on, with pages that arrive in any order and outcomes of all sizes."""
+    lab, rng = slow_lab, random.Random(seed)
+    lab.table.query_s = lambda: rng.uniform(0, 1)
+    sizes = [rng.choice((10, 2_000, 200_000)) for _ in range(400)]
+    batch = await filled(lab, 400, rng.choice((1, 2, 7, 64)), lambda number: sizes[number - 1])
+    after = rng.randrange(300)
+
+    async def numbers():
+        return [o.number async for o in outcomes_in_order(lab.table, batch, 500, after=after)]
+
+    reading = asyncio.ensure_future(numbers())
+    await lab.clock.advance(1_000)
+    assert await reading == list(range(after + 1, 401))
+
+
+async def test_a_page_that_cannot_be_read_ends_it_at_its_row(slow_lab):
+    """The rows before it are yielded, the error is raised, and no read goes on."""
+    lab = slow_lab
+    lab.table.query_s = lambda: 0.0
+    batch = await filled(lab, 200, 4, lambda _: 10)
+    lab.table.fail_after = 80
+    numbers = []
+
+    async def read_on():
+        async for outcome in outcomes_in_order(lab.table, batch, 80):
+            numbers.append(outcome.number)  # noqa: PERF401 -- those before the error are wanted
+
+    with pytest.raises(UnreachableError):
+        await read_on()
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert 80 <= len(numbers) < 200
+    assert (lab.table.reading, len(asyncio.all_tasks())) == (0, 1)
+
+
+async def test_no_read_goes_on_after_it_is_closed(slow_lab):
+    """An aggregator that loses its lease leaves nothing behind."""
+    lab = slow_lab
+    lab.table.query_s = lambda: 0.0
+    batch = await filled(lab, 200, 4, lambda _: 10)
+    async with aclosing(outcomes_in_order(lab.table, batch, 80)) as outcomes:
+        await anext(outcomes)
+        lab.table.query_s = lambda: 60.0
+        for _ in range(30):
+            await anext(outcomes)
+        await asyncio.sleep(0)
+        assert lab.table.reading
+    assert (lab.table.reading, len(asyncio.all_tasks())) == (0, 1)
