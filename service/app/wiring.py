@@ -215,6 +215,7 @@ class RoleBuilder:
             self.committer,
             RecoveryLimits(
                 worker=self.worker_name,
+                max_bytes=split.checkpoint_bytes,
                 send_concurrency=split.send_concurrency,
                 read_bytes=split.read_bytes,
                 max_record_bytes=split.max_record_bytes,

@@ -7,7 +7,7 @@ conditional, so a slow worker's outcome and ours cannot both be counted.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -33,6 +33,7 @@ from service.domain.errors import (
 from service.domain.messages import RowMessage
 from service.domain.model import Batch, iso_time, row_id
 from service.domain.ports import MESSAGE_BYTES, OutgoingMessage
+from service.runtime.byte_budget import ByteBudget
 from service.runtime.sender import send_all
 from service.sweeper.missing_rows import chunks_of, missing_rows
 
@@ -41,13 +42,17 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RecoveryLimits:
-    """`worker` names this process in outcomes. `max_rows` rows are sent or committed at a time.
+    """`worker` names this process in outcomes.
 
+    At most `max_rows` rows, and records of `max_bytes` and one more read, are held, sent or committed at a
+    time, for each batch. All batches share `send_bytes`, the bytes of messages that are being sent.
     `page_rows` numbers are read at a time, from each partition; the other limits are the splitter's.
     """
 
     worker: str
     max_rows: int = 500
+    max_bytes: int = 4 * 2**20
+    send_bytes: int = 8 * MESSAGE_BYTES
     page_rows: int = 1_000
     send_concurrency: int = 16
     read_bytes: int = 2**20
@@ -64,10 +69,24 @@ class Recovered:
     last: int = 0
 
     def add(self, numbers: Sequence[int]) -> None:
-        """Count rows that follow those counted so far."""
+        """Count rows, whose numbers ascend."""
         self.rows += len(numbers)
-        self.first = self.first or numbers[0]
-        self.last = numbers[-1]
+        self.first = min(self.first or numbers[0], numbers[0])
+        self.last = max(self.last, numbers[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class _LostRows:
+    """Rows without an outcome: records, or the numbers of rows that are `gone` because of `problem`."""
+
+    records: Sequence[Record]
+    gone: Sequence[int] = ()
+    problem: str = ""
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """The numbers of all of them."""
+        return [*(record.number for record in self.records), *self.gone]
 
 
 class Recovery:
@@ -83,6 +102,7 @@ class Recovery:
         self._claim_check = ClaimCheck(ports.objects, max_record_bytes=limits.max_record_bytes)
         self._committer = committer
         self._limits = limits
+        self._send_budget = ByteBudget(limits.send_bytes)
 
     async def resend(self, batch: Batch) -> Recovered:
         """Send every row of a sealed batch that has no outcome again, marked as a replay.
@@ -91,16 +111,14 @@ class Recovery:
         side, whatever the number of rows. Raises RetryableError and AccessError.
         """
         recovered = Recovered()
-        async with aclosing(self._chunks(batch)) as chunks, aclosing(_Rereader(self, batch)) as source:
-            async for numbers in chunks:
-                records = await source.find(numbers)
-                await self._send(batch, records)
-                if gone := _without(numbers, records):
-                    lost = SourceError(
-                        f"the row's message was lost, and it cannot be read again: {source.problem}"
-                    )
-                    await self._fail_rows(batch, _bare_rows(batch, gone), lost)
-                recovered.add(numbers)
+        async with aclosing(self._lost_rows(batch)) as lost_rows:
+            async for lost in lost_rows:
+                await self._send(batch, lost.records)
+                error = SourceError(
+                    f"the row's message was lost, and it cannot be read again: {lost.problem}"
+                )
+                await self._fail_rows(batch, _bare_rows(batch, lost.gone), error)
+                recovered.add(lost.numbers)
         return recovered
 
     async def fail(self, batch: Batch, error: RowRejectedError) -> Recovered:
@@ -109,12 +127,11 @@ class Recovery:
         Reads as `resend` does. Raises RetryableError and AccessError.
         """
         recovered = Recovered()
-        async with aclosing(self._chunks(batch)) as chunks, aclosing(_Rereader(self, batch)) as source:
-            async for numbers in chunks:
-                records = await source.find(numbers)
-                rows = [row_message(batch, record) for record in records]
-                await self._fail_rows(batch, [*rows, *_bare_rows(batch, _without(numbers, records))], error)
-                recovered.add(numbers)
+        async with aclosing(self._lost_rows(batch)) as lost_rows:
+            async for lost in lost_rows:
+                rows = [row_message(batch, record) for record in lost.records]
+                await self._fail_rows(batch, rows + _bare_rows(batch, lost.gone), error)
+                recovered.add(lost.numbers)
         return recovered
 
     async def resend_row(self, row: RowMessage, delay_s: float) -> None:
@@ -151,25 +168,35 @@ class Recovery:
             log.info("row_without_cells", reason=str(error))
             return replace(row, cells=(), span=None)
 
-    def _chunks(self, batch: Batch) -> AsyncGenerator[Sequence[int], None]:
+    async def _lost_rows(self, batch: Batch) -> AsyncGenerator[_LostRows, None]:
+        """All rows without an outcome, some at a time."""
         limits = self._limits
-        return chunks_of(missing_rows(self._ports.table, batch, limits.page_rows), limits.max_rows)
-
-    def records(self, batch: Batch) -> AsyncGenerator[Sequence[Record], None]:
-        """Every record of the batch's source, from the first on. Raises as `records_again` does."""
-        return records_again(
-            self._ports.objects,
-            batch,
-            read_bytes=self._limits.read_bytes,
-            max_record_bytes=self._limits.max_record_bytes,
-        )
+        chunks = chunks_of(missing_rows(self._ports.table, batch, limits.page_rows), limits.max_rows)
+        records = records_again(
+            self._ports.objects, batch,
+            read_bytes=limits.read_bytes, max_record_bytes=limits.max_record_bytes,
+        )  # fmt: skip
+        source = _Rereader(batch, records, limits.max_bytes)
+        async with aclosing(chunks), aclosing(records):
+            async for numbers in chunks:
+                missing = set(numbers)
+                while found := await source.find(missing, numbers[-1]):
+                    yield _LostRows(found)
+                if missing:
+                    yield _LostRows((), sorted(missing), source.problem)
 
     async def _send(self, batch: Batch, records: Sequence[Record]) -> None:
         most = self._limits.max_message_bytes
         bodies = (row_body(batch, record, replay=True, max_message_bytes=most) for record in records)
         messages = (OutgoingMessage(body, batch.batch_id) for body in bodies)
-        await send_all(self._ports.queues.rows, messages, concurrency=self._limits.send_concurrency)
-        self._ports.metrics.count("rows_resent", len(records))
+        await send_all(
+            self._ports.queues.rows,
+            messages,
+            concurrency=self._limits.send_concurrency,
+            budget=self._send_budget,
+        )
+        if records:
+            self._ports.metrics.count("rows_resent", len(records))
 
     async def _fail_rows(self, batch: Batch, rows: Iterable[RowMessage], error: RowfleetError) -> None:
         try:
@@ -181,32 +208,36 @@ class Recovery:
 
 
 class _Rereader:
-    """Reads the records of ascending numbers again, in one pass over the source.
+    """Finds records of ascending numbers in one pass over `chunks`, the records of the source.
 
     `problem` says why the records that were not found could not be read.
     """
 
-    def __init__(self, recovery: Recovery, batch: Batch) -> None:
+    def __init__(self, batch: Batch, chunks: AsyncIterator[Sequence[Record]], max_bytes: int) -> None:
         self._batch = batch
-        self._chunks = recovery.records(batch)
+        self._chunks = chunks
+        self._max_bytes = max_bytes
         self._ahead: Sequence[Record] = ()
         self._has_ended = False
         self.problem = f"{batch.source.url} has no such row"
 
-    async def find(self, numbers: Sequence[int]) -> list[Record]:
-        """The records with these numbers, as far as the source has them; each call asks for later ones."""
-        wanted, last = set(numbers), numbers[-1]
+    async def find(self, wanted: set[int], last: int) -> list[Record]:
+        """The next records with these numbers, which are removed from `wanted`; none once `last` is passed.
+
+        At most `max_bytes` and the records of one more read.
+        """
         found: list[Record] = []
+        found_bytes = 0
         while not self._has_ended:
-            found += [record for record in self._ahead if record.number in wanted]
-            if self._ahead and self._ahead[-1].number >= last:
+            fitting = [record for record in self._ahead if record.number in wanted]
+            wanted.difference_update(record.number for record in fitting)
+            found += fitting
+            found_bytes += sum(record.length for record in fitting)
+            is_passed = self._ahead and self._ahead[-1].number >= last
+            if is_passed or found_bytes >= self._max_bytes:
                 break
             await self._read_on()
         return found
-
-    async def aclose(self) -> None:
-        """Stop reading."""
-        await self._chunks.aclose()
 
     async def _read_on(self) -> None:
         self._ahead = ()
@@ -218,12 +249,6 @@ class _Rereader:
             self._has_ended = True
             self.problem = str(error)
             log.warning("source_not_readable", batch_id=self._batch.batch_id, reason=self.problem)
-
-
-def _without(numbers: Sequence[int], records: Iterable[Record]) -> list[int]:
-    """The numbers that have no record."""
-    found = {record.number for record in records}
-    return [number for number in numbers if number not in found]
 
 
 def _bare_rows(batch: Batch, numbers: Iterable[int]) -> list[RowMessage]:

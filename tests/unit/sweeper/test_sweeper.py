@@ -264,6 +264,44 @@ async def test_table_and_source_are_read_once(make_lab, action):
         assert (await lab.view()).counts.failed == 24
 
 
+@pytest.mark.parametrize("action", ["resend", "fail"])
+async def test_lost_rows_are_held_in_bounded_memory(lab, action):
+    """About `max_bytes` of records, however large they are; 500 large rows are not collected."""
+    held = most = 0
+
+    class Objects(MemoryObjects):
+        async def read(self, source, start, length):
+            nonlocal held, most
+            body = await super().read(source, start, length)
+            held += len(body)
+            most = max(most, held)
+            return body
+
+    async def settled(numbers):
+        nonlocal held
+        held -= len(numbers) * 1_000
+
+    class Watched(Recovery):
+        async def _send(self, batch, records):
+            await super()._send(batch, records)
+            await settled(records)
+
+        async def _fail_rows(self, batch, rows, error):
+            await super()._fail_rows(batch, rows, error)
+            await settled(rows)
+
+    lab.objects = Objects()
+    text = "id,name\n" + "".join(f"{n:03d},{'x' * 995}\n" for n in range(1, 101))
+    batch = await running(lab, 100, text)
+    async with lab.committer(linger_s=0) as committer:
+        limits = RecoveryLimits("s", max_bytes=10_000, read_bytes=2_000)
+        recovered = await getattr(Watched(lab.ports, committer, limits), action)(
+            batch, *([DeadlineError("late")] if action == "fail" else [])
+        )
+    assert (recovered.rows, recovered.first, recovered.last) == (100, 1, 100)
+    assert most < 25_000, "of 100,000 bytes"
+
+
 async def test_the_source_is_read_no_further_than_the_last_missing_row(lab):
     """What follows the last row without an outcome is not read again."""
     lab.objects = CountingObjects()
