@@ -13,7 +13,8 @@ class ConcurrencyQuota:
 
     The ledger grants `held` calls in flight until `expires_at` (monotonic seconds). New calls begin while
     fewer than `quota` are in flight; `quota` is below `held` while the process has to give some back. `peak`
-    is the highest demand since the last grant, `reported` the demand when the ledger was last asked.
+    is the highest demand since the last grant, `reported` the demand when the ledger was last asked, and
+    `is_short` is True if it granted less.
     """
 
     def __init__(self) -> None:
@@ -24,11 +25,22 @@ class ConcurrencyQuota:
         self.in_flight = 0
         self.peak = 0
         self.reported = 0
+        self.is_short = False
 
     @property
     def demand(self) -> int:
         """Calls in flight and calls that wait."""
         return self.in_flight + len(self.waiters)
+
+    @property
+    def has_new_demand(self) -> bool:
+        """True if calls wait of which the ledger does not know, and it granted all that it knew of."""
+        return not self.is_short and len(self.waiters) > 0 and self.demand > self.reported
+
+    @property
+    def has_unused(self) -> bool:
+        """True if calls have ended whose places the ledger wants back."""
+        return self.held > max(self.quota, self.in_flight)
 
     def join(self, now: float) -> asyncio.Future[None]:
         """Queue for leave to begin a call. A waiter that was served counts as a call in flight."""
@@ -48,6 +60,7 @@ class ConcurrencyQuota:
     def grant(self, held: int, quota: int, expires_at: float, now: float) -> None:
         """Take over the grant of the ledger."""
         self.held, self.quota, self.expires_at = held, quota, expires_at
+        self.is_short = quota < self.reported
         # The grant covered the peak until now. The next request asks for the peak from here on.
         self.peak = self.demand
         self.dispatch(now)

@@ -51,6 +51,10 @@ class ContentionWindow:
         self.window_s = max(LEAST_CONFLICT_S, self.window_s)
         return self._pause(CONFLICT_FACTOR)
 
+    def among(self, waiters: int, longest_s: float) -> float:
+        """The seconds to wait so that so many workers look about twice a second in all."""
+        return self._random.uniform(0, min(longest_s, float(waiters)))
+
     def _pause(self, factor: float) -> float:
         self.window_s = min(LONGEST_S, max(FIRST_S, self.window_s * factor))
         return self._random.uniform(0, self.window_s)

@@ -6,8 +6,9 @@ all workers follow the size of its next reservation and its part of the calls in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from service.worker.rate_limit.gcra import NO_TOKENS, Tokens
 
@@ -24,15 +25,18 @@ MAX_BLOCK = 1_000
 ACTIVE_MS = 2_500
 """A worker that reserved calls this recently is expected to want more."""
 
-ROTATION_MS = 10_000
-"""The remainder of a division goes to other workers after each such period."""
+LEASE_MS_PER_HOLDER = 300
+"""A lease of calls in flight lasts this long for each worker that holds some, so that about ten leases a
+second are renewed or change hands, however many workers there are."""
+
+LEAST_WAITERS = 16
+"""This many workers that hold nothing are in the record at least, and as many as hold something at most."""
 
 UNKNOWN_WORKER = "?"
 """Holds the calls that may be in flight while the ledger cannot be read."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerShare:
+class WorkerShare(NamedTuple):
     """A worker's entry: it may have `held` calls in flight until `expires_ms`, and wanted `wanted`.
 
     At `asked_ms`, the time of its last request, it reserved start times for `waiting` calls. `seq` numbers
@@ -61,8 +65,8 @@ class LimitRequest:
 
     - `waiting` calls that cost `cost` each need start times, not before `lead_ms` from now.
     - `correction` is what earlier calls used beyond what they were charged.
-    - `in_flight` calls are in flight, and `wanted` are wanted. A share is held for `share_ttl_ms`; no
-      call that begins under it lasts longer. It is renewed once it is more than `renew_ms` old.
+    - `in_flight` calls are in flight, and `wanted` are wanted. Calls may begin for `lease_ms` at least, and
+      have ended `margin_ms` after that.
     """
 
     worker: str
@@ -73,8 +77,8 @@ class LimitRequest:
     correction: Tokens = NO_TOKENS
     in_flight: int = 0
     wanted: int = 0
-    share_ttl_ms: int = 0
-    renew_ms: int = 0
+    lease_ms: int = 0
+    margin_ms: int = 0
     lead_ms: int = 0
 
 
@@ -94,52 +98,105 @@ def block_size(request: LimitRequest, interval_ms: float, others: Mapping[str, W
     if not waiting:
         return max(1, total)
     waiting[request.worker] = request.waiting
-    shares = max_min_shares(total, waiting, request.now_ms // ROTATION_MS)
+    share = min(request.waiting, fair_level(total, waiting.values()).most)
     least = min(request.waiting, total * LEAST_BLOCK_MS // BLOCK_MS)
-    return max(1, least, shares[request.worker])
+    return max(1, least, share)
 
 
-def concurrency_share(
-    request: LimitRequest, before: WorkerShare, others: Mapping[str, WorkerShare], concurrent: int | None
-) -> tuple[int, int]:
-    """The calls in flight that a worker holds, and its quota: it begins calls while fewer are in flight.
+@dataclass(frozen=True, slots=True)
+class FairLevel:
+    """Max-min fairness: smaller wishes are met, each other worker gets `level`, and some get one more.
 
-    The quota never exceeds what the others leave. A worker keeps what it holds, so that its next call needs
-    no request, unless another one wants more than it holds: then it goes down to its fair share. Calls in
-    flight beyond the quota stay held until they end.
+    `most` is the largest part of a worker: `level`, or one more if there is a remainder.
     """
-    if concurrent is None:
-        return 0, 0
-    live = {name: share for name, share in others.items() if share.is_live(request.now_ms)}
-    free = max(0, concurrent - sum(share.held for share in live.values()))
-    # The unknown worker cannot give back: calls may be in flight that no present worker knows of.
-    wanted = {name: share.held if name == UNKNOWN_WORKER else share.wanted for name, share in live.items()}
-    wanted[request.worker] = request.wanted
-    target = max_min_shares(concurrent, wanted, request.now_ms // ROTATION_MS)[request.worker]
-    is_contended = any(share.wanted > share.held for share in live.values())
-    # A worker without calls keeps nothing, so that one that begins later need not wait.
-    if request.wanted and not is_contended:
-        target = max(target, before.held)
-    quota = min(target, free)
-    return max(quota, request.in_flight), quota
+
+    level: int
+    most: int
 
 
-def max_min_shares(total: int, wanted: Mapping[str, int], rotation: int) -> dict[str, int]:
-    """Divide `total` by max-min fairness: small wishes are met, the others get equal parts of the rest.
-
-    The remainder of the division, one for each, goes to the workers whose turn it is in this `rotation`.
-    """
-    # Sorted, because every worker has to come to the same division.
-    shares = dict.fromkeys(sorted(wanted), 0)
+def fair_level(total: int, wishes: Iterable[int]) -> FairLevel:
+    """Divide `total` among `wishes`. If all can be met, the level is the largest of them."""
+    ascending = sorted(wishes)
     left = total
-    unmet = [name for name in shares if wanted[name] > 0]
-    while unmet and left >= len(unmet):
-        part = left // len(unmet)
-        for name in unmet:
-            given = min(part, wanted[name] - shares[name])
-            shares[name] += given
-            left -= given
-        unmet = [name for name in unmet if shares[name] < wanted[name]]
-    for index in range(left if unmet else 0):
-        shares[unmet[(rotation + index) % len(unmet)]] += 1
-    return shares
+    for index, wish in enumerate(ascending):
+        unmet = len(ascending) - index
+        if wish * unmet > left:
+            level, remainder = divmod(left, unmet)
+            return FairLevel(level, level + (remainder > 0))
+        left -= wish
+    largest = max(ascending, default=0)
+    return FairLevel(largest, largest)
+
+
+class ConcurrencyDivision:
+    """The division of `concurrent` calls in flight between one worker and those with a live share.
+
+    A worker may take as much as is free, up to its fair share, and keeps it, so that its next call needs no
+    request. If others want more than they hold, workers above the fair share go down to it as calls end.
+    The remainder of the division stays with those who took it first.
+
+    With more workers than calls, each holds one call at most and its lease is its turn: it is not renewed
+    while others wait and nothing is free. Any of them may have the call then.
+    """
+
+    def __init__(self, request: LimitRequest, others: Mapping[str, WorkerShare], concurrent: int) -> None:
+        self._request = request
+        live = {name: share for name, share in others.items() if share.is_live(request.now_ms)}
+        shares = list(live.values())
+        self._free = max(0, concurrent - sum(share.held for share in shares))
+        # The unknown worker cannot give back: calls may be in flight that no present worker knows of.
+        wishes = [share.held if name == UNKNOWN_WORKER else share.wanted for name, share in live.items()]
+        self._fair = fair_level(concurrent, [*wishes, request.wanted])
+        self._is_contended = any(share.wanted > share.held for share in shares)
+        self._is_other_short = any(share.held < min(share.wanted, self._fair.level) for share in shares)
+        self._holders = 1 + sum(share.held > 0 for share in shares)
+        self.waiters = sum(share.held == 0 for share in shares)
+        self.workers = 1 + len(shares)
+
+    def share(self, before: WorkerShare) -> tuple[WorkerShare, int]:
+        """The worker's entry after `before`, and its quota: it begins calls while fewer are in flight.
+
+        Calls in flight beyond the quota stay held until they end.
+        """
+        quota = min(self._target(before), self._free)
+        held = max(quota, self._request.in_flight)
+        expires_ms = self._request.now_ms + self.lease_ms + self._request.margin_ms
+        if self._is_in_turn(before):
+            # Calls in flight count until they have ended, whatever the clocks say.
+            least_ms = self._request.now_ms + self._request.margin_ms if held else 0
+            expires_ms = max(before.expires_ms, least_ms)
+        return before._replace(held=held, wanted=self._request.wanted, expires_ms=expires_ms), quota
+
+    @property
+    def lease_ms(self) -> int:
+        """The time for which calls may begin under a lease that is granted now."""
+        return max(self._request.lease_ms, self._holders * LEASE_MS_PER_HOLDER)
+
+    def must_write(self, before: WorkerShare, share: WorkerShare) -> bool:
+        """True if others have to know of the new `share`, or if it has to be renewed."""
+        if share.held != before.held:
+            return True
+        if share.held and before.expires_ms < share.expires_ms - self.lease_ms // 3:
+            return True
+        # Others give calls back only to a worker that wants more than it holds. Wishes beyond the fair share
+        # change nothing for them.
+        most = max(1, self._fair.most)
+        is_wish_changed = min(share.wanted, most) != min(before.wanted, most)
+        is_known = before.held or before.wanted
+        has_room = is_known or self.waiters < max(LEAST_WAITERS, self._holders)
+        return is_wish_changed and max(share.wanted, before.wanted) > share.held and bool(has_room)
+
+    def _target(self, before: WorkerShare) -> int:
+        wanted = self._request.wanted
+        if self._is_in_turn(before) and self._request.now_ms >= before.expires_ms - self._request.margin_ms:
+            return 0
+        target = min(wanted, self._fair.level if self._is_other_short else self._fair.most)
+        # A worker without calls keeps nothing, so that one that begins later need not wait.
+        if wanted and not self._is_contended:
+            return max(target, before.held)
+        return target
+
+    def _is_in_turn(self, before: WorkerShare) -> bool:
+        """True if the worker has one of too few calls, for which others wait."""
+        is_scarce = self._is_contended and self._fair.level == 0
+        return is_scarce and before.held > 0 and self._free <= before.held

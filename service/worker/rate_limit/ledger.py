@@ -21,10 +21,10 @@ from dataclasses import dataclass, field, replace
 from service.mapping.definition import RateLimit
 from service.worker.rate_limit.fair_shares import (
     UNKNOWN_WORKER,
+    ConcurrencyDivision,
     LimitRequest,
     WorkerShare,
     block_size,
-    concurrency_share,
 )
 from service.worker.rate_limit.gcra import (
     NO_TOKENS,
@@ -59,7 +59,9 @@ class LimitGrant:
     """The answer to a request, and `ledger`, the new state. It holds once that is written.
 
     `reservation` is None if none was wanted, or if none can be had yet: then the worker asks again after
-    `retry_ms`. It may have `held` calls in flight and begins new ones while fewer than `quota` are.
+    `retry_ms`. It may have `held` calls in flight and begins new ones while fewer than `quota` are, for
+    `lease_ms` from now, or until its present lease ends if that is None. `workers` want calls in flight or
+    hold some, `waiters` of the others hold none.
     `must_write` is False if nothing changed that others need to know.
     """
 
@@ -69,6 +71,9 @@ class LimitGrant:
     held: int
     quota: int
     must_write: bool
+    lease_ms: int | None = None
+    workers: int = 1
+    waiters: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,33 +108,14 @@ class Ledger:
         if reservation is not None:
             times = advance(times, reservation.last_start_ms, limit, request.cost)
         before = self.shares.get(request.worker, WorkerShare())
-        held, quota = concurrency_share(request, before, others, limit.concurrent)
-        share = WorkerShare(
-            held=held,
-            wanted=request.wanted,
-            expires_ms=now_ms + request.share_ttl_ms,
-            waiting=request.waiting if reservation else 0,
-            asked_ms=now_ms,
-            seq=request.seq,
-        )
-        return LimitGrant(
-            ledger=replace(ledger, arrival_times=times, shares=others | {request.worker: share}),
-            reservation=reservation,
-            retry_ms=retry_ms,
-            held=held,
-            quota=quota,
-            must_write=reservation is not None or self._must_write(request, before, share),
-        )
-
-    def _must_write(self, request: LimitRequest, before: WorkerShare, share: WorkerShare) -> bool:
-        """True if others have to know the worker's new share, or the record has to be renewed."""
+        share = WorkerShare(waiting=request.waiting if reservation else 0, asked_ms=now_ms, seq=request.seq)
         # Until an unreadable record is replaced, each reader would begin its minute of waiting anew.
-        replaces_unknown = UNKNOWN_WORKER in self.shares
-        is_held_changed = share.held != before.held
-        # Others give calls back only to a worker that wants more than it holds.
-        is_demand_changed = share.wanted != before.wanted and max(share.wanted, before.wanted) > share.held
-        expires_soon = share.held > 0 and before.expires_ms < share.expires_ms - request.renew_ms
-        return replaces_unknown or is_held_changed or is_demand_changed or expires_soon
+        must_write = reservation is not None or UNKNOWN_WORKER in self.shares
+        grant = LimitGrant(ledger, reservation, retry_ms, 0, 0, must_write)
+        if limit.concurrent is not None:
+            share, grant = _divide(grant, request, before, share, others, limit.concurrent)
+        ledger = replace(ledger, arrival_times=times, shares=others | {request.worker: share})
+        return replace(grant, ledger=ledger)
 
     def without(self, worker: str, limit: RateLimit, correction: Tokens, now_ms: int) -> Ledger:
         """The state after `worker` has left, with no call in flight, and `correction` was reconciled."""
@@ -166,3 +152,28 @@ def _reserve(
         return None, ahead_ms - HORIZON_MS
     interval_ms = call_interval_ms(limit, request.cost)
     return Reservation(start_ms, interval_ms, block_size(request, interval_ms, others)), 0.0
+
+
+def _divide(
+    grant: LimitGrant,
+    request: LimitRequest,
+    before: WorkerShare,
+    share: WorkerShare,
+    others: Mapping[str, WorkerShare],
+    concurrent: int,
+) -> tuple[WorkerShare, LimitGrant]:
+    """Add the calls in flight to a worker's new entry and to its grant."""
+    division = ConcurrencyDivision(request, others, concurrent)
+    in_flight, quota = division.share(before)
+    share = share._replace(held=in_flight.held, wanted=in_flight.wanted, expires_ms=in_flight.expires_ms)
+    is_renewed = share.expires_ms != before.expires_ms
+    grant = replace(
+        grant,
+        held=share.held,
+        quota=quota,
+        must_write=grant.must_write or division.must_write(before, share),
+        lease_ms=division.lease_ms if is_renewed else None,
+        workers=division.workers,
+        waiters=division.waiters,
+    )
+    return share, grant

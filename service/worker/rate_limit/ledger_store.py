@@ -63,8 +63,8 @@ class LocalGrant:
 class LedgerStore:
     """The ledger as one worker reads and writes it.
 
-    `owner` is a name that no other LedgerStore ever has. A share lasts `share_ttl_s` and is renewed when it
-    is more than `renew_s` old.
+    `owner` is a name that no other LedgerStore ever has. Calls may begin for `lease_s` at least after a grant
+    of calls in flight, and have ended `margin_s` after that.
 
     Workers use the latest timestamp found in the record as the fleet's clock. Otherwise a worker whose clock
     is behind would see the reservations of others too far in the future, and make its own in the past.
@@ -78,16 +78,16 @@ class LedgerStore:
         owner: str,
         clock: Clock,
         metrics: Metrics,
-        share_ttl_s: float,
-        renew_s: float,
+        lease_s: float,
+        margin_s: float,
     ) -> None:
         self._table = table
         self._limit = limit
         self._owner = owner
         self._clock = clock
         self._metrics = metrics
-        self._share_ttl_ms = round(share_ttl_s * 1000)
-        self._renew_ms = round(renew_s * 1000)
+        self._lease_ms = round(lease_s * 1000)
+        self._margin_ms = round(margin_s * 1000)
         self._key = f"limit/{limit.name}"
         self._seq = 0
         self._ahead_ms = 0
@@ -148,8 +148,8 @@ class LedgerStore:
             correction=owed,
             in_flight=wish.in_flight,
             wanted=wish.wanted,
-            share_ttl_ms=self._share_ttl_ms,
-            renew_ms=self._renew_ms,
+            lease_ms=self._lease_ms,
+            margin_ms=self._margin_ms,
             lead_ms=self._lead_ms,
         )
 
@@ -157,7 +157,10 @@ class LedgerStore:
         """The ledger in `record`, and the time by the fleet's clock."""
         own_ms = self._clock.now_ms()
         ledger = read_ledger(
-            record.text, own_ms, concurrent=self._limit.concurrent, share_ttl_ms=self._share_ttl_ms
+            record.text,
+            own_ms,
+            concurrent=self._limit.concurrent,
+            share_ttl_ms=self._lease_ms + self._margin_ms,
         )
         # The fleet's clock never goes back.
         self._ahead_ms = max(self._ahead_ms, ledger.updated_ms - own_ms)

@@ -34,8 +34,14 @@ AHEAD_S = 0.5
 KEEP_S = 1.0
 """Time between exchanges while the process holds or wants calls in flight: others may want some of them."""
 
-QUOTA_PAUSES = 4
-"""A grant of calls in flight lasts for this many pauses at least, so that it is renewed in time."""
+LOOKS_PER_S = 100
+"""Exchanges a second of all workers that hold calls in flight: with more workers, each comes less often."""
+
+LONGEST_WAIT_S = 60.0
+"""A worker that holds no calls in flight but wants some looks at the record this often at least."""
+
+LONGEST_CONFLICT_S = 5.0
+"""A pause after a conflict is no longer, so that a lease is renewed in time."""
 
 TABLE_TIMEOUT_S = 5.0
 """An exchange that takes longer has failed."""
@@ -45,7 +51,7 @@ BACKOFF_S = (1.0, 30.0)
 
 
 class LedgerSync:
-    """Fills `slots` and `quota` (None without a `concurrent` limit). A grant to `quota` lasts `ttl_s`."""
+    """Fills `slots` and `quota` (None without a `concurrent` limit)."""
 
     def __init__(
         self,
@@ -58,7 +64,6 @@ class LedgerSync:
         clock: Clock,
         metrics: Metrics,
         max_wait_s: float,
-        ttl_s: float,
     ) -> None:
         self._ledger = ledger
         self._slots = slots
@@ -67,13 +72,14 @@ class LedgerSync:
         self._clock = clock
         self._metrics = metrics
         self._max_wait_s = max_wait_s
-        self._ttl_s = ttl_s
         self._has_news = asyncio.Event()
         self._asked_at = -math.inf
         self._slots_asked_at = -math.inf
         self._no_slots_until = -math.inf  # the ledger reserves nothing before
         self._contention = ContentionWindow(owner)
         self._slots_due_at = -math.inf
+        self._quota_contention = ContentionWindow(f"{owner}/quota")
+        self._quota_gap_s = KEEP_S
         self._quota_pause_s = 0.0
         self._failing_until = -math.inf  # the table is not asked before
         self._failures = 0
@@ -131,9 +137,9 @@ class LedgerSync:
         quota = self._quota
         if quota is not None and (quota.held or quota.demand):
             # The first caller beyond the quota does not wait for the next regular exchange.
-            is_new_demand = len(quota.waiters) and quota.demand > quota.reported
-            gap_s = (MIN_GAP_S if is_new_demand else KEEP_S) + self._quota_pause_s
-            due_at = min(due_at, self._asked_at + gap_s)
+            is_urgent = quota.has_new_demand or quota.has_unused
+            gap_s = MIN_GAP_S if is_urgent else self._quota_gap_s
+            due_at = min(due_at, self._asked_at + gap_s + self._quota_pause_s)
         return max(due_at, self._failing_until)
 
     async def _exchange(self) -> None:
@@ -145,7 +151,7 @@ class LedgerSync:
             # The table works, so no caller is refused. Those that conflicted must not meet again.
             pause_s = self._contention.conflict()
             self._slots_due_at = max(self._slots_due_at, self._asked_at + MIN_GAP_S + pause_s)
-            self._quota_pause_s = min(pause_s, self._ttl_s / QUOTA_PAUSES)
+            self._quota_pause_s = min(LONGEST_CONFLICT_S, self._quota_contention.conflict())
         except (RetryableError, AccessError, TimeoutError) as error:
             self._record_failure(error)
         else:
@@ -170,10 +176,7 @@ class LedgerSync:
         """Pass what was granted on to the callers that wait."""
         grant, now = local.grant, self._clock.monotonic()
         if self._quota is not None:
-            # A share that was not written anew ends when the one in the record does.
-            expires_at = local.asked_at + self._ttl_s if grant.must_write else self._quota.expires_at
-            self._quota.grant(grant.held, grant.quota, expires_at, now)
-            self._quota_pause_s = 0.0
+            self._take_quota(self._quota, local, now)
         if grant.reservation is not None:
             ahead_s = local.start_at - local.asked_at
             self._slots.add(
@@ -190,6 +193,21 @@ class LedgerSync:
             # A slot that can be reserved then begins up to a horizon later.
             if self._no_slots_until + HORIZON_MS / 1000 > now + self._max_wait_s:
                 self.refuse_waiting("no turn within", self._max_wait_s)
+
+    def _take_quota(self, quota: ConcurrencyQuota, local: LocalGrant, now: float) -> None:
+        grant = local.grant
+        # A share that was not written anew ends when the one in the record does.
+        expires_at = quota.expires_at
+        if grant.must_write and grant.lease_ms is not None:
+            expires_at = local.asked_at + grant.lease_ms / 1000
+        quota.grant(grant.held, grant.quota, expires_at, now)
+        self._quota_pause_s = 0.0
+        self._quota_gap_s = KEEP_S * max(1.0, grant.workers / LOOKS_PER_S)
+        if not grant.held:
+            # All that wait look about twice a second, so that a call that is free does not stay so.
+            self._quota_gap_s = MIN_GAP_S + self._quota_contention.among(1 + grant.waiters, LONGEST_WAIT_S)
+        elif grant.must_write:
+            self._quota_contention.granted(0.0)
 
     def _record_failure(self, error: Exception) -> None:
         """Back off, and refuse the callers: without the table nothing is granted."""

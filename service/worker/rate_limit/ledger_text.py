@@ -18,10 +18,6 @@ MAX_SKEW_MS = 60_000
 
 def write_ledger(ledger: Ledger, *, by: str) -> str:
     """The text of `ledger`. `by` names the writer and the write, so that no two texts are equal."""
-    shares = {
-        worker: [share.held, share.wanted, share.expires_ms, share.waiting, share.asked_ms, share.seq]
-        for worker, share in ledger.shares.items()
-    }
     times = ledger.arrival_times
     # These keys are the format of version 1. Workers of another release read and write the same record.
     value = {
@@ -30,7 +26,8 @@ def write_ledger(ledger: Ledger, *, by: str) -> str:
         "at": ledger.updated_ms,
         "ends": [times.requests, times.input, times.output],
         "credit": [ledger.credit.input, ledger.credit.output],
-        "shares": shares,
+        # a list of the six numbers of each
+        "shares": ledger.shares,
     }
     return json.dumps(value, separators=(",", ":"))
 
@@ -63,7 +60,7 @@ def _parse(text: str) -> Ledger | None:
         return None
     requests_tat, input_tat, output_tat = map(float, value["ends"])
     input_credit, output_credit = map(float, value["credit"])
-    shares = {worker: WorkerShare(*map(int, numbers)) for worker, numbers in value["shares"].items()}
+    shares = {worker: WorkerShare._make(map(int, numbers)) for worker, numbers in value["shares"].items()}
     # json.loads takes NaN and Infinity for numbers. One of them would spread to every TAT.
     numbers = (requests_tat, input_tat, output_tat, input_credit, output_credit)
     if not all(map(math.isfinite, numbers)) or any(share.held < 0 for share in shares.values()):

@@ -55,8 +55,8 @@ class Limiter:
     - `call_s` is the longest time that a call takes.
     - `max_tokens` is the mapping's setting, if it has one: the output assumed for the first call.
     - `max_wait_s` is the longest time that a caller waits.
-    - `ttl_s` is how long a grant of calls in flight lasts. A crashed process's share is free `ttl_s +
-      max_wait_s + call_s` after it was granted, when none of its calls can be in flight any more.
+    - `ttl_s` is how long a grant of calls in flight lasts, or longer if many workers hold some. A crashed
+      process's share is free `max_wait_s + call_s` later, when none of its calls can be in flight any more.
     """
 
     def __init__(
@@ -80,21 +80,20 @@ class Limiter:
         self._slots = SlotSchedule()
         self._quota = ConcurrencyQuota() if limit.concurrent is not None else None
         self._is_paced = _is_paced(limit)
-        # A call that begins at the end of a grant, after the longest wait, ends before the share does.
-        share_ttl_s = ttl_s + max_wait_s + call_s if self._quota is not None else 0.0
         self._ledger = LedgerStore(
             table,
             limit,
             owner=owner,
             clock=clock,
             metrics=metrics,
-            share_ttl_s=share_ttl_s,
-            renew_s=ttl_s / 3,
+            lease_s=ttl_s,
+            # A call that begins at the end of a grant, after the longest wait, ends before the share does.
+            margin_s=max_wait_s + call_s,
         )
         self._sync = LedgerSync(
             self._ledger, self._slots, self._quota,
             limit_name=limit.name, owner=owner, clock=clock, metrics=metrics,
-            max_wait_s=max_wait_s, ttl_s=ttl_s,
+            max_wait_s=max_wait_s,
         )  # fmt: skip
         self._sync_task: asyncio.Task[None] | None = None
 

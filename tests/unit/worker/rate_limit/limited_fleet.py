@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ class DistantTable(MemoryTable):
         self.random = random
         self.faults = faults
         self.swaps = 0
+        self.write_units = 0
 
     async def record(self, key):
         """Read the record, or fail."""
@@ -49,6 +51,7 @@ class DistantTable(MemoryTable):
     async def swap(self, key, text, *, version, ttl):
         """Swap the record, or fail before or after that."""
         self.swaps += 1
+        self.write_units += math.ceil(len(text) / 1_024)
         await asyncio.sleep(self.random.uniform(0.002, 0.02))
         if self.random.random() < self.faults:
             raise ThrottledError("too fast")

@@ -208,8 +208,8 @@ def test_never_more_calls_in_flight_than_the_limit(concurrent, steps) -> None:
             now,
             in_flight=len(mine),
             wanted=max(wanted, len(mine)),
-            share_ttl_ms=ttl_ms + call_ms,
-            renew_ms=1,
+            lease_ms=ttl_ms,
+            margin_ms=call_ms,
         )
         grant = reread(ledger).grant(request, limit)
         ledger = grant.ledger
@@ -223,9 +223,7 @@ def test_never_more_calls_in_flight_than_the_limit(concurrent, steps) -> None:
 
 def holding_request(worker: str, in_flight: int, wanted: int) -> LimitRequest:
     """A request for calls in flight only."""
-    return LimitRequest(
-        worker, 1, NOW, in_flight=in_flight, wanted=wanted, share_ttl_ms=10_000, renew_ms=1_000
-    )
+    return LimitRequest(worker, 1, NOW, in_flight=in_flight, wanted=wanted, lease_ms=6_000, margin_ms=4_000)
 
 
 def test_a_worker_with_more_than_its_share_gives_it_up_as_calls_end() -> None:
@@ -253,6 +251,6 @@ def test_a_share_that_nobody_else_wants_is_kept_while_it_is_used() -> None:
 def test_a_lower_limit_lets_calls_in_flight_end() -> None:
     """They stay held until they end, and no new ones begin until fewer are in flight."""
     ledger = Ledger(NOW, shares={"a": WorkerShare(8, 8, NOW + 10_000), "b": WorkerShare(2, 2, NOW + 10_000)})
-    request = LimitRequest("a", 1, NOW, in_flight=8, wanted=8, share_ttl_ms=9)
+    request = LimitRequest("a", 1, NOW, in_flight=8, wanted=8, lease_ms=9)
     grant = ledger.grant(request, RateLimit("a", concurrent=5))
     assert (grant.held, grant.quota) == (8, 3)

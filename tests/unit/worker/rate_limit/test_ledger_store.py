@@ -44,7 +44,7 @@ def store(table, owner):
     """The ledger as one worker sees it, and the worker's metrics."""
     metrics = Metrics()
     opened = LedgerStore(
-        table, LIMIT, owner=owner, clock=MemoryClock(), metrics=metrics, share_ttl_s=60, renew_s=20
+        table, LIMIT, owner=owner, clock=MemoryClock(), metrics=metrics, lease_s=40, margin_s=20
     )
     return opened, metrics.totals
 

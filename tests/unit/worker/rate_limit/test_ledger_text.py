@@ -58,7 +58,7 @@ def test_an_unreadable_text_counts_as_all_used_up(text) -> None:
     assert ledger.arrival_times == ArrivalTimes(*[NOW + MINUTE_MS] * 3)
     assert ledger.shares == {UNKNOWN_WORKER: WorkerShare(5, expires_ms=NOW + 9_000)}
     limit = RateLimit("a", requests_per_minute=600, concurrent=5)
-    request = LimitRequest("a", 1, NOW, waiting=3, wanted=3, share_ttl_ms=9_000)
+    request = LimitRequest("a", 1, NOW, waiting=3, wanted=3, lease_ms=6_000, margin_ms=3_000)
     grant = ledger.grant(request, limit)
     assert (grant.reservation, grant.quota, grant.must_write) == (None, 0, True)
     grant = grant.ledger.grant(replace(request, now_ms=NOW + MINUTE_MS), limit)
