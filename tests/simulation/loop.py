@@ -21,6 +21,9 @@ from typing import Any
 MAX_STEPS = 300_000
 """A world that needs more callbacks than this is in an endless loop. The largest ones need 25,000."""
 
+TASKS_BETWEEN_PRUNINGS = 200
+"""Tasks that are created before those that have ended are forgotten."""
+
 
 class DeadlockError(Exception):
     """Nothing is ready and no timer is set, so that nothing can ever happen again."""
@@ -42,14 +45,12 @@ class Owner:
 
 
 class Task(asyncio.Task[Any]):
-    """A task of one owner."""
+    """A task of one owner. Tasks are numbered in the order of their creation."""
 
-    def __init__(
-        self, coroutine: Coroutine[Any, Any, Any], *, owner: Owner, number: int, **options: Any
-    ) -> None:
-        self.owner = owner
-        self.number = number
-        super().__init__(coroutine, **options)
+    __slots__ = ("number", "owner")
+
+    number: int
+    owner: Owner
 
     # asyncio keeps tasks in sets. A hash by address would order them differently in every run.
     def __hash__(self) -> int:
@@ -59,37 +60,21 @@ class Task(asyncio.Task[Any]):
         return self is other
 
 
-class Handle:
-    """A callback with its owner: asyncio's Handle and TimerHandle in one."""
+class Handle(list[Any]):
+    """A callback, its arguments, context and owner: asyncio's Handle and TimerHandle in one.
 
-    __slots__ = ("_when", "arguments", "callback", "context", "is_cancelled", "owner")
+    A list, because nothing is made more often, and no class with attributes is made as quickly.
+    """
 
-    def __init__(
-        self,
-        callback: Callable[..., object],
-        arguments: tuple[Any, ...],
-        context: contextvars.Context,
-        owner: Owner,
-        when: float,
-    ) -> None:
-        self.callback = callback
-        self.arguments = arguments
-        self.context = context
-        self.owner = owner
-        self.is_cancelled = False
-        self._when = when
+    __slots__ = ()
 
     def cancel(self) -> None:
         """Keep the callback from being called."""
-        self.is_cancelled = True
+        self[0] = None
 
     def cancelled(self) -> bool:
         """True if it was cancelled."""
-        return self.is_cancelled
-
-    def when(self) -> float:
-        """The virtual time at which it is due."""
-        return self._when
+        return self[0] is None
 
 
 class VirtualLoop(asyncio.AbstractEventLoop):
@@ -104,6 +89,9 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         # Callbacks of futures and timers run in order, as in asyncio. Steps of tasks run in random order.
         self._callbacks: deque[Handle] = deque()
         self._steps: list[Handle] = []
+        # asyncio's own set has the tasks of all worlds, and is slow.
+        self._tasks: list[Task] = []
+        self._most_tasks = TASKS_BETWEEN_PRUNINGS
         self._timers: list[tuple[float, int, Handle]] = []
         self._numbers = 0
         self._max_steps = max_steps
@@ -128,10 +116,10 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         # A bound method of a task is a step of it, or its wake-up.
         task = getattr(callback, "__self__", None)
         if task.__class__ is Task:
-            handle = Handle(callback, args, context, task.owner, self._now)
+            handle = Handle((callback, args, context, task.owner))
             self._steps.append(handle)
         else:
-            handle = Handle(callback, args, context, self.owner, self._now)
+            handle = Handle((callback, args, context, self.owner))
             self._callbacks.append(handle)
         return handle
 
@@ -143,7 +131,11 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         context: contextvars.Context | None = None,
     ) -> Handle:
         """Call `callback` in `delay` virtual seconds."""
-        return self.call_at(self._now + delay, callback, *args, context=context)
+        self._numbers += 1
+        when = self._now + delay
+        handle = Handle((callback, args, context or contextvars.copy_context(), self.owner))
+        heapq.heappush(self._timers, (when, self._numbers, handle))
+        return handle
 
     def call_at(
         self,
@@ -153,7 +145,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         context: contextvars.Context | None = None,
     ) -> Handle:
         """Call `callback` at the virtual time `when`."""
-        handle = Handle(callback, args, context or contextvars.copy_context(), self.owner, when)
+        handle = Handle((callback, args, context or contextvars.copy_context(), self.owner))
         self._numbers += 1
         heapq.heappush(self._timers, (when, self._numbers, handle))
         return handle
@@ -162,11 +154,25 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         """Return a future of this loop."""
         return asyncio.Future(loop=self)
 
-    def create_task(self, coro: Coroutine[Any, Any, Any], **options: Any) -> Task:
+    def create_task(
+        self,
+        coro: Coroutine[Any, Any, Any],
+        *,
+        name: str | None = "task",
+        context: contextvars.Context | None = None,
+    ) -> Task:
         """Start a task of the present owner."""
         self._numbers += 1
-        options.setdefault("name", "task")
-        return Task(coro, owner=self.owner, number=self._numbers, loop=self, **options)
+        task = Task.__new__(Task)
+        task.number = self._numbers
+        task.owner = self.owner
+        # Its first step is scheduled here, which needs the attributes above.
+        task.__init__(coro, loop=self, name=name, context=context)  # type: ignore[misc]
+        self._tasks.append(task)
+        if len(self._tasks) > self._most_tasks:
+            self._tasks = [task for task in self._tasks if not task.done()]
+            self._most_tasks = len(self._tasks) + TASKS_BETWEEN_PRUNINGS
+        return task
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Collect an error that no task handled."""
@@ -189,11 +195,14 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def run(self) -> None:
         """Run until `stop` is called. Raises DeadlockError and StepLimitError."""
         asyncio.events._set_running_loop(self)
+        # asyncio registers every task in a set of weak references, which nothing here needs.
+        all_tasks = asyncio.tasks._all_tasks  # type: ignore[attr-defined]
+        all_tasks.add = _ignore
         self._is_over = False
         try:
-            while not self._is_over:
-                self._step()
+            self._run()
         finally:
+            del all_tasks.add
             asyncio.events._set_running_loop(None)
             self.owner = self.world
 
@@ -230,42 +239,44 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._max_steps = self.steps + MAX_STEPS
         # More than once, because tasks may start others while they are cancelled.
         for _ in range(20):
-            if not (tasks := asyncio.all_tasks(self)):
+            if not (tasks := [task for task in self._tasks if not task.done()]):
                 return
-            for task in sorted(tasks, key=hash):
+            for task in tasks:
                 task.cancel()
             self.at(self._now, self.stop)
             self.run()
         self.errors.append(f"a task cannot be cancelled: {tasks!r}")
 
-    def _step(self) -> None:
-        if self.steps >= self._max_steps:
-            raise StepLimitError(f"it has not ended after {self._max_steps} steps")
-        if self._callbacks:
-            handle = self._callbacks.popleft()
-        elif steps := self._steps:
-            # The last step moves into the gap: their order does not matter, and no list is shifted.
-            index = int(self._draw() * len(steps))
-            handle, steps[index] = steps[index], steps[-1]
-            steps.pop()
-        else:
-            self._jump()
-            return
-        # Also those that are cancelled or deferred, so that none of them can go on for ever.
-        self.steps += 1
-        if handle.is_cancelled:
-            return
-        owner = handle.owner
-        if owner.is_frozen:
-            owner.deferred.append(handle)
-            return
-        self.owner = owner
-        handle.context.run(handle.callback, *handle.arguments)
+    def _run(self) -> None:
+        callbacks, steps, draw = self._callbacks, self._steps, self._draw
+        while not self._is_over:
+            if self.steps >= self._max_steps:
+                raise StepLimitError(f"it has not ended after {self._max_steps} steps")
+            if callbacks:
+                handle = callbacks.popleft()
+            elif steps:
+                # The last step moves into the gap: their order does not matter, and no list is shifted.
+                index = int(draw() * len(steps))
+                handle, steps[index] = steps[index], steps[-1]
+                steps.pop()
+            else:
+                self._jump()
+                continue
+            # Also those that are cancelled or deferred, so that none of them can go on for ever.
+            self.steps += 1
+            callback, arguments, context, owner = handle
+            if callback is None:
+                continue
+            if owner.is_frozen:
+                owner.deferred.append(handle)
+                continue
+            self.owner = owner
+            context.run(callback, *arguments)
 
     def _jump(self) -> None:
         """Let time pass until the next timer, because nothing is ready."""
         timers = self._timers
-        while timers and timers[0][2].is_cancelled:
+        while timers and timers[0][2][0] is None:
             heapq.heappop(timers)
         if not timers:
             raise DeadlockError("nothing is ready and no timer is set")
@@ -276,4 +287,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
 
 def _is_step(handle: Handle) -> bool:
-    return getattr(handle.callback, "__self__", None).__class__ is Task
+    return getattr(handle[0], "__self__", None).__class__ is Task
+
+
+def _ignore(task: asyncio.Task[Any]) -> None:
+    pass

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from types import SimpleNamespace
-
-import stamina.instrumentation
-import tenacity
 
 from service.domain.jobs import Finish
 from service.domain.messages import encode
@@ -26,6 +20,7 @@ from tests.simulation.monitor import Monitor
 from tests.simulation.observed_ports import ObservedObjects, ObservedQueue, WorldClock
 from tests.simulation.process import Components, Process, SharedWorld
 from tests.simulation.redrive import Redrives
+from tests.simulation.retries import virtual_retries
 from tests.simulation.scenario import InputFile, PlannedProcessFault, ProcessFault, Scenario
 from tests.simulation.trace import MAX_EVENTS, Trace
 
@@ -140,7 +135,8 @@ class World:
 
     def run(self) -> Result:
         """Run until everything is done, an invariant is broken, or `Scenario.end_s`."""
-        with _virtual_time_in_libraries(self.loop, self.scenario.seed):
+        random.seed(self.scenario.seed)  # draws the jitter of retries
+        with virtual_retries():
             self.loop.spawn(self.loop.world, self._send_jobs())
             self._present += [self._start_process(index, 0) for index in range(len(self.scenario.roles))]
             for planned in self.scenario.process_faults:
@@ -325,18 +321,3 @@ class World:
             return False
         batches = [self.table.batch(batch_id) for batch_id in self.batch_ids]
         return all(batch.state.is_final if batch else self.queues["ingest-dlq"] for batch in batches)
-
-
-@contextmanager
-def _virtual_time_in_libraries(loop: VirtualLoop, seed: int) -> Iterator[None]:
-    """Make stamina and tenacity wait in virtual time, with jitter from the seed and without hooks."""
-    hooks, time = stamina.instrumentation.get_on_retry_hooks(), tenacity.time
-    stamina.instrumentation.set_on_retry_hooks([])
-    # tenacity reads the time from its module, and draws jitter from the global generator.
-    tenacity.time = SimpleNamespace(monotonic=loop.time)  # type: ignore[assignment]
-    random.seed(seed)
-    try:
-        yield
-    finally:
-        tenacity.time = time
-        stamina.instrumentation.set_on_retry_hooks(hooks)
