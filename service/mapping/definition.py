@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from service.csvio import CsvReader, Layout
 from service.domain import exact_json
@@ -204,21 +205,26 @@ class Definition:
 
         Raises MappingError, for example for text from another version of rowfleet.
         """
-        report = Report(f"mapping {self.name!r}")
-        try:
-            document = exact_json.loads(self.text)
-        except ValueError as error:
-            raise MappingError(f"mapping {self.name!r}: {error}") from None
-        spec = document.get("output_mapping") if isinstance(document, dict) else None
-        schema = None
-        if isinstance(document, dict) and _SCHEMA in document:
-            # Removed here: to RunForm it would be an unknown key, since files must not have it.
-            schema = compile_schema(document.pop(_SCHEMA), report, (_SCHEMA,))
-        extractor = compile_output(spec, schema, report, ("output_mapping",))
-        mapping = compile_run_definition(self.name, document, extractor, report, self.digest)
-        raise_if_any(report.problems)
-        assert mapping is not None, "no problem and no mapping"
-        return mapping
+        return _compiled(self)
+
+
+@lru_cache(maxsize=64)  # each batch of a mapping asks for the same definition
+def _compiled(definition: Definition) -> RowMapping:
+    report = Report(f"mapping {definition.name!r}")
+    try:
+        document = exact_json.loads(definition.text)
+    except ValueError as error:
+        raise MappingError(f"mapping {definition.name!r}: {error}") from None
+    spec = document.get("output_mapping") if isinstance(document, dict) else None
+    schema = None
+    if isinstance(document, dict) and _SCHEMA in document:
+        # Removed here: to RunForm it would be an unknown key, since files must not have it.
+        schema = compile_schema(document.pop(_SCHEMA), report, (_SCHEMA,))
+    extractor = compile_output(spec, schema, report, ("output_mapping",))
+    mapping = compile_run_definition(definition.name, document, extractor, report, definition.digest)
+    raise_if_any(report.problems)
+    assert mapping is not None, "no problem and no mapping"
+    return mapping
 
 
 def compile_run_definition(

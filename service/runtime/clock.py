@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
+
+from service.domain.ports import Alarm
 
 
 class SystemClock:
@@ -20,3 +23,7 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """Wait; cancellable."""
         await asyncio.sleep(seconds)
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Alarm:
+        """Call `callback` in `seconds`, by the running event loop."""
+        return asyncio.get_running_loop().call_later(seconds, callback)

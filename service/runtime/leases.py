@@ -63,6 +63,7 @@ class Leases:
         self._delete_linger_s = delete_linger_s
         self.held_bytes = 0
         self._held: dict[str, Lease] = {}
+        self._holds_any = asyncio.Event()
         self._acknowledged: list[Lease] = []
         self._has_acknowledged = asyncio.Event()
         # Excludes renewals during a release: one that arrived later would hide the message again.
@@ -81,6 +82,7 @@ class Leases:
         now = self._clock.monotonic()
         lease = Lease(message, now, held_at=now)
         self._held[message.receipt] = lease
+        self._holds_any.set()
         self.held_bytes += len(message.body)
         return lease
 
@@ -125,10 +127,13 @@ class Leases:
             await asyncio.gather(*(self._make_visible(group, delay_s) for group in batch_calls(receipts)))
 
     async def keep_renewing(self) -> None:
-        """Renew leases for ever, each after a sixth of its time."""
+        """Renew leases for ever, each after a sixth of its time. Without leases it does nothing."""
         # A lease thus survives several failed calls.
         interval_s = self._visibility_s / 6
         while True:
+            if not self._held:
+                self._holds_any.clear()
+                await self._holds_any.wait()
             await self._clock.sleep(interval_s)
             async with self._changing_visibility:
                 now = self._clock.monotonic()
@@ -137,7 +142,8 @@ class Leases:
                     for lease in self._held.values()
                     if not lease.is_lost and now - lease.renewed_at >= interval_s
                 ]
-                await asyncio.gather(*(self._renew(group, now) for group in batch_calls(due)))
+                if due:
+                    await asyncio.gather(*(self._renew(group, now) for group in batch_calls(due)))
 
     async def keep_deleting(self) -> None:
         """Delete acknowledged messages for ever; wait a little for more if a call would not be full."""

@@ -316,9 +316,10 @@ class Monitor:
 
     def _check_kept(self, who: str, key: RowKey) -> None:
         """Check kept_while_held when `who` gives a row back."""
-        # A second message of the row may be given back while the outcome waits with the first.
+        # A second message of the row may be given back while the outcome waits with the first, which the
+        # queue may have lost meanwhile.
         is_only = self.queues["rows"].messages_of.get(key, 0) <= 1 and not self.redeliveries[key]
-        if (who, key) in self._unstored and is_only:
+        if (who, key) in self._unstored and is_only and key not in self.lost_rows:
             self.violated("kept_while_held", f"{who} gave row {key} back, and has an answer to it")
 
     def agent_replied(self, who: str, key: RowKey) -> None:

@@ -19,6 +19,7 @@ from service.adapters.memory.queue import _Entry
 from service.adapters.memory.table import CounterKey
 from service.domain.model import Batch, Commit, identity
 from service.domain.ports import OutgoingMessage, ReceivedMessage, StoredFile
+from service.runtime.clock import SystemClock
 from tests.simulation.loop import VirtualLoop
 
 RowKey = tuple[str, int, int]
@@ -47,20 +48,17 @@ class Observer(Protocol):
         """An object became visible."""
 
 
-class WorldClock:
-    """The true time, by which the services of AWS go."""
+class WorldClock(SystemClock):
+    """The loop's time, with a wall clock that is wrong by `skew_s`: 0 for the services of AWS."""
 
-    def __init__(self, loop: VirtualLoop, start_ms: int) -> None:
-        self.monotonic = loop.time
-        self._start_ms = start_ms
+    def __init__(self, loop: VirtualLoop, start_ms: int, skew_s: float = 0.0) -> None:
+        # An attribute, because nothing is called more often.
+        self.monotonic = loop.time  # type: ignore[method-assign]
+        self._start_ms = start_ms + round(skew_s * 1000)
 
     def now_ms(self) -> int:
-        """Milliseconds since 1970."""
+        """Milliseconds since 1970 by this clock."""
         return self._start_ms + round(self.monotonic() * 1000)
-
-    async def sleep(self, seconds: float) -> None:
-        """Sleep in virtual time."""
-        await asyncio.sleep(seconds)
 
 
 class ObservedTable(MemoryTable):

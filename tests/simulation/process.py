@@ -17,7 +17,6 @@ from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
 from service.batch.large_rows import ClaimCheck
 from service.batch.role_ports import Ports, Queues
 from service.mapping import RowMapping
-from service.runtime.clock import SystemClock
 from service.runtime.consumer import ConsumeLimits, Consumer, Handler
 from service.runtime.metrics import Metrics
 from service.splitter.opening import OpenLimits
@@ -38,7 +37,7 @@ from tests.simulation.loop import Owner, VirtualLoop
 from tests.simulation.mappings import definition_of
 from tests.simulation.monitor import Monitor
 from tests.simulation.network import FaultyObjects, FaultyQueue, FaultyTable, Network
-from tests.simulation.observed_ports import ObservedObjects, ObservedQueue, ObservedTable
+from tests.simulation.observed_ports import ObservedObjects, ObservedQueue, ObservedTable, WorldClock
 from tests.simulation.scenario import Scenario
 from tests.simulation.trace import Trace
 
@@ -47,22 +46,6 @@ RESEND_AFTER_S = 900.0
 
 NEVER_S = 1e6
 """Results are not given up: each batch of a world ends after its faults."""
-
-
-class SkewedClock(SystemClock):
-    """The loop's time, with a wall clock that is wrong by `skew_s`."""
-
-    def __init__(self, loop: VirtualLoop, start_ms: int, skew_s: float) -> None:
-        self._loop = loop
-        self._start_ms = start_ms + round(skew_s * 1000)
-
-    def now_ms(self) -> int:
-        """Milliseconds since 1970 by this process's clock."""
-        return self._start_ms + round(self._loop.time() * 1000)
-
-    def monotonic(self) -> float:
-        """Virtual seconds."""
-        return self._loop.time()
 
 
 @dataclass(slots=True)
@@ -115,7 +98,7 @@ class Process:
         self._shared = shared
         # Not hash(), which differs between runs of Python.
         self._random = random.Random(zlib.crc32(f"{shared.scenario.seed} {name}".encode()))
-        self._clock = SkewedClock(shared.loop, shared.start_ms, skew_s)
+        self._clock = WorldClock(shared.loop, shared.start_ms, skew_s)
         self._network = Network(
             shared.loop, shared.faults, shared.trace, self, shared.scenario.storage_faults
         )

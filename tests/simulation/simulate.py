@@ -25,8 +25,8 @@ from tests.simulation.world import Components, simulate
 CHUNK = 50
 """Worlds that a process runs before it reports."""
 
-STEPS_BETWEEN_COLLECTIONS = 200_000
-"""A world is full of cycles. Collecting once after many worlds is faster, but takes memory until then."""
+WARM_UP = 10
+"""Worlds that each process runs before its chunks, so that these find its caches filled."""
 
 
 @dataclass(slots=True)
@@ -62,7 +62,7 @@ def run_chunk(start: int, count: int, ablation: str = "") -> Summary:
     """Run `count` worlds, the first with seed `start`. With an ablation, end at the first violation."""
     summary = Summary()
     components: Components = ABLATIONS[ablation]() if ablation else Components()
-    steps_collected = 0
+    # A world is full of cycles. To collect them once after many worlds is faster, but takes memory.
     gc.disable()
     for seed in range(start, start + count):
         result = simulate(seed, components)
@@ -70,15 +70,11 @@ def run_chunk(start: int, count: int, ablation: str = "") -> Summary:
         summary.steps += result.steps
         summary.virtual_s += result.virtual_s
         summary.happened += result.happened
-        if summary.steps - steps_collected > STEPS_BETWEEN_COLLECTIONS:
-            gc.collect()
-            steps_collected = summary.steps
         if result.violation is not None:
             summary.violations.append((seed, result.violation.invariant, str(result.violation)))
             if ablation:
                 break
     gc.enable()
-    gc.collect()
     return summary
 
 
@@ -86,13 +82,33 @@ def run_many(start: int, seeds: int, jobs: int, ablation: str = "") -> Iterator[
     """Run many worlds in `jobs` processes. Yield the summary of every chunk, in order."""
     chunks = [(first, min(CHUNK, start + seeds - first)) for first in range(start, start + seeds, CHUNK)]
     if jobs == 1:
-        yield from (run_chunk(first, count, ablation) for first, count in chunks)
+        for first, count in chunks:
+            yield run_chunk(first, count, ablation)
+            gc.collect()
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=quiet) as pool:
-        futures = [pool.submit(run_chunk, first, count, ablation) for first, count in chunks]
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_warm_up) as pool:
+        futures = [pool.submit(_run_apart, first, count, ablation) for first, count in chunks]
         for future in futures:
             yield future.result()
+
+
+def _warm_up() -> None:
+    quiet()
+    run_chunk(0, WARM_UP)
+    gc.collect()
+
+
+def _run_apart(start: int, count: int, ablation: str) -> Summary:
+    """Run a chunk in a fork of this process, which ends without collecting its garbage."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=lambda: sender.send(run_chunk(start, count, ablation)))
+    child.start()
+    sender.close()
+    summary: Summary = receiver.recv()
+    child.join()
+    return summary
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+from collections.abc import Callable
+
+from service.domain.ports import Alarm
 
 
 class MemoryClock:
@@ -33,6 +36,10 @@ class MemoryClock:
         heapq.heappush(self._sleepers, (self._elapsed_s + seconds, next(self._order), woken))
         await woken
 
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Alarm:
+        """Call `callback` when `advance` has let that much time pass."""
+        return _MemoryAlarm(asyncio.ensure_future(self.sleep(seconds)), callback)
+
     async def advance(self, seconds: float) -> None:
         """Let time pass. Each sleeper is woken at its time and runs before the next one is woken."""
         await _run_ready_tasks()
@@ -44,6 +51,26 @@ class MemoryClock:
                 woken.set_result(None)
                 await _run_ready_tasks()
         self._elapsed_s = end
+
+
+class _MemoryAlarm:
+    """Calls `callback` when `due` is done, unless it is cancelled before."""
+
+    def __init__(self, due: asyncio.Future[None], callback: Callable[[], None]) -> None:
+        self._due = due
+        self._callback = callback
+        self._is_cancelled = False
+        due.add_done_callback(self._ring)
+
+    def cancel(self) -> None:
+        """Keep the callback from being called."""
+        self._is_cancelled = True
+        self._due.cancel()
+
+    def _ring(self, _: asyncio.Future[None]) -> None:
+        # It may be cancelled in the same step of the event loop in which it is due.
+        if not self._is_cancelled:
+            self._callback()
 
 
 async def _run_ready_tasks() -> None:

@@ -9,7 +9,7 @@ call only if the repetition is harmless.
 """
 
 from service.domain.ports.agent import Agent, Invocation, Reply
-from service.domain.ports.clock import Clock
+from service.domain.ports.clock import Alarm, Clock
 from service.domain.ports.objects import LISTING_LIMIT, Listing, Objects, StoredFile, Upload, UploadProgress
 from service.domain.ports.queue import (
     BATCH_CALL_ENTRIES,
@@ -42,6 +42,7 @@ __all__ = [
     "MAX_DELAY_S",
     "MESSAGE_BYTES",
     "Agent",
+    "Alarm",
     "BatchPage",
     "Clock",
     "Invocation",

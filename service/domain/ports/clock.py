@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
+
+
+class Alarm(Protocol):
+    """A callback that is set for a time."""
+
+    def cancel(self) -> None:
+        """Keep the callback from being called; no effect if it was called already."""
+        ...
 
 
 class Clock(Protocol):
@@ -18,4 +27,8 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Wait; cancellable."""
+        ...
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Alarm:
+        """Call `callback` in `seconds`."""
         ...

@@ -30,3 +30,14 @@ def test_waits_double_up_to_the_cap(jitter: str, bounds: list[tuple[float, float
 def test_the_default_jitter_is_the_upper_half() -> None:
     """The default jitter is `equal`, as it was before jitter could be configured."""
     assert RetryPolicy().wait_bounds_s(2) == (0.25, 0.5)
+
+
+def test_equal_definitions_are_compiled_once() -> None:
+    """The batches of one mapping share its compiled definition; another text has its own."""
+    policies = ("{ max_attempts: 2 }", "{ max_attempts: 2 }", "{ max_attempts: 3 }")
+    first, same, other = (
+        Catalog.load({"run.yaml": MAPPING.format(policy=policy)}, {}).definition("run").compile()
+        for policy in policies
+    )
+    assert first is same
+    assert other.execution.retry.max_attempts == 3

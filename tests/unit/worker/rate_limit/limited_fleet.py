@@ -16,7 +16,7 @@ from service.mapping.replies.transcript import Usage
 from service.runtime.metrics import Metrics
 from service.worker.rate_limit.limiter import Limiter
 from tests.simulation.loop import Owner, VirtualLoop
-from tests.simulation.process import SkewedClock
+from tests.simulation.observed_ports import WorldClock
 
 START_MS = 1_700_000_000_000
 
@@ -110,7 +110,7 @@ class Fleet:
         name = f"w{len(self.members) + 1}"
         member = Member(Owner(name))
         self.members.append(member)
-        clock = SkewedClock(self.loop, START_MS, skew_s)
+        clock = WorldClock(self.loop, START_MS, skew_s)
 
         async def call(limiter: Limiter) -> None:
             while stop_after_s is None or self.loop.time() < stop_after_s:
