@@ -213,7 +213,7 @@ async def measure(rows: int, query_s: float) -> None:
     )
     watch = Stopwatch()
     async with committer:
-        recovered = await Recovery(bench.ports, committer, RecoveryLimits("w")).resend(batch)
+        recovered = await Recovery(bench.ports, committer, RecoveryLimits("w")).resend(batch, lambda: None)
     report(f"recovery of {recovered.rows} rows", bench, watch)
 
 

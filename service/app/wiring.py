@@ -227,9 +227,17 @@ class RoleBuilder:
             stuck_after_s=sweep.stuck_after_s,
             resend_after_s=sweep.resend_after_s,
             concurrent_batches=sweep.concurrent_batches,
+            lease_s=_lease_s(settings.rows),
         )
         drains = self._drains(recovery, settings)
-        sweeper = Sweeper(ports, self.completion, recovery, limits, left=partial(left_in, drains))
+        sweeper = Sweeper(
+            ports,
+            self.completion,
+            recovery,
+            limits,
+            owners=lambda: unique_owner(self.worker_name),
+            left=partial(left_in, drains),
+        )
         return [sweeper, *drains]
 
     def _drains(self, recovery: Recovery, settings: Settings) -> list[Drain]:

@@ -1,9 +1,12 @@
-"""The lease of a batch: one process at a time splits it, and one at a time writes its results.
+"""The lease of a batch: one process at a time splits it, recovers its lost rows, or writes its results.
 
 A splitter or aggregator holds two rights. The visibility of its message keeps SQS from delivering the
 *message* to another process. The lease on the batch item keeps two processes from working on the *batch* at
 the same time, since there may be two messages for one batch. Checkpoint and seal are conditional on the
 lease. Results are right without it, as every aggregator writes the same bytes under the same keys.
+
+The owner of the lease is the sender of the batch's rows. A worker looks up the outcome of a row whose message
+names another sender than the batch does, because a later sender may have sent the row again.
 """
 
 from __future__ import annotations
@@ -28,13 +31,18 @@ RELEASE_TIMEOUT_S = 5.0
 class BatchLease:
     """A lease of `duration_s` on one batch in one state and round.
 
-    `owner` is a name that no other holder ever has.
+    `owner` is a name that no other holder ever has; neither has any that begins with it.
     """
 
     def __init__(
         self, table: Table, batch: Batch, clock: Clock, *, state: State, owner: str, duration_s: float
     ) -> None:
         self.owner = owner
+        self._name = owner
+        self._former = ""
+        self._renames = 0
+        # Excludes renewals under the former name while the lease passes to the next one.
+        self._extending = asyncio.Lock()
         self._table = table
         self._batch = batch
         self._clock = clock
@@ -58,6 +66,20 @@ class BatchLease:
         grant = await self._extend(0)
         self._is_lost = self._is_lost or not grant.is_ours
         self.check()
+
+    async def rename(self) -> None:
+        """Go on under another owner's name, and so as another sender. Raises what `renew` raises.
+
+        Once it returns, workers look up the rows that were sent under the former name. A call that failed is
+        to be repeated before the lease is used otherwise.
+        """
+        async with self._extending:
+            # After a failed call the table may have either name.
+            if not self._former:
+                self._renames += 1
+                self._former, self.owner = self.owner, f"{self._name}.{self._renames}"
+        await self.renew()
+        self._former = ""
 
     def given_up(self) -> None:
         """Note that the batch was written without its lease: there is nothing left to renew or release."""
@@ -86,15 +108,17 @@ class BatchLease:
 
     async def _extend(self, now_ms: int) -> LeaseGrant:
         """Take the lease if it is free at `now_ms`, or extend our own."""
-        # Counted from before the call: by our own clock the lease never seems longer than it is.
-        asked_at = self._clock.monotonic()
-        until_ms = self._clock.now_ms() + round(self._duration_s * 1000)
-        grant = await self._table.lease(
-            self._batch, state=self._state, owner=self.owner, now_ms=now_ms, until_ms=until_ms
-        )
-        if grant.is_ours:
-            self._ends_at = asked_at + self._duration_s
-        return grant
+        async with self._extending:
+            # Counted from before the call: by our own clock the lease never seems longer than it is.
+            asked_at = self._clock.monotonic()
+            until_ms = self._clock.now_ms() + round(self._duration_s * 1000)
+            grant = await self._table.lease(
+                self._batch, state=self._state, owner=self.owner, now_ms=now_ms, until_ms=until_ms,
+                former=self._former,
+            )  # fmt: skip
+            if grant.is_ours:
+                self._ends_at = asked_at + self._duration_s
+            return grant
 
     async def _release(self) -> None:
         """Release the lease; one that cannot be released ends by itself."""

@@ -14,7 +14,7 @@ VIEW_AGE_S = 10.0
 """Longest age of a view of a batch by which a worker decides that a row has no other message."""
 
 REPEAT_DELAY_S = 15
-"""Delay of a row that a splitter may send for the second time, after it has become the batch's `sender`.
+"""Delay of a row that may be sent for the second time, by a process that is the batch's `sender` by now.
 
 Longer than `VIEW_AGE_S`: when such a message can be delivered, no worker trusts a view any more that names
 the former sender. So the first message of the row is known as a possible repeat as well, however late it is.

@@ -2,15 +2,25 @@
 
 SendMessageBatch may refuse single entries under HTTP 200. Sending the whole batch call again would deliver
 the other messages twice.
+
+A call without an answer may have been accepted. Its repetition may make messages twice, so the sender of rows
+marks them first (`Remake`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 
-from service.domain.errors import AccessError, LeaseLostError, RetryableError, ThrottledError, first_of
+from service.domain.errors import (
+    AccessError,
+    LeaseLostError,
+    RetryableError,
+    ThrottledError,
+    UnknownResultError,
+    first_of,
+)
 from service.domain.ports import BATCH_CALL_ENTRIES, MESSAGE_BYTES, OutgoingMessage, Queue
 from service.runtime.byte_budget import ByteBudget
 from service.runtime.port_retries import retry_for
@@ -19,6 +29,10 @@ SEND_TIMEOUT_S = 60.0
 """Time after which a batch call fails for good. The sender's own message is redelivered then."""
 
 _retry_send = retry_for(SEND_TIMEOUT_S, first_s=0.05, longest_s=5.0, jitter_s=0.5)
+
+
+Remake = Callable[[Sequence[OutgoingMessage]], Awaitable[Sequence[OutgoingMessage]]]
+"""Returns messages of a call without an answer as they are to be sent again, none of them larger."""
 
 
 def pack(messages: Iterable[OutgoingMessage]) -> Iterator[list[OutgoingMessage]]:
@@ -40,19 +54,36 @@ def _nothing() -> None:
     pass
 
 
+async def _unchanged(messages: Sequence[OutgoingMessage]) -> Sequence[OutgoingMessage]:
+    return messages
+
+
 async def send_batch(
-    queue: Queue, batch: Sequence[OutgoingMessage], before_call: Callable[[], None] = _nothing
+    queue: Queue,
+    batch: Sequence[OutgoingMessage],
+    before_call: Callable[[], None] = _nothing,
+    remake: Remake = _unchanged,
 ) -> None:
     """Send all messages of one packed batch. Raises AccessError, and RetryableError after the time-out.
 
-    `before_call` is called before each attempt; an error that it raises ends the sending.
+    `before_call` is called before each attempt; an error that it raises ends the sending. `remake` is called
+    before messages are sent again that may have been accepted; if it raises a RetryableError, it is called
+    again.
     """
     rest = list(batch)
+    may_be_accepted = False
 
     async def send_rest() -> None:
-        nonlocal rest
+        nonlocal rest, may_be_accepted
         before_call()
-        refused = await queue.send(rest)
+        if may_be_accepted:
+            rest = list(await remake(rest))
+            may_be_accepted = False
+        try:
+            refused = await queue.send(rest)
+        except UnknownResultError:
+            may_be_accepted = True
+            raise
         rest = [rest[index] for index in refused]
         if rest:
             raise ThrottledError(f"{queue.name} refused {len(rest)} of {len(batch)} messages")
@@ -66,13 +97,14 @@ async def send_all(
     *,
     concurrency: int = 1,
     before_call: Callable[[], None] = _nothing,
+    remake: Remake = _unchanged,
     budget: ByteBudget | None = None,
 ) -> None:
     """Send all messages, in order if `concurrency` is 1. Messages are taken only when they can be sent.
 
-    A `budget` bounds the bytes that are being sent, together with others that share it. Raises
-    RetryableError, AccessError, or the LeaseLostError of `before_call`, which is called before each call of
-    the queue; some messages may be sent then.
+    A `budget` bounds the bytes that are being sent, together with others that share it. `before_call` and
+    `remake` are those of `send_batch`. Raises RetryableError, AccessError, or the LeaseLostError of either;
+    some messages may be sent then.
     """
     budget = budget or ByteBudget(concurrency * MESSAGE_BYTES)
     batches = pack(messages)
@@ -88,7 +120,7 @@ async def send_all(
                         return
                     size = sum(len(message.body) for message in batch)
                     await reserved.enter_async_context(budget.reserve(size))
-                await send_batch(queue, batch, before_call)
+                await send_batch(queue, batch, before_call, remake)
 
     try:
         async with asyncio.TaskGroup() as group:

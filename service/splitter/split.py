@@ -3,6 +3,9 @@
 Rows are sent in windows, which end by rows or by bytes. The split checkpoints a window once all of it is
 sent, and the next split of the batch resumes at the checkpoint. A split that ends early has therefore sent at
 most one window beyond it; the next one marks the rows of that window as `replay`.
+
+A call of the queue without an answer may have sent its rows. They are sent again as `replay`, after the split
+has become another sender of the batch: workers look up the rows of the former one.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from service.batch.row_checks import REPEAT_DELAY_S
 from service.batch.source import reader_of, records_of
 from service.csvio import Header, Record
 from service.domain.errors import LeaseLostError
+from service.domain.messages import RowMessage
 from service.domain.model import Batch, Checkpoint, State, iso_time
 from service.domain.ports import MESSAGE_BYTES, OutgoingMessage
 from service.mapping import RowMapping
@@ -76,6 +80,7 @@ class Split:
         self._delivery = delivery
         self._limits = limits
         self._backpressure = Backpressure(ports, limits.max_queued_rows)
+        self._renaming = asyncio.Lock()
         # The previous splitter may have sent one window beyond its checkpoint. The window's size is the one
         # stored with the batch; the setting may have changed since.
         self._replay_until = batch.checkpoint.rows + batch.window if batch.columns else 0
@@ -124,6 +129,7 @@ class Split:
             messages,
             concurrency=self._limits.send_concurrency,
             before_call=self._check_leases,
+            remake=self._marked,
             budget=self._send_budget,
         )
         self._ports.metrics.count("rows_sent", len(records))
@@ -139,6 +145,19 @@ class Split:
         most = self._limits.max_message_bytes
         body = row_body(self.batch, record, replay=is_repeat, max_message_bytes=most)
         return OutgoingMessage(body, self.batch.batch_id, REPEAT_DELAY_S if is_repeat else 0)
+
+    async def _marked(self, messages: Sequence[OutgoingMessage]) -> Sequence[OutgoingMessage]:
+        """Messages that may have been accepted, as repeats; the first ones are known by their sender."""
+        rows = [RowMessage.decode(message.body) for message in messages]
+        async with self._renaming:
+            # Another call may have changed the sender since these rows were first sent.
+            if any(row.sender == self.batch.sender for row in rows):
+                await self._lease.rename()
+                self.batch = replace(self.batch, sender=self._lease.owner)
+        self._ports.metrics.count("rows_sent_twice", len(rows))
+        log.warning("rows_may_be_sent_twice", rows=len(rows), first=rows[0].number)
+        bodies = (replace(row, replay=True).encode() for row in rows)
+        return [OutgoingMessage(body, self.batch.batch_id, REPEAT_DELAY_S) for body in bodies]
 
     async def _checkpoint(self, checkpoint: Checkpoint) -> None:
         now = iso_time(self._ports.clock.now_ms())

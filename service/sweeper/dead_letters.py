@@ -192,7 +192,7 @@ class DeadLetters:
             is_due = batch.state is State.AGGREGATING or (batch.state is State.RUNNING and view.is_complete)
             if not message.is_for(batch) or not is_due:
                 self._drop("aggregation", f"the batch is {batch.state} in round {batch.round}")
-            elif self._is_leased(batch):
+            elif batch.state is State.AGGREGATING and self._is_leased(batch):
                 self._drop("aggregation", "the results are being written")
             else:
                 await self._postpone(batch)

@@ -7,7 +7,7 @@ conditional, so a slow worker's outcome and ours cannot both be counted.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -17,6 +17,7 @@ from service.batch.group_commit import GroupCommitter
 from service.batch.large_rows import ClaimCheck, row_body, row_message
 from service.batch.outcomes import LastAttempt
 from service.batch.role_ports import Ports
+from service.batch.row_checks import REPEAT_DELAY_S
 from service.batch.source import records_again
 from service.csvio import Record
 from service.domain.errors import (
@@ -104,16 +105,18 @@ class Recovery:
         self._limits = limits
         self._send_budget = ByteBudget(limits.send_bytes)
 
-    async def resend(self, batch: Batch) -> Recovered:
+    async def resend(self, batch: Batch, check_lease: Callable[[], None]) -> Recovered:
         """Send every row of a sealed batch that has no outcome again, marked as a replay.
 
         Those that cannot be read any more are committed as FAILED. Table and source are read once, side by
-        side, whatever the number of rows. Raises RetryableError and AccessError.
+        side, whatever the number of rows. The caller has become the batch's sender. Raises RetryableError,
+        AccessError, and the LeaseLostError of `check_lease`, which is called before rows are sent or failed.
         """
         recovered = Recovered()
         async with aclosing(self._lost_rows(batch)) as lost_rows:
             async for lost in lost_rows:
-                await self._send(batch, lost.records)
+                check_lease()
+                await self._send(batch, lost.records, check_lease)
                 error = SourceError(
                     f"the row's message was lost, and it cannot be read again: {lost.problem}"
                 )
@@ -121,14 +124,15 @@ class Recovery:
                 recovered.add(lost.numbers)
         return recovered
 
-    async def fail(self, batch: Batch, error: RowRejectedError) -> Recovered:
+    async def fail(self, batch: Batch, error: RowRejectedError, check_lease: Callable[[], None]) -> Recovered:
         """Commit every row of a sealed batch that has no outcome as FAILED, with its cells if it can be read.
 
-        Reads as `resend` does. Raises RetryableError and AccessError.
+        Reads and raises as `resend` does.
         """
         recovered = Recovered()
         async with aclosing(self._lost_rows(batch)) as lost_rows:
             async for lost in lost_rows:
+                check_lease()
                 rows = [row_message(batch, record) for record in lost.records]
                 await self._fail_rows(batch, rows + _bare_rows(batch, lost.gone), error)
                 recovered.add(lost.numbers)
@@ -185,14 +189,15 @@ class Recovery:
                 if missing:
                     yield _LostRows((), sorted(missing), source.problem)
 
-    async def _send(self, batch: Batch, records: Sequence[Record]) -> None:
+    async def _send(self, batch: Batch, records: Sequence[Record], check_lease: Callable[[], None]) -> None:
         most = self._limits.max_message_bytes
         bodies = (row_body(batch, record, replay=True, max_message_bytes=most) for record in records)
-        messages = (OutgoingMessage(body, batch.batch_id) for body in bodies)
+        messages = (OutgoingMessage(body, batch.batch_id, REPEAT_DELAY_S) for body in bodies)
         await send_all(
             self._ports.queues.rows,
             messages,
             concurrency=self._limits.send_concurrency,
+            before_call=check_lease,
             budget=self._send_budget,
         )
         if records:

@@ -3,29 +3,31 @@
 Messages can be lost: to a purged queue, to retention, to an operator. The table then holds a batch that no
 message will move. The sweeper goes through all batches that are not final, remembers in memory when each of
 them last moved, and repeats the step that moves it on. Every action is safe to repeat, so any number of
-sweepers may run and none of them keeps a record.
+sweepers may run.
 
 A sweep looks at several batches at a time. Rows are sent again, or failed, in the background: that may take
-minutes for a batch of millions of rows, and other batches are swept meanwhile.
+minutes for a batch of millions of rows, and other batches are swept meanwhile. One sweeper at a time does so
+for a batch, under its lease, and is the batch's sender from then on: workers look up the outcome of a row
+whose first message still waits.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 
 from service.batch.completion import Completion
 from service.batch.ending import send_trigger
+from service.batch.lease import BatchLease
 from service.batch.outages import OutageBoard
 from service.batch.role_ports import Ports
 from service.domain.deadlines import deadline_of
-from service.domain.errors import AccessError, RetryableError
+from service.domain.errors import AccessError, LeaseLostError, RetryableError
 from service.domain.jobs import Job
 from service.domain.model import Batch, BatchView, State
 from service.domain.ports import OutgoingMessage, Queue
@@ -56,28 +58,35 @@ class SweepLimits:
 
     Messages that may be lost are sent again once their queue is empty. If the queue does not get empty, they
     are sent again after `resend_after_s`, then after twice that time, and so on up to 32 times that time.
-    `concurrent_batches` are looked at, and as many recovered, at the same time.
+    `concurrent_batches` are looked at, and as many recovered, at the same time. A batch that is recovered is
+    leased for `lease_s` at a time.
     """
 
     interval_s: float = 60.0
     stuck_after_s: float = 300.0
     resend_after_s: float = 3_600.0
     concurrent_batches: int = 8
+    lease_s: float = 40.0
 
 
 @dataclass(slots=True)
 class _Observation:
-    """The progress of a batch when it last moved, the monotonic time of that, and the interventions since."""
+    """The progress of a batch when it last moved, the monotonic time of that, and the interventions since.
+
+    `sender` is that of the batch: a new one of a RUNNING batch is a sweeper that has recovered it.
+    """
 
     progress: tuple[object, ...]
     since: float
+    sender: str
     interventions: int = 0
 
 
 class Sweeper:
     """Sweeps batches, alone or beside other sweepers.
 
-    `left` returns the number of messages that the drain of a dead-letter queue has left there.
+    `owners` returns a new name for each lease, used by no other holder. `left` returns
+    the number of messages that the drain of a dead-letter queue has left there.
     """
 
     def __init__(
@@ -87,6 +96,7 @@ class Sweeper:
         recovery: Recovery,
         limits: SweepLimits,
         *,
+        owners: Callable[[], str],
         left: Callable[[Queue], int] = lambda _: 0,
     ) -> None:
         self._ports = ports
@@ -97,6 +107,7 @@ class Sweeper:
         self._recovery = recovery
         self._outages = OutageBoard(ports.table, ports.clock)
         self._limits = limits
+        self._owners = owners
         self._observed: OrderedDict[str, _Observation] = OrderedDict()
         self._cursors = dict.fromkeys(SWEPT, "")
         self._recoveries = Recoveries(limits.concurrent_batches)
@@ -224,13 +235,13 @@ class Sweeper:
             self._observed.pop(batch_id, None)
             return False
         observed = self._observe(view)
-        if self._is_overdue(view):
-            self._recover(batch_id, self._fail_overdue_rows(view.batch))
-            return False
         if view.batch.lease_until_ms > self._ports.clock.now_ms():
-            # A splitter or aggregator works on it. This is no progress: one that fails again and again takes
-            # a lease each time.
+            # Another process works on it. This is no progress: one that fails again and again takes a lease
+            # each time.
             observed.since = self._ports.clock.monotonic()
+            return False
+        if self._is_overdue(view):
+            self._recover(view.batch, self._fail_overdue_rows)
             return False
         still_s = self._ports.clock.monotonic() - observed.since
         if still_s < self._limits.stuck_after_s:
@@ -244,22 +255,38 @@ class Sweeper:
                 await self._check_again(view.batch, observed)
             case State.RUNNING:
                 if self._rows_queue.is_empty or is_late:
-                    self._recover(batch_id, self._resend_rows(view, observed))
+                    self._recover(view.batch, self._resend_rows)
             case _:
                 await self._resend_trigger(view.batch, observed)
         return True
 
-    def _recover(self, batch_id: str, work: Coroutine[Any, Any, None]) -> None:
+    def _recover(self, batch: Batch, work: Callable[[BatchLease, BatchView], Awaitable[None]]) -> None:
         """Begin long work on a batch, unless enough is under way: the next sweep finds the batch again."""
 
         async def guarded() -> None:
             with self._keeping_failure():
-                await work
+                try:
+                    await self._leased(batch, work)
+                except LeaseLostError as error:
+                    log.info("recovery_ended", reason=str(error))
 
-        if self._recoveries.is_full:
-            work.close()
-        else:
-            self._recoveries.start(batch_id, guarded(), self._ports.clock.monotonic())
+        if not self._recoveries.is_full:
+            self._recoveries.start(batch.batch_id, guarded(), self._ports.clock.monotonic())
+
+    async def _leased(self, batch: Batch, work: Callable[[BatchLease, BatchView], Awaitable[None]]) -> None:
+        """Do the work under the lease of the batch, unless another sweeper has it or the batch has moved."""
+        lease = BatchLease(
+            self._ports.table, batch, self._ports.clock,
+            state=State.RUNNING, owner=self._owners(), duration_s=self._limits.lease_s,
+        )  # fmt: skip
+        if not (await lease.acquire()).is_ours:
+            return
+        async with lease.renewed():
+            # Read again: the batch's sender is this process from now on.
+            view = await self._ports.table.read(batch.batch_id)
+            if view is not None and view.batch.state is State.RUNNING:
+                await work(lease, view)
+                self._observe(view)
 
     def _intervened(self, observed: _Observation) -> None:
         """Give the batch time to move."""
@@ -275,8 +302,11 @@ class Sweeper:
         )  # fmt: skip
         observed = self._observed.get(batch.batch_id)
         if observed is None or observed.progress != progress:
-            observed = _Observation(progress, self._ports.clock.monotonic())
+            observed = _Observation(progress, self._ports.clock.monotonic(), batch.sender)
             self._observed[batch.batch_id] = observed
+        if batch.state is State.RUNNING and observed.sender != batch.sender:
+            observed.sender = batch.sender
+            self._intervened(observed)
         self._observed.move_to_end(batch.batch_id)
         if len(self._observed) > len(SWEPT) * MAX_BATCHES:
             self._observed.popitem(last=False)
@@ -303,10 +333,10 @@ class Sweeper:
         await self._completion.check(batch.batch_id)
         self._intervened(observed)
 
-    async def _resend_rows(self, view: BatchView, observed: _Observation) -> None:
+    async def _resend_rows(self, lease: BatchLease, view: BatchView) -> None:
         """Send the rows without an outcome again."""
         batch, reason = view.batch, self._rows_queue.reason
-        sent = await self._recovery.resend(batch)
+        sent = await self._recovery.resend(batch, lease.check)
         if sent.rows:
             lacking = (batch.total or 0) - view.counts.done
             log.warning(
@@ -315,7 +345,6 @@ class Sweeper:
             )  # fmt: skip
         else:
             await self._completion.complete(batch)
-        self._intervened(observed)
 
     async def _resend_trigger(self, batch: Batch, observed: _Observation) -> None:
         """Send the trigger again: it may be lost, or its aggregator dead."""
@@ -334,10 +363,11 @@ class Sweeper:
             return False
         return deadline_of(batch, None).left_s(self._ports.clock.now_ms()) <= 0
 
-    async def _fail_overdue_rows(self, batch: Batch) -> None:
+    async def _fail_overdue_rows(self, lease: BatchLease, view: BatchView) -> None:
         """Commit every row without an outcome as FAILED, so that the results are written."""
+        batch = view.batch
         missed = deadline_of(batch, None).missed(earlier=await self._outages.read(batch))
-        failed = await self._recovery.fail(batch, missed)
+        failed = await self._recovery.fail(batch, missed, lease.check)
         if failed.rows:
             log.warning(
                 "batch_overdue", rows=failed.rows, reason=f"its deadline {batch.deadline_at} has passed"

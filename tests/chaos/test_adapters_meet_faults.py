@@ -233,7 +233,7 @@ async def test_only_refused_entries_are_sent_again(behind: Behind, names: Resour
 async def test_a_send_that_was_refused_is_repeated(
     behind: Behind, names: ResourceNames, fault: Fault
 ) -> None:
-    """If all of botocore's attempts fail, `send_all` retries. No message is doubled, since none was sent."""
+    """`send_all` repeats the call. No message is doubled, since none was sent."""
     queue = await queue_of(behind.clients, names)
     behind.script.add("SendMessageBatch", *[fault] * ALWAYS)
     await send_all(queue, [OutgoingMessage("a"), OutgoingMessage("b")])

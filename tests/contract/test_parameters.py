@@ -57,7 +57,7 @@ def methods_of_clients() -> Iterator[str]:
                 continue
             owner = node.value
             name = owner.attr if isinstance(owner, ast.Attribute) else getattr(owner, "id", "")
-            if name.lstrip("_") in ("s3", "sqs", "poll", "sqs_poll", "dynamodb"):
+            if name.lstrip("_") in ("s3", "sqs", "poll", "sqs_poll", "sqs_send", "dynamodb"):
                 yield node.attr
 
 

@@ -592,6 +592,39 @@ async def test_an_extension_never_takes_over_a_lease(table: Table) -> None:
     assert not (await leased(table, "b", now_ms=0)).is_ours
 
 
+async def test_a_lease_passes_to_another_name_of_its_owner(table: Table) -> None:
+    """No other process gets it in between, and the former name counts no more."""
+    await table.open(BATCH, "{}")
+    split = {"state": State.SPLITTING, "until_ms": 2_000}
+    await table.lease(BATCH, owner="a", now_ms=1_000, **split)
+    assert not (await table.lease(BATCH, owner="b.1", former="b", now_ms=0, **split)).is_ours
+    for _ in range(2):
+        assert (await table.lease(BATCH, owner="a.1", former="a", now_ms=0, **split)).is_ours
+    assert not (await table.lease(BATCH, owner="a", now_ms=0, **split)).is_ours
+    assert await lease_of(table) == ("a.1", 2_000)
+
+
+@pytest.mark.parametrize("state", [State.SPLITTING, State.RUNNING, State.AGGREGATING])
+async def test_who_may_send_rows_is_the_sender_of_the_batch(table: Table, state: State) -> None:
+    """An aggregator sends none."""
+    batch = replace(AGGREGATING, state=state, sender="before")
+    await table.open(batch, "{}")
+    assert (await leased(table, "a", now_ms=1_000, state=state)).is_ours
+    view = await table.read(BATCH.batch_id)
+    assert view is not None
+    assert view.batch.sender == ("before" if state is State.AGGREGATING else "a")
+
+
+async def test_a_change_of_state_ends_the_lease(table: Table) -> None:
+    """It was for the former state: an aggregator need not wait for a sweeper."""
+    running = replace(AGGREGATING, state=State.RUNNING)
+    await table.open(running, "{}")
+    await leased(table, "sweeper", now_ms=1_000, state=State.RUNNING)
+    assert await table.move(running, expected=State.RUNNING, to=State.AGGREGATING, now=LATER)
+    assert await lease_of(table) == ("", 0)
+    assert (await leased(table, "aggregator", now_ms=1_000)).is_ours
+
+
 async def test_one_of_many_concurrent_owners_gets_the_lease(table: Table) -> None:
     """Of concurrent requests for a lease exactly one is granted."""
     await table.open(AGGREGATING, "{}")
@@ -643,16 +676,13 @@ async def test_another_round_or_no_batch_is_not_leased(table: Table) -> None:
 
 
 async def test_a_lease_is_released_by_its_owner(table: Table) -> None:
-    """Only the owner releases a lease, also after the batch has ended."""
+    """Only the owner releases a lease."""
     await table.open(AGGREGATING, "{}")
     await leased(table, "a", now_ms=1_000)
     assert not await table.release(BATCH.batch_id, owner="b")
     assert await table.release(BATCH.batch_id, owner="a")
     assert await lease_of(table) == ("", 0)
     assert await leased(table, "b", now_ms=1_000) == LeaseGrant(is_ours=True)
-    moved = await table.move(BATCH, expected=State.AGGREGATING, to=State.SUCCEEDED, now=LATER)
-    assert moved
-    assert await table.release(BATCH.batch_id, owner="b")
     assert not await table.release("nobody#here", owner="b")
 
 

@@ -17,7 +17,7 @@ from service.adapters.aws.values import Item
 from service.aggregator.aggregator import Aggregator
 from service.batch.completion import Completion, Repeat, once
 from service.batch.group_commit import GroupCommitter, Patience
-from service.domain.errors import FailureScope, RowfleetError
+from service.domain.errors import FailureScope, RowfleetError, UnknownResultError
 from service.domain.messages import AggregateMessage, RowMessage
 from service.domain.model import Batch, BatchView, Commit, Outcome, State, iso_time
 from service.domain.ports import LeaseGrant, OutgoingMessage, ReceivedMessage, SharedRecord
@@ -244,13 +244,11 @@ class NoWaitingResults(Components):
 
 
 class _EverybodysSplitTable(ObservedTable):
-    async def lease(
-        self, batch: Batch, *, state: State, owner: str, now_ms: int, until_ms: int
-    ) -> LeaseGrant:
+    async def lease(self, batch: Batch, *, state: State, now_ms: int, **named: Any) -> LeaseGrant:
         """Grant the lease of a split to whoever asks for it."""
         if state is State.SPLITTING and now_ms:
             now_ms = 2**62
-        return await super().lease(batch, state=state, owner=owner, now_ms=now_ms, until_ms=until_ms)
+        return await super().lease(batch, state=state, now_ms=now_ms, **named)
 
     def _split_by(self, batch: Batch, owner: str) -> Batch | None:
         stored = self._batches.get(batch.batch_id)
@@ -318,6 +316,54 @@ class NoMarksOnReturns(Components):
 
 def _unmarked(messages: Sequence[OutgoingMessage]) -> Sequence[OutgoingMessage]:
     return [replace(message, body=message.body.replace(',"replay":true', "")) for message in messages]
+
+
+class _RepeatingQueue(FaultyQueue):
+    async def send(self, messages: Sequence[OutgoingMessage]) -> Sequence[int]:
+        """Send, and repeat a call without an answer at once, as a client of AWS does by itself."""
+        try:
+            return await super().send(messages)
+        except UnknownResultError:
+            return await super().send(messages)
+
+
+class NoMarksOnRepeatedCalls(Components):
+    """Rows of a call that is repeated because its answer was lost carry no replay mark."""
+
+    queue = _RepeatingQueue
+
+
+class _SilentRecoveryTable(ObservedTable):
+    async def lease(self, batch: Batch, *, state: State, **named: Any) -> LeaseGrant:
+        """Lease; a sweeper does not become the batch's sender."""
+        before = self._batches.get(batch.batch_id)
+        grant = await super().lease(batch, state=state, **named)
+        if state is State.RUNNING and grant.is_ours and before is not None:
+            self._batches[batch.batch_id] = replace(self._batches[batch.batch_id], sender=before.sender)
+        return grant
+
+
+class NoSenderOfRecoveries(Components):
+    """A sweeper sends rows again, and workers take their first messages for the only ones."""
+
+    observed_table = _SilentRecoveryTable
+
+
+class _EverybodysRecoveryTable(FaultyTable):
+    async def lease(self, batch: Batch, *, state: State, **named: Any) -> LeaseGrant:
+        """Grant the lease of a recovery, without writing it."""
+        if state is State.RUNNING:
+            return LeaseGrant(is_ours=True)
+        observed = self._observed
+        return await self._network.call(
+            "write", "table.lease", (batch,), lambda: observed.lease(batch, state=state, **named)
+        )
+
+
+class NoRecoveryLease(Components):
+    """Every sweeper that asks for the lease of a RUNNING batch gets it."""
+
+    table = _EverybodysRecoveryTable
 
 
 class _ForgedSenderQueue(FaultyQueue):
@@ -448,6 +494,7 @@ ABLATIONS: Mapping[str, type[Components]] = {
     for kind in (
         NoRowCondition, NoRoundFence, NoCounterInTransaction, NoCheckAfterDuplicate, StateBeforeSend, NoSeal,
         NoHeartbeat, NoReplayMarks, NoSweeper, NoDrain, NoLease, NoSplitLease, NoSenders,
+        NoMarksOnRepeatedCalls, NoSenderOfRecoveries, NoRecoveryLease,
         NoCommitToken, DeleteFirst, NoMarksOnReturns, NoWaitingResults, NoKeptOutcomes, NoClosedGate,
         NoExcuses, NoSuspicion, NoDeadlines, NoInFlightLock, NoSharedLedger, NoIncarnation,
     )

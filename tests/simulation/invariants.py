@@ -40,6 +40,7 @@ INVARIANTS: Mapping[str, str] = {
     "repeats_are_marked": "A row message that may be a repeat carries the replay mark.",
     "own_commit_is_known": "A committed row is never reported to its worker as another's.",
     "results_have_one_content": "A result object never gets another content, not even in another round.",
+    "recovered_under_a_lease": "Lost rows are sent again only by a sweeper that had the batch's lease.",
     "written_under_a_lease": "A result file is completed only by a process that had the batch's lease.",
     "manifest_last": "When a manifest is visible, the files that it names are visible, with its digests.",
     "nothing_stuck": "After the last fault all batches end and all queues drain, within a bound.",

@@ -21,8 +21,8 @@ from tests.simulation.agent_calls import AgentCalls
 from tests.simulation.deletions import DeletedMessages
 from tests.simulation.failure_causes import FailureCauses
 from tests.simulation.invariants import Violation
+from tests.simulation.lease_holders import LeaseHolders
 from tests.simulation.observed_ports import ObservedObjects, ObservedQueue, ObservedTable, RowKey
-from tests.simulation.result_writers import ResultWriters
 from tests.simulation.scenario import Behaviour, InputFile, TargetFaultPeriod
 from tests.simulation.server_errors import ServerErrors
 from tests.simulation.trace import Trace
@@ -42,7 +42,7 @@ class Monitor:
     - `dead_lettered`: the number of dead letters, by queue.
     - `lost_rows`: rows whose message was lost by the rows queue itself.
     - `calls_for`: calls of the agent for a row; `agent_failures`: those that failed by its own behaviour.
-    - `copied`: rows whose message was copied by SQS, repeated with its call, or resent by a sweeper.
+    - `copied`: rows whose message was copied by SQS.
     - `redeliveries`: deliveries of a row's message after the first.
     - `met`: counts of situations that `test_simulation` requires, by name.
     """
@@ -82,10 +82,9 @@ class Monitor:
         self._on_violation = on_violation
         self._causes = FailureCauses(self)
         self._deletions = DeletedMessages(self)
-        self._writers = ResultWriters()
+        self._leases = LeaseHolders()
         self._stored: dict[RowKey, Outcome] = {}
         self._versions: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
-        self._senders: dict[RowKey, set[str]] = defaultdict(set)
         self._received: set[tuple[str, RowKey]] = set()
         self._may_call: set[tuple[str, RowKey]] = set()
         # The time of each reply that is not stored yet, by worker and row.
@@ -185,7 +184,7 @@ class Monitor:
     def batch_changed(self, before: Batch | None, batch: Batch) -> None:
         """A batch item was written. Checks final_when_counted and batch_failed_for_a_cause."""
         self.batches[batch.identity] = batch
-        self._writers.batch_written(batch)
+        self._leases.batch_written(batch)
         if before is None or before.created_at != batch.created_at:
             self._batch_opened(before, batch)
             return
@@ -208,7 +207,7 @@ class Monitor:
 
     def completes(self, who: str, key: str) -> None:
         """A process is about to complete a result file. Checks written_under_a_lease."""
-        if not self._writers.may_complete(who, key):
+        if not self._leases.may_complete(who, key):
             self.violated("written_under_a_lease", f"{who} completes {key} without ever having had the lease")
 
     def _batch_opened(self, before: Batch | None, batch: Batch) -> None:
@@ -263,10 +262,10 @@ class Monitor:
             self.dead_lettered_rows.add(key)
 
     def sent(self, who: str, bodies: Sequence[str]) -> None:
-        """`who` sends messages. Checks repeats_are_marked: a row that was sent before has to carry the mark.
+        """`who` sends messages. Checks repeats_are_marked and recovered_under_a_lease.
 
-        A call that is repeated because its answer was lost sends the same bodies again. They need no mark,
-        nor do those of a splitter that another has replaced as the batch's sender: workers know them by that.
+        A row that was sent before has to carry the mark, unless its message names another sender than the
+        batch does: workers know it by that, and have to know a first message that still waits.
         """
         rows = self.queues["rows"]
         for body in bodies:
@@ -279,14 +278,24 @@ class Monitor:
                 self.violated("repeats_are_marked", f"{who} has row {key}, and sent it again without a mark")
             if who.startswith("worker"):
                 continue  # a requeue, which was checked above
-            batch = self.table.batch(key[0])
-            by = orjson.loads(body).get("by", "")
-            is_senders = batch is not None and by == batch.sender and not is_marked
-            if key in rows.rows_ever_sent and is_senders and self._senders[key] != {by}:
+            batch = self.batches.get(key[0])
+            data = orjson.loads(body)
+            is_senders = batch is not None and data.get("by", "") == batch.sender
+            if key in rows.rows_ever_sent and is_senders and not is_marked:
                 self.violated("repeats_are_marked", f"{who} sent row {key} again without a mark")
-            if who.startswith("sweeper") or (by in self._senders[key] and not is_marked):
-                self.copied.add(key)
-            self._senders[key].add(by)
+            if is_marked and "lost" not in data and self._is_taken_for_the_only_one(key, batch):
+                self.violated("repeats_are_marked", f"{who} sent row {key} again beside a plain message")
+            # A dead letter, which has lost deliveries, is sent again without a lease.
+            if who.startswith("sweeper") and "lost" not in data and not self._leases.may_recover(who, key[0]):
+                self.violated("recovered_under_a_lease", f"{who} sent row {key}, and never had the lease")
+
+    def _is_taken_for_the_only_one(self, key: RowKey, batch: Batch | None) -> bool:
+        """True if a message of the row waits that workers have no reason to take for a possible repeat."""
+        rows = self.queues["rows"]
+        if batch is None or not rows.messages_of.get(key) or key in self.copied:
+            return False
+        waiting = (orjson.loads(body) for body in rows.bodies if rows.key(body) == key)
+        return any(not row.get("replay") and row.get("by", "") == batch.sender for row in waiting)
 
     def copied_by_sqs(self, body: str) -> None:
         """SQS delivers a message twice, as one that nobody can tell from the first."""
@@ -303,7 +312,7 @@ class Monitor:
             self.met["row: read from its source"] += '"span":' in message.body
             self.redeliveries[key] += message.receives > 1
             may_be_repeat = message.receives > 1 or '"replay":true' in message.body
-            # No worker can know of a copy by SQS, or of a call that its sender repeated.
+            # No worker can know of a copy by SQS.
             is_known = may_be_repeat or key not in self.copied
             if not (is_known and self.has_outcome(key)):
                 self._may_call.add((who, key))

@@ -41,8 +41,8 @@ from tests.simulation.observed_ports import ObservedObjects, ObservedQueue, Obse
 from tests.simulation.scenario import Scenario
 from tests.simulation.trace import Trace
 
-RESEND_AFTER_S = 900.0
-"""Age of a row at which the sweeper resends it whatever the queue holds. Short, so that worlds are short."""
+RESEND_AFTER_S = 90.0
+"""Age of a row at which the sweeper resends it whatever the queue holds: some first messages still wait."""
 
 NEVER_S = 1e6
 """Results are not given up: each batch of a world ends after its faults."""
@@ -237,7 +237,11 @@ class Process:
             if components.sweeps:
                 sweeper = Sweeper(
                     self._ports, self._completion, recovery,
-                    SweepLimits(interval_s=20.0, stuck_after_s=60.0, resend_after_s=RESEND_AFTER_S),
+                    SweepLimits(
+                        interval_s=20.0, stuck_after_s=60.0, resend_after_s=RESEND_AFTER_S,
+                        lease_s=scenario.lease_s,
+                    ),
+                    owners=lambda: f"{self.owner.name}/{next(self._numbers)}",
                     left=partial(left_in, drains),
                 )  # fmt: skip
                 group.create_task(sweeper.run(self._stop))

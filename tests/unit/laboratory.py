@@ -225,6 +225,7 @@ class Lab:
             self.completion,
             recovery or self.recovery(committer),
             SweepLimits(**limits),
+            owners=lambda: f"sweeper-{next(self._ids)}",
         )
 
     def dead_letters(self, committer: GroupCommitter, **limits) -> DeadLetters:

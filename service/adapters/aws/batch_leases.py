@@ -10,7 +10,8 @@ from service.domain.model import Batch, State
 from service.domain.ports import LeaseGrant
 
 _IS_FREE = (
-    "attribute_not_exists(#lease_owner) OR #lease_owner IN (:nobody, :owner) OR #lease_until_ms <= :now"
+    "attribute_not_exists(#lease_owner) OR #lease_owner IN (:nobody, :owner, :former) "
+    "OR #lease_until_ms <= :now"
 )
 
 NO_LEASE = {"lease_owner": encode(""), "lease_until_ms": encode(0)}
@@ -22,13 +23,16 @@ def is_leased_to(owner: str) -> Condition:
     return Condition("#lease_owner = :owner", {":owner": encode(owner)}, ("lease_owner",))
 
 
-def lease_update(batch: Batch, state: State, owner: str, now_ms: int, until_ms: int) -> dict[str, Any]:
+def lease_update(
+    batch: Batch, state: State, owner: str, now_ms: int, until_ms: int, former: str = ""
+) -> dict[str, Any]:
     """Parameters of the UpdateItem that takes or extends a lease. It returns the previous owner."""
-    values = {":nobody": encode(""), ":owner": encode(owner), ":now": encode(now_ms)}
+    names_of_owner = {":nobody": "", ":owner": owner, ":former": former}
+    values = {key: encode(name) for key, name in names_of_owner.items()} | {":now": encode(now_ms)}
     condition = is_in_round(batch, state) & Condition(_IS_FREE, values, ("lease_owner", "lease_until_ms"))
     names = condition.aliases
     update = "SET #lease_owner = :owner, #lease_until_ms = :until"
-    if state is State.SPLITTING:
+    if state is not State.AGGREGATING:
         update += ", #sender = :owner"
         names = names | {"#sender": "sender"}
     return {

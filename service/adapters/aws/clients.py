@@ -40,6 +40,9 @@ _BACKOFF_S = 20.0
 _NO_READ_TIMEOUT_S = 86_400.0
 """For calls that their caller bounds in time."""
 
+_ONE_ATTEMPT = {"mode": "standard", "total_max_attempts": 1}
+"""botocore repeats no call."""
+
 _LARGE_BODY_BYTES = 1_000_000
 """Above 1 MiB aiohttp warns that a body of bytes may block the event loop."""
 
@@ -81,11 +84,16 @@ class AwsOptions:
 
 @dataclass(frozen=True, slots=True)
 class Clients:
-    """Open clients. `sqs_poll` receives messages, on its own connections: a long poll never delays a send."""
+    """Open clients.
+
+    `sqs_poll` receives messages, on its own connections: a long poll never delays a send. `sqs_send` sends
+    them, and repeats no call by itself.
+    """
 
     options: AwsOptions
     sqs: Any
     sqs_poll: Any
+    sqs_send: Any
     dynamodb: Any
     s3: Any
 
@@ -110,6 +118,8 @@ async def open_clients(options: AwsOptions, on_call: OnCall | None = None) -> As
                 options,
                 sqs=await client("sqs", config),
                 sqs_poll=await client("sqs", config.merge(_poll_config(options))),
+                # A send without an answer may have been accepted: its caller marks the repetition.
+                sqs_send=await client("sqs", config.merge(AioConfig(retries=_ONE_ATTEMPT))),
                 dynamodb=await client("dynamodb", config),
                 s3=await client("s3", config),
             )
@@ -126,7 +136,7 @@ async def open_client(options: AwsOptions, service: str) -> AsyncIterator[Any]:
     """
     single_attempt = AioConfig(
         read_timeout=_NO_READ_TIMEOUT_S,
-        retries={"mode": "standard", "total_max_attempts": 1},
+        retries=_ONE_ATTEMPT,
         # StartSyncExecution puts `sync-` before the host name, which a custom endpoint does not have
         inject_host_prefix=options.endpoint_url is None,
     )
@@ -184,7 +194,7 @@ def _poll_config(options: AwsOptions) -> AioConfig:
         # SQS sends nothing before the wait is over
         read_timeout=options.poll_wait_s + _POLL_GRACE_S,
         # the consumer itself polls again, with a back-off
-        retries={"mode": "standard", "total_max_attempts": 1},
+        retries=_ONE_ATTEMPT,
     )
 
 

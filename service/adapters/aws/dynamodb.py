@@ -159,12 +159,16 @@ class DynamoTable:
         self, batch: Batch, *, expected: State, to: State, now: str, error: str = "", request: str = ""
     ) -> bool:
         """Change the state unless state or round differ. After False, read the batch: it may be changed."""
-        values = _state_values(to) | {
-            "updated_at": encode(now),
-            "finished_at": encode(now if to.is_final else ""),
-            "error": encode(error),
-            "trouble": trouble_value(None),
-        }
+        values = (
+            _state_values(to)
+            | NO_LEASE
+            | {
+                "updated_at": encode(now),
+                "finished_at": encode(now if to.is_final else ""),
+                "error": encode(error),
+                "trouble": trouble_value(None),
+            }
+        )
         condition = is_in_round(batch, expected)
         if request:
             values["finish_request"] = encode(request)
@@ -182,13 +186,13 @@ class DynamoTable:
         return await self._update_batch(batch.batch_id, values, is_in_round(batch, batch.state))
 
     async def lease(
-        self, batch: Batch, *, state: State, owner: str, now_ms: int, until_ms: int
+        self, batch: Batch, *, state: State, owner: str, now_ms: int, until_ms: int, former: str = ""
     ) -> LeaseGrant:
         """Take or extend the lease of a batch; see `Table.lease`."""
         update = self._dynamodb.update_item(
             TableName=self._name,
             Key=primary_key(batch.batch_id, BATCH_SORT),
-            **batch_leases.lease_update(batch, state, owner, now_ms, until_ms),
+            **batch_leases.lease_update(batch, state, owner, now_ms, until_ms, former),
         )
         # A repetition inside botocore is harmless: after the first attempt the lease is `owner`'s, and its
         # owner may take it again.

@@ -39,6 +39,7 @@ class SqsQueue:
         self._clients = clients
         self._sqs = clients.sqs
         self._poll = clients.sqs_poll
+        self._sqs_send = clients.sqs_send
         self._name = name
         self._url = url
         self._max_wait_s = min(MAX_POLL_S, clients.options.poll_wait_s)
@@ -59,7 +60,7 @@ class SqsQueue:
             self._url = await queue_url(self._clients, self._name)
 
     async def send(self, messages: Sequence[OutgoingMessage]) -> Sequence[int]:
-        """Send, and return the indices of the messages that must be sent again.
+        """Send in one attempt, and return the indices of the messages that must be sent again.
 
         Raises AccessError if SQS can never accept one of the messages; the others are sent.
         """
@@ -68,7 +69,7 @@ class SqsQueue:
             return ()
         entries = [_entry(index, message) for index, message in enumerate(messages)]
         response = await perform(
-            self._send_call, self._sqs.send_message_batch(QueueUrl=self._url, Entries=entries)
+            self._send_call, self._sqs_send.send_message_batch(QueueUrl=self._url, Entries=entries)
         )
         failed = response.get("Failed") or ()
         for entry in failed:

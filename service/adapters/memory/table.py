@@ -139,6 +139,8 @@ class MemoryTable:
             finished_at=now if to.is_final else "",
             error=error,
             trouble=None,
+            lease_owner="",
+            lease_until_ms=0,
             finish_request=request or stored.finish_request,
         )
         return True
@@ -162,16 +164,16 @@ class MemoryTable:
         return True
 
     async def lease(
-        self, batch: Batch, *, state: State, owner: str, now_ms: int, until_ms: int
+        self, batch: Batch, *, state: State, owner: str, now_ms: int, until_ms: int, former: str = ""
     ) -> LeaseGrant:
         """Take or extend the lease of a batch; see `Table.lease`."""
         await asyncio.sleep(0)
         stored = self._batches.get(batch.batch_id)
         if stored is None or not _is_in_round(stored, batch, state):
             return LeaseGrant(is_ours=False)
-        if stored.lease_owner not in ("", owner) and stored.lease_until_ms > now_ms:
+        if stored.lease_owner not in ("", owner, former) and stored.lease_until_ms > now_ms:
             return LeaseGrant(is_ours=False, until_ms=stored.lease_until_ms)
-        sender = owner if state is State.SPLITTING else stored.sender
+        sender = owner if state is not State.AGGREGATING else stored.sender
         self._batches[batch.batch_id] = replace(
             stored, lease_owner=owner, lease_until_ms=until_ms, sender=sender
         )

@@ -165,10 +165,11 @@ class Batch:
     `priority` and `weight` order the batches with the same target: the highest priority goes first, batches
     of one priority share the target in proportion to their weights.
 
-    `lease_owner` is the splitter, or the aggregator that writes the results, "" if there is none; its lease
-    ends at `lease_until_ms`, in milliseconds since 1970. `sender` is the lease owner that split it last; the
-    rows that it sends name it. `trouble`: its results could not be written so far.
-    `finish_request`: the last request to write them again, "" if there was none.
+    `lease_owner` is the splitter, the sweeper that recovers rows, or the aggregator that writes the results,
+    "" if there is none; its lease ends at `lease_until_ms`, in milliseconds since 1970. `sender` is the last
+    lease owner that may have sent rows; a row's message names the one that has sent it. `trouble`: its
+    results could not be written so far. `finish_request`: the last request to write them again, "" if there
+    was none.
     """
 
     tool_name: str

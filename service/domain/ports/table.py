@@ -111,6 +111,8 @@ class Table(Protocol):
     ) -> bool:
         """Change the state, set `finished_at` ("" unless `to` is final) and `error`, and clear `trouble`.
 
+        This ends the lease of the former state, whoever has it.
+
         A `request` is stored as `finish_request`. False unless the stored batch is in the state `expected`,
         and in the round of `batch`, or if the request is the stored one already.
         """
@@ -128,20 +130,21 @@ class Table(Protocol):
         ...
 
     async def lease(
-        self, batch: Batch, *, state: State, owner: str, now_ms: int, until_ms: int
+        self, batch: Batch, *, state: State, owner: str, now_ms: int, until_ms: int, former: str = ""
     ) -> LeaseGrant:
-        """Take or extend the lease of a batch that is in `state` (SPLITTING, AGGREGATING), in its round.
+        """Take or extend the lease of a batch that is in `state`, in its round.
 
-        While it is SPLITTING, `owner` is stored as its `sender` as well.
+        The state is SPLITTING, RUNNING or AGGREGATING. Before AGGREGATING, `owner` is stored as the batch's
+        `sender` as well.
 
         The lease is granted if nobody has it, if the other owner's lease has ended by `now_ms`, or if `owner`
-        has it already. With a `now_ms` of 0 no lease has ended, so a call with 0 extends the own lease and
-        never takes another's.
+        has it already, perhaps under its `former` name. With a `now_ms` of 0 no lease has ended, so a call
+        with 0 extends the own lease and never takes another's.
         """
         ...
 
     async def release(self, batch_id: str, *, owner: str) -> bool:
-        """Release the lease of a batch, in any state of the batch. False if `owner` does not have it."""
+        """Release the lease of a batch. False if `owner` does not have it."""
         ...
 
     async def commit(self, commit: Commit) -> Sequence[int]:

@@ -12,6 +12,7 @@ from service.domain.errors import (
     LeaseLostError,
     RetryableError,
     ThrottledError,
+    UnknownResultError,
     UnreachableError,
 )
 from service.domain.ports import MESSAGE_BYTES, OutgoingMessage
@@ -224,3 +225,50 @@ async def test_what_must_hold_is_checked_before_every_call():
     with pytest.raises(LeaseLostError):
         await send_all(queue, outgoing(35), before_call=check)
     assert [len(call) for call in queue.calls] == [10, 10]
+
+
+async def test_messages_that_may_have_been_accepted_are_remade(remade):
+    """Only a call without an answer may have been accepted, and only its messages are remade."""
+    script = {1: (0,), 2: UnknownResultError("no answer"), 3: ThrottledError("slow down")}
+    queue = RefusingQueue(lambda call, _: script.get(call, ()))
+    await send_all(queue, outgoing(3), remake=remade)
+    assert queue.calls == [["0", "1", "2"], ["0"], ["0 again"], ["0 again"]]
+    assert remade.asked == [["0"]]
+
+
+async def test_messages_are_not_sent_again_until_they_are_remade(remade):
+    """If they cannot be remade now, that is tried again, and no call is made in between."""
+    remade.errors = [ThrottledError("slow down"), UnreachableError("no route")]
+    queue = RefusingQueue(lambda call, _: UnknownResultError("no answer") if call == 1 else ())
+    await send_all(queue, outgoing(1), remake=remade)
+    assert queue.calls == [["0"], ["0 again"]]
+    assert remade.asked == [["0"]] * 3
+
+
+async def test_messages_that_cannot_be_remade_end_the_sending(remade):
+    """The sender has lost its lease: another process sends them, marked."""
+    remade.errors = [LeaseLostError("gone")]
+    queue = RefusingQueue(lambda call, _: UnknownResultError("no answer") if call == 1 else ())
+    with pytest.raises(LeaseLostError):
+        await send_all(queue, outgoing(1), remake=remade)
+    assert queue.calls == [["0"]]
+
+
+class Remaker:
+    """Appends " again" to bodies, after it has raised its errors."""
+
+    def __init__(self) -> None:
+        self.errors: list[Exception] = []
+        self.asked: list[list[str]] = []
+
+    async def __call__(self, messages):
+        """Remake."""
+        self.asked.append([message.body for message in messages])
+        if self.errors:
+            raise self.errors.pop(0)
+        return [OutgoingMessage(f"{message.body} again") for message in messages]
+
+
+@pytest.fixture
+def remade():
+    return Remaker()

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from service.adapters.memory import MemoryObjects, MemoryQueue, MemoryTable
-from service.domain.errors import LeaseHeldError, LeaseLostError, UnreachableError
+from service.batch.row_checks import REPEAT_DELAY_S
+from service.domain.errors import LeaseHeldError, LeaseLostError, UnknownResultError, UnreachableError
 from service.domain.messages import RowMessage
 from service.domain.model import State
 from service.domain.ports import LeaseGrant
@@ -339,3 +340,93 @@ async def test_every_split_has_an_owner_of_its_own(lab):
     )
     assert sum(isinstance(result, LeaseHeldError) for result in results) == 1
     assert len(set(lab.table.owners)) == 2
+
+
+class MuteQueue(MemoryQueue):
+    """Does not answer the calls with these numbers; those in `accepted` are carried out nevertheless."""
+
+    def __init__(self, clock, mute, accepted=()) -> None:
+        super().__init__("rows", clock)
+        self.mute, self.accepted = set(mute), set(accepted)
+        self.calls = 0
+        self.on_call = None
+
+    async def send(self, messages):
+        """Send, perhaps without an answer."""
+        self.calls += 1
+        call = self.calls
+        if self.on_call is not None:
+            await self.on_call(messages)
+        if call not in self.mute or call in self.accepted:
+            await super().send(messages)
+        if call in self.mute:
+            raise UnknownResultError("no answer")
+        return ()
+
+
+async def test_rows_of_a_call_without_an_answer_are_sent_again_by_another_sender(lab):
+    """The first ones are known by their sender, the others by their mark, and neither is paid for twice."""
+    await lab.put(table_of(25))
+    lab.rows = MuteQueue(lab.clock, mute={2}, accepted={2})
+    senders = []
+
+    async def note(messages):
+        senders.append((await batch_of(lab)).sender)
+
+    lab.rows.on_call = note
+    await split(lab, lab.job(), send_concurrency=1)
+    rows = await lab.sent_rows()
+    twice = [row for row in rows if 11 <= row.number <= 20]
+    first = [row for row in twice if not row.replay]
+    assert [row.number for row in first] == list(range(11, 21))
+    assert [row.number for row in twice if row.replay] == list(range(11, 21))
+    before, after = senders[0], senders[2]
+    assert {row.sender for row in first} == {before}
+    # Stored before the rows were sent again; rows that follow are plain ones of the new sender.
+    assert senders == [before, before, after, after]
+    assert {row.sender for row in rows if row.number > 20} == {after}
+    batch = await batch_of(lab)
+    assert (batch.state, batch.total, batch.sender) == (State.RUNNING, 25, after)
+    async with lab.working() as worker:
+        for row in (*twice, *twice):
+            await worker.handle(lab.delivery(row.encode()))
+    assert len(lab.agent.calls) == 10
+
+
+async def test_rows_that_are_sent_again_arrive_when_no_worker_trusts_the_former_sender(lab):
+    """Their delay is longer than the age of a view by which a worker decides."""
+    await lab.put(table_of(5))
+    lab.rows = MuteQueue(lab.clock, mute={1})
+    await split(lab, lab.job())
+    assert {entry.outgoing.delay_s for entry in lab.rows._entries.values()} == {REPEAT_DELAY_S}
+
+
+async def test_several_calls_without_an_answer_take_one_new_sender(lab):
+    """What was sent under a former sender needs no other one; what was sent under the new one does."""
+    await lab.put(table_of(60))
+    lab.rows = MuteQueue(lab.clock, mute={1, 2, 3})
+    await split(lab, lab.job(), send_concurrency=3, checkpoint_rows=60)
+    assert len(set(lab.table.owners)) == 2
+    lab.rows = MuteQueue(lab.clock, mute={1, 3})
+    await split(lab, lab.job("e2"), send_concurrency=1)
+    assert len(set(lab.table.owners)) == 5
+    rows = await lab.sent_rows()
+    assert [row.number for row in rows] == list(range(1, 61))
+    assert [row.number for row in rows if row.replay] == list(range(1, 21))
+
+
+async def test_a_split_that_cannot_become_another_sender_sends_nothing_again(lab):
+    """The next splitter sends the window again, marked, under its own name."""
+    await lab.put(table_of(15))
+    lab.rows = MuteQueue(lab.clock, mute={1}, accepted={1})
+    task = asyncio.create_task(split(lab, lab.job(), send_concurrency=1))
+    lab.rows.on_call = lambda _: _taken_by_another(lab)
+    with pytest.raises(LeaseLostError):
+        await task
+    assert lab.rows.calls == 1
+
+
+async def _taken_by_another(lab):
+    stored = await batch_of(lab)
+    await lab.table.release("demo#e1", owner=stored.lease_owner)
+    assert (await lease_to(lab, "other", seconds=1_000)).is_ours

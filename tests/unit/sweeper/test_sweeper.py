@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from service.adapters.memory import MemoryObjects, MemoryTable
 from service.batch.outages import OutageBoard
+from service.batch.row_checks import REPEAT_DELAY_S
 from service.domain.errors import AccessError, DeadlineError, ThrottledError
 from service.domain.messages import AggregateMessage, RowMessage
 from service.domain.model import (
@@ -72,6 +73,10 @@ async def lease_to(lab, batch, owner, *, seconds):
         until_ms=now_ms + round(seconds * 1000),
     )  # fmt: skip
     assert grant.is_ours
+
+
+def _held():
+    """Check a lease that is held."""
 
 
 class RefusingTable(MemoryTable):
@@ -252,9 +257,9 @@ async def test_table_and_source_are_read_once(make_lab, action):
     async with lab.committer(linger_s=0) as committer:
         recovery = lab.recovery(committer, max_rows=4, page_rows=1)
         if action == "resend":
-            recovered = await recovery.resend(batch)
+            recovered = await recovery.resend(batch, _held)
         else:
-            recovered = await recovery.fail(batch, DeadlineError("late"))
+            recovered = await recovery.fail(batch, DeadlineError("late"), _held)
     assert (recovered.rows, recovered.first, recovered.last) == (24, 1, 30)
     assert len(set(lab.table.pages)) == len(lab.table.pages)
     assert len(set(lab.objects.ranges)) == len(lab.objects.ranges)
@@ -282,8 +287,8 @@ async def test_lost_rows_are_held_in_bounded_memory(lab, action):
         held -= len(numbers) * 1_000
 
     class Watched(Recovery):
-        async def _send(self, batch, records):
-            await super()._send(batch, records)
+        async def _send(self, batch, records, check_lease):
+            await super()._send(batch, records, check_lease)
             await settled(records)
 
         async def _fail_rows(self, batch, rows, error):
@@ -296,7 +301,7 @@ async def test_lost_rows_are_held_in_bounded_memory(lab, action):
     async with lab.committer(linger_s=0) as committer:
         limits = RecoveryLimits("s", max_bytes=10_000, read_bytes=2_000)
         recovered = await getattr(Watched(lab.ports, committer, limits), action)(
-            batch, *([DeadlineError("late")] if action == "fail" else [])
+            batch, *([DeadlineError("late")] if action == "fail" else []), _held
         )
     assert (recovered.rows, recovered.first, recovered.last) == (100, 1, 100)
     assert most < 25_000, "of 100,000 bytes"
@@ -309,7 +314,7 @@ async def test_the_source_is_read_no_further_than_the_last_missing_row(lab):
     batch = await running(lab, 300, text)
     await commit(lab, batch, *(lab.outcome(n) for n in range(1, 301) if n != 5))
     async with lab.committer(linger_s=0) as committer:
-        await lab.recovery(committer).resend(batch)
+        await lab.recovery(committer).resend(batch, _held)
     assert [row.number for row in await lab.sent_rows()] == [5]
     assert max(lab.objects.ranges) < text.index("\n30,")
 
@@ -345,9 +350,9 @@ async def test_a_commit_during_the_search_for_lost_rows_is_no_difference(lab):
     await commit(lab, batch, lab.outcome(1))
 
     class CommitsMeanwhile(Recovery):
-        async def resend(self, batch):
+        async def resend(self, batch, check_lease):
             await commit(lab, batch, lab.outcome(2))
-            return await super().resend(batch)
+            return await super().resend(batch, check_lease)
 
     async with lab.committer() as committer:
         recovery = CommitsMeanwhile(lab.ports, committer, RecoveryLimits("s1"))
@@ -516,18 +521,69 @@ async def test_batches_at_rest_are_not_touched(lab, state):
     assert await lab.waiting(lab.rows) == await lab.waiting(lab.aggregate) == []
 
 
-async def test_two_sweepers_do_no_harm(lab):
-    """Both send the same rows; each is committed once and counted once."""
+async def test_one_of_two_sweepers_sends_lost_rows_again(lab):
+    """The other one leaves the batch alone meanwhile, and gives it time afterwards."""
     batch = await running(lab, 5)
     async with sweeping(lab) as one, sweeping(lab) as two, lab.working() as worker:
         for _ in range(6):
             await asyncio.gather(one.sweep(), two.sweep())
             await lab.clock.advance(60)
-        bodies = await lab.waiting(lab.rows)
-        await asyncio.gather(*(worker.handle(lab.delivery(body)) for body in bodies))
+        rows = await lab.sent_rows()
+        assert [row.number for row in rows] == [1, 2, 3, 4, 5]
+        await asyncio.gather(*(worker.handle(lab.delivery(row.encode())) for row in rows))
     view = await lab.view()
     assert (view.counts.done, view.batch.state) == (5, State.AGGREGATING)
     assert len(await lab.outcomes(batch)) == 5
+
+
+async def test_a_row_that_still_waits_is_looked_up_once_it_was_sent_again(lab):
+    """Its first message names the splitter; by then a sweeper is the batch's sender."""
+    batch = await running(lab, 1, sender="splitter")
+    first = lab.row(1, batch)
+    await lab.send(lab.rows, "never taken")
+    async with sweeping(lab) as sweeper, lab.working() as worker:
+        await sweeps(lab, sweeper, 62)
+        (again,) = await _rows_but(lab, "never taken")
+        assert again.replay
+        await worker.handle(lab.delivery(again.encode()))
+        await worker.handle(lab.delivery(first.encode()))
+    assert len(lab.agent.calls) == 1
+    assert (await lab.view()).batch.sender == "sweeper-1"
+
+
+async def _rows_but(lab, other):
+    return [RowMessage.decode(body) for body in await lab.waiting(lab.rows) if body != other]
+
+
+async def test_rows_are_sent_again_with_the_delay_of_repeats(lab):
+    """When they are delivered, no worker trusts a view of the batch from before the recovery."""
+    await running(lab, 3)
+    async with sweeping(lab) as sweeper:
+        await sweeps(lab, sweeper, 6, every_s=60)
+        await sweeper.sweep()
+    assert {entry.outgoing.delay_s for entry in lab.rows._entries.values()} == {REPEAT_DELAY_S}
+
+
+async def test_a_sweeper_that_loses_its_lease_sends_nothing_more(make_lab):
+    """Another sweeper has the batch by now; this is no problem of either."""
+    lab = make_lab(table=HeldTable("demo#e1"))
+    batch = await running(lab, 3)
+    stop = asyncio.Event()
+    async with sweeping(lab, interval_s=10, lease_s=40.0) as sweeper:
+        task = asyncio.create_task(sweeper.run(stop))
+        await lab.until(lab.table.is_held.is_set, step_s=1)
+        stored = lab.table._batches[batch.batch_id]
+        assert stored.lease_owner == "sweeper-1"
+        until_ms = lab.clock.now_ms() + 1_000_000
+        lab.table._batches[batch.batch_id] = replace(stored, lease_owner="other", lease_until_ms=until_ms)
+        await lab.pass_time(41)
+        lab.table.go_on.set()
+        await lab.until(lambda: sweeper.held == 0)
+        assert sweeper.problem == ""
+        stop.set()
+        await task
+    assert lab.metrics.totals["rows_resent"] == 0
+    assert lab.table._batches[batch.batch_id].lease_owner == "other"
 
 
 async def test_one_batch_that_cannot_be_read_does_not_stop_the_others(make_lab):

@@ -66,6 +66,22 @@ async def test_every_attempt_is_counted(aws_options: AwsOptions, names: Resource
     assert calls == {("sqs", "CreateQueue"): 1, ("s3", "CreateBucket"): 1, ("dynamodb", "DescribeTable"): 1}
 
 
+async def test_a_send_is_one_attempt() -> None:
+    """A call without an answer may have been accepted: only its caller can mark the repetition."""
+    calls: Counter[tuple[str, str]] = Counter()
+    async with (
+        server(None) as url,
+        open_clients(
+            replace(SINGLE_ATTEMPT, endpoint_url=url, max_attempts=3),
+            lambda service, operation: calls.update([(service, operation)]),
+        ) as clients,
+    ):
+        queue = SqsQueue(clients, "rows", f"{url}/rows")
+        with pytest.raises(UnknownResultError):
+            await queue.send([OutgoingMessage("a")])
+    assert calls == {("sqs", "SendMessageBatch"): 1}
+
+
 async def test_cancellation_reasons_are_kept(clients: Clients, names: ResourceNames) -> None:
     """Error responses are parsed by botocore, which keeps the reasons of a cancelled transaction."""
     await provision_table(clients, names.table)

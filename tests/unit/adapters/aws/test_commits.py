@@ -42,7 +42,9 @@ class StubClient:
 
 def clients(response: Any) -> Clients:
     client = StubClient(response)
-    return Clients(AwsOptions("us-east-1"), sqs=client, sqs_poll=client, dynamodb=client, s3=client)
+    return Clients(
+        AwsOptions("us-east-1"), sqs=client, sqs_poll=client, sqs_send=client, dynamodb=client, s3=client
+    )
 
 
 def commit(rows: int = 2) -> Commit:

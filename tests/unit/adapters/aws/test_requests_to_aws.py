@@ -50,7 +50,9 @@ class RecordingClient:
     @property
     def clients(self):
         """Clients of all services, which record here."""
-        return Clients(AwsOptions("us-east-1"), sqs=self, sqs_poll=self, dynamodb=self, s3=self)
+        return Clients(
+            AwsOptions("us-east-1"), sqs=self, sqs_poll=self, sqs_send=self, dynamodb=self, s3=self
+        )
 
 
 def refused(code):
