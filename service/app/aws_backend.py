@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
@@ -20,11 +21,12 @@ from service.adapters.aws.sqs import SqsQueue
 from service.app.settings import Settings
 from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
 from service.batch.role_ports import Ports, Queues
-from service.domain.errors import ConfigError
+from service.domain.errors import ConfigError, RowfleetError, first_of
 from service.runtime.clock import SystemClock
 from service.runtime.metrics import Metrics, count_calls
 
-ALL_QUEUES = (*QUEUES, *(f"{name}-dlq" for name in QUEUES))
+DEAD_LETTER_QUEUES = tuple(f"{name}-dlq" for name in QUEUES)
+ALL_QUEUES = (*QUEUES, *DEAD_LETTER_QUEUES)
 
 NEEDED_QUEUES = {
     "splitter": QUEUES,
@@ -45,9 +47,16 @@ class AwsBackend:
     ports: Ports
 
     async def find_queues(self, queues: Collection[str] = QUEUES) -> None:
-        """Look up the URLs of queues before their first use. Raises ConfigError for a missing queue."""
-        for name in queues:
-            await self.queues[name].find()
+        """Look up the URLs of queues before their first use, all at once.
+
+        Raises ConfigError for a missing queue, AccessError and RetryableError.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                for name in queues:
+                    group.create_task(self.queues[name].find())
+        except* RowfleetError as errors:
+            raise first_of(errors) from None
 
 
 def aws_options(settings: Settings, region: str = "") -> AwsOptions:

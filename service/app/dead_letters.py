@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from service.batch.role_ports import Queues
-from service.domain.errors import AccessError, ConfigError, RetryableError, UsageError
+from service.domain.errors import (
+    AccessError,
+    ConfigError,
+    RetryableError,
+    RowfleetError,
+    UsageError,
+    first_of,
+)
 from service.domain.model import iso_time
 from service.domain.ports import BATCH_CALL_ENTRIES, Queue, ReceivedMessage, Table
 from service.runtime.leases import batch_calls
@@ -66,8 +74,16 @@ class DeadLetterQueues:
         )
 
     async def count(self) -> dict[str, int]:
-        """Approximate numbers of messages by queue, hidden ones included."""
-        return {kind: await queue.depth() for kind, queue in self._dead.items()}
+        """Approximate numbers of messages by queue, hidden ones included. The queues are asked at once.
+
+        Raises AccessError and RetryableError.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                depths = {kind: group.create_task(queue.depth()) for kind, queue in self._dead.items()}
+        except* RowfleetError as errors:
+            raise first_of(errors) from None
+        return {kind: depth.result() for kind, depth in depths.items()}
 
     @asynccontextmanager
     async def opened(self, kinds: Collection[str] = KINDS) -> AsyncIterator[list[DeadLetter]]:

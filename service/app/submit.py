@@ -13,10 +13,10 @@ from service.batch.job_checks import can_reopen, refusal
 from service.batch.outages import OutageBoard
 from service.batch.role_ports import Ports
 from service.csvio import CsvReader
-from service.domain.errors import CsvError, SourceError, UsageError
+from service.domain.errors import AccessError, CsvError, RetryableError, SourceError, UsageError
 from service.domain.jobs import Job, output_conflict, output_location
 from service.domain.model import Batch, BatchView, Location, Source, batch_id, is_name, parse_url
-from service.domain.ports import Clock, Objects, OutgoingMessage
+from service.domain.ports import Clock, Objects, OutgoingMessage, Queue
 from service.runtime.sender import send_all
 
 CHUNK_BYTES = 2**20
@@ -25,6 +25,10 @@ ID_OPTION = "--execution-id"
 
 POLL_MIN_S, POLL_MAX_S = 0.1, 2.0
 """Shortest and longest pause between two reads of a followed batch. Within them, 5 % of the time so far."""
+
+
+REPLACED_AFTER_S = 120.0
+"""Time after which a failed batch is replaced if no job waits any more. SQS counts messages a minute late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,20 +149,36 @@ async def follow(
     """Yield the batch and the outage of its target, again and again until the batch ends.
 
     The batch is None until it is opened, and until it has replaced the batch `replaces`. The outage is ""
-    while the target is up.
+    while the target is up. Raises UsageError if the job was taken and `replaces` is still there: a service
+    of an older version does not replace it, or another job was faster.
     """
     outages = OutageBoard(ports.table, ports.clock)
     started = ports.clock.monotonic()
     while True:
         view = await ports.table.read(id_)
+        waited = ports.clock.monotonic() - started
         if view is not None and replaces is not None and view.batch.identity == replaces.identity:
+            if waited >= REPLACED_AFTER_S and await _are_jobs_taken(ports.queues.ingest):
+                raise UsageError(
+                    f"batch {id_} stays FAILED: the service took the job and did not open the batch anew, as "
+                    "versions before this command's do; submit it with another --execution-id"
+                )
             view = None
         outage = "" if view is None else await outages.read(view.batch)
         yield view, outage
         if view is not None and view.batch.state.is_final:
             return
-        waited = ports.clock.monotonic() - started
         await ports.clock.sleep(min(POLL_MAX_S, max(POLL_MIN_S, waited / 20)))
+
+
+async def _are_jobs_taken(ingest: Queue) -> bool:
+    """True if no job waits or is worked on, as far as one may know."""
+    try:
+        return await ingest.depth() == 0
+    except AccessError:  # who may submit need not be allowed to count
+        return True
+    except RetryableError:
+        return False
 
 
 def check_readable(path: str) -> Path:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from service.app.aws_backend import ALL_QUEUES, AwsBackend, aws_options, connect
+from service.app.aws_backend import DEAD_LETTER_QUEUES, AwsBackend, aws_options, connect
 from service.app.dead_letters import DeadLetterQueues, count_or_none
 from service.app.settings import Settings
 from service.app.status import group_failures, read_batch, read_failed_row, status_json
@@ -100,42 +100,41 @@ def submit_(
     exit_with(_run_on_backend(settings, work))
 
 
-@app.command()
-def status(
-    batch: BatchArgument,
-    as_json: JsonOption = False,
-    endpoint_url: EndpointOption = None,
-    region: RegionOption = None,
-) -> None:
+def _batch_command(work: Callable[[AwsBackend, Settings, str, bool], Awaitable[int]]) -> None:
+    """Add a command for one batch that has no options of its own; its name and help are those of `work`.
+
+    `work` gets the batch's id and `--json`, and returns the exit code.
+    """
+
+    @app.command(name=work.__name__, help=work.__doc__)
+    def command(
+        batch: BatchArgument,
+        as_json: JsonOption = False,
+        endpoint_url: EndpointOption = None,
+        region: RegionOption = None,
+    ) -> None:
+        settings = read_settings(endpoint_url=endpoint_url, region=region)
+        exit_with(_run_on_backend(settings, lambda backend: work(backend, settings, batch, as_json)))
+
+
+@_batch_command
+async def status(backend: AwsBackend, settings: Settings, batch: str, as_json: bool) -> int:
     """How far a batch is, and what keeps it."""
-
-    async def work(backend: AwsBackend) -> None:
-        status_object = await _status(backend, await read_batch(backend.ports.table, batch))
-        if as_json:
-            counts = await _dead_letters(backend, settings)
-            print_json(status_object | {"dead_letters": counts})
-        else:
-            render.show_status(out, status_object)
-            render.show_dead_letter_count(err, await _dead_letters(backend, settings))
-
-    settings = read_settings(endpoint_url=endpoint_url, region=region)
-    _run_on_backend(settings, work)
+    status_object = await _status(backend, await read_batch(backend.ports.table, batch))
+    counts = await _dead_letters(backend, settings)
+    if as_json:
+        print_json(status_object | {"dead_letters": counts})
+    else:
+        render.show_status(out, status_object)
+        render.show_dead_letter_count(err, counts)
+    return EXIT_OK
 
 
-@app.command()
-def watch(
-    batch: BatchArgument,
-    as_json: JsonOption = False,
-    endpoint_url: EndpointOption = None,
-    region: RegionOption = None,
-) -> None:
+@_batch_command
+async def watch(backend: AwsBackend, _: Settings, batch: str, as_json: bool) -> int:
     """Follow a batch to its end; exit as `run` does."""
-
-    async def work(backend: AwsBackend) -> int:
-        await read_batch(backend.ports.table, batch)
-        return await _follow(backend, batch, as_json=as_json)
-
-    exit_with(_run_on_backend(read_settings(endpoint_url=endpoint_url, region=region), work))
+    await read_batch(backend.ports.table, batch)
+    return await _follow(backend, batch, as_json=as_json)
 
 
 @app.command(name="list")
@@ -200,24 +199,16 @@ def errors(
     _run_on_backend(read_settings(endpoint_url=endpoint_url, region=region), work)
 
 
-@app.command()
-def finish(
-    batch: BatchArgument,
-    as_json: JsonOption = False,
-    endpoint_url: EndpointOption = None,
-    region: RegionOption = None,
-) -> None:
+@_batch_command
+async def finish(backend: AwsBackend, _: Settings, batch: str, as_json: bool) -> int:
     """Write the results of a batch again, from the outcomes of its rows."""
-
-    async def work(backend: AwsBackend) -> None:
-        request_id = uuid.uuid4().hex
-        view = await finish_again(backend.ports, batch, request_id)
-        if as_json:
-            print_json({"batch_id": batch, "state": str(view.batch.state), "request_id": request_id})
-        else:
-            print_line(f"the results of {batch} are being written: `rowfleet watch {batch}` follows it")
-
-    _run_on_backend(read_settings(endpoint_url=endpoint_url, region=region), work)
+    request_id = uuid.uuid4().hex
+    view = await finish_again(backend.ports, batch, request_id)
+    if as_json:
+        print_json({"batch_id": batch, "state": str(view.batch.state), "request_id": request_id})
+    else:
+        print_line(f"the results of {batch} are being written: `rowfleet watch {batch}` follows it")
+    return EXIT_OK
 
 
 async def _submit(
@@ -247,7 +238,7 @@ async def _status(backend: AwsBackend, view: BatchView) -> dict[str, Any]:
 async def _dead_letters(backend: AwsBackend, settings: Settings) -> dict[str, int] | None:
     """The number of dead letters by queue; None if they cannot be counted."""
     queues = DeadLetterQueues(backend.ports.queues, backend.ports.table, settings.incoming_prefix)
-    return await count_or_none(backend.find_queues(ALL_QUEUES), queues)
+    return await count_or_none(backend.find_queues(DEAD_LETTER_QUEUES), queues)
 
 
 def _show_row(outcome: Outcome, *, as_json: bool) -> None:

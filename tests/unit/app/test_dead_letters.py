@@ -1,5 +1,7 @@
 """Dead letters as commands handle them, on queues in memory."""
 
+import asyncio
+
 import pytest
 
 from service.app.dead_letters import WAITS, DeadLetterQueues, chosen, count_or_none
@@ -75,6 +77,19 @@ async def test_an_unknown_id_is_an_error_that_names_it(lab, queues):
         with pytest.raises(UsageError, match="no dead letter 'nope' can be seen now"):
             chosen(letters, [letters[0].message.id, "nope"])
     assert await queues.count() == {"ingest": 0, "rows": 1, "aggregate": 0}
+
+
+async def test_the_queues_are_counted_at_once(lab, queues):
+    """No count waits for the answer to another."""
+    all_asked = asyncio.Barrier(3)
+
+    async def depth():
+        await all_asked.wait()
+        return 7
+
+    for queue in lab.dead.values():
+        queue.depth = depth
+    assert await queues.count() == {"ingest": 7, "rows": 7, "aggregate": 7}
 
 
 async def test_a_count_that_is_refused_is_unknown(lab, queues):

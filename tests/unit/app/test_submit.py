@@ -7,7 +7,7 @@ import pytest
 
 from service.app.submit import SubmitRequest, check_readable, check_request, follow, submit
 from service.batch.outages import OutageBoard
-from service.domain.errors import UsageError
+from service.domain.errors import AccessError, UsageError
 from service.domain.events import decode_ingest
 from service.domain.model import Location, State
 
@@ -147,6 +147,37 @@ async def test_a_batch_that_failed_before_a_row_was_sent_is_followed_to_its_repl
     await lab.until(following.done, step_s=0.1)
     view, _ = await following
     assert (view.batch.state, view.batch.total) == (State.RUNNING, 1)
+
+
+@pytest.mark.parametrize("may_count", [True, False])
+async def test_a_failed_batch_that_the_service_does_not_replace_ends_the_wait(lab, rows_csv, may_count):
+    """A service of an older version takes the job and leaves the batch as it is: an error says so."""
+    await lab.splitter().handle(lab.delivery(lab.job()))
+    submission = await submit(lab.ports, SubmitRequest(str(rows_csv), "demo", execution_id="e1"), "b")
+
+    async def follow_it():
+        async for view, _ in follow(lab.ports, submission.batch_id, replaces=submission.replaces):
+            assert view is None
+
+    following = asyncio.create_task(follow_it())
+    await lab.clock.advance(1_000)
+    assert not following.done(), "the job waits: the service may be down"
+    (body,) = await lab.waiting(lab.ingest)
+    assert body
+    lab.ingest = lab.queue("ingest")
+    if not may_count:
+
+        async def refused():
+            raise AccessError("no sqs:GetQueueAttributes")
+
+        lab.ingest.depth = refused
+    following.cancel()
+    following = asyncio.create_task(follow_it())
+    await lab.clock.advance(100)
+    assert not following.done()
+    await lab.clock.advance(30)
+    with pytest.raises(UsageError, match="another --execution-id"):
+        await following
 
 
 @pytest.mark.parametrize(
