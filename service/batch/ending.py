@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import structlog
 
-from service.batch.manifest import manifest_of, write_manifest
+from service.batch.manifest import manifest_etag, manifest_of, replace_manifest
 from service.batch.role_ports import Ports
 from service.domain.errors import PoisonMessageError, RetryableError, RowfleetError, UsageError
 from service.domain.jobs import Finish
@@ -33,7 +33,7 @@ GIVE_UP_AFTER_S = 14 * 86_400.0
 _DAY_MS = 86_400_000
 _MOST_DOUBLINGS = 10
 _CHANGES = 5
-"""Changes of state by others that `finish` follows."""
+"""Changes by others, of the state or of a manifest, that an operation follows."""
 
 
 async def fail_batch(ports: Ports, batch: Batch, problem: str, *, expected: Sequence[State]) -> Batch:
@@ -56,16 +56,9 @@ async def fail_batch(ports: Ports, batch: Batch, problem: str, *, expected: Sequ
     )  # fmt: skip
     await report_failed_batch(ports, batch, problem, moved=is_ours)
     if not is_ours and stands.identity == batch.identity and stands.state is State.FAILED:
-        await restate_failed_batch(ports, stands)
+        # The process that moved it may have died before it wrote the manifest.
+        await write_failed_manifest(ports, stands)
     return stands
-
-
-async def restate_failed_batch(ports: Ports, batch: Batch) -> None:
-    """Write the manifest of a FAILED batch again: the process that failed it may have died before it did.
-
-    Repetitions write the same manifest. An error is only logged.
-    """
-    await _write_manifest(ports, batch)
 
 
 async def report_failed_batch(ports: Ports, batch: Batch, problem: str, *, moved: bool = True) -> None:
@@ -77,19 +70,27 @@ async def report_failed_batch(ports: Ports, batch: Batch, problem: str, *, moved
         ports.metrics.count("batches_failed")
     log.warning("batch_failed", batch_id=batch.batch_id, reason=problem, moved=moved)
     if moved:
-        await _write_manifest(ports, batch)
+        await write_failed_manifest(ports, batch)
 
 
-async def _write_manifest(ports: Ports, batch: Batch) -> None:
-    """Tell readers of the bucket why the batch has failed. An error is only logged: the state stands."""
+async def write_failed_manifest(ports: Ports, batch: Batch) -> None:
+    """Tell readers of the bucket why the batch has failed. An error is only logged: the state stands.
+
+    Repetitions write the same manifest. However late it is written, it replaces none that was written after
+    the batch was FAILED no more: results that were written again, or those of another batch with its id.
+    """
     try:
-        view = await ports.table.read(batch.batch_id)
-        # A later round has files of its own; a batch that is FAILED no more is not described as FAILED.
-        if view is not None and (view.batch.identity, view.batch.state, view.batch.round) == (
-            batch.identity, State.FAILED, batch.round,
-        ):  # fmt: skip
+        for _ in range(_CHANGES):
+            # In this order: what replaces the manifest after the batch was read changes its ETag.
+            etag = await manifest_etag(ports.objects, batch)
+            view = await ports.table.read(batch.batch_id)
+            # A later round has files of its own.
+            if view is None or not view.batch.is_round_of(batch) or view.batch.state is not State.FAILED:
+                return
             facts = manifest_of(view.batch, State.FAILED, view.counts)
-            await write_manifest(ports.objects, view.batch, facts)
+            if await replace_manifest(ports.objects, view.batch, facts, etag=etag):
+                return
+        log.warning("manifest_not_written", batch_id=batch.batch_id, reason="others change it")
     except RowfleetError as error:
         log.warning("manifest_not_written", batch_id=batch.batch_id, reason=str(error))
 

@@ -7,17 +7,43 @@ from collections.abc import Sequence
 from typing import Any
 
 from service import csvio
+from service.domain.errors import SourceError
 from service.domain.model import Batch, Counts, State
 from service.domain.ports import Objects, StoredFile
 
 MANIFEST = "manifest.json"
 
+_JSON = "application/json"
+
 
 async def write_manifest(objects: Objects, batch: Batch, facts: dict[str, Any]) -> None:
     """Write the facts beside the batch's result files. Raises RetryableError and AccessError."""
-    body = json.dumps(facts, indent=2, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
     place = batch.results
-    await objects.put(place.bucket, place.prefix + MANIFEST, body, content_type="application/json")
+    await objects.put(place.bucket, place.prefix + MANIFEST, _body(facts), content_type=_JSON)
+
+
+async def manifest_etag(objects: Objects, batch: Batch) -> str:
+    """The ETag of the batch's manifest, "" if there is none. Raises RetryableError and AccessError."""
+    place = batch.results
+    try:
+        return (await objects.head(place.bucket, place.prefix + MANIFEST)).etag
+    except SourceError:
+        return ""
+
+
+async def replace_manifest(objects: Objects, batch: Batch, facts: dict[str, Any], *, etag: str) -> bool:
+    """Write the facts in place of the manifest with this ETag, "" for none; False if another lies there.
+
+    Raises RetryableError and AccessError.
+    """
+    place = batch.results
+    return await objects.put_if(
+        place.bucket, place.prefix + MANIFEST, _body(facts), content_type=_JSON, etag=etag
+    )
+
+
+def _body(facts: dict[str, Any]) -> bytes:
+    return json.dumps(facts, indent=2, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 
 def manifest_of(

@@ -172,7 +172,7 @@ class AggregateMessage:
 
     def is_for(self, batch: Batch) -> bool:
         """True if the batch is in this round, and no later batch with the same id."""
-        return (self.round, self.incarnation) == (batch.round, batch.incarnation)
+        return batch.is_round(self.incarnation, self.round)
 
     @classmethod
     def decode(cls, body: str) -> AggregateMessage:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from service import __version__
-from service.batch.ending import report_failed_batch, restate_failed_batch
+from service.batch.ending import report_failed_batch, write_failed_manifest
 from service.batch.job_checks import can_reopen, default_prefix, is_own_job, refusal
 from service.batch.role_ports import Ports
 from service.domain.errors import (
@@ -105,7 +105,8 @@ class Opener:
         elif not is_own_job(stored, job, message_id):
             _check_refusal(stored, job, source)
         elif stored.state is State.FAILED:
-            await restate_failed_batch(self._ports, stored)
+            # The process that failed it may have died before it wrote the manifest.
+            await write_failed_manifest(self._ports, stored)
         return stored, definition
 
     async def _look_up(self, job: Job) -> tuple[Definition | None, Source, str]:

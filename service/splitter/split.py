@@ -81,6 +81,7 @@ class Split:
         self._limits = limits
         self._backpressure = Backpressure(ports, limits.max_queued_rows)
         self._renaming = asyncio.Lock()
+        self._first: Checkpoint | None = None
         # The previous splitter may have sent one window beyond its checkpoint. The window's size is the one
         # stored with the batch; the setting may have changed since.
         self._replay_until = batch.checkpoint.rows + batch.window if batch.columns else 0
@@ -101,27 +102,34 @@ class Split:
         windows = Windows(batch.window, self._limits.checkpoint_bytes)
         async for records in records_of(self._ports.objects, batch, reader, self._limits.read_bytes):
             if not self.batch.columns and reader.header:
-                await self._store_header(mapping, reader.header)
+                self._take_header(mapping, reader.header)
             for window in windows.add(records):
                 await self._send(window)
         if rest := windows.rest():
             await self._send(rest)
+        await self._store_header()
         if reader.blanks != self.batch.checkpoint.blanks:
             # The blank records after the last row. A resume would only skip them again.
             await self._checkpoint(replace(self.batch.checkpoint, blanks=reader.blanks))
         await self._seal()
 
-    async def _store_header(self, mapping: RowMapping, header: Header) -> None:
-        """Check the header against the mapping and store it with the batch, before any row is sent."""
+    def _take_header(self, mapping: RowMapping, header: Header) -> None:
+        """Check the header against the mapping. It is stored with the batch when the first row is sent."""
         mapping.check_columns(header.columns)
         for note in header.notes:
             log.warning("header_changed", note=note)
-        first = Checkpoint(0, header.dialect.first_byte, header.dialect.first_line)
         self.batch = replace(self.batch, columns=header.columns, dialect=header.dialect, notes=header.notes)
-        await self._checkpoint(first)
+        self._first = Checkpoint(0, header.dialect.first_byte, header.dialect.first_line)
+
+    async def _store_header(self) -> None:
+        """Store a new header with the batch: from then on rows may be sent, and the id is not opened anew."""
+        if self._first is not None:
+            first, self._first = self._first, None
+            await self._checkpoint(first)
 
     async def _send(self, records: Sequence[Record]) -> None:
         """Send a window and checkpoint it."""
+        await self._store_header()
         await self._backpressure.wait(self.batch, self._check_leases, self._delivery)
         messages = (self._message(record) for record in records)
         await send_all(

@@ -54,6 +54,37 @@ async def test_put_stores_a_whole_object(kit: ObjectsUnderTest) -> None:
     assert await kit.content("a/b ü.csv") == b"x,y\n"
 
 
+@pytest.fixture(params=["memory", "moto"])
+async def conditional(
+    request: pytest.FixtureRequest, names: ResourceNames
+) -> AsyncIterator[ObjectsUnderTest]:
+    """Ports that keep the conditions of writes; ministack ignores them."""
+    if request.param == "memory":
+        yield ObjectsUnderTest(MemoryObjects(), names.bucket)
+        return
+    options = AwsOptions(REGION, request.getfixturevalue("moto_endpoint"), ACCESS_KEY, SECRET_KEY)
+    async with open_clients(options) as clients:
+        await clients.s3.create_bucket(Bucket=names.bucket)
+        yield ObjectsUnderTest(S3Objects(clients), names.bucket)
+
+
+async def test_a_conditional_put_replaces_only_what_it_names(conditional: ObjectsUnderTest) -> None:
+    """An object is written in the place of none, or of the one with that ETag, and else not at all."""
+    kit = conditional
+
+    async def put_if(body: bytes, etag: str) -> bool:
+        return await kit.objects.put_if(kit.bucket, "m", body, content_type="text/plain", etag=etag)
+
+    assert await put_if(b"one", "")
+    assert not await put_if(b"two", "")
+    assert await kit.content("m") == b"one"
+    etag = (await kit.objects.head(kit.bucket, "m")).etag
+    assert await put_if(b"three", etag)
+    assert not await put_if(b"four", etag)
+    assert await kit.content("m") == b"three"
+    assert not await kit.objects.put_if(kit.bucket, "n", b"x", content_type="text/plain", etag=etag)
+
+
 async def test_head_returns_size_and_unquoted_etag(kit: ObjectsUnderTest) -> None:
     """`head` returns bucket, key, size, version and the ETag without quotes."""
     await kit.put("one", b"12345")

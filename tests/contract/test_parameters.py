@@ -7,6 +7,7 @@ of the adapters is called at least once.
 from __future__ import annotations
 
 import ast
+import hashlib
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -111,6 +112,8 @@ async def use_objects(clients: Clients, bucket: str) -> None:
     """Call every method of the objects, an upload with two parts among them."""
     objects = S3Objects(clients, part_bytes=5 * 2**20)
     await objects.put(bucket, "small", b"x", content_type="text/csv")
+    for etag in ("", hashlib.md5(b"x", usedforsecurity=False).hexdigest()):
+        await objects.put_if(bucket, f"if{etag}", b"x", content_type="text/csv", etag=etag)
     await objects.check_writable(bucket, "key")
     async with objects.upload(bucket, "large", content_type="text/csv") as upload:
         await upload.write(b"x" * (5 * 2**20 + 1))

@@ -367,7 +367,10 @@ class Monitor:
             return
         self.met["row: kept in S3"] += key.startswith("work/")
         if key.endswith("manifest.json") and json.loads(body)["state"] == State.FAILED:
-            # The id of a batch that failed before its first row may be opened anew, and succeed.
+            # The id of a batch that failed before its first row may be opened anew, and succeed: the manifest
+            # of the failure may be replaced, and replaces nothing.
+            if self._versions[bucket, key]:
+                self.violated("results_have_one_content", f"{key} has got the manifest of a failure")
             return
         batch_id = "#".join(key.split("/")[1:3])
         batch = self.table.batch(batch_id)

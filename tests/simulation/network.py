@@ -324,7 +324,7 @@ class FaultyObjects:
         self._network = network
 
     def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
-        kind = "publish" if method in {"put", "abort_uploads", "check_writable"} else "read"
+        kind = "publish" if method in {"put", "put_if", "abort_uploads", "check_writable"} else "read"
         target = getattr(self._observed, method)
 
         async def call(*arguments: Any, **named: Any) -> Any:

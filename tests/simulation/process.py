@@ -72,6 +72,7 @@ class Components:
     committer: type[GroupCommitter] = GroupCommitter
     table: type[FaultyTable] = FaultyTable
     queue: type[FaultyQueue] = FaultyQueue
+    objects: type[FaultyObjects] = FaultyObjects
     observed_table: type[ObservedTable] = ObservedTable
     worker: type[Worker] = Worker
     aggregator: type[Aggregator] = Aggregator
@@ -106,7 +107,7 @@ class Process:
         self._stop = asyncio.Event()
         components = shared.components
         self._table = components.table(shared.table, self._network)
-        self._objects = FaultyObjects(shared.objects, self._network)
+        self._objects = components.objects(shared.objects, self._network)
         self._queues = {
             name_: components.queue(queue, self._network) for name_, queue in shared.queues.items()
         }

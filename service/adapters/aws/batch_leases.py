@@ -52,8 +52,7 @@ def granted(response: dict[str, Any]) -> LeaseGrant:
 
 def refused(stored: Batch | None, batch: Batch, state: State, owner: str) -> LeaseGrant:
     """The refusal after the UpdateItem's condition failed; `stored` is the batch as read after it."""
-    wanted = (state, batch.round, batch.incarnation)
-    if stored is None or (stored.state, stored.round, stored.incarnation) != wanted:
+    if stored is None or stored.state is not state or not stored.is_round_of(batch):
         return LeaseGrant(is_ours=False)
     # The lease may have been released between the update and the read. It then counts as one that ends
     # now (0 would mean "not in this state"), so the caller tries again.

@@ -118,6 +118,22 @@ class S3Objects:
         )
         return StoredFile(bucket, key, len(body), hashlib.sha256(body).hexdigest())
 
+    async def put_if(self, bucket: str, key: str, body: bytes, *, content_type: str, etag: str) -> bool:
+        """Write a small object unless another one, or none, is there. False if nothing was written.
+
+        An object that is to be replaced needs the permission s3:GetObject as well.
+        """
+        condition = {"IfMatch": f'"{etag}"'} if etag else {"IfNoneMatch": "*"}
+        call = self._call(
+            "s3:PutObject", f"s3://{bucket}/{key}", writes=True, expects=_CHANGED | {"NoSuchKey"}
+        )
+        put = self._s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType=content_type, **condition)
+        try:
+            await perform(call, put)
+        except ClientError:
+            return False
+        return True
+
     async def check_writable(self, bucket: str, key: str) -> None:
         """Begin an upload of this object and abort it: S3 checks bucket, permission and encryption key.
 

@@ -89,6 +89,15 @@ class MemoryObjects:
         self.stored[bucket, key] = StoredObject(bytes(body), content_type, etag)
         return StoredFile(bucket, key, len(body), hashlib.sha256(body).hexdigest())
 
+    async def put_if(self, bucket: str, key: str, body: bytes, *, content_type: str, etag: str) -> bool:
+        """Write a small object unless another one, or none, is there. False if nothing was written."""
+        stored = self.stored.get((bucket, key))
+        if (stored.etag if stored else "") != etag:
+            await asyncio.sleep(0)
+            return False
+        await self.put(bucket, key, body, content_type=content_type)
+        return True
+
     async def check_writable(self, bucket: str, key: str) -> None:
         """Raise AccessError if this object is `refused`."""
         await asyncio.sleep(0)

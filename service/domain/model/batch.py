@@ -229,6 +229,14 @@ class Batch:
         """`{batch_id}@{incarnation}`: unlike the batch id, no other batch ever has it."""
         return identity(self.batch_id, self.incarnation)
 
+    def is_round(self, incarnation: str, round_: int) -> bool:
+        """True if this is the batch with that incarnation, in that round."""
+        return (self.incarnation, self.round) == (incarnation, round_)
+
+    def is_round_of(self, other: Batch) -> bool:
+        """True if `other` is a view of this batch in the same round, and not another batch with its id."""
+        return self.batch_id == other.batch_id and self.is_round(other.incarnation, other.round)
+
     def owns(self, incarnation: str, ttl: int) -> bool:
         """True if an outcome or counter with this incarnation and expiry is this batch's, and no leftover.
 

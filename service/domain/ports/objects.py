@@ -111,6 +111,14 @@ class Objects(Protocol):
         """Write a small object in one call."""
         ...
 
+    async def put_if(self, bucket: str, key: str, body: bytes, *, content_type: str, etag: str) -> bool:
+        """Write a small object in place of the one with this ETag; "": only if there is none.
+
+        False if there is another one, or none, so that nothing was written. A call that was repeated after a
+        lost response may meet its own object, and then returns False as well.
+        """
+        ...
+
     async def check_writable(self, bucket: str, key: str) -> None:
         """Raise AccessError or ConfigError if this object could not be written. Leaves nothing behind."""
         ...

@@ -58,7 +58,7 @@ async def test_a_bucket_that_refuses_the_manifest_does_not_change_the_state(lab)
     """The manifest of a failed batch is written if the bucket takes it; if not, the log says so."""
 
     class RefusingObjects(MemoryObjects):
-        async def put(self, *_args, **_named):
+        async def put_if(self, *_args, **_named):
             raise AccessError("s3:PutObject is not allowed")
 
     ports = replace(lab.ports, objects=RefusingObjects())
@@ -205,3 +205,55 @@ async def test_a_finish_job_is_carried_out_by_the_splitter(lab):
     await lab.splitter().handle(delivery)
     assert (await lab.view()).batch.state is State.SUCCEEDED
     assert (await lab.view()).batch.finish_request == delivery.message.id
+
+
+class SlowObjects(MemoryObjects):
+    """Runs `before_put` once before a manifest is written under a condition."""
+
+    before_put = None
+
+    async def put_if(self, *args, **named):
+        """Write."""
+        action, self.before_put = self.before_put, None
+        if action is not None:
+            await action()
+        return await super().put_if(*args, **named)
+
+
+async def manifest_state(lab, batch):
+    source = await lab.objects.head(batch.results.bucket, batch.results.prefix + "manifest.json")
+    return json.loads(await lab.objects.read(source, 0, source.size))["state"]
+
+
+@pytest.mark.parametrize("has_one", [True, False])
+async def test_a_late_manifest_of_a_failure_replaces_no_result(lab, has_one):
+    """The id was opened anew, and the other batch has ended, before the manifest of the first arrives."""
+    lab.objects = SlowObjects()
+    batch = await lab.batch(3, incarnation="018bcfe568000000")
+    place = batch.results
+    if has_one:
+        await lab.objects.put(place.bucket, place.prefix + "manifest.json", b"{}", content_type="")
+
+    async def succeed():
+        again = replace(batch, incarnation="018bcfe5680a1b2c", state=State.SUCCEEDED)
+        lab.table._batches[batch.batch_id] = again
+        body = json.dumps({"state": "SUCCEEDED"}).encode()
+        await lab.objects.put(place.bucket, place.prefix + "manifest.json", body, content_type="")
+
+    lab.objects.before_put = succeed
+    await fail_batch(lab.ports, batch, "no agent", expected=WORK)
+    assert await manifest_state(lab, batch) == "SUCCEEDED"
+
+
+async def test_a_failure_replaces_the_manifest_of_an_earlier_one(lab):
+    """Two processes write it at once, or another batch with the id has failed before."""
+    lab.objects = SlowObjects()
+    batch = await lab.batch(3)
+    place = batch.results
+
+    async def other():
+        await lab.objects.put(place.bucket, place.prefix + "manifest.json", b"{}", content_type="")
+
+    lab.objects.before_put = other
+    await fail_batch(lab.ports, batch, "no agent", expected=WORK)
+    assert await manifest_state(lab, batch) == "FAILED"

@@ -485,3 +485,16 @@ async def test_a_job_that_was_sent_again_continues_its_batch(lab):
     lab.table._batches[sealed.batch_id] = replace(sealed, state=State.SPLITTING, total=None)
     await split(lab, Job("demo", sealed.source, "e1", incarnation=sealed.incarnation).encode())
     assert (await batch_of(lab)).total == 25
+
+
+async def test_a_source_that_fails_before_the_first_row_keeps_no_id(lab):
+    """The header was read, and no row was sent: the id is opened anew once the file is mended."""
+    await lab.put(table_of(5) + '6,"open')
+    await split(lab, lab.job(), message_id="m1")
+    failed = await batch_of(lab)
+    assert (failed.state, failed.columns) == (State.FAILED, ())
+    await lab.put(table_of(5))
+    await split(lab, lab.job(), message_id="m2")
+    batch = await batch_of(lab)
+    assert (batch.state, batch.total) == (State.RUNNING, 5)
+    assert [row.incarnation for row in await lab.sent_rows()] == [batch.incarnation] * 5
