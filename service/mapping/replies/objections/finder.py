@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from service.mapping.replies.items import unwrap_item
 from service.mapping.replies.normalise import ReplyView
+from service.mapping.replies.objections.error_pages import find_error_pages
 from service.mapping.replies.objections.finish_reasons import find_finish_reasons
 from service.mapping.replies.objections.objection import Objections
 from service.mapping.replies.objections.refusals import find_refusals
@@ -13,7 +14,12 @@ from service.mapping.replies.providers.langchain import unwrap_message
 
 
 def find_objections(view: ReplyView) -> Objections:
-    """All objections: stated errors, unfinished work, refusals, finish reasons. Outer layers come first."""
+    """All objections, those of outer layers first.
+
+    They are error pages, stated errors, unfinished work, refusals, finish reasons.
+    """
+    for document in view.documents:
+        yield from find_error_pages(document)
     for document in view.documents:
         yield from find_stated_errors(document, view.transcript.text)
     for document in view.documents:
