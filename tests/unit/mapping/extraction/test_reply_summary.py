@@ -25,8 +25,8 @@ def said(reply, methods=DIRECT):
         (5, "the reply is JSON: 5"),
         ("Sorry, I\ncannot " + "say " * 100, "the reply is text: 'Sorry, I cannot say say"),
         (
-            "\n<!DOCTYPE html>\n<html><title>Sign in</title>",
-            "the reply is an HTML page: 'Sign in'",
+            "\n<!DOCTYPE html>\n<html><title>Welcome</title>",
+            "the reply is an HTML page: 'Welcome'",
         ),
         ({f"key{number}": 1 for number in range(50)}, "key9, …"),
     ],
