@@ -15,7 +15,13 @@ from dataclasses import replace
 from service import __version__
 from service.csvio import CsvReader, Layout, Record
 from service.csvio.compression import Decompressor, decompressor_of, is_compressed_name
-from service.domain.errors import ConfigError, MappingError, RetryableError, SourceError
+from service.domain.errors import (
+    ConfigError,
+    MappingError,
+    MappingTooNewError,
+    RetryableError,
+    SourceError,
+)
 from service.domain.model import MAX_ROWS, Batch, Checkpoint, Source
 from service.domain.ports import Objects, Table
 from service.mapping import Definition, RowMapping
@@ -136,14 +142,13 @@ async def stored_definition(table: Table, batch: Batch) -> Definition:
 def compile_stored(definition: Definition, batch: Batch) -> RowMapping:
     """The compiled definition of the batch.
 
-    Raises MappingError if no version can compile it, and RetryableError if a newer one could: its process
-    takes the message when it comes again.
+    Raises MappingError if no version can compile it, and MappingTooNewError if a newer one could.
     """
     try:
         return definition.compile()
     except MappingError as error:
         if is_older(__version__, batch.compiled_by):
-            raise RetryableError(too_old_text(batch, error)) from error
+            raise MappingTooNewError(too_old_text(batch, error)) from error
         raise
 
 

@@ -168,7 +168,7 @@ class LimitReachedError(TurnedAwayError):
 
 
 class MappingTooNewError(TurnedAwayError):
-    """The row's mapping was opened by a newer version of rowfleet, and this worker cannot serve it."""
+    """The mapping was opened by a newer version of rowfleet, and this process cannot serve it."""
 
 
 class AnswerPendingError(RetryableError):

@@ -17,6 +17,7 @@ from service.domain.model import (
     MAX_PRIORITY,
     MAX_ROWS,
     MAX_WEIGHT,
+    Batch,
     Location,
     Source,
     is_name,
@@ -78,6 +79,14 @@ class Job:
     sequencer: str = ""
     problem: str = ""
     incarnation: str = ""
+
+    @classmethod
+    def again_for(cls, batch: Batch) -> Job:
+        """The job that has a batch split on, and opens none."""
+        return cls(
+            batch.tool_name, batch.source, batch.execution_id, batch.output,
+            limit=batch.limit, priority=batch.priority, weight=batch.weight, incarnation=batch.incarnation,
+        )  # fmt: skip
 
     def execution_id_for(self, message_id: str) -> str:
         """The execution id of the job as it arrived in the message `message_id`.

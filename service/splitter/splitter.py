@@ -16,22 +16,35 @@ from service.batch.ending import carry_out, fail_batch
 from service.batch.lease import BatchLease, delay_until_free
 from service.batch.role_ports import Ports
 from service.batch.source import compile_stored, stored_definition
-from service.domain.errors import BatchRejectedError, LeaseHeldError, MappingError, PoisonMessageError
+from service.domain.errors import (
+    BatchRejectedError,
+    LeaseHeldError,
+    MappingError,
+    MappingTooNewError,
+    PoisonMessageError,
+)
 from service.domain.events import Ignored, decode_ingest
 from service.domain.jobs import Job
-from service.domain.model import Batch, State
-from service.domain.ports import MESSAGE_BYTES
+from service.domain.model import Batch, State, ms_of
+from service.domain.ports import MESSAGE_BYTES, OutgoingMessage
 from service.domain.truncation import truncate
 from service.mapping import Definition
 from service.runtime.byte_budget import ByteBudget
 from service.runtime.consumer import MAX_REASON_CHARS
 from service.runtime.delivery import Delivery
+from service.runtime.sender import send_all
 from service.splitter.backpressure import SplitEndedError
 from service.splitter.opening import Opener
 from service.splitter.split import Split, SplitLimits
 
 log = structlog.get_logger(__name__)
 
+
+GIVE_BACK_S = 86_400.0
+"""Longest time that a splitter gives back the job of a newer mapping. Then it fails the batch."""
+
+NEWER_SPLITTER_WAIT_S = 20
+"""Delay of a job that was given back."""
 
 SEND_BYTES = 8 * MESSAGE_BYTES
 """Bytes of row messages that all splits of a process send at a time: the memory of a call is several times
@@ -128,8 +141,23 @@ class Splitter:
         except (BatchRejectedError, MappingError) as error:
             lease.check()
             await fail_batch(self._ports, batch, str(error), expected=[State.SPLITTING])
+        except MappingTooNewError as error:
+            lease.check()
+            await self._give_back(batch, error)
         except SplitEndedError:
             log.info("split_ended", rows=split.batch.checkpoint.rows)
+
+    async def _give_back(self, batch: Batch, error: MappingTooNewError) -> None:
+        """Send the job again, for a newer splitter: a redelivery would use up the deliveries of its message.
+
+        A batch that no newer splitter has taken for `GIVE_BACK_S` fails.
+        """
+        if self._ports.clock.now_ms() - ms_of(batch.created_at) >= GIVE_BACK_S * 1000:
+            await fail_batch(self._ports, batch, str(error), expected=[State.SPLITTING])
+            return
+        log.warning("mapping_too_new", reason=str(error), again_in_s=NEWER_SPLITTER_WAIT_S)
+        message = OutgoingMessage(Job.again_for(batch).encode(), delay_s=NEWER_SPLITTER_WAIT_S)
+        await send_all(self._ports.queues.ingest, [message])
 
 
 def _log_ignored(ignored: Ignored, message_id: str) -> None:

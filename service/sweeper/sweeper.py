@@ -318,11 +318,7 @@ class Sweeper:
         """Send the job again, as its message may be lost. The splitter resumes at the checkpoint."""
         if not (self._jobs_queue.is_empty or is_late):
             return
-        job = Job(
-            batch.tool_name, batch.source, batch.execution_id, batch.output,
-            limit=batch.limit, priority=batch.priority, weight=batch.weight, incarnation=batch.incarnation,
-        )  # fmt: skip
-        await send_all(self._ports.queues.ingest, [OutgoingMessage(job.encode())])
+        await send_all(self._ports.queues.ingest, [OutgoingMessage(Job.again_for(batch).encode())])
         self._ports.metrics.count("jobs_resent")
         log.warning("job_sent_again", rows=batch.checkpoint.rows, reason=self._jobs_queue.reason)
         self._intervened(observed)

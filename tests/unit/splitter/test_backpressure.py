@@ -8,6 +8,7 @@ from service.domain.errors import (
     LeaseLostError,
 )
 from service.domain.model import State
+from service.splitter.backpressure import EMPTY_FOR_S
 from tests.unit.splitter.splitting import (
     batch_of,
     split,
@@ -48,14 +49,30 @@ async def test_a_requeued_row_is_not_done(lab):
     splitting = asyncio.create_task(split(lab, lab.job(), max_queued_rows=10))
     await lab.until(lambda: len(lab.rows._entries) == 10)
     assert len(await lab.sent_rows()) == 10
-    lab.rows._entries.clear()
     await lab.pass_time(60)
-    assert not lab.rows._entries
-    for last in (10, 20, 30):
+    for sent, last in ((20, 10), (30, 20), (35, 30)):
+        assert len(lab.rows._entries) < sent
         await settle(lab, range(last - 9, last + 1))
-        await lab.until(lambda: bool(lab.rows._entries), step_s=0.5)
-        lab.rows._entries.clear()
+        await lab.until(lambda sent=sent: len(lab.rows._entries) == sent, step_s=0.5)
     await lab.until(splitting.done, step_s=0.5)
+
+
+async def test_lost_rows_do_not_make_a_splitter_wait_for_ever(lab):
+    """Once their queue has been empty for a while, the split goes on, and it counts them no more."""
+    await lab.put(table_of(35))
+    splitting = asyncio.create_task(split(lab, lab.job(), max_queued_rows=10))
+    await lab.until(lambda: len(lab.rows._entries) == 10)
+    lab.rows._entries.clear()
+    await lab.pass_time(EMPTY_FOR_S - 1)
+    assert not lab.rows._entries
+    await lab.until(lambda: len(lab.rows._entries) == 10, step_s=0.5)
+    await lab.pass_time(10 * EMPTY_FOR_S)
+    assert len(lab.rows._entries) == 10, "what is queued counts as before"
+    await settle(lab, range(11, 21))
+    await lab.until(lambda: len(lab.rows._entries) == 20, step_s=0.5)
+    await settle(lab, range(21, 31))
+    await lab.until(splitting.done, step_s=0.5)
+    assert (await batch_of(lab)).total == 35
 
 
 async def test_rows_of_other_batches_do_not_count(lab):

@@ -12,8 +12,11 @@ from service.domain.errors import (
     LeaseLostError,
     UnreachableError,
 )
+from service.domain.jobs import Job
 from service.domain.messages import AggregateMessage, RowMessage
-from service.domain.model import Checkpoint, Location, State
+from service.domain.model import Checkpoint, Location, State, iso_time
+from service.mapping import Definition
+from service.splitter.splitter import GIVE_BACK_S, NEWER_SPLITTER_WAIT_S
 from tests.unit.splitter.splitting import (
     HEADER,
     FailingQueue,
@@ -450,3 +453,39 @@ async def test_a_header_too_large_for_the_table_is_a_failed_batch(lab):
     batch = await batch_of(lab)
     assert batch.state is State.FAILED
     assert "the table cannot hold this batch" in batch.error
+
+
+async def newer_batch(lab):
+    """A batch of a mapping that only a newer version can compile, being split, and its job."""
+    definition = Definition("demo", '{"a_key_of_tomorrow": 1}')
+    source = await lab.put(table_of(3))
+    created_at = iso_time(lab.clock.now_ms())
+    stored = await lab.batch(
+        None, source=source, columns=(), compiled_by="99.0.0", created_at=created_at,
+        incarnation="018bcfe5680a1b2c",
+    )  # fmt: skip
+    batch = replace(stored, mapping_digest=definition.digest)
+    lab.table._batches[batch.batch_id] = batch
+    lab.table._definitions[batch.batch_id, definition.digest] = definition.text
+    return batch, Job.again_for(batch).encode()
+
+
+async def test_a_job_of_a_newer_mapping_is_given_back(lab):
+    """Its message is done and another one comes later, so that no delivery is used up."""
+    _, job = await newer_batch(lab)
+    await split(lab, job, receives=5)
+    stored = await batch_of(lab)
+    assert (stored.state, stored.lease_owner) == (State.SPLITTING, "")
+    (entry,) = lab.ingest._entries.values()
+    assert (entry.outgoing.body, entry.outgoing.delay_s) == (job, NEWER_SPLITTER_WAIT_S)
+
+
+async def test_a_job_that_no_newer_splitter_takes_fails_its_batch(lab):
+    """After a day no update of the fleet is under way."""
+    _, job = await newer_batch(lab)
+    await lab.clock.advance(GIVE_BACK_S)
+    await split(lab, job)
+    stored = await batch_of(lab)
+    assert stored.state is State.FAILED
+    assert "opened by 99.0.0: update it" in stored.error
+    assert await lab.ingest.depth() == 0

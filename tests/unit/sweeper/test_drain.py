@@ -138,3 +138,25 @@ async def test_a_pass_holds_a_bounded_number_of_messages(lab):
     async with lab.consuming(drain):
         await lab.until(lambda: drain.left is not None, step_s=0.1)
     assert drain.left == MAX_LEFT
+
+
+async def test_a_drain_knows_since_when_it_holds_a_message(lab):
+    """The task is protected from scale-in as long as a handler works on a letter."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(_):
+        begun.set()
+        await go_on.wait()
+
+    drain = lab.drain("rows", slow)
+    await lab.clock.advance(5)
+    async with lab.consuming(drain):
+        assert drain.held_since is None
+        await lab.send(lab.dead["rows"], "letter")
+        await lab.until(begun.is_set, step_s=0.1)
+        since = lab.clock.monotonic()
+        await lab.clock.advance(30)
+        assert drain.held_since is not None
+        assert since - 1 <= drain.held_since <= since
+        go_on.set()
+        await lab.until(lambda: drain.held_since is None, step_s=0.1)
