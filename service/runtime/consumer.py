@@ -39,18 +39,16 @@ import structlog
 from service.domain.errors import (
     AccessError,
     LeaseHeldError,
-    LeaseLostError,
     PoisonMessageError,
     RetryableError,
     RowfleetError,
 )
 from service.domain.ports import Clock, Queue, ReceivedMessage
 from service.runtime.backoff import MAX_BACKOFF_S, Backoff
-from service.runtime.delivery import Capacity, Delivery, Handler
+from service.runtime.delivery import Capacity, Delivery, Handler, HandlerResult, run_handler
 from service.runtime.fetching import Fetch, FetchState, PollsInFlight, ProbeBudget, next_fetch
 from service.runtime.leases import Lease, Leases
 from service.runtime.metrics import Metrics
-from service.runtime.shutdown import is_cancelled
 from service.runtime.timeouts import timeout
 
 log = structlog.get_logger(__name__)
@@ -281,30 +279,21 @@ class Consumer:
     async def _work(self, delivery: Delivery) -> None:
         """Run the handler; then acknowledge, release or forget the message, as the module describes."""
         try:
-            await self._handle(delivery)
-        except LeaseLostError as error:
-            log.warning("lease_lost", queue=self._queue.name, reason=str(error))
-            delivery.release_slot()
-            self._leases.forget(delivery.lease)
-        except asyncio.CancelledError as error:
-            if is_cancelled():
-                raise
-            # Raised by the handler itself: a task group would take it for the end of a cancelled task.
-            await self._release(delivery, error)
-        except Exception as error:  # noqa: BLE001 -- see the module: every error has its consequence
-            await self._release(delivery, error)
-        else:
-            self._resume(self._handler_backoff)
-            self._leases.acknowledge(delivery.lease)
+            result, error = await run_handler(self._handle, delivery)
+            if error is None:
+                self._resume(self._handler_backoff)
+                self._leases.acknowledge(delivery.lease)
+            elif result is HandlerResult.LOST:
+                log.warning("lease_lost", queue=self._queue.name, reason=str(error))
+                delivery.release_slot()
+                self._leases.forget(delivery.lease)
+            else:
+                delay_s = self._release_delay(error, delivery.message)
+                delivery.release_slot()
+                await self._leases.release(delivery.lease, delay_s)
         finally:
             delivery.report_bytes(0)
             delivery.release_slot()
-
-    async def _release(self, delivery: Delivery, error: BaseException) -> None:
-        """Release the message of a handler that has raised `error`."""
-        delay_s = self._release_delay(error, delivery.message)
-        delivery.release_slot()
-        await self._leases.release(delivery.lease, delay_s)
 
     def _release_delay(self, error: BaseException, message: ReceivedMessage) -> float:
         """Log why a message is released; return the seconds until it may be redelivered."""

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from enum import Enum, auto
 from typing import Protocol
 
-from service.domain.errors import LeaseLostError
+from service.domain.errors import (
+    AccessError,
+    LeaseHeldError,
+    LeaseLostError,
+    PoisonMessageError,
+    RetryableError,
+)
 from service.domain.ports import ReceivedMessage
 from service.runtime.leases import Lease
+from service.runtime.shutdown import is_cancelled
 
 
 class ConsumerHandle(Protocol):
@@ -61,6 +70,43 @@ class Delivery:
 
 
 Handler = Callable[[Delivery], Awaitable[None]]
+
+
+class HandlerResult(Enum):
+    """The way in which a handler has ended, which decides about its message."""
+
+    DONE = auto()  # it returned
+    LOST = auto()  # another consumer has the message
+    HELD = auto()  # another process works on the same thing
+    POISON = auto()  # no handler can act on the message
+    TROUBLE = auto()  # the queue's other messages would meet it too
+    BUG = auto()
+
+
+_RESULTS: tuple[tuple[type[Exception], HandlerResult], ...] = (
+    (LeaseLostError, HandlerResult.LOST),
+    (LeaseHeldError, HandlerResult.HELD),
+    (PoisonMessageError, HandlerResult.POISON),
+    (RetryableError, HandlerResult.TROUBLE),
+    (AccessError, HandlerResult.TROUBLE),
+)
+
+
+async def run_handler(handle: Handler, delivery: Delivery) -> tuple[HandlerResult, BaseException | None]:
+    """Run a handler; return how it ended, and the error that it raised, if any.
+
+    A CancelledError that a library raises, although nobody cancelled the handler, is a bug.
+    """
+    try:
+        await handle(delivery)
+    except asyncio.CancelledError as error:
+        if is_cancelled():
+            raise
+        return HandlerResult.BUG, error
+    except Exception as error:  # noqa: BLE001 -- every error has its consequence
+        known = (result for kind, result in _RESULTS if isinstance(error, kind))
+        return next(known, HandlerResult.BUG), error
+    return HandlerResult.DONE, None
 
 
 class Capacity(Protocol):

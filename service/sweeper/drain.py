@@ -15,14 +15,14 @@ from dataclasses import dataclass
 
 import structlog
 
-from service.domain.errors import AccessError, PoisonMessageError, RetryableError
+from service.domain.errors import AccessError, RetryableError
 from service.domain.ports import BATCH_CALL_ENTRIES, Clock, Queue, ReceivedMessage
 from service.domain.truncation import truncate
 from service.runtime.consumer import MAX_REASON_CHARS
-from service.runtime.delivery import Delivery, Handler
+from service.runtime.delivery import Delivery, Handler, HandlerResult, run_handler
 from service.runtime.leases import Lease, Leases
 from service.runtime.metrics import Metrics
-from service.runtime.shutdown import is_cancelled, until_stopped
+from service.runtime.shutdown import until_stopped
 
 log = structlog.get_logger(__name__)
 
@@ -159,34 +159,29 @@ class Drain:
         "" means that no handler can act on it; any other reason concerns the whole queue and ends the pass.
         """
         message = lease.message
+        result, error = await run_handler(self._handle, Delivery(lease, self))
+        if error is None:
+            self._leases.acknowledge(lease)
+            return None
         known = {"queue": self._queue.name, "message_id": message.id}
-        try:
-            await self._handle(Delivery(lease, self))
-        except PoisonMessageError as error:
-            if self._should_report(message.id):
+        match result:
+            case HandlerResult.LOST:
+                log.warning("lease_lost", reason=str(error), **known)
+                self._leases.forget(lease)
+                return None
+            case HandlerResult.TROUBLE:
+                log.warning("message_given_back", reason=str(error), kind=type(error).__name__, **known)
+                return str(error)
+            case HandlerResult.POISON if self._should_report(message.id):
                 log.error(
                     "message_poisoned", reason=truncate(str(error), MAX_REASON_CHARS),
                     body=message.body[:200], remedy=REMEDY, **known,
                 )  # fmt: skip
                 self._metrics.count("messages_poisoned")
-            return ""
-        except (RetryableError, AccessError) as error:
-            log.warning("message_given_back", reason=str(error), kind=error.kind, **known)
-            return str(error)
-        except asyncio.CancelledError as error:
-            if is_cancelled():
-                raise
-            return self._crashed(error, known)
-        except Exception as error:  # noqa: BLE001 -- a bug of one message must not keep the others waiting
-            return self._crashed(error, known)
-        self._leases.acknowledge(lease)
-        return None
-
-    def _crashed(self, error: BaseException, known: dict[str, str]) -> str:
-        """Report a bug; its message is left."""
-        if self._should_report(known["message_id"]):
-            log.error("handler_crashed", exc_info=error, **known)
-            self._metrics.count("handler_crashes")
+            case HandlerResult.BUG if self._should_report(message.id):
+                # A bug of one message must not keep the others waiting.
+                log.error("handler_crashed", exc_info=error, **known)
+                self._metrics.count("handler_crashes")
         return ""
 
     def _should_report(self, message_id: str) -> bool:

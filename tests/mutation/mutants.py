@@ -53,7 +53,7 @@ MUTANTS = (
     ),
     Mutant(
         "an upload is completed without the checksums of its parts",
-        f"{_AWS}/s3.py",
+        f"{_AWS}/s3/upload.py",
         'if name == "ETag" or name.startswith("ChecksumCRC")',
         'if name == "ETag"',
         _REQUESTS,

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from service.domain.errors import AccessError, PoisonMessageError, UnreachableError
+from service.domain.errors import AccessError, LeaseLostError, PoisonMessageError, UnreachableError
 from service.sweeper.drain import MAX_LEFT, REPORT_EVERY_S, left_in
 
 
@@ -160,3 +160,14 @@ async def test_a_drain_knows_since_when_it_holds_a_message(lab):
         assert since - 1 <= drain.held_since <= since
         go_on.set()
         await lab.until(lambda: drain.held_since is None, step_s=0.1)
+
+
+async def test_a_letter_that_another_has_is_forgotten(lab):
+    """A lost lease is no bug: the message is neither left nor reported."""
+    letters = Letters(gone=LeaseLostError("the lease ran out"))
+    drain = lab.drain("rows", letters)
+    await lab.send(lab.dead["rows"], "gone")
+    async with lab.consuming(drain):
+        await lab.until(lambda: drain.left is not None, step_s=0.1)
+        assert (drain.left, drain.held) == (0, 0)
+    assert lab.metrics.totals["handler_crashes"] == 0
