@@ -189,6 +189,21 @@ class GroupCommitter:
             self._tasks.create_task(self._commit_group(key, group), context=contextvars.Context())
         return await group.add(number, outcome, patience, self._limits.max_rows)
 
+    async def commit_first(
+        self, batch: Batch, outcomes: Iterable[Outcome], patience: Patience | None = None
+    ) -> tuple[Outcome, BatchView | None]:
+        """Commit the first of several outcomes of one row that can be stored; return it and the batch.
+
+        Raises as `commit` does, and AccessError if none of them can be stored: then the row is not the cause.
+        """
+        refusal: RowRejectedError | None = None
+        for outcome in outcomes:
+            try:
+                return outcome, await self.commit(batch, outcome.number, outcome, patience)
+            except RowRejectedError as error:
+                refusal = error
+        raise AccessError(f"the table stores no outcome of this row: {refusal}") from refusal
+
     async def _offload(self, batch: Batch, outcome: Outcome, patience: Patience) -> Outcome:
         """The outcome as the table takes it: its data is put into S3 if it is too large for an item."""
         final: RowfleetError | None = None

@@ -34,6 +34,7 @@
     │   │   ├── ReplyTruncatedError a limit has cut off the reply
     │   │   └── UnfitValueError     a value breaks a rule of the schema
     │   ├── RowTooLargeError        the row or its outcome is larger than rowfleet takes
+    │   ├── OutcomeRefusedError     the table refuses the outcome for good
     │   ├── DeadlineError           the batch's or the row's deadline has passed
     │   └── WorkerLostError         every delivery of the row ended without an outcome
     ├── BatchRejectedError          mark the batch FAILED with this text
@@ -254,6 +255,10 @@ class UnfitValueError(ExtractionError):
 
 class RowTooLargeError(RowRejectedError):
     """The row or its outcome exceeds what can be processed or stored."""
+
+
+class OutcomeRefusedError(RowRejectedError):
+    """The table refuses the outcome, and would refuse it again. The text says why."""
 
 
 class DeadlineError(RowRejectedError):

@@ -154,11 +154,9 @@ class Recovery:
             timestamp=iso_time(self._ports.clock.now_ms()),
             worker=self._limits.worker,
         )
-        try:
-            await self._committer.commit(batch, row.number, attempt.failed(error))
-        except RowRejectedError:  # the cells fit into no item; the outcome counts without them as well
-            bare = replace(attempt, row=replace(row, cells=()))
-            await self._committer.commit(batch, row.number, bare.failed(error))
+        bare = replace(attempt, row=replace(row, cells=()))
+        # If the cells cannot be stored, the outcome counts without them as well.
+        await self._committer.commit_first(batch, [attempt.failed(error), bare.failed(error)])
         log.info(
             "row_settled", batch_id=batch.batch_id, row_id=row_id(row.number), status="FAILED",
             **{"error": error.kind, "class": error.failure_class}, reason=str(error),

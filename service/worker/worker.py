@@ -197,9 +197,11 @@ class Worker:
             if outcome is None:
                 raise
             attempt = self._last_attempt(row, batch, outcome.attempts, outcome.execution_time_ms)
-            # The cells come from the outcome: the message of a large row has none.
-            outcome = replace(attempt.failed(error), input_data=outcome.input_data)
-            view = await self._committer.commit(batch, row.number, outcome, patience)
+            failed = attempt.failed(error)
+            # The cells come from the outcome: the message of a large row has none. If the table refuses them
+            # too, the row counts without them.
+            candidates = [replace(failed, input_data=outcome.input_data), replace(failed, input_data={})]
+            outcome, view = await self._committer.commit_first(batch, candidates, patience)
         self._batches.refresh(view, started_at)
         if outcome is not None:
             self._log_settled(outcome)

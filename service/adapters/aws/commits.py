@@ -12,7 +12,14 @@ from service.adapters.aws.errors import CONFLICTS, THROTTLING, AwsCall, error_co
 from service.adapters.aws.keys import counter_sort, primary_key
 from service.adapters.aws.row_items import check_commit_size, row_items
 from service.adapters.aws.values import Item
-from service.domain.errors import AccessError, ConflictError, RetryableError, RowTooLargeError, ThrottledError
+from service.domain.errors import (
+    AccessError,
+    ConflictError,
+    OutcomeRefusedError,
+    RetryableError,
+    RowTooLargeError,
+    ThrottledError,
+)
 from service.domain.model import Commit
 
 _CONDITION_FAILED = "ConditionalCheckFailed"
@@ -47,13 +54,21 @@ async def write_commit(
         if code == "IdempotentParameterMismatchException":
             raise RuntimeError(f"commit token {commit.token} was used for other outcomes: a bug") from error
         if code == "ValidationException":
-            # DynamoDB does not name the row that is too large
+            # DynamoDB does not name the row
             check_commit_size(commit, rows)
-            raise AccessError(f"{call.resource} refused a commit ({error_message(error)})") from error
+            raise OutcomeRefusedError(
+                f"{call.resource} cannot store {_rows_of(commit)}: {error_message(error)}"
+            ) from error
         if _is_invalid(error):
             check_commit_size(commit, rows)
         return failed_conditions(error, f"batch {commit.batch_id}: commit cancelled")
     return ()
+
+
+def _rows_of(commit: Commit) -> str:
+    """`row 7`, or `one of 12 outcomes`."""
+    first, *others = commit.outcomes
+    return f"one of {len(commit.outcomes)} outcomes" if others else f"row {first.number}"
 
 
 def failed_conditions(error: ClientError, what: str) -> tuple[int, ...]:

@@ -154,7 +154,8 @@ class Table(Protocol):
         Return () if the transaction was applied, now or earlier with the same token. Otherwise nothing was
         applied; return the indices of the outcomes whose rows have one of this round or a later one.
         Raises ConflictError or ThrottledError (nothing applied), UnknownResultError (repeat it with the same
-        token), and RowTooLargeError if an item or the whole transaction is too large.
+        token), RowTooLargeError if an item or the whole transaction is too large, and OutcomeRefusedError
+        if one of the outcomes can never be stored for another reason.
         """
         ...
 

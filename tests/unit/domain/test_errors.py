@@ -17,6 +17,7 @@ CLASSES = {
     FailureClass.REJECTED: {
         "RowRejectedError", "BadRecordError", "InputError", "AgentRejectedError", "ExtractionError",
         "ReplyRejectedError", "ReplyTruncatedError", "UnfitValueError", "RowTooLargeError",
+        "OutcomeRefusedError",
     },
 }  # fmt: skip
 

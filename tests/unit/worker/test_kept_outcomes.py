@@ -8,7 +8,7 @@ import stamina
 import stamina.instrumentation
 
 from service.adapters.memory import MemoryTable
-from service.domain.errors import AccessError, LeaseLostError, ThrottledError
+from service.domain.errors import AccessError, LeaseLostError, OutcomeRefusedError, ThrottledError
 from service.domain.messages import RowMessage
 from service.worker.admission.commit_backlog import MAX_COMMIT_WAIT_S
 
@@ -60,6 +60,55 @@ async def test_an_answer_outlives_an_outage_of_commits(make_lab, error):
     assert (await lab.view()).counts.succeeded == 3
     assert lab.metrics.totals["outcomes_given_up"] == 0
     assert len(lab.metrics._timings["commit_wait_ms"].values) == 3
+
+
+class ChoosyTable(MemoryTable):
+    """Refuses outcomes for which `is_refused`, as DynamoDB does without naming the row."""
+
+    def __init__(self, is_refused) -> None:
+        super().__init__()
+        self.is_refused = is_refused
+
+    async def commit(self, commit):
+        """Commit or refuse."""
+        if any(map(self.is_refused, commit.outcomes)):
+            raise OutcomeRefusedError("table t cannot store row 2: number overflow")
+        return await super().commit(commit)
+
+
+@pytest.mark.parametrize(
+    ("is_refused", "has_cells"),
+    [
+        (lambda outcome: outcome.number == 2 and outcome.output_data, True),
+        (lambda outcome: outcome.number == 2 and outcome.input_data, False),
+    ],
+)
+async def test_an_outcome_that_the_table_refuses_for_good_fails_its_row(make_lab, is_refused, has_cells):
+    """It is not kept: the row is FAILED with the reason after one call, and its neighbours succeed."""
+    lab = make_lab(table=ChoosyTable(is_refused))
+    batch = await lab.batch(3)
+    await lab.send(lab.rows, *(lab.row(number, batch).encode() for number in (1, 2, 3)))
+    async with lab.working() as worker:
+        consumer = lab.consumer(lab.rows, worker.handle, capacity=lab.gates)
+        async with lab.consuming(consumer):
+            await lab.until(lambda: not lab.rows._entries, step_s=0.1)
+    outcomes = await lab.outcomes(batch)
+    error = outcomes[2].error
+    assert (error.type, error.failure_class) == ("OutcomeRefusedError", "rejected")
+    assert "number overflow" in error.message
+    assert bool(outcomes[2].input_data) is has_cells
+    assert {outcomes[1].status, outcomes[3].status} == {"SUCCESS"}
+    assert len(lab.agent.calls) == 3
+
+
+async def test_a_table_that_stores_nothing_fails_no_row(make_lab):
+    """If even an outcome without data is refused, the row is not the cause: only an operator can help."""
+    lab = make_lab(table=ChoosyTable(lambda _: True))
+    batch = await lab.batch(1)
+    async with lab.working() as worker:
+        with pytest.raises(AccessError, match=r"stores no outcome of this row: .* overflow"):
+            await worker.handle(lab.delivery(lab.row(1, batch).encode()))
+    assert (await lab.view()).counts.done == 0
 
 
 async def test_rows_that_come_meanwhile_wait_in_the_queue(make_lab):

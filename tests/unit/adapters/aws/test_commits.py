@@ -14,6 +14,7 @@ from service.adapters.aws.sqs import SqsQueue
 from service.domain.errors import (
     AccessError,
     ConflictError,
+    OutcomeRefusedError,
     RetryableError,
     RowTooLargeError,
     ThrottledError,
@@ -91,7 +92,7 @@ CANCELLED = "TransactionCanceledException"
         (refused(CANCELLED), RetryableError),
         (refused("TransactionInProgressException"), ConflictError),
         (refused("ThrottlingException"), ThrottledError),
-        (refused("ValidationException"), AccessError),
+        (refused("ValidationException"), OutcomeRefusedError),
         (refused("InternalServerError"), UnknownResultError),
         (refused("IdempotentParameterMismatchException"), RuntimeError),
         (ReadTimeoutError(endpoint_url="http://x", error="slow"), UnknownResultError),
