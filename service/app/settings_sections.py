@@ -145,7 +145,7 @@ class CommitSettings(Section):
     """Commits of outcomes."""
 
     linger_s: Annotated[float, Field(ge=0, le=5)] = Field(
-        default=0.2, description="Wait for more outcomes of the batch"
+        default=0.2, description="Wait for more outcomes of the batch; up to 15 times as long under load"
     )
     max_rows: Annotated[int, Field(ge=1, le=99)] = Field(
         default=99, description="Outcomes in a transaction (AWS: 100 items)"

@@ -28,10 +28,18 @@ import structlog
 
 from service.batch.completion import Completion, Repeat
 from service.batch.role_ports import Ports
-from service.domain.errors import AccessError, RetryableError, RowfleetError, RowRejectedError
+from service.domain.errors import (
+    AccessError,
+    ConflictError,
+    RetryableError,
+    RowfleetError,
+    RowRejectedError,
+    ThrottledError,
+)
 from service.domain.item_size import outcome_bytes
 from service.domain.model import Batch, BatchView, Commit, Outcome
 from service.domain.ports import COMMIT_BYTES, COMMIT_LIMIT
+from service.runtime.backoff import Linger, Lingers
 from service.runtime.port_retries import retrying
 
 T = TypeVar("T")
@@ -42,6 +50,7 @@ log = structlog.get_logger(__name__)
 class GroupCommitLimits:
     """A transaction waits `linger_s` for more outcomes, up to `max_rows` and `max_bytes`.
 
+    Under load it waits longer (see `backoff`).
     `timeout_s` bounds the wait of a row that brings no `Patience` of its own.
     """
 
@@ -97,10 +106,11 @@ class _Waiter:
 
 
 class _Group:
-    """The waiting rows of one batch and round, by number."""
+    """The waiting rows of one batch and round, by number, and how long they wait for each other."""
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: Batch, linger: Linger) -> None:
         self.batch = batch
+        self.linger = linger
         self.waiting: dict[int, _Waiter] = {}
         self.is_full = asyncio.Event()
 
@@ -154,6 +164,7 @@ class GroupCommitter:
         self._slot = slot
         self._tokens = tokens
         self._groups: dict[tuple[str, int], _Group] = {}
+        self._lingers: Lingers[tuple[str, int]] = Lingers(limits.linger_s)
         self._tasks = asyncio.TaskGroup()
 
     async def __aenter__(self) -> Self:
@@ -184,7 +195,7 @@ class GroupCommitter:
         key = (batch.identity, batch.round)
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = _Group(batch)
+            group = self._groups[key] = _Group(batch, self._lingers.take(key))
             # In an empty context: the caller's has the row_id of one row bound to its log lines.
             self._tasks.create_task(self._commit_group(key, group), context=contextvars.Context())
         return await group.add(number, outcome, patience, self._limits.max_rows)
@@ -225,11 +236,12 @@ class GroupCommitter:
         try:
             while group.waiting:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(self._limits.linger_s):
+                    async with asyncio.timeout(group.linger.seconds):
                         await group.is_full.wait()
                 await self._commit(group, group.take(self._limits))
         finally:
             del self._groups[key]
+            self._lingers.put_back(key, group.linger)
             _fail(group.waiting.values(), RetryableError("the process is stopping"))
 
     async def _commit(self, group: _Group, waiters: Sequence[_Waiter]) -> None:
@@ -248,6 +260,7 @@ class GroupCommitter:
             log.exception("settle_crashed", batch_id=batch.batch_id)
             _fail(waiters, RetryableError(f"settling failed: {error!r}"))
         else:
+            group.linger.shorten()
             for future in _open_futures(waiters):
                 future.set_result(view)
         finally:
@@ -297,6 +310,8 @@ class GroupCommitter:
         def should_repeat(error: Exception) -> bool:
             if not isinstance(error, RetryableError | AccessError):
                 return False
+            if isinstance(error, ThrottledError | ConflictError):
+                group.linger.lengthen()
             for waiter in (*waiters, *group.waiting.values()):
                 waiter.record_failure(error)
             return next(_open_futures(waiters), None) is not None

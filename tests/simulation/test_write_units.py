@@ -3,7 +3,7 @@
 import pytest
 
 from service.adapters.aws.values import item_bytes
-from tests.simulation.write_units import item_of, rows_per_s, units
+from tests.simulation.write_units import Fleet, Throughput, item_of, units
 
 
 @pytest.mark.parametrize(("item_size", "cost"), [(1_024, 2), (10_240, 20)])
@@ -26,12 +26,37 @@ def test_a_transaction_costs_two_units_for_each_kb(item_size, cost):
 )
 def test_the_rows_of_a_batch_grow_with_its_partitions(item_size, partitions, least, most):
     """One key takes 500 rows of 1 KB a second, 50 of 10 KB; back-off after a throttle leaves some unused."""
-    rate = rows_per_s(item_size=item_size, partitions=partitions)
+    rate = Fleet(item_size=item_size, partitions=partitions).run().rows_per_s
     assert least <= rate <= most, rate
 
 
-def test_small_transactions_are_bounded_by_the_key_of_their_counters():
-    """500 transactions a second for a batch, however many partitions and workers it has."""
-    few, many = (rows_per_s(item_size=1_024, partitions=64, workers=n, rows=4) for n in (32, 128))
-    assert 0.8 * 4 * 500 <= few <= 4 * 500
-    assert many <= 4 * 500
+def crowd(workers: int, rows_each_per_s: float, *, is_adaptive: bool = True) -> Throughput:
+    """What workers commit of outcomes of 1 KB to a batch of 64 partitions."""
+    fleet = Fleet(
+        item_size=1_024,
+        partitions=64,
+        workers=workers,
+        rows_each_per_s=rows_each_per_s,
+        is_adaptive=is_adaptive,
+    )
+    return fleet.run(seconds=15)
+
+
+@pytest.mark.parametrize(("workers", "rows_each_per_s"), [(400, 20), (1_000, 10)])
+def test_transactions_grow_with_the_workers(workers, rows_each_per_s):
+    """The counters take 500 transactions a second; with few rows in each that would be the limit."""
+    offered = workers * rows_each_per_s
+    fixed = crowd(workers, rows_each_per_s, is_adaptive=False)
+    adaptive = crowd(workers, rows_each_per_s)
+    assert adaptive.commits_per_s <= 500
+    assert adaptive.rows_per_s >= 0.93 * offered
+    assert fixed.rows_per_s <= 0.85 * offered
+    assert fixed.throttled > adaptive.throttled
+
+
+def test_few_workers_commit_as_often_as_without_load():
+    """32 workers with 20 rows a second each: five transactions a second each, and none is throttled."""
+    few = crowd(32, 20)
+    assert few.throttled == 0
+    assert few.commits_per_s >= 32 * 4
+    assert few.rows_per_s >= 0.98 * 640

@@ -22,6 +22,7 @@ from service.domain.errors import (
 )
 from service.domain.messages import AggregateMessage
 from service.domain.model import Counts, State
+from tests.simulation.loop import Owner, VirtualLoop
 
 
 class FaultyTable(MemoryTable):
@@ -678,3 +679,49 @@ async def test_a_transaction_ends_when_all_its_callers_are_cancelled(lab):
         waiting.cancel()
     assert waiting.cancelled()
     assert (await lab.view()).counts.done == 0
+
+
+# -- load
+
+
+class BusyTable(MemoryTable):
+    """Refuses every second try of a commit while there is an error; `sizes` are of those applied."""
+
+    def __init__(self, error) -> None:
+        super().__init__()
+        self.error = error
+        self.tries = 0
+        self.sizes: list[int] = []
+
+    async def commit(self, commit):
+        """Commit or refuse."""
+        self.tries += 1
+        if self.error is not None and self.tries % 2:
+            raise self.error
+        self.sizes.append(len(commit.outcomes))
+        return await super().commit(commit)
+
+
+@pytest.mark.parametrize("error", [ThrottledError("no write units"), ConflictError("another commit")])
+def test_transactions_grow_while_others_are_in_the_way(make_lab, error) -> None:
+    """A row each 0.1 s: few in a transaction at first, many while every commit fails once."""
+    lab = make_lab(table=BusyTable(None))
+    loop = VirtualLoop(random.Random(1))
+
+    async def commit_rows() -> None:
+        batch = await lab.batch(1_200)
+        async with lab.committer(linger_s=0.2) as committer, asyncio.TaskGroup() as rows:
+            for number in range(1, 1_201):
+                lab.table.error = error if 200 < number < 400 else None
+                rows.create_task(committer.commit(batch, number, lab.outcome(number)))
+                await asyncio.sleep(0.1)
+        loop.stop()
+
+    loop.spawn(Owner("worker"), commit_rows())
+    loop.run()
+    assert loop.errors == []
+    sizes = lab.table.sizes
+    assert sum(sizes) == 1_200
+    assert max(sizes[:50]) <= 4
+    assert 25 <= max(sizes) <= 35
+    assert max(sizes[-20:]) <= 4
