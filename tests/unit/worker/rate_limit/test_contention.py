@@ -80,7 +80,6 @@ IN_FLIGHT = [
     pytest.param(400, 1_000, 4, 60, 60, marks=pytest.mark.verify),
     pytest.param(1_000, 8, 4, 40, 60, marks=pytest.mark.verify),
     pytest.param(1_000, 100, 4, 40, 60, marks=pytest.mark.verify),
-    pytest.param(1_000, 5_000, 16, 60, 60, marks=pytest.mark.verify),
 ]
 
 
