@@ -104,9 +104,8 @@ terraform-check: $(CHECKOV)/.ready ## the Terraform module: form, validity, its 
 bench: $(READY) ## rows per second, calls per row, memory: ratios in one run
 	@$(BIN)/python benchmarks/pipeline.py
 
-bench-memory: $(READY) ## memory of worker (deep queue, large replies) and splitter (large cells), against their bounds
-	@$(BIN)/python benchmarks/memory.py
-	@$(BIN)/python benchmarks/memory_splitter.py
+bench-memory: $(READY) ## memory of worker (deep queue, large replies), splitter, aggregator and sweeper, against their bounds
+	@$(BIN)/python benchmarks/memory
 
 bench-limits: $(READY) ## rate_limit across workers that die and join, at an agent that enforces it
 	@$(BIN)/python benchmarks/limits.py

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BENCHMARKS = sorted(path for path in (ROOT / "benchmarks").glob("*.py") if path.name != "fleet.py")
+FOLDER = ROOT / "benchmarks"
+BENCHMARKS = sorted(path for path in FOLDER.glob("*.py") if path.name != "fleet.py")
+BENCHMARKS += [path.parent for path in sorted(FOLDER.glob("*/__main__.py"))]
 
 
 @pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
