@@ -38,23 +38,19 @@ import structlog
 
 from service.domain.errors import (
     AccessError,
-    LeaseHeldError,
-    PoisonMessageError,
     RetryableError,
     RowfleetError,
 )
 from service.domain.ports import Clock, Queue, ReceivedMessage
 from service.runtime.backoff import MAX_BACKOFF_S, Backoff
+from service.runtime.cancellation import timeout
 from service.runtime.delivery import Capacity, Delivery, Handler, HandlerResult, run_handler
 from service.runtime.fetching import Fetch, FetchState, PollsInFlight, ProbeBudget, next_fetch
 from service.runtime.leases import Lease, Leases
 from service.runtime.metrics import Metrics
-from service.runtime.timeouts import timeout
+from service.runtime.releases import Releases
 
 log = structlog.get_logger(__name__)
-
-MAX_REASON_CHARS = 1_000
-"""A logged reason may quote its message, which may have a megabyte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +104,10 @@ class Consumer:
         self._leases = Leases(
             queue, clock, metrics, self._changed.set,
             visibility_s=limits.visibility_s, delete_linger_s=limits.delete_linger_s,
+        )  # fmt: skip
+        self._releases = Releases(
+            queue.name, metrics, growth=limits.release_growth, longest_s=limits.longest_release_s,
+            poison_delay_s=limits.poison_delay_s,
         )  # fmt: skip
         self._tasks: set[asyncio.Task[None]] = set()
         self._capacity = capacity
@@ -288,40 +288,14 @@ class Consumer:
                 delivery.release_slot()
                 self._leases.forget(delivery.lease)
             else:
-                delay_s = self._release_delay(error, delivery.message)
+                delay_s = self._releases.delay_s(error, delivery.message)
+                if isinstance(error, RetryableError | AccessError):
+                    self._pause(self._handler_backoff, error)
                 delivery.release_slot()
                 await self._leases.release(delivery.lease, delay_s)
         finally:
             delivery.report_bytes(0)
             delivery.release_slot()
-
-    def _release_delay(self, error: BaseException, message: ReceivedMessage) -> float:
-        """Log why a message is released; return the seconds until it may be redelivered."""
-        limits = self._limits
-        # The exponent is bounded because `receives` may be large.
-        delay_s = min(limits.longest_release_s, limits.release_growth ** min(message.receives, 10))
-        known = {"queue": self._queue.name, "message_id": message.id, "receives": message.receives}
-        if isinstance(error, LeaseHeldError):
-            log.info("message_postponed", reason=str(error), again_in_s=error.again_in_s, **known)
-            return error.again_in_s
-        if isinstance(error, PoisonMessageError):
-            log.error(
-                "message_poisoned", reason=str(error)[:MAX_REASON_CHARS], body=message.body[:200],
-                remedy="left to the dead-letter queue", **known,
-            )  # fmt: skip
-            self._metrics.count("messages_poisoned")
-            return limits.poison_delay_s
-        if isinstance(error, RetryableError | AccessError):
-            if isinstance(error, RetryableError) and error.retry_after_s is not None:
-                delay_s = min(limits.longest_release_s, error.retry_after_s)
-            log.warning("message_given_back", reason=str(error), kind=error.kind, again_in_s=delay_s, **known)
-            self._pause(self._handler_backoff, error)
-            return delay_s
-        # A bug must not end the process with all its other rows: the message is redelivered, to this or
-        # another consumer, until it is a dead letter.
-        log.error("handler_crashed", exc_info=error, **known)
-        self._metrics.count("handler_crashes")
-        return delay_s
 
     # -- stopping --------------------------------------------------------------------------------------
 

@@ -30,8 +30,8 @@ from service.domain.ports import MESSAGE_BYTES, OutgoingMessage
 from service.domain.truncation import truncate
 from service.mapping import Definition
 from service.runtime.byte_budget import ByteBudget
-from service.runtime.consumer import MAX_REASON_CHARS
 from service.runtime.delivery import Delivery
+from service.runtime.releases import MAX_REASON_CHARS
 from service.runtime.sender import send_all
 from service.splitter.backpressure import SplitEndedError
 from service.splitter.opening import Opener

@@ -18,11 +18,11 @@ import structlog
 from service.domain.errors import AccessError, RetryableError
 from service.domain.ports import BATCH_CALL_ENTRIES, Clock, Queue, ReceivedMessage
 from service.domain.truncation import truncate
-from service.runtime.consumer import MAX_REASON_CHARS
+from service.runtime.cancellation import until_stopped
 from service.runtime.delivery import Delivery, Handler, HandlerResult, run_handler
 from service.runtime.leases import Lease, Leases
 from service.runtime.metrics import Metrics
-from service.runtime.shutdown import until_stopped
+from service.runtime.releases import MAX_REASON_CHARS
 
 log = structlog.get_logger(__name__)
 

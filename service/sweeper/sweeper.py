@@ -31,8 +31,8 @@ from service.domain.errors import AccessError, LeaseLostError, RetryableError
 from service.domain.jobs import Job
 from service.domain.model import Batch, BatchView, State
 from service.domain.ports import OutgoingMessage, Queue
+from service.runtime.cancellation import until_stopped
 from service.runtime.sender import send_all
-from service.runtime.shutdown import until_stopped
 from service.sweeper.emptiness import EmptinessCheck
 from service.sweeper.recoveries import Recoveries
 from service.sweeper.recovery import Recovery

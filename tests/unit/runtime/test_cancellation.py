@@ -6,8 +6,8 @@ import pytest
 
 from service.adapters.memory import MemoryClock
 from service.domain.ports import Clock
+from service.runtime.cancellation import timeout
 from service.runtime.clock import SystemClock
-from service.runtime.timeouts import timeout
 
 
 async def test_a_body_that_takes_too_long_is_cancelled():
