@@ -29,7 +29,7 @@ output_mapping:
 execution: {max_concurrency: 7, timeout_seconds: 10,
             retry_policy: {max_attempts: 4, base_seconds: 0.001, cap_seconds: 0.002}}
 """
-ROWS = 500
+ROWS = 200
 
 
 class UnreliableQueue(MemoryQueue):
@@ -144,7 +144,7 @@ def is_final(lab) -> bool:
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_every_row_comes_out_once_in_order(make_lab, scripted, define, seed):
-    """With three workers, duplicates and faults the output of 500 rows equals that of a plain script."""
+    """With three workers, duplicates and faults the output of 200 rows equals that of a plain script."""
     rng = random.Random(seed)
     lab = make_lab(table=UnreliableTable(rng))
     lab.definitions["demo"] = define(MAPPING)
@@ -183,6 +183,6 @@ async def test_every_row_comes_out_once_in_order(make_lab, scripted, define, see
         int(row[0]) for row in wanted if row[5] == "FAILED"
     }
     assert view.batch.partitions > 1
-    assert lab.rows.duplicates > 50, "the queue did deliver twice"
+    assert lab.rows.duplicates > 20, "the queue did deliver twice"
     assert lab.rows.lost_deletes > 0
     assert not any(queue._entries for queue in lab.dead.values())
