@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A change of one text in `file`, and the test files of which at least one test must fail with it.
+    """A change of one text in `file`, and the tests of which at least one must fail with it.
 
-    `old` occurs exactly once in the file. Paths are relative to the repository.
+    `old` occurs exactly once in the file. Paths are relative to the repository; `path::name` is one test.
     """
 
     name: str
@@ -20,6 +20,16 @@ class Mutant:
 
 
 _AWS = "service/adapters/aws"
+_WINDOW = tuple(
+    f"tests/unit/worker/rate_limit/test_contention.py::{name}"
+    for name in (
+        "test_the_window_grows_with_failures_and_shrinks_with_success",
+        "test_writes_that_meet_make_the_next_looks_rare",
+        "test_a_limit_that_is_not_used_up_ends_long_waits",
+    )
+)
+"""The quick tests of the file: the others are fleets of hundreds of workers."""
+
 _REQUESTS = ("tests/unit/adapters/aws/test_requests_to_aws.py",)
 
 MUTANTS = (
@@ -92,6 +102,48 @@ MUTANTS = (
         "if current.text == text or self._includes_our_write(current):",
         "if current.text == text:",
         ("tests/unit/worker/rate_limit/test_ledger_store.py",),
+    ),
+    Mutant(
+        "looks at a rate limit's record that bring nothing do not become rarer",
+        "service/worker/rate_limit/contention.py",
+        "TAKEN_FACTOR = 1.3",
+        "TAKEN_FACTOR = 0.9",
+        _WINDOW,
+    ),
+    Mutant(
+        "writes of a rate limit's record that meet do not become rarer",
+        "service/worker/rate_limit/contention.py",
+        "        self.window_s = max(LEAST_CONFLICT_S, self.window_s)\n",
+        "",
+        _WINDOW,
+    ),
+    Mutant(
+        "looks at a rate limit's record stay rare when it is unused",
+        "service/worker/rate_limit/contention.py",
+        "UNUSED_FACTOR if ahead_s < UNUSED_AHEAD_S else GRANTED_FACTOR",
+        "1.0",
+        _WINDOW,
+    ),
+    Mutant(
+        "outcomes are read ahead without a bound",
+        "service/aggregator/ordered_outcomes.py",
+        "and self._room_bytes >= self._mean_bytes",
+        "",
+        ("tests/unit/aggregator/test_ordered_outcomes.py",),
+    ),
+    Mutant(
+        "a page of outcomes is as long as its rows allow",
+        "service/aggregator/ordered_outcomes.py",
+        "rows = max(1, min(self._most_rows, int(room_bytes / self._mean_bytes)))",
+        "rows = self._most_rows",
+        ("tests/unit/aggregator/test_ordered_outcomes.py",),
+    ),
+    Mutant(
+        "an aggregation begins with the first row, whatever its checkpoint says",
+        "service/aggregator/checkpoints.py",
+        "        progress = _decoded(body, self._identity)\n",
+        "        progress = None\n",
+        ("tests/unit/aggregator/test_checkpoints.py",),
     ),
     Mutant(
         "the breaker is not looked at after the limiter's wait",

@@ -28,6 +28,7 @@ from service.worker.worker import Worker
 from tests.simulation.network import FaultyQueue, FaultyTable
 from tests.simulation.observed_ports import ObservedTable
 from tests.simulation.process import Components, Process
+from tests.simulation.result_ablations import NoExactCheckpoint, NoRewriting, NoSameManifest
 
 # -- outcomes and counters
 
@@ -121,6 +122,7 @@ class _NewTokenTable(FaultyTable):
             self._uses = self.__dict__.get("_uses", 0) + 1
             return await call(replace(commit, token=f"{commit.token[:24]}{self._uses:012d}"))
 
+        self.__dict__[method] = commit
         return commit
 
 
@@ -480,6 +482,7 @@ class _OwnLedgerTable(FaultyTable):
             own_key = f"{key}/{self._network.who}" if key.startswith("limit/") else key
             return await call(own_key, *arguments, **named)
 
+        self.__dict__[method] = own
         return own
 
 
@@ -497,6 +500,7 @@ ABLATIONS: Mapping[str, type[Components]] = {
         NoMarksOnRepeatedCalls, NoSenderOfRecoveries, NoRecoveryLease,
         NoCommitToken, DeleteFirst, NoMarksOnReturns, NoWaitingResults, NoKeptOutcomes, NoClosedGate,
         NoExcuses, NoSuspicion, NoDeadlines, NoInFlightLock, NoSharedLedger, NoIncarnation,
+        NoSameManifest, NoRewriting, NoExactCheckpoint,
     )
 }  # fmt: skip
 """All ablations by name."""

@@ -113,6 +113,14 @@ class FaultInjector:
         self.happened["process: stalled"] += 1
         return 20.0 + 150.0 * self._draw()
 
+    def redelivered_s(self, rate: float, visibility_s: float) -> float | None:
+        """Draw after how long a message is delivered again, with probability `rate`; None for not early."""
+        if not rate or self._now() >= self._until_s or self._draw() >= rate:
+            return None
+        self.happened["receive: redelivered"] += 1
+        # Half of them soon, because most messages are deleted soon.
+        return visibility_s * self._draw() ** 2 if self._draw() < 0.5 else 0.3 * self._draw()
+
     def seconds(self) -> float:
         """Draw the duration of something slow: 1 to 120 seconds, more often short than long."""
         return 120.0 ** self._draw()

@@ -103,7 +103,9 @@ def generate(seed: int) -> Scenario:
     )
     scenario = _with_stalled_splitters(more, _with_storage_faults(more, scenario))
     scenario = _with_large_cells(more, scenario)
-    return scenario if is_calm or scenario.redrive else replace(scenario, next_files=_next_files(more, files))
+    if not (is_calm or scenario.redrive):
+        scenario = replace(scenario, next_files=_next_files(more, files))
+    return scenario if is_calm else replace(scenario, redelivery_rate=_redelivery_rate(more))
 
 
 def _with_stalled_splitters(random: Random, scenario: Scenario) -> Scenario:
@@ -327,6 +329,11 @@ def _finishes(random: Random, faults_end_s: float) -> tuple[float, ...]:
     if random.random() >= 0.15:
         return ()
     return tuple(random.random() * 2 * faults_end_s for _ in range(random.choice((1, 2))))
+
+
+def _redelivery_rate(random: Random) -> float:
+    """In some worlds messages are delivered again while their leases live, and old receipts still work."""
+    return random.choice((0.1, 0.4)) if random.random() < 0.12 else 0.0
 
 
 def _message_losses(random: Random, faults_end_s: float) -> tuple[float, ...]:

@@ -47,6 +47,7 @@ class Host(Protocol):
         """True once it was told to stop."""
 
     stall_rate: float
+    redelivery_rate: float
 
     def crash(self) -> None:
         """End at once."""
@@ -217,6 +218,7 @@ class FaultyQueue:
                 await self.observed.wait(until)
             if messages:
                 self._network.monitor.received(self._network.who, self.observed, messages)
+                self._redeliver_early(messages, visibility_s)
                 if self._faults.at_service("receive") is Fault.DUPLICATED:
                     for index in self._faults.choose(len(messages)):
                         copy = OutgoingMessage(messages[index].body)
@@ -225,6 +227,14 @@ class FaultyQueue:
             return messages
 
         return await self._network.call("receive", f"{self.name}.receive", (), effect)
+
+    def _redeliver_early(self, messages: Sequence[ReceivedMessage], visibility_s: float) -> None:
+        """Make some of the messages visible before their leases end."""
+        loop = self._network.loop
+        for message in messages:
+            again_s = self._faults.redelivered_s(self._network.host.redelivery_rate, visibility_s)
+            if again_s is not None:
+                loop.at(loop.time() + again_s, self.observed.redeliver, message.id)
 
     async def extend(self, receipts: Sequence[str], visibility_s: float) -> Sequence[int]:
         """Extend leases. If some entries fail, the others are extended all the same."""

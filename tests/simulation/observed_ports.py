@@ -121,7 +121,9 @@ class ObservedBatches(dict[str, Batch]):
 class ObservedQueue(MemoryQueue):
     """A queue, observed, that delivers in random order.
 
-    `messages_of` counts the messages of each row in the queue; `rows_ever_sent` has every row ever sent.
+    `messages_of` counts the messages of each row in the queue; `rows_ever_sent` has every row ever sent. With
+    `keeps_receipts`, receipts of earlier deliveries work half the time, as they may on SQS;
+    `old_receipts_used` counts them.
     """
 
     def __init__(
@@ -143,6 +145,9 @@ class ObservedQueue(MemoryQueue):
         self._keys: dict[str, RowKey | None] = {}
         self.messages_of: dict[RowKey, int] = {}
         self.rows_ever_sent: set[RowKey] = set()
+        self.keeps_receipts = False
+        self.old_receipts_used = 0
+        self._delivered: dict[str, _Entry] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -163,6 +168,11 @@ class ObservedQueue(MemoryQueue):
         """The row of the message that was delivered with a receipt, None if the message is gone."""
         entry = self._by_receipt.get(receipt)
         return None if entry is None else self.key(entry.outgoing.body)
+
+    def redeliver(self, message_id: str) -> None:
+        """Make a message visible although its lease lives, as SQS may."""
+        if (entry := self._entries.get(message_id)) is not None:
+            self._hide(entry, 0.0)
 
     def duplicate(self, outgoing: OutgoingMessage, delay_s: float) -> None:
         """Add a copy of a message, as SQS may: it delivers at least once."""
@@ -217,7 +227,25 @@ class ObservedQueue(MemoryQueue):
         # A standard queue of SQS promises no order.
         if len(self._visible) > 1:
             self._visible.rotate(int(self._draw() * len(self._visible)))
-        return super()._take(limit, visibility_s)
+        taken = super()._take(limit, visibility_s)
+        if self.keeps_receipts:
+            self._delivered.update((message.receipt, self._entries[message.id]) for message in taken)
+        return taken
+
+    def _let_old_receipts_work(self, receipts: Sequence[str]) -> None:
+        """Accept some receipts of earlier deliveries from now on, and none of a message that is gone."""
+        for receipt in receipts if self.keeps_receipts else ():
+            entry = self._delivered.get(receipt)
+            if entry is None or self._entries.get(entry.id) is not entry:
+                self._by_receipt.pop(receipt, None)
+            elif receipt not in self._by_receipt and self._draw() < 0.5:
+                self.old_receipts_used += 1
+                self._by_receipt[receipt] = entry
+
+    async def extend(self, receipts: Sequence[str], visibility_s: float) -> Sequence[int]:
+        """Extend leases."""
+        self._let_old_receipts_work(receipts)
+        return await super().extend(receipts, visibility_s)
 
     def _move_to_dead_letters(self, entry: _Entry, dead_letters: MemoryQueue) -> None:
         self._observer.message_dead_lettered(self, entry.outgoing.body, entry.receives)
@@ -226,6 +254,7 @@ class ObservedQueue(MemoryQueue):
     async def delete(self, receipts: Sequence[str]) -> Sequence[int]:
         """Delete, and report each message that is gone."""
         await asyncio.sleep(0)
+        self._let_old_receipts_work(receipts)
         refused = []
         for index, receipt in enumerate(receipts):
             entry = self._by_receipt.pop(receipt, None)

@@ -91,6 +91,7 @@ class Process:
         self.role = role
         self.owner = Owner(name)
         self.monitor = shared.monitor
+        self.redelivery_rate = shared.scenario.redelivery_rate
         self.stall_rate = shared.scenario.stall_rate if role == "splitter" else 0.0
         self.stop_asked_at: float | None = None
         self.is_over = False

@@ -124,6 +124,8 @@ class Scenario:
     - `clock_skews_s`: by how much the clock of each process is wrong; `roles` has the role of each.
     - `checkpoint_bytes`: the bytes that end a window; small in worlds with large cells.
     - `stall_rate`: the probability that a splitter is paused for a while just before it sends rows.
+    - `redelivery_rate`: the probability that a message is delivered again while its lease lives. If it is
+      not 0, receipts of earlier deliveries may still work, as on SQS.
     - `message_losses_at_s`: when the rows queue loses a message or is purged.
     - `part_bytes`: size of the parts of result files; small ones are checkpoints of their aggregation.
     - `refusals`: the periods in which the bucket refuses the results.
@@ -169,6 +171,7 @@ class Scenario:
     finishes_at_s: tuple[float, ...]
     next_files: tuple[InputFile, ...]
     stall_rate: float = 0.0
+    redelivery_rate: float = 0.0
     checkpoint_bytes: int = 4 * 2**20
 
     @property

@@ -29,6 +29,9 @@ EXPECTED = {
     "NoLease": {"written_under_a_lease"},
     "NoCommitToken": {"own_commit_is_known"},
     "DeleteFirst": {"acknowledged_when_durable"},
+    "NoSameManifest": {"results_have_one_content"},
+    "NoRewriting": {"output_complete", "manifest_true"},
+    "NoExactCheckpoint": {"output_complete", "results_have_one_content"},
     "NoWaitingResults": {"batch_failed_for_a_cause"},
     "NoIncarnation": {
         "nothing_stuck",

@@ -33,6 +33,8 @@ MET = (
     "row: read from its source",
     "row: kept in S3",
     "process: stalled",
+    "receive: redelivered",
+    "world: old receipts",
     "world: large cells",
 )
 """Situations of rows that are no faults: requeued, answered by another row's reply, large, late."""

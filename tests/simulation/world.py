@@ -108,6 +108,7 @@ class World:
             dead_letters = ObservedQueue(
                 f"{name}-dlq", self.loop, clock, self.monitor, draw=draws.random, max_receives=10**9
             )
+            dead_letters.keeps_receipts = self.scenario.redelivery_rate > 0
             self.queues[dead_letters.name] = dead_letters
             self.queues[name] = ObservedQueue(
                 name,
@@ -118,6 +119,7 @@ class World:
                 dead_letters=dead_letters,
                 max_receives=self.scenario.max_receives,
             )
+            self.queues[name].keeps_receipts = self.scenario.redelivery_rate > 0
 
     def _describe_to_monitor(self) -> None:
         """Tell the monitor the facts about the scenario that its checks need."""
@@ -217,6 +219,8 @@ class World:
             self.happened[f"row: {kind}"] += int(total)
         self.happened["row: reused"] += self.monitor.reused.total()
         self.happened += self.monitor.met
+        old = sum(queue.old_receipts_used for queue in self.queues.values())
+        self.happened["world: old receipts"] += old
         self.happened["world: large cells"] += self.scenario.checkpoint_bytes <= 2_000
         for period in (*self.scenario.target_faults, *self.scenario.storage_faults):
             self.happened[f"world: {period.fault}"] += 1

@@ -73,11 +73,13 @@ async def filled(lab, total, partitions, text_bytes):
     return batch
 
 
-async def read(lab, batch, page_rows=16_000):
-    """All numbers in order."""
+async def read(lab, batch, page_rows=16_000, turns=0):
+    """All numbers in order. After each of them all other tasks have so many turns."""
     numbers = []
     async for outcome in outcomes_in_order(lab.table, batch, page_rows):
         numbers.append(outcome.number)
+        for _ in range(turns):
+            await asyncio.sleep(0)
         lab.table.held -= outcome_bytes(outcome)
     return numbers
 
@@ -98,6 +100,14 @@ async def test_64_partitions_of_large_outcomes_are_read_in_bounded_memory(make_l
     assert await read(lab, batch) == list(range(1, total + 1))
     assert lab.table.most <= AHEAD_BYTES + CONCURRENT_READS * PAGE_BYTES + ITEM_BYTES
     assert lab.table.most < 64 * PAGE_BYTES / 2
+
+
+async def test_outcomes_that_are_taken_slowly_are_read_in_bounded_memory(make_lab):
+    """The bound holds also if every read ends before the next outcome is taken."""
+    lab = make_lab(table=WeighedTable())
+    batch = await filled(lab, 256, 64, lambda _: 300_000)
+    assert await read(lab, batch, turns=20) == list(range(1, 257))
+    assert lab.table.most <= AHEAD_BYTES + ITEM_BYTES
 
 
 async def test_small_outcomes_are_read_in_large_pages(make_lab):

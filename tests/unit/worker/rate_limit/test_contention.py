@@ -7,7 +7,13 @@ from dataclasses import dataclass
 import pytest
 
 from service.mapping.definition import RateLimit
-from service.worker.rate_limit.contention import FIRST_S, LONGEST_S, ContentionWindow
+from service.worker.rate_limit.contention import (
+    CONFLICT_FACTOR,
+    FIRST_S,
+    LEAST_CONFLICT_S,
+    LONGEST_S,
+    ContentionWindow,
+)
 from service.worker.rate_limit.gcra import SAFETY_SHARE
 from tests.unit.worker.rate_limit.limited_fleet import Fleet
 
@@ -106,6 +112,13 @@ def test_the_window_grows_with_failures_and_shrinks_with_success() -> None:
     assert window.window_s == LONGEST_S
     window.granted(2.0)
     assert window.window_s == LONGEST_S / 2
+
+
+def test_writes_that_meet_make_the_next_looks_rare() -> None:
+    """One conflict is enough: the window is no longer that of a worker alone."""
+    window = ContentionWindow("a")
+    window.conflict()
+    assert window.window_s == LEAST_CONFLICT_S * CONFLICT_FACTOR
 
 
 def test_a_limit_that_is_not_used_up_ends_long_waits() -> None:
