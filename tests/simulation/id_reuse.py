@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from service.domain.jobs import Job
-from service.domain.messages import AggregateMessage, RowMessage
+from service.domain.messages import AggregateMessage
 from service.domain.model import Batch, partition_key
 from service.domain.ports import OutgoingMessage
-from tests.simulation.loop import VirtualLoop
-from tests.simulation.monitor import Monitor
-from tests.simulation.observed_ports import ObservedQueue, ObservedTable
+from tests.simulation.process import SharedWorld
 from tests.simulation.scenario import InputFile
+from tests.simulation.sequels import Sequel
 
 SETTLED_AFTER_S = 400.0
 """Least time between the end of a batch and its expiry: every late write of its processes is over then."""
@@ -23,7 +21,7 @@ DELETED_WITHIN_S = 120.0
 """Time in which DynamoDB deletes items that have expired, in no order, if it deletes them in this world."""
 
 
-class IdReuse:
+class IdReuse(Sequel):
     """Deletes the items of batches that have expired, and sends jobs with their ids for other files.
 
     `next_files` has the second file of each batch, by batch id; `submit` puts it into the bucket and sends
@@ -32,24 +30,14 @@ class IdReuse:
 
     def __init__(
         self,
+        shared: SharedWorld,
+        draws: random.Random,
         next_files: Mapping[str, InputFile],
         submit: Callable[[str, InputFile], None],
-        *,
-        table: ObservedTable,
-        queues: Mapping[str, ObservedQueue],
-        monitor: Monitor,
-        loop: VirtualLoop,
-        draws: random.Random,
-        happened: Tally[str],
     ) -> None:
+        super().__init__(shared, draws)
         self._waiting = dict(next_files)
         self._submit = submit
-        self._table = table
-        self._queues = queues
-        self._monitor = monitor
-        self._loop = loop
-        self._random = draws
-        self._happened = happened
         self._expired: dict[str, Batch] = {}
         if self._waiting:
             self._loop.at(SETTLED_AFTER_S / 2, self._prolong)
@@ -131,13 +119,8 @@ class IdReuse:
 
     def _late_messages(self, batch: Batch) -> Iterator[tuple[str, OutgoingMessage]]:
         """Duplicates of the batch's messages that SQS delivers late: rows, trigger, a job that was resent."""
-        file = self._monitor.files[batch.identity]
-        for number, name in enumerate(file.names, 1):
-            replay = self._random.random() < 0.5
-            row = RowMessage(
-                batch.batch_id, batch.round, number, (str(number), name),
-                replay=replay, incarnation=batch.incarnation,
-            )  # fmt: skip
+        for number in range(1, len(self._monitor.files[batch.identity].names) + 1):
+            row = self._message(batch, batch.round, number, replay=self._random.random() < 0.5)
             yield "rows", OutgoingMessage(row.encode(), batch.batch_id)
         yield "aggregate", OutgoingMessage(AggregateMessage.of(batch).encode())
         if batch.incarnation:

@@ -3,44 +3,28 @@
 from __future__ import annotations
 
 import random
-from collections import Counter as Tally
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from service.adapters.memory.table import Counter
-from service.domain.messages import AggregateMessage, RowMessage
+from service.domain.messages import AggregateMessage
 from service.domain.model import Batch, Counts, State, Status
 from service.domain.ports import OutgoingMessage
-from tests.simulation.loop import VirtualLoop
-from tests.simulation.monitor import Monitor
-from tests.simulation.observed_ports import ObservedQueue, ObservedTable
+from tests.simulation.process import SharedWorld
+from tests.simulation.sequels import Sequel
 
 _REDRIVABLE = frozenset({State.SUCCEEDED, State.COMPLETED_WITH_ERRORS})
 
 
-class Redrives:
+class Redrives(Sequel):
     """Opens a second round of each batch with failed rows, some time after its first round has ended.
 
     `pending` is the number of rounds that are about to be opened.
     """
 
-    def __init__(
-        self,
-        batch_ids: Sequence[str],
-        table: ObservedTable,
-        queues: Mapping[str, ObservedQueue],
-        monitor: Monitor,
-        loop: VirtualLoop,
-        draws: random.Random,
-        happened: Tally[str],
-    ) -> None:
+    def __init__(self, shared: SharedWorld, draws: random.Random, batch_ids: Sequence[str]) -> None:
+        super().__init__(shared, draws)
         self._waiting = set(batch_ids)
-        self._table = table
-        self._queues = queues
-        self._monitor = monitor
-        self._loop = loop
-        self._random = draws
-        self._happened = happened
         self.pending = 0
 
     def schedule_due(self) -> None:
@@ -88,10 +72,3 @@ class Redrives:
         for number in failed:
             message = self._message(batch, 2, number)
             self._queues["rows"].duplicate(OutgoingMessage(message.encode(), batch_id), 0)
-
-    def _message(self, batch: Batch, round_: int, number: int) -> RowMessage:
-        cells = (str(number), self._monitor.files[batch.identity].names[number - 1])
-        # as the splitter sent it: a worker takes it by what it knows of the batch, without a new look
-        return RowMessage(
-            batch.batch_id, round_, number, cells, incarnation=batch.incarnation, sender=batch.sender
-        )

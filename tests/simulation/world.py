@@ -88,14 +88,9 @@ class World:
             start_ms=START_MS,
             components=components,
         )
-        self._redrives = Redrives(
-            self.batch_ids, self.table, self.queues, monitor, loop, self._random, faults.happened
-        )
-        next_files = zip(self.batch_ids, scenario.next_files, strict=False)
-        self._id_reuse = IdReuse(
-            dict(next_files), self._submit_again, table=self.table, queues=self.queues, monitor=monitor,
-            loop=loop, draws=self._random, happened=faults.happened,
-        )  # fmt: skip
+        self._redrives = Redrives(self._shared, self._random, self.batch_ids)
+        next_files = dict(zip(self.batch_ids, scenario.next_files, strict=False))
+        self._id_reuse = IdReuse(self._shared, self._random, next_files, self._submit_again)
         self._present: list[Process] = []
         self._all_processes: list[Process] = []
         self._resumed_by = 0.0
