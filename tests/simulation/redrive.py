@@ -38,7 +38,7 @@ class Redrives(Sequel):
             failed = [number for number, status in sorted(statuses.items()) if status is Status.FAILED]
             if failed:
                 self.pending += 1
-                delay = self._random.choice((0.5, 5.0, 60.0))
+                delay = self._random.choice((0.5, 0.5, 2.0, 5.0, 60.0))
                 self._duplicate_old_messages(batch, failed, delay)
                 self._loop.at(self._loop.time() + delay, self._open, batch_id, failed)
 
@@ -48,7 +48,9 @@ class Redrives(Sequel):
             if self._random.random() < 0.7:
                 message = self._message(batch, 1, number)
                 self._monitor.copied.add((batch.identity, 1, number))
-                when = max(0.0, delay + self._random.uniform(-5.0, 15.0))
+                # Half of them meet the messages of the second round, and workers that do not know of it.
+                spread = self._random.choice(((-1.0, 1.0), (-5.0, 15.0)))
+                when = max(0.0, delay + self._random.uniform(*spread))
                 self._queues["rows"].duplicate(OutgoingMessage(message.encode(), batch.batch_id), when)
         trigger = AggregateMessage(batch.batch_id, 1, batch.incarnation).encode()
         self._queues["aggregate"].duplicate(OutgoingMessage(trigger), self._random.uniform(0, 2 * delay))
