@@ -123,7 +123,9 @@ async def _run(
             files, code = await _download_or_rescue(service, view, path)
         # the endpoint, which holds the batch, ends with this context
         status = status_json(view, service.backend.ports.clock)
-        causes = await group_failures(service.backend.ports.table, view.batch) if view.counts.failed else []
+        causes = (
+            await group_failures(service.backend.ports.table, view.batch) if view.all_counts.failed else []
+        )
     if not as_json:
         render.show_notes(err, view.batch)
     if as_json:

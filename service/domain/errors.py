@@ -70,6 +70,7 @@ class FailureClass(StrEnum):
     RATE_LIMIT = "rate_limit"
     REJECTED = "rejected"
     UNAVAILABLE = "unavailable"
+    CANCELLED = "cancelled"
 
 
 class FailureScope(StrEnum):
@@ -266,6 +267,12 @@ class DeadlineError(RowRejectedError):
 
     # The input may be fine: another run has time again.
     failure_class = FailureClass.TRANSIENT
+
+
+class CancelledError(RowRejectedError):
+    """The batch was cancelled before the row had an outcome."""
+
+    failure_class = FailureClass.CANCELLED
 
 
 class WorkerLostError(RowRejectedError):

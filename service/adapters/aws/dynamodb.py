@@ -26,7 +26,13 @@ from service.adapters.aws.batch_items import (
 from service.adapters.aws.batch_leases import NO_LEASE, is_leased_to
 from service.adapters.aws.clients import Clients
 from service.adapters.aws.commits import failed_conditions, write_commit
-from service.adapters.aws.conditions import Condition, is_free, is_in, is_in_round, is_new_request
+from service.adapters.aws.conditions import (
+    Condition,
+    is_free,
+    is_in_generation,
+    is_in_round,
+    is_under_way,
+)
 from service.adapters.aws.errors import AwsCall, error_code, error_message, perform, translate
 from service.adapters.aws.keys import (
     BATCH_SORT,
@@ -34,12 +40,16 @@ from service.adapters.aws.keys import (
     batches_key,
     definition_sort,
     failed_key,
+    operation_prefix,
+    operation_sort,
     primary_key,
     record_key,
 )
+from service.adapters.aws.operations import operation_writes
 from service.adapters.aws.queries import BY_STATUS, Queries
 from service.adapters.aws.row_items import is_outcome_of, outcome_of
 from service.adapters.aws.shared_records import check_record_size, record_item, record_of
+from service.adapters.aws.steering_values import operation_of, work_value
 from service.adapters.aws.values import Item, Value, encode
 from service.domain.errors import BatchRejectedError, ConflictError, RowTooLargeError
 from service.domain.model import (
@@ -47,10 +57,12 @@ from service.domain.model import (
     BatchView,
     Commit,
     Counts,
+    Operation,
     Outcome,
     Recount,
     State,
     Trouble,
+    Work,
     partition_key,
     partition_of,
     row_id,
@@ -106,7 +118,7 @@ class DynamoTable:
         try:
             await perform(self._open_call, self._dynamodb.transact_write_items(TransactItems=writes))
         except ClientError as error:
-            self._raise_unless_batch_exists(error, batch)
+            self._raise_unless_refused(error, batch)
         else:
             return batch
         stored = await self._get_batch(batch.batch_id)
@@ -145,19 +157,19 @@ class DynamoTable:
         }
         if batch.dialect is not None:
             values["dialect"] = dialect_value(batch.dialect)
-        condition = is_in(batch, State.SPLITTING) & is_leased_to(owner)
+        condition = is_in_generation(batch, State.SPLITTING) & is_leased_to(owner)
         remove = "" if batch.dialect is not None else "dialect"
         return await self._update_batch(batch.batch_id, values, condition, remove=remove)
 
     async def seal(self, batch: Batch, total: int, now: str, *, owner: str) -> bool:
         """SPLITTING -> RUNNING with `total` rows. After False, read the batch: it may be sealed."""
         values = _state_values(State.RUNNING) | {"total": encode(total), "updated_at": encode(now)} | NO_LEASE
-        condition = is_in(batch, State.SPLITTING) & is_leased_to(owner)
+        if batch.unread_from:
+            values["unread_from"] = encode(batch.unread_from)
+        condition = is_in_generation(batch, State.SPLITTING) & is_leased_to(owner)
         return await self._update_batch(batch.batch_id, values, condition)
 
-    async def move(
-        self, batch: Batch, *, expected: State, to: State, now: str, error: str = "", request: str = ""
-    ) -> bool:
+    async def move(self, batch: Batch, *, expected: State, to: State, now: str, error: str = "") -> bool:
         """Change the state unless state or round differ. After False, read the batch: it may be changed."""
         values = (
             _state_values(to)
@@ -169,11 +181,38 @@ class DynamoTable:
                 "trouble": trouble_value(None),
             }
         )
-        condition = is_in_round(batch, expected)
-        if request:
-            values["finish_request"] = encode(request)
-            condition &= is_new_request(request)
-        return await self._update_batch(batch.batch_id, values, condition)
+        return await self._update_batch(batch.batch_id, values, is_in_round(batch, expected))
+
+    async def operate(
+        self, before: Batch, after: Batch, operation: Operation, *, definition: str | None = None
+    ) -> bool:
+        """Change the batch and keep the operation in its log. After False, read the operation."""
+        writes = operation_writes(self._name, before, after, operation, definition)
+        try:
+            await perform(self._open_call, self._dynamodb.transact_write_items(TransactItems=writes))
+        except ClientError as error:
+            self._raise_unless_refused(error, after)
+            return False
+        return True
+
+    async def operation(self, batch: Batch, request_id: str) -> Operation | None:
+        """The operation that was made for this request."""
+        key = primary_key(batch.batch_id, operation_sort(batch.incarnation, request_id))
+        item = await self._get_item(key)
+        return None if item is None else operation_of(item)
+
+    async def operations(self, batch: Batch) -> list[Operation]:
+        """All operations on the batch, in order."""
+        prefix = operation_prefix(batch.incarnation)
+        return [operation_of(item) for item in await self._queries.operations(batch.batch_id, prefix)]
+
+    async def set_work(self, batch: Batch, work: Work | None) -> bool:
+        """Store the progress of the batch's work. False unless that work is under way."""
+        assert batch.work is not None
+        condition = is_under_way(batch, batch.work)
+        if work is None:
+            return await self._update_batch(batch.batch_id, {}, condition, remove="work")
+        return await self._update_batch(batch.batch_id, {"work": work_value(work)}, condition)
 
     async def set_trouble(self, batch: Batch, trouble: Trouble | None) -> bool:
         """Store why the results cannot be written, unless the batch is not AGGREGATING in this round."""
@@ -292,13 +331,13 @@ class DynamoTable:
         item = await self._get_item(primary_key(batch_id, BATCH_SORT))
         return None if item is None else batch_of(item)
 
-    def _raise_unless_batch_exists(self, error: ClientError, batch: Batch) -> None:
-        """Return if `open` failed because the batch exists; otherwise raise the RowfleetError for it."""
+    def _raise_unless_refused(self, error: ClientError, batch: Batch) -> None:
+        """Return if a condition refused the transaction; otherwise raise the RowfleetError for it."""
         too_large = f"{self._open_call.resource} cannot hold this batch"
         if error_code(error) == "ValidationException":
             raise BatchRejectedError(f"{too_large}: {error_message(error)}") from error
         try:
-            failed_conditions(error, f"batch {batch.batch_id} was not opened")
+            failed_conditions(error, f"batch {batch.batch_id} was not changed")
         except RowTooLargeError:
             raise BatchRejectedError(f"{too_large}: {error_message(error)}") from error
 
@@ -313,7 +352,7 @@ class DynamoTable:
         update = self._dynamodb.update_item(
             TableName=self._name,
             Key=primary_key(batch_id, BATCH_SORT),
-            UpdateExpression=f"SET {sets}" + (f" REMOVE #{remove}" if remove else ""),
+            UpdateExpression=" ".join([f"SET {sets}"] * bool(values) + [f"REMOVE #{remove}"] * bool(remove)),
             ConditionExpression=condition.expression,
             # every name is aliased because many are reserved words of DynamoDB
             ExpressionAttributeNames={f"#{name}": name for name in names},

@@ -5,6 +5,7 @@
 | batch | batch id | `#batch` | `timeline` + `timestamp`; `status_key` = `batches#{state}` |
 | counter | batch id | `#count#{round}#{slot}#{incarnation}` | |
 | definition | batch id | `definition#{digest}` | |
+| operation | batch id | `op#{incarnation}#{request_id}` | |
 | shared record | `#{key}` | `#record` | |
 | row | partition of the row | `row_{number}` | `status_key` = `{partition}#FAILED`, failed rows only |
 """
@@ -56,6 +57,17 @@ def definition_sort(digest: str) -> str:
     """`definition#{digest}`."""
     # without META_PREFIX, so that reading a batch does not read its definition as well
     return f"definition#{digest}"
+
+
+def operation_prefix(incarnation: str) -> str:
+    """`op#{incarnation}#`: the sort keys of a batch's operations begin with this."""
+    # without META_PREFIX, as the definition
+    return f"op#{incarnation}#"
+
+
+def operation_sort(incarnation: str, request_id: str) -> str:
+    """`op#{incarnation}#{request_id}`."""
+    return operation_prefix(incarnation) + request_id
 
 
 def batches_key(state: State) -> str:
