@@ -34,6 +34,7 @@ from service.domain.errors import (
     RetryableError,
     RowRejectedError,
 )
+from service.domain.jobs import Job
 from service.domain.model import Batch, BatchView, State
 from service.domain.ports import OutgoingMessage, Queue
 from service.recovery.recovery import Recovery

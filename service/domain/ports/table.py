@@ -121,9 +121,9 @@ class Table(Protocol):
         """Change the batch from `before` to `after`, and keep the operation in its log, in one transaction.
 
         Only the attributes that differ are written. A change of state, round or generation ends the lease,
-        whose owner works for rows that do not count any more. A `definition` is stored under the mapping digest of
-        `after`. False, and nothing is changed, unless the stored batch has the state, round and `control` of
-        `before`, or if an operation with the same request id was made before.
+        whose owner works for rows that do not count any more. A `definition` is stored under the mapping
+        digest of `after`. False, and nothing is changed, unless the stored batch has the state, round and
+        `control` of `before`, or if an operation with the same request id was made before.
         """
         ...
 
