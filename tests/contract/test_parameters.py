@@ -19,10 +19,10 @@ from botocore import xform_name
 from botocore.exceptions import ParamValidationError
 
 from service.adapters.aws.clients import AwsOptions, Clients, open_clients
-from service.adapters.aws.dynamodb import DynamoTable
 from service.adapters.aws.provision.resources import QueueOptions, ResourceNames, provision
 from service.adapters.aws.s3 import S3Objects
 from service.adapters.aws.sqs import SqsQueue
+from service.adapters.aws.table.dynamodb import DynamoTable
 from service.domain.model import (
     Batch,
     Checkpoint,

@@ -8,9 +8,9 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
-from service.adapters.aws.batch_items import check_batch_size
-from service.adapters.aws.operations import ends_lease
-from service.adapters.aws.row_items import (
+from service.adapters.aws.table.batch_items import check_batch_size
+from service.adapters.aws.table.operations import ends_lease
+from service.adapters.aws.table.row_items import (
     check_commit_size,
     is_committed,
     is_done,
@@ -18,8 +18,8 @@ from service.adapters.aws.row_items import (
     outcome_of,
     row_items,
 )
-from service.adapters.aws.shared_records import check_record_size
-from service.adapters.aws.values import Item, item_bytes
+from service.adapters.aws.table.shared_records import check_record_size
+from service.adapters.aws.table.values import Item, item_bytes
 from service.domain.model import (
     Batch,
     BatchView,

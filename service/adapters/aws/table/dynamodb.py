@@ -12,8 +12,10 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from service.adapters.aws import batch_leases
-from service.adapters.aws.batch_items import (
+from service.adapters.aws.clients import Clients
+from service.adapters.aws.errors import AwsCall, error_code, error_message, perform, translate
+from service.adapters.aws.table import batch_leases
+from service.adapters.aws.table.batch_items import (
     batch_item,
     batch_of,
     checkpoint_value,
@@ -23,18 +25,16 @@ from service.adapters.aws.batch_items import (
     trouble_value,
     view_of,
 )
-from service.adapters.aws.batch_leases import NO_LEASE, is_leased_to
-from service.adapters.aws.clients import Clients
-from service.adapters.aws.commits import failed_conditions, write_commit
-from service.adapters.aws.conditions import (
+from service.adapters.aws.table.batch_leases import NO_LEASE, is_leased_to
+from service.adapters.aws.table.commits import failed_conditions, write_commit
+from service.adapters.aws.table.conditions import (
     Condition,
     is_free,
     is_in_generation,
     is_in_round,
     is_under_way,
 )
-from service.adapters.aws.errors import AwsCall, error_code, error_message, perform, translate
-from service.adapters.aws.keys import (
+from service.adapters.aws.table.keys import (
     BATCH_SORT,
     META_PREFIX,
     batches_key,
@@ -45,12 +45,12 @@ from service.adapters.aws.keys import (
     primary_key,
     record_key,
 )
-from service.adapters.aws.operations import operation_writes
-from service.adapters.aws.queries import BY_STATUS, Queries
-from service.adapters.aws.row_items import is_outcome_of, outcome_of
-from service.adapters.aws.shared_records import check_record_size, record_item, record_of
-from service.adapters.aws.steering_values import operation_of, work_value
-from service.adapters.aws.values import Item, Value, encode
+from service.adapters.aws.table.operations import operation_writes
+from service.adapters.aws.table.queries import BY_STATUS, Queries
+from service.adapters.aws.table.row_items import is_outcome_of, outcome_of
+from service.adapters.aws.table.shared_records import check_record_size, record_item, record_of
+from service.adapters.aws.table.steering_values import operation_of, work_value
+from service.adapters.aws.table.values import Item, Value, encode
 from service.domain.errors import BatchRejectedError, ConflictError, RowTooLargeError
 from service.domain.model import (
     Batch,

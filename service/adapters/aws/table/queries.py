@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.adapters.aws.batch_items import batch_of
 from service.adapters.aws.clients import Clients
 from service.adapters.aws.errors import AwsCall, perform
-from service.adapters.aws.keys import BATCH_SORT, TIMELINE, batches_key, primary_key
-from service.adapters.aws.row_items import is_done, is_outcome_of, outcome_of
-from service.adapters.aws.values import Item, Value
+from service.adapters.aws.table.batch_items import batch_of
+from service.adapters.aws.table.keys import BATCH_SORT, TIMELINE, batches_key, primary_key
+from service.adapters.aws.table.row_items import is_done, is_outcome_of, outcome_of
+from service.adapters.aws.table.values import Item, Value
 from service.domain.model import MAX_ROWS, Batch, State, partition_key, row_id, row_number
 from service.domain.ports import BatchPage, NumberPage, OutcomePage
 

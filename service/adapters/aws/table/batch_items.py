@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from service.adapters.aws.keys import (
+from service.adapters.aws.table.keys import (
     BATCH_SORT,
     TIMELINE,
     batches_key,
@@ -14,8 +14,8 @@ from service.adapters.aws.keys import (
     definition_sort,
     primary_key,
 )
-from service.adapters.aws.steering_values import steering_of, steering_values
-from service.adapters.aws.values import Item, Value, decode, encode, int_attribute, item_bytes
+from service.adapters.aws.table.steering_values import steering_of, steering_values
+from service.adapters.aws.table.values import Item, Value, decode, encode, int_attribute, item_bytes
 from service.domain.errors import BatchRejectedError
 from service.domain.model import (
     CHECKPOINT_ROWS,

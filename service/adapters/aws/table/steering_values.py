@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from service.adapters.aws.keys import operation_sort, primary_key
-from service.adapters.aws.values import Item, Value, decode, encode
+from service.adapters.aws.table.keys import operation_sort, primary_key
+from service.adapters.aws.table.values import Item, Value, decode, encode
 from service.domain.model import (
     COUNTER_FIELDS,
     Batch,

@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from service.adapters.aws.values import Item
+from service.adapters.aws.table.values import Item
 from service.domain.model import State
 
 BATCH_SORT = "#batch"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.adapters.aws.conditions import Condition, is_in_generation
-from service.adapters.aws.values import encode
+from service.adapters.aws.table.conditions import Condition, is_in_generation
+from service.adapters.aws.table.values import encode
 from service.domain.model import Batch, State
 from service.domain.ports import LeaseGrant
 

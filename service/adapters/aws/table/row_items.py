@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from service.adapters.aws.keys import failed_key, primary_key
-from service.adapters.aws.values import Item, Value, decode, encode, int_attribute, item_bytes
+from service.adapters.aws.table.keys import failed_key, primary_key
+from service.adapters.aws.table.values import Item, Value, decode, encode, int_attribute, item_bytes
 from service.domain.errors import RowRejectedError, RowTooLargeError
 from service.domain.item_size import depth
 from service.domain.model import (

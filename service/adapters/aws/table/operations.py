@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.adapters.aws.batch_items import batch_item, definition_item
-from service.adapters.aws.batch_leases import NO_LEASE
-from service.adapters.aws.conditions import is_as_read
-from service.adapters.aws.keys import BATCH_SORT, primary_key
-from service.adapters.aws.steering_values import operation_item
-from service.adapters.aws.values import Value
+from service.adapters.aws.table.batch_items import batch_item, definition_item
+from service.adapters.aws.table.batch_leases import NO_LEASE
+from service.adapters.aws.table.conditions import is_as_read
+from service.adapters.aws.table.keys import BATCH_SORT, primary_key
+from service.adapters.aws.table.steering_values import operation_item
+from service.adapters.aws.table.values import Value
 from service.domain.model import Batch, Operation
 
 

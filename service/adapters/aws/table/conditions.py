@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from service.adapters.aws.values import Value, encode
+from service.adapters.aws.table.values import Value, encode
 from service.domain.model import Batch, State, Work
 
 
