@@ -19,7 +19,7 @@ from service.cli.options import (
     read_settings,
 )
 from service.domain.model import MAX_DEADLINE_S, MAX_PRIORITY, MAX_WEIGHT
-from service.domain.operation_requests import DEFAULT_GRACE_S, MAX_CONCURRENCY, MAX_GRACE_S, Request
+from service.domain.operation_requests import DEFAULT_GRACE_S, MAX_CONCURRENCY, MAX_GRACE_S, OperationRequest
 from service.steering.operate import operate
 
 app = typer.Typer()
@@ -120,7 +120,7 @@ def _operate(
     async def work() -> None:
         options = aws_options(settings)
         async with connect(settings, options) as backend:
-            request = Request(op, batch, uuid.uuid4().hex, await caller(options), given)
+            request = OperationRequest(op, batch, uuid.uuid4().hex, await caller(options), given)
             operation = await operate(backend.ports, request)
             view = await backend.ports.table.read(batch)
         if as_json:

@@ -11,7 +11,7 @@ from service.domain.errors import PoisonMessageError
 from service.domain.jobs import Job, read_job
 from service.domain.message_format import field, read_object
 from service.domain.model import Source, is_name
-from service.domain.operation_requests import Request, WorkRequest, read_request
+from service.domain.operation_requests import OperationRequest, WorkRequest, read_request
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.zst", ".tsv.zst")
 """Ends of the names of dropped files that start a run, in upper or lower case."""
@@ -37,7 +37,7 @@ class IngestMessage:
     """The jobs that an ingest message asks for, its operation on a batch, its parts that start no run."""
 
     jobs: tuple[Job, ...] = ()
-    operation: Request | WorkRequest | None = None
+    operation: OperationRequest | WorkRequest | None = None
     ignored: tuple[Ignored, ...] = ()
 
 

@@ -27,7 +27,7 @@ MAX_CONCURRENCY = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class OperationRequest:
     """A request to operate on a batch. `by`: the AWS identity or system user that asks.
 
     `request_id`: a request is carried out once; "" in a message whose own id serves.
@@ -115,7 +115,7 @@ ARGUMENTS: dict[str, dict[str, Check]] = {
 """The operations and their arguments."""
 
 
-def read_request(data: dict[str, Any]) -> Request | WorkRequest:
+def read_request(data: dict[str, Any]) -> OperationRequest | WorkRequest:
     """The request in the JSON object of a job message with `op`. Raises PoisonMessageError."""
     check_version(data)
     op = data["op"]
@@ -133,7 +133,7 @@ def read_request(data: dict[str, Any]) -> Request | WorkRequest:
     if problem := argument_problem(op, args):
         raise PoisonMessageError(problem)
     given = {name: value for name, value in args.items() if value is not None}
-    return Request(op, batch_id, _short(data, "request_id"), _short(data, "by"), given)
+    return OperationRequest(op, batch_id, _short(data, "request_id"), _short(data, "by"), given)
 
 
 def argument_problem(op: str, args: Mapping[str, Json]) -> str:

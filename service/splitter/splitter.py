@@ -26,7 +26,7 @@ from service.domain.errors import (
 from service.domain.events import Ignored, decode_ingest
 from service.domain.jobs import Job
 from service.domain.model import Batch, State, WorkKind, ms_of
-from service.domain.operation_requests import Request, WorkRequest
+from service.domain.operation_requests import OperationRequest, WorkRequest
 from service.domain.ports import MESSAGE_BYTES, OutgoingMessage
 from service.domain.truncation import truncate
 from service.mapping import Definition
@@ -101,7 +101,7 @@ class Splitter:
         if (first := held or problem) is not None:
             raise first
 
-    async def _operate(self, request: Request | WorkRequest, delivery: Delivery) -> None:
+    async def _operate(self, request: OperationRequest | WorkRequest, delivery: Delivery) -> None:
         """Carry out a request, or the work that one has left on its batch."""
         if isinstance(request, WorkRequest):
             await self._work.handle(request, delivery)

@@ -21,7 +21,7 @@ from service.domain.model import (
     iso_time,
     ms_of,
 )
-from service.domain.operation_requests import DEFAULT_GRACE_S, Request
+from service.domain.operation_requests import DEFAULT_GRACE_S, OperationRequest
 
 OPEN = frozenset({State.SPLITTING, State.RUNNING, State.PAUSED})
 """States in which rows are still sent or served."""
@@ -39,7 +39,7 @@ class Decision:
     facts: Mapping[str, Json] = field(default_factory=dict)
 
 
-Decide = Callable[[BatchView, Request, int], Decision]
+Decide = Callable[[BatchView, OperationRequest, int], Decision]
 """Decides on a request at a time in milliseconds since 1970. Raises UsageError if it is refused."""
 
 
@@ -48,7 +48,7 @@ def open_state(batch: Batch) -> State:
     return State.SPLITTING if batch.total is None else State.RUNNING
 
 
-def pause(view: BatchView, request: Request, now_ms: int) -> Decision:
+def pause(view: BatchView, request: OperationRequest, now_ms: int) -> Decision:
     """Hold the batch for its user. With `now`, calls under way are cut."""
     batch, is_now = view.batch, bool(request.args.get("now"))
     _require_open(batch, "paused")
@@ -74,7 +74,7 @@ def hold_batch(batch: Batch, hold: Hold) -> Batch:
     return replace(batch, state=State.PAUSED, holds=(*batch.holds, hold))
 
 
-def resume(view: BatchView, _request: Request, _now_ms: int) -> Decision:
+def resume(view: BatchView, _request: OperationRequest, _now_ms: int) -> Decision:
     """End the holds that a resume ends. If none is left, all rows without an outcome are sent again."""
     batch = view.batch
     _require_open(batch, "resumed")
@@ -101,7 +101,7 @@ def _sent_again(batch: Batch) -> Batch:
     )
 
 
-def cancel(view: BatchView, request: Request, now_ms: int) -> Decision:
+def cancel(view: BatchView, request: OperationRequest, now_ms: int) -> Decision:
     """End the batch: rows without an outcome are FAILED as cancelled, and the results are written."""
     batch = view.batch
     if batch.state.is_final:
@@ -134,7 +134,7 @@ def cancelled(batch: Batch, now_ms: int, *, grace_s: int) -> Batch:
     )
 
 
-def change_settings(view: BatchView, request: Request, now_ms: int) -> Decision:
+def change_settings(view: BatchView, request: OperationRequest, now_ms: int) -> Decision:
     """Change how the batch is served from now on."""
     batch, args = view.batch, request.args
     _require_open(batch, "changed")
@@ -152,7 +152,7 @@ def change_settings(view: BatchView, request: Request, now_ms: int) -> Decision:
     return Decision(f"{batch.batch_id} has {shown}; workers follow within 10 s", after)
 
 
-def finish(view: BatchView, _request: Request, _now_ms: int) -> Decision:
+def finish(view: BatchView, _request: OperationRequest, _now_ms: int) -> Decision:
     """Have the results written again from the outcomes."""
     batch = view.batch
     text = f"the results of {batch.batch_id} are being written: `rowfleet watch {batch.batch_id}` follows it"

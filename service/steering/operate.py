@@ -16,7 +16,7 @@ from service.batch.role_ports import Ports
 from service.domain.errors import PoisonMessageError, RetryableError, UsageError
 from service.domain.jobs import Job
 from service.domain.model import Batch, BatchView, Operation, State, Work, WorkKind, iso_time
-from service.domain.operation_requests import Request, WorkRequest
+from service.domain.operation_requests import OperationRequest, WorkRequest
 from service.domain.ports import MAX_DELAY_S, OutgoingMessage, Table
 from service.runtime.sender import send_all
 from service.steering.decisions import DECISIONS, Decide, Decision
@@ -30,7 +30,7 @@ NOTICE_S = 10
 """Time in which every worker notices an operation."""
 
 
-async def operate(ports: Ports, request: Request) -> Operation:
+async def operate(ports: Ports, request: OperationRequest) -> Operation:
     """Carry out a request and return what was done; `control` is 0 if nothing had to be changed.
 
     A request id that was seen before changes nothing, and gets the same answer. Raises UsageError with a
@@ -40,7 +40,7 @@ async def operate(ports: Ports, request: Request) -> Operation:
 
 
 async def decide_and_apply(
-    ports: Ports, request: Request, decide: Decide, *, definition: str | None = None
+    ports: Ports, request: OperationRequest, decide: Decide, *, definition: str | None = None
 ) -> Operation:
     """Apply a decision to the batch as it stands. Raises as `operate` does."""
     for _ in range(CHANGES):
@@ -74,12 +74,12 @@ async def read_existing(table: Table, batch_id: str) -> BatchView:
     return view
 
 
-async def carry_out(ports: Ports, request: Request, message_id: str) -> None:
+async def carry_out(ports: Ports, request: OperationRequest, message_id: str) -> None:
     """Carry out a request that came in the message `message_id`. One that is refused is only logged.
 
     Raises PoisonMessageError if there is no such batch, RetryableError and AccessError.
     """
-    named = Request(
+    named = OperationRequest(
         request.op,
         request.batch_id,
         request.request_id or message_id,
@@ -119,7 +119,7 @@ def _changed(after: Batch, before: Batch, now_ms: int) -> Batch:
     return replace(after, control=before.control + 1, updated_at=iso_time(now_ms))
 
 
-def _operation(request: Request, decision: Decision, at: str, control: int) -> Operation:
+def _operation(request: OperationRequest, decision: Decision, at: str, control: int) -> Operation:
     return Operation(
         op=request.op,
         request_id=request.request_id,

@@ -28,7 +28,7 @@ from service.domain.errors import PoisonMessageError, WorkerLostError
 from service.domain.events import decode_ingest
 from service.domain.jobs import Job
 from service.domain.model import Batch, State, batch_id, ms_of, row_id
-from service.domain.operation_requests import Request, WorkRequest
+from service.domain.operation_requests import OperationRequest, WorkRequest
 from service.domain.ports import MAX_DELAY_S, ReceivedMessage
 from service.recovery.recovery import Recovery
 from service.runtime.delivery import Delivery
@@ -110,9 +110,9 @@ class DeadLetters:
             self._ports.metrics.count("dead_rows_committed")
             log.warning("dead_row_committed", reason=str(lost))
 
-    async def _operation(self, request: Request | WorkRequest, message_id: str) -> None:
+    async def _operation(self, request: OperationRequest | WorkRequest, message_id: str) -> None:
         """Carry out a request, or have work sent again that its batch still has."""
-        if isinstance(request, Request):
+        if isinstance(request, OperationRequest):
             await carry_out(self._ports, request, message_id)
             self._drop("job", "the operation is carried out, or refused for good")
             return
