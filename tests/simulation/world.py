@@ -6,8 +6,8 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 
-from service.domain.jobs import Finish
 from service.domain.messages import encode
+from service.domain.operation_requests import OperationRequest
 from service.domain.ports import OutgoingMessage
 from tests.simulation.agent import WorldAgents
 from tests.simulation.agent_calls import AgentCalls
@@ -284,7 +284,7 @@ class World:
         """Ask for the results of each batch once more, whatever its state is."""
         for batch_id in self.batch_ids:
             if self.table.batch(batch_id) is not None:
-                body = Finish(batch_id, f"at {self.loop.time()}").encode()
+                body = OperationRequest("finish", batch_id, f"at {self.loop.time()}").encode()
                 self.queues["ingest"].duplicate(OutgoingMessage(body), 0)
                 self.happened["world: finish"] += 1
 
