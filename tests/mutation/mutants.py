@@ -55,6 +55,13 @@ MUTANTS = (
         ("tests/unit/adapters/aws/test_queries.py",),
     ),
     Mutant(
+        "a lease that is free is extended, whoever had it since",
+        f"{_AWS}/batch_leases.py",
+        "(own | _is_free(now_ms) if now_ms else own)",
+        "(own | _is_free(now_ms))",
+        ("tests/contract/test_table.py::test_a_lease_that_was_released_is_not_extended",),
+    ),
+    Mutant(
         "messages carry no group",
         f"{_AWS}/sqs.py",
         "if message.group:",
