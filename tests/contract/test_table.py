@@ -690,6 +690,19 @@ async def test_an_extension_never_takes_over_a_lease(table: Table) -> None:
     assert not (await leased(table, "b", now_ms=0)).is_ours
 
 
+async def test_a_lease_that_was_released_is_not_extended(table: Table) -> None:
+    """Another owner may have had it in between; its former owner has to take it anew, and knows so."""
+    await table.open(AGGREGATING, "{}")
+    await leased(table, "a", now_ms=1_000, until_ms=2_000)
+    await leased(table, "b", now_ms=3_000, until_ms=4_000)
+    await table.release(BATCH.batch_id, owner="b")
+    refused = await leased(table, "a", now_ms=0, until_ms=5_000)
+    assert not refused.is_ours
+    assert refused.until_ms
+    assert await lease_of(table) == ("", 0)
+    assert (await leased(table, "a", now_ms=3_500)).is_ours
+
+
 async def test_a_lease_passes_to_another_name_of_its_owner(table: Table) -> None:
     """No other process gets it in between, and the former name counts no more."""
     await table.open(BATCH, "{}")
