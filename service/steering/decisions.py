@@ -80,6 +80,9 @@ def resume(view: BatchView, _request: OperationRequest, _now_ms: int) -> Decisio
     _require_open(batch, "resumed")
     if batch.state is not State.PAUSED:
         return Decision(f"{batch.batch_id} is {batch.state}: there is nothing to resume")
+    if batch.hold(HoldReason.FAILURES) is not None:
+        # Its user goes on in spite of the failures so far; only later ones hold it again.
+        batch = replace(batch, judged_round=batch.round, forgiven=view.counts)
     left = tuple(hold for hold in batch.holds if hold.reason not in LIFTED_BY_RESUME)
     if left and left == batch.holds:
         raise UsageError(f"batch {batch.batch_id} is held: {'; '.join(map(describe_hold, left))}")
