@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from service.batch.large_outcomes import LargeOutcomes
 from service.domain.errors import UsageError
-from service.domain.model import Batch, BatchView, Outcome, RowError, State
+from service.domain.model import Batch, BatchView, Operation, Outcome, RowError, State
 from service.domain.ports import Clock, Table
+from service.domain.tolerance import excess_note, tolerance_text
+
+WITH_RESULTS = frozenset({State.SUCCEEDED, State.COMPLETED_WITH_ERRORS, State.CANCELLED})
+"""Final states of batches that have result files."""
 
 PAGE_ROWS = 500
 EXAMPLES = 5
@@ -47,11 +51,18 @@ async def read_batch(table: Table, batch_id: str) -> BatchView:
     return view
 
 
-def status_json(view: BatchView, clock: Clock, outage: str = "") -> dict[str, Any]:
+async def read_operations(table: Table, batch: Batch) -> Sequence[Operation]:
+    """All operations on the batch, in their order. Without any, the table is not read."""
+    return await table.operations(batch) if batch.control else ()
+
+
+def status_json(
+    view: BatchView, clock: Clock, outage: str = "", operations: Sequence[Operation] = ()
+) -> dict[str, Any]:
     """The object that `status --json` prints; its keys are a public contract.
 
     Rates are rows per second since the start, times ISO 8601 in UTC. `outage` is the reason why the batch's
-    target is down (`OutageBoard.read`).
+    target is down (`OutageBoard.read`). `exceeded`: the limit of failures that it exceeds and goes on.
     """
     batch, counts = view.batch, view.all_counts
     return {
@@ -61,6 +72,7 @@ def status_json(view: BatchView, clock: Clock, outage: str = "") -> dict[str, An
         "state": str(batch.state),
         "round": batch.round,
         "total": batch.total,
+        "due": batch.due,
         "succeeded": counts.succeeded,
         "failed": counts.failed,
         "reused": counts.reused,
@@ -76,6 +88,14 @@ def status_json(view: BatchView, clock: Clock, outage: str = "") -> dict[str, An
         "weight": batch.weight,
         "dialect": batch.dialect.as_json() if batch.dialect else None,
         "blank_records": batch.checkpoint.blanks,
+        "holds": {
+            hold.reason: {"by": hold.by, "at": hold.at, "detail": dict(hold.detail)} for hold in batch.holds
+        },
+        "operations": [operation.as_json() for operation in operations],
+        "cancelled_at": batch.cancelled_at or None,
+        "unread_from": batch.unread_from or None,
+        "tolerate": tolerance_text(batch.tolerate),
+        "exceeded": excess_note(view) or None,
     }
 
 
@@ -123,7 +143,7 @@ def _progress(view: BatchView, now_ms: int) -> dict[str, Any]:
 
 def _result_files(view: BatchView) -> dict[str, str | None]:
     batch = view.batch
-    if batch.state not in (State.SUCCEEDED, State.COMPLETED_WITH_ERRORS):
+    if batch.state not in WITH_RESULTS:
         return {"output": None, "failures": None, "manifest": None}
     return {
         "output": batch.results.url("output.csv"),

@@ -5,17 +5,28 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.app.status import read_operations
 from service.batch.job_checks import can_reopen, refusal
 from service.batch.outages import OutageBoard
 from service.batch.role_ports import Ports
 from service.csvio import CsvReader
 from service.domain.errors import AccessError, CsvError, RetryableError, SourceError, UsageError
 from service.domain.jobs import Job, output_conflict, output_location
-from service.domain.model import Batch, BatchView, Location, Source, batch_id, is_name, parse_url
+from service.domain.model import (
+    Batch,
+    BatchView,
+    Location,
+    Operation,
+    Source,
+    State,
+    batch_id,
+    is_name,
+    parse_url,
+)
 from service.domain.ports import Clock, Objects, OutgoingMessage, Queue
 from service.domain.tolerance import ToleranceError, parse_tolerance
 from service.runtime.sender import send_all
@@ -158,17 +169,28 @@ def _bucket_and_key(url: str) -> tuple[str, str]:
     return bucket, key
 
 
-async def follow(
-    ports: Ports, id_: str, *, replaces: Batch | None = None
-) -> AsyncIterator[tuple[BatchView | None, str]]:
-    """Yield the batch and the outage of its target, again and again until the batch ends.
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A reading of a followed batch: None until it is opened. `outage`: why its target is down, or "".
 
-    The batch is None until it is opened, and until it has replaced the batch `replaces`. The outage is ""
-    while the target is up. Raises UsageError if the job was taken and `replaces` is still there: a service
-    of an older version does not replace it, or another job was faster.
+    `operations` are those that were made since the reading before.
+    """
+
+    view: BatchView | None = None
+    outage: str = ""
+    operations: Sequence[Operation] = ()
+
+
+async def follow(ports: Ports, id_: str, *, replaces: Batch | None = None) -> AsyncIterator[Reading]:
+    """Read the batch again and again until it ends, or is held.
+
+    The batch is None until it is opened, and until it has replaced the batch `replaces`. Raises UsageError if
+    the job was taken and `replaces` is still there: a service of an older version does not replace it, or
+    another job was faster.
     """
     outages = OutageBoard(ports.table, ports.clock)
     started = ports.clock.monotonic()
+    control: int | None = None
     while True:
         view = await ports.table.read(id_)
         waited = ports.clock.monotonic() - started
@@ -179,11 +201,24 @@ async def follow(
                     "versions before this command's do; submit it with another --execution-id"
                 )
             view = None
-        outage = "" if view is None else await outages.read(view.batch)
-        yield view, outage
-        if view is not None and view.batch.state.is_final:
-            return
+        if view is None:
+            yield Reading()
+        else:
+            outage = await outages.read(view.batch)
+            # Those before the first reading are in `status`.
+            operations = () if control is None else await _operations_since(ports, view.batch, control)
+            control = view.batch.control
+            yield Reading(view, outage, operations)
+            if view.batch.state.is_final or view.batch.state is State.PAUSED:
+                return
         await ports.clock.sleep(min(POLL_MAX_S, max(POLL_MIN_S, waited / 20)))
+
+
+async def _operations_since(ports: Ports, batch: Batch, control: int) -> Sequence[Operation]:
+    """The operations on the batch after operation `control`."""
+    if batch.control == control:
+        return ()
+    return [made for made in await read_operations(ports.table, batch) if made.control > control]
 
 
 async def _are_jobs_taken(ingest: Queue) -> bool:

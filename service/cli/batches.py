@@ -11,12 +11,14 @@ import typer
 from service.app.aws_backend import DEAD_LETTER_QUEUES, AwsBackend, aws_options, connect
 from service.app.dead_letters import DeadLetterQueues, count_or_none
 from service.app.settings import Settings
-from service.app.status import group_failures, read_batch, read_failed_row, status_json
+from service.app.status import group_failures, read_batch, read_failed_row, read_operations, status_json
 from service.app.submit import SubmitRequest, check_request, follow, submit
 from service.app.wiring import reserved_places
 from service.batch.outages import OutageBoard
 from service.cli import render
 from service.cli.console import (
+    BATCH_CODES,
+    COMMAND_CODES,
     EXIT_OK,
     batch_exit_code,
     err,
@@ -43,14 +45,15 @@ from service.cli.options import (
     log_as_command,
     read_settings,
 )
-from service.domain.model import Batch, BatchView, Outcome
+from service.cli.status import remedies, show_held, show_status
+from service.domain.model import Batch, BatchView, Outcome, State
 
 T = TypeVar("T")
 
 app = typer.Typer()
 
 
-@app.command(name="submit")
+@app.command(name="submit", epilog=BATCH_CODES)
 def submit_(
     source: Annotated[str, typer.Argument(metavar="FILE|s3://…", help="A local file, or one in S3.")],
     mapping: MappingOption,
@@ -73,7 +76,9 @@ def submit_(
             help="Where the results are written.",
         ),
     ] = "",
-    wait: Annotated[bool, typer.Option("--wait", help="Follow it to its end; exit as `run` does.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Follow it until it ends or is held; exit as `run` does.")
+    ] = False,
     as_json: JsonOption = False,
     endpoint_url: EndpointOption = None,
     region: RegionOption = None,
@@ -101,24 +106,28 @@ def submit_(
     exit_with(_run_on_backend(settings, work))
 
 
-def _batch_command(work: Callable[[AwsBackend, Settings, str, bool], Awaitable[int]]) -> None:
-    """Add a command for one batch that has no options of its own; its name and help are those of `work`.
-
-    `work` gets the batch's id and `--json`, and returns the exit code.
-    """
-
-    @app.command(name=work.__name__, help=work.__doc__)
-    def command(
-        batch: BatchArgument,
-        as_json: JsonOption = False,
-        endpoint_url: EndpointOption = None,
-        region: RegionOption = None,
-    ) -> None:
-        settings = read_settings(endpoint_url=endpoint_url, region=region)
-        exit_with(_run_on_backend(settings, lambda backend: work(backend, settings, batch, as_json)))
+Work = Callable[[AwsBackend, Settings, str, bool], Awaitable[int]]
+"""A command for one batch: gets the batch's id and `--json`, and returns the exit code."""
 
 
-@_batch_command
+def _batch_command(codes: str) -> Callable[[Work], None]:
+    """Add a command that has no options of its own; its name and help are those of the function."""
+
+    def add(work: Work) -> None:
+        @app.command(name=work.__name__, help=work.__doc__, epilog=codes)
+        def command(
+            batch: BatchArgument,
+            as_json: JsonOption = False,
+            endpoint_url: EndpointOption = None,
+            region: RegionOption = None,
+        ) -> None:
+            settings = read_settings(endpoint_url=endpoint_url, region=region)
+            exit_with(_run_on_backend(settings, lambda backend: work(backend, settings, batch, as_json)))
+
+    return add
+
+
+@_batch_command(COMMAND_CODES)
 async def status(backend: AwsBackend, settings: Settings, batch: str, as_json: bool) -> int:
     """How far a batch is, and what keeps it."""
     status_object = await _status(backend, await read_batch(backend.ports.table, batch))
@@ -126,14 +135,14 @@ async def status(backend: AwsBackend, settings: Settings, batch: str, as_json: b
     if as_json:
         print_json(status_object | {"dead_letters": counts})
     else:
-        render.show_status(out, status_object)
+        show_status(out, status_object)
         render.show_dead_letter_count(err, counts)
     return EXIT_OK
 
 
-@_batch_command
+@_batch_command(BATCH_CODES)
 async def watch(backend: AwsBackend, _: Settings, batch: str, as_json: bool) -> int:
-    """Follow a batch to its end; exit as `run` does."""
+    """Follow a batch until it ends or is held; exit as `run` does."""
     await read_batch(backend.ports.table, batch)
     return await _follow(backend, batch, as_json=as_json)
 
@@ -220,8 +229,9 @@ async def _submit(
 
 async def _status(backend: AwsBackend, view: BatchView) -> dict[str, Any]:
     """The object that `status --json` prints."""
-    outage = await OutageBoard(backend.ports.table, backend.ports.clock).read(view.batch)
-    return status_json(view, backend.ports.clock, outage)
+    table, clock = backend.ports.table, backend.ports.clock
+    outage = await OutageBoard(table, clock).read(view.batch)
+    return status_json(view, clock, outage, await read_operations(table, view.batch))
 
 
 async def _dead_letters(backend: AwsBackend, settings: Settings) -> dict[str, int] | None:
@@ -264,18 +274,22 @@ def _run_on_backend(settings: Settings, work: Callable[[AwsBackend], Awaitable[T
 
 
 async def _follow(backend: AwsBackend, id_: str, *, as_json: bool, replaces: Batch | None = None) -> int:
-    """Show the progress of a batch until it ends; return its exit code."""
+    """Show the progress of a batch until it ends or is held; return its exit code."""
     view: BatchView | None = None
     with render.progress(err, quiet=as_json) as report:
-        async for view, outage in follow(backend.ports, id_, replaces=replaces):
-            report.update(view, outage)
+        async for reading in follow(backend.ports, id_, replaces=replaces):
+            view = reading.view
+            report.update(reading)
     assert view is not None
-    status_object = status_json(view, backend.ports.clock)
+    operations = await read_operations(backend.ports.table, view.batch)
+    status_object = status_json(view, backend.ports.clock, operations=operations)
     # with --json too, which has the error on stdout
     if view.batch.error:
         print_error(f"batch {id_} failed: {view.batch.error}")
     if as_json:
         print_json(status_object)
+    elif view.batch.state is State.PAUSED:
+        show_held(out, status_object, remedies(id_, status_object["holds"]))
     elif not view.batch.error:
         names = ("output", "failures", "manifest")
         files = {name: status_object[name] for name in names if status_object[name]}

@@ -14,7 +14,14 @@ from rich.console import Console
 
 from service.domain.model import BatchView, State
 
-EXIT_OK, EXIT_BATCH_FAILED, EXIT_USAGE, EXIT_FAILED_ROWS, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+EXIT_OK, EXIT_BATCH_FAILED, EXIT_USAGE, EXIT_FAILED_ROWS, EXIT_HELD, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+COMMAND_CODES = "Exit codes: 0 done, 2 refused, or bad usage or configuration, 130 interrupted."
+BATCH_CODES = (
+    "Exit codes: 0 all rows succeeded, 3 finished with failed rows, 1 the batch failed or was cancelled, "
+    "2 bad usage or configuration, 4 the batch is held, 130 interrupted."
+)
+"""The end of the help of commands that follow a batch, and of all others."""
 
 T = TypeVar("T")
 
@@ -59,10 +66,11 @@ def exit_with(code: int) -> NoReturn:
 
 
 def batch_exit_code(view: BatchView) -> int:
-    """The exit code for a batch that has ended."""
-    if view.batch.state is State.SUCCEEDED:
-        return EXIT_OK
-    return EXIT_FAILED_ROWS if view.batch.state is State.COMPLETED_WITH_ERRORS else EXIT_BATCH_FAILED
+    """The exit code for a batch that has ended or is held."""
+    codes = {
+        State.SUCCEEDED: EXIT_OK, State.COMPLETED_WITH_ERRORS: EXIT_FAILED_ROWS, State.PAUSED: EXIT_HELD,
+    }  # fmt: skip
+    return codes.get(view.batch.state, EXIT_BATCH_FAILED)
 
 
 def stop_on_signals() -> asyncio.Event:

@@ -60,7 +60,10 @@ def check(
         exit_with(EXIT_USAGE)
 
 
-@app.command(name="try")
+@app.command(
+    name="try",
+    epilog="Exit codes: 0 the row would succeed, 3 it would fail, 2 bad usage or configuration.",
+)
 def try_(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A run definition or a named extraction.")],
     reply: Annotated[Path, typer.Argument(metavar="REPLY.json", help="A saved reply; - reads stdin.")],
@@ -69,10 +72,7 @@ def try_(
     schemas: SchemasOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Extract from a saved agent reply: the values as they would stand in the CSV.
-
-    Exit 0 if the row would succeed, 3 if it would fail, 2 for bad usage or configuration.
-    """
+    """Extract from a saved agent reply: the values as they would stand in the CSV."""
     settings = _settings(mappings, schemas)
     edition = compile_edition(read_mapping_files(settings))
     extractor = edition.extractor(name)

@@ -18,7 +18,7 @@ from service.adapters.aws.clients import AwsOptions, open_clients
 from service.app.aws_backend import AwsBackend, aws_options, backend_on, setup
 from service.app.serve import serve
 from service.app.settings import Settings
-from service.app.submit import SubmitRequest, follow, submit
+from service.app.submit import Reading, SubmitRequest, follow, submit
 from service.catalog.folders import ReadMappingFiles
 from service.cli import embedded
 from service.domain.errors import first_of
@@ -133,13 +133,14 @@ async def run_file(
     service: LocalService,
     request: SubmitRequest,
     bucket: str,
-    on_progress: Callable[[BatchView | None, str], None],
+    on_progress: Callable[[Reading], None],
 ) -> BatchView:
-    """Submit a run and follow it; return the batch when it has ended. Raises UsageError."""
+    """Submit a run and follow it; return the batch when it has ended or is held. Raises UsageError."""
     ports = service.backend.ports
     submission = await submit(ports, request, bucket)
     final: BatchView | None = None
-    async for final, outage in follow(ports, submission.batch_id):
-        on_progress(final, outage)
+    async for reading in follow(ports, submission.batch_id):
+        final = reading.view
+        on_progress(reading)
     assert final is not None
     return final

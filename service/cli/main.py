@@ -1,8 +1,8 @@
 """The command line. Errors are one line on stderr, never a traceback.
 
-Exit codes: 0 all rows succeeded, 3 finished with failed rows, 1 the batch failed, 2 bad usage or
-configuration (an unreachable or refusing AWS included) or a refused operation, 4 the batch is held, 130
-interrupted.
+Exit codes: 0 all rows succeeded, 3 finished with failed rows, 1 the batch failed or was cancelled, 2 bad
+usage or configuration (an unreachable or refusing AWS included) or a refused operation, 4 the batch is held,
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,13 @@ import sys
 import typer
 
 from service.cli import batches, dead_letters, inspection, processes, steering
-from service.cli.console import EXIT_BATCH_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, print_error
+from service.cli.console import (
+    COMMAND_CODES,
+    EXIT_BATCH_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    print_error,
+)
 from service.domain.errors import BatchRejectedError, RowfleetError
 
 app = typer.Typer(
@@ -23,9 +29,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (processes.app, batches.app, steering.app, inspection.app):
+for group in (processes.app, batches.app, steering.app, inspection.app, dead_letters.app):
+    for command in group.registered_commands:
+        command.epilog = command.epilog or COMMAND_CODES
     app.add_typer(group)
-app.add_typer(dead_letters.app)
 
 
 def main() -> None:

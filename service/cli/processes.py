@@ -17,7 +17,7 @@ from service.app.aws_backend import aws_options, backend_on
 from service.app.download import download_results, result_paths
 from service.app.serve import ROLES, serve
 from service.app.settings import Settings
-from service.app.status import group_failures, status_json
+from service.app.status import WITH_RESULTS, group_failures, read_operations, status_json
 from service.app.submit import SubmitRequest, check_readable
 from service.app.wiring import agent_opener
 from service.catalog.editions import Edition
@@ -26,6 +26,7 @@ from service.catalog.folders import MappingFolders, ReadMappingFiles
 from service.cli import embedded, local, render
 from service.cli.configuration import is_in_bucket, load_mappings, read_mapping_files, warn_of_problems
 from service.cli.console import (
+    BATCH_CODES,
     EXIT_USAGE,
     batch_exit_code,
     err,
@@ -57,9 +58,10 @@ from service.cli.options import (
     read_settings,
     service_metrics,
 )
+from service.cli.status import run_remedies, show_held
 from service.csvio.compression import NAMES
 from service.domain.errors import UsageError
-from service.domain.model import BatchView
+from service.domain.model import BatchView, State
 from service.mapping import Catalog
 from service.runtime.metrics import count_calls
 
@@ -69,7 +71,7 @@ SHOWN_CAUSES = 5
 app = typer.Typer()
 
 
-@app.command()
+@app.command(epilog=BATCH_CODES)
 def run(
     source: Annotated[Path, typer.Argument(metavar="IN.csv", help="The file to process.")],
     mapping: MappingOption,
@@ -122,18 +124,20 @@ async def _run(
         with render.progress(err, quiet=as_json) as report:
             view = await local.run_file(service, request, settings.bucket, report.update)
         files, code = dict[str, Path](), batch_exit_code(view)
-        if not view.batch.error:
+        if view.batch.state in WITH_RESULTS:
             files, code = await _download_or_rescue(service, view, path)
         # the endpoint, which holds the batch, ends with this context
-        status = status_json(view, service.backend.ports.clock)
-        causes = (
-            await group_failures(service.backend.ports.table, view.batch) if view.all_counts.failed else []
-        )
+        table = service.backend.ports.table
+        operations = await read_operations(table, view.batch)
+        status = status_json(view, service.backend.ports.clock, operations=operations)
+        causes = await group_failures(table, view.batch) if view.all_counts.failed else []
     if not as_json:
         render.show_notes(err, view.batch)
     if as_json:
         shown = {name: str(file) for name, file in files.items()}
         print_json({**status, "files": shown, "causes": [cause.as_json() for cause in causes]})
+    elif view.batch.state is State.PAUSED:
+        show_held(out, status, run_remedies(request.mapping))
     elif not view.batch.error:
         render.show_finished(out, status, files)
         if causes:
@@ -277,7 +281,7 @@ def setup(endpoint_url: EndpointOption = None, region: RegionOption = None) -> N
         out.print(line, highlight=False, soft_wrap=True)
 
 
-@app.command()
+@app.command(epilog="Exit codes: 0 alive, 1 not.")
 def healthcheck() -> None:
     """Exit 0 if the service process on this machine is alive (/livez), 1 if not. Not about being ready."""
     exit_with(app_healthcheck.main())

@@ -17,6 +17,8 @@ from rich.text import Text
 
 from service.app.settings import SettingLine
 from service.app.status import FailureGroup
+from service.app.submit import Reading
+from service.cli.status import STATE_COLOURS, operation_text, short_time
 from service.domain.model import Batch, BatchView, State
 
 LINE_EVERY_S = 5.0
@@ -30,13 +32,12 @@ _MIN_READINGS = 2
 _MAX_IN_UNIT = 90
 """Longest time shown in seconds, or in minutes; longer times are shown in the next unit."""
 
-_COLOURS = {
-    State.SUCCEEDED: "green",
-    State.COMPLETED_WITH_ERRORS: "yellow",
-    State.FAILED: "red",
-    State.CANCELLED: "red",
-}
-_STYLES = {"error": "red", "trouble": "yellow"}
+_GAP = "  "
+_ROWS = 2
+"""The column of `rowfleet list` that is flush right."""
+
+_MIN_SOURCE = 16
+"""A source that would be shorter is left out."""
 
 
 class Rate:
@@ -72,10 +73,19 @@ class ProgressReport:
         self._last_line = now()
         self._outage = ""
 
-    def update(self, view: BatchView | None, outage: str = "") -> None:
-        """Show the latest reading. `outage` is the reason why the batch waits, printed when it changes."""
+    def update(self, reading: Reading) -> None:
+        """Show the latest reading. An outage is printed when it changes, an operation when it is made."""
+        view, outage = reading.view, reading.outage
         if view is None:
             return
+        for operation in reading.operations:
+            self._console.print(
+                operation_text(operation.as_json()),
+                style="yellow",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
         # an ended batch has no outage any more, but its target may still be down
         if outage != self._outage and not view.batch.state.is_final:
             self._outage = outage
@@ -156,7 +166,7 @@ class _RowsColumn(TextColumn):
 def show_finished(console: Console, status: Mapping[str, Any], files: Mapping[str, Path | str]) -> None:
     """Print the end of a run that has results: state, counts, rate and files."""
     state = State(status["state"])
-    console.print(Text(str(state), style=f"bold {_COLOURS.get(state, '')}".strip()), end="  ")
+    console.print(Text(str(state), style=f"bold {STATE_COLOURS.get(state, '')}".strip()), end="  ")
     console.print(escape(status["batch_id"]), highlight=False)
     seconds = status["total"] / status["rate_per_s"] if status["rate_per_s"] else 0
     reused = f"{status['reused']:,} reused, " if status["reused"] else ""
@@ -165,6 +175,8 @@ def show_finished(console: Console, status: Mapping[str, Any], files: Mapping[st
         f"{reused}in {seconds:,.1f} s ({status['rate_per_s'] or 0:,.0f} rows/s)",
         highlight=False,
     )
+    if unread := status["unread_from"]:
+        console.print(f"not read: row {unread:,} and all after it", style="yellow", highlight=False)
     width = max((len(name) for name in files), default=0)
     for name, path in files.items():
         console.print(f"  {name:<{width}}  {escape(str(path))}", highlight=False, soft_wrap=True)
@@ -179,32 +191,48 @@ def show_notes(console: Console, batch: Batch) -> None:
         console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
-def show_status(console: Console, status: Mapping[str, Any]) -> None:
-    """Print `rowfleet status`: one line for each value that is known and in use."""
-    grid = Table.grid(padding=(0, 2))
-    for name, value in status.items():
-        if value is not None and (name, value) not in (("reused", 0), ("blank_records", 0)):
-            style = _COLOURS.get(State(value), "") if name == "state" else _STYLES.get(name, "")
-            grid.add_row(
-                Text(name, style="dim"), Text(f"{value:,}" if isinstance(value, int) else str(value), style)
-            )
-    console.print(grid)
-
-
 def show_batches(console: Console, batches: Sequence[Batch]) -> None:
-    """Print `rowfleet list`: the latest batches."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("batch", "state", "rows", "started", "source"):
-        table.add_column(name, justify="right" if name == "rows" else "left", overflow="fold")
-    for batch in batches:
-        table.add_row(
-            escape(batch.batch_id),
-            Text(str(batch.state), style=_COLOURS.get(batch.state, "")),
-            "" if batch.total is None else f"{batch.total:,}",
-            batch.created_at[:19].replace("T", " "),
-            escape(batch.source.url),
-        )
-    console.print(table if batches else "no batches yet; `rowfleet submit FILE --mapping NAME` starts one")
+    """Print `rowfleet list`: the latest batches, one line each. Ids and states are always whole.
+
+    On a narrow terminal the source is cut first, then left out, and then the time of the start.
+    """
+    if not batches:
+        console.print("no batches yet; `rowfleet submit FILE --mapping NAME` starts one")
+        return
+    rows = [("batch", "state", "rows", "started", "source"), *map(_batch_cells, batches)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    room = console.width - sum(width + len(_GAP) for width in widths[:-1])
+    shown = len(widths)
+    if console.is_terminal and room < widths[-1]:
+        widths[-1] = room
+        # The time of the start needs no gap behind it once the source is left out.
+        shown -= (room < _MIN_SOURCE) + (room < -len(_GAP))
+    for row, batch in zip(rows, [None, *batches], strict=True):
+        style = "dim" if batch is None else ""
+        cells = [Text(_fitted(row[i], widths[i], left=i != _ROWS), style) for i in range(shown)]
+        if batch is not None:
+            cells[1].stylize(STATE_COLOURS.get(batch.state, ""))
+        line = Text(_GAP).join(cells)
+        line.rstrip()
+        console.print(line, soft_wrap=True)
+
+
+def _batch_cells(batch: Batch) -> tuple[str, str, str, str, str]:
+    held = f" ({', '.join(hold.reason for hold in batch.holds)})" if batch.holds else ""
+    return (
+        batch.batch_id,
+        f"{batch.state}{held}",
+        "" if batch.total is None else f"{batch.total:,}",
+        short_time(batch.created_at),
+        batch.source.url,
+    )
+
+
+def _fitted(text: str, width: int, *, left: bool) -> str:
+    """The text padded to the width; a longer one loses its begin, because a path tells most at its end."""
+    if len(text) > width:
+        return "…" + text[len(text) - width + 1 :]
+    return text.ljust(width) if left else text.rjust(width)
 
 
 def show_failures(console: Console, groups: Sequence[FailureGroup]) -> None:

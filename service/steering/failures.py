@@ -198,12 +198,10 @@ class FailureJudge:
         is_cancel = judged.tolerate.on_exceeded is OnExceeded.CANCEL
         # Each process that sees the excess makes the same request, so it is carried out once.
         request_id = f"failures-{judged.round}-{judged.control}"
-        args: dict[str, Json] = (
-            {"reason": HoldReason.FAILURES} if not is_cancel else {"grace": DEFAULT_GRACE_S}
-        )
-        request = OperationRequest(
-            "cancel" if is_cancel else "hold", judged.batch_id, request_id, ROWFLEET, args
-        )
+        grace: dict[str, Json] = {"grace": DEFAULT_GRACE_S} if is_cancel else {}
+        args = {"reason": finding.reason} | grace
+        op = "cancel" if is_cancel else HOLD
+        request = OperationRequest(op, judged.batch_id, request_id, ROWFLEET, args)
 
         def decide(now: BatchView, request: OperationRequest, now_ms: int) -> Decision:
             batch = now.batch

@@ -4,15 +4,20 @@ from dataclasses import replace
 
 import pytest
 
-from service.app.status import EXAMPLES, group_failures, read_batch, status_json
+from service.app.status import EXAMPLES, group_failures, read_batch, read_operations, status_json
 from service.batch.outages import OutageBoard
 from service.domain.errors import UsageError
 from service.domain.model import BatchView, Commit, Counts, RowError, State, Trouble
+from service.domain.operation_requests import OperationRequest
+from service.domain.tolerance import parse_tolerance
+from service.steering.operate import operate
 
 KEYS = [
-    "batch_id", "tool_name", "execution_id", "state", "round", "total", "succeeded", "failed", "reused",
-    "in_progress", "rate_per_s", "eta_s", "started_at", "finished_at", "source", "output", "failures",
-    "manifest", "error", "trouble", "deadline_at", "priority", "weight", "dialect", "blank_records",
+    "batch_id", "tool_name", "execution_id", "state", "round", "total", "due", "succeeded", "failed",
+    "reused", "in_progress", "rate_per_s", "eta_s", "started_at", "finished_at", "source", "output",
+    "failures", "manifest", "error", "trouble", "deadline_at", "priority", "weight", "dialect",
+    "blank_records",
+    "holds", "operations", "cancelled_at", "unread_from", "tolerate", "exceeded",
 ]  # fmt: skip
 
 
@@ -83,6 +88,46 @@ async def test_a_failed_batch_has_an_error(lab):
     assert (found["output"], found["manifest"], found["in_progress"]) == (None, None, 0)
 
 
+async def test_holds_and_operations_are_shown(lab):
+    """Each hold by its reason, with its actor, time and facts; all operations in their order."""
+    batch = await lab.batch(10)
+    for request_id, op in (("r1", "pause"), ("r2", "resume"), ("r3", "pause")):
+        await operate(lab.ports, OperationRequest(op, batch.batch_id, request_id, "ann"))
+    view = await lab.view()
+    operations = await read_operations(lab.table, view.batch)
+    found = status_json(view, lab.clock, operations=operations)
+    assert (found["state"], found["due"]) == ("PAUSED", 10)
+    at = found["holds"]["user"].pop("at")
+    assert found["holds"] == {"user": {"by": "ann", "detail": {}}}
+    assert found["operations"][2] == {
+        "control": 3, "op": "pause", "args": {}, "by": "ann", "at": at, "request_id": "r3",
+    }  # fmt: skip
+    assert [made["request_id"] for made in found["operations"]] == ["r1", "r2", "r3"]
+
+
+async def test_a_batch_without_operations_costs_no_read(lab):
+    """Its log is not read."""
+    batch = await lab.batch(10)
+    lab.table.operations = None
+    assert await read_operations(lab.table, batch) == ()
+
+
+async def test_a_cancelled_batch_has_results(lab):
+    """The results of what was done are written, and say where the source was not read any more."""
+    found = await status(lab, state=State.CANCELLED, unread_from=11, counts=Counts(failed=10, cancelled=10))
+    assert found["output"].endswith("output.csv")
+    assert found["failures"].endswith("failures.csv")
+    assert found["unread_from"] == 11
+
+
+async def test_a_limit_that_is_exceeded_is_shown(lab):
+    """A batch that goes on in spite of its failures says so."""
+    tolerate = parse_tolerance("any=3,on_exceeded=finish")
+    found = await status(lab, tolerate=tolerate, counts=Counts(succeeded=1, failed=4, rejected=4))
+    assert found["exceeded"] == "4 of 5 rows failed, and 3 are tolerated"
+    assert found["tolerate"] == "any=3,first=20,on_exceeded=finish"
+
+
 async def test_results_that_cannot_be_written_are_a_trouble(lab):
     """While the batch is AGGREGATING its trouble has the reason, since when, and when it is tried again."""
     batch = await lab.batch(3, state=State.AGGREGATING)
@@ -98,12 +143,6 @@ async def test_results_that_cannot_be_written_are_a_trouble(lab):
     )
     assert status_json(view, lab.clock, trouble)["trouble"] == trouble
     assert await board.read(replace(view.batch, state=State.FAILED)) == ""
-
-
-async def test_a_cancelled_batch_has_no_files(lab):
-    """A CANCELLED batch, which was not aggregated, names no files."""
-    found = await status(lab, 10, Counts(succeeded=3), state=State.CANCELLED)
-    assert (found["output"], found["manifest"]) == (None, None)
 
 
 async def test_an_unknown_batch_is_a_usage_error(lab):

@@ -5,11 +5,13 @@ import json
 
 import pytest
 
-from service.app.submit import SubmitRequest, check_readable, check_request, follow, submit
+from service.app.submit import Reading, SubmitRequest, check_readable, check_request, follow, submit
 from service.batch.outages import OutageBoard
 from service.domain.errors import AccessError, UsageError
 from service.domain.events import decode_ingest
 from service.domain.model import Location, State
+from service.domain.operation_requests import OperationRequest
+from service.steering.operate import operate
 
 
 @pytest.fixture
@@ -140,12 +142,12 @@ async def test_a_batch_that_failed_before_a_row_was_sent_is_followed_to_its_repl
     submission = await submit(lab.ports, SubmitRequest(str(rows_csv), "demo", execution_id="e1"), "b")
     assert submission.replaces == failed
     views = follow(lab.ports, submission.batch_id, replaces=submission.replaces)
-    assert await anext(views) == (None, "")
+    assert await anext(views) == Reading()
     (body,) = await lab.waiting(lab.ingest)
     await lab.splitter().handle(lab.delivery(body))
     following = asyncio.create_task(anext(views))
     await lab.until(following.done, step_s=0.1)
-    view, _ = await following
+    view = (await following).view
     assert (view.batch.state, view.batch.total) == (State.RUNNING, 1)
 
 
@@ -156,8 +158,8 @@ async def test_a_failed_batch_that_the_service_does_not_replace_ends_the_wait(la
     submission = await submit(lab.ports, SubmitRequest(str(rows_csv), "demo", execution_id="e1"), "b")
 
     async def follow_it():
-        async for view, _ in follow(lab.ports, submission.batch_id, replaces=submission.replaces):
-            assert view is None
+        async for reading in follow(lab.ports, submission.batch_id, replaces=submission.replaces):
+            assert reading.view is None
 
     following = asyncio.create_task(follow_it())
     await lab.clock.advance(1_000)
@@ -241,7 +243,7 @@ def test_a_folder_is_not_readable(tmp_path):
 
 
 async def test_following_ends_with_the_batch(lab):
-    """`follow` yields None until the batch is opened, then batch and outage, and ends with the batch."""
+    """`follow` has no batch until it is opened, then batch and outage, and ends with the batch."""
     outages = OutageBoard(lab.table, lab.clock)
     seen = []
     following = follow(lab.ports, "demo#e1")
@@ -261,8 +263,26 @@ async def test_following_ends_with_the_batch(lab):
     await lab.table.move(batch, expected=State.RUNNING, to=State.SUCCEEDED, now="now")
     await next_view()
     await next_view()
-    assert seen[0] == (None, "")
-    assert [view.batch.state for view, _ in seen[1:4]] == [State.RUNNING, State.RUNNING, State.SUCCEEDED]
-    assert seen[1][1] == seen[3][1] == ""
-    assert seen[2][1].startswith("refused (since ")
+    assert seen[0] == Reading()
+    assert [reading.view.batch.state for reading in seen[1:4]] == [
+        State.RUNNING, State.RUNNING, State.SUCCEEDED,
+    ]  # fmt: skip
+    assert seen[1].outage == seen[3].outage == ""
+    assert seen[2].outage.startswith("refused (since ")
     assert seen[4] == "end"
+
+
+async def test_following_shows_operations_and_ends_when_the_batch_is_held(lab):
+    """An operation is in the reading after it; those before the first reading are not news."""
+    batch = await lab.batch(3)
+    await operate(lab.ports, OperationRequest("set", batch.batch_id, "r1", "ann", {"priority": 8}))
+    following = follow(lab.ports, batch.batch_id)
+    readings = [await anext(following)]
+    for request_id, op, args in (("r2", "set", {"priority": 7}), ("r3", "pause", {})):
+        await operate(lab.ports, OperationRequest(op, batch.batch_id, request_id, "ann", args))
+        step = asyncio.ensure_future(anext(following))
+        await lab.until(step.done, step_s=1.0)
+        readings.append(step.result())
+    made = [[operation.request_id for operation in reading.operations] for reading in readings]
+    assert made == [[], ["r2"], ["r3"]]
+    assert [reading async for reading in following] == []

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from service.app.settings import SettingLine
 from service.app.status import FailureGroup
+from service.app.submit import Reading
 from service.cli.render import (
     ProgressReport,
     Rate,
@@ -16,9 +17,18 @@ from service.cli.render import (
     show_failures,
     show_finished,
     show_settings,
-    show_status,
 )
-from service.domain.model import Batch, BatchView, Checkpoint, Counts, Location, Source, State
+from service.domain.model import (
+    Batch,
+    BatchView,
+    Checkpoint,
+    Counts,
+    Hold,
+    Location,
+    Operation,
+    Source,
+    State,
+)
 
 BATCH = Batch(
     tool_name="demo",
@@ -32,7 +42,7 @@ BATCH = Batch(
 )
 STATUS = {
     "state": "COMPLETED_WITH_ERRORS", "batch_id": "demo#e1",
-    "total": 1_200, "succeeded": 1_199, "failed": 1, "reused": 0, "rate_per_s": 120.0,
+    "total": 1_200, "succeeded": 1_199, "failed": 1, "reused": 0, "rate_per_s": 120.0, "unread_from": None,
 }  # fmt: skip
 
 
@@ -66,7 +76,7 @@ def test_off_a_terminal_progress_is_a_line_every_five_seconds(console):
     """Each line has counts, rate and the time left; nothing is printed between them."""
     report = ProgressReport(console, None, now=times(0, 0, 4, 5.5, 8, 11))
     for done in (0, 400, 550, 800, 1_100):
-        report.update(BatchView(BATCH, Counts(done, 0)))
+        report.update(Reading(BatchView(BATCH, Counts(done, 0))))
     assert text_of(console).splitlines() == [
         "RUNNING: 550 of 5,000 rows, 0 failed, 100 rows/s, 44 s left",
         "RUNNING: 1,100 of 5,000 rows, 0 failed, 100 rows/s, 39 s left",
@@ -80,7 +90,7 @@ def test_progress_shows_an_outage(console):
     """An outage is printed at its begin, with the reason as plain text, in each line, and at its end."""
     report = ProgressReport(console, None, now=times(0, 1, 10, 20, 21))
     for outage in (DOWN, DOWN, DOWN, ""):
-        report.update(BatchView(BATCH, Counts(500, 0)), outage)
+        report.update(Reading(BatchView(BATCH, Counts(500, 0)), outage))
     assert text_of(console).splitlines() == [
         f"target down: {DOWN}",
         "RUNNING: 500 of 5,000 rows, 0 failed, 0 rows/s, target down",
@@ -92,8 +102,8 @@ def test_progress_shows_an_outage(console):
 def test_the_end_of_a_batch_does_not_end_an_outage(console):
     """An ended batch prints no "target back": it may have ended by its deadline."""
     report = ProgressReport(console, None, now=times(0, 1, 2))
-    report.update(BatchView(BATCH, Counts(500, 0)), DOWN)
-    report.update(BatchView(replace(BATCH, state=State.COMPLETED_WITH_ERRORS), Counts(500, 4_500)))
+    report.update(Reading(BatchView(BATCH, Counts(500, 0)), DOWN))
+    report.update(Reading(BatchView(replace(BATCH, state=State.COMPLETED_WITH_ERRORS), Counts(500, 4_500))))
     assert text_of(console) == f"target down: {DOWN}\n"
 
 
@@ -102,7 +112,7 @@ def test_a_bar_shows_an_outage():
     terminal = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
     with progress(terminal) as report:
         for _ in range(2):
-            report.update(BatchView(BATCH, Counts(2_495, 5)), DOWN)
+            report.update(Reading(BatchView(BATCH, Counts(2_495, 5)), DOWN))
     shown = terminal.file.getvalue()
     assert shown.count(f"target down: {DOWN}\n") == 1
     assert "2,500/5,000 rows, 5 failed" in shown
@@ -112,15 +122,15 @@ def test_a_bar_shows_an_outage():
 def test_progress_before_the_seal(console):
     """While the total is unknown, progress shows the rows sent so far with a plus sign."""
     report = ProgressReport(console, None, now=times(0, 10))
-    report.update(None)
-    report.update(BatchView(replace(BATCH, total=None, state=State.SPLITTING), Counts(7, 2)))
+    report.update(Reading())
+    report.update(Reading(BatchView(replace(BATCH, total=None, state=State.SPLITTING), Counts(7, 2))))
     assert text_of(console) == "SPLITTING: 9 of 2,000+ rows, 2 failed, 0 rows/s\n"
 
 
 def test_a_quiet_report_prints_nothing(console):
     """With --json no progress is printed."""
     with progress(console, quiet=True) as report:
-        report.update(BatchView(BATCH, Counts(1, 1)))
+        report.update(Reading(BatchView(BATCH, Counts(1, 1))))
     assert text_of(console) == ""
 
 
@@ -128,7 +138,7 @@ def test_on_a_terminal_progress_is_a_bar():
     """The bar has state, counts and failures beside it."""
     terminal = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
     with progress(terminal) as report:
-        report.update(BatchView(BATCH, Counts(2_495, 5)))
+        report.update(Reading(BatchView(BATCH, Counts(2_495, 5))))
     shown = terminal.file.getvalue()
     assert "running" in shown
     assert "2,500/5,000 rows, 5 failed" in shown
@@ -151,37 +161,72 @@ def test_a_finished_run_shows_reused_rows(console):
     assert "1,199 succeeded, 1 failed, 1,000 reused, in 10.0 s" in text_of(console)
 
 
-def test_status_omits_unknown_values(console):
-    """The status has a line for each known value."""
-    show_status(console, {"state": "RUNNING", "total": 1_200, "reused": 0, "error": None})
-    assert [line.split() for line in text_of(console).splitlines()] == [
-        ["state", "RUNNING"],
-        ["total", "1,200"],
+LONG = replace(
+    BATCH,
+    execution_id="rows-with-a-longer-name-6923a1b2-abc123",
+    state=State.COMPLETED_WITH_ERRORS,
+    source=Source("my-bucket", "sources/broadband/0123456789abcdef/rows-with-a-longer-name.csv"),
+)
+HELD = replace(BATCH, state=State.PAUSED, holds=(Hold("failures", "rowfleet", "t"), Hold("user", "ann", "t")))
+
+
+def listed(width, *batches, is_terminal=True):
+    """The lines of `rowfleet list` on a console of this width."""
+    console = Console(file=io.StringIO(), width=width, force_terminal=is_terminal, color_system=None)
+    show_batches(console, batches)
+    return text_of(console).splitlines()
+
+
+def test_batches_are_listed():
+    """Each batch has one line with state, rows, start and source; an empty list names the next command."""
+    assert listed(120, BATCH, HELD) == [
+        "batch    state                     rows  started              source",
+        "demo#e1  RUNNING                  5,000  2026-11-23 07:00:00  s3://b/k.csv",
+        "demo#e1  PAUSED (failures, user)  5,000  2026-11-23 07:00:00  s3://b/k.csv",
+    ]
+    assert "rowfleet submit" in listed(120)[0]
+
+
+@pytest.mark.parametrize(
+    ("width", "end"),
+    [
+        (200, f"5,000  2026-11-23 07:00:00  {LONG.source.url}"),
+        (120, "5,000  2026-11-23 07:00:00  …with-a-longer-name.csv"),
+        (112, "5,000  2026-11-23 07:00:00"),
+        (95, "5,000  2026-11-23 07:00:00"),
+        (94, "5,000"),
+        (80, "5,000"),
+        (40, "5,000"),
+    ],
+)
+def test_on_a_narrow_terminal_the_source_goes_first(width, end):
+    """Then the time of the start; id and state are never cut or folded."""
+    assert listed(width, LONG)[1] == f"{LONG.batch_id}  COMPLETED_WITH_ERRORS  {end}"
+
+
+def test_a_piped_list_has_its_full_width():
+    """Scripts see whole lines, whatever the width of the console."""
+    assert listed(40, LONG, is_terminal=False)[1].endswith(LONG.source.url)
+
+
+def test_progress_shows_operations(console):
+    """An operation is printed when it is made, with its actor, arguments and reason."""
+    report = ProgressReport(console, None, now=times(0, 1))
+    operations = [
+        Operation("set", "r1", "ann", "2026-11-23T07:00:01.000Z", 1, {"priority": 9}),
+        Operation("hold", "r2", "rowfleet", "2026-11-23T07:00:02.000Z", 2, {"reason": "[red] all failed"}),
+    ]
+    report.update(Reading(BatchView(BATCH, Counts()), operations=operations))
+    assert text_of(console).splitlines() == [
+        "2026-11-23 07:00:01 changed by ann (priority=9)",
+        "2026-11-23 07:00:02 held by rowfleet: [red] all failed",
     ]
 
 
-def test_status_shows_an_outage(console):
-    """The reason of an outage is shown as plain text, without markup."""
-    show_status(console, {"state": "RUNNING", "error": None, "trouble": "AgentOutageError: [red] refused"})
-    assert [line.split(None, 1) for line in text_of(console).splitlines()] == [
-        ["state", "RUNNING".ljust(len("AgentOutageError: [red] refused"))],
-        ["trouble", "AgentOutageError: [red] refused"],
-    ]
-
-
-def test_status_shows_reused_rows(console):
-    """Reused rows are shown if there are some."""
-    show_status(console, {"failed": 0, "reused": 300})
-    assert [line.split() for line in text_of(console).splitlines()] == [["failed", "0"], ["reused", "300"]]
-
-
-def test_batches_are_listed(console):
-    """Each batch is listed with state, rows and source; an empty list names the command that starts one."""
-    show_batches(console, [BATCH])
-    assert "demo#e1" in text_of(console)
-    assert "5,000" in text_of(console)
-    show_batches(console, [])
-    assert "rowfleet submit" in text_of(console)
+def test_a_cancelled_run_names_the_rows_that_were_not_read(console):
+    """The results end before them."""
+    show_finished(console, STATUS | {"state": "CANCELLED", "unread_from": 1_201}, {})
+    assert "not read: row 1,201 and all after it" in text_of(console)
 
 
 def test_failures_are_shown_with_examples(console):

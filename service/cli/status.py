@@ -1,0 +1,174 @@
+"""The status of a batch as commands show it to people: values, holds, and the operations on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from service.domain.model import HoldReason, State
+from service.domain.tolerance import DEFAULT_TOLERANCE, tolerance_text
+
+_INDENT = 2
+
+STATE_COLOURS = {
+    State.PAUSED: "yellow",
+    State.SUCCEEDED: "green",
+    State.COMPLETED_WITH_ERRORS: "yellow",
+    State.FAILED: "red",
+    State.CANCELLED: "red",
+}
+_TOLERATE = tolerance_text(DEFAULT_TOLERANCE)
+_STYLES = {"error": "red", "trouble": "yellow", "exceeded": "yellow"}
+
+_DONE_WORDS = {
+    "pause": "paused", "resume": "resumed", "cancel": "cancelled", "set": "changed", "hold": "held",
+    "finish": "finished again", "redrive": "redriven",
+}  # fmt: skip
+
+
+def show_status(console: Console, status: Mapping[str, Any]) -> None:
+    """Print `rowfleet status`: a line for each value that is known and in use, then operations and holds."""
+    lines = [
+        (name, _value_text(name, value)) for name, value in status.items() if _is_shown(name, value, status)
+    ]
+    lines += [("operation", Text(operation_text(made))) for made in status["operations"]]
+    holds = (line for reason, hold in status["holds"].items() for line in hold_lines(reason, hold))
+    lines += [("hold", Text(line, "yellow")) for line in holds]
+    _show_values(console, lines)
+    if status["holds"]:
+        show_remedies(console, remedies(status["batch_id"], status["holds"]))
+
+
+def _value_text(name: str, value: Any) -> Text:
+    style = STATE_COLOURS.get(State(value), "") if name == "state" else _STYLES.get(name, "")
+    return Text(f"{value:,}" if isinstance(value, int) else str(value), style)
+
+
+def _show_values(console: Console, lines: Sequence[tuple[str, Text]]) -> None:
+    """Print names and values; a name is not repeated. Values are folded on a terminal only."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    width, last = max(len(name) for name, _ in lines), ""
+    for name, value in lines:
+        shown = Text("" if name == last else name, style="dim")
+        last = name
+        if console.is_terminal:
+            grid.add_row(shown, value)
+        else:
+            shown.pad_right(width + 2 - len(shown))
+            console.print(shown + value, soft_wrap=True)
+    if console.is_terminal:
+        console.print(grid)
+
+
+def _is_shown(name: str, value: Any, status: Mapping[str, Any]) -> bool:
+    """True for a value that says something: a default or a repetition does not."""
+    if name in ("holds", "operations") or value is None:
+        return False
+    if (name, value) in (("reused", 0), ("blank_records", 0), ("round", 1), ("tolerate", _TOLERATE)):
+        return False
+    return name != "due" or value != status["total"]
+
+
+def hold_lines(reason: str, hold: Mapping[str, Any]) -> Iterator[str]:
+    """A hold of `status --json` in words: who, since when, why, with examples."""
+    detail = hold["detail"]
+    yield f"held by {hold['by']} since {short_time(hold['at'])} ({reason})"
+    if text := detail.get("reason"):
+        yield text
+    error = detail.get("error")
+    if error and error["message"] not in detail["reason"]:
+        yield f"most often {error['type']} ({error['class']}): {error['message']}"
+    if rows := detail.get("rows"):
+        yield "such as row" + ("s " if len(rows) > 1 else " ") + ", ".join(str(row) for row in rows)
+    if keys := detail.get("reply_keys"):
+        yield "the reply has: " + ", ".join(keys)
+    if detail.get("now"):
+        yield "calls under way were cut"
+
+
+def remedies(batch_id: str, holds: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Commands that go on with a held batch or end it, each with its effect."""
+    found = []
+    if HoldReason.FAILURES in holds:
+        found += [
+            (f"rowfleet errors {batch_id}", "why rows failed"),
+            (
+                f"rowfleet resume {batch_id} --mapping-now",
+                "go on with the mapping as it is now",
+            ),
+            (f"rowfleet resume {batch_id}", "go on as it is; only later failures count"),
+            (f"rowfleet set {batch_id} --tolerate any=500", "tolerate more, before the resume"),
+        ]
+    elif holds:
+        found.append((f"rowfleet resume {batch_id}", "go on"))
+    return [*found, (f"rowfleet cancel {batch_id}", "end it, and write the results of what is done")]
+
+
+def run_remedies(mapping: str) -> list[tuple[str, str]]:
+    """Remedies for a held `rowfleet run`, whose pipeline has ended with it."""
+    return [
+        (
+            f"rowfleet try {mapping} REPLY.json --explain",
+            "test the mapping on a reply, then run the file again",
+        ),
+        ("rowfleet run … --limit 20", "run a few rows first"),
+        ("rowfleet run … --tolerate first=0", "run all rows, whatever the first ones say"),
+    ]
+
+
+def show_held(console: Console, status: Mapping[str, Any], todo: Sequence[tuple[str, str]]) -> None:
+    """Print a batch that is held: counts, holds, and commands with their effects."""
+    console.print(
+        Text.assemble((str(status["state"]), "bold yellow"), f"  {status['batch_id']}"), soft_wrap=True
+    )
+    done = status["succeeded"] + status["failed"]
+    of = f" of {status['total']:,}" if status["total"] is not None else ""
+    console.print(f"{done:,}{of} rows done: {status['succeeded']:,} succeeded, {status['failed']:,} failed")
+    for reason, hold in status["holds"].items():
+        first, *rest = hold_lines(reason, hold)
+        _print(console, Text(first, style="yellow"), 0)
+        for line in rest:
+            _print(console, Text(line), _INDENT)
+    show_remedies(console, todo)
+
+
+def show_remedies(console: Console, todo: Sequence[tuple[str, str]]) -> None:
+    """Print commands with their effects. A command stays whole, so that it can be copied."""
+    indent, width = " " * _INDENT, max(len(command) for command, _ in todo)
+    longest = width + max(len(effect) for _, effect in todo) + 2 * _INDENT + len("# ")
+    for command, effect in todo:
+        if console.is_terminal and longest > console.width:
+            lines = [Text(f"{indent}# {effect}", "dim"), Text(f"{indent}{command}")]
+        else:
+            lines = [Text.assemble(f"{indent}{command:<{width}}", (f"{indent}# {effect}", "dim"))]
+        for line in lines:
+            console.print(line, soft_wrap=True)
+
+
+def operation_text(made: Mapping[str, Any]) -> str:
+    """An operation of `status --json` in words: when, what, by whom, how, and why."""
+    args = dict(made["args"])
+    reason = args.pop("reason", "")
+    given = " ".join(f"{name}={value}" for name, value in args.items())
+    text = f"{short_time(made['at'])} {_DONE_WORDS.get(made['op'], made['op'])} by {made['by']}"
+    return text + (f" ({given})" if given else "") + (f": {reason}" if reason else "")
+
+
+def short_time(at: str) -> str:
+    """`2026-11-29 12:03:11` of a time in UTC."""
+    return at[:19].replace("T", " ")
+
+
+def _print(console: Console, text: Text, indent: int) -> None:
+    """Print a line: folded and indented on a terminal, unfolded when piped."""
+    if console.is_terminal:
+        console.print(Padding(text, (0, 0, 0, indent)))
+    else:
+        console.print(Text(" " * indent) + text, soft_wrap=True)
