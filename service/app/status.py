@@ -11,7 +11,7 @@ from typing import Any
 
 from service.batch.large_outcomes import LargeOutcomes
 from service.domain.errors import UsageError
-from service.domain.model import Batch, BatchView, Outcome, RowError, State
+from service.domain.model import Batch, BatchView, OutboxKind, Outcome, RowError, State
 from service.domain.ports import Clock, Table
 
 PAGE_ROWS = 500
@@ -48,11 +48,20 @@ async def read_batch(table: Table, batch_id: str) -> BatchView:
     return view
 
 
-def status_json(view: BatchView, clock: Clock, outage: str = "") -> dict[str, Any]:
+async def undelivered_events(table: Table, batch: Batch) -> int:
+    """The number of the batch's events that some target has not got yet."""
+    records = await table.records(batch.batch_id, OutboxKind.EVENT)
+    return sum(record.is_pending and record.incarnation == batch.incarnation for record in records)
+
+
+def status_json(
+    view: BatchView, clock: Clock, outage: str = "", undelivered: int | None = None
+) -> dict[str, Any]:
     """The object that `status --json` prints; its keys are a public contract.
 
     Rates are rows per second since the start, times ISO 8601 in UTC. `outage` is the reason why the batch's
-    target is down (`OutageBoard.read`).
+    target is down (`OutageBoard.read`), `undelivered` the number of events (`undelivered_events`), None if it
+    was not counted.
     """
     batch, counts = view.batch, view.counts
     return {
@@ -77,6 +86,7 @@ def status_json(view: BatchView, clock: Clock, outage: str = "") -> dict[str, An
         "weight": batch.weight,
         "dialect": batch.dialect.as_json() if batch.dialect else None,
         "blank_records": batch.checkpoint.blanks,
+        "undelivered": undelivered,
     }
 
 

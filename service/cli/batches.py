@@ -12,7 +12,7 @@ import typer
 from service.app.aws_backend import DEAD_LETTER_QUEUES, AwsBackend, aws_options, connect
 from service.app.dead_letters import DeadLetterQueues, count_or_none
 from service.app.settings import Settings
-from service.app.status import group_failures, read_batch, read_failed_row, status_json
+from service.app.status import group_failures, read_batch, read_failed_row, status_json, undelivered_events
 from service.app.submit import SubmitRequest, check_request, follow, submit
 from service.app.wiring import reserved_places
 from service.batch.ending import finish_again
@@ -232,7 +232,8 @@ async def _submit(
 async def _status(backend: AwsBackend, view: BatchView) -> dict[str, Any]:
     """The object that `status --json` prints."""
     outage = await OutageBoard(backend.ports.table, backend.ports.clock).read(view.batch)
-    return status_json(view, backend.ports.clock, outage)
+    undelivered = await undelivered_events(backend.ports.table, view.batch)
+    return status_json(view, backend.ports.clock, outage, undelivered)
 
 
 async def _dead_letters(backend: AwsBackend, settings: Settings) -> dict[str, int] | None:
@@ -281,7 +282,8 @@ async def _follow(backend: AwsBackend, id_: str, *, as_json: bool, replaces: Bat
         async for view, outage in follow(backend.ports, id_, replaces=replaces):
             report.update(view, outage)
     assert view is not None
-    status_object = status_json(view, backend.ports.clock)
+    undelivered = await undelivered_events(backend.ports.table, view.batch)
+    status_object = status_json(view, backend.ports.clock, undelivered=undelivered)
     # with --json too, which has the error on stdout
     if view.batch.error:
         print_error(f"batch {id_} failed: {view.batch.error}")

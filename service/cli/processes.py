@@ -122,7 +122,8 @@ async def _run(
         if not view.batch.error:
             files, code = await _download_or_rescue(service, view, path)
         # the endpoint, which holds the batch, ends with this context
-        status = status_json(view, service.backend.ports.clock)
+        undelivered = await local.await_events(service.backend, view.batch)
+        status = status_json(view, service.backend.ports.clock, undelivered=undelivered)
         causes = await group_failures(service.backend.ports.table, view.batch) if view.counts.failed else []
     if not as_json:
         render.show_notes(err, view.batch)

@@ -179,11 +179,15 @@ def show_notes(console: Console, batch: Batch) -> None:
         console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
+_USUAL = (("reused", 0), ("blank_records", 0), ("undelivered", 0))
+"""Values of a status that say nothing."""
+
+
 def show_status(console: Console, status: Mapping[str, Any]) -> None:
     """Print `rowfleet status`: one line for each value that is known and in use."""
     grid = Table.grid(padding=(0, 2))
     for name, value in status.items():
-        if value is not None and (name, value) not in (("reused", 0), ("blank_records", 0)):
+        if value is not None and (name, value) not in _USUAL:
             style = _COLOURS.get(State(value), "") if name == "state" else _STYLES.get(name, "")
             grid.add_row(
                 Text(name, style="dim"), Text(f"{value:,}" if isinstance(value, int) else str(value), style)

@@ -7,15 +7,17 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from service.domain.errors import PoisonMessageError
-from service.domain.message_format import VERSION, check_version, encode, field, incarnation_field
+from service.domain.message_format import VERSION, check_version, encode, incarnation_field
+from service.domain.message_format import field as text_field
 from service.domain.model import (
     MAX_DEADLINE_S,
     MAX_PRIORITY,
     MAX_ROWS,
+    MAX_TOKEN_CHARS,
     MAX_WEIGHT,
     Batch,
     Location,
@@ -32,6 +34,9 @@ _OPTIONS = {
     "weight": MAX_WEIGHT,
 }
 """Job options and the largest value of each; all are whole numbers from 1, named as their field of `Job`."""
+
+_FLAGS = ("fail_on_errors",)
+"""Job options that are true or false."""
 
 _TEXT_OPTIONS = ("delimiter", "encoding")
 """Job options that overrule `csv.delimiter` and `csv.encoding` of the mapping."""
@@ -63,6 +68,9 @@ class Job:
     same bytes are two runs. `problem`: the reason why the batch fails at once, or "".
 
     `incarnation`: that of a batch whose job the sweeper sends again; such a job opens no batch. "" otherwise.
+
+    `task_token` names the Step Functions task that waits for the batch, "" if none does; it is never shown.
+    `fail_on_errors`: failed rows fail this task.
     """
 
     mapping: str
@@ -79,6 +87,8 @@ class Job:
     sequencer: str = ""
     problem: str = ""
     incarnation: str = ""
+    task_token: str = field(default="", repr=False)
+    fail_on_errors: bool | None = None
 
     @classmethod
     def again_for(cls, batch: Batch) -> Job:
@@ -118,7 +128,9 @@ class Job:
             body["incarnation"] = self.incarnation
         if self.output is not None:
             body["output"] = self.output.url()
-        options = {name: getattr(self, name) for name in (*_OPTIONS, *_TEXT_OPTIONS)}
+        if self.task_token:
+            body["task_token"] = self.task_token
+        options = {name: getattr(self, name) for name in (*_OPTIONS, *_TEXT_OPTIONS, *_FLAGS)}
         if given := {name: value for name, value in options.items() if value is not None}:
             body["options"] = given
         return encode(body)
@@ -145,10 +157,10 @@ def read_operation(data: dict[str, Any]) -> Finish:
         raise PoisonMessageError(f"'op' {json.dumps(data['op'])[:80]} is unknown; known: finish")
     if unknown := sorted(set(data) - {"v", "op", "batch_id", "request_id"}):
         raise PoisonMessageError(f"the operation 'finish' has no key {unknown[0]!r}")
-    request_id = field(data, "request_id", str, may_be_empty=True) if data.get("request_id") else ""
+    request_id = text_field(data, "request_id", str, may_be_empty=True) if data.get("request_id") else ""
     if len(request_id) > _MAX_REQUEST_CHARS:
         raise PoisonMessageError(f"'request_id' has more than {_MAX_REQUEST_CHARS} characters")
-    return Finish(field(data, "batch_id", str), request_id)
+    return Finish(text_field(data, "batch_id", str), request_id)
 
 
 def read_job(data: dict[str, Any]) -> Job:
@@ -161,16 +173,21 @@ def read_job(data: dict[str, Any]) -> Job:
     if data.get("v") is not None:
         version = _whole_number(data["v"])
         check_version({"v": data["v"] if version is None else version})
-    mapping = field(data, "mapping", str)
+    mapping = text_field(data, "mapping", str)
     if not is_name(mapping):
         raise PoisonMessageError(f"'mapping' {mapping!r} is not a mapping's name")
     try:
-        bucket, key = parse_url(field(data, "source", str))
+        bucket, key = parse_url(text_field(data, "source", str))
     except ValueError as error:
         raise PoisonMessageError(str(error)) from None
     if not key:
         raise PoisonMessageError("'source' names a bucket but no key")
-    job = Job(mapping=mapping, source=Source(bucket, key), incarnation=incarnation_field(data))
+    job = Job(
+        mapping=mapping,
+        source=Source(bucket, key),
+        incarnation=incarnation_field(data),
+        task_token=_task_token_if_valid(data),
+    )
     # A wrong key fails the batch, where users see the reason; a dead letter would hide it.
     try:
         return _completed(job, {name: value for name, value in data.items() if value is not None})
@@ -189,15 +206,13 @@ def _completed(job: Job, data: dict[str, Any]) -> Job:
     # An unknown key may be a typing error for one that changes the run, so it is not ignored.
     if unknown := sorted(set(data) - set(_KEYS)):
         name = unknown[0]
-        if name in _OPTIONS or name in _TEXT_OPTIONS:
+        if name in (*_OPTIONS, *_TEXT_OPTIONS, *_FLAGS):
             remedy = f'it is an option: "options": {{{json.dumps(name)}: …}}'
         else:
             remedy = _meant(name, _KEYS) or f"known: {', '.join(_KEYS)}"
         raise _WrongJobError(f"a job has no key {name!r}; {remedy}")
-    if "task_token" in data:
-        raise _WrongJobError(
-            "the job asks for a task token answer, which this version of rowfleet does not give yet"
-        )
+    if "task_token" in data and not _task_token_if_valid(data):
+        raise _WrongJobError(f"'task_token' is no text of 1 to {MAX_TOKEN_CHARS:,} characters")
     if "execution_id" in data and not (execution_id := _execution_id_if_valid(data)):
         raise _WrongJobError(
             f"'execution_id' {data['execution_id']!r}: use 1 to 128 letters, digits, '.', '_' or '-'"
@@ -208,6 +223,12 @@ def _completed(job: Job, data: dict[str, Any]) -> Job:
         output=_location(data["output"]) if "output" in data else None,
         **_options(data.get("options", {})),
     )
+
+
+def _task_token_if_valid(data: dict[str, Any]) -> str:
+    """The task token of the job, "" if it has none or one that Step Functions has not made."""
+    token = data.get("task_token")
+    return token if isinstance(token, str) and len(token) <= MAX_TOKEN_CHARS else ""
 
 
 def _execution_id_if_valid(data: dict[str, Any]) -> str:
@@ -223,9 +244,9 @@ def _options(options: object) -> dict[str, Any]:
         raise _WrongJobError(
             f"'options' is {json.dumps(options)[:80]}; write an object such as {{\"limit\": 20}}"
         )
-    for name in sorted(set(options) - set(_OPTIONS) - set(_TEXT_OPTIONS)):
+    for name in sorted(set(options) - {*_OPTIONS, *_TEXT_OPTIONS, *_FLAGS}):
         known = "is not supported by this version of rowfleet yet" if name in _LATER_OPTIONS else "is unknown"
-        supported = (*_OPTIONS, *_TEXT_OPTIONS)
+        supported = (*_OPTIONS, *_TEXT_OPTIONS, *_FLAGS)
         remedy = _meant(name, supported) or f"supported: {', '.join(supported)}"
         raise _WrongJobError(f"job option {name!r} {known}; {remedy}")
     given: dict[str, Any] = {}
@@ -237,6 +258,9 @@ def _options(options: object) -> dict[str, Any]:
                 raise _WrongJobError(f"job option {name!r} is {json.dumps(value)[:80]}; use a text")
             given[name] = value
             continue
+        if name in _FLAGS:
+            given[name] = _flag(name, value)
+            continue
         number, most = _whole_number(value), _OPTIONS[name]
         if number is None or not 1 <= number <= most:
             raise _WrongJobError(
@@ -244,6 +268,15 @@ def _options(options: object) -> dict[str, Any]:
             )
         given[name] = number
     return given
+
+
+def _flag(name: str, value: object) -> bool:
+    """The flag that `value` means: true, "true", false or "false". Raises _WrongJobError."""
+    # Producers that fill in a template write flags as strings.
+    text = str(value).strip().lower() if isinstance(value, bool | str) else ""
+    if text not in {"true", "false"}:
+        raise _WrongJobError(f"job option {name!r} is {json.dumps(value)[:80]}; use true or false")
+    return text == "true"
 
 
 def _meant(name: str, known: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
 from service.batch.large_rows import ClaimCheck
 from service.batch.role_ports import Ports, Queues
 from service.batch.row_checks import REPEAT_DELAY_S
+from service.domain.event_composer import EventComposer
 from service.domain.message_format import encode
 from service.domain.messages import RowMessage
 from service.domain.model import Batch, BatchView, Location, Outcome, RowError, Source, State, Status
@@ -114,6 +115,7 @@ class Lab:
         self.rows: Queue = self.queue("rows")
         self.aggregate: Queue = self.queue("aggregate")
         self.metrics = Metrics()
+        self.events = EventComposer(status=lambda view: {"state": str(view.batch.state)})
         self.large_outcome_limits = LargeOutcomeLimits("out")
         self.definitions = {"demo": definition_of(DEMO)}
         self.agent = ScriptedAgent()
@@ -148,7 +150,8 @@ class Lab:
             dead_rows=self.dead["rows"],
             dead_aggregate=self.dead["aggregate"],
         )
-        return Ports(self.table, self.objects, queues, self.large_outcomes, self.clock, self.metrics)
+        ports = (self.table, self.objects, queues, self.large_outcomes, self.clock, self.metrics)
+        return Ports(*ports, events=self.events)
 
     @property
     def completion(self) -> Completion:

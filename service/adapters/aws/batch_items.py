@@ -84,7 +84,7 @@ def batch_item(batch: Batch) -> Item:
         "finish_request": encode(batch.finish_request),
         "request_id": encode(batch.request_id),
     }
-    for name in ("sender", "incarnation", "compiled_by"):
+    for name in ("sender", "incarnation", "compiled_by", "control", "event_kinds"):
         if value := getattr(batch, name):
             item[name] = encode(value)
     if batch.recount is not None:
@@ -193,6 +193,8 @@ def batch_of(item: Item) -> Batch:
         sender=values.get("sender", ""),
         compiled_by=values.get("compiled_by", ""),
         recount=_recount_of(values.get("recount")),
+        control=values.get("control", 0),
+        event_kinds=tuple(values.get("event_kinds", ())),
     )
 
 

@@ -19,11 +19,13 @@ from service.adapters.aws.row_items import (
 )
 from service.adapters.aws.shared_records import check_record_size
 from service.adapters.aws.values import Item, item_bytes
+from service.adapters.memory.outbox import MemoryOutbox
 from service.domain.model import (
     Batch,
     BatchView,
     Commit,
     Counts,
+    Event,
     Outcome,
     Recount,
     State,
@@ -53,13 +55,14 @@ CounterKey = tuple[int, int, str]
 """Round, slot and incarnation."""
 
 
-class MemoryTable:
+class MemoryTable(MemoryOutbox):
     """Batches, counters and outcomes in dictionaries.
 
     Nothing is deleted, but batches past their `ttl` by `now_ms` count as absent; by default none has expired.
     """
 
     def __init__(self, now_ms: Callable[[], int] = lambda: 0) -> None:
+        super().__init__()
         self._now_ms = now_ms
         self._batches: dict[str, Batch] = {}
         self._definitions: dict[tuple[str, str], str] = {}
@@ -71,8 +74,10 @@ class MemoryTable:
         self._tokens: deque[str] = deque()
         self._records: dict[str, SharedRecord] = {}
 
-    async def open(self, batch: Batch, definition: str, *, replacing: Batch | None = None) -> Batch:
-        """Store batch and definition unless the batch id is taken; return the stored batch."""
+    async def open(
+        self, batch: Batch, definition: str, *, replacing: Batch | None = None, events: Sequence[Event] = ()
+    ) -> Batch:
+        """Store batch, definition and events unless the batch id is taken; return the stored batch."""
         await asyncio.sleep(0)
         check_batch_size(batch, definition)
         stored = self._present(batch.batch_id)
@@ -80,6 +85,7 @@ class MemoryTable:
             return stored
         self._definitions[batch.batch_id, batch.mapping_digest] = definition
         self._batches[batch.batch_id] = batch
+        self._announce(events)
         return batch
 
     async def read(self, batch_id: str) -> BatchView | None:
@@ -123,7 +129,15 @@ class MemoryTable:
         return True
 
     async def move(
-        self, batch: Batch, *, expected: State, to: State, now: str, error: str = "", request: str = ""
+        self,
+        batch: Batch,
+        *,
+        expected: State,
+        to: State,
+        now: str,
+        error: str = "",
+        request: str = "",
+        events: Sequence[Event] = (),
     ) -> bool:
         """Change the state. False if state or round differ, or if the request was made already."""
         await asyncio.sleep(0)
@@ -143,6 +157,7 @@ class MemoryTable:
             lease_until_ms=0,
             finish_request=request or stored.finish_request,
         )
+        self._announce(events)
         return True
 
     async def set_trouble(self, batch: Batch, trouble: Trouble | None) -> bool:

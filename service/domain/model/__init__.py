@@ -21,6 +21,7 @@ from service.domain.model.batch import (
     State,
     Trouble,
 )
+from service.domain.model.event import ENDINGS, MAX_BODY_BYTES, Event, EventKind, fitting_json
 from service.domain.model.ids import (
     MAX_ROWS,
     ROW_DIGITS,
@@ -40,6 +41,7 @@ from service.domain.model.locations import (
     StoredPayload,
     parse_url,
 )
+from service.domain.model.outbox import DeliveryEnd, DeliveryState, OutboxKind, OutboxRecord
 from service.domain.model.outcome import (
     CUT_NOTE,
     ERROR_COLUMN,
@@ -51,6 +53,7 @@ from service.domain.model.outcome import (
     RowError,
     Status,
 )
+from service.domain.model.task import MAX_TOKEN_CHARS, WaitingTask
 from service.domain.model.values import (
     MAX_MS,
     Json,
@@ -63,13 +66,16 @@ __all__ = [
     "CUT_NOTE",
     "DEFAULT_PRIORITY",
     "DEFAULT_WEIGHT",
+    "ENDINGS",
     "ERROR_COLUMN",
     "FINAL_STATES",
+    "MAX_BODY_BYTES",
     "MAX_DEADLINE_S",
     "MAX_MS",
     "MAX_PRIORITY",
     "MAX_ROUND",
     "MAX_ROWS",
+    "MAX_TOKEN_CHARS",
     "MAX_WEIGHT",
     "OWN_COLUMNS",
     "REFUSED",
@@ -80,9 +86,15 @@ __all__ = [
     "Checkpoint",
     "Commit",
     "Counts",
+    "DeliveryEnd",
+    "DeliveryState",
     "Dialect",
+    "Event",
+    "EventKind",
     "Json",
     "Location",
+    "OutboxKind",
+    "OutboxRecord",
     "Outcome",
     "Recount",
     "RowError",
@@ -91,7 +103,9 @@ __all__ = [
     "Status",
     "StoredPayload",
     "Trouble",
+    "WaitingTask",
     "batch_id",
+    "fitting_json",
     "identity",
     "is_incarnation",
     "is_name",

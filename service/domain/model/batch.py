@@ -169,7 +169,8 @@ class Batch:
     "" if there is none; its lease ends at `lease_until_ms`, in milliseconds since 1970. `sender` is the last
     lease owner that may have sent rows; a row's message names the one that has sent it. `trouble`: its
     results could not be written so far. `finish_request`: the last request to write them again, "" if there
-    was none.
+    was none. `control` is raised by every operation on the batch. `event_kinds`: kinds of events that others
+    are told of.
     """
 
     tool_name: str
@@ -212,6 +213,8 @@ class Batch:
     request_id: str = ""
     deadline_s: int | None = None
     recount: Recount | None = None
+    control: int = 0
+    event_kinds: tuple[str, ...] = ()
 
     @property
     def batch_id(self) -> str:
