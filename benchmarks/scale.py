@@ -29,11 +29,11 @@ from service.domain.errors import UnreachableError
 from service.domain.messages import AggregateMessage
 from service.domain.model import Batch, Commit, Dialect, Location, Outcome, Source, State, Status
 from service.domain.ports import ReceivedMessage
+from service.recovery.recovery import Recovery, RecoveryLimits
 from service.runtime.delivery import Delivery
 from service.runtime.leases import Lease
 from service.runtime.logs import configure_logging
 from service.runtime.metrics import Metrics
-from service.sweeper.recovery import Recovery, RecoveryLimits
 
 TEN_MILLION = 10_000_000
 PARTITIONS = 64

@@ -16,8 +16,8 @@ from typing import Any
 from botocore.exceptions import ClientError
 from common import MIB, Usage, default_settings, definition, ports_of, resident_mib
 
-from service.adapters.aws.row_items import outcome_of, row_items
 from service.adapters.aws.s3 import S3Objects
+from service.adapters.aws.table.row_items import outcome_of, row_items
 from service.adapters.memory import MemoryQueue, MemoryTable
 from service.aggregator.aggregator import AggregateLimits, Aggregator
 from service.aggregator.ordered_outcomes import AHEAD_BYTES, CONCURRENT_READS

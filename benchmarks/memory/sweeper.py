@@ -16,6 +16,7 @@ from common import (
     ports_of,
     resident_mib,
 )
+from service.sweeper.recovery import Recovery, RecoveryLimits
 
 from service.adapters.memory import MemoryTable
 from service.batch.completion import Completion
@@ -23,7 +24,6 @@ from service.batch.group_commit import GroupCommitLimits, GroupCommitter
 from service.domain.model import Batch, Dialect, Location, Source, State
 from service.domain.ports import MESSAGE_BYTES
 from service.runtime.clock import SystemClock
-from service.sweeper.recovery import Recovery, RecoveryLimits
 
 OPTIONS = {
     "rows": (100, "lost rows of each batch"),

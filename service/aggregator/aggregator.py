@@ -42,7 +42,7 @@ from service.domain.errors import (
     UploadGoneError,
 )
 from service.domain.messages import AggregateMessage
-from service.domain.model import Batch, BatchView, State, iso_time
+from service.domain.model import Batch, BatchView, Counts, State, iso_time
 from service.domain.ports import MAX_DELAY_S, LeaseGrant, StoredFile
 from service.runtime.delivery import Delivery
 
@@ -220,11 +220,12 @@ class Aggregator:
         started = ports.clock.monotonic()
         done = work.begun if work.begun and work.begun.is_complete else await self._write_files(work)
         written = await self._with_digests(work, done)
-        tally, counts = done.tally, work.view.counts
+        tally, counts = done.tally, work.view.all_counts
         if (tally.succeeded, tally.failed) != (counts.succeeded, counts.failed):
             aggregating = replace(batch, state=State.AGGREGATING)
-            await correct_counts(self._ports.table, aggregating, rows=tally, counters=counts)
-        state = State.COMPLETED_WITH_ERRORS if tally.failed else State.SUCCEEDED
+            rows = tally - batch.carried
+            await correct_counts(self._ports.table, aggregating, rows=rows, counters=work.view.counts)
+        state = _final_state(tally)
         facts = manifest_of(batch, state, tally, last_outcome_at=done.last_outcome_at, files=written)
         work.lease.check()
         await write_manifest(ports.objects, batch, facts)
@@ -330,6 +331,13 @@ class Aggregator:
         await self._discard(work)
         stands = await fail_batch(self._ports, work.batch, problem, expected=[State.AGGREGATING])
         _log_finished(work.batch, State.FAILED, problem, moved=stands.state is State.FAILED)
+
+
+def _final_state(tally: Counts) -> State:
+    """The state of a batch whose results are written."""
+    if tally.cancelled:
+        return State.CANCELLED
+    return State.COMPLETED_WITH_ERRORS if tally.failed else State.SUCCEEDED
 
 
 def _log_finished(batch: Batch, state: State, error: str = "", *, moved: bool) -> None:

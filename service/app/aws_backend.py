@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from aiobotocore.session import AioSession
 
 from service.adapters.aws.clients import AwsOptions, Clients, open_clients
-from service.adapters.aws.dynamodb import DynamoTable
 from service.adapters.aws.provision.resources import QUEUES, QueueOptions, ResourceNames, provision
 from service.adapters.aws.s3 import S3Objects
 from service.adapters.aws.sqs import SqsQueue
+from service.adapters.aws.table.dynamodb import DynamoTable
 from service.app.settings import Settings
 from service.app.status import status_json
 from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes

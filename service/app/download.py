@@ -34,7 +34,7 @@ async def download_results(objects: Objects, view: BatchView, out: Path) -> dict
     earlier = [paths["manifest.json"], paths["failures.csv"], paths["long_cells.csv"]]
     if not view.batch.excel or not await _exists(objects, results.bucket, results.prefix + "long_cells.csv"):
         del paths["long_cells.csv"]
-    if not view.counts.failed:
+    if not view.all_counts.failed:
         del paths["failures.csv"]
     path = out
     try:

@@ -63,7 +63,7 @@ def status_json(
     target is down (`OutageBoard.read`), `undelivered` the number of events (`undelivered_events`), None if it
     was not counted.
     """
-    batch, counts = view.batch, view.counts
+    batch, counts = view.batch, view.all_counts
     return {
         "batch_id": batch.batch_id,
         "tool_name": batch.tool_name,
@@ -120,7 +120,7 @@ async def read_failed_row(table: Table, large_outcomes: LargeOutcomes, batch: Ba
 
 
 def _progress(view: BatchView, now_ms: int) -> dict[str, Any]:
-    batch, counts = view.batch, view.counts
+    batch, counts = view.batch, view.all_counts
     has_ended = batch.state.is_final
     seconds = _duration_s(batch.created_at, batch.finished_at if has_ended else "", now_ms)
     # at the start, or without a start time, there is no rate yet
@@ -139,7 +139,7 @@ def _result_files(view: BatchView) -> dict[str, str | None]:
         return {"output": None, "failures": None, "manifest": None}
     return {
         "output": batch.results.url("output.csv"),
-        "failures": batch.results.url("failures.csv") if view.counts.failed else None,
+        "failures": batch.results.url("failures.csv") if view.all_counts.failed else None,
         "manifest": batch.results.url("manifest.json"),
     }
 

@@ -31,15 +31,16 @@ from service.catalog.live import LiveCatalog
 from service.domain.model import Location
 from service.domain.ports import Agent, Objects, Queue, StoredFile
 from service.mapping import RowMapping
+from service.recovery.recovery import Recovery, RecoveryLimits
 from service.runtime.byte_budget import ByteBudget
 from service.runtime.consumer import ConsumeLimits, Consumer
 from service.runtime.delivery import Capacity, Delivery, Handler
 from service.splitter.opening import OpenLimits
 from service.splitter.split import SplitLimits
 from service.splitter.splitter import Splitter
+from service.steering.work import FleetWork
 from service.sweeper.dead_letters import DeadLetterLimits, DeadLetters
 from service.sweeper.drain import Drain, DrainLimits, left_in
-from service.sweeper.recovery import Recovery, RecoveryLimits
 from service.sweeper.sweeper import Sweeper, SweepLimits
 from service.worker.admission.gate import Gates
 from service.worker.attempts import GRACE_S
@@ -142,6 +143,13 @@ class RoleBuilder:
                     reserved=reserved_places(settings),
                 ),
             ),
+            work=FleetWork(
+                ports,
+                self._recovery(),
+                self.completion,
+                owners=lambda: unique_owner(self.worker_name),
+                lease_s=split.lease_s or _lease_s(settings.ingest),
+            ),
             rng=random.Random(),  # noqa: S311 -- tells openings of one batch id apart
             owners=lambda: unique_owner(self.worker_name),
         )
@@ -211,20 +219,9 @@ class RoleBuilder:
 
     def _sweeper(self) -> Sequence[Part]:
         """The sweeper, a drain for each dead-letter queue, and the senders of the outbox."""
-        settings, split, sweep = self.settings, self.settings.split, self.settings.sweep
+        settings, sweep = self.settings, self.settings.sweep
         ports = self.backend.ports
-        recovery = Recovery(
-            ports,
-            self.committer,
-            RecoveryLimits(
-                worker=self.worker_name,
-                max_bytes=split.checkpoint_bytes,
-                send_concurrency=split.send_concurrency,
-                read_bytes=split.read_bytes,
-                max_record_bytes=split.max_record_bytes,
-                max_message_bytes=split.max_message_bytes,
-            ),
-        )
+        recovery = self._recovery()
         limits = SweepLimits(
             interval_s=sweep.interval_s,
             stuck_after_s=sweep.stuck_after_s,
@@ -242,6 +239,21 @@ class RoleBuilder:
             left=partial(left_in, drains),
         )
         return [sweeper, *drains, *senders(ports, self.receivers, settings.events.heartbeat_s)]
+
+    def _recovery(self) -> Recovery:
+        split = self.settings.split
+        return Recovery(
+            self.backend.ports,
+            self.committer,
+            RecoveryLimits(
+                worker=self.worker_name,
+                max_bytes=split.checkpoint_bytes,
+                send_concurrency=split.send_concurrency,
+                read_bytes=split.read_bytes,
+                max_record_bytes=split.max_record_bytes,
+                max_message_bytes=split.max_message_bytes,
+            ),
+        )
 
     def _drains(self, recovery: Recovery, settings: Settings) -> list[Drain]:
         sweep, ports = settings.sweep, self.backend.ports

@@ -55,8 +55,8 @@ class Completion:
         if view is None or view.batch.state is not State.RUNNING or not view.is_complete:
             return view
         batch = view.batch
-        if view.counts.done != batch.total:
-            log.error("counters_exceed_total", batch_id=batch_id, total=batch.total, counted=view.counts.done)
+        if view.counts.done != batch.due:
+            log.error("counters_exceed_due", batch_id=batch_id, due=batch.due, counted=view.counts.done)
         # Sent before the move: a crash in between sends the trigger twice rather than never.
         trigger = OutgoingMessage(AggregateMessage.of(batch).encode())
         await repeat(partial(send_all, queues.aggregate, [trigger]))
@@ -84,13 +84,15 @@ class Completion:
 
 
 async def counts_of_outcomes(table: Table, batch: Batch, page_rows: int) -> Counts:
-    """The sum of all outcomes of a batch, in one pass over them. Raises RetryableError and AccessError."""
+    """The sum of all outcomes of the batch's round, in one pass. Raises RetryableError and AccessError."""
     counts = Counts()
     for partition in range(batch.partitions):
         after: int | None = 0
         while after is not None:
             page = await table.outcomes(batch, partition, after=after, limit=page_rows)
-            counts = sum((outcome.counts for outcome in page.outcomes), counts)
+            counts = sum(
+                (outcome.counts for outcome in page.outcomes if outcome.round >= batch.round), counts
+            )
             after = page.after
     return counts
 

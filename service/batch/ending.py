@@ -15,10 +15,9 @@ import structlog
 
 from service.batch.manifest import manifest_etag, manifest_of, replace_manifest
 from service.batch.role_ports import Ports
-from service.domain.errors import PoisonMessageError, RetryableError, RowfleetError, UsageError
-from service.domain.jobs import Finish
+from service.domain.errors import RowfleetError
 from service.domain.messages import AggregateMessage
-from service.domain.model import Batch, BatchView, Event, State, Trouble, iso_time, ms_of
+from service.domain.model import Batch, Event, State, Trouble, iso_time, ms_of
 from service.domain.ports import MAX_DELAY_S, OutgoingMessage
 from service.domain.truncation import truncate
 from service.runtime.sender import send_all
@@ -33,7 +32,7 @@ GIVE_UP_AFTER_S = 14 * 86_400.0
 _DAY_MS = 86_400_000
 _MOST_DOUBLINGS = 10
 _CHANGES = 5
-"""Changes by others, of the state or of a manifest, that an operation follows."""
+"""Changes of a manifest by others that the manifest of a failure follows."""
 
 
 async def fail_batch(ports: Ports, batch: Batch, problem: str, *, expected: Sequence[State]) -> Batch:
@@ -100,7 +99,7 @@ async def write_failed_manifest(ports: Ports, batch: Batch) -> None:
             # A later round has files of its own.
             if view is None or not view.batch.is_round_of(batch) or view.batch.state is not State.FAILED:
                 return
-            facts = manifest_of(view.batch, State.FAILED, view.counts)
+            facts = manifest_of(view.batch, State.FAILED, view.all_counts)
             if await replace_manifest(ports.objects, view.batch, facts, etag=etag):
                 return
         log.warning("manifest_not_written", batch_id=batch.batch_id, reason="others change it")
@@ -158,67 +157,3 @@ async def send_trigger(ports: Ports, batch: Batch, *, delay_s: int = 0) -> None:
     """Send the trigger of the batch's round. Raises RetryableError and AccessError."""
     message = AggregateMessage.of(batch)
     await send_all(ports.queues.aggregate, [OutgoingMessage(message.encode(), delay_s=delay_s)])
-
-
-async def finish_again(ports: Ports, batch_id: str, request_id: str) -> BatchView:
-    """Have the results of a complete batch written again from its outcomes; return the batch as it stands.
-
-    A FAILED, SUCCEEDED or COMPLETED_WITH_ERRORS batch becomes AGGREGATING; one that is AGGREGATING is tried
-    at once. A request that was made before changes nothing. Raises UsageError if there is no such batch
-    (any more), or if rows have no outcome; RetryableError and AccessError.
-    """
-    for _ in range(_CHANGES):
-        view = await ports.table.read(batch_id)
-        if view is None:
-            raise UsageError(f"there is no batch {batch_id!r}; `rowfleet list` shows the latest")
-        batch = view.batch
-        if batch.state is State.AGGREGATING:
-            await ports.table.set_trouble(batch, None)
-            await send_trigger(ports, batch)
-            log.info("results_requested", batch_id=batch_id, request_id=request_id)
-            return view
-        if batch.state.is_final and batch.finish_request == request_id:
-            return view
-        _check_finishable(view)
-        # The state first: an aggregator ignores the trigger of a batch that has ended. If this process dies
-        # in between, its message comes again, or the sweeper sends the trigger.
-        await ports.table.move(
-            batch,
-            expected=batch.state,
-            to=State.AGGREGATING,
-            now=iso_time(ports.clock.now_ms()),
-            request=request_id,
-        )
-    raise RetryableError(f"batch {batch_id} is changed by others at this moment; try again")
-
-
-async def carry_out(ports: Ports, request: Finish, message_id: str) -> None:
-    """Carry out a request that came in the message `message_id`. One that is refused is only logged.
-
-    Raises PoisonMessageError if there is no such batch, RetryableError and AccessError.
-    """
-    try:
-        await finish_again(ports, request.batch_id, request.request_id or message_id)
-    except UsageError as error:
-        if await ports.table.read(request.batch_id) is None:
-            raise PoisonMessageError(str(error)) from None
-        log.warning("operation_refused", op="finish", batch_id=request.batch_id, reason=str(error))
-
-
-def _check_finishable(view: BatchView) -> None:
-    """Raise UsageError unless the batch has ended and every row has an outcome."""
-    batch = view.batch
-    if not batch.state.is_final:
-        raise UsageError(
-            f"batch {batch.batch_id} is {batch.state}: its results are written once every row has an outcome"
-        )
-    if batch.total is None:
-        raise UsageError(
-            f"batch {batch.batch_id} is {batch.state} and its source was not read to its end, so there are "
-            "no results to write; start a new run"
-        )
-    if not view.is_complete:
-        raise UsageError(
-            f"batch {batch.batch_id} is {batch.state}, and {batch.total - view.counts.done:,} of its "
-            f"{batch.total:,} rows have no outcome; start a new run"
-        )

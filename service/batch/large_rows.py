@@ -46,6 +46,7 @@ def row_message(batch: Batch, record: Record) -> RowMessage:
         record=raw,
         incarnation=batch.incarnation,
         sender=batch.sender,
+        generation=batch.generation,
     )
 
 

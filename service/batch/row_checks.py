@@ -10,8 +10,8 @@ from service.domain.messages import RowMessage
 from service.domain.model import Batch
 from service.domain.ports import Table
 
-VIEW_AGE_S = 10.0
-"""Longest age of a view of a batch by which a worker decides that a row has no other message."""
+VIEW_AGE_S = 5.0
+"""Longest age of a view of a batch by which a worker begins calls. So it notices an operation in time."""
 
 REPEAT_DELAY_S = 15
 """Delay of a row that may be sent for the second time, by a process that is the batch's `sender` by now.
@@ -26,10 +26,19 @@ def is_of_batch(row: RowMessage, batch: Batch) -> bool:
     return row.incarnation == batch.incarnation
 
 
+def is_superseded(row: RowMessage, batch: Batch) -> bool:
+    """True if a newer message of the row has been sent, or will be: an operation sends all rows again."""
+    return row.round < batch.round or row.generation < batch.generation
+
+
 def check_round(row: RowMessage, batch: Batch) -> None:
-    """Raise PoisonMessageError for a row of a round that its batch has not reached."""
+    """Raise PoisonMessageError for a row of a round or generation that its batch has not reached."""
     if row.round > batch.round:
         raise PoisonMessageError(f"round {row.round} of a batch whose round is {batch.round}")
+    if row.generation > batch.generation:
+        raise PoisonMessageError(
+            f"generation {row.generation} of a batch whose generation is {batch.generation}"
+        )
 
 
 def highest_sendable_row(batch: Batch) -> int:

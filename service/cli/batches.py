@@ -1,9 +1,8 @@
-"""Commands about batches: `submit`, `status`, `watch`, `list`, `errors`, `finish`."""
+"""Commands about batches: `submit`, `status`, `watch`, `list`, `errors`."""
 
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
@@ -15,7 +14,6 @@ from service.app.settings import Settings
 from service.app.status import group_failures, read_batch, read_failed_row, status_json, undelivered_events
 from service.app.submit import SubmitRequest, check_request, follow, submit
 from service.app.wiring import reserved_places
-from service.batch.ending import finish_again
 from service.batch.outages import OutageBoard
 from service.cli import render
 from service.cli.console import (
@@ -187,7 +185,7 @@ def errors(
                     "batch_id": batch,
                     "state": str(view.batch.state),
                     "error": view.batch.error or None,
-                    "failed": view.counts.failed,
+                    "failed": view.all_counts.failed,
                     "causes": [group.as_json() for group in groups],
                 }
             )
@@ -197,18 +195,6 @@ def errors(
         render.show_failures(out, groups)
 
     _run_on_backend(read_settings(endpoint_url=endpoint_url, region=region), work)
-
-
-@_batch_command
-async def finish(backend: AwsBackend, _: Settings, batch: str, as_json: bool) -> int:
-    """Write the results of a batch again, from the outcomes of its rows."""
-    request_id = uuid.uuid4().hex
-    view = await finish_again(backend.ports, batch, request_id)
-    if as_json:
-        print_json({"batch_id": batch, "state": str(view.batch.state), "request_id": request_id})
-    else:
-        print_line(f"the results of {batch} are being written: `rowfleet watch {batch}` follows it")
-    return EXIT_OK
 
 
 async def _submit(

@@ -1,7 +1,8 @@
 """The command line. Errors are one line on stderr, never a traceback.
 
 Exit codes: 0 all rows succeeded, 3 finished with failed rows, 1 the batch failed, 2 bad usage or
-configuration (an unreachable or refusing AWS included), 130 interrupted.
+configuration (an unreachable or refusing AWS included) or a refused operation, 4 the batch is held, 130
+interrupted.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import sys
 
 import typer
 
-from service.cli import batches, dead_letters, inspection, processes
+from service.cli import batches, dead_letters, inspection, processes, steering
 from service.cli.console import EXIT_BATCH_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, print_error
 from service.domain.errors import BatchRejectedError, RowfleetError
 
@@ -22,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (processes.app, batches.app, inspection.app):
+for group in (processes.app, batches.app, steering.app, inspection.app):
     app.add_typer(group)
 app.add_typer(dead_letters.app)
 

@@ -124,7 +124,9 @@ async def _run(
         # the endpoint, which holds the batch, ends with this context
         undelivered = await local.await_events(service.backend, view.batch)
         status = status_json(view, service.backend.ports.clock, undelivered=undelivered)
-        causes = await group_failures(service.backend.ports.table, view.batch) if view.counts.failed else []
+        causes = (
+            await group_failures(service.backend.ports.table, view.batch) if view.all_counts.failed else []
+        )
     if not as_json:
         render.show_notes(err, view.batch)
     if as_json:

@@ -81,9 +81,9 @@ class ProgressReport:
             self._outage = outage
             self._print_trouble(view.batch.state, outage)
         now = self._now()
-        self._rate.record(now, view.counts.done)
+        self._rate.record(now, view.all_counts.done)
         rate = self._rate.per_s
-        left = _time_left(view.batch.total, view.counts.done, rate)
+        left = _time_left(view.batch.total, view.all_counts.done, rate)
         if outage:
             left = "results wait" if view.batch.state is State.AGGREGATING else "target down"
         if self._bar is not None and self._task is not None:
@@ -91,8 +91,8 @@ class ProgressReport:
                 self._task,
                 description=str(view.batch.state).lower().replace("_", " "),
                 total=view.batch.total,
-                completed=view.counts.done,
-                failed=view.counts.failed,
+                completed=view.all_counts.done,
+                failed=view.all_counts.failed,
                 rate=f"{rate:,.0f} rows/s" if rate else "",
                 left=left,
             )
@@ -108,7 +108,7 @@ class ProgressReport:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _print_line(self, view: BatchView, rate: float, left: str) -> None:
-        counts, total = view.counts, view.batch.total
+        counts, total = view.all_counts, view.batch.total
         # before the seal the total is at least the number of rows sent
         of = f"{total:,}" if total is not None else f"{view.batch.checkpoint.rows:,}+"
         self._console.print(

@@ -71,6 +71,7 @@ class FailureClass(StrEnum):
     RATE_LIMIT = "rate_limit"
     REJECTED = "rejected"
     UNAVAILABLE = "unavailable"
+    CANCELLED = "cancelled"
 
 
 class FailureScope(StrEnum):
@@ -267,6 +268,12 @@ class DeadlineError(RowRejectedError):
 
     # The input may be fine: another run has time again.
     failure_class = FailureClass.TRANSIENT
+
+
+class CancelledError(RowRejectedError):
+    """The batch was cancelled before the row had an outcome."""
+
+    failure_class = FailureClass.CANCELLED
 
 
 class WorkerLostError(RowRejectedError):

@@ -8,9 +8,10 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from service.domain.errors import PoisonMessageError
-from service.domain.jobs import Finish, Job, read_job, read_operation
+from service.domain.jobs import Job, read_job
 from service.domain.message_format import field, read_object
 from service.domain.model import Source, is_name
+from service.domain.operation_requests import OperationRequest, WorkRequest, read_request
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.zst", ".tsv.zst")
 """Ends of the names of dropped files that start a run, in upper or lower case."""
@@ -36,7 +37,7 @@ class IngestMessage:
     """The jobs that an ingest message asks for, its operation on a batch, its parts that start no run."""
 
     jobs: tuple[Job, ...] = ()
-    operation: Finish | None = None
+    operation: OperationRequest | WorkRequest | None = None
     ignored: tuple[Ignored, ...] = ()
 
 
@@ -59,7 +60,7 @@ def decode_ingest(body: str, *, incoming_prefix: str = "incoming/") -> IngestMes
     if isinstance(data.get("Records"), list):
         return _records(data["Records"], incoming_prefix)
     if "op" in data:
-        return IngestMessage(operation=read_operation(data))
+        return IngestMessage(operation=read_request(data))
     if "mapping" in data or "source" in data:
         return IngestMessage((read_job(data),))
     raise PoisonMessageError(

@@ -1,4 +1,4 @@
-"""Jobs: requests to run a file through a mapping or to finish a batch, and the messages that carry them."""
+"""Jobs: requests to run a file through a mapping, and the messages that carry them."""
 
 from __future__ import annotations
 
@@ -50,8 +50,6 @@ _MAX_PROBLEM_CHARS = 1_000
 """A problem may quote a part of the message, and its batch has to fit an item of the table."""
 
 _MAX_TEXT_CHARS = 40
-
-_MAX_REQUEST_CHARS = 200
 
 RESULT_NAMES = ("output.csv", "failures.csv", "manifest.json")
 """The files of a batch's results."""
@@ -134,33 +132,6 @@ class Job:
         if given := {name: value for name, value in options.items() if value is not None}:
             body["options"] = given
         return encode(body)
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """A request to write the results of a batch again. `request_id`: "" if the message's id serves."""
-
-    batch_id: str
-    request_id: str = ""
-
-    def encode(self) -> str:
-        """The job message that makes this request."""
-        return encode(
-            {"v": VERSION, "op": "finish", "batch_id": self.batch_id, "request_id": self.request_id}
-        )
-
-
-def read_operation(data: dict[str, Any]) -> Finish:
-    """The operation in the JSON object of a job message with `op`. Raises PoisonMessageError."""
-    check_version(data)
-    if data["op"] != "finish":
-        raise PoisonMessageError(f"'op' {json.dumps(data['op'])[:80]} is unknown; known: finish")
-    if unknown := sorted(set(data) - {"v", "op", "batch_id", "request_id"}):
-        raise PoisonMessageError(f"the operation 'finish' has no key {unknown[0]!r}")
-    request_id = text_field(data, "request_id", str, may_be_empty=True) if data.get("request_id") else ""
-    if len(request_id) > _MAX_REQUEST_CHARS:
-        raise PoisonMessageError(f"'request_id' has more than {_MAX_REQUEST_CHARS} characters")
-    return Finish(text_field(data, "batch_id", str), request_id)
 
 
 def read_job(data: dict[str, Any]) -> Job:

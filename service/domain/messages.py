@@ -16,7 +16,7 @@ from service.domain.message_format import (
     read_versioned,
     whole_number,
 )
-from service.domain.model import MAX_MS, MAX_ROUND, MAX_ROWS, Batch, is_name
+from service.domain.model import MAX_CONTROL, MAX_MS, MAX_ROUND, MAX_ROWS, Batch, PastOutcome, is_name
 from service.domain.truncation import truncate
 
 MAX_OBJECT_BYTES = 50 * 2**40
@@ -68,6 +68,9 @@ class RowMessage:
     `incarnation` is the batch's. A message of another incarnation is of another batch, which had the same id.
     `sender` is the lease owner that split the batch when it sent this message; messages marked as `replay` do
     not need it.
+
+    `generation` is that of the batch when the message was made; a batch drops the messages of an earlier one.
+    `history`: the outcomes of earlier rounds that the row's next outcome replaces, the latest last.
     """
 
     batch_id: str
@@ -86,6 +89,8 @@ class RowMessage:
     last_failure: str = ""
     incarnation: str = ""
     sender: str = ""
+    generation: int = 0
+    history: tuple[PastOutcome, ...] = ()
 
     def encode(self) -> str:
         """The body. Keys with a default value are left out, which keeps messages small."""
@@ -105,21 +110,22 @@ class RowMessage:
             body["replay"] = True
         elif self.sender:
             body["by"] = self.sender
-        texts = {
+        rest = {
             "incarnation": self.incarnation,
+            "generation": self.generation,
             "defect": self.defect,
             "record": self.record,
             "failure": self.last_failure,
+            "lost": self.lost_deliveries,
+            "history": [past.as_json() for past in self.history],
         }
-        body |= {name: text for name, text in texts.items() if text}
-        if self.deadline_ms is not None:
-            body["until_ms"] = self.deadline_ms
-        if self.lost_deliveries:
-            body["lost"] = self.lost_deliveries
-        if self.first_attempt_ms is not None:
-            body["since_ms"] = self.first_attempt_ms
-        if self.last_outage_ms is not None:
-            body["excused_ms"] = self.last_outage_ms
+        body |= {name: value for name, value in rest.items() if value}
+        times = {
+            "until_ms": self.deadline_ms,
+            "since_ms": self.first_attempt_ms,
+            "excused_ms": self.last_outage_ms,
+        }
+        body |= {name: time for name, time in times.items() if time is not None}
         return encode(body)
 
     @classmethod
@@ -147,6 +153,8 @@ class RowMessage:
             record=field(data, "record", str, may_be_empty=True) if "record" in data else "",
             incarnation=incarnation_field(data),
             sender=field(data, "by", str) if "by" in data else "",
+            generation=optional_whole_number(data, "generation", MAX_CONTROL) or 0,
+            history=_history(field(data, "history", list)) if "history" in data else (),
         )
 
 
@@ -179,6 +187,13 @@ class AggregateMessage:
         """Raises PoisonMessageError."""
         data = read_versioned(body)
         return cls(_batch_id(data), whole_number(data, "round", MAX_ROUND), incarnation_field(data))
+
+
+def _history(entries: list[Any]) -> tuple[PastOutcome, ...]:
+    try:
+        return tuple(map(PastOutcome.of_json, entries))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise PoisonMessageError(f"'history' is no list of outcomes: {error!r}") from None
 
 
 def _span(data: dict[str, Any]) -> Span:

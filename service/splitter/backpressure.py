@@ -57,7 +57,7 @@ class Backpressure:
             view = await self._ports.table.read(batch.batch_id)
             if view is None or view.batch.state is not State.SPLITTING:
                 raise SplitEndedError
-            unfinished = batch.checkpoint.rows - view.counts.done
+            unfinished = batch.checkpoint.rows - view.all_counts.done
             if unfinished - self._lost < self._max_queued_rows:
                 return
             # Other batches may use the slot from here on, for as long as this split lasts. If a waiting split

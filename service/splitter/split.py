@@ -22,6 +22,7 @@ from service.batch.role_ports import Ports
 from service.batch.row_checks import REPEAT_DELAY_S
 from service.batch.source import reader_of, records_of
 from service.csvio import Header, Record
+from service.csvio.compression import is_compressed_name
 from service.domain.errors import LeaseLostError
 from service.domain.messages import RowMessage
 from service.domain.model import Batch, Checkpoint, State, iso_time
@@ -105,6 +106,9 @@ class Split:
                 self._take_header(mapping, reader.header)
             for window in windows.add(records):
                 await self._send(window)
+                if await self._is_cancelled():
+                    await self._seal()
+                    return
         if rest := windows.rest():
             await self._send(rest)
         await self._store_header()
@@ -143,6 +147,20 @@ class Split:
         self._ports.metrics.count("rows_sent", len(records))
         await self._checkpoint(records[-1].end)
         await asyncio.sleep(0)  # ports in memory never suspend: other tasks get their turn here
+
+    async def _is_cancelled(self) -> bool:
+        """True if the rest of the source is not to be read, because the batch was cancelled.
+
+        Rows that an earlier splitter may have sent are read in any case: they may have outcomes.
+        """
+        view = await self._ports.table.read(self.batch.batch_id)
+        checkpoint = self.batch.checkpoint
+        if view is None or not view.batch.cancelled_at or checkpoint.rows < self._replay_until:
+            return False
+        if checkpoint.byte_offset < self.batch.source.size or is_compressed_name(self.batch.source.key):
+            self.batch = replace(self.batch, unread_from=checkpoint.rows + 1)
+        log.info("split_cancelled", rows=checkpoint.rows)
+        return True
 
     def _check_leases(self) -> None:
         self._delivery.check_lease()

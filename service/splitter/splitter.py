@@ -12,7 +12,7 @@ from collections.abc import Callable
 import structlog
 
 from service.batch.completion import Completion
-from service.batch.ending import carry_out, fail_batch
+from service.batch.ending import fail_batch
 from service.batch.lease import BatchLease, delay_until_free
 from service.batch.role_ports import Ports
 from service.batch.source import compile_stored, stored_definition
@@ -25,7 +25,8 @@ from service.domain.errors import (
 )
 from service.domain.events import Ignored, decode_ingest
 from service.domain.jobs import Job
-from service.domain.model import Batch, State, ms_of
+from service.domain.model import Batch, State, WorkKind, ms_of
+from service.domain.operation_requests import OperationRequest, WorkRequest
 from service.domain.ports import MESSAGE_BYTES, OutgoingMessage
 from service.domain.truncation import truncate
 from service.mapping import Definition
@@ -37,6 +38,8 @@ from service.splitter.backpressure import SplitEndedError
 from service.splitter.opening import Opener
 from service.splitter.split import Split, SplitLimits
 from service.splitter.task_tokens import refuse_task, store_task
+from service.steering.operate import carry_out
+from service.steering.work import FleetWork
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +59,7 @@ class Splitter:
     """Handles ingest messages. `definitions` returns a mapping's definition or raises MappingError.
 
     `rng` makes the incarnations of new batches; seeded in tests. `owners` returns a new name for each lease,
-    used by no other holder.
+    used by no other holder. `work` does the work that operations have left on batches.
     """
 
     def __init__(
@@ -66,10 +69,12 @@ class Splitter:
         definitions: Callable[[str], Definition],
         limits: SplitLimits,
         *,
+        work: FleetWork,
         rng: random.Random,
         owners: Callable[[], str],
     ) -> None:
         self._ports = ports
+        self._work = work
         self._completion = completion
         self._opener = Opener(ports, definitions, limits.opening, rng=rng)
         self._limits = limits
@@ -80,7 +85,7 @@ class Splitter:
         """Carry out every job of an ingest message. Raises the errors that `runtime.consumer` documents."""
         message = decode_ingest(delivery.message.body, incoming_prefix=self._limits.incoming_prefix)
         if message.operation is not None:
-            await carry_out(self._ports, message.operation, delivery.message.id)
+            await self._operate(message.operation, delivery)
         for ignored in message.ignored:
             _log_ignored(ignored, delivery.message.id)
         problem: PoisonMessageError | None = None
@@ -96,6 +101,13 @@ class Splitter:
         # A message that comes again is found to be poison then.
         if (first := held or problem) is not None:
             raise first
+
+    async def _operate(self, request: OperationRequest | WorkRequest, delivery: Delivery) -> None:
+        """Carry out a request, or the work that one has left on its batch."""
+        if isinstance(request, WorkRequest):
+            await self._work.handle(request, delivery)
+        else:
+            await carry_out(self._ports, request, delivery.message.id)
 
     async def _run(self, job: Job, delivery: Delivery) -> None:
         try:
@@ -140,6 +152,9 @@ class Splitter:
     async def _split_leased(
         self, batch: Batch, definition: Definition | None, lease: BatchLease, delivery: Delivery
     ) -> None:
+        if batch.work is not None and batch.work.kind is WorkKind.SEND:
+            # Rows before the checkpoint whose messages an operation has taken out of use.
+            await self._work.do(batch, lease, delivery)
         split = Split(self._ports, batch, lease, delivery, self._limits, self._send_budget)
         try:
             if definition is None or definition.digest != batch.mapping_digest:

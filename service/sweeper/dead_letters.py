@@ -14,7 +14,6 @@ import structlog
 from service.batch.completion import Completion
 from service.batch.ending import (
     GIVE_UP_AFTER_S,
-    carry_out,
     fail_batch,
     give_up_at_ms,
     given_up,
@@ -24,16 +23,18 @@ from service.batch.ending import (
 from service.batch.group_commit import GroupCommitter
 from service.batch.job_checks import is_own_job, refusal
 from service.batch.role_ports import Ports
-from service.batch.row_checks import has_outcome, is_of_batch
+from service.batch.row_checks import has_outcome, is_of_batch, is_superseded
 from service.domain.errors import PoisonMessageError, WorkerLostError
 from service.domain.events import decode_ingest
 from service.domain.jobs import Job
 from service.domain.model import Batch, State, batch_id, ms_of, row_id
+from service.domain.operation_requests import OperationRequest, WorkRequest
 from service.domain.ports import MAX_DELAY_S, ReceivedMessage
+from service.recovery.recovery import Recovery
 from service.runtime.delivery import Delivery
 from service.runtime.sender import send_all
+from service.steering.operate import carry_out, follow_up
 from service.sweeper.letters import retry_of, row_letter, trigger_letter
-from service.sweeper.recovery import Recovery
 
 log = structlog.get_logger(__name__)
 
@@ -90,7 +91,7 @@ class DeadLetters:
             if not is_of_batch(row, batch):
                 self._drop("row", "it is of an earlier batch with this id")
                 return
-            if row.round < batch.round or batch.state.is_final:
+            if is_superseded(row, batch) or batch.state.is_final or batch.state is State.PAUSED:
                 self._drop("row", f"the batch is {batch.state} in round {batch.round}")
                 return
             if await has_outcome(self._ports.table, batch, row):
@@ -109,6 +110,17 @@ class DeadLetters:
             self._ports.metrics.count("dead_rows_committed")
             log.warning("dead_row_committed", reason=str(lost))
 
+    async def _operation(self, request: OperationRequest | WorkRequest, message_id: str) -> None:
+        """Carry out a request, or have work sent again that its batch still has."""
+        if isinstance(request, OperationRequest):
+            await carry_out(self._ports, request, message_id)
+            self._drop("job", "the operation is carried out, or refused for good")
+            return
+        view = await self._ports.table.read(request.batch_id)
+        if view is not None and view.batch.work is not None:
+            await follow_up(self._ports, view.batch)
+        self._drop("job", "the work is asked for again if it is not done")
+
     def _resend_delay_s(self) -> float:
         """Seconds until a dead row is delivered: one at a time, or they would meet in one worker."""
         now = self._ports.clock.monotonic()
@@ -125,8 +137,7 @@ class DeadLetters:
         message = delivery.message
         ingest = decode_ingest(message.body, incoming_prefix=self._limits.incoming_prefix)
         if ingest.operation is not None:
-            await carry_out(self._ports, ingest.operation, message.id)
-            self._drop("job", "the operation is carried out, or refused for good")
+            await self._operation(ingest.operation, message.id)
             return
         has_missing = False
         problem: PoisonMessageError | None = None

@@ -27,15 +27,23 @@ from service.batch.lease import BatchLease
 from service.batch.outages import OutageBoard
 from service.batch.role_ports import Ports
 from service.domain.deadlines import deadline_of
-from service.domain.errors import AccessError, LeaseLostError, RetryableError
+from service.domain.errors import (
+    AccessError,
+    CancelledError,
+    LeaseLostError,
+    RetryableError,
+    RowRejectedError,
+)
 from service.domain.jobs import Job
 from service.domain.model import Batch, BatchView, State
 from service.domain.ports import OutgoingMessage, Queue
+from service.recovery.recovery import Recovery
 from service.runtime.cancellation import until_stopped
 from service.runtime.sender import send_all
+from service.steering.decisions import cancel_due_ms
+from service.steering.operate import NOTICE_S
 from service.sweeper.emptiness import EmptinessCheck
 from service.sweeper.recoveries import Recoveries
-from service.sweeper.recovery import Recovery
 
 log = structlog.get_logger(__name__)
 
@@ -334,7 +342,7 @@ class Sweeper:
         batch, reason = view.batch, self._rows_queue.reason
         sent = await self._recovery.resend(batch, lease.check)
         if sent.rows:
-            lacking = (batch.total or 0) - view.counts.done
+            lacking = (batch.due or 0) - view.counts.done
             log.warning(
                 "rows_sent_again", rows=sent.rows, lacking=lacking, first=sent.first, last=sent.last,
                 reason=reason,
@@ -357,15 +365,19 @@ class Sweeper:
         batch = view.batch
         if batch.state is not State.RUNNING or view.is_complete:
             return False
-        return deadline_of(batch, None).left_s(self._ports.clock.now_ms()) <= 0
+        now_ms = self._ports.clock.now_ms()
+        is_cancelled = batch.cancelled_at and now_ms >= cancel_due_ms(batch) + NOTICE_S * 1000
+        return bool(is_cancelled) or deadline_of(batch, None).left_s(now_ms) <= 0
 
     async def _fail_overdue_rows(self, lease: BatchLease, view: BatchView) -> None:
         """Commit every row without an outcome as FAILED, so that the results are written."""
         batch = view.batch
-        missed = deadline_of(batch, None).missed(earlier=await self._outages.read(batch))
-        failed = await self._recovery.fail(batch, missed, lease.check)
+        error: RowRejectedError
+        if batch.cancelled_at:
+            error = CancelledError(f"the batch was cancelled at {batch.cancelled_at}")
+        else:
+            error = deadline_of(batch, None).missed(earlier=await self._outages.read(batch))
+        failed = await self._recovery.fail(batch, error, lease.check)
         if failed.rows:
-            log.warning(
-                "batch_overdue", rows=failed.rows, reason=f"its deadline {batch.deadline_at} has passed"
-            )
+            log.warning("batch_overdue", rows=failed.rows, reason=str(error))
             self._ports.metrics.count("rows_overdue", failed.rows)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -20,6 +21,7 @@ from service.domain.errors import (
     AgentRetryableError,
     AgentThrottledError,
     AgentTimeoutError,
+    CancelledError,
     RetryableError,
     RowRejectedError,
     TargetDownError,
@@ -34,6 +36,7 @@ from service.runtime.delivery import Delivery
 from service.runtime.metrics import Metrics
 from service.worker.admission.gate import AdmittedCall
 from service.worker.attempt_costs import is_uncounted
+from service.worker.steering import CallWatch, RowDroppedError, check_row
 from service.worker.targets import OpenTarget
 
 log = structlog.get_logger(__name__)
@@ -127,7 +130,11 @@ class _Failure:
 
 
 class Attempts:
-    """Invokes agents for rows. `rng` spreads waits; seeded in tests."""
+    """Invokes agents for rows.
+
+    `read_batch` returns a batch as it was at most `VIEW_AGE_S` ago, None if it is gone. `rng` spreads waits;
+    seeded in tests.
+    """
 
     def __init__(
         self,
@@ -135,6 +142,7 @@ class Attempts:
         clock: Clock,
         metrics: Metrics,
         outages: OutageBoard,
+        read_batch: Callable[[str], Awaitable[Batch | None]],
         *,
         rng: random.Random,
     ) -> None:
@@ -142,12 +150,14 @@ class Attempts:
         self._clock = clock
         self._metrics = metrics
         self._outages = outages
+        self._read_batch = read_batch
+        self._watch = CallWatch(read_batch, clock)
         self._rng = rng
 
     async def run(self, task: RowTask, delivery: Delivery) -> Outcome | Requeue:
         """Make attempts, as long as the waits between them are short.
 
-        Raises LeaseLostError, RetryableError and AccessError.
+        Raises LeaseLostError, RowDroppedError, RetryableError and AccessError.
         """
         while True:
             if self._left_s(task) <= 0:
@@ -191,13 +201,26 @@ class Attempts:
         async with target.gate.admit(task.batch, task.id, task.body) as call:
             # The row may have waited longer than its lease: do not pay the agent for another worker's row.
             delivery.check_lease()
-            task.begin(self._clock.now_ms())
-            if self._left_s(task) <= 0:
-                return self._deadline_missed(task)
-            result, has_changed = await self._call(task, call, delivery)
+            try:
+                await self._check_batch(task)
+                task.begin(self._clock.now_ms())
+                if self._left_s(task) <= 0:
+                    return self._deadline_missed(task)
+                async with self._watch.watched(task.batch, task.message):
+                    result, has_changed = await self._call(task, call, delivery)
+            except CancelledError as error:
+                return self.last_attempt(task).failed(error)
         if has_changed:
             await self._outages.report(task.batch, target.gate.breaker.reason)
         return result
+
+    async def _check_batch(self, task: RowTask) -> None:
+        """Take over the present view of the row's batch. Raises RowDroppedError and CancelledError."""
+        batch = await self._read_batch(task.batch.batch_id)
+        if batch is None:
+            raise RowDroppedError("its batch is gone")
+        check_row(task.message, batch)
+        task.batch = batch
 
     async def _call(
         self, task: RowTask, call: AdmittedCall, delivery: Delivery

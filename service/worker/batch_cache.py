@@ -76,7 +76,9 @@ class CachedBatch:
             # A row of an earlier batch with this id can be told without a look at the table.
             return row.incarnation < batch.incarnation
         is_total_final = batch.total is not None or batch.state is not State.SPLITTING
-        return batch.round >= row.round and (is_total_final or row.number <= batch.checkpoint.rows)
+        if (batch.round, batch.generation) < (row.round, row.generation):
+            return False
+        return is_total_final or row.number <= batch.checkpoint.rows
 
 
 class BatchCache:
@@ -123,6 +125,21 @@ class BatchCache:
         if cached is not None:
             self._put(batch_id, cached)
         return cached
+
+    async def current(self, batch_id: str) -> Batch | None:
+        """The batch, as read at most `VIEW_AGE_S` ago."""
+        clock = self._ports.clock
+        cached = self._batches.get(batch_id)
+        if cached is None or clock.monotonic() - cached.read_at > VIEW_AGE_S:
+            async with self._loading.setdefault(batch_id, asyncio.Lock()):
+                cached = self._batches.get(batch_id)
+                if cached is None or clock.monotonic() - cached.read_at > VIEW_AGE_S:
+                    read_at = clock.monotonic()
+                    view = await self._ports.table.read(batch_id)
+                    self.refresh(view, read_at)
+                    return None if view is None else view.batch
+            self._loading.pop(batch_id, None)
+        return cached.batch
 
     def refresh(self, view: BatchView | None, read_at: float) -> None:
         """Take over the batch that a completion check has read, so that rows of an ended batch are dropped.
@@ -200,4 +217,5 @@ class BatchCache:
 
 def _progress(batch: Batch) -> tuple[str, int, bool, int]:
     """Key that orders views of one batch id by age: none of these parts ever goes down."""
-    return batch.incarnation, batch.round, batch.total is not None, batch.checkpoint.rows
+    # every operation raises `control`, also one that begins a round
+    return batch.incarnation, batch.control, batch.total is not None, batch.checkpoint.rows

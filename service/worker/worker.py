@@ -19,7 +19,13 @@ from service.batch.outages import OutageBoard
 from service.batch.outcomes import LastAttempt
 from service.batch.reuse_records import CachedReply, request_key_of
 from service.batch.role_ports import Ports
-from service.batch.row_checks import check_round, has_outcome, highest_sendable_row, is_of_batch
+from service.batch.row_checks import (
+    check_round,
+    has_outcome,
+    highest_sendable_row,
+    is_of_batch,
+    is_superseded,
+)
 from service.domain.deadlines import deadline_of
 from service.domain.errors import (
     AnswerPendingError,
@@ -40,6 +46,7 @@ from service.worker.batch_cache import BatchCache, CachedBatch
 from service.worker.kept_outcomes import HeldMessage, keep_outcome
 from service.worker.quarantine import Quarantine
 from service.worker.reuse import RequestCoalescer
+from service.worker.steering import TAKES_ROWS, RowDroppedError, cancelled_error
 from service.worker.targets import OpenTarget
 
 log = structlog.get_logger(__name__)
@@ -52,8 +59,6 @@ PENDING_REPLY_WAIT_S = 10.0
 
 NEWER_WORKER_WAIT_S = 20.0
 """Mean delay before a row is redelivered whose mapping this worker is too old for."""
-
-TAKES_ROWS = frozenset({State.SPLITTING, State.RUNNING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +93,7 @@ class Worker:
         self._committer = committer
         self._claim_check = claim_check
         outages = OutageBoard(ports.table, ports.clock, limits.worker)
-        self._attempts = Attempts(limits, ports.clock, ports.metrics, outages, rng=rng)
+        self._attempts = Attempts(limits, ports.clock, ports.metrics, outages, batches.current, rng=rng)
         self._limits = limits
         self._rng = rng
         self._quarantine = Quarantine()
@@ -108,8 +113,12 @@ class Worker:
             structlog.contextvars.bound_contextvars(batch_id=row.batch_id, row_id=row_id(row.number)),
             self._batches.use(cached.target),
         ):
-            if _should_process(row, cached.batch):
+            if not _should_process(row, cached.batch):
+                return
+            try:
                 await self._handle(row, cached, delivery)
+            except RowDroppedError as error:
+                log.info("row_dropped", reason=str(error))
 
     async def _handle(self, row: RowMessage, cached: CachedBatch, delivery: Delivery) -> None:
         """Process a row that its batch takes."""
@@ -146,7 +155,7 @@ class Worker:
         # A row with lost deliveries may be the batch's last, already committed: it must not wait for its
         # completion check. A row with `reuse` may find the reply of another row by now.
         is_plain = row.replay and not row.lost_deliveries and delivery.message.receives == 1
-        if target is None or not is_plain or target.mapping.reuse is not None:
+        if target is None or not is_plain or batch.cancelled_at or target.mapping.reuse is not None:
             return None
         left_s = deadline_of(batch, row.deadline_ms).left_s(self._ports.clock.now_ms())
         if left_s <= 0:
@@ -213,6 +222,8 @@ class Worker:
         row_with_cells = row
         try:
             row_with_cells = await self._claim_check.redeem(batch, row)
+            if batch.cancelled_at:
+                raise cancelled_error(batch)
             if row_with_cells.lost_deliveries >= self._limits.max_lost:
                 raise WorkerLostError.after(row_with_cells.lost_deliveries)
             if row_with_cells.defect:
@@ -304,7 +315,10 @@ def _should_process(row: RowMessage, batch: Batch) -> bool:
         raise PoisonMessageError(f"row {row.number} of a batch of {most} rows")
     if batch.state is State.SPLITTING and row.number > most:
         raise PoisonMessageError(f"row {row.number} of a batch that is split up to row {most} at most")
-    if row.round < batch.round or batch.state not in TAKES_ROWS:
-        log.info("row_dropped", row_round=row.round, batch_round=batch.round, state=batch.state)
+    if is_superseded(row, batch) or batch.state not in TAKES_ROWS:
+        log.info(
+            "row_dropped", state=batch.state, row_round=row.round, batch_round=batch.round,
+            row_generation=row.generation, batch_generation=batch.generation,
+        )  # fmt: skip
         return False
     return True

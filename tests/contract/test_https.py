@@ -15,10 +15,10 @@ import pytest
 import trustme
 
 from service.adapters.aws.clients import AwsOptions, open_clients
-from service.adapters.aws.dynamodb import DynamoTable
 from service.adapters.aws.provision.resources import ResourceNames, provision
 from service.adapters.aws.s3 import S3Objects
 from service.adapters.aws.sqs import SqsQueue
+from service.adapters.aws.table.dynamodb import DynamoTable
 from service.domain.errors import RowfleetError
 from service.domain.ports import OutgoingMessage
 

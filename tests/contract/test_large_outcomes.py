@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import pytest
 
 from service.adapters.aws.clients import AwsOptions, open_clients
-from service.adapters.aws.dynamodb import DynamoTable
 from service.adapters.aws.provision.resources import ResourceNames
 from service.adapters.aws.provision.table import provision_table
 from service.adapters.aws.s3 import S3Objects
+from service.adapters.aws.table.dynamodb import DynamoTable
 from service.adapters.memory import MemoryObjects, MemoryQueue, MemoryTable
 from service.batch.completion import Completion
 from service.batch.group_commit import GroupCommitLimits, GroupCommitter

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from service.adapters.aws.clients import Clients
-from service.adapters.aws.dynamodb import DynamoTable
 from service.adapters.aws.provision.resources import ResourceNames
 from service.adapters.aws.provision.table import provision_table
+from service.adapters.aws.table.dynamodb import DynamoTable
 from service.mapping.definition import RateLimit
 from service.runtime.clock import SystemClock
 from service.runtime.metrics import Metrics

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from service.adapters.aws.clients import AwsOptions, open_clients
-from service.adapters.aws.dynamodb import DynamoTable
 from service.adapters.aws.provision.resources import ResourceNames
 from service.adapters.aws.provision.table import provision_table
+from service.adapters.aws.table.dynamodb import DynamoTable
 from service.adapters.memory import MemoryTable
 from service.domain.model import (
     Batch,

@@ -19,10 +19,10 @@ from botocore import xform_name
 from botocore.exceptions import ParamValidationError
 
 from service.adapters.aws.clients import AwsOptions, Clients, open_clients
-from service.adapters.aws.dynamodb import DynamoTable
 from service.adapters.aws.provision.resources import QueueOptions, ResourceNames, provision
 from service.adapters.aws.s3 import S3Objects
 from service.adapters.aws.sqs import SqsQueue
+from service.adapters.aws.table.dynamodb import DynamoTable
 from service.domain.model import (
     Batch,
     Checkpoint,
@@ -94,7 +94,7 @@ async def use_table(table: DynamoTable) -> None:
     )  # fmt: skip
     commit = Commit(batch.batch_id, 1, 1, 0, (outcome,), str(uuid.uuid4()), TTL)
     await table.commit(replace(commit, incarnation=batch.incarnation))
-    await table.move(batch, expected=State.RUNNING, to=State.AGGREGATING, now=NOW, request="r1")
+    await table.move(batch, expected=State.RUNNING, to=State.AGGREGATING, now=NOW)
     await table.set_trouble(batch, Trouble("refused", 1, 2, 3))
     await table.read(batch.batch_id)
     await table.definition(batch.batch_id, "digest")

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from service.adapters.aws.clients import AwsOptions, open_clients
-from service.adapters.aws.dynamodb import DynamoTable
-from service.adapters.aws.keys import primary_key
 from service.adapters.aws.provision.resources import ResourceNames
 from service.adapters.aws.provision.table import provision_table
+from service.adapters.aws.table.dynamodb import DynamoTable
+from service.adapters.aws.table.keys import primary_key
 from service.adapters.memory import MemoryTable
 from service.cli.embedded import ACCESS_KEY, REGION, SECRET_KEY
 from service.domain.errors import BatchRejectedError, RowRejectedError, RowTooLargeError

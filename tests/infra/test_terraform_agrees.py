@@ -13,7 +13,7 @@ from service.adapters.aws.provision.resources import (
     _RETENTION_S,
     QUEUES,
 )
-from service.adapters.aws.queries import BY_STATUS, BY_TIMESTAMP
+from service.adapters.aws.table.queries import BY_STATUS, BY_TIMESTAMP
 from service.app.serve import ROLES
 from service.app.settings import Settings, describe
 from service.domain.model import EventKind

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from service.adapters.aws.row_items import row_items
-from service.adapters.aws.values import Item
+from service.adapters.aws.table.row_items import row_items
+from service.adapters.aws.table.values import Item
 from service.aggregator.aggregator import Aggregator
 from service.batch.completion import Completion, Repeat, once
 from service.batch.group_commit import GroupCommitter, Patience

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from service.adapters.aws.values import Item
+from service.adapters.aws.table.values import Item
 from service.domain.model import ms_of
 from tests.simulation.mappings import BUDGET_S
 from tests.simulation.scenario import Behaviour, TargetFault

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from service.adapters.aws.values import Item
+from service.adapters.aws.table.values import Item
 from service.domain.model import Batch, Commit, Outcome, State, Status, identity, row_id
 from service.domain.ports import ReceivedMessage
 from service.worker.admission.commit_backlog import MAX_COMMIT_WAIT_S

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from service.adapters.aws.values import Item
+from service.adapters.aws.table.values import Item
 from service.adapters.memory import MemoryObjects, MemoryQueue, MemoryTable
 from service.adapters.memory.queue import _Entry
 from service.adapters.memory.table import CounterKey

@@ -20,14 +20,15 @@ from service.domain.event_composer import EventComposer
 from service.events.poller import SendLimits
 from service.events.sender import EventSender
 from service.mapping import RowMapping
+from service.recovery.recovery import Recovery, RecoveryLimits
 from service.runtime.consumer import ConsumeLimits, Consumer, Handler
 from service.runtime.metrics import Metrics
 from service.splitter.opening import OpenLimits
 from service.splitter.split import SplitLimits
 from service.splitter.splitter import Splitter
+from service.steering.work import FleetWork
 from service.sweeper.dead_letters import DeadLetterLimits, DeadLetters
 from service.sweeper.drain import Drain, DrainLimits, left_in
-from service.sweeper.recovery import Recovery, RecoveryLimits
 from service.sweeper.sweeper import Sweeper, SweepLimits
 from service.worker.admission.gate import Gates
 from service.worker.attempts import GRACE_S
@@ -177,6 +178,10 @@ class Process:
     # -- roles -----------------------------------------------------------------------------------------
 
     async def _splitter(self) -> None:
+        async with self._committer() as committer:
+            await self._split_with(committer)
+
+    async def _split_with(self, committer: GroupCommitter) -> None:
         scenario, name = self._shared.scenario, self.owner.name
         definitions = {file.mapping.name: definition_of(file.mapping) for file in scenario.files}
         splitter = Splitter(
@@ -196,9 +201,13 @@ class Process:
                     checkpoint_rows=scenario.window,
                 ),
             ),
+            work=FleetWork(
+                self._ports, self._recovery(committer), self._completion,
+                owners=lambda: f"{name}/{next(self._numbers)}", lease_s=scenario.lease_s,
+            ),
             rng=self._random,
             owners=lambda: f"{name}/{next(self._numbers)}",
-        )
+        )  # fmt: skip
         await self._consume("ingest", splitter.handle, self._limits(4))
 
     async def _worker(self) -> None:
@@ -236,10 +245,7 @@ class Process:
         """The sweeper, and a drain for each dead-letter queue."""
         components, scenario = self._shared.components, self._shared.scenario
         async with self._committer() as committer, asyncio.TaskGroup() as group:
-            recovery = Recovery(
-                self._ports, committer,
-                RecoveryLimits(worker=self.owner.name, max_message_bytes=scenario.max_message_bytes),
-            )  # fmt: skip
+            recovery = self._recovery(committer)
             drains = self._drains(committer, recovery) if components.drains else []
             if components.sweeps:
                 sweeper = Sweeper(
@@ -271,6 +277,12 @@ class Process:
             )
             for name in TARGETS
         ]
+
+    def _recovery(self, committer: GroupCommitter) -> Recovery:
+        limits = RecoveryLimits(
+            worker=self.owner.name, max_message_bytes=self._shared.scenario.max_message_bytes
+        )
+        return Recovery(self._ports, committer, limits)
 
     def _drains(self, committer: GroupCommitter, recovery: Recovery) -> list[Drain]:
         scenario = self._shared.scenario

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.adapters.aws.values import item_bytes
+from service.adapters.aws.table.values import item_bytes
 from tests.simulation.write_units import Fleet, Throughput, item_of, units
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from itertools import count, islice
 from random import Random
 
-from service.adapters.aws.row_items import row_items
-from service.adapters.aws.values import Item, item_bytes
+from service.adapters.aws.table.row_items import row_items
+from service.adapters.aws.table.values import Item, item_bytes
 from service.domain.model import Commit, Outcome, Status, partition_key, partition_of
 from service.domain.ports import COMMIT_LIMIT
 from service.runtime.backoff import Linger

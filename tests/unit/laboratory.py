@@ -24,6 +24,7 @@ from service.domain.messages import RowMessage
 from service.domain.model import Batch, BatchView, Location, Outcome, RowError, Source, State, Status
 from service.domain.ports import Invocation, OutgoingMessage, Queue, ReceivedMessage, Reply
 from service.mapping import Catalog, Definition
+from service.recovery.recovery import Recovery, RecoveryLimits
 from service.runtime.consumer import ConsumeLimits, Consumer
 from service.runtime.delivery import Capacity, Delivery
 from service.runtime.leases import Lease
@@ -31,9 +32,9 @@ from service.runtime.metrics import Metrics
 from service.splitter.opening import OpenLimits
 from service.splitter.split import SplitLimits
 from service.splitter.splitter import Splitter
+from service.steering.work import FleetWork
 from service.sweeper.dead_letters import DeadLetterLimits, DeadLetters
 from service.sweeper.drain import Drain, DrainLimits
-from service.sweeper.recovery import Recovery, RecoveryLimits
 from service.sweeper.sweeper import Sweeper, SweepLimits
 from service.worker.admission.gate import Gates
 from service.worker.batch_cache import BatchCache
@@ -194,7 +195,7 @@ class Lab:
         async with self.committer() as committer:
             yield self.worker(committer, batches, **options)
 
-    def splitter(self, **limits) -> Splitter:
+    def splitter(self, committer: GroupCommitter | None = None, **limits) -> Splitter:
         """A splitter with small windows."""
         names = ("partition_bytes", "max_partitions", "checkpoint_rows")
         opening = {name: limits.pop(name) for name in names if name in limits}
@@ -204,8 +205,19 @@ class Lab:
             self.completion,
             self.find,
             SplitLimits(**{"read_bytes": 64, "opening": opened} | limits),
+            work=self.fleet_work(committer or self.committer()),
             rng=self.rng,
             owners=lambda: f"splitter-{next(self._ids)}",
+        )
+
+    def fleet_work(self, committer: GroupCommitter) -> FleetWork:
+        """The work that operations leave; only that of `cancel` needs an open committer."""
+        return FleetWork(
+            self.ports,
+            self.recovery(committer),
+            self.completion,
+            owners=lambda: f"work-{next(self._ids)}",
+            lease_s=40.0,
         )
 
     def aggregator(self, page_rows: int = 1_000, **limits) -> Aggregator:

@@ -6,19 +6,20 @@ import asyncio
 from bisect import bisect_right, insort
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
-from service.adapters.aws.batch_items import check_batch_size
-from service.adapters.aws.row_items import (
+from service.adapters.aws.table.batch_items import check_batch_size
+from service.adapters.aws.table.operations import ends_lease
+from service.adapters.aws.table.row_items import (
     check_commit_size,
     is_committed,
+    is_done,
     is_outcome_of,
-    needs_no_outcome,
     outcome_of,
     row_items,
 )
-from service.adapters.aws.shared_records import check_record_size
-from service.adapters.aws.values import Item, item_bytes
+from service.adapters.aws.table.shared_records import check_record_size
+from service.adapters.aws.table.values import Item, item_bytes
 from service.adapters.memory.outbox import MemoryOutbox
 from service.domain.model import (
     Batch,
@@ -26,11 +27,13 @@ from service.domain.model import (
     Commit,
     Counts,
     Event,
+    Operation,
     Outcome,
     Recount,
     State,
     Status,
     Trouble,
+    Work,
     partition_key,
     partition_of,
 )
@@ -73,6 +76,8 @@ class MemoryTable(MemoryOutbox):
         self._commits: dict[str, Commit] = {}
         self._tokens: deque[str] = deque()
         self._records: dict[str, SharedRecord] = {}
+        # operations by request id, for each batch id and incarnation
+        self._operations: dict[tuple[str, str], dict[str, Operation]] = defaultdict(dict)
 
     async def open(
         self, batch: Batch, definition: str, *, replacing: Batch | None = None, events: Sequence[Event] = ()
@@ -124,7 +129,13 @@ class MemoryTable(MemoryOutbox):
         if stored is None:
             return False
         self._batches[batch.batch_id] = replace(
-            stored, state=State.RUNNING, total=total, updated_at=now, lease_owner="", lease_until_ms=0
+            stored,
+            state=State.RUNNING,
+            total=total,
+            unread_from=batch.unread_from,
+            updated_at=now,
+            lease_owner="",
+            lease_until_ms=0,
         )
         return True
 
@@ -136,15 +147,12 @@ class MemoryTable(MemoryOutbox):
         to: State,
         now: str,
         error: str = "",
-        request: str = "",
         events: Sequence[Event] = (),
     ) -> bool:
-        """Change the state. False if state or round differ, or if the request was made already."""
+        """Change the state. False if state or round differ."""
         await asyncio.sleep(0)
         stored = self._batches.get(batch.batch_id)
         if stored is None or not _is_in_round(stored, batch, expected):
-            return False
-        if request and request == stored.finish_request:
             return False
         self._batches[batch.batch_id] = replace(
             stored,
@@ -155,9 +163,65 @@ class MemoryTable(MemoryOutbox):
             trouble=None,
             lease_owner="",
             lease_until_ms=0,
-            finish_request=request or stored.finish_request,
         )
         self._announce(events)
+        return True
+
+    async def operate(
+        self,
+        before: Batch,
+        after: Batch,
+        operation: Operation,
+        *,
+        definition: str | None = None,
+        events: Sequence[Event] = (),
+    ) -> bool:
+        """Change the batch and keep the operation in its log; see `Table.operate`."""
+        await asyncio.sleep(0)
+        stored = self._batches.get(before.batch_id)
+        log = self._operations[before.batch_id, before.incarnation]
+        if stored is None or not _is_in_round(stored, before, before.state):
+            return False
+        if stored.control != before.control or operation.request_id in log:
+            return False
+        changed = {
+            field.name: value
+            for field in fields(Batch)
+            if (value := getattr(after, field.name)) != getattr(before, field.name)
+        }
+        if ends_lease(before, after):
+            changed |= {"lease_owner": "", "lease_until_ms": 0}
+        changed_batch = replace(stored, **changed)
+        check_batch_size(changed_batch, definition or "")
+        if definition is not None:
+            self._definitions[before.batch_id, after.mapping_digest] = definition
+        self._batches[before.batch_id] = changed_batch
+        log[operation.request_id] = operation
+        self._announce(events)
+        return True
+
+    async def operation(self, batch: Batch, request_id: str) -> Operation | None:
+        """The operation that was made for this request."""
+        await asyncio.sleep(0)
+        return self._operations[batch.batch_id, batch.incarnation].get(request_id)
+
+    async def operations(self, batch: Batch) -> list[Operation]:
+        """All operations on the batch, in order."""
+        await asyncio.sleep(0)
+        log = self._operations[batch.batch_id, batch.incarnation].values()
+        return sorted(log, key=lambda operation: operation.control)
+
+    async def set_work(self, batch: Batch, work: Work | None) -> bool:
+        """Store the progress of the batch's work. False unless that work is under way."""
+        await asyncio.sleep(0)
+        stored = self._batches.get(batch.batch_id)
+        if stored is None or stored.work is None or batch.work is None:
+            return False
+        if (stored.incarnation, stored.round, stored.work.control) != (
+            batch.incarnation, batch.round, batch.work.control,
+        ):  # fmt: skip
+            return False
+        self._batches[batch.batch_id] = replace(stored, work=work)
         return True
 
     async def set_trouble(self, batch: Batch, trouble: Trouble | None) -> bool:
@@ -185,6 +249,8 @@ class MemoryTable(MemoryOutbox):
         await asyncio.sleep(0)
         stored = self._batches.get(batch.batch_id)
         if stored is None or not _is_in_round(stored, batch, state):
+            return LeaseGrant(is_ours=False)
+        if stored.generation != batch.generation:
             return LeaseGrant(is_ours=False)
         if stored.lease_owner not in ("", owner, former) and stored.lease_until_ms > now_ms:
             return LeaseGrant(is_ours=False, until_ms=stored.lease_until_ms)
@@ -239,13 +305,13 @@ class MemoryTable(MemoryOutbox):
         return self._page(batch, partition, after, limit, lambda row: row["status"]["S"] == Status.FAILED)
 
     async def done_numbers(self, batch: Batch, partition: int, *, after: int, limit: int) -> NumberPage:
-        """Numbers of a partition's rows that need no outcome any more, ascending."""
+        """Numbers of a partition's rows that have an outcome of the batch's round, ascending."""
         await asyncio.sleep(0)
         key = partition_key(batch.batch_id, partition)
         numbers, rows = self._numbers[key], self._rows[key]
         first = bisect_right(numbers, after)
         page = numbers[first : first + limit]
-        done = [number for number in page if needs_no_outcome(rows[number], batch)]
+        done = [number for number in page if is_done(rows[number], batch)]
         return NumberPage(done, page[-1] if len(page) == limit else None)
 
     async def batches(self, state: State, *, after: str, limit: int) -> BatchPage:
@@ -280,9 +346,10 @@ class MemoryTable(MemoryOutbox):
     def _split_by(self, batch: Batch, owner: str) -> Batch | None:
         """The stored batch if it is SPLITTING and `owner` has its lease."""
         stored = self._batches.get(batch.batch_id)
-        if stored is None or not _is_in(stored, batch, State.SPLITTING) or stored.lease_owner != owner:
+        if stored is None or not _is_in_round(stored, batch, State.SPLITTING):
             return None
-        return stored
+        is_same = (stored.generation, stored.lease_owner) == (batch.generation, owner)
+        return stored if is_same else None
 
     def _is_committed(self, commit: Commit, index: int, row: Item) -> bool:
         stored = self._rows[row["batch_id"]["S"]].get(commit.outcomes[index].number)

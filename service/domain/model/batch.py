@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from service.domain.model.counts import Counts, Recount
 from service.domain.model.ids import batch_id, identity
-from service.domain.model.locations import Location, Source
+from service.domain.model.locations import Location, Source, StoredPayload
+from service.domain.model.steering import Hold, Tolerance, Work
 from service.domain.model.values import Json
 
 MAX_ROUND = 999
@@ -26,7 +28,7 @@ CHECKPOINT_ROWS = 2_000
 
 
 class State(StrEnum):
-    """State of a batch. PAUSED and CANCELLED are reserved: no command sets them yet."""
+    """State of a batch. It is PAUSED as long as it has a hold."""
 
     SPLITTING = "SPLITTING"
     RUNNING = "RUNNING"
@@ -93,44 +95,6 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
-    """The counters of one round, summed over its counter slots.
-
-    `reused` is the number of succeeded rows that took the reply of another row.
-    """
-
-    succeeded: int = 0
-    failed: int = 0
-    agent_ms: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    reused: int = 0
-
-    @property
-    def done(self) -> int:
-        """Rows that have an outcome."""
-        return self.succeeded + self.failed
-
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            succeeded=self.succeeded + other.succeeded,
-            failed=self.failed + other.failed,
-            agent_ms=self.agent_ms + other.agent_ms,
-            input_tokens=self.input_tokens + other.input_tokens,
-            output_tokens=self.output_tokens + other.output_tokens,
-            reused=self.reused + other.reused,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Recount:
-    """The counts of a round that were taken from its outcomes, because its counters were wrong."""
-
-    round: int
-    counts: Counts
-
-
-@dataclass(frozen=True, slots=True)
 class Trouble:
     """The reason why the results of a batch could not be written: the last of `tries` failures in a row.
 
@@ -168,9 +132,19 @@ class Batch:
     `lease_owner` is the splitter, the sweeper that recovers rows, or the aggregator that writes the results,
     "" if there is none; its lease ends at `lease_until_ms`, in milliseconds since 1970. `sender` is the last
     lease owner that may have sent rows; a row's message names the one that has sent it. `trouble`: its
-    results could not be written so far. `finish_request`: the last request to write them again, "" if there
-    was none. `control` is raised by every operation on the batch. `event_kinds`: kinds of events that others
-    are told of.
+    results could not be written so far.
+
+    `control` counts the operations on the batch (`steering`). `generation` is that of the row messages that
+    count: those of an earlier one are dropped. `holds`: the reasons why it is PAUSED. `work`: rows that the
+    last operation still has to send or to cancel. `cancelled_at`: after this and `grace_s` seconds, rows
+    without an outcome are FAILED as cancelled. `unread_from`: number of the first row that was not read
+    because the batch was cancelled, 0 if all were. `max_concurrency` holds in place of the mapping's, None
+    if that holds. `tolerate` and `judged_round`: the failures after which a round is held, and the last
+    round that was found to begin well.
+
+    In a later round, the rows in `kept` (`selection`) keep an earlier outcome. `carried` has their counts;
+    all others are due. `digests` are the mapping digests of the rounds before this one.
+    `event_kinds`: kinds of events that others are told of.
     """
 
     tool_name: str
@@ -209,12 +183,23 @@ class Batch:
     incarnation: str = ""
     compiled_by: str = ""
     trouble: Trouble | None = None
-    finish_request: str = ""
     request_id: str = ""
     deadline_s: int | None = None
     recount: Recount | None = None
     control: int = 0
     event_kinds: tuple[str, ...] = ()
+    generation: int = 0
+    holds: tuple[Hold, ...] = ()
+    work: Work | None = None
+    cancelled_at: str = ""
+    grace_s: int = 0
+    unread_from: int = 0
+    max_concurrency: int | None = None
+    tolerate: Tolerance = field(default_factory=Tolerance)
+    judged_round: int = 0
+    kept: StoredPayload | None = None
+    carried: Counts = field(default_factory=Counts)
+    digests: tuple[str, ...] = ()
 
     @property
     def batch_id(self) -> str:
@@ -252,6 +237,15 @@ class Batch:
         return 0 < self.ttl <= now_ms // 1000
 
     @property
+    def due(self) -> int | None:
+        """The rows that need an outcome of this round; None until the batch is sealed."""
+        return None if self.total is None else self.total - self.carried.done
+
+    def hold(self, reason: str) -> Hold | None:
+        """The hold with this reason, if the batch has it."""
+        return next((hold for hold in self.holds if hold.reason == reason), None)
+
+    @property
     def results(self) -> Location:
         """The place of this round's files: `output`, or a folder in it for each later round."""
         if self.round == 1:
@@ -262,13 +256,19 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class BatchView:
-    """A batch and its counters, from one consistent read."""
+    """A batch and the counters of its round, from one consistent read."""
 
     batch: Batch
     counts: Counts
 
     @property
+    def all_counts(self) -> Counts:
+        """The counts of all rows: those of this round, and of the rows that keep an earlier outcome."""
+        return self.batch.carried + self.counts
+
+    @property
     def is_complete(self) -> bool:
-        """True if the batch is sealed and every row of the round has an outcome."""
+        """True if the batch is sealed and every row that is due in the round has an outcome of it."""
         # Before the seal the rows sent so far may all be done, while more are to come.
-        return self.batch.total is not None and self.counts.done >= self.batch.total
+        due = self.batch.due
+        return due is not None and self.counts.done >= due

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from service.domain.model.batch import Counts
+from service.domain.model.counts import FAILURE_COUNTS, Counts
 from service.domain.model.locations import StoredPayload
 from service.domain.model.values import Json
 
@@ -46,6 +46,46 @@ class RowError:
 
 
 @dataclass(frozen=True, slots=True)
+class PastOutcome:
+    """An outcome of an earlier round, in short: the row ran again afterwards."""
+
+    round: int
+    status: Status
+    timestamp: str
+    attempts: int
+    error: RowError | None = None
+
+    def as_json(self) -> dict[str, Json]:
+        """The outcome as row items, messages and `errors --row` have it."""
+        error = self.error
+        return {
+            "round": self.round,
+            "status": str(self.status),
+            "at": self.timestamp,
+            "attempts": self.attempts,
+            "error": {"type": error.type, "message": error.message, "class": error.failure_class}
+            if error
+            else None,
+        }
+
+    @classmethod
+    def of_json(cls, value: dict[str, Json]) -> PastOutcome:
+        """The outcome that `as_json` wrote. Raises KeyError, TypeError and ValueError for anything else."""
+        error = value["error"]
+        return cls(
+            round=int(value["round"]),
+            status=Status(value["status"]),
+            timestamp=str(value["at"]),
+            attempts=int(value["attempts"]),
+            error=RowError(error["type"], error["message"], error["class"]) if error else None,
+        )
+
+
+MAX_HISTORY = 10
+"""Past outcomes that a row keeps."""
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """The committed result of a row: exactly one per row and round.
 
@@ -54,7 +94,8 @@ class Outcome:
     extract nothing from it. `reused_from`: `batch_id/row_id` of the row whose reply this row took, "" if the
     agent was called for this row. `stored`: object that holds `input_data`, `output_data`, `provenance` and
     `raw_reply` if they are too large for an item; they are empty here then. `stored_reply`: object that holds
-    `raw_reply` alone, because a long one would be a large part of the costs of the item.
+    `raw_reply` alone, because a long one would be a large part of the costs of the item. `history`: the
+    outcomes of earlier rounds that this one replaces, the latest last.
     """
 
     number: int
@@ -74,6 +115,7 @@ class Outcome:
     reused_from: str = ""
     stored: StoredPayload | None = None
     stored_reply: StoredPayload | None = None
+    history: tuple[PastOutcome, ...] = ()
 
     @property
     def counts(self) -> Counts:
@@ -86,7 +128,13 @@ class Outcome:
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,
             reused=int(bool(self.reused_from)),
+            **self._failure_count,
         )
+
+    @property
+    def _failure_count(self) -> dict[str, int]:
+        name = self.error.failure_class if self.error else ""
+        return {name: 1} if name in FAILURE_COUNTS else {}
 
 
 @dataclass(frozen=True, slots=True)

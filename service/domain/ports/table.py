@@ -6,7 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from service.domain.model import Batch, BatchView, Commit, Counts, Event, Outcome, State, Trouble
+from service.domain.model import (
+    Batch,
+    BatchView,
+    Commit,
+    Counts,
+    Event,
+    Operation,
+    Outcome,
+    State,
+    Trouble,
+    Work,
+)
 from service.domain.ports.outbox import Outbox
 
 COMMIT_LIMIT = 99
@@ -103,7 +114,7 @@ class Table(Outbox, Protocol):
         ...
 
     async def seal(self, batch: Batch, total: int, now: str, *, owner: str) -> bool:
-        """Move a batch from SPLITTING to RUNNING with `total` rows, and release `owner`'s lease.
+        """Move a batch from SPLITTING to RUNNING with `total` rows and `unread_from`, and end the lease.
 
         False if it is not SPLITTING any more, or if `owner` does not have its lease.
         """
@@ -117,16 +128,48 @@ class Table(Outbox, Protocol):
         to: State,
         now: str,
         error: str = "",
-        request: str = "",
         events: Sequence[Event] = (),
     ) -> bool:
         """Change the state, set `finished_at` ("" unless `to` is final) and `error`, and clear `trouble`.
 
         This ends the lease of the former state, whoever has it.
 
-        A `request` is stored as `finish_request`. `events` are stored in the same transaction; one that the
-        batch has already stays as it is. False unless the stored batch is in the state `expected`,
-        and in the round of `batch`, or if the request is the stored one already.
+        `events` are stored in the same transaction; one that the batch has already stays as it is. False
+        unless the stored batch is in the state `expected` and in the round of `batch`.
+        """
+        ...
+
+    async def operate(
+        self,
+        before: Batch,
+        after: Batch,
+        operation: Operation,
+        *,
+        definition: str | None = None,
+        events: Sequence[Event] = (),
+    ) -> bool:
+        """Change the batch from `before` to `after`, and keep the operation in its log, in one transaction.
+
+        Only the attributes that differ are written. A change of state, round or generation ends the lease,
+        whose owner works for rows that do not count any more. A `definition` is stored under the mapping
+        digest of `after`, `events` in the same transaction. False, and nothing is changed, unless the stored
+        batch has the state, round and `control` of `before`, or if an operation with the same request id was
+        made before.
+        """
+        ...
+
+    async def operation(self, batch: Batch, request_id: str) -> Operation | None:
+        """The operation that was made for this request, if any."""
+        ...
+
+    async def operations(self, batch: Batch) -> Sequence[Operation]:
+        """All operations on the batch, in the order in which they were made."""
+        ...
+
+    async def set_work(self, batch: Batch, work: Work | None) -> bool:
+        """Store the progress of the batch's work, or None if it is done. False unless `batch.work` is stored.
+
+        Only kind and `control` are compared, not the progress.
         """
         ...
 
@@ -184,10 +227,9 @@ class Table(Outbox, Protocol):
         ...
 
     async def done_numbers(self, batch: Batch, partition: int, *, after: int, limit: int) -> NumberPage:
-        """Numbers of the partition's rows that need no further outcome, paged like `outcomes`.
+        """Numbers of the partition's rows that have an outcome of the batch's round or a later one.
 
-        These rows have an outcome of the batch's round or a later one, or succeeded in an earlier round: a
-        redrive runs failed rows only. A page may be empty without being the last.
+        Paged like `outcomes`. A page may be empty without being the last.
         """
         ...
 

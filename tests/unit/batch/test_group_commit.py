@@ -505,7 +505,7 @@ async def test_counters_beyond_the_total_still_complete_the_batch(lab):
     with capture_logs() as logs:
         async with lab.committer() as committer:
             await commit_all(lab, committer, batch, [1, 2])
-    assert "counters_exceed_total" in [line["event"] for line in logs]
+    assert "counters_exceed_due" in [line["event"] for line in logs]
     assert len(await triggers(lab)) == 1
 
 

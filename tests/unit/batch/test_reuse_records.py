@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.adapters.aws.values import encode
+from service.adapters.aws.table.values import encode
 from service.batch.reuse_records import (
     MAX_CACHED_REPLY_BYTES,
     CachedReply,

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.adapters.aws.row_items import row_items
-from service.adapters.aws.values import item_bytes
+from service.adapters.aws.table.row_items import row_items
+from service.adapters.aws.table.values import item_bytes
 from service.domain.errors import FailureClass
 from service.domain.item_size import depth, outcome_bytes, value_bytes
 from service.domain.model import Commit, Outcome, RowError, Status

@@ -24,8 +24,8 @@ from service.domain.model import (
     Trouble,
     iso_time,
 )
-from service.sweeper.missing_rows import missing_rows
-from service.sweeper.recovery import Recovery, RecoveryLimits
+from service.recovery.missing_rows import missing_rows
+from service.recovery.recovery import Recovery, RecoveryLimits
 from service.sweeper.sweeper import MAX_BATCHES, PAGE_BATCHES, SWEPT
 
 STUCK_S = 300.0

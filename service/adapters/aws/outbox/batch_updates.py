@@ -9,12 +9,12 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from service.adapters.aws.commits import failed_conditions
-from service.adapters.aws.conditions import Condition
 from service.adapters.aws.errors import AwsCall, error_code, error_message, perform
-from service.adapters.aws.keys import BATCH_SORT, primary_key
 from service.adapters.aws.outbox.items import put_unless_stored
-from service.adapters.aws.values import Value
+from service.adapters.aws.table.commits import failed_conditions
+from service.adapters.aws.table.conditions import Condition
+from service.adapters.aws.table.keys import BATCH_SORT, primary_key
+from service.adapters.aws.table.values import Value
 from service.domain.errors import BatchRejectedError, ConflictError, RowTooLargeError
 from service.domain.model import Event
 
@@ -57,6 +57,10 @@ class BatchUpdates:
         """Put the batch item, whose condition is the first put's, with others and with events."""
         return await self._apply(batch_id, [{"Put": put} for put in puts], events)
 
+    async def write(self, batch_id: str, writes: Sequence[dict[str, Any]], events: Sequence[Event]) -> bool:
+        """Apply writes and store events. False, and nothing is applied, if a condition of a write failed."""
+        return await self._apply(batch_id, writes, events)
+
     async def _transact(self, batch_id: str, update: dict[str, Any], events: Sequence[Event]) -> bool:
         for pause_s in _CONFLICT_PAUSES_S:
             try:
@@ -67,7 +71,7 @@ class BatchUpdates:
         return await self._apply(batch_id, [{"Update": update}], events)
 
     async def _apply(self, batch_id: str, writes: Sequence[dict[str, Any]], events: Sequence[Event]) -> bool:
-        """Apply all writes or none. False if the condition of the first one failed."""
+        """Apply all writes or none. False if a condition of a write failed."""
         while True:
             puts = [{"Put": put_unless_stored(self.name, event.record())} for event in events]
             try:
@@ -105,7 +109,9 @@ class BatchUpdates:
         return {
             "TableName": self.name,
             "Key": primary_key(batch_id, BATCH_SORT),
-            "UpdateExpression": f"SET {sets}" + (f" REMOVE #{remove}" if remove else ""),
+            "UpdateExpression": " ".join(
+                [f"SET {sets}"] * bool(values) + [f"REMOVE #{remove}"] * bool(remove)
+            ),
             "ConditionExpression": condition.expression,
             # every name is aliased because many are reserved words of DynamoDB
             "ExpressionAttributeNames": {f"#{name}": name for name in names},

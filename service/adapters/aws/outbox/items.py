@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from service.adapters.aws.keys import outbox_prefix, outbox_sort, pending_key, primary_key
-from service.adapters.aws.values import Item, Value, decode, encode, int_attribute
+from service.adapters.aws.table.keys import outbox_prefix, outbox_sort, pending_key, primary_key
+from service.adapters.aws.table.values import Item, Value, decode, encode, int_attribute
 from service.domain.model import DeliveryEnd, DeliveryState, OutboxKind, OutboxRecord
 
 _DELIVERY = "delivery_"

@@ -7,7 +7,6 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from service.adapters.aws.errors import AwsCall, perform
-from service.adapters.aws.keys import outbox_prefix, pending_key
 from service.adapters.aws.outbox.items import (
     delivery_name,
     delivery_value,
@@ -15,8 +14,9 @@ from service.adapters.aws.outbox.items import (
     outbox_record,
     put_unless_stored,
 )
-from service.adapters.aws.queries import BY_STATUS, Queries
-from service.adapters.aws.values import encode
+from service.adapters.aws.table.keys import outbox_prefix, pending_key
+from service.adapters.aws.table.queries import BY_STATUS, Queries
+from service.adapters.aws.table.values import encode
 from service.domain.model import DeliveryState, OutboxKind, OutboxRecord
 from service.domain.ports import OutboxPage
 

@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 
 from service.adapters.aws.clients import Clients
 from service.adapters.aws.provision.requests import send
-from service.adapters.aws.queries import BY_STATUS, BY_TIMESTAMP
+from service.adapters.aws.table.queries import BY_STATUS, BY_TIMESTAMP
 from service.domain.errors import ConfigError
 
 _KEY = ("batch_id", "row_id")

@@ -13,11 +13,11 @@ import pytest
 from botocore.exceptions import ClientError
 
 from service.adapters.aws.clients import AwsOptions, Clients, open_clients
-from service.adapters.aws.dynamodb import DynamoTable
 from service.adapters.aws.provision.resources import ResourceNames
 from service.adapters.aws.provision.table import provision_table
 from service.adapters.aws.s3 import S3Objects
 from service.adapters.aws.sqs import SqsQueue
+from service.adapters.aws.table.dynamodb import DynamoTable
 from service.domain.errors import ConfigError, RowfleetError, UnknownResultError, UnreachableError
 from service.domain.ports import OutgoingMessage
 

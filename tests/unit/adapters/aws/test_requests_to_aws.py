@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 from botocore.exceptions import ClientError
 
-from service.adapters.aws.batch_items import batch_item
 from service.adapters.aws.clients import AwsOptions, Clients
-from service.adapters.aws.dynamodb import DynamoTable
-from service.adapters.aws.keys import primary_key
 from service.adapters.aws.s3 import S3Objects
 from service.adapters.aws.sqs import SqsQueue
+from service.adapters.aws.table.batch_items import batch_item
+from service.adapters.aws.table.dynamodb import DynamoTable
+from service.adapters.aws.table.keys import primary_key
 from service.domain.model import Batch, Commit, Location, Outcome, Source, State, Status
 from service.domain.ports import OutgoingMessage
 

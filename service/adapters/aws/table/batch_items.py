@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from service.adapters.aws.keys import (
+from service.adapters.aws.table.keys import (
     BATCH_SORT,
     TIMELINE,
     batches_key,
@@ -14,10 +14,12 @@ from service.adapters.aws.keys import (
     definition_sort,
     primary_key,
 )
-from service.adapters.aws.values import Item, Value, decode, encode, int_attribute, item_bytes
+from service.adapters.aws.table.steering_values import steering_of, steering_values
+from service.adapters.aws.table.values import Item, Value, decode, encode, int_attribute, item_bytes
 from service.domain.errors import BatchRejectedError
 from service.domain.model import (
     CHECKPOINT_ROWS,
+    COUNTER_FIELDS,
     DEFAULT_PRIORITY,
     DEFAULT_WEIGHT,
     Batch,
@@ -33,9 +35,6 @@ from service.domain.model import (
     Trouble,
 )
 from service.domain.ports import ITEM_BYTES
-
-COUNTER_FIELDS = ("succeeded", "failed", "agent_ms", "input_tokens", "output_tokens", "reused")
-"""Attributes of a counter item, named as the fields of `Counts`."""
 
 
 def definition_item(batch: Batch, definition: str) -> Item:
@@ -81,16 +80,16 @@ def batch_item(batch: Batch) -> Item:
         "lease_owner": encode(batch.lease_owner),
         "lease_until_ms": encode(batch.lease_until_ms),
         "trouble": trouble_value(batch.trouble),
-        "finish_request": encode(batch.finish_request),
         "request_id": encode(batch.request_id),
     }
-    for name in ("sender", "incarnation", "compiled_by", "control", "event_kinds"):
+    for name in ("sender", "incarnation", "compiled_by", "event_kinds"):
         if value := getattr(batch, name):
             item[name] = encode(value)
     if batch.recount is not None:
         item["recount"] = recount_value(batch.recount)
     if batch.deadline_s is not None:
         item["deadline_s"] = encode(batch.deadline_s)
+    item |= steering_values(batch)
     if batch.created_at:  # an index key cannot be empty
         item |= {"timeline": {"S": TIMELINE}, "timestamp": {"S": batch.created_at}}
     if batch.total is not None:
@@ -186,15 +185,14 @@ def batch_of(item: Item) -> Batch:
         lease_owner=values.get("lease_owner", ""),
         lease_until_ms=values.get("lease_until_ms", 0),
         trouble=Trouble(**values["trouble"]) if values.get("trouble") else None,
-        finish_request=values.get("finish_request", ""),
         incarnation=values.get("incarnation", ""),
         request_id=values.get("request_id", ""),
         deadline_s=values.get("deadline_s"),
         sender=values.get("sender", ""),
         compiled_by=values.get("compiled_by", ""),
         recount=_recount_of(values.get("recount")),
-        control=values.get("control", 0),
         event_kinds=tuple(values.get("event_kinds", ())),
+        **steering_of(values),
     )
 
 

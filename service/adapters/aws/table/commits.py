@@ -7,11 +7,11 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from service.adapters.aws.batch_items import COUNTER_FIELDS, counter_values
 from service.adapters.aws.errors import CONFLICTS, THROTTLING, AwsCall, error_code, error_message, perform
-from service.adapters.aws.keys import counter_sort, primary_key
-from service.adapters.aws.row_items import check_commit_size, row_items
-from service.adapters.aws.values import Item
+from service.adapters.aws.table.batch_items import counter_values
+from service.adapters.aws.table.keys import counter_sort, primary_key
+from service.adapters.aws.table.row_items import check_commit_size, row_items
+from service.adapters.aws.table.values import Item
 from service.domain.errors import (
     AccessError,
     ConflictError,
@@ -20,7 +20,7 @@ from service.domain.errors import (
     RowTooLargeError,
     ThrottledError,
 )
-from service.domain.model import Commit
+from service.domain.model import COUNTER_FIELDS, Commit
 
 _CONDITION_FAILED = "ConditionalCheckFailed"
 _ROW_CONDITION = "attribute_not_exists(#row_id) OR #round < :round"

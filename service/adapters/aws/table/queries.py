@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.adapters.aws.batch_items import batch_of
 from service.adapters.aws.clients import Clients
 from service.adapters.aws.errors import AwsCall, perform
-from service.adapters.aws.keys import BATCH_SORT, TIMELINE, batches_key, primary_key
-from service.adapters.aws.row_items import is_outcome_of, needs_no_outcome, outcome_of
-from service.adapters.aws.values import Value
+from service.adapters.aws.table.batch_items import batch_of
+from service.adapters.aws.table.keys import BATCH_SORT, TIMELINE, batches_key, primary_key
+from service.adapters.aws.table.row_items import is_done, is_outcome_of, outcome_of
+from service.adapters.aws.table.values import Item, Value
 from service.domain.model import MAX_ROWS, Batch, State, partition_key, row_id, row_number
 from service.domain.ports import BatchPage, NumberPage, OutcomePage
 
@@ -55,17 +55,32 @@ class Queries:
         return OutcomePage(found, _last_row(page))
 
     async def done_numbers(self, batch: Batch, partition: int, after: int, limit: int) -> NumberPage:
-        """The numbers above `after` of rows that need no outcome of the batch's round."""
+        """The numbers above `after` of rows that have an outcome of the batch's round."""
         if after >= MAX_ROWS:
             return NumberPage((), None)
         page = await self.page(
             {":key": {"S": partition_key(batch.batch_id, partition)}} | _rows_after(after),
             "#batch_id = :key" + _ROWS,
-            projection="#row_id, #round, #status, #incarnation, #ttl",
+            projection="#row_id, #round, #incarnation, #ttl",
             Limit=limit,
         )
-        sort_keys = [item["row_id"]["S"] for item in page["Items"] if needs_no_outcome(item, batch)]
+        sort_keys = [item["row_id"]["S"] for item in page["Items"] if is_done(item, batch)]
         return NumberPage([row_number(sort) for sort in sort_keys], _last_row(page))
+
+    async def operations(self, batch_id: str, prefix: str) -> list[Item]:
+        """The operations of a batch, in the order in which they were made; as many pages as that takes."""
+        found: list[Item] = []
+        start: dict[str, Any] = {}
+        while True:
+            page = await self.page(
+                {":batch": {"S": batch_id}, ":prefix": {"S": prefix}},
+                "#batch_id = :batch AND begins_with(#row_id, :prefix)",
+                **start,
+            )
+            found += page["Items"]
+            if "LastEvaluatedKey" not in page:
+                return sorted(found, key=lambda item: int(item["control"]["N"]))
+            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
 
     async def batches(self, state: State, after: str, limit: int) -> BatchPage:
         """Batches in a state that follow the batch id `after`, in the order of the index."""

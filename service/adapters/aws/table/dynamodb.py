@@ -12,8 +12,12 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from service.adapters.aws import batch_leases
-from service.adapters.aws.batch_items import (
+from service.adapters.aws.clients import Clients
+from service.adapters.aws.errors import AwsCall, error_code, perform, translate
+from service.adapters.aws.outbox.batch_updates import BatchUpdates
+from service.adapters.aws.outbox.table import DynamoOutbox
+from service.adapters.aws.table import batch_leases
+from service.adapters.aws.table.batch_items import (
     batch_item,
     batch_of,
     checkpoint_value,
@@ -23,26 +27,31 @@ from service.adapters.aws.batch_items import (
     trouble_value,
     view_of,
 )
-from service.adapters.aws.batch_leases import NO_LEASE, is_leased_to
-from service.adapters.aws.clients import Clients
-from service.adapters.aws.commits import write_commit
-from service.adapters.aws.conditions import is_free, is_in, is_in_round, is_new_request
-from service.adapters.aws.errors import AwsCall, error_code, perform, translate
-from service.adapters.aws.keys import (
+from service.adapters.aws.table.batch_leases import NO_LEASE, is_leased_to
+from service.adapters.aws.table.commits import write_commit
+from service.adapters.aws.table.conditions import (
+    is_free,
+    is_in_generation,
+    is_in_round,
+    is_under_way,
+)
+from service.adapters.aws.table.keys import (
     BATCH_SORT,
     META_PREFIX,
     batches_key,
     definition_sort,
     failed_key,
+    operation_prefix,
+    operation_sort,
     primary_key,
     record_key,
 )
-from service.adapters.aws.outbox.batch_updates import BatchUpdates
-from service.adapters.aws.outbox.table import DynamoOutbox
-from service.adapters.aws.queries import BY_STATUS, Queries
-from service.adapters.aws.row_items import is_outcome_of, outcome_of
-from service.adapters.aws.shared_records import check_record_size, record_item, record_of
-from service.adapters.aws.values import Item, Value, encode
+from service.adapters.aws.table.operations import operation_writes
+from service.adapters.aws.table.queries import BY_STATUS, Queries
+from service.adapters.aws.table.row_items import is_outcome_of, outcome_of
+from service.adapters.aws.table.shared_records import check_record_size, record_item, record_of
+from service.adapters.aws.table.steering_values import operation_of, work_value
+from service.adapters.aws.table.values import Item, Value, encode
 from service.domain.errors import ConflictError
 from service.domain.model import (
     Batch,
@@ -50,10 +59,12 @@ from service.domain.model import (
     Commit,
     Counts,
     Event,
+    Operation,
     Outcome,
     Recount,
     State,
     Trouble,
+    Work,
     partition_key,
     partition_of,
     row_id,
@@ -147,14 +158,16 @@ class DynamoTable(DynamoOutbox):
         }
         if batch.dialect is not None:
             values["dialect"] = dialect_value(batch.dialect)
-        condition = is_in(batch, State.SPLITTING) & is_leased_to(owner)
+        condition = is_in_generation(batch, State.SPLITTING) & is_leased_to(owner)
         remove = "" if batch.dialect is not None else "dialect"
         return await self._updates.update(batch.batch_id, values, condition, remove=remove)
 
     async def seal(self, batch: Batch, total: int, now: str, *, owner: str) -> bool:
         """SPLITTING -> RUNNING with `total` rows. After False, read the batch: it may be sealed."""
         values = _state_values(State.RUNNING) | {"total": encode(total), "updated_at": encode(now)} | NO_LEASE
-        condition = is_in(batch, State.SPLITTING) & is_leased_to(owner)
+        if batch.unread_from:
+            values["unread_from"] = encode(batch.unread_from)
+        condition = is_in_generation(batch, State.SPLITTING) & is_leased_to(owner)
         return await self._updates.update(batch.batch_id, values, condition)
 
     async def move(
@@ -165,7 +178,6 @@ class DynamoTable(DynamoOutbox):
         to: State,
         now: str,
         error: str = "",
-        request: str = "",
         events: Sequence[Event] = (),
     ) -> bool:
         """Change the state unless state or round differ. After False, read the batch: it may be changed."""
@@ -180,10 +192,39 @@ class DynamoTable(DynamoOutbox):
             }
         )
         condition = is_in_round(batch, expected)
-        if request:
-            values["finish_request"] = encode(request)
-            condition &= is_new_request(request)
         return await self._updates.update(batch.batch_id, values, condition, events=events)
+
+    async def operate(
+        self,
+        before: Batch,
+        after: Batch,
+        operation: Operation,
+        *,
+        definition: str | None = None,
+        events: Sequence[Event] = (),
+    ) -> bool:
+        """Change the batch and keep the operation in its log. After False, read the operation."""
+        writes = operation_writes(self._name, before, after, operation, definition)
+        return await self._updates.write(after.batch_id, writes, events)
+
+    async def operation(self, batch: Batch, request_id: str) -> Operation | None:
+        """The operation that was made for this request."""
+        key = primary_key(batch.batch_id, operation_sort(batch.incarnation, request_id))
+        item = await self._get_item(key)
+        return None if item is None else operation_of(item)
+
+    async def operations(self, batch: Batch) -> list[Operation]:
+        """All operations on the batch, in order."""
+        prefix = operation_prefix(batch.incarnation)
+        return [operation_of(item) for item in await self._queries.operations(batch.batch_id, prefix)]
+
+    async def set_work(self, batch: Batch, work: Work | None) -> bool:
+        """Store the progress of the batch's work. False unless that work is under way."""
+        assert batch.work is not None
+        condition = is_under_way(batch, batch.work)
+        if work is None:
+            return await self._updates.update(batch.batch_id, {}, condition, remove="work")
+        return await self._updates.update(batch.batch_id, {"work": work_value(work)}, condition)
 
     async def set_trouble(self, batch: Batch, trouble: Trouble | None) -> bool:
         """Store why the results cannot be written, unless the batch is not AGGREGATING in this round."""

@@ -17,13 +17,19 @@ PAUSE_ROWS = 10_000
 """After so many rows without a read, other tasks get their turn."""
 
 
-async def missing_rows(table: Table, batch: Batch, page_rows: int) -> AsyncGenerator[int, None]:
-    """The numbers of the rows of a sealed batch that still need an outcome, ascending.
+async def missing_rows(
+    table: Table, batch: Batch, page_rows: int, *, after: int = 0
+) -> AsyncGenerator[int, None]:
+    """The numbers above `after` of the rows that still need an outcome of the batch's round, ascending.
 
-    Raises RetryableError and AccessError.
+    While the batch is SPLITTING, these are the rows up to its checkpoint. Raises RetryableError and
+    AccessError.
     """
-    partitions = [_Numbers(table, batch, partition, page_rows) for partition in range(batch.partitions)]
-    for number in range(1, (batch.total or 0) + 1):
+    last = batch.checkpoint.rows if batch.total is None else batch.total
+    partitions = [
+        _Numbers(table, batch, partition, page_rows, after) for partition in range(batch.partitions)
+    ]
+    for number in range(after + 1, last + 1):
         if number % PAUSE_ROWS == 0:
             await asyncio.sleep(0)
         numbers = partitions[partition_of(number, batch.partitions)]
@@ -50,12 +56,12 @@ async def chunks_of(numbers: AsyncIterator[int], size: int) -> AsyncGenerator[Se
 class _Numbers:
     """The numbers of one partition's rows that are done, read a page at a time."""
 
-    def __init__(self, table: Table, batch: Batch, partition: int, page_rows: int) -> None:
+    def __init__(self, table: Table, batch: Batch, partition: int, page_rows: int, after: int) -> None:
         self._table = table
         self._batch = batch
         self._partition = partition
         self._page_rows = page_rows
-        self._after: int | None = 0
+        self._after: int | None = after
         self.page: deque[int] = deque()
 
     async def read_on(self) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from service.adapters.aws.keys import record_key
-from service.adapters.aws.values import Item, item_bytes
+from service.adapters.aws.table.keys import record_key
+from service.adapters.aws.table.values import Item, item_bytes
 from service.domain.errors import RowTooLargeError
 from service.domain.ports import ITEM_BYTES, SharedRecord
 

@@ -1,6 +1,6 @@
 """Outcomes as items."""
 
-from service.adapters.aws.row_items import outcome_of, row_items
+from service.adapters.aws.table.row_items import outcome_of, row_items
 from service.domain.model import Commit, Outcome, Status
 
 

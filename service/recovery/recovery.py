@@ -7,7 +7,7 @@ conditional, so a slow worker's outcome and ours cannot both be counted.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -34,9 +34,9 @@ from service.domain.errors import (
 from service.domain.messages import RowMessage
 from service.domain.model import Batch, iso_time, row_id
 from service.domain.ports import MESSAGE_BYTES, OutgoingMessage
+from service.recovery.missing_rows import chunks_of, missing_rows
 from service.runtime.byte_budget import ByteBudget
 from service.runtime.sender import send_all
-from service.sweeper.missing_rows import chunks_of, missing_rows
 
 log = structlog.get_logger(__name__)
 
@@ -90,6 +90,14 @@ class _LostRows:
         return [*(record.number for record in self.records), *self.gone]
 
 
+Done = Callable[[int], Awaitable[None]]
+"""Is called with the highest number of the rows that are done."""
+
+
+async def _nothing(_number: int) -> None:
+    return None
+
+
 class Recovery:
     """Finds rows without an outcome and makes sure that they get one."""
 
@@ -105,15 +113,18 @@ class Recovery:
         self._limits = limits
         self._send_budget = ByteBudget(limits.send_bytes)
 
-    async def resend(self, batch: Batch, check_lease: Callable[[], None]) -> Recovered:
-        """Send every row of a sealed batch that has no outcome again, marked as a replay.
+    async def resend(
+        self, batch: Batch, check_lease: Callable[[], None], *, after: int = 0, done: Done = _nothing
+    ) -> Recovered:
+        """Send every row that has no outcome again, marked as a replay; `missing_rows` says which those are.
 
         Those that cannot be read any more are committed as FAILED. Table and source are read once, side by
-        side, whatever the number of rows. The caller has become the batch's sender. Raises RetryableError,
-        AccessError, and the LeaseLostError of `check_lease`, which is called before rows are sent or failed.
+        side, whatever the number of rows. `done` is called with the highest number of each part. The caller
+        has become the batch's sender. Raises RetryableError, AccessError, and the LeaseLostError of
+        `check_lease`, which is called before rows are sent or failed.
         """
         recovered = Recovered()
-        async with aclosing(self._lost_rows(batch)) as lost_rows:
+        async with aclosing(self._lost_rows(batch, after)) as lost_rows:
             async for lost in lost_rows:
                 check_lease()
                 await self._send(batch, lost.records, check_lease)
@@ -122,20 +133,30 @@ class Recovery:
                 )
                 await self._fail_rows(batch, _bare_rows(batch, lost.gone), error)
                 recovered.add(lost.numbers)
+                await done(recovered.last)
         return recovered
 
-    async def fail(self, batch: Batch, error: RowRejectedError, check_lease: Callable[[], None]) -> Recovered:
+    async def fail(
+        self,
+        batch: Batch,
+        error: RowRejectedError,
+        check_lease: Callable[[], None],
+        *,
+        after: int = 0,
+        done: Done = _nothing,
+    ) -> Recovered:
         """Commit every row of a sealed batch that has no outcome as FAILED, with its cells if it can be read.
 
         Reads and raises as `resend` does.
         """
         recovered = Recovered()
-        async with aclosing(self._lost_rows(batch)) as lost_rows:
+        async with aclosing(self._lost_rows(batch, after)) as lost_rows:
             async for lost in lost_rows:
                 check_lease()
                 rows = [row_message(batch, record) for record in lost.records]
                 await self._fail_rows(batch, rows + _bare_rows(batch, lost.gone), error)
                 recovered.add(lost.numbers)
+                await done(recovered.last)
         return recovered
 
     async def resend_row(self, row: RowMessage, delay_s: float) -> None:
@@ -170,10 +191,11 @@ class Recovery:
             log.info("row_without_cells", reason=str(error))
             return replace(row, cells=(), span=None)
 
-    async def _lost_rows(self, batch: Batch) -> AsyncGenerator[_LostRows, None]:
-        """All rows without an outcome, some at a time."""
+    async def _lost_rows(self, batch: Batch, after: int) -> AsyncGenerator[_LostRows, None]:
+        """All rows after this one that have no outcome, some at a time."""
         limits = self._limits
-        chunks = chunks_of(missing_rows(self._ports.table, batch, limits.page_rows), limits.max_rows)
+        lacking = missing_rows(self._ports.table, batch, limits.page_rows, after=after)
+        chunks = chunks_of(lacking, limits.max_rows)
         records = records_again(
             self._ports.objects, batch,
             read_bytes=limits.read_bytes, max_record_bytes=limits.max_record_bytes,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.adapters.aws.conditions import Condition, is_in_round
-from service.adapters.aws.values import encode
+from service.adapters.aws.table.conditions import Condition, is_in_generation
+from service.adapters.aws.table.values import encode
 from service.domain.model import Batch, State
 from service.domain.ports import LeaseGrant
 
@@ -29,7 +29,8 @@ def lease_update(
     """Parameters of the UpdateItem that takes or extends a lease. It returns the previous owner."""
     names_of_owner = {":nobody": "", ":owner": owner, ":former": former}
     values = {key: encode(name) for key, name in names_of_owner.items()} | {":now": encode(now_ms)}
-    condition = is_in_round(batch, state) & Condition(_IS_FREE, values, ("lease_owner", "lease_until_ms"))
+    free = Condition(_IS_FREE, values, ("lease_owner", "lease_until_ms"))
+    condition = is_in_generation(batch, state) & free
     names = condition.aliases
     update = "SET #lease_owner = :owner, #lease_until_ms = :until"
     if state is not State.AGGREGATING:
@@ -52,7 +53,8 @@ def granted(response: dict[str, Any]) -> LeaseGrant:
 
 def refused(stored: Batch | None, batch: Batch, state: State, owner: str) -> LeaseGrant:
     """The refusal after the UpdateItem's condition failed; `stored` is the batch as read after it."""
-    if stored is None or stored.state is not state or not stored.is_round_of(batch):
+    is_same = stored is not None and stored.is_round_of(batch) and stored.generation == batch.generation
+    if stored is None or stored.state is not state or not is_same:
         return LeaseGrant(is_ours=False)
     # The lease may have been released between the update and the read. It then counts as one that ends
     # now (0 would mean "not in this state"), so the caller tries again.

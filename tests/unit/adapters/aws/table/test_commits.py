@@ -9,8 +9,8 @@ import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from service.adapters.aws.clients import AwsOptions, Clients
-from service.adapters.aws.dynamodb import DynamoTable
 from service.adapters.aws.sqs import SqsQueue
+from service.adapters.aws.table.dynamodb import DynamoTable
 from service.domain.errors import (
     AccessError,
     ConflictError,

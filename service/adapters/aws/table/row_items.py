@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from service.adapters.aws.keys import failed_key, primary_key
-from service.adapters.aws.values import Item, Value, decode, encode, int_attribute, item_bytes
+from service.adapters.aws.table.keys import failed_key, primary_key
+from service.adapters.aws.table.values import Item, Value, decode, encode, int_attribute, item_bytes
 from service.domain.errors import RowRejectedError, RowTooLargeError
 from service.domain.item_size import depth
 from service.domain.model import (
     Batch,
     Commit,
     Outcome,
+    PastOutcome,
     RowError,
     Status,
     StoredPayload,
@@ -61,11 +62,9 @@ def is_outcome_of(item: Item, batch: Batch) -> bool:
     return batch.owns(_incarnation_of(item), int_attribute(item, "ttl"))
 
 
-def needs_no_outcome(item: Item, batch: Batch) -> bool:
-    """True if the row has an outcome of the batch's round or a later one, or succeeded in an earlier one."""
-    if not is_outcome_of(item, batch):
-        return False
-    return int(item["round"]["N"]) >= batch.round or item["status"]["S"] == Status.SUCCESS
+def is_done(item: Item, batch: Batch) -> bool:
+    """True if the row has an outcome of the batch's round or a later one."""
+    return is_outcome_of(item, batch) and int(item["round"]["N"]) >= batch.round
 
 
 def is_committed(item: Item, commit: Commit) -> bool:
@@ -100,6 +99,7 @@ def outcome_of(item: Item) -> Outcome:
         reused_from=item["reused_from"]["S"] if "reused_from" in item else "",
         stored=_stored_of(item["stored"]) if "stored" in item else None,
         stored_reply=_stored_of(item["stored_reply"]) if "stored_reply" in item else None,
+        history=tuple(map(PastOutcome.of_json, decode(item["history"]))) if "history" in item else (),
     )
 
 
@@ -134,6 +134,8 @@ def _row_item(commit: Commit, outcome: Outcome) -> Item:
         item["raw_reply"] = encode(outcome.raw_reply)
     if outcome.reused_from:
         item["reused_from"] = encode(outcome.reused_from)
+    if outcome.history:
+        item["history"] = encode([past.as_json() for past in outcome.history])
     return item | _references(outcome)
 
 

@@ -1,7 +1,7 @@
 """Batch and counter items that an earlier version wrote."""
 
-from service.adapters.aws.batch_items import batch_item, batch_of, view_of
-from service.adapters.aws.keys import counter_sort, primary_key
+from service.adapters.aws.table.batch_items import batch_item, batch_of, view_of
+from service.adapters.aws.table.keys import counter_sort, primary_key
 from service.domain.model import Batch, Counts, Location, Source, State
 
 BATCH = Batch(

@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from service.adapters.aws.batch_items import batch_item, counter_values
 from service.adapters.aws.clients import AwsOptions
-from service.adapters.aws.dynamodb import DynamoTable
 from service.adapters.aws.errors import AwsCall
-from service.adapters.aws.keys import counter_sort, primary_key
-from service.adapters.aws.queries import Queries
+from service.adapters.aws.table.batch_items import batch_item, counter_values
+from service.adapters.aws.table.dynamodb import DynamoTable
+from service.adapters.aws.table.keys import counter_sort, primary_key
+from service.adapters.aws.table.queries import Queries
 from service.domain.model import Batch, Counts, Location, Source, State
 
 

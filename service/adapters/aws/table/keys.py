@@ -5,6 +5,7 @@
 | batch | batch id | `#batch` | `timeline` + `timestamp`; `status_key` = `batches#{state}` |
 | counter | batch id | `#count#{round}#{slot}#{incarnation}` | |
 | definition | batch id | `definition#{digest}` | |
+| operation | batch id | `op#{incarnation}#{request_id}` | |
 | shared record | `#{key}` | `#record` | |
 | event | batch id | `event#{id}` | `status_key` = `events#pending` until it is delivered |
 | waiting task | batch id | `task#{digest}` | `status_key` = `tasks#pending` until it is answered |
@@ -13,7 +14,7 @@
 
 from __future__ import annotations
 
-from service.adapters.aws.values import Item
+from service.adapters.aws.table.values import Item
 from service.domain.model import OutboxKind, State
 
 BATCH_SORT = "#batch"
@@ -58,6 +59,17 @@ def definition_sort(digest: str) -> str:
     """`definition#{digest}`."""
     # without META_PREFIX, so that reading a batch does not read its definition as well
     return f"definition#{digest}"
+
+
+def operation_prefix(incarnation: str) -> str:
+    """`op#{incarnation}#`: the sort keys of a batch's operations begin with this."""
+    # without META_PREFIX, as the definition
+    return f"op#{incarnation}#"
+
+
+def operation_sort(incarnation: str, request_id: str) -> str:
+    """`op#{incarnation}#{request_id}`."""
+    return operation_prefix(incarnation) + request_id
 
 
 def batches_key(state: State) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from service.adapters.aws.values import Value, encode
-from service.domain.model import Batch, State
+from service.adapters.aws.table.values import Value, encode
+from service.domain.model import Batch, State, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +39,15 @@ class Condition:
 
 def is_in(batch: Batch, state: State) -> Condition:
     """The item is that of `batch`, not of another one with its id, and is in this state."""
-    condition = Condition("#state = :was", {":was": encode(state.value)}, ("state",))
+    return Condition("#state = :was", {":was": encode(state.value)}, ("state",)) & _is_of(batch)
+
+
+def _is_of(batch: Batch) -> Condition:
+    """The item is that of `batch`, not of another one with its id."""
     if batch.incarnation:
         values = {":incarnation": encode(batch.incarnation)}
-        return condition & Condition("#incarnation = :incarnation", values, ("incarnation",))
-    return condition & Condition("attribute_not_exists(#incarnation)", {}, ("incarnation",))
+        return Condition("#incarnation = :incarnation", values, ("incarnation",))
+    return Condition("attribute_not_exists(#incarnation)", {}, ("incarnation",))
 
 
 def is_in_round(batch: Batch, state: State) -> Condition:
@@ -51,9 +55,31 @@ def is_in_round(batch: Batch, state: State) -> Condition:
     return is_in(batch, state) & Condition("#round = :round", {":round": encode(batch.round)}, ("round",))
 
 
-def is_new_request(request: str) -> Condition:
-    """The item's last request to finish the batch is another one."""
-    return Condition("NOT #finish_request = :request", {":request": encode(request)}, ("finish_request",))
+def is_in_generation(batch: Batch, state: State) -> Condition:
+    """Like `is_in_round`, and the rows that count are of the generation of `batch`."""
+    return is_in_round(batch, state) & _has_number("generation", batch.generation)
+
+
+def is_as_read(batch: Batch) -> Condition:
+    """The item has the state and round of `batch`, and no operation has changed it since."""
+    return is_in_round(batch, batch.state) & _has_number("control", batch.control)
+
+
+def _has_number(name: str, number: int) -> Condition:
+    """The attribute has this number; one that is 0 is not stored."""
+    if not number:
+        return Condition(f"attribute_not_exists(#{name})", {}, (name,))
+    return Condition(f"#{name} = :{name}", {f":{name}": encode(number)}, (name,))
+
+
+def is_under_way(batch: Batch, work: Work) -> Condition:
+    """The item is that of `batch` in its round, in any state, and has the work of the same operation."""
+    condition = Condition(
+        "#round = :round AND #work.#control = :work",
+        {":round": encode(batch.round), ":work": encode(work.control)},
+        ("round", "work", "control"),
+    )
+    return _is_of(batch) & condition
 
 
 def is_free(now_s: int) -> Condition:

@@ -1,0 +1,1 @@
+"""The Table port on DynamoDB: `keys` has the layout of the table, `dynamodb` the port."""

@@ -1,0 +1,122 @@
+"""What operations leave on a batch item, as attributes and back, and the log of operations."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from service.adapters.aws.table.keys import operation_sort, primary_key
+from service.adapters.aws.table.values import Item, Value, decode, encode
+from service.domain.model import (
+    COUNTER_FIELDS,
+    Batch,
+    Counts,
+    Hold,
+    Json,
+    Limit,
+    OnExceeded,
+    Operation,
+    StoredPayload,
+    Tolerance,
+    Work,
+    WorkKind,
+)
+
+_PLAIN = (
+    "control", "generation", "cancelled_at", "grace_s", "unread_from", "max_concurrency", "judged_round",
+    "digests",
+)  # fmt: skip
+"""Attributes that hold a field of the batch as it is; left out while the field has its default."""
+
+_DEFAULTS: dict[str, Any] = {
+    "control": 0, "generation": 0, "cancelled_at": "", "grace_s": 0, "unread_from": 0,
+    "max_concurrency": None, "judged_round": 0, "digests": (),
+}  # fmt: skip
+
+
+def steering_values(batch: Batch) -> Item:
+    """The attributes of what operations have left on a batch; a batch without operations has none."""
+    values: Item = {
+        name: encode(value) for name in _PLAIN if (value := getattr(batch, name)) != _DEFAULTS[name]
+    }
+    if batch.holds:
+        values["holds"] = encode([asdict(hold) for hold in batch.holds])
+    if batch.work is not None:
+        values["work"] = work_value(batch.work)
+    if batch.tolerate != Tolerance():
+        values["tolerate"] = encode(_tolerance_json(batch.tolerate))
+    if batch.kept is not None:
+        kept = batch.kept
+        values["kept"] = encode(
+            {"bucket": kept.bucket, "key": kept.key, "bytes": kept.size, "sha256": kept.sha256}
+        )
+    if batch.carried != Counts():
+        values["carried"] = encode(asdict(batch.carried))
+    return values
+
+
+def steering_of(values: dict[str, Json]) -> dict[str, Any]:
+    """The fields of a batch that `steering_values` has stored."""
+    fields: dict[str, Any] = {name: values.get(name, _DEFAULTS[name]) for name in _PLAIN}
+    fields["digests"] = tuple(fields["digests"])
+    fields["holds"] = tuple(Hold(**hold) for hold in values.get("holds", ()))
+    work = values.get("work")
+    fields["work"] = Work(WorkKind(work["kind"]), work["control"], work["after"]) if work else None
+    fields["tolerate"] = _tolerance_of(values.get("tolerate"))
+    kept = values.get("kept")
+    fields["kept"] = (
+        StoredPayload(kept["bucket"], kept["key"], kept["bytes"], kept["sha256"]) if kept else None
+    )
+    carried = values.get("carried", {})
+    fields["carried"] = Counts(**{name: carried.get(name, 0) for name in COUNTER_FIELDS})
+    return fields
+
+
+def work_value(work: Work) -> Value:
+    """Work as a map."""
+    return encode({"kind": str(work.kind), "control": work.control, "after": work.after})
+
+
+def _tolerance_json(tolerance: Tolerance) -> Json:
+    return {
+        "first": tolerance.first,
+        "limits": {name: asdict(limit) for name, limit in tolerance.limits.items()},
+        "on_exceeded": str(tolerance.on_exceeded),
+    }
+
+
+def _tolerance_of(value: Json) -> Tolerance:
+    # a batch that an earlier version opened tolerates everything
+    if not value:
+        return Tolerance()
+    limits = {name: Limit(**limit) for name, limit in value["limits"].items()}
+    return Tolerance(value["first"], limits, OnExceeded(value["on_exceeded"]))
+
+
+def operation_item(batch: Batch, operation: Operation) -> Item:
+    """An operation as an item, which expires with its batch."""
+    key = primary_key(batch.batch_id, operation_sort(batch.incarnation, operation.request_id))
+    return key | {
+        "control": encode(operation.control),
+        "op": encode(operation.op),
+        "args": encode(dict(operation.args)),
+        "by": encode(operation.by),
+        "at": encode(operation.at),
+        "request_id": encode(operation.request_id),
+        "answer": encode(dict(operation.answer)),
+        "ttl": encode(batch.ttl),
+    }
+
+
+def operation_of(item: Item) -> Operation:
+    """The operation in an item."""
+    values: dict[str, Json] = {name: decode(value) for name, value in item.items()}
+    return Operation(
+        op=values["op"],
+        request_id=values["request_id"],
+        by=values["by"],
+        at=values["at"],
+        control=values["control"],
+        args=values["args"],
+        answer=values["answer"],
+    )

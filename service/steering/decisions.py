@@ -1,0 +1,213 @@
+"""Decisions on requests: the batch that each operation makes of a batch, or the reason why nothing changes.
+
+Pure. A decision says in one sentence what stands now; asking for what already holds is success.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from service.domain.errors import UsageError
+from service.domain.model import (
+    Batch,
+    BatchView,
+    Hold,
+    HoldReason,
+    Json,
+    State,
+    Work,
+    WorkKind,
+    iso_time,
+    ms_of,
+)
+from service.domain.operation_requests import DEFAULT_GRACE_S, OperationRequest
+
+OPEN = frozenset({State.SPLITTING, State.RUNNING, State.PAUSED})
+"""States in which rows are still sent or served."""
+
+LIFTED_BY_RESUME = frozenset({HoldReason.USER, HoldReason.FAILURES, HoldReason.TARGET})
+"""Holds that `resume` ends. Others need a decision of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The batch as it is to be, None if nothing changes, and a sentence on it. `facts` are for `--json`."""
+
+    text: str
+    after: Batch | None = None
+    facts: Mapping[str, Json] = field(default_factory=dict)
+
+
+Decide = Callable[[BatchView, OperationRequest, int], Decision]
+"""Decides on a request at a time in milliseconds since 1970. Raises UsageError if it is refused."""
+
+
+def open_state(batch: Batch) -> State:
+    """The state of a batch without holds whose rows are not all done."""
+    return State.SPLITTING if batch.total is None else State.RUNNING
+
+
+def pause(view: BatchView, request: OperationRequest, now_ms: int) -> Decision:
+    """Hold the batch for its user. With `now`, calls under way are cut."""
+    batch, is_now = view.batch, bool(request.args.get("now"))
+    _require_open(batch, "paused")
+    if batch.cancelled_at:
+        raise UsageError(f"batch {batch.batch_id} was cancelled at {batch.cancelled_at}: it is ending")
+    held = batch.hold(HoldReason.USER)
+    if held is not None and (not is_now or held.detail.get("now")):
+        return Decision(f"{batch.batch_id} was paused by {held.by} at {held.at}")
+    detail: dict[str, Json] = {"now": True} if is_now else {}
+    hold = Hold(HoldReason.USER, request.by, iso_time(now_ms), detail)
+    others = tuple(other for other in batch.holds if other.reason != HoldReason.USER)
+    return Decision(
+        f"{batch.batch_id} is paused: no call begins later than in 10 s; `rowfleet resume {batch.batch_id}` "
+        "goes on with it",
+        replace(batch, state=State.PAUSED, holds=(*others, hold)),
+    )
+
+
+def hold_batch(batch: Batch, hold: Hold) -> Batch:
+    """The batch with one more hold; one with the same reason stays as it is."""
+    if batch.hold(hold.reason) is not None:
+        return batch
+    return replace(batch, state=State.PAUSED, holds=(*batch.holds, hold))
+
+
+def resume(view: BatchView, _request: OperationRequest, _now_ms: int) -> Decision:
+    """End the holds that a resume ends. If none is left, all rows without an outcome are sent again."""
+    batch = view.batch
+    _require_open(batch, "resumed")
+    if batch.state is not State.PAUSED:
+        return Decision(f"{batch.batch_id} is {batch.state}: there is nothing to resume")
+    left = tuple(hold for hold in batch.holds if hold.reason not in LIFTED_BY_RESUME)
+    if left and left == batch.holds:
+        raise UsageError(f"batch {batch.batch_id} is held: {'; '.join(map(describe_hold, left))}")
+    if left:
+        return Decision(
+            f"{batch.batch_id} is still held: {'; '.join(map(describe_hold, left))}",
+            replace(batch, holds=left),
+        )
+    return Decision(f"{batch.batch_id} goes on", _sent_again(replace(batch, holds=())))
+
+
+def _sent_again(batch: Batch) -> Batch:
+    """The batch with a new generation of row messages."""
+    return replace(
+        batch,
+        state=open_state(batch),
+        generation=batch.generation + 1,
+        work=Work(WorkKind.SEND, batch.control + 1),
+    )
+
+
+def cancel(view: BatchView, request: OperationRequest, now_ms: int) -> Decision:
+    """End the batch: rows without an outcome are FAILED as cancelled, and the results are written."""
+    batch = view.batch
+    if batch.state.is_final:
+        return Decision(f"{batch.batch_id} had finished: it is {batch.state}")
+    if batch.state is State.AGGREGATING:
+        raise UsageError(
+            f"every row of {batch.batch_id} has an outcome and its results are being written: there is "
+            "nothing left to cancel"
+        )
+    if batch.cancelled_at:
+        return Decision(f"{batch.batch_id} was cancelled at {batch.cancelled_at}")
+    grace_s = request.args.get("grace")
+    after = cancelled(batch, now_ms, grace_s=DEFAULT_GRACE_S if grace_s is None else grace_s)
+    return Decision(
+        f"{batch.batch_id} is cancelled: no call begins later than in 10 s, those under way have "
+        f"{after.grace_s} s; the results of what is done are written",
+        after,
+    )
+
+
+def cancelled(batch: Batch, now_ms: int, *, grace_s: int) -> Batch:
+    """The batch as cancelled at `now_ms`."""
+    return replace(
+        batch,
+        state=open_state(batch),
+        holds=(),
+        cancelled_at=iso_time(now_ms),
+        grace_s=grace_s,
+        work=Work(WorkKind.CANCEL, batch.control + 1),
+    )
+
+
+def change_settings(view: BatchView, request: OperationRequest, now_ms: int) -> Decision:
+    """Change how the batch is served from now on."""
+    batch, args = view.batch, request.args
+    _require_open(batch, "changed")
+    changes: dict[str, Json] = {
+        name: args[name] for name in ("max_concurrency", "priority", "weight") if args.get(name) is not None
+    }
+    if args.get("deadline") is not None:
+        changes["deadline_at"] = iso_time(now_ms + args["deadline"] * 1000)
+    if not changes:
+        raise UsageError("nothing to set: give --max-concurrency, --priority, --weight or --deadline")
+    after = replace(batch, **changes)
+    shown = ", ".join(f"{name} {value}" for name, value in changes.items())
+    if after == batch:
+        return Decision(f"{batch.batch_id} has {shown} already")
+    return Decision(f"{batch.batch_id} has {shown}; workers follow within 10 s", after)
+
+
+def finish(view: BatchView, _request: OperationRequest, _now_ms: int) -> Decision:
+    """Have the results written again from the outcomes."""
+    batch = view.batch
+    text = f"the results of {batch.batch_id} are being written: `rowfleet watch {batch.batch_id}` follows it"
+    if batch.state is State.AGGREGATING:
+        return Decision(text, replace(batch, trouble=None))
+    _check_finishable(view)
+    return Decision(text, replace(batch, state=State.AGGREGATING, trouble=None, error="", finished_at=""))
+
+
+def _check_finishable(view: BatchView) -> None:
+    """Raise UsageError unless the batch has ended and every row has an outcome."""
+    batch = view.batch
+    if not batch.state.is_final:
+        raise UsageError(
+            f"batch {batch.batch_id} is {batch.state}: its results are written once every row has an outcome"
+        )
+    if batch.total is None:
+        raise UsageError(
+            f"batch {batch.batch_id} is {batch.state} and its source was not read to its end, so there are "
+            "no results to write; start a new run"
+        )
+    if not view.is_complete:
+        raise UsageError(
+            f"batch {batch.batch_id} is {batch.state}, and {batch.total - view.all_counts.done:,} of its "
+            f"{batch.total:,} rows have no outcome; start a new run"
+        )
+
+
+def _require_open(batch: Batch, done: str) -> None:
+    """Raise UsageError unless rows of the batch are still sent or served."""
+    if batch.state.is_final:
+        raise UsageError(f"batch {batch.batch_id} has ended, it is {batch.state}: it cannot be {done}")
+    if batch.state is State.AGGREGATING:
+        raise UsageError(
+            f"every row of {batch.batch_id} has an outcome and its results are being written: it cannot be "
+            f"{done}"
+        )
+
+
+def describe_hold(hold: Hold) -> str:
+    """A hold in words."""
+    reason = hold.detail.get("reason")
+    return f"{hold.reason} (by {hold.by} at {hold.at}" + (f": {reason}" if reason else "") + ")"
+
+
+def cancel_due_ms(batch: Batch) -> int:
+    """The time (ms since 1970) at which calls under way in a cancelled batch are cut."""
+    return ms_of(batch.cancelled_at) + batch.grace_s * 1000
+
+
+DECISIONS: dict[str, Decide] = {
+    "pause": pause,
+    "resume": resume,
+    "cancel": cancel,
+    "set": change_settings,
+    "finish": finish,
+}
+"""The operations that are decided and done at once."""

@@ -1,0 +1,131 @@
+"""Carrying out a request: one transaction on the batch, its log, and the messages that follow from it.
+
+The transaction is conditional on the state, round and `control` of the batch that the decision was made on.
+If somebody was faster, the batch is read and decided on again. The messages are sent afterwards. If they are
+lost, the sweeper finds the work that the batch still has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import structlog
+
+from service.batch.ending import send_trigger
+from service.batch.role_ports import Ports
+from service.domain.errors import PoisonMessageError, RetryableError, UsageError
+from service.domain.jobs import Job
+from service.domain.model import Batch, BatchView, Operation, State, Work, WorkKind, iso_time
+from service.domain.operation_requests import OperationRequest, WorkRequest
+from service.domain.ports import MAX_DELAY_S, OutgoingMessage, Table
+from service.runtime.sender import send_all
+from service.steering.decisions import DECISIONS, Decide, Decision
+
+log = structlog.get_logger(__name__)
+
+CHANGES = 10
+"""Changes by others that a request follows."""
+
+NOTICE_S = 10
+"""Time in which every worker notices an operation."""
+
+
+async def operate(ports: Ports, request: OperationRequest) -> Operation:
+    """Carry out a request and return what was done; `control` is 0 if nothing had to be changed.
+
+    A request id that was seen before changes nothing, and gets the same answer. Raises UsageError with a
+    sentence on what stands there if the request is refused, RetryableError and AccessError.
+    """
+    return await decide_and_apply(ports, request, DECISIONS[request.op])
+
+
+async def decide_and_apply(
+    ports: Ports, request: OperationRequest, decide: Decide, *, definition: str | None = None
+) -> Operation:
+    """Apply a decision to the batch as it stands. Raises as `operate` does."""
+    for _ in range(CHANGES):
+        view = await read_existing(ports.table, request.batch_id)
+        batch = view.batch
+        if (earlier := await ports.table.operation(batch, request.request_id)) is not None:
+            await follow_up(ports, batch)
+            return earlier
+        now_ms = ports.clock.now_ms()
+        decision = decide(view, request, now_ms)
+        operation = _operation(request, decision, iso_time(now_ms), batch.control)
+        if decision.after is None:
+            return operation
+        after = _changed(decision.after, batch, now_ms)
+        if await ports.table.operate(batch, after, operation, definition=definition):
+            log.info(
+                "operation", op=request.op, batch_id=batch.batch_id, by=request.by, control=after.control,
+                state=after.state,
+            )  # fmt: skip
+            ports.metrics.count(f"operations_{request.op}")
+            await follow_up(ports, after)
+            return operation
+    raise RetryableError(f"batch {request.batch_id} is changed by others at this moment; try again")
+
+
+async def read_existing(table: Table, batch_id: str) -> BatchView:
+    """The batch. Raises UsageError if there is none."""
+    view = await table.read(batch_id)
+    if view is None:
+        raise UsageError(f"there is no batch {batch_id!r}; `rowfleet list` shows the latest")
+    return view
+
+
+async def carry_out(ports: Ports, request: OperationRequest, message_id: str) -> None:
+    """Carry out a request that came in the message `message_id`. One that is refused is only logged.
+
+    Raises PoisonMessageError if there is no such batch, RetryableError and AccessError.
+    """
+    named = OperationRequest(
+        request.op,
+        request.batch_id,
+        request.request_id or message_id,
+        request.by or f"message {message_id}",
+        request.args,
+    )
+    try:
+        await operate(ports, named)
+    except UsageError as error:
+        if await ports.table.read(request.batch_id) is None:
+            raise PoisonMessageError(str(error)) from None
+        log.warning("operation_refused", op=request.op, batch_id=request.batch_id, reason=str(error))
+
+
+async def follow_up(ports: Ports, batch: Batch) -> None:
+    """Send what the state of the batch asks for. Safe to repeat. Raises RetryableError and AccessError."""
+    if batch.state is State.AGGREGATING and batch.trouble is None:
+        await send_trigger(ports, batch)
+    if batch.work is None:
+        return
+    if batch.state is State.SPLITTING:
+        await send_all(ports.queues.ingest, [OutgoingMessage(Job.again_for(batch).encode())])
+    await send_work(ports, batch, batch.work)
+
+
+async def send_work(ports: Ports, batch: Batch, work: Work) -> None:
+    """Send the message for the batch's work, for the time when it can begin."""
+    delay_s = 0
+    if work.kind is WorkKind.CANCEL:
+        # Calls under way have their grace, and workers need a moment to notice.
+        delay_s = min(MAX_DELAY_S, batch.grace_s + NOTICE_S)
+    message = WorkRequest(batch.batch_id, batch.incarnation, work.control)
+    await send_all(ports.queues.ingest, [OutgoingMessage(message.encode(), delay_s=delay_s)])
+
+
+def _changed(after: Batch, before: Batch, now_ms: int) -> Batch:
+    return replace(after, control=before.control + 1, updated_at=iso_time(now_ms))
+
+
+def _operation(request: OperationRequest, decision: Decision, at: str, control: int) -> Operation:
+    return Operation(
+        op=request.op,
+        request_id=request.request_id,
+        by=request.by,
+        at=at,
+        control=0 if decision.after is None else control + 1,
+        args=dict(request.args),
+        answer={"text": decision.text, **decision.facts},
+    )

@@ -1,0 +1,125 @@
+"""Long work that an operation leaves to the fleet: rows are sent again, or failed as cancelled.
+
+The work stands on the batch until it is done, with the number of the last row that is done. So a process that
+dies loses little of it, and a later operation replaces it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import structlog
+
+from service.batch.completion import Completion
+from service.batch.lease import BatchLease, delay_until_free
+from service.batch.role_ports import Ports
+from service.domain.errors import CancelledError, LeaseHeldError
+from service.domain.model import Batch, State, Work, WorkKind
+from service.domain.operation_requests import WorkRequest
+from service.recovery.recovery import Recovery
+from service.runtime.delivery import Delivery
+
+log = structlog.get_logger(__name__)
+
+SEALED_SOON_S = 5
+"""Time after which work that needs the end of a split is tried again."""
+
+
+SAVE_ROWS = 2_000
+"""Rows after which the progress is stored."""
+
+
+class WorkEndedError(Exception):
+    """The work is done, or an operation has replaced it."""
+
+
+class FleetWork:
+    """Does the work that operations have left on batches.
+
+    `owners` returns a new name for each lease, used by no other holder; leases last `lease_s`.
+    """
+
+    def __init__(
+        self,
+        ports: Ports,
+        recovery: Recovery,
+        completion: Completion,
+        *,
+        owners: Callable[[], str],
+        lease_s: float,
+    ) -> None:
+        self._ports = ports
+        self._recovery = recovery
+        self._completion = completion
+        self._owners = owners
+        self._lease_s = lease_s
+
+    async def handle(self, request: WorkRequest, delivery: Delivery) -> None:
+        """Do the work that the message asks for, if the batch still has it, under the batch's lease.
+
+        A splitter does what has to be done before the split goes on. Raises LeaseHeldError if the split or
+        another holder of the lease has to end first, LeaseLostError, RetryableError and AccessError.
+        """
+        view = await self._ports.table.read(request.batch_id)
+        batch = None if view is None else view.batch
+        if batch is None or not _has_work(batch, request):
+            log.info("work_dropped", batch_id=request.batch_id, control=request.control)
+            return
+        if batch.state is State.SPLITTING:
+            raise LeaseHeldError("the split has not ended yet", again_in_s=SEALED_SOON_S)
+        clock = self._ports.clock
+        lease = BatchLease(
+            self._ports.table, batch, clock,
+            state=State.RUNNING, owner=self._owners(), duration_s=self._lease_s,
+        )  # fmt: skip
+        grant = await lease.acquire()
+        if not grant.is_ours:
+            if grant.until_ms:
+                again_in_s = delay_until_free(grant, clock)
+                raise LeaseHeldError("another process has the batch", again_in_s=again_in_s)
+            return
+        with structlog.contextvars.bound_contextvars(batch_id=batch.batch_id):
+            async with lease.renewed():
+                await self.do(replace(batch, sender=lease.owner), lease, delivery)
+            await self._completion.check(batch.batch_id)
+
+    async def do(self, batch: Batch, lease: BatchLease, delivery: Delivery) -> None:
+        """Do the work of a batch whose lease we hold, unless an operation replaces it meanwhile."""
+        work = batch.work
+        assert work is not None
+        saved = work.after
+
+        def check() -> None:
+            delivery.check_lease()
+            lease.check()
+
+        async def done(number: int) -> None:
+            nonlocal saved
+            if number - saved >= SAVE_ROWS:
+                saved = number
+                await self._save(batch, replace(work, after=number))
+
+        try:
+            if work.kind is WorkKind.SEND:
+                await self._recovery.resend(batch, check, after=work.after, done=done)
+            else:
+                error = CancelledError(f"the batch was cancelled at {batch.cancelled_at}")
+                await self._recovery.fail(batch, error, check, after=work.after, done=done)
+            await self._save(batch, None)
+        except WorkEndedError:
+            log.info("work_replaced", kind=work.kind, control=work.control)
+        else:
+            log.info("work_done", kind=work.kind, control=work.control)
+
+    async def _save(self, batch: Batch, work: Work | None) -> None:
+        """Store the progress. Raises WorkEndedError if this is not the batch's work any more."""
+        if not await self._ports.table.set_work(batch, work):
+            raise WorkEndedError
+
+
+def _has_work(batch: Batch, request: WorkRequest) -> bool:
+    """True if the work that the message asks for is still to be done, and can be."""
+    if batch.incarnation != request.incarnation or batch.state not in (State.SPLITTING, State.RUNNING):
+        return False
+    return batch.work is not None and batch.work.control == request.control

@@ -1,0 +1,120 @@
+"""The worker's view of operations: no call begins for a batch that is paused, and cut calls end.
+
+A view of a batch that is older than `VIEW_AGE_S` begins no call. While calls of a batch are under way, its
+view is read again as often, so that a call that is to be cut ends soon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import structlog
+
+from service.batch.row_checks import VIEW_AGE_S, is_of_batch, is_superseded
+from service.domain.errors import AccessError, CancelledError, RetryableError, RowfleetError
+from service.domain.messages import RowMessage
+from service.domain.model import Batch, HoldReason, State
+from service.domain.ports import Clock
+from service.steering.decisions import cancel_due_ms
+
+log = structlog.get_logger(__name__)
+
+TAKES_ROWS = frozenset({State.SPLITTING, State.RUNNING})
+
+
+class RowDroppedError(RowfleetError):
+    """The row is not to be served now: its batch is paused or ended, or a newer message of it exists."""
+
+
+class CallCutError(RowDroppedError):
+    """The call was cut by an operation, and the row has no outcome."""
+
+
+def check_row(row: RowMessage, batch: Batch) -> None:
+    """Raise RowDroppedError or CancelledError if no call may begin for the row."""
+    if not is_of_batch(row, batch) or is_superseded(row, batch):
+        raise RowDroppedError("an operation has replaced this message")
+    if batch.state not in TAKES_ROWS:
+        raise RowDroppedError(f"the batch is {batch.state}")
+    if batch.cancelled_at:
+        raise cancelled_error(batch)
+
+
+def cancelled_error(batch: Batch) -> CancelledError:
+    """The error of a row that got no outcome before its batch was cancelled."""
+    return CancelledError(f"the batch was cancelled at {batch.cancelled_at}")
+
+
+@dataclass(slots=True)
+class _Calls:
+    """The calls of one batch that are under way, and the task that watches the batch meanwhile."""
+
+    limits: set[asyncio.Timeout] = field(default_factory=set)
+    watch: asyncio.Task[None] | None = None
+
+
+class CallWatch:
+    """Cuts the calls of batches as operations ask for it.
+
+    `read` returns the present view of a batch that is at most `VIEW_AGE_S` old, None if there is no batch.
+    """
+
+    def __init__(self, read: Callable[[str], Awaitable[Batch | None]], clock: Clock) -> None:
+        self._read = read
+        self._clock = clock
+        self._calls: dict[str, _Calls] = {}
+
+    @asynccontextmanager
+    async def watched(self, batch: Batch, row: RowMessage) -> AsyncIterator[None]:
+        """Run a call of the agent; raises CallCutError or CancelledError if an operation cuts it."""
+        calls = self._calls.setdefault(batch.batch_id, _Calls())
+        if calls.watch is None:
+            calls.watch = asyncio.create_task(self._watch(batch, calls))
+        limit = asyncio.timeout(None)
+        try:
+            async with limit:
+                calls.limits.add(limit)
+                try:
+                    yield
+                finally:
+                    calls.limits.discard(limit)
+                    if not calls.limits:
+                        self._end(batch.batch_id, calls)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            current = await self._read(batch.batch_id)
+            if current is not None and current.cancelled_at and not is_superseded(row, current):
+                raise cancelled_error(current) from None
+            raise CallCutError("an operation has cut the call") from None
+
+    def _end(self, batch_id: str, calls: _Calls) -> None:
+        if calls.watch is not None:
+            calls.watch.cancel()
+        if self._calls.get(batch_id) is calls:
+            del self._calls[batch_id]
+
+    async def _watch(self, batch: Batch, calls: _Calls) -> None:
+        """Read the batch until it cuts its calls."""
+        while True:
+            await self._clock.sleep(VIEW_AGE_S)
+            try:
+                current = await self._read(batch.batch_id)
+            except (RetryableError, AccessError) as error:
+                log.info("batch_not_read", batch_id=batch.batch_id, reason=str(error))
+                continue
+            if current is not None and _cuts_calls(current, self._clock.now_ms()):
+                log.info("calls_cut", batch_id=batch.batch_id, calls=len(calls.limits))
+                for limit in list(calls.limits):
+                    limit.reschedule(0.0)  # a time in the past, so asyncio cancels the body now
+
+
+def _cuts_calls(batch: Batch, now_ms: int) -> bool:
+    """True if calls under way are to end now."""
+    held = batch.hold(HoldReason.USER)
+    if held is not None and held.detail.get("now"):
+        return True
+    return bool(batch.cancelled_at) and now_ms >= cancel_due_ms(batch)
