@@ -23,7 +23,7 @@ from service.app.status import status_json
 from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
 from service.batch.role_ports import Ports, Queues
 from service.domain.errors import ConfigError, RowfleetError, first_of
-from service.domain.event_composer import EventComposer
+from service.domain.model.event_composer import EventComposer
 from service.runtime.clock import SystemClock
 from service.runtime.metrics import Metrics, count_calls
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from service.batch.large_outcomes import LargeOutcomes
-from service.domain.event_composer import EventComposer
+from service.domain.model.event_composer import EventComposer
 from service.domain.ports import Clock, Objects, Queue, Table
 from service.runtime.metrics import Metrics
 

@@ -16,7 +16,7 @@ from service.batch.group_commit import GroupCommitLimits, GroupCommitter
 from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
 from service.batch.large_rows import ClaimCheck
 from service.batch.role_ports import Ports, Queues
-from service.domain.event_composer import EventComposer
+from service.domain.model.event_composer import EventComposer
 from service.events.poller import SendLimits
 from service.events.sender import EventSender
 from service.mapping import RowMapping

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from service.domain.event_composer import EventComposer
 from service.domain.model import ENDINGS, Batch, BatchView, Event, EventKind, OutboxKind, State
+from service.domain.model.event_composer import EventComposer
 
 if TYPE_CHECKING:
     from tests.simulation.network import Network

@@ -18,10 +18,10 @@ from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
 from service.batch.large_rows import ClaimCheck
 from service.batch.role_ports import Ports, Queues
 from service.batch.row_checks import REPEAT_DELAY_S
-from service.domain.event_composer import EventComposer
 from service.domain.message_format import encode
 from service.domain.messages import RowMessage
 from service.domain.model import Batch, BatchView, Location, Outcome, RowError, Source, State, Status
+from service.domain.model.event_composer import EventComposer
 from service.domain.ports import Invocation, OutgoingMessage, Queue, ReceivedMessage, Reply
 from service.mapping import Catalog, Definition
 from service.recovery.recovery import Recovery, RecoveryLimits

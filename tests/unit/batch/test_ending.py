@@ -9,9 +9,9 @@ from structlog.testing import capture_logs
 from service.adapters.memory import MemoryObjects, MemoryTable
 from service.batch.ending import fail_batch, finish_again
 from service.domain.errors import AccessError, UsageError
-from service.domain.event_composer import EventComposer
 from service.domain.messages import AggregateMessage
 from service.domain.model import Commit, OutboxKind, State
+from service.domain.model.event_composer import EventComposer
 
 WORK = (State.SPLITTING, State.RUNNING)
 

@@ -10,10 +10,10 @@ from structlog.testing import capture_logs
 from service.domain.errors import (
     PoisonMessageError,
 )
-from service.domain.event_composer import EventComposer
 from service.domain.events import decode_ingest
 from service.domain.jobs import Job
 from service.domain.model import EventKind, Location, OutboxKind, State
+from service.domain.model.event_composer import EventComposer
 from service.mapping import Definition
 from service.splitter.opening import OpenLimits
 from tests.unit.splitter.splitting import batch_of, only_batch, s3_event, split, table_of

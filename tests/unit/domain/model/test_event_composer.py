@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 
-from service.domain.event_composer import EventComposer
 from service.domain.model import (
     MAX_BODY_BYTES,
     Batch,
@@ -16,6 +15,7 @@ from service.domain.model import (
     State,
     fitting_json,
 )
+from service.domain.model.event_composer import EventComposer
 
 NOW = "2026-11-18T10:00:00.000Z"
 BATCH = Batch(

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from service.domain.model import ENDINGS, Batch, BatchView, Event, EventKind, State
+from service.domain.model.batch import Batch, BatchView, State
+from service.domain.model.event import ENDINGS, Event, EventKind
 
 StatusOf = Callable[[BatchView], dict[str, Any]]
 """Returns the status JSON of a batch."""
