@@ -20,6 +20,7 @@ from service.domain.model import (
     Event,
     EventKind,
     Location,
+    Operation,
     OutboxKind,
     OutboxRecord,
     Source,
@@ -206,3 +207,17 @@ async def test_a_record_that_is_gone_is_not_made_anew(table: Table) -> None:
     await table.settle(task())
     assert await table.set_delivery(task(), "task", DeliveryState().tried(1)) is None
     assert list(await table.records(BATCH.batch_id, OutboxKind.TASK)) == []
+
+
+async def test_an_operation_stores_its_events(table: Table) -> None:
+    """Batch, log and events change together; an operation that is refused stores none."""
+    await table.open(RUNNING, "{}")
+    after = replace(RUNNING, state=State.PAUSED, control=1)
+    operation = Operation("pause", "request-1", "me", NOW, control=1)
+    told = event(EventKind.PAUSED, after)
+    assert await table.operate(RUNNING, after, operation, events=[told])
+    assert await events(table) == [told]
+    late = event(EventKind.CANCELLED, after)
+    assert not await table.operate(RUNNING, after, replace(operation, request_id="request-2"), events=[late])
+    assert not await table.operate(after, replace(after, control=2), operation, events=[late])
+    assert await events(table) == [told]
