@@ -24,6 +24,7 @@ from service.batch.role_ports import Ports
 from service.catalog.folders import ReadMappingFiles
 from service.catalog.live import LiveCatalog
 from service.runtime.metrics import count_retries
+from service.steering.failures import FailureJudge
 
 log = structlog.get_logger(__name__)
 
@@ -96,7 +97,7 @@ async def _role_builder(
     """The builder of this process's roles. They share one group commit, which is closed with `stack`."""
     receivers = await stack.enter_async_context(open_receivers(backend.clients.options, settings))
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
-    completion = Completion(backend.ports)
+    completion = Completion(backend.ports, FailureJudge(backend.ports))
     committer = open_committer(backend.ports, settings, completion, name)
     return RoleBuilder(
         backend=backend,

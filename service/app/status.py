@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from bisect import insort
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -92,12 +91,11 @@ def status_json(
 
 async def group_failures(table: Table, batch: Batch) -> list[FailureGroup]:
     """All failed rows, grouped by cause, the most frequent first."""
-    groups: dict[tuple[str, str], FailureGroup] = {}
+    groups: dict[tuple[str, str, str], FailureGroup] = {}
     async for outcome in _failed_outcomes(table, batch):
         error = outcome.error or RowError("Unknown", "")
-        key = (error.type, _pattern(error.message))
         group = groups.setdefault(
-            key, FailureGroup(error.type, error.message, failure_class=error.failure_class)
+            error.cause, FailureGroup(error.type, error.message, failure_class=error.failure_class)
         )
         group.count += 1
         # a later partition may have lower row numbers
@@ -152,11 +150,6 @@ async def _failed_outcomes(table: Table, batch: Batch) -> AsyncIterator[Outcome]
             for outcome in page.outcomes:
                 yield outcome
             after = page.after
-
-
-def _pattern(message: str) -> str:
-    """The message with quoted values and numbers, which differ from row to row, replaced."""
-    return re.sub(r"'[^']*'|\"[^\"]*\"|\d+", "…", message)
 
 
 def _duration_s(start: str, end: str, now_ms: int) -> float:

@@ -17,6 +17,7 @@ from service.domain.errors import AccessError, CsvError, RetryableError, SourceE
 from service.domain.jobs import Job, output_conflict, output_location
 from service.domain.model import Batch, BatchView, Location, Source, batch_id, is_name, parse_url
 from service.domain.ports import Clock, Objects, OutgoingMessage, Queue
+from service.domain.tolerance import ToleranceError, parse_tolerance
 from service.runtime.sender import send_all
 
 CHUNK_BYTES = 2**20
@@ -48,6 +49,7 @@ class SubmitRequest:
     weight: int | None = None
     delimiter: str | None = None
     encoding: str | None = None
+    tolerate: str | None = None
     output: str = ""
 
 
@@ -57,6 +59,7 @@ def check_request(request: SubmitRequest, reserved: Mapping[Location, str]) -> N
     `reserved` are places that no job may write its results into, each with the reason.
     """
     _check_format(request)
+    _check_tolerance(request)
     if request.source.startswith("s3://"):
         source = Source(*_bucket_and_key(request.source))
     else:
@@ -82,6 +85,7 @@ async def submit(ports: Ports, request: SubmitRequest, bucket: str) -> Submissio
     source, options or output.
     """
     _check_format(request)
+    _check_tolerance(request)
     source = await _find_or_upload(request, ports.objects, bucket)
     execution_id = request.execution_id or _new_execution_id(source, ports.clock)
     if not is_name(execution_id):
@@ -98,6 +102,7 @@ async def submit(ports: Ports, request: SubmitRequest, bucket: str) -> Submissio
         weight=request.weight,
         delimiter=request.delimiter,
         encoding=request.encoding,
+        tolerate=request.tolerate,
     )
     # A repeated job for the same run is harmless: a batch is opened once. Another run is refused here, where
     # the user sees it.
@@ -121,6 +126,16 @@ def _check_format(request: SubmitRequest) -> None:
         text = str(error).replace("csv.", "--", 1)
         known = "auto, tab or one character" if text.startswith("--delimiter") else "auto, utf-8 or cp1252"
         raise UsageError(f"{text}; use {known}") from None
+
+
+def _check_tolerance(request: SubmitRequest) -> None:
+    """Raise UsageError for tolerated failures that cannot be read."""
+    if request.tolerate is None:
+        return
+    try:
+        parse_tolerance(request.tolerate)
+    except ToleranceError as error:
+        raise UsageError(f"--tolerate: {error}") from None
 
 
 def _output(request: SubmitRequest) -> Location | None:

@@ -30,6 +30,14 @@ class Repeat(Protocol):
         ...
 
 
+class Judge(Protocol):
+    """Judges the failures of a batch that is not complete."""
+
+    async def judge(self, view: BatchView) -> bool:
+        """Stop the batch if more rows fail than are tolerated; True if it was changed. Raises nothing."""
+        ...
+
+
 async def once(call: Callable[[], Awaitable[T]]) -> T:
     """Make a call without repeating it."""
     return await call()
@@ -40,10 +48,12 @@ class Completion:
 
     Splitter, worker, sweeper and dead-letter drain check after each step that may have been the last. The
     read is consistent, so the process that commits the last outcome sees every count: one of them triggers.
+    Each check has a `judge` look at the failures of a batch that is not complete.
     """
 
-    def __init__(self, ports: Ports) -> None:
+    def __init__(self, ports: Ports, judge: Judge | None = None) -> None:
         self._ports = ports
+        self._judge = judge
 
     async def check(self, batch_id: str, repeat: Repeat = once) -> BatchView | None:
         """The batch and its counts; triggers the aggregation if the batch is complete. Safe to repeat.
@@ -52,6 +62,9 @@ class Completion:
         """
         table, queues = self._ports.table, self._ports.queues
         view = await repeat(partial(table.read, batch_id))
+        # Complete wins: a batch without rows left has nothing to stop.
+        if view and self._judge and not view.is_complete and await self._judge.judge(view):
+            view = await repeat(partial(table.read, batch_id))
         if view is None or view.batch.state is not State.RUNNING or not view.is_complete:
             return view
         batch = view.batch

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from service.domain.jobs import Job
 from service.domain.model import DEFAULT_PRIORITY, DEFAULT_WEIGHT, Batch, Source, State
+from service.domain.tolerance import parse_tolerance, tolerance_text
 
 Difference = tuple[str, str, str]
 """The name of a part of a job, its value in the batch, and the one that is asked for."""
@@ -60,19 +61,27 @@ def _differences(batch: Batch, job: Job, source: Source) -> Iterator[Difference]
     is_default = batch.output.prefix == default_prefix(job, batch.execution_id)
     if batch.output != job.output if job.output else not is_default:
         yield "output", batch.output.url(), job.output.url() if job.output else "the default"
-    asked = {
+    asked: dict[str, tuple[str | int | None, str | int | None]] = {
         "limit": (batch.limit, job.limit),
-        "priority": (batch.priority, job.priority or DEFAULT_PRIORITY),
-        "weight": (batch.weight, job.weight or DEFAULT_WEIGHT),
         "delimiter": (batch.delimiter or None, job.delimiter),
         "encoding": (batch.encoding or None, job.encoding),
+        "tolerate": (_canonical(batch.tolerate_option), _canonical(job.tolerate)),
     }
+    # `set` may have changed them since.
+    if not batch.control:
+        asked["priority"] = (batch.priority, job.priority or DEFAULT_PRIORITY)
+        asked["weight"] = (batch.weight, job.weight or DEFAULT_WEIGHT)
     # An earlier version did not store it.
     if batch.incarnation:
         asked["deadline_s"] = (batch.deadline_s, job.deadline_s)
     for name, (stored, wanted) in asked.items():
         if stored != wanted:
             yield name, _shown(stored), _shown(wanted)
+
+
+def _canonical(tolerate: str | None) -> str | None:
+    """The option `tolerate` in one form, so that equal ones are equal texts."""
+    return tolerance_text(parse_tolerance(tolerate)) if tolerate else None
 
 
 def _with_etag(source: Source) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 
 from service import csvio
 from service.domain.errors import SourceError
-from service.domain.model import Batch, Counts, State
+from service.domain.model import Batch, BatchView, Counts, State
 from service.domain.ports import Objects, StoredFile
+from service.domain.tolerance import excess_note
 
 MANIFEST = "manifest.json"
 
@@ -46,6 +47,12 @@ def _body(facts: dict[str, Any]) -> bytes:
     return json.dumps(facts, indent=2, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 
+def _notes(batch: Batch, tally: Counts) -> list[str]:
+    """Remarks on the source, and the limit of failures that the batch has exceeded."""
+    exceeded = excess_note(BatchView(batch, tally - batch.carried))
+    return [*batch.notes, exceeded] if exceeded else list(batch.notes)
+
+
 def manifest_of(
     batch: Batch,
     state: State,
@@ -79,7 +86,7 @@ def manifest_of(
         "dialect": batch.dialect.as_json() if batch.dialect else None,
         "blank_records": batch.checkpoint.blanks,
         "output_fields": list(batch.output_fields),
-        "notes": list(batch.notes),
+        "notes": _notes(batch, tally),
         "mapping": {"name": batch.tool_name, "digest": batch.mapping_digest},
         "source": {"url": source.url, "etag": source.etag, "version": source.version, "bytes": source.size},
         "files": [

@@ -38,6 +38,7 @@ from service.cli.options import (
     MappingOption,
     PriorityOption,
     RegionOption,
+    TolerateOption,
     WeightOption,
     log_as_command,
     read_settings,
@@ -63,6 +64,7 @@ def submit_(
     weight: WeightOption = None,
     delimiter: DelimiterOption = None,
     encoding: EncodingOption = None,
+    tolerate: TolerateOption = None,
     output: Annotated[
         str,
         typer.Option(
@@ -88,6 +90,7 @@ def submit_(
         weight=weight,
         delimiter=delimiter,
         encoding=encoding,
+        tolerate=tolerate,
         output=output,
     )
     check_request(request, reserved_places(settings))  # before AWS is called

@@ -65,6 +65,13 @@ EncodingOption = Annotated[
         help="How the file is written: auto, or for example cp1252.",
     ),
 ]  # fmt: skip
+TolerateOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tolerate", metavar="LIMITS", show_default="that of the mapping",
+        help="Failed rows after which it is held: rejected=5%,any=500,first=0,on_exceeded=cancel.",
+    ),
+]  # fmt: skip
 BatchArgument = Annotated[str, typer.Argument(metavar="BATCH", help="Batch id, e.g. my-tool#my-run.")]
 
 

@@ -49,6 +49,7 @@ from service.cli.options import (
     PriorityOption,
     RegionOption,
     SchemasOption,
+    TolerateOption,
     WeightOption,
     log_as_command,
     log_as_service,
@@ -83,6 +84,7 @@ def run(
     weight: WeightOption = None,
     delimiter: DelimiterOption = None,
     encoding: EncodingOption = None,
+    tolerate: TolerateOption = None,
     as_json: JsonOption = False,
     mappings: MappingsOption = None,
     schemas: SchemasOption = None,
@@ -99,6 +101,7 @@ def run(
         weight=weight,
         delimiter=delimiter,
         encoding=encoding,
+        tolerate=tolerate,
     )
     name = source.stem if source.suffix.lower() not in NAMES else Path(source.stem).stem
     path = target or source.with_name(f"{name}.output.csv")

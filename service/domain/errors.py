@@ -36,11 +36,14 @@
     │   ├── RowTooLargeError        the row or its outcome is larger than rowfleet takes
     │   ├── OutcomeRefusedError     the table refuses the outcome for good
     │   ├── DeadlineError           the batch's or the row's deadline has passed
+    │   ├── CancelledError          the batch was cancelled before the row had an outcome
     │   └── WorkerLostError         every delivery of the row ended without an outcome
     ├── BatchRejectedError          mark the batch FAILED with this text
     │   ├── SourceError             the object is missing, forbidden, changed or unreadable
     │   └── CsvError                the bytes are not a table
     ├── PoisonMessageError          log it, leave the message to the dead-letter queue
+    ├── RowDroppedError             delete the message: the row is not to be served now
+    │   └── CallCutError            an operation has cut the row's call
     ├── LeaseHeldError              release the message until another process's lease ends
     ├── LeaseLostError              stop working on the message: another consumer has it
     └── AccessError                 credentials or permissions: only an operator can help
@@ -54,6 +57,7 @@ of an error that failed a row or an attempt:
 | `transient` | RetryableError; DeadlineError, WorkerLostError | another attempt, or another run |
 | `rate_limit` | ThrottledError, AgentThrottledError | fewer requests |
 | `unavailable` | UnreachableError, AccessError, AgentOutageError and its subclasses | repair of the target |
+| `cancelled` | CancelledError | another run of the row, if it is wanted after all |
 | `rejected` | all others | another input or another mapping |
 """
 
@@ -305,6 +309,14 @@ class CsvError(BatchRejectedError):
 
 class PoisonMessageError(RowfleetError):
     """No handler can act on the message; it is left to the dead-letter queue."""
+
+
+class RowDroppedError(RowfleetError):
+    """The row is not to be served now: its batch is paused or ended, or a newer message of it exists."""
+
+
+class CallCutError(RowDroppedError):
+    """The call was cut by an operation, and the row has no outcome."""
 
 
 class LeaseHeldError(RowfleetError):

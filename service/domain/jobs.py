@@ -25,6 +25,7 @@ from service.domain.model import (
     is_name,
     parse_url,
 )
+from service.domain.tolerance import EXAMPLE, ToleranceError, parse_tolerance
 from service.domain.truncation import truncate
 
 _OPTIONS = {
@@ -40,6 +41,11 @@ _FLAGS = ("fail_on_errors",)
 
 _TEXT_OPTIONS = ("delimiter", "encoding")
 """Job options that overrule `csv.delimiter` and `csv.encoding` of the mapping."""
+
+_TOLERATE = "tolerate"
+"""The job option that changes parts of the mapping's `execution.tolerate`."""
+
+_ALL_OPTIONS = (*_OPTIONS, *_TEXT_OPTIONS, *_FLAGS, _TOLERATE)
 
 _LATER_OPTIONS = ("approve", "paused")
 """Job options that are planned but not supported by this version; they fail the batch and are not ignored."""
@@ -81,6 +87,7 @@ class Job:
     weight: int | None = None
     delimiter: str | None = None
     encoding: str | None = None
+    tolerate: str | None = None
     dropped: bool = False
     sequencer: str = ""
     problem: str = ""
@@ -128,7 +135,7 @@ class Job:
             body["output"] = self.output.url()
         if self.task_token:
             body["task_token"] = self.task_token
-        options = {name: getattr(self, name) for name in (*_OPTIONS, *_TEXT_OPTIONS, *_FLAGS)}
+        options = {name: getattr(self, name) for name in _ALL_OPTIONS}
         if given := {name: value for name, value in options.items() if value is not None}:
             body["options"] = given
         return encode(body)
@@ -177,7 +184,7 @@ def _completed(job: Job, data: dict[str, Any]) -> Job:
     # An unknown key may be a typing error for one that changes the run, so it is not ignored.
     if unknown := sorted(set(data) - set(_KEYS)):
         name = unknown[0]
-        if name in (*_OPTIONS, *_TEXT_OPTIONS, *_FLAGS):
+        if name in _ALL_OPTIONS:
             remedy = f'it is an option: "options": {{{json.dumps(name)}: …}}'
         else:
             remedy = _meant(name, _KEYS) or f"known: {', '.join(_KEYS)}"
@@ -215,10 +222,9 @@ def _options(options: object) -> dict[str, Any]:
         raise _WrongJobError(
             f"'options' is {json.dumps(options)[:80]}; write an object such as {{\"limit\": 20}}"
         )
-    for name in sorted(set(options) - {*_OPTIONS, *_TEXT_OPTIONS, *_FLAGS}):
+    for name in sorted(set(options) - set(_ALL_OPTIONS)):
         known = "is not supported by this version of rowfleet yet" if name in _LATER_OPTIONS else "is unknown"
-        supported = (*_OPTIONS, *_TEXT_OPTIONS, *_FLAGS)
-        remedy = _meant(name, supported) or f"supported: {', '.join(supported)}"
+        remedy = _meant(name, _ALL_OPTIONS) or f"supported: {', '.join(_ALL_OPTIONS)}"
         raise _WrongJobError(f"job option {name!r} {known}; {remedy}")
     given: dict[str, Any] = {}
     for name, value in options.items():
@@ -231,6 +237,9 @@ def _options(options: object) -> dict[str, Any]:
             continue
         if name in _FLAGS:
             given[name] = _flag(name, value)
+            continue
+        if name == _TOLERATE:
+            given[name] = _tolerance(value)
             continue
         number, most = _whole_number(value), _OPTIONS[name]
         if number is None or not 1 <= number <= most:
@@ -248,6 +257,19 @@ def _flag(name: str, value: object) -> bool:
     if text not in {"true", "false"}:
         raise _WrongJobError(f"job option {name!r} is {json.dumps(value)[:80]}; use true or false")
     return text == "true"
+
+
+def _tolerance(value: object) -> str:
+    """The option `tolerate` as text. Raises _WrongJobError."""
+    if not isinstance(value, str):
+        raise _WrongJobError(
+            f"job option {_TOLERATE!r} is {json.dumps(value)[:80]}; use a text such as {EXAMPLE}"
+        )
+    try:
+        parse_tolerance(value)
+    except ToleranceError as error:
+        raise _WrongJobError(f"job option {_TOLERATE!r}: {error}") from None
+    return value
 
 
 def _meant(name: str, known: Sequence[str]) -> str:

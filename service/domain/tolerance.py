@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 
-from service.domain.model import MAX_ROWS, Limit, OnExceeded, Tolerance
+from service.domain.model import MAX_ROWS, BatchView, Counts, Limit, OnExceeded, Tolerance
 
 ANY = "any"
 """The limit of all failed rows that count."""
@@ -27,6 +27,9 @@ MAX_FIRST = 1_000
 """Most first outcomes that are read to judge a round."""
 
 DEFAULT_TOLERANCE = Tolerance(first=DEFAULT_FIRST)
+
+SHARE_ROWS = 200
+"""A share is one of so many rows at least, or of all that are due if they are fewer."""
 
 EXAMPLE = "rejected=5%,any=500,first=0,on_exceeded=cancel"
 
@@ -87,6 +90,41 @@ def limit_text(limit: Limit) -> str:
     if limit.share is None:
         return str(limit.rows)
     return f"{Decimal(limit.share) / _HUNDREDTHS:f}%"
+
+
+def judged_failures(counts: Counts) -> int:
+    """The failed rows that count."""
+    return counts.failed - counts.unavailable - counts.rate_limit - counts.cancelled
+
+
+def excess(view: BatchView) -> str:
+    """The first limit that the round of a batch exceeds, in words; "" if it exceeds none."""
+    counts = view.judged_counts
+    due = view.batch.due
+    # What the forgiven rows leave of the round.
+    left = None if due is None else due - (view.counts.done - counts.done)
+    for name, limit in view.batch.tolerate.limits.items():
+        failed = judged_failures(counts) if name == ANY else getattr(counts, name)
+        if _is_exceeded(limit, failed, counts.done, left):
+            kind = "failed" if name == ANY else f"failed as {name}"
+            return f"{failed:,} of {counts.done:,} rows {kind}, and {limit_text(limit)} are tolerated"
+    return ""
+
+
+def excess_note(view: BatchView) -> str:
+    """The limit that a batch exceeds although it goes on to its end; "" for one that would be stopped."""
+    return excess(view) if view.batch.tolerate.on_exceeded is OnExceeded.FINISH else ""
+
+
+def _is_exceeded(limit: Limit, failed: int, done: int, due: int | None) -> bool:
+    if limit.rows is not None:
+        return failed > limit.rows
+    assert limit.share is not None
+    least = SHARE_ROWS if due is None else min(SHARE_ROWS, due)
+    # Not before a tenth of the rows: the first of a few rows is no share of them.
+    if done < min(SHARE_ROWS, SHARE_ROWS if due is None else due / 10):
+        return False
+    return failed * _ALL > limit.share * max(done, least)
 
 
 def _never_counted(name: str) -> str:

@@ -10,7 +10,8 @@ from functools import lru_cache
 from service.csvio import CsvReader, Layout
 from service.domain import exact_json
 from service.domain.errors import CsvError, MappingError
-from service.domain.model import Json
+from service.domain.model import Json, Tolerance
+from service.domain.tolerance import DEFAULT_TOLERANCE, read_tolerance
 from service.mapping.extraction.extractor import Extraction, Extractor, compile_output
 from service.mapping.extraction.schemas import compile_schema
 from service.mapping.inputs import InputMapping, compile_input
@@ -79,7 +80,7 @@ class Execution:
 
     `max_concurrency` limits the calls of one worker process; None means the process's own limit. `timeout_s`
     is for each attempt. `batch_deadline_s` runs from the opening of a batch, `row_deadline_s` from a row's
-    first attempt; None means no deadline.
+    first attempt; None means no deadline. `tolerate`: the failures after which a batch is held.
     """
 
     max_concurrency: int | None = None
@@ -87,6 +88,7 @@ class Execution:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     batch_deadline_s: int | None = None
     row_deadline_s: float | None = None
+    tolerate: Tolerance = DEFAULT_TOLERANCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +272,7 @@ def _execution(form: ExecutionForm, report: Report, path: ValuePath) -> Executio
         ),
         batch_deadline_s=form.batch_deadline_seconds,
         row_deadline_s=form.row_deadline_seconds,
+        tolerate=read_tolerance(form.tolerate.model_dump(exclude_none=True)),
     )
 
 

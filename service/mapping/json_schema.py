@@ -117,6 +117,14 @@ _DESCRIPTIONS: dict[str, dict[str, str]] = {
         "batch_deadline_seconds": "Rows without a result this long after the start of the run are FAILED.",
         "row_deadline_seconds": "Time for a row over all its attempts, from the first one on.",
         "retry_policy": "How often a row is tried.",
+        "tolerate": "The failed rows that a run may have before it is held.",
+    },
+    "TolerateForm": {
+        "rejected": "Most rows that fail as rejected: a number, or a share such as 5%.",
+        "transient": "Most rows that fail as transient: a number, or a share such as 20%.",
+        "any": "Most failed rows: a number, or a share.",
+        "first": "So many first rows that all fail for the same cause hold the run; 0 never does.",
+        "on_exceeded": "pause holds the run until it is resumed, cancel ends it, finish lets it go on.",
     },
     "RetryForm": {
         "budget_seconds": "No attempt begins later than this after the first.",

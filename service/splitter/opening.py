@@ -35,10 +35,12 @@ from service.domain.model import (
     Location,
     Source,
     State,
+    Tolerance,
     batch_id,
     iso_time,
     new_incarnation,
 )
+from service.domain.tolerance import parse_tolerance
 from service.mapping import Definition
 from service.splitter.output_check import refusal_of
 from service.splitter.partitions import partition_count
@@ -182,6 +184,7 @@ class Opener:
         limits = self._limits
         execution_id = job.execution_id_for(message_id)
         mapping = definition.compile() if definition else None
+        tolerate = mapping.execution.tolerate if mapping else Tolerance()
         deadline_s = job.deadline_s or (mapping.execution.batch_deadline_s if mapping else None)
         return Batch(
             tool_name=job.mapping,
@@ -215,6 +218,8 @@ class Opener:
             deadline_s=job.deadline_s,
             compiled_by=__version__ if mapping else "",
             event_kinds=tuple(sorted(self._ports.events.kinds)),
+            tolerate=parse_tolerance(job.tolerate, tolerate) if job.tolerate else tolerate,
+            tolerate_option=job.tolerate or "",
         )
 
 

@@ -51,7 +51,7 @@ def open_state(batch: Batch) -> State:
 def pause(view: BatchView, request: OperationRequest, now_ms: int) -> Decision:
     """Hold the batch for its user. With `now`, calls under way are cut."""
     batch, is_now = view.batch, bool(request.args.get("now"))
-    _require_open(batch, "paused")
+    _require_open(view, "paused")
     if batch.cancelled_at:
         raise UsageError(f"batch {batch.batch_id} was cancelled at {batch.cancelled_at}: it is ending")
     held = batch.hold(HoldReason.USER)
@@ -77,9 +77,12 @@ def hold_batch(batch: Batch, hold: Hold) -> Batch:
 def resume(view: BatchView, _request: OperationRequest, _now_ms: int) -> Decision:
     """End the holds that a resume ends. If none is left, all rows without an outcome are sent again."""
     batch = view.batch
-    _require_open(batch, "resumed")
+    _require_open(view, "resumed")
     if batch.state is not State.PAUSED:
         return Decision(f"{batch.batch_id} is {batch.state}: there is nothing to resume")
+    if batch.hold(HoldReason.FAILURES) is not None:
+        # Its user goes on in spite of the failures so far; only later ones hold it again.
+        batch = replace(batch, judged_round=batch.round, forgiven=view.counts)
     left = tuple(hold for hold in batch.holds if hold.reason not in LIFTED_BY_RESUME)
     if left and left == batch.holds:
         raise UsageError(f"batch {batch.batch_id} is held: {'; '.join(map(describe_hold, left))}")
@@ -106,7 +109,7 @@ def cancel(view: BatchView, request: OperationRequest, now_ms: int) -> Decision:
     batch = view.batch
     if batch.state.is_final:
         return Decision(f"{batch.batch_id} had finished: it is {batch.state}")
-    if batch.state is State.AGGREGATING:
+    if _is_written(view):
         raise UsageError(
             f"every row of {batch.batch_id} has an outcome and its results are being written: there is "
             "nothing left to cancel"
@@ -137,7 +140,7 @@ def cancelled(batch: Batch, now_ms: int, *, grace_s: int) -> Batch:
 def change_settings(view: BatchView, request: OperationRequest, now_ms: int) -> Decision:
     """Change how the batch is served from now on."""
     batch, args = view.batch, request.args
-    _require_open(batch, "changed")
+    _require_open(view, "changed")
     changes: dict[str, Json] = {
         name: args[name] for name in ("max_concurrency", "priority", "weight") if args.get(name) is not None
     }
@@ -181,15 +184,21 @@ def _check_finishable(view: BatchView) -> None:
         )
 
 
-def _require_open(batch: Batch, done: str) -> None:
+def _require_open(view: BatchView, done: str) -> None:
     """Raise UsageError unless rows of the batch are still sent or served."""
+    batch = view.batch
     if batch.state.is_final:
         raise UsageError(f"batch {batch.batch_id} has ended, it is {batch.state}: it cannot be {done}")
-    if batch.state is State.AGGREGATING:
+    if _is_written(view):
         raise UsageError(
             f"every row of {batch.batch_id} has an outcome and its results are being written: it cannot be "
             f"{done}"
         )
+
+
+def _is_written(view: BatchView) -> bool:
+    """True if the results of the batch are being written, or are about to be."""
+    return view.batch.state is State.AGGREGATING or (view.batch.state is State.RUNNING and view.is_complete)
 
 
 def describe_hold(hold: Hold) -> str:

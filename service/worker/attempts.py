@@ -23,6 +23,7 @@ from service.domain.errors import (
     AgentTimeoutError,
     CancelledError,
     RetryableError,
+    RowDroppedError,
     RowRejectedError,
     TargetDownError,
     TurnedAwayError,
@@ -36,7 +37,7 @@ from service.runtime.delivery import Delivery
 from service.runtime.metrics import Metrics
 from service.worker.admission.gate import AdmittedCall
 from service.worker.attempt_costs import is_uncounted
-from service.worker.steering import CallWatch, RowDroppedError, check_row
+from service.worker.steering import CallWatch, check_row
 from service.worker.targets import OpenTarget
 
 log = structlog.get_logger(__name__)

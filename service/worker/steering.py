@@ -14,7 +14,13 @@ from dataclasses import dataclass, field
 import structlog
 
 from service.batch.row_checks import VIEW_AGE_S, is_of_batch, is_superseded
-from service.domain.errors import AccessError, CancelledError, RetryableError, RowfleetError
+from service.domain.errors import (
+    AccessError,
+    CallCutError,
+    CancelledError,
+    RetryableError,
+    RowDroppedError,
+)
 from service.domain.messages import RowMessage
 from service.domain.model import Batch, HoldReason, State
 from service.domain.ports import Clock
@@ -23,14 +29,6 @@ from service.steering.decisions import cancel_due_ms
 log = structlog.get_logger(__name__)
 
 TAKES_ROWS = frozenset({State.SPLITTING, State.RUNNING})
-
-
-class RowDroppedError(RowfleetError):
-    """The row is not to be served now: its batch is paused or ended, or a newer message of it exists."""
-
-
-class CallCutError(RowDroppedError):
-    """The call was cut by an operation, and the row has no outcome."""
 
 
 def check_row(row: RowMessage, batch: Batch) -> None:

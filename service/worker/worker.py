@@ -32,6 +32,7 @@ from service.domain.errors import (
     BadRecordError,
     MappingTooNewError,
     PoisonMessageError,
+    RowDroppedError,
     RowRejectedError,
     SourceError,
     WorkerLostError,
@@ -46,7 +47,7 @@ from service.worker.batch_cache import BatchCache, CachedBatch
 from service.worker.kept_outcomes import HeldMessage, keep_outcome
 from service.worker.quarantine import Quarantine
 from service.worker.reuse import RequestCoalescer
-from service.worker.steering import TAKES_ROWS, RowDroppedError, cancelled_error
+from service.worker.steering import TAKES_ROWS, cancelled_error
 from service.worker.targets import OpenTarget
 
 log = structlog.get_logger(__name__)

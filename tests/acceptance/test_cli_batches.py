@@ -128,7 +128,7 @@ def test_deleted_results_are_written_again(deployment: Deployment, batch: str) -
             assert (done.json["batch_id"], done.json["state"]) == (batch, "AGGREGATING")
         else:
             deployment.send_job(op="finish", batch_id=batch, request_id="r-1")
-            until(lambda: deployment.item(batch)["finish_request"]["S"] == "r-1", "the request")
+            until(lambda: deployment.item(batch)["control"]["N"] == "2", "the request")
         after = deployment.ended(batch)
         assert {name: deployment.get(after[name]) for name in files} == files
         assert (after["succeeded"], after["failed"]) == (before["succeeded"], before["failed"])

@@ -39,7 +39,7 @@ SETTINGS = {
 CANNOT_START = 2
 """Exit code of a process that cannot reach AWS when it starts. The fleet starts another."""
 
-BUGS = frozenset({"handler_crashed", "settle_crashed", "counters_exceed_total", "counters_differ_from_rows"})
+BUGS = frozenset({"handler_crashed", "settle_crashed", "counters_exceed_due", "counters_differ_from_rows"})
 """Events that only a bug can cause, never a fault."""
 
 

@@ -27,7 +27,9 @@ from service.domain.model import (
     Commit,
     Counts,
     Dialect,
+    Hold,
     Location,
+    Operation,
     Outcome,
     Recount,
     RowError,
@@ -36,6 +38,8 @@ from service.domain.model import (
     Status,
     StoredPayload,
     Trouble,
+    Work,
+    WorkKind,
     new_incarnation,
     row_id,
 )
@@ -222,19 +226,113 @@ async def test_move_needs_state_and_round(table: Table) -> None:
     assert (await table.read(key)).batch == expected  # type: ignore[union-attr]
 
 
-async def test_a_batch_that_has_ended_is_aggregated_again_once_per_request(table: Table) -> None:
-    """A `request` is stored with the move and refused the next time; error, end and trouble are cleared."""
-    await table.open(replace(AGGREGATING, trouble=TROUBLE), "{}")
-    key, now, move = BATCH.batch_id, LATER, table.move
-    assert await move(BATCH, expected=State.AGGREGATING, to=State.FAILED, now=now, error="disk")
-    failed = (await table.read(key)).batch  # type: ignore[union-attr]
-    assert (failed.error, failed.trouble) == ("disk", None)
-    assert await move(BATCH, expected=State.FAILED, to=State.AGGREGATING, now=now, request="r1")
-    batch = (await table.read(key)).batch  # type: ignore[union-attr]
-    assert batch == replace(AGGREGATING, updated_at=now, finish_request="r1")
-    assert await move(BATCH, expected=State.AGGREGATING, to=State.FAILED, now=now)
-    assert not await move(BATCH, expected=State.FAILED, to=State.AGGREGATING, now=now, request="r1")
-    assert await move(BATCH, expected=State.FAILED, to=State.AGGREGATING, now=now, request="r2")
+async def test_an_operation_changes_the_batch_and_keeps_its_log(table: Table) -> None:
+    """Only the attributes that differ are written; the log has the operations in order."""
+    await table.open(BATCH, "{}")
+    hold = Hold("user", "ada", NOW, {"now": True})
+    paused = replace(BATCH, state=State.PAUSED, holds=(hold,), control=1, updated_at=LATER)
+    first = Operation("pause", "r1", "ada", NOW, 1, {"now": True}, {"text": "paused"})
+    assert await table.operation(BATCH, "r1") is None
+    assert await table.operate(BATCH, paused, first)
+    assert await table.read(BATCH.batch_id) == BatchView(paused, Counts())
+    assert (await table.batches(State.PAUSED, after="", limit=9)).batches == [paused]
+    work = Work(WorkKind.SEND, 2)
+    resumed = replace(paused, state=State.SPLITTING, holds=(), control=2, generation=1, work=work)
+    second = Operation("resume", "r2", "bob", LATER, 2, {}, {"text": "goes on"})
+    assert await table.operate(paused, resumed, second)
+    assert await table.read(BATCH.batch_id) == BatchView(resumed, Counts())
+    assert [await table.operation(BATCH, name) for name in ("r1", "r2")] == [first, second]
+    assert await table.operations(BATCH) == [first, second]
+
+
+async def test_an_operation_is_made_on_the_batch_that_it_was_decided_on(table: Table) -> None:
+    """State, round, `control` and incarnation have to be those that were read, or nothing is changed."""
+    batch = replace(BATCH, state=State.RUNNING, total=3, control=3, incarnation=new_incarnation(1, 7))
+    await table.open(batch, "{}")
+    operation = Operation("set", "r1", "ada", NOW, 4)
+    for before in (
+        replace(batch, control=2),
+        replace(batch, control=0),
+        replace(batch, round=2),
+        replace(batch, state=State.SPLITTING),
+        replace(batch, incarnation=new_incarnation(2, 7)),
+    ):
+        assert not await table.operate(before, replace(before, priority=1, control=4), operation)
+    assert await table.read(batch.batch_id) == BatchView(batch, Counts())
+    assert await table.operations(batch) == []
+
+
+async def test_a_request_is_carried_out_once(table: Table) -> None:
+    """A second operation of the same request changes nothing, though the batch stands as it expects."""
+    await table.open(BATCH, "{}")
+    first = replace(BATCH, priority=1, control=1)
+    assert await table.operate(BATCH, first, Operation("set", "r1", "ada", NOW, 1))
+    assert not await table.operate(
+        first, replace(first, priority=2, control=2), Operation("set", "r1", "ada", LATER, 2)
+    )
+    assert await table.read(BATCH.batch_id) == BatchView(first, Counts())
+    assert [operation.at for operation in await table.operations(BATCH)] == [NOW]
+
+
+async def test_one_of_many_concurrent_operations_is_made(table: Table) -> None:
+    """Each was decided on the same batch; the others have to decide again."""
+    await table.open(BATCH, "{}")
+    operations = (
+        table.operate(BATCH, replace(BATCH, weight=n, control=1), Operation("set", f"r{n}", "ada", NOW, 1))
+        for n in range(1, 9)
+    )
+    assert sum(await asyncio.gather(*operations)) == 1
+    assert len(await table.operations(BATCH)) == 1
+
+
+async def test_an_operation_may_store_a_definition(table: Table) -> None:
+    """It is stored in the same transaction, under the mapping digest that the batch has from then on."""
+    await table.open(BATCH, "{}")
+    after = replace(BATCH, mapping_digest="newer", digests=("digest",), control=1)
+    stale = replace(BATCH, control=7)
+    operation = Operation("redrive", "r1", "ada", NOW, 1)
+    assert not await table.operate(stale, replace(after, control=8), operation, definition="[]")
+    assert await table.definition(BATCH.batch_id, "newer") is None
+    assert await table.operate(BATCH, after, operation, definition="[]")
+    assert await table.definition(BATCH.batch_id, "newer") == "[]"
+    assert await table.definition(BATCH.batch_id, "digest") == "{}"
+
+
+async def test_a_lease_ends_with_an_operation_that_changes_state_or_generation(table: Table) -> None:
+    """Its holder works for rows that do not count any more. Another operation leaves it alone."""
+    await table.open(BATCH, "{}")
+    batch = BATCH
+    changes: list[tuple[dict[str, Any], bool]] = [
+        ({"priority": 1}, True),
+        ({"state": State.PAUSED}, False),
+        ({"state": State.SPLITTING}, False),
+        ({"generation": 1}, False),
+        ({"generation": 2, "round": 2}, False),
+    ]
+    for control, (change, is_kept) in enumerate(changes, start=1):
+        if batch.state is State.SPLITTING:
+            grant = await table.lease(batch, state=batch.state, owner="s1", now_ms=1, until_ms=99)
+            assert grant.is_ours
+        after = replace(batch, control=control, **change)
+        assert await table.operate(batch, after, Operation("set", f"r{control}", "ada", NOW, control))
+        batch = (await table.read(BATCH.batch_id)).batch  # type: ignore[union-attr]
+        assert (batch.lease_owner == "s1") is is_kept, change
+        assert await table.checkpoint(batch, owner="s1") is is_kept, change
+
+
+async def test_work_is_stored_while_it_is_that_of_the_last_operation(table: Table) -> None:
+    """Progress is stored, and its end; nothing once an operation has replaced it, or in another round."""
+    batch = replace(BATCH, state=State.RUNNING, total=9, control=2, work=Work(WorkKind.SEND, 2))
+    await table.open(batch, "{}")
+    assert await table.set_work(batch, Work(WorkKind.SEND, 2, after=5))
+    view = await table.read(BATCH.batch_id)
+    assert view == BatchView(replace(batch, work=Work(WorkKind.SEND, 2, after=5)), Counts())
+    assert await table.set_work(batch, Work(WorkKind.SEND, 2, after=7))
+    for other in (replace(batch, work=Work(WorkKind.SEND, 1)), replace(batch, round=2)):
+        assert not await table.set_work(other, None)
+    assert await table.set_work(batch, None)
+    assert await table.read(BATCH.batch_id) == BatchView(replace(batch, work=None), Counts())
+    assert not await table.set_work(batch, Work(WorkKind.SEND, 2, after=9))
 
 
 async def test_trouble_is_stored_while_results_are_written(table: Table) -> None:
@@ -592,6 +690,19 @@ async def test_an_extension_never_takes_over_a_lease(table: Table) -> None:
     assert not (await leased(table, "b", now_ms=0)).is_ours
 
 
+async def test_a_lease_that_was_released_is_not_extended(table: Table) -> None:
+    """Another owner may have had it in between; its former owner has to take it anew, and knows so."""
+    await table.open(AGGREGATING, "{}")
+    await leased(table, "a", now_ms=1_000, until_ms=2_000)
+    await leased(table, "b", now_ms=3_000, until_ms=4_000)
+    await table.release(BATCH.batch_id, owner="b")
+    refused = await leased(table, "a", now_ms=0, until_ms=5_000)
+    assert not refused.is_ours
+    assert refused.until_ms
+    assert await lease_of(table) == ("", 0)
+    assert (await leased(table, "a", now_ms=3_500)).is_ours
+
+
 async def test_a_lease_passes_to_another_name_of_its_owner(table: Table) -> None:
     """No other process gets it in between, and the former name counts no more."""
     await table.open(BATCH, "{}")
@@ -888,7 +999,7 @@ async def test_a_state_change_between_pages_hides_no_other_batch(table: Table) -
 
 @pytest.mark.parametrize("limit", [1, 3, 4, 100])
 async def test_numbers_lists_rows_that_need_no_outcome(table: Table, limit: int) -> None:
-    """Rows with an outcome of this round or a later one, or a SUCCESS of an earlier one, in row order."""
+    """Rows with an outcome of this round or a later one, in row order."""
     batch = replace(BATCH, partitions=2, round=2)
     await table.open(batch, "{}")
     first = replace(batch, round=1)
@@ -903,7 +1014,7 @@ async def test_numbers_lists_rows_that_need_no_outcome(table: Table, limit: int)
         page = await table.done_numbers(batch, 0, after=after, limit=limit)
         found += page.numbers
         after = page.after
-    assert found == [2, 6, 8, 10]
+    assert found == [6, 8, 10]
     assert list((await table.done_numbers(batch, 0, after=6, limit=100)).numbers) == [8, 10]
     assert list((await table.done_numbers(batch, 1, after=0, limit=100)).numbers) == [7]
     assert list((await table.done_numbers(batch, 1, after=MAX_ROWS, limit=100)).numbers) == []

@@ -35,24 +35,31 @@ _REQUESTS = ("tests/unit/adapters/aws/test_requests_to_aws.py",)
 MUTANTS = (
     Mutant(
         "a query may read stale items",
-        f"{_AWS}/queries.py",
+        f"{_AWS}/table/queries.py",
         'more["ConsistentRead"] = True',
         'more["ConsistentRead"] = False',
         _REQUESTS,
     ),
     Mutant(
         "a get may read a stale item",
-        f"{_AWS}/dynamodb.py",
+        f"{_AWS}/table/dynamodb.py",
         "Key=key, ConsistentRead=True)",
         "Key=key)",
         _REQUESTS,
     ),
     Mutant(
         "a batch's counters are read from one page",
-        f"{_AWS}/dynamodb.py",
+        f"{_AWS}/table/dynamodb.py",
         'if "LastEvaluatedKey" not in page:',
         "if True:",
-        ("tests/unit/adapters/aws/test_queries.py",),
+        ("tests/unit/adapters/aws/table/test_queries.py",),
+    ),
+    Mutant(
+        "a lease that is free is extended, whoever had it since",
+        f"{_AWS}/table/batch_leases.py",
+        "(own | _is_free(now_ms) if now_ms else own)",
+        "(own | _is_free(now_ms))",
+        ("tests/contract/test_table.py::test_a_lease_that_was_released_is_not_extended",),
     ),
     Mutant(
         "messages carry no group",

@@ -8,7 +8,7 @@ import orjson
 
 from service.domain.events import decode_ingest
 from service.domain.messages import AggregateMessage
-from service.domain.model import State
+from service.domain.model import Batch, State, WorkKind
 
 if TYPE_CHECKING:
     from tests.simulation.monitor import Monitor
@@ -47,13 +47,24 @@ class DeletedMessages:
         # The rows of a batch that is over, or that another one has replaced, are nobody's.
         if batch is None or batch.state.is_final or batch.round > round_:
             return ""
+        # An operation has taken the message out of use: the row is sent again, or cancelled, by its work.
+        is_superseded = orjson.loads(body).get("generation", 0) < batch.generation
+        if batch.state is State.PAUSED or (is_superseded and self._is_sent_later(batch, key[2])):
+            return ""
         return f"row {key} was deleted: it has no outcome and no other message"
+
+    def _is_sent_later(self, batch: Batch, number: int) -> bool:
+        """True if work or the split is still to send the row."""
+        sends = batch.work is not None and batch.work.kind is WorkKind.SEND and number > batch.work.after
+        return sends or (batch.state is State.SPLITTING and number > batch.checkpoint.rows)
 
     def _job_problem(self, body: str) -> str:
         for job in decode_ingest(body).jobs:
             batch = self._monitor.present(f"{job.mapping}#{job.execution_id}")
             if job.incarnation and (batch is None or batch.incarnation != job.incarnation):
                 continue
+            if batch is not None and batch.work is not None:
+                continue  # an operation has the split go on by a job of its own
             if (batch is None or batch.state is State.SPLITTING) and not self._has_copy("ingest", body):
                 return f"the job was deleted while its batch is {batch.state if batch else 'not there'}"
         return ""
@@ -63,7 +74,8 @@ class DeletedMessages:
         batch = self._monitor.present(trigger.batch_id)
         if batch is None or not trigger.is_for(batch) or batch.state.is_final:
             return ""
-        if self._has_copy("aggregate", body):
+        # What goes on after a pause checks the batch again.
+        if batch.state is State.PAUSED or batch.work is not None or self._has_copy("aggregate", body):
             return ""
         return f"the trigger of {trigger.batch_id} was deleted while it is {batch.state}"
 
@@ -73,4 +85,7 @@ class DeletedMessages:
         queues = self._monitor.queues
         found = (orjson.loads(other) for queue in (name, f"{name}-dlq") for other in queues[queue].bodies)
         same = ("batch", "round", "incarnation", "mapping", "execution_id")
+        # The job of an operation or sweeper has the incarnation, which the first job has not.
+        if "incarnation" not in wanted:
+            same = same[:2] + same[3:]
         return any(all(data.get(key) == wanted.get(key) for key in same) for data in found)

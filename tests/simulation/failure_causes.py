@@ -40,10 +40,14 @@ class FailureCauses:
     def is_known(self, key: RowKey, row: Item) -> bool:
         """True if the FAILED item `row` has a cause that may fail a row."""
         error, attempts = row["error"]["M"]["type"]["S"], int(row["attempts"]["N"])
-        if error == "DeadlineError":
-            return self._is_late(key)
-        if error == "WorkerLostError":
-            return self._has_lost_workers(key)
+        if error in (
+            decided := {
+                "CancelledError": self._is_cancelled,
+                "DeadlineError": self._is_late,
+                "WorkerLostError": self._has_lost_workers,
+            }
+        ):
+            return decided[error](key)
         behaviour_error = _ERRORS.get(self._monitor.behaviour(key))
         if error in _PERMANENT:
             return error == behaviour_error
@@ -59,6 +63,9 @@ class FailureCauses:
         """The batch's deadline in ms since 1970, infinite if it has none."""
         batch = self._monitor.batches.get(identity)
         return ms_of(batch.deadline_at) if batch is not None and batch.deadline_at else math.inf
+
+    def _is_cancelled(self, key: RowKey) -> bool:
+        return bool(self._monitor.batches[key[0]].cancelled_at)
 
     def _has_lost_workers(self, key: RowKey) -> bool:
         monitor = self._monitor

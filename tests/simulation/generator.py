@@ -16,6 +16,7 @@ from tests.simulation.mappings import MappingSpec
 from tests.simulation.scenario import (
     Behaviour,
     InputFile,
+    PlannedOperation,
     PlannedProcessFault,
     ProcessFault,
     Scenario,
@@ -105,7 +106,55 @@ def generate(seed: int) -> Scenario:
     scenario = _with_large_cells(more, scenario)
     if not (is_calm or scenario.redrive):
         scenario = replace(scenario, next_files=_next_files(more, files))
-    return scenario if is_calm else replace(scenario, redelivery_rate=_redelivery_rate(more))
+    if is_calm:
+        return scenario
+    return _with_operations(more, replace(scenario, redelivery_rate=_redelivery_rate(more)))
+
+
+_OPERATIONS = ("pause", "pause", "resume", "resume", "cancel", "set", "finish")
+
+
+def _with_operations(random: Random, scenario: Scenario) -> Scenario:
+    """In some worlds two operators pause, resume, cancel, set and finish batches, most of them early."""
+    if scenario.redrive or random.random() >= 0.35:
+        return scenario
+    planned = [_operation(random, scenario) for _ in range(random.choice((1, 2, 4, 8)))]
+    if scenario.has_sweeper and random.random() < 0.5:
+        skew_s = random.choice(_SMALL_SKEWS_S)
+        scenario = replace(
+            scenario,
+            roles=(*scenario.roles, "operator"),
+            clock_skews_s=(*scenario.clock_skews_s, skew_s),
+            process_faults=(*scenario.process_faults, *_operator_faults(random, len(scenario.roles))),
+        )
+    else:
+        planned = [replace(operation, is_direct=False) for operation in planned]
+    return replace(scenario, operations=tuple(sorted(planned, key=lambda operation: operation.at_s)))
+
+
+def _operation(random: Random, scenario: Scenario) -> PlannedOperation:
+    op = random.choice(_OPERATIONS)
+    args: tuple[tuple[str, int | bool], ...] = ()
+    if op == "pause" and random.random() < 0.3:
+        args = (("now", True),)
+    elif op == "cancel":
+        args = (("grace", random.choice((0, 5, 30))),)
+    elif op == "set":
+        args = (("priority", random.choice((1, 9))),)
+    return PlannedOperation(
+        at_s=random.random() ** 3 * 1.5 * scenario.faults_end_s,
+        file=random.randrange(8),
+        op=op,
+        args=args,
+        is_direct=random.random() < 0.5,
+        is_twice=random.random() < 0.2,
+    )
+
+
+def _operator_faults(random: Random, index: int) -> tuple[PlannedProcessFault, ...]:
+    """The operator's process is killed now and then, also between a transaction and what follows from it."""
+    times = [random.random() ** 2 * 60.0 for _ in range(random.choice((0, 1, 3)))]
+    return tuple(PlannedProcessFault(at_s, index, ProcessFault.KILLED, 0.0) for at_s in sorted(times))
 
 
 def _with_stalled_splitters(random: Random, scenario: Scenario) -> Scenario:

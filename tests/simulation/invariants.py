@@ -37,6 +37,7 @@ INVARIANTS: Mapping[str, str] = {
     "kept_while_held": "A worker gives no row back to which it has an answer that is not stored.",
     "no_call_while_commits_wait": "A worker calls no target of whose answers one waits long for its commit.",
     "not_asked_too_late": "No agent is called for a row after its batch's deadline.",
+    "no_call_when_held": "No call begins later than ten seconds after its batch was paused or cancelled.",
     "repeats_are_marked": "A row message that may be a repeat carries the replay mark.",
     "own_commit_is_known": "A committed row is never reported to its worker as another's.",
     "results_have_one_content": "A result object never gets another content, not even in another round.",
@@ -144,8 +145,9 @@ def _wrong_results(final: FinalState, batch: Batch, file: InputFile) -> Iterator
     if batch.round > 1:
         statuses |= final.monitor.outcomes[batch.identity, batch.round]
     lines = list(csv.reader(io.StringIO(stored["output.csv"].body.decode())))
-    rows = len(file.names)
-    wanted = [_line(number, name, statuses[number]) for number, name in enumerate(file.names, 1)]
+    # A batch that was cancelled while it was split has the rows that were read.
+    rows = batch.unread_from - 1 if batch.unread_from else len(file.names)
+    wanted = [_line(number, name, statuses[number]) for number, name in enumerate(file.names[:rows], 1)]
     status_at = lines[0].index("_status")
     found = [(line[0], line[1], line[2], line[status_at]) for line in lines[1:]]
     if found != wanted:

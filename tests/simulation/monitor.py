@@ -16,6 +16,7 @@ import orjson
 from service.adapters.aws.table.values import Item
 from service.domain.model import Batch, Commit, Outcome, State, Status, identity, row_id
 from service.domain.ports import ReceivedMessage
+from service.steering.operate import NOTICE_S
 from service.worker.admission.commit_backlog import MAX_COMMIT_WAIT_S
 from tests.simulation.agent_calls import AgentCalls
 from tests.simulation.deletions import DeletedMessages
@@ -86,6 +87,8 @@ class Monitor:
         self._leases = LeaseHolders()
         self.told = ToldEvents(self.violated)
         self._stored: dict[RowKey, Outcome] = {}
+        # Since when a batch is paused or cancelled, by its identity.
+        self._stopped: dict[str, float] = {}
         self._versions: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
         self._received: set[tuple[str, RowKey]] = set()
         self._may_call: set[tuple[str, RowKey]] = set()
@@ -177,7 +180,7 @@ class Monitor:
         failed = len(statuses) - succeeded
         counted = table.counted(batch, round_)
         reused = self.reused[key]
-        if counted != (succeeded + self.carried_over[key], failed, reused):
+        if counted != (succeeded, failed, reused):
             self.violated(
                 "counters_equal_outcomes",
                 f"{key}: counted {counted}, stored ({succeeded}, {failed}, {reused})",
@@ -191,6 +194,7 @@ class Monitor:
         if before is None or before.created_at != batch.created_at:
             self._batch_opened(before, batch)
             return
+        self._note_stop(batch)
         if before.state is batch.state:
             return
         self._trace.add("world", "batch", batch)
@@ -200,13 +204,20 @@ class Monitor:
                 self.violated("batch_failed_for_a_cause", f"{batch.batch_id}: {batch.error}")
         elif batch.state is State.AGGREGATING or batch.state.is_final:
             done = len(self.outcomes[key]) + self.carried_over[key]
-            rows = len(self.files[batch.identity].behaviours)
+            rows = batch.unread_from - 1 if batch.unread_from else len(self.files[batch.identity].behaviours)
             if batch.total is None or done != batch.total or batch.total != rows:
                 self.violated(
                     "final_when_counted",
                     f"{batch.batch_id} is {batch.state} with {done} outcomes, total {batch.total}",
                 )
         self.on_progress()
+
+    def _note_stop(self, batch: Batch) -> None:
+        """Note since when no call may begin for the batch."""
+        if batch.state is State.PAUSED or batch.cancelled_at:
+            self._stopped.setdefault(batch.identity, self.now())
+        else:
+            self._stopped.pop(batch.identity, None)
 
     def completes(self, who: str, key: str) -> None:
         """A process is about to complete a result file. Checks written_under_a_lease."""
@@ -349,8 +360,18 @@ class Monitor:
         self.calls_for[key] += 1
         if now_ms >= (deadline_ms := self._causes.deadline_ms(key[0])):
             self.violated("not_asked_too_late", f"{who} asked for row {key} at {now_ms}, after {deadline_ms}")
+        self._check_operations(who, key)
         if (who, key) not in self._may_call:
             self.violated("not_paid_twice", f"{who} asked for row {key}, which was durable when it came")
+
+    def _check_operations(self, who: str, key: RowKey) -> None:
+        """Check no_call_when_held: workers notice an operation in time, unless a process stood still."""
+        stopped = self._stopped.get(key[0])
+        if stopped is None or self.pauses:
+            return
+        late_s = self.now() - stopped
+        if late_s > NOTICE_S:
+            self.violated("no_call_when_held", f"{who} asked for row {key} after {late_s:.1f} s")
 
     def _check_backlog(self, who: str, key: RowKey) -> None:
         """Check no_call_while_commits_wait."""

@@ -6,7 +6,9 @@ import asyncio
 import itertools
 import random
 import zlib
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,6 +18,7 @@ from service.batch.group_commit import GroupCommitLimits, GroupCommitter
 from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
 from service.batch.large_rows import ClaimCheck
 from service.batch.role_ports import Ports, Queues
+from service.domain.errors import AccessError, RetryableError, UsageError
 from service.domain.model.event_composer import EventComposer
 from service.events.poller import SendLimits
 from service.events.sender import EventSender
@@ -26,6 +29,7 @@ from service.runtime.metrics import Metrics
 from service.splitter.opening import OpenLimits
 from service.splitter.split import SplitLimits
 from service.splitter.splitter import Splitter
+from service.steering.operate import operate
 from service.steering.work import FleetWork
 from service.sweeper.dead_letters import DeadLetterLimits, DeadLetters
 from service.sweeper.drain import Drain, DrainLimits, left_in
@@ -42,7 +46,8 @@ from tests.simulation.mappings import definition_of
 from tests.simulation.monitor import Monitor
 from tests.simulation.network import FaultyObjects, FaultyQueue, FaultyTable, Network
 from tests.simulation.observed_ports import ObservedObjects, ObservedQueue, ObservedTable, WorldClock
-from tests.simulation.scenario import Scenario
+from tests.simulation.operators import request_of
+from tests.simulation.scenario import PlannedOperation, Scenario
 from tests.simulation.told_events import TARGETS, SimulatedTarget, composer
 from tests.simulation.trace import Trace
 
@@ -67,6 +72,8 @@ class SharedWorld:
     queues: dict[str, ObservedQueue]
     agents: WorldAgents
     start_ms: int
+    batch_ids: Sequence[str]
+    direct: deque[tuple[int, PlannedOperation]]
     components: Components
 
 
@@ -240,6 +247,23 @@ class Process:
             owners=lambda: f"{name}/{next(self._numbers)}",
         )  # fmt: skip
         await self._consume("aggregate", aggregator.handle, self._limits(2))
+
+    async def _operator(self) -> None:
+        """Carries out requests itself, as the command line does. One that is under way dies with it."""
+        shared = self._shared
+        while not self._stop.is_set():
+            if not shared.direct:
+                await self._stop.wait()
+                return
+            number, planned = shared.direct[0]
+            await self._clock.sleep(max(0.0, planned.at_s - shared.loop.time()))
+            if not shared.direct or shared.direct[0][0] != number:
+                continue
+            shared.direct.popleft()
+            request = request_of(planned, shared.batch_ids, f"direct {number}")
+            with suppress(UsageError, RetryableError, AccessError):
+                await operate(self._ports, request)
+                shared.faults.happened[f"world: {request.op}"] += 1
 
     async def _sweeper(self) -> None:
         """The sweeper, and a drain for each dead-letter queue."""

@@ -6,7 +6,6 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from service.adapters.memory.table import Counter
 from service.domain.messages import AggregateMessage
 from service.domain.model import Batch, Counts, State, Status
 from service.domain.ports import OutgoingMessage
@@ -65,10 +64,10 @@ class Redrives(Sequel):
             return
         carried_over = batch.total - len(failed)
         self._monitor.carried_over[batch.identity, 2] = carried_over
-        # Written past the port, which has no call for this.
-        key = (2, 0, batch.incarnation)
-        self._table._counters[batch_id][key] = Counter(Counts(succeeded=carried_over), batch.ttl)
-        self._table._batches[batch_id] = replace(batch, round=2, state=State.RUNNING, finished_at="")
+        # Written past the port.
+        self._table._batches[batch_id] = replace(
+            batch, round=2, state=State.RUNNING, finished_at="", carried=Counts(succeeded=carried_over)
+        )
         self.pending -= 1
         self._happened["world: second round"] += 1
         for number in failed:

@@ -92,6 +92,21 @@ class StorageFaultPeriod:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedOperation:
+    """An operation on the batch of a file, by its index, at `at_s`.
+
+    `is_direct`: by the operator's own process and not by a message. `is_twice`: its message comes twice.
+    """
+
+    at_s: float
+    file: int
+    op: str
+    args: tuple[tuple[str, int | bool], ...] = ()
+    is_direct: bool = False
+    is_twice: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class InputFile:
     """An input file, the agent's behaviour with each of its rows, and the jobs for it.
 
@@ -129,6 +144,7 @@ class Scenario:
     - `message_losses_at_s`: when the rows queue loses a message or is purged.
     - `part_bytes`: size of the parts of result files; small ones are checkpoints of their aggregation.
     - `refusals`: the periods in which the bucket refuses the results.
+    - `operations`: what operators do to the batches.
     - `finishes_at_s`: when somebody has the results of every batch written again.
     - `next_files`: the file that is run under the id of each file's batch once that has expired, or none.
     - `max_message_bytes` of 0: each row is read from its source by its worker.
@@ -172,6 +188,7 @@ class Scenario:
     next_files: tuple[InputFile, ...]
     stall_rate: float = 0.0
     redelivery_rate: float = 0.0
+    operations: tuple[PlannedOperation, ...] = ()
     checkpoint_bytes: int = 4 * 2**20
 
     @property
@@ -198,4 +215,6 @@ class Scenario:
         rounds = 2 if self.redrive else 1
         sweeps_s = 12_000 if self.has_sweeper else 0
         lives_s = self.ttl_s + 1_800 if self.next_files else 0
-        return lives_s + self.faults_end_s + 1_800 + 12 * self.visibility_s + sweeps_s + rounds * rows * 400
+        # A batch may be paused until the end, and resumed then.
+        waits_s = lives_s + (1_000 if self.operations else 0) + 12 * self.visibility_s
+        return waits_s + self.faults_end_s + 1_800 + sweeps_s + rounds * rows * 400

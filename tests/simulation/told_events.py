@@ -25,7 +25,7 @@ def composer() -> EventComposer:
 
 
 def _status(view: BatchView) -> dict[str, Any]:
-    return {"state": str(view.batch.state), "done": view.counts.done, "total": view.batch.total}
+    return {"state": str(view.batch.state), "done": view.all_counts.done, "total": view.batch.total}
 
 
 @dataclass(slots=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
 
-from service.domain.jobs import Finish
 from service.domain.messages import encode
 from service.domain.model import OutboxKind
+from service.domain.operation_requests import OperationRequest
 from service.domain.ports import OutgoingMessage
 from tests.simulation.agent import WorldAgents
 from tests.simulation.agent_calls import AgentCalls
@@ -19,6 +19,7 @@ from tests.simulation.invariants import FinalState, Violation, final_violation
 from tests.simulation.loop import MAX_STEPS, DeadlockError, StepLimitError, VirtualLoop
 from tests.simulation.monitor import Monitor
 from tests.simulation.observed_ports import ObservedObjects, ObservedQueue, WorldClock
+from tests.simulation.operators import Operators
 from tests.simulation.process import Components, Process, SharedWorld
 from tests.simulation.redrive import Redrives
 from tests.simulation.retries import virtual_retries
@@ -88,8 +89,13 @@ class World:
             agents=WorldAgents(monitor.files, scenario.target_faults, monitor.calls),
             start_ms=START_MS,
             components=components,
+            batch_ids=self.batch_ids,
+            direct=deque(
+                (number, planned) for number, planned in enumerate(scenario.operations) if planned.is_direct
+            ),
         )
         self._redrives = Redrives(self._shared, self._random, self.batch_ids)
+        self._operators = Operators(self._shared, self._random, self.batch_ids)
         next_files = dict(zip(self.batch_ids, scenario.next_files, strict=False))
         self._id_reuse = IdReuse(self._shared, self._random, next_files, self._submit_again)
         self._present: list[Process] = []
@@ -146,6 +152,7 @@ class World:
                 self.loop.at(to_s, self.objects.refused.clear)
             for at_s in self.scenario.finishes_at_s:
                 self.loop.at(at_s, self._finish_batches)
+            self._operators.schedule(self.scenario.operations)
             self.loop.at(self.scenario.end_s, self.loop.stop)
             self._check_regularly()
             try:
@@ -285,7 +292,7 @@ class World:
         """Ask for the results of each batch once more, whatever its state is."""
         for batch_id in self.batch_ids:
             if self.table.batch(batch_id) is not None:
-                body = Finish(batch_id, f"at {self.loop.time()}").encode()
+                body = OperationRequest("finish", batch_id, f"at {self.loop.time()}").encode()
                 self.queues["ingest"].duplicate(OutgoingMessage(body), 0)
                 self.happened["world: finish"] += 1
 
@@ -298,6 +305,8 @@ class World:
         if self.scenario.redrive:
             self._redrives.schedule_due()
         self._id_reuse.schedule_due()
+        if not self._shared.direct:
+            self._operators.resume_rest()
         if self._is_done():
             self._is_ending = True
             self.loop.at(max(self.loop.time(), self._resumed_by + 60.0), self._end)
@@ -317,7 +326,7 @@ class World:
     def _is_done(self) -> bool:
         """True if every batch has ended and every queue is empty. Jobs may stay dead letters for ever."""
         has_messages = any(len(queue) for name, queue in self.queues.items() if name != "ingest-dlq")
-        if self._redrives.pending or self._id_reuse.pending or has_messages:
+        if self._redrives.pending or self._id_reuse.pending or self._operators.pending or has_messages:
             return False
         told = self.table.outbox(OutboxKind.EVENT).values()
         if self.scenario.has_sweeper and any(record.is_pending for record in told):

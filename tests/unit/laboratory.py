@@ -32,6 +32,7 @@ from service.runtime.metrics import Metrics
 from service.splitter.opening import OpenLimits
 from service.splitter.split import SplitLimits
 from service.splitter.splitter import Splitter
+from service.steering.failures import FailureJudge
 from service.steering.work import FleetWork
 from service.sweeper.dead_letters import DeadLetterLimits, DeadLetters
 from service.sweeper.drain import Drain, DrainLimits
@@ -157,7 +158,7 @@ class Lab:
     @property
     def completion(self) -> Completion:
         """The completion check."""
-        return Completion(self.ports)
+        return Completion(self.ports, FailureJudge(self.ports))
 
     def committer(self, *, slot: int = 0, **limits) -> GroupCommitter:
         """A group committer without a linger: that takes real time, in which much virtual time may pass."""

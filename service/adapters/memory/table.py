@@ -252,8 +252,10 @@ class MemoryTable(MemoryOutbox):
             return LeaseGrant(is_ours=False)
         if stored.generation != batch.generation:
             return LeaseGrant(is_ours=False)
-        if stored.lease_owner not in ("", owner, former) and stored.lease_until_ms > now_ms:
-            return LeaseGrant(is_ours=False, until_ms=stored.lease_until_ms)
+        is_own = stored.lease_owner in (owner, former or owner)
+        is_free = not stored.lease_owner or stored.lease_until_ms <= now_ms
+        if not is_own and not (now_ms and is_free):
+            return LeaseGrant(is_ours=False, until_ms=max(1, stored.lease_until_ms))
         sender = owner if state is not State.AGGREGATING else stored.sender
         self._batches[batch.batch_id] = replace(
             stored, lease_owner=owner, lease_until_ms=until_ms, sender=sender

@@ -139,8 +139,9 @@ class Batch:
     last operation still has to send or to cancel. `cancelled_at`: after this and `grace_s` seconds, rows
     without an outcome are FAILED as cancelled. `unread_from`: number of the first row that was not read
     because the batch was cancelled, 0 if all were. `max_concurrency` holds in place of the mapping's, None
-    if that holds. `tolerate` and `judged_round`: the failures after which a round is held, and the last
-    round that was found to begin well.
+    if that holds. `tolerate`: the failures after which a round is held; `tolerate_option` is that of the job
+    as text, "" if the mapping's holds. In `judged_round`, a user has gone on in spite of the failures counted
+    in `forgiven`: only later ones are looked at.
 
     In a later round, the rows in `kept` (`selection`) keep an earlier outcome. `carried` has their counts;
     all others are due. `digests` are the mapping digests of the rounds before this one.
@@ -196,7 +197,9 @@ class Batch:
     unread_from: int = 0
     max_concurrency: int | None = None
     tolerate: Tolerance = field(default_factory=Tolerance)
+    tolerate_option: str = ""
     judged_round: int = 0
+    forgiven: Counts = field(default_factory=Counts)
     kept: StoredPayload | None = None
     carried: Counts = field(default_factory=Counts)
     digests: tuple[str, ...] = ()
@@ -265,6 +268,12 @@ class BatchView:
     def all_counts(self) -> Counts:
         """The counts of all rows: those of this round, and of the rows that keep an earlier outcome."""
         return self.batch.carried + self.counts
+
+    @property
+    def judged_counts(self) -> Counts:
+        """The counts of this round since a user has last gone on in spite of failures."""
+        batch = self.batch
+        return self.counts - batch.forgiven if batch.judged_round == batch.round else self.counts
 
     @property
     def is_complete(self) -> bool:

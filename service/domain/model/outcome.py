@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -26,6 +27,10 @@ CUT_NOTE = "characters are cut in the results"
 """Part of the error of a row whose cells are not complete in the results."""
 
 
+_VARIABLE = re.compile(r"'[^']*'|\"[^\"]*\"|\b[\w-]*\d[\w-]*")
+"""Parts of a message that differ from row to row: quotations, and words with a digit, as numbers and ids."""
+
+
 class Status(StrEnum):
     """Status of a row with an outcome."""
 
@@ -43,6 +48,11 @@ class RowError:
     type: str
     message: str
     failure_class: str = ""
+
+    @property
+    def cause(self) -> tuple[str, str, str]:
+        """Class, type, and the message without numbers, ids and quotations: equal for rows with one cause."""
+        return self.failure_class, self.type, _VARIABLE.sub("…", self.message)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,8 @@ class Hold:
     reason: str
     by: str
     at: str
-    detail: Mapping[str, Json] = field(default_factory=dict)
+    # `hash=False`: batches are hashable, and mappings are not.
+    detail: Mapping[str, Json] = field(default_factory=dict, hash=False)
 
 
 class OnExceeded(StrEnum):
@@ -57,7 +58,7 @@ class Tolerance:
     """
 
     first: int = 0
-    limits: Mapping[str, Limit] = field(default_factory=dict)
+    limits: Mapping[str, Limit] = field(default_factory=dict, hash=False)
     on_exceeded: OnExceeded = OnExceeded.PAUSE
 
 

@@ -193,8 +193,8 @@ class Table(Outbox, Protocol):
         `sender` as well.
 
         The lease is granted if nobody has it, if the other owner's lease has ended by `now_ms`, or if `owner`
-        has it already, perhaps under its `former` name. With a `now_ms` of 0 no lease has ended, so a call
-        with 0 extends the own lease and never takes another's.
+        has it already, perhaps under its `former` name. With a `now_ms` of 0 the own lease is extended and no
+        other taken, not even one that is free: another owner may have had it meanwhile.
         """
         ...
 

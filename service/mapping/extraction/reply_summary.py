@@ -20,6 +20,7 @@ _MAX_KEY_CHARS = 40
 _MAX_DEPTH = 10
 _MAX_NODES = 5_000
 _MAX_FIELDS = 3
+_MAX_PATHS = 20
 
 
 def summary(view: ReplyView, missing: Iterable[Collection[str]], tried: Collection[str]) -> str:
@@ -35,6 +36,14 @@ def summary(view: ReplyView, missing: Iterable[Collection[str]], tried: Collecti
     if meant := [path for path in dict.fromkeys(meant) if path not in tried]:
         parts.append(f"did you mean {' and '.join(meant)}?")
     return "; ".join(parts)
+
+
+def reply_paths(text: str) -> list[str]:
+    """The paths of the values in a reply that is JSON, in its order; of a list, those of its first items."""
+    root = embedded_json(text)
+    # the leaves come last first
+    paths = [re.sub(r"\[\d+\]", "[0]", path) for path, _ in _leaves(root)][::-1]
+    return list(dict.fromkeys(paths))[:_MAX_PATHS]
 
 
 def _kind(view: ReplyView) -> str:

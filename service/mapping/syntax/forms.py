@@ -12,6 +12,7 @@ from typing import Any, Literal, Self, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.domain.model import MAX_DEADLINE_S, Json
+from service.domain.tolerance import DEFAULT_FIRST, read_tolerance
 from service.mapping.syntax.problems import Report, ValuePath, dotted, suggest
 
 NAME_FIELD = Field(min_length=1, max_length=128)
@@ -54,6 +55,21 @@ class RetryForm(Form):
     jitter: Literal["full", "equal", "none"] = "equal"
 
 
+class TolerateForm(Form):
+    """`tolerate`: failures that a round may have. A limit is a number of rows, or a share such as `5%`."""
+
+    rejected: int | str | None = None
+    transient: int | str | None = None
+    any: int | str | None = None
+    first: int = DEFAULT_FIRST
+    on_exceeded: Literal["pause", "cancel", "finish"] = "pause"
+
+    @model_validator(mode="after")
+    def _can_be_read(self) -> Self:
+        read_tolerance(self.model_dump(exclude_none=True))
+        return self
+
+
 class ExecutionForm(Form):
     """`execution`."""
 
@@ -62,6 +78,7 @@ class ExecutionForm(Form):
     batch_deadline_seconds: int | None = Field(default=None, ge=1, le=MAX_DEADLINE_S)
     row_deadline_seconds: float | None = Field(default=None, gt=0, le=MAX_DEADLINE_S, allow_inf_nan=False)
     retry_policy: RetryForm = RetryForm()
+    tolerate: TolerateForm = TolerateForm()
 
 
 class CsvForm(Form):

@@ -51,6 +51,13 @@ def test_the_deadline_of_a_batch_of_an_earlier_version_is_not_compared():
     assert refusal(replace(BATCH, incarnation=""), job, SOURCE) == ""
 
 
+def test_other_tolerated_failures_are_another_run():
+    """Equal ones may be written in another way."""
+    batch = replace(BATCH, tolerate_option="any=5, first=0")
+    assert refusal(batch, replace(JOB, tolerate="first=0,any=5"), SOURCE) == ""
+    assert "another tolerate: its tolerate is 'any=5,first=0" in refusal(batch, JOB, SOURCE)
+
+
 def test_the_job_that_opened_a_batch_is_its_own():
     """By the message, by S3's sequencer, or by the incarnation that the sweeper names."""
     assert is_own_job(BATCH, JOB, "m1")

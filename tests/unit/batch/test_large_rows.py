@@ -31,6 +31,7 @@ from service.domain.messages import (
     failure_note,
 )
 from service.domain.model import (
+    MAX_CONTROL,
     MAX_MS,
     MAX_ROUND,
     MAX_ROWS,
@@ -247,7 +248,10 @@ async def test_a_row_too_large_for_a_message_is_sent_with_its_span(lab, cells):
     assert row == RowMessage("demo#e1", 1, 7, (), replay=True, span=Span(2_000_000, 3_000_000, 9))
 
 
-GIVEN = {"batch_id", "round", "number", "cells", "defect", "record", "span", "incarnation", "sender"}
+GIVEN = {
+    "batch_id", "round", "number", "cells", "defect", "record", "span", "incarnation", "sender",
+    "generation", "history",
+}  # fmt: skip
 """Fields of a row's first message, which no later one changes."""
 
 ADDED = {
@@ -286,6 +290,7 @@ def test_every_note_of_a_failure_has_room(char):
         round=st.integers(1, MAX_ROUND),
         incarnation=st.sampled_from(["", "018bcfe5680a1b2c"]),
         sender=st.sampled_from(["", "host-1234-abcdef/0123abcd"]),
+        generation=st.sampled_from([0, MAX_CONTROL]),
     ),
     number=st.integers(1, MAX_ROWS),
     defect=st.tuples(st.sampled_from(["", "ragged ü"]), st.binary(max_size=5)),

@@ -13,6 +13,7 @@ CLASSES = {
         "DeadlineError", "WorkerLostError",
     },
     FailureClass.RATE_LIMIT: {"AgentThrottledError"},
+    FailureClass.CANCELLED: {"CancelledError"},
     FailureClass.UNAVAILABLE: {"AgentOutageError", "AgentCredentialsError"},
     FailureClass.REJECTED: {
         "RowRejectedError", "BadRecordError", "InputError", "AgentRejectedError", "ExtractionError",
@@ -40,7 +41,8 @@ def test_the_class_of_an_error_is_plain_text() -> None:
     """Metrics, logs and items show `rate_limit`, not the name of the enumeration."""
     error = errors.AgentThrottledError("429")
     assert f"{error.failure_class}" == str(error.failure_class) == "rate_limit"
-    assert {str(class_) for class_ in FailureClass} == {"transient", "rate_limit", "rejected", "unavailable"}
+    names = {"transient", "rate_limit", "rejected", "unavailable", "cancelled"}
+    assert {str(class_) for class_ in FailureClass} == names
 
 
 def test_the_tree_in_the_docstring_is_complete() -> None:

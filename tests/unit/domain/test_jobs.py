@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from service.domain.errors import PoisonMessageError
 from service.domain.events import decode_ingest
-from service.domain.jobs import Finish, Job, read_job
+from service.domain.jobs import Job, read_job
 from service.domain.model import Location, Source, is_name
 
 
@@ -207,27 +207,3 @@ def test_the_message_id_tells_apart_jobs_without_a_sequencer():
     assert job.execution_id_for("m1") == job.execution_id_for("m1")
     assert job.execution_id_for("m1") != job.execution_id_for("m2")
     assert replace(job, execution_id="mine").execution_id_for("m1") == "mine"
-
-
-@pytest.mark.parametrize("request_id", ["", "r-1"])
-def test_a_finish_request_survives_the_round_trip(request_id):
-    """The message asks for no run."""
-    message = decode_ingest(Finish("demo#e1", request_id).encode())
-    assert (message.operation, message.jobs) == (Finish("demo#e1", request_id), ())
-
-
-@pytest.mark.parametrize(
-    ("body", "reason"),
-    [
-        ({"op": "fly"}, "'op' \"fly\" is unknown; known: finish"),
-        ({"op": "finish"}, "'batch_id' is missing"),
-        ({"op": "finish", "batch_id": "a#b", "batch": "a#b"}, "has no key 'batch'"),
-        ({"op": "finish", "batch_id": "a#b", "request_id": 7}, "'request_id' is missing or not a str"),
-        ({"op": "finish", "batch_id": "a#b", "request_id": "x" * 201}, "more than 200 characters"),
-        ({"op": "finish", "batch_id": "a#b", "v": 2}, "version 2"),
-    ],
-)
-def test_an_operation_that_cannot_be_understood_is_poison(body, reason):
-    """The reason names the key."""
-    with pytest.raises(PoisonMessageError, match=reason):
-        decode_ingest(json.dumps(body))

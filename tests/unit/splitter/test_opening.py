@@ -14,8 +14,10 @@ from service.domain.events import decode_ingest
 from service.domain.jobs import Job
 from service.domain.model import EventKind, Location, OutboxKind, State
 from service.domain.model.event_composer import EventComposer
+from service.domain.tolerance import tolerance_text
 from service.mapping import Definition
 from service.splitter.opening import OpenLimits
+from tests.unit.laboratory import DEMO
 from tests.unit.splitter.splitting import batch_of, only_batch, s3_event, split, table_of
 
 
@@ -29,6 +31,19 @@ async def test_the_options_of_a_job_are_kept(lab):
     assert (batch.limit, batch.total) == (7, 7)
     assert (batch.priority, batch.weight) == (9, 30)
     assert [row.number for row in await lab.sent_rows()] == list(range(1, 8))
+
+
+async def test_tolerated_failures_are_stored_with_the_batch(lab, define):
+    """Those of the mapping, with the parts that the job changes."""
+    await lab.put(table_of(5))
+    lab.definitions["demo"] = define(DEMO.replace("execution:", "execution:\n  tolerate: {rejected: 5%}"))
+    await split(lab, lab.job("e1"))
+    await split(lab, lab.job("e2", options={"tolerate": "any=500,on_exceeded=cancel"}))
+    batches = [(await lab.view(f"demo#{id_}")).batch for id_ in ("e1", "e2")]
+    assert [tolerance_text(batch.tolerate) for batch in batches] == [
+        "rejected=5%,first=20,on_exceeded=pause",
+        "rejected=5%,any=500,first=20,on_exceeded=cancel",
+    ]
 
 
 async def test_a_redelivered_job_is_the_same_batch(lab):
@@ -420,6 +435,7 @@ async def test_a_failure_after_the_first_row_keeps_the_id(lab):
         ({"options": {"limit": 2}}, "limit"),
         ({"options": {"priority": 9, "weight": 2}}, "priority and weight"),
         ({"options": {"deadline_s": 60}}, "deadline_s"),
+        ({"options": {"tolerate": "any=5"}}, "tolerate"),
         ({"options": {"delimiter": ","}}, "delimiter"),
         ({"options": {"encoding": "utf-8"}}, "encoding"),
     ],

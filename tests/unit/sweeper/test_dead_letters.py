@@ -11,9 +11,10 @@ from structlog.testing import capture_logs
 from service.adapters.memory import MemoryQueue
 from service.domain.errors import PoisonMessageError
 from service.domain.events import decode_ingest
-from service.domain.jobs import Finish, Job
+from service.domain.jobs import Job
 from service.domain.messages import AggregateMessage, RowMessage, Span
 from service.domain.model import Checkpoint, Commit, Dialect, State, Status, iso_time
+from service.domain.operation_requests import OperationRequest
 from service.domain.ports import MAX_DELAY_S
 
 BIG = "id,name\n1,one\n2,two\n"
@@ -377,10 +378,10 @@ async def test_a_dead_operation_is_carried_out(lab):
     batch = await complete_batch(lab, state=State.FAILED)
     await lab.batch(2, execution_id="e2")
     async with draining(lab) as letters:
-        await letters.job(lab.delivery(Finish(batch.batch_id, "r1").encode()))
-        await letters.job(lab.delivery(Finish("demo#e2", "r2").encode()))
+        await letters.job(lab.delivery(OperationRequest("finish", batch.batch_id, "r1").encode()))
+        await letters.job(lab.delivery(OperationRequest("finish", "demo#e2", "r2").encode()))
         with pytest.raises(PoisonMessageError, match="no batch"):
-            await letters.job(lab.delivery(Finish("demo#e3", "r3").encode()))
+            await letters.job(lab.delivery(OperationRequest("finish", "demo#e3", "r3").encode()))
     assert await lab.waiting(lab.aggregate) == [trigger(batch)]
     assert (await lab.view("demo#e2")).batch.state is State.RUNNING
     assert lab.metrics.totals["dead_messages_dropped"] == 2

@@ -371,14 +371,14 @@ async def test_an_expired_batch_is_not_taken_from_the_cache(lab):
 
 
 async def test_a_view_shows_for_a_while_that_a_row_has_no_other_message(lab):
-    """For ten seconds a row of the last sender is no repeat and costs no read; then the batch is reread."""
+    """For five seconds a row of the last sender is no repeat and costs no read; then the batch is reread."""
     batch = await lab.batch(3, sender="splitter/1")
     cache = lab.batch_cache()
     mine = replace(row(batch.batch_id, 1, 1), sender="splitter/1")
     for _ in range(5):
         cached = await cache.get(mine)
         assert not cached.may_be_repeat(mine, lab.clock.monotonic())
-        await lab.clock.advance(2.0)
+        await lab.clock.advance(1.0)
     assert len(lab.table.reads) == 1
     await lab.clock.advance(0.1)
     assert cached.may_be_repeat(mine, lab.clock.monotonic()), "the view that was read before is too old"
@@ -405,9 +405,9 @@ async def test_a_view_is_as_old_as_the_call_that_it_came_from(lab):
     cache = lab.batch_cache()
     mine = replace(row(batch.batch_id, 1, 1), sender="splitter/1")
     await cache.get(mine)
-    await lab.clock.advance(8.0)
-    cache.refresh(BatchView(batch, Counts()), lab.clock.monotonic() - 3.0)
-    await lab.clock.advance(6.9)
+    await lab.clock.advance(4.0)
+    cache.refresh(BatchView(batch, Counts()), lab.clock.monotonic() - 1.5)
+    await lab.clock.advance(3.4)
     assert not (await cache.get(mine)).may_be_repeat(mine, lab.clock.monotonic())
     assert len(lab.table.reads) == 1
     await lab.clock.advance(0.2)

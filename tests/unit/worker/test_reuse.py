@@ -147,7 +147,7 @@ async def test_after_a_failure_the_next_row_calls_the_agent(lab, reusing):
     lab.agent.script = lambda _: next(answers)
     await process(lab, [row_of(batch, n, "same") for n in range(1, 6)], workers=2)
     assert len(lab.agent.calls) == 2
-    assert (await lab.view()).counts == Counts(succeeded=4, failed=1, reused=3)
+    assert (await lab.view()).counts == Counts(succeeded=4, failed=1, reused=3, rejected=1)
 
 
 async def test_a_short_retry_keeps_the_lock(lab, reusing):

@@ -9,11 +9,6 @@ from service.adapters.aws.table.values import encode
 from service.domain.model import Batch, State
 from service.domain.ports import LeaseGrant
 
-_IS_FREE = (
-    "attribute_not_exists(#lease_owner) OR #lease_owner IN (:nobody, :owner, :former) "
-    "OR #lease_until_ms <= :now"
-)
-
 NO_LEASE = {"lease_owner": encode(""), "lease_until_ms": encode(0)}
 """The attributes of a batch that nobody has leased."""
 
@@ -27,11 +22,14 @@ def lease_update(
     batch: Batch, state: State, owner: str, now_ms: int, until_ms: int, former: str = ""
 ) -> dict[str, Any]:
     """Parameters of the UpdateItem that takes or extends a lease. It returns the previous owner."""
-    names_of_owner = {":nobody": "", ":owner": owner, ":former": former}
-    values = {key: encode(name) for key, name in names_of_owner.items()} | {":now": encode(now_ms)}
-    free = Condition(_IS_FREE, values, ("lease_owner", "lease_until_ms"))
-    condition = is_in_generation(batch, state) & free
-    names = condition.aliases
+    own = Condition(
+        "#lease_owner IN (:owner, :former)",
+        {":owner": encode(owner), ":former": encode(former or owner)},
+        ("lease_owner",),
+    )
+    # A lease that is free may have been another's since: it is taken anew, and never extended.
+    condition = is_in_generation(batch, state) & (own | _is_free(now_ms) if now_ms else own)
+    names = condition.aliases | {"#lease_until_ms": "lease_until_ms"}
     update = "SET #lease_owner = :owner, #lease_until_ms = :until"
     if state is not State.AGGREGATING:
         update += ", #sender = :owner"
@@ -43,6 +41,15 @@ def lease_update(
         "ExpressionAttributeValues": condition.values | {":until": encode(until_ms)},
         "ReturnValues": "UPDATED_OLD",
     }
+
+
+def _is_free(now_ms: int) -> Condition:
+    """Nobody has the lease of the batch, or it has ended."""
+    return Condition(
+        "attribute_not_exists(#lease_owner) OR #lease_owner = :nobody OR #lease_until_ms <= :now",
+        {":nobody": encode(""), ":now": encode(now_ms)},
+        ("lease_owner", "lease_until_ms"),
+    )
 
 
 def granted(response: dict[str, Any]) -> LeaseGrant:

@@ -24,14 +24,17 @@ from service.domain.model import (
 
 _PLAIN = (
     "control", "generation", "cancelled_at", "grace_s", "unread_from", "max_concurrency", "judged_round",
-    "digests",
+    "digests", "tolerate_option",
 )  # fmt: skip
 """Attributes that hold a field of the batch as it is; left out while the field has its default."""
 
 _DEFAULTS: dict[str, Any] = {
     "control": 0, "generation": 0, "cancelled_at": "", "grace_s": 0, "unread_from": 0,
-    "max_concurrency": None, "judged_round": 0, "digests": (),
+    "max_concurrency": None, "judged_round": 0, "digests": (), "tolerate_option": "",
 }  # fmt: skip
+
+_COUNTS = ("carried", "forgiven")
+"""Attributes that hold counts; left out while they are 0."""
 
 
 def steering_values(batch: Batch) -> Item:
@@ -50,8 +53,9 @@ def steering_values(batch: Batch) -> Item:
         values["kept"] = encode(
             {"bucket": kept.bucket, "key": kept.key, "bytes": kept.size, "sha256": kept.sha256}
         )
-    if batch.carried != Counts():
-        values["carried"] = encode(asdict(batch.carried))
+    for name in _COUNTS:
+        if (counts := getattr(batch, name)) != Counts():
+            values[name] = encode(asdict(counts))
     return values
 
 
@@ -67,8 +71,9 @@ def steering_of(values: dict[str, Json]) -> dict[str, Any]:
     fields["kept"] = (
         StoredPayload(kept["bucket"], kept["key"], kept["bytes"], kept["sha256"]) if kept else None
     )
-    carried = values.get("carried", {})
-    fields["carried"] = Counts(**{name: carried.get(name, 0) for name in COUNTER_FIELDS})
+    for name in _COUNTS:
+        counts = values.get(name, {})
+        fields[name] = Counts(**{counter: counts.get(counter, 0) for counter in COUNTER_FIELDS})
     return fields
 
 

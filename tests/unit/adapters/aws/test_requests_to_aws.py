@@ -164,8 +164,14 @@ async def test_batch_and_definition_are_opened_together_if_the_id_is_free():
 @pytest.mark.parametrize(
     ("write", "named"),
     [
-        (lambda table: table.checkpoint(BATCH, owner="s1"), {"state", "incarnation", "lease_owner"}),
-        (lambda table: table.seal(BATCH, 3, NOW, owner="s1"), {"state", "incarnation", "lease_owner"}),
+        (
+            lambda table: table.checkpoint(BATCH, owner="s1"),
+            {"state", "incarnation", "round", "generation", "lease_owner"},
+        ),
+        (
+            lambda table: table.seal(BATCH, 3, NOW, owner="s1"),
+            {"state", "incarnation", "round", "generation", "lease_owner"},
+        ),
         (
             lambda table: table.move(BATCH, expected=State.RUNNING, to=State.AGGREGATING, now=NOW),
             {"state", "incarnation", "round"},
@@ -173,7 +179,7 @@ async def test_batch_and_definition_are_opened_together_if_the_id_is_free():
         (lambda table: table.set_trouble(BATCH, None), {"state", "incarnation", "round"}),
         (
             lambda table: table.lease(BATCH, state=State.SPLITTING, owner="s1", now_ms=1, until_ms=2),
-            {"state", "incarnation", "round", "lease_owner", "lease_until_ms"},
+            {"state", "incarnation", "round", "generation", "lease_owner", "lease_until_ms"},
         ),
         (lambda table: table.release("demo#e1", owner="s1"), {"lease_owner"}),
     ],
