@@ -18,6 +18,7 @@ locals {
   endpoint_services = var.network != "isolated" ? toset([]) : setunion(
     ["sqs", "ecr.api", "ecr.dkr", "logs"],
     [for arn in values(var.agent_secrets) : split(":", arn)[2]],
+    local.event_endpoints,
     var.interface_endpoints,
   )
 }

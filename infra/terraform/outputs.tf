@@ -33,6 +33,11 @@ output "task_role_arns" {
   value       = { for name, role in aws_iam_role.task : name => role.arn }
 }
 
+output "state_machine_arn" {
+  description = "State machine that runs a batch and waits for it; null without var.state_machine."
+  value       = one(aws_sfn_state_machine.run[*].arn)
+}
+
 output "security_group_id" {
   description = "Security group of the tasks, to be allowed by agents of yours."
   value       = aws_security_group.tasks.id

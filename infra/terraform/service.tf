@@ -28,14 +28,27 @@ locals {
     ROWFLEET_HEALTH__PORT               = "8080"
     ROWFLEET_LOG_FORMAT                 = "json"
   }
+  # For all tasks: the splitter notes in a batch who is told, and the sweeper tells them.
+  events_environment = {
+    for name, value in {
+      ROWFLEET_EVENTS__WEBHOOK_URL    = var.events.webhook_url
+      ROWFLEET_EVENTS__WEBHOOK_SECRET = local.secret_arn == null ? null : "${local.secret_of}:${local.secret_arn}"
+      ROWFLEET_EVENTS__EVENT_BUS      = var.events.event_bus
+      ROWFLEET_EVENTS__TOPIC_ARN      = var.events.topic_arn
+      ROWFLEET_EVENTS__KINDS          = var.events.kinds == null ? null : join(",", var.events.kinds)
+      ROWFLEET_EVENTS__ALLOW_PRIVATE  = var.events.allow_private ? "true" : null
+    } : name => value if value != null
+  }
   managed_settings = [
     "BUCKET", "TABLE", "PREFIX", "MAPPINGS", "SCHEMAS", "TTL_DAYS", "DRAIN_TIMEOUT_S", "ROWS__VISIBILITY_TIMEOUT_S",
     "SPLIT__MAX_MESSAGE_BYTES", "INGEST__MAX_RECEIVES", "ROWS__MAX_RECEIVES", "RESULTS__MAX_RECEIVES", "HEALTH__HOST",
-    "HEALTH__PORT", "LOG_FORMAT",
+    "HEALTH__PORT", "LOG_FORMAT", "EVENTS__WEBHOOK_URL", "EVENTS__WEBHOOK_SECRET", "EVENTS__EVENT_BUS",
+    "EVENTS__TOPIC_ARN", "EVENTS__KINDS", "EVENTS__ALLOW_PRIVATE",
   ]
   common_environment = merge(
     { for name, value in var.settings : "ROWFLEET_${name}" => value },
     local.managed_environment,
+    local.events_environment,
   )
 
   services = {

@@ -194,7 +194,7 @@ variable "settings" {
 
   validation {
     condition     = length(setintersection(keys(var.settings), local.managed_settings)) == 0
-    error_message = "settings: BUCKET, TABLE, PREFIX, MAPPINGS, SCHEMAS, TTL_DAYS, DRAIN_TIMEOUT_S, ROWS__VISIBILITY_TIMEOUT_S, SPLIT__MAX_MESSAGE_BYTES, INGEST__MAX_RECEIVES, ROWS__MAX_RECEIVES, RESULTS__MAX_RECEIVES, HEALTH__HOST, HEALTH__PORT and LOG_FORMAT follow from other variables of this module; leave them out."
+    error_message = "settings: BUCKET, TABLE, PREFIX, MAPPINGS, SCHEMAS, TTL_DAYS, DRAIN_TIMEOUT_S, ROWS__VISIBILITY_TIMEOUT_S, SPLIT__MAX_MESSAGE_BYTES, INGEST__MAX_RECEIVES, ROWS__MAX_RECEIVES, RESULTS__MAX_RECEIVES, HEALTH__HOST, HEALTH__PORT, LOG_FORMAT, EVENTS__WEBHOOK_URL, EVENTS__WEBHOOK_SECRET, EVENTS__EVENT_BUS, EVENTS__TOPIC_ARN, EVENTS__KINDS and EVENTS__ALLOW_PRIVATE follow from other variables of this module; leave them out."
   }
 }
 
@@ -509,6 +509,58 @@ variable "log_retention_days" {
     condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653], var.log_retention_days)
     error_message = "log_retention_days has to be one that CloudWatch knows: 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288 or 3653."
   }
+}
+
+variable "events" {
+  description = "Who is told when runs start, pause and end: a webhook (webhook_secret_arn: where its signing secret lies in Secrets Manager or SSM; allow_private: it may be in your own network), an EventBridge bus (name or ARN), an SNS topic; kinds: which events, null for all. task_tokens: answer Step Functions tasks that wait for runs."
+  type = object({
+    webhook_url        = optional(string)
+    webhook_secret_arn = optional(string)
+    event_bus          = optional(string)
+    topic_arn          = optional(string)
+    kinds              = optional(list(string))
+    allow_private      = optional(bool, false)
+    task_tokens        = optional(bool, false)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = (var.events.webhook_url == null) == (var.events.webhook_secret_arn == null)
+    error_message = "events: webhook_url and webhook_secret_arn belong together, since events are never sent unsigned."
+  }
+
+  validation {
+    condition     = var.events.webhook_url == null || can(regex("^https?://[^/@\\s]+(/\\S*)?$", var.events.webhook_url)) && (startswith(coalesce(var.events.webhook_url, "-"), "https://") || var.events.allow_private)
+    error_message = "events.webhook_url has to be an address https://… without a user; http:// needs allow_private."
+  }
+
+  validation {
+    condition     = var.events.webhook_secret_arn == null || can(regex("^arn:[a-z-]+:(secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[^*]+|ssm:[a-z0-9-]+:[0-9]{12}:parameter/[^*]+)$", var.events.webhook_secret_arn))
+    error_message = "events.webhook_secret_arn has to be the ARN of a Secrets Manager secret or an SSM parameter, not the secret itself."
+  }
+
+  validation {
+    condition     = var.events.event_bus == null || can(regex("^(arn:[a-z-]+:events:[a-z0-9-]+:[0-9]{12}:event-bus/)?[A-Za-z0-9_./-]{1,256}$", var.events.event_bus))
+    error_message = "events.event_bus has to be the name or the ARN of an event bus."
+  }
+
+  validation {
+    condition     = var.events.topic_arn == null || can(regex("^arn:[a-z-]+:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}$", var.events.topic_arn))
+    error_message = "events.topic_arn has to be the ARN of a standard SNS topic."
+  }
+
+  validation {
+    condition     = var.events.kinds == null || try(length(var.events.kinds) > 0 && length(setsubtract(var.events.kinds, ["started", "sample_ready", "paused", "resumed", "budget", "completed", "cancelled", "failed"])) == 0, false)
+    error_message = "events.kinds has to be null or some of started, sample_ready, paused, resumed, budget, completed, cancelled, failed."
+  }
+}
+
+variable "state_machine" {
+  description = "Create a Step Functions state machine {prefix}-run, which starts a run, waits for it by a task token and goes on with its manifest."
+  type        = bool
+  default     = false
+  nullable    = false
 }
 
 variable "dashboard" {

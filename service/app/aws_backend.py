@@ -19,9 +19,11 @@ from service.adapters.aws.s3 import S3Objects
 from service.adapters.aws.sqs import SqsQueue
 from service.adapters.aws.table.dynamodb import DynamoTable
 from service.app.settings import Settings
+from service.app.status import status_json
 from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
 from service.batch.role_ports import Ports, Queues
 from service.domain.errors import ConfigError, RowfleetError, first_of
+from service.domain.model.event_composer import EventComposer
 from service.runtime.clock import SystemClock
 from service.runtime.metrics import Metrics, count_calls
 
@@ -129,7 +131,7 @@ def backend_on(clients: Clients, settings: Settings, metrics: Metrics) -> AwsBac
     """The backend on open clients. It makes no call; `find_queues` must be called before the first use."""
     names = resource_names(settings)
     objects = S3Objects(clients, part_bytes=settings.aggregate.part_bytes)
-    commit = settings.commit
+    clock, commit = SystemClock(), settings.commit
     queues = {name: SqsQueue(clients, f"{names.prefix}-{name}") for name in ALL_QUEUES}
     ports = Ports(
         table=DynamoTable(clients, settings.table),
@@ -151,7 +153,8 @@ def backend_on(clients: Clients, settings: Settings, metrics: Metrics) -> AwsBac
                 timeout_s=commit.timeout_s,
             ),
         ),
-        clock=SystemClock(),
+        clock=clock,
         metrics=metrics,
+        events=EventComposer(settings.events.told_kinds, lambda view: status_json(view, clock)),
     )
     return AwsBackend(clients=clients, names=names, queues=queues, ports=ports)

@@ -17,6 +17,7 @@ from service.domain.errors import (
     UsageError,
     first_of,
 )
+from service.domain.message_format import shown_body
 from service.domain.model import iso_time
 from service.domain.ports import BATCH_CALL_ENTRIES, Queue, ReceivedMessage, Table
 from service.runtime.leases import batch_calls
@@ -55,7 +56,7 @@ class DeadLetter:
             "reason": self.reason,
             "batch_id": self.batch_id or None,
             "first_received": iso_time(first_ms) if first_ms else None,
-            "body": message.body if whole else message.body[:BODY_CHARS],
+            "body": shown_body(message.body, None if whole else BODY_CHARS),
         }
 
 

@@ -13,6 +13,7 @@ from functools import partial
 import structlog
 
 from service.app.aws_backend import NEEDED_QUEUES, AwsBackend
+from service.app.events.receivers import open_receivers
 from service.app.health_server import serve_health
 from service.app.roles import Precondition, Role, ServiceRoles
 from service.app.settings import Settings
@@ -94,6 +95,7 @@ async def _role_builder(
     backend: AwsBackend, settings: Settings, catalog: LiveCatalog, stack: AsyncExitStack
 ) -> RoleBuilder:
     """The builder of this process's roles. They share one group commit, which is closed with `stack`."""
+    receivers = await stack.enter_async_context(open_receivers(backend.clients.options, settings))
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
     completion = Completion(backend.ports, FailureJudge(backend.ports))
     committer = open_committer(backend.ports, settings, completion, name)
@@ -104,6 +106,7 @@ async def _role_builder(
         completion=completion,
         committer=await stack.enter_async_context(committer),
         worker_name=name,
+        receivers=receivers,
         stack=stack,
     )
 

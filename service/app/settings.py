@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validat
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.app.events.event_settings import EventSettings
 from service.app.settings_sections import (
     AggregateSettings,
     AwsSettings,
@@ -40,6 +41,9 @@ from service.domain.errors import SettingsError
 from service.domain.model import Location
 
 PREFIX = "ROWFLEET_"
+
+_SECRETS = ("events.webhook_secret", "events.webhook_url")
+"""Settings whose value is not quoted: somebody may have put a secret there."""
 
 
 class Settings(BaseSettings):
@@ -89,6 +93,7 @@ class Settings(BaseSettings):
     health: HealthSettings = HealthSettings()
     http: HttpSettings = HttpSettings()
     secrets: SecretSettings = SecretSettings()
+    events: EventSettings = EventSettings()
 
     @model_validator(mode="after")
     def _check_relations(self) -> Self:
@@ -105,6 +110,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 "sweep.interval_s, sweep.stuck_after_s and sweep.resend_after_s have to be in ascending order"
             )
+        if problem := self.events.problem():
+            raise ValueError(problem)
         return self
 
     @property
@@ -224,6 +231,8 @@ def _explain(problem: Any) -> str:
     name = ".".join(str(part) for part in problem["loc"])
     # pydantic's prefix of the texts of our own validators
     what = str(problem["msg"]).removeprefix("Value error, ")
+    if name in _SECRETS:
+        return f"{_variable(name)}: {what}"
     given = problem["input"]
     # A malformed address may have its password anywhere before the host.
     shown = re.sub(r"^.*@", "********@", given) if isinstance(given, str) else given

@@ -10,7 +10,7 @@ from typing import Any
 
 from service.batch.large_outcomes import LargeOutcomes
 from service.domain.errors import UsageError
-from service.domain.model import Batch, BatchView, Operation, Outcome, RowError, State
+from service.domain.model import Batch, BatchView, Operation, OutboxKind, Outcome, RowError, State
 from service.domain.ports import Clock, Table
 from service.domain.tolerance import excess_note, tolerance_text
 
@@ -56,13 +56,24 @@ async def read_operations(table: Table, batch: Batch) -> Sequence[Operation]:
     return await table.operations(batch) if batch.control else ()
 
 
+async def undelivered_events(table: Table, batch: Batch) -> int:
+    """The number of the batch's events that some target has not got yet."""
+    records = await table.records(batch.batch_id, OutboxKind.EVENT)
+    return sum(record.is_pending and record.incarnation == batch.incarnation for record in records)
+
+
 def status_json(
-    view: BatchView, clock: Clock, outage: str = "", operations: Sequence[Operation] = ()
+    view: BatchView,
+    clock: Clock,
+    outage: str = "",
+    operations: Sequence[Operation] = (),
+    undelivered: int | None = None,
 ) -> dict[str, Any]:
     """The object that `status --json` prints; its keys are a public contract.
 
     Rates are rows per second since the start, times ISO 8601 in UTC. `outage` is the reason why the batch's
-    target is down (`OutageBoard.read`). `exceeded`: the limit of failures that it exceeds and goes on.
+    target is down (`OutageBoard.read`), `undelivered` the number of events (`undelivered_events`), None if it
+    was not counted. `exceeded`: the limit of failures that it exceeds and goes on.
     """
     batch, counts = view.batch, view.all_counts
     return {
@@ -96,6 +107,7 @@ def status_json(
         "unread_from": batch.unread_from or None,
         "tolerate": tolerance_text(batch.tolerate),
         "exceeded": excess_note(view) or None,
+        "undelivered": undelivered,
     }
 
 

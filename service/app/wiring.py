@@ -18,6 +18,8 @@ from service.agents.options.context import AgentContext, Store, no_store
 from service.agents.registry import open_agent
 from service.aggregator.aggregator import AggregateLimits, Aggregator
 from service.app.aws_backend import AwsBackend, aws_options
+from service.app.events.receivers import Receivers
+from service.app.events.senders import senders
 from service.app.roles import Part
 from service.app.settings import Settings, user_environment
 from service.app.settings_sections import QueueSettings
@@ -104,6 +106,7 @@ class RoleBuilder:
     completion: Completion
     committer: GroupCommitter
     worker_name: str
+    receivers: Receivers
     stack: AsyncExitStack
 
     def parts(self, role: str) -> Sequence[Part]:
@@ -215,7 +218,7 @@ class RoleBuilder:
         return [self._consumer(ports.queues.aggregate, aggregator.handle, limits)]
 
     def _sweeper(self) -> Sequence[Part]:
-        """The sweeper, and a drain for each dead-letter queue."""
+        """The sweeper, a drain for each dead-letter queue, and the senders of the outbox."""
         settings, sweep = self.settings, self.settings.sweep
         ports = self.backend.ports
         recovery = self._recovery()
@@ -235,7 +238,7 @@ class RoleBuilder:
             owners=lambda: unique_owner(self.worker_name),
             left=partial(left_in, drains),
         )
-        return [sweeper, *drains]
+        return [sweeper, *drains, *senders(ports, self.receivers, settings.events.heartbeat_s)]
 
     def _recovery(self) -> Recovery:
         split = self.settings.split

@@ -17,7 +17,7 @@ from service.batch.manifest import manifest_etag, manifest_of, replace_manifest
 from service.batch.role_ports import Ports
 from service.domain.errors import RowfleetError
 from service.domain.messages import AggregateMessage
-from service.domain.model import Batch, State, Trouble, iso_time, ms_of
+from service.domain.model import Batch, Event, State, Trouble, iso_time, ms_of
 from service.domain.ports import MAX_DELAY_S, OutgoingMessage
 from service.domain.truncation import truncate
 from service.runtime.sender import send_all
@@ -43,8 +43,11 @@ async def fail_batch(ports: Ports, batch: Batch, problem: str, *, expected: Sequ
     not counted. Raises RetryableError and AccessError.
     """
     now = iso_time(ports.clock.now_ms())
+    events = await ending_events(ports, batch, State.FAILED, now, problem)
     for state in expected:
-        if await ports.table.move(batch, expected=state, to=State.FAILED, now=now, error=problem):
+        if await ports.table.move(
+            batch, expected=state, to=State.FAILED, now=now, error=problem, events=events
+        ):
             await report_failed_batch(ports, batch, problem)
             return replace(batch, state=State.FAILED, error=problem, updated_at=now, finished_at=now)
     view = await ports.table.read(batch.batch_id)
@@ -58,6 +61,16 @@ async def fail_batch(ports: Ports, batch: Batch, problem: str, *, expected: Sequ
         # The process that moved it may have died before it wrote the manifest.
         await write_failed_manifest(ports, stands)
     return stands
+
+
+async def ending_events(ports: Ports, batch: Batch, to: State, now: str, error: str = "") -> Sequence[Event]:
+    """The events of a batch that ends in the state `to`, with its counts as they are in the table."""
+    if not ports.events.tells_of(batch, to):
+        return ()
+    view = await ports.table.read(batch.batch_id)
+    if view is None or not view.batch.is_round_of(batch):
+        return ()
+    return ports.events.ending(view, to, now, error)
 
 
 async def report_failed_batch(ports: Ports, batch: Batch, problem: str, *, moved: bool = True) -> None:

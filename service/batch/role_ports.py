@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from service.batch.large_outcomes import LargeOutcomes
+from service.domain.model.event_composer import EventComposer
 from service.domain.ports import Clock, Objects, Queue, Table
 from service.runtime.metrics import Metrics
 
@@ -26,7 +27,10 @@ class Queues:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Everything outside the process that a role works on: AWS, or memory in tests."""
+    """Everything outside the process that a role works on: AWS, or memory in tests.
+
+    `events` makes the events that are stored with a change of a batch.
+    """
 
     table: Table
     objects: Objects
@@ -34,3 +38,4 @@ class Ports:
     large_outcomes: LargeOutcomes
     clock: Clock
     metrics: Metrics
+    events: EventComposer = field(default_factory=EventComposer)

@@ -11,7 +11,14 @@ import typer
 from service.app.aws_backend import DEAD_LETTER_QUEUES, AwsBackend, aws_options, connect
 from service.app.dead_letters import DeadLetterQueues, count_or_none
 from service.app.settings import Settings
-from service.app.status import group_failures, read_batch, read_failed_row, read_operations, status_json
+from service.app.status import (
+    group_failures,
+    read_batch,
+    read_failed_row,
+    read_operations,
+    status_json,
+    undelivered_events,
+)
 from service.app.submit import SubmitRequest, check_request, follow, submit
 from service.app.wiring import reserved_places
 from service.batch.outages import OutageBoard
@@ -231,7 +238,8 @@ async def _status(backend: AwsBackend, view: BatchView) -> dict[str, Any]:
     """The object that `status --json` prints."""
     table, clock = backend.ports.table, backend.ports.clock
     outage = await OutageBoard(table, clock).read(view.batch)
-    return status_json(view, clock, outage, await read_operations(table, view.batch))
+    operations = await read_operations(table, view.batch)
+    return status_json(view, clock, outage, operations, await undelivered_events(table, view.batch))
 
 
 async def _dead_letters(backend: AwsBackend, settings: Settings) -> dict[str, int] | None:
@@ -282,7 +290,8 @@ async def _follow(backend: AwsBackend, id_: str, *, as_json: bool, replaces: Bat
             report.update(reading)
     assert view is not None
     operations = await read_operations(backend.ports.table, view.batch)
-    status_object = status_json(view, backend.ports.clock, operations=operations)
+    undelivered = await undelivered_events(backend.ports.table, view.batch)
+    status_object = status_json(view, backend.ports.clock, operations=operations, undelivered=undelivered)
     # with --json too, which has the error on stdout
     if view.batch.error:
         print_error(f"batch {id_} failed: {view.batch.error}")

@@ -14,6 +14,7 @@ from service.cli import render
 from service.cli.console import err, out, print_json, print_line, run_async
 from service.cli.options import EndpointOption, JsonOption, RegionOption, log_as_command, read_settings
 from service.domain.errors import UsageError
+from service.domain.message_format import shown_body
 
 app = typer.Typer(
     name="dead-letters",
@@ -67,7 +68,7 @@ def show(
             print_json(letter.as_json(whole=True))
             return
         err.print(f"{letter.kind}: {letter.reason}", markup=False, highlight=False, soft_wrap=True)
-        print_line(letter.message.body)
+        print_line(shown_body(letter.message.body))
 
     _run(work, endpoint_url, region)
 

@@ -18,12 +18,16 @@ from service.adapters.aws.clients import AwsOptions, open_clients
 from service.app.aws_backend import AwsBackend, aws_options, backend_on, setup
 from service.app.serve import serve
 from service.app.settings import Settings
+from service.app.status import undelivered_events
 from service.app.submit import Reading, SubmitRequest, follow, submit
 from service.catalog.folders import ReadMappingFiles
 from service.cli import embedded
 from service.domain.errors import first_of
-from service.domain.model import BatchView
+from service.domain.model import Batch, BatchView
 from service.runtime.metrics import Metrics, count_calls
+
+EVENTS_WAIT_S = 15.0
+"""Longest wait for the delivery of events: what is left then ends with the endpoint."""
 
 POLL_WAIT_S = 1.0
 """Long polls are short here because a stop waits for the poll in flight."""
@@ -127,6 +131,17 @@ async def _run_beside(work: Coroutine[None, None, None], stop: asyncio.Event) ->
     except BaseExceptionGroup as errors:
         # callers expect the error of `work` or of the body, not the task group's
         raise first_of(errors) from None
+
+
+async def await_events(backend: AwsBackend, batch: Batch) -> int:
+    """Wait until the batch's events are delivered, `EVENTS_WAIT_S` at most; return how many are not."""
+    table, clock = backend.ports.table, backend.ports.clock
+    ends_at = clock.monotonic() + EVENTS_WAIT_S
+    left = await undelivered_events(table, batch)
+    while left and clock.monotonic() < ends_at:
+        await clock.sleep(0.2)
+        left = await undelivered_events(table, batch)
+    return left
 
 
 async def run_file(

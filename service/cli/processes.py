@@ -129,7 +129,10 @@ async def _run(
         # the endpoint, which holds the batch, ends with this context
         table = service.backend.ports.table
         operations = await read_operations(table, view.batch)
-        status = status_json(view, service.backend.ports.clock, operations=operations)
+        undelivered = await local.await_events(service.backend, view.batch)
+        status = status_json(
+            view, service.backend.ports.clock, operations=operations, undelivered=undelivered
+        )
         causes = await group_failures(table, view.batch) if view.all_counts.failed else []
     if not as_json:
         render.show_notes(err, view.batch)

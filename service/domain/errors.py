@@ -47,6 +47,7 @@
     ├── LeaseHeldError              release the message until another process's lease ends
     ├── LeaseLostError              stop working on the message: another consumer has it
     └── AccessError                 credentials or permissions: only an operator can help
+        └── ReceiverGoneError       a target of events wants none of them any more
 
 Outcomes, metrics and `rowfleet errors` show the `kind` of an error, its class name, and the `failure_class`
 of an error that failed a row or an attempt:
@@ -334,6 +335,10 @@ class AccessError(RowfleetError):
     """AWS refused the credentials or the permission. The text names the call and the remedy."""
 
     failure_class = FailureClass.UNAVAILABLE
+
+
+class ReceiverGoneError(AccessError):
+    """A target of events says that it is gone for good (HTTP 410)."""
 
 
 def first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -7,15 +7,17 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from service.domain.errors import PoisonMessageError
-from service.domain.message_format import VERSION, check_version, encode, field, incarnation_field
+from service.domain.message_format import VERSION, check_version, encode, incarnation_field
+from service.domain.message_format import field as text_field
 from service.domain.model import (
     MAX_DEADLINE_S,
     MAX_PRIORITY,
     MAX_ROWS,
+    MAX_TOKEN_CHARS,
     MAX_WEIGHT,
     Batch,
     Location,
@@ -34,13 +36,16 @@ _OPTIONS = {
 }
 """Job options and the largest value of each; all are whole numbers from 1, named as their field of `Job`."""
 
+_FLAGS = ("fail_on_errors",)
+"""Job options that are true or false."""
+
 _TEXT_OPTIONS = ("delimiter", "encoding")
 """Job options that overrule `csv.delimiter` and `csv.encoding` of the mapping."""
 
 _TOLERATE = "tolerate"
 """The job option that changes parts of the mapping's `execution.tolerate`."""
 
-_ALL_OPTIONS = (*_OPTIONS, *_TEXT_OPTIONS, _TOLERATE)
+_ALL_OPTIONS = (*_OPTIONS, *_TEXT_OPTIONS, *_FLAGS, _TOLERATE)
 
 _LATER_OPTIONS = ("approve", "paused")
 """Job options that are planned but not supported by this version; they fail the batch and are not ignored."""
@@ -67,6 +72,9 @@ class Job:
     same bytes are two runs. `problem`: the reason why the batch fails at once, or "".
 
     `incarnation`: that of a batch whose job the sweeper sends again; such a job opens no batch. "" otherwise.
+
+    `task_token` names the Step Functions task that waits for the batch, "" if none does; it is never shown.
+    `fail_on_errors`: failed rows fail this task.
     """
 
     mapping: str
@@ -84,6 +92,8 @@ class Job:
     sequencer: str = ""
     problem: str = ""
     incarnation: str = ""
+    task_token: str = field(default="", repr=False)
+    fail_on_errors: bool | None = None
 
     @classmethod
     def again_for(cls, batch: Batch) -> Job:
@@ -123,6 +133,8 @@ class Job:
             body["incarnation"] = self.incarnation
         if self.output is not None:
             body["output"] = self.output.url()
+        if self.task_token:
+            body["task_token"] = self.task_token
         options = {name: getattr(self, name) for name in _ALL_OPTIONS}
         if given := {name: value for name, value in options.items() if value is not None}:
             body["options"] = given
@@ -139,16 +151,21 @@ def read_job(data: dict[str, Any]) -> Job:
     if data.get("v") is not None:
         version = _whole_number(data["v"])
         check_version({"v": data["v"] if version is None else version})
-    mapping = field(data, "mapping", str)
+    mapping = text_field(data, "mapping", str)
     if not is_name(mapping):
         raise PoisonMessageError(f"'mapping' {mapping!r} is not a mapping's name")
     try:
-        bucket, key = parse_url(field(data, "source", str))
+        bucket, key = parse_url(text_field(data, "source", str))
     except ValueError as error:
         raise PoisonMessageError(str(error)) from None
     if not key:
         raise PoisonMessageError("'source' names a bucket but no key")
-    job = Job(mapping=mapping, source=Source(bucket, key), incarnation=incarnation_field(data))
+    job = Job(
+        mapping=mapping,
+        source=Source(bucket, key),
+        incarnation=incarnation_field(data),
+        task_token=_task_token_if_valid(data),
+    )
     # A wrong key fails the batch, where users see the reason; a dead letter would hide it.
     try:
         return _completed(job, {name: value for name, value in data.items() if value is not None})
@@ -172,10 +189,8 @@ def _completed(job: Job, data: dict[str, Any]) -> Job:
         else:
             remedy = _meant(name, _KEYS) or f"known: {', '.join(_KEYS)}"
         raise _WrongJobError(f"a job has no key {name!r}; {remedy}")
-    if "task_token" in data:
-        raise _WrongJobError(
-            "the job asks for a task token answer, which this version of rowfleet does not give yet"
-        )
+    if "task_token" in data and not _task_token_if_valid(data):
+        raise _WrongJobError(f"'task_token' is no text of 1 to {MAX_TOKEN_CHARS:,} characters")
     if "execution_id" in data and not (execution_id := _execution_id_if_valid(data)):
         raise _WrongJobError(
             f"'execution_id' {data['execution_id']!r}: use 1 to 128 letters, digits, '.', '_' or '-'"
@@ -186,6 +201,12 @@ def _completed(job: Job, data: dict[str, Any]) -> Job:
         output=_location(data["output"]) if "output" in data else None,
         **_options(data.get("options", {})),
     )
+
+
+def _task_token_if_valid(data: dict[str, Any]) -> str:
+    """The task token of the job, "" if it has none or one that Step Functions has not made."""
+    token = data.get("task_token")
+    return token if isinstance(token, str) and len(token) <= MAX_TOKEN_CHARS else ""
 
 
 def _execution_id_if_valid(data: dict[str, Any]) -> str:
@@ -214,6 +235,9 @@ def _options(options: object) -> dict[str, Any]:
                 raise _WrongJobError(f"job option {name!r} is {json.dumps(value)[:80]}; use a text")
             given[name] = value
             continue
+        if name in _FLAGS:
+            given[name] = _flag(name, value)
+            continue
         if name == _TOLERATE:
             given[name] = _tolerance(value)
             continue
@@ -224,6 +248,15 @@ def _options(options: object) -> dict[str, Any]:
             )
         given[name] = number
     return given
+
+
+def _flag(name: str, value: object) -> bool:
+    """The flag that `value` means: true, "true", false or "false". Raises _WrongJobError."""
+    # Producers that fill in a template write flags as strings.
+    text = str(value).strip().lower() if isinstance(value, bool | str) else ""
+    if text not in {"true", "false"}:
+        raise _WrongJobError(f"job option {name!r} is {json.dumps(value)[:80]}; use true or false")
+    return text == "true"
 
 
 def _tolerance(value: object) -> str:

@@ -7,6 +7,7 @@ guesses its meaning.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import orjson
@@ -16,10 +17,18 @@ from service.domain.model import is_incarnation
 
 VERSION = 1
 
+_TASK_TOKEN = re.compile(r'(\\*"task_token\\*"\s*:\s*\\*")(?:[^"\\]|\\+/)*')
+"""A task token in a body, also inside the text of an SNS notification; the body may be cut off in it."""
+
 
 def encode(body: dict[str, Any]) -> str:
     """Compact ASCII JSON, because SQS accepts only some Unicode characters."""
     return json.dumps(body, separators=(",", ":"))
+
+
+def shown_body(body: str, most_chars: int | None = None) -> str:
+    """The body as logs and commands show it: without a task token, the first `most_chars` of it."""
+    return _TASK_TOKEN.sub(r"\1********", body)[:most_chars]
 
 
 def read_object(body: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 
 from service.domain.errors import AccessError, LeaseHeldError, PoisonMessageError, RetryableError
+from service.domain.message_format import shown_body
 from service.domain.ports import ReceivedMessage
 from service.runtime.metrics import Metrics
 
@@ -40,7 +41,7 @@ class Releases:
             return error.again_in_s
         if isinstance(error, PoisonMessageError):
             log.error(
-                "message_poisoned", reason=str(error)[:MAX_REASON_CHARS], body=message.body[:200],
+                "message_poisoned", reason=str(error)[:MAX_REASON_CHARS], body=shown_body(message.body, 200),
                 remedy="left to the dead-letter queue", **known,
             )  # fmt: skip
             self._metrics.count("messages_poisoned")

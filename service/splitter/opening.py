@@ -7,7 +7,7 @@ carried out becomes a FAILED batch whose `error` says why.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -29,6 +29,9 @@ from service.domain.model import (
     DEFAULT_PRIORITY,
     DEFAULT_WEIGHT,
     Batch,
+    BatchView,
+    Counts,
+    Event,
     Location,
     Source,
     State,
@@ -141,14 +144,18 @@ class Opener:
             batch = replace(batch, incarnation=incarnation)
         table = self._ports.table
         try:
-            return batch, await table.open(batch, definition.text if definition else "", replacing=replacing)
+            text = definition.text if definition else ""
+            return batch, await table.open(batch, text, replacing=replacing, events=self._events(batch))
         except BatchRejectedError as error:
             # The definition is too large for an item. A FAILED batch without it fits, and says so.
             batch = _failed(batch, str(error))
             try:
-                return batch, await table.open(batch, "", replacing=replacing)
+                return batch, await table.open(batch, "", replacing=replacing, events=self._events(batch))
             except BatchRejectedError as again:
                 raise PoisonMessageError(f"not even a failed batch can be made of this: {again}") from None
+
+    def _events(self, batch: Batch) -> Sequence[Event]:
+        return self._ports.events.opening(BatchView(batch, Counts()), batch.created_at)
 
     async def _report(self, batch: Batch) -> None:
         log.info(
@@ -210,6 +217,7 @@ class Opener:
             request_id=job.request_id_for(message_id),
             deadline_s=job.deadline_s,
             compiled_by=__version__ if mapping else "",
+            event_kinds=tuple(sorted(self._ports.events.kinds)),
             tolerate=parse_tolerance(job.tolerate, tolerate) if job.tolerate else tolerate,
             tolerate_option=job.tolerate or "",
         )

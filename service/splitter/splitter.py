@@ -37,6 +37,7 @@ from service.runtime.sender import send_all
 from service.splitter.backpressure import SplitEndedError
 from service.splitter.opening import Opener
 from service.splitter.split import Split, SplitLimits
+from service.splitter.task_tokens import refuse_task, store_task
 from service.steering.operate import carry_out
 from service.steering.work import FleetWork
 
@@ -109,9 +110,15 @@ class Splitter:
             await carry_out(self._ports, request, delivery.message.id)
 
     async def _run(self, job: Job, delivery: Delivery) -> None:
-        batch, definition = await self._opener.open(job, delivery.message.id)
+        try:
+            batch, definition = await self._opener.open(job, delivery.message.id)
+        except PoisonMessageError as error:
+            ttl_s = self._limits.opening.ttl_s
+            await refuse_task(self._ports, job, delivery.message.id, str(error), ttl_s)
+            raise
         if batch is None:
             return
+        await store_task(self._ports, job, batch)
         with structlog.contextvars.bound_contextvars(batch_id=batch.batch_id):
             if batch.state is State.SPLITTING:
                 await self._split(batch, definition, delivery)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import structlog
 
 from service.domain.errors import AccessError, RetryableError
+from service.domain.message_format import shown_body
 from service.domain.ports import BATCH_CALL_ENTRIES, Clock, Queue, ReceivedMessage
 from service.domain.truncation import truncate
 from service.runtime.cancellation import until_stopped
@@ -175,7 +176,7 @@ class Drain:
             case HandlerResult.POISON if self._should_report(message.id):
                 log.error(
                     "message_poisoned", reason=truncate(str(error), MAX_REASON_CHARS),
-                    body=message.body[:200], remedy=REMEDY, **known,
+                    body=shown_body(message.body, 200), remedy=REMEDY, **known,
                 )  # fmt: skip
                 self._metrics.count("messages_poisoned")
             case HandlerResult.BUG if self._should_report(message.id):

@@ -14,6 +14,7 @@ STATUS_KEYS = [
     "batch_id", "tool_name", "execution_id", "state", "round", "total", "succeeded", "failed", "reused",
     "in_progress", "rate_per_s", "eta_s", "started_at", "finished_at", "source", "output", "failures",
     "manifest", "error", "trouble", "deadline_at", "priority", "weight", "dialect", "blank_records",
+    "undelivered",
 ]  # fmt: skip
 
 ROWS = "name,n\nann,1\nbad bob,2\ncid,3\nbad dan,4\nbad eve\n"

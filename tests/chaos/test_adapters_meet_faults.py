@@ -23,7 +23,19 @@ from service.batch.group_commit import GroupCommitLimits, GroupCommitter
 from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
 from service.batch.role_ports import Ports, Queues
 from service.domain.errors import ConflictError, RetryableError, ThrottledError, UnknownResultError
-from service.domain.model import Batch, Commit, Counts, Location, Outcome, Source, State, Status
+from service.domain.model import (
+    Batch,
+    Commit,
+    Counts,
+    Event,
+    EventKind,
+    Location,
+    OutboxKind,
+    Outcome,
+    Source,
+    State,
+    Status,
+)
 from service.domain.ports import OutgoingMessage
 from service.runtime.clock import SystemClock
 from service.runtime.metrics import Metrics
@@ -185,6 +197,49 @@ async def test_a_move_that_meets_its_own_success(behind: Behind, table: DynamoTa
     view = await table.read(BATCH.batch_id)
     assert view is not None
     assert view.batch.state is State.AGGREGATING
+
+
+def told(kind: EventKind = EventKind.CANCELLED) -> Event:
+    """An event of the batch."""
+    return Event.of(BATCH, kind, at=NOW, status={})
+
+
+async def test_a_move_with_events_whose_answer_was_lost(behind: Behind, table: DynamoTable) -> None:
+    """Botocore repeats the transaction under its token: True, one change, one event."""
+    behind.script.add("TransactWriteItems", Fault.LOST)
+    moved = await table.move(BATCH, expected=State.SPLITTING, to=State.CANCELLED, now=NOW, events=[told()])
+    assert moved
+    assert [record.name for record in await table.records(BATCH.batch_id, OutboxKind.EVENT)] == [told().id]
+
+
+async def test_a_move_with_events_that_nobody_answered(behind: Behind, table: DynamoTable) -> None:
+    """Its result is unknown. Its repetition is refused, and the change and its event are stored."""
+    behind.script.add("TransactWriteItems", *[Fault.LOST] * ALWAYS)
+    for _ in range(2):
+        change = table.move(BATCH, expected=State.SPLITTING, to=State.CANCELLED, now=NOW, events=[told()])
+        try:
+            assert not await change
+        except UnknownResultError:
+            continue
+    view = await table.read(BATCH.batch_id)
+    assert view is not None
+    assert view.batch.state is State.CANCELLED
+    assert [record.name for record in await table.records(BATCH.batch_id, OutboxKind.EVENT)] == [told().id]
+
+
+async def test_a_move_with_events_gets_past_conflicts(behind: Behind, table: DynamoTable) -> None:
+    """The lease of the batch may be renewed at the same moment; that many conflicts raise their error."""
+    behind.script.add("TransactWriteItems", *[Fault.CONFLICT] * 4)
+    assert await table.move(
+        BATCH, expected=State.SPLITTING, to=State.RUNNING, now=NOW, events=[told(EventKind.STARTED)]
+    )
+    behind.script.add("TransactWriteItems", *[Fault.CONFLICT] * 5)
+    with pytest.raises(ConflictError):
+        await table.move(BATCH, expected=State.RUNNING, to=State.FAILED, now=NOW, events=[told()])
+    view = await table.read(BATCH.batch_id)
+    assert view is not None
+    assert view.batch.state is State.RUNNING
+    assert len(await table.records(BATCH.batch_id, OutboxKind.EVENT)) == 1
 
 
 async def test_a_checkpoint_repeated_stands(behind: Behind, table: DynamoTable) -> None:

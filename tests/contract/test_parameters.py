@@ -27,7 +27,11 @@ from service.domain.model import (
     Batch,
     Checkpoint,
     Commit,
+    DeliveryState,
+    Event,
+    EventKind,
     Location,
+    OutboxKind,
     Outcome,
     Source,
     State,
@@ -71,6 +75,14 @@ async def use_table(table: DynamoTable) -> None:
     )  # fmt: skip
     await table.open(batch, "{}")
     await table.open(batch, "{}", replacing=batch)
+    started = Event.of(batch, EventKind.STARTED, at=NOW, status={})
+    await table.move(batch, expected=State.SPLITTING, to=State.SPLITTING, now=NOW, events=[started])
+    await table.add(started.record())
+    page = await table.pending(OutboxKind.EVENT, after=None, limit=1)
+    await table.pending(OutboxKind.EVENT, after=page.records[0], limit=1)
+    await table.records(batch.batch_id, OutboxKind.EVENT)
+    await table.set_delivery(started.record(), "webhook", DeliveryState().tried(1))
+    await table.settle(started.record())
     await table.lease(batch, state=State.SPLITTING, owner="s1", now_ms=1, until_ms=2)
     await table.lease(batch, state=State.SPLITTING, owner="s2", now_ms=1, until_ms=2)
     await table.checkpoint(batch, owner="s1")
@@ -82,7 +94,7 @@ async def use_table(table: DynamoTable) -> None:
     )  # fmt: skip
     commit = Commit(batch.batch_id, 1, 1, 0, (outcome,), str(uuid.uuid4()), TTL)
     await table.commit(replace(commit, incarnation=batch.incarnation))
-    await table.move(batch, expected=State.RUNNING, to=State.AGGREGATING, now=NOW, request="r1")
+    await table.move(batch, expected=State.RUNNING, to=State.AGGREGATING, now=NOW)
     await table.set_trouble(batch, Trouble("refused", 1, 2, 3))
     await table.read(batch.batch_id)
     await table.definition(batch.batch_id, "digest")

@@ -16,6 +16,7 @@ from service.adapters.aws.provision.resources import (
 from service.adapters.aws.table.queries import BY_STATUS, BY_TIMESTAMP
 from service.app.serve import ROLES
 from service.app.settings import Settings, describe
+from service.domain.model import EventKind
 from service.runtime.metrics import NAMESPACE
 from tests.infra.terraform import MODULE, ROOT
 
@@ -100,3 +101,18 @@ def test_indexes_are_those_that_are_read():
     names = re.findall(r'global_secondary_index \{\s+name = "(\w+)"', text("table.tf"))
     assert sorted(names) == sorted([BY_STATUS, BY_TIMESTAMP])
     assert f"/index/{BY_STATUS}" in text("iam.tf")
+
+
+def test_the_state_machine_is_that_of_the_examples():
+    """The module deploys the example; one of the two is not changed alone."""
+    name = "state-machine.asl.json"
+    assert (MODULE / name).read_text("utf-8") == (ROOT / "examples" / "step-functions" / name).read_text(
+        "utf-8"
+    )
+
+
+def test_the_kinds_of_events_are_those_of_the_service():
+    """The module refuses exactly the kinds that the service does not know."""
+    kinds = re.search(r"setsubtract\(var.events.kinds, (\[.*?\])\)", text("variables.tf"))
+    assert kinds is not None
+    assert json.loads(kinds[1]) == [kind.value for kind in EventKind]

@@ -19,8 +19,20 @@ from service.batch.completion import Completion, Repeat, once
 from service.batch.group_commit import GroupCommitter, Patience
 from service.domain.errors import FailureScope, RowfleetError, UnknownResultError
 from service.domain.messages import AggregateMessage, RowMessage
-from service.domain.model import Batch, BatchView, Commit, Outcome, State, iso_time
+from service.domain.model import (
+    Batch,
+    BatchView,
+    Commit,
+    DeliveryEnd,
+    DeliveryState,
+    Event,
+    OutboxRecord,
+    Outcome,
+    State,
+    iso_time,
+)
 from service.domain.ports import LeaseGrant, OutgoingMessage, ReceivedMessage, SharedRecord
+from service.events.sender import EventSender
 from service.runtime.delivery import Delivery, Handler
 from service.runtime.sender import send_all
 from service.worker.admission.commit_backlog import CommitBacklog
@@ -492,6 +504,40 @@ class NoSharedLedger(Components):
     table = _OwnLedgerTable
 
 
+class _LateEventsTable(FaultyTable):
+    def __getattr__(self, method: str) -> Callable[..., object]:
+        call = super().__getattr__(method)
+        if method not in {"open", "move"}:
+            return call
+
+        async def change(*arguments: Any, events: Sequence[Event] = (), **named: Any) -> object:
+            answer = await call(*arguments, **named)
+            if answer is True or (method == "open" and answer == arguments[0]):
+                for event in events:
+                    await self.add(event.record())
+            return answer
+
+        return change
+
+
+class NoOutbox(Components):
+    """An event is stored by a second call, after the change that it tells of."""
+
+    table = _LateEventsTable
+
+
+class _HastySender(EventSender):
+    async def _try(self, record: OutboxRecord, state: DeliveryState) -> None:
+        await self._end(record, state, DeliveryEnd.DELIVERED)
+        await self._target.deliver(Event.from_record(record))
+
+
+class DeliveredFirst(Components):
+    """An event counts as delivered before it is sent."""
+
+    sender = _HastySender
+
+
 ABLATIONS: Mapping[str, type[Components]] = {
     kind.__name__: kind
     for kind in (
@@ -501,6 +547,7 @@ ABLATIONS: Mapping[str, type[Components]] = {
         NoCommitToken, DeleteFirst, NoMarksOnReturns, NoWaitingResults, NoKeptOutcomes, NoClosedGate,
         NoExcuses, NoSuspicion, NoDeadlines, NoInFlightLock, NoSharedLedger, NoIncarnation,
         NoSameManifest, NoRewriting, NoExactCheckpoint,
+        NoOutbox, DeliveredFirst,
     )
 }  # fmt: skip
 """All ablations by name."""

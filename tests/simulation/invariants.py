@@ -47,6 +47,10 @@ INVARIANTS: Mapping[str, str] = {
     "nothing_stuck": "After the last fault all batches end and all queues drain, within a bound.",
     "output_complete": "The output has every row of the input, once, in order, with the right answer.",
     "manifest_true": "The manifest's numbers equal those of the outcomes.",
+    "stored_with_its_change": "Each opening and end of a batch has its event, and no event is without one.",
+    "told_as_stored": "A target gets each event with the id and the bytes that were stored with the change.",
+    "told_after_manifest": "A batch that is told to have results has its manifest by then.",
+    "told_to_everybody": "Each target gets each event.",
     "no_upload_left": "No unfinished upload is left when a batch has ended.",
     "answered_for_itself": "A row's answer was given to it, or to the row of the same input that it names.",
     "rate_limit_holds": "In no minute do agents get more calls than the rate limit that they share.",
@@ -103,6 +107,7 @@ def _broken(final: FinalState) -> Iterator[Broken]:
             yield from _wrong_results(final, batch, final.monitor.files[batch.identity])
     if final.scenario.is_calm:
         yield from _extra_calls(final)
+    yield from final.monitor.told.missing(final.table, is_sent=final.scenario.has_sweeper)
 
 
 def _unfinished_work(final: FinalState) -> str:

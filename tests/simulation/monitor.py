@@ -26,6 +26,7 @@ from tests.simulation.lease_holders import LeaseHolders
 from tests.simulation.observed_ports import ObservedObjects, ObservedQueue, ObservedTable, RowKey
 from tests.simulation.scenario import Behaviour, InputFile, TargetFaultPeriod
 from tests.simulation.server_errors import ServerErrors
+from tests.simulation.told_events import ToldEvents
 from tests.simulation.trace import Trace
 
 LATE_S = MAX_COMMIT_WAIT_S + 3.0
@@ -84,6 +85,7 @@ class Monitor:
         self._causes = FailureCauses(self)
         self._deletions = DeletedMessages(self)
         self._leases = LeaseHolders()
+        self.told = ToldEvents(self.violated)
         self._stored: dict[RowKey, Outcome] = {}
         # Since when a batch is paused or cancelled, by its identity.
         self._stopped: dict[str, float] = {}
@@ -187,6 +189,7 @@ class Monitor:
     def batch_changed(self, before: Batch | None, batch: Batch) -> None:
         """A batch item was written. Checks final_when_counted and batch_failed_for_a_cause."""
         self.batches[batch.identity] = batch
+        self.told.batch_changed(before, batch)
         self._leases.batch_written(batch)
         if before is None or before.created_at != batch.created_at:
             self._batch_opened(before, batch)

@@ -281,7 +281,8 @@ class FaultyQueue:
 _KINDS = {
     "commit": "commit", "open": "write", "checkpoint": "write", "seal": "write", "move": "write",
     "lease": "write", "release": "write", "swap": "write", "set_trouble": "write",
-    "failed": "index", "recent": "index", "batches": "index",
+    "add": "write", "set_delivery": "write", "settle": "write",
+    "failed": "index", "recent": "index", "batches": "index", "pending": "index",
 }  # fmt: skip
 """The kind of call of each method of the table. Every other method is a consistent read."""
 

@@ -17,7 +17,7 @@ from service.adapters.aws.table.values import Item
 from service.adapters.memory import MemoryObjects, MemoryQueue, MemoryTable
 from service.adapters.memory.queue import _Entry
 from service.adapters.memory.table import CounterKey
-from service.domain.model import Batch, Commit, identity
+from service.domain.model import Batch, Commit, OutboxKind, OutboxRecord, identity
 from service.domain.ports import OutgoingMessage, ReceivedMessage, StoredFile
 from service.runtime.clock import SystemClock
 from tests.simulation.loop import VirtualLoop
@@ -73,6 +73,10 @@ class ObservedTable(MemoryTable):
     def batch(self, batch_id: str) -> Batch | None:
         """The batch item with this id, also if it has expired."""
         return self._batches.get(batch_id)
+
+    def outbox(self, kind: OutboxKind) -> dict[str, OutboxRecord]:
+        """The records of one kind, by name."""
+        return {name: record for (of_kind, _, name), record in self._outbox.items() if of_kind is kind}
 
     def counted(self, batch: Batch, round_: int) -> tuple[int, int, int]:
         """The counters of a round of a batch, summed over its slots: succeeded, failed and reused."""

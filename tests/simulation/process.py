@@ -19,6 +19,9 @@ from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
 from service.batch.large_rows import ClaimCheck
 from service.batch.role_ports import Ports, Queues
 from service.domain.errors import AccessError, RetryableError, UsageError
+from service.domain.model.event_composer import EventComposer
+from service.events.poller import SendLimits
+from service.events.sender import EventSender
 from service.mapping import RowMapping
 from service.recovery.recovery import Recovery, RecoveryLimits
 from service.runtime.consumer import ConsumeLimits, Consumer, Handler
@@ -45,6 +48,7 @@ from tests.simulation.network import FaultyObjects, FaultyQueue, FaultyTable, Ne
 from tests.simulation.observed_ports import ObservedObjects, ObservedQueue, ObservedTable, WorldClock
 from tests.simulation.operators import request_of
 from tests.simulation.scenario import PlannedOperation, Scenario
+from tests.simulation.told_events import TARGETS, SimulatedTarget, composer
 from tests.simulation.trace import Trace
 
 RESEND_AFTER_S = 90.0
@@ -84,6 +88,7 @@ class Components:
     observed_table: type[ObservedTable] = ObservedTable
     worker: type[Worker] = Worker
     aggregator: type[Aggregator] = Aggregator
+    sender: type[EventSender] = EventSender
     sweeps = True
     drains = True
 
@@ -277,9 +282,25 @@ class Process:
                     left=partial(left_in, drains),
                 )  # fmt: skip
                 group.create_task(sweeper.run(self._stop))
-            for drain in drains:
-                group.create_task(drain.run(self._stop))
+            for part in [*drains, *self._senders()]:
+                group.create_task(part.run(self._stop))
             await self._stop.wait()
+
+    def _senders(self) -> list[EventSender]:
+        """A sender of events for each target; it rests for longer than a real one, to save steps."""
+        shared = self._shared
+        if not shared.scenario.tells_events:
+            return []
+        limits = SendLimits(interval_s=10.0, lease_s=120.0)
+        return [
+            shared.components.sender(
+                self._ports,
+                SimulatedTarget(name, self._network, shared.monitor.told, shared.table, shared.objects),
+                TARGETS,
+                limits,
+            )
+            for name in TARGETS
+        ]
 
     def _recovery(self, committer: GroupCommitter) -> Recovery:
         limits = RecoveryLimits(
@@ -315,7 +336,8 @@ class Process:
             dead_aggregate=self._queues["aggregate-dlq"],
         )
         outcomes = LargeOutcomes(self._objects, limits)
-        return Ports(self._table, self._objects, queues, outcomes, self._clock, self.metrics)
+        events = composer() if self._shared.scenario.tells_events else EventComposer()
+        return Ports(self._table, self._objects, queues, outcomes, self._clock, self.metrics, events)
 
     def _committer(self) -> GroupCommitter:
         scenario = self._shared.scenario

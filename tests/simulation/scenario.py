@@ -192,6 +192,11 @@ class Scenario:
     checkpoint_bytes: int = 4 * 2**20
 
     @property
+    def tells_events(self) -> bool:
+        """True if others are told of the batches: in every eighth world, as it costs calls."""
+        return self.seed % 8 == 7
+
+    @property
     def has_sweeper(self) -> bool:
         """True if a sweeper runs. Without one no message may be lost for good."""
         return "sweeper" in self.roles

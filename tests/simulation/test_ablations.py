@@ -47,6 +47,8 @@ EXPECTED = {
     "NoSuspicion": {"failed_for_a_cause"},
     "NoDeadlines": {"not_asked_too_late"},
     "NoInFlightLock": {"calm_is_exact"},
+    "NoOutbox": {"stored_with_its_change"},
+    "DeliveredFirst": {"told_to_everybody"},
     "NoSharedLedger": {"rate_limit_holds", "concurrent_limit_holds"},
 }
 """The invariants that may be the first to break without the safeguard."""

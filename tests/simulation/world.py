@@ -7,6 +7,7 @@ from collections import Counter, deque
 from dataclasses import dataclass
 
 from service.domain.messages import encode
+from service.domain.model import OutboxKind
 from service.domain.operation_requests import OperationRequest
 from service.domain.ports import OutgoingMessage
 from tests.simulation.agent import WorldAgents
@@ -326,6 +327,9 @@ class World:
         """True if every batch has ended and every queue is empty. Jobs may stay dead letters for ever."""
         has_messages = any(len(queue) for name, queue in self.queues.items() if name != "ingest-dlq")
         if self._redrives.pending or self._id_reuse.pending or self._operators.pending or has_messages:
+            return False
+        told = self.table.outbox(OutboxKind.EVENT).values()
+        if self.scenario.has_sweeper and any(record.is_pending for record in told):
             return False
         batches = [self.table.batch(batch_id) for batch_id in self.batch_ids]
         return all(batch.state.is_final if batch else self.queues["ingest-dlq"] for batch in batches)

@@ -21,6 +21,7 @@ from service.batch.row_checks import REPEAT_DELAY_S
 from service.domain.message_format import encode
 from service.domain.messages import RowMessage
 from service.domain.model import Batch, BatchView, Location, Outcome, RowError, Source, State, Status
+from service.domain.model.event_composer import EventComposer
 from service.domain.ports import Invocation, OutgoingMessage, Queue, ReceivedMessage, Reply
 from service.mapping import Catalog, Definition
 from service.recovery.recovery import Recovery, RecoveryLimits
@@ -116,6 +117,7 @@ class Lab:
         self.rows: Queue = self.queue("rows")
         self.aggregate: Queue = self.queue("aggregate")
         self.metrics = Metrics()
+        self.events = EventComposer(status=lambda view: {"state": str(view.batch.state)})
         self.large_outcome_limits = LargeOutcomeLimits("out")
         self.definitions = {"demo": definition_of(DEMO)}
         self.agent = ScriptedAgent()
@@ -150,7 +152,8 @@ class Lab:
             dead_rows=self.dead["rows"],
             dead_aggregate=self.dead["aggregate"],
         )
-        return Ports(self.table, self.objects, queues, self.large_outcomes, self.clock, self.metrics)
+        ports = (self.table, self.objects, queues, self.large_outcomes, self.clock, self.metrics)
+        return Ports(*ports, events=self.events)
 
     @property
     def completion(self) -> Completion:

@@ -145,6 +145,73 @@ run "permissions_are_written_out" {
   }
 }
 
+run "nobody_is_told_by_default" {
+  assert {
+    condition     = local.event_statements == {} && local.events_environment == {} && length(aws_sfn_state_machine.run) == 0
+    error_message = "by default somebody is told of runs"
+  }
+}
+
+run "events_need_what_they_need" {
+  variables {
+    network       = "isolated"
+    state_machine = true
+    events = {
+      webhook_url        = "https://example.com/hook"
+      webhook_secret_arn = "arn:aws:ssm:eu-central-1:123456789012:parameter/rowfleet/hook"
+      event_bus          = "told"
+      topic_arn          = "arn:aws:sns:eu-central-1:123456789012:told"
+      kinds              = ["completed", "failed"]
+    }
+  }
+
+  assert {
+    condition = { for name, statement in local.event_statements : name => statement.resources } == {
+      PutEvents     = ["arn:${local.partition}:events:${local.region}:${local.account_id}:event-bus/told"]
+      PublishEvents = ["arn:aws:sns:eu-central-1:123456789012:told"]
+      SignEvents    = ["arn:aws:ssm:eu-central-1:123456789012:parameter/rowfleet/hook"]
+      AnswerTasks   = ["*"]
+    }
+    error_message = "the sweeper may tell others than those that are named"
+  }
+
+  assert {
+    condition     = alltrue([for name, statement in local.task_statements["aggregator"] : !contains(statement.resources, "*") || toset(statement.actions) == toset(["states:SendTaskSuccess", "states:SendTaskFailure", "states:SendTaskHeartbeat"])])
+    error_message = "a task role is allowed more on everything than to answer tasks"
+  }
+
+  assert {
+    condition     = alltrue([for name in ["splitter", "worker"] : length(setintersection(keys(local.task_statements[name]), keys(local.event_statements))) == 0])
+    error_message = "a role that sends nothing may send events"
+  }
+
+  assert {
+    condition = local.events_environment == {
+      ROWFLEET_EVENTS__WEBHOOK_URL    = "https://example.com/hook"
+      ROWFLEET_EVENTS__WEBHOOK_SECRET = "ssm:arn:aws:ssm:eu-central-1:123456789012:parameter/rowfleet/hook"
+      ROWFLEET_EVENTS__EVENT_BUS      = "told"
+      ROWFLEET_EVENTS__TOPIC_ARN      = "arn:aws:sns:eu-central-1:123456789012:told"
+      ROWFLEET_EVENTS__KINDS          = "completed,failed"
+    }
+    error_message = "the tasks do not get the settings of events"
+  }
+
+  assert {
+    condition     = length(setsubtract(["events", "sns", "ssm", "states"], local.endpoint_services)) == 0
+    error_message = "an isolated network does not reach the targets of events"
+  }
+
+  assert {
+    condition     = jsondecode(aws_sfn_state_machine.run[0].definition).States.RunBatch.Parameters.QueueUrl == local.queue_urls["ingest"]
+    error_message = "the state machine sends its runs elsewhere"
+  }
+
+  assert {
+    condition     = one(data.aws_iam_policy_document.state_machine.statement).resources == toset([local.queue_arns["ingest"]])
+    error_message = "the state machine may do more than start runs"
+  }
+}
+
 run "tasks_are_confined" {
   assert {
     condition     = toset(keys(aws_ecs_task_definition.service)) == toset(["splitter", "worker", "aggregator"])

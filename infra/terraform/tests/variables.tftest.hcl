@@ -41,6 +41,7 @@ run "first_bad_value_of_each" {
     alarm_email               = "nobody"
     oldest_message_alarm_s    = { rows = 10 }
     log_retention_days        = 8
+    events                    = { webhook_url = "https://example.com/hook" }
   }
 
   expect_failures = [
@@ -49,7 +50,7 @@ run "first_bad_value_of_each" {
     var.agent_secrets, var.agent_policy_statements, var.source_bucket_arns, var.output_prefixes, var.mappings_dir,
     var.schemas_dir, var.kms_key_arn, var.expire_days, var.rows_visibility_timeout_s, var.max_receives,
     var.vpc_cidr, var.existing_vpc, var.interface_endpoints, var.agent_ports, var.alarm_email,
-    var.oldest_message_alarm_s, var.log_retention_days,
+    var.oldest_message_alarm_s, var.log_retention_days, var.events,
   ]
 }
 
@@ -80,6 +81,7 @@ run "second_bad_value_of_each" {
     agent_ports               = [0]
     alarm_email               = "a b@example.com"
     oldest_message_alarm_s    = { ingest = 345601 }
+    events                    = { webhook_url = "http://example.com/", webhook_secret_arn = "arn:aws:ssm:eu-central-1:123456789012:parameter/hook" }
   }
 
   expect_failures = [
@@ -87,7 +89,7 @@ run "second_bad_value_of_each" {
     var.stop_timeout_s, var.settings, var.agent_secrets, var.agent_policy_statements,
     var.source_bucket_arns, var.output_prefixes, var.kms_key_arn, var.expire_days,
     var.rows_visibility_timeout_s, var.max_receives, var.existing_vpc, var.vpc_cidr, var.agent_ports, var.alarm_email,
-    var.oldest_message_alarm_s,
+    var.oldest_message_alarm_s, var.events,
   ]
 }
 
@@ -108,12 +110,43 @@ run "third_bad_value_of_each" {
     existing_vpc            = { vpc_id = "my-vpc", subnet_ids = [] }
     network                 = "existing"
     vpc_cidr                = "not a range"
+    events                  = { webhook_url = "https://example.com/", webhook_secret_arn = "whsec_the-secret-itself" }
   }
 
   expect_failures = [
     var.prefix, var.image, var.splitter, var.worker, var.settings, var.agent_secrets, var.agent_policy_statements,
-    var.output_prefixes, var.expire_days, var.existing_vpc, var.vpc_cidr,
+    var.output_prefixes, var.expire_days, var.existing_vpc, var.vpc_cidr, var.events,
   ]
+}
+
+run "events_on_no_bus" {
+  command = plan
+
+  variables {
+    events = { event_bus = "a bus" }
+  }
+
+  expect_failures = [var.events]
+}
+
+run "events_on_a_fifo_topic" {
+  command = plan
+
+  variables {
+    events = { topic_arn = "arn:aws:sns:eu-central-1:123456789012:told.fifo" }
+  }
+
+  expect_failures = [var.events]
+}
+
+run "events_of_an_unknown_kind" {
+  command = plan
+
+  variables {
+    events = { event_bus = "default", kinds = ["done"] }
+  }
+
+  expect_failures = [var.events]
 }
 
 # Variables that validations of others refer to. Terraform skips a validation that refers to an invalid variable.
@@ -228,6 +261,8 @@ run "good_values_of_each" {
     alarm_email               = "ops@example.com"
     oldest_message_alarm_s    = { ingest = 60, rows = 345600 }
     log_retention_days        = 365
+    events                    = { webhook_url = "https://example.com/hook", webhook_secret_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:hook-AbCdEf", event_bus = "default", topic_arn = "arn:aws:sns:eu-central-1:123456789012:told", kinds = ["completed", "failed"], task_tokens = true }
+    state_machine             = true
     dashboard                 = false
   }
 }

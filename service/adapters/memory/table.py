@@ -20,11 +20,13 @@ from service.adapters.aws.table.row_items import (
 )
 from service.adapters.aws.table.shared_records import check_record_size
 from service.adapters.aws.table.values import Item, item_bytes
+from service.adapters.memory.outbox import MemoryOutbox
 from service.domain.model import (
     Batch,
     BatchView,
     Commit,
     Counts,
+    Event,
     Operation,
     Outcome,
     Recount,
@@ -56,13 +58,14 @@ CounterKey = tuple[int, int, str]
 """Round, slot and incarnation."""
 
 
-class MemoryTable:
+class MemoryTable(MemoryOutbox):
     """Batches, counters and outcomes in dictionaries.
 
     Nothing is deleted, but batches past their `ttl` by `now_ms` count as absent; by default none has expired.
     """
 
     def __init__(self, now_ms: Callable[[], int] = lambda: 0) -> None:
+        super().__init__()
         self._now_ms = now_ms
         self._batches: dict[str, Batch] = {}
         self._definitions: dict[tuple[str, str], str] = {}
@@ -76,8 +79,10 @@ class MemoryTable:
         # operations by request id, for each batch id and incarnation
         self._operations: dict[tuple[str, str], dict[str, Operation]] = defaultdict(dict)
 
-    async def open(self, batch: Batch, definition: str, *, replacing: Batch | None = None) -> Batch:
-        """Store batch and definition unless the batch id is taken; return the stored batch."""
+    async def open(
+        self, batch: Batch, definition: str, *, replacing: Batch | None = None, events: Sequence[Event] = ()
+    ) -> Batch:
+        """Store batch, definition and events unless the batch id is taken; return the stored batch."""
         await asyncio.sleep(0)
         check_batch_size(batch, definition)
         stored = self._present(batch.batch_id)
@@ -85,6 +90,7 @@ class MemoryTable:
             return stored
         self._definitions[batch.batch_id, batch.mapping_digest] = definition
         self._batches[batch.batch_id] = batch
+        self._announce(events)
         return batch
 
     async def read(self, batch_id: str) -> BatchView | None:
@@ -133,7 +139,16 @@ class MemoryTable:
         )
         return True
 
-    async def move(self, batch: Batch, *, expected: State, to: State, now: str, error: str = "") -> bool:
+    async def move(
+        self,
+        batch: Batch,
+        *,
+        expected: State,
+        to: State,
+        now: str,
+        error: str = "",
+        events: Sequence[Event] = (),
+    ) -> bool:
         """Change the state. False if state or round differ."""
         await asyncio.sleep(0)
         stored = self._batches.get(batch.batch_id)
@@ -149,10 +164,17 @@ class MemoryTable:
             lease_owner="",
             lease_until_ms=0,
         )
+        self._announce(events)
         return True
 
     async def operate(
-        self, before: Batch, after: Batch, operation: Operation, *, definition: str | None = None
+        self,
+        before: Batch,
+        after: Batch,
+        operation: Operation,
+        *,
+        definition: str | None = None,
+        events: Sequence[Event] = (),
     ) -> bool:
         """Change the batch and keep the operation in its log; see `Table.operate`."""
         await asyncio.sleep(0)
@@ -175,6 +197,7 @@ class MemoryTable:
             self._definitions[before.batch_id, after.mapping_digest] = definition
         self._batches[before.batch_id] = changed_batch
         log[operation.request_id] = operation
+        self._announce(events)
         return True
 
     async def operation(self, batch: Batch, request_id: str) -> Operation | None:

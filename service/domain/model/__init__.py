@@ -20,6 +20,7 @@ from service.domain.model.batch import (
     Trouble,
 )
 from service.domain.model.counts import COUNTER_FIELDS, FAILURE_COUNTS, Counts, Recount
+from service.domain.model.event import ENDINGS, MAX_BODY_BYTES, Event, EventKind, fitting_json
 from service.domain.model.ids import (
     MAX_ROWS,
     ROW_DIGITS,
@@ -39,6 +40,7 @@ from service.domain.model.locations import (
     StoredPayload,
     parse_url,
 )
+from service.domain.model.outbox import DeliveryEnd, DeliveryState, OutboxKind, OutboxRecord
 from service.domain.model.outcome import (
     CUT_NOTE,
     ERROR_COLUMN,
@@ -63,6 +65,7 @@ from service.domain.model.steering import (
     Work,
     WorkKind,
 )
+from service.domain.model.task import MAX_TOKEN_CHARS, WaitingTask
 from service.domain.model.values import (
     MAX_MS,
     Json,
@@ -76,9 +79,11 @@ __all__ = [
     "CUT_NOTE",
     "DEFAULT_PRIORITY",
     "DEFAULT_WEIGHT",
+    "ENDINGS",
     "ERROR_COLUMN",
     "FAILURE_COUNTS",
     "FINAL_STATES",
+    "MAX_BODY_BYTES",
     "MAX_CONTROL",
     "MAX_DEADLINE_S",
     "MAX_HISTORY",
@@ -86,6 +91,7 @@ __all__ = [
     "MAX_PRIORITY",
     "MAX_ROUND",
     "MAX_ROWS",
+    "MAX_TOKEN_CHARS",
     "MAX_WEIGHT",
     "OWN_COLUMNS",
     "REFUSED",
@@ -96,7 +102,11 @@ __all__ = [
     "Checkpoint",
     "Commit",
     "Counts",
+    "DeliveryEnd",
+    "DeliveryState",
     "Dialect",
+    "Event",
+    "EventKind",
     "Hold",
     "HoldReason",
     "Json",
@@ -104,6 +114,8 @@ __all__ = [
     "Location",
     "OnExceeded",
     "Operation",
+    "OutboxKind",
+    "OutboxRecord",
     "Outcome",
     "PastOutcome",
     "Recount",
@@ -114,9 +126,11 @@ __all__ = [
     "StoredPayload",
     "Tolerance",
     "Trouble",
+    "WaitingTask",
     "Work",
     "WorkKind",
     "batch_id",
+    "fitting_json",
     "identity",
     "is_incarnation",
     "is_name",

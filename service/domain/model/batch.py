@@ -145,6 +145,7 @@ class Batch:
 
     In a later round, the rows in `kept` (`selection`) keep an earlier outcome. `carried` has their counts;
     all others are due. `digests` are the mapping digests of the rounds before this one.
+    `event_kinds`: kinds of events that others are told of.
     """
 
     tool_name: str
@@ -187,6 +188,7 @@ class Batch:
     deadline_s: int | None = None
     recount: Recount | None = None
     control: int = 0
+    event_kinds: tuple[str, ...] = ()
     generation: int = 0
     holds: tuple[Hold, ...] = ()
     work: Work | None = None

@@ -11,6 +11,7 @@ call only if the repetition is harmless.
 from service.domain.ports.agent import Agent, Invocation, Reply
 from service.domain.ports.clock import Alarm, Clock
 from service.domain.ports.objects import LISTING_LIMIT, Listing, Objects, StoredFile, Upload, UploadProgress
+from service.domain.ports.outbox import Outbox, OutboxPage
 from service.domain.ports.queue import (
     BATCH_CALL_ENTRIES,
     MAX_DELAY_S,
@@ -19,6 +20,7 @@ from service.domain.ports.queue import (
     Queue,
     ReceivedMessage,
 )
+from service.domain.ports.receivers import EventTarget, TaskService
 from service.domain.ports.table import (
     COMMIT_BYTES,
     COMMIT_LIMIT,
@@ -45,11 +47,14 @@ __all__ = [
     "Alarm",
     "BatchPage",
     "Clock",
+    "EventTarget",
     "Invocation",
     "LeaseGrant",
     "Listing",
     "NumberPage",
     "Objects",
+    "Outbox",
+    "OutboxPage",
     "OutcomePage",
     "OutgoingMessage",
     "Queue",
@@ -58,6 +63,7 @@ __all__ = [
     "SharedRecord",
     "StoredFile",
     "Table",
+    "TaskService",
     "Upload",
     "UploadProgress",
 ]

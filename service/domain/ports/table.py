@@ -6,7 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from service.domain.model import Batch, BatchView, Commit, Counts, Operation, Outcome, State, Trouble, Work
+from service.domain.model import (
+    Batch,
+    BatchView,
+    Commit,
+    Counts,
+    Event,
+    Operation,
+    Outcome,
+    State,
+    Trouble,
+    Work,
+)
+from service.domain.ports.outbox import Outbox
 
 COMMIT_LIMIT = 99
 """Outcomes in one commit: a DynamoDB transaction takes 100 items, one of which is the counter."""
@@ -66,8 +78,8 @@ class SharedRecord:
     version: int = 0
 
 
-class Table(Protocol):
-    """Batches, counters and outcomes.
+class Table(Outbox, Protocol):
+    """Batches, counters and outcomes, and the outbox of events.
 
     A batch id may be used again once its batch has expired, and items of the earlier batch may be left then.
     A batch past its `ttl` counts as absent. Outcomes and counters of another incarnation count as absent
@@ -76,8 +88,10 @@ class Table(Protocol):
     Every read is strongly consistent except `recent`, `failed` and `batches`, which read an index.
     """
 
-    async def open(self, batch: Batch, definition: str, *, replacing: Batch | None = None) -> Batch:
-        """Store a batch and its definition (the mapping's JSON text) unless the batch id is taken.
+    async def open(
+        self, batch: Batch, definition: str, *, replacing: Batch | None = None, events: Sequence[Event] = ()
+    ) -> Batch:
+        """Store a batch, its definition (the mapping's JSON text) and events unless the batch id is taken.
 
         An id is not taken if its batch has expired, or if it is that of `replacing` and FAILED. Return the
         batch that is in the table afterwards: the given one or the existing one.
@@ -106,24 +120,41 @@ class Table(Protocol):
         """
         ...
 
-    async def move(self, batch: Batch, *, expected: State, to: State, now: str, error: str = "") -> bool:
+    async def move(
+        self,
+        batch: Batch,
+        *,
+        expected: State,
+        to: State,
+        now: str,
+        error: str = "",
+        events: Sequence[Event] = (),
+    ) -> bool:
         """Change the state, set `finished_at` ("" unless `to` is final) and `error`, and clear `trouble`.
 
         This ends the lease of the former state, whoever has it.
 
-        False unless the stored batch is in the state `expected` and in the round of `batch`.
+        `events` are stored in the same transaction; one that the batch has already stays as it is. False
+        unless the stored batch is in the state `expected` and in the round of `batch`.
         """
         ...
 
     async def operate(
-        self, before: Batch, after: Batch, operation: Operation, *, definition: str | None = None
+        self,
+        before: Batch,
+        after: Batch,
+        operation: Operation,
+        *,
+        definition: str | None = None,
+        events: Sequence[Event] = (),
     ) -> bool:
         """Change the batch from `before` to `after`, and keep the operation in its log, in one transaction.
 
         Only the attributes that differ are written. A change of state, round or generation ends the lease,
         whose owner works for rows that do not count any more. A `definition` is stored under the mapping
-        digest of `after`. False, and nothing is changed, unless the stored batch has the state, round and
-        `control` of `before`, or if an operation with the same request id was made before.
+        digest of `after`, `events` in the same transaction. False, and nothing is changed, unless the stored
+        batch has the state, round and `control` of `before`, or if an operation with the same request id was
+        made before.
         """
         ...
 

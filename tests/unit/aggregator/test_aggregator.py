@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from service.adapters.memory import MemoryObjects, MemoryTable, MemoryUpload
 from service.domain.errors import AccessError, LeaseLostError, PoisonMessageError, UnreachableError
 from service.domain.messages import AggregateMessage
-from service.domain.model import Commit, Counts, Dialect, State, iso_time
+from service.domain.model import Commit, Counts, Dialect, OutboxKind, State, iso_time
 
 PREFIX = "results/demo/e1/"
 
@@ -514,3 +514,16 @@ async def commit_as(lab, batch, *outcomes):
     async with lab.committer() as committer:
         for outcome in outcomes:
             await committer.commit(batch, outcome.number, outcome)
+
+
+async def test_a_batch_that_has_results_tells_of_it_once(lab):
+    """The event is stored with the state, after the manifest; a repeated trigger tells nothing more."""
+    batch = await finished(lab, 3, event_kinds=("completed",))
+    for _ in range(2):
+        await aggregate(lab, batch)
+        await lab.clock.advance(1)
+    (record,) = await lab.table.records(batch.batch_id, OutboxKind.EVENT)
+    body = json.loads(record.text)
+    assert body["kind"] == "completed"
+    assert body["status"] == {"state": str((await lab.view()).batch.state)}
+    assert body["manifest"] == batch.results.url("manifest.json")

@@ -17,7 +17,7 @@ KEYS = [
     "reused", "in_progress", "rate_per_s", "eta_s", "started_at", "finished_at", "source", "output",
     "failures", "manifest", "error", "trouble", "deadline_at", "priority", "weight", "dialect",
     "blank_records",
-    "holds", "operations", "cancelled_at", "unread_from", "tolerate", "exceeded",
+    "holds", "operations", "cancelled_at", "unread_from", "tolerate", "exceeded", "undelivered",
 ]  # fmt: skip
 
 

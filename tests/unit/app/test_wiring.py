@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from service.app.events.receivers import Receivers
 from service.app.settings import load_settings
 from service.app.wiring import RoleBuilder, open_committer
 from service.runtime.consumer import Consumer
@@ -27,6 +28,7 @@ async def test_only_calls_of_agents_have_the_time_of_the_drain(lab, role, consum
             completion=lab.completion,
             committer=lab.committer(),
             worker_name="w1",
+            receivers=Receivers((), None),
             stack=stack,
         )
         found = [part for part in builder.parts(role) if isinstance(part, Consumer)]

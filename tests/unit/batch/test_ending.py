@@ -9,7 +9,8 @@ from structlog.testing import capture_logs
 from service.adapters.memory import MemoryObjects, MemoryTable
 from service.batch.ending import fail_batch
 from service.domain.errors import AccessError
-from service.domain.model import State
+from service.domain.model import Commit, OutboxKind, State
+from service.domain.model.event_composer import EventComposer
 
 WORK = (State.SPLITTING, State.RUNNING)
 
@@ -161,3 +162,31 @@ async def test_a_failure_replaces_the_manifest_of_an_earlier_one(lab):
     lab.objects.before_put = other
     await fail_batch(lab.ports, batch, "no agent", expected=WORK)
     assert await manifest_state(lab, batch) == "FAILED"
+
+
+# -- events ----------------------------------------------------------------------------------------------
+
+
+async def test_a_failed_batch_tells_of_it_once(lab):
+    """The event is stored with the state, by the process that moved the batch; its counts are the batch's."""
+    lab.events = EventComposer(
+        status=lambda view: {"state": str(view.batch.state), "failed": view.counts.failed}
+    )
+    batch = await lab.batch(3, event_kinds=("failed",))
+    await lab.table.commit(
+        Commit(batch.batch_id, 1, 1, 0, (lab.outcome(1, failed="no"),), "t" * 36, batch.ttl)
+    )
+    for _ in range(2):
+        await fail_batch(lab.ports, batch, "no agent", expected=WORK)
+        await lab.clock.advance(1)
+    (record,) = await lab.table.records(batch.batch_id, OutboxKind.EVENT)
+    body = json.loads(record.text)
+    assert (body["kind"], body["status"]) == ("failed", {"state": "FAILED", "failed": 1})
+    assert body["manifest"] == batch.results.url("manifest.json")
+
+
+async def test_a_batch_that_tells_nobody_is_not_read_for_it(lab):
+    """Without events a move stays one call."""
+    batch = await lab.batch(3)
+    await fail_batch(lab.ports, batch, "no agent", expected=WORK)
+    assert await lab.table.records(batch.batch_id, OutboxKind.EVENT) == []

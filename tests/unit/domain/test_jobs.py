@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from service.domain.errors import PoisonMessageError
 from service.domain.events import decode_ingest
-from service.domain.jobs import Job
+from service.domain.jobs import Job, read_job
 from service.domain.model import Location, Source, is_name
 
 
@@ -73,7 +73,7 @@ def test_a_job_without_mapping_or_source_is_poison(change, reason):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"task_token": "t"}, "task token"),
+        ({"task_token": "t" * 2_049}, "'task_token' is no text of 1 to 2,048 characters"),
         ({"options": {"approve": 5}}, "'approve' is not supported"),
         ({"options": {"paused": True}}, "'paused' is not supported"),
         ({"options": {"colour": 5}}, "'colour' is unknown"),
@@ -143,6 +143,31 @@ def test_an_option_of_another_type_fails_the_batch(value):
     job = job_of({"options": {"limit": value}, "execution_id": "e1"})
     assert "job option 'limit' is" in job.problem
     assert (job.execution_id, job.limit) == ("e1", None)
+
+
+@pytest.mark.parametrize(("value", "flag"), [(True, True), ("true", True), ("False", False), (None, None)])
+def test_a_flag_is_true_or_false(value, flag):
+    """Or one of these words, by a producer that fills in a template."""
+    job = job_of({"options": {"fail_on_errors": value}})
+    assert (job.fail_on_errors, job.problem) == (flag, "")
+
+
+@pytest.mark.parametrize("value", [1, "yes", "", [True]])
+def test_a_flag_of_another_type_fails_the_batch(value):
+    """It is never guessed."""
+    job = job_of({"options": {"fail_on_errors": value}})
+    assert "job option 'fail_on_errors' is" in job.problem
+    assert "use true or false" in job.problem
+
+
+def test_a_task_token_is_kept_and_never_shown():
+    """Also that of a job with a mistake elsewhere, whose task has to be answered."""
+    for change in ({}, {"surprise": 1}):
+        job = job_of({"task_token": "hidden/token="} | change)
+        assert job.task_token == "hidden/token="
+        assert "hidden" not in repr(job)
+    job = job_of({"task_token": "hidden/token=", "options": {"fail_on_errors": True}})
+    assert read_job(json.loads(job.encode())) == job
 
 
 def test_null_is_a_key_that_is_not_given():

@@ -12,7 +12,8 @@ from service.domain.errors import (
 )
 from service.domain.events import decode_ingest
 from service.domain.jobs import Job
-from service.domain.model import Location, State
+from service.domain.model import EventKind, Location, OutboxKind, State
+from service.domain.model.event_composer import EventComposer
 from service.domain.tolerance import tolerance_text
 from service.mapping import Definition
 from service.splitter.opening import OpenLimits
@@ -514,3 +515,19 @@ async def test_a_source_that_fails_before_the_first_row_keeps_no_id(lab):
     batch = await batch_of(lab)
     assert (batch.state, batch.total) == (State.RUNNING, 5)
     assert [row.incarnation for row in await lab.sent_rows()] == [batch.incarnation] * 5
+
+
+@pytest.mark.parametrize("key", ["in.csv", "missing.csv"])
+async def test_a_batch_that_is_opened_tells_of_it(lab, key):
+    """It has started, or has failed at once; a job that comes again tells nothing more."""
+    lab.events = EventComposer(frozenset(EventKind), lambda view: {"error": view.batch.error})
+    await lab.put(table_of(5), "in.csv")
+    for _ in range(2):
+        await split(lab, lab.job(key=key), message_id="m")
+    batch = await batch_of(lab)
+    assert set(batch.event_kinds) == set(EventKind)
+    (record,) = await lab.table.records(batch.batch_id, OutboxKind.EVENT)
+    body = json.loads(record.text)
+    assert body["kind"] == ("started" if key == "in.csv" else "failed")
+    assert body["status"] == {"error": batch.error}
+    assert record.incarnation == batch.incarnation

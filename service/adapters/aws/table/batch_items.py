@@ -82,7 +82,7 @@ def batch_item(batch: Batch) -> Item:
         "trouble": trouble_value(batch.trouble),
         "request_id": encode(batch.request_id),
     }
-    for name in ("sender", "incarnation", "compiled_by"):
+    for name in ("sender", "incarnation", "compiled_by", "event_kinds"):
         if value := getattr(batch, name):
             item[name] = encode(value)
     if batch.recount is not None:
@@ -191,6 +191,7 @@ def batch_of(item: Item) -> Batch:
         sender=values.get("sender", ""),
         compiled_by=values.get("compiled_by", ""),
         recount=_recount_of(values.get("recount")),
+        event_kinds=tuple(values.get("event_kinds", ())),
         **steering_of(values),
     )
 

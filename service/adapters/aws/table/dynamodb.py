@@ -7,13 +7,15 @@ therefore reads the batch before it decides anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from service.adapters.aws.clients import Clients
-from service.adapters.aws.errors import AwsCall, error_code, error_message, perform, translate
+from service.adapters.aws.errors import AwsCall, error_code, perform, translate
+from service.adapters.aws.outbox.batch_updates import BatchUpdates
+from service.adapters.aws.outbox.table import DynamoOutbox
 from service.adapters.aws.table import batch_leases
 from service.adapters.aws.table.batch_items import (
     batch_item,
@@ -26,9 +28,8 @@ from service.adapters.aws.table.batch_items import (
     view_of,
 )
 from service.adapters.aws.table.batch_leases import NO_LEASE, is_leased_to
-from service.adapters.aws.table.commits import failed_conditions, write_commit
+from service.adapters.aws.table.commits import write_commit
 from service.adapters.aws.table.conditions import (
-    Condition,
     is_free,
     is_in_generation,
     is_in_round,
@@ -51,12 +52,13 @@ from service.adapters.aws.table.row_items import is_outcome_of, outcome_of
 from service.adapters.aws.table.shared_records import check_record_size, record_item, record_of
 from service.adapters.aws.table.steering_values import operation_of, work_value
 from service.adapters.aws.table.values import Item, Value, encode
-from service.domain.errors import BatchRejectedError, ConflictError, RowTooLargeError
+from service.domain.errors import ConflictError
 from service.domain.model import (
     Batch,
     BatchView,
     Commit,
     Counts,
+    Event,
     Operation,
     Outcome,
     Recount,
@@ -72,13 +74,13 @@ from service.runtime.clock import SystemClock
 
 _CONDITION_FAILED = "ConditionalCheckFailedException"
 _UPDATE_CODES = frozenset({_CONDITION_FAILED, "ValidationException"})
-_OPEN_CODES = frozenset({"TransactionCanceledException", "ValidationException"})
-_COMMIT_CODES = _OPEN_CODES | {"IdempotentParameterMismatchException"}
+_TRANSACT_CODES = frozenset({"TransactionCanceledException", "ValidationException"})
+_COMMIT_CODES = _TRANSACT_CODES | {"IdempotentParameterMismatchException"}
 
 _NOW_MS = SystemClock().now_ms
 
 
-class DynamoTable:
+class DynamoTable(DynamoOutbox):
     """The table `name`, with the keys and indexes that `provision` creates.
 
     `now_ms` is the time, in milliseconds since 1970, by which batches have expired.
@@ -93,15 +95,18 @@ class DynamoTable:
         self._get_call = self._call("dynamodb:GetItem")
         self._put_call = self._call("dynamodb:PutItem", writes=True, expects=frozenset({_CONDITION_FAILED}))
         self._update_call = self._call("dynamodb:UpdateItem", writes=True, expects=_UPDATE_CODES)
-        self._open_call = self._call("dynamodb:PutItem", writes=True, expects=_OPEN_CODES)
         # a transaction needs the permissions of its parts
-        self._commit_call = self._call(
-            "dynamodb:PutItem and dynamodb:UpdateItem", writes=True, expects=_COMMIT_CODES
+        both = "dynamodb:PutItem and dynamodb:UpdateItem"
+        self._commit_call = self._call(both, writes=True, expects=_COMMIT_CODES)
+        self._updates = BatchUpdates(
+            self._dynamodb, name, self._update_call, self._call(both, writes=True, expects=_TRANSACT_CODES)
         )
         self._queries = Queries(clients, name, self._call("dynamodb:Query"))
 
-    async def open(self, batch: Batch, definition: str, *, replacing: Batch | None = None) -> Batch:
-        """Store batch and definition together unless the batch id is taken; return the stored batch."""
+    async def open(
+        self, batch: Batch, definition: str, *, replacing: Batch | None = None, events: Sequence[Event] = ()
+    ) -> Batch:
+        """Store batch, definition and events unless the batch id is taken; return the stored batch."""
         free = is_free(self._now_ms() // 1000)
         if replacing is not None:
             free |= is_in_round(replacing, State.FAILED)
@@ -110,16 +115,12 @@ class DynamoTable:
             "ExpressionAttributeNames": free.aliases,
             "ExpressionAttributeValues": free.values,
         }
-        # the condition on the batch item guards the definition too: a transaction applies both or none
-        writes = [
-            {"Put": {"TableName": self._name, "Item": batch_item(batch), **condition}},
-            {"Put": {"TableName": self._name, "Item": definition_item(batch, definition)}},
+        # the condition on the batch item guards the others too: a transaction applies all or none
+        puts = [
+            {"TableName": self._name, "Item": batch_item(batch), **condition},
+            {"TableName": self._name, "Item": definition_item(batch, definition)},
         ]
-        try:
-            await perform(self._open_call, self._dynamodb.transact_write_items(TransactItems=writes))
-        except ClientError as error:
-            self._raise_unless_refused(error, batch)
-        else:
+        if await self._updates.put(batch.batch_id, puts, events):
             return batch
         stored = await self._get_batch(batch.batch_id)
         if stored is None:
@@ -159,7 +160,7 @@ class DynamoTable:
             values["dialect"] = dialect_value(batch.dialect)
         condition = is_in_generation(batch, State.SPLITTING) & is_leased_to(owner)
         remove = "" if batch.dialect is not None else "dialect"
-        return await self._update_batch(batch.batch_id, values, condition, remove=remove)
+        return await self._updates.update(batch.batch_id, values, condition, remove=remove)
 
     async def seal(self, batch: Batch, total: int, now: str, *, owner: str) -> bool:
         """SPLITTING -> RUNNING with `total` rows. After False, read the batch: it may be sealed."""
@@ -167,9 +168,18 @@ class DynamoTable:
         if batch.unread_from:
             values["unread_from"] = encode(batch.unread_from)
         condition = is_in_generation(batch, State.SPLITTING) & is_leased_to(owner)
-        return await self._update_batch(batch.batch_id, values, condition)
+        return await self._updates.update(batch.batch_id, values, condition)
 
-    async def move(self, batch: Batch, *, expected: State, to: State, now: str, error: str = "") -> bool:
+    async def move(
+        self,
+        batch: Batch,
+        *,
+        expected: State,
+        to: State,
+        now: str,
+        error: str = "",
+        events: Sequence[Event] = (),
+    ) -> bool:
         """Change the state unless state or round differ. After False, read the batch: it may be changed."""
         values = (
             _state_values(to)
@@ -181,19 +191,21 @@ class DynamoTable:
                 "trouble": trouble_value(None),
             }
         )
-        return await self._update_batch(batch.batch_id, values, is_in_round(batch, expected))
+        condition = is_in_round(batch, expected)
+        return await self._updates.update(batch.batch_id, values, condition, events=events)
 
     async def operate(
-        self, before: Batch, after: Batch, operation: Operation, *, definition: str | None = None
+        self,
+        before: Batch,
+        after: Batch,
+        operation: Operation,
+        *,
+        definition: str | None = None,
+        events: Sequence[Event] = (),
     ) -> bool:
         """Change the batch and keep the operation in its log. After False, read the operation."""
         writes = operation_writes(self._name, before, after, operation, definition)
-        try:
-            await perform(self._open_call, self._dynamodb.transact_write_items(TransactItems=writes))
-        except ClientError as error:
-            self._raise_unless_refused(error, after)
-            return False
-        return True
+        return await self._updates.write(after.batch_id, writes, events)
 
     async def operation(self, batch: Batch, request_id: str) -> Operation | None:
         """The operation that was made for this request."""
@@ -211,18 +223,18 @@ class DynamoTable:
         assert batch.work is not None
         condition = is_under_way(batch, batch.work)
         if work is None:
-            return await self._update_batch(batch.batch_id, {}, condition, remove="work")
-        return await self._update_batch(batch.batch_id, {"work": work_value(work)}, condition)
+            return await self._updates.update(batch.batch_id, {}, condition, remove="work")
+        return await self._updates.update(batch.batch_id, {"work": work_value(work)}, condition)
 
     async def set_trouble(self, batch: Batch, trouble: Trouble | None) -> bool:
         """Store why the results cannot be written, unless the batch is not AGGREGATING in this round."""
         values = {"trouble": trouble_value(trouble)}
-        return await self._update_batch(batch.batch_id, values, is_in_round(batch, State.AGGREGATING))
+        return await self._updates.update(batch.batch_id, values, is_in_round(batch, State.AGGREGATING))
 
     async def recount(self, batch: Batch, counts: Counts) -> bool:
         """Store the counts of this round, unless the batch is in another state or round."""
         values = {"recount": recount_value(Recount(batch.round, counts))}
-        return await self._update_batch(batch.batch_id, values, is_in_round(batch, batch.state))
+        return await self._updates.update(batch.batch_id, values, is_in_round(batch, batch.state))
 
     async def lease(
         self, batch: Batch, *, state: State, owner: str, now_ms: int, until_ms: int, former: str = ""
@@ -245,7 +257,7 @@ class DynamoTable:
 
     async def release(self, batch_id: str, *, owner: str) -> bool:
         """Release the lease of a batch. False if it is not `owner`'s."""
-        return await self._update_batch(batch_id, NO_LEASE, is_leased_to(owner))
+        return await self._updates.update(batch_id, NO_LEASE, is_leased_to(owner))
 
     async def commit(self, commit: Commit) -> tuple[int, ...]:
         """Store all outcomes and add their counts, atomically; see `Table.commit`.
@@ -330,44 +342,6 @@ class DynamoTable:
     async def _get_batch(self, batch_id: str) -> Batch | None:
         item = await self._get_item(primary_key(batch_id, BATCH_SORT))
         return None if item is None else batch_of(item)
-
-    def _raise_unless_refused(self, error: ClientError, batch: Batch) -> None:
-        """Return if a condition refused the transaction; otherwise raise the RowfleetError for it."""
-        too_large = f"{self._open_call.resource} cannot hold this batch"
-        if error_code(error) == "ValidationException":
-            raise BatchRejectedError(f"{too_large}: {error_message(error)}") from error
-        try:
-            failed_conditions(error, f"batch {batch.batch_id} was not changed")
-        except RowTooLargeError:
-            raise BatchRejectedError(f"{too_large}: {error_message(error)}") from error
-
-    async def _update_batch(
-        self, batch_id: str, values: dict[str, Value], condition: Condition, *, remove: str = ""
-    ) -> bool:
-        """Set attributes of the batch item and remove one. False if the condition failed."""
-        sets = ", ".join(f"#{name} = :new_{name}" for name in values)
-        names = {*values, *condition.names}
-        if remove:
-            names.add(remove)
-        update = self._dynamodb.update_item(
-            TableName=self._name,
-            Key=primary_key(batch_id, BATCH_SORT),
-            UpdateExpression=" ".join([f"SET {sets}"] * bool(values) + [f"REMOVE #{remove}"] * bool(remove)),
-            ConditionExpression=condition.expression,
-            # every name is aliased because many are reserved words of DynamoDB
-            ExpressionAttributeNames={f"#{name}": name for name in names},
-            ExpressionAttributeValues={f":new_{name}": value for name, value in values.items()}
-            | condition.values,
-        )
-        try:
-            await perform(self._update_call, update)
-        except ClientError as error:
-            if error_code(error) == _CONDITION_FAILED:
-                return False
-            raise BatchRejectedError(
-                f"{self._update_call.resource} cannot hold this batch: {error_message(error)}"
-            ) from error
-        return True
 
     def _call(
         self, permission: str, *, writes: bool = False, expects: frozenset[str] = frozenset()

@@ -7,13 +7,15 @@
 | definition | batch id | `definition#{digest}` | |
 | operation | batch id | `op#{incarnation}#{request_id}` | |
 | shared record | `#{key}` | `#record` | |
+| event | batch id | `event#{id}` | `status_key` = `events#pending` until it is delivered |
+| waiting task | batch id | `task#{digest}` | `status_key` = `tasks#pending` until it is answered |
 | row | partition of the row | `row_{number}` | `status_key` = `{partition}#FAILED`, failed rows only |
 """
 
 from __future__ import annotations
 
 from service.adapters.aws.table.values import Item
-from service.domain.model import State
+from service.domain.model import OutboxKind, State
 
 BATCH_SORT = "#batch"
 
@@ -78,3 +80,19 @@ def batches_key(state: State) -> str:
 def failed_key(partition: str) -> str:
     """The partition of `by_status` that holds the failed rows of a table partition."""
     return f"{partition}#FAILED"
+
+
+def outbox_prefix(kind: OutboxKind) -> str:
+    """`event#`: the sort keys of a batch's records of one kind begin with this."""
+    # without META_PREFIX, so that reading a batch does not read them as well
+    return f"{kind.value}#"
+
+
+def outbox_sort(kind: OutboxKind, name: str) -> str:
+    """`event#{id}`."""
+    return outbox_prefix(kind) + name
+
+
+def pending_key(kind: OutboxKind) -> str:
+    """The partition of `by_status` that holds the pending records of one kind: `events#pending`."""
+    return f"{kind.value}s#pending"

@@ -1,0 +1,1 @@
+"""The outbox on DynamoDB: its items, and transactions that change a batch and add to it."""

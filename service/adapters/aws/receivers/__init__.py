@@ -1,0 +1,1 @@
+"""Receivers of events in AWS, and Step Functions, whose tasks wait for batches."""

@@ -1,0 +1,1 @@
+"""Events by HTTPS to a webhook, signed as Standard Webhooks has it."""

@@ -1,0 +1,1 @@
+"""Settings of events, and the receivers that are built from them."""
