@@ -22,7 +22,14 @@ STATE_COLOURS = {
     State.FAILED: "red",
     State.CANCELLED: "red",
 }
-_TOLERATE = tolerance_text(DEFAULT_TOLERANCE)
+_USUAL = (
+    ("reused", 0),
+    ("blank_records", 0),
+    ("undelivered", 0),
+    ("round", 1),
+    ("tolerate", tolerance_text(DEFAULT_TOLERANCE)),
+)
+"""Values that say nothing."""
 _STYLES = {"error": "red", "trouble": "yellow", "exceeded": "yellow"}
 
 _DONE_WORDS = {
@@ -71,7 +78,7 @@ def _is_shown(name: str, value: Any, status: Mapping[str, Any]) -> bool:
     """True for a value that says something: a default or a repetition does not."""
     if name in ("holds", "operations") or value is None:
         return False
-    if (name, value) in (("reused", 0), ("blank_records", 0), ("round", 1), ("tolerate", _TOLERATE)):
+    if (name, value) in _USUAL:
         return False
     return name != "due" or value != status["total"]
 

@@ -7,6 +7,7 @@ lost, the sweeper finds the work that the batch still has.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import structlog
@@ -15,7 +16,17 @@ from service.batch.ending import send_trigger
 from service.batch.role_ports import Ports
 from service.domain.errors import PoisonMessageError, RetryableError, UsageError
 from service.domain.jobs import Job
-from service.domain.model import Batch, BatchView, Operation, State, Work, WorkKind, iso_time
+from service.domain.model import (
+    Batch,
+    BatchView,
+    Event,
+    EventKind,
+    Operation,
+    State,
+    Work,
+    WorkKind,
+    iso_time,
+)
 from service.domain.operation_requests import OperationRequest, WorkRequest
 from service.domain.ports import MAX_DELAY_S, OutgoingMessage, Table
 from service.runtime.sender import send_all
@@ -55,7 +66,8 @@ async def decide_and_apply(
         if decision.after is None:
             return operation
         after = _changed(decision.after, batch, now_ms)
-        if await ports.table.operate(batch, after, operation, definition=definition):
+        events = _events(ports, view, after)
+        if await ports.table.operate(batch, after, operation, definition=definition, events=events):
             log.info(
                 "operation", op=request.op, batch_id=batch.batch_id, by=request.by, control=after.control,
                 state=after.state,
@@ -117,6 +129,15 @@ async def send_work(ports: Ports, batch: Batch, work: Work) -> None:
 
 def _changed(after: Batch, before: Batch, now_ms: int) -> Batch:
     return replace(after, control=before.control + 1, updated_at=iso_time(now_ms))
+
+
+def _events(ports: Ports, before: BatchView, after: Batch) -> Sequence[Event]:
+    """The events of a batch that is held now, or held no more."""
+    was_held, is_held = before.batch.state is State.PAUSED, after.state is State.PAUSED
+    if was_held == is_held or after.cancelled_at:
+        return ()
+    kind = EventKind.PAUSED if is_held else EventKind.RESUMED
+    return ports.events.events(replace(before, batch=after), kind, after.updated_at)
 
 
 def _operation(request: OperationRequest, decision: Decision, at: str, control: int) -> Operation:

@@ -7,7 +7,7 @@ import pytest
 from service.batch.ending import fail_batch
 from service.domain.errors import UsageError
 from service.domain.messages import AggregateMessage
-from service.domain.model import Commit, State
+from service.domain.model import Commit, EventKind, OutboxKind, State
 from service.domain.operation_requests import OperationRequest
 from service.steering.operate import operate
 
@@ -111,3 +111,24 @@ async def test_a_finish_job_is_carried_out_by_the_splitter(lab):
     assert (await lab.view()).batch.state is State.SUCCEEDED
     [operation] = await lab.table.operations(batch)
     assert (operation.request_id, operation.by) == (delivery.message.id, f"message {delivery.message.id}")
+
+
+async def test_others_are_told_once_of_a_pause_and_of_what_ends_it(lab):
+    """Each event is stored with the change. A cancel of a paused batch is told by its end."""
+    batch = await lab.batch(3, event_kinds=tuple(EventKind))
+
+    async def kinds():
+        records = await lab.table.records(batch.batch_id, OutboxKind.EVENT)
+        return sorted(json.loads(record.text)["kind"] for record in records)
+
+    for number, (op, told) in enumerate(
+        [
+            ("pause", ["paused"]),
+            ("pause", ["paused"]),
+            ("resume", ["paused", "resumed"]),
+            ("pause", ["paused", "paused", "resumed"]),
+            ("cancel", ["paused", "paused", "resumed"]),
+        ]
+    ):
+        await operate(lab.ports, OperationRequest(op, batch.batch_id, f"r{number}", "me"))
+        assert await kinds() == told
