@@ -18,7 +18,7 @@ from service.app.health_server import serve_health
 from service.app.roles import Precondition, Role, ServiceRoles
 from service.app.settings import Settings
 from service.app.task_protection import protect_task
-from service.app.wiring import RoleBuilder, open_committer
+from service.app.wiring.builder import RoleBuilder, open_committer
 from service.batch.completion import Completion
 from service.batch.role_ports import Ports
 from service.catalog.folders import ReadMappingFiles

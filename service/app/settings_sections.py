@@ -203,6 +203,11 @@ class SweepSettings(Section):
     concurrent_batches: Count = Field(
         default=8, description="Batches that one process looks at, and recovers, at the same time"
     )
+    hold_s: Seconds = Field(
+        default=259_200,
+        description="A batch that something other than its user holds is cancelled after this, unless its "
+        "job has its own `hold_s`",
+    )
     dead_letters_pause_s: Seconds = Field(
         default=60,
         description="Dead letters that were left are looked at this often, and are visible in between",

@@ -114,10 +114,18 @@ def give_up_at_ms(batch: Batch, after_s: float) -> int:
     that is shorter), so that somebody can still have them written.
     """
     begun_ms = ms_of(batch.updated_at or batch.created_at) if batch.updated_at or batch.created_at else 0
-    opened_ms = ms_of(batch.created_at) if batch.created_at else begun_ms
+    return min(begun_ms + round(after_s * 1000), spare_until_ms(batch))
+
+
+def spare_until_ms(batch: Batch) -> int:
+    """The time (ms since 1970) until which a batch may wait: a day before its outcomes expire.
+
+    If they live for less than a week, it is a seventh of that time before.
+    """
+    begun = batch.created_at or batch.updated_at
     expiry_ms = batch.ttl * 1000
-    spare_ms = min(_DAY_MS, max(0, expiry_ms - opened_ms) // 7)
-    return min(begun_ms + round(after_s * 1000), expiry_ms - spare_ms)
+    life_ms = max(0, expiry_ms - (ms_of(begun) if begun else 0))
+    return expiry_ms - min(_DAY_MS, life_ms // 7)
 
 
 def given_up(batch: Batch, reason: str) -> str:

@@ -63,6 +63,7 @@ def _differences(batch: Batch, job: Job, source: Source) -> Iterator[Difference]
         yield "output", batch.output.url(), job.output.url() if job.output else "the default"
     asked: dict[str, tuple[str | int | None, str | int | None]] = {
         "limit": (batch.limit, job.limit),
+        "hold_s": (batch.hold_s, job.hold_s),
         "delimiter": (batch.delimiter or None, job.delimiter),
         "encoding": (batch.encoding or None, job.encoding),
         "tolerate": (_canonical(batch.tolerate_option), _canonical(job.tolerate)),

@@ -20,7 +20,7 @@ from service.app.status import (
     undelivered_events,
 )
 from service.app.submit import SubmitRequest, check_request, follow, submit
-from service.app.wiring import reserved_places
+from service.app.wiring.limits import reserved_places
 from service.batch.outages import OutageBoard
 from service.cli import render
 from service.cli.console import (

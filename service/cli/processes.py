@@ -19,7 +19,7 @@ from service.app.serve import ROLES, serve
 from service.app.settings import Settings
 from service.app.status import WITH_RESULTS, group_failures, read_operations, status_json
 from service.app.submit import SubmitRequest, check_readable
-from service.app.wiring import agent_opener
+from service.app.wiring.agents import agent_opener
 from service.catalog.editions import Edition
 from service.catalog.files import compile_catalog
 from service.catalog.folders import MappingFolders, ReadMappingFiles

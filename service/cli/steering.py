@@ -69,7 +69,12 @@ def set_(
     *,
     max_concurrency: Annotated[
         int | None,
-        typer.Option(min=1, max=MAX_CONCURRENCY, metavar="N", help="Calls at a time, per worker process."),
+        typer.Option(
+            min=0,
+            max=MAX_CONCURRENCY,
+            metavar="N",
+            help="Calls at a time, per process; 0: as in the mapping.",
+        ),
     ] = None,
     priority: Annotated[
         int | None, typer.Option(min=1, max=MAX_PRIORITY, metavar="P", help="The highest goes first.")

@@ -30,6 +30,7 @@ from service.domain.truncation import truncate
 
 _OPTIONS = {
     "deadline_s": MAX_DEADLINE_S,
+    "hold_s": MAX_DEADLINE_S,
     "limit": MAX_ROWS,
     "priority": MAX_PRIORITY,
     "weight": MAX_WEIGHT,
@@ -83,6 +84,7 @@ class Job:
     output: Location | None = None
     limit: int | None = None
     deadline_s: int | None = None
+    hold_s: int | None = None
     priority: int | None = None
     weight: int | None = None
     delimiter: str | None = None

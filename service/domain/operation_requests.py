@@ -93,7 +93,7 @@ ARGUMENTS: dict[str, dict[str, Check]] = {
     "resume": {"mapping_now": _boolean},
     "cancel": {"grace": _whole(0, MAX_GRACE_S)},
     "set": {
-        "max_concurrency": _whole(1, MAX_CONCURRENCY),
+        "max_concurrency": _whole(0, MAX_CONCURRENCY),
         "priority": _whole(1, MAX_PRIORITY),
         "weight": _whole(1, MAX_WEIGHT),
         "deadline": _whole(1, MAX_DEADLINE_S),
@@ -115,6 +115,10 @@ ARGUMENTS: dict[str, dict[str, Check]] = {
 """The operations and their arguments."""
 
 
+RESET_BY_NULL = {"set": frozenset({"max_concurrency"})}
+"""Arguments that a null sets back. A null of any other is an argument that is not given."""
+
+
 def read_request(data: dict[str, Any]) -> OperationRequest | WorkRequest:
     """The request in the JSON object of a job message with `op`. Raises PoisonMessageError."""
     check_version(data)
@@ -132,7 +136,8 @@ def read_request(data: dict[str, Any]) -> OperationRequest | WorkRequest:
         raise PoisonMessageError(f"'args' is {json.dumps(args)[:80]}; write an object")
     if problem := argument_problem(op, args):
         raise PoisonMessageError(problem)
-    given = {name: value for name, value in args.items() if value is not None}
+    reset = RESET_BY_NULL.get(op, frozenset())
+    given = {name: value for name, value in args.items() if value is not None or name in reset}
     return OperationRequest(op, batch_id, _short(data, "request_id"), _short(data, "by"), given)
 
 

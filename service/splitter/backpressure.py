@@ -30,7 +30,7 @@ EMPTY_FOR_S = 15.0
 
 
 class SplitEndedError(Exception):
-    """The batch is no longer SPLITTING: another process has sealed or failed it."""
+    """The batch is no longer SPLITTING: another process has sealed or failed it, or it is held."""
 
 
 class Backpressure:
@@ -58,6 +58,8 @@ class Backpressure:
             if view is None or view.batch.state is not State.SPLITTING:
                 raise SplitEndedError
             unfinished = batch.checkpoint.rows - view.all_counts.done
+            if view.batch.cancelled_at:
+                return
             if unfinished - self._lost < self._max_queued_rows:
                 return
             # Other batches may use the slot from here on, for as long as this split lasts. If a waiting split

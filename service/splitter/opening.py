@@ -216,6 +216,7 @@ class Opener:
             incarnation=new_incarnation(now_ms, self._rng.getrandbits(20)),
             request_id=job.request_id_for(message_id),
             deadline_s=job.deadline_s,
+            hold_s=job.hold_s,
             compiled_by=__version__ if mapping else "",
             event_kinds=tuple(sorted(self._ports.events.kinds)),
             tolerate=parse_tolerance(job.tolerate, tolerate) if job.tolerate else tolerate,

@@ -22,7 +22,6 @@ from service.batch.role_ports import Ports
 from service.batch.row_checks import REPEAT_DELAY_S
 from service.batch.source import reader_of, records_of
 from service.csvio import Header, Record
-from service.csvio.compression import is_compressed_name
 from service.domain.errors import LeaseLostError
 from service.domain.messages import RowMessage
 from service.domain.model import Batch, Checkpoint, State, iso_time
@@ -105,12 +104,12 @@ class Split:
             if not self.batch.columns and reader.header:
                 self._take_header(mapping, reader.header)
             for window in windows.add(records):
-                await self._send(window)
-                if await self._is_cancelled():
+                if not await self._send(window):
                     await self._seal()
                     return
-        if rest := windows.rest():
-            await self._send(rest)
+        if (rest := windows.rest()) and not await self._send(rest):
+            await self._seal()
+            return
         await self._store_header()
         if reader.blanks != self.batch.checkpoint.blanks:
             # The blank records after the last row. A resume would only skip them again.
@@ -131,10 +130,14 @@ class Split:
             first, self._first = self._first, None
             await self._checkpoint(first)
 
-    async def _send(self, records: Sequence[Record]) -> None:
-        """Send a window and checkpoint it."""
+    async def _send(self, records: Sequence[Record]) -> bool:
+        """Send a window and checkpoint it. False if it is not to be sent, because the batch was cancelled."""
         await self._store_header()
         await self._backpressure.wait(self.batch, self._check_leases, self._delivery)
+        if await self._is_cancelled():
+            self.batch = replace(self.batch, unread_from=self.batch.checkpoint.rows + 1)
+            log.info("split_cancelled", rows=self.batch.checkpoint.rows)
+            return False
         messages = (self._message(record) for record in records)
         await send_all(
             self._ports.queues.rows,
@@ -147,20 +150,18 @@ class Split:
         self._ports.metrics.count("rows_sent", len(records))
         await self._checkpoint(records[-1].end)
         await asyncio.sleep(0)  # ports in memory never suspend: other tasks get their turn here
+        return True
 
     async def _is_cancelled(self) -> bool:
-        """True if the rest of the source is not to be read, because the batch was cancelled.
+        """True if the batch was cancelled, and the rows beyond the checkpoint were never sent.
 
-        Rows that an earlier splitter may have sent are read in any case: they may have outcomes.
+        Rows that an earlier splitter may have sent are read in any case: they may have outcomes. Raises
+        SplitEndedError if the batch is not SPLITTING any more.
         """
         view = await self._ports.table.read(self.batch.batch_id)
-        checkpoint = self.batch.checkpoint
-        if view is None or not view.batch.cancelled_at or checkpoint.rows < self._replay_until:
-            return False
-        if checkpoint.byte_offset < self.batch.source.size or is_compressed_name(self.batch.source.key):
-            self.batch = replace(self.batch, unread_from=checkpoint.rows + 1)
-        log.info("split_cancelled", rows=checkpoint.rows)
-        return True
+        if view is None or view.batch.state is not State.SPLITTING:
+            raise SplitEndedError
+        return bool(view.batch.cancelled_at) and self.batch.checkpoint.rows >= self._replay_until
 
     def _check_leases(self) -> None:
         self._delivery.check_lease()

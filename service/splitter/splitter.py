@@ -38,7 +38,7 @@ from service.splitter.backpressure import SplitEndedError
 from service.splitter.opening import Opener
 from service.splitter.split import Split, SplitLimits
 from service.splitter.task_tokens import refuse_task, store_task
-from service.steering.operate import carry_out
+from service.steering.operate import carry_out, send_work
 from service.steering.work import FleetWork
 
 log = structlog.get_logger(__name__)
@@ -123,7 +123,10 @@ class Splitter:
             if batch.state is State.SPLITTING:
                 await self._split(batch, definition, delivery)
             # A redelivered job checks a sealed batch as well: its trigger may be lost.
-            await self._completion.check(batch.batch_id)
+            view = await self._completion.check(batch.batch_id)
+            if view is not None and view.batch.state is State.RUNNING and view.batch.work is not None:
+                # Work that had to wait for the end of the split.
+                await send_work(self._ports, view.batch, view.batch.work)
 
     async def _split(self, batch: Batch, definition: Definition | None, delivery: Delivery) -> None:
         """Split the batch under its lease. Raises LeaseHeldError if another splitter has it."""
@@ -154,7 +157,11 @@ class Splitter:
     ) -> None:
         if batch.work is not None and batch.work.kind is WorkKind.SEND:
             # Rows before the checkpoint whose messages an operation has taken out of use.
-            await self._work.do(batch, lease, delivery)
+            def check() -> None:
+                delivery.check_lease()
+                lease.check()
+
+            await self._work.do(batch, check)
         split = Split(self._ports, batch, lease, delivery, self._limits, self._send_budget)
         try:
             if definition is None or definition.digest != batch.mapping_digest:

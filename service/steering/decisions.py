@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from service.domain.errors import UsageError
 from service.domain.model import (
@@ -16,12 +17,13 @@ from service.domain.model import (
     HoldReason,
     Json,
     State,
+    Tolerance,
     Work,
     WorkKind,
     iso_time,
-    ms_of,
 )
 from service.domain.operation_requests import DEFAULT_GRACE_S, OperationRequest
+from service.domain.tolerance import ToleranceError, parse_tolerance, tolerance_text
 
 OPEN = frozenset({State.SPLITTING, State.RUNNING, State.PAUSED})
 """States in which rows are still sent or served."""
@@ -52,8 +54,7 @@ def pause(view: BatchView, request: OperationRequest, now_ms: int) -> Decision:
     """Hold the batch for its user. With `now`, calls under way are cut."""
     batch, is_now = view.batch, bool(request.args.get("now"))
     _require_open(view, "paused")
-    if batch.cancelled_at:
-        raise UsageError(f"batch {batch.batch_id} was cancelled at {batch.cancelled_at}: it is ending")
+    _require_not_cancelled(batch)
     held = batch.hold(HoldReason.USER)
     if held is not None and (not is_now or held.detail.get("now")):
         return Decision(f"{batch.batch_id} was paused by {held.by} at {held.at}")
@@ -68,8 +69,8 @@ def pause(view: BatchView, request: OperationRequest, now_ms: int) -> Decision:
 
 
 def hold_batch(batch: Batch, hold: Hold) -> Batch:
-    """The batch with one more hold; one with the same reason stays as it is."""
-    if batch.hold(hold.reason) is not None:
+    """The batch with one more hold; one with the same reason stays. A cancelled batch is not held."""
+    if batch.hold(hold.reason) is not None or batch.cancelled_at:
         return batch
     return replace(batch, state=State.PAUSED, holds=(*batch.holds, hold))
 
@@ -109,13 +110,13 @@ def cancel(view: BatchView, request: OperationRequest, now_ms: int) -> Decision:
     batch = view.batch
     if batch.state.is_final:
         return Decision(f"{batch.batch_id} had finished: it is {batch.state}")
+    if batch.cancelled_at:
+        return Decision(f"{batch.batch_id} was cancelled at {batch.cancelled_at}")
     if _is_written(view):
         raise UsageError(
             f"every row of {batch.batch_id} has an outcome and its results are being written: there is "
             "nothing left to cancel"
         )
-    if batch.cancelled_at:
-        return Decision(f"{batch.batch_id} was cancelled at {batch.cancelled_at}")
     grace_s = request.args.get("grace")
     after = cancelled(batch, now_ms, grace_s=DEFAULT_GRACE_S if grace_s is None else grace_s)
     return Decision(
@@ -125,13 +126,14 @@ def cancel(view: BatchView, request: OperationRequest, now_ms: int) -> Decision:
     )
 
 
-def cancelled(batch: Batch, now_ms: int, *, grace_s: int) -> Batch:
-    """The batch as cancelled at `now_ms`."""
+def cancelled(batch: Batch, now_ms: int, *, grace_s: int, reason: str = "") -> Batch:
+    """The batch as cancelled at `now_ms`. `reason`: "" if a user has cancelled it."""
     return replace(
         batch,
         state=open_state(batch),
         holds=(),
         cancelled_at=iso_time(now_ms),
+        cancel_reason=reason,
         grace_s=grace_s,
         work=Work(WorkKind.CANCEL, batch.control + 1),
     )
@@ -141,18 +143,40 @@ def change_settings(view: BatchView, request: OperationRequest, now_ms: int) -> 
     """Change how the batch is served from now on."""
     batch, args = view.batch, request.args
     _require_open(view, "changed")
-    changes: dict[str, Json] = {
-        name: args[name] for name in ("max_concurrency", "priority", "weight") if args.get(name) is not None
+    _require_not_cancelled(batch)
+    changes: dict[str, Any] = {
+        name: args[name] for name in ("priority", "weight") if args.get(name) is not None
     }
+    if "max_concurrency" in args:
+        changes["max_concurrency"] = args["max_concurrency"] or None
     if args.get("deadline") is not None:
         changes["deadline_at"] = iso_time(now_ms + args["deadline"] * 1000)
+    if args.get("tolerate"):
+        changes["tolerate"] = _tolerance(args["tolerate"], batch)
     if not changes:
-        raise UsageError("nothing to set: give --max-concurrency, --priority, --weight or --deadline")
+        raise UsageError(
+            "nothing to set: give --max-concurrency, --priority, --weight, --deadline or --tolerate"
+        )
     after = replace(batch, **changes)
-    shown = ", ".join(f"{name} {value}" for name, value in changes.items())
+    shown = ", ".join(_describe_setting(name, value) for name, value in changes.items())
     if after == batch:
         return Decision(f"{batch.batch_id} has {shown} already")
     return Decision(f"{batch.batch_id} has {shown}; workers follow within 10 s", after)
+
+
+def _tolerance(text: str, batch: Batch) -> Tolerance:
+    """The tolerance of the batch with the parts that the text names. Raises UsageError."""
+    try:
+        return parse_tolerance(text, batch.tolerate)
+    except ToleranceError as error:
+        raise UsageError(f"--tolerate: {error}") from None
+
+
+def _describe_setting(name: str, value: object) -> str:
+    label = {"max_concurrency": "max-concurrency", "deadline_at": "the deadline"}.get(name, name)
+    if value is None:
+        return f"the {label} of its mapping"
+    return f"{label} {tolerance_text(value) if isinstance(value, Tolerance) else value}"
 
 
 def finish(view: BatchView, _request: OperationRequest, _now_ms: int) -> Decision:
@@ -184,6 +208,11 @@ def _check_finishable(view: BatchView) -> None:
         )
 
 
+def _require_not_cancelled(batch: Batch) -> None:
+    if batch.cancelled_at:
+        raise UsageError(f"batch {batch.batch_id} was cancelled at {batch.cancelled_at}: it is ending")
+
+
 def _require_open(view: BatchView, done: str) -> None:
     """Raise UsageError unless rows of the batch are still sent or served."""
     batch = view.batch
@@ -205,11 +234,6 @@ def describe_hold(hold: Hold) -> str:
     """A hold in words."""
     reason = hold.detail.get("reason")
     return f"{hold.reason} (by {hold.by} at {hold.at}" + (f": {reason}" if reason else "") + ")"
-
-
-def cancel_due_ms(batch: Batch) -> int:
-    """The time (ms since 1970) at which calls under way in a cancelled batch are cut."""
-    return ms_of(batch.cancelled_at) + batch.grace_s * 1000
 
 
 DECISIONS: dict[str, Decide] = {

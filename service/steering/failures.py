@@ -34,12 +34,9 @@ from service.domain.tolerance import JUDGED_CLASSES, excess, judged_failures
 from service.domain.truncation import truncate
 from service.mapping.extraction.reply_summary import reply_paths
 from service.steering.decisions import Decision, cancelled, hold_batch
-from service.steering.operate import decide_and_apply
+from service.steering.operate import ROWFLEET, decide_and_apply
 
 log = structlog.get_logger(__name__)
-
-ROWFLEET = "rowfleet"
-"""The `by` of operations that the service makes itself."""
 
 HOLD = "hold"
 """The operation that makes a hold; nobody asks for it."""
@@ -209,7 +206,7 @@ class FailureJudge:
                 return Decision("the batch has changed since its failures were counted")
             detail = finding.detail(view)
             if is_cancel:
-                after = cancelled(batch, now_ms, grace_s=DEFAULT_GRACE_S)
+                after = cancelled(batch, now_ms, grace_s=DEFAULT_GRACE_S, reason=finding.reason)
             else:
                 hold = Hold(HoldReason.FAILURES, request.by, iso_time(now_ms), detail)
                 after = hold_batch(batch, hold)

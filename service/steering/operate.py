@@ -30,15 +30,16 @@ from service.domain.model import (
 from service.domain.operation_requests import OperationRequest, WorkRequest
 from service.domain.ports import MAX_DELAY_S, OutgoingMessage, Table
 from service.runtime.sender import send_all
+from service.steering.cancellation import work_due_ms
 from service.steering.decisions import DECISIONS, Decide, Decision
 
 log = structlog.get_logger(__name__)
 
+ROWFLEET = "rowfleet"
+"""The `by` of operations that the service makes itself."""
+
 CHANGES = 10
 """Changes by others that a request follows."""
-
-NOTICE_S = 10
-"""Time in which every worker notices an operation."""
 
 
 async def operate(ports: Ports, request: OperationRequest) -> Operation:
@@ -58,7 +59,8 @@ async def decide_and_apply(
         view = await read_existing(ports.table, request.batch_id)
         batch = view.batch
         if (earlier := await ports.table.operation(batch, request.request_id)) is not None:
-            await follow_up(ports, batch)
+            # The process that made it may have died before its messages were sent.
+            await follow_up(ports, (await read_existing(ports.table, request.batch_id)).batch)
             return earlier
         now_ms = ports.clock.now_ms()
         decision = decide(view, request, now_ms)
@@ -121,8 +123,7 @@ async def send_work(ports: Ports, batch: Batch, work: Work) -> None:
     """Send the message for the batch's work, for the time when it can begin."""
     delay_s = 0
     if work.kind is WorkKind.CANCEL:
-        # Calls under way have their grace, and workers need a moment to notice.
-        delay_s = min(MAX_DELAY_S, batch.grace_s + NOTICE_S)
+        delay_s = min(MAX_DELAY_S, max(0, work_due_ms(batch) - ports.clock.now_ms()) // 1000)
     message = WorkRequest(batch.batch_id, batch.incarnation, work.control)
     await send_all(ports.queues.ingest, [OutgoingMessage(message.encode(), delay_s=delay_s)])
 

@@ -14,17 +14,14 @@ import structlog
 from service.batch.completion import Completion
 from service.batch.lease import BatchLease, delay_until_free
 from service.batch.role_ports import Ports
-from service.domain.errors import CancelledError, LeaseHeldError
+from service.domain.errors import LeaseHeldError
 from service.domain.model import Batch, State, Work, WorkKind
 from service.domain.operation_requests import WorkRequest
 from service.recovery.recovery import Recovery
 from service.runtime.delivery import Delivery
+from service.steering.cancellation import cancelled_error
 
 log = structlog.get_logger(__name__)
-
-SEALED_SOON_S = 5
-"""Time after which work that needs the end of a split is tried again."""
-
 
 SAVE_ROWS = 2_000
 """Rows after which the progress is stored."""
@@ -58,16 +55,15 @@ class FleetWork:
     async def handle(self, request: WorkRequest, delivery: Delivery) -> None:
         """Do the work that the message asks for, if the batch still has it, under the batch's lease.
 
-        A splitter does what has to be done before the split goes on. Raises LeaseHeldError if the split or
-        another holder of the lease has to end first, LeaseLostError, RetryableError and AccessError.
+        A splitter does what has to be done before the split goes on, and asks for the rest once it has ended.
+        Raises LeaseHeldError if another holder of the lease has to end first, LeaseLostError, RetryableError
+        and AccessError.
         """
         view = await self._ports.table.read(request.batch_id)
         batch = None if view is None else view.batch
         if batch is None or not _has_work(batch, request):
             log.info("work_dropped", batch_id=request.batch_id, control=request.control)
             return
-        if batch.state is State.SPLITTING:
-            raise LeaseHeldError("the split has not ended yet", again_in_s=SEALED_SOON_S)
         clock = self._ports.clock
         lease = BatchLease(
             self._ports.table, batch, clock,
@@ -81,18 +77,22 @@ class FleetWork:
             return
         with structlog.contextvars.bound_contextvars(batch_id=batch.batch_id):
             async with lease.renewed():
-                await self.do(replace(batch, sender=lease.owner), lease, delivery)
+
+                def check() -> None:
+                    delivery.check_lease()
+                    lease.check()
+
+                await self.do(replace(batch, sender=lease.owner), check)
             await self._completion.check(batch.batch_id)
 
-    async def do(self, batch: Batch, lease: BatchLease, delivery: Delivery) -> None:
-        """Do the work of a batch whose lease we hold, unless an operation replaces it meanwhile."""
+    async def do(self, batch: Batch, check: Callable[[], None]) -> None:
+        """Do the work of a batch whose lease we hold, unless an operation replaces it meanwhile.
+
+        `check` raises LeaseLostError once we do not hold it any more.
+        """
         work = batch.work
         assert work is not None
         saved = work.after
-
-        def check() -> None:
-            delivery.check_lease()
-            lease.check()
 
         async def done(number: int) -> None:
             nonlocal saved
@@ -104,7 +104,7 @@ class FleetWork:
             if work.kind is WorkKind.SEND:
                 await self._recovery.resend(batch, check, after=work.after, done=done)
             else:
-                error = CancelledError(f"the batch was cancelled at {batch.cancelled_at}")
+                error = cancelled_error(batch)
                 await self._recovery.fail(batch, error, check, after=work.after, done=done)
             await self._save(batch, None)
         except WorkEndedError:
@@ -120,6 +120,6 @@ class FleetWork:
 
 def _has_work(batch: Batch, request: WorkRequest) -> bool:
     """True if the work that the message asks for is still to be done, and can be."""
-    if batch.incarnation != request.incarnation or batch.state not in (State.SPLITTING, State.RUNNING):
+    if batch.incarnation != request.incarnation or batch.state is not State.RUNNING:
         return False
     return batch.work is not None and batch.work.control == request.control

@@ -14,109 +14,50 @@ whose first message still waits.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import structlog
 
-from service.batch.completion import Completion
-from service.batch.ending import send_trigger
 from service.batch.lease import BatchLease
-from service.batch.outages import OutageBoard
 from service.batch.role_ports import Ports
-from service.domain.deadlines import deadline_of
-from service.domain.errors import (
-    AccessError,
-    CancelledError,
-    LeaseLostError,
-    RetryableError,
-    RowRejectedError,
-)
-from service.domain.jobs import Job
+from service.domain.errors import AccessError, LeaseLostError, RetryableError
 from service.domain.model import Batch, BatchView, State
-from service.domain.ports import OutgoingMessage, Queue
-from service.recovery.recovery import Recovery
+from service.domain.operation_requests import OperationRequest
 from service.runtime.cancellation import until_stopped
-from service.runtime.sender import send_all
-from service.steering.decisions import cancel_due_ms
-from service.steering.operate import NOTICE_S
-from service.sweeper.emptiness import EmptinessCheck
+from service.steering.expiry import end_of_hold, expired_hold, is_overdue
+from service.steering.operate import ROWFLEET, decide_and_apply
+from service.sweeper.interventions import Interventions, LongWork
+from service.sweeper.observations import Observation, Observations
 from service.sweeper.recoveries import Recoveries
+from service.sweeper.sweep_limits import SweepLimits
 
 log = structlog.get_logger(__name__)
 
-SWEPT = (State.SPLITTING, State.RUNNING, State.AGGREGATING)
+SWEPT = (State.SPLITTING, State.RUNNING, State.PAUSED, State.AGGREGATING)
 
 PAGE_BATCHES = 100
 MAX_BATCHES = 10_000
 """Batches of one state in one sweep; the next sweep continues after them."""
 
-MAX_DOUBLINGS = 5
-"""Doublings of `resend_after_s` for a batch that does not move although its messages were sent again."""
-
 LONG_SWEEP_S = 900.0
 """A look at all batches takes seconds; one that lasts longer than this is reported as hanging."""
-
-
-@dataclass(frozen=True, slots=True)
-class SweepLimits:
-    """Every `interval_s` the sweeper looks for batches that stood still for `stuck_after_s` (seconds).
-
-    Messages that may be lost are sent again once their queue is empty. If the queue does not get empty, they
-    are sent again after `resend_after_s`, then after twice that time, and so on up to 32 times that time.
-    `concurrent_batches` are looked at, and as many recovered, at the same time. A batch that is recovered is
-    leased for `lease_s` at a time.
-    """
-
-    interval_s: float = 60.0
-    stuck_after_s: float = 300.0
-    resend_after_s: float = 3_600.0
-    concurrent_batches: int = 8
-    lease_s: float = 40.0
-
-
-@dataclass(slots=True)
-class _Observation:
-    """The progress of a batch when it last moved, the monotonic time of that, and the interventions since.
-
-    `sender` is that of the batch: a new one of a RUNNING batch is a sweeper that has recovered it.
-    """
-
-    progress: tuple[object, ...]
-    since: float
-    sender: str
-    interventions: int = 0
 
 
 class Sweeper:
     """Sweeps batches, alone or beside other sweepers.
 
-    `owners` returns a new name for each lease, used by no other holder. `left` returns
-    the number of messages that the drain of a dead-letter queue has left there.
+    `owners` returns a new name for each lease, used by no other holder.
     """
 
     def __init__(
-        self,
-        ports: Ports,
-        completion: Completion,
-        recovery: Recovery,
-        limits: SweepLimits,
-        *,
-        owners: Callable[[], str],
-        left: Callable[[Queue], int] = lambda _: 0,
+        self, ports: Ports, interventions: Interventions, limits: SweepLimits, *, owners: Callable[[], str]
     ) -> None:
         self._ports = ports
-        queues = ports.queues
-        self._jobs_queue = EmptinessCheck("ingest", queues.ingest, queues.dead_ingest, left)
-        self._rows_queue = EmptinessCheck("rows", queues.rows, queues.dead_rows, left)
-        self._completion = completion
-        self._recovery = recovery
-        self._outages = OutageBoard(ports.table, ports.clock)
+        self._interventions = interventions
         self._limits = limits
         self._owners = owners
-        self._observed: OrderedDict[str, _Observation] = OrderedDict()
+        self._observations = Observations(ports.clock, len(SWEPT) * MAX_BATCHES)
         self._cursors = dict.fromkeys(SWEPT, "")
         self._recoveries = Recoveries(limits.concurrent_batches)
         self._failure: Exception | None = None
@@ -160,8 +101,7 @@ class Sweeper:
 
     async def _look_at_batches(self) -> None:
         """Go through the batches once; recoveries go on in the background."""
-        await self._jobs_queue.count()
-        await self._rows_queue.count()
+        await self._interventions.count_queues()
         stuck = 0
         for state in SWEPT:
             async for batches in self._pages(state):
@@ -179,7 +119,7 @@ class Sweeper:
             # all lookers take batches from the same iterator
             for batch_id in ids:
                 with structlog.contextvars.bound_contextvars(batch_id=batch_id), self._keeping_failure():
-                    stuck += await self._sweep_batch(batch_id)
+                    stuck += batch_id in self._recoveries or await self._sweep_batch(batch_id)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(min(self._limits.concurrent_batches, len(batches))):
@@ -236,39 +176,51 @@ class Sweeper:
 
     async def _sweep_batch(self, batch_id: str) -> bool:
         """Move the batch on if it is stuck; return True if it is."""
-        if batch_id in self._recoveries:
-            return True
         view = await self._ports.table.read(batch_id)
         if view is None or view.batch.state not in SWEPT:
-            self._observed.pop(batch_id, None)
+            self._observations.forget(batch_id)
             return False
-        observed = self._observe(view)
+        observed = self._observations.observe(view)
         if view.batch.lease_until_ms > self._ports.clock.now_ms():
-            # Another process works on it. This is no progress: one that fails again and again takes a lease
-            # each time.
-            observed.since = self._ports.clock.monotonic()
+            self._observations.is_at_work(observed)
             return False
-        if self._is_overdue(view):
-            self._recover(view.batch, self._fail_overdue_rows)
-            return False
-        still_s = self._ports.clock.monotonic() - observed.since
+        if view.batch.state is State.PAUSED:
+            # A batch that is held is not stuck, however long it does not move.
+            await self._end_hold_if_due(view.batch)
+        elif (work := self._interventions.due_work(view)) is not None:
+            self._recover(view.batch, work)
+        else:
+            return await self._move_on_if_stuck(view, observed)
+        return False
+
+    async def _move_on_if_stuck(self, view: BatchView, observed: Observation) -> bool:
+        """Move the batch on if it stood still for long; return True if it did."""
+        still_s = self._observations.still_s(observed)
         if still_s < self._limits.stuck_after_s:
             return False
-        doublings = min(observed.interventions, MAX_DOUBLINGS)
-        is_late = still_s >= self._limits.resend_after_s * 2**doublings
-        match view.batch.state:
-            case State.SPLITTING:
-                await self._resend_job(view.batch, observed, is_late=is_late)
-            case State.RUNNING if view.is_complete:
-                await self._check_again(view.batch, observed)
-            case State.RUNNING:
-                if self._rows_queue.is_empty or is_late:
-                    self._recover(view.batch, self._resend_rows)
-            case _:
-                await self._resend_trigger(view.batch, observed)
+        if (work := self._interventions.stuck_work(view, observed, still_s)) is not None:
+            self._recover(view.batch, work)
+        elif await self._interventions.move_on(view, observed, still_s):
+            self._observations.intervened(observed)
         return True
 
-    def _recover(self, batch: Batch, work: Callable[[BatchLease, BatchView], Awaitable[None]]) -> None:
+    async def _end_hold_if_due(self, batch: Batch) -> None:
+        """Cancel a batch that was held for too long; go on with one whose deadline has passed."""
+        now_ms = self._ports.clock.now_ms()
+        hold_s = self._limits.hold_s
+        if is_overdue(batch, now_ms):
+            op = "resume"
+        elif expired_hold(batch, hold_s, now_ms) is not None:
+            op = "cancel"
+        else:
+            return
+        # All sweepers make the same request, which is carried out once.
+        request = OperationRequest(op, batch.batch_id, f"hold-{batch.round}-{batch.control}", ROWFLEET)
+        operation = await decide_and_apply(self._ports, request, end_of_hold(hold_s))
+        if operation.control:
+            log.warning("hold_ended", op=op, reason=operation.answer["text"])
+
+    def _recover(self, batch: Batch, work: LongWork) -> None:
         """Begin long work on a batch, unless enough is under way: the next sweep finds the batch again."""
 
         async def guarded() -> None:
@@ -281,7 +233,7 @@ class Sweeper:
         if not self._recoveries.is_full:
             self._recoveries.start(batch.batch_id, guarded(), self._ports.clock.monotonic())
 
-    async def _leased(self, batch: Batch, work: Callable[[BatchLease, BatchView], Awaitable[None]]) -> None:
+    async def _leased(self, batch: Batch, work: LongWork) -> None:
         """Do the work under the lease of the batch, unless another sweeper has it or the batch has moved."""
         lease = BatchLease(
             self._ports.table, batch, self._ports.clock,
@@ -294,90 +246,4 @@ class Sweeper:
             view = await self._ports.table.read(batch.batch_id)
             if view is not None and view.batch.state is State.RUNNING:
                 await work(lease, view)
-                self._observe(view)
-
-    def _intervened(self, observed: _Observation) -> None:
-        """Give the batch time to move."""
-        observed.since = self._ports.clock.monotonic()
-        observed.interventions += 1
-
-    def _observe(self, view: BatchView) -> _Observation:
-        """The observation of a batch; a new one if the batch has moved since the last sweep."""
-        batch = view.batch
-        progress = (
-            batch.identity, batch.state, batch.round, batch.checkpoint.rows, view.counts.done,
-            batch.updated_at,
-        )  # fmt: skip
-        observed = self._observed.get(batch.batch_id)
-        if observed is None or observed.progress != progress:
-            observed = _Observation(progress, self._ports.clock.monotonic(), batch.sender)
-            self._observed[batch.batch_id] = observed
-        if batch.state is State.RUNNING and observed.sender != batch.sender:
-            observed.sender = batch.sender
-            self._intervened(observed)
-        self._observed.move_to_end(batch.batch_id)
-        if len(self._observed) > len(SWEPT) * MAX_BATCHES:
-            self._observed.popitem(last=False)
-        return observed
-
-    # -- interventions ---------------------------------------------------------------------------------
-
-    async def _resend_job(self, batch: Batch, observed: _Observation, *, is_late: bool) -> None:
-        """Send the job again, as its message may be lost. The splitter resumes at the checkpoint."""
-        if not (self._jobs_queue.is_empty or is_late):
-            return
-        await send_all(self._ports.queues.ingest, [OutgoingMessage(Job.again_for(batch).encode())])
-        self._ports.metrics.count("jobs_resent")
-        log.warning("job_sent_again", rows=batch.checkpoint.rows, reason=self._jobs_queue.reason)
-        self._intervened(observed)
-
-    async def _check_again(self, batch: Batch, observed: _Observation) -> None:
-        """Repeat the completion check of a batch whose rows are all done."""
-        log.warning("completion_checked_again", reason="every row has an outcome and nobody said so")
-        await self._completion.check(batch.batch_id)
-        self._intervened(observed)
-
-    async def _resend_rows(self, lease: BatchLease, view: BatchView) -> None:
-        """Send the rows without an outcome again."""
-        batch, reason = view.batch, self._rows_queue.reason
-        sent = await self._recovery.resend(batch, lease.check)
-        if sent.rows:
-            lacking = (batch.due or 0) - view.counts.done
-            log.warning(
-                "rows_sent_again", rows=sent.rows, lacking=lacking, first=sent.first, last=sent.last,
-                reason=reason,
-            )  # fmt: skip
-        else:
-            await self._completion.complete(batch)
-
-    async def _resend_trigger(self, batch: Batch, observed: _Observation) -> None:
-        """Send the trigger again: it may be lost, or its aggregator dead."""
-        now_ms = self._ports.clock.now_ms()
-        # The trigger of results that wait is delayed in the queue until then.
-        if batch.trouble and now_ms < batch.trouble.again_at_ms + self._limits.stuck_after_s * 1000:
-            return
-        await send_trigger(self._ports, batch)
-        self._ports.metrics.count("aggregations_resent")
-        log.warning("aggregation_sent_again", reason="nobody writes the results", last=batch.lease_owner)
-        self._intervened(observed)
-
-    def _is_overdue(self, view: BatchView) -> bool:
-        batch = view.batch
-        if batch.state is not State.RUNNING or view.is_complete:
-            return False
-        now_ms = self._ports.clock.now_ms()
-        is_cancelled = batch.cancelled_at and now_ms >= cancel_due_ms(batch) + NOTICE_S * 1000
-        return bool(is_cancelled) or deadline_of(batch, None).left_s(now_ms) <= 0
-
-    async def _fail_overdue_rows(self, lease: BatchLease, view: BatchView) -> None:
-        """Commit every row without an outcome as FAILED, so that the results are written."""
-        batch = view.batch
-        error: RowRejectedError
-        if batch.cancelled_at:
-            error = CancelledError(f"the batch was cancelled at {batch.cancelled_at}")
-        else:
-            error = deadline_of(batch, None).missed(earlier=await self._outages.read(batch))
-        failed = await self._recovery.fail(batch, error, lease.check)
-        if failed.rows:
-            log.warning("batch_overdue", rows=failed.rows, reason=str(error))
-            self._ports.metrics.count("rows_overdue", failed.rows)
+                self._observations.observe(view)

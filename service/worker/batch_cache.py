@@ -130,16 +130,18 @@ class BatchCache:
         """The batch, as read at most `VIEW_AGE_S` ago."""
         clock = self._ports.clock
         cached = self._batches.get(batch_id)
-        if cached is None or clock.monotonic() - cached.read_at > VIEW_AGE_S:
-            async with self._loading.setdefault(batch_id, asyncio.Lock()):
-                cached = self._batches.get(batch_id)
-                if cached is None or clock.monotonic() - cached.read_at > VIEW_AGE_S:
-                    read_at = clock.monotonic()
-                    view = await self._ports.table.read(batch_id)
-                    self.refresh(view, read_at)
-                    return None if view is None else view.batch
-            self._loading.pop(batch_id, None)
-        return cached.batch
+        if cached is not None and clock.monotonic() - cached.read_at <= VIEW_AGE_S:
+            return cached.batch
+        async with self._loading.setdefault(batch_id, asyncio.Lock()):
+            cached = self._batches.get(batch_id)
+            batch = cached.batch if cached is not None else None
+            if cached is None or clock.monotonic() - cached.read_at > VIEW_AGE_S:
+                read_at = clock.monotonic()
+                view = await self._ports.table.read(batch_id)
+                self.refresh(view, read_at)
+                batch = None if view is None else view.batch
+        self._loading.pop(batch_id, None)
+        return batch
 
     def refresh(self, view: BatchView | None, read_at: float) -> None:
         """Take over the batch that a completion check has read, so that rows of an ended batch are dropped.
@@ -154,6 +156,8 @@ class BatchCache:
         # The check may have read the table before the cached view was loaded.
         if _progress(view.batch) >= _progress(cached.batch):
             self._batches[view.batch.batch_id] = replace(cached, batch=view.batch, read_at=read_at)
+            if cached.target is not None and view.batch.control != cached.batch.control:
+                cached.target.gate.update(view.batch)
 
     async def close(self) -> None:
         """Close every agent, and release this process's reservations of rate limits."""
@@ -179,6 +183,7 @@ class BatchCache:
                 target = await self._open(batch)
             except ConfigError as error:
                 return await self._without_target(batch, error, loaded_seq, read_at)
+        target.gate.update(batch)
         return CachedBatch(batch, target, loaded_seq, read_at)
 
     async def _open(self, batch: Batch) -> OpenTarget:

@@ -17,14 +17,13 @@ from service.batch.row_checks import VIEW_AGE_S, is_of_batch, is_superseded
 from service.domain.errors import (
     AccessError,
     CallCutError,
-    CancelledError,
     RetryableError,
     RowDroppedError,
 )
 from service.domain.messages import RowMessage
 from service.domain.model import Batch, HoldReason, State
 from service.domain.ports import Clock
-from service.steering.decisions import cancel_due_ms
+from service.steering.cancellation import cancelled_error, cut_due_ms
 
 log = structlog.get_logger(__name__)
 
@@ -39,11 +38,6 @@ def check_row(row: RowMessage, batch: Batch) -> None:
         raise RowDroppedError(f"the batch is {batch.state}")
     if batch.cancelled_at:
         raise cancelled_error(batch)
-
-
-def cancelled_error(batch: Batch) -> CancelledError:
-    """The error of a row that got no outcome before its batch was cancelled."""
-    return CancelledError(f"the batch was cancelled at {batch.cancelled_at}")
 
 
 @dataclass(slots=True)
@@ -115,4 +109,4 @@ def _cuts_calls(batch: Batch, now_ms: int) -> bool:
     held = batch.hold(HoldReason.USER)
     if held is not None and held.detail.get("now"):
         return True
-    return bool(batch.cancelled_at) and now_ms >= cancel_due_ms(batch)
+    return bool(batch.cancelled_at) and now_ms >= cut_due_ms(batch)

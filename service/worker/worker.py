@@ -42,12 +42,13 @@ from service.domain.model import Batch, Outcome, State, iso_time, row_id
 from service.domain.ports import OutgoingMessage
 from service.runtime.delivery import Delivery
 from service.runtime.sender import BatchingSender
+from service.steering.cancellation import cancelled_error
 from service.worker.attempts import AttemptLimits, Attempts, Requeue, RowTask
 from service.worker.batch_cache import BatchCache, CachedBatch
 from service.worker.kept_outcomes import HeldMessage, keep_outcome
 from service.worker.quarantine import Quarantine
 from service.worker.reuse import RequestCoalescer
-from service.worker.steering import TAKES_ROWS, cancelled_error
+from service.worker.steering import TAKES_ROWS
 from service.worker.targets import OpenTarget
 
 log = structlog.get_logger(__name__)

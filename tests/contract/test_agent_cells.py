@@ -16,7 +16,7 @@ from service.adapters.memory import MemoryObjects
 from service.agents import open_agent
 from service.agents.aws.lambda_function import PAYLOAD_BYTES
 from service.app.settings import Settings
-from service.app.wiring import agent_opener
+from service.app.wiring.agents import agent_opener
 from service.domain.errors import (
     AgentCredentialsError,
     AgentOutageError,

@@ -77,10 +77,10 @@ MUTANTS = (
     ),
     Mutant(
         "every worker counts in slot 0",
-        "service/app/wiring.py",
+        "service/app/wiring/builder.py",
         "slot=zlib.crc32(name.encode()) % commit.slots,",
         "slot=0,",
-        ("tests/unit/app/test_wiring.py",),
+        ("tests/unit/app/wiring/test_builder.py",),
     ),
     Mutant(
         "dead rows are sent again ever later",
@@ -212,7 +212,7 @@ MUTANTS = (
     ),
     Mutant(
         "the sweeper remembers every batch that it ever saw",
-        "service/sweeper/sweeper.py",
+        "service/sweeper/observations.py",
         "            self._observed.popitem(last=False)\n",
         "            pass\n",
         ("tests/unit/sweeper/test_sweeper.py",),

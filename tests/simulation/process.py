@@ -33,7 +33,9 @@ from service.steering.operate import operate
 from service.steering.work import FleetWork
 from service.sweeper.dead_letters import DeadLetterLimits, DeadLetters
 from service.sweeper.drain import Drain, DrainLimits, left_in
-from service.sweeper.sweeper import Sweeper, SweepLimits
+from service.sweeper.interventions import Interventions
+from service.sweeper.sweep_limits import SweepLimits
+from service.sweeper.sweeper import Sweeper
 from service.worker.admission.gate import Gates
 from service.worker.attempts import GRACE_S
 from service.worker.batch_cache import BatchCache
@@ -189,7 +191,7 @@ class Process:
             await self._split_with(committer)
 
     async def _split_with(self, committer: GroupCommitter) -> None:
-        scenario, name = self._shared.scenario, self.owner.name
+        scenario = self._shared.scenario
         definitions = {file.mapping.name: definition_of(file.mapping) for file in scenario.files}
         splitter = Splitter(
             self._ports,
@@ -208,12 +210,9 @@ class Process:
                     checkpoint_rows=scenario.window,
                 ),
             ),
-            work=FleetWork(
-                self._ports, self._recovery(committer), self._completion,
-                owners=lambda: f"{name}/{next(self._numbers)}", lease_s=scenario.lease_s,
-            ),
+            work=self._fleet_work(self._recovery(committer)),
             rng=self._random,
-            owners=lambda: f"{name}/{next(self._numbers)}",
+            owners=self._new_owner,
         )  # fmt: skip
         await self._consume("ingest", splitter.handle, self._limits(4))
 
@@ -272,19 +271,28 @@ class Process:
             recovery = self._recovery(committer)
             drains = self._drains(committer, recovery) if components.drains else []
             if components.sweeps:
-                sweeper = Sweeper(
-                    self._ports, self._completion, recovery,
-                    SweepLimits(
-                        interval_s=20.0, stuck_after_s=60.0, resend_after_s=RESEND_AFTER_S,
-                        lease_s=scenario.lease_s,
-                    ),
-                    owners=lambda: f"{self.owner.name}/{next(self._numbers)}",
+                limits = SweepLimits(
+                    interval_s=20.0, stuck_after_s=60.0, resend_after_s=RESEND_AFTER_S,
+                    lease_s=scenario.lease_s,
+                )  # fmt: skip
+                interventions = Interventions(
+                    self._ports, self._completion, recovery, self._fleet_work(recovery), limits,
                     left=partial(left_in, drains),
                 )  # fmt: skip
+                sweeper = Sweeper(self._ports, interventions, limits, owners=self._new_owner)
                 group.create_task(sweeper.run(self._stop))
             for part in [*drains, *self._senders()]:
                 group.create_task(part.run(self._stop))
             await self._stop.wait()
+
+    def _new_owner(self) -> str:
+        return f"{self.owner.name}/{next(self._numbers)}"
+
+    def _fleet_work(self, recovery: Recovery) -> FleetWork:
+        return FleetWork(
+            self._ports, recovery, self._completion,
+            owners=self._new_owner, lease_s=self._shared.scenario.lease_s,
+        )  # fmt: skip
 
     def _senders(self) -> list[EventSender]:
         """A sender of events for each target; it rests for longer than a real one, to save steps."""

@@ -36,7 +36,9 @@ from service.steering.failures import FailureJudge
 from service.steering.work import FleetWork
 from service.sweeper.dead_letters import DeadLetterLimits, DeadLetters
 from service.sweeper.drain import Drain, DrainLimits
-from service.sweeper.sweeper import Sweeper, SweepLimits
+from service.sweeper.interventions import Interventions
+from service.sweeper.sweep_limits import SweepLimits
+from service.sweeper.sweeper import Sweeper
 from service.worker.admission.gate import Gates
 from service.worker.batch_cache import BatchCache
 from service.worker.worker import Worker, WorkLimits
@@ -234,15 +236,20 @@ class Lab:
         limits = RecoveryLimits(**{"worker": "s1", "read_bytes": 64} | limits)
         return Recovery(self.ports, committer, limits)
 
-    def sweeper(self, committer: GroupCommitter, recovery: Recovery | None = None, **limits) -> Sweeper:
+    def sweeper(
+        self, committer: GroupCommitter, recovery: Recovery | None = None, *, left=lambda _: 0, **limits
+    ) -> Sweeper:
         """A sweeper."""
-        return Sweeper(
+        made = SweepLimits(**limits)
+        interventions = Interventions(
             self.ports,
             self.completion,
             recovery or self.recovery(committer),
-            SweepLimits(**limits),
-            owners=lambda: f"sweeper-{next(self._ids)}",
+            self.fleet_work(committer),
+            made,
+            left=left,
         )
+        return Sweeper(self.ports, interventions, made, owners=lambda: f"sweeper-{next(self._ids)}")
 
     def dead_letters(self, committer: GroupCommitter, **limits) -> DeadLetters:
         """The handlers of dead letters."""

@@ -137,11 +137,13 @@ class Batch:
     `control` counts the operations on the batch (`steering`). `generation` is that of the row messages that
     count: those of an earlier one are dropped. `holds`: the reasons why it is PAUSED. `work`: rows that the
     last operation still has to send or to cancel. `cancelled_at`: after this and `grace_s` seconds, rows
-    without an outcome are FAILED as cancelled. `unread_from`: number of the first row that was not read
-    because the batch was cancelled, 0 if all were. `max_concurrency` holds in place of the mapping's, None
-    if that holds. `tolerate`: the failures after which a round is held; `tolerate_option` is that of the job
-    as text, "" if the mapping's holds. In `judged_round`, a user has gone on in spite of the failures counted
-    in `forgiven`: only later ones are looked at.
+    without an outcome are FAILED as cancelled; `cancel_reason` is "" if a user has cancelled the batch.
+    `hold_s`: longest hold by anybody but a user, None if the setting holds. `unread_from`: number of the
+    first row that was not read because the batch was cancelled, 0 if all were. `max_concurrency`: most calls
+    under way at a time in each process, None if only the mapping's limit holds. `tolerate`: the failures
+    after which a round is held; `tolerate_option` is that of the job as text, "" if the mapping's holds. In
+    `judged_round`, a user has gone on in spite of the failures counted in `forgiven`: only later ones are
+    looked at.
 
     In a later round, the rows in `kept` (`selection`) keep an earlier outcome. `carried` has their counts;
     all others are due. `digests` are the mapping digests of the rounds before this one.
@@ -193,6 +195,8 @@ class Batch:
     holds: tuple[Hold, ...] = ()
     work: Work | None = None
     cancelled_at: str = ""
+    cancel_reason: str = ""
+    hold_s: int | None = None
     grace_s: int = 0
     unread_from: int = 0
     max_concurrency: int | None = None

@@ -3,6 +3,8 @@
 Rows of a higher priority come first. Within a priority the next slot goes to the batch with the fewest calls
 in flight for its weight. A batch without rivals gets all slots.
 
+A batch may have a cap of its own on its calls in flight. What it leaves goes to the others.
+
 Each batch may have a few rows waiting. When its waiting list is full, the caller requeues the row; otherwise
 it would block rows of other batches and targets behind it.
 """
@@ -12,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from service.domain.model import Batch
+from service.domain.model import DEFAULT_PRIORITY, DEFAULT_WEIGHT, Batch
 from service.worker.rate_limit.wait_queue import WaitQueue
 
 RECENT_S = 2.0
@@ -21,10 +23,15 @@ RECENT_S = 2.0
 
 @dataclass(slots=True)
 class _BatchQueue:
-    """The rows of one batch: the number in flight, and those that wait for a slot."""
+    """The rows of one batch: the number in flight, and those that wait for a slot.
 
-    priority: int
-    weight: int
+    `control` is that of the view of the batch from which priority, weight and cap were taken.
+    """
+
+    priority: int = DEFAULT_PRIORITY
+    weight: int = DEFAULT_WEIGHT
+    cap: int | None = None
+    control: int = -1
     last_row_at: float = 0.0
     in_flight: int = 0
     waiters: WaitQueue[bool] = field(default_factory=WaitQueue)
@@ -32,6 +39,26 @@ class _BatchQueue:
     @property
     def is_idle(self) -> bool:
         return not self.in_flight and not len(self.waiters)
+
+    def update(self, batch: Batch) -> None:
+        """Take over what the batch says, unless this view is older than another that was seen."""
+        if batch.control >= self.control:
+            self.control = batch.control
+            self.priority, self.weight, self.cap = batch.priority, batch.weight, batch.max_concurrency
+
+    @property
+    def has_room(self) -> bool:
+        """True if the batch may have another call in flight."""
+        return self.cap is None or self.in_flight < self.cap
+
+    @property
+    def startable(self) -> int:
+        """The number of waiting rows that the cap lets start."""
+        return self.room(len(self.waiters))
+
+    def room(self, free: int) -> int:
+        """The number of `free` slots that the batch may take."""
+        return free if self.cap is None else max(0, min(free, self.cap - self.in_flight))
 
     @property
     def rank(self) -> tuple[int, float]:
@@ -59,22 +86,34 @@ class FairQueue:
 
     def capacity(self, now: float) -> int:
         """The number of rows that could start or wait, if they are of the batch with the fewest waiting."""
-        free = max(0, self._slots() - self.in_flight - self.waiting)
+        claimed = sum(queue.startable for queue in self._queues.values())
+        free = max(0, self._slots() - self.in_flight - claimed)
         # It is not known of which batch the next row will be. Any that sent rows a moment ago may send more.
         recent = [queue for queue in self._queues.values() if now - queue.last_row_at < RECENT_S]
-        fewest = min((len(queue.waiters) for queue in recent), default=self.waiting)
-        return free + max(0, self._max_waiting - fewest)
+        if not recent:
+            return free + max(0, self._max_waiting - self.waiting)
+        return max(
+            queue.room(free + len(queue.waiters))
+            - queue.startable
+            + max(0, self._max_waiting - len(queue.waiters))
+            for queue in recent
+        )
 
     def is_full_for(self, batch: Batch) -> bool:
         """True if a row of `batch` could neither start nor wait."""
         queue = self._queues.get(batch.batch_id)
-        return not self._has_free_slot and queue is not None and len(queue.waiters) >= self._max_waiting
+        if queue is None or len(queue.waiters) < self._max_waiting:
+            return False
+        return not (queue.has_room and self._has_free_slot)
 
     def try_acquire(self, batch: Batch, now: float) -> bool:
-        """Take a slot if one is free and no row waits. Return True if that succeeded."""
+        """Take a slot if one is free and no row waits for it. Return True if that succeeded."""
         if not self._has_free_slot:
             return False
-        self._occupy(self._queue_of(batch, now))
+        queue = self._queue_of(batch, now)
+        if not queue.has_room:
+            return False
+        self._occupy(queue)
         return True
 
     async def acquire(self, batch: Batch, now: float) -> bool:
@@ -99,6 +138,13 @@ class FairQueue:
         finally:
             self._drop_if_idle(batch.batch_id)
 
+    def update(self, batch: Batch) -> None:
+        """Take over priority, weight and cap of a batch that an operation has changed."""
+        queue = self._queues.get(batch.batch_id)
+        if queue is not None:
+            queue.update(batch)
+            self.dispatch()
+
     def release(self, batch: Batch) -> None:
         """Free the slot of a row of `batch`, for the next row that waits."""
         self._queues[batch.batch_id].in_flight -= 1
@@ -109,7 +155,7 @@ class FairQueue:
     def dispatch(self) -> None:
         """Give free slots to waiting rows."""
         while self._has_waiting and self.in_flight < self._slots():
-            contenders = (queue for queue in self._queues.values() if len(queue.waiters))
+            contenders = (queue for queue in self._queues.values() if queue.startable)
             queue = min(contenders, key=lambda queue: queue.rank)
             queue.waiters.serve(True)
             self._occupy(queue)
@@ -123,7 +169,8 @@ class FairQueue:
 
     @property
     def _has_waiting(self) -> bool:
-        return any(len(queue.waiters) for queue in self._queues.values())
+        """True if a row waits that its batch's cap lets start."""
+        return any(queue.startable for queue in self._queues.values())
 
     @property
     def _has_free_slot(self) -> bool:
@@ -135,7 +182,8 @@ class FairQueue:
         self.in_flight += 1
 
     def _queue_of(self, batch: Batch, now: float) -> _BatchQueue:
-        queue = self._queues.setdefault(batch.batch_id, _BatchQueue(batch.priority, batch.weight))
+        queue = self._queues.setdefault(batch.batch_id, _BatchQueue())
+        queue.update(batch)
         queue.last_row_at = now
         return queue
 

@@ -187,6 +187,11 @@ class Gate:
             # The consumer may fetch another row.
             self._on_change()
 
+    def update(self, batch: Batch) -> None:
+        """Serve a batch from now on as an operation wants it: priority, weight and cap."""
+        self._queue.update(batch)
+        self._on_change()
+
     def close(self) -> None:
         """Admit no more calls, and reject the rows that wait."""
         self._is_closed = True

@@ -616,12 +616,12 @@ async def test_a_sweeper_forgets_the_batches_that_it_has_not_seen_for_longest(la
     batch = await lab.batch(1)
     most = len(SWEPT) * MAX_BATCHES
     async with sweeping(lab) as sweeper:
-        sweeper._observed.update((f"demo#old{number}", None) for number in range(most))
+        sweeper._observations._observed.update((f"demo#old{number}", None) for number in range(most))
         for number in range(5):
-            sweeper._observe(BatchView(replace(batch, execution_id=f"new{number}"), Counts()))
-        assert len(sweeper._observed) == most
-        assert "demo#old4" not in sweeper._observed
-        assert {"demo#old5", "demo#new0", "demo#new4"} <= set(sweeper._observed)
+            sweeper._observations.observe(BatchView(replace(batch, execution_id=f"new{number}"), Counts()))
+        assert len(sweeper._observations) == most
+        assert "demo#old4" not in sweeper._observations
+        assert {"demo#old5", "demo#new0", "demo#new4"} <= set(sweeper._observations._observed)
 
 
 async def test_the_sweeper_runs_until_told_to_stop_and_shows_its_problem(make_lab):

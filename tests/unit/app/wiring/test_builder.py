@@ -7,7 +7,7 @@ import pytest
 
 from service.app.events.receivers import Receivers
 from service.app.settings import load_settings
-from service.app.wiring import RoleBuilder, open_committer
+from service.app.wiring.builder import RoleBuilder, open_committer
 from service.runtime.consumer import Consumer
 
 

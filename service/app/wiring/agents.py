@@ -1,0 +1,84 @@
+"""Agents and rate limits of mappings, opened with the settings of this process."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from service.agents.options.context import AgentContext, Store, no_store
+from service.agents.registry import open_agent
+from service.app.aws_backend import aws_options
+from service.app.settings import Settings, user_environment
+from service.batch.role_ports import Ports
+from service.domain.ports import Agent, Objects, StoredFile
+from service.mapping import RowMapping
+from service.runtime.byte_budget import ByteBudget
+from service.worker.attempts import GRACE_S
+from service.worker.rate_limit.limiter import Limiter
+
+
+def agent_opener(
+    settings: Settings, environ: Mapping[str, str] | None = None, objects: Objects | None = None
+) -> Callable[[RowMapping], Agent]:
+    """Return a function that opens the agent of a mapping. It raises ConfigError if the agent cannot be used.
+
+    Without `objects` an agent cannot store large inputs.
+    """
+    variables = user_environment() if environ is None else environ
+    reply_budget = ByteBudget(settings.http.reply_budget_bytes)
+    store = _input_store(objects, settings.results_bucket) if objects else no_store
+
+    def open_(mapping: RowMapping) -> Agent:
+        return open_agent(
+            mapping.target.invoke,
+            mapping.target.options,
+            name=mapping.target.name,
+            environ=variables,
+            context=AgentContext(
+                max_concurrency=mapping.concurrency(settings.worker.max_inflight_rows),
+                proxy=settings.http.proxy,
+                max_reply_bytes=settings.http.max_reply_bytes,
+                reply_budget=reply_budget,
+                search_path=str(Path.cwd()),
+                secret_ttl_s=settings.secrets.ttl_s,
+                aws=partial(aws_options, settings),
+                store=store,
+            ),
+        )
+
+    return open_
+
+
+def _input_store(objects: Objects, bucket: str) -> Store:
+    """Return a function that stores a large input in the bucket, which holds large outcomes as well."""
+
+    async def put(key: str, body: bytes) -> StoredFile:
+        return await objects.put(bucket, key, body, content_type="application/json")
+
+    return put
+
+
+def limiter_opener(ports: Ports, name: str) -> Callable[[RowMapping], Limiter | None]:
+    """Return the opener of this worker's side of a mapping's fleet-wide rate limit; None without a limit."""
+
+    def open_(mapping: RowMapping) -> Limiter | None:
+        if mapping.rate_limit is None:
+            return None
+        return Limiter(
+            ports.table,
+            mapping.rate_limit,
+            owner=unique_owner(name),
+            clock=ports.clock,
+            metrics=ports.metrics,
+            call_s=mapping.execution.timeout_s + GRACE_S,
+            max_tokens=mapping.target.max_tokens,
+        )
+
+    return open_
+
+
+def unique_owner(name: str) -> str:
+    """A name for a lease or share that no other holder ever has."""
+    return f"{name}/{uuid.uuid4().hex[:8]}"

@@ -1,0 +1,27 @@
+"""Limits of a sweeper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+HOLD_S = 72 * 3_600.0
+"""Longest hold of a batch by anybody but its user, unless set otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepLimits:
+    """Every `interval_s` the sweeper looks for batches that stood still for `stuck_after_s` (seconds).
+
+    Messages that may be lost are sent again once their queue is empty. If the queue does not get empty, they
+    are sent again after `resend_after_s`, then after twice that time, and so on up to 32 times that time.
+    `concurrent_batches` are looked at, and as many recovered, at the same time. A batch that is recovered is
+    leased for `lease_s` at a time. A hold other than the user's lasts `hold_s` at most, unless its batch says
+    otherwise.
+    """
+
+    interval_s: float = 60.0
+    stuck_after_s: float = 300.0
+    resend_after_s: float = 3_600.0
+    concurrent_batches: int = 8
+    lease_s: float = 40.0
+    hold_s: float = HOLD_S
