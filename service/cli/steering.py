@@ -20,6 +20,7 @@ from service.cli.options import (
 )
 from service.domain.model import MAX_DEADLINE_S, MAX_PRIORITY, MAX_WEIGHT
 from service.domain.operation_requests import DEFAULT_GRACE_S, MAX_CONCURRENCY, MAX_GRACE_S, OperationRequest
+from service.domain.tolerance import EXAMPLE
 from service.steering.operate import operate
 
 app = typer.Typer()
@@ -73,7 +74,7 @@ def set_(
             min=0,
             max=MAX_CONCURRENCY,
             metavar="N",
-            help="Calls at a time, per process; 0: as in the mapping.",
+            help="Calls at a time, per worker process; 0: as in the mapping.",
         ),
     ] = None,
     priority: Annotated[
@@ -86,6 +87,10 @@ def set_(
         int | None,
         typer.Option(min=1, max=MAX_DEADLINE_S, metavar="S", help="Seconds from now; then its rows fail."),
     ] = None,
+    tolerate: Annotated[
+        str | None,
+        typer.Option(metavar="LIMITS", help=f"Failures after which it is held, such as {EXAMPLE}"),
+    ] = None,
     as_json: JsonOption = False,
     endpoint_url: EndpointOption = None,
     region: RegionOption = None,
@@ -93,6 +98,7 @@ def set_(
     """Change how a batch is served, while it runs."""
     args = {
         "max_concurrency": max_concurrency, "priority": priority, "weight": weight, "deadline": deadline,
+        "tolerate": tolerate,
     }  # fmt: skip
     _operate("set", batch, args, endpoint_url, region, as_json=as_json)
 

@@ -16,7 +16,7 @@ import orjson
 from service.adapters.aws.table.values import Item
 from service.domain.model import Batch, Commit, Outcome, State, Status, identity, row_id
 from service.domain.ports import ReceivedMessage
-from service.steering.operate import NOTICE_S
+from service.steering.cancellation import NOTICE_S
 from service.worker.admission.commit_backlog import MAX_COMMIT_WAIT_S
 from tests.simulation.agent_calls import AgentCalls
 from tests.simulation.deletions import DeletedMessages

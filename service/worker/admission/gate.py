@@ -156,10 +156,7 @@ class Gate:
         return self._clock.monotonic() < self._paused_until
 
     def rejection_for(self, batch: Batch) -> TurnedAwayError | None:
-        """The error with which a row of `batch` would be turned away at once, or None.
-
-        It is only about slots and the backlog: a row may be turned away for another reason.
-        """
+        """The error with which a row of `batch` would be turned away for slots or the backlog, or None."""
         if self.backlog.is_late:
             return self._backlog_error()
         return self._full_error() if self._queue.is_full_for(batch) else None
@@ -188,7 +185,7 @@ class Gate:
             self._on_change()
 
     def update(self, batch: Batch) -> None:
-        """Serve a batch from now on as an operation wants it: priority, weight and cap."""
+        """Take over priority, weight and cap of a batch."""
         self._queue.update(batch)
         self._on_change()
 
