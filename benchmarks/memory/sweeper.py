@@ -16,13 +16,13 @@ from common import (
     ports_of,
     resident_mib,
 )
-from service.sweeper.recovery import Recovery, RecoveryLimits
 
 from service.adapters.memory import MemoryTable
 from service.batch.completion import Completion
 from service.batch.group_commit import GroupCommitLimits, GroupCommitter
 from service.domain.model import Batch, Dialect, Location, Source, State
 from service.domain.ports import MESSAGE_BYTES
+from service.recovery.recovery import Recovery, RecoveryLimits
 from service.runtime.clock import SystemClock
 
 OPTIONS = {

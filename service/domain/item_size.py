@@ -1,7 +1,8 @@
 """Size and nesting depth of values by DynamoDB's rules.
 
 Pure. Sizes follow https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
-and are upper bounds: DynamoDB never counts more. `adapters.aws.values` has the exact size of an encoded item.
+and are upper bounds: DynamoDB never counts more. `adapters.aws.table.values` has the exact size of an
+encoded item.
 """
 
 from __future__ import annotations
