@@ -97,6 +97,7 @@ def status_json(
         "deadline_at": batch.deadline_at or None,
         "priority": batch.priority,
         "weight": batch.weight,
+        "max_concurrency": batch.max_concurrency,
         "dialect": batch.dialect.as_json() if batch.dialect else None,
         "blank_records": batch.checkpoint.blanks,
         "holds": {
@@ -104,6 +105,7 @@ def status_json(
         },
         "operations": [operation.as_json() for operation in operations],
         "cancelled_at": batch.cancelled_at or None,
+        "cancel_reason": batch.cancel_reason or None,
         "unread_from": batch.unread_from or None,
         "tolerate": tolerance_text(batch.tolerate),
         "exceeded": excess_note(view) or None,

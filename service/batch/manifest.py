@@ -63,7 +63,9 @@ def manifest_of(
 ) -> dict[str, Any]:
     """The manifest as JSON; every repetition of an aggregation writes the same one.
 
-    `error` is the reason of a FAILED batch, which has no `files`, and "" otherwise.
+    `error` is the reason of a FAILED batch, which has no `files`, and "" otherwise. `cancel_reason` is "" if
+    nobody but a user has cancelled the batch. `unread_from` is the number of the first row that was not read
+    because of that, None if all were.
     """
     source = batch.source
     return {
@@ -80,6 +82,9 @@ def manifest_of(
         "input_tokens": tally.input_tokens,
         "output_tokens": tally.output_tokens,
         "reused": tally.reused,
+        "cancelled_at": batch.cancelled_at,
+        "cancel_reason": batch.cancel_reason,
+        "unread_from": batch.unread_from or None,
         "started_at": batch.created_at,
         "last_outcome_at": last_outcome_at,
         "columns": csvio.input_columns(batch.columns),

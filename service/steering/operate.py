@@ -14,7 +14,7 @@ import structlog
 
 from service.batch.ending import send_trigger
 from service.batch.role_ports import Ports
-from service.domain.errors import PoisonMessageError, RetryableError, UsageError
+from service.domain.errors import PoisonMessageError, RetryableError, UnknownResultError, UsageError
 from service.domain.jobs import Job
 from service.domain.model import (
     Batch,
@@ -69,7 +69,11 @@ async def decide_and_apply(
             return operation
         after = _changed(decision.after, batch, now_ms)
         events = _events(ports, view, after)
-        if await ports.table.operate(batch, after, operation, definition=definition, events=events):
+        try:
+            is_made = await ports.table.operate(batch, after, operation, definition=definition, events=events)
+        except UnknownResultError:
+            continue  # it may have been made: the log of operations says so
+        if is_made:
             log.info(
                 "operation", op=request.op, batch_id=batch.batch_id, by=request.by, control=after.control,
                 state=after.state,
@@ -112,11 +116,11 @@ async def follow_up(ports: Ports, batch: Batch) -> None:
     """Send what the state of the batch asks for. Safe to repeat. Raises RetryableError and AccessError."""
     if batch.state is State.AGGREGATING and batch.trouble is None:
         await send_trigger(ports, batch)
-    if batch.work is None:
-        return
-    if batch.state is State.SPLITTING:
+    elif batch.state is State.SPLITTING and not batch.lease_owner:
+        # The splitter does the work that can be done before the seal, and asks for the rest.
         await send_all(ports.queues.ingest, [OutgoingMessage(Job.again_for(batch).encode())])
-    await send_work(ports, batch, batch.work)
+    elif batch.state is State.RUNNING and batch.work is not None:
+        await send_work(ports, batch, batch.work)
 
 
 async def send_work(ports: Ports, batch: Batch, work: Work) -> None:

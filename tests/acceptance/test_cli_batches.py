@@ -11,10 +11,11 @@ from service.app.serve import ROLES
 from tests.acceptance.support import Deployment, HttpAgent, Running, serve_agent, table, unique_names, until
 
 STATUS_KEYS = [
-    "batch_id", "tool_name", "execution_id", "state", "round", "total", "succeeded", "failed", "reused",
-    "in_progress", "rate_per_s", "eta_s", "started_at", "finished_at", "source", "output", "failures",
-    "manifest", "error", "trouble", "deadline_at", "priority", "weight", "dialect", "blank_records",
-    "undelivered",
+    "batch_id", "tool_name", "execution_id", "state", "round", "total", "due", "succeeded", "failed",
+    "reused", "in_progress", "rate_per_s", "eta_s", "started_at", "finished_at", "source", "output",
+    "failures", "manifest", "error", "trouble", "deadline_at", "priority", "weight", "max_concurrency",
+    "dialect", "blank_records", "holds", "operations", "cancelled_at", "cancel_reason", "unread_from",
+    "tolerate", "exceeded", "undelivered",
 ]  # fmt: skip
 
 ROWS = "name,n\nann,1\nbad bob,2\ncid,3\nbad dan,4\nbad eve\n"

@@ -15,9 +15,9 @@ from service.steering.operate import operate
 KEYS = [
     "batch_id", "tool_name", "execution_id", "state", "round", "total", "due", "succeeded", "failed",
     "reused", "in_progress", "rate_per_s", "eta_s", "started_at", "finished_at", "source", "output",
-    "failures", "manifest", "error", "trouble", "deadline_at", "priority", "weight", "dialect",
-    "blank_records",
-    "holds", "operations", "cancelled_at", "unread_from", "tolerate", "exceeded", "undelivered",
+    "failures", "manifest", "error", "trouble", "deadline_at", "priority", "weight",
+    "max_concurrency", "dialect", "blank_records", "holds", "operations", "cancelled_at", "cancel_reason",
+    "unread_from", "tolerate", "exceeded", "undelivered",
 ]  # fmt: skip
 
 
