@@ -202,7 +202,9 @@ class FailureJudge:
 
         def decide(now: BatchView, request: OperationRequest, now_ms: int) -> Decision:
             batch = now.batch
-            if (batch.identity, batch.control) != (judged.identity, judged.control) or now.is_complete:
+            is_same = (batch.identity, batch.control) == (judged.identity, judged.control)
+            # It may have failed or been completed meanwhile, which are no operations.
+            if not (is_same and self._is_judged(now)):
                 return Decision("the batch has changed since its failures were counted")
             detail = finding.detail(view)
             if is_cancel:

@@ -10,6 +10,7 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from service.adapters.aws.table.row_items import row_items
@@ -26,6 +27,7 @@ from service.domain.model import (
     DeliveryEnd,
     DeliveryState,
     Event,
+    OnExceeded,
     OutboxRecord,
     Outcome,
     State,
@@ -35,6 +37,7 @@ from service.domain.ports import LeaseGrant, OutgoingMessage, ReceivedMessage, S
 from service.events.sender import EventSender
 from service.runtime.delivery import Delivery, Handler
 from service.runtime.sender import send_all
+from service.steering.failures import FailureJudge
 from service.worker.admission.commit_backlog import CommitBacklog
 from service.worker.worker import Worker
 from tests.simulation.network import FaultyQueue, FaultyTable
@@ -538,6 +541,30 @@ class DeliveredFirst(Components):
     sender = _HastySender
 
 
+# -- operations
+
+
+class _HastyJudge(FailureJudge):
+    def _is_judged(self, view: BatchView) -> bool:
+        tolerate = view.batch.tolerate
+        return bool(tolerate.first or tolerate.limits) and tolerate.on_exceeded is not OnExceeded.FINISH
+
+
+class _JudgesFirst(Completion):
+    async def check(self, batch_id: str, repeat: Repeat = once) -> BatchView | None:
+        view = await repeat(partial(self._ports.table.read, batch_id))
+        if view is not None and self._judge is not None:
+            await self._judge.judge(view)
+        return await super().check(batch_id, repeat)
+
+
+class NoCompleteFirst(Components):
+    """A batch whose rows are all done is held for its failures."""
+
+    completion = _JudgesFirst
+    judge = _HastyJudge
+
+
 ABLATIONS: Mapping[str, type[Components]] = {
     kind.__name__: kind
     for kind in (
@@ -547,7 +574,7 @@ ABLATIONS: Mapping[str, type[Components]] = {
         NoCommitToken, DeleteFirst, NoMarksOnReturns, NoWaitingResults, NoKeptOutcomes, NoClosedGate,
         NoExcuses, NoSuspicion, NoDeadlines, NoInFlightLock, NoSharedLedger, NoIncarnation,
         NoSameManifest, NoRewriting, NoExactCheckpoint,
-        NoOutbox, DeliveredFirst,
+        NoOutbox, DeliveredFirst, NoCompleteFirst,
     )
 }  # fmt: skip
 """All ablations by name."""

@@ -129,7 +129,28 @@ def _with_operations(random: Random, scenario: Scenario) -> Scenario:
         )
     else:
         planned = [replace(operation, is_direct=False) for operation in planned]
-    return replace(scenario, operations=tuple(sorted(planned, key=lambda operation: operation.at_s)))
+    scenario = replace(scenario, operations=tuple(sorted(planned, key=lambda operation: operation.at_s)))
+    return _with_tolerance(random, scenario)
+
+
+_TOLERANCES = ("first=2", "first=0,any=1", "first=3,rejected=1,transient=2", "first=0,any=20%",
+               "first=0,any=2,on_exceeded=cancel", "first=2,on_exceeded=finish")  # fmt: skip
+
+
+def _with_tolerance(random: Random, scenario: Scenario) -> Scenario:
+    """In some worlds with operators, batches that fail too often are held or cancelled."""
+    if random.random() >= 0.7:
+        return scenario
+    tolerate = random.choice(_TOLERANCES)
+    files = (*scenario.files, *scenario.next_files)
+    mappings = {file.mapping.name: replace(file.mapping, tolerate=tolerate) for file in files}
+    files = tuple(replace(file, mapping=mappings[file.mapping.name]) for file in files)
+    count = len(scenario.files)
+    faults = tuple(
+        replace(fault, target=mappings[fault.target].name) if fault.target in mappings else fault
+        for fault in scenario.target_faults
+    )
+    return replace(scenario, files=files[:count], next_files=files[count:], target_faults=faults)
 
 
 def _operation(random: Random, scenario: Scenario) -> PlannedOperation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -40,6 +41,7 @@ class MappingSpec:
     - `per_minute` and `concurrent` are its rate limit for the whole fleet.
     - `max_concurrency` is its limit in one process.
     - `row_deadline_s` is the time that a row has from its first attempt.
+    - `tolerate` are its tolerated failures, "" for all.
     """
 
     pace_name: str
@@ -48,6 +50,7 @@ class MappingSpec:
     concurrent: int | None = None
     max_concurrency: int | None = None
     row_deadline_s: int | None = None
+    tolerate: str = ""
 
     @property
     def pace(self) -> Pace:
@@ -61,6 +64,7 @@ class MappingSpec:
         words = [self.pace_name, _REUSE_WORDS[self.reuse], self.limit_name]
         words.append(f"{self.max_concurrency}places" if self.max_concurrency else "")
         words.append(f"{self.row_deadline_s}s" if self.row_deadline_s else "")
+        words.append(re.sub(r"\W+", "", self.tolerate))
         return "-".join(word for word in words if word)
 
     @property
@@ -95,6 +99,8 @@ def definition_of(mapping: MappingSpec) -> Definition:
         text += f"  max_concurrency: {mapping.max_concurrency}\n"
     if mapping.row_deadline_s:
         text += f"  row_deadline_seconds: {mapping.row_deadline_s}\n"
+    parts = (part.replace("=", ": ") for part in (mapping.tolerate or "first=0").split(","))
+    text += f"  tolerate: {{{', '.join(parts)}}}\n"
     if mapping.reuse:
         text += f"reuse: {mapping.reuse}\n"
     if mapping.limit_name:

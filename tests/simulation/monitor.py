@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from service.adapters.aws.table.values import Item
-from service.domain.model import Batch, Commit, Outcome, State, Status, identity, row_id
+from service.domain.model import Batch, Commit, HoldReason, Outcome, State, Status, identity, row_id
 from service.domain.ports import ReceivedMessage
 from service.steering.cancellation import NOTICE_S
 from service.worker.admission.commit_backlog import MAX_COMMIT_WAIT_S
@@ -187,7 +187,10 @@ class Monitor:
             )
 
     def batch_changed(self, before: Batch | None, batch: Batch) -> None:
-        """A batch item was written. Checks final_when_counted and batch_failed_for_a_cause."""
+        """A batch item was written.
+
+        Checks final_when_counted, held_when_open and batch_failed_for_a_cause.
+        """
         self.batches[batch.identity] = batch
         self.told.batch_changed(before, batch)
         self._leases.batch_written(batch)
@@ -210,7 +213,20 @@ class Monitor:
                     "final_when_counted",
                     f"{batch.batch_id} is {batch.state} with {done} outcomes, total {batch.total}",
                 )
+        elif batch.state is State.PAUSED:
+            self._check_hold(before, batch)
         self.on_progress()
+
+    def _check_hold(self, before: Batch, batch: Batch) -> None:
+        """Check held_when_open."""
+        statuses = self.outcomes[batch.identity, batch.round].values()
+        done = len(statuses) + self.carried_over[batch.identity, batch.round]
+        is_open = before.state in (State.SPLITTING, State.RUNNING) and done != batch.total
+        has_failures = Status.FAILED in statuses or batch.hold(HoldReason.FAILURES) is None
+        if not (is_open and has_failures):
+            self.violated(
+                "held_when_open", f"{batch.batch_id} was {before.state}, {done} of {batch.total} rows"
+            )
 
     def _note_stop(self, batch: Batch) -> None:
         """Note since when no call may begin for the batch."""

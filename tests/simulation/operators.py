@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from service.domain.model import HoldReason, State
+from service.domain.model import State
 from service.domain.operation_requests import OperationRequest
 from service.domain.ports import OutgoingMessage
 
@@ -44,12 +44,12 @@ class Operators:
                 self._loop.at(operation.at_s, self._send, f"request {number}", operation)
 
     def resume_rest(self) -> None:
-        """Resume each batch that a user has paused, some time after that, once no request is planned."""
+        """Resume each batch that is held, some time after that, once no request is planned."""
         if self.pending:
             return
         for batch_id in self._batch_ids:
             batch = self._table.batch(batch_id)
-            if batch is None or batch.state is not State.PAUSED or batch.hold(HoldReason.USER) is None:
+            if batch is None or batch.state is not State.PAUSED:
                 continue
             key = (batch.identity, batch.control)
             if key not in self._resumed:

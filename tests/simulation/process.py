@@ -29,6 +29,7 @@ from service.runtime.metrics import Metrics
 from service.splitter.opening import OpenLimits
 from service.splitter.split import SplitLimits
 from service.splitter.splitter import Splitter
+from service.steering.failures import FailureJudge
 from service.steering.operate import operate
 from service.steering.work import FleetWork
 from service.sweeper.dead_letters import DeadLetterLimits, DeadLetters
@@ -83,6 +84,7 @@ class Components:
     """The classes and handlers that an ablation can replace by worse ones. These are the real ones."""
 
     completion: type[Completion] = Completion
+    judge: type[FailureJudge] = FailureJudge
     committer: type[GroupCommitter] = GroupCommitter
     table: type[FaultyTable] = FaultyTable
     queue: type[FaultyQueue] = FaultyQueue
@@ -128,7 +130,7 @@ class Process:
             name_: components.queue(queue, self._network) for name_, queue in shared.queues.items()
         }
         self._ports = self._open_ports()
-        self._completion = components.completion(self._ports)
+        self._completion = components.completion(self._ports, components.judge(self._ports))
 
     @property
     def is_stopping(self) -> bool:

@@ -49,6 +49,7 @@ EXPECTED = {
     "NoInFlightLock": {"calm_is_exact"},
     "NoOutbox": {"stored_with_its_change"},
     "DeliveredFirst": {"told_to_everybody"},
+    "NoCompleteFirst": {"held_when_open"},
     "NoSharedLedger": {"rate_limit_holds", "concurrent_limit_holds"},
 }
 """The invariants that may be the first to break without the safeguard."""

@@ -220,6 +220,9 @@ class World:
             name = f"rows_turned_away_{kind}"
             total = sum(process.metrics.totals[name] for process in self._all_processes)
             self.happened[f"row: {kind}"] += int(total)
+        for op in ("hold", "cancel"):
+            made = sum(process.metrics.totals[f"operations_{op}"] for process in self._all_processes)
+            self.happened[f"batch: {op}"] += int(made)
         self.happened["row: reused"] += self.monitor.reused.total()
         self.happened += self.monitor.met
         old = sum(queue.old_receipts_used for queue in self.queues.values())

@@ -11,6 +11,7 @@ from service.domain.model import (
     BatchView,
     Counts,
     Location,
+    RowError,
     Source,
     State,
     batch_id,
@@ -121,3 +122,21 @@ def test_an_identity_names_one_batch_of_an_id():
     """A batch of an earlier version has no incarnation; its id is all there is."""
     assert BATCH.identity == "tool#exec"
     assert replace(BATCH, incarnation="018bcfe5680a1b2c").identity == "tool#exec@018bcfe5680a1b2c"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("row 7: HTTP 503", "row 8: HTTP 503", True),
+        ("no field 'a'", 'no field "b"', True),
+        ("request req_01a-B7 failed", "request req_99 failed", True),
+        ("id 6f1c2e9a-0b1d-4c55-9d2e-aa00bb11cc22", "id 01234567-89ab-cdef-0123-456789abcdef", True),
+        ("no value for answer", "no value for category", False),
+    ],
+)
+def test_errors_that_differ_in_numbers_ids_and_quotations_have_one_cause(one, other, is_same):
+    """Class and type are parts of the cause as well."""
+    causes = [RowError("ExtractionError", text, "rejected").cause for text in (one, other)]
+    assert (causes[0] == causes[1]) == is_same
+    assert RowError("InputError", one, "rejected").cause != causes[0]
+    assert RowError("ExtractionError", one, "transient").cause != causes[0]

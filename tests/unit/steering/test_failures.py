@@ -196,6 +196,18 @@ async def test_a_change_since_the_count_wins(lab, tolerant):
     assert await judge.judge(await lab.view())
 
 
+@pytest.mark.parametrize("to", [State.FAILED, State.AGGREGATING])
+async def test_a_batch_that_has_ended_since_the_count_stays_ended(lab, tolerant, to):
+    """Its failure and its completion are no operations, and still win."""
+    batch = await tolerant()
+    await fill(lab, batch, [failed(lab, n) for n in range(1, 20)])
+    await lab.table.commit(Commit(batch.batch_id, 1, 1, 0, (failed(lab, 20),), "t".ljust(36, "0"), batch.ttl))
+    stale = await lab.view()
+    await lab.table.move(batch, expected=State.RUNNING, to=to, now="now")
+    assert not await lab.completion._judge.judge(stale)
+    assert (await lab.view()).batch.state is to
+
+
 async def test_the_first_outcomes_are_read_once(lab, tolerant):
     """A round whose first rows fail for different causes is not read again by this process."""
     batch = await tolerant()

@@ -4,6 +4,7 @@ import pytest
 
 from service.domain.errors import ExtractionError
 from service.mapping import Catalog
+from service.mapping.extraction.reply_summary import reply_paths
 
 DIRECT = "{method: direct, field_mappings: {category: $.category, score: $.rating}}"
 
@@ -91,3 +92,18 @@ def test_a_long_reason_does_not_hide_the_reply():
     text = said({"x": 1}, methods)
     assert text.endswith("the reply is JSON with the key x")
     assert len(text) <= 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "paths"),
+    [
+        ('{"value": {"text": "a"}, "id": 7}', ["$.value.text", "$.id"]),
+        ('{"items": [{"a": 1}, {"a": 2, "b c": 3}]}', ["$.items[0].a", '$.items[0]."b c"']),
+        ('{"body": "{\\"answer\\": 1}"}', ["$.body.answer"]),
+        ("plain text", []),
+        ('{"cut off": "in the mid', []),
+    ],
+)
+def test_the_paths_of_a_kept_reply_are_listed(text, paths):
+    """Each value once, in the reply's order; of a list the first items that have it."""
+    assert reply_paths(text) == paths
