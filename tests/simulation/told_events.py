@@ -41,9 +41,8 @@ class ToldEvents:
 
     def batch_changed(self, before: Batch | None, batch: Batch) -> None:
         """A batch item was written: note the event that it asks for."""
-        is_opened = before is None or before.identity != batch.identity
-        kind = ENDINGS.get(batch.state, EventKind.STARTED if is_opened else None)
-        if kind in batch.event_kinds and (is_opened or before is None or before.state is not batch.state):
+        kind = _kind_of_change(before, batch)
+        if kind in batch.event_kinds:
             assert kind is not None
             made = Event.of(batch, kind, at="", status={})
             self.expected[made.id] = f"{kind} of {batch.identity}, round {batch.round}"
@@ -76,6 +75,19 @@ class ToldEvents:
             for target in TARGETS if is_sent else ():
                 if id_ not in self.arrived[target]:
                     yield "told_to_everybody", f"{target} never got the event {stored[id_].text}"
+
+
+def _kind_of_change(before: Batch | None, batch: Batch) -> EventKind | None:
+    """The kind of event that a change of a batch item asks for, if any."""
+    if before is None or before.identity != batch.identity:
+        return ENDINGS.get(batch.state, EventKind.STARTED)
+    if before.state is batch.state:
+        return None
+    if batch.state is State.PAUSED:
+        return EventKind.PAUSED
+    if before.state is State.PAUSED and not batch.cancelled_at:
+        return EventKind.RESUMED
+    return ENDINGS.get(batch.state)
 
 
 class SimulatedTarget:
