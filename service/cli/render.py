@@ -175,6 +175,8 @@ def show_finished(console: Console, status: Mapping[str, Any], files: Mapping[st
         f"{reused}in {seconds:,.1f} s ({status['rate_per_s'] or 0:,.0f} rows/s)",
         highlight=False,
     )
+    if reason := status["cancel_reason"]:
+        console.print(Text(f"cancelled: {reason}", "yellow"), soft_wrap=True)
     if unread := status["unread_from"]:
         console.print(f"not read: row {unread:,} and all after it", style="yellow", highlight=False)
     width = max((len(name) for name in files), default=0)

@@ -43,6 +43,7 @@ BATCH = Batch(
 STATUS = {
     "state": "COMPLETED_WITH_ERRORS", "batch_id": "demo#e1",
     "total": 1_200, "succeeded": 1_199, "failed": 1, "reused": 0, "rate_per_s": 120.0, "unread_from": None,
+    "cancel_reason": None,
 }  # fmt: skip
 
 
@@ -224,8 +225,10 @@ def test_progress_shows_operations(console):
 
 
 def test_a_cancelled_run_names_the_rows_that_were_not_read(console):
-    """The results end before them."""
-    show_finished(console, STATUS | {"state": "CANCELLED", "unread_from": 1_201}, {})
+    """The results end before them. A reason is given if no user has cancelled it."""
+    reason = "3 of 3 rows failed, and 2 are tolerated"
+    show_finished(console, STATUS | {"state": "CANCELLED", "unread_from": 1_201, "cancel_reason": reason}, {})
+    assert f"cancelled: {reason}" in text_of(console)
     assert "not read: row 1,201 and all after it" in text_of(console)
 
 

@@ -170,6 +170,7 @@ async def test_a_batch_can_be_cancelled_instead(lab, tolerant):
     view = await fill(lab, batch, [failed(lab, n) for n in range(1, 4)])
     assert view.batch.state is State.RUNNING
     assert view.batch.cancelled_at
+    assert view.batch.cancel_reason == "3 of 3 rows failed, and 2 are tolerated"
     (operation,) = await lab.table.operations(view.batch)
     assert (operation.op, operation.by) == ("cancel", "rowfleet")
     assert operation.answer["text"] == "3 of 3 rows failed, and 2 are tolerated"
