@@ -15,6 +15,7 @@
     │   │   ├── TargetFullError     all slots of its target are taken
     │   │   ├── TargetDownError     the circuit breaker of its target is open
     │   │   ├── CommitsWaitError    outcomes of its target wait for their commit
+    │   │   ├── RoundInDoubtError   the first rows of its round all failed, and are being judged
     │   │   ├── LimitReachedError   the fleet's rate limit is reached
     │   │   └── MappingTooNewError  only a worker of a newer version can serve its mapping
     │   ├── AnswerPendingError      another row with the same input is calling the agent
@@ -168,6 +169,10 @@ class TargetDownError(TurnedAwayError):
 
 class CommitsWaitError(TurnedAwayError):
     """Outcomes of the target have waited too long for their commit: no call may add to them."""
+
+
+class RoundInDoubtError(TurnedAwayError):
+    """The first rows of the round all failed for the same cause, and wait to be judged."""
 
 
 class LimitReachedError(TurnedAwayError):

@@ -37,6 +37,7 @@ from service.runtime.delivery import Delivery
 from service.runtime.metrics import Metrics
 from service.worker.admission.gate import AdmittedCall
 from service.worker.attempt_costs import is_uncounted
+from service.worker.first_outcomes import FirstOutcomes
 from service.worker.steering import CallWatch, check_row
 from service.worker.targets import OpenTarget
 
@@ -133,8 +134,8 @@ class _Failure:
 class Attempts:
     """Invokes agents for rows.
 
-    `read_batch` returns a batch as it was at most `VIEW_AGE_S` ago, None if it is gone. `rng` spreads waits;
-    seeded in tests.
+    `read_batch` returns a batch as it was at most `VIEW_AGE_S` ago, None if it is gone. `first_outcomes` of a
+    round may keep its calls from beginning. `rng` spreads waits; seeded in tests.
     """
 
     def __init__(
@@ -144,6 +145,7 @@ class Attempts:
         metrics: Metrics,
         outages: OutageBoard,
         read_batch: Callable[[str], Awaitable[Batch | None]],
+        first_outcomes: FirstOutcomes,
         *,
         rng: random.Random,
     ) -> None:
@@ -152,6 +154,7 @@ class Attempts:
         self._metrics = metrics
         self._outages = outages
         self._read_batch = read_batch
+        self._first_outcomes = first_outcomes
         self._watch = CallWatch(read_batch, clock)
         self._rng = rng
 
@@ -216,11 +219,15 @@ class Attempts:
         return result
 
     async def _check_batch(self, task: RowTask) -> None:
-        """Take over the present view of the row's batch. Raises RowDroppedError and CancelledError."""
+        """Take over the present view of the row's batch.
+
+        Raises RowDroppedError, CancelledError, and RoundInDoubtError if the first rows are being judged.
+        """
         batch = await self._read_batch(task.batch.batch_id)
         if batch is None:
             raise RowDroppedError("its batch is gone")
         check_row(task.message, batch)
+        self._first_outcomes.check(batch)
         task.batch = batch
 
     async def _call(

@@ -38,13 +38,14 @@ from service.domain.errors import (
     WorkerLostError,
 )
 from service.domain.messages import RowMessage, failure_note
-from service.domain.model import Batch, Outcome, State, iso_time, row_id
+from service.domain.model import Batch, BatchView, Outcome, State, iso_time, row_id
 from service.domain.ports import OutgoingMessage
 from service.runtime.delivery import Delivery
 from service.runtime.sender import BatchingSender
 from service.steering.cancellation import cancelled_error
 from service.worker.attempts import AttemptLimits, Attempts, Requeue, RowTask
 from service.worker.batch_cache import BatchCache, CachedBatch
+from service.worker.first_outcomes import FirstOutcomes
 from service.worker.kept_outcomes import HeldMessage, keep_outcome
 from service.worker.quarantine import Quarantine
 from service.worker.reuse import RequestCoalescer
@@ -95,7 +96,10 @@ class Worker:
         self._committer = committer
         self._claim_check = claim_check
         outages = OutageBoard(ports.table, ports.clock, limits.worker)
-        self._attempts = Attempts(limits, ports.clock, ports.metrics, outages, batches.current, rng=rng)
+        self._first_outcomes = FirstOutcomes()
+        self._attempts = Attempts(
+            limits, ports.clock, ports.metrics, outages, batches.current, self._first_outcomes, rng=rng
+        )
         self._limits = limits
         self._rng = rng
         self._quarantine = Quarantine()
@@ -191,13 +195,16 @@ class Worker:
             await self._requeue(result.message, result.delay_s)
             return
         delivery.release_slot()
-        with keep_outcome(target.gate.backlog, delivery, self._ports.metrics) as patience:
-            await self._commit(row, batch, result, patience)
+        with (
+            keep_outcome(target.gate.backlog, delivery, self._ports.metrics) as patience,
+            self._first_outcomes.pending(batch, result) as pending,
+        ):
+            pending.committed(await self._commit(row, batch, result, patience))
 
     async def _commit(
         self, row: RowMessage, batch: Batch, outcome: Outcome | None, patience: Patience
-    ) -> None:
-        """Commit the outcome and check the batch; without an outcome only check.
+    ) -> BatchView | None:
+        """Commit the outcome and check the batch, which is returned; without an outcome only check.
 
         An outcome that cannot be stored makes the row FAILED.
         """
@@ -216,6 +223,7 @@ class Worker:
         self._batches.refresh(view, started_at)
         if outcome is not None:
             self._log_settled(outcome)
+        return view
 
     async def _outcome_of(
         self, row: RowMessage, batch: Batch, target: OpenTarget, delivery: Delivery
