@@ -43,7 +43,12 @@ def show_status(console: Console, status: Mapping[str, Any]) -> None:
     lines = [
         (name, _value_text(name, value)) for name, value in status.items() if _is_shown(name, value, status)
     ]
-    lines += [("operation", Text(operation_text(made))) for made in status["operations"]]
+    # the reason of a hold that lasts is shown with the hold
+    holds_last = {"hold"} if status["holds"] else set[str]()
+    lines += [
+        ("operation", Text(operation_text(made, with_reason=made["op"] not in holds_last)))
+        for made in status["operations"]
+    ]
     holds = (line for reason, hold in status["holds"].items() for line in hold_lines(reason, hold))
     lines += [("hold", Text(line, "yellow")) for line in holds]
     _show_values(console, lines)
@@ -159,10 +164,11 @@ def show_remedies(console: Console, todo: Sequence[tuple[str, str]]) -> None:
             console.print(line, soft_wrap=True)
 
 
-def operation_text(made: Mapping[str, Any]) -> str:
+def operation_text(made: Mapping[str, Any], *, with_reason: bool = True) -> str:
     """An operation of `status --json` in words: when, what, by whom, how, and why."""
     args = dict(made["args"])
-    reason = args.pop("reason", "")
+    reason = args.pop("reason", "") if with_reason else ""
+    args.pop("reason", None)
     given = " ".join(f"{name}={value}" for name, value in args.items())
     text = f"{short_time(made['at'])} {_DONE_WORDS.get(made['op'], made['op'])} by {made['by']}"
     return text + (f" ({given})" if given else "") + (f": {reason}" if reason else "")

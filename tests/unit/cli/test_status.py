@@ -60,7 +60,7 @@ def test_status_shows_operations_holds_and_what_to_do():
     lines = shown(show_status, NOTHING | {"holds": {"failures": FAILURES}, "operations": operations})
     assert lines[1:8] == [
         "operation  2026-11-29 12:01:00 changed by ann (priority=9)",
-        f"           2026-11-29 12:03:11 held by rowfleet: {CAUSE}",
+        "           2026-11-29 12:03:11 held by rowfleet",
         "hold       held by rowfleet since 2026-11-29 12:03:11 (failures)",
         f"           the first 20 rows all failed for the same cause: {CAUSE}",
         "           such as rows 1, 2, 3, 4, 5",
@@ -70,6 +70,13 @@ def test_status_shows_operations_holds_and_what_to_do():
     assert [line.split("#e1")[0] for line in lines[8:]] == [
         "  rowfleet resume demo", "  rowfleet resume demo", "  rowfleet set demo", "  rowfleet cancel demo",
     ]  # fmt: skip
+
+
+def test_a_hold_that_is_over_keeps_its_reason_in_the_operations():
+    """While it lasts its reason stands with the hold only."""
+    made = {"op": "hold", "args": {"reason": CAUSE}, "by": "rowfleet", "at": FAILURES["at"], "control": 1}
+    lines = shown(show_status, NOTHING | {"operations": [made]})
+    assert lines[1] == f"operation  2026-11-29 12:03:11 held by rowfleet: {CAUSE}"
 
 
 def test_a_held_batch_is_shown_with_its_counts():
