@@ -1,7 +1,7 @@
 """The worker's view of operations: no call begins for a batch that is paused, and cut calls end.
 
 A view of a batch that is older than `VIEW_AGE_S` begins no call. While calls of a batch are under way, its
-view is read again as often, so that a call that is to be cut ends soon.
+view is kept as fresh, so that a call that is to be cut ends soon, and a change of its settings holds.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from service.batch.row_checks import VIEW_AGE_S, is_of_batch, is_superseded
+from service.batch.row_checks import is_of_batch, is_superseded
 from service.domain.errors import (
     AccessError,
     CallCutError,
@@ -26,6 +26,10 @@ from service.domain.ports import Clock
 from service.steering.cancellation import cancelled_error, cut_due_ms
 
 log = structlog.get_logger(__name__)
+
+WATCH_S = 2.0
+"""Pause between two looks at a batch with calls under way. It is read once its view is too old, so operations
+are noticed within `VIEW_AGE_S` and this."""
 
 TAKES_ROWS = frozenset({State.SPLITTING, State.RUNNING})
 
@@ -92,7 +96,7 @@ class CallWatch:
     async def _watch(self, batch: Batch, calls: _Calls) -> None:
         """Read the batch until it cuts its calls."""
         while True:
-            await self._clock.sleep(VIEW_AGE_S)
+            await self._clock.sleep(WATCH_S)
             try:
                 current = await self._read(batch.batch_id)
             except (RetryableError, AccessError) as error:

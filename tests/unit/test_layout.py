@@ -25,6 +25,7 @@ OTHER_TESTS = {
     "mapping/replies/test_normalise_properties.py": "properties that hold for any reply",
     "mapping/test_fuzz.py": "the loader with random files; `make fuzz` runs it for longer",
     "runtime/test_consumer_bytes.py": "one limit of the consumer, with fixtures of its own",
+    "splitter/test_steering.py": "operations on batches that are being split",
     "test_layout.py": "the layout itself",
     "test_pipeline.py": "all roles together",
     "test_stopping.py": "roles that are told to stop in the middle of their work",

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -134,3 +135,62 @@ async def test_rejected_rows_get_no_slot():
     assert (queue.in_flight, queue.waiting, list(queue._queues)) == (1, 0, ["a#e"])
     queue.release(a)
     assert queue._queues == {}
+
+
+# -- caps ----------------------------------------------------------------------------------------------------
+
+
+def capped(name, cap, control=0, **more):
+    """A batch with a cap on its calls in flight."""
+    return replace(batch(name, **more), max_concurrency=cap, control=control)
+
+
+async def test_a_batch_has_no_more_calls_in_flight_than_its_cap():
+    """What it leaves goes to the others, also to those of a lower priority."""
+    queue = FairQueue(lambda: 4, max_waiting=5)
+    first = await queue_up(queue, capped("a", 1, priority=9), 3)
+    second = await queue_up(queue, batch("b"), 4)
+    assert [row.done() for row in first] == [True, False, False]
+    assert [row.done() for row in second] == [True] * 3 + [False]
+    queue.release(batch("b"))
+    await let_tasks_run()
+    assert second[3].done()
+    queue.release(batch("a"))
+    await let_tasks_run()
+    assert [row.done() for row in first] == [True, True, False]
+    first[2].cancel()
+
+
+async def test_an_update_holds_at_once():
+    """A higher cap lets rows begin; a lower one ends no call. An older view changes nothing."""
+    queue = FairQueue(lambda: 9, max_waiting=9)
+    rows = await queue_up(queue, capped("a", 1, control=1), 5)
+    queue.update(capped("a", 3, control=2))
+    queue.update(capped("a", 9, control=1))
+    await let_tasks_run()
+    assert sum(row.done() for row in rows) == 3
+    queue.update(capped("a", 1, control=3))
+    for _ in range(2):
+        queue.release(batch("a"))
+        await let_tasks_run()
+    assert (sum(row.done() for row in rows), queue.in_flight) == (3, 1)
+    queue.update(capped("a", None, control=4))
+    await let_tasks_run()
+    assert all(row.done() for row in rows)
+
+
+async def test_the_capacity_of_a_capped_batch_is_its_own():
+    """Rows beyond its cap would only be turned away; with another batch, free slots count again."""
+    queue = FairQueue(lambda: 10, max_waiting=2)
+    one = capped("a", 3)
+    assert queue.try_acquire(one, 0.0)
+    assert queue.capacity(0.0) == 2 + 2
+    assert queue.try_acquire(one, 0.0)
+    assert queue.try_acquire(one, 0.0)
+    rows = await queue_up(queue, one, 2)
+    assert queue.capacity(0.0) == 0
+    assert queue.is_full_for(one)
+    assert queue.try_acquire(batch("b"), 0.0)
+    assert queue.capacity(0.0) == 6 + 2
+    for row in rows:
+        row.cancel()
