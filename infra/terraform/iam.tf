@@ -42,6 +42,7 @@ locals {
       CountBatches = { actions = local.read_write, resources = [local.table_arn] }
       SeeMissing   = local.list_buckets # without it a missing object gives 403 instead of 404
       ReadSources  = local.read_objects
+      WritePayloads = local.write_payloads # the rows of a later round that keep their outcome
       SayWhyFailed = local.write_manifests
       CheckOutputs = local.check_outputs
       StayAlive    = local.protection

@@ -16,6 +16,7 @@ import structlog
 
 from service.aggregator.checkpoints import Checkpoints, Progress
 from service.aggregator.digests import HashingStore, digest_of
+from service.aggregator.latest import write_latest
 from service.aggregator.ordered_outcomes import outcomes_in_order
 from service.aggregator.result_files import FAILURES, FLUSH_BYTES, LONG_CELLS, OUTPUT, ResultFiles
 from service.batch.completion import correct_counts
@@ -226,9 +227,18 @@ class Aggregator:
             rows = tally - batch.carried
             await correct_counts(self._ports.table, aggregating, rows=rows, counters=work.view.counts)
         state = _final_state(tally)
-        facts = manifest_of(batch, state, tally, last_outcome_at=done.last_outcome_at, files=written)
+        facts = manifest_of(
+            batch,
+            state,
+            tally,
+            last_outcome_at=done.last_outcome_at,
+            files=written,
+            rounds=done.rounds,
+            operations=await ports.table.operations(batch),
+        )
         work.lease.check()
         await write_manifest(ports.objects, batch, facts)
+        await write_latest(ports, batch, written)
         if work.has_parts:
             # An upload may be left of an aggregator whose checkpoint was lost.
             await self._abort_uploads(batch)

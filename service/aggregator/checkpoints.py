@@ -40,12 +40,16 @@ class FileProgress:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The state of all result files after row `row`. At the end each of them is a whole object."""
+    """The state of all result files after row `row`. At the end each of them is a whole object.
+
+    `rounds` is the number of rows whose outcome is of each round.
+    """
 
     row: int
     tally: Counts
     last_outcome_at: str
     files: Mapping[str, FileProgress] = field(default_factory=dict)
+    rounds: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def is_complete(self) -> bool:
@@ -131,6 +135,7 @@ def _encoded(progress: Progress, identity: Json) -> bytes:
             "tally": asdict(progress.tally),
             "last_outcome_at": progress.last_outcome_at,
             "files": files,
+            "rounds": {str(round_): rows for round_, rows in progress.rounds.items()},
         }
     )
 
@@ -146,6 +151,7 @@ def _decoded(body: bytes, identity: Json) -> Progress | None:
             tally=Counts(**data["tally"]),
             last_outcome_at=data["last_outcome_at"],
             files={name: _file(file) for name, file in data["files"].items()},
+            rounds={int(round_): rows for round_, rows in data["rounds"].items()},
         )
     except (ValueError, TypeError, KeyError, AttributeError):
         return None

@@ -7,6 +7,7 @@ it is whole. Another process can go on with the uploads after any row (`progress
 from __future__ import annotations
 
 import codecs
+from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -82,12 +83,15 @@ class ResultFiles:
         self._long_cells: _File | None = None
         self._header: list[str] = []
         self.tally = begun.tally if begun else Counts()
+        self.rounds = Counter(begun.rounds if begun else {})
         self.last_outcome_at = begun.last_outcome_at if begun else ""
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
         batch = self._batch
-        self._header = csvio.output_header(batch.columns, batch.output_fields, provenance=batch.provenance)
+        self._header = csvio.output_header(
+            batch.columns, batch.output_fields, rounds=batch.round > 1, provenance=batch.provenance
+        )
         if self._begun is None:
             self._output = await self._open(OUTPUT, self._mark + csvio.encode_row(self._header))
             return self
@@ -111,6 +115,7 @@ class ResultFiles:
             batch.columns,
             batch.output_fields,
             escape_formulas=batch.escape_formulas,
+            rounds=batch.round > 1,
             provenance=batch.provenance,
         )
         if batch.excel:
@@ -124,6 +129,7 @@ class ResultFiles:
             self._failures.rows += 1
         self._row = outcome.number
         self.tally += outcome.counts
+        self.rounds[outcome.round] += 1
         self.last_outcome_at = max(self.last_outcome_at, outcome.timestamp)
 
     async def complete(self) -> Progress:
@@ -132,7 +138,7 @@ class ResultFiles:
         for name, file in self._files().items():
             await file.flush()
             done[name] = FileProgress(file.rows, stored=await file.upload.complete())
-        return Progress(self._row, self.tally, self.last_outcome_at, done)
+        return Progress(self._row, self.tally, self.last_outcome_at, done, dict(self.rounds))
 
     @property
     def has_parts(self) -> bool:
@@ -154,7 +160,7 @@ class ResultFiles:
             files[name] = FileProgress(file.rows, file.upload.progress)
         assert self._output is not None
         self._checkpoint_bytes = self._output.upload.stored_bytes
-        return Progress(self._row, self.tally, self.last_outcome_at, files)
+        return Progress(self._row, self.tally, self.last_outcome_at, files, dict(self.rounds))
 
     def leave(self, progress: Progress) -> None:
         """Leave the uploads that are in a stored checkpoint to the next aggregator, unless they end here."""

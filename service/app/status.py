@@ -129,14 +129,14 @@ async def group_failures(table: Table, batch: Batch) -> list[FailureGroup]:
 
 
 async def read_failed_row(table: Table, large_outcomes: LargeOutcomes, batch: Batch, number: int) -> Outcome:
-    """The outcome of a failed row, loaded from S3 if it is large.
+    """The outcome of a failed row, or of one that ran in several rounds, loaded from S3 if it is large.
 
-    Raises UsageError if the row has no outcome or did not fail.
+    Raises UsageError if the row has no outcome or never failed.
     """
     outcome = await table.outcome(batch, number)
     if outcome is None:
         raise UsageError(f"row {number} of {batch.batch_id} has no outcome")
-    if outcome.error is None:
+    if outcome.error is None and not outcome.history:
         raise UsageError(f"row {number} of {batch.batch_id} did not fail")
     return await large_outcomes.load_reply(outcome)
 

@@ -15,7 +15,7 @@ from service.csvio import CsvReader, Record
 from service.csvio.compression import is_compressed_name
 from service.domain.errors import CsvError, PoisonMessageError, RowTooLargeError, SourceError
 from service.domain.messages import RowMessage, Span
-from service.domain.model import Batch, Checkpoint, Source
+from service.domain.model import Batch, Checkpoint, PastOutcome, Source
 from service.domain.ports import MESSAGE_BYTES, Objects
 from service.runtime.port_retries import retry_for
 
@@ -51,10 +51,15 @@ def row_message(batch: Batch, record: Record) -> RowMessage:
 
 
 def row_body(
-    batch: Batch, record: Record, *, replay: bool = False, max_message_bytes: int = MESSAGE_BYTES
+    batch: Batch,
+    record: Record,
+    *,
+    replay: bool = False,
+    history: tuple[PastOutcome, ...] = (),
+    max_message_bytes: int = MESSAGE_BYTES,
 ) -> str:
     """The message of a record. It carries the record's `Span` instead of the cells if those are too large."""
-    message = replace(row_message(batch, record), replay=replay)
+    message = replace(row_message(batch, record), replay=replay, history=history)
     room = max_message_bytes - RESEND_BYTES
     # A character takes a byte at least. Encoding takes much memory, so what cannot fit is not encoded.
     if len(message.record) + sum(map(len, message.cells)) <= room:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service import csvio
 from service.domain.errors import SourceError
-from service.domain.model import Batch, BatchView, Counts, State
+from service.domain.model import Batch, BatchView, Counts, Json, Operation, State
 from service.domain.ports import Objects, StoredFile
 from service.domain.tolerance import excess_note
 
@@ -60,14 +61,18 @@ def manifest_of(
     *,
     last_outcome_at: str = "",
     files: Sequence[tuple[StoredFile, int]] = (),
+    rounds: Mapping[int, int] | None = None,
+    operations: Sequence[Operation] = (),
 ) -> dict[str, Any]:
     """The manifest as JSON; every repetition of an aggregation writes the same one.
 
     `error` is the reason of a FAILED batch, which has no `files`, and "" otherwise. `cancel_reason` is "" if
     nobody but a user has cancelled the batch. `unread_from` is the number of the first row that was not read
-    because of that, None if all were.
+    because of that, None if all were. `rounds` is the number of rows whose outcome is of each round;
+    `operations` is the batch's log.
     """
     source = batch.source
+    opening = _opening_of(batch.round, operations)
     return {
         "batch_id": batch.batch_id,
         "tool_name": batch.tool_name,
@@ -93,6 +98,10 @@ def manifest_of(
         "output_fields": list(batch.output_fields),
         "notes": _notes(batch, tally),
         "mapping": {"name": batch.tool_name, "digest": batch.mapping_digest},
+        "mappings": _rows_by_mapping(batch, rounds or {}),
+        "operations": [operation.as_json() for operation in operations],
+        "skipped": opening.get("skipped", []),
+        "skipped_rows": opening.get("skipped_rows", 0),
         "source": {"url": source.url, "etag": source.etag, "version": source.version, "bytes": source.size},
         "files": [
             {
@@ -105,3 +114,19 @@ def manifest_of(
             for stored, rows in files
         ],
     }
+
+
+def _opening_of(round_: int, operations: Sequence[Operation]) -> Mapping[str, Json]:
+    """The answer to the operation that opened a later round."""
+    answers = (operation.answer for operation in operations if operation.answer.get("round") == round_)
+    return next(answers, {})
+
+
+def _rows_by_mapping(batch: Batch, rounds: Mapping[int, int]) -> list[dict[str, Json]]:
+    """The number of rows that each version of the mapping has served, the present one last."""
+    rows = Counter({batch.digest_of(round_): 0 for round_ in range(1, batch.round + 1)})
+    for round_, count in rounds.items():
+        rows[batch.digest_of(round_)] += count
+    present = rows.pop(batch.mapping_digest, 0)
+    served = [{"digest": digest, "rows": count} for digest, count in rows.items() if count]
+    return [*served, {"digest": batch.mapping_digest, "rows": present}]

@@ -85,6 +85,7 @@ class LastAttempt:
             timestamp=self.timestamp,
             attempts=self.number,
             worker=self.worker,
+            history=self.row.history,
         )
 
 

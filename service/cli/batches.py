@@ -151,7 +151,7 @@ async def status(backend: AwsBackend, settings: Settings, batch: str, as_json: b
 async def watch(backend: AwsBackend, _: Settings, batch: str, as_json: bool) -> int:
     """Follow a batch until it ends or is held; exit as `run` does."""
     await read_batch(backend.ports.table, batch)
-    return await _follow(backend, batch, as_json=as_json)
+    return await follow_to_end(backend, batch, as_json=as_json)
 
 
 @app.command(name="list")
@@ -226,7 +226,7 @@ async def _submit(
         # stdout is for the result
         if not as_json:
             err.print(id_, highlight=False, markup=False)
-        return await _follow(backend, id_, as_json=as_json, replaces=submission.replaces)
+        return await follow_to_end(backend, id_, as_json=as_json, replaces=submission.replaces)
     if as_json:
         print_json({"batch_id": id_})
     else:
@@ -249,23 +249,31 @@ async def _dead_letters(backend: AwsBackend, settings: Settings) -> dict[str, in
 
 
 def _show_row(outcome: Outcome, *, as_json: bool) -> None:
-    """Print the error to stderr and the kept reply to stdout, unchanged, for `rowfleet try NAME -`."""
+    """Print errors to stderr and the kept reply to stdout, unchanged, for `rowfleet try NAME -`.
+
+    The outcomes of earlier rounds come first.
+    """
     error = outcome.error
-    assert error is not None
     if as_json:
         print_json(
             {
                 "row": outcome.number,
-                "type": error.type,
-                "class": error.failure_class,
-                "message": error.message,
+                "round": outcome.round,
+                "type": error and error.type,
+                "class": error and error.failure_class,
+                "message": error and error.message,
                 "attempts": outcome.attempts,
                 "input_data": outcome.input_data,
                 "reply": outcome.raw_reply or None,
+                "history": [past.as_json() for past in outcome.history],
             }
         )
         return
-    err.print(f"row {outcome.number}: {error.type}: {error.message}", markup=False, highlight=False)
+    for past in outcome.history:
+        reason = f"{past.error.type}: {past.error.message}" if past.error else str(past.status)
+        err.print(f"round {past.round}, {past.timestamp}: {reason}", markup=False, highlight=False)
+    reason = f"{error.type}: {error.message}" if error else str(outcome.status)
+    err.print(f"row {outcome.number}: {reason}", markup=False, highlight=False)
     if outcome.raw_reply:
         print_line(outcome.raw_reply)
 
@@ -281,7 +289,9 @@ def _run_on_backend(settings: Settings, work: Callable[[AwsBackend], Awaitable[T
     return run_async(connected())
 
 
-async def _follow(backend: AwsBackend, id_: str, *, as_json: bool, replaces: Batch | None = None) -> int:
+async def follow_to_end(
+    backend: AwsBackend, id_: str, *, as_json: bool, replaces: Batch | None = None
+) -> int:
     """Show the progress of a batch until it ends or is held; return its exit code."""
     view: BatchView | None = None
     with render.progress(err, quiet=as_json) as report:

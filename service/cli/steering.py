@@ -1,15 +1,19 @@
-"""Commands that operate on a batch: `pause`, `resume`, `cancel`, `set`, `finish`."""
+"""Commands that operate on a batch: `pause`, `resume`, `cancel`, `set`, `finish`, `redrive`."""
 
 from __future__ import annotations
 
 import uuid
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from service.app.aws_backend import aws_options, connect
+from service.app.aws_backend import AwsBackend, aws_options, connect
 from service.app.identity import caller
-from service.cli.console import print_json, print_line, run_async
+from service.app.settings import Settings
+from service.app.submit import check_readable
+from service.cli.batches import follow_to_end
+from service.cli.console import EXIT_OK, err, exit_with, print_json, print_line, run_async
 from service.cli.options import (
     BatchArgument,
     EndpointOption,
@@ -18,12 +22,21 @@ from service.cli.options import (
     log_as_command,
     read_settings,
 )
-from service.domain.model import MAX_DEADLINE_S, MAX_PRIORITY, MAX_WEIGHT
+from service.domain.errors import UsageError
+from service.domain.model import FAILURE_COUNTS, MAX_DEADLINE_S, MAX_PRIORITY, MAX_WEIGHT, Operation
 from service.domain.operation_requests import DEFAULT_GRACE_S, MAX_CONCURRENCY, MAX_GRACE_S, OperationRequest
 from service.domain.tolerance import EXAMPLE
+from service.steering.answers import ANSWER_S, ask
+from service.steering.filters import Filters
 from service.steering.operate import operate
+from service.steering.redrive import preview
 
 app = typer.Typer()
+
+LONGEST_WAIT_S = 86_400.0
+"""Longest wait for the answer with `--wait`."""
+
+NamesOption = list[str] | None
 
 
 @app.command()
@@ -41,11 +54,20 @@ def pause(
 @app.command()
 def resume(
     batch: BatchArgument,
+    mapping_now: Annotated[
+        bool,
+        typer.Option(
+            "--mapping-now", help="By the mapping as it is now: every row that has not succeeded runs by it."
+        ),
+    ] = False,
     as_json: JsonOption = False,
     endpoint_url: EndpointOption = None,
     region: RegionOption = None,
 ) -> None:
-    """Go on with a paused batch. No row that has an outcome is called again."""
+    """Go on with a paused batch. No row that has succeeded is called again."""
+    if mapping_now:
+        settings = read_settings(endpoint_url=endpoint_url, region=region)
+        _open_round("resume", batch, {"mapping_now": True}, settings, as_json=as_json)
     _operate("resume", batch, {}, endpoint_url, region, as_json=as_json)
 
 
@@ -112,6 +134,146 @@ def finish(
 ) -> None:
     """Write the results of a batch again, from the outcomes of its rows."""
     _operate("finish", batch, {}, endpoint_url, region, as_json=as_json)
+
+
+@app.command()
+def redrive(
+    batch: BatchArgument,
+    *,
+    class_: Annotated[
+        NamesOption,
+        typer.Option(
+            "--class", metavar="C,…", help=f"Failures of these classes: {', '.join(FAILURE_COUNTS)}."
+        ),
+    ] = None,
+    error: Annotated[
+        NamesOption, typer.Option("--error", metavar="NAME,…", help="Failures with these errors.")
+    ] = None,
+    rows: Annotated[
+        str | None, typer.Option("--rows", metavar="3,17,100-200", help="These rows, if they failed.")
+    ] = None,
+    rows_from: Annotated[
+        Path | None,
+        typer.Option("--rows-from", metavar="FILE", help="The rows in a file: numbers and ranges."),
+    ] = None,
+    mapping_now: Annotated[
+        bool, typer.Option("--mapping-now", help="By the mapping as it is now, not as it was.")
+    ] = False,
+    unread: Annotated[
+        bool, typer.Option("--unread", help="Cancelled rows, and those that were not read.")
+    ] = False,
+    succeeded: Annotated[
+        bool, typer.Option("--succeeded", help="The named rows also if they succeeded.")
+    ] = False,
+    same_id: Annotated[
+        bool,
+        typer.Option("--same-id", help="Idempotency keys of the first round, for agents that know them."),
+    ] = False,
+    deadline: Annotated[
+        int | None,
+        typer.Option(min=1, max=MAX_DEADLINE_S, metavar="S", help="Seconds from now; then its rows fail."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which rows would run again.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow it to its end; exit as `run` does.")] = False,
+    as_json: JsonOption = False,
+    endpoint_url: EndpointOption = None,
+    region: RegionOption = None,
+) -> None:
+    """Run failed rows of a batch again. Filters combine; without one all failed rows run.
+
+    Rows that succeeded keep their outcome. The results of the new round hold all rows, in round-002/ beside
+    those of the first; latest.json names the newest. Exit 0 if it goes on or no row matches, 2 if it cannot.
+    """
+    args = {
+        "class": class_, "error": error, "rows": _rows(rows, rows_from), "mapping_now": mapping_now or None,
+        "unread": unread or None, "succeeded": succeeded or None, "same_id": same_id or None,
+        "deadline": deadline,
+    }  # fmt: skip
+    given = {name: value for name, value in args.items() if value is not None}
+    Filters.of(given)  # refused before AWS is called
+    settings = read_settings(endpoint_url=endpoint_url, region=region)
+    _open_round("redrive", batch, given, settings, dry_run=dry_run, wait=wait, as_json=as_json)
+
+
+def _open_round(
+    op: str,
+    batch: str,
+    args: dict[str, Any],
+    settings: Settings,
+    *,
+    dry_run: bool = False,
+    wait: bool = False,
+    as_json: bool = False,
+) -> NoReturn:
+    """Have the fleet open a round, and print its answer; with `wait` follow the batch to its end."""
+    log_as_command(settings)
+
+    async def work() -> int:
+        options = aws_options(settings)
+        async with connect(settings, options) as backend:
+            request = OperationRequest(op, batch, uuid.uuid4().hex, await caller(options), args)
+            if dry_run:
+                _show_preview(await preview(backend.ports, request), as_json=as_json)
+                return EXIT_OK
+            answer = await ask(backend.ports, request, wait_s=LONGEST_WAIT_S if wait else ANSWER_S)
+            if wait and answer is not None and answer.control:
+                err.print(str(answer.answer["text"]), markup=False, highlight=False, soft_wrap=True)
+                return await follow_to_end(backend, batch, as_json=as_json)
+            await _show(backend, request, answer, as_json=as_json)
+            return EXIT_OK
+
+    exit_with(run_async(work()))
+
+
+async def _show(
+    backend: AwsBackend, request: OperationRequest, answer: Operation | None, *, as_json: bool
+) -> None:
+    if answer is None:
+        text = (
+            f"{request.op} of {request.batch_id} is asked for, and the fleet has not answered yet: a large "
+            "batch takes minutes, and without a running splitter nothing happens; "
+            f"`rowfleet status {request.batch_id}` shows its round"
+        )
+        facts: dict[str, Any] = {"request_id": request.request_id, "text": text}
+    else:
+        text, facts = str(answer.answer["text"]), {**answer.as_json(), **answer.answer}
+    if not as_json:
+        print_line(text)
+        return
+    view = await backend.ports.table.read(request.batch_id)
+    print_json(
+        {"batch_id": request.batch_id, "state": None if view is None else str(view.batch.state), **facts}
+    )
+
+
+def _show_preview(facts: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(facts)
+        return
+    print_line(f"{facts['due']:,} rows would run again")
+    if facts["unread_from"]:
+        print_line(f"and the rows from {facts['unread_from']:,} on, which were not read")
+    for title, counts in (("class", facts["by_class"]), ("error", facts["by_error"])):
+        for name, count in counts.items():
+            print_line(f"  {title} {name}: {count:,}")
+    cost = facts["cost"]
+    print_line(
+        f"last time they took {cost['calls']:,} calls, {cost['input_tokens']:,} input tokens and "
+        f"{cost['output_tokens']:,} output tokens"
+    )
+    if facts["skipped"]:
+        print_line(f"{len(facts['skipped']):,} more match and cannot be read any more")
+    if facts["redrivable_until"]:
+        print_line(f"possible until {facts['redrivable_until']}")
+
+
+def _rows(rows: str | None, rows_from: Path | None) -> str | None:
+    """The rows that are named by one option or the other."""
+    if rows_from is None:
+        return rows
+    if rows is not None:
+        raise UsageError("name rows by --rows or by --rows-from, not by both")
+    return ",".join(check_readable(str(rows_from)).read_text("utf-8", "replace").split())
 
 
 def _operate(

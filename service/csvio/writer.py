@@ -20,6 +20,7 @@ EXCEL_CELL_UNITS = 32_767
 """Longest cell of Excel, in UTF-16 units; it cuts longer ones when it opens a CSV."""
 
 LONG_CELLS_HEADER = (ROW_COLUMN, "column", "value")
+ROUND_COLUMN = "_round"
 PROVENANCE_COLUMN = "_provenance"
 _RESULT_COLUMNS = (ROW_COLUMN, "_status", "_execution_time_ms", "_timestamp", ERROR_COLUMN)
 
@@ -54,15 +55,17 @@ _LONGEST_VALUE = 200
 
 
 def output_header(
-    columns: Sequence[str], output_fields: Sequence[str], *, provenance: bool = False
+    columns: Sequence[str], output_fields: Sequence[str], *, rounds: bool = False, provenance: bool = False
 ) -> list[str]:
     """The first row of output.csv. Its names are distinct if the columns are, and the fields are.
 
-    `provenance` adds a last column: the method and path that gave each field, as a JSON object.
+    `rounds` adds a column for the round of each row's outcome, from round 2 on. `provenance` adds a last
+    column: the method and path that gave each field, as a JSON object.
     """
     inputs = [f"input_{column}" for column in input_columns(columns)]
     outputs = [f"output_{field}" for field in output_fields]
-    return [*inputs, *outputs, *_RESULT_COLUMNS, *([PROVENANCE_COLUMN] if provenance else [])]
+    added = [ROUND_COLUMN] * rounds + [PROVENANCE_COLUMN] * provenance
+    return [*inputs, *outputs, *_RESULT_COLUMNS, *added]
 
 
 def output_cells(
@@ -71,6 +74,7 @@ def output_cells(
     output_fields: Sequence[str],
     *,
     escape_formulas: bool,
+    rounds: bool = False,
     provenance: bool = False,
 ) -> list[str]:
     """An outcome as a row of output.csv, under `output_header`.
@@ -89,6 +93,7 @@ def output_cells(
         str(outcome.execution_time_ms),
         outcome.timestamp,
         _error(outcome),
+        *([str(outcome.round)] if rounds else []),
         *([exact_json.dumps(dict(outcome.provenance))] if provenance else []),
     ]
 

@@ -74,6 +74,7 @@ def outcome_bytes(outcome: Outcome) -> int:
         + value_bytes(outcome.provenance)
         + value_bytes(outcome.raw_reply)
         + value_bytes(outcome.reused_from)
+        + (value_bytes([past.as_json() for past in outcome.history]) if outcome.history else 0)
         + sum(_REFERENCE_BYTES + value_bytes([s.bucket, s.key, s.sha256]) for s in references)
     )
 

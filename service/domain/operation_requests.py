@@ -14,7 +14,7 @@ from typing import Any
 from service.domain.errors import PoisonMessageError
 from service.domain.message_format import VERSION, check_version, encode
 from service.domain.message_format import field as message_field
-from service.domain.model import MAX_DEADLINE_S, MAX_PRIORITY, MAX_ROWS, MAX_WEIGHT, Json
+from service.domain.model import MAX_DEADLINE_S, MAX_PRIORITY, MAX_WEIGHT, Json
 
 MAX_REQUEST_CHARS = 200
 
@@ -109,7 +109,7 @@ ARGUMENTS: dict[str, dict[str, Check]] = {
         "succeeded": _boolean,
         "same_id": _boolean,
         "deadline": _whole(1, MAX_DEADLINE_S),
-        "limit": _whole(1, MAX_ROWS),
+        "dry_run": _boolean,
     },
 }
 """The operations and their arguments."""

@@ -1,4 +1,6 @@
-"""The rows of a batch that have no outcome, in file order, found in one pass over the table.
+"""The rows of a batch that lack an outcome, or are due in a later round, in file order.
+
+Those that lack an outcome are found in one pass over the table.
 
 Row *i* lies in partition *i mod P*, and each partition is sorted by row number. Reading the partitions in
 turn merges their numbers; memory holds one page of each, however many rows there are.
@@ -12,6 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from service.domain.model import Batch, partition_of
 from service.domain.ports import Table
+from service.recovery.kept import KeptRows
 
 PAUSE_ROWS = 10_000
 """After so many rows without a read, other tasks get their turn."""
@@ -25,7 +28,7 @@ async def missing_rows(
     While the batch is SPLITTING, these are the rows up to its checkpoint. Raises RetryableError and
     AccessError.
     """
-    last = batch.checkpoint.rows if batch.total is None else batch.total
+    last = last_sent_row(batch)
     partitions = [
         _Numbers(table, batch, partition, page_rows, after) for partition in range(batch.partitions)
     ]
@@ -39,6 +42,22 @@ async def missing_rows(
             numbers.page.popleft()
         else:
             yield number
+
+
+async def due_rows(kept: KeptRows, batch: Batch, *, after: int = 0) -> AsyncGenerator[int, None]:
+    """The numbers above `after` of the rows that are due in the batch's round, done or not, ascending.
+
+    While the batch is SPLITTING, these are the rows up to its checkpoint.
+    """
+    for count, number in enumerate(kept.due(after, last_sent_row(batch)), 1):
+        if count % PAUSE_ROWS == 0:
+            await asyncio.sleep(0)
+        yield number
+
+
+def last_sent_row(batch: Batch) -> int:
+    """The last row that is sent for certain."""
+    return batch.checkpoint.rows if batch.total is None else batch.total
 
 
 async def chunks_of(numbers: AsyncIterator[int], size: int) -> AsyncGenerator[Sequence[int], None]:

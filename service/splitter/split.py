@@ -24,9 +24,11 @@ from service.batch.source import reader_of, records_of
 from service.csvio import Header, Record
 from service.domain.errors import LeaseLostError
 from service.domain.messages import RowMessage
-from service.domain.model import Batch, Checkpoint, State, iso_time
+from service.domain.model import Batch, Checkpoint, PastOutcome, State, iso_time
 from service.domain.ports import MESSAGE_BYTES, OutgoingMessage
 from service.mapping import RowMapping
+from service.recovery.earlier_outcomes import history_of, outcomes_of
+from service.recovery.kept import NONE_KEPT, KeptRows
 from service.runtime.byte_budget import ByteBudget
 from service.runtime.delivery import Delivery
 from service.runtime.sender import send_all
@@ -82,6 +84,8 @@ class Split:
         self._backpressure = Backpressure(ports, limits.max_queued_rows)
         self._renaming = asyncio.Lock()
         self._first: Checkpoint | None = None
+        self._kept = NONE_KEPT
+        self._histories: dict[int, tuple[PastOutcome, ...]] = {}
         # The previous splitter may have sent one window beyond its checkpoint. The window's size is the one
         # stored with the batch; the setting may have changed since.
         self._replay_until = batch.checkpoint.rows + batch.window if batch.columns else 0
@@ -116,6 +120,18 @@ class Split:
             await self._checkpoint(replace(self.batch.checkpoint, blanks=reader.blanks))
         await self._seal()
 
+    async def exclude(self, kept: KeptRows) -> None:
+        """Before `run`: send no row that keeps its outcome in a later round.
+
+        Rows after the checkpoint can have outcomes, if the batch was paused while it was split.
+        """
+        self._kept = kept
+        if self.batch.round > 1 and self._replay_until:
+            numbers = list(kept.due(self.batch.checkpoint.rows, self._replay_until))
+            async for outcomes in outcomes_of(self._ports.table, self.batch, numbers):
+                earlier = (outcome for outcome in outcomes if outcome.round < self.batch.round)
+                self._histories |= {outcome.number: history_of(outcome) for outcome in earlier}
+
     def _take_header(self, mapping: RowMapping, header: Header) -> None:
         """Check the header against the mapping. It is stored with the batch when the first row is sent."""
         mapping.check_columns(header.columns)
@@ -138,7 +154,8 @@ class Split:
             self.batch = replace(self.batch, unread_from=self.batch.checkpoint.rows + 1)
             log.info("split_cancelled", rows=self.batch.checkpoint.rows)
             return False
-        messages = (self._message(record) for record in records)
+        due = [record for record in records if self._kept.is_due(record.number)]
+        messages = (self._message(record) for record in due)
         await send_all(
             self._ports.queues.rows,
             messages,
@@ -147,7 +164,7 @@ class Split:
             remake=self._marked,
             budget=self._send_budget,
         )
-        self._ports.metrics.count("rows_sent", len(records))
+        self._ports.metrics.count("rows_sent", len(due))
         await self._checkpoint(records[-1].end)
         await asyncio.sleep(0)  # ports in memory never suspend: other tasks get their turn here
         return True
@@ -170,7 +187,8 @@ class Split:
     def _message(self, record: Record) -> OutgoingMessage:
         is_repeat = record.number <= self._replay_until
         most = self._limits.max_message_bytes
-        body = row_body(self.batch, record, replay=is_repeat, max_message_bytes=most)
+        history = self._histories.get(record.number, ())
+        body = row_body(self.batch, record, replay=is_repeat, history=history, max_message_bytes=most)
         return OutgoingMessage(body, self.batch.batch_id, REPEAT_DELAY_S if is_repeat else 0)
 
     async def _marked(self, messages: Sequence[OutgoingMessage]) -> Sequence[OutgoingMessage]:

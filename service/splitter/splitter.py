@@ -30,6 +30,7 @@ from service.domain.operation_requests import OperationRequest, WorkRequest
 from service.domain.ports import MESSAGE_BYTES, OutgoingMessage
 from service.domain.truncation import truncate
 from service.mapping import Definition
+from service.recovery.kept import KeptSelections
 from service.runtime.byte_budget import ByteBudget
 from service.runtime.delivery import Delivery
 from service.runtime.releases import MAX_REASON_CHARS
@@ -39,6 +40,8 @@ from service.splitter.opening import Opener
 from service.splitter.split import Split, SplitLimits
 from service.splitter.task_tokens import refuse_task, store_task
 from service.steering.operate import carry_out, send_work
+from service.steering.redrive import Redrive
+from service.steering.rounds import opens_round
 from service.steering.work import FleetWork
 
 log = structlog.get_logger(__name__)
@@ -77,6 +80,8 @@ class Splitter:
         self._work = work
         self._completion = completion
         self._opener = Opener(ports, definitions, limits.opening, rng=rng)
+        self._redrive = Redrive(ports, definitions)
+        self._selections = KeptSelections(ports.objects)
         self._limits = limits
         self._owners = owners
         self._send_budget = ByteBudget(SEND_BYTES)
@@ -106,6 +111,10 @@ class Splitter:
         """Carry out a request, or the work that one has left on its batch."""
         if isinstance(request, WorkRequest):
             await self._work.handle(request, delivery)
+        elif opens_round(request):
+            # The pass over a large batch takes minutes: other messages get the slot meanwhile.
+            delivery.release_slot()
+            await carry_out(self._ports, request, delivery.message.id, by=self._redrive.open_round)
         else:
             await carry_out(self._ports, request, delivery.message.id)
 
@@ -155,15 +164,16 @@ class Splitter:
     async def _split_leased(
         self, batch: Batch, definition: Definition | None, lease: BatchLease, delivery: Delivery
     ) -> None:
-        if batch.work is not None and batch.work.kind is WorkKind.SEND:
-            # Rows before the checkpoint whose messages an operation has taken out of use.
-            def check() -> None:
-                delivery.check_lease()
-                lease.check()
+        def check() -> None:
+            delivery.check_lease()
+            lease.check()
 
-            await self._work.do(batch, check)
         split = Split(self._ports, batch, lease, delivery, self._limits, self._send_budget)
         try:
+            if batch.work is not None and batch.work.kind is WorkKind.SEND:
+                # Rows before the checkpoint whose messages an operation has taken out of use.
+                await self._work.do(batch, check)
+            await split.exclude(await self._selections.load(batch))
             if definition is None or definition.digest != batch.mapping_digest:
                 definition = await stored_definition(self._ports.table, batch)
             await split.run(compile_stored(definition, batch))

@@ -7,7 +7,7 @@ lost, the sweeper finds the work that the batch still has.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import structlog
@@ -92,10 +92,17 @@ async def read_existing(table: Table, batch_id: str) -> BatchView:
     return view
 
 
-async def carry_out(ports: Ports, request: OperationRequest, message_id: str) -> None:
-    """Carry out a request that came in the message `message_id`. One that is refused is only logged.
+Operate = Callable[[OperationRequest], Awaitable[Operation]]
+"""Carries out a request; see `operate`."""
 
-    Raises PoisonMessageError if there is no such batch, RetryableError and AccessError.
+
+async def carry_out(
+    ports: Ports, request: OperationRequest, message_id: str, *, by: Operate | None = None
+) -> None:
+    """Carry out a request that came in the message `message_id`, with `by` in place of `operate`.
+
+    An answer that changed nothing, or a refusal, is kept for whoever has asked. Raises PoisonMessageError if
+    there is no such batch, RetryableError and AccessError.
     """
     named = OperationRequest(
         request.op,
@@ -104,12 +111,17 @@ async def carry_out(ports: Ports, request: OperationRequest, message_id: str) ->
         request.by or f"message {message_id}",
         request.args,
     )
+    view = await ports.table.read(request.batch_id)
+    if view is None:
+        raise PoisonMessageError(f"there is no batch {request.batch_id!r} to {request.op}")
     try:
-        await operate(ports, named)
+        answer = await (operate(ports, named) if by is None else by(named))
     except UsageError as error:
-        if await ports.table.read(request.batch_id) is None:
-            raise PoisonMessageError(str(error)) from None
+        answer = _operation(named, Decision(str(error)), iso_time(ports.clock.now_ms()), 0)
+        answer = replace(answer, answer={"text": str(error), "refused": True})
         log.warning("operation_refused", op=request.op, batch_id=request.batch_id, reason=str(error))
+    if not answer.control:
+        await ports.table.keep_answer(view.batch, answer)
 
 
 async def follow_up(ports: Ports, batch: Batch) -> None:

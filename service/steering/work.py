@@ -12,9 +12,11 @@ from dataclasses import replace
 import structlog
 
 from service.batch.completion import Completion
+from service.batch.ending import fail_batch
 from service.batch.lease import BatchLease, delay_until_free
 from service.batch.role_ports import Ports
-from service.domain.errors import LeaseHeldError
+from service.batch.row_checks import REPEAT_DELAY_S
+from service.domain.errors import BatchRejectedError, LeaseHeldError
 from service.domain.model import Batch, State, Work, WorkKind
 from service.domain.operation_requests import WorkRequest
 from service.recovery.recovery import Recovery
@@ -76,19 +78,23 @@ class FleetWork:
                 raise LeaseHeldError("another process has the batch", again_in_s=again_in_s)
             return
         with structlog.contextvars.bound_contextvars(batch_id=batch.batch_id):
+            # Nobody has had the lease since the round opened, so no row of it was sent before.
+            is_first = not batch.sender and not grant.predecessor
+            sent_by_us = replace(batch, sender=lease.owner)
             async with lease.renewed():
 
                 def check() -> None:
                     delivery.check_lease()
                     lease.check()
 
-                await self.do(replace(batch, sender=lease.owner), check)
+                await self.do(sent_by_us, check, delay_s=0 if is_first else REPEAT_DELAY_S)
             await self._completion.check(batch.batch_id)
 
-    async def do(self, batch: Batch, check: Callable[[], None]) -> None:
+    async def do(self, batch: Batch, check: Callable[[], None], *, delay_s: int = REPEAT_DELAY_S) -> None:
         """Do the work of a batch whose lease we hold, unless an operation replaces it meanwhile.
 
-        `check` raises LeaseLostError once we do not hold it any more.
+        `check` raises LeaseLostError once we do not hold it any more. Rows are delivered after `delay_s`. The
+        batch fails if the selection of its round is gone.
         """
         work = batch.work
         assert work is not None
@@ -102,13 +108,16 @@ class FleetWork:
 
         try:
             if work.kind is WorkKind.SEND:
-                await self._recovery.resend(batch, check, after=work.after, done=done)
+                await self._recovery.resend(batch, check, after=work.after, done=done, delay_s=delay_s)
             else:
                 error = cancelled_error(batch)
                 await self._recovery.fail(batch, error, check, after=work.after, done=done)
             await self._save(batch, None)
         except WorkEndedError:
             log.info("work_replaced", kind=work.kind, control=work.control)
+        except BatchRejectedError as error:
+            check()
+            await fail_batch(self._ports, batch, str(error), expected=[batch.state])
         else:
             log.info("work_done", kind=work.kind, control=work.control)
 

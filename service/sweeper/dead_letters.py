@@ -29,11 +29,12 @@ from service.domain.events import decode_ingest
 from service.domain.jobs import Job
 from service.domain.model import Batch, State, batch_id, ms_of, row_id
 from service.domain.operation_requests import OperationRequest, WorkRequest
-from service.domain.ports import MAX_DELAY_S, ReceivedMessage
+from service.domain.ports import MAX_DELAY_S, OutgoingMessage, ReceivedMessage
 from service.recovery.recovery import Recovery
 from service.runtime.delivery import Delivery
 from service.runtime.sender import send_all
 from service.steering.operate import carry_out, follow_up
+from service.steering.rounds import opens_round
 from service.sweeper.letters import retry_of, row_letter, trigger_letter
 
 log = structlog.get_logger(__name__)
@@ -110,16 +111,29 @@ class DeadLetters:
             self._ports.metrics.count("dead_rows_committed")
             log.warning("dead_row_committed", reason=str(lost))
 
-    async def _operation(self, request: OperationRequest | WorkRequest, message_id: str) -> None:
+    async def _operation(self, request: OperationRequest | WorkRequest, message: ReceivedMessage) -> None:
         """Carry out a request, or have work sent again that its batch still has."""
+        if isinstance(request, OperationRequest) and opens_round(request):
+            await self._send_request_again(request, message)
+            return
         if isinstance(request, OperationRequest):
-            await carry_out(self._ports, request, message_id)
+            await carry_out(self._ports, request, message.id)
             self._drop("job", "the operation is carried out, or refused for good")
             return
         view = await self._ports.table.read(request.batch_id)
         if view is not None and view.batch.work is not None:
             await follow_up(self._ports, view.batch)
         self._drop("job", "the work is asked for again if it is not done")
+
+    async def _send_request_again(self, request: OperationRequest, message: ReceivedMessage) -> None:
+        """Give a request that takes a pass over its batch another chance; it is carried out once."""
+        if await self._ports.table.read(request.batch_id) is None:
+            raise PoisonMessageError(f"there is no batch {request.batch_id!r} to {request.op}")
+        again = replace(request, request_id=request.request_id or message.id)
+        delay_s = min(MAX_DELAY_S, round(self._limits.stuck_after_s))
+        await send_all(self._ports.queues.ingest, [OutgoingMessage(again.encode(), delay_s=delay_s)])
+        self._ports.metrics.count("jobs_resent")
+        log.warning("request_sent_again", op=request.op, batch_id=request.batch_id, again_in_s=delay_s)
 
     def _resend_delay_s(self) -> float:
         """Seconds until a dead row is delivered: one at a time, or they would meet in one worker."""
@@ -137,7 +151,7 @@ class DeadLetters:
         message = delivery.message
         ingest = decode_ingest(message.body, incoming_prefix=self._limits.incoming_prefix)
         if ingest.operation is not None:
-            await self._operation(ingest.operation, message.id)
+            await self._operation(ingest.operation, message)
             return
         has_missing = False
         problem: PoisonMessageError | None = None

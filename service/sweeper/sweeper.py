@@ -19,9 +19,10 @@ from contextlib import contextmanager
 
 import structlog
 
+from service.batch.ending import fail_batch
 from service.batch.lease import BatchLease
 from service.batch.role_ports import Ports
-from service.domain.errors import AccessError, LeaseLostError, RetryableError
+from service.domain.errors import AccessError, BatchRejectedError, LeaseLostError, RetryableError
 from service.domain.model import Batch, BatchView, State
 from service.domain.operation_requests import OperationRequest
 from service.runtime.cancellation import until_stopped
@@ -229,6 +230,8 @@ class Sweeper:
                     await self._leased(batch, work)
                 except LeaseLostError as error:
                     log.info("recovery_ended", reason=str(error))
+                except BatchRejectedError as error:
+                    await fail_batch(self._ports, batch, str(error), expected=[State.RUNNING])
 
         if not self._recoveries.is_full:
             self._recoveries.start(batch.batch_id, guarded(), self._ports.clock.monotonic())

@@ -79,7 +79,8 @@ class RowTask:
     @property
     def id(self) -> str:
         """The idempotency key of the row: equal for all its attempts, so that an agent sees a repetition."""
-        return f"{self.batch.identity}/{self.message.round}/{self.message.number}"
+        round_ = 1 if self.batch.same_id else self.message.round
+        return f"{self.batch.identity}/{round_}/{self.message.number}"
 
     @property
     def span_bytes(self) -> int:

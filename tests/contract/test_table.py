@@ -245,6 +245,47 @@ async def test_an_operation_changes_the_batch_and_keeps_its_log(table: Table) ->
     assert await table.operations(BATCH) == [first, second]
 
 
+async def test_an_answer_that_changed_nothing_is_kept(table: Table) -> None:
+    """Whoever has asked reads it; it is no part of the log, and a request has one answer."""
+    await table.open(BATCH, "{}")
+    refused = Operation("redrive", "r1", "ada", NOW, answer={"text": "no", "refused": True})
+    assert await table.keep_answer(BATCH, refused)
+    assert not await table.keep_answer(BATCH, replace(refused, answer={"text": "other"}))
+    assert await table.operation(BATCH, "r1") == refused
+    assert await table.operations(BATCH) == []
+    made = Operation("set", "r1", "ada", NOW, 1)
+    assert not await table.operate(BATCH, replace(BATCH, priority=1, control=1), made)
+
+
+async def test_a_round_opens_in_one_operation(table: Table) -> None:
+    """The batch of the next round, the definition of its mapping and the operation that opened it."""
+    first = replace(BATCH, state=State.CANCELLED, total=9, unread_from=10, cancelled_at=NOW, error="why")
+    await table.open(first, "{}")
+    second = replace(
+        first,
+        state=State.SPLITTING,
+        round=2,
+        total=None,
+        unread_from=0,
+        cancelled_at="",
+        error="",
+        control=1,
+        generation=1,
+        work=Work(WorkKind.SEND, 1),
+        kept=StoredPayload("bucket", "work/kept.bin", 9, "0" * 64),
+        carried=Counts(7, 1, 30, rejected=1),
+        digests=("digest",),
+        mapping_digest="newer",
+        same_id=True,
+    )
+    operation = Operation("redrive", "r1", "ada", NOW, 1, answer={"round": 2})
+    assert await table.operate(first, second, operation, definition='{"newer": 1}')
+    view = await table.read(BATCH.batch_id)
+    assert view is not None
+    assert view.batch == second
+    assert await table.definition(BATCH.batch_id, "newer") == '{"newer": 1}'
+
+
 async def test_an_operation_is_made_on_the_batch_that_it_was_decided_on(table: Table) -> None:
     """State, round, `control` and incarnation have to be those that were read, or nothing is changed."""
     batch = replace(BATCH, state=State.RUNNING, total=3, control=3, incarnation=new_incarnation(1, 7))

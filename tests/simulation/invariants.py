@@ -44,6 +44,7 @@ INVARIANTS: Mapping[str, str] = {
     "results_have_one_content": "A result object never gets another content, not even in another round.",
     "recovered_under_a_lease": "Lost rows are sent again only by a sweeper that had the batch's lease.",
     "written_under_a_lease": "A result file is completed only by a process that had the batch's lease.",
+    "latest_is_newest": "latest.json names the newest round that has a manifest, and never an earlier one.",
     "manifest_last": "When a manifest is visible, the files that it names are visible, with its digests.",
     "nothing_stuck": "After the last fault all batches end and all queues drain, within a bound.",
     "output_complete": "The output has every row of the input, once, in order, with the right answer.",

@@ -23,7 +23,8 @@ from service.domain.model.event_composer import EventComposer
 from service.events.poller import SendLimits
 from service.events.sender import EventSender
 from service.mapping import RowMapping
-from service.recovery.recovery import Recovery, RecoveryLimits
+from service.recovery.lost_rows import RecoveryLimits
+from service.recovery.recovery import Recovery
 from service.runtime.consumer import ConsumeLimits, Consumer, Handler
 from service.runtime.metrics import Metrics
 from service.splitter.opening import OpenLimits

@@ -1,22 +1,22 @@
-"""A second round, opened as the protocol describes, while messages of the first round are still around."""
+"""A second round, which the fleet opens while messages of the first round are still around."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 
 from service.domain.messages import AggregateMessage
-from service.domain.model import Batch, Counts, State, Status
+from service.domain.model import Batch, State, Status
+from service.domain.operation_requests import OperationRequest
 from service.domain.ports import OutgoingMessage
 from tests.simulation.process import SharedWorld
 from tests.simulation.sequels import Sequel
 
-_REDRIVABLE = frozenset({State.SUCCEEDED, State.COMPLETED_WITH_ERRORS})
+_REDRIVABLE = frozenset({State.SUCCEEDED, State.COMPLETED_WITH_ERRORS, State.CANCELLED})
 
 
 class Redrives(Sequel):
-    """Opens a second round of each batch with failed rows, some time after its first round has ended.
+    """Asks for a second round of each batch with failed rows, some time after its first round has ended.
 
     `pending` is the number of rounds that are about to be opened.
     """
@@ -39,7 +39,7 @@ class Redrives(Sequel):
                 self.pending += 1
                 delay = self._random.choice((0.5, 0.5, 2.0, 5.0, 60.0))
                 self._duplicate_old_messages(batch, failed, delay)
-                self._loop.at(self._loop.time() + delay, self._open, batch_id, failed)
+                self._loop.at(self._loop.time() + delay, self._ask, batch_id, 1)
 
     def _duplicate_old_messages(self, batch: Batch, failed: Sequence[int], delay: float) -> None:
         """Duplicate messages of the first round, which arrive about the time of the redrive or later."""
@@ -54,22 +54,21 @@ class Redrives(Sequel):
         trigger = AggregateMessage(batch.batch_id, 1, batch.incarnation).encode()
         self._queues["aggregate"].duplicate(OutgoingMessage(trigger), self._random.uniform(0, 2 * delay))
 
-    def _open(self, batch_id: str, failed: Sequence[int]) -> None:
-        """Open the second round: rows that succeeded are counted already, rows that failed are sent again."""
+    def _ask(self, batch_id: str, number: int) -> None:
+        """Ask for the second round until it is open: messages are lost, and results written once more."""
         batch = self._table.batch(batch_id)
-        assert batch is not None
-        assert batch.total is not None
-        if batch.state not in _REDRIVABLE:  # somebody has its results written again
-            self._loop.at(self._loop.time() + 5.0, self._open, batch_id, failed)
+        if batch is None or batch.round > 1:
+            self.pending -= 1
             return
-        carried_over = batch.total - len(failed)
-        self._monitor.carried_over[batch.identity, 2] = carried_over
-        # Written past the port.
-        self._table._batches[batch_id] = replace(
-            batch, round=2, state=State.RUNNING, finished_at="", carried=Counts(succeeded=carried_over)
-        )
-        self.pending -= 1
-        self._happened["world: second round"] += 1
-        for number in failed:
-            message = self._message(batch, 2, number)
-            self._queues["rows"].duplicate(OutgoingMessage(message.encode(), batch_id), 0)
+        if batch.state in _REDRIVABLE:
+            args = {"unread": True} if batch.unread_from else {}
+            request = OperationRequest("redrive", batch_id, f"redrive {number}", "an operator", args)
+            other = OperationRequest("redrive", batch_id, f"other {number}", "another", args)
+            self._queues["ingest"].duplicate(OutgoingMessage(request.encode()), 0)
+            if self._random.random() < 0.3:
+                again = self._random.choice((request, other))
+                self._queues["ingest"].duplicate(
+                    OutgoingMessage(again.encode()), self._random.choice((0.0, 5.0))
+                )
+            self._happened["world: second round"] += 1
+        self._loop.at(self._loop.time() + 120.0, self._ask, batch_id, number + 1)

@@ -24,7 +24,8 @@ from service.domain.model import Batch, BatchView, Location, Outcome, RowError, 
 from service.domain.model.event_composer import EventComposer
 from service.domain.ports import Invocation, OutgoingMessage, Queue, ReceivedMessage, Reply
 from service.mapping import Catalog, Definition
-from service.recovery.recovery import Recovery, RecoveryLimits
+from service.recovery.lost_rows import RecoveryLimits
+from service.recovery.recovery import Recovery
 from service.runtime.consumer import ConsumeLimits, Consumer
 from service.runtime.delivery import Capacity, Delivery
 from service.runtime.leases import Lease

@@ -28,6 +28,7 @@ OTHER_TESTS = {
     "splitter/test_steering.py": "operations on batches that are being split",
     "test_layout.py": "the layout itself",
     "test_pipeline.py": "all roles together",
+    "test_rounds.py": "all roles together, over several rounds of a batch",
     "test_stopping.py": "roles that are told to stop in the middle of their work",
     "worker/test_deadlines.py": "deadlines, which worker, attempts and dead letters keep together",
     "worker/test_hostile_messages.py": "malformed messages on the queues of all roles",

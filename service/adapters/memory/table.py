@@ -200,8 +200,14 @@ class MemoryTable(MemoryOutbox):
         self._announce(events)
         return True
 
+    async def keep_answer(self, batch: Batch, operation: Operation) -> bool:
+        """Keep the answer to a request. False if it has one already."""
+        await asyncio.sleep(0)
+        log = self._operations[batch.batch_id, batch.incarnation]
+        return log.setdefault(operation.request_id, operation) is operation
+
     async def operation(self, batch: Batch, request_id: str) -> Operation | None:
-        """The operation that was made for this request."""
+        """The operation that was made for this request, or the answer that was kept."""
         await asyncio.sleep(0)
         return self._operations[batch.batch_id, batch.incarnation].get(request_id)
 
@@ -209,7 +215,8 @@ class MemoryTable(MemoryOutbox):
         """All operations on the batch, in order."""
         await asyncio.sleep(0)
         log = self._operations[batch.batch_id, batch.incarnation].values()
-        return sorted(log, key=lambda operation: operation.control)
+        made = [operation for operation in log if operation.control]
+        return sorted(made, key=lambda operation: operation.control)
 
     async def set_work(self, batch: Batch, work: Work | None) -> bool:
         """Store the progress of the batch's work. False unless that work is under way."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from service.app.settings import Settings
 from service.app.settings_sections import QueueSettings
 from service.domain.model import Location
-from service.recovery.recovery import RecoveryLimits
+from service.recovery.lost_rows import RecoveryLimits
 from service.runtime.consumer import ConsumeLimits
 from service.splitter.opening import OpenLimits
 from service.splitter.split import SplitLimits

@@ -146,7 +146,8 @@ class Batch:
     looked at.
 
     In a later round, the rows in `kept` (`selection`) keep an earlier outcome. `carried` has their counts;
-    all others are due. `digests` are the mapping digests of the rounds before this one.
+    all others are due. `digests` are the mapping digests of the rounds before this one. `same_id`: calls have
+    the idempotency keys of the first round.
     `event_kinds`: kinds of events that others are told of.
     """
 
@@ -207,6 +208,7 @@ class Batch:
     kept: StoredPayload | None = None
     carried: Counts = field(default_factory=Counts)
     digests: tuple[str, ...] = ()
+    same_id: bool = False
 
     @property
     def batch_id(self) -> str:
@@ -251,6 +253,10 @@ class Batch:
     def hold(self, reason: str) -> Hold | None:
         """The hold with this reason, if the batch has it."""
         return next((hold for hold in self.holds if hold.reason == reason), None)
+
+    def digest_of(self, round_: int) -> str:
+        """The digest of the mapping by which the rows of a round were served."""
+        return self.digests[round_ - 1] if round_ <= len(self.digests) else self.mapping_digest
 
     @property
     def results(self) -> Location:

@@ -158,12 +158,19 @@ class Table(Outbox, Protocol):
         """
         ...
 
+    async def keep_answer(self, batch: Batch, operation: Operation) -> bool:
+        """Keep the answer to a request that has changed nothing; `control` is 0.
+
+        False if the request has an answer already.
+        """
+        ...
+
     async def operation(self, batch: Batch, request_id: str) -> Operation | None:
-        """The operation that was made for this request, if any."""
+        """The operation that was made for this request, or the answer that was kept for it, if any."""
         ...
 
     async def operations(self, batch: Batch) -> Sequence[Operation]:
-        """All operations on the batch, in the order in which they were made."""
+        """All operations that have changed the batch, in the order in which they were made."""
         ...
 
     async def set_work(self, batch: Batch, work: Work | None) -> bool:

@@ -115,7 +115,7 @@ async def test_a_run_without_rows_has_a_header(lab):
     batch = await finished(lab, 0)
     await aggregate(lab, batch)
     assert len(records(files(lab)["output.csv"])) == 1
-    assert files(lab).keys() == {"output.csv", "manifest.json"}
+    assert files(lab).keys() == {"output.csv", "manifest.json", "latest.json"}
     assert (await lab.view()).batch.state is State.SUCCEEDED
 
 
@@ -124,7 +124,7 @@ async def test_a_batch_without_failures_succeeds(lab):
     batch = await finished(lab, 5)
     await lab.clock.advance(60)
     await aggregate(lab, batch)
-    assert files(lab).keys() == {"output.csv", "manifest.json"}
+    assert files(lab).keys() == {"output.csv", "manifest.json", "latest.json"}
     view = await lab.view()
     assert (view.batch.state, view.batch.error) == (State.SUCCEEDED, "")
     assert view.batch.finished_at == "2023-11-14T22:14:20.000Z"
@@ -174,6 +174,10 @@ async def test_the_manifest_says_what_there_is(lab):
         "output_fields": ["answer"],
         "notes": ["Column 3 has no name"],
         "mapping": {"name": "demo", "digest": batch.mapping_digest},
+        "mappings": [{"digest": batch.mapping_digest, "rows": 30}],
+        "operations": [],
+        "skipped": [],
+        "skipped_rows": 0,
         "source": {"url": "s3://in/files/rows.csv", "etag": "etag", "version": "", "bytes": 0},
     }
     assert [(file["name"], file["rows"]) for file in listed] == [("failures.csv", 2), ("output.csv", 30)]
@@ -212,7 +216,7 @@ async def test_a_crash_at_any_file_is_repeated_with_the_same_bytes(lab, died_at)
     await lab.clock.advance(600)
     await aggregate(lab, batch, receives=2)
     second = files(lab)
-    assert second.keys() == {"failures.csv", "output.csv", "manifest.json"}
+    assert second.keys() == {"failures.csv", "output.csv", "manifest.json", "latest.json"}
     assert {name: second[name] for name in first} == first
     assert len(records(second["output.csv"])) == 31
 
@@ -236,7 +240,7 @@ async def test_a_crash_before_the_last_step_is_made_up_for(make_lab):
     await lab.clock.advance(600)
     await aggregate(lab, batch, receives=2)
     assert files(lab) == first
-    assert first.keys() == {"failures.csv", "output.csv", "manifest.json"}
+    assert first.keys() == {"failures.csv", "output.csv", "manifest.json", "latest.json"}
     assert (await lab.view()).batch.state is State.COMPLETED_WITH_ERRORS
 
 
@@ -474,7 +478,7 @@ async def test_long_cells_for_excel(lab):
     )  # fmt: skip
     await aggregate(lab, batch)
     found = files(lab)
-    assert found.keys() == {"output.csv", "long_cells.csv", "manifest.json"}
+    assert found.keys() == {"output.csv", "long_cells.csv", "manifest.json", "latest.json"}
     assert found["output.csv"].startswith(codecs.BOM_UTF8)
     _, first, second = records(found["output.csv"].removeprefix(codecs.BOM_UTF8))
     assert first[2] == "(32,768 characters: see long_cells.csv, row 1, column output_answer)"

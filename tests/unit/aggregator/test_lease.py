@@ -130,7 +130,7 @@ async def test_the_work_of_a_dead_aggregator_is_taken_over(lab):
     assert (await lab.view()).batch.state is State.COMPLETED_WITH_ERRORS
     left = [upload.key.removeprefix(PREFIX) for upload in lab.objects.unfinished]
     assert sorted(left) == ["manifest.json", "output.csv.old"]
-    assert sorted(files(lab)) == ["failures.csv", "manifest.json", "output.csv"]
+    assert sorted(files(lab)) == ["failures.csv", "latest.json", "manifest.json", "output.csv"]
     assert lab.metrics.totals["aggregations_taken_over"] == 1
     assert batch.batch_id == "demo#e1"
 

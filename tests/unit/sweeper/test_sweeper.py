@@ -24,8 +24,9 @@ from service.domain.model import (
     Trouble,
     iso_time,
 )
+from service.recovery.lost_rows import RecoveryLimits
 from service.recovery.missing_rows import missing_rows
-from service.recovery.recovery import Recovery, RecoveryLimits
+from service.recovery.recovery import Recovery
 from service.sweeper.sweeper import MAX_BATCHES, PAGE_BATCHES, SWEPT
 
 STUCK_S = 300.0
@@ -287,9 +288,9 @@ async def test_lost_rows_are_held_in_bounded_memory(lab, action):
         held -= len(numbers) * 1_000
 
     class Watched(Recovery):
-        async def _send(self, batch, records, check_lease):
-            await super()._send(batch, records, check_lease)
-            await settled(records)
+        async def _send(self, batch, lost, check_lease, delay_s):
+            await super()._send(batch, lost, check_lease, delay_s)
+            await settled(lost.records)
 
         async def _fail_rows(self, batch, rows, error):
             await super()._fail_rows(batch, rows, error)

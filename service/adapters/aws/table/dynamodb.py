@@ -46,7 +46,7 @@ from service.adapters.aws.table.keys import (
     primary_key,
     record_key,
 )
-from service.adapters.aws.table.operations import operation_writes
+from service.adapters.aws.table.operations import answer_write, operation_writes
 from service.adapters.aws.table.queries import BY_STATUS, Queries
 from service.adapters.aws.table.row_items import is_outcome_of, outcome_of
 from service.adapters.aws.table.shared_records import check_record_size, record_item, record_of
@@ -207,8 +207,17 @@ class DynamoTable(DynamoOutbox):
         writes = operation_writes(self._name, before, after, operation, definition)
         return await self._updates.write(after.batch_id, writes, events)
 
+    async def keep_answer(self, batch: Batch, operation: Operation) -> bool:
+        """Keep the answer to a request. False if it has one already."""
+        put = self._dynamodb.put_item(**answer_write(self._name, batch, operation))
+        try:
+            await perform(self._put_call, put)
+        except ClientError:  # the condition: any other error is translated
+            return False
+        return True
+
     async def operation(self, batch: Batch, request_id: str) -> Operation | None:
-        """The operation that was made for this request."""
+        """The operation that was made for this request, or the answer that was kept."""
         key = primary_key(batch.batch_id, operation_sort(batch.incarnation, request_id))
         item = await self._get_item(key)
         return None if item is None else operation_of(item)
@@ -216,7 +225,8 @@ class DynamoTable(DynamoOutbox):
     async def operations(self, batch: Batch) -> list[Operation]:
         """All operations on the batch, in order."""
         prefix = operation_prefix(batch.incarnation)
-        return [operation_of(item) for item in await self._queries.operations(batch.batch_id, prefix)]
+        log = [operation_of(item) for item in await self._queries.operations(batch.batch_id, prefix)]
+        return [operation for operation in log if operation.control]
 
     async def set_work(self, batch: Batch, work: Work | None) -> bool:
         """Store the progress of the batch's work. False unless that work is under way."""

@@ -17,16 +17,21 @@ def operation_writes(
     table: str, before: Batch, after: Batch, operation: Operation, definition: str | None
 ) -> list[dict[str, Any]]:
     """The writes of the transaction that `Table.operate` describes."""
-    log = {
-        "TableName": table,
-        "Item": operation_item(after, operation),
-        "ConditionExpression": "attribute_not_exists(#batch_id)",
-        "ExpressionAttributeNames": {"#batch_id": "batch_id"},
-    }
+    log = answer_write(table, after, operation)
     writes = [{"Update": _batch_update(table, before, after)}, {"Put": log}]
     if definition is not None:
         writes.append({"Put": {"TableName": table, "Item": definition_item(after, definition)}})
     return writes
+
+
+def answer_write(table: str, batch: Batch, operation: Operation) -> dict[str, Any]:
+    """The put of an operation, unless its request has an answer already."""
+    return {
+        "TableName": table,
+        "Item": operation_item(batch, operation),
+        "ConditionExpression": "attribute_not_exists(#batch_id)",
+        "ExpressionAttributeNames": {"#batch_id": "batch_id"},
+    }
 
 
 def _batch_update(table: str, before: Batch, after: Batch) -> dict[str, Any]:

@@ -1,0 +1,212 @@
+"""Decisions that open the next round of a batch: which states allow it, and what the batch is in it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from service import __version__
+from service.domain.errors import CsvError, MappingError, UsageError
+from service.domain.model import (
+    MAX_ROUND,
+    Batch,
+    Json,
+    State,
+    StoredPayload,
+    Work,
+    WorkKind,
+    iso_time,
+)
+from service.domain.operation_requests import OperationRequest
+from service.mapping import Definition
+from service.steering.decisions import LIFTED_BY_RESUME, Decision, describe_hold, open_state
+from service.steering.filters import Filters
+from service.steering.selection import Selection
+
+LEAST_LEFT_S = 86_400
+"""Time that the items of a batch must still live when a round opens."""
+
+MOST_SKIPPED = 1_000
+"""Skipped rows that an answer lists."""
+
+OPENING = ("redrive", "resume")
+"""Operations that can open a round: `redrive`, and `resume` with the present mapping."""
+
+
+def opens_round(request: OperationRequest) -> bool:
+    """True for a request that opens a round, which takes a pass over the batch by the fleet."""
+    return request.op == "redrive" or (request.op == "resume" and bool(request.args.get("mapping_now")))
+
+
+def redrivable_until(batch: Batch) -> str | None:
+    """The time until which a round can be opened (ISO 8601 in UTC); None if the items do not expire."""
+    return iso_time((batch.ttl - LEAST_LEFT_S) * 1000) if batch.ttl else None
+
+
+def filters_of(request: OperationRequest) -> Filters:
+    """The rows that the request asks for. Raises UsageError."""
+    return Filters.of(request.args)
+
+
+def check_redrivable(batch: Batch, request: OperationRequest, filters: Filters, now_ms: int) -> None:
+    """Raise UsageError, saying what stands there, if no round can be opened for the request."""
+    if batch.state is State.PAUSED and bool(request.args.get("mapping_now")) and filters.is_empty:
+        held = [hold for hold in batch.holds if hold.reason not in LIFTED_BY_RESUME]
+        if held:
+            raise UsageError(f"batch {batch.batch_id} is held: {'; '.join(map(describe_hold, held))}")
+    elif request.op == "resume":
+        _refuse_resume(batch)
+    else:
+        _check_ended(batch)
+    if batch.ttl and now_ms >= (batch.ttl - LEAST_LEFT_S) * 1000:
+        raise UsageError(
+            f"the items of {batch.batch_id} expire at {iso_time(batch.ttl * 1000)}, and a round needs a day: "
+            f"it could be redriven until {redrivable_until(batch)}; submit its failures.csv as a new run"
+        )
+    if batch.round >= MAX_ROUND:
+        raise UsageError(f"batch {batch.batch_id} has had {MAX_ROUND} rounds: submit its failures.csv anew")
+    filters.check_rows(batch.total)
+
+
+def _refuse_resume(batch: Batch) -> None:
+    if batch.state.is_final:
+        raise UsageError(
+            f"batch {batch.batch_id} has ended, it is {batch.state}: "
+            f"`rowfleet redrive {batch.batch_id} --mapping-now` runs its failed rows again"
+        )
+    raise UsageError(
+        f"batch {batch.batch_id} is {batch.state}: `rowfleet pause {batch.batch_id}` before it goes on with "
+        "another mapping"
+    )
+
+
+def _check_ended(batch: Batch) -> None:
+    """Raise UsageError unless the batch has ended and was read to its end, or cancelled."""
+    name = batch.batch_id
+    if batch.state is State.PAUSED:
+        raise UsageError(
+            f"batch {name} is paused: {'; '.join(map(describe_hold, batch.holds))}; `rowfleet resume {name}` "
+            "goes on with it, with --mapping-now by the present mapping"
+        )
+    if batch.state is State.AGGREGATING:
+        raise UsageError(f"the results of {name} are being written: redrive it when that has ended")
+    if not batch.state.is_final:
+        raise UsageError(f"batch {name} is {batch.state} in round {batch.round}: it has not ended")
+    if batch.total is None:
+        raise UsageError(
+            f"batch {name} is {batch.state} and its source was not read to its end: start a new run"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NextRound:
+    """What the pass over a batch has found for its next round. `stored` is the list of the kept rows.
+
+    `definition` is that of the present mapping, None if the batch keeps its own.
+    """
+
+    round: int
+    incarnation: str
+    filters: Filters
+    selection: Selection
+    stored: StoredPayload | None = None
+    definition: Definition | None = None
+
+    def decide(self, batch: Batch, request: OperationRequest, now_ms: int) -> Decision:
+        """Open the round. Raises UsageError if the batch has moved on since the pass."""
+        check_redrivable(batch, request, self.filters, now_ms)
+        if not batch.is_round(self.incarnation, self.round):
+            raise UsageError(f"batch {batch.batch_id} is in round {batch.round} by now")
+        selection = self.selection
+        lacking = 0 if batch.total is None else batch.total - len(selection.kept) - selection.selected
+        is_unread = self.reads_on(batch)
+        if not selection.selected and not lacking and not is_unread:
+            return Decision(self._nothing(batch), facts={"due": 0, **self._skipped()})
+        after = self._after(batch, request, now_ms, is_unread=is_unread)
+        text = f"{batch.batch_id} is in round {after.round}: {self._rows(after, lacking)}"
+        facts: dict[str, Json] = {"round": after.round, "due": after.due, "carried": len(selection.kept)}
+        return Decision(text, after, facts | self._skipped())
+
+    def reads_on(self, batch: Batch) -> bool:
+        """True if the source is read on in the round: rows of it were not read."""
+        return batch.total is None or (self.filters.unread and batch.unread_from > 0)
+
+    def _after(self, batch: Batch, request: OperationRequest, now_ms: int, *, is_unread: bool) -> Batch:
+        after = replace(
+            batch,
+            round=batch.round + 1,
+            total=None if is_unread else batch.total,
+            unread_from=0 if is_unread else batch.unread_from,
+            generation=batch.generation + 1,
+            work=Work(WorkKind.SEND, batch.control + 1),
+            sender="",
+            kept=self.stored,
+            carried=self.selection.carried,
+            holds=(),
+            cancelled_at="",
+            cancel_reason="",
+            grace_s=0,
+            error="",
+            finished_at="",
+            trouble=None,
+            digests=(*batch.digests, batch.mapping_digest),
+            same_id=bool(request.args.get("same_id")),
+            deadline_at=_deadline(batch, request, now_ms),
+        )
+        after = replace(after, state=open_state(after))
+        return after if self.definition is None else with_mapping(after, self.definition)
+
+    def _rows(self, after: Batch, lacking: int) -> str:
+        runs = self.selection.selected + lacking
+        rows = f"{runs:,} rows run again" + (" and the unread ones are read" if after.total is None else "")
+        text = f"{rows}, {len(self.selection.kept):,} keep their outcome"
+        if skipped := len(self.selection.skipped):
+            text += f"; {skipped:,} of those cannot be read any more"
+        return text
+
+    def _nothing(self, batch: Batch) -> str:
+        if skipped := len(self.selection.skipped):
+            return (
+                f"{skipped:,} rows of {batch.batch_id} match, and none of them can be read any more: nothing "
+                "was changed"
+            )
+        return f"no row of {batch.batch_id} matches: nothing was changed"
+
+    def _skipped(self) -> dict[str, Json]:
+        """The rows that keep their outcome because they cannot be read."""
+        skipped = self.selection.skipped
+        return {"skipped": skipped[:MOST_SKIPPED], "skipped_rows": len(skipped)} if skipped else {}
+
+
+def _deadline(batch: Batch, request: OperationRequest, now_ms: int) -> str:
+    """The deadline of the round: a new one, that of a run that goes on, or none."""
+    seconds = request.args.get("deadline")
+    if seconds is not None:
+        return iso_time(now_ms + seconds * 1000)
+    return batch.deadline_at if batch.state is State.PAUSED else ""
+
+
+def with_mapping(batch: Batch, definition: Definition) -> Batch:
+    """The batch with another mapping. Its results keep all columns that they had.
+
+    Raises UsageError if the mapping does not fit the columns of the batch.
+    """
+    try:
+        mapping = definition.compile()
+        if batch.columns:
+            mapping.check_columns(batch.columns)
+    except (MappingError, CsvError) as error:
+        raise UsageError(
+            f"the present mapping {batch.tool_name} does not fit {batch.batch_id}: {error}"
+        ) from None
+    new = (name for name in mapping.output_fields if name not in batch.output_fields)
+    return replace(
+        batch,
+        mapping_digest=definition.digest,
+        output_fields=(*batch.output_fields, *new),
+        escape_formulas=mapping.csv.escape_formulas,
+        provenance=batch.provenance or mapping.csv.provenance,
+        bom=mapping.csv.bom,
+        excel=mapping.csv.excel,
+        tolerate=batch.tolerate if batch.tolerate_option else mapping.execution.tolerate,
+        compiled_by=__version__,
+    )
