@@ -69,7 +69,8 @@ TolerateOption = Annotated[
     str | None,
     typer.Option(
         "--tolerate", metavar="LIMITS", show_default="that of the mapping",
-        help="Failed rows after which it is held: rejected=5%,any=500,first=0,on_exceeded=cancel.",
+        help="Failed rows after which it is held, such as rejected=5%,any=500; first=0 runs all rows "
+        "whatever the first ones do; on_exceeded=cancel ends it.",
     ),
 ]  # fmt: skip
 BatchArgument = Annotated[str, typer.Argument(metavar="BATCH", help="Batch id, e.g. my-tool#my-run.")]
