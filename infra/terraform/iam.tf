@@ -37,15 +37,15 @@ locals {
 
   task_statements = {
     splitter = merge(local.encryption, {
-      TakeSources  = { actions = local.consume, resources = [local.queue_arns["ingest"]] }
-      SendRows     = { actions = local.send, resources = [local.queue_arns["rows"], local.queue_arns["aggregate"]] }
-      CountBatches = { actions = local.read_write, resources = [local.table_arn] }
-      SeeMissing   = local.list_buckets # without it a missing object gives 403 instead of 404
-      ReadSources  = local.read_objects
+      TakeSources   = { actions = local.consume, resources = [local.queue_arns["ingest"]] }
+      SendRows      = { actions = local.send, resources = [local.queue_arns["rows"], local.queue_arns["aggregate"]] }
+      CountBatches  = { actions = local.read_write, resources = [local.table_arn] }
+      SeeMissing    = local.list_buckets # without it a missing object gives 403 instead of 404
+      ReadSources   = local.read_objects
       WritePayloads = local.write_payloads # the rows of a later round that keep their outcome
-      SayWhyFailed = local.write_manifests
-      CheckOutputs = local.check_outputs
-      StayAlive    = local.protection
+      SayWhyFailed  = local.write_manifests
+      CheckOutputs  = local.check_outputs
+      StayAlive     = local.protection
     })
 
     worker = merge(local.encryption, {

@@ -565,6 +565,18 @@ class NoCompleteFirst(Components):
     judge = _HastyJudge
 
 
+class _ForgetfulTable(ObservedTable):
+    async def operate(self, before: Batch, after: Batch, *arguments: Any, **named: Any) -> bool:
+        """Forget which rows keep their outcome when a round opens."""
+        return await super().operate(before, replace(after, kept=None), *arguments, **named)
+
+
+class NoSelection(Components):
+    """A later round is over all rows, also those that keep their outcome."""
+
+    observed_table = _ForgetfulTable
+
+
 ABLATIONS: Mapping[str, type[Components]] = {
     kind.__name__: kind
     for kind in (
@@ -574,7 +586,7 @@ ABLATIONS: Mapping[str, type[Components]] = {
         NoCommitToken, DeleteFirst, NoMarksOnReturns, NoWaitingResults, NoKeptOutcomes, NoClosedGate,
         NoExcuses, NoSuspicion, NoDeadlines, NoInFlightLock, NoSharedLedger, NoIncarnation,
         NoSameManifest, NoRewriting, NoExactCheckpoint,
-        NoOutbox, DeliveredFirst, NoCompleteFirst,
+        NoOutbox, DeliveredFirst, NoCompleteFirst, NoSelection,
     )
 }  # fmt: skip
 """All ablations by name."""

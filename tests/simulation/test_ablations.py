@@ -50,6 +50,7 @@ EXPECTED = {
     "NoOutbox": {"stored_with_its_change"},
     "DeliveredFirst": {"told_to_everybody"},
     "NoCompleteFirst": {"held_when_open"},
+    "NoSelection": {"counters_equal_outcomes", "final_when_counted", "not_paid_twice"},
     "NoSharedLedger": {"rate_limit_holds", "concurrent_limit_holds"},
 }
 """The invariants that may be the first to break without the safeguard."""
