@@ -37,7 +37,7 @@ locals {
 
   task_statements = {
     splitter = merge(local.encryption, {
-      TakeSources   = { actions = local.consume, resources = [local.queue_arns["ingest"]] }
+      TakeSources   = { actions = concat(local.consume, ["sqs:SendMessage"]), resources = [local.queue_arns["ingest"]] }
       SendRows      = { actions = local.send, resources = [local.queue_arns["rows"], local.queue_arns["aggregate"]] }
       CountBatches  = { actions = local.read_write, resources = [local.table_arn] }
       SeeMissing    = local.list_buckets # without it a missing object gives 403 instead of 404

@@ -50,12 +50,18 @@ def agent() -> Agent:
 
 
 @pytest.fixture
-async def fleet(make_lab, scripted, define, agent):
-    """A laboratory with a job of 3,000 rows, and a function that runs all of its roles."""
+def total() -> int:
+    """The rows of the job."""
+    return ROWS
+
+
+@pytest.fixture
+async def fleet(make_lab, scripted, define, agent, total):
+    """A laboratory with a job, and a function that runs all of its roles."""
     lab = make_lab()
     lab.definitions["demo"] = define(MAPPING.replace("FIELDS", "answer: $.answer"))
     lab.agent = scripted(agent)
-    await lab.put("id,name\n" + "".join(f"{n},name {n}\n" for n in range(1, ROWS + 1)))
+    await lab.put("id,name\n" + "".join(f"{n},name {n}\n" for n in range(1, total + 1)))
 
     @asynccontextmanager
     async def running():
@@ -171,7 +177,8 @@ async def test_a_cancelled_batch_is_run_to_its_end(fleet, agent):
     assert [int(row["_row"]) for row in table_of(fleet, "round-002/output.csv")] == list(range(1, ROWS + 1))
 
 
-async def test_a_corrected_mapping_goes_on_over_all_rows(fleet, agent, define):
+@pytest.mark.parametrize("total", [600])
+async def test_a_corrected_mapping_goes_on_over_all_rows(fleet, agent, define, total):
     """After a wrong mapping one command runs all rows by the corrected one, also those that were not read."""
     fleet.definitions["demo"] = define(MAPPING.replace("FIELDS", "reply: $.wrong.path"))
     async with fleet.running():
@@ -191,15 +198,16 @@ async def test_a_corrected_mapping_goes_on_over_all_rows(fleet, agent, define):
         await until_final(fleet, 2)
     assert batch_of(fleet).state is State.SUCCEEDED
     rows = table_of(fleet, "round-002/output.csv")
-    assert [row["output_answer"] for row in rows] == [f"re: name {n}" for n in range(1, ROWS + 1)]
+    assert [row["output_answer"] for row in rows] == [f"re: name {n}" for n in range(1, total + 1)]
     assert "output_reply" in rows[0]
     manifest = json.loads(file_of(fleet, "round-002/manifest.json"))
-    assert [version["rows"] for version in manifest["mappings"]] == [ROWS]
+    assert [version["rows"] for version in manifest["mappings"]] == [total]
 
 
-async def test_successes_before_a_new_mapping_are_carried(fleet, agent, define):
+@pytest.mark.parametrize("total", [900])
+async def test_successes_before_a_new_mapping_are_carried(fleet, agent, define, total):
     """Rows that were right before the mapping changed keep their outcome and are not called again."""
-    agent.failures = {n: AgentRejectedError("no") for n in range(2, ROWS, 2)}
+    agent.failures = {n: AgentRejectedError("no") for n in range(2, total, 2)}
     async with fleet.running():
         await fleet.send(fleet.ingest, fleet.job())
         await until_done(fleet, 500)
@@ -216,13 +224,14 @@ async def test_successes_before_a_new_mapping_are_carried(fleet, agent, define):
     assert (batch.state, batch.carried.succeeded) == (State.SUCCEEDED, len(right))
     assert all(agent.calls[number] == 1 for number in right)
     manifest = json.loads(file_of(fleet, "round-002/manifest.json"))
-    assert [version["rows"] for version in manifest["mappings"]] == [len(right), ROWS - len(right)]
-    assert manifest["succeeded"] == ROWS
+    assert [version["rows"] for version in manifest["mappings"]] == [len(right), total - len(right)]
+    assert manifest["succeeded"] == total
 
 
-async def test_a_sender_that_dies_is_replaced(fleet, agent):
+@pytest.mark.parametrize("total", [300])
+async def test_a_sender_that_dies_is_replaced(fleet, agent, total):
     """If the work's message is lost half way, the sweeper sends the rows of the selection, and no others."""
-    failed = set(range(10, ROWS, 10))
+    failed = set(range(10, total, 10))
     agent.failures = {n: AgentRejectedError("no") for n in failed}
     async with fleet.running():
         await fleet.send(fleet.ingest, fleet.job())
