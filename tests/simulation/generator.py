@@ -116,7 +116,7 @@ _OPERATIONS = ("pause", "pause", "resume", "resume", "cancel", "set", "finish")
 
 def _with_operations(random: Random, scenario: Scenario) -> Scenario:
     """In some worlds two operators pause, resume, cancel, set and finish batches, most of them early."""
-    if scenario.redrive or random.random() >= 0.35:
+    if random.random() >= 0.35:
         return scenario
     planned = [_operation(random, scenario) for _ in range(random.choice((1, 2, 4, 8)))]
     if scenario.has_sweeper and random.random() < 0.5:
