@@ -19,7 +19,7 @@ from service.mapping import Definition
 from service.recovery.kept import KeptSelections
 from service.steering.decisions import Decision
 from service.steering.filters import Filters
-from service.steering.operate import decide_and_apply, read_existing
+from service.steering.operate import decide_and_apply, follow_up, read_existing
 from service.steering.rounds import (
     OPENING,
     NextRound,
@@ -51,6 +51,8 @@ class Redrive:
         """
         batch = (await read_existing(self._ports.table, request.batch_id)).batch
         if (earlier := await self._ports.table.operation(batch, request.request_id)) is not None:
+            # The process that opened the round may have died before it sent the round's work.
+            await follow_up(self._ports, batch)
             return earlier
         filters = filters_of(request)
         if request.args.get("dry_run"):

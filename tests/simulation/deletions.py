@@ -51,6 +51,9 @@ class DeletedMessages:
         is_superseded = orjson.loads(body).get("generation", 0) < batch.generation
         if batch.state is State.PAUSED or (is_superseded and self._is_sent_later(batch, key[2])):
             return ""
+        # A row that was dropped during a pause is cancelled with the others.
+        if batch.cancelled_at and batch.work is not None and batch.work.kind is WorkKind.CANCEL:
+            return ""
         return f"row {key} was deleted: it has no outcome and no other message"
 
     def _is_sent_later(self, batch: Batch, number: int) -> bool:

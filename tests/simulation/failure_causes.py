@@ -82,9 +82,9 @@ class FailureCauses:
         mapping = monitor.files[key[0]].mapping
         outages = self._past_periods(key, TargetFault.OUTAGE)
         costs = monitor.agent_failures[key] + monitor.server_errors.costs[key] + outages + monitor.pauses
-        # One error more than our own account may have cost an attempt: a row that changes its worker meets a
-        # gate that knows nothing of the run of errors at the other.
-        slack = monitor.server_errors.costs[key] > 0
+        # At each worker, one error more than our own account may have cost an attempt: a row that changes its
+        # worker meets a gate that knows nothing of the run of errors at the other.
+        slack = len(monitor.server_errors.met_by[key])
         return attempts == mapping.pace.max_attempts and (costs + slack >= attempts or outages > 1)
 
     def _past_periods(self, key: RowKey, fault: TargetFault) -> int:

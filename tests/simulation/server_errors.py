@@ -32,10 +32,14 @@ class _Run:
 
 
 class ServerErrors:
-    """Counts for each row the server errors that may have cost it an attempt, in `costs`."""
+    """Counts for each row the server errors that may have cost it an attempt, in `costs`.
+
+    `met_by` has the processes in which the row met any.
+    """
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.costs: Counter[RowKey] = Counter()
+        self.met_by: dict[RowKey, set[str]] = defaultdict(set)
         self._now = now
         self._runs: dict[tuple[str, str], _Run] = defaultdict(_Run)
         self._last_free_at: dict[RowKey, float] = {}
@@ -46,6 +50,7 @@ class ServerErrors:
 
     def met(self, who: str, target: str, row: RowKey, *, attempt: int, began: float) -> None:
         """Process `who` got a server error in this attempt of a row, by a call that began at `began`."""
+        self.met_by[row].add(who)
         run, now = self._runs[who, target], self._now()
         if attempt <= LAST_FREE_ATTEMPT:
             run.since = run.since if run.rows else now
