@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import structlog
 
-from service.domain.errors import AccessError, LeaseHeldError, PoisonMessageError, RetryableError
+from service.domain.errors import (
+    AccessError,
+    ConflictError,
+    LeaseHeldError,
+    PoisonMessageError,
+    RetryableError,
+)
 from service.domain.message_format import shown_body
 from service.domain.ports import ReceivedMessage
 from service.runtime.metrics import Metrics
 
 log = structlog.get_logger(__name__)
+
+CONFLICT_S = 4.0
+"""Longest delay after a conflict: two writes have met, and that is over at once."""
 
 MAX_REASON_CHARS = 1_000
 """A logged reason may quote its message, which may have a megabyte."""
@@ -18,8 +27,8 @@ MAX_REASON_CHARS = 1_000
 class Releases:
     """The releases of one queue's messages: each is logged with its reason.
 
-    A message is redelivered after `growth` to the power of its deliveries, and after `longest_s` at most; a
-    poison message after `poison_delay_s`. All are seconds.
+    A message is redelivered after `growth` to the power of its deliveries, and after `longest_s` at most,
+    after a conflict `CONFLICT_S` at most; a poison message after `poison_delay_s`. All are seconds.
     """
 
     def __init__(
@@ -49,6 +58,8 @@ class Releases:
         if isinstance(error, RetryableError | AccessError):
             if isinstance(error, RetryableError) and error.retry_after_s is not None:
                 delay_s = min(self._longest_s, error.retry_after_s)
+            elif isinstance(error, ConflictError):
+                delay_s = min(delay_s, CONFLICT_S)
             log.warning("message_given_back", reason=str(error), kind=error.kind, again_in_s=delay_s, **known)
             return delay_s
         # A bug must not end the process with all its other rows: the message is redelivered, to this or

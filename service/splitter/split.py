@@ -31,12 +31,18 @@ from service.recovery.earlier_outcomes import history_of, outcomes_of
 from service.recovery.kept import NONE_KEPT, KeptRows
 from service.runtime.byte_budget import ByteBudget
 from service.runtime.delivery import Delivery
+from service.runtime.port_retries import retry_for
 from service.runtime.sender import send_all
 from service.splitter.backpressure import Backpressure, SplitEndedError
 from service.splitter.opening import OpenLimits
 from service.splitter.windows import Windows
 
 log = structlog.get_logger(__name__)
+
+WRITE_TIMEOUT_S = 20.0
+"""Longest time that a checkpoint or the seal is retried. After that the job's message is released."""
+
+_retry_write = retry_for(WRITE_TIMEOUT_S, first_s=0.05, longest_s=2.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +92,15 @@ class Split:
         self._first: Checkpoint | None = None
         self._kept = NONE_KEPT
         self._histories: dict[int, tuple[PastOutcome, ...]] = {}
+        self._began_at = batch.checkpoint.rows
         # The previous splitter may have sent one window beyond its checkpoint. The window's size is the one
         # stored with the batch; the setting may have changed since.
         self._replay_until = batch.checkpoint.rows + batch.window if batch.columns else 0
+
+    @property
+    def has_progressed(self) -> bool:
+        """True if it has sent a window and stored that."""
+        return self.batch.checkpoint.rows > self._began_at
 
     async def run(self, mapping: RowMapping) -> None:
         """Send every row and seal the batch.
@@ -207,7 +219,12 @@ class Split:
     async def _checkpoint(self, checkpoint: Checkpoint) -> None:
         now = iso_time(self._ports.clock.now_ms())
         batch = replace(self.batch, checkpoint=checkpoint, updated_at=now)
-        if not await self._ports.table.checkpoint(batch, owner=self._lease.owner):
+
+        # Retried without a look at the lease: whoever has it, the table knows.
+        async def write() -> bool:
+            return await self._ports.table.checkpoint(batch, owner=self._lease.owner)
+
+        if not await _retry_write(write):
             await self._explain_refusal()
             raise SplitEndedError
         self.batch = batch
@@ -215,7 +232,11 @@ class Split:
     async def _seal(self) -> None:
         total = self.batch.checkpoint.rows
         now = iso_time(self._ports.clock.now_ms())
-        sealed = await self._ports.table.seal(self.batch, total, now, owner=self._lease.owner)
+
+        async def write() -> bool:
+            return await self._ports.table.seal(self.batch, total, now, owner=self._lease.owner)
+
+        sealed = await _retry_write(write)
         if sealed:
             self._lease.given_up()
         else:

@@ -22,6 +22,7 @@ from service.domain.errors import (
     MappingError,
     MappingTooNewError,
     PoisonMessageError,
+    RetryableError,
 )
 from service.domain.events import Ignored, decode_ingest
 from service.domain.jobs import Job
@@ -56,6 +57,10 @@ NEWER_SPLITTER_WAIT_S = 20
 SEND_BYTES = 8 * MESSAGE_BYTES
 """Bytes of row messages that all splits of a process send at a time: the memory of a call is several times
 that of its messages."""
+
+
+AFTER_PROGRESS_S = 4.0
+"""Pause after a failure of a split that has made progress: as long as after its first delivery."""
 
 
 class Splitter:
@@ -185,6 +190,11 @@ class Splitter:
             await self._give_back(batch, error)
         except SplitEndedError:
             log.info("split_ended", rows=split.batch.checkpoint.rows)
+        except RetryableError as error:
+            if split.has_progressed and error.retry_after_s is None:
+                # The earlier deliveries of its message do not tell how long this trouble lasts.
+                error.retry_after_s = AFTER_PROGRESS_S
+            raise
 
     async def _give_back(self, batch: Batch, error: MappingTooNewError) -> None:
         """Send the job again, for a newer splitter: a redelivery would use up the deliveries of its message.

@@ -66,13 +66,15 @@ class IdReuse(Sequel):
 
     def _prolong(self) -> None:
         """Keep batches that still run from expiring: they would be lost, and this world is not about that."""
-        for batch_id in sorted(self._waiting):
+        for batch_id in sorted({*self._waiting, *self._expired}):
             batch = self._table.batch(batch_id)
-            if batch is not None and batch.ttl - self._table.now_ms() / 1000 < 2 * SETTLED_AFTER_S:
+            if batch is None or batch.state.is_final:
+                continue
+            left_s = batch.ttl - self._table.now_ms() / 1000
+            if 0 < left_s < 2 * SETTLED_AFTER_S:
                 later = batch.ttl + round(4 * SETTLED_AFTER_S)
                 self._table._batches[batch_id] = replace(batch, ttl=later)
-        if self._waiting:
-            self._loop.at(self._loop.time() + SETTLED_AFTER_S / 2, self._prolong)
+        self._loop.at(self._loop.time() + SETTLED_AFTER_S / 2, self._prolong)
 
     def _is_reopened(self, batch_id: str, old: Batch) -> bool:
         batch = self._table.batch(batch_id)

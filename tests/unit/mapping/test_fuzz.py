@@ -34,6 +34,7 @@ execution:
   batch_deadline_seconds: 3600
   row_deadline_seconds: 60.5
   retry_policy: {budget_seconds: 60, max_attempts: 2, base_seconds: 1, cap_seconds: 9, jitter: full}
+  tolerate: {rejected: 5%, transient: 20, any: 500, first: 30, on_exceeded: cancel}
 rate_limit:
   name: fleet
   requests_per_minute: 9

@@ -9,12 +9,14 @@ from service.adapters.memory import MemoryQueue
 from service.domain.errors import (
     AccessError,
     AgentTimeoutError,
+    ConflictError,
     LeaseHeldError,
     LeaseLostError,
     PoisonMessageError,
     RetryableError,
     UnreachableError,
 )
+from service.runtime.releases import CONFLICT_S
 
 
 class WatchedQueue(MemoryQueue):
@@ -467,6 +469,17 @@ async def test_pauses_between_deliveries_reach_minutes_if_they_are_set_so(lab):
     waits = [line["again_in_s"] for line in logs if line["event"] == "message_given_back"]
     assert waits[:4] == [4, 16, 64, 256]
     assert at[4] >= 4 + 16 + 64 + 256
+
+
+async def test_a_conflict_delays_no_message_for_minutes(lab):
+    """Two writes have met, however often the message was delivered before."""
+    queue, handler = lab.queue("ingest"), Handler(is_open=True, error=ConflictError("at the same moment"))
+    await lab.send(queue, "job")
+    consumer = lab.consumer(queue, handler, release_growth=4.0, longest_release_s=300.0)
+    with capture_logs() as logs:
+        async with lab.consuming(consumer):
+            await lab.until(lambda: len(handler.started) == 4, step_s=1)
+    assert {line["again_in_s"] for line in logs if line["event"] == "message_given_back"} == {CONFLICT_S}
 
 
 # -- failing calls -------------------------------------------------------------------------------------

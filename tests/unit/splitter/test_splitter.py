@@ -9,6 +9,7 @@ import pytest
 from service.adapters.memory import MemoryObjects, MemoryQueue, MemoryTable
 from service.domain.errors import (
     AccessError,
+    ConflictError,
     LeaseLostError,
     UnreachableError,
 )
@@ -16,7 +17,7 @@ from service.domain.jobs import Job
 from service.domain.messages import AggregateMessage, RowMessage
 from service.domain.model import Checkpoint, Location, State, iso_time
 from service.mapping import Definition
-from service.splitter.splitter import GIVE_BACK_S, NEWER_SPLITTER_WAIT_S
+from service.splitter.splitter import AFTER_PROGRESS_S, GIVE_BACK_S, NEWER_SPLITTER_WAIT_S
 from tests.unit.splitter.splitting import (
     HEADER,
     FailingQueue,
@@ -122,6 +123,46 @@ async def test_a_crash_between_seal_and_check_is_made_up_for(make_lab):
     lab.table.dead = False
     await split(lab, lab.job(), receives=2)
     assert len(await lab.waiting(lab.aggregate)) == 1
+
+
+@pytest.mark.parametrize(
+    ("survived", "again_in_s"), [(9, None), (10, AFTER_PROGRESS_S), (29, AFTER_PROGRESS_S)]
+)
+async def test_a_split_that_made_progress_is_soon_tried_again(lab, survived, again_in_s):
+    """Otherwise its job would wait for minutes after a few splitters have died, each of which got on."""
+    await lab.put(table_of(35))
+    lab.rows = FailingQueue("rows", lab.clock)
+    lab.rows.left = survived
+    with pytest.raises(UnreachableError) as raised:
+        await split(lab, lab.job(), receives=6, send_concurrency=1)
+    assert raised.value.retry_after_s == again_in_s
+
+
+@pytest.mark.parametrize("write", ["checkpoint", "seal"])
+async def test_a_write_of_a_split_is_tried_again(make_lab, write):
+    """A conflict ends no split: its job would come again only after a pause."""
+
+    class Conflicting(MemoryTable):
+        failures = 2
+
+        async def checkpoint(self, *args, **named):
+            self._fail("checkpoint")
+            return await super().checkpoint(*args, **named)
+
+        async def seal(self, *args, **named):
+            self._fail("seal")
+            return await super().seal(*args, **named)
+
+        def _fail(self, called):
+            if called == write and self.failures:
+                self.failures -= 1
+                raise ConflictError("at the same moment")
+
+    lab = make_lab(table=Conflicting())
+    await lab.put(table_of(15))
+    await split(lab, lab.job())
+    assert lab.table.failures == 0
+    assert (await batch_of(lab)).total == 15
 
 
 @pytest.mark.parametrize("survived", [0, 1, 9, 10, 13, 20, 29, 30, 34, 35])
