@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from service.adapters.aws.values import Value, encode
-from service.domain.model import Batch, State
+from service.domain.model import Batch, Checkpoint, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,16 @@ def is_in(batch: Batch, state: State) -> Condition:
 def is_in_round(batch: Batch, state: State) -> Condition:
     """Like `is_in`, and the item is in the round of `batch`."""
     return is_in(batch, state) & Condition("#round = :round", {":round": encode(batch.round)}, ("round",))
+
+
+def is_behind(checkpoint: Checkpoint) -> Condition:
+    """The item's split is not further than `checkpoint`: a late write must not move it back."""
+    return Condition(
+        "#checkpoint.#rows < :rows OR (#checkpoint.#rows = :rows AND "
+        "(attribute_not_exists(#checkpoint.#blanks) OR #checkpoint.#blanks <= :blanks))",
+        {":rows": encode(checkpoint.rows), ":blanks": encode(checkpoint.blanks)},
+        ("checkpoint", "rows", "blanks"),
+    )
 
 
 def is_new_request(request: str) -> Condition:

@@ -26,7 +26,7 @@ from service.adapters.aws.batch_items import (
 from service.adapters.aws.batch_leases import NO_LEASE, is_leased_to
 from service.adapters.aws.clients import Clients
 from service.adapters.aws.commits import failed_conditions, write_commit
-from service.adapters.aws.conditions import Condition, is_free, is_in, is_in_round, is_new_request
+from service.adapters.aws.conditions import Condition, is_behind, is_free, is_in, is_in_round, is_new_request
 from service.adapters.aws.errors import AwsCall, error_code, error_message, perform, translate
 from service.adapters.aws.keys import (
     BATCH_SORT,
@@ -136,7 +136,7 @@ class DynamoTable:
         return None if item is None else str(item["definition"]["S"])
 
     async def checkpoint(self, batch: Batch, *, owner: str) -> bool:
-        """Store the progress of a split. False unless the batch is SPLITTING and `owner` has its lease."""
+        """Store the progress of a split; see `Table.checkpoint`."""
         values = {
             "checkpoint": checkpoint_value(batch.checkpoint),
             "columns": encode(batch.columns),
@@ -145,7 +145,7 @@ class DynamoTable:
         }
         if batch.dialect is not None:
             values["dialect"] = dialect_value(batch.dialect)
-        condition = is_in(batch, State.SPLITTING) & is_leased_to(owner)
+        condition = is_in(batch, State.SPLITTING) & is_leased_to(owner) & is_behind(batch.checkpoint)
         remove = "" if batch.dialect is not None else "dialect"
         return await self._update_batch(batch.batch_id, values, condition, remove=remove)
 

@@ -164,7 +164,10 @@ async def test_batch_and_definition_are_opened_together_if_the_id_is_free():
 @pytest.mark.parametrize(
     ("write", "named"),
     [
-        (lambda table: table.checkpoint(BATCH, owner="s1"), {"state", "incarnation", "lease_owner"}),
+        (
+            lambda table: table.checkpoint(BATCH, owner="s1"),
+            {"state", "incarnation", "lease_owner", "checkpoint.#rows", "checkpoint.#blanks"},
+        ),
         (lambda table: table.seal(BATCH, 3, NOW, owner="s1"), {"state", "incarnation", "lease_owner"}),
         (
             lambda table: table.move(BATCH, expected=State.RUNNING, to=State.AGGREGATING, now=NOW),
