@@ -22,7 +22,7 @@ from service.app.settings import Settings
 from service.app.status import status_json
 from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
 from service.batch.role_ports import Ports, Queues
-from service.domain.errors import ConfigError, RowfleetError, first_of
+from service.domain.errors import ConfigError
 from service.domain.model.event_composer import EventComposer
 from service.runtime.clock import SystemClock
 from service.runtime.metrics import Metrics, count_calls
@@ -53,12 +53,11 @@ class AwsBackend:
 
         Raises ConfigError for a missing queue, AccessError and RetryableError.
         """
-        try:
-            async with asyncio.TaskGroup() as group:
-                for name in queues:
-                    group.create_task(self.queues[name].find())
-        except* RowfleetError as errors:
-            raise first_of(errors) from None
+        found = await asyncio.gather(*(self.queues[name].find() for name in queues), return_exceptions=True)
+        # Of several errors the first in order, whichever came first: the same command says the same.
+        for error in found:
+            if isinstance(error, BaseException):
+                raise error
 
 
 def aws_options(settings: Settings, region: str = "") -> AwsOptions:

@@ -200,6 +200,18 @@ async def test_a_checkpoint_stores_the_progress(table: Table) -> None:
     assert (await table.read(BATCH.batch_id)).batch.dialect is None  # type: ignore[union-attr]
 
 
+async def test_a_late_checkpoint_moves_nothing_back(table: Table) -> None:
+    """A call that had no answer was repeated, and is applied after a later one."""
+    await table.open(BATCH, "{}")
+    assert await table.checkpoint(replace(BATCH, checkpoint=Checkpoint(20, 400, 25, 3)), owner="")
+    for late in (Checkpoint(10, 200, 12, 1), Checkpoint(20, 400, 25, 2)):
+        assert not await table.checkpoint(replace(BATCH, checkpoint=late), owner="")
+    view = await table.read(BATCH.batch_id)
+    assert view is not None
+    assert view.batch.checkpoint == Checkpoint(20, 400, 25, 3)
+    assert await table.checkpoint(replace(BATCH, checkpoint=Checkpoint(20, 400, 25, 4)), owner="")
+
+
 async def test_seal_ends_splitting(table: Table) -> None:
     """`seal` sets total and RUNNING once; after that checkpoints are refused."""
     await table.open(BATCH, "{}")

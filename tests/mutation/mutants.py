@@ -62,6 +62,13 @@ MUTANTS = (
         ("tests/contract/test_table.py::test_a_lease_that_was_released_is_not_extended",),
     ),
     Mutant(
+        "a late checkpoint moves a split back",
+        f"{_AWS}/table/dynamodb.py",
+        " & is_behind(batch.checkpoint)",
+        "",
+        ("tests/contract/test_table.py::test_a_late_checkpoint_moves_nothing_back",),
+    ),
+    Mutant(
         "messages carry no group",
         f"{_AWS}/sqs.py",
         "if message.group:",

@@ -105,10 +105,10 @@ class MemoryTable(MemoryOutbox):
         return self._definitions.get((batch_id, digest))
 
     async def checkpoint(self, batch: Batch, *, owner: str) -> bool:
-        """Store the progress of a split. False unless the batch is SPLITTING and `owner` has its lease."""
+        """Store the progress of a split; see `Table.checkpoint`."""
         await asyncio.sleep(0)
         stored = self._split_by(batch, owner)
-        if stored is None:
+        if stored is None or _position(batch) < _position(stored):
             return False
         changed = replace(
             stored,
@@ -415,6 +415,11 @@ class MemoryTable(MemoryOutbox):
             if read >= limit or size >= PAGE_BYTES:
                 return OutcomePage(found, number)
         return OutcomePage(found, None)
+
+
+def _position(batch: Batch) -> tuple[int, int]:
+    """How far its split is."""
+    return batch.checkpoint.rows, batch.checkpoint.blanks
 
 
 def _is_in(stored: Batch, batch: Batch, state: State) -> bool:

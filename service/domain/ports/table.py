@@ -109,7 +109,8 @@ class Table(Outbox, Protocol):
     async def checkpoint(self, batch: Batch, *, owner: str) -> bool:
         """Store `batch.checkpoint`, `columns`, `dialect` and `notes` of a batch that is still SPLITTING.
 
-        False if the batch is not SPLITTING any more, or if `owner` does not have its lease.
+        False if the batch is not SPLITTING any more, if `owner` does not have its lease, or if the stored
+        checkpoint is further: an earlier call may be applied late, and moves nothing back.
         """
         ...
 

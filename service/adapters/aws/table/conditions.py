@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from service.adapters.aws.table.values import Value, encode
-from service.domain.model import Batch, State, Work
+from service.domain.model import Batch, Checkpoint, State, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,16 @@ def is_under_way(batch: Batch, work: Work) -> Condition:
         ("round", "work", "control"),
     )
     return _is_of(batch) & condition
+
+
+def is_behind(checkpoint: Checkpoint) -> Condition:
+    """The item's split is not further than `checkpoint`: a late write must not move it back."""
+    return Condition(
+        "#checkpoint.#rows < :rows OR (#checkpoint.#rows = :rows AND "
+        "(attribute_not_exists(#checkpoint.#blanks) OR #checkpoint.#blanks <= :blanks))",
+        {":rows": encode(checkpoint.rows), ":blanks": encode(checkpoint.blanks)},
+        ("checkpoint", "rows", "blanks"),
+    )
 
 
 def is_free(now_s: int) -> Condition:

@@ -30,6 +30,7 @@ from service.adapters.aws.table.batch_items import (
 from service.adapters.aws.table.batch_leases import NO_LEASE, is_leased_to
 from service.adapters.aws.table.commits import write_commit
 from service.adapters.aws.table.conditions import (
+    is_behind,
     is_free,
     is_in_generation,
     is_in_round,
@@ -149,7 +150,7 @@ class DynamoTable(DynamoOutbox):
         return None if item is None else str(item["definition"]["S"])
 
     async def checkpoint(self, batch: Batch, *, owner: str) -> bool:
-        """Store the progress of a split. False unless the batch is SPLITTING and `owner` has its lease."""
+        """Store the progress of a split; see `Table.checkpoint`."""
         values = {
             "checkpoint": checkpoint_value(batch.checkpoint),
             "columns": encode(batch.columns),
@@ -158,7 +159,9 @@ class DynamoTable(DynamoOutbox):
         }
         if batch.dialect is not None:
             values["dialect"] = dialect_value(batch.dialect)
-        condition = is_in_generation(batch, State.SPLITTING) & is_leased_to(owner)
+        condition = (
+            is_in_generation(batch, State.SPLITTING) & is_leased_to(owner) & is_behind(batch.checkpoint)
+        )
         remove = "" if batch.dialect is not None else "dialect"
         return await self._updates.update(batch.batch_id, values, condition, remove=remove)
 

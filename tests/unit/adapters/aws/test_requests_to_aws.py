@@ -166,7 +166,15 @@ async def test_batch_and_definition_are_opened_together_if_the_id_is_free():
     [
         (
             lambda table: table.checkpoint(BATCH, owner="s1"),
-            {"state", "incarnation", "round", "generation", "lease_owner"},
+            {
+                "state",
+                "incarnation",
+                "round",
+                "generation",
+                "lease_owner",
+                "checkpoint.#rows",
+                "checkpoint.#blanks",
+            },  # fmt: skip
         ),
         (
             lambda table: table.seal(BATCH, 3, NOW, owner="s1"),
