@@ -219,12 +219,8 @@ class Split:
     async def _checkpoint(self, checkpoint: Checkpoint) -> None:
         now = iso_time(self._ports.clock.now_ms())
         batch = replace(self.batch, checkpoint=checkpoint, updated_at=now)
-
-        # Retried without a look at the lease: whoever has it, the table knows.
-        async def write() -> bool:
-            return await self._ports.table.checkpoint(batch, owner=self._lease.owner)
-
-        if not await _retry_write(write):
+        # Repeated without a look at the lease: whoever has it, the table knows.
+        if not await _retry_write(self._ports.table.checkpoint, batch, owner=self._lease.owner):
             await self._explain_refusal()
             raise SplitEndedError
         self.batch = batch
@@ -232,15 +228,12 @@ class Split:
     async def _seal(self) -> None:
         total = self.batch.checkpoint.rows
         now = iso_time(self._ports.clock.now_ms())
-
-        async def write() -> bool:
-            return await self._ports.table.seal(self.batch, total, now, owner=self._lease.owner)
-
-        sealed = await _retry_write(write)
+        seal = self._ports.table.seal
+        sealed = await _retry_write(seal, self.batch, total, now, owner=self._lease.owner)
         if sealed:
             self._lease.given_up()
         else:
-            # The reply to a successful seal may have been lost; botocore then repeats the call in vain.
+            # The reply to a successful seal may have been lost; the call is then repeated in vain.
             await self._explain_refusal()
         log.info("batch_sealed" if sealed else "batch_was_sealed", total=total)
 

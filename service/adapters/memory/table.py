@@ -418,7 +418,7 @@ class MemoryTable(MemoryOutbox):
 
 
 def _position(batch: Batch) -> tuple[int, int]:
-    """How far its split is."""
+    """The progress of its split: rows sent, and blank records skipped."""
     return batch.checkpoint.rows, batch.checkpoint.blanks
 
 
