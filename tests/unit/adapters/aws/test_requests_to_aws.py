@@ -174,7 +174,7 @@ async def test_batch_and_definition_are_opened_together_if_the_id_is_free():
                 "lease_owner",
                 "checkpoint.#rows",
                 "checkpoint.#blanks",
-            },  # fmt: skip
+            },
         ),
         (
             lambda table: table.seal(BATCH, 3, NOW, owner="s1"),
