@@ -45,7 +45,6 @@
     ├── PoisonMessageError          log it, leave the message to the dead-letter queue
     ├── RowDroppedError             delete the message: the row is not to be served now
     │   └── CallCutError            an operation has cut the row's call
-    ├── LeaseHeldError              release the message until another process's lease ends
     ├── LeaseLostError              stop working on the message: another consumer has it
     └── AccessError                 credentials or permissions: only an operator can help
         └── ReceiverGoneError       a target of events wants none of them any more
@@ -322,14 +321,6 @@ class RowDroppedError(RowfleetError):
 
 class CallCutError(RowDroppedError):
     """The call was cut by an operation, and the row has no outcome."""
-
-
-class LeaseHeldError(RowfleetError):
-    """Another process works on the batch; the message should come again in `again_in_s` seconds."""
-
-    def __init__(self, message: str, *, again_in_s: float) -> None:
-        super().__init__(message)
-        self.again_in_s = again_in_s
 
 
 class LeaseLostError(RowfleetError):

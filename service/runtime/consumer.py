@@ -7,7 +7,6 @@ about the message:
     RetryableError       released: redelivered after a back-off
     AccessError          the same
     PoisonMessageError   logged and left to the dead-letter queue
-    LeaseHeldError       released: redelivered when the other process's lease ends
     LeaseLostError       forgotten: another consumer has the message
     any other exception  a bug: logged with its traceback, released, in the end a dead letter
 

@@ -9,7 +9,6 @@ from typing import Protocol
 
 from service.domain.errors import (
     AccessError,
-    LeaseHeldError,
     LeaseLostError,
     PoisonMessageError,
     RetryableError,
@@ -77,7 +76,6 @@ class HandlerResult(Enum):
 
     DONE = auto()  # it returned
     LOST = auto()  # another consumer has the message
-    HELD = auto()  # another process works on the same thing
     POISON = auto()  # no handler can act on the message
     TROUBLE = auto()  # the queue's other messages would meet it too
     BUG = auto()
@@ -85,7 +83,6 @@ class HandlerResult(Enum):
 
 _RESULTS: tuple[tuple[type[Exception], HandlerResult], ...] = (
     (LeaseLostError, HandlerResult.LOST),
-    (LeaseHeldError, HandlerResult.HELD),
     (PoisonMessageError, HandlerResult.POISON),
     (RetryableError, HandlerResult.TROUBLE),
     (AccessError, HandlerResult.TROUBLE),

@@ -7,7 +7,6 @@ import structlog
 from service.domain.errors import (
     AccessError,
     ConflictError,
-    LeaseHeldError,
     PoisonMessageError,
     RetryableError,
 )
@@ -45,9 +44,6 @@ class Releases:
         # The exponent is bounded because `receives` may be large.
         delay_s = min(self._longest_s, self._growth ** min(message.receives, 10))
         known = {"queue": self._queue_name, "message_id": message.id, "receives": message.receives}
-        if isinstance(error, LeaseHeldError):
-            log.info("message_postponed", reason=str(error), again_in_s=error.again_in_s, **known)
-            return error.again_in_s
         if isinstance(error, PoisonMessageError):
             log.error(
                 "message_poisoned", reason=str(error)[:MAX_REASON_CHARS], body=shown_body(message.body, 200),

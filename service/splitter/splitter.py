@@ -1,7 +1,7 @@
 """The splitter's handler of ingest messages: each job of a message is opened and split.
 
-One splitter at a time works on a batch, under its lease. A job that finds its batch leased comes again when
-that lease ends.
+One splitter at a time works on a batch, under its lease. A job that finds its batch leased is sent again for
+the time when that lease ends.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from service.batch.role_ports import Ports
 from service.batch.source import compile_stored, stored_definition
 from service.domain.errors import (
     BatchRejectedError,
-    LeaseHeldError,
     MappingError,
     MappingTooNewError,
     PoisonMessageError,
@@ -99,18 +98,14 @@ class Splitter:
         for ignored in message.ignored:
             _log_ignored(ignored, delivery.message.id)
         problem: PoisonMessageError | None = None
-        held: LeaseHeldError | None = None
         for job in message.jobs:
             # The other jobs of the message are carried out all the same.
             try:
                 await self._run(job, delivery)
             except PoisonMessageError as error:
                 problem = problem or error
-            except LeaseHeldError as error:
-                held = held or error
-        # A message that comes again is found to be poison then.
-        if (first := held or problem) is not None:
-            raise first
+        if problem is not None:
+            raise problem
 
     async def _operate(self, request: OperationRequest | WorkRequest, delivery: Delivery) -> None:
         """Carry out a request, or the work that one has left on its batch."""
@@ -143,7 +138,7 @@ class Splitter:
                 await send_work(self._ports, view.batch, view.batch.work)
 
     async def _split(self, batch: Batch, definition: Definition | None, delivery: Delivery) -> None:
-        """Split the batch under its lease. Raises LeaseHeldError if another splitter has it."""
+        """Split the batch under its lease; if another splitter has it, send the job again for later."""
         clock = self._ports.clock
         lease = BatchLease(
             self._ports.table, batch, clock,
@@ -153,9 +148,10 @@ class Splitter:
         if not grant.is_ours:
             if not grant.until_ms:
                 return  # sealed or failed meanwhile
-            raise LeaseHeldError(
-                "another splitter is at work on this batch", again_in_s=delay_until_free(grant, clock)
-            )
+            again_in_s = delay_until_free(grant, clock)
+            await self._send_again(batch, again_in_s)
+            log.info("split_postponed", reason="another splitter is at work", again_in_s=again_in_s)
+            return
         async with lease.renewed():
             # Read again: the former holder may have written a checkpoint until the lease was taken.
             view = await self._ports.table.read(batch.batch_id)
@@ -197,15 +193,16 @@ class Splitter:
             raise
 
     async def _give_back(self, batch: Batch, error: MappingTooNewError) -> None:
-        """Send the job again, for a newer splitter: a redelivery would use up the deliveries of its message.
-
-        A batch that no newer splitter has taken for `GIVE_BACK_S` fails.
-        """
+        """Send the job again, for a newer splitter; fail the batch if none has taken it for `GIVE_BACK_S`."""
         if self._ports.clock.now_ms() - ms_of(batch.created_at) >= GIVE_BACK_S * 1000:
             await fail_batch(self._ports, batch, str(error), expected=[State.SPLITTING])
             return
         log.warning("mapping_too_new", reason=str(error), again_in_s=NEWER_SPLITTER_WAIT_S)
-        message = OutgoingMessage(Job.again_for(batch).encode(), delay_s=NEWER_SPLITTER_WAIT_S)
+        await self._send_again(batch, NEWER_SPLITTER_WAIT_S)
+
+    async def _send_again(self, batch: Batch, delay_s: int) -> None:
+        """Send the job again, for later: a redelivery would use up the deliveries of its message."""
+        message = OutgoingMessage(Job.again_for(batch).encode(), delay_s=delay_s)
         await send_all(self._ports.queues.ingest, [message])
 
 

@@ -16,11 +16,13 @@ from service.batch.ending import fail_batch
 from service.batch.lease import BatchLease, delay_until_free
 from service.batch.role_ports import Ports
 from service.batch.row_checks import REPEAT_DELAY_S
-from service.domain.errors import BatchRejectedError, LeaseHeldError
+from service.domain.errors import BatchRejectedError
 from service.domain.model import Batch, State, Work, WorkKind
 from service.domain.operation_requests import WorkRequest
+from service.domain.ports import OutgoingMessage
 from service.recovery.recovery import Recovery
 from service.runtime.delivery import Delivery
+from service.runtime.sender import send_all
 from service.steering.cancellation import cancelled_error
 
 log = structlog.get_logger(__name__)
@@ -58,8 +60,8 @@ class FleetWork:
         """Do the work that the message asks for, if the batch still has it, under the batch's lease.
 
         A splitter does what has to be done before the split goes on, and asks for the rest once it has ended.
-        Raises LeaseHeldError if another holder of the lease has to end first, LeaseLostError, RetryableError
-        and AccessError.
+        If another process has the lease, the message is sent again for the time when that lease ends.
+        Raises LeaseLostError, RetryableError and AccessError.
         """
         view = await self._ports.table.read(request.batch_id)
         batch = None if view is None else view.batch
@@ -74,8 +76,7 @@ class FleetWork:
         grant = await lease.acquire()
         if not grant.is_ours:
             if grant.until_ms:
-                again_in_s = delay_until_free(grant, clock)
-                raise LeaseHeldError("another process has the batch", again_in_s=again_in_s)
+                await self._postpone(request, delay_until_free(grant, clock))
             return
         with structlog.contextvars.bound_contextvars(batch_id=batch.batch_id):
             # Nobody has had the lease since the round opened, so no row of it was sent before.
@@ -89,6 +90,11 @@ class FleetWork:
 
                 await self.do(sent_by_us, check, delay_s=0 if is_first else REPEAT_DELAY_S)
             await self._completion.check(batch.batch_id)
+
+    async def _postpone(self, request: WorkRequest, delay_s: int) -> None:
+        """Send the message again, for later: a redelivery would use up the deliveries of this one."""
+        await send_all(self._ports.queues.ingest, [OutgoingMessage(request.encode(), delay_s=delay_s)])
+        log.info("work_postponed", reason="another process has the batch", again_in_s=delay_s)
 
     async def do(self, batch: Batch, check: Callable[[], None], *, delay_s: int = REPEAT_DELAY_S) -> None:
         """Do the work of a batch whose lease we hold, unless an operation replaces it meanwhile.

@@ -10,7 +10,6 @@ from service.domain.errors import (
     AccessError,
     AgentTimeoutError,
     ConflictError,
-    LeaseHeldError,
     LeaseLostError,
     PoisonMessageError,
     RetryableError,
@@ -307,27 +306,6 @@ async def test_after_a_retryable_error_the_message_is_redelivered_with_a_back_of
         assert lab.clock.monotonic() < 3
     assert handler.finished == ["0"]
     assert handler.started[1].message.receives == 2
-
-
-async def test_a_message_of_a_leased_batch_is_postponed_and_others_are_received(lab, queue):
-    """It is released for as long as the error says; the consumer does not back off."""
-    await lab.send(queue, "leased", "free")
-    finished = []
-
-    async def handle(delivery):
-        if delivery.message.body == "leased" and delivery.message.receives == 1:
-            raise LeaseHeldError("another splitter is at work", again_in_s=41)
-        finished.append(delivery.message.body)
-
-    with capture_logs() as logs:
-        async with lab.consuming(lab.consumer(queue, handle, max_running=1)) as _:
-            await lab.until(lambda: finished == ["free"])
-            assert queue.extended == [(1, 41)]
-            await lab.pass_time(40)
-            assert finished == ["free"]
-            await lab.until(lambda: finished == ["free", "leased"], step_s=0.5)
-    (line,) = [line for line in logs if line["event"] == "message_postponed"]
-    assert (line["again_in_s"], line["reason"]) == (41, "another splitter is at work")
 
 
 async def test_retry_after_decides_the_back_off(lab, queue):

@@ -3,9 +3,8 @@
 import json
 
 from service.adapters.memory import MemoryQueue
-from service.domain.errors import (
-    UnreachableError,
-)
+from service.domain.errors import UnreachableError
+from service.domain.events import decode_ingest
 
 HEADER = "id,name\r\n"
 
@@ -41,6 +40,14 @@ class FailingQueue(MemoryQueue):
 
 async def split(lab, body, *, receives=1, message_id="", **limits):
     await lab.splitter(**limits).handle(lab.delivery(body, receives=receives, message_id=message_id))
+
+
+def postponed(lab) -> list[float]:
+    """The delays in seconds of the jobs that splitters have sent again for the batch of `lab.job()`."""
+    sent = [entry.outgoing for entry in lab.ingest._entries.values()]
+    jobs = [job for message in sent for job in decode_ingest(message.body).jobs]
+    assert all(job.execution_id and job.incarnation for job in jobs)
+    return [message.delay_s for message in sent]
 
 
 async def batch_of(lab, batch_id="demo#e1"):
