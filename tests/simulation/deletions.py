@@ -9,6 +9,7 @@ import orjson
 from service.domain.events import decode_ingest
 from service.domain.messages import AggregateMessage
 from service.domain.model import Batch, State, WorkKind
+from service.steering.expiry import is_overdue
 
 if TYPE_CHECKING:
     from tests.simulation.monitor import Monitor
@@ -50,6 +51,9 @@ class DeletedMessages:
         # An operation has taken the message out of use: the row is sent again, or cancelled, by its work.
         is_superseded = orjson.loads(body).get("generation", 0) < batch.generation
         if batch.state is State.PAUSED or (is_superseded and self._is_sent_later(batch, key[2])):
+            return ""
+        # Rows that are overdue are failed by the sweeper, without a message.
+        if is_superseded and is_overdue(batch, monitor.table.now_ms()):
             return ""
         # A row that was dropped during a pause is cancelled with the others.
         if batch.cancelled_at and batch.work is not None and batch.work.kind is WorkKind.CANCEL:
