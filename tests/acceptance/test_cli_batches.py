@@ -116,12 +116,16 @@ def test_status_for_people(deployment: Deployment, batch: str) -> None:
 
 
 def test_deleted_results_are_written_again(deployment: Deployment, batch: str) -> None:
-    """`finish` writes the same bytes once more, by the command and by a message; no row is run again."""
+    """`finish` writes the same bytes once more, by the command and by a message; no row is run again.
+
+    Only the manifest changes: it names the operation.
+    """
     before = deployment.status(batch)
     assert before is not None
-    files = {name: deployment.get(before[name]) for name in ("output", "failures", "manifest")}
+    files = {name: deployment.get(before[name]) for name in ("output", "failures")}
+    facts = json.loads(deployment.get(before["manifest"]))
     for request in ("command", "message"):
-        for name in files:
+        for name in (*files, "manifest"):
             deployment.s3.delete_object(Bucket=deployment.names.bucket, Key=before[name].split("/", 3)[3])
         if request == "command":
             done = deployment("finish", batch, "--json")
@@ -132,7 +136,9 @@ def test_deleted_results_are_written_again(deployment: Deployment, batch: str) -
             until(lambda: deployment.item(batch)["control"]["N"] == "2", "the request")
         after = deployment.ended(batch)
         assert {name: deployment.get(after[name]) for name in files} == files
+        assert json.loads(deployment.get(after["manifest"])) == facts | {"operations": after["operations"]}
         assert (after["succeeded"], after["failed"]) == (before["succeeded"], before["failed"])
+    assert [made["op"] for made in after["operations"]] == ["finish", "finish"]
 
 
 def test_list(deployment: Deployment, batch: str) -> None:

@@ -27,8 +27,8 @@ def keys(cli: Cli, variables: dict[str, str], prefix: str) -> list[str]:
 
 
 def results(cli: Cli, variables: dict[str, str], prefix: str) -> dict[str, bytes]:
-    """Wait for the manifest, which is written last, and copy all files beside it: name -> bytes."""
-    until(lambda: any(key.endswith("manifest.json") for key in keys(cli, variables, prefix)), "a manifest")
+    """Wait for `latest.json`, which is written last, and copy all files beside it: name -> bytes."""
+    until(lambda: any(key.endswith("latest.json") for key in keys(cli, variables, prefix)), "latest.json")
     target = cli.folder / "copied" / prefix
     url = f"s3://{variables['ROWFLEET_BUCKET']}/{prefix}"
     done = cli.aws("s3", "cp", "--recursive", "--quiet", url, target, **variables)
@@ -47,7 +47,7 @@ def test_the_aws_cli_drops_a_file_and_sends_a_job(cli: Cli, agent: HttpAgent) ->
     assert copied.code == 0, copied.stderr
 
     dropped = results(cli, variables, "results/up/")
-    assert set(dropped) == {"output.csv", "failures.csv", "manifest.json"}
+    assert set(dropped) == {"output.csv", "failures.csv", "manifest.json", "latest.json"}
     assert [row["output_category"] for row in table(dropped["output.csv"])] == ["ANN", "", "CID"]
     assert [row["name"] for row in table(dropped["failures.csv"])] == ["bad bob"]
     manifest = json.loads(dropped["manifest.json"])
@@ -72,7 +72,7 @@ def test_the_aws_cli_drops_a_file_and_sends_a_job(cli: Cli, agent: HttpAgent) ->
     assert sent.code == 0, sent.stderr
 
     by_job = results(cli, variables, "elsewhere/")
-    assert set(by_job) >= {"output.csv", "manifest.json"}
+    assert set(by_job) >= {"output.csv", "manifest.json", "latest.json"}
     assert json.loads(by_job["manifest.json"])["batch_id"] == "up#exec-123"
     assert [row["input_n"] for row in table(by_job["output.csv"])] == ["1", "2"]
     assert "elsewhere/failures.csv" not in keys(cli, variables, "elsewhere/")

@@ -9,9 +9,9 @@ from pathlib import Path
 from tests.acceptance.support import RESULT_COLUMNS, Cli, HttpAgent, people, table
 
 STATUS_KEYS = [
-    "batch_id", "tool_name", "execution_id", "state", "round", "total", "succeeded", "failed", "reused",
-    "in_progress", "rate_per_s", "eta_s", "started_at", "finished_at", "source", "output", "failures",
-    "manifest", "error",
+    "batch_id", "tool_name", "execution_id", "state", "round", "total", "due", "succeeded", "failed",
+    "reused", "in_progress", "rate_per_s", "eta_s", "started_at", "finished_at", "source", "output",
+    "failures", "manifest", "error",
 ]  # fmt: skip
 
 
