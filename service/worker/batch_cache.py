@@ -48,15 +48,22 @@ class CachedBatch:
     """A batch as last read, and the target of its rows: None if this worker can call none for them.
 
     `loaded_seq` is the sequence number of the load, to tell whether a load began after a call of `get`. The
-    view was read at `read_at` or later, in monotonic seconds. `too_new`: the reason why only a newer worker
-    can serve the mapping.
+    view was read at `read_at` or later, in monotonic seconds. `digest` is that of the mapping whose target
+    this is, "" if none was asked for because the batch had ended. `too_new`: the reason why only a newer
+    worker can serve the mapping.
     """
 
     batch: Batch
     target: OpenTarget | None
     loaded_seq: int = 0
     read_at: float = 0.0
+    digest: str = ""
     too_new: str = ""
+
+    @property
+    def has_its_target(self) -> bool:
+        """False if an operation has reopened the batch, or given it another mapping, since the load."""
+        return self.batch.state.is_final or self.digest == self.batch.mapping_digest
 
     def may_be_repeat(self, row: RowMessage, now: float) -> bool:
         """True unless this view shows that the splitter has sent no other message of the row.
@@ -68,6 +75,8 @@ class CachedBatch:
     def covers(self, row: RowMessage, clock: Clock) -> bool:
         """True if this view can decide whether the row exists, and is a repeat; otherwise reload."""
         batch, now = self.batch, clock.monotonic()
+        if not self.has_its_target:
+            return False
         if batch.has_expired(clock.now_ms()) or (self.too_new and now - self.read_at >= LOOK_AGAIN_S):
             return False
         if now - self.read_at > VIEW_AGE_S:
@@ -118,7 +127,8 @@ class BatchCache:
             async with self._loading.setdefault(batch_id, asyncio.Lock()):
                 cached = self._batches.get(batch_id)
                 # A load that began after this call is fresh enough, even if it does not cover the row.
-                if cached is None or (cached.loaded_seq < asked_seq and not cached.covers(row, clock)):
+                is_fresh = cached is not None and cached.loaded_seq > asked_seq and cached.has_its_target
+                if cached is None or not (is_fresh or cached.covers(row, clock)):
                     cached = await self._load(batch_id)
             # Rows that wait keep the lock that they have; a lock for every batch ever seen would pile up.
             self._loading.pop(batch_id, None)
@@ -155,9 +165,13 @@ class BatchCache:
             return
         # The check may have read the table before the cached view was loaded.
         if _progress(view.batch) >= _progress(cached.batch):
-            self._batches[view.batch.batch_id] = replace(cached, batch=view.batch, read_at=read_at)
-            if cached.target is not None and view.batch.control != cached.batch.control:
-                cached.target.gate.update(view.batch)
+            taken = self._batches[view.batch.batch_id] = replace(cached, batch=view.batch, read_at=read_at)
+            if (
+                taken.target is not None
+                and taken.has_its_target
+                and view.batch.control != cached.batch.control
+            ):
+                taken.target.gate.update(view.batch)
 
     async def close(self) -> None:
         """Close every agent, and release this process's reservations of rate limits."""
@@ -184,7 +198,7 @@ class BatchCache:
             except ConfigError as error:
                 return await self._without_target(batch, error, loaded_seq, read_at)
         target.gate.update(batch)
-        return CachedBatch(batch, target, loaded_seq, read_at)
+        return CachedBatch(batch, target, loaded_seq, read_at, batch.mapping_digest)
 
     async def _open(self, batch: Batch) -> OpenTarget:
         """The target of the batch's mapping, opened; targets that no row uses are closed."""
@@ -212,7 +226,7 @@ class BatchCache:
             if read_at - since < GIVE_BACK_S:
                 log.warning("mapping_too_new", batch_id=batch.batch_id, reason=problem)
                 await self._outages.post(batch, problem)
-                return CachedBatch(batch, None, loaded_seq, read_at, problem)
+                return CachedBatch(batch, None, loaded_seq, read_at, batch.mapping_digest, problem)
         return CachedBatch(await self._fail(batch, problem), None, loaded_seq, read_at)
 
     async def _fail(self, batch: Batch, problem: str) -> Batch:

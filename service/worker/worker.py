@@ -145,11 +145,12 @@ class Worker:
         row = replace(row, lost_deliveries=row.lost_deliveries + delivery.message.receives - 1)
         if target is not None:
             await self._process(row, batch, target, delivery)
-        elif cached.too_new:
-            error = MappingTooNewError(cached.too_new, retry_after_s=NEWER_WORKER_WAIT_S)
-            left_s = deadline_of(batch, row.deadline_ms).left_s(self._ports.clock.now_ms())
-            again = replace(row, last_failure=row.last_failure or failure_note(error))
-            await self._requeue(again, self._attempts.requeue_delay_s(error, left_s))
+            return
+        assert cached.too_new, "a batch that takes rows has a target, or needs a newer worker"
+        error = MappingTooNewError(cached.too_new, retry_after_s=NEWER_WORKER_WAIT_S)
+        left_s = deadline_of(batch, row.deadline_ms).left_s(self._ports.clock.now_ms())
+        again = replace(row, last_failure=row.last_failure or failure_note(error))
+        await self._requeue(again, self._attempts.requeue_delay_s(error, left_s))
 
     def _delay_if_full(
         self, row: RowMessage, batch: Batch, target: OpenTarget | None, delivery: Delivery

@@ -210,6 +210,35 @@ async def test_the_batch_that_a_check_has_read_replaces_the_cached_one(lab):
     assert len(lab.table.reads) == 1
 
 
+async def test_a_batch_that_is_opened_again_gets_its_target(lab):
+    """A check reads the round that a redrive has begun before a row of it comes."""
+    batch = await lab.batch(5)
+    ended = replace(batch, state=State.SUCCEEDED)
+    lab.table._batches[batch.batch_id] = ended
+    cache = lab.batch_cache()
+    assert (await cache.get(row(batch.batch_id, 1, 1))).target is None
+    opened = replace(batch, round=2, control=1, generation=1)
+    lab.table._batches[batch.batch_id] = opened
+    cache.refresh(BatchView(opened, Counts()), lab.clock.monotonic())
+    cached = await cache.get(row(batch.batch_id, 2, 1))
+    assert cached.target.mapping.digest == batch.mapping_digest
+    assert (await cache.get(row(batch.batch_id, 2, 2))) is cached
+
+
+async def test_a_batch_that_gets_another_mapping_is_served_by_it(lab, define, demo_yaml):
+    """A check reads the round of another mapping before a row of it comes."""
+    batch = await lab.batch(5)
+    cache = lab.batch_cache()
+    await cache.get(row(batch.batch_id, 1, 1))
+    changed = define(demo_yaml.replace("timeout_seconds: 10", "timeout_seconds: 77"))
+    again = replace(batch, round=2, control=1, generation=1, mapping_digest=changed.digest)
+    lab.table._batches[batch.batch_id] = again
+    lab.table._definitions[batch.batch_id, changed.digest] = changed.text
+    cache.refresh(BatchView(again, Counts()), lab.clock.monotonic())
+    cached = await cache.get(row(batch.batch_id, 2, 1))
+    assert cached.target.mapping.execution.timeout_s == 77
+
+
 async def test_a_row_in_progress_keeps_its_round(lab):
     """A check that reads a later round changes the batch of the next row, not the one that is in use.
 
