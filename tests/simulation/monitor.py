@@ -306,7 +306,6 @@ class Monitor:
             if key is None:
                 continue
             is_marked = '"replay":true' in body
-            self._check_kept(who, key)
             if (who, key) in self._received and not is_marked:
                 self.violated("repeats_are_marked", f"{who} has row {key}, and sent it again without a mark")
             if who.startswith("worker"):
@@ -349,6 +348,12 @@ class Monitor:
             is_known = may_be_repeat or key not in self.copied
             if not (is_known and self.has_outcome(key)):
                 self._may_call.add((who, key))
+
+    def gives_back(self, who: str, bodies: Sequence[str]) -> None:
+        """`who` is about to send these messages. Checks kept_while_held."""
+        for body in bodies:
+            if (key := self.queues["rows"].key(body)) is not None:
+                self._check_kept(who, key)
 
     def released(self, who: str, queue: ObservedQueue, receipts: Sequence[str]) -> None:
         """`who` releases messages, and is not about to stop. Checks kept_while_held."""

@@ -184,6 +184,8 @@ class FaultyQueue:
 
     async def send(self, messages: Sequence[OutgoingMessage]) -> Sequence[int]:
         """Send. Some entries may be refused, and messages may be duplicated."""
+        # Here, because a call whose answer is lost may be carried out later, when the row has an answer.
+        self._network.monitor.gives_back(self._network.who, [message.body for message in messages])
 
         async def effect() -> Sequence[int]:
             if self.name == "rows" and (stall_s := self._faults.stall_s(self._network.host.stall_rate)):
