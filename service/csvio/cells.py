@@ -20,7 +20,7 @@ AFTER_QUOTE = (
     "text after a closing quote: a quote inside a quoted cell has to be doubled; with a backslash before it, "
     'set csv.escape: "\\\\"'
 )
-BEFORE_QUOTE = "a blank before an opening quote, so that the quoted cell is split at its delimiter"
+BEFORE_QUOTE = "a blank before an opening quote, and its cell does not end with a quote"
 END_QUOTE = "a closing quote without an opening one: the record above it may have no end"
 STRAY_QUOTE = "a quote inside a cell without quotes, in a record of several lines"
 _LONE_END = re.compile(r"""[^\d\s"'\u2019\u2032½¼¾]"\s*""")
@@ -42,13 +42,18 @@ class CellParser:
         before = f"[{re.escape(blanks)}]*+" if blanks else ""
         # Possessive quantifiers (*+) never backtrack: parsing stays linear whatever the cell contains.
         quoted, bare = r'[^"]*+(?:""[^"]*+)*+', rf"[^{end}]*+"
+        # The scanner takes a quote after a blank for text, so that line ends after it end the record.
+        in_line = r'[^"\r\n]*+(?:""[^"\r\n]*+)*+'
         if escape:
             quoted = rf'(?:[^"{esc}]|""|{esc}.)*+'
+            in_line = rf'(?:[^"{esc}\r\n]|""|{esc}[^\r\n])*+'
             bare = rf"(?:[^{end}{esc}]|{esc}.?)*+"
             self._unescape = re.compile(rf'{esc}(["{esc}{end}])|"(")').sub
             self._unescape_bare = re.compile(rf'{esc}(["{esc}{end}])').sub
         self._padded = re.compile(rf'\s++"({quoted})"\s*+', re.DOTALL).fullmatch
-        self._next_cell = re.compile(rf'{before}"({quoted})"([^{end}]*+)|({bare})', re.DOTALL).match
+        blank = rf"(?!{end})[^\S\r\n]"
+        padded = rf'(?:{blank})++"{in_line}"(?:{blank})*+(?={end}|\Z)'
+        self._next_cell = re.compile(rf'{before}"({quoted})"([^{end}]*+)|({padded}|{bare})', re.DOTALL).match
 
     def parse(self, text: str) -> tuple[str, ...]:
         """The cells of a record."""

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 
 from service.csvio.cells import CellParser
 from service.csvio.layout import Layout
-from service.csvio.scan import Scanner
+from service.csvio.scan import Scanner, count_lines
+from service.csvio.titles import check_first_record
 from service.domain.errors import CsvError
 
 SAMPLE_LINES = 20
@@ -49,12 +50,17 @@ class DelimiterSample:
         spans = [span for span in scanner.scan(view, at_end=at_end) if span[0] < span[1]]
         parser = CellParser(delimiter, layout.escape)
         self._cells: list[tuple[str, ...]] = []
+        self._lines: list[int] = []
+        self._is_below_blank = False
         self._faults = int(at_end and scanner.quote_at >= 0)
         for start, stop, _ in spans[: SAMPLE_LINES + 1]:
             cells = parser.parse(view[start:stop].decode("latin-1"))
             self._faults += bool(parser.fault)
             if any(cell.strip() for cell in cells):
                 self._cells.append(cells)
+                self._lines.append(count_lines(view[:start]))
+            elif not self._cells:
+                self._is_below_blank = True
         self._spaced = view.count(delimiter.encode() + b" ")
         self.width = len(self._cells[0]) if self._cells else 0
 
@@ -73,6 +79,10 @@ class DelimiterSample:
         """The number of cells that all records below the first have; 0 if they differ, or are too few."""
         widths = {len(cells) for cells in self._cells[1:]}
         return widths.pop() if len(widths) == 1 and len(self._cells) > _TITLED_RECORDS else 0
+
+    def check_header(self, skipped: int) -> None:
+        """Raise CsvError if the first record is no header; `skipped` lines above the sample are known."""
+        check_first_record(self._cells, self._lines, skipped=skipped, is_below_blank=self._is_below_blank)
 
     def trailing(self, width: int, *, has_header: bool) -> int:
         """The number of empty cells beyond `width` columns at the end of most records, usually 0."""

@@ -6,7 +6,7 @@ import re
 
 from service.domain.errors import CsvError
 
-PREFIX_BYTES = 512
+PREFIX_BYTES = 16 * 1024
 _FIRST_PRINTABLE = 0x20
 
 _MAGIC = (
@@ -38,6 +38,9 @@ _TEXTS = (
     (re.compile(r"<\?xml|<!--"), "an XML document", "convert it to CSV"),
     (re.compile(r"\{\s*(?:\"|\}|$)"), "JSON or JSON lines", "convert it to CSV"),
     (re.compile(r"\[\s*(?:[{\[]|\]\s*$|$)"), "a JSON list", "convert it to CSV"),
+    (re.compile(r"[^\r\n]*\|[^\r\n]*(?:\r\n|\n|\r)(?=[^\r\n]*-)(?=[^\r\n]*[|+])[ \t|+:-]+(?:[\r\n]|$)"
+                r"|\+-[-+]*\+[ \t]*(?:\r\n|\n|\r)\|"),
+     "a table drawn with lines, as in Markdown", "export it as CSV"),
 )  # fmt: skip
 _SPREADSHEET = re.compile(rb"\[Content_Types\]\.xml|xl/|_rels/")
 

@@ -170,6 +170,8 @@ class CsvReader:
         has_header = not self._layout.columns or is_ours
         width = sample.width if has_header else len(self._layout.columns)
         self._trailing = sample.trailing(width, has_header=has_header)
+        if has_header and not is_ours:
+            sample.check_header(self._layout.skip_lines)
         if not has_header and not self._has_names(view, at_end=at_end):
             self._set_named_columns(self._layout.columns, self._offset + start * self._charset.unit)
         return True

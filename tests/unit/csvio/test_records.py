@@ -147,7 +147,9 @@ def test_a_column_row_of_the_user_is_kept():
         (b'a,b\n1,"27" monitor"\n', "line 2"),
         (b'a,b\n1,"say \\"hi\\""\n', 'set csv.escape: "\\\\"'),
         (b'a,b,c\n1,"Ann\n2,",x"\n', "a record of several lines"),
-        (b'a,b,c\n1, "x, y"\n', "a blank before an opening quote"),
+        (b'a,b,c\n1, "x, y"\n', "2 cells, the header has 3"),
+        (b'a,b,c\n1, "x, y\n', "a blank before an opening quote"),
+        (b'a,b,c\n1, "x, y" z\n', "a blank before an opening quote"),
         (b'a,b,c\n1,Ann",x\n', "a closing quote without an opening one"),
     ],
 )
@@ -157,12 +159,39 @@ def test_doubtful_quotes(data: bytes, lines: str):
 
 
 @pytest.mark.parametrize(
-    "cells", [b'"a, b","c"', b' "a, b"'.strip() + b' , "c"', b'"a, b"  , "c" ', b'"a, b",\t"c"']
+    "cells",
+    [b'"a, b","c"', b' "a, b" , "c"', b'"a, b"  , "c" ', b'"a, b",\t"c"', b' "a, b",c', b'\xc2\xa0"a, b",c'],
 )
 def test_blanks_around_quoted_cells(cells: bytes):
     """Blanks around the quotes of a cell are no part of it, as in `1, "x"`."""
     _, (record,) = read(b"a,b\n" + cells + b"\n")
     assert (record.cells, record.defect) == (("a, b", "c"), "")
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+@pytest.mark.parametrize(
+    ("text", "cells"),
+    [
+        ('1, "x, y"', ("1", "x, y")),
+        ('1, "x, ""y"""', ("1", 'x, "y"')),
+        (' "1, 2" ,\t"x" ', ("1, 2", "x")),
+        ('1, ""', ("1", "")),
+        ('1, "a" and "b"', ("1", ' "a" and "b"')),
+        ('1, ""x""', ("1", ' ""x""')),
+    ],
+)
+def test_a_blank_before_a_quoted_cell(text: str, cells: tuple[str, ...], size: int):
+    """A cell that is quoted but for blanks around it may have delimiters; any other text stays what it is."""
+    data = f"a,b\n{text}\n3,4\n".encode()
+    reader = CsvReader()
+    records = [r for at in range(0, len(data), size) for r in reader.feed(data[at : at + size])]
+    assert [(r.cells, r.defect) for r in records + reader.close()] == [(cells, ""), (("3", "4"), "")]
+
+
+def test_a_blank_before_a_quote_opens_no_line():
+    """A quote after a blank that has no end in its line is refused, and swallows no line."""
+    _, records = read(b'a,b\n1, "x\ny", 2\n3,4\n')
+    assert [bool(record.defect) for record in records] == [True, True, False]
 
 
 @pytest.mark.parametrize("text", ['27" monitor', "6'2\"", '24 x 36"', ' "hi" and "bye"', '5″ "'])

@@ -1,0 +1,95 @@
+"""Lines above a table: titles that a spreadsheet pads with empty cells, empty first lines, drawn tables."""
+
+import pytest
+
+from service.csvio import CsvReader, Layout
+from service.domain.errors import CsvError
+
+
+def read(text, **settings):
+    reader = CsvReader(**settings)
+    records = reader.feed(text.encode()) + reader.close()
+    return reader.header.columns, [record.cells if not record.defect else record.defect for record in records]
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("Sales report,,\n,,\nname,age,city\nA,1,x\n", 2),
+        ("Sales report;;\r\nname;age;city\r\nA;1;x\r\n", 1),
+        ("Sales report\t\t\n\t\t\nname\tage\tcity\nA\t1\tx\n", 2),
+        ('"Sales, report",,\nname,age,city\nA,1,x\n', 1),
+        ("Report,\n\na,b\n1,2\n", 2),
+        ("Exported: 2024-01-05,\nname,age\nA,1\n", 1),
+        (",Sales report,\nname,age,city\nA,1,x\n", 1),  # the cell of a merged range
+        ("Report,by me,,\n,,,\nname,age,city,zip\nA,1,x,2\n", 2),
+        ("Report,,\nQ1,,\n,,\nRegion,2022,2023\nNorth,5,6\n", 3),
+        ("Report,,\nname,age,\nA,1,x\n", 2),  # a header with an empty cell is refused by its first record
+        (",,\nReport,,\nname,age,city\n", 2),
+        ("\nReport,,\nname,age,city\n", 2),
+        ('"A title\nof two lines",,\nname,age,city\nA,1,x\n', 2),
+    ],
+)
+def test_a_title_that_is_padded_to_the_width_of_its_table_is_refused(text, lines):
+    with pytest.raises(CsvError, match=rf"if it is a title, set csv.skip_lines: {lines};"):
+        read(text)
+
+
+@pytest.mark.parametrize("delimiter", ["auto", ","])
+def test_the_remedy_in_the_error_reads_the_table(delimiter):
+    text = "Sales report,,\n,,\nname,age,city\nA,1,x\n"
+    columns, cells = read(text, delimiter=delimiter, layout=Layout(skip_lines=2))
+    assert columns == ("name", "age", "city")
+    assert cells == [("A", "1", "x")]
+
+
+def test_lines_that_are_skipped_already_count_in_the_remedy():
+    with pytest.raises(CsvError, match=r"csv.skip_lines: 2;"):
+        read("Sales report,,\nQ1,,\nname,age,city\n", layout=Layout(skip_lines=1))
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("id,,\n1,2,3\n4,5,6\n", ("id", "column_2", "column_3")),  # numbers are data
+        ("a,,b\nx,y,z\n", ("a", "column_2", "b")),
+        (",name\n0,Ada\n", ("column_1", "name")),  # an index without a name
+        ("name,\nAda,\nBob,\n", ("name", "column_2")),  # a delimiter at the end of each line
+        ("Report,,\nname,,\n", ("Report", "column_2", "column_3")),  # nothing shows that it is a title
+        (",,\nname,age,city\nA,1,x\n", ("name", "age", "city")),
+        (",,\nRegion,2022,2023\nNorth,5,6\n", ("Region", "2022", "2023")),
+        ("1,2,3\n4,5,6\n", ("1", "2", "3")),
+        ("a\nReport\n", ("a",)),
+    ],
+)
+def test_a_header_is_no_title(text, columns):
+    assert read(text)[0] == columns
+
+
+@pytest.mark.parametrize(
+    "text", [",,\n1,2,3\n", ",,\n1,2,3\n4,5,6\n", ",,\n1,Ada,London\n", ";;\r\n5,5;2;3\r\n"]
+)
+def test_data_below_an_empty_first_line_does_not_become_the_header(text):
+    with pytest.raises(CsvError, match=r"it is no header: set csv.skip_lines: 1 and csv.columns"):
+        read(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "| a | b |\n|---|---|\n| 1 | 2 |\n",
+        "| a | b |\r\n| :-- | --: |\r\n| 1 | 2 |\r\n",
+        "a | b\n--- | ---\n1 | 2\n",
+        " a | b \n---+---\n 1 | 2\n",
+        "+---+---+\n| a | b |\n+---+---+\n",
+        "| a |\n|---|\n| 1 |\n",
+    ],
+)
+def test_a_table_that_is_drawn_with_lines_is_refused(text):
+    with pytest.raises(CsvError, match="a table drawn with lines, as in Markdown, no CSV"):
+        read(text)
+
+
+@pytest.mark.parametrize("text", ["a|b\n-|-5\n", "a|b\n1|2\n", "+,-\n|,x\n", "a|b\n--x|2\n"])
+def test_a_table_with_dashes_is_a_table(text):
+    assert len(read(text)[1]) == 1
