@@ -154,6 +154,9 @@ def backend_on(clients: Clients, settings: Settings, metrics: Metrics) -> AwsBac
         ),
         clock=clock,
         metrics=metrics,
-        events=EventComposer(settings.events.told_kinds, lambda view: status_json(view, clock)),
+        events=EventComposer(
+            settings.events.told_kinds,
+            lambda view: status_json(view, clock, hold_s=settings.sweep.hold_s),
+        ),
     )
     return AwsBackend(clients=clients, names=names, queues=queues, ports=ports)

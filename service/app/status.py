@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from bisect import insort
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -9,10 +10,24 @@ from datetime import datetime
 from typing import Any
 
 from service.batch.large_outcomes import LargeOutcomes
-from service.domain.errors import UsageError
-from service.domain.model import Batch, BatchView, Operation, OutboxKind, Outcome, RowError, State
-from service.domain.ports import Clock, Table
+from service.domain.errors import AccessError, RetryableError, UsageError
+from service.domain.model import (
+    Batch,
+    BatchView,
+    Hold,
+    Json,
+    Operation,
+    OutboxKind,
+    Outcome,
+    RowError,
+    State,
+    iso_time,
+)
+from service.domain.ports import Clock, Queue, Table
 from service.domain.tolerance import excess_note, tolerance_text
+from service.steering.expiry import hold_ends_ms
+from service.steering.rounds import redrivable_until
+from service.sweeper.sweep_limits import HOLD_S
 
 WITH_RESULTS = frozenset({State.SUCCEEDED, State.COMPLETED_WITH_ERRORS, State.CANCELLED})
 """Final states of batches that have result files."""
@@ -68,12 +83,16 @@ def status_json(
     outage: str = "",
     operations: Sequence[Operation] = (),
     undelivered: int | None = None,
+    *,
+    hold_s: float = HOLD_S,
 ) -> dict[str, Any]:
     """The object that `status --json` prints; its keys are a public contract.
 
     Rates are rows per second since the start, times ISO 8601 in UTC. `outage` is the reason why the batch's
     target is down (`OutageBoard.read`), `undelivered` the number of events (`undelivered_events`), None if it
-    was not counted. `exceeded`: the limit of failures that it exceeds and goes on.
+    was not counted. `hold_s`: the longest hold in seconds, unless the batch has one of its own. `exceeded`:
+    the limit of failures that it exceeds and goes on. `redrivable_until` is None before the end of a batch,
+    and if its source was not read to the end.
     """
     batch, counts = view.batch, view.all_counts
     return {
@@ -100,9 +119,7 @@ def status_json(
         "max_concurrency": batch.max_concurrency,
         "dialect": batch.dialect.as_json() if batch.dialect else None,
         "blank_records": batch.checkpoint.blanks,
-        "holds": {
-            hold.reason: {"by": hold.by, "at": hold.at, "detail": dict(hold.detail)} for hold in batch.holds
-        },
+        "holds": {hold.reason: _hold_json(batch, hold, hold_s) for hold in batch.holds},
         "operations": [operation.as_json() for operation in operations],
         "cancelled_at": batch.cancelled_at or None,
         "cancel_reason": batch.cancel_reason or None,
@@ -110,7 +127,43 @@ def status_json(
         "tolerate": tolerance_text(batch.tolerate),
         "exceeded": excess_note(view) or None,
         "undelivered": undelivered,
+        "redrivable_until": redrivable_until(batch) if can_be_redriven(batch) else None,
     }
+
+
+def can_be_redriven(batch: Batch) -> bool:
+    """True for a batch that has ended, and whose rows are all known."""
+    return batch.state.is_final and batch.total is not None
+
+
+def _hold_json(batch: Batch, hold: Hold, hold_s: float) -> dict[str, Json]:
+    """A hold, and the time at which the batch is cancelled if nobody lifts it."""
+    ends_ms = hold_ends_ms(batch, hold, hold_s)
+    until = None if ends_ms is None else iso_time(ends_ms)
+    return {"by": hold.by, "at": hold.at, "until": until, "detail": dict(hold.detail)}
+
+
+async def calls_that_may_end(rows: Queue, view: BatchView) -> int:
+    """The most calls of the batch that can be under way. `rows` is the queue of rows.
+
+    Messages that workers hold, of which only some have a call; or the rows of the batch that may have been
+    sent and have no outcome, if those are fewer, or if the queue cannot be asked.
+    """
+    batch = view.batch
+    sent = batch.total if batch.total is not None else batch.checkpoint.rows + batch.window
+    open_rows = max(0, sent - view.all_counts.done)
+    try:
+        return min(open_rows, await rows.in_flight())
+    except (AccessError, RetryableError):
+        return open_rows
+
+
+async def sample_failures(table: Table, batch: Batch) -> list[RowError]:
+    """Errors of a few failed rows of each partition, enough to see that they have several causes."""
+    pages = await asyncio.gather(
+        *(table.failed(batch, partition, after=0, limit=EXAMPLES) for partition in range(batch.partitions))
+    )
+    return [outcome.error for page in pages for outcome in page.outcomes if outcome.error]
 
 
 async def group_failures(table: Table, batch: Batch) -> list[FailureGroup]:

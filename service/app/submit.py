@@ -47,8 +47,9 @@ REPLACED_AFTER_S = 120.0
 class SubmitRequest:
     """A run to start. `source` is a local path or an `s3://` URL; an empty execution id is generated.
 
-    `deadline_s` counts from the opening of the batch. None leaves an option out of the job. `output` is an
-    `s3://` URL with a prefix; "" for the place of jobs without an output.
+    `deadline_s` counts from the opening of the batch, `hold_s` from the begin of a hold. None leaves an
+    option out of the job. `output` is an `s3://` URL with a prefix; "" for the place of jobs without an
+    output.
     """
 
     source: str
@@ -61,6 +62,7 @@ class SubmitRequest:
     delimiter: str | None = None
     encoding: str | None = None
     tolerate: str | None = None
+    hold_s: int | None = None
     output: str = ""
 
 
@@ -114,6 +116,7 @@ async def submit(ports: Ports, request: SubmitRequest, bucket: str) -> Submissio
         delimiter=request.delimiter,
         encoding=request.encoding,
         tolerate=request.tolerate,
+        hold_s=request.hold_s,
     )
     # A repeated job for the same run is harmless: a batch is opened once. Another run is refused here, where
     # the user sees it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -12,10 +12,12 @@ from service.app.aws_backend import DEAD_LETTER_QUEUES, AwsBackend, aws_options,
 from service.app.dead_letters import DeadLetterQueues, count_or_none
 from service.app.settings import Settings
 from service.app.status import (
+    can_be_redriven,
     group_failures,
     read_batch,
     read_failed_row,
     read_operations,
+    sample_failures,
     status_json,
     undelivered_events,
 )
@@ -42,6 +44,7 @@ from service.cli.options import (
     DelimiterOption,
     EncodingOption,
     EndpointOption,
+    HoldOption,
     JsonOption,
     LimitOption,
     MappingOption,
@@ -52,7 +55,7 @@ from service.cli.options import (
     log_as_command,
     read_settings,
 )
-from service.cli.status import remedies, show_held, show_status
+from service.cli.status import redrive_remedies, remedies, show_held, show_remedies, show_status
 from service.domain.model import Batch, BatchView, Outcome, State
 
 T = TypeVar("T")
@@ -75,6 +78,7 @@ def submit_(
     delimiter: DelimiterOption = None,
     encoding: EncodingOption = None,
     tolerate: TolerateOption = None,
+    hold_s: HoldOption = None,
     output: Annotated[
         str,
         typer.Option(
@@ -103,12 +107,13 @@ def submit_(
         delimiter=delimiter,
         encoding=encoding,
         tolerate=tolerate,
+        hold_s=hold_s,
         output=output,
     )
     check_request(request, reserved_places(settings))  # before AWS is called
 
     async def work(backend: AwsBackend) -> int:
-        return await _submit(backend, request, settings.bucket, wait=wait, as_json=as_json)
+        return await _submit(backend, request, settings, wait=wait, as_json=as_json)
 
     exit_with(_run_on_backend(settings, work))
 
@@ -137,21 +142,22 @@ def _batch_command(codes: str) -> Callable[[Work], None]:
 @_batch_command(COMMAND_CODES)
 async def status(backend: AwsBackend, settings: Settings, batch: str, as_json: bool) -> int:
     """How far a batch is, and what keeps it."""
-    status_object = await _status(backend, await read_batch(backend.ports.table, batch))
+    view = await read_batch(backend.ports.table, batch)
+    status_object = await _status(backend, view, settings)
     counts = await _dead_letters(backend, settings)
     if as_json:
         print_json(status_object | {"dead_letters": counts})
     else:
-        show_status(out, status_object)
+        show_status(out, status_object, await _remedies(backend, view, status_object))
         render.show_dead_letter_count(err, counts)
     return EXIT_OK
 
 
 @_batch_command(BATCH_CODES)
-async def watch(backend: AwsBackend, _: Settings, batch: str, as_json: bool) -> int:
+async def watch(backend: AwsBackend, settings: Settings, batch: str, as_json: bool) -> int:
     """Follow a batch until it ends or is held; exit as `run` does."""
     await read_batch(backend.ports.table, batch)
-    return await follow_to_end(backend, batch, as_json=as_json)
+    return await follow_to_end(backend, batch, settings, as_json=as_json)
 
 
 @app.command(name="list")
@@ -167,7 +173,7 @@ def list_(
         batches = await backend.ports.table.recent(limit)
         if as_json:
             views = await asyncio.gather(*(backend.ports.table.read(found.batch_id) for found in batches))
-            print_json(await asyncio.gather(*(_status(backend, view) for view in views if view)))
+            print_json(await asyncio.gather(*(_status(backend, view, settings) for view in views if view)))
         else:
             render.show_batches(out, batches)
         render.show_dead_letter_count(err, await _dead_letters(backend, settings))
@@ -217,16 +223,16 @@ def errors(
 
 
 async def _submit(
-    backend: AwsBackend, request: SubmitRequest, bucket: str, *, wait: bool, as_json: bool
+    backend: AwsBackend, request: SubmitRequest, settings: Settings, *, wait: bool, as_json: bool
 ) -> int:
     """Submit a run and print its batch id; with `wait`, follow it. Return the exit code."""
-    submission = await submit(backend.ports, request, bucket)
+    submission = await submit(backend.ports, request, settings.bucket)
     id_ = submission.batch_id
     if wait:
         # stdout is for the result
         if not as_json:
             err.print(id_, highlight=False, markup=False)
-        return await follow_to_end(backend, id_, as_json=as_json, replaces=submission.replaces)
+        return await follow_to_end(backend, id_, settings, as_json=as_json, replaces=submission.replaces)
     if as_json:
         print_json({"batch_id": id_})
     else:
@@ -234,12 +240,30 @@ async def _submit(
     return EXIT_OK
 
 
-async def _status(backend: AwsBackend, view: BatchView) -> dict[str, Any]:
+async def _status(backend: AwsBackend, view: BatchView, settings: Settings) -> dict[str, Any]:
     """The object that `status --json` prints."""
     table, clock = backend.ports.table, backend.ports.clock
-    outage = await OutageBoard(table, clock).read(view.batch)
-    operations = await read_operations(table, view.batch)
-    return status_json(view, clock, outage, operations, await undelivered_events(table, view.batch))
+    return status_json(
+        view,
+        clock,
+        "" if view.batch.state.is_final else await OutageBoard(table, clock).read(view.batch),
+        await read_operations(table, view.batch),
+        await undelivered_events(table, view.batch),
+        hold_s=settings.sweep.hold_s,
+    )
+
+
+async def _remedies(
+    backend: AwsBackend, view: BatchView, status_object: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    """Commands that go on with a held batch, or run rows of an ended one again."""
+    batch = view.batch
+    if batch.state is State.PAUSED:
+        return remedies(batch.batch_id, status_object["holds"])
+    if not can_be_redriven(batch):
+        return []
+    failures = await sample_failures(backend.ports.table, batch) if view.all_counts.failed else []
+    return redrive_remedies(view, failures)
 
 
 async def _dead_letters(backend: AwsBackend, settings: Settings) -> dict[str, int] | None:
@@ -290,7 +314,7 @@ def _run_on_backend(settings: Settings, work: Callable[[AwsBackend], Awaitable[T
 
 
 async def follow_to_end(
-    backend: AwsBackend, id_: str, *, as_json: bool, replaces: Batch | None = None
+    backend: AwsBackend, id_: str, settings: Settings, *, as_json: bool, replaces: Batch | None = None
 ) -> int:
     """Show the progress of a batch until it ends or is held; return its exit code."""
     view: BatchView | None = None
@@ -299,18 +323,17 @@ async def follow_to_end(
             view = reading.view
             report.update(reading)
     assert view is not None
-    operations = await read_operations(backend.ports.table, view.batch)
-    undelivered = await undelivered_events(backend.ports.table, view.batch)
-    status_object = status_json(view, backend.ports.clock, operations=operations, undelivered=undelivered)
+    status_object = await _status(backend, view, settings)
     # with --json too, which has the error on stdout
     if view.batch.error:
         print_error(f"batch {id_} failed: {view.batch.error}")
     if as_json:
         print_json(status_object)
     elif view.batch.state is State.PAUSED:
-        show_held(out, status_object, remedies(id_, status_object["holds"]))
+        show_held(out, status_object, await _remedies(backend, view, status_object))
     elif not view.batch.error:
         names = ("output", "failures", "manifest")
         files = {name: status_object[name] for name in names if status_object[name]}
         render.show_finished(out, status_object, files)
+        show_remedies(out, await _remedies(backend, view, status_object))
     return batch_exit_code(view)

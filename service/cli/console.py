@@ -23,6 +23,11 @@ BATCH_CODES = (
 )
 """The end of the help of commands that follow a batch, and of all others."""
 
+REDRIVE_CODES = (
+    "Exit codes: 0 it goes on, or no row matches, 2 refused, or bad usage or configuration, 130 interrupted. "
+    "With --wait those of `watch`: 3 finished with failed rows, 1 failed or cancelled, 4 held."
+)
+
 T = TypeVar("T")
 
 out = Console()

@@ -73,6 +73,13 @@ TolerateOption = Annotated[
         "whatever the first ones do; on_exceeded=cancel ends it.",
     ),
 ]  # fmt: skip
+HoldOption = Annotated[
+    int | None,
+    typer.Option(
+        "--hold-s", min=1, max=MAX_DEADLINE_S, metavar="SECONDS", show_default="that of the service, 72 h",
+        help="Held for so long by something other than its user, it is cancelled.",
+    ),
+]  # fmt: skip
 BatchArgument = Annotated[str, typer.Argument(metavar="BATCH", help="Batch id, e.g. my-tool#my-run.")]
 
 

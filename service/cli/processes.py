@@ -43,6 +43,7 @@ from service.cli.options import (
     DelimiterOption,
     EncodingOption,
     EndpointOption,
+    HoldOption,
     JsonOption,
     LimitOption,
     MappingOption,
@@ -87,6 +88,7 @@ def run(
     delimiter: DelimiterOption = None,
     encoding: EncodingOption = None,
     tolerate: TolerateOption = None,
+    hold_s: HoldOption = None,
     as_json: JsonOption = False,
     mappings: MappingsOption = None,
     schemas: SchemasOption = None,
@@ -104,6 +106,7 @@ def run(
         delimiter=delimiter,
         encoding=encoding,
         tolerate=tolerate,
+        hold_s=hold_s,
     )
     name = source.stem if source.suffix.lower() not in NAMES else Path(source.stem).stem
     path = target or source.with_name(f"{name}.output.csv")
@@ -131,7 +134,11 @@ async def _run(
         operations = await read_operations(table, view.batch)
         undelivered = await local.await_events(service.backend, view.batch)
         status = status_json(
-            view, service.backend.ports.clock, operations=operations, undelivered=undelivered
+            view,
+            service.backend.ports.clock,
+            operations=operations,
+            undelivered=undelivered,
+            hold_s=settings.sweep.hold_s,
         )
         causes = await group_failures(table, view.batch) if view.all_counts.failed else []
     if not as_json:
@@ -140,7 +147,9 @@ async def _run(
         shown = {name: str(file) for name, file in files.items()}
         print_json({**status, "files": shown, "causes": [cause.as_json() for cause in causes]})
     elif view.batch.state is State.PAUSED:
-        show_held(out, status, run_remedies(request.mapping))
+        holds = {reason: hold | {"until": None} for reason, hold in status["holds"].items()}
+        # the pipeline has ended with the batch, so nothing cancels it
+        show_held(out, status | {"holds": holds}, run_remedies(request.mapping))
     elif not view.batch.error:
         render.show_finished(out, status, files)
         if causes:

@@ -21,8 +21,8 @@ from service.app.submit import Reading
 from service.cli.status import STATE_COLOURS, operation_text, short_time
 from service.domain.model import Batch, BatchView, State
 
-LINE_EVERY_S = 5.0
-"""Interval between progress lines when the output is not a terminal."""
+LINE_EVERY_S, SAME_EVERY_S = 5.0, 60.0
+"""Interval between progress lines when the output is not a terminal, and between lines that are the same."""
 
 RATE_WINDOW_S = 10.0
 
@@ -70,7 +70,7 @@ class ProgressReport:
         self._bar = bar
         self._task = bar.add_task("starting", total=None, failed=0, rate="", left="") if bar else None
         self._rate = Rate()
-        self._last_line = now()
+        self._last_line, self._last_text = now(), ""
         self._outage = ""
 
     def update(self, reading: Reading) -> None:
@@ -107,8 +107,7 @@ class ProgressReport:
                 left=left,
             )
         elif now - self._last_line >= LINE_EVERY_S:
-            self._last_line = now
-            self._print_line(view, rate, left)
+            self._print_line(view, rate, left, now)
 
     def _print_trouble(self, state: State, outage: str) -> None:
         if state is State.AGGREGATING:
@@ -117,15 +116,17 @@ class ProgressReport:
             text = f"target down: {outage}" if outage else "target back"
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def _print_line(self, view: BatchView, rate: float, left: str) -> None:
+    def _print_line(self, view: BatchView, rate: float, left: str, now: float) -> None:
         counts, total = view.all_counts, view.batch.total
         # before the seal the total is at least the number of rows sent
         of = f"{total:,}" if total is not None else f"{view.batch.checkpoint.rows:,}+"
-        self._console.print(
+        text = (
             f"{view.batch.state}: {counts.done:,} of {of} rows, {counts.failed:,} failed, "
-            f"{rate:,.0f} rows/s{', ' + left if left else ''}",
-            highlight=False,
+            f"{rate:,.0f} rows/s{', ' + left if left else ''}"
         )
+        if text != self._last_text or now - self._last_line >= SAME_EVERY_S:
+            self._last_line, self._last_text = now, text
+            self._console.print(text, highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -201,7 +202,7 @@ def show_batches(console: Console, batches: Sequence[Batch]) -> None:
     if not batches:
         console.print("no batches yet; `rowfleet submit FILE --mapping NAME` starts one")
         return
-    rows = [("batch", "state", "rows", "started", "source"), *map(_batch_cells, batches)]
+    rows = [("batch", "state", "rows", "started (UTC)", "source"), *map(_batch_cells, batches)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     room = console.width - sum(width + len(_GAP) for width in widths[:-1])
     shown = len(widths)
@@ -242,16 +243,38 @@ def show_failures(console: Console, groups: Sequence[FailureGroup]) -> None:
     if not groups:
         console.print("no failed rows")
         return
+    rows = [_failure_cells(group) for group in groups]
+    if not console.is_terminal:
+        _print_whole(console, [_FAILURE_COLUMNS, *rows])
+        return
     table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("rows", justify="right")
-    table.add_column("class")
-    table.add_column("error")
-    table.add_column("message", overflow="fold")
-    table.add_column("such as row", overflow="fold")
-    for group in groups:
-        rows = ", ".join(str(row) for row in group.rows)
-        table.add_row(f"{group.count:,}", group.failure_class, group.type, escape(group.message), rows)
+    for name in _FAILURE_COLUMNS:
+        is_short = name in ("class", "error")
+        table.add_column(
+            name, justify="right" if name == "rows" else "left", no_wrap=is_short, overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*map(escape, row))
     console.print(table)
+
+
+_FAILURE_COLUMNS = ("rows", "class", "error", "message", "such as row")
+
+
+def _failure_cells(group: FailureGroup) -> tuple[str, ...]:
+    message = " ".join(group.message.split())
+    return f"{group.count:,}", group.failure_class, group.type, message, ", ".join(map(str, group.rows))
+
+
+def _print_whole(console: Console, rows: Sequence[Sequence[str]]) -> None:
+    """Print a table for files and pipes: one line for each row, however long. The first column is numbers."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            cell.ljust(width) if i else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        console.print(Text(_GAP.join(cells).rstrip()), soft_wrap=True)
 
 
 def show_dead_letters(console: Console, letters: Sequence[Mapping[str, Any]]) -> None:

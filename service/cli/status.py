@@ -10,7 +10,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from service.domain.model import HoldReason, State
+from service.domain.errors import FailureClass
+from service.domain.model import BatchView, HoldReason, RowError, State
 from service.domain.tolerance import DEFAULT_TOLERANCE, tolerance_text
 
 _INDENT = 2
@@ -27,10 +28,15 @@ _USUAL = (
     ("blank_records", 0),
     ("undelivered", 0),
     ("round", 1),
+    ("in_progress", 0),
+    ("eta_s", 0),
     ("tolerate", tolerance_text(DEFAULT_TOLERANCE)),
 )
 """Values that say nothing."""
 _STYLES = {"error": "red", "trouble": "yellow", "exceeded": "yellow"}
+
+PASSING = (FailureClass.TRANSIENT, FailureClass.RATE_LIMIT, FailureClass.UNAVAILABLE)
+"""Classes of failures whose causes pass, so that the same call may succeed later."""
 
 _DONE_WORDS = {
     "pause": "paused", "resume": "resumed", "cancel": "cancelled", "set": "changed", "hold": "held",
@@ -38,8 +44,8 @@ _DONE_WORDS = {
 }  # fmt: skip
 
 
-def show_status(console: Console, status: Mapping[str, Any]) -> None:
-    """Print `rowfleet status`: a line for each value that is known and in use, then operations and holds."""
+def show_status(console: Console, status: Mapping[str, Any], todo: Sequence[tuple[str, str]] = ()) -> None:
+    """Print `rowfleet status`: values that are known and in use, operations, holds, and commands (`todo`)."""
     lines = [
         (name, _value_text(name, value)) for name, value in status.items() if _is_shown(name, value, status)
     ]
@@ -52,13 +58,19 @@ def show_status(console: Console, status: Mapping[str, Any]) -> None:
     holds = (line for reason, hold in status["holds"].items() for line in hold_lines(reason, hold))
     lines += [("hold", Text(line, "yellow")) for line in holds]
     _show_values(console, lines)
-    if status["holds"]:
-        show_remedies(console, remedies(status["batch_id"], status["holds"]))
+    show_remedies(console, todo)
 
 
 def _value_text(name: str, value: Any) -> Text:
+    if name == "dialect":
+        value = ", ".join(f"{key} {_plain(part)}" for key, part in value.items() if part is not False)
     style = STATE_COLOURS.get(State(value), "") if name == "state" else _STYLES.get(name, "")
     return Text(f"{value:,}" if isinstance(value, int) else str(value), style)
+
+
+def _plain(value: Any) -> str:
+    """A part of the dialect in words."""
+    return "yes" if value is True else {"\t": "tab", " ": "space"}.get(value, str(value))
 
 
 def _show_values(console: Console, lines: Sequence[tuple[str, Text]]) -> None:
@@ -91,7 +103,7 @@ def _is_shown(name: str, value: Any, status: Mapping[str, Any]) -> bool:
 def hold_lines(reason: str, hold: Mapping[str, Any]) -> Iterator[str]:
     """A hold of `status --json` in words: who, since when, why, with examples."""
     detail = hold["detail"]
-    yield f"held by {hold['by']} since {short_time(hold['at'])} ({reason})"
+    yield f"held by {hold['by']} since {short_time(hold['at'])} UTC ({reason})"
     if text := detail.get("reason"):
         yield text
     error = detail.get("error")
@@ -103,6 +115,8 @@ def hold_lines(reason: str, hold: Mapping[str, Any]) -> Iterator[str]:
         yield "the reply has: " + ", ".join(keys)
     if detail.get("now"):
         yield "calls under way were cut"
+    if until := hold.get("until"):
+        yield f"cancelled at {short_time(until)} UTC unless it goes on"
 
 
 def remedies(batch_id: str, holds: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -121,6 +135,32 @@ def remedies(batch_id: str, holds: Mapping[str, Any]) -> list[tuple[str, str]]:
     elif holds:
         found.append((f"rowfleet resume {batch_id}", "go on"))
     return [*found, (f"rowfleet cancel {batch_id}", "end it, and write the results of what is done")]
+
+
+def redrive_remedies(view: BatchView, failures: Sequence[RowError]) -> list[tuple[str, str]]:
+    """Commands that run rows of an ended batch again, each with its effect.
+
+    `failures` are the errors of some failed rows: rejected rows that all have one cause point at the mapping.
+    """
+    batch, counts = view.batch, view.all_counts
+    if not counts.failed and not batch.unread_from:
+        return []
+    command, found = f"rowfleet redrive {batch.batch_id}", list[tuple[str, str]]()
+    if counts.failed > counts.cancelled:
+        found.append((f"rowfleet errors {batch.batch_id}", "why rows failed"))
+    if passing := [name for name in PASSING if getattr(counts, name)]:
+        rows = sum(getattr(counts, name) for name in passing)
+        effect = f"run the {rows:,} rows again whose cause may have passed"
+        found.append((f"{command} --class {','.join(passing)}", effect))
+    causes = {error.cause for error in failures if error.failure_class == FailureClass.REJECTED}
+    if counts.rejected and len(causes) == 1:
+        classes = "" if counts.rejected == counts.failed else f" --class {FailureClass.REJECTED}"
+        effect = f"run the {counts.rejected:,} rejected rows by the mapping as it is now"
+        found.append((f"{command}{classes} --mapping-now", effect))
+    if counts.cancelled or batch.unread_from:
+        unread = ", and read on" if batch.unread_from else ""
+        found.append((f"{command} --unread", f"run the {counts.cancelled:,} cancelled rows{unread}"))
+    return found
 
 
 def run_remedies(mapping: str) -> list[tuple[str, str]]:
@@ -153,6 +193,8 @@ def show_held(console: Console, status: Mapping[str, Any], todo: Sequence[tuple[
 
 def show_remedies(console: Console, todo: Sequence[tuple[str, str]]) -> None:
     """Print commands with their effects. A command stays whole, so that it can be copied."""
+    if not todo:
+        return
     indent, width = " " * _INDENT, max(len(command) for command, _ in todo)
     longest = width + max(len(effect) for _, effect in todo) + 2 * _INDENT + len("# ")
     for command, effect in todo:
@@ -169,9 +211,17 @@ def operation_text(made: Mapping[str, Any], *, with_reason: bool = True) -> str:
     args = dict(made["args"])
     reason = args.pop("reason", "") if with_reason else ""
     args.pop("reason", None)
-    given = " ".join(f"{name}={value}" for name, value in args.items())
-    text = f"{short_time(made['at'])} {_DONE_WORDS.get(made['op'], made['op'])} by {made['by']}"
+    given = " ".join(_option_text(name, value) for name, value in args.items())
+    text = f"{short_time(made['at'])} UTC {_DONE_WORDS.get(made['op'], made['op'])} by {made['by']}"
     return text + (f" ({given})" if given else "") + (f": {reason}" if reason else "")
+
+
+def _option_text(name: str, value: Any) -> str:
+    """An argument as the option of the command that gives it."""
+    option = f"--{name.replace('_', '-')}"
+    if value is True:
+        return option
+    return f"{option} {','.join(map(str, value)) if isinstance(value, list) else value}"
 
 
 def short_time(at: str) -> str:

@@ -11,9 +11,10 @@ import typer
 from service.app.aws_backend import AwsBackend, aws_options, connect
 from service.app.identity import caller
 from service.app.settings import Settings
+from service.app.status import calls_that_may_end
 from service.app.submit import check_readable
 from service.cli.batches import follow_to_end
-from service.cli.console import EXIT_OK, err, exit_with, print_json, print_line, run_async
+from service.cli.console import EXIT_OK, REDRIVE_CODES, err, exit_with, print_json, print_line, run_async
 from service.cli.options import (
     BatchArgument,
     EndpointOption,
@@ -23,9 +24,16 @@ from service.cli.options import (
     read_settings,
 )
 from service.domain.errors import UsageError
-from service.domain.model import FAILURE_COUNTS, MAX_DEADLINE_S, MAX_PRIORITY, MAX_WEIGHT, Operation
+from service.domain.model import (
+    FAILURE_COUNTS,
+    MAX_DEADLINE_S,
+    MAX_PRIORITY,
+    MAX_WEIGHT,
+    BatchView,
+    Operation,
+    State,
+)
 from service.domain.operation_requests import DEFAULT_GRACE_S, MAX_CONCURRENCY, MAX_GRACE_S, OperationRequest
-from service.domain.tolerance import EXAMPLE
 from service.steering.answers import ANSWER_S, ask
 from service.steering.filters import Filters
 from service.steering.operate import operate
@@ -47,7 +55,10 @@ def pause(
     endpoint_url: EndpointOption = None,
     region: RegionOption = None,
 ) -> None:
-    """Let no further call begin. Calls under way end, and their outcomes are kept."""
+    """Let no further call begin. Calls under way end, and their outcomes are kept.
+
+    The answer says how many calls may still end. Pausing a paused batch changes nothing: exit 0.
+    """
     _operate("pause", batch, {"now": now or None}, endpoint_url, region, as_json=as_json)
 
 
@@ -111,7 +122,9 @@ def set_(
     ] = None,
     tolerate: Annotated[
         str | None,
-        typer.Option(metavar="LIMITS", help=f"Failures after which it is held, such as {EXAMPLE}"),
+        typer.Option(
+            metavar="LIMITS", help="Failed rows after which it is held, such as rejected=5%,any=500."
+        ),
     ] = None,
     as_json: JsonOption = False,
     endpoint_url: EndpointOption = None,
@@ -136,7 +149,7 @@ def finish(
     _operate("finish", batch, {}, endpoint_url, region, as_json=as_json)
 
 
-@app.command()
+@app.command(epilog=REDRIVE_CODES)
 def redrive(
     batch: BatchArgument,
     *,
@@ -163,7 +176,12 @@ def redrive(
         bool, typer.Option("--unread", help="Cancelled rows, and those that were not read.")
     ] = False,
     succeeded: Annotated[
-        bool, typer.Option("--succeeded", help="The named rows also if they succeeded.")
+        bool,
+        typer.Option(
+            "--succeeded",
+            help="The named rows also if they succeeded. With `reuse: N days` in the mapping they get the "
+            "stored reply again, without a call.",
+        ),
     ] = False,
     same_id: Annotated[
         bool,
@@ -181,8 +199,8 @@ def redrive(
 ) -> None:
     """Run failed rows of a batch again. Filters combine; without one all failed rows run.
 
-    Rows that succeeded keep their outcome. The results of the new round hold all rows, in round-002/ beside
-    those of the first; latest.json names the newest. Exit 0 if it goes on or no row matches, 2 if it cannot.
+    Rows that succeeded keep their outcome. The results of the new round hold all rows.
+    They are in round-002/ beside those of the first; latest.json names the newest.
     """
     args = {
         "class": class_, "error": error, "rows": _rows(rows, rows_from), "mapping_now": mapping_now or None,
@@ -218,7 +236,7 @@ def _open_round(
             answer = await ask(backend.ports, request, wait_s=LONGEST_WAIT_S if wait else ANSWER_S)
             if wait and answer is not None and answer.control:
                 err.print(str(answer.answer["text"]), markup=False, highlight=False, soft_wrap=True)
-                return await follow_to_end(backend, batch, as_json=as_json)
+                return await follow_to_end(backend, batch, settings, as_json=as_json)
             await _show(backend, request, answer, as_json=as_json)
             return EXIT_OK
 
@@ -267,6 +285,13 @@ def _show_preview(facts: dict[str, Any], *, as_json: bool) -> None:
         print_line(f"possible until {facts['redrivable_until']}")
 
 
+async def _calls(backend: AwsBackend, view: BatchView | None) -> dict[str, Any]:
+    """The number of calls that may still end, for the answer to `pause`."""
+    if view is None or view.batch.state is not State.PAUSED:
+        return {}
+    return {"calls_may_end": await calls_that_may_end(backend.ports.queues.rows, view)}
+
+
 def _rows(rows: str | None, rows_from: Path | None) -> str | None:
     """The rows that are named by one option or the other."""
     if rows_from is None:
@@ -296,10 +321,15 @@ def _operate(
             request = OperationRequest(op, batch, uuid.uuid4().hex, await caller(options), given)
             operation = await operate(backend.ports, request)
             view = await backend.ports.table.read(batch)
+            facts = await _calls(backend, view) if op == "pause" and "now" not in given else {}
         if as_json:
             state = None if view is None else str(view.batch.state)
-            print_json({"batch_id": batch, "state": state, **operation.as_json(), **operation.answer})
+            print_json(
+                {"batch_id": batch, "state": state, **operation.as_json(), **operation.answer, **facts}
+            )
         else:
             print_line(str(operation.answer["text"]))
+            if calls := facts.get("calls_may_end"):
+                print_line(f"calls under way end and are kept: they are at most {calls:,}")
 
     run_async(work())

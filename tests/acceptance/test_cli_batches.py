@@ -15,7 +15,7 @@ STATUS_KEYS = [
     "reused", "in_progress", "rate_per_s", "eta_s", "started_at", "finished_at", "source", "output",
     "failures", "manifest", "error", "trouble", "deadline_at", "priority", "weight", "max_concurrency",
     "dialect", "blank_records", "holds", "operations", "cancelled_at", "cancel_reason", "unread_from",
-    "tolerate", "exceeded", "undelivered",
+    "tolerate", "exceeded", "undelivered", "redrivable_until",
 ]  # fmt: skip
 
 ROWS = "name,n\nann,1\nbad bob,2\ncid,3\nbad dan,4\nbad eve\n"

@@ -118,6 +118,7 @@ async def use_queue(queue: SqsQueue) -> None:
     await queue.extend([message.receipt for message in messages], 0.5)
     await queue.delete([message.receipt for message in messages])
     await queue.depth()
+    await queue.in_flight()
 
 
 async def use_objects(clients: Clients, bucket: str) -> None:

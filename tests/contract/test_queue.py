@@ -185,6 +185,18 @@ async def test_depth_counts_waiting_and_in_flight(kit: QueueUnderTest) -> None:
     assert await kit.queue.depth() == 5
 
 
+async def test_in_flight_counts_messages_that_receivers_hold(kit: QueueUnderTest) -> None:
+    """Messages that wait, are delayed, were given back or deleted are not in flight."""
+    await kit.queue.send([OutgoingMessage("later", delay_s=30)])
+    await kit.queue.send([OutgoingMessage(str(number)) for number in range(4)])
+    assert await kit.queue.in_flight() == 0
+    first, second, *_ = await kit.receive_all(4)
+    assert await kit.queue.in_flight() == 4
+    await kit.queue.extend([first.receipt], 0)
+    await kit.queue.delete([second.receipt])
+    assert await kit.queue.in_flight() == 2
+
+
 async def test_too_many_deliveries_go_to_the_dead_letter_queue(kit: QueueUnderTest) -> None:
     """After the maximum number of deliveries a message moves to the dead-letter queue with its body."""
     await kit.queue.send([OutgoingMessage("poison")])

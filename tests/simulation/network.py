@@ -279,6 +279,10 @@ class FaultyQueue:
 
         return await self._network.call("depth", f"{self.name}.depth", (), effect)
 
+    async def in_flight(self) -> int:
+        """The number of messages that receivers hold."""
+        return await self._network.call("depth", f"{self.name}.in_flight", (), self.observed.in_flight)
+
 
 _KINDS = {
     "commit": "commit", "open": "write", "checkpoint": "write", "seal": "write", "move": "write",

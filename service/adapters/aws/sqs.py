@@ -25,11 +25,9 @@ _POLL_MARGIN_S = 10.0
 # InvalidParameterValue: the receipt is well-formed, but the message is not in flight under it any more
 _LOST_LEASE = frozenset({"ReceiptHandleIsInvalid", "InvalidParameterValue", "MessageNotInflight"})
 _MESSAGE_ATTRIBUTES = ("ApproximateReceiveCount", "SentTimestamp", "ApproximateFirstReceiveTimestamp")
-_DEPTH_ATTRIBUTES = (
-    "ApproximateNumberOfMessages",
-    "ApproximateNumberOfMessagesNotVisible",
-    "ApproximateNumberOfMessagesDelayed",
-)
+_IN_FLIGHT = "ApproximateNumberOfMessagesNotVisible"
+
+_DEPTH_ATTRIBUTES = ("ApproximateNumberOfMessages", _IN_FLIGHT, "ApproximateNumberOfMessagesDelayed")
 
 
 class SqsQueue:
@@ -130,11 +128,19 @@ class SqsQueue:
 
     async def depth(self) -> int:
         """About how many messages wait, are in flight or are delayed."""
+        return await self._sum(_DEPTH_ATTRIBUTES)
+
+    async def in_flight(self) -> int:
+        """About how many messages receivers hold."""
+        return await self._sum((_IN_FLIGHT,))
+
+    async def _sum(self, attributes: Sequence[str]) -> int:
+        """The sum of counts among the queue's attributes."""
         response = await perform(
             self._depth_call,
-            self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=list(_DEPTH_ATTRIBUTES)),
+            self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=list(attributes)),
         )
-        return sum(int(response["Attributes"].get(name, 0)) for name in _DEPTH_ATTRIBUTES)
+        return sum(int(response["Attributes"].get(name, 0)) for name in attributes)
 
     def _call(self, permission: str, *, writes: bool = False, timeout_s: float | None = None) -> AwsCall:
         return AwsCall(

@@ -114,6 +114,12 @@ class MemoryQueue:
         await asyncio.sleep(0)
         return len(self._entries)
 
+    async def in_flight(self) -> int:
+        """The number of messages that receivers hold."""
+        await asyncio.sleep(0)
+        now = self._clock.monotonic()
+        return sum(entry.receives > 0 and entry.visible_at > now for entry in self._entries.values())
+
     def _put(self, message: OutgoingMessage) -> None:
         """Add a message to the queue, whether it was sent or became a dead letter."""
         if isinstance(message, _DeadLetter):

@@ -77,3 +77,7 @@ class Queue(Protocol):
     async def depth(self) -> int:
         """Approximate number of messages that wait, are in flight or are delayed."""
         ...
+
+    async def in_flight(self) -> int:
+        """Approximate number of messages that receivers hold."""
+        ...

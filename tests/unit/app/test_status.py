@@ -4,11 +4,30 @@ from dataclasses import replace
 
 import pytest
 
-from service.app.status import EXAMPLES, group_failures, read_batch, read_operations, status_json
+from service.app.status import (
+    EXAMPLES,
+    calls_that_may_end,
+    group_failures,
+    read_batch,
+    read_operations,
+    sample_failures,
+    status_json,
+)
 from service.batch.outages import OutageBoard
-from service.domain.errors import UsageError
-from service.domain.model import BatchView, Commit, Counts, RowError, State, Trouble
+from service.domain.errors import AccessError, UsageError
+from service.domain.model import (
+    BatchView,
+    Checkpoint,
+    Commit,
+    Counts,
+    Hold,
+    RowError,
+    State,
+    Trouble,
+    iso_time,
+)
 from service.domain.operation_requests import OperationRequest
+from service.domain.ports import OutgoingMessage
 from service.domain.tolerance import parse_tolerance
 from service.steering.operate import operate
 
@@ -17,7 +36,7 @@ KEYS = [
     "reused", "in_progress", "rate_per_s", "eta_s", "started_at", "finished_at", "source", "output",
     "failures", "manifest", "error", "trouble", "deadline_at", "priority", "weight",
     "max_concurrency", "dialect", "blank_records", "holds", "operations", "cancelled_at", "cancel_reason",
-    "unread_from", "tolerate", "exceeded", "undelivered",
+    "unread_from", "tolerate", "exceeded", "undelivered", "redrivable_until",
 ]  # fmt: skip
 
 
@@ -98,11 +117,49 @@ async def test_holds_and_operations_are_shown(lab):
     found = status_json(view, lab.clock, operations=operations)
     assert (found["state"], found["due"]) == ("PAUSED", 10)
     at = found["holds"]["user"].pop("at")
-    assert found["holds"] == {"user": {"by": "ann", "detail": {}}}
+    day_before_expiry = iso_time((batch.ttl - 86_400) * 1000)
+    assert found["holds"] == {"user": {"by": "ann", "until": day_before_expiry, "detail": {}}}
     assert found["operations"][2] == {
         "control": 3, "op": "pause", "args": {}, "by": "ann", "at": at, "request_id": "r3",
     }  # fmt: skip
     assert [made["request_id"] for made in found["operations"]] == ["r1", "r2", "r3"]
+
+
+async def test_the_end_of_a_hold_is_shown(lab):
+    """By the setting of the service, or by the batch's own limit."""
+    hold = Hold("failures", "rowfleet", iso_time(lab.clock.now_ms()))
+    for own_s, until_s in ((None, 100), (7, 7)):
+        batch = await lab.batch(10, execution_id=f"e{own_s}", state=State.PAUSED, holds=(hold,), hold_s=own_s)
+        found = status_json(BatchView(batch, Counts()), lab.clock, hold_s=100)
+        assert found["holds"]["failures"]["until"] == iso_time(lab.clock.now_ms() + until_s * 1000)
+
+
+@pytest.mark.parametrize(
+    ("state", "total", "is_known"),
+    [(State.RUNNING, 10, False), (State.COMPLETED_WITH_ERRORS, 10, True), (State.FAILED, None, False)],
+)
+async def test_an_ended_batch_can_be_redriven_until_a_day_before_it_expires(lab, state, total, is_known):
+    """A batch that runs, or whose rows are not all known, cannot."""
+    batch = await lab.batch(total, state=state)
+    found = status_json(BatchView(batch, Counts()), lab.clock)["redrivable_until"]
+    assert found == (iso_time((batch.ttl - 86_400) * 1000) if is_known else None)
+
+
+async def test_the_calls_that_may_end_are_bounded(lab):
+    """By the messages that workers hold, by the rows that have no outcome, and by those that were sent."""
+    batch = await lab.batch(10)
+    await lab.rows.send([OutgoingMessage(str(number)) for number in range(5)])
+    await lab.rows.receive(3, wait_s=0, visibility_s=30)
+    assert await calls_that_may_end(lab.rows, BatchView(batch, Counts(4))) == 3
+    assert await calls_that_may_end(lab.rows, BatchView(batch, Counts(8))) == 2
+
+    async def refused() -> int:
+        raise AccessError("no sqs:GetQueueAttributes")
+
+    lab.rows.in_flight = refused
+    assert await calls_that_may_end(lab.rows, BatchView(batch, Counts(4))) == 6
+    split = replace(batch, total=None, checkpoint=Checkpoint(rows=20), window=30)
+    assert await calls_that_may_end(lab.rows, BatchView(split, Counts(4))) == 46
 
 
 async def test_a_batch_without_operations_costs_no_read(lab):
@@ -216,3 +273,12 @@ async def test_a_batch_without_failures_has_no_groups(lab):
     batch = await lab.batch(2)
     await fail(lab, batch, {1: None, 2: None})
     assert await group_failures(lab.table, batch) == []
+
+
+async def test_a_sample_of_failures_has_some_of_each_partition(lab):
+    """It is enough to see whether they have one cause, and costs one read for each partition."""
+    batch = await lab.batch(60, partitions=3)
+    await fail(lab, batch, {n: ("ExtractionError", f"no value for field {n}") for n in range(1, 61)})
+    found = await sample_failures(lab.table, batch)
+    assert len(found) == 3 * EXAMPLES
+    assert len({error.cause for error in found}) == 1

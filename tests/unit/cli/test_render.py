@@ -89,15 +89,23 @@ DOWN = "AgentOutageError: [bold] refused (since 2026-11-23T07:00:00.000Z)"
 
 def test_progress_shows_an_outage(console):
     """An outage is printed at its begin, with the reason as plain text, in each line, and at its end."""
-    report = ProgressReport(console, None, now=times(0, 1, 10, 20, 21))
+    report = ProgressReport(console, None, now=times(0, 1, 10, 20, 30))
     for outage in (DOWN, DOWN, DOWN, ""):
         report.update(Reading(BatchView(BATCH, Counts(500, 0)), outage))
     assert text_of(console).splitlines() == [
         f"target down: {DOWN}",
         "RUNNING: 500 of 5,000 rows, 0 failed, 0 rows/s, target down",
-        "RUNNING: 500 of 5,000 rows, 0 failed, 0 rows/s, target down",
         "target back",
+        "RUNNING: 500 of 5,000 rows, 0 failed, 0 rows/s",
     ]
+
+
+def test_off_a_terminal_the_same_line_is_printed_once_a_minute(console):
+    """A batch that stands still fills no log, and is not taken for a command that has died."""
+    report = ProgressReport(console, None, now=times(0, *range(10, 100, 10)))
+    for _ in range(9):
+        report.update(Reading(BatchView(BATCH, Counts(500, 0))))
+    assert text_of(console).splitlines() == ["RUNNING: 500 of 5,000 rows, 0 failed, 0 rows/s"] * 2
 
 
 def test_the_end_of_a_batch_does_not_end_an_outage(console):
@@ -181,7 +189,7 @@ def listed(width, *batches, is_terminal=True):
 def test_batches_are_listed():
     """Each batch has one line with state, rows, start and source; an empty list names the next command."""
     assert listed(120, BATCH, HELD) == [
-        "batch    state                     rows  started              source",
+        "batch    state                     rows  started (UTC)        source",
         "demo#e1  RUNNING                  5,000  2026-11-23 07:00:00  s3://b/k.csv",
         "demo#e1  PAUSED (failures, user)  5,000  2026-11-23 07:00:00  s3://b/k.csv",
     ]
@@ -219,8 +227,8 @@ def test_progress_shows_operations(console):
     ]
     report.update(Reading(BatchView(BATCH, Counts()), operations=operations))
     assert text_of(console).splitlines() == [
-        "2026-11-23 07:00:01 changed by ann (priority=9)",
-        "2026-11-23 07:00:02 held by rowfleet: [red] all failed",
+        "2026-11-23 07:00:01 UTC changed by ann (--priority 9)",
+        "2026-11-23 07:00:02 UTC held by rowfleet: [red] all failed",
     ]
 
 
@@ -252,6 +260,18 @@ def test_failures_are_shown_with_examples(console):
     assert "1, 7, 9" in text_of(console)
     show_failures(console, [])
     assert text_of(console).endswith("no failed rows\n")
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_failures_are_never_cut(is_terminal):
+    """A terminal folds the message; a pipe has one line for each cause. Class and error stay whole."""
+    console = Console(file=io.StringIO(), width=80, force_terminal=is_terminal, color_system=None)
+    message = "POST http://127.0.0.1:18471/:\nHTTP 503: " + "busy " * 20
+    show_failures(console, [FailureGroup("AgentUnavailableError", message, 64, [15, 45], "transient")])
+    _, *lines = text_of(console).splitlines()
+    assert lines[0].startswith("  64  transient  AgentUnavailableError  POST")
+    assert sum(line.count("busy") for line in lines) == 20
+    assert (len(lines) == 1) is not is_terminal
 
 
 def test_settings_show_their_origin(console):

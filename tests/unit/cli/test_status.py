@@ -1,11 +1,13 @@
 """The status of a batch as commands show it to people."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
-from service.cli.status import remedies, run_remedies, show_held, show_status
+from service.cli.status import redrive_remedies, remedies, run_remedies, show_held, show_status
+from service.domain.model import Batch, BatchView, Counts, Location, RowError, Source, State
 
 NOTHING = {"batch_id": "demo#e1", "holds": {}, "operations": []}
 CAUSE = "ExtractionError (rejected): no value for answer"
@@ -20,7 +22,12 @@ FAILURES = {
         "failed": {"rejected": 20},
     },
 }
-USER = {"by": "ann", "at": "2026-11-29T12:03:15.000Z", "detail": {"now": True}}
+USER = {
+    "by": "ann",
+    "at": "2026-11-29T12:03:15.000Z",
+    "until": "2026-12-05T12:00:00.000Z",
+    "detail": {"now": True},
+}
 HELD = {"batch_id": "demo#e1", "state": "PAUSED", "total": 5_000, "succeeded": 0, "failed": 23}
 
 
@@ -39,8 +46,18 @@ def test_status_omits_unknown_values():
         ["total", "1,200"],
     ]
     later = {"round": 2, "total": 1_200, "due": 30, "reused": 300, "tolerate": "any=5,first=20"}
-    names = [line.split()[0] for line in shown(show_status, NOTHING | later)]
+    ended = {"in_progress": 0, "eta_s": 0}
+    names = [line.split()[0] for line in shown(show_status, NOTHING | later | ended)]
     assert names == ["batch_id", "round", "total", "due", "reused", "tolerate"]
+
+
+def test_the_dialect_is_shown_in_words():
+    """Parts that say nothing are left out, and a tab can be seen."""
+    plain = {"encoding": "utf-8", "delimiter": ",", "bom": False}
+    other = {"encoding": "cp1252", "delimiter": "\t", "bom": True, "trailing": 1}
+    lines = [shown(show_status, NOTHING | {"dialect": dialect})[1] for dialect in (plain, other)]
+    assert lines[0] == "dialect   encoding utf-8, delimiter ,"
+    assert lines[1] == "dialect   encoding cp1252, delimiter tab, bom yes, trailing 1"
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
@@ -57,11 +74,12 @@ def test_status_shows_operations_holds_and_what_to_do():
         {"op": "set", "args": {"priority": 9}, "by": "ann", "at": "2026-11-29T12:01:00.000Z", "control": 1},
         {"op": "hold", "args": {"reason": CAUSE}, "by": "rowfleet", "at": FAILURES["at"], "control": 2},
     ]
-    lines = shown(show_status, NOTHING | {"holds": {"failures": FAILURES}, "operations": operations})
+    status = NOTHING | {"holds": {"failures": FAILURES}, "operations": operations}
+    lines = shown(show_status, status, remedies("demo#e1", status["holds"]))
     assert lines[1:8] == [
-        "operation  2026-11-29 12:01:00 changed by ann (priority=9)",
-        "           2026-11-29 12:03:11 held by rowfleet",
-        "hold       held by rowfleet since 2026-11-29 12:03:11 (failures)",
+        "operation  2026-11-29 12:01:00 UTC changed by ann (--priority 9)",
+        "           2026-11-29 12:03:11 UTC held by rowfleet",
+        "hold       held by rowfleet since 2026-11-29 12:03:11 UTC (failures)",
         f"           the first 20 rows all failed for the same cause: {CAUSE}",
         "           such as rows 1, 2, 3, 4, 5",
         "           the reply has: $.value.text, $.id",
@@ -76,7 +94,15 @@ def test_a_hold_that_is_over_keeps_its_reason_in_the_operations():
     """While it lasts its reason stands with the hold only."""
     made = {"op": "hold", "args": {"reason": CAUSE}, "by": "rowfleet", "at": FAILURES["at"], "control": 1}
     lines = shown(show_status, NOTHING | {"operations": [made]})
-    assert lines[1] == f"operation  2026-11-29 12:03:11 held by rowfleet: {CAUSE}"
+    assert lines[1] == f"operation  2026-11-29 12:03:11 UTC held by rowfleet: {CAUSE}"
+
+
+def test_operations_have_their_options():
+    """They read as the command that was given."""
+    args = {"class": ["transient", "unavailable"], "mapping_now": True, "deadline": 60}
+    made = {"op": "redrive", "args": args, "by": "ann", "at": FAILURES["at"], "control": 1}
+    (_, line) = shown(show_status, NOTHING | {"operations": [made]})
+    assert line.endswith("redriven by ann (--class transient,unavailable --mapping-now --deadline 60)")
 
 
 def test_a_held_batch_is_shown_with_its_counts():
@@ -85,8 +111,9 @@ def test_a_held_batch_is_shown_with_its_counts():
     assert shown(show_held, status, remedies("demo#e1", status["holds"]), width=60, is_terminal=True) == [
         "PAUSED  demo#e1",
         "23 of 5,000 rows done: 0 succeeded, 23 failed",
-        "held by ann since 2026-11-29 12:03:15 (user)",
+        "held by ann since 2026-11-29 12:03:15 UTC (user)",
         "  calls under way were cut",
+        "  cancelled at 2026-12-05 12:00:00 UTC unless it goes on",
         "  # go on",
         "  rowfleet resume demo#e1",
         "  # end it, and write the results of what is done",
@@ -108,3 +135,44 @@ def test_the_most_frequent_error_of_a_limit_is_shown():
     lines = shown(show_held, HELD | {"holds": {"failures": FAILURES | {"detail": detail}}}, run_remedies("d"))
     assert "  most often ExtractionError (rejected): no value for answer" in lines
     assert "  such as row 3" in lines
+
+
+MAPPING_FAULT = RowError("ExtractionError", "no value for answer", "rejected")
+BUSY = RowError("AgentTimeoutError", "no answer within 10 s", "transient")
+
+
+def ended(counts, **changes):
+    """A batch that has ended with these counts."""
+    batch = Batch(
+        "demo", "e1", State.COMPLETED_WITH_ERRORS, Source("b", "k.csv"), Location("o", "r/"), total=100
+    )
+    return BatchView(replace(batch, **changes), counts)
+
+
+@pytest.mark.parametrize(
+    ("counts", "failures", "commands"),
+    [
+        (Counts(succeeded=100), [], []),
+        (Counts(90, 10, rejected=10), [MAPPING_FAULT] * 5, ["errors", "redrive --mapping-now"]),
+        (Counts(90, 10, rejected=10), [MAPPING_FAULT, RowError("InputError", "x", "rejected")], ["errors"]),
+        (Counts(90, 10, transient=10), [BUSY], ["errors", "redrive --class transient"]),
+        (
+            Counts(90, 10, rejected=4, transient=5, unavailable=1),
+            [MAPPING_FAULT, BUSY],
+            ["errors", "redrive --class transient,unavailable", "redrive --class rejected --mapping-now"],
+        ),
+    ],
+    ids=["none", "mapping", "several causes", "transient", "both"],
+)
+def test_an_ended_batch_says_how_its_failed_rows_run_again(counts, failures, commands):
+    """Rejected rows with one cause point at the mapping; rows whose cause may have passed just run again."""
+    found = [command for command, _ in redrive_remedies(ended(counts), failures)]
+    assert [" ".join(command.replace(" demo#e1", "").split()[1:]) for command in found] == commands
+
+
+def test_a_cancelled_batch_says_how_it_is_read_on():
+    """Its cancelled rows have no cause to look for."""
+    view = ended(Counts(53, 47, cancelled=47), state=State.CANCELLED, unread_from=101)
+    assert redrive_remedies(view, []) == [
+        ("rowfleet redrive demo#e1 --unread", "run the 47 cancelled rows, and read on")
+    ]
