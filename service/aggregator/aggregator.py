@@ -226,7 +226,7 @@ class Aggregator:
             aggregating = replace(batch, state=State.AGGREGATING)
             rows = tally - batch.carried
             await correct_counts(self._ports.table, aggregating, rows=rows, counters=work.view.counts)
-        state = _final_state(tally)
+        state = _final_state(batch, tally)
         facts = manifest_of(
             batch,
             state,
@@ -343,9 +343,9 @@ class Aggregator:
         _log_finished(work.batch, State.FAILED, problem, moved=stands.state is State.FAILED)
 
 
-def _final_state(tally: Counts) -> State:
-    """The state of a batch whose results are written."""
-    if tally.cancelled:
+def _final_state(batch: Batch, tally: Counts) -> State:
+    """The state of a batch whose results are written. Rows that were not read have no outcome that counts."""
+    if tally.cancelled or batch.unread_from:
         return State.CANCELLED
     return State.COMPLETED_WITH_ERRORS if tally.failed else State.SUCCEEDED
 

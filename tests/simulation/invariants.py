@@ -49,6 +49,7 @@ INVARIANTS: Mapping[str, str] = {
     "nothing_stuck": "After the last fault all batches end and all queues drain, within a bound.",
     "output_complete": "The output has every row of the input, once, in order, with the right answer.",
     "manifest_true": "The manifest's numbers equal those of the outcomes.",
+    "unread_is_not_done": "A batch that was not read to its end is CANCELLED, whatever its rows did.",
     "stored_with_its_change": "Each opening and end of a batch has its event, and no event is without one.",
     "told_as_stored": "A target gets each event with the id and the bytes that were stored with the change.",
     "told_after_manifest": "A batch that is told to have results has its manifest by then.",
@@ -164,6 +165,8 @@ def _wrong_results(final: FinalState, batch: Batch, file: InputFile) -> Iterator
         there = stored[entry["name"]]
         if there is None or hashlib.sha256(there.body).hexdigest() != entry["sha256"]:
             yield "manifest_last", f"{batch.batch_id}: {entry['name']} is not what its manifest says"
+    if batch.unread_from and batch.state is not State.CANCELLED:
+        yield "unread_is_not_done", f"{batch.batch_id} is {batch.state}, unread from row {batch.unread_from}"
     unfinished = getattr(final.objects, "unfinished", ())
     if left := [upload.key for upload in unfinished if upload.key.startswith(prefix)]:
         yield "no_upload_left", ", ".join(left)

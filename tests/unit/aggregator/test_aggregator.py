@@ -130,6 +130,15 @@ async def test_a_batch_without_failures_succeeds(lab):
     assert view.batch.finished_at == "2023-11-14T22:14:20.000Z"
 
 
+@pytest.mark.parametrize("total", [0, 5])
+async def test_a_batch_that_was_not_read_to_its_end_is_cancelled(lab, total):
+    """Rows that were not read are in no file, so the batch has not succeeded, whatever the others did."""
+    batch = await finished(lab, total, unread_from=total + 1, cancelled_at="2023-11-14T22:13:20.000Z")
+    await aggregate(lab, batch)
+    assert (await lab.view()).batch.state is State.CANCELLED
+    assert json.loads(files(lab)["manifest.json"])["state"] == "CANCELLED"
+
+
 async def test_failures_are_written_apart(lab):
     """failures.csv holds the original columns and the error of each failed row; it can be run again."""
     batch = await finished(lab, 30, failed=(7, 21))
