@@ -20,10 +20,17 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=5_000)
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1, help="of the first run; the next ones count on")
+    parser.add_argument("--without-operations", action="store_true", help="operate on no batch")
     arguments = parser.parse_args()
     broken = 0
     for seed in range(arguments.seed, arguments.seed + arguments.times):
-        plan = Plan(seed, arguments.seconds, arguments.rows, arguments.workers)
+        plan = Plan(
+            seed,
+            arguments.seconds,
+            arguments.rows,
+            arguments.workers,
+            operations=not arguments.without_operations,
+        )
         folder = Path(tempfile.mkdtemp(prefix=f"rowfleet-chaos-{seed}-"))
         try:
             say(run(plan, folder).line())

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
 from aiohttp import web
@@ -17,15 +19,39 @@ from tests.chaos.proxy import HOST
 
 T = TypeVar("T")
 
-PACED = "/paced"
+HEALED = 4
+"""One bad row in so many is answered in each later round."""
+
+PACED = "paced"
 """Calls of this path are answered at intervals, so that a batch lasts as long as the chaos."""
 
 
-class ChaosAgent:
-    """An agent whose final reply depends on the row only, not on the number or time of its calls.
+@dataclass(slots=True)
+class Call:
+    """A call as the agent saw it: its row, the process that made it, and monotonic times.
 
-    `calls` counts invocations by their id, of which every row has one. `interval_s` lies between two paced
-    answers until `hurry` is called.
+    `status` is 0 while it has no answer, or if its client went away.
+    """
+
+    batch_id: str
+    round: int
+    number: int
+    process: int
+    began: float
+    ended: float = 0.0
+    status: int = 0
+
+    @property
+    def row(self) -> tuple[str, int, int]:
+        """Batch, round and number: what a row is called for once, unless something comes between."""
+        return self.batch_id, self.round, self.number
+
+
+class ChaosAgent:
+    """An agent whose final reply depends on the row and its round only, not on number or time of its calls.
+
+    `calls` are all calls in order. The first part of a path is the number of the process that calls.
+    `interval_s` lies between two paced answers until `hurry` is called.
     """
 
     def __init__(self, interval_s: float = 0.0) -> None:
@@ -33,7 +59,8 @@ class ChaosAgent:
         self._next = 0.0
         self._hurried: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.calls: Counter[str] = Counter()
+        self._times: Counter[tuple[str, int, int]] = Counter()
+        self.calls: list[Call] = []
         self.url = ""
 
     @asynccontextmanager
@@ -59,13 +86,18 @@ class ChaosAgent:
 
     async def _handle(self, request: web.Request) -> web.Response:
         body = await request.json()
-        invocation = request.headers["Idempotency-Key"]
-        self.calls[invocation] += 1
-        is_first = self.calls[invocation] == 1
-        if request.path == PACED:
-            await self._turn()
-        status, reply = answer(body, is_first=is_first)
-        return web.Response(status=status, body=json.dumps(reply), content_type="application/json")
+        process, _, path = request.path.removeprefix("/").partition("/")
+        call = _call(request.headers["Idempotency-Key"], int(process or 0))
+        self.calls.append(call)
+        self._times[call.row] += 1
+        is_first = self._times[call.row] == 1
+        try:
+            if path == PACED:
+                await self._turn()
+            call.status, reply = answer(body, is_first=is_first, round_=call.round)
+        finally:
+            call.ended = time.monotonic()
+        return web.Response(status=call.status, body=json.dumps(reply), content_type="application/json")
 
     async def _turn(self) -> None:
         """Wait for the next interval, or for the end of the chaos."""
@@ -80,10 +112,19 @@ class ChaosAgent:
                 return
 
 
-def answer(body: dict[str, str], *, is_first: bool) -> tuple[int, object]:
-    """Refuse names that begin with `bad`, and the first call of `busy` ones; reply to others in capitals."""
+def _call(key: str, process: int) -> Call:
+    """The call with an idempotency key: `{batch id}@{incarnation}/{round}/{row}`."""
+    identity, round_, number = key.rsplit("/", 2)
+    return Call(identity.rpartition("@")[0], int(round_), int(number), process, time.monotonic())
+
+
+def answer(body: dict[str, str], *, is_first: bool, round_: int = 1) -> tuple[int, object]:
+    """Reply in capitals, but refuse names that begin with `bad`, and the first call of `busy` ones.
+
+    In each later round a quarter of the bad ones is not refused any more.
+    """
     name = body["name"]
-    if name.startswith("bad"):
+    if name.startswith("bad") and int(body["n"]) % HEALED + 1 >= round_:
         return 422, {"reason": f"{name} is not for me"}
     if name.startswith("busy") and is_first:
         return 503, {"reason": "not now"}

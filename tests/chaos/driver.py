@@ -19,13 +19,15 @@ from service.cli.embedded import EmbeddedProcess
 from tests.acceptance.support import Deployment
 from tests.chaos.agent import PACED, ChaosAgent, in_thread
 from tests.chaos.faults import Rates
-from tests.chaos.fleet import VISIBILITY_S, Fleet
+from tests.chaos.fleet import ENOUGH_RECEIVES, VISIBILITY_S, Fleet
+from tests.chaos.operations.calls import late_calls, repeats
+from tests.chaos.operations.operators import Operators
+from tests.chaos.operations.rounds import Stands, check_operated
+from tests.chaos.operations.script import script
+from tests.chaos.operations.sightings import FINAL, Sightings
 from tests.chaos.plan import Act, Job, Plan
 from tests.chaos.proxy import FaultProxy
 from tests.chaos.verdict import Files, check_batch, check_nothing_left, check_same, results, within
-
-ENOUGH_RECEIVES = 1_000
-"""So many deliveries that kills alone do not make a row a dead letter."""
 
 AFTERWARDS_S = 480.0
 """Limit for the end of all batches after the last fault.
@@ -34,10 +36,12 @@ A job that could not be split again and again comes after a pause of five minute
 machine.
 """
 
+MOST_TOLD = 20
+"""Late calls that a report lists."""
+
 _PACE = 0.75
 _STORM_S = 2.0
 _STORM_FACTOR = 8.0
-_FINAL = frozenset({"SUCCEEDED", "COMPLETED_WITH_ERRORS", "FAILED", "CANCELLED"})
 
 
 @dataclass
@@ -54,7 +58,10 @@ class Report:
     invocations: int = 0
     orphans: int = 0
     seconds: float = 0.0
+    closing_s: float = 0.0
     longest_end_s: float = 0.0
+    operations: Counter[str] = field(default_factory=Counter)
+    repeated: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
 
     def line(self) -> str:
@@ -63,14 +70,20 @@ class Report:
         faults = " ".join(f"{fault}={count}" for fault, count in sorted(self.faults.items()))
         found, raced = self.events["row_was_committed"], self.events["outcomes_already_committed"]
         return (
-            f"seed {self.plan.seed}: {'FAILED' if self.problems else 'ok'} in {self.seconds:.0f} s; "
+            f"seed {self.plan.seed}: {'FAILED' if self.problems else 'ok'} in {self.seconds:.0f} s, "
+            f"{self.closing_s:.0f} s of it after the chaos; "
             f"{self.rows} rows in {self.batches} batches; {acts}; drained within {self.longest_end_s:.1f} s; "
             f"{sum(self.faults.values())} faults in {self.requests} calls ({faults}); "
-            f"{self.invocations} invocations, {self.invocations - self.rows} of them repeated, "
+            f"operations: {_listed(self.operations)}; "
+            f"{self.invocations} invocations, rows called again: {_listed(self.repeated)}; "
             f"{found} redelivered rows found committed, "
             f"{raced} transactions met a row committed meanwhile, "
             f"{self.orphans} uploads left to the bucket's rule"
         )
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"
 
 
 class ChaosError(AssertionError):
@@ -82,9 +95,12 @@ class ChaosError(AssertionError):
 
 
 def run(plan: Plan, folder: Path) -> Report:
-    """Run a plan quietly and with chaos. Raises ChaosError if the results differ."""
+    """Run a plan quietly and with chaos. Raises ChaosError if the results differ.
+
+    With operations results are compared with the input alone.
+    """
     jobs = plan.jobs()
-    quiet = _quiet(plan, jobs, folder / "quiet")
+    quiet = {} if plan.operations else _quiet(plan, jobs, folder / "quiet")
     return _chaotic(plan, jobs, folder / "chaotic", quiet)
 
 
@@ -119,40 +135,38 @@ def _chaotic(plan: Plan, jobs: list[Job], folder: Path, quiet: dict[str, Files])
         with in_thread(context):
             _mappings(deployment, agent)
             fleet = Fleet(deployment, proxy.url, plan.workers)
+            chaos = _Chaos(plan, jobs, deployment, fleet, rates)
             started = time.monotonic()
             try:
-                within(AFTERWARDS_S, lambda: fleet.is_up, "the start of the processes")
-                chaos = _Chaos(plan, jobs, deployment, fleet, rates)
-                within(plan.seconds + AFTERWARDS_S, chaos.step, "the end of the chaos")
-                chaos.cease()
-                agent.hurry()
-                within(
-                    AFTERWARDS_S,
-                    lambda: fleet.is_up and _all_ended(deployment, jobs),
-                    "the end of all batches",
-                )
+                chaos.run(agent, report)
                 report.orphans = check_nothing_left(deployment)
                 fleet.stop()
-                for job in jobs:
-                    files = results(deployment, job)
-                    check_batch(deployment, job, files)
-                    check_same(job, files, quiet[job.batch_id])
+                _check(deployment, jobs, agent, quiet)
             except AssertionError as error:
                 states = {job.batch_id: deployment.state(job.batch_id) for job in jobs}
                 report.problems.append(f"{error}\nbatches: {states}")
             report.seconds = time.monotonic() - started
-            report.events = fleet.count_events()
-            report.acts, report.faults = fleet.done, proxy.produced
-            report.requests, report.invocations = proxy.requests, sum(agent.calls.values())
-            report.longest_end_s = fleet.longest_end_s
-            report.problems += fleet.problems
+            chaos.tell(agent, report)
+            report.faults, report.requests = proxy.produced, proxy.requests
     if report.problems:
         raise ChaosError(report)
     return report
 
 
+def _check(deployment: Deployment, jobs: list[Job], agent: ChaosAgent, quiet: dict[str, Files]) -> None:
+    """Check every batch against its input; those that no operation has changed also against a quiet run."""
+    for job in jobs:
+        files = results(deployment, job)
+        stands = Stands.read(deployment, job, files)
+        check_operated(deployment, stands, agent.calls)
+        if not stands.was_operated_on:
+            check_batch(deployment, job, files)
+        if job.batch_id in quiet:
+            check_same(job, files, quiet[job.batch_id])
+
+
 class _Chaos:
-    """Performs what the plan has for each moment: acts, submissions, the end of a storm."""
+    """Performs what the plan has for each moment: acts, submissions, operations, the end of a storm."""
 
     def __init__(
         self, plan: Plan, jobs: list[Job], deployment: Deployment, fleet: Fleet, rates: Rates
@@ -161,11 +175,32 @@ class _Chaos:
         self._acts = plan.acts()
         self._next = next(self._acts, None)
         self._jobs = sorted(jobs, key=lambda job: job.at_s)
+        self._batches = [job.batch_id for job in jobs]
         self._deployment = deployment
         self._fleet = fleet
         self._rates = rates
         self._calm_at = 0.0
+        self._started = 0.0
+        steps = script(plan, jobs) if plan.operations else []
+        self._sightings = Sightings(deployment, self._batches)
+        environment = {"AWS_ENDPOINT_URL": fleet.endpoint_url, "ROWFLEET_AWS__READ_TIMEOUT_S": "5"}
+        self._operators = Operators(deployment, self._sightings, steps, environment)
+
+    def run(self, agent: ChaosAgent, report: Report) -> None:
+        """Run to the end of all batches. Raises AssertionError if they do not end in time."""
+        within(AFTERWARDS_S, lambda: self._fleet.is_up, "the start of the processes")
         self._started = time.monotonic()
+        within(self._seconds + AFTERWARDS_S, self.step, "the end of the chaos")
+        self._rates.factor = 0.0
+        self._fleet.wake_all()
+        agent.hurry()
+        ceased = time.monotonic()
+        try:
+            within(AFTERWARDS_S, self.close, "the end of all batches")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; {self._operators.waits_for}") from None
+        finally:
+            report.closing_s = time.monotonic() - ceased
 
     def step(self) -> bool:
         """Do what is due. True once the chaos is over."""
@@ -177,12 +212,24 @@ class _Chaos:
             self._do(self._next[1], now)
         if self._calm_at and now >= self._calm_at:
             self._rates.factor, self._calm_at = 1.0, 0.0
+        self._operators.act(now)
         return now >= self._seconds and not self._jobs
 
-    def cease(self) -> None:
-        """Stop all faults and resume frozen processes."""
-        self._rates.factor = 0.0
-        self._fleet.wake_all()
+    def close(self) -> bool:
+        """True once all batches have ended and nobody operates on them."""
+        is_closed = self._operators.close(self._batches, time.monotonic() - self._started)
+        return self._fleet.is_up and is_closed
+
+    def tell(self, agent: ChaosAgent, report: Report) -> None:
+        """Report what was done and seen, and the calls that should not have been made."""
+        fleet, operators, sightings = self._fleet, self._operators, self._sightings
+        report.events = fleet.count_events()
+        report.acts, report.longest_end_s = fleet.done, fleet.longest_end_s
+        report.operations, report.invocations = operators.done, len(agent.calls)
+        for repeat in repeats(agent.calls, sightings, fleet.absences):
+            report.repeated[" and ".join(sorted(set(repeat.causes))) or "without a cause"] += 1
+        late = late_calls(agent.calls, sightings.quiets(), fleet.absences)
+        report.problems += [*fleet.problems, *operators.problems, *late[:MOST_TOLD]]
 
     def _do(self, act: Act, now: float) -> None:
         """Perform an act, or leave it for the next step if no process is in a state for it."""
@@ -214,7 +261,7 @@ def _deployment(folder: Path) -> Iterator[tuple[str, Deployment]]:
 
 def _mappings(deployment: Deployment, agent: ChaosAgent) -> None:
     deployment.env["AGENT_URL"] = agent.url
-    deployment.mapping("main", f"invoke: http, url: '${{AGENT_URL}}{PACED}'")
+    deployment.mapping("main", f"invoke: http, url: '${{AGENT_URL}}/{PACED}'")
     deployment.mapping("small")
 
 
@@ -224,4 +271,4 @@ def _submit(deployment: Deployment, job: Job) -> None:
 
 
 def _all_ended(deployment: Deployment, jobs: list[Job]) -> bool:
-    return all(deployment.state(job.batch_id) in _FINAL for job in jobs)
+    return all(deployment.state(job.batch_id) in FINAL for job in jobs)

@@ -11,19 +11,30 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from tests.acceptance.support import Deployment, Running
+from tests.chaos.operations.calls import Absence
 from tests.chaos.plan import Act
 
 VISIBILITY_S = 5
 DRAIN_S = 10
+ENOUGH_RECEIVES = 1_000
+"""So many deliveries that kills alone do not make a row a dead letter, or FAILED."""
+
 END_S = DRAIN_S + 40
 """Limit for the end of a process after SIGTERM: its drain, and calls that end at their own time-outs."""
 
 SETTINGS = {
+    # Empty queues are asked seldom: most of the time of a small machine would go into it.
+    "ROWFLEET_INGEST__POLL_WAIT_S": "1",
+    "ROWFLEET_ROWS__POLL_WAIT_S": "1",
+    "ROWFLEET_RESULTS__POLL_WAIT_S": "1",
     "ROWFLEET_INGEST__VISIBILITY_TIMEOUT_S": str(VISIBILITY_S),
     "ROWFLEET_ROWS__VISIBILITY_TIMEOUT_S": str(VISIBILITY_S),
     "ROWFLEET_RESULTS__VISIBILITY_TIMEOUT_S": str(VISIBILITY_S),
-    "ROWFLEET_AWS__READ_TIMEOUT_S": "2",
-    "ROWFLEET_AWS__CONNECT_TIMEOUT_S": "1",
+    "ROWFLEET_ROWS__MAX_RECEIVES": str(ENOUGH_RECEIVES),
+    "ROWFLEET_INGEST__MAX_RECEIVES": str(ENOUGH_RECEIVES),
+    "ROWFLEET_RESULTS__MAX_RECEIVES": str(ENOUGH_RECEIVES),
+    "ROWFLEET_AWS__READ_TIMEOUT_S": "3",
+    "ROWFLEET_AWS__CONNECT_TIMEOUT_S": "2",
     "ROWFLEET_DRAIN_TIMEOUT_S": str(DRAIN_S),
     "ROWFLEET_WORKER__INLINE_WAIT_S": "2",
     "ROWFLEET_WORKER__MAX_INFLIGHT_ROWS": "32",
@@ -54,9 +65,13 @@ class State(Enum):
 
 @dataclass
 class Member:
-    """One member of the fleet and its present process. `until` is when FROZEN or ENDING is over."""
+    """One member of the fleet and its present process, which has a number of its own.
+
+    `until` is when FROZEN or ENDING is over.
+    """
 
     running: Running
+    number: int
     state: State = State.STARTING
     since: float = field(default_factory=time.monotonic)
     until: float = 0.0
@@ -67,12 +82,14 @@ class Fleet:
 
     def __init__(self, deployment: Deployment, endpoint_url: str, size: int) -> None:
         self._deployment = deployment
-        self._endpoint_url = endpoint_url
+        self.endpoint_url = endpoint_url
         self._ended: list[Running] = []
+        self._started = 0
+        self.absences: list[Absence] = []
         self.done: Counter[str] = Counter()
         self.problems: list[str] = []
         self.longest_end_s = 0.0
-        self._members = [Member(self._start()) for _ in range(size)]
+        self._members = [Member(*self._start()) for _ in range(size)]
 
     def act(self, act: Act, pick: float) -> bool:
         """Perform an act on a process in a fit state, selected by `pick` in [0, 1). False if none is."""
@@ -86,13 +103,15 @@ class Fleet:
         if act is Act.KILL:
             process.kill()
             process.wait()
+            self.absences.append(Absence(member.number, act, now, now))
             self._replace(member)
         elif act is Act.TERM:
             process.terminate()
+            self.absences.append(Absence(member.number, act, now, now + END_S))
             member.state, member.since, member.until = State.ENDING, now, now + END_S
         else:
             process.send_signal(signal.SIGSTOP)
-            member.state, member.until = State.FROZEN, now + VISIBILITY_S * (1.3 + pick)
+            member.state, member.since, member.until = State.FROZEN, now, now + VISIBILITY_S * (1.3 + pick)
         return True
 
     def tend(self) -> None:
@@ -152,16 +171,22 @@ class Fleet:
                     self.problems.append(f"logged: {event}")
         return counted
 
-    def _start(self) -> Running:
-        return self._deployment.start("serve", AWS_ENDPOINT_URL=self._endpoint_url, **SETTINGS)
+    def _start(self) -> tuple[Running, int]:
+        """A new process and its number, which is in the path of each of its calls."""
+        self._started += 1
+        agent_url = f"{self._deployment.env['AGENT_URL']}/{self._started}"
+        environment = {"AWS_ENDPOINT_URL": self.endpoint_url, "AGENT_URL": agent_url, **SETTINGS}
+        return self._deployment.start("serve", **environment), self._started
 
     def _replace(self, member: Member) -> None:
         self._ended.append(member.running)
-        member.running, member.state, member.since = self._start(), State.STARTING, time.monotonic()
+        member.running, member.number = self._start()
+        member.state, member.since = State.STARTING, time.monotonic()
 
     def _wake(self, member: Member) -> None:
         member.running.process.send_signal(signal.SIGCONT)
         member.state = State.UP
+        self.absences.append(Absence(member.number, Act.STOP, member.since, time.monotonic()))
 
     def _has_ended(self, member: Member, code: int) -> None:
         if member.state is State.ENDING:

@@ -41,15 +41,24 @@ class Job:
         """The id of its batch."""
         return f"{self.mapping}#{self.execution_id}"
 
+    @property
+    def results(self) -> str:
+        """The prefix of its result files."""
+        return f"results/{self.mapping}/{self.execution_id}/"
+
 
 @dataclass(frozen=True)
 class Plan:
-    """One run: a main batch of `rows` rows that lasts for `seconds`, and small batches meanwhile."""
+    """One run: a main batch of `rows` rows that lasts for `seconds`, and small batches meanwhile.
+
+    With `operations` the batches are paused, resumed, cancelled, changed and redriven meanwhile.
+    """
 
     seed: int
     seconds: float
     rows: int
     workers: int
+    operations: bool = False
 
     def jobs(self) -> list[Job]:
         """The main batch at once, and small ones every few seconds: faults meet their beginnings and ends."""

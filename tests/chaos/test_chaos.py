@@ -53,11 +53,20 @@ def test_a_plan_holds_every_kind_of_file_and_act() -> None:
 def test_the_agent_answers_by_the_row_alone() -> None:
     """Only the first call of a busy row has another reply than later calls."""
     for name in ("row 1", "bad 2"):
-        body = {"name": name, "width": "3"}
+        body = {"name": name, "n": "1", "width": "3"}
         assert answer(body, is_first=True) == answer(body, is_first=False)
-    busy = {"name": "busy 3", "width": "2"}
+    busy = {"name": "busy 3", "n": "3", "width": "2"}
     assert answer(busy, is_first=True)[0] == 503
     assert answer(busy, is_first=False) == (200, {"category": "BUSY 3.."})
+
+
+def test_a_quarter_of_the_bad_rows_is_healed_in_each_later_round() -> None:
+    """So a redrive of failed rows has both kinds of outcomes."""
+    bad = [{"name": f"bad {n}", "n": str(n), "width": "2"} for n in range(40)]
+    refused = [
+        sum(answer(row, is_first=False, round_=round_)[0] == 422 for row in bad) for round_ in (1, 2, 3)
+    ]
+    assert refused == [40, 30, 20]
 
 
 # -- the verdict -----------------------------------------------------------------------------------------

@@ -22,11 +22,14 @@ QUEUES = ("ingest", "rows", "aggregate")
 TIMES = ("_execution_time_ms", "_timestamp")
 """Columns of output.csv with time and duration of a row, which differ from run to run."""
 
-_MANIFEST_TIMES = ("started_at", "last_outcome_at", "agent_ms")
+_MANIFEST_TIMES = ("started_at", "last_outcome_at", "agent_ms", "operations")
 _FILE_TIMES = ("bytes", "sha256")
 """They follow from the columns above. `check_batch` compares them with the files."""
 
 Files = dict[str, bytes]
+
+EMPTY_S = 330.0
+"""Limit for the queues to become empty: a job that failed again and again comes after five minutes."""
 
 _TICK = threading.Event()
 
@@ -40,8 +43,8 @@ def within(seconds: float, condition: Callable[[], bool], what: str) -> None:
 
 
 def results(deployment: Deployment, job: Job) -> Files:
-    """All result files of a batch, by name."""
-    prefix = f"results/{job.mapping}/{job.execution_id}/"
+    """All result files of a batch, by name; those of later rounds with their folder."""
+    prefix = job.results
     listed = deployment.s3.list_objects_v2(Bucket=deployment.names.bucket, Prefix=prefix)
     keys = [entry["Key"] for entry in listed.get("Contents", ())]
     return {key.removeprefix(prefix): deployment.get(f"s3://{deployment.names.bucket}/{key}") for key in keys}
@@ -55,10 +58,11 @@ def check_batch(deployment: Deployment, job: Job, files: Files) -> None:
     state = "COMPLETED_WITH_ERRORS" if failed else "SUCCEEDED"
     assert deployment.state(job.batch_id) == state, job
     assert deployment.counted(job.batch_id) == (len(rows) - failed, failed), job
-    numbers = sorted(_row_numbers(deployment, job))
+    numbers = sorted(int(item["row_id"]["S"].removeprefix("row_")) for item in row_items(deployment, job))
     assert numbers == list(range(1, len(rows) + 1)), f"{job.batch_id}: items in the table"
 
-    assert set(files) == {"output.csv", "manifest.json", *(["failures.csv"] if failed else [])}, job
+    expected_files = {"output.csv", "manifest.json", "latest.json", *(["failures.csv"] if failed else [])}
+    assert set(files) == expected_files, job
     output = table(files["output.csv"])
     assert len(output) == len(rows), f"{job.batch_id}: {len(output)} of {len(rows)} rows"
     for row, (status, reply), got in zip(rows, replies, output, strict=True):
@@ -91,6 +95,8 @@ def timeless(name: str, data: bytes) -> bytes:
         return _without_columns(data)
     if name == "manifest.json":
         return _without_times(json.loads(data))
+    if name == "latest.json":
+        return json.dumps(json.loads(data) | {"incarnation": ""}).encode()
     return data
 
 
@@ -104,21 +110,18 @@ def check_nothing_left(deployment: Deployment) -> int:
     def waiting() -> int:
         return sum(_depth(deployment, role) for role in QUEUES)
 
-    within(60.0, lambda: waiting() == 0, "empty queues")
+    within(EMPTY_S, lambda: waiting() == 0, "empty queues")
     for role in QUEUES:
         assert _depth(deployment, f"{role}-dlq") == 0, f"dead letters of {role}"
     return len(deployment.s3.list_multipart_uploads(Bucket=deployment.names.bucket).get("Uploads", []))
 
 
-def _row_numbers(deployment: Deployment, job: Job) -> list[int]:
+def row_items(deployment: Deployment, job: Job) -> list[dict[str, Any]]:
+    """The items of all rows of a batch, from all its partitions."""
     partitions = int(deployment.item(job.batch_id)["partitions"]["N"])
     names = [job.batch_id, *(f"{job.batch_id}#{number}" for number in range(1, partitions))]
-    return [
-        int(item["row_id"]["S"].removeprefix("row_"))
-        for name in names
-        for item in deployment.items(name)
-        if item["row_id"]["S"].startswith("row_")
-    ]
+    items = (item for name in names for item in deployment.items(name))
+    return [item for item in items if item["row_id"]["S"].startswith("row_")]
 
 
 def _depth(deployment: Deployment, role: str) -> int:
