@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 
 .PHONY: setup demo test verify mutants simulate replay fuzz lint hadolint types imports check checkov terraform-check image \
   endpoint-image json-schema lock chaos bench bench-memory bench-limits \
-  bench-head-of-line bench-reuse clean help
+  bench-head-of-line bench-reuse bench-steering clean help
 .DEFAULT_GOAL := help
 
 help: ## list what can be made
@@ -57,9 +57,10 @@ TIMES ?= 10
 ROWS ?= 5000
 WORKERS ?= 3
 SEED ?= 1
-chaos: $(READY) ## real processes, real kills, spoiled calls: SECONDS=60 TIMES=10 ROWS=5000 WORKERS=3 SEED=1
+OPTIONS ?=
+chaos: $(READY) ## real processes, real kills, spoiled calls, operations: SECONDS=60 TIMES=10 ROWS=5000 WORKERS=3 SEED=1
 	@$(BIN)/python -m tests.chaos --seconds $(SECONDS) --times $(TIMES) --rows $(ROWS) --workers $(WORKERS) \
-	  --seed $(SEED)
+	  --seed $(SEED) $(OPTIONS)
 
 lint: hadolint ## ruff, hadolint
 	@$(BIN)/ruff check .
@@ -115,6 +116,9 @@ bench-head-of-line: $(READY) ## a quick agent behind one that never answers, in 
 
 bench-reuse: $(READY) ## calls and seconds with and without reuse, 30 % duplicates
 	@$(BIN)/python benchmarks/reuse.py
+
+bench-steering: $(READY) ## from a pause to the last call, from a resume or redrive of 100,000 rows to the first
+	@$(BIN)/python benchmarks/steering.py
 
 json-schema: $(READY) ## JSON Schemas of mapping and schema files, for editors
 	@for kind in mapping schema; do \

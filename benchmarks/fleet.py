@@ -107,7 +107,7 @@ class Fleet:
             **{f"ROWFLEET_SPLIT__{name.upper()}": str(value) for name, value in SPLIT_DEFAULTS.items()},
             **{f"ROWFLEET_{name.upper()}": str(value) for name, value in settings.items()},
         }  # fmt: skip
-        self._command("setup")
+        self.command("setup")
 
     def __enter__(self) -> Self:
         return self
@@ -138,7 +138,7 @@ class Fleet:
     def submit(self, source: Path, mapping: str, *, wait: bool = True) -> dict[str, Any]:
         """Start a batch. Return its status at the end, or its id with `wait=False`."""
         options = ["--wait"] if wait else []
-        submitted = self._command("submit", str(source), "--mapping", mapping, "--json", *options)
+        submitted = self.command("submit", str(source), "--mapping", mapping, "--json", *options)
         printed: dict[str, Any] = json.loads(submitted)
         return printed
 
@@ -148,7 +148,8 @@ class Fleet:
         subprocess.run([*command, str(target)], env=self._environment, check=True)
         return read_rows(target)
 
-    def _command(self, *arguments: str) -> bytes:
+    def command(self, *arguments: str) -> bytes:
+        """Run a command to its end, and return its output."""
         command = [sys.executable, "-m", "service", *arguments]
         return subprocess.run(
             command, env=self._environment, cwd=self.folder, check=True, stdout=subprocess.PIPE,
