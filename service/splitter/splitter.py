@@ -18,6 +18,7 @@ from service.batch.role_ports import Ports
 from service.batch.source import compile_stored, stored_definition
 from service.domain.errors import (
     BatchRejectedError,
+    ConflictError,
     MappingError,
     MappingTooNewError,
     PoisonMessageError,
@@ -31,6 +32,7 @@ from service.domain.ports import MESSAGE_BYTES, OutgoingMessage
 from service.domain.truncation import truncate
 from service.mapping import Definition
 from service.recovery.kept import KeptSelections
+from service.runtime.backoff import MAX_BACKOFF_S
 from service.runtime.byte_budget import ByteBudget
 from service.runtime.delivery import Delivery
 from service.runtime.releases import MAX_REASON_CHARS
@@ -109,14 +111,22 @@ class Splitter:
 
     async def _operate(self, request: OperationRequest | WorkRequest, delivery: Delivery) -> None:
         """Carry out a request, or the work that one has left on its batch."""
-        if isinstance(request, WorkRequest):
-            await self._work.handle(request, delivery)
-        elif opens_round(request):
-            # The pass over a large batch takes minutes: other messages get the slot meanwhile.
-            delivery.release_slot()
-            await carry_out(self._ports, request, delivery.message.id, by=self._redrive.open_round)
-        else:
-            await carry_out(self._ports, request, delivery.message.id)
+        try:
+            if isinstance(request, WorkRequest):
+                await self._work.handle(request, delivery)
+            elif opens_round(request):
+                # The pass over a large batch takes minutes: other messages get the slot meanwhile.
+                delivery.release_slot()
+                await carry_out(self._ports, request, delivery.message.id, by=self._redrive.open_round)
+            else:
+                await carry_out(self._ports, request, delivery.message.id)
+        except RetryableError as error:
+            # A batch waits for it, and as a dead letter it is carried out as well: the pauses of jobs, which
+            # grow to minutes, are too long.
+            again_s = min(MAX_BACKOFF_S, 2.0 ** min(delivery.message.receives, 10))
+            if error.retry_after_s is None and not isinstance(error, ConflictError):
+                error.retry_after_s = again_s
+            raise
 
     async def _run(self, job: Job, delivery: Delivery) -> None:
         try:

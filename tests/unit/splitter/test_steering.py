@@ -116,6 +116,27 @@ async def test_a_resume_goes_on_with_the_split(lab, row):
     assert repeats == set(range(1, min(ROWS, before.checkpoint.rows + WINDOW) + 1))
 
 
+@pytest.mark.parametrize(
+    ("request_", "receives", "again_s"),
+    [
+        (OperationRequest("pause", "demo#e1", "r"), 1, 2),
+        (OperationRequest("cancel", "demo#e1", "r"), 4, 16),
+        (OperationRequest("redrive", "demo#e1", "r"), 9, 30),
+        (WorkRequest("demo#e1", "", 1), 9, 30),
+    ],
+)
+async def test_a_request_that_fails_comes_again_within_half_a_minute(lab, request_, receives, again_s):
+    """Its pauses do not grow to those of jobs, whatever has used up its earlier deliveries."""
+
+    async def read(_batch_id):
+        raise UnreachableError("the table is away")
+
+    lab.table.read = read
+    with pytest.raises(UnreachableError) as raised:
+        await split(lab, request_.encode(), receives=receives)
+    assert raised.value.retry_after_s == again_s
+
+
 async def test_rows_with_an_outcome_are_not_sent_again(lab):
     """Their calls ended while the batch was held."""
     at_row(lab, 35, "pause")
