@@ -10,13 +10,19 @@ import re
 import unicodedata
 from decimal import Context, Decimal
 
+from service.mapping.expressions.number_words import (
+    CODES,
+    ENGLISH,
+    MULTIPLES,
+    NO_UNITS,
+    factor_of_money,
+    is_multiple,
+    is_multiple_of_money,
+)
+
 MAX_CHARS = 1_000
 _EXACT = Context(prec=MAX_CHARS * 2)
 
-_CODES = (
-    "AED|ARS|AUD|BGN|BRL|CAD|CHF|CLP|CNY|COP|CZK|DKK|EGP|EUR|GBP|HKD|HUF|IDR|ILS|INR|JPY|KRW|MXN|MYR|NGN|NOK|"
-    "NZD|PEN|PHP|PKR|PLN|RMB|RON|RUB|SAR|SEK|SGD|THB|TRY|TWD|UAH|USD|VND|ZAR"
-)
 # `¤` stands for every currency sign, see `_plain`.
 _SIGN = r"(?:(?:US|AU?|CA?|HK|NZ|R|S|NT|MX)\s?)?¤"
 _NAMES = (
@@ -24,7 +30,7 @@ _NAMES = (
     r"krone|kroner|kronor|kronur|koruna|korun|zlot(?:y|ys|ych)|złot(?:y|ych)|forint|roubles?|rubles?|quid|"
     r"bucks|zł|kč|tl|dh)"
 )
-_CURRENCY = rf"(?:(?:(?:{_CODES})\s*)?{_SIGN}|{_CODES}|Rs\.?|kr\.?|Fr\.|{_NAMES})"
+_CURRENCY = rf"(?:(?:(?:{CODES})\s*)?{_SIGN}|{CODES}|Rs\.?|kr\.?|Fr\.|{_NAMES})"
 # A typographic apostrophe is written `'` before, see `_plain`.
 _WORD = "[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff]+"
 _UNIT = r"(?:(?:[kcdm]?m|ft|in|yd|mi)[23]|[^\W\d_]{1,20}[²³]?)"
@@ -46,23 +52,6 @@ _NUMBER = re.compile(
         (?P<close>\))*""",
     re.VERBOSE,
 )
-_MILLIONS = (
-    *("million", "millions", "mio", "mln", "millionen", "millones", "milhões", "miljoen", "miljoner"),
-    *("milioni", "milionów", "milyon"),
-)
-_MILLIARDS = (
-    *("billion", "billions", "bn", "bln", "milliard", "milliards", "milliarde", "milliarden", "mrd", "mld"),
-    *("miljard", "miljarder", "miliardi", "miliardów", "milyar"),
-)
-_WORDS = {
-    **dict.fromkeys(("hundred",), 10**2),
-    **dict.fromkeys(("thousand", "thousands", "tausend", "tusen", "duizend", "tys"), 10**3),
-    **dict.fromkeys(("lakh", "lakhs"), 10**5),
-    **dict.fromkeys(_MILLIONS, 10**6),
-    **dict.fromkeys(("crore", "crores"), 10**7),
-    **dict.fromkeys(_MILLIARDS, 10**9),
-    **dict.fromkeys(("trillion", "trillions", "tn", "trn"), 10**12),
-}
 _LETTERS = {"k": 10**3, "K": 10**3, "m": 10**6, "M": 10**6, "b": 10**9, "B": 10**9}
 _LETTERS_WITHOUT_CURRENCY = frozenset({"k", "K", "M"})
 """`5m` may be metres or minutes and `5B` bytes, so only an amount of money has millions and billions so."""
@@ -74,40 +63,8 @@ _SHORT_WORDS_OF_MONEY = frozenset({
 """Other short words after an amount may be multiples of another language: `R$ 5 mi`, `Rp 5 jt`."""
 _LONGEST_SHORT_WORD = 3
 _PREFIXES_OF_UNITS = frozenset({"sq", "square", "cubic", "cu", "fl"})
-_MONTHS = frozenset({
-    "abril", "agosto", "août", "aprile", "augusti", "augustus", "avril", "dez", "dezember", "dezembro",
-    "dic", "dicembre", "diciembre", "déc", "décembre", "enero", "febbraio", "febrero", "februar",
-    "februari", "fevereiro", "février", "gennaio", "giugno", "janeiro", "januar", "januari", "janvier",
-    "juillet", "juin", "julho", "juli", "julio", "junho", "juni", "junio", "luglio", "maart", "maggio",
-    "mai", "maio", "maj", "mars", "marzo", "março", "mayo", "mei", "märz", "novembre", "novembro",
-    "noviembre", "octobre", "octubre", "okt", "oktober", "ottobre", "outubro", "septembre",
-    "septiembre", "setembro", "settembre",
-})  # fmt: skip
-_OTHER_MULTIPLES = frozenset({
-    "bi", "bil", "bilion", "bilj", "bill", "billiard", "billiarde", "billiarden", "bio", "elfu", "jt",
-    "mia", "mijë", "miliar", "miliard", "miliardo", "milion", "milione", "milió", "milj", "mill",
-    "millon", "ming", "mjd", "mlr", "mlrd", "myriad", "myriads", "nghìn", "ngàn", "quadrillion",
-    "quintillion", "rb", "sextillion", "thou", "tis", "tisíc", "tri", "tril", "triliun", "trilj",
-    "trillionen", "trillones", "trl", "trln", "tsd", "tuh", "tūkst", "zillion",
-})  # fmt: skip
-"""Multiples of other languages, and names whose value differs between countries."""
-_NO_UNITS = _MONTHS | _OTHER_MULTIPLES | frozenset({
-    "a", "about", "above", "ad", "ago", "am", "and", "approx", "approximately", "apr", "april", "at",
-    "aug", "august", "av", "bc", "bce", "below", "bilhão", "bilhões", "biljoen", "billionen",
-    "billones", "billón", "bin", "bis", "by", "cca", "ce", "circa", "couple", "cr", "credit", "debit",
-    "dec", "december", "dozen", "dozens", "dr", "e", "eme", "er", "est", "estimated", "fach", "feb",
-    "february", "few", "fewer", "fifth", "fifths", "fold", "grand", "gross", "half", "halves", "higher",
-    "hundert", "hundreds", "hundredth", "hundredths", "in", "ish", "jan", "january", "jul", "july",
-    "jun", "june", "juta", "kk", "lac", "lacs", "less", "lower", "mal", "mar", "march", "max",
-    "maximum", "may", "md", "midday", "midnight", "mil", "milhão", "milione", "miljon", "mille",
-    "millionth", "millón", "minimum", "minus", "mn", "more", "nd", "nil", "noon", "nov", "november",
-    "oclock", "oct", "october", "odd", "oder", "of", "on", "or", "ou", "out", "over", "overdrawn",
-    "pair", "pairs", "percentile", "plus", "pm", "point", "quarter", "quarters", "rd", "ribu",
-    "roughly", "score", "scores", "sep", "sept", "september", "several", "something", "st", "sur",
-    "tens", "tenth", "tenths", "th", "third", "thirds", "thousandth", "thousandths", "times", "to",
-    "tuhat", "tusind", "uhr", "under", "up", "von", "vs", "x", "zehn", "zero", "ª", "º", "ème",
-})  # fmt: skip
-"""Words after a number that make it another one, a part, a bound, a date or a place in an order."""
+_HUNDREDTHS = frozenset("\N{CENT SIGN}\N{FULLWIDTH CENT SIGN}\N{MILL SIGN}")
+"""Signs of parts of a currency: `5¢` is not 5 of it."""
 _SEPARATORS = {
     "\N{RIGHT SINGLE QUOTATION MARK}": "'",
     "\N{ARABIC DECIMAL SEPARATOR}": ".",
@@ -156,7 +113,7 @@ def _plain(text: str) -> str:
 
 
 def _plain_character(character: str) -> str:
-    if character.isascii():
+    if character.isascii() or character in _HUNDREDTHS:
         return "¤" if character == "$" else character
     if "\uff01" <= character <= "\uff5e":  # full-width forms of ASCII
         return _plain_character(chr(ord(character) - 0xFEE0))
@@ -180,25 +137,36 @@ def _has_one_sign(match: re.Match[str]) -> bool:
 
 
 def _has_currency(match: re.Match[str]) -> bool:
-    return bool(match["before"] or match["after"]) or "¤" in match["unit"]
+    has_sign = bool(match["before"] or match["after"]) or "¤" in match["unit"]
+    return has_sign or is_multiple_of_money(match["multiple"] or "")
 
 
 def _factor(match: re.Match[str]) -> int | None:
     """The factor of `million` or `k`; 1 without one. None for a word that is no unit."""
     word = (match["multiple"] or "").lower()
     unit = match["unit"].strip().split("/")[0].split(" per ")[0].strip()
-    factor = _WORDS.get(word)
+    factor = MULTIPLES.get(word)
     if factor is None and len(word) == 1:
         factor = _letter_factor(match, match["multiple"])
+    elif factor is None and is_multiple_of_money(match["multiple"] or ""):
+        has_other = bool(match["before"] or match["after"] or unit)
+        factor = None if has_other else factor_of_money(match["multiple"])
     elif factor is None:
-        factor = 1 if _is_unit(word, unit, has_currency=_has_currency(match)) else None
-    if factor is None or unit.lower() in _NO_UNITS or _is_two_amounts(match):
+        is_unit = match["multiple"] != "MM" and _is_unit(word, unit, has_currency=_has_currency(match))
+        factor = 1 if is_unit else None
+    if factor is None or _is_no_unit(unit) or _is_two_amounts(match):
         return None
     if factor != 1 and (match["exponent"] or unit in _LETTERS):
         return None  # `2e3k`, `5 million k`
-    second = _WORDS.get(unit.lower(), 1)
+    second = MULTIPLES.get(unit.lower(), 1)
     # `2 hundred thousand`, but not `5k million`.
-    return None if second != 1 and word not in _WORDS else factor * second
+    return None if second != 1 and word not in MULTIPLES else factor * second
+
+
+def _is_no_unit(word: str) -> bool:
+    """True for a word that makes its number another one, or none."""
+    lower = word.lower()
+    return lower in NO_UNITS or is_multiple(lower) or is_multiple_of_money(word)
 
 
 def _is_two_amounts(match: re.Match[str]) -> bool:
@@ -210,7 +178,7 @@ def _is_unit(word: str, unit: str, *, has_currency: bool) -> bool:
     """True if a number keeps its value before `word`, which is "" or no known multiple, and before `unit`."""
     if not word:
         return True
-    if word in _NO_UNITS or (word == "mm" and has_currency):
+    if word in NO_UNITS or is_multiple(word) or (word == "mm" and has_currency):
         return False  # `$5mm` are millions in finance
     if has_currency and len(word) <= _LONGEST_SHORT_WORD and word not in _SHORT_WORDS_OF_MONEY:
         return False
@@ -266,8 +234,12 @@ def _plain_digits(match: re.Match[str], text: str, *, has_currency: bool) -> str
     is_padded = whole.startswith("0") and len(whole) > _LONGEST_WITH_ZEROS
     is_telephone = match["sign"] == "+" and not mark and len(whole) >= _SHORTEST_TELEPHONE
     # 1.234 euros are as likely one thousand as one: an amount has two decimals.
-    is_ambiguous = has_currency and len(rest) == _GROUP and 1 <= len(whole) <= _GROUP and whole != "0"
+    has_three = len(rest) == _GROUP and 1 <= len(whole) <= _GROUP and whole != "0"
+    word = match["multiple"] or ""
+    # So are 1.234 Mio. in German; before an English word the point has its English meaning.
+    is_foreign = is_multiple_of_money(word) or word.lower() in MULTIPLES.keys() - ENGLISH
+    is_ambiguous = has_three and ((has_currency and not word) or is_foreign)
     is_reference = bool(match["open"]) and len(whole) > 1 and whole.startswith("0")
-    if is_padded or is_telephone or is_reference or (is_ambiguous and not match["multiple"]):
+    if is_padded or is_telephone or is_reference or is_ambiguous:
         return None
     return text

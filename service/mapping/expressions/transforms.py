@@ -67,6 +67,8 @@ def number_from(value: Json) -> int | Decimal | None:
     return number_in(value) if isinstance(value, str) else None
 
 
+_EDGES = re.compile(r"^[\s*\u200b\u2060\ufeff]+|(?<![\s*\u200b\u2060\ufeff])[\s*\u200b\u2060\ufeff]+$")
+"""Blanks of any width, also those without, and asterisks around a text."""
 _JSON_NAME = re.compile(r'[\s*-]*(?:[{\[]\s*)*"[^"]*(?:"\s*)?$')
 _JSON_MEMBER = re.compile(
     r'[\s*-]*"[^"]*"\s*:\s*(?:"([^"\\]*)"|([^\s",{}\[\]]+(?: [^\s",{}\[\]]+)*))\s*,?\s*'
@@ -83,7 +85,7 @@ def parse_text(value: Json) -> dict[str, Json] | None:
         head, colon, rest = line.partition(":")
         if not colon or len(head) > _MAX_KEY_CHARS or rest.startswith("//"):
             continue  # no colon, too long for a name, or a URL
-        entry = rest.strip("* \t")  # agents like **bold:** names
+        entry = _EDGES.sub("", rest)  # agents like **bold:** names
         if _JSON_NAME.match(head):
             if (member := _JSON_MEMBER.fullmatch(line)) is None or member[2] == "null":
                 continue  # a part of a JSON text other than one name and its value

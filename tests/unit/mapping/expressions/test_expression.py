@@ -403,3 +403,10 @@ def test_any_text_compiles_or_is_a_compile_error(text):
     """Compiling any text succeeds or raises CompileError, and nothing else."""
     with contextlib.suppress(CompileError):
         compile_expression(text).search({"a": [1]})
+
+
+@pytest.mark.parametrize("blank", ["\u00a0", "\u3000", "\u2009", "\u202f", "\u200b", "\ufeff", " \t", "** "])
+def test_parse_text_leaves_out_blanks_of_any_kind(blank):
+    """Blanks around a value are no part of it, whatever their width."""
+    text = f"Speed:{blank}50{blank}Mbps{blank}"
+    assert search("t | parse_text()", {"t": text}) == {"speed": f"50{blank}Mbps"}

@@ -296,3 +296,98 @@ def test_a_long_text_is_soon_refused(text):
     """No text of the longest length is tried for ever; a longer one is no number."""
     number_in(text * (MAX_CHARS // len(text)))
     assert number_in("1" * (MAX_CHARS + 1)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("5 TEUR", 5000),
+        ("5 TCHF", 5000),
+        ("5 TDM", 5000),
+        ("5 kEUR", 5000),
+        ("5 KEUR", 5000),
+        ("5 MEUR", 5000000),
+        ("5 meur", 5000000),
+        ("1,5 MEUR", 1500000),
+        ("5 MCHF", 5000000),
+        ("5MUSD", 5000000),
+        ("5 MMUSD", 5000000),
+        ("5 GBPm", 5000000),
+        ("5 USDm", 5000000),
+        ("5 EURbn", 5000000000),
+        ("5 MSEK", 5000000),
+        ("1.234.567 TEUR", 1234567000),
+        ("-5 TEUR", -5000),
+    ],
+)
+def test_a_multiple_that_is_written_with_its_currency(text, number):
+    """`TEUR` are thousands of euros; the bare number would be a thousandth of the amount."""
+    assert number_in(text) == number
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "5 TUSD",
+            "1.234 TEUR",
+            "5 TEUR USD",
+            "EUR 5 TEUR",
+            "5 million MUSD",
+            "2.500 Mio. €",
+            "1.234 Mrd. EUR",
+        ),
+        *(
+            "5 doz",
+            "5 doz.",
+            "2 dzn",
+            "5 Dtzd.",
+            "5 Dutzend",
+            "5 douzaines",
+            "5 docenas",
+            "5 dozzine",
+            "5 tucty",
+        ),
+        *(
+            "5 dussin",
+            "3 Paar",
+            "2 paires",
+            "2 centaines",
+            "5 decenas",
+            "5 dezenas",
+            "5 Hunderte",
+            "3 tientallen",
+        ),
+        *("5 mila", "5 mila €", "5 milliers", "5 millares", "5 milhares", "5 migliaia", "5 ezer", "5 tisoč"),
+        *("5 tuhatta", "5 tysięcy", "5 tisíce", "5 þúsund", "5 tkr", "5 Mkr", "5 thsd", "5 ths"),
+        *("5 miljoonaa", "5 milijarda", "5 milioane", "5 millió", "5 bilyon", "5 milijun"),
+        *("5 miliarda", "5 milljón", "5 MM", "5¢", "99 ¢", "5￠"),
+    ],
+)
+def test_a_multiple_without_a_certain_number_is_none(text):
+    """Dozens, and thousands and millions of other languages, are never the bare number before them."""
+    assert number_in(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        *(
+            (f"5 {unit}", 5)
+            for unit in ("mm", "ml", "mg", "MW", "MJ", "GHz", "kB", "mW", "mi", "miles", "mile")
+        ),
+        *((f"5 {unit}", 5) for unit in ("milligrams", "millimetres", "milliliter", "milliamps", "milliohms")),
+        *(
+            (f"5 {unit}", 5)
+            for unit in ("bars", "balls", "malls", "Stück", "employees", "Zimmer", "Mitarbeiter")
+        ),
+        *((f"5 {unit}", 5) for unit in ("cents", "reams", "mL", "Mbit", "MBtu", "kron", "billets", "Bilder")),
+        ("1.234 kg", Decimal("1.234")),
+        ("1.234 million", 1234000),
+        ("2,5 Mio. €", 2500000),
+        ("2.5 Mio. €", 2500000),
+    ],
+)
+def test_a_unit_is_no_multiple(text, number):
+    """Any other word after a number is its unit."""
+    assert number_in(text) == number
