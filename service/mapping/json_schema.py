@@ -163,6 +163,7 @@ _DESCRIPTIONS: dict[str, dict[str, str]] = {
         "allow_empty": "A reply without any value is no failure.",
         "allow_truncated": "An answer that a limit has cut off is no failure.",
         "accept_errors": "A reply that states an error or a refusal is no failure.",
+        "accept_html": "A whole HTML page may be an answer.",
     },
     "PathForm": {"path": "An expression.", "transform": "Applied to what the path gives."},
     "SchemaForm": {

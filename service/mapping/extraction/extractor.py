@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from service.domain.errors import ExtractionError, FailureClass, RowfleetError, UnfitValueError
 from service.domain.model import Json
 from service.domain.truncation import truncate
+from service.mapping.extraction.answer_rules import AnswerRules
 from service.mapping.extraction.explain import Explanation, FailedMethod, FieldTrace, TriedMethod, trace
 from service.mapping.extraction.guards import Guards, compile_guards
 from service.mapping.extraction.halves import check_characters, half_error, whole_values
@@ -19,8 +20,6 @@ from service.mapping.extraction.methods import Method, MethodResult, compile_met
 from service.mapping.extraction.reply_summary import summary
 from service.mapping.extraction.schemas import Schema, SchemaField, excerpt
 from service.mapping.replies.normalise import ReplyView
-from service.mapping.replies.objections.finder import find_objections
-from service.mapping.replies.objections.objection import Objection
 from service.mapping.syntax.forms import ExtractionForm, read_form
 from service.mapping.syntax.problems import Report, ValuePath, suggest
 
@@ -67,8 +66,7 @@ class Extractor:
     methods: tuple[Method, ...]
     required: tuple[str, ...] = ()
     allow_empty: bool = False
-    allow_truncated: bool = False
-    accept_errors: bool = False
+    rules: AnswerRules = field(default_factory=AnswerRules)
     output_fields: tuple[str, ...] = ()
     guards: Guards = field(default_factory=Guards)
     schema_fields: Mapping[str, SchemaField] = field(default_factory=dict)
@@ -135,35 +133,13 @@ class Extractor:
 
     def _check_answer(self, view: ReplyView) -> None:
         """Raise the error of the reply's own objection, or of a guard that matches it."""
-        objection = self._objection(view)
+        objection = self.rules.objection(view, self.methods)
         # A throttle or an outage is no statement about the row, whatever the guards say about its text.
         if objection and objection.error.failure_class in _ABOUT_THE_TARGET:
             raise objection.error
         self.guards.check(view)
         if objection:
             raise objection.error
-
-    def _objection(self, view: ReplyView) -> Objection | None:
-        """The first objection of a reply that counts."""
-        for objection in find_objections(view):
-            if objection.is_truncation:
-                if not self.allow_truncated:
-                    return objection
-            elif not self.accept_errors and not any(
-                self._takes(key, view) for key in (objection.key, objection.other_key)
-            ):
-                return objection
-        return None
-
-    def _takes(self, key: str, view: ReplyView) -> bool:
-        """True if a field has a value by an expression that names the key, so that the key is data."""
-        return bool(key) and any(
-            method.reads_whole_reply
-            and key in field.expression.named_keys()
-            and field.value(view.root) is not None
-            for method in self.methods
-            for field in method.fields
-        )
 
     def _unfit_trace(self, traced: FieldTrace, value: Json) -> FieldTrace:
         """The trace of a field whose value does not fit the schema: its method counts as failed."""
@@ -211,10 +187,11 @@ class Extractor:
 
     def _check_required(self, merged: _MergedResults, view: ReplyView) -> None:
         """Raise ExtractionError if a required field has no value, or no field has one."""
+        self.rules.check_page(view, merged.values)
         missing = [name for name in self.required if name not in merged.values]
         if self.allow_empty:
             return
-        if view.root == {} and not self.accept_errors:
+        if view.root == {} and not self.rules.accept_errors:
             raise ExtractionError("the reply is an empty object; allow_empty: true takes it")
         # `$` would give the object around the text.
         if isinstance(view.root, dict) and view.root.keys() == {"content"} and _blank(view.root["content"]):
@@ -340,8 +317,7 @@ def compile_extractor(value: Json, report: Report, path: ValuePath) -> Extractor
         methods,
         required=tuple(form.required),
         allow_empty=form.allow_empty,
-        allow_truncated=form.allow_truncated,
-        accept_errors=form.accept_errors,
+        rules=AnswerRules(form.allow_truncated, form.accept_errors, form.accept_html),
         output_fields=fields,
         guards=guards,
     )

@@ -140,6 +140,7 @@ class ExtractionForm(Form):
     allow_empty: bool = False
     allow_truncated: bool = False
     accept_errors: bool = False
+    accept_html: bool = False
 
 
 class MethodForm(Form):

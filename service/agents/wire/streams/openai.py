@@ -19,6 +19,9 @@ from service.domain.provider_errors import says_something
 CHUNK = "chat.completion.chunk"
 _COMPLETION = "text_completion"
 _FINAL = frozenset({"response.completed", "response.incomplete", "response.done"})
+_UNSTATED = frozenset({"", "null"})
+"""Finish reasons of chunks that are not the last one; `null` as a text is DashScope's."""
+
 _FAILED = frozenset({"response.failed", "response.cancelled", "error"})
 
 
@@ -130,7 +133,7 @@ class _Choice:
             self.texts, self.blocks, self.calls = {}, [], ToolCalls()
             self._add_delta(message)
         self._add_delta(chunk.get("delta") or {})
-        if isinstance(reason := chunk.get("finish_reason"), str) and reason:
+        if isinstance(reason := chunk.get("finish_reason"), str) and reason not in _UNSTATED:
             self.finish_reason = reason
 
     def _add_delta(self, delta: Event) -> None:

@@ -10,12 +10,14 @@
 Sources: platform.openai.com/docs/api-reference (chat, responses), platform.claude.com/docs (stop reasons),
 ai.google.dev/api/generate-content#FinishReason, docs.aws.amazon.com/bedrock (Converse, stopReason),
 docs.cohere.com/reference/chat, docs.ollama.com/api/chat, api-docs.deepseek.com, openrouter.ai/docs.
+
+Frameworks and gateways put the reply of a model into objects of their own. So reasons count as well that
+stand beside a text that the mapping reads, whatever the objects around it are called (`read_places`).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from service.domain.errors import (
     AgentThrottledError,
@@ -27,6 +29,7 @@ from service.domain.errors import (
 from service.domain.model import Json
 from service.domain.provider_errors import classify_error, error_summary, says_something
 from service.mapping.replies.objections.objection import Objection, Objections, entries, in_words, words
+from service.mapping.replies.objections.read_places import places_on_paths, snake_case
 from service.mapping.replies.text import str_or_empty
 
 _TRUNCATED = words(
@@ -34,7 +37,8 @@ _TRUNCATED = words(
     "model_length token_limit model_context_window_exceeded context_window_exceeded "
     "context_length_exceeded pause_turn incomplete error_limit max_turns max_steps max_iterations "
     "output_limit out_of_tokens not_finished limit_output_tokens limit_total_tokens limit_turns "
-    "max_turn_requests time_limit truncated_final"
+    "max_turn_requests time_limit truncated_final maximum_tokens maximum_length token_limit_reached "
+    "max_tokens_reached"
 )
 _REFUSED = words(
     "content_filter content_filtered refusal safety recitation blocklist prohibited_content spii "
@@ -48,17 +52,25 @@ _FAILED = words(
     "model_error engine_error failed missing_thought_signature too_many_tool_calls image_other no_image "
     "partial"
 )
+_OF_MODELS_ONLY = _TRUNCATED - {"incomplete", "time_limit", "max_steps", "max_turns"} | words(
+    "content_filter content_filtered recitation blocklist prohibited_content spii guardrail_intervened "
+    "error_toxic sensitive content_policy content_policy_violation prompt_blocked model_armor"
+)
+"""Reasons that no machine, order or ticket has."""
+
+_GEMINIS = {2: "MAX_TOKENS", 3: "SAFETY", 4: "RECITATION", 5: "OTHER"}
+"""Google's SDKs write enumerations as numbers. Those above 5 differ between its two interfaces."""
+
+_UNSTATED = "null"
+"""DashScope: the reason as a text, while the model is still writing."""
+
 _NO_CAPACITY = "insufficient_system_resource"
 """DeepSeek: the request was interrupted for lack of resources."""
 
-_KEYS = (
-    "finish_reason",
-    "finishReason",
-    "stop_reason",
-    "stopReason",
-    "done_reason",
-    "completionReason",
-)
+_KEYS = frozenset({"finish_reason", "stop_reason", "done_reason", "completion_reason"})
+"""Keys of finish reasons, in snake case."""
+
+_LONGEST_KEY = 24
 _ADK_KEYS = ("errorCode", "error_code")
 _ADK_MARKS = frozenset({"author", "invocationId", "invocation_id"})
 _YANDEX = "ALTERNATIVE_STATUS_"
@@ -89,6 +101,21 @@ def find_finish_reasons(document: Json, last_holders: Iterable[Json], output_tok
     for key, reason, holder in _stated_reasons(document, last_holders):
         if (objection := _judge(key, reason, holder, output_tokens)) is not None:
             yield objection
+
+
+def find_reasons_on_paths(root: Json, keys: Collection[str], output_tokens: int) -> Objections:
+    """The objections by finish reasons beside the texts that a mapping reads, in a wrapper of any kind.
+
+    `keys` are those that the mapping's paths name. Beside a text that is not called as models call theirs,
+    only a `finish_reason` counts that nothing but a model has: `length`, not `timeout`.
+    """
+    for place, is_of_model in places_on_paths(root, keys):
+        for key, reason, holder in _reasons_of(place):
+            is_certain = snake_case(key) == "finish_reason" and _word(reason) in _OF_MODELS_ONLY
+            if is_of_model or is_certain:
+                objection = _judge(key, reason, holder, output_tokens)
+                if objection is not None:
+                    yield objection
 
 
 def finish_reasons(document: Json, last_holders: Iterable[Json]) -> Iterator[str]:
@@ -133,8 +160,12 @@ def _places_in_list(document: list[Json]) -> Iterator[Json]:
 
 
 def _reasons_of(place: dict[str, Json]) -> Iterator[tuple[str, str, dict[str, Json]]]:
-    for key in _KEYS if _ADK_MARKS.isdisjoint(place) else (*_KEYS, *_ADK_KEYS):
-        reason = place.get(key)
+    names = _ADK_KEYS if not _ADK_MARKS.isdisjoint(place) else ()
+    keys = [key for key in place if key in names or (len(key) <= _LONGEST_KEY and snake_case(key) in _KEYS)]
+    for key in keys:
+        reason = place[key]
+        if isinstance(reason, int) and reason is not True and isinstance(place.get("content"), dict):
+            reason = _GEMINIS.get(reason, "BLOCKED" if reason > 1 else "STOP")
         if isinstance(reason, dict):  # AI21; Vercel's providers; SGLang
             reason = next((reason[name] for name in ("reason", "unified", "type") if name in reason), None)
         if isinstance(reason, str):
@@ -188,8 +219,7 @@ def _responses_status(document: dict[str, Json]) -> Iterator[tuple[str, str, dic
 
 def _word(reason: str) -> str:
     """A reason in snake case: providers write `max_tokens`, `MAX_TOKENS`, `maxTokens` and `max-tokens`."""
-    snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", reason.strip())
-    return re.sub(r"[^a-z0-9]+", "_", snake.lower()).removeprefix("finish_reason_")
+    return snake_case(reason).removeprefix("finish_reason_")
 
 
 def is_finish_reason(value: Json) -> bool:
@@ -208,6 +238,8 @@ def _judge(key: str, reason: str, holder: dict[str, Json], output_tokens: int) -
         )
     elif word in _REFUSED:
         error = ReplyRejectedError(in_words("the model gave no answer", stated))
+    elif reason == _UNSTATED:
+        error = AgentUnavailableError(f"the model has not finished its answer: {stated}")
     elif key == "done_reason" and word in _LOADED:
         error = AgentUnavailableError(f"the model gave no answer: {stated}")
     elif word in _FAILED or reason == "OTHER":

@@ -15,6 +15,11 @@ from service.mapping.replies.text import str_or_empty
 
 _UNSPECIFIED = ("", "BLOCK_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED")
 
+_GUARDRAIL_KEYS = ("amazon-bedrock-guardrailAction", "guardrailAction")
+"""Keys of InvokeModel, and of RetrieveAndGenerate."""
+
+_INTERVENED = ("INTERVENED", "GUARDRAIL_INTERVENED")
+
 
 def find_refusals(document: Json, last_messages: Iterable[Json]) -> Objections:
     """The refusals in a document of a reply, and in the last messages of its agent."""
@@ -28,8 +33,9 @@ def find_refusals(document: Json, last_messages: Iterable[Json]) -> Objections:
         reason = str_or_empty(feedback.get(reason_key)) if isinstance(feedback, dict) else ""
         if reason not in _UNSPECIFIED:
             yield Objection(ReplyRejectedError(in_words("the prompt was blocked", reason)), key)
-    if document.get("amazon-bedrock-guardrailAction") == "INTERVENED":
-        yield Objection(ReplyRejectedError("a guardrail has intervened"), "amazon-bedrock-guardrailAction")
+    for key in _GUARDRAIL_KEYS:
+        if document.get(key) in _INTERVENED:
+            yield Objection(ReplyRejectedError("a guardrail has intervened"), key)
 
 
 def _refusal(message: dict[str, Json]) -> str:

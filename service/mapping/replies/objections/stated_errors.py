@@ -8,24 +8,27 @@
 | `success: false`, `ok: false` | a rejection with its reason |
 
 Sources, besides those in `providers`: spec.graphql.org (Errors), rfc-editor.org (RFC 9457),
-docs.dify.ai (workflows), docs.databricks.com (API errors), github.com/omniti-labs/jsend,
-docs.langchain.com (LangGraph server, waiting for a run).
+docs.dify.ai (workflows), docs.n8n.io (on error: continue), docs.langchain.com (LangGraph server, waiting for
+a run). Replies without `error`: `bare_errors`.
 """
 
 from __future__ import annotations
 
-import re
 from decimal import Decimal
 
-from service.domain.errors import AgentRejectedError, AgentUnavailableError, ReplyRejectedError
+from service.domain.errors import AgentUnavailableError, ReplyRejectedError
 from service.domain.model import Json
 from service.domain.provider_errors import error_summary, says_something
+from service.mapping.replies.objections.bare_errors import (
+    ABOUT_AN_ERROR,
+    ERROR_KEYS,
+    FAILED_STATUS,
+    find_bare_errors,
+)
 from service.mapping.replies.objections.classification import (
     HIGHEST_STATUS,
     LOWEST_STATUS,
-    error_status,
     is_about_the_target,
-    is_rejected_by_name,
     reason_in,
     rejection,
     stated_error,
@@ -40,35 +43,6 @@ _NOTHING = frozenset(
 )
 """Texts under `error` that say there is none."""
 
-_ERROR_KEYS = words(
-    "code type status message detail details reason name kind msg error errors error_code error_type "
-    "error_message errorCode errorType errorMessage error_description description title cause "
-    "statusCode status_code __type metadata param innererror info text Code Message"
-)
-"""An object under `error` that has none of these keys is data, such as the margins of a measurement."""
-
-_ABOUT_AN_ERROR = _ERROR_KEYS | words(
-    "success ok data result timestamp path instance request_id requestId requestID trace_id traceId id "
-    "object jsonapi meta extensions stackTrace stack_trace stack trace errorMsg error_msg log_id "
-    "documentation_url help retry_after retryAfter ResponseMetadata version method "
-    "ErrorCode OriginalStatusCode OriginalMessage LogStreamArn errorDescription errorDetails n8nDetails "
-    "estimated_time warnings fault"
-)
-"""Keys of a reply that is nothing but an error."""
-
-_NAMES_OF_ERRORS = {
-    "errorMessage": frozenset({"errorMessage"}),  # Lambda, n8n
-    "__type": frozenset({"__type"}),  # AWS
-    "error_message": frozenset({"error_message"}),
-    "errorCode": frozenset({"message"}),
-    "error_code": frozenset({"error_msg", "error_message", "message"}),  # Baidu, Databricks
-    "ErrorCode": frozenset({"Message"}),  # SageMaker
-}
-"""Keys of a reply that is nothing but an error, with others of which one stands beside them."""
-
-_OF_A_MODEL = words("choices output outputs candidates content usage predictions")
-"""Keys of a model's reply. Without a value they are none of a reply that is nothing but an error."""
-
 _OF_A_COMPLETION = words(
     "choices id object created model usage system_fingerprint service_tier provider prompt_filter_results"
     " prompt_logprobs kv_transfer_params time_info x_groq"
@@ -79,37 +53,16 @@ _OF_GEMINI = words("candidates usageMetadata modelVersion responseId createTime"
 _WRAPPERS = ("data", "result", "output", "response")
 """Keys of a reply under which an agent puts its own document, and so an error of it."""
 
-_ENVELOPE = _ABOUT_AN_ERROR | words(
+_ENVELOPE = ABOUT_AN_ERROR | words(
     "jsonrpc output response workflow_run_id task_id message_id conversation_id event created_at model usage"
 )
 """Keys beside the document of an agent."""
 
-_OF_A_GATEWAY = frozenset(
-    {
-        *(
-            "forbidden",
-            "unauthorized",
-            "not authenticated",
-            "endpoint request timed out",
-            "internal server error",
-            "service unavailable",
-            "bad gateway",
-        ),
-        *("too many requests", "limit exceeded", "gateway timeout", "missing authentication token"),
-        *("network error communicating with endpoint", "rate exceeded", "rate limit exceeded"),
-        *("the security token included in the request is expired", "upstream request timeout"),
-        *("the security token included in the request is invalid", "api rate limit exceeded"),
-    }
-)
-"""Messages of AWS's API Gateway and of Kong: alone in a reply they are no answer."""
+_WORDS_OF_A_NAME = 3
+"""A longer text under `error` is a sentence; a list of mistakes that a text has names each of them."""
 
 _EVENT_KEYS = words("type message content text code timestamp request_id requestId")
 """Keys of an event that is an error, which is the only one of its stream."""
-
-_CODE = re.compile(
-    r"\w*(?:Exception|Error)|Invalid[A-Z]\w+|[A-Z]+(?:_[A-Z]+)+|[a-z_]+_error|(?:invalid|unsupported)_[a-z_]+"
-)
-_FAILED_STATUS = frozenset({"error", "failed", "failure", "fail"})
 
 
 def find_stated_errors(document: Json, said: str) -> Objections:
@@ -144,7 +97,8 @@ def find_stated_errors(document: Json, said: str) -> Objections:
 def _says_no(document: dict[str, Json], said: str) -> Objections:
     """`success: false` or `ok: false`, of the reply itself or of the document in its wrapper."""
     for key in ("success", "ok"):
-        if document.get(key) is False:
+        value = document.get(key)
+        if value is False or (isinstance(value, str) and value.strip().lower() == "false"):
             yield rejection(document, f"the reply says {key}: false", reason_in(document) or said, key)
 
 
@@ -165,7 +119,10 @@ def _error_in_list(values: list[Json]) -> Objections:
     A list of several errors is an answer: those that a text has.
     """
     last = values[-1] if values else None
-    if not isinstance(last, dict) or "id" in last or not last.keys() <= _ABOUT_AN_ERROR:
+    if len(values) == 1 and isinstance(last, dict) and _is_failed_item(last):  # n8n
+        yield from _error_object(last)
+        return
+    if not isinstance(last, dict) or "id" in last or not last.keys() <= ABOUT_AN_ERROR:
         return
     if len(values) > 1 and not all(
         isinstance(value, dict) and "candidates" in value for value in values[:-1]
@@ -180,6 +137,12 @@ def _error_in_list(values: list[Json]) -> Objections:
             yield from _error_object(last)
     else:
         yield from _only_an_error(last)
+
+
+def _is_failed_item(item: dict[str, Json]) -> bool:
+    """True for an item of n8n whose node failed and went on: its error is a sentence beside its data."""
+    error = item.get("error")
+    return isinstance(error, str) and len(error.split()) > _WORDS_OF_A_NAME and "id" not in item
 
 
 def _error_event(document: dict[str, Json]) -> Objections:
@@ -201,8 +164,8 @@ def _wrapped_error(document: dict[str, Json]) -> Objections:
         if not isinstance(inner, dict):
             continue
         error = inner.get("error")
-        is_failed = str(inner.get("status")).casefold() in _FAILED_STATUS
-        is_alone = inner.keys() <= _ABOUT_AN_ERROR
+        is_failed = str(inner.get("status")).casefold() in FAILED_STATUS
+        is_alone = inner.keys() <= ABOUT_AN_ERROR
         if is_failed or is_alone or not isinstance(error, str) or is_about_the_target({"error": error}):
             yield from _error_object(inner)
         yield from _only_an_error(inner)
@@ -261,10 +224,10 @@ def _states_error(value: Json, document: dict[str, Json]) -> bool:
         return value is True
     if isinstance(value, int | float | Decimal):
         # Such a number may be a result: the error of an estimate.
-        return value in range(LOWEST_STATUS, HIGHEST_STATUS + 1) and document.keys() <= _ABOUT_AN_ERROR
+        return value in range(LOWEST_STATUS, HIGHEST_STATUS + 1) and document.keys() <= ABOUT_AN_ERROR
     if isinstance(value, dict):
-        is_alone = document.keys() <= _ABOUT_AN_ERROR
-        return _has_content(value) and (is_alone or not _ERROR_KEYS.isdisjoint(value))
+        is_alone = document.keys() <= ABOUT_AN_ERROR
+        return _has_content(value) and (is_alone or not ERROR_KEYS.isdisjoint(value))
     return bool(value) and any(_states_error(item, document) for item in value)
 
 
@@ -279,71 +242,11 @@ def _has_content(value: dict[str, Json]) -> bool:
 
 
 def _only_an_error(document: dict[str, Json]) -> Objections:
-    """The error of a reply that has nothing else: `{errors: […]}`, `{code, message}`, `{errorMessage, …}`."""
-    document = {key: value for key, value in document.items() if value or key not in _OF_A_MODEL}
-    if not document.keys() <= _ABOUT_AN_ERROR or any(
-        says_something(document.get(key)) for key in ("data", "result")
-    ):
-        return
-    message = document.get("message", document.get("detail"))
-    if isinstance(message, str) and document.keys() <= {"message", "detail", "requestId", "request_id"}:
-        if message.strip().rstrip(".!").casefold() in _OF_A_GATEWAY:
-            yield stated_error({"error": message}, "the reply states an error", message, "")
-        return
-    errors = entries(document.get("errors"))
-    if errors and all(not {"message", "detail", "title", "code"}.isdisjoint(error) for error in errors):
-        yield stated_error(errors, "the reply states an error", error_summary(errors), "errors")
+    """The error of a reply that has nothing else."""
     detail = document.get("detail")
     if isinstance(detail, dict) and len(document) == 1:  # FastAPI
         yield from _error_object(detail)
-    invalid = entries(detail)
-    if invalid and all({"loc", "msg"} <= entry.keys() for entry in invalid):
-        text = in_words("the reply states an error", error_summary(invalid))
-        yield Objection(AgentRejectedError(text), "detail")
-    yield from _only_a_status(document)
-    fault = document.get("fault")
-    if isinstance(fault, dict) and says_something(fault.get("faultstring")):  # Apigee
-        facts: Json = {"message": fault["faultstring"], "details": fault.get("detail")}
-        yield stated_error(facts, "the reply states an error", error_summary(facts), "fault")
-    for key, other_keys in _NAMES_OF_ERRORS.items():
-        others = other_keys & document.keys()
-        if says_something(document.get(key)) and others:
-            facts = {"code": document[key], "message": document[min(others)], **document}
-            yield stated_error(facts, "the reply states an error", error_summary(facts), key)
-
-
-def _only_a_status(document: dict[str, Json]) -> Objections:
-    """The error of a reply that is a status and its message."""
-    key = next((key for key in ("statusCode", "status_code", "status", "code") if key in document), "")
-    status = document.get(key)
-    has_message = not {"message", "detail", "title", "msg"}.isdisjoint(document)
-    if error_status(status) and (has_message or key == "statusCode"):
-        detail = error_summary(document) or f"{key} {status}"
-        yield stated_error(document, "the reply states an error", detail, key)
-    elif key == "status" and status is False and has_message:
-        yield rejection(document, "the reply says status: false", reason_in(document), key)
-    elif isinstance(status, str) and status.casefold() in _FAILED_STATUS and has_message:
-        yield rejection(document, f"the reply says {key}: {status}", reason_in(document), key)
-    elif _is_plain_status(key, status):
-        # A status such as `unavailable` may be that of what the reply is about: its text decides.
-        if has_message and is_about_the_target(dict(document, status=None)):
-            yield stated_error(document, "the reply states an error", error_summary(document), key)
-    elif (
-        isinstance(status, str)
-        and has_message
-        and (is_about_the_target(document) or (key == "code" and _is_code(status, document)))
-    ):
-        yield stated_error(document, "the reply states an error", error_summary(document), key)
-
-
-def _is_plain_status(key: str, status: Json) -> bool:
-    return key == "status" and isinstance(status, str) and status.isalpha() and status.islower()
-
-
-def _is_code(code: str, document: dict[str, Json]) -> bool:
-    """True for the code of a request that was rejected, such as DashScope's `InvalidParameter`."""
-    is_of_request = not {"request_id", "requestId", "RequestId"}.isdisjoint(document)
-    return (is_of_request or _CODE.fullmatch(code) is not None) and is_rejected_by_name(document)
+    yield from find_bare_errors(document)
 
 
 def _keys(value: Json) -> frozenset[str]:

@@ -8,12 +8,14 @@
 | the same beside the part of the `output` that is there | `id`, `logs` and `urls` |
 | `status` canceled or aborted (Replicate), whatever the `output` is | `logs`, or `id` and `error` |
 | `status` pending or running (LangGraph) | `run_id` beside `assistant_id` |
+| `status` running or stopped under `data` (Dify) | `workflow_run_id` |
 | `done: false` of an operation (Google) | its `name` with `operations/` |
 
 Such a reply is tried again, unless the mapping reads its status or its id: then it has asked for just that.
 
 Sources: platform.openai.com/docs/guides/background, a2a-protocol.org/latest/specification,
-replicate.com/docs/reference/http, docs.langchain.com (LangGraph server), cloud.google.com/apis (operations).
+replicate.com/docs/reference/http, docs.dify.ai (workflows), docs.langchain.com (LangGraph server),
+cloud.google.com/apis (operations).
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ _WAITING = words("queued in_progress starting processing pending running submitt
 _ENDED = words("expired cancelled cancelling canceled aborted")
 """Statuses of runs that ended without an answer."""
 
+_WORKFLOW = "the workflow"
+
 
 def find_unfinished(document: Json) -> Objections:
     """The objection of a reply that says itself that its answer is not there yet, or will never be."""
@@ -38,11 +42,11 @@ def find_unfinished(document: Json) -> Objections:
     if status in _WAITING:
         text = f"the answer is not there yet: {name} has status {status}"
         yield Objection(ReplyPendingError(text), status_key, "id")
-    elif status in _ENDED:
+    elif status in _ENDED or (name == _WORKFLOW and status == "stopped"):
         yield Objection(ReplyRejectedError(f"{name} has status {status}"), status_key)
 
 
-def _work(document: dict[str, Json]) -> tuple[str, str, str]:
+def _work(document: dict[str, Json]) -> tuple[str, str, str]:  # noqa: PLR0911 -- one for each provider
     """The work that a document describes, in words; its status; the key that states it; "" without any."""
     status = str_or_empty(document.get("status"))
     kind = str_or_empty(document.get("object"))
@@ -54,6 +58,8 @@ def _work(document: dict[str, Json]) -> tuple[str, str, str]:
         return "the task", state, "status"
     if _is_prediction(document, status):
         return "the prediction", status, "status"
+    if "workflow_run_id" in document and isinstance(workflow := document.get("data"), dict):
+        return _WORKFLOW, str_or_empty(workflow.get("status")), "status"
     if {"run_id", "assistant_id"} <= document.keys():
         return "the run", status, "status"
     if document.get("done") is False and "operations/" in str_or_empty(document.get("name")):

@@ -167,3 +167,14 @@ def test_responses_whose_last_event_has_no_output() -> None:
     assert join_events(text) == {"output": [item], "status": "completed"}
     with pytest.raises(AgentUnavailableError, match=r"response\.failed"):
         join_events(sse({"type": "response.failed", "response": {"error": None}}))
+
+
+def test_a_finish_reason_that_is_the_text_null_is_none():
+    """DashScope writes `"null"` in the chunks before the last one."""
+    chunks = [
+        chunk({"content": text}, reason)
+        for text, reason in (("WHITE", "null"), ("HALL", "null"), ("", "stop"))
+    ]
+    assert joined(*chunks)["finish_reason"] == "stop"
+    with pytest.raises(AgentUnavailableError, match="without a finish reason"):
+        joined(*chunks[:2])

@@ -10,6 +10,7 @@ from service.domain.errors import (
     AgentThrottledError,
     AgentUnavailableError,
     FailureClass,
+    ReplyRejectedError,
     RowfleetError,
 )
 from service.mapping import Catalog
@@ -44,7 +45,15 @@ HAPROXY = (
     "<html><body><h1>503 Service Unavailable</h1>\nNo server is available to handle this request.\n"
     "</body></html>"
 )
-"""Has no title: its text says more than the status, and is judged as any other text."""
+"""Has no title, and its heading is the status."""
+F5 = (
+    "<html><head><title>Request Rejected</title></head><body>The requested URL was rejected. Please consult "
+    "with your administrator.<br><br>Your support ID is: 123</body></html>"
+)
+IMPERVA = (
+    '<html><head><META NAME="ROBOTS" CONTENT="NOINDEX, NOFOLLOW"></head><iframe '
+    'src="/_Incapsula_Resource?x">Request unsuccessful. Incapsula incident ID: 1</iframe></html>'
+)
 
 PAGES = [
     (NGINX.format("502 Bad Gateway"), AgentUnavailableError),
@@ -75,6 +84,30 @@ PAGES = [
     (LOGIN.format("Log in with Atlassian account"), AgentCredentialsError),
     (LOGIN.format("Log In"), AgentCredentialsError),
     (LOGIN.format("Login"), AgentCredentialsError),
+    (LOGIN.format("Log In \u2039 Acme \u2014 WordPress"), AgentCredentialsError),
+    (LOGIN.format("Anmelden"), AgentCredentialsError),
+    (LOGIN.format("Acme | Iniciar sesión"), AgentCredentialsError),
+    (LOGIN.format("Single Sign-On"), AgentCredentialsError),
+    (HAPROXY, AgentUnavailableError),
+    (F5, AgentCredentialsError),
+    (IMPERVA, AgentCredentialsError),
+    (NGINX.format("Please Wait... | Cloudflare"), AgentCredentialsError),
+    (NGINX.format("Captcha"), AgentCredentialsError),
+    (NGINX.format("Access to this page has been denied"), AgentCredentialsError),
+    (NGINX.format("Error 404 (Not Found)!!1"), AgentRejectedError),
+    (NGINX.format("Page not found"), AgentRejectedError),
+    (NGINX.format("Welcome to nginx!"), AgentRejectedError),
+    (NGINX.format("Apache2 Ubuntu Default Page: It works"), AgentRejectedError),
+    (NGINX.format("Index of /agent"), AgentRejectedError),
+    (NGINX.format("Temporarily Unavailable"), AgentUnavailableError),
+    (NGINX.format("Site Under Maintenance"), AgentUnavailableError),
+    (NGINX.format("Acme | Scheduled maintenance"), AgentUnavailableError),
+    (NGINX.format("We'll be back soon!"), AgentUnavailableError),
+    (NGINX.format("Wartungsarbeiten"), AgentUnavailableError),
+    (NGINX.format("Application error"), AgentUnavailableError),
+    (NGINX.format("Runtime Error"), AgentUnavailableError),
+    (NGINX.format("Error"), AgentUnavailableError),
+    (NGINX.format("ERROR: The request could not be satisfied"), AgentUnavailableError),
 ]
 
 ANSWERS = [
@@ -88,14 +121,20 @@ ANSWERS = [
     "<html><head><title>Why 502 Bad Gateway happens</title></head><body>A proxy got no answer.</body></html>",
     "<html><head><title>Forbidden (1953) - Films</title></head><body>A film noir.</body></html>",
     "<html><head><title>Just a moment: poems</title></head><body>One.</body></html>",
+    "<html><head><title>Maintenance of old clocks</title></head><body>Oil them.</body></html>",
+    "<html><head><title>Errors in print</title></head><body>A history.</body></html>",
+    "<!DOCTYPE html><html><head><title>Acme Portal</title></head><body><div id=root></div></body></html>",
+]
+TEXTS = [
     "<p>Access denied</p>",
     "502 Bad Gateway",
-    HAPROXY,
+    "Use <html> first.",
+    "```html\n<html></html>\n```",
 ]
 
 
-def extractor(**keys):
-    methods = [{"method": "direct", "field_mappings": {"page": "$.content"}}]
+def extractor(path="$.content", **keys):
+    methods = [{"method": "direct", "field_mappings": {"page": path}}]
     text = json.dumps({"output_mappings": {"e": {"extraction_methods": methods, **keys}}})
     return Catalog.load({"e.yaml": text}, {}).extractor("e")
 
@@ -116,9 +155,35 @@ def test_accept_errors_takes_every_page(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", ANSWERS)
-def test_an_answer_in_html_is_an_answer(page: str) -> None:
-    """Whatever its text mentions."""
-    assert extractor().extract(page).values == {"page": page}
+def test_a_page_is_an_answer_where_the_mapping_says_so(page: str) -> None:
+    """Whatever its text mentions. Without the setting, it is no value of the row."""
+    assert extractor(accept_html=True).extract(page).values == {"page": page}
+    for reply in (page, {"statusCode": 200, "headers": {}, "body": page}):
+        with pytest.raises(ReplyRejectedError, match="accept_html: true takes such pages"):
+            extractor("$.content || body").extract(reply)
+    assert isinstance(extractor("$.content || body").explain(page).error, ReplyRejectedError)
+    with pytest.raises(ReplyRejectedError):
+        extractor(allow_empty=True).extract(page)
+
+
+@pytest.mark.parametrize(("page", "error"), PAGES)
+def test_a_page_of_an_error_is_no_answer_either_way(page: str, error: type[RowfleetError]) -> None:
+    """The setting is for answers in HTML."""
+    with pytest.raises(error, match="HTML page"):
+        extractor(accept_html=True).extract(page)
+
+
+@pytest.mark.parametrize("page", ANSWERS)
+def test_what_a_mapping_takes_out_of_a_page_is_a_value(page: str) -> None:
+    """A page that is read by its parts is expected."""
+    found = extractor("$.content | parse('<(?:title|h1)>([^<]+)')").extract(page).values["page"]
+    assert f">{found}<" in page
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_text_with_tags_is_no_page(text: str) -> None:
+    """A fragment, or a text that mentions a page."""
+    assert extractor().extract(text).values == {"page": text}
 
 
 def test_a_page_that_an_agent_has_written_is_an_answer() -> None:

@@ -1,0 +1,72 @@
+"""Rules for what a mapping takes as an answer, beside its guards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from service.domain.errors import ReplyRejectedError
+from service.domain.model import Json
+from service.mapping.extraction.methods import Method
+from service.mapping.replies.html_pages import is_page, page_in, page_words
+from service.mapping.replies.normalise import ReplyView
+from service.mapping.replies.objections.finder import find_objections
+from service.mapping.replies.objections.objection import Objection, in_words
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRules:
+    """The settings `allow_truncated`, `accept_errors` and `accept_html` of an output mapping."""
+
+    allow_truncated: bool = False
+    accept_errors: bool = False
+    accept_html: bool = False
+
+    def objection(self, view: ReplyView, methods: Sequence[Method]) -> Objection | None:
+        """The first objection of a reply that counts for these methods."""
+        for objection in find_objections(view, lambda: _read_keys(view, methods)):
+            if objection.is_truncation:
+                if not self.allow_truncated:
+                    return objection
+            elif not self.accept_errors and not any(
+                _takes(key, view, methods) for key in (objection.key, objection.other_key)
+            ):
+                return objection
+        return None
+
+    def check_page(self, view: ReplyView, values: Mapping[str, Json]) -> None:
+        """Raise ReplyRejectedError for a value that is the whole HTML page that came as the reply.
+
+        Agents that are no web sites send none, and a wrong address gives the pages of whatever answers there.
+        What a mapping takes out of a page is its own choice.
+        """
+        if self.accept_html or self.accept_errors:
+            return
+        if any(isinstance(value, str) and is_page(value) for value in values.values()):
+            page = next((found for document in view.documents if (found := page_in(document))), "")
+            if page:
+                reason = "the reply is an HTML page (check the url; accept_html: true takes such pages)"
+                raise ReplyRejectedError(in_words(reason, page_words(page)))
+
+
+def _takes(key: str, view: ReplyView, methods: Sequence[Method]) -> bool:
+    """True if a field has a value by an expression that names the key, so that the key is data."""
+    return bool(key) and any(
+        method.reads_whole_reply
+        and key in field.expression.named_keys()
+        and field.value(view.root) is not None
+        for method in methods
+        for field in method.fields
+    )
+
+
+def _read_keys(view: ReplyView, methods: Sequence[Method]) -> frozenset[str]:
+    """The keys that the paths of fields with a value name."""
+    found = [
+        field.expression.named_keys()
+        for method in methods
+        if method.reads_whole_reply
+        for field in method.fields
+        if field.value(view.root) is not None
+    ]
+    return frozenset().union(*found)

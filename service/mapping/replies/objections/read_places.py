@@ -1,0 +1,61 @@
+"""Places of a reply beside the texts that a mapping reads: objects on its paths, and the metadata in them.
+
+| reply | path | places |
+| --- | --- | --- |
+| `{orchestration_result: {choices: […]}}` | `orchestration_result.choices[0].message.content` | each choice |
+| `{result: {output, metadata}}` | `result.output.text` | `result`, `metadata` |
+| `{answer, trace: {calls: […]}}` | `answer` | the reply, but nothing in `trace` |
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+
+from service.domain.model import Json
+from service.mapping.replies.objections.objection import entries, words
+
+_METADATA = words(
+    "metadata meta meta_info details generation_info response_metadata raw raw_response raw_representation "
+    "additional_properties"
+)
+"""Keys of objects about the text beside them, in snake case."""
+
+_ANSWERS = words("choices candidates results outputs generations completions responses alternatives")
+"""Keys of lists of answers, in snake case. Of any other list, such as a conversation, the last one counts."""
+
+_OF_A_MODEL = words(
+    "message messages content text output_text completion generated_text generation delta output data"
+)
+"""Keys under which models have their texts."""
+
+_MAX_PLACES = 200
+
+
+def places_on_paths(root: Json, keys: Collection[str]) -> Iterator[tuple[dict[str, Json], bool]]:
+    """The objects on the paths, outer ones first, and True for those with a text as models call theirs.
+
+    `keys` are those that the paths name.
+    """
+    waiting: list[tuple[Json, bool]] = [(root, False)]
+    left = _MAX_PLACES
+    while waiting and left:
+        value, takes_all = waiting.pop(0)
+        left -= 1
+        if isinstance(value, list):
+            waiting += [(item, takes_all) for item in (value[:left] if takes_all else value[-1:])]
+        elif isinstance(value, dict):
+            is_of_model = any(snake_case(key) in _OF_A_MODEL for key in value)
+            yield value, is_of_model
+            for key, inner in value.items():
+                if isinstance(inner, dict) and snake_case(key) in _METADATA:
+                    yield inner, is_of_model
+                    yield from [(entry, True) for name in _ANSWERS for entry in entries(inner.get(name))]
+                if key in keys and isinstance(inner, dict | list):
+                    waiting.append((inner, snake_case(key) in _ANSWERS))
+
+
+def snake_case(name: str) -> str:
+    """A name in snake case: `finish_reason` for `finishReason`, `FinishReason` and `finish-reason`."""
+    parts = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip())
+    return re.sub(r"[^a-z0-9]+", "_", parts.lower())

@@ -1,0 +1,89 @@
+"""Replies that are an error and nothing else, without a key `error`; and answers that look alike."""
+
+import json
+
+import pytest
+
+from service.domain.errors import (
+    AgentCredentialsError,
+    AgentRejectedError,
+    AgentRetryableError,
+    AgentThrottledError,
+    ReplyRejectedError,
+    RowfleetError,
+)
+from service.mapping import Catalog
+
+
+def extract(reply, path="answer || output || message || msg || category || [0].output"):
+    methods = [{"method": "direct", "field_mappings": {"a": path}}]
+    text = json.dumps({"output_mappings": {"e": {"extraction_methods": methods}}})
+    return Catalog.load({"e.yaml": text}, {}).extractor("e").extract(reply).values["a"]
+
+
+HUBSPOT = {
+    "status": "error",
+    "message": "You have reached your ten_secondly_rolling limit.",
+    "correlationId": "c",
+    "category": "RATE_LIMITS",
+}
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "words"),
+    [
+        (HUBSPOT, AgentThrottledError, "RATE_LIMITS"),
+        (HUBSPOT | {"category": "VALIDATION_ERROR"}, AgentRejectedError, "VALIDATION_ERROR"),
+        ({"code": 8, "message": "quota exceeded", "details": []}, AgentThrottledError, "resource_exhausted"),
+        ({"code": 14, "message": "connection refused", "details": []}, AgentThrottledError, "refused"),
+        ({"code": 16, "message": "no token", "details": []}, AgentCredentialsError, "no token"),
+        ({"code": 3, "message": "bad field", "details": []}, AgentRejectedError, "bad field"),
+        ({"code": 13, "message": "boom", "details": []}, AgentRetryableError, "boom"),
+        ({"code": "not_found", "message": "no line"}, AgentRejectedError, "no line"),
+        ({"code": "unavailable", "message": "no backend"}, AgentThrottledError, "no backend"),
+        ({"code": 4000, "msg": "Request parameter error"}, ReplyRejectedError, "code: 4000: Request"),
+        ({"code": 4000, "msg": "Request parameter error", "category": "x"}, ReplyRejectedError, "parameter"),
+        ({"code": 4013, "msg": "rate limit exceeded", "data": None}, AgentThrottledError, "rate limit"),
+        ([{"error": "The resource could not be found", "output": "x"}], RowfleetError, "could not be found"),
+        ({"success": "false", "message": "no such customer"}, ReplyRejectedError, "no such customer"),
+        ({"ok": "False", "message": "no such customer"}, ReplyRejectedError, "no such customer"),
+        ({"data": {"success": "false", "message": "no such customer"}}, ReplyRejectedError, "no such"),
+    ],
+)
+def test_a_reply_that_is_nothing_but_an_error(reply, kind, words):
+    with pytest.raises(kind, match=words):
+        extract(reply)
+
+
+@pytest.mark.parametrize(
+    ("reply", "path"),
+    [
+        # the key that states the error is read: it is data
+        (HUBSPOT, "status"),
+        ({"code": 8, "message": "m", "details": []}, "to_string(code)"),
+        ({"code": "not_found", "message": "m"}, "code"),
+        ({"code": 4000, "msg": "m"}, "to_string(code)"),
+        ({"success": "false", "answer": "x"}, "success"),
+        ([{"error": "the verb does not agree", "correction": "agrees"}], "[0].error"),
+        # success, and other data under the same keys
+        ({"code": 0, "msg": "success", "category": "x"}, "category"),
+        ({"code": 10000, "msg": "Success", "category": "x"}, "category"),
+        ({"code": 20000, "msg": "done", "category": "x"}, "category"),
+        ({"code": 4000, "msg": "see below", "data": {"category": "x"}}, "data.category"),
+        ({"code": 90210, "name": "Beverly Hills"}, "name"),
+        ({"code": 8, "message": "hello"}, "message"),
+        ({"code": 8, "message": "hello", "details": [], "answer": "x"}, "answer"),
+        ({"code": 17, "message": "hello", "details": []}, "message"),
+        ({"code": "greeting", "message": "hello"}, "message"),
+        ({"status": "error", "category": "log line"}, "category"),
+        ({"status": "failed", "message": "the parcel was lost", "category": "incident"}, "category"),
+        ({"answer": "an error 500 was found", "status": "error", "severity": "high"}, "answer"),
+        ([{"error": "typo", "correction": "x"}], "[0].correction"),
+        ([{"error": "this is wrong here", "output": "x"}, {"output": "y"}], "[0].output"),
+        ({"success": "falsetto", "answer": "x"}, "answer"),
+        ({"success": 0, "failed": 3, "answer": "x"}, "answer"),
+        ({"success": "partly", "answer": "x"}, "answer"),
+    ],
+)
+def test_an_answer_with_such_keys_stays_one(reply, path):
+    assert extract(reply, path)
