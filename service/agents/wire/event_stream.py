@@ -49,7 +49,11 @@ def join_json_lines(text: str) -> Json:
 def knows_lines(text: str) -> bool:
     """True if one of the JSON documents is of a known provider, or the last one is an error."""
     found = [event.value for event in read_json_lines(text) if isinstance(event.value, dict)]
-    return any(is_of(item) for item in found for is_of in _PROVIDERS) or bool(found and is_error(found[-1]))
+    return any(is_of(item) for item in found for is_of in _PROVIDERS) or _end_in_error(found)
+
+
+def _end_in_error(found: Sequence[Event]) -> bool:
+    return bool(found) and (is_error(found[-1]) or generic.last_error(found) is not None)
 
 
 def join_objects(found: Sequence[Event]) -> Json:

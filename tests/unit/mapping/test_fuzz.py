@@ -62,6 +62,7 @@ output_mappings:
     not_found: [N/A]
     allow_truncated: true
     accept_errors: false
+    accept_html: false
     required: [iata]
     allow_empty: true
     type: agent

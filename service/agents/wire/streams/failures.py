@@ -31,6 +31,15 @@ _VOCABULARY = frozenset(
 )
 """Keys of an object that is an error and nothing else; its values of `result` and the like must be empty."""
 
+FAILED_NAMES = frozenset(
+    {
+        *("failed", "failure", "fatal", "run_failed", "run.failed", "stream_failed", "workflow_failed"),
+        *("agent_failed", "task_failed"),
+    }
+)
+"""Names of events after which nothing comes: the run has failed."""
+
+_STATUSES_OF_ERRORS = range(400, 600)
 _RESULT_KEYS = ("data", "result", "response", "output", "content", "text")
 _MESSAGE_KEYS = ("message", "detail", "errorMessage", "error_message", "errorText", "error")
 
@@ -58,6 +67,18 @@ def check_events(events: Sequence[StreamEvent]) -> None:
             stated = value if isinstance(value, dict) else {"message": event.text}
             name = {} if event.name.lower() in _ERROR_NAMES else {"type": event.name}
             raise stream_error({**name, **stated})
+
+
+def is_failed(event: Event) -> bool:
+    """True if an object is nothing but the status of a failure: `{type: failed, …}`, `{status: 500, …}`."""
+    if not event.keys() <= _VOCABULARY or any(says_something(event.get(key)) for key in _RESULT_KEYS):
+        return False
+    kinds = (event.get(key) for key in ("type", "event", "kind", "status"))
+    codes = (event.get(key) for key in ("status_code", "statusCode", "status", "code"))
+    is_named = any(str(kind).lower() in FAILED_NAMES for kind in kinds)
+    has_status = any(isinstance(code, int) and code in _STATUSES_OF_ERRORS for code in codes)
+    has_reason = any(says_something(event.get(key)) for key in (*_MESSAGE_KEYS, "reason"))
+    return (is_named or has_status) and has_reason
 
 
 def is_error(event: Event) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from service.agents.wire.streams.events import StreamEvent, join_text, objects, parse
-from service.agents.wire.streams.failures import incomplete, is_error, stream_error
+from service.agents.wire.streams.events import DONE, StreamEvent, join_text, objects, parse
+from service.agents.wire.streams.failures import FAILED_NAMES, incomplete, is_error, is_failed, stream_error
 from service.agents.wire.truncation import is_truncated_json
 from service.domain.model import Json
 
@@ -16,10 +16,25 @@ _QUIET = frozenset({"metadata", "heartbeat", "ping", "keepalive", "keep-alive"})
 _ENDS = frozenset({"end", "done", "close", "complete", "stop", "finish"})
 """Names of events at the end of a stream. Their object may be the whole reply of a stream of objects."""
 
+_COUNTS = frozenset({"usage", "stats", "token_usage", "cost"})
+"""Kinds of events that only count."""
+
 _END_KEYS = frozenset({"type", "event", "done", "status", "id", "run_id", "is_final", "finished"})
 _TEXT_KEYS = ("message", "content", "text", "data", "delta")
 _NAMES_OF_PARTS = frozenset({"data", "token", "text", "delta", "content", "chunk", "message", "answer"})
-_KINDS_OF_PARTS = _NAMES_OF_PARTS | {"start", "text_delta", "thinking", "on_chat_model_stream"}
+_KINDS_OF_PARTS = _NAMES_OF_PARTS | {
+    *(
+        "start",
+        "begin",
+        "text_delta",
+        "thinking",
+        "on_chat_model_stream",
+        "item",
+        "partial",
+        "response",
+        "stream",
+    ),
+}
 _ADK_IDS = frozenset({"invocationId", "invocation_id"})
 
 
@@ -29,12 +44,14 @@ def join_unknown(events: Sequence[StreamEvent]) -> Json:
     Strings, and texts that are no JSON, are joined to one text, and parsed if that is JSON. Among objects,
     odd events stay what they are.
     """
-    events = _with_data([event for event in events if event.text])
-    _check_last_error(events)
+    events = [event for event in events if event.text]
+    _check_last_name(events)
+    events = _with_data(events)
+    if (error := last_error(objects(events))) is not None:
+        raise stream_error(error)
     last = events[-1].value if events else None
     # An object alone is a reply as without streaming: the mapping judges it, and may take its error as data.
-    is_part = len(events) > 1 or (isinstance(last, dict) and "event" in last)
-    if isinstance(last, dict) and is_error(last) and is_part:
+    if isinstance(last, dict) and is_error(last) and (len(events) > 1 or "event" in last):
         raise stream_error(last)
     others = events[:-1]
     if isinstance(last, str) and others and _are_all_objects(others) and is_truncated_json(last):
@@ -78,22 +95,53 @@ def _is_end(event: dict[str, Any]) -> bool:
     """True for an object that only marks the end."""
     if event.keys() <= _END_KEYS:
         return True
-    return _kind(event) in _ENDS and not any(event.get(key) for key in _TEXT_KEYS)
+    has_text = any(event.get(key) not in (None, "", [], {}, DONE) for key in _TEXT_KEYS)
+    return _kind(event) in _ENDS | _QUIET | _COUNTS and not has_text
 
 
-def _check_last_error(events: Sequence[StreamEvent]) -> None:
-    """Raise the error after parts of an answer: `{type: error, content: …}`, maybe with an end after it.
+def _check_last_name(events: Sequence[StreamEvent]) -> None:
+    """Raise the error of an event `failed` after which only ends come."""
+    found = list(events)
+    while len(found) > 1 and (found[-1].name.lower() in _ENDS or _is_end_event(found[-1])):
+        found.pop()
+    if found and found[-1].name.lower() in FAILED_NAMES:
+        value = found[-1].value
+        stated = value if isinstance(value, dict) else {"message": found[-1].text}
+        raise stream_error({"message": stated.get("reason"), **stated})
+
+
+def _is_end_event(event: StreamEvent) -> bool:
+    return isinstance(event.value, dict) and _is_end(event.value)
+
+
+def last_error(found: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The error after parts of an answer, maybe with ends after it: `{type: error, text: …}`, `{error: …}`.
 
     Among records of other kinds, such as those of a log, an error is data.
     """
-    found = objects(events)
-    while len(found) > 1 and _is_end(found[-1]):
-        found = found[:-1]
-    last, others = (found[-1], found[:-1]) if found else ({}, [])
+    parts = list(found)
+    while len(parts) > 1 and _is_end(parts[-1]):
+        parts.pop()
+    if len(found) < 2:  # noqa: PLR2004 -- one object is a reply
+        return None
+    last, others = parts[-1], parts[:-1]
+    has_end = len(parts) < len(found)
     kinds = {_kind(event) for event in others}
-    if others and _kind(last) == "error" and (kinds == {""} or not kinds.isdisjoint(_KINDS_OF_PARTS)):
+    is_part = bool(others) and (kinds == {""} or not kinds.isdisjoint(_KINDS_OF_PARTS))
+    if _kind(last) == "error" and (has_end or is_part):
         text = next((last[key] for key in _TEXT_KEYS if last.get(key)), "")
-        raise stream_error({**last, "message": text} if isinstance(text, str) else {**last, "error": text})
+        return {**last, "message": text} if isinstance(text, str) else {**last, "error": text}
+    if is_error(last):
+        return last
+    is_record = any(_is_like_record(last, other) for other in others)
+    return {"message": last.get("reason"), **last} if is_failed(last) and not is_record else None
+
+
+def _is_like_record(event: dict[str, Any], other: dict[str, Any]) -> bool:
+    """True if two objects are records about two things: of the same keys, and with different names."""
+    return event.keys() == other.keys() and any(
+        event.get(key) != other.get(key) for key in ("id", "name", "title", "path", "instance")
+    )
 
 
 def _are_all_objects(events: Sequence[StreamEvent]) -> bool:

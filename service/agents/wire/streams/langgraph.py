@@ -7,13 +7,14 @@
 | `messages` | `messages/partial`, `messages/complete`: messages so far | the same |
 | `updates` | `updates`: what each node added | `{messages}` of all nodes, or the updates as a list |
 
-Events of subgraphs (`values|namespace`) do not count beside those of the graph itself.
+Events of subgraphs (`values|namespace`) do not count beside those of the graph itself. An `__interrupt__` in
+the last update stays in the reply: the graph waits for input.
 Source: docs.langchain.com/langsmith/streaming.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service.agents.wire.streams.events import StreamEvent, join_text
@@ -24,6 +25,7 @@ from service.domain.model import Json
 
 _STATES = frozenset({"values", "updates"})
 _MESSAGES = frozenset({"messages", "messages/partial", "messages/complete"})
+_INTERRUPT = "__interrupt__"
 _OTHER = frozenset(
     {"metadata", "messages/metadata", "end", "custom", "debug", "events", "tasks", "checkpoints"}
 )
@@ -56,14 +58,23 @@ def join_langgraph(events: Sequence[StreamEvent]) -> Json:
     if states := by_name.get("values"):
         if is_error(states[-1]):
             raise stream_error(states[-1])
-        return states[-1]
+        return _with_interrupt(states[-1], by_name)
     if tuples := by_name.get("messages"):
-        return {"messages": _join_tuples(tuples)}
+        return _with_interrupt({"messages": _join_tuples(tuples)}, by_name)
     if whole := [*by_name.get("messages/partial", []), *by_name.get("messages/complete", [])]:
-        return {"messages": _last_of_each(message for messages in whole for message in messages)}
+        messages = _last_of_each(message for messages in whole for message in messages)
+        return _with_interrupt({"messages": messages}, by_name)
     if updates := by_name.get("updates"):
-        return _join_updates(updates)
+        joined = _join_updates(updates)
+        return _with_interrupt(joined, by_name) if isinstance(joined, dict) else joined
     raise incomplete()
+
+
+def _with_interrupt(state: dict[str, Json], by_name: Mapping[str, Sequence[Any]]) -> dict[str, Json]:
+    """The state with the interrupt of the last update: the graph waits for input, and has not answered."""
+    last = (by_name.get("updates") or [{}])[-1]
+    waits = last.get(_INTERRUPT)
+    return {**state, _INTERRUPT: waits} if waits and not state.get(_INTERRUPT) else state
 
 
 def _name(event: StreamEvent) -> str:
@@ -131,7 +142,9 @@ def _last_of_each(messages: Any) -> list[Json]:
 def _join_updates(updates: Sequence[Event]) -> Json:
     messages: list[Json] = []
     for update in updates:
-        for change in update.values():
+        for name, change in update.items():
+            if name == _INTERRUPT:
+                continue
             added = change.get("messages") if isinstance(change, dict) else None
             messages += added if isinstance(added, list) else [added] if isinstance(added, dict) else []
     return {"messages": messages} if messages else list(updates)

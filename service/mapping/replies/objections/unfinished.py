@@ -36,6 +36,8 @@ _WORKFLOW = "the workflow"
 
 def find_unfinished(document: Json) -> Objections:
     """The objection of a reply that says itself that its answer is not there yet, or will never be."""
+    if isinstance(document, list) and document and _is_end_of_workflow(document[-1]):
+        document = document[-1]
     if not isinstance(document, dict):
         return
     name, status, status_key = _work(document)
@@ -74,3 +76,10 @@ def _is_prediction(document: dict[str, Json], status: str) -> bool:
     if document["output"] is None or status in _ENDED:
         return "logs" in document or {"id", "error"} <= document.keys()
     return {"id", "logs", "urls"} <= document.keys()
+
+
+def _is_end_of_workflow(event: Json) -> bool:
+    """True for the last event of a stream of Dify."""
+    return (
+        isinstance(event, dict) and event.get("event") == "workflow_finished" and "workflow_run_id" in event
+    )

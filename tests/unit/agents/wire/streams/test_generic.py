@@ -3,13 +3,14 @@
 import pytest
 
 from service.agents.wire.event_stream import join_events
+from service.agents.wire.reply_bodies import BodyType, parse_reply
 from service.domain.errors import (
     AgentCredentialsError,
     AgentRejectedError,
     AgentThrottledError,
     AgentUnavailableError,
 )
-from tests.unit.agents.wire.streams.stream_texts import sse
+from tests.unit.agents.wire.streams.stream_texts import json_lines, sse
 
 THROTTLED = {"error": "ThrottlingException", "error_type": "ClientError", "message": "Too many requests"}
 
@@ -57,6 +58,85 @@ def test_an_error_event_without_data() -> None:
     """Its name is enough."""
     with pytest.raises(AgentUnavailableError, match="no reason"):
         join_events("data: Hel\n\nevent: error\n\n")
+
+
+PART = {"type": "chunk", "content": "Hel"}
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        {"done": True},
+        {"type": "end"},
+        {"event": "end"},
+        {"event": "end", "data": "[DONE]"},
+        {"type": "done", "content": ""},
+        {"type": "end", "metadata": {}},
+        {"type": "usage", "tokens": 3},
+        None,
+    ],
+)
+@pytest.mark.parametrize(
+    "events",
+    [
+        [PART, {"error": "boom"}],
+        [PART, {"error": {"message": "boom"}}],
+        [PART, {"type": "chunk", "error": "boom"}],
+        [PART, {"type": "chunk", "error": "boom", "content": ""}],
+        [PART, {"type": "error", "data": "boom"}],
+        [PART, {"event": "error", "message": "boom"}],
+        [PART, {"detail": "boom", "status_code": 500}],
+        [PART, {"type": "failed", "reason": "boom"}],
+        [{"status": "running", "message": "one"}, {"status": "failed", "message": "boom"}],
+        [{"event": "token", "data": "Hel"}, {"event": "error", "data": "boom"}],
+        [
+            {"type": "begin", "metadata": {}},
+            {"type": "item", "content": "Hel"},
+            {"type": "error", "content": "boom"},
+        ],
+    ],
+)
+def test_an_error_before_the_end_of_a_stream_is_a_failure(events: list, end: object) -> None:
+    """With the text that it states, whatever marks the end; also one document a line, as text."""
+    found = [*events, end] if end else events
+    with pytest.raises(AgentUnavailableError, match="boom"):
+        join_events(sse(*found))
+    for media_type in ("application/json", "text/plain"):
+        with pytest.raises(AgentUnavailableError, match="boom"):
+            parse_reply(json_lines(*found).encode(), BodyType(media_type))
+
+
+@pytest.mark.parametrize("name", ["failed", "failure", "run_failed"])
+def test_an_event_called_failed_at_the_end_is_a_failure(name: str) -> None:
+    """Its data are the reason."""
+    for events in (
+        [("delta", "Hel"), (name, {"reason": "boom"})],
+        [("delta", "Hel"), (name, "boom"), ("end", {})],
+    ):
+        with pytest.raises(AgentUnavailableError, match="boom"):
+            join_events(sse(*events))
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [{"error": "tool failed"}, {"answer": "x"}, {"done": True}],
+        [{"id": 1, "status": "passed", "message": "a"}, {"id": 2, "status": "failed", "message": "b"}],
+        [{"id": 1, "code": 200, "message": "a"}, {"id": 2, "code": 404, "message": "b"}],
+        [{"url": "a", "status": 404, "message": "b"}, {"type": "end"}],
+        [{"type": "warning", "content": "hot"}, {"type": "error", "content": "smoke"}],
+        [{"answer": "x"}, {"type": "end", "content": "error: none"}],
+    ],
+)
+def test_an_error_among_records_is_data(events: list) -> None:
+    """Records of a log or of a list, and an error before an answer."""
+    assert join_events(sse(*events)) == events
+
+
+def test_an_event_called_failed_among_others_is_data() -> None:
+    """A test that failed, and one that passed after it."""
+    events = [("failed", {"test": 1}), ("passed", {"test": 2})]
+    assert join_events(sse(*events)) == [{"test": 1}, {"test": 2}]
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,24 @@ def test_langgraph_messages() -> None:
     assert join_events(sse(METADATA, *partial)) == {"messages": [{"id": "1", "content": "42"}]}
 
 
+def test_langgraph_that_waits_for_input() -> None:
+    """The interrupt stays in the reply, in each mode, so that the mapping can judge it."""
+    waits = [{"value": "approve?", "id": "i"}]
+    interrupt = ("updates", {"__interrupt__": waits})
+    message = {"type": "ai", "content": "4", "id": "m"}
+    for events in (
+        [("updates", {"agent": {"messages": [message]}})],
+        [("values", {"messages": [message]})],
+        [("messages", [message, {"langgraph_node": "a"}])],
+        [("messages/complete", [message])],
+    ):
+        reply = join_events(sse(METADATA, *events, interrupt))
+        assert reply == {"messages": [message], "__interrupt__": waits}
+    assert join_events(sse(METADATA, ("updates", {"agent": {"n": 4}}), interrupt))[-1] == interrupt[1]
+    resumed = [interrupt, ("updates", {"agent": {"messages": [message]}})]
+    assert join_events(sse(METADATA, *resumed)) == {"messages": [message]}
+
+
 def test_langgraph_updates_and_errors() -> None:
     """Messages of all nodes are listed; the event `error` is a failure."""
     updates = [
