@@ -144,9 +144,9 @@ def _wrong_results(final: FinalState, batch: Batch, file: InputFile) -> Iterator
     if stored["output.csv"] is None or stored["manifest.json"] is None:
         yield "output_complete", f"{batch.batch_id} is {batch.state} without output.csv or manifest.json"
         return
-    statuses = dict(final.monitor.outcomes[batch.identity, 1])
-    if batch.round > 1:
-        statuses |= final.monitor.outcomes[batch.identity, batch.round]
+    statuses: dict[int, Status] = {}
+    for round_ in range(1, batch.round + 1):
+        statuses |= final.monitor.outcomes[batch.identity, round_]
     lines = list(csv.reader(io.StringIO(stored["output.csv"].body.decode())))
     # A batch that was cancelled while it was split has the rows that were read.
     rows = batch.unread_from - 1 if batch.unread_from else len(file.names)
