@@ -221,6 +221,8 @@ def _option_text(name: str, value: Any) -> str:
     option = f"--{name.replace('_', '-')}"
     if value is True:
         return option
+    if value is None:
+        value = 0  # a null sets an argument back
     return f"{option} {','.join(map(str, value)) if isinstance(value, list) else value}"
 
 

@@ -23,6 +23,7 @@ from service.cli.options import (
     log_as_command,
     read_settings,
 )
+from service.cli.status import short_time
 from service.domain.errors import UsageError
 from service.domain.model import (
     FAILURE_COUNTS,
@@ -268,7 +269,10 @@ def _show_preview(facts: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(facts)
         return
-    print_line(f"{facts['due']:,} rows would run again")
+    if not facts["due"] and not facts["unread_from"] and not facts["skipped"]:
+        print_line(f"no row of {facts['batch_id']} matches: nothing would be changed")
+        return
+    print_line(f"{_number(facts['due'], 'row')} would run again")
     if facts["unread_from"]:
         print_line(f"and the rows from {facts['unread_from']:,} on, which were not read")
     for title, counts in (("class", facts["by_class"]), ("error", facts["by_error"])):
@@ -276,13 +280,17 @@ def _show_preview(facts: dict[str, Any], *, as_json: bool) -> None:
             print_line(f"  {title} {name}: {count:,}")
     cost = facts["cost"]
     print_line(
-        f"last time they took {cost['calls']:,} calls, {cost['input_tokens']:,} input tokens and "
+        f"last time they took {_number(cost['calls'], 'call')}, {cost['input_tokens']:,} input tokens and "
         f"{cost['output_tokens']:,} output tokens"
     )
     if facts["skipped"]:
         print_line(f"{len(facts['skipped']):,} more match and cannot be read any more")
     if facts["redrivable_until"]:
-        print_line(f"possible until {facts['redrivable_until']}")
+        print_line(f"possible until {short_time(facts['redrivable_until'])} UTC")
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 async def _calls(backend: AwsBackend, view: BatchView | None) -> dict[str, Any]:

@@ -217,7 +217,13 @@ def _require_open(view: BatchView, done: str) -> None:
     """Raise UsageError unless rows of the batch are still sent or served."""
     batch = view.batch
     if batch.state.is_final:
-        raise UsageError(f"batch {batch.batch_id} has ended, it is {batch.state}: it cannot be {done}")
+        has_failed_rows = batch.state in (State.COMPLETED_WITH_ERRORS, State.CANCELLED)
+        remedy = (
+            f"; `rowfleet redrive {batch.batch_id}` runs its failed rows again" if has_failed_rows else ""
+        )
+        raise UsageError(
+            f"batch {batch.batch_id} has ended, it is {batch.state}: it cannot be {done}{remedy}"
+        )
     if _is_written(view):
         raise UsageError(
             f"every row of {batch.batch_id} has an outcome and its results are being written: it cannot be "

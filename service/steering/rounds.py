@@ -169,7 +169,12 @@ class NextRound:
                 f"{skipped:,} rows of {batch.batch_id} match, and none of them can be read any more: nothing "
                 "was changed"
             )
-        return f"no row of {batch.batch_id} matches: nothing was changed"
+        hint = "; rows that succeeded run again with --succeeded" if self._names_only_failed_rows else ""
+        return f"no row of {batch.batch_id} matches: nothing was changed{hint}"
+
+    @property
+    def _names_only_failed_rows(self) -> bool:
+        return self.filters.rows is not None and not self.filters.succeeded
 
     def _skipped(self) -> dict[str, Json]:
         """The rows that keep their outcome because they cannot be read."""

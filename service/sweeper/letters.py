@@ -11,6 +11,7 @@ from service.domain.events import IngestMessage, decode_ingest, unwrapped
 from service.domain.message_format import encode
 from service.domain.messages import AggregateMessage, RowMessage
 from service.domain.model import BatchView, batch_id
+from service.domain.operation_requests import OperationRequest
 from service.domain.ports import OutgoingMessage, ReceivedMessage, Table
 
 KINDS = ("ingest", "rows", "aggregate")
@@ -49,13 +50,19 @@ async def describe(
     try:
         if kind == "ingest":
             ingest = decode_ingest(message.body, incoming_prefix=incoming_prefix)
-            return "", _job_batch_id(ingest, message.id)
-        decode = RowMessage.decode if kind == "rows" else AggregateMessage.decode
-        batch = decode(message.body).batch_id
+            if ingest.operation is None:
+                return "", _job_batch_id(ingest, message.id)
+            batch = ingest.operation.batch_id
+        else:
+            decode = RowMessage.decode if kind == "rows" else AggregateMessage.decode
+            batch = decode(message.body).batch_id
     except PoisonMessageError as error:
         return str(error), ""
     try:
-        await (row_letter if kind == "rows" else trigger_letter)(table, message.body)
+        if kind == "ingest":
+            await _view(table, batch)
+        else:
+            await (row_letter if kind == "rows" else trigger_letter)(table, message.body)
     except PoisonMessageError as error:
         return str(error), batch
     return "", batch
@@ -64,22 +71,25 @@ async def describe(
 def retry_of(kind: str, message: ReceivedMessage, incoming_prefix: str = "incoming/") -> OutgoingMessage:
     """The message that does again what the letter asked for.
 
-    A row is marked as a possible repetition. A job keeps the batch id that it would have had: the id may be
-    derived from the id of its message, and the new message has another. A body that cannot be decoded stays
-    as it is.
+    A row is marked as a possible repetition. A job keeps the batch id, and an operation the request id, that
+    it would have had: the id may be derived from the id of its message, and the new message has another. A
+    body that cannot be decoded stays as it is.
     """
     with suppress(PoisonMessageError):
         if kind == "rows":
             row = RowMessage.decode(message.body)
             return OutgoingMessage(replace(row, replay=True).encode(), row.batch_id)
         if kind == "ingest":
-            return OutgoingMessage(_with_execution_id(message, incoming_prefix))
+            return OutgoingMessage(_with_its_id(message, incoming_prefix))
     return OutgoingMessage(message.body)
 
 
-def _with_execution_id(message: ReceivedMessage, incoming_prefix: str) -> str:
-    """The body of an ingest message; a job message that names no execution id gets the one it would have."""
-    jobs = decode_ingest(message.body, incoming_prefix=incoming_prefix).jobs
+def _with_its_id(message: ReceivedMessage, incoming_prefix: str) -> str:
+    """The body of an ingest message, with the execution or request id that it would have if it names none."""
+    ingest = decode_ingest(message.body, incoming_prefix=incoming_prefix)
+    operation, jobs = ingest.operation, ingest.jobs
+    if isinstance(operation, OperationRequest):
+        return replace(operation, request_id=operation.request_id or message.id).encode()
     if len(jobs) != 1 or jobs[0].dropped or jobs[0].execution_id:
         return message.body
     return encode(unwrapped(message.body) | {"execution_id": jobs[0].execution_id_for(message.id)})

@@ -197,7 +197,8 @@ def test_a_batch_that_is_held_can_be_changed():
 @pytest.mark.parametrize("state", [State.SUCCEEDED, State.FAILED, State.CANCELLED])
 def test_a_batch_that_has_ended_is_refused(op, done, state):
     """The sentence says what stands there."""
-    with pytest.raises(UsageError, match=f"has ended, it is {state}: it cannot be {done}"):
+    remedy = "; `rowfleet redrive .*` runs its failed rows again" if state is State.CANCELLED else "$"
+    with pytest.raises(UsageError, match=f"has ended, it is {state}: it cannot be {done}{remedy}"):
         decide(op, replace(BATCH, state=state), priority=1)
 
 

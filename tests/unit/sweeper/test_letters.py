@@ -1,12 +1,14 @@
 """Dead letters as an operator sees and retries them."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from service.domain.events import decode_ingest
 from service.domain.messages import AggregateMessage, RowMessage
 from service.domain.model import batch_id
+from service.domain.operation_requests import OperationRequest, WorkRequest
 from service.domain.ports import ReceivedMessage
 from service.sweeper.letters import describe, retry_of
 
@@ -30,6 +32,8 @@ async def test_a_letter_without_a_batch_names_the_batch_that_is_missing(lab):
     for kind, body in (
         ("rows", RowMessage("demo#x", 1, 1, ()).encode()),
         ("aggregate", AggregateMessage("demo#x", 1).encode()),
+        ("ingest", OperationRequest("pause", "demo#x").encode()),
+        ("ingest", WorkRequest("demo#x", "1", 3).encode()),
     ):
         reason, batch = await describe(kind, letter(body), lab.table, "incoming/")
         assert batch == "demo#x"
@@ -50,6 +54,8 @@ async def test_letters_that_the_sweeper_handles_have_no_reason(lab):
     assert await describe("aggregate", letter(trigger), lab.table, "incoming/") == ("", "demo#e1")
     expected = batch_id("demo", job.execution_id_for("m1"))
     assert await describe("ingest", letter(body), lab.table, "incoming/") == ("", expected)
+    pause = OperationRequest("pause", batch.batch_id).encode()
+    assert await describe("ingest", letter(pause), lab.table, "incoming/") == ("", "demo#e1")
 
 
 async def test_a_retried_row_is_marked_and_goes_to_its_batch(lab):
@@ -67,6 +73,15 @@ def test_a_retried_job_keeps_its_batch_id():
         again = decode_ingest(retry_of("ingest", letter(body)).body).jobs[0]
         assert again.execution_id == job.execution_id_for("m1")
     named = json.dumps(JOB | {"execution_id": "e1"})
+    assert retry_of("ingest", letter(named)).body == named
+
+
+def test_a_retried_operation_keeps_its_request_id():
+    """It may have been carried out: under another id it would be, once more."""
+    plain = OperationRequest("redrive", "demo#e1", args={"mapping_now": True})
+    again = decode_ingest(retry_of("ingest", letter(plain.encode())).body).operation
+    assert again == replace(plain, request_id="m1")
+    named = replace(plain, request_id="r1").encode()
     assert retry_of("ingest", letter(named)).body == named
 
 
