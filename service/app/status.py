@@ -22,6 +22,7 @@ from service.domain.model import (
     RowError,
     State,
     iso_time,
+    ms_of,
 )
 from service.domain.ports import Clock, Queue, Table
 from service.domain.tolerance import excess_note, tolerance_text
@@ -127,11 +128,17 @@ def status_json(
         "tolerate": tolerance_text(batch.tolerate),
         "exceeded": excess_note(view) or None,
         "undelivered": undelivered,
-        "redrivable_until": redrivable_until(batch) if can_be_redriven(batch) else None,
+        "redrivable_until": redrivable_until(batch) if _is_redrivable(batch) else None,
     }
 
 
-def can_be_redriven(batch: Batch) -> bool:
+def can_be_redriven(batch: Batch, now_ms: int) -> bool:
+    """True if a round of the batch can be opened now."""
+    until = redrivable_until(batch)
+    return _is_redrivable(batch) and (until is None or now_ms < ms_of(until))
+
+
+def _is_redrivable(batch: Batch) -> bool:
     """True for a batch that has ended, and whose rows are all known."""
     return batch.state.is_final and batch.total is not None
 

@@ -260,7 +260,7 @@ async def _remedies(
     batch = view.batch
     if batch.state is State.PAUSED:
         return remedies(batch.batch_id, status_object["holds"])
-    if not can_be_redriven(batch):
+    if not can_be_redriven(batch, backend.ports.clock.now_ms()):
         return []
     failures = await sample_failures(backend.ports.table, batch) if view.all_counts.failed else []
     return redrive_remedies(view, failures)

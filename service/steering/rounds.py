@@ -58,9 +58,14 @@ def check_redrivable(batch: Batch, request: OperationRequest, filters: Filters, 
     else:
         _check_ended(batch)
     if batch.ttl and now_ms >= (batch.ttl - LEAST_LEFT_S) * 1000:
+        way_on = "submit its failures.csv as a new run"
+        if not batch.state.is_final:
+            way_on = (
+                f"`rowfleet resume {batch.batch_id}` goes on with its own mapping; or cancel it, and {way_on}"
+            )
         raise UsageError(
             f"the items of {batch.batch_id} expire at {iso_time(batch.ttl * 1000)}, and a round needs a day: "
-            f"it could be redriven until {redrivable_until(batch)}; submit its failures.csv as a new run"
+            f"one could be opened until {redrivable_until(batch)}; {way_on}"
         )
     if batch.round >= MAX_ROUND:
         raise UsageError(f"batch {batch.batch_id} has had {MAX_ROUND} rounds: submit its failures.csv anew")

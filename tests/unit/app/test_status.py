@@ -7,6 +7,7 @@ import pytest
 from service.app.status import (
     EXAMPLES,
     calls_that_may_end,
+    can_be_redriven,
     group_failures,
     read_batch,
     read_operations,
@@ -142,7 +143,10 @@ async def test_an_ended_batch_can_be_redriven_until_a_day_before_it_expires(lab,
     """A batch that runs, or whose rows are not all known, cannot."""
     batch = await lab.batch(total, state=state)
     found = status_json(BatchView(batch, Counts()), lab.clock)["redrivable_until"]
-    assert found == (iso_time((batch.ttl - 86_400) * 1000) if is_known else None)
+    until_ms = (batch.ttl - 86_400) * 1000
+    assert found == (iso_time(until_ms) if is_known else None)
+    assert can_be_redriven(batch, until_ms - 1) is is_known
+    assert not can_be_redriven(batch, until_ms)
 
 
 async def test_the_calls_that_may_end_are_bounded(lab):

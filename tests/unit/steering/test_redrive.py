@@ -157,8 +157,11 @@ async def test_a_batch_that_expires_within_a_day_is_refused(lab, batch):
     """Its outcomes would be gone before the round has ended."""
     now_s = lab.clock.now_ms() // 1000
     await change(lab, ttl=now_s + 86_399)
-    with pytest.raises(UsageError, match="it could be redriven until"):
+    with pytest.raises(UsageError, match=r"one could be opened until .*; submit its failures\.csv"):
         await redrive(lab).open_round(asked())
+    await change(lab, state=State.PAUSED, holds=(Hold(HoldReason.USER, "bob", "noon"),))
+    with pytest.raises(UsageError, match="`rowfleet resume demo#e1` goes on with its own mapping"):
+        await redrive(lab).open_round(asked(op="resume", mapping_now=True))
 
 
 async def test_rows_that_the_batch_does_not_have_are_refused(lab, batch):
