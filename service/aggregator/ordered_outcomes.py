@@ -134,6 +134,9 @@ class _ReadAhead:
     def _partition_of(self, number: int) -> _Partition:
         return self._partitions[partition_of(number, len(self._partitions))]
 
+    def _last_row_of(self, partition: _Partition) -> int:
+        return self._total - partition_of(self._total - partition.number, len(self._partitions))
+
     def _want_more(self, partition: _Partition) -> None:
         """Put the partition into the queue for its next page, unless it is there, is read or has ended."""
         if partition.after is None or partition.reading is not None or partition.is_waiting:
@@ -175,8 +178,9 @@ class _ReadAhead:
             self._mean_bytes += WEIGHT * (sum(sizes) / len(sizes) - self._mean_bytes)
         # Not after an error: whoever needs the page has it raised.
         partition.reading = None
-        # A full page names its last row even if that is the partition's last one.
-        is_last = page.after is None or page.after + len(self._partitions) > self._total
+        # A full page names its last item even if that is the partition's last one. It may be a leftover of an
+        # earlier batch with this id, whose number is none of this partition.
+        is_last = page.after is None or page.after >= self._last_row_of(partition)
         partition.after = None if is_last else page.after
         if len(partition.outcomes) <= partition.asked_rows:
             self._want_more(partition)

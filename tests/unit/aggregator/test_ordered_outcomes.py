@@ -5,6 +5,7 @@ from contextlib import aclosing
 import pytest
 
 from service.adapters.memory import MemoryTable
+from service.aggregator import ordered_outcomes
 from service.aggregator.ordered_outcomes import AHEAD_BYTES, CONCURRENT_READS, outcomes_in_order
 from service.domain.errors import UnreachableError
 from service.domain.item_size import outcome_bytes
@@ -61,14 +62,14 @@ def slow_lab(make_lab):
     return lab
 
 
-async def filled(lab, total, partitions, text_bytes):
+async def filled(lab, total, partitions, text_bytes, incarnation=""):
     """A batch with outcomes of these sizes, a function of the row's number."""
-    batch = await lab.batch(total, partitions=partitions)
+    batch = await lab.batch(total, partitions=partitions, incarnation=incarnation)
     for number in range(1, total + 1):
         outcome = lab.outcome(number)
         outcome.output_data["answer"] = "x" * text_bytes(number)
         await lab.table.commit(
-            Commit(batch.batch_id, 1, partitions, 0, (outcome,), next(lab.tokens), batch.ttl)
+            Commit(batch.batch_id, 1, partitions, 0, (outcome,), next(lab.tokens), batch.ttl, incarnation)
         )
     return batch
 
@@ -132,6 +133,18 @@ async def test_partitions_without_rows_are_not_read(make_lab):
     batch = await filled(lab, 3, 64, lambda _: 10)
     assert await read(lab, batch) == [1, 2, 3]
     assert lab.table.reads == 3
+
+
+@pytest.mark.parametrize("page_rows", [2, 4, 20])
+async def test_leftovers_of_an_earlier_batch_with_the_id_end_no_partition(make_lab, page_rows, monkeypatch):
+    """They lie under the same keys; a page that ends with one has a number that is none of the partition."""
+    monkeypatch.setattr(ordered_outcomes, "LEAST_PAGE_ROWS", 1)
+    lab = make_lab()
+    await filled(lab, 18, 4, lambda _: 10, incarnation="18bcfe5692d47e71")
+    lab.table._batches.clear()
+    again = await filled(lab, 18, 3, lambda _: 10, incarnation="18bcff9401468821")
+    async with aclosing(outcomes_in_order(lab.table, again, page_rows)) as outcomes:
+        assert [outcome.number async for outcome in outcomes] == list(range(1, 19))
 
 
 async def test_the_duration_is_not_that_of_all_queries(slow_lab):
