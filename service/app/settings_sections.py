@@ -208,6 +208,11 @@ class SweepSettings(Section):
         description="A batch that something other than its user holds is cancelled after this, unless its "
         "job has its own `hold_s`",
     )
+    trouble_pause_s: Annotated[float, Field(ge=0)] = Field(
+        default=0,
+        description="A batch whose target has served nobody for this long is held until it serves again, "
+        "unless its job has its own `trouble_pause_s`; 0: never",
+    )
     dead_letters_pause_s: Seconds = Field(
         default=60,
         description="Dead letters that were left are looked at this often, and are visible in between",

@@ -64,6 +64,7 @@ def _differences(batch: Batch, job: Job, source: Source) -> Iterator[Difference]
     asked: dict[str, tuple[str | int | None, str | int | None]] = {
         "limit": (batch.limit, job.limit),
         "hold_s": (batch.hold_s, job.hold_s),
+        "trouble_pause_s": (batch.trouble_pause_s, job.trouble_pause_s),
         "delimiter": (batch.delimiter or None, job.delimiter),
         "encoding": (batch.encoding or None, job.encoding),
         "tolerate": (_canonical(batch.tolerate_option), _canonical(job.tolerate)),

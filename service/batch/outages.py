@@ -1,19 +1,21 @@
-"""The outage board: workers publish which targets are down, and `status` reads it.
+"""The outage board: workers publish which targets serve nobody; `status` and the sweeper read it.
 
 A target is known by the digest of its mapping. Each worker detects an outage with its own circuit breaker.
-The last report wins. The next success clears it, and it expires after `REPORT_TTL_S` without renewal.
+The last report wins. The next success clears it, and it expires after `REPORT_TTL_S` without renewal; if the
+target asked for a wait, that much later.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, fields, replace
 
 import structlog
 
 from service.domain import exact_json
 from service.domain.errors import AccessError, RetryableError
 from service.domain.model import Batch, State, Trouble, iso_time
-from service.domain.ports import Clock, Table
+from service.domain.ports import MAX_DELAY_S, Clock, Table
 
 log = structlog.get_logger(__name__)
 
@@ -25,15 +27,38 @@ RECORD_TTL_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class _Report:
-    """The last report of a target: why it is down, "" for up. Times in ms since 1970.
+    """The last report of a target: why it serves nobody, "" if it serves. Times in ms since 1970.
 
-    The names of the fields are the keys of the stored record.
+    `wait_s`: the wait in seconds that it asked for. `is_target`: the reason is the target, and not the
+    worker. The names of the fields are the keys of the stored record.
     """
 
     reason: str = ""
     since_ms: int = 0
     said_ms: int = 0
     worker: str = ""
+    wait_s: int = 0
+    is_target: bool = True
+
+    def is_valid(self, now_ms: int) -> bool:
+        """True if it says why the target serves nobody, and is not too old."""
+        # No row comes back before the wait is over, so no worker can renew its report meanwhile.
+        ttl_s = REPORT_TTL_S + min(self.wait_s, MAX_DELAY_S)
+        return bool(self.reason) and now_ms - self.said_ms <= ttl_s * 1000
+
+    @property
+    def text(self) -> str:
+        """The report in words."""
+        asked = f", asked for a wait of {self.wait_s} s" if self.wait_s else ""
+        return f"{self.reason} (since {iso_time(self.since_ms)}{asked})"
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """An outage of a target that a worker has reported: in words, and since when (ms since 1970)."""
+
+    text: str
+    since_ms: int
 
 
 class OutageBoard:
@@ -44,22 +69,26 @@ class OutageBoard:
         self._clock = clock
         self._worker = worker
 
-    async def report(self, batch: Batch, reason: str) -> None:
-        """Publish that the target of `batch` is down for `reason`, or up (""). An error is only logged."""
+    async def report(self, batch: Batch, reason: str, *, wait_s: float = 0.0, lasted_s: float = 0.0) -> None:
+        """Publish that the target of `batch` serves nobody for `reason`, or serves again ("").
+
+        `wait_s`: the wait that it asked for. `lasted_s`: the time for which it has served nobody so far. An
+        error is only logged.
+        """
         digest = batch.mapping_digest
         if reason:
             log.warning("target_down", mapping_digest=digest, reason=reason)
         else:
             log.info("target_back", mapping_digest=digest)
-        await self.post(batch, reason)
+        now_ms = self._clock.now_ms()
+        since_ms = now_ms - round(lasted_s * 1000)
+        await self._write(digest, _Report(reason, since_ms, now_ms, self._worker, math.ceil(wait_s)))
 
     async def post(self, batch: Batch, reason: str) -> None:
         """Publish why no row of the mapping of `batch` is called by this worker. An error is only logged."""
-        digest = batch.mapping_digest
-        try:
-            await self._write(digest, reason)
-        except (RetryableError, AccessError) as error:
-            log.warning("target_trouble_not_said", mapping_digest=digest, reason=str(error))
+        now_ms = self._clock.now_ms()
+        report = _Report(reason, now_ms, now_ms, self._worker, is_target=False)
+        await self._write(batch.mapping_digest, report)
 
     async def read(self, batch: Batch) -> str:
         """Why `batch` does not get on, and since when; "" if it does or has ended.
@@ -70,19 +99,34 @@ class OutageBoard:
             return ""
         if batch.state is State.AGGREGATING:
             return "" if batch.trouble is None else _results_trouble(batch.trouble)
-        report = _parse((await self._table.record(_key(batch.mapping_digest))).text)
-        if not report.reason or self._clock.now_ms() - report.said_ms > REPORT_TTL_S * 1000:
-            return ""
-        return f"{report.reason} (since {iso_time(report.since_ms)})"
+        report = await self._report_on(batch)
+        return "" if report is None else report.text
 
-    async def _write(self, digest: str, reason: str) -> None:
-        now_ms = self._clock.now_ms()
-        record = await self._table.record(_key(digest))
-        last = _parse(record.text)
-        since_ms = last.since_ms if last.reason and reason else now_ms
-        text = exact_json.dumps(asdict(_Report(reason, since_ms, now_ms, self._worker)))
-        # If another worker wrote first, its report stands: it sees the same target.
-        await self._table.swap(_key(digest), text, version=record.version, ttl=now_ms // 1000 + RECORD_TTL_S)
+    async def outage(self, batch: Batch) -> Outage | None:
+        """The outage of the target of `batch`, if a worker has reported one of late."""
+        report = await self._report_on(batch)
+        if report is None or not report.is_target:
+            return None
+        return Outage(report.text, report.since_ms)
+
+    async def _report_on(self, batch: Batch) -> _Report | None:
+        report = _parse((await self._table.record(_key(batch.mapping_digest))).text)
+        return report if report.is_valid(self._clock.now_ms()) else None
+
+    async def _write(self, digest: str, report: _Report) -> None:
+        key = _key(digest)
+        try:
+            record = await self._table.record(key)
+            last = _parse(record.text)
+            if report.reason and last.is_valid(report.said_ms):
+                report = replace(report, since_ms=min(last.since_ms, report.since_ms))
+            # If another worker wrote first, its report stands: it sees the same target.
+            await self._table.swap(
+                key, exact_json.dumps(asdict(report)),
+                version=record.version, ttl=report.said_ms // 1000 + RECORD_TTL_S,
+            )  # fmt: skip
+        except (RetryableError, AccessError) as error:
+            log.warning("target_trouble_not_said", mapping_digest=digest, reason=str(error))
 
 
 def _results_trouble(trouble: Trouble) -> str:
@@ -97,4 +141,8 @@ def _key(digest: str) -> str:
 
 
 def _parse(text: str) -> _Report:
-    return _Report(**exact_json.loads(text)) if text else _Report()
+    if not text:
+        return _Report()
+    # A worker of a later version may have written keys that this one does not know.
+    values = exact_json.loads(text)
+    return _Report(**{field.name: values[field.name] for field in fields(_Report) if field.name in values})

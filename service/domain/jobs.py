@@ -33,6 +33,7 @@ _OPTIONS = {
     "hold_s": MAX_DEADLINE_S,
     "limit": MAX_ROWS,
     "priority": MAX_PRIORITY,
+    "trouble_pause_s": MAX_DEADLINE_S,
     "weight": MAX_WEIGHT,
 }
 """Job options and the largest value of each; all are whole numbers from 1, named as their field of `Job`."""
@@ -85,6 +86,7 @@ class Job:
     limit: int | None = None
     deadline_s: int | None = None
     hold_s: int | None = None
+    trouble_pause_s: int | None = None
     priority: int | None = None
     weight: int | None = None
     delimiter: str | None = None

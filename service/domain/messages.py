@@ -27,6 +27,8 @@ MAX_LOST = 10_000
 
 MAX_ATTEMPTS = 10**6
 
+MAX_TRIALS = 10**6
+
 
 MAX_FAILURE_BYTES = 400
 """Longest note of a row's last failure in its message, as JSON."""
@@ -70,7 +72,8 @@ class RowMessage:
     not need it.
 
     `generation` is that of the batch when the message was made; a batch drops the messages of an earlier one.
-    `history`: the outcomes of earlier rounds that the row's next outcome replaces, the latest last.
+    `history`: the outcomes of earlier rounds that the row's next outcome replaces, the latest last. `trial`:
+    the number of the trial that the row is for while its target holds the batch (`trials`), else 0.
     """
 
     batch_id: str
@@ -91,6 +94,7 @@ class RowMessage:
     sender: str = ""
     generation: int = 0
     history: tuple[PastOutcome, ...] = ()
+    trial: int = 0
 
     def encode(self) -> str:
         """The body. Keys with a default value are left out, which keeps messages small."""
@@ -118,6 +122,7 @@ class RowMessage:
             "failure": self.last_failure,
             "lost": self.lost_deliveries,
             "history": [past.as_json() for past in self.history],
+            "trial": self.trial,
         }
         body |= {name: value for name, value in rest.items() if value}
         times = {
@@ -155,6 +160,7 @@ class RowMessage:
             sender=field(data, "by", str) if "by" in data else "",
             generation=optional_whole_number(data, "generation", MAX_CONTROL) or 0,
             history=_history(field(data, "history", list)) if "history" in data else (),
+            trial=optional_whole_number(data, "trial", MAX_TRIALS) or 0,
         )
 
 

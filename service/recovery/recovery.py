@@ -110,6 +110,23 @@ class Recovery:
                     await done(lost.done)
         return recovered
 
+    async def send_trial(self, batch: Batch, number: int, check_lease: Callable[[], None]) -> int:
+        """Send one row that has no outcome of the round, for the trial with that number; return its number.
+
+        It is one of the first, and another one for each trial: a row that always fails tells nothing of its
+        target. 0 if there is no row that can be read. Raises as `resend` does.
+        """
+        async with aclosing(self._finder.find(batch, 0)) as lost_rows:
+            async for lost in lost_rows:
+                bodies = list(self._bodies(batch, lost))
+                if not bodies:
+                    continue
+                row = RowMessage.decode(bodies[(number - 1) % len(bodies)])
+                check_lease()
+                await self.resend_row(replace(row, trial=number), 0)
+                return row.number
+        return 0
+
     async def fail(
         self,
         batch: Batch,

@@ -217,6 +217,7 @@ class Opener:
             request_id=job.request_id_for(message_id),
             deadline_s=job.deadline_s,
             hold_s=job.hold_s,
+            trouble_pause_s=job.trouble_pause_s,
             compiled_by=__version__ if mapping else "",
             event_kinds=tuple(sorted(self._ports.events.kinds)),
             tolerate=parse_tolerance(job.tolerate, tolerate) if job.tolerate else tolerate,

@@ -95,6 +95,13 @@ def resume(view: BatchView, _request: OperationRequest, _now_ms: int) -> Decisio
     return Decision(f"{batch.batch_id} goes on", _sent_again(replace(batch, holds=())))
 
 
+def without_hold(batch: Batch, reason: HoldReason) -> Batch:
+    """The batch without its hold of that reason; if it has no other, it goes on as after a resume."""
+    left = tuple(hold for hold in batch.holds if hold.reason != reason)
+    after = replace(batch, holds=left)
+    return after if left else _sent_again(after)
+
+
 def _sent_again(batch: Batch) -> Batch:
     """The batch with a new generation of row messages."""
     return replace(

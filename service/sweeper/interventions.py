@@ -23,6 +23,7 @@ from service.steering.work import FleetWork
 from service.sweeper.emptiness import EmptinessCheck
 from service.sweeper.observations import Observation
 from service.sweeper.sweep_limits import SweepLimits
+from service.sweeper.target_watch import TargetWatch
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +56,7 @@ class Interventions:
         self._work = work
         self._outages = OutageBoard(ports.table, ports.clock)
         self._limits = limits
+        self.targets = TargetWatch(ports, recovery, limits)
 
     async def count_queues(self) -> None:
         """Learn which queues are empty; once for each sweep."""

@@ -15,8 +15,8 @@ class SweepLimits:
     Messages that may be lost are sent again once their queue is empty. If the queue does not get empty, they
     are sent again after `resend_after_s`, then after twice that time, and so on up to 32 times that time.
     `concurrent_batches` are looked at, and as many recovered, at the same time. A batch that is recovered is
-    leased for `lease_s` at a time. A hold other than the user's lasts `hold_s` at most, unless its batch says
-    otherwise.
+    leased for `lease_s` at a time. A hold other than the user's lasts `hold_s` at most. A batch whose target
+    has served nobody for `trouble_pause_s` is held, never if that is 0. A batch may have its own of both.
     """
 
     interval_s: float = 60.0
@@ -25,3 +25,4 @@ class SweepLimits:
     concurrent_batches: int = 8
     lease_s: float = 40.0
     hold_s: float = HOLD_S
+    trouble_pause_s: float = 0.0

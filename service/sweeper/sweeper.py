@@ -182,12 +182,15 @@ class Sweeper:
             self._observations.forget(batch_id)
             return False
         observed = self._observations.observe(view)
+        # A splitter may have the lease for as long as the target serves nobody.
+        if await self._interventions.targets.hold_if_down(view):
+            return False
         if view.batch.lease_until_ms > self._ports.clock.now_ms():
             self._observations.is_at_work(observed)
             return False
         if view.batch.state is State.PAUSED:
             # A batch that is held is not stuck, however long it does not move.
-            await self._end_hold_if_due(view.batch)
+            await self._sweep_held(view)
         elif (work := self._interventions.due_work(view)) is not None:
             self._recover(view.batch, work)
         else:
@@ -205,8 +208,17 @@ class Sweeper:
             self._observations.intervened(observed)
         return True
 
-    async def _end_hold_if_due(self, batch: Batch) -> None:
-        """Cancel a batch that was held for too long; go on with one whose deadline has passed."""
+    async def _sweep_held(self, view: BatchView) -> None:
+        """End the hold of a batch if its time is over; otherwise try the target, if that holds it."""
+        targets = self._interventions.targets
+        if not await self._end_hold_if_due(view.batch) and await targets.is_trial_due(view):
+            self._recover(view.batch, targets.try_target)
+
+    async def _end_hold_if_due(self, batch: Batch) -> bool:
+        """Cancel a batch that was held for too long; go on with one whose deadline has passed.
+
+        True if its hold has ended.
+        """
         now_ms = self._ports.clock.now_ms()
         hold_s = self._limits.hold_s
         if is_overdue(batch, now_ms):
@@ -214,12 +226,13 @@ class Sweeper:
         elif expired_hold(batch, hold_s, now_ms) is not None:
             op = "cancel"
         else:
-            return
+            return False
         # All sweepers make the same request, which is carried out once.
         request = OperationRequest(op, batch.batch_id, f"hold-{batch.round}-{batch.control}", ROWFLEET)
         operation = await decide_and_apply(self._ports, request, end_of_hold(hold_s))
         if operation.control:
             log.warning("hold_ended", op=op, reason=operation.answer["text"])
+        return True
 
     def _recover(self, batch: Batch, work: LongWork) -> None:
         """Begin long work on a batch, unless enough is under way: the next sweep finds the batch again."""
@@ -240,13 +253,13 @@ class Sweeper:
         """Do the work under the lease of the batch, unless another sweeper has it or the batch has moved."""
         lease = BatchLease(
             self._ports.table, batch, self._ports.clock,
-            state=State.RUNNING, owner=self._owners(), duration_s=self._limits.lease_s,
+            state=batch.state, owner=self._owners(), duration_s=self._limits.lease_s,
         )  # fmt: skip
         if not (await lease.acquire()).is_ours:
             return
         async with lease.renewed():
             # Read again: the batch's sender is this process from now on.
             view = await self._ports.table.read(batch.batch_id)
-            if view is not None and view.batch.state is State.RUNNING:
+            if view is not None and view.batch.state is batch.state:
                 await work(lease, view)
                 self._observations.observe(view)

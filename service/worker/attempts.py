@@ -9,13 +9,12 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import structlog
 
 from service.batch.outages import OutageBoard
 from service.batch.outcomes import LastAttempt
-from service.domain.deadlines import Deadline, deadline_of
 from service.domain.errors import (
     AgentOutageError,
     AgentRetryableError,
@@ -28,7 +27,7 @@ from service.domain.errors import (
     TargetDownError,
     TurnedAwayError,
 )
-from service.domain.messages import RowMessage, failure_note
+from service.domain.messages import failure_note
 from service.domain.model import Batch, Json, Outcome, iso_time
 from service.domain.ports import MAX_DELAY_S, Clock, Invocation, Reply
 from service.mapping.replies.transcript import Usage
@@ -38,8 +37,9 @@ from service.runtime.metrics import Metrics
 from service.worker.admission.gate import AdmittedCall
 from service.worker.attempt_costs import is_uncounted
 from service.worker.first_outcomes import FirstOutcomes
+from service.worker.row_task import FailedCall, Requeue, RetryHere, RowTask
 from service.worker.steering import CallWatch, check_row
-from service.worker.targets import OpenTarget
+from service.worker.trial_calls import TrialCalls
 
 log = structlog.get_logger(__name__)
 
@@ -60,83 +60,12 @@ class AttemptLimits:
     grace_s: float = GRACE_S
 
 
-@dataclass(slots=True)
-class RowTask:
-    """A row that an agent is invoked for, with the input `body`.
-
-    `message` is the one to send if the row is requeued; attempts replace it. `row_with_cells` is the message
-    as received, with the cells if they had to be read from the source. `uncounted` is the number of failed
-    calls by this process that did not count as attempts.
-    """
-
-    message: RowMessage
-    row_with_cells: RowMessage
-    batch: Batch
-    target: OpenTarget
-    body: Json
-    uncounted: int = field(default=0, init=False)
-
-    @property
-    def id(self) -> str:
-        """The idempotency key of the row: equal for all its attempts, so that an agent sees a repetition."""
-        round_ = 1 if self.batch.same_id else self.message.round
-        return f"{self.batch.identity}/{round_}/{self.message.number}"
-
-    @property
-    def span_bytes(self) -> int:
-        """Bytes that were read from the source for the row; 0 if its message carries the cells."""
-        return self.message.span.length if self.message.span else 0
-
-    def begin(self, now_ms: int) -> None:
-        """Start the row's deadline and its retry budget, unless an earlier attempt has started them."""
-        message, row_s = self.message, self.target.mapping.execution.row_deadline_s
-        if message.first_attempt_ms is None:
-            message = replace(message, first_attempt_ms=now_ms)
-        if message.deadline_ms is None and row_s is not None:
-            message = replace(message, deadline_ms=now_ms + round(row_s * 1000))
-        self.message = message
-
-    def deadline(self) -> Deadline:
-        """The earlier of the batch's deadline and the row's own."""
-        return deadline_of(self.batch, self.message.deadline_ms)
-
-    def budget_left_s(self, now_ms: int) -> float:
-        """Seconds in which another attempt may begin; infinite before the first one."""
-        if self.message.first_attempt_ms is None:
-            return math.inf
-        return self.target.mapping.execution.retry.budget_s - (now_ms - self.message.first_attempt_ms) / 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Requeue:
-    """The row is tried again in `delay_s` seconds, by the worker that receives `message`."""
-
-    message: RowMessage
-    delay_s: int
-
-
-@dataclass(frozen=True, slots=True)
-class RetryHere:
-    """The row is tried again in `wait_s` seconds, by this worker."""
-
-    wait_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """A failed call that may be repeated. `is_uncounted`: it does not use up one of `max_attempts`."""
-
-    attempt: LastAttempt
-    error: AgentRetryableError
-    reply: Json
-    is_uncounted: bool
-
-
 class Attempts:
     """Invokes agents for rows.
 
     `read_batch` returns a batch as it was at most `VIEW_AGE_S` ago, None if it is gone. `first_outcomes` of a
-    round may keep its calls from beginning. `rng` spreads waits; seeded in tests.
+    round may keep its calls from beginning, and so may `trials` those of a batch that its target holds. `rng`
+    spreads waits; seeded in tests.
     """
 
     def __init__(
@@ -147,6 +76,7 @@ class Attempts:
         outages: OutageBoard,
         read_batch: Callable[[str], Awaitable[Batch | None]],
         first_outcomes: FirstOutcomes,
+        trials: TrialCalls,
         *,
         rng: random.Random,
     ) -> None:
@@ -156,6 +86,7 @@ class Attempts:
         self._outages = outages
         self._read_batch = read_batch
         self._first_outcomes = first_outcomes
+        self._trials = trials
         self._watch = CallWatch(read_batch, clock)
         self._rng = rng
 
@@ -171,12 +102,18 @@ class Attempts:
                 result = await self._attempt(task, delivery)
             except TurnedAwayError as error:
                 return self._when_turned_away(task, error)
-            if not isinstance(result, _Failure):
+            if not isinstance(result, FailedCall):
                 return result
             next_step = self._after_failure(task, result)
             if not isinstance(next_step, RetryHere):
                 return next_step
             await self._clock.sleep(next_step.wait_s)
+
+    async def _report(self, task: RowTask) -> None:
+        """Publish the news of the row's target: that it serves nobody, or serves again."""
+        breaker = task.target.gate.breaker
+        lasted_s = breaker.throttles.lasts_s(self._clock.monotonic())
+        await self._outages.report(task.batch, breaker.outage, wait_s=breaker.asked_wait_s, lasted_s=lasted_s)
 
     def last_attempt(self, task: RowTask, started: float | None = None) -> LastAttempt:
         """The attempt that ends now. `started` is None if the agent was not called."""
@@ -197,7 +134,7 @@ class Attempts:
 
     # -- one attempt -----------------------------------------------------------------------------------
 
-    async def _attempt(self, task: RowTask, delivery: Delivery) -> Outcome | _Failure:
+    async def _attempt(self, task: RowTask, delivery: Delivery) -> Outcome | FailedCall:
         """Wait for the gate and call the agent once. Raises TurnedAwayError, LeaseLostError."""
         # The row waits in the gate's queue from here on. The gate reports its capacity to the consumer, so
         # the consumer's own slot may go to another message.
@@ -211,13 +148,18 @@ class Attempts:
                 task.begin(self._clock.now_ms())
                 if self._left_s(task) <= 0:
                     return self._deadline_missed(task)
+                await self._trials.begin(task, self._longest_call_s(task))
                 async with self._watch.watched(task.batch, task.message):
                     result, has_changed = await self._call(task, call, delivery)
             except CancelledError as error:
                 return self.last_attempt(task).failed(error)
         if has_changed:
-            await self._outages.report(task.batch, target.gate.breaker.reason)
+            await self._report(task)
+        await self._trials.end(task, result)
         return result
+
+    def _longest_call_s(self, task: RowTask) -> float:
+        return task.target.mapping.execution.timeout_s + self._limits.grace_s
 
     async def _check_batch(self, task: RowTask) -> None:
         """Take over the present view of the row's batch.
@@ -233,7 +175,7 @@ class Attempts:
 
     async def _call(
         self, task: RowTask, call: AdmittedCall, delivery: Delivery
-    ) -> tuple[Outcome | _Failure, bool]:
+    ) -> tuple[Outcome | FailedCall, bool]:
         """The result of one call, and True if the target went down or is up again."""
         body: Json = None
         try:
@@ -248,7 +190,7 @@ class Attempts:
             has_changed = call.record_error(error, task.message.attempt)
             if isinstance(error, AgentRetryableError):
                 is_uncounted = self._is_uncounted(task, call, error)
-                return _Failure(attempt, error, body, is_uncounted), has_changed
+                return FailedCall(attempt, error, body, is_uncounted), has_changed
             return attempt.failed(error, body), has_changed
         attempt = self.last_attempt(task, call.started)
         usage = Usage(extraction.input_tokens, extraction.output_tokens)
@@ -275,7 +217,7 @@ class Attempts:
 
     # -- after an attempt ------------------------------------------------------------------------------
 
-    def _after_failure(self, task: RowTask, failure: _Failure) -> Outcome | Requeue | RetryHere:
+    def _after_failure(self, task: RowTask, failure: FailedCall) -> Outcome | Requeue | RetryHere:
         """Fail the row, or try it again after a backoff."""
         error, number = failure.error, task.message.attempt
         task.message = replace(task.message, last_failure=failure_note(error))
@@ -293,7 +235,7 @@ class Attempts:
         # The worker has survived an attempt, so the row does not crash workers: start that count again.
         return Requeue(replace(task.message, lost_deliveries=0), round(wait_s))
 
-    def _count_attempt(self, task: RowTask, failure: _Failure) -> bool:
+    def _count_attempt(self, task: RowTask, failure: FailedCall) -> bool:
         """Prepare the message of the next attempt. Return False if all attempts are used up."""
         message = task.message
         if failure.is_uncounted:
@@ -330,7 +272,7 @@ class Attempts:
         # A full target tells less than an earlier failure of the row.
         if isinstance(error, TargetDownError) or not task.message.last_failure:
             task.message = replace(task.message, last_failure=failure_note(error))
-        if isinstance(error, TargetDownError):
+        if isinstance(error, TargetDownError) and not task.message.trial:
             # The budget runs although no call was made: a target that stays down must not keep its rows.
             task.begin(now_ms)
             if task.budget_left_s(now_ms) <= 0:

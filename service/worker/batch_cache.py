@@ -26,7 +26,7 @@ from service.domain.messages import RowMessage
 from service.domain.model import Batch, BatchView, State
 from service.domain.ports import Agent, Clock
 from service.mapping import RowMapping
-from service.worker.admission.gate import Gates
+from service.worker.admission.gates import Gates
 from service.worker.rate_limit.limiter import Limiter
 from service.worker.targets import OpenTarget, Targets
 

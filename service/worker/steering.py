@@ -24,6 +24,7 @@ from service.domain.messages import RowMessage
 from service.domain.model import Batch, HoldReason, State
 from service.domain.ports import Clock
 from service.steering.cancellation import cancelled_error, cut_due_ms
+from service.steering.target_hold import is_tried
 
 log = structlog.get_logger(__name__)
 
@@ -34,11 +35,16 @@ are noticed within `VIEW_AGE_S` and this."""
 TAKES_ROWS = frozenset({State.SPLITTING, State.RUNNING})
 
 
+def takes(batch: Batch, row: RowMessage) -> bool:
+    """True if the batch lets the row be called; while its target holds it, only for a trial."""
+    return batch.state in TAKES_ROWS or (row.trial > 0 and is_tried(batch))
+
+
 def check_row(row: RowMessage, batch: Batch) -> None:
     """Raise RowDroppedError or CancelledError if no call may begin for the row."""
     if not is_of_batch(row, batch) or is_superseded(row, batch):
         raise RowDroppedError("an operation has replaced this message")
-    if batch.state not in TAKES_ROWS:
+    if not takes(batch, row):
         raise RowDroppedError(f"the batch is {batch.state}")
     if batch.cancelled_at:
         raise cancelled_error(batch)

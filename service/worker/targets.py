@@ -15,7 +15,8 @@ import structlog
 
 from service.domain.ports import Agent, Clock
 from service.mapping import Definition, RowMapping
-from service.worker.admission.gate import Gate, Gates
+from service.worker.admission.gate import Gate
+from service.worker.admission.gates import Gates
 from service.worker.rate_limit.limiter import Limiter
 
 log = structlog.get_logger(__name__)

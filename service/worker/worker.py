@@ -43,14 +43,16 @@ from service.domain.ports import OutgoingMessage
 from service.runtime.delivery import Delivery
 from service.runtime.sender import BatchingSender
 from service.steering.cancellation import cancelled_error
-from service.worker.attempts import AttemptLimits, Attempts, Requeue, RowTask
+from service.worker.attempts import AttemptLimits, Attempts
 from service.worker.batch_cache import BatchCache, CachedBatch
 from service.worker.first_outcomes import FirstOutcomes
 from service.worker.kept_outcomes import HeldMessage, keep_outcome
 from service.worker.quarantine import Quarantine
 from service.worker.reuse import RequestCoalescer
-from service.worker.steering import TAKES_ROWS
+from service.worker.row_task import Requeue, RowTask
+from service.worker.steering import takes
 from service.worker.targets import OpenTarget
+from service.worker.trial_calls import TrialCalls
 
 log = structlog.get_logger(__name__)
 
@@ -97,9 +99,11 @@ class Worker:
         self._claim_check = claim_check
         outages = OutageBoard(ports.table, ports.clock, limits.worker)
         self._first_outcomes = FirstOutcomes()
+        self._trials = TrialCalls(ports, worker=limits.worker, rng=rng)
         self._attempts = Attempts(
-            limits, ports.clock, ports.metrics, outages, batches.current, self._first_outcomes, rng=rng
-        )
+            limits, ports.clock, ports.metrics, outages, batches.current, self._first_outcomes, self._trials,
+            rng=rng,
+        )  # fmt: skip
         self._limits = limits
         self._rng = rng
         self._quarantine = Quarantine()
@@ -201,6 +205,7 @@ class Worker:
             self._first_outcomes.pending(batch, result) as pending,
         ):
             pending.committed(await self._commit(row, batch, result, patience))
+        await self._trials.committed(batch, row)
 
     async def _commit(
         self, row: RowMessage, batch: Batch, outcome: Outcome | None, patience: Patience
@@ -326,7 +331,7 @@ def _should_process(row: RowMessage, batch: Batch) -> bool:
         raise PoisonMessageError(f"row {row.number} of a batch of {most} rows")
     if batch.state is State.SPLITTING and row.number > most:
         raise PoisonMessageError(f"row {row.number} of a batch that is split up to row {most} at most")
-    if is_superseded(row, batch) or batch.state not in TAKES_ROWS:
+    if is_superseded(row, batch) or not takes(batch, row):
         log.info(
             "row_dropped", state=batch.state, row_round=row.round, batch_round=batch.round,
             row_generation=row.generation, batch_generation=batch.generation,

@@ -38,7 +38,7 @@ from service.sweeper.drain import Drain, DrainLimits, left_in
 from service.sweeper.interventions import Interventions
 from service.sweeper.sweep_limits import SweepLimits
 from service.sweeper.sweeper import Sweeper
-from service.worker.admission.gate import Gates
+from service.worker.admission.gates import Gates
 from service.worker.attempts import GRACE_S
 from service.worker.batch_cache import BatchCache
 from service.worker.rate_limit.limiter import Limiter

@@ -40,7 +40,7 @@ from service.sweeper.drain import Drain, DrainLimits
 from service.sweeper.interventions import Interventions
 from service.sweeper.sweep_limits import SweepLimits
 from service.sweeper.sweeper import Sweeper
-from service.worker.admission.gate import Gates
+from service.worker.admission.gates import Gates
 from service.worker.batch_cache import BatchCache
 from service.worker.worker import Worker, WorkLimits
 

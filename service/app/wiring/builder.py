@@ -44,7 +44,7 @@ from service.sweeper.dead_letters import DeadLetters
 from service.sweeper.drain import Drain, left_in
 from service.sweeper.interventions import Interventions
 from service.sweeper.sweeper import Sweeper
-from service.worker.admission.gate import Gates
+from service.worker.admission.gates import Gates
 from service.worker.batch_cache import BatchCache
 from service.worker.worker import Worker, WorkLimits
 

@@ -47,6 +47,7 @@ def sweep_limits(settings: Settings) -> SweepLimits:
         concurrent_batches=sweep.concurrent_batches,
         lease_s=lease_s(settings.rows),
         hold_s=sweep.hold_s,
+        trouble_pause_s=sweep.trouble_pause_s,
     )
 
 

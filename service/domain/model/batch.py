@@ -138,7 +138,8 @@ class Batch:
     count: those of an earlier one are dropped. `holds`: the reasons why it is PAUSED. `work`: rows that the
     last operation still has to send or to cancel. `cancelled_at`: after this and `grace_s` seconds, rows
     without an outcome are FAILED as cancelled; `cancel_reason` is "" if a user has cancelled the batch.
-    `hold_s`: longest hold by anybody but a user, None if the setting holds. `unread_from`: number of the
+    `hold_s`: longest hold by anybody but a user; `trouble_pause_s`: time for which its target may serve
+    nobody before that holds the batch; None if the setting holds. `unread_from`: number of the
     first row that was not read because the batch was cancelled, 0 if all were. `max_concurrency`: most calls
     under way at a time in each process, None if only the mapping's limit holds. `tolerate`: the failures
     after which a round is held; `tolerate_option` is that of the job as text, "" if the mapping's holds. In
@@ -198,6 +199,7 @@ class Batch:
     cancelled_at: str = ""
     cancel_reason: str = ""
     hold_s: int | None = None
+    trouble_pause_s: int | None = None
     grace_s: int = 0
     unread_from: int = 0
     max_concurrency: int | None = None

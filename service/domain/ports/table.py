@@ -197,8 +197,8 @@ class Table(Outbox, Protocol):
     ) -> LeaseGrant:
         """Take or extend the lease of a batch that is in `state`, in its round.
 
-        The state is SPLITTING, RUNNING or AGGREGATING. Before AGGREGATING, `owner` is stored as the batch's
-        `sender` as well.
+        The state is SPLITTING, RUNNING, PAUSED or AGGREGATING. Before AGGREGATING, `owner` is stored as the
+        batch's `sender` as well.
 
         The lease is granted if nobody has it, if the other owner's lease has ended by `now_ms`, or if `owner`
         has it already, perhaps under its `former` name. With a `now_ms` of 0 the own lease is extended and no

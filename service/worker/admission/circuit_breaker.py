@@ -9,13 +9,17 @@ A failure of unclear scope, such as HTTP 500, counts as an outage here as long a
 (`outage_evidence`) and `THRESHOLD` different rows have met it. Otherwise a few rows that fail for themselves
 would hold up each other.
 
+A target that only throttles is reachable, so the breaker stays closed. It serves nobody all the same, which
+is known after a while (`throttle_run`).
+
 Pure. Times are monotonic seconds.
 """
 
 from __future__ import annotations
 
-from service.domain.errors import AgentOutageError, AgentRetryableError, FailureScope
+from service.domain.errors import AgentOutageError, AgentRetryableError, AgentThrottledError, FailureScope
 from service.worker.admission.outage_evidence import MAX_ROWS, OutageEvidence
+from service.worker.admission.throttle_run import ThrottleRun
 
 THRESHOLD = 5
 """Failures in a row that open the breaker."""
@@ -30,7 +34,7 @@ class CircuitBreaker:
     """The breaker of one target in one process.
 
     `reason` is the outage that opened it, "" while closed. `last_success_at` is the time of the last success.
-    `evidence` has the failures after it.
+    `evidence` has the failures after it, `throttles` the throttles.
     """
 
     __slots__ = (
@@ -38,9 +42,11 @@ class CircuitBreaker:
         "_has_trial",
         "_open_until",
         "_pause_s",
+        "_wait_s",
         "evidence",
         "last_success_at",
         "reason",
+        "throttles",
     )
 
     def __init__(self) -> None:
@@ -48,14 +54,26 @@ class CircuitBreaker:
         self._pause_s = FIRST_PAUSE_S
         self._open_until = 0.0
         self._has_trial = False
+        self._wait_s = 0.0
         self.reason = ""
         self.last_success_at = float("-inf")
         self.evidence = OutageEvidence()
+        self.throttles = ThrottleRun()
 
     @property
     def is_open(self) -> bool:
         """True if no calls may begin, except trial calls."""
         return bool(self.reason)
+
+    @property
+    def outage(self) -> str:
+        """Why the target serves nobody, whether it is down or only throttles; "" if it serves."""
+        return self.reason or self.throttles.reason
+
+    @property
+    def asked_wait_s(self) -> float:
+        """The wait in seconds that the target asked for when it last refused to serve; 0 for none."""
+        return self._wait_s if self.reason else self.throttles.wait_s
 
     def wait_s(self, now: float) -> float:
         """Seconds until a call may begin; 0 if one may begin now (if the breaker is open, the trial call)."""
@@ -70,25 +88,27 @@ class CircuitBreaker:
         return is_trial
 
     def record_success(self, now: float) -> bool:
-        """Note that the target answered, well or badly. Return True if that closed the breaker."""
+        """Note that the target answered, well or badly. Return True if it served nobody until now."""
         self.evidence.clear()
         self.last_success_at = now
-        return self._close()
+        was_open = self._close()
+        return self.throttles.end() or was_open
 
-    def record_throttle(self, now: float) -> bool:
-        """Note that the target asks for fewer calls. Return True if that closed the breaker."""
-        if not self.is_open:
-            return False
-        # The target is reachable but has served nobody: failures around the throttle stay in a row.
-        self.evidence.restart(now)
-        return self._close()
+    def record_throttle(self, error: AgentThrottledError, now: float) -> bool:
+        """Note that the target asks for fewer calls. Return True if that is news of the target."""
+        was_open = self.is_open
+        if was_open:
+            # The target is reachable but has served nobody: failures around the throttle stay in a row.
+            self.evidence.restart(now)
+            self._close()
+        return self.throttles.add(error, now, is_outage=was_open)
 
     def record_failure(
         self, error: AgentRetryableError, now: float, *, row: str, is_trial: bool, call_s: float = 0.0
     ) -> bool:
         """Note that a call of `row`, which took `call_s` seconds, failed.
 
-        Return True if that begins a pause or closes the breaker.
+        Return True if that is news of the target: a pause begins, or the breaker closes.
         """
         self._failures += 1
         if error.scope is FailureScope.TARGET:
@@ -105,6 +125,7 @@ class CircuitBreaker:
             # Calls that began before the breaker opened do not lengthen its pause.
             return False
         self.reason = f"{error.kind}: {error}"
+        self._wait_s = error.retry_after_s or 0.0
         self._open_until = now + self._pause_s
         return True
 

@@ -32,7 +32,6 @@ from service.domain.model import Batch, Json
 from service.domain.ports import BATCH_CALL_ENTRIES, Clock
 from service.mapping.replies.transcript import Usage
 from service.runtime.cancellation import timeout
-from service.runtime.incidents import IncidentLog
 from service.worker.admission.circuit_breaker import CircuitBreaker
 from service.worker.admission.commit_backlog import CommitBacklog
 from service.worker.admission.concurrency_limit import AimdLimit, LoadSignal
@@ -81,10 +80,10 @@ class AdmittedCall:
         return self.gate.record_load(self, LoadSignal.ANSWERED)
 
     def record_error(self, error: RowfleetError, attempt: int = 1) -> bool:
-        """The call, for this attempt, failed. Return True if the target went down or is up again."""
+        """The call, for this attempt, failed. Return True if that is news of the target."""
         self._release_permit(None)
         if isinstance(error, AgentThrottledError):
-            return self.gate.record_load(self, LoadSignal.THROTTLED)
+            return self.gate.record_throttle(self, error)
         if isinstance(error, AgentTimeoutError):
             return self.gate.record_load(self, LoadSignal.TIMED_OUT)
         if isinstance(error, AgentRetryableError) and error.scope is not FailureScope.ROW:
@@ -195,16 +194,18 @@ class Gate:
         self._queue.reject_waiting()
 
     def record_load(self, call: AdmittedCall, signal: LoadSignal) -> bool:
-        """Note that a call ended, but not by an outage. Return True if the target was down until now."""
+        """Note a reply or a time-out. Return True if the target was down until now."""
         now = self._record_load(call, signal)
-        if signal is LoadSignal.THROTTLED:
-            return self.breaker.record_throttle(now)
         # A time-out does not show whether the target is up or down.
         if signal is LoadSignal.TIMED_OUT:
             if call.is_trial:
                 self.breaker.cancel_trial()
             return False
         return self.breaker.record_success(now)
+
+    def record_throttle(self, call: AdmittedCall, error: AgentThrottledError) -> bool:
+        """Note a throttle. Return True if that is news of the target."""
+        return self.breaker.record_throttle(error, self._record_load(call, LoadSignal.THROTTLED))
 
     def record_failure(self, call: AdmittedCall, error: AgentRetryableError, attempt: int) -> bool:
         """Note an outage, or a failure of unclear scope in this attempt of a row.
@@ -283,68 +284,3 @@ class Gate:
         except LimitReachedError:
             self._paused_until = self._clock.monotonic() + LIMIT_PAUSE_S
             raise
-
-
-class Gates:
-    """All gates of a process; the consumer asks them how many rows to fetch."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._gates: list[Gate] = []
-        self._listener: Callable[[], None] = lambda: None
-        self._incident = IncidentLog(clock, "commits_wait")
-
-    @property
-    def problem(self) -> str:
-        """The reason why no call begins although rows may wait: late outcomes. Otherwise ""."""
-        late = [gate.backlog for gate in self._gates if gate.backlog.is_late]
-        if not late:
-            return ""
-        worst = max(late, key=lambda backlog: backlog.oldest_s)
-        return (
-            f"{sum(map(len, late))} outcomes wait for their commit, the oldest for {worst.oldest_s:.0f} s, "
-            f"and no call of their targets begins: {worst.reason}"
-        )
-
-    def subscribe(self, listener: Callable[[], None]) -> None:
-        """Have `listener` called whenever there may be more free slots."""
-        self._listener = listener
-
-    def open(self, most: int, limiter: Limiter | None) -> Gate:
-        """A gate for a target with at most `most` calls in flight."""
-        gate = Gate(most, limiter, self._clock, self._changed)
-        self._gates.append(gate)
-        return gate
-
-    def remove(self, gate: Gate) -> None:
-        """Forget the gate of a target that is closed. No call may be in flight."""
-        self._gates.remove(gate)
-
-    def close(self) -> None:
-        """Stop: calls in flight may end, and no other begins."""
-        for gate in self._gates:
-            gate.close()
-
-    def free_slots(self, most: int) -> int:
-        """The number of rows to fetch: how many could start or wait; `most` if no target is busy.
-
-        The queue does not tell for which target a message is, so this is the largest capacity of any target.
-        While a target is full, only targets whose rows came a moment ago count: rows of the full one would
-        only be requeued.
-        """
-        busy = [gate for gate in self._gates if gate.is_busy]
-        if not busy:
-            return most
-        if all(gate.capacity for gate in busy):
-            counted = busy
-        else:
-            # Messages of the full target would fill the fetch, only to be requeued.
-            counted = [gate for gate in self._gates if gate.is_recent]
-        return max((gate.capacity for gate in counted), default=0)
-
-    def _changed(self) -> None:
-        late = next((gate.backlog.reason for gate in self._gates if gate.backlog.is_late), None)
-        if late is not None or self._incident.reason:
-            # Without numbers, which would make a new incident of each change.
-            self._incident.update("" if late is None else f"no call begins meanwhile: {late}")
-        self._listener()

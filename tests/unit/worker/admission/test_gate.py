@@ -22,7 +22,8 @@ from service.mapping.replies.transcript import Usage
 from service.worker.admission.circuit_breaker import FIRST_PAUSE_S, THRESHOLD
 from service.worker.admission.commit_backlog import MAX_COMMIT_WAIT_S
 from service.worker.admission.fair_queue import RECENT_S
-from service.worker.admission.gate import LIMIT_PAUSE_S, MAX_REQUEUE_S, MAX_WAIT_S, MIN_REQUEUE_S, Gates
+from service.worker.admission.gate import LIMIT_PAUSE_S, MAX_REQUEUE_S, MAX_WAIT_S, MIN_REQUEUE_S
+from service.worker.admission.gates import Gates
 from service.worker.rate_limit.limiter import Permit
 
 BATCH = Batch("a", "e", State.RUNNING, Source("b", "k"), Location("b", ""))
