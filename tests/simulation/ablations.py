@@ -18,6 +18,7 @@ from service.adapters.aws.table.values import Item
 from service.aggregator.aggregator import Aggregator
 from service.batch.completion import Completion, Repeat, once
 from service.batch.group_commit import GroupCommitter, Patience
+from service.batch.role_ports import Ports
 from service.domain.errors import FailureScope, RowfleetError, UnknownResultError
 from service.domain.messages import AggregateMessage, RowMessage
 from service.domain.model import (
@@ -39,6 +40,8 @@ from service.runtime.delivery import Delivery, Handler
 from service.runtime.sender import send_all
 from service.steering.failures import FailureJudge
 from service.worker.admission.commit_backlog import CommitBacklog
+from service.worker.row_task import RowTask
+from service.worker.trial_calls import TrialCalls
 from service.worker.worker import Worker
 from tests.simulation.network import FaultyQueue, FaultyTable
 from tests.simulation.observed_ports import ObservedTable
@@ -565,6 +568,23 @@ class NoCompleteFirst(Components):
     judge = _HastyJudge
 
 
+class _EagerTrials(TrialCalls):
+    async def begin(self, task: RowTask, longest_s: float) -> None:
+        """Begin the call, whatever the state of the trials is."""
+
+
+class _EagerWorker(Worker):
+    def __init__(self, ports: Ports, *arguments: Any, **named: Any) -> None:
+        super().__init__(ports, *arguments, **named)
+        self._trials.__class__ = _EagerTrials
+
+
+class NoTrialState(Components):
+    """A worker calls the row of each trial that it receives, whether another one is under way or not."""
+
+    worker = _EagerWorker
+
+
 class _ForgetfulTable(ObservedTable):
     async def operate(self, before: Batch, after: Batch, *arguments: Any, **named: Any) -> bool:
         """Forget which rows keep their outcome when a round opens."""
@@ -586,7 +606,7 @@ ABLATIONS: Mapping[str, type[Components]] = {
         NoCommitToken, DeleteFirst, NoMarksOnReturns, NoWaitingResults, NoKeptOutcomes, NoClosedGate,
         NoExcuses, NoSuspicion, NoDeadlines, NoInFlightLock, NoSharedLedger, NoIncarnation,
         NoSameManifest, NoRewriting, NoExactCheckpoint,
-        NoOutbox, DeliveredFirst, NoCompleteFirst, NoSelection,
+        NoOutbox, DeliveredFirst, NoCompleteFirst, NoTrialState, NoSelection,
     )
 }  # fmt: skip
 """All ablations by name."""

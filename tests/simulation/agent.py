@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from service.domain.errors import (
     AgentCredentialsError,
@@ -41,10 +42,19 @@ class WorldAgents:
 
     def target_fault(self, identity: str, now: float) -> TargetFault | None:
         """The fault from which a batch's target suffers now."""
+        period = self._period(identity, now)
+        return None if period is None else period.fault
+
+    def refuses_after_s(self, identity: str, now: float) -> float:
+        """Seconds that a batch's target takes to refuse a call now."""
+        period = self._period(identity, now)
+        return 0.0 if period is None else period.refuses_after_s
+
+    def _period(self, identity: str, now: float) -> TargetFaultPeriod | None:
         target = self.files[identity].mapping.name
         for period in self._target_faults:
             if period.target == target and period.from_s <= now < period.to_s:
-                return period.fault
+                return period
         return None
 
 
@@ -75,10 +85,13 @@ class SimulatedAgent:
         self._monitor.agent_called(network.who, row, self._clock.now_ms())
         if _costs_an_attempt(behaviour, time):
             self._monitor.agent_failures[row] += 1
-        takes_s = self._takes_s(behaviour, target_fault, file.mapping.pace.slow_s)
+        takes_s = self._takes_s(row, behaviour, target_fault)
         in_flight_s = min(takes_s, invocation.timeout_s)
         began = network.loop.time()
-        with self._agents.calls.in_flight(file.mapping, row, network.host, in_flight_s) as call:
+        with (
+            self._agents.calls.in_flight(file.mapping, row, network.host, in_flight_s) as call,
+            self._trial(row, invocation.timeout_s),
+        ):
             # A future that never ends: only the caller's time-out ends the call.
             if takes_s == math.inf:
                 await network.loop.create_future()
@@ -103,6 +116,13 @@ class SimulatedAgent:
     async def close(self) -> None:
         """Do nothing: no connection is open."""
 
+    def _trial(self, row: RowKey, timeout_s: float) -> AbstractContextManager[None]:
+        """Count the call if it is a trial of a batch that is held for its target."""
+        network, monitor = self._network, self._monitor
+        if not monitor.is_trial(network.who, row):
+            return nullcontext()
+        return monitor.trial_calls.under_way(row[0], network.host, timeout_s)
+
     def _answer(self, behaviour: Behaviour, time: int, call: int, file: InputFile, name: str) -> Reply:
         """The reply to the row's call number `time`, or its error. Reports an answer of any kind."""
         try:
@@ -120,12 +140,11 @@ class SimulatedAgent:
         """True if this call suffers from its target's fault."""
         return target_fault is not TargetFault.THROTTLING or self._network.faults.chance(0.7)
 
-    def _takes_s(self, behaviour: Behaviour | None, target_fault: TargetFault | None, slow_s: float) -> float:
+    def _takes_s(self, row: RowKey, behaviour: Behaviour | None, target_fault: TargetFault | None) -> float:
         """Draw the duration of the call in seconds."""
-        faults = self._network.faults
-        # A target that is down refuses at once.
+        faults, slow_s = self._network.faults, self._agents.files[row[0]].mapping.pace.slow_s
         if behaviour is None and target_fault is TargetFault.OUTAGE:
-            return 0.0
+            return self._agents.refuses_after_s(row[0], self._network.loop.time())
         if behaviour is Behaviour.HANGS:
             return math.inf
         takes_s = faults.uniform(0.5)

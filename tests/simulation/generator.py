@@ -108,7 +108,28 @@ def generate(seed: int) -> Scenario:
         scenario = replace(scenario, next_files=_next_files(more, files))
     if is_calm:
         return scenario
-    return _with_operations(more, replace(scenario, redelivery_rate=_redelivery_rate(more)))
+    scenario = _with_operations(more, replace(scenario, redelivery_rate=_redelivery_rate(more)))
+    return _with_long_outage(Random(f"long outage of {seed}"), scenario)
+
+
+def _with_long_outage(random: Random, scenario: Scenario) -> Scenario:
+    """In some worlds with a sweeper a target is down for minutes, and holds its batches meanwhile."""
+    if not scenario.has_sweeper or scenario.next_files or scenario.target_faults or random.random() >= 0.7:
+        return scenario
+    from_s = random.choice((0.0, 2.0, 10.0))
+    to_s = from_s + random.choice((400.0, 900.0))
+    mapping = random.choice(scenario.files).mapping
+    # Only a patient caller waits for the refusal.
+    refuses_after_s = random.choice((0.0, 90.0, 90.0)) if mapping.pace.timeout_s > 90.0 else 0.0
+    period = TargetFaultPeriod(mapping.name, TargetFault.OUTAGE, from_s, to_s, refuses_after_s)
+    return replace(
+        scenario,
+        target_faults=(period,),
+        faults_end_s=max(scenario.faults_end_s, to_s),
+        # The cost of an outage is judged by clocks.
+        clock_skews_s=tuple(skew_s if abs(skew_s) < 1 else 0.0 for skew_s in scenario.clock_skews_s),
+        trouble_pause_s=random.choice((20.0, 60.0)),
+    )
 
 
 _OPERATIONS = ("pause", "pause", "resume", "resume", "cancel", "set", "finish")

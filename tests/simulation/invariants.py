@@ -38,6 +38,7 @@ INVARIANTS: Mapping[str, str] = {
     "no_call_while_commits_wait": "A worker calls no target of whose answers one waits long for its commit.",
     "not_asked_too_late": "No agent is called for a row after its batch's deadline.",
     "no_call_when_held": "No call begins later than ten seconds after its batch was paused or cancelled.",
+    "one_trial_at_a_time": "In a batch that is held for its target, calls are trials, one at a time.",
     "held_when_open": "A batch is held only while it is open and rows are left, for failures if some failed.",
     "repeats_are_marked": "A row message that may be a repeat carries the replay mark.",
     "own_commit_is_known": "A committed row is never reported to its worker as another's.",

@@ -23,7 +23,7 @@ class LeaseHolders:
         process = batch.lease_owner.rpartition("/")[0]
         if batch.state is State.AGGREGATING:
             self._writers[batch.results.prefix].add(process)
-        elif batch.state is State.RUNNING:
+        elif batch.state in (State.RUNNING, State.PAUSED):
             self._recoverers[batch.identity].add(process)
 
     def may_complete(self, process: str, key: str) -> bool:
@@ -31,5 +31,5 @@ class LeaseHolders:
         return process in self._writers[key[: key.rindex("/") + 1]]
 
     def may_recover(self, process: str, identity: str) -> bool:
-        """True if the process has had the lease of the batch while it was RUNNING."""
+        """True if the process has had the lease of the batch while it was RUNNING or PAUSED."""
         return process in self._recoverers[identity]

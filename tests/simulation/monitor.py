@@ -17,6 +17,7 @@ from service.adapters.aws.table.values import Item
 from service.domain.model import Batch, Commit, HoldReason, Outcome, State, Status, identity, row_id
 from service.domain.ports import ReceivedMessage
 from service.steering.cancellation import NOTICE_S
+from service.steering.target_hold import is_tried
 from service.worker.admission.commit_backlog import MAX_COMMIT_WAIT_S
 from tests.simulation.agent_calls import AgentCalls
 from tests.simulation.deletions import DeletedMessages
@@ -28,6 +29,7 @@ from tests.simulation.scenario import Behaviour, InputFile, TargetFaultPeriod
 from tests.simulation.server_errors import ServerErrors
 from tests.simulation.told_events import ToldEvents
 from tests.simulation.trace import Trace
+from tests.simulation.trial_calls import TrialCalls
 
 LATE_S = MAX_COMMIT_WAIT_S + 3.0
 """After this, a worker has noticed that an answer waits for its commit: it lingers up to 2 s before that."""
@@ -90,6 +92,8 @@ class Monitor:
         self._stored: dict[RowKey, Outcome] = {}
         # Since when a batch is paused or cancelled, by its identity.
         self._stopped: dict[str, float] = {}
+        self._trials: set[tuple[str, RowKey]] = set()
+        self.trial_calls = TrialCalls(trace.now, self.violated)
         self._versions: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
         self._received: set[tuple[str, RowKey]] = set()
         self._may_call: set[tuple[str, RowKey]] = set()
@@ -341,6 +345,8 @@ class Monitor:
                 continue
             self.first_received.setdefault(key, self.now())
             self._received.add((who, key))
+            if '"trial":' in message.body:
+                self._trials.add((who, key))
             self.met["row: read from its source"] += '"span":' in message.body
             self.redeliveries[key] += message.receives > 1
             may_be_repeat = message.receives > 1 or '"replay":true' in message.body
@@ -391,11 +397,15 @@ class Monitor:
     def _check_operations(self, who: str, key: RowKey) -> None:
         """Check no_call_when_held: workers notice an operation in time, unless a process stood still."""
         stopped = self._stopped.get(key[0])
-        if stopped is None or self.pauses:
+        if stopped is None or self.pauses or self.is_trial(who, key):
             return
         late_s = self.now() - stopped
         if late_s > NOTICE_S:
             self.violated("no_call_when_held", f"{who} asked for row {key} after {late_s:.1f} s")
+
+    def is_trial(self, who: str, key: RowKey) -> bool:
+        """True if `who` has a trial of the row, whose batch only its target holds."""
+        return (who, key) in self._trials and is_tried(self.batches[key[0]])
 
     def _check_backlog(self, who: str, key: RowKey) -> None:
         """Check no_call_while_commits_wait."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from service.domain.model import State
 from service.domain.operation_requests import OperationRequest
 from service.domain.ports import OutgoingMessage
+from service.steering.target_hold import is_tried
 
 if TYPE_CHECKING:
     from tests.simulation.process import SharedWorld
@@ -49,7 +50,8 @@ class Operators:
             return
         for batch_id in self._batch_ids:
             batch = self._table.batch(batch_id)
-            if batch is None or batch.state is not State.PAUSED:
+            # A target lifts its hold itself.
+            if batch is None or batch.state is not State.PAUSED or is_tried(batch):
                 continue
             key = (batch.identity, batch.control)
             if key not in self._resumed:

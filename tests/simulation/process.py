@@ -276,7 +276,7 @@ class Process:
             if components.sweeps:
                 limits = SweepLimits(
                     interval_s=20.0, stuck_after_s=60.0, resend_after_s=RESEND_AFTER_S,
-                    lease_s=scenario.lease_s,
+                    lease_s=scenario.lease_s, trouble_pause_s=scenario.trouble_pause_s,
                 )  # fmt: skip
                 interventions = Interventions(
                     self._ports, self._completion, recovery, self._fleet_work(recovery), limits,

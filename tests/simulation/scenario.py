@@ -64,13 +64,14 @@ class TargetFault(StrEnum):
 class TargetFaultPeriod:
     """A period in which a target suffers from a fault. Periods of one target do not overlap.
 
-    The target is known by its mapping's name.
+    The target is known by its mapping's name. In an outage it refuses each call after `refuses_after_s`.
     """
 
     target: str
     fault: TargetFault
     from_s: float
     to_s: float
+    refuses_after_s: float = 0.0
 
 
 class StorageFault(StrEnum):
@@ -137,6 +138,7 @@ class Scenario:
     - `is_calm`: no faults but those of storage that concern outcomes, and agents that reply.
     - `fault_rates`: the probability of each fault of a call, until `faults_end_s`.
     - `clock_skews_s`: by how much the clock of each process is wrong; `roles` has the role of each.
+    - `trouble_pause_s`: the time after which a batch is held whose target serves nobody; 0 for never.
     - `checkpoint_bytes`: the bytes that end a window; small in worlds with large cells.
     - `stall_rate`: the probability that a splitter is paused for a while just before it sends rows.
     - `redelivery_rate`: the probability that a message is delivered again while its lease lives. If it is
@@ -190,6 +192,7 @@ class Scenario:
     redelivery_rate: float = 0.0
     operations: tuple[PlannedOperation, ...] = ()
     checkpoint_bytes: int = 4 * 2**20
+    trouble_pause_s: float = 0.0
 
     @property
     def tells_events(self) -> bool:

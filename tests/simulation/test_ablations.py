@@ -50,6 +50,7 @@ EXPECTED = {
     "NoOutbox": {"stored_with_its_change"},
     "DeliveredFirst": {"told_to_everybody"},
     "NoCompleteFirst": {"held_when_open"},
+    "NoTrialState": {"one_trial_at_a_time"},
     "NoSelection": {"counters_equal_outcomes", "final_when_counted", "not_paid_twice"},
     "NoSharedLedger": {"rate_limit_holds", "concurrent_limit_holds"},
 }
@@ -61,6 +62,7 @@ NOTICED_LATE = {
     "StateBeforeSend",
     "NoCheckAfterDuplicate",
     "NoSuspicion",
+    "NoTrialState",
 }
 
 

@@ -29,6 +29,7 @@ MET = (
     "row: LimitReachedError",
     "row: CommitsWaitError",
     "row: reused",
+    "row: tried",
     "row: DeadlineError",
     "row: read from its source",
     "row: kept in S3",

@@ -223,6 +223,7 @@ class World:
         for op in ("hold", "cancel"):
             made = sum(process.metrics.totals[f"operations_{op}"] for process in self._all_processes)
             self.happened[f"batch: {op}"] += int(made)
+        self.happened["row: tried"] += self.monitor.trial_calls.count
         self.happened["row: reused"] += self.monitor.reused.total()
         self.happened += self.monitor.met
         old = sum(queue.old_receipts_used for queue in self.queues.values())
