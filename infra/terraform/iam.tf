@@ -51,6 +51,7 @@ locals {
     worker = merge(local.encryption, {
       TakeRows      = { actions = concat(local.consume, ["sqs:SendMessage"]), resources = [local.queue_arns["rows"]] }
       SendAggregate = { actions = local.send, resources = [local.queue_arns["aggregate"]] }
+      SendWork      = { actions = local.send, resources = [local.queue_arns["ingest"]] } # of operations that it makes
       CountRows     = { actions = local.read_write, resources = [local.table_arn] }
       SeeMissing    = local.list_buckets
       ReadLongRows  = local.read_objects

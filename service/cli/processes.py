@@ -149,7 +149,7 @@ async def _run(
     elif view.batch.state is State.PAUSED:
         holds = {reason: hold | {"until": None} for reason, hold in status["holds"].items()}
         # the pipeline has ended with the batch, so nothing cancels it
-        show_held(out, status | {"holds": holds}, run_remedies(request.mapping))
+        show_held(out, status | {"holds": holds}, run_remedies(request.mapping, holds))
     elif not view.batch.error:
         render.show_finished(out, status, files)
         if causes:

@@ -132,6 +132,9 @@ def remedies(batch_id: str, holds: Mapping[str, Any]) -> list[tuple[str, str]]:
             (f"rowfleet resume {batch_id}", "go on as it is; only later failures count"),
             (f"rowfleet set {batch_id} --tolerate any=500", "tolerate more, before the resume"),
         ]
+    elif set(holds) == {HoldReason.TARGET}:
+        effect = "go on now; otherwise it does once a trial shows that the target serves"
+        found.append((f"rowfleet resume {batch_id}", effect))
     elif holds:
         found.append((f"rowfleet resume {batch_id}", "go on"))
     return [*found, (f"rowfleet cancel {batch_id}", "end it, and write the results of what is done")]
@@ -163,8 +166,10 @@ def redrive_remedies(view: BatchView, failures: Sequence[RowError]) -> list[tupl
     return found
 
 
-def run_remedies(mapping: str) -> list[tuple[str, str]]:
+def run_remedies(mapping: str, holds: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Remedies for a held `rowfleet run`, whose pipeline has ended with it."""
+    if HoldReason.FAILURES not in holds:
+        return [("rowfleet run …", "run the file again, once the target serves")]
     return [
         (
             f"rowfleet try {mapping} REPLY.json --explain",

@@ -123,7 +123,11 @@ def test_a_held_batch_is_shown_with_its_counts():
 
 def test_a_held_run_says_what_is_possible_without_its_endpoint():
     """There is no batch left to resume: the mapping is corrected, and the file is run again."""
-    lines = shown(show_held, HELD | {"total": None, "holds": {"failures": FAILURES}}, run_remedies("demo"))
+    lines = shown(
+        show_held,
+        HELD | {"total": None, "holds": {"failures": FAILURES}},
+        run_remedies("demo", {"failures": FAILURES}),
+    )
     assert lines[1] == "23 rows done: 0 succeeded, 23 failed"
     assert lines[-3].startswith("  rowfleet try demo REPLY.json --explain  # test the mapping")
     assert not any("resume" in line for line in lines)
@@ -132,7 +136,11 @@ def test_a_held_run_says_what_is_possible_without_its_endpoint():
 def test_the_most_frequent_error_of_a_limit_is_shown():
     """A limit counts failures of several causes; the most frequent one is named as well."""
     detail = FAILURES["detail"] | {"reason": "11 of 200 rows failed, and 5% are tolerated", "rows": [3]}
-    lines = shown(show_held, HELD | {"holds": {"failures": FAILURES | {"detail": detail}}}, run_remedies("d"))
+    lines = shown(
+        show_held,
+        HELD | {"holds": {"failures": FAILURES | {"detail": detail}}},
+        run_remedies("d", {"failures": 1}),
+    )
     assert "  most often ExtractionError (rejected): no value for answer" in lines
     assert "  such as row 3" in lines
 
@@ -176,3 +184,22 @@ def test_a_cancelled_batch_says_how_it_is_read_on():
     assert redrive_remedies(view, []) == [
         ("rowfleet redrive demo#e1 --unread", "run the 47 cancelled rows, and read on")
     ]
+
+
+def test_a_batch_that_is_held_for_its_target_goes_on_by_itself():
+    """Its lines say why it is held, since when, and how to go on at once."""
+    reason = "its target serves nobody: AgentOutageError: down (since 2026-11-29T11:00:00.000Z)"
+    hold = {"by": "rowfleet", "at": FAILURES["at"], "detail": {"reason": reason, "served": 3}}
+    holds = {"target": hold}
+    lines = shown(show_held, HELD | {"holds": holds}, remedies("demo#e1", holds))
+    assert "(target)" in lines[2]
+    assert lines[3].strip() == reason
+    assert lines[4].strip().startswith("rowfleet resume demo#e1")
+    assert "once a trial shows that the target serves" in lines[4]
+    assert run_remedies("demo", holds) == [("rowfleet run …", "run the file again, once the target serves")]
+
+
+def test_a_batch_that_its_user_holds_too_does_not_go_on_by_itself():
+    """Both holds have to go."""
+    (command, effect), _ = remedies("demo#e1", {"target": {}, "user": USER})
+    assert (command, effect) == ("rowfleet resume demo#e1", "go on")

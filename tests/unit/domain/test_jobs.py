@@ -23,13 +23,19 @@ def test_a_job_message_is_decoded():
                 "source": "s3://b/k/x.csv",
                 "execution_id": "exec-1",
                 "output": "s3://out/a",
-                "options": {"limit": 20, "deadline_s": 60, "priority": 1, "weight": 30},
+                "options": {
+                    "limit": 20,
+                    "deadline_s": 60,
+                    "priority": 1,
+                    "weight": 30,
+                    "trouble_pause_s": 600,
+                },
             }
         )
     ).jobs
     assert (job.mapping, job.source, job.execution_id) == ("demo", Source("b", "k/x.csv"), "exec-1")
     assert (job.output, job.limit, job.dropped, job.problem) == (Location("out", "a/"), 20, False, "")
-    assert (job.deadline_s, job.priority, job.weight) == (60, 1, 30)
+    assert (job.deadline_s, job.priority, job.weight, job.trouble_pause_s) == (60, 1, 30, 600)
 
 
 whole = st.none() | st.integers(1, 9)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.domain.errors import PoisonMessageError
-from service.domain.messages import MAX_LOST, AggregateMessage, RowMessage, Span
+from service.domain.messages import MAX_LOST, MAX_TRIALS, AggregateMessage, RowMessage, Span
 from service.domain.model import MAX_MS
 
 ROW = {"v": 1, "batch": "t#e", "round": 1, "row": 7, "cells": ["a", "b"]}
@@ -30,6 +30,7 @@ messages = st.builds(
     lost_deliveries=st.integers(0, MAX_LOST),
     first_attempt_ms=times,
     last_outage_ms=times,
+    trial=st.integers(0, MAX_TRIALS),
     incarnation=st.sampled_from(["", "018bcfe5680a1b2c"]),
 )
 
@@ -72,6 +73,7 @@ def test_an_aggregate_message_survives_the_round_trip():
         ({"replay": 1}, "'replay'"),
         ({"attempt": 0}, "'attempt'"),
         ({"defect": 5}, "'defect'"),
+        ({"trial": 0}, "'trial'"),
         *(
             ({name: wrong}, f"'{name}'")
             for name in ("until_ms", "since_ms")
