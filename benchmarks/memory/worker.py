@@ -31,7 +31,7 @@ from service.domain.ports import Agent, ReceivedMessage, StoredFile
 from service.mapping import RowMapping
 from service.runtime.clock import SystemClock
 from service.runtime.consumer import ConsumeLimits, Consumer
-from service.worker.admission.gate import Gates
+from service.worker.admission.gates import Gates
 from service.worker.batch_cache import BatchCache
 from service.worker.worker import Worker, WorkLimits
 

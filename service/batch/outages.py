@@ -16,6 +16,7 @@ from service.domain import exact_json
 from service.domain.errors import AccessError, RetryableError
 from service.domain.model import Batch, State, Trouble, iso_time
 from service.domain.ports import MAX_DELAY_S, Clock, Table
+from service.domain.truncation import truncate
 
 log = structlog.get_logger(__name__)
 
@@ -23,6 +24,9 @@ REPORT_TTL_S = 180.0
 """A worker renews its report with every trial call, at most a minute apart; older ones are void."""
 
 RECORD_TTL_S = 86_400
+
+MAX_REASON_CHARS = 500
+"""Longest reason of an outage, which a batch keeps as that of its hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,8 @@ class OutageBoard:
             log.info("target_back", mapping_digest=digest)
         now_ms = self._clock.now_ms()
         since_ms = now_ms - round(lasted_s * 1000)
-        await self._write(digest, _Report(reason, since_ms, now_ms, self._worker, math.ceil(wait_s)))
+        text = truncate(reason, MAX_REASON_CHARS)
+        await self._write(digest, _Report(text, since_ms, now_ms, self._worker, math.ceil(wait_s)))
 
     async def post(self, batch: Batch, reason: str) -> None:
         """Publish why no row of the mapping of `batch` is called by this worker. An error is only logged."""

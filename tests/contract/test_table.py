@@ -768,7 +768,7 @@ async def test_a_lease_passes_to_another_name_of_its_owner(table: Table) -> None
     assert await lease_of(table) == ("a.1", 2_000)
 
 
-@pytest.mark.parametrize("state", [State.SPLITTING, State.RUNNING, State.AGGREGATING])
+@pytest.mark.parametrize("state", [State.SPLITTING, State.RUNNING, State.PAUSED, State.AGGREGATING])
 async def test_who_may_send_rows_is_the_sender_of_the_batch(table: Table, state: State) -> None:
     """An aggregator sends none."""
     batch = replace(AGGREGATING, state=state, sender="before")

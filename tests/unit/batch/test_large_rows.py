@@ -26,6 +26,7 @@ from service.domain.messages import (
     MAX_ATTEMPTS,
     MAX_FAILURE_BYTES,
     MAX_LOST,
+    MAX_TRIALS,
     RowMessage,
     Span,
     failure_note,
@@ -262,6 +263,7 @@ ADDED = {
     "first_attempt_ms": MAX_MS,
     "last_outage_ms": MAX_MS,
     "last_failure": "x" * (MAX_FAILURE_BYTES - 2),
+    "trial": MAX_TRIALS,
 }
 """Fields that a message gets when it is requeued or resent, at their largest."""
 

@@ -302,6 +302,28 @@ async def test_a_batch_without_a_row_to_try_goes_on(lab):
     assert (now.state, now.holds) == (State.SPLITTING, ())
 
 
+async def test_a_batch_whose_rows_cannot_be_read_goes_on(lab):
+    """They fail for that as soon as they are sent again."""
+    async with sweeping(lab) as sweeper:
+        await held(lab, sweeper)
+        del lab.objects.stored["in", "files/rows.csv"]
+        await tours(lab, sweeper, TOUR_S)
+    assert (await stored(lab)).state is State.RUNNING
+    assert await lab.waiting(lab.rows) == []
+
+
+async def test_in_a_later_round_a_row_that_is_due_is_tried(lab):
+    """With the cells of its earlier outcome, and its history."""
+    async with sweeping(lab) as sweeper:
+        batch = await held(lab, sweeper)
+        await commit(lab, batch, *range(1, ROWS + 1), failed="no")
+        lab.table._batches[batch.batch_id] = replace(batch, round=2)
+        await tours(lab, sweeper, TOUR_S)
+        (row,) = await lab.sent_rows()
+    assert (row.round, row.cells, row.trial) == (2, ("1", "name 1"), 1)
+    assert [past.error.message for past in row.history] == ["no"]
+
+
 async def test_a_batch_that_is_being_split_is_tried_by_the_rows_up_to_its_checkpoint(lab):
     """They are those that were sent for certain."""
     async with sweeping(lab) as sweeper:
