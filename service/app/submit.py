@@ -63,6 +63,7 @@ class SubmitRequest:
     encoding: str | None = None
     tolerate: str | None = None
     hold_s: int | None = None
+    trouble_pause_s: int | None = None
     output: str = ""
 
 
@@ -117,6 +118,7 @@ async def submit(ports: Ports, request: SubmitRequest, bucket: str) -> Submissio
         encoding=request.encoding,
         tolerate=request.tolerate,
         hold_s=request.hold_s,
+        trouble_pause_s=request.trouble_pause_s,
     )
     # A repeated job for the same run is harmless: a batch is opened once. Another run is refused here, where
     # the user sees it.

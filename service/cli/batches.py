@@ -51,6 +51,7 @@ from service.cli.options import (
     PriorityOption,
     RegionOption,
     TolerateOption,
+    TroublePauseOption,
     WeightOption,
     log_as_command,
     read_settings,
@@ -79,6 +80,7 @@ def submit_(
     encoding: EncodingOption = None,
     tolerate: TolerateOption = None,
     hold_s: HoldOption = None,
+    trouble_pause_s: TroublePauseOption = None,
     output: Annotated[
         str,
         typer.Option(
@@ -108,6 +110,7 @@ def submit_(
         encoding=encoding,
         tolerate=tolerate,
         hold_s=hold_s,
+        trouble_pause_s=trouble_pause_s,
         output=output,
     )
     check_request(request, reserved_places(settings))  # before AWS is called

@@ -80,6 +80,14 @@ HoldOption = Annotated[
         help="Held for so long by something other than its user, it is cancelled.",
     ),
 ]  # fmt: skip
+TroublePauseOption = Annotated[
+    int | None,
+    typer.Option(
+        "--trouble-pause-s", min=1, max=MAX_DEADLINE_S, metavar="SECONDS",
+        show_default="that of the service, never",
+        help="Once its target has served nobody for so long, it is held until the target serves again.",
+    ),
+]  # fmt: skip
 BatchArgument = Annotated[str, typer.Argument(metavar="BATCH", help="Batch id, e.g. my-tool#my-run.")]
 
 

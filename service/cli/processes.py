@@ -52,6 +52,7 @@ from service.cli.options import (
     RegionOption,
     SchemasOption,
     TolerateOption,
+    TroublePauseOption,
     WeightOption,
     log_as_command,
     log_as_service,
@@ -89,6 +90,7 @@ def run(
     encoding: EncodingOption = None,
     tolerate: TolerateOption = None,
     hold_s: HoldOption = None,
+    trouble_pause_s: TroublePauseOption = None,
     as_json: JsonOption = False,
     mappings: MappingsOption = None,
     schemas: SchemasOption = None,
@@ -107,6 +109,7 @@ def run(
         encoding=encoding,
         tolerate=tolerate,
         hold_s=hold_s,
+        trouble_pause_s=trouble_pause_s,
     )
     name = source.stem if source.suffix.lower() not in NAMES else Path(source.stem).stem
     path = target or source.with_name(f"{name}.output.csv")
