@@ -50,6 +50,29 @@ def test_an_agent_that_does_not_run_yet(deployment: Deployment, unused_port: int
     assert service.stop().code == 0
 
 
+@pytest.mark.verify
+def test_a_batch_is_held_until_its_target_serves_again(deployment: Deployment, unused_port: int) -> None:
+    """`watch` ends with 4 meanwhile. One row tries the target, the first answer lifts the hold."""
+    pace = {"ROWFLEET_SWEEP__INTERVAL_S": "2", "ROWFLEET_SWEEP__TROUBLE_PAUSE_S": "5"}
+    service = deployment.start("serve", AGENT_URL=f"http://127.0.0.1:{unused_port}/", **pace)
+    service.started()
+    deployment.write("in.csv", people(ROWS))
+    batch = deployment("submit", "in.csv", "--mapping", "up", "--execution-id", "e1").stdout.strip()
+    service.until(lambda: service.events("target_holds_batch"), "the hold")
+
+    held = deployment("watch", batch)
+    assert held.code == 4
+    assert "its target serves nobody: AgentOutageError" in held.stdout
+    assert f"rowfleet resume {batch}" in held.stdout
+    with serve_agent(port=unused_port) as agent:
+        service.until(lambda: service.events("target_hold_lifted"), "an answered trial")
+        status = deployment.ended(batch)
+    assert (status["state"], status["succeeded"], status["holds"]) == ("SUCCEEDED", ROWS, {})
+    assert [made["op"] for made in status["operations"]] == ["hold", "resume"]
+    assert sorted(agent.names()) == sorted(f"person {row}" for row in range(1, ROWS + 1))
+    assert service.stop().code == 0
+
+
 def attempts(deployment: Deployment, batch: str, row: int) -> int:
     """The number of attempts of a row, in a batch with one partition."""
     return int(deployment.item(batch, f"row_{row:010d}")["attempts"]["N"])
