@@ -8,7 +8,7 @@ from pathlib import Path
 from service.catalog.files import MappingFiles
 from service.catalog.outline import NAMED_EXTRACTIONS, MappingOutline
 from service.catalog.sample_check import check_samples
-from service.catalog.samples import Sample, read_samples
+from service.catalog.samples import ReplyReader, Sample, read_samples
 from service.domain.model import Location
 from service.mapping import Catalog, Problem, check
 from service.mapping.syntax.yaml_text import read_documents
@@ -44,8 +44,10 @@ class CheckReport:
         )
 
 
-def check_files(files: MappingFiles, mappings: Path | Location, max_reply_bytes: int) -> CheckReport:
-    """Check files that were read from the folder `mappings`.
+def check_files(
+    files: MappingFiles, mappings: Path | Location, max_reply_bytes: int, read_reply: ReplyReader
+) -> CheckReport:
+    """Check files that were read from the folder `mappings`. `read_reply` reads a reply as workers do.
 
     Samples are run only if all files compile. They are read from a local folder of mappings, never from a
     bucket.
@@ -54,7 +56,7 @@ def check_files(files: MappingFiles, mappings: Path | Location, max_reply_bytes:
     sample_problems: list[Problem] = []
     if isinstance(mappings, Path):
         folder = mappings.as_posix()
-        samples, sample_problems = read_samples(mappings / SAMPLES, max_reply_bytes)
+        samples, sample_problems = read_samples(mappings / SAMPLES, max_reply_bytes, read_reply)
     else:
         folder = mappings.url()
     problems = [*files.problems, *check(files.mappings, files.schemas), *_empty_files(files, folder)]

@@ -28,10 +28,12 @@ class DryRun:
     error: str = ""
 
 
-def dry_run(extractor: Extractor, reply: Json) -> DryRun:
-    """Extract from a reply without committing anything."""
+def dry_run(extractor: Extractor, sample: Sample) -> DryRun:
+    """Extract from a sample's reply without committing anything."""
     try:
-        return DryRun(Status.SUCCESS, extractor.extract(reply).values)
+        if sample.error is not None:
+            raise sample.error
+        return DryRun(Status.SUCCESS, extractor.extract(sample.reply).values)
     except RowfleetError as error:
         return DryRun(Status.FAILED, {}, f"{error.kind}: {error}")
 
@@ -46,7 +48,7 @@ def check_samples(catalog: Catalog, samples: list[Sample], tools: list[ToolRefer
         problems.append(Problem(folder, 1, f"samples of {name!r}, and no mapping is called so", hint))
     for sample in samples:
         if sample.name in known:
-            problems += _check_sample(sample, dry_run(catalog.extractor(sample.name), sample.reply))
+            problems += _check_sample(sample, dry_run(catalog.extractor(sample.name), sample))
     for tool in tools:
         problems += _check_tool(tool, samples)
     return problems

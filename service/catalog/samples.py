@@ -2,7 +2,7 @@
 
 They lie in `mappings/samples/NAME/`, where NAME is a run definition or a named extraction:
 
-    X.json           a reply as the agent sent it; X.txt if it is text
+    X.json           a reply as the agent sent it; X.txt if it is text, or a stream
     X.expected.json  the expected result of the mapping, either
                      {"output_data": {"exchange": "WHITEHALL", "cabinet": null}}, or
                      {"status": "FAILED", "error": "no value for any of exchange"}
@@ -20,16 +20,19 @@ They lie in `mappings/samples/NAME/`, where NAME is a run definition or a named 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from service.catalog.files import read_text
 from service.domain import exact_json
+from service.domain.errors import RowfleetError
 from service.domain.model import Json, Status
 from service.mapping.replies.normalise import normalise
-from service.mapping.replies.text import parse_body
 from service.mapping.syntax.problems import Problem
+
+ReplyReader = Callable[[bytes], Json]
+"""Reads the bytes of a reply as a worker does. Raises RowfleetError for bytes that are no reply."""
 
 EXPECTED = ".expected.json"
 _REPLY_SUFFIXES = frozenset({".json", ".txt"})
@@ -56,6 +59,8 @@ class Sample:
     file: str
     reply: Json
     expected: Expectation | None
+    error: RowfleetError | None = None
+    """The failure of a reply that is none for a worker either, such as a stream that states an error."""
 
     @property
     def tools(self) -> set[str]:
@@ -64,16 +69,17 @@ class Sample:
         return {call.name for call in transcript.calls} | {result.name for result in transcript.results}
 
 
-def read_samples(folder: Path, max_bytes: int) -> tuple[list[Sample], list[Problem]]:
+def read_samples(folder: Path, max_bytes: int, read_reply: ReplyReader) -> tuple[list[Sample], list[Problem]]:
     """All samples under `mappings/samples`, and the problems of files that are no samples.
 
-    A missing folder has no samples. `max_bytes` is the largest reply that workers take.
+    A missing folder has no samples. `max_bytes` is the largest reply that workers take, `read_reply` reads a
+    reply as they do.
     """
     samples: list[Sample] = []
     problems: list[Problem] = []
     for path in _visible_entries(folder, problems):
         if path.is_dir():
-            samples += _SampleFolder(path, problems, max_bytes).samples()
+            samples += _SampleFolder(path, problems, max_bytes, read_reply).samples()
         else:
             hint = f"samples stand in {folder.as_posix()}/NAME/"
             problems.append(Problem(path.as_posix(), 1, "is no folder", hint))
@@ -96,10 +102,13 @@ def _visible_entries(folder: Path, problems: list[Problem]) -> list[Path]:
 class _SampleFolder:
     """Replies and expectations in the folder of one NAME. Problems are added to `problems`."""
 
-    def __init__(self, folder: Path, problems: list[Problem], max_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, problems: list[Problem], max_bytes: int, read_reply: ReplyReader
+    ) -> None:
         self._name = folder.name
         self._problems = problems
         self._max_bytes = max_bytes
+        self._parse_reply = read_reply
         self._replies: list[Path] = []
         self._expectations: dict[str, Path] = {}
         for path in _visible_entries(folder, problems):
@@ -128,22 +137,21 @@ class _SampleFolder:
 
     def _read_sample(self, path: Path) -> Sample | None:
         known_problems = len(self._problems)
-        reply = self._read_reply(path)
+        text = self._read_reply(path)
         expectation = self._expectations.get(path.stem)
         expected = None if expectation is None else self._read_expectation(expectation)
-        # None is a valid reply (JSON null) and a missing expectation, so new problems tell a failure.
-        if len(self._problems) > known_problems:
+        if text is None or len(self._problems) > known_problems:
             return None
-        return Sample(self._name, path.as_posix(), reply, expected)
+        try:
+            return Sample(self._name, path.as_posix(), self._parse_reply(text.encode()), expected)
+        except RowfleetError as error:
+            return Sample(self._name, path.as_posix(), None, expected, error)
 
-    def _read_reply(self, path: Path) -> Json:
+    def _read_reply(self, path: Path) -> str | None:
         text = self._read_text(path)
-        if text is None:
-            return None
-        if path.suffix == ".txt":
-            # A worker parses a reply in the same way: JSON if it is JSON, otherwise text.
-            return parse_body(text.encode(), "utf-8")
-        return self._parse_json(path, text, f"a reply that is text is called {path.stem}.txt")
+        if text is not None and path.suffix != ".txt":
+            self._parse_json(path, text, f"a reply that is text is called {path.stem}.txt")
+        return text
 
     def _read_expectation(self, path: Path) -> Expectation | None:
         text = self._read_text(path)

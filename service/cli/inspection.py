@@ -33,7 +33,8 @@ def check(
     A line per problem: file:line: what is wrong — what to do. Exit 0 if all is right, 2 otherwise.
     """
     settings = _settings(mappings, schemas)
-    report = check_files(read_mapping_files(settings), settings.mappings, settings.http.max_reply_bytes)
+    files = read_mapping_files(settings)
+    report = check_files(files, settings.mappings, settings.http.max_reply_bytes, parse_reply)
     if as_json:
         print_json(
             {

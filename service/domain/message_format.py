@@ -32,9 +32,9 @@ def shown_body(body: str, most_chars: int | None = None) -> str:
 
 
 def read_object(body: str) -> dict[str, Any]:
-    """The JSON object in a message body."""
+    """The JSON object in a message body, maybe after a byte order mark, as some programs on Windows write."""
     try:
-        data = orjson.loads(body)
+        data = orjson.loads(body.removeprefix("\ufeff"))
     except orjson.JSONDecodeError as error:
         raise PoisonMessageError(f"not JSON: {error}") from None
     if not isinstance(data, dict):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from service.agents.wire.reply_bodies import parse_reply
 from service.catalog.check import check_files
 from service.catalog.files import read_mapping_files
 from tests.acceptance.support import Cli
@@ -145,7 +146,7 @@ def test_a_broken_file_alone(case, tmp_path):
         (tmp_path / kind).mkdir()
     copy = Path(shutil.copy(BROKEN / f"{case}.yaml", tmp_path / f"{case}.yaml"))
     files = read_mapping_files(tmp_path / "mappings", tmp_path / "schemas")
-    done = check_files(files, tmp_path / "mappings", 1_000)
+    done = check_files(files, tmp_path / "mappings", 1_000, parse_reply)
     line, words = CASES[case]
     assert [(problem.file, problem.line) for problem in done.problems] == [(copy.as_posix(), line)]
     assert words in f"{done.problems[0].message} — {done.problems[0].hint}"

@@ -4,6 +4,7 @@ from decimal import Decimal
 
 import pytest
 
+from service.agents.wire.reply_bodies import parse_reply
 from service.catalog.outline import ToolReference
 from service.catalog.sample_check import check_samples, same
 from service.catalog.samples import read_samples
@@ -81,7 +82,7 @@ def test_a_tool_in_no_sample_is_reported(tmp_path):
     """The problem names the closest recorded tool. Mappings without samples are not checked."""
     call = {"type": "tool_use", "id": "1", "name": "find_price", "input": {"price": 1}}
     write_samples(tmp_path, a_json={"price": 1, "messages": [{"role": "assistant", "content": [call]}]})
-    samples, _ = read_samples(tmp_path, 1_000)
+    samples, _ = read_samples(tmp_path, 1_000, parse_reply)
     right = ToolReference("find_price", "price.yaml", 5, frozenset({"price"}))
     wrong = ToolReference("find_prize", "price.yaml", 6, frozenset({"price", "run"}))
     elsewhere = ToolReference("find_prize", "other.yaml", 7, frozenset({"other"}))

@@ -1,23 +1,57 @@
 """Samples: reading recorded replies and their expectations."""
 
+import json
+
 import pytest
 
-from service.catalog.sample_check import check_samples
+from service.agents.wire.reply_bodies import parse_reply
+from service.catalog.sample_check import check_samples, dry_run
 from service.catalog.samples import read_samples
+from service.domain.model import Status
 from tests.unit.catalog.sample_files import CATALOG, write_samples
 
 
 def test_samples_are_optional(tmp_path):
     """A missing folder has no samples and no problems."""
-    assert read_samples(tmp_path / "samples", 1_000) == ([], [])
+    assert read_samples(tmp_path / "samples", 1_000, parse_reply) == ([], [])
 
 
 def test_a_txt_file_is_parsed_like_a_workers_reply(tmp_path):
     """X.txt is text, unless it is JSON."""
     write_samples(tmp_path, a_txt="Price: 12\n", b_txt='{"price": 12}')
-    samples, found = read_samples(tmp_path, 1_000)
+    samples, found = read_samples(tmp_path, 1_000, parse_reply)
     assert [sample.reply for sample in samples] == ["Price: 12\n", {"price": 12}]
     assert found == []
+
+
+STREAM = (
+    'data: {"price": 12}\n\n',
+    'data: {"a": 1}\n\ndata: {"error": "boom"}\n\ndata: {"done": true}\n\n',
+    'data: {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": "x"}}]}\n\n',
+)
+
+
+def test_a_stream_in_a_txt_file_is_joined_like_a_workers_reply(tmp_path):
+    """One that states an error, or breaks off, is the failure that a row would have."""
+    write_samples(tmp_path, a_txt=STREAM[0], b_txt=STREAM[1], c_txt=STREAM[2])
+    samples, found = read_samples(tmp_path, 1_000, parse_reply)
+    assert found == []
+    assert [sample.reply for sample in samples] == [{"price": 12}, None, None]
+    b, c = (dry_run(CATALOG.extractor("price"), sample) for sample in samples[1:])
+    assert b.status is c.status is Status.FAILED
+    assert "boom" in b.error
+    assert "finish reason" in c.error
+
+
+def test_chunks_in_a_json_file_are_joined_like_a_workers_reply(tmp_path):
+    """Gemini without `alt=sse` sends its chunks as a list."""
+    chunks = [
+        {"candidates": [{"content": {"parts": [{"text": text}]}, **end}]}
+        for text, end in (("1", {}), ("2", {"finishReason": "STOP"}))
+    ]
+    write_samples(tmp_path, a_json=json.dumps(chunks))
+    (sample,), _ = read_samples(tmp_path, 1_000, parse_reply)
+    assert sample.reply["candidates"][0]["content"]["parts"] == [{"text": "12"}]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +103,7 @@ def test_stray_files_and_folders_are_reported(tmp_path):
         (tmp_path / name).write_text("{}")
     (tmp_path / "prize").mkdir()
     (tmp_path / "prize" / "a.json").write_text("{}")
-    samples, found = read_samples(tmp_path, 1_000)
+    samples, found = read_samples(tmp_path, 1_000, parse_reply)
     assert [problem.message for problem in found] == ["is no folder"]
     (wrong,) = check_samples(CATALOG, samples, [])
     assert wrong.file == (tmp_path / "prize").as_posix()

@@ -1,10 +1,11 @@
-"""Bodies of messages as logs and commands show them."""
+"""Bodies of messages: reading them, and how logs and commands show them."""
 
 import json
 
 import pytest
 
-from service.domain.message_format import shown_body
+from service.domain.errors import PoisonMessageError
+from service.domain.message_format import read_object, shown_body
 
 TOKEN = "AQCEAAAAKgAAAAMAAAAA/AAAAT+0="
 JOB = {"v": 1, "task_token": TOKEN, "mapping": "demo"}
@@ -33,3 +34,10 @@ def test_other_bodies_are_shown_as_they_are():
     """Only the token is left out."""
     assert shown_body(json.dumps({"mapping": "demo"})) == '{"mapping": "demo"}'
     assert shown_body(json.dumps(JOB)) == json.dumps(JOB | {"task_token": "********"})
+
+
+def test_a_byte_order_mark_before_the_object_is_no_part_of_it():
+    """PowerShell and others write one before JSON."""
+    assert read_object('\ufeff{"v": 1}') == {"v": 1}
+    with pytest.raises(PoisonMessageError, match="not JSON"):
+        read_object('\ufeff\ufeff{"v": 1}')
