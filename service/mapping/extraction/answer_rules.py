@@ -11,6 +11,7 @@ from service.mapping.extraction.methods import Method
 from service.mapping.replies.html_pages import is_page, page_in, page_words
 from service.mapping.replies.normalise import ReplyView
 from service.mapping.replies.objections.finder import find_objections
+from service.mapping.replies.objections.finish_reasons import find_reasons_on_paths
 from service.mapping.replies.objections.objection import Objection, in_words
 
 
@@ -24,7 +25,7 @@ class AnswerRules:
 
     def objection(self, view: ReplyView, methods: Sequence[Method]) -> Objection | None:
         """The first objection of a reply that counts for these methods."""
-        for objection in find_objections(view, lambda: _read_keys(view, methods)):
+        for objection in find_objections(view):
             if objection.is_truncation:
                 if not self.allow_truncated:
                     return objection
@@ -34,7 +35,25 @@ class AnswerRules:
                 return objection
         return None
 
-    def check_page(self, view: ReplyView, values: Mapping[str, Json]) -> None:
+    def check_values(
+        self, view: ReplyView, values: Mapping[str, Json], winners: Mapping[str, Method]
+    ) -> None:
+        """Raise the error of values that are no answer; `winners` are the methods that gave them.
+
+        They may stand beside a finish reason that says so, in whatever wrapper.
+        """
+        keys = [
+            winner.keys[name]
+            for name, winner in winners.items()
+            if name in values and winner.reads_whole_reply
+        ]
+        tokens = view.transcript.usage.output_tokens
+        for objection in find_reasons_on_paths(view.root, frozenset().union(*keys), tokens):
+            if not (self.allow_truncated if objection.is_truncation else self.accept_errors):
+                raise objection.error
+        self._check_page(view, values)
+
+    def _check_page(self, view: ReplyView, values: Mapping[str, Json]) -> None:
         """Raise ReplyRejectedError for a value that is the whole HTML page that came as the reply.
 
         Agents that are no web sites send none, and a wrong address gives the pages of whatever answers there.
@@ -58,15 +77,3 @@ def _takes(key: str, view: ReplyView, methods: Sequence[Method]) -> bool:
         for method in methods
         for field in method.fields
     )
-
-
-def _read_keys(view: ReplyView, methods: Sequence[Method]) -> frozenset[str]:
-    """The keys that the paths of fields with a value name."""
-    found = [
-        field.expression.named_keys()
-        for method in methods
-        if method.reads_whole_reply
-        for field in method.fields
-        if field.value(view.root) is not None
-    ]
-    return frozenset().union(*found)

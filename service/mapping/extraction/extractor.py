@@ -187,7 +187,7 @@ class Extractor:
 
     def _check_required(self, merged: _MergedResults, view: ReplyView) -> None:
         """Raise ExtractionError if a required field has no value, or no field has one."""
-        self.rules.check_page(view, merged.values)
+        self.rules.check_values(view, merged.values, merged.winners)
         missing = [name for name in self.required if name not in merged.values]
         if self.allow_empty:
             return

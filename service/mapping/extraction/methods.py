@@ -135,13 +135,15 @@ class MethodResult:
 class Method:
     """A compiled method. Its label is its name and its index in the file: `tool_result[0]`.
 
-    `provenance` has, for each field, the text that says where its value comes from.
+    `provenance` has, for each field, the text that says where its value comes from; `keys` those that its
+    expression names.
     """
 
     label: str
     find_root: RootFinder
     fields: tuple[FieldMapping, ...]
     provenance: Mapping[str, str]
+    keys: Mapping[str, frozenset[str]]
 
     @property
     def reads_whole_reply(self) -> bool:
@@ -152,7 +154,9 @@ class Method:
     def of(cls, label: str, find_root: RootFinder, fields: Iterable[FieldMapping]) -> Method:
         """A method with the provenance of its fields: `tool_result[0]:$.content | …`."""
         fields = tuple(fields)
-        return cls(label, find_root, fields, {field.name: f"{label}:{field.path}" for field in fields})
+        provenance = {field.name: f"{label}:{field.path}" for field in fields}
+        keys = {field.name: field.expression.named_keys() for field in fields}
+        return cls(label, find_root, fields, provenance, keys)
 
     def extract(self, view: ReplyView, guards: Guards) -> MethodResult:
         """The values of this method's fields in a reply. Never raises."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,6 +36,9 @@ _KINDS_OF_PARTS = _NAMES_OF_PARTS | {
         "stream",
     ),
 }
+_ERROR_KIND = re.compile(r".*[._-]error|(?:run|agent|llm|chain|stream|model|workflow|task)error")
+"""Kinds of the error at the end of a stream, beside `error`: `agent_error`, `RunError`."""
+
 _ADK_IDS = frozenset({"invocationId", "invocation_id"})
 
 
@@ -128,7 +132,8 @@ def last_error(found: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     has_end = len(parts) < len(found)
     kinds = {_kind(event) for event in others}
     is_part = bool(others) and (kinds == {""} or not kinds.isdisjoint(_KINDS_OF_PARTS))
-    if _kind(last) == "error" and (has_end or is_part):
+    is_named = _kind(last) == "error" or (is_part and _ERROR_KIND.fullmatch(_kind(last)) is not None)
+    if is_named and (has_end or is_part):
         text = next((last[key] for key in _TEXT_KEYS if last.get(key)), "")
         return {**last, "message": text} if isinstance(text, str) else {**last, "error": text}
     if is_error(last):

@@ -28,6 +28,7 @@ from service.mapping.replies.objections.classification import (
     stated_error,
 )
 from service.mapping.replies.objections.objection import Objection, Objections, entries, in_words, words
+from service.mapping.replies.text import json_text
 
 ERROR_KEYS = words(
     "code type status message detail details reason name kind msg error errors error_code error_type "
@@ -94,6 +95,7 @@ _CONNECT = frozenset(_GRPC) | {"canceled"}
 _OF_HUBSPOT = words(
     "status message correlationId category subCategory links context errors requestId policyName"
 )
+_LONGEST_STATUS = 20
 _LOWEST_CODE = 4_000
 _CODES_OF_SUCCESS = frozenset({10_000, 20_000})
 _WORDS_OF_SUCCESS = frozenset(
@@ -103,7 +105,8 @@ _WORDS_OF_SUCCESS = frozenset(
 
 def find_bare_errors(document: dict[str, Json]) -> Objections:
     """The error of a reply that has nothing else: `{errors: […]}`, `{code, message}`, `{errorMessage, …}`."""
-    yield from _known_form(document)
+    yield from _of_a_provider(document)
+    yield from _failed_envelope(document)
     document = {key: value for key, value in document.items() if value or key not in _OF_A_MODEL}
     if not document.keys() <= ABOUT_AN_ERROR or any(
         says_something(document.get(key)) for key in ("data", "result")
@@ -167,7 +170,7 @@ def _is_code(code: str, document: dict[str, Json]) -> bool:
     return (is_of_request or _CODE.fullmatch(code) is not None) and is_rejected_by_name(document)
 
 
-def _known_form(document: dict[str, Json]) -> Objections:
+def _of_a_provider(document: dict[str, Json]) -> Objections:
     """The error of a reply in the form of a single protocol or provider."""
     code, text = document.get("code"), document.get("message")
     if isinstance(text, str) and document.keys() <= {"code", "message", "details"}:
@@ -184,10 +187,22 @@ def _known_form(document: dict[str, Json]) -> Objections:
     if is_hubspots and document.get("status") == "error" and isinstance(text, str):
         facts = {"code": document.get("category"), "message": text}
         yield stated_error(facts, "the reply states an error", error_summary(facts), "status")
+
+
+def _failed_envelope(document: dict[str, Json]) -> Objections:
+    """The error of an envelope whose status, result or code is that of a failure."""
+    if document.keys() == {"status", "data"} and document["status"] == "fail":  # JSend
+        yield rejection(document, "the reply says status: fail", json_text(document["data"]), "status")
+    result = str(document.get("result"))[:_LONGEST_STATUS].casefold()
+    if result in FAILED_STATUS and document.keys() <= ABOUT_AN_ERROR:
+        reason = reason_in({key: value for key, value in document.items() if key != "result"})
+        if reason:
+            yield rejection(document, f"the reply says result: {result}", reason, "result")
+    code = document.get("code")
     said = document.get("msg")
     has_data = any(says_something(document.get(key)) for key in ("data", "result"))
     if isinstance(code, int) and isinstance(said, str) and not has_data:
         is_success = code in _CODES_OF_SUCCESS or said.strip().casefold() in _WORDS_OF_SUCCESS
         if code >= _LOWEST_CODE and not is_success:
-            facts = {"code": str(code), "message": said}
+            facts: Json = {"code": str(code), "message": said}
             yield rejection(facts, f"the reply says code: {code}", said, "code")

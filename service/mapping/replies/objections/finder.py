@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from service.mapping.replies.items import unwrap_item
 from service.mapping.replies.normalise import ReplyView
 from service.mapping.replies.objections.error_pages import find_error_pages
-from service.mapping.replies.objections.finish_reasons import find_finish_reasons, find_reasons_on_paths
+from service.mapping.replies.objections.finish_reasons import find_finish_reasons
 from service.mapping.replies.objections.objection import Objections
 from service.mapping.replies.objections.refusals import find_refusals
 from service.mapping.replies.objections.stated_errors import find_stated_errors
@@ -15,11 +13,10 @@ from service.mapping.replies.objections.unfinished import find_unfinished
 from service.mapping.replies.providers.langchain import unwrap_message
 
 
-def find_objections(view: ReplyView, keys: Callable[[], frozenset[str]] = frozenset) -> Objections:
+def find_objections(view: ReplyView) -> Objections:
     """All objections, those of outer layers first.
 
-    They are error pages, stated errors, unfinished work, refusals, finish reasons. `keys` gives the keys that
-    the mapping's paths name; it is called if nothing else was found.
+    They are error pages, stated errors, unfinished work, refusals, finish reasons.
     """
     for document in view.documents:
         yield from find_error_pages(document)
@@ -32,4 +29,3 @@ def find_objections(view: ReplyView, keys: Callable[[], frozenset[str]] = frozen
         yield from find_refusals(document, messages)
     for document in view.documents:
         yield from find_finish_reasons(document, view.answers, view.transcript.usage.output_tokens)
-    yield from find_reasons_on_paths(view.root, keys(), view.transcript.usage.output_tokens)

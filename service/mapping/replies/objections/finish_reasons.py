@@ -70,7 +70,7 @@ _NO_CAPACITY = "insufficient_system_resource"
 _KEYS = frozenset({"finish_reason", "stop_reason", "done_reason", "completion_reason"})
 """Keys of finish reasons, in snake case."""
 
-_LONGEST_KEY = 24
+_LONGEST_KEY, _LONGEST_REASON = 24, 80
 _ADK_KEYS = ("errorCode", "error_code")
 _ADK_MARKS = frozenset({"author", "invocationId", "invocation_id"})
 _YANDEX = "ALTERNATIVE_STATUS_"
@@ -219,7 +219,7 @@ def _responses_status(document: dict[str, Json]) -> Iterator[tuple[str, str, dic
 
 def _word(reason: str) -> str:
     """A reason in snake case: providers write `max_tokens`, `MAX_TOKENS`, `maxTokens` and `max-tokens`."""
-    return snake_case(reason).removeprefix("finish_reason_")
+    return snake_case(reason[:_LONGEST_REASON]).removeprefix("finish_reason_")
 
 
 def is_finish_reason(value: Json) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
+from functools import lru_cache
 
 from service.domain.model import Json
 from service.mapping.replies.objections.objection import entries, words
@@ -29,6 +30,7 @@ _OF_A_MODEL = words(
 )
 """Keys under which models have their texts."""
 
+_LONGEST_KEY = 40
 _MAX_PLACES = 200
 
 
@@ -45,16 +47,18 @@ def places_on_paths(root: Json, keys: Collection[str]) -> Iterator[tuple[dict[st
         if isinstance(value, list):
             waiting += [(item, takes_all) for item in (value[:left] if takes_all else value[-1:])]
         elif isinstance(value, dict):
-            is_of_model = any(snake_case(key) in _OF_A_MODEL for key in value)
+            names = {key: snake_case(key) for key in value if len(key) <= _LONGEST_KEY}
+            is_of_model = not _OF_A_MODEL.isdisjoint(names.values())
             yield value, is_of_model
             for key, inner in value.items():
-                if isinstance(inner, dict) and snake_case(key) in _METADATA:
+                if isinstance(inner, dict) and names.get(key) in _METADATA:
                     yield inner, is_of_model
                     yield from [(entry, True) for name in _ANSWERS for entry in entries(inner.get(name))]
                 if key in keys and isinstance(inner, dict | list):
-                    waiting.append((inner, snake_case(key) in _ANSWERS))
+                    waiting.append((inner, names.get(key) in _ANSWERS))
 
 
+@lru_cache(maxsize=4096)
 def snake_case(name: str) -> str:
     """A name in snake case: `finish_reason` for `finishReason`, `FinishReason` and `finish-reason`."""
     parts = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip())

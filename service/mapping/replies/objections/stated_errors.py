@@ -58,6 +58,8 @@ _ENVELOPE = ABOUT_AN_ERROR | words(
 )
 """Keys beside the document of an agent."""
 
+_SUCCESS_KEYS = words("Success isSuccess IsSuccess is_success succeeded Succeeded isSuccessful is_successful")
+
 _WORDS_OF_A_NAME = 3
 """A longer text under `error` is a sentence; a list of mistakes that a text has names each of them."""
 
@@ -95,11 +97,19 @@ def find_stated_errors(document: Json, said: str) -> Objections:
 
 
 def _says_no(document: dict[str, Json], said: str) -> Objections:
-    """`success: false` or `ok: false`, of the reply itself or of the document in its wrapper."""
-    for key in ("success", "ok"):
-        value = document.get(key)
-        if value is False or (isinstance(value, str) and value.strip().lower() == "false"):
-            yield rejection(document, f"the reply says {key}: false", reason_in(document) or said, key)
+    """`success: false` or `ok: false`, of the reply itself or of the document in its wrapper.
+
+    Other spellings, such as .NET's `isSuccess`, count beside a reason only.
+    """
+    for key, value in document.items():
+        is_no = value is False or (isinstance(value, str) and value.strip().lower() == "false")
+        if not is_no:
+            continue
+        reason = reason_in(document)
+        if key in {"success", "ok"}:
+            yield rejection(document, f"the reply says {key}: false", reason or said, key)
+        elif reason and key in _SUCCESS_KEYS:
+            yield rejection(document, f"the reply says {key}: false", reason, key)
 
 
 def _no_choices(document: dict[str, Json]) -> Objections:

@@ -87,6 +87,8 @@ PART = {"type": "chunk", "content": "Hel"}
         [PART, {"event": "error", "message": "boom"}],
         [PART, {"detail": "boom", "status_code": 500}],
         [PART, {"type": "failed", "reason": "boom"}],
+        [PART, {"type": "agent_error", "message": "boom"}],
+        [PART, {"event": "RunError", "content": "boom"}],
         [{"status": "running", "message": "one"}, {"status": "failed", "message": "boom"}],
         [{"event": "token", "data": "Hel"}, {"event": "error", "data": "boom"}],
         [
@@ -126,6 +128,7 @@ def test_an_event_called_failed_at_the_end_is_a_failure(name: str) -> None:
         [{"url": "a", "status": 404, "message": "b"}, {"type": "end"}],
         [{"type": "warning", "content": "hot"}, {"type": "error", "content": "smoke"}],
         [{"answer": "x"}, {"type": "end", "content": "error: none"}],
+        [{"type": "spelling_error", "message": "teh"}, {"type": "grammar_error", "message": "is"}],
     ],
 )
 def test_an_error_among_records_is_data(events: list) -> None:

@@ -48,6 +48,10 @@ HUBSPOT = {
         ({"success": "false", "message": "no such customer"}, ReplyRejectedError, "no such customer"),
         ({"ok": "False", "message": "no such customer"}, ReplyRejectedError, "no such customer"),
         ({"data": {"success": "false", "message": "no such customer"}}, ReplyRejectedError, "no such"),
+        ({"isSuccess": False, "message": "no such customer"}, ReplyRejectedError, "no such customer"),
+        ({"Success": False, "message": "no such customer"}, ReplyRejectedError, "no such customer"),
+        ({"status": "fail", "data": {"answer": "is required"}}, ReplyRejectedError, "is required"),
+        ({"result": "error", "message": "no such customer"}, ReplyRejectedError, "no such customer"),
     ],
 )
 def test_a_reply_that_is_nothing_but_an_error(reply, kind, words):
@@ -83,6 +87,12 @@ def test_a_reply_that_is_nothing_but_an_error(reply, kind, words):
         ({"success": "falsetto", "answer": "x"}, "answer"),
         ({"success": 0, "failed": 3, "answer": "x"}, "answer"),
         ({"success": "partly", "answer": "x"}, "answer"),
+        ({"isSuccess": False, "answer": "x"}, "answer"),
+        ({"isSuccess": False, "message": "m"}, "to_string(isSuccess)"),
+        ({"status": "fail", "data": {"answer": "x"}, "grade": 4}, "data.answer"),
+        ({"status": "success", "data": {"answer": "x"}}, "data.answer"),
+        ({"result": "error", "message": "m"}, "result"),
+        ({"result": "error", "message": "m", "line": 4}, "message"),
     ],
 )
 def test_an_answer_with_such_keys_stays_one(reply, path):
