@@ -18,6 +18,7 @@ stand beside a text that the mapping reads, whatever the objects around it are c
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from functools import lru_cache
 
 from service.domain.errors import (
     AgentThrottledError,
@@ -29,7 +30,7 @@ from service.domain.errors import (
 from service.domain.model import Json
 from service.domain.provider_errors import classify_error, error_summary, says_something
 from service.mapping.replies.objections.objection import Objection, Objections, entries, in_words, words
-from service.mapping.replies.objections.read_places import places_on_paths, snake_case
+from service.mapping.replies.objections.read_places import places_on_paths, snake_case, spellings
 from service.mapping.replies.text import str_or_empty
 
 _TRUNCATED = words(
@@ -67,10 +68,9 @@ _UNSTATED = "null"
 _NO_CAPACITY = "insufficient_system_resource"
 """DeepSeek: the request was interrupted for lack of resources."""
 
-_KEYS = frozenset({"finish_reason", "stop_reason", "done_reason", "completion_reason"})
-"""Keys of finish reasons, in snake case."""
-
-_LONGEST_KEY, _LONGEST_REASON = 24, 80
+_FINISH_REASON = spellings("finish_reason")
+_KEYS = _FINISH_REASON | spellings("stop_reason done_reason completion_reason")
+_LONGEST_REASON = 80
 _ADK_KEYS = ("errorCode", "error_code")
 _ADK_MARKS = frozenset({"author", "invocationId", "invocation_id"})
 _YANDEX = "ALTERNATIVE_STATUS_"
@@ -111,7 +111,7 @@ def find_reasons_on_paths(root: Json, keys: Collection[str], output_tokens: int)
     """
     for place, is_of_model in places_on_paths(root, keys):
         for key, reason, holder in _reasons_of(place):
-            is_certain = snake_case(key) == "finish_reason" and _word(reason) in _OF_MODELS_ONLY
+            is_certain = key in _FINISH_REASON and _word(reason[:_LONGEST_REASON]) in _OF_MODELS_ONLY
             if is_of_model or is_certain:
                 objection = _judge(key, reason, holder, output_tokens)
                 if objection is not None:
@@ -160,9 +160,10 @@ def _places_in_list(document: list[Json]) -> Iterator[Json]:
 
 
 def _reasons_of(place: dict[str, Json]) -> Iterator[tuple[str, str, dict[str, Json]]]:
-    names = _ADK_KEYS if not _ADK_MARKS.isdisjoint(place) else ()
-    keys = [key for key in place if key in names or (len(key) <= _LONGEST_KEY and snake_case(key) in _KEYS)]
-    for key in keys:
+    stated = [key for key in place if key in _KEYS]
+    if not _ADK_MARKS.isdisjoint(place):
+        stated += [key for key in _ADK_KEYS if key in place]
+    for key in stated:
         reason = place[key]
         if isinstance(reason, int) and reason is not True and isinstance(place.get("content"), dict):
             reason = _GEMINIS.get(reason, "BLOCKED" if reason > 1 else "STOP")
@@ -217,18 +218,21 @@ def _responses_status(document: dict[str, Json]) -> Iterator[tuple[str, str, dic
     yield "status", reason if isinstance(reason, str) and reason else status, document
 
 
+@lru_cache(maxsize=1024)
 def _word(reason: str) -> str:
     """A reason in snake case: providers write `max_tokens`, `MAX_TOKENS`, `maxTokens` and `max-tokens`."""
-    return snake_case(reason[:_LONGEST_REASON]).removeprefix("finish_reason_")
+    return snake_case(reason).removeprefix("finish_reason_")
 
 
 def is_finish_reason(value: Json) -> bool:
     """True if a value is a finish reason that this module judges: ADK states it as the code of an error."""
-    return isinstance(value, str) and (_word(value) in _TRUNCATED | _REFUSED | _FAILED or value == "OTHER")
+    return isinstance(value, str) and (
+        _word(value[:_LONGEST_REASON]) in _TRUNCATED | _REFUSED | _FAILED or value == "OTHER"
+    )
 
 
 def _judge(key: str, reason: str, holder: dict[str, Json], output_tokens: int) -> Objection | None:
-    word = _word(reason)
+    word = _word(reason[:_LONGEST_REASON])
     stated = f"{key} is {reason!r}"
     error: RowfleetError | None = None
     if word in _TRUNCATED:

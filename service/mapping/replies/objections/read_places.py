@@ -11,26 +11,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
-from functools import lru_cache
 
 from service.domain.model import Json
-from service.mapping.replies.objections.objection import entries, words
+from service.mapping.replies.objections.objection import entries
 
-_METADATA = words(
+
+def spellings(names: str) -> frozenset[str]:
+    """Names in snake case, and as others write them: `finishReason`, `FinishReason`, `finish-reason`."""
+    found: set[str] = set()
+    for name in names.split():
+        pascal = name.title().replace("_", "")
+        found |= {name, pascal, pascal[0].lower() + pascal[1:], name.upper(), name.replace("_", "-")}
+    return frozenset(found)
+
+
+_METADATA = spellings(
     "metadata meta meta_info details generation_info response_metadata raw raw_response raw_representation "
     "additional_properties"
 )
-"""Keys of objects about the text beside them, in snake case."""
+"""Keys of objects about the text beside them."""
 
-_ANSWERS = words("choices candidates results outputs generations completions responses alternatives")
-"""Keys of lists of answers, in snake case. Of any other list, such as a conversation, the last one counts."""
+_ANSWERS = spellings("choices candidates results outputs generations completions responses alternatives")
+"""Keys of lists of answers. Of any other list, such as a conversation, the last item counts."""
 
-_OF_A_MODEL = words(
+_OF_A_MODEL = spellings(
     "message messages content text output_text completion generated_text generation delta output data"
 )
 """Keys under which models have their texts."""
 
-_LONGEST_KEY = 40
 _MAX_PLACES = 200
 
 
@@ -47,18 +55,16 @@ def places_on_paths(root: Json, keys: Collection[str]) -> Iterator[tuple[dict[st
         if isinstance(value, list):
             waiting += [(item, takes_all) for item in (value[:left] if takes_all else value[-1:])]
         elif isinstance(value, dict):
-            names = {key: snake_case(key) for key in value if len(key) <= _LONGEST_KEY}
-            is_of_model = not _OF_A_MODEL.isdisjoint(names.values())
+            is_of_model = not _OF_A_MODEL.isdisjoint(value)
             yield value, is_of_model
             for key, inner in value.items():
-                if isinstance(inner, dict) and names.get(key) in _METADATA:
+                if isinstance(inner, dict) and key in _METADATA:
                     yield inner, is_of_model
                     yield from [(entry, True) for name in _ANSWERS for entry in entries(inner.get(name))]
                 if key in keys and isinstance(inner, dict | list):
-                    waiting.append((inner, names.get(key) in _ANSWERS))
+                    waiting.append((inner, key in _ANSWERS))
 
 
-@lru_cache(maxsize=4096)
 def snake_case(name: str) -> str:
     """A name in snake case: `finish_reason` for `finishReason`, `FinishReason` and `finish-reason`."""
     parts = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip())
