@@ -70,7 +70,10 @@ def check_events(events: Sequence[StreamEvent]) -> None:
 
 
 def is_failed(event: Event) -> bool:
-    """True if an object is nothing but the status of a failure: `{type: failed, …}`, `{status: 500, …}`."""
+    """True if an object is nothing but the status of a failure: `{type: failed, …}`, `{status: 500, …}`.
+
+    Or `{success: false, …}`.
+    """
     if not event.keys() <= _VOCABULARY or any(says_something(event.get(key)) for key in _RESULT_KEYS):
         return False
     kinds = (event.get(key) for key in ("type", "event", "kind", "status"))
@@ -78,7 +81,8 @@ def is_failed(event: Event) -> bool:
     is_named = any(str(kind).lower() in FAILED_NAMES for kind in kinds)
     has_status = any(isinstance(code, int) and code in _STATUSES_OF_ERRORS for code in codes)
     has_reason = any(says_something(event.get(key)) for key in (*_MESSAGE_KEYS, "reason"))
-    return (is_named or has_status) and has_reason
+    says_no = event.get("success") is False or event.get("ok") is False
+    return (is_named or has_status or says_no) and has_reason
 
 
 def is_error(event: Event) -> bool:

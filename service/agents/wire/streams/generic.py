@@ -17,8 +17,13 @@ _QUIET = frozenset({"metadata", "heartbeat", "ping", "keepalive", "keep-alive"})
 _ENDS = frozenset({"end", "done", "close", "complete", "stop", "finish"})
 """Names of events at the end of a stream. Their object may be the whole reply of a stream of objects."""
 
-_COUNTS = frozenset({"usage", "stats", "token_usage", "cost"})
-"""Kinds of events that only count."""
+_KINDS_OF_ENDS = (
+    _ENDS
+    | _QUIET
+    | {"usage", "stats", "token_usage", "cost", "completed", "finished", "final", "eof", "eos", "stream_end"}
+    | {"message_end", "response_end", "run_end", "run_finished", "session_end", "stream_complete"}
+)
+"""Kinds of objects that mark the end, or only count, where they have no text."""
 
 _END_KEYS = frozenset({"type", "event", "done", "status", "id", "run_id", "is_final", "finished"})
 _TEXT_KEYS = ("message", "content", "text", "data", "delta")
@@ -100,7 +105,7 @@ def _is_end(event: dict[str, Any]) -> bool:
     if event.keys() <= _END_KEYS:
         return True
     has_text = any(event.get(key) not in (None, "", [], {}, DONE) for key in _TEXT_KEYS)
-    return _kind(event) in _ENDS | _QUIET | _COUNTS and not has_text
+    return _kind(event) in _KINDS_OF_ENDS and not has_text
 
 
 def _check_last_name(events: Sequence[StreamEvent]) -> None:
@@ -138,8 +143,11 @@ def last_error(found: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
         return {**last, "message": text} if isinstance(text, str) else {**last, "error": text}
     if is_error(last):
         return last
-    is_record = any(_is_like_record(last, other) for other in others)
-    return {"message": last.get("reason"), **last} if is_failed(last) and not is_record else None
+    for part in (last, found[-1]):
+        is_record = any(_is_like_record(part, other) for other in others)
+        if is_failed(part) and not is_record:
+            return {"message": part.get("reason"), **part}
+    return None
 
 
 def _is_like_record(event: dict[str, Any], other: dict[str, Any]) -> bool:
