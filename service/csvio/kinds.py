@@ -38,7 +38,8 @@ _TEXTS = (
     (re.compile(r"<\?xml|<!--"), "an XML document", "convert it to CSV"),
     (re.compile(r"\{\s*(?:\"|\}|$)"), "JSON or JSON lines", "convert it to CSV"),
     (re.compile(r"\[\s*(?:[{\[]|\]\s*$|$)"), "a JSON list", "convert it to CSV"),
-    (re.compile(r"[^\r\n]*\|[^\r\n]*(?:\r\n|\n|\r)(?=[^\r\n]*-)(?=[^\r\n]*[|+])[ \t|+:-]+(?:[\r\n]|$)"
+    (re.compile(r"(?=[^\r\n]*\|)[^\r\n]*+(?:\r\n|\n|\r)"  # a line with |, and one of nothing but lines
+                r"(?=[^\r\n]*-)(?=[ \t]*\||[^\r\n]*(?:--|:-|-:))(?=[^\r\n]*[|+])[ \t|+:-]+(?:[\r\n]|$)"
                 r"|\+-[-+]*\+[ \t]*(?:\r\n|\n|\r)\|"),
      "a table drawn with lines, as in Markdown", "export it as CSV"),
 )  # fmt: skip

@@ -90,6 +90,6 @@ def test_a_table_that_is_drawn_with_lines_is_refused(text):
         read(text)
 
 
-@pytest.mark.parametrize("text", ["a|b\n-|-5\n", "a|b\n1|2\n", "+,-\n|,x\n", "a|b\n--x|2\n"])
+@pytest.mark.parametrize("text", ["a|b\n-|-\n", "a|b\n-|-5\n", "a|b\n1|2\n", "+,-\n|,x\n", "a|b\n--x|2\n"])
 def test_a_table_with_dashes_is_a_table(text):
     assert len(read(text)[1]) == 1
