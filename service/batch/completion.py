@@ -37,6 +37,10 @@ class Judge(Protocol):
         """Stop the batch if more rows fail than are tolerated; True if it was changed. Raises nothing."""
         ...
 
+    async def release(self, view: BatchView) -> bool:
+        """Let a complete batch go on that is held for rows that are left; True if it was changed."""
+        ...
+
 
 async def once(call: Callable[[], Awaitable[T]]) -> T:
     """Make a call without repeating it."""
@@ -48,7 +52,8 @@ class Completion:
 
     Splitter, worker, sweeper and dead-letter drain check after each step that may have been the last. The
     read is consistent, so the process that commits the last outcome sees every count: one of them triggers.
-    Each check has a `judge` look at the failures of a batch that is not complete.
+    Each check has a `judge` look at the failures of a batch that is not complete, and at the holds of one
+    that is.
     """
 
     def __init__(self, ports: Ports, judge: Judge | None = None) -> None:
@@ -64,6 +69,9 @@ class Completion:
         view = await repeat(partial(table.read, batch_id))
         # Complete wins: a batch without rows left has nothing to stop.
         if view and self._judge and not view.is_complete and await self._judge.judge(view):
+            view = await repeat(partial(table.read, batch_id))
+        # The last outcome may have been committed while the batch was stopped, or after that.
+        if view and self._judge and view.is_complete and await self._judge.release(view):
             view = await repeat(partial(table.read, batch_id))
         if view is None or view.batch.state is not State.RUNNING or not view.is_complete:
             return view

@@ -35,6 +35,7 @@ from service.domain.truncation import truncate
 from service.mapping.extraction.reply_summary import reply_paths
 from service.steering.decisions import Decision, cancelled, hold_batch
 from service.steering.operate import ROWFLEET, decide_and_apply
+from service.steering.void_holds import lift_void_holds
 
 log = structlog.get_logger(__name__)
 
@@ -96,6 +97,10 @@ class FailureJudge:
         except (RetryableError, AccessError, UsageError) as error:
             log.warning("failures_not_judged", batch_id=view.batch.batch_id, reason=str(error))
             return False
+
+    async def release(self, view: BatchView) -> bool:
+        """End holds for rows that are left, of a batch that has none; True if it was changed."""
+        return await lift_void_holds(self._ports, view)
 
     def _is_judged(self, view: BatchView) -> bool:
         """True if failures can hold the batch at all."""

@@ -88,7 +88,7 @@ class Interventions:
             case State.SPLITTING:
                 return await self._resend_job(view.batch, is_late=self._is_late(observed, still_s))
             case State.RUNNING if view.is_complete:
-                return await self._check_again(view.batch)
+                return await self.check_again(view.batch)
             case State.AGGREGATING:
                 return await self._resend_trigger(view.batch)
         return False
@@ -107,7 +107,7 @@ class Interventions:
         log.warning("job_sent_again", rows=batch.checkpoint.rows, reason=self._jobs_queue.reason)
         return True
 
-    async def _check_again(self, batch: Batch) -> bool:
+    async def check_again(self, batch: Batch) -> bool:
         """Repeat the completion check of a batch whose rows are all done."""
         log.warning("completion_checked_again", reason="every row has an outcome and nobody said so")
         await self._completion.check(batch.batch_id)

@@ -28,6 +28,7 @@ from service.domain.operation_requests import OperationRequest
 from service.runtime.cancellation import until_stopped
 from service.steering.expiry import end_of_hold, expired_hold, is_overdue
 from service.steering.operate import ROWFLEET, decide_and_apply
+from service.steering.void_holds import is_void
 from service.sweeper.interventions import Interventions, LongWork
 from service.sweeper.observations import Observation, Observations
 from service.sweeper.recoveries import Recoveries
@@ -211,7 +212,12 @@ class Sweeper:
     async def _sweep_held(self, view: BatchView) -> None:
         """End the hold of a batch if its time is over; otherwise try the target, if that holds it."""
         targets = self._interventions.targets
-        if not await self._end_hold_if_due(view.batch) and await targets.is_trial_due(view):
+        if await self._end_hold_if_due(view.batch):
+            return
+        if is_void(view):
+            # Whoever committed the last row may have died before its check.
+            await self._interventions.check_again(view.batch)
+        elif await targets.is_trial_due(view):
             self._recover(view.batch, targets.try_target)
 
     async def _end_hold_if_due(self, batch: Batch) -> bool:
