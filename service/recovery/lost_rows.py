@@ -108,13 +108,22 @@ class LostRowsFinder:
         missing = set(numbers)
         incomplete: dict[int, RowMessage] = {}
         if batch.round > 1:
+            rows: list[RowMessage] = []
+            size = 0
             async with aclosing(outcomes_of(self._ports.table, batch, numbers)) as pages:
                 async for outcomes in pages:
                     missing -= {outcome.number for outcome in outcomes if outcome.round >= batch.round}
                     earlier = [outcome for outcome in outcomes if outcome.round < batch.round]
-                    if rows := await self._rows_again(batch, earlier, incomplete):
-                        missing -= {row.number for row in rows}
+                    # Rows that are due lie far apart, one in a page: they are sent together.
+                    again = await self._rows_again(batch, earlier, incomplete)
+                    missing -= {row.number for row in again}
+                    rows += again
+                    size += sum(map(_cell_bytes, again))
+                    if size >= self._limits.max_bytes:
                         yield LostRows(rows=rows)
+                        rows, size = [], 0
+            if rows:
+                yield LostRows(rows=rows)
         histories = {number: row.history for number, row in incomplete.items()}
         while found := await source.find(missing, numbers[-1]):
             yield LostRows(found, histories)
@@ -149,10 +158,15 @@ def bare_row(batch: Batch, number: int) -> RowMessage:
     return RowMessage(batch.batch_id, batch.round, number, (), incarnation=batch.incarnation)
 
 
+def _cell_bytes(row: RowMessage) -> int:
+    """The characters of the row's cells, which a message has at least as many bytes as."""
+    return len(row.record) + sum(map(len, row.cells))
+
+
 def _fits(row: RowMessage, max_message_bytes: int) -> bool:
     """True if a message can carry the row; a larger one refers to its record in the source."""
     room = max_message_bytes - RESEND_BYTES
-    return len(row.record) + sum(map(len, row.cells)) <= room and len(row.encode()) <= room
+    return _cell_bytes(row) <= room and len(row.encode()) <= room
 
 
 class _Rereader:

@@ -21,6 +21,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1, help="of the first run; the next ones count on")
     parser.add_argument("--without-operations", action="store_true", help="operate on no batch")
+    parser.add_argument("--slowness", type=float, default=1, help="factor of time-outs, on a busy machine")
     arguments = parser.parse_args()
     broken = 0
     for seed in range(arguments.seed, arguments.seed + arguments.times):
@@ -30,6 +31,7 @@ def main() -> int:
             arguments.rows,
             arguments.workers,
             operations=not arguments.without_operations,
+            slowness=arguments.slowness,
         )
         folder = Path(tempfile.mkdtemp(prefix=f"rowfleet-chaos-{seed}-"))
         try:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from service.adapters.aws.provision.resources import QueueOptions, ResourceNames
@@ -20,7 +21,7 @@ from tests.acceptance.support import Deployment
 from tests.chaos.agent import PACED, ChaosAgent, in_thread
 from tests.chaos.faults import Rates
 from tests.chaos.fleet import ENOUGH_RECEIVES, VISIBILITY_S, Fleet
-from tests.chaos.operations.calls import late_calls, repeats
+from tests.chaos.operations.calls import LAG_S, late_calls, repeats
 from tests.chaos.operations.operators import Operators
 from tests.chaos.operations.rounds import Stands, check_operated
 from tests.chaos.operations.script import script
@@ -59,6 +60,7 @@ class Report:
     orphans: int = 0
     seconds: float = 0.0
     closing_s: float = 0.0
+    silence: tuple[float, str] = (0.0, "")
     longest_end_s: float = 0.0
     operations: Counter[str] = field(default_factory=Counter)
     repeated: Counter[str] = field(default_factory=Counter)
@@ -71,7 +73,8 @@ class Report:
         found, raced = self.events["row_was_committed"], self.events["outcomes_already_committed"]
         return (
             f"seed {self.plan.seed}: {'FAILED' if self.problems else 'ok'} in {self.seconds:.0f} s, "
-            f"{self.closing_s:.0f} s of it after the chaos; "
+            f"{self.closing_s:.0f} s of it after the chaos, "
+            f"there the longest silence was {self.silence[0]:.0f} s before {self.silence[1]}; "
             f"{self.rows} rows in {self.batches} batches; {acts}; drained within {self.longest_end_s:.1f} s; "
             f"{sum(self.faults.values())} faults in {self.requests} calls ({faults}); "
             f"operations: {_listed(self.operations)}; "
@@ -106,9 +109,9 @@ def run(plan: Plan, folder: Path) -> Report:
 
 def _quiet(plan: Plan, jobs: list[Job], folder: Path) -> dict[str, Files]:
     agent = ChaosAgent()
-    with _deployment(folder) as (endpoint, deployment), in_thread(agent.serving):
+    with _deployment(folder, plan.slowness) as (endpoint, deployment), in_thread(agent.serving):
         _mappings(deployment, agent)
-        fleet = Fleet(deployment, endpoint, 1)
+        fleet = Fleet(deployment, endpoint, 1, slowness=plan.slowness)
         for job in jobs:
             _submit(deployment, job)
         within(AFTERWARDS_S, lambda: _all_ended(deployment, jobs), "the quiet run")
@@ -120,7 +123,7 @@ def _quiet(plan: Plan, jobs: list[Job], folder: Path) -> dict[str, Files]:
 
 def _chaotic(plan: Plan, jobs: list[Job], folder: Path, quiet: dict[str, Files]) -> Report:
     report = Report(plan, sum(job.rows for job in jobs), len(jobs))
-    with _deployment(folder) as (endpoint, deployment):
+    with _deployment(folder, plan.slowness) as (endpoint, deployment):
         rates = Rates(plan.seed)
         proxy = FaultProxy(endpoint, rates)
         agent = ChaosAgent(interval_s=plan.seconds * _PACE / plan.rows)
@@ -134,7 +137,7 @@ def _chaotic(plan: Plan, jobs: list[Job], folder: Path, quiet: dict[str, Files])
 
         with in_thread(context):
             _mappings(deployment, agent)
-            fleet = Fleet(deployment, proxy.url, plan.workers)
+            fleet = Fleet(deployment, proxy.url, plan.workers, slowness=plan.slowness)
             chaos = _Chaos(plan, jobs, deployment, fleet, rates)
             started = time.monotonic()
             try:
@@ -172,6 +175,7 @@ class _Chaos:
         self, plan: Plan, jobs: list[Job], deployment: Deployment, fleet: Fleet, rates: Rates
     ) -> None:
         self._seconds = plan.seconds
+        self._slowness = plan.slowness
         self._acts = plan.acts()
         self._next = next(self._acts, None)
         self._jobs = sorted(jobs, key=lambda job: job.at_s)
@@ -183,7 +187,10 @@ class _Chaos:
         self._started = 0.0
         steps = script(plan, jobs) if plan.operations else []
         self._sightings = Sightings(deployment, self._batches)
-        environment = {"AWS_ENDPOINT_URL": fleet.endpoint_url, "ROWFLEET_AWS__READ_TIMEOUT_S": "5"}
+        environment = {
+            "AWS_ENDPOINT_URL": fleet.endpoint_url,
+            "ROWFLEET_AWS__READ_TIMEOUT_S": str(5 * plan.slowness),
+        }
         self._operators = Operators(deployment, self._sightings, steps, environment)
 
     def run(self, agent: ChaosAgent, report: Report) -> None:
@@ -194,13 +201,14 @@ class _Chaos:
         self._rates.factor = 0.0
         self._fleet.wake_all()
         agent.hurry()
-        ceased = time.monotonic()
+        ceased, ceased_at = time.monotonic(), datetime.now(UTC)
         try:
             within(AFTERWARDS_S, self.close, "the end of all batches")
         except AssertionError as error:
             raise AssertionError(f"{error}; {self._operators.waits_for}") from None
         finally:
             report.closing_s = time.monotonic() - ceased
+            report.silence = self._fleet.longest_silence(ceased_at, datetime.now(UTC))
 
     def step(self) -> bool:
         """Do what is due. True once the chaos is over."""
@@ -228,7 +236,7 @@ class _Chaos:
         report.operations, report.invocations = operators.done, len(agent.calls)
         for repeat in repeats(agent.calls, sightings, fleet.absences):
             report.repeated[" and ".join(sorted(set(repeat.causes))) or "without a cause"] += 1
-        late = late_calls(agent.calls, sightings.quiets(), fleet.absences)
+        late = late_calls(agent.calls, sightings.quiets(), fleet.absences, lag_s=LAG_S * self._slowness)
         report.problems += [*fleet.problems, *operators.problems, *late[:MOST_TOLD]]
 
     def _do(self, act: Act, now: float) -> None:
@@ -243,7 +251,7 @@ class _Chaos:
 
 
 @contextmanager
-def _deployment(folder: Path) -> Iterator[tuple[str, Deployment]]:
+def _deployment(folder: Path, slowness: float) -> Iterator[tuple[str, Deployment]]:
     """An endpoint for the run with the resources of `setup`, always under the same names."""
     folder.mkdir(parents=True)
     endpoint = EmbeddedProcess.start()
@@ -251,7 +259,7 @@ def _deployment(folder: Path) -> Iterator[tuple[str, Deployment]]:
         names = ResourceNames("chaos-bucket", "chaos-table", "chaos")
         deployment = Deployment(folder, {}, endpoint.url, names)
         try:
-            deployment.provision(QueueOptions(VISIBILITY_S, ENOUGH_RECEIVES))
+            deployment.provision(QueueOptions(round(VISIBILITY_S * slowness), ENOUGH_RECEIVES))
             yield endpoint.url, deployment
         finally:
             deployment.close()

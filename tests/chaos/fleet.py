@@ -8,7 +8,9 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum, auto
+from itertools import pairwise
 
 from tests.acceptance.support import Deployment, Running
 from tests.chaos.operations.calls import Absence
@@ -22,20 +24,24 @@ ENOUGH_RECEIVES = 1_000
 END_S = DRAIN_S + 40
 """Limit for the end of a process after SIGTERM: its drain, and calls that end at their own time-outs."""
 
+TIMES = {
+    "ROWFLEET_INGEST__VISIBILITY_TIMEOUT_S": VISIBILITY_S,
+    "ROWFLEET_ROWS__VISIBILITY_TIMEOUT_S": VISIBILITY_S,
+    "ROWFLEET_RESULTS__VISIBILITY_TIMEOUT_S": VISIBILITY_S,
+    "ROWFLEET_AWS__READ_TIMEOUT_S": 3,
+    "ROWFLEET_AWS__CONNECT_TIMEOUT_S": 2,
+    "ROWFLEET_DRAIN_TIMEOUT_S": DRAIN_S,
+}
+"""Seconds, for a machine that has nothing else to do."""
+
 SETTINGS = {
     # Empty queues are asked seldom: most of the time of a small machine would go into it.
     "ROWFLEET_INGEST__POLL_WAIT_S": "1",
     "ROWFLEET_ROWS__POLL_WAIT_S": "1",
     "ROWFLEET_RESULTS__POLL_WAIT_S": "1",
-    "ROWFLEET_INGEST__VISIBILITY_TIMEOUT_S": str(VISIBILITY_S),
-    "ROWFLEET_ROWS__VISIBILITY_TIMEOUT_S": str(VISIBILITY_S),
-    "ROWFLEET_RESULTS__VISIBILITY_TIMEOUT_S": str(VISIBILITY_S),
     "ROWFLEET_ROWS__MAX_RECEIVES": str(ENOUGH_RECEIVES),
     "ROWFLEET_INGEST__MAX_RECEIVES": str(ENOUGH_RECEIVES),
     "ROWFLEET_RESULTS__MAX_RECEIVES": str(ENOUGH_RECEIVES),
-    "ROWFLEET_AWS__READ_TIMEOUT_S": "3",
-    "ROWFLEET_AWS__CONNECT_TIMEOUT_S": "2",
-    "ROWFLEET_DRAIN_TIMEOUT_S": str(DRAIN_S),
     "ROWFLEET_WORKER__INLINE_WAIT_S": "2",
     "ROWFLEET_WORKER__MAX_INFLIGHT_ROWS": "32",
     "ROWFLEET_WORKER__MAX_HELD_ROWS": "200",
@@ -80,7 +86,12 @@ class Member:
 class Fleet:
     """`size` processes with every role. Processes that end are replaced, as a container service does."""
 
-    def __init__(self, deployment: Deployment, endpoint_url: str, size: int) -> None:
+    def __init__(
+        self, deployment: Deployment, endpoint_url: str, size: int, *, slowness: float = 1.0
+    ) -> None:
+        self._slowness = slowness
+        times = {name: str(seconds * slowness) for name, seconds in TIMES.items()}
+        self._settings = SETTINGS | times
         self._deployment = deployment
         self.endpoint_url = endpoint_url
         self._ended: list[Running] = []
@@ -107,11 +118,15 @@ class Fleet:
             self._replace(member)
         elif act is Act.TERM:
             process.terminate()
-            self.absences.append(Absence(member.number, act, now, now + END_S))
-            member.state, member.since, member.until = State.ENDING, now, now + END_S
+            self.absences.append(Absence(member.number, act, now, now + self._end_s))
+            member.state, member.since, member.until = State.ENDING, now, now + self._end_s
         else:
             process.send_signal(signal.SIGSTOP)
-            member.state, member.since, member.until = State.FROZEN, now, now + VISIBILITY_S * (1.3 + pick)
+            member.state, member.since, member.until = (
+                State.FROZEN,
+                now,
+                now + VISIBILITY_S * self._slowness * (1.3 + pick),
+            )
         return True
 
     def tend(self) -> None:
@@ -125,7 +140,7 @@ class Fleet:
             elif member.state is State.FROZEN and time.monotonic() >= member.until:
                 self._wake(member)
             elif member.state is State.ENDING and time.monotonic() >= member.until:
-                self.problems.append(f"SIGTERM: it still runs after {END_S:g} s")
+                self.problems.append(f"SIGTERM: it still runs after {self._end_s:g} s")
                 member.running.process.kill()
 
     def wake_all(self) -> None:
@@ -133,6 +148,10 @@ class Fleet:
         for member in self._members:
             if member.state is State.FROZEN:
                 self._wake(member)
+
+    @property
+    def _end_s(self) -> float:
+        return END_S * self._slowness
 
     @property
     def is_up(self) -> bool:
@@ -146,7 +165,7 @@ class Fleet:
             member.running.process.terminate()
         for member in self._members:
             try:
-                code = member.running.process.wait(END_S)
+                code = member.running.process.wait(self._end_s)
             except subprocess.TimeoutExpired:
                 code = -1
             if code != 0:
@@ -171,11 +190,20 @@ class Fleet:
                     self.problems.append(f"logged: {event}")
         return counted
 
+    def longest_silence(self, since: datetime, until: datetime) -> tuple[float, str]:
+        """The longest time in seconds in which no process logged anything, and the event that ended it."""
+        events = [event for running in self.logs() for event in running.all_events()]
+        times = [(datetime.fromisoformat(event["timestamp"]), event["event"]) for event in events]
+        within = sorted((at, name) for at, name in times if since <= at <= until)
+        marks = [(since, ""), *within, (until, "the end")]
+        gaps = [((after - before).total_seconds(), name) for (before, _), (after, name) in pairwise(marks)]
+        return max(gaps)
+
     def _start(self) -> tuple[Running, int]:
         """A new process and its number, which is in the path of each of its calls."""
         self._started += 1
         agent_url = f"{self._deployment.env['AGENT_URL']}/{self._started}"
-        environment = {"AWS_ENDPOINT_URL": self.endpoint_url, "AGENT_URL": agent_url, **SETTINGS}
+        environment = {"AWS_ENDPOINT_URL": self.endpoint_url, "AGENT_URL": agent_url, **self._settings}
         return self._deployment.start("serve", **environment), self._started
 
     def _replace(self, member: Member) -> None:

@@ -51,7 +51,8 @@ class Job:
 class Plan:
     """One run: a main batch of `rows` rows that lasts for `seconds`, and small batches meanwhile.
 
-    With `operations` the batches are paused, resumed, cancelled, changed and redriven meanwhile.
+    With `operations` the batches are paused, resumed, cancelled, changed and redriven meanwhile. `slowness`
+    lengthens time-outs and leases, for a machine that has other things to do.
     """
 
     seed: int
@@ -59,6 +60,7 @@ class Plan:
     rows: int
     workers: int
     operations: bool = False
+    slowness: float = 1.0
 
     def jobs(self) -> list[Job]:
         """The main batch at once, and small ones every few seconds: faults meet their beginnings and ends."""

@@ -30,10 +30,13 @@ class Absence:
     until: float
 
 
-def late_calls(calls: Iterable[Call], quiets: Iterable[Quiet], absences: Iterable[Absence]) -> list[str]:
+def late_calls(
+    calls: Iterable[Call], quiets: Iterable[Quiet], absences: Iterable[Absence], *, lag_s: float = LAG_S
+) -> list[str]:
     """Calls that began although their batch was paused or cancelled, in words.
 
-    A process that is frozen between its last look at the batch and the call has that much more time.
+    A call takes `lag_s` seconds to the agent at most. A process that is frozen between its last look at the
+    batch and the call has that much more time.
     """
     by_batch: dict[str, list[Call]] = defaultdict(list)
     for call in calls:
@@ -51,7 +54,7 @@ def late_calls(calls: Iterable[Call], quiets: Iterable[Quiet], absences: Iterabl
                 max(0.0, min(call.began, absence.until) - max(quiet.since, absence.since))
                 for absence in frozen[call.process]
             )
-            late_s = call.began - quiet.since - away_s - NOTICE_S - LAG_S
+            late_s = call.began - quiet.since - away_s - NOTICE_S - lag_s
             if late_s > 0:
                 problems.append(
                     f"{call.row} was called by process {call.process} {call.began - quiet.since:.1f} s after "

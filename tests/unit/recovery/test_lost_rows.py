@@ -68,6 +68,31 @@ async def test_only_rows_that_are_due_and_not_done_are_sent(lab, batch):
     assert told == [10]
 
 
+@pytest.mark.parametrize(("max_bytes", "calls"), [(4 * 2**20, 2), (1, 20)])
+async def test_rows_that_lie_far_apart_are_sent_together(lab, max_bytes, calls):
+    """Ten in a call of SQS, though each is read by a query of its own, unless their bytes are too many."""
+    first = await lab.batch(200, partitions=1, dialect=None)
+    for start in range(1, 200, 50):
+        await commit(lab, first, *(lab.outcome(n, failed="no") for n in range(start, start + 50)))
+    kept = KeptRows()
+    for number in range(1, 201):
+        if number % 10:
+            kept.keep(number)
+    stored = await KeptSelections(lab.objects).store(first.output, kept)
+    second = lab.table._batches[first.batch_id] = replace(first, round=2, kept=stored)
+    sizes = []
+    send = lab.rows.send
+
+    async def counted(messages):
+        sizes.append(len(messages))
+        return await send(messages)
+
+    lab.rows.send = counted
+    rows, _ = await resend(lab, second, max_bytes=max_bytes)
+    assert list(rows) == list(range(10, 201, 10))
+    assert (len(sizes), sum(sizes)) == (calls, 20)
+
+
 async def test_rows_run_again_although_their_source_is_gone(lab, batch):
     """Only rows that never had an outcome fail, and say that they cannot be read."""
     del lab.objects.stored["in", "files/rows.csv"]
