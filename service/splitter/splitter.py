@@ -28,7 +28,7 @@ from service.domain.events import Ignored, decode_ingest
 from service.domain.jobs import Job
 from service.domain.model import Batch, State, WorkKind, ms_of
 from service.domain.operation_requests import OperationRequest, WorkRequest
-from service.domain.ports import MESSAGE_BYTES, OutgoingMessage
+from service.domain.ports import MESSAGE_BYTES, LeaseGrant, OutgoingMessage
 from service.domain.truncation import truncate
 from service.mapping import Definition
 from service.recovery.kept import KeptSelections
@@ -156,16 +156,19 @@ class Splitter:
         )  # fmt: skip
         grant = await lease.acquire()
         if not grant.is_ours:
-            if not grant.until_ms:
-                return  # sealed or failed meanwhile
-            again_in_s = delay_until_free(grant, clock)
-            await self._send_again(batch, again_in_s)
-            log.info("split_postponed", reason="another splitter is at work", again_in_s=again_in_s)
+            # Without a time the batch was sealed or has failed meanwhile.
+            if grant.until_ms:
+                await self._postpone(batch, delay_until_free(grant, clock))
             return
         async with lease.renewed():
             # Read again: the former holder may have written a checkpoint until the lease was taken.
             view = await self._ports.table.read(batch.batch_id)
             if view is None or view.batch.state is not State.SPLITTING:
+                return
+            if view.batch.lease_owner != lease.owner:
+                # A splitter whose clock is ahead has taken the lease since, and may have sent rows unmarked.
+                taken = LeaseGrant(is_ours=False, until_ms=view.batch.lease_until_ms)
+                await self._postpone(batch, delay_until_free(taken, clock))
                 return
             if grant.predecessor:
                 log.warning("split_taken_over", predecessor=grant.predecessor)
@@ -201,6 +204,11 @@ class Splitter:
                 # The earlier deliveries of its message do not tell how long this trouble lasts.
                 error.retry_after_s = AFTER_PROGRESS_S
             raise
+
+    async def _postpone(self, batch: Batch, delay_s: int) -> None:
+        """Send the job of a batch that another splitter works on again, for later."""
+        await self._send_again(batch, delay_s)
+        log.info("split_postponed", reason="another splitter is at work", again_in_s=delay_s)
 
     async def _give_back(self, batch: Batch, error: MappingTooNewError) -> None:
         """Send the job again, for a newer splitter; fail the batch if none has taken it for `GIVE_BACK_S`."""

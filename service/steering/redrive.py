@@ -7,6 +7,7 @@ transaction opens the round. Its rows are sent by `work`, which the transaction 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -17,7 +18,7 @@ from service.domain.model import Batch, BatchView, Json, Operation, State, iso_t
 from service.domain.operation_requests import OperationRequest
 from service.mapping import Definition
 from service.recovery.kept import KeptSelections
-from service.steering.decisions import Decision
+from service.steering.decisions import Decision, resume
 from service.steering.filters import Filters
 from service.steering.operate import decide_and_apply, follow_up, read_existing
 from service.steering.rounds import (
@@ -119,7 +120,12 @@ class Redrive:
 
 
 def _decide(found: NextRound, view: BatchView, request: OperationRequest, now_ms: int) -> Decision:
-    return found.decide(view.batch, request, now_ms)
+    decision = found.decide(view.batch, request, now_ms)
+    if decision.after is not None or view.batch.state is not State.PAUSED:
+        return decision
+    # The last rows of a held batch may succeed before it is resumed: without a round it ends as it is.
+    resumed = resume(view, request, now_ms)
+    return replace(resumed, text=f"{resumed.text}; no row is left to run again", facts=decision.facts)
 
 
 async def preview(ports: Ports, request: OperationRequest) -> dict[str, Json]:

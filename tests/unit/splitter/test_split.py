@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -15,11 +16,15 @@ from tests.unit.splitter.splitting import FailingQueue, batch_of, postponed, s3_
 
 
 class WatchedTable(MemoryTable):
-    """Runs `before_lease` once, refuses a lease if `refused`; records releases and owners of leases."""
+    """Runs `before_lease` and `after_lease` once; refuses a lease if `refused`.
+
+    Records releases and owners of leases.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.before_lease = None
+        self.after_lease = None
         self.refused = False
         self.releases = []
         self.owners = []
@@ -33,7 +38,11 @@ class WatchedTable(MemoryTable):
         if self.refused:
             self.refused = False
             return LeaseGrant(is_ours=False, until_ms=asked["until_ms"])
-        return await super().lease(batch_id, **asked)
+        grant = await super().lease(batch_id, **asked)
+        if self.after_lease:
+            action, self.after_lease = self.after_lease, None
+            await action()
+        return grant
 
     async def release(self, batch_id, *, owner):
         """Release."""
@@ -138,6 +147,29 @@ async def test_a_splitter_reads_the_checkpoint_after_it_has_the_lease(lab):
         *((n, True) for n in range(21, 31)),
         *((n, False) for n in range(31, 36)),
     ]
+
+
+async def test_a_splitter_whose_lease_another_takes_at_once_sends_nothing(lab):
+    """A clock that is ahead ends a lease early; its new holder sends rows unmarked, as none was sent yet."""
+    await lab.put(table_of(25))
+
+    async def split_by_another():
+        lab.clock.now_ms, now_ms = (lambda: now_ms() + 200_000), lab.clock.now_ms
+        lab.rows = FailingQueue("rows", lab.clock)
+        lab.rows.left = 10
+        with pytest.raises(UnreachableError):
+            await split(lab, lab.job(), send_concurrency=1)
+        lab.rows.left = 10**9
+        lab.clock.now_ms = now_ms
+        (batch,) = lab.table._batches.values()
+        lab.table._batches[batch.batch_id] = replace(
+            batch, lease_owner="other", lease_until_ms=now_ms() + 5_000
+        )
+
+    lab.table.after_lease = split_by_another
+    await split(lab, lab.job())
+    assert [row.number for row in await lab.sent_rows()] == list(range(1, 11))
+    assert postponed(lab) == [6]
 
 
 async def test_rows_name_their_sender_and_repeats_are_delayed(lab):

@@ -309,6 +309,21 @@ async def test_outcomes_that_come_during_the_pass_are_kept(lab, batch, corrected
     assert (await lab.view()).batch.due == 3
 
 
+@pytest.mark.parametrize("op", ["resume", "redrive"])
+async def test_a_held_batch_without_rows_to_run_again_goes_on(lab, batch, corrected, op):
+    """Its last rows have succeeded since it was held: no round opens, and it does not stay held."""
+    succeeded = await lab.batch(
+        2, state=State.PAUSED, holds=(Hold(HoldReason.USER, "ada", "noon"),), execution_id="e2",
+        source=batch.source, dialect=batch.dialect, incarnation=batch.incarnation, ttl=batch.ttl,
+    )  # fmt: skip
+    await commit(lab, succeeded, lab.outcome(1), lab.outcome(2))
+    request = OperationRequest(op, "demo#e2", "r1", "ada", {"mapping_now": True})
+    answer = await redrive(lab).open_round(request)
+    stored = lab.table._batches["demo#e2"]
+    assert (stored.state, stored.round, stored.holds) == (State.RUNNING, 1, ())
+    assert answer.answer == {"text": "demo#e2 goes on; no row is left to run again", "due": 0}
+
+
 async def test_rows_that_were_still_due_stay_due(lab, batch, corrected):
     """A second round that is paused: its rows without an outcome of it run in the third, failed or not."""
     await redrive(lab).open_round(asked(rows="2-4", succeeded=True))
