@@ -85,6 +85,23 @@ class SimulatedAgent:
         self._monitor.agent_called(network.who, row, self._clock.now_ms())
         if _costs_an_attempt(behaviour, time):
             self._monitor.agent_failures[row] += 1
+        try:
+            return await self._serve(invocation, row, behaviour, target_fault)
+        finally:
+            # Tasks of a process that has crashed never end, and those of all processes with the world.
+            if not network.host.is_over:
+                self._monitor.steering.call_ended(network.who, row)
+
+    async def _serve(
+        self,
+        invocation: Invocation,
+        row: RowKey,
+        behaviour: Behaviour | None,
+        target_fault: TargetFault | None,
+    ) -> Reply:
+        """Take the time of the call, and answer it."""
+        network, file = self._network, self._agents.files[row[0]]
+        time = self._agents.invocations[row]
         takes_s = self._takes_s(row, behaviour, target_fault)
         in_flight_s = min(takes_s, invocation.timeout_s)
         began = network.loop.time()

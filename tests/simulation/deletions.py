@@ -84,7 +84,25 @@ class DeletedMessages:
         # What goes on after a pause checks the batch again.
         if batch.state is State.PAUSED or batch.work is not None or self._has_copy("aggregate", body):
             return ""
+        if batch.state is State.AGGREGATING and self._is_finish_followed_up(batch):
+            return ""
         return f"the trigger of {trigger.batch_id} was deleted while it is {batch.state}"
+
+    def _is_finish_followed_up(self, batch: Batch) -> bool:
+        """True if a request has its trigger still to be sent: its message, or its maker, is there until then.
+
+        An aggregator that has just ended the batch deletes its own trigger. If the maker of the request dies,
+        the sweeper sends the trigger.
+        """
+        monitor = self._monitor
+        if not monitor.steering.is_finished_anew(batch):
+            return False
+        if monitor.has_operator:
+            return True
+        jobs = (
+            orjson.loads(body) for name in ("ingest", "ingest-dlq") for body in monitor.queues[name].bodies
+        )
+        return any(job.get("op") == "finish" and job["batch_id"] == batch.batch_id for job in jobs)
 
     def _has_copy(self, name: str, body: str) -> bool:
         """True if another message asks for the same: one that was sent again, or a duplicate."""

@@ -51,10 +51,11 @@ IN_TRANSIT: Mapping[str, tuple[Fault, ...]] = {
     "publish": _WRITE,
     "part": _EVERY,
     "complete": (*_EVERY, Fault.LOST_REQUEST, Fault.LOST_ANSWER),
+    "tell": _WRITE,
 }
 """The faults that a call of each kind can suffer between the process and the service."""
 
-RATE_FACTORS = {"part": 4.0, "complete": 4.0, "publish": 2.0, "commit": 3.0}
+RATE_FACTORS = {"part": 4.0, "complete": 4.0, "publish": 2.0, "commit": 3.0, "tell": 4.0}
 """Kinds of calls that are rare in a world: their faults are as many times more likely."""
 
 AT_SERVICE: Mapping[str, tuple[Fault, ...]] = {
@@ -73,7 +74,8 @@ _Table = dict[str, tuple[list[Fault], list[float]]]
 class FaultInjector:
     """Draws the faults of one world from `random`, by their `rates` per call, until `until_s`.
 
-    `happened` counts the faults by kind of call.
+    `happened` counts the faults by kind of call, `count` all of them, those of processes and services too.
+    `late_writes` are under way: their callers have given them up, and they will still be applied.
     """
 
     def __init__(
@@ -84,6 +86,9 @@ class FaultInjector:
         self._draw = random.random
         self._now = now
         self.happened: Counter[str] = Counter()
+        self.count = 0
+        self.late_writes = 0
+        self._written: set[str] = set()
         self._in_transit = _table(IN_TRANSIT, rates)
         self._at_service = _table(AT_SERVICE, rates)
 
@@ -104,6 +109,7 @@ class FaultInjector:
             return None
         fault = kinds[bisect_right(steps, value)]
         self.happened[f"{call}: {fault}"] += 1
+        self.count += 1
         return fault
 
     def stall_s(self, rate: float) -> float:
@@ -112,6 +118,15 @@ class FaultInjector:
             return 0.0
         self.happened["process: stalled"] += 1
         return 20.0 + 150.0 * self._draw()
+
+    def is_late(self, rate: float, name: str) -> bool:
+        """Draw, with probability `rate`, that the first write of an object is applied minutes later."""
+        if name in self._written or self._draw() >= rate:
+            return False
+        self._written.add(name)
+        self.happened["world: late write"] += 1
+        self.count += 1
+        return True
 
     def redelivered_s(self, rate: float, visibility_s: float) -> float | None:
         """Draw after how long a message is delivered again, with probability `rate`; None for not early."""

@@ -2,6 +2,7 @@
 
 The order of the draws is part of a seed's meaning: a draw that is added, removed or moved changes every
 world. A new choice is drawn from `more`, after all the others, so that the worlds of old seeds change little.
+What operators do is drawn in `operation_plans`.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from random import Random
 from service.domain.ports import ITEM_BYTES, MESSAGE_BYTES
 from tests.simulation.faults import Fault
 from tests.simulation.mappings import MappingSpec
+from tests.simulation.operation_plans import with_operations
 from tests.simulation.scenario import (
     Behaviour,
     InputFile,
-    PlannedOperation,
     PlannedProcessFault,
     ProcessFault,
     Scenario,
@@ -108,13 +109,15 @@ def generate(seed: int) -> Scenario:
         scenario = replace(scenario, next_files=_next_files(more, files))
     if is_calm:
         return scenario
-    scenario = _with_operations(more, replace(scenario, redelivery_rate=_redelivery_rate(more)))
+    scenario = with_operations(replace(scenario, redelivery_rate=_redelivery_rate(more)))
     return _with_long_outage(Random(f"long outage of {seed}"), scenario)
 
 
 def _with_long_outage(random: Random, scenario: Scenario) -> Scenario:
     """In some worlds with a sweeper a target is down for minutes, and holds its batches meanwhile."""
-    if not scenario.has_sweeper or scenario.next_files or scenario.target_faults or random.random() >= 0.7:
+    # Without other faults a world shows one thing that is missing.
+    is_about_others = scenario.next_files or scenario.target_faults or not scenario.fault_rates
+    if not scenario.has_sweeper or is_about_others or random.random() >= 0.7:
         return scenario
     from_s = random.choice((0.0, 2.0, 10.0))
     to_s = from_s + random.choice((400.0, 900.0))
@@ -130,73 +133,6 @@ def _with_long_outage(random: Random, scenario: Scenario) -> Scenario:
         clock_skews_s=tuple(skew_s if abs(skew_s) < 1 else 0.0 for skew_s in scenario.clock_skews_s),
         trouble_pause_s=random.choice((20.0, 60.0)),
     )
-
-
-_OPERATIONS = ("pause", "pause", "resume", "resume", "cancel", "set", "finish")
-
-
-def _with_operations(random: Random, scenario: Scenario) -> Scenario:
-    """In some worlds two operators pause, resume, cancel, set and finish batches, most of them early."""
-    if random.random() >= 0.35:
-        return scenario
-    planned = [_operation(random, scenario) for _ in range(random.choice((1, 2, 4, 8)))]
-    if scenario.has_sweeper and random.random() < 0.5:
-        skew_s = random.choice(_SMALL_SKEWS_S)
-        scenario = replace(
-            scenario,
-            roles=(*scenario.roles, "operator"),
-            clock_skews_s=(*scenario.clock_skews_s, skew_s),
-            process_faults=(*scenario.process_faults, *_operator_faults(random, len(scenario.roles))),
-        )
-    else:
-        planned = [replace(operation, is_direct=False) for operation in planned]
-    scenario = replace(scenario, operations=tuple(sorted(planned, key=lambda operation: operation.at_s)))
-    return _with_tolerance(random, scenario)
-
-
-_TOLERANCES = ("first=2", "first=0,any=1", "first=3,rejected=1,transient=2", "first=0,any=20%",
-               "first=0,any=2,on_exceeded=cancel", "first=2,on_exceeded=finish")  # fmt: skip
-
-
-def _with_tolerance(random: Random, scenario: Scenario) -> Scenario:
-    """In some worlds with operators, batches that fail too often are held or cancelled."""
-    if random.random() >= 0.7:
-        return scenario
-    tolerate = random.choice(_TOLERANCES)
-    files = (*scenario.files, *scenario.next_files)
-    mappings = {file.mapping.name: replace(file.mapping, tolerate=tolerate) for file in files}
-    files = tuple(replace(file, mapping=mappings[file.mapping.name]) for file in files)
-    count = len(scenario.files)
-    faults = tuple(
-        replace(fault, target=mappings[fault.target].name) if fault.target in mappings else fault
-        for fault in scenario.target_faults
-    )
-    return replace(scenario, files=files[:count], next_files=files[count:], target_faults=faults)
-
-
-def _operation(random: Random, scenario: Scenario) -> PlannedOperation:
-    op = random.choice(_OPERATIONS)
-    args: tuple[tuple[str, int | bool], ...] = ()
-    if op == "pause" and random.random() < 0.3:
-        args = (("now", True),)
-    elif op == "cancel":
-        args = (("grace", random.choice((0, 5, 30))),)
-    elif op == "set":
-        args = (("priority", random.choice((1, 9))),)
-    return PlannedOperation(
-        at_s=random.random() ** 3 * 1.5 * scenario.faults_end_s,
-        file=random.randrange(8),
-        op=op,
-        args=args,
-        is_direct=random.random() < 0.5,
-        is_twice=random.random() < 0.2,
-    )
-
-
-def _operator_faults(random: Random, index: int) -> tuple[PlannedProcessFault, ...]:
-    """The operator's process is killed now and then, also between a transaction and what follows from it."""
-    times = [random.random() ** 2 * 60.0 for _ in range(random.choice((0, 1, 3)))]
-    return tuple(PlannedProcessFault(at_s, index, ProcessFault.KILLED, 0.0) for at_s in sorted(times))
 
 
 def _with_stalled_splitters(random: Random, scenario: Scenario) -> Scenario:

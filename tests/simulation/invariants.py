@@ -39,6 +39,15 @@ INVARIANTS: Mapping[str, str] = {
     "not_asked_too_late": "No agent is called for a row after its batch's deadline.",
     "no_call_when_held": "No call begins later than ten seconds after its batch was paused or cancelled.",
     "one_trial_at_a_time": "In a batch that is held for its target, calls are trials, one at a time.",
+    "cut_in_time": "A call ends when `pause --now` or the grace of a cancel cuts it, if nothing fails.",
+    "only_newest_is_served": "No call begins for a row message that an operation has replaced 10 s ago.",
+    "not_read_on_when_cancelled": "A cancelled batch is read to the end of the open window at most.",
+    "carried_out_once": "A request is carried out once, however often it comes and whoever has it.",
+    "operations_in_order": "Each operation on a batch is based on the one before: none is overwritten.",
+    "stays_cancelled": "A cancelled batch is never held, and stays cancelled until its next round.",
+    "carried_are_kept": "A later round carries the counts of the rows that keep their outcome, once each.",
+    "held_in_time": "No call begins ten seconds after too many rows have failed, if nothing fails.",
+    "paid_is_kept": "A worker that has an answer drops the message of its row only when it is stored.",
     "held_when_open": "A batch is held only while it is open and rows are left, for failures if some failed.",
     "repeats_are_marked": "A row message that may be a repeat carries the replay mark.",
     "own_commit_is_known": "A committed row is never reported to its worker as another's.",
@@ -60,7 +69,7 @@ INVARIANTS: Mapping[str, str] = {
     "rate_limit_holds": "In no minute do agents get more calls than the rate limit that they share.",
     "concurrent_limit_holds": "At no instant are more calls in flight in the fleet than their limit.",
     "calm_is_exact": "With faults of storage only, a row (with `reuse`: an input) takes one call.",
-    "orderly": "No task ends by an unhandled error.",
+    "orderly": "No task and no handler ends by an unhandled error.",
     "makes_progress": "A world ends within a bound on its steps and events: no code is in an endless loop.",
     "stops_in_time": "A process that is told to stop ends within a bound.",
 }
@@ -102,6 +111,9 @@ def final_violation(final: FinalState) -> Broken | None:
 
 
 def _broken(final: FinalState) -> Iterator[Broken]:
+    for process in final.processes:
+        if crashes := process.metrics.totals["handler_crashes"]:
+            yield "orderly", f"{crashes:g} handlers of {process.owner.name} ended by a bug"
     if not final.is_done:
         yield "nothing_stuck", _unfinished_work(final)
     yield from _slow_stops(final)
@@ -145,9 +157,7 @@ def _wrong_results(final: FinalState, batch: Batch, file: InputFile) -> Iterator
     if stored["output.csv"] is None or stored["manifest.json"] is None:
         yield "output_complete", f"{batch.batch_id} is {batch.state} without output.csv or manifest.json"
         return
-    statuses: dict[int, Status] = {}
-    for round_ in range(1, batch.round + 1):
-        statuses |= final.monitor.outcomes[batch.identity, round_]
+    statuses = final.monitor.statuses(batch)
     lines = list(csv.reader(io.StringIO(stored["output.csv"].body.decode())))
     # A batch that was cancelled while it was split has the rows that were read.
     rows = batch.unread_from - 1 if batch.unread_from else len(file.names)

@@ -80,7 +80,7 @@ target: {{type: tool, name: {mapping.name}, invoke: python, function: "simulated
 input_mapping: {{column_mappings: {{name: name}}}}
 output_mapping:
   type: tool
-  extraction_methods: [{{method: direct, field_mappings: {{answer: $.answer, call: $.call}}}}]
+  extraction_methods: [{{method: direct, field_mappings: {{answer: $.answer, call: $.call{more}}}}}]
 execution:
   timeout_seconds: {pace.timeout_s}
   retry_policy:
@@ -92,9 +92,10 @@ execution:
 
 
 @cache
-def definition_of(mapping: MappingSpec) -> Definition:
-    """The definition of a mapping, compiled once for all worlds."""
-    text = _YAML.format(mapping=mapping, pace=mapping.pace, budget_s=BUDGET_S)
+def definition_of(mapping: MappingSpec, *, is_new: bool = False) -> Definition:
+    """The definition of a mapping, compiled once for all worlds; a new one has one more output field."""
+    more = ", again: $.call" if is_new else ""
+    text = _YAML.format(mapping=mapping, pace=mapping.pace, budget_s=BUDGET_S, more=more)
     if mapping.max_concurrency:
         text += f"  max_concurrency: {mapping.max_concurrency}\n"
     if mapping.row_deadline_s:

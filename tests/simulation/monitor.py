@@ -14,7 +14,18 @@ from typing import Any
 import orjson
 
 from service.adapters.aws.table.values import Item
-from service.domain.model import Batch, Commit, HoldReason, Outcome, State, Status, identity, row_id
+from service.domain.model import (
+    Batch,
+    BatchView,
+    Commit,
+    HoldReason,
+    Operation,
+    Outcome,
+    State,
+    Status,
+    identity,
+    row_id,
+)
 from service.domain.ports import ReceivedMessage
 from service.steering.cancellation import NOTICE_S
 from service.steering.target_hold import is_tried
@@ -27,6 +38,7 @@ from tests.simulation.lease_holders import LeaseHolders
 from tests.simulation.observed_ports import ObservedObjects, ObservedQueue, ObservedTable, RowKey
 from tests.simulation.scenario import Behaviour, InputFile, TargetFaultPeriod
 from tests.simulation.server_errors import ServerErrors
+from tests.simulation.steering_checks import SteeringChecks
 from tests.simulation.told_events import ToldEvents
 from tests.simulation.trace import Trace
 from tests.simulation.trial_calls import TrialCalls
@@ -61,10 +73,12 @@ class Monitor:
         self.calls: AgentCalls
         self.server_errors = ServerErrors(trace.now)
         self.is_calm = False
+        self.has_operator = False
         self.max_lost = 0
         self.start_ms = 0
         self.clocks_differ_s = 0.0  # at most, between any two clocks, the world's own included
         self.on_progress: Callable[[], None] = lambda: None
+        self.on_step: Callable[[str], None] = lambda _: None
 
         self.batches: dict[str, Batch] = {}
         self.pauses = 0
@@ -88,8 +102,10 @@ class Monitor:
         self._causes = FailureCauses(self)
         self._deletions = DeletedMessages(self)
         self._leases = LeaseHolders()
+        self.steering = SteeringChecks(self)
         self.told = ToldEvents(self.violated)
-        self._stored: dict[RowKey, Outcome] = {}
+        # The outcomes of each round, by the batch's identity and round.
+        self._stored: dict[tuple[str, int], dict[int, Outcome]] = defaultdict(dict)
         # Since when a batch is paused or cancelled, by its identity.
         self._stopped: dict[str, float] = {}
         self._trials: set[tuple[str, RowKey]] = set()
@@ -118,6 +134,7 @@ class Monitor:
             self.violated("one_outcome", f"row {key} was stored over one of round {before['round']['N']}")
         for paid in [paid for paid in self._unstored if paid[1] == key]:
             del self._unstored[paid]
+        self.on_step("#".join(partition.split("#")[:2]))
         status = Status(row["status"]["S"])
         self.outcomes[identity_, round_][number] = status
         if status is Status.FAILED:
@@ -137,13 +154,16 @@ class Monitor:
             self.violated("one_outcome", f"an outcome of another round was committed for {commit.round}")
         batch = self.batches[identity(commit.batch_id, commit.incarnation)]
         for outcome in commit.outcomes:
-            self._stored[batch.identity, commit.round, outcome.number] = outcome
+            self._stored[batch.identity, commit.round][outcome.number] = outcome
             self.reused[batch.identity, commit.round] += bool(outcome.reused_from)
             if outcome.status is Status.SUCCESS:
                 self._check_answer(batch, outcome)
         # An outcome that comes later is nobody's, and counters may have been deleted.
         if self.standing(batch.identity):
             self._check_counters(table, batch, commit.round)
+        if batch.round == commit.round:
+            view = BatchView(batch, table.counts(batch))
+            self.steering.committed(view, self._stored[batch.identity, batch.round])
         self.on_progress()
 
     def _check_answer(self, batch: Batch, outcome: Outcome) -> None:
@@ -172,8 +192,8 @@ class Monitor:
         """A commit of `who` was refused because of its rows `taken`. Checks own_commit_is_known."""
         for index in taken:
             outcome = commit.outcomes[index]
-            key = (identity(commit.batch_id, commit.incarnation), commit.round, outcome.number)
-            if self._stored.get(key) is outcome:
+            stored = self._stored[identity(commit.batch_id, commit.incarnation), commit.round]
+            if stored.get(outcome.number) is outcome:
                 text = f"{who} was told that its row {outcome.number} is another's"
                 self.violated("own_commit_is_known", text)
 
@@ -203,6 +223,7 @@ class Monitor:
             self._batch_opened(before, batch)
             return
         self._note_stop(batch)
+        self.steering.batch_changed(before, batch)
         if batch.round > before.round:
             self.carried_over[batch.identity, batch.round] = batch.carried.done
         if before.state is batch.state:
@@ -223,6 +244,17 @@ class Monitor:
         elif batch.state is State.PAUSED:
             self._check_hold(before, batch)
         self.on_progress()
+
+    def operated(self, before: Batch, after: Batch, operation: Operation) -> None:
+        """An operation was made."""
+        self.met[f"batch: {operation.op}"] += 1
+        self.met["batch: later round"] += after.round > max(2, before.round)
+        self.steering.operated(before, after, operation)
+
+    def statuses(self, batch: Batch) -> dict[int, Status]:
+        """The status of each row with an outcome of this round or an earlier one: that of the latest."""
+        rounds = (self.outcomes[batch.identity, number] for number in range(1, batch.round + 1))
+        return {number: status for statuses in rounds for number, status in statuses.items()}
 
     def _check_hold(self, before: Batch, batch: Batch) -> None:
         """Check held_when_open."""
@@ -255,9 +287,9 @@ class Monitor:
         for key in [key for key in self._versions if key[1].startswith(batch.output.prefix)]:
             del self._versions[key]
         # Without incarnations (an ablation) two batches have one identity.
-        for facts in (self.outcomes, self.reused, self.carried_over):
-            for round_ in range(1, 4):
-                facts.pop((batch.identity, round_), None)
+        for facts in (self.outcomes, self.reused, self.carried_over, self._stored):
+            for key in [key for key in facts if key[0] == batch.identity]:
+                del facts[key]
         if before is None or before.has_expired(self.table.now_ms()):
             return
         if before.state is not State.FAILED or before.columns:
@@ -280,8 +312,8 @@ class Monitor:
     def has_outcome(self, key: RowKey) -> bool:
         """True if the row has an outcome of its round or a later one."""
         identity_, round_, number = key
-        # A world has two rounds at most.
-        return any(number in self.outcomes[identity_, later] for later in range(round_, 4))
+        last = self.batches[identity_].round
+        return any(number in self.outcomes[identity_, later] for later in range(round_, last + 1))
 
     # -- messages --------------------------------------------------------------------------------------
 
@@ -314,8 +346,10 @@ class Monitor:
                 self.violated("repeats_are_marked", f"{who} has row {key}, and sent it again without a mark")
             if who.startswith("worker"):
                 continue  # a requeue, which was checked above
+            self.steering.sent(who, key)
             batch = self.batches.get(key[0])
             data = orjson.loads(body)
+            self.on_step(data["batch"])
             is_senders = batch is not None and data.get("by", "") == batch.sender
             if key in rows.rows_ever_sent and is_senders and not is_marked:
                 self.violated("repeats_are_marked", f"{who} sent row {key} again without a mark")
@@ -347,6 +381,7 @@ class Monitor:
             self._received.add((who, key))
             if '"trial":' in message.body:
                 self._trials.add((who, key))
+            self.steering.received(who, key, orjson.loads(message.body).get("generation", 0))
             self.met["row: read from its source"] += '"span":' in message.body
             self.redeliveries[key] += message.receives > 1
             may_be_repeat = message.receives > 1 or '"replay":true' in message.body
@@ -375,6 +410,15 @@ class Monitor:
         if (who, key) in self._unstored and is_only and key not in self.lost_rows:
             self.violated("kept_while_held", f"{who} gave row {key} back, and has an answer to it")
 
+    def done_with(self, who: str, key: RowKey) -> None:
+        """`who` is about to delete a message of a row. Checks paid_is_kept."""
+        is_only = self.queues["rows"].messages_of.get(key, 0) <= 1 and not self.redeliveries[key]
+        if (who, key) not in self._unstored or not is_only or key in self.lost_rows or self.has_outcome(key):
+            return
+        batch = self.standing(key[0])
+        if batch is not None and batch.round == key[1] and not batch.state.is_final:
+            self.violated("paid_is_kept", f"{who} is done with row {key}, and dropped an answer to it")
+
     def agent_replied(self, who: str, key: RowKey) -> None:
         """The agent gave `who` an answer to a row, which is to be stored now."""
         if not self.has_outcome(key):
@@ -388,9 +432,11 @@ class Monitor:
         if self.is_calm:
             self._check_backlog(who, key)
         self.calls_for[key] += 1
+        self.on_step(self.batches[key[0]].batch_id)
         if now_ms >= (deadline_ms := self._causes.deadline_ms(key[0])):
             self.violated("not_asked_too_late", f"{who} asked for row {key} at {now_ms}, after {deadline_ms}")
         self._check_operations(who, key)
+        self.steering.called(who, key)
         if (who, key) not in self._may_call:
             self.violated("not_paid_twice", f"{who} asked for row {key}, which was durable when it came")
 

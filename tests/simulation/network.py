@@ -41,12 +41,14 @@ class Host(Protocol):
 
     owner: Owner
     monitor: Monitor
+    is_over: bool
 
     @property
     def is_stopping(self) -> bool:
         """True once it was told to stop."""
 
     stall_rate: float
+    late_rate: float
     redelivery_rate: float
 
     def crash(self) -> None:
@@ -60,7 +62,10 @@ class Host(Protocol):
 
 
 class Network:
-    """Carries the calls of one process. `storage_faults` are those of the services behind it."""
+    """Carries the calls of one process. `storage_faults` are those of the services behind it.
+
+    The process dies after the next `fatal_call` has been applied.
+    """
 
     def __init__(
         self,
@@ -71,6 +76,7 @@ class Network:
         storage_faults: Sequence[StorageFaultPeriod] = (),
     ) -> None:
         self._storage_faults = storage_faults
+        self.fatal_call = ""
         self.loop = loop
         self.faults = faults
         self.trace = trace
@@ -86,9 +92,10 @@ class Network:
         `kind` is its kind in `faults`; `name` and `arguments` are shown in the trace.
         """
         if self._storage_faults and (refusal := self._refusal(kind, name, arguments)) is not None:
+            self.faults.count += 1
             self.trace.add(self.who, name, *arguments, f"!! {refusal}")
             raise refusal
-        fault = self.faults.in_transit(kind)
+        fault = self._special_fault(name, arguments) or self.faults.in_transit(kind)
         if fault is None:
             answer = await effect()
             self.trace.add(self.who, name, *arguments, "->", answer)
@@ -98,6 +105,16 @@ class Network:
             return answer
         self.trace.add(self.who, name, *arguments, f"!! {fault}")
         return await self._suffer(fault, name, effect)
+
+    def _special_fault(self, name: str, arguments: tuple[Any, ...]) -> Fault | None:
+        """The fault of a call that this world, or this process, is made for; None for most calls."""
+        if name == self.fatal_call:
+            self.fatal_call = ""
+            return Fault.CRASH_AFTER
+        late_rate = self.host.late_rate
+        if late_rate and name == "objects.put_if" and self.faults.is_late(late_rate, arguments[1]):
+            return Fault.LATE
+        return None
 
     async def _suffer(self, fault: Fault, name: str, effect: Callable[[], Awaitable[Any]]) -> Any:
         """Carry a call that suffers a fault in transit."""
@@ -112,8 +129,10 @@ class Network:
                 await asyncio.sleep(min(CLIENT_TIMEOUT_S, self.faults.seconds()))
                 return answer
             case Fault.LATE:
+                is_late_write = self.host.late_rate > 0 and name == "objects.put_if"
+                delay_s = self.faults.uniform(150.0) if is_late_write else self.faults.seconds()
                 # The world applies it, because the caller may crash or be paused before.
-                self.loop.spawn(self.loop.world, self._apply_late(name, effect))
+                self.loop.spawn(self.loop.world, self._apply_late(name, effect, delay_s))
                 await asyncio.sleep(CLIENT_TIMEOUT_S / 8)  # before or after the effect
             case Fault.LOST_ANSWER:
                 await self._apply(name, effect)
@@ -147,6 +166,7 @@ class Network:
 
     async def stall_caller(self, seconds: float) -> None:
         """Pause the calling process."""
+        self.faults.count += 1
         self.monitor.pauses += 1
         self.host.pause()
         self.loop.at(self.loop.time() + seconds, self.host.resume)
@@ -154,6 +174,7 @@ class Network:
 
     async def crash_caller(self) -> None:
         """Crash the calling process. This never returns."""
+        self.faults.count += 1
         self.host.crash()
         await self.loop.create_future()
 
@@ -162,11 +183,14 @@ class Network:
         self.trace.add(self.who, name, "applied ->", answer)
         return answer
 
-    async def _apply_late(self, name: str, effect: Callable[[], Awaitable[Any]]) -> None:
+    async def _apply_late(self, name: str, effect: Callable[[], Awaitable[Any]], delay_s: float) -> None:
         """Apply the effect after the caller has given up. Its error, if any, is lost."""
-        await asyncio.sleep(self.faults.seconds())
+        self.faults.late_writes += 1
+        await asyncio.sleep(delay_s)
         with suppress(RowfleetError):
             await self._apply(name, effect)
+        self.faults.late_writes -= 1
+        self.monitor.on_progress()
 
 
 class FaultyQueue:
@@ -257,6 +281,10 @@ class FaultyQueue:
 
     async def delete(self, receipts: Sequence[str]) -> Sequence[int]:
         """Delete. Some entries may be refused, or answered as deleted although they stay."""
+        rows = [self.observed.row_of(receipt) for receipt in receipts] if self.name == "rows" else ()
+        for key in rows:
+            if key is not None:
+                self._network.monitor.done_with(self._network.who, key)
 
         async def effect() -> Sequence[int]:
             fault = self._faults.at_service("delete")
@@ -286,7 +314,8 @@ class FaultyQueue:
 
 _KINDS = {
     "commit": "commit", "open": "write", "checkpoint": "write", "seal": "write", "move": "write",
-    "lease": "write", "release": "write", "swap": "write", "set_trouble": "write",
+    "lease": "write", "release": "write", "swap": "write", "set_trouble": "write", "recount": "write",
+    "operate": "write", "set_work": "write", "keep_answer": "write",
     "add": "write", "set_delivery": "write", "settle": "write",
     "failed": "index", "recent": "index", "batches": "index", "pending": "index",
 }  # fmt: skip

@@ -17,7 +17,16 @@ from service.adapters.aws.table.values import Item
 from service.adapters.memory import MemoryObjects, MemoryQueue, MemoryTable
 from service.adapters.memory.queue import _Entry
 from service.adapters.memory.table import CounterKey
-from service.domain.model import Batch, Commit, OutboxKind, OutboxRecord, identity
+from service.domain.model import (
+    Batch,
+    Commit,
+    Counts,
+    Event,
+    Operation,
+    OutboxKind,
+    OutboxRecord,
+    identity,
+)
 from service.domain.ports import OutgoingMessage, ReceivedMessage, StoredFile
 from service.runtime.clock import SystemClock
 from tests.simulation.loop import VirtualLoop
@@ -37,6 +46,9 @@ class Observer(Protocol):
 
     def batch_changed(self, before: Batch | None, batch: Batch) -> None:
         """The batch item was written."""
+
+    def operated(self, before: Batch, after: Batch, operation: Operation) -> None:
+        """An operation was made: it changed the batch from `before` to `after`."""
 
     def message_deleted(self, queue: ObservedQueue, body: str) -> None:
         """A message was deleted by its receipt."""
@@ -68,7 +80,7 @@ class ObservedTable(MemoryTable):
         super().__init__(now_ms)
         self.now_ms = now_ms
         self._observer = observer
-        self._batches = ObservedBatches(observer)
+        self._batches: ObservedBatches = ObservedBatches(observer)
 
     def batch(self, batch_id: str) -> Batch | None:
         """The batch item with this id, also if it has expired."""
@@ -82,6 +94,10 @@ class ObservedTable(MemoryTable):
         """The counters of a round of a batch, summed over its slots: succeeded, failed and reused."""
         counts = self._counted(replace(batch, round=round_))
         return counts.succeeded, counts.failed, counts.reused
+
+    def counts(self, batch: Batch) -> Counts:
+        """The counters of the present round of a batch, summed over its slots."""
+        return self._counted(batch)
 
     def delete_row(self, partition: str, number: int, row: Item) -> None:
         """Delete a row that has expired, unless it was written anew."""
@@ -103,6 +119,23 @@ class ObservedTable(MemoryTable):
             self._observer.counted(self, commit)
         return taken
 
+    async def operate(
+        self,
+        before: Batch,
+        after: Batch,
+        operation: Operation,
+        *,
+        definition: str | None = None,
+        events: Sequence[Event] = (),
+    ) -> bool:
+        """Operate, and report it if the batch was changed."""
+        is_made = await super().operate(before, after, operation, definition=definition, events=events)
+        if is_made:
+            replaced = self._batches.replaced
+            assert replaced is not None
+            self._observer.operated(replaced, self._batches[before.batch_id], operation)
+        return is_made
+
     def _put(self, partition: str, number: int, row: Item) -> None:
         before = self._rows[partition].get(number)
         super()._put(partition, number, row)
@@ -110,14 +143,15 @@ class ObservedTable(MemoryTable):
 
 
 class ObservedBatches(dict[str, Batch]):
-    """The batch items, every write observed."""
+    """The batch items, every write observed. `replaced` is the item that the last write has replaced."""
 
     def __init__(self, observer: Observer) -> None:
         super().__init__()
         self._observer = observer
+        self.replaced: Batch | None = None
 
     def __setitem__(self, batch_id: str, batch: Batch) -> None:
-        before = self.get(batch_id)
+        before = self.replaced = self.get(batch_id)
         super().__setitem__(batch_id, batch)
         self._observer.batch_changed(before, batch)
 

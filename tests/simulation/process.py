@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import random
 import zlib
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,21 +21,24 @@ from service.domain.errors import AccessError, RetryableError, UsageError
 from service.domain.model.event_composer import EventComposer
 from service.events.poller import SendLimits
 from service.events.sender import EventSender
-from service.mapping import RowMapping
+from service.mapping import Definition, RowMapping
 from service.recovery.lost_rows import RecoveryLimits
 from service.recovery.recovery import Recovery
+from service.runtime.cancellation import until_stopped
 from service.runtime.consumer import ConsumeLimits, Consumer, Handler
 from service.runtime.metrics import Metrics
 from service.splitter.opening import OpenLimits
 from service.splitter.split import SplitLimits
 from service.splitter.splitter import Splitter
+from service.steering.answers import ask
 from service.steering.failures import FailureJudge
 from service.steering.operate import operate
+from service.steering.rounds import opens_round
 from service.steering.work import FleetWork
 from service.sweeper.dead_letters import DeadLetterLimits, DeadLetters
 from service.sweeper.drain import Drain, DrainLimits, left_in
 from service.sweeper.interventions import Interventions
-from service.sweeper.sweep_limits import SweepLimits
+from service.sweeper.sweep_limits import HOLD_S, SweepLimits
 from service.sweeper.sweeper import Sweeper
 from service.worker.admission.gates import Gates
 from service.worker.attempts import GRACE_S
@@ -50,8 +52,8 @@ from tests.simulation.mappings import definition_of
 from tests.simulation.monitor import Monitor
 from tests.simulation.network import FaultyObjects, FaultyQueue, FaultyTable, Network
 from tests.simulation.observed_ports import ObservedObjects, ObservedQueue, ObservedTable, WorldClock
-from tests.simulation.operators import request_of
-from tests.simulation.scenario import PlannedOperation, Scenario
+from tests.simulation.operators import DirectRequests
+from tests.simulation.scenario import Scenario
 from tests.simulation.told_events import TARGETS, SimulatedTarget, composer
 from tests.simulation.trace import Trace
 
@@ -77,7 +79,7 @@ class SharedWorld:
     agents: WorldAgents
     start_ms: int
     batch_ids: Sequence[str]
-    direct: deque[tuple[int, PlannedOperation]]
+    direct: DirectRequests
     components: Components
 
 
@@ -91,7 +93,11 @@ class Components:
     queue: type[FaultyQueue] = FaultyQueue
     objects: type[FaultyObjects] = FaultyObjects
     observed_table: type[ObservedTable] = ObservedTable
+    splitter: type[Splitter] = Splitter
     worker: type[Worker] = Worker
+    batches: type[BatchCache] = BatchCache
+    interventions: type[Interventions] = Interventions
+    sweeper: type[Sweeper] = Sweeper
     aggregator: type[Aggregator] = Aggregator
     sender: type[EventSender] = EventSender
     sweeps = True
@@ -111,6 +117,7 @@ class Process:
         self.monitor = shared.monitor
         self.redelivery_rate = shared.scenario.redelivery_rate
         self.stall_rate = shared.scenario.stall_rate if role == "splitter" else 0.0
+        self.late_rate = shared.scenario.late_rate
         self.stop_asked_at: float | None = None
         self.is_over = False
         self.metrics = Metrics()
@@ -195,11 +202,16 @@ class Process:
 
     async def _split_with(self, committer: GroupCommitter) -> None:
         scenario = self._shared.scenario
-        definitions = {file.mapping.name: definition_of(file.mapping) for file in scenario.files}
-        splitter = Splitter(
+        mappings = {file.mapping.name: file.mapping for file in scenario.files}
+
+        def definition(name: str) -> Definition:
+            is_new = 0 < scenario.new_mapping_at_s <= self._shared.loop.time()
+            return definition_of(mappings[name], is_new=is_new)
+
+        splitter = self._shared.components.splitter(
             self._ports,
             self._completion,
-            definitions.__getitem__,
+            definition,
             SplitLimits(
                 send_concurrency=scenario.send_concurrency,
                 checkpoint_bytes=scenario.checkpoint_bytes,
@@ -223,7 +235,7 @@ class Process:
         scenario, name = self._shared.scenario, self.owner.name
         async with self._committer() as committer:
             gates = Gates(self._clock)
-            batches = BatchCache(
+            batches = self._shared.components.batches(
                 self._ports, self._open_agent, gates,
                 max_in_flight=scenario.max_running, open_limiter=self._open_limiter,
             )  # fmt: skip
@@ -252,19 +264,18 @@ class Process:
 
     async def _operator(self) -> None:
         """Carries out requests itself, as the command line does. One that is under way dies with it."""
+        await until_stopped(self._stop, self._operate_forever())
+
+    async def _operate_forever(self) -> None:
         shared = self._shared
-        while not self._stop.is_set():
-            if not shared.direct:
-                await self._stop.wait()
-                return
-            number, planned = shared.direct[0]
-            await self._clock.sleep(max(0.0, planned.at_s - shared.loop.time()))
-            if not shared.direct or shared.direct[0][0] != number:
-                continue
-            shared.direct.popleft()
-            request = request_of(planned, shared.batch_ids, f"direct {number}")
+        while True:
+            planned, request = await shared.direct.next(shared.loop)
+            self._network.fatal_call = "table.operate" if planned.is_fatal else ""
             with suppress(UsageError, RetryableError, AccessError):
-                await operate(self._ports, request)
+                if opens_round(request):
+                    await ask(self._ports, request)
+                else:
+                    await operate(self._ports, request)
                 shared.faults.happened[f"world: {request.op}"] += 1
 
     async def _sweeper(self) -> None:
@@ -276,13 +287,14 @@ class Process:
             if components.sweeps:
                 limits = SweepLimits(
                     interval_s=20.0, stuck_after_s=60.0, resend_after_s=RESEND_AFTER_S,
-                    lease_s=scenario.lease_s, trouble_pause_s=scenario.trouble_pause_s,
+                    lease_s=scenario.lease_s, hold_s=scenario.hold_s or HOLD_S,
+                    trouble_pause_s=scenario.trouble_pause_s,
                 )  # fmt: skip
-                interventions = Interventions(
+                interventions = components.interventions(
                     self._ports, self._completion, recovery, self._fleet_work(recovery), limits,
                     left=partial(left_in, drains),
                 )  # fmt: skip
-                sweeper = Sweeper(self._ports, interventions, limits, owners=self._new_owner)
+                sweeper = components.sweeper(self._ports, interventions, limits, owners=self._new_owner)
                 group.create_task(sweeper.run(self._stop))
             for part in [*drains, *self._senders()]:
                 group.create_task(part.run(self._stop))

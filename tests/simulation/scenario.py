@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from service.domain.model import Json
 from tests.simulation.faults import Fault
 from tests.simulation.mappings import MappingSpec
 
@@ -94,16 +95,21 @@ class StorageFaultPeriod:
 
 @dataclass(frozen=True, slots=True)
 class PlannedOperation:
-    """An operation on the batch of a file, by its index, at `at_s`.
+    """An operation on the batch of a file, by its index: at `at_s`, or before that at a step of the batch.
 
-    `is_direct`: by the operator's own process and not by a message. `is_twice`: its message comes twice.
+    `step`: `delay_s` after so many of its rows were sent, asked for and stored, all added up. `is_direct`: by
+    the operator's own process at `at_s`, and not by a message. `is_fatal`: this process dies between the
+    transaction and what follows from it. `is_twice`: two clients make the same request.
     """
 
     at_s: float
     file: int
     op: str
-    args: tuple[tuple[str, int | bool], ...] = ()
+    args: tuple[tuple[str, Json], ...] = ()
+    step: int = 0
+    delay_s: float = 0.0
     is_direct: bool = False
+    is_fatal: bool = False
     is_twice: bool = False
 
 
@@ -111,7 +117,8 @@ class PlannedOperation:
 class InputFile:
     """An input file, the agent's behaviour with each of its rows, and the jobs for it.
 
-    `names` are the cells that the agent gets. Its job, with `options`, is sent at each of `jobs_at_s`.
+    `names` are the cells that the agent gets. Its job, with `options`, is sent at each of `jobs_at_s`. The
+    file is in the bucket from `appears_at_s` on: an earlier job fails.
     """
 
     behaviours: tuple[Behaviour, ...]
@@ -119,6 +126,7 @@ class InputFile:
     jobs_at_s: tuple[float, ...]
     mapping: MappingSpec
     options: Mapping[str, int]
+    appears_at_s: float = 0.0
 
     @property
     def is_limited(self) -> bool:
@@ -146,7 +154,11 @@ class Scenario:
     - `message_losses_at_s`: when the rows queue loses a message or is purged.
     - `part_bytes`: size of the parts of result files; small ones are checkpoints of their aggregation.
     - `refusals`: the periods in which the bucket refuses the results.
-    - `operations`: what operators do to the batches.
+    - `operations`: what operators do to the batches. `hold_s`: longest hold by anybody but a user; 0 for
+      longer than a world lasts. Nobody lifts such a hold if `are_holds_left`.
+    - `late_rate`: the probability that the first conditional write of an object is applied minutes later,
+      when its caller has given it up.
+    - `new_mapping_at_s`: when all mappings are replaced by others with one more output field; 0 for never.
     - `finishes_at_s`: when somebody has the results of every batch written again.
     - `next_files`: the file that is run under the id of each file's batch once that has expired, or none.
     - `max_message_bytes` of 0: each row is read from its source by its worker.
@@ -191,6 +203,10 @@ class Scenario:
     stall_rate: float = 0.0
     redelivery_rate: float = 0.0
     operations: tuple[PlannedOperation, ...] = ()
+    hold_s: float = 0.0
+    are_holds_left: bool = False
+    late_rate: float = 0.0
+    new_mapping_at_s: float = 0.0
     checkpoint_bytes: int = 4 * 2**20
     trouble_pause_s: float = 0.0
 
@@ -215,9 +231,9 @@ class Scenario:
         # Rows of a batch that has a deadline need no time of their own.
         files = (*self.files, *self.next_files)
         rows = sum(len(file.behaviours) for file in files if file.deadline_s is None)
-        rounds = 2 if self.redrive else 1
+        rounds = (2 if self.redrive else 1) + (1 if self.operations else 0)
         sweeps_s = 12_000 if self.has_sweeper else 0
         lives_s = self.ttl_s + 1_800 if self.next_files else 0
         # A batch may be paused until the end, and resumed then.
-        waits_s = lives_s + (1_000 if self.operations else 0) + 12 * self.visibility_s
+        waits_s = lives_s + (1_000 if self.operations else 0) + 2 * self.hold_s + 12 * self.visibility_s
         return waits_s + self.faults_end_s + 1_800 + sweeps_s + rounds * rows * 400

@@ -28,5 +28,5 @@ class Sequel:
         cells = (str(number), self._monitor.files[batch.identity].names[number - 1])
         return RowMessage(
             batch.batch_id, round_, number, cells,
-            replay=replay, incarnation=batch.incarnation, sender=batch.sender,
+            replay=replay, generation=batch.generation, incarnation=batch.incarnation, sender=batch.sender,
         )  # fmt: skip

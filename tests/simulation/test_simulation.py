@@ -40,6 +40,9 @@ MET = (
 )
 """Situations of rows that are no faults: requeued, answered by another row's reply, large, late."""
 
+OPERATIONS = ("pause", "resume", "cancel", "set", "finish")
+"""Operations that operators ask for, and that are made."""
+
 SELDOM = 0.02
 """Least number of each fault and situation, per world. With fewer the generator no longer does its work."""
 
@@ -84,8 +87,9 @@ def test_every_kind_of_fault_happens(summary: Summary) -> None:
     possible |= {f"process: {what}" for what in ProcessFault} | {
         f"world: {fault}" for fault in (*TargetFault, *StorageFault)
     }
-    worlds = ("rows lost", "second round", "results refused", "finish", "id reused")
-    possible |= {f"world: {what}" for what in worlds} | set(MET)
+    worlds = ("rows lost", "second round", "results refused", "id reused", "late write", "source is late")
+    possible |= {f"world: {what}" for what in (*worlds, *OPERATIONS, "present mapping")} | set(MET)
+    possible |= {f"batch: {what}" for what in (*OPERATIONS, "redrive", "hold", "later round")}
 
     assert possible - set(summary.happened) == set()
 
@@ -103,6 +107,20 @@ def test_no_kind_of_fault_has_become_rare(summary: Summary) -> None:
     )
     for what in seldom:
         assert summary.happened[what] >= SELDOM * SEEDS, what
+
+
+def test_operators_do_everything_that_they_can() -> None:
+    """Each operation comes by a message, by a process that may die, and twice; holds are left to expire."""
+    worlds = [generate(seed) for seed in range(SEEDS)]
+    planned = [operation for world in worlds for operation in world.operations]
+
+    for way in ("is_direct", "is_fatal", "is_twice", "step"):
+        assert {operation.op for operation in planned if getattr(operation, way)} == set(OPERATIONS), way
+    names = {name for operation in planned for name, _ in operation.args}
+    settings = {"priority", "weight", "max_concurrency", "tolerate", "deadline"}
+    assert names == {"now", "mapping_now", "grace", *settings}
+    assert sum(world.are_holds_left for world in worlds) >= SELDOM * SEEDS
+    assert sum(world.late_rate > 0 for world in worlds) >= SELDOM * SEEDS
 
 
 def test_the_generator_makes_every_kind_of_world() -> None:

@@ -108,4 +108,4 @@ class SimulatedTarget:
         async def effect() -> None:
             self._told.delivered(self.name, event, self._table, self._objects)
 
-        await self._network.call("write", f"target.{self.name}", (event.id,), effect)
+        await self._network.call("tell", f"target.{self.name}", (event.id,), effect)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import dataclass
 
 from service.domain.messages import encode
@@ -19,7 +19,7 @@ from tests.simulation.invariants import FinalState, Violation, final_violation
 from tests.simulation.loop import MAX_STEPS, DeadlockError, StepLimitError, VirtualLoop
 from tests.simulation.monitor import Monitor
 from tests.simulation.observed_ports import ObservedObjects, ObservedQueue, WorldClock
-from tests.simulation.operators import Operators
+from tests.simulation.operators import DirectRequests, Operators
 from tests.simulation.process import Components, Process, SharedWorld
 from tests.simulation.redrive import Redrives
 from tests.simulation.retries import virtual_retries
@@ -67,6 +67,7 @@ class World:
         fault_draws = random.Random(scenario.seed + 3)
         faults = FaultInjector(scenario.fault_rates, scenario.faults_end_s, fault_draws, loop.time)
         self.happened: Counter[str] = faults.happened
+        self._faults = faults
         self.violation: Violation | None = None
         self.monitor = monitor = Monitor(trace, self._violated)
         now_ms = WorldClock(loop, START_MS).now_ms
@@ -90,18 +91,19 @@ class World:
             start_ms=START_MS,
             components=components,
             batch_ids=self.batch_ids,
-            direct=deque(
-                (number, planned) for number, planned in enumerate(scenario.operations) if planned.is_direct
-            ),
+            direct=DirectRequests(),
         )
         self._redrives = Redrives(self._shared, self._random, self.batch_ids)
-        self._operators = Operators(self._shared, self._random, self.batch_ids)
+        self._operators = operators = Operators(self._shared, self._random, self.batch_ids)
+        monitor.on_step = operators.step
         next_files = dict(zip(self.batch_ids, scenario.next_files, strict=False))
         self._id_reuse = IdReuse(self._shared, self._random, next_files, self._submit_again)
         self._present: list[Process] = []
         self._all_processes: list[Process] = []
         self._resumed_by = 0.0
         self._is_ending = False
+        # Jobs that are still to be sent.
+        self._jobs = 0
 
     def _add_queues(self, draws: random.Random) -> None:
         """Add the three queues of the service and their dead-letter queues."""
@@ -130,8 +132,10 @@ class World:
         monitor.files_of_ids.update(zip(self.batch_ids, scenario.files, strict=True))
         monitor.calls = AgentCalls(self.loop.time, monitor.violated)
         monitor.target_faults = scenario.target_faults
+        monitor.steering.faults = lambda: self._faults.count
         monitor.start_ms = START_MS
         monitor.is_calm = scenario.is_calm
+        monitor.has_operator = "operator" in scenario.roles
         monitor.max_lost = 2 * scenario.max_receives
         monitor.clocks_differ_s = max(0.0, *scenario.clock_skews_s) - min(0.0, *scenario.clock_skews_s)
 
@@ -178,7 +182,11 @@ class World:
         """Put a file into the bucket, and schedule its jobs."""
         lines = ["id,name", *(f"{n},{name}" for n, name in enumerate(file.names, 1))]
         body = "\n".join(lines).encode() + b"\n"
-        await self.objects.put("in", key, body, content_type="text/csv")
+        if file.appears_at_s:
+            self.happened["world: source is late"] += 1
+            self.loop.at(file.appears_at_s, self._appear, key, body)
+        else:
+            await self.objects.put("in", key, body, content_type="text/csv")
         job = {
             "v": 1,
             "mapping": file.mapping.name,
@@ -187,9 +195,17 @@ class World:
             "options": dict(file.options),
         }
         for at_s in file.jobs_at_s:
-            self.loop.at(
-                max(self.loop.time(), at_s), self.queues["ingest"].duplicate, OutgoingMessage(encode(job)), 0
-            )
+            self._jobs += 1
+            self.loop.at(max(self.loop.time(), at_s), self._send_job, OutgoingMessage(encode(job)))
+
+    def _appear(self, key: str, body: bytes) -> None:
+        """Put a file into the bucket."""
+        put = self.objects.put("in", key, body, content_type="text/csv")
+        self.loop.spawn(self.loop.world, put)
+
+    def _send_job(self, message: OutgoingMessage) -> None:
+        self._jobs -= 1
+        self.queues["ingest"].duplicate(message, 0)
 
     def _submit_again(self, batch_id: str, file: InputFile) -> None:
         """Send the job of the second file with a batch id."""
@@ -267,6 +283,7 @@ class World:
         if process.is_over or process.owner.is_frozen:
             return
         self.happened[f"process: {planned.fault}"] += 1
+        self._faults.count += 1
         if planned.fault is ProcessFault.KILLED:
             process.crash()
         elif planned.fault is ProcessFault.STOPPED:
@@ -330,7 +347,9 @@ class World:
     def _is_done(self) -> bool:
         """True if every batch has ended and every queue is empty. Jobs may stay dead letters for ever."""
         has_messages = any(len(queue) for name, queue in self.queues.items() if name != "ingest-dlq")
-        if self._redrives.pending or self._id_reuse.pending or self._operators.pending or has_messages:
+        if self._jobs or self._faults.late_writes or has_messages:
+            return False
+        if self._redrives.pending or self._id_reuse.pending or self._operators.pending:
             return False
         told = self.table.outbox(OutboxKind.EVENT).values()
         if self.scenario.has_sweeper and any(record.is_pending for record in told):

@@ -1,14 +1,16 @@
-"""Ablations of the aggregator: its manifest, what it does after a crash of another, and its checkpoint."""
+"""Ablations of results: their manifests, an aggregation that another begins again, and `latest.json`."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from service.aggregator.aggregator import Aggregator, _Work
 from service.aggregator.checkpoints import Checkpoints, Progress
 from service.aggregator.result_files import ResultFiles
 from service.domain.model import State, iso_time
+from tests.simulation.network import FaultyObjects
 from tests.simulation.process import Components
 
 
@@ -68,3 +70,40 @@ class NoExactCheckpoint(Components):
     """The checkpoint of an aggregation names the row before the last one that its parts hold."""
 
     aggregator = _RepeatingAggregator
+
+
+class _BoldObjects(FaultyObjects):
+    """Writes the object `unconditional` whatever stands there."""
+
+    unconditional = ""
+
+    async def put_if(self, bucket: str, key: str, body: bytes, *, content_type: str, etag: str) -> bool:
+        """Write the object."""
+        observed = self._observed
+        if not key.endswith(self.unconditional):
+            effect = partial(observed.put_if, bucket, key, body, content_type=content_type, etag=etag)
+            is_written: bool = await self._network.call("publish", "objects.put_if", (bucket, key), effect)
+            return is_written
+        put = partial(observed.put, bucket, key, body, content_type=content_type)
+        await self._network.call("publish", "objects.put_if", (bucket, key, body), put)
+        return True
+
+
+class _BoldNewestResults(_BoldObjects):
+    unconditional = "/latest.json"
+
+
+class NoNewestResults(Components):
+    """`latest.json` is written whatever stands there by then."""
+
+    objects = _BoldNewestResults
+
+
+class _BoldManifests(_BoldObjects):
+    unconditional = "/manifest.json"
+
+
+class NoManifestCondition(Components):
+    """The manifest of a failure is written whatever stands there by then."""
+
+    objects = _BoldManifests
