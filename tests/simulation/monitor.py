@@ -219,7 +219,8 @@ class Monitor:
         self.batches[batch.identity] = batch
         self.told.batch_changed(before, batch)
         self._leases.batch_written(batch)
-        if before is None or before.created_at != batch.created_at:
+        is_another = before is None or before.identity != batch.identity
+        if is_another or before.created_at != batch.created_at:
             self._batch_opened(before, batch)
             return
         self._note_stop(batch)
