@@ -425,6 +425,12 @@ class Monitor:
         if not self.has_outcome(key):
             self._unstored[who, key] = self.now()
 
+    def _failed_by_another_clock(self, key: RowKey) -> bool:
+        """True if the row failed by its deadline, which has not passed yet by the clocks of others."""
+        outcome = self._stored.get(key)
+        error = outcome.error.type if outcome is not None and outcome.error is not None else ""
+        return error == "DeadlineError" and self.clocks_differ_s > 0
+
     def agent_called(self, who: str, key: RowKey, now_ms: int) -> None:
         """`who` calls the agent, at `now_ms` by its clock.
 
@@ -438,7 +444,7 @@ class Monitor:
             self.violated("not_asked_too_late", f"{who} asked for row {key} at {now_ms}, after {deadline_ms}")
         self._check_operations(who, key)
         self.steering.called(who, key)
-        if (who, key) not in self._may_call:
+        if (who, key) not in self._may_call and not self._failed_by_another_clock(key):
             self.violated("not_paid_twice", f"{who} asked for row {key}, which was durable when it came")
 
     def _check_operations(self, who: str, key: RowKey) -> None:
