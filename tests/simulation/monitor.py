@@ -427,7 +427,7 @@ class Monitor:
 
     def _failed_by_another_clock(self, key: RowKey) -> bool:
         """True if the row failed by its deadline, which has not passed yet by the clocks of others."""
-        outcome = self._stored.get(key)
+        outcome = self._stored[key[0], key[1]].get(key[2])
         error = outcome.error.type if outcome is not None and outcome.error is not None else ""
         return error == "DeadlineError" and self.clocks_differ_s > 0
 
