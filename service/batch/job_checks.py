@@ -64,13 +64,13 @@ def _differences(batch: Batch, job: Job, source: Source) -> Iterator[Difference]
     asked: dict[str, tuple[str | int | None, str | int | None]] = {
         "limit": (batch.limit, job.limit),
         "hold_s": (batch.hold_s, job.hold_s),
-        "trouble_pause_s": (batch.trouble_pause_s, job.trouble_pause_s),
         "delimiter": (batch.delimiter or None, job.delimiter),
         "encoding": (batch.encoding or None, job.encoding),
         "tolerate": (_canonical(batch.tolerate_option), _canonical(job.tolerate)),
     }
     # `set` may have changed them since.
     if not batch.control:
+        asked["trouble_pause_s"] = (batch.trouble_pause_s, job.trouble_pause_s)
         asked["priority"] = (batch.priority, job.priority or DEFAULT_PRIORITY)
         asked["weight"] = (batch.weight, job.weight or DEFAULT_WEIGHT)
     # An earlier version did not store it.

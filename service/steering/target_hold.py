@@ -6,6 +6,8 @@ worker has got an answer for it meanwhile.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import structlog
 
 from service.batch.outages import Outage
@@ -18,6 +20,9 @@ from service.steering.failures import HOLD
 from service.steering.operate import ROWFLEET, decide_and_apply
 
 log = structlog.get_logger(__name__)
+
+NEVER_S = 2**40
+"""A `trouble_pause_s` that no outage lasts."""
 
 
 def is_tried(batch: Batch) -> bool:
@@ -75,10 +80,10 @@ async def hold_for_target(ports: Ports, judged: BatchView, outage: Outage) -> bo
     return bool(operation.control)
 
 
-async def lift_target_hold(ports: Ports, held: Batch, reason: str) -> None:
+async def lift_target_hold(ports: Ports, held: Batch, reason: str, *, for_good: bool = False) -> None:
     """Lift the hold that a batch has for its target; without another one it goes on. Safe to repeat.
 
-    Raises RetryableError and AccessError.
+    With `for_good` its target does not hold it again. Raises RetryableError and AccessError.
     """
 
     def decide(now: BatchView, _request: OperationRequest, _now_ms: int) -> Decision:
@@ -86,6 +91,8 @@ async def lift_target_hold(ports: Ports, held: Batch, reason: str) -> None:
         is_same = (batch.identity, batch.generation) == (held.identity, held.generation)
         if not is_same or batch.state is not State.PAUSED or batch.hold(HoldReason.TARGET) is None:
             return Decision(f"its target does not hold {batch.batch_id}")
+        if for_good:
+            batch = replace(batch, trouble_pause_s=NEVER_S)
         return Decision(reason, without_hold(batch, HoldReason.TARGET))
 
     request_id = f"target-served-{held.round}-{held.generation}"

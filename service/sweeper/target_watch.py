@@ -37,6 +37,17 @@ COMMIT_S = 60.0
 """Time that a worker has to commit the answer of a trial and to lift the hold, before the sweeper does."""
 
 
+TRIALS_PER_ROW, LEAST_TRIALS = 3, 20
+"""Trials for each row that is left, and in all, after which these rows may be what the target cannot serve.
+
+So many trials take more than three hours.
+"""
+
+TRIED_OUT = (
+    "each row that is left was tried: whether it is the target or these rows is for their attempts to show"
+)
+
+
 class TargetWatch:
     """Holds batches whose targets serve nobody, and tries these targets until they serve."""
 
@@ -91,6 +102,9 @@ class TargetWatch:
         if reason := _reason_to_lift(view, state, now_ms):
             await lift_target_hold(self._ports, batch, reason)
             return False
+        if _is_tried_out(view, state):
+            await lift_target_hold(self._ports, batch, TRIED_OUT, for_good=True)
+            return False
         return is_tried(batch) and state.is_due(ms_of(hold.at), now_ms)
 
     async def try_target(self, lease: BatchLease, view: BatchView) -> None:
@@ -109,6 +123,15 @@ class TargetWatch:
             log.info("trial_sent", batch_id=batch.batch_id, number=number, row=row)
         else:
             await lift_target_hold(self._ports, batch, "no row is left by which its target can be tried")
+
+
+def _is_tried_out(view: BatchView, state: TrialState) -> bool:
+    """True if every row that is left has had its trials, and none was served.
+
+    The last rows of a batch may be ones that the target never serves: it would be held for them for ever.
+    """
+    due = view.batch.due
+    return due is not None and state.sent >= max(LEAST_TRIALS, TRIALS_PER_ROW * (due - view.counts.done))
 
 
 def _reason_to_lift(view: BatchView, state: TrialState, now_ms: int) -> str:

@@ -290,7 +290,7 @@ async def test_a_batch_whose_rows_are_all_done_is_completed(lab):
         batch = await held(lab, sweeper)
         await commit(lab, batch, *range(1, ROWS + 1), failed="late")
         await tours(lab, sweeper, TOUR_S)
-        assert (await stored(lab)).state is State.RUNNING
+        assert (await stored(lab)).state is State.AGGREGATING
 
 
 async def test_a_batch_without_a_row_to_try_goes_on(lab):
@@ -383,3 +383,21 @@ async def test_paused_and_resumed_are_told(lab):
         await serve(lab)
     records = await lab.table.records("demo#e1", OutboxKind.EVENT)
     assert sorted(json.loads(record.text)["kind"] for record in records) == ["paused", "resumed"]
+
+
+async def test_rows_that_the_target_never_serves_do_not_hold_their_batch_for_ever(lab):
+    """After many trials of the last row it goes on; its target does not hold it again."""
+    batch = await running(lab)
+    for number in range(1, ROWS):
+        await commit(lab, batch, number)
+    async with sweeping(lab) as sweeper:
+        await tours(lab, sweeper, PAUSE_S + TOUR_S)
+        held_at = lab.clock.monotonic()
+        while (await stored(lab)).state is State.PAUSED:
+            await serve(lab, script=lambda _: AgentOutageError("connection refused"))
+            await tours(lab, sweeper, TOUR_S)
+        assert lab.clock.monotonic() - held_at > 3 * 3600
+        await tours(lab, sweeper, 3 * PAUSE_S)
+    now = await stored(lab)
+    assert (now.state, now.generation) == (State.RUNNING, 1)
+    assert (await lab.view()).counts.done == ROWS - 1
