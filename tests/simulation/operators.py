@@ -56,6 +56,10 @@ class DirectRequests:
         return self._requests.popleft()
 
 
+PATIENCE = 40
+"""Operations on a batch after which the world has it go on, whatever fails."""
+
+
 class Operators:
     """Sends the planned requests of a world as messages, and resumes what is left paused.
 
@@ -141,6 +145,11 @@ class Operators:
         # A round is refused whose items expire in less than a day.
         is_new = self._random.random() < 0.2 and not self._shared.scenario.next_files
         args: dict[str, Json] = {"mapping_now": True} if is_new else {}
+        if control > PATIENCE:
+            lenient: dict[str, Json] = {"tolerate": "on_exceeded=finish"}
+            self._request(
+                OperationRequest("set", batch_id, f"set after {control}", "the world", lenient), 0.0
+            )
         request = OperationRequest("resume", batch_id, f"resume after {control}", "the world", args)
         self._request(request, 0.0)
 

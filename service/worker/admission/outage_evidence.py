@@ -32,19 +32,30 @@ MAX_ROWS = 1 + round(MAX_SUSPICION_S / SUSPICION_PER_ROW_S)
 """Rows that make the suspicion as long as it can be. Further ones are not kept."""
 
 
+IDLE_S = 60.0
+"""After so long without a failure the next one begins a new run. Nothing was tried in between, and a suspicion
+that counts from the old failure would have ended before it begins."""
+
+
 @dataclass(slots=True)
 class _Failures:
-    """The failures of one kind: the time of the first, and the rows that met them.
+    """The failures of one kind: the times of the first and the last one, and the rows that met them.
 
     `calls_s` is the time that the calls of the rows after the first one took, together.
     """
 
     since: float
+    last: float
     rows: set[str] = field(default_factory=set)
     calls_s: float = 0.0
 
-    def add(self, row: str, call_s: float) -> None:
+    def are_over(self, now: float) -> bool:
+        """True if a failure at `now` begins a new run. Those of many rows stay: they keep the breaker open."""
+        return now - self.last > IDLE_S and len(self.rows) < MANY_ROWS
+
+    def add(self, row: str, now: float, call_s: float) -> None:
         """Note that `row` met such a failure, after a call that took `call_s` seconds."""
+        self.last = now
         if self.rows and row not in self.rows:
             self.calls_s += call_s
         _add(self.rows, row)
@@ -68,7 +79,10 @@ class OutageEvidence:
 
     def add(self, error: AgentRetryableError, row: str, now: float, call_s: float = 0.0) -> None:
         """Note that `row` met a failure of unclear scope, after a call that took `call_s` seconds."""
-        self._failures.setdefault(error.kind, _Failures(now)).add(row, call_s)
+        failures = self._failures.get(error.kind)
+        if failures is None or (not isinstance(error, AgentOutageError) and failures.are_over(now - call_s)):
+            failures = self._failures[error.kind] = _Failures(now, now)
+        failures.add(row, now, call_s)
 
     def rows(self, error: AgentRetryableError) -> int:
         """The number of different rows, up to `MAX_ROWS`, that met such a failure or an outage."""

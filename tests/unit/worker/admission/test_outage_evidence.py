@@ -103,3 +103,22 @@ def test_the_rows_of_an_endless_outage_take_bounded_memory():
         evidence.add_outage(f"down {number}")
     assert evidence.rows(SERVER_ERROR) == MAX_ROWS
     assert len(evidence._outage_rows) == MAX_ROWS
+
+
+def test_a_failure_of_long_ago_does_not_shorten_a_suspicion():
+    """Nothing was tried since; a call that took all the time is no pause."""
+    evidence = met_by(1)
+    evidence.add(SERVER_ERROR, "row 8", 100.0)
+    evidence.add(SERVER_ERROR, "row 9", 101.0)
+    assert evidence.rows(SERVER_ERROR) == 2
+    assert evidence.is_suspected(SERVER_ERROR, 101.0)
+    slow = met_by(1)
+    slow.add(SERVER_ERROR, "row 8", 100.0, call_s=90.0)
+    assert slow.rows(SERVER_ERROR) == 2
+
+
+def test_credentials_that_were_refused_long_ago_are_still_evidence():
+    """They are refused until somebody mends them."""
+    evidence = met_by(MANY_ROWS - 1, REFUSAL)
+    evidence.add(REFUSAL, "row 9", 1_000.0)
+    assert evidence.is_suspected(REFUSAL, 1_000.0)
