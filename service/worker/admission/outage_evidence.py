@@ -33,8 +33,8 @@ MAX_ROWS = 1 + round(MAX_SUSPICION_S / SUSPICION_PER_ROW_S)
 
 
 IDLE_S = 60.0
-"""After so long without a failure the next one begins a new run. Nothing was tried in between, and a suspicion
-that counts from the old failure would have ended before it begins."""
+"""After so long without a failure the next one begins a new run. Nothing was tried in between, and a
+suspicion that counts from the old failure would have ended before it begins."""
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ class _Failures:
     calls_s: float = 0.0
 
     def are_over(self, now: float) -> bool:
-        """True if a failure at `now` begins a new run. Those of many rows stay: they keep the breaker open."""
+        """True if a failure at `now` begins a new run. Those of many rows stay: the breaker is open."""
         return now - self.last > IDLE_S and len(self.rows) < MANY_ROWS
 
     def add(self, row: str, now: float, call_s: float) -> None:
