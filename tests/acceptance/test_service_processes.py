@@ -125,7 +125,7 @@ def test_the_same_job_twice_pays_for_no_row_twice(deployment: Deployment, agent:
     check_complete(deployment, "up#twice", rows)
     deployment.send_job(**job)
     splitters[0].until(
-        lambda: sum(len(running.events("message_postponed")) for running in splitters), "a job that waited"
+        lambda: sum(len(running.events("split_postponed")) for running in splitters), "a job that waited"
     )
 
     assert sorted(agent.names()) == sorted(f"person {n}" for n in range(1, rows + 1))

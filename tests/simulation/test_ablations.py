@@ -41,6 +41,7 @@ EXPECTED = {
         "counters_equal_outcomes",
         "final_when_counted",
         "repeats_are_marked",
+        "told_as_stored",
     },
     "NoMarksOnReturns": {"repeats_are_marked"},
     "NoKeptOutcomes": {"kept_while_held", "calm_is_exact"},
