@@ -16,7 +16,7 @@ SAMPLE_LINES = 20
 SAMPLE_UNITS = 64 * 1024
 """The beginning of a file by which its delimiter is chosen: so many lines, or so many characters."""
 
-_TITLED_RECORDS, _TITLED_WIDTH = 2, 3
+_TITLED_RECORDS, _TITLED_WIDTH, _TITLED_PAIRS = 2, 3, 3
 """A line of one cell above so many records of so many cells is a title. Texts can have a `;` each."""
 
 _SEP = re.compile(rb'"?sep=([^"\r\n])"?(?:\r\n|\n|\r)', re.IGNORECASE)
@@ -75,10 +75,21 @@ class DelimiterSample:
         return not self._cells
 
     @property
-    def width_below(self) -> int:
-        """The number of cells that all records below the first have; 0 if they differ, or are too few."""
-        widths = {len(cells) for cells in self._cells[1:]}
-        return widths.pop() if len(widths) == 1 and len(self._cells) > _TITLED_RECORDS else 0
+    def table_below(self) -> tuple[int, int]:
+        """The width of a table below first records of one cell, and the lines above it; 0 and 0 without one.
+
+        All records of the table have so many cells. Of two cells there have to be more records, without a
+        blank after the delimiter, as prose has it.
+        """
+        first = next((index for index, cells in enumerate(self._cells) if len(cells) > 1), 0)
+        table = self._cells[first:]
+        width = len(table[0]) if first else 0
+        if any(len(cells) != width for cells in table) or self._faults:
+            return 0, 0
+        is_table = len(table) >= (_TITLED_RECORDS if width >= _TITLED_WIDTH else _TITLED_PAIRS)
+        if not is_table or (width < _TITLED_WIDTH and self._spaced):
+            return 0, 0
+        return width, self._lines[first]
 
     def check_header(self, skipped: int) -> None:
         """Raise CsvError if the first record is no header; `skipped` lines above the sample are known."""
@@ -104,12 +115,17 @@ class DelimiterSample:
         return -float(self._faults > 0), share, self.width, -self._spaced
 
 
-def _check_title(widths: Mapping[str, int]) -> None:
-    for delimiter, width in widths.items():
-        if width >= _TITLED_WIDTH:
+def _check_title(tables: Mapping[str, tuple[int, int]], skipped: int) -> None:
+    for delimiter, (width, above) in tables.items():
+        if width:
+            lines = (
+                "the first line is one cell, and each line below it has"
+                if above == 1
+                else (f"the first {above} lines are one cell each or blank, and each line below them has")
+            )
             raise CsvError(
-                f"the first line is one cell, and each line below it has {width}, divided by {delimiter!r}: "
-                "if it is a title, set csv.skip_lines: 1; if the file has one column, set csv.delimiter"
+                f"{lines} {width}, divided by {delimiter!r}: if it is a title, set csv.skip_lines: "
+                f"{skipped + above}; if the file has one column, set csv.delimiter"
             )
 
 
@@ -123,5 +139,6 @@ def choose(view: bytes, candidates: Sequence[str], layout: Layout, *, at_end: bo
         return candidates[0] if at_end else ""
     dividing = [delimiter for delimiter, sample in samples.items() if sample.divides]
     if not dividing and not layout.columns:
-        _check_title({delimiter: samples[delimiter].width_below for delimiter in candidates[1:]})
+        tables = {delimiter: samples[delimiter].table_below for delimiter in candidates[1:]}
+        _check_title(tables, layout.skip_lines)
     return max(dividing, key=lambda delimiter: samples[delimiter].fitness(), default=candidates[0])

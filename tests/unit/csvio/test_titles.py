@@ -93,3 +93,36 @@ def test_a_table_that_is_drawn_with_lines_is_refused(text):
 @pytest.mark.parametrize("text", ["a|b\n-|-\n", "a|b\n-|-5\n", "a|b\n1|2\n", "+,-\n|,x\n", "a|b\n--x|2\n"])
 def test_a_table_with_dashes_is_a_table(text):
     assert len(read(text)[1]) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("Umsatz\nStand 2026\n\nid;amount;x\n1;2;3\n2;4;5\n", 3),
+        ("Umsatz\nid;amount\n1;2\n2;3\n", 1),
+        ("Report\nToday\nid|amount\n1|2\n2|3\n", 2),
+        ("Report\nGenerated today\n\nid\tamount\n1\t2\n2\t3\n", 3),
+        ("Kunden\n\nName;Ort\nMeier;Ulm\nWeber;Mainz\n", 2),
+    ],
+)
+def test_a_title_of_one_cell_is_refused_above_a_table_of_any_width(text, lines):
+    with pytest.raises(CsvError, match=rf"if it is a title, set csv.skip_lines: {lines};"):
+        read(text)
+    columns, cells = read(text, layout=Layout(skip_lines=lines))
+    assert len(columns) > 1
+    assert all(len(row) == len(columns) for row in cells)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["text", "hello; world", "plain", "again; so"],
+        ["note", "a; b", "c; d", "e; f"],  # prose has a blank after the semicolon
+        ["url", "http://a/b;c", "http://a"],
+        ["code", "a;b", "c;d"],  # too few to tell
+    ],
+)
+def test_a_column_of_texts_with_semicolons_stays_one(lines):
+    columns, cells = read("\n".join(lines) + "\n")
+    assert columns == (lines[0],)
+    assert cells == [(line,) for line in lines[1:]]

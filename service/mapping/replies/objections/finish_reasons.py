@@ -43,8 +43,8 @@ _TRUNCATED = words(
 )
 _REFUSED = words(
     "content_filter content_filtered refusal safety recitation blocklist prohibited_content spii "
-    "language image_safety image_prohibited_content image_recitation guardrail_intervened guardrail "
-    "guardrails error_toxic sensitive content_policy content_policy_violation blocked moderation "
+    "language blacklist image_safety image_prohibited_content image_recitation guardrail_intervened "
+    "guardrail guardrails error_toxic sensitive content_policy content_policy_violation blocked moderation "
     "prompt_blocked model_armor user_cancel cancelled canceled interrupt"
 )
 _FAILED = words(
@@ -54,8 +54,9 @@ _FAILED = words(
     "partial"
 )
 _OF_MODELS_ONLY = _TRUNCATED - {"incomplete", "time_limit", "max_steps", "max_turns"} | words(
-    "content_filter content_filtered recitation blocklist prohibited_content spii guardrail_intervened "
-    "error_toxic sensitive content_policy content_policy_violation prompt_blocked model_armor"
+    "content_filter content_filtered recitation blocklist blacklist prohibited_content spii "
+    "guardrail_intervened error_toxic sensitive content_policy content_policy_violation prompt_blocked "
+    "model_armor"
 )
 """Reasons that no machine, order or ticket has."""
 

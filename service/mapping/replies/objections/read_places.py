@@ -58,9 +58,11 @@ def places_on_paths(root: Json, keys: Collection[str]) -> Iterator[tuple[dict[st
             is_of_model = not _OF_A_MODEL.isdisjoint(value)
             yield value, is_of_model
             for key, inner in value.items():
-                if isinstance(inner, dict) and key in _METADATA:
-                    yield inner, is_of_model
-                    yield from [(entry, True) for name in _ANSWERS for entry in entries(inner.get(name))]
+                if key in _METADATA:
+                    # Haystack has a list, with an entry for each reply.
+                    for facts in [inner] if isinstance(inner, dict) else entries(inner)[:left]:
+                        yield facts, is_of_model
+                        yield from [(entry, True) for name in _ANSWERS for entry in entries(facts.get(name))]
                 if key in keys and isinstance(inner, dict | list):
                     waiting.append((inner, key in _ANSWERS))
 

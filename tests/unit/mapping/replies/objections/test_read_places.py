@@ -99,6 +99,12 @@ WRAPPED = [
         ReplyRejectedError,
     ),
     ("choices[0].message.content", chat("null"), AgentUnavailableError),
+    ("choices[0].message.content", chat("blacklist"), ReplyRejectedError),
+    (
+        "llm.replies[0]",
+        {"llm": {"replies": ["WHI"], "meta": [{"model": "m", "index": 0, "finish_reason": "length"}]}},
+        ReplyTruncatedError,
+    ),
     (
         "data.outputs.answer",
         {"workflow_run_id": "w", "data": {"status": "stopped", "outputs": {"answer": "WHI"}, "error": ""}},
@@ -120,6 +126,7 @@ def test_a_cut_off_or_filtered_answer_in_any_wrapper(path, reply, kind):
 
 
 ANSWERS = [
+    ("llm.replies[0]", {"llm": {"replies": ["WHI"], "meta": [{"index": 0, "finish_reason": "stop"}]}}),
     # a natural end in the same wrappers
     ("[0].choices[0].message.content", [chat("stop")]),
     (
