@@ -139,6 +139,6 @@ def choose(view: bytes, candidates: Sequence[str], layout: Layout, *, at_end: bo
         return candidates[0] if at_end else ""
     dividing = [delimiter for delimiter, sample in samples.items() if sample.divides]
     if not dividing and not layout.columns:
-        tables = {delimiter: samples[delimiter].table_below for delimiter in candidates[1:]}
+        tables = {delimiter: samples[delimiter].table_below for delimiter in candidates}
         _check_title(tables, layout.skip_lines)
     return max(dividing, key=lambda delimiter: samples[delimiter].fitness(), default=candidates[0])

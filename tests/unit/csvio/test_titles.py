@@ -103,6 +103,7 @@ def test_a_table_with_dashes_is_a_table(text):
         ("Report\nToday\nid|amount\n1|2\n2|3\n", 2),
         ("Report\nGenerated today\n\nid\tamount\n1\t2\n2\t3\n", 3),
         ("Kunden\n\nName;Ort\nMeier;Ulm\nWeber;Mainz\n", 2),
+        ("Sales report 2026\n\nid,amount\n1,5\n2,6\n", 2),
     ],
 )
 def test_a_title_of_one_cell_is_refused_above_a_table_of_any_width(text, lines):
