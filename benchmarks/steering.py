@@ -22,7 +22,7 @@ from fleet import Fleet, endpoint, run_with_agent, table_of, verdict, write_rows
 from rich.console import Console
 
 from service.adapters.aws.clients import AwsOptions
-from service.app.aws_backend import AwsBackend, connect
+from service.app.aws.backend import AwsBackend, connect
 from service.app.settings import Settings
 from service.batch.row_checks import REPEAT_DELAY_S
 from service.cli.embedded import ACCESS_KEY, REGION, SECRET_KEY

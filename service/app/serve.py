@@ -12,12 +12,12 @@ from functools import partial
 
 import structlog
 
-from service.app.aws_backend import NEEDED_QUEUES, AwsBackend
+from service.app.aws.backend import NEEDED_QUEUES, AwsBackend
+from service.app.aws.task_protection import protect_task
 from service.app.events.receivers import open_receivers
 from service.app.health_server import serve_health
 from service.app.roles import Precondition, Role, ServiceRoles
 from service.app.settings import Settings
-from service.app.task_protection import protect_task
 from service.app.wiring.builder import RoleBuilder, open_committer
 from service.batch.completion import Completion
 from service.batch.role_ports import Ports

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from service.adapters.aws.clients import open_clients
 from service.adapters.aws.s3 import S3Objects
-from service.app.aws_backend import aws_options
+from service.app.aws.backend import aws_options
 from service.app.settings import Settings
 from service.catalog.editions import Edition, next_edition
 from service.catalog.files import MappingFiles

@@ -12,8 +12,6 @@ from typing import Any, NoReturn, TypeVar
 import typer
 from rich.console import Console
 
-from service.domain.model import BatchView, State
-
 EXIT_OK, EXIT_BATCH_FAILED, EXIT_USAGE, EXIT_FAILED_ROWS, EXIT_HELD, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 COMMAND_CODES = "Exit codes: 0 done, 2 refused, or bad usage or configuration, 130 interrupted."
@@ -68,14 +66,6 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
 def exit_with(code: int) -> NoReturn:
     """End the command."""
     raise typer.Exit(code)
-
-
-def batch_exit_code(view: BatchView) -> int:
-    """The exit code for a batch that has ended or is held."""
-    codes = {
-        State.SUCCEEDED: EXIT_OK, State.COMPLETED_WITH_ERRORS: EXIT_FAILED_ROWS, State.PAUSED: EXIT_HELD,
-    }  # fmt: skip
-    return codes.get(view.batch.state, EXIT_BATCH_FAILED)
 
 
 def stop_on_signals() -> asyncio.Event:

@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from service.adapters.aws.clients import AwsOptions, open_clients
-from service.app.aws_backend import AwsBackend, aws_options, backend_on, setup
+from service.app.aws.backend import AwsBackend, aws_options, backend_on, setup
 from service.app.serve import serve
 from service.app.settings import Settings
 from service.app.status import undelivered_events

@@ -19,7 +19,7 @@ import pytest
 from service.adapters.aws.clients import AwsOptions, open_client, open_clients
 from service.adapters.aws.provision.resources import ResourceNames
 from service.adapters.aws.receivers.task_service import StepFunctionsTasks
-from service.app.aws_backend import AwsBackend, backend_on, setup
+from service.app.aws.backend import AwsBackend, backend_on, setup
 from service.app.serve import ROLES, serve
 from service.app.settings import Settings
 from service.catalog.folders import MappingFolders

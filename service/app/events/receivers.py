@@ -18,7 +18,7 @@ from service.adapters.webhook.webhook import WebhookTarget
 from service.agents.options.context import AgentContext
 from service.agents.options.substitution import ResolvedOptions
 from service.agents.secrets import SecretCache
-from service.app.aws_backend import aws_options
+from service.app.aws.backend import aws_options
 from service.app.events.event_settings import secret_name
 from service.app.settings import Settings, user_environment
 from service.domain.ports import EventTarget, TaskService

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from service.agents.options.context import AgentContext, Store, no_store
 from service.agents.registry import open_agent
-from service.app.aws_backend import aws_options
+from service.app.aws.backend import aws_options
 from service.app.settings import Settings, user_environment
 from service.batch.role_ports import Ports
 from service.domain.ports import Agent, Objects, StoredFile

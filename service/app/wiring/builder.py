@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from service.aggregator.aggregator import AggregateLimits, Aggregator
-from service.app.aws_backend import AwsBackend
+from service.app.aws.backend import AwsBackend
 from service.app.events.receivers import Receivers
 from service.app.events.senders import senders
 from service.app.roles import Part

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from service.app.aws_backend import ALL_QUEUES, aws_options, connect
+from service.app.aws.backend import ALL_QUEUES, aws_options, connect
 from service.app.dead_letters import DeadLetter, DeadLetterQueues, chosen
 from service.cli import render
 from service.cli.console import err, out, print_json, print_line, run_async
@@ -16,11 +16,14 @@ from service.cli.options import EndpointOption, JsonOption, RegionOption, log_as
 from service.domain.errors import UsageError
 from service.domain.message_format import shown_body
 
-app = typer.Typer(
+letters_app = typer.Typer(
     name="dead-letters",
     help="Messages that could not be handled: see them, try them again, delete them.",
     no_args_is_help=True,
 )
+
+app = typer.Typer()
+app.add_typer(letters_app)
 
 IdsArgument = Annotated[
     list[str] | None,
@@ -29,7 +32,7 @@ IdsArgument = Annotated[
 AllOption = Annotated[bool, typer.Option("--all", help="All that can be seen now.")]
 
 
-@app.command(name="list")
+@letters_app.command(name="list")
 def list_(
     as_json: JsonOption = False, endpoint_url: EndpointOption = None, region: RegionOption = None
 ) -> None:
@@ -51,7 +54,7 @@ def list_(
     _run(work, endpoint_url, region)
 
 
-@app.command()
+@letters_app.command()
 def show(
     id_: Annotated[str, typer.Argument(metavar="ID", help="Message id, as `list` shows it.")],
     *,
@@ -73,7 +76,7 @@ def show(
     _run(work, endpoint_url, region)
 
 
-@app.command()
+@letters_app.command()
 def retry(
     ids: IdsArgument = None,
     *,
@@ -96,7 +99,7 @@ def retry(
     _run(work, endpoint_url, region)
 
 
-@app.command()
+@letters_app.command()
 def drop(
     ids: IdsArgument = None,
     *,

@@ -1,71 +1,56 @@
-"""Commands that run or set up the service: `run`, `local`, `serve`, `setup`, `healthcheck`."""
+"""The command `run`."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from service.adapters.aws.clients import open_clients
-from service.app import aws_backend
-from service.app import healthcheck as app_healthcheck
-from service.app.aws_backend import aws_options, backend_on
 from service.app.download import download_results, result_paths
-from service.app.serve import ROLES, serve
+from service.app.serve import ROLES
 from service.app.settings import Settings
 from service.app.status import WITH_RESULTS, group_failures, read_operations, status_json
 from service.app.submit import SubmitRequest, check_readable
 from service.app.wiring.agents import agent_opener
 from service.catalog.editions import Edition
-from service.catalog.files import compile_catalog
-from service.catalog.folders import MappingFolders, ReadMappingFiles
-from service.cli import embedded, local, render
-from service.cli.configuration import is_in_bucket, load_mappings, read_mapping_files, warn_of_problems
+from service.catalog.folders import ReadMappingFiles
+from service.cli import local, render
+from service.cli.configuration import load_mappings, warn_of_problems
 from service.cli.console import (
     BATCH_CODES,
     EXIT_USAGE,
-    batch_exit_code,
     err,
     exit_with,
     out,
     print_error,
     print_json,
-    print_line,
     run_async,
-    stop_on_signals,
 )
+from service.cli.following import batch_exit_code
 from service.cli.options import (
     DeadlineOption,
     DelimiterOption,
     EncodingOption,
-    EndpointOption,
     HoldOption,
     JsonOption,
     LimitOption,
     MappingOption,
     MappingsOption,
     PriorityOption,
-    RegionOption,
     SchemasOption,
     TolerateOption,
     TroublePauseOption,
     WeightOption,
     log_as_command,
-    log_as_service,
-    parse_roles,
     read_settings,
-    service_metrics,
 )
 from service.cli.status import run_remedies, show_held
 from service.csvio.compression import NAMES
 from service.domain.errors import UsageError
 from service.domain.model import BatchView, State
-from service.mapping import Catalog
-from service.runtime.metrics import count_calls
 
 SHOWN_CAUSES = 5
 """Causes of failed rows that `run` prints: its endpoint ends with it, so `errors` cannot be used later."""
@@ -186,120 +171,6 @@ async def _download_or_rescue(
         f"{problem}; the results are in {spare}: make room and move them, or name another place with --out"
     )
     return files, EXIT_USAGE
-
-
-@app.command(name="local")
-def local_(
-    port: Annotated[
-        int, typer.Option("--port", min=0, max=65_535, help="Port of the endpoint; 0: any.")
-    ] = 4566,
-    roles: Annotated[str, typer.Option("--roles", help="all, none, or some of: " + ",".join(ROLES))] = "all",
-    data: Annotated[
-        Path | None,
-        typer.Option("--data", help="Keep queues, table and bucket in this folder.", show_default=False),
-    ] = None,
-    mappings: MappingsOption = None,
-    schemas: SchemasOption = None,
-) -> None:
-    """Keep an embedded AWS endpoint, all resources and all roles running on this machine."""
-    settings = read_settings(mappings=mappings, schemas=schemas)
-    chosen = parse_roles(roles)
-    log_as_service(settings)
-    read_files, edition = load_mappings(settings, splits="splitter" in chosen)
-    warn_of_problems(edition)
-    run_async(_local(settings, read_files, edition.catalog, chosen, port=port, data=data))
-
-
-async def _local(
-    settings: Settings,
-    read_files: ReadMappingFiles,
-    catalog: Catalog,
-    roles: list[str],
-    *,
-    port: int,
-    data: Path | None,
-) -> None:
-    stop = stop_on_signals()
-    async with local.local_service(settings, read_files, roles, stop, port=port, data_dir=data) as service:
-        print_line(_instructions(service, settings, catalog, roles))
-        await stop.wait()
-
-
-def _instructions(service: local.LocalService, settings: Settings, catalog: Catalog, roles: list[str]) -> str:
-    """The environment variables for commands in other shells, and examples of commands."""
-    first = catalog.names[0] if catalog.names else "NAME"
-    queue = f"{service.url}/000000000000/{service.backend.names.queue('ingest')}"
-    job = json.dumps({"v": 1, "mapping": first, "source": f"s3://{settings.bucket}/any/key.csv"})
-    exports = {
-        "AWS_ENDPOINT_URL": service.url,
-        "AWS_ACCESS_KEY_ID": embedded.ACCESS_KEY,
-        "AWS_SECRET_ACCESS_KEY": embedded.SECRET_KEY,
-        "AWS_REGION": embedded.REGION,
-        "AWS_DEFAULT_REGION": embedded.REGION,
-        "ROWFLEET_BUCKET": settings.bucket,
-        "ROWFLEET_TABLE": settings.table,
-        "ROWFLEET_PREFIX": settings.prefix,
-    }
-    lines = [f"export {name}={value}" for name, value in exports.items()]
-    lines += [
-        "",
-        f"# roles: {', '.join(roles) or 'none'}; mappings: {', '.join(catalog.names) or 'none'}",
-        f"# drop a file:   aws s3 cp FILE.csv s3://{settings.bucket}/{settings.incoming_prefix}{first}/",
-        f"# send a job:    aws sqs send-message --endpoint-url {service.url} --queue-url {queue} \\",
-        f"#                  --message-body '{job}'",
-        f"# see results:   rowfleet list; aws s3 ls --recursive s3://{settings.results_bucket}/results/",
-        "# Ctrl-C or SIGTERM stops",
-    ]
-    return "\n".join(lines)
-
-
-@app.command(name="serve")
-def serve_(
-    roles: Annotated[str, typer.Option("--roles", help="all, or some of: " + ",".join(ROLES))] = "all",
-    mappings: MappingsOption = None,
-    schemas: SchemasOption = None,
-    endpoint_url: EndpointOption = None,
-    region: RegionOption = None,
-) -> None:
-    """Be a service process, configured by the environment; SIGTERM drains it."""
-    settings = read_settings(mappings=mappings, schemas=schemas, endpoint_url=endpoint_url, region=region)
-    chosen = parse_roles(roles)
-    if not chosen:
-        raise UsageError("--roles none: a service process plays at least one role")
-    log_as_service(settings)
-    if "splitter" in chosen and not is_in_bucket(settings):
-        # files of the image must compile now; files in a bucket can be corrected while the service runs
-        compile_catalog(read_mapping_files(settings))
-    run_async(_serve(settings, chosen))
-
-
-async def _serve(settings: Settings, roles: list[str]) -> None:
-    stop = stop_on_signals()
-    metrics, options = service_metrics(settings, roles), aws_options(settings)
-    async with open_clients(options, count_calls(metrics)) as clients:
-        backend = backend_on(clients, settings, metrics)
-        folders = MappingFolders(settings.mappings, settings.schemas, backend.ports.objects)
-        await serve(backend, settings, folders.read, roles, stop)
-
-
-@app.command()
-def setup(endpoint_url: EndpointOption = None, region: RegionOption = None) -> None:
-    """Create, or check, queues, table, bucket and notification on any endpoint."""
-    settings = read_settings(endpoint_url=endpoint_url, region=region)
-    log_as_command(settings)
-
-    async def work() -> list[str]:
-        async with open_clients(aws_options(settings)) as clients:
-            return await aws_backend.setup(clients, settings)
-
-    for line in run_async(work()):
-        out.print(line, highlight=False, soft_wrap=True)
-
-
-@app.command(epilog="Exit codes: 0 alive, 1 not.")
-def healthcheck() -> None:
-    """Exit 0 if the service process on this machine is alive (/livez), 1 if not. Not about being ready."""
-    exit_with(app_healthcheck.main())
 
 
 def _check_agent(settings: Settings, edition: Edition, name: str) -> None:

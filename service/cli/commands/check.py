@@ -1,4 +1,4 @@
-"""Commands that inspect files and settings: `check`, `try`, `settings`."""
+"""Commands that compile mappings: `check`, `try`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Annotated
 import typer
 
 from service.agents.wire.reply_bodies import parse_reply
-from service.app.settings import Settings, describe
+from service.app.settings import Settings
 from service.catalog.check import check_files
-from service.cli import render
 from service.cli.configuration import compile_edition, read_mapping_files
 from service.cli.console import EXIT_FAILED_ROWS, EXIT_USAGE, err, exit_with, out, print_json, print_line
 from service.cli.explanation import Verdict, show_verdict
@@ -90,24 +89,6 @@ def try_(
             err.print("--explain shows what was tried for each field", style="dim", highlight=False)
     if verdict.status is Status.FAILED:
         exit_with(EXIT_FAILED_ROWS)
-
-
-@app.command()
-def settings(as_json: JsonOption = False) -> None:
-    """Every setting: value, default, unit, and where it came from."""
-    lines = describe(read_settings())
-    if as_json:
-        print_json(
-            {
-                line.name: {
-                    "value": line.value, "default": line.default, "unit": line.unit or None,
-                    "origin": line.origin, "description": line.description,
-                }
-                for line in lines
-            }
-        )  # fmt: skip
-    else:
-        render.show_settings(out, lines)
 
 
 def _settings(mappings: str | None, schemas: str | None) -> Settings:

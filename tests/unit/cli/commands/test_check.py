@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from service.cli.inspection import app
+from service.cli.commands.check import app
 
 MAPPING = """output_mappings:
   t:

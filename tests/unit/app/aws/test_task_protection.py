@@ -9,7 +9,7 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from service.adapters.memory import MemoryClock
-from service.app.task_protection import PATH, EcsAgent, ProtectionLimits, TaskProtection, protect_task
+from service.app.aws.task_protection import PATH, EcsAgent, ProtectionLimits, TaskProtection, protect_task
 from service.domain.errors import RetryableError
 
 TASK = "arn:aws:ecs:eu-west-1:123456789012:task/c/1"

@@ -1,0 +1,1 @@
+"""Parts of the composition root for AWS alone: the backend, the caller's identity, task protection."""
