@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 
 .PHONY: setup demo test verify mutants simulate replay fuzz lint hadolint types imports check checkov terraform-check image \
   endpoint-image json-schema lock chaos bench bench-memory bench-limits \
-  bench-head-of-line bench-reuse bench-steering clean help
+  bench-head-of-line bench-reuse bench-roles bench-steering clean help
 .DEFAULT_GOAL := help
 
 help: ## list what can be made
@@ -116,6 +116,9 @@ bench-head-of-line: $(READY) ## a quick agent behind one that never answers, in 
 
 bench-reuse: $(READY) ## calls and seconds with and without reuse, 30 % duplicates
 	@$(BIN)/python benchmarks/reuse.py
+
+bench-roles: $(READY) ## CPU time of splitter and aggregator for each row, up to a million rows, beside a plain loop
+	@$(BIN)/python benchmarks/roles.py
 
 bench-steering: $(READY) ## from a pause to the last call, from a resume or redrive of 100,000 rows to the first
 	@$(BIN)/python benchmarks/steering.py

@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import ParamSpec, TypeVar
+
 import stamina
 
 from service.domain.errors import RetryableError
 
+P = ParamSpec("P")
+T = TypeVar("T")
 
-def retry_for(
-    timeout_s: float, *, first_s: float, longest_s: float, jitter_s: float = 1.0
-) -> stamina.BoundAsyncRetryingCaller:
+
+class RetryingCaller:
+    """`await caller(function, *args)` repeats the call while it raises RetryableError.
+
+    Stamina repeats it. The first call goes without: its machinery costs more than some calls.
+    """
+
+    def __init__(self, caller: stamina.AsyncRetryingCaller) -> None:
+        self._again = caller.on(RetryableError)
+
+    async def __call__(self, function: Callable[P, Awaitable[T]], /, *args: P.args, **named: P.kwargs) -> T:
+        """The value of the first call that succeeds. Raises the last error once the time is over."""
+        try:
+            return await function(*args, **named)
+        except RetryableError as error:
+            failed: RetryableError | None = error
+
+        async def call() -> T:
+            # Stamina gets the error of the first call, and pauses as after one of its own.
+            nonlocal failed
+            if (first := failed) is not None:
+                failed = None
+                raise first
+            return await function(*args, **named)
+
+        return await self._again(call)
+
+
+def retry_for(timeout_s: float, *, first_s: float, longest_s: float, jitter_s: float = 1.0) -> RetryingCaller:
     """A caller: `await caller(function, *args)` repeats the call while it raises RetryableError.
 
     The pause before the first repetition is `first_s`; it doubles each time up to `longest_s`, with up to
-    `jitter_s` more at random. The last error is raised once `timeout_s` is over; other errors at once.
+    `jitter_s` more at random. The last error is raised once `timeout_s` is over, counted from the first
+    failure; other errors at once.
     """
-    return retrying(timeout_s, first_s=first_s, longest_s=longest_s, jitter_s=jitter_s).on(RetryableError)
+    return RetryingCaller(retrying(timeout_s, first_s=first_s, longest_s=longest_s, jitter_s=jitter_s))
 
 
 def retrying(
