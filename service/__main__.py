@@ -1,4 +1,4 @@
-"""The `rowfleet` command, and `python -m service`.
+"""The `rowfleet` command, and `python -m service` (with -P in a folder that has a `service` of its own).
 
 The import of the commands takes most of a second. Two things are done before it: a handler for SIGTERM is
 set, and the health check is run, which needs none of the commands.

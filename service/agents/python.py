@@ -51,6 +51,7 @@ from service.domain.errors import (
 )
 from service.domain.model import Json
 from service.domain.ports import Agent, Invocation, Reply
+from service.mapping.targets import RESERVED_PACKAGE
 
 ERROR_CHARS = 1_000
 """Characters of an exception's text that go into the row's error."""
@@ -95,8 +96,8 @@ def _import_function(options: ResolvedOptions, search_path: str) -> Function:
         raise ConfigError(
             f"{options.where}: function {spec!r}: module {module_name!r} cannot be imported "
             f"({type(error).__name__}: {error}); "
-            f"looked in {search_path or 'no folder of its own'} and sys.path (hint: start rowfleet in "
-            f"the folder that holds {module_name.partition('.')[0]!r}, or install it)"
+            f"looked in {search_path or 'no folder of its own'} and sys.path "
+            f"(hint: {_import_hint(error, module_name)})"
         ) from None
     function: Any = module
     for part in attribute.split("."):
@@ -110,6 +111,15 @@ def _import_function(options: ResolvedOptions, search_path: str) -> Function:
             f"{what} {attribute!r}{hint}"
         )
     return cast(Function, function)
+
+
+def _import_hint(error: BaseException, module_name: str) -> str:
+    if isinstance(error, ImportError) and (error.name or "").partition(".")[0] == RESERVED_PACKAGE:
+        return (
+            f"in rowfleet's processes {RESERVED_PACKAGE!r} is rowfleet's own package: rename yours, or call "
+            "it by invoke: command or http, which run in a process of their own"
+        )
+    return f"start rowfleet in the folder that holds {module_name.partition('.')[0]!r}, or install it"
 
 
 class PythonAgent:

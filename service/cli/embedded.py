@@ -1,6 +1,6 @@
 """The embedded AWS endpoint: ministack in a child process that listens on 127.0.0.1, on one port, only.
 
-The parent starts `python -m service.cli.embedded` and holds the child's stdin. The child binds its socket
+The parent starts this module by `EMBEDDED_PROGRAM` and holds the child's stdin. The child binds its socket
 itself, says on stdout which port answers, and ends when stdin ends: a parent that was killed takes its
 endpoint with it. Credentials are not checked; anything on this machine may use it.
 """
@@ -34,8 +34,19 @@ HOST = "127.0.0.1"
 REGION = "us-east-1"
 ACCESS_KEY = SECRET_KEY = "test"  # noqa: S105 -- the endpoint takes any
 
+PACKAGE_ROOT = Path(__file__).parents[2]
+
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
+
+EMBEDDED_PROGRAM = (
+    "import sys; root = sys.argv.pop(1); root in sys.path or sys.path.insert(0, root); "
+    "from service.cli.embedded import main; sys.exit(main())"
+)
+"""The child's program. Its first argument is the folder that holds this package.
+
+`python -m` would look in the current folder first, where a user may have a `service` of their own.
+"""
 
 _MAX_NAMES = 5
 """Names that the error about unsaved data lists."""
@@ -76,7 +87,8 @@ class EmbeddedProcess:
     @classmethod
     def start(cls, port: int = 0, data_dir: Path | None = None) -> EmbeddedProcess:
         """Start the child and wait until it answers. Raises ConfigError."""
-        command = [sys.executable, "-m", "service.cli.embedded", "--port", str(port)]
+        # -P: the current folder is not searched for modules
+        command = [sys.executable, "-P", "-c", EMBEDDED_PROGRAM, str(PACKAGE_ROOT), "--port", str(port)]
         if data_dir is not None:
             data_dir.mkdir(parents=True, exist_ok=True)
             command += ["--data", str(data_dir.resolve())]
@@ -242,6 +254,7 @@ class _SaveErrors(logging.Handler):
 
 def _application() -> Any:
     try:
+        importlib.import_module("hypercorn")
         _cache_syntax_checks(importlib.import_module("ministack.services.dynamodb"))
         return importlib.import_module("ministack.app").app
     except ModuleNotFoundError as error:

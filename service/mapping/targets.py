@@ -17,6 +17,9 @@ from service.mapping.syntax.problems import CompileError, Report, ValuePath, sug
 from service.mapping.syntax.references import check_references
 from service.mapping.templates import compile_template
 
+RESERVED_PACKAGE = "service"
+"""The package of rowfleet itself. In its processes no other module can have this name."""
+
 METHODS_WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 """Methods without a request body. Input fields that the URL's path does not use become its query."""
 
@@ -177,12 +180,25 @@ def compile_target(value: Json, report: Report, path: ValuePath) -> Target | Non
         return None
     if isinstance(form, HttpForm | ChatForm):
         _check_http(form, report, path)
+    if isinstance(form, PythonForm):
+        _check_module(form, report, path)
     options = form.model_dump(exclude={"type", "name", "invoke"})
     # Only the form of references is checked here. Their values exist only where the agent runs.
     for key, option in options.items():
         with report.at((*path, key)):
             check_references(option)
     return Target(form.type, form.name, invoke, options)
+
+
+def _check_module(form: PythonForm, report: Report, path: ValuePath) -> None:
+    module = form.function.partition(":")[0]
+    if module.partition(".")[0] == RESERVED_PACKAGE:
+        report.add(
+            (*path, "function"),
+            f"module {module!r} cannot be imported: rowfleet's own package is called {RESERVED_PACKAGE!r}",
+            f"rename your {RESERVED_PACKAGE}{'/' if '.' in module else '.py'}, or call it by invoke: command "
+            "or http, which run in a process of their own",
+        )
 
 
 def _check_http(form: HttpForm | ChatForm, report: Report, path: ValuePath) -> None:

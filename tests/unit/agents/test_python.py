@@ -308,6 +308,8 @@ asyncio.run(main())
             "nowhere:f",
             r"module 'nowhere' cannot be imported \(ModuleNotFoundError.*looked in .*hint: start rowfleet",
         ),
+        ("their_client:f", r"No module named 'service.client'.*hint: in rowfleet's .* rename yours, or"),
+        ("their_name:f", r"cannot import name 'client'.*hint: in rowfleet's .* rename yours, or"),
         ("broken:f", "module 'broken' cannot be imported .*SyntaxError"),
         ("exits:f", "module 'exits' cannot be imported .*SystemExit"),
         ("fine:anwser", r"has no function 'anwser' \(did you mean answer\?\)"),
@@ -325,6 +327,8 @@ def test_a_failed_import_raises_config_error(
     """When the agent is open_function. The error names the folders that were searched."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "broken.py").write_text("def f(:")
+    (tmp_path / "their_client.py").write_text("import service.client")
+    (tmp_path / "their_name.py").write_text("from service import client")
     (tmp_path / "exits.py").write_text("raise SystemExit(3)")
     (tmp_path / "fine.py").write_text("number = 1\ndef answer(given): return given")
     context = AgentContext(search_path=str(tmp_path))

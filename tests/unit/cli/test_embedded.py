@@ -72,13 +72,25 @@ def test_a_port_in_use_is_an_error() -> None:
         process.stop()
 
 
-def test_a_missing_package_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without ministack ConfigError names the package to install."""
-    package = tmp_path / "ministack"
+def test_modules_in_the_current_folder_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's folder `service`, or a module with the name of one that the endpoint needs."""
+    for name in ("service", "ministack"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('a module of the user')")
+    (tmp_path / "argparse.py").write_text("raise SystemExit('a module of the user')")
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.chdir(tmp_path)
+    EmbeddedProcess.start().stop()
+
+
+@pytest.mark.parametrize("name", ["ministack", "hypercorn"])
+def test_a_missing_package_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Without ministack or hypercorn ConfigError names the extra to install."""
+    package = tmp_path / name
     package.mkdir()
-    (package / "__init__.py").write_text("")
+    (package / "__init__.py").write_text(f"raise ModuleNotFoundError('no module', name={name!r})")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(ConfigError, match=r"pip install 'rowfleet\[local\]'"):
+    with pytest.raises(ConfigError, match=rf"needs the package {name}: pip install 'rowfleet\[local\]'"):
         EmbeddedProcess.start()
 
 

@@ -192,6 +192,8 @@ def test_every_problem_of_every_file_is_listed_once():
         ("target: {name: t, invoke: htp}\n", "did you mean 'http'"),
         ("target: {name: t}\n", "'target.invoke' is missing"),
         ("target: {name: t, invoke: python, function: run}\n", "target.function"),
+        ("target: {name: t, invoke: python, function: 'service:f'}\n", "rename your service.py, or call"),
+        ("target: {name: t, invoke: python, function: 'service.x:f'}\n", "rename your service/, or call"),
         ("target: {name: t, invoke: http, url: 'ftp://x'}\n", "no http://"),
         ("target: {name: t, invoke: http, url: 'http://${a b}'}\n", "neither ${NAME}"),
         ('target: {name: t, invoke: http, url: "http://a", headers: {X: "a\\nb"}}\n', "cannot be sent"),
