@@ -67,6 +67,9 @@ class FleetWork:
         batch = None if view is None else view.batch
         if batch is None or not _has_work(batch, request):
             log.info("work_dropped", batch_id=request.batch_id, control=request.control)
+            if batch is not None and batch.incarnation == request.incarnation:
+                # whoever has done it may have died before its check
+                await self._completion.check(batch.batch_id)
             return
         clock = self._ports.clock
         lease = BatchLease(

@@ -141,10 +141,10 @@ class Attempts:
         delivery.release_slot()
         target = task.target
         async with target.gate.admit(task.batch, task.id, task.body) as call:
-            # The row may have waited longer than its lease: do not pay the agent for another worker's row.
-            delivery.check_lease()
             try:
                 await self._check_batch(task)
+                # The wait may have outlasted the lease: do not pay the agent for another worker's row.
+                delivery.check_lease()
                 task.begin(self._clock.now_ms())
                 if self._left_s(task) <= 0:
                     return self._deadline_missed(task)

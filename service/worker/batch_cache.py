@@ -138,20 +138,29 @@ class BatchCache:
 
     async def current(self, batch_id: str) -> Batch | None:
         """The batch, as read at most `VIEW_AGE_S` ago."""
-        clock = self._ports.clock
         cached = self._batches.get(batch_id)
-        if cached is not None and clock.monotonic() - cached.read_at <= VIEW_AGE_S:
+        if cached is not None and self._is_fresh(cached.read_at):
             return cached.batch
         async with self._loading.setdefault(batch_id, asyncio.Lock()):
             cached = self._batches.get(batch_id)
-            batch = cached.batch if cached is not None else None
-            if cached is None or clock.monotonic() - cached.read_at > VIEW_AGE_S:
-                read_at = clock.monotonic()
-                view = await self._ports.table.read(batch_id)
-                self.refresh(view, read_at)
-                batch = None if view is None else view.batch
+            if cached is not None and self._is_fresh(cached.read_at):
+                batch: Batch | None = cached.batch
+            else:
+                batch = await self._read_fresh(batch_id)
         self._loading.pop(batch_id, None)
         return batch
+
+    async def _read_fresh(self, batch_id: str) -> Batch | None:
+        """The batch as the table has it; an answer that took longer than `VIEW_AGE_S` is asked for again."""
+        while True:
+            read_at = self._ports.clock.monotonic()
+            view = await self._ports.table.read(batch_id)
+            self.refresh(view, read_at)
+            if self._is_fresh(read_at):
+                return None if view is None else view.batch
+
+    def _is_fresh(self, read_at: float) -> bool:
+        return self._ports.clock.monotonic() - read_at <= VIEW_AGE_S
 
     def refresh(self, view: BatchView | None, read_at: float) -> None:
         """Take over the batch that a completion check has read, so that rows of an ended batch are dropped.

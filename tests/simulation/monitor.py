@@ -258,15 +258,21 @@ class Monitor:
         return {number: status for statuses in rounds for number, status in statuses.items()}
 
     def _check_hold(self, before: Batch, batch: Batch) -> None:
-        """Check held_when_open."""
+        """Check held_when_open, but for the rows that are left: see `asks_for`."""
         statuses = self.outcomes[batch.identity, batch.round].values()
-        done = len(statuses) + self.carried_over[batch.identity, batch.round]
-        is_open = before.state in (State.SPLITTING, State.RUNNING) and done != batch.total
+        is_open = before.state in (State.SPLITTING, State.RUNNING)
         has_failures = Status.FAILED in statuses or batch.hold(HoldReason.FAILURES) is None
         if not (is_open and has_failures):
-            self.violated(
-                "held_when_open", f"{batch.batch_id} was {before.state}, {done} of {batch.total} rows"
-            )
+            self.violated("held_when_open", f"{batch.batch_id} was {before.state}, and had {list(statuses)}")
+
+    def asks_for(self, who: str, view: BatchView | None, after: Batch) -> None:
+        """`who` asks for the change of a batch to `after`, for which it has read `view`.
+
+        Checks held_when_open. Its last row may be committed between that and the change.
+        """
+        is_held = view is not None and view.batch.state is not State.PAUSED and after.state is State.PAUSED
+        if view is not None and is_held and view.is_complete and view.batch.identity == after.identity:
+            self.violated("held_when_open", f"{who} holds {after.batch_id}, which has no row left")
 
     def _note_stop(self, batch: Batch) -> None:
         """Note since when no call may begin for the batch."""

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Protocol, Self
+from weakref import WeakKeyDictionary
 
 from service.domain.errors import (
     AccessError,
@@ -21,6 +22,7 @@ from service.domain.errors import (
     UnknownResultError,
     UnreachableError,
 )
+from service.domain.model import BatchView
 from service.domain.ports import OutgoingMessage, ReceivedMessage, StoredFile, Upload, UploadProgress
 from tests.simulation.faults import Fault, FaultInjector
 from tests.simulation.loop import Owner, VirtualLoop
@@ -329,6 +331,8 @@ class FaultyTable:
         self._observed = observed
         self._network = network
         self._answers: dict[tuple[Any, ...], Any] = {}
+        # The last view of a batch that each task has read.
+        self._views: WeakKeyDictionary[asyncio.Task[Any], BatchView | None] = WeakKeyDictionary()
 
     def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
         kind = _KINDS.get(method, "read")
@@ -342,7 +346,13 @@ class FaultyTable:
                 return answer
 
             shown = (*arguments, *named.values())
+            task = asyncio.current_task()
+            assert task is not None
+            if method == "operate":
+                self._network.monitor.asks_for(self._network.who, self._views.get(task), arguments[1])
             answer = await self._network.call(kind, f"table.{method}", shown, effect)
+            if method == "read":
+                self._views[task] = answer
             if kind == "commit" and answer:
                 self._network.monitor.refused(self._network.who, arguments[0], answer)
             return answer

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from service.batch.completion import Completion
 from service.domain.errors import LeaseLostError
 from service.domain.model import Checkpoint, Commit, Dialect, State, Status, Work, WorkKind
 from service.domain.operation_requests import OperationRequest, WorkRequest
@@ -64,6 +65,26 @@ async def test_a_resume_of_a_batch_whose_rows_are_all_done_completes_it(lab):
     await handle(lab, await do(lab, batch, "pause", "resume"))
     assert (await lab.view()).batch.state is State.AGGREGATING
     assert await lab.sent_rows() == []
+
+
+async def test_work_whose_process_died_before_its_check_is_checked_when_it_comes_again(lab, monkeypatch):
+    """Nobody else would find out that no row is left."""
+
+    async def die(_batch_id):
+        raise LeaseLostError("the process has died")
+
+    batch = await running(lab)
+    await do(lab, batch, "pause")
+    await commit(lab, batch, *range(1, ROWS + 1))
+    request = await do(lab, batch, "pause", "resume")
+    with monkeypatch.context() as patch:
+        patch.setattr(Completion, "check", lambda _, batch_id: die(batch_id))
+        with pytest.raises(LeaseLostError):
+            await handle(lab, request)
+    view = await lab.view()
+    assert (view.batch.state, view.batch.work) == (State.RUNNING, None)
+    await handle(lab, request)
+    assert (await lab.view()).batch.state is State.AGGREGATING
 
 
 async def test_a_cancel_fails_every_row_without_an_outcome(lab):

@@ -7,9 +7,10 @@ import pytest
 
 from service.adapters.memory import MemoryTable
 from service.batch.outages import OutageBoard
+from service.batch.row_checks import VIEW_AGE_S
 from service.domain.errors import ConfigError, RetryableError, UnreachableError
 from service.domain.messages import RowMessage
-from service.domain.model import BatchView, Checkpoint, Counts, State
+from service.domain.model import BatchView, Checkpoint, Counts, Operation, State
 from service.worker.batch_cache import GIVE_BACK_S, LOOK_AGAIN_S, MAX_BATCHES
 
 
@@ -346,6 +347,26 @@ async def test_a_load_that_began_before_a_row_came_is_not_enough(lab):
     go_on.set()
     await early
     assert (await late).batch.checkpoint.rows == 10
+
+
+async def test_an_answer_that_took_long_shows_no_present_batch(lab):
+    """An operation may have stopped the batch while the answer was on its way, so it is read again."""
+    batch = await lab.batch(5)
+    cache = lab.batch_cache()
+    read = lab.table.read
+
+    async def slowly(batch_id):
+        lab.table.read = read
+        view = await read(batch_id)
+        await lab.clock.advance(VIEW_AGE_S + 1)
+        paused = replace(batch, state=State.PAUSED, control=1)
+        assert await lab.table.operate(batch, paused, Operation("pause", "r1", "ada", "", 1))
+        return view
+
+    lab.table.read = slowly
+    current = await cache.current(batch.batch_id)
+    assert current is not None
+    assert current.state is State.PAUSED
 
 
 async def test_a_slow_check_does_not_replace_a_newer_batch(lab):
