@@ -5,6 +5,7 @@
     │   ├── SettingsError           an environment variable is unknown or wrong
     │   ├── MappingError            a mapping or schema file does not compile
     │   └── UsageError              a command names something that does not exist
+    │       └── StoreError          the store on this machine cannot be used; StoreFullError: no space
     ├── RetryableError              back off and retry; a message is released to its queue
     │   ├── ThrottledError          the service limits the rate of calls
     │   ├── ConflictError           a concurrent transaction was in the way

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
 from moto.server import ThreadedMotoServer
 
 from service.adapters.aws.clients import AwsOptions
+from service.adapters.memory import MemoryClock
+from service.adapters.sqlite import Store
 from service.cli.embedded import ACCESS_KEY, REGION, SECRET_KEY
 
 
@@ -30,6 +33,12 @@ def options_of(request: pytest.FixtureRequest) -> Callable[[str], AwsOptions]:
         return AwsOptions(REGION, url, ACCESS_KEY, SECRET_KEY)
 
     return options
+
+
+@pytest.fixture
+def open_store(tmp_path: Path) -> Callable[[], Awaitable[Store]]:
+    """Opens an empty store in a folder, in which no batch expires; its uploads have parts of 5 MiB."""
+    return lambda: Store.open(tmp_path / "store", MemoryClock(0), part_bytes=5 * 2**20)
 
 
 LACKS = {

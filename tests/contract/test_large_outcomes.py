@@ -1,10 +1,10 @@
-"""Outcomes at the size limits of items and transactions, in memory and on AWS (ministack)."""
+"""Outcomes at the size limits of items and transactions, in memory, on SQLite and on AWS (ministack)."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 
 import pytest
@@ -15,6 +15,7 @@ from service.adapters.aws.provision.table import provision_table
 from service.adapters.aws.s3 import S3Objects
 from service.adapters.aws.table.dynamodb import DynamoTable
 from service.adapters.memory import MemoryObjects, MemoryQueue, MemoryTable
+from service.adapters.sqlite import Store
 from service.batch.completion import Completion
 from service.batch.group_commit import GroupCommitLimits, GroupCommitter
 from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
@@ -84,20 +85,25 @@ class Stores:
         return outcome
 
 
-@pytest.fixture(params=["memory", "ministack"])
-async def stores(request: pytest.FixtureRequest, names: ResourceNames) -> AsyncIterator[Stores]:
+@pytest.fixture(params=["memory", "sqlite", "ministack"])
+async def stores(
+    request: pytest.FixtureRequest, names: ResourceNames, open_store: Callable[[], Awaitable[Store]]
+) -> AsyncIterator[Stores]:
+    limits = LargeOutcomeLimits(names.bucket)
     if request.param == "memory":
         objects = MemoryObjects()
-        yield Stores(MemoryTable(), objects, LargeOutcomes(objects, LargeOutcomeLimits(names.bucket)))
+        yield Stores(MemoryTable(), objects, LargeOutcomes(objects, limits))
+        return
+    if request.param == "sqlite":
+        async with await open_store() as store:
+            yield Stores(store.table, store.objects, LargeOutcomes(store.objects, limits))
         return
     options = AwsOptions(REGION, request.getfixturevalue("endpoint"), ACCESS_KEY, SECRET_KEY)
     async with open_clients(options) as clients:
         await provision_table(clients, names.table)
         await clients.s3.create_bucket(Bucket=names.bucket)
         s3 = S3Objects(clients)
-        yield Stores(
-            DynamoTable(clients, names.table), s3, LargeOutcomes(s3, LargeOutcomeLimits(names.bucket))
-        )
+        yield Stores(DynamoTable(clients, names.table), s3, LargeOutcomes(s3, limits))
 
 
 def outcome(number: int, text: str = "x") -> Outcome:

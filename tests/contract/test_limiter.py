@@ -1,13 +1,18 @@
-"""Limiter: two workers share a limit over the table's real protocol (DynamoDB as ministack speaks it)."""
+"""Limiter: two workers share a limit over a real table: SQLite, and DynamoDB as ministack speaks it."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
 
 from service.adapters.aws.clients import Clients
 from service.adapters.aws.provision.resources import ResourceNames
 from service.adapters.aws.provision.table import provision_table
 from service.adapters.aws.table.dynamodb import DynamoTable
+from service.adapters.sqlite import Store
+from service.domain.ports import Table
 from service.mapping.definition import RateLimit
 from service.runtime.clock import SystemClock
 from service.runtime.metrics import Metrics
@@ -15,10 +20,24 @@ from service.worker.rate_limit.gcra import emission_interval_ms
 from service.worker.rate_limit.limiter import Limiter
 
 
-async def test_two_workers_share_a_limit(clients: Clients, names: ResourceNames) -> None:
-    """Their calls are paced like those of one worker, and never more are in flight than the limit allows."""
+@pytest.fixture(params=["sqlite", "ministack"])
+async def table(
+    request: pytest.FixtureRequest,
+    clients: Clients,
+    names: ResourceNames,
+    open_store: Callable[[], Awaitable[Store]],
+) -> AsyncIterator[Table]:
+    if request.param == "sqlite":
+        async with await open_store() as store:
+            yield store.table
+        return
     await provision_table(clients, names.table)
-    table, clock = DynamoTable(clients, names.table), SystemClock()
+    yield DynamoTable(clients, names.table)
+
+
+async def test_two_workers_share_a_limit(table: Table) -> None:
+    """Their calls are paced like those of one worker, and never more are in flight than the limit allows."""
+    clock = SystemClock()
     limit = RateLimit("shared", requests_per_minute=1_200, concurrent=6)
     begins: list[float] = []
     in_flight = most = 0

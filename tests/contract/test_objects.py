@@ -1,9 +1,9 @@
-"""Contract of the port Objects, tested in memory and on S3 (ministack)."""
+"""Contract of the port Objects, tested in memory, in a folder and on S3 (ministack)."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 import pytest
@@ -12,6 +12,7 @@ from service.adapters.aws.clients import AwsOptions, Clients, open_clients
 from service.adapters.aws.provision.resources import ResourceNames
 from service.adapters.aws.s3 import GROWTH_PARTS, PART_BYTES, S3Objects
 from service.adapters.memory import MemoryObjects
+from service.adapters.sqlite import Store
 from service.cli.embedded import ACCESS_KEY, REGION, SECRET_KEY
 from service.domain.errors import AccessError, SourceError, UnknownResultError, UploadGoneError
 from service.domain.ports import Listing, Objects, StoredFile, Upload
@@ -36,10 +37,16 @@ class ObjectsUnderTest:
         return await self.objects.read(source, 0, source.size)
 
 
-@pytest.fixture(params=["memory", "ministack"])
-async def kit(request: pytest.FixtureRequest, names: ResourceNames) -> AsyncIterator[ObjectsUnderTest]:
+@pytest.fixture(params=["memory", "sqlite", "ministack"])
+async def kit(
+    request: pytest.FixtureRequest, names: ResourceNames, open_store: Callable[[], Awaitable[Store]]
+) -> AsyncIterator[ObjectsUnderTest]:
     if request.param == "memory":
         yield ObjectsUnderTest(MemoryObjects(), names.bucket)
+        return
+    if request.param == "sqlite":
+        async with await open_store() as store:
+            yield ObjectsUnderTest(store.objects, names.bucket)
         return
     options = AwsOptions(REGION, request.getfixturevalue("endpoint"), ACCESS_KEY, SECRET_KEY)
     async with open_clients(options) as clients:
@@ -54,13 +61,17 @@ async def test_put_stores_a_whole_object(kit: ObjectsUnderTest) -> None:
     assert await kit.content("a/b ü.csv") == b"x,y\n"
 
 
-@pytest.fixture(params=["memory", "moto"])
+@pytest.fixture(params=["memory", "sqlite", "moto"])
 async def conditional(
-    request: pytest.FixtureRequest, names: ResourceNames
+    request: pytest.FixtureRequest, names: ResourceNames, open_store: Callable[[], Awaitable[Store]]
 ) -> AsyncIterator[ObjectsUnderTest]:
     """Ports that keep the conditions of writes; ministack ignores them."""
     if request.param == "memory":
         yield ObjectsUnderTest(MemoryObjects(), names.bucket)
+        return
+    if request.param == "sqlite":
+        async with await open_store() as store:
+            yield ObjectsUnderTest(store.objects, names.bucket)
         return
     options = AwsOptions(REGION, request.getfixturevalue("moto_endpoint"), ACCESS_KEY, SECRET_KEY)
     async with open_clients(options) as clients:
@@ -264,6 +275,7 @@ async def test_a_look_at_a_place_leaves_nothing(kit: ObjectsUnderTest) -> None:
     assert await kit.objects.abort_uploads(kit.bucket, "out/manifest.json") == 0
 
 
+@pytest.mark.parametrize("kit", ["memory", "ministack"], indirect=True)  # a folder needs no buckets
 async def test_a_look_at_a_bucket_that_does_not_exist_is_refused(kit: ObjectsUnderTest) -> None:
     """The error names the bucket."""
     if isinstance(kit.objects, MemoryObjects):

@@ -1,9 +1,9 @@
-"""Contract of the port Outbox, and of changes of a batch that store events; in memory and on DynamoDB."""
+"""Contract of the port Outbox, and of changes of a batch that store events; on all tables."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -13,6 +13,7 @@ from service.adapters.aws.provision.resources import ResourceNames
 from service.adapters.aws.provision.table import provision_table
 from service.adapters.aws.table.dynamodb import DynamoTable
 from service.adapters.memory import MemoryTable
+from service.adapters.sqlite import Store
 from service.domain.model import (
     Batch,
     DeliveryEnd,
@@ -38,12 +39,19 @@ BATCH = Batch(
 RUNNING = replace(BATCH, state=State.RUNNING, total=3)
 
 
-@pytest.fixture(params=["memory", "ministack", "moto"])
+@pytest.fixture(params=["memory", "sqlite", "ministack", "moto"])
 async def table(
-    request: pytest.FixtureRequest, names: ResourceNames, options_of: Callable[[str], AwsOptions]
+    request: pytest.FixtureRequest,
+    names: ResourceNames,
+    options_of: Callable[[str], AwsOptions],
+    open_store: Callable[[], Awaitable[Store]],
 ) -> AsyncIterator[Table]:
     if request.param == "memory":
         yield MemoryTable()
+        return
+    if request.param == "sqlite":
+        async with await open_store() as store:
+            yield store.table
         return
     async with open_clients(options_of(request.param)) as clients:
         await provision_table(clients, names.table)

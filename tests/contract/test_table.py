@@ -1,12 +1,13 @@
-"""Contract of the port Table, tested in memory and on DynamoDB (ministack, moto)."""
+"""Contract of the port Table, tested in memory, on SQLite and on DynamoDB (ministack, moto)."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,8 @@ from service.adapters.aws.provision.resources import ResourceNames
 from service.adapters.aws.provision.table import provision_table
 from service.adapters.aws.table.dynamodb import DynamoTable
 from service.adapters.aws.table.keys import primary_key
-from service.adapters.memory import MemoryTable
+from service.adapters.memory import MemoryClock, MemoryTable
+from service.adapters.sqlite import Store
 from service.cli.embedded import ACCESS_KEY, REGION, SECRET_KEY
 from service.domain.errors import BatchRejectedError, RowRejectedError, RowTooLargeError
 from service.domain.model import (
@@ -74,8 +76,8 @@ BATCH = Batch(
 AGGREGATING = replace(BATCH, state=State.AGGREGATING, total=3)
 
 
-class Age:
-    """The time of a table, in seconds since 1970."""
+class Age(MemoryClock):
+    """The time of a table, which tests set in seconds since 1970."""
 
     now_s = 1_000_000_000
 
@@ -84,12 +86,19 @@ class Age:
         return self.now_s * 1000
 
 
-@pytest.fixture(params=["memory", "ministack", "moto"])
+@pytest.fixture(params=["memory", "sqlite", "ministack", "moto"])
 async def table(
-    request: pytest.FixtureRequest, names: ResourceNames, options_of: Callable[[str], AwsOptions]
+    request: pytest.FixtureRequest,
+    names: ResourceNames,
+    options_of: Callable[[str], AwsOptions],
+    open_store: Callable[[], Awaitable[Store]],
 ) -> AsyncIterator[Table]:
     if request.param == "memory":
         yield MemoryTable()
+        return
+    if request.param == "sqlite":
+        async with await open_store() as store:
+            yield store.table
         return
     async with open_clients(options_of(request.param)) as clients:
         await provision_table(clients, names.table)
@@ -883,12 +892,18 @@ def commit_of(batch: Batch, *outcomes: Outcome, slot: int = 0) -> Commit:
     return replace(made, incarnation=batch.incarnation, ttl=batch.ttl)
 
 
-@pytest.fixture(params=["memory", "ministack"])
-async def aging(request: pytest.FixtureRequest, names: ResourceNames) -> AsyncIterator[tuple[Table, Age]]:
+@pytest.fixture(params=["memory", "sqlite", "ministack"])
+async def aging(
+    request: pytest.FixtureRequest, names: ResourceNames, tmp_path: Path
+) -> AsyncIterator[tuple[Table, Age]]:
     """A table whose time the test sets, in seconds since 1970."""
     age = Age()
     if request.param == "memory":
         yield MemoryTable(age.now_ms), age
+        return
+    if request.param == "sqlite":
+        async with await Store.open(tmp_path / "store", age) as store:
+            yield store.table, age
         return
     options = AwsOptions(REGION, request.getfixturevalue("endpoint"), ACCESS_KEY, SECRET_KEY)
     async with open_clients(options) as clients:

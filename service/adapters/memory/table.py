@@ -6,10 +6,10 @@ import asyncio
 from bisect import bisect_right, insort
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
+from service.adapters import batch_changes as changes
 from service.adapters.aws.table.batch_items import check_batch_size
-from service.adapters.aws.table.operations import ends_lease
 from service.adapters.aws.table.row_items import (
     check_commit_size,
     is_committed,
@@ -29,7 +29,6 @@ from service.domain.model import (
     Event,
     Operation,
     Outcome,
-    Recount,
     State,
     Status,
     Trouble,
@@ -86,7 +85,7 @@ class MemoryTable(MemoryOutbox):
         await asyncio.sleep(0)
         check_batch_size(batch, definition)
         stored = self._present(batch.batch_id)
-        if stored is not None and not (replacing and _is_in_round(stored, replacing, State.FAILED)):
+        if stored is not None and not changes.may_replace(stored, replacing):
             return stored
         self._definitions[batch.batch_id, batch.mapping_digest] = definition
         self._batches[batch.batch_id] = batch
@@ -107,37 +106,12 @@ class MemoryTable(MemoryOutbox):
     async def checkpoint(self, batch: Batch, *, owner: str) -> bool:
         """Store the progress of a split; see `Table.checkpoint`."""
         await asyncio.sleep(0)
-        stored = self._split_by(batch, owner)
-        if stored is None or _position(batch) < _position(stored):
-            return False
-        changed = replace(
-            stored,
-            checkpoint=batch.checkpoint,
-            columns=batch.columns,
-            dialect=batch.dialect,
-            notes=batch.notes,
-            updated_at=batch.updated_at,
-        )
-        check_batch_size(changed)  # the columns of a header may not fit
-        self._batches[batch.batch_id] = changed
-        return True
+        return self._store(changes.with_checkpoint(self._batches.get(batch.batch_id), batch, owner))
 
     async def seal(self, batch: Batch, total: int, now: str, *, owner: str) -> bool:
         """SPLITTING -> RUNNING with `total` rows, without a lease. False as `checkpoint`."""
         await asyncio.sleep(0)
-        stored = self._split_by(batch, owner)
-        if stored is None:
-            return False
-        self._batches[batch.batch_id] = replace(
-            stored,
-            state=State.RUNNING,
-            total=total,
-            unread_from=batch.unread_from,
-            updated_at=now,
-            lease_owner="",
-            lease_until_ms=0,
-        )
-        return True
+        return self._store(changes.sealed(self._batches.get(batch.batch_id), batch, total, now, owner))
 
     async def move(
         self,
@@ -152,20 +126,10 @@ class MemoryTable(MemoryOutbox):
         """Change the state. False if state or round differ."""
         await asyncio.sleep(0)
         stored = self._batches.get(batch.batch_id)
-        if stored is None or not _is_in_round(stored, batch, expected):
-            return False
-        self._batches[batch.batch_id] = replace(
-            stored,
-            state=to,
-            updated_at=now,
-            finished_at=now if to.is_final else "",
-            error=error,
-            trouble=None,
-            lease_owner="",
-            lease_until_ms=0,
-        )
-        self._announce(events)
-        return True
+        changed = changes.moved(stored, batch, expected=expected, to=to, now=now, error=error)
+        if changed is not None:
+            self._announce(events)
+        return self._store(changed)
 
     async def operate(
         self,
@@ -178,27 +142,17 @@ class MemoryTable(MemoryOutbox):
     ) -> bool:
         """Change the batch and keep the operation in its log; see `Table.operate`."""
         await asyncio.sleep(0)
-        stored = self._batches.get(before.batch_id)
         log = self._operations[before.batch_id, before.incarnation]
-        if stored is None or not _is_in_round(stored, before, before.state):
+        if operation.request_id in log:
             return False
-        if stored.control != before.control or operation.request_id in log:
+        changed = changes.operated(self._batches.get(before.batch_id), before, after, definition)
+        if changed is None:
             return False
-        changed = {
-            field.name: value
-            for field in fields(Batch)
-            if (value := getattr(after, field.name)) != getattr(before, field.name)
-        }
-        if ends_lease(before, after):
-            changed |= {"lease_owner": "", "lease_until_ms": 0}
-        changed_batch = replace(stored, **changed)
-        check_batch_size(changed_batch, definition or "")
         if definition is not None:
             self._definitions[before.batch_id, after.mapping_digest] = definition
-        self._batches[before.batch_id] = changed_batch
         log[operation.request_id] = operation
         self._announce(events)
-        return True
+        return self._store(changed)
 
     async def keep_answer(self, batch: Batch, operation: Operation) -> bool:
         """Keep the answer to a request. False if it has one already."""
@@ -221,62 +175,39 @@ class MemoryTable(MemoryOutbox):
     async def set_work(self, batch: Batch, work: Work | None) -> bool:
         """Store the progress of the batch's work. False unless that work is under way."""
         await asyncio.sleep(0)
-        stored = self._batches.get(batch.batch_id)
-        if stored is None or stored.work is None or batch.work is None:
-            return False
-        if (stored.incarnation, stored.round, stored.work.control) != (
-            batch.incarnation, batch.round, batch.work.control,
-        ):  # fmt: skip
-            return False
-        self._batches[batch.batch_id] = replace(stored, work=work)
-        return True
+        return self._store(changes.with_work(self._batches.get(batch.batch_id), batch, work))
 
     async def set_trouble(self, batch: Batch, trouble: Trouble | None) -> bool:
         """Store why the results cannot be written. False unless AGGREGATING in this round."""
         await asyncio.sleep(0)
-        stored = self._batches.get(batch.batch_id)
-        if stored is None or not _is_in_round(stored, batch, State.AGGREGATING):
-            return False
-        self._batches[batch.batch_id] = replace(stored, trouble=trouble)
-        return True
+        return self._store(changes.with_trouble(self._batches.get(batch.batch_id), batch, trouble))
 
     async def recount(self, batch: Batch, counts: Counts) -> bool:
         """Store the counts of this round. False if the batch is in another state or round."""
         await asyncio.sleep(0)
-        stored = self._batches.get(batch.batch_id)
-        if stored is None or not _is_in_round(stored, batch, batch.state):
-            return False
-        self._batches[batch.batch_id] = replace(stored, recount=Recount(batch.round, counts))
-        return True
+        return self._store(changes.recounted(self._batches.get(batch.batch_id), batch, counts))
 
     async def lease(
         self, batch: Batch, *, state: State, owner: str, now_ms: int, until_ms: int, former: str = ""
     ) -> LeaseGrant:
         """Take or extend the lease of a batch; see `Table.lease`."""
         await asyncio.sleep(0)
-        stored = self._batches.get(batch.batch_id)
-        if stored is None or not _is_in_round(stored, batch, state):
-            return LeaseGrant(is_ours=False)
-        if stored.generation != batch.generation:
-            return LeaseGrant(is_ours=False)
-        is_own = stored.lease_owner in (owner, former or owner)
-        is_free = not stored.lease_owner or stored.lease_until_ms <= now_ms
-        if not is_own and not (now_ms and is_free):
-            return LeaseGrant(is_ours=False, until_ms=max(1, stored.lease_until_ms))
-        sender = owner if state is not State.AGGREGATING else stored.sender
-        self._batches[batch.batch_id] = replace(
-            stored, lease_owner=owner, lease_until_ms=until_ms, sender=sender
+        changed, grant = changes.leased(
+            self._batches.get(batch.batch_id),
+            batch,
+            state=state,
+            owner=owner,
+            now_ms=now_ms,
+            until_ms=until_ms,
+            former=former,
         )
-        return LeaseGrant(is_ours=True, predecessor=stored.lease_owner)
+        self._store(changed)
+        return grant
 
     async def release(self, batch_id: str, *, owner: str) -> bool:
         """Release the lease of a batch. False if it is not `owner`'s."""
         await asyncio.sleep(0)
-        stored = self._batches.get(batch_id)
-        if stored is None or stored.lease_owner != owner:
-            return False
-        self._batches[batch_id] = replace(stored, lease_owner="", lease_until_ms=0)
-        return True
+        return self._store(changes.released(self._batches.get(batch_id), owner))
 
     async def commit(self, commit: Commit) -> Sequence[int]:
         """Store all outcomes and add their counts, or nothing; see `Table.commit`."""
@@ -352,13 +283,11 @@ class MemoryTable(MemoryOutbox):
             stored = self._records[key] = SharedRecord(text, version + 1)
         return stored
 
-    def _split_by(self, batch: Batch, owner: str) -> Batch | None:
-        """The stored batch if it is SPLITTING and `owner` has its lease."""
-        stored = self._batches.get(batch.batch_id)
-        if stored is None or not _is_in_round(stored, batch, State.SPLITTING):
-            return None
-        is_same = (stored.generation, stored.lease_owner) == (batch.generation, owner)
-        return stored if is_same else None
+    def _store(self, changed: Batch | None) -> bool:
+        """Store a changed batch, if there is one; True if there is."""
+        if changed is not None:
+            self._batches[changed.batch_id] = changed
+        return changed is not None
 
     def _is_committed(self, commit: Commit, index: int, row: Item) -> bool:
         stored = self._rows[row["batch_id"]["S"]].get(commit.outcomes[index].number)
@@ -415,16 +344,3 @@ class MemoryTable(MemoryOutbox):
             if read >= limit or size >= PAGE_BYTES:
                 return OutcomePage(found, number)
         return OutcomePage(found, None)
-
-
-def _position(batch: Batch) -> tuple[int, int]:
-    """The progress of its split: rows sent, and blank records skipped."""
-    return batch.checkpoint.rows, batch.checkpoint.blanks
-
-
-def _is_in(stored: Batch, batch: Batch, state: State) -> bool:
-    return (stored.incarnation, stored.state) == (batch.incarnation, state)
-
-
-def _is_in_round(stored: Batch, batch: Batch, state: State) -> bool:
-    return _is_in(stored, batch, state) and stored.round == batch.round

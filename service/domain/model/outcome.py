@@ -164,6 +164,16 @@ class Commit:
     ttl: int
     incarnation: str = ""
 
+    def leaves(self, round_: int, incarnation: str, ttl: int) -> bool:
+        """True if a stored outcome with these attributes stays: the commit may not replace it."""
+        is_of_round = round_ >= self.round
+        if not self.incarnation or incarnation == self.incarnation:
+            return is_of_round
+        if incarnation:
+            return incarnation > self.incarnation
+        # a worker of an earlier version has written it, without an incarnation
+        return ttl > self.ttl or (ttl == self.ttl and is_of_round)
+
     @property
     def counts(self) -> Counts:
         """The amounts that the commit adds to the counter slot."""

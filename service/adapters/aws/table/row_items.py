@@ -69,14 +69,7 @@ def is_done(item: Item, batch: Batch) -> bool:
 
 def is_committed(item: Item, commit: Commit) -> bool:
     """True if a commit may not replace the item; `commits` has the same as a condition of DynamoDB."""
-    is_of_round = int(item["round"]["N"]) >= commit.round
-    incarnation = _incarnation_of(item)
-    if not commit.incarnation or incarnation == commit.incarnation:
-        return is_of_round
-    if incarnation:
-        return incarnation > commit.incarnation
-    ttl = int_attribute(item, "ttl")
-    return ttl > commit.ttl or (ttl == commit.ttl and is_of_round)
+    return commit.leaves(int(item["round"]["N"]), _incarnation_of(item), int_attribute(item, "ttl"))
 
 
 def outcome_of(item: Item) -> Outcome:

@@ -1,0 +1,45 @@
+"""The folder of a store: its files, and who may read them. Nothing in it names its place: it may be moved."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+DATABASE_NAME = "rowfleet.db"
+OBJECTS_NAME = "objects"
+
+_PRIVATE_FILE, _PRIVATE_FOLDER = 0o600, 0o700
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make what is missing of the folder, readable by its owner only. Raises OSError."""
+    folder.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
+    (folder / OBJECTS_NAME).mkdir(mode=_PRIVATE_FOLDER, exist_ok=True)
+    ignore = folder / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("*\n", "ascii")
+    # SQLite gives the files beside it the same mode
+    os.close(os.open(folder / DATABASE_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _PRIVATE_FILE))
+
+
+def create_private(path: Path) -> int:
+    """Create a file that must not exist, and return its descriptor, open for writing. Raises OSError."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _PRIVATE_FILE)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names of the files in a folder are on the disk. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, body: bytes, offset: int) -> None:
+    """Write all bytes at an offset, and wait until they are on the disk. Raises OSError."""
+    view = memoryview(body)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written
+    os.fsync(descriptor)
