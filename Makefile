@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+RUNTIME := $(VENV)/.runtime
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: setup demo test verify mutants simulate replay fuzz lint hadolint types imports check checkov terraform-check image \
   endpoint-image json-schema lock chaos bench bench-memory bench-limits \
@@ -12,16 +14,26 @@ READY  := $(VENV)/.ready
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
 
-$(READY): requirements/dev.txt pyproject.toml
+# The environment is made once. `make demo` needs only the packages of the service and of the embedded endpoint.
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rowfleet needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; set PYTHON=…")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): requirements/local.txt requirements/build.txt pyproject.toml | $(BIN)/python
+	@echo "installing into $(VENV)/, once (versions and hashes: requirements/local.txt):"
+	@sed -n 's/^\([a-z0-9-]*\)==.*/\1/p' requirements/local.txt | paste -sd ' ' | fold -sw 108 | sed 's/^/  /'
+	@$(PIP) --require-hashes -r requirements/local.txt -r requirements/build.txt
+	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
+
+$(READY): requirements/dev.txt pyproject.toml | $(BIN)/python
+	$(PIP) --require-hashes -r requirements/dev.txt
+	$(PIP) --no-deps --no-build-isolation -e .
+	@touch $(RUNTIME) $@
 
 setup: $(READY) ## create .venv from the hash-locked requirements
 
-demo: $(READY) ## run the main job on real input, on this machine
+demo: $(RUNTIME) ## the service as on AWS, on this machine, with a real file
 	@$(BIN)/python examples/demo.py
 
 # Every test runs either in `test` or in `verify`. The acceptance tests start first because they take longest;
@@ -141,7 +153,7 @@ lock: ## resolve requirements/*.txt anew, run time and development together
 	  -o requirements/local.txt pyproject.toml
 	$(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url \
 	  --no-emit-find-links --no-emit-options --no-header -c requirements/dev.txt --only-build-deps \
-	  --build-deps-for wheel -o requirements/build.txt pyproject.toml
+	  --build-deps-for wheel --build-deps-for editable -o requirements/build.txt pyproject.toml
 	$(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url \
 	  --no-emit-find-links --no-emit-options --no-header -o requirements/checkov.txt requirements/checkov.in
 
