@@ -53,6 +53,17 @@ _WORDS: dict[str, Json] = {
     "true": True, "false": False, "null": None, "True": True, "False": False, "None": None,
     "NaN": math.nan, "nan": math.nan, "Infinity": math.inf, "-Infinity": -math.inf, "+Infinity": math.inf,
 }  # fmt: skip
+_LATEX = re.compile(
+    r"(?<!\\)(?:\\\\)*\\(?:b[a-z]|f(?:rac|orall|box|lat|ootnote)\b|t(?:ext|frac|imes|heta|ilde|riangle)(?![a-z])"
+    r"|text[a-z]{2}\{|n(?:abla|otin|ewline)\b|r(?:ho|ight|angle|floor|ceil)(?![a-z]))"
+)
+"""Commands of LaTeX and `\\bword` of a pattern, whose backslash JSON reads as the escape of a control character.
+
+No text has a backspace before a letter, nor a tab before `imes`.
+"""
+
+_ESCAPED_LETTER = re.compile(r"\\(?:\\|([A-Za-z]))")
+_CONTROL_ESCAPES = frozenset("bfnrtu")
 _BAD_ESCAPE = re.compile(r"\\(?:(?P<good>[\"\\/bfnrt]|u[0-9a-fA-F]{4})|(?P<quote>')|(?P<other>(?s:.)))")
 
 
@@ -63,6 +74,8 @@ class _NoJsonError(Exception):
 def parse_model_json(text: str) -> Json:
     """The one value that a text holds as JSON, or None. NaN and infinity stay floats, for a note of them."""
     value = _strict(text)
+    if not isinstance(value, _NoJsonError) and _LATEX.search(text):
+        return None
     if isinstance(value, str):
         # JSON that was written as JSON once more.
         inner = _strict(value)
@@ -209,11 +222,17 @@ class _Reader:
 
     def __init__(self, text: str, start: int) -> None:
         self._text = text
+        self._start = start
         self.end = start
 
     def read(self) -> tuple[Json, int]:
-        """The value at the start, and the place after it. Raises _NoJsonError."""
+        """The value at the start, and the place after it. Raises _NoJsonError, ValueError."""
         value = self._value(self._next(), 0)
+        letters = set(_ESCAPED_LETTER.findall(self._text, self._start, self.end)) - {""}
+        # A text with `C:\\Users` may mean a backslash in `C:\\new` as well.
+        is_doubtful = letters & _CONTROL_ESCAPES and letters - _CONTROL_ESCAPES
+        if is_doubtful or _LATEX.search(self._text, self._start, self.end):
+            raise ValueError("a backslash that may be an escape or not")
         return value, self.end
 
     def _next(self) -> tuple[str, str]:

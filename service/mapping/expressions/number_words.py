@@ -68,6 +68,18 @@ ENGLISH = frozenset({
     "billions", "bn", "bln", "trillion", "trillions", "tn", "trn",
 })  # fmt: skip
 """Multiples before which a point stands before decimals."""
+ENGLISH_UNITS = frozenset({
+    "accounts", "acres", "addresses", "answers", "apartments", "beds", "books", "buildings", "bushels",
+    "businesses", "calls", "characters", "citizens", "companies", "cubic", "customers", "days",
+    "deaths", "employees", "entries", "errors", "feet", "flights", "foot", "gallon", "gallons", "grams",
+    "homes", "hours", "households", "inch", "inches", "inhabitants", "installs", "kilograms",
+    "kilometers", "kilometres", "listings", "locations", "members", "meters", "metres", "mile", "miles",
+    "months", "names", "nights", "orders", "ounce", "ounces", "people", "pieces", "pound", "pounds",
+    "products", "ratings", "records", "residents", "respondents", "results", "reviews", "rooms", "rows",
+    "sales", "seats", "seconds", "square", "staff", "steps", "students", "subscribers", "units",
+    "users", "vehicles", "visitors", "visits", "weeks", "words", "workers", "yards", "years",
+})  # fmt: skip
+"""Words for units and things that only English has: a number before one is written in the English way."""
 _DOZENS = frozenset({
     "centaine", "centaines", "centena", "centenares", "centenas", "centinaia", "centinaio", "decena",
     "decenas", "decina", "decine", "dezena", "dezenas", "dizaine", "dizaines", "docena", "docenas",

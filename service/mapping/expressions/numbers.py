@@ -13,6 +13,7 @@ from decimal import Context, Decimal
 from service.mapping.expressions.number_words import (
     CODES,
     ENGLISH,
+    ENGLISH_UNITS,
     MULTIPLES,
     NO_UNITS,
     factor_of_money,
@@ -75,8 +76,15 @@ _DECADE = re.compile("[12][0-9]{2}0")
 _LONGEST_WITH_ZEROS = 4
 _SHORTEST_TELEPHONE = 10
 _ADDRESS_PARTS = 4
+_ONE_MARK = re.compile(r"[1-9][0-9]{0,2}[.,][0-9]{3}")
 _GROUP = 3
 """Digits of a group: 1,234,567."""
+_MONEY_WITH_COMMA = re.compile(
+    r"(?:[€₽₺₴₫₪]|R\$)\s|[0-9]\s*(?:[€₽₺₴₫₪]|kr\b|(?:euros?|reais|pesos?|lir[ae]|kron\w+|zlot\w+|forint)\b"
+    r"|zł|kč|(?:EUR|BRL|ARS|CLP|COP|CZK|DKK|NOK|SEK|PLN|HUF|RON|RUB|TRY|UAH|IDR|VND|BGN)\b)",
+    re.IGNORECASE,
+)
+"""Money as it is written where a comma stands before decimals. `€1,200` is the way of English texts."""
 _OTHER_DIGITS = re.compile(r"[0-9][²³]|(?![²³])[^\W\d_](?<=[¹⁰-₟¼-¾⅐-↋①-⓿])")
 """Powers and fractions: `10²`, `3½`. Only units have a `²`."""
 _OTHER_SCRIPTS = re.compile(r"(?![µμΩℓ℃℉Å])[^\W\d_](?<=[^\x00-\u024f\uff00-\uffef])")
@@ -88,7 +96,7 @@ def number_in(text: str) -> int | Decimal | None:
     """The number that a text states, or None."""
     if len(text) > MAX_CHARS:
         return None
-    text = _plain(text)
+    original, text = text, _plain(text)
     decorated = _DECORATION.fullmatch(text)
     if decorated is not None and decorated[1] == decorated[3].replace("”", "“"):
         text = decorated[2].strip()
@@ -97,7 +105,7 @@ def number_in(text: str) -> int | Decimal | None:
         return None
     factor = _factor(match)
     digits = _digits(match, has_currency=_has_currency(match))
-    if factor is None or digits is None:
+    if factor is None or digits is None or _is_a_thousand_or_one(match, _MONEY_WITH_COMMA.search(original)):
         return None
     is_negative = "-" in (match["sign"], match["inner_sign"]) or "(" in (match["open"], match["inner_open"])
     number = Decimal(f"{'-' if is_negative else ''}{digits}")
@@ -216,6 +224,25 @@ def _digits(match: re.Match[str], *, has_currency: bool) -> str | None:
         is_list = not is_amount and text.index(",") <= _GROUP
         return None if is_list else text.replace(",", ".")
     return _grouped_digits(match, text, has_currency=has_currency)
+
+
+def _is_a_thousand_or_one(match: re.Match[str], money_with_comma: re.Match[str] | None) -> bool:
+    """True for `1,234 kg` and `1.234 kg`: one mark before three digits is that of thousands or of decimals.
+
+    Alone, as an amount of dollars, and before an English word, such a number has its English meaning.
+    """
+    text: str = match["number"]
+    if not (_ONE_MARK.fullmatch(text) and (match["comma_groups"] or match["plain"])):
+        return False
+    if money_with_comma:
+        return True
+    word, unit = (match["multiple"] or "").lower(), match["unit"].strip()
+    if word in ENGLISH or word in ENGLISH_UNITS:
+        return False
+    if word in MULTIPLES or _has_currency(match):
+        return word in MULTIPLES
+    # Before a percent sign a point stands before decimals: thousands of percent are rare.
+    return bool(word or unit) and not (match["plain"] and unit in {"%", "‰"})
 
 
 def _grouped_digits(match: re.Match[str], text: str, *, has_currency: bool) -> str | None:

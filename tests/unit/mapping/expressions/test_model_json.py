@@ -167,3 +167,38 @@ def test_cut_off_json_has_no_value(value, cut):
     text = exact_json.dumps(value)
     assert parse_model_json(text[: min(cut, len(text) - 1)]) is None
     assert parse_model_json(f"```json\n{text}\n```") == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r'{"x": "$\frac{1}{2}$"}',
+        r'{"x": "2 \times 3"}',
+        r'{"x": "\text{yes}"}',
+        r'{"x": "\beta"}',
+        r'{"x": "\bword\b"}',
+        r'{"x": "\theta", y: 1}',
+        r'{"x": "C:\Users\new"}',
+        r'{"x": "C:\Users", "y": "D:\new"}',
+        r'{"x": "\d+\n"}',
+    ],
+)
+def test_a_backslash_that_json_reads_as_a_control_character(text):
+    """A model that does not escape its backslashes means none of the control characters."""
+    assert parse_model_json(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (r'{"x": "$\\frac{1}{2}$"}', r"$\frac{1}{2}$"),
+        (r'{"x": "one\ntwo\ttext"}', "one\ntwo\ttext"),
+        (r'{"x": "a\*b\*\nc"}', "a\\*b\\*\nc"),
+        (r'{"x": "\d+"}', r"\d+"),
+        (r'The half is \frac{1}{2}: {"x": "half"}', "half"),
+        (r'{"x": "page 1\n\fPage 2"}', "page 1\n\fPage 2"),
+    ],
+)
+def test_backslashes_with_one_reading(text, value):
+    """Escapes of lines and tabs, escaped backslashes, and those that are no escape of JSON."""
+    assert parse_model_json(text) == {"x": value}

@@ -382,7 +382,7 @@ def test_a_multiple_without_a_certain_number_is_none(text):
             for unit in ("bars", "balls", "malls", "Stück", "employees", "Zimmer", "Mitarbeiter")
         ),
         *((f"5 {unit}", 5) for unit in ("cents", "reams", "mL", "Mbit", "MBtu", "kron", "billets", "Bilder")),
-        ("1.234 kg", Decimal("1.234")),
+        ("1.2345 kg", Decimal("1.2345")),
         ("1.234 million", 1234000),
         ("2,5 Mio. €", 2500000),
         ("2.5 Mio. €", 2500000),
@@ -390,4 +390,68 @@ def test_a_multiple_without_a_certain_number_is_none(text):
 )
 def test_a_unit_is_no_multiple(text, number):
     """Any other word after a number is its unit."""
+    assert number_in(text) == number
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("1,234 kg", "1.234 kg", "12,345 Stück", "2.500 kg", "1,234 m²", "1,234%", "-1,234 °C", "3.141 m"),
+        *(
+            "1,234 km/h",
+            "1,234k",
+            "1,234 Mio. €",
+            "1,234 Millionen",
+            "1,799 €",
+            "€ 1,799",
+            "1,234 EUR",
+            "1,234 kr",
+        ),
+        *(
+            "1,234 EUR",
+            "1,234 kr",
+            "1,234 minutes",
+            "R$ 5,799",
+            "1,234 euros",
+            "1,234 zł",
+            "1,234 ₺",
+            "1,234 €/month",
+        ),
+    ],
+)
+def test_one_mark_before_three_digits_and_a_unit_is_no_number(text):
+    """It is a thousand in some countries, and one and a bit in others."""
+    assert number_in(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        *(("1,234", 1234), ("1.234", Decimal("1.234")), ("$1,234", 1234), ("£1,234 per month", 1234)),
+        *(
+            ("1,234 USD", 1234),
+            ("1,234 dollars", 1234),
+            ("¥1,000", 1000),
+            ("€1,200", 1200),
+            ("EUR 1,200", 1200),
+        ),
+        *(("1,234,567 kg", 1234567), ("1,234.5 kg", Decimal("1234.5")), ("1.234,5 kg", Decimal("1234.5"))),
+        *(
+            ("1,234 million", 1234000000),
+            ("0.125 kg", Decimal("0.125")),
+            ("1234 kg", 1234),
+            ("1 234 kg", 1234),
+        ),
+        *(
+            ("1 234 kg", 1234),
+            ("EUR 1,200", 1200),
+            ("2,205 pounds", 2205),
+            ("12,345 users", 12345),
+            ("12.345 seconds", Decimal("12.345")),
+        ),
+        *(("12.34 kg", Decimal("12.34")), ("1.234%", Decimal("1.234")), ("12,5 kg", Decimal("12.5"))),
+    ],
+)
+def test_other_marks_have_one_reading(text, number):
+    """Alone, or as an amount of dollars, one mark has its English meaning."""
     assert number_in(text) == number
