@@ -14,7 +14,7 @@ from service.batch.source import table_bytes
 from service.csvio import CsvReader, Record
 from service.csvio.compression import is_compressed_name
 from service.domain.errors import CsvError, PoisonMessageError, RowTooLargeError, SourceError
-from service.domain.messages import RowMessage, Span
+from service.domain.messages import RowFrame, RowMessage, Span
 from service.domain.model import Batch, Checkpoint, PastOutcome, Source
 from service.domain.ports import MESSAGE_BYTES, Objects
 from service.runtime.port_retries import retry_for
@@ -68,6 +68,29 @@ def row_body(
             return body
     span = Span(record.start, record.length, record.line)
     return replace(message, cells=(), defect="", record="", span=span).encode()
+
+
+class RowBodies:
+    """Makes the first messages of a batch's records, as `row_body` does; what they share is encoded once."""
+
+    def __init__(self, batch: Batch, max_message_bytes: int = MESSAGE_BYTES) -> None:
+        self.group, self.sender = batch.batch_id, batch.sender
+        self._batch = batch
+        self._max_message_bytes = max_message_bytes
+        self._room = max_message_bytes - RESEND_BYTES
+        first = RowMessage(
+            batch.batch_id, batch.round, 1, (),
+            incarnation=batch.incarnation, sender=batch.sender, generation=batch.generation,
+        )  # fmt: skip
+        self._frame = RowFrame(first)
+
+    def body(self, record: Record) -> str:
+        """The message of a record."""
+        if not record.defect and record.length <= self._room:
+            body = self._frame.encode(record.number, record.cells)
+            if len(body) <= self._room:
+                return body
+        return row_body(self._batch, record, max_message_bytes=self._max_message_bytes)
 
 
 class ClaimCheck:

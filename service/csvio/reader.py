@@ -9,6 +9,7 @@ from service.csvio.cells import CellParser, clean_name, header_parser, name_colu
 from service.csvio.contradictions import check_header, check_sample, fitting_encoding, remedy
 from service.csvio.delimiters import DelimiterSample, choose, failures_delimiter, is_sample, stated_delimiter
 from service.csvio.layout import Layout
+from service.csvio.plain import PlainLines, plain_end
 from service.csvio.records import Header, Record, RecordMaker
 from service.csvio.scan import Scanner, count_lines, line_after
 from service.domain.errors import CsvError
@@ -55,6 +56,7 @@ class CsvReader:
         self._trailing = 0
         self._scanner = Scanner("")
         self._maker: RecordMaker | None = None
+        self._plain: PlainLines | None = None
         self._check_settings()
 
     @classmethod
@@ -117,15 +119,38 @@ class CsvReader:
         if not self._has_begun and not self._begin(at_end=at_end):
             return []
         records: list[Record] = []
-        for start, stop, after in self._scanner.scan(self._view, at_end=at_end):
-            if start == stop:
-                self._line += count_lines(self._view[start:after])
-            elif self.header is None:
-                self._read_header(start, stop, after)
-            else:
-                self._add_record(start, stop, after, records)
+        most = 0
+        while True:
+            # After each record that the scanner has found plain lines may follow. The longer there are none,
+            # the more records it finds before the next look.
+            most = 1 if self._read_plain(records) else max(1, 2 * most)
+            spans = self._scanner.scan(self._view, at_end=at_end, most=most)
+            for start, stop, after in spans:
+                if start == stop:
+                    self._line += count_lines(self._view[start:after])
+                elif self.header is None:
+                    self._read_header(start, stop, after)
+                else:
+                    self._add_record(start, stop, after, records)
+            if len(spans) < most:
+                break
         self._drop_consumed(at_end=at_end)
         return records
+
+    def _read_plain(self, records: list[Record]) -> bool:
+        """Add the records up to the next quote. False if there is none."""
+        scanner = self._scanner
+        if self._plain is None or scanner.quote_at >= 0:
+            return False
+        end = plain_end(self._view, scanner.start, scanner.position)
+        lines = self._view[scanner.start : end].splitlines(keepends=True)
+        if not lines or len(max(lines, key=len)) > self._max_record_bytes:
+            return False
+        found, after = self._plain.read(lines, self.position)
+        records += found
+        self._number, self._line, self.blanks = after.rows + 1, after.line, after.blanks
+        scanner.skip_to(end)
+        return True
 
     def _detect_charset(self) -> None:
         found = charset.find_bom(self._raw)
@@ -257,6 +282,8 @@ class CsvReader:
     def _set_header(self, header: Header) -> None:
         self.header = header
         self._maker = RecordMaker(header, self._charset)
+        if self._charset.unit == 1 and not header.dialect.escape and not header.dialect.comment:
+            self._plain = PlainLines(header, self._charset, self._maker)
 
     def _add_record(self, start: int, stop: int, after: int, records: list[Record]) -> None:
         """Add the record, unless it is blank and blank records are skipped."""
@@ -273,9 +300,20 @@ class CsvReader:
             return
         number = self._number
         self._number = number + 1
-        after_bytes = min(after * unit, len(self._raw))
-        end = Checkpoint(number, self._offset + after_bytes, self._line, self.blanks)
-        records.append(Record(number, content.cells, line, end, content.defect, position, content.raw))
+        end = self._offset + min(after * unit, len(self._raw))
+        records.append(
+            Record(
+                number,
+                content.cells,
+                line,
+                position,
+                end,
+                self._line,
+                self.blanks,
+                content.defect,
+                content.raw,
+            )
+        )
 
     def _bytes(self, start: int, stop: int) -> bytes:
         unit = self._charset.unit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from service.csvio.cells import CellParser
 from service.csvio.charset import Charset
@@ -27,27 +28,34 @@ class Header:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     r"""One data record: `number` counts from 1, `line` is its first physical line.
 
-    Its bytes, including the line end, are `length` from `start`; reading can resume at `end`. `defect` is the
-    reason why it must not be processed, or "". The cells of a defective record have undecodable bytes as
-    `\xNN`, and `raw` has its bytes without line end and without the columns that failures.csv adds.
+    Its bytes, including the line end, are those from `start` to `stop`. The line after it is `next_line`, and
+    `blanks` blank records were skipped before it. `defect` is the reason why it must not be processed, or "".
+    The cells of a defective record have undecodable bytes as `\xNN`, and `raw` has its bytes without line end
+    and without the columns that failures.csv adds.
     """
 
     number: int
     cells: tuple[str, ...]
     line: int
-    end: Checkpoint
+    start: int
+    stop: int
+    next_line: int
+    blanks: int = 0
     defect: str = ""
-    start: int = 0
     raw: bytes = b""
+
+    @property
+    def end(self) -> Checkpoint:
+        """The place where reading can resume after the record."""
+        return Checkpoint(self.number, self.stop, self.next_line, self.blanks)
 
     @property
     def length(self) -> int:
         """Length in bytes, without empty lines before the record."""
-        return self.end.byte_offset - self.start
+        return self.stop - self.start
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 _MARK = re.compile(rb'[\r\n"]')
 _LINE_END = re.compile(rb"\r\n|\n|\r")
@@ -12,6 +13,9 @@ _BACKSLASH = ord("\\")
 _QUOTE = ord('"')
 _CR = ord("\r")
 
+ALL = sys.maxsize
+"""As many lines as there are."""
+
 LineSpan = tuple[int, int, int]
 """Start of a line in a view, end of its content, start of the next line."""
 
@@ -20,10 +24,11 @@ class Scanner:
     """Finds lines in a growing view, which has one byte per code unit (`Charset.extend`).
 
     Between two calls of `scan` it keeps its position. `start`: start of the unfinished record. `quote_at`:
-    position of the open quote, -1 if there is none. `delimiters`: a quote after any of them opens a cell.
+    position of the open quote, -1 if there is none. Before `position` there is nothing left to find.
+    `delimiters`: a quote after any of them opens a cell.
     """
 
-    __slots__ = ("_comment", "_escape", "_inside", "_position", "_quoted", "delimiters", "quote_at", "start")
+    __slots__ = ("_comment", "_escape", "_inside", "_quoted", "delimiters", "position", "quote_at", "start")
 
     def __init__(self, delimiters: str, start: int = 0, *, escape: str = "", comment: str = "") -> None:
         """`escape` and `comment` as in `Layout`."""
@@ -36,17 +41,19 @@ class Scanner:
         self._inside = self._quoted  # what is left of the open quoted section
         self.start = start
         self.quote_at = -1
-        self._position = start
+        self.position = start
 
-    def scan(self, view: bytes, *, at_end: bool = False) -> list[LineSpan]:  # noqa: C901 -- one fast loop
-        """The lines that `view` completes, including empty ones (their start is their end).
+    def scan(  # noqa: C901 -- one fast loop
+        self, view: bytes, *, at_end: bool = False, most: int = ALL
+    ) -> list[LineSpan]:
+        """The lines that `view` completes, including empty ones (their start is their end); `most` of them.
 
         `view` must begin with the view of the last call. `at_end`: nothing follows, so the last line needs no
         line end; only an open quote leaves bytes after `start`.
         """
         spans: list[LineSpan] = []
-        start, position = self.start, self._position
-        while True:
+        start, position = self.start, self.position
+        while len(spans) < most:
             if self.quote_at >= 0:
                 position = self._find_quote_end(view, position, at_end=at_end)
                 if self.quote_at >= 0:
@@ -73,17 +80,21 @@ class Scanner:
                 position += view[position : position + 1] == b"\n"
             spans.append((start, here, position))
             start = position
-        if at_end and self.quote_at < 0 and start < len(view):
+        if at_end and self.quote_at < 0 and start < len(view) and len(spans) < most:
             spans.append((start, len(view), len(view)))
             start = position
-        self.start, self._position = start, position
+        self.start, self.position = start, position
         return spans
+
+    def skip_to(self, start: int) -> None:
+        """Go on at `start`, where a record begins; no quote is open."""
+        self.start = self.position = start
 
     def forget(self) -> int:
         """Forget the view before `start`; return the number of units that the caller has to drop from it."""
         dropped = self.start
         self.start = 0
-        self._position -= dropped
+        self.position -= dropped
         self.quote_at -= dropped if self.quote_at >= 0 else 0
         return dropped
 

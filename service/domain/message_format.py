@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 import orjson
@@ -21,9 +23,25 @@ _TASK_TOKEN = re.compile(r'(\\*"task_token\\*"\s*:\s*\\*")(?:[^"\\]|\\+/)*')
 """A task token in a body, also inside the text of an SNS notification; the body may be cut off in it."""
 
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+_DELETE = b"\x7f"
+
+
 def encode(body: dict[str, Any]) -> str:
     """Compact ASCII JSON, because SQS accepts only some Unicode characters."""
-    return json.dumps(body, separators=(",", ":"))
+    return _encode(body)
+
+
+def encode_texts(texts: Sequence[str]) -> str:
+    """The same for an array of texts, quicker."""
+    try:
+        body = orjson.dumps(texts)
+    except TypeError:  # half of a surrogate pair
+        body = b""
+    if body.isascii() and body and _DELETE not in body:
+        return body.decode("ascii")
+    return f"[{','.join(map(encode_basestring_ascii, texts))}]"
 
 
 def shown_body(body: str, most_chars: int | None = None) -> str:

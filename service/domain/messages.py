@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from service.domain.errors import PoisonMessageError, RowfleetError
 from service.domain.message_format import (
     VERSION,
     encode,
+    encode_texts,
     field,
     incarnation_field,
     optional_whole_number,
@@ -162,6 +164,20 @@ class RowMessage:
             history=_history(field(data, "history", list)) if "history" in data else (),
             trial=optional_whole_number(data, "trial", MAX_TRIALS) or 0,
         )
+
+
+class RowFrame:
+    """The text of row messages that differ in number and cells only, so that the rest is encoded once."""
+
+    def __init__(self, row: RowMessage) -> None:
+        """`row`: any of these messages."""
+        numbered = '"row":1,"cells":[]'
+        head, _, self._tail = replace(row, number=1, cells=(), span=None).encode().partition(numbered)
+        self._head = f'{head}"row":'
+
+    def encode(self, number: int, cells: Sequence[str]) -> str:
+        """The body that `RowMessage.encode` makes of the same message."""
+        return f'{self._head}{number},"cells":{encode_texts(cells)}{self._tail}'
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from service.batch.large_rows import row_body
+from service.batch.large_rows import RowBodies, row_body
 from service.batch.lease import BatchLease
 from service.batch.role_ports import Ports
 from service.batch.row_checks import REPEAT_DELAY_S
@@ -91,6 +91,7 @@ class Split:
         self._renaming = asyncio.Lock()
         self._first: Checkpoint | None = None
         self._kept = NONE_KEPT
+        self._bodies: RowBodies | None = None
         self._histories: dict[int, tuple[PastOutcome, ...]] = {}
         self._began_at = batch.checkpoint.rows
         # The previous splitter may have sent one window beyond its checkpoint. The window's size is the one
@@ -197,11 +198,15 @@ class Split:
         self._lease.check()
 
     def _message(self, record: Record) -> OutgoingMessage:
-        is_repeat = record.number <= self._replay_until
         most = self._limits.max_message_bytes
-        history = self._histories.get(record.number, ())
-        body = row_body(self.batch, record, replay=is_repeat, history=history, max_message_bytes=most)
-        return OutgoingMessage(body, self.batch.batch_id, REPEAT_DELAY_S if is_repeat else 0)
+        if record.number <= self._replay_until:
+            history = self._histories.get(record.number, ())
+            body = row_body(self.batch, record, replay=True, history=history, max_message_bytes=most)
+            return OutgoingMessage(body, self.batch.batch_id, REPEAT_DELAY_S)
+        # A call without an answer changes the sender between two messages.
+        if self._bodies is None or self._bodies.sender != self.batch.sender:
+            self._bodies = RowBodies(self.batch, most)
+        return OutgoingMessage(self._bodies.body(record), self._bodies.group)
 
     async def _marked(self, messages: Sequence[OutgoingMessage]) -> Sequence[OutgoingMessage]:
         """Messages that may have been accepted, as repeats; the first ones are known by their sender."""

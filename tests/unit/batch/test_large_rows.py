@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from service.adapters.memory import MemoryObjects
 from service.batch.large_outcomes import LargeOutcomeLimits
-from service.batch.large_rows import RESEND_BYTES, ClaimCheck, row_body, row_message
+from service.batch.large_rows import RESEND_BYTES, ClaimCheck, RowBodies, row_body, row_message
 from service.csvio import CsvReader, Record
 from service.domain.errors import (
     AgentOutageError,
@@ -37,7 +37,6 @@ from service.domain.model import (
     MAX_ROUND,
     MAX_ROWS,
     Batch,
-    Checkpoint,
     Dialect,
     Location,
     Source,
@@ -49,6 +48,7 @@ from service.domain.ports import MESSAGE_BYTES
 ENCODINGS = ("utf-8", "utf-8-sig", "utf-16-le", "utf-16-be", "utf-16", "cp1252", "shift_jis", "gb18030")
 CHARACTERS = 'a,;"\r\n é\x00|\t€ソ\U0001f600'
 LARGE = "x" * 1_100_000
+BATCH = Batch("t", "e", State.RUNNING, Source("b", "k"), Location("b", ""))
 
 
 def with_cells(batch, record):
@@ -244,7 +244,7 @@ async def test_the_message_of_a_large_row_is_small(lab):
 async def test_a_row_too_large_for_a_message_is_sent_with_its_span(lab, cells):
     """The message has the place of the record in the source, and neither cells nor defect."""
     batch = await lab.batch(None)
-    record = Record(7, cells, 9, Checkpoint(7, 5_000_000, 12), "ragged", 2_000_000)
+    record = Record(7, cells, 9, 2_000_000, 5_000_000, 12, defect="ragged")
     row = RowMessage.decode(row_body(batch, record, replay=True))
     assert row == RowMessage("demo#e1", 1, 7, (), replay=True, span=Span(2_000_000, 3_000_000, 9))
 
@@ -310,10 +310,27 @@ def test_the_largest_row_that_fits_a_message_can_be_requeued(batch, number, defe
     def record(size):
         wide, rest = divmod(size, len(json.dumps(char)) - 2)
         texts = (char * wide + "x" * rest, *[""] * (cells - 1))
-        return Record(number, texts, 9, Checkpoint(7, 100, 10), defect[0], 50, raw=defect[1])
+        return Record(number, texts, 9, 50, 100, 10, 0, *defect)
 
     empty = len(row_body(batch, record(0)))
     most = MESSAGE_BYTES - RESEND_BYTES - empty
     row = RowMessage.decode(row_body(batch, record(most + beyond)))
     assert (row.span is None) == (beyond <= 0)
     assert len(replace(row, **ADDED).encode()) <= MESSAGE_BYTES
+
+
+@given(
+    cells=st.lists(st.text(st.characters(exclude_categories=("Cs",)), max_size=40), max_size=4).map(tuple),
+    defect=st.sampled_from([("", b""), ("ragged", b"x\xff")]),
+    length=st.sampled_from([10, 100, 10_000]),
+    most=st.sampled_from([RESEND_BYTES + 120, RESEND_BYTES + 200, MESSAGE_BYTES]),
+    sender=st.sampled_from(["", "owner"]),
+)
+@settings(deadline=None)
+def test_bodies_made_together_are_those_made_one_by_one(cells, defect, length, most, sender):
+    """Large rows have their spans, and defective ones their bytes."""
+    batch = replace(BATCH, sender=sender, incarnation="018bcfe5680a1b2c", generation=2)
+    bodies = RowBodies(batch, most)
+    for number in (1, 10**9):
+        record = Record(number, cells, 9, 50, 50 + length, 10, 0, *defect)
+        assert bodies.body(record) == row_body(batch, record, max_message_bytes=most)

@@ -3,9 +3,11 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.domain.errors import PoisonMessageError
-from service.domain.message_format import read_object, shown_body
+from service.domain.message_format import encode, encode_texts, read_object, shown_body
 
 TOKEN = "AQCEAAAAKgAAAAMAAAAA/AAAAT+0="
 JOB = {"v": 1, "task_token": TOKEN, "mapping": "demo"}
@@ -41,3 +43,10 @@ def test_a_byte_order_mark_before_the_object_is_no_part_of_it():
     assert read_object('\ufeff{"v": 1}') == {"v": 1}
     with pytest.raises(PoisonMessageError, match="not JSON"):
         read_object('\ufeff\ufeff{"v": 1}')
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=())) | st.text('a"\\\x7f\x1f\n/é\u2028')))
+def test_texts_are_encoded_as_in_an_object(texts):
+    """Whatever characters they have, half of a surrogate pair included, the text is the same, and ASCII."""
+    assert encode({"texts": texts}) == f'{{"texts":{encode_texts(texts)}}}'
+    assert encode_texts(texts).isascii()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.domain.errors import PoisonMessageError
-from service.domain.messages import MAX_LOST, MAX_TRIALS, AggregateMessage, RowMessage, Span
+from service.domain.messages import MAX_LOST, MAX_TRIALS, AggregateMessage, RowFrame, RowMessage, Span
 from service.domain.model import MAX_MS
 
 ROW = {"v": 1, "batch": "t#e", "round": 1, "row": 7, "cells": ["a", "b"]}
@@ -42,6 +42,15 @@ def test_a_row_message_survives_the_round_trip(message):
     body = message.encode()
     assert body.isascii()
     assert RowMessage.decode(body) == message
+
+
+@given(messages, st.lists(st.tuples(st.integers(1, 10**10 - 1), st.lists(st.text()))))
+def test_a_frame_makes_the_bodies_that_the_messages_have(message, rows):
+    """Whatever else the messages hold, and whatever the cells are."""
+    message = replace(message, span=None)
+    frame = RowFrame(message)
+    for number, cells in rows:
+        assert frame.encode(number, cells) == replace(message, number=number, cells=tuple(cells)).encode()
 
 
 def test_a_row_without_an_attempt_has_no_first_attempt():

@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.csvio import Record
-from service.domain.model import Checkpoint
 from service.splitter.windows import Windows
 
 
@@ -13,9 +12,7 @@ def records_of(sizes):
     """Records of these sizes in bytes, one after the other."""
     start, records = 0, []
     for number, size in enumerate(sizes, 1):
-        records.append(
-            Record(number, ("x",), number, Checkpoint(number, start + size, number + 1), "", start)
-        )
+        records.append(Record(number, ("x",), number, start, start + size, number + 1))
         start += size
     return records
 
