@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from service.batch.reuse_records import CachedReply
 from service.csvio import RECORD, SURPLUS, row_data
@@ -17,7 +18,10 @@ from service.domain.item_size import outcome_bytes
 from service.domain.messages import RowMessage
 from service.domain.model import CUT_NOTE, Json, Outcome, RowError, Status
 from service.domain.truncation import truncate
-from service.mapping import Extraction
+
+if TYPE_CHECKING:
+    # commands that only read a batch start without the mapping language
+    from service.mapping import Extraction
 
 MAX_ERROR_CHARS = 2_000
 """Longer error texts are cut, because one is stored with every failed row."""

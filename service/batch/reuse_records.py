@@ -9,10 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from service.domain import exact_json
 from service.domain.model import MAX_MS, Batch, Json, Outcome, row_id
-from service.mapping import RowMapping
+
+if TYPE_CHECKING:
+    # commands that only read a batch start without the mapping language
+    from service.mapping import RowMapping
 
 MAX_CACHED_REPLY_BYTES = 300_000
 """A larger reply is not shared: a record is one item, and DynamoDB's items have 400,000 bytes at most."""

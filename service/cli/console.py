@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import signal
 import sys
 from collections.abc import Coroutine
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
+
+if TYPE_CHECKING:
+    import asyncio
 
 EXIT_OK, EXIT_BATCH_FAILED, EXIT_USAGE, EXIT_FAILED_ROWS, EXIT_HELD, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -56,6 +58,9 @@ def print_json(value: object) -> None:
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end. An interrupt cancels it, waits for its clean-up and exits 130."""
+    # Imported here: `rowfleet --help` runs nothing.
+    import asyncio  # noqa: PLC0415
+
     try:
         return asyncio.run(work)
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -70,6 +75,8 @@ def exit_with(code: int) -> NoReturn:
 
 def stop_on_signals() -> asyncio.Event:
     """Return an event that the first SIGTERM or SIGINT sets; the second signal cancels the current task."""
+    import asyncio  # noqa: PLC0415
+
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     main_task = asyncio.current_task()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from service import __version__
 from service.domain.errors import CsvError, MappingError, UsageError
@@ -17,10 +18,13 @@ from service.domain.model import (
     iso_time,
 )
 from service.domain.operation_requests import OperationRequest
-from service.mapping import Definition
 from service.steering.decisions import LIFTED_BY_RESUME, Decision, describe_hold, open_state
 from service.steering.filters import Filters
 from service.steering.selection import Selection
+
+if TYPE_CHECKING:
+    # commands that only read a batch start without the mapping language
+    from service.mapping import Definition
 
 LEAST_LEFT_S = 86_400
 """Time that the items of a batch must still live when a round opens."""

@@ -9,8 +9,6 @@ from pydantic import Field, SecretStr, field_validator
 
 from service.app.settings_sections import Seconds, Section
 from service.domain.model import EventKind
-from service.mapping.syntax.problems import CompileError
-from service.mapping.syntax.references import SecretReference
 
 _EVENT_BUS = re.compile(
     r"[A-Za-z0-9_./-]{1,256}|arn:[a-z-]+:events:[a-z0-9-]+:[0-9]{12}:event-bus/[A-Za-z0-9_./-]{1,256}"
@@ -52,6 +50,10 @@ class EventSettings(Section):
                 "is the secret itself; name the place where it is, such as ssm:/rowfleet/webhook or env:NAME"
             )
         if text:
+            # Imported for a set value only: most commands read the settings and need no mapping language.
+            from service.mapping.syntax.problems import CompileError  # noqa: PLC0415
+            from service.mapping.syntax.references import SecretReference  # noqa: PLC0415
+
             try:
                 SecretReference.parse(secret_name(text))
             except CompileError:
