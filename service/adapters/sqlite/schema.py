@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from service.adapters.sqlite.errors import too_new
-from service.domain.model import COUNTER_FIELDS
-
-_COUNTERS = ", ".join(f"{name} INTEGER NOT NULL" for name in COUNTER_FIELDS)
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -24,9 +21,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             batch INTEGER NOT NULL, digest TEXT NOT NULL, definition TEXT NOT NULL,
             PRIMARY KEY (batch, digest)
         ) WITHOUT ROWID""",
-        f"""CREATE TABLE counters (
+        """CREATE TABLE counters (
             batch INTEGER NOT NULL, round INTEGER NOT NULL, incarnation TEXT NOT NULL, ttl INTEGER NOT NULL,
-            {_COUNTERS}, PRIMARY KEY (batch, round, incarnation, ttl)
+            succeeded INTEGER NOT NULL, failed INTEGER NOT NULL, agent_ms INTEGER NOT NULL,
+            input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, reused INTEGER NOT NULL,
+            rejected INTEGER NOT NULL, transient INTEGER NOT NULL, rate_limit INTEGER NOT NULL,
+            unavailable INTEGER NOT NULL, cancelled INTEGER NOT NULL,
+            PRIMARY KEY (batch, round, incarnation, ttl)
         ) WITHOUT ROWID""",
         # `id` holds batch, partition and row (`row_keys`): rows are read and appended in their order.
         """CREATE TABLE outcomes (
@@ -54,7 +55,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE uploads (id TEXT PRIMARY KEY, bucket TEXT NOT NULL, key TEXT NOT NULL) WITHOUT ROWID",
     ),
 )
-"""The statements that lead from each version to the next; an empty file has version 0."""
+"""The statements that lead from each version to the next; an empty file has version 0.
+
+Stores have run the steps of a released version: a change of the tables is a further step.
+"""
 
 PAGE_BYTES = 8_192
 

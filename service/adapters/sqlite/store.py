@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from service.adapters.sqlite import errors
+from service.adapters.sqlite.expiry import expire, purge_step
 from service.adapters.sqlite.folder import DATABASE_NAME, prepare_folder
 from service.adapters.sqlite.lock import StoreLock
 from service.adapters.sqlite.objects.files import ObjectFiles
@@ -24,6 +27,9 @@ CACHE_KIB = 8_192
 WAL_BYTES = 16 * 2**20
 """The log of changes is cut to this size after its pages are in the database."""
 
+PURGE_PAUSE_S = 0.05
+"""Pause after each removal of some outcomes, so that a run beside it is not slower."""
+
 
 class Store:
     """The ports on a folder. `open` it, as an async context manager or with `close` at the end.
@@ -34,7 +40,9 @@ class Store:
 
     def __init__(self, folder: Path, clock: Clock, *, lock: StoreLock | None, part_bytes: int) -> None:
         self.folder = folder
+        self._clock = clock
         self._lock = lock
+        self._purge: asyncio.Task[None] | None = None
         self._thread = thread = StoreThread(folder)
         self._files = ObjectFiles(folder)
         self.table: Table = SqliteTable(thread, clock.now_ms)
@@ -78,13 +86,25 @@ class Store:
 
     async def close(self) -> None:
         """End the calls under way, close the database and release the lock. Harmless if it was closed."""
+        if self._purge is not None:
+            self._purge.cancel()
+            await asyncio.wait([self._purge])
         await self._thread.close()
         if self._lock is not None:
             self._lock.release()
 
     async def _clean_up(self) -> None:
-        """Remove what nobody needs any more."""
+        """Remove what nobody needs any more. The outcomes of batches that are gone go in the background."""
+        now_ms = self._clock.now_ms()
+        await self._thread.run(lambda one: expire(one, now_ms))
         self._files.remove_strays(await self._thread.run(used_names))
+        self._purge = asyncio.create_task(self._purge_outcomes())
+
+    async def _purge_outcomes(self) -> None:
+        # An error here, as a full disk, is met by the calls of the roles as well. The next one goes on.
+        with suppress(errors.StoreError):
+            while await self._thread.run(purge_step):
+                await self._clock.sleep(PURGE_PAUSE_S)
 
 
 def _locked(folder: Path) -> StoreLock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -130,21 +130,7 @@ class Outcome:
     @property
     def counts(self) -> Counts:
         """The amounts that this outcome adds to its round's counter."""
-        is_success = self.status is Status.SUCCESS
-        return Counts(
-            succeeded=int(is_success),
-            failed=int(not is_success),
-            agent_ms=self.execution_time_ms,
-            input_tokens=self.input_tokens,
-            output_tokens=self.output_tokens,
-            reused=int(bool(self.reused_from)),
-            **self._failure_count,
-        )
-
-    @property
-    def _failure_count(self) -> dict[str, int]:
-        name = self.error.failure_class if self.error else ""
-        return {name: 1} if name in FAILURE_COUNTS else {}
+        return _counts_of((self,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,4 +163,24 @@ class Commit:
     @property
     def counts(self) -> Counts:
         """The amounts that the commit adds to the counter slot."""
-        return sum((outcome.counts for outcome in self.outcomes), Counts())
+        return _counts_of(self.outcomes)
+
+
+def _counts_of(outcomes: Iterable[Outcome]) -> Counts:
+    """The sum of the amounts of the outcomes."""
+    # plain numbers: a `Counts` for each row would take longer than its commit
+    succeeded = failed = agent_ms = input_tokens = output_tokens = reused = 0
+    by_class = dict.fromkeys(FAILURE_COUNTS, 0)
+    for outcome in outcomes:
+        if outcome.status is Status.SUCCESS:
+            succeeded += 1
+        else:
+            failed += 1
+        agent_ms += outcome.execution_time_ms
+        input_tokens += outcome.input_tokens
+        output_tokens += outcome.output_tokens
+        if outcome.reused_from:
+            reused += 1
+        if outcome.error is not None and outcome.error.failure_class in by_class:
+            by_class[outcome.error.failure_class] += 1
+    return Counts(succeeded, failed, agent_ms, input_tokens, output_tokens, reused, **by_class)

@@ -57,6 +57,22 @@ def listed_objects(
     return [Source(bucket=bucket, key=key, etag=etag, size=size) for key, etag, size in rows]
 
 
+def delete_objects(
+    connection: sqlite3.Connection, bucket: str | None, key: str, *, is_prefix: bool = True
+) -> list[str]:
+    """Delete the object `key`, or all below it, and their uploads; return the names of their files.
+
+    Without a bucket those of all buckets are deleted.
+    """
+    place = "(bucket = ?1 OR ?1 IS NULL) AND key >= ?2 AND key <= ?3"
+    bounds = (bucket, key, key + _LAST_CHARACTER if is_prefix else key)
+    names = connection.execute(f"SELECT name FROM objects WHERE {place} AND name <> ''", bounds).fetchall()  # noqa: S608
+    names += connection.execute(f"SELECT id FROM uploads WHERE {place}", bounds).fetchall()  # noqa: S608
+    connection.execute(f"DELETE FROM objects WHERE {place}", bounds)  # noqa: S608
+    connection.execute(f"DELETE FROM uploads WHERE {place}", bounds)  # noqa: S608
+    return [name for (name,) in names]
+
+
 def add_upload(connection: sqlite3.Connection, id_: str, bucket: str, key: str) -> None:
     """Keep in mind that an upload has begun."""
     connection.execute("INSERT INTO uploads (id, bucket, key) VALUES (?, ?, ?)", (id_, bucket, key))

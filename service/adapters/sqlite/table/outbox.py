@@ -77,10 +77,15 @@ class SqliteOutbox:
         await self._thread.run(settle)
 
 
-def announce(connection: sqlite3.Connection, events: Sequence[Event]) -> None:
-    """Store events at once with a change of their batch."""
-    for event in events:
-        _insert(connection, event.record())
+def records_of(events: Sequence[Event]) -> list[OutboxRecord]:
+    """The records of events."""
+    return [event.record() for event in events]
+
+
+def announce(connection: sqlite3.Connection, records: Sequence[OutboxRecord]) -> None:
+    """Store records of events at once with a change of their batch."""
+    for record in records:
+        _insert(connection, record)
 
 
 def _insert(connection: sqlite3.Connection, record: OutboxRecord) -> bool:

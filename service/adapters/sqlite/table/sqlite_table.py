@@ -10,7 +10,7 @@ from service.adapters import batch_changes as changes
 from service.adapters.aws.table.batch_items import check_batch_size
 from service.adapters.aws.table.shared_records import check_record_size
 from service.adapters.sqlite.table import batch_rows, outcome_rows
-from service.adapters.sqlite.table.outbox import SqliteOutbox, announce
+from service.adapters.sqlite.table.outbox import SqliteOutbox, announce, records_of
 from service.adapters.sqlite.table.outcome_bodies import bodies_of
 from service.adapters.sqlite.table.records import stored_record, swap_record
 from service.adapters.sqlite.thread import StoreThread
@@ -47,6 +47,7 @@ class SqliteTable(SqliteOutbox):
         """Store batch, definition and events unless the batch id is taken; return the stored batch."""
         check_batch_size(batch, definition)
         now_ms = self._now_ms()
+        records = records_of(events)
 
         def open_(connection: Connection) -> Batch:
             stored = batch_rows.stored_batch(connection, batch.batch_id)
@@ -55,7 +56,7 @@ class SqliteTable(SqliteOutbox):
                 return stored
             batch_rows.save_batch(connection, batch)
             batch_rows.save_definition(connection, batch.batch_id, batch.mapping_digest, definition)
-            announce(connection, events)
+            announce(connection, records)
             return batch
 
         return await self._thread.run(open_, is_durable=True)
@@ -108,6 +109,7 @@ class SqliteTable(SqliteOutbox):
         events: Sequence[Event] = (),
     ) -> bool:
         """Change the batch and keep the operation in its log; see `Table.operate`."""
+        records = records_of(events)
 
         def operate(connection: Connection) -> bool:
             if batch_rows.stored_operation(connection, before, operation.request_id) is not None:
@@ -120,7 +122,7 @@ class SqliteTable(SqliteOutbox):
             batch_rows.add_operation(connection, after, operation)
             if definition is not None:
                 batch_rows.save_definition(connection, after.batch_id, after.mapping_digest, definition)
-            announce(connection, events)
+            announce(connection, records)
             return True
 
         return await self._thread.run(operate, is_durable=True)
@@ -242,11 +244,12 @@ class SqliteTable(SqliteOutbox):
         is_durable: bool = True,
     ) -> bool:
         """Store what `change` makes of the stored batch, with events; False if it makes nothing."""
+        records = records_of(events)
 
         def apply(connection: Connection) -> bool:
             changed = change(batch_rows.stored_batch(connection, batch_id))
             if changed is not None:
-                announce(connection, events)
+                announce(connection, records)
             return batch_rows.save_batch(connection, changed)
 
         return await self._thread.run(apply, is_durable=is_durable)

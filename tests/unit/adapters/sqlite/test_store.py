@@ -34,7 +34,7 @@ async def test_a_store_keeps_what_it_was_given(folder: Path) -> None:
     large = bytes(range(256)) * 1_000
     async with await opened(folder) as store:
         await store.table.open(BATCH, "{}")
-        await store.table.swap("limit", "text", version=0, ttl=1)
+        await store.table.swap("limit", "text", version=0, ttl=1_900_000_000)
         await store.objects.put("bucket", "small", b"x", content_type="text/csv")
         await store.objects.put("bucket", "large", large, content_type="text/csv")
     async with await opened(folder) as store:
