@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 
 from tests.acceptance.support import Cli, people, table
 from tests.acceptance.test_cli_local import exports
+from tests.chaos.small_disk import small_disk
 
 pytestmark = pytest.mark.verify
 
@@ -36,17 +36,8 @@ def cli(tmp_path: Path) -> Iterator[Cli]:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 256 KiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    options = ["-t", "tmpfs", "-o", "size=256k", "rowfleet-test", str(place)]
-    try:
-        done = subprocess.run(["mount", *options], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command")
-    if done.returncode:
-        pytest.skip(f"no tmpfs may be mounted here: {done.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    with small_disk(tmp_path / "disk", 256) as place:
+        yield place
 
 
 def names(folder: Path) -> set[str]:

@@ -60,8 +60,9 @@ class FolderUpload:
             return
         self._is_closed = True
         if self._id and not self._is_left:
-            await self._thread.run(lambda one: end_upload(one, self._id))
+            # the file first: on a full disk its space may be needed to write anything
             await self._files.remove(self._id)
+            await self._thread.run(lambda one: end_upload(one, self._id))
 
     async def write(self, data: bytes) -> None:
         """Append. Holds at most one part in memory, besides `data` itself."""
