@@ -27,6 +27,9 @@ FLEX_CAPACITY = 498
 OVERLOADED = 529
 """Anthropic."""
 
+QUOTA_USED_UP = 456
+"""DeepL: the characters of the period are used up."""
+
 _JSON_RPC_INVALID = frozenset({-32600, -32601, -32602})
 """JSON-RPC (A2A, MCP): invalid request, no such method, invalid parameters."""
 
@@ -55,12 +58,19 @@ _PHRASES = frozenset({status.phrase.lower() for status in HTTPStatus if status >
         "insufficient credits",
     ),
     *("model not found", "model overloaded", "server overloaded", "server error", "resource exhausted"),
-    *("validation error", "input validation error", "invalid request"),
+    *("enhance your calm", "validation error", "input validation error", "invalid request"),
 }
 """Names that are written as words: the phrases of HTTP, and those of providers."""
 
 _EXCEPTION = re.compile(r"\s*((?:[\w.]*(?:Error|Exception|Timeout|Fault))(?=:|$)|(?:\w+\.){2,}[A-Z]\w+(?=:))")
 """`openai.RateLimitError: …`, `google.api_core.exceptions.ResourceExhausted: …`."""
+
+_OF_DIFY = re.compile(
+    r"\s*(?:[\w ]{1,40}: )?\[[\w./-]{1,80}\] "
+    r"(Rate Limit|Server Unavailable|Connection|Bad Request|Authorization) Error\b",
+    re.IGNORECASE,
+)
+"""`[openai] Rate Limit Error, Error code: 429`: Dify writes so what a provider answered."""
 
 _IN_BRACKETS = re.compile(r"\bAn error occurred \((\w{3,80})\) when calling")
 """botocore's ClientError."""
@@ -100,7 +110,8 @@ class Facts:
 def read_facts(error: Json, status: int) -> Facts:
     """The facts of an error in a response with this status; 0 for one inside a reply of status 200."""
     names: dict[str, None] = {}
-    texts: list[str] = [error] if isinstance(error, str) else []
+    items = error if isinstance(error, list) else [error]
+    texts: list[str] = [item for item in items[:_MAX_NESTED] if isinstance(item, str)]
     stated, pause_s = NO_STATUS, None
     for part in error_objects(error):
         for key in (*NAME_KEYS, "error"):
@@ -114,6 +125,8 @@ def read_facts(error: Json, status: int) -> Facts:
         if isinstance(code := part.get("code"), int) and code in _JSON_RPC_INVALID:
             names["invalid_request"] = None
         stated = stated or next((code for key in _STATUS_KEYS if (code := _status(part.get(key)))), NO_STATUS)
+        if upstream := _status(part.get("OriginalStatusCode")):  # SageMaker: that of the model's server
+            status = upstream
         pause_s = stated_pause_s(part) if pause_s is None else pause_s
     text = " ".join(dict.fromkeys(texts))[:_MAX_TEXT_CHARS]
     names |= dict.fromkeys(_names_in(texts))
@@ -144,6 +157,8 @@ def _names_in(texts: list[str]) -> Iterator[str]:
     for text in [text[:_MAX_TEXT_CHARS] for text in texts]:
         if match := _EXCEPTION.match(text) or _IN_BRACKETS.search(text):
             yield _snake_case(match[1].rpartition(".")[2])
+        if match := _OF_DIFY.match(text):
+            yield f"invoke_{_snake_case(match[1].replace(' ', '_'))}_error"
         if _status_in(text):
             for match in _QUOTED_NAME.finditer(text):
                 yield _snake_case(match[1])

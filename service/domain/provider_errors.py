@@ -28,6 +28,7 @@ from service.domain.error_facts import (
     NAME_KEYS,
     NO_STATUS,
     OVERLOADED,
+    QUOTA_USED_UP,
     TEXT_KEYS,
     Facts,
     error_objects,
@@ -53,7 +54,7 @@ _NOTHING = frozenset({"", "null", "none", "nil", "false", "no", "no error", "no 
 _BILLING = re.compile(
     r"insufficient_(quota|credits?)|billing_(error|hard_limit_reached|not_active|not_enabled|disabled)"
     r"|payment_required|out_of_credits?|exceeded_current_quota\w*|account_(deactivated|suspended)|arrearage"
-    r"|budget_exceeded"
+    r"|budget_exceeded|provider_quota_exceeded"
 )
 _BILLING_TEXT = re.compile(
     r"credit balance is too low|insufficient credits|reached your (specified )?api usage limit"
@@ -61,6 +62,9 @@ _BILLING_TEXT = re.compile(
     re.IGNORECASE,
 )
 _NO_BALANCE_TEXT = re.compile(r"\binsufficient balance\b", re.IGNORECASE)
+_OF_A_CARD = re.compile(r"card_(error|declined)|card_\w+_declined|insufficient_funds")
+"""Stripe's 402 about the card that the row names, not about the account that calls."""
+
 _UNKNOWN_ERROR = re.compile(r"unknown_error")
 """DeepSeek's name beside `Insufficient Balance`. Alone, the words may be about an account of the row."""
 
@@ -70,6 +74,7 @@ _THROTTLE = re.compile(
     r"|\w*(insufficient|no|not_enough|over|out_of|at)_(\w+_)?capacity\w*"
     r"|\w*capacity_(exceeded|not_available|unavailable|exhausted|reached|limit\w*|error|constraint\w*)"
     r"|service_quota_exceeded\w*|concurrency_limit\w*|max_concurren\w*|\w*throughput_exceeded\w*"
+    r"|over_(query|daily)_limit|enhance_your_calm|es_rejected_execution_exception"
 )
 _THROTTLE_TEXT = re.compile(
     r"\w overloaded\b|^\W*overloaded\W*$|\boverloaded[,.;!:]|(over|at) capacity"
@@ -80,6 +85,7 @@ _THROTTLE_TEXT = re.compile(
     r"|\bthrottl(ed|ing)\b|throttlingexception|quota exceeded for|resource has been exhausted"
     r"|try again later due to load|\bunder (high|heavy) load\b"
     r"|\b(request|qps|rpm|tpm) limit (is )?(reached|exceeded)"
+    r"|\b(request|call|trigger|access) frequency (is )?(limit|too high|exceed)|reduce your request rate"
     r"|\b(server|service|system|model|engine) (is )?(currently )?(too )?busy\b",
     re.IGNORECASE,
 )
@@ -111,10 +117,15 @@ _CREDENTIALS = re.compile(
     r"(_(error|exception|fault|id|provided))?"
     r"|api_key_(invalid|expired|service_blocked)|permission_?(denied|error)\w*|access_?denied\w*|unauthorized\w*"
     r"|forbidden|expired_token_exception|unrecognized_client\w*|invalid_signature\w*"
-    r"|token_expired|service_disabled"
+    r"|token_(expired|revoked)|service_disabled|request_denied|invalid_session_id|invoke_authorization_error"
+    # Slack
+    r"|invalid_auth|not_authed|account_inactive|missing_scope|no_permission|not_allowed_token_type"
 )
+_ACCESS = "(access|bearer|auth|authentication|session|security)"
 _CREDENTIALS_TEXT = re.compile(
-    r"api.?key (is )?(not valid|invalid|expired|missing|not found)|(invalid|incorrect|missing) api.?key",
+    r"api.?key (is )?(not valid|invalid|expired|missing|not found)|(invalid|incorrect|missing) api.?key"
+    rf"|\b{_ACCESS} token (is |was |has )?(invalid|expired|missing|revoked|not valid|no longer valid)"
+    rf"|(invalid|expired) {_ACCESS} token\b|\bauthentication (is )?required\b|\bnot authenticated\b",
     re.IGNORECASE,
 )
 _PLACE_TEXT = re.compile(r"\b(column|row|field|line|cell|record|position)\b", re.IGNORECASE)
@@ -140,11 +151,21 @@ _NO_MODEL_TEXT = re.compile(
 _RETRYABLE = re.compile(
     r"tool_use_failed|json_validate_failed|output_parse_failed|model_error\w*|failed_generation|aborted|cancelled"
     r"|runtime_client_error|lock_timeout|failed_dependency|unknown_error|stream_error"
+    r"|invoke_(server_unavailable|connection)_error"
 )
 _SERVER_ERROR = re.compile(
     r"api_error|\w*server_error\w*|internal\w*|bad_gateway|service_exception|backend_error|connection_error"
     r"|upstream_error|service_unavailable\w*|temporarily_unavailable"
 )
+_SERVER_TEXT = re.compile(
+    r"\binternal server error\b|\bbad gateway\b|\bgateway time-?out\b|\bupstream connect error\b"
+    r"|\b(upstream|backend|downstream|origin)( \w+){0,2} (is )?(unavailable|unreachable|down|timed out)\b"
+    r"|\b(service|server) (is )?(temporarily |currently )?unavailable\b(?! (at|in|for|to|on)\b)"
+    r"|\bsocket hang up\b|\bE(CONN(REFUSED|RESET)|TIMEDOUT)\b",
+    re.IGNORECASE,
+)
+"""Words of servers and clients for a failure that is not the row's."""
+
 _TIMEOUT = re.compile(r"\w*time_?(d_)?out\w*|deadline_?exceeded")
 _REJECTED = re.compile(
     r"invalid_(request|argument|prompt|value|parameter|input|payload|schema|body|image|url|file|type)\w*|\w*validation_?(error|exception|failed)"
@@ -182,10 +203,15 @@ def says_something(value: Json) -> bool:
     return value.strip().lower() not in _NOTHING if isinstance(value, str) else bool(value)
 
 
+def is_server_failure(text: str) -> bool:
+    """True if the reason of a refusal is that a server behind the agent failed."""
+    return _SERVER_TEXT.search(text) is not None
+
+
 def error_summary(error: Json) -> str:
     """Names and message of an error in one line, such as `overloaded_error: Overloaded`; "" without any."""
     names: list[str] = []
-    message = ""
+    message = next((item for item in error if isinstance(item, str)), "") if isinstance(error, list) else ""
     for part in error_objects(error):
         for key in NAME_KEYS:
             value = part.get(key)
@@ -248,7 +274,9 @@ _RETRYABLE_STATUS = frozenset(
 
 
 def _is_unpaid(facts: Facts) -> bool:
-    if facts.status == HTTPStatus.PAYMENT_REQUIRED or facts.has_name(_BILLING):
+    if facts.has_name(_OF_A_CARD):
+        return False
+    if facts.status in {HTTPStatus.PAYMENT_REQUIRED, QUOTA_USED_UP} or facts.has_name(_BILLING):
         return True
     if facts.has_name(_UNKNOWN_ERROR) and _NO_BALANCE_TEXT.search(facts.text):
         return True

@@ -57,7 +57,7 @@ _LATEX = re.compile(
     r"(?<!\\)(?:\\\\)*\\(?:b[a-z]|f(?:rac|orall|box|lat|ootnote)\b|t(?:ext|frac|imes|heta|ilde|riangle)(?![a-z])"
     r"|text[a-z]{2}\{|n(?:abla|otin|ewline)\b|r(?:ho|ight|angle|floor|ceil)(?![a-z]))"
 )
-"""Commands of LaTeX and `\\bword` of a pattern, whose backslash JSON reads as an escape of control characters.
+"""Commands of LaTeX and `\\bword` of a pattern, whose backslash JSON reads as an escape.
 
 No text has a backspace before a letter, nor a tab before `imes`.
 """

@@ -147,6 +147,37 @@ KEY_INVALID = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "A
         (0, anthropic("timeout_error"), AgentTimeoutError),
         (0, {"error": {"code": 502, "message": "Provider disconnected"}}, AgentUnavailableError),
         (0, {"error": "something"}, AgentUnavailableError),
+        # a quota of the account, and a card of the row
+        (400, {"code": "provider_quota_exceeded", "message": "exhausted", "status": 400}, AgentOutageError),
+        (456, {"message": "Quota Exceeded"}, AgentOutageError),
+        (402, {"error": {"type": "card_error", "code": "card_declined"}}, AgentRejectedError),
+        # throttles of single providers
+        (420, {"error": "Enhance Your Calm"}, AgentThrottledError),
+        (
+            503,
+            "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>",
+            AgentThrottledError,
+        ),
+        (0, {"code": 99991400, "msg": "request trigger frequency limit"}, AgentThrottledError),
+        (
+            400,
+            {"code": "completion_request_error", "message": "[openai] Rate Limit Error, Error code: 429"},
+            AgentThrottledError,
+        ),
+        (400, {"message": "Run failed: [azure_openai] Connection Error, reset"}, AgentUnavailableError),
+        (400, {"message": "[openai] Bad Request Error, too long"}, AgentRejectedError),
+        (400, {"message": "the text [openai] Rate Limit Error is no category"}, AgentRejectedError),
+        # credentials in words
+        (
+            0,
+            {"error_code": 110, "error_msg": "Access token invalid or no longer valid"},
+            AgentCredentialsError,
+        ),
+        (0, {"error": "Authentication required"}, AgentCredentialsError),
+        (0, {"error": "the access token in row 5 is invalid: token expired column"}, AgentUnavailableError),
+        # the status of the server behind SageMaker
+        (424, {"OriginalStatusCode": 400, "Message": "bad shape"}, AgentRejectedError),
+        (424, {"OriginalStatusCode": 500, "Message": "boom"}, AgentUnavailableError),
         # the row
         (400, openai("context_length_exceeded"), AgentRejectedError),
         (400, openai("content_filter"), AgentRejectedError),

@@ -39,6 +39,7 @@ FAILED_NAMES = frozenset(
 )
 """Names of events after which nothing comes: the run has failed."""
 
+_ENDS_OF_RUNS = ("finished", "completed", "failed", "ended", "_end")
 _STATUSES_OF_ERRORS = range(400, 600)
 _RESULT_KEYS = ("data", "result", "response", "output", "content", "text")
 _MESSAGE_KEYS = ("message", "detail", "errorMessage", "error_message", "errorText", "error")
@@ -83,6 +84,17 @@ def is_failed(event: Event) -> bool:
     has_reason = any(says_something(event.get(key)) for key in (*_MESSAGE_KEYS, "reason"))
     says_no = event.get("success") is False or event.get("ok") is False
     return (is_named or has_status or says_no) and has_reason
+
+
+def failed_run(event: Event) -> Event | None:
+    """The error of the failed run in an event: `{event: workflow_finished, data: {status, error}}`."""
+    run = event.get("data")
+    kind = next((str(event[key]).lower() for key in ("event", "type") if key in event), "")
+    if not isinstance(run, dict) or not kind.endswith(_ENDS_OF_RUNS) or run.get("outputs"):
+        return None
+    error = run.get("error")
+    is_failed_run = str(run.get("status")).lower() in FAILED_NAMES | {"error"} and says_something(error)
+    return {"error": error} if is_failed_run else None
 
 
 def is_error(event: Event) -> bool:

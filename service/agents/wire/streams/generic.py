@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from service.agents.wire.streams.events import DONE, StreamEvent, join_text, objects, parse
-from service.agents.wire.streams.failures import FAILED_NAMES, incomplete, is_error, is_failed, stream_error
+from service.agents.wire.streams.failures import (
+    FAILED_NAMES,
+    failed_run,
+    incomplete,
+    is_error,
+    is_failed,
+    stream_error,
+)
 from service.agents.wire.truncation import is_truncated_json
 from service.domain.model import Json
 
@@ -26,6 +33,9 @@ _KINDS_OF_ENDS = (
 """Kinds of objects that mark the end, or only count, where they have no text."""
 
 _END_KEYS = frozenset({"type", "event", "done", "status", "id", "run_id", "is_final", "finished"})
+_REASONS_OF_FAILURES = frozenset(
+    {"canceled", "cancelled", "error", "failed", "aborted", "timeout", "interrupted"}
+)
 _TEXT_KEYS = ("message", "content", "text", "data", "delta")
 _NAMES_OF_PARTS = frozenset({"data", "token", "text", "delta", "content", "chunk", "message", "answer"})
 _KINDS_OF_PARTS = _NAMES_OF_PARTS | {
@@ -109,7 +119,11 @@ def _is_end(event: dict[str, Any]) -> bool:
 
 
 def _check_last_name(events: Sequence[StreamEvent]) -> None:
-    """Raise the error of an event `failed` after which only ends come."""
+    """Raise the error of an event `failed` after which only ends come, or of an end with such a reason."""
+    if events and events[-1].name.lower() in _ENDS and isinstance(end := events[-1].value, dict):
+        reason = str(end.get("reason")).lower()
+        if reason in _REASONS_OF_FAILURES and end.keys() <= _END_KEYS | {"reason"}:  # Replicate
+            raise stream_error({**end, "code": reason, "message": f"it ended with reason: {reason}"})
     found = list(events)
     while len(found) > 1 and (found[-1].name.lower() in _ENDS or _is_end_event(found[-1])):
         found.pop()
@@ -143,6 +157,8 @@ def last_error(found: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
         return {**last, "message": text} if isinstance(text, str) else {**last, "error": text}
     if is_error(last):
         return last
+    if (run := failed_run(last)) is not None:
+        return run
     for part in (last, found[-1]):
         is_record = any(_is_like_record(part, other) for other in others)
         if is_failed(part) and not is_record:

@@ -56,8 +56,8 @@ _NAMES_OF_ERRORS = {
 }
 """Keys of a reply that is nothing but an error, with others of which one stands beside them."""
 
-_OF_A_MODEL = words("choices output outputs candidates content usage predictions")
-"""Keys of a model's reply. Without a value they are none of a reply that is nothing but an error."""
+_OF_A_MODEL = words("choices output outputs candidates content usage predictions results routes rows")
+"""Keys of a reply's own content. Without a value they are none of a reply that is nothing but an error."""
 
 _OF_A_GATEWAY = frozenset(
     {
@@ -93,7 +93,7 @@ _GRPC = (
 
 _CONNECT = frozenset(_GRPC) | {"canceled"}
 _OF_HUBSPOT = words(
-    "status message correlationId category subCategory links context errors requestId policyName"
+    "status message correlationId category subCategory links context errors requestId policyName errorType"
 )
 _LONGEST_STATUS = 20
 _LOWEST_CODE = 4_000
@@ -119,7 +119,11 @@ def find_bare_errors(document: dict[str, Json]) -> Objections:
         return
     errors = entries(document.get("errors"))
     if errors and all(not {"message", "detail", "title", "code"}.isdisjoint(error) for error in errors):
-        yield stated_error(errors, "the reply states an error", error_summary(errors), "errors")
+        # GraphQL: without `data` the request itself was refused, at a place in it.
+        is_of_request = "data" not in document and all("locations" in error for error in errors)
+        is_refusal = is_of_request and not is_about_the_target(errors)
+        classify = rejection if is_refusal else stated_error
+        yield classify(errors, "the reply states an error", error_summary(errors), "errors")
     invalid = entries(document.get("detail"))  # FastAPI
     if invalid and all({"loc", "msg"} <= entry.keys() for entry in invalid):
         text = in_words("the reply states an error", error_summary(invalid))
@@ -185,7 +189,7 @@ def _of_a_provider(document: dict[str, Json]) -> Objections:
             )
     is_hubspots = document.keys() <= _OF_HUBSPOT and "correlationId" in document
     if is_hubspots and document.get("status") == "error" and isinstance(text, str):
-        facts = {"code": document.get("category"), "message": text}
+        facts = {"code": document.get("category", document.get("errorType")), "message": text}
         yield stated_error(facts, "the reply states an error", error_summary(facts), "status")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from service.domain.errors import (
+    AgentCredentialsError,
     AgentOutageError,
     AgentRejectedError,
     AgentThrottledError,
@@ -12,7 +13,7 @@ from service.domain.errors import (
     RowfleetError,
 )
 from service.domain.model import Json
-from service.domain.provider_errors import classify_error, error_summary
+from service.domain.provider_errors import classify_error, error_summary, is_server_failure
 from service.mapping.replies.objections.objection import Objection, in_words
 from service.mapping.replies.text import str_or_empty
 
@@ -37,15 +38,19 @@ def is_rejected_by_name(facts: Json) -> bool:
 
 
 def _is_of_server(error: RowfleetError) -> bool:
-    return isinstance(error, AgentUnavailableError) and error.scope is FailureScope.UNCLEAR
+    scopes = {FailureScope.UNCLEAR, FailureScope.OVERLOAD}
+    return isinstance(error, AgentUnavailableError) and error.scope in scopes
 
 
 def rejection(facts: Json, reason: str, detail: str, key: str) -> Objection:
-    """A refusal, unless the facts name a throttle or a failure of the server."""
+    """A refusal, unless the facts name a throttle, wrong credentials or a failure of the server."""
     text = in_words(reason, detail)
     error: RowfleetError = classify_error(facts, text)
-    is_retryable = isinstance(error, AgentThrottledError) or _is_of_server(error)
-    return Objection(error if is_retryable else ReplyRejectedError(text), key)
+    if isinstance(error, AgentThrottledError | AgentCredentialsError) or _is_of_server(error):
+        return Objection(error, key)
+    if is_server_failure(detail) and not isinstance(error, AgentRejectedError):
+        return Objection(AgentUnavailableError(text, scope=FailureScope.UNCLEAR), key)
+    return Objection(ReplyRejectedError(text), key)
 
 
 def reason_in(value: Json) -> str:

@@ -14,6 +14,7 @@ code.claude.com (headless mode).
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from service.domain.errors import AgentRetryableError, AgentUnavailableError, ReplyRejectedError
 from service.domain.model import Json
@@ -33,6 +34,11 @@ _LAMBDA_KEYS = words(
     " errorType errorMessage requestId statusMessage"
 )
 """Keys of a function's response. With others, `statusCode` and `body` are those of a page that was read."""
+
+_RESPONSE_KEYS = words(
+    "status statusText data headers config request ok type redirected body bodyUsed error message"
+)
+"""Keys of a response of axios or fetch. With others, a status is that of what the reply is about."""
 
 _FAILED_STATES = {
     "failed": "failed",
@@ -68,8 +74,9 @@ def _wrapper_status(document: dict[str, Json]) -> Objections:
         and (status := error_status(document.get("statusCode")))
     ):
         yield _with_status(document["body"], status, "statusCode")
-    if "statusText" in document and (status := error_status(document.get("status"))):  # axios
-        yield _with_status(document.get("data"), status, "status")
+    is_response = "statusText" in document and document.keys() <= _RESPONSE_KEYS
+    if is_response and (status := error_status(document.get("status"))):
+        yield replace(_with_status(document.get("data"), status, "status"), other_key="statusText")
     if "custom_id" in document and isinstance(result := document.get("result"), dict):  # Anthropic's batches
         kind = result.get("type")
         if kind in {"errored", "expired", "canceled"}:

@@ -28,6 +28,7 @@ from service.mapping.replies.objections.bare_errors import (
 from service.mapping.replies.objections.classification import (
     HIGHEST_STATUS,
     LOWEST_STATUS,
+    error_status,
     is_about_the_target,
     reason_in,
     rejection,
@@ -189,15 +190,23 @@ def _error_object(document: dict[str, Json]) -> Objections:
         if key == "Error" and not {"Cause", "Message", "Code"} & (document.keys() | _keys(value)):
             continue  # not one of AWS
         if _states_error(value, document):
-            # With a text, the facts may stand beside it: `{error: true, message}`.
-            stated = value if isinstance(value, dict | list) else {"code": value, **document}
-            is_refusal = document.get("success") is False and isinstance(value, str)
+            # The facts may stand beside a text, `{error: true, message}`, and a status beside an object.
+            beside = {"error": value, **_stated_statuses(document)}
+            stated = beside if isinstance(value, dict | list) else {"code": value, **document}
+            says_no = any(document.get(flag) is False for flag in ("success", "ok"))
+            is_refusal = says_no and isinstance(value, str)
             classify = rejection if is_refusal else stated_error
             detail = error_summary(value) if isinstance(value, dict | list) else ""
             yield classify(stated, "the reply states an error", detail or reason_in(document), key)
     if document.get("object") == "error":
         yield stated_error(document, "the reply states an error", error_summary(document), "object")
     yield from _error_of_provider(document)
+
+
+def _stated_statuses(document: dict[str, Json]) -> dict[str, Json]:
+    """The status codes of an error that stand beside its object (Elasticsearch)."""
+    keys = ("status", "statusCode", "status_code")
+    return {key: document[key] for key in keys if error_status(document.get(key))}
 
 
 def _error_of_provider(document: dict[str, Json]) -> Objections:

@@ -7,6 +7,7 @@ from service.agents.wire.reply_bodies import BodyType, parse_reply
 from service.domain.errors import (
     AgentCredentialsError,
     AgentRejectedError,
+    AgentRetryableError,
     AgentThrottledError,
     AgentUnavailableError,
 )
@@ -87,6 +88,10 @@ PART = {"type": "chunk", "content": "Hel"}
         [PART, {"type": "error", "data": "boom"}],
         [PART, {"event": "error", "message": "boom"}],
         [PART, {"detail": "boom", "status_code": 500}],
+        [
+            PART,
+            {"event": "workflow_finished", "data": {"status": "failed", "outputs": None, "error": "boom"}},
+        ],
         [PART, {"type": "failed", "reason": "boom"}],
         [PART, {"type": "agent_error", "message": "boom"}],
         [PART, {"type": "complete", "success": False, "message": "boom"}],
@@ -139,6 +144,32 @@ def test_an_event_called_failed_at_the_end_is_a_failure(name: str) -> None:
 def test_an_error_among_records_is_data(events: list) -> None:
     """Records of a log or of a list, and an error before an answer."""
     assert join_events(sse(*events)) == events
+
+
+@pytest.mark.parametrize("reason", ["canceled", "error", "timeout"])
+def test_an_end_that_gives_a_failure_as_its_reason(reason: str) -> None:
+    """Replicate ends a stream so that was canceled: its text is a part of the answer."""
+    with pytest.raises(AgentRetryableError, match=reason):
+        join_events(f'event: output\ndata: Hel\n\nevent: done\ndata: {{"reason": "{reason}"}}\n\n')
+
+
+@pytest.mark.parametrize("end", ["{}", '{"reason": "stop"}', '{"reason": "error", "answer": "x"}'])
+def test_an_end_with_another_reason_is_an_end(end: str) -> None:
+    """A reason beside other keys is data."""
+    reply = join_events(
+        f"event: output\ndata: Hel\n\nevent: output\ndata: lo\n\nevent: done\ndata: {end}\n\n"
+    )
+    assert reply == "Hello"
+
+
+def test_a_run_that_failed_in_part_is_an_answer() -> None:
+    """Outputs beside an error, and a node among others that failed."""
+    node = {"event": "node_finished", "data": {"status": "failed", "error": "x"}}
+    end = {
+        "event": "workflow_finished",
+        "data": {"status": "failed", "error": "x", "outputs": {"text": "42"}},
+    }
+    assert join_events(sse(node, end)) == [node, end]
 
 
 def test_an_event_called_failed_among_others_is_data() -> None:

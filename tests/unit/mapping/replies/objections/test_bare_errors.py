@@ -9,6 +9,7 @@ from service.domain.errors import (
     AgentRejectedError,
     AgentRetryableError,
     AgentThrottledError,
+    AgentUnavailableError,
     ReplyRejectedError,
     RowfleetError,
 )
@@ -52,6 +53,49 @@ HUBSPOT = {
         ({"Success": False, "message": "no such customer"}, ReplyRejectedError, "no such customer"),
         ({"status": "fail", "data": {"answer": "is required"}}, ReplyRejectedError, "is required"),
         ({"result": "error", "message": "no such customer"}, ReplyRejectedError, "no such customer"),
+        # Slack and others with a flag beside a name
+        ({"ok": False, "error": "channel_not_found"}, ReplyRejectedError, "channel_not_found"),
+        ({"ok": False, "error": "msg_too_long"}, ReplyRejectedError, "msg_too_long"),
+        ({"ok": False, "error": "ratelimited"}, AgentThrottledError, "ratelimited"),
+        ({"ok": False, "error": "invalid_auth"}, AgentCredentialsError, "invalid_auth"),
+        ({"ok": False, "error": "internal_error"}, AgentUnavailableError, "internal_error"),
+        ({"success": False, "message": "Upstream service unavailable"}, AgentUnavailableError, "Upstream"),
+        ({"success": False, "message": "access token expired"}, AgentCredentialsError, "access token"),
+        ({"success": False, "message": "service unavailable at this address"}, ReplyRejectedError, "at this"),
+        ({"status": "error", "code": 503, "message": "backend down"}, AgentUnavailableError, "backend down"),
+        ({"status": "error", "code": 429, "message": "slow down"}, AgentThrottledError, "slow down"),
+        # a status beside an error object, texts in a list
+        ({"error": {"type": "x", "reason": "full"}, "status": 429}, AgentThrottledError, "full"),
+        ({"error": {"type": "x", "reason": "no such index"}, "status": 404}, AgentRejectedError, "no such"),
+        ({"error": ["`max_length` is too large"], "warnings": ["x"]}, AgentRetryableError, "max_length"),
+        # GraphQL
+        (
+            {"errors": [{"message": "Cannot query field", "locations": [{"line": 1, "column": 3}]}]},
+            ReplyRejectedError,
+            "Cannot query field",
+        ),
+        (
+            {"errors": [{"message": "slow", "locations": [], "extensions": {"code": "THROTTLED"}}]},
+            AgentThrottledError,
+            "slow",
+        ),
+        ({"data": None, "errors": [{"message": "boom", "locations": []}]}, AgentUnavailableError, "boom"),
+        # Google Maps and HubSpot
+        ({"error_message": "m", "results": [], "status": "OVER_QUERY_LIMIT"}, AgentThrottledError, "OVER"),
+        (
+            {"error_message": "bad key", "results": [], "status": "REQUEST_DENIED"},
+            AgentCredentialsError,
+            "key",
+        ),
+        ({"error_message": "no address", "status": "INVALID_REQUEST"}, AgentRejectedError, "no address"),
+        (
+            {"status": "error", "message": "m", "errorType": "RATE_LIMIT", "correlationId": "c"},
+            AgentThrottledError,
+            "RATE_LIMIT",
+        ),
+        # a response of axios or fetch
+        ({"status": 503, "statusText": "Service Unavailable", "data": ""}, AgentUnavailableError, "503"),
+        ({"status": 404, "statusText": "Not Found", "headers": {}, "config": {}}, AgentRejectedError, "404"),
     ],
 )
 def test_a_reply_that_is_nothing_but_an_error(reply, kind, words):
@@ -93,6 +137,12 @@ def test_a_reply_that_is_nothing_but_an_error(reply, kind, words):
         ({"status": "success", "data": {"answer": "x"}}, "data.answer"),
         ({"result": "error", "message": "m"}, "result"),
         ({"result": "error", "message": "m", "line": 4}, "message"),
+        ({"ok": True, "error": "", "answer": "x"}, "answer"),
+        ({"data": {"answer": "x"}, "errors": [{"message": "y", "locations": []}]}, "data.answer"),
+        ({"results": [{"answer": "x"}], "status": "OK"}, "results[0].answer"),
+        ({"url": "https://a.example", "status": 500, "statusText": "Error", "answer": "broken"}, "answer"),
+        ({"status": 404, "statusText": "Not Found", "title": "gone"}, "title"),
+        ({"status": 404, "statusText": "Not Found"}, "statusText"),
     ],
 )
 def test_an_answer_with_such_keys_stays_one(reply, path):
