@@ -255,13 +255,12 @@ class Aggregator:
             ports.table, work.batch, self._limits.page_rows, after=begun.row if begun else 0
         )
         files = ResultFiles(ports.objects, work.batch, begun, flush_bytes=self._limits.flush_bytes)
-        async with files, aclosing(stored), aclosing(ports.large_outcomes.load_all(stored)) as outcomes:
-            async for outcome in outcomes:
-                await files.add(outcome)
+        async with files, aclosing(stored), aclosing(ports.large_outcomes.load_all(stored)) as runs:
+            async for outcomes in runs:
+                await files.add(outcomes)
                 if files.is_checkpoint_due:
                     await self._checkpoint(work, files)
-                if outcome.number % self._limits.page_rows == 0:
-                    work.check()
+                work.check()
             # Without a fresh lease another aggregator may have taken over: it publishes, this one must not.
             await work.lease.renew()
             work.has_parts = files.has_parts
@@ -302,11 +301,10 @@ class Aggregator:
         stored = outcomes_in_order(self._ports.table, work.batch, self._limits.page_rows)
         files = ResultFiles(HashingStore(), work.batch)
         large = self._ports.large_outcomes
-        async with files, aclosing(stored), aclosing(large.load_all(stored)) as outcomes:
-            async for outcome in outcomes:
-                await files.add(outcome)
-                if outcome.number % self._limits.page_rows == 0:
-                    work.check()
+        async with files, aclosing(stored), aclosing(large.load_all(stored)) as runs:
+            async for outcomes in runs:
+                await files.add(outcomes)
+                work.check()
             return await files.complete()
 
     async def _discard(self, work: _Work) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
 from service.domain.errors import BatchRejectedError
@@ -28,8 +28,11 @@ AHEAD_BYTES = 16 * 2**20
 CONCURRENT_READS = 8
 """Most pages that are read at a time. At 10 ms a page this is several times what one core can encode."""
 
-TURN_ROWS = 32
-"""After so many rows the event loop has its turn: some 2 ms of encoding, which no read should wait longer."""
+RUN_ROWS = 128
+"""Most outcomes in a run. After each the event loop has its turn: no read should wait longer than 2 ms."""
+
+RUN_BYTES = 256 * 2**10
+"""Bytes of outcomes in a run of more than one."""
 
 FIRST_BYTES = 4 * 2**10
 """Size of an outcome that is expected before the first page."""
@@ -40,25 +43,24 @@ WEIGHT = 0.5
 
 async def outcomes_in_order(
     table: Table, batch: Batch, page_rows: int, *, after: int = 0
-) -> AsyncGenerator[Outcome, None]:
-    """The outcomes of a sealed batch above row `after`; about `page_rows` are read ahead over all partitions.
+) -> AsyncGenerator[Sequence[Outcome], None]:
+    """The outcomes of a sealed batch above row `after`, in runs.
 
-    Fewer if they are large: at most `AHEAD_BYTES`, and one page (DynamoDB: 1 MB) for each of the
-    `CONCURRENT_READS`. Close the generator (`aclosing`): that ends the reads in progress. Raises
-    BatchRejectedError if a row has no outcome, RetryableError and AccessError.
+    About `page_rows` are read ahead over all partitions, fewer if they are large: at most `AHEAD_BYTES`, and
+    one page (DynamoDB: 1 MB) for each of the `CONCURRENT_READS`. Close the generator (`aclosing`): that ends
+    the reads in progress. Raises BatchRejectedError if a row has no outcome, RetryableError and AccessError.
     """
     ahead = _ReadAhead(table, batch, page_rows, after)
+    number, total = after + 1, batch.total or 0
     try:
-        for number in range(after + 1, (batch.total or 0) + 1):
-            outcome = ahead.take(number) or await ahead.wait_for(number)
-            if outcome is None or outcome.number != number:
-                raise BatchRejectedError(
-                    f"row {number} of {batch.total} is counted but has no outcome in the table; was "
-                    "the table restored, or its ttl shorter than the run?"
-                )
-            yield outcome
-            if number % TURN_ROWS == 0:
-                await asyncio.sleep(0)
+        while number <= total:
+            run = ahead.take(number)
+            if not run:
+                await ahead.wait_for(number)
+                continue
+            yield run
+            number += len(run)
+            await asyncio.sleep(0)
     finally:
         await ahead.close()
 
@@ -100,29 +102,50 @@ class _ReadAhead:
             self._want_more(self._partition_of(number))
         self._start_reads()
 
-    def take(self, number: int) -> Outcome | None:
-        """The next outcome of this row's partition; None if it is not read yet, or at the end."""
-        partition = self._partition_of(number)
-        if not partition.outcomes:
-            return None
-        outcome, size = partition.outcomes.popleft()
-        self._held_bytes -= size
-        if len(partition.outcomes) <= partition.asked_rows:
-            self._want_more(partition)
-        self._start_reads()
-        return outcome
+    def take(self, first: int) -> list[Outcome]:
+        """The outcomes from row `first` on that are read, up to the end of a run.
 
-    async def wait_for(self, number: int) -> Outcome | None:
-        """The next outcome of this row's partition once it is read; None at the end."""
+        Raises BatchRejectedError if a row has none.
+        """
+        run: list[Outcome] = []
+        taken_bytes = 0
+        for number in range(first, min(self._total + 1, first + RUN_ROWS)):
+            partition = self._partition_of(number)
+            if not partition.outcomes:
+                break
+            outcome, size = partition.outcomes[0]
+            if run and (taken_bytes + size > RUN_BYTES or outcome.number != number):
+                break
+            self._check_number(outcome.number, number)
+            partition.outcomes.popleft()
+            taken_bytes += size
+            run.append(outcome)
+            if len(partition.outcomes) <= partition.asked_rows:
+                self._want_more(partition)
+        self._held_bytes -= taken_bytes
+        self._start_reads()
+        return run
+
+    async def wait_for(self, number: int) -> None:
+        """Return once the next outcome of this row's partition is read; BatchRejectedError at its end."""
         partition = self._partition_of(number)
-        while not partition.outcomes and partition.after is not None:
-            if partition.reading is None:
+        while not partition.outcomes:
+            if partition.after is None:
+                self._check_number(0, number)
+            elif partition.reading is None:
                 # Not for want of room: without this page nothing that is held can be taken.
                 self._waiting.remove(partition)
                 self._start(partition, partition.after)
             assert partition.reading is not None
             await partition.reading
-        return self.take(number)
+
+    def _check_number(self, found: int, number: int) -> None:
+        """Raise BatchRejectedError unless the outcome that was found is that of row `number`."""
+        if found != number:
+            raise BatchRejectedError(
+                f"row {number} of {self._total} is counted but has no outcome in the table; was "
+                "the table restored, or its ttl shorter than the run?"
+            )
 
     async def close(self) -> None:
         """End the reads in progress."""

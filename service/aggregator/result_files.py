@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -15,7 +16,7 @@ from typing import Protocol, Self
 
 from service import csvio
 from service.aggregator.checkpoints import FileProgress, Progress
-from service.domain.model import Batch, Counts, Dialect, Outcome, Status
+from service.domain.model import Batch, Counts, Dialect, Outcome, Status, Tally
 from service.domain.ports import Upload, UploadProgress
 
 CSV_TYPE = "text/csv; charset=utf-8"
@@ -41,6 +42,7 @@ class _File:
     pending: bytearray = field(default_factory=bytearray)
 
     async def add(self, line: bytes) -> None:
+        """Add bytes to what is written next."""
         self.pending += line
         if len(self.pending) >= self.flush_bytes:
             await self.flush()
@@ -82,7 +84,14 @@ class ResultFiles:
         self._failures: _File | None = None
         self._long_cells: _File | None = None
         self._header: list[str] = []
-        self.tally = begun.tally if begun else Counts()
+        self._rows = csvio.OutputRows(
+            batch.columns,
+            batch.output_fields,
+            escape_formulas=batch.escape_formulas,
+            rounds=batch.round > 1,
+            provenance=batch.provenance,
+        )
+        self._tally = Tally(begun.tally if begun else Counts())
         self.rounds = Counter(begun.rounds if begun else {})
         self.last_outcome_at = begun.last_outcome_at if begun else ""
 
@@ -106,29 +115,31 @@ class ResultFiles:
     ) -> None:
         await self._stack.__aexit__(kind, error, trace)
 
-    async def add(self, outcome: Outcome) -> None:
-        """Write one row to the output, and to the failures if it FAILED."""
-        batch = self._batch
+    async def add(self, outcomes: Sequence[Outcome]) -> None:
+        """Write a row of the output for each, and one of the failures for those that FAILED."""
         assert self._output is not None
-        cells = csvio.output_cells(
-            outcome,
-            batch.columns,
-            batch.output_fields,
-            escape_formulas=batch.escape_formulas,
-            rounds=batch.round > 1,
-            provenance=batch.provenance,
-        )
-        if batch.excel:
-            cells = await self._without_long_cells(outcome.number, cells)
-        await self._output.add(csvio.encode_row(cells))
-        self._output.rows += 1
-        if outcome.status is Status.FAILED:
-            if self._failures is None:
-                self._failures = await self._open(FAILURES, self._failures_start())
-            await self._failures.add(csvio.failure_line(outcome, batch.columns, self._dialect))
-            self._failures.rows += 1
+        output, rows, excel = self._output, self._rows, self._batch.excel
+        for outcome in outcomes:
+            cells = rows.cells(outcome)
+            if excel:
+                cells = await self._without_long_cells(outcome.number, cells)
+            output.pending += csvio.encode_row(cells)
+            output.rows += 1
+            if len(output.pending) >= output.flush_bytes:
+                await output.flush()
+            if outcome.status is Status.FAILED:
+                await self._add_failure(outcome)
+            self._count(outcome)
+
+    async def _add_failure(self, outcome: Outcome) -> None:
+        if self._failures is None:
+            self._failures = await self._open(FAILURES, self._failures_start())
+        await self._failures.add(csvio.failure_line(outcome, self._batch.columns, self._dialect))
+        self._failures.rows += 1
+
+    def _count(self, outcome: Outcome) -> None:
         self._row = outcome.number
-        self.tally += outcome.counts
+        self._tally.add(outcome)
         self.rounds[outcome.round] += 1
         self.last_outcome_at = max(self.last_outcome_at, outcome.timestamp)
 
@@ -138,7 +149,7 @@ class ResultFiles:
         for name, file in self._files().items():
             await file.flush()
             done[name] = FileProgress(file.rows, stored=await file.upload.complete())
-        return Progress(self._row, self.tally, self.last_outcome_at, done, dict(self.rounds))
+        return Progress(self._row, self._tally.counts, self.last_outcome_at, done, dict(self.rounds))
 
     @property
     def has_parts(self) -> bool:
@@ -160,7 +171,7 @@ class ResultFiles:
             files[name] = FileProgress(file.rows, file.upload.progress)
         assert self._output is not None
         self._checkpoint_bytes = self._output.upload.stored_bytes
-        return Progress(self._row, self.tally, self.last_outcome_at, files, dict(self.rounds))
+        return Progress(self._row, self._tally.counts, self.last_outcome_at, files, dict(self.rounds))
 
     def leave(self, progress: Progress) -> None:
         """Leave the uploads that are in a stored checkpoint to the next aggregator, unless they end here."""

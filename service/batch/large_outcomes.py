@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -134,7 +134,9 @@ class LargeOutcomes:
         data: dict[str, Any] = exact_json.loads(body)
         return data
 
-    async def load_all(self, outcomes: AsyncIterator[Outcome]) -> AsyncGenerator[Outcome, None]:
+    async def load_all(
+        self, runs: AsyncIterator[Sequence[Outcome]]
+    ) -> AsyncGenerator[Sequence[Outcome], None]:
         """The outcomes in their order, each with its data. Some are read ahead.
 
         Close the generator (`aclosing`): that ends the reads in progress.
@@ -142,21 +144,25 @@ class LargeOutcomes:
         ahead: deque[tuple[int, asyncio.Future[Outcome]]] = deque()
         ahead_bytes = 0
         try:
-            async for outcome in outcomes:
-                size = outcome.stored.size if outcome.stored else 0
-                while ahead and (len(ahead) >= AHEAD_ROWS or ahead_bytes + size > AHEAD_BYTES):
-                    loaded_bytes, reading = ahead.popleft()
-                    ahead_bytes -= loaded_bytes
-                    yield await reading
-                if not size and not ahead:
-                    # The usual case: a small outcome needs no task.
-                    yield outcome
+            async for run in runs:
+                if not ahead and not any(outcome.stored for outcome in run):
+                    # The usual case: small outcomes need no task.
+                    yield run
                     continue
-                ahead.append((size, asyncio.ensure_future(self.load(outcome))))
-                ahead_bytes += size
+                for outcome in run:
+                    size = outcome.stored.size if outcome.stored else 0
+                    while ahead and (len(ahead) >= AHEAD_ROWS or ahead_bytes + size > AHEAD_BYTES):
+                        loaded_bytes, reading = ahead.popleft()
+                        ahead_bytes -= loaded_bytes
+                        yield [await reading]
+                    if not size and not ahead:
+                        yield [outcome]
+                        continue
+                    ahead.append((size, asyncio.ensure_future(self.load(outcome))))
+                    ahead_bytes += size
             while ahead:
                 _, reading = ahead.popleft()
-                yield await reading
+                yield [await reading]
         finally:
             # Reads are left if one of them failed, or if the caller closed the generator early.
             for _, reading in ahead:

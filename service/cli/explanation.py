@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from service.csvio import output_cells
+from service.csvio import OutputRows
 from service.domain.model import Json, Outcome, Status
 from service.mapping import Explanation, FieldTrace
 
@@ -52,7 +52,7 @@ class Verdict:
             execution_time_ms=0,
             timestamp="",
         )
-        cells = output_cells(outcome, (), tuple(values), escape_formulas=self.escape_formulas)
+        cells = OutputRows((), tuple(values), escape_formulas=self.escape_formulas).cells(outcome)
         # the cells of `_status` and the other columns of every output follow those of the fields
         return dict(zip(values, cells, strict=False))
 

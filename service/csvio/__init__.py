@@ -21,6 +21,7 @@ from service.csvio.reader import MAX_RECORD_BYTES, CsvReader
 from service.csvio.records import Header, Record
 from service.csvio.writer import (
     LONG_CELLS_HEADER,
+    OutputRows,
     byte_order_mark,
     encode_row,
     failure_cells,
@@ -28,7 +29,6 @@ from service.csvio.writer import (
     failure_line,
     input_columns,
     move_long_cells,
-    output_cells,
     output_header,
 )
 
@@ -40,6 +40,7 @@ __all__ = [
     "CsvReader",
     "Header",
     "Layout",
+    "OutputRows",
     "Record",
     "byte_order_mark",
     "encode_row",
@@ -48,7 +49,6 @@ __all__ = [
     "failure_line",
     "input_columns",
     "move_long_cells",
-    "output_cells",
     "output_header",
     "row_data",
 ]

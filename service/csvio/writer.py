@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import codecs
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 from service.csvio.cells import RECORD, SURPLUS
@@ -26,6 +26,7 @@ _RESULT_COLUMNS = (ROW_COLUMN, "_status", "_execution_time_ms", "_timestamp", ER
 
 # RFC 4180's four, and the delimiters that our reader sniffs for, because our own files are dropped in again.
 _MUST_QUOTE = re.compile(r'[",;|\t\r\n]')
+_SNIFFED = (",", ";", "|", "\t")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 _PLAIN = Dialect("utf-8", ",")
@@ -68,34 +69,45 @@ def output_header(
     return [*inputs, *outputs, *_RESULT_COLUMNS, *added]
 
 
-def output_cells(
-    outcome: Outcome,
-    columns: Sequence[str],
-    output_fields: Sequence[str],
-    *,
-    escape_formulas: bool,
-    rounds: bool = False,
-    provenance: bool = False,
-) -> list[str]:
-    """An outcome as a row of output.csv, under `output_header`.
+class OutputRows:
+    """Makes the rows of output.csv under `output_header`, which has the same arguments.
 
     `escape_formulas` prefixes output text that a spreadsheet would execute with `'`. Input cells stay as they
     were read.
     """
-    outputs = [_cell(outcome.output_data.get(field)) for field in output_fields]
-    if escape_formulas:
-        outputs = [_escape_formula(cell) for cell in outputs]
-    return [
-        *(_cell(outcome.input_data.get(column)) for column in input_columns(columns)),
-        *outputs,
-        str(outcome.number),
-        str(outcome.status),
-        str(outcome.execution_time_ms),
-        outcome.timestamp,
-        _error(outcome),
-        *([str(outcome.round)] if rounds else []),
-        *([exact_json.dumps(dict(outcome.provenance))] if provenance else []),
-    ]
+
+    def __init__(
+        self,
+        columns: Sequence[str],
+        output_fields: Sequence[str],
+        *,
+        escape_formulas: bool,
+        rounds: bool = False,
+        provenance: bool = False,
+    ) -> None:
+        self._inputs = input_columns(columns)
+        self._outputs = tuple(output_fields)
+        self._escape_formulas = escape_formulas
+        self._has_rounds = rounds
+        self._has_provenance = provenance
+
+    def cells(self, outcome: Outcome) -> list[str]:
+        """The cells of an outcome's row."""
+        cells = _cells(outcome.input_data, self._inputs)
+        outputs = _cells(outcome.output_data, self._outputs)
+        cells += [_escape_formula(cell) for cell in outputs] if self._escape_formulas else outputs
+        cells += (
+            str(outcome.number),
+            outcome.status,
+            str(outcome.execution_time_ms),
+            outcome.timestamp,
+            _error(outcome),
+        )
+        if self._has_rounds:
+            cells.append(str(outcome.round))
+        if self._has_provenance:
+            cells.append(exact_json.dumps(dict(outcome.provenance)))
+        return cells
 
 
 def move_long_cells(
@@ -163,6 +175,9 @@ def encode_row(cells: Sequence[str], dialect: Dialect = _PLAIN) -> bytes:
     becomes its Python escape; only errors can have one.
     """
     delimiter, escape = dialect.delimiter, dialect.escape
+    text = delimiter.join(cells)
+    if text and not escape and not dialect.comment and _is_plain(text, delimiter, len(cells) - 1):
+        return _encoded(text + "\r\n", dialect)
     quoted = [
         f'"{cell.replace(chr(34), chr(34) * 2)}"' if _MUST_QUOTE.search(cell) or delimiter in cell else cell
         for cell in (cells if not escape else [cell.replace(escape, escape * 2) for cell in cells])
@@ -170,11 +185,27 @@ def encode_row(cells: Sequence[str], dialect: Dialect = _PLAIN) -> bytes:
     if dialect.comment and quoted and quoted[0].startswith(dialect.comment):
         quoted[0] = f'"{quoted[0]}"'
     # A single empty cell would give an empty line, which is no record.
-    text = (delimiter.join(quoted) or '""') + "\r\n"
+    return _encoded((delimiter.join(quoted) or '""') + "\r\n", dialect)
+
+
+def _is_plain(text: str, delimiter: str, delimiters: int) -> bool:
+    """True if no cell of a row needs quotes: it has `delimiters` of them, and nothing else to quote for."""
+    if text.count(delimiter) != delimiters or '"' in text or "\n" in text or "\r" in text:
+        return False
+    return not any(other in text for other in _SNIFFED if other != delimiter)
+
+
+def _encoded(text: str, dialect: Dialect) -> bytes:
     try:
         return text.encode(dialect.encoding)
     except UnicodeEncodeError:
         return _SURROGATE.sub("\ufffd", text).encode(dialect.encoding, "backslashreplace")
+
+
+def _cells(data: Mapping[str, Json], names: Sequence[str]) -> list[str]:
+    """The cells of these names; most values are texts."""
+    values = map(data.get, names)
+    return [value if type(value) is str else _cell(value) for value in values]
 
 
 def _cell(value: Json) -> str:
@@ -195,6 +226,8 @@ def _cell(value: Json) -> str:
 
 
 def _escape_formula(cell: str) -> str:
+    if cell[:1].isalnum():
+        return cell  # most cells: neither a sign nor a blank before one
     blanks = _UNSEEN.match(cell)
     seen = cell[blanks.end() :] if blanks else cell
     is_formula = seen.startswith(_FORMULA_START) and not _BULLET.match(seen) and not _is_value(seen)

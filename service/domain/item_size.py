@@ -38,6 +38,13 @@ def value_bytes(value: Json) -> int:
         # a number with more digits than DynamoDB holds, or with a last zero, is stored as text
         return max(_NUMBER_BYTES, CONTAINER_BYTES + len(str(value)))
     if isinstance(value, Mapping):
+        try:
+            # The usual case: a flat object of texts.
+            texts = sum(map(len, map(str.encode, value))) + sum(map(len, map(str.encode, value.values())))
+        except (TypeError, UnicodeEncodeError):
+            pass
+        else:
+            return CONTAINER_BYTES + ELEMENT_BYTES * len(value) + texts
         return CONTAINER_BYTES + sum(
             ELEMENT_BYTES + _text_bytes(str(name)) + value_bytes(member) for name, member in value.items()
         )
@@ -71,9 +78,9 @@ def outcome_bytes(outcome: Outcome) -> int:
         + value_bytes(outcome.output_data)
         + (value_bytes([error.type, error.message, error.failure_class]) if error else 0)
         + len(outcome.worker)
-        + value_bytes(outcome.provenance)
-        + value_bytes(outcome.raw_reply)
-        + value_bytes(outcome.reused_from)
+        + (value_bytes(outcome.provenance) if outcome.provenance else CONTAINER_BYTES)
+        + (value_bytes(outcome.raw_reply) if outcome.raw_reply else 0)
+        + len(outcome.reused_from)
         + (value_bytes([past.as_json() for past in outcome.history]) if outcome.history else 0)
         + sum(_REFERENCE_BYTES + value_bytes([s.bucket, s.key, s.sha256]) for s in references)
     )

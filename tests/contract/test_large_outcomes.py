@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 import pytest
@@ -174,15 +174,14 @@ async def test_pages_with_large_outcomes_are_loaded(stores: Stores) -> None:
     made = [outcome(n, "x" * (450_000 if n % 3 == 0 else 10)) for n in range(1, 13)]
     await stores.commit(*made)
 
-    async def pages() -> AsyncIterator[Outcome]:
+    async def pages() -> AsyncIterator[Sequence[Outcome]]:
         after: int | None = 0
         while after is not None:
             page = await stores.table.outcomes(BATCH, 0, after=after, limit=5)
-            for one in page.outcomes:
-                yield one
+            yield page.outcomes
             after = page.after
 
-    assert [one async for one in stores.large_outcomes.load_all(pages())] == made
+    assert [one async for run in stores.large_outcomes.load_all(pages()) for one in run] == made
 
 
 async def test_a_failed_row_with_a_large_outcome_is_in_the_index(stores: Stores) -> None:

@@ -53,6 +53,7 @@ from service.domain.model.outcome import (
     PastOutcome,
     RowError,
     Status,
+    Tally,
 )
 from service.domain.model.steering import (
     MAX_CONTROL,
@@ -124,6 +125,7 @@ __all__ = [
     "State",
     "Status",
     "StoredPayload",
+    "Tally",
     "Tolerance",
     "Trouble",
     "WaitingTask",

@@ -133,6 +133,34 @@ class Outcome:
         return _counts_of((self,))
 
 
+class Tally:
+    """Adds up the counts of outcomes, from `start` on: quicker than the sum of their `counts`."""
+
+    def __init__(self, start: Counts) -> None:
+        self._start = start
+        self._agent_ms = self._input_tokens = self._output_tokens = self._succeeded = 0
+
+    def add(self, outcome: Outcome) -> None:
+        """Add the counts of an outcome."""
+        if outcome.status is Status.SUCCESS and not outcome.reused_from and outcome.error is None:
+            self._succeeded += 1
+            self._agent_ms += outcome.execution_time_ms
+            self._input_tokens += outcome.input_tokens
+            self._output_tokens += outcome.output_tokens
+        else:
+            self._start += outcome.counts
+
+    @property
+    def counts(self) -> Counts:
+        """The sum so far."""
+        return self._start + Counts(
+            succeeded=self._succeeded,
+            agent_ms=self._agent_ms,
+            input_tokens=self._input_tokens,
+            output_tokens=self._output_tokens,
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Commit:
     """One transaction: outcomes of one batch and round (at most 99, distinct rows) and their counter slot.

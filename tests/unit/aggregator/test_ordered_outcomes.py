@@ -75,13 +75,13 @@ async def filled(lab, total, partitions, text_bytes, incarnation=""):
 
 
 async def read(lab, batch, page_rows=16_000, turns=0):
-    """All numbers in order. After each of them all other tasks have so many turns."""
+    """All numbers in order. After each run all other tasks have so many turns for each of its rows."""
     numbers = []
-    async for outcome in outcomes_in_order(lab.table, batch, page_rows):
-        numbers.append(outcome.number)
-        for _ in range(turns):
+    async for run in outcomes_in_order(lab.table, batch, page_rows):
+        numbers += [outcome.number for outcome in run]
+        for _ in range(turns * len(run)):
             await asyncio.sleep(0)
-        lab.table.held -= outcome_bytes(outcome)
+        lab.table.held -= sum(map(outcome_bytes, run))
     return numbers
 
 
@@ -144,7 +144,7 @@ async def test_leftovers_of_an_earlier_batch_with_the_id_end_no_partition(make_l
     lab.table._batches.clear()
     again = await filled(lab, 18, 3, lambda _: 10, incarnation="18bcff9401468821")
     async with aclosing(outcomes_in_order(lab.table, again, page_rows)) as outcomes:
-        assert [outcome.number async for outcome in outcomes] == list(range(1, 19))
+        assert [outcome.number async for run in outcomes for outcome in run] == list(range(1, 19))
 
 
 async def test_the_duration_is_not_that_of_all_queries(slow_lab):
@@ -170,7 +170,7 @@ async def test_rows_are_in_order_however_long_each_query_takes(slow_lab, seed):
     after = rng.randrange(300)
 
     async def numbers():
-        return [o.number async for o in outcomes_in_order(lab.table, batch, 500, after=after)]
+        return [o.number async for run in outcomes_in_order(lab.table, batch, 500, after=after) for o in run]
 
     reading = asyncio.ensure_future(numbers())
     await lab.clock.advance(1_000)
@@ -186,8 +186,8 @@ async def test_a_page_that_cannot_be_read_ends_it_at_its_row(slow_lab):
     numbers = []
 
     async def read_on():
-        async for outcome in outcomes_in_order(lab.table, batch, 80):
-            numbers.append(outcome.number)  # noqa: PERF401 -- those before the error are wanted
+        async for run in outcomes_in_order(lab.table, batch, 80):
+            numbers.extend(outcome.number for outcome in run)
 
     with pytest.raises(UnreachableError):
         await read_on()
@@ -204,8 +204,7 @@ async def test_no_read_goes_on_after_it_is_closed(slow_lab):
     async with aclosing(outcomes_in_order(lab.table, batch, 80)) as outcomes:
         await anext(outcomes)
         lab.table.query_s = lambda: 60.0
-        for _ in range(30):
+        while not lab.table.reading:
             await anext(outcomes)
-        await asyncio.sleep(0)
-        assert lab.table.reading
+            await asyncio.sleep(0)
     assert (lab.table.reading, len(asyncio.all_tasks())) == (0, 1)

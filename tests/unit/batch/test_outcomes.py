@@ -88,7 +88,7 @@ def test_the_provenance_column_is_written_if_it_is_asked_for(provenance):
     extraction = Extraction({"answer": 42}, {"answer": "direct[0]:$.answer"})
     outcome = attempt().succeeded(extraction, provenance=provenance)
     header = csvio.output_header(COLUMNS, ["answer"], provenance=provenance)
-    cells = csvio.output_cells(outcome, COLUMNS, ["answer"], escape_formulas=True, provenance=provenance)
+    cells = csvio.OutputRows(COLUMNS, ["answer"], escape_formulas=True, provenance=provenance).cells(outcome)
     row = dict(zip(header, cells, strict=True))
     assert row["output_answer"] == "42"
     if provenance:

@@ -5,11 +5,11 @@ import pytest
 from service.csvio import (
     CsvReader,
     Layout,
+    OutputRows,
     Record,
     encode_row,
     failure_cells,
     failure_header,
-    output_cells,
     output_header,
     row_data,
 )
@@ -45,7 +45,7 @@ def outcome(output: dict | None = None, error: RowError | None = None, row: dict
 
 def written(value: object, *, escape_formulas: bool = True) -> str:
     """The text of one output value."""
-    return output_cells(outcome({"f": value}), [], ["f"], escape_formulas=escape_formulas)[0]
+    return OutputRows([], ["f"], escape_formulas=escape_formulas).cells(outcome({"f": value}))[0]
 
 
 class TestRecords:
@@ -329,7 +329,7 @@ class TestOutput:
         """A row of output.csv has inputs, outputs, status, time, timestamp, and an empty error."""
         row = outcome({"g": 1, "f": "y"}, row={"b": "=1", "a": "x"})
         header = output_header(["a", "b"], ["f", "g", "h"])
-        values = output_cells(row, ["a", "b"], ["f", "g", "h"], escape_formulas=True)
+        values = OutputRows(["a", "b"], ["f", "g", "h"], escape_formulas=True).cells(row)
         assert dict(zip(header, values, strict=True)) == {
             "input_a": "x", "input_b": "=1", "output_f": "y", "output_g": "1", "output_h": "",
             "_row": "1", "_status": "SUCCESS", "_execution_time_ms": "12",
@@ -339,7 +339,7 @@ class TestOutput:
     def test_failure(self):
         """A failed row has the error's name and text; missing cells are empty, surplus cells are kept."""
         row = outcome(error=RowError("InputError", "ragged"), row={"a": "x", "_surplus": ["é", '"']})
-        values = output_cells(row, ["a", "b"], ["f"], escape_formulas=True)
+        values = OutputRows(["a", "b"], ["f"], escape_formulas=True).cells(row)
         assert values[:5] == ["x", "", "", "1", "FAILED"]
         assert values[-1] == 'InputError: ragged; surplus cells: ["é","\\""]'
 

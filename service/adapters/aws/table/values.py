@@ -55,7 +55,11 @@ def decode(value: Value) -> Json:
     if kind == "SS":
         return Decimal(content[0])
     if kind == "M":
-        return {_original_name(key): decode(member) for key, member in content.items()}
+        # Most names do not begin with a NUL, and most members are texts.
+        return {
+            key if key[:1] > _NUL else _original_name(key): member["S"] if "S" in member else decode(member)
+            for key, member in content.items()
+        }
     if kind == "L":
         return [decode(member) for member in content]
     if kind == "NULL":
