@@ -16,7 +16,7 @@ from typing import Protocol, Self
 
 from service import csvio
 from service.aggregator.checkpoints import FileProgress, Progress
-from service.domain.model import Batch, Counts, Dialect, Outcome, Status, Tally
+from service.domain.model import Batch, Counts, Dialect, Outcome, Status, counts_of
 from service.domain.ports import Upload, UploadProgress
 
 CSV_TYPE = "text/csv; charset=utf-8"
@@ -91,7 +91,7 @@ class ResultFiles:
             rounds=batch.round > 1,
             provenance=batch.provenance,
         )
-        self._tally = Tally(begun.tally if begun else Counts())
+        self.tally = begun.tally if begun else Counts()
         self.rounds = Counter(begun.rounds if begun else {})
         self.last_outcome_at = begun.last_outcome_at if begun else ""
 
@@ -116,20 +116,24 @@ class ResultFiles:
         await self._stack.__aexit__(kind, error, trace)
 
     async def add(self, outcomes: Sequence[Outcome]) -> None:
-        """Write a row of the output for each, and one of the failures for those that FAILED."""
+        """Write a row of the output for each of at least one, and one of the failures if it FAILED."""
         assert self._output is not None
-        output, rows, excel = self._output, self._rows, self._batch.excel
+        output, excel = self._output, self._batch.excel
         for outcome in outcomes:
-            cells = rows.cells(outcome)
+            cells = self._rows.cells(outcome)
             if excel:
                 cells = await self._without_long_cells(outcome.number, cells)
             output.pending += csvio.encode_row(cells)
-            output.rows += 1
             if len(output.pending) >= output.flush_bytes:
                 await output.flush()
             if outcome.status is Status.FAILED:
                 await self._add_failure(outcome)
-            self._count(outcome)
+        output.rows += len(outcomes)
+        self._row = outcomes[-1].number
+        self.tally += counts_of(outcomes)
+        self.rounds.update(outcome.round for outcome in outcomes)
+        latest = max(outcome.timestamp for outcome in outcomes)
+        self.last_outcome_at = max(self.last_outcome_at, latest)
 
     async def _add_failure(self, outcome: Outcome) -> None:
         if self._failures is None:
@@ -137,19 +141,13 @@ class ResultFiles:
         await self._failures.add(csvio.failure_line(outcome, self._batch.columns, self._dialect))
         self._failures.rows += 1
 
-    def _count(self, outcome: Outcome) -> None:
-        self._row = outcome.number
-        self._tally.add(outcome)
-        self.rounds[outcome.round] += 1
-        self.last_outcome_at = max(self.last_outcome_at, outcome.timestamp)
-
     async def complete(self) -> Progress:
         """Make the files visible, failures first; return their final state."""
         done = {}
         for name, file in self._files().items():
             await file.flush()
             done[name] = FileProgress(file.rows, stored=await file.upload.complete())
-        return Progress(self._row, self._tally.counts, self.last_outcome_at, done, dict(self.rounds))
+        return Progress(self._row, self.tally, self.last_outcome_at, done, dict(self.rounds))
 
     @property
     def has_parts(self) -> bool:
@@ -171,7 +169,7 @@ class ResultFiles:
             files[name] = FileProgress(file.rows, file.upload.progress)
         assert self._output is not None
         self._checkpoint_bytes = self._output.upload.stored_bytes
-        return Progress(self._row, self._tally.counts, self.last_outcome_at, files, dict(self.rounds))
+        return Progress(self._row, self.tally, self.last_outcome_at, files, dict(self.rounds))
 
     def leave(self, progress: Progress) -> None:
         """Leave the uploads that are in a stored checkpoint to the next aggregator, unless they end here."""

@@ -53,7 +53,7 @@ from service.domain.model.outcome import (
     PastOutcome,
     RowError,
     Status,
-    Tally,
+    counts_of,
 )
 from service.domain.model.steering import (
     MAX_CONTROL,
@@ -125,13 +125,13 @@ __all__ = [
     "State",
     "Status",
     "StoredPayload",
-    "Tally",
     "Tolerance",
     "Trouble",
     "WaitingTask",
     "Work",
     "WorkKind",
     "batch_id",
+    "counts_of",
     "fitting_json",
     "identity",
     "is_incarnation",

@@ -130,35 +130,7 @@ class Outcome:
     @property
     def counts(self) -> Counts:
         """The amounts that this outcome adds to its round's counter."""
-        return _counts_of((self,))
-
-
-class Tally:
-    """Adds up the counts of outcomes, from `start` on: quicker than the sum of their `counts`."""
-
-    def __init__(self, start: Counts) -> None:
-        self._start = start
-        self._agent_ms = self._input_tokens = self._output_tokens = self._succeeded = 0
-
-    def add(self, outcome: Outcome) -> None:
-        """Add the counts of an outcome."""
-        if outcome.status is Status.SUCCESS and not outcome.reused_from and outcome.error is None:
-            self._succeeded += 1
-            self._agent_ms += outcome.execution_time_ms
-            self._input_tokens += outcome.input_tokens
-            self._output_tokens += outcome.output_tokens
-        else:
-            self._start += outcome.counts
-
-    @property
-    def counts(self) -> Counts:
-        """The sum so far."""
-        return self._start + Counts(
-            succeeded=self._succeeded,
-            agent_ms=self._agent_ms,
-            input_tokens=self._input_tokens,
-            output_tokens=self._output_tokens,
-        )
+        return counts_of((self,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +163,10 @@ class Commit:
     @property
     def counts(self) -> Counts:
         """The amounts that the commit adds to the counter slot."""
-        return _counts_of(self.outcomes)
+        return counts_of(self.outcomes)
 
 
-def _counts_of(outcomes: Iterable[Outcome]) -> Counts:
+def counts_of(outcomes: Iterable[Outcome]) -> Counts:
     """The sum of the amounts of the outcomes."""
     # plain numbers: a `Counts` for each row would take longer than its commit
     succeeded = failed = agent_ms = input_tokens = output_tokens = reused = 0
