@@ -192,6 +192,8 @@ def _is_plain(text: str, delimiter: str, delimiters: int) -> bool:
     """True if no cell of a row needs quotes: it has `delimiters` of them, and nothing else to quote for."""
     if text.count(delimiter) != delimiters or '"' in text or "\n" in text or "\r" in text:
         return False
+    if delimiter == ",":
+        return ";" not in text and "|" not in text and "\t" not in text
     return not any(other in text for other in _SNIFFED if other != delimiter)
 
 
@@ -241,6 +243,8 @@ def _is_value(text: str) -> bool:
 
 def _error(outcome: Outcome, *, surplus: bool = True) -> str:
     """`ErrorType: message`, and the surplus cells of a ragged record, which have no column of their own."""
+    if outcome.error is None and SURPLUS not in outcome.input_data:
+        return ""
     parts = [f"{outcome.error.type}: {outcome.error.message}"] if outcome.error else []
     if surplus and SURPLUS in outcome.input_data:
         parts.append(f"surplus cells: {exact_json.dumps(outcome.input_data[SURPLUS])}")

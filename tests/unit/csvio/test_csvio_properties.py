@@ -3,15 +3,17 @@ import csv
 import encodings.aliases
 import io
 import itertools
+import re
+import sys
 from collections.abc import Sequence
 
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from service.csvio import CsvReader, Layout, Record, charset, encode_row
+from service.csvio import CsvReader, Layout, Record, charset, encode_row, writer
 from service.domain.errors import CsvError
-from service.domain.model import Checkpoint
+from service.domain.model import Checkpoint, Dialect
 
 unhurried = settings(deadline=None)
 RUN = Layout(skip_blanks=False)
@@ -200,3 +202,45 @@ def test_accepted_encodings_hide_no_ascii(name: str):
         except UnicodeEncodeError:
             continue
         assert sought.isdisjoint(encoded), hex(code)
+
+
+def row_cell_by_cell(cells: Sequence[str], dialect: Dialect) -> bytes:
+    """A row whose cells are looked at one by one."""
+    quoted = []
+    for cell in cells:
+        escaped = cell.replace(dialect.escape, dialect.escape * 2) if dialect.escape else cell
+        must_quote = any(character in escaped for character in f'",;|\t\r\n{dialect.delimiter}')
+        quoted.append(f'"{escaped.replace(chr(34), chr(34) * 2)}"' if must_quote else escaped)
+    if dialect.comment and quoted and quoted[0].startswith(dialect.comment):
+        quoted[0] = f'"{quoted[0]}"'
+    text = (dialect.delimiter.join(quoted) or '""') + "\r\n"
+    try:
+        return text.encode(dialect.encoding)
+    except UnicodeEncodeError:
+        return re.sub("[\ud800-\udfff]", "\ufffd", text).encode(dialect.encoding, "backslashreplace")
+
+
+@unhurried
+@given(
+    cells=st.lists(st.text(st.characters(exclude_categories=())) | st.text('ab,;|\t"\r\n#\\: é'), max_size=5),
+    delimiter=st.sampled_from(",,;|\t:#"),
+    encoding=st.sampled_from(["utf-8", "utf-8", "cp1252", "utf-16-le"]),
+    escape=st.sampled_from(["", "", "\\"]),
+    comment=st.sampled_from(["", "", "#"]),
+)
+def test_a_row_is_written_as_cell_by_cell(
+    cells: list[str], delimiter: str, encoding: str, escape: str, comment: str
+):
+    """A row with nothing to quote is written at once, with the same bytes."""
+    dialect = Dialect(encoding, delimiter, escape=escape, comment=comment)
+    assert encode_row(cells, dialect) == row_cell_by_cell(cells, dialect)
+
+
+def test_no_letter_or_digit_begins_a_formula():
+    """Cells that begin with one are not looked at any further."""
+    characters = map(chr, range(sys.maxunicode + 1))
+    assert not [
+        character
+        for character in characters
+        if character.isalnum() and (character in writer._FORMULA_START or writer._UNSEEN.match(character))
+    ]

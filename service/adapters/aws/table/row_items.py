@@ -72,12 +72,15 @@ def is_committed(item: Item, commit: Commit) -> bool:
     return commit.leaves(int(item["round"]["N"]), _incarnation_of(item), int_attribute(item, "ttl"))
 
 
+_STATUSES = {status.value: status for status in Status}
+
+
 def outcome_of(item: Item) -> Outcome:
     """The outcome in a row item."""
     return Outcome(
         number=row_number(item["row_id"]["S"]),
         round=int(item["round"]["N"]),
-        status=Status(item["status"]["S"]),
+        status=_STATUSES[item["status"]["S"]],
         input_data=decode(item["input_data"]),
         output_data=decode(item["output_data"]),
         execution_time_ms=int(item["execution_time_ms"]["N"]),
