@@ -15,6 +15,7 @@ from service.domain.model import CUT_NOTE, ERROR_COLUMN, OWN_COLUMNS, REFUSED, R
 _BOM = "\ufeff"
 """In the middle of a file it is the beginning of another one that was joined to it."""
 _NUMBER = re.compile(r"\s*[0-9]+(?:[.,]0+)?\s*")
+_WORD_CHARS = 20
 _UNNAMED = re.compile(r"column_[0-9]+")
 """Names that the reader gives to columns without one."""
 
@@ -102,7 +103,7 @@ class RecordMaker:
             cells = self._parser.parse(raw.decode(name, "backslashreplace"))
             defect = (
                 f"byte 0x{raw[error.start]:02x} at position {position + error.start} is not {name} "
-                f"(line {line}): set csv.encoding to what the file is written in"
+                f"(line {line}): set csv.encoding to what the file is written in{_reading(raw, error)}"
             )
             return self._refused(cells, defect, raw)
         cells = self._parser.parse(text.removeprefix(_BOM))
@@ -184,3 +185,20 @@ class RecordMaker:
         if last == line:
             return f"line {line}"
         return f"lines {line} to {last}: a quote that is missing its end may have swallowed them"
+
+
+def _reading(raw: bytes, error: UnicodeDecodeError) -> str:
+    """The word around a byte as Windows reads it, by which its author sees if that is the encoding; or ""."""
+    at = error.start
+    try:
+        text = raw.decode("cp1252") if error.encoding == "utf-8" else ""
+    except UnicodeDecodeError:
+        return ""
+    if not text or not text[at].isprintable():
+        return ""
+    start, end = at, at + 1
+    while start > 0 and text[start - 1].isalnum() and at - start < _WORD_CHARS:
+        start -= 1
+    while end < len(text) and text[end].isalnum() and end - at < _WORD_CHARS:
+        end += 1
+    return f"; cp1252 reads {text[start:end]!r}"

@@ -132,7 +132,21 @@ def compile_expression(text: object) -> Expression:
     """Compile an expression. Raises CompileError for syntax, unknown functions and wrong arguments."""
     if not isinstance(text, str):
         raise CompileError("an expression must be text", "put it in quotes")
-    return _expression(text, _resolve(_parse(text), 0))
+    tree = _parse(text)
+    _check_calls(tree, text)
+    return _expression(text, _resolve(tree, 0))
+
+
+def _check_calls(tree: Node, text: str) -> None:
+    """Raise CompileError for a transform without parentheses after a pipe: it would be read as a key.
+
+    Names such as `first` and `title` are keys as often as transforms.
+    """
+    for part in split_at_pipes(tree)[1:]:
+        name = str(part["value"]) if part["type"] == "field" else ""
+        if name in TRANSFORMS and ("_" in name or name in {"trim", "parse"}):
+            remedy = f"write {name}()" if TRANSFORMS[name].min_arguments == 0 else f"write {name}('…')"
+            raise CompileError(f"expression {text!r}: {name} after a pipe is read as a key", remedy)
 
 
 def compile_transform(text: object) -> Expression:

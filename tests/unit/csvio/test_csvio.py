@@ -136,7 +136,8 @@ class TestRecords:
         _, records = read(b"a,b\n1,caf\xe9\n2,3\n")
         assert records[0].cells == ("1", "caf\\xe9")
         assert records[0].defect == (
-            "byte 0xe9 at position 9 is not utf-8 (line 2): set csv.encoding to what the file is written in"
+            "byte 0xe9 at position 9 is not utf-8 (line 2): set csv.encoding to what the file is written in; "
+            "cp1252 reads 'café'"
         )
         assert records[1].defect == ""
 

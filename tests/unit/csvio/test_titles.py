@@ -127,3 +127,53 @@ def test_a_column_of_texts_with_semicolons_stays_one(lines):
     columns, cells = read("\n".join(lines) + "\n")
     assert columns == (lines[0],)
     assert cells == [(line,) for line in lines[1:]]
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("Sales report,May 2026,confidential\nName,Amount,City\nx,1,z\ny,2,w\nq,3,v\n", 1),
+        ("Report: sales,Ann,x\nName,Amount,City\nx,1,z\ny,2,w\nq,3,v\n", 1),
+        ("Company,ACME\nDate,2026-11-29\nName,Amount\nx,1\ny,2\n", 2),
+        ("Report,May 2026,\nBy,Ann,\nName,Amount,City\nx,1,z\ny,2,w\n", 2),
+        (
+            "Region,Q1 2024,Q2 2024\nTotal,plan,actual\nNorth,5,6\nSouth,7,8\nWest,1,2\n",
+            1,
+        ),  # a header of two lines
+        ("Company;ACME\n\nDate;today\nName;Amount\nx;1\ny;2,5\n", 3),
+    ],
+)
+def test_titles_as_wide_as_their_table_are_refused(text, lines):
+    with pytest.raises(CsvError, match=rf"if it is the header, set csv.skip_lines: {lines};"):
+        read(text)
+    columns, cells = read(text, layout=Layout(skip_lines=lines))
+    assert len(columns) == len(cells[0])
+    assert all(any(cell[0].isdigit() for cell in row) for row in cells)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Name,IATA,Elevation\nFoo,AAA,n/a\nBar,BBB,12\nBaz,CCC,13\n",
+        "Name,Amount\ntwelve,twenty\nx,1\ny,2\n",  # a first row in words
+        "Name,2024,2025\nFoo,pending,n/a\nBar,5,6\nBaz,7,8\n",
+        "Name,Q1 2024\nFoo,1\nBar,2\nBaz,3\n",
+        "Name,Note: x\nFoo,Bar\nBaz,Qux\nA,B\n",  # nothing but texts
+        "id,,\n1,2,3\n4,5,6\n",
+        "a:b,c:d\nx,y\n1,2\n3,4\n",  # two records show nothing
+        "Q1 2024,Q2 2024\nopen,open\n5,6\n7,8\n",  # twice the same is no name
+    ],
+)
+def test_a_first_row_in_words_is_a_row(text):
+    assert len(read(text)[1]) == text.count("\n") - 1
+
+
+def test_the_other_remedy_in_the_error_reads_the_first_line_as_header():
+    text = "Name,May 2026\nFoo,open\nBar,1\nBaz,2\nQux,3\n"
+    with pytest.raises(
+        CsvError, match=r"if the first line is, set csv.columns to its names and csv.skip_lines: 1"
+    ):
+        read(text)
+    columns, cells = read(text, layout=Layout(skip_lines=1, columns=("Name", "May 2026")))
+    assert columns == ("Name", "May 2026")
+    assert cells == [("Foo", "open"), ("Bar", "1"), ("Baz", "2"), ("Qux", "3")]
