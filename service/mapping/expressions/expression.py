@@ -132,9 +132,9 @@ def compile_expression(text: object) -> Expression:
     """Compile an expression. Raises CompileError for syntax, unknown functions and wrong arguments."""
     if not isinstance(text, str):
         raise CompileError("an expression must be text", "put it in quotes")
-    tree = _parse(text)
+    tree = _resolve(_parse(text), 0)
     _check_calls(tree, text)
-    return _expression(text, _resolve(tree, 0))
+    return _expression(text, tree)
 
 
 def _check_calls(tree: Node, text: str) -> None:
