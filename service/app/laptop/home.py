@@ -1,0 +1,54 @@
+"""The folder of the durable store, and what lies in it beside the store itself."""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+
+from service.domain.errors import UsageError
+
+INBOX = "inbox"
+SPOOL = "spool"
+
+
+class Home:
+    """The folder of one store, `.rowfleet` in the current folder unless set otherwise."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def exists(self) -> bool:
+        """True if there is a folder: whether it holds a store, its opening tells."""
+        return self.folder.is_dir()
+
+    @property
+    def inbox(self) -> Path:
+        """The folder of the operations that other processes ask for."""
+        return self.folder / INBOX
+
+    @property
+    def spool(self) -> Path:
+        """The folder of files that are read from stdin."""
+        return self.folder / SPOOL
+
+    def create(self) -> None:
+        """Create the folder, which version control ignores. Raises UsageError if that is impossible."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            ignore = self.folder / ".gitignore"
+            if not ignore.exists():
+                ignore.write_text("*\n", "utf-8")
+        except OSError as error:
+            raise UsageError(
+                f"cannot create the store in {self.folder}: {error.strerror}; name another folder by "
+                "ROWFLEET_HOME"
+            ) from None
+
+
+def local_user() -> str:
+    """The system's name of the user, for the log of operations."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container without a user database
+        return "unknown"

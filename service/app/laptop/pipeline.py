@@ -1,0 +1,97 @@
+"""All roles in this process, which serve one batch of the store and leave all others as they are."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from service.app.events.receivers import open_receivers
+from service.app.laptop.backend import LaptopBackend
+from service.app.roles import Role
+from service.app.settings import Settings
+from service.app.wiring.builder import open_builder
+from service.catalog.folders import ReadMappingFiles
+from service.catalog.live import LiveCatalog
+from service.domain.errors import first_of
+from service.runtime.metrics import count_retries
+
+ROLES = ("splitter", "worker", "aggregator", "sweeper")
+
+
+class Stop:
+    """The wish of the user that the process ends: first `asked`, then, if that takes too long, `cut`."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.cut = asyncio.Event()
+
+    def signal(self) -> None:
+        """Take an interrupt: the first asks, the second cuts."""
+        if self.asked.is_set():
+            self.cut.set()
+        self.asked.set()
+
+
+@asynccontextmanager
+async def running_pipeline(
+    backend: LaptopBackend, settings: Settings, mappings: ReadMappingFiles, batch_id: str, stop: Stop
+) -> AsyncIterator[None]:
+    """Run all roles while the body runs, for this batch only.
+
+    At the end no call begins, and the calls under way end and are committed; `stop.cut` cuts them. An error
+    of a role cancels the body and is raised.
+    """
+    ports = backend.ports
+    count_retries(ports.metrics)
+    async with AsyncExitStack() as stack:
+        catalog = LiveCatalog(mappings, ports.clock, ports.metrics, refresh_s=settings.config.refresh_s)
+        receivers = await stack.enter_async_context(open_receivers(settings))
+        name = f"laptop-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        builder = await open_builder(
+            ports, settings, catalog, receivers, stack, worker_name=name, only_batch=batch_id
+        )
+        roles = [
+            Role(role, builder.parts(role), [catalog.load] if role == "splitter" else [], ports.clock)
+            for role in ROLES
+        ]
+        async with _beside(roles, backend, stop):
+            yield
+
+
+@asynccontextmanager
+async def _beside(roles: list[Role], backend: LaptopBackend, stop: Stop) -> AsyncIterator[None]:
+    """Run the roles beside the body; then drain them, or cut them once that is asked for."""
+    ended = asyncio.Event()
+
+    async def run() -> None:
+        async with asyncio.TaskGroup() as group:
+            for role in roles:
+                group.create_task(role.run(ended))
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            working = group.create_task(run())
+            try:
+                yield
+            finally:
+                ended.set()
+                backend.close_queues()
+                await _drained(working, stop)
+    except BaseExceptionGroup as errors:
+        # callers expect the error of a role or of the body, not the task group's
+        raise first_of(errors) from None
+
+
+async def _drained(working: asyncio.Task[None], stop: Stop) -> None:
+    """Wait for the end of the roles; cancel them once the user wants that."""
+    cut = asyncio.ensure_future(stop.cut.wait())
+    try:
+        await asyncio.wait({working, cut}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            working.cancel()
+            await asyncio.wait({working})
+    finally:
+        cut.cancel()
