@@ -32,10 +32,7 @@ async def download_results(objects: Objects, view: BatchView, out: Path) -> dict
     results = view.batch.results
     paths = result_paths(out)
     earlier = [paths["manifest.json"], paths["failures.csv"], paths["long_cells.csv"]]
-    if not view.batch.excel or not await _exists(objects, results.bucket, results.prefix + "long_cells.csv"):
-        del paths["long_cells.csv"]
-    if not view.all_counts.failed:
-        del paths["failures.csv"]
+    paths = {name: paths[name] for name in await fetched_names(objects, view)}
     path = out
     try:
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as staging:
@@ -53,6 +50,17 @@ async def download_results(objects: Objects, view: BatchView, out: Path) -> dict
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     return paths
+
+
+async def fetched_names(objects: Objects, view: BatchView) -> list[str]:
+    """The names of the result files that the batch has, the manifest last."""
+    results = view.batch.results
+    names = ["output.csv"]
+    if view.all_counts.failed:
+        names.append("failures.csv")
+    if view.batch.excel and await _exists(objects, results.bucket, results.prefix + "long_cells.csv"):
+        names.append("long_cells.csv")
+    return [*names, "manifest.json"]
 
 
 async def _exists(objects: Objects, bucket: str, key: str) -> bool:

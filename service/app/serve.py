@@ -14,17 +14,15 @@ import structlog
 
 from service.app.aws.backend import NEEDED_QUEUES, AwsBackend
 from service.app.aws.task_protection import protect_task
-from service.app.events.receivers import open_receivers
+from service.app.events.aws_receivers import open_receivers
 from service.app.health_server import serve_health
 from service.app.roles import Precondition, Role, ServiceRoles
 from service.app.settings import Settings
-from service.app.wiring.builder import RoleBuilder, open_committer
-from service.batch.completion import Completion
+from service.app.wiring.builder import RoleBuilder, open_builder
 from service.batch.role_ports import Ports
 from service.catalog.folders import ReadMappingFiles
 from service.catalog.live import LiveCatalog
 from service.runtime.metrics import count_retries
-from service.steering.failures import FailureJudge
 
 log = structlog.get_logger(__name__)
 
@@ -57,8 +55,10 @@ async def serve(
     count_retries(ports.metrics)
     async with AsyncExitStack() as stack:
         catalog = LiveCatalog(mappings, ports.clock, ports.metrics, refresh_s=settings.config.refresh_s)
-        builder = await _role_builder(backend, settings, catalog, stack)
-        active = _roles(builder, roles)
+        receivers = await stack.enter_async_context(open_receivers(backend.clients.options, settings))
+        name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        builder = await open_builder(ports, settings, catalog, receivers, stack, worker_name=name)
+        active = _roles(backend, builder, roles)
         service = ServiceRoles(active, catalog, stop)
         health = serve_health(
             settings.health.host, settings.health.port, service.role_problems, service.other_problems,
@@ -91,29 +91,8 @@ async def _alongside(*helpers: Coroutine[None, None, None]) -> AsyncIterator[asy
             task.cancel()
 
 
-async def _role_builder(
-    backend: AwsBackend, settings: Settings, catalog: LiveCatalog, stack: AsyncExitStack
-) -> RoleBuilder:
-    """The builder of this process's roles. They share one group commit, which is closed with `stack`."""
-    receivers = await stack.enter_async_context(open_receivers(backend.clients.options, settings))
-    name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
-    completion = Completion(backend.ports, FailureJudge(backend.ports))
-    committer = open_committer(backend.ports, settings, completion, name)
-    return RoleBuilder(
-        backend=backend,
-        settings=settings,
-        catalog=catalog,
-        completion=completion,
-        committer=await stack.enter_async_context(committer),
-        worker_name=name,
-        receivers=receivers,
-        stack=stack,
-    )
-
-
-def _roles(builder: RoleBuilder, wanted: Collection[str]) -> dict[str, Role]:
+def _roles(backend: AwsBackend, builder: RoleBuilder, wanted: Collection[str]) -> dict[str, Role]:
     """The wanted roles by name, not running yet."""
-    backend = builder.backend
     return {
         name: Role(
             name, builder.parts(name), _preconditions(backend, builder.catalog, name), backend.ports.clock

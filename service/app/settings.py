@@ -56,6 +56,9 @@ class Settings(BaseSettings):
 
     mappings: Folder = Field(default=Path("mappings"), description="Folder of mapping files, or s3://…")
     schemas: Folder = Field(default=Path("schemas"), description="Folder of schema files, or s3://…")
+    home: Path = Field(
+        default=Path(".rowfleet"), description="Folder of the store in which `rowfleet run` keeps its batches"
+    )
     bucket: str = Field(default="rowfleet", description="Bucket for incoming files and results")
     output_bucket: str = Field(default="", description="Bucket for results, where it is another one")
     table: str = Field(default="batch_processor_results", description="DynamoDB table")

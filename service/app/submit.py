@@ -186,8 +186,10 @@ class Reading:
     operations: Sequence[Operation] = ()
 
 
-async def follow(ports: Ports, id_: str, *, replaces: Batch | None = None) -> AsyncIterator[Reading]:
-    """Read the batch again and again until it ends, or is held.
+async def follow(
+    ports: Ports, id_: str, *, replaces: Batch | None = None, longest_s: float = POLL_MAX_S
+) -> AsyncIterator[Reading]:
+    """Read the batch again and again until it ends, or is held. `longest_s`: longest pause between readings.
 
     The batch is None until it is opened, and until it has replaced the batch `replaces`. Raises UsageError if
     the job was taken and `replaces` is still there: a service of an older version does not replace it, or
@@ -216,7 +218,7 @@ async def follow(ports: Ports, id_: str, *, replaces: Batch | None = None) -> As
             yield Reading(view, outage, operations)
             if view.batch.state.is_final or view.batch.state is State.PAUSED:
                 return
-        await ports.clock.sleep(min(POLL_MAX_S, max(POLL_MIN_S, waited / 20)))
+        await ports.clock.sleep(min(longest_s, max(POLL_MIN_S, waited / 20)))
 
 
 async def _operations_since(ports: Ports, batch: Batch, control: int) -> Sequence[Operation]:

@@ -92,18 +92,18 @@ def resume(view: BatchView, _request: OperationRequest, _now_ms: int) -> Decisio
             f"{batch.batch_id} is still held: {'; '.join(map(describe_hold, left))}",
             replace(batch, holds=left),
         )
-    return Decision(f"{batch.batch_id} goes on", _sent_again(replace(batch, holds=())))
+    return Decision(f"{batch.batch_id} goes on", restarted(replace(batch, holds=())))
 
 
 def without_hold(batch: Batch, reason: HoldReason) -> Batch:
     """The batch without its hold of that reason; if it has no other, it goes on as after a resume."""
     left = tuple(hold for hold in batch.holds if hold.reason != reason)
     after = replace(batch, holds=left)
-    return after if left else _sent_again(after)
+    return after if left else restarted(after)
 
 
-def _sent_again(batch: Batch) -> Batch:
-    """The batch with a new generation of row messages."""
+def restarted(batch: Batch) -> Batch:
+    """The batch with a new generation of row messages, which are still to be sent."""
     return replace(
         batch,
         state=open_state(batch),

@@ -17,6 +17,7 @@ class SweepLimits:
     `concurrent_batches` are looked at, and as many recovered, at the same time. A batch that is recovered is
     leased for `lease_s` at a time. A hold other than the user's lasts `hold_s` at most. A batch whose target
     has served nobody for `trouble_pause_s` is held, never if that is 0. A batch may have its own of both.
+    With `only_batch` no other batch is swept: on a laptop nobody has asked for the others.
     """
 
     interval_s: float = 60.0
@@ -26,3 +27,4 @@ class SweepLimits:
     lease_s: float = 40.0
     hold_s: float = HOLD_S
     trouble_pause_s: float = 0.0
+    only_batch: str = ""

@@ -170,7 +170,8 @@ class Sweeper:
         after = self._cursors[state]
         for _ in range(MAX_BATCHES // PAGE_BATCHES):
             page = await self._ports.table.batches(state, after=after, limit=PAGE_BATCHES)
-            yield page.batches
+            only = self._limits.only_batch
+            yield [batch for batch in page.batches if not only or batch.batch_id == only]
             after = page.after
             if not after:
                 break

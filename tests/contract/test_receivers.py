@@ -13,7 +13,7 @@ import pytest
 from service.adapters.aws.clients import AwsOptions, Clients, open_client
 from service.adapters.aws.receivers.event_bus import EventBusTarget
 from service.adapters.aws.receivers.topic import TopicTarget
-from service.app.events.receivers import open_receivers
+from service.app.events.aws_receivers import open_receivers
 from service.app.settings import load_settings
 from service.domain.errors import AccessError, ConfigError, RetryableError
 from service.domain.model import Batch, Event, EventKind, Location, Source, State

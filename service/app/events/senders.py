@@ -16,7 +16,7 @@ def senders(ports: Ports, receivers: Receivers, heartbeat_s: float) -> Sequence[
     """A sender of events for each target, and one of the answers to tasks."""
     limits = SendLimits()
     names = [target.name for target in receivers.targets]
-    return [
-        *(EventSender(ports, target, names, limits) for target in receivers.targets),
-        TaskAnswering(ports, receivers.tasks, heartbeat_s, limits),
-    ]
+    parts: list[Part] = [EventSender(ports, target, names, limits) for target in receivers.targets]
+    if receivers.tasks is not None:
+        parts.append(TaskAnswering(ports, receivers.tasks, heartbeat_s, limits))
+    return parts

@@ -77,7 +77,11 @@ async def open_laptop(
 def backend_on(stored: Stored, settings: Settings, clock: Clock) -> LaptopBackend:
     """The backend on an open store, with new queues."""
     queues: dict[str, MemoryQueue] = {}
-    for name, section in (("ingest", settings.ingest), ("rows", settings.rows), ("aggregate", settings.results)):
+    for name, section in (
+        ("ingest", settings.ingest),
+        ("rows", settings.rows),
+        ("aggregate", settings.results),
+    ):
         dead = queues[f"{name}-dlq"] = MemoryQueue(f"{name}-dlq", clock)
         queues[name] = MemoryQueue(name, clock, dead_letters=dead, max_receives=section.max_receives)
     commit = settings.commit

@@ -15,7 +15,8 @@ from service.domain.model import Json, batch_id
 from service.mapping import Definition
 
 _OPTIONS = (
-    "limit", "deadline_s", "priority", "weight", "delimiter", "encoding", "tolerate", "hold_s", "trouble_pause_s",
+    "limit", "deadline_s", "priority", "weight", "delimiter", "encoding", "tolerate", "hold_s",
+    "trouble_pause_s",
 )  # fmt: skip
 """Options by which two commands differ. Neither the place of the results nor the concurrency is one."""
 
@@ -40,7 +41,7 @@ class RunCommand:
 
     @property
     def sending_key(self) -> str:
-        """As `key`, but also the same if only the extraction of the mapping differs: the calls are the same."""
+        """As `key`, but also the same if only the extraction differs: the calls are the same."""
         document = exact_json.loads(self.definition.text)
         sent = {name: value for name, value in document.items() if name not in _EXTRACTION}
         text = exact_json.dumps(sent)

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from service.app.events.receivers import open_receivers
+from service.app.events.receivers import Receivers, open_webhook
 from service.app.laptop.backend import LaptopBackend
 from service.app.roles import Role
 from service.app.settings import Settings
@@ -48,7 +48,7 @@ async def running_pipeline(
     count_retries(ports.metrics)
     async with AsyncExitStack() as stack:
         catalog = LiveCatalog(mappings, ports.clock, ports.metrics, refresh_s=settings.config.refresh_s)
-        receivers = await stack.enter_async_context(open_receivers(settings))
+        receivers = await _open_receivers(settings, stack)
         name = f"laptop-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         builder = await open_builder(
             ports, settings, catalog, receivers, stack, worker_name=name, only_batch=batch_id
@@ -95,3 +95,16 @@ async def _drained(working: asyncio.Task[None], stop: Stop) -> None:
             await asyncio.wait({working})
     finally:
         cut.cancel()
+
+
+async def _open_receivers(settings: Settings, stack: AsyncExitStack) -> Receivers:
+    """The targets of events that the settings name. No task waits for a batch of a laptop."""
+    if settings.events.event_bus or settings.events.topic_arn:
+        # Imported when they are asked for: clients of AWS take half a second.
+        from service.app.aws.backend import aws_options  # noqa: PLC0415
+        from service.app.events.aws_receivers import open_receivers  # noqa: PLC0415
+
+        opened = await stack.enter_async_context(open_receivers(aws_options(settings), settings))
+        return Receivers(opened.targets)
+    webhook = await open_webhook(settings, stack)
+    return Receivers((webhook,) if webhook else ())

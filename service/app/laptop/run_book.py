@@ -99,9 +99,7 @@ class RunBook:
 
     async def _put(self, name: str, facts: dict[str, Any]) -> None:
         body = json.dumps(facts, ensure_ascii=False).encode("utf-8", "surrogateescape")
-        await self._objects.put(
-            self._bucket, f"{FOLDER}{name}.json", body, content_type="application/json"
-        )
+        await self._objects.put(self._bucket, f"{FOLDER}{name}.json", body, content_type="application/json")
 
     async def _get(self, name: str) -> dict[str, Any] | None:
         try:

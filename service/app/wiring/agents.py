@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from service.agents.options.context import AgentContext, Store, no_store
 from service.agents.registry import open_agent
-from service.app.aws.backend import aws_options
 from service.app.settings import Settings, user_environment
 from service.batch.role_ports import Ports
 from service.domain.ports import Agent, Objects, StoredFile
@@ -17,6 +16,9 @@ from service.mapping import RowMapping
 from service.runtime.byte_budget import ByteBudget
 from service.worker.attempts import GRACE_S
 from service.worker.rate_limit.limiter import Limiter
+
+if TYPE_CHECKING:
+    from service.adapters.aws.clients import AwsOptions
 
 
 def agent_opener(
@@ -43,12 +45,27 @@ def agent_opener(
                 reply_budget=reply_budget,
                 search_path=str(Path.cwd()),
                 secret_ttl_s=settings.secrets.ttl_s,
-                aws=partial(aws_options, settings),
+                aws=options_on_demand(settings),
                 store=store,
             ),
         )
 
     return open_
+
+
+def options_on_demand(settings: Settings) -> Callable[[str], AwsOptions]:
+    """Return a function that returns the options of AWS in a region; "" for that of the settings.
+
+    It raises ConfigError without a region.
+    """
+
+    def options(region: str = "") -> AwsOptions:
+        # Imported when an agent or a secret needs AWS: it takes half a second, and most agents do not.
+        from service.app.aws.backend import aws_options  # noqa: PLC0415
+
+        return aws_options(settings, region)
+
+    return options
 
 
 def _input_store(objects: Objects, bucket: str) -> Store:

@@ -1,6 +1,6 @@
 """The parts of each role of one process, built from settings and ports.
 
-With `aws_backend` and `serve`, the only module that knows adapters and roles.
+`serve` runs them on AWS, `laptop.pipeline` on the store of a laptop.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from service.aggregator.aggregator import AggregateLimits, Aggregator
-from service.app.aws.backend import AwsBackend
 from service.app.events.receivers import Receivers
 from service.app.events.senders import senders
 from service.app.roles import Part
@@ -39,6 +38,7 @@ from service.recovery.recovery import Recovery
 from service.runtime.consumer import ConsumeLimits, Consumer
 from service.runtime.delivery import Capacity, Delivery, Handler
 from service.splitter.splitter import Splitter
+from service.steering.failures import FailureJudge
 from service.steering.work import FleetWork
 from service.sweeper.dead_letters import DeadLetters
 from service.sweeper.drain import Drain, left_in
@@ -56,10 +56,11 @@ INGEST_GROWTH, LONGEST_INGEST_RELEASE_S = 4.0, 300.0
 class RoleBuilder:
     """Makes the parts of each role of one process; `worker_name` names the process in outcomes and leases.
 
-    The parts do nothing before they are run. `stack` closes what they open.
+    The parts do nothing before they are run. `stack` closes what they open. `only_batch`: the batch that is
+    swept, "" for all.
     """
 
-    backend: AwsBackend
+    ports: Ports
     settings: Settings
     catalog: LiveCatalog
     completion: Completion
@@ -67,6 +68,7 @@ class RoleBuilder:
     worker_name: str
     receivers: Receivers
     stack: AsyncExitStack
+    only_batch: str = ""
 
     def parts(self, role: str) -> Sequence[Part]:
         """The parts of one role."""
@@ -79,7 +81,7 @@ class RoleBuilder:
         return build[role]()
 
     def _splitter(self) -> Sequence[Part]:
-        settings, split, ports = self.settings, self.settings.split, self.backend.ports
+        settings, split, ports = self.settings, self.settings.split, self.ports
         splitter = Splitter(
             ports,
             self.completion,
@@ -105,7 +107,7 @@ class RoleBuilder:
         return [self._consumer(ports.queues.ingest, handle, limits)]
 
     def _worker(self) -> Sequence[Part]:
-        settings, work, ports = self.settings, self.settings.worker, self.backend.ports
+        settings, work, ports = self.settings, self.settings.worker, self.ports
         gates = Gates(ports.clock)
         batches = BatchCache(
             ports,
@@ -140,7 +142,7 @@ class RoleBuilder:
         return [self._consumer(ports.queues.rows, worker.handle, limits, gates)]
 
     def _aggregator(self) -> Sequence[Part]:
-        settings, aggregate, ports = self.settings, self.settings.aggregate, self.backend.ports
+        settings, aggregate, ports = self.settings, self.settings.aggregate, self.ports
         aggregator = Aggregator(
             ports,
             AggregateLimits(
@@ -155,7 +157,7 @@ class RoleBuilder:
 
     def _sweeper(self) -> Sequence[Part]:
         """The sweeper, a drain for each dead-letter queue, and the senders of the outbox."""
-        ports, limits = self.backend.ports, sweep_limits(self.settings)
+        ports, limits = self.ports, replace(sweep_limits(self.settings), only_batch=self.only_batch)
         recovery = self._recovery()
         drains = self._drains(recovery)
         interventions = Interventions(
@@ -170,11 +172,11 @@ class RoleBuilder:
         return [sweeper, *drains, *senders(ports, self.receivers, self.settings.events.heartbeat_s)]
 
     def _recovery(self) -> Recovery:
-        return Recovery(self.backend.ports, self.committer, recovery_limits(self.settings, self.worker_name))
+        return Recovery(self.ports, self.committer, recovery_limits(self.settings, self.worker_name))
 
     def _fleet_work(self, recovery: Recovery) -> FleetWork:
         return FleetWork(
-            self.backend.ports,
+            self.ports,
             recovery,
             self.completion,
             owners=self._new_owner,
@@ -185,7 +187,7 @@ class RoleBuilder:
         return unique_owner(self.worker_name)
 
     def _drains(self, recovery: Recovery) -> list[Drain]:
-        settings, ports = self.settings, self.backend.ports
+        settings, ports = self.settings, self.ports
         letters = DeadLetters(
             ports,
             self.completion,
@@ -212,8 +214,34 @@ class RoleBuilder:
     def _consumer(
         self, queue: Queue, handle: Handler, limits: ConsumeLimits, capacity: Capacity | None = None
     ) -> Consumer:
-        ports = self.backend.ports
+        ports = self.ports
         return Consumer(queue, handle, limits, ports.clock, ports.metrics, capacity=capacity)
+
+
+async def open_builder(
+    ports: Ports,
+    settings: Settings,
+    catalog: LiveCatalog,
+    receivers: Receivers,
+    stack: AsyncExitStack,
+    *,
+    worker_name: str,
+    only_batch: str = "",
+) -> RoleBuilder:
+    """The builder of this process's roles. They share one group commit, which is closed with `stack`."""
+    completion = Completion(ports, FailureJudge(ports))
+    committer = open_committer(ports, settings, completion, worker_name)
+    return RoleBuilder(
+        ports=ports,
+        settings=settings,
+        catalog=catalog,
+        completion=completion,
+        committer=await stack.enter_async_context(committer),
+        worker_name=worker_name,
+        receivers=receivers,
+        stack=stack,
+        only_batch=only_batch,
+    )
 
 
 def open_committer(ports: Ports, settings: Settings, completion: Completion, name: str) -> GroupCommitter:

@@ -22,7 +22,7 @@ async def test_only_calls_of_agents_have_the_time_of_the_drain(lab, role, consum
     """
     async with AsyncExitStack() as stack:
         builder = RoleBuilder(
-            backend=SimpleNamespace(ports=lab.ports),
+            ports=lab.ports,
             settings=load_settings({}),
             catalog=SimpleNamespace(definition=lab.find),
             completion=lab.completion,
