@@ -72,8 +72,8 @@ def check_request(request: SubmitRequest, reserved: Mapping[Location, str]) -> N
 
     `reserved` are places that no job may write its results into, each with the reason.
     """
-    _check_format(request)
-    _check_tolerance(request)
+    check_format(request)
+    check_tolerance(request)
     if request.source.startswith("s3://"):
         source = Source(*_bucket_and_key(request.source))
     else:
@@ -98,8 +98,8 @@ async def submit(ports: Ports, request: SubmitRequest, bucket: str) -> Submissio
     Raises UsageError if the request is invalid or its execution id belongs to another run, one with another
     source, options or output.
     """
-    _check_format(request)
-    _check_tolerance(request)
+    check_format(request)
+    check_tolerance(request)
     source = await _find_or_upload(request, ports.objects, bucket)
     execution_id = request.execution_id or _new_execution_id(source, ports.clock)
     if not is_name(execution_id):
@@ -134,7 +134,7 @@ async def submit(ports: Ports, request: SubmitRequest, bucket: str) -> Submissio
     return Submission(id_, replaces)
 
 
-def _check_format(request: SubmitRequest) -> None:
+def check_format(request: SubmitRequest) -> None:
     """Raise UsageError for a delimiter or an encoding that no file can have."""
     try:
         CsvReader(delimiter=request.delimiter or AUTO, encoding=request.encoding or AUTO)
@@ -144,7 +144,7 @@ def _check_format(request: SubmitRequest) -> None:
         raise UsageError(f"{text}; use {known}") from None
 
 
-def _check_tolerance(request: SubmitRequest) -> None:
+def check_tolerance(request: SubmitRequest) -> None:
     """Raise UsageError for tolerated failures that cannot be read."""
     if request.tolerate is None:
         return

@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from service.adapters.aws.clients import open_clients
-from service.adapters.aws.s3 import S3Objects
-from service.app.aws.backend import aws_options
 from service.app.settings import Settings
 from service.catalog.editions import Edition, next_edition
 from service.catalog.files import MappingFiles
@@ -59,5 +56,10 @@ def warn_of_problems(edition: Edition) -> None:
 async def _read(settings: Settings) -> MappingFiles:
     if not is_in_bucket(settings):
         return await MappingFolders(settings.mappings, settings.schemas, None).read()
+    # Imported for files in a bucket only: clients of AWS take half a second.
+    from service.adapters.aws.clients import open_clients  # noqa: PLC0415
+    from service.adapters.aws.s3 import S3Objects  # noqa: PLC0415
+    from service.app.aws.backend import aws_options  # noqa: PLC0415
+
     async with open_clients(aws_options(settings)) as clients:
         return await MappingFolders(settings.mappings, settings.schemas, S3Objects(clients)).read()

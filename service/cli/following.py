@@ -17,17 +17,8 @@ from service.app.status import (
 from service.app.submit import follow
 from service.batch.outages import OutageBoard
 from service.cli import render
-from service.cli.console import (
-    EXIT_BATCH_FAILED,
-    EXIT_FAILED_ROWS,
-    EXIT_HELD,
-    EXIT_OK,
-    err,
-    out,
-    print_error,
-    print_json,
-)
-from service.cli.status import redrive_remedies, remedies, show_held, show_remedies
+from service.cli.console import err, out, print_error, print_json
+from service.cli.status import batch_exit_code, redrive_remedies, remedies, show_held, show_remedies
 from service.domain.model import Batch, BatchView, State
 
 
@@ -81,11 +72,3 @@ async def follow_to_end(
         render.show_finished(out, status_object, files)
         show_remedies(out, await read_remedies(backend, view, status_object))
     return batch_exit_code(view)
-
-
-def batch_exit_code(view: BatchView) -> int:
-    """The exit code for a batch that has ended or is held."""
-    codes = {
-        State.SUCCEEDED: EXIT_OK, State.COMPLETED_WITH_ERRORS: EXIT_FAILED_ROWS, State.PAUSED: EXIT_HELD,
-    }  # fmt: skip
-    return codes.get(view.batch.state, EXIT_BATCH_FAILED)

@@ -18,7 +18,7 @@ class CommandEntry:
 
 COMMANDS = {
     "run": CommandEntry(
-        "run", "Process a file on this machine: the whole pipeline, with an embedded AWS endpoint."
+        "run", "Process a file on this machine. Stopped at any moment, the same command goes on."
     ),
     "local": CommandEntry(
         "local", "Keep an embedded AWS endpoint, all resources and all roles running on this machine."

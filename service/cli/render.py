@@ -63,12 +63,17 @@ class ProgressReport:
     """Shows the progress of a batch: a bar on a terminal, otherwise a line every few seconds."""
 
     def __init__(
-        self, console: Console, bar: Progress | None, now: Callable[[], float] = time.monotonic
+        self,
+        console: Console,
+        bar: Progress | None,
+        now: Callable[[], float] = time.monotonic,
+        estimate: int | None = None,
     ) -> None:
         self._console = console
         self._now = now
         self._bar = bar
-        self._task = bar.add_task("starting", total=None, failed=0, rate="", left="") if bar else None
+        self._estimate = estimate
+        self._task = bar.add_task("starting", total=estimate, failed=0, rate="", left="") if bar else None
         self._rate = Rate()
         self._last_line, self._last_text = now(), ""
         self._outage = ""
@@ -93,14 +98,15 @@ class ProgressReport:
         now = self._now()
         self._rate.record(now, view.all_counts.done)
         rate = self._rate.per_s
-        left = _time_left(view.batch.total, view.all_counts.done, rate)
+        total = self._total(view)
+        left = _time_left(total, view.all_counts.done, rate)
         if outage:
             left = "results wait" if view.batch.state is State.AGGREGATING else "target down"
         if self._bar is not None and self._task is not None:
             self._bar.update(
                 self._task,
                 description=str(view.batch.state).lower().replace("_", " "),
-                total=view.batch.total,
+                total=total,
                 completed=view.all_counts.done,
                 failed=view.all_counts.failed,
                 rate=f"{rate:,.0f} rows/s" if rate else "",
@@ -108,6 +114,13 @@ class ProgressReport:
             )
         elif now - self._last_line >= LINE_EVERY_S:
             self._print_line(view, rate, left, now)
+
+    def _total(self, view: BatchView) -> int | None:
+        """The rows of the batch: as counted by the splitter, or as estimated while that is not refuted."""
+        batch = view.batch
+        if batch.total is not None or self._estimate is None:
+            return batch.total
+        return self._estimate if batch.checkpoint.rows <= self._estimate else None
 
     def _print_trouble(self, state: State, outage: str) -> None:
         if state is State.AGGREGATING:
@@ -117,7 +130,7 @@ class ProgressReport:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _print_line(self, view: BatchView, rate: float, left: str, now: float) -> None:
-        counts, total = view.all_counts, view.batch.total
+        counts, total = view.all_counts, self._total(view)
         # before the seal the total is at least the number of rows sent
         of = f"{total:,}" if total is not None else f"{view.batch.checkpoint.rows:,}+"
         text = (
@@ -130,10 +143,15 @@ class ProgressReport:
 
 
 @contextmanager
-def progress(console: Console, *, quiet: bool = False) -> Iterator[ProgressReport]:
-    """Report progress on `console`, which is stderr: results belong to stdout."""
+def progress(
+    console: Console, *, quiet: bool = False, estimate: int | None = None
+) -> Iterator[ProgressReport]:
+    """Report progress on `console`, which is stderr: results belong to stdout.
+
+    `estimate`: the number of rows until the splitter has counted them, None if nobody knows.
+    """
     if quiet or not console.is_terminal:
-        yield ProgressReport(Console(quiet=True) if quiet else console, None)
+        yield ProgressReport(Console(quiet=True) if quiet else console, None, estimate=estimate)
         return
     bar = Progress(
         SpinnerColumn(),
@@ -147,7 +165,7 @@ def progress(console: Console, *, quiet: bool = False) -> Iterator[ProgressRepor
         transient=True,
     )
     with bar:
-        yield ProgressReport(console, bar)
+        yield ProgressReport(console, bar, estimate=estimate)
 
 
 class _RowsColumn(TextColumn):
@@ -164,8 +182,10 @@ class _RowsColumn(TextColumn):
         return text
 
 
-def show_finished(console: Console, status: Mapping[str, Any], files: Mapping[str, Path | str]) -> None:
-    """Print the end of a run that has results: state, counts, rate and files."""
+def show_finished(
+    console: Console, status: Mapping[str, Any], files: Mapping[str, Path | str], pace: str = ""
+) -> None:
+    """Print the end of a run that has results: state, counts, rate with its `pace`, and files."""
     state = State(status["state"])
     console.print(Text(str(state), style=f"bold {STATE_COLOURS.get(state, '')}".strip()), end="  ")
     console.print(escape(status["batch_id"]), highlight=False)
@@ -173,8 +193,10 @@ def show_finished(console: Console, status: Mapping[str, Any], files: Mapping[st
     reused = f"{status['reused']:,} reused, " if status["reused"] else ""
     console.print(
         f"{status['total']:,} rows: {status['succeeded']:,} succeeded, {status['failed']:,} failed, "
-        f"{reused}in {seconds:,.1f} s ({status['rate_per_s'] or 0:,.0f} rows/s)",
+        f"{reused}in {seconds:,.1f} s ({status['rate_per_s'] or 0:,.0f} rows/s)"
+        + (f", {pace}" if pace else ""),
         highlight=False,
+        soft_wrap=True,
     )
     if reason := status["cancel_reason"]:
         console.print(Text(f"cancelled: {reason}", "yellow"), soft_wrap=True)

@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from service.cli.console import EXIT_BATCH_FAILED, EXIT_FAILED_ROWS, EXIT_HELD, EXIT_OK
 from service.domain.errors import FailureClass
 from service.domain.model import BatchView, HoldReason, RowError, State
 from service.domain.tolerance import DEFAULT_TOLERANCE, tolerance_text
@@ -242,3 +243,11 @@ def _print(console: Console, text: Text, indent: int) -> None:
         console.print(Padding(text, (0, 0, 0, indent)))
     else:
         console.print(Text(" " * indent) + text, soft_wrap=True)
+
+
+def batch_exit_code(view: BatchView) -> int:
+    """The exit code for a batch that has ended or is held."""
+    codes = {
+        State.SUCCEEDED: EXIT_OK, State.COMPLETED_WITH_ERRORS: EXIT_FAILED_ROWS, State.PAUSED: EXIT_HELD,
+    }  # fmt: skip
+    return codes.get(view.batch.state, EXIT_BATCH_FAILED)

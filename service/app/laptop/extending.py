@@ -1,4 +1,4 @@
-"""A finished run of the first rows of a file is extended by the rows after them, which alone are called for."""
+"""A finished run of the first rows of a file is extended: only the rows after them are called for."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def may_extend(view: BatchView, limit: int | None) -> bool:
 async def extend(ports: Ports, view: BatchView, limit: int | None, by: str) -> None:
     """Have the file read on, from the row after the last. Raises UsageError, RetryableError, AccessError."""
     request = OperationRequest(
-        "resume", view.batch.batch_id, f"extend-{uuid.uuid4().hex}", by, {"limit": limit}
+        "resume", view.batch.batch_id, f"extend-{uuid.uuid4().hex}", by, {"limit": limit} if limit else {}
     )
 
     def decide(view: BatchView, _request: OperationRequest, now_ms: int) -> Decision:

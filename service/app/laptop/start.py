@@ -34,9 +34,10 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The first step of a run. `view` is the batch that is there already; `replaced` gives way to its results.
+    """The first step of a run. `view` is the batch that is there already.
 
-    `note` says in one sentence what is found of an earlier run, "" if there is none.
+    `replaced` is the earlier result that gives way to its results. `note` says in one sentence what is found
+    of an earlier run, "" if there is none.
     """
 
     step: Step
@@ -97,9 +98,7 @@ class Starter:
         if batch.state in WITH_RESULTS:
             if out != STDOUT and await has_result(self._runs, Path(out), view):
                 raise UsageError(_finished(view, out))
-            note = (
-                f"{id_} has finished before: its results are written without a call (--fresh runs it again)"
-            )
+            note = f"{id_} has finished before: its results are written without a call (--fresh: run again)"
             return Start(Step.WRITE, record, view, note=note)
         if not view.all_counts.done:
             return None

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from service.app.download import download_results, result_paths
-from service.app.serve import ROLES
+from service.app.laptop.commands import RunCommand
+from service.app.laptop.home import Home
+from service.app.laptop.results import STDOUT, check_target
+from service.app.laptop.source import STDIN, STDIN_NAME, ScannedSource, scan_source, spool
+from service.app.laptop.tuning import CONCURRENCY, laptop_settings
 from service.app.settings import Settings
-from service.app.status import WITH_RESULTS, group_failures, read_operations, status_json
-from service.app.submit import SubmitRequest, check_readable
+from service.app.submit import SubmitRequest, check_format, check_readable, check_tolerance
 from service.app.wiring.agents import agent_opener
 from service.catalog.editions import Edition
-from service.catalog.folders import ReadMappingFiles
-from service.cli import local, render
 from service.cli.configuration import load_mappings, warn_of_problems
-from service.cli.console import (
-    BATCH_CODES,
-    EXIT_USAGE,
-    err,
-    exit_with,
-    out,
-    print_error,
-    print_json,
-    run_async,
-)
-from service.cli.following import batch_exit_code
+from service.cli.console import BATCH_CODES, exit_with, run_async
+from service.cli.laptop_run import LaptopRun, run_on_laptop
 from service.cli.options import (
     DeadlineOption,
     DelimiterOption,
@@ -47,28 +38,50 @@ from service.cli.options import (
     log_as_command,
     read_settings,
 )
-from service.cli.status import run_remedies, show_held
 from service.csvio.compression import NAMES
 from service.domain.errors import UsageError
-from service.domain.model import BatchView, State
-
-SHOWN_CAUSES = 5
-"""Causes of failed rows that `run` prints: its endpoint ends with it, so `errors` cannot be used later."""
 
 app = typer.Typer()
 
 
 @app.command(epilog=BATCH_CODES)
 def run(
-    source: Annotated[Path, typer.Argument(metavar="IN.csv", help="The file to process.")],
+    source: Annotated[str, typer.Argument(metavar="IN.csv", help="The file to process; - for stdin.")],
     mapping: MappingOption,
     target: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Result file (default: IN.output.csv).", show_default=False),
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            show_default="IN.output.csv",
+            help="Result file; - for stdout, as is the default for stdin.",
+        ),
     ] = None,
     limit: LimitOption = None,
     deadline: DeadlineOption = None,
     *,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(
+            "--concurrency",
+            "-c",
+            min=1,
+            max=10_000,
+            metavar="N",
+            show_default=str(CONCURRENCY),
+            help="Most calls under way at a time.",
+        ),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Run all rows, also if the same command has run before.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace files at the place of the results, whoever wrote them.")
+    ] = False,
+    emulator: Annotated[
+        bool,
+        typer.Option("--emulator", help="Run on an embedded AWS endpoint, which keeps nothing."),
+    ] = False,
     priority: PriorityOption = None,
     weight: WeightOption = None,
     delimiter: DelimiterOption = None,
@@ -80,11 +93,11 @@ def run(
     mappings: MappingsOption = None,
     schemas: SchemasOption = None,
 ) -> None:
-    """Process a file on this machine: the whole pipeline, with an embedded AWS endpoint."""
+    """Process a file on this machine. Stopped at any moment, the same command goes on."""
     settings = read_settings(mappings=mappings, schemas=schemas)
     read_files, edition = load_mappings(settings)
     request = SubmitRequest(
-        source=str(check_readable(str(source))),
+        source=source,
         mapping=mapping,
         limit=limit,
         deadline_s=deadline,
@@ -96,81 +109,71 @@ def run(
         hold_s=hold_s,
         trouble_pause_s=trouble_pause_s,
     )
-    name = source.stem if source.suffix.lower() not in NAMES else Path(source.stem).stem
-    path = target or source.with_name(f"{name}.output.csv")
-    _check_target(path, source)
+    check_format(request)
+    check_tolerance(request)
+    path = None if source == STDIN else check_readable(source)
+    place = target or _default_target(path)
+    if place != STDOUT:
+        check_target(Path(place), path)
+    elif as_json:
+        raise UsageError("--json and --out - both write to stdout: name a file with --out")
     _check_agent(settings, edition, mapping)
     warn_of_problems(edition)
     log_as_command(settings)
-    exit_with(run_async(_run(settings, read_files, request, path, as_json=as_json)))
+    if emulator:
+        if path is None or place == STDOUT:
+            raise UsageError("--emulator reads a file and writes files: it takes no - for stdin or stdout")
+        # Imported here: the endpoint and its clients take a second.
+        from service.cli.emulated_run import run_on_emulator  # noqa: PLC0415
 
-
-async def _run(
-    settings: Settings, read_files: ReadMappingFiles, request: SubmitRequest, path: Path, *, as_json: bool
-) -> int:
-    # The endpoint ends with this command: after an interrupt nothing is left to drain for.
-    settings = settings.model_copy(update={"drain_timeout_s": 2.0})
-    stop = asyncio.Event()
-    async with local.local_service(settings, read_files, ROLES, stop) as service:
-        with render.progress(err, quiet=as_json) as report:
-            view = await local.run_file(service, request, settings.bucket, report.update)
-        files, code = dict[str, Path](), batch_exit_code(view)
-        if view.batch.state in WITH_RESULTS:
-            files, code = await _download_or_rescue(service, view, path)
-        # the endpoint, which holds the batch, ends with this context
-        table = service.backend.ports.table
-        operations = await read_operations(table, view.batch)
-        undelivered = await local.await_events(service.backend, view.batch)
-        status = status_json(
-            view,
-            service.backend.ports.clock,
-            operations=operations,
-            undelivered=undelivered,
-            hold_s=settings.sweep.hold_s,
+        settings = _with_concurrency(settings, concurrency)
+        exit_with(run_async(run_on_emulator(settings, read_files, request, Path(place), as_json=as_json)))
+    definition = edition.definition(mapping)
+    layout = definition.compile().csv.layout
+    header_lines = layout.skip_lines + (not layout.columns)
+    scanned = _read_source(path, settings, header_lines)
+    try:
+        asked = LaptopRun(
+            settings=laptop_settings(settings, concurrency=concurrency, row_bytes=scanned.row_bytes),
+            mappings=read_files,
+            command=RunCommand(request, scanned, definition),
+            place=place,
+            fresh=fresh,
+            force=force,
+            as_json=as_json,
         )
-        causes = await group_failures(table, view.batch) if view.all_counts.failed else []
-    if not as_json:
-        render.show_notes(err, view.batch)
-    if as_json:
-        shown = {name: str(file) for name, file in files.items()}
-        print_json({**status, "files": shown, "causes": [cause.as_json() for cause in causes]})
-    elif view.batch.state is State.PAUSED:
-        holds = {reason: hold | {"until": None} for reason, hold in status["holds"].items()}
-        # the pipeline has ended with the batch, so nothing cancels it
-        show_held(out, status | {"holds": holds}, run_remedies(request.mapping, holds))
-    elif not view.batch.error:
-        render.show_finished(out, status, files)
-        if causes:
-            out.print()
-            render.show_failures(out, causes[:SHOWN_CAUSES])
-    if view.batch.error:
-        print_error(f"batch {view.batch.batch_id} failed: {view.batch.error}")
-    return code
+        exit_with(run_async(run_on_laptop(asked)))
+    finally:
+        if path is None:
+            scanned.path.unlink(missing_ok=True)
 
 
-async def _download_or_rescue(
-    service: local.LocalService, view: BatchView, path: Path
-) -> tuple[dict[str, Path], int]:
-    """Write the results to `path`, or to a new temporary folder if that fails; return files and exit code."""
-    objects = service.backend.ports.objects
-    try:
-        return await download_results(objects, view, path), batch_exit_code(view)
-    except OSError as error:
-        problem = f"cannot write {error.filename}: {error.strerror}"
-    # The results were paid for, so they are rescued from, say, a full disk. The exit code is still that of an
-    # error, because a script that reads `path` would find the results of an earlier run.
-    try:
-        spare = Path(tempfile.mkdtemp(prefix="rowfleet-results-"))
-        files = await download_results(objects, view, spare / path.name)
-    except OSError as error:
-        raise UsageError(
-            f"{problem}; nor {error.filename}: {error.strerror}; the results are lost: make room, or name "
-            "another place with --out"
-        ) from None
-    print_error(
-        f"{problem}; the results are in {spare}: make room and move them, or name another place with --out"
-    )
-    return files, EXIT_USAGE
+def _default_target(source: Path | None) -> str:
+    """`IN.output.csv` beside the input; stdout for stdin."""
+    if source is None:
+        return STDOUT
+    name = source.stem if source.suffix.lower() not in NAMES else Path(source.stem).stem
+    return str(source.with_name(f"{name}.output.csv"))
+
+
+def _read_source(path: Path | None, settings: Settings, header_lines: int) -> ScannedSource:
+    """The file, or what comes on stdin, which is kept in the folder of the store while it runs."""
+    if path is not None:
+        return scan_source(path, path.name, header_lines=header_lines)
+    home = Home(settings.home)
+    home.create()
+    return scan_source(spool(sys.stdin.buffer, home.spool), STDIN_NAME, header_lines=header_lines)
+
+
+def _with_concurrency(settings: Settings, concurrency: int | None) -> Settings:
+    """The settings with another limit of calls, if one is given."""
+    if concurrency is None:
+        return settings
+    most = {
+        "max_inflight_rows": concurrency,
+        "max_held_rows": max(settings.worker.max_held_rows, concurrency),
+    }
+    return settings.model_copy(update={"worker": settings.worker.model_copy(update=most)})
 
 
 def _check_agent(settings: Settings, edition: Edition, name: str) -> None:
@@ -181,18 +184,3 @@ def _check_agent(settings: Settings, edition: Edition, name: str) -> None:
         await agent_opener(settings)(mapping).close()
 
     asyncio.run(check())
-
-
-def _check_target(path: Path, source: Path) -> None:
-    """Raise UsageError before any row is processed if the results could not be written."""
-    if path.is_dir():
-        raise UsageError(f"--out {path} is a folder; name a file in it")
-    for written in result_paths(path).values():
-        if written.resolve() == source.resolve():
-            raise UsageError(f"--out {path} would write {written.name} over the input; name another file")
-    try:
-        # only a write shows that a folder is missing, read-only or full
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
-            pass
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}; name another place with --out") from None

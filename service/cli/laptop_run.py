@@ -1,0 +1,185 @@
+"""`rowfleet run` on the store of this machine: start, progress, and the end as it is printed."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from service.app.laptop.backend import LaptopBackend, open_laptop
+from service.app.laptop.commands import RunCommand
+from service.app.laptop.home import Home
+from service.app.laptop.pipeline import Stop
+from service.app.laptop.results import STDOUT, Replaced, describe_problem, stream_output, write_results
+from service.app.laptop.run_book import RunRecord
+from service.app.laptop.serving import BatchServer, Served
+from service.app.laptop.start import Start, Starter, Step, progress_text
+from service.app.settings import Settings
+from service.app.status import (
+    WITH_RESULTS,
+    can_be_redriven,
+    group_failures,
+    read_operations,
+    sample_failures,
+    status_json,
+)
+from service.catalog.folders import ReadMappingFiles
+from service.cli import render
+from service.cli.console import (
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    err,
+    out,
+    print_error,
+    print_json,
+)
+from service.cli.status import batch_exit_code, redrive_remedies, remedies, show_held, show_remedies
+from service.domain.model import BatchView, State
+
+SHOWN_CAUSES = 5
+"""Causes of failed rows that are printed; `rowfleet errors` has all."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaptopRun:
+    """A run as the command line asks for it. `settings` are those of a laptop, `place` is `-` for stdout."""
+
+    settings: Settings
+    mappings: ReadMappingFiles
+    command: RunCommand
+    place: str
+    fresh: bool = False
+    force: bool = False
+    as_json: bool = False
+
+    @property
+    def concurrency(self) -> int:
+        """The most calls under way at a time."""
+        return self.command.definition.compile().concurrency(self.settings.worker.max_inflight_rows)
+
+
+async def run_on_laptop(asked: LaptopRun) -> int:
+    """Run the file, or go on with what the same command has left; return the exit code."""
+    stop = stopped_by_signals()
+    home = Home(asked.settings.home)
+    home.create()
+    async with open_laptop(home, asked.settings) as backend:
+        starter = Starter(backend, asked.settings.bucket)
+        start = await starter.find(asked.command, asked.place, fresh=asked.fresh, force=asked.force)
+        if start.note:
+            err.print(start.note, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        report = EndReport(backend, asked.settings, as_json=asked.as_json, concurrency=asked.concurrency)
+        if start.step is Step.WRITE:
+            return await report.show(Served(start.view), start.record, start.replaced)
+        with render.progress(err, quiet=asked.as_json, estimate=start.record.records) as progress:
+            server = BatchServer(home, backend, asked.settings, asked.mappings, stop, progress.update)
+            served = await server.serve(start.record.batch_id, lambda: starter.begin(start, asked.command))
+        report.went_on_from(start)
+        return await report.show(served, start.record, start.replaced)
+
+
+def stopped_by_signals() -> Stop:
+    """The wish to stop, as SIGINT and SIGTERM say it: the first asks, the second cuts calls."""
+    stop = Stop()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.signal)
+    return stop
+
+
+class EndReport:
+    """Writes the results of a batch that was served, and says how it has ended."""
+
+    def __init__(
+        self, backend: LaptopBackend, settings: Settings, *, as_json: bool, concurrency: int | None = None
+    ) -> None:
+        self._backend = backend
+        self._settings = settings
+        self._as_json = as_json
+        self._concurrency = concurrency
+        self._began_at = time.monotonic()
+        self._done_before: int | None = None
+
+    def went_on_from(self, start: Start) -> None:
+        """Note the rows that were done before this process began."""
+        if start.step is not Step.OPEN and start.view is not None:
+            self._done_before = start.view.all_counts.done
+
+    async def show(self, served: Served, record: RunRecord, replaced: Replaced | None = None) -> int:
+        """Write the results to the place of the run, and print the end; return the exit code."""
+        view = served.view
+        files, problem = dict[str, Path](), ""
+        if view is not None and view.batch.state in WITH_RESULTS:
+            files, problem = await self._write(view, record, replaced)
+        if problem:
+            print_error(problem)
+        if view is not None:
+            await self._print(view, served, files, Console(stderr=True) if record.out == STDOUT else out)
+        if view is not None and view.batch.error:
+            print_error(f"batch {view.batch.batch_id} failed: {view.batch.error}")
+        if served.was_stopped or view is None:
+            text = f"{progress_text(view, record)}; the same command goes on"
+            err.print(text, highlight=False, soft_wrap=True)
+            return EXIT_INTERRUPTED
+        return EXIT_USAGE if problem else batch_exit_code(view)
+
+    async def _write(
+        self, view: BatchView, record: RunRecord, replaced: Replaced | None
+    ) -> tuple[dict[str, Path], str]:
+        """Write the results; return the files by name, and the problem in words, "" if there is none."""
+        objects, batch = self._backend.ports.objects, view.batch
+        try:
+            if record.out == STDOUT:
+                await stream_output(objects, batch.results, sys.stdout.buffer)
+                return {}, ""
+            files = await write_results(objects, self._backend.runs, view, Path(record.out))
+        except OSError as error:
+            return {}, describe_problem(error, batch.batch_id)
+        if replaced is not None and replaced.batch_id != batch.batch_id:
+            err.print(
+                f"replaced the result of {replaced.batch_id}, which stays in the store: {replaced.command}",
+                markup=False, highlight=False, soft_wrap=True,
+            )  # fmt: skip
+        return files, ""
+
+    async def _print(self, view: BatchView, served: Served, files: dict[str, Path], console: Console) -> None:
+        table, batch = self._backend.ports.table, view.batch
+        status = status_json(
+            view,
+            self._backend.ports.clock,
+            operations=await read_operations(table, batch),
+            undelivered=served.undelivered,
+            hold_s=self._settings.sweep.hold_s,
+        )
+        causes = await group_failures(table, batch) if view.all_counts.failed else []
+        if self._as_json:
+            shown = {name: str(file) for name, file in files.items()}
+            print_json({**status, "files": shown, "causes": [cause.as_json() for cause in causes]})
+            return
+        render.show_notes(err, batch)
+        if batch.state is State.PAUSED:
+            # Nothing cancels it while no process runs.
+            holds = {reason: hold | {"until": None} for reason, hold in status["holds"].items()}
+            show_held(console, status | {"holds": holds}, remedies(batch.batch_id, holds))
+        elif batch.state in WITH_RESULTS:
+            render.show_finished(console, status, files, pace=self._pace(view))
+            if causes:
+                console.print()
+                render.show_failures(console, causes[:SHOWN_CAUSES])
+            if can_be_redriven(batch, self._backend.ports.clock.now_ms()):
+                failures = await sample_failures(table, batch) if view.all_counts.failed else []
+                show_remedies(console, redrive_remedies(view, failures))
+
+    def _pace(self, view: BatchView) -> str:
+        """The rows and seconds of this process if it has gone on with a batch, and its calls at a time."""
+        calls = f"at most {self._concurrency} calls at a time" if self._concurrency else ""
+        if self._done_before is None:
+            return calls
+        seconds = time.monotonic() - self._began_at
+        rows = view.all_counts.done - self._done_before
+        return f"{rows:,} of them now, in {seconds:,.1f} s, {calls}".removesuffix(", ")
