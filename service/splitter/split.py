@@ -52,7 +52,7 @@ class SplitLimits:
     `send_concurrency` batch calls run at the same time. A window ends at `checkpoint_bytes` of the source, if
     not by its rows. `max_queued_rows` bounds the rows of a batch that are sent and not done (see
     `backpressure`); 0 means no bound. A batch is leased for `lease_s` at a time, and waits that long if its
-    splitter dies.
+    splitter dies. `is_alone`: no other process works on the batches.
     """
 
     send_concurrency: int = 16
@@ -63,13 +63,15 @@ class SplitLimits:
     max_record_bytes: int = 8 * 2**20
     max_message_bytes: int = MESSAGE_BYTES
     incoming_prefix: str = "incoming/"
+    is_alone: bool = False
     opening: OpenLimits = field(default_factory=OpenLimits)
 
 
 class Split:
     """Splits `batch`, as read under `lease`, from its checkpoint to its end.
 
-    All splits of a process share `send_budget`, the bytes of messages that are being sent.
+    All splits of a process share `send_budget`, the bytes of messages that are being sent. Rows that an
+    earlier split may have sent are delivered after `repeat_delay_s`.
     """
 
     def __init__(
@@ -80,8 +82,11 @@ class Split:
         delivery: Delivery,
         limits: SplitLimits,
         send_budget: ByteBudget,
+        *,
+        repeat_delay_s: int = REPEAT_DELAY_S,
     ) -> None:
         self.batch = batch
+        self._repeat_delay_s = repeat_delay_s
         self._send_budget = send_budget
         self._ports = ports
         self._lease = lease
@@ -202,7 +207,7 @@ class Split:
         if record.number <= self._replay_until:
             history = self._histories.get(record.number, ())
             body = row_body(self.batch, record, replay=True, history=history, max_message_bytes=most)
-            return OutgoingMessage(body, self.batch.batch_id, REPEAT_DELAY_S)
+            return OutgoingMessage(body, self.batch.batch_id, self._repeat_delay_s)
         # A call without an answer changes the sender between two messages.
         if self._bodies is None or self._bodies.sender != self.batch.sender:
             self._bodies = RowBodies(self.batch, most)

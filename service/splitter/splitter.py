@@ -15,6 +15,7 @@ from service.batch.completion import Completion
 from service.batch.ending import fail_batch
 from service.batch.lease import BatchLease, delay_until_free
 from service.batch.role_ports import Ports
+from service.batch.row_checks import REPEAT_DELAY_S
 from service.batch.source import compile_stored, stored_definition
 from service.domain.errors import (
     BatchRejectedError,
@@ -173,20 +174,36 @@ class Splitter:
             if grant.predecessor:
                 log.warning("split_taken_over", predecessor=grant.predecessor)
                 self._ports.metrics.count("splits_taken_over")
-            await self._split_leased(view.batch, definition, lease, delivery)
+            # On a laptop: no message of this generation was sent before, so repeats need not wait.
+            is_first = self._limits.is_alone and not batch.sender and not grant.predecessor
+            delay_s = 0 if is_first else REPEAT_DELAY_S
+            await self._split_leased(view.batch, definition, lease, delivery, delay_s)
 
     async def _split_leased(
-        self, batch: Batch, definition: Definition | None, lease: BatchLease, delivery: Delivery
+        self,
+        batch: Batch,
+        definition: Definition | None,
+        lease: BatchLease,
+        delivery: Delivery,
+        repeat_delay_s: int,
     ) -> None:
         def check() -> None:
             delivery.check_lease()
             lease.check()
 
-        split = Split(self._ports, batch, lease, delivery, self._limits, self._send_budget)
+        split = Split(
+            self._ports,
+            batch,
+            lease,
+            delivery,
+            self._limits,
+            self._send_budget,
+            repeat_delay_s=repeat_delay_s,
+        )
         try:
             if batch.work is not None and batch.work.kind is WorkKind.SEND:
                 # Rows before the checkpoint whose messages an operation has taken out of use.
-                await self._work.do(batch, check)
+                await self._work.do(batch, check, delay_s=repeat_delay_s)
             await split.exclude(await self._selections.load(batch))
             if definition is None or definition.digest != batch.mapping_digest:
                 definition = await stored_definition(self._ports.table, batch)

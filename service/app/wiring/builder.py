@@ -57,7 +57,7 @@ class RoleBuilder:
     """Makes the parts of each role of one process; `worker_name` names the process in outcomes and leases.
 
     The parts do nothing before they are run. `stack` closes what they open. `only_batch`: the batch that is
-    swept, "" for all.
+    swept, by a process that is alone; "" for all.
     """
 
     ports: Ports
@@ -86,7 +86,7 @@ class RoleBuilder:
             ports,
             self.completion,
             self.catalog.definition,
-            split_limits(settings),
+            replace(split_limits(settings), is_alone=bool(self.only_batch)),
             work=self._fleet_work(self._recovery()),
             rng=random.Random(),  # noqa: S311 -- tells openings of one batch id apart
             owners=self._new_owner,

@@ -20,7 +20,7 @@ from service.app.wiring.agents import agent_opener
 from service.catalog.editions import Edition
 from service.cli.configuration import load_mappings, warn_of_problems
 from service.cli.console import BATCH_CODES, exit_with, run_async
-from service.cli.laptop_run import LaptopRun, run_on_laptop
+from service.cli.running.laptop import LaptopRun, run_on_laptop
 from service.cli.options import (
     DeadlineOption,
     DelimiterOption,
@@ -124,7 +124,7 @@ def run(
         if path is None or place == STDOUT:
             raise UsageError("--emulator reads a file and writes files: it takes no - for stdin or stdout")
         # Imported here: the endpoint and its clients take a second.
-        from service.cli.emulated_run import run_on_emulator  # noqa: PLC0415
+        from service.cli.running.emulator import run_on_emulator  # noqa: PLC0415
 
         settings = _with_concurrency(settings, concurrency)
         exit_with(run_async(run_on_emulator(settings, read_files, request, Path(place), as_json=as_json)))
