@@ -20,7 +20,6 @@ from service.app.wiring.agents import agent_opener
 from service.catalog.editions import Edition
 from service.cli.configuration import load_mappings, warn_of_problems
 from service.cli.console import BATCH_CODES, exit_with, run_async
-from service.cli.running.laptop import LaptopRun, run_on_laptop
 from service.cli.options import (
     DeadlineOption,
     DelimiterOption,
@@ -38,6 +37,7 @@ from service.cli.options import (
     log_as_command,
     read_settings,
 )
+from service.cli.running.laptop import LaptopRun, run_on_laptop
 from service.csvio.compression import NAMES
 from service.domain.errors import UsageError
 
