@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
-from service.adapters.memory.objects import MemoryObjects
 from service.adapters.memory.queue import MemoryQueue
-from service.adapters.memory.table import MemoryTable
+from service.adapters.sqlite.store import Store
 from service.app.laptop.home import Home
 from service.app.laptop.run_book import RunBook
 from service.app.settings import Settings
@@ -41,14 +40,6 @@ class Stored(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryStore:
-    """A store that ends with its process, for tests."""
-
-    table: MemoryTable = field(default_factory=MemoryTable)
-    objects: MemoryObjects = field(default_factory=MemoryObjects)
-
-
-@dataclass(frozen=True, slots=True)
 class LaptopBackend:
     """The ports of one process, and what it knows of runs. `queues` are all that it has, by name."""
 
@@ -70,8 +61,9 @@ async def open_laptop(
 
     Raises ConfigError, which names the process that writes if another one does.
     """
-    del home, read_only
-    yield backend_on(MemoryStore(), settings, SystemClock())
+    clock = SystemClock()
+    async with await Store.open(home.folder, clock, read_only=read_only) as store:
+        yield backend_on(store, settings, clock)
 
 
 def backend_on(stored: Stored, settings: Settings, clock: Clock) -> LaptopBackend:

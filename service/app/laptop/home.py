@@ -35,7 +35,7 @@ class Home:
     def create(self) -> None:
         """Create the folder, which version control ignores. Raises UsageError if that is impossible."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             ignore = self.folder / ".gitignore"
             if not ignore.exists():
                 ignore.write_text("*\n", "utf-8")

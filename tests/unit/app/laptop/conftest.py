@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from service.app.laptop.backend import LaptopBackend, MemoryStore, backend_on
+from service.adapters.memory import MemoryObjects, MemoryTable
+from service.app.laptop.backend import LaptopBackend, backend_on
 from service.app.laptop.commands import RunCommand
 from service.app.laptop.home import Home
 from service.app.laptop.pipeline import Stop
@@ -34,6 +35,14 @@ output_mapping:
   type: tool
   extraction_methods: [{{method: direct, field_mappings: {{answer: $.{key}}}}}]
 """
+
+
+class MemoryStore:
+    """A store that ends with the test."""
+
+    def __init__(self) -> None:
+        self.table = MemoryTable()
+        self.objects = MemoryObjects()
 
 
 class Agent:
@@ -102,7 +111,7 @@ class Laptop:
     async def run(
         self, command: RunCommand, out="-", *, fresh=False, stop: Stop | None = None, when=None
     ) -> Served:
-        """Run the command in a process of its own. `when` is awaited beside it, and then the run is stopped."""
+        """Run the command in a process of its own, which is stopped once `when` was awaited."""
         backend, stop = self.process(), stop or Stop()
         starter = Starter(backend, self.settings.bucket)
         start = await starter.find(command, out, fresh=fresh, force=False)

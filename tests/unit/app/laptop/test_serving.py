@@ -2,6 +2,7 @@
 
 import asyncio
 
+from service.app.laptop.pipeline import Stop
 from service.domain.model import State
 from tests.unit.app.laptop.conftest import people
 
@@ -51,8 +52,6 @@ async def test_a_second_interrupt_cuts_the_calls(laptop):
     names = [f"person {n}" for n in range(10)]
     command = laptop.command(laptop.write(people(*names)))
     laptop.agent.held = asyncio.Event()
-    from service.app.laptop.pipeline import Stop
-
     stop = Stop()
 
     async def asked_twice():
@@ -73,8 +72,6 @@ async def test_the_batches_of_other_commands_are_left_alone(laptop):
     """A process serves the batch that it was asked for: the rows of another one are not called for."""
     laptop.agent.held = asyncio.Event()
     other = laptop.command(laptop.write(people("one", "two"), "other.csv"))
-    from service.app.laptop.pipeline import Stop
-
     stop = Stop()
 
     async def asked_twice():

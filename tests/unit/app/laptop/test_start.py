@@ -100,9 +100,6 @@ async def test_a_sample_is_extended_to_the_whole_file(laptop):
     assert served.view.batch.batch_id == sample.batch.batch_id
     assert (served.view.batch.state, served.view.batch.total) == (State.SUCCEEDED, 30)
     assert sorted(laptop.agent.calls) == sorted(names)
-    with pytest.raises(UsageError, match="untouched"):
-        laptop.write("mine", "out.csv")
-        await laptop.find(command, str(laptop.folder / "out.csv"))
 
 
 async def test_a_run_that_was_never_opened_is_opened(laptop):
