@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from service.domain.errors import UsageError
+from service.domain.errors import AccessError
 
 HOME_VARIABLE = "ROWFLEET_HOME"
 """The environment variable that names the folder of the store."""
@@ -21,7 +21,7 @@ _REFUSED = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PER
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
-class StoreError(UsageError):
+class StoreError(AccessError):
     """The store on this machine cannot be used. The text names its folder and the remedy."""
 
 

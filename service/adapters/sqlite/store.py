@@ -11,6 +11,7 @@ from typing import Self
 
 from service.adapters.sqlite import errors
 from service.adapters.sqlite.expiry import expire, purge_step
+from service.adapters.sqlite.failure import StoreFailure
 from service.adapters.sqlite.folder import DATABASE_NAME, prepare_folder
 from service.adapters.sqlite.lock import StoreLock
 from service.adapters.sqlite.objects.files import ObjectFiles
@@ -35,7 +36,7 @@ class Store:
     """The ports on a folder. `open` it, as an async context manager or with `close` at the end.
 
     One process has the store to write. Any number may have it to read at the same time, and see each change
-    that is committed.
+    that is committed. `failure` tells the process that the store cannot be used any more.
     """
 
     def __init__(self, folder: Path, clock: Clock, *, lock: StoreLock | None, part_bytes: int) -> None:
@@ -43,8 +44,9 @@ class Store:
         self._clock = clock
         self._lock = lock
         self._purge: asyncio.Task[None] | None = None
-        self._thread = thread = StoreThread(folder)
-        self._files = ObjectFiles(folder)
+        self.failure = StoreFailure()
+        self._thread = thread = StoreThread(folder, self.failure)
+        self._files = ObjectFiles(folder, self.failure)
         self.table: Table = SqliteTable(thread, clock.now_ms)
         self.objects: Objects = FolderObjects(
             thread, self._files, part_bytes=part_bytes, read_only=lock is None

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from service.adapters.sqlite.errors import store_errors
+from service.adapters.sqlite.errors import StoreError, store_errors
+from service.adapters.sqlite.failure import StoreFailure
 
 T = TypeVar("T")
 
@@ -47,8 +48,9 @@ class StoreThread:
     with the machine's power until the next durable one; none is lost before a later one.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, failure: StoreFailure | None = None) -> None:
         self._folder = folder
+        self._failure = failure or StoreFailure()
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop
@@ -75,7 +77,11 @@ class StoreThread:
             raise RuntimeError(f"the store {self._folder} is closed")
         call = _Call(work, is_durable, asyncio.get_running_loop().create_future())
         self._calls.put(call)
-        result: T = await call.future
+        try:
+            result: T = await call.future
+        except StoreError as error:
+            self._failure.report(error)
+            raise
         return result
 
     async def close(self) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from service.adapters.memory.queue import MemoryQueue
+from service.adapters.sqlite.failure import StoreFailure
 from service.adapters.sqlite.store import Store
 from service.app.laptop.home import Home
 from service.app.laptop.run_book import RunBook
@@ -38,14 +39,23 @@ class Stored(Protocol):
         """Sources, results and large payloads."""
         ...
 
+    @property
+    def failure(self) -> StoreFailure:
+        """The error after which it keeps nothing any more."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class LaptopBackend:
-    """The ports of one process, and what it knows of runs. `queues` are all that it has, by name."""
+    """The ports of one process, and what it knows of runs. `queues` are all that it has, by name.
+
+    `failure` is that of the store: a process that goes on would pay for what is not kept.
+    """
 
     ports: Ports
     runs: RunBook
     queues: dict[str, MemoryQueue]
+    failure: StoreFailure
 
     def close_queues(self) -> None:
         """End the waits of receivers: the process stops."""
@@ -104,4 +114,4 @@ def backend_on(stored: Stored, settings: Settings, clock: Clock) -> LaptopBacken
             lambda view: status_json(view, clock, hold_s=settings.sweep.hold_s),
         ),
     )
-    return LaptopBackend(ports, RunBook(stored.objects, settings.bucket), queues)
+    return LaptopBackend(ports, RunBook(stored.objects, settings.bucket), queues, stored.failure)

@@ -42,7 +42,7 @@ async def running_pipeline(
     """Run all roles while the body runs, for this batch only.
 
     At the end no call begins, and the calls under way end and are committed; `stop.cut` cuts them. An error
-    of a role cancels the body and is raised.
+    of a role, or of the store, cancels the body and all calls, and is raised.
     """
     ports = backend.ports
     count_retries(ports.metrics)
@@ -74,15 +74,22 @@ async def _beside(roles: list[Role], backend: LaptopBackend, stop: Stop) -> Asyn
     try:
         async with asyncio.TaskGroup() as group:
             working = group.create_task(run())
+            failing = group.create_task(_raise_failure(backend))
             try:
                 yield
             finally:
                 ended.set()
                 backend.close_queues()
                 await _drained(working, stop)
+                failing.cancel()
     except BaseExceptionGroup as errors:
         # callers expect the error of a role or of the body, not the task group's
         raise first_of(errors) from None
+
+
+async def _raise_failure(backend: LaptopBackend) -> None:
+    """Raise the error of the store, once there is one: no call begins whose answer could not be kept."""
+    raise await backend.failure.wait()
 
 
 async def _drained(working: asyncio.Task[None], stop: Stop) -> None:

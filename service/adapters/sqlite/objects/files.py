@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from service.adapters.sqlite.errors import store_errors
+from service.adapters.sqlite.errors import StoreError, store_errors
+from service.adapters.sqlite.failure import StoreFailure
 from service.adapters.sqlite.folder import OBJECTS_NAME, create_private, sync_folder, write_all
 
 T = TypeVar("T")
@@ -18,8 +19,9 @@ T = TypeVar("T")
 class ObjectFiles:
     """Files by their names. All methods raise StoreError, and work in other threads than the caller's."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, failure: StoreFailure | None = None) -> None:
         self._store = folder
+        self._failure = failure or StoreFailure()
         self._folder = folder / OBJECTS_NAME
 
     async def create(self, body: bytes = b"") -> str:
@@ -98,5 +100,9 @@ class ObjectFiles:
                     path.unlink(missing_ok=True)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        with store_errors(self._store):
-            return await asyncio.to_thread(work)
+        try:
+            with store_errors(self._store):
+                return await asyncio.to_thread(work)
+        except StoreError as error:
+            self._failure.report(error)
+            raise

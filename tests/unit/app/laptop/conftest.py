@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from service.adapters.memory import MemoryObjects, MemoryTable
+from service.adapters.sqlite.failure import StoreFailure
 from service.app.laptop.backend import LaptopBackend, backend_on
 from service.app.laptop.commands import RunCommand
 from service.app.laptop.home import Home
@@ -43,6 +44,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.table = MemoryTable()
         self.objects = MemoryObjects()
+        self.failure = StoreFailure()
 
 
 class Agent:
