@@ -264,8 +264,15 @@ class Cli:
         )
 
     def files(self) -> set[str]:
-        """The paths of all files in the folder."""
-        return {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()}
+        """The paths of all files in the folder, but for the store."""
+        paths = {
+            path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()
+        }
+        return {path for path in paths if not path.startswith(".rowfleet/")}
+
+    def other_store(self) -> dict[str, str]:
+        """Variables of a command with a store of its own: one process at a time has a store."""
+        return {"ROWFLEET_HOME": str(self.temp / uuid.uuid4().hex)}
 
     def close(self) -> None:
         """Kill the processes that still run."""

@@ -1,8 +1,6 @@
 """Errors in the input, the configuration or AWS: one line on stderr and the right exit code."""
 
-import errno
 import json
-import os
 import shutil
 import socket
 import threading
@@ -158,7 +156,9 @@ def test_files_that_are_no_tables(cli: Cli, agent: HttpAgent) -> None:
     for name, (content, _) in NO_TABLES.items():
         cli.write(name, content)
     before = cli.files()
-    running = {name: cli.start("run", name, "--mapping", "up", "--json") for name in NO_TABLES}
+    running = {
+        name: cli.start("run", name, "--mapping", "up", "--json", **cli.other_store()) for name in NO_TABLES
+    }
     finished = {name: one.finish() for name, one in running.items()}
     assert cli.files() == before
     assert agent.calls == []
@@ -175,23 +175,26 @@ def test_files_that_are_no_tables(cli: Cli, agent: HttpAgent) -> None:
 
 
 def test_a_folder_that_vanishes_during_the_run(cli: Cli, agent: HttpAgent) -> None:
-    """The results, which were paid for, go to a temporary folder that the error names. Exit code 2."""
+    """The results, which were paid for, stay in the store: the same command writes them. Exit code 2."""
     cli.write("in.csv", people(2))
     (cli.folder / "results").mkdir()
     agent.hold()
-    running = cli.start("run", "in.csv", "--mapping", "up", "--out", "results/out.csv")
+    command = ("run", "in.csv", "--mapping", "up", "--out", "results/out.csv", "--json")
+    running = cli.start(*command)
     running.until(lambda: agent.calls, "a row at the agent")
     shutil.rmtree(cli.folder / "results")
     agent.release()
     done = running.finish()
-    (spare,) = cli.temp.glob("rowfleet-results-*")
-    says(done, 2, "cannot write results/out.csv", str(spare), "--out")
-    assert len(table(spare / "out.csv")) == 2
-    assert (spare / "out.manifest.json").exists()
+    says(done, 2, "cannot write results/out.csv", "--out", f"rowfleet fetch {done.json['batch_id']}")
+    (cli.folder / "results").mkdir()
+    again = cli(*command)
+    assert again.code == 0, again.stderr
+    assert len(table(cli.folder / "results" / "out.csv")) == 2
+    assert len(agent.calls) == 2
 
 
 def test_a_full_disk(cli: Cli) -> None:
-    """If the results fit nowhere, the error says that they are lost. No partial file stays. Exit code 2.
+    """The error names the store and what to do. The same command goes on once there is room. Exit code 2.
 
     A limit on the size of files stands in for a full disk: a larger write raises OSError as well.
     """
@@ -205,11 +208,14 @@ def test_a_full_disk(cli: Cli) -> None:
     done = cli.launch(command, PYTHONDONTWRITEBYTECODE="1").finish()
     assert done.code == 2, done.stderr
     assert "Traceback" not in done.stderr
-    assert os.strerror(errno.EFBIG) in done.stderr
-    assert "lost" in done.stderr
-    assert "--out" in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("rowfleet: the store .rowfleet ")
+    assert "disk" in last
     assert cli.files() == before
-    assert not [path.name for path in cli.temp.iterdir() if "out" in path.name]
+    again = cli("run", "in.csv", "--mapping", "big", PYTHONDONTWRITEBYTECODE="1")
+    assert again.code == 0, again.stderr
+    assert "goes on with big#in-" in again.stderr
+    assert len(table(cli.folder / "in.output.csv")) == 50
 
 
 # -- AWS -----------------------------------------------------------------------------------------------

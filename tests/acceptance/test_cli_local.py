@@ -180,11 +180,25 @@ def check_reach(running: Running) -> set[int]:
 
 
 @linux
-def test_run_is_not_reachable_from_the_network(cli: Cli, agent: HttpAgent) -> None:
-    """No socket of `run` is open to the network: neither the embedded endpoint nor the health page."""
+def test_run_listens_nowhere(cli: Cli, agent: HttpAgent) -> None:
+    """`run` opens no port, and starts no other process."""
     cli.write("in.csv", people(2))
     agent.hold()
     running = cli.start("run", "in.csv", "--mapping", "up")
+    running.until(lambda: agent.calls, "a row at the agent")
+    assert family(running.process.pid) == {running.process.pid}
+    assert listening({running.process.pid}) == []
+    agent.release()
+    done = running.finish()
+    assert done.code == 0, done.stderr
+
+
+@linux
+def test_run_on_the_emulator_is_not_reachable_from_the_network(cli: Cli, agent: HttpAgent) -> None:
+    """No socket of `run --emulator` is open to the network: neither the endpoint nor the health page."""
+    cli.write("in.csv", people(2))
+    agent.hold()
+    running = cli.start("run", "in.csv", "--mapping", "up", "--emulator")
     running.until(lambda: agent.calls, "a row at the agent")
     assert check_reach(running)
     agent.release()

@@ -118,7 +118,7 @@ def test_small_and_foreign_files(cli: Cli) -> None:
     running = {}
     for name, (content, _) in SMALL.items():
         cli.write(f"{name}.csv", content)
-        running[name] = cli.start("run", f"{name}.csv", "--mapping", "up")
+        running[name] = cli.start("run", f"{name}.csv", "--mapping", "up", **cli.other_store())
     for name, (_, expected) in SMALL.items():
         done = running[name].finish()
         assert done.code == 0, f"{name}: {done.stderr}"
@@ -188,7 +188,7 @@ def test_rows_that_are_no_records_fail_without_an_invocation(cli: Cli, agent: Ht
 
 
 def test_the_results_of_an_earlier_run_are_replaced(cli: Cli) -> None:
-    """Result files of an earlier run are replaced, and its failures file is removed if no row fails.
+    """With --force files at the place are replaced, and a failures file is removed if no row fails.
 
     The agent is a Python function in the current folder.
     """
@@ -198,7 +198,7 @@ def test_the_results_of_an_earlier_run_are_replaced(cli: Cli) -> None:
     for name in ("in.output.csv", "in.output.failures.csv", "in.output.manifest.json"):
         cli.write(name, "of an earlier run\n")
 
-    done = cli("run", "in.csv", "--mapping", "local")
+    done = cli("run", "in.csv", "--mapping", "local", "--force")
 
     assert done.code == 0, done.stderr
     assert [row["output_category"] for row in table(cli.folder / "in.output.csv")] == ["nna", "bob"]
