@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,34 +45,37 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_run_on_a_full_disk(cli: Cli, disk: Path) -> None:
-    """One line names file, cause and the place of the results. Earlier results are unchanged. Exit code 2."""
+def test_run_whose_results_do_not_fit(cli: Cli, disk: Path) -> None:
+    """One line names file, cause and the way to the results. Earlier results are unchanged. Exit code 2."""
     earlier = {"out.csv": "old\n", "out.manifest.json": "{}\n", "out.failures.csv": "old failures\n"}
     for name, content in earlier.items():
         (disk / name).write_text(content)
-    done = cli("run", "in.csv", "--mapping", "big", "--out", disk / "out.csv")
+    done = cli("run", "in.csv", "--mapping", "big", "--out", disk / "out.csv", "--force")
     assert done.code == 2, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("rowfleet:")]
-    (spare,) = cli.temp.glob("rowfleet-results-*")
-    for word in (str(disk / "out.csv"), FULL, str(spare), "make room"):
+    for word in (str(disk / "out.csv"), FULL, "rowfleet fetch big#in-", "make room"):
         assert word in line
     assert "Traceback" not in done.stderr
-    assert len(table(spare / "out.csv")) == 30
-    assert names(spare) == {"out.csv", "out.manifest.json"}
     assert {path.name: path.read_text() for path in disk.iterdir()} == earlier
+    elsewhere = cli("run", "in.csv", "--mapping", "big", "--out", "out.csv")
+    assert elsewhere.code == 0, elsewhere.stderr
+    assert len(table(cli.folder / "out.csv")) == 30
 
 
-def test_run_where_everything_is_full(cli: Cli, disk: Path) -> None:
-    """If the temporary folder is full too, one line says that the results are lost. Exit code 2."""
-    (disk / "temp").mkdir()
-    endpoint_needs = str(disk / "temp")
-    done = cli("run", "in.csv", "--mapping", "big", "--out", disk / "out.csv", TMPDIR=endpoint_needs)
+def test_run_whose_store_does_not_fit(cli: Cli, disk: Path) -> None:
+    """The last line says what to free. The store, moved to a larger disk, serves the same command."""
+    store = disk / "store"
+    done = cli("run", "in.csv", "--mapping", "big", ROWFLEET_HOME=str(store))
     assert done.code == 2, done.stderr
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("rowfleet:")]
-    for word in (str(disk / "out.csv"), FULL, "lost", "--out"):
-        assert word in line
+    last = done.stderr.splitlines()[-1]
+    for word in (f"the disk of the store {store} is full", "free some space"):
+        assert word in last
     assert "Traceback" not in done.stderr
-    assert not [path for path in disk.rglob("*") if path.is_file()]
+    moved = cli.folder / "moved"
+    shutil.copytree(store, moved)
+    again = cli("run", "in.csv", "--mapping", "big", ROWFLEET_HOME=str(moved))
+    assert again.code == 0, again.stderr
+    assert len(table(cli.folder / "in.output.csv")) == 30
 
 
 def test_local_whose_data_do_not_fit(cli: Cli, disk: Path) -> None:
