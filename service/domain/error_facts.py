@@ -33,6 +33,12 @@ QUOTA_USED_UP = 456
 _JSON_RPC_INVALID = frozenset({-32600, -32601, -32602})
 """JSON-RPC (A2A, MCP): invalid request, no such method, invalid parameters."""
 
+_META_CODES = {
+    **dict.fromkeys(("4", "17", "32", "341", "613", "80004", "80007"), "rate_limit"),
+    **dict.fromkeys(("10", "102", "190", "200", "463", "467"), "token_expired"),
+}
+"""Codes of Meta's Graph API, whose errors have all one type."""
+
 NAME_KEYS = (
     "code", "type", "status", "error_code", "error_type", "errorCode", "errorType", "__type", "reason",
     "name", "kind", "Code", "ErrorCode",
@@ -41,7 +47,17 @@ TEXT_KEYS = (
     "message", "detail", "error_description", "errorMessage", "error_message", "errorText", "msg", "Message",
     "description", "title", "cause", "error_msg", "errorMsg", "OriginalMessage",
 )  # fmt: skip
-_NESTED_KEYS = ("error", "errors", "metadata", "details", "innererror", "exception", "fault", "extensions")
+_NESTED_KEYS = (
+    "error",
+    "errors",
+    "metadata",
+    "details",
+    "detail",
+    "innererror",
+    "exception",
+    "fault",
+    "extensions",
+)
 _EMBEDDING_KEYS = ("message", "error", "detail", "raw", "body")
 _STATUS_KEYS = (
     "code", "status", "status_code", "statusCode", "http_status", "error_code", "errorCode",
@@ -121,7 +137,9 @@ def read_facts(error: Json, status: int) -> Facts:
                 names[name] = None
             else:
                 texts.append(value)
-        texts += [part[key] for key in (*TEXT_KEYS, "error") if isinstance(part.get(key), str)]
+        texts += [text for key in (*TEXT_KEYS, "error") if (text := text_under(part, key))]
+        if part.get("type") == "OAuthException" and (known := _META_CODES.get(str(part.get("code")))):
+            names[known] = None
         if isinstance(code := part.get("code"), int) and code in _JSON_RPC_INVALID:
             names["invalid_request"] = None
         stated = stated or next((code for key in _STATUS_KEYS if (code := _status(part.get(key)))), NO_STATUS)
@@ -137,6 +155,14 @@ def read_facts(error: Json, status: int) -> Facts:
     # A gateway may pass an upstream's error on under a status of its own.
     status = stated if status == NO_STATUS or stated in _DECISIVE else status
     return Facts(tuple(names), text, status, pause_s)
+
+
+def text_under(part: dict[str, Json], key: str) -> str:
+    """The text under a key, or in the object there, OData's `message: {lang: en, value: …}`; else ""."""
+    value = part.get(key)
+    if isinstance(value, dict) and "lang" in value:
+        value = value.get("value")
+    return value if isinstance(value, str) else ""
 
 
 def _name(value: str) -> str:

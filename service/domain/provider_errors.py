@@ -33,6 +33,7 @@ from service.domain.error_facts import (
     Facts,
     error_objects,
     read_facts,
+    text_under,
 )
 from service.domain.errors import (
     AgentCredentialsError,
@@ -58,7 +59,8 @@ _BILLING = re.compile(
 )
 _BILLING_TEXT = re.compile(
     r"credit balance is too low|insufficient credits|reached your (specified )?api usage limit"
-    r"|used all available credits|team doesn't have any credits|prepa(id|yment) credits are depleted",
+    r"|used all available credits|team doesn't have any credits|prepa(id|yment) credits are depleted"
+    r"|exceeds? your plan'?s? (set )?usage limit",
     re.IGNORECASE,
 )
 _NO_BALANCE_TEXT = re.compile(r"\binsufficient balance\b", re.IGNORECASE)
@@ -217,7 +219,7 @@ def error_summary(error: Json) -> str:
             value = part.get(key)
             if isinstance(value, str | int) and not isinstance(value, bool) and str(value) not in names:
                 names.append(str(value))
-        message = message or next((part[key] for key in TEXT_KEYS if isinstance(part.get(key), str)), "")
+        message = message or next(filter(None, (text_under(part, key) for key in TEXT_KEYS)), "")
         stated = part.get("error")
         if isinstance(stated, str) and " " in stated.strip() and not message:
             message = stated

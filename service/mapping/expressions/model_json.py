@@ -56,8 +56,10 @@ _WORDS: dict[str, Json] = {
 _LATEX = re.compile(
     r"(?<!\\)(?:\\\\)*\\(?:b[a-z]|f(?:rac|orall|box|lat|ootnote)\b|t(?:ext|frac|imes|heta|ilde|riangle)(?![a-z])"
     r"|text[a-z]{2}\{|n(?:abla|otin|ewline)\b|r(?:ho|ight|angle|floor|ceil)(?![a-z]))"
+    # the value is a path of Windows, such as C:\temp
+    r"|\"[A-Za-z]:(?!\\n[\w-]*\")(?:\\[bfnrt][\w.-]+)+\""
 )
-"""Commands of LaTeX and `\\bword` of a pattern, whose backslash JSON reads as an escape.
+"""Commands of LaTeX, `\\bword` of a pattern and paths of Windows, whose backslash JSON reads as an escape.
 
 No text has a backspace before a letter, nor a tab before `imes`.
 """

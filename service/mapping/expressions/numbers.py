@@ -49,7 +49,7 @@ _NUMBER = re.compile(
         {_DIGITS}
         (?:(?P<gap>\s*)(?!per\s|{_CURRENCY}(?!\w))(?P<multiple>{_WORD})\.?(?![\w]))?
         (?:\s*(?P<after>{_CURRENCY})(?!\w))?
-        (?P<unit>\s*(?:[%‰]|°?{_UNIT})?(?:\s*(?:/|per\s)\s*{_UNIT})?)
+        (?P<unit>\s*(?:[%‰]|°?{_UNIT}|°)?(?:\s*(?:/|per\s)\s*{_UNIT})?)
         (?P<close>\))*""",
     re.VERBOSE,
 )
@@ -152,6 +152,8 @@ def _has_currency(match: re.Match[str]) -> bool:
 def _factor(match: re.Match[str]) -> int | None:
     """The factor of `million` or `k`; 1 without one. None for a word that is no unit."""
     word = (match["multiple"] or "").lower()
+    if word == "n" and match["unit"].strip().lower() == "/a":
+        return None  # not applicable
     unit = match["unit"].strip().split("/")[0].split(" per ")[0].strip()
     factor = MULTIPLES.get(word)
     if factor is None and len(word) == 1:

@@ -150,6 +150,14 @@ KEY_INVALID = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "A
         # a quota of the account, and a card of the row
         (400, {"code": "provider_quota_exceeded", "message": "exhausted", "status": 400}, AgentOutageError),
         (456, {"message": "Quota Exceeded"}, AgentOutageError),
+        (432, {"detail": {"error": "This request exceeds your plan's set usage limit."}}, AgentOutageError),
+        (400, {"error": {"type": "OAuthException", "code": 4, "message": "(#4) limit"}}, AgentThrottledError),
+        (
+            400,
+            {"error": {"type": "OAuthException", "code": 190, "message": "expired"}},
+            AgentCredentialsError,
+        ),
+        (400, {"error": {"type": "OAuthException", "code": 100, "message": "(#100)"}}, AgentRejectedError),
         (402, {"error": {"type": "card_error", "code": "card_declined"}}, AgentRejectedError),
         # throttles of single providers
         (420, {"error": "Enhance Your Calm"}, AgentThrottledError),

@@ -5,7 +5,8 @@
 | `{code: 429, message}`, `{errors: […]}`, `{errorType, errorMessage}`, `{status: error, message}` | anybody |
 | `{code: 8, message, details: []}`; `{code: not_found, message}` | gRPC behind grpc-gateway; Connect |
 | `{status: error, message, correlationId, category}` | HubSpot |
-| `{code: 4000, msg}` without data | Coze and others that state success by code 0 |
+| `{code: 4000, msg}` without data; `{code: -1003, msg}` alone | Coze, Binance: success has code 0 |
+| `{kind: Status, status: Failure, message, code}` | Kubernetes |
 
 Sources: rfc-editor.org (RFC 9457), grpc.io/docs/guides/status-codes, connectrpc.com/docs/protocol,
 developers.hubspot.com (error handling), coze.com/docs (error codes), docs.databricks.com (API errors),
@@ -187,6 +188,8 @@ def _of_a_provider(document: dict[str, Json]) -> Objections:
             yield stated_error(
                 {"code": name, "message": text}, "the reply states an error", f"{name}: {text}", "code"
             )
+    if document.get("kind") == "Status" and document.get("status") == "Failure":  # Kubernetes
+        yield stated_error(document, "the reply states an error", error_summary(document), "status")
     is_hubspots = document.keys() <= _OF_HUBSPOT and "correlationId" in document
     if is_hubspots and document.get("status") == "error" and isinstance(text, str):
         facts = {"code": document.get("category", document.get("errorType")), "message": text}
@@ -207,6 +210,7 @@ def _failed_envelope(document: dict[str, Json]) -> Objections:
     has_data = any(says_something(document.get(key)) for key in ("data", "result"))
     if isinstance(code, int) and isinstance(said, str) and not has_data:
         is_success = code in _CODES_OF_SUCCESS or said.strip().casefold() in _WORDS_OF_SUCCESS
-        if code >= _LOWEST_CODE and not is_success:
+        is_alone = document.keys() <= {"code", "msg", "data"}
+        if (code >= _LOWEST_CODE or (code < 0 and is_alone)) and not is_success:
             facts: Json = {"code": str(code), "message": said}
             yield rejection(facts, f"the reply says code: {code}", said, "code")

@@ -51,7 +51,7 @@ _FAILED = words(
     "error network_error malformed_function_call unexpected_tool_call malformed_tool_use "
     "malformed_model_output malformed_response insufficient_system_resource abort aborted timeout "
     "model_error engine_error failed missing_thought_signature too_many_tool_calls image_other no_image "
-    "partial"
+    "partial llm_api_error invalid_llm_response"
 )
 _OF_MODELS_ONLY = _TRUNCATED - {"incomplete", "time_limit", "max_steps", "max_turns"} | words(
     "content_filter content_filtered recitation blocklist blacklist prohibited_content spii "
@@ -111,12 +111,20 @@ def find_reasons_on_paths(root: Json, keys: Collection[str], output_tokens: int)
     only a `finish_reason` counts that nothing but a model has: `length`, not `timeout`.
     """
     for place, is_of_model in places_on_paths(root, keys):
+        if is_of_model and place.get("error") is True and "error" not in keys:
+            yield _flagged(place)
         for key, reason, holder in _reasons_of(place):
             is_certain = key in _FINISH_REASON and _word(reason[:_LONGEST_REASON]) in _OF_MODELS_ONLY
             if is_of_model or is_certain:
                 objection = _judge(key, reason, holder, output_tokens)
                 if objection is not None:
                     yield objection
+
+
+def _flagged(place: dict[str, Json]) -> Objection:
+    """The objection to a text with the flag `error: true` beside it (Langflow): it says what went wrong."""
+    said = next((place[key] for key in ("text", "message", "content") if isinstance(place.get(key), str)), "")
+    return Objection(classify_error({"message": said}, in_words("the reply says error: true", str(said))))
 
 
 def finish_reasons(document: Json, last_holders: Iterable[Json]) -> Iterator[str]:
@@ -153,9 +161,10 @@ def _stated_reasons(document: Json, holders: Iterable[Json]) -> Iterator[tuple[s
 
 
 def _places_in_list(document: list[Json]) -> Iterator[Json]:
-    """The last event of ADK, and the details of texts of Text Generation Inference and SGLang."""
+    """The last event of ADK, Letta's stop reason, and details of Text Generation Inference and SGLang."""
     found = entries(document)
     yield from [event for event in found[-1:] if not _ADK_MARKS.isdisjoint(event)]
+    yield from [event for event in found if event.get("message_type") == "stop_reason"]  # Letta
     for key, text_key in (("details", "generated_text"), ("meta_info", "text")):
         yield from [entry.get(key) for entry in found if isinstance(entry.get(text_key), str)]
 
@@ -168,8 +177,9 @@ def _reasons_of(place: dict[str, Json]) -> Iterator[tuple[str, str, dict[str, Js
         reason = place[key]
         if isinstance(reason, int) and reason is not True and isinstance(place.get("content"), dict):
             reason = _GEMINIS.get(reason, "BLOCKED" if reason > 1 else "STOP")
-        if isinstance(reason, dict):  # AI21; Vercel's providers; SGLang
-            reason = next((reason[name] for name in ("reason", "unified", "type") if name in reason), None)
+        if isinstance(reason, dict):  # AI21; Vercel's providers; SGLang; Letta
+            names = ("reason", "unified", "type", "stop_reason")
+            reason = next((reason[name] for name in names if name in reason), None)
         if isinstance(reason, str):
             yield key, reason, place
     metadata = place.get("response_metadata")

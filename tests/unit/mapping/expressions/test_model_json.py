@@ -183,6 +183,8 @@ def test_cut_off_json_has_no_value(value, cut):
         r'{"x": "C:\Users\new"}',
         r'{"x": "C:\Users", "y": "D:\new"}',
         r'{"x": "\d+\n"}',
+        r'{"x": "C:\temp"}',
+        r'{"x": "C:\new\file.txt"}',
     ],
 )
 def test_a_backslash_that_json_reads_as_a_control_character(text):
@@ -197,6 +199,9 @@ def test_a_backslash_that_json_reads_as_a_control_character(text):
         (r'{"x": "one\ntwo\ttext"}', "one\ntwo\ttext"),
         (r'{"x": "a\*b\*\nc"}', "a\\*b\\*\nc"),
         (r'{"x": "\d+"}', r"\d+"),
+        (r'{"x": "B:\nParis"}', "B:\nParis"),
+        (r'{"x": "A:\none two\nthree"}', "A:\none two\nthree"),
+        (r'{"x": "C:\\temp\\new"}', r"C:\temp\new"),
         (r'The half is \frac{1}{2}: {"x": "half"}', "half"),
         (r'{"x": "page 1\n\fPage 2"}', "page 1\n\fPage 2"),
     ],

@@ -93,6 +93,28 @@ HUBSPOT = {
             AgentThrottledError,
             "RATE_LIMIT",
         ),
+        # Kubernetes, Binance, OData, Meta
+        (
+            {"kind": "Status", "metadata": {}, "status": "Failure", "message": "no pod", "code": 404},
+            AgentRejectedError,
+            "no pod",
+        ),
+        ({"code": -1003, "msg": "Too many requests"}, AgentThrottledError, "Too many"),
+        ({"code": -1121, "msg": "Invalid symbol."}, ReplyRejectedError, "Invalid symbol"),
+        (
+            {"error": {"code": "X/022", "message": {"lang": "en", "value": "no segment"}}},
+            RowfleetError,
+            "no seg",
+        ),
+        ({"error": {"type": "OAuthException", "code": 4, "message": "m"}}, AgentThrottledError, "m"),
+        ({"error": {"type": "OAuthException", "code": 190, "message": "m"}}, AgentCredentialsError, "m"),
+        # Agno
+        (
+            {"run_id": "r", "agent_id": "a", "content": "boom", "status": "ERROR"},
+            AgentUnavailableError,
+            "boom",
+        ),
+        ({"event": "RunError", "content": "Error code: 429 - x"}, AgentThrottledError, "429"),
         # a response of axios or fetch
         ({"status": 503, "statusText": "Service Unavailable", "data": ""}, AgentUnavailableError, "503"),
         ({"status": 404, "statusText": "Not Found", "headers": {}, "config": {}}, AgentRejectedError, "404"),
@@ -143,6 +165,9 @@ def test_a_reply_that_is_nothing_but_an_error(reply, kind, words):
         ({"url": "https://a.example", "status": 500, "statusText": "Error", "answer": "broken"}, "answer"),
         ({"status": 404, "statusText": "Not Found", "title": "gone"}, "title"),
         ({"status": 404, "statusText": "Not Found"}, "statusText"),
+        ({"code": -1, "msg": "below zero", "answer": "x"}, "answer"),
+        ({"run_id": "r", "agent_id": "a", "content": "x", "status": "COMPLETED"}, "content"),
+        ({"run_id": "r", "content": "x", "status": "error"}, "content"),
     ],
 )
 def test_an_answer_with_such_keys_stays_one(reply, path):

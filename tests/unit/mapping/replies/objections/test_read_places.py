@@ -25,7 +25,27 @@ def chat(finish_reason, content="WHI"):
     return {"choices": [{"index": 0, "message": message, "finish_reason": finish_reason}]}
 
 
+def letta(reason):
+    stop = {"message_type": "stop_reason", "stop_reason": reason}
+    return [
+        {"message_type": "assistant_message", "content": "WHI"},
+        stop,
+        {"message_type": "usage_statistics"},
+    ]
+
+
 WRAPPED = [
+    (
+        "outputs[0].outputs[0].results.message.text",
+        {"outputs": [{"outputs": [{"results": {"message": {"text": "Error: 500", "error": True}}}]}]},
+        AgentUnavailableError,
+    ),
+    ("[?message_type=='assistant_message'] | [0].content", letta("error"), AgentUnavailableError),
+    (
+        "messages[0].content",
+        {"messages": letta("x")[:1], "stop_reason": letta("llm_api_error")[1], "usage": {}},
+        AgentUnavailableError,
+    ),
     ("[0].choices[0].message.content", [chat("length")], ReplyTruncatedError),
     (
         "orchestration_result.choices[0].message.content",
@@ -164,6 +184,12 @@ ANSWERS = [
     ("order.name", {"order": {"name": "WHI", "finish_reason": "cancelled"}}),
     ("beam.name", {"beam": {"name": "WHI", "finish_reason": "Matte", "length": "max_tokens"}}),
     ("answer", {"answer": "WHI", "stop_reason": None, "metadata": {"finish_reason": ""}}),
+    # flags of an error that are none, are read, or are about something else
+    ("run.message.text", {"run": {"message": {"text": "WHI", "error": False}}}),
+    ("run.message.text", {"run": {"message": {"text": "WHI", "error": "true"}}}),
+    ("run.error && run.text", {"run": {"text": "WHI", "error": True}}),
+    ("host.name", {"host": {"name": "WHI", "error": True}}),
+    ("[?message_type=='assistant_message'] | [0].content", letta("end_turn")),
     ("status", {"status": "WHI", "workflow_run_id": "w", "data": {"status": "stopped"}}),
 ]
 
