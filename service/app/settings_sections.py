@@ -56,6 +56,11 @@ class AwsSettings(Section):
     max_attempts: Count = Field(
         default=3, description="Attempts inside the AWS client at one call, before ours"
     )
+    direct_calls: bool = Field(
+        default=True,
+        description="Send the calls made for rows without aiobotocore's request building, for a third of "
+        "their CPU time; false: send every call by aiobotocore",
+    )
 
 
 class QueueSettings(Section):

@@ -26,11 +26,15 @@ def moto_endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def options_of(request: pytest.FixtureRequest) -> Callable[[str], AwsOptions]:
-    """Options that point clients to `ministack`, the embedded endpoint, or to `moto`."""
+    """Options that point clients to `ministack`, the embedded endpoint, or to `moto`.
+
+    With `-aiobotocore` after the name, aiobotocore makes the calls of the hot path as well.
+    """
 
     def options(name: str) -> AwsOptions:
+        name, _, sender = name.partition("-")
         url = request.getfixturevalue({"ministack": "endpoint", "moto": "moto_endpoint"}[name])
-        return AwsOptions(REGION, url, ACCESS_KEY, SECRET_KEY)
+        return AwsOptions(REGION, url, ACCESS_KEY, SECRET_KEY, direct_calls=not sender)
 
     return options
 

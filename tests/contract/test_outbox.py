@@ -39,7 +39,7 @@ BATCH = Batch(
 RUNNING = replace(BATCH, state=State.RUNNING, total=3)
 
 
-@pytest.fixture(params=["memory", "sqlite", "ministack", "moto"])
+@pytest.fixture(params=["memory", "sqlite", "ministack", "ministack-aiobotocore", "moto"])
 async def table(
     request: pytest.FixtureRequest,
     names: ResourceNames,

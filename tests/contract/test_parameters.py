@@ -144,7 +144,9 @@ async def test_every_operation_of_the_adapters_is_called_with_valid_parameters(
 ) -> None:
     """Names, types and required members of all parameters are those of the service's own model."""
     seen: set[str] = set()
-    async with open_clients(aws_options, lambda _, operation: seen.add(operation)) as clients:
+    # a direct call is validated only when its template is made
+    stock = replace(aws_options, direct_calls=False)
+    async with open_clients(stock, lambda _, operation: seen.add(operation)) as clients:
         await provision(clients, names)
         # an attribute that differs is changed
         await provision(clients, names, {"rows": QueueOptions(visibility_s=45)})

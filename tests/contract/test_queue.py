@@ -46,7 +46,7 @@ class QueueUnderTest:
         return found
 
 
-@pytest.fixture(params=["memory", "ministack", "moto"])
+@pytest.fixture(params=["memory", "ministack", "ministack-aiobotocore", "moto"])
 async def kit(
     request: pytest.FixtureRequest, names: ResourceNames, options_of: Callable[[str], AwsOptions]
 ) -> AsyncIterator[QueueUnderTest]:

@@ -86,7 +86,7 @@ class Age(MemoryClock):
         return self.now_s * 1000
 
 
-@pytest.fixture(params=["memory", "sqlite", "ministack", "moto"])
+@pytest.fixture(params=["memory", "sqlite", "ministack", "ministack-aiobotocore", "moto"])
 async def table(
     request: pytest.FixtureRequest,
     names: ResourceNames,

@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-import orjson
 from aiobotocore.config import AioConfig
 from aiobotocore.parsers import PROTOCOL_PARSERS, AioJSONParser, AioResponseParserFactory
 from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError
-from botocore.parsers import ResponseParserError
 
+from service.adapters.aws.direct.bodies import response_values
+from service.adapters.aws.direct.client import DirectClient
+from service.adapters.aws.direct.operations import HOT_PATH
+from service.adapters.aws.direct.signatures import SigningClock
 from service.adapters.aws.errors import ENDPOINT_HINT, AwsCall, translate
 from service.domain.errors import ConfigError
 
@@ -46,9 +48,6 @@ _ONE_ATTEMPT = {"mode": "standard", "total_max_attempts": 1}
 _LARGE_BODY_BYTES = 1_000_000
 """Above 1 MiB aiohttp warns that a body of bytes may block the event loop."""
 
-_QUOTED_BYTES = 100
-"""Bytes of a foreign reply that an error text quotes."""
-
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -57,7 +56,8 @@ class AwsOptions:
     """Endpoint, credentials and time-outs of AWS clients.
 
     Keys are set for the embedded endpoint only; without keys botocore's credential chain is used.
-    `max_attempts` counts the HTTP attempts of one call, not the attempts of a row.
+    `max_attempts` counts the HTTP attempts of one call, not the attempts of a row. With `direct_calls` the
+    calls of the hot path skip aiobotocore's request building.
     """
 
     region: str
@@ -70,6 +70,7 @@ class AwsOptions:
     poll_wait_s: float = MAX_POLL_S
     max_connections: int = 64
     max_attempts: int = 3
+    direct_calls: bool = True
 
     @property
     def endpoint(self) -> str:
@@ -103,6 +104,7 @@ async def open_clients(options: AwsOptions, on_call: OnCall | None = None) -> As
     """Open all clients and close them at the end. Raises ConfigError and AccessError."""
     session = _session()
     config = _config(options)
+    clock = SigningClock()
     async with AsyncExitStack() as stack:
 
         async def client(service: str, config: AioConfig) -> Any:
@@ -111,7 +113,7 @@ async def open_clients(options: AwsOptions, on_call: OnCall | None = None) -> As
             if on_call is not None:
                 # sent before every HTTP attempt, so retries inside botocore are counted as well
                 opened.meta.events.register("before-send", _CallCounter(on_call))
-            return opened
+            return DirectClient(opened, clock) if options.direct_calls and service in HOT_PATH else opened
 
         try:
             clients = Clients(
@@ -240,14 +242,7 @@ class _LeanJsonParser(AioJSONParser):  # type: ignore[misc]  # aiobotocore is no
     """
 
     async def _do_parse(self, response: Any, shape: Any) -> dict[str, Any]:
-        body: bytes = response["body"]
-        try:
-            parsed = orjson.loads(body or b"{}")
-        except orjson.JSONDecodeError:
-            raise ResponseParserError(f"its reply is no JSON: {body[:_QUOTED_BYTES]!r}") from None
-        # Other services answer in JSON as well. A key that botocore does not know may be new.
-        if not isinstance(parsed, dict) or (parsed and shape and parsed.keys().isdisjoint(shape.members)):
-            raise ResponseParserError(f"its reply is other JSON: {body[:_QUOTED_BYTES]!r}")
+        parsed = response_values(response["body"], shape)
         self._inject_response_metadata(parsed, response["headers"])
         return parsed
 

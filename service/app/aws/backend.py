@@ -79,6 +79,7 @@ def aws_options(settings: Settings, region: str = "") -> AwsOptions:
         read_timeout_s=aws.read_timeout_s,
         max_connections=aws.max_connections,
         max_attempts=aws.max_attempts,
+        direct_calls=aws.direct_calls,
     )
 
 
