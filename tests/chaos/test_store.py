@@ -57,7 +57,7 @@ async def check(folder: Path, acknowledged: list[tuple[int, int]]) -> None:
         failed = sum(number % 10 == 0 for number in numbers)
         assert (view.counts.succeeded, view.counts.failed) == (len(numbers) - failed, failed)
         assert view.counts.agent_ms == 7 * len(numbers)
-        checks = await store._thread.run(lambda one: one.execute("PRAGMA integrity_check").fetchall())
+        checks = await store._connection.run(lambda one: one.execute("PRAGMA integrity_check").fetchall())
         assert checks == [("ok",)]
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import sys
 from pathlib import Path
 
 DATABASE_NAME = "rowfleet.db"
+LOG_NAME = f"{DATABASE_NAME}-wal"
+"""The log of changes that are not in the database yet, as SQLite names it."""
 OBJECTS_NAME = "objects"
 
 _PRIVATE_FILE, _PRIVATE_FOLDER = 0o600, 0o700
@@ -27,6 +31,24 @@ def create_private(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _PRIVATE_FILE)
 
 
+def sync_file(path: Path) -> None:
+    """Wait until the bytes of a file are on the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync(descriptor: int) -> None:
+    """Wait until the bytes of an open file are on the disk. Raises OSError."""
+    if sys.platform == "darwin":
+        # `fsync` leaves them in the disk's own cache there
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    else:
+        os.fdatasync(descriptor)
+
+
 def sync_folder(folder: Path) -> None:
     """Wait until the names of the files in a folder are on the disk. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
@@ -42,4 +64,4 @@ def write_all(descriptor: int, body: bytes, offset: int) -> None:
     while view:
         written = os.pwrite(descriptor, view, offset)
         view, offset = view[written:], offset + written
-    os.fsync(descriptor)
+    sync(descriptor)

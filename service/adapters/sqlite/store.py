@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from service.adapters.sqlite import errors
+from service.adapters.sqlite.connection import StoreConnection
 from service.adapters.sqlite.expiry import expire, purge_step
 from service.adapters.sqlite.failure import StoreFailure
 from service.adapters.sqlite.folder import DATABASE_NAME, prepare_folder
@@ -19,14 +20,10 @@ from service.adapters.sqlite.objects.folder_objects import PART_BYTES, FolderObj
 from service.adapters.sqlite.objects.rows import used_names
 from service.adapters.sqlite.schema import MIGRATIONS, PAGE_BYTES, check_version, migrate, version_of
 from service.adapters.sqlite.table.sqlite_table import SqliteTable
-from service.adapters.sqlite.thread import StoreThread
 from service.domain.ports import Clock, Objects, Table
 
 CACHE_KIB = 8_192
 """Pages that SQLite keeps in memory."""
-
-WAL_BYTES = 16 * 2**20
-"""The log of changes is cut to this size after its pages are in the database."""
 
 PURGE_PAUSE_S = 0.05
 """Pause after each removal of some outcomes, so that a run beside it is not slower."""
@@ -45,11 +42,11 @@ class Store:
         self._lock = lock
         self._purge: asyncio.Task[None] | None = None
         self.failure = StoreFailure()
-        self._thread = thread = StoreThread(folder, self.failure)
-        self._files = ObjectFiles(folder, self.failure)
-        self.table: Table = SqliteTable(thread, clock.now_ms)
+        self._connection = connection = StoreConnection(folder, self.failure)
+        self._files = ObjectFiles(folder, connection)
+        self.table: Table = SqliteTable(connection, clock.now_ms)
         self.objects: Objects = FolderObjects(
-            thread, self._files, part_bytes=part_bytes, read_only=lock is None
+            connection, self._files, part_bytes=part_bytes, read_only=lock is None
         )
 
     @classmethod
@@ -73,9 +70,9 @@ class Store:
     async def _start(self) -> None:
         folder = self.folder
         if self._lock is None:
-            await self._thread.start(lambda: _connect_to_read(folder))
+            await self._connection.start(lambda: _connect_to_read(folder))
         else:
-            await self._thread.start(lambda: _connect(folder))
+            await self._connection.start(lambda: _connect(folder))
             await self._clean_up()
 
     async def __aenter__(self) -> Self:
@@ -91,21 +88,21 @@ class Store:
         if self._purge is not None:
             self._purge.cancel()
             await asyncio.wait([self._purge])
-        await self._thread.close()
+        await self._connection.close()
         if self._lock is not None:
             self._lock.release()
 
     async def _clean_up(self) -> None:
         """Remove what nobody needs any more. The outcomes of batches that are gone go in the background."""
         now_ms = self._clock.now_ms()
-        await self._thread.run(lambda one: expire(one, now_ms))
-        self._files.remove_strays(await self._thread.run(used_names))
+        await self._connection.run(lambda one: expire(one, now_ms))
+        await self._files.remove_strays(await self._connection.run(used_names))
         self._purge = asyncio.create_task(self._purge_outcomes())
 
     async def _purge_outcomes(self) -> None:
         # An error here, as a full disk, is met by the calls of the roles as well. The next one goes on.
         with suppress(errors.StoreError):
-            while await self._thread.run(purge_step):
+            while await self._connection.run(purge_step):
                 await self._clock.sleep(PURGE_PAUSE_S)
 
 
@@ -118,15 +115,17 @@ def _locked(folder: Path) -> StoreLock:
 
 def _connect(folder: Path) -> sqlite3.Connection:
     """A connection that writes, to a store of the present version."""
-    # Transactions are begun and ended by `StoreThread`.
-    connection = sqlite3.connect(folder / DATABASE_NAME, isolation_level=None)
+    # Transactions are begun and ended by `StoreConnection`.
+    connection = sqlite3.connect(folder / DATABASE_NAME, isolation_level=None, check_same_thread=False)
     try:
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         connection.execute("PRAGMA journal_mode = WAL")
+        # `StoreConnection` writes the log to the disk, and copies it into the database
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute("PRAGMA journal_size_limit = 0")
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-        connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
         # on macOS a plain fsync leaves the bytes in the disk's own cache
-        connection.execute("PRAGMA fullfsync = ON")
         connection.execute("PRAGMA checkpoint_fullfsync = ON")
         migrate(connection, folder)
     except BaseException:
@@ -138,7 +137,7 @@ def _connect(folder: Path) -> sqlite3.Connection:
 def _connect_to_read(folder: Path) -> sqlite3.Connection:
     """A connection that only reads. An older store is brought up to date first, if nobody has it."""
     path = (folder / DATABASE_NAME).resolve().as_uri()
-    connection = sqlite3.connect(f"{path}?mode=rw", uri=True, isolation_level=None)
+    connection = sqlite3.connect(f"{path}?mode=rw", uri=True, isolation_level=None, check_same_thread=False)
     try:
         check_version(connection, folder)
         if version_of(connection) < len(MIGRATIONS):

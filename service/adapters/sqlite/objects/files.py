@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import uuid
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
-from service.adapters.sqlite.errors import StoreError, store_errors
-from service.adapters.sqlite.failure import StoreFailure
+from service.adapters.sqlite.connection import StoreConnection
 from service.adapters.sqlite.folder import OBJECTS_NAME, create_private, sync_folder, write_all
-
-T = TypeVar("T")
 
 
 class ObjectFiles:
     """Files by their names. All methods raise StoreError, and work in other threads than the caller's."""
 
-    def __init__(self, folder: Path, failure: StoreFailure | None = None) -> None:
-        self._store = folder
-        self._failure = failure or StoreFailure()
+    def __init__(self, folder: Path, connection: StoreConnection) -> None:
+        self._in_thread = connection.in_thread
         self._folder = folder / OBJECTS_NAME
 
     async def create(self, body: bytes = b"") -> str:
@@ -92,17 +85,12 @@ class ObjectFiles:
         if names:
             await self._in_thread(remove)
 
-    def remove_strays(self, used: set[str]) -> None:
+    async def remove_strays(self, used: set[str]) -> None:
         """Remove all files but these: a process was killed before it could say to whom they belong."""
-        with store_errors(self._store):
+
+        def remove() -> None:
             for path in self._folder.iterdir():
                 if path.name not in used:
                     path.unlink(missing_ok=True)
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        try:
-            with store_errors(self._store):
-                return await asyncio.to_thread(work)
-        except StoreError as error:
-            self._failure.report(error)
-            raise
+        await self._in_thread(remove)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+from service.adapters.sqlite.connection import StoreConnection
 from service.adapters.sqlite.objects.files import ObjectFiles
 from service.adapters.sqlite.objects.rows import (
     ObjectRow,
@@ -14,7 +15,6 @@ from service.adapters.sqlite.objects.rows import (
     uploads_of,
 )
 from service.adapters.sqlite.objects.upload import FolderUpload
-from service.adapters.sqlite.thread import StoreThread
 from service.domain.errors import AccessError, SourceError
 from service.domain.model import Source
 from service.domain.ports import LISTING_LIMIT, Listing, StoredFile, UploadProgress
@@ -30,13 +30,13 @@ class FolderObjects:
 
     def __init__(
         self,
-        thread: StoreThread,
+        connection: StoreConnection,
         files: ObjectFiles,
         *,
         part_bytes: int = PART_BYTES,
         read_only: bool = False,
     ) -> None:
-        self._thread = thread
+        self._connection = connection
         self._files = files
         self._part_bytes = part_bytes
         self._is_read_only = read_only
@@ -50,7 +50,7 @@ class FolderObjects:
         self, bucket: str, prefix: str, *, after: str = "", limit: int = LISTING_LIMIT
     ) -> Listing:
         """Up to `limit` objects whose keys begin with `prefix` and follow `after`."""
-        found = await self._thread.run(lambda one: listed_objects(one, bucket, prefix, after, limit + 1))
+        found = await self._connection.run(lambda one: listed_objects(one, bucket, prefix, after, limit + 1))
         return Listing(found[:limit], found[limit - 1].key if len(found) > limit else None)
 
     async def read(self, source: Source, start: int, length: int) -> bytes:
@@ -71,19 +71,21 @@ class FolderObjects:
     ) -> FolderUpload:
         """Start writing an object, or go on; nothing is visible until the upload is completed."""
         return FolderUpload(
-            self, self._thread, self._files, bucket, key, content_type, self._part_bytes, progress
+            self, self._connection, self._files, bucket, key, content_type, self._part_bytes, progress
         )
 
     async def put(self, bucket: str, key: str, body: bytes, *, content_type: str) -> StoredFile:
         """Write a small object in one call."""
         row = await self._row_of(bucket, key, body, content_type)
-        await self._files.remove(await self._thread.run(lambda one: save_object(one, row), is_durable=True))
+        await self._files.remove(
+            await self._connection.run(lambda one: save_object(one, row), is_durable=True)
+        )
         return StoredFile(bucket, key, len(body), hashlib.sha256(body).hexdigest())
 
     async def put_if(self, bucket: str, key: str, body: bytes, *, content_type: str, etag: str) -> bool:
         """Write a small object unless another one, or none, is there. False if nothing was written."""
         row = await self._row_of(bucket, key, body, content_type)
-        replaced = await self._thread.run(
+        replaced = await self._connection.run(
             lambda one: save_object(one, row) if _has_etag(stored_object(one, bucket, key), etag) else None,
             is_durable=True,
         )
@@ -97,7 +99,7 @@ class FolderObjects:
 
     async def abort_uploads(self, bucket: str, key: str, *, keep: str = "") -> int:
         """Abort every unfinished upload of exactly this key but `keep`; return their number."""
-        found = await self._thread.run(
+        found = await self._connection.run(
             lambda one: [id_ for id_ in uploads_of(one, bucket, key) if id_ != keep and end_upload(one, id_)]
         )
         await self._files.remove(*found)
@@ -112,7 +114,7 @@ class FolderObjects:
         return ObjectRow(bucket, key, etag, len(body), content_type, name=await self._files.create(body))
 
     async def _found(self, source: Source, start: int = 0, length: int = 0) -> ObjectRow:
-        found = await self._thread.run(
+        found = await self._connection.run(
             lambda one: stored_object(one, source.bucket, source.key, start, length)
         )
         if found is None:

@@ -8,9 +8,9 @@ from sqlite3 import Connection
 from types import TracebackType
 from typing import Protocol, Self
 
+from service.adapters.sqlite.connection import StoreConnection
 from service.adapters.sqlite.objects.files import ObjectFiles
 from service.adapters.sqlite.objects.rows import ObjectRow, add_upload, end_upload, save_object
-from service.adapters.sqlite.thread import StoreThread
 from service.domain.errors import UploadGoneError
 from service.domain.ports import StoredFile, UploadProgress
 
@@ -27,7 +27,7 @@ class FolderUpload:
     def __init__(
         self,
         objects: _Puts,
-        thread: StoreThread,
+        connection: StoreConnection,
         files: ObjectFiles,
         bucket: str,
         key: str,
@@ -37,7 +37,7 @@ class FolderUpload:
     ) -> None:
         begun = progress or UploadProgress("", (), 0, b"")
         self._objects = objects
-        self._thread = thread
+        self._connection = connection
         self._files = files
         self._bucket = bucket
         self._key = key
@@ -62,7 +62,7 @@ class FolderUpload:
         if self._id and not self._is_left:
             # the file first: on a full disk its space may be needed to write anything
             await self._files.remove(self._id)
-            await self._thread.run(lambda one: end_upload(one, self._id))
+            await self._connection.run(lambda one: end_upload(one, self._id))
 
     async def write(self, data: bytes) -> None:
         """Append. Holds at most one part in memory, besides `data` itself."""
@@ -86,7 +86,7 @@ class FolderUpload:
         if self._id:
             await self._write_part(bytes(self._buffer), is_last=True)
             row = ObjectRow(self._bucket, self._key, self._id, self._size, self._content_type, self._id)
-            replaced = await self._thread.run(self._completion(row), is_durable=True)
+            replaced = await self._connection.run(self._completion(row), is_durable=True)
             await self._files.remove(replaced)
         else:
             await self._objects.put(
@@ -112,7 +112,9 @@ class FolderUpload:
 
     async def _begin(self) -> None:
         name = await self._files.create()
-        await self._thread.run(lambda one: add_upload(one, name, self._bucket, self._key), is_durable=True)
+        await self._connection.run(
+            lambda one: add_upload(one, name, self._bucket, self._key), is_durable=True
+        )
         self._id = name
 
     async def _write_part(self, body: bytes, *, is_last: bool = False) -> None:

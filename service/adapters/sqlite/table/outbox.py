@@ -9,7 +9,7 @@ from dataclasses import replace
 import orjson
 
 from service.adapters.aws.outbox.items import outbox_item, outbox_record
-from service.adapters.sqlite.thread import StoreThread
+from service.adapters.sqlite.connection import StoreConnection
 from service.domain.model import DeliveryState, Event, OutboxKind, OutboxRecord
 from service.domain.ports import OutboxPage
 
@@ -20,12 +20,12 @@ _OF_RECORD = "batch_id = ? AND kind = ? AND name = ?"
 class SqliteOutbox:
     """Records of the outbox; `SqliteTable` is the rest of the table."""
 
-    def __init__(self, thread: StoreThread) -> None:
-        self._thread = thread
+    def __init__(self, connection: StoreConnection) -> None:
+        self._connection = connection
 
     async def add(self, record: OutboxRecord) -> bool:
         """Store a record unless it is stored."""
-        return await self._thread.run(lambda connection: _insert(connection, record), is_durable=True)
+        return await self._connection.run(lambda connection: _insert(connection, record), is_durable=True)
 
     async def pending(self, kind: OutboxKind, *, after: OutboxRecord | None, limit: int) -> OutboxPage:
         """A page of pending records in the order of their names."""
@@ -39,7 +39,7 @@ class SqliteOutbox:
             found = [_record_of(item) for (item,) in rows]
             return OutboxPage(found, found[-1] if len(found) == limit else None)
 
-        return await self._thread.run(page)
+        return await self._connection.run(page)
 
     async def records(self, batch_id: str, kind: OutboxKind) -> Sequence[OutboxRecord]:
         """All records of one kind of a batch."""
@@ -50,7 +50,7 @@ class SqliteOutbox:
             )
             return [_record_of(item) for (item,) in rows]
 
-        return await self._thread.run(records)
+        return await self._connection.run(records)
 
     async def set_delivery(
         self, record: OutboxRecord, target: str, delivery: DeliveryState
@@ -65,7 +65,7 @@ class SqliteOutbox:
             _update(connection, changed)
             return changed
 
-        return await self._thread.run(set_delivery, is_durable=True)
+        return await self._connection.run(set_delivery, is_durable=True)
 
     async def settle(self, record: OutboxRecord) -> None:
         """Take a record out of the pending ones."""
@@ -74,7 +74,7 @@ class SqliteOutbox:
             if (stored := _stored(connection, record)) is not None:
                 _update(connection, replace(stored, is_pending=False))
 
-        await self._thread.run(settle)
+        await self._connection.run(settle)
 
 
 def records_of(events: Sequence[Event]) -> list[OutboxRecord]:

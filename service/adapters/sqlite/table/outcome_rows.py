@@ -16,8 +16,8 @@ PAGE_BYTES = 1_000_000
 
 _INSERT = "INSERT OR REPLACE INTO outcomes (id, round, failed, incarnation, ttl, body) VALUES "
 _INSERTED_ROWS = (64, 32, 16, 8, 4, 2, 1)
-"""Rows that one statement inserts. At each step of SQLite the thread gives up the interpreter, and may wait
-long to get it back: few steps insert many rows."""
+"""Rows that one statement inserts. Each step of SQLite gives up the interpreter, which another thread may
+then keep for a while: few steps insert many rows."""
 
 _PAGE = "SELECT id, round, incarnation, ttl, body FROM outcomes WHERE id > ? AND id < ? ORDER BY id LIMIT ?"
 _FAILED_PAGE = _PAGE.replace("WHERE", "WHERE failed = 1 AND")

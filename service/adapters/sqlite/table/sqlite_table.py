@@ -9,11 +9,11 @@ from sqlite3 import Connection
 from service.adapters import batch_changes as changes
 from service.adapters.aws.table.batch_items import check_batch_size
 from service.adapters.aws.table.shared_records import check_record_size
+from service.adapters.sqlite.connection import StoreConnection
 from service.adapters.sqlite.table import batch_rows, outcome_rows
 from service.adapters.sqlite.table.outbox import SqliteOutbox, announce, records_of
 from service.adapters.sqlite.table.outcome_bodies import bodies_of
 from service.adapters.sqlite.table.records import stored_record, swap_record
-from service.adapters.sqlite.thread import StoreThread
 from service.domain.model import (
     Batch,
     BatchView,
@@ -35,8 +35,8 @@ REMEMBERED_TOKENS = 1_000
 class SqliteTable(SqliteOutbox):
     """Batches, counters and outcomes. A batch past its `ttl` by `now_ms` counts as absent."""
 
-    def __init__(self, thread: StoreThread, now_ms: Callable[[], int]) -> None:
-        super().__init__(thread)
+    def __init__(self, connection: StoreConnection, now_ms: Callable[[], int]) -> None:
+        super().__init__(connection)
         self._now_ms = now_ms
         # a hash of the outcomes by the token of their commit
         self._tokens: OrderedDict[str, int] = OrderedDict()
@@ -59,16 +59,16 @@ class SqliteTable(SqliteOutbox):
             announce(connection, records)
             return batch
 
-        return await self._thread.run(open_, is_durable=True)
+        return await self._connection.run(open_, is_durable=True)
 
     async def read(self, batch_id: str) -> BatchView | None:
         """The batch and the sum of its counters of its current round."""
         now_ms = self._now_ms()
-        return await self._thread.run(lambda one: batch_rows.present_view(one, batch_id, now_ms))
+        return await self._connection.run(lambda one: batch_rows.present_view(one, batch_id, now_ms))
 
     async def definition(self, batch_id: str, digest: str) -> str | None:
         """The definition that `open` stored with the batch."""
-        return await self._thread.run(lambda one: batch_rows.stored_definition(one, batch_id, digest))
+        return await self._connection.run(lambda one: batch_rows.stored_definition(one, batch_id, digest))
 
     async def checkpoint(self, batch: Batch, *, owner: str) -> bool:
         """Store the progress of a split; see `Table.checkpoint`."""
@@ -125,21 +125,21 @@ class SqliteTable(SqliteOutbox):
             announce(connection, records)
             return True
 
-        return await self._thread.run(operate, is_durable=True)
+        return await self._connection.run(operate, is_durable=True)
 
     async def keep_answer(self, batch: Batch, operation: Operation) -> bool:
         """Keep the answer to a request. False if it has one already."""
-        return await self._thread.run(
+        return await self._connection.run(
             lambda one: batch_rows.add_operation(one, batch, operation), is_durable=True
         )
 
     async def operation(self, batch: Batch, request_id: str) -> Operation | None:
         """The operation that was made for this request, or the answer that was kept."""
-        return await self._thread.run(lambda one: batch_rows.stored_operation(one, batch, request_id))
+        return await self._connection.run(lambda one: batch_rows.stored_operation(one, batch, request_id))
 
     async def operations(self, batch: Batch) -> Sequence[Operation]:
         """All operations on the batch, in order."""
-        return await self._thread.run(lambda one: batch_rows.operations_of(one, batch))
+        return await self._connection.run(lambda one: batch_rows.operations_of(one, batch))
 
     async def set_work(self, batch: Batch, work: Work | None) -> bool:
         """Store the progress of the batch's work. False unless that work is under way."""
@@ -171,7 +171,7 @@ class SqliteTable(SqliteOutbox):
             batch_rows.save_batch(connection, changed)
             return grant
 
-        return await self._thread.run(lease)
+        return await self._connection.run(lease)
 
     async def release(self, batch_id: str, *, owner: str) -> bool:
         """Release the lease of a batch. False if it is not `owner`'s."""
@@ -186,7 +186,7 @@ class SqliteTable(SqliteOutbox):
                 raise RuntimeError(f"commit token {commit.token} was used for other outcomes: a bug")
             return ()
         counts = commit.counts
-        committed = await self._thread.run(
+        committed = await self._connection.run(
             lambda one: outcome_rows.write_commit(one, commit, bodies, counts), is_durable=True
         )
         if not committed:
@@ -197,43 +197,47 @@ class SqliteTable(SqliteOutbox):
 
     async def outcome(self, batch: Batch, number: int) -> Outcome | None:
         """The committed outcome of a row."""
-        return await self._thread.run(lambda one: outcome_rows.stored_outcome(one, batch, number))
+        return await self._connection.run(lambda one: outcome_rows.stored_outcome(one, batch, number))
 
     async def outcomes(self, batch: Batch, partition: int, *, after: int, limit: int) -> OutcomePage:
         """A page of a partition's outcomes, ascending."""
-        return await self._thread.run(
+        return await self._connection.run(
             lambda one: outcome_rows.outcome_page(one, batch, partition, after, limit, failed=False)
         )
 
     async def failed(self, batch: Batch, partition: int, *, after: int, limit: int) -> OutcomePage:
         """A page of a partition's FAILED outcomes, ascending."""
-        return await self._thread.run(
+        return await self._connection.run(
             lambda one: outcome_rows.outcome_page(one, batch, partition, after, limit, failed=True)
         )
 
     async def done_numbers(self, batch: Batch, partition: int, *, after: int, limit: int) -> NumberPage:
         """Numbers of a partition's rows that have an outcome of the batch's round, ascending."""
-        return await self._thread.run(lambda one: outcome_rows.done_page(one, batch, partition, after, limit))
+        return await self._connection.run(
+            lambda one: outcome_rows.done_page(one, batch, partition, after, limit)
+        )
 
     async def batches(self, state: State, *, after: str, limit: int) -> BatchPage:
         """Batches in a state, in the order of their ids."""
         now_ms = self._now_ms()
-        found = await self._thread.run(lambda one: batch_rows.batches_in(one, state, after, limit, now_ms))
+        found = await self._connection.run(
+            lambda one: batch_rows.batches_in(one, state, after, limit, now_ms)
+        )
         return BatchPage(found, found[-1].batch_id if len(found) == limit else "")
 
     async def recent(self, limit: int) -> Sequence[Batch]:
         """The latest batches by creation, newest first."""
         now_ms = self._now_ms()
-        return await self._thread.run(lambda one: batch_rows.recent_batches(one, limit, now_ms))
+        return await self._connection.run(lambda one: batch_rows.recent_batches(one, limit, now_ms))
 
     async def record(self, key: str) -> SharedRecord:
         """The shared record `key`."""
-        return await self._thread.run(lambda one: stored_record(one, key))
+        return await self._connection.run(lambda one: stored_record(one, key))
 
     async def swap(self, key: str, text: str, *, version: int, ttl: int) -> SharedRecord:
         """Replace the shared record if it has this version; return the stored one."""
         check_record_size(key, text, ttl)
-        return await self._thread.run(lambda one: swap_record(one, key, text, version=version, ttl=ttl))
+        return await self._connection.run(lambda one: swap_record(one, key, text, version=version, ttl=ttl))
 
     async def _change(
         self,
@@ -252,4 +256,4 @@ class SqliteTable(SqliteOutbox):
                 announce(connection, records)
             return batch_rows.save_batch(connection, changed)
 
-        return await self._thread.run(apply, is_durable=is_durable)
+        return await self._connection.run(apply, is_durable=is_durable)

@@ -153,7 +153,7 @@ async def test_outcomes_go_a_few_at_a_time(folder: Path) -> None:
 
 
 async def all_left(store: Store) -> list[tuple[int]]:
-    return await store._thread.run(lambda one: one.execute("SELECT id FROM outcomes").fetchall())
+    return await store._connection.run(lambda one: one.execute("SELECT id FROM outcomes").fetchall())
 
 
 async def test_an_id_that_is_used_again_is_left_alone(folder: Path) -> None:
