@@ -5,7 +5,6 @@
     │   ├── SettingsError           an environment variable is unknown or wrong
     │   ├── MappingError            a mapping or schema file does not compile
     │   └── UsageError              a command names something that does not exist
-    │       └── StoreError          the store on this machine cannot be used; StoreFullError: no space
     ├── RetryableError              back off and retry; a message is released to its queue
     │   ├── ThrottledError          the service limits the rate of calls
     │   ├── ConflictError           a concurrent transaction was in the way
@@ -48,6 +47,7 @@
     │   └── CallCutError            an operation has cut the row's call
     ├── LeaseLostError              stop working on the message: another consumer has it
     └── AccessError                 credentials or permissions: only an operator can help
+        ├── StoreError              the store on this machine cannot be used; StoreFullError: no space
         └── ReceiverGoneError       a target of events wants none of them any more
 
 Outcomes, metrics and `rowfleet errors` show the `kind` of an error, its class name, and the `failure_class`
