@@ -23,9 +23,15 @@ BATCH_CODES = (
 )
 """The end of the help of commands that follow a batch, and of all others."""
 
+RESUME_CODES = (
+    "Exit codes: 0 it goes on, 2 refused, or bad usage or configuration, 130 interrupted. "
+    "For a batch of this machine those of `run`: 3 finished with failed rows, 1 failed or cancelled, 4 held."
+)
+
 REDRIVE_CODES = (
     "Exit codes: 0 it goes on, or no row matches, 2 refused, or bad usage or configuration, 130 interrupted. "
-    "With --wait those of `watch`: 3 finished with failed rows, 1 failed or cancelled, 4 held."
+    "With --wait, and for a batch of this machine, those of `watch`: 3 finished with failed rows, 1 failed "
+    "or cancelled, 4 held."
 )
 
 T = TypeVar("T")

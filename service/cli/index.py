@@ -34,8 +34,14 @@ COMMANDS = {
     "submit": CommandEntry("submit", "Start a run on a deployed or local service."),
     "status": CommandEntry("status", "How far a batch is, and what keeps it."),
     "watch": CommandEntry("status", "Follow a batch until it ends or is held; exit as `run` does."),
-    "list": CommandEntry("status", "The latest batches."),
+    "list": CommandEntry(
+        "status", "The latest batches: those of this machine if it has any, or those on AWS."
+    ),
     "errors": CommandEntry("errors", "Why rows failed, grouped by cause."),
+    "fetch": CommandEntry(
+        "fetch",
+        "Write the result files of a batch, with their digests checked: output, failures and manifest.",
+    ),
     "pause": CommandEntry(
         "operations", "Let no further call begin. Calls under way end, and their outcomes are kept."
     ),

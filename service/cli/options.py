@@ -8,6 +8,7 @@ import typer
 
 from service.app.settings import Settings, load_settings
 from service.domain.model import DEFAULT_PRIORITY, DEFAULT_WEIGHT, MAX_DEADLINE_S, MAX_PRIORITY, MAX_WEIGHT
+from service.domain.operation_requests import MAX_CONCURRENCY
 from service.runtime.logs import configure_logging
 
 MappingsOption = Annotated[
@@ -22,6 +23,20 @@ EndpointOption = Annotated[
     typer.Option("--endpoint-url", help="AWS endpoint, e.g. of `rowfleet local`.", show_default=False),
 ]
 RegionOption = Annotated[str | None, typer.Option("--region", help="AWS region.", show_default=False)]
+PlaceOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--local/--aws", show_default=False,
+        help="Look only in the store of this machine (.rowfleet/), or only on AWS; else here first.",
+    ),
+]  # fmt: skip
+ConcurrencyOption = Annotated[
+    int | None,
+    typer.Option(
+        "--concurrency", "-c", min=1, max=MAX_CONCURRENCY, metavar="N", show_default="16",
+        help="Most calls at a time, for a batch of this machine.",
+    ),
+]  # fmt: skip
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
 LimitOption = Annotated[
     int | None, typer.Option("--limit", min=1, help="Only the first N rows.", show_default=False)

@@ -25,6 +25,14 @@ class StoreError(AccessError):
     """The store on this machine cannot be used. The text names its folder and the remedy."""
 
 
+class StoreInUseError(StoreError):
+    """Another process has the store. `pid` is its id, None if that is not known or of another machine."""
+
+    def __init__(self, message: str, pid: int | None) -> None:
+        super().__init__(message)
+        self.pid = pid
+
+
 class StoreFullError(StoreError):
     """The disk of the store is full. All that was committed before is durable."""
 
@@ -93,11 +101,12 @@ def unwritable(folder: Path, reason: str) -> StoreError:
     )
 
 
-def in_use(folder: Path, holder: str) -> StoreError:
+def in_use(folder: Path, holder: str, pid: int | None) -> StoreInUseError:
     """Another process has the store."""
-    return StoreError(
+    return StoreInUseError(
         f"the store {folder} is in use by {holder}: wait until it has ended, or name another folder in "
-        f"{HOME_VARIABLE}"
+        f"{HOME_VARIABLE}",
+        pid,
     )
 
 

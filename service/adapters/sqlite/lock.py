@@ -29,9 +29,9 @@ class StoreLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = _holder(os.read(descriptor, 500).decode(errors="replace"))
+            text = os.read(descriptor, 500).decode(errors="replace")
             os.close(descriptor)
-            raise in_use(folder, holder) from None
+            raise in_use(folder, _holder(text), _local_pid(text)) from None
         except OSError:
             os.close(descriptor)
             raise
@@ -42,8 +42,30 @@ class StoreLock:
     def release(self) -> None:
         """Let another process have the store. Harmless if it was released."""
         if self._descriptor >= 0:
+            os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def holder_pid(folder: Path) -> int | None:
+    """The process of this machine that has the store, as far as its lock tells; None if there is none.
+
+    For messages only: a process that was killed leaves its id, which another process may have by now.
+    """
+    try:
+        pid = _local_pid((folder / LOCK_NAME).read_text("utf-8", "replace"))
+        if pid is not None:
+            os.kill(pid, 0)  # no signal: an error if there is no such process
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    except PermissionError:  # it is there, and of another user
+        pass
+    return pid
+
+
+def _local_pid(text: str) -> int | None:
+    pid, _, host = text.strip().partition(" ")
+    return int(pid) if pid.isdigit() and host == socket.gethostname() else None
 
 
 def _holder(text: str) -> str:

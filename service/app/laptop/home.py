@@ -5,6 +5,8 @@ from __future__ import annotations
 import getpass
 from pathlib import Path
 
+from service.adapters.sqlite.folder import DATABASE_NAME
+from service.adapters.sqlite.lock import holder_pid
 from service.domain.errors import UsageError
 
 INBOX = "inbox"
@@ -21,6 +23,16 @@ class Home:
     def exists(self) -> bool:
         """True if there is a folder: whether it holds a store, its opening tells."""
         return self.folder.is_dir()
+
+    @property
+    def has_store(self) -> bool:
+        """True if a run has made a store there."""
+        return (self.folder / DATABASE_NAME).exists()
+
+    @property
+    def process(self) -> int | None:
+        """The id of the process that serves batches of the store, None if there is none; for messages."""
+        return holder_pid(self.folder)
 
     @property
     def inbox(self) -> Path:

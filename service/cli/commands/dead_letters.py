@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from service.app.aws.backend import ALL_QUEUES, aws_options, connect
 from service.app.dead_letters import DeadLetter, DeadLetterQueues, chosen
 from service.cli import render
-from service.cli.console import err, out, print_json, print_line, run_async
-from service.cli.options import EndpointOption, JsonOption, RegionOption, log_as_command, read_settings
+from service.cli.batches.places import Place, open_aws, run_on
+from service.cli.console import err, out, print_json, print_line
+from service.cli.options import EndpointOption, JsonOption, RegionOption, read_settings
 from service.domain.errors import UsageError
 from service.domain.message_format import shown_body
 
@@ -150,12 +150,9 @@ def _run(
     work: Callable[[DeadLetterQueues], Awaitable[None]], endpoint_url: str | None, region: str | None
 ) -> None:
     settings = read_settings(endpoint_url=endpoint_url, region=region)
-    log_as_command(settings)
 
-    async def connected() -> None:
-        async with connect(settings, aws_options(settings)) as backend:
-            await backend.find_queues(ALL_QUEUES)
-            ports = backend.ports
-            await work(DeadLetterQueues(ports.queues, ports.table, settings.incoming_prefix))
+    async def on_queues(place: Place) -> None:
+        await place.find_dead_letters()
+        await work(DeadLetterQueues(place.ports.queues, place.ports.table, settings.incoming_prefix))
 
-    run_async(connected())
+    run_on(open_aws(settings), settings, on_queues)

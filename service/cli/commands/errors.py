@@ -6,14 +6,13 @@ from typing import Annotated
 
 import typer
 
-from service.app.aws.backend import AwsBackend
 from service.app.status import (
     group_failures,
     read_batch,
     read_failed_row,
 )
 from service.cli import render
-from service.cli.backend import run_on_backend
+from service.cli.batches.places import Place, open_place, place_option, run_on
 from service.cli.console import (
     err,
     out,
@@ -24,6 +23,7 @@ from service.cli.options import (
     BatchArgument,
     EndpointOption,
     JsonOption,
+    PlaceOption,
     RegionOption,
     read_settings,
 )
@@ -40,20 +40,21 @@ def errors(
         typer.Option("--row", min=1, help="One failed row, and the reply that was kept.", show_default=False),
     ] = None,
     as_json: JsonOption = False,
+    where: PlaceOption = None,
     endpoint_url: EndpointOption = None,
     region: RegionOption = None,
 ) -> None:
     """Why rows failed, grouped by cause."""
 
-    async def work(backend: AwsBackend) -> None:
-        view = await read_batch(backend.ports.table, batch)
+    async def work(place: Place) -> None:
+        view = await read_batch(place.ports.table, batch)
         if row is not None:
             _show_row(
-                await read_failed_row(backend.ports.table, backend.ports.large_outcomes, view.batch, row),
+                await read_failed_row(place.ports.table, place.ports.large_outcomes, view.batch, row),
                 as_json=as_json,
             )
             return
-        groups = await group_failures(backend.ports.table, view.batch)
+        groups = await group_failures(place.ports.table, view.batch)
         if as_json:
             print_json(
                 {
@@ -69,7 +70,8 @@ def errors(
             out.print(f"the batch failed: {view.batch.error}", style="red", markup=False)
         render.show_failures(out, groups)
 
-    run_on_backend(read_settings(endpoint_url=endpoint_url, region=region), work)
+    settings = read_settings(endpoint_url=endpoint_url, region=region)
+    run_on(open_place(settings, batch, place_option(where, endpoint_url, region)), settings, work)
 
 
 def _show_row(outcome: Outcome, *, as_json: bool) -> None:
@@ -95,8 +97,10 @@ def _show_row(outcome: Outcome, *, as_json: bool) -> None:
         return
     for past in outcome.history:
         reason = f"{past.error.type}: {past.error.message}" if past.error else str(past.status)
-        err.print(f"round {past.round}, {past.timestamp}: {reason}", markup=False, highlight=False)
+        err.print(
+            f"round {past.round}, {past.timestamp}: {reason}", markup=False, highlight=False, soft_wrap=True
+        )
     reason = f"{error.type}: {error.message}" if error else str(outcome.status)
-    err.print(f"row {outcome.number}: {reason}", markup=False, highlight=False)
+    err.print(f"row {outcome.number}: {reason}", markup=False, highlight=False, soft_wrap=True)
     if outcome.raw_reply:
         print_line(outcome.raw_reply)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from service.cli.operating import open_round, operate_and_show
+from service.cli.batches.asking import AskedOperation
+from service.cli.batches.operating import open_round, operate_and_show
+from service.cli.batches.places import place_option
+from service.cli.console import RESUME_CODES
 from service.cli.options import (
     BatchArgument,
+    ConcurrencyOption,
     EndpointOption,
     JsonOption,
+    PlaceOption,
     RegionOption,
     read_settings,
 )
@@ -29,6 +35,7 @@ def pause(
     batch: BatchArgument,
     now: Annotated[bool, typer.Option("--now", help="Cut the calls that are under way.")] = False,
     as_json: JsonOption = False,
+    where: PlaceOption = None,
     endpoint_url: EndpointOption = None,
     region: RegionOption = None,
 ) -> None:
@@ -36,10 +43,10 @@ def pause(
 
     The answer says how many calls may still end. Pausing a paused batch changes nothing: exit 0.
     """
-    operate_and_show("pause", batch, {"now": now or None}, endpoint_url, region, as_json=as_json)
+    _operate("pause", batch, {"now": now or None}, where, endpoint_url, region, as_json=as_json)
 
 
-@app.command()
+@app.command(epilog=RESUME_CODES)
 def resume(
     batch: BatchArgument,
     mapping_now: Annotated[
@@ -48,15 +55,19 @@ def resume(
             "--mapping-now", help="By the mapping as it is now: every row that has not succeeded runs by it."
         ),
     ] = False,
+    concurrency: ConcurrencyOption = None,
     as_json: JsonOption = False,
+    where: PlaceOption = None,
     endpoint_url: EndpointOption = None,
     region: RegionOption = None,
 ) -> None:
     """Go on with a paused batch. No row that has succeeded is called again."""
+    settings = read_settings(endpoint_url=endpoint_url, region=region)
+    side = place_option(where, endpoint_url, region)
     if mapping_now:
-        settings = read_settings(endpoint_url=endpoint_url, region=region)
-        open_round("resume", batch, {"mapping_now": True}, settings, as_json=as_json)
-    operate_and_show("resume", batch, {}, endpoint_url, region, as_json=as_json)
+        args = {"mapping_now": True}
+        open_round(AskedOperation("resume", batch, args, side, as_json, concurrency), settings)
+    operate_and_show(AskedOperation("resume", batch, {}, side, as_json, concurrency), settings)
 
 
 @app.command()
@@ -67,11 +78,12 @@ def cancel(
         typer.Option(min=0, max=MAX_GRACE_S, metavar="S", help="Seconds that calls under way have to end."),
     ] = DEFAULT_GRACE_S,
     as_json: JsonOption = False,
+    where: PlaceOption = None,
     endpoint_url: EndpointOption = None,
     region: RegionOption = None,
 ) -> None:
     """End a batch: rows without an outcome fail as cancelled, and the results are written."""
-    operate_and_show("cancel", batch, {"grace": grace}, endpoint_url, region, as_json=as_json)
+    _operate("cancel", batch, {"grace": grace}, where, endpoint_url, region, as_json=as_json)
 
 
 @app.command(name="set")
@@ -104,6 +116,7 @@ def set_(
         ),
     ] = None,
     as_json: JsonOption = False,
+    where: PlaceOption = None,
     endpoint_url: EndpointOption = None,
     region: RegionOption = None,
 ) -> None:
@@ -112,15 +125,33 @@ def set_(
         "max_concurrency": max_concurrency, "priority": priority, "weight": weight, "deadline": deadline,
         "tolerate": tolerate,
     }  # fmt: skip
-    operate_and_show("set", batch, args, endpoint_url, region, as_json=as_json)
+    _operate("set", batch, args, where, endpoint_url, region, as_json=as_json)
 
 
 @app.command()
 def finish(
     batch: BatchArgument,
     as_json: JsonOption = False,
+    where: PlaceOption = None,
     endpoint_url: EndpointOption = None,
     region: RegionOption = None,
 ) -> None:
     """Write the results of a batch again, from the outcomes of its rows."""
-    operate_and_show("finish", batch, {}, endpoint_url, region, as_json=as_json)
+    _operate("finish", batch, {}, where, endpoint_url, region, as_json=as_json)
+
+
+def _operate(
+    op: str,
+    batch: str,
+    args: Mapping[str, Any],
+    where: bool | None,
+    endpoint_url: str | None,
+    region: str | None,
+    *,
+    as_json: bool,
+) -> NoReturn:
+    """Carry out one operation and print its answer. Arguments that are None are left out."""
+    settings = read_settings(endpoint_url=endpoint_url, region=region)
+    given = {name: value for name, value in args.items() if value is not None}
+    side = place_option(where, endpoint_url, region)
+    operate_and_show(AskedOperation(op, batch, given, side, as_json), settings)

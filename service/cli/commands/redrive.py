@@ -8,12 +8,16 @@ from typing import Annotated
 import typer
 
 from service.app.submit import check_readable
+from service.cli.batches.asking import AskedOperation
+from service.cli.batches.operating import open_round, show_preview
+from service.cli.batches.places import place_option
 from service.cli.console import REDRIVE_CODES
-from service.cli.operating import open_round
 from service.cli.options import (
     BatchArgument,
+    ConcurrencyOption,
     EndpointOption,
     JsonOption,
+    PlaceOption,
     RegionOption,
     read_settings,
 )
@@ -73,7 +77,9 @@ def redrive(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which rows would run again.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Follow it to its end; exit as `run` does.")] = False,
+    concurrency: ConcurrencyOption = None,
     as_json: JsonOption = False,
+    where: PlaceOption = None,
     endpoint_url: EndpointOption = None,
     region: RegionOption = None,
 ) -> None:
@@ -90,7 +96,12 @@ def redrive(
     given = {name: value for name, value in args.items() if value is not None}
     Filters.of(given)  # refused before AWS is called
     settings = read_settings(endpoint_url=endpoint_url, region=region)
-    open_round("redrive", batch, given, settings, dry_run=dry_run, wait=wait, as_json=as_json)
+    side = place_option(where, endpoint_url, region)
+    asked = AskedOperation("redrive", batch, given, side, as_json, concurrency)
+    if dry_run:
+        show_preview(asked, settings)
+        return
+    open_round(asked, settings, wait=wait)
 
 
 def _rows(rows: str | None, rows_from: Path | None) -> str | None:

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from service.app.aws.backend import AwsBackend
 from service.app.settings import Settings
 from service.app.submit import SubmitRequest, check_request, submit
 from service.app.wiring.limits import reserved_places
-from service.cli.backend import run_on_backend
+from service.cli.batches.following import follow_to_end
+from service.cli.batches.places import Place, open_aws, run_on
 from service.cli.console import (
     BATCH_CODES,
     EXIT_OK,
@@ -19,7 +19,6 @@ from service.cli.console import (
     print_json,
     print_line,
 )
-from service.cli.following import follow_to_end
 from service.cli.options import (
     DeadlineOption,
     DelimiterOption,
@@ -91,23 +90,23 @@ def submit_(
     )
     check_request(request, reserved_places(settings))  # before AWS is called
 
-    async def work(backend: AwsBackend) -> int:
-        return await _submit(backend, request, settings, wait=wait, as_json=as_json)
+    async def work(place: Place) -> int:
+        return await _submit(place, request, settings, wait=wait, as_json=as_json)
 
-    exit_with(run_on_backend(settings, work))
+    exit_with(run_on(open_aws(settings), settings, work))
 
 
 async def _submit(
-    backend: AwsBackend, request: SubmitRequest, settings: Settings, *, wait: bool, as_json: bool
+    place: Place, request: SubmitRequest, settings: Settings, *, wait: bool, as_json: bool
 ) -> int:
     """Submit a run and print its batch id; with `wait`, follow it. Return the exit code."""
-    submission = await submit(backend.ports, request, settings.bucket)
+    submission = await submit(place.ports, request, settings.bucket)
     id_ = submission.batch_id
     if wait:
         # stdout is for the result
         if not as_json:
             err.print(id_, highlight=False, markup=False)
-        return await follow_to_end(backend, id_, settings, as_json=as_json, replaces=submission.replaces)
+        return await follow_to_end(place, id_, settings, as_json=as_json, replaces=submission.replaces)
     if as_json:
         print_json({"batch_id": id_})
     else:

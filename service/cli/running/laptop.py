@@ -93,15 +93,22 @@ def stopped_by_signals() -> Stop:
 
 
 class EndReport:
-    """Writes the results of a batch that was served, and says how it has ended."""
+    """Writes the results of a batch that was served, unless not `writes`, and says how it has ended."""
 
     def __init__(
-        self, backend: LaptopBackend, settings: Settings, *, as_json: bool, concurrency: int | None = None
+        self,
+        backend: LaptopBackend,
+        settings: Settings,
+        *,
+        as_json: bool,
+        concurrency: int | None = None,
+        writes: bool = True,
     ) -> None:
         self._backend = backend
         self._settings = settings
         self._as_json = as_json
         self._concurrency = concurrency
+        self._writes = writes
         self._began_at = time.monotonic()
         self._done_before: int | None = None
 
@@ -114,7 +121,7 @@ class EndReport:
         """Write the results to the place of the run, and print the end; return the exit code."""
         view = served.view
         files, problem = dict[str, Path](), ""
-        if view is not None and view.batch.state in WITH_RESULTS:
+        if self._writes and view is not None and view.batch.state in WITH_RESULTS:
             files, problem = await self._write(view, record, replaced)
         if problem:
             print_error(problem)
@@ -140,9 +147,10 @@ class EndReport:
             files = await write_results(objects, self._backend.runs, view, Path(record.out))
         except OSError as error:
             return {}, describe_problem(error, batch.batch_id)
-        if replaced is not None and replaced.batch_id != batch.batch_id:
+        if replaced is not None and (replaced.batch_id, replaced.round) != (batch.batch_id, batch.round):
+            which = f"round {replaced.round} of {replaced.batch_id}"
             err.print(
-                f"replaced the result of {replaced.batch_id}, which stays in the store: {replaced.command}",
+                f"replaced the result of {which}, which stays in the store: {replaced.command}",
                 markup=False, highlight=False, soft_wrap=True,
             )  # fmt: skip
         return files, ""

@@ -1,0 +1,1 @@
+"""Batches as commands reach them: in the store of this machine, or on AWS."""
