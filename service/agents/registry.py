@@ -4,28 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from importlib import import_module
 from types import MappingProxyType
 
-from service.agents import command, http, python
-from service.agents.aws import bedrock, lambda_function, step_functions
 from service.agents.options.context import AgentContext
 from service.agents.options.substitution import ResolvedOptions, resolve
-from service.agents.with_secrets import AgentWithSecrets
 from service.domain.errors import ConfigError
 from service.domain.model import Json
 from service.domain.ports import Agent
 
-AGENTS: Mapping[str, Callable[[ResolvedOptions, AgentContext], Agent]] = MappingProxyType(
+Opener = Callable[[ResolvedOptions, AgentContext], Agent]
+
+AGENTS: Mapping[str, str] = MappingProxyType(
     {
-        "http": http.open_http,
-        "lambda": lambda_function.open_lambda,
-        "step_functions": step_functions.open_step_functions,
-        "bedrock": bedrock.open_bedrock,
-        "command": command.open_command,
-        "python": python.open_python,
+        "http": "http.open_http",
+        "lambda": "aws.lambda_function.open_lambda",
+        "step_functions": "aws.step_functions.open_step_functions",
+        "bedrock": "aws.bedrock.open_bedrock",
+        "command": "command.open_command",
+        "python": "python.open_python",
     }
 )
-"""`invoke` of a mapping's target -> the function that opens its agent."""
+"""`invoke` of a mapping's target -> module and function that open its agent, below `service.agents`."""
+
+
+def _opener(invoke: str) -> Opener | None:
+    """The function that opens agents of this kind; None if there is none."""
+    if (place := AGENTS.get(invoke)) is None:
+        return None
+    module, _, function = place.rpartition(".")
+    # Imported when a mapping needs it: those of AWS take half a second.
+    opener: Opener = getattr(import_module(f"service.agents.{module}"), function)
+    return opener
 
 
 def open_agent(
@@ -42,7 +52,7 @@ def open_agent(
     unknown or malformed, a variable of a reference is not in `environ`, or a function cannot be imported.
     If the options refer to secrets, errors that depend on their values are raised by the first call.
     """
-    opener = AGENTS.get(invoke)
+    opener = _opener(invoke)
     if opener is None:
         supported = ", ".join(AGENTS)
         raise ConfigError(
@@ -51,5 +61,8 @@ def open_agent(
     context = replace(context or AgentContext(), environ=environ)
     resolved = resolve(options, environ=environ, where=f"target {name}")
     if resolved.secrets:
+        # Imported where there are any, for the same reason.
+        from service.agents.with_secrets import AgentWithSecrets  # noqa: PLC0415
+
         return AgentWithSecrets(opener, resolved, context)
     return opener(resolved, context)

@@ -6,11 +6,14 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from service.adapters.aws.clients import AwsOptions
 from service.domain.errors import ConfigError
 from service.domain.ports import StoredFile
 from service.runtime.byte_budget import ByteBudget
+
+if TYPE_CHECKING:  # its module imports the clients of AWS, which most agents do not need
+    from service.adapters.aws.clients import AwsOptions
 
 MAX_REPLY_BYTES = 4 * 2**20
 """Default limit of a reply: ten times the largest table item."""

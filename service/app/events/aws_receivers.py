@@ -11,7 +11,8 @@ from service.adapters.aws.clients import AwsOptions, open_client
 from service.adapters.aws.receivers.event_bus import EventBusTarget
 from service.adapters.aws.receivers.task_service import StepFunctionsTasks
 from service.adapters.aws.receivers.topic import TopicTarget
-from service.app.events.receivers import Receivers, open_webhook
+from service.app.events.receivers import Receivers
+from service.app.events.webhook_target import open_webhook
 from service.app.settings import Settings
 from service.domain.ports import EventTarget
 

@@ -1,24 +1,11 @@
-"""The receivers of what the outbox holds, from the settings: targets of events, and Step Functions."""
+"""The receivers of what the outbox holds: targets of events, and Step Functions."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service import __version__
-from service.adapters.webhook.webhook import WebhookTarget
-from service.agents.options.context import AgentContext
-from service.agents.options.substitution import ResolvedOptions
-from service.agents.secrets import SecretCache
-from service.app.events.event_settings import secret_name
-from service.app.settings import Settings, user_environment
-from service.app.wiring.agents import options_on_demand
 from service.domain.ports import EventTarget, TaskService
-from service.runtime.clock import SystemClock
-
-SECRET_TIMEOUT_S = 10.0
-"""Longest wait for the store of the signing secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,38 +14,3 @@ class Receivers:
 
     targets: Sequence[EventTarget]
     tasks: TaskService | None = None
-
-
-async def open_webhook(settings: Settings, stack: AsyncExitStack) -> WebhookTarget | None:
-    """The webhook that the settings name, which `stack` closes; None without one."""
-    events = settings.events
-    if not (url := events.webhook_url.get_secret_value()):
-        return None
-    webhook = WebhookTarget(
-        url,
-        _signing_secret(settings, stack),
-        allow_private=events.allow_private,
-        now_s=lambda: SystemClock().now_ms() / 1000,
-        user_agent=f"rowfleet/{__version__}",
-    )
-    return await stack.enter_async_context(webhook)
-
-
-def _signing_secret(settings: Settings, stack: AsyncExitStack) -> Callable[[], Awaitable[str]]:
-    """Return a function that reads the webhook's secret, as the secrets of targets are read."""
-    where = "ROWFLEET_EVENTS__WEBHOOK_SECRET"
-    cache = SecretCache(
-        ResolvedOptions(where=where, values={}, written={}, redactions=()),
-        AgentContext(
-            environ=user_environment(),
-            secret_ttl_s=settings.secrets.ttl_s,
-            aws=options_on_demand(settings),
-        ),
-    )
-    stack.push_async_callback(cache.close)
-    name = secret_name(settings.events.webhook_secret.get_secret_value())
-
-    async def secret() -> str:
-        return (await cache.values([name], SECRET_TIMEOUT_S))[name]
-
-    return secret

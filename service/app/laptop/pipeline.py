@@ -8,7 +8,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from service.app.events.receivers import Receivers, open_webhook
+from service.app.events.receivers import Receivers
 from service.app.laptop.backend import LaptopBackend
 from service.app.roles import Role
 from service.app.settings import Settings
@@ -113,5 +113,9 @@ async def _open_receivers(settings: Settings, stack: AsyncExitStack) -> Receiver
 
         opened = await stack.enter_async_context(open_receivers(aws_options(settings), settings))
         return Receivers(opened.targets)
-    webhook = await open_webhook(settings, stack)
-    return Receivers((webhook,) if webhook else ())
+    if settings.events.webhook_url.get_secret_value():
+        from service.app.events.webhook_target import open_webhook  # noqa: PLC0415
+
+        if webhook := await open_webhook(settings, stack):
+            return Receivers((webhook,))
+    return Receivers(())
