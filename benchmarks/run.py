@@ -1,4 +1,4 @@
-"""`rowfleet run` beside a plain asyncio script: rows per second, CPU, start-up and memory, as ratios in one run.
+"""`rowfleet run` beside a plain asyncio script: rows per second, CPU, start-up and memory, as ratios.
 
     python benchmarks/run.py [--rows 10000] [--delay-ms 50] [--concurrency 100] [--profile FILE]
 
@@ -189,7 +189,7 @@ def main() -> None:
     parser.add_argument("--delay-ms", type=float, default=50)
     parser.add_argument("--concurrency", type=int, default=100)
     parser.add_argument(
-        "--profile", type=Path, help="write a cProfile of the run, whose figures are useless then"
+        "--profile", type=Path, help="write a cProfile of the run, which is slow then"
     )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="rowfleet-bench-") as name:
@@ -244,8 +244,8 @@ def report(options: argparse.Namespace, plain: Measured, ours: Measured, cells: 
     console.print(table)
     load = os.getloadavg()[0]
     console.print(
-        f"{options.rows:,} rows, {options.delay_ms:g} ms, {options.concurrency} calls at a time; load {load:.1f} on "
-        f"{os.cpu_count()} cores; {cells:,} cells are equal",
+        f"{options.rows:,} rows, {options.delay_ms:g} ms, {options.concurrency} calls at a time; "
+        f"load {load:.1f} on {os.cpu_count()} cores; {cells:,} cells are equal",
         highlight=False,
         soft_wrap=True,
     )
