@@ -188,9 +188,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--delay-ms", type=float, default=50)
     parser.add_argument("--concurrency", type=int, default=100)
-    parser.add_argument(
-        "--profile", type=Path, help="write a cProfile of the run, which is slow then"
-    )
+    parser.add_argument("--profile", type=Path, help="write a cProfile of the run, which is slow then")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="rowfleet-bench-") as name:
         run(options, Path(name))

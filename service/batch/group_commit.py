@@ -40,7 +40,7 @@ from service.domain.item_size import outcome_bytes
 from service.domain.model import Batch, BatchView, Commit, Outcome
 from service.domain.ports import COMMIT_BYTES, COMMIT_LIMIT
 from service.runtime.backoff import Linger, Lingers
-from service.runtime.port_retries import retrying
+from service.runtime.port_retries import repeated, retrying
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -227,7 +227,8 @@ class GroupCommitter:
             return final is None
 
         try:
-            return await self._retry.on(should_repeat)(self._ports.large_outcomes.offload, batch, outcome)
+            offload = partial(self._ports.large_outcomes.offload, batch, outcome)
+            return await repeated(self._retry, should_repeat, offload)
         except (RetryableError, AccessError) as error:
             raise final or error from None
 
@@ -316,7 +317,7 @@ class GroupCommitter:
                 waiter.record_failure(error)
             return next(_open_futures(waiters), None) is not None
 
-        return await self._retry.on(should_repeat)(call)
+        return await repeated(self._retry, should_repeat, call)
 
     def _count(self, commit: Commit) -> None:
         metrics, counts = self._ports.metrics, commit.counts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 import stamina
@@ -13,31 +14,42 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class RetryingCaller:
-    """`await caller(function, *args)` repeats the call while it raises RetryableError.
+Decide = type[Exception] | Callable[[Exception], bool]
+"""The errors after which a call is repeated."""
 
-    Stamina repeats it. The first call goes without: its machinery costs more than some calls.
-    """
+
+class RetryingCaller:
+    """`await caller(function, *args)` repeats the call while it raises RetryableError."""
 
     def __init__(self, caller: stamina.AsyncRetryingCaller) -> None:
-        self._again = caller.on(RetryableError)
+        self._caller = caller
 
     async def __call__(self, function: Callable[P, Awaitable[T]], /, *args: P.args, **named: P.kwargs) -> T:
         """The value of the first call that succeeds. Raises the last error once the time is over."""
-        try:
-            return await function(*args, **named)
-        except RetryableError as error:
-            failed: RetryableError | None = error
+        return await repeated(self._caller, RetryableError, partial(function, *args, **named))
 
-        async def call() -> T:
-            # Stamina gets the error of the first call, and pauses as after one of its own.
-            nonlocal failed
-            if (first := failed) is not None:
-                failed = None
-                raise first
-            return await function(*args, **named)
 
-        return await self._again(call)
+async def repeated(
+    caller: stamina.AsyncRetryingCaller, decide: Decide, function: Callable[[], Awaitable[T]]
+) -> T:
+    """The value of the first call of `function` that succeeds. Raises the last error.
+
+    Stamina repeats it. The first call goes without: its machinery costs more than some calls.
+    """
+    try:
+        return await function()
+    except Exception as error:  # noqa: BLE001 -- `decide` knows which ones are meant
+        failed: Exception | None = error
+
+    async def call() -> T:
+        # Stamina gets the error of the first call, and pauses as after one of its own.
+        nonlocal failed
+        if (first := failed) is not None:
+            failed = None
+            raise first
+        return await function()
+
+    return await caller.on(decide)(call)
 
 
 def retry_for(timeout_s: float, *, first_s: float, longest_s: float, jitter_s: float = 1.0) -> RetryingCaller:
