@@ -43,6 +43,8 @@ class StoreLock:
         """Let another process have the store. Harmless if it was released."""
         if self._descriptor >= 0:
             os.ftruncate(self._descriptor, 0)
+            # not by closing alone: a child that is just being started still has the file open
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
             self._descriptor = -1
 

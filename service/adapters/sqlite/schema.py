@@ -52,6 +52,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             bucket TEXT NOT NULL, key TEXT NOT NULL, etag TEXT NOT NULL, size INTEGER NOT NULL,
             content_type TEXT NOT NULL, name TEXT NOT NULL, body BLOB, PRIMARY KEY (bucket, key)
         )""",
+        "CREATE INDEX objects_with_files ON objects (name) WHERE name <> ''",
         "CREATE TABLE uploads (id TEXT PRIMARY KEY, bucket TEXT NOT NULL, key TEXT NOT NULL) WITHOUT ROWID",
     ),
 )

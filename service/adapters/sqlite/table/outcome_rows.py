@@ -93,15 +93,13 @@ def done_page(
     if of_store is None:
         return NumberPage([], None)
     rows = connection.execute(
-        "SELECT id, round, incarnation, ttl FROM outcomes WHERE id > ? AND id < ? ORDER BY id LIMIT ?",
-        (*partition_range(of_store, partition, after), limit),
+        # the incarnation as in `Batch.owns`
+        "SELECT id FROM outcomes WHERE id > ? AND id < ? AND round >= ? "
+        "AND (incarnation = ? OR (incarnation = '' AND ttl = ?)) ORDER BY id LIMIT ?",
+        (*partition_range(of_store, partition, after), batch.round, batch.incarnation, batch.ttl, limit),
     ).fetchall()
-    done = [
-        number_of(key)
-        for key, round_, incarnation, ttl in rows
-        if round_ >= batch.round and batch.owns(incarnation, ttl)
-    ]
-    return NumberPage(done, number_of(rows[-1][0]) if len(rows) == limit else None)
+    numbers = [number_of(key) for (key,) in rows]
+    return NumberPage(numbers, numbers[-1] if len(numbers) == limit else None)
 
 
 def _insert(connection: sqlite3.Connection, values: list[int | str | bytes]) -> None:
