@@ -1,5 +1,6 @@
 """The wheel in an environment that has nothing but its run-time requirements."""
 
+import json
 import os
 import subprocess
 import sys
@@ -123,6 +124,24 @@ def test_mappings_are_checked_without_extras(scripts: Path, home: Path) -> None:
         0,
         "1 file, 1 run, 0 extractions, 0 schemas, 0 samples: all right\n",
     )
+
+
+def test_run_needs_no_extra(scripts: Path, home: Path, agent: HttpAgent) -> None:
+    """Nor do the commands about its batch, and none of them needs a region of AWS."""
+    done = rowfleet(scripts, home, "run", "in.csv", "--mapping", "up", AGENT_URL=agent.url)
+    assert done.returncode == 0, done.stderr
+    assert "SUCCEEDED" in done.stdout
+    assert (home / "in.output.csv").read_text().count("\n") == 3
+    listed = json.loads(rowfleet(scripts, home, "list", "--json").stdout)
+    assert [batch["state"] for batch in listed] == ["SUCCEEDED"]
+
+
+def test_the_emulator_names_the_extra(scripts: Path, home: Path, agent: HttpAgent) -> None:
+    """As `local` does."""
+    done = rowfleet(scripts, home, "run", "in.csv", "--mapping", "up", "--emulator", AGENT_URL=agent.url)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith("needs the package hypercorn: pip install 'rowfleet[local]'\n")
+    assert done.stderr.count("\n") == 1
 
 
 def test_local_names_the_extra_that_it_needs(scripts: Path, home: Path) -> None:

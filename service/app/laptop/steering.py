@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from dataclasses import replace
 
 from service.adapters.sqlite.errors import StoreInUseError
@@ -21,7 +23,13 @@ ANSWER_S = 86_400.0
 """Longest wait for the answer of this process itself: a selection of rows of a large batch takes minutes."""
 
 
-async def operate_here(home: Home, settings: Settings, request: OperationRequest) -> Operation:
+AGAIN_S = 5.0
+"""Time without an answer after which a request is put into the inbox again. Its id is carried out once."""
+
+
+async def operate_here(
+    home: Home, settings: Settings, request: OperationRequest, *, again_s: float = AGAIN_S
+) -> Operation:
     """Carry out a request that needs no pipeline; if a process has the store, it does it.
 
     Raises UsageError if the request is refused, StoreError, RetryableError and AccessError.
@@ -33,19 +41,26 @@ async def operate_here(home: Home, settings: Settings, request: OperationRequest
         except StoreInUseError as error:
             if error.pid is None:
                 raise
-            answer = await _ask_process(home, settings, request, error.pid)
+            answer = await _ask_process(home, settings, request, error.pid, again_s)
         if answer is not None:
             return answer
         # the process has ended meanwhile, so the store is free
 
 
 async def _ask_process(
-    home: Home, settings: Settings, request: OperationRequest, pid: int
+    home: Home, settings: Settings, request: OperationRequest, pid: int, again_s: float
 ) -> Operation | None:
     """The answer of the process; None if it ends before. Raises UsageError if the request is refused."""
     async with open_laptop(home, settings, read_only=True) as backend:
-        await read_existing(backend.ports.table, request.batch_id)
-        answer = await await_answer(backend.ports.table, request, send_request(home, request), pid)
+        table = backend.ports.table
+        await read_existing(table, request.batch_id)
+        while True:
+            # A process that is starting drops the requests that it finds, which were to an earlier one.
+            path = send_request(home, request)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(again_s):
+                    answer = await await_answer(table, request, path, pid)
+                    break
     if answer is not None and answer.answer.get("refused"):
         raise UsageError(str(answer.answer["text"]))
     return answer
