@@ -30,12 +30,19 @@ OVERLOADED = 529
 QUOTA_USED_UP = 456
 """DeepL: the characters of the period are used up."""
 
+GRPC_NAMES = (
+    *("cancelled", "unknown", "invalid_argument", "deadline_exceeded", "not_found", "already_exists"),
+    *("permission_denied", "resource_exhausted", "failed_precondition", "aborted", "out_of_range"),
+    *("unimplemented", "internal", "unavailable", "data_loss", "unauthenticated"),
+)
+"""Names of gRPC's codes, from 1."""
+
 _JSON_RPC_INVALID = frozenset({-32600, -32601, -32602})
 """JSON-RPC (A2A, MCP): invalid request, no such method, invalid parameters."""
 
 _META_CODES = {
-    **dict.fromkeys(("4", "17", "32", "341", "613", "80004", "80007"), "rate_limit"),
-    **dict.fromkeys(("10", "102", "190", "200", "463", "467"), "token_expired"),
+    **dict.fromkeys((4, 17, 32, 341, 613, 80004, 80007), "rate_limit"),
+    **dict.fromkeys((10, 102, 190, 200, 463, 467), "token_expired"),
 }
 """Codes of Meta's Graph API, whose errors have all one type."""
 
@@ -45,7 +52,7 @@ NAME_KEYS = (
 )  # fmt: skip
 TEXT_KEYS = (
     "message", "detail", "error_description", "errorMessage", "error_message", "errorText", "msg", "Message",
-    "description", "title", "cause", "error_msg", "errorMsg", "OriginalMessage",
+    "description", "title", "cause", "error_msg", "status_message", "errorMsg", "OriginalMessage",
 )  # fmt: skip
 _NESTED_KEYS = (
     "error",
@@ -60,7 +67,7 @@ _NESTED_KEYS = (
 )
 _EMBEDDING_KEYS = ("message", "error", "detail", "raw", "body")
 _STATUS_KEYS = (
-    "code", "status", "status_code", "statusCode", "http_status", "error_code", "errorCode",
+    "code", "status", "status_code", "statusCode", "http_status", "httpCode", "error_code", "errorCode",
     "OriginalStatusCode",
 )  # fmt: skip
 _NAME = re.compile(r"[\w.#:/+-]+")
@@ -138,10 +145,7 @@ def read_facts(error: Json, status: int) -> Facts:
             else:
                 texts.append(value)
         texts += [text for key in (*TEXT_KEYS, "error") if (text := text_under(part, key))]
-        if part.get("type") == "OAuthException" and (known := _META_CODES.get(str(part.get("code")))):
-            names[known] = None
-        if isinstance(code := part.get("code"), int) and code in _JSON_RPC_INVALID:
-            names["invalid_request"] = None
+        names |= dict.fromkeys(_names_of_codes(part))
         stated = stated or next((code for key in _STATUS_KEYS if (code := _status(part.get(key)))), NO_STATUS)
         if upstream := _status(part.get("OriginalStatusCode")):  # SageMaker: that of the model's server
             status = upstream
@@ -155,6 +159,19 @@ def read_facts(error: Json, status: int) -> Facts:
     # A gateway may pass an upstream's error on under a status of its own.
     status = stated if status == NO_STATUS or stated in _DECISIVE else status
     return Facts(tuple(names), text, status, pause_s)
+
+
+def _names_of_codes(part: dict[str, Json]) -> Iterator[str]:
+    """The names of the codes that protocols and providers number: JSON-RPC, google.rpc.Status, Meta."""
+    code = part.get("code")
+    if not isinstance(code, int):
+        return
+    if code in _JSON_RPC_INVALID:
+        yield "invalid_request"
+    elif 1 <= code <= len(GRPC_NAMES) and isinstance(part.get("details"), list):
+        yield GRPC_NAMES[code - 1]
+    elif part.get("type") == "OAuthException" and code in _META_CODES:
+        yield _META_CODES[code]
 
 
 def text_under(part: dict[str, Json], key: str) -> str:

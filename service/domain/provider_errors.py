@@ -119,7 +119,7 @@ _CREDENTIALS = re.compile(
     r"(_(error|exception|fault|id|provided))?"
     r"|api_key_(invalid|expired|service_blocked)|permission_?(denied|error)\w*|access_?denied\w*|unauthorized\w*"
     r"|forbidden|expired_token_exception|unrecognized_client\w*|invalid_signature\w*"
-    r"|token_(expired|revoked)|service_disabled|request_denied|invalid_session_id|invoke_authorization_error"
+    r"|token_(expired|revoked)|service_disabled|request_denied|invalid_session_id|invoke_authorization_error|auth_failure\w*"
     # Slack
     r"|invalid_auth|not_authed|account_inactive|missing_scope|no_permission|not_allowed_token_type"
 )

@@ -1,8 +1,21 @@
-"""Failures of a stream: the error that it states, or its end before it was complete."""
+"""Failures of a stream: the error that it states, or its end before it was complete.
+
+The end of a stream of text may say in the words of any framework that the text is not whole (`broken_end`):
+
+| the last event | such as |
+| --- | --- |
+| has a kind or a name that ends in `failed`, `aborted`, `timeout` and the like | `{type: abort, error: …}` |
+| has a status or a state of these words, or `success: false`, and no text | `{content: "", state: error}` |
+| has another code than the events before it, which have that of success | `{code: 500, msg: …, data: null}` |
+| says that a guardrail intervened | `{guardrail: {action: INTERVENED}}` |
+
+Only a stream of pieces of text is judged so: among records, such as those of a list of tasks, it is data.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from service.agents.wire.streams.events import StreamEvent
@@ -43,6 +56,23 @@ _ENDS_OF_RUNS = ("finished", "completed", "failed", "ended", "_end")
 _STATUSES_OF_ERRORS = range(400, 600)
 _RESULT_KEYS = ("data", "result", "response", "output", "content", "text")
 _MESSAGE_KEYS = ("message", "detail", "errorMessage", "error_message", "errorText", "error")
+
+_WORDS_OF_FAILURE = frozenset(
+    {
+        *("error", "failed", "failure", "fatal", "crashed", "abort", "aborted", "cancelled", "canceled"),
+        *("timeout", "interrupted", "exception"),
+    }
+)
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+_KEYS_OF_KINDS = ("type", "event", "kind", "message_type", "event_type")
+_KEYS_OF_STATES = ("status", "state")
+_PIECE_KEYS = ("content", "text", "token", "delta", "chunk", "answer", "response", "textResponse", "output")
+_HOLDERS = ("data", "part", "message", "delta", "output", "choices")
+_REASON_KEYS = ("error", "errorText", "reason", "message", "detail", "msg", "text", "content", "data")
+_RUN_KEYS = ("run", "data", "last_error", "response")
+_CODES_OF_SUCCESS = frozenset({0, 200})
+_LATE = 3
+"""After an event with a code of failure come at most two more: an end, a count of tokens."""
 
 
 def stream_error(error: Json) -> AgentError:
@@ -114,3 +144,86 @@ def check_chunk(event: Event) -> None:
     """Raise the error in a chunk of a provider's stream. An `error` that is null or empty says nothing."""
     if says_something(event.get("error")) or event.get("object") == "error" or event.get("type") == "error":
         raise stream_error(event)
+
+
+def broken_end(
+    events: Sequence[StreamEvent], is_record: Callable[[dict[str, Any], dict[str, Any]], bool]
+) -> dict[str, Any] | None:
+    """The facts of the failure that the last event states, None if it states none.
+
+    `is_record` tells if two objects are records about two things. Events that only mark an end are left out.
+    """
+    others = [event.value for event in events[:-1]]
+    if not any(map(_is_piece, others)):
+        return None
+    failed = _with_failed_code(events)
+    last = events[-1]
+    if failed is None and isinstance(last.value, dict):
+        objects = [other for other in others if isinstance(other, dict)]
+        # Messages of several kinds, of which the last is about an error.
+        is_alike = _has_text(last.value) and any(one.keys() == last.value.keys() for one in objects)
+        is_data = is_alike or any(is_record(last.value, one) for one in objects)
+        failed = last.value if not is_data and _says_failure(last.name, last.value) else None
+    return None if failed is None else _facts(failed, last.name)
+
+
+def _is_piece(value: Json) -> bool:
+    """True for a piece of text, and for an object that has one."""
+    if isinstance(value, str):
+        return bool(value)
+    if not isinstance(value, dict):
+        return False
+    holders = [value, *(value[key] for key in _HOLDERS if isinstance(value.get(key), dict))]
+    return any(map(_has_text, holders))
+
+
+def _has_text(event: dict[str, Any]) -> bool:
+    return any(isinstance(event.get(key), str) and event[key] for key in _PIECE_KEYS)
+
+
+def _last_word(text: Json) -> str:
+    words = _WORD.findall(text) if isinstance(text, str) else []
+    return words[-1].lower() if words else ""
+
+
+def _says_failure(name: str, event: dict[str, Any]) -> bool:
+    if _last_word(name) in _WORDS_OF_FAILURE or any(
+        _last_word(event.get(key)) in _WORDS_OF_FAILURE for key in _KEYS_OF_KINDS
+    ):
+        return True
+    guardrail = event.get("guardrail")
+    if isinstance(guardrail, dict) and guardrail.get("action") == "INTERVENED":
+        return True
+    if _has_text(event):
+        return False
+    says_no = event.get("success") is False or event.get("ok") is False
+    return says_no or any(str(event.get(key)).lower() in _WORDS_OF_FAILURE for key in _KEYS_OF_STATES)
+
+
+def _with_failed_code(events: Sequence[StreamEvent]) -> dict[str, Any] | None:
+    """The first of the last events with a code of failure, after events of the same form with success."""
+    found = [event.value for event in events if isinstance(event.value, dict) and _has_code(event.value)]
+    if not any(event["code"] in _CODES_OF_SUCCESS for event in found):
+        return None
+    late = [event.value for event in events[-_LATE:] if isinstance(event.value, dict)]
+    return next(
+        (event for event in late if _has_code(event) and event["code"] not in _CODES_OF_SUCCESS), None
+    )
+
+
+def _has_code(event: dict[str, Any]) -> bool:
+    code = event.get("code")
+    is_code = isinstance(code, int) and not isinstance(code, bool)
+    return is_code and "data" in event and not {"msg", "message"}.isdisjoint(event)
+
+
+def _facts(event: dict[str, Any], name: str) -> dict[str, Any]:
+    """The names and the reason of a failure, also from the run that the event holds."""
+    run: dict[str, Any] = next((event[key] for key in _RUN_KEYS if isinstance(event.get(key), dict)), {})
+    error = run.get("error") or run.get("last_error") or event.get("last_error")
+    if says_something(error):
+        return {"error": error}
+    if isinstance(event.get("guardrail"), dict):
+        return {"code": "content_filter", "message": "a guardrail intervened"}
+    reason = next((event[key] for key in _REASON_KEYS if isinstance(event.get(key), str) and event[key]), "")
+    return {**event, "message": reason or name or "the last event says that it failed"}

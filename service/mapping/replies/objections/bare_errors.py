@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 
+from service.domain.error_facts import GRPC_NAMES
 from service.domain.errors import AgentRejectedError
 from service.domain.model import Json
 from service.domain.provider_errors import error_summary, says_something
@@ -43,7 +44,7 @@ ABOUT_AN_ERROR = ERROR_KEYS | words(
     "object jsonapi meta extensions stackTrace stack_trace stack trace errorMsg error_msg log_id "
     "documentation_url help retry_after retryAfter ResponseMetadata version method "
     "ErrorCode OriginalStatusCode OriginalMessage LogStreamArn errorDescription errorDetails n8nDetails "
-    "estimated_time warnings fault"
+    "estimated_time warnings fault config status_message RequestId HostId Recommend"
 )
 """Keys of a reply that is nothing but an error."""
 
@@ -54,6 +55,7 @@ _NAMES_OF_ERRORS = {
     "errorCode": frozenset({"message"}),
     "error_code": frozenset({"error_msg", "error_message", "message"}),  # Baidu, Databricks
     "ErrorCode": frozenset({"Message"}),  # SageMaker
+    "Code": frozenset({"Message"}),  # Alibaba Cloud
 }
 """Keys of a reply that is nothing but an error, with others of which one stands beside them."""
 
@@ -85,14 +87,7 @@ _CODE = re.compile(
 FAILED_STATUS = frozenset({"error", "failed", "failure", "fail"})
 
 
-_GRPC = (
-    *("cancelled", "unknown", "invalid_argument", "deadline_exceeded", "not_found", "already_exists"),
-    *("permission_denied", "resource_exhausted", "failed_precondition", "aborted", "out_of_range"),
-    *("unimplemented", "internal", "unavailable", "data_loss", "unauthenticated"),
-)
-"""Names of gRPC's codes, from 1."""
-
-_CONNECT = frozenset(_GRPC) | {"canceled"}
+_CONNECT = frozenset(GRPC_NAMES) | {"canceled"}
 _OF_HUBSPOT = words(
     "status message correlationId category subCategory links context errors requestId policyName errorType"
 )
@@ -180,8 +175,12 @@ def _of_a_provider(document: dict[str, Json]) -> Objections:
     code, text = document.get("code"), document.get("message")
     if isinstance(text, str) and document.keys() <= {"code", "message", "details"}:
         name = ""
-        if isinstance(code, int) and 1 <= code <= len(_GRPC) and isinstance(document.get("details"), list):
-            name = _GRPC[code - 1]
+        if (
+            isinstance(code, int)
+            and 1 <= code <= len(GRPC_NAMES)
+            and isinstance(document.get("details"), list)
+        ):
+            name = GRPC_NAMES[code - 1]
         elif isinstance(code, str) and code in _CONNECT:
             name = code
         if name:
@@ -196,6 +195,16 @@ def _of_a_provider(document: dict[str, Json]) -> Objections:
         yield stated_error(facts, "the reply states an error", error_summary(facts), "status")
 
 
+def _status_object(document: dict[str, Json]) -> Objections:
+    """The error of `{status: {code, message}, result: null}` (Naver, OpenCage, GeoNames)."""
+    status = document.get("status")
+    if not isinstance(status, dict) or not isinstance(said := status.get("message"), str):
+        return
+    is_alone = not any(value for key, value in document.items() if key != "status")
+    if is_alone and status.keys() <= ERROR_KEYS | {"value"} and said.casefold() not in _WORDS_OF_SUCCESS:
+        yield rejection(status, "the reply has nothing but a status", error_summary(status), "status")
+
+
 def _failed_envelope(document: dict[str, Json]) -> Objections:
     """The error of an envelope whose status, result or code is that of a failure."""
     if document.keys() == {"status", "data"} and document["status"] == "fail":  # JSend
@@ -205,8 +214,12 @@ def _failed_envelope(document: dict[str, Json]) -> Objections:
         reason = reason_in({key: value for key, value in document.items() if key != "result"})
         if reason:
             yield rejection(document, f"the reply says result: {result}", reason, "result")
+    if isinstance(said := document.get("Error"), str) and document.keys() == {"Response", "Error"}:  # OMDb
+        yield rejection({"message": said}, "the reply says Response: False", said, "Error")
+    yield from _status_object(document)
     code = document.get("code")
-    said = document.get("msg")
+    # An envelope without data, or nothing but a code and its words.
+    said = document.get("msg", document.get("message") if "data" in document else None)
     has_data = any(says_something(document.get(key)) for key in ("data", "result"))
     if isinstance(code, int) and isinstance(said, str) and not has_data:
         is_success = code in _CODES_OF_SUCCESS or said.strip().casefold() in _WORDS_OF_SUCCESS

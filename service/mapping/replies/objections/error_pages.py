@@ -33,6 +33,11 @@ _SEPARATOR = re.compile(r"\s+[|·\u2013\u2014-]\s+|\s*\|\s*")
 
 _STATUS = re.compile(r"(?:http |status )?(error )?(?:code )?:? ?([45][0-9]{2})\b(?: error)?[ :.,-]*(.*)")
 
+_OF_PHP = re.compile(r"\s*(?:<br ?/?>\s*)?<b>(?:Fatal|Parse) error</b>:\s")
+"""PHP prints its errors as HTML, with status 200 if the page has begun."""
+
+_MAX_PHP_CHARS = 500
+
 _END = re.compile(r"!+1$")
 """Google ends the titles of its error pages so."""
 
@@ -114,6 +119,9 @@ _MAX_CHARS = 8 * 2**10
 
 def find_error_pages(document: Json) -> Objections:
     """The objection to a reply that is such a page."""
+    if isinstance(document, str) and _OF_PHP.match(document):
+        text = in_words("the reply is an error of PHP", re.sub("<[^>]*>", "", document[:_MAX_PHP_CHARS]))
+        yield Objection(classify_error({}, text, status=HTTPStatus.INTERNAL_SERVER_ERROR))
     page = page_in(document)
     title = page_heading(page)
     if not page:

@@ -5,7 +5,7 @@
 | `statusCode` of at least 400 beside `body`; `FunctionError` beside `Payload` | an error with this status |
 | `status` FAILED, TIMED_OUT or ABORTED beside `executionArn` | the error that it names |
 | MCP's `isError`; Claude Code's `is_error` | a rejection, or a throttle or server error if its text is one |
-| a run of Agno with `status: ERROR`, or its event `RunError` | the error that its content names |
+| `status` error or failed beside a run's id and usage (Agno); its event `RunError` | the error in its text |
 | A2A's states failed, rejected, canceled, input-required and auth-required | the same |
 
 Sources, besides those in `providers`: docs.aws.amazon.com/lambda (urls-invocation, API_Invoke),
@@ -48,7 +48,14 @@ _FAILED_STATES = {
     "input-required": "asks for input",
     "auth-required": "asks for authentication",
 }
-_AGNO_IDS = words("agent_id team_id workflow_id")
+_MARKS_OF_RUNS = words(
+    "run_id runId agent_id agentId team_id workflow_id thread_id model usage token_usage metrics"
+)
+_FEWEST_MARKS = 2
+"""Of these keys a run has several. One alone may be an id or a model of anything."""
+
+_STATUSES_OF_FAILED_RUNS = words("error failed")
+_TEXTS_OF_RUNS = ("error", "content", "output", "response", "text", "message")
 _AGNO_EVENTS = words("RunError TeamRunError WorkflowError")
 _API_ERROR = re.compile(r"\bAPI Error:? \(?(?:Status )?([45][0-9]{2})\b", re.IGNORECASE)
 """Claude Code begins the text of an error of the API with its status."""
@@ -67,7 +74,7 @@ def failed_work(document: dict[str, Json]) -> Objections:
     """The failed run, tool or task that a document is; also one in a wrapper."""
     yield from claude_code_errors(document)
     yield from _tool_or_task(document)
-    yield from _agno_errors(document)
+    yield from _failed_runs(document)
 
 
 def _wrapper_status(document: dict[str, Json]) -> Objections:
@@ -136,12 +143,12 @@ def _tool_or_task(document: dict[str, Json]) -> Objections:
             yield Objection(ReplyRejectedError(in_words(reason, text)), "status")
 
 
-def _agno_errors(document: dict[str, Json]) -> Objections:
-    """The error of a run of Agno: its content is the error's text."""
-    is_run = "run_id" in document and not _AGNO_IDS.isdisjoint(document)
-    is_failed = is_run and str_or_empty(document.get("status")).upper() == "ERROR"
+def _failed_runs(document: dict[str, Json]) -> Objections:
+    """The error of a run whose status says that it failed; its text says what went wrong."""
+    has_marks = len(_MARKS_OF_RUNS & document.keys()) >= _FEWEST_MARKS
+    is_failed = has_marks and str_or_empty(document.get("status")).casefold() in _STATUSES_OF_FAILED_RUNS
     if is_failed or document.get("event") in _AGNO_EVENTS:
-        text = str_or_empty(document.get("content"))
+        text = next(filter(None, (str_or_empty(document.get(key)) for key in _TEXTS_OF_RUNS)), "")
         key = "status" if is_failed else "event"
         yield stated_error({"message": text}, "the run failed", text, key)
 

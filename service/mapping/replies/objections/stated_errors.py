@@ -51,11 +51,12 @@ _OF_A_COMPLETION = words(
 _OF_GEMINI = words("candidates usageMetadata modelVersion responseId createTime")
 """Keys of a model's reply that say nothing about the row, with the key of its answers."""
 
-_WRAPPERS = ("data", "result", "output", "response")
+_WRAPPERS = ("data", "result", "output", "response", "Response")
 """Keys of a reply under which an agent puts its own document, and so an error of it."""
 
 _ENVELOPE = ABOUT_AN_ERROR | words(
-    "jsonrpc output response workflow_run_id task_id message_id conversation_id event created_at model usage"
+    "jsonrpc output response Response workflow_run_id task_id message_id conversation_id event created_at "
+    "model usage"
 )
 """Keys beside the document of an agent."""
 
@@ -243,6 +244,8 @@ def _states_error(value: Json, document: dict[str, Json]) -> bool:
         return value is True
     if isinstance(value, int | float | Decimal):
         # Such a number may be a result: the error of an estimate.
+        if isinstance(value, int) and value and isinstance(document.get("message"), str):
+            return document.keys() <= ABOUT_AN_ERROR | {"links"}  # Last.fm
         return value in range(LOWEST_STATUS, HIGHEST_STATUS + 1) and document.keys() <= ABOUT_AN_ERROR
     if isinstance(value, dict):
         is_alone = document.keys() <= ABOUT_AN_ERROR

@@ -115,6 +115,55 @@ HUBSPOT = {
             "boom",
         ),
         ({"event": "RunError", "content": "Error code: 429 - x"}, AgentThrottledError, "429"),
+        # envelopes of single providers
+        (
+            {"code": 50505, "message": "Model service overloaded.", "data": None},
+            AgentThrottledError,
+            "overloaded",
+        ),
+        (
+            {"Response": {"Error": {"Code": "RequestLimitExceeded", "Message": "m"}, "RequestId": "r"}},
+            AgentThrottledError,
+            "m",
+        ),
+        (
+            {
+                "Response": {
+                    "Error": {"Code": "AuthFailure.SignatureFailure", "Message": "m"},
+                    "RequestId": "r",
+                }
+            },
+            AgentCredentialsError,
+            "m",
+        ),
+        (
+            {"Code": "Throttling.User", "Message": "flow control", "RequestId": "r"},
+            AgentThrottledError,
+            "flow",
+        ),
+        ({"error": {"httpCode": 429, "grpcCode": 8, "message": "gauge"}}, AgentThrottledError, "gauge"),
+        (
+            {"done": True, "error": {"code": 8, "message": "quota", "details": []}},
+            AgentThrottledError,
+            "quota",
+        ),
+        (
+            {"status": {"code": "42901", "message": "Too many requests"}, "result": None},
+            AgentThrottledError,
+            "many",
+        ),
+        ({"status": {"message": "no such place", "value": 15}}, ReplyRejectedError, "no such place"),
+        ({"Response": "False", "Error": "Movie not found!"}, ReplyRejectedError, "Movie not found"),
+        ({"success": False, "status_code": 34, "status_message": "no film"}, ReplyRejectedError, "no film"),
+        ({"error": 29, "message": "Rate limit exceeded"}, AgentThrottledError, "Rate limit"),
+        (
+            {"message": "code 503", "name": "AxiosError", "status": 503, "config": {}},
+            AgentUnavailableError,
+            "503",
+        ),
+        # a run that failed, and an error that PHP has printed
+        ({"run_id": "r", "usage": {}, "status": "failed", "output": "I was"}, AgentUnavailableError, "I was"),
+        ("<br />\n<b>Fatal error</b>:  Uncaught Error in /a.php", AgentUnavailableError, "Uncaught Error"),
         # a response of axios or fetch
         ({"status": 503, "statusText": "Service Unavailable", "data": ""}, AgentUnavailableError, "503"),
         ({"status": 404, "statusText": "Not Found", "headers": {}, "config": {}}, AgentRejectedError, "404"),
@@ -165,6 +214,15 @@ def test_a_reply_that_is_nothing_but_an_error(reply, kind, words):
         ({"url": "https://a.example", "status": 500, "statusText": "Error", "answer": "broken"}, "answer"),
         ({"status": 404, "statusText": "Not Found", "title": "gone"}, "title"),
         ({"status": 404, "statusText": "Not Found"}, "statusText"),
+        ({"code": 50505, "message": "below", "answer": "x"}, "answer"),
+        ({"code": 20000, "message": "OK", "data": None, "category": "x"}, "category"),
+        ({"status": {"code": "20000", "message": "OK"}, "output": "x"}, "output"),
+        ({"status": {"message": "delivered", "at": 5}}, "status.message"),
+        ({"Response": "True", "Error": "", "answer": "x"}, "answer"),
+        ({"error": 3, "message": "three mistakes", "answer": "x"}, "answer"),
+        ({"run_id": "r", "usage": {}, "status": "completed", "output": "x"}, "output"),
+        ({"model": "boiler", "status": "error", "message": "F28"}, "message"),
+        ("use <b>Fatal error</b>: in bold", "content"),
         ({"code": -1, "msg": "below zero", "answer": "x"}, "answer"),
         ({"run_id": "r", "agent_id": "a", "content": "x", "status": "COMPLETED"}, "content"),
         ({"run_id": "r", "content": "x", "status": "error"}, "content"),
