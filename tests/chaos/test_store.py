@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -118,6 +118,24 @@ async def test_a_full_disk(tmp_path: Path) -> None:
         async with await Store.open(folder, SystemClock()) as store:
             await store.table.commit(commit(rows + 1, rows + 50))
         await check(folder, [(1, rows + 50)])
+
+
+@pytest.mark.verify
+async def test_a_store_is_opened_on_a_full_disk(tmp_path: Path) -> None:
+    """The error is that of a full disk, and the store is whole once there is room."""
+    with small_disk(tmp_path / "disk", 4_000) as disk:
+        folder, ballast = disk / "store", disk / "ballast"
+        async with await Store.open(folder, SystemClock()) as store:
+            await store.table.open(BATCH, "{}")
+            await store.table.commit(commit(1, 50))
+        with ballast.open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(b"x" * 4_096):
+                pass
+        for read_only in (False, True):
+            with pytest.raises(StoreFullError, match=f"{folder} is full: free some space"):
+                await Store.open(folder, SystemClock(), read_only=read_only)
+        ballast.unlink()
+        await check(folder, [(1, 50)])
 
 
 @pytest.mark.verify

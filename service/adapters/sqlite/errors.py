@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ _PRIMARY = 0xFF
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _REFUSED = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_LEAST_ROOM = 64 * 1024
+"""Bytes that the files beside the database need."""
 
 
 class StoreError(AccessError):
@@ -51,7 +54,8 @@ def store_errors(folder: Path) -> Iterator[None]:
 def of_sqlite(error: sqlite3.Error, folder: Path) -> StoreError:
     """The error of the store for one of SQLite."""
     code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY
-    if code == sqlite3.SQLITE_FULL:
+    # SQLite takes the lack of room for some of its files for an error of the disk
+    if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _has_no_room(folder)):
         return full(folder)
     if code in _DAMAGED:
         return damaged(folder, str(error))
@@ -75,6 +79,14 @@ def of_file(error: OSError, folder: Path) -> StoreError:
         return unwritable(folder, text)
     name = f" ({Path(error.filename).name})" if isinstance(error.filename, str) else ""
     return StoreError(f"a file of the store {folder}{name} cannot be used: {text}")
+
+
+def _has_no_room(folder: Path) -> bool:
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return False
+    return found.f_bavail * found.f_frsize < _LEAST_ROOM
 
 
 def full(folder: Path) -> StoreFullError:

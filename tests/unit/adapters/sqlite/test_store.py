@@ -13,6 +13,8 @@ import pytest
 
 from service.adapters.memory import MemoryClock
 from service.adapters.sqlite import Store, StoreError
+from service.adapters.sqlite.errors import StoreInUseError
+from service.adapters.sqlite.lock import StoreLock
 from service.adapters.sqlite.schema import MIGRATIONS
 from service.domain.model import Batch, Location, Source, State
 from service.domain.ports import SharedRecord
@@ -114,6 +116,19 @@ async def test_a_newer_store_is_refused(folder: Path, read_only: bool) -> None:
         await opened(folder, read_only=read_only)
     with pytest.raises(StoreError, match="upgrade rowfleet"):
         await opened(folder)
+
+
+async def test_a_reader_brings_an_older_store_up_to_date(folder: Path) -> None:
+    """If nobody has it, which may be a process of the older version; the oldest store is an empty file."""
+    folder.mkdir()
+    (folder / "rowfleet.db").touch()
+    lock = StoreLock.acquire(folder)
+    with pytest.raises(StoreInUseError, match=f"is in use by process {os.getpid()}"):
+        await opened(folder, read_only=True)
+    lock.release()
+    async with await opened(folder, read_only=True) as reader, await opened(folder) as store:
+        await store.table.open(BATCH, "{}")
+        assert await reader.table.read(BATCH.batch_id) is not None
 
 
 async def test_a_file_that_is_no_store_is_refused(folder: Path) -> None:
