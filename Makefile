@@ -7,7 +7,7 @@ RUNTIME := $(VENV)/.runtime
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: setup demo test verify mutants simulate replay fuzz lint hadolint types imports check checkov terraform-check image \
-  endpoint-image json-schema lock chaos bench bench-memory bench-limits \
+  endpoint-image json-schema lock chaos bench bench-memory bench-limits bench-peers \
   bench-head-of-line bench-reuse bench-roles bench-steering clean help
 .DEFAULT_GOAL := help
 
@@ -120,6 +120,19 @@ bench: $(READY) ## rows per second, calls per row, memory: ratios in one run
 bench-memory: $(READY) ## memory of worker (deep queue, large replies), splitter, aggregator and sweeper, against their bounds
 	@$(BIN)/python benchmarks/memory
 
+# Environments of their own: arq needs an older client of Redis than the others.
+PEERS := $(VENV)/bench
+$(PEERS)/.ready: $(READY) requirements/bench.txt requirements/bench-arq.txt
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	@test -x $(PEERS)/arq/bin/python || $(PYTHON) -m venv $(PEERS)/arq
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	$(PEERS)/arq/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench-arq.txt
+	@touch $@
+
+PEER_OPTIONS ?=
+bench-peers: $(PEERS)/.ready ## the same job by a plain script, taskiq, arq, dramatiq, Celery and rowfleet (needs redis-server)
+	@$(BIN)/python benchmarks/peers --python $(PEERS)/bin/python --arq-python $(PEERS)/arq/bin/python $(PEER_OPTIONS)
+
 bench-limits: $(READY) ## rate_limit across workers that die and join, at an agent that enforces it
 	@$(BIN)/python benchmarks/limits.py
 
@@ -156,6 +169,11 @@ lock: ## resolve requirements/*.txt anew, run time and development together
 	  --build-deps-for wheel --build-deps-for editable -o requirements/build.txt pyproject.toml
 	$(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url \
 	  --no-emit-find-links --no-emit-options --no-header -o requirements/checkov.txt requirements/checkov.in
+	$(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url \
+	  --no-emit-find-links --no-emit-options --no-header -c requirements/dev.txt --extra bench \
+	  -o requirements/bench.txt pyproject.toml
+	$(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url \
+	  --no-emit-find-links --no-emit-options --no-header -o requirements/bench-arq.txt requirements/bench-arq.in
 
 clean: ## remove what make made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis dist build demo-output

@@ -47,13 +47,12 @@ END_S = 30.0
 
 @dataclass
 class Measured:
-    """Seconds of the job, CPU seconds of clients and workers and of the broker, the largest peak in MiB."""
+    """Seconds of the job, CPU seconds of clients and workers, and those of the broker."""
 
     rows: int
     seconds: float = 0.0
     cpu_s: float = 0.0
     broker_s: float = 0.0
-    peak_mib: float = 0.0
 
 
 @dataclass
@@ -89,7 +88,6 @@ def _end(process: subprocess.Popen[bytes], measured: Measured, *, is_broker: boo
         measured.broker_s += cpu_s
     else:
         measured.cpu_s += cpu_s
-        measured.peak_mib = max(measured.peak_mib, usage.ru_maxrss / 1024)
 
 
 @contextmanager
@@ -209,7 +207,7 @@ def rowfleet_service(bench: Bench) -> Measured:
             measured.seconds = time.monotonic() - started
             fleet.fetch(status, Path(bench.environment["TARGET"]))
             usage = member.end()
-        measured.cpu_s, measured.peak_mib = usage.cpu_s, usage.peak_mib
+        measured.cpu_s = usage.cpu_s
         times = Path(f"/proc/{endpoint.pid}/stat").read_text("ascii").rpartition(")")[2].split()
         measured.broker_s = (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
     finally:
@@ -300,7 +298,7 @@ def report(console: Console, found: dict[str, Measured], delay_ms: float) -> Non
         lines.append(
             (
                 name, f"{one.rows / one.seconds:,.0f}", of[0], f"{one.cpu_s * 1000 / one.rows:.2f}", of[1],
-                f"{one.broker_s * 1000 / one.rows:.2f}", f"{one.peak_mib:.0f}",
+                f"{one.broker_s * 1000 / one.rows:.2f}",
             )
         )  # fmt: skip
     columns = (
@@ -310,7 +308,6 @@ def report(console: Console, found: dict[str, Measured], delay_ms: float) -> Non
         "CPU ms a row",
         "ratio",
         "+ broker",
-        "peak MiB",
     )
     console.print(table_of(columns, lines))
     console.print()
