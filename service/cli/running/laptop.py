@@ -38,6 +38,7 @@ from service.cli.console import (
     print_error,
     print_json,
 )
+from service.cli.running.garbage import tune_garbage_collection
 from service.cli.status import batch_exit_code, redrive_remedies, remedies, show_held, show_remedies
 from service.domain.model import BatchView, State
 
@@ -76,6 +77,7 @@ async def run_on_laptop(asked: LaptopRun) -> int:
         report = EndReport(backend, asked.settings, as_json=asked.as_json, concurrency=asked.concurrency)
         if start.step is Step.WRITE:
             return await report.show(Served(start.view), start.record, start.replaced)
+        tune_garbage_collection()
         with render.progress(err, quiet=asked.as_json, estimate=start.record.records) as progress:
             server = BatchServer(home, backend, asked.settings, asked.mappings, stop, progress.update)
             served = await server.serve(start.record.batch_id, lambda: starter.begin(start, asked.command))
