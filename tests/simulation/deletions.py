@@ -72,9 +72,18 @@ class DeletedMessages:
                 continue
             if batch is not None and batch.work is not None:
                 continue  # an operation has the split go on by a job of its own
+            if batch is not None and self._is_of_dead_job(batch):
+                continue
             if (batch is None or batch.state is State.SPLITTING) and not self._has_copy("ingest", body):
                 return f"the job was deleted while its batch is {batch.state if batch else 'not there'}"
         return ""
+
+    def _is_of_dead_job(self, batch: Batch) -> bool:
+        """True if the batch may be that of a job that is a dead letter, and so left to the sweeper.
+
+        The jobs before ended with the failed batch that was there then.
+        """
+        return batch.identity in self._monitor.opened_anew and self._monitor.dead_lettered["ingest"] > 0
 
     def _trigger_problem(self, body: str) -> str:
         trigger = AggregateMessage.decode(body)

@@ -53,6 +53,7 @@ class Monitor:
     `World` sets the first block of attributes. The second block are facts, collected for the checks:
 
     - `batches`: the last state of every batch, and `files` its file, by its identity.
+    - `opened_anew`: the identities of batches that were opened in the place of a failed one.
     - `outcomes`: the statuses of the rows, by the batch's identity and round.
     - `carried_over`: the number of rows that keep an earlier outcome, by batch and round.
     - `dead_lettered`: the number of dead letters, by queue.
@@ -81,6 +82,7 @@ class Monitor:
         self.on_step: Callable[[str], None] = lambda _: None
 
         self.batches: dict[str, Batch] = {}
+        self.opened_anew: set[str] = set()
         self.pauses = 0
         self.met: Counter[str] = Counter()
         self.outcomes: dict[tuple[str, int], dict[int, Status]] = defaultdict(dict)
@@ -299,6 +301,7 @@ class Monitor:
                 del facts[key]
         if before is None or before.has_expired(self.table.now_ms()):
             return
+        self.opened_anew.add(batch.identity)
         if before.state is not State.FAILED or before.columns:
             self.violated("replaced_when_over", f"{batch.batch_id} was {before.state} and is opened anew")
 
