@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any
 
-MAX_STEPS = 300_000
+MAX_STEPS = 1_000_000
 """A world that needs more callbacks than this is in an endless loop. The largest ones need 25,000."""
 
 TASKS_BETWEEN_PRUNINGS = 200
