@@ -194,7 +194,8 @@ def test_an_interrupted_resume_goes_on_with_the_same_command(cli: Cli, agent: Ht
         (["list", "--aws"], "no AWS region"),
         (["status", "up#no", "--local", "--region", "eu-west-1"], "leave out --endpoint-url and --region"),
         (["fetch", "up#no", "--local"], "`rowfleet list --local` shows the latest"),
-        (["dead-letters", "list"], "no AWS region"),
+        (["dead-letters", "list", "--aws"], "no AWS region"),
+        (["dead-letters", "show", "m1"], "m1"),
     ],
 )
 def test_a_batch_that_is_nowhere(cli: Cli, arguments: list[str], reason: str) -> None:
@@ -205,3 +206,4 @@ def test_a_batch_that_is_nowhere(cli: Cli, arguments: list[str], reason: str) ->
     assert (done.code, done.stdout) == (2, "")
     assert reason in done.stderr
     assert done.stderr.count("\n") == 1
+    assert cli("dead-letters", "list", "--json").json == []  # messages of this machine are in memory

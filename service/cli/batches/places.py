@@ -128,6 +128,28 @@ async def open_latest(settings: Settings, where: bool | None) -> AsyncIterator[P
         yield place
 
 
+@asynccontextmanager
+async def open_queues(settings: Settings, where: bool | None) -> AsyncIterator[Place]:
+    """Open the place whose dead letters are looked at: AWS, unless there is only a store of this machine.
+
+    The queues of this machine are in the memory of a run, so there are no dead letters here.
+    """
+    here = where or (where is None and Home(settings.home).has_store and not _knows_aws(settings))
+    async with open_here(settings) if here else open_aws(settings) as place:
+        yield place
+
+
+def _knows_aws(settings: Settings) -> bool:
+    """True if there is a region of AWS."""
+    from service.app.aws.backend import aws_options  # noqa: PLC0415 -- takes half a second
+
+    try:
+        aws_options(settings)
+    except ConfigError:
+        return False
+    return True
+
+
 def run_on(
     opened: AbstractAsyncContextManager[Place], settings: Settings, work: Callable[[Place], Awaitable[T]]
 ) -> T:

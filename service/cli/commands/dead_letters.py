@@ -10,9 +10,9 @@ import typer
 
 from service.app.dead_letters import DeadLetter, DeadLetterQueues, chosen
 from service.cli import render
-from service.cli.batches.places import Place, open_aws, run_on
+from service.cli.batches.places import Place, open_queues, place_option, run_on
 from service.cli.console import err, out, print_json, print_line
-from service.cli.options import EndpointOption, JsonOption, RegionOption, read_settings
+from service.cli.options import EndpointOption, JsonOption, PlaceOption, RegionOption, read_settings
 from service.domain.errors import UsageError
 from service.domain.message_format import shown_body
 
@@ -34,7 +34,10 @@ AllOption = Annotated[bool, typer.Option("--all", help="All that can be seen now
 
 @letters_app.command(name="list")
 def list_(
-    as_json: JsonOption = False, endpoint_url: EndpointOption = None, region: RegionOption = None
+    as_json: JsonOption = False,
+    where: PlaceOption = None,
+    endpoint_url: EndpointOption = None,
+    region: RegionOption = None,
 ) -> None:
     """The dead letters that can be seen now, and why each is one."""
 
@@ -51,7 +54,7 @@ def list_(
                 style="dim", highlight=False,
             )  # fmt: skip
 
-    _run(work, endpoint_url, region)
+    _run(work, where, endpoint_url, region)
 
 
 @letters_app.command()
@@ -59,6 +62,7 @@ def show(
     id_: Annotated[str, typer.Argument(metavar="ID", help="Message id, as `list` shows it.")],
     *,
     as_json: JsonOption = False,
+    where: PlaceOption = None,
     endpoint_url: EndpointOption = None,
     region: RegionOption = None,
 ) -> None:
@@ -73,7 +77,7 @@ def show(
         err.print(f"{letter.kind}: {letter.reason}", markup=False, highlight=False, soft_wrap=True)
         print_line(shown_body(letter.message.body))
 
-    _run(work, endpoint_url, region)
+    _run(work, where, endpoint_url, region)
 
 
 @letters_app.command()
@@ -82,6 +86,7 @@ def retry(
     *,
     all_: AllOption = False,
     as_json: JsonOption = False,
+    where: PlaceOption = None,
     endpoint_url: EndpointOption = None,
     region: RegionOption = None,
 ) -> None:
@@ -96,7 +101,7 @@ def retry(
         _report(number, "sent again", as_json=as_json)
 
     _check_choice(ids, all_=all_)
-    _run(work, endpoint_url, region)
+    _run(work, where, endpoint_url, region)
 
 
 @letters_app.command()
@@ -106,6 +111,7 @@ def drop(
     all_: AllOption = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: JsonOption = False,
+    where: PlaceOption = None,
     endpoint_url: EndpointOption = None,
     region: RegionOption = None,
 ) -> None:
@@ -120,7 +126,7 @@ def drop(
         _report(number, "deleted", as_json=as_json)
 
     _check_choice(ids, all_=all_)
-    _run(work, endpoint_url, region)
+    _run(work, where, endpoint_url, region)
 
 
 def _check_choice(ids: list[str] | None, *, all_: bool) -> None:
@@ -147,7 +153,10 @@ def _report(number: int, done: str, *, as_json: bool) -> None:
 
 
 def _run(
-    work: Callable[[DeadLetterQueues], Awaitable[None]], endpoint_url: str | None, region: str | None
+    work: Callable[[DeadLetterQueues], Awaitable[None]],
+    where: bool | None,
+    endpoint_url: str | None,
+    region: str | None,
 ) -> None:
     settings = read_settings(endpoint_url=endpoint_url, region=region)
 
@@ -155,4 +164,4 @@ def _run(
         await place.find_dead_letters()
         await work(DeadLetterQueues(place.ports.queues, place.ports.table, settings.incoming_prefix))
 
-    run_on(open_aws(settings), settings, on_queues)
+    run_on(open_queues(settings, place_option(where, endpoint_url, region)), settings, on_queues)
