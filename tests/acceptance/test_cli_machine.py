@@ -39,8 +39,8 @@ def test_a_batch_of_this_machine_is_seen_while_it_runs_and_afterwards(cli: Cli, 
     assert (watching.finish().json["failed"], watching.finish().json["output"]) == (1, "in.output.csv")
 
     status = cli("status", batch, "--json").json
-    files = [status[name] for name in ("output", "failures", "manifest")]
-    assert files == ["in.output.csv", "in.output.failures.csv", "in.output.manifest.json"]
+    files = [status[name] for name in ("source", "output", "failures", "manifest")]
+    assert files == ["in.csv", "in.output.csv", "in.output.failures.csv", "in.output.manifest.json"]
     [cause] = cli("errors", batch, "--json").json["causes"]
     assert (cause["count"], cause["rows"]) == (1, [2])
     assert "bob is not for me" in cli("errors", batch, "--row", "2").stderr

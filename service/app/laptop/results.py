@@ -22,7 +22,6 @@ from service.domain.errors import UsageError
 from service.domain.model import BatchView, Location
 from service.domain.ports import Objects
 
-STDOUT = "-"
 CHUNK_BYTES = 8 * 2**20
 
 

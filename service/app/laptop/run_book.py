@@ -15,6 +15,9 @@ from service.domain.errors import SourceError
 from service.domain.ports import Objects
 
 FOLDER = "laptop/"
+STDOUT = "-"
+"""The place of results that are written to stdout."""
+
 MAX_WRITTEN = 50
 """Earlier files of one place that are known again."""
 
@@ -23,7 +26,8 @@ MAX_WRITTEN = 50
 class RunRecord:
     """A run: its batch, its file as the command named it, and the place of its results, `-` for stdout.
 
-    `records` estimates the rows, None if that is unknown. `key`, `sending_key` and `whole_key` are those of
+    `folder` is the one in which the command was called. `records` estimates the rows, None if that is
+    unknown. `key`, `sending_key` and `whole_key` are those of
     `RunCommand`.
     """
 
@@ -34,6 +38,22 @@ class RunRecord:
     sending_key: str
     whole_key: str = ""
     records: int | None = None
+    folder: str = ""
+
+    @property
+    def place(self) -> str:
+        """The place of the results as seen from the current folder."""
+        return self._seen(self.out)
+
+    @property
+    def source_place(self) -> str:
+        """The file as seen from the current folder."""
+        return self._seen(self.source)
+
+    def _seen(self, name: str) -> str:
+        if name == STDOUT or not self.folder or Path(self.folder) == Path.cwd():
+            return name
+        return str(Path(self.folder, name))
 
 
 @dataclass(frozen=True, slots=True)

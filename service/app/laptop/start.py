@@ -12,8 +12,8 @@ from service.app.laptop.commands import RunCommand
 from service.app.laptop.extending import extend, may_extend
 from service.app.laptop.going_on import go_on
 from service.app.laptop.home import local_user
-from service.app.laptop.results import STDOUT, Replaced, find_replaced, has_result
-from service.app.laptop.run_book import RunRecord
+from service.app.laptop.results import Replaced, find_replaced, has_result
+from service.app.laptop.run_book import STDOUT, RunRecord
 from service.app.status import WITH_RESULTS
 from service.app.submit import submit
 from service.domain.errors import SourceError, UsageError
@@ -89,7 +89,7 @@ class Starter:
         if record is None or record.key != command.key:
             return await self._sampled(command, out)
         view = await self._ports.table.read(record.batch_id)
-        record = replace(record, out=out, source=str(command.source.path))
+        record = replace(record, out=out, source=str(command.source.path), folder=str(Path.cwd()))
         if view is None:
             return Start(Step.OPEN, record)
         batch, id_ = view.batch, record.batch_id
@@ -143,6 +143,7 @@ class Starter:
             sending_key=command.sending_key,
             whole_key=command.whole_key,
             records=records,
+            folder=str(Path.cwd()),
         )
 
     async def _upload(self, command: RunCommand) -> str:

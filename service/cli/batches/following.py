@@ -33,7 +33,7 @@ _FILES = {"output": "output.csv", "failures": "failures.csv", "manifest": "manif
 
 
 async def read_status(place: Place, view: BatchView, settings: Settings) -> dict[str, Any]:
-    """The object that `status --json` prints. On this machine the results are the files that were written."""
+    """The object that `status --json` prints. On this machine source and results are files."""
     table, clock = place.ports.table, place.ports.clock
     status = status_json(
         view,
@@ -47,16 +47,20 @@ async def read_status(place: Place, view: BatchView, settings: Settings) -> dict
         return status
     # a hold ends the process that serves the batch, so nothing cancels it
     holds = {reason: hold | {"until": None} for reason, hold in status["holds"].items()}
-    return status | {"holds": holds} | await _written_files(place.runs, view)
+    return status | {"holds": holds} | await _files(place.runs, view)
 
 
-async def _written_files(runs: RunBook, view: BatchView) -> dict[str, str | None]:
-    """The files of this round at the place of its run; None for one that gave way to another result."""
+async def _files(runs: RunBook, view: BatchView) -> dict[str, str | None]:
+    """The file of the run, and the results of this round; None for one that gave way to another result."""
     record = await runs.of_batch(view.batch.batch_id)
-    paths = result_paths(Path(record.out)) if record else {}
-    found: dict[str, str | None] = {}
+    if record is None:
+        return dict.fromkeys(_FILES)
+    found: dict[str, str | None] = (
+        {"source": record.source_place} if Path(record.source_place).exists() else {}
+    )
+    paths = result_paths(Path(record.place))
     for key, name in _FILES.items():
-        written = await runs.written(paths[name]) if record else []
+        written = await runs.written(paths[name])
         newest = (written[-1].batch_id, written[-1].round) if written else None
         is_there = newest == (view.batch.batch_id, view.batch.round) and paths[name].exists()
         found[key] = str(paths[name]) if is_there else None

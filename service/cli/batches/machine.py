@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 from service.adapters.sqlite.errors import StoreInUseError
 from service.app.laptop.backend import LaptopBackend, open_laptop
 from service.app.laptop.home import Home, local_user
-from service.app.laptop.results import STDOUT, Replaced, find_replaced
-from service.app.laptop.run_book import RunRecord
+from service.app.laptop.results import Replaced, find_replaced
+from service.app.laptop.run_book import STDOUT, RunRecord
 from service.app.laptop.serving import BatchServer
 from service.app.laptop.steering import cancel_here, open_round_here, operate_here, resume_here
 from service.app.laptop.tuning import laptop_settings
@@ -100,6 +101,7 @@ async def _serve(
     request, answers = asked.request(local_user()), list[Operation]()
     settings = laptop_settings(settings, concurrency=asked.concurrency)
     record = await backend.runs.of_batch(asked.batch) or _unknown_run(asked.batch)
+    record = replace(record, out=record.place)
     writes, replaced = await _may_write(backend, record, as_json=asked.as_json)
 
     async def begin() -> None:

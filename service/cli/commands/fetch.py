@@ -15,8 +15,8 @@ from service.app.download import result_paths
 from service.app.fetching import RoundResults, fetch_results, find_results, stream_results
 from service.app.laptop.backend import open_laptop
 from service.app.laptop.home import Home
-from service.app.laptop.results import STDOUT, check_target, digest_of, find_replaced
-from service.app.laptop.run_book import WrittenFile
+from service.app.laptop.results import check_target, digest_of, find_replaced
+from service.app.laptop.run_book import STDOUT, WrittenFile
 from service.app.settings import Settings
 from service.app.status import read_batch
 from service.cli.batches.places import Place, open_place, place_option, run_on
@@ -82,7 +82,7 @@ async def _default_target(place: Place, batch_id: str) -> Path:
     """The place of the run on this machine; else a file in the current folder with the run's name."""
     record = None if place.runs is None else await place.runs.of_batch(batch_id)
     if record is not None and record.out != STDOUT:
-        return Path(record.out)
+        return Path(record.place)
     return Path(f"{batch_id.partition('#')[2]}.csv")
 
 

@@ -11,7 +11,8 @@ import typer
 
 from service.app.laptop.commands import RunCommand
 from service.app.laptop.home import Home
-from service.app.laptop.results import STDOUT, check_target
+from service.app.laptop.results import check_target
+from service.app.laptop.run_book import STDOUT
 from service.app.laptop.source import STDIN, STDIN_NAME, ScannedSource, scan_source, spool
 from service.app.laptop.tuning import CONCURRENCY, laptop_settings
 from service.app.settings import Settings

@@ -15,8 +15,8 @@ from service.app.laptop.backend import LaptopBackend, open_laptop
 from service.app.laptop.commands import RunCommand
 from service.app.laptop.home import Home
 from service.app.laptop.pipeline import Stop
-from service.app.laptop.results import STDOUT, Replaced, describe_problem, stream_output, write_results
-from service.app.laptop.run_book import RunRecord
+from service.app.laptop.results import Replaced, describe_problem, stream_output, write_results
+from service.app.laptop.run_book import STDOUT, RunRecord
 from service.app.laptop.serving import BatchServer, Served
 from service.app.laptop.start import Start, Starter, Step, progress_text
 from service.app.settings import Settings
