@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from typing import Any
 
 from service.agents.wire.streams.events import StreamEvent
@@ -60,16 +61,76 @@ _MESSAGE_KEYS = ("message", "detail", "errorMessage", "error_message", "errorTex
 _WORDS_OF_FAILURE = frozenset(
     {
         *("error", "failed", "failure", "fatal", "crashed", "abort", "aborted", "cancelled", "canceled"),
-        *("timeout", "interrupted", "exception"),
+        *("timeout", "interrupted", "exception", "expired"),
     }
 )
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
-_KEYS_OF_KINDS = ("type", "event", "kind", "message_type", "event_type")
-_KEYS_OF_STATES = ("status", "state")
-_PIECE_KEYS = ("content", "text", "token", "delta", "chunk", "answer", "response", "textResponse", "output")
-_HOLDERS = ("data", "part", "message", "delta", "output", "choices")
-_REASON_KEYS = ("error", "errorText", "reason", "message", "detail", "msg", "text", "content", "data")
-_RUN_KEYS = ("run", "data", "last_error", "response")
+_KEYS_OF_KINDS = ("type", "event", "kind", "message_type", "event_type", "event_kind")
+_KEYS_OF_STATES = ("status", "state", "finish_reason", "stop_reason", "finishReason")
+_PIECE_KEYS = frozenset(
+    {
+        *("content", "text", "token", "delta", "chunk", "answer", "response", "textresponse", "output"),
+        *("document", "bytes", "value"),
+    }
+)
+_KEYS_OF_EVENTS = _PIECE_KEYS | {
+    *(
+        "type",
+        "event",
+        "kind",
+        "message_type",
+        "event_type",
+        "event_kind",
+        "status",
+        "state",
+        "reason",
+        "error",
+    ),
+    *("message", "detail", "msg", "time", "timestamp", "ts", "created_at", "finish_reason", "stop_reason"),
+    *(
+        "index",
+        "seq",
+        "sequence",
+        "sequence_number",
+        "offset",
+        "pct",
+        "percent",
+        "progress",
+        "tokens",
+        "elapsed",
+    ),
+    *("duration", "created", "step", "round", "code"),
+}
+"""Keys of events whose texts differ in one stream. By any other, such as a city, records are told apart."""
+
+_FLAGS = (
+    "err",
+    "exception",
+    "failure",
+    "failed",
+    "fatal",
+    "error",
+    "errorMessage",
+    "error_message",
+    "errmsg",
+)
+_PHRASES = frozenset(status.phrase.lower() for status in HTTPStatus if status >= HTTPStatus.BAD_REQUEST)
+_MAX_DEPTH, _MAX_KEYS = 6, 20
+_REASON_KEYS = (
+    "error",
+    "errorText",
+    "reason",
+    "message",
+    "detail",
+    "msg",
+    "text",
+    "content",
+    "data",
+    "err",
+    "exception",
+    "failure",
+)
+_RUN_KEYS = ("run", "data", "last_error", "response", "payload")
 _CODES_OF_SUCCESS = frozenset({0, 200})
 _LATE = 3
 """After an event with a code of failure come at most two more: an end, a count of tokens."""
@@ -151,7 +212,8 @@ def broken_end(
 ) -> dict[str, Any] | None:
     """The facts of the failure that the last event states, None if it states none.
 
-    `is_record` tells if two objects are records about two things. Events that only mark an end are left out.
+    `is_record` tells if two objects are records about two things, by their ids and the like. Events that only
+    mark an end are left out.
     """
     others = [event.value for event in events[:-1]]
     if not any(map(_is_piece, others)):
@@ -162,23 +224,42 @@ def broken_end(
         objects = [other for other in others if isinstance(other, dict)]
         # Messages of several kinds, of which the last is about an error.
         is_alike = _has_text(last.value) and any(one.keys() == last.value.keys() for one in objects)
-        is_data = is_alike or any(is_record(last.value, one) for one in objects)
+        is_data = is_alike or any(
+            is_record(last.value, one) or _is_record(last.value, one) for one in objects
+        )
         failed = last.value if not is_data and _says_failure(last.name, last.value) else None
     return None if failed is None else _facts(failed, last.name)
 
 
-def _is_piece(value: Json) -> bool:
-    """True for a piece of text, and for an object that has one."""
+def _is_piece(value: Json, depth: int = 0) -> bool:
+    """True for a piece of text, and for an object that has one, in whatever it puts it."""
     if isinstance(value, str):
-        return bool(value)
-    if not isinstance(value, dict):
+        return bool(value) and depth == 0
+    if isinstance(value, list):
+        return any(_is_piece(item, depth + 1) for item in value[:_MAX_DEPTH])
+    if not isinstance(value, dict) or depth > _MAX_DEPTH:
         return False
-    holders = [value, *(value[key] for key in _HOLDERS if isinstance(value.get(key), dict))]
-    return any(map(_has_text, holders))
+    # OpenAI's threads have `text: {value: …}`.
+    return _has_text(value) or any(_is_piece(item, depth + 1) for item in list(value.values())[:_MAX_KEYS])
 
 
 def _has_text(event: dict[str, Any]) -> bool:
-    return any(isinstance(event.get(key), str) and event[key] for key in _PIECE_KEYS)
+    return any(
+        isinstance(text, str) and text and (key.lower() in _PIECE_KEYS or key.endswith("_delta"))
+        for key, text in event.items()
+    )
+
+
+def _is_record(event: dict[str, Any], other: dict[str, Any]) -> bool:
+    """True if two objects are records about two things: of the same keys, and with different names."""
+    return event.keys() == other.keys() and any(
+        key.lower() not in _KEYS_OF_EVENTS and _is_name(value) and value != other[key]
+        for key, value in event.items()
+    )
+
+
+def _is_name(value: Json) -> bool:
+    return bool(value) and isinstance(value, str | int) and not isinstance(value, bool)
 
 
 def _last_word(text: Json) -> str:
@@ -187,17 +268,34 @@ def _last_word(text: Json) -> str:
 
 
 def _says_failure(name: str, event: dict[str, Any]) -> bool:
-    if _last_word(name) in _WORDS_OF_FAILURE or any(
-        _last_word(event.get(key)) in _WORDS_OF_FAILURE for key in _KEYS_OF_KINDS
-    ):
+    kinds = [name, *(event.get(key) for key in _KEYS_OF_KINDS)]
+    if any(_last_word(kind) in _WORDS_OF_FAILURE for kind in kinds) or _nested_failure(event):
         return True
-    guardrail = event.get("guardrail")
-    if isinstance(guardrail, dict) and guardrail.get("action") == "INTERVENED":
+    return not _has_text(event) and (_is_flagged(event) or _is_a_phrase(event))
+
+
+def _nested_failure(event: dict[str, Any]) -> Json:
+    """The failure under a key of a single provider: Tencent's, or a guardrail of Bedrock's."""
+    if isinstance(guardrail := event.get("guardrail"), dict) and guardrail.get("action") == "INTERVENED":
+        return {"code": "content_filter", "message": "a guardrail intervened"}
+    wrapped = event.get("Response")
+    return wrapped.get("Error") if isinstance(wrapped, dict) else None
+
+
+def _is_flagged(event: dict[str, Any]) -> bool:
+    """True for a flag, a state or a finish reason of a failure."""
+    if any(says_something(event.get(key)) for key in _FLAGS):
         return True
-    if _has_text(event):
-        return False
-    says_no = event.get("success") is False or event.get("ok") is False
-    return says_no or any(str(event.get(key)).lower() in _WORDS_OF_FAILURE for key in _KEYS_OF_STATES)
+    words = {str(event.get(key)).lower() for key in _KEYS_OF_STATES}
+    return (
+        event.get("success") is False or event.get("ok") is False or not _WORDS_OF_FAILURE.isdisjoint(words)
+    )
+
+
+def _is_a_phrase(event: dict[str, Any]) -> bool:
+    """True for nothing but the phrase of a status of HTTP: `{detail: Internal Server Error}`."""
+    said = event.get("detail", event.get("message"))
+    return len(event) == 1 and isinstance(said, str) and said.strip(" .!").lower() in _PHRASES
 
 
 def _with_failed_code(events: Sequence[StreamEvent]) -> dict[str, Any] | None:
@@ -220,10 +318,12 @@ def _has_code(event: dict[str, Any]) -> bool:
 def _facts(event: dict[str, Any], name: str) -> dict[str, Any]:
     """The names and the reason of a failure, also from the run that the event holds."""
     run: dict[str, Any] = next((event[key] for key in _RUN_KEYS if isinstance(event.get(key), dict)), {})
-    error = run.get("error") or run.get("last_error") or event.get("last_error")
+    stated = event.get("error")
+    error = stated if isinstance(stated, dict) else None
+    error = error or run.get("error") or run.get("last_error") or event.get("last_error")
     if says_something(error):
         return {"error": error}
-    if isinstance(event.get("guardrail"), dict):
-        return {"code": "content_filter", "message": "a guardrail intervened"}
+    if nested := _nested_failure(event):
+        return {"error": nested}
     reason = next((event[key] for key in _REASON_KEYS if isinstance(event.get(key), str) and event[key]), "")
     return {**event, "message": reason or name or "the last event says that it failed"}

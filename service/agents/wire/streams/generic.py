@@ -55,26 +55,6 @@ _KINDS_OF_PARTS = _NAMES_OF_PARTS | {
 _ERROR_KIND = re.compile(r".*[._-]error|(?:run|agent|llm|chain|stream|model|workflow|task)error")
 """Kinds of the error at the end of a stream, beside `error`: `agent_error`, `RunError`."""
 
-_NAMES_OF_THINGS = (
-    *(
-        "id",
-        "name",
-        "title",
-        "path",
-        "instance",
-        "task",
-        "file",
-        "url",
-        "key",
-        "email",
-        "host",
-        "query",
-        "ref",
-    ),
-    *("code", "sku", "address", "order", "customer", "item", "step"),
-)
-"""Keys whose values tell two records apart."""
-
 _ADK_IDS = frozenset({"invocationId", "invocation_id"})
 
 
@@ -90,6 +70,8 @@ def join_unknown(events: Sequence[StreamEvent]) -> Json:
     if (error := last_error(objects(events))) is not None:
         raise stream_error(error)
     last = events[-1].value if events else None
+    if isinstance(last, dict) and is_failed(last) and any(isinstance(event.value, str) for event in events):
+        raise stream_error(last)
     # An object alone is a reply as without streaming: the mapping judges it, and may take its error as data.
     if isinstance(last, dict) and is_error(last) and (len(events) > 1 or "event" in last):
         raise stream_error(last)
@@ -148,8 +130,9 @@ def _check_last_name(events: Sequence[StreamEvent]) -> None:
     found = list(events)
     while len(found) > 1 and (found[-1].name.lower() in _ENDS or _is_end_event(found[-1])):
         found.pop()
-    if found and (facts := broken_end(found, _is_like_record)) is not None:
-        raise stream_error(facts)
+    for some in (found, list(events)):
+        if some and (facts := broken_end(some, _is_like_record)) is not None:
+            raise stream_error(facts)
     if found and found[-1].name.lower() in FAILED_NAMES:
         value = found[-1].value
         stated = value if isinstance(value, dict) else {"message": found[-1].text}
@@ -191,7 +174,9 @@ def last_error(found: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
 
 def _is_like_record(event: dict[str, Any], other: dict[str, Any]) -> bool:
     """True if two objects are records about two things: of the same keys, and with different names."""
-    return event.keys() == other.keys() and any(event.get(key) != other.get(key) for key in _NAMES_OF_THINGS)
+    return event.keys() == other.keys() and any(
+        event.get(key) != other.get(key) for key in ("id", "name", "title", "path", "instance")
+    )
 
 
 def _are_all_objects(events: Sequence[StreamEvent]) -> bool:

@@ -89,8 +89,8 @@ class _Conversation:
 
 
 def is_ui_stream(event: Event) -> bool:
-    """True for an event of a UI message stream."""
-    return event.get("type") in _KINDS
+    """True for an event of a UI message stream. Mastra has the same types with a `payload` each."""
+    return event.get("type") in _KINDS and "payload" not in event
 
 
 def join_ui_stream(events: Sequence[Event], *, done: bool) -> Json:

@@ -71,6 +71,9 @@ _NO_CAPACITY = "insufficient_system_resource"
 
 _FINISH_REASON = spellings("finish_reason")
 _KEYS = _FINISH_REASON | spellings("stop_reason done_reason completion_reason")
+_MARKS_OF_ENDS = words("done finished is_finished")
+"""Keys of the last event of a stream of texts."""
+
 _LONGEST_REASON = 80
 _ADK_KEYS = ("errorCode", "error_code")
 _ADK_MARKS = frozenset({"author", "invocationId", "invocation_id"})
@@ -165,6 +168,7 @@ def _places_in_list(document: list[Json]) -> Iterator[Json]:
     found = entries(document)
     yield from [event for event in found[-1:] if not _ADK_MARKS.isdisjoint(event)]
     yield from [event for event in found if event.get("message_type") == "stop_reason"]  # Letta
+    yield from [event for event in found[-1:] if not _MARKS_OF_ENDS.isdisjoint(event) and len(found) > 1]
     for key, text_key in (("details", "generated_text"), ("meta_info", "text")):
         yield from [entry.get(key) for entry in found if isinstance(entry.get(text_key), str)]
 

@@ -41,6 +41,7 @@ WRAPPED = [
         AgentUnavailableError,
     ),
     ("[?message_type=='assistant_message'] | [0].content", letta("error"), AgentUnavailableError),
+    ("[0].chunk", [{"chunk": "WHI"}, {"done": True, "stop_reason": "max_tokens"}], ReplyTruncatedError),
     (
         "messages[0].content",
         {"messages": letta("x")[:1], "stop_reason": letta("llm_api_error")[1], "usage": {}},
@@ -186,6 +187,8 @@ ANSWERS = [
     ("answer", {"answer": "WHI", "stop_reason": None, "metadata": {"finish_reason": ""}}),
     # flags of an error that are none, are read, or are about something else
     ("run.message.text", {"run": {"message": {"text": "WHI", "error": False}}}),
+    ("[0].chunk", [{"chunk": "WHI"}, {"done": True, "stop_reason": "end_turn"}]),
+    ("[0].machine", [{"machine": "WHI"}, {"machine": "x", "stop_reason": "max_tokens"}]),
     ("run.message.text", {"run": {"message": {"text": "WHI", "error": "true"}}}),
     ("run.error && run.text", {"run": {"text": "WHI", "error": True}}),
     ("host.name", {"host": {"name": "WHI", "error": True}}),
