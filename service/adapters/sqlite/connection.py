@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -23,6 +24,9 @@ T = TypeVar("T")
 
 GROUP_CALLS = 200
 """Most calls in one transaction."""
+
+GROUP_S = 0.01
+"""Time after which no further call begins in a transaction: other tasks of the event loop have their turn."""
 
 LOG_BYTES = 8 * 2**20
 """Size from which the log of changes is copied into the database, beside the calls."""
@@ -64,11 +68,17 @@ class StoreConnection:
     """
 
     def __init__(
-        self, folder: Path, failure: StoreFailure | None = None, *, sync: Callable[[Path], None] = sync_file
+        self,
+        folder: Path,
+        failure: StoreFailure | None = None,
+        *,
+        sync: Callable[[Path], None] = sync_file,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder = folder
         self._failure = failure or StoreFailure()
         self._sync = sync
+        self._now = now
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="rowfleet-store")
         self._connection: sqlite3.Connection | None = None
         self._copier: sqlite3.Connection | None = None
@@ -82,7 +92,7 @@ class StoreConnection:
         self._connection = await self.in_thread(connect)
 
     async def run(self, work: Callable[[sqlite3.Connection], T], *, is_durable: bool = False) -> T:
-        """The result of `work`. It checks before it writes: an error after a write undoes the whole group.
+        """The result of `work`. It checks before it writes: a later error undoes the calls before it.
 
         Raises what `work` raises, and StoreError.
         """
@@ -122,10 +132,10 @@ class StoreConnection:
 
     def _serve(self, connection: sqlite3.Connection) -> None:
         """Serve the calls that wait, as one transaction."""
-        group, self._calls = self._calls[:GROUP_CALLS], self._calls[GROUP_CALLS:]
+        served = self._perform(connection, self._calls[:GROUP_CALLS])
+        group, self._calls = self._calls[:served], self._calls[served:]
         if self._calls:
             asyncio.get_running_loop().call_soon(self._serve, connection)
-        self._perform(connection, group)
         for call in group:
             if call.is_durable and call.error is None:
                 self._unsynced.append(call)
@@ -134,18 +144,28 @@ class StoreConnection:
         if self._unsynced and self._flusher is None:
             self._flusher = asyncio.create_task(self._flush())
 
-    def _perform(self, connection: sqlite3.Connection, group: list[_Call]) -> None:
-        """Set the result or error of each call. An error of SQLite is that of the whole group."""
+    def _perform(self, connection: sqlite3.Connection, group: list[_Call]) -> int:
+        """Set the result or error of the first calls; return their number, which is at least 1.
+
+        An error of SQLite is that of all of them.
+        """
+        served = 0
+        end = self._now() + GROUP_S
         try:
             with store_errors(self._folder):
                 connection.execute("BEGIN")
                 for call in group:
+                    served += 1
                     _call(connection, call)
+                    if self._now() >= end:
+                        break
                 connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 -- the callers get it
-            for call in group:
+            served = served or len(group)
+            for call in group[:served]:
                 call.error = call.error or error
             _roll_back(connection)
+        return served
 
     async def _flush(self) -> None:
         """Write the log to the disk for all calls that wait for it, as often as there are any."""

@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from service.adapters.sqlite.connection import GROUP_CALLS, LOG_BYTES, MOST_LOG_BYTES, StoreConnection
+from service.adapters.sqlite.connection import (
+    GROUP_CALLS,
+    GROUP_S,
+    LOG_BYTES,
+    MOST_LOG_BYTES,
+    StoreConnection,
+)
 from service.adapters.sqlite.errors import StoreError, StoreFullError
 
 
@@ -42,6 +48,19 @@ class Disk:
         self._released.release()
 
 
+class Watch:
+    """A time that passes only when it is looked at."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.step_s = 0.0
+
+    def __call__(self) -> float:
+        """The time in seconds."""
+        self.now_s += self.step_s
+        return self.now_s
+
+
 @pytest.fixture
 def statements() -> list[str]:
     """The statements that the connection has run."""
@@ -54,7 +73,14 @@ def disk() -> Disk:
 
 
 @pytest.fixture
-async def connection(tmp_path: Path, statements: list[str], disk: Disk) -> AsyncIterator[StoreConnection]:
+def watch() -> Watch:
+    return Watch()
+
+
+@pytest.fixture
+async def connection(
+    tmp_path: Path, statements: list[str], disk: Disk, watch: Watch
+) -> AsyncIterator[StoreConnection]:
     def connect() -> sqlite3.Connection:
         made = sqlite3.connect(tmp_path / "rowfleet.db", isolation_level=None, check_same_thread=False)
         made.execute("PRAGMA journal_mode = WAL")
@@ -64,7 +90,7 @@ async def connection(tmp_path: Path, statements: list[str], disk: Disk) -> Async
         made.set_trace_callback(statements.append)
         return made
 
-    opened = StoreConnection(tmp_path, sync=disk)
+    opened = StoreConnection(tmp_path, sync=disk, now=watch)
     await opened.start(connect)
     yield opened
     disk.is_held = False
@@ -110,6 +136,24 @@ async def test_a_transaction_has_an_end(connection: StoreConnection, statements:
     assert await stored(connection) == list(range(2 * GROUP_CALLS + 1))
 
 
+async def test_calls_that_take_long_let_others_have_their_turn(
+    connection: StoreConnection, statements: list[str], watch: Watch
+) -> None:
+    """The event loop goes on after the call in which the time of a transaction is up."""
+    watch.step_s = GROUP_S / 2
+    turns: list[int] = []
+
+    async def other() -> None:
+        while statements.count("COMMIT") < 3:
+            turns.append(statements.count("COMMIT"))
+            await asyncio.sleep(0)
+
+    _, results = await asyncio.gather(other(), together(connection, *map(add, range(5))))
+    assert results == [0, 1, 2, 3, 4]
+    assert statements.count("COMMIT") == 3
+    assert {1, 2} <= set(turns)
+
+
 async def test_a_durable_call_waits_for_the_disk(connection: StoreConnection, disk: Disk) -> None:
     """Its change is seen before. Other calls need not wait, and those that come meanwhile share a write."""
     disk.is_held = True
@@ -153,15 +197,15 @@ async def test_an_error_before_a_write_is_the_error_of_one_call(connection: Stor
 
 
 async def test_an_error_after_a_write_undoes_the_group(connection: StoreConnection) -> None:
-    """No half of a call is ever stored."""
+    """As far as it was served: no half of a call is ever stored. The calls after it are served anew."""
 
     def half(one: sqlite3.Connection) -> None:
         add(3)(one)
         raise ValueError("no")
 
     results = await together(connection, add(1), half, add(2), is_durable=True)
-    assert [type(result) for result in results] == [ValueError, ValueError, ValueError]
-    assert await stored(connection) == []
+    assert [type(result) for result in results] == [ValueError, ValueError, int]
+    assert await stored(connection) == [2]
     assert await connection.run(add(4)) == 4
 
 

@@ -140,6 +140,18 @@ async def test_a_file_that_is_no_store_is_refused(folder: Path) -> None:
             await opened(folder)
 
 
+async def test_a_damaged_store_is_an_error(folder: Path) -> None:
+    """A page of it was lost: the call that needs it says so, and nothing wrong is returned."""
+    async with await opened(folder) as store:
+        for number in range(40):
+            await store.table.swap(f"name {number}", "x" * 5_000, version=0, ttl=1_900_000_000)
+    path = folder / "rowfleet.db"
+    content = path.read_bytes()
+    path.write_bytes(content[:8_192] + bytes(len(content) - 8_192))
+    with pytest.raises(StoreError, match=f"{folder} is damaged .*: bring it back from a copy"):
+        await opened(folder)
+
+
 async def test_a_place_where_nothing_may_be_written(tmp_path: Path) -> None:
     """A file is in the way of the folder, as any other refusal: the error names folder and variable."""
     (tmp_path / "file").write_text("")
