@@ -115,6 +115,9 @@ _FLAGS = (
     "errmsg",
 )
 _PHRASES = frozenset(status.phrase.lower() for status in HTTPStatus if status >= HTTPStatus.BAD_REQUEST)
+_KEYS_OF_ENDS = frozenset(
+    {"final", "is_final", "finished", "complete", "end", "usage", "role", "model", "uuid", "close", "failed"}
+)
 _MAX_DEPTH, _MAX_KEYS = 6, 20
 _REASON_KEYS = (
     "error",
@@ -283,7 +286,9 @@ def _nested_failure(event: dict[str, Any]) -> Json:
 
 
 def _is_flagged(event: dict[str, Any]) -> bool:
-    """True for a flag, a state or a finish reason of a failure."""
+    """True for a flag, a state or a finish reason of a failure, in an event that has no data of its own."""
+    if not event.keys() <= _VOCABULARY | _KEYS_OF_EVENTS | _KEYS_OF_ENDS | {*_FLAGS, *_KEYS_OF_STATES}:
+        return False
     if any(says_something(event.get(key)) for key in _FLAGS):
         return True
     words = {str(event.get(key)).lower() for key in _KEYS_OF_STATES}

@@ -77,6 +77,8 @@ def test_an_end_that_says_that_the_text_is_not_whole(events, error, words):
             {"type": "text-delta", "payload": {"text": "lo"}},
         ],
         [PART, {"detail": "Internal Server Error", "city": "x"}],
+        [PART, {"category": "hardware", "failure": "disk"}],
+        [PART, {"decision": "no", "status": "failed"}],
         [PART, {"err": None, "failure": "", "done": True}],
     ],
 )
