@@ -7,6 +7,7 @@ may keep that from a waiting thread for seconds. What waits for the disk does ru
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from typing import Any, TypeVar
 
 from service.adapters.sqlite.errors import StoreError, store_errors
 from service.adapters.sqlite.failure import StoreFailure
-from service.adapters.sqlite.folder import DATABASE_NAME, LOG_NAME, sync_file, sync_folder
+from service.adapters.sqlite.folder import DATABASE_NAME, LOG_NAME, sync, sync_folder
 
 T = TypeVar("T")
 
@@ -72,7 +73,7 @@ class StoreConnection:
         folder: Path,
         failure: StoreFailure | None = None,
         *,
-        sync: Callable[[Path], None] = sync_file,
+        sync: Callable[[int], None] = sync,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder = folder
@@ -85,7 +86,8 @@ class StoreConnection:
         self._calls: list[_Call] = []
         self._unsynced: list[_Call] = []
         self._flusher: asyncio.Task[None] | None = None
-        self._is_closed = self._is_folder_synced = False
+        self._log = -1
+        self._is_closed = False
 
     async def start(self, connect: Callable[[], sqlite3.Connection]) -> None:
         """Open the connection, which any thread may use. Raises StoreError."""
@@ -128,6 +130,8 @@ class StoreConnection:
             await asyncio.wait([self._flusher] if self._flusher else [self._calls[-1].future])
         for connection in filter(None, (self._copier, self._connection)):
             await self.in_thread(connection.close)
+        if self._log >= 0:
+            os.close(self._log)
         self._threads.shutdown(wait=False)
 
     def _serve(self, connection: sqlite3.Connection) -> None:
@@ -182,11 +186,11 @@ class StoreConnection:
         self._flusher = None
 
     def _write_log(self) -> None:
-        self._sync(self._folder / LOG_NAME)
-        if not self._is_folder_synced:
-            # SQLite has made the log just now
-            sync_folder(self._folder)
-            self._is_folder_synced = True
+        if self._log < 0:
+            # It stays open: each call of the system may wait for the interpreter afterwards.
+            self._log = os.open(self._folder / LOG_NAME, os.O_RDWR | os.O_CLOEXEC)
+            sync_folder(self._folder)  # SQLite has made the log just now
+        self._sync(self._log)
 
     async def _copy_log(self) -> None:
         """Copy a long log into the database; SQLite then begins it anew. An error leaves it as it is."""

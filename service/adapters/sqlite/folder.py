@@ -31,15 +31,6 @@ def create_private(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _PRIVATE_FILE)
 
 
-def sync_file(path: Path) -> None:
-    """Wait until the bytes of a file are on the disk. Raises OSError."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        sync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def sync(descriptor: int) -> None:
     """Wait until the bytes of an open file are on the disk. Raises OSError."""
     if sys.platform == "darwin":

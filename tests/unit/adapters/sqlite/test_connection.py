@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -23,16 +24,19 @@ from service.adapters.sqlite.errors import StoreError, StoreFullError
 class Disk:
     """A disk that counts the writes of the log, and may hold or refuse them."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: Path) -> None:
+        self.log = log
         self.syncs: list[str] = []
+        """The names of the files that were written."""
         self.error: OSError | None = None
         self.is_held = False
         self._begun = threading.Semaphore(0)
         self._released = threading.Semaphore(0)
 
-    def __call__(self, path: Path) -> None:
-        """Take the place of `sync_file`."""
-        self.syncs.append(path.name)
+    def __call__(self, descriptor: int) -> None:
+        """Take the place of `sync`."""
+        is_log = os.path.samestat(os.fstat(descriptor), self.log.stat())
+        self.syncs.append(self.log.name if is_log else "another file")
         if self.is_held:
             self._begun.release()
             self._released.acquire()
@@ -68,8 +72,8 @@ def statements() -> list[str]:
 
 
 @pytest.fixture
-def disk() -> Disk:
-    return Disk()
+def disk(tmp_path: Path) -> Disk:
+    return Disk(tmp_path / "rowfleet.db-wal")
 
 
 @pytest.fixture
