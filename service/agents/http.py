@@ -76,6 +76,9 @@ class HttpAgent:
         self._options = options
         self._context = context
         self._connections = Connections(context)
+        # a body of one chunk takes nothing from the budget
+        self._small_bytes = min(CHUNK_BYTES, context.max_reply_bytes + 1)
+        self._own_names = {name.lower() for name in request.headers}
         self._closed = False
 
     async def invoke(self, invocation: Invocation) -> Reply:
@@ -144,8 +147,9 @@ class HttpAgent:
         }
         if payload is not None:
             defaults["Content-Type"] = "application/json"
-        own_names = {name.lower() for name in self._request.headers}
-        kept = {name: value for name, value in defaults.items() if name.lower() not in own_names}
+        if not self._own_names:
+            return defaults
+        kept = {name: value for name, value in defaults.items() if name.lower() not in self._own_names}
         return kept | dict(self._request.headers)
 
     async def _reply(self, response: aiohttp.ClientResponse, sent: Json) -> Reply:
@@ -156,6 +160,9 @@ class HttpAgent:
         self._check_acceptance(response.status, headers)
         if self._is_empty_by_design(response.status):
             return Reply(body="", headers=headers)
+        size = response.content_length
+        if size is not None and size < self._small_bytes and "content-encoding" not in headers:
+            return self._parsed(await response.read(), response.status, headers, is_framed=True)
         # The budget is held until the body is parsed: parsing takes several times the memory of the bytes.
         async with AsyncExitStack() as budget:
             end = BodyEnd(response)
@@ -163,9 +170,13 @@ class HttpAgent:
             is_framed = "content-length" in headers or "chunked" in headers.get("transfer-encoding", "")
             if not is_framed and end.is_reset and not is_json(data):
                 raise aiohttp.ClientPayloadError("the connection was reset")
-            type_ = BodyType.parse(headers.get("content-type", ""), is_framed=is_framed)
-            label = f"{self._request.label}: HTTP {response.status}"
-            return Reply(parse_labelled(data, type_, label, self._options.redact), len(data), headers)
+            return self._parsed(data, response.status, headers, is_framed=is_framed)
+
+    def _parsed(self, data: bytes, status: int, headers: dict[str, str], *, is_framed: bool) -> Reply:
+        """The reply with this body. Raises AgentRetryableError or AgentRejectedError."""
+        type_ = BodyType.parse(headers.get("content-type", ""), is_framed=is_framed)
+        label = f"{self._request.label}: HTTP {status}"
+        return Reply(parse_labelled(data, type_, label, self._options.redact), len(data), headers)
 
     def _is_empty_by_design(self, status: int) -> bool:
         """True if the method and status of a success allow no body."""

@@ -217,6 +217,8 @@ class GroupCommitter:
 
     async def _offload(self, batch: Batch, outcome: Outcome, patience: Patience) -> Outcome:
         """The outcome as the table takes it: its data is put into S3 if it is too large for an item."""
+        if self._ports.large_outcomes.fits_item(outcome):
+            return outcome
         final: RowfleetError | None = None
 
         def should_repeat(error: Exception) -> bool:

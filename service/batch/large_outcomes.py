@@ -67,9 +67,9 @@ class LargeOutcomes:
         no JSON; a failure is cut instead. Raises RetryableError and AccessError if S3 does not accept the
         data.
         """
-        if len(exact_json.utf8(outcome.raw_reply)) > MAX_REPLY_BYTES:
+        if self._has_large_reply(outcome):
             outcome = await self._offload_reply(batch, outcome)
-        if self._fits_item(outcome):
+        if self.fits_item(outcome):
             return outcome
         try:
             body = self._encode(outcome)
@@ -171,10 +171,16 @@ class LargeOutcomes:
                 with suppress(asyncio.CancelledError, Exception):
                     await reading
 
-    def _fits_item(self, outcome: Outcome) -> bool:
+    def fits_item(self, outcome: Outcome) -> bool:
+        """True for an outcome that the table takes as it is."""
+        if self._has_large_reply(outcome):
+            return False
         if max(depth(outcome.input_data), depth(outcome.output_data)) > ITEM_DEPTH:
             return False
         return outcome_bytes(outcome) <= self._limits.max_item_bytes
+
+    def _has_large_reply(self, outcome: Outcome) -> bool:
+        return bool(outcome.raw_reply) and len(exact_json.utf8(outcome.raw_reply)) > MAX_REPLY_BYTES
 
     def _encode(self, outcome: Outcome) -> bytes:
         data = {

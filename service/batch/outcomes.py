@@ -6,9 +6,9 @@ Pure. A failure can always be committed, whatever the row or the reply holds: da
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from service.batch.reuse_records import CachedReply
 from service.csvio import RECORD, SURPLUS, row_data
@@ -47,8 +47,8 @@ class LastAttempt:
 
     def succeeded(self, extraction: Extraction, *, provenance: bool = False) -> Outcome:
         """SUCCESS with the extracted fields."""
-        return replace(
-            self._outcome(Status.SUCCESS),
+        return self._outcome(
+            Status.SUCCESS,
             output_data=extraction.values,
             input_tokens=extraction.input_tokens,
             output_tokens=extraction.output_tokens,
@@ -61,9 +61,7 @@ class LastAttempt:
         A reply to another row costs nothing. If the cached reply was paid for by this very row (its worker
         crashed before the commit), it counts as a call of its own, with its tokens and time.
         """
-        outcome = replace(
-            self._outcome(Status.SUCCESS), output_data=reply.values, provenance=reply.provenance
-        )
+        outcome = self._outcome(Status.SUCCESS, output_data=reply.values, provenance=reply.provenance)
         if reply.row != own_id:
             return replace(outcome, execution_time_ms=0, reused_from=reply.row)
         return replace(
@@ -76,20 +74,21 @@ class LastAttempt:
     def failed(self, error: RowfleetError, reply: Json = None) -> Outcome:
         """FAILED with the error, the cells, and the reply that could not be used, if there is one."""
         reason = RowError(error.kind, truncate(str(error), MAX_ERROR_CHARS), str(error.failure_class))
-        return replace(self._outcome(Status.FAILED), error=reason, raw_reply=reply_text(reply))
+        return self._outcome(Status.FAILED, output_data={}, error=reason, raw_reply=reply_text(reply))
 
-    def _outcome(self, status: Status) -> Outcome:
+    def _outcome(self, status: Status, *, output_data: Mapping[str, Json], **more: Any) -> Outcome:
         return Outcome(
             number=self.row.number,
             round=self.row.round,
             status=status,
             input_data=row_data(self.columns, self.row.cells, self.row.record),
-            output_data={},
+            output_data=output_data,
             execution_time_ms=self.elapsed_ms,
             timestamp=self.timestamp,
             attempts=self.number,
             worker=self.worker,
             history=self.row.history,
+            **more,
         )
 
 

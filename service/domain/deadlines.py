@@ -33,8 +33,12 @@ class Deadline:
         )
 
 
+_NONE = Deadline()
+
+
 def deadline_of(batch: Batch, deadline_ms: int | None) -> Deadline:
     """The batch's deadline or the row's (`deadline_ms`), whichever is earlier."""
-    of_row = Deadline() if deadline_ms is None else Deadline(deadline_ms)
-    of_batch = Deadline(ms_of(batch.deadline_at), "batch") if batch.deadline_at else Deadline()
-    return min(of_row, of_batch, key=lambda deadline: deadline.at_ms)
+    if not batch.deadline_at:
+        return _NONE if deadline_ms is None else Deadline(deadline_ms)
+    of_batch = Deadline(ms_of(batch.deadline_at), "batch")
+    return of_batch if deadline_ms is None or of_batch.at_ms < deadline_ms else Deadline(deadline_ms)

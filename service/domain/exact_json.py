@@ -26,9 +26,7 @@ def loads(text: str | bytes) -> Json:
     12.50 keeps its last digit.
     """
     try:
-        return json.loads(
-            text, parse_float=_parse_fraction, parse_int=_parse_integer, parse_constant=_refuse_constant
-        )
+        return _parse(text, _STRICT)
     except RecursionError:
         raise ValueError("JSON nested too deeply") from None
 
@@ -36,23 +34,23 @@ def loads(text: str | bytes) -> Json:
 def loads_reply(text: str | bytes) -> Json:
     """Parse the JSON of a reply. As `loads`, but NaN, Infinity and -Infinity are null: Python writes them."""
     try:
-        return json.loads(
-            text, parse_float=_parse_fraction, parse_int=_parse_integer, parse_constant=_constant_as_null
-        )
+        return _parse(text, _OF_REPLIES)
     except RecursionError:
         raise ValueError("JSON nested too deeply") from None
 
 
 def dumps(value: Json) -> str:
     """Compact JSON in the order of the value's keys. A Decimal is written with all its digits."""
+    if isinstance(value, str):
+        return _quoted(value)
     if isinstance(value, dict):
-        members = (f"{json.dumps(str(k), ensure_ascii=False)}:{dumps(v)}" for k, v in value.items())
+        members = [f"{_quoted(str(name))}:{dumps(member)}" for name, member in value.items()]
         return "{" + ",".join(members) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ",".join(dumps(item) for item in value) + "]"
+        return "[" + ",".join([dumps(item) for item in value]) + "]"
     if isinstance(value, Decimal):
         return plain_number(value)
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return _SCALARS.encode(value)
 
 
 def utf8(text: str) -> bytes:
@@ -128,3 +126,24 @@ def _constant_as_null(_name: str) -> None:
 def is_scalar(value: Any) -> bool:
     """True if a value is neither list nor object."""
     return not isinstance(value, dict | list | tuple)
+
+
+def _parse(text: str | bytes, decoder: json.JSONDecoder) -> Json:
+    """The value of a JSON text, as by `json.loads`, which makes a decoder for each call."""
+    if isinstance(text, str):
+        if text.startswith("\ufeff"):
+            raise json.JSONDecodeError("Unexpected UTF-8 BOM (decode using utf-8-sig)", text, 0)
+    else:
+        text = text.decode(json.detect_encoding(text), "surrogatepass")
+    return decoder.decode(text)
+
+
+_STRICT = json.JSONDecoder(
+    parse_float=_parse_fraction, parse_int=_parse_integer, parse_constant=_refuse_constant
+)
+_OF_REPLIES = json.JSONDecoder(
+    parse_float=_parse_fraction, parse_int=_parse_integer, parse_constant=_constant_as_null
+)
+_SCALARS = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+_quoted = json.encoder.encode_basestring
+"""A text as a JSON string, in characters beyond ASCII."""

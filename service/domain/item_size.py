@@ -56,6 +56,8 @@ def depth(value: Json) -> int:
         levels += 1
         next_level: list[Json] = []
         for member in level:
+            if isinstance(member, str):  # most members, and the check of the abstract class is slow
+                continue
             if isinstance(member, Mapping):
                 next_level.extend(member.values())
             elif isinstance(member, list | tuple):

@@ -43,11 +43,13 @@ class RowTask:
     def begin(self, now_ms: int) -> None:
         """Start the row's deadline and its retry budget, unless an earlier attempt has started them."""
         message, row_s = self.message, self.target.mapping.execution.row_deadline_s
-        if message.first_attempt_ms is None:
-            message = replace(message, first_attempt_ms=now_ms)
-        if message.deadline_ms is None and row_s is not None:
-            message = replace(message, deadline_ms=now_ms + round(row_s * 1000))
-        self.message = message
+        deadline_ms = message.deadline_ms
+        if deadline_ms is None and row_s is not None:
+            deadline_ms = now_ms + round(row_s * 1000)
+        if message.first_attempt_ms is None or deadline_ms != message.deadline_ms:
+            # one copy for both: copying a message takes longer than most steps of a row
+            first_ms = now_ms if message.first_attempt_ms is None else message.first_attempt_ms
+            self.message = replace(message, first_attempt_ms=first_ms, deadline_ms=deadline_ms)
 
     def deadline(self) -> Deadline:
         """The earlier of the batch's deadline and the row's own."""

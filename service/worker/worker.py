@@ -146,7 +146,8 @@ class Worker:
             delivery.release_slot()
             await self._commit(row, batch, None, HeldMessage(delivery))
             return
-        row = replace(row, lost_deliveries=row.lost_deliveries + delivery.message.receives - 1)
+        if delivery.message.receives > 1:
+            row = replace(row, lost_deliveries=row.lost_deliveries + delivery.message.receives - 1)
         if target is not None:
             await self._process(row, batch, target, delivery)
             return

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from service.agents.wire.charsets import decode_reply
 from service.agents.wire.event_stream import (
@@ -53,6 +54,7 @@ class BodyType:
     is_framed: bool = True
 
     @classmethod
+    @lru_cache(maxsize=64)
     def parse(cls, content_type: str, *, is_framed: bool = True) -> BodyType:
         """The type in a header `Content-Type`."""
         media_type, *parameters = (part.strip() for part in content_type.split(";"))

@@ -48,6 +48,7 @@ _INNER = (
 )
 """Keys under which frameworks put a whole reply. Only messages are looked for there: `$` stays the reply."""
 
+_ANY_INNER = frozenset(_INNER)
 _MAX_INNER_DEPTH = 3
 _MAX_INNER = 50
 """Most documents inside a reply that are looked at."""
@@ -112,7 +113,7 @@ def find_inner(reply: Json) -> Iterator[Json]:
 
 
 def _inner_of(value: Json) -> Iterator[Json]:
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or _ANY_INNER.isdisjoint(value):
         return
     for key in _INNER:
         inner = decode_json_string(value.get(key))
