@@ -5,7 +5,16 @@ Time passes only by the clock. Every operation first lets other tasks run, as a 
 
 from service.adapters.memory.clock import MemoryClock
 from service.adapters.memory.objects import MemoryObjects, MemoryUpload, StoredObject
+from service.adapters.memory.process_queue import ProcessQueue
 from service.adapters.memory.queue import MemoryQueue
 from service.adapters.memory.table import MemoryTable
 
-__all__ = ["MemoryClock", "MemoryObjects", "MemoryQueue", "MemoryTable", "MemoryUpload", "StoredObject"]
+__all__ = [
+    "MemoryClock",
+    "MemoryObjects",
+    "MemoryQueue",
+    "MemoryTable",
+    "MemoryUpload",
+    "ProcessQueue",
+    "StoredObject",
+]

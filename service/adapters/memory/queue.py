@@ -55,12 +55,6 @@ class MemoryQueue:
         self._hidden: list[tuple[float, int, _Entry]] = []
         self._order = itertools.count()
         self._changed = asyncio.Event()
-        self._is_closed = False
-
-    def close(self) -> None:
-        """End the waits of receivers, those under way and later ones: the process stops."""
-        self._is_closed = True
-        self._changed.set()
 
     @property
     def name(self) -> str:
@@ -84,7 +78,7 @@ class MemoryQueue:
         deadline = self._clock.monotonic() + min(wait_s, MAX_WAIT_S)
         while not (taken := self._take(min(limit, BATCH_CALL_ENTRIES), visibility_s)):
             left = deadline - self._clock.monotonic()
-            if left <= 0 or self._is_closed:
+            if left <= 0:
                 break
             await self._wait(left)
         return taken

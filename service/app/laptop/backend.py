@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from service.adapters.memory.queue import MemoryQueue
+from service.adapters.memory.process_queue import ProcessQueue
 from service.adapters.sqlite.failure import StoreFailure
 from service.adapters.sqlite.store import Store
 from service.app.laptop.home import Home
@@ -54,7 +54,7 @@ class LaptopBackend:
 
     ports: Ports
     runs: RunBook
-    queues: dict[str, MemoryQueue]
+    queues: dict[str, ProcessQueue]
     failure: StoreFailure
 
     def close_queues(self) -> None:
@@ -78,14 +78,14 @@ async def open_laptop(
 
 def backend_on(stored: Stored, settings: Settings, clock: Clock) -> LaptopBackend:
     """The backend on an open store, with new queues."""
-    queues: dict[str, MemoryQueue] = {}
+    queues: dict[str, ProcessQueue] = {}
     for name, section in (
         ("ingest", settings.ingest),
         ("rows", settings.rows),
         ("aggregate", settings.results),
     ):
-        dead = queues[f"{name}-dlq"] = MemoryQueue(f"{name}-dlq", clock)
-        queues[name] = MemoryQueue(name, clock, dead_letters=dead, max_receives=section.max_receives)
+        dead = queues[f"{name}-dlq"] = ProcessQueue(f"{name}-dlq", clock)
+        queues[name] = ProcessQueue(name, clock, dead_letters=dead, max_receives=section.max_receives)
     commit = settings.commit
     ports = Ports(
         table=stored.table,
