@@ -21,6 +21,7 @@ import re
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -185,10 +186,9 @@ def rowfleet_run(bench: Bench) -> Measured:
     """`rowfleet run`, from its start to its end."""
     measured = Measured(bench.rows)
     _mapping(bench, bench.folder)
-    bench.environment["ROWFLEET_WORKER__MAX_INFLIGHT_ROWS"] = str(CONCURRENCY)
     command = [sys.executable, "-P", "-m", "service", "run", str(bench.source), "-m", "peer"]
     started = time.monotonic()
-    bench.run([*command, "-o", bench.environment["TARGET"]], measured)
+    bench.run([*command, "-c", WORKERS, "-o", bench.environment["TARGET"]], measured)
     measured.seconds = time.monotonic() - started
     return measured
 
@@ -287,6 +287,16 @@ def versions(python: Path) -> str:
     return subprocess.run([python, "-c", code], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
+def median(measured: list[Measured]) -> Measured:
+    """The medians of several measurements."""
+    return Measured(
+        measured[0].rows,
+        statistics.median(one.seconds for one in measured),
+        statistics.median(one.cpu_s for one in measured),
+        statistics.median(one.broker_s for one in measured),
+    )
+
+
 def report(console: Console, found: dict[str, Measured], delay_ms: float) -> None:
     """Print the table of one delay; ratios are to the plain script."""
     base = found.get("plain script")
@@ -317,6 +327,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rows", type=int, default=5_000)
+    parser.add_argument("--times", type=int, default=3, help="rounds, of which the medians are shown")
     parser.add_argument("--delay-ms", type=float, nargs="+", default=[50, 0])
     parser.add_argument(
         "--python", type=Path, default=Path(sys.executable), help="of an environment with the libraries"
@@ -334,11 +345,12 @@ def main() -> None:
     for python in {options.python, *pythons.values()}:
         console.print(versions(python), soft_wrap=True)
     for delay_ms in options.delay_ms:
-        found = {}
-        for name in options.only:
-            console.print(f"{name} …", style="dim", end="\r")
-            found[name] = measure(name, options.rows, delay_ms / 1000, pythons.get(name, options.python))
-        report(console, found, delay_ms)
+        found: dict[str, list[Measured]] = {name: [] for name in options.only}
+        for _ in range(options.times):
+            for name, measured in found.items():
+                python = pythons.get(name, options.python)
+                measured.append(measure(name, options.rows, delay_ms / 1000, python))
+        report(console, {name: median(measured) for name, measured in found.items()}, delay_ms)
 
 
 if __name__ == "__main__":
