@@ -323,6 +323,11 @@ def report(console: Console, found: dict[str, Measured], delay_ms: float) -> Non
     console.print()
 
 
+def _absolute(path: str) -> Path:
+    # Not resolved: the link of an environment tells Python which one it is.
+    return Path(path).absolute()
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -333,7 +338,7 @@ def main() -> None:
         "--python", type=Path, default=Path(sys.executable), help="of an environment with the libraries"
     )
     parser.add_argument(
-        "--arq-python", type=Path, help="of one with arq, whose client of Redis is an older one"
+        "--arq-python", type=_absolute, help="of one with arq, whose client of Redis is an older one"
     )
     parser.add_argument("--only", nargs="+", choices=PEERS, default=list(PEERS))
     options = parser.parse_args()
