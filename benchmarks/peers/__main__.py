@@ -335,11 +335,9 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=3, help="rounds, of which the medians are shown")
     parser.add_argument("--delay-ms", type=float, nargs="+", default=[50, 0])
     parser.add_argument(
-        "--python", type=Path, default=Path(sys.executable), help="of an environment with the libraries"
+        "--python", type=_absolute, default=Path(sys.executable), help="of an environment with the libraries"
     )
-    parser.add_argument(
-        "--arq-python", type=_absolute, help="of one with arq, whose client of Redis is an older one"
-    )
+    parser.add_argument("--arq-python", type=_absolute, help="of one with arq, which needs an older redis-py")
     parser.add_argument("--only", nargs="+", choices=PEERS, default=list(PEERS))
     options = parser.parse_args()
     if shutil.which("redis-server") is None:
