@@ -115,6 +115,24 @@ def test_status_for_people(deployment: Deployment, batch: str) -> None:
     assert f"s3://{deployment.names.bucket}/results/up/exec-1/output.csv" in done.stdout
 
 
+def test_results_are_fetched(deployment: Deployment, batch: str) -> None:
+    """The bytes of the bucket, to a file named after the run or given; no file is replaced unasked."""
+    status = deployment.status(batch)
+    assert status is not None
+    fetched = deployment("fetch", batch)
+    names = ["exec-1.csv", "exec-1.failures.csv", "exec-1.manifest.json"]
+    assert (fetched.code, fetched.stdout.splitlines()) == (0, names)
+    for name, key in zip(names, ("output", "failures", "manifest"), strict=True):
+        assert (deployment.folder / name).read_bytes() == deployment.get(status[key])
+    again = deployment("fetch", batch, "--round", 1)
+    assert (again.code, "exec-1.csv is there" in again.stderr, again.stdout) == (2, True, "")
+    assert deployment("fetch", batch, "--force", "--json").json["files"]["output.csv"] == "exec-1.csv"
+    streamed = deployment("fetch", batch, "--out", "-").stdout
+    assert streamed == deployment.get(status["output"]).decode().replace("\r\n", "\n")
+    for name in names:
+        (deployment.folder / name).unlink()
+
+
 def test_deleted_results_are_written_again(deployment: Deployment, batch: str) -> None:
     """`finish` writes the same bytes once more, by the command and by a message; no row is run again.
 

@@ -61,7 +61,11 @@ def resume(
     endpoint_url: EndpointOption = None,
     region: RegionOption = None,
 ) -> None:
-    """Go on with a paused batch. No row that has succeeded is called again."""
+    """Go on with a paused batch. No row that has succeeded is called again.
+
+    For a batch of this machine, also one whose process has ended, the command runs the pipeline itself, as
+    `run` does, and writes the results to the place of the run.
+    """
     settings = read_settings(endpoint_url=endpoint_url, region=region)
     side = place_option(where, endpoint_url, region)
     if mapping_now:
@@ -82,7 +86,10 @@ def cancel(
     endpoint_url: EndpointOption = None,
     region: RegionOption = None,
 ) -> None:
-    """End a batch: rows without an outcome fail as cancelled, and the results are written."""
+    """End a batch: rows without an outcome fail as cancelled, and the results are written.
+
+    For a batch of this machine that no process serves, the command writes them itself.
+    """
     _operate("cancel", batch, {"grace": grace}, where, endpoint_url, region, as_json=as_json)
 
 
@@ -136,7 +143,10 @@ def finish(
     endpoint_url: EndpointOption = None,
     region: RegionOption = None,
 ) -> None:
-    """Write the results of a batch again, from the outcomes of its rows."""
+    """Write the results of a batch again, from the outcomes of its rows.
+
+    For a batch of this machine they are written to the place of its run.
+    """
     _operate("finish", batch, {}, where, endpoint_url, region, as_json=as_json)
 
 

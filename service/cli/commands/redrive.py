@@ -86,7 +86,9 @@ def redrive(
     """Run failed rows of a batch again. Filters combine; without one all failed rows run.
 
     Rows that succeeded keep their outcome. The results of the new round hold all rows.
-    They are in round-002/ beside those of the first; latest.json names the newest.
+    They are in round-002/ beside those of the first; latest.json names the newest. For a batch of this
+    machine the command runs the rows itself, as `run` does, and writes the results to the place of the run;
+    `fetch --round 1` has the earlier ones.
     """
     args = {
         "class": class_, "error": error, "rows": _rows(rows, rows_from), "mapping_now": mapping_now or None,
