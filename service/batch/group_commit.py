@@ -51,13 +51,15 @@ class GroupCommitLimits:
     """A transaction waits `linger_s` for more outcomes, up to `max_rows` and `max_bytes`.
 
     Under load it waits longer (see `backoff`).
-    `timeout_s` bounds the wait of a row that brings no `Patience` of its own.
+    `timeout_s` bounds the wait of a row that brings no `Patience` of its own. `max_transactions` of a batch
+    are under way at a time: several, where their writes do not conflict and wait for one disk.
     """
 
     linger_s: float = 0.2
     max_rows: int = COMMIT_LIMIT
     max_bytes: int = COMMIT_BYTES
     timeout_s: float = 60.0
+    max_transactions: int = 1
 
 
 class Patience(Protocol):
@@ -235,13 +237,21 @@ class GroupCommitter:
             raise final or error from None
 
     async def _commit_group(self, key: tuple[str, int], group: _Group) -> None:
-        """Commit the rows of a group, one transaction at a time, until no row waits."""
+        """Commit the rows of a group, a few transactions at a time, until no row waits."""
+        under_way: set[asyncio.Task[None]] = set()
         try:
-            while group.waiting:
+            while group.waiting or under_way:
+                if not group.waiting or len(under_way) >= self._limits.max_transactions:
+                    _, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+                    continue
                 with suppress(TimeoutError):
                     async with asyncio.timeout(group.linger.seconds):
                         await group.is_full.wait()
-                await self._commit(group, group.take(self._limits))
+                committing = self._commit(group, group.take(self._limits))
+                if self._limits.max_transactions == 1:
+                    await committing
+                else:
+                    under_way.add(self._tasks.create_task(committing, context=contextvars.Context()))
         finally:
             del self._groups[key]
             self._lingers.put_back(key, group.linger)

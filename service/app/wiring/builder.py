@@ -51,6 +51,9 @@ from service.worker.worker import Worker, WorkLimits
 INGEST_GROWTH, LONGEST_INGEST_RELEASE_S = 4.0, 300.0
 """Pauses between the deliveries of a job: 4 s, 16 s, a minute, five minutes. An outage of minutes passes."""
 
+TRANSACTIONS_ALONE = 4
+"""Transactions of a process that is alone on its store: they share the wait for the disk."""
+
 
 @dataclass(frozen=True, slots=True)
 class RoleBuilder:
@@ -230,7 +233,8 @@ async def open_builder(
 ) -> RoleBuilder:
     """The builder of this process's roles. They share one group commit, which is closed with `stack`."""
     completion = Completion(ports, FailureJudge(ports))
-    committer = open_committer(ports, settings, completion, worker_name)
+    transactions = TRANSACTIONS_ALONE if only_batch else 1
+    committer = open_committer(ports, settings, completion, worker_name, transactions=transactions)
     return RoleBuilder(
         ports=ports,
         settings=settings,
@@ -244,13 +248,23 @@ async def open_builder(
     )
 
 
-def open_committer(ports: Ports, settings: Settings, completion: Completion, name: str) -> GroupCommitter:
-    """The group commit of this process, not entered yet; the worker's `name` chooses its counter slot."""
+def open_committer(
+    ports: Ports, settings: Settings, completion: Completion, name: str, *, transactions: int = 1
+) -> GroupCommitter:
+    """The group commit of this process, not entered yet; the worker's `name` chooses its counter slot.
+
+    `transactions` of a batch are under way at a time.
+    """
     commit = settings.commit
     return GroupCommitter(
         ports,
         completion,
-        GroupCommitLimits(linger_s=commit.linger_s, max_rows=commit.max_rows, timeout_s=commit.timeout_s),
+        GroupCommitLimits(
+            linger_s=commit.linger_s,
+            max_rows=commit.max_rows,
+            timeout_s=commit.timeout_s,
+            max_transactions=transactions,
+        ),
         # workers spread over the counter slots, so that their commits seldom conflict
         slot=zlib.crc32(name.encode()) % commit.slots,
         tokens=lambda: str(uuid.uuid4()),

@@ -132,6 +132,36 @@ def _large(lab, number, output):
     return replace(lab.outcome(number), output_data=output)
 
 
+@pytest.mark.parametrize("most", [1, 3])
+async def test_transactions_share_the_wait_for_a_slow_disk(lab, most):
+    """So many are under way at a time, and rows that come meanwhile are committed as well."""
+
+    class Slow(MemoryTable):
+        under_way = highest = 0
+        go = asyncio.Event()
+
+        async def commit(self, commit):
+            self.under_way += 1
+            self.highest = max(self.highest, self.under_way)
+            await self.go.wait()
+            self.under_way -= 1
+            return await super().commit(commit)
+
+    lab.table = Slow()
+    batch = await lab.batch(8)
+    async with lab.committer(max_rows=2, max_transactions=most) as committer:
+        rows = [
+            asyncio.ensure_future(committer.commit(batch, number, lab.outcome(number)))
+            for number in range(1, 9)
+        ]
+        await lab.until(lambda: lab.table.under_way == most)
+        lab.table.go.set()
+        await asyncio.gather(*rows)
+    assert lab.table.highest == most
+    view = await lab.table.read(batch.batch_id)
+    assert (view.counts.succeeded, view.batch.state) == (8, State.AGGREGATING)
+
+
 async def test_batches_are_committed_apart(lab):
     """A transaction has one counter, so each batch has transactions of its own."""
     first, second = await lab.batch(10), await lab.batch(10, execution_id="e2")
