@@ -1,11 +1,12 @@
 """Throughput, cost and memory of the pipeline: ratios in one run, compared with a bare asyncio loop.
 
-    python benchmarks/pipeline.py [--rows 10000] [--delay-ms 50] [--concurrency 64]
+    python benchmarks/pipeline.py [--rows 10000] [--delay-ms 50] [--concurrency 64] [--aiobotocore]
 
 Every role is a process of its own on one embedded endpoint, so wait4 gives CPU time and memory of each role.
 A run of a fifth of the rows comes first: `more rows` is the CPU time of 1,000 more, without the start-up.
 The baseline is a script: it reads the CSV, calls the same agent with the same concurrency, and writes a CSV;
-it loses everything when it dies. At the end the two results are compared, cell by cell.
+it loses everything when it dies. At the end the two results are compared, cell by cell. With `--aiobotocore`
+every call of AWS goes through aiobotocore (setting `aws.direct_calls`).
 """
 
 from __future__ import annotations
@@ -68,9 +69,9 @@ async def bare_loop(source: Path, target: Path, delay_s: float, concurrency: int
     return time.monotonic() - started, time.process_time() - cpu
 
 
-def run_fleet(folder: Path, source: Path, concurrency: int, url: str, prefix: str) -> Measured:
+def run_fleet(folder: Path, source: Path, url: str, prefix: str, **settings: object) -> Measured:
     """Run one batch with a process for every role, stop them with SIGTERM, and return their usage."""
-    with Fleet(folder, url, prefix, worker__max_inflight_rows=concurrency) as fleet:
+    with Fleet(folder, url, prefix, **settings) as fleet:
         fleet.mapping("bench", 'invoke: python, function: "bench_agent:answer"', FIELDS)
         members = fleet.start(*ROLES)
         status = fleet.submit(source, "bench")
@@ -97,7 +98,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--delay-ms", type=float, default=50)
     parser.add_argument("--concurrency", type=int, default=64)
+    parser.add_argument("--aiobotocore", action="store_true")
     options = parser.parse_args()
+    settings = {
+        "worker__max_inflight_rows": options.concurrency,
+        "aws__direct_calls": not options.aiobotocore,
+    }
     console = Console()
     with endpoint() as (folder, url):
         (folder / "bench_agent.py").write_text(AGENT.format(delay_s=options.delay_ms / 1000))
@@ -107,8 +113,8 @@ def main() -> None:
         wall, cpu = asyncio.run(
             bare_loop(large, folder / "bare.csv", options.delay_ms / 1000, options.concurrency)
         )
-        first = run_fleet(folder, small, options.concurrency, url, "small")
-        second = run_fleet(folder, large, options.concurrency, url, "large")
+        first = run_fleet(folder, small, url, "small", **settings)
+        second = run_fleet(folder, large, url, "large", **settings)
         cells = compare(folder / "fleet.csv", folder / "bare.csv")
     report(console, options.rows, wall, cpu, first, second)
     console.print(f"{cells:,} cells equal those of the bare loop")
