@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: setup demo test verify mutants simulate replay fuzz lint hadolint types imports check checkov terraform-check image \
   endpoint-image json-schema lock chaos bench bench-memory bench-limits bench-peers \
-  bench-head-of-line bench-reuse bench-roles bench-steering clean help
+  bench-head-of-line bench-reuse bench-roles bench-run bench-steering clean help
 .DEFAULT_GOAL := help
 
 help: ## list what can be made
@@ -116,6 +116,9 @@ terraform-check: $(CHECKOV)/.ready ## the Terraform module: form, validity, its 
 
 bench: $(READY) ## rows per second, calls per row, memory: ratios in one run
 	@$(BIN)/python benchmarks/pipeline.py
+
+bench-run: $(READY) ## `rowfleet run` beside a plain asyncio script: rows per second, CPU, start-up, as ratios in one run
+	@$(BIN)/python benchmarks/run.py
 
 bench-memory: $(READY) ## memory of worker (deep queue, large replies), splitter, aggregator and sweeper, against their bounds
 	@$(BIN)/python benchmarks/memory

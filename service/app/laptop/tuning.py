@@ -9,11 +9,13 @@ from service.app.settings import Settings
 CONCURRENCY = 16
 """Calls under way at a time, unless set otherwise. A laptop's agent is often a model on the same machine."""
 
-QUEUED_BYTES, QUEUED_ROWS = 32 * 2**20, 8_000
+QUEUED_BYTES, QUEUED_ROWS = 32 * 2**20, 4_000
 """Most bytes and rows that wait in memory. A splitter that waits looks every second, so that many rows keep
 thousands of calls a second going."""
 
 LEAST_QUEUED_ROWS = 200
+
+READ_BYTES = 256 * 1024
 
 TTL_DAYS = 3_650
 """Batches stay in the store of a laptop until they are deleted by hand."""
@@ -40,6 +42,8 @@ def laptop_settings(settings: Settings, *, concurrency: int | None = None, row_b
             settings.split,
             max_queued_rows=queued,
             checkpoint_rows=min(1_000, queued // 2),
+            # All records of a piece that was read are in memory, and its file is on this machine.
+            read_bytes=READ_BYTES,
             # Partitions spread the writes of DynamoDB; in one folder a batch needs one.
             max_partitions=1,
         ),
