@@ -48,6 +48,7 @@ _INNER = (
 )
 """Keys under which frameworks put a whole reply. Only messages are looked for there: `$` stays the reply."""
 
+_ANY_LIST = frozenset((*_LISTS, *_OTHER_LISTS))
 _ANY_INNER = frozenset(_INNER)
 _MAX_INNER_DEPTH = 3
 _MAX_INNER = 50
@@ -77,8 +78,10 @@ def find_items(reply: Json) -> list[Json]:
     found = a2a.find_items(reply) or mcp.find_items(reply)
     if found:
         return found
-    lists = [value for key in _LISTS if isinstance(value := reply.get(key), list)]
-    lists = lists or [value for key in _OTHER_LISTS if isinstance(value := reply.get(key), list)][:1]
+    lists: list[list[Json]] = []
+    if not _ANY_LIST.isdisjoint(reply):
+        lists = [value for key in _LISTS if isinstance(value := reply.get(key), list)]
+        lists = lists or [value for key in _OTHER_LISTS if isinstance(value := reply.get(key), list)][:1]
     found = [item for items in lists for item in items]
     output = reply.get("output")
     if isinstance(output, dict) and isinstance(output.get("message"), dict):

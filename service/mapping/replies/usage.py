@@ -47,9 +47,12 @@ _NAMES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
 """Names of the counts of input and of output tokens, to be added up. The first form that fits is used."""
 
 
+_ANY_KEY = frozenset((*_KEYS, *_OLLAMA))
+
+
 def stated_usage(value: Json) -> Usage | None:
     """The tokens that an object states; None if it states none."""
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or _ANY_KEY.isdisjoint(value):
         return None
     for usage in _statements(value):
         for inputs, outputs in _NAMES:
