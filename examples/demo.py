@@ -178,7 +178,10 @@ def show_next(display: Display) -> None:
     """Print the commands for a file of one's own."""
     command = Path(sys.executable).with_name("rowfleet")
     shown = command.relative_to(ROOT) if command.is_relative_to(ROOT) else command
-    display.title("A file of your own", " needs none of these processes: one command runs all roles.")
+    display.title(
+        "A file of your own",
+        " needs none of these processes. One command has all roles, and goes on after Ctrl-C:",
+    )
     display.command(f"{shown} run FILE.csv --mapping NAME --out RESULT.csv")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from typing import Any, NoReturn
 
 from service.app.settings import Settings
@@ -33,7 +34,7 @@ def operate_and_show(asked: AskedOperation, settings: Settings) -> NoReturn:
         await show_answer(place.ports.table, request, operation, facts, as_json=asked.as_json)
         return EXIT_OK
 
-    exit_with(run_on(open_aws(settings, asked.batch), settings, work))
+    exit_with(run_on(_open_aws(asked, settings), settings, work))
 
 
 def open_round(asked: AskedOperation, settings: Settings, *, wait: bool = False) -> NoReturn:
@@ -49,7 +50,7 @@ def open_round(asked: AskedOperation, settings: Settings, *, wait: bool = False)
         await show_answer(place.ports.table, request, answer, as_json=asked.as_json)
         return EXIT_OK
 
-    exit_with(run_on(open_aws(settings, asked.batch), settings, work))
+    exit_with(run_on(_open_aws(asked, settings), settings, work))
 
 
 def show_preview(asked: AskedOperation, settings: Settings) -> None:
@@ -73,6 +74,10 @@ def _exit_if_here(asked: AskedOperation, settings: Settings) -> None:
         from service.cli.batches.machine import operate_on_machine  # noqa: PLC0415
 
         exit_with(operate_on_machine(asked, settings))
+
+
+def _open_aws(asked: AskedOperation, settings: Settings) -> AbstractAsyncContextManager[Place]:
+    return open_aws(settings, missing=None if asked.where is False else asked.batch)
 
 
 def _print_preview(facts: dict[str, Any]) -> None:

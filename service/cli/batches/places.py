@@ -71,7 +71,7 @@ async def open_place(settings: Settings, batch_id: str, where: bool | None) -> A
         async with open_here(settings) as place:
             yield place
         return
-    async with open_aws(settings, batch_id) as place:
+    async with open_aws(settings, missing=None if where is False else batch_id) as place:
         yield place
 
 
@@ -91,8 +91,10 @@ async def open_here(settings: Settings) -> AsyncIterator[Place]:
 
 
 @asynccontextmanager
-async def open_aws(settings: Settings, batch_id: str = "") -> AsyncIterator[Place]:
-    """Open AWS. `batch_id` is a batch that was not found on this machine, "" if none was looked for.
+async def open_aws(settings: Settings, *, missing: str | None = None) -> AsyncIterator[Place]:
+    """Open AWS. `missing` is a batch that was looked for on this machine first, "" for any.
+
+    None if only AWS is meant.
 
     Raises ConfigError, UsageError, AccessError and RetryableError.
     """
@@ -106,12 +108,14 @@ async def open_aws(settings: Settings, batch_id: str = "") -> AsyncIterator[Plac
     try:
         options = aws_options(settings)
     except ConfigError as error:
-        if not batch_id:
+        if missing is None:
             raise
-        raise UsageError(
-            f"there is no batch {batch_id!r} in {settings.home} (`rowfleet list` shows the latest there), "
-            f"and AWS was not asked: {error}"
-        ) from None
+        here = f"there is no store in {settings.home}"
+        if Home(settings.home).has_store:
+            here = (
+                f"there is no batch {missing!r} in {settings.home} (`rowfleet list` shows the latest there)"
+            )
+        raise UsageError(f"{here}, and AWS was not asked: {error}") from None
     async with connect(settings, options) as backend:
         find_dead_letters = partial(backend.find_queues, DEAD_LETTER_QUEUES)
         yield Place(backend.ports, partial(caller, options), find_dead_letters)
@@ -124,7 +128,8 @@ async def open_latest(settings: Settings, where: bool | None) -> AsyncIterator[P
     Raises StoreError, ConfigError, AccessError and RetryableError.
     """
     here = where or (where is None and Home(settings.home).has_store)
-    async with open_here(settings) if here else open_aws(settings) as place:
+    missing = None if where is False else ""
+    async with open_here(settings) if here else open_aws(settings, missing=missing) as place:
         yield place
 
 

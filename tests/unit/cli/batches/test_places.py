@@ -88,6 +88,15 @@ async def test_aws_is_asked_for_what_is_not_here(stored, settings):
     with pytest.raises(UsageError, match=r"no batch 'demo#e2' in .*, and AWS was not asked: no AWS region"):
         async with open_place(stored, "demo#e2", None):
             pass
-    with pytest.raises(ConfigError, match="no AWS region"):
-        async with open_latest(settings, False):
-            pass
+    for opened in (open_latest(settings, False), open_place(stored, "demo#e2", False)):
+        with pytest.raises(ConfigError, match=r"^no AWS region"):
+            async with opened:
+                pass
+
+
+async def test_without_store_and_aws_both_are_named(settings):
+    """The sentence for somebody who is in the wrong folder."""
+    for opened in (open_place(settings, "demo#e1", None), open_latest(settings, None)):
+        with pytest.raises(UsageError, match=r"no store in .*, and AWS was not asked: no AWS region"):
+            async with opened:
+                pass
