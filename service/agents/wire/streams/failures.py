@@ -120,18 +120,8 @@ _KEYS_OF_ENDS = frozenset(
 )
 _MAX_DEPTH, _MAX_KEYS = 6, 20
 _REASON_KEYS = (
-    "error",
-    "errorText",
-    "reason",
-    "message",
-    "detail",
-    "msg",
-    "text",
-    "content",
-    "data",
-    "err",
-    "exception",
-    "failure",
+    *("message", "detail", "errorText", "msg", "reason", "error", "text", "content", "data", "err"),
+    *("exception", "failure"),
 )
 _RUN_KEYS = ("run", "data", "last_error", "response", "payload")
 _CODES_OF_SUCCESS = frozenset({0, 200})
