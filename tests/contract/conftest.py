@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from moto.server import ThreadedMotoServer
 
-from service.adapters.aws.clients import AwsOptions
+from service.adapters.aws.clients import AwsOptions, Clients
+from service.adapters.aws.provision.table import provision_table
 from service.adapters.memory import MemoryClock
 from service.adapters.sqlite import Store
 from service.cli.embedded import ACCESS_KEY, REGION, SECRET_KEY
@@ -43,6 +44,23 @@ def options_of(request: pytest.FixtureRequest) -> Callable[[str], AwsOptions]:
 def open_store(tmp_path: Path) -> Callable[[], Awaitable[Store]]:
     """Opens an empty store in a folder, in which no batch expires; its uploads have parts of 5 MiB."""
     return lambda: Store.open(tmp_path / "store", MemoryClock(0), part_bytes=5 * 2**20)
+
+
+async def _make_table(clients: Clients, name: str) -> None:
+    """Make a table in which no item is deleted for its `ttl`: the times of some tests are of the past.
+
+    The embedded endpoint deletes such items once a minute.
+    """
+    await provision_table(clients, name)
+    await clients.dynamodb.update_time_to_live(
+        TableName=name, TimeToLiveSpecification={"Enabled": False, "AttributeName": "ttl"}
+    )
+
+
+@pytest.fixture
+def make_table() -> Callable[[Clients, str], Awaitable[None]]:
+    """Makes a table whose items stay."""
+    return _make_table
 
 
 LACKS = {

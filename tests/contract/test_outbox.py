@@ -8,9 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from service.adapters.aws.clients import AwsOptions, open_clients
+from service.adapters.aws.clients import AwsOptions, Clients, open_clients
 from service.adapters.aws.provision.resources import ResourceNames
-from service.adapters.aws.provision.table import provision_table
 from service.adapters.aws.table.dynamodb import DynamoTable
 from service.adapters.memory import MemoryTable
 from service.adapters.sqlite import Store
@@ -45,6 +44,7 @@ async def table(
     names: ResourceNames,
     options_of: Callable[[str], AwsOptions],
     open_store: Callable[[], Awaitable[Store]],
+    make_table: Callable[[Clients, str], Awaitable[None]],
 ) -> AsyncIterator[Table]:
     if request.param == "memory":
         yield MemoryTable()
@@ -54,7 +54,7 @@ async def table(
             yield store.table
         return
     async with open_clients(options_of(request.param)) as clients:
-        await provision_table(clients, names.table)
+        await make_table(clients, names.table)
         yield DynamoTable(clients, names.table)
 
 

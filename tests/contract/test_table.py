@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from service.adapters.aws.clients import AwsOptions, open_clients
+from service.adapters.aws.clients import AwsOptions, Clients, open_clients
 from service.adapters.aws.provision.resources import ResourceNames
 from service.adapters.aws.provision.table import provision_table
 from service.adapters.aws.table.dynamodb import DynamoTable
@@ -92,6 +92,7 @@ async def table(
     names: ResourceNames,
     options_of: Callable[[str], AwsOptions],
     open_store: Callable[[], Awaitable[Store]],
+    make_table: Callable[[Clients, str], Awaitable[None]],
 ) -> AsyncIterator[Table]:
     if request.param == "memory":
         yield MemoryTable()
@@ -101,7 +102,7 @@ async def table(
             yield store.table
         return
     async with open_clients(options_of(request.param)) as clients:
-        await provision_table(clients, names.table)
+        await make_table(clients, names.table)
         yield DynamoTable(clients, names.table)
 
 
@@ -894,7 +895,10 @@ def commit_of(batch: Batch, *outcomes: Outcome, slot: int = 0) -> Commit:
 
 @pytest.fixture(params=["memory", "sqlite", "ministack"])
 async def aging(
-    request: pytest.FixtureRequest, names: ResourceNames, tmp_path: Path
+    request: pytest.FixtureRequest,
+    names: ResourceNames,
+    tmp_path: Path,
+    make_table: Callable[[Clients, str], Awaitable[None]],
 ) -> AsyncIterator[tuple[Table, Age]]:
     """A table whose time the test sets, in seconds since 1970."""
     age = Age()
@@ -907,7 +911,7 @@ async def aging(
         return
     options = AwsOptions(REGION, request.getfixturevalue("endpoint"), ACCESS_KEY, SECRET_KEY)
     async with open_clients(options) as clients:
-        await provision_table(clients, names.table)
+        await make_table(clients, names.table)
         yield DynamoTable(clients, names.table, now_ms=age.now_ms), age
 
 
