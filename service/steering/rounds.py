@@ -166,8 +166,10 @@ class NextRound:
 
     def _rows(self, after: Batch, lacking: int) -> str:
         runs = self.selection.selected + lacking
-        rows = f"{runs:,} rows run again" + (" and the unread ones are read" if after.total is None else "")
-        text = f"{rows}, {len(self.selection.kept):,} keep their outcome"
+        rows = "1 row runs again" if runs == 1 else f"{runs:,} rows run again"
+        rows += " and the unread ones are read" if after.total is None else ""
+        kept = len(self.selection.kept)
+        text = f"{rows}, {kept:,} {'keeps its' if kept == 1 else 'keep their'} outcome"
         if skipped := len(self.selection.skipped):
             text += f"; {skipped:,} of those cannot be read any more"
         return text
