@@ -1,8 +1,9 @@
 """Events of a stream: server-sent events, or one JSON document a line.
 
-Server-sent events are WHATWG's (html.spec.whatwg.org/multipage/server-sent-events.html), with two additions
-for servers that take less care: an event may consist of a name only (`event: error`), and `data` lines that
-are each a JSON object are events of their own even without a blank line between them.
+Server-sent events are WHATWG's (html.spec.whatwg.org/multipage/server-sent-events.html), with three additions
+for servers that take less care: an event may consist of a name only (`event: error`), `data` lines that are
+each a JSON object are events of their own even without a blank line between them, and a field `error` is an
+event of that name with its value as data (llama.cpp's server).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from service.domain.model import Json
 DONE = "[DONE]"
 
 _FIELD = re.compile(r"(?:data|event|id|retry)(?::|$)|:")
+_LATER_FIELD = re.compile(r"(?:data|event|id|retry|error)(?::|$)|:")
+_NO_ERROR = frozenset({"", "null", "false", "{}"})
 _RAW_JSON = re.compile(r"\s*[\[{\"]")
 
 
@@ -44,6 +47,9 @@ def read_sse(text: str) -> list[StreamEvent]:
             data.append(value)
         elif field == "event":
             name = value.strip()
+        elif field == "error" and value.strip() not in _NO_ERROR:
+            found += [*_events(name, data), *_events("error", [value])]
+            name, data = "", []
     return found
 
 
@@ -62,7 +68,7 @@ def is_sse(text: str) -> bool:
     if _FIELD.match(beginning) is None:
         return False
     lines = [line for line in beginning.replace("\r", "\n").split("\n") if line]
-    if not all(_FIELD.match(line) for line in lines):
+    if not all(_LATER_FIELD.match(line) for line in lines):
         return False
     return any(isinstance(event.value, dict) or event.text == DONE for event in read_sse(beginning))
 

@@ -33,6 +33,9 @@ _KINDS_OF_ENDS = (
 )
 """Kinds of objects that mark the end, or only count, where they have no text."""
 
+_MARKS_OF_END = ("stop", "is_final", "is_finished")
+"""Keys that are true in the last piece of a text, else false (llama.cpp). `done` marks tasks as well."""
+
 _END_KEYS = frozenset({"type", "event", "done", "status", "id", "run_id", "is_final", "finished"})
 _REASONS_OF_FAILURES = frozenset(
     {"canceled", "cancelled", "error", "failed", "aborted", "timeout", "interrupted"}
@@ -85,11 +88,19 @@ def join_unknown(events: Sequence[StreamEvent]) -> Json:
     if len(found) * 2 <= len(events) and not _are_all_objects(events):
         return _join_texts(events)
     if _are_all_objects(events):
+        _check_marks_of_end(found)
         return found[0] if len(found) == 1 else found
     joined = _join_texts(events)
     if isinstance(joined, dict | list):
         return joined
     return [event.value for event in events]
+
+
+def _check_marks_of_end(found: Sequence[dict[str, Any]]) -> None:
+    """Raise an error if each object has a text and says by the same key that it is not the last one."""
+    for key in _MARKS_OF_END:
+        if found and all(part.get(key) is False and isinstance(part.get("content"), str) for part in found):
+            raise incomplete(f"the stream broke off: no event has {key}: true")
 
 
 def _with_data(events: Sequence[StreamEvent]) -> list[StreamEvent]:

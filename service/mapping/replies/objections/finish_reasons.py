@@ -39,19 +39,20 @@ _TRUNCATED = words(
     "context_length_exceeded pause_turn incomplete error_limit max_turns max_steps max_iterations "
     "output_limit out_of_tokens not_finished limit_output_tokens limit_total_tokens limit_turns "
     "max_turn_requests time_limit truncated_final maximum_tokens maximum_length token_limit_reached "
-    "max_tokens_reached"
+    "max_tokens_reached max_output max_len max_context max_context_length max_input_length context_length "
+    "length_limit truncated"
 )
 _REFUSED = words(
     "content_filter content_filtered refusal safety recitation blocklist prohibited_content spii "
     "language blacklist image_safety image_prohibited_content image_recitation guardrail_intervened "
     "guardrail guardrails error_toxic sensitive content_policy content_policy_violation blocked moderation "
-    "prompt_blocked model_armor user_cancel cancelled canceled interrupt"
+    "prompt_blocked model_armor user_cancel cancelled canceled interrupt run_cancelled run_expired"
 )
 _FAILED = words(
     "error network_error malformed_function_call unexpected_tool_call malformed_tool_use "
     "malformed_model_output malformed_response insufficient_system_resource abort aborted timeout "
     "model_error engine_error failed missing_thought_signature too_many_tool_calls image_other no_image "
-    "partial llm_api_error invalid_llm_response"
+    "partial llm_api_error invalid_llm_response run_failed"
 )
 _OF_MODELS_ONLY = _TRUNCATED - {"incomplete", "time_limit", "max_steps", "max_turns"} | words(
     "content_filter content_filtered recitation blocklist blacklist prohibited_content spii "
@@ -148,6 +149,7 @@ def _stated_reasons(document: Json, holders: Iterable[Json]) -> Iterator[tuple[s
         if "text" in document:  # SGLang
             places.append(document.get("meta_info"))
         places += [inner for key in _INNER if _is_of_model(inner := document.get(key))]
+        yield from _listed_status(document)
         yield from _reasons_of_provider(document)
         for key in _LISTS:
             places += [entry for entry in entries(document.get(key)) if not _ENTRY_KEYS.isdisjoint(entry)]
@@ -216,27 +218,58 @@ def _reasons_of_provider(document: dict[str, Json]) -> Iterator[tuple[str, str, 
 
 
 def _responses_status(document: dict[str, Json]) -> Iterator[tuple[str, str, dict[str, Json]]]:
-    """The status of OpenAI's Responses. Other replies have a status of their own, which is data."""
+    """The status of OpenAI's Responses, or of the newest message in a list of them or of its Assistants.
+
+    Other replies have a status of their own, which is data.
+    """
     response = document.get("response")
     if isinstance(response, dict) and str(document.get("type", "")).startswith("response."):
         document = response
-    details = document.get("incomplete_details")
     is_response = (
         document.get("object") == "response"
-        or isinstance(details, dict)
+        or isinstance(document.get("incomplete_details"), dict)
         or (isinstance(document.get("output"), list) and "output_text" in document)
     )
-    status = str_or_empty(document.get("status"))
-    if not is_response or status not in {"incomplete", "failed", "cancelled"}:
+    if is_response:
+        yield from _status(document)
+
+
+def _listed_status(document: dict[str, Json]) -> Iterator[tuple[str, str, dict[str, Json]]]:
+    """The status of the newest message of an agent, in a list of them (OpenAI's Assistants and Responses)."""
+    if document.get("object") != "list":
         return
-    reason = details.get("reason") if status == "incomplete" and isinstance(details, dict) else None
-    yield "status", reason if isinstance(reason, str) and reason else status, document
+    messages = [
+        entry
+        for entry in entries(document.get("data"))
+        if entry.get("role") == "assistant"
+        and "message" in (entry.get("type"), _last_word(entry.get("object")))
+    ]
+    if messages:
+        yield from _status(max(messages, key=_created_at))
+
+
+def _last_word(kind: Json) -> str:
+    return str_or_empty(kind).rpartition(".")[2]
+
+
+def _created_at(message: dict[str, Json]) -> float:
+    created = message.get("created_at")
+    return created if isinstance(created, int | float) else 0.0
+
+
+def _status(holder: dict[str, Json]) -> Iterator[tuple[str, str, dict[str, Json]]]:
+    """The status of a response or message that is not complete; the reason for it, where one is given."""
+    details = holder.get("incomplete_details")
+    reason = str_or_empty(details.get("reason")) if isinstance(details, dict) else ""
+    status = str_or_empty(holder.get("status")) or ("incomplete" if reason else "")
+    if status in {"incomplete", "failed", "cancelled"}:
+        yield "status", (status == "incomplete" and reason) or status, holder
 
 
 @lru_cache(maxsize=1024)
 def _word(reason: str) -> str:
     """A reason in snake case: providers write `max_tokens`, `MAX_TOKENS`, `maxTokens` and `max-tokens`."""
-    return snake_case(reason).removeprefix("finish_reason_")
+    return snake_case(reason).removeprefix("finish_reason_").removeprefix("reason_")
 
 
 def is_finish_reason(value: Json) -> bool:

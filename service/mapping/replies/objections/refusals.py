@@ -1,7 +1,8 @@
 """Refusals: a model declines, or a filter blocked the prompt before it.
 
 Sources: platform.openai.com/docs/guides/structured-outputs#refusals, ai.google.dev/api/generate-content
-(PromptFeedback), docs.aws.amazon.com/bedrock (guardrails-use-independent-api, InvokeModel).
+(PromptFeedback), cloud.google.com/vertex-ai (text models: safetyAttributes), docs.aws.amazon.com/bedrock
+(guardrails-use-independent-api, InvokeModel).
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ _UNSPECIFIED = ("", "BLOCK_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED")
 _GUARDRAIL_KEYS = ("amazon-bedrock-guardrailAction", "guardrailAction")
 """Keys of InvokeModel, and of RetrieveAndGenerate."""
 
+_SAFETY_KEY = "safetyAttributes"
+"""Key of the text models of Vertex AI: an object, or a list with one for each candidate."""
+
 _INTERVENED = ("INTERVENED", "GUARDRAIL_INTERVENED")
 
 
@@ -33,6 +37,10 @@ def find_refusals(document: Json, last_messages: Iterable[Json]) -> Objections:
         reason = str_or_empty(feedback.get(reason_key)) if isinstance(feedback, dict) else ""
         if reason not in _UNSPECIFIED:
             yield Objection(ReplyRejectedError(in_words("the prompt was blocked", reason)), key)
+    for place in (document, *entries(document.get("predictions"))):
+        attributes = place.get(_SAFETY_KEY)
+        if any(entry.get("blocked") is True for entry in entries(attributes) or entries([attributes])):
+            yield Objection(ReplyRejectedError("the answer was blocked"), _SAFETY_KEY)
     for key in _GUARDRAIL_KEYS:
         if document.get(key) in _INTERVENED:
             yield Objection(ReplyRejectedError("a guardrail has intervened"), key)

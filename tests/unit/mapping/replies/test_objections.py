@@ -44,6 +44,18 @@ def chat(content="42", finish_reason="stop", **more):
     return {"object": "chat.completion", "model": "m", "choices": [choice | more.pop("choice", {})], **more}
 
 
+def thread_messages(*messages):
+    return {"object": "list", "data": list(messages)}
+
+
+def thread_message(status, reason=None, **more):
+    details = {"incomplete_details": {"reason": reason}} if reason else {}
+    text = {"type": "text", "text": {"value": "42", "annotations": []}}
+    stated = {"status": status} if status else {}
+    made = {"object": "thread.message", "role": "assistant", "content": [text]}
+    return {**made, **stated, **details, **more}
+
+
 def claude(stop_reason="end_turn", content=None, **more):
     blocks = [{"type": "text", "text": "42"}] if content is None else content
     return {
@@ -371,6 +383,9 @@ REFUSED = [
         "No.",
     ),
     (responses("incomplete", incomplete_details={"reason": "content_filter"}), "content_filter"),
+    (thread_messages(thread_message("incomplete", "content_filter")), "content_filter"),
+    ({"predictions": [{"content": "No.", "safetyAttributes": {"blocked": True}}]}, "blocked"),
+    ({"predictions": [{"candidates": [], "safetyAttributes": [{"blocked": True}]}]}, "blocked"),
     (claude("refusal", []), "refusal"),
     (
         {"stopReason": "contentFiltered", "lastMessage": {"role": "assistant", "content": []}},
@@ -446,6 +461,12 @@ TRUNCATED = [
     (claude("max_tokens", [{"type": "tool_use", "id": "1", "name": "f", "input": {}}]), "max_tokens"),
     (responses("incomplete", incomplete_details={"reason": "max_output_tokens"}), "max_output_tokens"),
     (responses("incomplete"), "incomplete"),
+    (thread_messages(thread_message("incomplete", "max_tokens")), "max_tokens"),
+    (thread_messages(thread_message(None, "max_tokens")), "max_tokens"),
+    (thread_messages({"type": "message", "role": "assistant", "status": "incomplete"}), "incomplete"),
+    (chat("4", "max_output"), "max_output"),
+    (chat("4", "REASON_MAX_LEN"), "REASON_MAX_LEN"),
+    (chat("4", "context_length"), "context_length"),
     ({"message": {"role": "assistant", "content": "4"}, "done": True, "done_reason": "length"}, "length"),
     ({"response": "4", "done": True, "done_reason": "length"}, "length"),
     (gemini("MAX_TOKENS"), "MAX_TOKENS"),
@@ -641,6 +662,13 @@ def test_errors_can_be_accepted(reply):
         claude("end_turn", stop_details=None),
         claude("stop_sequence"),
         responses(incomplete_details=None),
+        thread_messages(thread_message("completed"), thread_message("incomplete", "max_tokens")),
+        thread_messages(
+            thread_message("incomplete", "max_tokens", created_at=1),
+            thread_message("completed", created_at=2),
+        ),
+        {"object": "list", "data": [{"id": "order_1", "status": "incomplete"}]},
+        {"predictions": [{"content": "42", "safetyAttributes": {"blocked": False, "scores": [0.1]}}]},
         gemini("STOP", promptFeedback={}),
         gemini("STOP", promptFeedback={"blockReason": "BLOCK_REASON_UNSPECIFIED"}),
         task("completed", "42"),

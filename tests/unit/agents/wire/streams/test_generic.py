@@ -61,6 +61,31 @@ def test_an_error_event_without_data() -> None:
         join_events("data: Hel\n\nevent: error\n\n")
 
 
+@pytest.mark.parametrize(
+    "beginning", ["data: Hel\n\n", 'data: {"content": "Hel", "stop": false}\n\n', "data: Hel\n"]
+)
+def test_a_field_called_error_is_an_error_event(beginning: str) -> None:
+    """As servers write it that take `error` for a name of a field."""
+    with pytest.raises(AgentUnavailableError, match="slot unavailable"):
+        join_events(beginning + 'error: {"code": 500, "message": "slot unavailable"}\n\n')
+
+
+def test_pieces_none_of_which_is_the_last_are_half_an_answer() -> None:
+    """llama.cpp's server ends its own streams with `stop: true`."""
+    pieces = [{"content": "Pa", "stop": False}, {"content": "ris", "stop": False}]
+    with pytest.raises(AgentUnavailableError, match="broke off"):
+        join_events(sse(*pieces))
+    whole = [*pieces, {"content": "", "stop": True}]
+    assert join_events(sse(*whole)) == whole
+    tasks = [{"content": "buy milk", "done": False}, {"content": "sleep", "done": False}]
+    assert join_events(sse(*tasks)) == tasks
+
+
+def test_a_field_called_error_that_says_nothing_is_passed_over() -> None:
+    """As an `error` that is null in a chunk."""
+    assert join_events("data: Hel\nerror: null\n\ndata: lo\n\n") == join_events("data: Hel\n\ndata: lo\n\n")
+
+
 PART = {"type": "chunk", "content": "Hel"}
 
 
