@@ -159,13 +159,18 @@ class _UncancelledTable:
 
 class _OnwardSplitter(Splitter):
     async def _split_leased(
-        self, batch: Batch, definition: Definition | None, lease: BatchLease, delivery: Delivery
+        self,
+        batch: Batch,
+        definition: Definition | None,
+        lease: BatchLease,
+        delivery: Delivery,
+        repeat_delay_s: int,
     ) -> None:
         """Split the batch to its end, also if it is cancelled."""
         twin = copy.copy(self)
         table: Any = _UncancelledTable(self._ports.table)
         twin._ports = replace(self._ports, table=table)
-        await Splitter._split_leased(twin, batch, definition, lease, delivery)
+        await Splitter._split_leased(twin, batch, definition, lease, delivery, repeat_delay_s)
 
 
 class NoSealWhenCancelled(Components):
