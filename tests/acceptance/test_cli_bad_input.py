@@ -202,7 +202,7 @@ def test_a_full_disk(cli: Cli) -> None:
     cli.write("agent_mod.py", "def answer(row):\n    return {'category': 'x' * 10_000}\n")
     cli.write("in.csv", people(50))
     before = cli.files()
-    limited = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2**18, 2**18)); "
+    limited = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2**19, 2**19)); "
     limited += "os.execv(sys.argv[1], sys.argv[1:])"
     command = [str(BIN / "python"), "-c", limited, str(BIN / "rowfleet"), "run", "in.csv", "--mapping", "big"]
     done = cli.launch(command, PYTHONDONTWRITEBYTECODE="1").finish()
