@@ -42,7 +42,7 @@ LONG = verify or docker or terraform
 test: $(READY) ## all tests that are quick
 	@$(BIN)/python -m pytest -m "not ($(LONG))" -n 3 --dist loadscope --no-loadscope-reorder tests/acceptance tests
 
-verify: $(READY) ## the long tests: thousands of simulated worlds, chaos, containers, Terraform, a full disk, many examples
+verify: $(READY) ## the long tests: thousands of simulated worlds, chaos, containers, Terraform, a full disk, the wheel, many examples
 	@$(BIN)/python -m pytest -m "$(LONG)"
 	@$(BIN)/python -m pytest -m "hypothesis and not ($(LONG))" --hypothesis-profile=thorough -n 2
 

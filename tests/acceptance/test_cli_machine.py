@@ -7,6 +7,8 @@ import pytest
 
 from tests.acceptance.support import Cli, HttpAgent, Running, people, table, until
 
+pytestmark = pytest.mark.verify
+
 ROWS, CALLS = 40, 4
 COUNT = people(ROWS)
 """A file with the rows `person 1` and so on."""

@@ -16,6 +16,8 @@ from packaging.requirements import Requirement
 from service import __version__
 from tests.acceptance.support import BIN, HttpAgent
 
+pytestmark = pytest.mark.verify
+
 ROOT = Path(__file__).parents[2]
 MAPPING = """target: {type: agent, name: up, invoke: http, url: "${AGENT_URL}/"}
 output_mapping:
