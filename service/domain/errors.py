@@ -47,7 +47,9 @@
     │   └── CallCutError            an operation has cut the row's call
     ├── LeaseLostError              stop working on the message: another consumer has it
     └── AccessError                 credentials or permissions: only an operator can help
-        ├── StoreError              the store on this machine cannot be used; StoreFullError: no space
+        ├── StoreError              the store on this machine cannot be used
+        │   ├── StoreInUseError     another process has it
+        │   └── StoreFullError      its disk is full
         └── ReceiverGoneError       a target of events wants none of them any more
 
 Outcomes, metrics and `rowfleet errors` show the `kind` of an error, its class name, and the `failure_class`

@@ -81,19 +81,21 @@ async def test_a_date_is_corrected_once_in_a_call() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "answer_now",
     [
-        wrong_date("InvalidSignatureException", timedelta(minutes=1)),
-        wrong_date("AccessDeniedException"),
-        refusal("InvalidSignatureException"),
-        replace(refusal("InvalidSignatureException"), headers={"Date": "soon"}),
-        replace(refusal("InvalidSignatureException"), headers={"Date": "Thu, 01 Jan 2015 00:00:00 -0000"}),
+        lambda: wrong_date("InvalidSignatureException", timedelta(minutes=1)),
+        lambda: wrong_date("AccessDeniedException"),
+        lambda: refusal("InvalidSignatureException"),
+        lambda: replace(refusal("InvalidSignatureException"), headers={"Date": "soon"}),
+        lambda: replace(
+            refusal("InvalidSignatureException"), headers={"Date": "Thu, 01 Jan 2015 00:00:00 -0000"}
+        ),
     ],
     ids=["right time", "other refusal", "no date", "no time", "no zone"],
 )
-async def test_other_refusals_are_final(answer: Scripted) -> None:
+async def test_other_refusals_are_final(answer_now: Callable[[], Scripted]) -> None:
     """A signature that is wrong for another reason is not sent again."""
-    async with answered(answer) as (clients, server):
+    async with answered(answer_now()) as (clients, server):
         with pytest.raises(ClientError):
             await clients.dynamodb.get_item(TableName="t", Key={"a": {"S": "b"}})
     assert len(server.asked) == 1
