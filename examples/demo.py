@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 from examples.serving import agent_process  # noqa: E402 -- the script's own folder is not the root
 from examples.showing import Display, Moment  # noqa: E402
 from service.app.aws.backend import DEAD_LETTER_QUEUES, QUEUES, AwsBackend, aws_options, connect  # noqa: E402
-from service.app.download import download_results  # noqa: E402
+from service.app.fetching import fetch_results, find_results  # noqa: E402
 from service.app.settings import Settings, load_settings  # noqa: E402
 from service.cli.embedded import ACCESS_KEY, REGION, SECRET_KEY, EmbeddedProcess  # noqa: E402
 from service.cli.local import SPLIT_DEFAULTS  # noqa: E402
@@ -142,7 +142,8 @@ async def run(display: Display, settings: Settings) -> None:
             display.moments(sum(1 for _ in csv.DictReader(file)))
         view = await follow(display, backend)
         await show_left(display, backend, view, settings)
-        await download_results(backend.ports.objects, view, OUT)
+        objects = backend.ports.objects
+        await fetch_results(objects, await find_results(objects, view.batch), OUT)
 
 
 async def follow(display: Display, backend: AwsBackend) -> BatchView:

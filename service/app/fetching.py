@@ -1,4 +1,7 @@
-"""Fetching the result files of a batch, of any round, with their digests checked."""
+"""Fetching the result files of a batch, of any round, with their digests checked.
+
+A file is written beside its target and renamed.
+"""
 
 from __future__ import annotations
 
@@ -76,14 +79,16 @@ async def fetch_results(
             digests = dict[Path, str]()
             for name, path in staged.items():
                 key = results.place.prefix + name
-                await download_object(objects, results.place.bucket, key, path)
-                digests[targets[name]] = digest = await asyncio.to_thread(_digest, path)
-                _check(results, name, digest)
+                stored = await download_object(objects, results.place.bucket, key, path)
+                digests[targets[name]] = stored.sha256
+                _check(results, name, stored.sha256)
             if before_move is not None:
                 await before_move(digests)
-            for name in paths.keys() - targets.keys():
-                # those of another result do not belong to this one
-                paths[name].unlink(missing_ok=True)
+            # Files of another result are deleted only now that all new ones are on the disk: they do not
+            # belong to this one.
+            for name, path in paths.items():
+                if name not in targets or name == MANIFEST:
+                    path.unlink(missing_ok=True)
             # The manifest is moved last: if it is there, the files beside it belong to it.
             for name, path in targets.items():
                 staged[name].replace(path)
@@ -121,8 +126,3 @@ def _check(results: RoundResults, name: str, digest: str) -> None:
             f"{results.place.url(name)} is not as its manifest says (sha256 {digest[:12]}…, not "
             f"{expected[:12]}…): it was changed since; `rowfleet finish {results.batch_id}` writes it again"
         )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

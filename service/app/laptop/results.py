@@ -1,7 +1,7 @@
-"""Result files of a batch: written to their place beside the input, or to stdout.
+"""Result files of a batch at their place beside the input.
 
-A file is written beside its target and renamed. A file that lies there already is replaced only if it is the
-untouched result of an earlier run of this store, which keeps it, or if the user says so.
+A file that lies there already is replaced only if it is the untouched result of an earlier run of this store,
+which keeps it, or if the user says so.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ import stat
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
-from service.app.download import download_object, fetched_names, result_paths
+from service.app.download import result_paths
+from service.app.fetching import RoundResults, fetch_results, find_results
 from service.app.laptop.run_book import RunBook, WrittenFile
 from service.domain.errors import UsageError
-from service.domain.model import BatchView, Location
+from service.domain.model import BatchView
 from service.domain.ports import Objects
-
-CHUNK_BYTES = 8 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ async def find_replaced(runs: RunBook, out: Path, *, force: bool) -> Replaced | 
         if not _exists(path):
             continue
         known = {file.sha256: file for file in await runs.written(path)}
-        found = known.get(await asyncio.to_thread(digest_of, path)) if known else None
+        found = known.get(await asyncio.to_thread(_digest_of, path)) if known else None
         if found is not None:
             replaced = replaced or Replaced(found.batch_id, found.round)
         elif not force:
@@ -95,45 +94,19 @@ async def has_result(runs: RunBook, out: Path, view: BatchView) -> bool:
 async def write_results(objects: Objects, runs: RunBook, view: BatchView, out: Path) -> dict[str, Path]:
     """Write the result files of a batch beside `out`, all or none; return their paths by name in the store.
 
-    Raises OSError with the file that could not be written.
+    Raises OSError with the file that could not be written, and UsageError if the store has another file.
     """
-    results = view.batch.results
-    paths = result_paths(out)
-    names = await fetched_names(objects, view)
-    # A link stays, and the file that it names is replaced.
-    targets = {name: paths[name].resolve() for name in names}
-    path = out
-    try:
-        with tempfile.TemporaryDirectory(dir=out.resolve().parent, prefix=f".{out.name}.") as folder:
-            staged = {name: Path(folder, name) for name in names}
-            for name, path in staged.items():
-                await download_object(objects, results.bucket, results.prefix + name, path)
-            await _note(runs, view, {targets[name]: staged[name] for name in names})
-            # The files of an earlier run are deleted only now that all new ones are on the disk: its failures
-            # do not belong to this run.
-            for name, path in paths.items():
-                if name not in ("output.csv", *names) or name == "manifest.json":
-                    path.unlink(missing_ok=True)
-            # The manifest is moved last: if it exists, the files beside it belong to it.
-            for name, path in targets.items():
-                staged[name].replace(path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(paths.get(path.name, path))) from error
-    return {name: paths[name] for name in names}
+    results = await find_results(objects, view.batch, view.batch.round)
+    return await fetch_results(objects, results, out, partial(note_written, runs, results))
 
 
-async def stream_output(objects: Objects, place: Location, stdout: BinaryIO) -> None:
-    """Write output.csv to stdout. Raises OSError if nobody reads it any more."""
-    source = await objects.head(place.bucket, place.prefix + "output.csv")
-    offset = 0
-    while offset < source.size:
-        chunk = await objects.read(source, offset, CHUNK_BYTES)
-        await asyncio.to_thread(stdout.write, chunk)
-        offset += len(chunk)
-    await asyncio.to_thread(stdout.flush)
+async def note_written(runs: RunBook, results: RoundResults, digests: Mapping[Path, str]) -> None:
+    """Keep in the store that files, which are about to be moved to their places, are results of it."""
+    for path, digest in digests.items():
+        await runs.write(path, WrittenFile(digest, results.batch_id, results.round))
 
 
-def digest_of(path: Path) -> str:
+def _digest_of(path: Path) -> str:
     """The sha256 of a file in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -147,14 +120,6 @@ def describe_problem(error: OSError, batch_id: str) -> str:
     else:
         way = f"name another place with --out; {way}"
     return f"cannot write {error.filename}: {error.strerror}; {way}"
-
-
-async def _note(runs: RunBook, view: BatchView, staged: Mapping[Path, Path]) -> None:
-    """Keep the digests of files that are about to be moved to their places."""
-    batch = view.batch
-    for target, path in staged.items():
-        digest = await asyncio.to_thread(digest_of, path)
-        await runs.write(target, WrittenFile(digest, batch.batch_id, batch.round))
 
 
 def _exists(path: Path) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,8 +15,8 @@ from service.app.download import result_paths
 from service.app.fetching import RoundResults, fetch_results, find_results, stream_results
 from service.app.laptop.backend import open_laptop
 from service.app.laptop.home import Home
-from service.app.laptop.results import check_target, digest_of, find_replaced
-from service.app.laptop.run_book import STDOUT, WrittenFile
+from service.app.laptop.results import check_target, find_replaced, note_written
+from service.app.laptop.run_book import STDOUT
 from service.app.settings import Settings
 from service.app.status import read_batch
 from service.cli.batches.places import Place, open_place, place_option, run_on
@@ -70,9 +70,8 @@ def fetch(
             return
         out = Path(target) if target else await _default_target(place, batch)
         await _check_target(place, results, out, force=force)
-        files = await fetch_results(place.ports.objects, results, out)
-        if place.home is not None:
-            await _note(settings, place.home, results, files)
+        note = None if place.home is None else partial(_note, settings, place.home, results)
+        files = await fetch_results(place.ports.objects, results, out, note)
         _show(results, files, as_json=as_json)
 
     run_on(open_place(settings, batch, place_option(where, endpoint_url, region)), settings, work)
@@ -100,13 +99,11 @@ async def _check_target(place: Place, results: RoundResults, out: Path, *, force
         raise UsageError(f"{there[0]} is there: name another file with --out, or give --force to replace it")
 
 
-async def _note(settings: Settings, home: Home, results: RoundResults, files: Mapping[str, Path]) -> None:
+async def _note(settings: Settings, home: Home, results: RoundResults, digests: Mapping[Path, str]) -> None:
     """Keep in the store that these files are results of it, so that a later run may replace them."""
     try:
         async with open_laptop(home, settings) as backend:
-            for path in files.values():
-                digest = await asyncio.to_thread(digest_of, path)
-                await backend.runs.write(path.resolve(), WrittenFile(digest, results.batch_id, results.round))
+            await note_written(backend.runs, results, digests)
     except StoreInUseError:
         pass  # a process has the store; without the note a later run asks for --force
 

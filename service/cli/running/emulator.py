@@ -6,7 +6,7 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-from service.app.download import download_results
+from service.app.fetching import fetch_results, find_results
 from service.app.serve import ROLES
 from service.app.settings import Settings
 from service.app.status import WITH_RESULTS, group_failures, read_operations, status_json
@@ -71,15 +71,16 @@ async def _download_or_rescue(
 ) -> tuple[dict[str, Path], int]:
     """Write the results to `path`, or to a new temporary folder if that fails; return files and exit code."""
     objects = service.backend.ports.objects
+    results = await find_results(objects, view.batch)
     try:
-        return await download_results(objects, view, path), batch_exit_code(view)
+        return await fetch_results(objects, results, path), batch_exit_code(view)
     except OSError as error:
         problem = f"cannot write {error.filename}: {error.strerror}"
     # The results were paid for, so they are rescued from, say, a full disk. The exit code is still that of an
     # error, because a script that reads `path` would find the results of an earlier run.
     try:
         spare = Path(tempfile.mkdtemp(prefix="rowfleet-results-"))
-        files = await download_results(objects, view, spare / path.name)
+        files = await fetch_results(objects, results, spare / path.name)
     except OSError as error:
         raise UsageError(
             f"{problem}; nor {error.filename}: {error.strerror}; the results are lost: make room, or name "

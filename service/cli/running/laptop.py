@@ -11,11 +11,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from service.app.fetching import find_results, stream_results
 from service.app.laptop.backend import LaptopBackend, open_laptop
 from service.app.laptop.commands import RunCommand
 from service.app.laptop.home import Home
 from service.app.laptop.pipeline import Stop
-from service.app.laptop.results import Replaced, describe_problem, stream_output, write_results
+from service.app.laptop.results import Replaced, describe_problem, write_results
 from service.app.laptop.run_book import STDOUT, RunRecord
 from service.app.laptop.serving import BatchServer, Served
 from service.app.laptop.start import Start, Starter, Step, progress_text
@@ -144,7 +145,8 @@ class EndReport:
         objects, batch = self._backend.ports.objects, view.batch
         try:
             if record.out == STDOUT:
-                await stream_output(objects, batch.results, sys.stdout.buffer)
+                results = await find_results(objects, batch, batch.round)
+                await stream_results(objects, results, sys.stdout.buffer)
                 return {}, ""
             files = await write_results(objects, self._backend.runs, view, Path(record.out))
         except OSError as error:

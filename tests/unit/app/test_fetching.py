@@ -9,7 +9,7 @@ import pytest
 
 from service.adapters.memory import MemoryObjects
 from service.app.fetching import fetch_results, find_results, stream_results
-from service.domain.errors import UsageError
+from service.domain.errors import SourceError, UsageError
 from service.domain.model import Batch, Location, Source, State
 
 BATCH = Batch("demo", "e1", State.COMPLETED_WITH_ERRORS, Source("b", "k"), Location("b", "out/"), round=3)
@@ -57,6 +57,28 @@ async def test_an_earlier_round(objects, tmp_path):
     files = await fetch_results(objects, results, tmp_path / "out.csv")
     assert list(files) == ["output.csv", "failures.csv", "manifest.json"]
     assert (tmp_path / "out.failures.csv").read_bytes() == b"name\nbob\n"
+
+
+async def test_results_replace_those_of_an_earlier_run(objects, tmp_path):
+    """If no row failed, the failures of an earlier run are deleted, as they do not belong to this run."""
+    (tmp_path / "x.failures.csv").write_text("earlier")
+    (tmp_path / "x.manifest.json").write_text("earlier")
+    files = await fetch_results(objects, await find_results(objects, BATCH), tmp_path / "x.csv")
+    assert files == {"output.csv": tmp_path / "x.csv", "manifest.json": tmp_path / "x.manifest.json"}
+    assert names(tmp_path) == ["x.csv", "x.manifest.json"]
+    assert "earlier" not in {path.read_text() for path in tmp_path.iterdir()}
+
+
+async def test_a_failed_download_keeps_the_results_of_an_earlier_run(objects, tmp_path):
+    """If one file cannot be downloaded, all files of an earlier run are unchanged."""
+    earlier = {"x.csv", "x.failures.csv", "x.manifest.json"}
+    for name in earlier:
+        (tmp_path / name).write_text("earlier")
+    found = await find_results(objects, BATCH, 1)
+    results = replace(found, digests={**found.digests, "long_cells.csv": "of a file that is not there"})
+    with pytest.raises(SourceError):
+        await fetch_results(objects, results, tmp_path / "x.csv")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(earlier, "earlier")
 
 
 async def test_a_stream(objects):

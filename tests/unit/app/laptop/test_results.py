@@ -6,12 +6,12 @@ import os
 
 import pytest
 
+from service.app.fetching import find_results, stream_results
 from service.app.laptop.results import (
     Replaced,
     check_target,
     describe_problem,
     has_result,
-    stream_output,
     write_results,
 )
 from service.domain.errors import UsageError
@@ -74,7 +74,8 @@ async def test_the_output_goes_to_stdout(laptop):
     """The bytes of output.csv, and nothing else."""
     view, backend = await served(laptop, "ann")
     stdout = io.BytesIO()
-    await stream_output(backend.ports.objects, view.batch.results, stdout)
+    objects = backend.ports.objects
+    await stream_results(objects, await find_results(objects, view.batch), stdout)
     assert stdout.getvalue().splitlines()[1].startswith(b"ann,ANN,1,SUCCESS")
 
 
