@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from service.app.fetching import fetch_results, find_results
 from service.app.serve import ROLES
 from service.app.settings import Settings
-from service.app.status import WITH_RESULTS, group_failures, read_operations, status_json
+from service.app.status import WITH_RESULTS
 from service.app.submit import SubmitRequest
 from service.catalog.folders import ReadMappingFiles
 from service.cli import local, render
-from service.cli.console import EXIT_USAGE, err, out, print_error, print_json
-from service.cli.status import batch_exit_code, run_remedies, show_held
+from service.cli.console import EXIT_USAGE, err, out, print_error
+from service.cli.running.ending import Ending
+from service.cli.status import batch_exit_code, run_remedies
 from service.domain.errors import UsageError
-from service.domain.model import BatchView, State
-
-SHOWN_CAUSES = 5
-"""Causes of failed rows that are printed: `errors` finds none later, as the endpoint ends with the run."""
+from service.domain.model import BatchView
 
 
 async def run_on_emulator(
@@ -36,31 +35,11 @@ async def run_on_emulator(
         if view.batch.state in WITH_RESULTS:
             files, code = await _download_or_rescue(service, view, path)
         # the endpoint, which holds the batch, ends with this context
-        table = service.backend.ports.table
-        operations = await read_operations(table, view.batch)
         undelivered = await local.await_events(service.backend, view.batch)
-        status = status_json(
-            view,
-            service.backend.ports.clock,
-            operations=operations,
-            undelivered=undelivered,
-            hold_s=settings.sweep.hold_s,
+        ending = await Ending.read(
+            service.backend.ports, view, files, undelivered=undelivered, hold_s=settings.sweep.hold_s
         )
-        causes = await group_failures(table, view.batch) if view.all_counts.failed else []
-    if not as_json:
-        render.show_notes(err, view.batch)
-    if as_json:
-        shown = {name: str(file) for name, file in files.items()}
-        print_json({**status, "files": shown, "causes": [cause.as_json() for cause in causes]})
-    elif view.batch.state is State.PAUSED:
-        holds = {reason: hold | {"until": None} for reason, hold in status["holds"].items()}
-        # the pipeline has ended with the batch, so nothing cancels it
-        show_held(out, status | {"holds": holds}, run_remedies(request.mapping, holds))
-    elif not view.batch.error:
-        render.show_finished(out, status, files)
-        if causes:
-            out.print()
-            render.show_failures(out, causes[:SHOWN_CAUSES])
+    ending.show(out, partial(run_remedies, request.mapping), as_json=as_json)
     if view.batch.error:
         print_error(f"batch {view.batch.batch_id} failed: {view.batch.error}")
     return code

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -21,30 +22,14 @@ from service.app.laptop.run_book import STDOUT, RunRecord
 from service.app.laptop.serving import BatchServer, Served
 from service.app.laptop.start import Start, Starter, Step, progress_text
 from service.app.settings import Settings
-from service.app.status import (
-    WITH_RESULTS,
-    can_be_redriven,
-    group_failures,
-    read_operations,
-    sample_failures,
-    status_json,
-)
+from service.app.status import WITH_RESULTS, can_be_redriven, sample_failures
 from service.catalog.folders import ReadMappingFiles
 from service.cli import render
-from service.cli.console import (
-    EXIT_INTERRUPTED,
-    EXIT_USAGE,
-    err,
-    out,
-    print_error,
-    print_json,
-)
+from service.cli.console import EXIT_INTERRUPTED, EXIT_USAGE, err, out, print_error
+from service.cli.running.ending import Ending
 from service.cli.running.garbage import tune_garbage_collection
-from service.cli.status import batch_exit_code, redrive_remedies, remedies, show_held, show_remedies
-from service.domain.model import BatchView, State
-
-SHOWN_CAUSES = 5
-"""Causes of failed rows that are printed; `rowfleet errors` has all."""
+from service.cli.status import batch_exit_code, redrive_remedies, remedies, show_remedies
+from service.domain.model import BatchView
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,32 +145,15 @@ class EndReport:
         return files, ""
 
     async def _print(self, view: BatchView, served: Served, files: dict[str, Path], console: Console) -> None:
-        table, batch = self._backend.ports.table, view.batch
-        status = status_json(
-            view,
-            self._backend.ports.clock,
-            operations=await read_operations(table, batch),
-            undelivered=served.undelivered,
-            hold_s=self._settings.sweep.hold_s,
+        ports, batch = self._backend.ports, view.batch
+        ending = await Ending.read(
+            ports, view, files, undelivered=served.undelivered, hold_s=self._settings.sweep.hold_s
         )
-        causes = await group_failures(table, batch) if view.all_counts.failed else []
-        if self._as_json:
-            shown = {name: str(file) for name, file in files.items()}
-            print_json({**status, "files": shown, "causes": [cause.as_json() for cause in causes]})
-            return
-        render.show_notes(err, batch)
-        if batch.state is State.PAUSED:
-            # Nothing cancels it while no process runs.
-            holds = {reason: hold | {"until": None} for reason, hold in status["holds"].items()}
-            show_held(console, status | {"holds": holds}, remedies(batch.batch_id, holds))
-        elif batch.state in WITH_RESULTS:
-            render.show_finished(console, status, files, pace=self._pace(view))
-            if causes:
-                console.print()
-                render.show_failures(console, causes[:SHOWN_CAUSES])
-            if can_be_redriven(batch, self._backend.ports.clock.now_ms()):
-                failures = await sample_failures(table, batch) if view.all_counts.failed else []
-                show_remedies(console, redrive_remedies(view, failures))
+        ending.show(console, partial(remedies, batch.batch_id), as_json=self._as_json, pace=self._pace(view))
+        is_over = batch.state in WITH_RESULTS and can_be_redriven(batch, ports.clock.now_ms())
+        if is_over and not self._as_json:
+            failures = await sample_failures(ports.table, batch) if view.all_counts.failed else []
+            show_remedies(console, redrive_remedies(view, failures))
 
     def _pace(self, view: BatchView) -> str:
         """The rows and seconds of this process if it has gone on with a batch, and its calls at a time."""
