@@ -15,13 +15,18 @@ OBJECTS_NAME = "objects"
 _PRIVATE_FILE, _PRIVATE_FOLDER = 0o600, 0o700
 
 
-def prepare_folder(folder: Path) -> None:
-    """Make what is missing of the folder, readable by its owner only. Raises OSError."""
+def make_folder(folder: Path) -> None:
+    """Make the folder if it is missing: its owner's only, ignored by version control. Raises OSError."""
     folder.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
-    (folder / OBJECTS_NAME).mkdir(mode=_PRIVATE_FOLDER, exist_ok=True)
     ignore = folder / ".gitignore"
     if not ignore.exists():
         ignore.write_text("*\n", "ascii")
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make what is missing of the folder and of the store in it. Raises OSError."""
+    make_folder(folder)
+    (folder / OBJECTS_NAME).mkdir(mode=_PRIVATE_FOLDER, exist_ok=True)
     # SQLite gives the files beside it the same mode
     os.close(os.open(folder / DATABASE_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _PRIVATE_FILE))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 from pathlib import Path
 
-from service.adapters.sqlite.folder import DATABASE_NAME
+from service.adapters.sqlite.folder import DATABASE_NAME, make_folder
 from service.adapters.sqlite.lock import holder_pid
 from service.domain.errors import UsageError
 
@@ -47,10 +47,7 @@ class Home:
     def create(self) -> None:
         """Create the folder, which version control ignores. Raises UsageError if that is impossible."""
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            ignore = self.folder / ".gitignore"
-            if not ignore.exists():
-                ignore.write_text("*\n", "utf-8")
+            make_folder(self.folder)
         except OSError as error:
             raise UsageError(
                 f"cannot create the store in {self.folder}: {error.strerror}; name another folder by "

@@ -24,7 +24,7 @@ CHUNK_BYTES = 8 * 2**20
 
 
 class Step(StrEnum):
-    """What a command does: open a batch, go on with one, extend one by more rows, or write its results."""
+    """The step of a command: open a batch, go on with one, extend one by more rows, or write its results."""
 
     OPEN = "open"
     GO_ON = "go_on"

@@ -53,6 +53,14 @@ def agent_opener(
     return open_
 
 
+async def check_agent(settings: Settings, mapping: RowMapping) -> None:
+    """Open and close the agent once, so that a missing variable is reported before rows meet it.
+
+    Raises ConfigError if it cannot be used.
+    """
+    await agent_opener(settings)(mapping).close()
+
+
 def options_on_demand(settings: Settings) -> Callable[[str], AwsOptions]:
     """Return a function that returns the options of AWS in a region; "" for that of the settings.
 

@@ -15,7 +15,7 @@ from service.app.laptop.serving import BatchServer
 from service.app.laptop.steering import cancel_here, open_round_here, operate_here, resume_here
 from service.app.laptop.tuning import laptop_settings
 from service.app.settings import Settings
-from service.app.wiring.agents import agent_opener
+from service.app.wiring.agents import check_agent
 from service.batch.role_ports import Ports
 from service.batch.source import compile_stored, stored_definition
 from service.catalog.files import MappingFiles
@@ -83,10 +83,9 @@ async def _serve_or_ask(asked: AskedOperation, settings: Settings, read_files: R
 
 
 async def _check_agent(ports: Ports, batch_id: str, settings: Settings) -> None:
-    """Open and close the batch's agent, so that a missing variable is reported before rows meet it."""
+    """Check the agent of the batch before its rows meet it."""
     batch = (await read_existing(ports.table, batch_id)).batch
-    mapping = compile_stored(await stored_definition(ports.table, batch), batch)
-    await agent_opener(settings)(mapping).close()
+    await check_agent(settings, compile_stored(await stored_definition(ports.table, batch), batch))
 
 
 async def _serve(

@@ -17,8 +17,7 @@ from service.app.laptop.source import STDIN, STDIN_NAME, ScannedSource, scan_sou
 from service.app.laptop.tuning import CONCURRENCY, laptop_settings
 from service.app.settings import Settings
 from service.app.submit import SubmitRequest, check_format, check_readable, check_tolerance
-from service.app.wiring.agents import agent_opener
-from service.catalog.editions import Edition
+from service.app.wiring.agents import check_agent
 from service.cli.configuration import load_mappings, warn_of_problems
 from service.cli.console import BATCH_CODES, exit_with, run_async
 from service.cli.options import (
@@ -118,7 +117,8 @@ def run(
         check_target(Path(place), path)
     elif as_json:
         raise UsageError("--json and --out - both write to stdout: name a file with --out")
-    _check_agent(settings, edition, mapping)
+    definition = edition.definition(mapping)
+    asyncio.run(check_agent(settings, definition.compile()))
     warn_of_problems(edition)
     log_as_command(settings)
     if emulator:
@@ -129,7 +129,6 @@ def run(
 
         settings = _with_concurrency(settings, concurrency)
         exit_with(run_async(run_on_emulator(settings, read_files, request, Path(place), as_json=as_json)))
-    definition = edition.definition(mapping)
     layout = definition.compile().csv.layout
     header_lines = layout.skip_lines + (not layout.columns)
     scanned = _read_source(path, settings, header_lines)
@@ -175,13 +174,3 @@ def _with_concurrency(settings: Settings, concurrency: int | None) -> Settings:
         "max_held_rows": max(settings.worker.max_held_rows, concurrency),
     }
     return settings.model_copy(update={"worker": settings.worker.model_copy(update=most)})
-
-
-def _check_agent(settings: Settings, edition: Edition, name: str) -> None:
-    """Open and close the agent once, so that a missing variable is reported before anything runs."""
-    mapping = edition.definition(name).compile()
-
-    async def check() -> None:
-        await agent_opener(settings)(mapping).close()
-
-    asyncio.run(check())
