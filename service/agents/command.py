@@ -45,6 +45,7 @@ from service.domain.errors import (
 )
 from service.domain.ports import Agent, Invocation, Reply
 from service.domain.provider_errors import AgentError
+from service.runtime.tasks import task_group
 
 ID_VARIABLE = "INVOCATION_ID"
 
@@ -134,16 +135,13 @@ class CommandAgent:
             assert process.stderr is not None
             stdout = _chunks(process.stdout)
             # All three pipes at the same time: a program that waits at a full pipe would never end.
-            try:
-                async with asyncio.TaskGroup() as group:
-                    writing = group.create_task(_write(process.stdin, payload))
-                    out = group.create_task(read_bounded(stdout, self._max_reply_bytes, self._label))
-                    err = group.create_task(_read_end(process.stderr))
-                    exit_code = await process.wait()
-                    # A program may end without reading its input, which would keep the writer waiting.
-                    writing.cancel()
-            except* AgentRejectedError as errors:
-                raise errors.exceptions[0] from None
+            async with task_group() as group:
+                writing = group.create_task(_write(process.stdin, payload))
+                out = group.create_task(read_bounded(stdout, self._max_reply_bytes, self._label))
+                err = group.create_task(_read_end(process.stderr))
+                exit_code = await process.wait()
+                # A program may end without reading its input, which would keep the writer waiting.
+                writing.cancel()
         if exit_code:
             raise self._classify(exit_code, err.result())
         body = parse_output(out.result(), self._label)

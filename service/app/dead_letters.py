@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,15 +12,14 @@ from service.domain.errors import (
     AccessError,
     ConfigError,
     RetryableError,
-    RowfleetError,
     UsageError,
-    first_of,
 )
 from service.domain.message_format import shown_body
 from service.domain.model import iso_time
 from service.domain.ports import BATCH_CALL_ENTRIES, Queue, ReceivedMessage, Table
 from service.runtime.leases import batch_calls
 from service.runtime.sender import send_all
+from service.runtime.tasks import task_group
 from service.sweeper.letters import KINDS, describe, retry_of
 
 WAIT_S = 1.0
@@ -79,11 +77,8 @@ class DeadLetterQueues:
 
         Raises AccessError and RetryableError.
         """
-        try:
-            async with asyncio.TaskGroup() as group:
-                depths = {kind: group.create_task(queue.depth()) for kind, queue in self._dead.items()}
-        except* RowfleetError as errors:
-            raise first_of(errors) from None
+        async with task_group() as group:
+            depths = {kind: group.create_task(queue.depth()) for kind, queue in self._dead.items()}
         return {kind: depth.result() for kind, depth in depths.items()}
 
     @asynccontextmanager

@@ -15,8 +15,8 @@ from service.catalog.live import LiveCatalog
 from service.domain.errors import AccessError, ConfigError, RetryableError
 from service.domain.ports import Clock
 from service.runtime.backoff import Backoff
-from service.runtime.cancellation import until_stopped
 from service.runtime.incidents import IncidentLog
+from service.runtime.tasks import until_stopped
 from service.sweeper.drain import Drain
 
 Precondition = Callable[[], Awaitable[object]]

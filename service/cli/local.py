@@ -22,9 +22,9 @@ from service.app.status import undelivered_events
 from service.app.submit import Reading, SubmitRequest, follow, submit
 from service.catalog.folders import ReadMappingFiles
 from service.cli import embedded
-from service.domain.errors import first_of
 from service.domain.model import Batch, BatchView
 from service.runtime.metrics import Metrics, count_calls
+from service.runtime.tasks import task_group
 
 EVENTS_WAIT_S = 15.0
 """Longest wait for the delivery of events: what is left then ends with the endpoint."""
@@ -120,17 +120,13 @@ async def local_service(
 @asynccontextmanager
 async def _run_beside(work: Coroutine[None, None, None], stop: asyncio.Event) -> AsyncIterator[None]:
     """Run `work` beside the body. If it fails the body is cancelled; when the body ends, `stop` is set."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            task = group.create_task(work)
-            try:
-                yield
-            finally:
-                stop.set()
-                await asyncio.wait({task})
-    except BaseExceptionGroup as errors:
-        # callers expect the error of `work` or of the body, not the task group's
-        raise first_of(errors) from None
+    async with task_group() as group:
+        task = group.create_task(work)
+        try:
+            yield
+        finally:
+            stop.set()
+            await asyncio.wait({task})
 
 
 async def await_events(backend: AwsBackend, batch: Batch) -> int:

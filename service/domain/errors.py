@@ -338,11 +338,3 @@ class AccessError(RowfleetError):
 
 class ReceiverGoneError(AccessError):
     """A target of events says that it is gone for good (HTTP 410)."""
-
-
-def first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first leaf of an exception group: one error is enough to act on and to report."""
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -11,8 +11,8 @@ import structlog
 from service.batch.role_ports import Ports
 from service.domain.errors import AccessError, ConfigError, RetryableError
 from service.domain.model import OutboxKind, OutboxRecord
-from service.runtime.cancellation import until_stopped
 from service.runtime.incidents import IncidentLog
+from service.runtime.tasks import until_stopped
 
 log = structlog.get_logger(__name__)
 

@@ -26,7 +26,7 @@ from service.domain.model import (
 )
 from service.domain.ports import EventTarget
 from service.events.poller import FAILURES, OutboxPoller, SendLimits
-from service.runtime.cancellation import timeout
+from service.runtime.tasks import timeout
 
 log = structlog.get_logger(__name__)
 

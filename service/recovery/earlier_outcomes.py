@@ -5,13 +5,11 @@ A row can run again although its source is gone. Cells that were cut or not stor
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from service.csvio import RECORD, SURPLUS
-from service.domain.errors import AccessError, RetryableError, first_of
 from service.domain.messages import RowMessage
 from service.domain.model import (
     CUT_NOTE,
@@ -24,6 +22,7 @@ from service.domain.model import (
 )
 from service.domain.ports import OutcomePage, Table
 from service.domain.truncation import truncate
+from service.runtime.tasks import task_group
 
 CONCURRENT_READS = 16
 """Reads of outcomes at a time, each of one page (DynamoDB: 1 MB)."""
@@ -78,16 +77,13 @@ def _ranges(batch: Batch, numbers: Sequence[int]) -> Iterator[_Range]:
 
 
 async def _pages(table: Table, batch: Batch, ranges: Sequence[_Range]) -> list[OutcomePage]:
-    try:
-        async with asyncio.TaskGroup() as group:
-            reads = [
-                group.create_task(
-                    table.outcomes(batch, range_.partition, after=range_.after, limit=_rows(batch, range_))
-                )
-                for range_ in ranges
-            ]
-    except* (RetryableError, AccessError) as errors:
-        raise first_of(errors) from None
+    async with task_group() as group:
+        reads = [
+            group.create_task(
+                table.outcomes(batch, range_.partition, after=range_.after, limit=_rows(batch, range_))
+            )
+            for range_ in ranges
+        ]
     return [read.result() for read in reads]
 
 

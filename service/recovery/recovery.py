@@ -6,7 +6,6 @@ conditional, so a slow worker's outcome and ours cannot both be counted.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -19,14 +18,11 @@ from service.batch.outcomes import LastAttempt
 from service.batch.role_ports import Ports
 from service.batch.row_checks import REPEAT_DELAY_S
 from service.domain.errors import (
-    AccessError,
     BatchRejectedError,
     PoisonMessageError,
-    RetryableError,
     RowfleetError,
     RowRejectedError,
     SourceError,
-    first_of,
 )
 from service.domain.messages import RowMessage
 from service.domain.model import Batch, iso_time, row_id
@@ -34,6 +30,7 @@ from service.domain.ports import OutgoingMessage
 from service.recovery.lost_rows import LostRows, LostRowsFinder, RecoveryLimits
 from service.runtime.byte_budget import ByteBudget
 from service.runtime.sender import send_all
+from service.runtime.tasks import task_group
 
 log = structlog.get_logger(__name__)
 
@@ -214,9 +211,6 @@ class Recovery:
             yield replace(row, replay=True).encode()
 
     async def _fail_rows(self, batch: Batch, rows: Iterable[RowMessage], error: RowfleetError) -> None:
-        try:
-            async with asyncio.TaskGroup() as group:
-                for row in rows:
-                    group.create_task(self.fail_row(batch, row, error))
-        except* (RetryableError, AccessError) as errors:
-            raise first_of(errors) from None
+        async with task_group() as group:
+            for row in rows:
+                group.create_task(self.fail_row(batch, row, error))

@@ -42,12 +42,12 @@ from service.domain.errors import (
 )
 from service.domain.ports import Clock, Queue, ReceivedMessage
 from service.runtime.backoff import MAX_BACKOFF_S, Backoff
-from service.runtime.cancellation import timeout
 from service.runtime.delivery import Capacity, Delivery, Handler, HandlerResult, run_handler
 from service.runtime.fetching import Fetch, FetchState, PollsInFlight, ProbeBudget, next_fetch
 from service.runtime.leases import Lease, Leases
 from service.runtime.metrics import Metrics
 from service.runtime.releases import Releases
+from service.runtime.tasks import timeout
 
 log = structlog.get_logger(__name__)
 

@@ -14,8 +14,8 @@ from service.domain.errors import (
     RetryableError,
 )
 from service.domain.ports import ReceivedMessage
-from service.runtime.cancellation import is_cancelled
 from service.runtime.leases import Lease
+from service.runtime.tasks import is_cancelled
 
 
 class ConsumerHandle(Protocol):

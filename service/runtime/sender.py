@@ -15,15 +15,14 @@ from contextlib import AsyncExitStack
 
 from service.domain.errors import (
     AccessError,
-    LeaseLostError,
     RetryableError,
     ThrottledError,
     UnknownResultError,
-    first_of,
 )
 from service.domain.ports import BATCH_CALL_ENTRIES, MESSAGE_BYTES, OutgoingMessage, Queue
 from service.runtime.byte_budget import ByteBudget
 from service.runtime.port_retries import retry_for
+from service.runtime.tasks import task_group
 
 SEND_TIMEOUT_S = 60.0
 """Time after which a batch call fails for good. The sender's own message is redelivered then."""
@@ -122,12 +121,9 @@ async def send_all(
                     await reserved.enter_async_context(budget.reserve(size))
                 await send_batch(queue, batch, before_call, remake)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(concurrency):
-                group.create_task(send_batches())
-    except* (RetryableError, AccessError, LeaseLostError) as errors:
-        raise first_of(errors) from None
+    async with task_group() as group:
+        for _ in range(concurrency):
+            group.create_task(send_batches())
 
 
 class BatchingSender:

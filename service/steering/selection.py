@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from service.batch.role_ports import Ports
-from service.domain.errors import AccessError, BatchRejectedError, RetryableError, SourceError, first_of
+from service.domain.errors import BatchRejectedError, SourceError
 from service.domain.model import Batch, Counts, Json, Outcome, Source, StoredPayload
 from service.domain.ports import MESSAGE_BYTES
 from service.recovery.earlier_outcomes import has_all_cells
 from service.recovery.kept import KeptRows, KeptSelections
+from service.runtime.tasks import task_group
 from service.steering.filters import Filters
 
 PAGE_ROWS = 1_000
@@ -91,12 +92,9 @@ class SelectionPass:
             for partition in partitions:  # all readers take from the same iterator
                 await self._read(partition)
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(CONCURRENT_READS, self._batch.partitions)):
-                    group.create_task(read())
-        except* (RetryableError, AccessError) as errors:
-            raise first_of(errors) from None
+        async with task_group() as group:
+            for _ in range(min(CONCURRENT_READS, self._batch.partitions)):
+                group.create_task(read())
         await self._place_incomplete()
         return self._found
 

@@ -19,11 +19,11 @@ from service.domain.errors import AccessError, RetryableError
 from service.domain.message_format import shown_body
 from service.domain.ports import BATCH_CALL_ENTRIES, Clock, Queue, ReceivedMessage
 from service.domain.truncation import truncate
-from service.runtime.cancellation import until_stopped
 from service.runtime.delivery import Delivery, Handler, HandlerResult, run_handler
 from service.runtime.leases import Lease, Leases
 from service.runtime.metrics import Metrics
 from service.runtime.releases import MAX_REASON_CHARS
+from service.runtime.tasks import until_stopped
 
 log = structlog.get_logger(__name__)
 

@@ -25,7 +25,7 @@ from service.batch.role_ports import Ports
 from service.domain.errors import AccessError, BatchRejectedError, LeaseLostError, RetryableError
 from service.domain.model import Batch, BatchView, State
 from service.domain.operation_requests import OperationRequest
-from service.runtime.cancellation import until_stopped
+from service.runtime.tasks import until_stopped
 from service.steering.expiry import end_of_hold, expired_hold, is_overdue
 from service.steering.operate import ROWFLEET, decide_and_apply
 from service.steering.void_holds import is_void

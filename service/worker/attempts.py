@@ -31,9 +31,9 @@ from service.domain.messages import failure_note
 from service.domain.model import Batch, Json, Outcome, iso_time
 from service.domain.ports import MAX_DELAY_S, Clock, Invocation, Reply
 from service.mapping.replies.transcript import Usage
-from service.runtime.cancellation import timeout
 from service.runtime.delivery import Delivery
 from service.runtime.metrics import Metrics
+from service.runtime.tasks import timeout
 from service.worker.admission.gate import AdmittedCall
 from service.worker.attempt_costs import is_uncounted
 from service.worker.first_outcomes import FirstOutcomes

@@ -26,7 +26,7 @@ from service.batch.reuse_records import CachedReply, RequestKey, Uncacheable
 from service.domain.errors import AnswerPendingError
 from service.domain.model import Outcome, Status
 from service.domain.ports import Clock, Table
-from service.runtime.cancellation import timeout
+from service.runtime.tasks import timeout
 from service.worker.request_record import RequestRecord
 
 T = TypeVar("T")

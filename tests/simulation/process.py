@@ -24,9 +24,9 @@ from service.events.sender import EventSender
 from service.mapping import Definition, RowMapping
 from service.recovery.lost_rows import RecoveryLimits
 from service.recovery.recovery import Recovery
-from service.runtime.cancellation import until_stopped
 from service.runtime.consumer import ConsumeLimits, Consumer, Handler
 from service.runtime.metrics import Metrics
+from service.runtime.tasks import until_stopped
 from service.splitter.opening import OpenLimits
 from service.splitter.split import SplitLimits
 from service.splitter.splitter import Splitter

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from service.domain.errors import AccessError
 from service.domain.ports import BATCH_CALL_ENTRIES, MESSAGE_BYTES, Clock, OutgoingMessage, ReceivedMessage
-from service.runtime.cancellation import timeout
+from service.runtime.tasks import timeout
 
 
 @dataclass(eq=False, slots=True)

@@ -26,8 +26,8 @@ import orjson
 from service.domain.errors import RetryableError
 from service.domain.ports import Clock
 from service.runtime.backoff import Backoff
-from service.runtime.cancellation import until_stopped
 from service.runtime.incidents import IncidentLog
+from service.runtime.tasks import until_stopped
 
 PATH = "/task-protection/v1/state"
 

@@ -15,8 +15,8 @@ from service.app.settings import Settings
 from service.app.wiring.builder import open_builder
 from service.catalog.folders import ReadMappingFiles
 from service.catalog.live import LiveCatalog
-from service.domain.errors import first_of
 from service.runtime.metrics import count_retries
+from service.runtime.tasks import task_group
 
 ROLES = ("splitter", "worker", "aggregator", "sweeper")
 
@@ -71,20 +71,16 @@ async def _beside(roles: list[Role], backend: LaptopBackend, stop: Stop) -> Asyn
             for role in roles:
                 group.create_task(role.run(ended))
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            working = group.create_task(run())
-            failing = group.create_task(_raise_failure(backend))
-            try:
-                yield
-            finally:
-                ended.set()
-                backend.close_queues()
-                await _drained(working, stop)
-                failing.cancel()
-    except BaseExceptionGroup as errors:
-        # callers expect the error of a role or of the body, not the task group's
-        raise first_of(errors) from None
+    async with task_group() as group:
+        working = group.create_task(run())
+        failing = group.create_task(_raise_failure(backend))
+        try:
+            yield
+        finally:
+            ended.set()
+            backend.close_queues()
+            await _drained(working, stop)
+            failing.cancel()
 
 
 async def _raise_failure(backend: LaptopBackend) -> None:

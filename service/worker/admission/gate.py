@@ -31,7 +31,7 @@ from service.domain.errors import (
 from service.domain.model import Batch, Json
 from service.domain.ports import BATCH_CALL_ENTRIES, Clock
 from service.mapping.replies.transcript import Usage
-from service.runtime.cancellation import timeout
+from service.runtime.tasks import timeout
 from service.worker.admission.circuit_breaker import CircuitBreaker
 from service.worker.admission.commit_backlog import CommitBacklog
 from service.worker.admission.concurrency_limit import AimdLimit, LoadSignal

@@ -15,8 +15,8 @@ import structlog
 
 from service.domain.errors import AccessError, ConflictError, LimitReachedError, RetryableError
 from service.domain.ports import Clock
-from service.runtime.cancellation import timeout
 from service.runtime.metrics import Metrics
+from service.runtime.tasks import timeout
 from service.worker.rate_limit.concurrency_quota import ConcurrencyQuota
 from service.worker.rate_limit.contention import ContentionWindow
 from service.worker.rate_limit.ledger import HORIZON_MS, LimitGrant

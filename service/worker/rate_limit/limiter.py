@@ -19,8 +19,8 @@ from service.domain.errors import AccessError, RetryableError
 from service.domain.ports import Clock, Table
 from service.mapping.definition import RateLimit
 from service.mapping.replies.transcript import Usage
-from service.runtime.cancellation import timeout
 from service.runtime.metrics import Metrics
+from service.runtime.tasks import timeout
 from service.worker.rate_limit.concurrency_quota import ConcurrencyQuota
 from service.worker.rate_limit.gcra import Tokens
 from service.worker.rate_limit.ledger_store import LedgerStore

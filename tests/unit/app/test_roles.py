@@ -11,10 +11,10 @@ from service.catalog.files import MappingFiles
 from service.catalog.live import LiveCatalog
 from service.domain.errors import AccessError, ConfigError, RetryableError
 from service.domain.ports import OutgoingMessage
-from service.runtime.cancellation import until_stopped
 from service.runtime.consumer import ConsumeLimits, Consumer
 from service.runtime.incidents import REPEAT_S
 from service.runtime.metrics import Metrics
+from service.runtime.tasks import until_stopped
 
 
 class RoleLab:

@@ -21,7 +21,7 @@ from service.domain.jobs import Job
 from service.domain.message_format import encode
 from service.domain.messages import RowMessage
 from service.domain.model import MAX_MS, Status, iso_time, ms_of
-from service.runtime.cancellation import timeout
+from service.runtime.tasks import timeout
 
 SLOW_AGENT = """
 target: {type: tool, name: demo, invoke: python, function: "demo:ask"}

@@ -1,9 +1,10 @@
-"""Work that is cancelled: after a time-out on the clock of the ports, or when the process stops."""
+"""Tasks: ended by a time-out or when the process stops, or run beside each other."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from types import TracebackType
 
 from service.domain.ports import Alarm, Clock
@@ -59,3 +60,24 @@ def is_cancelled() -> bool:
     """True if the running task was cancelled, rather than a part of it having raised CancelledError."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+@asynccontextmanager
+async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
+    """A task group that raises the first error of its tasks or of its body as it is, not in a group.
+
+    `except*` would do this only from Python 3.11.4 on: before, it wraps again what is raised in it.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as errors:
+        raise _first_of(errors) from None
+
+
+def _first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first leaf of an exception group: one error is enough to act on and to report."""
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
