@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -68,10 +69,17 @@ async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
 
     `except*` would do this only from Python 3.11.4 on: before, it wraps again what is raised in it.
     """
+    task = asyncio.current_task()
+    assert task is not None
+    cancelling = task.cancelling()
     try:
         async with asyncio.TaskGroup() as group:
             yield group
     except BaseExceptionGroup as errors:
+        # Before Python 3.13 a group whose task fails while it is left has cancelled its caller, and does not
+        # take that back: `is_cancelled` would be true, and an `asyncio.timeout` might raise CancelledError.
+        if sys.version_info < (3, 13) and task.cancelling() > cancelling:
+            task.uncancel()
         raise _first_of(errors) from None
 
 

@@ -228,12 +228,13 @@ class Scenario:
     @property
     def end_s(self) -> float:
         """When every batch has to have ended: after the last fault, with time for all to be slow twice."""
-        # Rows of a batch that has a deadline need no time of their own.
+        # A deadline bounds the first round of its batch, but no later one.
         files = (*self.files, *self.next_files)
         rows = sum(len(file.behaviours) for file in files if file.deadline_s is None)
-        rounds = (2 if self.redrive else 1) + (1 if self.operations else 0)
+        more_rounds = (1 if self.redrive else 0) + (1 if self.operations else 0)
+        rows += more_rounds * sum(len(file.behaviours) for file in files)
         sweeps_s = 12_000 if self.has_sweeper else 0
         lives_s = self.ttl_s + 1_800 if self.next_files else 0
         # A batch may be paused until the end, and resumed then.
         waits_s = lives_s + (1_000 if self.operations else 0) + 2 * self.hold_s + 12 * self.visibility_s
-        return waits_s + self.faults_end_s + 1_800 + sweeps_s + rounds * rows * 400
+        return waits_s + self.faults_end_s + 1_800 + sweeps_s + rows * 400

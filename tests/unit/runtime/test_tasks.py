@@ -10,7 +10,7 @@ from service.adapters.memory import MemoryClock
 from service.domain.errors import LeaseLostError
 from service.domain.ports import Clock
 from service.runtime.clock import SystemClock
-from service.runtime.tasks import task_group, timeout
+from service.runtime.tasks import is_cancelled, task_group, timeout
 
 SERVICE = Path(__file__).resolve().parents[3] / "service"
 
@@ -77,6 +77,17 @@ async def test_an_error_of_a_group_is_raised_as_it_is(work):
     with pytest.raises(LeaseLostError) as raised:
         await work(error)
     assert raised.value is error
+
+
+@pytest.mark.parametrize("work", [_beside_others, _in_the_body])
+async def test_a_caller_that_handles_the_error_is_not_cancelled(work):
+    """Its own time-outs raise TimeoutError later, and its CancelledErrors count as bugs."""
+    with pytest.raises(LeaseLostError):
+        await work(LeaseLostError("ran out"))
+    assert not is_cancelled()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await asyncio.Event().wait()
 
 
 async def test_an_error_in_a_group_inside_is_raised_without_either_group():
