@@ -13,6 +13,7 @@ of the embedded endpoint is shown beside it.
 from __future__ import annotations
 
 import argparse
+import compileall
 import csv
 import json
 import os
@@ -256,12 +257,15 @@ def measure(name: str, rows: int, delay_s: float, python: Path) -> Measured:
     """Measure one peer with an agent and a folder of its own."""
     with tempfile.TemporaryDirectory() as place, agent(delay_s) as url:
         folder = Path(place)
+        compileall.compile_dir(HERE.parent.parent / "service", quiet=1)
         source, target = folder / "in.csv", folder / "out.csv"
         write_rows(source, ("id", "text"), ((str(n), f"text of row {n}") for n in range(1, rows + 1)))
         environment = os.environ | {
             "AGENT_URL": url, "CONCURRENCY": WORKERS, "SOURCE": str(source), "TARGET": str(target),
             "PYTHONPATH": f"{HERE}:{HERE.parent.parent}",
         }  # fmt: skip
+        # an installed package has its bytecode
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         bench = Bench(folder, source, rows, url, python, environment)
         measured = PEERS[name](bench)
         check(bench)

@@ -15,9 +15,11 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 
 import aiohttp
+from multidict import CIMultiDict, istr
 from yarl import URL
 
 from service.agents.options.context import AgentContext
@@ -43,6 +45,7 @@ from service.domain.ports import Agent, Invocation, Reply
 from service.domain.provider_errors import AgentError
 from service.mapping.replies.html_pages import is_page, page_words
 from service.mapping.replies.text import decode_text, parse_body
+from service.mapping.targets import METHODS_WITHOUT_BODY
 
 CONNECT_TIMEOUT_S = 5.0
 """Longest wait for a TCP connection. After it the host counts as unreachable."""
@@ -75,10 +78,10 @@ class HttpAgent:
         self._request = request
         self._options = options
         self._context = context
-        self._connections = Connections(context)
+        self._connections = Connections(context, _headers_of(request))
         # a body of one chunk takes nothing from the budget
         self._small_bytes = min(CHUNK_BYTES, context.max_reply_bytes + 1)
-        self._own_names = {name.lower() for name in request.headers}
+        self._names_rows = any(name.lower() == _ROW_HEADER.lower() for name in request.headers)
         self._closed = False
 
     async def invoke(self, invocation: Invocation) -> Reply:
@@ -102,13 +105,13 @@ class HttpAgent:
         self, url: URL, payload: bytes | None, invocation: Invocation, deadline: float
     ) -> Reply | Redirection:
         """Send a request. Return the reply, or the address to which it is redirected."""
-        trace = Trace()
+        trace = Trace.begin()
         try:
-            return await self._send(self._connections.kept(), url, payload, invocation, deadline, trace)
+            return await self._send(self._connections.kept(), url, payload, invocation, deadline)
         except (aiohttp.ClientError, OSError) as error:
             if not trace.is_unseen(error):
                 raise
-        return await self._send(self._connections.fresh(), url, payload, invocation, deadline, trace)
+        return await self._send(self._connections.fresh(), url, payload, invocation, deadline)
 
     async def _send(
         self,
@@ -117,18 +120,16 @@ class HttpAgent:
         payload: bytes | None,
         invocation: Invocation,
         deadline: float,
-        trace: Trace,
     ) -> Reply | Redirection:
-        left_s = max(deadline - asyncio.get_running_loop().time(), 0.001)
+        left_ms = round((deadline - asyncio.get_running_loop().time()) * 1000)
         async with session.request(
             self._request.method,
             url,
             data=payload,
-            headers=self._headers(invocation, payload),
-            timeout=aiohttp.ClientTimeout(total=left_s, sock_connect=CONNECT_TIMEOUT_S),
+            headers=None if self._names_rows else {_ROW_HEADER: invocation.id},
+            timeout=_time_limit(max(left_ms, 1)),
             allow_redirects=False,
             proxy=self._connections.proxy(url),
-            trace_request_ctx=trace,
         ) as response:
             target = self._redirection(response, url)
             return await self._reply(response, invocation.body) if target is None else target
@@ -138,26 +139,13 @@ class HttpAgent:
         self._closed = True
         await self._connections.close()
 
-    def _headers(self, invocation: Invocation, payload: bytes | None) -> dict[str, str]:
-        """Default headers and the target's, which replace defaults of the same name."""
-        defaults = {
-            "Accept": f"application/json, {MEDIA_TYPE};q=0.9, text/*;q=0.9, */*;q=0.5",
-            "Accept-Encoding": ACCEPTED,
-            "Idempotency-Key": invocation.id,
-        }
-        if payload is not None:
-            defaults["Content-Type"] = "application/json"
-        if not self._own_names:
-            return defaults
-        kept = {name: value for name, value in defaults.items() if name.lower() not in self._own_names}
-        return kept | dict(self._request.headers)
-
     async def _reply(self, response: aiohttp.ClientResponse, sent: Json) -> Reply:
         if not HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
             raise await self._error(response, sent)
         headers = {name.lower(): value for name, value in response.headers.items()}
         headers.pop("set-cookie", None)  # it may be a credential
-        self._check_acceptance(response.status, headers)
+        if response.status == HTTPStatus.ACCEPTED:
+            self._check_acceptance(headers)
         if self._is_empty_by_design(response.status):
             return Reply(body="", headers=headers)
         size = response.content_length
@@ -181,14 +169,14 @@ class HttpAgent:
     def _is_empty_by_design(self, status: int) -> bool:
         """True if the method and status of a success allow no body."""
         method = self._request.method
-        if status in {HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT}:
+        if status in _WITHOUT_CONTENT:
             return method in _EMPTY_IF_DONE | _EMPTY
         return method == "HEAD"
 
-    def _check_acceptance(self, status: int, headers: Mapping[str, str]) -> None:
+    def _check_acceptance(self, headers: Mapping[str, str]) -> None:
         """Raise the failure of a 202 that only says where the result will be."""
         place = next((headers[name] for name in _JOB_HEADERS if headers.get(name)), "")
-        if status == HTTPStatus.ACCEPTED and place:
+        if place:
             target = self._options.redact(place).partition("?")[0][:EXCERPT_CHARS]
             raise AgentRejectedError(
                 f"{self._request.label}: HTTP 202, accepted: the result will be at {target} "
@@ -303,6 +291,21 @@ class HttpAgent:
         return AgentUnavailableError(text, scope=FailureScope.UNCLEAR)
 
 
+def _headers_of(request: Request) -> Mapping[str, str]:
+    """The headers of all requests: those of the target, which replace defaults of the same name."""
+    headers = CIMultiDict({"Accept": _ACCEPT, "Accept-Encoding": ACCEPTED})
+    if request.method not in METHODS_WITHOUT_BODY:
+        headers["Content-Type"] = "application/json"
+    headers.update(request.headers)
+    return headers
+
+
+@lru_cache(maxsize=1_000)
+def _time_limit(left_ms: int) -> aiohttp.ClientTimeout:
+    """The time-outs of a request. Most rows have as much time as the rows before them."""
+    return aiohttp.ClientTimeout(total=left_ms / 1000, sock_connect=CONNECT_TIMEOUT_S)
+
+
 def _is_html(reply: Reply) -> bool:
     """True if a reply is text that calls itself an HTML page."""
     media_type = reply.headers.get("content-type", "").lower()
@@ -326,11 +329,16 @@ def _cause(error: Exception) -> str:
 
 MAX_REDIRECTS = 5
 
+_ACCEPT = f"application/json, {MEDIA_TYPE};q=0.9, text/*;q=0.9, */*;q=0.5"
+
+_ROW_HEADER = istr("Idempotency-Key")
+
 _SAME_METHOD = frozenset({HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT})
 _TEMPORARY = frozenset({HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.FOUND})
 _SAME_IF_SAFE = frozenset({HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.FOUND})
 """A redirected POST would arrive as a GET."""
 
+_WITHOUT_CONTENT = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT})
 _EMPTY = frozenset({"DELETE", "HEAD", "OPTIONS"})
 _EMPTY_IF_DONE = frozenset({"PUT", "PATCH"})
 """Methods whose success has no body; of the others a 204 says that there is no answer."""
