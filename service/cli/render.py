@@ -216,15 +216,18 @@ def show_notes(console: Console, batch: Batch) -> None:
         console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
-def show_batches(console: Console, batches: Sequence[Batch]) -> None:
-    """Print `rowfleet list`: the latest batches, one line each. Ids and states are always whole.
+def show_batches(console: Console, batches: Sequence[tuple[Batch, str]]) -> None:
+    """Print `rowfleet list`: the latest batches with their sources, a line each. Ids and states are whole.
 
     On a narrow terminal the source is cut first, then left out, and then the time of the start.
     """
     if not batches:
         console.print("no batches yet; `rowfleet submit FILE --mapping NAME` starts one")
         return
-    rows = [("batch", "state", "rows", "started (UTC)", "source"), *map(_batch_cells, batches)]
+    rows = [
+        ("batch", "state", "rows", "started (UTC)", "source"),
+        *(_batch_cells(batch, source) for batch, source in batches),
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     room = console.width - sum(width + len(_GAP) for width in widths[:-1])
     shown = len(widths)
@@ -232,24 +235,24 @@ def show_batches(console: Console, batches: Sequence[Batch]) -> None:
         widths[-1] = room
         # The time of the start needs no gap behind it once the source is left out.
         shown -= (room < _MIN_SOURCE) + (room < -len(_GAP))
-    for row, batch in zip(rows, [None, *batches], strict=True):
-        style = "dim" if batch is None else ""
+    for row, listed in zip(rows, [None, *batches], strict=True):
+        style = "dim" if listed is None else ""
         cells = [Text(_fitted(row[i], widths[i], left=i != _ROWS), style) for i in range(shown)]
-        if batch is not None:
-            cells[1].stylize(STATE_COLOURS.get(batch.state, ""))
+        if listed is not None:
+            cells[1].stylize(STATE_COLOURS.get(listed[0].state, ""))
         line = Text(_GAP).join(cells)
         line.rstrip()
         console.print(line, soft_wrap=True)
 
 
-def _batch_cells(batch: Batch) -> tuple[str, str, str, str, str]:
+def _batch_cells(batch: Batch, source: str) -> tuple[str, str, str, str, str]:
     held = f" ({', '.join(hold.reason for hold in batch.holds)})" if batch.holds else ""
     return (
         batch.batch_id,
         f"{batch.state}{held}",
         "" if batch.total is None else f"{batch.total:,}",
         short_time(batch.created_at),
-        batch.source.url,
+        source,
     )
 
 

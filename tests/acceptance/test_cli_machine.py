@@ -46,7 +46,9 @@ def test_a_batch_of_this_machine_is_seen_while_it_runs_and_afterwards(cli: Cli, 
     [cause] = cli("errors", batch, "--json").json["causes"]
     assert (cause["count"], cause["rows"]) == (1, [2])
     assert "bob is not for me" in cli("errors", batch, "--row", "2").stderr
-    assert batch in cli("list").stdout
+    listed = cli("list").stdout.rstrip()
+    assert batch in listed
+    assert listed.endswith("  in.csv")
 
 
 def test_a_killed_run_is_gone_on_with(cli: Cli, agent: HttpAgent) -> None:

@@ -89,7 +89,7 @@ class Starter:
         if record is None or record.key != command.key:
             return await self._sampled(command, out)
         view = await self._ports.table.read(record.batch_id)
-        record = replace(record, out=out, source=str(command.source.path), folder=str(Path.cwd()))
+        record = replace(record, out=out, source=command.request.source, folder=str(Path.cwd()))
         if view is None:
             return Start(Step.OPEN, record)
         batch, id_ = view.batch, record.batch_id
@@ -137,7 +137,7 @@ class Starter:
         execution_id = command.new_execution_id(self._ports.clock.now_ms())
         return RunRecord(
             batch_id=batch_id or command.batch_id(execution_id),
-            source=str(command.source.path),
+            source=command.request.source,
             out=out,
             key=command.key,
             sending_key=command.sending_key,

@@ -55,9 +55,7 @@ async def _files(runs: RunBook, view: BatchView) -> dict[str, str | None]:
     record = await runs.of_batch(view.batch.batch_id)
     if record is None:
         return dict.fromkeys(_FILES)
-    found: dict[str, str | None] = (
-        {"source": record.source_place} if Path(record.source_place).exists() else {}
-    )
+    found: dict[str, str | None] = {"source": record.source_place}
     paths = result_paths(Path(record.place))
     for key, name in _FILES.items():
         written = await runs.written(paths[name])
@@ -65,6 +63,12 @@ async def _files(runs: RunBook, view: BatchView) -> dict[str, str | None]:
         is_there = newest == (view.batch.batch_id, view.batch.round) and paths[name].exists()
         found[key] = str(paths[name]) if is_there else None
     return found
+
+
+async def read_source(place: Place, batch: Batch) -> str:
+    """The source of a batch as users know it: on this machine the file that `run` was called with."""
+    record = None if place.runs is None else await place.runs.of_batch(batch.batch_id)
+    return batch.source.url if record is None else record.source_place
 
 
 async def read_remedies(

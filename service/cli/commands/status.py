@@ -10,11 +10,9 @@ import typer
 
 from service.app.dead_letters import DeadLetterQueues, count_or_none
 from service.app.settings import Settings
-from service.app.status import (
-    read_batch,
-)
+from service.app.status import read_batch
 from service.cli import render
-from service.cli.batches.following import follow_to_end, read_remedies, read_status
+from service.cli.batches.following import follow_to_end, read_remedies, read_source, read_status
 from service.cli.batches.places import Place, open_latest, open_place, place_option, run_on
 from service.cli.console import (
     BATCH_CODES,
@@ -99,7 +97,7 @@ def list_(
             views = await asyncio.gather(*(place.ports.table.read(found.batch_id) for found in batches))
             print_json(await asyncio.gather(*(read_status(place, view, settings) for view in views if view)))
         else:
-            render.show_batches(out, batches)
+            render.show_batches(out, [(found, await read_source(place, found)) for found in batches])
         render.show_dead_letter_count(err, await _dead_letters(place, settings))
 
     settings = read_settings(endpoint_url=endpoint_url, region=region)

@@ -182,7 +182,7 @@ HELD = replace(BATCH, state=State.PAUSED, holds=(Hold("failures", "rowfleet", "t
 def listed(width, *batches, is_terminal=True):
     """The lines of `rowfleet list` on a console of this width."""
     console = Console(file=io.StringIO(), width=width, force_terminal=is_terminal, color_system=None)
-    show_batches(console, batches)
+    show_batches(console, [(batch, batch.source.url) for batch in batches])
     return text_of(console).splitlines()
 
 
