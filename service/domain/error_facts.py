@@ -37,8 +37,8 @@ GRPC_NAMES = (
 )
 """Names of gRPC's codes, from 1."""
 
-_JSON_RPC_INVALID = frozenset({-32600, -32601, -32602})
-"""JSON-RPC (A2A, MCP): invalid request, no such method, invalid parameters."""
+_JSON_RPC_INVALID = frozenset({-32700, -32600, -32601, -32602})
+"""JSON-RPC (A2A, MCP): no JSON, invalid request, no such method, invalid parameters."""
 
 _META_CODES = {
     **dict.fromkeys((4, 17, 32, 341, 613, 80004, 80007), "rate_limit"),
@@ -52,7 +52,8 @@ NAME_KEYS = (
 )  # fmt: skip
 TEXT_KEYS = (
     "message", "detail", "error_description", "errorMessage", "error_message", "errorText", "msg", "Message",
-    "description", "title", "cause", "error_msg", "status_message", "errorMsg", "OriginalMessage",
+    "description", "title", "cause", "error_msg", "status_message", "errorMsg", "OriginalMessage", "info",
+    "error_detail", "errmsg",
 )  # fmt: skip
 _NESTED_KEYS = (
     "error",
@@ -68,7 +69,7 @@ _NESTED_KEYS = (
 _EMBEDDING_KEYS = ("message", "error", "detail", "raw", "body")
 _STATUS_KEYS = (
     "code", "status", "status_code", "statusCode", "http_status", "httpCode", "error_code", "errorCode",
-    "OriginalStatusCode",
+    "OriginalStatusCode", "cod",
 )  # fmt: skip
 _NAME = re.compile(r"[\w.#:/+-]+")
 _PHRASES = frozenset({status.phrase.lower() for status in HTTPStatus if status >= _LOWEST_ERROR_STATUS}) | {
@@ -133,8 +134,7 @@ class Facts:
 def read_facts(error: Json, status: int) -> Facts:
     """The facts of an error in a response with this status; 0 for one inside a reply of status 200."""
     names: dict[str, None] = {}
-    items = error if isinstance(error, list) else [error]
-    texts: list[str] = [item for item in items[:_MAX_NESTED] if isinstance(item, str)]
+    texts = [error] if isinstance(error, str) else _texts_in(error)
     stated, pause_s = NO_STATUS, None
     for part in error_objects(error):
         for key in (*NAME_KEYS, "error"):
@@ -145,6 +145,7 @@ def read_facts(error: Json, status: int) -> Facts:
             else:
                 texts.append(value)
         texts += [text for key in (*TEXT_KEYS, "error") if (text := text_under(part, key))]
+        texts += [text for key in ("error", "errors") for text in _texts_in(part.get(key))]
         names |= dict.fromkeys(_names_of_codes(part))
         stated = stated or next((code for key in _STATUS_KEYS if (code := _status(part.get(key)))), NO_STATUS)
         if upstream := _status(part.get("OriginalStatusCode")):  # SageMaker: that of the model's server
@@ -172,6 +173,11 @@ def _names_of_codes(part: dict[str, Json]) -> Iterator[str]:
         yield GRPC_NAMES[code - 1]
     elif part.get("type") == "OAuthException" and code in _META_CODES:
         yield _META_CODES[code]
+
+
+def _texts_in(value: Json) -> list[str]:
+    """The texts in a list; [] for any other value."""
+    return [item for item in value[:_MAX_NESTED] if isinstance(item, str)] if isinstance(value, list) else []
 
 
 def text_under(part: dict[str, Json], key: str) -> str:

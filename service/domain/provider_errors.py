@@ -127,7 +127,8 @@ _ACCESS = "(access|bearer|auth|authentication|session|security)"
 _CREDENTIALS_TEXT = re.compile(
     r"api.?key (is )?(not valid|invalid|expired|missing|not found)|(invalid|incorrect|missing) api.?key"
     rf"|\b{_ACCESS} token (is |was |has )?(invalid|expired|missing|revoked|not valid|no longer valid)"
-    rf"|(invalid|expired) {_ACCESS} token\b|\bauthentication (is )?required\b|\bnot authenticated\b",
+    rf"|(invalid|expired) {_ACCESS} token\b|\bauthentication (is )?required\b|\bnot authenticated\b"
+    r"|\bauthentication (error|failed|failure)\b",
     re.IGNORECASE,
 )
 _PLACE_TEXT = re.compile(r"\b(column|row|field|line|cell|record|position)\b", re.IGNORECASE)
@@ -174,8 +175,15 @@ _REJECTED = re.compile(
     r"|content_filter\w*|content_policy\w*|\w*moderation\w*|context_length_exceeded|string_above_max_length"
     r"|unprocessable\w*|bad_request\w*|not_found\w*|out_of_range|failed_precondition"
     r"|(request|payload|entity|request_entity)_too_large"
-    r"|unsupported\w*|validation|value_error|image_\w+_error|data_inspection_failed|\w*bad_user_input|graphql_\w+_failed"
+    r"|card_error|\w+_declined|unsupported\w*|validation|value_error|image_\w+_error|data_inspection_failed|\w*bad_user_input|graphql_\w+_failed"
 )
+_REJECTED_TEXT = re.compile(
+    r"\bensure this value\b|\bfield required\b|\bvalue is not a valid\b|\bnone is not an allowed value\b"
+    r"|\binput should be\b|\bextra (fields|inputs) (are )?not permitted\b",
+    re.IGNORECASE,
+)
+"""Pydantic, versions 1 and 2, without the names of its errors."""
+
 _VALIDATION = re.compile(r"validation(_error|_failed)?")
 """AWS's ValidationException is none of these: it may be about the identifier of a model."""
 
@@ -259,7 +267,8 @@ def _judge_status(facts: Facts) -> tuple[type[AgentError], FailureScope | None]:
         # By RFC 9110 a 503 is about load, but a row that crashes the server may get it as well.
         is_load = status == HTTPStatus.SERVICE_UNAVAILABLE
         return AgentUnavailableError, FailureScope.OVERLOAD if is_load else FailureScope.UNCLEAR
-    if status == NO_STATUS and facts.has_name(_REJECTED) and not facts.has_name(_RETRYABLE):
+    is_rejected = facts.has_name(_REJECTED) or _REJECTED_TEXT.search(facts.text) is not None
+    if status == NO_STATUS and is_rejected and not facts.has_name(_RETRYABLE):
         return AgentRejectedError, None
     if status == NO_STATUS or status in _RETRYABLE_STATUS or facts.has_name(_RETRYABLE):
         return AgentUnavailableError, None

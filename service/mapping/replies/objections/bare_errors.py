@@ -44,7 +44,7 @@ ABOUT_AN_ERROR = ERROR_KEYS | words(
     "object jsonapi meta extensions stackTrace stack_trace stack trace errorMsg error_msg log_id "
     "documentation_url help retry_after retryAfter ResponseMetadata version method "
     "ErrorCode OriginalStatusCode OriginalMessage LogStreamArn errorDescription errorDetails n8nDetails "
-    "estimated_time warnings fault config status_message RequestId HostId Recommend"
+    "estimated_time warnings fault config status_message RequestId HostId Recommend more_info cod"
 )
 """Keys of a reply that is nothing but an error."""
 
@@ -138,7 +138,7 @@ def find_bare_errors(document: dict[str, Json]) -> Objections:
 
 def _only_a_status(document: dict[str, Json]) -> Objections:
     """The error of a reply that is a status and its message."""
-    key = next((key for key in ("statusCode", "status_code", "status", "code") if key in document), "")
+    key = next((key for key in ("statusCode", "status_code", "status", "code", "cod") if key in document), "")
     status = document.get(key)
     has_message = not {"message", "detail", "title", "msg"}.isdisjoint(document)
     if error_status(status) and (has_message or key == "statusCode"):

@@ -149,8 +149,10 @@ def _failed_runs(document: dict[str, Json]) -> Objections:
     is_failed = has_marks and str_or_empty(document.get("status")).casefold() in _STATUSES_OF_FAILED_RUNS
     if is_failed or document.get("event") in _AGNO_EVENTS:
         text = next(filter(None, (str_or_empty(document.get(key)) for key in _TEXTS_OF_RUNS)), "")
+        error = document.get("error")  # an object in OpenAI's Responses
+        facts: Json = error if isinstance(error, dict) and says_something(error) else {"message": text}
         key = "status" if is_failed else "event"
-        yield stated_error({"message": text}, "the run failed", text, key)
+        yield stated_error(facts, "the run failed", error_summary(facts), key)
 
 
 def claude_code_errors(document: dict[str, Json]) -> Objections:

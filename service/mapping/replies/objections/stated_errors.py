@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from service.domain.errors import AgentUnavailableError, ReplyRejectedError
+from service.domain.error_facts import GRPC_NAMES
+from service.domain.errors import AgentRejectedError, AgentUnavailableError, ReplyRejectedError
 from service.domain.model import Json
 from service.domain.provider_errors import error_summary, says_something
 from service.mapping.replies.objections.bare_errors import (
@@ -61,6 +62,9 @@ _ENVELOPE = ABOUT_AN_ERROR | words(
 """Keys beside the document of an agent."""
 
 _SUCCESS_KEYS = words("Success isSuccess IsSuccess is_success succeeded Succeeded isSuccessful is_successful")
+
+_FINAL_CODES = frozenset({3, 5, 6, 7, 9, 11, 12})
+"""Codes of gRPC for what no later call will get: the operation itself was begun with valid credentials."""
 
 _WORDS_OF_A_NAME = 3
 """A longer text under `error` is a sentence; a list of mistakes that a text has names each of them."""
@@ -190,7 +194,14 @@ def _error_object(document: dict[str, Json]) -> Objections:
         value = document.get(key)
         if key == "Error" and not {"Cause", "Message", "Code"} & (document.keys() | _keys(value)):
             continue  # not one of AWS
-        if _states_error(value, document):
+        if _is_of_operation(document) and isinstance(value, dict) and value.get("code") in _FINAL_CODES:
+            text = in_words(
+                "the operation failed", f"{GRPC_NAMES[value['code'] - 1]}: {error_summary(value)}"
+            )
+            yield Objection(AgentRejectedError(text), key)
+        elif _states_error(value, document):
+            if _is_of_operation(document) and isinstance(value, dict):
+                value = {"details": [], **value}  # by which codes of gRPC are known
             # The facts may stand beside a text, `{error: true, message}`, and a status beside an object.
             beside = {"error": value, **_stated_statuses(document)}
             stated = beside if isinstance(value, dict | list) else {"code": value, **document}
@@ -202,6 +213,11 @@ def _error_object(document: dict[str, Json]) -> Objections:
     if document.get("object") == "error":
         yield stated_error(document, "the reply states an error", error_summary(document), "object")
     yield from _error_of_provider(document)
+
+
+def _is_of_operation(document: dict[str, Json]) -> bool:
+    """True for a long-running operation of Google that has ended, whose errors have codes of gRPC."""
+    return document.get("done") is True and isinstance(document.get("name"), str)
 
 
 def _stated_statuses(document: dict[str, Json]) -> dict[str, Json]:

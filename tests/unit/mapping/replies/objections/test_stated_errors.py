@@ -1,0 +1,113 @@
+"""Errors that replies of status 200 state: their class, and their words."""
+
+import json
+
+import pytest
+
+from service.domain.errors import (
+    AgentCredentialsError,
+    AgentRejectedError,
+    AgentThrottledError,
+    AgentTimeoutError,
+    AgentUnavailableError,
+    ReplyRejectedError,
+    RowfleetError,
+)
+from service.domain.model import Json
+from service.mapping import Catalog
+
+OPERATION = {"name": "operations/1", "done": True}
+RESPONSE = {"id": "r", "object": "response", "status": "failed", "model": "m", "output": [], "usage": None}
+
+
+def error_of(reply: Json, path: str = "answer") -> RowfleetError:
+    """The error of a reply in which a path finds nothing."""
+    methods = [{"method": "direct", "field_mappings": {"a": path}}]
+    text = json.dumps({"output_mappings": {"e": {"extraction_methods": methods}}})
+    with pytest.raises(RowfleetError) as caught:
+        Catalog.load({"e.yaml": text}, {}).extractor("e").extract(reply)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (2, AgentUnavailableError),
+        (3, AgentRejectedError),
+        (4, AgentTimeoutError),
+        (5, AgentRejectedError),
+        (7, AgentRejectedError),
+        (8, AgentThrottledError),
+        (9, AgentRejectedError),
+        (10, AgentUnavailableError),
+        (11, AgentRejectedError),
+        (12, AgentRejectedError),
+        (13, AgentUnavailableError),
+        (14, AgentThrottledError),
+    ],
+)
+def test_an_operation_fails_with_a_code_of_grpc(code: int, error: type[RowfleetError]) -> None:
+    """A long-running operation of Google states google.rpc.Status, whose codes are none of HTTP."""
+    found = error_of({**OPERATION, "error": {"code": code, "message": "the audio"}})
+    assert isinstance(found, error)
+    assert "the audio" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("reply", "error", "words"),
+    [
+        ({"code": 20429, "message": "Too Many Requests", "status": 429}, AgentThrottledError, "Too Many"),
+        (
+            {"code": 20429, "message": "slow", "more_info": "https://www.twilio.com", "status": 429},
+            AgentThrottledError,
+            "slow",
+        ),
+        (
+            {"code": 20003, "message": "no user", "more_info": "https://www.twilio.com", "status": 401},
+            AgentCredentialsError,
+            "no user",
+        ),
+        (
+            {"code": 21211, "message": "no number", "more_info": "https://www.twilio.com", "status": 400},
+            AgentRejectedError,
+            "no number",
+        ),
+        ({"cod": 401, "message": "Invalid key"}, AgentCredentialsError, "Invalid key"),
+        ({"cod": "404", "message": "city not found"}, AgentRejectedError, "city not found"),
+        ({"cod": 429, "message": "blocked"}, AgentThrottledError, "blocked"),
+        (
+            {"success": False, "error": {"code": 104, "info": "Your volume has been reached."}},
+            RowfleetError,
+            "Your volume has been reached.",
+        ),
+        ({"error": ["ensure this value is at most 100: `n`"]}, AgentRejectedError, "ensure this value"),
+        ({"error": ["field required: `inputs`"]}, AgentRejectedError, "field required"),
+        ({"error": "Input should be a valid integer"}, AgentRejectedError, "Input should be"),
+        (
+            {"jsonrpc": "2.0", "id": None, "error": {"code": -32700, "message": "Parse error"}},
+            AgentRejectedError,
+            "Parse error",
+        ),
+        (
+            {"success": False, "errors": [{"code": 10000, "message": "Authentication error"}]},
+            AgentCredentialsError,
+            "Authentication error",
+        ),
+        ({"error": {"type": "card_error", "code": "card_declined"}}, AgentRejectedError, "card_declined"),
+        (
+            {**RESPONSE, "error": {"code": "rate_limit_exceeded", "message": "Slow down"}},
+            AgentThrottledError,
+            "Slow down",
+        ),
+        (
+            {**RESPONSE, "error": {"code": "invalid_image", "message": "no image"}},
+            AgentRejectedError,
+            "no image",
+        ),
+    ],
+)
+def test_the_class_and_the_words_of_an_error(reply: Json, error: type[RowfleetError], words: str) -> None:
+    found = error_of(reply)
+    assert isinstance(found, error)
+    assert words in str(found)
+    assert not isinstance(found, ReplyRejectedError) or error is RowfleetError
