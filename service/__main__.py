@@ -1,7 +1,7 @@
 """The `rowfleet` command, and `python -m service` (with -P in a folder that has a `service` of its own).
 
-The import of the commands takes most of a second. Two things are done before it: a handler for SIGTERM is
-set, and the health check is run, which needs none of the commands.
+The import of the commands takes most of a second. Three things are done before it: a handler for SIGTERM is
+set, the health check is run, which needs none of the commands, and garbage collection is made rare.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ def main() -> None:
         from service.app.healthcheck import main as healthcheck  # noqa: PLC0415 -- see the module
 
         sys.exit(healthcheck())
+    from service.cli.garbage import begin_seldom  # noqa: PLC0415 -- see the module
+
+    begin_seldom()
     from service.cli.main import main as command  # noqa: PLC0415 -- see the module
 
     command()

@@ -24,7 +24,7 @@ from service.cli import render
 from service.cli.batches.asking import AskedOperation, show_answer
 from service.cli.configuration import load_mappings
 from service.cli.console import EXIT_BATCH_FAILED, EXIT_FAILED_ROWS, EXIT_OK, err, print_warning, run_async
-from service.cli.running.garbage import tune_garbage_collection
+from service.cli.garbage import freeze_modules
 from service.cli.running.laptop import EndReport, stopped_by_signals
 from service.domain.errors import MappingError, UsageError
 from service.domain.model import Operation
@@ -112,7 +112,7 @@ async def _serve(
             err.print(str(answer.answer["text"]), markup=False, highlight=False, soft_wrap=True)
 
     with render.progress(err, quiet=asked.as_json, estimate=record.records) as progress:
-        tune_garbage_collection()
+        freeze_modules()
         server = BatchServer(home, backend, settings, read_files, stop, progress.update)
         served = await server.serve(asked.batch, begin)
     if answers and not answers[0].control:

@@ -21,6 +21,7 @@ from service.cli.console import (
     run_async,
     stop_on_signals,
 )
+from service.cli.garbage import freeze_modules
 from service.cli.options import (
     EndpointOption,
     MappingsOption,
@@ -62,6 +63,7 @@ async def _serve(settings: Settings, roles: list[str]) -> None:
     async with open_clients(options, count_calls(metrics)) as clients:
         backend = backend_on(clients, settings, metrics)
         folders = MappingFolders(settings.mappings, settings.schemas, backend.ports.objects)
+        freeze_modules()
         await serve(backend, settings, folders.read, roles, stop)
 
 

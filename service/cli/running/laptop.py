@@ -26,8 +26,8 @@ from service.app.status import WITH_RESULTS, can_be_redriven, sample_failures
 from service.catalog.folders import ReadMappingFiles
 from service.cli import render
 from service.cli.console import EXIT_INTERRUPTED, EXIT_USAGE, err, out, print_error
+from service.cli.garbage import freeze_modules
 from service.cli.running.ending import Ending
-from service.cli.running.garbage import tune_garbage_collection
 from service.cli.status import batch_exit_code, redrive_remedies, remedies, show_remedies
 from service.domain.model import BatchView
 
@@ -63,7 +63,7 @@ async def run_on_laptop(asked: LaptopRun) -> int:
         report = EndReport(backend, asked.settings, as_json=asked.as_json, concurrency=asked.concurrency)
         if start.step is Step.WRITE:
             return await report.show(Served(start.view), start.record, start.replaced)
-        tune_garbage_collection()
+        freeze_modules()
         with render.progress(err, quiet=asked.as_json, estimate=start.record.records) as progress:
             server = BatchServer(home, backend, asked.settings, asked.mappings, stop, progress.update)
             served = await server.serve(start.record.batch_id, lambda: starter.begin(start, asked.command))

@@ -21,7 +21,8 @@ NAME_FIELD = Field(min_length=1, max_length=128)
 class Form(BaseModel):
     """A table of keys. Unknown keys are problems, and values are not converted (`strict`)."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    # most forms are not used by a process, and building one takes a millisecond or two
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 class InputForm(Form):

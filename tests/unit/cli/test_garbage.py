@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from service.cli.running.garbage import YOUNG_OBJECTS, tune_garbage_collection
+from service.cli.garbage import YOUNG_OBJECTS, begin_seldom, freeze_modules
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +18,8 @@ def as_before():
 
 def test_what_exists_is_not_looked_at_again():
     """The modules of the process are frozen, and new objects are collected less often, but are collected."""
-    tune_garbage_collection()
+    begin_seldom()
+    freeze_modules()
     assert gc.get_freeze_count() > 0
     assert gc.get_threshold()[0] == YOUNG_OBJECTS
     collected = gc.get_stats()[0]["collections"]
