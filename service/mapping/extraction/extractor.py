@@ -14,19 +14,20 @@ from service.domain.model import Json
 from service.domain.truncation import truncate
 from service.mapping.extraction.answer_rules import AnswerRules
 from service.mapping.extraction.explain import Explanation, FailedMethod, FieldTrace, TriedMethod, trace
-from service.mapping.extraction.guards import Guards, compile_guards
+from service.mapping.extraction.guards import Guards, compile_guards, is_blank
 from service.mapping.extraction.halves import check_characters, half_error, whole_values
 from service.mapping.extraction.methods import Method, MethodResult, compile_method
-from service.mapping.extraction.reply_summary import summary
+from service.mapping.extraction.missing import (
+    MAX_MESSAGE_CHARS,
+    check_stated_reasons,
+    missing_error,
+)
 from service.mapping.extraction.schemas import Schema, SchemaField, excerpt
 from service.mapping.replies.normalise import ReplyView
 from service.mapping.syntax.forms import ExtractionForm, read_form
 from service.mapping.syntax.problems import Report, ValuePath, suggest
 
 _ABOUT_THE_TARGET = frozenset({FailureClass.RATE_LIMIT, FailureClass.UNAVAILABLE})
-
-_MAX_MESSAGE_CHARS = 1_000
-"""Limit for the text of an error, which is stored with every failed row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class Extractor:
         values = dict.fromkeys(self.output_fields) | merged.values
         check_characters(values)
         if self.schema_fields and (unfit := self._convert(values)):
-            raise UnfitValueError(truncate("; ".join(unfit.values()), _MAX_MESSAGE_CHARS))
+            raise UnfitValueError(truncate("; ".join(unfit.values()), MAX_MESSAGE_CHARS))
         check_characters(values)  # conversion opens JSON in texts
         provenance = self._provenance(merged)
         usage = view.transcript.usage
@@ -101,7 +102,7 @@ class Extractor:
         unconverted = dict(values)
         unfit = self._convert(values)
         if error is None and unfit:
-            error = UnfitValueError(truncate("; ".join(unfit.values()), _MAX_MESSAGE_CHARS))
+            error = UnfitValueError(truncate("; ".join(unfit.values()), MAX_MESSAGE_CHARS))
         error = error or half_error(values)
         values = whole_values(values)
         tried = self._tried_methods(merged)
@@ -189,12 +190,18 @@ class Extractor:
         """Raise ExtractionError if a required field has no value, or no field has one."""
         self.rules.check_values(view, merged.values, merged.winners)
         missing = [name for name in self.required if name not in merged.values]
+        empty = [name for name in self.output_fields if name not in merged.values]
+        if empty and not self.rules.accept_errors:
+            check_stated_reasons(view, self.methods, merged.winners, empty)
         if self.allow_empty:
             return
         if view.root == {} and not self.rules.accept_errors:
             raise ExtractionError("the reply is an empty object; allow_empty: true takes it")
         # `$` would give the object around the text.
-        if isinstance(view.root, dict) and view.root.keys() == {"content"} and _blank(view.root["content"]):
+        said = (
+            view.root["content"] if isinstance(view.root, dict) and view.root.keys() == {"content"} else None
+        )
+        if isinstance(said, str) and is_blank(said):
             raise ExtractionError("the reply is an empty text; allow_empty: true takes it")
         if merged.values and not missing:
             return
@@ -202,14 +209,7 @@ class Extractor:
         kind = "required field" if missing else "any of"
         reasons = "; ".join(f"{one.method.label}: {one.reason}" for one in merged.results if one.reason)
         text = f"no value for {kind} {', '.join(fields)}" + (f" ({reasons})" if reasons else "")
-        mapped = [field for method in self.methods for field in method.fields]
-        tried = {path for field in mapped for path in field.expression.paths()}
-        names = [
-            {name, *(one.expression.last_key for one in mapped if one.name == name)} - {""} for name in fields
-        ]
-        # The summary comes last and whole: it is what shows the cause.
-        shown = "; " + summary(view, names, tried)
-        raise ExtractionError(truncate(text, max(0, _MAX_MESSAGE_CHARS - len(shown) - 1)) + shown)
+        raise missing_error(view, self.methods, fields, text, accept_errors=self.rules.accept_errors)
 
     def _convert(self, values: dict[str, Json]) -> dict[str, str]:
         """Convert the values in place to the types of the schema. Returns a message for each unfit field.
@@ -244,10 +244,6 @@ class Extractor:
         return [
             TriedMethod(method, "" if id(method) in used else reason) for method in self.methods[: last + 1]
         ]
-
-
-def _blank(value: Json) -> bool:
-    return isinstance(value, str) and not value.strip()
 
 
 def compile_output(spec: Json, schema: Schema | None, report: Report, path: ValuePath) -> Extractor:

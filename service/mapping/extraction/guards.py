@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from dataclasses import dataclass
 
 from service.domain.errors import ReplyPendingError, ReplyRejectedError
@@ -14,6 +15,7 @@ from service.mapping.syntax.forms import ExtractionForm
 from service.mapping.syntax.problems import CompileError, Report, ValuePath
 
 _MAX_MESSAGE_CHARS = 500
+_UNSEEN = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +41,15 @@ class Guards:
 
     def is_value(self, value: Json) -> bool:
         """True if a value counts: null, blank texts and those of `not_found` do not; 0, false and [] do."""
-        if value is None or (isinstance(value, str) and not value.strip()):
+        if value is None or (isinstance(value, str) and is_blank(value)):
             return False
         return not (self.not_found and isinstance(value, str) and value.strip().casefold() in self.not_found)
+
+
+def is_blank(text: str) -> bool:
+    """True for a text in which nothing is seen: blanks, and characters of no width such as U+200B."""
+    rest = text.strip()
+    return not rest or (rest[0] in _UNSEEN and not rest.strip(_UNSEEN + string.whitespace))
 
 
 def _first_match(patterns: tuple[Pattern, ...], texts: list[str]) -> str:

@@ -13,10 +13,11 @@ from typing import Any
 from service.domain import exact_json
 from service.domain.model import Json
 from service.mapping.expressions.expression import Expression, compile_expression, compile_transform
-from service.mapping.expressions.model_json import opened, parse_model_json
-from service.mapping.expressions.transforms import scalar_text
+from service.mapping.expressions.model_json import parse_model_json
+from service.mapping.extraction.each import ListExpression
 from service.mapping.extraction.guards import Guards
 from service.mapping.replies.normalise import ReplyView
+from service.mapping.replies.providers import mcp
 from service.mapping.replies.text import embedded_json
 from service.mapping.replies.transcript import ToolCall, ToolResult
 from service.mapping.syntax.forms import (
@@ -31,12 +32,6 @@ from service.mapping.syntax.problems import CompileError, Report, ValuePath, sug
 
 MAX_FIELD_CHARS = 128
 """Longest name of an output field."""
-
-MAX_EACH = 1_000
-"""Most items of a list that `each: true` reads."""
-
-SEPARATOR = "; "
-"""Joins the texts of `each: true`. Not a comma, because titles and addresses hold commas."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,33 +87,6 @@ class FieldMapping:
 
 
 @dataclass(frozen=True, slots=True)
-class ListExpression:
-    """`each: true`: an expression split at its first index, into a list and an expression for each item.
-
-    `per_item` is None for an expression without an index, which gives the list itself: `results[*].title`.
-    """
-
-    items: Expression
-    per_item: Expression | None
-
-    def joined_texts(self, root: Json, evaluate: Callable[[Expression, Json, Json], Json]) -> str | None:
-        """The texts of all items that have one, joined; at most `MAX_EACH` items are read."""
-        values: list[Json] = []
-        if self.per_item is None:
-            found = evaluate(self.items, root, root)
-            values = found if isinstance(found, list) else [found]
-        else:
-            items = opened(self.items.search(root), list)
-            if isinstance(items, list):
-                values = [evaluate(self.per_item, root, item) for item in items[:MAX_EACH]]
-        texts = [
-            scalar_text(value) if exact_json.is_scalar(value) else exact_json.dumps(value)
-            for value in values[:MAX_EACH]
-        ]
-        return SEPARATOR.join(text for text in texts if text) or None
-
-
-@dataclass(frozen=True, slots=True)
 class MethodResult:
     """The values that a method found. `reason` says why, if it found none at all.
 
@@ -167,7 +135,12 @@ class Method:
         notes: dict[str, str] = {}
         for one in self.fields:
             changes: set[str] = set()
-            if guards.is_value(value := one.value(root, changes)):
+            value = one.value(root, changes)
+            for other in view.other_roots if self.reads_whole_reply else ():
+                if guards.is_value(value):
+                    break
+                value = one.value(other, changes)
+            if guards.is_value(value):
                 values[one.name] = value
             if changes:
                 notes[one.name] = f"{self.provenance[one.name]} ({', '.join(sorted(changes))})"
@@ -197,14 +170,9 @@ def compile_method(value: dict[str, Any], index: int, report: Report, path: Valu
         with report.at(field_path):
             field = _field_mapping(field_name, text, shared_transforms, report, field_path)
             if is_each:
-                field = replace(field, each=_list_expression(field.expression))
+                field = replace(field, each=ListExpression.of(field.expression))
             fields.append(field)
     return Method.of(f"{name}[{index}]", bind(form, fields), fields)
-
-
-def _list_expression(expression: Expression) -> ListExpression:
-    parts = expression.split_at_index()
-    return ListExpression(*parts) if parts else ListExpression(expression, None)
 
 
 def check_field_name(name: str) -> None:
@@ -259,6 +227,8 @@ def tool_result(tool: str, *, with_json: bool) -> RootFinder:
 
     def find(view: ReplyView) -> Json:
         result = view.transcript.last_result(tool)
+        if result is None and not tool and not view.transcript.results:
+            result = mcp.bare_result(view.root)
         if result is None:
             return NoRoot(_no_result_reason(view, tool))
         return {"content": result.text, "json": _result_json(result) if with_json else None}

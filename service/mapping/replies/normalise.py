@@ -14,7 +14,7 @@ from service.mapping.replies.providers import a2a, haystack, langchain
 from service.mapping.replies.text import decode_json_string
 from service.mapping.replies.transcript import ToolCall, ToolResult, Transcript, Usage
 from service.mapping.replies.usage import messages_usage, stated_usage
-from service.mapping.replies.wrappers import unwrap
+from service.mapping.replies.wrappers import other_roots, unwrap
 
 _STRUCTURED = ("structured_output", "structured_response", "structuredContent")
 """Keys for the reply's own structured output: of agents on Step Functions, of LangGraph, and of MCP."""
@@ -29,7 +29,8 @@ class ReplyView:
 
     `root` is the raw JSON, or `{content: text}` for plain text. A wrapper of Lambda or Step Functions that
     holds nothing but the reply is removed, so that `$.category` is the agent's category however it was
-    invoked. `raw` always has everything.
+    invoked. `raw` always has everything. A path that finds nothing in the root is tried on `other_roots`: the
+    same reply under the key of its wrapper, and a text or number as `{content: …}`.
 
     `documents` are the layers of the reply, from the outside in, and the document inside them that has the
     messages. `holders` are the values that hold the messages, such as choices and events, and `answers` those
@@ -39,6 +40,7 @@ class ReplyView:
     root: Json
     transcript: Transcript
     raw: Json = None
+    other_roots: tuple[Json, ...] = field(default=(), compare=False, repr=False)
     documents: tuple[Json, ...] = field(default=(), compare=False, repr=False)
     holders: tuple[Json, ...] = field(default=(), compare=False, repr=False)
     answers: tuple[Json, ...] = field(default=(), compare=False, repr=False)
@@ -52,6 +54,7 @@ class ReplyView:
             root={"content": root} if isinstance(root, str) else root,
             transcript=_transcript(layers, found),
             raw=reply,
+            other_roots=other_roots(layers, root),
             documents=tuple(_with_document(layers, found)),
             holders=tuple(found.holders),
             answers=found.answers,

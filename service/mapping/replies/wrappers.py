@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from service.domain.model import Json
@@ -82,6 +83,28 @@ def unwrap(reply: Json) -> tuple[list[Json], Json]:
     return layers, root
 
 
+def other_roots(layers: list[Json], root: Json) -> tuple[Json, ...]:
+    """Further roots, for paths that find nothing in the root: `$.body.x` beside `$.x`.
+
+    Of a wrapper they have nothing but the reply: its own status must not pass for one of the reply's. A body
+    that is a text is `{content: text}`, as a reply that is a text, and so is a number or boolean.
+    """
+    found: list[Json] = []
+    for layer in layers:
+        if layer is root:
+            break
+        if isinstance(layer, dict):
+            found += [{wrapper.key: layer[wrapper.key]} for wrapper in _WRAPPERS if wrapper.key in layer]
+    if isinstance(root, dict) and len(root) > 1:
+        texts = [(wrapper, held) for wrapper in _WRAPPERS if isinstance(held := root.get(wrapper.key), str)]
+        found += [
+            {"content": _text(held, root)} for wrapper, held in texts if _only_wraps(wrapper, root, held)
+        ]
+    elif isinstance(root, bool | int | float | Decimal):
+        found.append({"content": root})
+    return tuple(found)
+
+
 def _unwrap_once(value: Json) -> tuple[Json, bool]:
     """The value inside a wrapper (None if it is no wrapper), and True if the wrapper has other data."""
     if isinstance(value, str):
@@ -104,12 +127,17 @@ def _unwrap_once(value: Json) -> tuple[Json, bool]:
 
 
 def _decode(text: str, wrapper: dict[str, Any]) -> Json:
-    if wrapper.get("isBase64Encoded") is True and len(text) <= MAX_EMBEDDED_CHARS:
-        try:
-            text = base64.b64decode(text, validate=True).decode()
-        except ValueError:
-            return None
-    return embedded_json(text)
+    return embedded_json(_text(text, wrapper))
+
+
+def _text(held: str, wrapper: dict[str, Any]) -> str:
+    """The text in a wrapper, "" for base64 of anything but text."""
+    if wrapper.get("isBase64Encoded") is not True or len(held) > MAX_EMBEDDED_CHARS:
+        return held
+    try:
+        return base64.b64decode(held, validate=True).decode()
+    except ValueError:
+        return ""
 
 
 def _only_wraps(wrapper: _Wrapper, value: dict[str, Any], held: Json) -> bool:

@@ -19,6 +19,8 @@ DONE = "[DONE]"
 
 _FIELD = re.compile(r"(?:data|event|id|retry)(?::|$)|:")
 _LATER_FIELD = re.compile(r"(?:data|event|id|retry|error)(?::|$)|:")
+_END = re.compile(r"(?:\r\n|\r|\n){2,}")
+_DATA = re.compile(r"^data:", re.MULTILINE)
 _NO_ERROR = frozenset({"", "null", "false", "{}"})
 _RAW_JSON = re.compile(r"\s*[\[{\"]")
 
@@ -63,6 +65,8 @@ def is_sse(text: str) -> bool:
     """True if a text of unknown type is a stream of server-sent events.
 
     Each line is a field, and one event is a JSON object or `[DONE]`: prose may have lines such as `data: 5`.
+    Of texts there are two events or more, each with data and an empty line after it. A stream may also have
+    nothing but comments, which keep its connection open.
     """
     beginning = text.lstrip("\n\r\ufeff ")
     if _FIELD.match(beginning) is None:
@@ -70,7 +74,15 @@ def is_sse(text: str) -> bool:
     lines = [line for line in beginning.replace("\r", "\n").split("\n") if line]
     if not all(_LATER_FIELD.match(line) for line in lines):
         return False
-    return any(isinstance(event.value, dict) or event.text == DONE for event in read_sse(beginning))
+    events = read_sse(beginning)
+    if any(isinstance(event.value, dict) or event.text == DONE for event in events):
+        return True
+    if not beginning.endswith(("\n\n", "\r\n\r\n", "\r\r")):
+        return False
+    blocks = [block for block in _END.split(beginning) if block]
+    if all(line.startswith(":") for line in lines):
+        return all(line == ":" or line.startswith(": ") for line in lines)
+    return len(blocks) > 1 and all(_DATA.search(block) for block in blocks if not block.startswith(":"))
 
 
 def are_json_lines(text: str) -> bool:

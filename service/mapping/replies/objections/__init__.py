@@ -5,8 +5,10 @@
     stated_errors    `error`, `success: false`
     bare_errors      replies that are a status or code, a message and nothing else
     failed_calls     functions, tools, tasks and runs that failed: Lambda, MCP, A2A, Claude Code
+    xml_errors       errors in XML: of AWS, of SOAP
     classification   the class of both of these
     unfinished       answers that are not there yet: queued, in progress
+    without_values   the same and errors in looser forms, where a mapping has found nothing
     refusals         refusals of a model, and prompts that were blocked
     finish_reasons   the reason why a model stopped: a limit, a filter, a failure
     read_places      where such a reason stands: beside the texts that a mapping reads

@@ -84,6 +84,7 @@ _OF_A_GATEWAY = frozenset(
 _CODE = re.compile(
     r"\w*(?:Exception|Error)|Invalid[A-Z]\w+|[A-Z]+(?:_[A-Z]+)+|[a-z_]+_error|(?:invalid|unsupported)_[a-z_]+"
 )
+_CODES = ("statusCode", "status_code", "status", "code", "cod")
 FAILED_STATUS = frozenset({"error", "failed", "failure", "fail"})
 
 
@@ -104,9 +105,10 @@ def find_bare_errors(document: dict[str, Json]) -> Objections:
     yield from _of_a_provider(document)
     yield from _failed_envelope(document)
     document = {key: value for key, value in document.items() if value or key not in _OF_A_MODEL}
-    if not document.keys() <= ABOUT_AN_ERROR or any(
-        says_something(document.get(key)) for key in ("data", "result")
-    ):
+    if not document.keys() <= ABOUT_AN_ERROR:
+        return
+    if any(says_something(document.get(key)) for key in ("data", "result")):
+        yield from _coded_envelope(document)
         return
     message = document.get("message", document.get("detail"))
     if isinstance(message, str) and document.keys() <= {"message", "detail", "requestId", "request_id"}:
@@ -136,9 +138,19 @@ def find_bare_errors(document: dict[str, Json]) -> Objections:
             yield stated_error(facts, "the reply states an error", error_summary(facts), key)
 
 
+def _coded_envelope(document: dict[str, Json]) -> Objections:
+    """The error of an envelope that has a status of an error and its message beside its data."""
+    said = next(
+        (text for key in ("message", "msg", "detail") if isinstance(text := document.get(key), str)), ""
+    )
+    key = next((key for key in _CODES if error_status(document.get(key))), "")
+    if key and said.strip().casefold() not in _WORDS_OF_SUCCESS:
+        yield stated_error(document, "the reply states an error", error_summary(document), key)
+
+
 def _only_a_status(document: dict[str, Json]) -> Objections:
     """The error of a reply that is a status and its message."""
-    key = next((key for key in ("statusCode", "status_code", "status", "code", "cod") if key in document), "")
+    key = next((key for key in _CODES if key in document), "")
     status = document.get(key)
     has_message = not {"message", "detail", "title", "msg"}.isdisjoint(document)
     if error_status(status) and (has_message or key == "statusCode"):
@@ -187,6 +199,12 @@ def _of_a_provider(document: dict[str, Json]) -> Objections:
             yield stated_error(
                 {"code": name, "message": text}, "the reply states an error", f"{name}: {text}", "code"
             )
+    status = error_status(document.get("responseStatus"))
+    if status and not {"responseData", "responseDetails"}.isdisjoint(document):  # MyMemory
+        said = {"status": status, "message": document.get("responseDetails")}
+        yield stated_error(
+            said, f"the reply has responseStatus {status}", error_summary(said), "responseStatus"
+        )
     if document.get("kind") == "Status" and document.get("status") == "Failure":  # Kubernetes
         yield stated_error(document, "the reply states an error", error_summary(document), "status")
     is_hubspots = document.keys() <= _OF_HUBSPOT and "correlationId" in document

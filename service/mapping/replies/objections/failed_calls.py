@@ -138,9 +138,9 @@ def _tool_or_task(document: dict[str, Json]) -> Objections:
         text = content_text(parts)
         reason = f"the task {_FAILED_STATES[state]}"
         if state == "failed":
-            yield rejection({"message": text}, reason, text, "status")
+            yield rejection({"message": text}, reason, text, "state")
         else:
-            yield Objection(ReplyRejectedError(in_words(reason, text)), "status")
+            yield Objection(ReplyRejectedError(in_words(reason, text)), "state")
 
 
 def _failed_runs(document: dict[str, Json]) -> Objections:

@@ -10,16 +10,18 @@ from service.mapping.replies.objections.objection import Objections
 from service.mapping.replies.objections.refusals import find_refusals
 from service.mapping.replies.objections.stated_errors import find_stated_errors
 from service.mapping.replies.objections.unfinished import find_unfinished
+from service.mapping.replies.objections.xml_errors import find_xml_errors
 from service.mapping.replies.providers.langchain import unwrap_message
 
 
 def find_objections(view: ReplyView) -> Objections:
     """All objections, those of outer layers first.
 
-    They are error pages, stated errors, unfinished work, refusals, finish reasons.
+    They are error pages and errors in XML, stated errors, unfinished work, refusals, finish reasons.
     """
     for document in view.documents:
         yield from find_error_pages(document)
+        yield from find_xml_errors(document)
     for document in view.documents:
         yield from find_stated_errors(document, view.transcript.text)
     for document in view.documents:

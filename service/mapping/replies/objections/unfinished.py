@@ -9,7 +9,7 @@
 | `status` canceled or aborted (Replicate), whatever the `output` is | `logs`, or `id` and `error` |
 | `status` pending or running (LangGraph) | `run_id` beside `assistant_id` |
 | `status` running or stopped under `data` (Dify) | `workflow_run_id` |
-| `done: false` of an operation (Google) | its `name` with `operations/` |
+| `done: false` of an operation (Google), or none beside its `metadata` | its `name` with `operations/` |
 
 Such a reply is tried again, unless the mapping reads its status or its id: then it has asked for just that.
 
@@ -55,16 +55,19 @@ def _work(document: dict[str, Json]) -> tuple[str, str, str]:  # noqa: PLR0911 -
     if kind in _OF_OPENAI:
         # A response that was cancelled has partial output, which its finish reason judges.
         return "the response" if kind == "response" else "the run", status, "status"
-    state = a2a.task_state(document)
-    if state in {"submitted", "working"}:
-        return "the task", state, "status"
+    for task in (document, document.get("task")):
+        state = a2a.task_state(task)
+        if state in {"submitted", "working"}:
+            return "the task", state, "state"
     if _is_prediction(document, status):
         return "the prediction", status, "status"
     if "workflow_run_id" in document and isinstance(workflow := document.get("data"), dict):
         return _WORKFLOW, str_or_empty(workflow.get("status")), "status"
     if {"run_id", "assistant_id"} <= document.keys():
         return "the run", status, "status"
-    if document.get("done") is False and "operations/" in str_or_empty(document.get("name")):
+    if "operations/" in str_or_empty(document.get("name")) and (
+        document.get("done") is False or document.keys() == {"name", "metadata"}
+    ):
         return "the operation", "running", "done"
     return "", "", ""
 

@@ -13,6 +13,7 @@ from service.mapping.replies.text import content_blocks, content_text, embedded_
 from service.mapping.replies.transcript import ToolResult
 
 _MARKS = ("isError", "structuredContent")
+_BLOCK_TYPES = ("text", "image", "audio", "resource", "resource_link")
 _RESULT_KEYS = frozenset({"content", "isError", "structuredContent", "_meta", "meta"})
 
 
@@ -26,6 +27,18 @@ def find_items(reply: dict[str, Any]) -> list[Json]:
     if "role" in result:
         return []
     return [{"role": "tool", "content": result["content"], "is_error": result.get("isError") is True}]
+
+
+def bare_result(reply: Json) -> ToolResult | None:
+    """The result that a reply is without any mark of MCP: its content alone, as a list or as one block."""
+    if isinstance(reply, dict) and "content" in reply and reply.keys() <= _RESULT_KEYS:
+        reply = reply["content"]
+    blocks = [reply] if isinstance(reply, dict) else reply
+    if not isinstance(blocks, list) or not blocks:
+        return None
+    if not all(isinstance(block, dict) and block.get("type") in _BLOCK_TYPES for block in blocks):
+        return None
+    return ToolResult("", "", content_text(blocks), blocks=content_blocks(blocks))
 
 
 def unwrap_result(result: ToolResult) -> ToolResult:

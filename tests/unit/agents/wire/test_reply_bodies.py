@@ -117,3 +117,21 @@ def test_outputs_of_functions_and_programs() -> None:
     assert parse_output(b"data: x", "a") == "data: x"
     with pytest.raises(AgentRejectedError, match=r"^a: the reply cannot be decoded"):
         parse_output(b"\xff\xfe\xfd", "a")
+
+
+@pytest.mark.parametrize("content_type", ["", "text/plain", "text/event-stream"])
+def test_a_stream_of_texts_under_another_media_type(content_type: str) -> None:
+    assert parse('data: "WHITE"\n\ndata: "HALL"\n\n', content_type) == "WHITEHALL"
+    assert parse("data: WHITE\n\ndata: HALL\n\n", content_type) == "WHITEHALL"
+    with pytest.raises(AgentUnavailableError, match="it broke"):
+        parse('data: "WHITE"\n\nevent: error\ndata: it broke\n\n', content_type)
+    with pytest.raises(AgentUnavailableError, match="ended without an event"):
+        parse(": ping\n\n: ping\n\n", content_type)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["data: 5", "data: 5\n\n", "data: 5\ndata: 6\n\n", "id: 5\n\ndata: 6", "data: 5\n\nid: 6\n\n", ":)\n\n"],
+)
+def test_prose_like_a_stream_is_text(text: str) -> None:
+    assert parse(text) == text

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from service.domain import exact_json
 from service.domain.errors import ExtractionError, ReplyPendingError
+from service.domain.model import Json
 from service.mapping import Catalog
 
 DESIGN = r"""
@@ -359,3 +360,74 @@ def test_an_empty_text_is_no_success(reply):
     with pytest.raises(ExtractionError, match="the reply is an empty text"):
         extractor([direct(a="$")]).extract(reply)
     assert extractor([direct(a="$")], allow_empty=True).extract(reply)
+
+
+def _value(reply: Json, path: str, method: str = "direct") -> Json:
+    text = json.dumps(
+        {
+            "output_mappings": {
+                "n": {"extraction_methods": [{"method": method, "field_mappings": {"a": path}}]}
+            }
+        }
+    )
+    return Catalog.load({"n.yaml": text}, {}).extractor("n").extract(reply).values["a"]
+
+
+PROXY = {"statusCode": 200, "headers": {}}
+EXECUTION = {"executionArn": "arn:aws:states:x", "status": "SUCCEEDED", "name": "n"}
+
+
+@pytest.mark.parametrize(
+    ("reply", "path", "value"),
+    [
+        (PROXY | {"body": '{"risk": "low"}'}, "body.risk", "low"),
+        (PROXY | {"body": '{"risk": "low"}'}, "$.risk", "low"),
+        (PROXY | {"body": '{"output": "{\\"risk\\": \\"low\\"}"}'}, "body.output.risk", "low"),
+        ({"ExecutedVersion": "1", "StatusCode": 200, "Payload": {"risk": "low"}}, "Payload.risk", "low"),
+        (EXECUTION | {"output": '{"risk": "low"}'}, "output.risk", "low"),
+        ({"output": "[1, 2]"}, "output[1]", 2),
+        ({"output": '{"a": 1}'}, "output", '{"a": 1}'),
+        # a body that is a text, and a number
+        (PROXY | {"body": "WHITEHALL"}, "$.content", "WHITEHALL"),
+        (PROXY | {"body": "V0hJVEVIQUxM", "isBase64Encoded": True}, "$.content", "WHITEHALL"),
+        (PROXY | {"body": "WHITEHALL"}, "$.body", "WHITEHALL"),
+        (42, "$.content", 42),
+        (False, "$.content", False),
+    ],
+)
+def test_a_path_may_begin_at_the_wrapper_or_at_the_reply(reply: Json, path: str, value: Json) -> None:
+    assert _value(reply, path) == value
+
+
+@pytest.mark.parametrize("path", ["status", "name", "body.status", "output.status", "body.statusCode"])
+def test_the_status_of_a_wrapper_is_none_of_the_reply(path: str) -> None:
+    for reply in (EXECUTION | {"output": '{"risk": "low"}'}, PROXY | {"body": '{"risk": "low"}'}):
+        with pytest.raises(ExtractionError, match="no value"):
+            _value(reply, path)
+
+
+@pytest.mark.parametrize(
+    ("reply", "path", "value"),
+    [
+        ({"content": [{"type": "text", "text": "Code: 5"}]}, "$.content", "Code: 5"),
+        (
+            {"content": [{"type": "text", "text": '{"a": 1}'}, {"type": "text", "text": "note"}]},
+            "$.json.a",
+            1,
+        ),
+        ({"content": [{"type": "resource", "resource": {"uri": "f:a", "text": "5"}}]}, "$.content", "5"),
+        ([{"type": "text", "text": "5"}], "$.content", "5"),
+        ({"type": "resource", "resource": {"uri": "f:a", "text": "5"}}, "$.content", "5"),
+    ],
+)
+def test_a_reply_that_is_the_content_of_a_tool_is_its_result(reply: Json, path: str, value: Json) -> None:
+    """Gateways of MCP pass on the content of a result without any mark of one."""
+    assert _value(reply, path, "tool_result") == value
+
+
+@pytest.mark.parametrize("unseen", ["\u200b", " \u200b\n", "\ufeff", "\u2060\u200b "])
+def test_a_text_in_which_nothing_is_seen_is_no_value(unseen: str) -> None:
+    for reply in ({"a": unseen}, unseen):
+        with pytest.raises(ExtractionError):
+            _value(reply, "$.a || $.content")
+    assert _value({"a": unseen + "x"}, "a") == unseen + "x"

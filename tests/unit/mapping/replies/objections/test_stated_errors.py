@@ -10,6 +10,7 @@ from service.domain.errors import (
     AgentThrottledError,
     AgentTimeoutError,
     AgentUnavailableError,
+    ReplyPendingError,
     ReplyRejectedError,
     RowfleetError,
 )
@@ -111,3 +112,33 @@ def test_the_class_and_the_words_of_an_error(reply: Json, error: type[RowfleetEr
     assert isinstance(found, error)
     assert words in str(found)
     assert not isinstance(found, ReplyRejectedError) or error is RowfleetError
+
+
+TRANSLATED = {"responseData": {"translatedText": "YOU USED ALL FREE TRANSLATIONS"}, "responseStatus": 429}
+
+
+@pytest.mark.parametrize(
+    ("reply", "path", "error"),
+    [
+        (TRANSLATED, "responseData.translatedText", AgentThrottledError),
+        ({**TRANSLATED, "responseStatus": "403"}, "responseData.translatedText", AgentCredentialsError),
+        (
+            {"status": 500, "message": "it failed", "data": {"text": "sorry"}},
+            "data.text",
+            AgentUnavailableError,
+        ),
+    ],
+)
+def test_a_status_in_an_envelope_counts_although_a_path_finds_a_value(
+    reply: Json, path: str, error: type[RowfleetError]
+) -> None:
+    assert isinstance(error_of(reply, path), error)
+
+
+@pytest.mark.parametrize("state", ["input-required", "failed", "working"])
+def test_the_message_of_a_task_is_its_answer_only_when_it_is_completed(state: str) -> None:
+    """Agents of A2A may give their answer in the message of the status, and so their questions."""
+    message = {"role": "agent", "parts": [{"kind": "text", "text": "Which city?"}]}
+    task = {"kind": "task", "id": "t", "contextId": "c", "status": {"state": state, "message": message}}
+    found = error_of({"jsonrpc": "2.0", "id": 1, "result": task}, "result.status.message.parts[0].text")
+    assert isinstance(found, ReplyPendingError if state == "working" else ReplyRejectedError)
