@@ -12,6 +12,7 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -111,7 +112,8 @@ class BatchCache:
         self._batches: OrderedDict[str, CachedBatch] = OrderedDict()
         # When a row of a mapping that is too new came first, by the mapping's digest.
         self._too_new: OrderedDict[str, float] = OrderedDict()
-        self._loading: dict[str, asyncio.Lock] = {}
+        # One load at a time for each batch; a lock lives as long as somebody holds it or waits for it.
+        self._loading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._sequence = itertools.count(1)
 
     async def get(self, row: RowMessage) -> CachedBatch | None:
@@ -124,14 +126,12 @@ class BatchCache:
         clock = self._ports.clock
         cached = self._batches.get(batch_id)
         if cached is None or not cached.covers(row, clock):
-            async with self._loading.setdefault(batch_id, asyncio.Lock()):
+            async with self._loading_lock(batch_id):
                 cached = self._batches.get(batch_id)
                 # A load that began after this call is fresh enough, even if it does not cover the row.
                 is_fresh = cached is not None and cached.loaded_seq > asked_seq and cached.has_its_target
                 if cached is None or not (is_fresh or cached.covers(row, clock)):
-                    cached = await self._load(batch_id)
-            # Rows that wait keep the lock that they have; a lock for every batch ever seen would pile up.
-            self._loading.pop(batch_id, None)
+                    cached = await self._load_newest(batch_id)
         if cached is not None:
             self._put(batch_id, cached)
         return cached
@@ -141,14 +141,19 @@ class BatchCache:
         cached = self._batches.get(batch_id)
         if cached is not None and self._is_fresh(cached.read_at):
             return cached.batch
-        async with self._loading.setdefault(batch_id, asyncio.Lock()):
+        async with self._loading_lock(batch_id):
             cached = self._batches.get(batch_id)
             if cached is not None and self._is_fresh(cached.read_at):
                 batch: Batch | None = cached.batch
             else:
                 batch = await self._read_fresh(batch_id)
-        self._loading.pop(batch_id, None)
         return batch
+
+    def _loading_lock(self, batch_id: str) -> asyncio.Lock:
+        lock = self._loading.get(batch_id)
+        if lock is None:
+            lock = self._loading[batch_id] = asyncio.Lock()
+        return lock
 
     async def _read_fresh(self, batch_id: str) -> Batch | None:
         """The batch as the table has it; an answer that took longer than `VIEW_AGE_S` is asked for again."""
@@ -191,6 +196,17 @@ class BatchCache:
         self._batches.move_to_end(batch_id)
         if len(self._batches) > MAX_BATCHES:
             self._batches.popitem(last=False)
+
+    async def _load_newest(self, batch_id: str) -> CachedBatch | None:
+        """Load the batch; what a completion check has read while a slow load was under way may be newer."""
+        while True:
+            loaded = await self._load(batch_id)
+            known = self._batches.get(batch_id)
+            if loaded is None or known is None or _progress(known.batch) <= _progress(loaded.batch):
+                return loaded
+            if known.has_its_target:
+                read_at = max(known.read_at, loaded.read_at)
+                return replace(known, loaded_seq=loaded.loaded_seq, read_at=read_at)
 
     async def _load(self, batch_id: str) -> CachedBatch | None:
         loaded_seq, read_at = next(self._sequence), self._ports.clock.monotonic()
@@ -243,7 +259,8 @@ class BatchCache:
         return await fail_batch(self._ports, batch, problem, expected=(State.SPLITTING, State.RUNNING))
 
 
-def _progress(batch: Batch) -> tuple[str, int, bool, int]:
+def _progress(batch: Batch) -> tuple[str, int, bool, int, bool]:
     """Key that orders views of one batch id by age: none of these parts ever goes down."""
     # every operation raises `control`, also one that begins a round
-    return batch.incarnation, batch.control, batch.total is not None, batch.checkpoint.rows
+    rows = batch.checkpoint.rows
+    return batch.incarnation, batch.control, batch.total is not None, rows, bool(batch.columns)

@@ -75,8 +75,9 @@ class FailureCauses:
         """True if the row has used all its attempts, and as many calls failed by its agent's own behaviour.
 
         A pause may count as a time-out, and server errors that too few other rows meet count. Of an outage
-        only the beginning may cost an attempt. But if other rows were answered since the row met the outage,
-        its next one may cost them all: by that rule a row ends whose calls fail because of the row itself.
+        only the beginning may cost an attempt. But if other rows were answered since the row met an outage,
+        or server errors that were taken for one, the next outage may cost them all: by that rule a row ends
+        whose calls fail because of the row itself.
         """
         monitor = self._monitor
         mapping = monitor.files[key[0]].mapping
@@ -85,7 +86,8 @@ class FailureCauses:
         # At each worker, one error more than our own account may have cost an attempt: a row that changes its
         # worker meets a gate that knows nothing of the run of errors at the other.
         slack = len(monitor.server_errors.met_by[key])
-        return attempts == mapping.pace.max_attempts and (costs + slack >= attempts or outages > 1)
+        met_before = outages > 1 or (outages and self._past_periods(key, TargetFault.SERVER_ERRORS))
+        return attempts == mapping.pace.max_attempts and (costs + slack >= attempts or bool(met_before))
 
     def _past_periods(self, key: RowKey, fault: TargetFault) -> int:
         """The number of periods with this fault of the row's target that have begun."""

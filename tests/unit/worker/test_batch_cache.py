@@ -349,6 +349,57 @@ async def test_a_load_that_began_before_a_row_came_is_not_enough(lab):
     assert (await late).batch.checkpoint.rows == 10
 
 
+def held_reads(lab, monkeypatch):
+    """Let each read of the table wait for its event before it returns; the events as they come."""
+    reads: asyncio.Queue[asyncio.Event] = asyncio.Queue()
+    read = lab.table.read
+
+    async def slowly(batch_id):
+        view = await read(batch_id)
+        go_on = asyncio.Event()
+        reads.put_nowait(go_on)
+        await go_on.wait()
+        return view
+
+    monkeypatch.setattr(lab.table, "read", slowly)
+    return reads
+
+
+async def test_a_batch_has_one_load_at_a_time(lab, monkeypatch):
+    """Of two at once the older one might end last. A load that ends does not let two others begin."""
+    batch = await lab.batch(None, window=10)
+    cache, reads = lab.batch_cache(), held_reads(lab, monkeypatch)
+    calls = [asyncio.create_task(cache.get(row(batch.batch_id, 1, 5)))]
+    first = await reads.get()
+    calls.append(asyncio.create_task(cache.get(row(batch.batch_id, 1, 6))))
+    await asyncio.sleep(0)
+    first.set()
+    second = await reads.get()
+    calls.append(asyncio.create_task(cache.get(row(batch.batch_id, 1, 7))))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert reads.empty()
+    second.set()
+    (await reads.get()).set()
+    await asyncio.gather(*calls)
+
+
+async def test_a_slow_load_does_not_replace_a_newer_batch(lab, monkeypatch):
+    """Columns are stored before the first row is sent: a row never gets a batch without them."""
+    batch = await lab.batch(None, window=10, columns=())
+    cache = lab.batch_cache()
+    await cache.get(row(batch.batch_id, 1, 1))
+    reads = held_reads(lab, monkeypatch)
+    loading = asyncio.create_task(cache.get(row(batch.batch_id, 1, 5)))
+    go_on = await reads.get()
+    known = replace(batch, columns=("id", "name"))
+    assert await lab.table.checkpoint(known, owner="")
+    cache.refresh(BatchView(known, Counts()), lab.clock.monotonic())
+    go_on.set()
+    assert (await loading).batch.columns == ("id", "name")
+    assert (await cache.current(batch.batch_id)).columns == ("id", "name")
+
+
 async def test_an_answer_that_took_long_shows_no_present_batch(lab):
     """An operation may have stopped the batch while the answer was on its way, so it is read again."""
     batch = await lab.batch(5)
