@@ -7,7 +7,6 @@ where whoever has asked reads it.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from service.batch.role_ports import Ports
 from service.domain.errors import UsageError
 from service.domain.model import Operation
 from service.domain.operation_requests import OperationRequest
-from service.domain.ports import OutgoingMessage, Table
+from service.domain.ports import Clock, OutgoingMessage, Table
 
 log = structlog.get_logger(__name__)
 
@@ -39,11 +38,14 @@ def send_request(home: Home, request: OperationRequest) -> Path:
     return path
 
 
-async def await_answer(table: Table, request: OperationRequest, path: Path, writer: int) -> Operation | None:
+async def await_answer(
+    table: Table, request: OperationRequest, path: Path, writer: int, clock: Clock, *, wait_s: float
+) -> Operation | None:
     """The answer to a request that is in the file `path`; None if the process `writer` ends before.
 
-    The request is then taken back. Raises UsageError if there is no such batch.
+    The request is then taken back. Raises UsageError if there is no such batch, TimeoutError after `wait_s`.
     """
+    until = clock.monotonic() + wait_s
     while True:
         is_alive = _is_alive(writer)
         view = await table.read(request.batch_id)
@@ -55,7 +57,9 @@ async def await_answer(table: Table, request: OperationRequest, path: Path, writ
         if not is_alive:
             path.unlink(missing_ok=True)
             return None
-        await asyncio.sleep(POLL_S)
+        if clock.monotonic() >= until:
+            raise TimeoutError
+        await clock.sleep(POLL_S)
 
 
 async def watch_inbox(home: Home, ports: Ports) -> None:

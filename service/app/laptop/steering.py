@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
 from dataclasses import replace
 
@@ -16,6 +15,7 @@ from service.batch.role_ports import Ports
 from service.domain.errors import UsageError
 from service.domain.model import Operation, State
 from service.domain.operation_requests import OperationRequest
+from service.domain.ports import Clock
 from service.steering.answers import ask
 from service.steering.operate import follow_up, operate, read_existing
 
@@ -27,11 +27,10 @@ AGAIN_S = 5.0
 """Time without an answer after which a request is put into the inbox again. Its id is carried out once."""
 
 
-async def operate_here(
-    home: Home, settings: Settings, request: OperationRequest, *, again_s: float = AGAIN_S
-) -> Operation:
+async def operate_here(home: Home, settings: Settings, request: OperationRequest, clock: Clock) -> Operation:
     """Carry out a request that needs no pipeline; if a process has the store, it does it.
 
+    The wait for its answer is by `clock`.
     Raises UsageError if the request is refused, StoreError, RetryableError and AccessError.
     """
     while True:
@@ -41,14 +40,14 @@ async def operate_here(
         except StoreInUseError as error:
             if error.pid is None:
                 raise
-            answer = await _ask_process(home, settings, request, error.pid, again_s)
+            answer = await _ask_process(home, settings, request, clock, error.pid)
         if answer is not None:
             return answer
         # the process has ended meanwhile, so the store is free
 
 
 async def _ask_process(
-    home: Home, settings: Settings, request: OperationRequest, pid: int, again_s: float
+    home: Home, settings: Settings, request: OperationRequest, clock: Clock, pid: int
 ) -> Operation | None:
     """The answer of the process; None if it ends before. Raises UsageError if the request is refused."""
     async with open_laptop(home, settings, read_only=True) as backend:
@@ -58,9 +57,8 @@ async def _ask_process(
             # A process that is starting drops the requests that it finds, which were to an earlier one.
             path = send_request(home, request)
             with suppress(TimeoutError):
-                async with asyncio.timeout(again_s):
-                    answer = await await_answer(table, request, path, pid)
-                    break
+                answer = await await_answer(table, request, path, pid, clock, wait_s=AGAIN_S)
+                break
     if answer is not None and answer.answer.get("refused"):
         raise UsageError(str(answer.answer["text"]))
     return answer

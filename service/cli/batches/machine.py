@@ -29,6 +29,7 @@ from service.cli.running.laptop import EndReport, stopped_by_signals
 from service.domain.errors import MappingError, UsageError
 from service.domain.model import Operation
 from service.domain.operation_requests import OperationRequest
+from service.runtime.clock import SystemClock
 from service.steering.operate import operate, read_existing
 
 _NO_PIPELINE = ("pause", "set")
@@ -62,7 +63,7 @@ def _mapping_files(settings: Settings, *, is_needed: bool) -> ReadMappingFiles:
 
 async def _ask(asked: AskedOperation, settings: Settings) -> int:
     home, request = Home(settings.home), asked.request(local_user())
-    answer = await operate_here(home, settings, request)
+    answer = await operate_here(home, settings, request, SystemClock())
     async with open_laptop(home, settings, read_only=True) as backend:
         await show_answer(backend.ports.table, request, answer, as_json=asked.as_json)
     return EXIT_OK

@@ -12,7 +12,10 @@ from service.app.laptop.inbox import await_answer, clear_inbox, send_request, wa
 from service.domain.errors import UsageError
 from service.domain.model import State
 from service.domain.operation_requests import OperationRequest
+from service.runtime.clock import SystemClock
 from tests.unit.app.laptop.conftest import people
+
+WAIT_S = 86_400.0
 
 
 def gone() -> int:
@@ -50,7 +53,7 @@ async def test_a_running_process_pauses_its_batch(laptop):
     record = await laptop.process().runs.of_command(command.key)
     request = OperationRequest("pause", record.batch_id, "r1", "me")
     path = send_request(laptop.home, request)
-    answer = await await_answer(laptop.store.table, request, path, os.getpid())
+    answer = await await_answer(laptop.store.table, request, path, os.getpid(), SystemClock(), wait_s=WAIT_S)
     laptop.agent.held.set()
     served = await running
     assert "is paused" in answer.answer["text"]
@@ -62,7 +65,7 @@ async def test_a_process_that_ends_before_answers_nothing(laptop):
     served = await laptop.run(laptop.command(laptop.write(people("ann"))))
     request = OperationRequest("pause", served.view.batch.batch_id, "r1", "me")
     path = send_request(laptop.home, request)
-    assert await await_answer(laptop.store.table, request, path, gone()) is None
+    assert await await_answer(laptop.store.table, request, path, gone(), SystemClock(), wait_s=WAIT_S) is None
     assert not path.exists()
 
 
@@ -71,4 +74,4 @@ async def test_a_request_for_no_batch_is_refused(laptop):
     request = OperationRequest("pause", "demo#none", "r1", "me")
     path = send_request(laptop.home, request)
     with pytest.raises(UsageError, match="there is no batch"):
-        await await_answer(laptop.store.table, request, path, os.getpid())
+        await await_answer(laptop.store.table, request, path, os.getpid(), SystemClock(), wait_s=WAIT_S)

@@ -1,12 +1,12 @@
 """Operations on batches of this machine, by the process of the store or by the one that asks."""
 
-import asyncio
 import json
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
 
+from service.adapters.memory import MemoryClock
 from service.app.laptop.backend import open_laptop
 from service.app.laptop.pipeline import Stop
 from service.app.laptop.serving import BatchServer
@@ -34,26 +34,40 @@ async def stored(laptop):
     return laptop
 
 
+class TakingClock(MemoryClock):
+    """Time that passes while the command waits: then the process of the store looks into its inbox."""
+
+    def __init__(self, take):
+        super().__init__()
+        self._take = take
+
+    async def sleep(self, seconds):
+        """Let the process take what is there."""
+        await self.advance(seconds)
+        await self._take()
+
+
 @asynccontextmanager
 async def taking(laptop, *, dropped=0):
-    """A process that has the store and carries out requests, but for the first ones, which it drops."""
+    """A process that has the store and carries out requests, but for the first ones, which it drops.
+
+    Yields the clock of the command that asks.
+    """
     async with open_laptop(laptop.home, laptop.settings) as backend:
+        left = dropped
 
         async def take():
-            left = dropped
-            while True:
-                for path in laptop.home.inbox.glob("*.json"):
-                    body = path.read_text()
-                    path.unlink()
-                    if left:
-                        left -= 1
-                    else:
-                        await carry_out(backend.ports, read_request(json.loads(body)), "m1")
-                await asyncio.sleep(0.01)
+            nonlocal left
+            for path in laptop.home.inbox.glob("*.json"):
+                body = path.read_text()
+                path.unlink()
+                if left:
+                    left -= 1
+                else:
+                    await carry_out(backend.ports, read_request(json.loads(body)), "m1")
 
-        task = asyncio.ensure_future(take())
-        yield
-        task.cancel()
+        yield TakingClock(take)
+    assert left == 0
 
 
 async def state_of(laptop, batch_id="demo#e1"):
@@ -63,7 +77,7 @@ async def state_of(laptop, batch_id="demo#e1"):
 
 async def test_without_a_process_the_command_does_it(stored):
     """And releases the store again."""
-    answer = await operate_here(stored.home, stored.settings, PAUSE)
+    answer = await operate_here(stored.home, stored.settings, PAUSE, MemoryClock())
     assert "demo#e1 is paused" in answer.answer["text"]
     assert await state_of(stored) is State.PAUSED
     assert stored.home.process is None
@@ -72,8 +86,8 @@ async def test_without_a_process_the_command_does_it(stored):
 @pytest.mark.parametrize("dropped", [0, 1])
 async def test_the_process_of_the_store_does_it(stored, dropped):
     """Also if it was starting, and has dropped the request as one to an earlier process."""
-    async with taking(stored, dropped=dropped):
-        answer = await operate_here(stored.home, stored.settings, PAUSE, again_s=0.6)
+    async with taking(stored, dropped=dropped) as clock:
+        answer = await operate_here(stored.home, stored.settings, PAUSE, clock)
         assert (answer.by, answer.op, answer.control) == ("me", "pause", 1)
     assert await state_of(stored) is State.PAUSED
     assert list(stored.home.inbox.iterdir()) == []
@@ -81,12 +95,12 @@ async def test_the_process_of_the_store_does_it(stored, dropped):
 
 async def test_a_refusal_of_the_process_is_that_of_the_command(stored):
     """In the same words; a batch that is not there is refused before it is asked."""
-    async with taking(stored):
+    async with taking(stored) as clock:
         refused = replace(PAUSE, op="set", request_id="r2", args={"tolerate": "nonsense"})
         with pytest.raises(UsageError, match="--tolerate"):
-            await operate_here(stored.home, stored.settings, refused)
+            await operate_here(stored.home, stored.settings, refused, clock)
         with pytest.raises(UsageError, match="there is no batch 'demo#e2'"):
-            await operate_here(stored.home, stored.settings, replace(PAUSE, batch_id="demo#e2"))
+            await operate_here(stored.home, stored.settings, replace(PAUSE, batch_id="demo#e2"), clock)
 
 
 async def left_behind(laptop):
