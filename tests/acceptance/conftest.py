@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from service.adapters.aws.provision.resources import QueueOptions, ResourceNames
-from tests.acceptance.support import Cli, Deployment, HttpAgent, serve_agent
+from tests.acceptance.support import Cli, Deployment, HttpAgent, serve_agent, stop_fork_server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forks() -> Iterator[None]:
+    """End the fork server with the session."""
+    yield
+    stop_fork_server()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import functools
 import io
 import json
 import os
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import botocore.session
 import pytest
@@ -23,6 +24,7 @@ from botocore.config import Config
 from service.adapters.aws.clients import AwsOptions, open_clients
 from service.adapters.aws.provision.resources import QUEUES, QueueOptions, ResourceNames, provision
 from service.cli.embedded import ACCESS_KEY, REGION, SECRET_KEY
+from tests.acceptance.fork_server import ForkedProcess, ForkServer
 
 BIN = Path(sys.executable).parent
 
@@ -153,16 +155,31 @@ class Finished:
         return json.loads(self.stdout)
 
 
+Begin = Callable[[BinaryIO, BinaryIO], subprocess.Popen[bytes] | ForkedProcess]
+"""Starts a process that writes its output and its errors to these files."""
+
+
+@functools.cache
+def fork_server() -> ForkServer:
+    """The fork server of this process, begun by its first command; `stop_fork_server` ends it."""
+    return ForkServer()
+
+
+def stop_fork_server() -> None:
+    """End the fork server, if there is one."""
+    if fork_server.cache_info().currsize:
+        fork_server().stop()
+        fork_server.cache_clear()
+
+
 class Running:
     """A running command with its output in files. `until` fails at once if the process ends meanwhile."""
 
-    def __init__(self, command: list[str], folder: Path, env: dict[str, str], logs: Path) -> None:
+    def __init__(self, begin: Begin, logs: Path) -> None:
         stem = uuid.uuid4().hex[:8]
         self._out, self._err = logs / f"{stem}.out", logs / f"{stem}.err"
         with self._out.open("wb") as out, self._err.open("wb") as err:
-            self.process = subprocess.Popen(
-                command, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err
-            )
+            self.process = begin(out, err)
 
     @property
     def stdout(self) -> str:
@@ -228,12 +245,32 @@ class Cli:
         self._running: list[Running] = []
 
     def start(self, *arguments: object, **env: str) -> Running:
-        """Start a command. The test's end kills it if it still runs."""
-        return self.launch([str(BIN / "rowfleet"), *map(str, arguments)], **env)
+        """Start a command, as a fork of a process that has imported it. The test's end kills it.
+
+        A command with variables for the interpreter, which a fork cannot take over, is started as installed.
+        """
+        command = [str(BIN / "rowfleet"), *map(str, arguments)]
+        if any(name.startswith("PYTHON") for name in self.env | env):
+            return self.launch(command, **env)
+
+        def begin(out: BinaryIO, err: BinaryIO) -> ForkedProcess:
+            return fork_server().start(command, self.folder, {**self.env, **env}, out, err)
+
+        return self._run(begin)
 
     def launch(self, command: list[str], **env: str) -> Running:
         """Start any program in the same folder and environment."""
-        running = Running(command, self.folder, {**self.env, **env}, self.logs)
+
+        def begin(out: BinaryIO, err: BinaryIO) -> subprocess.Popen[bytes]:
+            variables = {**self.env, **env}
+            return subprocess.Popen(
+                command, cwd=self.folder, env=variables, stdin=subprocess.DEVNULL, stdout=out, stderr=err
+            )
+
+        return self._run(begin)
+
+    def _run(self, begin: Begin) -> Running:
+        running = Running(begin, self.logs)
         self._running.append(running)
         return running
 

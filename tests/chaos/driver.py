@@ -17,7 +17,7 @@ from pathlib import Path
 
 from service.adapters.aws.provision.resources import QueueOptions, ResourceNames
 from service.cli.embedded import EmbeddedProcess
-from tests.acceptance.support import Deployment
+from tests.acceptance.support import Deployment, stop_fork_server
 from tests.chaos.agent import PACED, ChaosAgent, in_thread
 from tests.chaos.faults import Rates
 from tests.chaos.fleet import ENOUGH_RECEIVES, VISIBILITY_S, Fleet
@@ -263,6 +263,7 @@ def _deployment(folder: Path, slowness: float) -> Iterator[tuple[str, Deployment
             yield endpoint.url, deployment
         finally:
             deployment.close()
+            stop_fork_server()
     finally:
         endpoint.stop()
 
