@@ -125,10 +125,10 @@ class AgentWithSecrets:
         opened.calls += 1
         try:
             reply = await opened.agent.invoke(invocation)
-        except AgentRetryableError as error:
-            raise error.reworded(opened.options.redact(str(error))) from None
-        except AgentRejectedError as error:
-            raise error.reworded(opened.options.redact(str(error))) from None
+        except (AgentRetryableError, AgentRejectedError) as error:
+            redacted = error.reworded(opened.options.redact(str(error)))
+            redacted.stated_in = _redact(error.stated_in, opened.redactions)
+            raise redacted from None
         finally:
             opened.calls -= 1
             await self._close_retired()

@@ -31,9 +31,9 @@ class DryRun:
 def dry_run(extractor: Extractor, sample: Sample) -> DryRun:
     """Extract from a sample's reply without committing anything."""
     try:
-        if sample.error is not None:
-            raise sample.error
-        return DryRun(Status.SUCCESS, extractor.extract(sample.reply).values)
+        error = sample.error
+        found = extractor.extract(sample.reply) if error is None else extractor.extract_stated(error)
+        return DryRun(Status.SUCCESS, found.values)
     except RowfleetError as error:
         return DryRun(Status.FAILED, {}, f"{error.kind}: {error}")
 

@@ -72,8 +72,8 @@ def output_header(
 class OutputRows:
     """Makes the rows of output.csv under `output_header`, which has the same arguments.
 
-    `escape_formulas` prefixes output text that a spreadsheet would execute with `'`. Input cells stay as they
-    were read.
+    `escape_formulas` prefixes output text that a spreadsheet would execute with `'`. A NUL in an output is
+    U+FFFD: databases and spreadsheets refuse it or cut the text there. Input cells stay as they were read.
     """
 
     def __init__(
@@ -95,6 +95,7 @@ class OutputRows:
         """The cells of an outcome's row."""
         cells = _cells(outcome.input_data, self._inputs)
         outputs = _cells(outcome.output_data, self._outputs)
+        outputs = [cell.replace("\0", "\ufffd") if "\0" in cell else cell for cell in outputs]
         cells += [_escape_formula(cell) for cell in outputs] if self._escape_formulas else outputs
         cells += (
             str(outcome.number),

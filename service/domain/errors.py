@@ -68,7 +68,7 @@ from __future__ import annotations
 
 import copy
 from enum import StrEnum
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 
 class FailureClass(StrEnum):
@@ -94,6 +94,8 @@ class RowfleetError(Exception):
     """Base of all errors that rowfleet raises on purpose. The text is meant for users."""
 
     failure_class: ClassVar[FailureClass] = FailureClass.REJECTED
+    stated_in: Any = None
+    """The events of the stream that states this failure of an agent, else None."""
 
     @property
     def kind(self) -> str:

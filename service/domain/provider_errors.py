@@ -119,7 +119,7 @@ _CREDENTIALS = re.compile(
     r"(_(error|exception|fault|id|provided))?"
     r"|api_key_(invalid|expired|service_blocked)|permission_?(denied|error)\w*|access_?denied\w*|unauthorized\w*"
     r"|forbidden|expired_token_exception|unrecognized_client\w*|invalid_signature\w*"
-    r"|token_(expired|revoked)|service_disabled|request_denied|invalid_session_id|invoke_authorization_error|auth_failure\w*"
+    r"|token_(expired|revoked)|invalid_(grant|client)|unauthorized_client|service_disabled|request_denied|invalid_session_id|invoke_authorization_error|auth_failure\w*"
     # Slack
     r"|invalid_auth|not_authed|account_inactive|missing_scope|no_permission|not_allowed_token_type"
 )
@@ -179,10 +179,10 @@ _REJECTED = re.compile(
 )
 _REJECTED_TEXT = re.compile(
     r"\bensure this value\b|\bfield required\b|\bvalue is not a valid\b|\bnone is not an allowed value\b"
-    r"|\binput should be\b|\bextra (fields|inputs) (are )?not permitted\b",
+    r"|\binput should be\b|\bextra (fields|inputs) (are )?not permitted\b|\bvalidation failed\b",
     re.IGNORECASE,
 )
-"""Pydantic, versions 1 and 2, without the names of its errors."""
+"""Pydantic, versions 1 and 2, without the names of its errors; GitHub and others."""
 
 _VALIDATION = re.compile(r"validation(_error|_failed)?")
 """AWS's ValidationException is none of these: it may be about the identifier of a model."""

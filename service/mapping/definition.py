@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from service.csvio import CsvReader, Layout
 from service.domain import exact_json
-from service.domain.errors import CsvError, MappingError
+from service.domain.errors import CsvError, MappingError, RowfleetError
 from service.domain.model import Json, Tolerance
 from service.domain.tolerance import DEFAULT_TOLERANCE, read_tolerance
 from service.mapping.extraction.extractor import Extraction, Extractor, compile_output
@@ -173,6 +173,10 @@ class RowMapping:
     def extract(self, reply: Json) -> Extraction:
         """The output fields of a reply: parsed JSON or a str. Raises ExtractionError, ReplyPendingError."""
         return self.extractor.extract(reply)
+
+    def extract_stated(self, error: RowfleetError) -> Extraction:
+        """The output fields of a stream that states an error, if the mapping accepts it; else raises it."""
+        return self.extractor.extract_stated(error)
 
 
 @dataclass(frozen=True, slots=True)

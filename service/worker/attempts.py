@@ -179,10 +179,14 @@ class Attempts:
         """The result of one call, and True if the target went down or is up again."""
         body: Json = None
         try:
-            reply = await self._invoke(task)
-            body = reply.body
-            delivery.report_bytes(task.span_bytes + reply.size)
-            extraction = task.target.mapping.extract(body)
+            try:
+                reply = await self._invoke(task)
+            except (RowRejectedError, AgentRetryableError) as error:
+                extraction = task.target.mapping.extract_stated(error)
+            else:
+                body = reply.body
+                delivery.report_bytes(task.span_bytes + reply.size)
+                extraction = task.target.mapping.extract(body)
         except (RowRejectedError, AgentRetryableError) as error:
             self._metrics.count(f"agent_failures_{error.kind}")
             self._metrics.count(f"agent_failures_{error.failure_class}")

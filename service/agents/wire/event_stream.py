@@ -24,7 +24,7 @@ from service.agents.wire.streams import (
 )
 from service.agents.wire.streams.events import DONE, StreamEvent, read_json_lines, read_sse
 from service.agents.wire.streams.failures import Event, check_events, incomplete, is_error
-from service.domain.errors import AgentUnavailableError
+from service.domain.errors import AgentRejectedError, AgentRetryableError, AgentUnavailableError
 from service.domain.model import Json
 
 MEDIA_TYPE = "text/event-stream"
@@ -35,15 +35,15 @@ _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError, Arith
 def join_events(text: str) -> Json:
     """The reply of a stream of server-sent events.
 
-    Raises AgentRetryableError or AgentRejectedError for an error that the stream states, and
-    AgentUnavailableError for a stream that is incomplete or malformed.
+    Raises AgentRetryableError or AgentRejectedError for an error that the stream states, with its events in
+    `stated_in`, and AgentUnavailableError for a stream that is incomplete or malformed.
     """
-    return _joined(lambda: _join(read_sse(text)))
+    return _join_read(read_sse(text))
 
 
 def join_json_lines(text: str) -> Json:
     """The reply of a stream of one JSON document a line. Raises as `join_events`."""
-    return _joined(lambda: _join(read_json_lines(text)))
+    return _join_read(read_json_lines(text))
 
 
 def knows_lines(text: str) -> bool:
@@ -58,7 +58,7 @@ def _end_in_error(found: Sequence[Event]) -> bool:
 
 def join_objects(found: Sequence[Event]) -> Json:
     """The reply of chunks that came as a list, or of a single one. Raises as `join_events`."""
-    return _joined(lambda: _join([StreamEvent("", "{}", item) for item in found]))
+    return _join_read([StreamEvent("", "{}", item) for item in found])
 
 
 def join_data_stream(text: str) -> Json:
@@ -70,7 +70,9 @@ def is_chunk(value: Json) -> bool:
     """True for an object that is part of a known provider's stream and no reply of its own."""
     if not isinstance(value, dict):
         return False
-    return (openai.is_chunk(value) and value.get("object") != "text_completion") or (
+    # Perplexity has an empty `delta` beside the message of a whole reply.
+    is_whole = value.get("object") in ("text_completion", "chat.completion")
+    return (openai.is_chunk(value) and not is_whole) or (
         ollama.is_ollama(value) and value.get("done") is False
     )
 
@@ -80,6 +82,15 @@ def are_chunks(value: Json) -> bool:
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         return False
     return bool(value) and (is_chunk(value[0]) or all(gemini.is_gemini(item) for item in value))
+
+
+def _join_read(events: Sequence[StreamEvent]) -> Json:
+    try:
+        return _joined(lambda: _join(events))
+    except (AgentRetryableError, AgentRejectedError) as error:
+        if error.stated_in is not None:
+            error.stated_in = [event.value for event in events if event.text and event.text != DONE]
+        raise
 
 
 def _joined(join: Callable[[], Json]) -> Json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,7 @@ from service.cli.console import EXIT_FAILED_ROWS, EXIT_USAGE, err, exit_with, ou
 from service.cli.explanation import Verdict, show_verdict
 from service.cli.options import JsonOption, MappingsOption, SchemasOption, read_settings
 from service.domain import exact_json
-from service.domain.errors import AgentRejectedError, AgentRetryableError, UsageError
+from service.domain.errors import AgentRejectedError, AgentRetryableError, RowfleetError, UsageError
 from service.domain.model import Json, Status
 from service.mapping import Explanation, Extractor, Problem
 
@@ -108,6 +109,9 @@ def _explain(extractor: Extractor, data: bytes) -> Explanation:
         try:
             reply = parse_reply(data)
         except (AgentRejectedError, AgentRetryableError) as error:
+            with suppress(RowfleetError):
+                extractor.extract_stated(error)
+                return extractor.explain(error.stated_in)
             return Explanation({}, error, 0, 0, ())
     # text is a valid reply, but this one was probably meant as JSON
     if isinstance(reply, str) and reply.lstrip()[:1] in {"{", "["}:

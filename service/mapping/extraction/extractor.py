@@ -7,6 +7,7 @@ the fields that it left empty.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from service.domain.errors import ExtractionError, FailureClass, RowfleetError, UnfitValueError
@@ -92,6 +93,16 @@ class Extractor:
         provenance = self._provenance(merged)
         usage = view.transcript.usage
         return Extraction(values, provenance, usage.input_tokens, usage.output_tokens)
+
+    def extract_stated(self, error: RowfleetError) -> Extraction:
+        """With `accept_errors`, the output fields of the events of a stream that states an error.
+
+        Raises the error itself if they have no value, and without `accept_errors`.
+        """
+        if self.rules.accept_errors and error.stated_in is not None:
+            with suppress(RowfleetError):
+                return self.extract(error.stated_in)
+        raise error
 
     def explain(self, reply: Json) -> Explanation:
         """The result of `extract` with the reasons for it. Never raises."""

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from service.domain import exact_json
 from service.domain.model import Json
 from service.mapping.replies.providers import gemini
 from service.mapping.replies.text import MAX_EMBEDDED_CHARS, embedded_json
@@ -98,7 +99,9 @@ def other_roots(layers: list[Json], root: Json) -> tuple[Json, ...]:
     if isinstance(root, dict) and len(root) > 1:
         texts = [(wrapper, held) for wrapper in _WRAPPERS if isinstance(held := root.get(wrapper.key), str)]
         found += [
-            {"content": _text(held, root)} for wrapper, held in texts if _only_wraps(wrapper, root, held)
+            {"content": _as_text(_text(held, root))}
+            for wrapper, held in texts
+            if _only_wraps(wrapper, root, held)
         ]
     elif isinstance(root, bool | int | float | Decimal):
         found.append({"content": root})
@@ -128,6 +131,14 @@ def _unwrap_once(value: Json) -> tuple[Json, bool]:
 
 def _decode(text: str, wrapper: dict[str, Any]) -> Json:
     return embedded_json(_text(text, wrapper))
+
+
+def _as_text(text: str) -> Json:
+    """A text without the quotes of a JSON string."""
+    try:
+        return exact_json.loads(text) if text.startswith('"') else text
+    except ValueError:
+        return text
 
 
 def _text(held: str, wrapper: dict[str, Any]) -> str:

@@ -234,7 +234,9 @@ async def test_errors_of_every_agent_are_redacted(server: KeyServer) -> None:
             self._text = f"called with {options.values['header']}"
 
         async def invoke(self, invocation: Invocation) -> Reply:
-            raise AgentRejectedError(self._text) if invocation.body else AgentUnavailableError(self._text)
+            error = (AgentRejectedError if invocation.body else AgentUnavailableError)(self._text)
+            error.stated_in = [{"error": self._text}]
+            raise error
 
         async def close(self) -> None:
             pass
@@ -243,6 +245,7 @@ async def test_errors_of_every_agent_are_redacted(server: KeyServer) -> None:
     context = AgentContext(environ={"KEY": VALID})
     agent = AgentWithSecrets(lambda options, _context: Leaky(options), options, context)
     for body, error in ((1, AgentRejectedError), (0, AgentUnavailableError)):
-        with pytest.raises(error, match=r"called with \$\{secret:env:KEY\}$"):
+        with pytest.raises(error, match=r"called with \$\{secret:env:KEY\}$") as caught:
             await agent.invoke(Invocation("1", body))
+        assert caught.value.stated_in == [{"error": "called with ${secret:env:KEY}"}]
     await agent.close()

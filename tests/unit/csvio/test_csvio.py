@@ -337,6 +337,12 @@ class TestOutput:
             "_timestamp": "2025-01-01T00:00:00Z", "_error": "",
         }  # fmt: skip
 
+    def test_a_nul_of_an_agent_is_a_replacement_character(self):
+        """Databases refuse it, spreadsheets cut the text there. Cells of the input stay what they were."""
+        row = outcome({"f": "a\0b", "g": ["\0"]}, row={"a": "x\0"})
+        values = OutputRows(["a"], ["f", "g"], escape_formulas=False).cells(row)
+        assert values[:3] == ["x\0", "a\ufffdb", '["\\u0000"]']
+
     def test_failure(self):
         """A failed row has the error's name and text; missing cells are empty, surplus cells are kept."""
         row = outcome(error=RowError("InputError", "ragged"), row={"a": "x", "_surplus": ["é", '"']})

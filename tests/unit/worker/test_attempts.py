@@ -66,6 +66,36 @@ async def test_throttles_use_up_no_attempts(lab, define):
     assert len(outcomes) == 10
 
 
+ACCEPTING = MAPPING.replace("  type: tool\n  extraction", "  accept_errors: true\n  type: tool\n  extraction")
+
+
+@pytest.mark.parametrize(
+    ("mapping", "path", "status"),
+    [
+        (ACCEPTING, "$[-1].error.message", Status.SUCCESS),
+        (ACCEPTING, "$.answer", Status.FAILED),
+        (MAPPING, "$[-1].error.message", Status.FAILED),
+    ],
+)
+async def test_a_mapping_may_accept_an_error_that_a_stream_states(lab, define, mapping, path, status):
+    """Its events are the reply, if it finds a value in them; the error counts otherwise."""
+
+    def state(call):
+        error = AgentUnavailableError("the stream ended with an error: boom")
+        error.stated_in = [{"text": "Hi"}, {"error": {"message": "boom"}}]
+        return error
+
+    lab.agent.script = state
+    batch = await lab.batch(1, definition=define(mapping.replace("$.answer", f"'{path}'")))
+    outcomes, _ = await process_all(lab, batch)
+    (outcome,) = outcomes.values()
+    assert outcome.status is status
+    if status is Status.SUCCESS:
+        assert outcome.output_data == {"answer": "boom"}
+    else:
+        assert outcome.error.type == "AgentUnavailableError"
+
+
 async def test_an_outage_opens_the_breaker_and_uses_up_no_attempts(lab, define):
     """Few calls are made while the target is down, and all rows succeed afterwards."""
     batch = await lab.batch(40, definition=define(MAPPING))

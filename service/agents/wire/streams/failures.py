@@ -70,7 +70,7 @@ _KEYS_OF_STATES = ("status", "state", "finish_reason", "stop_reason", "finishRea
 _PIECE_KEYS = frozenset(
     {
         *("content", "text", "token", "delta", "chunk", "answer", "response", "textresponse", "output"),
-        *("document", "bytes", "value"),
+        *("document", "bytes", "value", "generated_text", "completion"),
     }
 )
 _KEYS_OF_EVENTS = _PIECE_KEYS | {
@@ -132,7 +132,9 @@ _LATE = 3
 def stream_error(error: Json) -> AgentError:
     """The failure of a stream that states an error."""
     summary = error_summary(error)
-    return classify_error(error, f"the stream ended with an error: {summary}" if summary else _NO_REASON)
+    failure = classify_error(error, f"the stream ended with an error: {summary}" if summary else _NO_REASON)
+    failure.stated_in = [error]
+    return failure
 
 
 _NO_REASON = "the stream ended with an error, and gave no reason"
@@ -271,6 +273,9 @@ def _nested_failure(event: dict[str, Any]) -> Json:
     """The failure under a key of a single provider: Tencent's, or a guardrail of Bedrock's."""
     if isinstance(guardrail := event.get("guardrail"), dict) and guardrail.get("action") == "INTERVENED":
         return {"code": "content_filter", "message": "a guardrail intervened"}
+    for key, value in event.items():
+        if len(event) == 1 and key.endswith(("Exception", "exception")) and isinstance(value, dict):
+            return {"code": key, **value}  # Bedrock's agents, and models behind SageMaker
     wrapped = event.get("Response")
     return wrapped.get("Error") if isinstance(wrapped, dict) else None
 

@@ -121,7 +121,8 @@ def find_bare_errors(document: dict[str, Json]) -> Objections:
         is_of_request = "data" not in document and all("locations" in error for error in errors)
         is_refusal = is_of_request and not is_about_the_target(errors)
         classify = rejection if is_refusal else stated_error
-        yield classify(errors, "the reply states an error", error_summary(errors), "errors")
+        whole: Json = {"message": document.get("message"), "errors": errors}
+        yield classify(whole, "the reply states an error", error_summary(errors), "errors")
     invalid = entries(document.get("detail"))  # FastAPI
     if invalid and all({"loc", "msg"} <= entry.keys() for entry in invalid):
         text = in_words("the reply states an error", error_summary(invalid))

@@ -75,6 +75,10 @@ def failed_work(document: dict[str, Json]) -> Objections:
     yield from claude_code_errors(document)
     yield from _tool_or_task(document)
     yield from _failed_runs(document)
+    answer = document.get("answer")
+    if isinstance(answer, dict) and "answerText" in answer and answer.get("state") == "FAILED":
+        text = in_words("the answer has state FAILED", str_or_empty(answer["answerText"]))
+        yield Objection(ReplyRejectedError(text), "state")  # Vertex AI Search
 
 
 def _wrapper_status(document: dict[str, Json]) -> Objections:

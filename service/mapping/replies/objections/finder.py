@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from service.domain.model import Json
 from service.mapping.replies.items import unwrap_item
 from service.mapping.replies.normalise import ReplyView
 from service.mapping.replies.objections.error_pages import find_error_pages
 from service.mapping.replies.objections.finish_reasons import find_finish_reasons
 from service.mapping.replies.objections.objection import Objections
-from service.mapping.replies.objections.refusals import find_refusals
+from service.mapping.replies.objections.refusals import find_limits, find_refusals
 from service.mapping.replies.objections.stated_errors import find_stated_errors
 from service.mapping.replies.objections.unfinished import find_unfinished
 from service.mapping.replies.objections.xml_errors import find_xml_errors
 from service.mapping.replies.providers.langchain import unwrap_message
+from service.mapping.replies.text import str_or_empty
 
 
 def find_objections(view: ReplyView) -> Objections:
@@ -27,7 +29,15 @@ def find_objections(view: ReplyView) -> Objections:
     for document in view.documents:
         yield from find_unfinished(document)
     messages = [unwrap_message(unwrap_item(holder)) for holder in view.answers]
+    yield from find_limits(view.transcript.text or _only_text(view.root))
     for document in view.documents:
         yield from find_refusals(document, messages)
     for document in view.documents:
         yield from find_finish_reasons(document, view.answers, view.transcript.usage.output_tokens)
+
+
+def _only_text(root: Json) -> str:
+    """The text of an agent whose reply is no message: the reply itself, or its `output`."""
+    if not isinstance(root, dict):
+        return ""
+    return str_or_empty(root.get("output", root.get("content")))

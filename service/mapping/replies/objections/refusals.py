@@ -22,7 +22,22 @@ _GUARDRAIL_KEYS = ("amazon-bedrock-guardrailAction", "guardrailAction")
 _SAFETY_KEY = "safetyAttributes"
 """Key of the text models of Vertex AI: an object, or a list with one for each candidate."""
 
+_OUT_OF_STEPS = frozenset(
+    {
+        "Agent stopped due to iteration limit or time limit.",
+        "Agent stopped due to max iterations.",
+        "Sorry, need more steps to process this request.",
+    }
+)
+"""Sentences of LangChain's AgentExecutor and of LangGraph's prebuilt agent, which no model wrote."""
+
 _INTERVENED = ("INTERVENED", "GUARDRAIL_INTERVENED")
+
+
+def find_limits(said: str) -> Objections:
+    """The objection to the sentence that a framework puts in place of an answer; the agent `said` it last."""
+    if said.strip() in _OUT_OF_STEPS:
+        yield Objection(ReplyRejectedError(in_words("the agent ran out of steps", said)))
 
 
 def find_refusals(document: Json, last_messages: Iterable[Json]) -> Objections:

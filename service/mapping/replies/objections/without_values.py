@@ -28,6 +28,7 @@ from service.mapping.replies.objections.classification import (
     error_status,
     is_about_the_target,
     rejection,
+    stated_error,
 )
 from service.mapping.replies.objections.objection import Objection, Objections, entries, in_words, words
 from service.mapping.replies.objections.read_places import places_on_paths, snake_case
@@ -37,7 +38,7 @@ _WORK = (
     "job|task|run|operation|request|query|execution|processing|process|workflow|batch|generation|prediction"
 )
 _STATE_KEY = re.compile(rf"(?P<work>(?:\w+_)?(?:{_WORK})_)?(?:status|state)")
-_WORK_KEY = re.compile(rf"(?:\w+_)?(?:{_WORK})|data|result|output|response")
+_WORK_KEY = re.compile(rf"(?:\w+_)?(?:{_WORK}|meta|metadata)|data|result|output|response")
 """Keys under which a reply has the work that it is about."""
 
 _AT_WORK = words(
@@ -57,15 +58,8 @@ _BOOKKEEPING = re.compile(
     r"|success|ok|code|webhook|attempts?|priority|stats|options|kwargs|config|name"
 )
 _CODE_KEYS = (
-    "status",
-    "statusCode",
-    "status_code",
-    "code",
-    "cod",
-    "httpStatus",
-    "http_status",
-    "errorCode",
-    "error_code",
+    *("status", "statusCode", "status_code", "code", "cod", "httpStatus", "http_status", "httpCode"),
+    *("errorCode", "error_code"),
 )
 _TEXT_KEYS = (
     *(
@@ -79,13 +73,14 @@ _TEXT_KEYS = (
         "error_detail",
         "error_type",
     ),
-    *("reason", "description", "info", "error_description"),
+    *("reason", "description", "info", "error_description", "httpMessage", "moreInformation"),
 )
-_HEADS = ("meta", "header", "head", "responseHeader")
+_HEADS = ("meta", "header", "head", "responseHeader", "status")
 _ERROR_KEYS = (
     *("error", "errors", "Error", "Errors", "userErrors", "user_errors", "ErrorList", "fault", "Fault"),
-    *("ErrorMessage", "errorMessage", "error_message"),
+    *("ErrorMessage", "errorMessage", "error_message", "errorDescription", "failed_results"),
 )
+_ONLY_A_TEXT = words("message detail msg request_id requestId")
 _PASSING_CODES = frozenset({4, 8, 10, 13, 14})
 """Codes of gRPC for failures that pass."""
 
@@ -97,7 +92,11 @@ def find_pending(view: ReplyView) -> Objections:
     for document in view.documents:
         if not isinstance(document, dict):
             continue
-        inner = [value for key, value in document.items() if _WORK_KEY.fullmatch(snake_case(key))]
+        inner = [
+            value
+            for key, value in document.items()
+            if len(document) == 1 or _WORK_KEY.fullmatch(snake_case(key))
+        ]
         for envelope in [document, *entries(inner)[:_MAX_INNER]]:
             for key, status in _waiting(envelope):
                 text = f"the answer is not there yet: {key} is {status!r}"
@@ -114,6 +113,8 @@ def find_reasons(view: ReplyView, keys: Collection[str]) -> Objections:
     for document in view.documents:
         if isinstance(document, dict):
             yield from _coded(document)
+            if document.keys() <= _ONLY_A_TEXT and is_about_the_target(document):
+                yield stated_error(document, "the reply states an error", error_summary(document), "")
             for head in entries([document.get(key) for key in _HEADS]):
                 yield from _coded(head)
             status = str_or_empty(document.get("status"))
@@ -126,10 +127,14 @@ def find_reasons(view: ReplyView, keys: Collection[str]) -> Objections:
 
 def _waiting(envelope: dict[str, Json]) -> Iterator[tuple[str, str]]:
     """Key and value of the status by which work has not ended."""
+    if envelope.get("jobComplete") is False:  # BigQuery
+        yield "jobComplete", "false"
     names = {snake_case(key) for key in envelope}
     is_marked = any(_ID.fullmatch(name) or _TIME.fullmatch(name) for name in names)
-    for key, value in envelope.items():
+    for key, stated in envelope.items():
         found = _STATE_KEY.fullmatch(snake_case(key))
+        # Databricks and Athena have an object.
+        value = stated.get("state", stated.get("State")) if isinstance(stated, dict) else stated
         if found is None or not isinstance(value, str) or not (is_marked or found["work"]):
             continue
         state = snake_case(value).strip("_").removeprefix("task_state_")

@@ -135,3 +135,11 @@ def test_a_stream_of_texts_under_another_media_type(content_type: str) -> None:
 )
 def test_prose_like_a_stream_is_text(text: str) -> None:
     assert parse(text) == text
+
+
+def test_a_whole_completion_with_empty_deltas_is_no_chunk() -> None:
+    """Perplexity sends both."""
+    choice = {"index": 0, "finish_reason": "stop", "message": {"content": "42"}, "delta": {"content": ""}}
+    reply = {"object": "chat.completion", "choices": [choice]}
+    assert parse(json.dumps(reply)) == reply
+    assert parse('{"object": {"city": "Oslo"}, "choices": []}') == {"object": {"city": "Oslo"}, "choices": []}

@@ -431,3 +431,8 @@ def test_a_text_in_which_nothing_is_seen_is_no_value(unseen: str) -> None:
         with pytest.raises(ExtractionError):
             _value(reply, "$.a || $.content")
     assert _value({"a": unseen + "x"}, "a") == unseen + "x"
+
+
+def test_a_body_that_is_a_json_string_is_its_text() -> None:
+    assert _value(PROXY | {"body": '"WHITEHALL"'}, "$.content") == "WHITEHALL"
+    assert _value(PROXY | {"body": '"WHITE" "HALL"'}, "$.content") == '"WHITE" "HALL"'

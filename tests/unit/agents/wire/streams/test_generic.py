@@ -260,3 +260,25 @@ def test_lines_without_blank_lines_between_them() -> None:
 def test_events_by_their_names(events: list, reply: object) -> None:
     """Metadata, heartbeats and ends carry no text of the answer; a lone event is the reply."""
     assert join_events(sse(*events)) == reply
+
+
+@pytest.mark.parametrize(
+    ("events", "error"),
+    [
+        (({"bytes": "SGk="}, {"internalServerException": {"message": "x"}}), AgentUnavailableError),
+        (({"completion": "Hi"}, {"throttlingException": {"message": "x"}}), AgentThrottledError),
+        (({"completion": "Hi"}, {"validationException": {"message": "x"}}), AgentRejectedError),
+        (({"generated_text": "Hi", "status": "on"}, {"status": "aborted"}), AgentUnavailableError),
+    ],
+)
+def test_pieces_before_an_exception_are_no_answer(events: tuple[object, ...], error: type[Exception]) -> None:
+    """Bedrock's agents and models end a stream with an event that has the name of an exception."""
+    with pytest.raises(error) as caught:
+        join_events(sse(*events))
+    assert caught.value.stated_in == list(events)
+
+
+def test_a_stream_that_broke_off_states_no_error() -> None:
+    with pytest.raises(AgentUnavailableError) as caught:
+        join_events(sse({"content": "Hi", "stop": False}, {"content": "!", "stop": False}))
+    assert caught.value.stated_in is None

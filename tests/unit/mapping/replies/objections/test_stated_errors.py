@@ -142,3 +142,60 @@ def test_the_message_of_a_task_is_its_answer_only_when_it_is_completed(state: st
     task = {"kind": "task", "id": "t", "contextId": "c", "status": {"state": state, "message": message}}
     found = error_of({"jsonrpc": "2.0", "id": 1, "result": task}, "result.status.message.parts[0].text")
     assert isinstance(found, ReplyPendingError if state == "working" else ReplyRejectedError)
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        ({"detail": "Rate limit exceeded: 5 per 1 minute"}, AgentThrottledError),
+        ({"httpCode": 429, "httpMessage": "Too Many Requests"}, AgentThrottledError),
+        ({"errors": [{"message": "Bad", "field": "x"}], "message": "Validation Failed"}, AgentRejectedError),
+        ({"error": "invalid_grant", "error_description": "Token has been revoked."}, AgentCredentialsError),
+        ({"isOk": False, "errorDescription": "no such thing", "data": None}, ReplyRejectedError),
+        ({"results": [], "failed_results": [{"url": "u", "error": "not fetched"}]}, ReplyRejectedError),
+        ({"results": [], "status": {"code": 401, "message": "no key"}, "rate": {}}, AgentCredentialsError),
+    ],
+)
+def test_further_forms_where_nothing_is_found(reply: Json, error: type[RowfleetError]) -> None:
+    assert type(error_of(reply)) is error
+
+
+@pytest.mark.parametrize(
+    ("reply", "path"),
+    [
+        ({"answer": {"state": "FAILED", "answerText": "No summary."}}, "answer.answerText"),
+        ({"output": "Agent stopped due to iteration limit or time limit."}, "output"),
+        ("Sorry, need more steps to process this request.", "$.content"),
+        (
+            {"messages": [{"type": "ai", "content": "Sorry, need more steps to process this request."}]},
+            "messages[-1].content",
+        ),
+    ],
+)
+def test_a_text_in_place_of_an_answer_is_no_value(reply: Json, path: str) -> None:
+    assert type(error_of(reply, path)) is ReplyRejectedError
+
+
+def test_text_that_quotes_such_a_sentence_is_an_answer() -> None:
+    methods = [{"method": "direct", "field_mappings": {"a": "output"}}]
+    text = json.dumps({"output_mappings": {"e": {"extraction_methods": methods}}})
+    said = "It said: Agent stopped due to iteration limit or time limit."
+    assert Catalog.load({"e.yaml": text}, {}).extractor("e").extract({"output": said}).values["a"] == said
+
+
+def test_a_stream_that_states_an_error_can_be_accepted() -> None:
+    """As the list of its events. Without a value in it, and without `accept_errors`, the error counts."""
+    failure = AgentUnavailableError("the stream ended with an error: boom")
+    failure.stated_in = [{"text": "Hi"}, {"error": {"message": "boom"}}]
+    for accepts in (True, False):
+        for path, value in (("[-1].error.message", "boom"), ("answer", None)):
+            methods = [{"method": "direct", "field_mappings": {"a": path}}]
+            mapping = {"extraction_methods": methods, "accept_errors": accepts}
+            text = json.dumps({"output_mappings": {"e": mapping}})
+            extractor = Catalog.load({"e.yaml": text}, {}).extractor("e")
+            if accepts and value:
+                assert extractor.extract_stated(failure).values == {"a": value}
+                continue
+            with pytest.raises(AgentUnavailableError) as caught:
+                extractor.extract_stated(failure)
+            assert caught.value is failure

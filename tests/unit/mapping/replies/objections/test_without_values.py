@@ -173,3 +173,18 @@ def test_the_error_beside_what_was_not_found(
     with pytest.raises(ExtractionError) as plain:
         extract(reply, path, accept_errors=True)
     assert type(plain.value) is ExtractionError
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"statement_id": "s", "status": {"state": "PENDING"}},  # Databricks
+        {"QueryExecution": {"QueryExecutionId": "q", "Status": {"State": "RUNNING"}}},  # Athena
+        {"jobComplete": False, "jobReference": {"jobId": "j"}, "kind": "bigquery#queryResponse"},
+        {"search_metadata": {"status": "Processing", "id": "x"}},  # SerpApi
+        {"generations_by_pk": {"status": "PENDING", "generated_images": [], "id": "g"}},  # Leonardo
+    ],
+)
+def test_further_envelopes_of_work(reply: Json) -> None:
+    with pytest.raises(ReplyPendingError):
+        extract(reply)

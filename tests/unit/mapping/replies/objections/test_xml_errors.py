@@ -61,3 +61,16 @@ def test_a_document_that_is_an_error_is_no_answer(reply: str, error: type[Rowfle
 )
 def test_other_documents_are_answers(reply: str) -> None:
     assert extract(reply) == reply
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        ('<?xml version="1.0"?><response status="error"><msg>bad</msg></response>', "bad"),
+        ('<rsp stat="fail"><err code="100" msg="Invalid API Key"/></rsp>', "100: Invalid API Key"),
+    ],
+)
+def test_the_first_element_says_that_it_is_an_error(reply: str, words: str) -> None:
+    with pytest.raises(RowfleetError, match=words):
+        extract(reply)
+    assert extract('<rsp stat="ok"><photo status="fail"/></rsp>')
