@@ -48,7 +48,7 @@ _VOCABULARY = frozenset(
 FAILED_NAMES = frozenset(
     {
         *("failed", "failure", "fatal", "run_failed", "run.failed", "stream_failed", "workflow_failed"),
-        *("agent_failed", "task_failed"),
+        *("agent_failed", "task_failed", "aborted", "cancelled", "canceled", "interrupted", "crashed"),
     }
 )
 """Names of events after which nothing comes: the run has failed."""
@@ -137,6 +137,9 @@ def stream_error(error: Json) -> AgentError:
     return failure
 
 
+_ERROR_MARK = "[ERROR]"
+"""Beginning of a text in place of `[DONE]`."""
+
 _NO_REASON = "the stream ended with an error, and gave no reason"
 
 
@@ -154,6 +157,9 @@ def check_events(events: Sequence[StreamEvent]) -> None:
             stated = value if isinstance(value, dict) else {"message": event.text}
             name = {} if event.name.lower() in _ERROR_NAMES else {"type": event.name}
             raise stream_error({**name, **stated})
+    texts = [event.text.lstrip() for event in events if not isinstance(event.value, dict)]
+    if texts and texts[-1].startswith(_ERROR_MARK) and not any(text.startswith("[") for text in texts[:-1]):
+        raise stream_error({"message": texts[-1].removeprefix(_ERROR_MARK).strip()})
 
 
 def is_failed(event: Event) -> bool:
@@ -181,6 +187,14 @@ def failed_run(event: Event) -> Event | None:
     error = run.get("error")
     is_failed_run = str(run.get("status")).lower() in FAILED_NAMES | {"error"} and says_something(error)
     return {"error": error} if is_failed_run else None
+
+
+def named_exception(event: Event) -> Event | None:
+    """The error of an event that has nothing but an exception: of Bedrock's agents, of SageMaker."""
+    for key, value in event.items():
+        if len(event) == 1 and key.endswith("Exception") and isinstance(value, dict):
+            return {"code": key, **value} if isinstance(value.get("message"), str) else None
+    return None
 
 
 def is_error(event: Event) -> bool:
@@ -234,8 +248,15 @@ def _is_piece(value: Json, depth: int = 0) -> bool:
         return any(_is_piece(item, depth + 1) for item in value[:_MAX_DEPTH])
     if not isinstance(value, dict) or depth > _MAX_DEPTH:
         return False
+    named = any(
+        _last_word(key) in _PIECE_KEYS and isinstance(text, str) and text for key, text in value.items()
+    )
     # OpenAI's threads have `text: {value: …}`.
-    return _has_text(value) or any(_is_piece(item, depth + 1) for item in list(value.values())[:_MAX_KEYS])
+    return (
+        named
+        or _has_text(value)
+        or any(_is_piece(item, depth + 1) for item in list(value.values())[:_MAX_KEYS])
+    )
 
 
 def _has_text(event: dict[str, Any]) -> bool:
@@ -273,9 +294,8 @@ def _nested_failure(event: dict[str, Any]) -> Json:
     """The failure under a key of a single provider: Tencent's, or a guardrail of Bedrock's."""
     if isinstance(guardrail := event.get("guardrail"), dict) and guardrail.get("action") == "INTERVENED":
         return {"code": "content_filter", "message": "a guardrail intervened"}
-    for key, value in event.items():
-        if len(event) == 1 and key.endswith(("Exception", "exception")) and isinstance(value, dict):
-            return {"code": key, **value}  # Bedrock's agents, and models behind SageMaker
+    if exception := named_exception(event):
+        return exception
     wrapped = event.get("Response")
     return wrapped.get("Error") if isinstance(wrapped, dict) else None
 

@@ -14,6 +14,7 @@ from service.agents.wire.streams.failures import (
     incomplete,
     is_error,
     is_failed,
+    named_exception,
     stream_error,
 )
 from service.agents.wire.truncation import is_truncated_json
@@ -174,7 +175,7 @@ def last_error(found: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
         return {**last, "message": text} if isinstance(text, str) else {**last, "error": text}
     if is_error(last):
         return last
-    if (run := failed_run(last)) is not None:
+    if (run := failed_run(last) or named_exception(last)) is not None:
         return run
     for part in (last, found[-1]):
         is_record = any(_is_like_record(part, other) for other in others)

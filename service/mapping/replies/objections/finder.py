@@ -21,15 +21,18 @@ def find_objections(view: ReplyView) -> Objections:
 
     They are error pages and errors in XML, stated errors, unfinished work, refusals, finish reasons.
     """
+    texts = [text for root in (view.root, *view.other_roots) if (text := _only_text(root))]
     for document in view.documents:
         yield from find_error_pages(document)
-        yield from find_xml_errors(document)
+    for text in texts:
+        yield from find_xml_errors(text)
     for document in view.documents:
         yield from find_stated_errors(document, view.transcript.text)
     for document in view.documents:
         yield from find_unfinished(document)
     messages = [unwrap_message(unwrap_item(holder)) for holder in view.answers]
-    yield from find_limits(view.transcript.text or _only_text(view.root))
+    for text in filter(None, (view.transcript.text, *texts)):
+        yield from find_limits(text)
     for document in view.documents:
         yield from find_refusals(document, messages)
     for document in view.documents:
@@ -37,7 +40,7 @@ def find_objections(view: ReplyView) -> Objections:
 
 
 def _only_text(root: Json) -> str:
-    """The text of an agent whose reply is no message: the reply itself, or its `output`."""
+    """The text of a reply that is no message: the reply itself, a wrapper's body, or its `output`."""
     if not isinstance(root, dict):
         return ""
-    return str_or_empty(root.get("output", root.get("content")))
+    return str_or_empty(root.get("output", root.get("content") if len(root) == 1 else None))

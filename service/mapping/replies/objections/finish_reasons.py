@@ -75,6 +75,7 @@ _KEYS = _FINISH_REASON | spellings("stop_reason done_reason completion_reason")
 _MARKS_OF_ENDS = words("done finished is_finished")
 """Keys of the last event of a stream of texts."""
 
+_ENDS = words("end done finish finished stop complete completed message_end")
 _LONGEST_REASON = 80
 _ADK_KEYS = ("errorCode", "error_code")
 _ADK_MARKS = frozenset({"author", "invocationId", "invocation_id"})
@@ -171,12 +172,20 @@ def _places_in_list(document: list[Json]) -> Iterator[Json]:
     yield from [event for event in found[-1:] if not _ADK_MARKS.isdisjoint(event)]
     yield from [event for event in found if event.get("message_type") == "stop_reason"]  # Letta
     yield from [event for event in found[-1:] if not _MARKS_OF_ENDS.isdisjoint(event) and len(found) > 1]
+    yield from [event for event in found[-1:] if _is_end(event) and len(found) > 1]
     for key, text_key in (("details", "generated_text"), ("meta_info", "text")):
         yield from [entry.get(key) for entry in found if isinstance(entry.get(text_key), str)]
 
 
+def _is_end(event: dict[str, Json]) -> bool:
+    """True for an event that ends a stream by its kind: `{type: end, reason: length}`."""
+    return str(event.get("type", event.get("event"))).lower() in _ENDS
+
+
 def _reasons_of(place: dict[str, Json]) -> Iterator[tuple[str, str, dict[str, Json]]]:
     stated = [key for key in place if key in _KEYS]
+    if _is_end(place) and "reason" in place:
+        stated.append("reason")
     if not _ADK_MARKS.isdisjoint(place):
         stated += [key for key in _ADK_KEYS if key in place]
     for key in stated:

@@ -9,13 +9,17 @@
 | `status` canceled or aborted (Replicate), whatever the `output` is | `logs`, or `id` and `error` |
 | `status` pending or running (LangGraph) | `run_id` beside `assistant_id` |
 | `status` running or stopped under `data` (Dify) | `workflow_run_id` |
+| `status` scraping (Firecrawl), whatever the `data` is | `completed` and `total` |
+| `status` IN_PROGRESS beside the part of a `stream` that is there (RunPod) | `stream` |
+| `is_running` and `is_partial` (async search of Elasticsearch) | both |
 | `done: false` of an operation (Google), or none beside its `metadata` | its `name` with `operations/` |
 
 Such a reply is tried again, unless the mapping reads its status or its id: then it has asked for just that.
 
 Sources: platform.openai.com/docs/guides/background, a2a-protocol.org/latest/specification,
 replicate.com/docs/reference/http, docs.dify.ai (workflows), docs.langchain.com (LangGraph server),
-cloud.google.com/apis (operations).
+cloud.google.com/apis (operations), docs.firecrawl.dev (crawl status), docs.runpod.io (stream),
+elastic.co/docs (async search).
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ _ENDED = words("expired cancelled cancelling canceled aborted")
 """Statuses of runs that ended without an answer."""
 
 _WORKFLOW = "the workflow"
+_SEARCH = "the search"
 
 
 def find_unfinished(document: Json) -> Objections:
@@ -63,6 +68,8 @@ def _work(document: dict[str, Json]) -> tuple[str, str, str]:  # noqa: PLR0911 -
         return "the prediction", status, "status"
     if "workflow_run_id" in document and isinstance(workflow := document.get("data"), dict):
         return _WORKFLOW, str_or_empty(workflow.get("status")), "status"
+    if (name := _with_a_part(document, status)) is not None:
+        return name, "running", "is_running" if name == _SEARCH else "status"
     if {"run_id", "assistant_id"} <= document.keys():
         return "the run", status, "status"
     if "operations/" in str_or_empty(document.get("name")) and (
@@ -70,6 +77,15 @@ def _work(document: dict[str, Json]) -> tuple[str, str, str]:  # noqa: PLR0911 -
     ):
         return "the operation", "running", "done"
     return "", "", ""
+
+
+def _with_a_part(document: dict[str, Json], status: str) -> str | None:
+    """The work of which a part is there: in words, else None."""
+    if {"completed", "total", "data"} <= document.keys() and status == "scraping":
+        return "the crawl"
+    if isinstance(document.get("stream"), list) and status in {"IN_QUEUE", "IN_PROGRESS"}:
+        return "the job"
+    return _SEARCH if document.get("is_running") is True and "is_partial" in document else None
 
 
 def _is_prediction(document: dict[str, Json], status: str) -> bool:

@@ -282,3 +282,23 @@ def test_a_stream_that_broke_off_states_no_error() -> None:
     with pytest.raises(AgentUnavailableError) as caught:
         join_events(sse({"content": "Hi", "stop": False}, {"content": "!", "stop": False}))
     assert caught.value.stated_in is None
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        ("Par", "is", "[ERROR] boom"),
+        (("delta", "Par"), ("delta", "is"), ("aborted", "user")),
+        ({"v": 5}, {"modelTimeoutException": {"message": "boom"}}),
+        ({"output_text": "Par"}, {"status": "failed"}),
+        ({"partial_response": "Par"}, {"status": "expired"}),
+    ],
+)
+def test_further_ends_that_say_no(events: tuple[object, ...]) -> None:
+    with pytest.raises(AgentRetryableError, match="ended with an error"):
+        join_events(sse(*events))
+
+
+@pytest.mark.parametrize("events", [("[INFO] Par", "[ERROR] boom"), ("Par", "an [ERROR] mark")])
+def test_such_a_mark_among_others_is_text(events: tuple[str, ...]) -> None:
+    assert join_events(sse(*events)) == "".join(events)

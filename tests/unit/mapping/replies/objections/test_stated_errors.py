@@ -12,6 +12,7 @@ from service.domain.errors import (
     AgentUnavailableError,
     ReplyPendingError,
     ReplyRejectedError,
+    ReplyTruncatedError,
     RowfleetError,
 )
 from service.domain.model import Json
@@ -199,3 +200,47 @@ def test_a_stream_that_states_an_error_can_be_accepted() -> None:
             with pytest.raises(AgentUnavailableError) as caught:
                 extractor.extract_stated(failure)
             assert caught.value is failure
+
+
+@pytest.mark.parametrize(
+    ("reply", "path", "error"),
+    [
+        (
+            {"status": "scraping", "completed": 1, "total": 9, "data": [{"markdown": "# A"}]},
+            "data[*].markdown | join('')",
+            ReplyPendingError,
+        ),
+        ({"status": "IN_PROGRESS", "stream": [{"output": "Par"}]}, "stream[0].output", ReplyPendingError),
+        (
+            {
+                "id": "x",
+                "is_partial": True,
+                "is_running": True,
+                "response": {"hits": {"hits": [{"_id": "a"}]}},
+            },
+            "response.hits.hits[0]._id",
+            ReplyPendingError,
+        ),
+        (
+            [{"type": "chunk", "text": "Par"}, {"type": "end", "reason": "length"}],
+            "[0].text",
+            ReplyTruncatedError,
+        ),
+        ({"statusCode": 200, "body": "<Error><Code>SlowDown</Code></Error>"}, "$.body", AgentThrottledError),
+        (
+            {"statusCode": 200, "body": "Sorry, need more steps to process this request."},
+            "$.content",
+            ReplyRejectedError,
+        ),
+    ],
+)
+def test_a_part_of_a_result_is_no_value(reply: Json, path: str, error: type[RowfleetError]) -> None:
+    assert type(error_of(reply, path)) is error
+
+
+def test_a_mark_of_an_end_without_a_limit_is_data() -> None:
+    methods = [{"method": "direct", "field_mappings": {"a": "[0].text"}}]
+    text = json.dumps({"output_mappings": {"e": {"extraction_methods": methods}}})
+    for last in ({"type": "end", "reason": "stop"}, {"type": "end", "reason": "the caller left"}):
+        reply = [{"type": "chunk", "text": "Paris"}, last]
+        assert Catalog.load({"e.yaml": text}, {}).extractor("e").extract(reply).values["a"] == "Paris"
