@@ -128,7 +128,7 @@ _CREDENTIALS_TEXT = re.compile(
     r"api.?key (is )?(not valid|invalid|expired|missing|not found)|(invalid|incorrect|missing) api.?key"
     rf"|\b{_ACCESS} token (is |was |has )?(invalid|expired|missing|revoked|not valid|no longer valid)"
     rf"|(invalid|expired) {_ACCESS} token\b|\bauthentication (is )?required\b|\bnot authenticated\b"
-    r"|\bauthentication (error|failed|failure)\b",
+    r"|\bauthentication (error|failed|failure)\b|\bmissing authentication token\b",
     re.IGNORECASE,
 )
 _PLACE_TEXT = re.compile(r"\b(column|row|field|line|cell|record|position)\b", re.IGNORECASE)

@@ -15,7 +15,6 @@ from service.agents.wire.streams import (
     cohere,
     converse,
     gemini,
-    generic,
     json_rpc,
     langgraph,
     ollama,
@@ -24,6 +23,7 @@ from service.agents.wire.streams import (
 )
 from service.agents.wire.streams.events import DONE, StreamEvent, read_json_lines, read_sse
 from service.agents.wire.streams.failures import Event, check_events, incomplete, is_error
+from service.agents.wire.streams.unknown import generic
 from service.domain.errors import AgentRejectedError, AgentRetryableError, AgentUnavailableError
 from service.domain.model import Json
 

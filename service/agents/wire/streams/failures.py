@@ -1,22 +1,8 @@
-"""Failures of a stream: the error that it states, or its end before it was complete.
-
-The end of a stream of text may say in the words of any framework that the text is not whole (`broken_end`):
-
-| the last event | such as |
-| --- | --- |
-| has a kind or a name that ends in `failed`, `aborted`, `timeout` and the like | `{type: abort, error: …}` |
-| has a status or a state of these words, or `success: false`, and no text | `{content: "", state: error}` |
-| has another code than the events before it, which have that of success | `{code: 500, msg: …, data: null}` |
-| says that a guardrail intervened | `{guardrail: {action: INTERVENED}}` |
-
-Only a stream of pieces of text is judged so: among records, such as those of a list of tasks, it is data.
-"""
+"""Failures of a stream: the error that it states, or its end before it was complete."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
-from http import HTTPStatus
+from collections.abc import Sequence
 from typing import Any
 
 from service.agents.wire.streams.events import StreamEvent
@@ -31,7 +17,7 @@ _ERROR_NAMES = ("error", "exception")
 
 _ERROR_KINDS = frozenset({"error", "exception", "stream_error", "run_error"})
 _KIND_KEYS = ("type", "event", "object", "kind", "status", "event_type")
-_VOCABULARY = frozenset(
+VOCABULARY = frozenset(
     {
         *("error", "error_type", "errorType", "error_code", "errorCode", "errorMessage", "error_message"),
         *("errorText", "code", "type", "kind", "status", "object", "status_code", "statusCode", "message"),
@@ -40,7 +26,7 @@ _VOCABULARY = frozenset(
         *("traceback", "trace", "stack", "stackTrace", "cause", "timestamp", "time", "id", "request_id"),
         *("requestId", "trace_id", "traceId", "run_id", "runId", "session_id", "sessionId", "thread_id"),
         *("threadId", "metadata", "retryable", "retry_after", "success", "ok", "done", "data", "result"),
-        *("response", "output", "content", "text", "__type", "internal"),
+        *("response", "output", "content", "text", "__type", "internal", "error_msg", "errmsg", "errors"),
     }
 )
 """Keys of an object that is an error and nothing else; its values of `result` and the like must be empty."""
@@ -57,76 +43,6 @@ _ENDS_OF_RUNS = ("finished", "completed", "failed", "ended", "_end")
 _STATUSES_OF_ERRORS = range(400, 600)
 _RESULT_KEYS = ("data", "result", "response", "output", "content", "text")
 _MESSAGE_KEYS = ("message", "detail", "errorMessage", "error_message", "errorText", "error")
-
-_WORDS_OF_FAILURE = frozenset(
-    {
-        *("error", "failed", "failure", "fatal", "crashed", "abort", "aborted", "cancelled", "canceled"),
-        *("timeout", "interrupted", "exception", "expired"),
-    }
-)
-_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
-_KEYS_OF_KINDS = ("type", "event", "kind", "message_type", "event_type", "event_kind")
-_KEYS_OF_STATES = ("status", "state", "finish_reason", "stop_reason", "finishReason")
-_PIECE_KEYS = frozenset(
-    {
-        *("content", "text", "token", "delta", "chunk", "answer", "response", "textresponse", "output"),
-        *("document", "bytes", "value", "generated_text", "completion"),
-    }
-)
-_KEYS_OF_EVENTS = _PIECE_KEYS | {
-    *(
-        "type",
-        "event",
-        "kind",
-        "message_type",
-        "event_type",
-        "event_kind",
-        "status",
-        "state",
-        "reason",
-        "error",
-    ),
-    *("message", "detail", "msg", "time", "timestamp", "ts", "created_at", "finish_reason", "stop_reason"),
-    *(
-        "index",
-        "seq",
-        "sequence",
-        "sequence_number",
-        "offset",
-        "pct",
-        "percent",
-        "progress",
-        "tokens",
-        "elapsed",
-    ),
-    *("duration", "created", "step", "round", "code"),
-}
-"""Keys of events whose texts differ in one stream. By any other, such as a city, records are told apart."""
-
-_FLAGS = (
-    "err",
-    "exception",
-    "failure",
-    "failed",
-    "fatal",
-    "error",
-    "errorMessage",
-    "error_message",
-    "errmsg",
-)
-_PHRASES = frozenset(status.phrase.lower() for status in HTTPStatus if status >= HTTPStatus.BAD_REQUEST)
-_KEYS_OF_ENDS = frozenset(
-    {"final", "is_final", "finished", "complete", "end", "usage", "role", "model", "uuid", "close", "failed"}
-)
-_MAX_DEPTH, _MAX_KEYS = 6, 20
-_REASON_KEYS = (
-    *("message", "detail", "errorText", "msg", "reason", "error", "text", "content", "data", "err"),
-    *("exception", "failure"),
-)
-_RUN_KEYS = ("run", "data", "last_error", "response", "payload")
-_CODES_OF_SUCCESS = frozenset({0, 200})
-_LATE = 3
-"""After an event with a code of failure come at most two more: an end, a count of tokens."""
 
 
 def stream_error(error: Json) -> AgentError:
@@ -167,7 +83,7 @@ def is_failed(event: Event) -> bool:
 
     Or `{success: false, …}`.
     """
-    if not event.keys() <= _VOCABULARY or any(says_something(event.get(key)) for key in _RESULT_KEYS):
+    if not event.keys() <= VOCABULARY or any(says_something(event.get(key)) for key in _RESULT_KEYS):
         return False
     kinds = (event.get(key) for key in ("type", "event", "kind", "status"))
     codes = (event.get(key) for key in ("status_code", "statusCode", "status", "code"))
@@ -201,149 +117,19 @@ def is_error(event: Event) -> bool:
     """True if an object is an error and nothing else."""
     if any(str(event.get(key, "")).lower() in _ERROR_KINDS for key in _KIND_KEYS):
         return any(says_something(event.get(key)) for key in (*_MESSAGE_KEYS, "code", "data"))
-    if not event.keys() <= _VOCABULARY or any(says_something(event.get(key)) for key in _RESULT_KEYS):
+    if not event.keys() <= VOCABULARY or any(says_something(event.get(key)) for key in _RESULT_KEYS):
         return False
     has_code = isinstance(event.get("errorMessage"), str) or isinstance(event.get("__type"), str)
-    has_code = has_code or (
-        isinstance(event.get("error_code"), str) and isinstance(event.get("message"), str)
+    said = any(isinstance(event.get(key), str) for key in ("message", "error_msg", "error_message"))
+    has_code = has_code or (said and says_something(event.get("error_code")))
+    errors = event.get("errors")
+    has_errors = isinstance(errors, list) and any(
+        isinstance(error, dict) and not {"message", "code"}.isdisjoint(error) for error in errors
     )
-    return has_code or says_something(event.get("error"))
+    return has_code or has_errors or says_something(event.get("error"))
 
 
 def check_chunk(event: Event) -> None:
     """Raise the error in a chunk of a provider's stream. An `error` that is null or empty says nothing."""
     if says_something(event.get("error")) or event.get("object") == "error" or event.get("type") == "error":
         raise stream_error(event)
-
-
-def broken_end(
-    events: Sequence[StreamEvent], is_record: Callable[[dict[str, Any], dict[str, Any]], bool]
-) -> dict[str, Any] | None:
-    """The facts of the failure that the last event states, None if it states none.
-
-    `is_record` tells if two objects are records about two things, by their ids and the like. Events that only
-    mark an end are left out.
-    """
-    others = [event.value for event in events[:-1]]
-    if not any(map(_is_piece, others)):
-        return None
-    failed = _with_failed_code(events)
-    last = events[-1]
-    if failed is None and isinstance(last.value, dict):
-        objects = [other for other in others if isinstance(other, dict)]
-        # Messages of several kinds, of which the last is about an error.
-        is_alike = _has_text(last.value) and any(one.keys() == last.value.keys() for one in objects)
-        is_data = is_alike or any(
-            is_record(last.value, one) or _is_record(last.value, one) for one in objects
-        )
-        failed = last.value if not is_data and _says_failure(last.name, last.value) else None
-    return None if failed is None else _facts(failed, last.name)
-
-
-def _is_piece(value: Json, depth: int = 0) -> bool:
-    """True for a piece of text, and for an object that has one, in whatever it puts it."""
-    if isinstance(value, str):
-        return bool(value) and depth == 0
-    if isinstance(value, list):
-        return any(_is_piece(item, depth + 1) for item in value[:_MAX_DEPTH])
-    if not isinstance(value, dict) or depth > _MAX_DEPTH:
-        return False
-    named = any(
-        _last_word(key) in _PIECE_KEYS and isinstance(text, str) and text for key, text in value.items()
-    )
-    # OpenAI's threads have `text: {value: …}`.
-    return (
-        named
-        or _has_text(value)
-        or any(_is_piece(item, depth + 1) for item in list(value.values())[:_MAX_KEYS])
-    )
-
-
-def _has_text(event: dict[str, Any]) -> bool:
-    return any(
-        isinstance(text, str) and text and (key.lower() in _PIECE_KEYS or key.endswith("_delta"))
-        for key, text in event.items()
-    )
-
-
-def _is_record(event: dict[str, Any], other: dict[str, Any]) -> bool:
-    """True if two objects are records about two things: of the same keys, and with different names."""
-    return event.keys() == other.keys() and any(
-        key.lower() not in _KEYS_OF_EVENTS and _is_name(value) and value != other[key]
-        for key, value in event.items()
-    )
-
-
-def _is_name(value: Json) -> bool:
-    return bool(value) and isinstance(value, str | int) and not isinstance(value, bool)
-
-
-def _last_word(text: Json) -> str:
-    words = _WORD.findall(text) if isinstance(text, str) else []
-    return words[-1].lower() if words else ""
-
-
-def _says_failure(name: str, event: dict[str, Any]) -> bool:
-    kinds = [name, *(event.get(key) for key in _KEYS_OF_KINDS)]
-    if any(_last_word(kind) in _WORDS_OF_FAILURE for kind in kinds) or _nested_failure(event):
-        return True
-    return not _has_text(event) and (_is_flagged(event) or _is_a_phrase(event))
-
-
-def _nested_failure(event: dict[str, Any]) -> Json:
-    """The failure under a key of a single provider: Tencent's, or a guardrail of Bedrock's."""
-    if isinstance(guardrail := event.get("guardrail"), dict) and guardrail.get("action") == "INTERVENED":
-        return {"code": "content_filter", "message": "a guardrail intervened"}
-    if exception := named_exception(event):
-        return exception
-    wrapped = event.get("Response")
-    return wrapped.get("Error") if isinstance(wrapped, dict) else None
-
-
-def _is_flagged(event: dict[str, Any]) -> bool:
-    """True for a flag, a state or a finish reason of a failure, in an event that has no data of its own."""
-    if not event.keys() <= _VOCABULARY | _KEYS_OF_EVENTS | _KEYS_OF_ENDS | {*_FLAGS, *_KEYS_OF_STATES}:
-        return False
-    if any(says_something(event.get(key)) for key in _FLAGS):
-        return True
-    words = {str(event.get(key)).lower() for key in _KEYS_OF_STATES}
-    return (
-        event.get("success") is False or event.get("ok") is False or not _WORDS_OF_FAILURE.isdisjoint(words)
-    )
-
-
-def _is_a_phrase(event: dict[str, Any]) -> bool:
-    """True for nothing but the phrase of a status of HTTP: `{detail: Internal Server Error}`."""
-    said = event.get("detail", event.get("message"))
-    return len(event) == 1 and isinstance(said, str) and said.strip(" .!").lower() in _PHRASES
-
-
-def _with_failed_code(events: Sequence[StreamEvent]) -> dict[str, Any] | None:
-    """The first of the last events with a code of failure, after events of the same form with success."""
-    found = [event.value for event in events if isinstance(event.value, dict) and _has_code(event.value)]
-    if not any(event["code"] in _CODES_OF_SUCCESS for event in found):
-        return None
-    late = [event.value for event in events[-_LATE:] if isinstance(event.value, dict)]
-    return next(
-        (event for event in late if _has_code(event) and event["code"] not in _CODES_OF_SUCCESS), None
-    )
-
-
-def _has_code(event: dict[str, Any]) -> bool:
-    code = event.get("code")
-    is_code = isinstance(code, int) and not isinstance(code, bool)
-    return is_code and "data" in event and not {"msg", "message"}.isdisjoint(event)
-
-
-def _facts(event: dict[str, Any], name: str) -> dict[str, Any]:
-    """The names and the reason of a failure, also from the run that the event holds."""
-    run: dict[str, Any] = next((event[key] for key in _RUN_KEYS if isinstance(event.get(key), dict)), {})
-    stated = event.get("error")
-    error = stated if isinstance(stated, dict) else None
-    error = error or run.get("error") or run.get("last_error") or event.get("last_error")
-    if says_something(error):
-        return {"error": error}
-    if nested := _nested_failure(event):
-        return {"error": nested}
-    reason = next((event[key] for key in _REASON_KEYS if isinstance(event.get(key), str) and event[key]), "")
-    return {**event, "message": reason or name or "the last event says that it failed"}

@@ -7,6 +7,7 @@ from service.domain.errors import (
     AgentOutageError,
     AgentRejectedError,
     AgentThrottledError,
+    AgentTimeoutError,
     AgentUnavailableError,
     FailureScope,
     ReplyRejectedError,
@@ -46,7 +47,8 @@ def rejection(facts: Json, reason: str, detail: str, key: str) -> Objection:
     """A refusal, unless the facts name a throttle, wrong credentials or a failure of the server."""
     text = in_words(reason, detail)
     error: RowfleetError = classify_error(facts, text)
-    if isinstance(error, AgentThrottledError | AgentCredentialsError) or _is_of_server(error):
+    passing = AgentThrottledError | AgentCredentialsError | AgentTimeoutError
+    if isinstance(error, passing) or _is_of_server(error):
         return Objection(error, key)
     if is_server_failure(detail) and not isinstance(error, AgentRejectedError):
         return Objection(AgentUnavailableError(text, scope=FailureScope.UNCLEAR), key)

@@ -76,6 +76,7 @@ _MARKS_OF_ENDS = words("done finished is_finished")
 """Keys of the last event of a stream of texts."""
 
 _ENDS = words("end done finish finished stop complete completed message_end")
+_OF_BAIDU = words("need_clear_history sentence_id")
 _LONGEST_REASON = 80
 _ADK_KEYS = ("errorCode", "error_code")
 _ADK_MARKS = frozenset({"author", "invocationId", "invocation_id"})
@@ -143,6 +144,7 @@ def _stated_reasons(document: Json, holders: Iterable[Json]) -> Iterator[tuple[s
     places: list[Json] = []
     if isinstance(document, list):
         places += _places_in_list(document)
+        yield from _reasons_of_provider((entries(document) or [{}])[-1])
     elif isinstance(document, dict):
         if not _MODEL_KEYS.isdisjoint(document) or {"text", "finishReason"} <= document.keys():
             places += [document, document.get("details")]
@@ -214,7 +216,7 @@ def _is_of_model(value: Json) -> bool:
 
 def _reasons_of_provider(document: dict[str, Json]) -> Iterator[tuple[str, str, dict[str, Json]]]:
     """Finish reasons under keys of a single provider."""
-    if document.get("is_truncated") is True and "need_clear_history" in document:  # Baidu
+    if document.get("is_truncated") is True and not _OF_BAIDU.isdisjoint(document):
         yield "is_truncated", "length", document
     if document.get("state") == "max_steps_error" and "output" in document:  # smolagents
         yield "state", "max_steps", document

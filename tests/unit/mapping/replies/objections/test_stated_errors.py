@@ -152,6 +152,11 @@ def test_the_message_of_a_task_is_its_answer_only_when_it_is_completed(state: st
         ({"httpCode": 429, "httpMessage": "Too Many Requests"}, AgentThrottledError),
         ({"errors": [{"message": "Bad", "field": "x"}], "message": "Validation Failed"}, AgentRejectedError),
         ({"error": "invalid_grant", "error_description": "Token has been revoked."}, AgentCredentialsError),
+        ({"message": "Missing Authentication Token"}, AgentCredentialsError),
+        (
+            {"answer": None, "errors": [{"message": "late", "extensions": {"code": "TIMEOUT"}}]},
+            AgentTimeoutError,
+        ),
         ({"isOk": False, "errorDescription": "no such thing", "data": None}, ReplyRejectedError),
         ({"results": [], "failed_results": [{"url": "u", "error": "not fetched"}]}, ReplyRejectedError),
         ({"results": [], "status": {"code": 401, "message": "no key"}, "rate": {}}, AgentCredentialsError),
@@ -224,6 +229,11 @@ def test_a_stream_that_states_an_error_can_be_accepted() -> None:
         (
             [{"type": "chunk", "text": "Par"}, {"type": "end", "reason": "length"}],
             "[0].text",
+            ReplyTruncatedError,
+        ),
+        (
+            [{"sentence_id": 0, "result": "Par"}, {"sentence_id": 1, "is_truncated": True, "result": "is"}],
+            "[0].result",
             ReplyTruncatedError,
         ),
         ({"statusCode": 200, "body": "<Error><Code>SlowDown</Code></Error>"}, "$.body", AgentThrottledError),

@@ -302,3 +302,60 @@ def test_further_ends_that_say_no(events: tuple[object, ...]) -> None:
 @pytest.mark.parametrize("events", [("[INFO] Par", "[ERROR] boom"), ("Par", "an [ERROR] mark")])
 def test_such_a_mark_among_others_is_text(events: tuple[str, ...]) -> None:
     assert join_events(sse(*events)) == "".join(events)
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        ({"event": "token", "data": "He"}, {"event": "abort", "data": "[DONE]"}),  # Flowise
+        ({"is_end": False, "result": "He"}, {"error_code": 336100, "error_msg": "busy"}),  # ERNIE
+        ({"content": "He"}, {"status": "requires_action"}),  # Coze
+        (
+            {"results": [{"generated_text": "He"}]},
+            {"errors": [{"code": "x", "message": "y"}], "status_code": 500},
+        ),
+        ({"content": "He"}, {"message_type": "error_message", "message": "x"}),  # Letta
+        ({"type": "text-delta", "payload": {"text": "He"}}, {"type": "tripwire", "payload": {}}),  # Mastra
+        ({"delta": "He"}, {"is_error": True, "delta": ""}),
+        ({"text": "He"}, {"interrupted": True}),
+        ({"text": "He"}, {"type": "rate_limit"}),
+        ({"text": "He"}, {"type": "content_filter"}),
+        ({"text": "He"}, {"type": "guardrail", "action": "block"}),
+        ("He", "y", ("cancelled", "")),
+    ],
+)
+def test_ends_of_further_frameworks(events: tuple[object, ...]) -> None:
+    with pytest.raises((AgentRetryableError, AgentRejectedError), match="ended with an error"):
+        join_events(sse(*events))
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        ({"is_end": False, "result": "He"}, {"is_end": False, "result": "y"}),
+        ({"generation": "He", "stop_reason": None}, {"generation": "y", "stop_reason": None}),
+        (
+            {"token": {"text": "He"}, "generated_text": None},
+            {"token": {"text": "y"}, "generated_text": None},
+        ),
+    ],
+)
+def test_pieces_without_the_mark_of_the_last_one_broke_off(events: tuple[object, ...]) -> None:
+    with pytest.raises(AgentUnavailableError, match="the stream broke off"):
+        join_events(sse(*events))
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        ({"text": "He"}, {"type": "usage", "tokens": 3}),
+        ({"text": "He"}, {"status": "completed"}),
+        ({"text": "He"}, {"done": True, "error": None, "errors": []}),
+        ({"is_end": False, "result": "He"}, {"is_end": True, "result": "y"}),
+        ({"generation": "He", "stop_reason": None}, {"generation": "y", "stop_reason": "stop"}),
+        ({"title": "a", "action": "block"}, {"title": "b", "action": "block"}),
+        ({"name": "a", "is_last": False}, {"name": "b", "is_last": False}),
+    ],
+)
+def test_whole_streams_of_further_frameworks(events: tuple[object, ...]) -> None:
+    assert join_events(sse(*events)) == list(events)

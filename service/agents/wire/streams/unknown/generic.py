@@ -9,7 +9,6 @@ from typing import Any
 from service.agents.wire.streams.events import DONE, StreamEvent, join_text, objects, parse
 from service.agents.wire.streams.failures import (
     FAILED_NAMES,
-    broken_end,
     failed_run,
     incomplete,
     is_error,
@@ -17,6 +16,7 @@ from service.agents.wire.streams.failures import (
     named_exception,
     stream_error,
 )
+from service.agents.wire.streams.unknown.last_event import broken_end, is_piece
 from service.agents.wire.truncation import is_truncated_json
 from service.domain.model import Json
 
@@ -34,8 +34,18 @@ _KINDS_OF_ENDS = (
 )
 """Kinds of objects that mark the end, or only count, where they have no text."""
 
-_MARKS_OF_END = ("stop", "is_final", "is_finished")
-"""Keys that are true in the last piece of a text, else false (llama.cpp). `done` marks tasks as well."""
+_MARKS_OF_END = ("stop", "is_final", "is_finished", "is_end", "isEnd", "is_last", "isFinal")
+"""Keys that are true in the last piece of a text, else false (llama.cpp, ERNIE). `done` marks tasks too."""
+
+_REASONS = (
+    "finish_reason",
+    "stop_reason",
+    "finishReason",
+    "stopReason",
+    "completionReason",
+    "generated_text",
+)
+"""Keys that are null in each piece of a text but the last (models of Bedrock, Text Generation Inference)."""
 
 _END_KEYS = frozenset({"type", "event", "done", "status", "id", "run_id", "is_final", "finished"})
 _REASONS_OF_FAILURES = frozenset(
@@ -68,6 +78,8 @@ def join_unknown(events: Sequence[StreamEvent]) -> Json:
     Strings, and texts that are no JSON, are joined to one text, and parsed if that is JSON. Among objects,
     odd events stay what they are.
     """
+    if events and not events[-1].text and events[-1].name.lower() in FAILED_NAMES:
+        raise stream_error({"type": events[-1].name, "message": f"its last event is {events[-1].name}"})
     events = [event for event in events if event.text]
     _check_last_name(events)
     events = _with_data(events)
@@ -99,9 +111,14 @@ def join_unknown(events: Sequence[StreamEvent]) -> Json:
 
 def _check_marks_of_end(found: Sequence[dict[str, Any]]) -> None:
     """Raise an error if each object has a text and says by the same key that it is not the last one."""
+    if not found or not all(map(is_piece, found)):
+        return
     for key in _MARKS_OF_END:
-        if found and all(part.get(key) is False and isinstance(part.get("content"), str) for part in found):
+        if all(part.get(key) is False for part in found):
             raise incomplete(f"the stream broke off: no event has {key}: true")
+    for key in _REASONS:
+        if len(found) > 1 and all(key in part and part[key] is None for part in found):
+            raise incomplete(f"the stream broke off: no event has a {key}")
 
 
 def _with_data(events: Sequence[StreamEvent]) -> list[StreamEvent]:
