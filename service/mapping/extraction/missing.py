@@ -31,7 +31,7 @@ def check_stated_reasons(
     ]
     if not all(map(is_id, found)):
         return
-    for objection in find_pending(view):
+    for objection in find_pending(view, has_id=bool(found)):
         raise objection.error
     for objection in find_reasons(view, _keys(methods, missing)):
         if not found and is_passing(objection):

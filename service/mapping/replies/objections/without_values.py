@@ -87,8 +87,12 @@ _PASSING_CODES = frozenset({4, 8, 10, 13, 14})
 _MAX_INNER = 20
 
 
-def find_pending(view: ReplyView) -> Objections:
-    """The objection to a reply that is the envelope of work which has not ended."""
+def find_pending(view: ReplyView, *, has_id: bool = False) -> Objections:
+    """The objection to a reply that is the envelope of work which has not ended.
+
+    With `has_id` the mapping has found an id in it. Then it may as well be a record, such as an order that is
+    being processed.
+    """
     for document in view.documents:
         if not isinstance(document, dict):
             continue
@@ -98,6 +102,8 @@ def find_pending(view: ReplyView) -> Objections:
             if len(document) == 1 or _WORK_KEY.fullmatch(snake_case(key))
         ]
         for envelope in [document, *entries(inner)[:_MAX_INNER]]:
+            if has_id and _may_be_a_record(envelope):
+                continue
             for key, status in _waiting(envelope):
                 text = f"the answer is not there yet: {key} is {status!r}"
                 yield Objection(ReplyPendingError(text), key)
@@ -140,6 +146,12 @@ def _waiting(envelope: dict[str, Json]) -> Iterator[tuple[str, str]]:
         state = snake_case(value).strip("_").removeprefix("task_state_")
         if state in _AT_WORK or (state in _MAYBE_AT_WORK and _is_bookkeeping(envelope)):
             yield key, value
+
+
+def _may_be_a_record(envelope: dict[str, Json]) -> bool:
+    """True for an object with a status `processing` and other content; a job has a key for its error."""
+    statuses = {str(value).lower() for value in envelope.values() if isinstance(value, str)}
+    return "processing" in statuses and "error" not in envelope and not _is_bookkeeping(envelope)
 
 
 def _is_bookkeeping(envelope: dict[str, Json]) -> bool:

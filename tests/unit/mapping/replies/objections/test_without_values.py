@@ -71,6 +71,17 @@ def test_an_id_alone_is_no_answer_of_a_job_that_has_not_ended() -> None:
     assert extract(reply, {"state": "status", "text": "output.text"}) == {"state": "IN_QUEUE", "text": None}
 
 
+def test_an_id_is_an_answer_of_a_record() -> None:
+    paths = {"order": "id", "note": "note"}
+    assert extract({"id": 7, "status": "processing", "total": 4}, paths) == {"order": 7, "note": None}
+    for job in (
+        {"id": 7, "status": "processing"},
+        {"id": 7, "status": "processing", "error": None, "lang": "en"},
+    ):
+        with pytest.raises(ReplyPendingError):
+            extract(job, paths)
+
+
 @pytest.mark.parametrize(
     ("reply", "path", "value"),
     [
