@@ -8,9 +8,8 @@ needs an outcome that waits for its commit, so it ends with the commits, whateve
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Self
 
 from service.domain.errors import RoundInDoubtError
 from service.domain.model import Batch, BatchView, OnExceeded, Outcome
@@ -43,11 +42,20 @@ class _Beginning:
 
 
 class PendingOutcome:
-    """An outcome that waits for its commit; `committed` takes the batch as read afterwards."""
+    """An outcome that is committed by the body of this context; `committed` takes the batch as read then."""
+
+    __slots__ = ("_beginning", "_first")
 
     def __init__(self, beginning: _Beginning, first: int) -> None:
         self._beginning = beginning
         self._first = first
+
+    def __enter__(self) -> Self:
+        self._beginning.waiting += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._beginning.waiting -= 1
 
     def committed(self, view: BatchView | None) -> None:
         """The outcome was committed and the batch judged with it."""
@@ -71,18 +79,13 @@ class FirstOutcomes:
                 f"the first {beginning.failed} rows failed for one cause", retry_after_s=REQUEUE_S
             )
 
-    @contextmanager
-    def pending(self, batch: Batch, outcome: Outcome) -> Iterator[PendingOutcome]:
-        """Count an outcome while the body commits it."""
+    def pending(self, batch: Batch, outcome: Outcome) -> PendingOutcome:
+        """Count an outcome, which waits while the body of the context commits it."""
         beginning = self._rounds.setdefault((batch.identity, batch.round), _Beginning())
         if len(self._rounds) > MAX_ROUNDS:
             self._rounds.popitem(last=False)
         beginning.add(outcome)
-        beginning.waiting += 1
-        try:
-            yield PendingOutcome(beginning, batch.tolerate.first)
-        finally:
-            beginning.waiting -= 1
+        return PendingOutcome(beginning, batch.tolerate.first)
 
 
 def _is_judged(batch: Batch) -> bool:

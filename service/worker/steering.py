@@ -7,9 +7,9 @@ view is kept as fresh, so that a call that is to be cut ends soon, and a change 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from types import TracebackType
 
 import structlog
 
@@ -17,6 +17,7 @@ from service.batch.row_checks import is_of_batch, is_superseded
 from service.domain.errors import (
     AccessError,
     CallCutError,
+    CancelledError,
     RetryableError,
     RowDroppedError,
 )
@@ -58,6 +59,31 @@ class _Calls:
     watch: asyncio.Task[None] | None = None
 
 
+class WatchedCall:
+    """A call that is watched, as an async context (`CallWatch.watched`)."""
+
+    __slots__ = ("_batch", "_limit", "_row", "_watch")
+
+    def __init__(self, watch: CallWatch, batch: Batch, row: RowMessage) -> None:
+        self._watch = watch
+        self._batch = batch
+        self._row = row
+        self._limit = asyncio.timeout(None)
+
+    async def __aenter__(self) -> None:
+        await self._limit.__aenter__()
+        self._watch.begin(self._batch, self._limit)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._watch.end(self._batch, self._limit)
+        try:
+            await self._limit.__aexit__(kind, error, trace)
+        except TimeoutError:
+            raise await self._watch.reason_of_cut(self._batch, self._row) from None
+
+
 class CallWatch:
     """Cuts the calls of batches as operations ask for it.
 
@@ -69,35 +95,32 @@ class CallWatch:
         self._clock = clock
         self._calls: dict[str, _Calls] = {}
 
-    @asynccontextmanager
-    async def watched(self, batch: Batch, row: RowMessage) -> AsyncIterator[None]:
-        """Run a call of the agent; raises CallCutError or CancelledError if an operation cuts it."""
+    def watched(self, batch: Batch, row: RowMessage) -> WatchedCall:
+        """The context of a call; raises CallCutError or CancelledError if an operation cuts it."""
+        return WatchedCall(self, batch, row)
+
+    def begin(self, batch: Batch, limit: asyncio.Timeout) -> None:
+        """Watch a call of the batch, which `limit` can cut."""
         calls = self._calls.setdefault(batch.batch_id, _Calls())
         if calls.watch is None:
             calls.watch = asyncio.create_task(self._watch(batch, calls))
-        limit = asyncio.timeout(None)
-        try:
-            async with limit:
-                calls.limits.add(limit)
-                try:
-                    yield
-                finally:
-                    calls.limits.discard(limit)
-                    if not calls.limits:
-                        self._end(batch.batch_id, calls)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            current = await self._read(batch.batch_id)
-            if current is not None and current.cancelled_at and not is_superseded(row, current):
-                raise cancelled_error(current) from None
-            raise CallCutError("an operation has cut the call") from None
+        calls.limits.add(limit)
 
-    def _end(self, batch_id: str, calls: _Calls) -> None:
-        if calls.watch is not None:
-            calls.watch.cancel()
-        if self._calls.get(batch_id) is calls:
-            del self._calls[batch_id]
+    def end(self, batch: Batch, limit: asyncio.Timeout) -> None:
+        """Watch the call no more."""
+        calls = self._calls[batch.batch_id]
+        calls.limits.discard(limit)
+        if not calls.limits:
+            del self._calls[batch.batch_id]
+            if calls.watch is not None:
+                calls.watch.cancel()
+
+    async def reason_of_cut(self, batch: Batch, row: RowMessage) -> CallCutError | CancelledError:
+        """The error of a call that was cut."""
+        current = await self._read(batch.batch_id)
+        if current is not None and current.cancelled_at and not is_superseded(row, current):
+            return cancelled_error(current)
+        return CallCutError("an operation has cut the call")
 
     async def _watch(self, batch: Batch, calls: _Calls) -> None:
         """Read the batch until it cuts its calls."""

@@ -106,11 +106,13 @@ class Worker:
         )  # fmt: skip
         self._limits = limits
         self._rng = rng
+        # of the one line that each row has: `log` is made anew whenever it is used
+        self._log = log.bind()
         self._quarantine = Quarantine()
         self._coalescer = RequestCoalescer(ports.table, ports.clock, worker=limits.worker, rng=rng)
 
     async def handle(self, delivery: Delivery) -> None:
-        """Process one row and return when it is settled or requeued.
+        """Process one row and return when it is settled or requeued. It needs a task of its own.
 
         Raises PoisonMessageError, LeaseLostError, RetryableError and AccessError; the consumer handles them.
         """
@@ -118,11 +120,10 @@ class Worker:
         cached = await self._batches.get(row)
         if cached is None:
             raise PoisonMessageError(f"there is no batch {row.batch_id!r} in the table")
+        # For all log lines of this task: each delivery has its own.
+        structlog.contextvars.bind_contextvars(batch_id=row.batch_id, row_id=row_id(row.number))
         # Nothing is awaited between `get` and `use`, so that the target is open.
-        with (
-            structlog.contextvars.bound_contextvars(batch_id=row.batch_id, row_id=row_id(row.number)),
-            self._batches.use(cached.target),
-        ):
+        with self._batches.use(cached.target):
             if not _should_process(row, cached.batch):
                 return
             try:
@@ -312,7 +313,7 @@ class Worker:
         error = outcome.error
         reason = {"error": error.type, "class": error.failure_class, "reason": error.message} if error else {}
         reused = {"reused_from": outcome.reused_from} if outcome.reused_from else {}
-        log.info(
+        self._log.info(
             "row_settled", status=outcome.status, agent_ms=outcome.execution_time_ms,
             attempts=outcome.attempts, **reason, **reused,
         )  # fmt: skip

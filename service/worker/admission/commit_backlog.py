@@ -7,8 +7,8 @@ outage of the table slows the fleet instead of costing it the answers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import Self
 
 from service.domain.ports import Clock
 
@@ -21,13 +21,20 @@ NO_FAILURE = "no answer yet"
 
 
 class WaitingOutcome:
-    """An outcome in the backlog since the monotonic time `since`."""
+    """An outcome, in the backlog while the body of this context runs: since the monotonic time `since`."""
 
     __slots__ = ("_backlog", "since")
 
     def __init__(self, backlog: CommitBacklog, since: float) -> None:
         self._backlog = backlog
         self.since = since
+
+    def __enter__(self) -> Self:
+        self._backlog.add(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._backlog.remove(self)
 
     @property
     def waited_ms(self) -> int:
@@ -70,20 +77,22 @@ class CommitBacklog:
         """Seconds for which an outcome has waited."""
         return self._clock.monotonic() - outcome.since
 
-    @contextmanager
-    def hold(self) -> Iterator[WaitingOutcome]:
-        """Have an outcome in the backlog while the body runs."""
-        outcome = WaitingOutcome(self, self._clock.monotonic())
+    def hold(self) -> WaitingOutcome:
+        """An outcome that is in the backlog while a body runs."""
+        return WaitingOutcome(self, self._clock.monotonic())
+
+    def add(self, outcome: WaitingOutcome) -> None:
+        """Let an outcome wait."""
         self._waiting[outcome] = None
-        try:
-            yield outcome
-        finally:
-            was_late = self.is_late
-            del self._waiting[outcome]
-            if not self._waiting:
-                self.reason = NO_FAILURE
-            if was_late and not self.is_late:
-                self._on_change()
+
+    def remove(self, outcome: WaitingOutcome) -> None:
+        """End the wait of an outcome."""
+        was_late = self.is_late
+        del self._waiting[outcome]
+        if not self._waiting:
+            self.reason = NO_FAILURE
+        if was_late and not self.is_late:
+            self._on_change()
 
     def record_failure(self, reason: str) -> None:
         """Note that a commit was tried in vain."""

@@ -10,8 +10,7 @@ it, so that it holds nothing and rows of other targets are fetched behind it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from service.domain import exact_json
@@ -104,6 +103,28 @@ class AdmittedCall:
             self.permit.release(usage)
 
 
+class Admission:
+    """The call of a row as an async context (`Gate.admit`)."""
+
+    __slots__ = ("_batch", "_body", "_call", "_gate", "_row")
+
+    def __init__(self, gate: Gate, batch: Batch, row: str, body: Json) -> None:
+        self._gate = gate
+        self._batch = batch
+        self._row = row
+        self._body = body
+
+    async def __aenter__(self) -> AdmittedCall:
+        self._call = await self._gate.begin(self._batch, self._row, self._body)
+        return self._call
+
+    async def __aexit__(self, *_: object) -> None:
+        try:
+            self._call.leave()
+        finally:
+            self._gate.release_slot(self._batch)
+
+
 class Gate:
     """The gate of one target in one process, for at most `most` calls in flight.
 
@@ -160,28 +181,31 @@ class Gate:
             return self._backlog_error()
         return self._full_error() if self._queue.is_full_for(batch) else None
 
-    @asynccontextmanager
-    async def admit(self, batch: Batch, row: str, body: Json) -> AsyncIterator[AdmittedCall]:
-        """Wait until the call of a row may begin; it ends with the context.
+    def admit(self, batch: Batch, row: str, body: Json) -> Admission:
+        """The context of a row's call: it begins once the call may begin, and the call ends with it.
 
-        `row` names the row, and `body` is the call's input. Raises TargetFullError, TargetDownError,
+        `row` names the row, and `body` is the call's input. To begin raises TargetFullError, TargetDownError,
         CommitsWaitError or LimitReachedError, each with the time after which the row may come again, if the
         wait would be long.
         """
+        return Admission(self, batch, row, body)
+
+    async def begin(self, batch: Batch, row: str, body: Json) -> AdmittedCall:
+        """Take a slot and begin the call of a row. Raises as `admit` says."""
         self._last_row_at = self._clock.monotonic()
         # Before a slot is taken: while no call may begin, rows should not wait here.
         self._check()
         await self._acquire_slot(batch)
         try:
-            call = await self._begin_call(row, body)
-            try:
-                yield call
-            finally:
-                call.leave()
-        finally:
-            self._queue.release(batch)
-            # The consumer may fetch another row.
-            self._on_change()
+            return await self._begin_call(row, body)
+        except BaseException:
+            self.release_slot(batch)
+            raise
+
+    def release_slot(self, batch: Batch) -> None:
+        """Free the slot of a row; the consumer may fetch another one."""
+        self._queue.release(batch)
+        self._on_change()
 
     def update(self, batch: Batch) -> None:
         """Take over priority, weight and cap of a batch."""
