@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from service.adapters.aws.table.values import Item
-from service.domain.model import ms_of
+from service.batch.row_checks import VIEW_AGE_S
+from service.domain.model import Batch, ms_of
 from tests.simulation.mappings import BUDGET_S
 from tests.simulation.scenario import Behaviour, TargetFault
 
@@ -36,6 +38,8 @@ class FailureCauses:
 
     def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor
+        # The earliest deadline of each batch that had passed when it was changed.
+        self._passed_ms: defaultdict[str, float] = defaultdict(lambda: math.inf)
 
     def is_known(self, key: RowKey, row: Item) -> bool:
         """True if the FAILED item `row` has a cause that may fail a row."""
@@ -97,11 +101,20 @@ class FailureCauses:
             for period in self._monitor.target_faults
         )
 
+    def changed(self, before: Batch, after: Batch) -> None:
+        """An operation has changed a batch. Outcomes by the deadline of before may be on their way."""
+        now_ms = self._monitor.start_ms + self._monitor.now() * 1000
+        if before.deadline_at not in ("", after.deadline_at):
+            former_ms = ms_of(before.deadline_at)
+            if former_ms <= now_ms + VIEW_AGE_S * 1000:
+                self._passed_ms[before.identity] = min(former_ms, self._passed_ms[before.identity])
+
     def _is_late(self, key: RowKey) -> bool:
         """True if a deadline of the row is near or over, by the clock of any process."""
         monitor = self._monitor
         row_deadline_s = monitor.files[key[0]].mapping.row_deadline_s
-        deadlines_s = [(self.deadline_ms(key[0]) - monitor.start_ms) / 1000]
+        deadline_ms = min(self.deadline_ms(key[0]), self._passed_ms[key[0]])
+        deadlines_s = [(deadline_ms - monitor.start_ms) / 1000]
         if row_deadline_s is not None and key in monitor.first_received:
             deadlines_s.append(monitor.first_received[key] + row_deadline_s)
         margin_s = _LAST_WAIT_S + monitor.clocks_differ_s

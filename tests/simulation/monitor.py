@@ -253,6 +253,7 @@ class Monitor:
         self.met[f"batch: {operation.op}"] += 1
         self.met["batch: later round"] += after.round > max(2, before.round)
         self.steering.operated(before, after, operation)
+        self._causes.changed(before, after)
 
     def statuses(self, batch: Batch) -> dict[int, Status]:
         """The status of each row with an outcome of this round or an earlier one: that of the latest."""

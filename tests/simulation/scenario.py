@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from service.domain.model import Json
+from service.steering.trials import LONGEST_PAUSE_S
+from service.sweeper.target_watch import LEAST_TRIALS, TRIALS_PER_ROW
 from tests.simulation.faults import Fault
 from tests.simulation.mappings import MappingSpec
 
@@ -233,8 +235,10 @@ class Scenario:
         rows = sum(len(file.behaviours) for file in files if file.deadline_s is None)
         more_rounds = (1 if self.redrive else 0) + (1 if self.operations else 0)
         rows += more_rounds * sum(len(file.behaviours) for file in files)
+        # A batch that is held by its target goes on after so many trial calls, should none be served.
+        trials = max(LEAST_TRIALS, TRIALS_PER_ROW * rows) if self.trouble_pause_s else 0
         sweeps_s = 12_000 if self.has_sweeper else 0
         lives_s = self.ttl_s + 1_800 if self.next_files else 0
         # A batch may be paused until the end, and resumed then.
         waits_s = lives_s + (1_000 if self.operations else 0) + 2 * self.hold_s + 12 * self.visibility_s
-        return waits_s + self.faults_end_s + 1_800 + sweeps_s + rows * 400
+        return waits_s + self.faults_end_s + 1_800 + sweeps_s + rows * 400 + trials * (LONGEST_PAUSE_S + 20)
