@@ -150,6 +150,8 @@ class Attempts:
                     return self._deadline_missed(task)
                 await self._trials.begin(task, self._longest_call_s(task))
                 async with self._watch.watched(task.batch, task.message):
+                    # The reads since the admission may have taken long.
+                    call.check_turn()
                     result, has_changed = await self._call(task, call, delivery)
             except CancelledError as error:
                 return self.last_attempt(task).failed(error)

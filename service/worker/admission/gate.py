@@ -73,6 +73,11 @@ class AdmittedCall:
     started: float
     is_recorded: bool = False
 
+    def check_turn(self) -> None:
+        """Raise LimitReachedError if the call was admitted too long ago to begin under its rate limit now."""
+        if self.permit is not None and self.gate.now() > self.permit.ends_at:
+            raise LimitReachedError("its turn passed before its call could begin", retry_after_s=1.0)
+
     def record_reply(self, usage: Usage | None = None) -> bool:
         """The agent replied; `usage` is None if unknown. Return True if the target was down until now."""
         self._release_permit(usage)
@@ -206,6 +211,10 @@ class Gate:
         """Free the slot of a row; the consumer may fetch another one."""
         self._queue.release(batch)
         self._on_change()
+
+    def now(self) -> float:
+        """The present time, in monotonic seconds."""
+        return self._clock.monotonic()
 
     def update(self, batch: Batch) -> None:
         """Take over priority, weight and cap of a batch."""

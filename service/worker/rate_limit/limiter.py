@@ -8,6 +8,7 @@ wait or are refused: the limit holds.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
@@ -32,12 +33,16 @@ log = structlog.get_logger(__name__)
 
 
 class Permit:
-    """Leave to make one call, now. The caller must `release` it when the call has ended, however it ended."""
+    """Leave to make one call, now. The caller must `release` it when the call has ended, however it ended.
 
-    __slots__ = ("_on_release",)
+    The call may begin until `ends_at`, in monotonic seconds: later, it could be one too many.
+    """
 
-    def __init__(self, on_release: Callable[[Usage | None], None]) -> None:
+    __slots__ = ("_on_release", "ends_at")
+
+    def __init__(self, on_release: Callable[[Usage | None], None], ends_at: float = math.inf) -> None:
         self._on_release: Callable[[Usage | None], None] | None = on_release
+        self.ends_at = ends_at
 
     def release(self, usage: Usage | None) -> None:
         """End the call and reconcile its tokens; None if the usage is unknown. To be called exactly once."""
@@ -131,19 +136,22 @@ class Limiter:
         if self._sync_task.done():
             self._sync_task.result()  # raises the error that ended it
         began = self._clock.monotonic()
+        ends_at = began + self._max_wait_s
         try:
             async with timeout(self._clock, self._max_wait_s):
                 # The quota comes first: a start slot would expire while its caller waits.
                 await self._acquire_quota()
                 try:
-                    slot = await self._acquire_slot(estimate, began + self._max_wait_s)
+                    slot = await self._acquire_slot(estimate, ends_at)
                 except BaseException:
                     self._release_quota()
                     raise
         except TimeoutError:
             raise self._sync.refusal("no turn within", self._max_wait_s, self._max_wait_s) from None
         self._metrics.observe("limit_wait_ms", (self._clock.monotonic() - began) * 1000)
-        return Permit(partial(self._end_call, estimate, self._estimates.ratio, slot))
+        if self._is_paced:
+            ends_at = min(ends_at, slot.at + LATE_S)
+        return Permit(partial(self._end_call, estimate, self._estimates.ratio, slot), ends_at)
 
     async def _acquire_quota(self) -> None:
         if self._quota is None:

@@ -9,8 +9,11 @@ from service.batch.row_checks import VIEW_AGE_S
 from service.domain.errors import AgentThrottledError, AgentUnavailableError, UnreachableError
 from service.domain.model import State, Status
 from service.domain.operation_requests import OperationRequest
+from service.mapping.replies.transcript import Usage
 from service.steering.cancellation import NOTICE_S
 from service.steering.operate import operate
+from service.worker.batch_cache import BatchCache
+from service.worker.rate_limit.limiter import Permit
 
 
 async def do(lab, op, batch_id="demo#e1", **args):
@@ -185,6 +188,55 @@ async def test_no_call_begins_while_the_batch_cannot_be_read(lab):
             await worker.handle(lab.delivery(row.encode()))
         lab.table.read = read
     assert agent.begun_at == []
+
+
+class LateTurns:
+    """A rate limit whose turns last half a second, and come once views are old. It records released permits."""
+
+    def __init__(self, clock):
+        self.released = []
+        self._clock = clock
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, kind, error, trace):
+        pass
+
+    def estimate(self, body_bytes):
+        """Estimate nothing."""
+        return Usage()
+
+    async def admit(self, estimate):
+        """Admit the call, after a while."""
+        await self._clock.advance(VIEW_AGE_S + 0.1)
+        return Permit(self.released.append, self._clock.monotonic() + 0.5)
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(0.1, 1), (28.0, 0)])
+async def test_a_call_whose_turn_passes_during_a_read_does_not_begin(lab, seconds, calls):
+    """It would begin beside the calls of later turns, and exceed the limit: its row comes again."""
+    batch = await lab.batch(3)
+    limiter = LateTurns(lab.clock)
+    cache = BatchCache(
+        lab.ports, lambda _: lab.agent, lab.gates, max_in_flight=8, open_limiter=lambda _: limiter
+    )
+    row = lab.row(1, batch)
+    await cache.get(row)
+    read = lab.table.read
+
+    async def slowly(batch_id):
+        lab.table.read = read
+        view = await read(batch_id)
+        await lab.clock.advance(seconds)
+        return view
+
+    async with lab.working(cache) as worker:
+        lab.table.read = slowly
+        await worker.handle(lab.delivery(row.encode()))
+    assert len(lab.agent.calls) == calls
+    assert len(limiter.released) == 1
+    assert len(await lab.sent_rows()) == 1 - calls
 
 
 async def test_a_pause_now_cuts_the_calls_under_way(lab):
