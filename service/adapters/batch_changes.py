@@ -47,10 +47,12 @@ def sealed(stored: Batch | None, batch: Batch, total: int, now: str, owner: str)
 
 
 def moved(
-    stored: Batch | None, batch: Batch, *, expected: State, to: State, now: str, error: str
+    stored: Batch | None, batch: Batch, *, expected: State, to: State, now: str, error: str, is_told: bool
 ) -> Batch | None:
-    """The batch in another state, without a lease."""
+    """The batch in another state, without a lease. One that is told must have the `control` of `batch`."""
     if stored is None or not _is_in_round(stored, batch, expected):
+        return None
+    if is_told and stored.control != batch.control:
         return None
     return _without_lease(
         replace(

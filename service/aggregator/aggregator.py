@@ -22,7 +22,7 @@ from service.aggregator.result_files import FAILURES, FLUSH_BYTES, LONG_CELLS, O
 from service.batch.completion import correct_counts
 from service.batch.ending import (
     GIVE_UP_AFTER_S,
-    ending_events,
+    end_batch,
     fail_batch,
     give_up_at_ms,
     given_up,
@@ -327,10 +327,7 @@ class Aggregator:
     async def _succeed(self, batch: Batch, state: State) -> bool:
         """End the batch; return True if this aggregator did, and no other."""
         now = iso_time(self._ports.clock.now_ms())
-        events = await ending_events(self._ports, batch, state, now)
-        moved = await self._ports.table.move(
-            batch, expected=State.AGGREGATING, to=state, now=now, events=events
-        )
+        moved = await end_batch(self._ports, batch, expected=State.AGGREGATING, to=state, now=now)
         self._ports.metrics.count("batches_finished")
         _log_finished(batch, state, moved=moved)
         return moved

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import structlog
 
@@ -17,7 +18,7 @@ from service.batch.manifest import manifest_etag, manifest_of, replace_manifest
 from service.batch.role_ports import Ports
 from service.domain.errors import RowfleetError
 from service.domain.messages import AggregateMessage
-from service.domain.model import Batch, Event, State, Trouble, iso_time, ms_of
+from service.domain.model import Batch, State, Trouble, iso_time, ms_of
 from service.domain.ports import MAX_DELAY_S, OutgoingMessage
 from service.domain.truncation import truncate
 from service.runtime.sender import send_all
@@ -43,11 +44,8 @@ async def fail_batch(ports: Ports, batch: Batch, problem: str, *, expected: Sequ
     not counted. Raises RetryableError and AccessError.
     """
     now = iso_time(ports.clock.now_ms())
-    events = await ending_events(ports, batch, State.FAILED, now, problem)
     for state in expected:
-        if await ports.table.move(
-            batch, expected=state, to=State.FAILED, now=now, error=problem, events=events
-        ):
+        if await end_batch(ports, batch, expected=state, to=State.FAILED, now=now, error=problem):
             await report_failed_batch(ports, batch, problem)
             return replace(batch, state=State.FAILED, error=problem, updated_at=now, finished_at=now)
     view = await ports.table.read(batch.batch_id)
@@ -63,14 +61,25 @@ async def fail_batch(ports: Ports, batch: Batch, problem: str, *, expected: Sequ
     return stands
 
 
-async def ending_events(ports: Ports, batch: Batch, to: State, now: str, error: str = "") -> Sequence[Event]:
-    """The events of a batch that ends in the state `to`, with its counts as they are in the table."""
+async def end_batch(
+    ports: Ports, batch: Batch, *, expected: State, to: State, now: str, error: str = ""
+) -> bool:
+    """Move the batch to its end, with the event that tells of it. False if state or round differ.
+
+    The event has the counts of the table, and an id that follows from the operations so far: if one comes
+    meanwhile, the event is made anew.
+    """
+    change = partial(ports.table.move, expected=expected, to=to, now=now, error=error)
     if not ports.events.tells_of(batch, to):
-        return ()
-    view = await ports.table.read(batch.batch_id)
-    if view is None or not view.batch.is_round_of(batch):
-        return ()
-    return ports.events.ending(view, to, now, error)
+        return await change(batch)
+    control = -1
+    while True:
+        view = await ports.table.read(batch.batch_id)
+        if view is None or not view.batch.is_round_of(batch) or view.batch.control == control:
+            return False
+        control = view.batch.control
+        if await change(view.batch, events=ports.events.ending(view, to, now, error)):
+            return True
 
 
 async def report_failed_batch(ports: Ports, batch: Batch, problem: str, *, moved: bool = True) -> None:

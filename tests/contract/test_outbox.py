@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -112,6 +113,20 @@ async def test_a_move_that_is_refused_stores_no_event(table: Table) -> None:
     for batch, expected in ((RUNNING, State.AGGREGATING), (replace(RUNNING, round=2), State.RUNNING)):
         assert not await table.move(batch, expected=expected, to=State.FAILED, now=NOW, events=told)
     assert await events(table) == []
+
+
+async def test_a_move_that_is_told_is_refused_after_another_operation(table: Table) -> None:
+    """The id of its event would be that of a change before the operation. Without events it is made."""
+    await table.open(RUNNING, "{}")
+    changed = replace(RUNNING, control=1)
+    assert await table.operate(RUNNING, changed, Operation("set", "request-1", "me", NOW, control=1))
+    move = partial(table.move, expected=State.RUNNING, to=State.FAILED, now=NOW)
+    assert not await move(RUNNING, events=[event(EventKind.FAILED)])
+    assert await events(table) == []
+    told = event(EventKind.FAILED, changed)
+    assert await move(changed, events=[told])
+    assert await events(table) == [told]
+    assert await table.move(RUNNING, expected=State.FAILED, to=State.RUNNING, now=NOW)
 
 
 async def test_an_event_is_stored_once_with_its_first_bytes(table: Table) -> None:

@@ -123,10 +123,12 @@ class MemoryTable(MemoryOutbox):
         error: str = "",
         events: Sequence[Event] = (),
     ) -> bool:
-        """Change the state. False if state or round differ."""
+        """Change the state; see `Table.move`."""
         await asyncio.sleep(0)
         stored = self._batches.get(batch.batch_id)
-        changed = changes.moved(stored, batch, expected=expected, to=to, now=now, error=error)
+        changed = changes.moved(
+            stored, batch, expected=expected, to=to, now=now, error=error, is_told=bool(events)
+        )
         if changed is not None:
             self._announce(events)
         return self._store(changed)

@@ -136,7 +136,8 @@ class Table(Outbox, Protocol):
         This ends the lease of the former state, whoever has it.
 
         `events` are stored in the same transaction; one that the batch has already stays as it is. False
-        unless the stored batch is in the state `expected` and in the round of `batch`.
+        unless the stored batch is in the state `expected` and in the round of `batch`; with events, of which
+        the `control` is a part, also if an operation has changed it since.
         """
         ...
 

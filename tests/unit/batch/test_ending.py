@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from service.adapters.memory import MemoryObjects, MemoryTable
 from service.batch.ending import fail_batch
 from service.domain.errors import AccessError
-from service.domain.model import Commit, OutboxKind, State
+from service.domain.model import Commit, Event, EventKind, Operation, OutboxKind, State
 from service.domain.model.event_composer import EventComposer
 
 WORK = (State.SPLITTING, State.RUNNING)
@@ -28,6 +28,29 @@ async def test_a_failed_batch_is_moved_counted_and_logged(lab, total):
     assert [(line["event"], line["reason"], line["moved"]) for line in logs] == [
         ("batch_failed", "no agent", True)
     ]
+
+
+async def test_an_operation_during_the_end_changes_its_event(lab):
+    """The event is made anew: its id follows from the operations before it, so that no two ends share one."""
+    batch = await lab.batch(3, event_kinds=("failed",))
+    ports = replace(
+        lab.ports, events=EventComposer(frozenset(), lambda view: {"control": view.batch.control})
+    )
+    read = lab.table.read
+
+    async def read_before(batch_id):
+        view = await read(batch_id)
+        lab.table.read = read
+        changed = replace(view.batch, control=1, priority=9)
+        assert await lab.table.operate(view.batch, changed, Operation("set", "r1", "ada", "", 1))
+        return view
+
+    lab.table.read = read_before
+    await fail_batch(ports, batch, "no agent", expected=WORK)
+    [record] = await lab.table.records(batch.batch_id, OutboxKind.EVENT)
+    assert json.loads(record.text)["status"] == {"control": 1}
+    assert record.name == Event.of(replace(batch, control=1), EventKind.FAILED, at="", status={}).id
+    assert (await lab.view()).batch.state is State.FAILED
 
 
 async def test_a_failed_batch_writes_its_manifest(lab):

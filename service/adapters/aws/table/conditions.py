@@ -60,9 +60,14 @@ def is_in_generation(batch: Batch, state: State) -> Condition:
     return is_in_round(batch, state) & _has_number("generation", batch.generation)
 
 
+def is_in_control(batch: Batch, state: State) -> Condition:
+    """Like `is_in_round`, and no operation has changed the item since it was read as `batch`."""
+    return is_in_round(batch, state) & _has_number("control", batch.control)
+
+
 def is_as_read(batch: Batch) -> Condition:
     """The item has the state and round of `batch`, and no operation has changed it since."""
-    return is_in_round(batch, batch.state) & _has_number("control", batch.control)
+    return is_in_control(batch, batch.state)
 
 
 def _has_number(name: str, number: int) -> Condition:

@@ -32,6 +32,7 @@ from service.adapters.aws.table.commits import write_commit
 from service.adapters.aws.table.conditions import (
     is_behind,
     is_free,
+    is_in_control,
     is_in_generation,
     is_in_round,
     is_under_way,
@@ -183,7 +184,7 @@ class DynamoTable(DynamoOutbox):
         error: str = "",
         events: Sequence[Event] = (),
     ) -> bool:
-        """Change the state unless state or round differ. After False, read the batch: it may be changed."""
+        """Change the state; see `Table.move`. After False, read the batch: it may be changed."""
         values = (
             _state_values(to)
             | NO_LEASE
@@ -194,7 +195,7 @@ class DynamoTable(DynamoOutbox):
                 "trouble": trouble_value(None),
             }
         )
-        condition = is_in_round(batch, expected)
+        condition = is_in_control(batch, expected) if events else is_in_round(batch, expected)
         return await self._updates.update(batch.batch_id, values, condition, events=events)
 
     async def operate(

@@ -92,10 +92,12 @@ class SqliteTable(SqliteOutbox):
         error: str = "",
         events: Sequence[Event] = (),
     ) -> bool:
-        """Change the state. False if state or round differ."""
+        """Change the state; see `Table.move`."""
         return await self._change(
             batch.batch_id,
-            lambda stored: changes.moved(stored, batch, expected=expected, to=to, now=now, error=error),
+            lambda stored: changes.moved(
+                stored, batch, expected=expected, to=to, now=now, error=error, is_told=bool(events)
+            ),
             events=events,
         )
 
