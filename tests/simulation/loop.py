@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import heapq
+import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
 from random import Random
@@ -26,6 +27,8 @@ Most need 25,000; 300 slow rows that share replies, 600,000.
 
 TASKS_BETWEEN_PRUNINGS = 200
 """Tasks that are created before those that have ended are forgotten."""
+
+_ALL_TASKS = "_scheduled_tasks" if sys.version_info >= (3, 12) else "_all_tasks"
 
 
 class DeadlockError(Exception):
@@ -197,10 +200,10 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def run(self) -> None:
         """Run until `stop` is called. Raises DeadlockError and StepLimitError."""
-        asyncio.events._set_running_loop(self)
         # asyncio registers every task in a set of weak references, which nothing here needs.
-        all_tasks = asyncio.tasks._all_tasks  # type: ignore[attr-defined]
+        all_tasks: Any = getattr(asyncio.tasks, _ALL_TASKS)
         all_tasks.add = _ignore
+        asyncio.events._set_running_loop(self)
         self._is_over = False
         try:
             self._run()
