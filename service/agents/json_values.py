@@ -46,7 +46,8 @@ def _number(value: float | Decimal, at: str) -> Json:
         if value.bit_length() > _MAX_INTEGER_BITS:
             raise ValueError(f"{at} is a number of more than {MAX_NUMBER_CHARS:,} digits")
         return int(value)
-    if not math.isfinite(value):
+    # Python refuses to convert a signaling NaN to a float.
+    if not (value.is_finite() if isinstance(value, Decimal) else math.isfinite(value)):
         raise ValueError(f"{at} is {value}, which JSON cannot hold")
     return value if isinstance(value, Decimal) else float(value)
 

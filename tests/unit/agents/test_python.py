@@ -171,6 +171,7 @@ async def test_results_that_are_json(call: Call, value: object, body: object) ->
         (object(), r"\$ is of type object"),
         ({"a": [1, {2}]}, r"\$\.a\[1\] is of type set"),
         (float("nan"), "is nan, which JSON cannot hold"),
+        (Decimal("sNaN"), "is sNaN, which JSON cannot hold"),
         ({"a": float("inf")}, r"\$\.a is inf"),
         (Decimal("NaN"), "is NaN"),
         (b"bytes", "of type bytes"),

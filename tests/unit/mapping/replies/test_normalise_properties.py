@@ -46,7 +46,9 @@ TEXTS = (
     | st.text(max_size=6)
     | st.sampled_from(['{"a": 1e9999999999999999999}', '{"messages":', '"[]"', "[1]", "\ud800", "e30="])
 )
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.decimals() | TEXTS
+# JSON has no NaN, and `to_json` refuses it; a signaling one could not even be compared.
+DECIMALS = st.decimals().filter(lambda number: not number.is_snan())
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | DECIMALS | TEXTS
 
 
 def as_text(value):
