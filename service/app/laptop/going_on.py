@@ -27,9 +27,10 @@ async def go_on(ports: Ports, view: BatchView, by: str) -> None:
     and if the batch has ended; RetryableError and AccessError.
     """
     batch = view.batch
+    if batch.lease_owner:
+        # Its holder was killed: the split or the results need not wait until the lease ends by itself.
+        await ports.table.release(batch.batch_id, owner=batch.lease_owner)
     if batch.state is State.AGGREGATING:
-        if batch.lease_owner:
-            await ports.table.release(batch.batch_id, owner=batch.lease_owner)
         if batch.trouble is not None:
             await ports.table.set_trouble(batch, None)
         await send_trigger(ports, batch)

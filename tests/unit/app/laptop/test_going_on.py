@@ -18,9 +18,11 @@ async def left(lab, **changes):
 
 @pytest.mark.parametrize("total", [3, None])
 async def test_all_messages_of_the_earlier_process_are_out_of_use(lab, total):
-    """The next generation begins, by nobody's sending so far, and the log says why."""
+    """The next generation begins at once, by nobody's sending so far, and the log says why."""
     state = State.SPLITTING if total is None else State.RUNNING
-    batch, before = await left(lab, total=total, state=state, sender="dead")
+    lease = {"lease_owner": "dead", "lease_until_ms": 2**50}
+    batch, before = await left(lab, total=total, state=state, sender="dead", **lease)
+    assert batch.lease_owner == ""
     assert (batch.generation, batch.sender, batch.state) == (before.generation + 1, "", state)
     assert batch.work is not None
     assert await lab.ingest.depth() == 1
