@@ -52,8 +52,9 @@ class DeletedMessages:
         is_superseded = orjson.loads(body).get("generation", 0) < batch.generation
         if batch.state is State.PAUSED or (is_superseded and self._is_sent_later(batch, key[2])):
             return ""
-        # Rows that are overdue are failed by the sweeper, without a message.
-        if is_superseded and is_overdue(batch, monitor.table.now_ms()):
+        # Rows that are overdue, by the clock of any process, are failed by the sweeper, without a message.
+        latest_ms = monitor.table.now_ms() + round(monitor.clocks_differ_s * 1000)
+        if is_superseded and is_overdue(batch, latest_ms):
             return ""
         # A row that was dropped during a pause is cancelled with the others.
         if batch.cancelled_at and batch.work is not None and batch.work.kind is WorkKind.CANCEL:

@@ -10,7 +10,7 @@ from typing import Any
 from service.domain.model import Batch, BatchView, Commit, Outcome
 from service.domain.ports import OutcomePage, OutgoingMessage, ReceivedMessage
 
-MAX_EVENTS = 100_000
+MAX_EVENTS = 200_000
 """A world with more events than this is in an endless loop, and its trace would fill the memory."""
 
 WIDTH = 150
