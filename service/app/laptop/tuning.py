@@ -23,6 +23,9 @@ TTL_DAYS = 3_650
 VISIBILITY_S = 43_200.0
 """No other process can take a message or a batch over, so a process that stood still for hours goes on."""
 
+LINGER_S = 0.02
+"""A kill loses the replies that wait for their commit, and a commit on this machine costs little."""
+
 DRAIN_S = 86_400.0
 """After an interrupt the calls under way may end. The user's second interrupt cuts them."""
 
@@ -47,6 +50,7 @@ def laptop_settings(settings: Settings, *, concurrency: int | None = None, row_b
             # Partitions spread the writes of DynamoDB; in one folder a batch needs one.
             max_partitions=1,
         ),
+        "commit": with_defaults(settings.commit, linger_s=LINGER_S),
         "sweep": with_defaults(settings.sweep, interval_s=5.0, stuck_after_s=30.0),
         "worker": settings.worker.model_copy(
             update={
