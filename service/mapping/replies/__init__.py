@@ -1,5 +1,6 @@
 """Reply shapes: any provider's reply -> one transcript.
 
+    plain        objects of an agent's own, which no reader needs to look at
     wrappers     Lambda, Step Functions: the document around a reply, often as a JSON string
     items        a reply -> its messages, under whichever key they are
     messages     one item -> a message of the transcript

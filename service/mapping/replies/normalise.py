@@ -10,6 +10,7 @@ from service.domain.model import Json
 from service.mapping.replies.items import find_inner, find_items, unwrap_item
 from service.mapping.replies.linking import link_results
 from service.mapping.replies.messages import UnlinkedMessage, is_agents, read_message
+from service.mapping.replies.plain import is_plain
 from service.mapping.replies.providers import a2a, haystack, langchain
 from service.mapping.replies.text import decode_json_string
 from service.mapping.replies.transcript import ToolCall, ToolResult, Transcript, Usage
@@ -21,6 +22,8 @@ _STRUCTURED = ("structured_output", "structured_response", "structuredContent")
 
 _REPLY_LISTS = ("choices", "output", "candidates")
 """Keys for the messages of a single reply; other lists hold a conversation with earlier replies."""
+
+_NO_TRANSCRIPT = Transcript()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,8 @@ class ReplyView:
 
     `documents` are the layers of the reply, from the outside in, and the document inside them that has the
     messages. `holders` are the values that hold the messages, such as choices and events, and `answers` those
-    that hold the agent's answer: its last message, or every choice.
+    that hold the agent's answer: its last message, or every choice. Of a reply that `is_plain` nothing is
+    read: it has no messages, and no objections.
     """
 
     root: Json
@@ -44,10 +48,18 @@ class ReplyView:
     documents: tuple[Json, ...] = field(default=(), compare=False, repr=False)
     holders: tuple[Json, ...] = field(default=(), compare=False, repr=False)
     answers: tuple[Json, ...] = field(default=(), compare=False, repr=False)
+    is_plain: bool = field(default=False, compare=False, repr=False)
 
     @classmethod
     def of(cls, reply: Json) -> ReplyView:
         """The view of any reply. Never raises; the transcript of an unknown shape is empty."""
+        if is_plain(reply):
+            return cls(reply, _NO_TRANSCRIPT, reply, documents=(reply,), is_plain=True)
+        return cls.read(reply)
+
+    @classmethod
+    def read(cls, reply: Json) -> ReplyView:
+        """The same by all readers, also for a plain reply."""
         layers, root = unwrap(reply)
         found = _find_messages(layers)
         return cls(

@@ -93,7 +93,7 @@ def _wrapper_status(document: dict[str, Json]) -> Objections:
     if is_response and (status := error_status(document.get("status"))):
         yield replace(_with_status(document.get("data"), status, "status"), other_key="statusText")
     if "custom_id" in document and isinstance(result := document.get("result"), dict):  # Anthropic's batches
-        kind = result.get("type")
+        kind = str_or_empty(result.get("type"))
         if kind in {"errored", "expired", "canceled"}:
             error = result.get("error")
             reason = f"the request of the batch has the result {kind}"
@@ -151,7 +151,7 @@ def _failed_runs(document: dict[str, Json]) -> Objections:
     """The error of a run whose status says that it failed; its text says what went wrong."""
     has_marks = len(_MARKS_OF_RUNS & document.keys()) >= _FEWEST_MARKS
     is_failed = has_marks and str_or_empty(document.get("status")).casefold() in _STATUSES_OF_FAILED_RUNS
-    if is_failed or document.get("event") in _AGNO_EVENTS:
+    if is_failed or str_or_empty(document.get("event")) in _AGNO_EVENTS:
         text = next(filter(None, (str_or_empty(document.get(key)) for key in _TEXTS_OF_RUNS)), "")
         error = document.get("error")  # an object in OpenAI's Responses
         facts: Json = error if isinstance(error, dict) and says_something(error) else {"message": text}

@@ -21,6 +21,8 @@ def find_objections(view: ReplyView) -> Objections:
 
     They are error pages and errors in XML, stated errors, unfinished work, refusals, finish reasons.
     """
+    if view.is_plain:
+        return
     texts = [text for root in (view.root, *view.other_roots) if (text := _only_text(root))]
     for document in view.documents:
         yield from find_error_pages(document)

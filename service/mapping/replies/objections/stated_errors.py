@@ -194,10 +194,9 @@ def _error_object(document: dict[str, Json]) -> Objections:
         value = document.get(key)
         if key == "Error" and not {"Cause", "Message", "Code"} & (document.keys() | _keys(value)):
             continue  # not one of AWS
-        if _is_of_operation(document) and isinstance(value, dict) and value.get("code") in _FINAL_CODES:
-            text = in_words(
-                "the operation failed", f"{GRPC_NAMES[value['code'] - 1]}: {error_summary(value)}"
-            )
+        code = value.get("code") if _is_of_operation(document) and isinstance(value, dict) else None
+        if isinstance(code, int) and code in _FINAL_CODES:
+            text = in_words("the operation failed", f"{GRPC_NAMES[code - 1]}: {error_summary(value)}")
             yield Objection(AgentRejectedError(text), key)
         elif _states_error(value, document):
             if _is_of_operation(document) and isinstance(value, dict):

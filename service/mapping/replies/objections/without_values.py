@@ -81,7 +81,7 @@ _ERROR_KEYS = (
     *("ErrorMessage", "errorMessage", "error_message", "errorDescription", "failed_results"),
 )
 _ONLY_A_TEXT = words("message detail msg request_id requestId")
-_PASSING_CODES = frozenset({4, 8, 10, 13, 14})
+_PASSING_CODES = (4, 8, 10, 13, 14)
 """Codes of gRPC for failures that pass."""
 
 _MAX_INNER = 20

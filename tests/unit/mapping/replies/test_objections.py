@@ -789,3 +789,14 @@ def test_explain_gives_the_same_error():
 def test_odd_values_under_keys_of_providers(odd):
     """They are data, and no exception."""
     assert extractor("a").extract({"object": odd, "status": "queued", "a": 1}).values == {"a": 1}
+
+
+@pytest.mark.parametrize("odd", [[], {}, 5.0, "5", True, None])
+def test_odd_values_where_codes_and_kinds_are_expected(odd):
+    """The same for events, kinds of results and codes of errors."""
+    assert extractor("a").extract({"event": odd, "a": 1}).values == {"a": 1}
+    assert extractor("a").extract({"custom_id": "1", "result": {"type": odd}, "a": 1}).values == {"a": 1}
+    operation = {"done": True, "name": "operations/1", "error": {"code": odd, "message": "no such text"}}
+    for reply in (operation, {"results": {"error": {"code": odd, "message": "no such text"}}}):
+        with pytest.raises(RowfleetError, match="no such text"):
+            extractor("results.a").extract(reply)
