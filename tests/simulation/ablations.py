@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from tests.simulation.ablations_calls import (
     NoDeadlines,
+    NoEndOfTurns,
     NoExcuses,
     NoInFlightLock,
     NoSharedLedger,
@@ -75,7 +76,8 @@ ABLATIONS: Mapping[str, type[Components]] = {
         NoHeartbeat, NoReplayMarks, NoSweeper, NoDrain, NoLease, NoSplitLease, NoSenders,
         NoMarksOnRepeatedCalls, NoSenderOfRecoveries, NoRecoveryLease,
         NoCommitToken, DeleteFirst, NoMarksOnReturns, NoWaitingResults, NoKeptOutcomes, NoClosedGate,
-        NoExcuses, NoSuspicion, NoDeadlines, NoInFlightLock, NoSharedLedger, NoIncarnation,
+        NoExcuses, NoSuspicion, NoDeadlines, NoInFlightLock, NoSharedLedger, NoEndOfTurns,
+        NoIncarnation,
         NoSameManifest, NoRewriting, NoExactCheckpoint, NoManifestCondition, NoNewestResults,
         NoOutbox, DeliveredFirst, NoCompleteFirst,
         NoSelection, NoCarriedCounts, DoubledCarried,

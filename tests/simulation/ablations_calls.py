@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from service.domain.errors import FailureScope
 from service.domain.ports import SharedRecord
+from service.mapping import RowMapping
+from service.mapping.replies.transcript import Usage
+from service.worker.batch_cache import BatchCache
+from service.worker.rate_limit.limiter import Limiter, Permit
 from service.worker.worker import Worker
 from tests.simulation.network import FaultyTable
 from tests.simulation.process import Components
@@ -50,6 +54,34 @@ class NoDeadlines(Components):
     """A worker calls the agent for a row even after its deadline."""
 
     worker = _TimelessWorker
+
+
+class _EndlessTurns(BatchCache):
+    def __init__(
+        self, *arguments: Any, open_limiter: Callable[[RowMapping], Limiter | None], **named: Any
+    ) -> None:
+        def endless(mapping: RowMapping) -> Limiter | None:
+            limiter = open_limiter(mapping)
+            if limiter is not None:
+                limiter.admit = _admit_without_end(limiter.admit)  # type: ignore[method-assign]
+            return limiter
+
+        super().__init__(*arguments, open_limiter=endless, **named)
+
+
+def _admit_without_end(admit: Callable[[Usage], Awaitable[Permit]]) -> Any:
+    async def admit_for_ever(estimate: Usage) -> Permit:
+        permit = await admit(estimate)
+        permit.ends_at = math.inf
+        return permit
+
+    return admit_for_ever
+
+
+class NoEndOfTurns(Components):
+    """A call begins however long ago its rate limit admitted it."""
+
+    batches = _EndlessTurns
 
 
 class _EverybodysLockTable(FaultyTable):

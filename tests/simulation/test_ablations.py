@@ -12,6 +12,7 @@ from tests.simulation.simulate import run_many
 SEEDS = 500
 STARTS = {
     "NoMarksOnRepeatedCalls": 85,
+    "NoEndOfTurns": 613_728,
     "NoRoundFence": 324,
     "NoSenders": 500,
     "NoSplitLease": 348,
@@ -58,6 +59,7 @@ EXPECTED = {
     "NoSuspicion": {"failed_for_a_cause"},
     "NoDeadlines": {"not_asked_too_late"},
     "NoInFlightLock": {"calm_is_exact"},
+    "NoEndOfTurns": {"rate_limit_holds"},
     "NoOutbox": {"stored_with_its_change"},
     "DeliveredFirst": {"told_to_everybody"},
     "NoCompleteFirst": {"held_when_open"},
