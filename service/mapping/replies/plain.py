@@ -35,6 +35,7 @@ _OF_WORK = words(
     "event name done completed total stream is_running run_id assistant_id workflow_run_id agent_id agentId"
     " team_id workflow_id thread_id runId"
 )
+_OF_SEARCHES = words("_shards timed_out incomplete_results search_cutoff responseHeader remark responses")
 _OF_REFUSALS = words(
     "promptFeedback prompt_feedback predictions safetyAttributes amazon-bedrock-guardrailAction"
     " guardrailAction"
@@ -53,6 +54,7 @@ READ_KEYS = frozenset().union(
     _OF_ERRORS,
     _OF_FAILED_FLAGS,
     _OF_WORK,
+    _OF_SEARCHES,
     _OF_REFUSALS,
     _OF_FINISH_REASONS,
 )

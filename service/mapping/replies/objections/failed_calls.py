@@ -6,10 +6,11 @@
 | `status` FAILED, TIMED_OUT or ABORTED beside `executionArn` | the error that it names |
 | MCP's `isError`; Claude Code's `is_error` | a rejection, or a throttle or server error if its text is one |
 | `status` error or failed beside a run's id and usage (Agno); its event `RunError` | the error in its text |
+| `status` or `state` failed of a job, whose `result` is the text of its error (Celery) | the same |
 | A2A's states failed, rejected, canceled, input-required and auth-required | the same |
 
 Sources, besides those in `providers`: docs.aws.amazon.com/lambda (urls-invocation, API_Invoke),
-code.claude.com (headless mode).
+code.claude.com (headless mode), docs.celeryq.dev (states).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from service.mapping.replies.objections.classification import (
     stated_error,
 )
 from service.mapping.replies.objections.objection import Objection, Objections, in_words, words
+from service.mapping.replies.objections.read_places import snake_case
 from service.mapping.replies.providers import a2a
 from service.mapping.replies.text import content_text, decode_json_string, json_text, str_or_empty
 
@@ -55,6 +57,17 @@ _FEWEST_MARKS = 2
 """Of these keys a run has several. One alone may be an id or a model of anything."""
 
 _STATUSES_OF_FAILED_RUNS = words("error failed")
+_STATUSES_OF_FAILED_JOBS = words(
+    "failed failure error errored crashed revoked cancelled canceled aborted timed_out"
+)
+_JOB_KEY = re.compile(
+    r"(?:\w+_)?(?:id|uuid|identifier|at|time|date|datetime|date_done|urls?|progress|status|state)|is_\w+|logs?"
+    r"|name|type|kind|object|model|version|input|args|kwargs|metrics|usage|metadata|traceback|exc_info|error"
+    r"|attempts?|retries|worker|queue|children|result|output|response|data|message"
+)
+"""Keys of a job. With any other key, a status may be that of what the reply is about."""
+
+_JOB_ID = re.compile(r"(?:job|task|run|execution|prediction|workflow_run)_(?:id|uuid)")
 _TEXTS_OF_RUNS = ("error", "content", "output", "response", "text", "message")
 _AGNO_EVENTS = words("RunError TeamRunError WorkflowError")
 _API_ERROR = re.compile(r"\bAPI Error:? \(?(?:Status )?([45][0-9]{2})\b", re.IGNORECASE)
@@ -75,6 +88,7 @@ def failed_work(document: dict[str, Json]) -> Objections:
     yield from claude_code_errors(document)
     yield from _tool_or_task(document)
     yield from _failed_runs(document)
+    yield from _failed_jobs(document)
     answer = document.get("answer")
     if isinstance(answer, dict) and "answerText" in answer and answer.get("state") == "FAILED":
         text = in_words("the answer has state FAILED", str_or_empty(answer["answerText"]))
@@ -149,14 +163,41 @@ def _tool_or_task(document: dict[str, Json]) -> Objections:
 
 def _failed_runs(document: dict[str, Json]) -> Objections:
     """The error of a run whose status says that it failed; its text says what went wrong."""
-    has_marks = len(_MARKS_OF_RUNS & document.keys()) >= _FEWEST_MARKS
-    is_failed = has_marks and str_or_empty(document.get("status")).casefold() in _STATUSES_OF_FAILED_RUNS
+    is_failed = (
+        has_marks_of_run(document)
+        and str_or_empty(document.get("status")).casefold() in _STATUSES_OF_FAILED_RUNS
+    )
     if is_failed or str_or_empty(document.get("event")) in _AGNO_EVENTS:
         text = next(filter(None, (str_or_empty(document.get(key)) for key in _TEXTS_OF_RUNS)), "")
         error = document.get("error")  # an object in OpenAI's Responses
         facts: Json = error if isinstance(error, dict) and says_something(error) else {"message": text}
         key = "status" if is_failed else "event"
         yield stated_error(facts, "the run failed", error_summary(facts), key)
+
+
+def has_marks_of_run(document: dict[str, Json]) -> bool:
+    """True for a document with keys of a run of an agent: its ids, its model, its usage."""
+    return len(_MARKS_OF_RUNS & document.keys()) >= _FEWEST_MARKS
+
+
+def _failed_jobs(document: dict[str, Json]) -> Objections:
+    """The failure of a job of a queue. The exception stands where its result would be.
+
+    It is known by the id of a job, or by a status in capitals as machines write it.
+    """
+    text = next(
+        filter(None, (str_or_empty(document.get(key)) for key in ("result", "output", "response"))), ""
+    )
+    for key in ("state", "status"):
+        stated = document.get(key)
+        if not text or not isinstance(stated, str) or stated.casefold() not in _STATUSES_OF_FAILED_JOBS:
+            continue
+        names = [snake_case(name) for name in document]
+        is_marked = any(map(_JOB_ID.fullmatch, names)) or (
+            stated.isupper() and (key == "state" or "id" in names)
+        )
+        if is_marked and all(map(_JOB_KEY.fullmatch, names)):
+            yield rejection({"message": text}, f"the job has {key} {stated}", text, key)
 
 
 def claude_code_errors(document: dict[str, Json]) -> Objections:

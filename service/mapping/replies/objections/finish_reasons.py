@@ -40,13 +40,14 @@ _TRUNCATED = words(
     "output_limit out_of_tokens not_finished limit_output_tokens limit_total_tokens limit_turns "
     "max_turn_requests time_limit truncated_final maximum_tokens maximum_length token_limit_reached "
     "max_tokens_reached max_output max_len max_context max_context_length max_input_length context_length "
-    "length_limit truncated"
+    "length_limit truncated compaction"
 )
 _REFUSED = words(
     "content_filter content_filtered refusal safety recitation blocklist prohibited_content spii "
     "language blacklist image_safety image_prohibited_content image_recitation guardrail_intervened "
     "guardrail guardrails error_toxic sensitive content_policy content_policy_violation blocked moderation "
-    "prompt_blocked model_armor user_cancel cancelled canceled interrupt run_cancelled run_expired"
+    "prompt_blocked model_armor user_cancel cancelled canceled interrupt run_cancelled run_expired "
+    "requires_approval suspended"
 )
 _FAILED = words(
     "error network_error malformed_function_call unexpected_tool_call malformed_tool_use "
@@ -80,6 +81,7 @@ _OF_BAIDU = words("need_clear_history sentence_id")
 _LONGEST_REASON = 80
 _ADK_KEYS = ("errorCode", "error_code")
 _ADK_MARKS = frozenset({"author", "invocationId", "invocation_id"})
+_CALLS = ("function_call", "custom_tool_call")
 _YANDEX = "ALTERNATIVE_STATUS_"
 """Yandex: the beginning of the status of an alternative."""
 
@@ -145,6 +147,7 @@ def _stated_reasons(document: Json, holders: Iterable[Json]) -> Iterator[tuple[s
     if isinstance(document, list):
         places += _places_in_list(document)
         yield from _reasons_of_provider((entries(document) or [{}])[-1])
+        yield from _status_of_items(document)
     elif isinstance(document, dict):
         if not _MODEL_KEYS.isdisjoint(document) or {"text", "finishReason"} <= document.keys():
             places += [document, document.get("details")]
@@ -243,6 +246,18 @@ def _responses_status(document: dict[str, Json]) -> Iterator[tuple[str, str, dic
     )
     if is_response:
         yield from _status(document)
+    yield from _status_of_items(document.get("output"))
+
+
+def _status_of_items(output: Json) -> Iterator[tuple[str, str, dict[str, Json]]]:
+    """The status of the newest item of OpenAI's Responses, if that is a message or a call that is cut off."""
+    items = [
+        item
+        for item in entries(output)
+        if item.get("type") in _CALLS or (item.get("type"), item.get("role")) == ("message", "assistant")
+    ]
+    if items and items[-1].get("status") == "incomplete":
+        yield "status", "incomplete", items[-1]
 
 
 def _listed_status(document: dict[str, Json]) -> Iterator[tuple[str, str, dict[str, Json]]]:

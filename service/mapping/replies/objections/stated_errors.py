@@ -19,7 +19,7 @@ from decimal import Decimal
 from service.domain.error_facts import GRPC_NAMES
 from service.domain.errors import AgentRejectedError, AgentUnavailableError, ReplyRejectedError
 from service.domain.model import Json
-from service.domain.provider_errors import error_summary, says_something
+from service.domain.provider_errors import classify_error, error_summary, says_something
 from service.mapping.replies.objections.bare_errors import (
     ABOUT_AN_ERROR,
     ERROR_KEYS,
@@ -65,6 +65,13 @@ _SUCCESS_KEYS = words("Success isSuccess IsSuccess is_success succeeded Succeede
 
 _FINAL_CODES = frozenset({3, 5, 6, 7, 9, 11, 12})
 """Codes of gRPC for what no later call will get: the operation itself was begun with valid credentials."""
+
+_STATUSES_OF_MINIMAX = {
+    **dict.fromkeys(("1002", "1039", "1041"), 429),
+    **dict.fromkeys(("1004", "2049"), 401),
+    **dict.fromkeys(("1026", "1027", "2013"), 400),  # sensitive input or output, invalid parameters
+}
+"""Codes of MiniMax: the status of HTTP that each is like."""
 
 _WORDS_OF_A_NAME = 3
 """A longer text under `error` is a sentence; a list of mistakes that a text has names each of them."""
@@ -242,7 +249,9 @@ def _error_of_provider(document: dict[str, Json]) -> Objections:
     base = document.get("base_resp")
     if isinstance(base, dict) and says_something(base.get("status_code")):  # MiniMax
         facts = {"code": base.get("status_code"), "message": base.get("status_msg")}
-        yield stated_error(facts, "the reply states an error", error_summary(facts), "base_resp")
+        status = _STATUSES_OF_MINIMAX.get(str(base["status_code"]), 0)
+        text = in_words("the reply states an error", error_summary(facts))
+        yield Objection(classify_error(facts, text, status=status), "base_resp")
     if isinstance(waits := document.get("__interrupt__"), list) and waits:  # LangGraph
         text = in_words("the graph waits for input", json_text(waits))
         yield Objection(ReplyRejectedError(text), "__interrupt__")

@@ -1,7 +1,8 @@
 """Anthropic Messages: blocks with a `type` in the `content` of messages.
 
 Anthropic's server tools have types of their own on the same pattern. `server_tool_use` and `mcp_tool_use` are
-calls; `web_search_tool_result`, `mcp_tool_result` and `code_execution_tool_result` are results.
+calls; `web_search_tool_result`, `mcp_tool_result` and `code_execution_tool_result` are results. The text of a
+fetched page is that of its document.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def read_block(block: dict[str, Any], kind: str) -> ToolCall | ToolResult | None
     if kind.endswith("tool_use"):
         return ToolCall(str_or_empty(block.get("id")), str_or_empty(block.get("name")), block.get("input"))
     if kind.endswith("tool_result"):
-        content = block.get("content")
+        content = _fetched(block.get("content"))
         return ToolResult(
             call_id=str_or_empty(block.get("tool_use_id")),
             # Anthropic's blocks have the id of the call and no name. Those of rowfleet's first agents have a
@@ -32,6 +33,13 @@ def read_block(block: dict[str, Any], kind: str) -> ToolCall | ToolResult | None
             blocks=content_blocks(content) if kind in _TEXT_RESULTS else (),
         )
     return None
+
+
+def _fetched(content: Json) -> Json:
+    """The text of a page that was fetched, without the block around it; other content unchanged."""
+    if isinstance(content, dict) and content.get("type") == "web_fetch_result":
+        return content_text([content.get("content")]) or content
+    return content
 
 
 def _is_server_tool_error(content: Json) -> bool:

@@ -222,6 +222,7 @@ def block(kind, **more):
 
 
 HITS = [{"type": "web_search_result", "url": "https://example.org", "title": "Example", "page_age": None}]
+PAGE = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "City: Oslo"}}
 
 
 @pytest.mark.parametrize(
@@ -235,6 +236,11 @@ HITS = [{"type": "web_search_result", "url": "https://example.org", "title": "Ex
             ),
             '{"type":"web_search_tool_result_error","error_code":"max_uses_exceeded"}',
             True,
+        ),
+        (
+            block("web_fetch_tool_result", content={"type": "web_fetch_result", "content": PAGE}),
+            "City: Oslo",
+            False,
         ),
         (block("mcp_tool_result", content=[{"type": "text", "text": "x"}], is_error=True), "x", True),
         (block("tool_result", content=[{"type": "image", "source": {}}]), "", False),

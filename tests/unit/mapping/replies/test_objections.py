@@ -272,7 +272,9 @@ STATED = [
     ({"__type": "ThrottlingException", "message": "m"}, AgentThrottledError, "m"),
     ({"__error__": {"error": "ValueError", "message": "m"}}, RowfleetError, "m"),
     ({"base_resp": {"status_code": 1002, "status_msg": "rate limit"}}, AgentThrottledError, "rate limit"),
-    ({"base_resp": {"status_code": 1004, "status_msg": "no"}, "choices": None}, RowfleetError, "no"),
+    ({"base_resp": {"status_code": 1004, "status_msg": "no"}, "choices": None}, AgentCredentialsError, "no"),
+    ({"base_resp": {"status_code": 1027, "status_msg": "output sensitive"}}, AgentRejectedError, "sensitive"),
+    ({"base_resp": {"status_code": 2013, "status_msg": "params"}}, AgentRejectedError, "params"),
     ({"statusCode": 429, "body": '{"message": "slow"}'}, AgentThrottledError, "slow"),
     ({"statusCode": 500, "body": "it broke"}, AgentUnavailableError, "it broke"),
     ({"statusCode": 404, "body": "{}"}, AgentRejectedError, "404"),
@@ -360,6 +362,7 @@ STATED = [
     ([{"author": "a", "errorCode": "UNKNOWN", "errorMessage": "m", "content": None}], RowfleetError, "m"),
 ]
 REFUSED = [
+    ({"messages": [], "stop_reason": {"stop_reason": "requires_approval"}, "usage": {}}, "requires_approval"),
     (
         {"alternatives": [{"message": {"text": "4"}, "status": "ALTERNATIVE_STATUS_CONTENT_FILTER"}]},
         "CONTENT_FILTER",
@@ -422,6 +425,16 @@ REFUSED = [
     ),
 ]
 TRUNCATED = [
+    (claude("compaction", [{"type": "compaction", "content": "42"}]), "compaction"),
+    (
+        responses(output=[{"type": "message", "role": "assistant", "status": "incomplete", "content": []}]),
+        "incomplete",
+    ),
+    (
+        {"output": [{"type": "function_call", "name": "f", "arguments": "{}", "status": "incomplete"}]},
+        "incomplete",
+    ),
+    ([{"type": "message", "role": "assistant", "status": "incomplete", "content": []}], "incomplete"),
     ({"output": "4", "state": "max_steps_error", "messages": []}, "max_steps"),
     ({"request_id": "r", "output": {"text": "4", "finish_reason": "length"}}, "length"),
     ({"result": {"content": "4", "stop_reason": "max_tokens"}}, "max_tokens"),
@@ -593,6 +606,8 @@ def test_errors_can_be_accepted(reply):
         {"answer": "42", "statusCode": 404, "url": "https://example.org"},
         {"answer": "42", "status": "failed", "exam": "maths"},
         {"answer": "42", "status": "incomplete"},
+        {"answer": "42", "output": [{"type": "message", "role": "user", "status": "incomplete"}]},
+        responses(output=[{"type": "reasoning", "status": "incomplete"}, *responses()["output"]]),
         {"answer": "42", "status": 500, "message": "the page that the customer saw"},
         {"answer": "42", "is_error": True},
         {"answer": "42", "stop_reason": "length"},

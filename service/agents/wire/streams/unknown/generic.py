@@ -20,7 +20,9 @@ from service.agents.wire.streams.unknown.last_event import broken_end, is_piece
 from service.agents.wire.truncation import is_truncated_json
 from service.domain.model import Json
 
-_QUIET = frozenset({"metadata", "heartbeat", "ping", "keepalive", "keep-alive"})
+_KEEP_ALIVES = frozenset({"heartbeat", "ping", "keepalive", "keep-alive"})
+_KEYS_OF_KEEP_ALIVES = frozenset({"type", "event", "kind", "id", "time", "timestamp"})
+_QUIET = _KEEP_ALIVES | {"metadata"}
 """Names of events that carry no part of the answer (LangServe and others)."""
 
 _ENDS = frozenset({"end", "done", "close", "complete", "stop", "finish"})
@@ -102,7 +104,7 @@ def join_unknown(events: Sequence[StreamEvent]) -> Json:
         return _join_texts(events)
     if _are_all_objects(events):
         _check_marks_of_end(found)
-        return found[0] if len(found) == 1 else found
+        return found[0] if len(found) == 1 and not _are_of_adk(found) else found
     joined = _join_texts(events)
     if isinstance(joined, dict | list):
         return joined
@@ -151,7 +153,12 @@ def _is_end(event: dict[str, Any]) -> bool:
 
 
 def _check_last_name(events: Sequence[StreamEvent]) -> None:
-    """Raise the error of an event `failed` after which only ends come, or of an end with such a reason."""
+    """Raise the error of an event `failed` after which only ends come, or of an end with such a reason.
+
+    Also that of a stream in which no event says anything.
+    """
+    if events and all(map(_is_keep_alive, events)):
+        raise incomplete("the stream holds nothing but keep-alives")
     if events and events[-1].name.lower() in _ENDS and isinstance(end := events[-1].value, dict):
         reason = str(end.get("reason")).lower()
         if reason in _REASONS_OF_FAILURES and end.keys() <= _END_KEYS | {"reason"}:  # Replicate
@@ -235,9 +242,21 @@ def _join_texts(events: Sequence[StreamEvent]) -> Json:
     return value
 
 
+def _is_keep_alive(event: StreamEvent) -> bool:
+    """True for an event that says nothing but that the connection is alive: `{type: ping}`."""
+    value = event.value
+    if not isinstance(value, dict) or not value.keys() <= _KEYS_OF_KEEP_ALIVES:
+        return False
+    return (_kind(value) or event.name.lower()) in _KEEP_ALIVES
+
+
+def _are_of_adk(found: Sequence[Any]) -> bool:
+    return any("author" in event and not _ADK_IDS.isdisjoint(event) for event in found)
+
+
 def _without_partial(found: list[Any]) -> list[Any]:
     """The events of an ADK agent without partial ones: a whole event follows them. Others unchanged."""
-    if not any("author" in event and not _ADK_IDS.isdisjoint(event) for event in found):
+    if not _are_of_adk(found):
         return found
     if found[-1].get("partial") is True:
         raise incomplete()

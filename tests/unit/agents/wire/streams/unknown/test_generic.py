@@ -44,6 +44,8 @@ THROTTLED = {"error": "ThrottlingException", "error_type": "ClientError", "messa
         ([("data", "Hel"), ("status", {"error": "too many requests"})], AgentThrottledError),
         (["Hel", {"error_code": "REQUEST_LIMIT_EXCEEDED", "message": "QPS"}], AgentThrottledError),
         ([{"author": "a", "invocationId": "i", "partial": True, "content": {}}], AgentUnavailableError),
+        ([("ping", {"type": "ping"}), ("ping", {})], AgentUnavailableError),
+        ([{"type": "heartbeat", "timestamp": 1}], AgentUnavailableError),
         ([{"a": 1}, '{"b": '], AgentUnavailableError),
         (['{"a": ', '{"b": 1'], AgentUnavailableError),
     ],
@@ -230,11 +232,12 @@ def test_an_answer_about_an_error_is_an_answer(events: list, reply: object) -> N
 
 
 def test_partial_events_of_adk_are_dropped() -> None:
-    """A whole event follows them."""
+    """A whole event follows them. The reply is a list, as without streaming, also of one event."""
     base = {"author": "a", "invocationId": "i"}
     whole = {**base, "content": {"parts": [{"text": "42"}]}}
     partial = [{**base, "partial": True, "content": {"parts": [{"text": t}]}} for t in "42"]
-    assert join_events(sse(*partial, whole)) == whole
+    assert join_events(sse(*partial, whole)) == [whole]
+    assert join_events(sse(whole)) == [whole]
 
 
 def test_lines_without_blank_lines_between_them() -> None:
