@@ -219,7 +219,7 @@ class Attempts:
 
     def _is_uncounted(self, task: RowTask, call: AdmittedCall, error: AgentRetryableError) -> bool:
         """True if the failure must not count as an attempt of the row."""
-        return is_uncounted(error, task.message, task.target.gate.breaker, call.started, self._clock)
+        return is_uncounted(error, task.to_requeue(), task.target.gate.breaker, call.started, self._clock)
 
     # -- after an attempt ------------------------------------------------------------------------------
 
@@ -239,7 +239,7 @@ class Attempts:
         if wait_s <= self._limits.inline_wait_s:
             return RetryHere(wait_s)
         # The worker has survived an attempt, so the row does not crash workers: start that count again.
-        return Requeue(replace(task.message, lost_deliveries=0), round(wait_s))
+        return Requeue(replace(task.to_requeue(), lost_deliveries=0), round(wait_s))
 
     def _count_attempt(self, task: RowTask, failure: FailedCall) -> bool:
         """Prepare the message of the next attempt. Return False if all attempts are used up."""
@@ -267,7 +267,7 @@ class Attempts:
             if task.uncounted:
                 # A requeued row does not carry its uncounted failures. The time since the first attempt
                 # stands for them, so that the waits of a throttled row keep growing.
-                waited_s = (self._clock.now_ms() - (task.message.first_attempt_ms or 0)) / 1000
+                waited_s = (self._clock.now_ms() - (task.first_attempt_ms or 0)) / 1000
             wait_s = self._rng.uniform(*policy.wait_bounds_s(task.message.attempt + task.uncounted, waited_s))
         is_short = wait_s <= self._limits.inline_wait_s
         return wait_s if is_short else min(MAX_DELAY_S, math.ceil(wait_s))
@@ -283,7 +283,7 @@ class Attempts:
             task.begin(now_ms)
             if task.budget_left_s(now_ms) <= 0:
                 return self.last_attempt(task).failed(AgentOutageError(str(error)))
-        return Requeue(task.message, self.requeue_delay_s(error, self._left_s(task)))
+        return Requeue(task.to_requeue(), self.requeue_delay_s(error, self._left_s(task)))
 
     def _deadline_missed(self, task: RowTask) -> Outcome:
         earlier = task.message.last_failure or task.target.gate.breaker.reason

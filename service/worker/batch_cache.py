@@ -177,6 +177,10 @@ class BatchCache:
         """
         if view is None or (cached := self._batches.get(view.batch.batch_id)) is None:
             return
+        if view.batch is cached.batch:
+            # the rows of a transaction share the view of one check
+            cached.read_at = max(cached.read_at, read_at)
+            return
         # The check may have read the table before the cached view was loaded.
         if _progress(view.batch) >= _progress(cached.batch):
             taken = self._batches[view.batch.batch_id] = replace(cached, batch=view.batch, read_at=read_at)

@@ -17,9 +17,12 @@ from service.worker.targets import OpenTarget
 class RowTask:
     """A row that an agent is invoked for, with the input `body`.
 
-    `message` is the one to send if the row is requeued; attempts replace it. `row_with_cells` is the message
-    as received, with the cells if they had to be read from the source. `uncounted` is the number of failed
-    calls by this process that did not count as attempts.
+    `message` is that of the present attempt; later attempts replace it. `row_with_cells` is the message as
+    received, with the cells if they had to be read from the source. `uncounted` is the number of failed calls
+    by this process that did not count as attempts.
+
+    `deadline_ms` and `first_attempt_ms` are those of the message until the row begins here. Most rows are
+    never sent again, so a message gets them only then.
     """
 
     message: RowMessage
@@ -28,6 +31,12 @@ class RowTask:
     target: OpenTarget
     body: Json
     uncounted: int = field(default=0, init=False)
+    deadline_ms: int | None = field(init=False)
+    first_attempt_ms: int | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.deadline_ms = self.message.deadline_ms
+        self.first_attempt_ms = self.message.first_attempt_ms
 
     @property
     def id(self) -> str:
@@ -42,24 +51,25 @@ class RowTask:
 
     def begin(self, now_ms: int) -> None:
         """Start the row's deadline and its retry budget, unless an earlier attempt has started them."""
-        message, row_s = self.message, self.target.mapping.execution.row_deadline_s
-        deadline_ms = message.deadline_ms
-        if deadline_ms is None and row_s is not None:
-            deadline_ms = now_ms + round(row_s * 1000)
-        if message.first_attempt_ms is None or deadline_ms != message.deadline_ms:
-            # one copy for both: copying a message takes longer than most steps of a row
-            first_ms = now_ms if message.first_attempt_ms is None else message.first_attempt_ms
-            self.message = replace(message, first_attempt_ms=first_ms, deadline_ms=deadline_ms)
+        row_s = self.target.mapping.execution.row_deadline_s
+        if self.deadline_ms is None and row_s is not None:
+            self.deadline_ms = now_ms + round(row_s * 1000)
+        if self.first_attempt_ms is None:
+            self.first_attempt_ms = now_ms
+
+    def to_requeue(self) -> RowMessage:
+        """The message to send if the row is requeued."""
+        return replace(self.message, first_attempt_ms=self.first_attempt_ms, deadline_ms=self.deadline_ms)
 
     def deadline(self) -> Deadline:
         """The earlier of the batch's deadline and the row's own."""
-        return deadline_of(self.batch, self.message.deadline_ms)
+        return deadline_of(self.batch, self.deadline_ms)
 
     def budget_left_s(self, now_ms: int) -> float:
         """Seconds in which another attempt may begin; infinite before the first one."""
-        if self.message.first_attempt_ms is None:
+        if self.first_attempt_ms is None:
             return math.inf
-        return self.target.mapping.execution.retry.budget_s - (now_ms - self.message.first_attempt_ms) / 1000
+        return self.target.mapping.execution.retry.budget_s - (now_ms - self.first_attempt_ms) / 1000
 
 
 @dataclass(frozen=True, slots=True)

@@ -272,7 +272,7 @@ class Worker:
                 task.message = replace(task.message, last_failure=failure_note(error))
             if self._left_s(task) <= 0:
                 return await invoke()
-            return Requeue(task.message, self._spread_s(PENDING_REPLY_WAIT_S))
+            return Requeue(task.to_requeue(), self._spread_s(PENDING_REPLY_WAIT_S))
         if isinstance(result, CachedReply):
             attempt = self._last_attempt(task.row_with_cells, task.batch, task.message.attempt)
             return attempt.reused(result, request_key.row)

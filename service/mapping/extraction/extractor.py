@@ -87,9 +87,10 @@ class Extractor:
         # Every output field in mapping order, also those without a value.
         values = dict.fromkeys(self.output_fields) | merged.values
         check_characters(values)
-        if self.schema_fields and (unfit := self._convert(values)):
-            raise UnfitValueError(truncate("; ".join(unfit.values()), MAX_MESSAGE_CHARS))
-        check_characters(values)  # conversion opens JSON in texts
+        if self.schema_fields:
+            if unfit := self._convert(values):
+                raise UnfitValueError(truncate("; ".join(unfit.values()), MAX_MESSAGE_CHARS))
+            check_characters(values)  # conversion opens JSON in texts
         provenance = self._provenance(merged)
         usage = view.transcript.usage
         return Extraction(values, provenance, usage.input_tokens, usage.output_tokens)

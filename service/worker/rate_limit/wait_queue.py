@@ -19,7 +19,8 @@ class WaitQueue(Generic[T]):
 
     def __len__(self) -> int:
         """The number of waiters that are neither served nor cancelled."""
-        return sum(not waiter.done() for waiter in self._waiters)
+        # most queues are empty, and their length is asked for several times a row
+        return sum(not waiter.done() for waiter in self._waiters) if self._waiters else 0
 
     def join(self, *, at_front: bool = False) -> asyncio.Future[T]:
         """Add a waiter. The caller passes it to `wait` or cancels it."""

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.domain.model import (
+    MAX_MS,
     Batch,
     BatchView,
     Counts,
@@ -18,6 +19,7 @@ from service.domain.model import (
     is_incarnation,
     is_name,
     iso_time,
+    ms_of,
     new_incarnation,
     parse_url,
     partition_key,
@@ -91,6 +93,14 @@ def test_times_are_utc_with_milliseconds_and_sort_as_text():
     """Times have a fixed width."""
     assert iso_time(0) == "1970-01-01T00:00:00.000Z"
     assert iso_time(1_737_194_400_250) == "2025-01-18T10:00:00.250Z"
+    assert iso_time(MAX_MS) == "9999-12-31T23:59:59.999Z"
+
+
+@given(st.integers(0, MAX_MS), st.integers(0, MAX_MS))
+def test_times_give_their_milliseconds_back(first, second):
+    """No time has the text of another one."""
+    assert [ms_of(iso_time(ms)) for ms in (first, second)] == [first, second]
+    assert (iso_time(first) < iso_time(second)) == (first < second)
 
 
 def test_each_round_has_result_files_of_its_own():

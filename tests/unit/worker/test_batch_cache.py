@@ -516,6 +516,18 @@ async def test_a_view_is_as_old_as_the_call_that_it_came_from(lab):
     assert len(lab.table.reads) == 2
 
 
+async def test_rows_of_one_commit_share_its_view(lab):
+    """The latest time at which they asked for their commit is that of the view."""
+    batch = await lab.batch(3)
+    cache = lab.batch_cache()
+    await cache.get(row(batch.batch_id, 1, 1))
+    view = BatchView(replace(batch, control=1), Counts())
+    for read_at in (1.0, 3.0, 2.0):
+        cache.refresh(view, read_at)
+    cached = await cache.get(row(batch.batch_id, 1, 2))
+    assert (cached.batch, cached.read_at) == (view.batch, 3.0)
+
+
 # -- mappings of a newer version ---------------------------------------------------------------------------
 
 
