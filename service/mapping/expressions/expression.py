@@ -37,6 +37,8 @@ MAX_CHARS = 10_000
 NAN_NOTE = "NaN read as null"
 """Note of a value that was NaN or infinity, or had one in it."""
 
+_STARTS = frozenset({"root", "current", "identity"})
+
 
 @dataclass(frozen=True, slots=True)
 class PipePart:
@@ -113,6 +115,18 @@ class Expression:
             for node in split_at_pipes(self._tree)
         ]
 
+    def item_of_root(self, key: str) -> int | None:
+        """The index of the only item that the expression reads of the root's list `key`: 0 for `key[0].text`.
+
+        None if it may read others.
+        """
+        steps = [step for step in split_into_steps(self._tree) if step["type"] not in _STARTS]
+        is_item = [step["type"] for step in steps[:2]] == ["field", "index"] and steps[0]["value"] == key
+        if not is_item or self.root_key != key or any(map(_reads_root, steps[2:])):
+            return None
+        index = int(steps[1]["value"])
+        return index if index >= 0 else None
+
     def split_at_index(self) -> tuple[Expression, Expression] | None:
         """Split `a.items[0].b` at its first index: the list `a.items`, and `b` to evaluate for each item.
 
@@ -121,11 +135,18 @@ class Expression:
         steps = split_into_steps(self._tree)
         kinds = [step["type"] for step in steps]
         index = kinds.index("index") if "index" in kinds else 0
-        if not index or not set(kinds[:index]) <= {"root", "current", "identity", "field"}:
+        if not index or not set(kinds[:index]) <= _STARTS | {"field"}:
             return None
         items = {"type": "pipe", "children": steps[:index]}
         per_item = {"type": "pipe", "children": steps[index + 1 :] or [CURRENT]}
         return _expression(self.text, items), _expression(self.text, per_item)
+
+
+def _reads_root(node: Node) -> bool:
+    """True if a part of an expression begins at the root again."""
+    return node["type"] == "root" or any(
+        _reads_root(child) for child in node["children"] if isinstance(child, dict)
+    )
 
 
 def compile_expression(text: object) -> Expression:

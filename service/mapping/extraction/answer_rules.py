@@ -14,6 +14,9 @@ from service.mapping.replies.objections.finder import find_objections
 from service.mapping.replies.objections.finish_reasons import find_reasons_on_paths
 from service.mapping.replies.objections.objection import Objection, in_words
 
+_ANSWERS = ("choices", "candidates")
+"""Keys of several answers to one request (`n`, `candidateCount`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class AnswerRules:
@@ -25,7 +28,7 @@ class AnswerRules:
 
     def objection(self, view: ReplyView, methods: Sequence[Method]) -> Objection | None:
         """The first objection of a reply that counts for these methods."""
-        for objection in find_objections(view):
+        for objection in find_objections(_without_unread(view, methods)):
             if objection.is_truncation:
                 if not self.allow_truncated:
                     return objection
@@ -48,7 +51,8 @@ class AnswerRules:
             if name in values and winner.reads_whole_reply
         ]
         tokens = view.transcript.usage.output_tokens
-        for objection in find_reasons_on_paths(view.root, frozenset().union(*keys), tokens):
+        root = _without_unread(view, list(winners.values())).root
+        for objection in find_reasons_on_paths(root, frozenset().union(*keys), tokens):
             if not (self.allow_truncated if objection.is_truncation else self.accept_errors):
                 raise objection.error
         self._check_page(view, values)
@@ -66,6 +70,32 @@ class AnswerRules:
             if page:
                 reason = "the reply is an HTML page (check the url; accept_html: true takes such pages)"
                 raise ReplyRejectedError(in_words(reason, page_words(page)))
+
+
+def _without_unread(view: ReplyView, methods: Sequence[Method]) -> ReplyView:
+    """The view of a reply without the answers that no field reads: a second choice, beside `choices[0]`."""
+    root = view.root
+    if view.documents != (root,) or not isinstance(root, dict):
+        return view
+    for key in _ANSWERS:
+        answers = root.get(key)
+        if isinstance(answers, list) and len(answers) > 1 and (read := _items_read(key, methods)):
+            left = [answer for index, answer in enumerate(answers) if index in read]
+            return ReplyView.of({**root, key: left}) if left else view
+    return view
+
+
+def _items_read(key: str, methods: Sequence[Method]) -> frozenset[int]:
+    """The items that the fields read of the list under a key; none if they may read any."""
+    found: set[int] = set()
+    for method in methods:
+        for field in method.fields:
+            item = field.expression.item_of_root(key) if field.each is None else None
+            if not method.reads_whole_reply or (item is None and field.expression.root_key in {"", key}):
+                return frozenset()
+            if item is not None:
+                found.add(item)
+    return frozenset(found)
 
 
 def _takes(key: str, view: ReplyView, methods: Sequence[Method]) -> bool:

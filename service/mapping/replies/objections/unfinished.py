@@ -48,6 +48,8 @@ _HALTED = words("paused interrupted suspended requires_action timeout timed_out"
 
 _TEXTS_OF_RUNS = words("content output response result text message messages values")
 _RUN_IDS = words("run_id runId")
+_WRAPPERS = words("data result output response")
+"""Keys under which a gateway puts all of a reply."""
 
 _WORKFLOW = "the workflow"
 _SEARCH = "the search"
@@ -57,8 +59,18 @@ def find_unfinished(document: Json) -> Objections:
     """The objection of a reply that says itself that its answer is not there yet, or will never be."""
     if isinstance(document, list) and document and _is_end_of_workflow(document[-1]):
         document = document[-1]
+    if isinstance(document, list) and len(document) == 1:
+        (document,) = document
     if not isinstance(document, dict):
         return
+    yield from _of_work(document)
+    if len(document) == 1 and not _WRAPPERS.isdisjoint(document):
+        (inner,) = document.values()
+        if isinstance(inner, dict):
+            yield from _of_work(inner)
+
+
+def _of_work(document: dict[str, Json]) -> Objections:
     name, status, status_key = _work(document)
     if status in _WAITING:
         text = f"the answer is not there yet: {name} has status {status}"

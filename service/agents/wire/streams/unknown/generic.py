@@ -112,7 +112,14 @@ def join_unknown(events: Sequence[StreamEvent]) -> Json:
 
 
 def _check_marks_of_end(found: Sequence[dict[str, Any]]) -> None:
-    """Raise an error if each object has a text and says by the same key that it is not the last one."""
+    """Raise an error if each object has a text and says by the same key that it is not the last one.
+
+    Also if an event says that a run has started, and none that it has completed.
+    """
+    kinds = {_kind(part) for part in found}
+    for run in ("run", "teamrun"):  # Agno
+        if f"{run}started" in kinds and f"{run}completed" not in kinds:
+            raise incomplete("the stream broke off: its run has not completed")
     if not found or not all(map(is_piece, found)):
         return
     for key in _MARKS_OF_END:

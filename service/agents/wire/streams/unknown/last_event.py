@@ -25,7 +25,7 @@ from service.domain.provider_errors import says_something
 _WORDS_OF_FAILURE = frozenset(
     {
         *("error", "failed", "failure", "fatal", "crashed", "abort", "aborted", "cancelled", "canceled"),
-        *("timeout", "interrupted", "exception", "expired"),
+        *("timeout", "interrupted", "exception", "expired", "paused", "suspended"),
     }
 )
 _KINDS_OF_FAILURE = frozenset(

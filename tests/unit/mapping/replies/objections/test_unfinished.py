@@ -34,6 +34,7 @@ def graph_run(status):
 PARTS = [
     ("hits.total.value", search(timed_out=True), "timed_out is true"),
     ("hits.total.value", search(_shards=SHARDS | {"failed": 2}), "2 of the shards failed"),
+    ("data.hits.total.value", {"data": search(timed_out=True)}, "timed_out is true"),
     ("count", {"count": 12, "_shards": SHARDS | {"failed": 1}}, "1 of the shards failed"),
     ("responses[0].hits.total.value", {"responses": [search(timed_out=True)]}, "timed_out is true"),
     ("total_count", {"total_count": 12, "incomplete_results": True, "items": []}, "incomplete_results"),
@@ -76,6 +77,8 @@ def test_whole_results_and_marks_that_the_mapping_reads_are_answers(path, reply,
     [
         ("content", run("PAUSED")),
         ("content", run("CANCELLED")),
+        ("result.content", {"result": run("PAUSED")}),
+        ("[0].content", [run("PAUSED")]),
         ("values.x", graph_run("interrupted")),
         ("values.x", graph_run("timeout")),
         ("values.x", {"thread_id": "t", "status": "interrupted", "values": {"x": "12"}, "interrupts": {}}),
@@ -101,6 +104,8 @@ def test_a_run_with_a_part_of_its_text_is_tried_again(path, reply):
     ("path", "reply", "value"),
     [
         ("content", run("COMPLETED"), "12"),
+        ("result.status", {"result": run("PAUSED")}, "PAUSED"),
+        ("[1].content", [run("COMPLETED"), run("PAUSED")], "12"),
         ("status", run("PAUSED"), "PAUSED"),
         ("text", {"run_id": "jog", "distance": 5, "status": "paused", "text": "x"}, "x"),
         ("metrics.loss", {"run_id": "r", "model": "m", "metrics": {"loss": 2}, "status": "RUNNING"}, 2),
