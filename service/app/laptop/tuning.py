@@ -23,6 +23,9 @@ TTL_DAYS = 3_650
 VISIBILITY_S = 43_200.0
 """No other process can take a message or a batch over, so a process that stood still for hours goes on."""
 
+PAGE_ROWS = 2_000
+"""Outcomes that are held for the results: to read ahead is of no use where a page takes no time."""
+
 LINGER_S = 0.02
 """A kill loses the replies that wait for their commit, and a commit on this machine costs little."""
 
@@ -51,6 +54,7 @@ def laptop_settings(settings: Settings, *, concurrency: int | None = None, row_b
             max_partitions=1,
         ),
         "commit": with_defaults(settings.commit, linger_s=LINGER_S),
+        "aggregate": with_defaults(settings.aggregate, page_rows=PAGE_ROWS),
         "sweep": with_defaults(settings.sweep, interval_s=5.0, stuck_after_s=30.0),
         "worker": settings.worker.model_copy(
             update={

@@ -4,6 +4,7 @@ from service.app.laptop.tuning import (
     CONCURRENCY,
     LEAST_QUEUED_ROWS,
     LINGER_S,
+    PAGE_ROWS,
     QUEUED_BYTES,
     QUEUED_ROWS,
     TTL_DAYS,
@@ -16,13 +17,15 @@ from service.app.settings_sections import SplitSettings, WorkerSettings
 def test_defaults_suit_one_process():
     """One partition, few calls at a time, results that do not expire, rows held for as long as it takes.
 
-    Replies wait for their commit for a moment only: a kill loses those that wait.
+    Replies wait for their commit for a moment only: a kill loses those that wait. Few outcomes are held at a
+    time for the results.
     """
     settings = laptop_settings(Settings())
     assert settings.worker.max_inflight_rows == CONCURRENCY
     assert settings.split.max_partitions == 1
     assert settings.ttl_days == TTL_DAYS
     assert settings.commit.linger_s == LINGER_S < Settings().commit.linger_s
+    assert settings.aggregate.page_rows == PAGE_ROWS < Settings().aggregate.page_rows
     assert settings.rows.visibility_timeout_s == 43_200
 
 
