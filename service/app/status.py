@@ -89,11 +89,11 @@ def status_json(
 ) -> dict[str, Any]:
     """The object that `status --json` prints; its keys are a public contract.
 
-    Rates are rows per second since the start, times ISO 8601 in UTC. `outage` is the reason why the batch's
-    target is down (`OutageBoard.read`), `undelivered` the number of events (`undelivered_events`), None if it
-    was not counted. `hold_s`: the longest hold in seconds, unless the batch has one of its own. `exceeded`:
-    the limit of failures that it exceeds and goes on. `redrivable_until` is None before the end of a batch,
-    and if its source was not read to the end.
+    Rates are rows per second since the start, or since the later round began; times are ISO 8601 in UTC.
+    `outage` is the reason why the batch's target is down (`OutageBoard.read`), `undelivered` the number of
+    events (`undelivered_events`), None if it was not counted. `hold_s`: the longest hold in seconds, unless
+    the batch has one of its own. `exceeded`: the limit of failures that it exceeds and goes on.
+    `redrivable_until` is None before the end of a batch, and if its source was not read to the end.
     """
     batch, counts = view.batch, view.all_counts
     return {
@@ -107,7 +107,7 @@ def status_json(
         "succeeded": counts.succeeded,
         "failed": counts.failed,
         "reused": counts.reused,
-        **_progress(view, clock.now_ms()),
+        **_progress(view, clock.now_ms(), operations),
         "started_at": batch.created_at,
         "finished_at": batch.finished_at or None,
         "source": batch.source.url,
@@ -201,13 +201,16 @@ async def read_failed_row(table: Table, large_outcomes: LargeOutcomes, batch: Ba
     return await large_outcomes.load_reply(outcome)
 
 
-def _progress(view: BatchView, now_ms: int) -> dict[str, Any]:
-    batch, counts = view.batch, view.all_counts
+def _progress(view: BatchView, now_ms: int, operations: Sequence[Operation]) -> dict[str, Any]:
+    batch = view.batch
     has_ended = batch.state.is_final
-    seconds = _duration_s(batch.created_at, batch.finished_at if has_ended else "", now_ms)
+    began_at = next(
+        (made.at for made in operations if made.answer.get("round") == batch.round), batch.created_at
+    )
+    seconds = _duration_s(began_at, batch.finished_at if has_ended else "", now_ms)
     # at the start, or without a start time, there is no rate yet
-    rate = counts.done / seconds if seconds > 0 else None
-    left = batch.total - counts.done if batch.total is not None else None
+    rate = view.counts.done / seconds if seconds > 0 else None
+    left = batch.total - view.all_counts.done if batch.total is not None else None
     return {
         "in_progress": 0 if has_ended else left,
         "rate_per_s": round(rate, 2) if rate is not None else None,

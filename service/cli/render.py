@@ -189,7 +189,7 @@ def show_finished(
     state = State(status["state"])
     console.print(Text(str(state), style=f"bold {STATE_COLOURS.get(state, '')}".strip()), end="  ")
     console.print(escape(status["batch_id"]), highlight=False)
-    seconds = status["total"] / status["rate_per_s"] if status["rate_per_s"] else 0
+    seconds = (status["due"] or 0) / status["rate_per_s"] if status["rate_per_s"] else 0
     reused = f"{status['reused']:,} reused, " if status["reused"] else ""
     console.print(
         f"{status['total']:,} rows: {status['succeeded']:,} succeeded, {status['failed']:,} failed, "

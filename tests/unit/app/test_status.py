@@ -22,6 +22,7 @@ from service.domain.model import (
     Commit,
     Counts,
     Hold,
+    Operation,
     RowError,
     State,
     Trouble,
@@ -62,6 +63,19 @@ async def test_a_running_batch_has_rate_and_eta(lab):
     assert (found["started_at"], found["finished_at"]) == ("2023-11-14T22:13:00.000Z", None)
     assert found["source"] == "s3://in/files/rows.csv"
     assert (found["output"], found["failures"], found["manifest"], found["error"]) == (None,) * 4
+
+
+async def test_a_later_round_has_a_rate_of_its_own(lab):
+    """It is that of its own rows since it was opened: the time between the rounds says nothing about it."""
+    batch = await lab.batch(
+        100, created_at="2023-11-14T20:00:00.000Z", round=2, carried=Counts(succeeded=60), control=1
+    )
+    opened = Operation(
+        "redrive", "r1", "ada", "2023-11-14T22:13:10.000Z", 1, answer={"round": 2, "due": 40, "carried": 60}
+    )
+    found = status_json(BatchView(batch, Counts(succeeded=20)), lab.clock, operations=[opened])
+    assert (found["in_progress"], found["rate_per_s"], found["eta_s"]) == (20, 2.0, 10.0)
+    assert found["started_at"] == "2023-11-14T20:00:00.000Z"
 
 
 async def test_reused_rows_are_counted_separately(lab):
