@@ -188,11 +188,10 @@ MUTANTS = (
     Mutant(
         "nobody is told that a slot is free",
         "service/worker/admission/gate.py",
-        """            self._queue.release(batch)
-            # The consumer may fetch another row.
-            self._on_change()
+        """        self._queue.release(batch)
+        self._on_change()
 """,
-        """            self._queue.release(batch)
+        """        self._queue.release(batch)
 """,
         ("tests/unit/worker/admission/test_gate.py",),
     ),
