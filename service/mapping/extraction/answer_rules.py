@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from service.domain.errors import ReplyRejectedError
 from service.domain.model import Json
 from service.mapping.extraction.methods import Method
 from service.mapping.replies.html_pages import is_page, page_in, page_words
 from service.mapping.replies.normalise import ReplyView
+from service.mapping.replies.objections.failed_envelopes import find_failed_envelopes
 from service.mapping.replies.objections.finder import find_objections
 from service.mapping.replies.objections.finish_reasons import find_reasons_on_paths
 from service.mapping.replies.objections.objection import Objection, in_words
@@ -43,7 +45,7 @@ class AnswerRules:
     ) -> None:
         """Raise the error of values that are no answer; `winners` are the methods that gave them.
 
-        They may stand beside a finish reason that says so, in whatever wrapper.
+        They may stand beside a finish reason that says so, in any wrapper, or in an envelope of failed work.
         """
         keys = [
             winner.keys[name]
@@ -52,7 +54,10 @@ class AnswerRules:
         ]
         tokens = view.transcript.usage.output_tokens
         root = _without_unread(view, list(winners.values())).root
-        for objection in find_reasons_on_paths(root, frozenset().union(*keys), tokens):
+        named = frozenset().union(*keys)
+        for objection in chain(
+            find_reasons_on_paths(root, named, tokens), find_failed_envelopes(root, named)
+        ):
             if not (self.allow_truncated if objection.is_truncation else self.accept_errors):
                 raise objection.error
         self._check_page(view, values)

@@ -5,6 +5,7 @@
     stated_errors    `error`, `success: false`
     bare_errors      replies that are a status or code, a message and nothing else
     failed_calls     functions, tools, tasks and runs that failed: Lambda, MCP, A2A, Claude Code
+    failed_envelopes work that failed or was paused, around the values that a mapping reads
     xml_errors       errors in XML: of AWS, of SOAP
     classification   the class of both of these
     unfinished       answers that are not there yet: queued, in progress

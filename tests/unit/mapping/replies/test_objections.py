@@ -609,7 +609,6 @@ def test_errors_can_be_accepted(reply):
         {"answer": "42", "output": [{"type": "message", "role": "user", "status": "incomplete"}]},
         responses(output=[{"type": "reasoning", "status": "incomplete"}, *responses()["output"]]),
         {"answer": "42", "status": 500, "message": "the page that the customer saw"},
-        {"answer": "42", "is_error": True},
         {"answer": "42", "stop_reason": "length"},
         {"answer": "42", "success": True},
         {"answer": "42", "type": "error"},

@@ -51,7 +51,7 @@ _REASONS = (
 
 _END_KEYS = frozenset({"type", "event", "done", "status", "id", "run_id", "is_final", "finished"})
 _REASONS_OF_FAILURES = frozenset(
-    {"canceled", "cancelled", "error", "failed", "aborted", "timeout", "interrupted"}
+    {"canceled", "cancelled", "error", "failed", "aborted", "timeout", "interrupted", "paused", "suspended"}
 )
 _TEXT_KEYS = ("message", "content", "text", "data", "delta")
 _NAMES_OF_PARTS = frozenset({"data", "token", "text", "delta", "content", "chunk", "message", "answer"})

@@ -38,6 +38,7 @@ _KINDS_OF_FAILURE = frozenset(
 """Whole kinds of events, beside those that end in a word of failure."""
 
 _STATES_OF_FAILURE = _WORDS_OF_FAILURE | {"requires_action", "input_required", "blocked", "rejected"}
+_ENDS = frozenset({"end", "done", "close", "complete", "stop", "finish", "finished", "completed"})
 _ACTIONS_OF_FAILURE = ("INTERVENED", "GUARDRAIL_INTERVENED", "block", "blocked", "BLOCK", "BLOCKED")
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _KEYS_OF_KINDS = ("type", "event", "kind", "message_type", "event_type", "event_kind")
@@ -205,6 +206,8 @@ def _is_flagged(event: dict[str, Any]) -> bool:
     if any(says_something(event.get(key)) for key in _FLAGS):
         return True
     words = {str(event.get(key)).lower() for key in _KEYS_OF_STATES}
+    if any(_last_word(event.get(key)) in _ENDS for key in _KEYS_OF_KINDS):
+        words.add(str(event.get("reason")).lower())
     return (
         event.get("success") is False or event.get("ok") is False or not _STATES_OF_FAILURE.isdisjoint(words)
     )

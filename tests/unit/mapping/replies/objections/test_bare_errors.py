@@ -225,7 +225,6 @@ def test_a_reply_that_is_nothing_but_an_error(reply, kind, words):
         ("use <b>Fatal error</b>: in bold", "content"),
         ({"code": -1, "msg": "below zero", "answer": "x"}, "answer"),
         ({"run_id": "r", "agent_id": "a", "content": "x", "status": "COMPLETED"}, "content"),
-        ({"run_id": "r", "content": "x", "status": "error"}, "content"),
     ],
 )
 def test_an_answer_with_such_keys_stays_one(reply, path):
