@@ -134,6 +134,8 @@ def _loss(transform: str, value: Json) -> str:
     """The reason why a path (`transform` is "") or a transform made null of `value`."""
     if not transform:
         return "the path gives null"
+    if non_finite(value):
+        return f"{transform}() makes nothing of a number that is not finite"
     text = scalar_text(value)
     if value is None:
         return f"the path gives null, and {transform}() needs a value"

@@ -22,6 +22,9 @@ METHODS = [
 ]
 
 
+NAN_NOTE = " (NaN read as null)"
+
+
 def extractor(methods=METHODS, **more):
     spec = {"output_mappings": {"e": {"extraction_methods": methods, **more}}}
     return Catalog.load({"e.yaml": json.dumps(spec)}, {}).extractor("e")
@@ -159,4 +162,17 @@ def test_explaining_agrees_with_extracting(answer):
     found = e.extract(answer)
     assert found.values == explained.values
     sources = {t.name: f"{t.method}:{t.path}" for t in explained.fields if t.method}
-    assert found.provenance == sources
+    # A field whose value is read as null has its source in the provenance all the same.
+    stated = {
+        name: source.removesuffix(NAN_NOTE)
+        for name, source in found.provenance.items()
+        if name in sources or not source.endswith(NAN_NOTE)
+    }
+    assert stated == sources
+
+
+def test_a_number_that_is_not_finite_has_a_reason():
+    """An agent in Python can give one."""
+    explained = extractor().explain(reply("", note=float("inf")))
+    reasons = [one.reason for one in explained.fields[1].failed if one.method == "jmespath[2]"]
+    assert reasons == ["trim() makes nothing of a number that is not finite"]
