@@ -8,9 +8,10 @@ from typing import Any
 
 from service.app.download import result_paths
 from service.app.laptop.home import Home
-from service.app.laptop.run_book import RunBook
+from service.app.laptop.run_book import STDOUT, RunBook
 from service.app.settings import Settings
 from service.app.status import (
+    WITH_RESULTS,
     can_be_redriven,
     read_batch,
     read_operations,
@@ -30,6 +31,9 @@ from service.domain.model import Batch, BatchView, State
 
 _FILES = {"output": "output.csv", "failures": "failures.csv", "manifest": "manifest.json"}
 """The results in `status --json`, and their names."""
+
+FILES_POLL_S = 0.1
+"""Time between two looks at files that another process is about to write."""
 
 
 async def read_status(place: Place, view: BatchView, settings: Settings) -> dict[str, Any]:
@@ -97,14 +101,18 @@ async def follow_to_end(
     Raises UsageError for a batch of this machine that no process serves.
     """
     view: BatchView | None = None
+    was_open = False
     readings = follow(place.ports, id_, replaces=replaces)
     with render.progress(err, quiet=as_json) as report:
         async for reading in (
             readings if place.home is None else _while_served(readings, place.home, place.ports)
         ):
             view = reading.view
+            was_open |= view is not None and not view.batch.state.is_final
             report.update(reading)
     assert view is not None
+    if was_open:
+        await _await_files(place, view)
     status_object = await read_status(place, view, settings)
     # with --json too, which has the error on stdout
     if view.batch.error:
@@ -118,6 +126,22 @@ async def follow_to_end(
         render.show_finished(out, status_object, files)
         show_remedies(out, await read_remedies(place, view, status_object))
     return batch_exit_code(view)
+
+
+async def _await_files(place: Place, view: BatchView) -> None:
+    """Wait until the process that has just ended a local batch has written its files, or is gone.
+
+    On AWS there is nothing to wait for.
+    """
+    if place.home is None or place.runs is None or view.batch.state not in WITH_RESULTS:
+        return
+    record, process = await place.runs.of_batch(view.batch.batch_id), place.home.process
+    if record is None or record.out == STDOUT:
+        return
+    while process is not None and place.home.process == process:
+        if (await _files(place.runs, view))["output"]:
+            return
+        await place.ports.clock.sleep(FILES_POLL_S)
 
 
 async def _while_served(readings: AsyncIterator[Reading], home: Home, ports: Ports) -> AsyncIterator[Reading]:
