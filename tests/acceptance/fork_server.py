@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -145,15 +146,18 @@ class ForkedProcess:
 
     def poll(self) -> int | None:
         """The exit code, None while the process runs."""
-        if self.returncode is None:
-            readable, _, _ = select.select([self._connection], [], [], 0)
-            if readable:
-                self.wait()
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
         return self.returncode
 
-    def wait(self) -> int:
-        """Wait for the end of the process. Returns the exit code, or minus the number of the fatal signal."""
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end of the process. Returns the exit code, or minus the number of the fatal signal.
+
+        Raises TimeoutExpired after `timeout` seconds.
+        """
         if self.returncode is None:
+            if timeout is not None and not select.select([self._connection], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(f"process {self.pid}", timeout)
             line = self._lines.readline()
             assert line, "the fork server ended before its process"
             self.returncode = os.waitstatus_to_exitcode(int(line))
