@@ -49,6 +49,14 @@ class StoreLock:
             self._descriptor = -1
 
 
+def held_since_ms(folder: Path) -> float:
+    """The time at which the last holder took the lock, in ms since 1970; 0 if nobody ever has."""
+    try:
+        return (folder / LOCK_NAME).stat().st_mtime * 1000
+    except OSError:
+        return 0.0
+
+
 def holder_pid(folder: Path) -> int | None:
     """The process of this machine that has the store, as far as its lock tells; None if there is none.
 

@@ -6,7 +6,7 @@ import getpass
 from pathlib import Path
 
 from service.adapters.sqlite.folder import DATABASE_NAME, make_folder
-from service.adapters.sqlite.lock import holder_pid
+from service.adapters.sqlite.lock import held_since_ms, holder_pid
 from service.domain.errors import UsageError
 
 INBOX = "inbox"
@@ -33,6 +33,11 @@ class Home:
     def process(self) -> int | None:
         """The id of the process that serves batches of the store, None if there is none; for messages."""
         return holder_pid(self.folder)
+
+    @property
+    def served_since_ms(self) -> float:
+        """The start of that process, in ms since 1970."""
+        return held_since_ms(self.folder)
 
     @property
     def inbox(self) -> Path:

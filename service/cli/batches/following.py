@@ -27,7 +27,7 @@ from service.cli.batches.places import Place
 from service.cli.console import err, out, print_error, print_json
 from service.cli.status import batch_exit_code, redrive_remedies, remedies, show_held, show_remedies
 from service.domain.errors import UsageError
-from service.domain.model import Batch, BatchView, State
+from service.domain.model import Batch, BatchView, State, ms_of
 
 _FILES = {"output": "output.csv", "failures": "failures.csv", "manifest": "manifest.json"}
 """The results in `status --json`, and their names."""
@@ -101,18 +101,15 @@ async def follow_to_end(
     Raises UsageError for a batch of this machine that no process serves.
     """
     view: BatchView | None = None
-    was_open = False
     readings = follow(place.ports, id_, replaces=replaces)
     with render.progress(err, quiet=as_json) as report:
         async for reading in (
             readings if place.home is None else _while_served(readings, place.home, place.ports)
         ):
             view = reading.view
-            was_open |= view is not None and not view.batch.state.is_final
             report.update(reading)
     assert view is not None
-    if was_open:
-        await _await_files(place, view)
+    await _await_files(place, view)
     status_object = await read_status(place, view, settings)
     # with --json too, which has the error on stdout
     if view.batch.error:
@@ -136,7 +133,7 @@ async def _await_files(place: Place, view: BatchView) -> None:
     if place.home is None or place.runs is None or view.batch.state not in WITH_RESULTS:
         return
     record, process = await place.runs.of_batch(view.batch.batch_id), place.home.process
-    if record is None or record.out == STDOUT:
+    if record is None or record.out == STDOUT or ms_of(view.batch.finished_at) < place.home.served_since_ms:
         return
     while process is not None and place.home.process == process:
         if (await _files(place.runs, view))["output"]:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from service.adapters.sqlite.errors import StoreInUseError
-from service.adapters.sqlite.lock import LOCK_NAME, StoreLock, holder_pid
+from service.adapters.sqlite.lock import LOCK_NAME, StoreLock, held_since_ms, holder_pid
 
 
 def test_the_holder_is_known_while_it_has_the_lock(tmp_path):
@@ -74,3 +74,12 @@ def test_a_child_does_not_keep_the_lock(tmp_path):
         StoreLock.acquire(tmp_path).release()
     finally:
         child.communicate(b"\n")
+
+
+def test_the_time_of_the_holder_is_known(tmp_path):
+    """Whoever waits for what it is about to do knows by it what it has done."""
+    assert held_since_ms(tmp_path) == 0
+    lock = StoreLock.acquire(tmp_path)
+    os.utime(tmp_path / LOCK_NAME, (5.0, 5.0))
+    assert held_since_ms(tmp_path) == 5_000
+    lock.release()
