@@ -11,6 +11,7 @@ from tests.simulation.simulate import run_many
 
 SEEDS = 500
 STARTS = {
+    "NoClosedGate": 604,
     "NoMarksOnRepeatedCalls": 85,
     "NoEndOfTurns": 613_728,
     "NoRoundFence": 324,
