@@ -16,6 +16,7 @@ STARTS = {
     "NoEndOfTurns": 613_728,
     "NoRoundFence": 324,
     "NoSenders": 500,
+    "NoSuspicion": 776,
     "NoSplitLease": 348,
     "NoWaitingResults": 14,
 }
