@@ -37,6 +37,12 @@ GRPC_NAMES = (
 )
 """Names of gRPC's codes, from 1."""
 
+GRPC_PASSING = (4, 8, 10, 13, 14)
+"""Codes of gRPC for failures that pass."""
+
+GRPC_FINAL = (3, 5, 6, 7, 9, 11, 12)
+"""Codes of gRPC for what no later call will get, with valid credentials and unless somebody cancels it."""
+
 _JSON_RPC_INVALID = frozenset({-32700, -32600, -32601, -32602})
 """JSON-RPC (A2A, MCP): no JSON, invalid request, no such method, invalid parameters."""
 

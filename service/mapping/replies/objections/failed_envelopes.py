@@ -28,7 +28,7 @@ from service.domain.model import Json
 from service.domain.provider_errors import error_summary, says_something
 from service.mapping.replies.objections.classification import rejection
 from service.mapping.replies.objections.failed_calls import has_marks_of_run
-from service.mapping.replies.objections.objection import Objection, Objections, words
+from service.mapping.replies.objections.objection import WRAPPER_KEYS, Objection, Objections, words
 from service.mapping.replies.objections.read_places import snake_case
 
 _FAILED = words(
@@ -43,7 +43,6 @@ _NO_ANSWER = _FAILED | _CUT_OFF
 
 _WORK = "run|job|task|execution|prediction|workflow|flow|crew|pipeline"
 _WORK_KEY = re.compile(rf"(?:\w+_)?(?:{_WORK})(?:_(?:response|result|output|info|status|state|metadata))?")
-_WRAPPERS = words("data result output response")
 _METADATA = words("metadata meta")
 _STATE_KEY = re.compile(rf"(?:(?:\w+_)?(?:{_WORK}|result|life_cycle)_)?(?:status|state)")
 _WORK_ID = re.compile(rf"(?:\w+_)?(?:{_WORK}|statement|query|session|thread|agent|conversation)_(?:id|uuid)")
@@ -105,7 +104,7 @@ def _envelopes_on_paths(root: Json, keys: Collection[str]) -> Iterator[tuple[dic
             is_only_around = all(_is_result(name) or _is_bookkeeping(name) for name in place)
             if has_marks_of_run(inner):
                 waiting.append((inner, True))
-            elif is_only_around and (key in _WRAPPERS or _is_work_key(key)):
+            elif is_only_around and (key in WRAPPER_KEYS or _is_work_key(key)):
                 waiting.append((inner, _is_work_key(key)))
 
 

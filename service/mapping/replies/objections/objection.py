@@ -43,6 +43,10 @@ def words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+WRAPPER_KEYS = words("data result output response")
+"""Keys under which a gateway puts all of a reply."""
+
+
 def entries(value: Json) -> list[dict[str, Json]]:
     """The objects in a list; [] for any other value."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from service.domain.error_facts import GRPC_NAMES
+from service.domain.error_facts import GRPC_FINAL, GRPC_NAMES
 from service.domain.errors import AgentRejectedError, AgentUnavailableError, ReplyRejectedError
 from service.domain.model import Json
 from service.domain.provider_errors import classify_error, error_summary, says_something
@@ -62,9 +62,6 @@ _ENVELOPE = ABOUT_AN_ERROR | words(
 """Keys beside the document of an agent."""
 
 _SUCCESS_KEYS = words("Success isSuccess IsSuccess is_success succeeded Succeeded isSuccessful is_successful")
-
-_FINAL_CODES = frozenset({3, 5, 6, 7, 9, 11, 12})
-"""Codes of gRPC for what no later call will get: the operation itself was begun with valid credentials."""
 
 _STATUSES_OF_MINIMAX = {
     **dict.fromkeys(("1002", "1039", "1041"), 429),
@@ -202,7 +199,7 @@ def _error_object(document: dict[str, Json]) -> Objections:
         if key == "Error" and not {"Cause", "Message", "Code"} & (document.keys() | _keys(value)):
             continue  # not one of AWS
         code = value.get("code") if _is_of_operation(document) and isinstance(value, dict) else None
-        if isinstance(code, int) and code in _FINAL_CODES:
+        if isinstance(code, int) and code in GRPC_FINAL:
             text = in_words("the operation failed", f"{GRPC_NAMES[code - 1]}: {error_summary(value)}")
             yield Objection(AgentRejectedError(text), key)
         elif _states_error(value, document):

@@ -34,7 +34,14 @@ from collections.abc import Iterator
 from service.domain.errors import AgentUnavailableError, ReplyPendingError, ReplyRejectedError
 from service.domain.model import Json
 from service.mapping.replies.objections.failed_calls import has_marks_of_run
-from service.mapping.replies.objections.objection import Objection, Objections, entries, in_words, words
+from service.mapping.replies.objections.objection import (
+    WRAPPER_KEYS,
+    Objection,
+    Objections,
+    entries,
+    in_words,
+    words,
+)
 from service.mapping.replies.providers import a2a
 from service.mapping.replies.text import str_or_empty
 
@@ -48,9 +55,6 @@ _HALTED = words("paused interrupted suspended requires_action timeout timed_out"
 
 _TEXTS_OF_RUNS = words("content output response result text message messages values")
 _RUN_IDS = words("run_id runId")
-_WRAPPERS = words("data result output response")
-"""Keys under which a gateway puts all of a reply."""
-
 _WORKFLOW = "the workflow"
 _SEARCH = "the search"
 
@@ -64,7 +68,7 @@ def find_unfinished(document: Json) -> Objections:
     if not isinstance(document, dict):
         return
     yield from _of_work(document)
-    if len(document) == 1 and not _WRAPPERS.isdisjoint(document):
+    if len(document) == 1 and not WRAPPER_KEYS.isdisjoint(document):
         (inner,) = document.values()
         if isinstance(inner, dict):
             yield from _of_work(inner)

@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 
+from service.domain.error_facts import GRPC_PASSING
 from service.domain.errors import AgentRetryableError, AgentUnavailableError, ReplyPendingError
 from service.domain.model import Json
 from service.domain.provider_errors import classify_error, error_summary, says_something
@@ -61,19 +62,9 @@ _CODE_KEYS = (
     *("status", "statusCode", "status_code", "code", "cod", "httpStatus", "http_status", "httpCode"),
     *("errorCode", "error_code"),
 )
-_TEXT_KEYS = (
-    *(
-        "message",
-        "msg",
-        "detail",
-        "title",
-        "error",
-        "error_message",
-        "errorMessage",
-        "error_detail",
-        "error_type",
-    ),
-    *("reason", "description", "info", "error_description", "httpMessage", "moreInformation"),
+_TEXT_KEYS = words(
+    "message msg detail title error error_message errorMessage error_detail error_type reason description"
+    " info error_description httpMessage moreInformation"
 )
 _HEADS = ("meta", "header", "head", "responseHeader", "status")
 _ERROR_KEYS = (
@@ -81,9 +72,6 @@ _ERROR_KEYS = (
     *("ErrorMessage", "errorMessage", "error_message", "errorDescription", "failed_results"),
 )
 _ONLY_A_TEXT = words("message detail msg request_id requestId")
-_PASSING_CODES = (4, 8, 10, 13, 14)
-"""Codes of gRPC for failures that pass."""
-
 _MAX_INNER = 20
 
 
@@ -176,7 +164,7 @@ def _errors_in(place: dict[str, Json]) -> Objections:
         if not detail:
             continue
         is_of_google = isinstance(value, dict) and value.keys() <= {"code", "message", "details", "status"}
-        if isinstance(value, dict) and is_of_google and value.get("code") in _PASSING_CODES:
+        if isinstance(value, dict) and is_of_google and value.get("code") in GRPC_PASSING:
             yield Objection(AgentUnavailableError(in_words("the reply states an error", detail)), key)
         facts: Json = value if isinstance(value, dict | list) else {"message": value}
         yield rejection(facts, "the reply states an error", detail, key)

@@ -19,6 +19,7 @@ from service.agents.wire.streams.failures import (
 from service.agents.wire.streams.unknown.last_event import broken_end, is_piece
 from service.agents.wire.truncation import is_truncated_json
 from service.domain.model import Json
+from service.mapping.replies.objections.objection import words
 
 _KEEP_ALIVES = frozenset({"heartbeat", "ping", "keepalive", "keep-alive"})
 _KEYS_OF_KEEP_ALIVES = frozenset({"type", "event", "kind", "id", "time", "timestamp"})
@@ -55,19 +56,9 @@ _REASONS_OF_FAILURES = frozenset(
 )
 _TEXT_KEYS = ("message", "content", "text", "data", "delta")
 _NAMES_OF_PARTS = frozenset({"data", "token", "text", "delta", "content", "chunk", "message", "answer"})
-_KINDS_OF_PARTS = _NAMES_OF_PARTS | {
-    *(
-        "start",
-        "begin",
-        "text_delta",
-        "thinking",
-        "on_chat_model_stream",
-        "item",
-        "partial",
-        "response",
-        "stream",
-    ),
-}
+_KINDS_OF_PARTS = _NAMES_OF_PARTS | words(
+    "start begin text_delta thinking on_chat_model_stream item partial response stream"
+)
 _ERROR_KIND = re.compile(r".*[._-]error|(?:run|agent|llm|chain|stream|model|workflow|task)error")
 """Kinds of the error at the end of a stream, beside `error`: `agent_error`, `RunError`."""
 

@@ -21,80 +21,43 @@ from service.agents.wire.streams.events import DONE, StreamEvent
 from service.agents.wire.streams.failures import VOCABULARY, named_exception
 from service.domain.model import Json
 from service.domain.provider_errors import says_something
+from service.mapping.replies.objections.objection import words
+from service.mapping.replies.text import str_or_empty
 
-_WORDS_OF_FAILURE = frozenset(
-    {
-        *("error", "failed", "failure", "fatal", "crashed", "abort", "aborted", "cancelled", "canceled"),
-        *("timeout", "interrupted", "exception", "expired", "paused", "suspended"),
-    }
+_WORDS_OF_FAILURE = words(
+    "error failed failure fatal crashed abort aborted cancelled canceled timeout interrupted exception"
+    " expired paused suspended"
 )
-_KINDS_OF_FAILURE = frozenset(
-    {
-        *("tripwire", "content_filter", "content_filtered", "rate_limit", "rate_limited", "blocked"),
-        *("moderation_blocked", "refusal", "refused", "policy_violation", "error_message", "error_event"),
-        *("guardrail_triggered", "guardrail_intervened", "guardrail_blocked"),
-    }
+_KINDS_OF_FAILURE = words(
+    "tripwire content_filter content_filtered rate_limit rate_limited blocked moderation_blocked refusal"
+    " refused policy_violation error_message error_event guardrail_triggered"
+    " guardrail_intervened guardrail_blocked"
 )
 """Whole kinds of events, beside those that end in a word of failure."""
 
 _STATES_OF_FAILURE = _WORDS_OF_FAILURE | {"requires_action", "input_required", "blocked", "rejected"}
-_ENDS = frozenset({"end", "done", "close", "complete", "stop", "finish", "finished", "completed"})
+_ENDS = words("end done close complete stop finish finished completed")
 _ACTIONS_OF_FAILURE = ("INTERVENED", "GUARDRAIL_INTERVENED", "block", "blocked", "BLOCK", "BLOCKED")
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _KEYS_OF_KINDS = ("type", "event", "kind", "message_type", "event_type", "event_kind")
 _KEYS_OF_STATES = ("status", "state", "finish_reason", "stop_reason", "finishReason")
-_PIECE_KEYS = frozenset(
-    {
-        *("content", "text", "token", "delta", "chunk", "answer", "response", "textresponse", "output"),
-        *("document", "bytes", "value", "generated_text", "completion", "generation"),
-    }
+_PIECE_KEYS = words(
+    "content text token delta chunk answer response textresponse output document bytes value generated_text"
+    " completion generation"
 )
-_KEYS_OF_EVENTS = _PIECE_KEYS | {
-    *(
-        "type",
-        "event",
-        "kind",
-        "message_type",
-        "event_type",
-        "event_kind",
-        "status",
-        "state",
-        "reason",
-        "error",
-    ),
-    *("message", "detail", "msg", "time", "timestamp", "ts", "created_at", "finish_reason", "stop_reason"),
-    *(
-        "index",
-        "seq",
-        "sequence",
-        "sequence_number",
-        "offset",
-        "pct",
-        "percent",
-        "progress",
-        "tokens",
-        "elapsed",
-    ),
-    *("duration", "created", "step", "round", "code"),
-}
+_KEYS_OF_EVENTS = _PIECE_KEYS | words(
+    "type event kind message_type event_type event_kind status state reason error message detail msg time"
+    " timestamp ts created_at finish_reason stop_reason index seq sequence sequence_number offset pct percent"
+    " progress tokens elapsed duration created step round code"
+)
 """Keys of events whose texts differ in one stream. By any other, such as a city, records are told apart."""
 
-_FLAGS = (
-    "err",
-    "exception",
-    "failure",
-    "failed",
-    "fatal",
-    "error",
-    "errorMessage",
-    "error_message",
-    "errmsg",
-    *("is_error", "isError", "interrupted", "aborted", "cancelled", "canceled", "timed_out"),
+_FLAGS = words(
+    "err exception failure failed fatal error errorMessage error_message errmsg is_error isError interrupted"
+    " aborted cancelled canceled timed_out"
 )
 _PHRASES = frozenset(status.phrase.lower() for status in HTTPStatus if status >= HTTPStatus.BAD_REQUEST)
-_KEYS_OF_ENDS = frozenset(
-    {"final", "is_final", "finished", "complete", "end", "usage", "role", "model", "uuid", "close", "failed"}
-)
+_KEYS_OF_ENDS = words("final is_final finished complete end usage role model uuid close failed")
 _MAX_DEPTH, _MAX_KEYS = 6, 20
 _REASON_KEYS = (
     *("message", "detail", "errorText", "msg", "reason", "error", "text", "content", "data", "err"),
@@ -138,7 +101,7 @@ def is_piece(value: Json, depth: int = 0) -> bool:
         return any(is_piece(item, depth + 1) for item in value[:_MAX_DEPTH])
     if not isinstance(value, dict) or depth > _MAX_DEPTH:
         return False
-    kind = next((value[key] for key in _KEYS_OF_KINDS if key in value), "")
+    kind = str_or_empty(next((value[key] for key in _KEYS_OF_KINDS if key in value), ""))
     named = any(
         isinstance(text, str)
         and text
@@ -174,8 +137,8 @@ def _is_name(value: Json) -> bool:
 
 
 def _last_word(text: Json) -> str:
-    words = _WORD.findall(text) if isinstance(text, str) else []
-    return words[-1].lower() if words else ""
+    found = _WORD.findall(text) if isinstance(text, str) else []
+    return found[-1].lower() if found else ""
 
 
 def _says_failure(name: str, event: dict[str, Any]) -> bool:
@@ -201,15 +164,15 @@ def _nested_failure(event: dict[str, Any]) -> Json:
 
 def _is_flagged(event: dict[str, Any]) -> bool:
     """True for a flag, a state or a finish reason of a failure, in an event that has no data of its own."""
-    if not event.keys() <= VOCABULARY | _KEYS_OF_EVENTS | _KEYS_OF_ENDS | {*_FLAGS, *_KEYS_OF_STATES}:
+    if not event.keys() <= VOCABULARY | _KEYS_OF_EVENTS | _KEYS_OF_ENDS | _FLAGS | {*_KEYS_OF_STATES}:
         return False
     if any(says_something(event.get(key)) for key in _FLAGS):
         return True
-    words = {str(event.get(key)).lower() for key in _KEYS_OF_STATES}
+    states = {str(event.get(key)).lower() for key in _KEYS_OF_STATES}
     if any(_last_word(event.get(key)) in _ENDS for key in _KEYS_OF_KINDS):
-        words.add(str(event.get("reason")).lower())
+        states.add(str(event.get("reason")).lower())
     return (
-        event.get("success") is False or event.get("ok") is False or not _STATES_OF_FAILURE.isdisjoint(words)
+        event.get("success") is False or event.get("ok") is False or not _STATES_OF_FAILURE.isdisjoint(states)
     )
 
 

@@ -371,3 +371,11 @@ def test_pieces_without_the_mark_of_the_last_one_broke_off(events: tuple[object,
 )
 def test_whole_streams_of_further_frameworks(events: tuple[object, ...]) -> None:
     assert join_events(sse(*events)) == list(events)
+
+
+@pytest.mark.parametrize("key", ["event", "kind", "message_type", "event_type", "event_kind", "action"])
+@pytest.mark.parametrize("value", [{"a": 1}, ["a"]])
+def test_a_kind_may_be_any_value(key, value):
+    """Events of records whose kind is an object or a list are their list."""
+    events = [{key: value, "data": "x"}, {key: value, "data": "y"}]
+    assert join_events(sse(*events)) == events
