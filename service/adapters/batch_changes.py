@@ -42,7 +42,14 @@ def sealed(stored: Batch | None, batch: Batch, total: int, now: str, owner: str)
     if stored is None:
         return None
     return _without_lease(
-        replace(stored, state=State.RUNNING, total=total, unread_from=batch.unread_from, updated_at=now)
+        replace(
+            stored,
+            state=State.RUNNING,
+            total=total,
+            checkpoint=batch.checkpoint,
+            unread_from=batch.unread_from,
+            updated_at=now,
+        )
     )
 
 

@@ -71,7 +71,8 @@ class Split:
     """Splits `batch`, as read under `lease`, from its checkpoint to its end.
 
     All splits of a process share `send_budget`, the bytes of messages that are being sent. Rows that an
-    earlier split may have sent are delivered after `repeat_delay_s`.
+    earlier split may have sent are delivered after `repeat_delay_s`. `has_progressed`: it has stored that a
+    window is sent.
     """
 
     def __init__(
@@ -98,15 +99,10 @@ class Split:
         self._kept = NONE_KEPT
         self._bodies: RowBodies | None = None
         self._histories: dict[int, tuple[PastOutcome, ...]] = {}
-        self._began_at = batch.checkpoint.rows
+        self.has_progressed = False
         # The previous splitter may have sent one window beyond its checkpoint. The window's size is the one
         # stored with the batch; the setting may have changed since.
         self._replay_until = batch.checkpoint.rows + batch.window if batch.columns else 0
-
-    @property
-    def has_progressed(self) -> bool:
-        """True if it has sent a window and stored that."""
-        return self.batch.checkpoint.rows > self._began_at
 
     async def run(self, mapping: RowMapping) -> None:
         """Send every row and seal the batch.
@@ -165,13 +161,41 @@ class Split:
             await self._checkpoint(first)
 
     async def _send(self, records: Sequence[Record]) -> bool:
-        """Send a window and checkpoint it. False if it is not to be sent, because the batch was cancelled."""
+        """Send a window and checkpoint it. False if the batch was cancelled, and rows of it are not sent."""
         await self._store_header()
         await self._backpressure.wait(self.batch, self._check_leases, self._delivery)
         if await self._is_cancelled():
-            self.batch = replace(self.batch, unread_from=self.batch.checkpoint.rows + 1)
-            log.info("split_cancelled", rows=self.batch.checkpoint.rows)
-            return False
+            return await self._send_repeats(records)
+        await self._send_rows(records)
+        await self._checkpoint(records[-1].end)
+        self.has_progressed = True
+        await asyncio.sleep(0)  # ports in memory never suspend: other tasks get their turn here
+        return True
+
+    async def _is_cancelled(self) -> bool:
+        """True if the batch was cancelled. Raises SplitEndedError if it is not SPLITTING any more."""
+        view = await self._ports.table.read(self.batch.batch_id)
+        if view is None or view.batch.state is not State.SPLITTING:
+            raise SplitEndedError
+        return bool(view.batch.cancelled_at)
+
+    async def _send_repeats(self, records: Sequence[Record]) -> bool:
+        """Send the rows of a cancelled batch that an earlier splitter may have sent: they may have outcomes.
+
+        False if the window has others, which are not read. The seal stores the checkpoint behind these rows.
+        If it were stored before, and this splitter died, the next one would take a further window for sent.
+        """
+        repeats = [record for record in records if record.number <= self._replay_until]
+        if repeats:
+            await self._send_rows(repeats)
+            self.batch = replace(self.batch, checkpoint=repeats[-1].end)
+        if len(repeats) == len(records):
+            return True
+        self.batch = replace(self.batch, unread_from=self.batch.checkpoint.rows + 1)
+        log.info("split_cancelled", rows=self.batch.checkpoint.rows)
+        return False
+
+    async def _send_rows(self, records: Sequence[Record]) -> None:
         due = [record for record in records if self._kept.is_due(record.number)]
         messages = (self._message(record) for record in due)
         await send_all(
@@ -183,20 +207,6 @@ class Split:
             budget=self._send_budget,
         )
         self._ports.metrics.count("rows_sent", len(due))
-        await self._checkpoint(records[-1].end)
-        await asyncio.sleep(0)  # ports in memory never suspend: other tasks get their turn here
-        return True
-
-    async def _is_cancelled(self) -> bool:
-        """True if the batch was cancelled, and the rows beyond the checkpoint were never sent.
-
-        Rows that an earlier splitter may have sent are read in any case: they may have outcomes. Raises
-        SplitEndedError if the batch is not SPLITTING any more.
-        """
-        view = await self._ports.table.read(self.batch.batch_id)
-        if view is None or view.batch.state is not State.SPLITTING:
-            raise SplitEndedError
-        return bool(view.batch.cancelled_at) and self.batch.checkpoint.rows >= self._replay_until
 
     def _check_leases(self) -> None:
         self._delivery.check_lease()

@@ -15,6 +15,7 @@ from service.batch.outages import OutageBoard
 from service.batch.role_ports import Ports
 from service.domain.errors import BatchRejectedError
 from service.domain.model import BatchView, HoldReason, ms_of
+from service.recovery.missing_rows import last_sent_row
 from service.recovery.recovery import Recovery
 from service.steering.expiry import is_overdue
 from service.steering.target_hold import (
@@ -128,10 +129,11 @@ class TargetWatch:
 def _is_tried_out(view: BatchView, state: TrialState) -> bool:
     """True if every row that is left has had its trials, and none was served.
 
-    The last rows of a batch may be ones that the target never serves: it would be held for them for ever.
+    The last rows that were sent may be ones that the target never serves: it would hold the batch for them
+    for ever, and the rows that are still to be read would never be tried.
     """
-    due = view.batch.due
-    return due is not None and state.sent >= max(LEAST_TRIALS, TRIALS_PER_ROW * (due - view.counts.done))
+    left = last_sent_row(view.batch) - view.all_counts.done
+    return state.sent >= max(LEAST_TRIALS, TRIALS_PER_ROW * left)
 
 
 def _reason_to_lift(view: BatchView, state: TrialState, now_ms: int) -> str:

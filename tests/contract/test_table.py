@@ -223,12 +223,14 @@ async def test_a_late_checkpoint_moves_nothing_back(table: Table) -> None:
 
 
 async def test_seal_ends_splitting(table: Table) -> None:
-    """`seal` sets total and RUNNING once; after that checkpoints are refused."""
+    """`seal` sets RUNNING, total and the last checkpoint once; after that checkpoints are refused."""
     await table.open(BATCH, "{}")
-    assert await table.seal(BATCH, 30, LATER, owner="")
+    assert await table.checkpoint(replace(BATCH, checkpoint=Checkpoint(20, 400, 25)), owner="")
+    last = replace(BATCH, checkpoint=Checkpoint(30, 600, 35, 3), unread_from=31)
+    assert await table.seal(last, 30, LATER, owner="")
     assert not await table.seal(BATCH, 31, LATER, owner="")
     assert not await table.checkpoint(replace(BATCH, checkpoint=Checkpoint(99, 9, 9)), owner="")
-    expected = replace(BATCH, state=State.RUNNING, total=30, updated_at=LATER)
+    expected = replace(last, state=State.RUNNING, total=30, updated_at=LATER)
     assert (await table.read(BATCH.batch_id)).batch == expected  # type: ignore[union-attr]
 
 

@@ -115,7 +115,9 @@ class Table(Outbox, Protocol):
         ...
 
     async def seal(self, batch: Batch, total: int, now: str, *, owner: str) -> bool:
-        """Move a batch from SPLITTING to RUNNING with `total` rows and `unread_from`, and end the lease.
+        """Move a batch from SPLITTING to RUNNING with `total` rows, and end the lease.
+
+        `batch.checkpoint` and `batch.unread_from` are stored by the same write.
 
         False if it is not SPLITTING any more, or if `owner` does not have its lease.
         """

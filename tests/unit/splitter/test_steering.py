@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from service.adapters.memory import MemoryQueue
-from service.domain.errors import UnreachableError
+from service.domain.errors import LeaseLostError, UnreachableError
 from service.domain.events import decode_ingest
 from service.domain.messages import RowMessage
 from service.domain.model import Commit, State, Work, WorkKind
@@ -222,6 +222,33 @@ async def test_rows_that_a_dead_splitter_may_have_sent_are_read(lab):
     await split(lab, lab.job())
     batch = await batch_of(lab)
     assert (batch.total, batch.unread_from) == (2 * WINDOW, 2 * WINDOW + 1)
+
+
+@pytest.mark.parametrize("limits", [{}, {"checkpoint_bytes": 60}])
+async def test_a_cancelled_batch_is_not_read_on_by_one_splitter_after_another(lab, limits):
+    """Each dies before its seal, and takes no other rows for sent than the first one did."""
+    lab.rows.down_from = 15
+    with pytest.raises(UnreachableError):
+        await split(lab, lab.job(), **limits)
+    last = (await batch_of(lab)).checkpoint.rows + WINDOW
+    await do(lab, "cancel")
+    lab.rows.down_from = 10**9
+    seal = lab.table.seal
+
+    async def die(*_args, **_named):
+        raise LeaseLostError("killed")
+
+    lab.table.seal = die
+    for _ in range(3):
+        await lab.clock.advance(100)
+        with pytest.raises(LeaseLostError):
+            await split(lab, lab.job(), **limits)
+    lab.table.seal = seal
+    await lab.clock.advance(100)
+    await split(lab, lab.job(), **limits)
+    batch = await batch_of(lab)
+    assert (batch.total, batch.checkpoint.rows, batch.unread_from) == (last, last, last + 1)
+    assert max(row.number for row in lab.rows.sent) == last
 
 
 async def test_a_batch_that_is_cancelled_while_it_is_held_is_sealed(lab):

@@ -168,7 +168,12 @@ class DynamoTable(DynamoOutbox):
 
     async def seal(self, batch: Batch, total: int, now: str, *, owner: str) -> bool:
         """SPLITTING -> RUNNING with `total` rows. After False, read the batch: it may be sealed."""
-        values = _state_values(State.RUNNING) | {"total": encode(total), "updated_at": encode(now)} | NO_LEASE
+        values = _state_values(State.RUNNING) | NO_LEASE
+        values |= {
+            "total": encode(total),
+            "checkpoint": checkpoint_value(batch.checkpoint),
+            "updated_at": encode(now),
+        }
         if batch.unread_from:
             values["unread_from"] = encode(batch.unread_from)
         condition = is_in_generation(batch, State.SPLITTING) & is_leased_to(owner)
