@@ -74,9 +74,10 @@ def test_metrics_are_written_by_the_service(file):
     assert set(re.findall(r'namespace = "([a-z]\w*)"', body)) <= {NAMESPACE, "ecs"}
 
 
-def test_queues_are_those_of_setup():
+@pytest.mark.parametrize("folder", ["", "modules/data/"])
+def test_queues_are_those_of_setup(folder):
     """Names, retention and long polls equal those of `rowfleet setup`."""
-    body = text("queues.tf")
+    body = text(f"{folder}queues.tf")
     assert f"queues = toset({json.dumps(list(QUEUES))})" in body
     assert f"day_s = {_DAY_S}" in body
     kept = [
@@ -86,19 +87,24 @@ def test_queues_are_those_of_setup():
     assert f"receive_wait_time_seconds = {_POLL_WAIT_S}" in body
 
 
-def test_bucket_is_that_of_setup():
+@pytest.mark.parametrize(
+    ("rules", "notification"),
+    [("storage.tf", "storage.tf"), ("modules/data/storage.tf", "modules/data/incoming.tf")],
+)
+def test_bucket_is_that_of_setup(rules, notification):
     """The notification and the expiry of work/ have the names by which `rowfleet setup` finds them."""
-    body = text("storage.tf")
+    body = text(notification)
     assert f'id = "{_NOTIFICATION}"' in body
     assert "filter_suffix = " not in body
     assert f'filter_prefix = "{Settings().incoming_prefix}"' in body
-    assert f"{_RULE} = {{ prefix = " in body
-    assert f'id = "{_RULE}-uploads"' in body
+    assert f"{_RULE} = {{ prefix = " in text(rules)
+    assert f'id = "{_RULE}-uploads"' in text(rules)
 
 
-def test_indexes_are_those_that_are_read():
+@pytest.mark.parametrize("folder", ["", "modules/data/"])
+def test_indexes_are_those_that_are_read(folder):
     """The table has exactly the service's indexes. The sweeper may query the one that it reads."""
-    names = re.findall(r'global_secondary_index \{\s+name = "(\w+)"', text("table.tf"))
+    names = re.findall(r'global_secondary_index \{\s+name = "(\w+)"', text(f"{folder}table.tf"))
     assert sorted(names) == sorted([BY_STATUS, BY_TIMESTAMP])
     assert f"/index/{BY_STATUS}" in text("iam.tf")
 
