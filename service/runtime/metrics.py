@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 import orjson
 import stamina.instrumentation
 
+from service.domain.errors import ThrottledError
+
 NAMESPACE = "rowfleet"
 
 MAX_SAMPLES = 100
@@ -98,10 +100,15 @@ def count_calls(metrics: Metrics) -> Callable[[str, str], None]:
 
 
 def count_retries(metrics: Metrics) -> None:
-    """Count stamina's retries instead of logging them; a call that fails for good is logged by its caller."""
+    """Count stamina's retries instead of logging them; a call that fails for good is logged by its caller.
 
-    def on_retry(details: stamina.instrumentation.RetryDetails) -> None:  # noqa: ARG001 -- stamina's keyword
+    Retries after a ThrottledError are counted in `retries_throttled` as well.
+    """
+
+    def on_retry(details: stamina.instrumentation.RetryDetails) -> None:
         metrics.count("retries")
+        if isinstance(details.caused_by, ThrottledError):
+            metrics.count("retries_throttled")
 
     stamina.instrumentation.set_on_retry_hooks([on_retry])
 

@@ -16,6 +16,7 @@ from service.adapters.aws.provision.resources import (
 from service.adapters.aws.table.queries import BY_STATUS, BY_TIMESTAMP
 from service.app.serve import ROLES
 from service.app.settings import Settings, describe
+from service.domain.errors import FailureClass
 from service.domain.model import EventKind
 from service.runtime.metrics import NAMESPACE
 from tests.infra.terraform import MODULE, ROOT
@@ -60,18 +61,56 @@ def test_every_role_has_one_service():
     assert set(re.findall(r'"([a-z+]+)"', roles[1])) == {"+".join(sorted(each.split(","))) for each in played}
 
 
-@pytest.mark.parametrize("file", ["alarms.tf", "dashboard.tf", "scaling.tf"])
+def test_roles_are_those_of_the_service():
+    """Alarms and dashboard know all roles, and name them as the dimension of the metrics does."""
+    body = text("modules/observability/variables.tf")
+    roles = re.search(r"setsubtract\(service.roles, (\[.*?\])\)", body)
+    assert roles is not None
+    assert set(json.loads(roles[1])) == set(ROLES)
+    assert 'service.metric_role == join("+", sort(service.roles))' in body
+    assert '"role": "+".join(sorted(roles))' in SERVICE
+
+
+METRICS = re.compile(
+    r'metric = "(\w+)"|"rowfleet", "(\w+)", "service"|namespace = "rowfleet", name = "(\w+)"'
+    r"|^ (\w+) = local\.(?:all_metric_roles|metric_roles\.\w+)$",
+    re.MULTILINE,
+)
+"""The names of metrics of the service in a file with single spaces."""
+
+WATCHING = [
+    name
+    for name in sorted(str(path.relative_to(MODULE)) for path in MODULE.rglob("*.tf"))
+    if ".terraform" not in name and METRICS.search(text(name))
+]
+
+
+def is_written(metric: str) -> bool:
+    """True if the service writes the metric. Those of agents' failures are named by the class of failure."""
+    failure_class = metric.removeprefix("agent_failures_")
+    if failure_class != metric:
+        is_counted = '.count(f"agent_failures_{error.failure_class}")' in SERVICE
+        return is_counted and failure_class in list(FailureClass)
+    return re.search(rf'\.(count|observe)\("{metric}"', SERVICE) is not None
+
+
+@pytest.mark.parametrize("file", WATCHING)
 def test_metrics_are_written_by_the_service(file):
     """Alarms, dashboard and scaling use metrics that exist, in the service's namespace."""
     body = text(file)
-    metrics = set(
-        re.findall(r'metric = "(\w+)"|"rowfleet", "(\w+)"|namespace = "rowfleet", name = "(\w+)"', body)
-    )
-    names = {name for found in metrics for name in found if name}
-    assert names
-    for name in names:
-        assert f'"{name}"' in SERVICE, name
+    names = {name for found in METRICS.findall(body) for name in found if name}
+    assert sorted(name for name in names if not is_written(name)) == []
     assert set(re.findall(r'namespace = "([a-z]\w*)"', body)) <= {NAMESPACE, "ecs"}
+
+
+def test_alarms_and_dashboard_watch_metrics():
+    """The files whose metrics are compared are found, with the metrics that operators are told to watch."""
+    watched = {
+        name for file in WATCHING for found in METRICS.findall(text(file)) for name in found if "/" in file
+    }
+    assert "modules/observability/dashboard.tf" in WATCHING
+    assert "modules/observability/alarms.tf" in WATCHING
+    assert {"dead_messages_left", "sweeps", "retries_throttled", "agent_failures_unavailable"} <= watched
 
 
 @pytest.mark.parametrize("folder", ["", "modules/data/"])

@@ -2,7 +2,34 @@
 
 import json
 
-from service.runtime.metrics import MAX_SAMPLES, Metrics, Samples
+import pytest
+import stamina.instrumentation
+
+from service.domain.errors import ThrottledError, UnreachableError
+from service.runtime.metrics import MAX_SAMPLES, Metrics, Samples, count_retries
+from service.runtime.port_retries import retry_for
+
+
+@pytest.fixture
+def retried():
+    """Metrics that count stamina's retries; its own hooks are put back afterwards."""
+    hooks = stamina.instrumentation.get_on_retry_hooks()
+    metrics = Metrics()
+    count_retries(metrics)
+    yield metrics
+    stamina.instrumentation.set_on_retry_hooks(hooks)
+
+
+async def test_retries_of_throttled_calls_are_counted_apart(retried):
+    """Each retry counts in `retries`, those after a throttle in `retries_throttled` as well."""
+    errors = [ThrottledError("slow down"), UnreachableError("no route"), ThrottledError("slow down")]
+
+    async def call() -> None:
+        if errors:
+            raise errors.pop()
+
+    await retry_for(10.0, first_s=0.05, longest_s=2.0)(call)
+    assert retried.totals == {"retries": 3, "retries_throttled": 2}
 
 
 def test_a_flush_is_one_line_in_the_embedded_metric_format():
