@@ -6,7 +6,7 @@ Read the flow: `splitter`, `worker`, `agents`, `aggregator`, `sweeper`.
 
 Or read the stack, in which a folder imports only folders before it: `domain`, `runtime`, `csvio`, `mapping`,
 `catalog`, `batch`, `recovery`, `steering`, the four roles `splitter`, `worker`, `aggregator`, `sweeper`, then
-`events`, `adapters`, `agents`, `app`, `cli`.
+`events`, `scaler`, `adapters`, `agents`, `app`, `cli`.
 
 docs/architecture.md has a table of the folders, docs/protocol.md the ten steps that docstrings refer to, and
 docs/glossary.md the terms.

@@ -9,6 +9,7 @@ A new setting goes into `settings_sections`, and `wiring` passes it on to the ro
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,7 @@ from service.app.settings_sections import (
     HealthSettings,
     HttpSettings,
     QueueSettings,
+    ScalerSettings,
     Seconds,
     SecretSettings,
     SplitSettings,
@@ -92,6 +94,7 @@ class Settings(BaseSettings):
     commit: CommitSettings = CommitSettings()
     aggregate: AggregateSettings = AggregateSettings()
     sweep: SweepSettings = SweepSettings()
+    scaler: ScalerSettings = ScalerSettings()
     config: ConfigSettings = ConfigSettings()
     health: HealthSettings = HealthSettings()
     http: HttpSettings = HttpSettings()
@@ -199,6 +202,8 @@ def _text(value: object) -> str:
         return "********" if value.get_secret_value() else ""
     if isinstance(value, Location):
         return value.url()
+    if isinstance(value, dict):  # services by name
+        return json.dumps({name: each.model_dump() for name, each in value.items()}) if value else ""
     return f"{value:g}" if isinstance(value, float) else _without_password(str(value))
 
 

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import NoDecode
 
 from service.domain.model import Location
@@ -268,3 +279,51 @@ class SecretSettings(Section):
     """Secrets of targets."""
 
     ttl_s: Seconds = Field(default=300, description="A secret is read again after it was used this long")
+
+
+class ScaledService(Section):
+    """One service that the scaler scales. `backlog_per_task`: rows left for each task of workers."""
+
+    roles: tuple[str, ...] = Field(min_length=1)
+    minimum: Annotated[int, Field(ge=0)] = 0
+    maximum: Count = 1
+    backlog_per_task: Count = 500
+
+    @model_validator(mode="after")
+    def _check_bounds(self) -> Self:
+        if self.minimum > self.maximum:
+            raise ValueError(f"minimum ({self.minimum}) is above maximum ({self.maximum})")
+        if unknown := sorted(set(self.roles) - {"splitter", "worker", "aggregator", "sweeper"}):
+            raise ValueError(f"{unknown[0]!r} is not a role")
+        return self
+
+
+def _parsed(value: object) -> object:
+    """The value of a JSON text. Raises ValueError."""
+    return json.loads(value) if isinstance(value, str) else value
+
+
+class ScalerSettings(Section):
+    """The scaler, `rowfleet scaler`."""
+
+    cluster: str = Field(default="", description="ECS cluster of the services, name or ARN")
+    services: Annotated[Mapping[str, ScaledService], NoDecode, BeforeValidator(_parsed)] = Field(
+        default={},
+        max_length=10,
+        description="Services by name, as JSON: roles, minimum, maximum and, for workers, backlog_per_task "
+        "(ECS: 10 in a call)",
+    )
+    idle_s: Seconds = Field(
+        default=600, description="A service loses its last task after so long without anything to do"
+    )
+    cooldown_s: Seconds = Field(
+        default=300, description="A service gets fewer tasks once no more were wanted for this long"
+    )
+
+    @field_validator("services")
+    @classmethod
+    def _plays_each_role_once(cls, value: Mapping[str, ScaledService]) -> Mapping[str, ScaledService]:
+        played = Counter(role for service in value.values() for role in service.roles)
+        if twice := sorted(role for role, number in played.items() if number > 1):
+            raise ValueError(f"the role {twice[0]} is played by more than one service")
+        return value

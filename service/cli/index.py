@@ -31,6 +31,9 @@ COMMANDS = {
         "serve",
         "Exit 0 if the service process on this machine is alive (/livez), 1 if not. Not about being ready.",
     ),
+    "scaler": CommandEntry(
+        "scaler", "Set the number of tasks of each service by the work there is, once, and say why."
+    ),
     "submit": CommandEntry("submit", "Start a run on a deployed or local service."),
     "status": CommandEntry("status", "How far a batch is, and what keeps it."),
     "watch": CommandEntry("status", "Follow a batch until it ends or is held; exit as `run` does."),

@@ -135,12 +135,16 @@ class SqsQueue:
         return await self._sum((_IN_FLIGHT,))
 
     async def _sum(self, attributes: Sequence[str]) -> int:
-        """The sum of counts among the queue's attributes."""
+        """The sum of counts among the queue's attributes. Raises RetryableError if one of them is missing."""
         response = await perform(
             self._depth_call,
             self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=list(attributes)),
         )
-        return sum(int(response["Attributes"].get(name, 0)) for name in attributes)
+        found = response["Attributes"]
+        # An emptiness that nobody has counted must not send rows again, or end tasks.
+        if missing := [name for name in attributes if name not in found]:
+            raise RetryableError(f"queue {self._name}: SQS has not told {missing[0]}")
+        return sum(int(found[name]) for name in attributes)
 
     def _call(self, permission: str, *, writes: bool = False, timeout_s: float | None = None) -> AwsCall:
         return AwsCall(

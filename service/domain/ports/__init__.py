@@ -1,4 +1,4 @@
-"""Protocols between the roles and the outside world: Queue, Table, Objects, Agent, Clock.
+"""Protocols between the roles and the outside world: Queue, Table, Objects, Agent, Clock, Fleet.
 
 `adapters.aws` and `agents` implement them with real services, `adapters.memory` in memory. One contract suite
 (`tests/contract`) tests both implementations.
@@ -10,6 +10,7 @@ call only if the repetition is harmless.
 
 from service.domain.ports.agent import Agent, Invocation, Reply
 from service.domain.ports.clock import Alarm, Clock
+from service.domain.ports.fleet import Fleet, TaskCounts
 from service.domain.ports.objects import LISTING_LIMIT, Listing, Objects, StoredFile, Upload, UploadProgress
 from service.domain.ports.outbox import Outbox, OutboxPage
 from service.domain.ports.queue import (
@@ -48,6 +49,7 @@ __all__ = [
     "BatchPage",
     "Clock",
     "EventTarget",
+    "Fleet",
     "Invocation",
     "LeaseGrant",
     "Listing",
@@ -63,6 +65,7 @@ __all__ = [
     "SharedRecord",
     "StoredFile",
     "Table",
+    "TaskCounts",
     "TaskService",
     "Upload",
     "UploadProgress",
