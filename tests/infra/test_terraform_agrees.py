@@ -52,6 +52,49 @@ def test_managed_settings_are_those_that_are_set():
     assert set(re.split(", | and ", message[1])) == managed
 
 
+FLEET = "modules/fleet/"
+
+SCALER = {f"SCALER__{name}" for name in ("CLUSTER", "SERVICES", "IDLE_S", "COOLDOWN_S")}
+"""The settings of `rowfleet scaler`."""
+
+
+def names_in(list_name: str) -> set[str]:
+    """The names in one of the fleet's two lists of settings."""
+    found = re.search(rf"{list_name} = \[(.*?)\]", text(f"{FLEET}settings.tf"), re.DOTALL)
+    assert found is not None
+    return set(re.findall(r'"([A-Z_]+)"', found[1]))
+
+
+def test_the_fleet_knows_the_settings():
+    """`settings` takes exactly the settings of the service that the fleet does not set itself."""
+    known = {line.name.removeprefix("ROWFLEET_") for line in describe(Settings())}
+    known |= SCALER
+    managed, others = names_in("managed_settings"), names_in("known_settings")
+    assert managed | others == known
+    assert managed & others == set()
+
+
+def test_the_fleet_refuses_the_settings_that_it_sets():
+    """The settings of tasks and scaler, except the proxy, are those that `settings` refuses."""
+    files = [f"{FLEET}environment.tf", f"{FLEET}scaler.tf"]
+    named = set(re.findall(r"\bROWFLEET_([A-Z_]+)\b", "".join(map(text, files))))
+    assert names_in("managed_settings") == named - {"HTTP__PROXY"}
+
+
+def test_the_fleet_plays_every_role_once():
+    """Each role is of control, or of the service that is taken out of it."""
+    body = text(f"{FLEET}services.tf")
+    control = re.search(r"control_roles = concat\((.*?)\n \)", body, re.DOTALL)
+    assert control is not None
+    taken = {
+        name: json.loads(roles)
+        for name, roles in re.findall(r"var\.(\w+) == null \? (\[.*?\]) :", control[1])
+    }
+    own = dict(re.findall(r"(\w+) = var\.\w+ == null \? null : \{ roles = (\[.*?\])", body))
+    assert taken == {name: json.loads(roles) for name, roles in own.items()}
+    assert sorted(["worker", *(role for roles in taken.values() for role in roles)]) == sorted(ROLES)
+
+
 def test_every_role_has_one_service():
     """Each role is in the command of one ECS service and in the dimension of its metrics."""
     played = re.findall(r'^ roles = "([a-z,]+)"', text("service.tf"), re.MULTILINE)
@@ -146,18 +189,22 @@ def test_indexes_are_those_that_are_read(folder):
     names = re.findall(r'global_secondary_index \{\s+name = "(\w+)"', text(f"{folder}table.tf"))
     assert sorted(names) == sorted([BY_STATUS, BY_TIMESTAMP])
     assert f"/index/{BY_STATUS}" in text("iam.tf")
+    assert f"/index/{BY_STATUS}" in text(f"{FLEET}permissions.tf")
+    assert f"/index/{BY_TIMESTAMP}" in text(f"{FLEET}policies.tf")
 
 
-def test_the_state_machine_is_that_of_the_examples():
+@pytest.mark.parametrize("folder", ["", FLEET])
+def test_the_state_machine_is_that_of_the_examples(folder):
     """The module deploys the example; one of the two is not changed alone."""
     name = "state-machine.asl.json"
-    assert (MODULE / name).read_text("utf-8") == (ROOT / "examples" / "step-functions" / name).read_text(
-        "utf-8"
-    )
+    assert (MODULE / folder / name).read_text("utf-8") == (
+        ROOT / "examples" / "step-functions" / name
+    ).read_text("utf-8")
 
 
-def test_the_kinds_of_events_are_those_of_the_service():
+@pytest.mark.parametrize("folder", ["", FLEET])
+def test_the_kinds_of_events_are_those_of_the_service(folder):
     """The module refuses exactly the kinds that the service does not know."""
-    kinds = re.search(r"setsubtract\(var.events.kinds, (\[.*?\])\)", text("variables.tf"))
+    kinds = re.search(r"setsubtract\(var.events.kinds, (\[.*?\])\)", text(f"{folder}variables.tf"))
     assert kinds is not None
     assert json.loads(kinds[1]) == [kind.value for kind in EventKind]
