@@ -7,8 +7,8 @@ RUNTIME := $(VENV)/.runtime
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: setup demo test verify mutants simulate replay fuzz lint hadolint types imports check checkov terraform-check image \
-  endpoint-image json-schema lock chaos bench bench-memory bench-limits bench-peers \
-  bench-head-of-line bench-reuse bench-roles bench-run bench-steering clean help
+  sbom update-base release-check release-image endpoint-image json-schema lock chaos bench bench-memory bench-limits bench-peers \
+  bench-calls bench-head-of-line bench-reuse bench-roles bench-run bench-steering cost clean help
 .DEFAULT_GOAL := help
 
 help: ## list what can be made
@@ -91,13 +91,34 @@ check: lint types imports test ## what a change needs; CI runs fuzz, verify and 
 
 # What builds differ in from machine to machine is taken from the environment, by name, so that nothing of it
 # stands in a file or on a command line. BUILD_FLAGS="--network host" for an engine without a way out.
+# An image for several platforms is an index, which the engine's own store may not hold: it is pushed at once.
+# Attestations would make an index of every image, and Lambda runs none.
 IMAGE ?= rowfleet
+PLATFORM ?=
+comma := ,
+BASE = $(or $(PYTHON_IMAGE),$(shell sed -n 's/^ARG PYTHON_IMAGE=//p' Dockerfile | head -1))
 BUILD_ARGS := PYTHON_IMAGE PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST PIP_DEFAULT_TIMEOUT SOURCE
-BUILD := docker build $(BUILD_FLAGS) $(foreach name,$(BUILD_ARGS),$(if $($(name)),--build-arg $(name)))
-image: ## the container image (IMAGE=name; PYTHON_IMAGE and PIP_INDEX_URL where the defaults do not do)
+BUILD = BUILDX_NO_DEFAULT_ATTESTATIONS=1 docker $(if $(findstring $(comma),$(PLATFORM)),buildx build --push,build) \
+  $(if $(PLATFORM),--platform $(PLATFORM)) $(BUILD_FLAGS) \
+  $(foreach name,$(BUILD_ARGS),$(if $($(name)),--build-arg $(name)))
+image: ## the container image (IMAGE=name, PLATFORM=linux/arm64, PYTHON_IMAGE, PIP_INDEX_URL)
 	$(BUILD) --tag $(IMAGE) \
 	  --build-arg VERSION=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' service/__init__.py) \
-	  --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null) .
+	  --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null) \
+	  --build-arg CREATED=$$(git show --no-patch --format=%cI 2>/dev/null) \
+	  --build-arg BASE_DIGEST=$(word 2,$(subst @, ,$(BASE))) .
+
+sbom: ## sbom.json: the packages in the image, as CycloneDX (IMAGE=name)
+	docker run --rm --network none --entrypoint cat $(IMAGE) /opt/rowfleet/sbom.json >sbom.json
+
+update-base: ## pin the base image to the digest that its tag has now
+	@$(PYTHON) infra/image.py update-base
+
+release-check: ## what has to hold before a release: base image by digest, version, changelog, tag
+	@$(PYTHON) infra/image.py check-release --base $(BASE) --image $(IMAGE)
+
+release-image: release-check ## the image of a release (IMAGE=registry/rowfleet:VERSION, PLATFORM=linux/arm64,linux/amd64)
+	@$(MAKE) --no-print-directory image
 
 endpoint-image: # what tests/container uses for AWS
 	$(BUILD) --tag $(IMAGE) --file tests/container/endpoint.Dockerfile requirements
@@ -151,6 +172,15 @@ bench-roles: $(READY) ## CPU time of splitter and aggregator for each row, up to
 bench-steering: $(READY) ## from a pause to the last call, from a resume or redrive of 100,000 rows to the first
 	@$(BIN)/python benchmarks/steering.py
 
+CALLS_OPTIONS ?=
+bench-calls: $(READY) ## calls of AWS for each row with the settings of production (CALLS_OPTIONS="--seconds 30 --rows 960")
+	@$(BIN)/python benchmarks/calls.py $(CALLS_OPTIONS)
+
+PRICES ?= benchmarks/cost/prices.json
+cost: $(RUNTIME) ## the bill of a run and of a month at rest (ROWS=1000000 SECONDS=2 BYTES=1024 PRICES=file)
+	@$(BIN)/python -m benchmarks.cost --prices $(PRICES) $(if $(filter command,$(origin ROWS)),--rows $(ROWS)) \
+	  $(if $(filter command,$(origin SECONDS)),--seconds $(SECONDS)) $(if $(BYTES),--bytes $(BYTES)) $(OPTIONS)
+
 json-schema: $(READY) ## JSON Schemas of mapping and schema files, for editors
 	@for kind in mapping schema; do \
 	  $(BIN)/python -m service.mapping.json_schema $$kind >$(VENV)/schema.json && \
@@ -172,6 +202,8 @@ lock: ## resolve requirements/*.txt anew, run time and development together
 	  --build-deps-for wheel --build-deps-for editable -o requirements/build.txt pyproject.toml
 	$(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url \
 	  --no-emit-find-links --no-emit-options --no-header -o requirements/checkov.txt requirements/checkov.in
+	$(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url \
+	  --no-emit-find-links --no-emit-options --no-header -o requirements/sbom.txt requirements/sbom.in
 	$(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url \
 	  --no-emit-find-links --no-emit-options --no-header -c requirements/dev.txt --extra bench \
 	  -o requirements/bench.txt pyproject.toml

@@ -1,13 +1,15 @@
 """The content and the configuration of the image."""
 
+import json
 import re
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
 
 from service import __version__
-from tests.container.engine import engine
+from tests.container.engine import ROOT, engine
 
 pytestmark = pytest.mark.docker
 
@@ -53,6 +55,21 @@ def test_labels_name_version_and_revision(config: dict[str, Any]) -> None:
     assert re.fullmatch("[0-9a-f]{40}", labels["revision"])
     assert labels["title"] == "rowfleet"
     assert labels["base.name"]
+    assert labels["base.digest"] == labels["base.name"].partition("@")[2]
+    assert datetime.fromisoformat(labels["created"]).tzinfo
+
+
+def test_the_list_of_packages_is_that_of_the_lock(once: Once) -> None:
+    """`sbom.json` has every package of the lock in its version, and rowfleet itself, in CycloneDX."""
+    code, output = once("/opt/rowfleet/sbom.json", entrypoint="cat")
+    assert code == 0, output
+    listed = json.loads(output)
+    assert listed["bomFormat"] == "CycloneDX"
+    parts = [*listed["components"], listed["metadata"]["component"]]
+    found = {(re.sub("[._]", "-", part["name"].lower()), part.get("version")) for part in parts}
+    lock = (ROOT / "requirements/runtime.txt").read_text("utf-8")
+    locked = set(re.findall(r"^([a-z0-9-]+)==(\S+)", lock, re.MULTILINE))
+    assert found == locked | {("rowfleet", __version__)}
 
 
 def test_nothing_of_the_builder_is_in_the_image(config: dict[str, Any], image: str) -> None:
