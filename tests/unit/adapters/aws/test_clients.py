@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ from dataclasses import replace
 import pytest
 from botocore.exceptions import ClientError
 
-from service.adapters.aws.clients import AwsOptions, Clients, open_clients
+from service.adapters.aws.clients import AwsOptions, Clients, open_client, open_clients
 from service.adapters.aws.provision.resources import ResourceNames
 from service.adapters.aws.provision.table import provision_table
 from service.adapters.aws.s3 import S3Objects
@@ -218,3 +219,24 @@ async def test_an_endpoint_without_a_scheme_is_named_with_its_setting() -> None:
     ):
         async with open_clients(replace(SINGLE_ATTEMPT, endpoint_url="localhost:4566")):
             pass
+
+
+async def test_tcp_watches_the_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call of many minutes is silent; NAT gateways and endpoints forget it after 350 s."""
+    idle_s: list[int] = []
+    loop = asyncio.get_running_loop()
+    connect = loop.sock_connect
+
+    async def watched(used: socket.socket, address: object) -> None:
+        assert used.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            idle_s.append(used.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE))
+        await connect(used, address)
+
+    monkeypatch.setattr(loop, "sock_connect", watched)
+    async with server(b"{}") as url:
+        options = replace(SINGLE_ATTEMPT, endpoint_url=url)
+        async with open_client(options, "lambda") as client:
+            await client.invoke(FunctionName="f")
+    assert len(idle_s) == hasattr(socket, "TCP_KEEPIDLE")
+    assert all(seconds < 350 for seconds in idle_s)
