@@ -4,12 +4,14 @@ import asyncio
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 from aiohttp import web
 
 from service.app.health_server import serve_health
-from service.app.healthcheck import probe
+from service.app.healthcheck import plain_address, probe
+from service.app.settings import load_settings
 from service.domain.errors import ConfigError
 
 
@@ -86,8 +88,71 @@ async def test_the_command_has_a_help_text(tmp_path):
     assert "/livez" in output
 
 
-def test_the_command_imports_little():
-    """The command runs twice a minute, so it imports neither commands nor AWS clients."""
-    script = "import sys, service.__main__, service.app.healthcheck; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert not {"service.cli", "aiobotocore", "aiohttp", "typer"} & set(done.stdout.split())
+async def test_a_check_imports_little():
+    """The command runs twice a minute: beyond what `socket` needs, two modules of rowfleet are imported."""
+    script = (
+        "import sys, socket; known = set(sys.modules); import service.__main__ as m\n"
+        "try: m.main()\nfinally: print(*sorted(set(sys.modules) - known))"
+    )
+    async with serve_health("127.0.0.1", 0, dict) as url:
+        done = await asyncio.to_thread(
+            subprocess.run, [sys.executable, "-c", script, "healthcheck"], capture_output=True, text=True,
+            check=True, env={"ROWFLEET_HEALTH__PORT": str(port_of(url))},
+        )  # fmt: skip
+    ours = ["service", "service.__main__", "service.app", "service.app.healthcheck"]
+    assert done.stdout.split() == ["__future__", *ours, "signal"]
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"ROWFLEET_HEALTH__PORT": "8080"},
+        {"ROWFLEET_HEALTH__PORT": "65535", "ROWFLEET_HEALTH__HOST": "0.0.0.0"},
+        {"ROWFLEET_HEALTH__PORT": "", "ROWFLEET_HEALTH__HOST": ""},
+        {"rowfleet_health__port": "81", "Rowfleet_Health__Host": "::"},
+        {"ROWFLEET_HEALTH__PORT": "007"},
+    ],
+    ids=str,
+)
+def test_a_plain_address_is_that_of_the_settings(variables, monkeypatch, tmp_path):
+    """Whatever the case of the names; an empty variable counts as none."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    health = load_settings().health
+    assert plain_address() == (health.host, health.port)
+
+
+@pytest.mark.parametrize("port", ["65536", "99999", "-1", "8080.0", " 8080", "\u0661", "1_000", "many"])
+def test_any_other_port_is_left_to_the_settings(port, monkeypatch, tmp_path):
+    """They read it or refuse it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ROWFLEET_HEALTH__PORT", port)
+    assert plain_address() is None
+
+
+async def test_an_address_in_a_file_is_left_to_the_settings(tmp_path):
+    """`.env` counts as for all other commands."""
+    async with serve_health("127.0.0.1", 0, dict) as url:
+        (tmp_path / ".env").write_text(f"ROWFLEET_HEALTH__PORT={port_of(url)}\n")
+        assert await run(tmp_path) == (0, "")
+
+
+@pytest.mark.parametrize("answer", [b"", b"SSH-2.0\r\n", b"HTTP/1.1", b"x" * 5_000])
+def test_an_answer_that_is_no_http_is_a_problem(answer):
+    """Another program has the port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def reply():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1_000)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=reply)
+        thread.start()
+        port = server.getsockname()[1]
+        problem = probe("127.0.0.1", port)
+        thread.join()
+    assert problem.startswith((f"127.0.0.1:{port}/livez answers without a status", "no answer on 127.0.0.1"))
