@@ -21,6 +21,7 @@ from service.domain.errors import (
     AgentThrottledError,
     AgentTimeoutError,
     CancelledError,
+    DeadlineError,
     RetryableError,
     RowDroppedError,
     RowRejectedError,
@@ -96,7 +97,7 @@ class Attempts:
         Raises LeaseLostError, RowDroppedError, RetryableError and AccessError.
         """
         while True:
-            if self._left_s(task) <= 0:
+            if await self._misses_deadline(task):
                 return self._deadline_missed(task)
             try:
                 result = await self._attempt(task, delivery)
@@ -104,7 +105,7 @@ class Attempts:
                 return self._when_turned_away(task, error)
             if not isinstance(result, FailedCall):
                 return result
-            next_step = self._after_failure(task, result)
+            next_step = await self._after_failure(task, result)
             if not isinstance(next_step, RetryHere):
                 return next_step
             await self._clock.sleep(next_step.wait_s)
@@ -155,6 +156,8 @@ class Attempts:
                     result, has_changed = await self._call(task, call, delivery)
             except CancelledError as error:
                 return self.last_attempt(task).failed(error)
+            except DeadlineError as error:
+                return self.last_attempt(task, call.started).failed(error)
         if has_changed:
             await self._report(task)
         await self._trials.end(task, result)
@@ -204,14 +207,14 @@ class Attempts:
         return attempt.succeeded(extraction, provenance=task.batch.provenance), has_changed
 
     async def _invoke(self, task: RowTask) -> Reply:
-        """Invoke the agent, until its time-out or the deadline."""
-        target, left_s = task.target, self._left_s(task)
-        timeout_s = min(target.mapping.execution.timeout_s, left_s)
+        """Invoke the agent, until its time-out or the row's own deadline; `CallWatch` knows the batch's."""
+        timeout_s = task.longest_s(self._clock.now_ms())
+        grace_s = self._limits.grace_s if timeout_s == task.target.mapping.execution.timeout_s else 0.0
         invocation = Invocation(task.id, task.body, task.message.attempt, timeout_s)
         started = self._clock.monotonic()
         try:
-            async with timeout(self._clock, min(timeout_s + self._limits.grace_s, left_s)):
-                return await target.agent.invoke(invocation)
+            async with timeout(self._clock, timeout_s + grace_s):
+                return await task.target.agent.invoke(invocation)
         except TimeoutError:
             raise AgentTimeoutError(f"no answer within {timeout_s:g} s") from None
         finally:
@@ -223,17 +226,16 @@ class Attempts:
 
     # -- after an attempt ------------------------------------------------------------------------------
 
-    def _after_failure(self, task: RowTask, failure: FailedCall) -> Outcome | Requeue | RetryHere:
+    async def _after_failure(self, task: RowTask, failure: FailedCall) -> Outcome | Requeue | RetryHere:
         """Fail the row, or try it again after a backoff."""
         error, number = failure.error, task.message.attempt
         task.message = replace(task.message, last_failure=failure_note(error))
         self._metrics.count("agent_retries")
         may_repeat = self._count_attempt(task, failure)
         wait_s = self._backoff_s(task, error) if may_repeat else 0.0
-        now_ms, deadline = self._clock.now_ms(), task.deadline()
-        if wait_s >= deadline.left_s(now_ms):
-            return failure.attempt.failed(deadline.missed(error), failure.reply)
-        if not may_repeat or wait_s >= task.budget_left_s(now_ms):
+        if await self._misses_deadline(task, wait_s):
+            return failure.attempt.failed(task.deadline().missed(error), failure.reply)
+        if not may_repeat or wait_s >= task.budget_left_s(self._clock.now_ms()):
             return failure.attempt.failed(error, failure.reply)
         log.info("attempt_failed", error=error.kind, reason=str(error), attempt=number, again_in_s=wait_s)
         if wait_s <= self._limits.inline_wait_s:
@@ -284,6 +286,19 @@ class Attempts:
             if task.budget_left_s(now_ms) <= 0:
                 return self.last_attempt(task).failed(AgentOutageError(str(error)))
         return Requeue(task.to_requeue(), self.requeue_delay_s(error, self._left_s(task)))
+
+    async def _misses_deadline(self, task: RowTask, wait_s: float = 0.0) -> bool:
+        """True if the row's deadline leaves no time for an attempt after `wait_s`.
+
+        An operation may have moved that of its batch during a call or a wait: a view that is too old fails no
+        row. Raises RetryableError and AccessError.
+        """
+        if self._left_s(task) > wait_s:
+            return False
+        batch = await self._read_batch(task.batch.batch_id)
+        if batch is not None and batch.is_round_of(task.batch):
+            task.batch = batch
+        return self._left_s(task) <= wait_s
 
     def _deadline_missed(self, task: RowTask) -> Outcome:
         earlier = task.message.last_failure or task.target.gate.breaker.reason

@@ -65,6 +65,14 @@ class RowTask:
         """The earlier of the batch's deadline and the row's own."""
         return deadline_of(self.batch, self.deadline_ms)
 
+    def longest_s(self, now_ms: int) -> float:
+        """Seconds that a call may take: the mapping's time-out, or less by the row's own deadline.
+
+        An operation may move the batch's deadline meanwhile: see `CallWatch`.
+        """
+        timeout_s = self.target.mapping.execution.timeout_s
+        return timeout_s if self.deadline_ms is None else min(timeout_s, (self.deadline_ms - now_ms) / 1000)
+
     def budget_left_s(self, now_ms: int) -> float:
         """Seconds in which another attempt may begin; infinite before the first one."""
         if self.first_attempt_ms is None:

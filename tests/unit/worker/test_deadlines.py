@@ -15,13 +15,16 @@ from service.domain.errors import (
     AgentThrottledError,
     AgentUnavailableError,
     PoisonMessageError,
+    UnreachableError,
 )
 from service.domain.events import decode_ingest
 from service.domain.jobs import Job
 from service.domain.message_format import encode
 from service.domain.messages import RowMessage
 from service.domain.model import MAX_MS, Status, iso_time, ms_of
+from service.domain.operation_requests import OperationRequest
 from service.runtime.tasks import timeout
+from service.steering.operate import operate
 
 SLOW_AGENT = """
 target: {type: tool, name: demo, invoke: python, function: "demo:ask"}
@@ -125,15 +128,90 @@ async def test_after_its_batchs_deadline_a_row_fails_without_the_agent(lab):
 
 
 async def test_an_invocation_is_cut_at_the_deadline(lab, define):
-    """The agent is told how much time it has, and its call is cancelled then."""
+    """Its time-out is that of the mapping, as the deadline may be moved; its call is cancelled then."""
     batch = await lab.batch(2, definition=define(SLOW_AGENT), deadline_at=deadline(lab, 7))
     lab.agent.script = forever
     await handle(lab, lab.row(1, batch))
-    assert lab.agent.calls[0].timeout_s == 7
+    assert lab.agent.calls[0].timeout_s == 600
     outcome = await outcome_of(lab, batch)
     assert (outcome.execution_time_ms, outcome.timestamp) == (7_000, batch.deadline_at)
     assert outcome.error.type == "DeadlineError"
-    assert "AgentTimeoutError: no answer within 7 s" in outcome.error.message
+    assert "AgentTimeoutError: no answer until then" in outcome.error.message
+
+
+async def set_deadline(lab, seconds):
+    await operate(lab.ports, OperationRequest("set", "demo#e1", "r", "ada", {"deadline": seconds}))
+
+
+async def test_a_call_goes_on_when_its_batchs_deadline_is_put_off(lab, define):
+    """It is paid for, and the former deadline holds no longer."""
+    batch = await lab.batch(2, definition=define(SLOW_AGENT), deadline_at=deadline(lab, 60))
+
+    async def answer(_):
+        await lab.clock.sleep(30)
+        await set_deadline(lab, 400)
+        await lab.clock.sleep(300)
+        return {"answer": 1}
+
+    lab.agent.script = answer
+    await handle(lab, lab.row(1, batch))
+    assert ((await outcome_of(lab, batch)).status, len(lab.agent.calls)) == (Status.SUCCESS, 1)
+
+
+async def test_a_call_is_cut_when_its_batchs_deadline_is_brought_forward(lab, define):
+    """At the new deadline, if workers have noticed it by then."""
+    batch = await lab.batch(2, definition=define(SLOW_AGENT), deadline_at=deadline(lab, 500))
+
+    async def answer(_):
+        await lab.clock.sleep(30)
+        await set_deadline(lab, 20)
+        await forever(_)
+
+    lab.agent.script = answer
+    await handle(lab, lab.row(1, batch))
+    outcome = await outcome_of(lab, batch)
+    assert (outcome.error.type, outcome.execution_time_ms) == ("DeadlineError", 50_000)
+
+
+@pytest.mark.parametrize("inline_wait_s", [0.0, 60.0], ids=["in the queue", "in place"])
+async def test_a_row_is_tried_again_when_its_batchs_deadline_is_put_off(lab, define, inline_wait_s):
+    """The former deadline would have left no time for that."""
+    batch = await lab.batch(2, definition=define(SLOW_AGENT), deadline_at=deadline(lab, 60))
+
+    async def fail(_):
+        await lab.clock.sleep(30)
+        await set_deadline(lab, 400)
+        await lab.clock.sleep(20)
+        lab.agent.script = lambda _: {"answer": 1}
+        return AgentThrottledError("HTTP 429", retry_after_s=30)
+
+    lab.agent.script = fail
+    await handle(lab, lab.row(1, batch), inline_wait_s=inline_wait_s)
+    await lab.clock.advance(60)
+    await handle(lab, *await lab.sent_rows())
+    assert ((await outcome_of(lab, batch)).status, len(lab.agent.calls)) == (Status.SUCCESS, 2)
+
+
+async def test_no_call_is_cut_by_a_view_that_is_too_old(lab, define):
+    """The table was away since before the deadline was put off."""
+    batch = await lab.batch(2, definition=define(SLOW_AGENT), deadline_at=deadline(lab, 60))
+    read = lab.table.read
+
+    async def away(_batch_id):
+        raise UnreachableError("the table is away")
+
+    async def answer(_):
+        await lab.clock.sleep(20)
+        await set_deadline(lab, 400)
+        lab.table.read = away
+        await lab.clock.sleep(100)
+        lab.table.read = read
+        await lab.clock.sleep(10)
+        return {"answer": 1}
+
+    lab.agent.script = answer
+    await handle(lab, lab.row(1, batch))
+    assert (await outcome_of(lab, batch)).status is Status.SUCCESS
 
 
 async def test_a_reply_before_the_deadline_counts(lab, define):
