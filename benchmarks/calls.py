@@ -4,8 +4,9 @@
 
 Roles are processes of their own on one embedded endpoint. A call of the agent takes `--seconds`, up to
 `--spread` of it more or less, so that rows end one by one. If all calls took equally long they would end in
-step, and their outcomes would share commits and deletes that they do not share elsewhere. The counts hardly
-depend on the machine. `benchmarks/cost/calls.json` has them as they are printed here.
+step, and their outcomes would share commits and deletes that they do not share elsewhere. On a busy machine
+more rows share a commit: measure on an idle one. `benchmarks/cost/calls.json` has the figures as they are
+printed here.
 """
 
 from __future__ import annotations
