@@ -14,6 +14,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from service.adapters.aws.clients import AwsOptions, Clients, open_client, open_clients
+from service.adapters.aws.provision.access import Access
 from service.adapters.aws.provision.resources import ResourceNames
 from service.adapters.aws.provision.table import provision_table
 from service.adapters.aws.s3 import S3Objects
@@ -85,7 +86,7 @@ async def test_a_send_is_one_attempt() -> None:
 
 async def test_cancellation_reasons_are_kept(clients: Clients, names: ResourceNames) -> None:
     """Error responses are parsed by botocore, which keeps the reasons of a cancelled transaction."""
-    await provision_table(clients, names.table)
+    await provision_table(Access(clients, may_write=True), names.table)
     put = {
         "TableName": names.table,
         "Item": {"batch_id": {"S": "a"}, "row_id": {"S": "b"}},
