@@ -258,8 +258,8 @@ class HttpSettings(Section):
     max_reply_bytes: Count = Field(default=4 * 2**20, description="Largest reply of an agent")
     proxy: str = Field(
         default="",
-        description="Proxy of HTTP agents, such as http://proxy:3128; `environment`: HTTP_PROXY, HTTPS_PROXY "
-        "and NO_PROXY; empty: none",
+        description="Proxy of HTTP agents and of the webhook, such as http://proxy:3128; `environment`: "
+        "HTTP_PROXY, HTTPS_PROXY and NO_PROXY; empty: none",
     )
 
     @field_validator("proxy")
