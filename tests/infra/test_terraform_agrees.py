@@ -55,9 +55,6 @@ def test_managed_settings_are_those_that_are_set():
 
 FLEET = "modules/fleet/"
 
-SCALER = {f"SCALER__{name}" for name in ("CLUSTER", "SERVICES", "IDLE_S", "COOLDOWN_S")}
-"""The settings of `rowfleet scaler`."""
-
 
 def names_in(list_name: str) -> set[str]:
     """The names in one of the fleet's two lists of settings."""
@@ -69,7 +66,6 @@ def names_in(list_name: str) -> set[str]:
 def test_the_fleet_knows_the_settings():
     """`settings` takes exactly the settings of the service that the fleet does not set itself."""
     known = {line.name.removeprefix("ROWFLEET_") for line in describe(Settings())}
-    known |= SCALER
     managed, others = names_in("managed_settings"), names_in("known_settings")
     assert managed | others == known
     assert managed & others == set()
